@@ -1,0 +1,33 @@
+"""What the environment says, and where the files that travel with ibticks lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+__all__ = ["NANOSECONDS", "SPLIT_BYTES", "TICK_TYPES", "dsn_from_environment", "resource"]
+
+NANOSECONDS: Final = 1_000_000_000
+"""Nanoseconds in a second."""
+
+TICK_TYPES: Final = ("last", "all_last", "bid_ask", "mid_point")
+"""The tick-by-tick types IB sends, by their names everywhere in ibticks."""
+
+SPLIT_BYTES: Final = 200 * 1024 * 1024
+"""Size past which the second half of an hour goes to a file of its own."""
+
+
+def dsn_from_environment() -> str | None:
+    """The DSN of the index server in ``IBTICKS_DSN``, or None for the embedded server."""
+    return os.environ.get("IBTICKS_DSN") or None
+
+
+def resource(name: str) -> Path:
+    """The folder ``proto``, ``sql`` or ``sample`` that travels with this installation.
+
+    In a wheel they lie inside the package; in a checkout ``proto`` and ``sql`` stand beside it.
+    """
+    package = Path(__file__).resolve().parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name

@@ -1,0 +1,206 @@
+"""Every error ibticks raises, in one tree, by what the caller can do about it.
+
+::
+
+    TickError
+     ├─ InputError (ValueError)             the call is wrong: fix the argument
+     │   ├─ NaiveDatetimeError              a datetime without a time zone
+     │   ├─ TimeRangeError                  start after end, or a range nothing can hold
+     │   ├─ UnknownTickTypeError
+     │   ├─ UnknownColumnError
+     │   ├─ UnknownPeriodError
+     │   ├─ UnknownMarketError
+     │   ├─ NoSessionError (LookupError)    the market did not trade that day
+     │   ├─ UnknownContractError (LookupError)
+     │   ├─ AmbiguousContractError (LookupError)
+     │   └─ ProtocolError                   a v2 JSON message that is not one
+     ├─ FormatError (ValueError)            bytes that are not what they should be
+     │   └─ CorruptFileError
+     ├─ StorageError (OSError)              files and folders
+     │   ├─ NoStoreError (FileNotFoundError)
+     │   ├─ StoreAccessError (PermissionError)
+     │   ├─ StorageFullError
+     │   ├─ WriterLockedError
+     │   └─ ReadOnlyError
+     ├─ TickIndexError (RuntimeError)          the PostgreSQL index
+     │   ├─ IndexUnavailableError (ConnectionError)
+     │   ├─ IndexVersionError               server or schema of another version
+     │   └─ IndexMismatchError              the database indexes another store
+     ├─ MissingExtraError (ImportError)     install ibticks with an extra
+     └─ CorruptDataWarning (UserWarning)    a load went on without a damaged block
+
+Each carries where it happened in ``context`` (``path``, ``offset``, ``contract_id`` and the like),
+and each can be pickled, so that it crosses a process border whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+__all__ = [
+    "AmbiguousContractError",
+    "CorruptDataWarning",
+    "CorruptFileError",
+    "FormatError",
+    "IndexMismatchError",
+    "IndexUnavailableError",
+    "IndexVersionError",
+    "InputError",
+    "MissingExtraError",
+    "NaiveDatetimeError",
+    "NoSessionError",
+    "NoStoreError",
+    "ProtocolError",
+    "ReadOnlyError",
+    "StorageError",
+    "StorageFullError",
+    "StoreAccessError",
+    "TickError",
+    "TickIndexError",
+    "TimeRangeError",
+    "UnknownColumnError",
+    "UnknownContractError",
+    "UnknownMarketError",
+    "UnknownPeriodError",
+    "UnknownTickTypeError",
+    "WriterLockedError",
+]
+
+
+class TickError(Exception):
+    """Anything ibticks could not do.
+
+    Parameters
+    ----------
+    message : str
+        What was wrong, where, and what the caller can do.
+    **context
+        Where it happened, for programs: ``path``, ``offset``, ``contract_id`` and the like.
+
+    Examples
+    --------
+    >>> error = CorruptFileError("a frame runs past the end", path="14_ticks.pb", offset=256)
+    >>> error.context["offset"]
+    256
+    """
+
+    context: dict[str, Any]
+
+    def __init__(self, message: str, **context: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context = context
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.context))
+
+    def with_context(self, **context: Any) -> Self:
+        """The same error, knowing more about where it happened."""
+        return type(self)(self.message, **{**self.context, **context})
+
+
+def _rebuild(kind: type[TickError], message: str, context: dict[str, Any]) -> TickError:
+    return kind(message, **context)
+
+
+class InputError(TickError, ValueError):
+    """An argument that cannot be served."""
+
+
+class NaiveDatetimeError(InputError):
+    """A datetime without a time zone; it is refused, never guessed."""
+
+
+class TimeRangeError(InputError):
+    """A time range that starts after it ends, or that no tick can lie in."""
+
+
+class UnknownTickTypeError(InputError):
+    """A tick type IB does not have."""
+
+
+class UnknownColumnError(InputError):
+    """A column the selection does not carry."""
+
+
+class UnknownPeriodError(InputError):
+    """A relative period that cannot be read."""
+
+
+class UnknownMarketError(InputError):
+    """A market, or a session type, that no calendar knows."""
+
+
+class NoSessionError(InputError, LookupError):
+    """The market has no such session on that day."""
+
+
+class UnknownContractError(InputError, LookupError):
+    """No contract of the store has that id or symbol."""
+
+
+class AmbiguousContractError(InputError, LookupError):
+    """Several contracts of the store have that symbol."""
+
+
+class ProtocolError(InputError):
+    """A message that does not follow the v2 JSON protocol."""
+
+
+class FormatError(TickError, ValueError):
+    """Bytes that are not what the file format says."""
+
+
+class CorruptFileError(FormatError):
+    """A damaged file: ``context`` has ``path`` and ``offset``."""
+
+
+class StorageError(TickError, OSError):
+    """The files or folders of a store."""
+
+
+class NoStoreError(StorageError, FileNotFoundError):
+    """There is no store at that place."""
+
+
+class StoreAccessError(StorageError, PermissionError):
+    """The store's folder cannot be read or written by this user."""
+
+
+class StorageFullError(StorageError):
+    """The disk is full; everything accepted before is kept."""
+
+
+class WriterLockedError(StorageError):
+    """Another process writes this stream; ``context`` names the holder."""
+
+
+class ReadOnlyError(StorageError):
+    """The store was opened without a place to write to."""
+
+
+class TickIndexError(TickError, RuntimeError):
+    """The PostgreSQL index."""
+
+
+class IndexUnavailableError(TickIndexError, ConnectionError):
+    """No server answers at that DSN, or the embedded one cannot start."""
+
+
+class IndexVersionError(TickIndexError):
+    """A server older than PostgreSQL 14, or a schema newer than this ibticks."""
+
+
+class IndexMismatchError(TickIndexError):
+    """The database is the index of another store."""
+
+
+class MissingExtraError(TickError, ImportError):
+    """A part of ibticks whose dependencies are not installed."""
+
+
+class CorruptDataWarning(UserWarning):
+    """A load left a damaged block out; the message says which time range is missing."""

@@ -1,0 +1,182 @@
+"""The first frame of a file: what the file is, and whether it is complete.
+
+Our own headers fill exactly :data:`HEADER_BYTES`, so that sealing a file rewrites its header in
+place with one aligned write. A header of any length is read: other writers pad nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ibticks.config import NANOSECONDS
+from ibticks.errors import CorruptFileError
+from ibticks.tick_stream_pb2 import FileHeader
+
+__all__ = ["COMPRESSIONS", "HEADER_BYTES", "HEADER_VERSION", "Header", "read_header"]
+
+HEADER_BYTES: Final = 256
+HEADER_VERSION: Final = 1
+COMPRESSIONS: Final = ("none", "gzip", "zstd", "snappy")
+_LARGEST_HEADER: Final = 1 << 20
+_PREFIX: Final = struct.Struct(">I")
+# Tag and length of the padding field take two bytes for up to 127 bytes of it, else three.
+_SHORT_PADDING: Final = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A file's header.
+
+    Attributes
+    ----------
+    contract_id : int
+    tick_type : str
+    start_ns, end_ns : int
+        Earliest and latest message, UTC nanoseconds; where the file is open, of its first one.
+    message_count : int
+        Final once sealed.
+    compression : str
+        One of :data:`COMPRESSIONS`.
+    sealed : bool
+    crc32c : int or None
+        Of all bytes after the header frame, once sealed.
+    body_bytes : int
+        How many those are, once sealed.
+    writer : str
+        Software and version.
+    version : int
+        Of the file format.
+    frame_bytes : int
+        Bytes of the whole frame as it was read: where the body begins.
+    """
+
+    contract_id: int
+    tick_type: str
+    start_ns: int
+    end_ns: int
+    message_count: int = 0
+    compression: str = "none"
+    sealed: bool = False
+    crc32c: int | None = None
+    body_bytes: int = 0
+    writer: str = ""
+    version: int = HEADER_VERSION
+    frame_bytes: int = HEADER_BYTES
+
+    def to_bytes(self) -> bytes:
+        """The header frame, length prefix and padding included: 256 bytes.
+
+        Examples
+        --------
+        >>> len(Header(8314, "bid_ask", 0, 0).to_bytes())
+        256
+        """
+        message = FileHeader(
+            version=self.version,
+            start_time=_timestamp(self.start_ns),
+            end_time=_timestamp(self.end_ns),
+            contract_id=self.contract_id,
+            tick_type=self.tick_type,
+            message_count=self.message_count,
+            compression=self.compression,
+            sealed=self.sealed,
+            body_bytes=self.body_bytes,
+            writer=self.writer,
+        )
+        if self.crc32c is not None:
+            message.crc32c = self.crc32c
+        lacking = HEADER_BYTES - _PREFIX.size - message.ByteSize()
+        # A length of 128 or more takes a byte more than one of up to 127, so one total cannot be
+        # reached by padding alone; an overlong length would, but a space in `writer` is plainer.
+        if lacking - 2 == _SHORT_PADDING + 1:
+            message.writer += " "
+            lacking -= 1
+        message.padding = bytes(lacking - (2 if lacking - 2 <= _SHORT_PADDING else 3))
+        payload = message.SerializeToString()
+        return _PREFIX.pack(len(payload)) + payload
+
+    def seal(
+        self, *, start_ns: int, end_ns: int, message_count: int, crc32c: int, body_bytes: int
+    ) -> Header:
+        """The header of the same file once it is complete."""
+        return replace(
+            self,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            message_count=message_count,
+            crc32c=crc32c,
+            body_bytes=body_bytes,
+            sealed=True,
+            frame_bytes=HEADER_BYTES,
+        )
+
+    def unseal(self) -> Header:
+        """The header of the same file while more is appended to it."""
+        return replace(self, sealed=False, crc32c=None, body_bytes=0, message_count=0)
+
+
+def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
+    """Read the header at the start of a file.
+
+    Parameters
+    ----------
+    start : bytes
+        The first bytes of the file; 4 KiB hold any header in use.
+    path : str
+        For the error message.
+
+    Raises
+    ------
+    CorruptFileError
+        If there is no whole header frame, or it is not a FileHeader.
+    """
+    where = f"{path}: " if path else ""
+    if len(start) < _PREFIX.size:
+        raise CorruptFileError(
+            f"{where}no header: the file has {len(start)} bytes", path=path, offset=0
+        )
+    (size,) = _PREFIX.unpack(start[: _PREFIX.size])
+    end = _PREFIX.size + size
+    if size > _LARGEST_HEADER or end > len(start):
+        raise CorruptFileError(
+            f"{where}the header frame claims {size} bytes, which the file does not have",
+            path=path,
+            offset=0,
+        )
+    message = FileHeader()
+    try:
+        message.ParseFromString(bytes(start[_PREFIX.size : end]))
+    except DecodeError as error:
+        raise CorruptFileError(
+            f"{where}the first frame is not a FileHeader", path=path, offset=0
+        ) from error
+    if message.compression not in (*COMPRESSIONS, ""):
+        raise CorruptFileError(
+            f"{where}unknown compression {message.compression!r}: this ibticks reads "
+            f"{', '.join(COMPRESSIONS)}",
+            path=path,
+            offset=0,
+        )
+    return Header(
+        contract_id=message.contract_id,
+        tick_type=message.tick_type,
+        start_ns=message.start_time.seconds * NANOSECONDS + message.start_time.nanos,
+        end_ns=message.end_time.seconds * NANOSECONDS + message.end_time.nanos,
+        message_count=message.message_count,
+        compression=message.compression or "none",
+        sealed=message.sealed,
+        crc32c=message.crc32c if message.HasField("crc32c") else None,
+        body_bytes=message.body_bytes,
+        writer=message.writer.rstrip(" "),
+        version=message.version,
+        frame_bytes=end,
+    )
+
+
+def _timestamp(ns: int) -> Timestamp:
+    return Timestamp(seconds=ns // NANOSECONDS, nanos=ns % NANOSECONDS)

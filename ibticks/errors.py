@@ -27,7 +27,8 @@
      │   ├─ IndexVersionError               server or schema of another version
      │   └─ IndexMismatchError              the database indexes another store
      ├─ MissingExtraError (ImportError)     install ibticks with an extra
-     └─ CorruptDataWarning (UserWarning)    a load went on without a damaged block
+     ├─ CorruptDataWarning (UserWarning)    a load went on without a damaged block
+     └─ IndexAwayWarning (UserWarning)      the index server is away: an answer may be incomplete
 
 Each carries where it happened in ``context`` (``path``, ``offset``, ``contract_id`` and the like),
 and each can be pickled, so that it crosses a process border whole.
@@ -42,6 +43,7 @@ __all__ = [
     "CorruptDataWarning",
     "CorruptFileError",
     "FormatError",
+    "IndexAwayWarning",
     "IndexMismatchError",
     "IndexUnavailableError",
     "IndexVersionError",
@@ -204,3 +206,7 @@ class MissingExtraError(TickError, ImportError):
 
 class CorruptDataWarning(UserWarning):
     """A load left a damaged block out; the message says which time range is missing."""
+
+
+class IndexAwayWarning(UserWarning):
+    """The index server is away; the answer comes from the catalogue and the journal."""

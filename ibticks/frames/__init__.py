@@ -1,0 +1,72 @@
+"""Ticks as frames: one set of columns for Arrow, polars, pandas, xarray and Dask.
+
+Whatever was selected, a frame has the same columns in the same order with the same dtypes, also
+when it is empty. ``TickColumns`` come in, frames go out, and frames that users hand in become
+``TickColumns`` again.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibticks.frames.arrow import to_table
+    from ibticks.frames.dask_frames import to_dask
+    from ibticks.frames.intake import from_arrow
+    from ibticks.frames.lazy import TickSource, scan
+    from ibticks.frames.metadata import metadata_of
+    from ibticks.frames.pandas_frames import to_pandas
+    from ibticks.frames.polars_frames import polars_schema, to_polars
+    from ibticks.frames.schema import arrow_schema
+    from ibticks.frames.tabular import count_rows, describe_mapping, read_batches
+    from ibticks.frames.xarray_frames import from_xarray, to_xarray
+
+__all__ = [
+    "TickSource",
+    "arrow_schema",
+    "count_rows",
+    "describe_mapping",
+    "from_arrow",
+    "from_xarray",
+    "metadata_of",
+    "polars_schema",
+    "read_batches",
+    "scan",
+    "to_dask",
+    "to_pandas",
+    "to_polars",
+    "to_table",
+    "to_xarray",
+]
+
+_HOMES = {
+    "TickSource": "lazy",
+    "arrow_schema": "schema",
+    "count_rows": "tabular",
+    "describe_mapping": "tabular",
+    "from_arrow": "intake",
+    "from_xarray": "xarray_frames",
+    "metadata_of": "metadata",
+    "polars_schema": "polars_frames",
+    "read_batches": "tabular",
+    "scan": "lazy",
+    "to_dask": "dask_frames",
+    "to_pandas": "pandas_frames",
+    "to_polars": "polars_frames",
+    "to_table": "arrow",
+    "to_xarray": "xarray_frames",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,115 @@
+"""Ticks as a pandas frame, and pandas frames as Arrow tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import pandas as pd
+import pyarrow as pa
+
+from ibticks.errors import InputError
+from ibticks.frames.lists import distinct_lists, objects
+from ibticks.frames.metadata import KEY, attach, metadata_of
+from ibticks.frames.read import strings_column
+from ibticks.frames.schema import CATEGORY, arrow_type
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["from_pandas", "to_pandas"]
+
+_EXTENSIONS: Final = {pa.bool_(): pd.BooleanDtype(), pa.uint64(): pd.UInt64Dtype()}
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Turn a table of ticks into a pandas frame that owns its memory.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        From :func:`ibticks.frames.to_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With a ``RangeIndex``. ``timestamp`` and ``exchange_time`` are ``datetime64[ns, UTC]`` (NaT
+        where absent), ``contract_id`` uint32, ``tick_type``, ``exchange`` and ``stream_id``
+        category, prices and sizes float64 (NaN where absent), ``sequence`` the nullable ``UInt64``,
+        flags the nullable ``boolean``. ``conditions`` holds tuples of str, so that it can be
+        grouped by and counted; ``metadata`` holds dicts. ``df.attrs["ibticks"]`` is
+        the table's metadata: see :func:`ibticks.frames.metadata_of`.
+
+    Examples
+    --------
+    >>> from ibticks.frames import to_table
+    >>> to_pandas(to_table([], ["timestamp", "price", "sequence"])).dtypes
+    timestamp    datetime64[ns, UTC]
+    price                    float64
+    sequence                  UInt64
+    dtype: object
+    """
+    nested = [name for name in ("conditions", "metadata") if name in table.column_names]
+    frame = table.drop_columns(nested).to_pandas(types_mapper=_EXTENSIONS.get)
+    for name in nested:
+        # In the order of the table: what stands before this column is there already.
+        frame.insert(table.column_names.index(name), name, _objects(name, table[name]))
+    for field in table.schema:
+        if field.type == CATEGORY and frame[field.name].cat.categories.empty:
+            # Without a single string, pyarrow does not say that the categories are strings.
+            nothing = pd.CategoricalDtype(pd.Index([], dtype="str"))
+            frame[field.name] = frame[field.name].astype(nothing)
+    frame.attrs[KEY] = metadata_of(table)
+    return cast("pd.DataFrame", frame)
+
+
+def from_pandas(frame: pd.DataFrame) -> pa.Table:
+    """Turn a pandas frame into an Arrow table.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A time index is taken for ``timestamp`` unless there is such a column; any other index
+        without a name is left out.
+
+    Returns
+    -------
+    pyarrow.Table
+        NaN and NaT are null. With the metadata of ``frame.attrs["ibticks"]``, if there is any.
+
+    Raises
+    ------
+    InputError
+        If a name stands twice, or the objects of a column are not of one kind.
+
+    Examples
+    --------
+    >>> times = pd.DatetimeIndex(["2025-01-10 14:30"], tz="UTC")
+    >>> from_pandas(pd.DataFrame({"price": [1.5]}, index=times)).column_names
+    ['timestamp', 'price']
+    """
+    if isinstance(frame.index, pd.DatetimeIndex) and "timestamp" not in frame.columns:
+        frame = frame.rename_axis("timestamp").reset_index()
+    elif named := [n for n in frame.index.names if n is not None and n not in frame.columns]:
+        frame = frame.reset_index(level=named)
+    if not frame.columns.is_unique:
+        raise InputError(f"columns stand twice: {', '.join(map(str, frame.columns))}")
+    arrays = {str(name): _array(str(name), frame[name]) for name in frame.columns}
+    table = pa.table(arrays)
+    said = frame.attrs.get(KEY)
+    return table.replace_schema_metadata(None if said is None else attach(said, ()))
+
+
+def _objects(name: str, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    if name == "metadata":
+        return objects(dict(pairs) for pairs in column.to_pylist())
+    numbers, lists = distinct_lists(strings_column(column))
+    return cast("np.ndarray[Any, Any]", objects(lists)[numbers])
+
+
+def _array(name: str, column: pd.Series[Any]) -> pa.Array:
+    # Dicts would be taken for structs, with every key in every row.
+    kind = arrow_type(name) if name == "metadata" and column.dtype == object else None
+    try:
+        return pa.array(column, kind, from_pandas=True)
+    except pa.ArrowException as error:
+        raise InputError(f"column {name!r} is not of one kind: {error}", column=name) from error

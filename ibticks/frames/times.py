@@ -1,0 +1,253 @@
+"""Times that users hand in become UTC nanoseconds, and nothing about them is guessed.
+
+A naive time needs a zone. A number needs a unit, unless its size leaves only one: from 1990 to
+2100 seconds, milliseconds, microseconds and nanoseconds since 1970 never look alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ibticks.config import NANOSECONDS
+from ibticks.errors import InputError, NaiveDatetimeError
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+__all__ = ["Times", "Unit", "utc_nanoseconds", "zone_name"]
+
+Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
+Times: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]
+
+_UNITS: Final[dict[str, int]] = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_FIRST, _LAST = 631_152_000, 4_102_444_800  # seconds: 1990-01-01 and 2100-01-01
+
+# What Arrow does not read by itself, made ISO 8601: 20250110 09:30:00 (also with a hyphen, as IB
+# writes it) and 2025/01/10; the zone spelled " UTC" or " GMT". Day and month never change places.
+_REWRITES: Final = (
+    (r"^(\d{4})(\d{2})(\d{2})[ T-]+(\d)", r"\1-\2-\3 \4"),
+    (r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3"),
+    (r"^(\d{4})/(\d{2})/(\d{2})", r"\1-\2-\3"),
+    (r"^(.*\S) +([+-]\d{2}:?\d{2})$", r"\1\2"),
+    (r"^(.*\S) *(UTC|GMT|z)$", r"\1Z"),
+)
+_ZONED: Final = r":\d{2}(\.\d+)?(Z|[+-]\d{2}(:?\d{2})?)$"
+_NUMBER: Final = r"^-?\d{9,}(\.\d*)?$"
+
+
+def zone_name(tz: str | tzinfo | None) -> str | None:
+    """The name of a time zone, given by name, by pytz or by zoneinfo.
+
+    Examples
+    --------
+    >>> from zoneinfo import ZoneInfo
+    >>> zone_name(ZoneInfo("Asia/Tokyo"))
+    'Asia/Tokyo'
+    """
+    return None if tz is None else str(tz)
+
+
+def utc_nanoseconds(
+    column: pa.ChunkedArray,
+    name: str,
+    *,
+    tz: str | None = None,
+    unit: Unit | None = None,
+) -> Times:
+    """Read a column of times.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        Timestamps or dates of any resolution and zone, their texts (ISO 8601 and IB's
+        ``20250110 09:30:00``), or numbers since 1970-01-01T00:00Z.
+    name : str
+        The column's name, for errors.
+    tz : str, optional
+        Zone of times that do not say theirs.
+    unit : {"s", "ms", "us", "ns"}, optional
+        Unit of numbers.
+
+    Returns
+    -------
+    times : numpy.ndarray
+        int64, UTC nanoseconds, shape ``(rows,)``.
+    valid : numpy.ndarray or None
+        bool, False where there was none; None where all are there.
+
+    Raises
+    ------
+    NaiveDatetimeError
+        If times are naive and ``tz`` is not given.
+    InputError
+        If the column cannot be read as times, a time is not within 1677 to 2262, the unit is not
+        clear, or a local time happened twice or never.
+
+    Examples
+    --------
+    >>> times = pa.chunked_array([["2025-01-10 09:30", "20250110-09:30:00.5"]])
+    >>> utc_nanoseconds(times, "time", tz="America/New_York")[0]
+    array([1736519400000000000, 1736519400500000000])
+    """
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pa.types.is_decimal(array.type) or _is_text(array.type):
+        array = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
+        if array.null_count < len(array) and _all_match(array, _NUMBER):
+            return _split_numbers(array, name, unit)
+        array = _read_texts(array, name)
+    kind = array.type
+    if pa.types.is_null(kind):
+        return np.zeros(len(array), dtype=np.int64), np.zeros(len(array), dtype=np.bool_)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _read_numbers(array, name, unit)
+    if pa.types.is_date(kind):
+        array = array.cast(pa.timestamp("s" if pa.types.is_date32(kind) else "ms"))
+    elif not pa.types.is_timestamp(kind):
+        raise InputError(f"column {name!r} holds {kind}, not times", column=name)
+    return _values(_in_utc(_in_nanoseconds(array, name), name, tz))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _all_match(texts: pa.Array, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(texts, pattern)).as_py())
+
+
+def _values(array: pa.Array) -> Times:
+    valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+    plain = array.cast(pa.int64())
+    return plain.fill_null(0).to_numpy() if array.null_count else plain.to_numpy(), valid
+
+
+def _in_nanoseconds(array: pa.Array, name: str) -> pa.Array:
+    try:
+        return array.cast(pa.timestamp("ns", array.type.tz))
+    except pa.ArrowInvalid as error:
+        raise _outside(name) from error
+
+
+def _in_utc(array: pa.Array, name: str, tz: str | None) -> pa.Array:
+    if array.type.tz is not None:
+        return array.cast(pa.timestamp("ns", "UTC"))
+    if tz is None:
+        raise NaiveDatetimeError(
+            f"column {name!r} holds times without a time zone: say which with tz=, for example "
+            f"tz='America/New_York' or tz='UTC'",
+            column=name,
+        )
+    try:
+        # polars carries the time zones itself; Arrow needs those of the system.
+        zoned = cast("pl.Series", pl.from_arrow(array)).dt.replace_time_zone(tz)
+    except pl.exceptions.ComputeError as error:
+        said = str(error).partition("\n")[0]
+        raise InputError(
+            f"column {name!r} cannot be placed in zone {tz!r}: {said}", column=name, tz=tz
+        ) from error
+    return zoned.dt.convert_time_zone("UTC").to_arrow()
+
+
+def _read_texts(texts: pa.Array, name: str) -> pa.Array:
+    for pattern, replacement in _REWRITES:
+        texts = pc.replace_substring_regex(texts, pattern, replacement)
+    zoned = _all_match(texts, _ZONED) and texts.null_count < len(texts)
+    try:
+        return texts.cast(pa.timestamp("ns", "UTC" if zoned else None))
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"column {name!r} has a text that is no time: {error}; write 2025-01-10 09:30:00.123, "
+            f"and either all times or none with their offset to UTC",
+            column=name,
+        ) from error
+
+
+def _unit_of(least: float, most: float, name: str) -> Unit:
+    for unit, size in _UNITS.items():
+        seconds = NANOSECONDS / size
+        if least / seconds >= _FIRST and most / seconds < _LAST:
+            return cast("Unit", unit)
+    raise InputError(
+        f"column {name!r} holds numbers from {least:.15g} to {most:.15g}, which could be times in "
+        f"any unit: say which with timestamp_unit='s', 'ms', 'us' or 'ns'",
+        column=name,
+    )
+
+
+def _read_numbers(array: pa.Array, name: str, unit: Unit | None) -> Times:
+    valid: npt.NDArray[np.bool_] | None = None
+    if pa.types.is_floating(array.type):
+        numbers = array.to_numpy(zero_copy_only=False).astype(np.float64)
+        valid = ~np.isnan(numbers)
+        numbers = np.where(valid, numbers, 0)
+        whole = np.floor(numbers)
+        if not bool(np.all(np.abs(whole) < 2.0**63)):
+            raise _outside(name)
+        return _scaled(whole.astype(np.int64), numbers - whole, _all_or_which(valid), name, unit)
+    try:
+        numbers, valid = _values(array.cast(pa.int64()))
+    except pa.ArrowInvalid as error:
+        raise _outside(name) from error
+    return _scaled(numbers, None, valid, name, unit)
+
+
+def _split_numbers(texts: pa.Array, name: str, unit: Unit | None) -> Times:
+    """Numbers as texts: 1723161254.087891268 has more digits than a float."""
+    try:
+        whole, valid = _values(pc.replace_substring_regex(texts, r"\..*$", "").cast(pa.int64()))
+    except pa.ArrowInvalid as error:
+        raise _outside(name) from error
+    behind = pc.replace_substring_regex(texts, r"^[^.]*\.?", "")
+    digits = pc.utf8_slice_codeunits(pc.utf8_rpad(behind, 9, "0"), 0, 9)
+    fraction, _ = _values(digits.cast(pa.int64()))
+    if np.any(fraction) and np.any(whole < 0):
+        raise _outside(name)
+    unit = unit or _unit(whole, valid, name)
+    scaled, _ = _scaled(whole, None, valid, name, unit)
+    return scaled + fraction * _UNITS[unit] // NANOSECONDS, valid
+
+
+def _unit(whole: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_] | None, name: str) -> Unit:
+    there = whole if valid is None else whole[valid]
+    return _unit_of(int(there.min()), int(there.max()), name) if len(there) else "ns"
+
+
+def _scaled(
+    whole: npt.NDArray[np.int64],
+    fraction: npt.NDArray[np.float64] | None,
+    valid: npt.NDArray[np.bool_] | None,
+    name: str,
+    unit: Unit | None,
+) -> Times:
+    if unit is not None and unit not in _UNITS:
+        raise InputError(f"unknown unit {unit!r}: use one of {', '.join(_UNITS)}", unit=unit)
+    size = _UNITS[unit or _unit(whole, valid, name)]
+    bound = np.iinfo(np.int64).max // size
+    if len(whole) and (whole.max() >= bound or whole.min() <= -bound):
+        raise _outside(name)
+    times = whole * size
+    if fraction is not None:
+        times += np.rint(fraction * size).astype(np.int64)
+    return times, valid
+
+
+def _all_or_which(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+    return None if bool(valid.all()) else valid
+
+
+def _outside(name: str) -> InputError:
+    return InputError(
+        f"column {name!r} has a time outside 1677-09-21 to 2262-04-11, which nanoseconds in 64 "
+        f"bits cannot say",
+        column=name,
+    )

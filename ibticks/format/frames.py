@@ -15,6 +15,7 @@ from ibticks.format.decode_kernels import State
 
 __all__ = [
     "BLOCK_BYTES",
+    "TORN",
     "Scan",
     "ScannedBlock",
     "checksum",
@@ -22,7 +23,11 @@ __all__ = [
     "fingerprints",
     "frame",
     "scan",
+    "walk",
 ]
+
+TORN: Final = "torn"
+"""The problem of a buffer whose last frame is not whole: normal in a file being written."""
 
 BLOCK_BYTES: Final = 1 << 20
 """About how many bytes of frames make a block."""
@@ -117,12 +122,35 @@ def scan(
         ScannedBlock(at, offsets[i + 1], *(column[i] for column in rows[1:]))
         for i, at in enumerate(rows[0])
     )
-    problem = None
-    if status == k.TORN:
-        problem = "torn"
-    elif status != k.DONE:
-        problem = str(corrupt(status, end))
-    return Scan(blocks, end, problem)
+    return Scan(blocks, end, _problem(status, end))
+
+
+def _problem(status: int, end: int) -> str | None:
+    if status == k.DONE:
+        return None
+    return TORN if status == k.TORN else str(corrupt(status, end))
+
+
+def walk(
+    buffer: bytes | memoryview | npt.NDArray[np.uint8], start: int = 0, stop: int | None = None
+) -> tuple[int, int, str | None]:
+    """Count the whole frames of ``buffer[start:stop]`` without looking into them.
+
+    Returns
+    -------
+    frames : int
+    end : int
+        Where the last whole one ends.
+    problem : str or None
+        Why the walk ended there: ``torn``, or a description of the damage.
+    """
+    data = as_bytes(buffer)
+    stop = len(data) if stop is None else stop
+    state = np.zeros(k.STATE_SIZE, dtype=np.int64)
+    state[State.POSITION] = start
+    status = k.walk_frames(data, stop, state)
+    end = int(state[State.POSITION])
+    return int(state[State.MESSAGES]), end, _problem(status, end)
 
 
 def find_payloads(

@@ -1,0 +1,1 @@
+"""Bytes only: the header, frames, v2 JSON, and columns from and to the wire."""

@@ -1,0 +1,1 @@
+"""Files and folders of a store: layout, writing, sealing, reading, recovery, compression."""

@@ -1,0 +1,87 @@
+"""Writing so that a crash at any moment leaves the old bytes or the new, and clear errors."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ibticks.errors import StorageError, StorageFullError, StoreAccessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["explained", "sync_folder", "write_all", "written_beside"]
+
+
+@contextmanager
+def explained(path: Path, doing: str) -> Iterator[None]:
+    """Turn the operating system's errors into ours, saying what was being done to which file.
+
+    Raises
+    ------
+    StorageFullError
+        No space (or quota) left.
+    StoreAccessError
+        No permission.
+    StorageError
+        Anything else the operating system refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(
+                f"no space left while {doing} {path}: free some and go on; what was accepted "
+                "before is kept",
+                path=str(path),
+            ) from error
+        if isinstance(error, PermissionError):
+            raise StoreAccessError(
+                f"not permitted while {doing} {path}: check who owns it and its mode",
+                path=str(path),
+            ) from error
+        raise StorageError(f"{error.strerror} while {doing} {path}", path=str(path)) from error
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write every byte: the operating system may take fewer at a time."""
+    written = os.write(descriptor, data)
+    if written < len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.write(descriptor, view[written:])
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[int]:
+    """A file descriptor for new contents of ``path``, put in its place when all went well.
+
+    Until then ``path`` is as it was; on an error the new contents are thrown away.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with explained(path, "writing"):
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+            Path(beside).replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        sync_folder(path.parent)

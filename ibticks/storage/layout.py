@@ -1,0 +1,163 @@
+"""Where a tick lies: one file per contract, tick type and UTC hour.
+
+::
+
+    {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}_ticks.pb
+    {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}-30_ticks.pb
+    {root}/metadata/
+
+The second path takes the second half of an hour whose file has grown too large; ``metadata`` holds
+what is about the store rather than in it: the schema, the catalogue, the journal, the locks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from ibticks.config import NANOSECONDS, TICK_TYPES
+from ibticks.errors import StoreAccessError, TimeRangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["HALF_HOUR", "HOUR", "FileKey", "hour_of", "list_files", "list_streams", "metadata"]
+
+HOUR: Final = 3600 * NANOSECONDS
+HALF_HOUR: Final = HOUR // 2
+
+_FILE: Final = re.compile(
+    r"(?P<contract>\d+)/(?P<tick_type>[a-z_]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/"
+    r"(?P<hour>\d\d)(?P<half>-30)?_ticks\.pb"
+)
+# A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
+_FIRST_HOUR: Final = -(2**63) // HOUR * HOUR + HOUR
+_LAST_HOUR: Final = (2**63 - 1) // HOUR * HOUR - HOUR
+
+
+def hour_of(time_ns: int) -> int:
+    """Start of the UTC hour a time lies in, both in nanoseconds.
+
+    Examples
+    --------
+    >>> hour_of(1_381_239_000_000_000_000)
+    1381237200000000000
+    """
+    return time_ns - time_ns % HOUR
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileKey:
+    """Which file: its contract, tick type, UTC hour (nanoseconds) and half.
+
+    Examples
+    --------
+    >>> FileKey(8314, "bid_ask", hour_of(1_381_239_000_000_000_000)).path
+    '8314/bid_ask/2013/10/08/13_ticks.pb'
+    >>> FileKey.parse("8314/bid_ask/2013/10/08/13-30_ticks.pb").half
+    True
+    """
+
+    contract_id: int
+    tick_type: str
+    hour_ns: int
+    half: bool = False
+
+    @property
+    def path(self) -> str:
+        """Path relative to the root, with forward slashes."""
+        if not _FIRST_HOUR <= self.hour_ns <= _LAST_HOUR:
+            raise TimeRangeError(
+                f"no file can hold a tick of {self.hour_ns} ns: nanoseconds since 1970 reach from "
+                "1677 to 2262",
+                time_ns=self.hour_ns,
+            )
+        hour = datetime.fromtimestamp(self.hour_ns // NANOSECONDS, UTC)
+        half = "-30" if self.half else ""
+        return f"{self.contract_id}/{self.tick_type}/{hour:%Y/%m/%d/%H}{half}_ticks.pb"
+
+    @classmethod
+    def parse(cls, path: str) -> FileKey | None:
+        """The key of a path relative to the root; None if no tick file has such a path."""
+        match = _FILE.fullmatch(path)
+        if match is None or match["tick_type"] not in TICK_TYPES:
+            return None
+        try:
+            hour = datetime(
+                int(match["year"]),
+                int(match["month"]),
+                int(match["day"]),
+                int(match["hour"]),
+                tzinfo=UTC,
+            )
+        except ValueError:
+            return None
+        return cls(
+            int(match["contract"]),
+            match["tick_type"],
+            int(hour.timestamp()) * NANOSECONDS,
+            match["half"] is not None,
+        )
+
+
+def metadata(root: Path) -> Path:
+    """The folder of what is about the store rather than in it."""
+    return root / "metadata"
+
+
+def list_streams(root: Path) -> list[tuple[int, str]]:
+    """Contract ids and tick types that have a folder, in order.
+
+    Raises
+    ------
+    StoreAccessError
+        If a folder cannot be read.
+    """
+    return sorted(
+        (int(contract.name), kind.name)
+        for contract in _folders(root)
+        if contract.name.isdecimal()
+        for kind in _folders(contract)
+        if kind.name in TICK_TYPES
+    )
+
+
+def list_files(
+    root: Path, contract_id: int | None = None, tick_type: str | None = None
+) -> Iterator[FileKey]:
+    """Every tick file on disk, by contract, tick type and time; other files are passed over.
+
+    Raises
+    ------
+    StoreAccessError
+        If a folder cannot be read.
+    """
+    for contract, kind in list_streams(root):
+        if contract_id not in (None, contract) or tick_type not in (None, kind):
+            continue
+        keys = []
+        for year in _folders(root / str(contract) / kind):
+            for month in _folders(year):
+                for day in _folders(month):
+                    for file in _entries(day):
+                        key = FileKey.parse(file.relative_to(root).as_posix())
+                        if key is not None:
+                            keys.append(key)
+        yield from sorted(keys)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except PermissionError as error:
+        raise StoreAccessError(
+            f"{folder} cannot be read: give this user read and execute permission on it",
+            path=str(folder),
+        ) from error
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [entry for entry in _entries(folder) if entry.is_dir()]

@@ -1,0 +1,104 @@
+"""What happens to sealed files as they age: they are compressed, and one day deleted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ibticks.errors import CorruptFileError
+from ibticks.format.frames import scan
+from ibticks.format.header import HEADER_BYTES, read_header
+from ibticks.storage.blocks import check_compression, compress, decompress
+from ibticks.storage.disk import explained, sync_folder, write_all, written_beside
+from ibticks.storage.hourfile import decompress_file, seal
+from ibticks.storage.lock import StreamLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from ibticks.index.records import FileRecord, Index
+    from ibticks.storage.layout import FileKey
+
+__all__ = ["compress_file", "delete_files"]
+
+_HEADER_GUESS: Final = 1 << 20
+
+
+def compress_file(root: Path, key: FileKey, compression: str) -> FileRecord:
+    """Compress a sealed file (or, with ``none``, make it plain again) and say what it is now.
+
+    The new file is written beside the old one, every block is decompressed again and compared,
+    and only then takes its place. The caller holds the stream's lock.
+
+    Raises
+    ------
+    CorruptFileError
+        If the file is not sealed or does not have its checksum, or a block did not come back as
+        it was: the old file is then untouched.
+    """
+    check_compression(compression)
+    path = root / key.path
+    with explained(path, "reading"):
+        data = np.fromfile(path, dtype=np.uint8)
+    header = read_header(data[:_HEADER_GUESS].data, path=str(path))
+    if header.compression == compression:
+        return seal(root, key)
+    if header.compression != "none":
+        decompress_file(path, header)
+        seal(root, key)
+        return compress_file(root, key, compression)
+    if not header.sealed:
+        raise CorruptFileError(f"{path} is not sealed: only complete files are compressed")
+    record = seal(root, key)
+    if record.crc32c != header.crc32c:
+        raise CorruptFileError(
+            f"{path} does not have the checksum its header promises; it is left as it is",
+            path=str(path),
+        )
+    new = replace(header, compression=compression, frame_bytes=HEADER_BYTES).unseal()
+    with written_beside(path) as descriptor:
+        write_all(descriptor, new.to_bytes())
+        for block in scan(data, header.frame_bytes).blocks:
+            raw = data[block.start : block.stop].data
+            stored = compress(raw, compression)
+            if decompress(stored, compression) != raw:
+                raise CorruptFileError(
+                    f"{path}: a {compression} block did not come back as it was; the file is left "
+                    "as it is",
+                    path=str(path),
+                    offset=block.start,
+                )
+            write_all(descriptor, stored)
+    return seal(root, key)
+
+
+def compress_files(
+    root: Path, index: Index, keys: Iterable[FileKey], compression: str
+) -> Iterator[FileRecord]:
+    """Compress files one by one, each under its stream's lock, telling the index of each."""
+    for key in keys:
+        lock = StreamLock(root, key.contract_id, key.tick_type)
+        try:
+            record = compress_file(root, key, compression)
+            index.put_files([record])
+        finally:
+            lock.release()
+        yield record
+
+
+def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[FileKey]:
+    """Delete files one by one, each under its stream's lock, first from the index."""
+    for key in keys:
+        lock = StreamLock(root, key.contract_id, key.tick_type)
+        path = root / key.path
+        try:
+            index.drop_files([key.path])
+            with explained(path, "deleting"):
+                path.unlink()
+                sync_folder(path.parent)
+        finally:
+            lock.release()
+        yield key

@@ -1,0 +1,219 @@
+"""What a file holds, read from the file itself.
+
+The one place from which index rows come: sealing, rebuilding the index, recovery and verification
+all ask here, so that they cannot disagree. Files are the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ibticks.errors import CorruptFileError
+from ibticks.format.columns import Values
+from ibticks.format.decode import Decoder
+from ibticks.format.frames import checksum, scan
+from ibticks.format.header import Header, read_header
+from ibticks.index.records import Block, FileRecord
+from ibticks.storage.blocks import decompress, split
+from ibticks.storage.disk import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ibticks.format.columns import TickColumns
+    from ibticks.storage.layout import FileKey
+
+__all__ = ["Summary", "body_blocks", "summarise"]
+
+_PRICES: Final = {
+    "last": ("price", "size"),
+    "all_last": ("price", "size"),
+    "mid_point": ("mid_price",),
+    "bid_ask": ("bid_price", "ask_price"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A file read through once.
+
+    Attributes
+    ----------
+    header : Header
+    record : FileRecord
+        As it belongs in the index.
+    end : int
+        Where the last whole frame (or whole block, in a compressed file) ends.
+    problem : str or None
+        ``torn``, or what is damaged there, if the file does not end there.
+    body_crc32c : int
+        CRC-32C of the bytes from the header's end to ``end``.
+    """
+
+    header: Header
+    record: FileRecord
+    end: int
+    problem: str | None
+    body_crc32c: int
+
+
+def body_blocks(data: memoryview, header: Header) -> Iterator[tuple[int, int, bytes | memoryview]]:
+    """The stored blocks of a compressed body: where each begins and ends, and its frames.
+
+    Raises
+    ------
+    CorruptFileError
+        At a damaged block; ``context["offset"]`` is its place in the file.
+    """
+    start = header.frame_bytes
+    for begin, end in split(data[start:], header.compression):
+        stored = data[start + begin : start + end]
+        yield start + begin, start + end, decompress(stored, header.compression)
+
+
+def summarise(root: Path, key: FileKey) -> Summary:
+    """Read a file through and say what is in it.
+
+    Raises
+    ------
+    CorruptFileError
+        If it has no readable header. Damage further on is told in :attr:`Summary.problem`.
+    StorageError
+        If it cannot be opened.
+    """
+    path = root / key.path
+    with explained(path, "reading"):
+        data = np.fromfile(path, dtype=np.uint8)
+    header = read_header(data[: 1 << 20].data, path=str(path))
+    stats = _Statistics(key.tick_type)
+    if header.compression == "none":
+        walked = scan(data, header.frame_bytes)
+        stats.add(data, header.frame_bytes, walked.end)
+        blocks = [_block(data[b.start : b.stop], b.start, b) for b in walked.blocks]
+        end, problem, ticks = walked.end, walked.problem, walked.ticks
+    else:
+        blocks, end, problem, ticks = _compressed(data, header, stats)
+    body = checksum(data[header.frame_bytes : end])
+    start_ns = min((block.min_ns for block in blocks), default=header.start_ns)
+    end_ns = max((block.max_ns for block in blocks), default=header.end_ns)
+    record = FileRecord(
+        path=key.path,
+        contract_id=key.contract_id,
+        tick_type=key.tick_type,
+        hour_ns=key.hour_ns,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        size=len(data),
+        messages=sum(block.messages for block in blocks),
+        ticks=ticks,
+        compression=header.compression,
+        sealed=header.sealed,
+        crc32c=header.crc32c if header.sealed else None,
+        blocks=tuple(blocks),
+        **stats.fields(),
+    )
+    return Summary(header, record, end, problem, body)
+
+
+def _compressed(
+    data: npt.NDArray[np.uint8], header: Header, stats: _Statistics
+) -> tuple[list[Block], int, str | None, int]:
+    blocks: list[Block] = []
+    end, ticks = header.frame_bytes, 0
+    try:
+        for begin, stop, raw in body_blocks(data.data, header):
+            walked = scan(raw, block_bytes=len(raw))
+            if walked.problem is not None:
+                return blocks, begin, f"in the block at byte {begin}: {walked.problem}", ticks
+            stats.add(raw, 0, len(raw))
+            blocks += [_block(data[begin:stop], begin, b) for b in walked.blocks]
+            ticks += walked.ticks
+            end = stop
+    except CorruptFileError as error:
+        return blocks, end, str(error), ticks
+    return blocks, end, None, ticks
+
+
+def _block(stored: npt.NDArray[np.uint8], offset: int, walked: Any) -> Block:
+    return Block(
+        offset=offset,
+        size=len(stored),
+        raw_size=walked.stop - walked.start,
+        messages=walked.messages,
+        first_ns=walked.first_ns,
+        min_ns=walked.min_ns,
+        max_ns=walked.max_ns,
+        crc32c=checksum(stored),
+    )
+
+
+class _Statistics:
+    """The figures of a file's ticks, from the columns they are made of."""
+
+    def __init__(self, tick_type: str) -> None:
+        self._prices = _PRICES[tick_type]
+        self._decoder = Decoder(["timestamp", "sequence", *self._prices])
+
+    def add(self, raw: Any, start: int, stop: int) -> None:
+        self._decoder.feed(raw, start, stop)
+
+    def fields(self) -> dict[str, Any]:
+        ticks = self._decoder.finish()
+        found: dict[str, Any] = {}
+        if ticks.rows == 0:
+            return found
+        found["first_tick_ns"] = int(ticks.timestamp.min())
+        found["last_tick_ns"] = int(ticks.timestamp.max())
+        sequence = _present(ticks, "sequence")
+        if len(sequence):
+            found["first_sequence"] = int(sequence.min())
+            found["last_sequence"] = int(sequence.max())
+        if self._prices == ("bid_price", "ask_price"):
+            bid, ask = _present(ticks, "bid_price"), _present(ticks, "ask_price")
+            prices = _both(ticks, "bid_price", "ask_price").mean(axis=0)
+            _extremes(found, bid if len(bid) else ask, ask if len(ask) else bid)
+        else:
+            prices = _present(ticks, self._prices[0])
+            _extremes(found, prices, prices)
+        if len(prices):
+            found["sum_price"] = float(prices.sum())
+            found["priced_ticks"] = len(prices)
+        if "size" in self._prices:
+            size = _present(ticks, "size")
+            paid, amount = _both(ticks, "price", "size")
+            found["volume"] = float(size.sum())
+            found["notional"] = float((paid * amount).sum())
+        return found
+
+
+def _extremes(
+    found: dict[str, Any], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
+) -> None:
+    if len(low):
+        found["min_price"] = float(low.min())
+        found["max_price"] = float(high.max())
+
+
+def _usable(ticks: TickColumns, name: str) -> npt.NDArray[np.bool_]:
+    """Rows that carry a value that can be counted: present, and not NaN or infinite."""
+    column = ticks.columns[name]
+    assert isinstance(column, Values)
+    usable: npt.NDArray[np.bool_] = np.isfinite(column.values)
+    return usable if column.valid is None else usable & column.valid
+
+
+def _present(ticks: TickColumns, name: str) -> npt.NDArray[Any]:
+    present: npt.NDArray[Any] = ticks.numbers(name)[_usable(ticks, name)]
+    return present
+
+
+def _both(ticks: TickColumns, one: str, other: str) -> npt.NDArray[np.float64]:
+    """The rows in which both columns are present, shape ``(2, rows)``."""
+    keep = _usable(ticks, one) & _usable(ticks, other)
+    return np.stack([ticks.numbers(one)[keep], ticks.numbers(other)[keep]])

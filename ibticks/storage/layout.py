@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from ibticks.config import NANOSECONDS, TICK_TYPES
 from ibticks.errors import StoreAccessError, TimeRangeError
 
@@ -24,7 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["HALF_HOUR", "HOUR", "FileKey", "hour_of", "list_files", "list_streams", "metadata"]
+    import numpy.typing as npt
+
+__all__ = [
+    "HALF_HOUR",
+    "HOUR",
+    "FileKey",
+    "half_hours",
+    "hour_of",
+    "list_files",
+    "list_streams",
+    "metadata",
+]
 
 HOUR: Final = 3600 * NANOSECONDS
 HALF_HOUR: Final = HOUR // 2
@@ -47,6 +60,23 @@ def hour_of(time_ns: int) -> int:
     1381237200000000000
     """
     return time_ns - time_ns % HOUR
+
+
+def half_hours(times: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """First row and row after the last of each run of times in the same half hour of UTC.
+
+    Examples
+    --------
+    >>> list(half_hours(np.array([0, 1, HALF_HOUR, 2])))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    halves = times // HALF_HOUR
+    borders = (np.flatnonzero(halves[1:] != halves[:-1]) + 1).tolist()
+    start = 0
+    for stop in (*borders, len(times)):
+        if stop > start:
+            yield start, stop
+        start = stop
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ibticks.errors import CorruptFileError
-from ibticks.format.frames import scan
-from ibticks.format.header import HEADER_BYTES, read_header
+from ibticks.format.frames import checksum
+from ibticks.format.header import HEADER_BYTES
 from ibticks.storage.blocks import check_compression, compress, decompress
 from ibticks.storage.disk import explained, sync_folder, write_all, written_beside
-from ibticks.storage.hourfile import decompress_file, seal
 from ibticks.storage.lock import StreamLock
+from ibticks.storage.summary import frame_blocks, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from ibticks.index.records import FileRecord, Index
     from ibticks.storage.layout import FileKey
 
-__all__ = ["compress_file", "delete_files"]
-
-_HEADER_GUESS: Final = 1 << 20
+__all__ = ["compress_file", "compress_files", "delete_files"]
 
 
 def compress_file(root: Path, key: FileKey, compression: str) -> FileRecord:
@@ -41,38 +40,36 @@ def compress_file(root: Path, key: FileKey, compression: str) -> FileRecord:
     """
     check_compression(compression)
     path = root / key.path
-    with explained(path, "reading"):
-        data = np.fromfile(path, dtype=np.uint8)
-    header = read_header(data[:_HEADER_GUESS].data, path=str(path))
-    if header.compression == compression:
-        return seal(root, key)
-    if header.compression != "none":
-        decompress_file(path, header)
-        seal(root, key)
-        return compress_file(root, key, compression)
-    if not header.sealed:
-        raise CorruptFileError(f"{path} is not sealed: only complete files are compressed")
-    record = seal(root, key)
-    if record.crc32c != header.crc32c:
+    summary = summarise(root, key)
+    header = summary.header
+    if header.compression == compression and header.sealed:
+        return summary.record
+    if not header.sealed or summary.problem or summary.body_crc32c != header.crc32c:
         raise CorruptFileError(
-            f"{path} does not have the checksum its header promises; it is left as it is",
+            f"{path} is not sealed, or does not have the checksum its header promises; it is left "
+            "as it is: only complete, whole files are compressed",
             path=str(path),
         )
-    new = replace(header, compression=compression, frame_bytes=HEADER_BYTES).unseal()
+    new = replace(header, compression=compression, frame_bytes=HEADER_BYTES)
+    with explained(path, "reading"):
+        data = np.fromfile(path, dtype=np.uint8)
     with written_beside(path) as descriptor:
         write_all(descriptor, new.to_bytes())
-        for block in scan(data, header.frame_bytes).blocks:
-            raw = data[block.start : block.stop].data
+        crc = body_bytes = 0
+        for raw in frame_blocks(data, header):
             stored = compress(raw, compression)
             if decompress(stored, compression) != raw:
                 raise CorruptFileError(
                     f"{path}: a {compression} block did not come back as it was; the file is left "
                     "as it is",
                     path=str(path),
-                    offset=block.start,
                 )
             write_all(descriptor, stored)
-    return seal(root, key)
+            crc = checksum(stored, crc)
+            body_bytes += len(stored)
+        new = replace(new, crc32c=crc, body_bytes=body_bytes)
+        os.pwrite(descriptor, new.to_bytes(), 0)
+    return summarise(root, key).record
 
 
 def compress_files(

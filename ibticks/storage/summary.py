@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ibticks.format.columns import TickColumns
     from ibticks.storage.layout import FileKey
 
-__all__ = ["Summary", "body_blocks", "summarise"]
+__all__ = ["Summary", "body_blocks", "frame_blocks", "summarise"]
 
 _PRICES: Final = {
     "last": ("price", "size"),
@@ -75,6 +75,16 @@ def body_blocks(data: memoryview, header: Header) -> Iterator[tuple[int, int, by
     for begin, end in split(data[start:], header.compression):
         stored = data[start + begin : start + end]
         yield start + begin, start + end, decompress(stored, header.compression)
+
+
+def frame_blocks(data: npt.NDArray[np.uint8], header: Header) -> Iterator[bytes | memoryview]:
+    """The frames of a file, a block at a time, decompressed where need be."""
+    if header.compression == "none":
+        for block in scan(data, header.frame_bytes).blocks:
+            yield data[block.start : block.stop].data
+    else:
+        for _, _, raw in body_blocks(data.data, header):
+            yield raw
 
 
 def summarise(root: Path, key: FileKey) -> Summary:

@@ -16,7 +16,7 @@ from ibticks.format.frames import frame
 from ibticks.format.messages import to_protobuf
 from ibticks.index.records import FileRecord
 from ibticks.storage.hourfile import HourFile, seal
-from ibticks.storage.layout import HALF_HOUR, HOUR, FileKey, hour_of, list_files
+from ibticks.storage.layout import HALF_HOUR, HOUR, FileKey, half_hours, hour_of, list_files
 from ibticks.storage.lock import StreamLock
 from ibticks.storage.recovery import cut_torn_tail
 
@@ -143,19 +143,15 @@ class StreamWriter:
             tick_type=self.tick_type,
             stream_id=stream_id,
         )
-        halves = columns.timestamp // HALF_HOUR
-        borders = np.flatnonzero(halves[1:] != halves[:-1]) + 1
-        start = 0
+        written = 0
         try:
-            for stop in (*borders.tolist(), columns.rows):
-                if stop == start:
-                    continue
+            for start, stop in half_hours(columns.timestamp):
                 time_ns = int(columns.timestamp[start])
                 for row, frames in encoder.chunks(start, stop):
                     self._file(time_ns).append(frames.data)
-                    start = row
+                    written = row
         except StorageError as error:
-            raise error.with_context(written=start) from error
+            raise error.with_context(written=written) from error
         self._sync_due()
         return columns.rows
 
@@ -182,7 +178,11 @@ class StreamWriter:
 
     def append_payload(self, payload: bytes, time_ns: int) -> None:
         """Append one encoded message, whose timestamp is ``time_ns``, as it is."""
-        self._file(time_ns).append(frame(payload))
+        self.append_frames(frame(payload), time_ns)
+
+    def append_frames(self, frames: bytes | memoryview, time_ns: int) -> None:
+        """Append whole frames of one hour, the first of which has the timestamp ``time_ns``."""
+        self._file(time_ns).append(frames)
         self._sync_due()
 
     def maintain(self, now_ns: int | None = None) -> None:

@@ -1,0 +1,6 @@
+"""What ibticks is tested with, for those who build on it.
+
+``ibticks.testing.strategies`` has hypothesis strategies (``pip install hypothesis``) for v2
+messages, protobuf messages and their encodings; ``ibticks.testing.wire`` writes the protobuf wire
+format byte by byte.
+"""

@@ -1,0 +1,123 @@
+"""The strategies give what they say, and enough of each kind to be worth their time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ibticks.config import TICK_TYPES
+from ibticks.format.fields import FIELDS
+from ibticks.format.messages import from_protobuf, to_protobuf
+from ibticks.testing.strategies import (
+    malformed_messages,
+    messages,
+    stream_messages,
+    ticks,
+    timestamps,
+    wire_messages,
+)
+from ibticks.tick_stream_pb2 import StreamMessage
+
+
+def accepted(payload: bytes) -> bool:
+    try:
+        StreamMessage.FromString(payload)
+    except DecodeError:
+        return False
+    return True
+
+
+@given(wire_messages())
+def test_the_runtime_accepts_every_wire_message(payload):
+    StreamMessage.FromString(payload)
+
+
+def test_wire_messages_are_mostly_ticks_and_mostly_not_what_a_library_writes():
+    seen: Counter[str | None] = Counter()
+
+    @settings(max_examples=300, database=None, derandomize=True)
+    @given(wire_messages())
+    def look(payload):
+        message = StreamMessage.FromString(payload)
+        seen[message.WhichOneof("message_data")] += 1
+        seen["canonical"] += message.SerializeToString(deterministic=True) == payload
+        seen["with metadata"] += len(message.metadata) > 0
+        seen["with timestamp"] += message.HasField("timestamp")
+
+    look()
+    assert seen["tick_data"] > 50
+    assert all(seen[f"{kind}_data"] > 5 for kind in ("error", "complete", "info"))
+    assert seen["canonical"] < 150
+    assert seen["with metadata"] > 20
+    assert seen["with timestamp"] > 50
+
+
+def test_malformed_messages_are_mostly_but_not_always_refused():
+    verdicts: Counter[bool] = Counter()
+
+    @settings(max_examples=150, database=None, derandomize=True)
+    @given(malformed_messages())
+    def judge(payload):
+        verdicts[accepted(payload)] += 1
+
+    judge()
+    assert verdicts[False] > 100
+    assert verdicts[True] > 5
+
+
+@pytest.mark.parametrize("tick_type", TICK_TYPES)
+def test_ticks_have_any_field_of_their_type_and_no_other(tick_type):
+    seen: set[str] = set()
+
+    @settings(max_examples=100, database=None, derandomize=True)
+    @given(ticks(tick_type, contract_ids=st.just(8314)))
+    def look(message):
+        assert message["type"] == "tick"
+        assert message["data"]["tick_type"] == tick_type
+        assert message["data"]["contract_id"] == 8314
+        seen.update(message["data"])
+
+    look()
+    apart = {"timestamp", "stream_id", "metadata"}
+    assert seen == {field.name for field in FIELDS if tick_type in field.tick_types} - apart
+
+
+@given(ticks(times=timestamps(datetime(2025, 1, 10, 14), datetime(2025, 1, 10, 14, 59))))
+def test_ticks_keep_to_the_times_asked_for(message):
+    stamp = to_protobuf(message).timestamp
+    start = int(datetime(2025, 1, 10, 14, tzinfo=UTC).timestamp())
+    assert start <= stamp.seconds <= start + 59 * 60
+
+
+@given(messages())
+def test_messages_are_already_written_as_ibticks_writes_them(message):
+    assert from_protobuf(to_protobuf(message)) == message
+
+
+@given(stream_messages(regular=True))
+def test_regular_messages_have_their_own_payload_and_a_time(message):
+    assert message.WhichOneof("message_data") == f"{message.type}_data"
+    assert message.timestamp.ToJsonString()
+
+
+def test_messages_have_every_type_and_irregular_ones_any_payload():
+    kinds: set[str] = set()
+    pairs: set[tuple[bool, str | None]] = set()
+
+    @settings(max_examples=200, database=None, derandomize=True)
+    @given(messages(), stream_messages())
+    def look(message, stream_message):
+        kinds.add(message["type"])
+        payload = stream_message.WhichOneof("message_data")
+        pairs.add((payload == f"{stream_message.type}_data", payload))
+
+    look()
+    assert kinds == {"tick", "error", "complete", "info"}
+    payloads = ["tick_data", "error_data", "complete_data", "info_data"]
+    assert {(agree, payload) for agree in (True, False) for payload in payloads} <= pairs
+    assert (False, None) in pairs

@@ -92,10 +92,18 @@ def us_hours(first: date, last: date) -> Tables:
       a trading day. IB's own overnight session: "from 8:00 pm to 3:50 am ET, with the first
       session beginning on Sunday at 8:00 pm ET and the last session ending at 3:50 am on Friday.
       Trades executed between 8:00 pm and 12:00 am carry a trade date of the following day"
-      (interactivebrokers.co.uk/en/trading/etf-overnight-trading.php). It is a recent offer; for
+      (interactivebrokers.co.uk/de/trading/etf-overnight-trading.php). It is a recent offer; for
       older dates the name means the same hours.
 
     Known from 2000 on.
+
+    Parameters
+    ----------
+    first, last : datetime.date
+
+    Returns
+    -------
+    dict of str to SessionTable
     """
     nyse = read_schedule("NYSE", first, last)
     days, opens, closes = nyse.days, nyse.times["market_open"], nyse.times["market_close"]
@@ -129,6 +137,14 @@ def uk_hours(first: date, last: date) -> Tables:
       2007/2008 (close 12:30, trade reports to 13:15, news from 07:00 to 13:30) have the half days.
 
     Known from 2000 on.
+
+    Parameters
+    ----------
+    first, last : datetime.date
+
+    Returns
+    -------
+    dict of str to SessionTable
     """
     lse = read_schedule("LSE", first, last)
     opens, closes = lse.times["market_open"], lse.times["market_close"]
@@ -151,6 +167,14 @@ def jp_hours(first: date, last: date) -> Tables:
     Known from 2011-11-21 on: until then the morning ended at 11:00, and in earlier years the first
     and last trading days were half days, which the library does not know. 2020-10-01, when the
     exchange could not open for a failure of its system, has no session.
+
+    Parameters
+    ----------
+    first, last : datetime.date
+
+    Returns
+    -------
+    dict of str to SessionTable
     """
     jpx = read_schedule("JPX", first, last)
     return _with_lunch(jpx)
@@ -177,6 +201,14 @@ def cme_hours(first: date, last: date) -> Tables:
 
     Known from 2012-11-19 on, when CME gave Globex this day: until then it began at 15:30 and was
     interrupted from 16:30 to 17:00.
+
+    Parameters
+    ----------
+    first, last : datetime.date
+
+    Returns
+    -------
+    dict of str to SessionTable
     """
     globex = read_schedule("CME Globex Equity", first, last)
     days = np.union1d(globex.days, _MOURNING)
@@ -208,9 +240,9 @@ def cme_hours(first: date, last: date) -> Tables:
     }
 
 
-# National days of mourning, on which Globex closed its US equity products at 08:30: CME Group,
-# 2018-12-02 (prnewswire.com/news-releases/300758702.html), and 2024-12-30
-# (mondovisione.com: CME Group announces trading hours for US National Day of Mourning). The
+# National days of mourning, on which Globex closed its US equity products at 08:30. CME Group said
+# so on 2018-12-02 ("US equity, interest rate markets to close for national day of mourning") and
+# on 2024-12-30 ("CME Group announces trading hours for U.S. National Day of Mourning"). The
 # library has an ordinary day in one of its calendars and a holiday in the other.
 _MOURNING: Final = np.array(["2018-12-05", "2025-01-09"], dtype="datetime64[D]")
 

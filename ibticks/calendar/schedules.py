@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pandas_market_calendars as pmc
 
+from ibticks.calendar.times import find_timezone
 from ibticks.errors import UnknownMarketError
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ _REFUSED: Final = {
     "IEX": "it lacks holidays; the US market has them",
     "Investors_Exchange": "it lacks holidays; the US market has them",
 }
+
+# Trading was called off for a typhoon and for black rain; the library's other calendar of the
+# exchange, HKEX, has these two.
+_CLOSED: Final = {"XHKG": pd.DatetimeIndex(["2023-09-01", "2023-09-08"])}
 
 # Opening at 17:00 of the day before, its row for a Sunday would begin on Saturday afternoon.
 _NO_SUNDAYS: Final = frozenset({"FOREX", "FX", "Forex"})
@@ -113,9 +118,10 @@ def read_schedule(name: str, first: date, last: date) -> Schedule:
             market=name,
         ) from error
     early = shorter.to_numpy(dtype=np.bool_)
+    held = ~frame.index.isin(_CLOSED.get(name, []))
     if name in _NO_SUNDAYS:
-        weekdays = frame.index.day_of_week != 6
-        frame, early = frame[weekdays], early[weekdays]
+        held &= frame.index.day_of_week != 6
+    frame, early = frame[held], early[held]
     return Schedule(
         timezone=str(calendar.tz),
         days=frame.index.to_numpy().astype("datetime64[D]"),
@@ -139,7 +145,8 @@ def wall(
 
 
 def _nanoseconds(index: pd.DatetimeIndex, timezone: str | None = None) -> npt.NDArray[np.int64]:
-    placed = index if timezone is None else index.tz_localize(timezone)
+    # A zone, not its name: pandas 2 would take pytz's, which has no summer time after 2037.
+    placed = index if timezone is None else index.tz_localize(find_timezone(timezone))
     return placed.as_unit("ns").asi8
 
 

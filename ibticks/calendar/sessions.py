@@ -201,8 +201,14 @@ def sorted_table(
         np.zeros(len(days), dtype=np.bool_) if early is None else early,
         *(pause or ()),
     ]
-    kept = SessionTable(*(column[real] for column in columns))
+    kept = SessionTable(*(_read_only(column[real]) for column in columns))
     wrong = (kept.start_ns[1:] < kept.end_ns[:-1]) | (kept.days[1:] <= kept.days[:-1])
     if wrong.any():
         raise ValueError(f"the sessions of {kept.days[1:][wrong][0]} and the day before overlap")
     return kept
+
+
+def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # Tables are shared by everyone who asks for the market.
+    values.flags.writeable = False
+    return values

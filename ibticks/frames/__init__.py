@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from ibticks.frames.intake import from_arrow
     from ibticks.frames.lazy import TickSource, scan
     from ibticks.frames.metadata import metadata_of
+    from ibticks.frames.naming import describe_mapping
     from ibticks.frames.pandas_frames import to_pandas
     from ibticks.frames.polars_frames import polars_schema, to_polars
     from ibticks.frames.schema import arrow_schema
-    from ibticks.frames.tabular import count_rows, describe_mapping, read_batches
+    from ibticks.frames.tabular import count_rows, file_columns, read_batches
     from ibticks.frames.xarray_frames import from_xarray, to_xarray
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "arrow_schema",
     "count_rows",
     "describe_mapping",
+    "file_columns",
     "from_arrow",
     "from_xarray",
     "metadata_of",
@@ -44,7 +46,8 @@ _HOMES = {
     "TickSource": "lazy",
     "arrow_schema": "schema",
     "count_rows": "tabular",
-    "describe_mapping": "tabular",
+    "describe_mapping": "naming",
+    "file_columns": "tabular",
     "from_arrow": "intake",
     "from_xarray": "xarray_frames",
     "metadata_of": "metadata",

@@ -9,6 +9,7 @@ import pyarrow as pa
 from ibticks.format.columns import StringColumn, TickColumns
 from ibticks.format.fields import COLUMNS, Kind, check_columns
 from ibticks.frames.build import Categories, array_of
+from ibticks.frames.chunks import rearranged
 from ibticks.frames.metadata import attach
 from ibticks.frames.order import Run, runs
 from ibticks.frames.schema import arrow_schema
@@ -89,6 +90,6 @@ def _column(name: str, parts: Sequence[TickColumns], arranged: Sequence[Run]) ->
     for run in arranged:
         arrays = [array_of(field, columns[i], parts[i].rows, categories) for i in run.parts]
         if run.rows is not None:
-            arrays = [pa.concat_arrays(arrays).take(pa.array(run.rows))]
+            arrays = [rearranged(arrays, run.rows)]
         chunks += arrays
     return pa.chunked_array(chunks)

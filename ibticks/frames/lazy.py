@@ -81,6 +81,7 @@ def scan(columns: Sequence[str], source: TickSource) -> pl.LazyFrame:
 
     Examples
     --------
+    >>> import polars as pl
     >>> from ibticks.frames import to_table
     >>> class Empty:
     ...     def batches(self, columns, **bounds):
@@ -94,7 +95,7 @@ def scan(columns: Sequence[str], source: TickSource) -> pl.LazyFrame:
         with_columns: list[str] | None,
         predicate: pl.Expr | None,
         n_rows: int | None,
-        batch_size: int | None,  # noqa: ARG001 - a hint: files and blocks have their own size
+        batch_size: int | None,  # a hint: files and blocks have their own size
     ) -> Iterator[pl.DataFrame]:
         wanted = list(names) if with_columns is None else with_columns
         used = {*wanted, *(() if predicate is None else predicate.meta.root_names())}

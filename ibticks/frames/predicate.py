@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar, cast
 
 import polars as pl
 
@@ -33,7 +33,7 @@ _COMPARISONS: Final[dict[str, _Operator]] = {
     "inv": lambda a, b: a.is_in(b, nulls_equal=True),
 }
 _MIRRORED: Final = {">=": "<=", ">": "<", "<": ">", "<=": ">=", "==": "==", "==v": "==v"}
-_CLOSED: Final = {
+_CLOSED: Final[dict[Literal["both", "left", "right", "none"], tuple[str, str]]] = {
     "both": (">=", "<="),
     "left": (">=", "<"),
     "right": (">", "<="),
@@ -156,11 +156,11 @@ def _compared(column: pl.Expr, operator: str, value: pl.Series) -> Bounds:
         if values.dtype in (pl.String, pl.Categorical, pl.Enum) and _is_tick_type(column):
             return Bounds(tick_types=frozenset(values.drop_nulls().to_list()))
     grain = _grain(column, values.dtype)
-    instants = values.drop_nulls().to_physical()
-    if grain is None or not len(instants):
+    if grain is None or values.null_count() == len(values):
         return Bounds()
-    least, most = int(instants.min()) * grain.unit, int(instants.max()) * grain.unit
-    return _range(operator, least, most, grain)
+    steps = values.to_physical()
+    least, most = cast("int", steps.min()), cast("int", steps.max())
+    return _range(operator, least * grain.unit, most * grain.unit, grain)
 
 
 def _is_tick_type(column: pl.Expr) -> bool:

@@ -13,6 +13,7 @@ from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
 from ibticks.format.columns import Column, MapColumn, StringColumn, StringsColumn, Values
 from ibticks.format.fields import Field, Kind
+from ibticks.frames.chunks import joined
 from ibticks.frames.times import Unit, utc_nanoseconds
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def string_column(column: pa.ChunkedArray) -> StringColumn:
     >>> string_column(pa.chunked_array([["Q", None], ["P", "Q"]]))
     StringColumn(codes=array([ 0, -1,  1,  0], dtype=int32), values=('Q', 'P'))
     """
-    array = _joined(column)
+    array = joined(column)
     if not pa.types.is_dictionary(array.type) or array.dictionary.null_count:
         array = array.cast(pa.large_string()).dictionary_encode()
     used = array.indices.dictionary_encode()
@@ -102,7 +103,7 @@ def strings_column(column: pa.ChunkedArray) -> StringsColumn:
         there = (single.codes >= 0) & (single.codes != empty)
         codes = single.codes[there]
         return StringsColumn(_offsets(there), *_compact(codes, single.values))
-    array = _joined(column)
+    array = joined(column)
     lengths = pc.list_value_length(array).fill_null(0).to_numpy().astype(np.int64)
     items = string_column(pa.chunked_array([array.flatten()]))
     # An element that is null is no string: the list is shorter by it.
@@ -119,7 +120,7 @@ def map_column(column: pa.ChunkedArray) -> MapColumn:
     MapColumn(offsets=array([0, 1, 1]), keys=array([0], dtype=int32),
     items=array([1], dtype=int32), values=('source', 'backfill'))
     """
-    array = _joined(column)
+    array = joined(column)
     if pa.types.is_null(array.type):
         nothing = np.zeros(0, np.int32)
         return MapColumn(np.zeros(len(array) + 1, np.int64), nothing, nothing, ())
@@ -155,7 +156,7 @@ def _map(offsets: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array) -> Map
 
 
 def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Values:
-    array = _joined(column)
+    array = joined(column)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     array = array.cast(kind)
@@ -164,12 +165,6 @@ def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Values:
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     zero = False if pa.types.is_boolean(kind) else 0
     return Values(array.fill_null(zero).to_numpy(zero_copy_only=False), valid)
-
-
-def _joined(column: pa.ChunkedArray) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.unify_dictionaries()
-    return column.combine_chunks()
 
 
 def _is_list(kind: pa.DataType) -> bool:

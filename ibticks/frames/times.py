@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, NaiveDatetimeError
+from ibticks.frames.chunks import joined
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -95,7 +96,7 @@ def utc_nanoseconds(
     >>> utc_nanoseconds(times, "time", tz="America/New_York")[0]
     array([1736519400000000000, 1736519400500000000])
     """
-    array = column.combine_chunks()
+    array = joined(column)
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if pa.types.is_decimal(array.type) or _is_text(array.type):
@@ -126,9 +127,11 @@ def _all_match(texts: pa.Array, pattern: str) -> bool:
 
 
 def _values(array: pa.Array) -> Times:
-    valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
-    plain = array.cast(pa.int64())
-    return plain.fill_null(0).to_numpy() if array.null_count else plain.to_numpy(), valid
+    whole = array.view(pa.int64())
+    if not whole.null_count:
+        return whole.to_numpy(), None
+    valid = whole.is_valid().to_numpy(zero_copy_only=False)
+    return whole.fill_null(0).to_numpy(), valid
 
 
 def _in_nanoseconds(array: pa.Array, name: str) -> pa.Array:

@@ -1,0 +1,154 @@
+"""Ticks out of tables that others wrote."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ibticks.errors import InputError
+from ibticks.frames.foreign import ForeignTable, open_foreign
+from ibticks.frames.intake import from_arrow
+from ibticks.frames.naming import describe_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import tzinfo
+
+    from ibticks.format.columns import TickColumns
+    from ibticks.frames.times import Unit
+
+__all__ = ["BATCH_ROWS", "count_rows", "file_columns", "read_batches"]
+
+BATCH_ROWS: Final = 1 << 18
+"""Rows read at a time: some tens of megabytes."""
+
+
+def file_columns(path: str | PathLike[str]) -> list[str]:
+    """The columns of a Parquet or delimited text file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is neither.
+    """
+    return open_foreign(path).columns
+
+
+def count_rows(path: str | PathLike[str]) -> int:
+    """Count the rows of a Parquet file (at once) or of a text file (by reading it).
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is neither.
+    """
+    return open_foreign(path).count()
+
+
+def read_batches(
+    path: str | PathLike[str],
+    *,
+    tick_type: str,
+    contract_id: int,
+    mapping: Mapping[str, str | None] | None = None,
+    tz: str | tzinfo | None = None,
+    timestamp_unit: Unit | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> Iterator[TickColumns]:
+    r"""Read a Parquet or delimited text file as ticks, some rows at a time.
+
+    Parameters
+    ----------
+    path : path-like
+        Parquet, or text with a header, also compressed (``.csv.gz``).
+    tick_type, contract_id
+        What the rows are; a file that says otherwise is refused.
+    mapping : mapping of str to str or None, optional
+        Column of a tick to column of the file, where the names do not say it:
+        see :func:`ibticks.frames.describe_mapping`.
+    tz : str or tzinfo, optional
+        Zone of times that do not say theirs.
+    timestamp_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of times that are numbers, if their size leaves a choice.
+    batch_rows : int
+        Rows at a time.
+
+    Yields
+    ------
+    TickColumns
+        Rows in the order of the file, sorted or not. Nulls, empty texts and NaN texts are absent; a
+        condition that is a single text becomes a list of one. ``sequence`` is the file's, or if it
+        has none, the number of the row in the file, from 1.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, lacks a column, or has a value that fits no tick; the message
+        names file and rows. What is wrong with the columns is said before the first row is read.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "trades.csv")
+    >>> _ = path.write_text("time,last,qty\n2025-01-10 09:30:00,187.5,100\n")
+    >>> ticks = next(read_batches(path, tick_type="last", contract_id=8314, tz="America/New_York"))
+    >>> ticks.timestamp, ticks.numbers("size"), ticks.numbers("sequence")
+    (array([1736519400000000000]), array([100.]), array([1], dtype=uint64))
+    """
+    file = open_foreign(path)
+    mapped, _ = describe_mapping(file.columns, tick_type, mapping)
+    if batch_rows < 1:
+        raise InputError(f"batch_rows must be at least 1, not {batch_rows}")
+
+    def read() -> Iterator[TickColumns]:
+        row = 0
+        for batch in _renamed(file, mapped, batch_rows):
+            numbered = batch
+            if "sequence" not in mapped:
+                numbers = np.arange(row + 1, row + 1 + len(batch), dtype=np.uint64)
+                numbered = batch.append_column("sequence", pa.array(numbers))
+            try:
+                yield from_arrow(
+                    numbered,
+                    contract_id=contract_id,
+                    tick_type=tick_type,
+                    tz=tz,
+                    timestamp_unit=timestamp_unit,
+                )
+            except InputError as error:
+                raise _placed(error, fspath(path), mapped, row, len(batch)) from error
+            row += len(batch)
+
+    return read()
+
+
+def _renamed(
+    file: ForeignTable, mapped: Mapping[str, tuple[str, ...]], rows: int
+) -> Iterator[pa.Table]:
+    wanted = dict.fromkeys(source for sources in mapped.values() for source in sources)
+    for batch in file.batches(list(wanted), rows):
+        yield pa.table({name: _one(batch, sources) for name, sources in mapped.items()})
+
+
+def _one(batch: pa.Table, sources: tuple[str, ...]) -> pa.ChunkedArray:
+    if len(sources) == 1:
+        return batch[sources[0]]
+    date, time = (batch[source] for source in sources)
+    if pa.types.is_timestamp(date.type):
+        date = date.cast(pa.date32())
+    texts = (part.cast(pa.large_string()) for part in (date, time))
+    return pc.binary_join_element_wise(*texts, pa.scalar(" ", pa.large_string()))
+
+
+def _placed(
+    error: InputError, path: str, mapped: Mapping[str, tuple[str, ...]], row: int, rows: int
+) -> InputError:
+    """The same error, knowing where in the file it happened."""
+    sources = mapped.get(str(error.context.get("column")), ())
+    read_from = f" (read from {', '.join(map(repr, sources))})" if sources else ""
+    message = f"{path}, rows {row + 1} to {row + rows}: {error}{read_from}"
+    return type(error)(message, **{**error.context, "path": path})

@@ -1,0 +1,104 @@
+"""Ticks to a frame and back: nothing is lost but what the frame's library cannot say."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ibticks.format.columns import TickColumns
+from ibticks.format.fields import COLUMNS
+from ibticks.frames import from_arrow, from_xarray, to_pandas, to_polars, to_table, to_xarray
+
+ALL = list(COLUMNS)
+FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
+
+
+class OnlyStream:
+    """Nothing but the Arrow PyCapsule interface."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._data.__arrow_c_stream__(requested_schema)
+
+
+WAYS = {
+    "arrow": lambda table: table,
+    "arrow stream": OnlyStream,
+    "batches": lambda table: pa.RecordBatchReader.from_batches(table.schema, table.to_batches(3)),
+    "polars": to_polars,
+    "polars stream": lambda table: OnlyStream(to_polars(table)),
+    "polars by value": lambda table: to_polars(table).with_columns(pl.col("exchange").cast(str)),
+    "sliced": lambda table: pa.concat_tables([table, table])[table.num_rows :],
+    "pandas": to_pandas,
+    "xarray": to_xarray,
+    "xarray table": lambda table: from_xarray(to_xarray(table)),
+}
+
+
+def plain(rows, way):
+    """Rows as they can be after this way; NaN by name, since it equals nothing."""
+    numpy_like = way.startswith(("pandas", "xarray"))
+    for row in rows:
+        said = dict(row)
+        for name in FLOATS:
+            if said[name] is not None and np.isnan(said[name]):
+                said[name] = None if numpy_like else "nan"
+        if way.startswith("xarray"):
+            said["sequence"] = said["sequence"] or None
+            said["exchange"] = said["exchange"] or None
+            said["stream_id"] = said["stream_id"] or None
+            said["conditions"] = ";".join(said["conditions"])
+        yield said
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_frame_says_what_the_ticks_said(way, ticks, rows, any_rows):
+    @given(any_rows)
+    def check(given_rows):
+        ordered = sorted(given_rows, key=lambda row: row["timestamp"])
+        table = to_table([ticks(given_rows)] if given_rows else [], ALL)
+        back = from_arrow(WAYS[way](table))
+        assert list(back.columns) == ALL
+        assert list(plain(rows(back), way)) == list(plain(ordered, way))
+
+    check()
+
+
+@given(cuts=st.lists(st.integers(0, 4), max_size=3))
+def test_chunks_make_no_difference(ticks, rows, quotes_and_trades, cuts):
+    whole = ticks(quotes_and_trades)
+    edges = [0, *sorted(cuts), 4]
+    parts = [whole.take(slice(a, b)) for a, b in itertools.pairwise(edges)]
+    for way in ("arrow", "polars", "pandas", "xarray"):
+        back = from_arrow(WAYS[way](to_table(parts, ALL)))
+        assert list(plain(rows(back), way)) == list(plain(quotes_and_trades, way))
+
+
+def test_back_in_the_format_of_the_decoder(ticks, quotes_and_trades):
+    made = ticks(quotes_and_trades)
+    back = from_arrow(to_table([made], ALL))
+    for name, column in made.columns.items():
+        other = back.columns[name]
+        assert type(other) is type(column)
+        for slot in column.__slots__:
+            ours, theirs = getattr(column, slot), getattr(other, slot)
+            if isinstance(ours, np.ndarray):
+                assert theirs.dtype == ours.dtype, (name, slot)
+    # Numbers come back around the same memory.
+    assert np.shares_memory(back.timestamp, made.timestamp)
+    assert np.shares_memory(back.numbers("contract_id"), made.numbers("contract_id"))
+
+
+def test_missing_ranges_come_back(ticks, quotes_and_trades):
+    made = ticks(quotes_and_trades)
+    table = to_table([TickColumns(made.rows, made.columns, ((5, 9),))], ALL)
+    for way in ("arrow", "arrow stream", "pandas", "xarray", "xarray table"):
+        assert from_arrow(WAYS[way](table)).missing == ((5, 9),)

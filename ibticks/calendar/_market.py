@@ -275,13 +275,11 @@ class Market:
         rows = []
         for session_type, table in self.tables.items():
             runs = table.is_open(ns)
-            shown = self._nth(session_type, table.started(ns) - int(runs), ns)
-            cells = (
-                session_type,
-                "open" if runs else "next",
-                _on(shown),
-                format_ns(shown.start_ns),
-            )
+            index = table.started(ns) - int(runs)
+            cells = [session_type, "open" if runs else "next", "not known", ""]
+            if index < len(table):
+                shown = self._session(session_type, index)
+                cells[2:] = _on(shown), format_ns(shown.start_ns)
             rows.append("".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in cells))
         head = "".join(f"<th>{each}</th>" for each in ("session", "", self.timezone, "start, UTC"))
         body = "".join(f"<tr>{row}</tr>" for row in rows)

@@ -334,6 +334,11 @@ def test_notebook_views():
     assert repr(market("US")) == "<Market US: US shares (NYSE, Nasdaq), America/New_York>"
 
 
+def test_the_notebook_view_outlives_what_is_known(monkeypatch):
+    monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: to_ns("2055-01-01T00:00Z"))
+    assert market("US")._repr_html_().count("not known") == len(market("US").session_types)
+
+
 def test_the_arrays_of_a_market_cannot_be_changed():
     table = market("US").tables["regular"]
     with pytest.raises(ValueError, match="read-only"):

@@ -274,9 +274,12 @@ class Market:
         ns = now_ns()
         rows = []
         for session_type, table in self.tables.items():
-            runs = table.is_open(ns)
-            index = table.started(ns) - int(runs)
-            cells = [session_type, "open" if runs else "next", "not known", ""]
+            index = table.started(ns) - 1
+            if index >= 0 and ns < table.end_ns[index]:
+                state = "open" if table.is_open(ns) else "break"
+            else:
+                state, index = "next", index + 1
+            cells = [session_type, state, "not known", ""]
             if index < len(table):
                 shown = self._session(session_type, index)
                 cells[2:] = _on(shown), format_ns(shown.start_ns)

@@ -276,7 +276,10 @@ def _with_lunch(schedule: Schedule) -> Tables:
 
 
 def listed_hours(name: str) -> Hours:
-    """A calendar of pandas_market_calendars as it is.
+    """A calendar of pandas_market_calendars as it is, mistakes included.
+
+    Users have reported wrong early closes of its CME calendars other than equity, for example
+    (github.com/rsheftel/pandas_market_calendars/issues, 464 and 486).
 
     - ``regular``: its open to its close, with its break, if it has one, inside.
     - ``morning``, ``afternoon``: before and after that break.

@@ -334,6 +334,17 @@ def test_notebook_views():
     assert repr(market("US")) == "<Market US: US shares (NYSE, Nasdaq), America/New_York>"
 
 
+@pytest.mark.parametrize(
+    ("at", "state"), [("08:00", "next"), ("10:00", "open"), ("12:00", "break"), ("16:00", "next")]
+)
+def test_the_notebook_view_says_what_runs(monkeypatch, at, state):
+    now = to_ns(f"2025-01-10T{at}:00+09:00")
+    monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: now)
+    regular = market("JP")._repr_html_().split("<tr>")[2]
+    assert f">{state}<" in regular
+    assert ("2025-01-10" in regular) == (at != "16:00")
+
+
 def test_the_notebook_view_outlives_what_is_known(monkeypatch):
     monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: to_ns("2055-01-01T00:00Z"))
     assert market("US")._repr_html_().count("not known") == len(market("US").session_types)

@@ -1,0 +1,405 @@
+"""One embedded PostgreSQL cluster: made, started, joined, stopped.
+
+A cluster has a private folder ``{base}/{key}``::
+
+    data/           what PostgreSQL keeps
+    log             what it says
+    .s.PGSQL.5432   its socket
+    server.lock     held by the server's processes, from the first to the last
+    users.lock      held (shared) by every process that uses the server
+
+and beside it ``{base}/{key}.lock``, held while somebody starts or stops it. Whether the server
+runs, and whether anyone uses it, is asked of these locks and never of a process id: a lock goes
+with its process, even by ``kill -9``, while an id gets another process (after a reboot), belongs
+to a zombie, or means something else in another container.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from ibticks.errors import IndexUnavailableError, IndexVersionError, StoreAccessError
+from ibticks.index.account import SERVER_USER, Account, user_name
+from ibticks.index.binaries import MAJOR, reachable_binaries
+from ibticks.index.database import application_name
+from ibticks.index.locks import exclusive, open_lock, try_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Cluster"]
+
+_PORT: Final = 5432  # only a part of the socket's name: nothing listens on the network
+_SOCKET: Final = f".s.PGSQL.{_PORT}"
+_LONGEST_SOCKET: Final = 103  # bytes, on macOS; Linux takes 107
+_ATTEMPTS: Final = 3  # a server that ends at once may have met the last processes of another
+_LOG_BYTES: Final = 1 << 20
+
+_SETTINGS: Final = (
+    "listen_addresses=",
+    "unix_socket_permissions=0700",
+    "shared_buffers=32MB",
+    "jit=off",
+)
+
+_log = logging.getLogger(__name__)
+
+
+class Cluster:
+    """The cluster in ``{base}/{key}``.
+
+    Parameters
+    ----------
+    base : Path
+        A folder for clusters; absolute.
+    key : str
+        Name of this one.
+    account : Account
+        Who runs the server and owns its data.
+    role : str
+        The database user: the system user that connects, which the server has the kernel confirm.
+    binaries : Path
+        The folder with ``initdb`` and ``postgres``.
+    """
+
+    def __init__(self, base: Path, key: str, account: Account, role: str, binaries: Path) -> None:
+        self.base = base
+        self.home = base / key
+        self.account = account
+        self.role = role
+        self.binaries = binaries
+        self._alone = base / f"{key}.lock"
+        self._data = self.home / "data"
+        self._user: int | None = None
+
+    @property
+    def dsn(self) -> str:
+        """How to connect: a libpq connection string over the socket."""
+        return make_conninfo(host=str(self.home), port=_PORT, dbname="postgres", user=self.role)
+
+    def enter(self, patience: float) -> None:
+        """Count this process as a user, and see that the server runs.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds to wait: a server that was killed first repeats what it had logged, which can
+            take long.
+
+        Raises
+        ------
+        StoreAccessError
+            The folder is another user's, or open to others.
+        IndexUnavailableError
+            The server does not start, or not in time.
+        IndexVersionError
+            Another major version of PostgreSQL made the data.
+        """
+        deadline = time.monotonic() + patience
+        self._check_socket_path()
+        self._make_base()
+        with exclusive(self._alone, deadline) as alone:
+            if not alone:
+                raise IndexUnavailableError(
+                    f"another process has been starting PostgreSQL in {self.home} for "
+                    f"{patience:.0f} s; try again in a moment",
+                    path=str(self.home),
+                )
+            self._make_home()
+            if self._user is None:
+                self._user = open_lock(self.home / "users.lock")
+                try_lock(self._user, shared=True)
+            self._see_it_runs(deadline, patience)
+
+    def leave(self, patience: float = 30.0) -> None:
+        """Count this process out; the last user stops the server, unless others are connected."""
+        if self._user is None:
+            return
+        if not self._alone.exists():  # somebody removed the folder: PostgreSQL ends by itself
+            self.forget()
+            return
+        with exclusive(self._alone, time.monotonic() + patience) as alone:
+            if alone and try_lock(self._user) and not self._others_connected():
+                self._stop(patience)
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of the users' lock only: what a forked child does with its parent's."""
+        if self._user is not None:
+            os.close(self._user)
+            self._user = None
+
+    # -- folders ----------------------------------------------------------------------------------
+
+    def _check_socket_path(self) -> None:
+        path = str(self.home / _SOCKET)
+        if len(os.fsencode(path)) > _LONGEST_SOCKET or "," in path:
+            raise IndexUnavailableError(
+                f"the embedded PostgreSQL cannot have its socket at {path}: such a path has at "
+                f"most {_LONGEST_SOCKET} bytes and no comma. Set IBTICKS_PGDATA to another folder",
+                path=path,
+            )
+
+    def _make_base(self) -> None:
+        try:
+            self.base.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            status = self.base.stat()
+            os.close(open_lock(self._alone))
+        except OSError as error:
+            raise StoreAccessError(
+                f"the embedded PostgreSQL cannot keep its data in {self.base}: {error.strerror}. "
+                "Set IBTICKS_PGDATA to a folder of yours, or give the DSN of a server",
+                path=str(self.base),
+            ) from error
+        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+            raise StoreAccessError(
+                f"anyone can replace what is in {self.base}: chmod o-w {self.base}",
+                path=str(self.base),
+            )
+
+    def _make_home(self) -> None:
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        if self.account.uid != os.geteuid() == self.home.lstat().st_uid:
+            os.chown(self.home, self.account.uid, self.account.gid)
+        for folder in (self.home, self._data):
+            if folder.exists():
+                self._check_private(folder)
+        barrier = self.account.barrier(self.home)
+        if barrier is not None:
+            raise StoreAccessError(
+                f"as root the embedded PostgreSQL runs as the system user {self.account.name}, "
+                f"which cannot enter {barrier}. Set IBTICKS_PGDATA to a folder it can reach, such "
+                "as /var/lib/ibticks",
+                path=str(barrier),
+            )
+
+    def _check_private(self, folder: Path) -> None:
+        status = folder.lstat()
+        if status.st_uid != self.account.uid:
+            owner = user_name(status.st_uid)
+            whose = "root's" if owner == SERVER_USER else f"{owner}'s"
+            raise StoreAccessError(
+                f"the embedded PostgreSQL in {folder} is {whose}, and only theirs. Run ibticks as "
+                "that user, set IBTICKS_PGDATA to another folder, or give the DSN of a server",
+                path=str(folder),
+                owner=owner,
+            )
+        if not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
+            raise StoreAccessError(
+                f"others may enter {folder}, which holds the index's database: chmod 700 {folder}",
+                path=str(folder),
+            )
+
+    # -- starting and stopping, under the lock ----------------------------------------------------
+
+    def _see_it_runs(self, deadline: float, patience: float) -> None:
+        launches = 0
+        warn_at = time.monotonic() + 5.0
+        while True:
+            server = self._lock_of_dead_server()
+            if server is not None:
+                try:
+                    if launches == _ATTEMPTS:
+                        raise IndexUnavailableError(
+                            f"the embedded PostgreSQL in {self.home} does not start:\n"
+                            f"{self._end_of_log()}",
+                            path=str(self.home),
+                        )
+                    self._clear_leftovers()
+                    self._create()
+                    self._launch(server)
+                    launches += 1
+                finally:
+                    os.close(server)
+            refusal = self._refusal()
+            if refusal is None:
+                return
+            now = time.monotonic()
+            if now >= deadline:
+                raise IndexUnavailableError(
+                    f"the embedded PostgreSQL in {self.home} is not ready after {patience:.0f} s: "
+                    f"{refusal}. After a crash it first repeats what it had logged (or it runs on "
+                    f"another host): try again later. Its log ends:\n{self._end_of_log()}",
+                    path=str(self.home),
+                )
+            if now >= warn_at:
+                _log.warning("waiting for PostgreSQL in %s, which may recover", self.home)
+                warn_at = deadline
+            time.sleep(0.02)
+
+    def _lock_of_dead_server(self) -> int | None:
+        """The server's lock, taken, if no process of a server holds it."""
+        lock = open_lock(self.home / "server.lock")
+        if try_lock(lock):
+            return lock
+        os.close(lock)
+        return None
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a killed server left, which PostgreSQL would judge by process ids."""
+        for path in (
+            self._data / "postmaster.pid",
+            self.home / _SOCKET,
+            self.home / f"{_SOCKET}.lock",
+        ):
+            path.unlink(missing_ok=True)
+
+    def _create(self) -> None:
+        if self._data.exists():
+            made_by = (self._data / "PG_VERSION").read_text().strip()
+            if made_by != str(MAJOR):
+                raise IndexVersionError(
+                    f"PostgreSQL {made_by} made the index's database in {self._data}, this is "
+                    f"{MAJOR}: remove that folder and the index is rebuilt from the files",
+                    path=str(self._data),
+                )
+            return
+        fresh = self.home / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)  # of an initdb that was killed
+        done = self._run(
+            "initdb", f"--pgdata={fresh}", f"--username={self.role}", "--auth-local=peer",
+            "--auth-host=reject", "--encoding=UTF8", "--locale=C", "--no-instructions",
+        )  # fmt: skip
+        if done.returncode:
+            raise IndexUnavailableError(
+                f"PostgreSQL could not make a database in {self.home}: {done.stderr.strip()}",
+                path=str(self.home),
+            )
+        fresh.rename(self._data)
+
+    def _launch(self, server: int) -> None:
+        """Start the server apart from us: not our child, not in our terminal or process group."""
+        log = self.home / "log"
+        if log.exists() and log.stat().st_size > _LOG_BYTES:
+            log.unlink()
+        # In the socket's folder list a quoted name may have spaces.
+        quoted_home = '"' + str(self.home).replace('"', '""') + '"'
+        options = [f"-D{self._data}", f"-k{quoted_home}", f"-p{_PORT}"]
+        options += [f"-c{setting}" for setting in _SETTINGS]
+        with log.open("ab") as said:
+            log.chmod(0o600)
+            subprocess.run(
+                ["/bin/sh", "-c", '"$@" &', "sh", self._program("postgres"), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                pass_fds=(server,),
+                start_new_session=True,
+                cwd="/",
+                env=self._environment(),
+                check=True,
+                **self.account.subprocess_options,
+            )
+        _log.info("started PostgreSQL in %s as %s", self.home, self.account.name)
+
+    def _refusal(self) -> str | None:
+        """Why the server takes no connection yet; None if it does."""
+        try:
+            self._connect().close()
+        except psycopg.OperationalError as error:
+            reason = str(error).strip()
+            if "authentication failed" in reason or "does not exist" in reason:
+                raise IndexUnavailableError(
+                    f"the embedded PostgreSQL in {self.home} does not know this user: {reason}. "
+                    "Remove that folder and the index is rebuilt from the files",
+                    path=str(self.home),
+                ) from error
+            return reason
+        return None
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(
+            self.dsn, autocommit=True, connect_timeout=5, application_name=application_name()
+        )
+
+    def _others_connected(self) -> bool:
+        """Whether somebody who only has the DSN is connected; they are not cut off."""
+        try:
+            with self._connect() as connection:
+                row = connection.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                    "AND pid <> pg_backend_pid() AND application_name <> %s",
+                    (application_name(),),
+                ).fetchone()
+        except psycopg.OperationalError:  # it starts or is full; or it is gone: nothing to stop
+            return True
+        others = bool(row and row[0])
+        if others:
+            _log.info("PostgreSQL in %s goes on: others are connected to it", self.home)
+        return others
+
+    def _stop(self, patience: float) -> None:
+        pid = self._postmaster()
+        if pid is None:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)  # "fast shutdown"
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            server = self._lock_of_dead_server()
+            if server is not None:
+                os.close(server)
+                return
+            time.sleep(0.01)
+        _log.warning("PostgreSQL in %s is slow to stop", self.home)
+
+    def _postmaster(self) -> int | None:
+        """The process that listens on the socket: the kernel says who, no file does."""
+        with socket.socket(socket.AF_UNIX) as link:
+            try:
+                link.connect(str(self.home / _SOCKET))
+            except OSError:
+                return None
+            if hasattr(socket, "SO_PEERCRED"):
+                peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+                pid: int = struct.unpack("3i", peer)[0]
+                return pid or None  # 0: it runs in another container
+        # macOS: it holds its lock and answers, so the file is its own.
+        return int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
+
+    # -- programs ---------------------------------------------------------------------------------
+
+    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [self._program(program), *arguments],
+                capture_output=True,
+                text=True,
+                cwd="/",
+                env=self._environment(),
+                check=False,
+                **self.account.subprocess_options,
+            )
+        except OSError as error:
+            raise IndexUnavailableError(
+                f"the embedded PostgreSQL's {program} does not run here: {error}. Give the DSN of "
+                "a server (dsn=, IBTICKS_DSN)"
+            ) from error
+
+    def _program(self, name: str) -> str:
+        return str(reachable_binaries(self.binaries, self.account, self.base) / name)
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        """Nothing of ours: PGPORT, LD_LIBRARY_PATH and the like would change the server."""
+        return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+    def _end_of_log(self) -> str:
+        try:
+            lines = (self.home / "log").read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return "(it wrote no log)"
+        return "\n".join(lines[-8:])

@@ -1,0 +1,306 @@
+"""The journal: changes of the index kept in a file while the server is away.
+
+One JSON object a line, ``{"op": "put_files", "records": [...]}``, fsynced before the call returns.
+A line that a crash cut short was never promised: it is ignored, and cut off by the next append.
+
+To apply it, the journal is first renamed to ``{name}.applying``, so that nobody who appends has to
+wait for the server; what an applying process leaves when it is killed is applied again by the
+next, which changes nothing. Any number of processes and threads may append and apply.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from filelock import FileLock
+
+from ibticks.errors import (
+    CorruptFileError,
+    IndexUnavailableError,
+    ReadOnlyError,
+    StorageError,
+    StorageFullError,
+    TickIndexError,
+)
+from ibticks.index.catalogue import sync_folder
+from ibticks.index.encoding import (
+    contract_from_json,
+    contract_to_json,
+    coverage_from_json,
+    coverage_to_json,
+    dump_json,
+    file_from_json,
+    file_to_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from ibticks.index.records import ContractRecord, CoverageRecord, FileRecord
+
+__all__ = ["OPERATIONS", "Change", "Journal", "Target", "replay"]
+
+_log = logging.getLogger(__name__)
+
+
+class Target(Protocol):
+    """What changes can be applied to."""
+
+    def put_files(self, records: Iterable[FileRecord]) -> None:
+        """Insert or replace files by path."""
+
+    def drop_files(self, paths: Iterable[str]) -> None:
+        """Remove files by path."""
+
+    def replace_files(self, records: Iterable[FileRecord]) -> None:
+        """Make these files, and no others, the index."""
+
+    def put_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Insert contracts, or fill in what a known one lacks."""
+
+    def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Insert intervals, or replace those of the same stream and start."""
+
+    def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Make these intervals, and no others, the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change: the name of a method of :class:`Target`, and what it was given."""
+
+    operation: str
+    records: tuple[Any, ...]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+OPERATIONS: Final[dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
+    "put_files": (file_to_json, file_from_json),
+    "drop_files": (_same, _same),
+    "replace_files": (file_to_json, file_from_json),
+    "put_contracts": (contract_to_json, contract_from_json),
+    "put_coverage": (coverage_to_json, coverage_from_json),
+    "replace_coverage": (coverage_to_json, coverage_from_json),
+}
+"""Each operation, with how a record of it becomes JSON and comes back."""
+
+_TOGETHER: Final = ("put_files", "drop_files", "put_contracts", "put_coverage")
+
+
+class Journal:
+    """The journal in a file.
+
+    Parameters
+    ----------
+    path : Path
+        Usually ``{root}/metadata/index.journal``; the file is there only while it is needed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._applying = path.with_name(f"{path.name}.applying")
+        self._refused = path.with_name(f"{path.name}.refused")
+
+    @property
+    def writable(self) -> bool:
+        """Whether changes could be kept here."""
+        return os.access(self.path.parent, os.W_OK | os.X_OK)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are changes to apply."""
+        return self.path.exists() or self._applying.exists()
+
+    def append(self, change: Change) -> None:
+        """Keep a change; it is on the disk when this returns.
+
+        Raises
+        ------
+        StorageFullError
+            The disk is full; the change is not kept.
+        ReadOnlyError
+            The folder cannot be written to.
+        """
+        line = _line(change)
+        with self._locked("lock"):
+            is_new = not self.path.exists()
+            with self.path.open("a+b") as stream:
+                _cut_torn_line(stream.fileno(), self.path)
+                stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if is_new:
+                sync_folder(self.path.parent)
+
+    def changes(self) -> list[Change]:
+        """Everything not yet applied, in order.
+
+        Raises
+        ------
+        CorruptFileError
+            A line other than the last is damaged.
+        """
+        if not self.pending:
+            return []
+        if not self.writable:
+            # No lock either. In this order a renaming meanwhile shows a change twice, never not.
+            newer = _read(self.path)
+            return [*_read(self._applying), *newer]
+        with self._locked("lock"):
+            return [*_read(self._applying), *_read(self.path)]
+
+    def apply(self, target: Target) -> int:
+        """Do every change to ``target``, in order, and return how many there were.
+
+        What ``target`` refuses (never what it was away for) is set aside in ``{name}.refused`` and
+        logged: the index is then to be rebuilt, and the rest is not held up.
+
+        Raises
+        ------
+        IndexUnavailableError
+            The server went away again; nothing is lost.
+        CorruptFileError, ReadOnlyError, StorageFullError
+        """
+        done = 0
+        if not self.pending:
+            return done
+        with self._locked("apply.lock"):
+            while self._take():
+                changes = _read(self._applying)
+                self._replay(changes, target)
+                done += len(changes)
+                with self._locked("lock"):
+                    self._applying.unlink()
+        return done
+
+    def _take(self) -> bool:
+        """Make the journal, or what an earlier attempt left of one, the one being applied."""
+        with self._locked("lock"):
+            if not self._applying.exists():
+                if not self.path.exists():
+                    return False
+                self.path.rename(self._applying)
+            return True
+
+    def _replay(self, changes: list[Change], target: Target) -> None:
+        for batch in _batches(changes):
+            try:
+                replay([batch], target)
+            except IndexUnavailableError:
+                raise
+            except TickIndexError:
+                self._replay_one_by_one(batch, target)
+
+    def _replay_one_by_one(self, batch: Change, target: Target) -> None:
+        singles = (
+            [Change(batch.operation, (record,)) for record in batch.records]
+            if batch.operation in _TOGETHER
+            else [batch]
+        )
+        for change in singles:
+            try:
+                replay([change], target)
+            except IndexUnavailableError:
+                raise
+            except TickIndexError:
+                _log.exception(
+                    "the index refused a change of the journal, kept in %s: rebuild the index",
+                    self._refused,
+                )
+                with self._refused.open("ab") as stream:
+                    stream.write(_line(change))
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_name(f"{self.path.name}.{name}")):
+                yield
+        except OSError as error:
+            if isinstance(error, StorageError | IndexUnavailableError):
+                raise
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> StorageError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StorageFullError(
+                f"no room for the index's journal {self.path}: free some", path=str(self.path)
+            )
+        return ReadOnlyError(
+            f"cannot write the index's journal {self.path}: {error.strerror or error}",
+            path=str(self.path),
+        )
+
+
+def replay(changes: Iterable[Change], target: Target) -> None:
+    """Do changes to a target, in order."""
+    for change in changes:
+        getattr(target, change.operation)(change.records)
+
+
+def _batches(changes: list[Change]) -> Iterator[Change]:
+    """The same changes in fewer calls: neighbours of one kind together."""
+    for operation, group in groupby(changes, key=attrgetter("operation")):
+        if operation in _TOGETHER:
+            yield Change(operation, tuple(record for one in group for record in one.records))
+        else:
+            yield from group
+
+
+def _line(change: Change) -> bytes:
+    encode, _ = OPERATIONS[change.operation]
+    plain = {"op": change.operation, "records": [*map(encode, change.records)]}
+    return dump_json(plain).encode("utf-8") + b"\n"
+
+
+def _read(path: Path) -> list[Change]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    changes = []
+    offset = 0
+    for line in content.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            _log.warning("%s ends in a line that a crash cut short; it is ignored", path)
+            break
+        try:
+            plain = json.loads(line)
+            _, decode = OPERATIONS[plain["op"]]
+            changes.append(Change(plain["op"], tuple(map(decode, plain["records"]))))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError(
+                f"the index's journal {path} is damaged at byte {offset} "
+                f"({type(error).__name__}: {error}): remove it and rebuild the index",
+                path=str(path),
+                offset=offset,
+            ) from error
+        offset += len(line)
+    return changes
+
+
+def _cut_torn_line(descriptor: int, path: Path) -> None:
+    """Cut what follows the last newline of an open file."""
+    size = end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - 65_536)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        _log.warning("cutting a line that a crash cut short off %s", path)
+        os.ftruncate(descriptor, end)

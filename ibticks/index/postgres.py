@@ -1,0 +1,434 @@
+"""The index in PostgreSQL: the tables and functions of ``sql/``, spoken to in plain SQL."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import psycopg
+from psycopg.rows import dict_row
+
+from ibticks.errors import ReadOnlyError, TickIndexError
+from ibticks.index.database import MINIMUM_VERSION, Database
+from ibticks.index.encoding import (
+    BLOCK_FIELDS,
+    FILE_FIELDS,
+    contract_to_json,
+    coverage_to_json,
+    dump_json,
+    file_to_json,
+)
+from ibticks.index.memory import fill_in, latest_coverage, latest_files
+from ibticks.index.records import Block, ContractRecord, CoverageRecord, DailyStats, FileRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from psycopg import Cursor
+    from psycopg.rows import TupleRow
+
+    from ibticks.index.embedded import EmbeddedServer
+
+__all__ = ["PostgresIndex", "SessionRow"]
+
+SessionRow: TypeAlias = tuple[str, str, date, int, int, bool]
+"""Market, session type, trading day, start and end (UTC nanoseconds), early close."""
+
+_BATCH: Final = 2_000  # files in one statement: a few MB of JSON
+
+_COLUMN_NAMES: Final = {
+    "path": "file_path",
+    "size": "file_size_bytes",
+    "messages": "message_count",
+    "ticks": "tick_count",
+    "volume": "total_volume",
+    **{f"block_{name}": f"block_{name}s" for name in ("offset", "size", "raw_size")},
+}
+"""Columns of tick_files that are not called as the attribute of the record."""
+
+_TYPES: Final = {
+    **dict.fromkeys(("path", "tick_type", "compression"), "TEXT"),
+    **dict.fromkeys(("min_price", "max_price", "sum_price", "volume", "notional"), "FLOAT8"),
+    **dict.fromkeys(("first_sequence", "last_sequence"), "NUMERIC"),
+    "sealed": "BOOLEAN",
+}
+"""SQL types of the attributes that are no BIGINT."""
+
+_BLOCKS: Final = tuple(f"block_{name}" for name in BLOCK_FIELDS)
+_ATTRIBUTES: Final = FILE_FIELDS + _BLOCKS
+_COLUMNS: Final = tuple(_COLUMN_NAMES.get(name, name) for name in _ATTRIBUTES)
+
+_PUT_FILES: Final = f"""
+    INSERT INTO tick_files ({", ".join(_COLUMNS)})
+    SELECT {", ".join(_ATTRIBUTES)} FROM json_to_recordset(%s) AS record (
+        {", ".join(f"{name} {_TYPES.get(name, 'BIGINT')}" for name in FILE_FIELDS)},
+        {", ".join(f"{name} BIGINT[]" for name in _BLOCKS)}
+    )
+    ON CONFLICT (file_path) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)},
+        updated_at = now()
+"""
+
+_PUT_CONTRACTS: Final = """
+    INSERT INTO contracts AS c (contract_id, symbol, exchange, currency, contract_type)
+    SELECT contract_id, symbol, exchange, currency, contract_type
+    FROM json_to_recordset(%s) AS record (
+        contract_id BIGINT, symbol TEXT, exchange TEXT, currency TEXT, contract_type TEXT
+    )
+    ON CONFLICT (contract_id) DO UPDATE SET
+        symbol = COALESCE(NULLIF(c.symbol, ''), excluded.symbol),
+        exchange = COALESCE(NULLIF(c.exchange, ''), excluded.exchange),
+        currency = COALESCE(NULLIF(c.currency, ''), excluded.currency),
+        contract_type = COALESCE(NULLIF(c.contract_type, ''), excluded.contract_type),
+        last_seen = now(),
+        updated_at = now()
+"""
+
+_PUT_COVERAGE: Final = """
+    INSERT INTO coverage (contract_id, tick_type, start_ns, end_ns, state, reason)
+    SELECT contract_id, tick_type, start_ns, end_ns, state, reason
+    FROM json_to_recordset(%s) AS record (
+        contract_id BIGINT, tick_type TEXT, start_ns BIGINT, end_ns BIGINT, state TEXT, reason TEXT
+    )
+    ON CONFLICT (contract_id, tick_type, start_ns) DO UPDATE SET
+        end_ns = excluded.end_ns,
+        state = excluded.state,
+        reason = excluded.reason,
+        updated_at = now()
+"""
+
+# The sessions given are all there are of their market and type between the first and the last.
+_DROP_SESSIONS: Final = """
+    DELETE FROM market_sessions AS s
+    USING (
+        SELECT market, session_type, min(session_date) AS first, max(session_date) AS last
+        FROM unnest(%s::TEXT[], %s::TEXT[], %s::DATE[])
+            AS given (market, session_type, session_date)
+        GROUP BY market, session_type
+    ) AS span
+    WHERE s.market = span.market
+      AND s.session_type = span.session_type
+      AND s.session_date BETWEEN span.first AND span.last
+"""
+
+_PUT_SESSIONS: Final = """
+    INSERT INTO market_sessions (market, session_type, session_date, start_ns, end_ns, early_close)
+    SELECT * FROM unnest(
+        %s::TEXT[], %s::TEXT[], %s::DATE[], %s::BIGINT[], %s::BIGINT[], %s::BOOLEAN[]
+    )
+    ON CONFLICT (market, session_type, session_date) DO UPDATE SET
+        start_ns = excluded.start_ns,
+        end_ns = excluded.end_ns,
+        early_close = excluded.early_close
+"""
+
+_DAILY: Final = """
+    SELECT contract_id, tick_type, to_char(date, 'YYYY-MM-DD'), total_files, total_messages,
+        total_ticks, total_size_bytes, first_tick_ns, last_tick_ns, min_price, max_price,
+        avg_price, total_volume, vwap
+    FROM daily_tick_stats
+"""
+
+
+class PostgresIndex:
+    """The index of a store in a PostgreSQL database; an :class:`~ibticks.index.records.Index`.
+
+    Threads may share it, and processes may each have one.
+
+    Parameters
+    ----------
+    dsn : str
+        ``postgresql://user@host:port/database`` or libpq's ``key=value`` pairs.
+    store_id : str
+        The id in the store's ``metadata/store.json``.
+    root : Path, optional
+        Where the store lies, to tell a moved store from a copied one.
+    server : EmbeddedServer, optional
+        The embedded server ``dsn`` leads to; closed with the index.
+    minimum_version : int
+        Oldest major version of the server that is accepted.
+
+    Raises
+    ------
+    IndexUnavailableError
+        Nothing answers there, or it does not let us in.
+    IndexVersionError
+        The server is older than ``minimum_version``, or the schema newer than this ibticks.
+    IndexMismatchError
+        The database is the index of another store, or this store is a copy of another.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        store_id: str,
+        *,
+        root: Path | None = None,
+        server: EmbeddedServer | None = None,
+        minimum_version: int = MINIMUM_VERSION,
+    ) -> None:
+        self.dsn = dsn
+        self._server = server
+        self._database = Database(dsn, store_id, root=root, minimum_version=minimum_version)
+
+    @property
+    def writable(self) -> bool:
+        """True: changes are kept at once."""
+        return True
+
+    def describe(self) -> str:
+        """Server and place, in words; without the password."""
+        kind = "embedded " if self._server is not None else ""
+        return kind + self._database.describe()
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def files(
+        self,
+        contract_ids: Sequence[int] | None = None,
+        tick_types: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[FileRecord]:
+        """Files that may hold messages in ``[start_ns, end_ns)``, by contract, type and hour."""
+        if start_ns is not None and end_ns is not None and start_ns >= end_ns:
+            return []
+        where, values = _of_streams(contract_ids, tick_types)
+        if start_ns is not None or end_ns is not None:
+            # The range finds them by its GiST index, to the microsecond; the rest is exact.
+            where.append(
+                "time_range && tstzrange(ns_floor(%(start)s::BIGINT), ns_ceil(%(end)s::BIGINT))"
+            )
+            values |= {"start": start_ns, "end": end_ns}
+        if start_ns is not None:
+            where.append("(NOT sealed OR end_ns >= %(start)s)")
+        if end_ns is not None:
+            where.append(
+                "CASE WHEN sealed THEN start_ns ELSE LEAST(start_ns, hour_ns) END < %(end)s"
+            )
+        query = (
+            f"SELECT {', '.join(_COLUMNS)} FROM tick_files {_all_of(where)} "
+            "ORDER BY contract_id, tick_type, hour_ns, file_path"
+        )
+        return [_file(row) for row in self._select(query, values)]
+
+    def put_files(self, records: Iterable[FileRecord]) -> None:
+        """Insert or replace rows by path; the daily statistics of their days follow."""
+        latest = latest_files(records)
+        self._database.run(lambda cursor: _put_files(cursor, latest))
+
+    def drop_files(self, paths: Iterable[str]) -> None:
+        """Remove rows by path; the daily statistics of their days follow."""
+        gone = sorted(set(paths))
+        self._database.run(
+            lambda cursor: cursor.execute(
+                "DELETE FROM tick_files WHERE file_path = ANY(%s)", (gone,)
+            )
+        )
+
+    def replace_files(self, records: Iterable[FileRecord]) -> None:
+        """Make these rows, and no others, the index, all at once."""
+        latest = latest_files(records)
+
+        def replace(cursor: Cursor[TupleRow]) -> None:
+            cursor.execute("SELECT lock_tick_files()")
+            cursor.execute(
+                "DELETE FROM tick_files AS f WHERE NOT EXISTS "
+                "(SELECT FROM unnest(%s::TEXT[]) AS path WHERE path = f.file_path)",
+                (sorted(latest),),
+            )
+            _put_files(cursor, latest)
+
+        self._database.run(replace)
+
+    def daily_stats(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> list[DailyStats]:
+        """Daily statistics, by contract, tick type and date."""
+        where, values = _of_streams(contract_ids, tick_types)
+        query = f"{_DAILY} {_all_of(where)} ORDER BY contract_id, tick_type, date"
+        return [DailyStats(*row) for row in self._select(query, values)]
+
+    # -- contracts --------------------------------------------------------------------------------
+
+    def contracts(self) -> list[ContractRecord]:
+        """Every contract known, by id."""
+        query = (
+            "SELECT contract_id, symbol, exchange, currency, contract_type FROM contracts "
+            "ORDER BY contract_id"
+        )
+        return [ContractRecord(*row) for row in self._select(query)]
+
+    def put_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Insert contracts, or fill in what a known one lacks."""
+        merged: dict[int, ContractRecord] = {}
+        for record in records:
+            merged[record.contract_id] = fill_in(merged.get(record.contract_id), record)
+        rows = [contract_to_json(merged[key]) for key in sorted(merged)]
+        self._database.run(lambda cursor: cursor.execute(_PUT_CONTRACTS, (dump_json(rows),)))
+
+    # -- coverage ---------------------------------------------------------------------------------
+
+    def coverage(
+        self,
+        contract_ids: Sequence[int] | None = None,
+        tick_types: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[CoverageRecord]:
+        """Intervals that meet ``[start_ns, end_ns)``, by contract, type and start.
+
+        One without an end lasts; one of no length is where it starts.
+        """
+        if start_ns is not None and end_ns is not None and start_ns >= end_ns:
+            return []
+        where, values = _of_streams(contract_ids, tick_types)
+        if start_ns is not None:
+            where.append("(end_ns IS NULL OR end_ns > %(start)s OR start_ns >= %(start)s)")
+            values["start"] = start_ns
+        if end_ns is not None:
+            where.append("start_ns < %(end)s")
+            values["end"] = end_ns
+        query = (
+            "SELECT contract_id, tick_type, start_ns, end_ns, state, reason FROM coverage "
+            f"{_all_of(where)} ORDER BY contract_id, tick_type, start_ns"
+        )
+        return [CoverageRecord(*row) for row in self._select(query, values)]
+
+    def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Insert intervals, or replace those of the same stream and start (to close one)."""
+        latest = latest_coverage(records)
+        self._database.run(lambda cursor: _put_coverage(cursor, latest))
+
+    def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Make these intervals, and no others, the ledger, all at once (a rebuild)."""
+        latest = latest_coverage(records)
+
+        def replace(cursor: Cursor[TupleRow]) -> None:
+            cursor.execute("DELETE FROM coverage")
+            _put_coverage(cursor, latest)
+
+        self._database.run(replace)
+
+    # -- sessions ---------------------------------------------------------------------------------
+
+    def put_sessions(self, rows: Iterable[SessionRow]) -> None:
+        """Make these the sessions of their market and type between the first and the last.
+
+        Parameters
+        ----------
+        rows : iterable of SessionRow
+            Market, session type, trading day (``datetime.date``), start and end (UTC nanoseconds,
+            the end exclusive), and whether the exchange closes early.
+        """
+        unique = {row[:3]: row for row in rows}
+        if not unique:
+            return
+        columns = [
+            list(column) for column in zip(*(unique[key] for key in sorted(unique)), strict=True)
+        ]
+
+        def put(cursor: Cursor[TupleRow]) -> None:
+            cursor.execute(_DROP_SESSIONS, columns[:3])
+            cursor.execute(_PUT_SESSIONS, columns)
+
+        self._database.run(put)
+
+    def sessions_span(self, market: str) -> tuple[date, date] | None:
+        """First and last trading day known of a market; None if there is none."""
+        query = (
+            "SELECT min(session_date), max(session_date) FROM market_sessions "
+            "WHERE market = %(market)s"
+        )
+        ((first, last),) = self._select(query, {"market": market})
+        return None if first is None else (first, last)
+
+    # -- anything ---------------------------------------------------------------------------------
+
+    def query(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Ask the database anything; it cannot change anything.
+
+        Parameters
+        ----------
+        sql : str
+            One statement; ``%s`` or ``%(name)s`` stand for ``params``.
+        params : sequence or mapping, optional
+
+        Returns
+        -------
+        list of dict
+            A row each, by column name; times in UTC.
+
+        Raises
+        ------
+        ReadOnlyError
+            The statement would have changed something.
+        TickIndexError
+            PostgreSQL refused the statement, for the reason it gives.
+        """
+        with self._database.connect() as connection:
+            try:
+                connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+                cursor = connection.cursor(row_factory=dict_row)
+                cursor.execute(sql.encode("utf-8"), params)
+                return cursor.fetchall() if cursor.description else []
+            except psycopg.errors.ReadOnlySqlTransaction as error:
+                raise ReadOnlyError(
+                    f"query() only reads: {error.diag.message_primary}", sql=sql
+                ) from error
+            except psycopg.Error as error:
+                raise TickIndexError(f"PostgreSQL refused the query: {error}", sql=sql) from error
+
+    def close(self) -> None:
+        """Close the connections; the embedded server stops with its last user."""
+        self._database.close()
+        if self._server is not None:
+            self._server.close()
+
+    def _select(self, query: str, values: dict[str, Any] | None = None) -> list[TupleRow]:
+        return self._database.run(
+            lambda cursor: cursor.execute(query.encode("utf-8"), values).fetchall()
+        )
+
+
+def _put_files(cursor: Cursor[TupleRow], records: Mapping[str, FileRecord]) -> None:
+    paths = sorted(records)
+    for first in range(0, len(paths), _BATCH):
+        rows = [file_to_json(records[path]) for path in paths[first : first + _BATCH]]
+        cursor.execute(_PUT_FILES.encode("utf-8"), (dump_json(rows),))
+
+
+def _put_coverage(
+    cursor: Cursor[TupleRow], records: Mapping[tuple[int, str, int], CoverageRecord]
+) -> None:
+    rows = [coverage_to_json(records[key]) for key in sorted(records)]
+    cursor.execute(_PUT_COVERAGE, (dump_json(rows),))
+
+
+def _of_streams(
+    contract_ids: Sequence[int] | None, tick_types: Sequence[str] | None
+) -> tuple[list[str], dict[str, Any]]:
+    where: list[str] = []
+    values: dict[str, Any] = {}
+    if contract_ids is not None:
+        where.append("contract_id = ANY(%(contract_ids)s::BIGINT[])")
+        values["contract_ids"] = list(contract_ids)
+    if tick_types is not None:
+        where.append("tick_type = ANY(%(tick_types)s::TEXT[])")
+        values["tick_types"] = list(tick_types)
+    return where, values
+
+
+def _all_of(where: list[str]) -> str:
+    return f"WHERE {' AND '.join(where)}" if where else ""
+
+
+def _file(row: TupleRow) -> FileRecord:
+    values = dict(zip(FILE_FIELDS, row[: len(FILE_FIELDS)], strict=True))
+    for name in ("first_sequence", "last_sequence"):
+        if values[name] is not None:
+            values[name] = int(values[name])  # NUMERIC: unsigned 64 bit does not fit a BIGINT
+    return FileRecord(**values, blocks=tuple(map(Block, *row[len(FILE_FIELDS) :])))

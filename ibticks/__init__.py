@@ -2,15 +2,77 @@
 
 Examples
 --------
+>>> import tempfile
 >>> import ibticks as ibt
->>> ibt.TICK_TYPES
-('last', 'all_last', 'bid_ask', 'mid_point')
+>>> with ibt.open(tempfile.mkdtemp()) as store:
+...     store.contents()
+[]
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ibticks.config import TICK_TYPES
+
+if TYPE_CHECKING:
+    from ibticks import errors
+    from ibticks.calendar import (
+        Market,
+        Session,
+        current_session,
+        is_market_open,
+        market,
+        next_session,
+        previous_session,
+    )
+    from ibticks.importing import ImportResult, import_messages, import_table
+    from ibticks.selection import Selection
+    from ibticks.store import Store
+    from ibticks.store import open_store as open  # noqa: A004
 
 __version__ = "0.1.0"
 
-__all__ = ["TICK_TYPES"]
+__all__ = [
+    "TICK_TYPES",
+    "ImportResult",
+    "Market",
+    "Selection",
+    "Session",
+    "Store",
+    "__version__",
+    "current_session",
+    "errors",
+    "import_messages",
+    "import_table",
+    "is_market_open",
+    "market",
+    "next_session",
+    "open",
+    "previous_session",
+]
+
+# Everything but the names above loads when it is first used: `import ibticks` costs milliseconds,
+# and a headless capture never loads pandas.
+_HOMES = {
+    "calendar": "Market Session current_session is_market_open market next_session "
+    "previous_session",
+    "importing": "ImportResult import_messages import_table",
+    "selection": "Selection",
+    "store": "Store open",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+_NAMED = {"open": "open_store"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("ibticks.errors")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), _NAMED.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

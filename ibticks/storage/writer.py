@@ -277,8 +277,9 @@ class StreamWriter:
                     contract_id=key.contract_id,
                     tick_type=key.tick_type,
                     hour_ns=key.hour_ns,
-                    start_ns=min(time_ns, file.header.start_ns),
-                    end_ns=max(time_ns, file.header.end_ns),
+                    # A later arrival may be earlier in the hour.
+                    start_ns=key.hour_ns,
+                    end_ns=key.hour_ns + HOUR - 1,
                     size=file.size,
                     messages=file.header.message_count,
                     ticks=0,

@@ -1,0 +1,69 @@
+"""The commands, put together; errors become messages and exit codes here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from ibticks import __version__
+from ibticks.cli import contents, demo, importing, loading, upkeep
+from ibticks.cli.options import notes
+from ibticks.errors import TickError
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="ibticks",
+    help="Capture Interactive Brokers ticks, keep them for years, load any stretch at once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+index_app = typer.Typer(help="The PostgreSQL index of the files.", no_args_is_help=True)
+
+app.command("demo")(demo.demo)
+app.command("import")(importing.import_)
+app.command("load")(loading.load)
+app.command("ls")(contents.ls)
+app.command("info")(contents.info)
+app.command("verify")(upkeep.verify)
+app.command("compress")(upkeep.compress)
+app.command("prune")(upkeep.prune)
+index_app.command("rebuild")(upkeep.rebuild)
+index_app.command("status")(upkeep.status)
+app.add_typer(index_app, name="index")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ibticks {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    notes.print(f"[yellow]warning:[/] {message}", highlight=False, soft_wrap=True)
+
+
+def run() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except TickError as error:
+        notes.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        sys.exit(1)

@@ -1,0 +1,77 @@
+"""``import``: foreign files into the store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ibticks.cli.options import Dsn, Json, Root, Zone, console, emit, opened
+
+__all__ = ["import_"]
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet, or v2 messages as JSON lines.")],
+    root: Root = ".",
+    dsn: Dsn = None,
+    contract: Annotated[int | None, typer.Option("--contract", "-c", help="Contract id.")] = None,
+    tick_type: Annotated[
+        str | None,
+        typer.Option("--type", "-t", help="last, all_last, bid_ask or mid_point."),
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="Symbol, to find the contract by.")] = None,
+    exchange: Annotated[str, typer.Option(help="The contract's exchange.")] = "",
+    currency: Annotated[str, typer.Option(help="The contract's currency.")] = "",
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="ours=theirs, where a column is not recognised; repeatable."),
+    ] = None,
+    tz: Zone = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of times that are numbers: s, ms, us or ns.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Import quotes or trades; what the store holds already is not written twice."""
+    from ibticks.importing import import_messages, import_table
+
+    with opened(root, dsn, create=True) as store:
+        if file.suffix in (".jsonl", ".ndjson"):
+            result = import_messages(store, file)
+        else:
+            if contract is None or tick_type is None:
+                raise typer.BadParameter("a table needs --contract and --type")
+            result = import_table(
+                store,
+                file,
+                contract_id=contract,
+                tick_type=tick_type,
+                mapping=_pairs(mapping or []),
+                tz=tz,
+                timestamp_unit=unit,  # type: ignore[arg-type]
+            )
+        if symbol is not None:
+            for contract_id, _ in result.streams:
+                store.add_contract(contract_id, symbol, exchange=exchange, currency=currency)
+    if json:
+        emit(asdict(result))
+        return
+    console.print(
+        f"{result.read:,} read, [bold]{result.added:,} added[/], {result.known:,} there already",
+        highlight=False,
+    )
+    if result.ignored:
+        console.print(f"columns without a place in a tick: {', '.join(result.ignored)}")
+
+
+def _pairs(mapping: list[str]) -> dict[str, str | None]:
+    pairs: dict[str, str | None] = {}
+    for pair in mapping:
+        ours, separator, theirs = pair.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"--map {pair}: write it as ours=theirs")
+        pairs[ours] = theirs or None
+    return pairs

@@ -1,0 +1,117 @@
+"""``load``: a stretch of ticks to the terminal or into a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ibticks.cli.options import Dsn, Json, Root, Zone, console, emit, notes, opened
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["load"]
+
+_NOTHING = 4
+
+
+def load(
+    contracts: Annotated[str, typer.Argument(help="Id or symbol; several with commas.")],
+    tick_types: Annotated[
+        str | None, typer.Argument(help="Tick types, with commas; all stored by default.")
+    ] = None,
+    period: Annotated[
+        str | None, typer.Argument(help="last_hour, 2h30m, today, since_open and the like.")
+    ] = None,
+    root: Root = ".",
+    dsn: Dsn = None,
+    start: Annotated[str | None, typer.Option(help="From this time on.")] = None,
+    end: Annotated[str | None, typer.Option(help="Up to, not including, this time.")] = None,
+    tz: Zone = None,
+    session: Annotated[str | None, typer.Option(help="regular, pre_market, globex, ...")] = None,
+    date: Annotated[str | None, typer.Option(help="Trading day of the session.")] = None,
+    sessions: Annotated[int | None, typer.Option(help="The last so many sessions.")] = None,
+    market: Annotated[str, typer.Option(help="US, UK, JP, CME, or a calendar's name.")] = "US",
+    now: Annotated[
+        str | None, typer.Option(help="Instead of the clock; last_tick is the last one stored.")
+    ] = None,
+    columns: Annotated[str | None, typer.Option(help="Only these, with commas.")] = None,
+    strict: Annotated[bool, typer.Option(help="Fail at damaged data.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A .csv, .parquet or .arrow file.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Rows shown in the terminal.")] = 10,
+    json: Json = False,
+) -> None:
+    """Load ticks: print them, or write them to CSV, Parquet or Arrow."""
+    with opened(root, dsn) as store:
+        begun = time.perf_counter()
+        selection = store.select(
+            contracts.split(","),
+            None if tick_types is None else tick_types.split(","),
+            period,
+            start=start,
+            end=end,
+            tz=tz,
+            session=session,
+            date=date,
+            sessions=sessions,
+            market=market,
+            now=now,
+            columns=None if columns is None else columns.split(","),
+            strict=strict,
+        )
+        frame = selection.to_polars()
+        elapsed = time.perf_counter() - begun
+        if output is not None:
+            _write(frame, output)
+        elif json:
+            for row in frame.iter_rows(named=True):
+                emit(row)
+        else:
+            show(frame, rows)
+    if not json:
+        notes.print(
+            f"{frame.height:,} ticks in {elapsed * 1000:,.0f} ms"
+            + (f", written to {output}" if output else ""),
+            highlight=False,
+        )
+    if frame.height == 0:
+        raise typer.Exit(_NOTHING)
+
+
+def show(frame: pl.DataFrame, rows: int) -> None:
+    """Print a frame as wide as the terminal allows."""
+    import polars as pl
+
+    with pl.Config(
+        tbl_rows=rows,
+        tbl_cols=-1,
+        tbl_width_chars=console.width,
+        tbl_hide_dataframe_shape=True,
+    ):
+        console.print(str(frame), highlight=False, markup=False)
+
+
+def _write(frame: pl.DataFrame, output: Path) -> None:
+    import polars as pl
+
+    from ibticks.errors import InputError
+
+    match output.suffix:
+        case ".parquet":
+            frame.write_parquet(output, compression="zstd")
+        case ".arrow" | ".feather":
+            frame.write_ipc(output, compression="zstd")
+        case ".csv":
+            lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
+            frame.with_columns(pl.col(lists).list.join(";")).write_csv(output)
+        case suffix:
+            raise InputError(
+                f"{output}: ticks are not written as {suffix or 'a file without a suffix'}; use "
+                ".csv, .parquet or .arrow",
+                path=str(output),
+            )

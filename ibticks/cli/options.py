@@ -1,0 +1,96 @@
+"""Options that several commands share, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ibticks.store import Store
+
+__all__ = [
+    "Dsn",
+    "Json",
+    "Root",
+    "Zone",
+    "console",
+    "emit",
+    "instant",
+    "notes",
+    "opened",
+    "size_text",
+    "table",
+]
+
+Root = Annotated[
+    str,
+    typer.Option("--store", "-s", envvar="IBTICKS_STORE", help="Folder of the store."),
+]
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        envvar="IBTICKS_DSN",
+        help="PostgreSQL server of the index; the embedded one by default.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Zone = Annotated[
+    str | None,
+    typer.Option("--tz", help="Time zone of times that do not say theirs."),
+]
+
+console = Console()
+notes = Console(stderr=True)
+
+
+def opened(root: str, dsn: str | None, *, create: bool = False) -> Store:
+    """The store a command works on."""
+    from ibticks.store import open_store
+
+    return open_store(root, dsn=dsn, create=create)
+
+
+def emit(value: Any) -> None:
+    """Print one JSON document."""
+    json.dump(value, sys.stdout, default=str)
+    sys.stdout.write("\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; columns whose name begins with ``>`` are aligned to the right."""
+    shown = Table(title=title, title_justify="left", header_style="bold")
+    for name in columns:
+        right = name.startswith(">")
+        shown.add_column(name.removeprefix(">"), justify="right" if right else "left")
+    for row in rows:
+        shown.add_row(*map(str, row))
+    console.print(shown)
+
+
+def instant(ns: int | None) -> str:
+    """A time for a person: RFC 3339 in UTC, or a dash."""
+    from ibticks.calendar import format_ns
+
+    return "–" if ns is None else format_ns(ns)
+
+
+def size_text(size: int) -> str:
+    """Bytes for a person.
+
+    Examples
+    --------
+    >>> size_text(1_500_000)
+    '1.5 MB'
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:,.1f} {unit}"
+    return f"{size} B"

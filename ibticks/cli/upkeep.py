@@ -1,0 +1,111 @@
+"""``verify``, ``index``, ``compress`` and ``prune``: keeping a store in order."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ibticks.cli.options import Dsn, Json, Root, console, emit, opened, size_text, table
+
+__all__ = ["compress", "prune", "rebuild", "status", "verify"]
+
+_FOUND = 3
+
+
+def verify(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
+    """Read every file through: checksums, torn or damaged frames, and the index against them."""
+    with opened(root, dsn) as store:
+        findings = list(store.verify(progress=False if json else None))
+    problems = [finding for finding in findings if finding.problem is not None]
+    if json:
+        emit(
+            {
+                "files": len(findings),
+                "messages": sum(finding.messages for finding in findings),
+                "problems": [asdict(finding) for finding in problems],
+            }
+        )
+    elif problems:
+        table(
+            "problems",
+            ("file", "problem", "detail"),
+            ((finding.path, finding.problem, finding.detail) for finding in problems),
+        )
+    if not json:
+        console.print(
+            f"{len(findings):,} files, {sum(f.messages for f in findings):,} messages, "
+            f"{size_text(sum(f.size for f in findings))}: "
+            + (f"{len(problems):,} problems" if problems else "all well"),
+            highlight=False,
+        )
+    if problems:
+        raise typer.Exit(_FOUND)
+
+
+def rebuild(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
+    """Make the index anew from the files, which are the truth."""
+    with opened(root, dsn) as store:
+        files = store.rebuild_index(progress=False if json else None)
+    if json:
+        emit({"files": files})
+    else:
+        console.print(f"{files:,} files indexed", highlight=False)
+
+
+def status(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
+    """Say where the index is and how much it holds."""
+    with opened(root, dsn) as store:
+        about = {
+            "index": store.index.describe(),
+            "writable": store.index.writable,
+            "files": len(store.index.files()),
+            "contracts": len(store.contracts()),
+        }
+    if json:
+        emit(about)
+        return
+    for name, value in about.items():
+        console.print(f"[bold]{name:>10}[/]  {value}", highlight=False)
+
+
+def compress(
+    root: Root = ".",
+    dsn: Dsn = None,
+    codec: Annotated[str, typer.Option(help="zstd, gzip, snappy, or none to undo.")] = "zstd",
+    older_than: Annotated[str, typer.Option(help="Only hours that ended this long ago.")] = "24h",
+    json: Json = False,
+) -> None:
+    """Compress sealed files, each verified before it takes the old one's place."""
+    with opened(root, dsn) as store:
+        before = {record.path: record.size for record in store.index.files()}
+        done = store.compress(codec, older_than=older_than, progress=False if json else None)
+    saved = sum(before[record.path] - record.size for record in done)
+    if json:
+        emit({"files": len(done), "saved_bytes": saved})
+    else:
+        console.print(f"{len(done):,} files, {size_text(saved)} saved", highlight=False)
+
+
+def prune(
+    keep: Annotated[str, typer.Option(help="How long ticks are kept, such as 90d.")],
+    root: Root = ".",
+    dsn: Dsn = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete files older than what is kept. They cannot be had again."""
+    with opened(root, dsn) as store:
+        paths = store.prune(keep, dry_run=True)
+        if paths and not dry_run:
+            if not yes:
+                typer.confirm(f"delete {len(paths):,} files for good?", abort=True)
+            paths = store.prune(keep, progress=False if json else None)
+    if json:
+        emit({"deleted": [] if dry_run else paths, "would_delete": paths if dry_run else []})
+        return
+    console.print(
+        f"{len(paths):,} files {'would be deleted' if dry_run else 'deleted'}", highlight=False
+    )

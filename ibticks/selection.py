@@ -1,0 +1,379 @@
+"""Which ticks: a description that costs nothing until it is turned into a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from html import escape
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+from ibticks.format.fields import check_columns, columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+    import xarray as xr
+
+    from ibticks.format.columns import TickColumns
+    from ibticks.index.records import FileRecord, Index
+
+__all__ = ["Interval", "Selection"]
+
+Interval = tuple[int, int]
+"""Half-open range of UTC nanoseconds."""
+
+_MANY: Final = 3
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some ticks of a store: contracts, tick types and stretches of time.
+
+    Made by :meth:`ibticks.Store.select`. It is cheap and lazy: the index is asked and files are
+    read each time it is turned into a frame. Everything it gives has the same columns, in the
+    same order, with the same dtypes, sorted by timestamp; equal timestamps keep the order of
+    arrival.
+
+    Attributes
+    ----------
+    contract_ids : tuple of int
+    tick_types : tuple of str
+    intervals : tuple of (int, int)
+        Half-open ranges of UTC nanoseconds, in order, none overlapping another.
+    columns : tuple of str
+        In their standard order.
+    strict : bool
+        Whether damaged data raises, instead of being left out with a warning.
+    label : str
+        What was asked for, in words.
+    """
+
+    root: Path = field(repr=False)
+    index: Index = field(repr=False, compare=False)
+    contract_ids: tuple[int, ...]
+    tick_types: tuple[str, ...]
+    intervals: tuple[Interval, ...]
+    columns: tuple[str, ...]
+    strict: bool = False
+    label: str = ""
+
+    def files(self) -> list[FileRecord]:
+        """The files that may hold its ticks, by contract, tick type and hour."""
+        found: dict[str, FileRecord] = {}
+        for start_ns, end_ns in self.intervals:
+            for record in self.index.files(self.contract_ids, self.tick_types, start_ns, end_ns):
+                found[record.path] = record
+        return sorted(found.values(), key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path))
+
+    def with_columns(self, *columns: str) -> Selection:
+        """The same ticks with these columns only; ``stream_id`` and ``metadata`` come this way.
+
+        Raises
+        ------
+        UnknownColumnError
+            Naming the columns that exist.
+        """
+        return replace(self, columns=check_columns(columns))
+
+    def count(self) -> int:
+        """How many ticks there are; files that lie wholly inside are not read for it."""
+        total = 0
+        for record in self.files():
+            for start_ns, end_ns in self.intervals:
+                if not _overlaps(record, start_ns, end_ns):
+                    continue
+                if record.sealed and start_ns <= record.start_ns and record.end_ns < end_ns:
+                    total += record.ticks
+                else:
+                    parts = self._read([record], ["timestamp"], start_ns, end_ns)
+                    total += sum(part.rows for part in parts)
+        return total
+
+    def to_arrow(self) -> pa.Table:
+        """An Arrow table; its schema metadata says what was selected and what is missing.
+
+        Returns
+        -------
+        pyarrow.Table
+            With the schema :func:`ibticks.frames.arrow_schema`.
+
+        Warns
+        -----
+        CorruptDataWarning
+            Where damaged data was left out, and which time range is missing.
+
+        Raises
+        ------
+        CorruptFileError
+            With ``strict``, at damaged data.
+        """
+        from ibticks.frames import to_table
+
+        parts = [
+            part
+            for stream in _by_stream(self.files())
+            for start_ns, end_ns in self.intervals
+            for part in self._read(
+                [r for r in stream if _overlaps(r, start_ns, end_ns)],
+                [*self.columns, "timestamp"],
+                start_ns,
+                end_ns,
+            )
+        ]
+        return to_table(parts, self.columns, metadata=self._metadata())
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The ticks through the Arrow PyCapsule interface, for any library that speaks it."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def to_polars(self) -> pl.DataFrame:
+        """A polars frame; warnings and errors are those of :meth:`to_arrow`."""
+        from ibticks.frames import to_polars
+
+        return to_polars(self.to_arrow())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A pandas frame, rows numbered from 0; ``df.attrs["ibticks"]`` says what was selected.
+
+        Warnings and errors are those of :meth:`to_arrow`.
+        """
+        from ibticks.frames import to_pandas
+
+        return to_pandas(self.to_arrow())
+
+    def to_xarray(self) -> xr.Dataset:
+        """An xarray dataset along one dimension; warnings and errors as :meth:`to_arrow`."""
+        from ibticks.frames import to_xarray
+
+        return to_xarray(self.to_arrow())
+
+    def lazy(self) -> pl.LazyFrame:
+        """A polars lazy frame: filters, columns and ``head`` reach down to the files.
+
+        Examples
+        --------
+        A query over years reads only the hours, the blocks and the columns it needs::
+
+            (
+                store.select("AAPL", "last")
+                .lazy()
+                .filter(pl.col("timestamp") >= datetime(2025, 1, 10, 15, tzinfo=UTC))
+                .group_by_dynamic("timestamp", every="1m")
+                .agg(pl.col("size").sum())
+                .collect()
+            )
+        """
+        from ibticks.frames import scan
+
+        return scan(self.columns, _HourByHour(self))
+
+    def to_dask(self) -> Any:
+        """A Dask frame with one partition for each file.
+
+        Raises
+        ------
+        MissingExtraError
+            If Dask is not installed.
+        """
+        from ibticks.frames import to_dask
+
+        partitions = [
+            (record, start_ns, end_ns)
+            for record in self.files()
+            for start_ns, end_ns in self.intervals
+            if _overlaps(record, start_ns, end_ns)
+        ]
+        return to_dask(partitions, _LoadFile(self.root, self.strict), self.columns)
+
+    def messages(self, *, ticks: bool = False) -> Iterator[dict[str, Any]]:
+        """The errors, infos and completions in between, as v2 JSON dictionaries.
+
+        Parameters
+        ----------
+        ticks : bool
+            Whether the ticks come too.
+
+        Yields
+        ------
+        dict
+            ``type``, ``stream_id``, ``timestamp``, ``data`` and maybe ``metadata``; by time.
+        """
+        from ibticks.storage.reader import read_messages
+
+        for start_ns, end_ns in self.intervals:
+            for hour in _by_hour(self.files(), start_ns, end_ns):
+                found = list(
+                    read_messages(
+                        self.root,
+                        hour,
+                        start_ns=start_ns,
+                        end_ns=end_ns,
+                        ticks=ticks,
+                        strict=self.strict,
+                    )
+                )
+                found.sort(key=lambda pair: pair[0])
+                for _, message in found:
+                    yield message
+
+    def _read(
+        self, records: Sequence[FileRecord], columns: Sequence[str], start_ns: int, end_ns: int
+    ) -> list[TickColumns]:
+        from ibticks.storage.reader import read_ticks
+
+        return read_ticks(
+            self.root, records, columns, start_ns=start_ns, end_ns=end_ns, strict=self.strict
+        )
+
+    def _metadata(self) -> dict[str, Any]:
+        from ibticks import __version__
+
+        return {
+            "selection": self.label,
+            "contract_ids": list(self.contract_ids),
+            "tick_types": list(self.tick_types),
+            "intervals": [[_text(start), _text(end)] for start, end in self.intervals],
+            "writer": f"ibticks {__version__}",
+        }
+
+    def __str__(self) -> str:
+        return self.label
+
+    def _repr_html_(self) -> str:
+        files = self.files()
+        size = sum(record.size for record in files)
+        shown = [f"{_text(start)} to {_text(end)}" for start, end in self.intervals[:_MANY]]
+        if len(self.intervals) > _MANY:
+            shown.append(f"and {len(self.intervals) - _MANY} more")
+        rows = {
+            "what": self.label,
+            "contracts": ", ".join(map(str, self.contract_ids)),
+            "tick types": ", ".join(self.tick_types),
+            "time": "<br>".join(map(escape, shown)),
+            "will read": f"{len(files):,} files, up to {size / 1e6:,.1f} MB and "
+            f"{sum(record.messages for record in files):,} messages",
+            "columns": ", ".join(self.columns),
+        }
+        body = "".join(
+            f"<tr><th style='text-align:left'>{name}</th>"
+            f"<td style='text-align:left'>{value if name == 'time' else escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>ibticks Selection</caption>{body}</table>"
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadFile:
+    """Reads one file of a selection: what a Dask worker is sent."""
+
+    root: Path
+    strict: bool
+
+    def __call__(
+        self, partition: tuple[FileRecord, int, int], columns: tuple[str, ...]
+    ) -> pa.Table:
+        from ibticks.frames import to_table
+        from ibticks.storage.reader import read_ticks
+
+        record, start_ns, end_ns = partition
+        parts = read_ticks(
+            self.root,
+            [record],
+            [*columns, "timestamp"],
+            start_ns=start_ns,
+            end_ns=end_ns,
+            strict=self.strict,
+            threads=1,
+        )
+        return to_table(parts, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _HourByHour:
+    """A selection as a source of batches: an hour at a time, over all its streams."""
+
+    selection: Selection
+
+    def batches(
+        self,
+        columns: Sequence[str],
+        *,
+        start_ns: int | None,
+        end_ns: int | None,
+        contract_ids: frozenset[int] | None,
+        tick_types: frozenset[str] | None,
+    ) -> Iterator[pa.Table]:
+        from ibticks.frames import to_table
+
+        wanted = self.selection
+        narrowed = replace(
+            wanted,
+            contract_ids=tuple(
+                c for c in wanted.contract_ids if contract_ids is None or c in contract_ids
+            ),
+            tick_types=tuple(t for t in wanted.tick_types if tick_types is None or t in tick_types),
+            intervals=tuple(_clipped(wanted.intervals, start_ns, end_ns)),
+        )
+        if not (narrowed.contract_ids and narrowed.tick_types and narrowed.intervals):
+            return
+        files = narrowed.files()
+        for first, last in narrowed.intervals:
+            for hour in _by_hour(files, first, last):
+                parts = [
+                    part
+                    for stream in _by_stream(hour)
+                    for part in narrowed._read(stream, [*columns, "timestamp"], first, last)
+                ]
+                yield to_table(parts, columns, metadata=narrowed._metadata())
+
+
+def default_columns(tick_types: Sequence[str], columns: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns asked for, or those the tick types carry.
+
+    Raises
+    ------
+    UnknownColumnError
+        Naming the columns that exist.
+    """
+    return columns_of(tuple(tick_types)) if columns is None else check_columns(tuple(columns))
+
+
+def _overlaps(record: FileRecord, start_ns: int, end_ns: int) -> bool:
+    # An open file goes on: its row says only where it began.
+    return record.start_ns < end_ns and (not record.sealed or record.end_ns >= start_ns)
+
+
+def _clipped(
+    intervals: Sequence[Interval], start_ns: int | None, end_ns: int | None
+) -> Iterator[Interval]:
+    for first, last in intervals:
+        start = first if start_ns is None else max(first, start_ns)
+        end = last if end_ns is None else min(last, end_ns)
+        if start < end:
+            yield start, end
+
+
+def _by_stream(files: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:
+    ordered = sorted(files, key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path))
+    for _, stream in groupby(ordered, key=lambda r: (r.contract_id, r.tick_type)):
+        yield list(stream)
+
+
+def _by_hour(files: Sequence[FileRecord], start_ns: int, end_ns: int) -> Iterator[list[FileRecord]]:
+    inside = [record for record in files if _overlaps(record, start_ns, end_ns)]
+    inside.sort(key=lambda r: (r.hour_ns, r.contract_id, r.tick_type, r.path))
+    for _, hour in groupby(inside, key=lambda r: r.hour_ns):
+        yield list(hour)
+
+
+def _text(ns: int) -> str:
+    from ibticks.calendar import format_ns
+    from ibticks.format.decode import TIME_MAX, TIME_MIN
+
+    if ns in (TIME_MIN, TIME_MAX):
+        return "the beginning" if ns == TIME_MIN else "the end"
+    return format_ns(ns)

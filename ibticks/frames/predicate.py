@@ -84,6 +84,9 @@ class Bounds:
         )
 
 
+_NOWHERE: Final = Bounds(contract_ids=frozenset())
+
+
 def bounds_of(predicate: pl.Expr) -> Bounds:
     """Read bounds off a filter.
 
@@ -109,6 +112,8 @@ def bounds_of(predicate: pl.Expr) -> Bounds:
     >>> bounds_of(pl.col("price") > 5)
     Bounds(start_ns=None, end_ns=None, contract_ids=None, tick_types=None)
     """
+    if predicate.meta.is_literal():
+        return Bounds() if any(pl.select(predicate).to_series()) else _NOWHERE
     pieces = predicate.meta.pop()[::-1]
     if len(pieces) == 2:
         first, second = pieces

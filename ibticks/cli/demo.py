@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from contextlib import ExitStack
@@ -30,7 +31,7 @@ def demo(
     begun = time.perf_counter()
     with ExitStack() as stack:
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ibticks-")))
+            folder = _temporary(stack)
         store = stack.enter_context(opened(str(folder), dsn, create=True))
         for sample in SAMPLES:
             store.add_contract(
@@ -56,7 +57,7 @@ def demo(
         frame = session.to_polars()
         loaded = time.perf_counter()
         period = store.select(
-            equity.symbol, equity.tick_type, "last_15_minutes", now="last_tick"
+            equity.symbol, equity.tick_type, "last_15_minutes", now="2013-10-08T16:00-04:00"
         ).to_pandas()
         files = store.index.files()
         rows = store.sql("SELECT count(*) AS files FROM tick_files").item()
@@ -71,7 +72,7 @@ def demo(
             "last_tick": instant(max(r.last_tick_ns for r in files if r.last_tick_ns)),
             "selection": session.label,
             "rows": frame.height,
-            "last_15_minutes_rows": len(period),
+            "rows_of_the_last_15_minutes": len(period),
             "seconds_to_write": round(written - begun, 3),
             "seconds_to_load": round(loaded - loading, 4),
             "seconds": round(time.perf_counter() - begun, 3),
@@ -83,4 +84,13 @@ def demo(
         for name, value in about.items():
             shown = size_text(value) if name == "size" else value
             shown = f"{shown:,}" if isinstance(shown, int) else shown
-            console.print(f"[bold]{name.replace('_', ' '):>22}[/]  {shown}", highlight=False)
+            console.print(f"[bold]{name.replace('_', ' '):>27}[/]  {shown}", highlight=False)
+
+
+def _temporary(stack: ExitStack) -> Path:
+    """A folder for the ticks and the database alike, gone when the demo ends."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ibticks-")))
+    # As root, PostgreSQL runs as another user, who must get through to its data.
+    folder.chmod(0o711)
+    os.environ.setdefault("IBTICKS_PGDATA", str(folder / "postgres"))
+    return folder / "ticks"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ibticks.cli.options import Dsn, Json, Root, Zone, console, emit, notes, opened
+from ibticks.cli.options import Dsn, Json, Root, Zone, emit, notes, opened, table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,16 +84,34 @@ def load(
 
 
 def show(frame: pl.DataFrame, rows: int) -> None:
-    """Print a frame as wide as the terminal allows."""
+    """Print the first and last rows of a frame, without the columns that are all null."""
     import polars as pl
 
-    with pl.Config(
-        tbl_rows=rows,
-        tbl_cols=-1,
-        tbl_width_chars=console.width,
-        tbl_hide_dataframe_shape=True,
-    ):
-        console.print(str(frame), highlight=False, markup=False)
+    filled = frame.select(each.name for each in frame if each.null_count() < frame.height)
+    above = min(rows, filled.height) - rows // 2 if filled.height > rows else filled.height
+    below = min(rows, filled.height) - above
+    right = [name for name, kind in filled.schema.items() if kind.is_numeric()]
+    columns = [f">{name}" if name in right else name for name in filled.columns]
+    head = [[_cell(cell) for cell in row] for row in filled.head(above).iter_rows()]
+    tail = [[_cell(cell) for cell in row] for row in filled.tail(below).iter_rows()]
+    gap = [["…"] * filled.width] if tail else []
+    times = [name for name, kind in filled.schema.items() if isinstance(kind, pl.Datetime)]
+    for name in times:
+        place = filled.columns.index(name)
+        for shown, part in ((head, filled.head(above)), (tail, filled.tail(below))):
+            for row, text in zip(
+                shown, part[name].dt.to_string("%Y-%m-%d %H:%M:%S%.f").to_list(), strict=True
+            ):
+                row[place] = text or ""
+    table("", columns, [*head, *gap, *tail])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _write(frame: pl.DataFrame, output: Path) -> None:

@@ -66,7 +66,7 @@ def emit(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; columns whose name begins with ``>`` are aligned to the right."""
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    shown = Table(title=title or None, title_justify="left", header_style="bold")
     for name in columns:
         right = name.startswith(">")
         shown.add_column(name.removeprefix(">"), justify="right" if right else "left")

@@ -126,13 +126,19 @@ def map_column(column: pa.ChunkedArray) -> MapColumn:
         return MapColumn(np.zeros(len(array) + 1, np.int64), nothing, nothing, ())
     if pa.types.is_struct(array.type):
         return _map_of_struct(array)
-    pairs = array.cast(pa.large_list(_PAIR))
-    lengths = pc.list_value_length(pairs).fill_null(0).to_numpy().astype(np.int64)
-    keys, items = pairs.flatten().flatten()
+    if pa.types.is_map(array.type):
+        key, item = array.type.key_field, array.type.item_field
+        pair = pa.struct([(key.name, key.type), (item.name, item.type)])
+        array = array.cast(pa.large_list(pair))
+    elif not _is_list(array.type) or array.type.value_type.num_fields != 2:
+        raise InputError(
+            f"column 'metadata' holds {array.type}, not pairs of strings", column="metadata"
+        )
+    lengths = pc.list_value_length(array).fill_null(0).to_numpy().astype(np.int64)
+    keys, items = (part.cast(pa.large_string()) for part in array.flatten().flatten())
     return _map(_offsets(lengths), keys, items)
 
 
-_PAIR: Final = pa.struct([("key", pa.large_string()), ("value", pa.large_string())])
 _READERS: Final[dict[Kind, Callable[[pa.ChunkedArray], Column]]] = {
     Kind.STRING: string_column,
     Kind.STRINGS: strings_column,
@@ -151,7 +157,7 @@ def _map_of_struct(array: pa.StructArray) -> MapColumn:
 
 
 def _map(offsets: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array) -> MapColumn:
-    both = string_column(pa.chunked_array([keys, items.fill_null("")]))
+    both = string_column(pa.chunked_array([keys.fill_null(""), items.fill_null("")]))
     return MapColumn(offsets, both.codes[: len(keys)], both.codes[len(keys) :], both.values)
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError, UnknownColumnError
@@ -153,6 +153,7 @@ def test_metadata_says_what_is_missing(ticks, quotes_and_trades):
         metadata_of([1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_rows_are_sorted_by_time_and_stable_as_given(times):
     arrays = [np.array(part, dtype=np.int64) for part in times]

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.format.columns import TickColumns
@@ -61,6 +61,7 @@ def plain(rows, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_frame_says_what_the_ticks_said(way, ticks, rows, any_rows):
+    @settings(max_examples=40, deadline=None)
     @given(any_rows)
     def check(given_rows):
         ordered = sorted(given_rows, key=lambda row: row["timestamp"])
@@ -72,6 +73,7 @@ def test_a_frame_says_what_the_ticks_said(way, ticks, rows, any_rows):
     check()
 
 
+@settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(0, 4), max_size=3))
 def test_chunks_make_no_difference(ticks, rows, quotes_and_trades, cuts):
     whole = ticks(quotes_and_trades)

@@ -93,6 +93,23 @@ class Selection:
                     total += sum(part.rows for part in parts)
         return total
 
+    def read(self) -> list[TickColumns]:
+        """The ticks as plain numpy columns, stream by stream, each in the order of its files.
+
+        What every frame is made of; warnings and errors are those of :meth:`to_arrow`.
+        """
+        return [
+            part
+            for stream in _by_stream(self.files())
+            for start_ns, end_ns in self.intervals
+            for part in self._read(
+                [r for r in stream if _overlaps(r, start_ns, end_ns)],
+                [*self.columns, "timestamp"],
+                start_ns,
+                end_ns,
+            )
+        ]
+
     def to_arrow(self) -> pa.Table:
         """An Arrow table; its schema metadata says what was selected and what is missing.
 
@@ -113,18 +130,7 @@ class Selection:
         """
         from ibticks.frames import to_table
 
-        parts = [
-            part
-            for stream in _by_stream(self.files())
-            for start_ns, end_ns in self.intervals
-            for part in self._read(
-                [r for r in stream if _overlaps(r, start_ns, end_ns)],
-                [*self.columns, "timestamp"],
-                start_ns,
-                end_ns,
-            )
-        ]
-        return to_table(parts, self.columns, metadata=self._metadata())
+        return to_table(self.read(), self.columns, metadata=self._metadata())
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The ticks through the Arrow PyCapsule interface, for any library that speaks it."""

@@ -18,6 +18,7 @@ from ibticks.config import NANOSECONDS
 __all__ = ["Bounds", "bounds_of"]
 
 _DAY: Final = 86_400 * NANOSECONDS
+_FIRST, _LAST = -(2**63), 2**63 - 1
 _SIZES: Final = {"ms": 1_000_000, "us": 1_000, "ns": 1}
 
 _T = TypeVar("_T")
@@ -112,7 +113,7 @@ def bounds_of(predicate: pl.Expr) -> Bounds:
     >>> bounds_of(pl.col("price") > 5)
     Bounds(start_ns=None, end_ns=None, contract_ids=None, tick_types=None)
     """
-    if predicate.meta.is_literal():
+    if _constant(predicate):
         return Bounds() if any(pl.select(predicate).to_series()) else _NOWHERE
     pieces = predicate.meta.pop()[::-1]
     if len(pieces) == 2:
@@ -149,11 +150,8 @@ def _constant(expression: pl.Expr) -> bool:
 
 
 def _compared(column: pl.Expr, operator: str, value: pl.Series) -> Bounds:
-    if operator in ("in", "inv"):
-        values = value.explode() if value.dtype.is_nested() else value
-    elif len(value) == 1:
-        values = value
-    else:
+    values = value[0] if operator in ("in", "inv") and value.dtype.is_nested() else value
+    if not isinstance(values, pl.Series) or (values is value and len(value) != 1):
         return Bounds()
     if operator in ("==", "==v", "in", "inv"):
         if values.dtype.is_integer() and column.meta.eq(pl.col("contract_id")):
@@ -207,14 +205,22 @@ def _range(operator: str, least: int, most: int, grain: _Grain) -> Bounds:
     start, end = least - slack, most + grain.unit + slack
     match operator:
         case ">=":
-            return Bounds(start_ns=start)
+            return _within(start, None)
         case ">":
-            return Bounds(start_ns=start + (grain.unit if grain.floored else 1))
+            return _within(start + (grain.unit if grain.floored else 1), None)
         case "<":
-            return Bounds(end_ns=most + slack)
+            return _within(None, most + slack)
         case "<=":
-            return Bounds(end_ns=end)
-    return Bounds(start_ns=start, end_ns=end)
+            return _within(None, end)
+    return _within(start, end)
+
+
+def _within(start: int | None, end: int | None) -> Bounds:
+    """Bounds that 64 bits can say: constants may lie anywhere in the years 1 to 9999."""
+    return Bounds(
+        None if start is None or start <= _FIRST else min(start, _LAST),
+        None if end is None or end > _LAST else max(end, _FIRST),
+    )
 
 
 def _pick(choose: Callable[..., _T], first: _T | None, second: _T | None) -> _T | None:

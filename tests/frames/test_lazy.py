@@ -305,7 +305,11 @@ def test_bounds_are_exact_where_they_can_be():
     assert bounds_of(time <= nanoseconds) == Bounds(end_ns=START_NS + 2)
     assert bounds_of(time.dt.date() > date(2025, 1, 10)) == Bounds(start_ns=START_NS + 10 * HOUR)
     far = pl.lit(datetime(9999, 12, 31, tzinfo=UTC))
-    assert bounds_of(time < far).end_ns > 2**63
+    assert bounds_of(time < far) == Bounds()
+    assert bounds_of(time > far).start_ns == 2**63 - 1
+    past = pl.lit(datetime(1, 1, 1, tzinfo=UTC))
+    assert bounds_of(time >= past) == Bounds()
+    assert bounds_of(time < past).end_ns == -(2**63)
     assert bounds_of(time == pl.lit(None, dtype=pl.Datetime("ns", "UTC"))) == Bounds()
     assert bounds_of(pl.col("exchange") == "P") == Bounds()
     assert bounds_of(pl.col("contract_id") == 5.0) == Bounds()

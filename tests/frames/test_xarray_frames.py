@@ -91,7 +91,7 @@ def test_an_empty_netcdf(tmp_path):
 
 
 def test_scalars_hold_for_every_tick():
-    times = np.array(["2025-01-10T14:30", "2025-01-10T14:31"], "datetime64[s]")
+    times = np.array(["2025-01-10T14:30", "2025-01-10T14:31"], "datetime64[ns]")
     made = xr.Dataset(
         {"price": ("time", [1.5, np.nan]), "contract_id": 8314, "tick_type": "last"},
         {"timestamp": ("time", times)},

@@ -1,0 +1,22 @@
+"""What frames make of a user's table goes through the codec as it is, read-only memory and all."""
+
+from __future__ import annotations
+
+import pytest
+
+from ibticks.format.decode import decode
+from ibticks.format.encode import encode
+from ibticks.frames import from_arrow, read_batches, to_pandas, to_polars, to_table
+
+
+@pytest.mark.parametrize("through", [to_polars, to_pandas])
+@pytest.mark.parametrize(
+    ("name", "tick_type"),
+    [("ibm_20131007.quotes", "bid_ask"), ("ibm_20131007.trades", "all_last")],
+)
+def test_a_real_table_survives_the_wire(real, rows, name, tick_type, through):
+    (batch,) = read_batches(real / f"{name}.parquet", tick_type=tick_type, contract_id=8314)
+    names = list(batch.columns)
+    read = decode(encode(from_arrow(through(to_table([batch], names)))), names)
+    assert rows(read) == rows(batch)
+    assert to_table([read], names).equals(to_table([batch], names))

@@ -3,6 +3,7 @@
 -- A time is kept twice: as BIGINT nanoseconds since 1970 UTC (exact; what programs compare) and as
 -- TIMESTAMPTZ (to the microsecond; what people read). The second is generated from the first,
 -- rounded down where a stretch begins and up where it ends, so that a range query never misses.
+-- (time_range has both ends rounded down: as the last message is part of it, that is exact.)
 
 CREATE FUNCTION ns_floor(ns BIGINT) RETURNS TIMESTAMPTZ
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -63,7 +64,7 @@ CREATE TABLE tick_files (
     time_range       TSTZRANGE NOT NULL GENERATED ALWAYS AS (
         tstzrange(
             ns_floor(CASE WHEN sealed THEN start_ns ELSE LEAST(start_ns, hour_ns) END),
-            CASE WHEN sealed THEN ns_ceil(end_ns) END,
+            CASE WHEN sealed THEN ns_floor(end_ns) END,
             '[]'
         )
     ) STORED,

@@ -118,8 +118,12 @@ def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
 
 def _missing(connection: Connection[TupleRow], wanted: Sequence[Migration]) -> list[Migration]:
     """What the database still lacks."""
-    found = connection.execute("SELECT to_regclass('schema_migrations')").fetchone()
-    if found is None or found[0] is None:
+    # Not to_regclass(): while we waited for the lock its cache may have learnt of no new table.
+    found = connection.execute(
+        "SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        "WHERE c.relname = 'schema_migrations' AND n.nspname = ANY(current_schemas(false))"
+    ).fetchone()
+    if found is None:
         return list(wanted)
     applied = connection.execute(
         "SELECT version, name, checksum FROM schema_migrations ORDER BY version"

@@ -239,6 +239,7 @@ class PostgresIndex:
                 (sorted(latest),),
             )
             _put_files(cursor, latest)
+            cursor.execute("ANALYZE tick_files")  # else the next plans know nothing of them
 
         self._database.run(replace)
 

@@ -1,0 +1,197 @@
+"""One embedded PostgreSQL for all tests of the index, and a database of its own for each."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from ibticks.index.embedded import EmbeddedServer
+from ibticks.index.postgres import PostgresIndex
+from ibticks.index.records import Block, ContractRecord, CoverageRecord, FileRecord
+
+HOUR_NS = 3_600_000_000_000
+DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def store_id():
+    return "0b8f4c3e-5d7a-4f39-9a55-6f1c7d2e8a10"
+
+
+def make_base() -> Path:
+    """A short folder that the server's user can reach when the tests run as root."""
+    base = Path(tempfile.mkdtemp(prefix="ibt-"))
+    base.chmod(0o755)
+    return base
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, store_id):
+    base = make_base()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IBTICKS_PGDATA", str(base))
+        embedded = EmbeddedServer.for_store(tmp_path_factory.mktemp("store"), store_id)
+    yield embedded
+    embedded.close()
+    shutil.rmtree(base)
+
+
+@pytest.fixture(scope="session")
+def admin(server):
+    """A connection to the server, to make and to break databases with."""
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template(server, admin, store_id):
+    """A database with the schema, which the others are copied from."""
+    admin.execute("CREATE DATABASE ready")
+    PostgresIndex(make_conninfo(server.dsn, dbname="ready"), store_id).close()
+    return "ready"
+
+
+@pytest.fixture
+def empty_dsn(server, admin):
+    """A new database without the schema."""
+    name = f"test_{next(_numbers)}"
+    admin.execute(f"CREATE DATABASE {name}")
+    yield make_conninfo(server.dsn, dbname=name)
+    admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def dsn(server, admin, template):
+    """A new database with the schema."""
+    name = f"test_{next(_numbers)}"
+    admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield make_conninfo(server.dsn, dbname=name)
+    admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def index(dsn, store_id):
+    index = PostgresIndex(dsn, store_id)
+    yield index
+    index.close()
+
+
+@pytest.fixture
+def sql(dsn):
+    """A plain connection to the database of ``index``."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET TIME ZONE 'UTC'")
+        yield connection
+
+
+@pytest.fixture
+def outage(dsn, admin):
+    """Take the database away, and give it back: ``outage(True)``, ``outage(False)``."""
+    name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+
+    def switch(away: bool) -> None:
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not away}")
+        if away:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                (name,),
+            )
+
+    return switch
+
+
+@pytest.fixture(scope="session")
+def make_file():
+    """Make a file record: hour 0 is 2025-01-10 00:00 UTC."""
+
+    def make(hour=0, contract_id=265598, tick_type="last", sealed=True, blocks=2, **changes):
+        hour_ns = DAY + hour * HOUR_NS
+        values = {
+            "path": f"{contract_id}/{tick_type}/{hour:04d}_ticks.pb",
+            "contract_id": contract_id,
+            "tick_type": tick_type,
+            "hour_ns": hour_ns,
+            "start_ns": hour_ns + 1_000_000_001,
+            "end_ns": hour_ns + 3_599_000_000_001,
+            "size": 4096 + hour,
+            "messages": 12,
+            "ticks": 10,
+            "sealed": sealed,
+            "crc32c": 0xE3069283 if sealed else None,
+            "first_tick_ns": hour_ns + 1_000_000_001,
+            "last_tick_ns": hour_ns + 3_599_000_000_001,
+            "first_sequence": 1,
+            "last_sequence": 2**64 - 1,
+            "min_price": 236.5,
+            "max_price": 237.1,
+            "sum_price": 2368.1,
+            "priced_ticks": 10,
+            "volume": 700.0,
+            "notional": 165_767.3,
+            "blocks": tuple(
+                Block(256 + 1000 * n, 1000, 1000, 5, hour_ns, hour_ns, hour_ns + n, 2**32 - 1)
+                for n in range(blocks)
+            ),
+        }
+        return FileRecord(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def aapl():
+    return ContractRecord(265598, "AAPL", "SMART", "USD", "STK")
+
+
+@pytest.fixture(scope="session")
+def make_interval():
+    def make(start, end=None, state="captured", reason="", contract_id=265598, tick_type="last"):
+        return CoverageRecord(contract_id, tick_type, start, end, state, reason)
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path):
+    """The folder of a store, with the id's file."""
+    root = tmp_path / "store"
+    (root / "metadata").mkdir(parents=True)
+    return root
+
+
+@pytest.fixture
+def python():
+    """Start Python on a piece of code, in a process group of its own."""
+    started = []
+
+    def start(code, *arguments, options=(), **environment):
+        process = subprocess.Popen(
+            [sys.executable, *options, "-c", code, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            stream.close()

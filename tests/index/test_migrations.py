@@ -1,0 +1,142 @@
+"""The schema: applied once, whoever comes first, and never to a database that knows better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from ibticks.errors import IndexVersionError, TickIndexError
+from ibticks.index.migrations import Migration, migrate, migrations, read_migrations
+from ibticks.index.postgres import PostgresIndex
+
+
+@pytest.fixture
+def connection(empty_dsn):
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        yield connection
+
+
+def test_the_files_are_numbered_from_one():
+    assert [one.version for one in migrations()] == list(range(1, len(migrations()) + 1))
+    assert all(len(one.checksum) == 64 for one in migrations())
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["0002_second.sql"], ["0001_a.sql", "0001_b.sql"], ["0001_a.sql", "first.sql"]]
+)
+def test_files_that_are_missing_or_doubled(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_text("SELECT 1")
+    with pytest.raises(TickIndexError, match="install ibticks again"):
+        read_migrations(tmp_path)
+
+
+def test_newlines_do_not_matter(tmp_path):
+    for folder, newline in (("unix", b"\n"), ("windows", b"\r\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0001_a.sql").write_bytes(b"SELECT 1" + newline)
+    assert read_migrations(tmp_path / "unix") == read_migrations(tmp_path / "windows")
+
+
+def test_applied_once(connection):
+    assert migrate(connection, migrations())
+    assert not migrate(connection, migrations())
+    rows = connection.execute(
+        "SELECT version, name, checksum FROM schema_migrations ORDER BY version"
+    ).fetchall()
+    assert rows == [(one.version, one.name, one.checksum) for one in migrations()]
+
+
+def test_only_what_is_missing(connection):
+    migrate(connection, migrations()[:2])
+    assert migrate(connection, migrations())
+    assert connection.execute("SELECT count(*) FROM storage_per_day").fetchone() == (0,)
+
+
+def test_a_failed_migration_leaves_nothing(connection):
+    broken = Migration(1, "0001_broken", "CREATE TABLE half (n INT); SELECT no_such_thing", "00")
+    with pytest.raises(TickIndexError, match="0001_broken failed"):
+        migrate(connection, [broken])
+    assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
+
+
+def test_tables_that_are_not_ours(connection):
+    connection.execute("CREATE TABLE tick_files (id INT)")
+    with pytest.raises(TickIndexError, match="a database of its own"):
+        migrate(connection, migrations())
+
+
+def test_a_newer_schema(connection):
+    newer = Migration(len(migrations()) + 1, "9999_newer", "SELECT 1", "00")
+    migrate(connection, [*migrations(), newer])
+    with pytest.raises(IndexVersionError, match="newer ibticks \\(9999_newer\\)"):
+        migrate(connection, migrations())
+
+
+def test_another_text_of_the_same_number(connection):
+    migrate(connection, migrations())
+    other = [replace(migrations()[0], checksum="00"), *migrations()[1:]]
+    with pytest.raises(IndexVersionError, match="made with another 0001_tables"):
+        migrate(connection, other)
+
+
+def test_processes_race_for_a_new_database(empty_dsn, store_id, python):
+    code = (
+        "import sys\n"
+        "from ibticks.index.postgres import PostgresIndex\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "index = PostgresIndex(*sys.argv[1:])\n"
+        "print(len(index.files()))\n"
+        "index.close()\n"
+    )
+    racers = [python(code, empty_dsn, store_id) for _ in range(4)]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    for racer in racers:
+        out, err = racer.communicate(timeout=60)
+        assert (racer.returncode, out) == (0, "0\n"), err
+
+
+def test_people_find_a_comment_on_everything_they_meet(sql, index):
+    bare = index.query(
+        """
+        SELECT c.relname AS name FROM pg_class AS c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')
+          AND obj_description(c.oid, 'pg_class') IS NULL
+        UNION ALL
+        SELECT p.proname FROM pg_proc AS p
+        WHERE p.pronamespace = 'public'::regnamespace AND p.prorettype <> 'trigger'::regtype
+          AND obj_description(p.oid, 'pg_proc') IS NULL
+        UNION ALL
+        SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute AS a
+        WHERE a.attrelid IN ('tick_files'::regclass, 'coverage'::regclass,
+                             'market_sessions'::regclass)
+          AND a.attnum > 0 AND a.attname NOT IN ('id', 'created_at', 'updated_at')
+          AND col_description(a.attrelid, a.attnum) IS NULL
+        """
+    )
+    assert bare == []
+
+
+def test_no_contrib_extension_is_needed(index):
+    assert index.query("SELECT extname FROM pg_extension") == [{"extname": "plpgsql"}]
+
+
+def test_a_schema_of_ones_own(empty_dsn, store_id, make_file):
+    """With a search_path in the DSN, tables and functions live there; triggers find them."""
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA ticks")
+    dsn = psycopg.conninfo.make_conninfo(empty_dsn, options="-c search_path=ticks")
+    index = PostgresIndex(dsn, store_id)
+    index.put_files([make_file()])
+    index.close()
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        connection.execute("UPDATE ticks.tick_files SET message_count = 99")
+        count = connection.execute("SELECT total_messages FROM ticks.daily_tick_stats").fetchone()
+    assert count == (99,)

@@ -30,12 +30,12 @@ def ls(
                 return
             table(
                 str(store.root),
-                ("file", "first", "last", ">ticks", ">size", "compression", "sealed"),
+                ("file", "first (UTC)", "last (UTC)", ">ticks", ">size", "compression", "sealed"),
                 (
                     (
                         r.path,
-                        instant(r.first_tick_ns),
-                        instant(r.last_tick_ns),
+                        _second(r.first_tick_ns),
+                        _second(r.last_tick_ns),
                         f"{r.ticks:,}",
                         size_text(r.size),
                         r.compression,
@@ -51,14 +51,23 @@ def ls(
             return
         table(
             str(store.root),
-            (">contract", "symbol", "tick type", "first", "last", ">ticks", ">files", ">size"),
+            (
+                ">contract",
+                "symbol",
+                "tick type",
+                "first (UTC)",
+                "last (UTC)",
+                ">ticks",
+                ">files",
+                ">size",
+            ),
             (
                 (
                     c.contract_id,
                     c.symbol,
                     c.tick_type,
-                    instant(c.first_ns),
-                    instant(c.last_ns),
+                    _second(c.first_ns),
+                    _second(c.last_ns),
                     f"{c.ticks:,}",
                     f"{c.files:,}",
                     size_text(c.size),
@@ -162,7 +171,11 @@ def _show(about: dict[str, Any], *, json: bool) -> None:
         return
     for name, value in about.items():
         shown = size_text(value) if name == "size" else value
-        console.print(f"[bold]{name:>14}[/]  {shown}", highlight=False)
+        console.print(f"[bold]{name:>14}[/]  {shown}", highlight=False, soft_wrap=True)
+
+
+def _second(ns: int | None) -> str:
+    return instant(ns)[:19].replace("T", " ")
 
 
 def _number(value: float | None) -> str:

@@ -84,13 +84,16 @@ def demo(
         for name, value in about.items():
             shown = size_text(value) if name == "size" else value
             shown = f"{shown:,}" if isinstance(shown, int) else shown
-            console.print(f"[bold]{name.replace('_', ' '):>27}[/]  {shown}", highlight=False)
+            console.print(
+                f"[bold]{name.replace('_', ' '):>27}[/]  {shown}", highlight=False, soft_wrap=True
+            )
 
 
 def _temporary(stack: ExitStack) -> Path:
     """A folder for the ticks and the database alike, gone when the demo ends."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ibticks-")))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ibt-")))
     # As root, PostgreSQL runs as another user, who must get through to its data.
     folder.chmod(0o711)
-    os.environ.setdefault("IBTICKS_PGDATA", str(folder / "postgres"))
+    # A socket's path has about a hundred bytes, and macOS's temporary folders take sixty of them.
+    os.environ.setdefault("IBTICKS_PGDATA", str(folder))
     return folder / "ticks"

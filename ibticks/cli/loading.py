@@ -84,10 +84,22 @@ def load(
 
 
 def show(frame: pl.DataFrame, rows: int) -> None:
-    """Print the first and last rows of a frame, without the columns that are all null."""
+    """Print the first and last rows of a frame, without columns that say nothing.
+
+    Those are the columns that are all null and, in the title instead, the contract and the tick
+    type where all rows have the same.
+    """
     import polars as pl
 
-    filled = frame.select(each.name for each in frame if each.null_count() < frame.height)
+    same = [
+        name
+        for name in ("contract_id", "tick_type")
+        if name in frame.columns and frame[name].n_unique() == 1
+    ]
+    title = " ".join([*(str(frame[name][0]) for name in same), "(times in UTC)"])
+    filled = frame.select(
+        each.name for each in frame if each.null_count() < frame.height and each.name not in same
+    )
     above = min(rows, filled.height) - rows // 2 if filled.height > rows else filled.height
     below = min(rows, filled.height) - above
     right = [name for name, kind in filled.schema.items() if kind.is_numeric()]
@@ -103,7 +115,7 @@ def show(frame: pl.DataFrame, rows: int) -> None:
                 shown, part[name].dt.to_string("%Y-%m-%d %H:%M:%S%.f").to_list(), strict=True
             ):
                 row[place] = text or ""
-    table("", columns, [*head, *gap, *tail])
+    table(title, columns, [*head, *gap, *tail])
 
 
 def _cell(value: object) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -49,6 +50,7 @@ Zone = Annotated[
 
 console = Console()
 notes = Console(stderr=True)
+_PIPE_WIDTH: Final = 10_000
 
 
 def opened(root: str, dsn: str | None, *, create: bool = False) -> Store:
@@ -66,13 +68,22 @@ def emit(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; columns whose name begins with ``>`` are aligned to the right."""
-    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    shown = Table(
+        title=title or None,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for name in columns:
         right = name.startswith(">")
         shown.add_column(name.removeprefix(">"), justify="right" if right else "left")
     for row in rows:
         shown.add_row(*map(str, row))
-    console.print(shown)
+    # A pipe has no width: what a program reads is not cut.
+    (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(shown)
 
 
 def instant(ns: int | None) -> str:

@@ -67,7 +67,7 @@ def status(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
         emit(about)
         return
     for name, value in about.items():
-        console.print(f"[bold]{name:>10}[/]  {value}", highlight=False)
+        console.print(f"[bold]{name:>10}[/]  {value}", highlight=False, soft_wrap=True)
 
 
 def compress(

@@ -13,7 +13,8 @@
      │   ├─ NoSessionError (LookupError)    the market did not trade that day
      │   ├─ UnknownContractError (LookupError)
      │   ├─ AmbiguousContractError (LookupError)
-     │   └─ ProtocolError                   a v2 JSON message that is not one
+     │   ├─ ProtocolError                   a v2 JSON message that is not one
+     │   └─ ConfigError                     settings of a capture that cannot be used
      ├─ FormatError (ValueError)            bytes that are not what they should be
      │   └─ CorruptFileError
      ├─ StorageError (OSError)              files and folders
@@ -26,6 +27,8 @@
      │   ├─ IndexUnavailableError (ConnectionError)
      │   ├─ IndexVersionError               server or schema of another version
      │   └─ IndexMismatchError              the database indexes another store
+     ├─ CaptureError (RuntimeError)         the connection to IB, or what runs over it
+     │   └─ ConnectionFailedError (ConnectionError)
      ├─ MissingExtraError (ImportError)     install ibticks with an extra
      ├─ CorruptDataWarning (UserWarning)    a load went on without a damaged block
      └─ IndexAwayWarning (UserWarning)      the index server is away: an answer may be incomplete
@@ -40,6 +43,9 @@ from typing import Any, Self
 
 __all__ = [
     "AmbiguousContractError",
+    "CaptureError",
+    "ConfigError",
+    "ConnectionFailedError",
     "CorruptDataWarning",
     "CorruptFileError",
     "FormatError",
@@ -152,6 +158,10 @@ class ProtocolError(InputError):
     """A message that does not follow the v2 JSON protocol."""
 
 
+class ConfigError(InputError):
+    """Settings of a capture that cannot be used."""
+
+
 class FormatError(TickError, ValueError):
     """Bytes that are not what the file format says."""
 
@@ -198,6 +208,14 @@ class IndexVersionError(TickIndexError):
 
 class IndexMismatchError(TickIndexError):
     """The database is the index of another store."""
+
+
+class CaptureError(TickError, RuntimeError):
+    """A capture that cannot begin, or cannot go on."""
+
+
+class ConnectionFailedError(CaptureError, ConnectionError):
+    """TWS or IB Gateway cannot be reached, or refuses; ``context["code"]`` is IB's code."""
 
 
 class MissingExtraError(TickError, ImportError):

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from crc32c import crc32c
 
+from ibticks.errors import InputError
 from ibticks.format import decode_kernels as k
-from ibticks.format.decode import TIME_MAX, TIME_MIN, as_bytes, corrupt, doubled
+from ibticks.format.decode import TIME_MAX, TIME_MIN, as_bytes, corrupt, doubled, stretch
 from ibticks.format.decode_kernels import State
 
 __all__ = [
@@ -78,11 +79,22 @@ class Scan:
 def frame(payload: bytes) -> bytes:
     """A payload with its length in front.
 
+    Raises
+    ------
+    InputError
+        If it is empty or longer than 16 MiB: no reader would take it, nor anything after it.
+
     Examples
     --------
     >>> frame(b"abc").hex(" ")
     '00 00 00 03 61 62 63'
     """
+    if not 0 < len(payload) <= k.MAX_FRAME:
+        raise InputError(
+            f"a message of {len(payload):,} bytes: a frame holds 1 to {k.MAX_FRAME:,} "
+            f"({k.MAX_FRAME >> 20} MiB)",
+            size=len(payload),
+        )
     return len(payload).to_bytes(4, "big") + payload
 
 
@@ -108,8 +120,7 @@ def scan(
 
     A damaged or torn frame ends the walk; it is told, not raised.
     """
-    data = as_bytes(buffer)
-    stop = len(data) if stop is None else stop
+    data, stop = stretch(buffer, start, stop)
     most = (stop - start) // max(1, block_bytes) + 1
     arrays = [np.empty(most, dtype=np.int64) for _ in range(6)]
     state = np.zeros(k.STATE_SIZE, dtype=np.int64)
@@ -144,8 +155,7 @@ def walk(
     problem : str or None
         Why the walk ended there: ``torn``, or a description of the damage.
     """
-    data = as_bytes(buffer)
-    stop = len(data) if stop is None else stop
+    data, stop = stretch(buffer, start, stop)
     state = np.zeros(k.STATE_SIZE, dtype=np.int64)
     state[State.POSITION] = start
     status = k.walk_frames(data, stop, state)
@@ -175,8 +185,7 @@ def find_payloads(
     CorruptFileError
         At a damaged frame.
     """
-    data = as_bytes(buffer)
-    stop = len(data) if stop is None else stop
+    data, stop = stretch(buffer, start, stop)
     found = [np.empty(64, dtype=np.int64) for _ in range(3)]
     state = np.zeros(k.STATE_SIZE, dtype=np.int64)
     state[State.POSITION] = start
@@ -203,8 +212,7 @@ def fingerprints(
     ends : numpy.ndarray
         int64, shape ``(messages,)``.
     """
-    data = as_bytes(buffer)
-    stop = len(data) if stop is None else stop
+    data, stop = stretch(buffer, start, stop)
     prints, ends = np.empty((64, 2), dtype=np.uint64), np.empty(64, dtype=np.int64)
     state = np.zeros(k.STATE_SIZE, dtype=np.int64)
     state[State.POSITION] = start

@@ -142,6 +142,9 @@ def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
         )
     (size,) = _PREFIX.unpack(start[: _PREFIX.size])
     end = _PREFIX.size + size
+    if size == 0:
+        # No bytes are a message, so that a file of zeros (a power cut leaves one) would pass.
+        raise CorruptFileError(f"{where}the header frame is empty", path=path, offset=0)
     if size > _LARGEST_HEADER or end > len(start):
         raise CorruptFileError(
             f"{where}the header frame claims {size} bytes, which the file does not have",

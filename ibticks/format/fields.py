@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from numbers import Integral
 from typing import Final
 
 from ibticks.config import TICK_TYPES
-from ibticks.errors import UnknownColumnError, UnknownTickTypeError
+from ibticks.errors import InputError, UnknownColumnError, UnknownTickTypeError
 
 __all__ = [
     "COLUMNS",
@@ -19,6 +20,7 @@ __all__ = [
     "Field",
     "Kind",
     "check_columns",
+    "check_contract_id",
     "check_tick_type",
     "columns_of",
 ]
@@ -77,6 +79,8 @@ FIELDS: Final[tuple[Field, ...]] = (
 """Every column, in order. The numbers of ``timestamp``, ``stream_id`` and ``metadata`` are those
 of ``StreamMessage``, the others those of ``TickData``."""
 
+_LARGEST_ID: Final = 2**32 - 1
+
 COLUMNS: Final[dict[str, Field]] = {field.name: field for field in FIELDS}
 
 ON_REQUEST: Final = frozenset({"stream_id", "metadata"})
@@ -102,6 +106,27 @@ def check_tick_type(tick_type: str) -> str:
             tick_type=tick_type,
         )
     return tick_type
+
+
+def check_contract_id(contract_id: object) -> int:
+    """Return ``contract_id``, as a plain int, if a tick can carry it.
+
+    Raises
+    ------
+    InputError
+        If it is not an integer from 1 to 4294967295 (uint32).
+
+    Examples
+    --------
+    >>> check_contract_id(8314)
+    8314
+    """
+    number = int(contract_id) if isinstance(contract_id, Integral) else 0
+    if not 0 < number <= _LARGEST_ID:
+        raise InputError(
+            f"contract_id {contract_id!r} is not within 1 to {_LARGEST_ID}", contract_id=contract_id
+        )
+    return number
 
 
 def columns_of(tick_types: tuple[str, ...] | list[str]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ibticks.errors import InputError, UnknownColumnError
 from ibticks.format.columns import Column, StringColumn, TickColumns, Values
-from ibticks.format.fields import COLUMNS, check_tick_type
+from ibticks.format.fields import COLUMNS, check_contract_id, check_tick_type
 from ibticks.frames.metadata import metadata_of, missing_of
 from ibticks.frames.read import read_column
 from ibticks.frames.times import Unit, zone_name
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 __all__ = ["from_arrow"]
-
-_LARGEST: Final = np.iinfo(np.uint32).max
 
 
 def from_arrow(
@@ -143,8 +141,7 @@ def _contracts(column: Column | None, rows: int, given: int | None) -> Values:
             raise InputError("the ticks do not say their contract: give contract_id=")
         _check_complete("contract_id", _absent(column))
         return column
-    if not 0 < given <= _LARGEST:
-        raise InputError(f"contract_id {given} is not within 1 to {_LARGEST}", contract_id=given)
+    check_contract_id(given)
     if isinstance(column, Values):
         said = column.values if column.valid is None else column.values[column.valid]
         _check_same("contract_id", set(np.unique(said).tolist()), given)

@@ -11,7 +11,7 @@ import numpy as np
 from ibticks.config import SPLIT_BYTES
 from ibticks.errors import CorruptFileError, InputError, StorageError
 from ibticks.format.encode import Encoder
-from ibticks.format.fields import check_tick_type
+from ibticks.format.fields import check_contract_id, check_tick_type
 from ibticks.format.frames import frame
 from ibticks.format.messages import to_protobuf
 from ibticks.index.records import FileRecord
@@ -65,6 +65,8 @@ class StreamWriter:
     WriterLockedError
         If another writer has the stream.
     UnknownTickTypeError
+    InputError
+        If a tick cannot carry that contract id.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class StreamWriter:
         open_files: int = 3,
         on_sealed: Callable[[FileRecord], None] | None = None,
     ) -> None:
-        self.contract_id: Final = contract_id
+        self.contract_id: Final = check_contract_id(contract_id)
         self.tick_type: Final = check_tick_type(tick_type)
         self._root = root
         self._index = index
@@ -89,7 +91,7 @@ class StreamWriter:
         self._on_sealed = on_sealed
         self._open: dict[FileKey, HourFile] = {}
         self._halved: set[int] = set()
-        self._lock = StreamLock(root, contract_id, tick_type)
+        self._lock = StreamLock(root, self.contract_id, tick_type)
         try:
             self._recover()
         except BaseException:

@@ -6,13 +6,17 @@ numbers, defaults of fields without presence are left out, varints are minimal.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numba import types
 
-from ibticks.format.decode_kernels import MAX_FRAME
 from ibticks.format.jit import BYTES, MUTABLE_BYTES, inline, kernel, load_u8, store_u8, store_u64
 
-__all__ = ["encode_ticks"]
+__all__ = ["ROW_BYTES", "encode_ticks"]
+
+ROW_BYTES: Final = 256
+"""More than a tick takes without its strings."""
 
 _NANOSECONDS = 1_000_000_000
 _LAST_SINGLE_BYTE_FLAG = 15
@@ -115,8 +119,6 @@ def encode_ticks(
 ):
     """Encode rows into ``out`` until it is full or they are done; returns the next row.
 
-    It stops before a row that no frame can hold, whatever the room.
-
     ``contract_id``, ``tick_type`` and ``stream_id`` hold one value for every row or one in all.
     """
     price, size, bid_price, bid_size, ask_price, ask_size, mid_price = floats
@@ -173,7 +175,7 @@ def encode_ticks(
                 starts, 4, metadata_items[i]
             )
             total += 1 + _varint_size(np.uint64(pair)) + pair
-        if total + 4 > out.size - pos or total > MAX_FRAME:
+        if total + 4 > out.size - pos:
             break
 
         store_u8(out, pos, np.uint8(total >> 24))

@@ -129,7 +129,7 @@ class Journal:
         Raises
         ------
         StorageFullError
-            The disk is full; the change is not kept.
+            The disk is full; the change is not promised.
         ReadOnlyError
             The folder cannot be written to.
         """

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ibticks.errors import (
     IndexAwayWarning,
+    IndexMismatchError,
     IndexUnavailableError,
+    IndexVersionError,
     ReadOnlyError,
     StorageError,
     TickError,
@@ -173,7 +175,7 @@ class JournaledIndex:
         else:
             _log.warning("PostgreSQL is back: applied %d changes of the journal", applied)
 
-    def _lost(self, primary: PostgresIndex, error: IndexUnavailableError) -> None:
+    def _lost(self, primary: PostgresIndex, error: TickIndexError) -> None:
         with self._state:
             if self._primary is not primary:
                 return  # another thread noticed first
@@ -247,7 +249,7 @@ class JournaledIndex:
             try:
                 self._settle(primary)
                 replay([change], primary)
-            except IndexUnavailableError as error:
+            except (IndexUnavailableError, IndexVersionError, IndexMismatchError) as error:
                 self._lost(primary, error)
             else:
                 return

@@ -1,0 +1,146 @@
+"""The catalogue: written whole or not at all, read anew when it changes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import threading
+
+import pytest
+
+from ibticks.errors import CorruptFileError, IndexVersionError, ReadOnlyError, StoreAccessError
+from ibticks.index.catalogue import CatalogueIndex, write_catalogue
+from ibticks.index.memory import MemoryIndex
+
+DAY = 1_736_467_200_000_000_000
+
+
+@pytest.fixture
+def path(store):
+    return store / "metadata" / "index.json"
+
+
+def test_what_is_written_is_read(path, make_file, aapl, make_interval):
+    files = [make_file(hour, volume=math.inf if hour else 1.5, blocks=0) for hour in range(3)]
+    write_catalogue(path, reversed(files), [aapl], [make_interval(DAY)])
+    index, memory = CatalogueIndex(path), MemoryIndex(files, [aapl], [make_interval(DAY)])
+    assert index.files() == memory.files()
+    assert index.files([265598], ["last"], DAY, DAY + 9) == []
+    assert index.contracts() == [aapl]
+    assert index.coverage() == [make_interval(DAY)]
+    assert index.daily_stats() == memory.daily_stats()
+    assert not index.writable
+    assert str(path) in index.describe()
+    index.close()
+
+
+def test_blocks_are_left_out(path, make_file):
+    write_catalogue(path, [make_file(blocks=100)], [])
+    assert CatalogueIndex(path).files() == [make_file(blocks=0)]
+    assert path.stat().st_size < 1000
+
+
+def test_others_can_read_it_as_json(path, make_file, aapl):
+    write_catalogue(path, [make_file()], [aapl])
+    plain = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert plain["schema"] == 1
+    row = dict(zip(plain["file_columns"], plain["files"][0], strict=True))
+    assert row["path"] == make_file().path
+    assert plain["contracts"][0]["symbol"] == "AAPL"
+
+
+def test_it_has_the_permissions_of_any_file(path):
+    previous = os.umask(0o027)
+    try:
+        write_catalogue(path, [], [])
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_no_file_is_an_empty_index(path, make_file):
+    index = CatalogueIndex(path)
+    assert index.files() == []
+    write_catalogue(path, [make_file()], [])
+    assert len(index.files()) == 1
+    write_catalogue(path, [], [])
+    assert index.files() == []
+    path.unlink()
+    assert index.contracts() == []
+
+
+def test_readers_see_a_whole_catalogue_while_it_is_written(path, make_file):
+    versions = [[make_file(hour, blocks=0) for hour in range(count)] for count in (10, 200)]
+    write_catalogue(path, versions[0], [])
+    done = threading.Event()
+    problems = []
+
+    def write(version):
+        try:
+            for _ in range(10):
+                write_catalogue(path, version, [])
+        except BaseException as error:
+            problems.append(error)
+
+    writers = [threading.Thread(target=write, args=(version,)) for version in versions]
+    for writer in writers:
+        writer.start()
+    while not done.is_set():
+        assert len(CatalogueIndex(path).files()) in (10, 200)
+        if not any(writer.is_alive() for writer in writers):
+            done.set()
+    for writer in writers:
+        writer.join()
+    assert problems == []
+    assert [one.name for one in path.parent.iterdir()] == ["index.json"]
+
+
+def test_changes_are_refused(path, make_file, aapl, make_interval):
+    index = CatalogueIndex(path)
+    for change, records in [
+        (index.put_files, [make_file()]),
+        (index.drop_files, ["a"]),
+        (index.replace_files, []),
+        (index.put_contracts, [aapl]),
+        (index.put_coverage, [make_interval(DAY)]),
+        (index.replace_coverage, []),
+    ]:
+        with pytest.raises(ReadOnlyError, match="read-only"):
+            change(records)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"schema": 1, "files": [[',
+        b"[1, 2]",
+        b"\xff\xfe",
+        b'{"schema": 1, "file_columns": ["path"], "files": [["a", 1]], "contracts": []}',
+        b'{"schema": 1, "file_columns": ["path"], "files": [["a"]], "contracts": []}',
+    ],
+)
+def test_what_is_no_catalogue(path, content):
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match="remove it") as caught:
+        CatalogueIndex(path).files()
+    assert caught.value.context["path"] == str(path)
+
+
+def test_a_newer_catalogue(path):
+    path.write_text('{"schema": 2}')
+    with pytest.raises(IndexVersionError, match="upgrade ibticks"):
+        CatalogueIndex(path).files()
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(StoreAccessError, match="cannot write the catalogue"):
+        write_catalogue(tmp_path / "gone" / "index.json", [], [])
+
+
+def test_a_catalogue_that_cannot_be_read(path):
+    path.mkdir()
+    with pytest.raises(StoreAccessError, match="cannot read the catalogue"):
+        CatalogueIndex(path).files()

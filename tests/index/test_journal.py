@@ -1,0 +1,269 @@
+"""The journal: nothing promised is lost, whoever is killed and whatever tears."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+
+import pytest
+
+from ibticks.errors import (
+    CorruptFileError,
+    IndexUnavailableError,
+    ReadOnlyError,
+    StorageFullError,
+    TickIndexError,
+)
+from ibticks.index.journal import OPERATIONS, Change, Journal, replay
+from ibticks.index.memory import MemoryIndex
+from ibticks.index.records import ContractRecord
+
+DAY = 1_736_467_200_000_000_000
+
+
+@pytest.fixture
+def path(store):
+    return store / "metadata" / "index.journal"
+
+
+@pytest.fixture
+def journal(path):
+    return Journal(path)
+
+
+@pytest.fixture
+def changes(make_file, aapl, make_interval):
+    """Every kind of change, where order matters."""
+    return [
+        Change("replace_files", (make_file(90), make_file(91))),
+        Change("put_files", (make_file(0, sealed=False), make_file(1))),
+        Change("put_files", (make_file(0, messages=13),)),
+        Change("drop_files", (make_file(1).path, make_file(91).path)),
+        Change("put_files", (make_file(1, blocks=0),)),
+        Change("put_contracts", (aapl, ContractRecord(2, ""))),
+        Change("put_contracts", (ContractRecord(2, "MNQ"),)),
+        Change("replace_coverage", (make_interval(DAY - 9),)),
+        Change("put_coverage", (make_interval(DAY),)),
+        Change("put_coverage", (make_interval(DAY, DAY + 5), make_interval(DAY + 5))),
+    ]
+
+
+def contents(index):
+    return index.files(), index.contracts(), index.coverage(), index.daily_stats()
+
+
+def fill(journal, changes):
+    for change in changes:
+        journal.append(change)
+
+
+def test_every_operation_is_tried_here(changes):
+    assert {change.operation for change in changes} == set(OPERATIONS)
+
+
+def test_changes_come_back_in_order(journal, path, changes):
+    assert not journal.pending
+    assert journal.changes() == []
+    fill(journal, changes)
+    assert journal.pending
+    assert Journal(path).changes() == changes
+    assert all(json.loads(line)["op"] in OPERATIONS for line in path.read_text().splitlines())
+
+
+def test_applied_to_postgresql_it_is_what_a_direct_write_would_be(journal, changes, index):
+    fill(journal, changes)
+    assert journal.apply(index) == len(changes)
+    assert not journal.pending
+    memory = MemoryIndex()
+    replay(changes, memory)
+    assert contents(index) == contents(memory)
+    assert journal.apply(index) == 0
+
+
+def test_applied_twice_it_is_the_same(journal, changes, index):
+    """As after a crash between applying and removing it."""
+    for _ in range(2):
+        fill(journal, changes)
+        journal.apply(index)
+    memory = MemoryIndex()
+    replay(changes, memory)
+    assert contents(index) == contents(memory)
+
+
+def test_a_torn_last_line_is_ignored_then_cut(journal, path, changes, caplog):
+    fill(journal, changes)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op": "put_files", "rec')
+    assert journal.changes() == changes
+    assert "cut short" in caplog.text
+    journal.append(changes[0])
+    assert journal.changes() == [*changes, changes[0]]
+    assert path.read_bytes().startswith(whole)
+
+
+@pytest.mark.parametrize("size", [1, 65_536, 200_000])
+def test_a_torn_line_of_any_length_with_nothing_before_it(journal, path, changes, size):
+    path.write_bytes(b"x" * size)
+    assert journal.changes() == []
+    journal.append(changes[0])
+    assert journal.changes() == [changes[0]]
+
+
+def test_every_cut_of_a_journal_keeps_the_whole_lines(journal, path, changes):
+    fill(journal, changes[5:7])
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        assert journal.changes() == changes[5:6][: size >= first]
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}\n", b"not json\n", b'{"op": "explode", "records": []}\n', b"\xff\n", b"[]\n"]
+)
+def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line):
+    journal.append(changes[0])
+    offset = path.stat().st_size
+    with path.open("ab") as stream:
+        stream.write(line)
+    journal.append(changes[1])
+    with pytest.raises(CorruptFileError, match=f"damaged at byte {offset}.*rebuild the index"):
+        journal.changes()
+
+
+def test_what_an_outage_interrupts_is_applied_later(journal, changes):
+    class GoesAway(MemoryIndex):
+        def put_contracts(self, records):
+            if list(records):
+                raise IndexUnavailableError("gone")
+
+    fill(journal, changes)
+    with pytest.raises(IndexUnavailableError):
+        journal.apply(GoesAway())
+    journal.append(changes[0])
+    assert journal.changes() == [*changes, changes[0]]
+    memory = MemoryIndex()
+    assert journal.apply(memory) == len(changes) + 1
+    assert not journal.pending
+
+
+def test_appending_does_not_wait_for_a_server_that_hangs(journal, changes):
+    applying, go_on = threading.Event(), threading.Event()
+
+    class Hangs(MemoryIndex):
+        def put_files(self, records):
+            applying.set()
+            assert go_on.wait(30)
+            super().put_files(records)
+
+    journal.append(changes[1])
+    target = Hangs()
+    applier = threading.Thread(target=journal.apply, args=(target,))
+    applier.start()
+    assert applying.wait(30)
+    journal.append(changes[2])
+    assert journal.changes() == changes[1:3]
+    go_on.set()
+    applier.join()
+    assert not journal.pending
+    assert target.files()[0].messages == 13
+
+
+def test_what_the_index_refuses_does_not_hold_up_the_rest(journal, path, index, make_file, caplog):
+    bad = make_file(1, start_ns=2, end_ns=1)
+    journal.append(Change("put_files", (make_file(0), bad)))
+    journal.append(Change("put_files", (make_file(2),)))
+    assert journal.apply(index) == 2
+    assert index.files() == [make_file(0), make_file(2)]
+    assert not journal.pending
+    refused = path.with_name("index.journal.refused").read_text()
+    assert json.loads(refused)["records"][0]["path"] == bad.path
+    assert "rebuild the index" in caplog.text
+
+
+def test_threads_and_processes_append_at_once(journal, path, python, make_file):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ibticks.index.journal import Change, Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for n in range(20):\n"
+        "    journal.append(Change('drop_files', (f'{sys.argv[2]}-{n}',)))\n"
+    )
+    others = [python(code, path, name) for name in ("a", "b")]
+
+    def append(name):
+        for n in range(20):
+            journal.append(Change("drop_files", (f"{name}-{n}",)))
+
+    threads = [threading.Thread(target=append, args=(name,)) for name in ("c", "d")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for other in others:
+        _, err = other.communicate(timeout=60)
+        assert other.returncode == 0, err
+    seen = [change.records[0] for change in journal.changes()]
+    assert sorted(seen) == sorted(f"{name}-{n}" for name in "abcd" for n in range(20))
+    for name in "abcd":  # each in its own order
+        assert [one for one in seen if one.startswith(name)] == [f"{name}-{n}" for n in range(20)]
+
+
+def test_a_writer_killed_at_any_moment_tears_nothing(path, python):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ibticks.index.journal import Change, Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for n in range(10**6):\n"
+        "    journal.append(Change('drop_files', (str(n),)))\n"
+        "    print(n, flush=True)\n"
+    )
+    process = python(code, path)
+    for _ in range(50):
+        promised = int(process.stdout.readline())
+    process.kill()
+    rest = process.stdout.read().splitlines()
+    promised = int(rest[-1]) if rest and rest[-1].isdigit() else promised
+    seen = [int(change.records[0]) for change in Journal(path).changes()]
+    assert seen == list(range(len(seen)))
+    assert len(seen) > promised - 1
+
+
+def test_a_full_disk(journal, changes, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFullError, match="free some"):
+        journal.append(changes[0])
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path, changes):
+    (tmp_path / "file").touch()
+    journal = Journal(tmp_path / "file" / "index.journal")
+    assert not journal.writable
+    with pytest.raises(ReadOnlyError, match="cannot write the index's journal"):
+        journal.append(changes[0])
+
+
+def test_a_journal_one_can_only_read(journal, path, changes, monkeypatch):
+    fill(journal, changes[:2])
+    path.rename(path.with_name("index.journal.applying"))
+    fill(journal, changes[2:])
+    monkeypatch.setattr(Journal, "writable", False)
+    assert journal.changes() == changes
+
+
+def test_errors_of_the_target_keep_their_kind(journal, changes):
+    class Refuses(MemoryIndex):
+        def replace_files(self, records):
+            raise TickIndexError("no")
+
+    fill(journal, changes[:2])
+    target = Refuses()
+    assert journal.apply(target) == 2
+    assert len(target.files()) == 2

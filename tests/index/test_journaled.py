@@ -1,0 +1,361 @@
+"""The index a store uses, while its server comes and goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import warnings
+from datetime import date
+
+import pytest
+
+from ibticks.errors import (
+    IndexAwayWarning,
+    IndexMismatchError,
+    IndexUnavailableError,
+    ReadOnlyError,
+    TickIndexError,
+)
+from ibticks.index.catalogue import write_catalogue
+from ibticks.index.journal import Change, Journal
+from ibticks.index.journaled import JournaledIndex
+from ibticks.index.memory import MemoryIndex
+from ibticks.index.postgres import PostgresIndex
+
+DAY = 1_736_467_200_000_000_000
+
+
+@pytest.fixture
+def metadata(store):
+    return store / "metadata"
+
+
+@pytest.fixture
+def attempts():
+    """When the server was reached for."""
+    return []
+
+
+@pytest.fixture
+def open_(dsn, store_id, metadata, attempts):
+    opened = []
+
+    def reach(patience):
+        attempts.append(patience)
+        return PostgresIndex(dsn, store_id)
+
+    def start(retry_seconds=0.0, connect=True):
+        index = JournaledIndex(
+            reach, metadata / "index.json", metadata / "index.journal", retry_seconds=retry_seconds
+        )
+        opened.append(index)
+        if connect:
+            index.connect()
+        return index
+
+    yield start
+    for index in opened:
+        index.close()
+
+
+def until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def contents(index):
+    return index.files(), index.contracts(), index.coverage(), index.daily_stats()
+
+
+def test_while_the_server_is_there_it_has_everything(open_, index, make_file, aapl, make_interval):
+    journaled = open_()
+    journaled.put_files(iter([make_file(0), make_file(1)]))
+    journaled.drop_files([make_file(1).path])
+    journaled.put_contracts([aapl])
+    journaled.put_coverage([make_interval(DAY)])
+    journaled.put_sessions([("US", "regular", date(2025, 1, 10), DAY, DAY + 5, False)])
+    assert contents(journaled) == contents(index)
+    assert journaled.files(end_ns=DAY) == []
+    assert journaled.sessions_span("US") == (date(2025, 1, 10), date(2025, 1, 10))
+    assert journaled.query("SELECT count(*) AS n FROM tick_files") == [{"n": 1}]
+    assert journaled.writable
+    assert not journaled.away
+    assert not journaled.pending
+    assert journaled.describe() == index.describe()
+
+
+def test_an_outage_loses_nothing(open_, outage, index, make_file, aapl, make_interval, caplog):
+    """Stopped for a while: the journal, once applied, makes what a rebuild would."""
+    journaled = open_(retry_seconds=1000)
+    memory = MemoryIndex()
+    steps = [
+        lambda i: i.put_files([make_file(hour) for hour in range(20, 28)]),
+        lambda i: i.put_contracts([aapl]),
+        lambda i: i.put_files([make_file(28, sealed=False)]),
+        lambda i: i.put_coverage([make_interval(DAY)]),
+        lambda i: i.drop_files([make_file(21).path]),
+        lambda i: i.put_files([make_file(28), make_file(22, volume=1.0)]),
+        lambda i: i.put_coverage([make_interval(DAY, DAY + 5), make_interval(DAY + 5)]),
+    ]
+    for number, step in enumerate(steps):
+        if number == 2:
+            outage(True)
+        step(journaled)
+        step(memory)
+        assert journaled.away == (number >= 2)
+    assert caplog.text.count("Changes go to the journal") == 1, "once an outage"
+    outage(False)
+    journaled.connect()
+    assert not journaled.pending
+    assert contents(index) == contents(memory)
+    assert contents(journaled) == contents(memory)
+    index.replace_files(memory.files())
+    assert contents(index) == contents(memory)
+
+
+def test_reading_meanwhile(open_, outage, metadata, make_file, aapl, make_interval):
+    journaled = open_(retry_seconds=1000)
+    known = [make_file(hour) for hour in range(3)]
+    journaled.put_files(known)
+    write_catalogue(metadata / "index.json", known, [aapl])
+    outage(True)
+    journaled.drop_files([known[0].path])
+    journaled.put_files([make_file(9, blocks=2)])
+    journaled.put_coverage([make_interval(DAY)])
+
+    with pytest.warns(IndexAwayWarning, match="not currently accepting connections") as caught:
+        files = journaled.files()
+    assert caught[0].filename == __file__
+    assert files == [make_file(1, blocks=0), make_file(2, blocks=0), make_file(9, blocks=2)]
+    with pytest.warns(IndexAwayWarning):
+        assert journaled.contracts() == [aapl]
+    with pytest.warns(IndexAwayWarning):
+        assert journaled.coverage() == [make_interval(DAY)]
+    with pytest.warns(IndexAwayWarning):
+        assert [day.files for day in journaled.daily_stats()] == [3]
+    for ask in (lambda: journaled.query("SELECT 1"), lambda: journaled.sessions_span("US")):
+        with pytest.raises(IndexUnavailableError, match="PostgreSQL is away"):
+            ask()
+    with pytest.raises(IndexUnavailableError):
+        journaled.put_sessions([])
+    assert "the journal" in journaled.describe()
+    assert journaled.writable
+
+
+def test_a_reader_meets_a_server_that_is_back(open_, outage, make_file):
+    journaled = open_()
+    journaled.put_files([make_file(0)])
+    outage(True)
+    journaled.put_files([make_file(1)])
+    outage(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert journaled.files() == [make_file(0), make_file(1)]
+    assert not journaled.pending
+
+
+def test_a_reader_notices_that_the_server_was_restarted(open_, outage, make_file):
+    journaled = open_(retry_seconds=1000)
+    journaled.put_files([make_file(0)])
+    outage(True)
+    outage(False)
+    assert journaled.files() == [make_file(0)]
+    assert journaled.query("SELECT 1 AS one") == [{"one": 1}]
+
+
+def test_a_writer_brings_the_server_back_in_the_background(open_, outage, index, make_file):
+    journaled = open_(retry_seconds=0.01)
+    outage(True)
+    journaled.put_files([make_file(0)])
+    outage(False)
+    number = 0
+
+    def write_on():
+        nonlocal number
+        number += 1
+        journaled.put_files([make_file(number)])
+        return not journaled.away
+
+    until(write_on)
+    journaled.put_files([make_file(number + 1)])
+    assert not journaled.pending
+    assert index.files() == [make_file(hour) for hour in range(number + 2)]
+
+
+def test_a_dead_server_is_reached_for_seldom(open_, outage, attempts, make_file):
+    journaled = open_(retry_seconds=1000)
+    outage(True)
+    for hour in range(100):
+        journaled.put_files([make_file(hour)])
+    until(lambda: len(attempts) >= 2)
+    for hour in range(100):
+        journaled.put_files([make_file(hour)])
+    assert len(attempts) == 2  # opening, and once when it was lost
+
+
+def test_a_writer_never_waits_for_a_server_that_hangs(dsn, store_id, metadata, outage, make_file):
+    hangs, go_on = threading.Event(), threading.Event()
+    first = PostgresIndex(dsn, store_id)
+    servers = [first]
+
+    def reach(patience):
+        if servers:
+            return servers.pop()
+        hangs.set()
+        assert go_on.wait(60)
+        return PostgresIndex(dsn, store_id)
+
+    journaled = JournaledIndex(
+        reach, metadata / "index.json", metadata / "index.journal", retry_seconds=0
+    )
+    journaled.connect()
+    outage(True)
+    journaled.put_files([make_file(0)])
+    assert hangs.wait(30)
+    for hour in range(1, 50):
+        journaled.put_files([make_file(hour)])  # hangs here, if it waits
+    assert len(Journal(metadata / "index.journal").changes()) == 50
+    outage(False)
+    go_on.set()
+    until(lambda: not journaled.away)
+    assert len(journaled.files()) == 50
+    journaled.close()
+
+
+def test_changes_another_process_left_come_first(open_, metadata, index, make_file):
+    journaled = open_()
+    journal = Journal(metadata / "index.journal")
+    journal.append(Change("put_files", (make_file(0, messages=1), make_file(1))))
+    journaled.put_files([make_file(0, messages=2)])
+    assert index.files() == [make_file(0, messages=2), make_file(1)]
+    journal.append(Change("put_files", (make_file(2),)))
+    assert len(journaled.files()) == 3
+    journal.append(Change("put_files", (make_file(3),)))
+    assert journaled.query("SELECT count(*) AS n FROM tick_files") == [{"n": 4}]
+
+
+def test_a_journal_that_cannot_be_taken_is_laid_over(open_, metadata, make_file, aapl, monkeypatch):
+    journaled = open_()
+    journaled.put_files([make_file(0), make_file(1)])
+    journal = Journal(metadata / "index.journal")
+    journal.append(Change("drop_files", (make_file(0).path,)))
+    journal.append(Change("put_contracts", (aapl,)))
+
+    def refuse(self, target):
+        raise ReadOnlyError("not ours to write")
+
+    monkeypatch.setattr(Journal, "apply", refuse)
+    assert journaled.files() == [make_file(1)]
+    assert [day.files for day in journaled.daily_stats()] == [1]
+    assert journaled.contracts() == [aapl]
+    assert journaled.coverage() == []
+    assert journaled.pending
+
+
+def test_neither_server_nor_journal(open_, outage, metadata, make_file, monkeypatch):
+    journaled = open_(retry_seconds=1000)
+    outage(True)
+    with pytest.warns(IndexAwayWarning):
+        journaled.files()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert not journaled.writable
+    with pytest.warns(IndexAwayWarning):
+        assert journaled.files() == []
+
+
+def test_what_the_server_refuses_reaches_the_caller(open_, make_file):
+    journaled = open_()
+    with pytest.raises(TickIndexError, match="start_before_end"):
+        journaled.put_files([make_file(start_ns=2, end_ns=1)])
+    assert not journaled.away
+    assert not journaled.pending
+
+
+def test_a_server_that_came_back_as_another_stores(open_, outage, sql, store_id, caplog, make_file):
+    caplog.set_level(logging.INFO)
+    journaled = open_()
+    sql.execute("UPDATE store_identity SET store_id = 'another'")
+    outage(True)
+    outage(False)
+    with pytest.raises(IndexMismatchError):
+        journaled.files()
+    journaled.put_files([make_file()])
+    assert journaled.pending
+    with pytest.raises(IndexMismatchError):
+        journaled.connect()
+    assert "another" in journaled.describe()
+
+
+def test_connecting_to_what_is_not_there(open_, outage):
+    outage(True)
+    journaled = open_(connect=False)
+    with pytest.raises(IndexUnavailableError):
+        journaled.connect()
+    outage(False)
+    journaled.connect()
+    journaled.connect()  # there is nothing more to do
+    assert not journaled.away
+
+
+def test_closed_for_good(open_, make_file):
+    journaled = open_()
+    journaled.close()
+    journaled.close()
+    with pytest.raises(IndexUnavailableError, match="closed"):
+        journaled.connect()
+
+
+def test_closed_while_it_is_reached_for(dsn, store_id, metadata):
+    reaching, go_on = threading.Event(), threading.Event()
+    reached = []
+
+    def reach(patience):
+        reaching.set()
+        assert go_on.wait(60)
+        reached.append(PostgresIndex(dsn, store_id))
+        return reached[0]
+
+    journaled = JournaledIndex(reach, metadata / "index.json", metadata / "index.journal")
+    outcome = []
+
+    def connect():
+        try:
+            journaled.connect()
+        except IndexUnavailableError as error:
+            outcome.append(str(error))
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    assert reaching.wait(30)
+    journaled.close()
+    go_on.set()
+    thread.join()
+    assert "closed meanwhile" in outcome[0]
+    with pytest.raises(IndexUnavailableError, match="is closed"):
+        reached[0].files()
+
+
+def test_threads_write_through_an_outage(open_, outage, index, make_file):
+    journaled = open_(retry_seconds=0.01)
+    start = threading.Barrier(5)
+
+    def write(worker):
+        start.wait()
+        for hour in range(worker, 80, 4):
+            journaled.put_files([make_file(hour)])
+
+    threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    outage(True)
+    outage(False)
+    for thread in threads:
+        thread.join()
+    until(lambda: journaled.files() != [] and not journaled.pending)
+    assert index.files() == [make_file(hour) for hour in range(80)]
+    assert index.daily_stats() == MemoryIndex(index.files()).daily_stats()

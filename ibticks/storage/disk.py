@@ -5,15 +5,26 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import StorageError, StorageFullError, StoreAccessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-__all__ = ["explained", "sync_folder", "write_all", "written_beside"]
+__all__ = [
+    "UNFINISHED",
+    "explained",
+    "make_folder",
+    "sync_data",
+    "sync_folder",
+    "write_all",
+    "written_beside",
+]
+
+UNFINISHED: Final = ".new"
+"""Ends the names of files whose contents are not complete yet."""
 
 
 @contextmanager
@@ -57,6 +68,20 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
             written += os.write(descriptor, view[written:])
 
 
+def sync_data(descriptor: int) -> None:
+    """Have the bytes written to a file on the disk itself."""
+    # macOS has no fdatasync.
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that their names survive a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -70,15 +95,16 @@ def sync_folder(folder: Path) -> None:
 def written_beside(path: Path) -> Iterator[int]:
     """A file descriptor for new contents of ``path``, put in its place when all went well.
 
-    Until then ``path`` is as it was; on an error the new contents are thrown away.
+    Until then ``path`` is as it was; on an error the new contents are thrown away. The caller is
+    the only one who writes to ``path``: it holds the lock of its stream.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    beside = path.with_name(f".{path.name}{UNFINISHED}")
     with explained(path, "writing"):
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             yield descriptor
             os.fsync(descriptor)
-            Path(beside).replace(path)
+            beside.replace(path)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise

@@ -12,20 +12,21 @@ what is about the store rather than in it: the schema, the catalogue, the journa
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from ibticks.config import NANOSECONDS, TICK_TYPES
-from ibticks.errors import StoreAccessError, TimeRangeError
+from ibticks.errors import TimeRangeError
+from ibticks.storage.disk import UNFINISHED, explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
 __all__ = [
@@ -36,15 +37,19 @@ __all__ = [
     "hour_of",
     "list_files",
     "list_streams",
+    "list_unfinished",
     "metadata",
 ]
 
 HOUR: Final = 3600 * NANOSECONDS
 HALF_HOUR: Final = HOUR // 2
 
+# One spelling a file: no leading zeros, no digits of other scripts.
+_CONTRACT: Final = re.compile(r"0|[1-9]\d{0,9}", re.ASCII)
 _FILE: Final = re.compile(
-    r"(?P<contract>\d+)/(?P<tick_type>[a-z_]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/"
-    r"(?P<hour>\d\d)(?P<half>-30)?_ticks\.pb"
+    rf"(?P<contract>{_CONTRACT.pattern})/(?P<tick_type>{'|'.join(TICK_TYPES)})/"
+    r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)(?P<half>-30)?_ticks\.pb",
+    re.ASCII,
 )
 # A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
 _FIRST_HOUR: Final = -(2**63) // HOUR * HOUR + HOUR
@@ -67,9 +72,12 @@ def half_hours(times: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> list(half_hours(np.array([0, 1, HALF_HOUR, 2])))
     [(0, 2), (2, 3), (3, 4)]
     """
+    import numpy as np
+
     halves = times // HALF_HOUR
     borders = (np.flatnonzero(halves[1:] != halves[:-1]) + 1).tolist()
     start = 0
@@ -113,24 +121,17 @@ class FileKey:
     def parse(cls, path: str) -> FileKey | None:
         """The key of a path relative to the root; None if no tick file has such a path."""
         match = _FILE.fullmatch(path)
-        if match is None or match["tick_type"] not in TICK_TYPES:
+        if match is None:
             return None
         try:
-            hour = datetime(
-                int(match["year"]),
-                int(match["month"]),
-                int(match["day"]),
-                int(match["hour"]),
-                tzinfo=UTC,
-            )
+            year, month, day, hour = map(int, match.group("year", "month", "day", "hour"))
+            start = datetime(year, month, day, hour, tzinfo=UTC)
         except ValueError:
             return None
-        return cls(
-            int(match["contract"]),
-            match["tick_type"],
-            int(hour.timestamp()) * NANOSECONDS,
-            match["half"] is not None,
-        )
+        hour_ns = int(start.timestamp()) * NANOSECONDS
+        if not _FIRST_HOUR <= hour_ns <= _LAST_HOUR:
+            return None
+        return cls(int(match["contract"]), match["tick_type"], hour_ns, match["half"] is not None)
 
 
 def metadata(root: Path) -> Path:
@@ -149,8 +150,8 @@ def list_streams(root: Path) -> list[tuple[int, str]]:
     return sorted(
         (int(contract.name), kind.name)
         for contract in _folders(root)
-        if contract.name.isdecimal()
-        for kind in _folders(contract)
+        if _CONTRACT.fullmatch(contract.name)
+        for kind in _folders(contract.path)
         if kind.name in TICK_TYPES
     )
 
@@ -166,28 +167,40 @@ def list_files(
         If a folder cannot be read.
     """
     for contract, kind in list_streams(root):
-        if contract_id not in (None, contract) or tick_type not in (None, kind):
-            continue
-        keys = []
-        for year in _folders(root / str(contract) / kind):
-            for month in _folders(year):
-                for day in _folders(month):
-                    for file in _entries(day):
-                        key = FileKey.parse(file.relative_to(root).as_posix())
-                        if key is not None:
-                            keys.append(key)
-        yield from sorted(keys)
+        if contract_id in (None, contract) and tick_type in (None, kind):
+            keys = (FileKey.parse(path) for path in _paths(root, contract, kind))
+            yield from sorted(key for key in keys if key is not None)
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except PermissionError as error:
-        raise StoreAccessError(
-            f"{folder} cannot be read: give this user read and execute permission on it",
-            path=str(folder),
-        ) from error
+def list_unfinished(root: Path, contract_id: int, tick_type: str) -> Iterator[Path]:
+    """New contents of a stream's files that a killed process left beside them.
+
+    Raises
+    ------
+    StoreAccessError
+        If a folder cannot be read.
+    """
+    if (contract_id, tick_type) in list_streams(root):
+        for path in _paths(root, contract_id, tick_type):
+            if path.endswith(f"_ticks.pb{UNFINISHED}"):
+                yield root / path
 
 
-def _folders(folder: Path) -> list[Path]:
+def _paths(root: Path, contract_id: int, tick_type: str) -> Iterator[str]:
+    """Whatever lies in the folders of days, relative to the root."""
+    stream = f"{contract_id}/{tick_type}"
+    for year in _folders(root / stream):
+        for month in _folders(year.path):
+            for day in _folders(month.path):
+                for entry in _entries(day.path):
+                    if not entry.is_dir():
+                        yield f"{stream}/{year.name}/{month.name}/{day.name}/{entry.name}"
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    with explained(Path(folder), "listing"), os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _folders(folder: str | Path) -> list[os.DirEntry[str]]:
     return [entry for entry in _entries(folder) if entry.is_dir()]

@@ -7,6 +7,7 @@ lies a note of who holds it, so that a second writer can be told.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 from datetime import UTC, datetime
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
 
-from ibticks.errors import StoreAccessError, WriterLockedError
+from ibticks.errors import WriterLockedError
+from ibticks.storage.disk import explained
 from ibticks.storage.layout import metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["StreamLock"]
+
+_log = logging.getLogger(__name__)
 
 
 class StreamLock:
@@ -37,39 +41,48 @@ class StreamLock:
     ------
     WriterLockedError
         If another writer holds it; names the process, the machine and since when.
+    StoreAccessError
+        If this user may not write to the store.
     """
 
     def __init__(self, root: Path, contract_id: int, tick_type: str) -> None:
         folder = metadata(root) / "locks"
-        self._note: Final = folder / f"{contract_id}.{tick_type}.json"
-        try:
+        name = f"{contract_id}.{tick_type}"
+        self._note: Final = folder / f"{name}.json"
+        # Whoever closes the writer lets go of it, in whichever thread that is.
+        self._lock = FileLock(folder / f"{name}.lock", is_singleton=False, thread_local=False)
+        with explained(folder, "locking a stream in"):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / f"{contract_id}.{tick_type}.lock", is_singleton=False)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            holder = self._holder()
-            raise WriterLockedError(
-                f"{tick_type} of contract {contract_id} in {root} is already written by "
-                f"{_words(holder)}; stop that one first, or write another stream",
-                path=str(root),
-                contract_id=contract_id,
-                tick_type=tick_type,
-                holder=holder,
-            ) from None
-        except PermissionError as error:
-            raise StoreAccessError(
-                f"{folder} cannot be written: give this user write permission on the store",
-                path=str(folder),
-            ) from error
-        self._note.write_text(
-            json.dumps(
-                {
-                    "pid": os.getpid(),
-                    "host": socket.gethostname(),
-                    "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                }
-            )
-        )
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                holder = self._holder()
+                raise WriterLockedError(
+                    f"{tick_type} of contract {contract_id} in {root} is already written by "
+                    f"{_words(holder)}; stop that one first, or write another stream",
+                    path=str(root),
+                    contract_id=contract_id,
+                    tick_type=tick_type,
+                    holder=holder,
+                ) from None
+        self._leave_note()
+
+    @property
+    def held(self) -> bool:
+        """Whether the stream is still ours."""
+        return self._lock.is_locked
+
+    def _leave_note(self) -> None:
+        note = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        try:
+            self._note.write_text(json.dumps(note))
+        except OSError as error:
+            # A courtesy to the next writer. A full disk must not keep files from being deleted.
+            _log.warning("%s cannot be written: %s", self._note, error)
 
     def _holder(self) -> dict[str, object]:
         try:
@@ -81,9 +94,11 @@ class StreamLock:
 
     def release(self) -> None:
         """Let the next writer in."""
-        if self._lock.is_locked:
-            self._note.unlink(missing_ok=True)
-            self._lock.release()
+        if self.held:
+            try:
+                self._note.unlink(missing_ok=True)
+            finally:
+                self._lock.release()
 
 
 def _words(holder: dict[str, object]) -> str:

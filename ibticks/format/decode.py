@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ibticks.errors import CorruptFileError
+from ibticks.errors import CorruptFileError, InputError
 from ibticks.format import decode_kernels as k
 from ibticks.format.columns import (
     Column,
@@ -28,10 +28,20 @@ from ibticks.format.fields import COLUMNS, Kind, check_columns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["TIME_MAX", "TIME_MIN", "Decoder", "as_bytes", "corrupt", "decode", "doubled"]
+__all__ = [
+    "TIME_MAX",
+    "TIME_MIN",
+    "Decoder",
+    "as_bytes",
+    "corrupt",
+    "decode",
+    "doubled",
+    "stretch",
+]
 
-TIME_MIN: Final = int(np.iinfo(np.int64).min)
+TIME_MIN: Final = int(np.iinfo(np.int64).min) + 1
 TIME_MAX: Final = int(np.iinfo(np.int64).max)
+"""All times but those before and after the years an int64 holds (1677 to 2262)."""
 
 _FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
 _FLAGS = ("past_limit", "unreported", "bid_past_low", "ask_past_high")
@@ -148,11 +158,10 @@ class Decoder:
         CorruptFileError
             At a frame that is empty, longer than 16 MiB or not a message; ``context["offset"]``
             is its place in ``buffer``. The rows before it stay decoded.
+        InputError
+            If ``buffer`` does not have these bytes.
         """
-        data = as_bytes(buffer)
-        stop = len(data) if stop is None else stop
-        if not 0 <= start <= stop <= len(data):
-            raise ValueError(f"no bytes {start}:{stop} in a buffer of {len(data)}")
+        data, stop = stretch(buffer, start, stop)
         self._state[State.POSITION] = start
         status = self._run(data, stop)
         while status not in (k.DONE, k.TORN):
@@ -217,13 +226,7 @@ class Decoder:
         self._state[State.STRINGS :] = learned[1]
 
     def finish(self, missing: Sequence[tuple[int, int]] = ()) -> TickColumns:
-        """The columns decoded so far, as views of the decoder's arrays.
-
-        Raises
-        ------
-        CorruptFileError
-            Where a string is not UTF-8.
-        """
+        """The columns decoded so far, as views of the decoder's arrays."""
         columns = {name: self._column(name) for name in self.columns}
         return TickColumns(self.rows, columns, tuple(missing))
 
@@ -233,15 +236,15 @@ class Decoder:
         match field.kind:
             case Kind.STRING:
                 codes = self._arrays[name][:rows]
-                return StringColumn(codes, self._dictionary(name, codes))
+                return StringColumn(codes, self._dictionary(name))
             case Kind.STRINGS:
                 offsets = self._arrays["conditions_offsets"][: rows + 1]
                 codes = self._conditions[: offsets[-1]]
-                return StringsColumn(offsets, codes, self._dictionary(name, codes))
+                return StringsColumn(offsets, codes, self._dictionary(name))
             case Kind.MAP:
                 offsets = self._arrays["metadata_offsets"][: rows + 1]
                 keys, items = self._keys[: offsets[-1]], self._items[: offsets[-1]]
-                return MapColumn(offsets, keys, items, self._dictionary(name, keys, items))
+                return MapColumn(offsets, keys, items, self._dictionary(name))
             case Kind.BOOL:
                 bit = np.uint8(1 << _FLAGS.index(name))
                 return Values((self._arrays["flags"][:rows] & bit) != 0, self._valid(name))
@@ -258,22 +261,13 @@ class Decoder:
         present: npt.NDArray[np.bool_] = (self._arrays["presence"][: self.rows] & bit) != 0
         return present
 
-    def _dictionary(self, name: str, *codes: npt.NDArray[np.int32]) -> tuple[str, ...]:
+    def _dictionary(self, name: str) -> tuple[str, ...]:
         which = _DICTIONARY[name]
-        count = int(self._state[State.STRINGS + which])
-        strings = []
-        for code, (start, size) in enumerate(self._strings[which, :count].tolist()):
-            raw = self._pool[start : start + size].tobytes()
-            try:
-                strings.append(raw.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                if not any((used == code).any() for used in codes):
-                    strings.append("")  # of a message that was given up or taken back
-                    continue
-                raise CorruptFileError(
-                    f"a {name} is not UTF-8: {raw!r}", column=name, value=raw
-                ) from error
-        return tuple(strings)
+        count = self._state[State.STRINGS + which]
+        return tuple(
+            self._pool[start : start + size].tobytes().decode("utf-8")
+            for start, size in self._strings[which, :count].tolist()
+        )
 
     def _grow_rows(self) -> None:
         for name, array in self._arrays.items():
@@ -312,6 +306,23 @@ def as_bytes(buffer: bytes | memoryview | npt.NDArray[np.uint8]) -> npt.NDArray[
     if isinstance(buffer, np.ndarray):
         return buffer
     return np.frombuffer(buffer, dtype=np.uint8)
+
+
+def stretch(
+    buffer: bytes | memoryview | npt.NDArray[np.uint8], start: int, stop: int | None
+) -> tuple[npt.NDArray[np.uint8], int]:
+    """The buffer as an array and where to stop in it: kernels trust both.
+
+    Raises
+    ------
+    InputError
+        If the buffer does not have these bytes.
+    """
+    data = as_bytes(buffer)
+    end = len(data) if stop is None else stop
+    if not 0 <= start <= end <= len(data):
+        raise InputError(f"no bytes {start}:{end} in a buffer of {len(data)}")
+    return data, end
 
 
 def corrupt(status: int, offset: int) -> CorruptFileError:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ibticks.config import NANOSECONDS
-from ibticks.errors import CorruptFileError
+from ibticks.errors import CorruptFileError, InputError
 from ibticks.tick_stream_pb2 import FileHeader
 
 __all__ = ["COMPRESSIONS", "HEADER_BYTES", "HEADER_VERSION", "Header", "read_header"]
@@ -24,8 +24,8 @@ HEADER_VERSION: Final = 1
 COMPRESSIONS: Final = ("none", "gzip", "zstd", "snappy")
 _LARGEST_HEADER: Final = 1 << 20
 _PREFIX: Final = struct.Struct(">I")
-# Tag and length of the padding field take two bytes for up to 127 bytes of it, else three.
-_SHORT_PADDING: Final = 127
+_PAYLOAD_BYTES: Final = HEADER_BYTES - _PREFIX.size
+_PADDING_TAG: Final = FileHeader.PADDING_FIELD_NUMBER << 3 | 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,11 @@ class Header:
     def to_bytes(self) -> bytes:
         """The header frame, length prefix and padding included: 256 bytes.
 
+        Raises
+        ------
+        InputError
+            If tick type and writer are too long for that.
+
         Examples
         --------
         >>> len(Header(8314, "bid_ask", 0, 0).to_bytes())
@@ -90,15 +95,17 @@ class Header:
         )
         if self.crc32c is not None:
             message.crc32c = self.crc32c
-        lacking = HEADER_BYTES - _PREFIX.size - message.ByteSize()
-        # A length of 128 or more takes a byte more than one of up to 127, so one total cannot be
-        # reached by padding alone; an overlong length would, but a space in `writer` is plainer.
-        if lacking - 2 == _SHORT_PADDING + 1:
-            message.writer += " "
-            lacking -= 1
-        message.padding = bytes(lacking - (2 if lacking - 2 <= _SHORT_PADDING else 3))
-        payload = message.SerializeToString()
-        return _PREFIX.pack(len(payload)) + payload
+        content = message.SerializeToString()
+        # The length of the padding always takes two bytes, which every reader takes: with the
+        # shortest form, which the runtime writes, some totals could not be reached.
+        padding = _PAYLOAD_BYTES - len(content) - 3
+        if padding < 0:
+            raise InputError(
+                f"a header of {len(content) + 3} bytes does not fit into {_PAYLOAD_BYTES}: shorten "
+                f"the writer {self.writer!r} or the tick type {self.tick_type!r}"
+            )
+        head = bytes([_PADDING_TAG, padding & 0x7F | 0x80, padding >> 7])
+        return _PREFIX.pack(_PAYLOAD_BYTES) + content + head + bytes(padding)
 
     def seal(
         self, *, start_ns: int, end_ns: int, message_count: int, crc32c: int, body_bytes: int
@@ -175,7 +182,7 @@ def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
         sealed=message.sealed,
         crc32c=message.crc32c if message.HasField("crc32c") else None,
         body_bytes=message.body_bytes,
-        writer=message.writer.rstrip(" "),
+        writer=message.writer,
         version=message.version,
         frame_bytes=end,
     )

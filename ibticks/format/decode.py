@@ -24,6 +24,7 @@ from ibticks.format.columns import (
 )
 from ibticks.format.decode_kernels import State
 from ibticks.format.fields import COLUMNS, Kind, check_columns
+from ibticks.format.framing import MAX_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -328,7 +329,7 @@ def stretch(
 def corrupt(status: int, offset: int) -> CorruptFileError:
     """What a kernel's status means, as an error."""
     if status == k.BAD_LENGTH:
-        reason = f"a frame is empty or longer than {k.MAX_FRAME >> 20} MiB"
+        reason = f"a frame is empty or longer than {MAX_FRAME >> 20} MiB"
     else:
         reason = "a frame is not a StreamMessage"
     return CorruptFileError(f"{reason}, at byte {offset}", offset=offset)

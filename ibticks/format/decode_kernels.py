@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numba import types
 
+from ibticks.format.framing import MAX_FRAME
 from ibticks.format.jit import BYTES, MUTABLE_BYTES, inline, kernel, load_u8, load_u32, load_u64
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "DICTIONARIES",
     "DONE",
     "MALFORMED",
-    "MAX_FRAME",
     "NEED_LIST",
     "NEED_PAIRS",
     "NEED_POOL",
@@ -41,8 +41,6 @@ __all__ = [
     "scan_blocks",
     "walk_frames",
 ]
-
-MAX_FRAME: Final = 16 * 1024 * 1024
 
 # What a kernel returns: how far it got is in state[State.POSITION].
 DONE: Final = 0  # reached the end of the buffer at the end of a frame
@@ -87,7 +85,7 @@ _UNSORTED, _IN_ALL, _IN_ANY = State.UNSORTED, State.IN_ALL, State.IN_ANY
 _STRINGS, _RECENT = State.STRINGS, State.RECENT
 _SHAPE, _LEARNED, _FITTED = State.SHAPE, State.LEARNED, State.FITTED
 _NANOSECONDS = 1_000_000_000
-_MAX_SECONDS, _MIN_SECONDS = 9_223_372_035, -9_223_372_036
+_PLAIN_SECONDS = 9_223_372_033  # with any nanoseconds an int32 holds, still within an int64
 _TIME_MAX, _TIME_MIN = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 _MAX_DEPTH = 100  # of messages and groups, as in the protobuf runtime
 
@@ -214,11 +212,19 @@ def _skip(buffer, pos, end, tag, depth_left):
 @inline
 def _nanoseconds(seconds, nanos):
     """Saturates outside the years an int64 holds (1677 to 2262): such a time is in no range."""
-    if seconds > _MAX_SECONDS:
+    if -_PLAIN_SECONDS <= seconds <= _PLAIN_SECONDS:
+        return seconds * _NANOSECONDS + nanos
+    if seconds > 2 * _PLAIN_SECONDS:
         return _TIME_MAX
-    if seconds < _MIN_SECONDS:
+    if seconds < -2 * _PLAIN_SECONDS:
         return _TIME_MIN
-    return seconds * _NANOSECONDS + nanos
+    # Half the time fits whatever it is, and tells whether the whole does.
+    half = seconds * (_NANOSECONDS // 2) + nanos // 2
+    if half > _TIME_MAX // 2:
+        return _TIME_MAX
+    if half < _TIME_MIN // 2:
+        return _TIME_MIN
+    return 2 * half + nanos % 2
 
 
 @inline
@@ -327,8 +333,45 @@ def _slot(bytes_, at, size, slots):
 
 
 @inline
+def _is_utf8(buffer, at, end):
+    """As :meth:`bytes.decode` has it (Unicode, table 3-7: no surrogates, no overlong forms)."""
+    while at < end:
+        byte = load_u8(buffer, at)
+        at += 1
+        if byte < 0x80:
+            continue
+        # How many bytes follow, and which the first of them may be.
+        lowest, highest = 0x80, 0xBF
+        if 0xC2 <= byte <= 0xDF:
+            following = 1
+        elif 0xE0 <= byte <= 0xEF:
+            following = 2
+            if byte == 0xE0:
+                lowest = 0xA0
+            elif byte == 0xED:
+                highest = 0x9F
+        elif 0xF0 <= byte <= 0xF4:
+            following = 3
+            if byte == 0xF0:
+                lowest = 0x90
+            elif byte == 0xF4:
+                highest = 0x8F
+        else:
+            return False
+        if following > end - at:
+            return False
+        for _ in range(following):
+            byte = load_u8(buffer, at)
+            at += 1
+            if not lowest <= byte <= highest:
+                return False
+            lowest, highest = 0x80, 0xBF
+    return True
+
+
+@inline
 def _intern(buffer, at, size, which, pool, starts, table, state):
-    """Code of a string in dictionary ``which``; -1 no room for an entry, -2 none for its bytes."""
+    """Code of a string in dictionary ``which``, or the status that stands against it, negative."""
     recent = state[_RECENT + which]
     if recent >= 0:
         start = starts[which, recent, 0]
@@ -346,10 +389,12 @@ def _intern(buffer, at, size, which, pool, starts, table, state):
         slot = (slot + 1) & (slots - 1)
     code = state[_STRINGS + which]
     if code >= starts.shape[1]:
-        return np.int64(-1)
+        return np.int64(-NEED_STRINGS)
     used = state[_POOL]
     if size > pool.size - used:
-        return np.int64(-2)
+        return np.int64(-NEED_POOL)
+    if not _is_utf8(buffer, at, at + size):
+        return np.int64(-MALFORMED)
     for i in range(size):
         pool[used + i] = load_u8(buffer, at + i)
     starts[which, code, 0] = used
@@ -381,7 +426,11 @@ def _mark(mask, at, size, bits):
 
 @inline
 def _learn(buffer, begin, end, shape, mask, places):
-    """Take the message at ``begin``, known to be well-formed, as a shape; False if it cannot be."""
+    """Take the message at ``begin`` as a shape; False if it cannot be.
+
+    It has been read and is well-formed, but for ticks that do not count (another member of the
+    oneof came after them), which may be anything.
+    """
     places[:] = -1
     mask[:] = 0
     size = end - begin
@@ -409,21 +458,25 @@ def _learn(buffer, begin, end, shape, mask, places):
             level_end = end
         field_at = pos
         tag, pos = _tag(buffer, pos, level_end)
+        if pos < 0:
+            return False
         number = tag >> 3
         wire = tag & 7
+        after = _skip_scalar(buffer, pos, level_end, wire)
+        if after < 0:
+            return False  # a group, or malformed
         _mark(mask, field_at - begin, pos - field_at, 0xFF)
         if wire == 0:
-            value_at = pos
-            value, pos = _varint(buffer, pos, level_end)
-            width = pos - value_at
-            place = (value_at - begin) * 16 + width
-            _mark(mask, value_at - begin, width, 0x80)
+            value, _ = _varint(buffer, pos, level_end)
+            width = after - pos
+            place = (pos - begin) * 16 + width
+            _mark(mask, pos - begin, width, 0x80)
             if outer == 3 and (number == 1 or number == 2):
                 if width > 8:
                     return False
                 places[_S_SECONDS if number == 1 else _S_NANOS] = place
             elif outer == 4 and number == 1:
-                _mark(mask, value_at - begin, width, 0xFF)
+                _mark(mask, pos - begin, width, 0xFF)
                 places[_S_CONTRACT] = np.int64(value & np.uint64(0xFFFFFFFF))
             elif outer == 4 and 12 <= number <= 17:
                 if width > 8:
@@ -434,9 +487,6 @@ def _learn(buffer, begin, end, shape, mask, places):
             if outer == 4 and 3 <= number <= 9:
                 places[_S_VALUE + number] = pos - begin
                 present |= 1 << number
-            pos += 8
-        elif wire == 5:
-            pos += 4
         elif wire == 2:
             size_at = pos
             length, pos = _length(buffer, pos, level_end)
@@ -444,7 +494,7 @@ def _learn(buffer, begin, end, shape, mask, places):
             if outer == 0 and (number == 3 or number == 4):
                 ticks += number == 4
                 outer = number
-                level_end = pos + length
+                level_end = after
                 continue
             if outer == 0 and 5 <= number <= 8:
                 return False
@@ -461,9 +511,7 @@ def _learn(buffer, begin, end, shape, mask, places):
                 places[_S_LIST + 2 * listed] = pos - begin
                 places[_S_LIST + 2 * listed + 1] = length
                 places[_S_LISTED] = listed + 1
-            pos += length
-        else:
-            return False
+        pos = after
 
 
 @inline
@@ -679,7 +727,7 @@ def decode_ticks(
                             )
                             conditions[listed + i] = code
                 if code < 0:
-                    status = NEED_STRINGS if code == -1 else NEED_POOL
+                    status = -code
                     break
                 present = place[_S_PRESENT]
                 if want_price and place[_S_VALUE + 3] >= 0:
@@ -920,7 +968,7 @@ def decode_ticks(
                 if place == paired:
                     paired += 1
         if status == DONE and code < 0:
-            status = NEED_STRINGS if code == -1 else NEED_POOL
+            status = -code
         if status != DONE:
             break
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from ibticks.errors import InputError
 from ibticks.format import encode_kernels as k
 from ibticks.format.columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format.decode_kernels import DICTIONARIES, MAX_FRAME
+from ibticks.format.decode_kernels import DICTIONARIES
 from ibticks.format.fields import COLUMNS, check_tick_type
+from ibticks.format.framing import MAX_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ CHUNK_BYTES: Final = 1 << 20
 _FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
 _FLAGS = ("past_limit", "unreported", "bid_past_low", "ask_past_high")
 _STRINGS = ("tick_type", "exchange", "stream_id", "conditions", "metadata")
+_LARGEST: Final = 4 + MAX_FRAME  # bytes a frame takes, its length included
 _NO_INDEX = np.empty(0, dtype=np.int64)
 _NO_CODES = np.empty(0, dtype=np.int32)
 
@@ -137,17 +139,17 @@ class Encoder:
             uint8, whole frames; valid until the next one is asked for, which reuses its memory.
         """
         stop = self.rows if stop is None else stop
-        out = np.empty(size, dtype=np.uint8)
+        out = np.empty(min(size, _LARGEST), dtype=np.uint8)
         written = np.zeros(1, dtype=np.int64)
         row = start
         while row < stop:
             reached = k.encode_ticks(row, stop, *self._arguments, out, written)
             if reached == row:
-                if len(out) > MAX_FRAME:
+                if len(out) == _LARGEST:
                     raise InputError(
                         f"tick {row} is larger than a frame may be ({MAX_FRAME >> 20} MiB)", row=row
                     )
-                out = np.empty(2 * len(out), dtype=np.uint8)
+                out = np.empty(min(2 * len(out), _LARGEST), dtype=np.uint8)
                 continue
             row = reached
             yield row, out[: written[0]]
@@ -222,7 +224,8 @@ class _Pool:
         return np.ascontiguousarray(codes, dtype=np.int32)
 
     def arrays(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        most = max(1, *(len(strings) for strings in self._strings))
+        # One more than there are: the last is empty, and is what code -1 (absent) comes to.
+        most = 1 + max(len(strings) for strings in self._strings)
         starts = np.zeros((DICTIONARIES, most, 2), dtype=np.int64)
         pool = bytearray()
         for which, strings in enumerate(self._strings):

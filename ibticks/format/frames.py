@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from crc32c import crc32c
 
-from ibticks.errors import InputError
 from ibticks.format import decode_kernels as k
-from ibticks.format.decode import TIME_MAX, TIME_MIN, as_bytes, corrupt, doubled, stretch
+from ibticks.format.decode import TIME_MAX, TIME_MIN, corrupt, doubled, stretch
 from ibticks.format.decode_kernels import State
+from ibticks.format.framing import BLOCK_BYTES
 
 __all__ = [
-    "BLOCK_BYTES",
     "TORN",
     "Scan",
     "ScannedBlock",
-    "checksum",
     "find_payloads",
     "fingerprints",
-    "frame",
     "scan",
     "walk",
 ]
 
 TORN: Final = "torn"
 """The problem of a buffer whose last frame is not whole: normal in a file being written."""
-
-BLOCK_BYTES: Final = 1 << 20
-"""About how many bytes of frames make a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,39 +67,6 @@ class Scan:
     def ticks(self) -> int:
         """How many of them are ticks."""
         return sum(block.ticks for block in self.blocks)
-
-
-def frame(payload: bytes) -> bytes:
-    """A payload with its length in front.
-
-    Raises
-    ------
-    InputError
-        If it is empty or longer than 16 MiB: no reader would take it, nor anything after it.
-
-    Examples
-    --------
-    >>> frame(b"abc").hex(" ")
-    '00 00 00 03 61 62 63'
-    """
-    if not 0 < len(payload) <= k.MAX_FRAME:
-        raise InputError(
-            f"a message of {len(payload):,} bytes: a frame holds 1 to {k.MAX_FRAME:,} "
-            f"({k.MAX_FRAME >> 20} MiB)",
-            size=len(payload),
-        )
-    return len(payload).to_bytes(4, "big") + payload
-
-
-def checksum(data: bytes | memoryview | npt.NDArray[np.uint8], before: int = 0) -> int:
-    """CRC-32C (RFC 3720, Castagnoli) of ``data``, going on from that of what came before it.
-
-    Examples
-    --------
-    >>> hex(checksum(b"123456789"))
-    '0xe3069283'
-    """
-    return int(crc32c(cast("Any", as_bytes(data)), before))
 
 
 def scan(

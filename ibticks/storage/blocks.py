@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Final
 import cramjam
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format.decode_kernels import MAX_FRAME
-from ibticks.format.frames import BLOCK_BYTES
-from ibticks.format.header import COMPRESSIONS
+from ibticks.format.framing import BLOCK_BYTES, MAX_FRAME
+from ibticks.format.header import COMPRESSIONS, Header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +25,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["LARGEST_BLOCK", "check_compression", "compress", "decompress", "split"]
+__all__ = ["LARGEST_BLOCK", "body_blocks", "check_compression", "compress", "decompress", "split"]
 
 LARGEST_BLOCK: Final = BLOCK_BYTES + MAX_FRAME
 """More than any block of ours decompresses to; one that would is refused."""
@@ -125,6 +124,20 @@ def split(body: bytes | memoryview, compression: str) -> Iterator[tuple[int, int
             ) from error
         yield at, at + size
         at += size
+
+
+def body_blocks(data: memoryview, header: Header) -> Iterator[tuple[int, int, bytes | memoryview]]:
+    """The stored blocks of a compressed body: where each begins and ends, and its frames.
+
+    Raises
+    ------
+    CorruptFileError
+        At a damaged block; ``context["offset"]`` is its place in the file.
+    """
+    start = header.frame_bytes
+    for begin, end in split(data[start:], header.compression):
+        stored = data[start + begin : start + end]
+        yield start + begin, start + end, decompress(stored, header.compression)
 
 
 def _gzip_size(view: memoryview) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UNFINISHED",
     "explained",
+    "explanation",
     "make_folder",
     "sync_data",
     "sync_folder",
@@ -45,18 +46,22 @@ def explained(path: Path, doing: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError(
-                f"no space left while {doing} {path}: free some and go on; what was accepted "
-                "before is kept",
-                path=str(path),
-            ) from error
-        if isinstance(error, PermissionError):
-            raise StoreAccessError(
-                f"not permitted while {doing} {path}: check who owns it and its mode",
-                path=str(path),
-            ) from error
-        raise StorageError(f"{error.strerror} while {doing} {path}", path=str(path)) from error
+        raise explanation(error, path, doing) from error
+
+
+def explanation(error: OSError, path: Path, doing: str) -> StorageError:
+    """What the operating system's error means for someone who was ``doing`` that to ``path``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(
+            f"no space left while {doing} {path}: free some and go on; what was accepted before is "
+            "kept",
+            path=str(path),
+        )
+    if isinstance(error, PermissionError):
+        return StoreAccessError(
+            f"not permitted while {doing} {path}: check who owns it and its mode", path=str(path)
+        )
+    return StorageError(f"{error.strerror or error} while {doing} {path}", path=str(path))
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

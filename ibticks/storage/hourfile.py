@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks import __version__
 from ibticks.errors import CorruptFileError
-from ibticks.format.header import HEADER_BYTES, Header
-from ibticks.storage.disk import explained, sync_folder, write_all, written_beside
-from ibticks.storage.recovery import cut_torn_tail
-from ibticks.storage.summary import body_blocks, summarise
+from ibticks.format.framing import checksum
+from ibticks.format.header import HEADER_BYTES, Header, read_header
+from ibticks.storage.blocks import body_blocks
+from ibticks.storage.disk import (
+    explained,
+    explanation,
+    make_folder,
+    sync_data,
+    sync_folder,
+    write_all,
+    written_beside,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ibticks.index.records import FileRecord
     from ibticks.storage.layout import FileKey
 
-__all__ = ["HourFile", "decompress_file", "put_header", "seal"]
+__all__ = ["LONGEST_HEADER", "HourFile", "decompress_file", "open_header", "put_header"]
 
 _WRITER: Final = f"ibticks {__version__}"
 _COPY_BYTES: Final = 1 << 20
+LONGEST_HEADER: Final = 1 << 20
 
 
 class HourFile:
@@ -58,7 +66,7 @@ class HourFile:
                 self.header = self._create(first_ns)
             self._descriptor = os.open(self.path, os.O_RDWR)
             self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
-        self._unsynced = True
+        self.unsynced = True
         self.synced_at = time.monotonic()
 
     def _create(self, first_ns: int) -> Header:
@@ -69,22 +77,30 @@ class HourFile:
             end_ns=first_ns,
             writer=_WRITER,
         )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         # Beside and then renamed: no reader ever meets a file with half a header.
         with written_beside(self.path) as descriptor:
             write_all(descriptor, header.to_bytes())
         return header
 
     def _reopen(self, first_ns: int) -> Header:
-        header = cut_torn_tail(self.path)
-        if header is None:
-            return self._create(first_ns)
+        with self.path.open("rb") as file:
+            start = file.read(LONGEST_HEADER)
+        header = open_header(start, self.path)
+        if header is None or not header.sealed:
+            from ibticks.storage.recovery import cut_torn_tail
+
+            return cut_torn_tail(self.path) or self._create(first_ns)
         if header.compression != "none":
-            header = decompress_file(self.path, header)
-        elif header.sealed:
-            put_header(self.path, header, header.unseal())
-            header = header.unseal()
-        return header
+            return decompress_file(self.path, header)
+        if _body_checksum(self.path, header) != header.crc32c:
+            raise CorruptFileError(
+                f"{self.path} is sealed but does not have its checksum; it is left as it is",
+                path=str(self.path),
+                offset=header.frame_bytes,
+            )
+        put_header(self.path, header, header.unseal())
+        return header.unseal()
 
     def append(self, frames: bytes | memoryview) -> None:
         """Append whole frames.
@@ -97,22 +113,25 @@ class HourFile:
             As the operating system says; the same holds.
         """
         try:
-            with explained(self.path, "appending to"):
-                write_all(self._descriptor, frames)
-        except BaseException:
+            written = os.write(self._descriptor, frames)
+            if written < len(frames):
+                write_all(self._descriptor, memoryview(frames)[written:])
+        except BaseException as error:
             # A part may have got in: take it back, so that the file ends with a whole frame.
             os.ftruncate(self._descriptor, self.size)
             os.lseek(self._descriptor, self.size, os.SEEK_SET)
+            if isinstance(error, OSError):
+                raise explanation(error, self.path, "appending to") from error
             raise
         self.size += len(frames)
-        self._unsynced = True
+        self.unsynced = True
 
     def sync(self) -> None:
         """Have everything appended so far on the disk itself."""
-        if self._unsynced:
+        if self.unsynced:
             with explained(self.path, "syncing"):
-                os.fdatasync(self._descriptor)
-            self._unsynced = False
+                sync_data(self._descriptor)
+            self.unsynced = False
         self.synced_at = time.monotonic()
 
     def close(self) -> None:
@@ -121,48 +140,11 @@ class HourFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def seal(self) -> FileRecord:
-        """Sync, make the header final, close; returns the row for the index."""
-        self.sync()
-        self.close()
-        return seal(self.root, self.key)
-
-
-def seal(root: Path, key: FileKey) -> FileRecord:
-    """Make the header of a file final, if it is not, and say what is in it.
-
-    Raises
-    ------
-    CorruptFileError
-        If it is damaged; nothing is changed then.
-    """
-    summary = summarise(root, key)
-    path = root / key.path
-    if summary.problem is not None:
-        raise CorruptFileError(
-            f"{path} cannot be sealed: at byte {summary.end}: {summary.problem}",
-            path=str(path),
-            offset=summary.end,
-        )
-    if summary.header.sealed and summary.header.crc32c == summary.body_crc32c:
-        return summary.record
-    header = summary.header.seal(
-        start_ns=summary.record.start_ns,
-        end_ns=summary.record.end_ns,
-        message_count=summary.record.messages,
-        crc32c=summary.body_crc32c,
-        body_bytes=summary.end - summary.header.frame_bytes,
-    )
-    put_header(path, summary.header, header)
-    moved = HEADER_BYTES - summary.header.frame_bytes
-    blocks = tuple(replace(b, offset=b.offset + moved) for b in summary.record.blocks)
-    return replace(
-        summary.record,
-        sealed=True,
-        crc32c=header.crc32c,
-        size=summary.record.size + moved,
-        blocks=blocks,
-    )
+    def duplicate(self) -> int:
+        """Another descriptor of the file, to be synced and closed by whoever asked."""
+        self.unsynced = False
+        self.synced_at = time.monotonic()
+        return os.dup(self._descriptor)
 
 
 def put_header(path: Path, old: Header, new: Header) -> None:
@@ -172,7 +154,7 @@ def put_header(path: Path, old: Header, new: Header) -> None:
             descriptor = os.open(path, os.O_RDWR)
             try:
                 # What the header vouches for must be on the disk before it says so.
-                os.fdatasync(descriptor)
+                sync_data(descriptor)
                 os.pwrite(descriptor, new.to_bytes(), 0)
                 os.fsync(descriptor)
             finally:
@@ -195,3 +177,28 @@ def decompress_file(path: Path, header: Header) -> Header:
         for _, _, raw in body_blocks(data, header):
             write_all(descriptor, raw)
     return plain
+
+
+def open_header(start: bytes, path: Path) -> Header | None:
+    """The header at the start of a file; None if the file ends before the header does.
+
+    Raises
+    ------
+    CorruptFileError
+        If there is a whole first frame, and it is no header.
+    """
+    try:
+        return read_header(start, path=str(path))
+    except CorruptFileError:
+        if len(start) >= 4 and int.from_bytes(start[:4], "big") + 4 <= len(start):
+            raise
+        return None
+
+
+def _body_checksum(path: Path, header: Header) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        file.seek(header.frame_bytes)
+        while piece := file.read(_COPY_BYTES):
+            crc = checksum(piece, crc)
+    return crc

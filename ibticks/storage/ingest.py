@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ibticks.format.encode import Encoder
-from ibticks.format.frames import fingerprints, frame
+from ibticks.format.frames import fingerprints
+from ibticks.format.framing import frame
 from ibticks.format.header import read_header
 from ibticks.format.messages import to_protobuf
 from ibticks.storage.disk import explained

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import CorruptFileError
-from ibticks.format.frames import checksum
+from ibticks.format.framing import checksum
 from ibticks.format.header import HEADER_BYTES
 from ibticks.storage.blocks import check_compression, compress, decompress
 from ibticks.storage.disk import explained, sync_folder, write_all, written_beside

@@ -19,8 +19,8 @@ import numpy as np
 from ibticks.config import NANOSECONDS
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.format.decode import TIME_MAX, TIME_MIN, Decoder
-from ibticks.format.decode_kernels import MAX_FRAME
-from ibticks.format.frames import TORN, checksum, find_payloads, walk
+from ibticks.format.frames import TORN, find_payloads, walk
+from ibticks.format.framing import MAX_FRAME, checksum
 from ibticks.format.header import Header, read_header
 from ibticks.format.messages import decode_message
 from ibticks.storage.blocks import decompress, split

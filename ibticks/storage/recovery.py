@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
+from google.protobuf.message import DecodeError
 
 from ibticks.errors import CorruptFileError
-from ibticks.format.frames import scan
+from ibticks.format.framing import MAX_FRAME, checksum
 from ibticks.format.header import Header, read_header
 from ibticks.storage.disk import explained, sync_folder, write_all
+from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy.typing as npt
-
 __all__ = ["cut_torn_tail"]
 
 _log = logging.getLogger(__name__)
-_LONGEST_HEADER = 1 << 20
+_PREFIX: Final = 4  # bytes of a frame's length
+_LONGEST_HEADER: Final = 4096  # of any writer; a file that is longer has more than a torn header
 
 
 def cut_torn_tail(path: Path) -> Header | None:
-    """Cut what follows the last whole frame of an open file.
+    """Cut what follows the last whole message of an open file.
 
-    The cut bytes go to ``{path}.torn`` (appended, where there is one), and are on the disk before
-    they leave the file. A sealed file is left as it is.
+    Every message is read, not only the lengths: a power cut may leave zeros inside the last one,
+    and whatever is appended after a message that cannot be read is lost. The cut bytes go to
+    ``{path}.torn`` (appended, where there is one), and are on the disk before they leave the file.
+    A sealed file is left as it is.
 
     Returns
     -------
@@ -41,37 +43,55 @@ def cut_torn_tail(path: Path) -> Header | None:
         If the file does not begin with a header, or a sealed file is damaged.
     """
     with explained(path, "reading"):
-        data = np.fromfile(path, dtype=np.uint8)
+        data = memoryview(path.read_bytes())
     try:
-        header = read_header(data[:_LONGEST_HEADER].data, path=str(path))
+        header = read_header(data, path=str(path))
     except CorruptFileError:
-        if len(data) >= 4 and int.from_bytes(data[:4].tobytes(), "big") + 4 <= len(data):
+        if len(data) >= min(_LONGEST_HEADER, _PREFIX + int.from_bytes(data[:_PREFIX], "big")):
             raise
         _cut(path, data, 0, "the header is torn")
         return None
-    if header.compression != "none":
-        return header
-    walked = scan(data, header.frame_bytes)
-    if walked.problem is None:
-        return header
     if header.sealed:
-        raise CorruptFileError(
-            f"{path} is sealed but damaged at byte {walked.end} ({walked.problem}); it is left as "
-            "it is",
-            path=str(path),
-            offset=walked.end,
-        )
-    _cut(path, data, walked.end, walked.problem)
+        if checksum(data[header.frame_bytes :]) != header.crc32c:
+            raise CorruptFileError(
+                f"{path} is sealed, and does not have the checksum its header promises; it is left "
+                "as it is",
+                path=str(path),
+                offset=header.frame_bytes,
+            )
+    elif header.compression == "none":
+        end, why = _whole_messages(data, header.frame_bytes)
+        if why is not None:
+            _cut(path, data, end, why)
     return header
 
 
-def _cut(path: Path, data: npt.NDArray[np.uint8], end: int, why: str) -> None:
-    kept = path.with_name(path.name + ".torn")
+def _whole_messages(data: memoryview, at: int) -> tuple[int, str | None]:
+    """Where the last whole message from ``at`` on ends, and what is wrong with what follows."""
+    while at < len(data):
+        begin = at + _PREFIX
+        size = int.from_bytes(data[at:begin], "big")
+        if begin > len(data) or (size <= MAX_FRAME and begin + size > len(data)):
+            return at, "the last frame is torn"
+        if not 0 < size <= MAX_FRAME:
+            return at, f"a frame is empty or longer than {MAX_FRAME >> 20} MiB"
+        try:
+            StreamMessage.FromString(data[begin : begin + size])  # type: ignore[arg-type]
+        except DecodeError:
+            return at, "a frame is not a StreamMessage"
+        at = begin + size
+    return at, None
+
+
+def _cut(path: Path, data: memoryview, end: int, why: str) -> None:
     tail = data[end:]
+    if not tail:
+        return
+    kept = path.with_name(path.name + ".torn")
     with explained(path, "recovering"):
         descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            write_all(descriptor, tail.data)
+            write_all(descriptor, tail)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -83,7 +103,7 @@ def _cut(path: Path, data: npt.NDArray[np.uint8], end: int, why: str) -> None:
         finally:
             os.close(descriptor)
     _log.warning(
-        "%s: %d bytes after byte %d were not whole frames (%s); they are kept in %s",
+        "%s: %d bytes after byte %d are not whole messages (%s); they are kept in %s",
         path,
         len(tail),
         end,

@@ -14,10 +14,11 @@ import numpy as np
 from ibticks.errors import CorruptFileError
 from ibticks.format.columns import Values
 from ibticks.format.decode import Decoder
-from ibticks.format.frames import checksum, scan
+from ibticks.format.frames import scan
+from ibticks.format.framing import checksum
 from ibticks.format.header import Header, read_header
 from ibticks.index.records import Block, FileRecord
-from ibticks.storage.blocks import decompress, split
+from ibticks.storage.blocks import body_blocks
 from ibticks.storage.disk import explained
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ibticks.format.columns import TickColumns
     from ibticks.storage.layout import FileKey
 
-__all__ = ["Summary", "body_blocks", "frame_blocks", "summarise"]
+__all__ = ["Summary", "frame_blocks", "summarise"]
 
 _PRICES: Final = {
     "last": ("price", "size"),
@@ -61,20 +62,6 @@ class Summary:
     end: int
     problem: str | None
     body_crc32c: int
-
-
-def body_blocks(data: memoryview, header: Header) -> Iterator[tuple[int, int, bytes | memoryview]]:
-    """The stored blocks of a compressed body: where each begins and ends, and its frames.
-
-    Raises
-    ------
-    CorruptFileError
-        At a damaged block; ``context["offset"]`` is its place in the file.
-    """
-    start = header.frame_bytes
-    for begin, end in split(data[start:], header.compression):
-        stored = data[start + begin : start + end]
-        yield start + begin, start + end, decompress(stored, header.compression)
 
 
 def frame_blocks(data: npt.NDArray[np.uint8], header: Header) -> Iterator[bytes | memoryview]:

@@ -1,0 +1,287 @@
+"""One captured stream: what the client hands over, written before the callback returns."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from ibticks.config import NANOSECONDS
+from ibticks.errors import StorageError
+from ibticks.format.framing import frame
+from ibticks.format.messages import encode_message
+from ibticks.format.tick_encoder import TickEncoder
+from ibticks.storage.states import STATES, State, Status
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from ibticks.index.records import ContractRecord, Index
+    from ibticks.storage.appender import StreamAppender
+    from ibticks.storage.coverage import Ledger
+
+__all__ = ["Recorder"]
+
+_log = logging.getLogger(__name__)
+_MOST_WAITING: Final = 200_000
+
+
+class Recorder:
+    """Records one stream.
+
+    When :meth:`trade`, :meth:`quote` or :meth:`mid_point` returns, the tick has been handed to the
+    operating system, and a kill of the process loses nothing of it. If the disk is full, ticks
+    wait in memory, in order, until there is room again.
+
+    Parameters
+    ----------
+    appender : StreamAppender
+        Of the stream; the recorder closes it.
+    run : str
+        Names this run of the capture in stream ids and messages.
+    sequence : int
+        Of the last tick of the stream that is stored.
+    ledger : Ledger
+        Of the stream's coverage.
+    index : Index
+        Told of coverage.
+    """
+
+    def __init__(
+        self, appender: StreamAppender, run: str, sequence: int, ledger: Ledger, index: Index
+    ) -> None:
+        self.contract_id: Final = appender.contract_id
+        self.tick_type: Final = appender.tick_type
+        self.stream_id: Final = f"{self.contract_id}_{self.tick_type}_{run}"
+        self.run: Final = run
+        self.contract: ContractRecord | None = None
+        self.state: State | None = None
+        self.sequence = sequence
+        self.ticks = 0
+        self.lost = 0
+        self._lost_noted = 0
+        self.errors = 0
+        self.last_ns = 0
+        self.last_event = 0
+        self.last_error = ""
+        self.silent_since = time.monotonic()
+        self._appender = appender
+        self._ledger = ledger
+        self._index = index
+        self._encoder = TickEncoder(self.contract_id, self.tick_type, self.stream_id)
+        self._append = appender.append_frames
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[bytes, int]] = deque()
+
+    # -- ticks, in the client's thread -------------------------------------------------------------
+
+    def quote(
+        self,
+        event: int,
+        bid_price: float,
+        bid_size: Decimal,
+        ask_price: float,
+        ask_size: Decimal,
+        bid_past_low: bool,
+        ask_past_high: bool,
+    ) -> None:
+        """Record a bid_ask tick; ``event`` is IB's time, UTC seconds."""
+        now = self._arrival()
+        self._record(
+            self._encoder.bid_ask(
+                now,
+                bid_price,
+                float(bid_size),
+                ask_price,
+                float(ask_size),
+                self.sequence + 1,
+                event,
+                bid_past_low,
+                ask_past_high,
+            ),
+            now,
+            event,
+        )
+
+    def trade(
+        self,
+        event: int,
+        price: float,
+        size: Decimal,
+        exchange: str,
+        conditions: str,
+        past_limit: bool,
+        unreported: bool,
+    ) -> None:
+        """Record a last or all_last tick; IB's conditions are words, separated by spaces."""
+        now = self._arrival()
+        self._record(
+            self._encoder.trade(
+                now,
+                price,
+                float(size),
+                exchange,
+                conditions.split(" ") if conditions else (),
+                self.sequence + 1,
+                event,
+                past_limit,
+                unreported,
+            ),
+            now,
+            event,
+        )
+
+    def mid_point(self, event: int, mid_price: float) -> None:
+        """Record a mid_point tick."""
+        now = self._arrival()
+        self._record(self._encoder.mid_point(now, mid_price, self.sequence + 1, event), now, event)
+
+    def _arrival(self) -> int:
+        """The time a tick came; a stream that was thought silent or broken is not."""
+        if self.state is not State.CAPTURED and not self._waiting:
+            self.note(Status.RESTORED, "ticks are coming")
+        return time.time_ns()
+
+    def _record(self, frames: bytes, now: int, event: int) -> None:
+        with self._lock:
+            if self._waiting:
+                self._hold(frames, now)
+            else:
+                try:
+                    self._append(frames, now)
+                except StorageError as error:
+                    self._refused(error)
+                    self._hold(frames, now)
+            self.sequence += 1
+            self.ticks += 1
+            self.last_ns = now
+            self.last_event = event
+
+    def _hold(self, frames: bytes, now: int) -> None:
+        if len(self._waiting) < _MOST_WAITING:
+            self._waiting.append((frames, now))
+        else:
+            self.lost += 1
+
+    def _refused(self, error: StorageError) -> None:
+        self.errors += 1
+        self.last_error = str(error)
+        _log.error("%s: %s; ticks wait in memory until there is room", self.stream_id, error)
+
+    # -- what is said about the stream -------------------------------------------------------------
+
+    def note(self, status: Status, reason: str = "", code: int | None = None) -> None:
+        """Record what becomes of the stream, in it and in the ledger."""
+        if status is Status.SUBSCRIBED:
+            self.silent_since = time.monotonic()
+        metadata: dict[str, Any] = {"run": self.run, "reason": reason}
+        if code is not None:
+            metadata["code"] = code
+        data: dict[str, Any] = {"status": str(status)}
+        if status is Status.SUBSCRIBED:
+            data["stream_config"] = {"tick_type": self.tick_type}
+            if self.contract is not None:
+                data["contract_info"] = {
+                    "symbol": self.contract.symbol,
+                    "exchange": self.contract.exchange,
+                    "currency": self.contract.currency,
+                    "contract_type": self.contract.contract_type,
+                }
+        now = self._say("info", data, metadata)
+        if status in STATES:
+            self.state = STATES[status]
+        records = self._ledger.change(status, now, reason, code)
+        if records:
+            self._index.put_coverage(records)
+
+    def error(self, code: int, text: str, *, recoverable: bool) -> None:
+        """Record an error of IB's, or of ours, in the stream."""
+        self.errors += 1
+        self.last_error = f"{code}: {text}"
+        self._say(
+            "error",
+            {"code": str(code), "message": text, "recoverable": recoverable},
+            {"run": self.run},
+        )
+
+    def _say(self, kind: str, data: dict[str, Any], metadata: dict[str, Any]) -> int:
+        now = time.time_ns()
+        stamp = datetime.fromtimestamp(now // NANOSECONDS, UTC)
+        payload = encode_message(
+            {
+                "type": kind,
+                "stream_id": self.stream_id,
+                "timestamp": f"{stamp:%Y-%m-%dT%H:%M:%S}.{now % NANOSECONDS:09d}Z",
+                "data": data,
+                "metadata": metadata,
+            }
+        )
+        frames = frame(payload)
+        with self._lock:
+            if self._waiting:
+                self._waiting.append((frames, now))
+                return now
+            try:
+                self._append(frames, now)
+            except StorageError as error:
+                self._refused(error)
+                self._waiting.append((frames, now))
+        return now
+
+    # -- upkeep, in the keeper's thread ------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait for room on the disk."""
+        return len(self._waiting)
+
+    def sync(self) -> None:
+        """Force what was appended to the disk, without holding ticks up meanwhile."""
+        with self._lock:
+            descriptors = self._appender.unsynced()
+        for descriptor in descriptors:
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def maintain(self, now_ns: int | None = None) -> None:
+        """Write what waited, if there is room again; seal the hours that are over."""
+        if self.lost > self._lost_noted:
+            self._lost_noted = self.lost
+            if self.state is State.CAPTURED:
+                self.note(Status.DISCONNECTED, "no space on the disk: ticks are lost")
+        with self._lock:
+            self._write_waiting()
+        self._ledger.touch(self.last_ns)
+        self._appender.seal_passed(now_ns, self._lock)
+
+    def _write_waiting(self) -> None:
+        waited = len(self._waiting)
+        while self._waiting:
+            frames, now = self._waiting[0]
+            try:
+                self._append(frames, now)
+            except StorageError as error:
+                self.last_error = str(error)
+                return
+            self._waiting.popleft()
+        if waited:
+            _log.warning("%s: %d messages that waited are written", self.stream_id, waited)
+
+    def close(self) -> None:
+        """Seal the files and let the next writer in."""
+        with self._lock:
+            self._write_waiting()
+            if self._waiting:
+                _log.critical(
+                    "%s: %d messages could not be written: %s",
+                    self.stream_id,
+                    len(self._waiting),
+                    self.last_error,
+                )
+            self._appender.close()

@@ -1,0 +1,132 @@
+"""Sealing: the header made final, the bytes on the disk, the row for the index.
+
+It reads the file through, which takes the compiled decoder. A process that only appends has it
+done apart, in a short-lived process, and stays small: :func:`seal_apart`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from ibticks.errors import CorruptFileError, StorageError
+from ibticks.format.header import HEADER_BYTES
+from ibticks.index.records import Block, FileRecord
+from ibticks.storage.hourfile import put_header
+from ibticks.storage.layout import FileKey
+
+__all__ = ["Sealer", "seal", "seal_apart", "seal_files"]
+
+_log = logging.getLogger(__name__)
+
+Sealer: TypeAlias = Callable[[Path, Sequence[FileKey]], list[FileRecord]]
+"""Recovers and seals files, and says what they hold; leaves out those that cannot be sealed."""
+
+
+def seal(root: Path, key: FileKey) -> FileRecord:
+    """Make the header of a file final, if it is not, and say what is in it.
+
+    Raises
+    ------
+    CorruptFileError
+        If it is damaged; nothing is changed then.
+    """
+    from ibticks.storage.summary import summarise
+
+    summary = summarise(root, key)
+    path = root / key.path
+    if summary.problem is not None:
+        raise CorruptFileError(
+            f"{path} cannot be sealed: at byte {summary.end}: {summary.problem}",
+            path=str(path),
+            offset=summary.end,
+        )
+    if summary.header.sealed:
+        if summary.header.crc32c != summary.body_crc32c:
+            raise CorruptFileError(
+                f"{path} is sealed but does not have its checksum; it is left as it is",
+                path=str(path),
+                offset=summary.header.frame_bytes,
+            )
+        return summary.record
+    header = summary.header.seal(
+        start_ns=summary.record.start_ns,
+        end_ns=summary.record.end_ns,
+        message_count=summary.record.messages,
+        crc32c=summary.body_crc32c,
+        body_bytes=summary.end - summary.header.frame_bytes,
+    )
+    put_header(path, summary.header, header)
+    moved = HEADER_BYTES - summary.header.frame_bytes
+    blocks = tuple(replace(b, offset=b.offset + moved) for b in summary.record.blocks)
+    return replace(
+        summary.record,
+        sealed=True,
+        crc32c=header.crc32c,
+        size=summary.record.size + moved,
+        blocks=blocks,
+    )
+
+
+def seal_files(root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
+    """Cut the torn tails of files, if they have any, and seal them.
+
+    One that is damaged stays as it is, is left out, and is told in the log.
+    """
+    from ibticks.storage.recovery import cut_torn_tail
+
+    records = []
+    for key in keys:
+        path = root / key.path
+        try:
+            if cut_torn_tail(path) is None:
+                path.unlink()
+            else:
+                records.append(seal(root, key))
+        except CorruptFileError:
+            _log.exception("%s is damaged and stays as it is", key.path)
+    return records
+
+
+def seal_apart(root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
+    """Do what :func:`seal_files` does, in another process.
+
+    Raises
+    ------
+    StorageError
+        If that process failed; it says why.
+    """
+    if not keys:
+        return []
+    asked = json.dumps({"root": str(root), "paths": [key.path for key in keys]})
+    done = subprocess.run(
+        [sys.executable, "-m", "ibticks.storage.sealing"],
+        input=asked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in done.stderr.splitlines():
+        _log.warning("sealing: %s", line)
+    if done.returncode != 0:
+        raise StorageError(f"files of {root} could not be sealed: {done.stderr.strip()[-2000:]}")
+    return [
+        FileRecord(**{**said, "blocks": tuple(Block(**block) for block in said["blocks"])})
+        for said in json.loads(done.stdout)
+    ]
+
+
+def _main() -> None:
+    asked = json.load(sys.stdin)
+    keys = [key for key in map(FileKey.parse, asked["paths"]) if key is not None]
+    json.dump([asdict(record) for record in seal_files(Path(asked["root"]), keys)], sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()

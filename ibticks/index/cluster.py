@@ -31,7 +31,12 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from ibticks.errors import IndexUnavailableError, IndexVersionError, StoreAccessError
+from ibticks.errors import (
+    IndexUnavailableError,
+    IndexVersionError,
+    StoreAccessError,
+    TickError,
+)
 from ibticks.index.account import SERVER_USER, Account, user_name
 from ibticks.index.binaries import MAJOR, reachable_binaries
 from ibticks.index.database import application_name
@@ -108,9 +113,19 @@ class Cluster:
         IndexVersionError
             Another major version of PostgreSQL made the data.
         """
-        deadline = time.monotonic() + patience
         self._check_socket_path()
         self._make_base()
+        try:
+            self._enter(patience)
+        except OSError as error:
+            if isinstance(error, TickError):
+                raise
+            raise IndexUnavailableError(
+                f"the embedded PostgreSQL cannot use {self.home}: {error}", path=str(self.home)
+            ) from error
+
+    def _enter(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
         with exclusive(self._alone, deadline) as alone:
             if not alone:
                 raise IndexUnavailableError(
@@ -259,7 +274,14 @@ class Cluster:
 
     def _create(self) -> None:
         if self._data.exists():
-            made_by = (self._data / "PG_VERSION").read_text().strip()
+            try:
+                made_by = (self._data / "PG_VERSION").read_text().strip()
+            except FileNotFoundError:
+                raise IndexUnavailableError(
+                    f"{self._data} is no database of PostgreSQL's: remove that folder and the "
+                    "index is rebuilt from the files",
+                    path=str(self._data),
+                ) from None
             if made_by != str(MAJOR):
                 raise IndexVersionError(
                     f"PostgreSQL {made_by} made the index's database in {self._data}, this is "

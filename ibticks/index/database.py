@@ -130,7 +130,9 @@ class Database:
             raise IndexUnavailableError(f"the index is closed ({_place(self._parameters)})")
         try:
             connection = psycopg.connect(
-                **self._parameters, autocommit=True, prepare_threshold=None
+                **{**self._parameters, "application_name": application_name()},
+                autocommit=True,
+                prepare_threshold=None,  # a pooler before the server may not keep them
             )
         except psycopg.Error as error:
             raise self._unavailable(error) from error
@@ -255,7 +257,6 @@ def _parse(dsn: str) -> dict[str, Any]:
     }
     try:
         parameters: dict[str, Any] = {**ours, **conninfo_to_dict(dsn)}
-        parameters["application_name"] = application_name()
         make_conninfo(**parameters)
     except psycopg.ProgrammingError:
         raise _unreadable() from None

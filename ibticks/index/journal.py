@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ibticks.errors import (
     CorruptFileError,
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from ibticks.index.records import ContractRecord, CoverageRecord, FileRecord
 
 __all__ = ["OPERATIONS", "Change", "Journal", "Target", "replay"]
+
+_PATIENCE: Final = 10.0  # seconds, for another process that holds a lock
 
 _log = logging.getLogger(__name__)
 
@@ -164,21 +166,23 @@ class Journal:
     def apply(self, target: Target) -> int:
         """Do every change to ``target``, in order, and return how many there were.
 
-        What ``target`` refuses (never what it was away for) is set aside in ``{name}.refused`` and
-        logged: the index is then to be rebuilt, and the rest is not held up.
+        A damaged line, and what ``target`` refuses (never what it was away for), is set aside in
+        ``{name}.refused`` and logged: the index is then to be rebuilt, and the rest is not held up.
 
         Raises
         ------
         IndexUnavailableError
-            The server went away again; nothing is lost.
-        CorruptFileError, ReadOnlyError, StorageFullError
+            The server went away again, or another process is slow to apply; nothing is lost.
+        ReadOnlyError, StorageFullError
         """
         done = 0
         if not self.pending:
             return done
         with self._locked("apply.lock"):
             while self._take():
-                changes = _read(self._applying)
+                changes, damaged = _parse(self._applying)
+                if damaged:
+                    self._set_aside(damaged, f"is damaged at byte {damaged[0].offset}")
                 self._replay(changes, target)
                 done += len(changes)
                 with self._locked("lock"):
@@ -214,20 +218,30 @@ class Journal:
                 replay([change], target)
             except IndexUnavailableError:
                 raise
-            except TickIndexError:
-                _log.exception(
-                    "the index refused a change of the journal, kept in %s: rebuild the index",
-                    self._refused,
-                )
-                with self._refused.open("ab") as stream:
-                    stream.write(_line(change))
+            except TickIndexError as error:
+                self._set_aside([_Damaged(0, _line(change))], f"has what {error}")
+
+    def _set_aside(self, lines: list[_Damaged], reason: str) -> None:
+        _log.error(
+            "the index's journal %s %s; kept in %s: rebuild the index",
+            self.path,
+            reason,
+            self._refused,
+        )
+        with self._refused.open("ab") as stream:
+            stream.writelines(one.line for one in lines)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.with_name(f"{self.path.name}.{name}")):
+            with FileLock(self.path.with_name(f"{self.path.name}.{name}"), timeout=_PATIENCE):
                 yield
+        except Timeout as error:
+            raise IndexUnavailableError(
+                f"another process has held the index's journal {self.path} for {_PATIENCE} s",
+                path=str(self.path),
+            ) from error
         except OSError as error:
             if isinstance(error, StorageError | IndexUnavailableError):
                 raise
@@ -265,12 +279,33 @@ def _line(change: Change) -> bytes:
     return dump_json(plain).encode("utf-8") + b"\n"
 
 
+class _Damaged(NamedTuple):
+    """A line that cannot be read, and where it begins."""
+
+    offset: int
+    line: bytes
+
+
 def _read(path: Path) -> list[Change]:
+    changes, damaged = _parse(path)
+    if damaged:
+        raise CorruptFileError(
+            f"the index's journal {path} is damaged at byte {damaged[0].offset}: remove it and "
+            "rebuild the index",
+            path=str(path),
+            offset=damaged[0].offset,
+        )
+    return changes
+
+
+def _parse(path: Path) -> tuple[list[Change], list[_Damaged]]:
+    """The changes in a file, and the lines that are none."""
+    changes: list[Change] = []
+    damaged: list[_Damaged] = []
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return []
-    changes = []
+        return changes, damaged
     offset = 0
     for line in content.splitlines(keepends=True):
         if not line.endswith(b"\n"):
@@ -280,15 +315,10 @@ def _read(path: Path) -> list[Change]:
             plain = json.loads(line)
             _, decode = OPERATIONS[plain["op"]]
             changes.append(Change(plain["op"], tuple(map(decode, plain["records"]))))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptFileError(
-                f"the index's journal {path} is damaged at byte {offset} "
-                f"({type(error).__name__}: {error}): remove it and rebuild the index",
-                path=str(path),
-                offset=offset,
-            ) from error
+        except (ValueError, KeyError, TypeError):
+            damaged.append(_Damaged(offset, line))
         offset += len(line)
-    return changes
+    return changes, damaged
 
 
 def _cut_torn_line(descriptor: int, path: Path) -> None:

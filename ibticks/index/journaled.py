@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ibticks.errors import (
@@ -199,7 +200,10 @@ class JournaledIndex:
             finally:
                 self._reaching.release()
 
-        threading.Thread(target=attempt, name="ibticks-index", daemon=True).start()
+        with suppress(
+            RuntimeError
+        ):  # at the interpreter's end no thread starts: the journal has it
+            threading.Thread(target=attempt, name="ibticks-index", daemon=True).start()
 
     def _reach_for_reader(self) -> PostgresIndex | None:
         """The server if it can be reached soon; errors of another kind than being away go on."""

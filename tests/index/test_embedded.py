@@ -303,6 +303,17 @@ def test_another_process_that_starts_it_for_ever(store):
         os.close(lock)
 
 
+def test_a_folder_that_is_no_database(store, base):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        version = home_of(server) / "data" / "PG_VERSION"
+    version.rename(version.with_name("elsewhere"))
+    try:
+        with pytest.raises(IndexUnavailableError, match="is no database"):
+            EmbeddedServer.for_store(store, STORE_ID)
+    finally:
+        version.with_name("elsewhere").rename(version)
+
+
 def test_data_of_another_major_version(store):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         version = home_of(server) / "data" / "PG_VERSION"

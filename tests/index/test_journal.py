@@ -8,6 +8,7 @@ import os
 import threading
 
 import pytest
+from filelock import FileLock
 
 from ibticks.errors import (
     CorruptFileError,
@@ -123,7 +124,7 @@ def test_every_cut_of_a_journal_keeps_the_whole_lines(journal, path, changes):
 @pytest.mark.parametrize(
     "line", [b"{}\n", b"not json\n", b'{"op": "explode", "records": []}\n', b"\xff\n", b"[]\n"]
 )
-def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line):
+def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line, caplog):
     journal.append(changes[0])
     offset = path.stat().st_size
     with path.open("ab") as stream:
@@ -131,6 +132,11 @@ def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line
     journal.append(changes[1])
     with pytest.raises(CorruptFileError, match=f"damaged at byte {offset}.*rebuild the index"):
         journal.changes()
+    memory = MemoryIndex()
+    assert journal.apply(memory) == 2, "one bad line holds up the rest"
+    assert len(memory.files()) == 4
+    assert path.with_name("index.journal.refused").read_bytes() == line
+    assert "rebuild the index" in caplog.text
 
 
 def test_what_an_outage_interrupts_is_applied_later(journal, changes):
@@ -231,6 +237,15 @@ def test_a_writer_killed_at_any_moment_tears_nothing(path, python):
     seen = [int(change.records[0]) for change in Journal(path).changes()]
     assert seen == list(range(len(seen)))
     assert len(seen) > promised - 1
+
+
+def test_a_process_that_holds_the_journal_for_ever(journal, path, changes, monkeypatch):
+    monkeypatch.setattr("ibticks.index.journal._PATIENCE", 0.05)
+    with (
+        FileLock(path.with_name("index.journal.lock")),
+        pytest.raises(IndexUnavailableError, match="another process has held"),
+    ):
+        journal.append(changes[0])
 
 
 def test_a_full_disk(journal, changes, monkeypatch):

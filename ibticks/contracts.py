@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from numbers import Integral
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import AmbiguousContractError, InputError, UnknownContractError
@@ -18,7 +19,7 @@ _MOST_NAMED: Final = 12
 
 
 def find_contracts(
-    wanted: Sequence[int | str],
+    wanted: Sequence[object],
     known: Sequence[ContractRecord],
     streams: Callable[[], set[tuple[int, str]]],
 ) -> tuple[int, ...]:
@@ -27,18 +28,19 @@ def find_contracts(
     Parameters
     ----------
     wanted : sequence of int or str
-        Text of digits is an id. Symbols are looked for as they are, then without regard to case.
+        Symbols are looked for as they are, then without regard to case. Text of digits is an id,
+        unless it is a symbol, as in Tokyo; where it is both, it is ambiguous.
     known : sequence of ContractRecord
         Contracts that have names.
     streams : callable
-        Contract ids (and tick types) that have files; asked only for an id without a name.
+        Contract ids (and tick types) that have files; asked only where names do not do.
 
     Raises
     ------
     UnknownContractError, AmbiguousContractError
         With the candidates, also as ``context["candidates"]`` (ids).
     InputError
-        If nothing is wanted.
+        If nothing is wanted, or something that is neither an id nor a symbol.
 
     Examples
     --------
@@ -48,64 +50,82 @@ def find_contracts(
     """
     if not wanted:
         raise InputError("no contract is given: give an id, a symbol, or a list of them")
-    found = [
-        _by_id(int(each), known, streams)
-        if isinstance(each, int) or each.isdecimal()
-        else _by_symbol(each, known)
-        for each in wanted
-    ]
-    return tuple(dict.fromkeys(found))
+    store = _Known(known, streams)
+    return tuple(dict.fromkeys(store.find(each) for each in wanted))
 
 
-def _by_id(
-    contract_id: int, known: Sequence[ContractRecord], streams: Callable[[], set[tuple[int, str]]]
-) -> int:
-    if any(record.contract_id == contract_id for record in known):
-        return contract_id
-    stored = {contract for contract, _ in streams()}
-    if contract_id in stored:
-        return contract_id
-    named = {record.contract_id: _words(record) for record in known}
-    candidates = sorted(stored | set(named))
-    raise UnknownContractError(
-        f"no contract {contract_id} in this store; it has "
-        + _listed([named.get(candidate, str(candidate)) for candidate in candidates]),
-        contract_id=contract_id,
-        candidates=candidates,
-    )
+class _Known:
+    """The contracts of a store."""
 
+    def __init__(
+        self, named: Sequence[ContractRecord], streams: Callable[[], set[tuple[int, str]]]
+    ) -> None:
+        self._named = {record.contract_id: record for record in named}
+        self._streams = streams
 
-def _by_symbol(symbol: str, known: Sequence[ContractRecord]) -> int:
-    for same in (str, str.casefold):
-        matches = [record for record in known if same(record.symbol) == same(symbol)]
-        if len(matches) == 1:
-            return matches[0].contract_id
-        if matches:
+    def find(self, wanted: object) -> int:
+        """The id of one contract."""
+        if isinstance(wanted, Integral):
+            return self._by_id(int(wanted))
+        if not isinstance(wanted, str):
+            raise InputError(f"{wanted!r} is no contract: give an id (an int) or a symbol (a str)")
+        same = self._with_symbol(wanted)
+        if wanted.isdecimal():
+            if not same:
+                return self._by_id(int(wanted))
+            same |= {int(wanted)} & self._ids()
+        if not same:
+            raise self._unknown_symbol(wanted)
+        if len(same) > 1:
             raise AmbiguousContractError(
-                f"{len(matches)} contracts have the symbol {symbol}: give the id of one of "
-                + _listed([_words(record) for record in matches]),
-                symbol=symbol,
-                candidates=[record.contract_id for record in matches],
+                f"{wanted} may be any of {len(same)} contracts: give the id (an int) of one of "
+                + self._listed(same),
+                symbol=wanted,
+                candidates=sorted(same),
             )
-    close = get_close_matches(symbol.upper(), [record.symbol.upper() for record in known], n=5)
-    likely = [record for record in known if record.symbol.upper() in close] or list(known)
-    raise UnknownContractError(
-        f"no contract with the symbol {symbol!r} in this store; it has "
-        + _listed([_words(record) for record in likely]),
-        symbol=symbol,
-        candidates=[record.contract_id for record in likely],
-    )
+        return same.pop()
 
+    def _by_id(self, contract_id: int) -> int:
+        if contract_id in self._named or contract_id in self._ids():
+            return contract_id
+        raise UnknownContractError(
+            f"no contract {contract_id} in this store; it has {self._listed(self._ids())}",
+            contract_id=contract_id,
+            candidates=sorted(self._ids()),
+        )
 
-def _words(record: ContractRecord) -> str:
-    details = ", ".join(
-        part for part in (record.contract_type, record.exchange, record.currency) if part
-    )
-    return f"{record.symbol} ({record.contract_id}{', ' + details if details else ''})"
+    def _with_symbol(self, symbol: str) -> set[int]:
+        exact = {key for key, record in self._named.items() if record.symbol == symbol}
+        return exact or {
+            key
+            for key, record in self._named.items()
+            if record.symbol.casefold() == symbol.casefold()
+        }
 
+    def _unknown_symbol(self, symbol: str) -> UnknownContractError:
+        symbols = {record.symbol.upper(): key for key, record in self._named.items()}
+        close = get_close_matches(symbol.upper(), symbols, n=5)
+        likely = {key for key, r in self._named.items() if r.symbol.upper() in close}
+        candidates = likely or self._ids()
+        return UnknownContractError(
+            f"no contract with the symbol {symbol!r} in this store; it has "
+            + self._listed(candidates),
+            symbol=symbol,
+            candidates=sorted(candidates),
+        )
 
-def _listed(names: Sequence[str]) -> str:
-    if not names:
-        return "none yet"
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return "; ".join(names[:_MOST_NAMED]) + more
+    def _ids(self) -> set[int]:
+        return set(self._named) | {contract_id for contract_id, _ in self._streams()}
+
+    def _listed(self, ids: set[int]) -> str:
+        if not ids:
+            return "none yet"
+        shown = "; ".join(self._words(contract_id) for contract_id in sorted(ids)[:_MOST_NAMED])
+        return shown + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
+
+    def _words(self, contract_id: int) -> str:
+        record = self._named.get(contract_id)
+        if record is None or not record.symbol:
+            return f"{contract_id}, which has no symbol"
+        details = (record.contract_type, record.exchange, record.currency)
+        return f"{record.symbol} ({', '.join([str(contract_id), *filter(None, details)])})"

@@ -115,7 +115,8 @@ def import_table(
     ):
         ingest = Ingest(store.root, writer)
         for batch in batches:
-            ingest.add(batch, stream_id=f"import:{source.name}")
+            # Not the file's name: renamed or compressed, it still holds the same ticks.
+            ingest.add(batch, stream_id="import")
             read += batch.rows
             done(batch.rows)
     return ImportResult(
@@ -139,11 +140,10 @@ def import_messages(
 
     Raises
     ------
-    ProtocolError
-        At a line that is not a v2 message; ``context["line"]`` is its number. What was imported
-        before stays; importing again goes on from there.
     InputError
-        If messages are left whose stream no tick of the file names.
+        At a line that is not a v2 message (ProtocolError), or a tick that cannot be stored;
+        ``context["line"]`` is its number. What was imported before stays; importing again goes on
+        from there. Also if messages are left whose stream no tick of the file names.
     """
     source = Path(path).expanduser()
     streams: dict[str, tuple[int, str]] = {}
@@ -172,9 +172,10 @@ def import_messages(
                     add(streams[stream_id], [message])
                 else:
                     waiting.setdefault(stream_id, []).append(message)
-            except ProtocolError as error:
-                raise ProtocolError(
-                    f"{source}, line {line}: {error}", path=str(source), line=line
+            except InputError as error:
+                where = {"path": str(source), "line": line}
+                raise type(error)(
+                    f"{source}, line {line}: {error}", **{**error.context, **where}
                 ) from error
             read += 1
             done(width)

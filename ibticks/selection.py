@@ -7,6 +7,7 @@ from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ibticks.errors import InputError
 from ibticks.format.fields import check_columns, columns_of
 
 if TYPE_CHECKING:
@@ -76,8 +77,10 @@ class Selection:
         ------
         UnknownColumnError
             Naming the columns that exist.
+        InputError
+            If there is none.
         """
-        return replace(self, columns=check_columns(columns))
+        return replace(self, columns=_some_columns(columns))
 
     def count(self) -> int:
         """How many ticks there are; files that lie wholly inside are not read for it."""
@@ -210,8 +213,9 @@ class Selection:
         """
         from ibticks.storage.reader import read_messages
 
+        files = self.files()
         for start_ns, end_ns in self.intervals:
-            for hour in _by_hour(self.files(), start_ns, end_ns):
+            for hour in _by_hour(files, start_ns, end_ns):
                 found = list(
                     read_messages(
                         self.root,
@@ -337,15 +341,29 @@ class _HourByHour:
                 yield to_table(parts, columns, metadata=narrowed._metadata())
 
 
-def default_columns(tick_types: Sequence[str], columns: Sequence[str] | None) -> tuple[str, ...]:
+def default_columns(
+    tick_types: Sequence[str], columns: str | Sequence[str] | None
+) -> tuple[str, ...]:
     """The columns asked for, or those the tick types carry.
 
     Raises
     ------
     UnknownColumnError
         Naming the columns that exist.
+    InputError
+        If an empty list is asked for.
     """
-    return columns_of(tuple(tick_types)) if columns is None else check_columns(tuple(columns))
+    if columns is None:
+        return columns_of(tuple(tick_types))
+    return _some_columns((columns,) if isinstance(columns, str) else tuple(columns))
+
+
+def _some_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
+    if not columns:
+        raise InputError(
+            "no column is given: name some, or leave columns out for those the ticks have"
+        )
+    return check_columns(columns)
 
 
 def _overlaps(record: FileRecord, start_ns: int, end_ns: int) -> bool:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
-import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import date as date_type
@@ -14,15 +11,17 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import TICK_TYPES, dsn_from_environment, resource
+from ibticks.config import TICK_TYPES, dsn_from_environment
 from ibticks.contracts import find_contracts
-from ibticks.errors import InputError, NoStoreError, StoreAccessError, TimeRangeError
-from ibticks.format.fields import check_tick_type
+from ibticks.errors import InputError
+from ibticks.format.fields import check_contract_id, check_tick_type
+from ibticks.identity import identify
 from ibticks.index.records import ContractRecord
 from ibticks.selection import Selection, default_columns
 from ibticks.storage.layout import list_files, metadata
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from ibticks.calendar import TimeLike
     from ibticks.index.journaled import JournaledIndex
     from ibticks.index.records import DailyStats, FileRecord
-    from ibticks.selection import Interval
     from ibticks.storage.audit import Finding
     from ibticks.storage.layout import FileKey
     from ibticks.storage.writer import StreamWriter
@@ -68,8 +66,10 @@ def open_store(
     ------
     NoStoreError
         If there is none and ``create`` is false, or ``root`` is a file.
-    StoreAccessError
-        If this user may not read the folder.
+    StoreAccessError, StorageError
+        If this user may not read the folder, or it cannot be made.
+    CorruptFileError
+        If the store's note of its id is damaged.
     IndexUnavailableError
         If no server answers at ``dsn``.
     IndexVersionError
@@ -85,10 +85,10 @@ def open_store(
     []
     """
     path = Path(root).expanduser().resolve()
-    identity = _identity(path, create=create)
+    store_id = identify(path, create=create)
     from ibticks.index import open_index
 
-    store = Store(path, open_index(path, identity, dsn or dsn_from_environment()))
+    store = Store(path, open_index(path, store_id, dsn or dsn_from_environment()))
     try:
         store._refill()
     except BaseException:
@@ -154,7 +154,7 @@ class Store:
         sessions: int | None = None,
         market: str = _MARKET,
         now: TimeLike | None = None,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         strict: bool = False,
     ) -> Selection:
         """Say which ticks; nothing is read yet.
@@ -188,8 +188,8 @@ class Store:
             ``US``, ``UK``, ``JP``, ``CME`` or any calendar's name.
         now : optional
             Instead of the clock, for what is relative to now; ``"last_tick"`` is the last tick
-            stored of what is selected.
-        columns : sequence of str, optional
+            stored of what is selected, files being written included.
+        columns : str or sequence of str, optional
             By default those that the tick types carry.
         strict : bool
             Raise at damaged data, instead of warning and leaving it out.
@@ -211,21 +211,14 @@ class Store:
         TimeRangeError
             If start is not before end.
         InputError
-            If time is given in more than one way.
+            If time is given in more than one way, or what is wanted is an empty list.
         """
         ids = self.contract_ids(contracts)
         kinds = self._tick_types(ids, tick_types)
-        ways = {
-            "period": period is not None,
-            "start and end": start is not None or end is not None,
-            "session and date": sessions is None and (session is not None or date is not None),
-            "sessions": sessions is not None,
-        }
-        given = [way for way, used in ways.items() if used]
-        if len(given) > 1:
-            raise InputError(f"time is given twice, by {' and by '.join(given)}: keep one of them")
-        intervals, when = self._intervals(
-            self._now(now, ids, kinds),
+        from ibticks.spans import find_spans
+
+        intervals, when = find_spans(
+            self._now(now, tz, ids, kinds),
             period=period,
             start=start,
             end=end,
@@ -235,7 +228,7 @@ class Store:
             sessions=sessions,
             market=market,
         )
-        names = ", ".join(map(str, [contracts] if isinstance(contracts, int | str) else contracts))
+        names = ", ".join(map(str, _listed(contracts)))
         return Selection(
             self.root,
             self.index,
@@ -255,8 +248,7 @@ class Store:
         UnknownContractError, AmbiguousContractError
             With the candidates.
         """
-        wanted = [contracts] if isinstance(contracts, int | str) else list(contracts)
-        return find_contracts(wanted, self.contracts(), lambda: self._streams())
+        return find_contracts(_listed(contracts), self.contracts(), self._streams)
 
     def contracts(self) -> list[ContractRecord]:
         """The contracts the store knows by name, by id."""
@@ -271,7 +263,14 @@ class Store:
         currency: str = "",
         contract_type: str = "",
     ) -> None:
-        """Give a contract its name, so that it can be selected by symbol."""
+        """Give a contract its name, so that it can be selected by symbol.
+
+        Raises
+        ------
+        InputError
+            If no tick can carry that id.
+        """
+        contract_id = check_contract_id(contract_id)
         self.index.put_contracts(
             [ContractRecord(contract_id, symbol, exchange, currency, contract_type)]
         )
@@ -280,34 +279,55 @@ class Store:
     def contents(self) -> list[Contents]:
         """What is stored, by contract and tick type."""
         symbols = {record.contract_id: record.symbol for record in self.contracts()}
-        streams: dict[tuple[int, str], list[FileRecord]] = {}
-        for record in self.index.files():
-            streams.setdefault((record.contract_id, record.tick_type), []).append(record)
+        streams: dict[tuple[int, str], list[DailyStats]] = {}
+        for day in self.index.daily_stats():
+            streams.setdefault((day.contract_id, day.tick_type), []).append(day)
         return [
             Contents(
                 contract_id=contract_id,
                 symbol=symbols.get(contract_id, ""),
                 tick_type=tick_type,
-                files=len(records),
-                ticks=sum(record.ticks for record in records),
-                size=sum(record.size for record in records),
-                first_ns=min((r.first_tick_ns for r in records if r.first_tick_ns), default=None),
-                last_ns=max((r.last_tick_ns for r in records if r.last_tick_ns), default=None),
+                files=sum(day.files for day in days),
+                ticks=sum(day.ticks for day in days),
+                size=sum(day.size for day in days),
+                first_ns=min(_present(day.first_tick_ns for day in days), default=None),
+                last_ns=max(_present(day.last_tick_ns for day in days), default=None),
             )
-            for (contract_id, tick_type), records in sorted(streams.items())
+            for (contract_id, tick_type), days in sorted(streams.items())
         ]
 
     def daily_stats(
         self,
         contracts: int | str | Sequence[int | str] | None = None,
-        tick_types: Sequence[str] | None = None,
+        tick_types: str | Sequence[str] | None = None,
     ) -> list[DailyStats]:
-        """Figures of each UTC day, contract and tick type, as the index keeps them."""
-        ids = None if contracts is None else self.contract_ids(contracts)
-        return self.index.daily_stats(ids, tick_types)
+        """Figures of each UTC day, contract and tick type, as the index keeps them.
 
-    def sql(self, query: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        Raises
+        ------
+        UnknownContractError, AmbiguousContractError, UnknownTickTypeError
+            Naming what there is.
+        """
+        ids = None if contracts is None else self.contract_ids(contracts)
+        return self.index.daily_stats(ids, None if tick_types is None else _kinds(tick_types))
+
+    def sql(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> pl.DataFrame:
         """Ask the index in SQL; it is only read.
+
+        Parameters
+        ----------
+        query : str
+            One statement; ``%s`` or ``%(name)s`` stand for ``parameters``, if there are any.
+        parameters : sequence or mapping, optional
+
+        Raises
+        ------
+        ReadOnlyError, TickIndexError
+            If it would change something, or PostgreSQL refuses it; the message has its reason.
+        IndexUnavailableError
+            If the server is away.
 
         Examples
         --------
@@ -316,10 +336,10 @@ class Store:
         ...     store.sql("SELECT count(*) AS files FROM tick_files").item()
         0
         """
-        import polars as pl
+        from ibticks.frames import from_rows
 
         self._keep_sessions()
-        return pl.DataFrame(self.index.query(query, parameters), infer_schema_length=None)
+        return from_rows(self.index.query(query, parameters))
 
     def writer(
         self, contract_id: int, tick_type: str, *, fsync: float | None = 1.0
@@ -396,7 +416,8 @@ class Store:
         records = list(found)
         self.index.replace_files(records)
         self._changed = True
-        self._keep_sessions()
+        if not self.index.away:
+            self._keep_sessions()
         return len(records)
 
     def compress(
@@ -488,14 +509,17 @@ class Store:
 
     def _refill(self) -> None:
         """Give an index that was made just now what the files and the catalogue know."""
-        if self.index.files() or not any(list_files(self.root)):
+        if self._streams():
             return
         from ibticks.index import CatalogueIndex
 
         catalogue = CatalogueIndex(metadata(self.root) / "index.json")
-        self.index.put_contracts(catalogue.contracts())
-        self.index.put_coverage(catalogue.coverage())
-        self.rebuild_index()
+        if coverage := catalogue.coverage():
+            self.index.put_coverage(coverage)
+        if contracts := catalogue.contracts():
+            self.index.put_contracts(contracts)
+        if any(list_files(self.root)):
+            self.rebuild_index()
 
     def _keep_sessions(self) -> None:
         """Let SQL know the sessions of the markets, from the calendars, up to a year from now."""
@@ -539,8 +563,8 @@ class Store:
                         each.contract_id,
                         each.symbol,
                         each.tick_type,
-                        format_ns(each.first_ns) if each.first_ns else "–",
-                        format_ns(each.last_ns) if each.last_ns else "–",
+                        "–" if each.first_ns is None else format_ns(each.first_ns),
+                        "–" if each.last_ns is None else format_ns(each.last_ns),
                         f"{each.ticks:,}",
                         f"{each.files:,}",
                         f"{each.size / 1e6:,.1f}",
@@ -556,74 +580,48 @@ class Store:
             f"<tbody>{rows or '<tr><td colspan=8>no ticks yet</td></tr>'}</tbody></table>"
         )
 
-    def _streams(self) -> set[tuple[int, str]]:
-        return {(record.contract_id, record.tick_type) for record in self.index.files()}
+    def _streams(self, ids: Sequence[int] | None = None) -> set[tuple[int, str]]:
+        return {(day.contract_id, day.tick_type) for day in self.index.daily_stats(ids)}
 
     def _tick_types(
         self, ids: tuple[int, ...], tick_types: str | Sequence[str] | None
     ) -> tuple[str, ...]:
         if tick_types is None:
-            stored = {kind for contract, kind in self._streams() if contract in ids}
+            stored = {kind for _, kind in self._streams(ids)}
             return tuple(kind for kind in TICK_TYPES if kind in stored) or TICK_TYPES
-        given = [tick_types] if isinstance(tick_types, str) else list(tick_types)
-        if not given:
-            raise InputError("no tick type is given: leave tick_types out for all that are stored")
-        return tuple(dict.fromkeys(check_tick_type(kind) for kind in given))
+        return _kinds(tick_types)
 
-    def _now(self, now: TimeLike | None, ids: tuple[int, ...], kinds: tuple[str, ...]) -> int:
+    def _now(
+        self, now: TimeLike | None, tz: str | None, ids: tuple[int, ...], kinds: tuple[str, ...]
+    ) -> int:
         from ibticks.calendar import now_ns, to_ns
 
         if now is None:
             return now_ns()
-        if now != _LAST_TICK:
-            return to_ns(now, name="now")
-        last = [r.last_tick_ns for r in self.index.files(ids, kinds) if r.last_tick_ns is not None]
-        if not last:
+        if isinstance(now, str) and now == _LAST_TICK:
+            return self._last_tick(ids, kinds)
+        return to_ns(now, tz=tz, name="now")
+
+    def _last_tick(self, ids: tuple[int, ...], kinds: tuple[str, ...]) -> int:
+        from ibticks.format.decode import TIME_MIN
+        from ibticks.storage.reader import read_ticks
+
+        days = self.index.daily_stats(ids, kinds)
+        known = max(_present(day.last_tick_ns for day in days), default=TIME_MIN)
+        # What is later is in files still being written, of which the index knows only that.
+        later = [
+            part.timestamp.max()
+            for record in self.index.files(ids, kinds, known + 1)
+            for part in read_ticks(self.root, [record], ["timestamp"], start_ns=known + 1)
+            if part.rows
+        ]
+        last = max([known, *map(int, later)])
+        if last == TIME_MIN:
             raise InputError(
-                f"now='last_tick': no ticks of contracts {', '.join(map(str, ids))} are stored"
+                f"now='last_tick': nothing is stored of {', '.join(kinds)} of the contracts "
+                f"{', '.join(map(str, ids))}"
             )
-        return max(last)
-
-    @staticmethod
-    def _intervals(
-        now_ns: int,
-        *,
-        period: str | timedelta | None,
-        start: TimeLike | None,
-        end: TimeLike | None,
-        tz: str | None,
-        session: str | None,
-        date: TimeLike | None,
-        sessions: int | None,
-        market: str,
-    ) -> tuple[tuple[Interval, ...], str]:
-        """The stretches of time, and how to say them."""
-        from ibticks.calendar import market as find_market
-        from ibticks.calendar import resolve_period, to_ns
-        from ibticks.format.decode import TIME_MAX, TIME_MIN
-
-        if period is not None:
-            return (resolve_period(period, now_ns, market=market, tz=tz),), f", {period}"
-        if start is not None or end is not None:
-            first = TIME_MIN if start is None else to_ns(start, tz=tz, name="start")
-            last = now_ns + 1 if end is None else to_ns(end, tz=tz, name="end")
-            if first >= last:
-                raise TimeRangeError(
-                    f"start={start} is not before end={'now' if end is None else end}: a range is "
-                    "half-open, [start, end)",
-                    start_ns=first,
-                    end_ns=last,
-                )
-            return ((first, last),), f", from {start or 'the first tick'} to {end or 'now'}"
-        if sessions is not None:
-            found = find_market(market).previous_sessions(sessions, session or "regular", now_ns)
-            intervals = tuple((each.start_ns, each.end_ns) for each in found)
-            return intervals, f", last {sessions} {session or 'regular'} sessions of {market}"
-        if session is not None or date is not None:
-            known, kind = find_market(market), session or "regular"
-            one = known.latest_session(now_ns, kind) if date is None else known.session(date, kind)
-            return ((one.start_ns, one.end_ns),), f", {kind} session of {market} on {one.date}"
-        return ((TIME_MIN, TIME_MAX),), ""
+        return last
 
     def _older(
         self, age: str | timedelta, now: TimeLike | None
@@ -639,39 +637,18 @@ class Store:
                 yield record, key
 
 
-def _identity(root: Path, *, create: bool) -> str:
-    """The id of the store at ``root``, given to it when it is begun."""
-    note = metadata(root) / "store.json"
-    try:
-        if root.exists() and not root.is_dir():
-            raise NoStoreError(f"{root} is a file, not a folder of ticks", path=str(root))
-        if note.exists():
-            return str(json.loads(note.read_text())["store_id"])
-        if not create:
-            raise NoStoreError(
-                f"there is no store at {root}; begin one with ibticks.open({str(root)!r})",
-                path=str(root),
-            )
-        note.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(resource("proto") / "tick_stream.proto", note.with_name("schema.proto"))
-        made: Mapping[str, str] = {
-            "store_id": str(uuid.uuid4()),
-            "begun": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        # Of several processes that begin a store at once, one gives it its id.
-        beside = note.with_name(f".{note.name}.{os.getpid()}.new")
-        beside.write_text(json.dumps(made))
-        try:
-            os.link(beside, note)
-        except FileExistsError:
-            return str(json.loads(note.read_text())["store_id"])
-        finally:
-            beside.unlink()
-        return made["store_id"]
-    except PermissionError as error:
-        if isinstance(error, StoreAccessError):
-            raise
-        raise StoreAccessError(
-            f"{root} cannot be read or written by this user: check who owns it and its mode",
-            path=str(root),
-        ) from error
+def _listed(given: Any) -> list[Any]:
+    """One of something, or several, as a list."""
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    return list(given) if several else [given]
+
+
+def _kinds(tick_types: str | Sequence[str]) -> tuple[str, ...]:
+    given = _listed(tick_types)
+    if not given:
+        raise InputError("no tick type is given: leave tick_types out for all that are stored")
+    return tuple(dict.fromkeys(check_tick_type(kind) for kind in given))
+
+
+def _present(values: Iterable[int | None]) -> Iterator[int]:
+    return (value for value in values if value is not None)

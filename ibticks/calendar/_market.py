@@ -256,12 +256,12 @@ class Market:
         Raises
         ------
         InputError
-            ``n`` below 1.
+            ``n`` below 1, or no int.
         NoSessionError
             Fewer are known.
         """
-        if n < 1:
-            raise InputError(f"n={n} sessions cannot be had; ask for one or more")
+        if not isinstance(n, int) or n < 1:
+            raise InputError(f"{n!r} sessions cannot be had: ask for one or more, as an int")
         ns = self._now(now)
         ended = self._table(session_type).ended(ns)
         self._nth(session_type, ended - n, ns)

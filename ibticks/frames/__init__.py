@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ibticks.frames.arrow import to_table
     from ibticks.frames.dask_frames import to_dask
+    from ibticks.frames.files import check_output, json_lines, write_file
     from ibticks.frames.intake import from_arrow
     from ibticks.frames.lazy import TickSource, scan
     from ibticks.frames.metadata import metadata_of
     from ibticks.frames.naming import describe_mapping
     from ibticks.frames.pandas_frames import to_pandas
-    from ibticks.frames.polars_frames import polars_schema, to_polars
+    from ibticks.frames.polars_frames import from_rows, polars_schema, to_polars
     from ibticks.frames.schema import arrow_schema
     from ibticks.frames.tabular import count_rows, file_columns, read_batches
     from ibticks.frames.xarray_frames import from_xarray, to_xarray
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
 __all__ = [
     "TickSource",
     "arrow_schema",
+    "check_output",
     "count_rows",
     "describe_mapping",
     "file_columns",
     "from_arrow",
+    "from_rows",
     "from_xarray",
+    "json_lines",
     "metadata_of",
     "polars_schema",
     "read_batches",
@@ -40,16 +44,20 @@ __all__ = [
     "to_polars",
     "to_table",
     "to_xarray",
+    "write_file",
 ]
 
 _HOMES = {
     "TickSource": "lazy",
     "arrow_schema": "schema",
+    "check_output": "files",
     "count_rows": "tabular",
     "describe_mapping": "naming",
     "file_columns": "tabular",
     "from_arrow": "intake",
+    "from_rows": "polars_frames",
     "from_xarray": "xarray_frames",
+    "json_lines": "files",
     "metadata_of": "metadata",
     "polars_schema": "polars_frames",
     "read_batches": "tabular",
@@ -59,6 +67,7 @@ _HOMES = {
     "to_polars": "polars_frames",
     "to_table": "arrow",
     "to_xarray": "xarray_frames",
+    "write_file": "files",
 }
 
 

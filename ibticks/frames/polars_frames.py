@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 import pyarrow as pa
@@ -10,9 +10,9 @@ import pyarrow as pa
 from ibticks.frames.schema import CATEGORY, arrow_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["polars_schema", "to_polars"]
+__all__ = ["from_rows", "polars_schema", "to_polars"]
 
 _POLARS_CATEGORY = pa.dictionary(pa.uint32(), pa.string())
 
@@ -52,6 +52,24 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
     if "timestamp" in frame.columns and frame["timestamp"].is_sorted():
         frame = frame.with_columns(pl.col("timestamp").set_sorted())
     return frame
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Make a polars frame of rows by column name, such as a database gives.
+
+    What polars has no type for (PostgreSQL's ranges) becomes text.
+
+    Examples
+    --------
+    >>> from_rows([{"symbol": "IBM", "files": 29}]).schema
+    Schema([('symbol', String), ('files', Int64)])
+    """
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    strange = [each for each in frame if each.dtype == pl.Object]
+    return frame.with_columns(
+        pl.Series(each.name, [None if value is None else str(value) for value in each], pl.String)
+        for each in strange
+    )
 
 
 def polars_schema(columns: Sequence[str]) -> pl.Schema:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         next_session,
         previous_session,
     )
+    from ibticks.capture import Capture, TrackedContract
     from ibticks.importing import ImportResult, import_messages, import_table
     from ibticks.selection import Selection
     from ibticks.store import Store
@@ -36,11 +37,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "TICK_TYPES",
+    "Capture",
     "ImportResult",
     "Market",
     "Selection",
     "Session",
     "Store",
+    "TrackedContract",
     "__version__",
     "current_session",
     "errors",
@@ -58,6 +61,7 @@ __all__ = [
 _HOMES = {
     "calendar": "Market Session current_session is_market_open market next_session "
     "previous_session",
+    "capture": "Capture TrackedContract",
     "importing": "ImportResult import_messages import_table",
     "selection": "Selection",
     "store": "Store open",

@@ -8,9 +8,10 @@ import warnings
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ibticks import __version__
-from ibticks.cli import contents, demo, importing, loading, upkeep
+from ibticks.cli import capturing, contents, demo, importing, loading, upkeep
 from ibticks.cli.options import notes
 from ibticks.errors import TickError
 
@@ -25,6 +26,8 @@ app = typer.Typer(
 index_app = typer.Typer(help="The PostgreSQL index of the files.", no_args_is_help=True)
 
 app.command("demo")(demo.demo)
+app.command("capture")(capturing.capture)
+app.command("status")(capturing.status)
 app.command("import")(importing.import_)
 app.command("load")(loading.load)
 app.command("ls")(contents.ls)
@@ -57,7 +60,7 @@ def _options(
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    notes.print(f"[yellow]warning:[/] {message}", highlight=False, soft_wrap=True)
+    notes.print(f"[yellow]warning:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
 
 
 def run() -> None:
@@ -65,5 +68,5 @@ def run() -> None:
     try:
         app()
     except TickError as error:
-        notes.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        notes.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)

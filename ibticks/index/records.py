@@ -199,5 +199,17 @@ class Index(Protocol):
     ) -> list[DailyStats]:
         """Daily statistics, by contract, tick type and date."""
 
+    def coverage(
+        self,
+        contract_ids: Sequence[int] | None = None,
+        tick_types: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[CoverageRecord]:
+        """Intervals that reach into ``[start_ns, end_ns)``, by contract, type and start."""
+
+    def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Insert intervals, or replace those of the same stream and start (to close one)."""
+
     def close(self) -> None:
         """Let go of connections; the embedded server stops with its last user."""

@@ -1,0 +1,47 @@
+"""A simulated TWS gateway: stored or sample ticks, over the TWS wire protocol, to any IB client.
+
+=================== =============================================================
+:class:`Gateway`    the server; it can also misbehave on command
+:class:`Replay`     what it replays: contracts, and the ticks of their streams
+``GatewayContract`` a contract as IB describes it
+``TickStream``      the ticks of one contract and tick type
+``Limits``          what IB would refuse
+``Sent``            which ticks went to whom
+=================== =============================================================
+
+Examples
+--------
+>>> from ibticks.gateway import Gateway, Replay
+>>> with Gateway(Replay.from_samples(["ibm_trades"]), speed=10) as gateway:
+...     address = ("127.0.0.1", gateway.port)  # connect any IB client here
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ibticks.gateway.contracts import GatewayContract
+    from ibticks.gateway.limits import Limits
+    from ibticks.gateway.replay import Replay
+    from ibticks.gateway.sent import Sent
+    from ibticks.gateway.server import Gateway
+    from ibticks.gateway.ticks import TickStream
+
+__all__ = ["Gateway", "GatewayContract", "Limits", "Replay", "Sent", "TickStream"]
+
+_HOMES: Final = {
+    "Gateway": "server",
+    "GatewayContract": "contracts",
+    "Limits": "limits",
+    "Replay": "replay",
+    "Sent": "sent",
+    "TickStream": "ticks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,159 @@
+"""The way out to one client: whole messages, in order, no faster than it reads.
+
+Faults of the line live here, too: silence, writes in small pieces, and bursts of exactly so many
+bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+__all__ = ["Boundary", "Outlet"]
+
+_HIGH_WATER: Final = 1 << 16
+_NOTICE: Final = 64
+_CALM: Final = 0.25
+
+
+@dataclass(slots=True)
+class Boundary:
+    """Bursts of exactly a multiple of ``size`` bytes, each followed by silence.
+
+    Attributes
+    ----------
+    size : int
+    seconds : float
+        How long the silence lasts.
+    bursts : int
+        How many there are still to come.
+    whole : bool
+        Whether a burst ends with a whole message (a harmless notice fills it up), or wherever the
+        size falls.
+    """
+
+    size: int
+    seconds: float
+    bursts: int
+    whole: bool
+
+    def takes(self, held: int, frame: int) -> bool:
+        """Whether a message of ``frame`` bytes fits in a burst that has ``held`` already."""
+        filled = held + frame
+        return not self.whole or held == 0 or filled == self.size or filled + _NOTICE <= self.size
+
+    def gap(self, held: int) -> int:
+        """Bytes of the notice that fills a burst up."""
+        gap = -held % self.size
+        return gap + self.size if 0 < gap < _NOTICE else gap
+
+
+class Outlet:
+    """Writes to one client.
+
+    Parameters
+    ----------
+    writer : asyncio.StreamWriter
+    padding : callable
+        Gives a notice of exactly so many bytes.
+
+    Attributes
+    ----------
+    split : int or None
+        Most bytes of one write.
+    boundary : Boundary or None
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter, padding: Callable[[int], bytes]) -> None:
+        self._writer = writer
+        self._padding = padding
+        self._lock = asyncio.Lock()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._held = bytearray()
+        self.split: int | None = None
+        self.boundary: Boundary | None = None
+        writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in this process for the client to read."""
+        return self._writer.transport.get_write_buffer_size() + len(self._held)
+
+    async def send(self, *frames: bytes) -> None:
+        """Send whole messages, when it is their turn."""
+        async with self.turn():
+            await self.put(frames)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """The right to :meth:`put`: nobody else writes, and the line is not silent."""
+        async with self._lock:
+            await self._flowing.wait()
+            yield
+
+    async def put(self, frames: Sequence[bytes]) -> None:
+        """Write messages; the caller has the turn. Returns when the client may have more."""
+        boundary = self.boundary
+        if boundary is None:
+            self._held += b"".join(frames)
+            await self._write_held(self.split)
+            return
+        for frame in frames:
+            if boundary.bursts and not boundary.takes(len(self._held), len(frame)):
+                await self._burst(boundary)
+            self._held += frame
+            while boundary.bursts and not boundary.whole and len(self._held) >= boundary.size:
+                await self._burst(boundary)
+        if not boundary.bursts:
+            await self._write_held(self.split)
+
+    async def settle(self) -> None:
+        """Send what waits for a burst to be full, since nothing more is coming for now."""
+        if self._held:
+            async with self.turn():
+                if self.boundary is not None and self.boundary.whole:
+                    await self._burst(self.boundary)
+                await self._write_held(self.split)
+
+    def finish(self) -> None:
+        """Send what is held, and then nothing more."""
+        if not self._writer.is_closing():
+            self._writer.write(bytes(self._held))
+            self._writer.write_eof()
+
+    def silence(self, seconds: float) -> None:
+        """Send nothing for so long; what is sent meanwhile waits."""
+        self._flowing.clear()
+        asyncio.get_running_loop().call_later(seconds, self._flowing.set)
+
+    async def _burst(self, boundary: Boundary) -> None:
+        gap = boundary.gap(len(self._held))
+        if boundary.whole and gap:
+            self._held += self._padding(gap)
+        # A client that reads on meets the burst from its first byte.
+        await asyncio.sleep(_CALM)
+        end = len(self._held) // boundary.size * boundary.size
+        data = bytes(self._held[:end])
+        del self._held[:end]
+        self._writer.write(data)
+        await self._writer.drain()
+        await asyncio.sleep(boundary.seconds)
+        boundary.bursts -= 1
+        if boundary.bursts == 0:
+            self.boundary = None
+
+    async def _write_held(self, most: int | None) -> None:
+        """Write what is held, at most so many bytes at a time."""
+        while self._held:
+            data = bytes(self._held[:most])
+            del self._held[: len(data)]
+            self._writer.write(data)
+            await self._writer.drain()
+            if self._held:
+                await asyncio.sleep(0)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ibticks.cli.options import Dsn, Json, Root, console, emit, instant, opened, size_text, table
+from ibticks.cli.options import Dsn, Json, Root, emit, facts, instant, opened, size_text, table
+from ibticks.index.encoding import file_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["info", "ls"]
 
@@ -26,7 +30,7 @@ def ls(
         if files:
             records = store.index.files(ids)
             if json:
-                emit([{k: v for k, v in asdict(r).items() if k != "blocks"} for r in records])
+                emit([file_to_json(record, blocks=False) for record in records])
                 return
             table(
                 str(store.root),
@@ -123,8 +127,8 @@ def info(
             "open_files": sum(not record.sealed for record in files),
             "ticks": sum(record.ticks for record in files),
             "size": sum(record.size for record in files),
-            "first_tick": instant(min((c.first_ns for c in contents if c.first_ns), default=None)),
-            "last_tick": instant(max((c.last_ns for c in contents if c.last_ns), default=None)),
+            "first_tick": instant(min(_times(c.first_ns for c in contents), default=None)),
+            "last_tick": instant(max(_times(c.last_ns for c in contents), default=None)),
         }
         _show(about, json=json)
 
@@ -168,10 +172,12 @@ def _file(path: Path, *, json: bool) -> None:
 def _show(about: dict[str, Any], *, json: bool) -> None:
     if json:
         emit(about)
-        return
-    for name, value in about.items():
-        shown = size_text(value) if name == "size" else value
-        console.print(f"[bold]{name:>14}[/]  {shown}", highlight=False, soft_wrap=True)
+    else:
+        facts(about)
+
+
+def _times(values: Iterable[int | None]) -> Iterator[int]:
+    return (value for value in values if value is not None)
 
 
 def _second(ns: int | None) -> str:

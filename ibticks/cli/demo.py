@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ibticks.cli.loading import show
-from ibticks.cli.options import Dsn, Json, console, emit, instant, opened, size_text
+from ibticks.cli.options import Json, emit, facts, instant, opened
 
 __all__ = ["demo"]
 
@@ -21,7 +21,9 @@ def demo(
     folder: Annotated[
         Path | None, typer.Option("--keep", help="Keep the store here; a temporary one by default.")
     ] = None,
-    dsn: Dsn = None,
+    dsn: Annotated[
+        str | None, typer.Option("--dsn", help="PostgreSQL server of the index, an empty database.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write real ticks as hour files, index them, and load them by session and by period."""
@@ -81,19 +83,19 @@ def demo(
             emit(about)
             return
         show(frame, 8)
-        for name, value in about.items():
-            shown = size_text(value) if name == "size" else value
-            shown = f"{shown:,}" if isinstance(shown, int) else shown
-            console.print(
-                f"[bold]{name.replace('_', ' '):>27}[/]  {shown}", highlight=False, soft_wrap=True
-            )
+        facts(about)
 
 
 def _temporary(stack: ExitStack) -> Path:
     """A folder for the ticks and the database alike, gone when the demo ends."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ibt-")))
+    base = os.environ.get("IBTICKS_PGDATA")
+    if base:
+        Path(base).mkdir(parents=True, exist_ok=True)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ibt-", dir=base)))
     # As root, PostgreSQL runs as another user, who must get through to its data.
     folder.chmod(0o711)
     # A socket's path has about a hundred bytes, and macOS's temporary folders take sixty of them.
-    os.environ.setdefault("IBTICKS_PGDATA", str(folder))
+    os.environ["IBTICKS_PGDATA"] = str(folder)
+    # A database that waits for a real store must not become that of one soon gone.
+    os.environ.pop("IBTICKS_DSN", None)
     return folder / "ticks"

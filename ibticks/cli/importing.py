@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ibticks.cli.options import Dsn, Json, Root, Zone, console, emit, opened
+from ibticks.errors import InputError
 
 __all__ = ["import_"]
 
@@ -38,24 +40,33 @@ def import_(
     """Import quotes or trades; what the store holds already is not written twice."""
     from ibticks.importing import import_messages, import_table
 
+    pairs = _pairs(mapping or [])
+    if file.suffix in (".jsonl", ".ndjson"):
+        if contract is not None or tick_type is not None:
+            raise typer.BadParameter("messages say their own: leave --contract and --type out")
+    elif contract is None or tick_type is None:
+        raise typer.BadParameter("a table needs --contract and --type")
     with opened(root, dsn, create=True) as store:
-        if file.suffix in (".jsonl", ".ndjson"):
+        if contract is None or tick_type is None:
             result = import_messages(store, file)
         else:
-            if contract is None or tick_type is None:
-                raise typer.BadParameter("a table needs --contract and --type")
             result = import_table(
                 store,
                 file,
                 contract_id=contract,
                 tick_type=tick_type,
-                mapping=_pairs(mapping or []),
+                mapping=pairs,
                 tz=tz,
                 timestamp_unit=unit,  # type: ignore[arg-type]
             )
+        ids = {contract_id for contract_id, _ in result.streams}
         if symbol is not None:
-            for contract_id, _ in result.streams:
-                store.add_contract(contract_id, symbol, exchange=exchange, currency=currency)
+            if len(ids) > 1:
+                raise InputError(
+                    f"--symbol {symbol} names one contract, and {file} has {len(ids)}; its "
+                    "messages were imported, and none of the contracts was named"
+                )
+            store.add_contract(ids.pop(), symbol, exchange=exchange, currency=currency)
     if json:
         emit(asdict(result))
         return
@@ -64,7 +75,8 @@ def import_(
         highlight=False,
     )
     if result.ignored:
-        console.print(f"columns without a place in a tick: {', '.join(result.ignored)}")
+        ignored = escape(", ".join(result.ignored))
+        console.print(f"columns without a place in a tick: {ignored}", highlight=False)
 
 
 def _pairs(mapping: list[str]) -> dict[str, str | None]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from ibticks.cli.options import Dsn, Json, Root, Zone, emit, notes, opened, table
+from ibticks.cli.options import Dsn, Json, Root, Zone, listed, notes, opened, table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,15 +45,20 @@ def load(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .csv, .parquet or .arrow file.")
     ] = None,
-    rows: Annotated[int, typer.Option(help="Rows shown in the terminal.")] = 10,
+    rows: Annotated[int, typer.Option(help="Rows shown in the terminal.", min=0)] = 10,
     json: Json = False,
 ) -> None:
     """Load ticks: print them, or write them to CSV, Parquet or Arrow."""
+    from ibticks.frames import check_output, json_lines, to_polars, write_file
+    from ibticks.storage.disk import explained
+
+    if output is not None:
+        check_output(output)
     with opened(root, dsn) as store:
         begun = time.perf_counter()
         selection = store.select(
-            contracts.split(","),
-            None if tick_types is None else tick_types.split(","),
+            listed(contracts),
+            None if tick_types is None else listed(tick_types),
             period,
             start=start,
             end=end,
@@ -61,25 +68,26 @@ def load(
             sessions=sessions,
             market=market,
             now=now,
-            columns=None if columns is None else columns.split(","),
+            columns=None if columns is None else listed(columns),
             strict=strict,
         )
-        frame = selection.to_polars()
+        ticks = selection.to_arrow()
         elapsed = time.perf_counter() - begun
-        if output is not None:
-            _write(frame, output)
-        elif json:
-            for row in frame.iter_rows(named=True):
-                emit(row)
-        else:
-            show(frame, rows)
+    if output is not None:
+        with explained(output, "writing"):
+            write_file(ticks, output)
+    elif json:
+        sys.stdout.writelines(json_lines(ticks))
+    elif ticks.num_rows:
+        show(to_polars(ticks), rows)
     if not json:
         notes.print(
-            f"{frame.height:,} ticks in {elapsed * 1000:,.0f} ms"
-            + (f", written to {output}" if output else ""),
+            f"{ticks.num_rows:,} ticks in {elapsed * 1000:,.0f} ms"
+            + (f", written to {escape(str(output))}" if output else ""),
             highlight=False,
+            soft_wrap=True,
         )
-    if frame.height == 0:
+    if not ticks.num_rows:
         raise typer.Exit(_NOTHING)
 
 
@@ -89,8 +97,6 @@ def show(frame: pl.DataFrame, rows: int) -> None:
     Those are the columns that are all null and, in the title instead, the contract and the tick
     type where all rows have the same.
     """
-    import polars as pl
-
     same = [
         name
         for name in ("contract_id", "tick_type")
@@ -104,18 +110,16 @@ def show(frame: pl.DataFrame, rows: int) -> None:
     below = min(rows, filled.height) - above
     right = [name for name, kind in filled.schema.items() if kind.is_numeric()]
     columns = [f">{name}" if name in right else name for name in filled.columns]
-    head = [[_cell(cell) for cell in row] for row in filled.head(above).iter_rows()]
-    tail = [[_cell(cell) for cell in row] for row in filled.tail(below).iter_rows()]
+    tail = _rows(filled.tail(below))
     gap = [["…"] * filled.width] if tail else []
-    times = [name for name, kind in filled.schema.items() if isinstance(kind, pl.Datetime)]
-    for name in times:
-        place = filled.columns.index(name)
-        for shown, part in ((head, filled.head(above)), (tail, filled.tail(below))):
-            for row, text in zip(
-                shown, part[name].dt.to_string("%Y-%m-%d %H:%M:%S%.f").to_list(), strict=True
-            ):
-                row[place] = text or ""
-    table(title, columns, [*head, *gap, *tail])
+    table(title, columns, [*_rows(filled.head(above)), *gap, *tail])
+
+
+def _rows(frame: pl.DataFrame) -> list[list[str]]:
+    texts = frame.with_columns(
+        each.dt.to_string("%Y-%m-%d %H:%M:%S%.f") for each in frame if each.dtype.is_temporal()
+    )
+    return [[_cell(cell) for cell in row] for row in texts.iter_rows()]
 
 
 def _cell(value: object) -> str:
@@ -124,24 +128,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _write(frame: pl.DataFrame, output: Path) -> None:
-    import polars as pl
-
-    from ibticks.errors import InputError
-
-    match output.suffix:
-        case ".parquet":
-            frame.write_parquet(output, compression="zstd")
-        case ".arrow" | ".feather":
-            frame.write_ipc(output, compression="zstd")
-        case ".csv":
-            lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
-            frame.with_columns(pl.col(lists).list.join(";")).write_csv(output)
-        case suffix:
-            raise InputError(
-                f"{output}: ticks are not written as {suffix or 'a file without a suffix'}; use "
-                ".csv, .parquet or .arrow",
-                path=str(output),
-            )

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ibticks.store import Store
 
@@ -23,7 +25,9 @@ __all__ = [
     "Zone",
     "console",
     "emit",
+    "facts",
     "instant",
+    "listed",
     "notes",
     "opened",
     "size_text",
@@ -66,10 +70,41 @@ def emit(value: Any) -> None:
     sys.stdout.write("\n")
 
 
+def listed(text: str) -> list[str]:
+    """What a user lists with commas.
+
+    Examples
+    --------
+    >>> listed("IBM, BAC")
+    ['IBM', 'BAC']
+    """
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def facts(about: Mapping[str, object]) -> None:
+    """Print names and values, one a line; ``size`` is in bytes."""
+    width = max(map(len, about))
+    for name, value in about.items():
+        label = name.replace("_", " ").rjust(width)
+        shown = escape(_shown(name, value))
+        console.print(f"[bold]{label}[/]  {shown}", highlight=False, soft_wrap=True)
+
+
+def _shown(name: str, value: object) -> str:
+    match name, value:
+        case "size", int():
+            return size_text(value)
+        case _, None:
+            return "–"
+        case _, int() if name != "contract_id" and not isinstance(value, bool):
+            return f"{value:,}"
+    return str(value)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; columns whose name begins with ``>`` are aligned to the right."""
     shown = Table(
-        title=title or None,
+        title=Text(title) if title else None,
         title_justify="left",
         header_style="bold",
         box=SIMPLE_HEAD,
@@ -81,7 +116,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         right = name.startswith(">")
         shown.add_column(name.removeprefix(">"), justify="right" if right else "left")
     for row in rows:
-        shown.add_row(*map(str, row))
+        shown.add_row(*(Text(str(cell)) for cell in row))
     # A pipe has no width: what a program reads is not cut.
     (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(shown)
 

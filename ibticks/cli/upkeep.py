@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ibticks.cli.options import Dsn, Json, Root, console, emit, opened, size_text, table
+from ibticks.cli.options import Dsn, Json, Root, console, emit, facts, opened, size_text, table
 
 __all__ = ["compress", "prune", "rebuild", "status", "verify"]
 
@@ -65,9 +65,8 @@ def status(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
         }
     if json:
         emit(about)
-        return
-    for name, value in about.items():
-        console.print(f"[bold]{name:>10}[/]  {value}", highlight=False, soft_wrap=True)
+    else:
+        facts(about)
 
 
 def compress(
@@ -97,12 +96,15 @@ def prune(
     json: Json = False,
 ) -> None:
     """Delete files older than what is kept. They cannot be had again."""
+    from ibticks.calendar import now_ns
+
+    now = now_ns()  # what is deleted is what was asked about
     with opened(root, dsn) as store:
-        paths = store.prune(keep, dry_run=True)
+        paths = store.prune(keep, now=now, dry_run=True)
         if paths and not dry_run:
             if not yes:
-                typer.confirm(f"delete {len(paths):,} files for good?", abort=True)
-            paths = store.prune(keep, progress=False if json else None)
+                typer.confirm(f"delete {len(paths):,} files for good?", abort=True, err=True)
+            paths = store.prune(keep, now=now, progress=False if json else None)
     if json:
         emit({"deleted": [] if dry_run else paths, "would_delete": paths if dry_run else []})
         return

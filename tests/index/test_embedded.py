@@ -524,13 +524,13 @@ def test_an_ordinary_user_where_it_may_not_write(store, ordinary):
     assert "Set IBTICKS_PGDATA to a folder of yours" in said
 
 
-def test_root_never_opens_a_private_folder(store, tmp_path, monkeypatch):
+def test_root_never_opens_a_private_folder(store, tmp_path, base, monkeypatch):
     if not AS_ROOT:
         # There is nothing to open: the server is this user, who passes wherever it may.
         assert server_account().uid == os.geteuid()
         assert server_account().barrier(tmp_path / "any") is None
         return
-    private = tmp_path / "private"
+    private = base / "private"  # where paths are short
     private.mkdir(mode=0o700)
     monkeypatch.setenv("IBTICKS_PGDATA", str(private / "pg"))
     with pytest.raises(StoreAccessError, match=f"system user {SERVER_USER}.*/var/lib/ibticks"):
@@ -581,11 +581,13 @@ def test_the_wheel_is_not_installed(monkeypatch):
         find_binaries()
 
 
-def test_programs_that_do_not_run(tmp_path):
+def test_programs_that_do_not_run(base):
     account = Account(os.geteuid(), os.getegid(), user_name(os.geteuid()))
-    (tmp_path / "initdb").write_bytes(b"\x7fELF of another machine")
-    (tmp_path / "initdb").chmod(0o755)
-    (tmp_path / "postgres").touch()
-    broken = Cluster(tmp_path, "key", account, account.name, tmp_path)
+    programs = base / "foreign"
+    programs.mkdir()
+    (programs / "initdb").write_bytes(b"\x7fELF of another machine")
+    (programs / "initdb").chmod(0o755)
+    (programs / "postgres").touch()
+    broken = Cluster(base, "key", account, account.name, programs)
     with pytest.raises(IndexUnavailableError, match="initdb does not run here"):
         broken.enter(1)

@@ -11,7 +11,7 @@ from ibticks.errors import InputError
 from ibticks.format import encode_kernels as k
 from ibticks.format.columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
 from ibticks.format.decode_kernels import DICTIONARIES
-from ibticks.format.fields import COLUMNS, check_tick_type
+from ibticks.format.fields import COLUMNS, check_contract_id, check_tick_type
 from ibticks.format.framing import MAX_FRAME
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Encoder:
     Raises
     ------
     InputError
-        If neither says the contract or the tick type, or a tick is too large for a frame.
+        If neither says the contract or the tick type, or a tick cannot be written: it is too
+        large for a frame, or has text that UTF-8 does not have.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Encoder:
         if "contract_id" in given:
             contracts = np.ascontiguousarray(columns.numbers("contract_id"), dtype=np.uint32)
         elif contract_id is not None:
-            contracts = np.array([contract_id], dtype=np.uint32)
+            contracts = np.array([check_contract_id(contract_id)], dtype=np.uint32)
         else:
             raise InputError("give contract_id: the columns do not say it", column="contract_id")
         pool = _Pool()
@@ -205,6 +206,13 @@ def _dtype(name: str) -> Any:
     return {"sequence": np.uint64, "exchange_time": np.int64}.get(name, np.float64)
 
 
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{text!r} has a lone surrogate, which UTF-8 does not have") from error
+
+
 class _Pool:
     """The bytes of all dictionaries, and where each string begins."""
 
@@ -230,7 +238,7 @@ class _Pool:
         pool = bytearray()
         for which, strings in enumerate(self._strings):
             for code, string in enumerate(strings):
-                raw = string.encode("utf-8")
+                raw = _utf8(string)
                 starts[which, code] = len(pool), len(raw)
                 pool += raw
         return np.frombuffer(bytes(pool), dtype=np.uint8), starts

@@ -6,17 +6,12 @@ numbers, defaults of fields without presence are left out, varints are minimal.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numba import types
 
 from ibticks.format.jit import BYTES, MUTABLE_BYTES, inline, kernel, load_u8, store_u8, store_u64
 
-__all__ = ["ROW_BYTES", "encode_ticks"]
-
-ROW_BYTES: Final = 256
-"""More than a tick takes without its strings."""
+__all__ = ["encode_ticks"]
 
 _NANOSECONDS = 1_000_000_000
 _LAST_SINGLE_BYTE_FLAG = 15

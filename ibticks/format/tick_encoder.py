@@ -83,9 +83,9 @@ class TickEncoder:
             + varint(len(kind))
             + kind
         )
-        self._second = -1
+        self._second: int | None = None
         self._second_field = b""
-        self._event_second = -1
+        self._event_second: int | None = None
         self._event_field = b""
 
     def bid_ask(

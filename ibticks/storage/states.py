@@ -2,7 +2,8 @@
 
 A capture writes ``info`` messages into the stream it records. Their ``status`` is one of
 :class:`Status`; from one to the next, the stream is in the state :data:`STATES` gives. The ledger
-of coverage is nothing but these messages read again, so that it can always be rebuilt.
+of coverage is nothing but these messages read again, so that it can always be rebuilt
+(:mod:`ibticks.storage.coverage`).
 """
 
 from __future__ import annotations
@@ -10,23 +11,47 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["STATES", "State", "Status"]
+__all__ = ["MEANINGS", "NOTHING_MISSING", "STATES", "State", "Status"]
 
 
 class State(StrEnum):
-    """What a stretch of time of a stream is worth."""
+    """What a stretch of time of a stream is worth; :data:`MEANINGS` has them in words."""
 
-    CAPTURED = "captured"  # subscribed and connected: what came is what there was
-    QUIET = "quiet"  # subscribed, but silent while it should not be
-    DISCONNECTED = "disconnected"  # no connection, or IB's own is broken
-    NOT_PERMITTED = "not_permitted"  # IB refuses this stream
-    SESSION_CLOSED = "session_closed"  # the market is closed: nothing is missing
+    CAPTURED = "captured"
+    BACKFILLED = "backfilled"
+    SESSION_CLOSED = "session_closed"
+    QUIET = "quiet"
+    DISCONNECTED = "disconnected"
+    NOT_PERMITTED = "not_permitted"
+    DELETED = "deleted"
+    # What is left when a ledger says nothing; no ledger has rows of these.
+    NOT_RUNNING = "not_running"
+    UNKNOWN = "unknown"
+
+
+MEANINGS: Final[dict[State, str]] = {
+    State.CAPTURED: "subscribed and connected: what came is what there was",
+    State.BACKFILLED: "not captured live, but asked of IB afterwards: times are whole seconds",
+    State.SESSION_CLOSED: "the market was closed: nothing is missing",
+    State.QUIET: "subscribed, but silent while it should not have been",
+    State.DISCONNECTED: "no connection, or IB's own was broken",
+    State.NOT_PERMITTED: "IB refused this stream",
+    State.DELETED: "captured, and deleted since",
+    State.NOT_RUNNING: "no capture was running; ticks that are here all the same were imported",
+    State.UNKNOWN: "before any capture of this stream: imported or never stored, nobody can say "
+    "whether ticks are missing",
+}
+"""Each state in words."""
+
+NOTHING_MISSING: Final = frozenset({State.CAPTURED, State.BACKFILLED, State.SESSION_CLOSED})
+"""The states in which no tick is missing, as far as anyone can tell."""
 
 
 class Status(StrEnum):
     """``data.status`` of the info messages that change a stream's state.
 
-    Their ``metadata`` has ``reason`` (words) and, where IB said it, ``code`` (its number).
+    Their ``metadata`` has ``run`` (names the run of the capture that speaks; a message without it
+    does not count), ``reason`` (words) and, where IB said it, ``code`` (its number).
     """
 
     SUBSCRIBED = "subscribed"

@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
+from dataclasses import replace
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS, SPLIT_BYTES
-from ibticks.errors import CorruptFileError, InputError
+from ibticks.errors import CorruptFileError, InputError, StorageError
 from ibticks.format.fields import check_contract_id, check_tick_type
 from ibticks.format.framing import frame
 from ibticks.format.messages import to_protobuf
 from ibticks.index.records import FileRecord
 from ibticks.storage.hourfile import HourFile
-from ibticks.storage.layout import HALF_HOUR, HOUR, FileKey, hour_of, list_files
+from ibticks.storage.layout import (
+    HALF_HOUR,
+    HOUR,
+    FileKey,
+    hour_of,
+    list_files,
+    list_unfinished,
+)
 from ibticks.storage.lock import StreamLock
 from ibticks.storage.sealing import Sealer, seal_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from threading import Lock
     from types import TracebackType
@@ -96,7 +106,10 @@ class StreamAppender:
         self._on_sealed = on_sealed
         self._sealer = sealer
         self._open: dict[FileKey, HourFile] = {}
-        self._halved: set[int] = set()
+        self._halved: set[int] = set()  # hours whose second half has a file of its own
+        self._damaged: set[int] = set()  # hours whose first file is not to be touched
+        self._to_seal: set[FileKey] = set()
+        self._sealing = RLock()
         # The file the last message went to, and the times that go there without asking again.
         self._current: HourFile | None = None
         self._from, self._until = _NOWHERE
@@ -108,16 +121,26 @@ class StreamAppender:
             raise
 
     def _recover(self) -> None:
-        """Seal what an earlier writer left open."""
+        """Seal what an earlier writer left open, and throw away what it left unfinished."""
+        for unfinished in list_unfinished(self._root, self.contract_id, self.tick_type):
+            unfinished.unlink()
         sealed = {
             record.path
             for record in self._index.files([self.contract_id], [self.tick_type])
             if record.sealed
         }
         found = list_files(self._root, self.contract_id, self.tick_type)
-        left = [key for key in found if key.path not in sealed]
-        if left:
-            self._index.put_files(self._sealer(self._root, left))
+        left = {key.path: key for key in found if key.path not in sealed}
+        if not left:
+            return
+        records = self._sealer(self._root, list(left.values()))
+        self._index.put_files(records)
+        for path in left.keys() - {record.path for record in records}:
+            if (self._root / path).exists():
+                # Damaged: a load has to meet it, to say that something is missing.
+                self._announce(left[path])
+            else:
+                self._index.drop_files([path])
 
     def append(self, message: Mapping[str, Any]) -> None:
         """Append one v2 message (a tick, or an error, info or complete message).
@@ -131,14 +154,19 @@ class StreamAppender:
         StorageFullError, StorageError
             It is then not in the file.
         """
+        self.append_payload(*self.encode(message))
+
+    def encode(self, message: Mapping[str, Any]) -> tuple[bytes, int]:
+        """The payload a v2 message of this stream has, and its time; see :meth:`append`."""
         stream_message = to_protobuf(message)
         if stream_message.HasField("tick_data"):
             tick = stream_message.tick_data
             if (tick.contract_id, tick.tick_type) != (self.contract_id, self.tick_type):
                 raise self._stranger(tick.contract_id, tick.tick_type)
         stamp = stream_message.timestamp
-        time_ns = stamp.seconds * NANOSECONDS + stamp.nanos
-        self.append_payload(stream_message.SerializeToString(), time_ns)
+        # The same message has the same bytes in every process: an import knows it by them.
+        payload = stream_message.SerializeToString(deterministic=True)
+        return payload, stamp.seconds * NANOSECONDS + stamp.nanos
 
     def append_payload(self, payload: bytes, time_ns: int) -> None:
         """Append one encoded message, whose timestamp is ``time_ns``, as it is."""
@@ -172,22 +200,23 @@ class StreamAppender:
         CorruptFileError
             Naming those that are damaged, after the others were sealed; they stay as they are.
         """
-        self._finish(
-            [
-                key
-                for key in sorted(self._open)
-                if before_ns is None or key.hour_ns + HOUR <= before_ns
-            ]
-        )
+        with self._sealing:
+            self._let_go(self._passed(before_ns))
+            damaged = self._seal_rest()
+        self._report(damaged)
 
     def seal_passed(self, now_ns: int | None, lock: Lock) -> None:
-        """Seal the files whose hour is over, holding ``lock`` only to let go of them."""
+        """Seal the files whose hour is over, holding ``lock`` only to let go of them.
+
+        A message that comes for one of them waits until it is sealed.
+        """
         now_ns = time.time_ns() if now_ns is None else now_ns
-        with lock:
-            passed = self._passed(now_ns - _GRACE)
-            for key in passed:
-                self._let_go(key)
-        self._sealed(passed)
+        with ExitStack() as sealing:
+            with lock:
+                sealing.enter_context(self._sealing)
+                self._let_go(self._passed(now_ns - _GRACE))
+            damaged = self._seal_rest()
+        self._report(damaged)
 
     def unsynced(self) -> list[int]:
         """Descriptors of the files to be synced; the caller syncs and closes them."""
@@ -201,8 +230,7 @@ class StreamAppender:
             for file in self._open.values():
                 file.close()
             self._open.clear()
-            self._current = None
-            self._from, self._until = _NOWHERE
+            self._turn_away()
             self._lock.release()
 
     def __enter__(self) -> Self:
@@ -235,54 +263,75 @@ class StreamAppender:
             self._from, self._until = _NOWHERE
         return file
 
+    def _turn_away(self) -> None:
+        self._current = None
+        self._from, self._until = _NOWHERE
+
     def _file(self, time_ns: int) -> HourFile:
         """The open file for a time, opened or begun as needed."""
         hour = hour_of(time_ns)
         key = FileKey(self.contract_id, self.tick_type, hour)
-        if time_ns - hour >= HALF_HOUR:
-            half = FileKey(self.contract_id, self.tick_type, hour, half=True)
-            if half in self._open:
-                return self._open[half]
-            first = self._open.get(key)
-            if hour in self._halved or (first is not None and first.size > self._split_bytes):
-                return self._begin(half, time_ns)
-        file = self._open.get(key)
-        return file if file is not None else self._begin(key, time_ns)
+        if hour in self._damaged or (time_ns - hour >= HALF_HOUR and self._is_split(key)):
+            key = FileKey(self.contract_id, self.tick_type, hour, half=True)
+        return self._open.get(key) or self._begin(key, time_ns)
+
+    def _is_split(self, key: FileKey) -> bool:
+        """Whether the second half of an hour has a file of its own, or shall have."""
+        if key.hour_ns in self._halved:
+            return True
+        first = self._open.get(key)
+        if first is not None:
+            return first.size > self._split_bytes
+        path = self._root / key.path
+        return self._has_half(key) or (path.exists() and path.stat().st_size > self._split_bytes)
+
+    def _has_half(self, key: FileKey) -> bool:
+        return (self._root / replace(key, half=True).path).exists()
 
     def _begin(self, key: FileKey, time_ns: int) -> HourFile:
-        while len(self._open) >= self._most_open:
-            self._finish([next(iter(self._open))])
-        half = FileKey(key.contract_id, key.tick_type, key.hour_ns, half=True)
-        if (self._root / half.path).exists():
-            self._halved.add(key.hour_ns)
-        try:
-            file = HourFile(self._root, key, time_ns)
-        except CorruptFileError:
-            if key.half:
-                raise
-            # A late tick for an hour that is sealed and damaged: keep both, apart.
-            _log.exception("%s is damaged: ticks of its hour go to %s", key.path, half.path)
-            return self._begin(half, time_ns)
-        self._open[key] = file
-        if key.half:
-            self._halved.add(key.hour_ns)
-        self._index.put_files(
-            [
-                FileRecord(
-                    path=key.path,
-                    contract_id=key.contract_id,
-                    tick_type=key.tick_type,
-                    hour_ns=key.hour_ns,
-                    # A later arrival may be earlier in the hour.
-                    start_ns=key.hour_ns,
-                    end_ns=key.hour_ns + HOUR - 1,
-                    size=file.size,
-                    messages=file.header.message_count,
-                    ticks=0,
-                )
-            ]
+        if not self._lock.held:
+            raise StorageError(
+                f"the writer of {self.tick_type} of contract {self.contract_id} is closed: open "
+                "another one",
+                path=str(self._root),
+            )
+        with self._sealing:
+            while len(self._open) >= self._most_open:
+                # Never the newest: late messages, however many, leave the current hour open.
+                self._let_go([min(self._open)])
+                try:
+                    self._seal_rest()
+                except StorageError:
+                    _log.exception("not sealed yet; it is tried again with the next one")
+            if key.half or self._has_half(key):
+                self._halved.add(key.hour_ns)
+            try:
+                file = HourFile(self._root, key, time_ns, lambda: self._announce(key))
+            except CorruptFileError:
+                if key.half:
+                    raise
+                _log.exception("%s is damaged: ticks of its hour go to another file", key.path)
+                self._damaged.add(key.hour_ns)
+                return self._file(time_ns)
+            self._to_seal.discard(key)
+            self._open[key] = file
+            return file
+
+    def _announce(self, key: FileKey) -> None:
+        """Have the index take a file for open, and of any size."""
+        record = FileRecord(
+            path=key.path,
+            contract_id=key.contract_id,
+            tick_type=key.tick_type,
+            hour_ns=key.hour_ns,
+            # A later arrival may be earlier in the hour.
+            start_ns=key.hour_ns,
+            end_ns=key.hour_ns + HOUR - 1,
+            size=(self._root / key.path).stat().st_size,
+            messages=0,
+            ticks=0,
         )
-        return file
+        self._index.put_files([record])
 
     def _passed(self, before_ns: int | None) -> list[FileKey]:
         return [
@@ -291,34 +340,36 @@ class StreamAppender:
             if before_ns is None or key.hour_ns + HOUR <= before_ns
         ]
 
-    def _finish(self, keys: list[FileKey]) -> None:
+    def _let_go(self, keys: Sequence[FileKey]) -> None:
+        """Take no more for these files: they are to be sealed."""
         for key in keys:
-            self._let_go(key)
-        self._sealed(keys)
+            file = self._open[key]
+            file.sync()
+            file.close()
+            del self._open[key]
+            self._to_seal.add(key)
+            if self._current is file:
+                self._turn_away()
 
-    def _let_go(self, key: FileKey) -> None:
-        """Take no more for this file."""
-        file = self._open[key]
-        file.sync()
-        file.close()
-        del self._open[key]
-        if self._current is file:
-            self._current = None
-            self._from, self._until = _NOWHERE
-
-    def _sealed(self, keys: list[FileKey]) -> None:
+    def _seal_rest(self) -> list[str]:
+        """Seal what was let go of, and is not sealed yet; returns the paths of the damaged."""
+        keys = sorted(self._to_seal)
         if not keys:
-            return
+            return []
         records = self._sealer(self._root, keys)
         self._index.put_files(records)
+        self._to_seal.clear()
         if self._on_sealed is not None:
             for record in records:
                 self._on_sealed(record)
-        damaged = {key.path for key in keys} - {record.path for record in records}
+        return sorted({key.path for key in keys} - {record.path for record in records})
+
+    @staticmethod
+    def _report(damaged: Sequence[str]) -> None:
         if damaged:
             raise CorruptFileError(
-                f"{', '.join(sorted(damaged))} cannot be sealed: see the log, and `ibticks verify`",
-                path=min(damaged),
+                f"{', '.join(damaged)} cannot be sealed: see the log, and `ibticks verify`",
+                path=damaged[0],
             )
 
     def _sync_due(self) -> None:

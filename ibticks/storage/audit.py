@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import CorruptFileError, StorageError
+from ibticks.format.frames import TORN
 from ibticks.storage.layout import list_files
-from ibticks.storage.summary import summarise
+from ibticks.storage.summary import CHECKSUM, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ibticks.index.records import FileRecord, Index
+    from ibticks.storage.layout import FileKey
+    from ibticks.storage.summary import Summary
 
 __all__ = ["Finding", "records_on_disk", "verify"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +33,8 @@ class Finding:
     path : str
         Relative to the root.
     problem : str or None
-        ``damaged``, ``checksum``, ``torn``, ``not indexed``, ``index differs``, ``gone``; None
-        where all is well.
+        ``damaged``, ``checksum``, ``torn``, ``header``, ``not indexed``, ``index differs``,
+        ``gone``; None where all is well.
     detail : str
         In words.
     messages, size : int
@@ -60,17 +66,19 @@ def verify(root: Path, index: Index) -> Iterator[Finding]:
             continue
         record, header = summary.record, summary.header
         problem, detail = None, ""
-        if summary.problem == "torn" and not header.sealed:
+        if summary.problem == TORN and not header.sealed:
             problem = "torn"
             detail = f"open, and not whole after byte {summary.end}; the next writer cuts that off"
+        elif summary.problem == CHECKSUM:
+            problem = "checksum"
+            detail = f"{header.crc32c or 0:#010x} promised, {summary.body_crc32c:#010x} found"
         elif summary.problem is not None:
             problem, detail = "damaged", f"at byte {summary.end}: {summary.problem}"
-        elif header.sealed and summary.body_crc32c != header.crc32c:
-            problem = "checksum"
-            detail = f"{header.crc32c:#010x} promised, {summary.body_crc32c:#010x} found"
+        elif wrong := _untrue(summary, key):
+            problem, detail = "header", f"not true of the file: {wrong}"
         elif row is None:
             problem, detail = "not indexed", "`ibticks index rebuild` puts it in"
-        elif header.sealed and row != (record if row.blocks else replace(record, blocks=())):
+        elif (header.sealed or row.sealed) and row != record:
             problem = "index differs"
             detail = f"in {_difference(row, record)}; `ibticks index rebuild` mends it"
         yield Finding(key.path, problem, detail, record.messages, record.size)
@@ -78,9 +86,24 @@ def verify(root: Path, index: Index) -> Iterator[Finding]:
         yield Finding(path, "gone", "in the index, but not on disk", 0, 0)
 
 
-def _difference(row: FileRecord, record: FileRecord) -> str:
-    names = [field.name for field in fields(record)]
-    return ", ".join(name for name in names if getattr(row, name) != getattr(record, name))
+def _untrue(summary: Summary, key: FileKey) -> str:
+    """What a header says and the file does not bear out; of an open file, what it is for."""
+    header, record = summary.header, summary.record
+    true = replace(header, contract_id=key.contract_id, tick_type=key.tick_type)
+    if header.sealed:
+        true = replace(
+            true,
+            start_ns=record.start_ns,
+            end_ns=record.end_ns,
+            message_count=record.messages,
+            body_bytes=summary.end - header.frame_bytes,
+        )
+    return _difference(header, true)
+
+
+def _difference(one: Any, other: Any) -> str:
+    names = [field.name for field in fields(one)]
+    return ", ".join(name for name in names if getattr(one, name) != getattr(other, name))
 
 
 def records_on_disk(root: Path) -> Iterator[FileRecord]:
@@ -91,6 +114,7 @@ def records_on_disk(root: Path) -> Iterator[FileRecord]:
     for key in list_files(root):
         try:
             summary = summarise(root, key)
-        except CorruptFileError:
+        except CorruptFileError as error:
+            _log.warning("not indexed: %s", error)
             continue
         yield summary.record

@@ -35,7 +35,12 @@ _ZSTD_OPTIONS: Final[dict[int, int]] = {
     zstd.CompressionParameter.compression_level: 9,
     zstd.CompressionParameter.checksum_flag: 1,
 }
+_ZSTD_LIMITS: Final[dict[int, int]] = {
+    zstd.DecompressionParameter.window_log_max: 25,  # 32 MiB of memory
+}
 _GZIP_LEVEL: Final = 6
+_GZIP_PIECE: Final = 1 << 16
+_TOO_LARGE: Final = f"decompresses to more than {LARGEST_BLOCK >> 20} MiB"
 _SNAPPY_START: Final = b"\xff\x06\x00\x00sNaPpY"
 _SNAPPY_CHUNK: Final = 65536  # a chunk never decompresses to more, says the framing format
 
@@ -76,25 +81,30 @@ def decompress(stored: bytes | memoryview, compression: str) -> bytes:
     Raises
     ------
     CorruptFileError
-        If it is damaged, or would grow beyond :data:`LARGEST_BLOCK`.
+        If it is damaged, cut short, followed by something else, or would grow beyond
+        :data:`LARGEST_BLOCK`.
     """
     try:
         match compression:
             case "zstd":
-                raw = zstd.ZstdDecompressor().decompress(stored, LARGEST_BLOCK + 1)
+                unpacker = zstd.ZstdDecompressor(options=_ZSTD_LIMITS)
+                raw = unpacker.decompress(stored, LARGEST_BLOCK + 1)
+                whole = unpacker.eof and not unpacker.unused_data
             case "gzip":
-                raw = zlib.decompressobj(_GZIP).decompress(stored, LARGEST_BLOCK + 1)
+                member = zlib.decompressobj(_GZIP)
+                raw = member.decompress(stored, LARGEST_BLOCK + 1)
+                whole = member.eof and not member.unused_data
             case "snappy":
-                _snappy_size(memoryview(stored))
-                raw = bytes(cramjam.snappy.decompress(stored))
+                whole = _snappy_size(memoryview(stored)) == len(stored)
+                raw = bytes(cramjam.snappy.decompress(stored)) if whole else b""
             case _:
-                raw = bytes(stored)
-    except (zstd.ZstdError, zlib.error, cramjam.DecompressionError) as error:
+                raw, whole = bytes(stored), True
+    except (zstd.ZstdError, zlib.error, cramjam.DecompressionError, CorruptFileError) as error:
         raise CorruptFileError(f"a {compression} block is damaged: {error}") from error
     if len(raw) > LARGEST_BLOCK:
-        raise CorruptFileError(
-            f"a {compression} block decompresses to more than {LARGEST_BLOCK >> 20} MiB"
-        )
+        raise CorruptFileError(f"a {compression} block {_TOO_LARGE}")
+    if not whole:
+        raise CorruptFileError(f"a {compression} block is cut short, or is more than one")
     return raw
 
 
@@ -119,9 +129,7 @@ def split(body: bytes | memoryview, compression: str) -> Iterator[tuple[int, int
                 case _:
                     size = _snappy_size(view[at:])
         except (zstd.ZstdError, zlib.error, CorruptFileError) as error:
-            raise CorruptFileError(
-                f"no whole {compression} block at byte {at}: {error}", offset=at
-            ) from error
+            raise CorruptFileError(f"no whole {compression} block: {error}", offset=at) from error
         yield at, at + size
         at += size
 
@@ -134,26 +142,33 @@ def body_blocks(data: memoryview, header: Header) -> Iterator[tuple[int, int, by
     CorruptFileError
         At a damaged block; ``context["offset"]`` is its place in the file.
     """
-    start = header.frame_bytes
-    for begin, end in split(data[start:], header.compression):
-        stored = data[start + begin : start + end]
-        yield start + begin, start + end, decompress(stored, header.compression)
+    start = at = header.frame_bytes
+    try:
+        for begin, end in split(data[start:], header.compression):
+            stored = data[start + begin : start + end]
+            yield start + begin, start + end, decompress(stored, header.compression)
+            at = start + end
+    except CorruptFileError as error:
+        raise CorruptFileError(f"at byte {at}: {error}", offset=at) from error
 
 
 def _gzip_size(view: memoryview) -> int:
     """Stored size of the member at the start; found only by decompressing it, piece by piece."""
     unpacker = zlib.decompressobj(_GZIP)
-    produced = 0
-    data: bytes | memoryview = view
+    produced = taken = 0
+    data: bytes | memoryview = b""
     while not unpacker.eof:
+        if not data:
+            data = view[taken : taken + _GZIP_PIECE]
+            taken += len(data)
         piece = unpacker.decompress(data, BLOCK_BYTES)
         produced += len(piece)
         if produced > LARGEST_BLOCK:
-            raise CorruptFileError(f"it decompresses to more than {LARGEST_BLOCK >> 20} MiB")
-        data = unpacker.unconsumed_tail
-        if not piece and not data and not unpacker.eof:
+            raise CorruptFileError(f"it {_TOO_LARGE}")
+        if not (data or piece or unpacker.eof):
             raise CorruptFileError("it is cut short")
-    return len(view) - len(unpacker.unused_data)
+        data = unpacker.unconsumed_tail
+    return taken - len(unpacker.unused_data)
 
 
 def _snappy_size(view: memoryview) -> int:
@@ -169,7 +184,7 @@ def _snappy_size(view: memoryview) -> int:
         if at > len(view):
             raise CorruptFileError("it is cut short")
         if chunks * _SNAPPY_CHUNK > LARGEST_BLOCK + _SNAPPY_CHUNK:
-            raise CorruptFileError(f"it decompresses to more than {LARGEST_BLOCK >> 20} MiB")
+            raise CorruptFileError(f"it {_TOO_LARGE}")
     return at
 
 

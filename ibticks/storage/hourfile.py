@@ -10,28 +10,30 @@ from typing import TYPE_CHECKING, Final
 from ibticks import __version__
 from ibticks.errors import CorruptFileError
 from ibticks.format.framing import checksum
-from ibticks.format.header import HEADER_BYTES, Header, read_header
+from ibticks.format.header import HEADER_BYTES, Header
 from ibticks.storage.blocks import body_blocks
 from ibticks.storage.disk import (
     explained,
     explanation,
     make_folder,
     sync_data,
-    sync_folder,
     write_all,
     written_beside,
 )
+from ibticks.storage.headers import header_of, put_header
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ibticks.storage.layout import FileKey
 
-__all__ = ["LONGEST_HEADER", "HourFile", "decompress_file", "open_header", "put_header"]
+__all__ = ["WRITER", "HourFile"]
 
-_WRITER: Final = f"ibticks {__version__}"
+WRITER: Final = f"ibticks {__version__}"
+"""How headers name us."""
+
 _COPY_BYTES: Final = 1 << 20
-LONGEST_HEADER: Final = 1 << 20
 
 
 class HourFile:
@@ -49,9 +51,21 @@ class HourFile:
         Which file. One that exists is recovered, decompressed and unsealed as needed.
     first_ns : int
         Time of the message about to be appended, for the header of a new file.
+    announce : callable
+        Called once the file is there, and before it is unsealed: what is known of it will no
+        longer hold.
+
+    Raises
+    ------
+    CorruptFileError
+        If it is sealed and damaged, or does not begin with a header; it is then left as it is.
+    StorageError
+        As the operating system says.
     """
 
-    def __init__(self, root: Path, key: FileKey, first_ns: int) -> None:
+    def __init__(
+        self, root: Path, key: FileKey, first_ns: int, announce: Callable[[], None]
+    ) -> None:
         self.root: Final = root
         self.key: Final = key
         self.path: Final = root / key.path
@@ -60,10 +74,10 @@ class HourFile:
                 size = self.path.stat().st_size
             except FileNotFoundError:
                 size = 0
-            if size:
-                self.header = self._reopen(first_ns)
-            else:
-                self.header = self._create(first_ns)
+            self.header = self._recover(first_ns) if size else self._create(first_ns)
+            announce()
+            if self.header.sealed:
+                self.header = self._unseal()
             self._descriptor = os.open(self.path, os.O_RDWR)
             self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
         self.unsynced = True
@@ -75,7 +89,7 @@ class HourFile:
             tick_type=self.key.tick_type,
             start_ns=first_ns,
             end_ns=first_ns,
-            writer=_WRITER,
+            writer=WRITER,
         )
         make_folder(self.path.parent)
         # Beside and then renamed: no reader ever meets a file with half a header.
@@ -83,24 +97,36 @@ class HourFile:
             write_all(descriptor, header.to_bytes())
         return header
 
-    def _reopen(self, first_ns: int) -> Header:
+    def _recover(self, first_ns: int) -> Header:
+        """The header of a file that is there, once it is sure that all of it is whole."""
         with self.path.open("rb") as file:
-            start = file.read(LONGEST_HEADER)
-        header = open_header(start, self.path)
-        if header is None or not header.sealed:
-            from ibticks.storage.recovery import cut_torn_tail
+            try:
+                header = header_of(file.fileno(), str(self.path))
+            except CorruptFileError:
+                header = None  # torn, it may be
+            if header is not None and header.sealed:
+                crc = 0
+                file.seek(header.frame_bytes)
+                while piece := file.read(_COPY_BYTES):
+                    crc = checksum(piece, crc)
+                if crc != header.crc32c:
+                    raise CorruptFileError(
+                        f"{self.path} is sealed, but does not have its checksum; it is left as it "
+                        "is",
+                        path=str(self.path),
+                        offset=header.frame_bytes,
+                    )
+                return header
+        from ibticks.storage.recovery import cut_torn_tail
 
-            return cut_torn_tail(self.path) or self._create(first_ns)
-        if header.compression != "none":
-            return decompress_file(self.path, header)
-        if _body_checksum(self.path, header) != header.crc32c:
-            raise CorruptFileError(
-                f"{self.path} is sealed but does not have its checksum; it is left as it is",
-                path=str(self.path),
-                offset=header.frame_bytes,
-            )
-        put_header(self.path, header, header.unseal())
-        return header.unseal()
+        return cut_torn_tail(self.path) or self._create(first_ns)
+
+    def _unseal(self) -> Header:
+        if self.header.compression != "none":
+            return _decompress(self.path, self.header)
+        header = self.header.unseal()
+        put_header(self.path, self.header, header)
+        return header
 
     def append(self, frames: bytes | memoryview) -> None:
         """Append whole frames.
@@ -147,58 +173,12 @@ class HourFile:
         return os.dup(self._descriptor)
 
 
-def put_header(path: Path, old: Header, new: Header) -> None:
-    """Replace a file's header: in place where it has our length, else by writing the file anew."""
-    if old.frame_bytes == HEADER_BYTES:
-        with explained(path, "writing the header of"):
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                # What the header vouches for must be on the disk before it says so.
-                sync_data(descriptor)
-                os.pwrite(descriptor, new.to_bytes(), 0)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            sync_folder(path.parent)
-        return
-    with path.open("rb") as source, written_beside(path) as descriptor:
-        write_all(descriptor, new.to_bytes())
-        source.seek(old.frame_bytes)
-        while piece := source.read(_COPY_BYTES):
-            write_all(descriptor, piece)
-
-
-def decompress_file(path: Path, header: Header) -> Header:
+def _decompress(path: Path, header: Header) -> Header:
     """Turn a compressed file into a plain, open one, so that it can be appended to."""
     plain = replace(header.unseal(), compression="none", frame_bytes=HEADER_BYTES)
-    data = memoryview(path.read_bytes())
     with written_beside(path) as descriptor:
+        data = memoryview(path.read_bytes())
         write_all(descriptor, plain.to_bytes())
         for _, _, raw in body_blocks(data, header):
             write_all(descriptor, raw)
     return plain
-
-
-def open_header(start: bytes, path: Path) -> Header | None:
-    """The header at the start of a file; None if the file ends before the header does.
-
-    Raises
-    ------
-    CorruptFileError
-        If there is a whole first frame, and it is no header.
-    """
-    try:
-        return read_header(start, path=str(path))
-    except CorruptFileError:
-        if len(start) >= 4 and int.from_bytes(start[:4], "big") + 4 <= len(start):
-            raise
-        return None
-
-
-def _body_checksum(path: Path, header: Header) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        file.seek(header.frame_bytes)
-        while piece := file.read(_COPY_BYTES):
-            crc = checksum(piece, crc)
-    return crc

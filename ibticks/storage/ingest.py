@@ -7,16 +7,17 @@ counted by a 128-bit fingerprint, and every message of the import first uses up 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibticks.errors import CorruptFileError
 from ibticks.format.encode import Encoder
 from ibticks.format.frames import fingerprints
 from ibticks.format.framing import frame
 from ibticks.format.header import read_header
-from ibticks.format.messages import to_protobuf
 from ibticks.storage.disk import explained
 from ibticks.storage.layout import FileKey, half_hours, hour_of
 from ibticks.storage.summary import frame_blocks
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ingest"]
 
-_NANOS: Final = 1_000_000_000
-_LONGEST_HEADER: Final = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 class Ingest:
@@ -60,6 +60,7 @@ class Ingest:
 
     def add(self, columns: TickColumns, *, stream_id: str = "") -> None:
         """Add ticks; parameters and errors are those of :meth:`StreamWriter.write`."""
+        self._writer.check(columns)
         encoder = Encoder(
             columns,
             contract_id=self._writer.contract_id,
@@ -75,9 +76,8 @@ class Ingest:
     def add_messages(self, messages: Iterable[Mapping[str, Any]]) -> None:
         """Add v2 messages of any type; errors are those of :meth:`StreamWriter.append`."""
         for message in messages:
-            encoded = to_protobuf(message)
-            time_ns = encoded.timestamp.seconds * _NANOS + encoded.timestamp.nanos
-            self._add(memoryview(frame(encoded.SerializeToString())), time_ns, 1)
+            payload, time_ns = self._writer.encode(message)
+            self._add(memoryview(frame(payload)), time_ns, 1)
 
     def _add(self, frames: memoryview, time_ns: int, count: int) -> None:
         held = self._held_in(hour_of(time_ns))
@@ -89,21 +89,30 @@ class Ingest:
         begin = 0
         for print_, end in zip(prints, ends.tolist(), strict=True):
             mark = print_.tobytes()
-            if held[mark] > 0:
-                held[mark] -= 1
+            if mark in held:
                 self.known += 1
+                held[mark] -= 1
+                if not held[mark]:
+                    del held[mark]
             else:
                 self._writer.append_frames(frames[begin:end], time_ns)
                 self.added += 1
             begin = end
+        if not held:
+            # A table keeps its size when it is emptied entry by entry.
+            self._held[hour_of(time_ns)] = Counter()
 
     def _held_in(self, hour_ns: int) -> Counter[bytes]:
         if hour_ns not in self._held:
             held: Counter[bytes] = Counter()
             for half in (False, True):
                 key = FileKey(self._writer.contract_id, self._writer.tick_type, hour_ns, half)
-                for raw in self._frames(self._root / key.path):
-                    held.update(print_.tobytes() for print_ in fingerprints(raw)[0])
+                path = self._root / key.path
+                try:
+                    for raw in self._frames(path):
+                        held.update(print_.tobytes() for print_ in fingerprints(raw)[0])
+                except CorruptFileError as error:
+                    _log.warning("%s: %s; what cannot be read there is imported again", path, error)
             self._held[hour_ns] = held
         return self._held[hour_ns]
 
@@ -112,5 +121,4 @@ class Ingest:
         if path.exists():
             with explained(path, "reading"):
                 data = np.fromfile(path, dtype=np.uint8)
-            header = read_header(data[:_LONGEST_HEADER].data, path=str(path))
-            yield from frame_blocks(data, header)
+            yield from frame_blocks(data, read_header(data.data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compress_file", "compress_files", "delete_files"]
 
+_log = logging.getLogger(__name__)
+
 
 def compress_file(root: Path, key: FileKey, compression: str) -> FileRecord:
     """Compress a sealed file (or, with ``none``, make it plain again) and say what it is now.
@@ -42,14 +45,14 @@ def compress_file(root: Path, key: FileKey, compression: str) -> FileRecord:
     path = root / key.path
     summary = summarise(root, key)
     header = summary.header
-    if header.compression == compression and header.sealed:
-        return summary.record
-    if not header.sealed or summary.problem or summary.body_crc32c != header.crc32c:
+    if not header.sealed or summary.problem:
         raise CorruptFileError(
             f"{path} is not sealed, or does not have the checksum its header promises; it is left "
             "as it is: only complete, whole files are compressed",
             path=str(path),
         )
+    if header.compression == compression:
+        return summary.record
     new = replace(header, compression=compression, frame_bytes=HEADER_BYTES)
     with explained(path, "reading"):
         data = np.fromfile(path, dtype=np.uint8)
@@ -75,15 +78,31 @@ def compress_file(root: Path, key: FileKey, compression: str) -> FileRecord:
 def compress_files(
     root: Path, index: Index, keys: Iterable[FileKey], compression: str
 ) -> Iterator[FileRecord]:
-    """Compress files one by one, each under its stream's lock, telling the index of each."""
+    """Compress files one by one, each under its stream's lock, telling the index of each.
+
+    Raises
+    ------
+    CorruptFileError
+        Naming those that are damaged, after the others were compressed; they stay as they are.
+    """
+    damaged = []
     for key in keys:
         lock = StreamLock(root, key.contract_id, key.tick_type)
         try:
             record = compress_file(root, key, compression)
             index.put_files([record])
+        except CorruptFileError as error:
+            _log.error("%s", error)
+            damaged.append(key.path)
+            continue
         finally:
             lock.release()
         yield record
+    if damaged:
+        raise CorruptFileError(
+            f"{', '.join(damaged)} cannot be compressed: see the log, and `ibticks verify`",
+            path=str(root / damaged[0]),
+        )
 
 
 def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[FileKey]:
@@ -94,8 +113,9 @@ def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[
         try:
             index.drop_files([key.path])
             with explained(path, "deleting"):
-                path.unlink()
-                sync_folder(path.parent)
+                if path.exists():
+                    path.unlink()
+                    sync_folder(path.parent)
         finally:
             lock.release()
         yield key

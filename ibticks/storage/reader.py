@@ -17,50 +17,56 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ibticks.config import NANOSECONDS
-from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
+from ibticks.errors import CorruptDataWarning, CorruptFileError, FormatError, StorageError
 from ibticks.format.decode import TIME_MAX, TIME_MIN, Decoder
 from ibticks.format.frames import TORN, find_payloads, walk
 from ibticks.format.framing import MAX_FRAME, checksum
-from ibticks.format.header import Header, read_header
 from ibticks.format.messages import decode_message
-from ibticks.storage.blocks import decompress, split
+from ibticks.storage.blocks import body_blocks, decompress
 from ibticks.storage.disk import explained
+from ibticks.storage.headers import header_of
 from ibticks.storage.layout import HOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from ibticks.errors import TickError
     from ibticks.format.columns import TickColumns
+    from ibticks.format.header import Header
     from ibticks.index.records import Block, FileRecord
 
 __all__ = ["read_messages", "read_ticks"]
 
-_HEADER_GUESS: Final = 4096
 _PIECE: Final = 4 << 20
+_USUAL_MESSAGE: Final = 128  # bytes; where it is not known how many there are
 _WORTH_A_THREAD: Final = 200_000  # messages
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of one file to decode: one block, or (``block`` None) whatever the file holds."""
+    """A part of one file to decode: one block, or (``block`` None) whatever the file holds.
+
+    ``header`` is None where it cannot be read, but the index knows the blocks.
+    """
 
     record: FileRecord
     block: Block | None
-    header: Header
+    header: Header | None
+    messages: int
 
-    @property
-    def messages(self) -> int:
-        return self.record.messages if self.block is None else self.block.messages
+
+class _ReplacedError(Exception):
+    """A file is no longer what it was when its pieces were planned."""
 
 
 class _Damage:
     """What was left out of ``[start_ns, end_ns)``, and why."""
 
-    def __init__(self, start_ns: int, end_ns: int, *, strict: bool) -> None:
+    def __init__(self, root: Path, start_ns: int, end_ns: int, *, strict: bool) -> None:
+        self._root = root
         self._start_ns = start_ns
         self._end_ns = end_ns
         self._strict = strict
@@ -69,16 +75,20 @@ class _Damage:
 
     def report(self, record: FileRecord, block: Block | None, error: TickError) -> None:
         """Note what a damaged block, or file, leaves out; with ``strict``, raise it."""
-        if self._strict:
-            raise error.with_context(path=record.path) from error
         if block is not None:
             first, last = block.min_ns, block.max_ns + 1
         else:
             first, last = record.hour_ns, record.hour_ns + HOUR
         first, last = max(first, self._start_ns), min(last, self._end_ns)
+        if first >= last:
+            return
+        path = str(self._root / record.path)
+        said = str(error) if error.context.get("path") else f"{path}: {error}"
+        if self._strict:
+            raise type(error)(said, **{**error.context, "path": path}) from error
         self.missing.append((first, last))
         self.reasons.append(
-            f"{record.path}: {error}; left out: {_utc(first)} to {_utc(last)}. "
+            f"{said}; left out: {_utc(first)} to {_utc(last)}. "
             "`ibticks verify` tells what else is damaged; strict=True raises instead"
         )
 
@@ -133,24 +143,27 @@ def read_ticks(
     CorruptFileError
         With ``strict``.
     """
-    damage = _Damage(start_ns, end_ns, strict=strict)
-    pieces = list(_plan(root, records, damage))
-    shares = _shares(pieces, threads or os.cpu_count() or 1)
 
     def run(share: list[_Piece]) -> tuple[TickColumns, _Damage]:
         rows = sum(piece.messages for piece in share)
         decoder = Decoder(columns, start_ns=start_ns, end_ns=end_ns, rows=rows)
-        hurt = _Damage(start_ns, end_ns, strict=strict)
+        hurt = _Damage(root, start_ns, end_ns, strict=strict)
         with _Source(root) as source:
             for piece in share:
                 _decode(source, piece, decoder, hurt)
         return decoder.finish(), hurt
 
-    if len(shares) == 1:
-        results = [run(shares[0])]
-    else:
-        with ThreadPoolExecutor(len(shares), thread_name_prefix="ibticks-read") as pool:
-            results = list(pool.map(run, shares))
+    while True:
+        damage = _Damage(root, start_ns, end_ns, strict=strict)
+        with _Source(root) as source:
+            pieces = [
+                piece for record in _in_order(records) for piece in _plan(source, record, damage)
+            ]
+        try:
+            results = _in_threads(run, _shares(pieces, threads or os.cpu_count() or 1))
+        except _ReplacedError:
+            continue  # compressed, sealed or deleted meanwhile
+        break
     for _, hurt in results:
         damage.missing += hurt.missing
         damage.reasons += hurt.reasons
@@ -180,23 +193,37 @@ def read_messages(
 
     Other parameters, warnings and errors are those of :func:`read_ticks`.
     """
-    damage = _Damage(start_ns, end_ns, strict=strict)
+    damage = _Damage(root, start_ns, end_ns, strict=strict)
     with _Source(root) as source:
-        for piece in _plan(root, records, damage):
-            try:
-                for raw in _raw(source, piece):
-                    found = find_payloads(
-                        raw, ticks=ticks, others=others, start_ns=start_ns, end_ns=end_ns
-                    )
-                    for offset, size, time_ns in zip(*(a.tolist() for a in found), strict=True):
-                        yield time_ns, decode_message(raw[offset : offset + size].tobytes())
-            except CorruptFileError as error:
-                damage.report(piece.record, piece.block, error)
+        # Each file is planned when its turn comes, and stays open until it has been read.
+        for record in _in_order(records):
+            for piece in _plan(source, record, damage):
+                try:
+                    for _, raw in _raw(source, piece):
+                        yield from _messages(raw, ticks, others, start_ns, end_ns)
+                except FormatError as error:
+                    damage.report(record, piece.block, error)
     damage.warn()
 
 
+def _messages(
+    raw: npt.NDArray[np.uint8], ticks: bool, others: bool, start_ns: int, end_ns: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    found = find_payloads(raw, ticks=ticks, others=others, start_ns=start_ns, end_ns=end_ns)
+    for offset, size, time_ns in zip(*(a.tolist() for a in found), strict=True):
+        yield time_ns, decode_message(raw[offset : offset + size].tobytes())
+
+
 class _Source:
-    """Reads stretches of one file after another into memory that is used again."""
+    """Reads stretches of one file after another into memory that is used again.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of the open file, at least, when its header was read.
+    header : Header or None
+        Of the open file; None where it cannot be read, for the reason that ``problem`` is.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -208,58 +235,76 @@ class _Source:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+            self._descriptor, self._path = -1, ""
 
-    def open(self, path: str) -> int:
-        """Descriptor of a file."""
-        if path != self._path:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
-            with explained(self._root / path, "reading"):
-                self._descriptor = os.open(self._root / path, os.O_RDONLY)
+    def open(self, path: str) -> None:
+        """Open a file, unless it is the open one."""
+        if path == self._path:
+            return
+        self._close()
+        with explained(self._root / path, "reading"):
+            self._descriptor = os.open(self._root / path, os.O_RDONLY)
             self._path = path
-        return self._descriptor
+            # In this order: no writer of ours makes a sealed file longer than its header says.
+            self.size = os.fstat(self._descriptor).st_size
+            self.header: Header | None = None
+            self.problem: CorruptFileError | None = None
+            try:
+                self.header = header_of(self._descriptor)
+            except CorruptFileError as error:
+                self.problem = error
 
-    def size(self, path: str) -> int:
-        """Bytes of a file, now."""
-        return os.fstat(self.open(path)).st_size
-
-    def read(self, path: str, offset: int, size: int) -> npt.NDArray[np.uint8]:
-        """Bytes of a file, as many of ``size`` as there are; valid until the next call."""
-        descriptor = self.open(path)
+    def read(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
+        """Bytes of the open file, as many of ``size`` as there are; valid until the next call."""
         if size > len(self._memory):
             self._memory = np.empty(size, dtype=np.uint8)
         got = 0
-        with explained(self._root / path, "reading"):
+        with explained(self._root / self._path, "reading"):
             while got < size:
-                taken = os.preadv(descriptor, [self._memory[got:size].data], offset + got)
+                taken = os.preadv(self._descriptor, [self._memory[got:size].data], offset + got)
                 if taken == 0:
                     break
                 got += taken
         return self._memory[:got]
 
 
-def _plan(root: Path, records: Sequence[FileRecord], damage: _Damage) -> Iterator[_Piece]:
-    for record in records:
-        path = root / record.path
-        try:
-            with explained(path, "reading"), path.open("rb") as file:
-                header = read_header(file.read(_HEADER_GUESS), path=str(path))
-                size = os.fstat(file.fileno()).st_size
-        except (CorruptFileError, StorageError) as error:
-            damage.report(record, None, error)
-            continue
-        # The blocks are those of the file as it was sealed; since then it may have been opened
-        # again for a late tick, compressed, or sealed anew.
-        current = header.sealed and header.crc32c == record.crc32c and size == record.size
-        if record.sealed and current and record.blocks:
-            for block in record.blocks:
-                if damage.wants(block.min_ns, block.max_ns):
-                    yield _Piece(record, block, header)
-        else:
-            yield _Piece(record, None, header)
+def _in_order(records: Sequence[FileRecord]) -> list[FileRecord]:
+    """By hour, the second half of one after the first."""
+    return sorted(records, key=lambda record: (record.hour_ns, "-30_ticks" in record.path))
+
+
+def _plan(source: _Source, record: FileRecord, damage: _Damage) -> Iterator[_Piece]:
+    try:
+        source.open(record.path)
+    except StorageError as error:
+        damage.report(record, None, error)
+        return
+    header = source.header
+    # The blocks are those of the file as it was sealed; since then it may have been opened again
+    # for a late tick, compressed, or sealed anew. A damaged header costs nothing but itself.
+    current = record.sealed and record.blocks and source.size == record.size
+    if current and (header is None or header.crc32c == record.crc32c):
+        for block in record.blocks:
+            if damage.wants(block.min_ns, block.max_ns):
+                yield _Piece(record, block, header, block.messages)
+    elif header is not None:
+        yield _Piece(record, None, header, max(record.messages, source.size // _USUAL_MESSAGE))
+    elif source.problem is not None:
+        damage.report(record, None, source.problem)
+
+
+def _in_threads(
+    run: Callable[[list[_Piece]], tuple[TickColumns, _Damage]], shares: list[list[_Piece]]
+) -> list[tuple[TickColumns, _Damage]]:
+    if len(shares) == 1:
+        return [run(shares[0])]
+    with ThreadPoolExecutor(len(shares), thread_name_prefix="ibticks-read") as pool:
+        return list(pool.map(run, shares))
 
 
 def _shares(pieces: list[_Piece], threads: int) -> list[list[_Piece]]:
@@ -279,33 +324,58 @@ def _shares(pieces: list[_Piece], threads: int) -> list[list[_Piece]]:
 def _decode(source: _Source, piece: _Piece, decoder: Decoder, damage: _Damage) -> None:
     mark = decoder.mark()
     try:
-        for raw in _raw(source, piece):
-            decoder.feed(raw)
+        for offset, raw in _raw(source, piece):
+            try:
+                decoder.feed(raw)
+            except CorruptFileError as error:
+                raise _placed(error, offset) from error
     except CorruptFileError as error:
-        if piece.header.sealed:
-            # A sealed block is whole or it is not used.
+        if piece.block is not None or (piece.header is not None and piece.header.sealed):
+            # What is sealed is whole or it is not used.
             decoder.rewind(mark)
         damage.report(piece.record, piece.block, error)
 
 
-def _raw(source: _Source, piece: _Piece) -> Iterator[npt.NDArray[np.uint8]]:
+def _raw(source: _Source, piece: _Piece) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """The frames of a piece, checked and decompressed; whole frames at a time.
 
-    Each array is valid until the next one is asked for.
+    Yields
+    ------
+    offset : int
+        Where they are stored in the file.
+    frames : numpy.ndarray
+        Valid until the next is asked for.
+
+    Raises
+    ------
+    CorruptFileError
+        Before anything is handed out, where a checksum tells.
     """
     record, block, header = piece.record, piece.block, piece.header
+    try:
+        source.open(record.path)
+    except StorageError as error:
+        raise _ReplacedError from error
+    if source.header != header:
+        raise _ReplacedError
     if block is not None:
-        stored = source.read(record.path, block.offset, block.size)
-        if checksum(stored) != block.crc32c:
-            raise CorruptFileError(f"the block at byte {block.offset} fails its checksum")
-        yield _plain(stored, header.compression)
-    elif header.compression == "none":
-        yield from _whole_frames(source, piece)
-    else:
-        everything = source.read(record.path, 0, source.size(record.path))
-        body = everything[header.frame_bytes :]
-        for begin, end in split(body.data, header.compression):
-            yield _plain(body[begin:end], header.compression)
+        stored = source.read(block.offset, block.size)
+        if checksum(stored.data) != block.crc32c:
+            raise CorruptFileError(
+                f"the block at byte {block.offset} fails its checksum", offset=block.offset
+            )
+        yield block.offset, _plain(stored, record.compression)
+    elif header is not None:
+        stop = source.size
+        if header.sealed:
+            stop = header.frame_bytes + header.body_bytes
+            _check_body(source, header, stop)
+        if header.compression == "none":
+            yield from _whole_frames(source, header.frame_bytes, stop if header.sealed else None)
+        else:
+            everything = source.read(0, stop)
+            for begin, _, raw in body_blocks(everything.data, header):
+                yield begin, np.frombuffer(raw, np.uint8)
 
 
 def _plain(stored: npt.NDArray[np.uint8], compression: str) -> npt.NDArray[np.uint8]:
@@ -314,18 +384,28 @@ def _plain(stored: npt.NDArray[np.uint8], compression: str) -> npt.NDArray[np.ui
     return np.frombuffer(decompress(stored.data, compression), np.uint8)
 
 
-def _whole_frames(source: _Source, piece: _Piece) -> Iterator[npt.NDArray[np.uint8]]:
+def _check_body(source: _Source, header: Header, stop: int) -> None:
+    if source.size > stop:
+        raise CorruptFileError(f"{source.size - stop} bytes follow what was sealed", offset=stop)
+    crc = 0
+    for offset in range(header.frame_bytes, stop, _PIECE):
+        crc = checksum(source.read(offset, min(_PIECE, stop - offset)).data, crc)
+    if crc != header.crc32c:
+        raise CorruptFileError("the file fails its checksum", offset=header.frame_bytes)
+
+
+def _whole_frames(
+    source: _Source, offset: int, stop: int | None
+) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """A plain body, some MiB at a time, up to its last whole frame."""
-    path, header = piece.record.path, piece.header
-    offset, size, crc = header.frame_bytes, _PIECE, 0
-    while True:
-        data = source.read(path, offset, size)
+    size = _PIECE
+    while stop is None or offset < stop:
+        data = source.read(offset, size if stop is None else min(size, stop - offset))
         _, end, problem = walk(data)
         if end > 0:
-            crc = checksum(data[:end], crc)
-            yield data[:end]
+            yield offset, data[:end]
         if problem not in (None, TORN):
-            raise CorruptFileError(f"after byte {offset}: {problem}")
+            raise CorruptFileError(f"after byte {offset}: {problem}", offset=offset + end)
         if end > 0:
             offset += end
             size = _PIECE
@@ -333,8 +413,12 @@ def _whole_frames(source: _Source, piece: _Piece) -> Iterator[npt.NDArray[np.uin
             break
         else:
             size = _PIECE + MAX_FRAME
-    if header.sealed and crc != header.crc32c:
-        raise CorruptFileError("the file fails its checksum")
+
+
+def _placed(error: CorruptFileError, offset: int) -> CorruptFileError:
+    """An error in a buffer, with its place in the file."""
+    place = offset + error.context.get("offset", 0)
+    return CorruptFileError(f"in what begins at byte {offset}: {error}", offset=place)
 
 
 def _utc(time_ns: int) -> str:

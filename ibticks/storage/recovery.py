@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 
 from ibticks.errors import CorruptFileError
-from ibticks.format.framing import MAX_FRAME, checksum
+from ibticks.format.framing import MAX_FRAME
 from ibticks.format.header import Header, read_header
 from ibticks.storage.disk import explained, sync_folder, write_all
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -30,7 +30,7 @@ def cut_torn_tail(path: Path) -> Header | None:
     Every message is read, not only the lengths: a power cut may leave zeros inside the last one,
     and whatever is appended after a message that cannot be read is lost. The cut bytes go to
     ``{path}.torn`` (appended, where there is one), and are on the disk before they leave the file.
-    A sealed file is left as it is.
+    A sealed file is left as it is, damaged or not.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def cut_torn_tail(path: Path) -> Header | None:
     Raises
     ------
     CorruptFileError
-        If the file does not begin with a header, or a sealed file is damaged.
+        If the file does not begin with a header.
     """
     with explained(path, "reading"):
         data = memoryview(path.read_bytes())
@@ -51,15 +51,7 @@ def cut_torn_tail(path: Path) -> Header | None:
             raise
         _cut(path, data, 0, "the header is torn")
         return None
-    if header.sealed:
-        if checksum(data[header.frame_bytes :]) != header.crc32c:
-            raise CorruptFileError(
-                f"{path} is sealed, and does not have the checksum its header promises; it is left "
-                "as it is",
-                path=str(path),
-                offset=header.frame_bytes,
-            )
-    elif header.compression == "none":
+    if not header.sealed and header.compression == "none":
         end, why = _whole_messages(data, header.frame_bytes)
         if why is not None:
             _cut(path, data, end, why)

@@ -18,7 +18,8 @@ from typing import TypeAlias
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.format.header import HEADER_BYTES
 from ibticks.index.records import Block, FileRecord
-from ibticks.storage.hourfile import put_header
+from ibticks.storage.headers import put_header
+from ibticks.storage.hourfile import WRITER
 from ibticks.storage.layout import FileKey
 
 __all__ = ["Sealer", "seal", "seal_apart", "seal_files"]
@@ -48,14 +49,8 @@ def seal(root: Path, key: FileKey) -> FileRecord:
             offset=summary.end,
         )
     if summary.header.sealed:
-        if summary.header.crc32c != summary.body_crc32c:
-            raise CorruptFileError(
-                f"{path} is sealed but does not have its checksum; it is left as it is",
-                path=str(path),
-                offset=summary.header.frame_bytes,
-            )
         return summary.record
-    header = summary.header.seal(
+    header = replace(summary.header, writer=WRITER).seal(
         start_ns=summary.record.start_ns,
         end_ns=summary.record.end_ns,
         message_count=summary.record.messages,

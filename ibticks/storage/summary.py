@@ -14,7 +14,7 @@ import numpy as np
 from ibticks.errors import CorruptFileError
 from ibticks.format.columns import Values
 from ibticks.format.decode import Decoder
-from ibticks.format.frames import scan
+from ibticks.format.frames import TORN, scan
 from ibticks.format.framing import checksum
 from ibticks.format.header import Header, read_header
 from ibticks.index.records import Block, FileRecord
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from ibticks.format.columns import TickColumns
     from ibticks.storage.layout import FileKey
 
-__all__ = ["Summary", "frame_blocks", "summarise"]
+__all__ = ["CHECKSUM", "Summary", "frame_blocks", "summarise"]
+
+CHECKSUM: Final = "the checksum is not the one the header promises"
 
 _PRICES: Final = {
     "last": ("price", "size"),
@@ -52,7 +54,8 @@ class Summary:
     end : int
         Where the last whole frame (or whole block, in a compressed file) ends.
     problem : str or None
-        ``torn``, or what is damaged there, if the file does not end there.
+        :data:`~ibticks.format.frames.TORN`, or what is damaged there, if the file does not end
+        there; :data:`CHECKSUM`, if it is sealed and has another than its header says.
     body_crc32c : int
         CRC-32C of the bytes from the header's end to ``end``.
     """
@@ -87,16 +90,18 @@ def summarise(root: Path, key: FileKey) -> Summary:
     path = root / key.path
     with explained(path, "reading"):
         data = np.fromfile(path, dtype=np.uint8)
-    header = read_header(data[: 1 << 20].data, path=str(path))
+    header = read_header(data.data, path=str(path))
     stats = _Statistics(key.tick_type)
     if header.compression == "none":
-        walked = scan(data, header.frame_bytes)
-        stats.add(data, header.frame_bytes, walked.end)
+        end, problem = stats.add(data, header.frame_bytes)
+        walked = scan(data, header.frame_bytes, end)
         blocks = [_block(data[b.start : b.stop], b.start, b) for b in walked.blocks]
-        end, problem, ticks = walked.end, walked.problem, walked.ticks
+        ticks = walked.ticks
     else:
         blocks, end, problem, ticks = _compressed(data, header, stats)
     body = checksum(data[header.frame_bytes : end])
+    if header.sealed and problem is None and body != header.crc32c:
+        problem = CHECKSUM
     start_ns = min((block.min_ns for block in blocks), default=header.start_ns)
     end_ns = max((block.max_ns for block in blocks), default=header.end_ns)
     record = FileRecord(
@@ -112,7 +117,8 @@ def summarise(root: Path, key: FileKey) -> Summary:
         compression=header.compression,
         sealed=header.sealed,
         crc32c=header.crc32c if header.sealed else None,
-        blocks=tuple(blocks),
+        # Where the damage is, no checksum of a block made from it would tell.
+        blocks=() if header.sealed and problem else tuple(blocks),
         **stats.fields(),
     )
     return Summary(header, record, end, problem, body)
@@ -125,10 +131,12 @@ def _compressed(
     end, ticks = header.frame_bytes, 0
     try:
         for begin, stop, raw in body_blocks(data.data, header):
+            before = stats.mark()
+            _, problem = stats.add(np.frombuffer(raw, np.uint8), 0)
+            if problem is not None:
+                stats.rewind(before)
+                return blocks, begin, f"in the block at byte {begin}: {problem}", ticks
             walked = scan(raw, block_bytes=len(raw))
-            if walked.problem is not None:
-                return blocks, begin, f"in the block at byte {begin}: {walked.problem}", ticks
-            stats.add(raw, 0, len(raw))
             blocks += [_block(data[begin:stop], begin, b) for b in walked.blocks]
             ticks += walked.ticks
             end = stop
@@ -157,9 +165,19 @@ class _Statistics:
         self._prices = _PRICES[tick_type]
         self._decoder = Decoder(["timestamp", "sequence", *self._prices])
 
-    def add(self, raw: Any, start: int, stop: int) -> None:
-        self._decoder.feed(raw, start, stop)
+        self.mark: Final = self._decoder.mark
+        self.rewind: Final = self._decoder.rewind
 
+    def add(self, raw: npt.NDArray[np.uint8], start: int) -> tuple[int, str | None]:
+        """Count the messages from ``start`` on; returns where the last whole one ends, and why."""
+        try:
+            end = self._decoder.feed(raw, start)
+        except CorruptFileError as error:
+            return error.context["offset"], str(error)
+        return end, None if end == len(raw) else TORN
+
+    # Sums may overflow to infinity, as in any double arithmetic.
+    @np.errstate(over="ignore", invalid="ignore")
     def fields(self) -> dict[str, Any]:
         ticks = self._decoder.finish()
         found: dict[str, Any] = {}

@@ -46,7 +46,7 @@ class StreamWriter(StreamAppender):
         StorageFullError, StorageError
             Those before the failing chunk are kept; ``context["written"]`` says how many.
         """
-        self._check(columns)
+        self.check(columns)
         encoder = Encoder(
             columns,
             contract_id=self.contract_id,
@@ -64,7 +64,8 @@ class StreamWriter(StreamAppender):
             raise error.with_context(written=written) from error
         return columns.rows
 
-    def _check(self, columns: TickColumns) -> None:
+    def check(self, columns: TickColumns) -> None:
+        """Raise :class:`~ibticks.errors.InputError` unless all ticks belong to this stream."""
         if "contract_id" in columns.columns:
             contracts = columns.numbers("contract_id")
             strangers = contracts[contracts != self.contract_id]

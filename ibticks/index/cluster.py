@@ -21,7 +21,6 @@ import os
 import shutil
 import signal
 import socket
-import stat
 import struct
 import subprocess
 import time
@@ -31,25 +30,21 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from ibticks.errors import (
-    IndexUnavailableError,
-    IndexVersionError,
-    StoreAccessError,
-    TickError,
-)
-from ibticks.index.account import SERVER_USER, Account, user_name
+from ibticks.errors import IndexUnavailableError, IndexVersionError, TickError
 from ibticks.index.binaries import MAJOR, reachable_binaries
 from ibticks.index.database import application_name
+from ibticks.index.folders import check_private, check_socket_path, make_base, make_home
 from ibticks.index.locks import exclusive, open_lock, try_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ibticks.index.account import Account
+
 __all__ = ["Cluster"]
 
 _PORT: Final = 5432  # only a part of the socket's name: nothing listens on the network
 _SOCKET: Final = f".s.PGSQL.{_PORT}"
-_LONGEST_SOCKET: Final = 103  # bytes, on macOS; Linux takes 107
 _ATTEMPTS: Final = 3  # a server that ends at once may have met the last processes of another
 _LOG_BYTES: Final = 1 << 20
 
@@ -113,8 +108,8 @@ class Cluster:
         IndexVersionError
             Another major version of PostgreSQL made the data.
         """
-        self._check_socket_path()
-        self._make_base()
+        check_socket_path(self.home / _SOCKET)
+        make_base(self.base, self._alone)
         try:
             self._enter(patience)
         except OSError as error:
@@ -133,7 +128,9 @@ class Cluster:
                     f"{patience:.0f} s; try again in a moment",
                     path=str(self.home),
                 )
-            self._make_home()
+            make_home(self.home, self.account)
+            if self._data.exists():
+                check_private(self._data, self.account)
             if self._user is None:
                 self._user = open_lock(self.home / "users.lock")
                 try_lock(self._user, shared=True)
@@ -156,67 +153,6 @@ class Cluster:
         if self._user is not None:
             os.close(self._user)
             self._user = None
-
-    # -- folders ----------------------------------------------------------------------------------
-
-    def _check_socket_path(self) -> None:
-        path = str(self.home / _SOCKET)
-        if len(os.fsencode(path)) > _LONGEST_SOCKET or "," in path:
-            raise IndexUnavailableError(
-                f"the embedded PostgreSQL cannot have its socket at {path}: such a path has at "
-                f"most {_LONGEST_SOCKET} bytes and no comma. Set IBTICKS_PGDATA to another folder",
-                path=path,
-            )
-
-    def _make_base(self) -> None:
-        try:
-            self.base.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-            status = self.base.stat()
-            os.close(open_lock(self._alone))
-        except OSError as error:
-            raise StoreAccessError(
-                f"the embedded PostgreSQL cannot keep its data in {self.base}: {error.strerror}. "
-                "Set IBTICKS_PGDATA to a folder of yours, or give the DSN of a server",
-                path=str(self.base),
-            ) from error
-        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-            raise StoreAccessError(
-                f"anyone can replace what is in {self.base}: chmod o-w {self.base}",
-                path=str(self.base),
-            )
-
-    def _make_home(self) -> None:
-        self.home.mkdir(mode=0o700, exist_ok=True)
-        if self.account.uid != os.geteuid() == self.home.lstat().st_uid:
-            os.chown(self.home, self.account.uid, self.account.gid)
-        for folder in (self.home, self._data):
-            if folder.exists():
-                self._check_private(folder)
-        barrier = self.account.barrier(self.home)
-        if barrier is not None:
-            raise StoreAccessError(
-                f"as root the embedded PostgreSQL runs as the system user {self.account.name}, "
-                f"which cannot enter {barrier}. Set IBTICKS_PGDATA to a folder it can reach, such "
-                "as /var/lib/ibticks",
-                path=str(barrier),
-            )
-
-    def _check_private(self, folder: Path) -> None:
-        status = folder.lstat()
-        if status.st_uid != self.account.uid:
-            owner = user_name(status.st_uid)
-            whose = "root's" if owner == SERVER_USER else f"{owner}'s"
-            raise StoreAccessError(
-                f"the embedded PostgreSQL in {folder} is {whose}, and only theirs. Run ibticks as "
-                "that user, set IBTICKS_PGDATA to another folder, or give the DSN of a server",
-                path=str(folder),
-                owner=owner,
-            )
-        if not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
-            raise StoreAccessError(
-                f"others may enter {folder}, which holds the index's database: chmod 700 {folder}",
-                path=str(folder),
-            )
 
     # -- starting and stopping, under the lock ----------------------------------------------------
 

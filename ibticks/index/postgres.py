@@ -11,7 +11,6 @@ from psycopg.rows import dict_row
 from ibticks.errors import ReadOnlyError, TickIndexError
 from ibticks.index.database import MINIMUM_VERSION, Database
 from ibticks.index.encoding import (
-    BLOCK_FIELDS,
     FILE_FIELDS,
     contract_to_json,
     coverage_to_json,
@@ -20,6 +19,15 @@ from ibticks.index.encoding import (
 )
 from ibticks.index.memory import fill_in, latest_coverage, latest_files
 from ibticks.index.records import Block, ContractRecord, CoverageRecord, DailyStats, FileRecord
+from ibticks.index.statements import (
+    COLUMNS,
+    DAILY_STATS,
+    DROP_SESSIONS,
+    PUT_CONTRACTS,
+    PUT_COVERAGE,
+    PUT_FILES,
+    PUT_SESSIONS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,99 +44,6 @@ SessionRow: TypeAlias = tuple[str, str, date, int, int, bool]
 """Market, session type, trading day, start and end (UTC nanoseconds), early close."""
 
 _BATCH: Final = 2_000  # files in one statement: a few MB of JSON
-
-_COLUMN_NAMES: Final = {
-    "path": "file_path",
-    "size": "file_size_bytes",
-    "messages": "message_count",
-    "ticks": "tick_count",
-    "volume": "total_volume",
-    **{f"block_{name}": f"block_{name}s" for name in ("offset", "size", "raw_size")},
-}
-"""Columns of tick_files that are not called as the attribute of the record."""
-
-_TYPES: Final = {
-    **dict.fromkeys(("path", "tick_type", "compression"), "TEXT"),
-    **dict.fromkeys(("min_price", "max_price", "sum_price", "volume", "notional"), "FLOAT8"),
-    **dict.fromkeys(("first_sequence", "last_sequence"), "NUMERIC"),
-    "sealed": "BOOLEAN",
-}
-"""SQL types of the attributes that are no BIGINT."""
-
-_BLOCKS: Final = tuple(f"block_{name}" for name in BLOCK_FIELDS)
-_ATTRIBUTES: Final = FILE_FIELDS + _BLOCKS
-_COLUMNS: Final = tuple(_COLUMN_NAMES.get(name, name) for name in _ATTRIBUTES)
-
-_PUT_FILES: Final = f"""
-    INSERT INTO tick_files ({", ".join(_COLUMNS)})
-    SELECT {", ".join(_ATTRIBUTES)} FROM json_to_recordset(%s) AS record (
-        {", ".join(f"{name} {_TYPES.get(name, 'BIGINT')}" for name in FILE_FIELDS)},
-        {", ".join(f"{name} BIGINT[]" for name in _BLOCKS)}
-    )
-    ON CONFLICT (file_path) DO UPDATE SET
-        {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)},
-        updated_at = now()
-"""
-
-_PUT_CONTRACTS: Final = """
-    INSERT INTO contracts AS c (contract_id, symbol, exchange, currency, contract_type)
-    SELECT contract_id, symbol, exchange, currency, contract_type
-    FROM json_to_recordset(%s) AS record (
-        contract_id BIGINT, symbol TEXT, exchange TEXT, currency TEXT, contract_type TEXT
-    )
-    ON CONFLICT (contract_id) DO UPDATE SET
-        symbol = COALESCE(NULLIF(c.symbol, ''), excluded.symbol),
-        exchange = COALESCE(NULLIF(c.exchange, ''), excluded.exchange),
-        currency = COALESCE(NULLIF(c.currency, ''), excluded.currency),
-        contract_type = COALESCE(NULLIF(c.contract_type, ''), excluded.contract_type),
-        last_seen = now(),
-        updated_at = now()
-"""
-
-_PUT_COVERAGE: Final = """
-    INSERT INTO coverage (contract_id, tick_type, start_ns, end_ns, state, reason)
-    SELECT contract_id, tick_type, start_ns, end_ns, state, reason
-    FROM json_to_recordset(%s) AS record (
-        contract_id BIGINT, tick_type TEXT, start_ns BIGINT, end_ns BIGINT, state TEXT, reason TEXT
-    )
-    ON CONFLICT (contract_id, tick_type, start_ns) DO UPDATE SET
-        end_ns = excluded.end_ns,
-        state = excluded.state,
-        reason = excluded.reason,
-        updated_at = now()
-"""
-
-# The sessions given are all there are of their market and type between the first and the last.
-_DROP_SESSIONS: Final = """
-    DELETE FROM market_sessions AS s
-    USING (
-        SELECT market, session_type, min(session_date) AS first, max(session_date) AS last
-        FROM unnest(%s::TEXT[], %s::TEXT[], %s::DATE[])
-            AS given (market, session_type, session_date)
-        GROUP BY market, session_type
-    ) AS span
-    WHERE s.market = span.market
-      AND s.session_type = span.session_type
-      AND s.session_date BETWEEN span.first AND span.last
-"""
-
-_PUT_SESSIONS: Final = """
-    INSERT INTO market_sessions (market, session_type, session_date, start_ns, end_ns, early_close)
-    SELECT * FROM unnest(
-        %s::TEXT[], %s::TEXT[], %s::DATE[], %s::BIGINT[], %s::BIGINT[], %s::BOOLEAN[]
-    )
-    ON CONFLICT (market, session_type, session_date) DO UPDATE SET
-        start_ns = excluded.start_ns,
-        end_ns = excluded.end_ns,
-        early_close = excluded.early_close
-"""
-
-_DAILY: Final = """
-    SELECT contract_id, tick_type, to_char(date, 'YYYY-MM-DD'), total_files, total_messages,
-        total_ticks, total_size_bytes, first_tick_ns, last_tick_ns, min_price, max_price,
-        avg_price, total_volume, vwap
-    FROM daily_tick_stats
-"""
 
 
 class PostgresIndex:
@@ -208,7 +123,7 @@ class PostgresIndex:
                 "CASE WHEN sealed THEN start_ns ELSE LEAST(start_ns, hour_ns) END < %(end)s"
             )
         query = (
-            f"SELECT {', '.join(_COLUMNS)} FROM tick_files {_all_of(where)} "
+            f"SELECT {', '.join(COLUMNS)} FROM tick_files {_all_of(where)} "
             "ORDER BY contract_id, tick_type, hour_ns, file_path"
         )
         return [_file(row) for row in self._select(query, values)]
@@ -248,7 +163,7 @@ class PostgresIndex:
     ) -> list[DailyStats]:
         """Daily statistics, by contract, tick type and date."""
         where, values = _of_streams(contract_ids, tick_types)
-        query = f"{_DAILY} {_all_of(where)} ORDER BY contract_id, tick_type, date"
+        query = f"{DAILY_STATS} {_all_of(where)} ORDER BY contract_id, tick_type, date"
         return [DailyStats(*row) for row in self._select(query, values)]
 
     # -- contracts --------------------------------------------------------------------------------
@@ -267,7 +182,7 @@ class PostgresIndex:
         for record in records:
             merged[record.contract_id] = fill_in(merged.get(record.contract_id), record)
         rows = [contract_to_json(merged[key]) for key in sorted(merged)]
-        self._database.run(lambda cursor: cursor.execute(_PUT_CONTRACTS, (dump_json(rows),)))
+        self._database.run(lambda cursor: cursor.execute(PUT_CONTRACTS, (dump_json(rows),)))
 
     # -- coverage ---------------------------------------------------------------------------------
 
@@ -331,8 +246,8 @@ class PostgresIndex:
         ]
 
         def put(cursor: Cursor[TupleRow]) -> None:
-            cursor.execute(_DROP_SESSIONS, columns[:3])
-            cursor.execute(_PUT_SESSIONS, columns)
+            cursor.execute(DROP_SESSIONS, columns[:3])
+            cursor.execute(PUT_SESSIONS, columns)
 
         self._database.run(put)
 
@@ -399,14 +314,14 @@ def _put_files(cursor: Cursor[TupleRow], records: Mapping[str, FileRecord]) -> N
     paths = sorted(records)
     for first in range(0, len(paths), _BATCH):
         rows = [file_to_json(records[path]) for path in paths[first : first + _BATCH]]
-        cursor.execute(_PUT_FILES.encode("utf-8"), (dump_json(rows),))
+        cursor.execute(PUT_FILES.encode("utf-8"), (dump_json(rows),))
 
 
 def _put_coverage(
     cursor: Cursor[TupleRow], records: Mapping[tuple[int, str, int], CoverageRecord]
 ) -> None:
     rows = [coverage_to_json(records[key]) for key in sorted(records)]
-    cursor.execute(_PUT_COVERAGE, (dump_json(rows),))
+    cursor.execute(PUT_COVERAGE, (dump_json(rows),))
 
 
 def _of_streams(

@@ -1,0 +1,1 @@
+"""Figures of ibticks beside those of other tools, taken in one run: see ``README.md``."""

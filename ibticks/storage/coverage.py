@@ -1,0 +1,365 @@
+"""The ledger of coverage: which stretches of a stream were captured, and which were not, and why.
+
+It is made of the status messages of captures (:mod:`ibticks.storage.states`) and nothing else: a
+running capture keeps it as it speaks (:class:`Ledger`), and whoever reads the messages again comes
+to the same intervals (:func:`intervals`).
+
+- From one status to the next the stream is in the state of the first; a state that is said again
+  goes on. ``stopped`` ends it.
+- A run that ends without a word (killed, a power cut) is noticed when another one speaks. What it
+  left open ends with the last message it stored: of what came after, nothing is known.
+- What was backfilled takes the place of what was missing, never of what was captured live.
+
+Everything here is a pure function of its arguments; :mod:`ibticks.storage.statuses` reads the
+files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ibticks.errors import InputError
+from ibticks.index.records import CoverageRecord
+from ibticks.storage.states import NOTHING_MISSING, STATES, State, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["Change", "Ledger", "deleted", "filled", "intervals"]
+
+_BEFORE_ALL: Final = -(2**63)
+_AFTER_ALL: Final = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a status message says.
+
+    Attributes
+    ----------
+    time_ns : int
+        Its timestamp, UTC nanoseconds.
+    status : Status
+    run : str
+        Which run of a capture speaks.
+    stream_id : str
+        Of the message, and of all that this run stores in the stream.
+    reason : str
+    code : int or None
+        IB's number.
+    filled : tuple of (int, int, int) or None
+        Of ``backfilled``: the range ``[start_ns, end_ns)``, and how many ticks were found in it.
+    """
+
+    time_ns: int
+    status: Status
+    run: str
+    stream_id: str = ""
+    reason: str = ""
+    code: int | None = None
+    filled: tuple[int, int, int] | None = None
+
+    @classmethod
+    def of(cls, time_ns: int, message: Mapping[str, Any]) -> Change | None:
+        """The change a v2 message says, or None if it says none.
+
+        Examples
+        --------
+        >>> message = {
+        ...     "type": "info",
+        ...     "stream_id": "265598_last_7",
+        ...     "data": {"status": "disconnected"},
+        ...     "metadata": {"run": "7", "reason": "connection lost", "code": 1100},
+        ... }
+        >>> change = Change.of(1, message)
+        >>> change.status, change.run, change.code
+        (<Status.DISCONNECTED: 'disconnected'>, '7', 1100)
+        """
+        metadata = message.get("metadata", {})
+        run = metadata.get("run")
+        status = message.get("data", {}).get("status")
+        if message.get("type") != "info" or not isinstance(run, str) or status not in _STATUSES:
+            return None
+        filled = None
+        if status == Status.BACKFILLED:
+            start, end, ticks = (_integer(metadata.get(k)) for k in ("start_ns", "end_ns", "ticks"))
+            if start is None or end is None or start >= end:
+                return None
+            filled = (start, end, ticks or 0)
+        return cls(
+            time_ns=time_ns,
+            status=Status(status),
+            run=run,
+            stream_id=message.get("stream_id", ""),
+            reason=str(metadata.get("reason", "")),
+            code=_integer(metadata.get("code")),
+            filled=filled,
+        )
+
+
+_STATUSES: Final = frozenset(str(status) for status in Status)
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+class Ledger:
+    """The coverage of one stream, as its capture goes.
+
+    What its methods return belongs in the index, at once and as it is: rows that begin and rows
+    that end, each replacing the one of the same start
+    (:meth:`ibticks.index.records.Index.put_coverage`).
+
+    Who keeps it writes the status message first, and does both under one lock, so that messages
+    and rows tell the same. Give the message the time :meth:`after` says.
+
+    Parameters
+    ----------
+    contract_id : int
+    tick_type : str
+    run : str
+        Which run of a capture speaks.
+    row : CoverageRecord, optional
+        The row that is open, if one is.
+
+    Examples
+    --------
+    >>> ledger = Ledger(265598, "last", "7")
+    >>> ledger.change(Status.SUBSCRIBED, 1_000)
+    [CoverageRecord(contract_id=265598, tick_type='last', start_ns=1000, end_ns=None,
+                    state='captured', reason='')]
+    >>> [(r.start_ns, r.end_ns, r.state) for r in ledger.change(Status.DISCONNECTED, 5_000)]
+    [(1000, 5000, 'captured'), (5000, None, 'disconnected')]
+    """
+
+    def __init__(
+        self, contract_id: int, tick_type: str, run: str, row: CoverageRecord | None = None
+    ) -> None:
+        self.contract_id: Final = contract_id
+        self.tick_type: Final = tick_type
+        self.run = run
+        self._row = row
+        self._latest = _BEFORE_ALL if row is None else row.start_ns
+
+    @property
+    def state(self) -> State | None:
+        """The state the stream is in; None: nobody listens."""
+        return None if self._row is None else State(self._row.state)
+
+    def after(self, time_ns: int) -> int:
+        """``time_ns``, or if the clock stepped back: just after all that was said and touched."""
+        return max(time_ns, self._latest + 1)
+
+    def touch(self, time_ns: int) -> None:
+        """Note that the stream holds a message of this time: no change comes before it."""
+        self._latest = max(self._latest, time_ns)
+
+    def change(
+        self, status: Status, time_ns: int, reason: str = "", code: int | None = None
+    ) -> list[CoverageRecord]:
+        """Take in a status; the row that ends and the row that begins, if any.
+
+        Raises
+        ------
+        InputError
+            For ``backfilled``, which changes no state: see :meth:`backfilled`.
+        """
+        if status is Status.BACKFILLED:
+            raise InputError("a backfill is a range of time: use Ledger.backfilled()")
+        time_ns = self._latest = self.after(time_ns)
+        state = STATES[status]
+        if state == self.state:
+            return []
+        rows = [] if self._row is None else [replace(self._row, end_ns=time_ns)]
+        self._row = None
+        if state is not None:
+            self._row = self._made(time_ns, state, _words(reason, code))
+            rows.append(self._row)
+        return rows
+
+    def backfilled(
+        self, start_ns: int, end_ns: int, ticks: int, known: Iterable[CoverageRecord]
+    ) -> list[CoverageRecord]:
+        """Take in that ``[start_ns, end_ns)`` was filled from IB's history.
+
+        Parameters
+        ----------
+        start_ns, end_ns : int
+            Not in the future.
+        ticks : int
+            How many were found; none is an answer, too.
+        known : iterable of CoverageRecord
+            The rows of the stream that meet the range, as the index has them.
+
+        Raises
+        ------
+        InputError
+            If the range is empty.
+        """
+        if start_ns >= end_ns:
+            raise InputError(f"nothing lies between {start_ns} and {end_ns} ns to be backfilled")
+        empty = self._made(start_ns, State.BACKFILLED, _backfill(ticks))
+        rows = filled(known, replace(empty, end_ns=end_ns))
+        self.touch(end_ns)
+        for row in rows:
+            if row.end_ns is None:
+                self._row = row
+        return rows
+
+    def take_over(self, run: str, last_ns: int | None) -> list[CoverageRecord]:
+        """Another run speaks from here on: what the one before left open is ended.
+
+        Parameters
+        ----------
+        run : str
+        last_ns : int or None
+            Time of the last message that the run before stored, if any is left.
+        """
+        self.run = run
+        if self._row is None:
+            return []
+        # Its own first message is in the stream, if nothing else is.
+        last_ns = self._row.start_ns if last_ns is None else max(last_ns, self._row.start_ns)
+        row = replace(self._row, end_ns=last_ns + 1)
+        self._row = None
+        self.touch(last_ns)
+        return [row]
+
+    def _made(self, start_ns: int, state: State, reason: str) -> CoverageRecord:
+        return CoverageRecord(self.contract_id, self.tick_type, start_ns, None, state.value, reason)
+
+
+def _words(reason: str, code: int | None) -> str:
+    return ": ".join(part for part in ("" if code is None else str(code), reason) if part)
+
+
+def _backfill(ticks: int) -> str:
+    return f"backfill of {ticks:,} ticks"
+
+
+def intervals(
+    contract_id: int,
+    tick_type: str,
+    changes: Iterable[Change],
+    last_ns: Callable[[Change], int | None],
+) -> list[CoverageRecord]:
+    """The intervals that the status messages of one stream make, by start.
+
+    Parameters
+    ----------
+    contract_id : int
+    tick_type : str
+    changes : iterable of Change
+        In any order, some of them maybe twice.
+    last_ns : callable
+        Given the last change of a run that ended without a word: the time of the last message of
+        that run in the stream.
+
+    Returns
+    -------
+    list of CoverageRecord
+        The last one without an end, if nothing ended it.
+
+    Examples
+    --------
+    >>> changes = [
+    ...     Change(1_000, Status.SUBSCRIBED, run="7"),
+    ...     Change(9_000, Status.SUBSCRIBED, run="8"),
+    ... ]
+    >>> rows = intervals(265598, "last", changes, last_ns=lambda change: 4_000)
+    >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
+    [(1000, 4001, 'captured'), (9000, None, 'captured')]
+    """
+    rows: dict[int, CoverageRecord] = {}
+
+    def put(some: list[CoverageRecord]) -> None:
+        rows.update({row.start_ns: row for row in some})
+
+    ledger = Ledger(contract_id, tick_type, "")
+    fills, before = [], None
+    for change in sorted(dict.fromkeys(changes), key=lambda change: change.time_ns):
+        if before is not None and change.run != before.run:
+            put(ledger.take_over(change.run, None if ledger.state is None else last_ns(before)))
+        before = change
+        if change.filled is not None:
+            fills.append(change.filled)
+        else:
+            put(ledger.change(change.status, change.time_ns, change.reason, change.code))
+    for start_ns, end_ns, ticks in fills:
+        state, reason = State.BACKFILLED.value, _backfill(ticks)
+        empty = CoverageRecord(contract_id, tick_type, start_ns, end_ns, state, reason)
+        put(filled(list(rows.values()), empty))
+    return [rows[start] for start in sorted(rows)]
+
+
+def filled(rows: Iterable[CoverageRecord], filling: CoverageRecord) -> list[CoverageRecord]:
+    """The rows that change where a stretch is filled afterwards.
+
+    Where nothing was missing, rows stay as they are; others are cut where the filling begins and
+    ends.
+
+    Parameters
+    ----------
+    rows : iterable of CoverageRecord
+        Of the stream; those that do not meet the filling do not matter.
+    filling : CoverageRecord
+        With an end.
+
+    Returns
+    -------
+    list of CoverageRecord
+        New rows, and rows that take the place of one with the same start.
+
+    Examples
+    --------
+    >>> gap = CoverageRecord(265598, "last", 10, 90, "disconnected")
+    >>> rows = filled([gap], CoverageRecord(265598, "last", 20, 50, "backfilled"))
+    >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
+    [(10, 20, 'disconnected'), (20, 50, 'backfilled'), (50, 90, 'disconnected')]
+    """
+    assert filling.end_ns is not None
+    at, until = filling.start_ns, filling.end_ns
+    made: list[CoverageRecord] = []
+    for row in sorted(rows, key=lambda row: row.start_ns):
+        end = _AFTER_ALL if row.end_ns is None else row.end_ns
+        if end <= at or row.start_ns >= until:
+            continue
+        if row.start_ns > at:
+            made.append(replace(filling, start_ns=at, end_ns=row.start_ns))
+            at = row.start_ns
+        if row.state not in NOTHING_MISSING:
+            if row.start_ns < at:
+                made.append(replace(row, end_ns=at))
+            made.append(replace(filling, start_ns=at, end_ns=min(end, until)))
+            if until < end:
+                made.append(replace(row, start_ns=until))
+        at = min(end, until)
+    if at < until:
+        made.append(replace(filling, start_ns=at))
+    return made
+
+
+def deleted(rows: Iterable[CoverageRecord], before_ns: int) -> list[CoverageRecord]:
+    """The rows that change where the ticks before some time were deleted.
+
+    A row that is still open stays as it is.
+
+    Examples
+    --------
+    >>> rows = deleted([CoverageRecord(265598, "last", 10, 90, "captured")], 60)
+    >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
+    [(10, 60, 'deleted'), (60, 90, 'captured')]
+    """
+    made = []
+    for row in rows:
+        stored = row.state in (State.CAPTURED, State.BACKFILLED)
+        if not stored or row.end_ns is None or row.start_ns >= before_ns:
+            continue
+        until = min(row.end_ns, before_ns)
+        reason = f"{row.state}, deleted since"
+        made.append(replace(row, end_ns=until, state=State.DELETED.value, reason=reason))
+        if until < row.end_ns:
+            made.append(replace(row, start_ns=until))
+    return made

@@ -1,0 +1,229 @@
+"""The ledger of coverage out of the files, and what a killed capture left of it in the index.
+
+It reads the messages of captures where they are stored: all of them for a :func:`rebuild`; only
+the last ones of a stream where a capture ended without a word, which loads no compiler.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import struct
+import time
+from array import array
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.message import DecodeError
+
+from ibticks.config import NANOSECONDS
+from ibticks.errors import CorruptFileError, FormatError, StorageError
+from ibticks.format.framing import MAX_FRAME
+from ibticks.format.header import read_header
+from ibticks.format.messages import from_protobuf
+from ibticks.storage.blocks import decompress, split
+from ibticks.storage.coverage import Change, Ledger, intervals
+from ibticks.storage.disk import explained
+from ibticks.storage.lock import is_written
+from ibticks.storage.states import Status
+from ibticks.tick_stream_pb2 import StreamMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from ibticks.format.header import Header
+    from ibticks.index.records import CoverageRecord, FileRecord, Index
+
+__all__ = ["left_open", "rebuild", "resume", "settle"]
+
+_log = logging.getLogger(__name__)
+_LENGTH: Final = struct.Struct(">I")
+_LONGEST_HEADER: Final = 1 << 20
+_INFO: Final = StreamMessage(type="info").SerializeToString()
+
+
+def rebuild(root: Path, files: Iterable[FileRecord]) -> list[CoverageRecord]:
+    """The coverage of all streams, from the stored messages.
+
+    A row is left without an end where nothing tells of one: by a capture that runs, or by one
+    that was killed (see :func:`settle`).
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    files : iterable of FileRecord
+        All its files.
+
+    Returns
+    -------
+    list of CoverageRecord
+        By contract, tick type and start.
+
+    Warns
+    -----
+    CorruptDataWarning
+        Where damage may hide a message.
+    """
+    rows: list[CoverageRecord] = []
+    ordered = sorted(files, key=_place)
+    for stream, found in groupby(ordered, lambda file: (file.contract_id, file.tick_type)):
+        records = list(found)
+        last_ns = partial(_last_of_run, root, records)
+        rows += intervals(*stream, _changes(root, records), last_ns)
+    return rows
+
+
+def settle(root: Path, index: Index) -> list[CoverageRecord]:
+    """End, in the index, the intervals that killed captures left open; returns their new rows."""
+    settled: list[CoverageRecord] = []
+    for row in index.coverage(start_ns=time.time_ns()):
+        if row.end_ns is None and not is_written(root, row.contract_id, row.tick_type):
+            rows = left_open(root, index, row)
+            # Should a capture have begun meanwhile, its messages may be among those just read.
+            if not is_written(root, row.contract_id, row.tick_type):
+                settled += rows
+    if settled and index.writable:
+        index.put_coverage(settled)
+    return settled
+
+
+def resume(root: Path, index: Index, contract_id: int, tick_type: str, run: str) -> Ledger:
+    """The ledger of a run that begins; what a killed one left behind is settled in the index.
+
+    The caller holds the lock of the stream.
+    """
+    known = index.coverage([contract_id], [tick_type])
+    row = known.pop() if known and known[-1].end_ns is None else None
+    until = max((each.end_ns for each in known if each.end_ns is not None), default=None)
+    before = Ledger(contract_id, tick_type, "", row)
+    if until is not None:
+        before.touch(until)
+    rows = _ended(root, index, before)
+    if rows:
+        index.put_coverage(rows)
+    ledger = Ledger(contract_id, tick_type, run)
+    ledger.touch(before.after(0) - 1)
+    return ledger
+
+
+def left_open(root: Path, index: Index, row: CoverageRecord) -> list[CoverageRecord]:
+    """How a row that is open in the index ended, its capture having been killed.
+
+    It ends with the last message that the capture stored. If that told of a change which the index
+    never heard of, a second row tells it.
+    """
+    return _ended(root, index, Ledger(row.contract_id, row.tick_type, "", row))
+
+
+def _ended(root: Path, index: Index, ledger: Ledger) -> list[CoverageRecord]:
+    """The rows that end a ledger with what its run stored last."""
+    files = index.files([ledger.contract_id], [ledger.tick_type])
+    files.sort(key=_place, reverse=True)
+    last = next((change for file in files for change in _backwards(root, file)), None)
+    rows: dict[int, CoverageRecord] = {}
+    if last is not None and ledger.after(last.time_ns) == last.time_ns:
+        told = ledger.change(last.status, last.time_ns, last.reason, last.code)
+        rows.update({row.start_ns: row for row in told})
+    if ledger.state is not None:
+        last_ns = None if last is None else _last_of_run(root, files, last)
+        rows.update({row.start_ns: row for row in ledger.take_over("", last_ns)})
+    return list(rows.values())
+
+
+def _place(file: FileRecord) -> tuple[int, str, int, bool]:
+    is_second_half = file.path.endswith("-30_ticks.pb")
+    return file.contract_id, file.tick_type, file.hour_ns, is_second_half
+
+
+def _may_tell(file: FileRecord) -> bool:
+    """Whether a file may hold anything but ticks; of an open one nothing is counted yet."""
+    return not file.sealed or file.messages > file.ticks
+
+
+def _changes(root: Path, files: Sequence[FileRecord]) -> Iterator[Change]:
+    telling = [file for file in files if _may_tell(file)]
+    if not telling:
+        return
+    from ibticks.storage.reader import read_messages
+
+    for time_ns, message in read_messages(root, telling):
+        change = Change.of(time_ns, message)
+        if change is not None:
+            yield change
+
+
+def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
+    """The changes of state a file tells, the last first."""
+    if not _may_tell(file):
+        return
+    for payload in _payloads(root, file):
+        if not payload.startswith(_INFO):
+            continue
+        try:
+            message = StreamMessage.FromString(payload)
+            change = Change.of(_time_of(message), from_protobuf(message))
+        except (DecodeError, FormatError):
+            continue  # no message of ours; reading the file tells
+        if change is not None and change.status is not Status.BACKFILLED:
+            yield change
+
+
+def _last_of_run(root: Path, files: Sequence[FileRecord], change: Change) -> int | None:
+    """Time of the last message of the run that a change is of."""
+    for file in sorted(files, key=_place, reverse=True):
+        for payload in _payloads(root, file):
+            try:
+                message = StreamMessage.FromString(payload)
+            except DecodeError:
+                continue
+            if message.stream_id == change.stream_id:
+                return max(_time_of(message), change.time_ns)
+    return None
+
+
+def _time_of(message: StreamMessage) -> int:
+    return message.timestamp.seconds * NANOSECONDS + message.timestamp.nanos
+
+
+def _payloads(root: Path, file: FileRecord) -> Iterator[bytes]:
+    """The messages of a file as they are stored, the last first, as far as it is whole."""
+    path = root / file.path
+    try:
+        with explained(path, "reading"), path.open("rb") as stream:
+            header = read_header(stream.read(_LONGEST_HEADER), path=str(path))
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                for begin, end in reversed(_blocks(file, header, data)):
+                    if header.compression == "none":
+                        yield from _frames_backwards(data, begin, end)
+                    else:
+                        raw = decompress(data[begin:end], header.compression)
+                        yield from _frames_backwards(raw, 0, len(raw))
+    except (StorageError, CorruptFileError) as error:
+        _log.warning("what a capture said last is looked for elsewhere: %s", error)
+
+
+def _blocks(file: FileRecord, header: Header, data: mmap.mmap) -> list[tuple[int, int]]:
+    """Where stretches of whole frames begin and end."""
+    start = header.frame_bytes
+    if file.blocks and file.sealed and header.sealed and header.crc32c == file.crc32c:
+        return [(block.offset, block.offset + block.size) for block in file.blocks]
+    if header.compression == "none":
+        return [(start, len(data))]
+    spans = split(data[start:], header.compression)
+    return [(start + begin, start + end) for begin, end in spans]
+
+
+def _frames_backwards(data: bytes | mmap.mmap, at: int, until: int) -> Iterator[bytes]:
+    """The payloads of the whole frames in ``data[at:until]``, the last first."""
+    ends = array("q", [at])
+    while at + _LENGTH.size <= until:
+        (size,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size + size
+        if not 0 < size <= MAX_FRAME or at > until:
+            break
+        ends.append(at)
+    for index in range(len(ends) - 1, 0, -1):
+        yield data[ends[index - 1] + _LENGTH.size : ends[index]]

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from ibticks import __version__
-from ibticks.cli import capturing, contents, demo, importing, loading, upkeep
+from ibticks.cli import capturing, contents, demo, gateway, importing, loading, upkeep
 from ibticks.cli.options import notes
 from ibticks.errors import TickError
 
@@ -28,6 +28,7 @@ index_app = typer.Typer(help="The PostgreSQL index of the files.", no_args_is_he
 app.command("demo")(demo.demo)
 app.command("capture")(capturing.capture)
 app.command("status")(capturing.status)
+app.command("gateway")(gateway.gateway)
 app.command("import")(importing.import_)
 app.command("load")(loading.load)
 app.command("ls")(contents.ls)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from ibticks.gateway.outlet import Boundary
+from ibticks.gateway.replies import NO_REQUEST
+from ibticks.gateway.wire import frame
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ibticks.gateway.connection import Connection
-    from ibticks.gateway.state import State
+    from ibticks.gateway.state import Greeting, State
 
 __all__ = ["Faults"]
 
@@ -18,12 +22,14 @@ _TEXTS: Final = {
     1100: "Connectivity between IB and Trader Workstation has been lost.",
     1101: "Connectivity between IB and TWS has been restored - data lost.",
     1102: "Connectivity between IB and TWS has been restored - data maintained.",
+    354: "Requested market data is not subscribed.",
     1300: "TWS socket port has been reset and this connection is being dropped.",
     2103: "Market data farm connection is broken:usfarm",
     2104: "Market data farm connection is OK:usfarm",
     2105: "HMDS data farm connection is broken:ushmds",
     2106: "HMDS data farm connection is OK:ushmds",
     2110: "Connectivity between TWS and server is broken. It will be restored automatically.",
+    10189: "Failed to request tick-by-tick data: No market data permissions",
     10197: "No market data during competing live session",
 }
 
@@ -86,7 +92,12 @@ class Faults:
         return self._each(client_id, act)
 
     def send_error(
-        self, code: int, message: str = "", *, req_id: int = -1, client_id: int | None = None
+        self,
+        code: int,
+        message: str = "",
+        *,
+        req_id: int = NO_REQUEST,
+        client_id: int | None = None,
     ) -> int:
         """Send an error or notice; after 1101 all subscriptions of the client are forgotten.
 
@@ -103,6 +114,11 @@ class Faults:
         -------
         int
             Clients it was sent to.
+
+        See Also
+        --------
+        lose_contact, regain_contact
+            For 1100, 1101 and 1102 together with what they tell of.
         """
         text = message or _TEXTS.get(code, f"Error {code}")
 
@@ -110,6 +126,174 @@ class Faults:
             connection.post(connection.error(req_id, code, text))
             if code == 1101:
                 connection.subscriptions.clear()
+
+        return self._each(client_id, act)
+
+    def lose_contact(self, client_id: int | None = None) -> int:
+        """Lose IB, as code 1100 says: connections stay, no tick comes until contact is back."""
+
+        def act(connection: Connection) -> None:
+            connection.in_contact = False
+            connection.post(connection.error(NO_REQUEST, 1100, _TEXTS[1100]))
+
+        return self._each(client_id, act)
+
+    def regain_contact(
+        self, client_id: int | None = None, *, data_lost: bool, lose: int = 0
+    ) -> int:
+        """Find IB again: code 1101, which forgets all subscriptions, or 1102.
+
+        Parameters
+        ----------
+        client_id : int, optional
+        data_lost : bool
+        lose : int
+            Ticks of each subscription that went by meanwhile; at recorded speed, those that did.
+        """
+
+        def act(connection: Connection) -> None:
+            for subscription in connection.subscriptions.values():
+                self._state.positions.catch_up(subscription.progress)
+                subscription.progress.skip(lose)
+            code = 1101 if data_lost else 1102
+            connection.post(connection.error(NO_REQUEST, code, _TEXTS[code]))
+            connection.in_contact = True
+            if data_lost:
+                connection.subscriptions.clear()
+            connection.wake()
+
+        return self._each(client_id, act)
+
+    def refuse(self, client_id: int) -> None:
+        """Tell whoever connects with this client id that it is in use (326), until admitted."""
+        self._call(lambda: self._state.refused_clients.add(client_id))
+
+    def admit(self, client_id: int) -> None:
+        """Let that client id in again."""
+        self._call(lambda: self._state.refused_clients.discard(client_id))
+
+    def answer_connections(self, greeting: Greeting) -> None:
+        """What a client meets that connects from now on.
+
+        Parameters
+        ----------
+        greeting : {"greet", "silence", "hang_up"}
+            As it should be; nothing at all, with the line open; the end of the line.
+        """
+        self._call(lambda: setattr(self._state, "greeting", greeting))
+
+    def forbid(
+        self,
+        contract_id: int,
+        tick_type: str | None = None,
+        *,
+        code: int = 10189,
+        message: str = "",
+    ) -> None:
+        """Refuse subscriptions of a contract, or of one of its streams, from now on.
+
+        Parameters
+        ----------
+        contract_id : int
+        tick_type : str, optional
+            All by default.
+        code : int
+            10189, 354 or whatever IB might say.
+        message : str
+            IB's own words by default, where they are known.
+        """
+        text = message or _TEXTS.get(code, f"Error {code}")
+        self._call(lambda: self._state.forbidden.update({(contract_id, tick_type): (code, text)}))
+
+    def permit(self, contract_id: int, tick_type: str | None = None) -> None:
+        """Take back what :meth:`forbid` did with the same arguments."""
+        self._call(lambda: self._state.forbidden.pop((contract_id, tick_type), None))
+
+    def mute(self, contract_id: int, tick_type: str | None = None) -> None:
+        """Let the ticks of a contract, or of one of its streams, go by unsent; no word of it."""
+        self._call(lambda: self._state.muted.add((contract_id, tick_type)))
+
+    def unmute(self, contract_id: int, tick_type: str | None = None) -> None:
+        """Take back what :meth:`mute` did with the same arguments."""
+        self._call(lambda: self._state.muted.discard((contract_id, tick_type)))
+
+    def stall(self, seconds: float | None = None, client_id: int | None = None) -> int:
+        """Fall silent with the line open: no tick, no answer.
+
+        Parameters
+        ----------
+        seconds : float, optional
+            Until :meth:`flow` by default.
+        client_id : int, optional
+
+        Returns
+        -------
+        int
+            Clients it concerns.
+        """
+        return self._each(client_id, lambda connection: connection.outlet.silence(seconds))
+
+    def flow(self, client_id: int | None = None) -> int:
+        """End what :meth:`stall` began."""
+        return self._each(client_id, lambda connection: connection.outlet.flow())
+
+    def garbage(self, data: bytes = b"\xff" * 64, client_id: int | None = None) -> int:
+        """Send these bytes between two messages; by default the start of a frame of 4 GiB."""
+        return self._each(client_id, lambda connection: connection.post(data))
+
+    def close_mid_message(self, client_id: int | None = None) -> int:
+        """Send the first half of a message, and close."""
+        half = frame(b"99\x001\x003\x001381239000\x00181.5\x00")[:-8]
+        return self._each(client_id, lambda connection: connection.leave(half))
+
+    def split_writes(self, size: int | None) -> None:
+        """Write at most so many bytes at a time, to all clients; None ends it.
+
+        The greeting stays whole, since ibapi cannot read it in pieces.
+        """
+
+        def run() -> None:
+            self._state.split = size
+            for connection in self._state.connections.values():
+                connection.outlet.split = size
+
+        self._call(run)
+
+    def silent_until_boundary(
+        self,
+        size: int = 4096,
+        *,
+        seconds: float = 1.5,
+        bursts: int = 1,
+        whole: bool = True,
+        client_id: int | None = None,
+    ) -> int:
+        """Send in bursts of exactly ``size`` bytes, each followed by silence.
+
+        ibapi reads 4096 bytes at a time and loses what it has read if the bytes end there and
+        nothing follows within a second.
+
+        Parameters
+        ----------
+        size : int
+            A longer message makes a burst of a multiple of it.
+        seconds : float
+            How long the silence lasts.
+        bursts : int
+            How many there are; then all is as before.
+        whole : bool
+            Whether a burst ends with a whole message: a harmless notice (2106) fills it up. If
+            not, it ends wherever the size falls.
+        client_id : int, optional
+
+        Returns
+        -------
+        int
+            Clients it concerns.
+        """
+
+        def act(connection: Connection) -> None:
+            connection.outlet.boundary = Boundary(size, seconds, bursts, whole)
 
         return self._each(client_id, act)
 

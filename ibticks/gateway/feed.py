@@ -119,7 +119,7 @@ class Feed:
         if not state.is_muted(subscription.key):
             frames = progress.stream.frames(subscription.req_id, first, end)
             state.positions.sent(int(progress.stream.time_ns[end - 1]))
-            state.log.add(subscription.sent(self._connection, first, end), count)
+            state.log.add(subscription.sent(self._connection, first, end), first, count)
         if progress.ended:
             state.log.end(self._connection.client_id, subscription.key)
         return iter(frames)

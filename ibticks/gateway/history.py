@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ibticks.gateway.ticks import TickStream
 
-__all__ = ["MOST_TICKS", "WHAT", "ib_seconds", "page", "past"]
+__all__ = ["MOST_TICKS", "WHAT", "ib_seconds", "in_hours", "page", "past"]
 
 MOST_TICKS: Final = 1000
 """Ticks a page holds at most, but for those that share a second."""
@@ -91,6 +91,32 @@ def page(
     if first < last:
         first = int(np.searchsorted(seconds, seconds[first]))
     return order[first:last]
+
+
+def in_hours(stream: TickStream, hours: str, zone: str) -> TickStream:
+    """The ticks in the hours of a contract, all of them if it does not say its hours.
+
+    Parameters
+    ----------
+    stream : TickStream
+    hours : str
+        As IB writes them: ``20131008:0930-20131008:1600;20131009:CLOSED``.
+    zone : str
+        Their time zone.
+    """
+    if not hours:
+        return stream
+    place = ZoneInfo(zone)
+    inside = np.zeros(stream.rows, dtype=np.bool_)
+    for span in hours.split(";"):
+        opens, _, closes = span.partition("-")
+        if closes:
+            start, end = (
+                datetime.strptime(text, "%Y%m%d:%H%M").replace(tzinfo=place).timestamp()
+                for text in (opens, closes)
+            )
+            inside |= (stream.seconds >= start) & (stream.seconds < end)
+    return stream.take(np.flatnonzero(inside))
 
 
 def past(progress_next: int, count: int) -> npt.NDArray[np.intp]:

@@ -76,6 +76,8 @@ class Outlet:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._held = bytearray()
+        self._finished = False
+        self._silence: asyncio.TimerHandle | None = None
         self.split: int | None = None
         self.boundary: Boundary | None = None
         writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
@@ -99,6 +101,8 @@ class Outlet:
 
     async def put(self, frames: Sequence[bytes]) -> None:
         """Write messages; the caller has the turn. Returns when the client may have more."""
+        if self._finished:
+            return
         boundary = self.boundary
         if boundary is None:
             self._held += b"".join(frames)
@@ -121,16 +125,28 @@ class Outlet:
                     await self._burst(self.boundary)
                 await self._write_held(self.split)
 
-    def finish(self) -> None:
-        """Send what is held, and then nothing more."""
-        if not self._writer.is_closing():
-            self._writer.write(bytes(self._held))
-            self._writer.write_eof()
+    def finish(self, last: bytes = b"") -> None:
+        """Send what is held, the last bytes, and then nothing more."""
+        if self._finished or self._writer.is_closing():
+            return
+        self._finished = True
+        self._writer.write(bytes(self._held) + last)
+        self._held.clear()
+        self._writer.write_eof()
 
-    def silence(self, seconds: float) -> None:
-        """Send nothing for so long; what is sent meanwhile waits."""
+    def silence(self, seconds: float | None) -> None:
+        """Send nothing for so long, or until :meth:`flow`; what is sent meanwhile waits."""
+        self.flow()
         self._flowing.clear()
-        asyncio.get_running_loop().call_later(seconds, self._flowing.set)
+        if seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._silence = loop.call_later(seconds, self._flowing.set)
+
+    def flow(self) -> None:
+        """End a silence."""
+        if self._silence is not None:
+            self._silence.cancel()
+        self._flowing.set()
 
     async def _burst(self, boundary: Boundary) -> None:
         gap = boundary.gap(len(self._held))
@@ -141,7 +157,8 @@ class Outlet:
         end = len(self._held) // boundary.size * boundary.size
         data = bytes(self._held[:end])
         del self._held[:end]
-        self._writer.write(data)
+        if not self._finished:
+            self._writer.write(data)
         await self._writer.drain()
         await asyncio.sleep(boundary.seconds)
         boundary.bursts -= 1

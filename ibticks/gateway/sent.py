@@ -58,21 +58,31 @@ class SentLog:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._records: list[Sent] = []
-        self._open: dict[tuple[int, int], int] = {}
+        self._open: dict[tuple[int, int], tuple[int, int]] = {}
         self._counts: Counter[StreamKey] = Counter()
         self._ended: set[tuple[int, StreamKey]] = set()
         self.total = 0
 
-    def add(self, sent: Sent, ticks: int) -> None:
-        """Note that these rows went out; rows that follow on lengthen their record."""
+    def add(self, sent: Sent, start: int, ticks: int) -> None:
+        """Note that ticks went out.
+
+        Parameters
+        ----------
+        sent : Sent
+        start : int
+            Place of the first one among those the subscription is sent; where it follows the last
+            one, their record grows.
+        ticks : int
+        """
+        subscription = (sent.connection, sent.req_id)
         with self._changed:
-            place = self._open.get((sent.connection, sent.req_id))
-            before = None if place is None else self._records[place]
-            if place is not None and before is not None and _follows(before, sent):
-                self._records[place] = replace(before, last=sent.last)
+            place, follows = self._open.get(subscription, (-1, -1))
+            if follows == start and self._records[place].key == sent.key:
+                self._records[place] = replace(self._records[place], last=sent.last)
             else:
-                self._open[sent.connection, sent.req_id] = len(self._records)
+                place = len(self._records)
                 self._records.append(sent)
+            self._open[subscription] = (place, start + ticks)
             self._counts[sent.key] += ticks
             self.total += ticks
             self._changed.notify_all()
@@ -107,9 +117,3 @@ class SentLog:
         """Let those who wait look again."""
         with self._changed:
             self._changed.notify_all()
-
-
-def _follows(before: Sent, after: Sent) -> bool:
-    return before.last + 1 == after.first and replace(after, first=0, last=0) == replace(
-        before, first=0, last=0
-    )

@@ -8,6 +8,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import numpy as np
+
 from ibticks.errors import InputError
 from ibticks.gateway.connection import Connection
 from ibticks.gateway.faults import Faults
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    import numpy.typing as npt
+
     from ibticks.gateway.clock import ClockMode
     from ibticks.gateway.replay import Replay, StreamKey
     from ibticks.gateway.sent import Sent
@@ -28,6 +32,7 @@ __all__ = ["Gateway"]
 
 _T = TypeVar("_T")
 
+_BACKLOG: Final = 128
 _SEND_BUFFER: Final = 1 << 17
 
 
@@ -107,6 +112,8 @@ class Gateway(Faults):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
+        # The port, bound but not listened on, while nobody is to get in.
+        self._listening: socket.socket | None = None
 
     def start(self) -> Self:
         """Listen.
@@ -118,14 +125,14 @@ class Gateway(Faults):
         """
         if self._thread is not None:
             raise InputError("this gateway was started before: make a new one")
-        listening = self._bind()
-        self._port = int(listening.getsockname()[1])
+        self._listening = self._bind()
+        self._port = int(self._listening.getsockname()[1])
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._run, args=(self._loop,), name=f"ibticks-gateway-{self._port}", daemon=True
         )
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(listening), self._loop).result()
+        self.reopen()
         return self
 
     def close(self) -> None:
@@ -223,6 +230,61 @@ class Gateway(Faults):
         connections = self._state.connections
         return self._state.log.wait(lambda: len(connections) == clients, timeout)
 
+    def rows_sent(
+        self, contract_id: int, tick_type: str, client_id: int | None = None
+    ) -> npt.NDArray[np.intp]:
+        """Rows of a stream that were sent, in the order of sending.
+
+        Parameters
+        ----------
+        contract_id : int
+        tick_type : str
+        client_id : int, optional
+            Only those sent to this client, over all its connections.
+
+        Returns
+        -------
+        numpy.ndarray
+            Row numbers, int64; ``replay.streams[contract_id, tick_type].take(rows)`` are the ticks.
+            Not for subscriptions with ``ignore_size``, whose rows are among those in the log.
+        """
+        parts = [
+            np.arange(sent.first, sent.last + 1, dtype=np.intp)
+            for sent in self.log
+            if sent.key == (contract_id, tick_type) and client_id in (None, sent.client_id)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.intp)
+
+    def shut(self, *, lose: int = 0) -> None:
+        """Drop every client and refuse connections, until :meth:`reopen`.
+
+        Parameters
+        ----------
+        lose : int
+            Ticks of each subscription that go by meanwhile, as for :meth:`drop`.
+        """
+
+        def run() -> None:
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+                self._listening = self._bind()
+            for connection in list(self._state.everyone):
+                if connection.client_id < 0:
+                    connection.abort()
+            self.drop(lose=lose)
+
+        self._call(run)
+
+    def reopen(self) -> None:
+        """Listen again, on the same port."""
+        self._call(self._reopen)
+
+    def nightly_restart(self, seconds: float, *, lose: int = 0) -> None:
+        """Shut, and reopen after so many seconds; returns at once."""
+        self.shut(lose=lose)
+        self._call(lambda: asyncio.get_running_loop().call_later(seconds, self._reopen))
+
     def pause(self) -> None:
         """Stop the replay's clock; connections stay, and requests are served."""
         self._call(self._state.clock.stop)
@@ -258,8 +320,17 @@ class Gateway(Faults):
             ) from error
         return listening
 
-    async def _listen(self, listening: socket.socket) -> None:
-        self._server = await asyncio.start_server(self._accept, sock=listening, backlog=128)
+    def _reopen(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            # Whoever connects from here on is let in, if not at once.
+            listening.listen(_BACKLOG)
+            task = asyncio.get_running_loop().create_task(self._serve(listening))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, listening: socket.socket) -> None:
+        self._server = await asyncio.start_server(self._accept, sock=listening, backlog=_BACKLOG)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(self._state, next(self._numbers), reader, writer)
@@ -270,6 +341,8 @@ class Gateway(Faults):
     async def _stop(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._listening is not None:
+            self._listening.close()
         for connection in list(self._state.everyone):
             connection.abort()
         others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from zoneinfo import ZoneInfo
 
 from ibticks.gateway.clock import Clock, ClockMode, Positions
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ibticks.gateway.limits import Limits
     from ibticks.gateway.replay import Replay, StreamKey
 
-__all__ = ["State"]
+__all__ = ["Greeting", "State"]
+
+Greeting = Literal["greet", "silence", "hang_up"]
 
 
 class State:
@@ -34,6 +36,12 @@ class State:
         Streams without permission: code and text, by contract id and tick type (None for all).
     muted : set
         Streams that are subscribed but silent.
+    greeting : {"greet", "silence", "hang_up"}
+        What a client meets that connects.
+    split : int or None
+        Most bytes of one write.
+    asked : dict of int to float
+        When ticks of each contract were last asked for, on the monotonic clock.
     unknown_requests : Counter
         Requests a gateway does not serve, by message id.
     """
@@ -64,6 +72,8 @@ class State:
         self.forbidden: dict[tuple[int, str | None], tuple[int, str]] = {}
         self.muted: set[tuple[int, str | None]] = set()
         self.unknown_requests: Counter[int] = Counter()
+        self.greeting: Greeting = "greet"
+        self.split: int | None = None
         self.asked: dict[int, float] = {}
         self._awaited = start_after
         self._triggers: list[tuple[int, int, Callable[[], object]]] = []

@@ -206,6 +206,8 @@ def _complete(contract_id: int, tick_type: str, columns: TickColumns) -> TickCol
                 made[name] = Values(np.full(rows, contract_id, dtype=np.uint32))
             case _, _ if name == "tick_type":
                 made[name] = StringColumn(np.zeros(rows, dtype=np.int32), (tick_type,))
+            case Kind.STRING, StringColumn(codes, names) as column if (codes >= 0).all():
+                made[name] = column
             case Kind.STRING, StringColumn(codes, names):
                 made[name] = StringColumn(np.where(codes < 0, len(names), codes), (*names, ""))
             case Kind.STRING, _:

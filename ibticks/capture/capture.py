@@ -20,7 +20,7 @@ from ibticks.errors import CaptureError, ConfigError, MissingExtraError
 from ibticks.storage.appender import StreamAppender
 from ibticks.storage.coverage import Ledger
 from ibticks.storage.layout import metadata
-from ibticks.storage.sealing import seal_apart
+from ibticks.storage.sealing_apart import SealerApart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +100,7 @@ class Capture:
         self._recorders: list[Recorder] = []
         self._supervisor: Supervisor | None = None
         self._threads: list[threading.Thread] = []
+        self._sealer = SealerApart()
         self._stopping = threading.Event()
         self._began = 0.0
         self._rates: deque[tuple[float, int]] = deque(maxlen=20)
@@ -161,7 +162,7 @@ class Capture:
             index,
             fsync=0 if self.settings.fsync == 0 else None,
             on_sealed=lambda _: self.store.note_change(),
-            sealer=seal_apart,
+            sealer=self._sealer,
         )
         stored = index.files([contract.contract_id], [kind])
         last = max((r.last_sequence for r in stored if r.last_sequence is not None), default=0)
@@ -193,6 +194,7 @@ class Capture:
                 _log.exception("%s could not be closed", recorder.stream_id)
                 self._failed("close", error)
         self._recorders = []
+        self._sealer.close()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the capture has ended; False if it has not by then."""

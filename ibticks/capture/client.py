@@ -31,6 +31,7 @@ __all__ = ["Client", "Events", "contract_of"]
 
 _log = logging.getLogger(__name__)
 _READ_BYTES: Final = 65536
+_DRAIN_SECONDS: Final = 60.0
 _TICK_BY_TICK: Final = {
     "last": "Last",
     "all_last": "AllLast",
@@ -105,7 +106,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         self._connection: Any = None
         self._events = events
         self._ready = threading.Event()
-        self._over = threading.Event()
+        self._lost = threading.Event()
         self._refusal: tuple[int, str] | None = None
         self._loop: threading.Thread | None = None
         EWrapper.__init__(self)
@@ -162,7 +163,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
 
     def _wait(self, timeout: float) -> None:
         waited = 0.0
-        while waited < timeout and not self._ready.wait(0.05) and not self._over.is_set():
+        while waited < timeout and not self._ready.wait(0.05) and not self._lost.is_set():
             waited += 0.05
 
     def shut(self) -> None:
@@ -171,7 +172,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         if connection is not None and connection.socket is not None:
             self.disconnect()
         if self._loop is not None and self._loop is not threading.current_thread():
-            self._loop.join(5)
+            self._loop.join(_DRAIN_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -179,12 +180,13 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         except Exception as error:
             self._guard("message loop", self._events.failed, "message loop", error)
         finally:
-            self._end()
-
-    def _end(self) -> None:
-        if not self._over.is_set():
-            self._over.set()
+            # What was read before the connection was lost has been handed over by now.
             self._guard("closed", self._events.closed)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone, though what it brought may still be handed over."""
+        return self._lost.is_set() or not self.isConnected()
 
     def subscribe(self, request: int, contract: Contract, tick_type: str) -> None:
         """Ask for a stream of ticks."""
@@ -262,7 +264,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         self._ready.set()
 
     def connectionClosed(self) -> None:  # noqa: D102, N802
-        self._end()
+        self._lost.set()
 
     def currentTime(self, time: int) -> None:  # noqa: D102, N802
         self._guard("alive", self._events.alive)

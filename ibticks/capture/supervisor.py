@@ -220,7 +220,7 @@ class Supervisor:
         self._asked_for_life, self._broken, self.last_problem = None, None, ""
         self.subscriptions.forget(now)
         while True:
-            if self._broken is None:
+            if self._broken is None and not client.lost:
                 self.subscriptions.ask(client, time.monotonic())
             try:
                 kind, *said = self._events.get(timeout=_BEAT)
@@ -229,7 +229,9 @@ class Supervisor:
             if self._stopping.is_set():
                 self.subscriptions.cancel_all(client)
                 return
-            problem = self._handle(kind, said) or self._watch(client)
+            problem = self._handle(kind, said)
+            if problem is None and not client.lost:
+                problem = self._watch(client)
             if problem is not None:
                 self._end(*problem)
                 return

@@ -1,28 +1,25 @@
 """Sealing: the header made final, the bytes on the disk, the row for the index.
 
 It reads the file through, which takes the compiled decoder. A process that only appends has it
-done apart, in a short-lived process, and stays small: :func:`seal_apart`.
+done in another one, and stays small: :class:`~ibticks.storage.sealing_apart.SealerApart`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from ibticks.errors import CorruptFileError, StorageError
+from ibticks.errors import CorruptFileError
 from ibticks.format.header import HEADER_BYTES
-from ibticks.index.records import Block, FileRecord
+from ibticks.index.records import FileRecord
 from ibticks.storage.headers import put_header
 from ibticks.storage.hourfile import WRITER
 from ibticks.storage.layout import FileKey
 
-__all__ = ["Sealer", "seal", "seal_apart", "seal_files"]
+__all__ = ["Sealer", "seal", "seal_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -87,41 +84,3 @@ def seal_files(root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
         except CorruptFileError:
             _log.exception("%s is damaged and stays as it is", key.path)
     return records
-
-
-def seal_apart(root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
-    """Do what :func:`seal_files` does, in another process.
-
-    Raises
-    ------
-    StorageError
-        If that process failed; it says why.
-    """
-    if not keys:
-        return []
-    asked = json.dumps({"root": str(root), "paths": [key.path for key in keys]})
-    done = subprocess.run(
-        [sys.executable, "-m", "ibticks.storage.sealing"],
-        input=asked,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for line in done.stderr.splitlines():
-        _log.warning("sealing: %s", line)
-    if done.returncode != 0:
-        raise StorageError(f"files of {root} could not be sealed: {done.stderr.strip()[-2000:]}")
-    return [
-        FileRecord(**{**said, "blocks": tuple(Block(**block) for block in said["blocks"])})
-        for said in json.loads(done.stdout)
-    ]
-
-
-def _main() -> None:
-    asked = json.load(sys.stdin)
-    keys = [key for key in map(FileKey.parse, asked["paths"]) if key is not None]
-    json.dump([asdict(record) for record in seal_files(Path(asked["root"]), keys)], sys.stdout)
-
-
-if __name__ == "__main__":
-    _main()

@@ -1,0 +1,127 @@
+"""Sealing in another process, so that the one that captures needs no compiler and stays small.
+
+The process is started when there is something to seal, and ended when there has been nothing for a
+while. The two speak JSON, a line each way.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ibticks.errors import StorageError
+from ibticks.index.records import Block, FileRecord
+from ibticks.storage.layout import FileKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["SealerApart"]
+
+_IDLE_SECONDS: Final = 15.0
+
+
+class SealerApart:
+    """A :data:`~ibticks.storage.sealing.Sealer` that works in a process of its own.
+
+    Parameters
+    ----------
+    idle_seconds : float
+        After how long without work the process is ended.
+    """
+
+    def __init__(self, idle_seconds: float = _IDLE_SECONDS) -> None:
+        self._idle_seconds = idle_seconds
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._timer: threading.Timer | None = None
+
+    def __call__(self, root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
+        """Recover and seal files.
+
+        Raises
+        ------
+        StorageError
+            If the other process failed; what it said is on the standard error.
+        """
+        if not keys:
+            return []
+        asked = json.dumps({"root": str(root), "paths": [key.path for key in keys]})
+        with self._lock:
+            answer = self._ask(asked)
+            self._timer = threading.Timer(self._idle_seconds, self.close)
+            self._timer.daemon = True
+            self._timer.start()
+        if "error" in answer:
+            raise StorageError(f"files of {root} could not be sealed: {answer['error']}")
+        return [
+            FileRecord(**{**said, "blocks": tuple(Block(**block) for block in said["blocks"])})
+            for said in answer["records"]
+        ]
+
+    def _ask(self, asked: str) -> dict[str, Any]:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._process is None or self._process.poll() is not None:
+            # A session of its own: a Ctrl-C in the terminal is for the capture, which then seals.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ibticks.storage.sealing_apart"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(asked + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError as error:
+            line = ""
+            reason = str(error)
+        else:
+            reason = "it ended"
+        if not line:
+            self._process = None
+            process.kill()
+            process.wait()
+            raise StorageError(f"the process that seals files failed: {reason}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process, if it runs; the next work starts it again."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            process, self._process = self._process, None
+            if process is not None:
+                process.communicate()
+
+
+def _serve() -> None:
+    """Answer one line of JSON with one, until there are no more."""
+    from ibticks.storage.sealing import seal_files
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        keys = [key for key in map(FileKey.parse, asked["paths"]) if key is not None]
+        try:
+            answer: dict[str, Any] = {
+                "records": [asdict(r) for r in seal_files(Path(asked["root"]), keys)]
+            }
+        except Exception as error:  # whatever it is, the asking process has to know
+            answer = {"error": repr(error)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()

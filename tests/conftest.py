@@ -1,0 +1,72 @@
+"""What the tests of the upper floors share: a store of real ticks, and empty ones."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import ibticks as ibt
+from ibticks.index.embedded import EmbeddedServer
+from ibticks.sample import SAMPLES
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres(clusters, tmp_path_factory):
+    """A server for stores that need no server of their own."""
+    with EmbeddedServer.for_store(tmp_path_factory.mktemp("postgres"), "of the tests") as server:
+        template = make_conninfo(server.dsn, dbname="ready")
+        with psycopg.connect(server.dsn, autocommit=True) as admin:
+            admin.execute("CREATE DATABASE ready")
+        with ibt.open(tmp_path_factory.mktemp("ready"), dsn=template) as store:
+            store.sql("SELECT 1")  # which also puts the markets' sessions in
+        with psycopg.connect(template, autocommit=True) as connection:
+            connection.execute("DELETE FROM store_identity")
+        yield server
+
+
+@pytest.fixture
+def database(postgres):
+    """The DSN of a database that is the index of no store yet."""
+    name = f"store_{next(_numbers)}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE ready")
+        yield make_conninfo(postgres.dsn, dbname=name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def store(tmp_path, database):
+    """An empty store."""
+    with ibt.open(tmp_path / "ticks", dsn=database) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def sample_root(clusters, tmp_path_factory) -> Path:
+    """The folder of ``sample_store``."""
+    return tmp_path_factory.mktemp("sample") / "ticks"
+
+
+@pytest.fixture(scope="session")
+def sample_store(sample_root):
+    """A store of all the samples, with its embedded PostgreSQL; only to be read."""
+    with ibt.open(sample_root) as opened:
+        for sample in SAMPLES:
+            opened.add_contract(
+                sample.contract_id,
+                sample.symbol,
+                exchange=sample.exchange,
+                currency=sample.currency,
+                contract_type=sample.contract_type,
+            )
+            ibt.import_table(
+                opened, sample.path, contract_id=sample.contract_id, tick_type=sample.tick_type
+            )
+        opened.write_catalogue()
+        yield opened

@@ -12,6 +12,7 @@ from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
 from ibticks.format.columns import Column, MapColumn, StringColumn, StringsColumn, Values
 from ibticks.format.fields import Field, Kind
+from ibticks.frames.arrays import numbers, texts
 from ibticks.frames.schema import arrow_type
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Categories:
         for column in columns:
             for value in column.values:
                 self._places.setdefault(value, len(self._places))
-        self._values: Final = pa.array(list(self._places), pa.string())
+        self._values: Final = texts(list(self._places), pa.string())
 
     def array(self, column: StringColumn) -> pa.DictionaryArray:
         """The column of one part, coded by the common strings."""
@@ -84,10 +85,10 @@ def array_of(
             return categories.array(column)
         case StringsColumn(offsets, codes, strings):
             items = _strings(strings, codes, pa.large_string())
-            return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), items)
+            return pa.LargeListArray.from_arrays(numbers(offsets), items)
         case MapColumn(offsets, keys, items, strings):
             return pa.MapArray.from_arrays(
-                pa.array(offsets, pa.int32()),
+                numbers(offsets.astype(np.int32)),
                 _strings(strings, keys, pa.string()),
                 _strings(strings, items, pa.string()),
             )
@@ -96,11 +97,11 @@ def array_of(
     if categories is not None:
         return categories.array(StringColumn(np.full(rows, -1, dtype=np.int32), ()))
     if field.kind is Kind.STRINGS:
-        nowhere = pa.array(np.zeros(rows + 1, dtype=np.int64))
-        return pa.LargeListArray.from_arrays(nowhere, pa.array([], pa.large_string()))
+        nowhere = numbers(np.zeros(rows + 1, dtype=np.int64))
+        return pa.LargeListArray.from_arrays(nowhere, texts([], pa.large_string()))
     if field.kind is Kind.MAP:
-        nowhere = pa.array(np.zeros(rows + 1, dtype=np.int32))
-        nothing = pa.array([], pa.string())
+        nowhere = numbers(np.zeros(rows + 1, dtype=np.int32))
+        nothing = texts([], pa.string())
         return pa.MapArray.from_arrays(nowhere, nothing, nothing)
     return pa.nulls(rows, kind)
 
@@ -129,4 +130,4 @@ def _bitmap(valid: npt.NDArray[np.bool_] | None) -> pa.Buffer | None:
 
 
 def _strings(values: tuple[str, ...], codes: npt.NDArray[np.int32], kind: pa.DataType) -> pa.Array:
-    return pa.array(values, kind).take(pa.array(codes, pa.int32()))
+    return texts(values, kind).take(numbers(codes))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ibticks.frames.arrays import numbers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,12 +40,12 @@ def rearranged(arrays: Sequence[pa.Array], rows: npt.NDArray[Any]) -> pa.Array:
     >>> rearranged([pa.array([1.5, None]), pa.array([2.5])], np.array([2, 1])).to_pylist()
     [2.5, None]
     """
-    array, places = pa.concat_arrays(arrays), pa.array(rows)
+    array, places = pa.concat_arrays(arrays), numbers(rows)
     kind = array.type
     if not array.null_count or not pa.types.is_primitive(kind) or pa.types.is_boolean(kind):
         return array.take(places)
     # Arrow takes numbers with nulls ten times slower than numbers and their validity apart.
-    _, numbers = array.buffers()
-    bare = pa.Array.from_buffers(kind, len(array), [None, numbers], offset=array.offset)
+    _, data = array.buffers()
+    bare = pa.Array.from_buffers(kind, len(array), [None, data], offset=array.offset)
     _, valid = array.is_valid().take(places).buffers()
     return pa.Array.from_buffers(kind, len(places), [valid, bare.take(places).buffers()[1]])

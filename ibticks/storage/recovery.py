@@ -21,7 +21,7 @@ __all__ = ["cut_torn_tail"]
 
 _log = logging.getLogger(__name__)
 _PREFIX: Final = 4  # bytes of a frame's length
-_LONGEST_HEADER: Final = 4096  # of any writer; a file that is longer has more than a torn header
+_LONGEST_HEADER: Final = 4096  # of any writer: what claims more is not a torn header
 
 
 def cut_torn_tail(path: Path) -> Header | None:
@@ -47,7 +47,8 @@ def cut_torn_tail(path: Path) -> Header | None:
     try:
         header = read_header(data, path=str(path))
     except CorruptFileError:
-        if len(data) >= min(_LONGEST_HEADER, _PREFIX + int.from_bytes(data[:_PREFIX], "big")):
+        claimed = _PREFIX + int.from_bytes(data[:_PREFIX], "big")
+        if not len(data) < claimed <= _LONGEST_HEADER:
             raise
         _cut(path, data, 0, "the header is torn")
         return None

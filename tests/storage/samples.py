@@ -1,0 +1,194 @@
+"""What the tests of storage share: ticks that can be told apart, and files read plainly.
+
+Every tick carries its own number as ``sequence``, and its prices follow from it, so that a tick
+that is lost, doubled, moved or changed shows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cramjam
+import numpy as np
+import numpy.typing as npt
+
+from ibticks.format.columns import TickColumns, Values
+from ibticks.storage.layout import HOUR, FileKey
+from ibticks.storage.reader import read_ticks
+from ibticks.tick_stream_pb2 import FileHeader, StreamMessage
+
+if TYPE_CHECKING:
+    from ibticks.index.records import FileRecord, Index
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CONTRACT = 8314
+H13 = 1_381_237_200_000_000_000  # 2013-10-08 13:00 UTC, nanoseconds
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+KEY = FileKey(CONTRACT, "bid_ask", H13)
+HALF = FileKey(CONTRACT, "bid_ask", H13, half=True)
+COLUMNS = ("timestamp", "sequence", "bid_price", "bid_size", "ask_price", "ask_size")
+
+
+def quotes(times: Iterable[int], first: int = 0) -> TickColumns:
+    """bid_ask ticks at ``times``, numbered from ``first``."""
+    stamps = np.fromiter(times, dtype=np.int64)
+    number = np.arange(first, first + len(stamps))
+    return TickColumns(
+        len(stamps),
+        {
+            "timestamp": Values(stamps),
+            **{name: Values(values) for name, values in _fields(number).items()},
+            "sequence": Values(number.astype(np.uint64)),
+        },
+    )
+
+
+def every(step: int, count: int, start: int = H13) -> range:
+    """``count`` times, ``step`` apart."""
+    return range(start, start + step * count, step)
+
+
+def hour_of_quotes(count: int, first: int = 0, hour: int = H13) -> TickColumns:
+    """So many quotes, evenly over an hour; 13,600 make about one block."""
+    return quotes(every(HOUR // count, count, hour), first)
+
+
+def quote_message(time_ns: int, number: int, **more: Any) -> dict[str, Any]:
+    """The v2 message of the tick :func:`quotes` makes of that time and number."""
+    data = {
+        "contract_id": CONTRACT,
+        "tick_type": "bid_ask",
+        **_fields(number),
+        "sequence": number,
+    }
+    return message("tick", time_ns, data) | more
+
+
+def message(kind: str, time_ns: int, data: dict[str, Any]) -> dict[str, Any]:
+    """A v2 message."""
+    moment = np.datetime64(time_ns, "ns")
+    return {"type": kind, "stream_id": "s", "timestamp": f"{moment}Z", "data": data}
+
+
+def load(
+    root: Path, records: Sequence[FileRecord] | Index, columns: Sequence[str] = COLUMNS, **how: Any
+) -> dict[str, npt.NDArray[Any]]:
+    """The ticks of some files, or of all that are indexed, as plain arrays in file order."""
+    chosen = records if isinstance(records, Sequence) else records.files()
+    parts = read_ticks(root, chosen, columns, **how)
+    return {name: np.concatenate([part.numbers(name) for part in parts]) for name in columns}
+
+
+def numbers(root: Path, records: Sequence[FileRecord] | Index, **how: Any) -> list[int]:
+    """The numbers of the ticks :func:`load` finds; their values must be those of their number."""
+    found = load(root, records, **how)
+    number = found["sequence"].astype(np.int64)
+    for name, values in _fields(number).items():
+        np.testing.assert_array_equal(found[name], values)
+    return number.tolist()
+
+
+def _fields(number: Any) -> dict[str, Any]:
+    return {
+        "bid_price": 180 + number * 0.01,
+        "bid_size": number % 90 + 1.0,
+        "ask_price": 180.01 + number * 0.01,
+        "ask_size": number % 70 + 1.0,
+    }
+
+
+def open_descriptors() -> int:
+    """How many files this process has open."""
+    folder = Path("/proc/self/fd")
+    return len(list((folder if folder.exists() else Path("/dev/fd")).iterdir()))
+
+
+# --- files, read with nothing of ibticks but the generated schema ---------------------------------
+
+
+def read_plainly(path: Path) -> tuple[FileHeader, list[StreamMessage]]:
+    """The header and the messages of a whole file."""
+    header, body = split_header(path.read_bytes())
+    return header, list(messages_in(unpacked(body, header.compression)))
+
+
+def split_header(data: bytes) -> tuple[FileHeader, bytes]:
+    (size,) = struct.unpack_from(">I", data)
+    return FileHeader.FromString(data[4 : 4 + size]), data[4 + size :]
+
+
+def unpacked(body: bytes, compression: str) -> bytes:
+    """A body as ordinary tools decompress it, all blocks at once."""
+    match compression:
+        case "gzip":
+            return gzip.decompress(body)
+        case "zstd":
+            return zstd.decompress(body)
+        case "snappy":
+            return bytes(cramjam.snappy.decompress(body))
+        case _:
+            return body
+
+
+def messages_in(frames: bytes) -> Iterable[StreamMessage]:
+    at = 0
+    while at < len(frames):
+        (size,) = struct.unpack_from(">I", frames, at)
+        assert size > 0
+        assert at + 4 + size <= len(frames)
+        yield StreamMessage.FromString(frames[at + 4 : at + 4 + size])
+        at += 4 + size
+
+
+def time_of(found: StreamMessage) -> int:
+    return found.timestamp.seconds * SECOND + found.timestamp.nanos
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C as RFC 3720 has it, a byte at a time."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+def _table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+_TABLE = _table()
+
+
+def old_header(contract_id: int = CONTRACT, tick_type: str = "bid_ask", hour: int = H13) -> bytes:
+    """A header frame as older writers left it: not padded, never finalised."""
+    header = FileHeader(version=1, contract_id=contract_id, tick_type=tick_type, compression="none")
+    header.start_time.seconds = header.end_time.seconds = hour // SECOND
+    payload = header.SerializeToString()
+    return struct.pack(">I", len(payload)) + payload
+
+
+def old_frame(time_ns: int, number: int) -> bytes:
+    """The frame older writers made of the tick with that number."""
+    found = StreamMessage(type="tick", stream_id="s")
+    found.timestamp.seconds, found.timestamp.nanos = divmod(time_ns, SECOND)
+    tick = found.tick_data
+    tick.contract_id, tick.tick_type, tick.sequence = CONTRACT, "bid_ask", number
+    for name, value in _fields(number).items():
+        setattr(tick, name, value)
+    payload = found.SerializeToString()
+    return struct.pack(">I", len(payload)) + payload

@@ -1,0 +1,183 @@
+"""Where files lie, and what is passed over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ibticks.config import TICK_TYPES
+from ibticks.errors import StorageError, TimeRangeError
+from ibticks.storage.layout import (
+    HALF_HOUR,
+    HOUR,
+    FileKey,
+    half_hours,
+    hour_of,
+    list_files,
+    list_streams,
+    list_unfinished,
+)
+
+from .samples import CONTRACT, H13, KEY
+
+# All hours of which an int64 of nanoseconds holds the whole: 1677 to 2262.
+FIRST = -(2**63) // HOUR + 1
+LAST = (2**63 - 1) // HOUR - 1
+HOURS = st.integers(FIRST, LAST).map(lambda hour: hour * HOUR)
+KEYS = st.builds(
+    FileKey, st.integers(0, 2**32 - 1), st.sampled_from(TICK_TYPES), HOURS, st.booleans()
+)
+
+
+@given(KEYS)
+def test_a_key_is_its_path(key):
+    assert FileKey.parse(key.path) == key
+
+
+@given(KEYS)
+def test_a_path_says_the_utc_hour(key):
+    contract, tick_type, year, month, day, file = key.path.split("/")
+    hour = datetime(int(year), int(month), int(day), int(file[:2]), tzinfo=UTC)
+    assert (int(contract), tick_type) == (key.contract_id, key.tick_type)
+    assert int(hour.timestamp()) * 10**9 == key.hour_ns
+    assert file[2:] == ("-30_ticks.pb" if key.half else "_ticks.pb")
+
+
+@given(st.lists(KEYS))
+def test_keys_are_ordered_by_contract_type_time_and_half(keys):
+    def order(key):
+        return (key.contract_id, key.tick_type, key.hour_ns, key.half)
+
+    assert sorted(keys) == sorted(keys, key=order)
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_an_hour_begins_before_each_of_its_times(time_ns):
+    hour = hour_of(time_ns)
+    assert hour % HOUR == 0
+    assert hour <= time_ns < hour + HOUR
+
+
+@pytest.mark.parametrize("hour", [FIRST - 1, LAST + 1, -(10**7), 10**7])
+def test_an_hour_beyond_what_nanoseconds_reach_has_no_file(hour):
+    with pytest.raises(TimeRangeError, match="1677 to 2262"):
+        _ = FileKey(CONTRACT, "last", hour * HOUR).path
+
+
+@given(st.lists(st.integers(-5, 5).map(lambda half: half * HALF_HOUR + 7), max_size=12))
+def test_half_hours_are_the_runs_of_one_half_hour(times):
+    runs = list(half_hours(np.array(times, dtype=np.int64)))
+    assert [row for start, stop in runs for row in range(start, stop)] == list(range(len(times)))
+    for start, stop in runs:
+        assert len(set(times[start:stop])) == 1
+    for (_, stop), _ in pairwise(runs):
+        assert times[stop - 1] != times[stop]
+
+
+FOREIGN = [
+    "8314/bid_ask/2013/10/08/13_ticks.pb.torn",
+    "8314/bid_ask/2013/10/08/.13_ticks.pb.new",
+    "8314/bid_ask/2013/10/08/notes.txt",
+    "8314/bid_ask/2013/10/08/1_ticks.pb",
+    "8314/bid_ask/2013/10/08/24_ticks.pb",
+    "8314/bid_ask/2013/10/08/13-15_ticks.pb",
+    "8314/bid_ask/2013/10/08/14_ticks.pb/13_ticks.pb",
+    "8314/bid_ask/2013/10/08/14_ticks.pb/notes.txt",
+    "8314/bid_ask/2013/10/8/13_ticks.pb",
+    "8314/bid_ask/2013/13/08/13_ticks.pb",
+    "8314/bid_ask/2013/02/30/13_ticks.pb",
+    "8314/bid_ask/0000/10/08/13_ticks.pb",
+    "8314/bid_ask/1600/10/08/13_ticks.pb",
+    "8314/bid_ask/9999/10/08/13_ticks.pb",
+    "8314/bid_ask/13_ticks.pb",
+    "8314/bids/2013/10/08/13_ticks.pb",
+    "8314/13_ticks.pb",
+    "08314/bid_ask/2013/10/08/13_ticks.pb",
+    "٨٣١٤/bid_ask/2013/10/08/13_ticks.pb",
+    "8314/bid_ask/٢٠١٣/10/08/13_ticks.pb",
+    "-8314/bid_ask/2013/10/08/13_ticks.pb",
+    "AAPL/bid_ask/2013/10/08/13_ticks.pb",
+    "metadata/schema.proto",
+    "13_ticks.pb",
+]
+
+
+@pytest.mark.parametrize("path", FOREIGN)
+def test_a_foreign_path_is_no_tick_file(path):
+    assert FileKey.parse(path) is None
+
+
+@given(st.text(alphabet="0123456789/_-.abdilmnopstk٣", max_size=45))
+def test_what_parses_is_spelt_the_one_way(path):
+    key = FileKey.parse(path)
+    assert key is None or key.path == path
+
+
+def touch(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def test_files_are_listed_in_order_and_foreign_ones_passed_over(tmp_path):
+    keys = [
+        FileKey(9, "last", H13),
+        FileKey(CONTRACT, "bid_ask", H13 - HOUR),
+        FileKey(CONTRACT, "bid_ask", H13 + HOUR, half=True),
+        FileKey(CONTRACT, "bid_ask", H13 + 24 * HOUR),
+        FileKey(CONTRACT, "last", H13),
+    ]
+    touch(tmp_path, *(key.path for key in reversed(keys)), *FOREIGN)
+    assert list(list_files(tmp_path)) == keys
+    assert list_streams(tmp_path) == [(9, "last"), (CONTRACT, "bid_ask"), (CONTRACT, "last")]
+    assert list(list_files(tmp_path, CONTRACT)) == keys[1:]
+    assert list(list_files(tmp_path, CONTRACT, "last")) == keys[4:]
+    assert list(list_files(tmp_path, tick_type="last")) == [keys[0], keys[4]]
+    assert list(list_files(tmp_path, 10)) == []
+
+
+def test_what_a_killed_process_left_unfinished_is_found(tmp_path):
+    touch(tmp_path, KEY.path, *FOREIGN)
+    unfinished = tmp_path / "8314/bid_ask/2013/10/08/.13_ticks.pb.new"
+    assert list(list_unfinished(tmp_path, CONTRACT, "bid_ask")) == [unfinished]
+    assert list(list_unfinished(tmp_path, CONTRACT, "last")) == []
+
+
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path):
+    path = tmp_path / KEY.path
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "unmounted")
+    assert list(list_files(tmp_path)) == [KEY]
+
+
+def test_a_root_that_is_not_there_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(StorageError, match=r"No such file.*nowhere"):
+        list(list_files(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111], ids=oct)
+@pytest.mark.parametrize("depth", range(6))
+def test_a_folder_that_cannot_be_read_is_named(open_folder, children, depth, mode):
+    root = open_folder / "ticks"
+    touch(root, KEY.path)
+    locked = root / Path(*Path(KEY.path).parts[:depth])
+    report = open_folder / "report"
+    report.touch()
+    report.chmod(0o666)
+    locked.chmod(mode)
+    try:
+        children.run("list_as_nobody", root=root, report=report)
+    finally:
+        locked.chmod(0o755)
+    said = report.read_text()
+    if mode == 0o444 and depth == 5:
+        assert said == f"['{KEY.path}']\n"  # the names in the last folder are all that is needed
+    else:
+        assert "not permitted while listing" in said
+        assert str(locked) in said

@@ -1,0 +1,401 @@
+"""A sealed file says what it holds, and so does its row in the index."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ibticks.config import TICK_TYPES
+from ibticks.errors import CorruptFileError, StorageError
+from ibticks.format.columns import TickColumns, Values
+from ibticks.format.header import read_header
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.audit import records_on_disk, verify
+from ibticks.storage.layout import HOUR, FileKey
+from ibticks.storage.sealing import seal
+from ibticks.storage.sealing_apart import SealerApart
+from ibticks.storage.summary import summarise
+from ibticks.storage.writer import StreamWriter
+
+from .samples import (
+    CONTRACT,
+    H13,
+    KEY,
+    MINUTE,
+    SECOND,
+    crc32c,
+    every,
+    hour_of_quotes,
+    message,
+    numbers,
+    quote_message,
+    quotes,
+    read_plainly,
+    split_header,
+    time_of,
+)
+
+
+def check_sealed(root: Path, index: MemoryIndex, key: FileKey = KEY) -> None:
+    """Hold a file's header and row against the file, read plainly."""
+    data = (root / key.path).read_bytes()
+    header, body = split_header(data)
+    _, found = read_plainly(root / key.path)
+    times = [time_of(each) for each in found]
+    assert len(data) - len(body) == 256
+    assert header.sealed
+    assert header.version == 1
+    assert header.compression == "none"
+    assert (header.contract_id, header.tick_type) == (key.contract_id, key.tick_type)
+    assert header.message_count == len(found)
+    assert header.start_time.ToNanoseconds() == min(times)
+    assert header.end_time.ToNanoseconds() == max(times)
+    assert header.body_bytes == len(body)
+    assert header.crc32c == crc32c(body)
+    (row,) = [record for record in index.files() if record.path == key.path]
+    assert row == summarise(root, key).record
+    assert row.sealed
+    assert row.size == len(data)
+    assert (row.messages, row.crc32c) == (len(found), header.crc32c)
+    assert (row.start_ns, row.end_ns) == (min(times), max(times))
+    # The blocks cover the body without gap or overlap, each whole frames.
+    assert [block.offset for block in row.blocks] == [
+        256 + sum(block.size for block in row.blocks[:place]) for place in range(len(row.blocks))
+    ]
+    assert sum(block.size for block in row.blocks) == len(body)
+    first = 0
+    for block in row.blocks:
+        inside = times[first : first + block.messages]
+        assert (block.first_ns, block.min_ns, block.max_ns) == (
+            inside[0],
+            min(inside),
+            max(inside),
+        )
+        assert block.raw_size == block.size
+        assert block.crc32c == crc32c(data[block.offset : block.offset + block.size])
+        first += block.messages
+    assert first == len(found)
+
+
+def test_a_sealed_file_says_what_it_holds(writer, root, index):
+    with writer() as opened:
+        opened.write(quotes([H13 + 5 * MINUTE, H13 + MINUTE, H13 + 9 * MINUTE, H13 + 2 * MINUTE]))
+        opened.append(message("info", H13, {"status": "subscribed"}))
+        opened.append(
+            message("error", H13 + 20 * MINUTE, {"code": "1", "message": "", "recoverable": True})
+        )
+    check_sealed(root, index)
+    (row,) = index.files()
+    assert (row.ticks, row.messages) == (4, 6)
+    assert (row.first_tick_ns, row.last_tick_ns) == (H13 + MINUTE, H13 + 9 * MINUTE)
+    assert (row.first_sequence, row.last_sequence) == (0, 3)
+
+
+def test_a_sealed_file_of_several_blocks_says_what_each_holds(writer, root, index):
+    with writer() as opened:
+        ticks = hour_of_quotes(30_000)
+        opened.write(ticks.take(np.random.default_rng(7).permutation(30_000)))
+    check_sealed(root, index)
+    assert len(index.files()[0].blocks) == 3
+
+
+def test_an_open_file_says_that_it_is_open(writer, root):
+    opened = writer()
+    opened.write(quotes(every(SECOND, 5)))
+    header, _ = split_header((root / KEY.path).read_bytes())
+    assert not header.sealed
+    assert not header.HasField("crc32c")
+    assert (header.message_count, header.body_bytes) == (0, 0)
+
+
+def test_a_late_tick_opens_a_sealed_file_and_seals_it_anew(writer, root, index):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+    before = index.files()
+    with writer() as opened:
+        opened.append(quote_message(H13 + 7, 100))
+        header, _ = split_header((root / KEY.path).read_bytes())
+        assert not header.sealed
+        assert not header.HasField("crc32c")
+        assert not index.files()[0].sealed
+    check_sealed(root, index)
+    assert index.files() != before
+    assert numbers(root, index) == list(range(101))
+
+
+def test_sealing_twice_changes_nothing(writer, root, index):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+    before, data = index.files(), (root / KEY.path).read_bytes()
+    assert [seal(root, KEY)] == before
+    with writer() as opened:
+        opened.seal()
+    assert index.files() == before
+    assert (root / KEY.path).read_bytes() == data
+
+
+@pytest.mark.parametrize("lost", ["row", "sealed row"])
+def test_a_file_sealed_as_the_process_died_gets_its_row(writer, root, index, lost):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+    (row,) = index.files()
+    index.drop_files([row.path])
+    if lost == "sealed row":
+        index.put_files([replace(row, sealed=False, blocks=(), messages=0, crc32c=None)])
+    data = (root / KEY.path).read_bytes()
+    writer()
+    assert index.files() == [row]
+    assert (root / KEY.path).read_bytes() == data
+
+
+def test_sealed_files_are_not_read_again_by_the_next_writer(writer, root, index):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+
+    def refuse(root, keys):
+        raise AssertionError(keys)
+
+    writer(sealer=refuse).close()
+
+
+# --- damage is never sealed over ------------------------------------------------------------------
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def price_in(path: Path) -> int:
+    """Place of a byte in the middle of a price, where a flipped bit is still a message."""
+    found = read_plainly(path)[1][0]
+    return path.read_bytes().index(np.float64(found.tick_data.bid_price).tobytes()) + 3
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_sealed_file_with_a_changed_price_is_left_as_it_is(writer, root, index, caplog, known):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+    flip(root / KEY.path, price_in(root / KEY.path))
+    damaged = (root / KEY.path).read_bytes()
+    with pytest.raises(CorruptFileError, match="checksum"):
+        seal(root, KEY)
+    if not known:
+        index.drop_files([KEY.path])
+    with writer() as opened:
+        for number in range(100, 110):
+            opened.append(quote_message(H13 + number, number))
+        opened.write(quotes(every(SECOND, 3, H13 + 40 * MINUTE), 110))
+    assert (root / KEY.path).read_bytes() == damaged
+    assert "damaged" in caplog.text
+    half = FileKey(CONTRACT, "bid_ask", H13, half=True)
+    assert [t.tick_data.sequence for t in read_plainly(root / half.path)[1]] == [*range(100, 113)]
+    # It has a row, so that a load meets it and tells; nothing of the row is to be trusted.
+    (row, _) = sorted(index.files(), key=lambda record: "-30" in record.path)
+    assert (row.path, row.sealed) == (KEY.path, known)
+    assert {finding.path: finding.problem for finding in verify(root, index)} == {
+        KEY.path: "checksum",
+        half.path: None,
+    }
+
+
+def test_a_damaged_file_is_read_once_and_not_for_every_late_tick(writer, root, index, caplog):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+    flip(root / KEY.path, 400)
+    with writer() as opened:
+        for number in range(20):
+            opened.append(quote_message(H13 + number, number))
+            opened.append(quote_message(H13 + HOUR + number, number))
+    assert caplog.text.count("is damaged") == 1
+
+
+def test_the_blocks_of_a_damaged_file_are_not_made_from_the_damage(writer, root, index):
+    with writer() as opened:
+        opened.write(hour_of_quotes(30_000))
+    flip(root / KEY.path, price_in(root / KEY.path))
+    (row,) = records_on_disk(root)
+    assert row.blocks == ()
+    assert (row.sealed, row.messages) == (True, 30_000)
+
+
+def test_a_header_of_other_software_is_rewritten_to_our_length(writer, root, index):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 10)))
+        path = root / KEY.path
+        data = path.read_bytes()
+        long = replace(read_header(data), writer="").to_bytes()
+        header, _ = split_header(long)
+        header.writer, header.padding = "something else " * 400, b""
+        payload = header.SerializeToString()
+        path.write_bytes(len(payload).to_bytes(4, "big") + payload + data[256:])
+        assert numbers(root, index) == list(range(10))
+        opened.seal()
+    check_sealed(root, index)
+
+
+# --- the figures of a file ------------------------------------------------------------------------
+
+PRICES = st.one_of(
+    st.none(), st.floats(0.01, 1e6), st.sampled_from([math.nan, math.inf, -1.0, 0.0, 1.7e308])
+)
+SIZES = st.one_of(st.none(), st.integers(0, 10**6).map(float), st.just(math.nan))
+SEQUENCES = st.one_of(st.none(), st.integers(0, 2**64 - 1))
+
+
+def column(values, dtype=np.float64) -> Values:
+    present = np.array([value is not None for value in values], dtype=np.bool_)
+    return Values(np.array([0 if value is None else value for value in values], dtype), present)
+
+
+def usable(value) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+@st.composite
+def ticks_of_a_type(draw):
+    tick_type = draw(st.sampled_from(TICK_TYPES))
+    names = {
+        "bid_ask": ("bid_price", "ask_price"),
+        "mid_point": ("mid_price",),
+    }.get(tick_type, ("price", "size"))
+    rows = draw(
+        st.lists(
+            st.fixed_dictionaries(
+                {
+                    "timestamp": st.integers(H13, H13 + HOUR // 2 - 1),
+                    "sequence": SEQUENCES,
+                    **{name: SIZES if name == "size" else PRICES for name in names},
+                }
+            ),
+            min_size=1,
+            max_size=20,
+        )
+    )
+    return tick_type, rows
+
+
+@settings(deadline=None, max_examples=50)
+@given(ticks_of_a_type())
+def test_the_figures_of_a_file_are_those_of_its_ticks(drawn):
+    tick_type, rows = drawn
+    names = [name for name in rows[0] if name not in ("timestamp", "sequence")]
+    columns = {
+        "timestamp": Values(np.array([row["timestamp"] for row in rows])),
+        **{name: column([row[name] for row in rows]) for name in names},
+        "sequence": column([row["sequence"] for row in rows], np.uint64),
+    }
+    index = MemoryIndex()
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
+            writer.write(TickColumns(len(rows), columns))
+        assert list(records_on_disk(root)) == index.files()
+    (record,) = index.files()
+    times = [row["timestamp"] for row in rows]
+    sequences = [row["sequence"] for row in rows if row["sequence"] is not None]
+    assert (record.ticks, record.messages) == (len(rows), len(rows))
+    assert (record.first_tick_ns, record.last_tick_ns) == (min(times), max(times))
+    assert record.first_sequence == min(sequences, default=None)
+    assert record.last_sequence == max(sequences, default=None)
+    if tick_type == "bid_ask":
+        bids = [row["bid_price"] for row in rows if usable(row["bid_price"])]
+        asks = [row["ask_price"] for row in rows if usable(row["ask_price"])]
+        low, high = min(bids or asks, default=None), max(asks or bids, default=None)
+        prices = [
+            (row["bid_price"] + row["ask_price"]) / 2
+            for row in rows
+            if usable(row["bid_price"]) and usable(row["ask_price"])
+        ]
+    else:
+        name = "price" if "price" in names else "mid_price"
+        prices = [row[name] for row in rows if usable(row[name])]
+        low, high = min(prices, default=None), max(prices, default=None)
+    assert (record.min_price, record.max_price) == (low, high)
+    assert record.priced_ticks == len(prices)
+    assert same(record.sum_price, sum(prices) if prices else None)
+    if "size" in names:
+        both = [row for row in rows if usable(row["price"]) and usable(row["size"])]
+        assert same(record.volume, sum(row["size"] for row in rows if usable(row["size"])))
+        assert same(record.notional, sum(row["price"] * row["size"] for row in both))
+    else:
+        assert (record.volume, record.notional) == (None, None)
+
+
+def same(figure: float | None, plain: float | None) -> bool:
+    if figure is None or plain is None:
+        return figure is plain
+    return math.isclose(figure, plain, rel_tol=1e-12, abs_tol=1e-9) or figure == plain
+
+
+def test_a_file_without_ticks_has_no_figures(writer, root, index):
+    with writer() as opened:
+        opened.append(message("info", H13 + 9, {"status": "subscribed"}))
+    check_sealed(root, index)
+    (row,) = index.files()
+    assert (row.messages, row.ticks, row.priced_ticks) == (1, 0, 0)
+    for name in ("first_tick_ns", "first_sequence", "min_price", "sum_price", "volume"):
+        assert getattr(row, name) is None
+
+
+# --- sealing in another process -------------------------------------------------------------------
+
+
+@pytest.fixture
+def apart():
+    sealer = SealerApart()
+    yield sealer
+    sealer.close()
+
+
+def test_sealing_apart_is_sealing(writer, root, index, apart):
+    opened = writer(sealer=apart)
+    for hour in range(3):
+        opened.write(quotes(every(SECOND, 100, H13 + hour * HOUR), hour * 100))
+    broken = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+    with (root / broken.path).open("r+b") as file:
+        file.write(b"\xff" * 64)
+    with pytest.raises(CorruptFileError, match=r"14_ticks\.pb"):
+        opened.seal()
+    check_sealed(root, index)
+    check_sealed(root, index, FileKey(CONTRACT, "bid_ask", H13 + 2 * HOUR))
+
+
+def test_sealing_apart_says_why_it_failed(tmp_path, apart):
+    with pytest.raises(StorageError, match="No such file"):
+        apart(tmp_path, [KEY])
+    assert apart(tmp_path, []) == []
+
+
+def test_appending_takes_no_compiler(root):
+    """A process that captures stays small: sealing apart, it loads neither numba nor numpy."""
+    script = f"""
+import json, sys
+from pathlib import Path
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.appender import StreamAppender
+from ibticks.storage.sealing_apart import SealerApart
+index = MemoryIndex()
+root = Path({str(root)!r})
+with StreamAppender(root, {CONTRACT}, "bid_ask", index, sealer=SealerApart()) as opened:
+    opened.append(json.loads({json.dumps(json.dumps(quote_message(H13, 0)))}))
+assert index.files()[0].sealed
+print(*sorted({{"numpy", "numba", "pandas", "polars", "pyarrow", "psycopg"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.split() == []
+    assert read_plainly(root / KEY.path)[0].sealed

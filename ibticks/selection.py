@@ -11,7 +11,7 @@ from ibticks.errors import InputError
 from ibticks.format.fields import check_columns, columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
+    from ibticks.coverage import Coverage
     from ibticks.format.columns import TickColumns
     from ibticks.index.records import FileRecord, Index
 
@@ -230,6 +231,32 @@ class Selection:
                 for _, message in found:
                     yield message
 
+    def coverage(self, streams: Collection[tuple[int, str]] | None = None) -> Coverage:
+        """What of this was captured, and what was not, so that no gap is taken for a calm market.
+
+        Parameters
+        ----------
+        streams : collection of (int, str), optional
+            Only these contract ids and tick types.
+
+        Returns
+        -------
+        Coverage
+            In a notebook a picture; printed, a report. What is later than now is left out.
+        """
+        from ibticks.ledgers import cover
+
+        return cover(
+            self.root,
+            self.index,
+            [each for each in self._streams() if streams is None or each in streams],
+            self.intervals,
+            label=self.label,
+        )
+
+    def _streams(self) -> list[tuple[int, str]]:
+        return [(contract, kind) for contract in self.contract_ids for kind in self.tick_types]
+
     def _read(
         self, records: Sequence[FileRecord], columns: Sequence[str], start_ns: int, end_ns: int
     ) -> list[TickColumns]:
@@ -241,12 +268,14 @@ class Selection:
 
     def _metadata(self) -> dict[str, Any]:
         from ibticks import __version__
+        from ibticks.ledgers import told
 
         return {
             "selection": self.label,
             "contract_ids": list(self.contract_ids),
             "tick_types": list(self.tick_types),
             "intervals": [[_text(start), _text(end)] for start, end in self.intervals],
+            "coverage": told(self.root, self.index, self._streams(), self.intervals),
             "writer": f"ibticks {__version__}",
         }
 
@@ -338,7 +367,7 @@ class _HourByHour:
                     for stream in _by_stream(hour)
                     for part in narrowed._read(stream, [*columns, "timestamp"], first, last)
                 ]
-                yield to_table(parts, columns, metadata=narrowed._metadata())
+                yield to_table(parts, columns)  # a polars frame carries no metadata
 
 
 def default_columns(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ibticks.calendar import TimeLike
+    from ibticks.coverage import Coverage
     from ibticks.index.journaled import JournaledIndex
     from ibticks.index.records import DailyStats, FileRecord
     from ibticks.storage.audit import Finding
@@ -91,6 +92,7 @@ def open_store(
     store = Store(path, open_index(path, store_id, dsn or dsn_from_environment()))
     try:
         store._refill()
+        store._settle_coverage()
     except BaseException:
         store.index.close()
         raise
@@ -240,6 +242,52 @@ class Store:
             f"{names} {', '.join(kinds)}{when}",
         )
 
+    def coverage(
+        self,
+        contracts: int | str | Sequence[int | str] | None = None,
+        tick_types: str | Sequence[str] | None = None,
+        period: str | timedelta | None = None,
+        *,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        tz: str | None = None,
+        session: str | None = None,
+        date: TimeLike | None = None,
+        sessions: int | None = None,
+        market: str = _MARKET,
+        now: TimeLike | None = None,
+    ) -> Coverage:
+        """What was captured, and what was not: by default of all that is stored.
+
+        Parameters and errors are those of :meth:`select`; of several contracts, or of all, only
+        the streams that are stored are told about.
+
+        Returns
+        -------
+        Coverage
+        """
+        from ibticks.coverage import Coverage
+
+        stored = self._streams()
+        if contracts is None and not stored:
+            return Coverage((), (), ())
+        selection = self.select(
+            sorted({contract for contract, _ in stored}) if contracts is None else contracts,
+            tick_types,
+            period,
+            start=start,
+            end=end,
+            tz=tz,
+            session=session,
+            date=date,
+            sessions=sessions,
+            market=market,
+            now=now,
+        )
+        if len(selection.contract_ids) == 1:
+            return selection.coverage()
+        return selection.coverage(stored)
+
     def contract_ids(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
         """The ids of contracts given by id or symbol.
 
@@ -359,7 +407,7 @@ class Store:
             tick_type,
             self.index,
             fsync=fsync,
-            on_sealed=lambda _: self._note_change(),
+            on_sealed=lambda _: self.note_change(),
         )
 
     def write(
@@ -415,6 +463,7 @@ class Store:
         found = track(records_on_disk(self.root), "reading files", None, show=progress)
         records = list(found)
         self.index.replace_files(records)
+        self._rebuild_coverage(records)
         self._changed = True
         if not self.index.away:
             self._keep_sessions()
@@ -474,10 +523,12 @@ class Store:
         """
         from ibticks.progress import track
         from ibticks.storage.lifecycle import delete_files
+        from ibticks.storage.statuses import forget
 
         keys = [key for _, key in self._older(keep, now)]
         if not dry_run:
             self._changed = True
+            forget(self.index, keys)
             work = delete_files(self.root, self.index, keys)
             list(track(work, "deleting", len(keys), show=progress))
         return [key.path for key in keys]
@@ -502,7 +553,8 @@ class Store:
         self._catalogue_at = time.monotonic()
         self._changed = False
 
-    def _note_change(self) -> None:
+    def note_change(self) -> None:
+        """Remember that the catalogue is out of date, and write it if that is long ago."""
         self._changed = True
         if time.monotonic() - self._catalogue_at >= _CATALOGUE_SECONDS:
             self.write_catalogue()
@@ -520,6 +572,22 @@ class Store:
             self.index.put_contracts(contracts)
         if any(list_files(self.root)):
             self.rebuild_index()
+
+    def _rebuild_coverage(self, records: Sequence[FileRecord]) -> None:
+        from ibticks.storage.states import State
+        from ibticks.storage.statuses import rebuild
+
+        # Of what was deleted no file can tell.
+        gone = [row for row in self.index.coverage() if row.state == State.DELETED]
+        self.index.replace_coverage([*gone, *rebuild(self.root, records)])
+        self._settle_coverage()
+
+    def _settle_coverage(self) -> None:
+        """End what captures that were killed left open in the ledger of coverage."""
+        from ibticks.storage.statuses import settle
+
+        if settle(self.root, self.index):
+            self._changed = True
 
     def _keep_sessions(self) -> None:
         """Let SQL know the sessions of the markets, from the calendars, up to a year from now."""

@@ -23,8 +23,9 @@ from ibticks.format.framing import MAX_FRAME
 from ibticks.format.header import read_header
 from ibticks.format.messages import from_protobuf
 from ibticks.storage.blocks import decompress, split
-from ibticks.storage.coverage import Change, Ledger, intervals
+from ibticks.storage.coverage import Change, Ledger, deleted, intervals
 from ibticks.storage.disk import explained
+from ibticks.storage.layout import HOUR
 from ibticks.storage.lock import is_written
 from ibticks.storage.states import Status
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
     from ibticks.format.header import Header
     from ibticks.index.records import CoverageRecord, FileRecord, Index
+    from ibticks.storage.layout import FileKey
 
-__all__ = ["left_open", "rebuild", "resume", "settle"]
+__all__ = ["forget", "left_open", "rebuild", "resume", "settle"]
 
 _log = logging.getLogger(__name__)
 _LENGTH: Final = struct.Struct(">I")
@@ -131,6 +133,18 @@ def _ended(root: Path, index: Index, ledger: Ledger) -> list[CoverageRecord]:
         last_ns = None if last is None else _last_of_run(root, files, last)
         rows.update({row.start_ns: row for row in ledger.take_over("", last_ns)})
     return list(rows.values())
+
+
+def forget(index: Index, keys: Iterable[FileKey]) -> None:
+    """Tell the index that files, the oldest of their streams, are about to be deleted."""
+    until: dict[tuple[int, str], int] = {}
+    for key in keys:
+        stream = key.contract_id, key.tick_type
+        until[stream] = max(key.hour_ns + HOUR, until.get(stream, key.hour_ns))
+    for (contract_id, tick_type), before_ns in until.items():
+        known = index.coverage([contract_id], [tick_type], None, before_ns)
+        if rows := deleted(known, before_ns):
+            index.put_coverage(rows)
 
 
 def _place(file: FileRecord) -> tuple[int, str, int, bool]:

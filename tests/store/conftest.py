@@ -1,0 +1,51 @@
+"""What the tests of stores and selections share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ibticks.storage import reader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Reads(list):
+    """What was read of tick files: path and bytes, one entry a stretch."""
+
+    @property
+    def files(self) -> set[str]:
+        return {path for path, _ in self}
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, size in self)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Every stretch of a tick file that is read from now on."""
+    seen = Reads()
+    plain = reader._Source.read
+
+    def read(source, *arguments):
+        data = plain(source, *arguments)
+        seen.append((source._path, len(data)))
+        return data
+
+    monkeypatch.setattr(reader._Source, "read", read)
+    return seen
+
+
+@pytest.fixture
+def damage():
+    """Change one byte in the middle of a file: ``damage(path)``."""
+
+    def change(path: Path, place: float = 0.5) -> None:
+        data = bytearray(path.read_bytes())
+        data[int(len(data) * place)] ^= 0xFF
+        path.write_bytes(data)
+
+    return change

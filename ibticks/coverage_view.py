@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ibticks.coverage import Coverage, Stretch
 
-__all__ = ["page", "report", "strip", "until_second"]
+__all__ = ["page", "percent", "report", "said", "strip", "until_second"]
 
 # Colours that the colour-blind tell apart (Okabe and Ito, "Color Universal Design", 2008); what is
 # in no ledger is drawn in the colour of the text, thick or thin.
@@ -37,8 +37,10 @@ _ROW: Final = 22
 _BAR: Final = 16
 _LEGEND: Final = 140
 _BETWEEN: Final = 3
-_LABEL: Final = 120
+_LABEL: Final = 90
+_LETTER: Final = 6.6
 _MOST_GAPS: Final = 10
+_MOST_LINES: Final = 20
 _NS: Final = 1_000_000_000
 _DAY: Final = 86_400 * _NS
 _STEPS: Final = tuple(
@@ -66,8 +68,8 @@ def until_second(ns: int) -> str:
     return format_duration(ns) if ns > 0 else "0s"
 
 
-def report(coverage: Coverage, *, min_duration: str | None = None) -> str:
-    """What was covered of each stream, and its gaps, in words."""
+def report(coverage: Coverage) -> str:
+    """What was covered of each stream, and its longest gaps, in words."""
     if not coverage.stretches:
         return f"{_title(coverage)}\n  nothing is known of this time"
     lines = [_title(coverage), f"  {_range(coverage)}"]
@@ -75,12 +77,14 @@ def report(coverage: Coverage, *, min_duration: str | None = None) -> str:
     width = max(map(len, names.values()))
     for stream, stretches in coverage.by_stream():
         states = ", ".join(
-            f"{_said(state)} {until_second(ns)}" for state, ns in sums(stretches).items()
+            f"{said(state)} {until_second(ns)}" for state, ns in sums(stretches).items()
         )
-        lines.append(f"  {names[stream]:<{width}}  {_percent(fraction(stretches)):>7}  {states}")
-    gaps = coverage.gaps(min_duration)
-    lines.append(f"gaps: {len(runs(gaps)) or 'none'}")
-    for gap in gaps:
+        lines.append(f"  {names[stream]:<{width}}  {percent(fraction(stretches)):>7}  {states}")
+    gaps = runs(coverage.gaps())
+    longest = sorted(gaps, key=_length)[-_MOST_LINES:]
+    shown = f", the {_MOST_LINES} longest" if len(longest) < len(gaps) else ""
+    lines.append(f"gaps: {len(gaps) or 'none'}{shown}")
+    for gap in (gap for run in gaps if run in longest for gap in run):
         name = names[gap.contract_id, gap.tick_type]
         lines.append(f"  {name:<{width}}  {_when(gap)}")
     if any(stretch.state is State.UNKNOWN for stretch in coverage.stretches):
@@ -92,8 +96,7 @@ def page(coverage: Coverage) -> str:
     """The picture, and its longest gaps as a table, for a notebook."""
     if not coverage.stretches:
         return f"<p>{escape(_title(coverage))}: nothing is known of this time</p>"
-    gaps = runs(coverage.gaps())
-    gaps.sort(key=lambda run: run[0].start_ns - run[-1].end_ns)
+    gaps = sorted(runs(coverage.gaps()), key=_length, reverse=True)
     rows = "".join(
         "<tr>"
         + "".join(
@@ -103,7 +106,7 @@ def page(coverage: Coverage) -> str:
                 format_ns(gap.start_ns),
                 format_ns(gap.end_ns),
                 until_second(gap.end_ns - gap.start_ns),
-                _said(gap.state),
+                said(gap.state),
                 gap.reason,
             )
         )
@@ -133,7 +136,7 @@ def strip(coverage: Coverage) -> str:
     bars = 30 + _ROW * len(coverage.streams)
     height = bars + 24 + 18 * -(-len(present) // per_line)
     summary = "; ".join(
-        f"{coverage.name(stream)} {_percent(fraction(stretches))}"
+        f"{coverage.name(stream)} {percent(fraction(stretches))}"
         for stream, stretches in coverage.by_stream()
     )
     spoken = escape(f"{_title(coverage)}. {_range(coverage)}. {summary}", quote=True)
@@ -145,7 +148,7 @@ def strip(coverage: Coverage) -> str:
     parts = [head, f"<text x='0' y='14' font-weight='bold'>{escape(_title(coverage))}</text>"]
     for row, (stream, stretches) in enumerate(coverage.by_stream()):
         top = 24 + row * _ROW
-        share = _percent(fraction(stretches))
+        share = percent(fraction(stretches))
         parts.append(f"<text x='0' y='{top + 13}'>{escape(coverage.name(stream))}</text>")
         parts.append(f"<text x='{_LEFT - 6}' y='{top + 13}' text-anchor='end'>{share}</text>")
         # What is missing is drawn last, and never thinner than a line.
@@ -156,6 +159,7 @@ def strip(coverage: Coverage) -> str:
                 f"{_fill(state)}><title>{escape(text)}</title></rect>"
                 for left, width, text in axis.bars(mine)
             )
+    parts.append(f"<text x='{_LEFT - 6}' y='{bars + 10}' text-anchor='end'>UTC</text>")
     for at, text in axis.labels():
         parts.append(
             f"<line x1='{at:.1f}' x2='{at:.1f}' y1='{bars - 8}' y2='{bars - 3}' "
@@ -166,7 +170,7 @@ def strip(coverage: Coverage) -> str:
         left, top = number % per_line * _LEGEND, bars + 22 + 18 * (number // per_line)
         parts.append(
             f"<rect x='{left}' y='{top}' width='12' height='12' {_fill(state)}/>"
-            f"<text x='{left + 17}' y='{top + 10}'>{_said(state)}"
+            f"<text x='{left + 17}' y='{top + 10}'>{said(state)}"
             f"<title>{escape(MEANINGS[state])}</title></text>"
         )
     return "".join([*parts, "</svg>"])
@@ -218,22 +222,22 @@ class _Axis:
         if len(self._places) > 1:
             free = float(_LEFT)
             for start, _, left in self._places:
-                if left >= free and left + _LABEL <= _WIDTH:
-                    yield left, format_ns(start)[:10]
+                text = format_ns(start)[:10]
+                if left >= free and left + _LETTER * len(text) <= _WIDTH:
+                    yield left, text
                     free = left + _LABEL
             return
         start, end, left = self._places[0]
-        most = (_WIDTH - _LEFT) // _LABEL
+        most = (_WIDTH - _LEFT) / _LABEL
         step = next((step for step in _STEPS if self._total / step <= most), _STEPS[-1])
-        day = ""
+        free, day = 0.0, ""
         for at in range(-(-start // step) * step, end, step):
-            place = left + (at - start) * self._scale
-            if place + _LABEL > _WIDTH:
-                break
             date, time = format_ns(at)[:10], format_ns(at)[11:19].removesuffix(":00")
-            said = [date] * (date != day) + [time] * (step < _DAY)
-            yield place, " ".join(said)
-            day = date
+            text = " ".join([date] * (date != day) + [time] * (step < _DAY))
+            place = left + (at - start) * self._scale
+            if place >= free and place + _LETTER * len(text) <= _WIDTH:
+                yield place, text
+                free, day = place + _LETTER * (len(text) + 1), date
 
 
 def _fill(state: State) -> str:
@@ -246,21 +250,26 @@ def _tooltip(stretches: Sequence[Stretch]) -> str:
 
 
 def _when(stretch: Stretch) -> str:
-    said = " ".join(part for part in (_said(stretch.state), stretch.reason) if part)
+    said = " ".join(part for part in (said(stretch.state), stretch.reason) if part)
     length = until_second(stretch.end_ns - stretch.start_ns)
     return f"{format_ns(stretch.start_ns)} to {format_ns(stretch.end_ns)}  {length}  {said}"
 
 
-def _said(state: State) -> str:
+def _length(run: Sequence[Stretch]) -> int:
+    return run[-1].end_ns - run[0].start_ns
+
+
+def said(state: State) -> str:
+    """A state as words."""
     return state.value.replace("_", " ")
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A share that says 100 % only where it is.
 
     Examples
     --------
-    >>> _percent(1.0), _percent(0.99999), _percent(0.00001)
+    >>> percent(1.0), percent(0.99999), percent(0.00001)
     ('100 %', '99.9 %', '0.1 %')
     """
     if share in (0.0, 1.0):

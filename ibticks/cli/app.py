@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from ibticks import __version__
-from ibticks.cli import capturing, contents, demo, gateway, importing, loading, upkeep
+from ibticks.cli import capturing, contents, demo, gaps, gateway, importing, loading, upkeep
 from ibticks.cli.options import notes
 from ibticks.errors import TickError
 
@@ -33,6 +33,7 @@ app.command("import")(importing.import_)
 app.command("load")(loading.load)
 app.command("ls")(contents.ls)
 app.command("info")(contents.info)
+app.command("gaps")(gaps.gaps)
 app.command("verify")(upkeep.verify)
 app.command("compress")(upkeep.compress)
 app.command("prune")(upkeep.prune)

@@ -250,9 +250,9 @@ def _tooltip(stretches: Sequence[Stretch]) -> str:
 
 
 def _when(stretch: Stretch) -> str:
-    said = " ".join(part for part in (said(stretch.state), stretch.reason) if part)
     length = until_second(stretch.end_ns - stretch.start_ns)
-    return f"{format_ns(stretch.start_ns)} to {format_ns(stretch.end_ns)}  {length}  {said}"
+    why = " ".join(part for part in (said(stretch.state), stretch.reason) if part)
+    return f"{format_ns(stretch.start_ns)} to {format_ns(stretch.end_ns)}  {length}  {why}"
 
 
 def _length(run: Sequence[Stretch]) -> int:

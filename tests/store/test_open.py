@@ -1,0 +1,373 @@
+"""Opening a store: begun, found again, moved, lost in part, shared, and refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import polars as pl
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import ibticks as ibt
+from ibticks import errors
+from ibticks.config import resource
+from ibticks.index.postgres import PostgresIndex
+from ibticks.index.records import ContractRecord, CoverageRecord
+from ibticks.storage.states import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
+
+
+def ticks(count: int = 3, first: int = NOON) -> pl.DataFrame:
+    times = pl.Series([first + 60 * 10**9 * n for n in range(count)]).cast(pl.Datetime("ns", "UTC"))
+    return pl.DataFrame({"timestamp": times, "price": [236.5 + n for n in range(count)]})
+
+
+def python(program: str, *arguments: object, **options: object) -> subprocess.CompletedProcess:
+    """Run a program apart from this process."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+# -- beginning -------------------------------------------------------------------------------------
+
+
+def test_a_store_is_begun_where_there_is_none(tmp_path, database):
+    root = tmp_path / "a" / "b"
+    with ibt.open(str(root), dsn=database) as store:
+        assert store.root == root
+        assert (store.contents(), store.contracts(), store.daily_stats()) == ([], [], [])
+    note = json.loads((root / "metadata" / "store.json").read_text())
+    assert set(note) == {"store_id", "begun"}
+    schema = (root / "metadata" / "schema.proto").read_text()
+    assert schema == (resource("proto") / "tick_stream.proto").read_text()
+
+
+def test_home_is_understood(tmp_path, database, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with ibt.open("~/ticks", dsn=database) as store:
+        assert store.root == tmp_path / "ticks"
+
+
+def test_the_dsn_of_the_environment(tmp_path, database, monkeypatch):
+    monkeypatch.setenv("IBTICKS_DSN", database)
+    with ibt.open(tmp_path) as store:
+        assert store.index.describe().startswith("PostgreSQL")
+
+
+def test_reopening_finds_what_was_written(tmp_path, database):
+    with ibt.open(tmp_path, dsn=database) as store:
+        store.add_contract(265598, "AAPL", exchange="SMART")
+        store.add_contract(265598, "AAPL", currency="USD")  # fills in what was not known
+        assert store.write(ticks(), contract_id=265598, tick_type="last") == 3
+        contents, files = store.contents(), store.index.files()
+    with ibt.open(tmp_path, dsn=database, create=False) as store:
+        assert (store.contents(), store.index.files()) == (contents, files)
+        assert store.contracts() == [ContractRecord(265598, "AAPL", "SMART", "USD")]
+        (content,) = contents
+        assert (content.files, content.ticks, content.symbol) == (1, 3, "AAPL")
+        assert (content.first_ns, content.last_ns) == (NOON, NOON + 120 * 10**9)
+
+
+def test_several_begin_a_store_at_once(tmp_path):
+    from ibticks.identity import identify
+
+    start = threading.Barrier(8)
+
+    def begin(_):
+        start.wait()
+        return identify(tmp_path / "ticks", create=True)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(begin, range(8)))) == 1
+    assert sorted(path.name for path in (tmp_path / "ticks" / "metadata").iterdir()) == [
+        "schema.proto",
+        "store.json",
+    ]
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+def test_no_store_there(tmp_path):
+    with pytest.raises(errors.NoStoreError, match=r"begin one with ibticks\.open\('.*none'\)"):
+        ibt.open(tmp_path / "none", create=False)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(FileNotFoundError):
+        ibt.open(tmp_path, create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_store(tmp_path):
+    file = tmp_path / "ticks.csv"
+    file.write_text("time,price\n")
+    with pytest.raises(errors.NoStoreError, match="is a file, not a folder"):
+        ibt.open(file)
+    with pytest.raises(errors.StorageError, match="Not a directory while opening"):
+        ibt.open(file / "below")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    with pytest.raises(errors.StorageError, match="File name too long while opening"):
+        ibt.open(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", "{}", "null"])
+def test_a_damaged_note_of_the_id(tmp_path, note):
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "store.json").write_text(note)
+    with pytest.raises(errors.CorruptFileError, match="does not say the store's id: restore it"):
+        ibt.open(tmp_path)
+
+
+OPENING = """
+import os, sys, warnings
+import ibticks as ibt
+import ibticks.spans
+
+def look(root, create):
+    try:
+        with ibt.open(root, create=create) as store:
+            return [content.ticks for content in store.contents()], len(store.select(1).files())
+    except ibt.errors.TickError as error:
+        return type(error).__name__, str(error)
+
+warnings.simplefilter("ignore")
+root, create, uid, other = sys.argv[1:]
+look(other, True)  # as another user, the modules might be out of reach
+if uid:
+    os.setgid(int(uid))
+    os.setuid(int(uid))
+print(*look(root, create == "create"))
+"""
+
+
+def as_another(root: Path, create: str, other: Path) -> str:
+    """What a user sees who owns nothing here; where we are not root, it is ourselves."""
+    uid = "65534" if os.geteuid() == 0 else ""
+    environment = {**os.environ, "IBTICKS_PGDATA": "/proc/none"}
+    done = python(OPENING, root, create, uid, other, env=environment, cwd="/")
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.fixture
+def open_parents(tmp_path):
+    """Let anyone through to the folder of this test."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o111)
+
+
+@pytest.mark.parametrize("create", ["create", "only open"])
+def test_a_folder_that_may_not_be_read(tmp_path, open_parents, create):
+    root = tmp_path / "private"
+    (root / "metadata").mkdir(parents=True)
+    (root / "metadata" / "store.json").write_text('{"store_id": "x"}')
+    root.chmod(0o700 if os.geteuid() == 0 else 0o000)
+    said = as_another(root, create, tmp_path / "other")
+    root.chmod(0o700)
+    assert said.startswith(f"StoreAccessError not permitted while opening {root}: check who owns")
+
+
+def test_a_folder_that_may_not_be_written(tmp_path, open_parents):
+    folder = tmp_path / "full"
+    folder.mkdir(mode=0o555)
+    said = as_another(folder / "new", "create", tmp_path / "other")
+    assert said.startswith("StoreAccessError not permitted while opening")
+
+
+def test_a_store_that_may_only_be_read_is_read(tmp_path, open_parents, database):
+    root = tmp_path / "ticks"
+    with ibt.open(root, dsn=database) as store:
+        store.write(ticks(), contract_id=1, tick_type="last")
+    (root / "metadata").chmod(0o555)
+    said = as_another(root, "only open", tmp_path / "other")
+    (root / "metadata").chmod(0o755)
+    assert said == "[3] 1\n"
+
+
+def test_a_server_that_does_not_answer(tmp_path):
+    dsn = "postgresql://me:sesame@127.0.0.1:1/ticks"
+    with pytest.raises(
+        errors.IndexUnavailableError, match=r"database ticks on 127\.0\.0\.1:1 as me"
+    ) as e:
+        ibt.open(tmp_path, dsn=dsn)
+    assert "sesame" not in str(e.value) + repr(e.value) + str(e.value.context)
+    assert isinstance(e.value, ConnectionError)
+
+
+@pytest.mark.parametrize("dsn", ["sesame", "postgresql://me:ses@me@host/ticks", "host=x sesame"])
+def test_a_dsn_that_is_none(tmp_path, dsn):
+    with pytest.raises(errors.IndexUnavailableError, match=r"write postgresql://user@host") as e:
+        ibt.open(tmp_path, dsn=dsn)
+    assert "ses" not in str(e.value)
+
+
+def test_a_wrong_password_is_not_shown(tmp_path, postgres):
+    with pytest.raises(errors.IndexUnavailableError) as e:
+        ibt.open(tmp_path, dsn=make_conninfo(postgres.dsn, user="stranger", password="sesame"))
+    assert "stranger" in str(e.value)
+    assert "sesame" not in str(e.value)
+
+
+def test_a_server_that_is_too_old(tmp_path, database, monkeypatch):
+    monkeypatch.setitem(PostgresIndex.__init__.__kwdefaults__, "minimum_version", 99)
+    with pytest.raises(errors.IndexVersionError, match=r"PostgreSQL 1\d\.\d+ .* needs 99 or newer"):
+        ibt.open(tmp_path, dsn=database)
+
+
+def test_the_database_of_another_store(tmp_path, database):
+    ibt.open(tmp_path / "one", dsn=database).close()
+    with pytest.raises(errors.IndexMismatchError, match="give each store a database of its own"):
+        ibt.open(tmp_path / "two", dsn=database)
+
+
+def test_a_copied_store_is_not_taken_for_the_one_it_was_copied_from(tmp_path, database):
+    ibt.open(tmp_path / "one", dsn=database).close()
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    with pytest.raises(errors.IndexMismatchError, match="is a copy of the store at"):
+        ibt.open(tmp_path / "copy", dsn=database)
+
+
+# -- moved, and lost in part -----------------------------------------------------------------------
+
+
+def everything(store: ibt.Store) -> tuple:
+    index = store.index
+    return index.files(), index.contracts(), index.daily_stats(), index.coverage()
+
+
+def test_a_store_outlives_its_folder_and_its_database(tmp_path, monkeypatch, clusters):
+    """With the embedded server, as most have it: begun, moved, its database lost, then away."""
+    base = clusters / "own"
+    base.mkdir(mode=0o711)
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base))
+    with ibt.open(tmp_path / "one") as store:
+        assert store.index.describe().startswith("embedded PostgreSQL")
+        store.add_contract(265598, "AAPL", exchange="SMART", currency="USD", contract_type="STK")
+        store.add_contract(711280073, "MNQ")  # without ticks as yet
+        store.write(ticks(), contract_id=265598, tick_type="last")
+        store.index.put_coverage([CoverageRecord(265598, "last", 0, NOON, State.DELETED)])
+        before = everything(store)
+        loaded = store.select("AAPL").to_polars()
+
+    (tmp_path / "one").rename(tmp_path / "moved")
+    with ibt.open(tmp_path / "moved", create=False) as store:
+        assert everything(store) == before
+        assert store.select("AAPL").to_polars().equals(loaded)
+
+    for left in base.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    with ibt.open(tmp_path / "moved") as store:
+        assert everything(store) == before
+        assert store.select("aapl").to_polars().equals(loaded)
+        assert store.sql("SELECT count(*) AS n FROM market_sessions").item() > 10_000
+
+    # PostgreSQL cannot start: the catalogue serves, and the journal keeps what is written.
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base / ("x" * 100)))
+    with pytest.warns(errors.IndexAwayWarning, match="Set IBTICKS_PGDATA to another folder"):
+        store = ibt.open(tmp_path / "moved")
+    with pytest.warns(errors.IndexAwayWarning, match="the catalogue"), store:  # noqa: PT031
+        assert "while PostgreSQL is away" in repr(store)
+        assert [content.ticks for content in store.contents()] == [3]
+        assert store.select("AAPL").to_polars().equals(loaded)
+        store.write(ticks(first=NOON + 3600 * 10**9), contract_id=265598, tick_type="last")
+        assert store.select("AAPL").count() == 6
+        assert store.rebuild_index() == 2
+        with pytest.raises(errors.IndexUnavailableError, match="PostgreSQL is away"):
+            store.sql("SELECT 1")
+        caught_up = store.contents()
+
+    # It is back, and knows.
+    monkeypatch.setenv("IBTICKS_PGDATA", str(base))
+    with ibt.open(tmp_path / "moved") as store:
+        assert store.contents() == caught_up
+        assert [content.ticks for content in caught_up] == [6]
+        assert list(store.verify()) == [each for each in store.verify() if each.problem is None]
+
+
+def test_nothing_but_the_files(tmp_path, monkeypatch, database):
+    """Without database, catalogue and server: the files are read through, and that is the index."""
+    with ibt.open(tmp_path, dsn=database) as store:
+        store.write(ticks(), contract_id=265598, tick_type="last")
+        files = store.index.files()
+    (tmp_path / "metadata" / "index.json").unlink()
+    monkeypatch.setenv("IBTICKS_PGDATA", str(tmp_path / ("x" * 100)))
+    with pytest.warns(errors.IndexAwayWarning):
+        store = ibt.open(tmp_path)
+    with pytest.warns(errors.IndexAwayWarning), store:  # noqa: PT031
+        assert store.index.files() == files
+        assert store.select(265598).to_polars().height == 3
+
+
+def test_names_come_back_from_the_catalogue_alone(tmp_path, postgres):
+    """A store that has names and no ticks as yet."""
+    for name in ("first", "second"):
+        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE ready")
+        with ibt.open(tmp_path, dsn=make_conninfo(postgres.dsn, dbname=name)) as store:
+            if name == "first":
+                store.add_contract(711280073, "MNQ")
+            assert store.contracts() == [ContractRecord(711280073, "MNQ")]
+
+
+# -- shared ----------------------------------------------------------------------------------------
+
+WRITING = """
+import sys
+import ibticks as ibt
+from ibticks.index.records import FileRecord
+store = ibt.open(sys.argv[1], dsn=sys.argv[2])
+writer = store.writer(265598, "bid_ask")
+data = {"contract_id": 265598, "tick_type": "bid_ask", "bid_price": 1.5}
+tick = {"type": "tick", "stream_id": "s", "timestamp": "2025-01-10T12:00:00Z", "data": data}
+writer.append(tick)
+print("written", flush=True)
+sys.stdin.readline()
+writer.close()
+store.close()
+"""
+
+
+def test_two_processes_share_a_store(store, database):
+    """One writes, both see; a stream has one writer, and the other is told who."""
+    command = [sys.executable, "-c", WRITING, str(store.root), database]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "written\n"
+        # Accepted is written: it is read before the file is sealed.
+        assert store.select(265598, "bid_ask").to_polars()["bid_price"].to_list() == [1.5]
+        assert store.select(265598).count() == 1
+        with pytest.raises(errors.WriterLockedError, match=f"by process {other.pid} on") as caught:
+            store.writer(265598, "bid_ask")
+        assert caught.value.context["holder"]["pid"] == other.pid
+        store.write(ticks(), contract_id=265598, tick_type="last")
+        other.communicate("\n", timeout=60)
+    assert other.returncode == 0
+    assert [(c.tick_type, c.ticks) for c in store.contents()] == [("bid_ask", 1), ("last", 3)]
+    store.writer(265598, "bid_ask").close()
+
+
+def test_one_writer_a_stream(store):
+    locked = pytest.raises(errors.WriterLockedError, match=f"by process {os.getpid()} on")
+    with store.writer(1, "last"), store.writer(1, "bid_ask"), store.writer(2, "last"), locked:
+        store.writer(1, "last")
+    store.writer(1, "last").close()
+
+
+def test_a_store_opened_twice_in_a_process(store, database):
+    with ibt.open(store.root, dsn=database) as again:
+        store.write(ticks(), contract_id=1, tick_type="last")
+        assert again.contents() == store.contents() != []
+    assert store.contents() != []

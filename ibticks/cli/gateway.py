@@ -73,7 +73,9 @@ def gateway(
     from ibticks.gateway import Gateway, Replay
 
     if sample:
-        replay = Replay.from_samples()
+        if period or session or date:
+            raise typer.BadParameter("--sample goes with --start and --end, not with a period")
+        replay = _sample(contracts, tick_types, start, end, tz)
     else:
         with opened(root, dsn) as store:
             everything = sorted({each.contract_id for each in store.contents()})
@@ -106,6 +108,31 @@ def gateway(
         over.wait()
     if not json:
         notes.print(f"closed after {sum(server.sent.values()):,} ticks", highlight=False)
+
+
+def _sample(
+    contracts: str | None,
+    tick_types: str | None,
+    start: str | None,
+    end: str | None,
+    tz: str | None,
+) -> Replay:
+    from ibticks.calendar import to_ns
+    from ibticks.contracts import find_contracts
+    from ibticks.format.fields import check_tick_type
+    from ibticks.gateway import Replay
+    from ibticks.index.records import ContractRecord
+
+    replay = Replay.from_samples()
+    known = [ContractRecord(each.contract_id, each.symbol) for each in replay.contracts]
+    chosen = replay.only(
+        None if contracts is None else find_contracts(listed(contracts), known, set),
+        None if tick_types is None else [check_tick_type(each) for each in listed(tick_types)],
+    )
+    return chosen.between(
+        replay.start_ns if start is None else to_ns(start, tz=tz, name="start"),
+        replay.end_ns + 1 if end is None else to_ns(end, tz=tz, name="end"),
+    )
 
 
 def _announce(server: Gateway, *, json: bool) -> None:

@@ -120,9 +120,8 @@ class Answers:
         rows = state.replay.streams[key].price_changes() if ignore_size else None
         before: tuple[bytes, ...] = ()
         if request.past:
-            before = (
-                progress.stream.history(req_id, past(progress.next, request.past), done=True),
-            )
+            earlier = past(progress.next, request.past)
+            before = (progress.stream.history(req_id, earlier, done=True),)
         return Answer(before, Subscription(req_id, key, progress, rows))
 
     def _allowed(self, request: requests.AskTicks) -> StreamKey:

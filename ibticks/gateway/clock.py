@@ -63,7 +63,7 @@ class Progress:
     next : int
         The row to be sent next.
     origin_ns : int
-        What is added to the clock to know the time in the stream.
+        What is added to the clock to know the time in the stream, UTC nanoseconds.
     """
 
     stream: TickStream
@@ -110,13 +110,9 @@ class Positions:
     def catch_up(self, progress: Progress) -> None:
         """Let go by what the clock has passed."""
         if self._clock.speed is not None:
-            progress.skip_until(self.now_ns(progress))
+            progress.skip_until(self._clock.elapsed_ns() + progress.origin_ns)
         elif self._shared:
             progress.skip_until(self._frontier_ns)
-
-    def now_ns(self, progress: Progress) -> int:
-        """Replay time in that stream, UTC nanoseconds."""
-        return self._clock.elapsed_ns() + progress.origin_ns
 
     def sent(self, time_ns: int) -> None:
         """Note that a tick of that time has been sent to somebody."""

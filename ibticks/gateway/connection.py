@@ -138,6 +138,7 @@ class Connection:
         async def send() -> None:
             with contextlib.suppress(ConnectionError):
                 await self.outlet.send(data)
+                self.wake()
 
         task = asyncio.get_running_loop().create_task(send())
         self._posts.add(task)
@@ -215,8 +216,10 @@ class Connection:
                 await self.outlet.send(*answer.frames)
             if answer.begins is not None and not self._leaving:
                 self.subscriptions[answer.begins.req_id] = answer.begins
+                if answer.begins.progress.ended:
+                    self._state.log.end(self.client_id, answer.begins.key)
                 self._state.subscribed()
-                self.wake()
+        self.wake()
 
     async def _start(self, client_id: int) -> None:
         state = self._state

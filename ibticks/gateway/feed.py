@@ -75,7 +75,9 @@ class Feed:
         wanted = [s for s in self._connection.subscriptions.values() if not s.progress.ended]
         if not (wanted and state.clock.running and self._connection.in_contact):
             return None
-        windows = [self._window(subscription) for subscription in wanted]
+        # One reading of the clock for all, or a later stream would be ahead of an earlier one.
+        elapsed = state.clock.elapsed_ns()
+        windows = [self._window(each.progress, elapsed) for each in wanted]
         room = state.room()
         owners = merged(windows, _CHUNK if room is None else min(_CHUNK, room))
         if not len(owners):
@@ -90,23 +92,24 @@ class Feed:
         speed = state.clock.speed
         if speed is None or not (state.clock.running and self._connection.in_contact):
             return None
-        waits = [
-            (int(p.stream.time_ns[p.next]) - state.positions.now_ns(p)) / speed / NANOSECONDS
+        due = [
+            int(p.stream.time_ns[p.next]) - p.origin_ns
             for p in (s.progress for s in self._connection.subscriptions.values())
             if not p.ended
         ]
-        return max(min(waits), _SOONEST) if waits else None
+        if not due:
+            return None
+        return max((min(due) - state.clock.elapsed_ns()) / speed / NANOSECONDS, _SOONEST)
 
-    def _window(self, subscription: Subscription) -> tuple[npt.NDArray[np.int64], bool]:
-        progress = subscription.progress
+    def _window(self, progress: Progress, elapsed_ns: int) -> tuple[npt.NDArray[np.int64], bool]:
         stream, first = progress.stream, progress.next
         times = stream.time_ns[first : first + _CHUNK]
         end = first + len(times)
         if self._state.clock.speed is not None:
-            now = self._state.positions.now_ns(progress)
-            due = int(np.searchsorted(times, now, "right"))
             # Streams may have clocks of their own: what counts is when each tick is due.
-            return times[:due] - progress.origin_ns, due == len(times) and end < stream.rows
+            times = times - progress.origin_ns
+            due = int(np.searchsorted(times, elapsed_ns, "right"))
+            return times[:due], due == len(times) and end < stream.rows
         return times, end < stream.rows
 
     def _take(self, subscription: Subscription, count: int) -> Iterator[bytes]:

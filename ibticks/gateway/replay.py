@@ -12,7 +12,7 @@ from ibticks.format.columns import TickColumns, Values
 from ibticks.gateway.ticks import TickStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ibticks.format.columns import Column
     from ibticks.gateway.contracts import GatewayContract
@@ -178,6 +178,19 @@ class Replay:
                 if of == source.contract_id
             ]
         return Replay(contracts, streams)
+
+    def only(
+        self, contract_ids: Collection[int] | None = None, tick_types: Collection[str] | None = None
+    ) -> Replay:
+        """Only these contracts and tick types; None is all of them."""
+        streams = [
+            stream
+            for (contract_id, tick_type), stream in self.streams.items()
+            if (contract_ids is None or contract_id in contract_ids)
+            and (tick_types is None or tick_type in tick_types)
+        ]
+        kept = {stream.contract_id for stream in streams} if contract_ids is None else contract_ids
+        return Replay((c for c in self.contracts if c.contract_id in kept), streams)
 
     def between(self, start_ns: int, end_ns: int) -> Replay:
         """The ticks in ``[start_ns, end_ns)``, UTC nanoseconds."""

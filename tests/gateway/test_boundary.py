@@ -1,0 +1,78 @@
+"""The fault of the official client that loses ticks: bytes that end where its read ends.
+
+It reads 4096 bytes at a time while it gets as many, and throws all of them away if nothing follows
+within a second. The gateway brings that about; a client that reads once and returns is cured.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .clients import expected
+
+QUOTES = 4000
+
+
+@pytest.fixture
+def listen():
+    """Starts official clients in processes of their own; ends them after the test."""
+    started: list[subprocess.Popen] = []
+
+    def start(gateway, client_id: int, how: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("unmended.py")),
+                str(gateway.port),
+                str(client_id),
+                how,
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def both(samples, serve, listen, size, *, whole):
+    """What the client gets as it is, and mended; and what was sent."""
+    replay = samples.only([8314], ["bid_ask"]).head(QUOTES)
+    gateway = serve(replay, start_after=0)
+    clients = [listen(gateway, 1, "as-it-is"), listen(gateway, 2, "mended")]
+    for client in clients:
+        assert client.stdout.readline() == "subscribed\n"
+    gateway.silent_until_boundary(size, seconds=2.5, whole=whole)
+    gateway.resume()
+    assert gateway.wait_finished(2)
+    # At the end of a line that was whole, a client has read all there was.
+    assert gateway.drop() == 2
+    got = [json.loads(client.communicate(timeout=60)[0]) for client in clients]
+    sent = [list(tick) for tick in expected(replay.streams[8314, "bid_ask"])]
+    return *got, sent
+
+
+@pytest.mark.parametrize("size", [4096, 8192, 65536])
+def test_a_burst_of_whole_messages_vanishes_without_a_word(samples, serve, listen, size):
+    as_it_is, mended, sent = both(samples, serve, listen, size, whole=True)
+    assert mended["quotes"] == sent
+    lost = len(sent) - len(as_it_is["quotes"])
+    # All of the burst, a message of which has some 45 bytes.
+    assert size // 50 < lost < size // 40
+    assert as_it_is["quotes"] == sent[lost:]
+    assert set(as_it_is["codes"]) <= {2104, 2106, 2158}
+
+
+def test_a_burst_that_ends_within_a_message_takes_everything_after_it_along(samples, serve, listen):
+    as_it_is, mended, sent = both(samples, serve, listen, 4096, whole=False)
+    assert mended["quotes"] == sent
+    assert as_it_is["quotes"] == []

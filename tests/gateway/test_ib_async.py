@@ -1,0 +1,147 @@
+"""ib_async, a client of its own making, is served as well."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+import ib_async
+import pytest
+
+from .clients import KINDS, expected
+
+PATIENCE = 30
+
+
+def run(gateway, talk):
+    """Have a coroutine function talk to the gateway through a connected client."""
+
+    async def session():
+        ib = ib_async.IB()
+        await ib.connectAsync("127.0.0.1", gateway.port, clientId=2, raiseSyncErrors=True)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await talk(ib)
+        finally:
+            ib.disconnect()
+
+    return asyncio.run(session())
+
+
+async def arrived(ticker, count, got):
+    while len(got) < count:
+        await asyncio.wait_for(ticker.updateEvent, PATIENCE)
+
+
+def quote_flags(tick):
+    return tick.tickAttribBidAsk.bidPastLow, tick.tickAttribBidAsk.askPastHigh
+
+
+def trade(tick):
+    flags = tick.tickAttribLast
+    return (
+        tick.price,
+        tick.size,
+        flags.pastLimit,
+        flags.unreported,
+        tick.exchange,
+        tick.specialConditions,
+    )
+
+
+def test_it_connects_without_a_timeout(serve, caplog):
+    gateway = serve(accounts=("DU7654321",))
+
+    async def talk(ib):
+        return ib.managedAccounts(), ib.client.serverVersion(), ib.positions(), ib.openTrades()
+
+    with caplog.at_level(logging.ERROR):
+        assert run(gateway, talk) == (["DU7654321"], 178, [], [])
+    assert caplog.records == []
+    assert gateway.unknown_requests == {}
+
+
+def test_contract_details(serve):
+    async def talk(ib):
+        found = await ib.reqContractDetailsAsync(ib_async.Stock("ONE", "NYSE", "USD"))
+        ambiguous = await ib.reqContractDetailsAsync(ib_async.Contract(symbol="TWO"))
+        unknown = await ib.reqContractDetailsAsync(ib_async.Contract(conId=99))
+        return found, ambiguous, unknown
+
+    (details,), ambiguous, unknown = run(serve(), talk)
+    assert (details.contract.conId, details.contract.symbol) == (1, "ONE")
+    assert (details.longName, details.minTick, details.stockType) == (
+        "Größe & \\Co",
+        0.01,
+        "COMMON",
+    )
+    assert details.timeZoneId == "UTC"
+    assert [each.contract.exchange for each in ambiguous] == ["GLOBEX", "EUREX"]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("tick_type", list(KINDS))
+def test_ticks(ticks, serve, tick_type):
+    async def talk(ib):
+        got = []
+        ticker = ib.reqTickByTickData(ib_async.Contract(conId=1), KINDS[tick_type])
+        ticker.updateEvent += lambda each: got.extend(each.tickByTicks)
+        await arrived(ticker, 600, got)
+        return got
+
+    got = run(serve(), talk)
+    # It keeps its own time of arrival instead of IB's.
+    wanted = [tick[1:] for tick in expected(ticks.streams[1, tick_type])]
+    match tick_type:
+        case "bid_ask":
+            seen = [(t.bidPrice, t.askPrice, t.bidSize, t.askSize, *quote_flags(t)) for t in got]
+        case "mid_point":
+            seen = [(t.midPoint,) for t in got]
+        case _:
+            seen = [trade(t) for t in got]
+    assert seen == wanted
+
+
+@pytest.mark.parametrize("what", ["TRADES", "BID_ASK", "MIDPOINT"])
+def test_historical_ticks(ticks, serve, what):
+    end = datetime(2023, 11, 14, 22, 13, 30, tzinfo=UTC)
+
+    async def talk(ib):
+        contract = ib_async.Contract(conId=1)
+        return await ib.reqHistoricalTicksAsync(contract, "", end, 3, what, useRth=False)
+
+    got = run(serve(), talk)
+    # Two ticks to a second, none cut: four, the last two seconds before the end.
+    assert [tick.time.timestamp() for tick in got] == [1_700_000_008] * 2 + [1_700_000_009] * 2
+    tick_type, seen = {
+        "MIDPOINT": ("mid_point", lambda t: (t.price,)),
+        "BID_ASK": (
+            "bid_ask",
+            lambda t: (t.priceBid, t.priceAsk, t.sizeBid, t.sizeAsk, *quote_flags(t)),
+        ),
+        "TRADES": ("all_last", trade),
+    }[what]
+    wanted = expected(ticks.streams[1, tick_type], 16, 20)
+    assert [seen(tick) for tick in got] == [tick[1:] for tick in wanted]
+
+
+def test_the_clock(serve):
+    async def talk(ib):
+        return await ib.reqCurrentTimeAsync()
+
+    now = datetime.now(UTC)
+    assert abs((run(serve(), talk) - now).total_seconds()) < 3600
+
+
+def test_a_dropped_line_is_seen(serve):
+    gateway = serve()
+
+    async def talk(ib):
+        ended = asyncio.Event()
+        ib.disconnectedEvent += ended.set
+        await asyncio.to_thread(gateway.drop)
+        await ended.wait()
+        return ib.isConnected()
+
+    assert run(gateway, talk) is False

@@ -1,0 +1,70 @@
+"""Frames, fields and numbers, however they come."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ibticks.errors import FormatError
+from ibticks.gateway.wire import MAX_FRAME, FrameReader, escaped, fields_of, frame, message, plain
+
+texts = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_are_plain_decimals_that_read_back_the_same(number):
+    text = plain(number)
+    assert re.fullmatch(r"-?\d+(\.\d+)?", text)
+    assert float(text) == number
+    assert float(Decimal(text)) == number
+
+
+def test_numbers_as_ib_writes_them():
+    assert [plain(n) for n in (0.0, -0.0, 1, 1e16, 1e-7, -2.5, True, False)] == [
+        "0",
+        "0",
+        "1",
+        "10000000000000000",
+        "0.0000001",
+        "-2.5",
+        "1",
+        "0",
+    ]
+
+
+@given(texts)
+def test_fields_come_back(fields):
+    assert fields_of(message(*fields)[4:]) == fields
+
+
+@given(st.lists(st.binary(max_size=40)), st.lists(st.integers(1, 50), min_size=1))
+def test_frames_come_back_however_they_are_cut(payloads, sizes):
+    data = b"".join(map(frame, payloads))
+    reader, got, at = FrameReader(), [], 0
+    while at < len(data):
+        size = sizes[len(got) % len(sizes)]
+        got += reader.feed(data[at : at + size])
+        at += size
+    assert got == payloads
+
+
+def test_a_frame_longer_than_any_request_is_refused():
+    reader = FrameReader()
+    assert list(reader.feed(MAX_FRAME.to_bytes(4, "big"))) == []
+    with pytest.raises(FormatError, match="does not speak the TWS protocol") as caught:
+        list(FrameReader().feed(b"\xff\xff\xff\xff"))
+    assert caught.value.context["length"] == 2**32 - 1
+
+
+def test_fields_that_do_not_end():
+    with pytest.raises(FormatError, match="does not end in NUL"):
+        fields_of(b"97\x0060001")
+
+
+@given(st.text())
+def test_escaped_text_is_ascii_and_comes_back(text):
+    assert escaped(text).encode("ascii").decode("unicode-escape") == text

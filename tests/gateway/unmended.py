@@ -1,0 +1,61 @@
+"""The official client in a process of its own, as it is or mended: what it gets of one stream.
+
+Called with a port, a client id and ``mended`` or ``as-it-is``; subscribes to the quotes of contract
+8314, says "subscribed" once the gateway has dealt with that, and prints what it got as JSON when
+the line ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+import ibapi.connection
+from ibapi.client import EClient
+from ibapi.contract import Contract
+from ibapi.wrapper import EWrapper
+
+
+class Listener(EWrapper, EClient):
+    def __init__(self) -> None:
+        EClient.__init__(self, self)
+        self.ready = threading.Event()
+        self.served = threading.Event()
+        self.quotes: list[tuple] = []
+        self.codes: list[int] = []
+
+    def nextValidId(self, order_id):  # noqa: N802
+        self.ready.set()
+
+    def currentTime(self, time):  # noqa: N802
+        self.served.set()
+
+    def error(self, req_id, at_ms, code, text, reject=""):
+        self.codes.append(code)
+
+    def tickByTickBidAsk(self, req_id, time, bid, ask, bid_size, ask_size, attributes):  # noqa: N802
+        self.quotes.append((time, bid, ask, float(bid_size), float(ask_size), False, False))
+
+
+def main(port: int, client_id: int, *, mended: bool) -> None:
+    if mended:
+        ibapi.connection.Connection._recvAllMsg = lambda self: self.socket.recv(65536)
+    client = Listener()
+    client.connect("127.0.0.1", port, client_id)
+    runner = threading.Thread(target=client.run)
+    runner.start()
+    assert client.ready.wait(30)
+    contract = Contract()
+    contract.conId = 8314
+    client.reqTickByTickData(1, contract, "BidAsk", 0, False)
+    client.reqCurrentTime()
+    assert client.served.wait(30)
+    sys.stdout.write("subscribed\n")
+    sys.stdout.flush()
+    runner.join(60)
+    json.dump({"quotes": client.quotes, "codes": client.codes}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), mended=sys.argv[3] == "mended")

@@ -12,6 +12,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -194,24 +195,36 @@ def read_messages(
     Other parameters, warnings and errors are those of :func:`read_ticks`.
     """
     damage = _Damage(root, start_ns, end_ns, strict=strict)
+    find = partial(find_payloads, ticks=ticks, others=others, start_ns=start_ns, end_ns=end_ns)
     with _Source(root) as source:
         # Each file is planned when its turn comes, and stays open until it has been read.
         for record in _in_order(records):
             for piece in _plan(source, record, damage):
                 try:
-                    for _, raw in _raw(source, piece):
-                        yield from _messages(raw, ticks, others, start_ns, end_ns)
-                except FormatError as error:
+                    for offset, raw in _raw(source, piece):
+                        yield from _messages(piece, offset, raw, find)
+                except CorruptFileError as error:
                     damage.report(record, piece.block, error)
     damage.warn()
 
 
 def _messages(
-    raw: npt.NDArray[np.uint8], ticks: bool, others: bool, start_ns: int, end_ns: int
+    piece: _Piece, base: int, raw: npt.NDArray[np.uint8], find: Callable[..., Any]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    found = find_payloads(raw, ticks=ticks, others=others, start_ns=start_ns, end_ns=end_ns)
+    damage = None
+    try:
+        found = find(raw)
+    except CorruptFileError as error:
+        damage = error
+        found = find(raw, stop=error.context["offset"])
     for offset, size, time_ns in zip(*(a.tolist() for a in found), strict=True):
-        yield time_ns, decode_message(raw[offset : offset + size].tobytes())
+        try:
+            message = decode_message(raw[offset : offset + size].tobytes())
+        except FormatError as error:
+            raise _placed(error, piece, base, offset) from error
+        yield time_ns, message
+    if damage is not None:
+        raise _placed(damage, piece, base, damage.context["offset"])
 
 
 class _Source:
@@ -328,7 +341,7 @@ def _decode(source: _Source, piece: _Piece, decoder: Decoder, damage: _Damage) -
             try:
                 decoder.feed(raw)
             except CorruptFileError as error:
-                raise _placed(error, offset) from error
+                raise _placed(error, piece, offset, error.context["offset"]) from error
     except CorruptFileError as error:
         if piece.block is not None or (piece.header is not None and piece.header.sealed):
             # What is sealed is whole or it is not used.
@@ -415,10 +428,11 @@ def _whole_frames(
             size = _PIECE + MAX_FRAME
 
 
-def _placed(error: CorruptFileError, offset: int) -> CorruptFileError:
-    """An error in a buffer, with its place in the file."""
-    place = offset + error.context.get("offset", 0)
-    return CorruptFileError(f"in what begins at byte {offset}: {error}", offset=place)
+def _placed(error: FormatError, piece: _Piece, base: int, offset: int) -> CorruptFileError:
+    """An error at some offset of what begins at byte ``base``, with its place in the file."""
+    packed = piece.header is not None and piece.header.compression != "none"
+    place = base if packed else base + offset
+    return CorruptFileError(f"in what begins at byte {base}: {error}", offset=place)
 
 
 def _utc(time_ns: int) -> str:

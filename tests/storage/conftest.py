@@ -14,12 +14,13 @@ import pytest
 from ibticks.index.memory import MemoryIndex
 from ibticks.storage.writer import StreamWriter
 
-from .samples import CONTRACT
+from .samples import CONTRACT, new_root
 
 
 @pytest.fixture
-def root(tmp_path) -> Path:
-    return tmp_path / "ticks"
+def root():
+    with new_root() as folder:
+        yield folder / "ticks"
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ that is lost, doubled, moved or changed shows.
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import cramjam
@@ -30,6 +33,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+# In memory, where that can be: the tests sync files thousands of times.
+FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
 CONTRACT = 8314
 H13 = 1_381_237_200_000_000_000  # 2013-10-08 13:00 UTC, nanoseconds
 SECOND = 1_000_000_000
@@ -37,6 +43,13 @@ MINUTE = 60 * SECOND
 KEY = FileKey(CONTRACT, "bid_ask", H13)
 HALF = FileKey(CONTRACT, "bid_ask", H13, half=True)
 COLUMNS = ("timestamp", "sequence", "bid_price", "bid_size", "ask_price", "ask_size")
+
+
+@contextmanager
+def new_root() -> Iterator[Path]:
+    """A folder for a store, gone afterwards."""
+    with TemporaryDirectory(dir=FAST) as folder:
+        yield Path(folder)
 
 
 def quotes(times: Iterable[int], first: int = 0) -> TickColumns:

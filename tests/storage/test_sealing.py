@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -38,6 +37,7 @@ from .samples import (
     every,
     hour_of_quotes,
     message,
+    new_root,
     numbers,
     quote_message,
     quotes,
@@ -298,8 +298,7 @@ def test_the_figures_of_a_file_are_those_of_its_ticks(drawn):
         "sequence": column([row["sequence"] for row in rows], np.uint64),
     }
     index = MemoryIndex()
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
+    with new_root() as root:
         with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
             writer.write(TickColumns(len(rows), columns))
         assert list(records_on_disk(root)) == index.files()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event, Lock, Thread
 
 import numpy as np
@@ -45,6 +43,7 @@ from .samples import (
     every,
     hour_of_quotes,
     message,
+    new_root,
     numbers,
     open_descriptors,
     quote_message,
@@ -103,8 +102,7 @@ STEPS = st.one_of(
 def test_ticks_in_any_order_are_found_in_the_files_of_their_hours(steps, split_bytes, open_files):
     model, index, count, came = Model(split_bytes), MemoryIndex(), 0, []
     how = {"fsync": None, "split_bytes": split_bytes, "open_files": open_files}
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
+    with new_root() as root:
         writer = StreamWriter(root, CONTRACT, "bid_ask", index, **how)
         for action, times in steps:
             if action == "write":
@@ -193,15 +191,14 @@ def mixed(draw):
     return tick_type, sent, draw(st.sets(st.integers(0, 7), max_size=3))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(mixed())
 def test_messages_of_all_types_come_back_as_they_went_in(stream):
     tick_type, sent, bulk = stream
     expected, index = [], MemoryIndex()
     tick = message("tick", H13 + HOUR, {"contract_id": CONTRACT, "tick_type": tick_type})
     tick |= {"stream_id": "bulk", "timestamp": "2013-10-08T14:00:00.000000Z"}
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
+    with new_root() as root:
         with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
             for place, each in enumerate(sent):
                 writer.append(each)

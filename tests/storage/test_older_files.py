@@ -1,0 +1,167 @@
+"""Files of older writers are read, appended to and sealed; ours need nothing but the schema."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from ibticks.config import resource
+from ibticks.storage.audit import records_on_disk, verify
+from ibticks.storage.layout import HOUR, FileKey
+from ibticks.storage.lifecycle import compress_file
+from ibticks.storage.reader import read_messages
+
+from .samples import (
+    H13,
+    KEY,
+    MINUTE,
+    SECOND,
+    every,
+    message,
+    numbers,
+    old_frame,
+    old_header,
+    quote_message,
+    quotes,
+    read_plainly,
+)
+
+
+@pytest.fixture
+def old(root) -> Path:
+    """An hour as older writers leave it: its header short and never made final."""
+    path = root / KEY.path
+    path.parent.mkdir(parents=True)
+    frames = [old_frame(time_ns, number) for number, time_ns in enumerate(every(SECOND, 100))]
+    path.write_bytes(old_header() + b"".join(frames))
+    return path
+
+
+def test_an_old_file_is_read_as_it_is(old, root, index):
+    before = old.read_bytes()
+    index.replace_files(records_on_disk(root))
+    (row,) = index.files()
+    assert (row.messages, row.ticks, row.sealed) == (100, 100, False)
+    assert (row.start_ns, row.end_ns) == (H13, H13 + 99 * SECOND)
+    assert numbers(root, index) == list(range(100))
+    assert numbers(root, index, start_ns=H13 + 7 * SECOND, end_ns=H13 + 9 * SECOND) == [7, 8]
+    assert len(list(read_messages(root, index.files(), ticks=True))) == 100
+    assert old.read_bytes() == before
+
+
+@pytest.mark.parametrize("minutes", [20, 40])
+def test_an_old_file_is_appended_to_and_sealed(old, root, index, writer, minutes):
+    body = old.read_bytes()[len(old_header()) :]
+    with writer() as opened:
+        opened.append(quote_message(H13 + minutes * MINUTE, 100))
+        opened.write(quotes(every(SECOND, 50, H13 + minutes * MINUTE), 101))
+    header, found = read_plainly(old)
+    assert [each.tick_data.sequence for each in found] == list(range(151))
+    assert old.read_bytes()[256:].startswith(body)
+    assert header.sealed
+    assert (header.message_count, header.contract_id, header.tick_type) == (151, 8314, "bid_ask")
+    assert header.writer.startswith("ibticks")
+    assert numbers(root, index) == list(range(151))
+    assert [finding.problem for finding in verify(root, index)] == [None]
+
+
+def test_an_old_file_is_sealed_by_the_first_writer_that_comes(old, root, index, writer):
+    body = old.read_bytes()[len(old_header()) :]
+    writer()
+    assert old.read_bytes()[256:] == body
+    assert read_plainly(old)[0].sealed
+    assert index.files() == list(records_on_disk(root))
+    assert numbers(root, index) == list(range(100))
+
+
+def test_an_old_file_torn_by_a_crash_loses_only_the_torn_message(old, root, index, writer):
+    data = old.read_bytes()
+    old.write_bytes(data[:-5])
+    index.replace_files(records_on_disk(root))
+    assert numbers(root, index) == list(range(99))
+    writer()
+    assert numbers(root, index) == list(range(99))
+    torn = old.with_name(old.name + ".torn").read_bytes()
+    assert data.endswith(torn + data[-5:])
+
+
+def test_an_old_file_is_split_by_its_size(old, root, index, writer):
+    size = old.stat().st_size
+    with writer(split_bytes=size // 2) as opened:
+        opened.append(quote_message(H13 + 40 * MINUTE, 100))
+    half = FileKey(KEY.contract_id, KEY.tick_type, H13, half=True)
+    assert len(read_plainly(root / half.path)[1]) == 1
+    assert numbers(root, index) == list(range(101))
+
+
+def test_an_old_file_without_messages_stays_one(root, index, writer):
+    path = root / KEY.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(old_header())
+    writer()
+    assert read_plainly(path)[0].sealed
+    assert numbers(root, index) == []
+    assert [finding.problem for finding in verify(root, index)] == [None]
+
+
+def test_an_empty_file_is_begun_anew(root, index, writer):
+    path = root / KEY.path
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with writer() as opened:
+        opened.append(quote_message(H13, 0))
+    assert numbers(root, index) == [0]
+    assert not path.with_name(path.name + ".torn").exists()
+
+
+PLAIN_READER = """
+import gzip, json, struct, sys
+import tick_stream_pb2
+data = open(sys.argv[1], "rb").read()
+(size,) = struct.unpack_from(">I", data)
+header = tick_stream_pb2.FileHeader.FromString(data[4:4 + size])
+body = data[4 + size:]
+if header.compression == "gzip":
+    body = gzip.decompress(body)
+at, found = 0, []
+while at < len(body):
+    (size,) = struct.unpack_from(">I", body, at)
+    message = tick_stream_pb2.StreamMessage.FromString(body[at + 4:at + 4 + size])
+    seconds = message.timestamp.seconds * 10**9 + message.timestamp.nanos
+    found.append([message.type, seconds, message.tick_data.sequence, message.tick_data.bid_price])
+    at += 4 + size
+assert not any(name.startswith("ibticks") for name in sys.modules)
+print(json.dumps([header.message_count, header.tick_type, found]))
+"""
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_our_files_need_nothing_but_protobuf_and_the_schema(
+    root, index, writer, tmp_path, compression
+):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+        opened.append(message("info", H13 + HOUR - 1, {"status": "active"}))
+    compress_file(root, KEY, compression)
+    schema = resource("proto") / "tick_stream.proto"
+    compiler = [sys.executable, "-m", "grpc_tools.protoc", f"--python_out={tmp_path}"]
+    known = files("grpc_tools") / "_proto"
+    subprocess.run([*compiler, f"-I{schema.parent}", f"-I{known}", schema.name], check=True)
+    script = tmp_path / "plain_reader.py"
+    script.write_text(PLAIN_READER)
+    done = subprocess.run(
+        [sys.executable, script, root / KEY.path], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [
+        101,
+        "bid_ask",
+        [
+            *(["tick", H13 + n * SECOND, n, 180 + n * 0.01] for n in range(100)),
+            ["info", H13 + HOUR - 1, 0, 0.0],
+        ],
+    ]

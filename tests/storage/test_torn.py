@@ -1,0 +1,312 @@
+"""After a crash: what is whole is there, what is torn is cut and kept, and writing goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ibticks.errors import CorruptDataWarning, CorruptFileError
+from ibticks.format.framing import frame
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.audit import verify
+from ibticks.storage.hourfile import HourFile
+from ibticks.storage.layout import FileKey
+from ibticks.storage.reader import read_messages
+from ibticks.storage.writer import StreamWriter
+from ibticks.testing.strategies import malformed_messages
+from ibticks.tick_stream_pb2 import StreamMessage
+
+from .samples import (
+    CONTRACT,
+    H13,
+    HALF,
+    KEY,
+    MINUTE,
+    SECOND,
+    every,
+    hour_of_quotes,
+    load,
+    message,
+    new_root,
+    numbers,
+    quote_message,
+    quotes,
+    read_plainly,
+)
+
+HEADER = 256
+
+
+def crash(root: Path, index: MemoryIndex, write) -> bytes:
+    """An open file as a killed process leaves it; the index has its row from its first tick."""
+    writer = StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None)
+    write(writer)
+    data = (root / KEY.path).read_bytes()
+    rows = index.files()
+    writer.close()
+    index.replace_files(rows)
+    (root / KEY.path).write_bytes(data)
+    return data
+
+
+def ends(data: bytes) -> list[int]:
+    """Where each frame ends, the header's first."""
+    found, at = [], 0
+    while at < len(data):
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
+        found.append(at)
+    return found
+
+
+def write_some(writer: StreamWriter) -> None:
+    writer.write(quotes(every(SECOND, 150)))
+    for number in range(150, 170):
+        writer.append(quote_message(H13 + number * SECOND, number))
+
+
+def whole(borders: list[int], cut: int) -> int:
+    """How many messages are whole before ``cut``."""
+    return sum(end <= cut for end in borders) - 1
+
+
+def test_every_prefix_of_an_open_file_has_its_whole_frames(root, index):
+    data = crash(root, index, write_some)
+    borders, path = ends(data), root / KEY.path
+    chosen = random.Random(1).choices(range(HEADER, len(data)), k=200)
+    for cut in sorted({*range(len(data) - 4096, len(data) + 1), *chosen}, reverse=True):
+        os.truncate(path, cut)
+        assert numbers(root, index) == list(range(whole(borders, cut)))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 4, 5, 100, HEADER - 1])
+def test_a_file_with_half_a_header_is_told_and_begun_anew(root, index, writer, caplog, cut):
+    data = crash(root, index, write_some)
+    os.truncate(root / KEY.path, cut)
+    with pytest.warns(CorruptDataWarning, match="header"):
+        assert numbers(root, index) == []
+    opened = writer()
+    assert index.files() == []
+    assert not (root / KEY.path).exists()
+    opened.append(quote_message(H13, 5))
+    assert numbers(root, index) == [5]
+    if cut:
+        assert "the header is torn" in caplog.text
+        assert (root / f"{KEY.path}.torn").read_bytes() == data[:cut]
+
+
+def test_a_large_open_file_is_read_up_to_its_last_whole_frame(root, index):
+    """Larger than what is read at a time, so that frames lie across the borders."""
+    data = crash(root, index, lambda writer: writer.write(hour_of_quotes(120_000)))
+    borders, path = ends(data), root / KEY.path
+    assert len(data) > 2 * (4 << 20)
+    edges = [HEADER + place * (4 << 20) + step for place in (1, 2) for step in (-1, 0, 1, 3, 4, 5)]
+    for cut in sorted([*edges, *random.Random(2).choices(range(len(data)), k=6)], reverse=True):
+        os.truncate(path, cut)
+        assert numbers(root, index) == list(range(whole(borders, cut)))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 1 << 20])
+def test_a_message_larger_than_what_is_read_at_a_time(root, index, cut):
+    def write(writer):
+        writer.append(quote_message(H13, 0))
+        writer.append(quote_message(H13, 1) | {"metadata": {"note": "n" * (9 << 20)}})
+        writer.append(quote_message(H13, 2))
+
+    data = crash(root, index, write)
+    assert numbers(root, index) == [0, 1, 2]
+    os.truncate(root / KEY.path, ends(data)[2] - cut)
+    assert numbers(root, index) == ([0, 1] if cut == 0 else [0])
+
+
+# --- the writer that comes after ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_next_writer_cuts_a_torn_tail_keeps_it_and_goes_on(root, index, writer, caplog, seed):
+    data = crash(root, index, write_some)
+    borders = ends(data)
+    cut = random.Random(seed).randrange(HEADER + 1, len(data))
+    os.truncate(root / KEY.path, cut)
+    kept = whole(borders, cut)
+    opened = writer()
+    opened.append(quote_message(H13, kept))
+    assert numbers(root, index) == list(range(kept + 1))
+    torn = root / f"{KEY.path}.torn"
+    tail = data[borders[kept] : cut]
+    if tail:
+        assert torn.read_bytes() == tail
+        assert f"{len(tail)} bytes after byte {borders[kept]} are not whole messages" in caplog.text
+        assert "kept in 13_ticks.pb.torn" in caplog.text
+    else:
+        assert not torn.exists()
+    opened.close()
+    assert numbers(root, index) == list(range(kept + 1))
+    assert [finding.problem for finding in verify(root, index)] == [None]
+
+
+def test_a_second_crash_adds_to_what_was_cut(root, index, writer):
+    crash(root, index, write_some)
+    path, torn = root / KEY.path, root / f"{KEY.path}.torn"
+    tails = [b"\x00\x00\x00\x99first", b"\x00\x00", b"\x00\x00\x01\x00second"]
+    for place, tail in enumerate(tails, 1):
+        with path.open("ab") as file:
+            file.write(tail)
+        before = path.read_bytes()
+        # Opened for a late tick in the life of one writer, or found by the next one.
+        HourFile(root, KEY, H13, lambda: None).close()
+        assert path.read_bytes() == before[: -len(tail)]
+        assert torn.read_bytes() == b"".join(tails[:place])
+    writer()
+    assert torn.read_bytes() == b"".join(tails)
+
+
+TAILS = st.one_of(
+    st.binary(min_size=1, max_size=200),
+    st.integers(1, 5000).map(bytes),
+    malformed_messages().filter(bool).map(frame),
+    st.tuples(malformed_messages().filter(bool).map(frame), st.binary(max_size=100)).map(b"".join),
+)
+
+
+def is_message(payload: bytes) -> bool:
+    try:
+        StreamMessage.FromString(payload)
+    except DecodeError:
+        return False
+    return True
+
+
+def good_part(tail: bytes) -> list[bytes]:
+    """The whole messages at the start of a tail."""
+    found, at = [], 0
+    while at + 4 <= len(tail):
+        size = int.from_bytes(tail[at : at + 4], "big")
+        payload = tail[at + 4 : at + 4 + size]
+        if not 0 < size <= 16 << 20 or len(payload) < size or not is_message(payload):
+            break
+        found.append(payload)
+        at += 4 + size
+    return found
+
+
+@settings(deadline=None, max_examples=80)
+@given(tail=TAILS)
+def test_whatever_follows_the_last_message_is_cut_and_kept(tail):
+    index = MemoryIndex()
+    with new_root() as root:
+        data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 3))))
+        path = root / KEY.path
+        path.write_bytes(data + tail)
+        good = sum(map(len, map(frame, good_part(tail))))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CorruptDataWarning)
+            found = load(root, index, ["sequence"])["sequence"]
+            messages = list(read_messages(root, index.files(), ticks=True))
+        assert found[:3].tolist() == [0, 1, 2]
+        assert [each["data"]["sequence"] for _, each in messages[:3]] == [0, 1, 2]
+        with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
+            assert path.read_bytes()[HEADER:] == (data + tail[:good])[HEADER:]
+            writer.append(quote_message(H13 + 3 * SECOND, 3))
+            writer.write(quotes([H13 + 4 * SECOND], 4))
+        torn = root / f"{KEY.path}.torn"
+        assert (torn.read_bytes() if torn.exists() else b"") == tail[good:]
+        found = read_plainly(path)[1]
+        assert [each.tick_data.sequence for each in found[:3] + found[-2:]] == [0, 1, 2, 3, 4]
+
+
+def test_zeros_from_anywhere_on_cost_no_message_before_or_after(root, index):
+    """What a power cut leaves of bytes that were not on the disk yet."""
+    data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 12))))
+    rows, borders, path = index.files(), ends(data), root / KEY.path
+    for place in range(borders[9], len(data)):
+        for length in (len(data), len(data) + 100):
+            path.write_bytes(data[:place].ljust(length, b"\x00"))
+            index.replace_files(rows)
+            kept = whole(borders, place)
+            with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
+                writer.append(quote_message(H13 + MINUTE, 100))
+                writer.write(quotes([H13 + 2 * MINUTE], 101))
+            found = [each.tick_data.sequence for each in read_plainly(path)[1]]
+            # The message the zeros begin in may be one still, where they fill a value.
+            assert found[:kept] == list(range(kept))
+            assert found[-2:] == [100, 101]
+            assert len(found) - kept in (2, 3)
+            assert [finding.problem for finding in verify(root, index)] == [None]
+            (root / f"{KEY.path}.torn").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("first", [b"\x00" * 8, b"\xff" * 8, b"\x00\x00\x10\x00"], ids=bytes.hex)
+def test_a_file_that_does_not_begin_with_a_header_is_left_as_it_is(
+    root, index, writer, caplog, first
+):
+    data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 100))))
+    damaged = first + data[len(first) :]
+    (root / KEY.path).write_bytes(damaged)
+    with writer() as opened:
+        opened.append(quote_message(H13, 500))
+        opened.append(quote_message(H13 + 40 * MINUTE, 501))
+    assert "is damaged and stays as it is" in caplog.text
+    assert (root / KEY.path).read_bytes() == damaged
+    assert [m.tick_data.sequence for m in read_plainly(root / HALF.path)[1]] == [500, 501]
+    with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb.*2013-10-08 13:00:00"):
+        assert numbers(root, index) == [500, 501]
+
+
+# --- a sealed file is not an open one -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[: ends(data)[-2]],
+        lambda data: data + b"\x00",
+        lambda data: data + frame(b"\x0a\x04tick"),
+        lambda data: data[:300],
+    ],
+    ids=["torn", "a message less", "a byte more", "a message more", "nearly all gone"],
+)
+def test_a_sealed_file_that_is_shorter_or_longer_is_left_as_it_is(
+    root, index, writer, caplog, damage
+):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+    path = root / KEY.path
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb"):
+        assert numbers(root, index) == []
+    with pytest.raises(CorruptFileError):
+        numbers(root, index, strict=True)
+    for lost in (False, True):
+        if lost:
+            index.drop_files([KEY.path])
+        with writer() as opened:
+            opened.append(quote_message(H13, 500))
+        assert path.read_bytes() == damaged
+    assert not (root / f"{KEY.path}.torn").exists()
+    assert "damaged" in caplog.text
+    half = FileKey(CONTRACT, "bid_ask", H13, half=True)
+    assert [m.tick_data.sequence for m in read_plainly(root / half.path)[1]] == [500, 500]
+    with pytest.warns(CorruptDataWarning, match="left out: 2013-10-08 13:00:00"):
+        assert numbers(root, index) == [500, 500]
+
+
+def test_infos_and_errors_before_a_torn_tail_are_there(root, index):
+    def write(writer):
+        writer.append(message("info", H13, {"status": "subscribed"}))
+        writer.append(quote_message(H13, 0))
+        writer.append(message("error", H13, {"code": "1", "message": "", "recoverable": False}))
+
+    crash(root, index, write)
+    with (root / KEY.path).open("ab") as file:
+        file.write(b"\x00\x00\x00\x40\x0a\x04tick")
+    found = [m["type"] for _, m in read_messages(root, index.files(), ticks=True)]
+    assert found == ["info", "tick", "error"]

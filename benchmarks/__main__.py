@@ -91,6 +91,6 @@ def _about(ticks: int, repeat: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(pretty_exceptions_enable=False)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     app()

@@ -1,0 +1,221 @@
+"""Keeping a store: rebuilt, verified, compressed, pruned; the ticks stay what they are."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+import ibticks as ibt
+from ibticks import errors
+from ibticks.index.catalogue import CatalogueIndex
+from ibticks.sample import sample
+
+HOURS = ["990101/all_last/2024/08/08/23_ticks.pb", "990101/all_last/2024/08/09/00_ticks.pb"]
+
+
+@pytest.fixture
+def trades(store):
+    """A store with the BTCUSDT trades: two files."""
+    ibt.import_table(store, sample("btcusdt_trades").path, contract_id=990101, tick_type="all_last")
+    return store
+
+
+@pytest.fixture
+def selection(trades):
+    return trades.select(990101, "all_last", columns=["timestamp", "price", "size", "stream_id"])
+
+
+def problems(store: ibt.Store) -> list[tuple[str, str]]:
+    return [(each.path, each.problem) for each in store.verify() if each.problem is not None]
+
+
+# -- the index made anew ---------------------------------------------------------------------------
+
+
+def test_a_rebuilt_index_is_the_one_that_was_kept(sample_store, tmp_path, database):
+    """Files, blocks, statistics: what writing told the index is what the files say."""
+    kept = sample_store.index
+    (tmp_path / "metadata").mkdir()
+    for entry in sample_store.root.iterdir():
+        if entry.name != "metadata":
+            (tmp_path / entry.name).symlink_to(entry)
+    with ibt.open(tmp_path, dsn=database) as store:  # an index of nothing but the files
+        assert store.index.files() == kept.files()
+        assert store.daily_stats() == sample_store.daily_stats()
+        assert len(store.index.files()) == 33
+        assert all(record.sealed and record.blocks for record in store.index.files())
+
+
+def test_rebuilding_drops_what_is_gone_and_finds_what_is_new(trades):
+    gone, kept = (trades.root / path for path in HOURS)
+    kept.with_name("01_ticks.pb").write_bytes(kept.read_bytes())
+    gone.unlink()
+    assert trades.rebuild_index(progress=False) == 2
+    paths = [record.path for record in trades.index.files()]
+    assert paths == [HOURS[1], HOURS[1].replace("00_", "01_")]
+
+
+# -- verifying -------------------------------------------------------------------------------------
+
+
+def test_verifying_finds_nothing_where_all_is_well(sample_store):
+    found = list(sample_store.verify(progress=False))
+    assert problems(sample_store) == []
+    assert len(found) == 33
+    assert sum(each.messages for each in found) == 189334
+    assert sum(each.size for each in found) == sum(c.size for c in sample_store.contents())
+
+
+def test_verifying_finds_damage(trades, damage):
+    damage(trades.root / HOURS[0])
+    ((path, problem),) = problems(trades)
+    assert (path, problem in ("damaged", "checksum")) == (HOURS[0], True)
+
+
+def test_verifying_holds_files_and_index_against_each_other(trades):
+    (trades.root / HOURS[0]).unlink()
+    stray = trades.root / HOURS[1].replace("00_", "01_")
+    stray.write_bytes((trades.root / HOURS[1]).read_bytes())
+    assert problems(trades) == [
+        (HOURS[1].replace("00_", "01_"), "not indexed"),
+        (HOURS[0], "gone"),
+    ]
+
+
+def test_verifying_begins_at_once(sample_store):
+    findings = sample_store.verify(progress=False)
+    assert next(findings).path == "8314/all_last/2013/10/08/12_ticks.pb"
+    findings.close()
+
+
+# -- compressing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "snappy"])
+def test_compressed_ticks_are_the_same_ticks(trades, selection, codec):
+    before, plain = selection.to_polars(), trades.contents()
+    done = trades.compress(codec, progress=False)
+    assert [record.path for record in done] == HOURS
+    assert all(record.compression == codec and record.sealed for record in done)
+    assert trades.index.files() == done
+    assert sum(record.size for record in done) < plain[0].size * (0.6 if codec != "snappy" else 0.9)
+    assert selection.to_polars().equals(before)
+    assert selection.lazy().collect().equals(before)
+    part = trades.select(990101, start="2024-08-09T00:02Z", end="2024-08-09T00:03Z")
+    assert part.count() == part.to_polars().height > 0
+    assert problems(trades) == []
+    assert trades.compress(codec) == []  # done already
+    (content,) = trades.contents()
+    assert (content.ticks, content.first_ns) == (plain[0].ticks, plain[0].first_ns)
+    assert trades.rebuild_index() == 2
+    assert trades.index.files() == done
+    # And back.
+    assert [record.compression for record in trades.compress("none")] == ["none"] * 2
+    assert trades.contents() == plain
+    assert selection.to_polars().equals(before)
+
+
+def test_from_one_compression_to_another(trades, selection):
+    before = selection.to_polars()
+    for codec in ("gzip", "zstd", "snappy"):
+        trades.compress(codec)
+        assert {record.compression for record in trades.index.files()} == {codec}
+    assert selection.to_polars().equals(before)
+
+
+@pytest.mark.parametrize(
+    ("older_than", "now", "paths"),
+    [
+        ("24h", "2024-08-09T12:00Z", []),
+        ("24h", "2024-08-10T00:00Z", HOURS[:1]),  # the hour from 23 to 24 has just ended then
+        ("24h", "2024-08-09T23:59:59Z", []),
+        (timedelta(minutes=1), "2024-08-09T01:01Z", HOURS),
+    ],
+)
+def test_only_hours_that_ended_long_enough_ago(trades, older_than, now, paths):
+    done = trades.compress(older_than=older_than, now=now)
+    assert [record.path for record in done] == paths
+
+
+def test_a_late_tick_for_a_compressed_hour(trades, selection):
+    rows = selection.count()
+    trades.compress("zstd")
+    tick = {"contract_id": 990101, "tick_type": "all_last", "price": 1.0, "size": 2.0}
+    with trades.writer(990101, "all_last") as writer:
+        writer.append(
+            {"type": "tick", "stream_id": "s", "timestamp": "2024-08-08T23:59:59Z", "data": tick}
+        )
+        assert selection.count() == selection.to_polars().height == rows + 1
+    assert selection.count() == rows + 1
+    assert problems(trades) == []
+
+
+def test_damaged_files_stay_as_they_are_and_hold_up_nothing(trades, damage):
+    damage(trades.root / HOURS[0])
+    before = (trades.root / HOURS[0]).read_bytes()
+    with pytest.raises(errors.CorruptFileError, match="ibticks verify"):
+        trades.compress("zstd")
+    assert (trades.root / HOURS[0]).read_bytes() == before
+    assert [record.compression for record in trades.index.files()] == ["none", "zstd"]
+
+
+def test_unknown_compression(trades):
+    with pytest.raises(errors.InputError, match="use one of none, "):
+        trades.compress("lzma")
+    with pytest.raises(errors.UnknownPeriodError):
+        trades.compress(older_than="yesterday")
+
+
+def test_what_is_being_written_is_left_alone(trades):
+    with trades.writer(990101, "all_last"), pytest.raises(errors.WriterLockedError):
+        trades.compress("zstd")
+    assert len(trades.compress("zstd")) == 2
+
+
+# -- pruning ---------------------------------------------------------------------------------------
+
+
+def test_pruning(trades):
+    keep = {"keep": "30d", "now": "2024-09-08T00:00Z"}
+    assert trades.prune(**keep, dry_run=True) == HOURS[:1]
+    assert len(trades.index.files()) == 2
+    assert all((trades.root / path).exists() for path in HOURS)
+    assert trades.prune(**keep, progress=False) == HOURS[:1]
+    assert [record.path for record in trades.index.files()] == HOURS[1:]
+    assert not (trades.root / HOURS[0]).exists()
+    assert trades.prune(**keep) == []
+    assert trades.select(990101).count() == 10147
+    (day,) = trades.daily_stats()
+    assert (day.date, day.ticks) == ("2024-08-09", 10147)
+    assert problems(trades) == []
+
+
+@pytest.mark.parametrize("keep", ["", "forever", "0d", "-1d"])
+def test_nothing_is_pruned_by_mistake(trades, keep):
+    with pytest.raises(errors.UnknownPeriodError):
+        trades.prune(keep)
+    assert len(trades.index.files()) == 2
+
+
+# -- the catalogue ---------------------------------------------------------------------------------
+
+
+def test_the_catalogue_says_what_the_index_says(tmp_path, database):
+    path = tmp_path / "metadata" / "index.json"
+    with ibt.open(tmp_path, dsn=database) as store:
+        store.add_contract(990101, "BTCUSDT")
+        ibt.import_table(
+            store, sample("btcusdt_trades").path, contract_id=990101, tick_type="all_last"
+        )
+        stats, contracts, records = store.daily_stats(), store.contracts(), store.index.files()
+    catalogue = CatalogueIndex(path)
+    assert catalogue.daily_stats() == stats
+    assert catalogue.contracts() == contracts
+    assert [record.path for record in catalogue.files()] == [record.path for record in records]
+    assert json.loads(path.read_text())["schema"] == 1
+    written = path.stat().st_mtime_ns
+    with ibt.open(tmp_path, dsn=database) as store:
+        store.select("BTCUSDT").count()
+    assert path.stat().st_mtime_ns == written  # reading changes nothing

@@ -1,0 +1,130 @@
+"""Writing frames into a store, and taking them out again."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ibticks import errors
+from ibticks.frames import from_arrow
+
+TIMES = ["2025-01-10T14:59:59.999999999", "2025-01-10T15:00:00.000000000", "2025-01-10T15:00:00"]
+FRAME = pl.DataFrame(
+    {
+        "timestamp": pl.Series(np.array(TIMES, "datetime64[ns]")).dt.replace_time_zone("UTC"),
+        "price": [1.5, None, 2.5],
+        "size": [100.0, 0.0, 3.25],
+        "exchange": ["ISLAND", "ARCA", None],
+        "conditions": [["T", "I"], [], ["T"]],
+        "sequence": pl.Series([7, 8, None], dtype=pl.UInt64),
+        "past_limit": [True, None, False],
+    }
+)
+
+
+@pytest.mark.parametrize("target", ["polars", "pandas", "arrow", "xarray"])
+def test_a_frame_of_any_library_comes_back(store, target):
+    assert store.write(FRAME, contract_id=265598, tick_type="last") == 3
+    selection = store.select(265598)
+    first = selection.to_polars()
+    for name in FRAME.columns:
+        assert first[name].to_list() == FRAME[name].to_list(), name
+    frame = getattr(selection, f"to_{target}")()
+    assert store.write(frame) == 3  # contract and tick type are in it
+    doubled = store.select(265598).to_polars()
+    assert doubled.height == 6
+    again = pl.concat([first, first]).sort("timestamp", maintain_order=True)
+    for name in FRAME.columns:
+        if (target, name) != ("xarray", "sequence"):
+            assert doubled[name].to_list() == again[name].to_list(), name
+
+
+def test_a_frame_of_several_streams_is_taken_apart(store, sample_store):
+    columns = ["timestamp", "contract_id", "tick_type", "price", "bid_price", "ask_price"]
+    part = sample_store.select(
+        ["ibm", "btcusdt"], columns=columns, start="2013-10-08T13:59Z", end="2024-08-09T00:00:01Z"
+    )
+    frame = part.to_polars()
+    assert store.write(frame) == frame.height
+    assert [(c.contract_id, c.tick_type) for c in store.contents()] == [
+        (8314, "all_last"),
+        (8314, "bid_ask"),
+        (990101, "all_last"),
+        (990101, "bid_ask"),
+    ]
+    assert store.select([8314, 990101], columns=columns).to_polars().equals(frame)
+
+
+def test_rows_out_of_order_come_back_in_order(store):
+    assert store.write(FRAME.reverse(), contract_id=1, tick_type="last") == 3
+    # Those of one instant in the order in which they were written.
+    assert store.select(1).to_polars()["price"].to_list() == [1.5, 2.5, None]
+
+
+def test_stream_ids(store):
+    store.write(FRAME, contract_id=1, tick_type="last", stream_id="research")
+    frame = store.select(1, columns=["stream_id"]).to_polars()
+    assert frame["stream_id"].to_list() == ["research"] * 3
+
+
+def test_times_without_a_zone(store):
+    naive = FRAME.with_columns(pl.col("timestamp").dt.replace_time_zone(None))
+    with pytest.raises(errors.NaiveDatetimeError):
+        store.write(naive, contract_id=1, tick_type="last")
+    store.write(naive, contract_id=1, tick_type="last", tz="America/New_York")
+    first = store.select(1).to_polars()["timestamp"][0]
+    assert str(first) == "2025-01-10 19:59:59.999999+00:00"
+
+
+def test_an_empty_frame(store):
+    assert store.write(FRAME.clear(), contract_id=1, tick_type="last") == 0
+    assert store.contents() == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "error", "says"),
+    [
+        (FRAME, {"tick_type": "last"}, errors.InputError, "contract_id="),
+        (FRAME, {"contract_id": 1}, errors.InputError, "tick_type="),
+        (FRAME, {"contract_id": -1, "tick_type": "last"}, errors.InputError, "4294967295"),
+        (FRAME, {"contract_id": 1, "tick_type": "trades"}, errors.UnknownTickTypeError, "all_last"),
+        (
+            FRAME.rename({"price": "px"}),
+            {"contract_id": 1, "tick_type": "last"},
+            errors.UnknownColumnError,
+            "px",
+        ),
+        (
+            FRAME.drop("timestamp"),
+            {"contract_id": 1, "tick_type": "last"},
+            errors.InputError,
+            "timestamp",
+        ),
+        (FRAME.lazy(), {"contract_id": 1, "tick_type": "last"}, errors.InputError, "collect it"),
+        ([1, 2], {"contract_id": 1, "tick_type": "last"}, errors.InputError, "a list"),
+    ],
+    ids=["contract", "tick type", "negative", "unknown", "column", "no time", "lazy", "list"],
+)
+def test_what_cannot_be_written(store, frame, options, error, says):
+    with pytest.raises(error, match=says):
+        store.write(frame, **options)
+    assert store.contents() == []
+
+
+@pytest.mark.parametrize("contract_id", [0, -5, 2**32, 1.5, "8314", None])
+def test_no_writer_for_what_is_no_contract(store, contract_id):
+    for use in (
+        lambda: store.writer(contract_id, "last"),
+        lambda: store.add_contract(contract_id, "X"),
+    ):
+        with pytest.raises(errors.InputError, match="1 to 4294967295"):
+            use()
+    assert store.contracts() == []
+
+
+def test_numbers_of_numpy(store):
+    store.add_contract(np.int64(265598), "AAPL")
+    with store.writer(np.uint32(265598), "last") as writer:
+        assert writer.write(from_arrow(FRAME, contract_id=265598, tick_type="last")) == 3
+    assert store.select("AAPL").count() == 3

@@ -15,7 +15,7 @@ from ibticks.frames.intake import from_arrow
 from ibticks.frames.naming import describe_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import tzinfo
 
     from ibticks.format.columns import TickColumns
@@ -88,7 +88,8 @@ def read_batches(
     ------
     InputError
         If the file cannot be read, lacks a column, or has a value that fits no tick; the message
-        names file and rows. What is wrong with the columns is said before the first row is read.
+        names file and row (from 1), and the rows before it are yielded first. What is wrong with
+        the columns is said before the first row is read.
 
     Examples
     --------
@@ -104,6 +105,15 @@ def read_batches(
     if batch_rows < 1:
         raise InputError(f"batch_rows must be at least 1, not {batch_rows}")
 
+    def convert(batch: pa.Table) -> TickColumns:
+        return from_arrow(
+            batch,
+            contract_id=contract_id,
+            tick_type=tick_type,
+            tz=tz,
+            timestamp_unit=timestamp_unit,
+        )
+
     def read() -> Iterator[TickColumns]:
         row = 0
         for batch in _renamed(file, mapped, batch_rows):
@@ -112,18 +122,30 @@ def read_batches(
                 numbers = np.arange(row + 1, row + 1 + len(batch), dtype=np.uint64)
                 numbered = batch.append_column("sequence", pa.array(numbers))
             try:
-                yield from_arrow(
-                    numbered,
-                    contract_id=contract_id,
-                    tick_type=tick_type,
-                    tz=tz,
-                    timestamp_unit=timestamp_unit,
-                )
+                yield convert(numbered)
             except InputError as error:
-                raise _placed(error, fspath(path), mapped, row, len(batch)) from error
+                good, cause = _up_to_the_bad_row(numbered, convert, error)
+                if good is not None:
+                    yield good
+                bad = row + 1 + (0 if good is None else good.rows)
+                raise _placed(cause, fspath(path), mapped, bad) from cause
             row += len(batch)
 
     return read()
+
+
+def _up_to_the_bad_row(
+    batch: pa.Table, convert: Callable[[pa.Table], TickColumns], error: InputError
+) -> tuple[TickColumns | None, InputError]:
+    """The rows before the first that cannot be read with them, and why it cannot."""
+    good, low, high = None, 0, len(batch)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            good, low = convert(batch[:middle]), middle
+        except InputError as earlier:
+            error, high = earlier, middle
+    return good, error
 
 
 def _renamed(
@@ -145,10 +167,10 @@ def _one(batch: pa.Table, sources: tuple[str, ...]) -> pa.ChunkedArray:
 
 
 def _placed(
-    error: InputError, path: str, mapped: Mapping[str, tuple[str, ...]], row: int, rows: int
+    error: InputError, path: str, mapped: Mapping[str, tuple[str, ...]], row: int
 ) -> InputError:
     """The same error, knowing where in the file it happened."""
     sources = mapped.get(str(error.context.get("column")), ())
     read_from = f" (read from {', '.join(map(repr, sources))})" if sources else ""
-    message = f"{path}, rows {row + 1} to {row + rows}: {error}{read_from}"
-    return type(error)(message, **{**error.context, "path": path})
+    message = f"{path}, row {row}: {error}{read_from}"
+    return type(error)(message, **{**error.context, "path": path, "row": row})

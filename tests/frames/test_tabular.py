@@ -122,20 +122,35 @@ def test_numbers_for_times_need_a_unit_unless_it_is_plain(tmp_path):
     (batch,) = read(path, tick_type="mid_point", **IBM)
     assert batch.timestamp.tolist() == [1_736_519_400_250_000_000, 1_736_519_401_500_000_000]
     path.write_text("ts,mid\n34200000,1\n")
-    with pytest.raises(InputError, match=r"ticks\.csv, rows 1 to 1: .*read from 'ts'"):
+    with pytest.raises(InputError, match=r"ticks\.csv, row 1: .*read from 'ts'"):
         read(path, tick_type="mid_point", **IBM)
 
 
 def test_errors_say_where(tmp_path):
     path = tmp_path / "ticks.csv"
     path.write_text("time,price\n" + "2025-01-10 09:30:00,1\n" * 5 + "2025-01-10 09:30:00,x\n")
-    with pytest.raises(NaiveDatetimeError, match=r"ticks\.csv, rows 1 to 6"):
+    with pytest.raises(NaiveDatetimeError, match=r"ticks\.csv, row 1: "):
         read(path, tick_type="last", **IBM)
     batches = read_batches(path, tick_type="last", **IBM, tz="UTC", batch_rows=4)
     assert next(batches).rows == 4
-    with pytest.raises(InputError, match=r"rows 5 to 6: .*'x'.*read from 'price'") as caught:
+    assert next(batches).rows == 1  # what comes before the bad row is read
+    with pytest.raises(InputError, match=r"row 6: .*'x'.*read from 'price'") as caught:
         next(batches)
-    assert caught.value.context["path"] == str(path)
+    assert (caught.value.context["path"], caught.value.context["row"]) == (str(path), 6)
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3, 500, 999, 1000])
+def test_the_first_bad_row_is_found(tmp_path, bad):
+    lines = [f"2025-01-10 09:30:00,{row}" for row in range(1, 1001)]
+    for row in {bad, 1000}:
+        lines[row - 1] = "2025-01-10 09:30:00,x"
+    path = tmp_path / "ticks.csv"
+    path.write_text("\n".join(["time,price", *lines]))
+    read_rows = 0
+    with pytest.raises(InputError, match=f"row {bad}: "):
+        for batch in read_batches(path, tick_type="last", **IBM, tz="UTC", batch_rows=600):
+            read_rows += batch.rows
+    assert read_rows == bad - 1
 
 
 def test_what_is_wrong_is_said_before_the_first_row(tmp_path, real):

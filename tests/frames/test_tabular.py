@@ -146,11 +146,11 @@ def test_the_first_bad_row_is_found(tmp_path, bad):
         lines[row - 1] = "2025-01-10 09:30:00,x"
     path = tmp_path / "ticks.csv"
     path.write_text("\n".join(["time,price", *lines]))
-    read_rows = 0
+    batches = read_batches(path, tick_type="last", **IBM, tz="UTC", batch_rows=600)
+    seen = []
     with pytest.raises(InputError, match=f"row {bad}: "):
-        for batch in read_batches(path, tick_type="last", **IBM, tz="UTC", batch_rows=600):
-            read_rows += batch.rows
-    assert read_rows == bad - 1
+        seen.extend(batch.rows for batch in batches)
+    assert sum(seen) == bad - 1
 
 
 def test_what_is_wrong_is_said_before_the_first_row(tmp_path, real):

@@ -31,7 +31,7 @@ Interval = tuple[int, int]
 _MANY: Final = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selection:
     """Some ticks of a store: contracts, tick types and stretches of time.
 
@@ -54,8 +54,8 @@ class Selection:
         What was asked for, in words.
     """
 
-    root: Path = field(repr=False)
-    index: Index = field(repr=False, compare=False)
+    root: Path
+    index: Index = field(compare=False)
     contract_ids: tuple[int, ...]
     tick_types: tuple[str, ...]
     intervals: tuple[Interval, ...]
@@ -281,6 +281,11 @@ class Selection:
 
     def __str__(self) -> str:
         return self.label
+
+    def __repr__(self) -> str:
+        spans = [f"{_text(start)} to {_text(end)}" for start, end in self.intervals[:_MANY]]
+        more = ["…"] if len(self.intervals) > _MANY else []
+        return f"<Selection {self.label}: {', '.join([*spans, *more]) or 'no time'}>"
 
     def _repr_html_(self) -> str:
         files = self.files()

@@ -7,6 +7,7 @@ block costs one block. An open file is read up to its last whole frame.
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -100,7 +101,7 @@ class _Damage:
     def warn(self) -> None:
         """Tell the user."""
         for reason in self.reasons:
-            warnings.warn(reason, CorruptDataWarning, stacklevel=4)
+            warnings.warn(reason, CorruptDataWarning, stacklevel=_depth())
 
 
 def read_ticks(
@@ -438,3 +439,11 @@ def _placed(error: FormatError, piece: _Piece, base: int, offset: int) -> Corrup
 def _utc(time_ns: int) -> str:
     seconds, rest = divmod(time_ns, NANOSECONDS)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09d} UTC"
+
+
+def _depth() -> int:
+    """How many calls up the caller of ibticks is, for a warning to point there."""
+    depth, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("ibticks."):
+        depth, frame = depth + 1, frame.f_back
+    return depth

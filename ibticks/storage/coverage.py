@@ -124,6 +124,11 @@ class Ledger:
     row : CoverageRecord, optional
         The row that is open, if one is.
 
+    Attributes
+    ----------
+    latest_ns : int
+        Time of the latest change or tick; what is said next comes after it.
+
     Examples
     --------
     >>> ledger = Ledger(265598, "last", "7")
@@ -141,7 +146,7 @@ class Ledger:
         self.tick_type: Final = tick_type
         self.run = run
         self._row = row
-        self._latest = _BEFORE_ALL if row is None else row.start_ns
+        self.latest_ns = _BEFORE_ALL if row is None else row.start_ns
 
     @property
     def state(self) -> State | None:
@@ -150,11 +155,11 @@ class Ledger:
 
     def after(self, time_ns: int) -> int:
         """``time_ns``, or if the clock stepped back: just after all that was said and touched."""
-        return max(time_ns, self._latest + 1)
+        return max(time_ns, self.latest_ns + 1)
 
     def touch(self, time_ns: int) -> None:
-        """Note that the stream holds a message of this time: no change comes before it."""
-        self._latest = max(self._latest, time_ns)
+        """Note that the stream holds a tick of this time: changes come after it."""
+        self.latest_ns = max(self.latest_ns, time_ns)
 
     def change(
         self, status: Status, time_ns: int, reason: str = "", code: int | None = None
@@ -168,7 +173,7 @@ class Ledger:
         """
         if status is Status.BACKFILLED:
             raise InputError("a backfill is a range of time: use Ledger.backfilled()")
-        time_ns = self._latest = self.after(time_ns)
+        time_ns = self.latest_ns = self.after(time_ns)
         state = STATES[status]
         if state == self.state:
             return []
@@ -180,16 +185,22 @@ class Ledger:
         return rows
 
     def backfilled(
-        self, start_ns: int, end_ns: int, ticks: int, known: Iterable[CoverageRecord]
+        self,
+        start_ns: int,
+        end_ns: int,
+        ticks: int,
+        time_ns: int,
+        known: Iterable[CoverageRecord],
     ) -> list[CoverageRecord]:
         """Take in that ``[start_ns, end_ns)`` was filled from IB's history.
 
         Parameters
         ----------
         start_ns, end_ns : int
-            Not in the future.
         ticks : int
             How many were found; none is an answer, too.
+        time_ns : int
+            When this was said; the range is over by then.
         known : iterable of CoverageRecord
             The rows of the stream that meet the range, as the index has them.
 
@@ -202,7 +213,7 @@ class Ledger:
             raise InputError(f"nothing lies between {start_ns} and {end_ns} ns to be backfilled")
         empty = self._made(start_ns, State.BACKFILLED, _backfill(ticks))
         rows = filled(known, replace(empty, end_ns=end_ns))
-        self.touch(end_ns)
+        self.latest_ns = max(self.after(time_ns), end_ns)
         for row in rows:
             if row.end_ns is None:
                 self._row = row

@@ -95,19 +95,20 @@ def settle(root: Path, index: Index) -> list[CoverageRecord]:
 def resume(root: Path, index: Index, contract_id: int, tick_type: str, run: str) -> Ledger:
     """The ledger of a run that begins; what a killed one left behind is settled in the index.
 
-    The caller holds the lock of the stream.
+    The caller holds the lock of the stream, and says a status soon: until then, an index that is
+    rebuilt takes the run before for the one that runs.
     """
     known = index.coverage([contract_id], [tick_type])
     row = known.pop() if known and known[-1].end_ns is None else None
     until = max((each.end_ns for each in known if each.end_ns is not None), default=None)
     before = Ledger(contract_id, tick_type, "", row)
     if until is not None:
-        before.touch(until)
+        before.touch(until - 1)
     rows = _ended(root, index, before)
     if rows:
         index.put_coverage(rows)
     ledger = Ledger(contract_id, tick_type, run)
-    ledger.touch(before.after(0) - 1)
+    ledger.touch(before.latest_ns)
     return ledger
 
 
@@ -124,14 +125,20 @@ def _ended(root: Path, index: Index, ledger: Ledger) -> list[CoverageRecord]:
     """The rows that end a ledger with what its run stored last."""
     files = index.files([ledger.contract_id], [ledger.tick_type])
     files.sort(key=_place, reverse=True)
-    last = next((change for file in files for change in _backwards(root, file)), None)
     rows: dict[int, CoverageRecord] = {}
-    if last is not None and ledger.after(last.time_ns) == last.time_ns:
-        told = ledger.change(last.status, last.time_ns, last.reason, last.code)
-        rows.update({row.start_ns: row for row in told})
+    last: Change | None = None
+    for change in (change for file in files for change in _backwards(root, file)):
+        last = last or change
+        if change.status is not Status.BACKFILLED:
+            if ledger.after(change.time_ns) == change.time_ns:
+                told = ledger.change(change.status, change.time_ns, change.reason, change.code)
+                rows.update({row.start_ns: row for row in told})
+            break
     if ledger.state is not None:
         last_ns = None if last is None else _last_of_run(root, files, last)
         rows.update({row.start_ns: row for row in ledger.take_over("", last_ns)})
+    if last is not None:
+        ledger.touch(last.time_ns)
     return list(rows.values())
 
 
@@ -170,7 +177,7 @@ def _changes(root: Path, files: Sequence[FileRecord]) -> Iterator[Change]:
 
 
 def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
-    """The changes of state a file tells, the last first."""
+    """The changes a file tells, the last first."""
     if not _may_tell(file):
         return
     for payload in _payloads(root, file):
@@ -181,7 +188,7 @@ def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
             change = Change.of(_time_of(message), from_protobuf(message))
         except (DecodeError, FormatError):
             continue  # no message of ours; reading the file tells
-        if change is not None and change.status is not Status.BACKFILLED:
+        if change is not None:
             yield change
 
 

@@ -41,7 +41,8 @@ _REWRITES: Final = (
     (r"^(.*\S) *(UTC|GMT|z)$", r"\1Z"),
 )
 _ZONED: Final = r":\d{2}(\.\d+)?(Z|[+-]\d{2}(:?\d{2})?)$"
-_NUMBER: Final = r"^-?\d{9,}(\.\d*)?$"
+_NUMBER: Final = r"^-?\d+(\.\d*)?$"
+_LONG_NUMBER: Final = r"^-?\d{9,}(\.\d*)?$"  # a shorter one is a date
 
 
 def zone_name(tz: str | tzinfo | None) -> str | None:
@@ -105,7 +106,7 @@ def utc_nanoseconds(
         array = array.cast(array.type.value_type)
     if pa.types.is_decimal(array.type) or _is_text(array.type):
         array = array.cast(pa.large_string())
-        if _are_numbers(array):
+        if _all_match(array, _LONG_NUMBER if unit is None else _NUMBER):
             return _split_numbers(array, name, unit)
         array = _read_texts(array, name)
     kind = array.type
@@ -124,11 +125,11 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _are_numbers(texts: pa.Array) -> bool:
+def _all_match(texts: pa.Array, pattern: str) -> bool:
     there = texts.drop_null()
     # Almost always the first one tells.
     return all(
-        pc.all(pc.match_substring_regex(some, _NUMBER)).as_py() for some in (there[:1], there)
+        pc.all(pc.match_substring_regex(some, pattern)).as_py() for some in (there[:1], there)
     )
 
 

@@ -36,6 +36,11 @@ def test_timestamps_of_every_resolution(unit):
     assert read([five], naive, tz=NEW_YORK) == [NOON]
 
 
+def test_with_a_unit_texts_of_any_length_are_numbers():
+    assert read(["34200000", "1", None], unit="ms") == [34_200 * 10**9, 10**6, None]
+    assert read(["20250110"], tz="UTC") == [NOON - 12 * 3_600 * 10**9]
+
+
 def test_nothing_naive_is_guessed():
     for values in ([datetime(2025, 1, 10)], [date(2025, 1, 10)], ["2025-01-10 12:00"]):
         with pytest.raises(NaiveDatetimeError, match="tz="):

@@ -1,0 +1,362 @@
+"""Foreign files into a store: completely, once, and with the place where they are wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import ibticks as ibt
+from ibticks import errors
+from ibticks.sample import sample
+from ibticks.testing.strategies import messages, ticks, timestamps
+
+BTC = {"contract_id": 990101, "tick_type": "all_last"}
+AAPL = {"contract_id": 265598, "tick_type": "last"}
+
+
+@pytest.fixture(scope="module")
+def quotes():
+    """IBM quotes as a plain frame."""
+    return pl.read_parquet(sample("ibm_quotes").path)
+
+
+def csv(path, rows, header="time,price,size"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz", "tsv"])
+def test_the_same_ticks_from_any_kind_of_file(store, sample_store, quotes, tmp_path, kind):
+    part = quotes.slice(20_000, 5000).drop("bid_exchange", "ask_exchange", "suspicious")
+    path = tmp_path / f"quotes.{kind}"
+    if kind == "parquet":
+        part.write_parquet(path)
+    else:
+        text = part.write_csv(separator="\t" if kind == "tsv" else ",").encode()
+        path.write_bytes(gzip.compress(text) if kind == "csv.gz" else text)
+    result = ibt.import_table(store, path, contract_id=8314, tick_type="bid_ask")
+    assert (result.read, result.added, result.known) == (5000, 5000, 0)
+    assert result.streams == ((8314, "bid_ask"),)
+    assert result.source == str(path)
+    got = store.select(8314).to_polars()
+    columns = ["timestamp", "bid_price", "bid_size", "ask_price", "ask_size"]
+    first, last = part["timestamp"].dt.epoch("ns").min(), part["timestamp"].dt.epoch("ns").max()
+    selection = sample_store.select("ibm", "bid_ask", start=first, end=last + 1, columns=columns)
+    around = selection.to_polars()
+    assert got.select(columns).equals(part.with_columns(pl.col("bid_size", "ask_size").cast(float)))
+    assert around.height >= 5000
+
+
+def test_what_was_read_as_what(store, tmp_path):
+    path = csv(tmp_path / "trades.csv", ["2025-01-10 09:30:00,236.5,100,x"], "Time,Last,Qty,note")
+    result = ibt.import_table(store, path, **AAPL, tz="America/New_York")
+    assert result.mapped == {"timestamp": ("Time",), "price": ("Last",), "size": ("Qty",)}
+    assert result.ignored == ("note",)
+    frame = store.select(265598).to_polars()
+    assert str(frame["timestamp"][0]) == "2025-01-10 14:30:00+00:00"
+    assert frame["sequence"].to_list() == [1]
+
+
+def test_a_mapping_and_a_unit(store, tmp_path):
+    path = csv(tmp_path / "trades.csv", ["34200000,5", "34200001,6"], "ms,paid")
+    with pytest.raises(errors.InputError, match="no column for timestamp, price"):
+        ibt.import_table(store, path, **AAPL)
+    mapping = {"timestamp": "ms", "price": "paid"}
+    with pytest.raises(errors.InputError, match="unit"):
+        ibt.import_table(store, path, **AAPL, mapping=mapping)
+    result = ibt.import_table(store, path, **AAPL, mapping=mapping, timestamp_unit="ms")
+    assert result.added == 2
+    assert (
+        str(store.select(265598).to_polars()["timestamp"][1]) == "1970-01-01 09:30:00.001000+00:00"
+    )
+
+
+def test_imported_twice_is_stored_once(store, tmp_path):
+    """Also under another name, compressed, or as another kind of file."""
+    path = tmp_path / "trades.parquet"
+    source = pl.read_parquet(sample("btcusdt_trades").path)
+    source.write_parquet(path)
+    assert ibt.import_table(store, path, **BTC).added == 19904
+    files = store.index.files()
+    again = ibt.import_table(store, path, **BTC)
+    assert (again.read, again.added, again.known) == (19904, 0, 19904)
+    renamed = tmp_path / "the same trades.csv.gz"
+    renamed.write_bytes(gzip.compress(source.write_csv().encode()))
+    assert ibt.import_table(store, renamed, **BTC).added == 0
+    store.compress("zstd")
+    assert ibt.import_table(store, path, **BTC).added == 0
+    assert store.select(990101).count() == 19904
+    store.compress("none")
+    assert store.index.files() == files
+
+
+def test_equal_ticks_of_a_file_are_all_kept(store, tmp_path):
+    rows = ["2025-01-10T14:30:00Z,236.5,100,1"] * 3
+    path = csv(tmp_path / "trades.csv", rows, "time,price,size,sequence")
+    assert ibt.import_table(store, path, **AAPL).added == 3
+    assert ibt.import_table(store, path, **AAPL).added == 0
+    csv(path, [*rows, rows[0]], "time,price,size,sequence")
+    assert ibt.import_table(store, path, **AAPL).added == 1
+    assert store.select(265598).count() == 4
+
+
+def test_a_longer_file_adds_what_is_new(store, tmp_path):
+    rows = [f"2025-01-10T14:{minute}:00Z,{minute},1" for minute in range(10, 60)]
+    rows += [f"2025-01-10T15:{minute}:00Z,{minute},1" for minute in range(10, 60)]
+    path = csv(tmp_path / "trades.csv", rows[:70])
+    assert ibt.import_table(store, path, **AAPL).added == 70
+    csv(path, rows)
+    result = ibt.import_table(store, path, **AAPL)
+    assert (result.added, result.known) == (30, 70)
+    assert store.select(265598).to_polars()["price"].to_list() == [*range(10, 60)] * 2
+
+
+def test_a_bad_row_is_named_and_what_comes_before_is_kept(store, tmp_path):
+    rows = [f"2025-01-10T14:30:{second:02}Z,{second},1" for second in range(60)]
+    rows[41] = "2025-01-10T14:30:41Z,forty-one,1"
+    path = csv(tmp_path / "trades.csv", rows)
+    with pytest.raises(errors.InputError, match=r"trades\.csv, row 42: .*'forty-one'") as caught:
+        ibt.import_table(store, path, **AAPL)
+    assert caught.value.context["row"] == 42
+    assert store.select(265598).count() == 41
+    rows[41] = "2025-01-10T14:30:41Z,41,1"
+    result = ibt.import_table(store, csv(path, rows), **AAPL)
+    assert (result.added, result.known) == (19, 41)
+    assert store.select(265598).to_polars()["price"].to_list() == [*range(60)]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "error", "says"),
+    [
+        ("", {}, errors.InputError, "neither Parquet nor text"),
+        ("PAR1 and no more", {}, errors.InputError, "cannot be read as a table"),
+        ("time,size\n", {}, errors.InputError, "no column for price: the file has time, size"),
+        ("time,price\nx,1\n", {}, errors.InputError, "row 1: "),
+        ("time,price\n2025-01-10 09:30:00,1\n", {}, errors.NaiveDatetimeError, "tz="),
+        ("time,price\n", {"tick_type": "trades"}, errors.UnknownTickTypeError, "all_last"),
+        ("time,price\n", {"contract_id": 0}, errors.InputError, "1 to 4294967295"),
+        ("time,price\n", {"mapping": {"price": "px"}}, errors.InputError, "'px'"),
+        ("time,price\n", {"mapping": {"prize": "price"}}, errors.UnknownColumnError, "'prize'"),
+        ("time,price\n1736519400,1\n", {"timestamp_unit": "h"}, errors.InputError, "h"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_imported(store, tmp_path, content, options, error, says):
+    path = tmp_path / "trades.csv"
+    path.write_text(content)
+    with pytest.raises(error, match=says):
+        ibt.import_table(store, path, **{**AAPL, **options})
+    assert store.contents() == []
+
+
+def test_files_that_are_not_there(store, tmp_path):
+    for load in (
+        lambda path: ibt.import_table(store, path, **AAPL),
+        lambda path: ibt.import_messages(store, path),
+    ):
+        with pytest.raises(
+            errors.StorageError, match=r"No such file or directory while reading .*none"
+        ):
+            load(tmp_path / "none.csv")
+        with pytest.raises(errors.StorageError, match="Is a directory while reading"):
+            load(tmp_path)
+
+
+def test_a_stream_being_written_is_not_imported_into(store, tmp_path):
+    path = csv(tmp_path / "trades.csv", ["2025-01-10T14:30:00Z,1,1"])
+    with store.writer(265598, "last"), pytest.raises(errors.WriterLockedError):
+        ibt.import_table(store, path, **AAPL)
+    assert ibt.import_table(store, path, **AAPL).added == 1
+
+
+# -- killed in the middle --------------------------------------------------------------------------
+
+
+def test_killed_in_the_middle_and_begun_again(tmp_path, database, quotes):
+    """``kill -9`` at any moment; what follows writes what is missing, and nothing twice."""
+    path = tmp_path / "quotes.csv"
+    part = quotes.select("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
+    day = pl.duration(days=1)
+    days = [part.with_columns(pl.col("timestamp") + n * day) for n in range(2)]
+    pl.concat(days).write_csv(path)
+    command = [sys.executable, "-c", "from ibticks.cli import main; main()", "import", str(path)]
+    command += ["-s", str(tmp_path / "ticks"), "--dsn", database, "-c", "8314", "-t", "bid_ask"]
+    chance = random.Random(8314)
+    written = 0
+    for _ in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            # Once there is something, any moment will do.
+            while process.poll() is None and size_of(tmp_path / "ticks") <= written:
+                time.sleep(0.005)
+            time.sleep(chance.random() * 0.2)
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode in (0, -signal.SIGKILL)
+        written = size_of(tmp_path / "ticks")
+        assert written > 0
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert result["read"] == result["added"] + result["known"] == 2 * 62875
+    assert result["known"] > 0
+    with ibt.open(tmp_path / "ticks", dsn=database) as store:
+        assert [each for each in store.verify() if each.problem is not None] == []
+        got = store.select(8314, columns=part.columns).to_polars()
+        sizes = pl.col("bid_size", "ask_size").cast(float)
+        assert got.equals(
+            pl.concat(days).with_columns(sizes).sort("timestamp", maintain_order=True)
+        )
+
+
+def size_of(root) -> int:
+    return sum(path.stat().st_size for path in root.glob("8314/*/*/*/*/*_ticks.pb"))
+
+
+# -- messages --------------------------------------------------------------------------------------
+
+
+def tick(time="2025-01-10T14:30:00.000000Z", stream_id="s", **data):
+    data = {"contract_id": 265598, "tick_type": "last", "price": 1.5, "size": 2.0, **data}
+    return {"type": "tick", "stream_id": stream_id, "timestamp": time, "data": data}
+
+
+def info(time="2025-01-10T14:30:00.000000Z", stream_id="s", **data):
+    data = {"status": "quiet", **data}
+    return {"type": "info", "stream_id": stream_id, "timestamp": time, "data": data}
+
+
+def lines(path, found):
+    path.write_text("".join(json.dumps(each) + "\n" for each in found))
+    return path
+
+
+def test_messages_go_where_the_ticks_of_their_stream_go(store, tmp_path):
+    said = [
+        info(stream_id="a", status="subscribed"),  # before any tick says whose stream it is
+        tick(stream_id="b", tick_type="bid_ask", contract_id=2),
+        info(stream_id="b"),
+        tick(stream_id="a"),
+        info("2025-01-10T15:00:00.000000Z", stream_id="a"),
+    ]
+    result = ibt.import_messages(store, lines(tmp_path / "all.jsonl", said))
+    assert (result.read, result.added, result.known) == (5, 5, 0)
+    assert result.streams == ((2, "bid_ask"), (265598, "last"))
+    assert list(store.select(2).messages(ticks=True)) == said[1:3]
+    found = list(store.select(265598).messages(ticks=True))
+    assert sorted(map(str, found)) == sorted(map(str, [said[0], said[3], said[4]]))
+    again = ibt.import_messages(store, tmp_path / "all.jsonl", progress=False)
+    assert (again.added, again.known) == (0, 5)
+
+
+def test_messages_of_a_stream_without_a_tick(store, tmp_path):
+    path = lines(tmp_path / "all.jsonl", [tick(), info(stream_id="x"), info(stream_id="y")])
+    with pytest.raises(errors.InputError, match=r"2 messages .* without a tick .*\(x, y\)"):
+        ibt.import_messages(store, path)
+    assert store.select(265598).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "says"),
+    [
+        (b"{", errors.ProtocolError, "not JSON"),
+        (b"[1]", errors.ProtocolError, "not a JSON object"),
+        (b"\xff\xfe", errors.ProtocolError, "not JSON"),
+        (b'{"type": "tick"}', errors.ProtocolError, "contract_id"),
+        (json.dumps(tick(contract_id="x")).encode(), errors.ProtocolError, "contract_id"),
+        (json.dumps(tick(contract_id=0)).encode(), errors.InputError, "contract_id 0"),
+        (json.dumps(tick(tick_type="trades")).encode(), errors.UnknownTickTypeError, "'trades'"),
+        (json.dumps(tick(price="x")).encode(), errors.ProtocolError, "data.price"),
+        (json.dumps(tick(prize=1)).encode(), errors.ProtocolError, "data.prize"),
+        (json.dumps(tick("2025-01-10T14:30:00")).encode(), errors.NaiveDatetimeError, "time zone"),
+        (json.dumps(tick("9999-01-10T14:30:00Z")).encode(), errors.InputError, "1677 to 2262"),
+        (json.dumps(info(contract_id=1)).encode(), errors.ProtocolError, "contract_id"),
+    ],
+    ids=str,
+)
+def test_a_bad_line_is_named_and_what_comes_before_is_kept(store, tmp_path, line, error, says):
+    path = tmp_path / "all.jsonl"
+    good = [json.dumps(tick(f"2025-01-10T14:30:0{n}Z")).encode() for n in range(4)]
+    path.write_bytes(b"\n".join([good[0], b"", good[1], line, good[2], good[3], b""]))
+    with pytest.raises(error, match=rf"all\.jsonl, line 4: .*{says}") as caught:
+        ibt.import_messages(store, path)
+    assert caught.value.context["line"] == 4
+    assert caught.value.context["path"] == str(path)
+    assert store.select(265598).count() == 2
+    path.write_bytes(b"\n".join(good))
+    result = ibt.import_messages(store, path)
+    assert (result.added, result.known) == (2, 2)
+    assert store.select(265598).count() == 4
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, postgres):
+    """Two stores: from the one to the other."""
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
+    opened = []
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        for name in ("outgoing", "incoming"):
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE ready")
+            dsn = make_conninfo(postgres.dsn, dbname=name)
+            opened.append(ibt.open(tmp_path_factory.mktemp(name), dsn=dsn))
+    yield opened
+    for store in opened:
+        store.close()
+
+
+_WHEN = timestamps(datetime(2025, 1, 10, 14, 58), datetime(2025, 1, 10, 15, 2))
+_contract = iter(range(1, 100_000))
+
+
+@given(st.data())
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_all_kinds_of_messages_go_from_store_to_store(pair, tmp_path, data):
+    first, second = pair
+    contract = next(_contract)
+    own = ticks("last", contract_ids=st.just(contract))
+    others = messages().filter(lambda message: message["type"] != "tick")
+    found = data.draw(st.lists(st.one_of(own, others), max_size=12))
+    found = [
+        {**each, "stream_id": "s", "timestamp": data.draw(_WHEN)}
+        for each in [data.draw(own), *found]
+    ]
+    path = tmp_path / "all.jsonl"
+    ibt.import_messages(first, lines(path, found))
+    exported = list(first.select(contract).messages(ticks=True))
+    assert len(exported) == len(found)
+    ibt.import_messages(second, lines(path, exported))
+    assert list(second.select(contract).messages(ticks=True)) == exported
+    one, other = (store.select(contract).to_polars() for store in pair)
+    assert one.equals(other)
+
+
+def test_real_ticks_go_from_store_to_store(sample_store, store, tmp_path):
+    window = {"start": "2024-08-08T23:59:55Z", "end": "2024-08-09T00:00:05Z"}
+    selection = sample_store.select("btcusdt", **window)
+    exported = list(selection.messages(ticks=True))
+    assert len(exported) == selection.count() > 500
+    path = lines(
+        tmp_path / "all.jsonl",
+        ({**each, "stream_id": each["data"]["tick_type"]} for each in exported),
+    )
+    ibt.import_messages(store, path)
+    columns = [name for name in selection.columns if name != "stream_id"]
+    assert store.select(990101, columns=columns).to_polars().equals(selection.to_polars())

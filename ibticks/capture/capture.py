@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from ibticks.capture.clerk import Clerk
 from ibticks.capture.panel import panel_html, show_live
+from ibticks.capture.recorder import Recorder, last_sequence
 from ibticks.capture.settings import CaptureSettings
-from ibticks.capture.tracked import TrackedContract, parse_tracked
+from ibticks.capture.status import contracts_status, write_status
 from ibticks.errors import CaptureError, ConfigError, MissingExtraError
 from ibticks.storage.appender import StreamAppender
-from ibticks.storage.coverage import Ledger
-from ibticks.storage.layout import metadata
 from ibticks.storage.sealing_apart import SealerApart
+from ibticks.storage.statuses import resume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
-    from ibticks.capture.recorder import Recorder
     from ibticks.capture.supervisor import Supervisor
+    from ibticks.capture.tracked import TrackedContract
     from ibticks.store import Store
 
 __all__ = ["Capture"]
@@ -36,7 +35,9 @@ __all__ = ["Capture"]
 _log = logging.getLogger(__name__)
 _BEAT: Final = 0.5
 _STATUS_SECONDS: Final = 5.0
-_STOP_SECONDS: Final = 30.0
+_REST_SECONDS: Final = 15.0  # for upkeep that failed, and until an idle sealer is ended
+_STOP_SECONDS: Final = 90.0  # what was received is handed over first
+_STEP_SECONDS: Final = 1.0
 
 
 class Capture:
@@ -78,18 +79,7 @@ class Capture:
         tracked: str | Sequence[TrackedContract] | None = None,
         **settings: Any,
     ) -> None:
-        chosen = CaptureSettings.from_environment()
-        if isinstance(tracked, str):
-            chosen = replace(chosen, tracked=parse_tracked(tracked))
-        elif tracked is not None:
-            chosen = replace(chosen, tracked=tuple(tracked))
-        unknown = sorted(settings.keys() - set(CaptureSettings.__dataclass_fields__))
-        if unknown:
-            raise ConfigError(
-                f"a capture has no setting {unknown[0]!r}; it has "
-                f"{', '.join(CaptureSettings.__dataclass_fields__)}"
-            )
-        self.settings: Final = replace(chosen, **settings)
+        self.settings: Final = CaptureSettings.from_environment(tracked=tracked, **settings)
         if not any(contract.enabled for contract in self.settings.tracked):
             raise ConfigError(
                 "no contract to capture: give some, as '265598:AAPL:bid_ask;last:1', or set "
@@ -99,10 +89,12 @@ class Capture:
         self.failures: Final[deque[str]] = deque(maxlen=100)
         self._recorders: list[Recorder] = []
         self._supervisor: Supervisor | None = None
-        self._threads: list[threading.Thread] = []
+        self._clerk: Clerk | None = None
         self._sealer = SealerApart()
+        self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
-        self._began = 0.0
+        self._stopping.set()
+        self._changing = threading.RLock()
         self._rates: deque[tuple[float, int]] = deque(maxlen=20)
 
     # -- beginning and ending ----------------------------------------------------------------------
@@ -117,10 +109,7 @@ class Capture:
         CaptureError
             If it runs already.
         """
-        if self.running:
-            raise CaptureError("this capture runs already")
         try:
-            from ibticks.capture.recorder import Recorder
             from ibticks.capture.supervisor import Supervisor
         except ImportError as error:
             if error.name is None or not error.name.startswith("ibapi"):
@@ -128,73 +117,87 @@ class Capture:
             raise MissingExtraError(
                 "capture needs the official client: pip install 'ibticks[capture]'"
             ) from error
-        run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-        self._stopping.clear()
-        try:
-            for contract in self.settings.tracked:
-                if contract.enabled:
-                    for kind in contract.tick_types:
-                        self._recorders.append(self._recorder(Recorder, contract, kind, run))
-        except BaseException:
-            self._close_recorders()
-            raise
-        self._supervisor = Supervisor(
-            self.settings, self._recorders, self.store.index, self._failed
-        )
-        self._began = time.monotonic()
-        self._threads = [
-            threading.Thread(target=self._supervise, name="ibticks-capture", daemon=True),
-            threading.Thread(target=self._keep, name="ibticks-keeper", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-        atexit.register(self.stop)
+        with self._changing:
+            if self._clerk is not None:
+                raise CaptureError("this capture runs already")
+            self._clerk = Clerk(self.store.index, self._failed)
+            self._recorders = []
+            self._rates.clear()
+            run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+            try:
+                for contract in self.settings.tracked:
+                    for kind in contract.tick_types if contract.enabled else ():
+                        self._recorders.append(
+                            self._recorder(self._clerk, contract.contract_id, kind, run)
+                        )
+                known = {record.contract_id: record for record in self.store.index.contracts()}
+                self._supervisor = Supervisor(
+                    self.settings, self._recorders, known, self._clerk, self._failed
+                )
+                self._stopping.clear()
+                atexit.register(self.stop)
+                self._threads = [
+                    threading.Thread(target=self._supervise, name="ibticks-capture", daemon=True),
+                    threading.Thread(target=self._keep, name="ibticks-keeper", daemon=True),
+                ]
+                for thread in self._threads:
+                    thread.start()
+            except BaseException:
+                self.stop()
+                raise
         return self
 
-    def _recorder(
-        self, recorder: type[Recorder], contract: TrackedContract, kind: str, run: str
-    ) -> Recorder:
-        index = self.store.index
+    def _recorder(self, clerk: Clerk, contract_id: int, kind: str, run: str) -> Recorder:
         appender = StreamAppender(
             self.store.root,
-            contract.contract_id,
+            contract_id,
             kind,
-            index,
+            clerk,
             fsync=0 if self.settings.fsync == 0 else None,
-            on_sealed=lambda _: self.store.note_change(),
+            on_sealed=lambda _: clerk.do(self.store.note_change),
             sealer=self._sealer,
         )
-        stored = index.files([contract.contract_id], [kind])
-        last = max((r.last_sequence for r in stored if r.last_sequence is not None), default=0)
-        ledger = Ledger(contract.contract_id, kind, run)
-        return recorder(appender, run, last, ledger, index)
+        try:
+            last = last_sequence(clerk.files([contract_id], [kind]))
+            ledger = resume(self.store.root, clerk, contract_id, kind, run)
+        except BaseException:
+            appender.close()
+            raise
+        return Recorder(appender, run, last, ledger, clerk)
 
     def stop(self) -> None:
-        """End: subscriptions are cancelled, files sealed, the index is brought up to date."""
-        atexit.unregister(self.stop)
-        if self._supervisor is None:
+        """End: subscriptions are cancelled, files sealed, the index is brought up to date.
+
+        What was received is written first. Stopped twice, or while it does not run, it does
+        nothing.
+        """
+        with self._changing:
+            atexit.unregister(self.stop)
+            if self._clerk is None:
+                return
+            supervisor = self._supervisor
+            if supervisor is not None:
+                supervisor.stop()
+            for thread in self._threads:
+                self._join(thread)
+                # The keeper goes on for as long as ticks may come.
+                self._stopping.set()
+            self._stopping.set()
+            for recorder in self._recorders:
+                self._try("close", recorder.close, recorder.stream_id)
+            self._try("close", self._sealer.close, "the sealer")
+            self._clerk.close()
+            self._clerk = None
+            self._threads = []
+            if supervisor is not None:
+                write_status(self.store.root, self.status())
+
+    def _join(self, thread: threading.Thread) -> None:
+        if thread.ident is None or thread is threading.current_thread():
             return
-        self._supervisor.stop()
-        self._threads[0].join(_STOP_SECONDS)
-        self._stopping.set()
-        self._threads[1].join(_STOP_SECONDS)
-        self._close_recorders()
-        self._write_status()
-        self._supervisor = None
-
-    def _close_recorders(self) -> None:
-        from ibticks.storage.states import Status
-
-        for recorder in self._recorders:
-            try:
-                if recorder.state is not None:
-                    recorder.note(Status.STOPPED, "stopped")
-                recorder.close()
-            except Exception as error:
-                _log.exception("%s could not be closed", recorder.stream_id)
-                self._failed("close", error)
-        self._recorders = []
-        self._sealer.close()
+        thread.join(_STOP_SECONDS)
+        if thread.is_alive():
+            _log.critical("%s does not end; what it still does is lost", thread.name)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the capture has ended; False if it has not by then."""
@@ -215,37 +218,46 @@ class Capture:
 
     def _supervise(self) -> None:
         supervisor = self._supervisor
-        while supervisor is not None and not self._stopping.is_set():
-            try:
-                supervisor.run()
-            except Exception as error:
-                # A mistake of ours must not end the capture: the connection is made anew.
-                _log.exception("the supervisor failed and begins again")
-                self._failed("supervisor", error)
-                self._stopping.wait(1.0)
-            else:
-                return
+        assert supervisor is not None
+        while not supervisor.stopping.is_set():
+            # A mistake of ours must not end the capture: the connection is made anew.
+            if not self._try("supervisor", supervisor.run, "the supervisor begins again"):
+                supervisor.stopping.wait(_STEP_SECONDS)
 
     def _keep(self) -> None:
         """Sync, seal, and tell the status, every now and then."""
         synced = told = 0.0
+        resting: dict[str, float] = {}
+        step = time.time() - time.monotonic()
         while not self._stopping.wait(_BEAT):
             now = time.monotonic()
+            step = _notice_step(step, time.time() - now)
             self._rates.append((now, sum(recorder.ticks for recorder in self._recorders)))
-            due = self.settings.fsync is not None and now - synced >= self.settings.fsync
+            syncs = self.settings.fsync is not None and now - synced >= self.settings.fsync
             for recorder in self._recorders:
-                try:
-                    if due:
-                        recorder.sync()
-                    recorder.maintain()
-                except Exception as error:
-                    _log.exception("%s: upkeep failed", recorder.stream_id)
-                    self._failed("upkeep", error)
-            if due:
+                name = recorder.stream_id
+                if syncs:
+                    self._try("sync", recorder.sync, name)
+                if now >= resting.get(name, 0.0) and not self._try(
+                    "upkeep", recorder.maintain, name
+                ):
+                    resting[name] = now + _REST_SECONDS
+            if syncs:
                 synced = now
+            self._sealer.rest(_REST_SECONDS)
             if now - told >= _STATUS_SECONDS:
                 told = now
-                self._write_status()
+                write_status(self.store.root, self.status())
+
+    def _try(self, where: str, work: Callable[[], object], what: str) -> bool:
+        """Do something of which a failure must be seen, and must not end what goes on beside it."""
+        try:
+            work()
+        except Exception as error:
+            _log.exception("%s: %s failed", what, where)
+            self._failed(where, error)
+            return False
+        return True
 
     def _failed(self, where: str, error: Exception) -> None:
         self.failures.append(f"{datetime.now(UTC):%H:%M:%S} {where}: {error!r}")
@@ -255,7 +267,7 @@ class Capture:
     @property
     def running(self) -> bool:
         """Whether it has been started and not stopped."""
-        return self._supervisor is not None and self._threads[0].is_alive()
+        return not self._stopping.is_set()
 
     @property
     def ticks_per_second(self) -> float:
@@ -276,36 +288,16 @@ class Capture:
             ``ticks``, ``ticks_per_second``, ``connections``, ``last_problem``, ``failures``.
         """
         supervisor = self._supervisor
-        subscribed = {
-            (each.recorder.contract_id, each.recorder.tick_type)
-            for each in (() if supervisor is None else supervisor.subscriptions)
-            if each.request is not None
-        }
-        streams = {(r.contract_id, r.tick_type): r for r in self._recorders}
-        contracts: dict[str, dict[str, Any]] = {}
-        for tracked in self.settings.tracked:
-            active = [k for k in tracked.tick_types if (tracked.contract_id, k) in subscribed]
-            contracts[str(tracked.contract_id)] = {
-                "symbol": tracked.symbol,
-                "enabled": tracked.enabled,
-                "expected_tick_types": list(tracked.tick_types),
-                "active_tick_types": active,
-                "stream_count": len(active),
-                "buffer_hours": tracked.buffer_hours,
-                "streams": {
-                    kind: _stream_status(streams[tracked.contract_id, kind])
-                    for kind in tracked.tick_types
-                    if (tracked.contract_id, kind) in streams
-                },
-            }
+        running = self.running
+        contracts = contracts_status(self.settings.tracked, self._recorders, supervisor)
         return {
             "enabled": True,
             "status": {
-                "running": self.running,
-                "tws_connected": supervisor is not None and supervisor.connected,
+                "running": running,
+                "tws_connected": running and supervisor is not None and supervisor.connected,
                 "total_contracts": len(contracts),
                 "active_contracts": sum(c["stream_count"] > 0 for c in contracts.values()),
-                "total_streams": len(subscribed),
+                "total_streams": sum(c["stream_count"] for c in contracts.values()),
                 "contracts": contracts,
                 "ticks": sum(recorder.ticks for recorder in self._recorders),
                 "ticks_per_second": round(self.ticks_per_second, 1),
@@ -317,16 +309,6 @@ class Capture:
                 "told_at": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         }
-
-    def _write_status(self) -> None:
-        """Where ``ibticks status`` of another process finds it."""
-        path = metadata(self.store.root) / "capture.json"
-        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-        try:
-            beside.write_text(json.dumps(self.status()))
-            beside.replace(path)
-        except OSError as error:
-            _log.warning("the status cannot be written to %s: %s", path, error)
 
     def __repr__(self) -> str:
         status = self.status()["status"]
@@ -343,16 +325,10 @@ class Capture:
         show_live(self)
 
 
-def _stream_status(recorder: Recorder) -> dict[str, Any]:
-    last = recorder.last_ns
-    return {
-        "state": None if recorder.state is None else str(recorder.state),
-        "ticks": recorder.ticks,
-        "sequence": recorder.sequence,
-        "last_tick": datetime.fromtimestamp(last / 1e9, UTC).isoformat() if last else None,
-        "lag_seconds": round(last / 1e9 - recorder.last_event, 3) if last else None,
-        "waiting": recorder.waiting,
-        "lost": recorder.lost,
-        "errors": recorder.errors,
-        "last_error": recorder.last_error,
-    }
+def _notice_step(before: float, after: float) -> float:
+    """Tell that the clock was set: how far it was ahead of a steady one, and is."""
+    if abs(after - before) > _STEP_SECONDS:
+        _log.warning(
+            "the clock was set by %+.1f s: ticks go by the new time from here on", after - before
+        )
+    return after

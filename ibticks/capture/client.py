@@ -1,11 +1,13 @@
 """The official ibapi client, made safe to record with.
 
-Three things of it would lose ticks, and are cured here:
+Four things of it would lose ticks, and are cured here:
 
-- its socket loop goes on reading as long as a read fills 4096 bytes, and when nothing follows
-  within a second it throws all of them away: ours reads once, as much as there is;
-- an exception in a callback ends its message loop: ours are caught, told and counted;
-- ``connect()`` waits for a silent server for ever: it runs in a thread that is watched.
+- its socket loop throws away what it has read: ours (:mod:`ibticks.capture.line`) does not;
+- an exception in a callback, or a message it cannot read, ends its message loop: ours are caught,
+  told and counted, one by one;
+- at the end of a connection it forgets what the messages still in its queue are to be read with:
+  it keeps that, and they are handed over;
+- ``connect()`` waits for a silent server for ever: ours for as long as it is told.
 
 A connection is used once. For the next one a new client is made, since ibapi keeps messages of
 the old one.
@@ -15,12 +17,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ibapi.client import EClient
 from ibapi.contract import Contract
 from ibapi.wrapper import EWrapper
 
+from ibticks.capture.line import Line
 from ibticks.errors import ConnectionFailedError
 
 if TYPE_CHECKING:
@@ -30,14 +35,16 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Events", "contract_of"]
 
 _log = logging.getLogger(__name__)
-_READ_BYTES: Final = 65536
 _DRAIN_SECONDS: Final = 60.0
+_UNREACHABLE: Final = 502
+_NOT_CONNECTED: Final = 504
 _TICK_BY_TICK: Final = {
     "last": "Last",
     "all_last": "AllLast",
     "bid_ask": "BidAsk",
     "mid_point": "MidPoint",
 }
+_FARMS_ARE_FINE: Final = (2104, 2106, 2107, 2108, 2158)
 
 
 class Events(Protocol):
@@ -88,7 +95,7 @@ class Events(Protocol):
         """The server said its time."""
 
     def closed(self) -> None:
-        """The connection is over; told once."""
+        """The connection is over, and everything it brought has been handed over; told once."""
 
     def failed(self, where: str, error: Exception) -> None:
         """One of the above raised ``error``."""
@@ -104,13 +111,20 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
 
     def __init__(self, events: Events) -> None:
         self._connection: Any = None
+        self._decoder: Any = None
+        self._line: Line | None = None
+        self._patience = 0.0
         self._events = events
         self._ready = threading.Event()
+        self._settled = threading.Event()  # it is ready, or never will be
         self._lost = threading.Event()
+        self._ended = threading.Event()
         self._refusal: tuple[int, str] | None = None
         self._loop: threading.Thread | None = None
         EWrapper.__init__(self)
         EClient.__init__(self, self)
+
+    # -- what ibapi assigns to, and does, that must not be as it is --------------------------------
 
     @property
     def conn(self) -> Any:
@@ -119,15 +133,46 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
 
     @conn.setter
     def conn(self, connection: Any) -> None:
-        # EClient assigns a fresh Connection here each time it connects.
+        # EClient assigns a fresh Connection here when it connects.
         if connection is not None:
-
-            def receive() -> bytes:
-                socket = connection.socket
-                return b"" if socket is None else socket.recv(_READ_BYTES)
-
-            connection._recvAllMsg = receive
+            self._line = Line(connection, self._patience, self._ended)
+            connection.connect = self._line.connect
+            connection._recvAllMsg = self._line.receive
         self._connection = connection
+
+    @property
+    def decoder(self) -> Any:
+        """What reads ibapi's messages and calls us."""
+        return self._decoder
+
+    @decoder.setter
+    def decoder(self, decoder: Any) -> None:
+        if decoder is not None:
+            decoder.interpret = partial(self._guard, decoder.interpret)
+            decoder.processProtoBuf = partial(self._guard, decoder.processProtoBuf)
+        self._decoder = decoder
+
+    def reset(self) -> None:
+        """Begin anew: before the first connection, and never again."""
+        if self._connection is None:
+            super().reset()
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        # Closing alone would leave the reader waiting for up to a second.
+        if self._line is not None:
+            self._line.hang_up()
+        super().disconnect()
+
+    def _guard(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Let no exception of ours, and no message, end ibapi's loop; and none go unseen."""
+        try:
+            call(*arguments)
+        except Exception as error:
+            _log.exception("a message could not be taken: %.500r", arguments)
+            self._events.failed("message", error)
+
+    # -- beginning and ending ----------------------------------------------------------------------
 
     def open(self, host: str, port: int, client_id: int, timeout: float) -> None:
         """Connect, and wait until the server takes requests.
@@ -135,58 +180,81 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         Raises
         ------
         ConnectionFailedError
-            If it cannot be reached, is silent, or refuses; ``context["code"]`` is IB's, or 502.
+            If it cannot be reached, is silent, or refuses; ``context["code"]`` is IB's, or 502, or
+            504 for a server that let us in and no more.
         """
-        connecting = threading.Thread(
-            target=self.connect, args=(host, port, client_id), name="ibticks-connect", daemon=True
-        )
-        connecting.start()
-        connecting.join(timeout)
+        until = time.monotonic() + timeout
+        self._patience = timeout
         where = f"{host}:{port}"
-        if connecting.is_alive():
+        try:
+            self.connect(host, port, client_id)
+        except Exception as error:
             self.shut()
             raise ConnectionFailedError(
-                f"{where} took the connection but said nothing for {timeout:g} s; is it TWS or IB "
-                "Gateway, with API connections enabled?",
-                code=504,
-            )
+                f"{where} does not answer as TWS or IB Gateway do: {error!r}", code=_UNREACHABLE
+            ) from error
         if self.isConnected():
             self._loop = threading.Thread(target=self._run, name="ibticks-client", daemon=True)
             self._loop.start()
-            self._wait(timeout)
+            self._settled.wait(max(until - time.monotonic(), 0.0))
         if not self._ready.is_set():
-            code, text = self._refusal or (502, "nobody answers there, or it hung up")
+            alive = not self.lost
             self.shut()
+            code, text = self._why_not(timeout, alive=alive)
             raise ConnectionFailedError(
                 f"{where} cannot be used with client id {client_id}: {text} ({code})", code=code
             )
 
-    def _wait(self, timeout: float) -> None:
-        waited = 0.0
-        while waited < timeout and not self._ready.wait(0.05) and not self._lost.is_set():
-            waited += 0.05
+    def _why_not(self, timeout: float, *, alive: bool) -> tuple[int, str]:
+        if self._refusal is not None and self._refusal[0] != _UNREACHABLE:
+            return self._refusal
+        if alive:
+            return _NOT_CONNECTED, f"it let us in and was not ready within {timeout:g} s"
+        problem = self._line.problem if self._line is not None else ""
+        return _UNREACHABLE, problem or "it hung up"
+
+    def hang_up(self) -> None:
+        """End the connection soon, from any thread; what has arrived is still handed over."""
+        self._ended.set()
+        if self._line is not None:
+            self._line.hang_up()
 
     def shut(self) -> None:
-        """End the connection; what was read before is still handed over."""
-        connection = self._connection
-        if connection is not None and connection.socket is not None:
-            self.disconnect()
-        if self._loop is not None and self._loop is not threading.current_thread():
+        """End the connection; what has arrived is handed over before this returns."""
+        self.hang_up()
+        if self._loop is not None:
             self._loop.join(_DRAIN_SECONDS)
+        self.disconnect()
 
     def _run(self) -> None:
+        while True:
+            try:
+                self.run()
+            except Exception as error:
+                # Not a message at all. What else is in the queue may well be.
+                _log.exception("what the server said cannot be read")
+                self._events.failed("message loop", error)
+            else:
+                # The reader may have had something in its hands yet.
+                self.reader.join(_DRAIN_SECONDS)
+                if self.msg_queue.empty():
+                    break
         try:
-            self.run()
-        except Exception as error:
-            self._guard("message loop", self._events.failed, "message loop", error)
+            self._events.closed()
         finally:
-            # What was read before the connection was lost has been handed over by now.
-            self._guard("closed", self._events.closed)
+            self._settled.set()
 
     @property
     def lost(self) -> bool:
         """Whether the connection is gone, though what it brought may still be handed over."""
         return self._lost.is_set() or not self.isConnected()
+
+    @property
+    def problem(self) -> str:
+        """Why the connection is of no use any more, if it was not simply closed."""
+        return "" if self._line is None else self._line.problem
+
+    # -- what is asked -----------------------------------------------------------------------------
 
     def subscribe(self, request: int, contract: Contract, tick_type: str) -> None:
         """Ask for a stream of ticks."""
@@ -196,15 +264,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         """End a stream of ticks."""
         self.cancelTickByTickData(request)
 
-    def _guard(self, where: str, call: Callable[..., None], *arguments: Any) -> None:
-        """Let no exception of ours end ibapi's loop, and none go unseen."""
-        try:
-            call(*arguments)
-        except Exception as error:
-            _log.exception("a callback failed: %s", where)
-            self._events.failed(where, error)
-
-    # What ibapi calls. The ticks first: they come thousands of times a second.
+    # -- what ibapi calls; the ticks first, as they come thousands of times a second ---------------
 
     def tickByTickAllLast(  # noqa: D102, N802
         self,
@@ -217,20 +277,16 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         exchange: str,
         specialConditions: str,  # noqa: N803
     ) -> None:
-        try:
-            self._events.trade(
-                reqId,
-                time,
-                price,
-                size,
-                exchange,
-                specialConditions,
-                tickAttribLast.pastLimit,
-                tickAttribLast.unreported,
-            )
-        except Exception as error:
-            _log.exception("a trade could not be taken")
-            self._events.failed("trade", error)
+        self._events.trade(
+            reqId,
+            time,
+            price,
+            size,
+            exchange,
+            specialConditions,
+            tickAttribLast.pastLimit,
+            tickAttribLast.unreported,
+        )
 
     def tickByTickBidAsk(  # noqa: D102, N802
         self,
@@ -242,54 +298,51 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         askSize: Decimal,  # noqa: N803
         tickAttribBidAsk: Any,  # noqa: N803
     ) -> None:
-        try:
-            self._events.quote(
-                reqId,
-                time,
-                bidPrice,
-                bidSize,
-                askPrice,
-                askSize,
-                tickAttribBidAsk.bidPastLow,
-                tickAttribBidAsk.askPastHigh,
-            )
-        except Exception as error:
-            _log.exception("a quote could not be taken")
-            self._events.failed("quote", error)
+        self._events.quote(
+            reqId,
+            time,
+            bidPrice,
+            bidSize,
+            askPrice,
+            askSize,
+            tickAttribBidAsk.bidPastLow,
+            tickAttribBidAsk.askPastHigh,
+        )
 
     def tickByTickMidPoint(self, reqId: int, time: int, midPoint: float) -> None:  # noqa: D102, N802, N803
-        self._guard("mid_point", self._events.mid_point, reqId, time, midPoint)
+        self._events.mid_point(reqId, time, midPoint)
 
     def nextValidId(self, orderId: int) -> None:  # noqa: D102, N802, N803
         self._ready.set()
+        self._settled.set()
 
     def connectionClosed(self) -> None:  # noqa: D102, N802
         self._lost.set()
 
     def currentTime(self, time: int) -> None:  # noqa: D102, N802
-        self._guard("alive", self._events.alive)
+        self._events.alive()
 
     def contractDetails(self, reqId: int, contractDetails: Any) -> None:  # noqa: D102, N802, N803
-        self._guard("contract", self._events.contract, reqId, contractDetails)
+        self._events.contract(reqId, contractDetails)
 
     def contractDetailsEnd(self, reqId: int) -> None:  # noqa: D102, N802, N803
-        self._guard("contracts_end", self._events.contracts_end, reqId)
+        self._events.contracts_end(reqId)
 
     def historicalTicks(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: D102, N802, N803
-        self._guard("history", self._events.history, reqId, ticks, done)
+        self._events.history(reqId, ticks, done)
 
     def historicalTicksBidAsk(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: D102, N802, N803
-        self._guard("history", self._events.history, reqId, ticks, done)
+        self._events.history(reqId, ticks, done)
 
     def historicalTicksLast(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: D102, N802, N803
-        self._guard("history", self._events.history, reqId, ticks, done)
+        self._events.history(reqId, ticks, done)
 
     def error(self, reqId: int, *said: Any) -> None:  # noqa: D102, N803
         # Before version 10.33 there is no time: (code, text[, advanced]).
         code, text = said[:2] if isinstance(said[1], str) else said[1:3]
-        if not self._ready.is_set() and code not in (2104, 2106, 2108, 2158):
+        if not self._ready.is_set() and code not in _FARMS_ARE_FINE:
             self._refusal = (int(code), str(text))
-        self._guard("message", self._events.message, reqId, int(code), str(text))
+        self._events.message(reqId, int(code), str(text))
 
 
 def contract_of(contract_id: int, exchange: str) -> Contract:

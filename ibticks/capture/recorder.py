@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import deque
 from datetime import UTC, datetime
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS
@@ -15,19 +15,23 @@ from ibticks.errors import StorageError
 from ibticks.format.framing import frame
 from ibticks.format.messages import encode_message
 from ibticks.format.tick_encoder import TickEncoder
+from ibticks.storage.disk import sync_data
 from ibticks.storage.states import STATES, State, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
 
-    from ibticks.index.records import ContractRecord, Index
+    from ibticks.index.records import ContractRecord, FileRecord, Index
     from ibticks.storage.appender import StreamAppender
     from ibticks.storage.coverage import Ledger
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "last_sequence"]
 
 _log = logging.getLogger(__name__)
+_CAPTURED: Final = State.CAPTURED
 _MOST_WAITING: Final = 200_000
+_SMALLEST_TICK: Final = 16  # bytes of a frame with a sequence number in it, and surely more
 
 
 class Recorder:
@@ -63,19 +67,19 @@ class Recorder:
         self.sequence = sequence
         self.ticks = 0
         self.lost = 0
-        self._lost_noted = 0
         self.errors = 0
         self.last_ns = 0
         self.last_event = 0
         self.last_error = ""
-        self.silent_since = time.monotonic()
         self._appender = appender
         self._ledger = ledger
         self._index = index
         self._encoder = TickEncoder(self.contract_id, self.tick_type, self.stream_id)
         self._append = appender.append_frames
-        self._lock = threading.Lock()
+        # Of all of the above: ticks, notes and upkeep come from threads of their own.
+        self._lock = threading.RLock()
         self._waiting: deque[tuple[bytes, int]] = deque()
+        self._closed = False
 
     # -- ticks, in the client's thread -------------------------------------------------------------
 
@@ -90,22 +94,23 @@ class Recorder:
         ask_past_high: bool,
     ) -> None:
         """Record a bid_ask tick; ``event`` is IB's time, UTC seconds."""
-        now = self._arrival()
-        self._record(
-            self._encoder.bid_ask(
+        with self._lock:
+            now = time_ns()
+            self._record(
+                self._encoder.bid_ask(
+                    now,
+                    bid_price,
+                    float(bid_size),
+                    ask_price,
+                    float(ask_size),
+                    self.sequence + 1,
+                    event,
+                    bid_past_low,
+                    ask_past_high,
+                ),
                 now,
-                bid_price,
-                float(bid_size),
-                ask_price,
-                float(ask_size),
-                self.sequence + 1,
                 event,
-                bid_past_low,
-                ask_past_high,
-            ),
-            now,
-            event,
-        )
+            )
 
     def trade(
         self,
@@ -118,54 +123,61 @@ class Recorder:
         unreported: bool,
     ) -> None:
         """Record a last or all_last tick; IB's conditions are words, separated by spaces."""
-        now = self._arrival()
-        self._record(
-            self._encoder.trade(
+        with self._lock:
+            now = time_ns()
+            self._record(
+                self._encoder.trade(
+                    now,
+                    price,
+                    float(size),
+                    exchange,
+                    conditions.split(" ") if conditions else (),
+                    self.sequence + 1,
+                    event,
+                    past_limit,
+                    unreported,
+                ),
                 now,
-                price,
-                float(size),
-                exchange,
-                conditions.split(" ") if conditions else (),
-                self.sequence + 1,
                 event,
-                past_limit,
-                unreported,
-            ),
-            now,
-            event,
-        )
+            )
 
     def mid_point(self, event: int, mid_price: float) -> None:
         """Record a mid_point tick."""
-        now = self._arrival()
-        self._record(self._encoder.mid_point(now, mid_price, self.sequence + 1, event), now, event)
-
-    def _arrival(self) -> int:
-        """The time a tick came; a stream that was thought silent or broken is not."""
-        if self.state is not State.CAPTURED and not self._waiting:
-            self.note(Status.RESTORED, "ticks are coming")
-        return time.time_ns()
+        with self._lock:
+            now = time_ns()
+            self._record(
+                self._encoder.mid_point(now, mid_price, self.sequence + 1, event), now, event
+            )
 
     def _record(self, frames: bytes, now: int, event: int) -> None:
-        with self._lock:
-            if self._waiting:
+        """With the lock held."""
+        if self.state is not _CAPTURED:
+            if self._closed:
+                self.lost += 1
+                return
+            if not self._waiting:
+                # A stream that was thought silent or broken is not.
+                self._note(Status.RESTORED, "ticks are coming", None, now)
+        if self._waiting:
+            self._hold(frames, now)
+        else:
+            try:
+                self._append(frames, now)
+            except StorageError as error:
+                self._refused(error)
                 self._hold(frames, now)
-            else:
-                try:
-                    self._append(frames, now)
-                except StorageError as error:
-                    self._refused(error)
-                    self._hold(frames, now)
-            self.sequence += 1
-            self.ticks += 1
-            self.last_ns = now
-            self.last_event = event
+        self.sequence += 1
+        self.ticks += 1
+        self.last_ns = now
+        self.last_event = event
 
     def _hold(self, frames: bytes, now: int) -> None:
         if len(self._waiting) < _MOST_WAITING:
             self._waiting.append((frames, now))
-        else:
-            self.lost += 1
+            return
+        self.lost += 1
+        if self.state is _CAPTURED:
+            self._note(Status.DISCONNECTED, "no room on the disk: ticks are lost", None, now)
 
     def _refused(self, error: StorageError) -> None:
         self.errors += 1
@@ -176,40 +188,43 @@ class Recorder:
 
     def note(self, status: Status, reason: str = "", code: int | None = None) -> None:
         """Record what becomes of the stream, in it and in the ledger."""
-        if status is Status.SUBSCRIBED:
-            self.silent_since = time.monotonic()
+        with self._lock:
+            self._note(status, reason, code, max(time_ns(), self.last_ns))
+
+    def _note(self, status: Status, reason: str, code: int | None, now: int) -> None:
         metadata: dict[str, Any] = {"run": self.run, "reason": reason}
         if code is not None:
             metadata["code"] = code
-        data: dict[str, Any] = {"status": str(status)}
-        if status is Status.SUBSCRIBED:
-            data["stream_config"] = {"tick_type": self.tick_type}
-            if self.contract is not None:
-                data["contract_info"] = {
-                    "symbol": self.contract.symbol,
-                    "exchange": self.contract.exchange,
-                    "currency": self.contract.currency,
-                    "contract_type": self.contract.contract_type,
-                }
-        now = self._say("info", data, metadata)
+        now = self._ledger.after(now)
+        self._say("info", {"status": str(status), **self._about(status)}, metadata, now)
         if status in STATES:
             self.state = STATES[status]
-        records = self._ledger.change(status, now, reason, code)
-        if records:
-            self._index.put_coverage(records)
+        rows = self._ledger.change(status, now, reason, code)
+        if rows:
+            self._index.put_coverage(rows)
 
     def error(self, code: int, text: str, *, recoverable: bool) -> None:
         """Record an error of IB's, or of ours, in the stream."""
-        self.errors += 1
-        self.last_error = f"{code}: {text}"
-        self._say(
-            "error",
-            {"code": str(code), "message": text, "recoverable": recoverable},
-            {"run": self.run},
-        )
+        with self._lock:
+            self.errors += 1
+            self.last_error = f"{code}: {text}"
+            said = {"code": str(code), "message": text, "recoverable": recoverable}
+            self._say("error", said, {"run": self.run}, time_ns())
 
-    def _say(self, kind: str, data: dict[str, Any], metadata: dict[str, Any]) -> int:
-        now = time.time_ns()
+    def _about(self, status: Status) -> dict[str, Any]:
+        if status is not Status.SUBSCRIBED:
+            return {}
+        about: dict[str, Any] = {"stream_config": {"tick_type": self.tick_type}}
+        if self.contract is not None:
+            about["contract_info"] = {
+                "symbol": self.contract.symbol,
+                "exchange": self.contract.exchange,
+                "currency": self.contract.currency,
+                "contract_type": self.contract.contract_type,
+            }
+        return about
+
+    def _say(self, kind: str, data: dict[str, Any], metadata: dict[str, Any], now: int) -> None:
         stamp = datetime.fromtimestamp(now // NANOSECONDS, UTC)
         payload = encode_message(
             {
@@ -221,16 +236,14 @@ class Recorder:
             }
         )
         frames = frame(payload)
-        with self._lock:
-            if self._waiting:
-                self._waiting.append((frames, now))
-                return now
+        if not self._waiting:
             try:
                 self._append(frames, now)
             except StorageError as error:
                 self._refused(error)
-                self._waiting.append((frames, now))
-        return now
+            else:
+                return
+        self._waiting.append((frames, now))
 
     # -- upkeep, in the keeper's thread ------------------------------------------------------------
 
@@ -243,21 +256,18 @@ class Recorder:
         """Force what was appended to the disk, without holding ticks up meanwhile."""
         with self._lock:
             descriptors = self._appender.unsynced()
-        for descriptor in descriptors:
-            try:
-                os.fdatasync(descriptor)
-            finally:
+        try:
+            for descriptor in descriptors:
+                sync_data(descriptor)
+        finally:
+            for descriptor in descriptors:
                 os.close(descriptor)
 
     def maintain(self, now_ns: int | None = None) -> None:
         """Write what waited, if there is room again; seal the hours that are over."""
-        if self.lost > self._lost_noted:
-            self._lost_noted = self.lost
-            if self.state is State.CAPTURED:
-                self.note(Status.DISCONNECTED, "no space on the disk: ticks are lost")
         with self._lock:
             self._write_waiting()
-        self._ledger.touch(self.last_ns)
+            self._ledger.touch(self.last_ns)
         self._appender.seal_passed(now_ns, self._lock)
 
     def _write_waiting(self) -> None:
@@ -274,8 +284,13 @@ class Recorder:
             _log.warning("%s: %d messages that waited are written", self.stream_id, waited)
 
     def close(self) -> None:
-        """Seal the files and let the next writer in."""
+        """Note the end, seal the files and let the next writer in."""
         with self._lock:
+            if self._closed:
+                return
+            if self.state is not None:
+                self.note(Status.STOPPED, "stopped")
+            self._closed = True
             self._write_waiting()
             if self._waiting:
                 _log.critical(
@@ -285,3 +300,12 @@ class Recorder:
                     self.last_error,
                 )
             self._appender.close()
+
+
+def last_sequence(files: Sequence[FileRecord]) -> int:
+    """The last sequence number a stream may have used, of its files.
+
+    A file that could not be sealed, being damaged, does not say: none it may hold is used again.
+    """
+    told = max((file.last_sequence for file in files if file.last_sequence is not None), default=0)
+    return told + sum(file.size // _SMALLEST_TICK for file in files if not file.sealed)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.capture.tracked import MAX_TRACKED, TrackedContract, parse_tracked
+from ibticks.capture.tracked import MAX_TRACKED, TrackedContract, check_tracked, parse_tracked
 from ibticks.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["BACKGROUND_CLIENT", "FIRST_REQUEST", "ON_DEMAND_CLIENT", "CaptureSettings"]
+__all__ = [
+    "BACKGROUND_CLIENT",
+    "FIRST_REQUEST",
+    "ON_DEMAND_CLIENT",
+    "CaptureSettings",
+    "parse_address",
+]
 
 BACKGROUND_CLIENT: Final = 10
 """Client id of the capture that runs all the time."""
@@ -23,6 +30,8 @@ ON_DEMAND_CLIENT: Final = 2
 FIRST_REQUEST: Final = 60_000
 """Request ids of the background capture begin here."""
 
+_ADDRESS: Final = "127.0.0.1:4002"
+
 
 @dataclass(frozen=True, slots=True)
 class CaptureSettings:
@@ -31,6 +40,8 @@ class CaptureSettings:
     Attributes
     ----------
     tracked : tuple of TrackedContract
+    max_tracked : int
+        How many contracts there may be: IB limits tick-by-tick lines.
     host, port : str, int
         Of TWS (7497 paper, 7496 live) or IB Gateway (4002 paper, 4001 live).
     client_id : int
@@ -43,18 +54,25 @@ class CaptureSettings:
         Seconds that ticks may wait to be forced to the disk; 0: every tick; None: never.
     quiet_after : float
         Seconds without a tick, while the market is open and others tick, after which a stream
-        counts as silent and is subscribed anew.
+        counts as silent, and is subscribed anew some minutes later.
     heartbeat : float
-        Seconds without any message after which the server is asked for a sign of life.
+        Seconds without any message after which the server is asked for a sign of life, and seconds
+        it has to give one.
     same_contract_seconds : float
         IB allows one tick-by-tick request for a contract in this time.
     requests_per_second : int
         IB allows 50.
     backfill : bool
         Fill gaps from IB's history once they are over.
+
+    Raises
+    ------
+    ConfigError
+        Saying which setting is wrong, and how.
     """
 
     tracked: tuple[TrackedContract, ...]
+    max_tracked: int = MAX_TRACKED
     host: str = "127.0.0.1"
     port: int = 4002
     client_id: int = BACKGROUND_CLIENT
@@ -67,33 +85,86 @@ class CaptureSettings:
     requests_per_second: int = 45
     backfill: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.host, str) or not self.host:
+            raise ConfigError(f"host={self.host!r}: give the name or address of a machine")
+        self._whole("port", 1, 65535)
+        self._whole("client_id", 0, 2**31 - 1)
+        self._whole("max_tracked", 1, 10_000)
+        self._whole("requests_per_second", 1, 50)
+        for name in ("reconnect_delay", "connect_timeout", "quiet_after", "heartbeat"):
+            self._seconds(name, zero=False)
+        self._seconds("same_contract_seconds", zero=True)
+        if self.fsync is not None:
+            self._seconds("fsync", zero=True)
+        check_tracked(self.tracked, self.max_tracked)
+
+    def _whole(self, name: str, least: int, most: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ConfigError(f"{name}={value!r}: give a whole number from {least} to {most}")
+
+    def _seconds(self, name: str, *, zero: bool) -> None:
+        value = getattr(self, name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not isfinite(value) or value < 0 or (value == 0 and not zero):
+            least = "0 or more" if zero else "more than 0"
+            raise ConfigError(f"{name}={value!r}: give seconds, {least}")
+
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> CaptureSettings:
+    def from_environment(
+        cls,
+        environment: Mapping[str, str] | None = None,
+        *,
+        tracked: str | Sequence[TrackedContract] | None = None,
+        **given: Any,
+    ) -> CaptureSettings:
         """Read ``IB_STREAM_TRACKED_CONTRACTS`` and the other variables.
 
-        ======================================  ===================================  ===========
+        ======================================  ===================================  ==============
         variable                                meaning                              default
-        ======================================  ===================================  ===========
+        ======================================  ===================================  ==============
         ``IB_STREAM_TRACKED_CONTRACTS``         see :func:`parse_tracked`            none
         ``IB_STREAM_MAX_TRACKED``               most contracts                       10
         ``IB_STREAM_RECONNECT_DELAY``           seconds                              30
         ``IBTICKS_GATEWAY``                     ``host:port`` of TWS or IB Gateway   127.0.0.1:4002
-        ======================================  ===================================  ===========
+        ======================================  ===================================  ==============
+
+        Parameters
+        ----------
+        environment : mapping, optional
+            By default that of the process.
+        tracked : str or sequence of TrackedContract, optional
+        **given
+            Other settings. What is given is not read from the environment.
 
         Raises
         ------
         ConfigError
-            Saying which variable is wrong, and how.
+            Saying which variable or setting is wrong, and how.
         """
         said = os.environ if environment is None else environment
-        most = int(_number(said, "IB_STREAM_MAX_TRACKED", MAX_TRACKED, whole=True))
-        delay = _number(said, "IB_STREAM_RECONNECT_DELAY", 30.0)
-        try:
-            tracked = parse_tracked(said.get("IB_STREAM_TRACKED_CONTRACTS", ""), most=most)
-        except ConfigError as error:
-            raise ConfigError(f"IB_STREAM_TRACKED_CONTRACTS: {error}") from error
-        host, port = parse_address(said.get("IBTICKS_GATEWAY", "127.0.0.1:4002"))
-        return cls(tracked, host=host, port=port, reconnect_delay=delay)
+        names = [field.name for field in fields(cls)]
+        unknown = sorted(given.keys() - set(names))
+        if unknown:
+            raise ConfigError(f"a capture has no setting {unknown[0]!r}; it has {', '.join(names)}")
+        most = given.setdefault("max_tracked", None)
+        if most is None:
+            most = given["max_tracked"] = _whole(said, "IB_STREAM_MAX_TRACKED", MAX_TRACKED)
+        if "reconnect_delay" not in given:
+            given["reconnect_delay"] = _number(said, "IB_STREAM_RECONNECT_DELAY", 30.0)
+        if "host" not in given or "port" not in given:
+            host, port = _address(said)
+            given = {"host": host, "port": port} | given
+        if tracked is None:
+            try:
+                tracked = parse_tracked(said.get("IB_STREAM_TRACKED_CONTRACTS", ""))
+                check_tracked(tracked, most)
+            except ConfigError as error:
+                raise ConfigError(f"IB_STREAM_TRACKED_CONTRACTS: {error}") from error
+        elif isinstance(tracked, str):
+            tracked = parse_tracked(tracked)
+        return cls(tuple(tracked), **given)
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -103,22 +174,46 @@ def parse_address(text: str) -> tuple[str, int]:
     --------
     >>> parse_address("localhost:7497")
     ('localhost', 7497)
+    >>> parse_address("[::1]:4002")
+    ('::1', 4002)
     """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{text!r} is not an address: write host:port, as 127.0.0.1:4002")
-    return host, int(port)
+    host, _, port = text.strip().rpartition(":")
+    in_brackets = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if in_brackets else host
+    if (
+        not bare
+        or (":" in bare) != in_brackets
+        or not (port.isascii() and port.isdecimal())
+        or not 0 < int(port) < 65536
+    ):
+        raise ConfigError(f"{text!r} is not an address: write host:port, as {_ADDRESS}")
+    return bare, int(port)
 
 
-def _number(said: Mapping[str, str], name: str, default: float, *, whole: bool = False) -> float:
+def _address(said: Mapping[str, str]) -> tuple[str, int]:
+    try:
+        return parse_address(said.get("IBTICKS_GATEWAY", "").strip() or _ADDRESS)
+    except ConfigError as error:
+        raise ConfigError(f"IBTICKS_GATEWAY: {error}") from error
+
+
+def _whole(said: Mapping[str, str], name: str, default: int) -> int:
+    text = said.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise ConfigError(f"{name}={text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _number(said: Mapping[str, str], name: str, default: float) -> float:
     text = said.get(name, "").strip()
     if not text:
         return default
     try:
-        value = int(text) if whole else float(text)
+        value = float(text)
     except ValueError:
-        value = 0
-    if not 0 < value < 1e9:
-        kind = "a whole number" if whole else "a number"
-        raise ConfigError(f"{name}={text!r} is not {kind} above 0")
+        value = 0.0
+    if not isfinite(value) or value <= 0:
+        raise ConfigError(f"{name}={text!r} is not a number above 0")
     return value

@@ -1,8 +1,10 @@
-"""What is asked of IB, and when: details first, then streams, at IB's pace."""
+"""What is asked of IB, and when: streams and contract details, at IB's pace."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.capture.client import contract_of
@@ -12,7 +14,7 @@ from ibticks.index.records import ContractRecord
 from ibticks.storage.states import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ibticks.capture.client import Client
     from ibticks.capture.recorder import Recorder
@@ -22,8 +24,10 @@ __all__ = ["Subscription", "Subscriptions", "TrackedDetails"]
 
 _DETAILS_TIMEOUT: Final = 15.0
 _DETAILS_FRESH: Final = 12 * 3600.0
-_NEVER: Final = float("-inf")
 _SLOWEST: Final = 1.0
+_DROPPED_WITHIN: Final = 2.0
+_REPEAT_AFTER: Final = 1.0
+_MOST_REPEATS: Final = 8
 
 
 @dataclass(slots=True)
@@ -37,17 +41,30 @@ class Subscription:
         Its request id, while it is subscribed.
     due : float
         When it may be subscribed (monotonic seconds).
-    given_up : bool
-        IB refused it for good.
+    repeats : int
+        How often in a row it was refused for no good reason.
     since : float
         When it was subscribed.
+    heard : float
+        When its last tick was noticed, or it was subscribed.
     """
 
     recorder: Recorder
     request: int | None = None
     due: float = 0.0
-    given_up: bool = False
-    since: float = _NEVER
+    repeats: int = 0
+    since: float = -inf
+    heard: float = -inf
+    _ticks: int = 0
+
+    def listen(self, now: float) -> bool:
+        """Whether ticks have come since it was asked last."""
+        if self.recorder.ticks == self._ticks:
+            return False
+        self._ticks = self.recorder.ticks
+        self.heard = now
+        self.repeats = 0
+        return True
 
 
 @dataclass(slots=True)
@@ -58,21 +75,28 @@ class TrackedDetails:
     record: ContractRecord | None
     exchange: str
     hours: TradingHours | None = None
+    liquid_hours: TradingHours | None = None
     request: int | None = None
-    asked: float = _NEVER
-    known: float = _NEVER
+    asked: float = -inf
+    known: float = -inf
     refused: bool = False
-    streamed: float = _NEVER
+    streamed: float = -inf
     streams: list[Subscription] = field(default_factory=list)
 
-    def wants(self, now: float) -> bool:
-        """Whether its details should be asked for."""
-        patience = _DETAILS_FRESH if self.known > _NEVER else 4 * _DETAILS_TIMEOUT
-        return not self.refused and now - max(self.known, self.asked) > patience
+    def due(self) -> float:
+        """When its details should be asked for."""
+        if self.refused:
+            return inf
+        # Asked and not answered: soon again. Answered: trading hours are told for some days.
+        return max(self.asked + 4 * _DETAILS_TIMEOUT, self.known + _DETAILS_FRESH)
 
-    def waits(self, now: float) -> bool:
-        """Whether its first details are on their way."""
-        return self.known == _NEVER and now - self.asked < _DETAILS_TIMEOUT
+    def ready(self) -> float:
+        """When its streams may be asked for: once it is known where it trades."""
+        if self.refused:
+            return inf
+        if self.record is not None or self.known > -inf:
+            return -inf
+        return self.asked + _DETAILS_TIMEOUT if self.asked > -inf else inf
 
 
 class Subscriptions:
@@ -93,8 +117,8 @@ class Subscriptions:
         known: dict[int, ContractRecord],
     ) -> None:
         self._apart = settings.same_contract_seconds
-        self._interval = 1.0 / settings.requests_per_second
-        self._next_send = _NEVER
+        self._usual_interval = self._interval = 1.0 / settings.requests_per_second
+        self._next_send = -inf
         self._next_request = FIRST_REQUEST
         self.by_request: dict[int, Subscription] = {}
         self.contracts: dict[int, TrackedDetails] = {}
@@ -112,73 +136,92 @@ class Subscriptions:
     def forget(self, now: float) -> None:
         """Begin anew: the server knows of no subscription; all are due."""
         self.by_request = {}
+        self._interval = self._usual_interval
         for details in self.contracts.values():
             details.request = None
-            details.streamed = _NEVER
+            details.streamed = -inf
             details.refused = False
-            if details.known == _NEVER:
-                details.asked = _NEVER
+            if details.known == -inf:
+                details.asked = -inf
         for subscription in self:
-            subscription.request = None
-            subscription.given_up = False
-            subscription.due = now
+            self.drop(subscription, now)
 
-    def ask(self, client: Client, now: float) -> None:
-        """Send what is due, as far as IB's pace allows."""
+    def ask(self, client: Client, now: float) -> float:
+        """Send what is due, as far as IB's pace allows; in how many seconds there may be more."""
+        later = inf
+        for at, send in self._wishes():
+            if at > now:
+                later = min(later, at)
+            elif now < self._next_send:
+                return self._next_send - now
+            else:
+                self._next_send = now + self._interval
+                send(client, now)
+        return max(later - now, 0.0)
+
+    def _wishes(self) -> Iterator[tuple[float, Callable[[Client, float], None]]]:
+        """What is to be sent and when; the streams first, as their ticks go by meanwhile."""
         for details in self.contracts.values():
-            if details.wants(now):
-                if not self._may_send(now):
-                    return
-                details.request = self._take_request(now)
-                details.asked = now
-                client.reqContractDetails(details.request, contract_of(details.contract_id, ""))
-            if details.waits(now) or details.refused:
-                continue
-            for subscription in details.streams:
-                if subscription.request is not None or now < subscription.due:
-                    continue
-                if now - details.streamed < self._apart:
-                    break
-                if not self._may_send(now):
-                    return
-                self._subscribe(client, details, subscription, now)
+            for each in details.streams:
+                if each.request is None:
+                    due = max(each.due, details.ready(), details.streamed + self._apart)
+                    yield due, partial(self._subscribe, details, each)
+        for details in self.contracts.values():
+            yield details.due(), partial(self._resolve, details)
 
     def _subscribe(
-        self, client: Client, details: TrackedDetails, subscription: Subscription, now: float
+        self, details: TrackedDetails, subscription: Subscription, client: Client, now: float
     ) -> None:
-        request = self._take_request(now)
+        request = self._take_request()
         recorder = subscription.recorder
         recorder.note(Status.SUBSCRIBED, "subscribed")
-        subscription.request, subscription.since = request, now
-        details.streamed = now
+        subscription.listen(now)
+        subscription.request = request
+        subscription.since = subscription.heard = details.streamed = now
         # The client's thread reads it: replaced as a whole, never changed.
         self.by_request = {**self.by_request, request: subscription}
         client.subscribe(
             request, contract_of(details.contract_id, details.exchange), recorder.tick_type
         )
 
-    def _may_send(self, now: float) -> bool:
-        return now >= self._next_send
+    def _resolve(self, details: TrackedDetails, client: Client, now: float) -> None:
+        details.request = self._take_request()
+        details.asked = now
+        client.reqContractDetails(details.request, contract_of(details.contract_id, ""))
 
-    def _take_request(self, now: float) -> int:
-        self._next_send = now + self._interval
+    def _take_request(self) -> int:
         self._next_request += 1
         return self._next_request - 1
 
-    def slow_down(self) -> None:
-        """Send half as many requests a second from now on."""
+    # -- what was asked, and is to be asked again --------------------------------------------------
+
+    def slow_down(self, client: Client, now: float) -> None:
+        """Send half as many requests a second; what IB may have dropped is due again."""
         self._interval = min(2 * self._interval, _SLOWEST)
+        for details in self.contracts.values():
+            if details.known < details.asked and now - details.asked < _DROPPED_WITHIN:
+                details.asked = -inf
+        for each in self:
+            is_new = each.request is not None and now - each.since < _DROPPED_WITHIN
+            if is_new and not each.listen(now):
+                self.renew(client, each, now + _REPEAT_AFTER)
+
+    def repeat(self, subscription: Subscription, now: float) -> None:
+        """A stream was refused for no good reason: it is due soon, and later from time to time."""
+        repeats = subscription.repeats
+        self.drop(subscription, now + _REPEAT_AFTER * 2 ** min(repeats, _MOST_REPEATS))
+        subscription.repeats = repeats + 1
 
     def drop(self, subscription: Subscription, due: float) -> None:
         """A stream is not subscribed any more; when it is due again."""
         subscription.request = None
         subscription.due = due
 
-    def renew(self, client: Client, subscription: Subscription, now: float) -> None:
-        """Cancel a stream and have it subscribed anew."""
+    def renew(self, client: Client, subscription: Subscription, due: float) -> None:
+        """Cancel a stream, of which IB may know, and have it subscribed anew."""
         if subscription.request is not None:
             client.unsubscribe(subscription.request)
-        self.drop(subscription, now)
+        self.drop(subscription, due)
 
     def cancel_all(self, client: Client) -> None:
         """Cancel every stream: the capture ends."""
@@ -186,6 +229,8 @@ class Subscriptions:
             if subscription.request is not None:
                 client.unsubscribe(subscription.request)
                 subscription.request = None
+
+    # -- what IB says of contracts -----------------------------------------------------------------
 
     def asked_for(self, request: int) -> TrackedDetails | None:
         """The contract whose details a request was for."""
@@ -199,6 +244,7 @@ class Subscriptions:
             return None
         details.exchange = contract.exchange or details.exchange
         details.hours = parse_trading_hours(said.tradingHours, said.timeZoneId)
+        details.liquid_hours = parse_trading_hours(said.liquidHours, said.timeZoneId)
         details.record = ContractRecord(
             details.contract_id,
             contract.symbol,

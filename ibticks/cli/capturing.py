@@ -54,7 +54,7 @@ def capture(
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log JSON, a line each.")] = False,
 ) -> None:
     """Capture ticks until told to stop (SIGTERM or Ctrl-C): files sealed, index up to date."""
-    from ibticks.capture import Capture, parse_tracked
+    from ibticks.capture import Capture
     from ibticks.capture.settings import parse_address
 
     _log_to_stderr(json_logs=json_logs)
@@ -62,7 +62,8 @@ def capture(
     with opened(root, dsn, create=True) as store:
         running = Capture(
             store,
-            parse_tracked(contracts or "", most=most),
+            contracts or "",
+            max_tracked=most,
             host=host,
             port=port,
             client_id=client_id,

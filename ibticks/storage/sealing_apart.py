@@ -1,7 +1,7 @@
 """Sealing in another process, so that the one that captures needs no compiler and stays small.
 
-The process is started when there is something to seal, and ended when there has been nothing for a
-while. The two speak JSON, a line each way.
+The process is started when there is something to seal, and ended by whoever knows that there will
+be nothing for a while. The two speak JSON, a line each way.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import StorageError
 from ibticks.index.records import Block, FileRecord
@@ -23,23 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SealerApart"]
 
-_IDLE_SECONDS: Final = 15.0
-
 
 class SealerApart:
-    """A :data:`~ibticks.storage.sealing.Sealer` that works in a process of its own.
+    """A :data:`~ibticks.storage.sealing.Sealer` that works in a process of its own."""
 
-    Parameters
-    ----------
-    idle_seconds : float
-        After how long without work the process is ended.
-    """
-
-    def __init__(self, idle_seconds: float = _IDLE_SECONDS) -> None:
-        self._idle_seconds = idle_seconds
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._timer: threading.Timer | None = None
+        self._worked_at = 0.0
 
     def __call__(self, root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
         """Recover and seal files.
@@ -54,9 +46,7 @@ class SealerApart:
         asked = json.dumps({"root": str(root), "paths": [key.path for key in keys]})
         with self._lock:
             answer = self._ask(asked)
-            self._timer = threading.Timer(self._idle_seconds, self.close)
-            self._timer.daemon = True
-            self._timer.start()
+            self._worked_at = time.monotonic()
         if "error" in answer:
             raise StorageError(f"files of {root} could not be sealed: {answer['error']}")
         return [
@@ -65,8 +55,6 @@ class SealerApart:
         ]
 
     def _ask(self, asked: str) -> dict[str, Any]:
-        if self._timer is not None:
-            self._timer.cancel()
         if self._process is None or self._process.poll() is not None:
             # A session of its own: a Ctrl-C in the terminal is for the capture, which then seals.
             self._process = subprocess.Popen(
@@ -96,11 +84,14 @@ class SealerApart:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def rest(self, idle_seconds: float) -> None:
+        """End the process if it has had no work for so long."""
+        if self._process is not None and time.monotonic() - self._worked_at >= idle_seconds:
+            self.close()
+
     def close(self) -> None:
         """End the process, if it runs; the next work starts it again."""
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
             process, self._process = self._process, None
             if process is not None:
                 process.communicate()

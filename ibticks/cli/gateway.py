@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,6 +67,9 @@ def gateway(
             help="One clock for all; otherwise a client's stream begins when it subscribes.",
         ),
     ] = False,
+    as_now: Annotated[
+        bool, typer.Option("--as-now", help="Move the ticks in time: the first one is now.")
+    ] = False,
     copies: Annotated[int, typer.Option(help="More contracts that tick like these.")] = 0,
     json: Json = False,
 ) -> None:
@@ -92,6 +96,8 @@ def gateway(
                 now=now,
             )
             replay = Replay.from_selection(selection)
+    if as_now:
+        replay = replay.shifted(time.time_ns() - replay.start_ns)
     server = Gateway(
         replay.cloned(copies) if copies else replay,
         host=host,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import struct
+from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -70,7 +71,7 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._frames = FrameReader()
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque()
         self._wake = asyncio.Event()
         self._feed = Feed(state, self)
         self._pace = Pace(state.limits.requests_per_second)
@@ -92,7 +93,7 @@ class Connection:
         try:
             if await self._handshake():
                 await self._serve()
-        except ConnectionError as error:
+        except OSError as error:
             _log.info("connection %d: %s", self.number, error)
         except FormatError as error:
             _log.warning("connection %d is closed: %s", self.number, error)
@@ -136,7 +137,7 @@ class Connection:
         """Send something as soon as it is its turn, without waiting for it."""
 
         async def send() -> None:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
                 await self.outlet.send(data)
                 self.wake()
 
@@ -184,7 +185,7 @@ class Connection:
             if not data:
                 return None
             self._waiting.extend(self._frames.feed(data))
-        return self._waiting.pop(0)
+        return self._waiting.popleft()
 
     async def _serve(self) -> None:
         while (payload := await self._payload()) is not None:
@@ -257,5 +258,5 @@ class Connection:
                 await self.outlet.settle()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), self._feed.seconds_to_next())
-        except ConnectionError as error:
+        except OSError as error:
             _log.info("connection %d: %s", self.number, error)

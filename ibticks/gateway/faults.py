@@ -55,7 +55,7 @@ class Faults:
         ticks : int
             Counted over all streams and clients, from now.
         action : callable
-            Run in the gateway's thread; it must not block.
+            Run in the gateway's thread; it must not block. What it raises is logged.
 
         Examples
         --------

@@ -136,10 +136,18 @@ class Gateway(Faults):
         return self
 
     def close(self) -> None:
-        """Drop every client and stop listening; nothing of the gateway is left. Idempotent."""
+        """Drop every client and stop listening; nothing of the gateway is left. Idempotent.
+
+        Raises
+        ------
+        InputError
+            If called from what :meth:`after` was given.
+        """
         loop, thread = self._loop, self._thread
         if loop is None or thread is None or not thread.is_alive():
             return
+        if threading.current_thread() is thread:
+            raise InputError("a gateway cannot close itself from its own thread: shut() it instead")
         asyncio.run_coroutine_threadsafe(self._stop(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Literal
 from zoneinfo import ZoneInfo
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ibticks.gateway.replay import Replay, StreamKey
 
 __all__ = ["Greeting", "State"]
+
+_log = logging.getLogger(__name__)
 
 Greeting = Literal["greet", "silence", "hang_up"]
 
@@ -119,7 +122,11 @@ class State:
         return self._triggers[0][0] - self.log.total if self._triggers else None
 
     def fire(self) -> None:
-        """Do what is due."""
+        """Do what is due; what fails of it is logged, and the replay goes on."""
         while self._triggers and self._triggers[0][0] <= self.log.total:
-            heapq.heappop(self._triggers)[2]()
+            at, _, action = heapq.heappop(self._triggers)
+            try:
+                action()
+            except Exception:
+                _log.exception("what was to be done after %d ticks failed", at)
             self.wake()

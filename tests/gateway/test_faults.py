@@ -331,6 +331,17 @@ def test_actions_happen_at_their_ticks_in_order(serve, dial):
     assert seen == [0, 10, 10, 100, 200]
 
 
+def test_an_action_that_fails_is_logged_and_the_replay_goes_on(serve, dial, caplog):
+    gateway = serve()
+    gateway.after(5, gateway.close)
+    client = dial(gateway)
+    client.subscribe(1, 1)
+    assert len(client.ticks(600)) == 600
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "shut() it instead" in record.exc_text
+
+
 def test_the_replay_can_be_held(ticks, serve, dial):
     gateway = serve()
     gateway.after(60, gateway.pause)

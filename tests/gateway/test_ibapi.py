@@ -26,6 +26,18 @@ def test_a_whole_sample_arrives_field_by_field(samples, serve, official, symbol)
     assert gateway.sent == {key: stream.rows for key, stream in replay.streams.items()}
 
 
+def test_ten_contracts_at_once(samples, serve, official):
+    replay = samples.cloned(8).head(400)
+    gateway = serve(replay, start_after=40)
+    client = official(gateway).ready()
+    asked = dict(enumerate(replay.streams, 60_000))
+    for req_id, key in asked.items():
+        client.subscribe(req_id, *key)
+    client.wait(lambda: sum(map(len, client.ticks.values())) == 40 * 400)
+    for req_id, key in asked.items():
+        assert client.ticks[req_id] == expected(replay.streams[key])
+
+
 def test_every_flag_arrives(ticks, serve, official):
     gateway = serve(start_after=8)
     client = official(gateway).ready()

@@ -1,0 +1,44 @@
+"""The gateway stands apart: no client library, no frames until asked, and nobody needs it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import ibticks
+
+ROOT = Path(ibticks.__file__).parent
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_nobody_imports_the_gateway_but_the_command_line():
+    for path in ROOT.rglob("*.py"):
+        room = path.relative_to(ROOT).parts[0]
+        if room not in ("gateway", "cli"):
+            assert not any(name.startswith("ibticks.gateway") for name in imports(path)), path
+
+
+def test_the_gateway_imports_no_client_library():
+    for path in (ROOT / "gateway").glob("*.py"):
+        assert not any(name.split(".")[0] in ("ibapi", "ib_async") for name in imports(path)), path
+
+
+def test_a_gateway_is_light():
+    code = (
+        "import sys; from ibticks.gateway import Gateway, Replay; Gateway(Replay([], [])); "
+        "heavy = {'pandas', 'polars', 'pyarrow', 'xarray', 'numba', 'psycopg', 'ibapi'}; "
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

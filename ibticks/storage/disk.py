@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from ibticks.errors import StorageError, StorageFullError, StoreAccessError
+from ibticks.errors import StorageError, StorageFullError, StoreAccessError, TickError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def explained(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, StorageError):
+        if isinstance(error, TickError):
             raise
         raise explanation(error, path, doing) from error
 

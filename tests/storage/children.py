@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from ibticks.errors import StoreAccessError, WriterLockedError
 from ibticks.index.memory import MemoryIndex
 from ibticks.storage.layout import list_files
+from ibticks.storage.lock import StreamLock
 from ibticks.storage.writer import StreamWriter
 
 
@@ -31,31 +33,45 @@ class Report:
 def list_as_nobody(root: str, report: str) -> None:
     """List a store as a user whom permission bits bind."""
     say = Report(report).say
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
+    become_nobody()
     try:
         say([key.path for key in list_files(Path(root))])
     except StoreAccessError as error:
         say(error)
 
 
+def lock_as_nobody(root: str, report: str) -> None:
+    """Take a stream of a store that belongs to someone else."""
+    say = Report(report).say
+    become_nobody()
+    try:
+        StreamLock(Path(root), 1, "last")
+    except StoreAccessError as error:
+        say(f"{type(error).__name__}: {error}")
+
+
+def become_nobody() -> None:
+    """Permission bits bind any user but root."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
 def hold(root: str, report: str, contract_id: int, tick_type: str) -> None:
     """Take a stream, and keep it until killed."""
     say = Report(report).say
     try:
-        StreamWriter(Path(root), contract_id, tick_type, MemoryIndex())
+        writer = StreamWriter(Path(root), contract_id, tick_type, MemoryIndex())
     except WriterLockedError as error:
         say(error)
         return
     say("held")
-    sys.stdin.close()
-    while True:
-        os.read(os.pipe()[0], 1)
+    signal.pause()
+    writer.close()
 
 
-TASKS = {task.__name__: task for task in (list_as_nobody, hold)}
+TASKS = {task.__name__: task for task in (list_as_nobody, lock_as_nobody, hold)}
 
 
 def answer(number: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +57,7 @@ class Children:
     """Starts processes that have everything imported, by forking one that has."""
 
     def __init__(self) -> None:
+        self._running: set[int] = set()
         self._server = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("children.py")],
             stdin=subprocess.PIPE,
@@ -64,11 +67,19 @@ class Children:
 
     def start(self, task: str, **arguments) -> int:
         """Begin a function of ``children.py`` in a process of its own; returns its id."""
-        return int(self._ask({"task": task, "arguments": arguments}))
+        pid = int(self._ask({"task": task, "arguments": arguments}))
+        self._running.add(pid)
+        return pid
 
     def wait(self, pid: int) -> int:
         """How a process ended: its exit code, or minus the signal that killed it."""
+        self._running.discard(pid)
         return int(self._ask({"wait": pid}))
+
+    def kill(self, pid: int) -> None:
+        """Kill a process as nothing can be told beforehand."""
+        os.kill(pid, signal.SIGKILL)
+        assert self.wait(pid) in (-signal.SIGKILL, 0)
 
     def run(self, task: str, **arguments) -> None:
         """Have a function run to its end."""
@@ -82,6 +93,8 @@ class Children:
         return self._server.stdout.readline()
 
     def close(self) -> None:
+        for pid in list(self._running):
+            self.kill(pid)  # a test that failed left it
         self._server.communicate()
         assert self._server.returncode == 0
 

@@ -1,0 +1,146 @@
+"""One writer a stream, in this process and in any other, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+import time
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from ibticks.errors import IndexUnavailableError, StoreAccessError, WriterLockedError
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.layout import list_files
+from ibticks.storage.lock import StreamLock, is_written
+from ibticks.storage.writer import StreamWriter
+
+from .samples import CONTRACT, H13, KEY, numbers, open_descriptors, quote_message
+
+
+def said_by(report: Path) -> str:
+    """What a process has said, once it has said something."""
+    while not (report.exists() and report.read_text().endswith("\n")):
+        time.sleep(0.005)
+    return report.read_text().strip()
+
+
+def test_a_second_writer_is_told_who_the_first_is(writer, root, index):
+    opened = writer()
+    opened.append(quote_message(H13, 0))
+    before = open_descriptors()
+    with pytest.raises(WriterLockedError) as caught:
+        writer()
+    assert open_descriptors() == before
+    told, context = str(caught.value), caught.value.context
+    for part in ("bid_ask", CONTRACT, root, f"process {os.getpid()} on {socket.gethostname()}"):
+        assert str(part) in told
+    assert "stop that one first" in told
+    assert (context["contract_id"], context["tick_type"]) == (CONTRACT, "bid_ask")
+    assert context["holder"]["pid"] == os.getpid()
+    assert pickle.loads(pickle.dumps(caught.value)).context == context
+    # It was not in the way of the first.
+    opened.append(quote_message(H13, 1))
+    assert numbers(root, index) == [0, 1]
+    assert not index.files()[0].sealed
+
+
+def test_other_streams_can_be_written_meanwhile(writer, root, index):
+    with writer(), writer("last"), StreamWriter(root, CONTRACT + 1, "bid_ask", index):
+        assert is_written(root, CONTRACT, "last")
+        assert is_written(root, CONTRACT + 1, "bid_ask")
+        assert not is_written(root, CONTRACT, "mid_point")
+
+
+def test_closing_lets_the_next_writer_in(writer, root):
+    for _ in range(3):
+        with writer():
+            assert is_written(root, CONTRACT, "bid_ask")
+        assert not is_written(root, CONTRACT, "bid_ask")
+    lock = StreamLock(root, CONTRACT, "bid_ask")
+    lock.release()
+    lock.release()
+    assert not lock.held
+
+
+def test_a_writer_may_be_closed_in_another_thread(writer):
+    opened = writer()
+    thread = Thread(target=opened.close)
+    thread.start()
+    thread.join()
+    writer()
+
+
+def test_another_process_holds_the_stream_until_it_is_killed(writer, root, children, tmp_path):
+    stream = {"root": root, "contract_id": CONTRACT, "tick_type": "bid_ask"}
+    pid = children.start("hold", report=tmp_path / "first", **stream)
+    assert said_by(tmp_path / "first") == "held"
+    with pytest.raises(WriterLockedError, match=f"process {pid} on {socket.gethostname()}"):
+        writer()
+    children.run("hold", report=tmp_path / "second", **stream)
+    assert f"process {pid} on" in said_by(tmp_path / "second")
+    children.kill(pid)
+    writer()
+    children.run("hold", report=tmp_path / "third", **stream)
+    assert f"process {os.getpid()} on" in said_by(tmp_path / "third")
+
+
+@pytest.mark.parametrize("note", [None, "", "[]", "{", '"x"'])
+def test_a_holder_who_left_no_note_is_another_process(writer, root, note):
+    writer()
+    path = root / "metadata" / "locks" / f"{CONTRACT}.bid_ask.json"
+    assert json.loads(path.read_text())["pid"] == os.getpid()
+    if note is None:
+        path.unlink()
+    else:
+        path.write_text(note)
+    with pytest.raises(WriterLockedError, match="written by another process"):
+        writer()
+
+
+def test_a_writer_that_could_not_begin_does_not_keep_the_stream(writer, root):
+    class Away(MemoryIndex):
+        def files(self, *_args, **_kwargs):
+            raise IndexUnavailableError("no server answers")
+
+    before = open_descriptors()
+    with pytest.raises(IndexUnavailableError):
+        StreamWriter(root, CONTRACT, "bid_ask", Away())
+    assert open_descriptors() == before
+    writer()
+
+
+def test_a_tick_the_index_does_not_take_is_not_in_the_file(writer, root):
+    class Away(MemoryIndex):
+        away = True
+
+        def put_files(self, records):
+            if self.away:
+                raise IndexUnavailableError("no server answers")
+            super().put_files(records)
+
+    index = Away()
+    with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as opened:
+        with pytest.raises(IndexUnavailableError):
+            opened.append(quote_message(H13, 0))
+        assert (root / KEY.path).stat().st_size == 256
+        index.away = False
+        opened.append(quote_message(H13, 1))
+        assert numbers(root, index) == [1]
+
+
+def test_a_store_that_cannot_be_written_to_says_so(open_folder, children):
+    root, report = open_folder / "ticks", open_folder / "report"
+    root.mkdir()
+    root.chmod(0o555)
+    report.touch()
+    report.chmod(0o666)
+    children.run("lock_as_nobody", root=root, report=report)
+    root.chmod(0o755)
+    assert report.read_text().startswith("StoreAccessError: not permitted while locking")
+    assert str(root) in report.read_text()
+    assert list(list_files(root)) == []
+    assert issubclass(StoreAccessError, PermissionError)

@@ -1,0 +1,116 @@
+"""When bytes are forced to the disk: at every append, after some seconds, or when sealed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from ibticks.storage.audit import verify
+from ibticks.storage.layout import HOUR
+
+from .samples import H13, KEY, SECOND, every, numbers, quote_message, quotes
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """How often each file was forced to the disk, by inode; it is forced all the same."""
+    counted: Counter[int] = Counter()
+
+    def counting(sync):
+        def wrapped(descriptor):
+            counted[os.fstat(descriptor).st_ino] += 1
+            sync(descriptor)
+
+        return wrapped
+
+    for name in ("fdatasync", "fsync"):
+        monkeypatch.setattr(os, name, counting(getattr(os, name)))
+    return counted
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that passes for writers, when it is told to."""
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_zero_seconds_force_every_append(writer, root, synced):
+    opened = writer(fsync=0)
+    for number in range(5):
+        opened.append(quote_message(H13, number))
+        assert synced[(root / KEY.path).stat().st_ino] >= number + 1
+    opened.write(quotes([H13 + SECOND], 5))
+    assert synced[(root / KEY.path).stat().st_ino] >= 6
+
+
+def test_none_forces_nothing_until_it_is_sealed(writer, root, synced, clock):
+    opened = writer(fsync=None)
+    opened.append(quote_message(H13, 0))
+    inode = (root / KEY.path).stat().st_ino
+    begun = synced[inode]
+    for number in range(1, 50):
+        clock[0] += 60
+        opened.append(quote_message(H13, number))
+        opened.maintain(H13)
+    assert synced[inode] == begun
+    opened.close()
+    # Before the header says that it is sealed, and after.
+    assert synced[inode] >= begun + 2
+
+
+def test_seconds_force_what_has_waited_that_long(writer, root, synced, clock):
+    opened = writer(fsync=1.0)
+    opened.append(quote_message(H13, 0))
+    inode = (root / KEY.path).stat().st_ino
+    begun = synced[inode]
+    opened.append(quote_message(H13, 1))
+    clock[0] += 0.99
+    opened.append(quote_message(H13, 2))
+    assert synced[inode] == begun
+    clock[0] += 0.01
+    opened.append(quote_message(H13, 3))
+    assert synced[inode] == begun + 1
+    opened.append(quote_message(H13, 4))
+    assert synced[inode] == begun + 1
+    clock[0] += 1.0
+    opened.maintain(H13)
+    assert synced[inode] == begun + 2
+    # Nothing was appended since: there is nothing to force.
+    clock[0] += 60.0
+    opened.maintain(H13)
+    assert synced[inode] == begun + 2
+
+
+def test_a_late_message_does_not_keep_the_others_waiting(writer, root, synced, clock):
+    opened = writer(fsync=1.0)
+    opened.append(quote_message(H13, 0))
+    opened.append(quote_message(H13 + HOUR, 1))
+    inode = (root / KEY.path).stat().st_ino
+    begun = synced[inode]
+    clock[0] += 1.0
+    opened.append(quote_message(H13 + HOUR, 2))
+    assert synced[inode] == begun + 1
+
+
+def test_a_new_file_and_its_folders_are_forced_too(writer, root, synced):
+    writer(fsync=None).append(quote_message(H13, 0))
+    folder = (root / KEY.path).parent
+    while folder != root:
+        assert synced[folder.parent.stat().st_ino] >= 1, folder
+        folder = folder.parent
+    assert synced[(root / KEY.path).stat().st_ino] >= 1
+    assert synced[(root / KEY.path).parent.stat().st_ino] >= 1
+
+
+def test_where_there_is_no_fdatasync_fsync_serves(writer, root, index, monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr(os, "fdatasync")
+    with writer(fsync=0) as opened:
+        opened.write(quotes(every(SECOND, 10)))
+        opened.append(quote_message(H13 + HOUR, 10))
+    assert numbers(root, index) == list(range(11))
+    assert not any(finding.problem for finding in verify(root, index))

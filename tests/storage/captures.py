@@ -1,0 +1,83 @@
+"""A capture without IB: it stores ticks, says what becomes of them, and can be killed."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ibticks.storage.states import Status
+from ibticks.storage.statuses import resume
+from ibticks.storage.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ibticks.index.records import Index
+
+_runs = itertools.count(1)
+_SECOND = 1_000_000_000
+
+
+class FakeCapture:
+    """One run of a capture of one stream."""
+
+    def __init__(self, root: Path, index: Index, contract_id: int, tick_type: str = "last") -> None:
+        self.run = f"run{next(_runs)}"
+        self.stream_id = f"{contract_id}_{tick_type}_{self.run}"
+        self.index = index
+        self.stream = contract_id, tick_type
+        self.writer = StreamWriter(root, contract_id, tick_type, index, fsync=None)
+        self.ledger = resume(root, index, contract_id, tick_type, self.run)
+
+    def tick(self, time_ns: int) -> None:
+        contract_id, tick_type = self.stream
+        data = {"contract_id": contract_id, "tick_type": tick_type, "price": 1.5, "size": 100.0}
+        self._append("tick", data, time_ns)
+        self.ledger.touch(time_ns)
+
+    def error(self, time_ns: int) -> None:
+        self._append("error", {"code": "2104", "message": "ok", "recoverable": True}, time_ns)
+
+    def say(self, status: Status, time_ns: int, reason: str = "", code: int | None = None) -> int:
+        """Say a status, in the stream and then in the index; returns the time it got."""
+        time_ns = self.mention(status, time_ns, reason=reason, code=code)
+        self.index.put_coverage(self.ledger.change(status, time_ns, reason, code))
+        return time_ns
+
+    def mention(self, status: Status, time_ns: int, **metadata: object) -> int:
+        """Say a status in the stream only, as one that is killed the moment after."""
+        time_ns = self.ledger.after(time_ns)
+        told = {key: value for key, value in metadata.items() if value is not None}
+        self._append("info", {"status": str(status)}, time_ns, {"run": self.run, **told})
+        return time_ns
+
+    def backfill(self, time_ns: int, start_ns: int, end_ns: int, ticks: int = 1) -> int:
+        contract_id, tick_type = self.stream
+        known = self.index.coverage([contract_id], [tick_type], start_ns, end_ns)
+        told = {"start_ns": start_ns, "end_ns": end_ns, "ticks": ticks}
+        time_ns = self.mention(Status.BACKFILLED, time_ns, **told)
+        self.index.put_coverage(self.ledger.backfilled(**told, time_ns=time_ns, known=known))
+        return time_ns
+
+    def stop(self, time_ns: int) -> int:
+        time_ns = self.say(Status.STOPPED, time_ns, "stopped")
+        self.writer.close()
+        return time_ns
+
+    def kill(self) -> None:
+        """Leave everything as it is, the lock as the system would: let go."""
+        for file in self.writer._open.values():
+            file.close()
+        self.writer._open.clear()
+        self.writer._lock.release()
+
+    def _append(self, kind: str, data: dict, time_ns: int, metadata: dict | None = None) -> None:
+        seconds, rest = divmod(time_ns, _SECOND)
+        message = {
+            "type": kind,
+            "stream_id": self.stream_id,
+            "timestamp": f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z",
+            "data": data,
+        }
+        self.writer.append(message | ({"metadata": metadata} if metadata else {}))

@@ -1,0 +1,514 @@
+"""The ledger of coverage: kept as a capture goes, read from the files, however the capture ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ibticks.errors import InputError
+from ibticks.index.memory import MemoryIndex
+from ibticks.index.records import CoverageRecord
+from ibticks.storage.coverage import Change, Ledger, deleted, filled, intervals
+from ibticks.storage.layout import HOUR, list_files
+from ibticks.storage.lifecycle import compress_files
+from ibticks.storage.lock import is_written
+from ibticks.storage.states import NOTHING_MISSING, STATES, State, Status
+from ibticks.storage.statuses import forget, rebuild, resume, settle
+from ibticks.storage.writer import StreamWriter
+
+from .captures import FakeCapture
+
+AAPL = 265598
+T0 = 1_736_519_400_000_000_000  # 2025-01-10 14:30 UTC
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+
+saying = st.sampled_from([status for status in Status if status is not Status.BACKFILLED])
+
+
+def row(start, end, state="captured", reason="", contract_id=AAPL, tick_type="last"):
+    return CoverageRecord(contract_id, tick_type, start, end, state, reason)
+
+
+def brief(rows):
+    return [(each.start_ns - T0, each.end_ns and each.end_ns - T0, each.state) for each in rows]
+
+
+def rebuilt(root, index):
+    return rebuild(root, index.files())
+
+
+def state_at(rows, instant):
+    """What rows say of an instant, by looking at each of them."""
+    said = [
+        each.state
+        for each in rows
+        if each.start_ns <= instant and (each.end_ns is None or instant < each.end_ns)
+    ]
+    assert len(said) <= 1
+    return State(said[0]) if said else None
+
+
+# -- whatever happens to a capture -----------------------------------------------------------------
+
+
+@dataclass
+class Truth:
+    """What a stream really went through, kept as plainly as can be."""
+
+    stretches: list[list]
+    fills: list[tuple[int, int]]
+
+    def turn(self, time_ns, state):
+        if self.stretches and self.stretches[-1][1] is None:
+            self.stretches[-1][1] = time_ns
+        if state is not None:
+            self.stretches.append([time_ns, None, state])
+
+    def at(self, instant):
+        lived = next(
+            (s for a, b, s in self.stretches if a <= instant and (b is None or instant < b)), None
+        )
+        if lived in NOTHING_MISSING:
+            return lived
+        if any(start <= instant < end for start, end in self.fills):
+            return State.BACKFILLED
+        return lived
+
+    def instants(self):
+        edges = {e for a, b, _ in self.stretches for e in (a, b) if e is not None}
+        edges |= {edge for fill in self.fills for edge in fill}
+        return sorted({edge + step for edge in edges for step in (-1, 0, 1)})
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.integers(1, 100 * 60)),
+        st.tuples(st.just("step back"), st.integers(1, 70 * 60)),
+        st.tuples(st.just("say"), saying),
+        st.tuples(st.just("tick"), st.none()),
+        st.tuples(st.just("backfill"), st.tuples(st.integers(1, 9000), st.integers(1, 9000))),
+        st.tuples(st.just("stop"), st.none()),
+        st.tuples(st.just("kill"), st.none()),
+        st.tuples(st.just("killed while saying"), saying),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(steps)
+def test_live_and_rebuilt_and_what_happened_are_the_same(happening):
+    with tempfile.TemporaryDirectory() as folder:
+        root, index, truth = Path(folder), MemoryIndex(), Truth([], [])
+        now = last = T0
+        capture, silent = None, True
+        for what, how in happening:
+            if what == "wait":
+                now += how * SECOND
+                continue
+            if what == "step back":
+                now -= how * SECOND
+                continue
+            if capture is None:
+                capture, silent = FakeCapture(root, index, AAPL), True
+            silent &= what not in ("say", "backfill")
+            if what == "say":
+                last = capture.say(how, now)
+                truth.turn(last, STATES[how])
+            elif what == "tick":
+                last = max(now, last) if capture.ledger.state is not None else last
+                capture.tick(last if capture.ledger.state is not None else now)
+            elif what == "backfill":
+                ago, length = how
+                start = last - ago * SECOND
+                end = min(start + length * SECOND, last)
+                last = max(last, capture.backfill(now, start, end))
+                truth.fills.append((start, end))
+            elif what == "stop":
+                last = capture.stop(now)
+                truth.turn(last, None)
+                capture = None
+            else:
+                if what == "killed while saying":
+                    last = capture.mention(how, now)
+                    truth.turn(last, STATES[how])
+                capture.kill()
+                capture = None
+                truth.turn(last + 1, None)
+        if capture is not None:
+            assert silent or index.coverage() == rebuilt(root, index)
+            capture.kill()
+            truth.turn(last + 1, None)
+        settle(root, index)
+        FakeCapture(root, index, AAPL).kill()  # looks after what the index never heard of
+        live = index.coverage()
+        for instant in truth.instants():
+            assert state_at(live, instant) == truth.at(instant)
+        again = MemoryIndex(files=index.files(), coverage=rebuilt(root, index))
+        settle(root, again)
+        assert again.coverage() == live
+
+
+changes = st.lists(
+    st.builds(
+        Change,
+        time_ns=st.integers(T0, T0 + 50),
+        status=saying,
+        run=st.sampled_from(["a", "b"]),
+    ),
+    max_size=12,
+    unique_by=lambda change: change.time_ns,
+)
+
+
+@given(changes, st.randoms(use_true_random=False))
+def test_the_order_and_copies_of_messages_do_not_matter(said, random):
+    def last(change):
+        return change.time_ns + 3
+
+    told = intervals(AAPL, "last", said, last)
+    shuffled = said + [random.choice(said) for _ in said]
+    random.shuffle(shuffled)
+    assert intervals(AAPL, "last", shuffled, last) == told
+
+
+@given(changes)
+def test_intervals_are_in_order_and_apart(said):
+    told = intervals(AAPL, "last", said, lambda change: change.time_ns)
+    assert all(one.end_ns is not None and one.end_ns <= two.start_ns for one, two in pairwise(told))
+    assert all(each.end_ns is None or each.end_ns > each.start_ns for each in told)
+    assert (
+        all(one.end_ns < two.start_ns or one.state != two.state for one, two in pairwise(told))
+        or len({change.run for change in said}) > 1
+    )
+
+
+# -- one thing at a time ---------------------------------------------------------------------------
+
+
+def test_a_day(root, index):
+    capture = FakeCapture(root, index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    capture.tick(T0 + 5)
+    capture.say(Status.SUBSCRIBED, T0 + 7, "said again")
+    capture.say(Status.DISCONNECTED, T0 + 10, "connection between TWS and IB lost", 1100)
+    capture.say(Status.RESTORED, T0 + 30, "connection restored, data kept", 1102)
+    capture.say(Status.QUIET, T0 + 40, "no tick for 60 s")
+    capture.say(Status.SESSION_CLOSED, T0 + 50)
+    capture.stop(T0 + 60)
+    assert index.coverage() == [
+        row(T0, T0 + 10),
+        row(T0 + 10, T0 + 30, "disconnected", "1100: connection between TWS and IB lost"),
+        row(T0 + 30, T0 + 40, "captured", "1102: connection restored, data kept"),
+        row(T0 + 40, T0 + 50, "quiet", "no tick for 60 s"),
+        row(T0 + 50, T0 + 60, "session_closed"),
+    ]
+    assert rebuilt(root, index) == index.coverage()
+
+
+def test_a_change_that_is_dated_back_or_comes_with_a_clock_that_stepped_back():
+    ledger = Ledger(AAPL, "last", "a")
+    ledger.change(Status.SUBSCRIBED, T0)
+    ledger.touch(T0 + 100)
+    assert ledger.after(T0 + 50) == T0 + 101
+    assert brief(ledger.change(Status.DISCONNECTED, T0 + 50)) == [
+        (0, 101, "captured"),
+        (101, None, "disconnected"),
+    ]
+    assert ledger.state is State.DISCONNECTED
+    assert brief(ledger.change(Status.STOPPED, T0 + 60)) == [(101, 102, "disconnected")]
+    assert ledger.state is None
+    assert ledger.change(Status.STOPPED, T0 + 70) == []
+
+
+def test_a_backfill_is_no_change_of_state_and_needs_a_range():
+    ledger = Ledger(AAPL, "last", "a")
+    with pytest.raises(InputError, match="backfilled\\(\\)"):
+        ledger.change(Status.BACKFILLED, T0)
+    with pytest.raises(InputError, match="nothing lies between"):
+        ledger.backfilled(T0, T0, 3, T0, [])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "tick", "data": {"status": "stopped"}, "metadata": {"run": "a"}},
+        {"type": "info", "data": {"status": "stopped"}},
+        {"type": "info", "data": {"status": "stopped"}, "metadata": {"run": 5}},
+        {"type": "info", "data": {"status": "live_start"}, "metadata": {"run": "a"}},
+        {"type": "info", "data": {"status": "backfilled"}, "metadata": {"run": "a"}},
+        {
+            "type": "info",
+            "data": {"status": "backfilled"},
+            "metadata": {"run": "a", "start_ns": 5, "end_ns": 5, "ticks": 1},
+        },
+        {"type": "info", "stream_id": "x"},
+    ],
+)
+def test_messages_that_say_nothing_of_coverage(message):
+    assert Change.of(T0, message) is None
+
+
+def test_a_message_that_does():
+    message = {
+        "type": "info",
+        "stream_id": "s",
+        "data": {"status": "backfilled"},
+        "metadata": {"run": "a", "start_ns": 5, "end_ns": 9, "ticks": 2, "code": True},
+    }
+    assert Change.of(T0, message) == Change(
+        T0, Status.BACKFILLED, "a", stream_id="s", filled=(5, 9, 2)
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(State)), max_size=5),
+    st.integers(0, 30),
+    st.integers(1, 30),
+    st.booleans(),
+)
+def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
+    rows, at = [], 0
+    for gap, size, state in made:
+        rows.append(row(at + gap, at + gap + size, state.value))
+        at += gap + size
+    if rows and last_is_open:
+        rows[-1] = replace(rows[-1], end_ns=None)
+    index = MemoryIndex(coverage=rows)
+    filling = row(start, start + length, "backfilled", "new")
+    index.put_coverage(filled(index.coverage(None, None, start, start + length), filling))
+    for instant in range(-1, 120):
+        before, after = state_at(rows, instant), state_at(index.coverage(), instant)
+        inside = start <= instant < start + length
+        expected = State.BACKFILLED if inside and before not in NOTHING_MISSING else before
+        assert after == expected
+
+
+def test_a_gap_that_is_filled_while_it_lasts(root, index):
+    capture = FakeCapture(root, index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(Status.DISCONNECTED, T0 + 10)
+    capture.backfill(T0 + 60, T0 + 5, T0 + 40, ticks=1234)
+    capture.say(Status.SUBSCRIBED, T0 + 80)
+    capture.backfill(T0 + 90, T0 + 5, T0 + 85, ticks=2)
+    assert brief(index.coverage()) == [
+        (0, 10, "captured"),
+        (10, 40, "backfilled"),
+        (40, 80, "backfilled"),
+        (80, None, "captured"),
+    ]
+    assert [each.reason for each in index.coverage()][1:3] == [
+        "backfill of 1,234 ticks",
+        "backfill of 2 ticks",
+    ]
+    assert rebuilt(root, index) == index.coverage()
+    capture.stop(T0 + 100)
+
+
+# -- captures that are killed ----------------------------------------------------------------------
+
+
+def killed(root, index, *, ticks=(5, 9)):
+    capture = FakeCapture(root, index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    for tick in ticks:
+        capture.tick(T0 + tick)
+    capture.kill()
+    return capture
+
+
+def test_what_a_killed_capture_left_open_ends_with_its_last_message(root, index):
+    killed(root, index)
+    assert brief(rebuilt(root, index)) == [(0, None, "captured")]
+    assert brief(settle(root, index)) == [(0, 10, "captured")]
+    assert settle(root, index) == []
+    assert brief(index.coverage()) == [(0, 10, "captured")]
+
+
+@pytest.mark.parametrize("last", [HOUR // 2, 3 * HOUR, 26 * HOUR])
+def test_the_last_message_may_be_an_error_and_hours_later(root, index, last):
+    capture = FakeCapture(root, index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    capture.tick(T0 + last - 1)
+    capture.error(T0 + last)
+    capture.kill()
+    assert brief(settle(root, index)) == [(0, last + 1, "captured")]
+
+
+def test_ticks_imported_afterwards_are_not_what_it_captured(root, index):
+    capture = killed(root, index)
+    with StreamWriter(root, AAPL, "last", index) as writer:
+        capture.writer, capture.stream_id = writer, "import"
+        for tick in (7, 50, 2 * HOUR):
+            capture.tick(T0 + tick)
+    assert brief(settle(root, index)) == [(0, 10, "captured")]
+    FakeCapture(root, index, AAPL).stop(T0 + 3 * HOUR)
+    again = FakeCapture(root, index, AAPL)
+    again.say(Status.SUBSCRIBED, T0 + 4 * HOUR)
+    again.kill()
+    settle(root, index)
+    assert brief(rebuilt(root, index))[0] == (0, 10, "captured")
+
+
+def test_a_torn_tail_does_not_count(root, index):
+    killed(root, index)
+    (key,) = list_files(root)
+    data = (root / key.path).read_bytes()
+    (root / key.path).write_bytes(data[:-3])
+    assert brief(settle(root, index)) == [(0, 6, "captured")]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
+def test_its_files_may_be_compressed_since(root, index, compression):
+    killed(root, index)
+    StreamWriter(root, AAPL, "last", index).close()
+    list(compress_files(root, index, list(list_files(root)), compression))
+    assert brief(rebuilt(root, index)) == [(0, None, "captured")]
+    without_blocks = [replace(file, blocks=()) for file in index.files()]
+    assert brief(settle(root, MemoryIndex(without_blocks, coverage=index.coverage()))) == [
+        (0, 10, "captured")
+    ]
+    assert brief(settle(root, index)) == [(0, 10, "captured")]
+
+
+def test_its_files_may_be_gone(root, index, caplog):
+    killed(root, index)
+    for file in index.files():
+        (root / file.path).unlink()
+    assert brief(settle(root, index)) == [(0, 1, "captured")]
+    assert "is looked for elsewhere" in caplog.text
+
+
+def test_a_word_that_the_index_never_heard(root, index):
+    capture = FakeCapture(root, index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    capture.tick(T0 + 5)
+    capture.mention(Status.DISCONNECTED, T0 + 20, code=1100, reason="lost")
+    capture.kill()
+    assert brief(settle(root, index)) == [(0, 20, "captured"), (20, 21, "disconnected")]
+    assert index.coverage()[1].reason == "1100: lost"
+    assert brief(rebuilt(root, index)) == [(0, 20, "captured"), (20, None, "disconnected")]
+
+
+def test_one_that_runs_is_left_alone(root, index):
+    capture = FakeCapture(root, index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    assert settle(root, index) == []
+    assert brief(index.coverage()) == [(0, None, "captured")]
+    capture.stop(T0 + 9)
+
+
+def test_the_next_run_settles_what_the_one_before_left(root, index):
+    killed(root, index)
+    again = FakeCapture(root, index, AAPL)
+    assert brief(index.coverage()) == [(0, 10, "captured")]
+    assert again.say(Status.SUBSCRIBED, T0 - HOUR) == T0 + 10  # the clock is wrong
+    assert again.ledger.run == again.run
+    again.stop(T0 + 20)
+    assert brief(index.coverage()) == [(0, 10, "captured"), (10, 20, "captured")]
+    assert rebuilt(root, index) == index.coverage()
+
+
+def test_streams_do_not_mix(root, index):
+    one, other = FakeCapture(root, index, AAPL), FakeCapture(root, index, 8314, "bid_ask")
+    one.say(Status.SUBSCRIBED, T0)
+    other.say(Status.NOT_PERMITTED, T0 + 3, "no permission", 354)
+    one.stop(T0 + 9)
+    assert rebuilt(root, index) == index.coverage()
+    assert [
+        (each.contract_id, *each_brief)
+        for each, each_brief in zip(index.coverage(), brief(index.coverage()), strict=True)
+    ] == [(8314, 3, None, "not_permitted"), (AAPL, 0, 9, "captured")]
+    other.stop(T0 + 12)
+
+
+def test_settling_loads_no_compiler(root, index):
+    """A capture that is restarted after a kill stays small."""
+    killed(root, index)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ibticks.index.memory import MemoryIndex\n"
+        "from ibticks.index.records import CoverageRecord, FileRecord\n"
+        "from ibticks.storage.statuses import resume\n"
+        f"index = MemoryIndex({index.files()!r}, coverage={index.coverage()!r})\n"
+        f"resume(Path({str(root)!r}), index, {AAPL}, 'last', 'again')\n"
+        "print(index.coverage()[0].end_ns, 'numba' in sys.modules, 'pandas' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(T0 + 10), "False", "False"]
+
+
+# -- whether a stream is written -------------------------------------------------------------------
+
+
+def test_whether_a_stream_is_written(root, index):
+    assert not is_written(root, AAPL, "last")
+    with StreamWriter(root, AAPL, "last", index):
+        assert is_written(root, AAPL, "last")
+        assert not is_written(root, AAPL, "bid_ask")
+    assert not is_written(root, AAPL, "last")
+
+
+def test_asking_stands_in_nobodys_way(root, index):
+    done = threading.Event()
+
+    def ask():
+        while not done.is_set():
+            is_written(root, AAPL, "last")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(50):
+            StreamWriter(root, AAPL, "last", index).close()
+    finally:
+        done.set()
+        asking.join()
+
+
+# -- what is deleted -------------------------------------------------------------------------------
+
+
+def test_what_is_deleted_is_said_to_be():
+    rows = [
+        row(0, 10),
+        row(10, 20, "disconnected"),
+        row(20, 40, "backfilled"),
+        row(40, 90),
+        row(90, None),
+    ]
+    assert deleted(rows, 60) == [
+        row(0, 10, "deleted", "captured, deleted since"),
+        row(20, 40, "deleted", "backfilled, deleted since"),
+        row(40, 60, "deleted", "captured, deleted since"),
+        row(60, 90),
+    ]
+    assert deleted(rows, 0) == []
+
+
+def test_files_that_are_about_to_go(root, index):
+    capture = FakeCapture(root, index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    for hour in range(4):
+        capture.tick(T0 + hour * HOUR)
+    capture.stop(T0 + 4 * HOUR)
+    keys = list(list_files(root))
+    forget(index, keys[:2])
+    until = keys[1].hour_ns + HOUR - T0
+    assert brief(index.coverage()) == [(0, until, "deleted"), (until, 4 * HOUR, "captured")]
+
+
+def test_a_ledger_that_begins_without_an_index(root):
+    ledger = resume(root, MemoryIndex(), AAPL, "last", "a")
+    assert (ledger.state, ledger.after(-5)) == (None, -5)

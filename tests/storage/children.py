@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import random
 import signal
 import sys
 import traceback
@@ -18,6 +20,13 @@ from ibticks.index.memory import MemoryIndex
 from ibticks.storage.layout import list_files
 from ibticks.storage.lock import StreamLock
 from ibticks.storage.writer import StreamWriter
+
+if __name__ == "__main__":
+    # As a script it is in no package.
+    sys.path.insert(0, str(Path(__file__).parent))
+    from samples import CONTRACT, H13, MINUTE, quote_message, quotes
+else:
+    from .samples import CONTRACT, H13, MINUTE, quote_message, quotes
 
 
 class Report:
@@ -50,6 +59,53 @@ def lock_as_nobody(root: str, report: str) -> None:
         say(f"{type(error).__name__}: {error}")
 
 
+class KeptIndex(MemoryIndex):
+    """An index that is in a file after every change, as a database would have it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(pickle.loads(path.read_bytes()) if path.exists() else ())
+        self._path = path
+
+    def put_files(self, records) -> None:
+        super().put_files(records)
+        self._keep()
+
+    def drop_files(self, paths) -> None:
+        super().drop_files(paths)
+        self._keep()
+
+    def _keep(self) -> None:
+        beside = self._path.with_suffix(".new")
+        beside.write_bytes(pickle.dumps(self.files()))
+        beside.replace(self._path)
+
+
+def time_of_number(number: int) -> int:
+    """Six hours go by, over and over; one tick in nine is late by some hours."""
+    minutes = number % 720 / 2 - (number % 9 == 0) * 110
+    return H13 + int(minutes * MINUTE) + number
+
+
+def capture(root: str, report: str, index: str, first: int, seed: int) -> None:
+    """Append ticks of every kind in every way, saying which were accepted, until killed."""
+    say = Report(report).say
+    choose = random.Random(seed)
+    how = {"fsync": None, "split_bytes": 3000, "open_files": 2}
+    writer = StreamWriter(Path(root), CONTRACT, "bid_ask", KeptIndex(Path(index)), **how)
+    number = first
+    while True:
+        count = choose.choice([1, 1, 1, 1, 30, 400])
+        times = [time_of_number(each) for each in range(number, number + count)]
+        if count == 1:
+            writer.append(quote_message(times[0], number))
+        else:
+            writer.write(quotes(times, number))
+        say(f"{number} {count}")
+        number += count
+        if choose.random() < 0.1:
+            writer.maintain(max(times))
+
+
 def become_nobody() -> None:
     """Permission bits bind any user but root."""
     if os.geteuid() == 0:
@@ -71,7 +127,7 @@ def hold(root: str, report: str, contract_id: int, tick_type: str) -> None:
     writer.close()
 
 
-TASKS = {task.__name__: task for task in (list_as_nobody, lock_as_nobody, hold)}
+TASKS = {task.__name__: task for task in (list_as_nobody, lock_as_nobody, hold, capture)}
 
 
 def answer(number: int) -> None:

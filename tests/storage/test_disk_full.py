@@ -1,0 +1,39 @@
+"""A full disk refuses what is new and takes nothing that was accepted; freed, it goes on.
+
+The scenes are in ``full_disk.py``. They are played on a small tmpfs wherever this user may mount
+one (root, or a user with namespaces), and everywhere in a folder whose files may not grow.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import full_disk
+
+MOUNT = full_disk.apart()
+KINDS = ["small files"] if MOUNT is None else ["small disk", "small files"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def played(request, tmp_path_factory) -> dict[str, str]:
+    """How each scene went on a disk of this kind."""
+    before = MOUNT if request.param == "small disk" else []
+    folder = tmp_path_factory.mktemp("disk")
+    done = subprocess.run(
+        [*before, sys.executable, Path(full_disk.__file__), request.param, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("scene", full_disk.SCENES)
+def test_a_full_disk_loses_nothing_that_was_accepted(played, scene):
+    assert played[scene] == "", played[scene]

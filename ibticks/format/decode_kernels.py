@@ -1,9 +1,11 @@
 """The compiled reader: frames in a buffer to columns, with every bound checked.
 
 It reads the protobuf wire format directly and agrees with the protobuf runtime message by message
-(tests hold the two together). A kernel never reads outside ``buffer[start:stop]``, never
-allocates in proportion to what a length field claims, and can be resumed: when an output array is
-full it returns, the caller makes room, and it goes on at the frame it had reached.
+(tests hold the two together), except that what nobody asked for is passed over by its length,
+whatever is in it: ticks outside the time range, other members of the oneof, columns not wanted.
+A kernel never reads outside ``buffer``, never allocates in proportion to what a length field
+claims, and can be resumed: when an output array is full it returns, the caller makes room, and it
+goes on at the frame it had reached.
 
 The encoding: https://protobuf.dev/programming-guides/encoding/.
 """
@@ -453,7 +455,7 @@ def _learn(buffer, begin, end, shape, mask, places):
         while pos == level_end:
             if outer == 0:
                 places[_S_PRESENT] = present
-                return ticks == 1
+                return ticks == 1  # so that no tick came in parts, or was replaced
             outer = 0
             level_end = end
         field_at = pos
@@ -496,8 +498,6 @@ def _learn(buffer, begin, end, shape, mask, places):
                 outer = number
                 level_end = after
                 continue
-            if outer == 0 and 5 <= number <= 8:
-                return False
             if (outer == 0 or outer == 4) and number == 2:
                 _mark(mask, pos - begin, length, 0xFF)
             elif outer == 4 and number == 10:

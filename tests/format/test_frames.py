@@ -41,7 +41,7 @@ def starts_of(payloads: list[bytes]) -> list[int]:
 
 
 @given(MESSAGES, st.sampled_from([0, 1, 50, 300, 10**6]), st.sampled_from([b"", b"\0", b"before"]))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_blocks_partition_the_frames(payloads, block_bytes, before):
     buffer = before + framed(*payloads)
     found = scan(buffer, len(before), block_bytes=block_bytes)
@@ -117,7 +117,7 @@ def test_a_walk_counts_frames_of_anything(payloads, rest):
 
 
 @given(MESSAGES, st.booleans(), st.booleans(), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_payloads_are_found_by_kind_and_time(payloads, ticks, others, data):
     told = described(payloads)
     bounds = st.sampled_from([*(time for time, _ in told), 0, -(2**63) + 1, 2**63 - 1])
@@ -153,7 +153,7 @@ def test_damage_ends_a_search():
 
 
 @given(st.one_of(MESSAGES, st.lists(st.binary(min_size=1, max_size=20), max_size=100)))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_fingerprints_are_equal_where_payloads_are(payloads):
     prints, ends = fingerprints(framed(*payloads))
     assert ends.tolist() == starts_of(payloads)[1:]

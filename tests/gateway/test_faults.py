@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from ibticks.gateway.outlet import Boundary
+
 from .clients import RawClient
 
 
@@ -207,13 +209,38 @@ def test_a_restart_hangs_up_on_those_who_have_only_just_come(serve, dial):
 
 def test_writes_in_small_pieces(ticks, serve, dial):
     gateway = serve()
-    gateway.split_writes(3)
     client = dial(gateway)
-    client.subscribe(1, 1)
-    first = client.until("99")
-    assert prices([first, *client.ticks(599)]) == bids(ticks, slice(None))
-    gateway.split_writes(None)
     assert client.answers()
+    gateway.split_writes(3)
+    client.subscribe(1, 1)
+    whole = b"".join(ticks.streams[1, "bid_ask"].frames(1, 0, 600))
+    pieces: list[bytes] = []
+    while sum(map(len, pieces)) < len(whole):
+        pieces.append(client.socket.recv(65536))
+    assert b"".join(pieces) == whole
+    # Whole, they would be two writes.
+    assert len(pieces) > 10
+    assert gateway.drop() == 1
+    gateway.split_writes(None)
+    again = dial(gateway)
+    assert again.answers()
+
+
+def test_a_client_that_connects_later_gets_small_pieces_after_its_greeting(serve, dial):
+    gateway = serve()
+    gateway.split_writes(1)
+    client = dial(gateway, client_id=None)
+    client.fields()
+    client.send(71, 2, 1, "")
+    client.version = "200"
+    assert client.answers()
+
+
+@pytest.mark.parametrize(
+    ("held", "gap"), [(0, 0), (100, 0), (200, 0), (30, 70), (37, 163), (99, 101), (101, 99)]
+)
+def test_a_notice_fills_a_burst_to_a_multiple_of_its_size(held, gap):
+    assert Boundary(100, 1.0, 1, whole=True).gap(held) == gap
 
 
 @pytest.mark.parametrize("size", [4096, 8192])

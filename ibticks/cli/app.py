@@ -8,7 +8,7 @@ import warnings
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from ibticks import __version__
 from ibticks.cli import capturing, contents, demo, gaps, gateway, importing, loading, upkeep
@@ -62,13 +62,18 @@ def _options(
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    notes.print(f"[yellow]warning:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
+    _say("yellow", "warning:", message)
+
+
+def _say(style: str, label: str, what: object) -> None:
+    # Text, since what stands in brackets would be taken for markup.
+    notes.print(Text.assemble((label, style), f" {what}"), soft_wrap=True)
 
 
 def run() -> None:
     """Run the command line and exit."""
     try:
-        app()
+        app(prog_name="ibticks")
     except TickError as error:
-        notes.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        _say("red", "error:", error)
         sys.exit(1)

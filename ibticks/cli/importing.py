@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from ibticks.cli.options import Dsn, Json, Root, Zone, console, emit, opened
 from ibticks.errors import InputError
@@ -60,7 +60,7 @@ def import_(
                 timestamp_unit=unit,  # type: ignore[arg-type]
             )
         ids = {contract_id for contract_id, _ in result.streams}
-        if symbol is not None:
+        if symbol is not None and ids:
             if len(ids) > 1:
                 raise InputError(
                     f"--symbol {symbol} names one contract, and {file} has {len(ids)}; its "
@@ -75,8 +75,8 @@ def import_(
         highlight=False,
     )
     if result.ignored:
-        ignored = escape(", ".join(result.ignored))
-        console.print(f"columns without a place in a tick: {ignored}", highlight=False)
+        ignored = f"columns without a place in a tick: {', '.join(result.ignored)}"
+        console.print(Text(ignored), soft_wrap=True)
 
 
 def _pairs(mapping: list[str]) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from ibticks.cli.options import Dsn, Json, Root, Zone, listed, notes, opened, table
 
@@ -81,12 +81,9 @@ def load(
     elif ticks.num_rows:
         show(to_polars(ticks), rows)
     if not json:
-        notes.print(
-            f"{ticks.num_rows:,} ticks in {elapsed * 1000:,.0f} ms"
-            + (f", written to {escape(str(output))}" if output else ""),
-            highlight=False,
-            soft_wrap=True,
-        )
+        written = "" if output is None else f", written to {output}"
+        done = f"{ticks.num_rows:,} ticks in {elapsed * 1000:,.0f} ms{written}"
+        notes.print(Text(done), soft_wrap=True)
     if not ticks.num_rows:
         raise typer.Exit(_NOTHING)
 

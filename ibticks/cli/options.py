@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -86,8 +85,7 @@ def facts(about: Mapping[str, object]) -> None:
     width = max(map(len, about))
     for name, value in about.items():
         label = name.replace("_", " ").rjust(width)
-        shown = escape(_shown(name, value))
-        console.print(f"[bold]{label}[/]  {shown}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble((label, "bold"), "  ", _shown(name, value)), soft_wrap=True)
 
 
 def _shown(name: str, value: object) -> str:

@@ -386,7 +386,8 @@ class Store:
         """
         from ibticks.frames import from_rows
 
-        self._keep_sessions()
+        if "session" in query.lower():  # filling them in takes a second or two, once
+            self._keep_sessions()
         return from_rows(self.index.query(query, parameters))
 
     def writer(

@@ -7,75 +7,67 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from ibticks.cli.loading import show
-from ibticks.cli.options import Json, emit, facts, instant, opened
+from ibticks.cli.options import Json, console, emit, facts, instant, opened
+from ibticks.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from ibticks.store import Store
 
 __all__ = ["demo"]
 
 
 def demo(
     folder: Annotated[
-        Path | None, typer.Option("--keep", help="Keep the store here; a temporary one by default.")
+        Path | None,
+        typer.Option(
+            "--keep",
+            help="Keep the store here, without the capture, whose ticks would be dated today.",
+        ),
     ] = None,
     dsn: Annotated[
         str | None, typer.Option("--dsn", help="PostgreSQL server of the index, an empty database.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write real ticks as hour files, index them, and load them by session and by period."""
-    from ibticks.importing import import_table
-    from ibticks.sample import SAMPLES
-
+    """Capture real ticks from a simulated gateway, index them, load by session and by period."""
     begun = time.perf_counter()
     with ExitStack() as stack:
+        kept = folder is not None
         if folder is None:
             folder = _temporary(stack)
         store = stack.enter_context(opened(str(folder), dsn, create=True))
-        for sample in SAMPLES:
-            store.add_contract(
-                sample.contract_id,
-                sample.symbol,
-                exchange=sample.exchange,
-                currency=sample.currency,
-                contract_type=sample.contract_type,
-            )
-            import_table(
-                store,
-                sample.path,
-                contract_id=sample.contract_id,
-                tick_type=sample.tick_type,
-                progress=False if json else None,
-            )
+        captured = {} if kept else _capture(store, json=json)
+        writing = time.perf_counter()
+        _import(store, json=json)
         written = time.perf_counter()
-        equity = next(sample for sample in SAMPLES if sample.market == "US")
-        session = store.select(
-            equity.symbol, equity.tick_type, session="regular", date="2013-10-08", market="US"
-        )
+        session = store.select("IBM", "bid_ask", session="regular", date="2013-10-08", market="US")
         loading = time.perf_counter()
         frame = session.to_polars()
         loaded = time.perf_counter()
         period = store.select(
-            equity.symbol, equity.tick_type, "last_15_minutes", now="2013-10-08T16:00-04:00"
+            "IBM", "bid_ask", "last_15_minutes", now="2013-10-08T16:00-04:00"
         ).to_pandas()
         files = store.index.files()
-        rows = store.sql("SELECT count(*) AS files FROM tick_files").item()
         about = {
             "store": str(store.root),
             "index": store.index.describe(),
+            **captured,
             "files": len(files),
             "size": sum(record.size for record in files),
-            "index_rows": rows,
+            "index_rows": store.sql("SELECT count(*) AS files FROM tick_files").item(),
             "ticks": sum(record.ticks for record in files),
             "first_tick": instant(min(r.first_tick_ns for r in files if r.first_tick_ns)),
             "last_tick": instant(max(r.last_tick_ns for r in files if r.last_tick_ns)),
             "selection": session.label,
             "rows": frame.height,
             "rows_of_the_last_15_minutes": len(period),
-            "seconds_to_write": round(written - begun, 3),
+            "seconds_to_write": round(written - writing, 3),
             "seconds_to_load": round(loaded - loading, 4),
             "seconds": round(time.perf_counter() - begun, 3),
         }
@@ -84,6 +76,53 @@ def demo(
             return
         show(frame, 8)
         facts(about)
+
+
+def _capture(store: Store, *, json: bool) -> dict[str, Any]:
+    """What came of capturing the sample; nothing where the official client is not installed."""
+    from ibticks.cli.rehearsal import rehearse
+
+    try:
+        done = rehearse(store)
+    except MissingExtraError as error:
+        if not json:
+            console.print(f"[yellow]nothing is captured:[/] {escape(str(error))}", soft_wrap=True)
+        return {"captured": None}
+    quotes = store.select("IBM", "bid_ask", "last_5_minutes").to_polars()
+    done["rows_of_the_last_5_minutes"] = quotes.height
+    if not json:
+        console.print(
+            "[bold]simulated gateway → ibapi → capture → files → index → frame[/]", highlight=False
+        )
+        show(quotes, 4)
+        console.print(
+            "\nThese ticks are of 2013, and carry the time they arrived. The same, imported with "
+            "the time they were recorded, can be asked for by session:",
+            highlight=False,
+        )
+    return done
+
+
+def _import(store: Store, *, json: bool) -> None:
+    """The sample, with the times of its source."""
+    from ibticks.importing import import_table
+    from ibticks.sample import SAMPLES
+
+    for sample in SAMPLES:
+        store.add_contract(
+            sample.contract_id,
+            sample.symbol,
+            exchange=sample.exchange,
+            currency=sample.currency,
+            contract_type=sample.contract_type,
+        )
+        import_table(
+            store,
+            sample.path,
+            contract_id=sample.contract_id,
+            tick_type=sample.tick_type,
+            progress=False if json else None,
+        )
 
 
 def _temporary(stack: ExitStack) -> Path:

@@ -96,6 +96,7 @@ class _Ledgers:
         self._from_the_beginning = self._first == TIME_MIN
         self._to_the_end = last == TIME_MAX
         self._began: set[Stream] | None = None
+        self._begin: dict[Stream, int] = {}
         self._rows: dict[Stream, list[Stretch]] = {stream: [] for stream in streams}
         if self._first < self._until:
             self._read(root)
@@ -107,7 +108,10 @@ class _Ledgers:
             if (stream := (row.contract_id, row.tick_type)) in found:
                 found[stream].append(row)
         for stream, rows in found.items():
-            if rows and rows[-1].end_ns is None and not is_written(root, *stream):
+            if not rows:
+                continue
+            self._begin[stream] = rows[0].start_ns
+            if rows[-1].end_ns is None and not is_written(root, *stream):
                 rows[-1:] = left_open(root, self._index, rows[-1])
             self._rows[stream] = list(_ended(rows, self._now))
 
@@ -159,8 +163,7 @@ class _Ledgers:
 
     def _silence(self, stream: Stream, at_ns: int) -> State:
         """What it means that a ledger has no row at some time."""
-        rows = self._rows[stream]
-        if (rows and rows[0].start_ns <= at_ns) or stream in self._begun():
+        if self._begin.get(stream, self._until) <= at_ns or stream in self._begun():
             return State.NOT_RUNNING
         return State.UNKNOWN
 

@@ -16,6 +16,8 @@ from ibticks.index.embedded import EmbeddedServer
 from ibticks.index.postgres import PostgresIndex
 from ibticks.sample import SAMPLES
 
+from .captures import FakeCapture
+
 _numbers = itertools.count()
 
 
@@ -79,3 +81,9 @@ def sample_store(sample_root):
             )
         opened.write_catalogue()
         yield opened
+
+
+@pytest.fixture(scope="session")
+def fake_capture() -> type[FakeCapture]:
+    """A capture without IB, to be begun with a root, an index and a stream."""
+    return FakeCapture

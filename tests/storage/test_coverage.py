@@ -25,8 +25,6 @@ from ibticks.storage.states import NOTHING_MISSING, STATES, State, Status
 from ibticks.storage.statuses import forget, rebuild, resume, settle
 from ibticks.storage.writer import StreamWriter
 
-from .captures import FakeCapture
-
 AAPL = 265598
 T0 = 1_736_519_400_000_000_000  # 2025-01-10 14:30 UTC
 SECOND = 1_000_000_000
@@ -107,7 +105,7 @@ steps = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(steps)
-def test_live_and_rebuilt_and_what_happened_are_the_same(happening):
+def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening):
     with tempfile.TemporaryDirectory() as folder:
         root, index, truth = Path(folder), MemoryIndex(), Truth([], [])
         now = last = T0
@@ -120,7 +118,7 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(happening):
                 now -= how * SECOND
                 continue
             if capture is None:
-                capture, silent = FakeCapture(root, index, AAPL), True
+                capture, silent = fake_capture(root, index, AAPL), True
             silent &= what not in ("say", "backfill")
             if what == "say":
                 last = capture.say(how, now)
@@ -150,7 +148,7 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(happening):
             capture.kill()
             truth.turn(last + 1, None)
         settle(root, index)
-        FakeCapture(root, index, AAPL).kill()  # looks after what the index never heard of
+        fake_capture(root, index, AAPL).kill()  # looks after what the index never heard of
         live = index.coverage()
         for instant in truth.instants():
             assert state_at(live, instant) == truth.at(instant)
@@ -196,8 +194,8 @@ def test_intervals_are_in_order_and_apart(said):
 # -- one thing at a time ---------------------------------------------------------------------------
 
 
-def test_a_day(root, index):
-    capture = FakeCapture(root, index, AAPL)
+def test_a_day(fake_capture, root, index):
+    capture = fake_capture(root, index, AAPL)
     capture.say(Status.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
     capture.say(Status.SUBSCRIBED, T0 + 7, "said again")
@@ -294,8 +292,8 @@ def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
         assert after == expected
 
 
-def test_a_gap_that_is_filled_while_it_lasts(root, index):
-    capture = FakeCapture(root, index, AAPL)
+def test_a_gap_that_is_filled_while_it_lasts(fake_capture, root, index):
+    capture = fake_capture(root, index, AAPL)
     capture.say(Status.SUBSCRIBED, T0)
     capture.say(Status.DISCONNECTED, T0 + 10)
     capture.backfill(T0 + 60, T0 + 5, T0 + 40, ticks=1234)
@@ -318,17 +316,17 @@ def test_a_gap_that_is_filled_while_it_lasts(root, index):
 # -- captures that are killed ----------------------------------------------------------------------
 
 
-def killed(root, index, *, ticks=(5, 9)):
-    capture = FakeCapture(root, index, AAPL)
+@pytest.fixture
+def killed(fake_capture, root, index):
+    capture = fake_capture(root, index, AAPL)
     capture.say(Status.SUBSCRIBED, T0)
-    for tick in ticks:
+    for tick in (5, 9):
         capture.tick(T0 + tick)
     capture.kill()
     return capture
 
 
-def test_what_a_killed_capture_left_open_ends_with_its_last_message(root, index):
-    killed(root, index)
+def test_what_a_killed_capture_left_open_ends_with_its_last_message(killed, root, index):
     assert brief(rebuilt(root, index)) == [(0, None, "captured")]
     assert brief(settle(root, index)) == [(0, 10, "captured")]
     assert settle(root, index) == []
@@ -336,8 +334,8 @@ def test_what_a_killed_capture_left_open_ends_with_its_last_message(root, index)
 
 
 @pytest.mark.parametrize("last", [HOUR // 2, 3 * HOUR, 26 * HOUR])
-def test_the_last_message_may_be_an_error_and_hours_later(root, index, last):
-    capture = FakeCapture(root, index, AAPL)
+def test_the_last_message_may_be_an_error_and_hours_later(fake_capture, root, index, last):
+    capture = fake_capture(root, index, AAPL)
     capture.say(Status.SUBSCRIBED, T0)
     capture.tick(T0 + last - 1)
     capture.error(T0 + last)
@@ -345,23 +343,21 @@ def test_the_last_message_may_be_an_error_and_hours_later(root, index, last):
     assert brief(settle(root, index)) == [(0, last + 1, "captured")]
 
 
-def test_ticks_imported_afterwards_are_not_what_it_captured(root, index):
-    capture = killed(root, index)
+def test_ticks_imported_afterwards_are_not_what_it_captured(fake_capture, killed, root, index):
     with StreamWriter(root, AAPL, "last", index) as writer:
-        capture.writer, capture.stream_id = writer, "import"
+        killed.writer, killed.stream_id = writer, "import"
         for tick in (7, 50, 2 * HOUR):
-            capture.tick(T0 + tick)
+            killed.tick(T0 + tick)
     assert brief(settle(root, index)) == [(0, 10, "captured")]
-    FakeCapture(root, index, AAPL).stop(T0 + 3 * HOUR)
-    again = FakeCapture(root, index, AAPL)
+    fake_capture(root, index, AAPL).stop(T0 + 3 * HOUR)
+    again = fake_capture(root, index, AAPL)
     again.say(Status.SUBSCRIBED, T0 + 4 * HOUR)
     again.kill()
     settle(root, index)
     assert brief(rebuilt(root, index))[0] == (0, 10, "captured")
 
 
-def test_a_torn_tail_does_not_count(root, index):
-    killed(root, index)
+def test_a_torn_tail_does_not_count(killed, root, index):
     (key,) = list_files(root)
     data = (root / key.path).read_bytes()
     (root / key.path).write_bytes(data[:-3])
@@ -369,8 +365,7 @@ def test_a_torn_tail_does_not_count(root, index):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_its_files_may_be_compressed_since(root, index, compression):
-    killed(root, index)
+def test_its_files_may_be_compressed_since(killed, root, index, compression):
     StreamWriter(root, AAPL, "last", index).close()
     list(compress_files(root, index, list(list_files(root)), compression))
     assert brief(rebuilt(root, index)) == [(0, None, "captured")]
@@ -381,16 +376,15 @@ def test_its_files_may_be_compressed_since(root, index, compression):
     assert brief(settle(root, index)) == [(0, 10, "captured")]
 
 
-def test_its_files_may_be_gone(root, index, caplog):
-    killed(root, index)
+def test_its_files_may_be_gone(killed, root, index, caplog):
     for file in index.files():
         (root / file.path).unlink()
     assert brief(settle(root, index)) == [(0, 1, "captured")]
     assert "is looked for elsewhere" in caplog.text
 
 
-def test_a_word_that_the_index_never_heard(root, index):
-    capture = FakeCapture(root, index, AAPL)
+def test_a_word_that_the_index_never_heard(fake_capture, root, index):
+    capture = fake_capture(root, index, AAPL)
     capture.say(Status.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
     capture.mention(Status.DISCONNECTED, T0 + 20, code=1100, reason="lost")
@@ -400,17 +394,16 @@ def test_a_word_that_the_index_never_heard(root, index):
     assert brief(rebuilt(root, index)) == [(0, 20, "captured"), (20, None, "disconnected")]
 
 
-def test_one_that_runs_is_left_alone(root, index):
-    capture = FakeCapture(root, index, AAPL)
+def test_one_that_runs_is_left_alone(fake_capture, root, index):
+    capture = fake_capture(root, index, AAPL)
     capture.say(Status.SUBSCRIBED, T0)
     assert settle(root, index) == []
     assert brief(index.coverage()) == [(0, None, "captured")]
     capture.stop(T0 + 9)
 
 
-def test_the_next_run_settles_what_the_one_before_left(root, index):
-    killed(root, index)
-    again = FakeCapture(root, index, AAPL)
+def test_the_next_run_settles_what_the_one_before_left(fake_capture, killed, root, index):
+    again = fake_capture(root, index, AAPL)
     assert brief(index.coverage()) == [(0, 10, "captured")]
     assert again.say(Status.SUBSCRIBED, T0 - HOUR) == T0 + 10  # the clock is wrong
     assert again.ledger.run == again.run
@@ -419,8 +412,8 @@ def test_the_next_run_settles_what_the_one_before_left(root, index):
     assert rebuilt(root, index) == index.coverage()
 
 
-def test_streams_do_not_mix(root, index):
-    one, other = FakeCapture(root, index, AAPL), FakeCapture(root, index, 8314, "bid_ask")
+def test_streams_do_not_mix(fake_capture, root, index):
+    one, other = fake_capture(root, index, AAPL), fake_capture(root, index, 8314, "bid_ask")
     one.say(Status.SUBSCRIBED, T0)
     other.say(Status.NOT_PERMITTED, T0 + 3, "no permission", 354)
     one.stop(T0 + 9)
@@ -432,9 +425,8 @@ def test_streams_do_not_mix(root, index):
     other.stop(T0 + 12)
 
 
-def test_settling_loads_no_compiler(root, index):
+def test_settling_loads_no_compiler(killed, root, index):
     """A capture that is restarted after a kill stays small."""
-    killed(root, index)
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -497,8 +489,8 @@ def test_what_is_deleted_is_said_to_be():
     assert deleted(rows, 0) == []
 
 
-def test_files_that_are_about_to_go(root, index):
-    capture = FakeCapture(root, index, AAPL)
+def test_files_that_are_about_to_go(fake_capture, root, index):
+    capture = fake_capture(root, index, AAPL)
     capture.say(Status.SUBSCRIBED, T0)
     for hour in range(4):
         capture.tick(T0 + hour * HOUR)

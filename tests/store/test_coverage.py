@@ -1,0 +1,544 @@
+"""What was captured of a selection: clipped, told, drawn, and carried by every frame."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ibticks as ibt
+from ibticks.calendar import to_ns
+from ibticks.coverage import Coverage, Stretch, clipped
+from ibticks.coverage_view import strip
+from ibticks.errors import UnknownMarketError, UnknownPeriodError
+from ibticks.format.decode import TIME_MAX, TIME_MIN
+from ibticks.frames import metadata_of
+from ibticks.index.memory import MemoryIndex
+from ibticks.index.records import CoverageRecord
+from ibticks.ledgers import cover, told
+from ibticks.storage.states import MEANINGS, NOTHING_MISSING, State, Status
+
+AAPL, MNQ = 265598, 711280073
+NEW_YORK = "America/New_York"
+T0 = to_ns("2025-01-10T14:30Z")  # the regular session of the US opens
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+
+STORED = [state for state in State if state not in (State.NOT_RUNNING, State.UNKNOWN)]
+
+
+def stretch(start, end, state="captured", reason="", stream=(AAPL, "last")):
+    return Stretch(*stream, T0 + start, T0 + end, State(state), reason)
+
+
+def coverage(*stretches, streams=((AAPL, "last"),), intervals=None):
+    spans = intervals or ((stretches[0].start_ns, stretches[-1].end_ns),)
+    return Coverage(tuple(streams), tuple(spans), stretches)
+
+
+def brief(stretches):
+    return [(each.start_ns - T0, each.end_ns - T0, each.state.value) for each in stretches]
+
+
+@pytest.fixture
+def day(fake_capture, store):
+    """A store in which AAPL was captured from 14:30, lost from 14:40 to 14:45, stopped 15:30."""
+    store.add_contract(AAPL, "AAPL")
+    capture = fake_capture(store.root, store.index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    capture.tick(T0 + MINUTE)
+    capture.say(Status.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
+    capture.say(Status.RESTORED, T0 + 15 * MINUTE, "data kept", 1102)
+    capture.tick(T0 + 50 * MINUTE)
+    capture.stop(T0 + HOUR)
+    return store
+
+
+def asked(store, start, end, *tick_types):
+    first, last = (datetime.fromtimestamp((T0 + t) // SECOND, UTC) for t in (start, end))
+    return store.select("AAPL", tick_types or "last", start=first, end=last)
+
+
+# -- asking ----------------------------------------------------------------------------------------
+
+
+def test_a_selection_is_told_of_its_own_time_only(day):
+    found = asked(day, 5 * MINUTE, 12 * MINUTE).coverage()
+    assert brief(found.stretches) == [
+        (5 * MINUTE, 10 * MINUTE, "captured"),
+        (10 * MINUTE, 12 * MINUTE, "disconnected"),
+    ]
+    assert found.stretches[1].reason == "1100: connection lost"
+    assert found.symbols == {AAPL: "AAPL"}
+    assert found.fraction == pytest.approx(5 / 7)
+    assert found.durations == {
+        State.CAPTURED: timedelta(minutes=5),
+        State.DISCONNECTED: timedelta(minutes=2),
+    }
+
+
+def test_before_the_first_capture_nothing_is_known_and_after_it_nobody_listened(day):
+    found = asked(day, -MINUTE, HOUR + MINUTE).coverage()
+    assert brief(found.stretches)[0] == (-MINUTE, 0, "unknown")
+    assert brief(found.stretches)[-1] == (HOUR, HOUR + MINUTE, "not_running")
+    assert [gap.state for gap in found.gaps()] == [State.DISCONNECTED, State.NOT_RUNNING]
+    later = asked(day, 2 * HOUR, 3 * HOUR).coverage()
+    assert brief(later.stretches) == [(2 * HOUR, 3 * HOUR, "not_running")]
+    earlier = asked(day, -2 * HOUR, -HOUR).coverage()
+    assert (brief(earlier.stretches), earlier.gaps()) == ([(-2 * HOUR, -HOUR, "unknown")], [])
+
+
+def test_all_time_is_the_time_of_which_anything_is_known(day):
+    found = day.select("AAPL", "last").coverage()
+    assert brief(found.stretches) == [
+        (0, 10 * MINUTE, "captured"),
+        (10 * MINUTE, 15 * MINUTE, "disconnected"),
+        (15 * MINUTE, HOUR, "captured"),
+    ]
+    assert day.coverage().stretches == found.stretches
+
+
+def test_time_to_come_is_left_out(fake_capture, store):
+    now = datetime.now(UTC)
+    capture = fake_capture(store.root, store.index, AAPL)
+    capture.say(Status.SUBSCRIBED, to_ns(now) - HOUR)
+    selection = store.select(AAPL, "last", start=now - timedelta(hours=2), end="2100-01-01T00:00Z")
+    before, running = selection.coverage().stretches
+    assert (before.state, running.state) == (State.UNKNOWN, State.CAPTURED)
+    assert timedelta(hours=1) <= running.duration < timedelta(hours=1, minutes=5)
+    later = store.select(AAPL, "last", start="2099-01-01T00:00Z", end="2100-01-01T00:00Z")
+    assert later.coverage().stretches == ()
+    assert later.to_arrow().num_rows == 0
+    # Killed, it has captured no more than it stored.
+    capture.tick(to_ns(now) - HOUR + MINUTE)
+    capture.kill()
+    states = [(each.state.value, each.duration) for each in selection.coverage().stretches[1:]]
+    assert states[0] == ("captured", timedelta(minutes=1))
+    assert states[1][0] == "not_running"
+
+
+def test_a_store_of_imported_ticks_claims_nothing(sample_store):
+    found = sample_store.select("IBM", "bid_ask", date="2013-10-08").coverage()
+    assert [each.state for each in found.stretches] == [State.UNKNOWN]
+    assert (found.gaps(), found.fraction) == ([], 0.0)
+    assert "imported or never stored" in str(found)
+    everything = sample_store.coverage()
+    assert set(everything.streams) == {
+        (each.contract_id, each.tick_type) for each in sample_store.contents()
+    }
+    assert {each.state for each in everything.stretches} == {State.UNKNOWN}
+    table = sample_store.select("IBM", "bid_ask", date="2013-10-08").to_arrow()
+    assert metadata_of(table)["coverage"] == []
+
+
+def test_an_empty_store(store):
+    found = store.coverage()
+    assert (found.streams, found.stretches, found.gaps(), found.fraction) == ((), (), [], 0.0)
+    assert "nothing is known" in str(found)
+    assert "nothing is known" in found._repr_html_()
+    assert found.during("US").stretches == ()
+    assert found.to_polars().height == 0
+
+
+def test_of_several_contracts_only_what_is_stored(fake_capture, day):
+    day.add_contract(MNQ, "MNQ")
+    other = fake_capture(day.root, day.index, MNQ, "bid_ask")
+    other.say(Status.NOT_PERMITTED, T0, "no permission", 354)
+    other.stop(T0 + HOUR)
+    assert day.coverage().streams == ((AAPL, "last"), (MNQ, "bid_ask"))
+    assert day.coverage(["AAPL", "MNQ"]).streams == ((AAPL, "last"), (MNQ, "bid_ask"))
+    assert day.coverage("AAPL", ["last", "bid_ask"]).streams == ((AAPL, "last"), (AAPL, "bid_ask"))
+    assert [gap.contract_id for gap in day.coverage().gaps()] == [AAPL, MNQ]
+
+
+# -- against looking at every instant --------------------------------------------------------------
+
+
+@st.composite
+def ledgers(draw):
+    """Rows of two streams, some of them overlapping, as no ledger should be."""
+    rows = [
+        CoverageRecord(AAPL, kind, start, start + length, draw(st.sampled_from(STORED)).value)
+        for kind in ("last", "bid_ask")
+        for start, length in draw(
+            st.lists(st.tuples(st.integers(0, 90), st.integers(1, 30)), max_size=6)
+        )
+    ]
+    edges = sorted(draw(st.sets(st.integers(0, 130), min_size=2, max_size=8)))
+    return rows, list(zip(edges[::2], edges[1::2], strict=False)), draw(st.integers(0, 140))
+
+
+@settings(max_examples=300)
+@given(ledgers())
+def test_stretches_fill_the_time_and_say_what_the_rows_say(tmp_path_factory, given_):
+    rows, intervals, now = given_
+    index, root = MemoryIndex(coverage=rows), tmp_path_factory.getbasetemp()
+    streams = [(AAPL, "last"), (AAPL, "bid_ask")]
+    found = cover(root, index, streams, intervals, now_ns=now)
+    within = [(start, min(end, now)) for start, end in intervals if start < now]
+    assert list(found.intervals) == within
+    for stream, stretches in found.by_stream():
+        mine = [each for each in index.coverage() if (each.contract_id, each.tick_type) == stream]
+        for instant in range(now):
+            said = [each.state for each in stretches if each.start_ns <= instant < each.end_ns]
+            assert len(said) == any(start <= instant < end for start, end in within)
+            if said:
+                assert said == [expected(mine, instant)]
+    assert all(
+        one.end_ns != two.start_ns
+        or (one.state, one.reason) != (two.state, two.reason)
+        or any(one.end_ns == start for start, _ in intervals)
+        for _, stretches in found.by_stream()
+        for one, two in pairwise(stretches)
+    )
+
+
+def expected(rows, instant):
+    """The state of the last row that has begun, if it lasts."""
+    begun = [row for row in rows if row.start_ns <= instant]
+    if begun and instant < begun[-1].end_ns:
+        return State(begun[-1].state)
+    return State.NOT_RUNNING if begun else State.UNKNOWN
+
+
+spans = st.lists(st.integers(0, 60), max_size=12, unique=True).map(
+    lambda edges: list(zip(sorted(edges)[::2], sorted(edges)[1::2], strict=False))
+)
+
+
+@given(spans, spans)
+def test_clipping(some, within):
+    parts = list(clipped(some, within))
+    for instant in range(61):
+        both = all(any(a <= instant < b for a, b in each) for each in (some, within))
+        assert sum(a <= instant < b for a, b in parts) == both
+
+
+# -- gaps ------------------------------------------------------------------------------------------
+
+
+def test_gaps_that_follow_one_another_are_one():
+    found = coverage(
+        stretch(0, 10),
+        stretch(10, 40 * SECOND, "disconnected"),
+        stretch(40 * SECOND, 70 * SECOND, "not_running"),
+        stretch(70 * SECOND, 80 * SECOND),
+        stretch(80 * SECOND, 110 * SECOND, "quiet"),
+        stretch(110 * SECOND, 120 * SECOND, "backfilled"),
+        stretch(120 * SECOND, 180 * SECOND, "session_closed"),
+        stretch(180 * SECOND, 190 * SECOND, "unknown"),
+        stretch(190 * SECOND, 191 * SECOND, "deleted"),
+    )
+    assert [gap.state.value for gap in found.gaps()] == [
+        "disconnected",
+        "not_running",
+        "quiet",
+        "deleted",
+    ]
+    assert [gap.state.value for gap in found.gaps("1m")] == ["disconnected", "not_running"]
+    assert found.gaps(timedelta(minutes=2)) == []
+    assert repr(found) == "<Coverage of 1 stream, 15.3% covered, 3 gaps>"
+    with pytest.raises(UnknownPeriodError):
+        found.gaps("soon")
+
+
+def test_closed_time_does_not_count():
+    half = coverage(
+        stretch(0, 10, "session_closed"), stretch(10, 20), stretch(20, 30, "not_running")
+    )
+    assert half.fraction == 0.5
+    assert coverage(stretch(0, 10, "session_closed")).fraction == 1.0
+
+
+def test_gaps_while_the_market_was_open():
+    """From Friday 15:30 in New York to Tuesday 10:00; Monday was a holiday."""
+    start = to_ns("2025-01-17T15:30", tz=NEW_YORK) - T0
+    end = to_ns("2025-01-21T10:00", tz=NEW_YORK) - T0
+    found = coverage(stretch(start, end, "not_running"))
+    assert [(gap.duration, gap.state) for gap in found.gaps(market="US")] == [
+        (timedelta(minutes=30), State.NOT_RUNNING),
+        (timedelta(minutes=30), State.NOT_RUNNING),
+    ]
+    assert [gap.duration for gap in found.gaps(market="US", session="after_hours")] == [
+        timedelta(hours=4)
+    ]
+    assert found.gaps("31m", market="US") == []
+    friday = found.during("US").intervals[0]
+    assert friday == (T0 + start, to_ns("2025-01-17T16:00", tz=NEW_YORK))
+    with pytest.raises(UnknownMarketError):
+        found.gaps(market="Mars")
+    with pytest.raises(UnknownMarketError):
+        found.gaps(market="US", session="lunch")
+
+
+def test_a_lunch_break_is_no_gap():
+    start, end = (to_ns(f"2025-01-10T{hour}:00", tz="Asia/Tokyo") - T0 for hour in (11, 13))
+    found = coverage(stretch(start, end, "disconnected")).gaps(market=ibt.market("JP"))
+    assert [gap.duration for gap in found] == [timedelta(minutes=30), timedelta(minutes=30)]
+
+
+# -- in frames -------------------------------------------------------------------------------------
+
+
+def test_every_frame_carries_it(day):
+    selection = asked(day, 0, HOUR)
+    expected_rows = [
+        [AAPL, "last", "2025-01-10T14:30:00Z", "2025-01-10T14:40:00Z", "captured", ""],
+        [
+            *(AAPL, "last", "2025-01-10T14:40:00Z", "2025-01-10T14:45:00Z", "disconnected"),
+            "1100: connection lost",
+        ],
+        [
+            AAPL,
+            "last",
+            "2025-01-10T14:45:00Z",
+            "2025-01-10T15:30:00Z",
+            "captured",
+            "1102: data kept",
+        ],
+    ]
+    assert metadata_of(selection.to_arrow())["coverage"] == expected_rows
+    assert selection.to_pandas().attrs["ibticks"]["coverage"] == expected_rows
+    assert metadata_of(selection.to_xarray())["coverage"] == expected_rows
+    assert metadata_of(pl.DataFrame(selection).to_arrow()) == {}  # polars has no place for it
+    nothing = asked(day, 2 * HOUR, 3 * HOUR).to_pandas()
+    assert len(nothing) == 0
+    assert nothing.attrs["ibticks"]["coverage"][0][4] == "not_running"
+
+
+def test_metadata_stays_small_and_keeps_the_gaps():
+    many = [
+        stretch(at, at + 10, "captured" if at % 20 else "quiet", str(at))
+        for at in range(0, 5000, 10)
+    ]
+    long = stretch(5000, 9000)
+    told_of = coverage(*many, long).metadata()
+    assert len(told_of) == 100
+    assert {each[4] for each in told_of} == {"quiet"}
+    few = coverage(*many[:40], long).metadata()
+    assert [each[5] for each in few] == [each.reason for each in [*many[:40], long]]
+
+
+def test_frames_do_not_ask_about_files(day, monkeypatch):
+    selection = day.select("AAPL", "last")
+    streams, everything = [(AAPL, "last")], [(TIME_MIN, TIME_MAX)]
+    monkeypatch.delattr(type(day.index), "files")
+    assert len(told(day.root, day.index, streams, everything)) == 3
+    with pytest.raises(AttributeError):
+        selection.coverage()
+
+
+def test_as_frames(day):
+    found = asked(day, 0, HOUR).coverage()
+    frame = found.to_polars()
+    assert frame.schema == pl.Schema(
+        {
+            "contract_id": pl.UInt32,
+            "tick_type": pl.String,
+            "start": pl.Datetime("ns", "UTC"),
+            "end": pl.Datetime("ns", "UTC"),
+            "duration": pl.Duration("ns"),
+            "state": pl.String,
+            "reason": pl.String,
+        }
+    )
+    assert frame["duration"].to_list() == [each.duration for each in found.stretches]
+    assert frame["start"].dt.epoch("ns").to_list() == [each.start_ns for each in found.stretches]
+    plain = found.to_pandas()
+    assert list(plain["state"]) == ["captured", "disconnected", "captured"]
+    assert str(plain["start"].dtype) == "datetime64[ns, UTC]"
+    assert plain["duration"].sum() == timedelta(hours=1)
+
+
+# -- the index -------------------------------------------------------------------------------------
+
+
+def test_a_rebuilt_index_knows_it_again(day):
+    before = day.index.coverage()
+    assert len(before) == 3
+    day.index.replace_coverage([])
+    assert day.select("AAPL", "last").coverage().gaps() == []
+    day.rebuild_index()
+    assert day.index.coverage() == before
+
+
+def test_a_store_is_opened_with_what_killed_captures_left_settled(fake_capture, tmp_path, database):
+    with ibt.open(tmp_path / "ticks", dsn=database) as store:
+        capture = fake_capture(store.root, store.index, AAPL)
+        capture.say(Status.SUBSCRIBED, T0)
+        capture.tick(T0 + 5)
+        with ibt.open(tmp_path / "ticks", dsn=database) as other:
+            assert [row.end_ns for row in other.index.coverage()] == [None]  # it runs
+        capture.kill()
+    with ibt.open(tmp_path / "ticks", dsn=database) as store:
+        assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
+        store.rebuild_index()
+        assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
+
+
+def test_every_state_has_a_place_in_the_database(store):
+    rows = [CoverageRecord(AAPL, "last", at, at + 1, each.value) for at, each in enumerate(STORED)]
+    store.index.put_coverage(rows)
+    assert store.index.coverage() == rows
+
+
+def test_what_is_pruned_is_not_said_to_be_calm(day):
+    paths = day.prune("1h", now="2025-01-10T16:00Z", progress=False)
+    assert paths == [f"{AAPL}/last/2025/01/10/14_ticks.pb"]
+    pruned = [
+        (0, 10 * MINUTE, "deleted"),
+        (10 * MINUTE, 15 * MINUTE, "disconnected"),
+        (15 * MINUTE, 30 * MINUTE, "deleted"),
+        (30 * MINUTE, HOUR, "captured"),
+    ]
+    assert brief(asked(day, 0, HOUR).coverage().stretches) == pruned
+    assert len(asked(day, 0, HOUR).coverage().gaps()) == 3
+    day.rebuild_index()
+    rows = {(row.start_ns - T0, row.state) for row in day.index.coverage()}
+    assert {(0, "deleted"), (15 * MINUTE, "deleted")} <= rows
+    assert not any(state == "captured" and at < 30 * MINUTE for at, state in rows)
+
+
+def test_a_dry_run_deletes_nothing_from_the_ledger(day):
+    before = day.index.coverage()
+    day.prune("1h", now="2025-01-10T16:00Z", dry_run=True)
+    assert day.index.coverage() == before
+
+
+# -- to look at ------------------------------------------------------------------------------------
+
+
+def test_the_report(day):
+    gap = "2025-01-10T14:40:00Z to 2025-01-10T14:45:00Z  5m  disconnected 1100: connection lost"
+    assert str(asked(day, -MINUTE, HOUR).coverage()).splitlines()[1:] == [
+        "  2025-01-10T14:29:00Z to 2025-01-10T15:30:00Z",
+        "  AAPL last   90.2 %  captured 55m, disconnected 5m, unknown 1m",
+        "gaps: 1",
+        f"  AAPL last  {gap}",
+        f"unknown: {MEANINGS[State.UNKNOWN]}",
+    ]
+    assert str(asked(day, 0, 10 * MINUTE).coverage()).splitlines()[-1] == "gaps: none"
+
+
+def test_a_long_report_tells_the_longest():
+    many = coverage(
+        *(
+            stretch(at * 100, (at + 1) * 100 + at, "quiet" if at % 2 else "captured")
+            for at in range(100)
+        )
+    )
+    lines = str(many).splitlines()
+    assert lines[3] == "gaps: 50, the 20 longest"
+    assert len(lines) == 24
+
+
+def picture(found):
+    """The picture as XML, which a mistake in it would not be."""
+    text = strip(found)
+    assert not re.search(r"<script|href|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
+    return ElementTree.fromstring(text.replace(" xmlns='http://www.w3.org/2000/svg'", ""))
+
+
+def test_the_picture(day):
+    found = asked(day, -MINUTE, HOUR).coverage()
+    svg = picture(found)
+    assert svg.get("role") == "img"
+    assert svg.get("aria-label").endswith(
+        "2025-01-10T14:29:00Z to 2025-01-10T15:30:00Z. AAPL last 90.2 %"
+    )
+    bars = [rect for rect in svg.iter("rect") if rect.find("title") is not None]
+    assert [bar.find("title").text.split("  ")[2] for bar in bars] == [
+        "captured",
+        "captured 1102: data kept",
+        "disconnected 1100: connection lost",
+        "unknown",
+    ]
+    edges = sorted((float(bar.get("x")), float(bar.get("width"))) for bar in bars)
+    assert edges[0][0] == 170
+    assert sum(edges[-1]) == pytest.approx(900, abs=0.2)
+    assert all(
+        left + width == pytest.approx(right, abs=0.2)
+        for (left, width), (right, _) in pairwise(edges)
+    )
+    legend = [text.text for text in svg.iter("text") if text.find("title") is not None]
+    assert legend == ["captured", "disconnected", "unknown"]
+
+
+def test_a_short_gap_is_seen_in_a_long_picture():
+    year = 365 * 24 * HOUR
+    found = coverage(
+        stretch(0, year // 2),
+        stretch(year // 2, year // 2 + SECOND, "disconnected"),
+        stretch(year // 2 + SECOND, year),
+    )
+    (gap,) = (r for r in picture(found).iter("rect") if "disconnected" in "".join(r.itertext()))
+    assert float(gap.get("width")) == 1.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 400 * 24 * HOUR), st.sampled_from(State), st.text(max_size=5)),
+        min_size=1,
+        max_size=300,
+    )
+)
+def test_any_coverage_can_be_drawn_and_is_bounded(made):
+    stretches, at = [], 0
+    for length, state, reason in made:
+        text = "".join(c for c in reason if c.isprintable())
+        stretches.append(stretch(at, at + length % HOUR + 1, state, text))
+        at += length % HOUR + 1
+    found = coverage(*stretches)
+    bars = list(picture(found).iter("rect"))
+    assert len(bars) <= 900 * 2
+    assert all(170 <= float(r.get("x")) <= 901 for r in bars if r.find("title") is not None)
+
+
+def test_several_intervals_stand_side_by_side():
+    days = [(at * 24 * HOUR, at * 24 * HOUR + HOUR) for at in range(30)]
+    found = coverage(
+        *(stretch(start, end) for start, end in days),
+        intervals=[(T0 + start, T0 + end) for start, end in days],
+    )
+    svg = picture(found)
+    bars = [rect for rect in svg.iter("rect") if rect.find("title") is not None]
+    assert len(bars) == 30
+    dates = [text.text for text in svg.iter("text") if (text.text or "").startswith("2025-")]
+    assert dates[0] == "2025-01-10"
+    assert len(dates) == len(set(dates)) > 3
+
+
+def test_symbols_and_reasons_cannot_break_out():
+    evil = "<script>'\"&"
+    found = Coverage(
+        ((AAPL, "last"),),
+        ((T0, T0 + 9),),
+        (stretch(0, 9, "quiet", evil),),
+        label=evil,
+        symbols={AAPL: evil},
+    )
+    assert picture(found).get("aria-label").startswith(f"coverage of {evil}")
+    assert "<script" not in found._repr_html_()
+
+
+def test_a_page_lists_the_longest_gaps():
+    many = coverage(
+        *(stretch(at * 10, at * 10 + 10, "quiet" if at % 2 else "captured") for at in range(50))
+    )
+    page = many._repr_html_()
+    assert "the 10 longest of 25" in page
+    assert page.count("<tr>") == 11
+    assert "no gaps" in coverage(stretch(0, 10))._repr_html_()
+
+
+def test_states_all_have_words():
+    assert set(MEANINGS) == set(State)
+    assert set(State) > NOTHING_MISSING

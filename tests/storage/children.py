@@ -18,15 +18,16 @@ from pathlib import Path
 from ibticks.errors import StoreAccessError, WriterLockedError
 from ibticks.index.memory import MemoryIndex
 from ibticks.storage.layout import list_files
+from ibticks.storage.lifecycle import compress_file
 from ibticks.storage.lock import StreamLock
 from ibticks.storage.writer import StreamWriter
 
 if __name__ == "__main__":
     # As a script it is in no package.
     sys.path.insert(0, str(Path(__file__).parent))
-    from samples import CONTRACT, H13, MINUTE, quote_message, quotes
+    from samples import CONTRACT, H13, KEY, MINUTE, quote_message, quotes
 else:
-    from .samples import CONTRACT, H13, MINUTE, quote_message, quotes
+    from .samples import CONTRACT, H13, KEY, MINUTE, quote_message, quotes
 
 
 class Report:
@@ -106,6 +107,29 @@ def capture(root: str, report: str, index: str, first: int, seed: int) -> None:
             writer.maintain(max(times))
 
 
+def in_order(root: str, report: str, index: str, seed: int) -> None:
+    """Append ticks of one hour in their order, sealing and compressing it on the way, until killed.
+
+    What the process says is how many ticks the file has at least.
+    """
+    say = Report(report).say
+    choose, kept, number = random.Random(seed), KeptIndex(Path(index)), 0
+    writer = StreamWriter(Path(root), CONTRACT, "bid_ask", kept, fsync=None)
+    while True:
+        count = choose.choice([1, 1, 1, 7, 500])
+        if count == 1:
+            writer.append(quote_message(H13 + number, number))
+        else:
+            writer.write(quotes(range(H13 + number, H13 + number + count), number))
+        number += count
+        say(number)
+        if choose.random() < 0.1:
+            writer.seal()
+            if choose.random() < 0.5:
+                record = compress_file(Path(root), KEY, choose.choice(["zstd", "gzip", "snappy"]))
+                kept.put_files([record])
+
+
 def become_nobody() -> None:
     """Permission bits bind any user but root."""
     if os.geteuid() == 0:
@@ -127,7 +151,7 @@ def hold(root: str, report: str, contract_id: int, tick_type: str) -> None:
     writer.close()
 
 
-TASKS = {task.__name__: task for task in (list_as_nobody, lock_as_nobody, hold, capture)}
+TASKS = {task.__name__: task for task in (list_as_nobody, lock_as_nobody, hold, capture, in_order)}
 
 
 def answer(number: int) -> None:

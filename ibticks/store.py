@@ -575,12 +575,22 @@ class Store:
             self.rebuild_index()
 
     def _rebuild_coverage(self, records: Sequence[FileRecord]) -> None:
+        from ibticks.storage.lock import is_written
         from ibticks.storage.states import State
         from ibticks.storage.statuses import rebuild
 
         # Of what was deleted no file can tell.
         gone = [row for row in self.index.coverage() if row.state == State.DELETED]
         self.index.replace_coverage([*gone, *rebuild(self.root, records)])
+        # Captures that run may have spoken meanwhile.
+        files = [
+            file
+            for contract_id, tick_type in self._streams()
+            if is_written(self.root, contract_id, tick_type)
+            for file in self.index.files([contract_id], [tick_type])
+        ]
+        if files:
+            self.index.put_coverage(rebuild(self.root, files))
         self._settle_coverage()
 
     def _settle_coverage(self) -> None:

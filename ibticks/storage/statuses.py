@@ -11,6 +11,7 @@ import mmap
 import struct
 import time
 from array import array
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -82,10 +83,17 @@ def settle(root: Path, index: Index) -> list[CoverageRecord]:
     """End, in the index, the intervals that killed captures left open; returns their new rows."""
     settled: list[CoverageRecord] = []
     for row in index.coverage(start_ns=time.time_ns()):
-        if row.end_ns is None and not is_written(root, row.contract_id, row.tick_type):
+        if row.end_ns is not None:
+            continue
+        stream = row.contract_id, row.tick_type
+        following = index.coverage([stream[0]], [stream[1]], row.start_ns)[1:]
+        if following:
+            # An index that was rebuilt while a capture ran may not have heard of its end.
+            settled.append(replace(row, end_ns=following[0].start_ns))
+        elif not is_written(root, *stream):
             rows = left_open(root, index, row)
             # Should a capture have begun meanwhile, its messages may be among those just read.
-            if not is_written(root, row.contract_id, row.tick_type):
+            if not is_written(root, *stream):
                 settled += rows
     if settled and index.writable:
         index.put_coverage(settled)
@@ -100,10 +108,9 @@ def resume(root: Path, index: Index, contract_id: int, tick_type: str, run: str)
     """
     known = index.coverage([contract_id], [tick_type])
     row = known.pop() if known and known[-1].end_ns is None else None
-    until = max((each.end_ns for each in known if each.end_ns is not None), default=None)
     before = Ledger(contract_id, tick_type, "", row)
-    if until is not None:
-        before.touch(until - 1)
+    for each in known:
+        before.touch(each.start_ns if each.end_ns is None else each.end_ns - 1)
     rows = _ended(root, index, before)
     if rows:
         index.put_coverage(rows)

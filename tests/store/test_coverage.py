@@ -61,9 +61,9 @@ def day(fake_capture, store):
     return store
 
 
-def asked(store, start, end, *tick_types):
+def asked(store, start, end):
     first, last = (datetime.fromtimestamp((T0 + t) // SECOND, UTC) for t in (start, end))
-    return store.select("AAPL", tick_types or "last", start=first, end=last)
+    return store.select(AAPL, "last", start=first, end=last)
 
 
 # -- asking ----------------------------------------------------------------------------------------
@@ -163,14 +163,19 @@ def test_of_several_contracts_only_what_is_stored(fake_capture, day):
 
 @st.composite
 def ledgers(draw):
-    """Rows of two streams, some of them overlapping, as no ledger should be."""
-    rows = [
-        CoverageRecord(AAPL, kind, start, start + length, draw(st.sampled_from(STORED)).value)
-        for kind in ("last", "bid_ask")
-        for start, length in draw(
-            st.lists(st.tuples(st.integers(0, 90), st.integers(1, 30)), max_size=6)
-        )
-    ]
+    """Rows of two streams, some time, and what is now."""
+    rows = []
+    for kind in ("last", "bid_ask"):
+        at = 0
+        for gap, length, state in draw(
+            st.lists(
+                st.tuples(st.integers(0, 20), st.integers(1, 30), st.sampled_from(STORED)),
+                max_size=6,
+            )
+        ):
+            at += gap
+            rows.append(CoverageRecord(AAPL, kind, at, at + length, state.value))
+            at += length
     edges = sorted(draw(st.sets(st.integers(0, 130), min_size=2, max_size=8)))
     return rows, list(zip(edges[::2], edges[1::2], strict=False)), draw(st.integers(0, 140))
 
@@ -201,7 +206,7 @@ def test_stretches_fill_the_time_and_say_what_the_rows_say(tmp_path_factory, giv
 
 
 def expected(rows, instant):
-    """The state of the last row that has begun, if it lasts."""
+    """What the row of this instant says, or what it means that there is none."""
     begun = [row for row in rows if row.start_ns <= instant]
     if begun and instant < begun[-1].end_ns:
         return State(begun[-1].state)
@@ -381,6 +386,34 @@ def test_a_store_is_opened_with_what_killed_captures_left_settled(fake_capture, 
         assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
         store.rebuild_index()
         assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
+
+
+def test_a_row_that_outlived_its_capture_ends_where_the_next_begins(store, database):
+    """A rebuild that met a capture at work may leave one open."""
+    store.add_contract(AAPL, "AAPL")
+    rows = [
+        CoverageRecord(AAPL, "last", T0, None, "captured"),
+        CoverageRecord(AAPL, "last", T0 + HOUR, T0 + 2 * HOUR, "disconnected"),
+    ]
+    store.index.put_coverage(rows)
+    found = asked(store, 0, 3 * HOUR).coverage()
+    assert brief(found.stretches) == [
+        (0, HOUR, "captured"),
+        (HOUR, 2 * HOUR, "disconnected"),
+        (2 * HOUR, 3 * HOUR, "not_running"),
+    ]
+    with ibt.open(store.root, dsn=database):
+        assert [row.end_ns for row in store.index.coverage()] == [T0 + HOUR, T0 + 2 * HOUR]
+
+
+def test_rebuilding_beside_a_capture_that_runs(store, fake_capture):
+    capture = fake_capture(store.root, store.index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    before = store.index.coverage()
+    store.rebuild_index()
+    assert store.index.coverage() == before
+    capture.stop(T0 + HOUR)
+    assert [row.end_ns for row in store.index.coverage()] == [T0 + HOUR]
 
 
 def test_every_state_has_a_place_in_the_database(store):

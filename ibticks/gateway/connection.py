@@ -172,7 +172,9 @@ class Connection:
                 f"{replies.LOWEST_VERSION} to {self._state.highest_version}"
             )
         if self._state.greeting == "silence":
-            return await self._payload() is not None
+            while await self._payload() is not None:
+                continue
+            return False
         self.version = version
         connected = datetime.now(UTC).strftime("%Y%m%d %H:%M:%S UTC")
         await self.outlet.send(replies.greeting(version, connected))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ibticks.gateway.outlet import Boundary
@@ -34,7 +35,7 @@ _TEXTS: Final = {
 }
 
 
-class Faults:
+class Faults(ABC):
     """The ways in which a :class:`~ibticks.gateway.Gateway` can misbehave.
 
     Every method may be called from any thread, and from what :meth:`after` was given. Where it
@@ -43,9 +44,9 @@ class Faults:
 
     _state: State
 
+    @abstractmethod
     def _call(self, action: Callable[[], _T]) -> _T:
         """Run something in the gateway's thread and return what it gives."""
-        raise TypeError("only a Gateway has a thread to run faults in")
 
     def after(self, ticks: int, action: Callable[[], object]) -> None:
         """Do something once so many more ticks have been sent, before the next one is.

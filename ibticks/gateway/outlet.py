@@ -7,6 +7,7 @@ bytes.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -76,6 +77,7 @@ class Outlet:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._held = bytearray()
+        self._coming: deque[bytes] = deque()
         self._finished = False
         self._silence: asyncio.TimerHandle | None = None
         self.split: int | None = None
@@ -108,10 +110,13 @@ class Outlet:
             self._held += b"".join(frames)
             await self._write_held(self.split)
             return
-        for frame in frames:
-            if boundary.bursts and not boundary.takes(len(self._held), len(frame)):
+        self._coming.extend(frames)
+        while self._coming:
+            if boundary.bursts and not boundary.takes(len(self._held), len(self._coming[0])):
                 await self._burst(boundary)
-            self._held += frame
+                # What was coming may have gone out meanwhile, with the end of the line.
+                continue
+            self._held += self._coming.popleft()
             while boundary.bursts and not boundary.whole and len(self._held) >= boundary.size:
                 await self._burst(boundary)
         if not boundary.bursts:
@@ -130,8 +135,9 @@ class Outlet:
         if self._finished or self._writer.is_closing():
             return
         self._finished = True
-        self._writer.write(bytes(self._held) + last)
+        self._writer.write(bytes(self._held) + b"".join(self._coming) + last)
         self._held.clear()
+        self._coming.clear()
         self._writer.write_eof()
 
     def silence(self, seconds: float | None) -> None:

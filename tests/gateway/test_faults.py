@@ -261,6 +261,21 @@ def test_bursts_of_exactly_so_many_bytes(ticks, serve, dial, size):
     assert prices(client.ticks(600)) == bids(ticks, slice(None))
 
 
+def test_a_drop_amid_a_burst_loses_nothing_of_what_the_log_says(ticks, serve, dial):
+    gateway = serve(start_after=0)
+    client = dial(gateway)
+    client.subscribe(1, 1)
+    client.answers()
+    gateway.silent_until_boundary(4096, seconds=30)
+    gateway.resume()
+    client.buffer = client._exactly(4096) + client.buffer
+    assert gateway.drop() == 1
+    ((first, last),) = [(s.first, s.last) for s in gateway.log]
+    assert (first, last) == (0, 511)
+    assert prices(client.ticks(512)) == bids(ticks, slice(512))
+    assert client.ended() == b""
+
+
 def test_bursts_that_end_within_a_message(ticks, serve, dial):
     gateway = serve(start_after=0)
     client = dial(gateway)

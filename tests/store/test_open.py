@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import polars as pl
 import psycopg
@@ -22,9 +23,6 @@ from ibticks.config import resource
 from ibticks.index.postgres import PostgresIndex
 from ibticks.index.records import ContractRecord, CoverageRecord
 from ibticks.storage.states import State
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
 
@@ -163,36 +161,37 @@ def as_another(root: Path, create: str, other: Path) -> str:
 
 
 @pytest.fixture
-def open_parents(tmp_path):
-    """Let anyone through to the folder of this test."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o111)
+def public(clusters):
+    """A folder that anyone gets through to, which pytest's own are not."""
+    folder = Path(tempfile.mkdtemp(dir=clusters))
+    folder.chmod(0o711)
+    return folder
 
 
 @pytest.mark.parametrize("create", ["create", "only open"])
-def test_a_folder_that_may_not_be_read(tmp_path, open_parents, create):
-    root = tmp_path / "private"
+def test_a_folder_that_may_not_be_read(public, create):
+    root = public / "private"
     (root / "metadata").mkdir(parents=True)
     (root / "metadata" / "store.json").write_text('{"store_id": "x"}')
     root.chmod(0o700 if os.geteuid() == 0 else 0o000)
-    said = as_another(root, create, tmp_path / "other")
+    said = as_another(root, create, public / "other")
     root.chmod(0o700)
     assert said.startswith(f"StoreAccessError not permitted while opening {root}: check who owns")
 
 
-def test_a_folder_that_may_not_be_written(tmp_path, open_parents):
-    folder = tmp_path / "full"
+def test_a_folder_that_may_not_be_written(public):
+    folder = public / "full"
     folder.mkdir(mode=0o555)
-    said = as_another(folder / "new", "create", tmp_path / "other")
+    said = as_another(folder / "new", "create", public / "other")
     assert said.startswith("StoreAccessError not permitted while opening")
 
 
-def test_a_store_that_may_only_be_read_is_read(tmp_path, open_parents, database):
-    root = tmp_path / "ticks"
+def test_a_store_that_may_only_be_read_is_read(public, database):
+    root = public / "ticks"
     with ibt.open(root, dsn=database) as store:
         store.write(ticks(), contract_id=1, tick_type="last")
     (root / "metadata").chmod(0o555)
-    said = as_another(root, "only open", tmp_path / "other")
+    said = as_another(root, "only open", public / "other")
     (root / "metadata").chmod(0o755)
     assert said == "[3] 1\n"
 

@@ -1,0 +1,150 @@
+"""``load``: what it prints and what it writes is what the selection says."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+
+from ibticks.frames import from_arrow, metadata_of
+
+SESSION = ["--session", "regular", "--date", "2013-10-08"]
+
+
+def test_the_first_and_the_last_rows(cli, sample):
+    done = cli("load", "IBM", "all_last", *SESSION, "--rows", 4)
+    assert done.code == 0
+    title, header, _, *rows = [line.split() for line in done.out.splitlines()]
+    assert title[:2] == ["8314", "all_last"]
+    assert header == ["timestamp", "price", "size", "exchange", "conditions", "sequence"]
+    assert len(rows) == 5
+    assert rows[0][1:4] == ["13:30:03.268", "181.89", "184"]
+    assert rows[2][0] == "…"
+    assert rows[-1][-1] == "33332"
+    assert done.err.startswith("33,323 ticks in ")
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(0, 0), (1, 1), (2, 3), (9, 10), (100, 33)])
+def test_as_many_rows_as_wanted(cli, sample, rows, shown):
+    """A gap is a row; where all fit there is none."""
+    done = cli("load", "IBM", "all_last", "1h", "--now", "2013-10-08T13:31:02Z", "--rows", rows)
+    found = int(done.err.split()[0])
+    lines = done.out.splitlines()[3:]
+    expected = found if rows >= found else rows + (rows > 1)
+    assert len(lines) == expected
+    assert (rows, len(lines)) in {(0, 0), (1, 1), (2, 3), (9, 10)} or rows == 100
+
+
+def test_json(cli, sample):
+    done = cli("load", "btcusdt", "all_last,bid_ask", "2s", "--now", "last_tick", "--json")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    frame = sample.select("btcusdt", ["all_last", "bid_ask"], "2s", now="last_tick").to_polars()
+    assert len(rows) == len(frame) > 50
+    assert list(rows[0]) == frame.columns
+    times = frame["timestamp"].dt.epoch("ns").to_list()
+    read = pl.Series([row["timestamp"] for row in rows]).str.to_datetime(time_unit="ns")
+    assert read.dt.epoch("ns").to_list() == times
+    for name in ("contract_id", "tick_type", "price", "bid_price", "conditions", "sequence"):
+        assert [row[name] for row in rows] == frame[name].to_list()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "feather"])
+def test_files_with_every_type(cli, sample, tmp_path, suffix):
+    path = tmp_path / f"ticks.{suffix}"
+    done = cli("load", "IBM", "all_last", *SESSION, "-o", path)
+    assert (done.code, done.out) == (0, "")
+    assert done.err.endswith(f"written to {path}\n")
+    table = pq.read_table(path) if suffix == "parquet" else feather.read_table(path)
+    selection = sample.select("IBM", "all_last", date="2013-10-08")
+    assert table.equals(selection.to_arrow())
+    said = metadata_of(selection.with_columns("timestamp").to_arrow())
+    assert metadata_of(table)["selection"] == said["selection"]
+    assert from_arrow(table).rows == 33323
+
+
+def test_csv(cli, sample, tmp_path):
+    path = tmp_path / "ticks.csv"
+    columns = "timestamp,price,size,exchange,conditions,sequence,stream_id,metadata"
+    done = cli("load", "ibm", "all_last", *SESSION, "-o", path, "--columns", columns)
+    assert done.code == 0
+    found = pl.read_csv(path, schema_overrides={"conditions": pl.String, "metadata": pl.String})
+    frame = sample.select("ibm", "all_last", date="2013-10-08").to_polars()
+    times = found["timestamp"].str.to_datetime(time_unit="ns", time_zone="UTC")
+    assert times.equals(frame["timestamp"])
+    for name in ("price", "size", "exchange", "sequence"):
+        assert found[name].to_list() == frame[name].to_list()
+    assert found["conditions"].to_list() == frame["conditions"].list.join(";").to_list()
+    assert set(found["stream_id"]) == {"import"}
+    assert found["metadata"].null_count() == found.height
+
+
+def test_a_csv_can_be_imported_again(cli, sample, own, tmp_path):
+    path = tmp_path / "ticks.csv"
+    cli("load", "btcusdt", "all_last", "-o", path)
+    result = cli("import", path, "-c", 990101, "-t", "all_last", *own, "--json").json
+    assert (result["added"], result["ignored"]) == (19904, [])
+    # As the store it came from would have it: to the last nanosecond, every field.
+    again = cli("import", path, "-c", 990101, "-t", "all_last", "-s", sample.root, "--json").json
+    assert (again["added"], again["known"]) == (0, 19904)
+
+
+def test_every_way_to_say_when(cli, sample):
+    def count(*options):
+        done = cli("load", "IBM", "all_last", *options, "--rows", 0)
+        return int(done.err.split()[0].replace(",", ""))
+
+    assert count() == 33381
+    assert count(*SESSION, "--market", "US") == 33323
+    assert count("--start", "2013-10-08 09:30", "--end", "2013-10-08 16:00", "--tz", "US/Eastern")
+    assert count("--sessions", 1, "--now", "2013-10-09T00:00Z") == 33323
+    assert count("since_open", "--now", "2013-10-08T20:00:00Z") == 33323
+    assert count("last_15_minutes", "--now", "2013-10-08 16:00", "--tz", "America/New_York") == 3107
+    assert count("1s", "--now", "last_tick") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["AAPL"], "no contract with the symbol 'AAPL' in this store; it has IBM (8314, "),
+        ([""], "no contract is given"),
+        (["IBM", "trades"], "unknown tick type 'trades': use one of last, all_last"),
+        (["IBM", "last", "last_fortnight"], "Periods are last_minute, "),
+        (["IBM", "--start", "2013-10-08 10:00"], "say which zone is meant"),
+        (
+            ["IBM", "--start", "2013-10-08T00:00Z", "--end", "2013-10-07T00:00Z"],
+            "half-open, [start, end)",
+        ),
+        (["IBM", "--columns", "prize"], "unknown column 'prize'"),
+        (["IBM", "--columns", ","], "no column is given"),
+        (["IBM", "--date", "2013-10-05"], "the next one is Monday 2013-10-07"),
+        (["IBM", "last", "1h", "--sessions", "2"], "time is given twice"),
+        (["[/red]"], "no contract with the symbol '[/red]'"),
+        (["IBM", "-o", "ticks.xlsx"], "use .csv, .parquet, .arrow"),
+        (["IBM", "-o", "ticks"], "a file without a suffix"),
+        (
+            ["IBM", "-o", "/none/ticks.csv"],
+            "No such file or directory while writing /none/ticks.csv",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_loaded(cli, sample, arguments, says):
+    done = cli("load", *arguments)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: ")
+    assert says in done.err
+
+
+def test_nothing_to_load(cli, sample, tmp_path):
+    nothing = ["load", "IBM", "all_last", "1h", "--now", "2001-01-01T00:00Z"]
+    done = cli(*nothing)
+    assert (done.code, done.out) == (4, "")
+    assert done.err.startswith("0 ticks in ")
+    assert cli(*nothing, "--json").code == 4
+    done = cli(*nothing, "-o", tmp_path / "none.parquet")
+    assert done.code == 4
+    table = pq.read_table(tmp_path / "none.parquet")
+    assert table.schema.names == list(sample.select("IBM", "all_last").columns)

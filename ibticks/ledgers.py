@@ -24,6 +24,8 @@ __all__ = ["cover", "told"]
 Interval = tuple[int, int]
 Stream = tuple[int, str]
 
+_WEEKS: Final = 21 * 86_400 * 1_000_000_000
+
 
 def cover(
     root: Path,
@@ -170,12 +172,16 @@ class _Ledgers:
     def _begun(self) -> set[Stream]:
         """The streams that were captured before the time asked for."""
         if self._began is None:
-            before = (
-                []
-                if self._from_the_beginning
-                else self._index.coverage(self._ids, self._kinds, None, self._first)
-            )
-            self._began = {(row.contract_id, row.tick_type) for row in before}
+            from ibticks.format.decode import TIME_MIN
+
+            self._began = set()
+            recent = max(self._first - _WEEKS, TIME_MIN)
+            # Mostly the weeks before tell; whole years are read only if they do not.
+            for since in () if self._from_the_beginning else (recent, None):
+                rows = self._index.coverage(self._ids, self._kinds, since, self._first)
+                self._began.update((row.contract_id, row.tick_type) for row in rows)
+                if self._began.issuperset(self._rows):
+                    break
         return self._began
 
 

@@ -50,6 +50,7 @@ __all__ = [
     "import_messages",
     "import_table",
     "is_market_open",
+    "load_ipython_extension",
     "market",
     "next_session",
     "open",
@@ -68,6 +69,14 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 _NAMED = {"open": "open_store"}
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """What ``%load_ext ibticks`` calls: the magic ``%capture_ticks`` is known from then on.
+
+    See :mod:`ibticks.capture.magics`.
+    """
+    import_module("ibticks.capture.magics").load(ipython)
 
 
 def __getattr__(name: str) -> Any:

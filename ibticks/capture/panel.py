@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ibticks.capture.capture import Capture
 
-__all__ = ["panel_html", "show_live"]
+__all__ = ["panel_html", "show_live", "status_text"]
 
 _REFRESH: Final = 1.0
 _COLOURS: Final = {
@@ -64,19 +64,36 @@ def _row(symbol: str, kind: str, stream: dict[str, Any]) -> str:
     return "<tr>" + "".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells) + "</tr>"
 
 
+def status_text(status: dict[str, Any]) -> str:
+    """The same in one line of text."""
+    said = status["status"]
+    word = "connected" if said["tws_connected"] else "not connected"
+    problem = said["last_problem"] or (said["failures"][-1] if said["failures"] else "")
+    return (
+        f"ibticks capture {word if said['running'] else 'stopped'}, "
+        f"{said['total_streams']} streams, {said['ticks']:,} ticks"
+        + (f"; last problem: {problem}" if problem else "")
+    )
+
+
 def show_live(capture: Capture) -> None:
-    """Display the panel, and have it follow the capture for as long as that runs."""
-    from IPython import display
+    """Display the panel, and have it follow the capture for as long as that runs.
 
-    def panel() -> Any:
-        return display.HTML(panel_html(capture.status()))
+    A terminal has nothing to keep up to date: there it is printed, once.
+    """
+    from IPython import display, get_ipython
 
-    handle: Any = display.display(panel(), display_id=True)
+    def panel() -> dict[str, str]:
+        status = capture.status()
+        return {"text/html": panel_html(status), "text/plain": status_text(status)}
+
+    handle: Any = display.display(panel(), raw=True, display_id=True)
+    if handle is None or not capture.running or not hasattr(get_ipython(), "kernel"):
+        return
 
     def follow() -> None:
         while not capture.wait(_REFRESH):
-            handle.update(panel())
-        handle.update(panel())
+            handle.update(panel(), raw=True)
+        handle.update(panel(), raw=True)
 
-    if handle is not None and capture.running:
-        threading.Thread(target=follow, name="ibticks-panel", daemon=True).start()
+    threading.Thread(target=follow, name="ibticks-panel", daemon=True).start()

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from ibticks import __version__
-from ibticks.cli import capturing, contents, demo, gaps, gateway, importing, loading, upkeep
+from ibticks.cli import capturing, contents, demo, gaps, gateway, importing, kernel, loading, upkeep
 from ibticks.cli.options import notes
 from ibticks.errors import TickError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 index_app = typer.Typer(help="The PostgreSQL index of the files.", no_args_is_help=True)
+kernel_app = typer.Typer(help="A Jupyter kernel that captures.", no_args_is_help=True)
 
 app.command("demo")(demo.demo)
 app.command("capture")(capturing.capture)
@@ -39,7 +40,11 @@ app.command("compress")(upkeep.compress)
 app.command("prune")(upkeep.prune)
 index_app.command("rebuild")(upkeep.rebuild)
 index_app.command("status")(upkeep.status)
+kernel_app.command("install")(kernel.install)
+kernel_app.command("uninstall")(kernel.uninstall)
+kernel_app.command("list")(kernel.list_)
 app.add_typer(index_app, name="index")
+app.add_typer(kernel_app, name="kernel")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,125 @@
+"""``%capture_ticks``: capturing from a notebook, in one line.
+
+::
+
+    %load_ext ibticks
+    %capture_ticks start 265598:AAPL:bid_ask;last --store ~/ticks --port 7497
+    %capture_ticks status
+    %capture_ticks stop
+
+Afterwards ``store`` and ``capture`` are names in the notebook. What is not given is taken from the
+notebook, if it has a ``store`` or a ``capture``, or else from the environment, as in
+:meth:`ibticks.capture.CaptureSettings.from_environment`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from ibticks.capture.capture import Capture
+from ibticks.capture.ending import stop_with_kernel
+from ibticks.capture.panel import show_live, status_text
+from ibticks.errors import CaptureError, TickError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ibticks.store import Store
+
+__all__ = ["CaptureMagics", "load"]
+
+
+@magics_class
+class CaptureMagics(Magics):
+    """The magic and what it needs to know: the shell whose names it uses."""
+
+    shell: Any
+
+    @magic_arguments("%capture_ticks")
+    @argument("action", choices=("start", "stop", "status"), help="What to do.")
+    @argument(
+        "contracts",
+        nargs="?",
+        help="contract_id:symbol:tick_types:buffer_hours,... with tick types joined by ;",
+    )
+    @argument("--store", "-s", help="Folder of the store.")
+    @argument("--host", help="Of TWS or IB Gateway.")
+    @argument("--port", type=int, help="7497 or 7496: TWS, paper or live; 4002 or 4001: Gateway.")
+    @argument("--client-id", type=int, help="Client id at TWS, 10 by default.")
+    @argument(
+        "--same-contract-seconds",
+        type=float,
+        help="Seconds between two requests for one contract.",
+    )
+    @argument("--backfill", action="store_true", default=None, help="Fill gaps from IB's history.")
+    @line_magic
+    def capture_ticks(self, line: str) -> None:
+        """Start, stop or look at the capture of this notebook."""
+        said = parse_argstring(self.capture_ticks, line)
+        try:
+            getattr(self, f"_{said.action}")(said)
+        except TickError as error:
+            # IPython prints it as one line, without a traceback, and the cell has failed.
+            raise UsageError(str(error)) from error
+
+    def _start(self, said: Namespace) -> None:
+        names = self.shell.user_ns
+        old = names.get("capture")
+        if isinstance(old, Capture) and old.running:
+            raise CaptureError("a capture runs already: %capture_ticks stop ends it")
+        settings = _settings(said)
+        if said.contracts is None and said.store is None and not settings:
+            capture = old if isinstance(old, Capture) else Capture(self._store(None))
+        else:
+            capture = Capture(self._store(said.store), said.contracts, **settings)
+        self.shell.push({"capture": capture.start(), "store": capture.store})
+        show_live(capture)
+
+    def _stop(self, said: Namespace) -> None:
+        _refuse_rest(said)
+        capture = self._capture()
+        if not capture.running:
+            raise CaptureError("the capture does not run")
+        capture.stop()
+        sys.stdout.write(f"{status_text(capture.status())}\n")
+
+    def _status(self, said: Namespace) -> None:
+        _refuse_rest(said)
+        show_live(self._capture())
+
+    def _capture(self) -> Capture:
+        capture = self.shell.user_ns.get("capture")
+        if not isinstance(capture, Capture):
+            raise CaptureError("there is no capture here: %capture_ticks start CONTRACTS makes one")
+        return capture
+
+    def _store(self, root: str | None) -> Store:
+        from ibticks.store import Store, open_store
+
+        there = self.shell.user_ns.get("store")
+        if root is None and isinstance(there, Store):
+            return there
+        return open_store(root or os.environ.get("IBTICKS_STORE") or ".")
+
+
+def _settings(said: Namespace) -> dict[str, Any]:
+    """Those that were given; the others come from the environment."""
+    names = ("host", "port", "client_id", "same_contract_seconds", "backfill")
+    return {name: value for name in names if (value := getattr(said, name)) is not None}
+
+
+def _refuse_rest(said: Namespace) -> None:
+    if said.contracts is not None or said.store is not None or _settings(said):
+        raise CaptureError(f"%capture_ticks {said.action} takes nothing more")
+
+
+def load(shell: Any) -> None:
+    """Make the magic known to a shell, and end its captures when its kernel ends."""
+    shell.register_magics(CaptureMagics)
+    stop_with_kernel(shell)

@@ -165,6 +165,13 @@ def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
         raise CorruptFileError(
             f"{where}the first frame is not a FileHeader", path=path, offset=0
         ) from error
+    if message.version > HEADER_VERSION:
+        raise CorruptFileError(
+            f"{where}version {message.version} of the file format: this ibticks reads "
+            f"{HEADER_VERSION}; a newer one may read it",
+            path=path,
+            offset=0,
+        )
     if message.compression not in (*COMPRESSIONS, ""):
         raise CorruptFileError(
             f"{where}unknown compression {message.compression!r}: this ibticks reads "

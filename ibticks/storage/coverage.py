@@ -8,7 +8,8 @@ to the same intervals (:func:`intervals`).
   goes on. ``stopped`` ends it.
 - A run that ends without a word (killed, a power cut) is noticed when another one speaks. What it
   left open ends with the last message it stored: of what came after, nothing is known.
-- What was backfilled takes the place of what was missing, never of what was captured live.
+- What was backfilled takes the place of what was missing, never of what was captured live, nor of
+  what lasts still. Whoever backfills need not be the capture, which may run meanwhile.
 
 Everything here is a pure function of its arguments; :mod:`ibticks.storage.statuses` reads the
 files.
@@ -26,7 +27,7 @@ from ibticks.storage.states import NOTHING_MISSING, STATES, State, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Change", "Ledger", "deleted", "filled", "intervals"]
+__all__ = ["Change", "Ledger", "backfilled", "deleted", "filled", "intervals"]
 
 _BEFORE_ALL: Final = -(2**63)
 _AFTER_ALL: Final = 2**63
@@ -169,10 +170,10 @@ class Ledger:
         Raises
         ------
         InputError
-            For ``backfilled``, which changes no state: see :meth:`backfilled`.
+            For ``backfilled``, which changes no state: see :func:`backfilled`.
         """
         if status is Status.BACKFILLED:
-            raise InputError("a backfill is a range of time: use Ledger.backfilled()")
+            raise InputError("a backfill is a range of time: use backfilled()")
         time_ns = self.latest_ns = self.after(time_ns)
         state = STATES[status]
         if state == self.state:
@@ -182,41 +183,6 @@ class Ledger:
         if state is not None:
             self._row = self._made(time_ns, state, _words(reason, code))
             rows.append(self._row)
-        return rows
-
-    def backfilled(
-        self,
-        start_ns: int,
-        end_ns: int,
-        ticks: int,
-        time_ns: int,
-        known: Iterable[CoverageRecord],
-    ) -> list[CoverageRecord]:
-        """Take in that ``[start_ns, end_ns)`` was filled from IB's history.
-
-        Parameters
-        ----------
-        start_ns, end_ns : int
-        ticks : int
-            How many were found; none is an answer, too.
-        time_ns : int
-            When this was said; the range is over by then.
-        known : iterable of CoverageRecord
-            The rows of the stream that meet the range, as the index has them.
-
-        Raises
-        ------
-        InputError
-            If the range is empty.
-        """
-        if start_ns >= end_ns:
-            raise InputError(f"nothing lies between {start_ns} and {end_ns} ns to be backfilled")
-        empty = self._made(start_ns, State.BACKFILLED, _backfill(ticks))
-        rows = filled(known, replace(empty, end_ns=end_ns))
-        self.latest_ns = max(self.after(time_ns), end_ns)
-        for row in rows:
-            if row.end_ns is None:
-                self._row = row
         return rows
 
     def take_over(self, run: str, last_ns: int | None) -> list[CoverageRecord]:
@@ -246,15 +212,13 @@ def _words(reason: str, code: int | None) -> str:
     return ": ".join(part for part in ("" if code is None else str(code), reason) if part)
 
 
-def _backfill(ticks: int) -> str:
-    return f"backfill of {ticks:,} ticks"
-
-
 def intervals(
     contract_id: int,
     tick_type: str,
     changes: Iterable[Change],
     last_ns: Callable[[Change], int | None],
+    *,
+    running: bool = False,
 ) -> list[CoverageRecord]:
     """The intervals that the status messages of one stream make, by start.
 
@@ -267,11 +231,13 @@ def intervals(
     last_ns : callable
         Given the last change of a run that ended without a word: the time of the last message of
         that run in the stream.
+    running : bool
+        Whether the last run still runs.
 
     Returns
     -------
     list of CoverageRecord
-        The last one without an end, if nothing ended it.
+        The last one without an end, if it lasts.
 
     Examples
     --------
@@ -279,7 +245,7 @@ def intervals(
     ...     Change(1_000, Status.SUBSCRIBED, run="7"),
     ...     Change(9_000, Status.SUBSCRIBED, run="8"),
     ... ]
-    >>> rows = intervals(265598, "last", changes, last_ns=lambda change: 4_000)
+    >>> rows = intervals(265598, "last", changes, lambda change: 4_000, running=True)
     >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
     [(1000, 4001, 'captured'), (9000, None, 'captured')]
     """
@@ -289,27 +255,71 @@ def intervals(
         rows.update({row.start_ns: row for row in some})
 
     ledger = Ledger(contract_id, tick_type, "")
-    fills, before = [], None
-    for change in sorted(dict.fromkeys(changes), key=lambda change: change.time_ns):
-        if before is not None and change.run != before.run:
-            put(ledger.take_over(change.run, None if ledger.state is None else last_ns(before)))
+    said = sorted(dict.fromkeys(changes), key=lambda change: change.time_ns)
+    before = None
+    for change in (change for change in said if change.filled is None):
+        if before is not None and change.run != before.run and ledger.state is not None:
+            put(ledger.take_over(change.run, last_ns(before)))
+        put(ledger.change(change.status, change.time_ns, change.reason, change.code))
         before = change
+    if before is not None and not running and ledger.state is not None:
+        put(ledger.take_over("", last_ns(before)))
+    for change in said:
         if change.filled is not None:
-            fills.append(change.filled)
-        else:
-            put(ledger.change(change.status, change.time_ns, change.reason, change.code))
-    for start_ns, end_ns, ticks in fills:
-        state, reason = State.BACKFILLED.value, _backfill(ticks)
-        empty = CoverageRecord(contract_id, tick_type, start_ns, end_ns, state, reason)
-        put(filled(list(rows.values()), empty))
+            put(backfilled(contract_id, tick_type, *change.filled, _lasting(rows, change.time_ns)))
     return [rows[start] for start in sorted(rows)]
+
+
+def _lasting(rows: Mapping[int, CoverageRecord], at_ns: int) -> list[CoverageRecord]:
+    """Rows as they were at some time: the one of that time had no end yet."""
+    return [
+        replace(row, end_ns=None)
+        if row.end_ns is not None and row.start_ns <= at_ns < row.end_ns
+        else row
+        for row in rows.values()
+    ]
+
+
+def backfilled(
+    contract_id: int,
+    tick_type: str,
+    start_ns: int,
+    end_ns: int,
+    ticks: int,
+    known: Iterable[CoverageRecord],
+) -> list[CoverageRecord]:
+    """The rows that change where ``[start_ns, end_ns)`` was filled from IB's history.
+
+    They belong in the index as those of a :class:`Ledger` do. A ``backfilled`` message, with a
+    ``run`` of its own, says the same in the stream.
+
+    Parameters
+    ----------
+    contract_id : int
+    tick_type : str
+    start_ns, end_ns : int
+        Not in the future.
+    ticks : int
+        How many were found; none is an answer, too.
+    known : iterable of CoverageRecord
+        The rows of the stream that meet the range, as the index has them.
+
+    Raises
+    ------
+    InputError
+        If the range is empty.
+    """
+    if start_ns >= end_ns:
+        raise InputError(f"nothing lies between {start_ns} and {end_ns} ns to be backfilled")
+    state, reason = State.BACKFILLED.value, f"backfill of {ticks:,} ticks"
+    return filled(known, CoverageRecord(contract_id, tick_type, start_ns, end_ns, state, reason))
 
 
 def filled(rows: Iterable[CoverageRecord], filling: CoverageRecord) -> list[CoverageRecord]:
     """The rows that change where a stretch is filled afterwards.
 
-    Where nothing was missing, rows stay as they are; others are cut where the filling begins and
-    ends.
+    Where nothing was missing, rows stay as they are, and so does one that has no end yet; others
+    are cut where the filling begins and ends.
 
     Parameters
     ----------
@@ -340,7 +350,7 @@ def filled(rows: Iterable[CoverageRecord], filling: CoverageRecord) -> list[Cove
         if row.start_ns > at:
             made.append(replace(filling, start_ns=at, end_ns=row.start_ns))
             at = row.start_ns
-        if row.state not in NOTHING_MISSING:
+        if row.end_ns is not None and row.state not in NOTHING_MISSING:
             if row.start_ns < at:
                 made.append(replace(row, end_ns=at))
             made.append(replace(filling, start_ns=at, end_ns=min(end, until)))

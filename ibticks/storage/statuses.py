@@ -50,8 +50,7 @@ _INFO: Final = StreamMessage(type="info").SerializeToString()
 def rebuild(root: Path, files: Iterable[FileRecord]) -> list[CoverageRecord]:
     """The coverage of all streams, from the stored messages.
 
-    A row is left without an end where nothing tells of one: by a capture that runs, or by one
-    that was killed (see :func:`settle`).
+    Rows without an end are those of captures that run.
 
     Parameters
     ----------
@@ -75,7 +74,8 @@ def rebuild(root: Path, files: Iterable[FileRecord]) -> list[CoverageRecord]:
     for stream, found in groupby(ordered, lambda file: (file.contract_id, file.tick_type)):
         records = list(found)
         last_ns = partial(_last_of_run, root, records)
-        rows += intervals(*stream, _changes(root, records), last_ns)
+        running = is_written(root, *stream)
+        rows += intervals(*stream, _changes(root, records), last_ns, running=running)
     return rows
 
 
@@ -132,20 +132,14 @@ def _ended(root: Path, index: Index, ledger: Ledger) -> list[CoverageRecord]:
     """The rows that end a ledger with what its run stored last."""
     files = index.files([ledger.contract_id], [ledger.tick_type])
     files.sort(key=_place, reverse=True)
+    last = next((change for file in files for change in _backwards(root, file)), None)
     rows: dict[int, CoverageRecord] = {}
-    last: Change | None = None
-    for change in (change for file in files for change in _backwards(root, file)):
-        last = last or change
-        if change.status is not Status.BACKFILLED:
-            if ledger.after(change.time_ns) == change.time_ns:
-                told = ledger.change(change.status, change.time_ns, change.reason, change.code)
-                rows.update({row.start_ns: row for row in told})
-            break
+    if last is not None and ledger.after(last.time_ns) == last.time_ns:
+        told = ledger.change(last.status, last.time_ns, last.reason, last.code)
+        rows.update({row.start_ns: row for row in told})
     if ledger.state is not None:
         last_ns = None if last is None else _last_of_run(root, files, last)
         rows.update({row.start_ns: row for row in ledger.take_over("", last_ns)})
-    if last is not None:
-        ledger.touch(last.time_ns)
     return list(rows.values())
 
 
@@ -166,6 +160,11 @@ def _place(file: FileRecord) -> tuple[int, str, int, bool]:
     return file.contract_id, file.tick_type, file.hour_ns, is_second_half
 
 
+def _is_backfill(file: FileRecord) -> bool:
+    """Whether a file holds what was asked of IB afterwards."""
+    return file.path.endswith("-backfill_ticks.pb")
+
+
 def _may_tell(file: FileRecord) -> bool:
     """Whether a file may hold anything but ticks; of an open one nothing is counted yet."""
     return not file.sealed or file.messages > file.ticks
@@ -184,8 +183,8 @@ def _changes(root: Path, files: Sequence[FileRecord]) -> Iterator[Change]:
 
 
 def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
-    """The changes a file tells, the last first."""
-    if not _may_tell(file):
+    """The changes of state a file tells, the last first."""
+    if not _may_tell(file) or _is_backfill(file):
         return
     for payload in _payloads(root, file):
         if not payload.startswith(_INFO):
@@ -195,13 +194,15 @@ def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
             change = Change.of(_time_of(message), from_protobuf(message))
         except (DecodeError, FormatError):
             continue  # no message of ours; reading the file tells
-        if change is not None:
+        if change is not None and change.status is not Status.BACKFILLED:
             yield change
 
 
 def _last_of_run(root: Path, files: Sequence[FileRecord], change: Change) -> int | None:
     """Time of the last message of the run that a change is of."""
     for file in sorted(files, key=_place, reverse=True):
+        if _is_backfill(file):
+            continue
         for payload in _payloads(root, file):
             try:
                 message = StreamMessage.FromString(payload)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ibticks.errors import InputError
 from ibticks.index.memory import MemoryIndex
 from ibticks.index.records import CoverageRecord
-from ibticks.storage.coverage import Change, Ledger, deleted, filled, intervals
+from ibticks.storage.coverage import Change, Ledger, backfilled, deleted, filled, intervals
 from ibticks.storage.layout import HOUR, list_files
 from ibticks.storage.lifecycle import compress_files
 from ibticks.storage.lock import is_written
@@ -82,6 +82,11 @@ class Truth:
             return State.BACKFILLED
         return lived
 
+    def fill(self, start, end):
+        """What lasts is not filled."""
+        lasting = [a for a, b, _ in self.stretches if b is None]
+        self.fills.append((start, min([end, *lasting])))
+
     def instants(self):
         edges = {e for a, b, _ in self.stretches for e in (a, b) if e is not None}
         edges |= {edge for fill in self.fills for edge in fill}
@@ -119,7 +124,7 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening
                 continue
             if capture is None:
                 capture, silent = fake_capture(root, index, AAPL), True
-            silent &= what not in ("say", "backfill")
+            silent &= what != "say"
             if what == "say":
                 last = capture.say(how, now)
                 truth.turn(last, STATES[how])
@@ -130,8 +135,8 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening
                 ago, length = how
                 start = last - ago * SECOND
                 end = min(start + length * SECOND, last)
-                last = max(last, capture.backfill(now, start, end))
-                truth.fills.append((start, end))
+                capture.backfill(now, start, end)
+                truth.fill(start, end)
             elif what == "stop":
                 last = capture.stop(now)
                 truth.turn(last, None)
@@ -234,7 +239,7 @@ def test_a_backfill_is_no_change_of_state_and_needs_a_range():
     with pytest.raises(InputError, match="backfilled\\(\\)"):
         ledger.change(Status.BACKFILLED, T0)
     with pytest.raises(InputError, match="nothing lies between"):
-        ledger.backfilled(T0, T0, 3, T0, [])
+        backfilled(AAPL, "last", T0, T0, 3, [])
 
 
 @pytest.mark.parametrize(
@@ -288,29 +293,47 @@ def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
     for instant in range(-1, 120):
         before, after = state_at(rows, instant), state_at(index.coverage(), instant)
         inside = start <= instant < start + length
-        expected = State.BACKFILLED if inside and before not in NOTHING_MISSING else before
+        lasts = last_is_open and rows and instant >= rows[-1].start_ns
+        fills = inside and before not in NOTHING_MISSING and not lasts
+        expected = State.BACKFILLED if fills else before
         assert after == expected
 
 
-def test_a_gap_that_is_filled_while_it_lasts(fake_capture, root, index):
+def test_gaps_are_filled_when_they_are_over(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
     capture.say(Status.SUBSCRIBED, T0)
     capture.say(Status.DISCONNECTED, T0 + 10)
-    capture.backfill(T0 + 60, T0 + 5, T0 + 40, ticks=1234)
-    capture.say(Status.SUBSCRIBED, T0 + 80)
-    capture.backfill(T0 + 90, T0 + 5, T0 + 85, ticks=2)
+    capture.backfill(T0 + 60, T0 - 5, T0 + 40, ticks=1234)
     assert brief(index.coverage()) == [
+        (-5, 0, "backfilled"),
         (0, 10, "captured"),
-        (10, 40, "backfilled"),
-        (40, 80, "backfilled"),
-        (80, None, "captured"),
+        (10, None, "disconnected"),
     ]
-    assert [each.reason for each in index.coverage()][1:3] == [
-        "backfill of 1,234 ticks",
-        "backfill of 2 ticks",
+    assert rebuilt(root, index) == index.coverage()
+    capture.say(Status.SUBSCRIBED, T0 + 80)
+    capture.backfill(T0 + 90, T0 + 5, T0 + 70, ticks=2)
+    capture.backfill(T0 + 95, T0 + 60, T0 + 85, ticks=3)
+    assert [
+        (*b, r.reason) for b, r in zip(brief(index.coverage()), index.coverage(), strict=True)
+    ] == [
+        (-5, 0, "backfilled", "backfill of 1,234 ticks"),
+        (0, 10, "captured", ""),
+        (10, 70, "backfilled", "backfill of 2 ticks"),
+        (70, 80, "backfilled", "backfill of 3 ticks"),
+        (80, None, "captured", ""),
     ]
     assert rebuilt(root, index) == index.coverage()
     capture.stop(T0 + 100)
+
+
+def test_what_a_killed_capture_missed_is_filled_before_another_begins(root, index, killed):
+    settle(root, index)
+    writer = StreamWriter(root, AAPL, "last", index)
+    killed.writer = writer
+    killed.backfill(T0 + 90, T0 + 5, T0 + 70)
+    writer.close()
+    assert brief(index.coverage()) == [(0, 10, "captured"), (10, 70, "backfilled")]
+    assert rebuilt(root, index) == index.coverage()
 
 
 # -- captures that are killed ----------------------------------------------------------------------
@@ -327,7 +350,7 @@ def killed(fake_capture, root, index):
 
 
 def test_what_a_killed_capture_left_open_ends_with_its_last_message(killed, root, index):
-    assert brief(rebuilt(root, index)) == [(0, None, "captured")]
+    assert brief(rebuilt(root, index)) == [(0, 10, "captured")]
     assert brief(settle(root, index)) == [(0, 10, "captured")]
     assert settle(root, index) == []
     assert brief(index.coverage()) == [(0, 10, "captured")]
@@ -368,7 +391,7 @@ def test_a_torn_tail_does_not_count(killed, root, index):
 def test_its_files_may_be_compressed_since(killed, root, index, compression):
     StreamWriter(root, AAPL, "last", index).close()
     list(compress_files(root, index, list(list_files(root)), compression))
-    assert brief(rebuilt(root, index)) == [(0, None, "captured")]
+    assert brief(rebuilt(root, index)) == [(0, 10, "captured")]
     without_blocks = [replace(file, blocks=()) for file in index.files()]
     assert brief(settle(root, MemoryIndex(without_blocks, coverage=index.coverage()))) == [
         (0, 10, "captured")
@@ -391,7 +414,7 @@ def test_a_word_that_the_index_never_heard(fake_capture, root, index):
     capture.kill()
     assert brief(settle(root, index)) == [(0, 20, "captured"), (20, 21, "disconnected")]
     assert index.coverage()[1].reason == "1100: lost"
-    assert brief(rebuilt(root, index)) == [(0, 20, "captured"), (20, None, "disconnected")]
+    assert rebuilt(root, index) == index.coverage()
 
 
 def test_one_that_runs_is_left_alone(fake_capture, root, index):

@@ -1,0 +1,60 @@
+"""Long work shows how far it is: where someone is looking, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from ibticks.progress import bar, track
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """Have whatever is shown as a terminal would show it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def test_everything_passes_through():
+    assert list(track(iter("abc"), "reading", 3, show=False)) == ["a", "b", "c"]
+    assert list(track([], "reading", None, show=True)) == []
+
+
+def test_nothing_is_shown_where_nobody_looks(capsys):
+    assert list(track(range(3), "reading", 3)) == [0, 1, 2]
+    with bar("reading", None) as done:
+        done(5)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("total", [3, None])
+def test_it_is_shown_on_standard_error(capsys, screen, total):
+    assert list(track(range(3), "reading", total, show=True)) == [0, 1, 2]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "reading" in err
+
+
+def test_a_terminal_or_a_notebook_is_someone(capsys, screen, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    list(track(range(3), "in a terminal", 3))
+    assert "in a terminal" in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    list(track(range(3), "in a notebook", 3))
+    assert "in a notebook" in capsys.readouterr().err
+    list(track(range(3), "asked not to", 3, show=False))
+    assert capsys.readouterr().err == ""
+
+
+def test_work_that_fails_or_is_left_leaves_nothing_on_the_screen(capsys, screen):
+    with pytest.raises(ZeroDivisionError), bar("failing", 3, show=True):
+        _ = 1 / 0
+    items = track(range(3), "left", 3, show=True)
+    assert next(items) == 0
+    items.close()
+    with bar("again", 1, show=True) as done:  # rich allows one at a time
+        done(1)
+    assert "again" in capsys.readouterr().err

@@ -107,6 +107,11 @@ class FileRecord:
     notional: float | None = None
     blocks: tuple[Block, ...] = ()
 
+    @property
+    def backfilled(self) -> bool:
+        """Whether its ticks were asked of IB afterwards, and not captured: its path tells."""
+        return self.path.endswith("-backfill_ticks.pb")
+
 
 @dataclass(frozen=True, slots=True)
 class ContractRecord:
@@ -122,6 +127,8 @@ class ContractRecord:
 @dataclass(frozen=True, slots=True)
 class DailyStats:
     """One UTC day of one contract and tick type: what a row of ``daily_tick_stats`` says.
+
+    Backfilled files do not count.
 
     ``avg_price`` is the mean of the prices named in :class:`FileRecord`; ``vwap`` is
     ``sum(price * size) / sum(size)``, trades only.

@@ -1,4 +1,4 @@
-"""Daily statistics from file records: the Python twin of ``sql/0002_daily_statistics.sql``.
+"""Daily statistics from file records: the Python twin of ``refresh_daily_tick_stats`` in ``sql/``.
 
 Both add in the same order (hour, then path) with plain IEEE additions, so that they agree to the
 last bit. The read-only catalogue computes its statistics here; the database does its own.
@@ -42,6 +42,9 @@ def known(value: float | None) -> float | None:
 def daily_statistics(records: Iterable[FileRecord]) -> list[DailyStats]:
     """Statistics of each UTC day of each contract and tick type, in that order.
 
+    Backfilled files do not count: their times are whole seconds, and what they hold depends on
+    what was asked for.
+
     Parameters
     ----------
     records : iterable of FileRecord
@@ -69,7 +72,8 @@ def daily_statistics(records: Iterable[FileRecord]) -> list[DailyStats]:
     >>> [(day.date, day.avg_price, day.vwap) for day in daily_statistics([file])]
     [('2025-01-10', 236.75, 237.0)]
     """
-    ordered = sorted(records, key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path))
+    captured = (record for record in records if not record.backfilled)
+    ordered = sorted(captured, key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path))
     days = groupby(ordered, key=lambda r: (r.contract_id, r.tick_type, utc_date(r.hour_ns)))
     return [_day(*key, list(files)) for key, files in days]
 

@@ -73,6 +73,9 @@ class StreamAppender:
         Called with the record of each file after it is sealed.
     sealer : callable
         Recovers and seals files; in this process by default.
+    backfill : bool
+        Write the files of what is asked of IB afterwards, beside those of a capture, which may run
+        meanwhile. They are not split.
 
     Raises
     ------
@@ -95,6 +98,7 @@ class StreamAppender:
         open_files: int = 3,
         on_sealed: Callable[[FileRecord], None] | None = None,
         sealer: Sealer = seal_files,
+        backfill: bool = False,
     ) -> None:
         self.contract_id: Final = check_contract_id(contract_id)
         self.tick_type: Final = check_tick_type(tick_type)
@@ -105,6 +109,7 @@ class StreamAppender:
         self._most_open = open_files
         self._on_sealed = on_sealed
         self._sealer = sealer
+        self._backfill = backfill
         self._open: dict[FileKey, HourFile] = {}
         self._halved: set[int] = set()  # hours whose second half has a file of its own
         self._damaged: set[int] = set()  # hours whose first file is not to be touched
@@ -113,7 +118,7 @@ class StreamAppender:
         # The file the last message went to, and the times that go there without asking again.
         self._current: HourFile | None = None
         self._from, self._until = _NOWHERE
-        self._lock = StreamLock(root, self.contract_id, self.tick_type)
+        self._lock = StreamLock(root, self.contract_id, self.tick_type, backfill=backfill)
         try:
             self._recover()
         except BaseException:
@@ -122,7 +127,9 @@ class StreamAppender:
 
     def _recover(self) -> None:
         """Seal what an earlier writer left open, and throw away what it left unfinished."""
-        for unfinished in list_unfinished(self._root, self.contract_id, self.tick_type):
+        for unfinished in list_unfinished(
+            self._root, self.contract_id, self.tick_type, backfill=self._backfill
+        ):
             unfinished.unlink()
         sealed = {
             record.path
@@ -130,7 +137,8 @@ class StreamAppender:
             if record.sealed
         }
         found = list_files(self._root, self.contract_id, self.tick_type)
-        left = {key.path: key for key in found if key.path not in sealed}
+        ours = (key for key in found if (key.part == "backfill") == self._backfill)
+        left = {key.path: key for key in ours if key.path not in sealed}
         if not left:
             return
         records = self._sealer(self._root, list(left.values()))
@@ -258,7 +266,7 @@ class StreamAppender:
         half = time_ns - time_ns % HALF_HOUR
         self._current = file
         self._from, self._until = half, half + HALF_HOUR
-        if half % HOUR and not file.key.half:
+        if half % HOUR and not file.key.part:
             # The second half of an hour: the file is looked for anew, in case it grows too large.
             self._from, self._until = _NOWHERE
         return file
@@ -271,8 +279,10 @@ class StreamAppender:
         """The open file for a time, opened or begun as needed."""
         hour = hour_of(time_ns)
         key = FileKey(self.contract_id, self.tick_type, hour)
-        if hour in self._damaged or (time_ns - hour >= HALF_HOUR and self._is_split(key)):
-            key = FileKey(self.contract_id, self.tick_type, hour, half=True)
+        if self._backfill:
+            key = replace(key, part="backfill")
+        elif hour in self._damaged or (time_ns - hour >= HALF_HOUR and self._is_split(key)):
+            key = replace(key, part="30")
         return self._open.get(key) or self._begin(key, time_ns)
 
     def _is_split(self, key: FileKey) -> bool:
@@ -286,7 +296,7 @@ class StreamAppender:
         return self._has_half(key) or (path.exists() and path.stat().st_size > self._split_bytes)
 
     def _has_half(self, key: FileKey) -> bool:
-        return (self._root / replace(key, half=True).path).exists()
+        return (self._root / replace(key, part="30").path).exists()
 
     def _begin(self, key: FileKey, time_ns: int) -> HourFile:
         if not self._lock.held:
@@ -303,12 +313,12 @@ class StreamAppender:
                     self._seal_rest()
                 except StorageError:
                     _log.exception("not sealed yet; it is tried again with the next one")
-            if key.half or self._has_half(key):
+            if not self._backfill and (key.part or self._has_half(key)):
                 self._halved.add(key.hour_ns)
             try:
                 file = HourFile(self._root, key, time_ns, lambda: self._announce(key))
             except CorruptFileError:
-                if key.half:
+                if key.part:
                     raise
                 _log.exception("%s is damaged: ticks of its hour go to another file", key.path)
                 self._damaged.add(key.hour_ns)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.format.columns import TickColumns
+    from ibticks.storage.layout import Part
     from ibticks.storage.writer import StreamWriter
 
 __all__ = ["Ingest"]
@@ -105,8 +106,9 @@ class Ingest:
     def _held_in(self, hour_ns: int) -> Counter[bytes]:
         if hour_ns not in self._held:
             held: Counter[bytes] = Counter()
-            for half in (False, True):
-                key = FileKey(self._writer.contract_id, self._writer.tick_type, hour_ns, half)
+            parts: tuple[Part, ...] = ("", "30")
+            for part in parts:
+                key = FileKey(self._writer.contract_id, self._writer.tick_type, hour_ns, part)
                 path = self._root / key.path
                 try:
                     for raw in self._frames(path):

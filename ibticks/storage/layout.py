@@ -4,10 +4,13 @@
 
     {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}_ticks.pb
     {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}-30_ticks.pb
+    {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}-backfill_ticks.pb
     {root}/metadata/
 
-The second path takes the second half of an hour whose file has grown too large; ``metadata`` holds
-what is about the store rather than in it: the schema, the catalogue, the journal, the locks.
+The second path takes the second half of an hour whose file has grown too large. The third takes
+ticks that were not captured but asked of IB afterwards: their times are whole seconds, and they are
+never mixed with the others unless asked for. ``metadata`` holds what is about the store rather than
+in it: the schema, the catalogue, the journal, the locks.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
 from ibticks.errors import TimeRangeError
@@ -33,22 +36,27 @@ __all__ = [
     "HALF_HOUR",
     "HOUR",
     "FileKey",
+    "Part",
     "half_hours",
     "hour_of",
     "list_files",
     "list_streams",
     "list_unfinished",
     "metadata",
+    "part_of",
 ]
 
 HOUR: Final = 3600 * NANOSECONDS
 HALF_HOUR: Final = HOUR // 2
 
+Part: TypeAlias = Literal["", "30", "backfill"]
+"""Of an hour: its file, that of its second half, and that of what was backfilled."""
+
 # One spelling a file: no leading zeros, no digits of other scripts.
 _CONTRACT: Final = re.compile(r"0|[1-9]\d{0,9}", re.ASCII)
 _FILE: Final = re.compile(
     rf"(?P<contract>{_CONTRACT.pattern})/(?P<tick_type>{'|'.join(TICK_TYPES)})/"
-    r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)(?P<half>-30)?_ticks\.pb",
+    r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)(?:-(?P<part>30|backfill))?_ticks\.pb",
     re.ASCII,
 )
 # A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
@@ -89,20 +97,20 @@ def half_hours(times: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True, order=True)
 class FileKey:
-    """Which file: its contract, tick type, UTC hour (nanoseconds) and half.
+    """Which file: its contract, tick type, UTC hour (nanoseconds) and part of it.
 
     Examples
     --------
     >>> FileKey(8314, "bid_ask", hour_of(1_381_239_000_000_000_000)).path
     '8314/bid_ask/2013/10/08/13_ticks.pb'
-    >>> FileKey.parse("8314/bid_ask/2013/10/08/13-30_ticks.pb").half
-    True
+    >>> FileKey.parse("8314/bid_ask/2013/10/08/13-30_ticks.pb").part
+    '30'
     """
 
     contract_id: int
     tick_type: str
     hour_ns: int
-    half: bool = False
+    part: Part = ""
 
     @property
     def path(self) -> str:
@@ -114,8 +122,8 @@ class FileKey:
                 time_ns=self.hour_ns,
             )
         hour = datetime.fromtimestamp(self.hour_ns // NANOSECONDS, UTC)
-        half = "-30" if self.half else ""
-        return f"{self.contract_id}/{self.tick_type}/{hour:%Y/%m/%d/%H}{half}_ticks.pb"
+        part = f"-{self.part}" if self.part else ""
+        return f"{self.contract_id}/{self.tick_type}/{hour:%Y/%m/%d/%H}{part}_ticks.pb"
 
     @classmethod
     def parse(cls, path: str) -> FileKey | None:
@@ -131,7 +139,21 @@ class FileKey:
         hour_ns = int(start.timestamp()) * NANOSECONDS
         if not _FIRST_HOUR <= hour_ns <= _LAST_HOUR:
             return None
-        return cls(int(match["contract"]), match["tick_type"], hour_ns, match["half"] is not None)
+        part = cast("Part", match["part"] or "")
+        return cls(int(match["contract"]), match["tick_type"], hour_ns, part)
+
+
+def part_of(path: str) -> str:
+    """Which part of its hour the tick file with this path is; parts are read in this order.
+
+    Examples
+    --------
+    >>> part_of("8314/bid_ask/2013/10/08/13-backfill_ticks.pb")
+    'backfill'
+    >>> part_of("8314/bid_ask/2013/10/08/13_ticks.pb")
+    ''
+    """
+    return path.rpartition("/")[2].partition("_")[0][3:]
 
 
 def metadata(root: Path) -> Path:
@@ -172,8 +194,10 @@ def list_files(
             yield from sorted(key for key in keys if key is not None)
 
 
-def list_unfinished(root: Path, contract_id: int, tick_type: str) -> Iterator[Path]:
-    """New contents of a stream's files that a killed process left beside them.
+def list_unfinished(
+    root: Path, contract_id: int, tick_type: str, *, backfill: bool = False
+) -> Iterator[Path]:
+    """New contents of a stream's files, or of its backfill, that a killed process left beside them.
 
     Raises
     ------
@@ -183,7 +207,9 @@ def list_unfinished(root: Path, contract_id: int, tick_type: str) -> Iterator[Pa
     if (contract_id, tick_type) in list_streams(root):
         for path in _paths(root, contract_id, tick_type):
             if path.endswith(f"_ticks.pb{UNFINISHED}"):
-                yield root / path
+                beside = part_of(path.replace("/.", "/")) == "backfill"
+                if beside == backfill:
+                    yield root / path
 
 
 def _paths(root: Path, contract_id: int, tick_type: str) -> Iterator[str]:

@@ -87,7 +87,7 @@ def compress_files(
     """
     damaged = []
     for key in keys:
-        lock = StreamLock(root, key.contract_id, key.tick_type)
+        lock = _lock_of(root, key)
         try:
             record = compress_file(root, key, compression)
             index.put_files([record])
@@ -108,7 +108,7 @@ def compress_files(
 def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[FileKey]:
     """Delete files one by one, each under its stream's lock, first from the index."""
     for key in keys:
-        lock = StreamLock(root, key.contract_id, key.tick_type)
+        lock = _lock_of(root, key)
         path = root / key.path
         try:
             index.drop_files([key.path])
@@ -119,3 +119,8 @@ def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[
         finally:
             lock.release()
         yield key
+
+
+def _lock_of(root: Path, key: FileKey) -> StreamLock:
+    """The lock of whoever writes to a file."""
+    return StreamLock(root, key.contract_id, key.tick_type, backfill=key.part == "backfill")

@@ -38,6 +38,8 @@ class StreamLock:
         The store.
     contract_id : int
     tick_type : str
+    backfill : bool
+        Its backfill, which has files and a lock of its own: it is written while a capture runs.
 
     Raises
     ------
@@ -47,8 +49,11 @@ class StreamLock:
         If this user may not write to the store.
     """
 
-    def __init__(self, root: Path, contract_id: int, tick_type: str) -> None:
-        path = _lock_path(root, contract_id, tick_type)
+    def __init__(
+        self, root: Path, contract_id: int, tick_type: str, *, backfill: bool = False
+    ) -> None:
+        path = _lock_path(root, contract_id, tick_type, backfill=backfill)
+        what = f"the backfill of {tick_type}" if backfill else tick_type
         self._note: Final = path.with_suffix(".json")
         # Whoever closes the writer lets go of it, in whichever thread that is.
         self._lock = FileLock(path, is_singleton=False, thread_local=False)
@@ -59,7 +64,7 @@ class StreamLock:
             except Timeout:
                 holder = self._holder()
                 raise WriterLockedError(
-                    f"{tick_type} of contract {contract_id} in {root} is already written by "
+                    f"{what} of contract {contract_id} in {root} is already written by "
                     f"{_words(holder)}; stop that one first, or write another stream",
                     path=str(root),
                     contract_id=contract_id,
@@ -102,8 +107,9 @@ class StreamLock:
                 self._lock.release()
 
 
-def _lock_path(root: Path, contract_id: int, tick_type: str) -> Path:
-    return metadata(root) / "locks" / f"{contract_id}.{tick_type}.lock"
+def _lock_path(root: Path, contract_id: int, tick_type: str, *, backfill: bool = False) -> Path:
+    part = ".backfill" if backfill else ""
+    return metadata(root) / "locks" / f"{contract_id}.{tick_type}{part}.lock"
 
 
 def _words(holder: dict[str, object]) -> str:
@@ -113,7 +119,7 @@ def _words(holder: dict[str, object]) -> str:
 
 
 def is_written(root: Path, contract_id: int, tick_type: str) -> bool:
-    """Whether somebody holds the lock of a stream.
+    """Whether somebody holds the lock of a stream; a backfill does not count.
 
     Asking does not stand in anybody's way: a writer that comes at this very moment waits for it.
     """

@@ -27,7 +27,7 @@ from ibticks.format.messages import decode_message
 from ibticks.storage.blocks import body_blocks, decompress
 from ibticks.storage.disk import explained
 from ibticks.storage.headers import header_of
-from ibticks.storage.layout import HOUR
+from ibticks.storage.layout import HOUR, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -288,8 +288,8 @@ class _Source:
 
 
 def _in_order(records: Sequence[FileRecord]) -> list[FileRecord]:
-    """By hour, the second half of one after the first."""
-    return sorted(records, key=lambda record: (record.hour_ns, "-30_ticks" in record.path))
+    """By hour, the second half of one after the first, what was backfilled last."""
+    return sorted(records, key=lambda record: (record.hour_ns, part_of(record.path)))
 
 
 def _plan(source: _Source, record: FileRecord, damage: _Damage) -> Iterator[_Piece]:

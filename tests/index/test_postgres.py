@@ -40,9 +40,9 @@ def file_records(draw):
     hour_ns = DAY + hour * HOUR_NS
     start_ns, end_ns = sorted([draw(moments), draw(moments)])
     block = st.builds(Block, *[st.integers(0, 2**62)] * 4, *[int64] * 3, st.integers(0, 2**32 - 1))
-    half = draw(st.sampled_from(["", "-30"]))
+    part = draw(st.sampled_from(["", "-30", "-backfill"]))
     return FileRecord(
-        path=f"{contract_id}/{tick_type}/{hour + 3:02d}{half}_ticks.pb",
+        path=f"{contract_id}/{tick_type}/{hour + 3:02d}{part}_ticks.pb",
         contract_id=contract_id,
         tick_type=tick_type,
         hour_ns=hour_ns,

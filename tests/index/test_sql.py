@@ -104,6 +104,76 @@ def test_density_of_one_message(index, make_file):
     assert row["messages_per_minute"] == 0
 
 
+# -- backfilled files: beside the others, and left out unless asked for ----------------------------
+
+BACKFILLED = "265598/last/0014-backfill_ticks.pb"
+
+
+@pytest.fixture
+def backfilled(stored, make_file):
+    stored.put_files(
+        [
+            make_file(14, path=BACKFILLED, ticks=7, messages=8),
+            make_file(20, path="265598/last/0020-backfill_ticks.pb", ticks=1),
+            make_file(40, path="265598/last/0040-backfill_ticks.pb", ticks=1),
+        ]
+    )
+    return stored
+
+
+@pytest.mark.parametrize(
+    ("function", "until"),
+    [
+        ("get_files_for_range", ", '2025-01-10 15:00Z'"),
+        ("get_files_with_density", ", '2025-01-10 15:00Z'"),
+        ("get_files_to_present", ""),
+    ],
+)
+def test_files_are_captured_ones_unless_backfilled_ones_are_asked_for(backfilled, function, until):
+    call = f"SELECT file_path FROM {function}(265598, 'last', '2025-01-10 14:00:30Z'{until}"
+    plain = [row["file_path"] for row in backfilled.query(f"{call})")]
+    more = [row["file_path"] for row in backfilled.query(f"{call}, p_backfilled => true)")]
+    assert plain[0] == "265598/last/0014_ticks.pb"
+    assert not any("backfill" in path for path in plain)
+    assert set(plain) <= set(more)
+    assert BACKFILLED in more
+
+
+def test_the_path_tells_what_is_backfilled(backfilled):
+    rows = backfilled.query("SELECT file_path, backfilled FROM tick_files")
+    assert len(rows) == 8
+    assert all(row["backfilled"] == ("-backfill_" in row["file_path"]) for row in rows)
+
+
+def test_daily_statistics_are_those_of_captured_files(backfilled, make_file):
+    [day] = backfilled.daily_stats([265598], ["last"])
+    assert (day.date, day.files, day.ticks) == ("2025-01-10", 3, 30)
+    # A file of the same day that is written later, or goes, changes nothing either.
+    backfilled.put_files([make_file(14, path=BACKFILLED, ticks=70, messages=80)])
+    assert backfilled.daily_stats([265598], ["last"]) == [day]
+    backfilled.drop_files([BACKFILLED])
+    assert backfilled.daily_stats([265598], ["last"]) == [day]
+    backfilled.drop_files([f"265598/last/00{hour}_ticks.pb" for hour in (13, 14, 15)])
+    assert backfilled.daily_stats([265598], ["last"]) == []
+
+
+def test_views_count_backfilled_ticks_apart(backfilled):
+    per_day = backfilled.query("SELECT * FROM storage_per_day ORDER BY date")
+    assert [(r["total_files"], r["total_ticks"], r["backfilled_ticks"]) for r in per_day] == [
+        (7, 50, 8),
+        (1, 0, 1),
+    ]
+    top = backfilled.query("SELECT * FROM top_contracts ORDER BY contract_id DESC")
+    assert [(r["total_files"], r["total_ticks"], r["backfilled_ticks"]) for r in top] == [
+        (7, 40, 9),
+        (1, 10, 0),
+    ]
+    assert top[0]["last_tick"] == datetime(2025, 1, 10, 15, 59, 59, 1, tzinfo=UTC)
+    active = backfilled.query("SELECT * FROM active_contracts('2025-01-10')")
+    assert [row["total_ticks"] for row in active] == [30, 10, 10]
+    assert backfilled.query("SELECT * FROM active_contracts('2025-01-11')") == []
+
+
 # -- sessions: New York, around the early close of 2024-12-24 and Christmas ------------------------
 
 

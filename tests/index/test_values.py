@@ -80,6 +80,14 @@ def test_statistics_of_a_day(make_file):
     )  # fmt: skip
 
 
+def test_backfilled_files_do_not_count(make_file):
+    live = make_file(13)
+    beside = make_file(13, path="265598/last/0013-backfill_ticks.pb", ticks=999)
+    assert [file.backfilled for file in (live, beside)] == [False, True]
+    assert daily_statistics([live, beside]) == daily_statistics([live])
+    assert daily_statistics([beside]) == []
+
+
 def test_days_are_utc_days():
     assert utc_date(DAY) == "2025-01-10"
     assert utc_date(DAY - 1) == "2025-01-09"

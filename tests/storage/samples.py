@@ -41,7 +41,7 @@ H13 = 1_381_237_200_000_000_000  # 2013-10-08 13:00 UTC, nanoseconds
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 KEY = FileKey(CONTRACT, "bid_ask", H13)
-HALF = FileKey(CONTRACT, "bid_ask", H13, half=True)
+HALF = FileKey(CONTRACT, "bid_ask", H13, "30")
 COLUMNS = ("timestamp", "sequence", "bid_price", "bid_size", "ask_price", "ask_size")
 
 

@@ -22,6 +22,7 @@ from ibticks.storage.layout import (
     list_files,
     list_streams,
     list_unfinished,
+    part_of,
 )
 
 from .samples import CONTRACT, H13, KEY
@@ -29,9 +30,10 @@ from .samples import CONTRACT, H13, KEY
 # All hours of which an int64 of nanoseconds holds the whole: 1677 to 2262.
 FIRST = -(2**63) // HOUR + 1
 LAST = (2**63 - 1) // HOUR - 1
+PARTS = ("", "30", "backfill")
 HOURS = st.integers(FIRST, LAST).map(lambda hour: hour * HOUR)
 KEYS = st.builds(
-    FileKey, st.integers(0, 2**32 - 1), st.sampled_from(TICK_TYPES), HOURS, st.booleans()
+    FileKey, st.integers(0, 2**32 - 1), st.sampled_from(TICK_TYPES), HOURS, st.sampled_from(PARTS)
 )
 
 
@@ -41,18 +43,24 @@ def test_a_key_is_its_path(key):
 
 
 @given(KEYS)
+def test_a_path_says_its_part(key):
+    assert part_of(key.path) == key.part
+
+
+@given(KEYS)
 def test_a_path_says_the_utc_hour(key):
     contract, tick_type, year, month, day, file = key.path.split("/")
     hour = datetime(int(year), int(month), int(day), int(file[:2]), tzinfo=UTC)
     assert (int(contract), tick_type) == (key.contract_id, key.tick_type)
     assert int(hour.timestamp()) * 10**9 == key.hour_ns
-    assert file[2:] == ("-30_ticks.pb" if key.half else "_ticks.pb")
+    endings = {"": "_ticks.pb", "30": "-30_ticks.pb", "backfill": "-backfill_ticks.pb"}
+    assert file[2:] == endings[key.part]
 
 
 @given(st.lists(KEYS))
-def test_keys_are_ordered_by_contract_type_time_and_half(keys):
+def test_keys_are_ordered_by_contract_type_time_and_part(keys):
     def order(key):
-        return (key.contract_id, key.tick_type, key.hour_ns, key.half)
+        return (key.contract_id, key.tick_type, key.hour_ns, PARTS.index(key.part))
 
     assert sorted(keys) == sorted(keys, key=order)
 
@@ -87,6 +95,9 @@ FOREIGN = [
     "8314/bid_ask/2013/10/08/1_ticks.pb",
     "8314/bid_ask/2013/10/08/24_ticks.pb",
     "8314/bid_ask/2013/10/08/13-15_ticks.pb",
+    "8314/bid_ask/2013/10/08/13-30-backfill_ticks.pb",
+    "8314/bid_ask/2013/10/08/13backfill_ticks.pb",
+    "8314/bid_ask/2013/10/08/.13-backfill_ticks.pb.new",
     "8314/bid_ask/2013/10/08/14_ticks.pb/13_ticks.pb",
     "8314/bid_ask/2013/10/08/14_ticks.pb/notes.txt",
     "8314/bid_ask/2013/10/8/13_ticks.pb",
@@ -113,7 +124,7 @@ def test_a_foreign_path_is_no_tick_file(path):
     assert FileKey.parse(path) is None
 
 
-@given(st.text(alphabet="0123456789/_-.abdilmnopstk٣", max_size=45))
+@given(st.text(alphabet="0123456789/_-.abcdfiklmnopst٣", max_size=45))
 def test_what_parses_is_spelt_the_one_way(path):
     key = FileKey.parse(path)
     assert key is None or key.path == path
@@ -129,7 +140,8 @@ def test_files_are_listed_in_order_and_foreign_ones_passed_over(tmp_path):
     keys = [
         FileKey(9, "last", H13),
         FileKey(CONTRACT, "bid_ask", H13 - HOUR),
-        FileKey(CONTRACT, "bid_ask", H13 + HOUR, half=True),
+        FileKey(CONTRACT, "bid_ask", H13 + HOUR, "30"),
+        FileKey(CONTRACT, "bid_ask", H13 + HOUR, "backfill"),
         FileKey(CONTRACT, "bid_ask", H13 + 24 * HOUR),
         FileKey(CONTRACT, "last", H13),
     ]
@@ -137,16 +149,19 @@ def test_files_are_listed_in_order_and_foreign_ones_passed_over(tmp_path):
     assert list(list_files(tmp_path)) == keys
     assert list_streams(tmp_path) == [(9, "last"), (CONTRACT, "bid_ask"), (CONTRACT, "last")]
     assert list(list_files(tmp_path, CONTRACT)) == keys[1:]
-    assert list(list_files(tmp_path, CONTRACT, "last")) == keys[4:]
-    assert list(list_files(tmp_path, tick_type="last")) == [keys[0], keys[4]]
+    assert list(list_files(tmp_path, CONTRACT, "last")) == keys[5:]
+    assert list(list_files(tmp_path, tick_type="last")) == [keys[0], keys[5]]
     assert list(list_files(tmp_path, 10)) == []
 
 
 def test_what_a_killed_process_left_unfinished_is_found(tmp_path):
     touch(tmp_path, KEY.path, *FOREIGN)
-    unfinished = tmp_path / "8314/bid_ask/2013/10/08/.13_ticks.pb.new"
-    assert list(list_unfinished(tmp_path, CONTRACT, "bid_ask")) == [unfinished]
+    day = tmp_path / "8314/bid_ask/2013/10/08"
+    assert list(list_unfinished(tmp_path, CONTRACT, "bid_ask")) == [day / ".13_ticks.pb.new"]
     assert list(list_unfinished(tmp_path, CONTRACT, "last")) == []
+    # A backfill goes on while a capture begins: neither touches what the other is writing.
+    [backfill] = list_unfinished(tmp_path, CONTRACT, "bid_ask", backfill=True)
+    assert backfill == day / ".13-backfill_ticks.pb.new"
 
 
 def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path):

@@ -94,7 +94,7 @@ def test_an_old_file_is_split_by_its_size(old, root, index, writer):
     size = old.stat().st_size
     with writer(split_bytes=size // 2) as opened:
         opened.append(quote_message(H13 + 40 * MINUTE, 100))
-    half = FileKey(KEY.contract_id, KEY.tick_type, H13, half=True)
+    half = FileKey(KEY.contract_id, KEY.tick_type, H13, "30")
     assert len(read_plainly(root / half.path)[1]) == 1
     assert numbers(root, index) == list(range(101))
 

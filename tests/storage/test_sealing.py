@@ -200,7 +200,7 @@ def test_a_sealed_file_with_a_changed_price_is_left_as_it_is(writer, root, index
         opened.write(quotes(every(SECOND, 3, H13 + 40 * MINUTE), 110))
     assert (root / KEY.path).read_bytes() == damaged
     assert "damaged" in caplog.text
-    half = FileKey(CONTRACT, "bid_ask", H13, half=True)
+    half = FileKey(CONTRACT, "bid_ask", H13, "30")
     assert [t.tick_data.sequence for t in read_plainly(root / half.path)[1]] == [*range(100, 113)]
     # It has a row, so that a load meets it and tells; nothing of the row is to be trusted.
     (row, _) = sorted(index.files(), key=lambda record: "-30" in record.path)

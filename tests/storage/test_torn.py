@@ -293,7 +293,7 @@ def test_a_sealed_file_that_is_shorter_or_longer_is_left_as_it_is(
         assert path.read_bytes() == damaged
     assert not (root / f"{KEY.path}.torn").exists()
     assert "damaged" in caplog.text
-    half = FileKey(CONTRACT, "bid_ask", H13, half=True)
+    half = FileKey(CONTRACT, "bid_ask", H13, "30")
     assert [m.tick_data.sequence for m in read_plainly(root / half.path)[1]] == [500, 500]
     with pytest.warns(CorruptDataWarning, match="left out: 2013-10-08 13:00:00"):
         assert numbers(root, index) == [500, 500]

@@ -71,7 +71,7 @@ class Model:
     def add(self, times: list[int], first: int, *, bulk: bool) -> None:
         """Ticks of one half hour that are written at once."""
         hour = hour_of(times[0])
-        key, half = (FileKey(CONTRACT, "bid_ask", hour, half) for half in (False, True))
+        key, half = (FileKey(CONTRACT, "bid_ask", hour, part) for part in ("", "30"))
         split = half in self.files or self.sizes[key] > self.split_bytes
         if times[0] - hour >= HALF_HOUR and split:
             key = half

@@ -185,6 +185,8 @@ def _snappy_size(view: memoryview) -> int:
             raise CorruptFileError("it is cut short")
         if chunks * _SNAPPY_CHUNK > LARGEST_BLOCK + _SNAPPY_CHUNK:
             raise CorruptFileError(f"it {_TOO_LARGE}")
+    if not chunks:
+        raise CorruptFileError("it is empty")
     return at
 
 

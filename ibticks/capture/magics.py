@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
@@ -25,7 +25,8 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from ibticks.capture.capture import Capture
 from ibticks.capture.ending import stop_with_kernel
 from ibticks.capture.panel import show_live, status_text
-from ibticks.errors import CaptureError, TickError
+from ibticks.capture.settings import CaptureSettings
+from ibticks.errors import CaptureError, ConfigError, TickError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from ibticks.store import Store
 
 __all__ = ["CaptureMagics", "load"]
+
+_NOTHING: Final = (
+    "no contract to capture: %capture_ticks start 265598:AAPL:bid_ask;last, or set "
+    "IB_STREAM_TRACKED_CONTRACTS"
+)
 
 
 @magics_class
@@ -74,9 +80,12 @@ class CaptureMagics(Magics):
         if isinstance(old, Capture) and old.running:
             raise CaptureError("a capture runs already: %capture_ticks stop ends it")
         settings = _settings(said)
-        if said.contracts is None and said.store is None and not settings:
-            capture = old if isinstance(old, Capture) else Capture(self._store(None))
+        if isinstance(old, Capture) and said.contracts is said.store is None and not settings:
+            capture = old
         else:
+            # Looked at first: for a slip of the pen no store is begun.
+            if not CaptureSettings.from_environment(tracked=said.contracts, **settings).tracked:
+                raise ConfigError(_NOTHING)
             capture = Capture(self._store(said.store), said.contracts, **settings)
         self.shell.push({"capture": capture.start(), "store": capture.store})
         show_live(capture)
@@ -100,12 +109,12 @@ class CaptureMagics(Magics):
         return capture
 
     def _store(self, root: str | None) -> Store:
-        from ibticks.store import Store, open_store
+        import ibticks as ibt
 
         there = self.shell.user_ns.get("store")
-        if root is None and isinstance(there, Store):
+        if root is None and isinstance(there, ibt.Store):
             return there
-        return open_store(root or os.environ.get("IBTICKS_STORE") or ".")
+        return ibt.open(root or os.environ.get("IBTICKS_STORE") or ".")
 
 
 def _settings(said: Namespace) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""Real kernels, asked over Jupyter's protocol as a notebook would."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import KernelManager
+
+PATIENCE = 90.0
+
+
+@dataclass
+class Shown:
+    """What came back below a cell."""
+
+    reply: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    results: list[dict[str, str]] = field(default_factory=list)
+    displays: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return self.reply["status"] == "ok"
+
+
+class Notebook:
+    """A kernel and what it has said; ``updates`` are the displays that changed, of any cell."""
+
+    def __init__(self, manager: KernelManager) -> None:
+        self.manager = manager
+        self.updates: list[tuple[str, dict[str, str]]] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        self._client = self.manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=PATIENCE)
+
+    def begin(self, code: str) -> str:
+        """Begin a cell, and do not wait for it."""
+        return self._client.execute(code)
+
+    def run(self, code: str) -> Shown:
+        return self.finish(self.begin(code))
+
+    def finish(self, cell: str) -> Shown:
+        """Wait for the end of a cell."""
+        shown = Shown()
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            message = self._client.get_iopub_msg(timeout=PATIENCE)
+            kind, content = message["msg_type"], message["content"]
+            if kind == "update_display_data":
+                self.updates.append((content["transient"]["display_id"], content["data"]))
+            if message["parent_header"].get("msg_id") != cell:
+                continue
+            match kind:
+                case "stream":
+                    shown.text += content["text"]
+                case "execute_result":
+                    shown.results.append(content["data"])
+                case "display_data":
+                    name = content["transient"].get("display_id", "")
+                    shown.displays.append((name, content["data"]))
+                case "status" if content["execution_state"] == "idle":
+                    shown.reply = self._reply(cell)
+                    return shown
+        raise TimeoutError(f"the cell did not end in {PATIENCE} s")
+
+    def _reply(self, cell: str) -> dict[str, Any]:
+        while True:
+            reply = self._client.get_shell_msg(timeout=PATIENCE)
+            if reply["parent_header"]["msg_id"] == cell:
+                return reply["content"]
+
+    def value(self, expression: str) -> str:
+        """The repr of an expression."""
+        shown = self.run(expression)
+        assert shown.ok, shown
+        return shown.results[0]["text/plain"]
+
+    def wait(self, expression: str) -> None:
+        """Wait until an expression holds in the kernel."""
+        code = (
+            "import time as _time\n"
+            f"_until = _time.monotonic() + {PATIENCE}\n"
+            f"while not ({expression}) and _time.monotonic() < _until: _time.sleep(0.02)\n"
+            f"assert {expression}"
+        )
+        assert self.run(code).ok, expression
+
+    def wait_busy(self) -> None:
+        """Wait until the cell begun last is running."""
+        while True:
+            message = self._client.get_iopub_msg(timeout=PATIENCE)
+            if message["msg_type"] == "stream":
+                return
+
+    def interrupt(self) -> None:
+        self.manager.interrupt_kernel()
+
+    def restart(self) -> None:
+        self._client.stop_channels()
+        self.manager.restart_kernel(now=False)
+        self._connect()
+
+    def close(self) -> None:
+        self._client.stop_channels()
+        self.manager.shutdown_kernel(now=False)
+
+    def drain(self) -> None:
+        """Take what has come so far."""
+        while True:
+            try:
+                message = self._client.get_iopub_msg(timeout=0.1)
+            except queue.Empty:
+                return
+            if message["msg_type"] == "update_display_data":
+                content = message["content"]
+                self.updates.append((content["transient"]["display_id"], content["data"]))

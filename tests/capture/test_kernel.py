@@ -1,0 +1,280 @@
+"""The kernel "ibticks capture", run by Jupyter's own client: it captures whatever cells do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import psutil
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+
+import ibticks as ibt
+from ibticks.capture.kernel import Absent, furnish
+from ibticks.capture.kernelspec import install_kernel, installed_kernels, uninstall_kernel
+from ibticks.errors import ConfigError, InputError, WriterLockedError
+from ibticks.gateway import Gateway, Replay
+
+from .kernels import Notebook
+
+IBM = "8314:IBM:bid_ask"
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory) -> Path:
+    """An environment in which the kernel is installed."""
+    folder = tmp_path_factory.mktemp("prefix")
+    install_kernel(prefix=folder)
+    return folder
+
+
+@pytest.fixture
+def gateway():
+    with Gateway(Replay.from_samples(["ibm_quotes"]), speed=2000) as opened:
+        yield opened
+
+
+@pytest.fixture
+def surroundings(tmp_path, database, gateway) -> dict[str, str]:
+    """What the kernel finds in its environment."""
+    return {
+        **os.environ,
+        "IBTICKS_STORE": str(tmp_path / "ticks"),
+        "IBTICKS_DSN": database,
+        "IBTICKS_GATEWAY": f"127.0.0.1:{gateway.port}",
+        "IB_STREAM_TRACKED_CONTRACTS": IBM,
+        "IBTICKS_CAPTURE": "start",
+    }
+
+
+@pytest.fixture
+def notebook(prefix, tmp_path):
+    """Starts kernels as a notebook in an empty folder; they are shut down after the test."""
+    begun: list[Notebook] = []
+    specs = KernelSpecManager(kernel_dirs=[str(prefix / "share" / "jupyter" / "kernels")])
+
+    def start(environment: dict[str, str], name: str = "ibticks-capture") -> Notebook:
+        manager = KernelManager(kernel_name=name, kernel_spec_manager=specs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of jupyter_client, about itself
+            manager.start_kernel(env=environment, cwd=str(tmp_path))
+        begun.append(Notebook(manager))
+        return begun[-1]
+
+    yield start
+    for each in begun:
+        if each.manager.has_kernel:
+            each.close()
+
+
+def captured(root: Path, dsn: str):
+    """The captured ticks, the sent ones of the same rows, and whether all files are sealed."""
+    with ibt.open(root, dsn=dsn) as store:
+        files = store.index.files()
+        return store.select(8314, "bid_ask").to_polars(), all(file.sealed for file in files)
+
+
+def test_store_and_capture_are_there_and_capture_runs(notebook, surroundings):
+    book = notebook(surroundings)
+    assert book.value("type(store).__name__, type(capture).__name__, capture.running") == (
+        "('Store', 'Capture', True)"
+    )
+    assert book.value("str(store.root)") == repr(surroundings["IBTICKS_STORE"])
+    assert book.value("ibt.__name__") == "'ibticks'"
+    book.wait("capture.status()['status']['ticks'] > 0")
+
+
+def test_the_panel_follows_while_another_cell_runs(notebook, surroundings):
+    book = notebook(surroundings)
+    book.wait("capture.status()['status']['ticks'] > 0")
+    [(name, panel)] = book.run("capture").displays
+    assert name
+    assert "<table>" in panel["text/html"]
+    assert "connected" in panel["text/plain"]
+    book.updates.clear()
+    book.run("import time; time.sleep(3.5)")
+    mine = [data for of, data in book.updates if of == name]
+    assert len(mine) >= 2
+    counts = [int(re.search(r"([\d,]+) ticks", d["text/plain"])[1].replace(",", "")) for d in mine]
+    assert counts == sorted(counts)
+    assert counts[-1] > 0
+
+
+def test_an_interrupted_cell_does_not_disturb_it(notebook, surroundings, gateway):
+    book = notebook(surroundings)
+    book.wait("capture.status()['status']['ticks'] > 0")
+    cell = book.begin("import time; print('asleep', flush=True); time.sleep(600)")
+    book.wait_busy()
+    book.interrupt()
+    assert book.finish(cell).reply["ename"] == "KeyboardInterrupt"
+    before = int(book.value("capture.status()['status']['ticks']"))
+    book.wait(f"capture.status()['status']['ticks'] > {before}")
+    assert book.value("capture.status()['status']['connections']") == "1"
+    assert book.value("store.index.describe().startswith('PostgreSQL')") == "True"
+    # Neither did the interrupt lose a tick.
+    book.run("capture.stop()")
+    frame, sealed = captured(surroundings["IBTICKS_STORE"], surroundings["IBTICKS_DSN"])
+    sent = gateway.replay.streams[8314, "bid_ask"].columns.numbers("bid_price")
+    assert sealed
+    assert frame["bid_price"].to_list() == sent[: frame.height].tolist()
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_shut_down_it_leaves_sealed_files_and_no_process(notebook, surroundings, busy):
+    book = notebook(surroundings)
+    book.wait("capture.status()['status']['ticks'] > 100")
+    there = psutil.Process(int(book.value("import os; os.getpid()")))
+    family = [there, *there.children(recursive=True)]
+    if busy:
+        book.begin("import time; print('asleep', flush=True); time.sleep(600)")
+        book.wait_busy()
+    book.close()
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+    frame, sealed = captured(surroundings["IBTICKS_STORE"], surroundings["IBTICKS_DSN"])
+    assert sealed
+    assert frame.height > 100
+
+
+def test_terminated_it_ends_as_if_shut_down(notebook, surroundings):
+    book = notebook(surroundings)
+    book.wait("capture.status()['status']['ticks'] > 100")
+    there = psutil.Process(int(book.value("import os; os.getpid()")))
+    there.send_signal(signal.SIGTERM)
+    there.wait(60)
+    frame, sealed = captured(surroundings["IBTICKS_STORE"], surroundings["IBTICKS_DSN"])
+    assert sealed
+    assert frame.height > 100
+
+
+def test_restarted_it_goes_on_where_it_was(notebook, surroundings, gateway):
+    book = notebook(surroundings)
+    book.wait("capture.status()['status']['ticks'] > 100")
+    book.restart()
+    book.wait("capture.status()['status']['ticks'] > 100")
+    book.run("capture.stop()")
+    frame, sealed = captured(surroundings["IBTICKS_STORE"], surroundings["IBTICKS_DSN"])
+    assert sealed
+    assert frame["sequence"].to_list() == list(range(1, frame.height + 1))
+    assert frame.height > 200
+
+
+def test_without_contracts_it_says_what_to_do(notebook, surroundings):
+    del surroundings["IB_STREAM_TRACKED_CONTRACTS"]
+    book = notebook(surroundings)
+    first = book.run("1 + 1")
+    assert "IB_STREAM_TRACKED_CONTRACTS" in first.text
+    assert "ibt.Capture(store" in book.value("capture")
+    assert book.run("2 + 2").text == ""
+    failed = book.run("capture.start()")
+    assert failed.reply["ename"] == "ConfigError"
+    # And doing it works.
+    assert book.run(f"capture = ibt.Capture(store, {IBM!r}); capture.start()").ok
+    book.wait("capture.status()['status']['ticks'] > 0")
+
+
+def test_it_is_not_started_unless_told_to(surroundings, monkeypatch):
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    names, notes = furnish(surroundings | {"IBTICKS_CAPTURE": ""})
+    assert not names["capture"].running
+    assert notes == []
+    names["store"].close()
+    names, [note] = furnish(surroundings | {"IBTICKS_CAPTURE": "yes"})
+    assert "IBTICKS_CAPTURE='yes'" in note
+    names["store"].close()
+
+
+def test_what_is_wrong_is_a_note_and_not_a_dead_kernel(surroundings, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    names, [note] = furnish({"IBTICKS_STORE": str(tmp_path / "file")})
+    assert isinstance(names["store"], Absent)
+    assert isinstance(names["capture"], Absent)
+    assert "file" in note
+    monkeypatch.setenv("IBTICKS_DSN", surroundings["IBTICKS_DSN"])
+    monkeypatch.setenv("IB_STREAM_TRACKED_CONTRACTS", "8314")
+    names, [note] = furnish(surroundings | {"IB_STREAM_TRACKED_CONTRACTS": "8314"})
+    assert "IB_STREAM_TRACKED_CONTRACTS: entry 1" in note
+    with pytest.raises(ConfigError, match="entry 1"):
+        names["capture"].start()
+    assert not hasattr(names["capture"], "_repr_html_")
+    names["store"].close()
+
+
+def test_a_second_kernel_is_told_of_the_first(notebook, surroundings):
+    first = notebook(surroundings)
+    first.wait("capture.status()['status']['ticks'] > 0")
+    pid = first.value("import os; os.getpid()")
+    second = notebook(surroundings)
+    assert f"process {pid}" in second.run("1").text
+    assert second.run("capture.start()").reply["ename"] == WriterLockedError.__name__
+
+
+# -- telling Jupyter of it -------------------------------------------------------------------------
+
+
+def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    start = "from ibticks.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", start, "kernel", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def test_install_list_and_uninstall_from_a_shell(tmp_path):
+    paths = {"JUPYTER_PATH": str(tmp_path / "share" / "jupyter")}
+    options = ["--store", str(tmp_path / "ticks"), "--contracts", IBM, "--start", "--name", "mine"]
+    done = shell("install", "--prefix", str(tmp_path), *options, **paths)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "share" / "jupyter" / "kernels" / "mine"
+    assert str(folder) in done.stdout
+    spec = json.loads((folder / "kernel.json").read_text())
+    assert spec["argv"][0] == sys.executable
+    assert spec["display_name"] == "ibticks capture (mine)"
+    assert spec["env"] == {
+        "IBTICKS_STORE": str(tmp_path / "ticks"),
+        "IB_STREAM_TRACKED_CONTRACTS": IBM,
+        "IBTICKS_CAPTURE": "start",
+    }
+    assert {each.name for each in folder.iterdir()} >= {"logo-svg.svg", "logo-64x64.png"}
+    assert json.loads(shell("list", "--json", **paths).stdout)["mine"] == str(folder)
+    assert shell("uninstall", "--name", "mine", **paths).returncode == 0
+    assert not folder.exists()
+    missing = shell("uninstall", "--name", "mine", **paths)
+    assert missing.returncode == 1
+    assert "no kernel of ibticks is called 'mine'" in missing.stderr
+
+
+def test_only_our_own_kernels_are_uninstalled(prefix, monkeypatch):
+    monkeypatch.setenv("JUPYTER_PATH", str(prefix / "share" / "jupyter"))
+    assert "ibticks-capture" in installed_kernels()
+    assert "python3" not in installed_kernels()
+    with pytest.raises(InputError, match=r"installed: .*ibticks-capture"):
+        uninstall_kernel("python3")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "näme"])
+def test_a_name_jupyter_would_not_take(name, tmp_path):
+    with pytest.raises(InputError, match="no name of a kernel"):
+        install_kernel(name, prefix=tmp_path)
+
+
+def test_contracts_are_checked_before_they_are_installed(tmp_path):
+    done = shell("install", "--prefix", str(tmp_path), "--contracts", "8314")
+    assert done.returncode == 1
+    assert "contract_id:symbol" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_for_a_user_or_a_prefix(tmp_path):
+    with pytest.raises(InputError, match="not both"):
+        install_kernel(user=True, prefix=tmp_path)

@@ -1,0 +1,150 @@
+"""``%capture_ticks`` in an ordinary kernel, and in a terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from ibticks.gateway import Gateway, Replay
+
+from .kernels import Notebook
+
+IBM = "8314:IBM:bid_ask;all_last"
+
+
+@pytest.fixture(scope="module")
+def gateway():
+    replay = Replay.from_samples(["ibm_quotes", "ibm_trades"])
+    with Gateway(replay, speed=2000) as opened:
+        yield opened
+
+
+@pytest.fixture
+def notebook(tmp_path, database):
+    """An ordinary kernel with the extension loaded."""
+    manager = KernelManager(kernel_name="python3")
+    environment = {**os.environ, "IBTICKS_DSN": database}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of jupyter_client, about itself
+        manager.start_kernel(env=environment, cwd=str(tmp_path))
+    book = Notebook(manager)
+    assert book.run("%load_ext ibticks").ok
+    yield book
+    if manager.has_kernel:
+        book.close()
+
+
+def test_start_status_and_stop(notebook, gateway, tmp_path):
+    line = f"start {IBM} --store {tmp_path}/ticks --port {gateway.port} --same-contract-seconds 0"
+    [(name, panel)] = notebook.run(f"%capture_ticks {line}").displays
+    assert "<table>" in panel["text/html"]
+    notebook.wait("capture.status()['status']['ticks'] > 100")
+    assert notebook.value("store is capture.store, capture.settings.port") == (
+        f"(True, {gateway.port})"
+    )
+    assert "2 streams" in notebook.run("%capture_ticks status").displays[0][1]["text/plain"]
+    again = notebook.run(f"%capture_ticks start {IBM}")
+    assert again.text == ("UsageError: a capture runs already: %capture_ticks stop ends it\n")
+    stopped = notebook.run("%capture_ticks stop")
+    assert stopped.text.startswith("ibticks capture stopped, ")
+    assert notebook.value("all(file.sealed for file in store.index.files())") == "True"
+    assert notebook.run("%capture_ticks stop").text == "UsageError: the capture does not run\n"
+    # What it was is what it is again.
+    notebook.run("%capture_ticks start")
+    assert notebook.value("capture.running, len(store.select('IBM').files())") == "(True, 2)"
+    notebook.drain()
+    assert name in {of for of, _ in notebook.updates}
+
+
+def test_the_capture_of_the_notebook_is_used(notebook, gateway, tmp_path):
+    made = (
+        "import ibticks as ibt; store = ibt.open('here'); "
+        f"capture = ibt.Capture(store, {IBM!r}, port={gateway.port}, same_contract_seconds=0); "
+        "mine = capture"
+    )
+    assert notebook.run(made).ok
+    notebook.run("%capture_ticks start")
+    assert notebook.value("capture is mine, mine.running") == "(True, True)"
+    notebook.run("%capture_ticks stop")
+    notebook.run(f"%capture_ticks start {IBM} --port {gateway.port}")
+    assert notebook.value("capture is mine, capture.store is store") == "(False, True)"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("status", "there is no capture here"),
+        ("stop", "there is no capture here"),
+        ("start", "no contract to capture"),
+        ("start 8314", "entry 1 of the tracked contracts"),
+        ("start 8314:IBM:quotes", "unknown tick type 'quotes'"),
+        ("start 8314:IBM --port 99999", "port=99999"),
+        ("start 8314:IBM --port many", "invalid int value: 'many'"),
+        ("begin", "invalid choice: 'begin'"),
+        ("", "the following arguments are required: action"),
+    ],
+)
+def test_mistakes_are_one_line(mistaken, line, says):
+    shown = mistaken.run(f"%capture_ticks {line}")
+    assert not shown.ok
+    assert shown.text.startswith("UsageError: ")
+    assert says in shown.text
+    assert "Traceback" not in shown.text
+
+
+@pytest.fixture(scope="module")
+def mistaken(postgres, tmp_path_factory):
+    """A kernel in which nothing is ever captured."""
+    manager = KernelManager(kernel_name="python3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        manager.start_kernel(cwd=str(tmp_path_factory.mktemp("mistaken")))
+    book = Notebook(manager)
+    book.run("%load_ext ibticks")
+    yield book
+    book.close()
+
+
+def test_shut_down_while_a_cell_is_busy_files_are_sealed(notebook, gateway, tmp_path, database):
+    import ibticks as ibt
+
+    notebook.run(f"%capture_ticks start {IBM} --store {tmp_path}/ticks --port {gateway.port}")
+    notebook.wait("capture.status()['status']['ticks'] > 10")
+    notebook.begin("import time; print('asleep', flush=True); time.sleep(600)")
+    notebook.wait_busy()
+    notebook.close()
+    with ibt.open(tmp_path / "ticks", dsn=database) as store:
+        files = store.index.files()
+    assert files
+    assert all(file.sealed for file in files)
+
+
+def test_in_a_terminal_the_panel_is_a_line(gateway, tmp_path, database):
+    code = "\n".join(
+        [
+            "%load_ext ibticks",
+            f"%capture_ticks start {IBM} --store {tmp_path}/ticks --port {gateway.port}",
+            "import time; time.sleep(2.5)",
+            "%capture_ticks status",
+            "%capture_ticks stop",
+        ]
+    )
+    script = tmp_path / "session.ipy"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--colors=NoColor", str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env=os.environ | {"IBTICKS_DSN": database, "IPYTHONDIR": str(tmp_path / "ipython")},
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("ibticks capture ")]
+    assert len(lines) == 3  # and not one a second
+    assert lines[2].startswith("ibticks capture stopped, ")
+    assert "<table>" not in done.stdout

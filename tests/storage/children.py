@@ -6,6 +6,7 @@ they end.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -130,6 +131,14 @@ def in_order(root: str, report: str, index: str, seed: int) -> None:
                 kept.put_files([record])
 
 
+def compress(root: str, report: str) -> None:
+    """Compress a file, in one way after another, until killed."""
+    say = Report(report).say
+    for compression in itertools.cycle(["zstd", "gzip", "snappy", "none"]):
+        compress_file(Path(root), KEY, compression)
+        say(compression)
+
+
 def become_nobody() -> None:
     """Permission bits bind any user but root."""
     if os.geteuid() == 0:
@@ -151,7 +160,10 @@ def hold(root: str, report: str, contract_id: int, tick_type: str) -> None:
     writer.close()
 
 
-TASKS = {task.__name__: task for task in (list_as_nobody, lock_as_nobody, hold, capture, in_order)}
+TASKS = {
+    task.__name__: task
+    for task in (list_as_nobody, lock_as_nobody, hold, capture, in_order, compress)
+}
 
 
 def answer(number: int) -> None:

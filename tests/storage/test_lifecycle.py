@@ -1,0 +1,282 @@
+"""Compressing and deleting: the old file or the new one, whole, whatever happens on the way."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from dataclasses import replace
+
+import pytest
+
+from ibticks.errors import CorruptFileError, InputError, StorageError, WriterLockedError
+from ibticks.format.header import COMPRESSIONS, read_header
+from ibticks.storage import lifecycle
+from ibticks.storage.audit import verify
+from ibticks.storage.layout import HOUR, FileKey, list_files, list_unfinished
+from ibticks.storage.lifecycle import compress_file, compress_files, delete_files
+from ibticks.storage.reader import read_messages
+from ibticks.storage.summary import summarise
+
+from .samples import (
+    CONTRACT,
+    H13,
+    KEY,
+    MINUTE,
+    SECOND,
+    crc32c,
+    every,
+    hour_of_quotes,
+    message,
+    numbers,
+    old_frame,
+    old_header,
+    quote_message,
+    quotes,
+    split_header,
+    unpacked,
+)
+
+KEYS = [FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR) for hour in range(3)]
+
+
+@pytest.fixture
+def sealed(writer, root):
+    """A sealed hour of two blocks, with an info in it; returns its path."""
+    with writer() as opened:
+        opened.write(hour_of_quotes(20_000))
+        opened.append(message("info", H13 + HOUR - 1, {"status": "active"}))
+    return root / KEY.path
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.permutations(COMPRESSIONS, 2)))
+def test_a_file_is_the_same_in_any_compression(sealed, root, index, before, after):
+    plain, (row,) = sealed.read_bytes(), index.files()
+    compress_file(root, KEY, before)
+    record = compress_file(root, KEY, after)
+    index.put_files([record])
+    data = sealed.read_bytes()
+    header, body = split_header(data)
+    assert len(data) == 256 + len(body)
+    assert (header.sealed, header.compression) == (True, after)
+    assert (header.body_bytes, header.message_count) == (len(body), 20_001)
+    assert header.crc32c == record.crc32c
+    assert unpacked(body, after) == plain[256:]
+    assert record == summarise(root, KEY).record
+    # Nothing it says of its ticks has changed, and a block still is a block.
+    stored = {"size": row.size, "crc32c": row.crc32c, "compression": "none", "blocks": row.blocks}
+    assert replace(record, **stored) == row
+    for new, old in zip(record.blocks, row.blocks, strict=True):
+        assert replace(old, offset=new.offset, size=new.size, crc32c=new.crc32c) == new
+    assert numbers(root, index, strict=True) == list(range(20_000))
+    assert [m["data"] for _, m in read_messages(root, index.files())] == [{"status": "active"}]
+    assert [finding.problem for finding in verify(root, index)] == [None]
+    if after == "none":
+        assert data == plain
+    else:
+        assert len(data) < len(plain) / 2
+
+
+def test_the_checksum_of_a_compressed_body_is_that_of_its_bytes(writer, root):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 1000)))
+    for compression in COMPRESSIONS:
+        compress_file(root, KEY, compression)
+        header, body = split_header((root / KEY.path).read_bytes())
+        assert header.crc32c == crc32c(body)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
+def test_a_late_tick_opens_a_compressed_file(sealed, root, index, writer, compression):
+    index.put_files([compress_file(root, KEY, compression)])
+    opened = writer()
+    opened.append(quote_message(H13 + 40 * MINUTE, 20_000))
+    header = read_header(sealed.read_bytes()[:256])
+    assert (header.sealed, header.compression, header.crc32c) == (False, "none", None)
+    assert numbers(root, index, strict=True) == list(range(20_001))
+    opened.close()
+    assert read_header(sealed.read_bytes()[:256]).sealed
+    assert numbers(root, index, strict=True) == list(range(20_001))
+    index.put_files([compress_file(root, KEY, compression)])
+    assert numbers(root, index, strict=True) == list(range(20_001))
+    assert [finding.problem for finding in verify(root, index)] == [None]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_file_with_a_message_larger_than_a_block(writer, root, index, compression):
+    with writer() as opened:
+        opened.append(quote_message(H13, 0))
+        opened.append(quote_message(H13 + 1, 1) | {"metadata": {"note": "n" * (15 << 20)}})
+        opened.append(quote_message(H13 + 2, 2))
+    index.put_files([compress_file(root, KEY, compression)])
+    assert numbers(root, index, strict=True) == [0, 1, 2]
+    opened = writer()
+    opened.append(quote_message(H13 + 3, 3))
+    opened.close()
+    assert numbers(root, index, strict=True) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_file_without_messages_is_compressed_too(writer, root, index, compression):
+    path = root / KEY.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(old_header())
+    writer().close()
+    index.put_files([compress_file(root, KEY, compression)])
+    assert numbers(root, index, strict=True) == []
+    with writer() as opened:
+        opened.append(quote_message(H13, 0))
+    assert numbers(root, index, strict=True) == [0]
+
+
+# --- what is not compressed -----------------------------------------------------------------------
+
+
+def test_only_sealed_whole_files_are_compressed(sealed, root, writer):
+    plain = sealed.read_bytes()
+    opened = writer()
+    opened.append(quote_message(H13, 1))
+    with pytest.raises(CorruptFileError, match="not sealed"):
+        compress_file(root, KEY, "zstd")
+    opened.close()
+    for damaged in (
+        plain[:5000] + bytes([plain[5000] ^ 1]) + plain[5001:],
+        plain[:-1],
+        plain + b"\x00",
+        b"\x00" * 256 + plain[256:],
+        old_header() + old_frame(H13, 0),
+    ):
+        sealed.write_bytes(damaged)
+        for compression in COMPRESSIONS:
+            with pytest.raises(CorruptFileError, match=r"13_ticks\.pb"):
+                compress_file(root, KEY, compression)
+            assert sealed.read_bytes() == damaged
+    assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
+
+
+def test_an_unknown_compression_touches_nothing(sealed, root):
+    before = sealed.stat()
+    with pytest.raises(InputError, match="none, gzip, zstd, snappy"):
+        compress_file(root, KEY, "lz4")
+    assert sealed.stat() == before
+
+
+def test_compressing_again_changes_nothing(sealed, root):
+    record = compress_file(root, KEY, "zstd")
+    before = sealed.stat()
+    assert compress_file(root, KEY, "zstd") == record
+    assert sealed.stat() == before
+
+
+def test_a_block_that_does_not_come_back_leaves_the_old_file(sealed, root, monkeypatch):
+    plain = sealed.read_bytes()
+    monkeypatch.setattr(lifecycle, "compress", lambda _raw, _name: b"\xff\x06\x00\x00sNaPpY")
+    with pytest.raises(CorruptFileError, match="snappy"):
+        compress_file(root, KEY, "snappy")
+    monkeypatch.setattr(lifecycle, "decompress", lambda _stored, _name: b"something else")
+    with pytest.raises(CorruptFileError, match="did not come back as it was"):
+        compress_file(root, KEY, "zstd")
+    assert sealed.read_bytes() == plain
+    assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
+
+
+def test_a_killed_compression_leaves_the_old_file_or_the_new(
+    sealed, root, index, writer, children, tmp_path
+):
+    choose, seen = random.Random(15), set()
+    for round_ in range(15):
+        report = tmp_path / f"report{round_}"
+        pid = children.start("compress", root=root, report=report)
+        while not report.exists():
+            time.sleep(0.001)
+        time.sleep(choose.uniform(0.02, 0.25))
+        children.kill(pid)
+        summary = summarise(root, KEY)
+        assert summary.problem is None
+        assert summary.record.sealed
+        for rows in ([summary.record], index.files()):
+            assert numbers(root, rows, strict=True) == list(range(20_000))
+        seen.add(summary.record.compression)
+        writer().close()
+        assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
+    assert len(seen) > 1
+
+
+# --- several files, and the index -----------------------------------------------------------------
+
+
+@pytest.fixture
+def hours(writer, root, index):
+    """Three sealed hours; returns their paths."""
+    with writer() as opened:
+        for number, key in enumerate(KEYS):
+            opened.write(quotes(every(SECOND, 100, key.hour_ns), 100 * number))
+    return [root / key.path for key in KEYS]
+
+
+def test_files_are_compressed_one_by_one_and_the_index_is_told(hours, root, index):
+    work = compress_files(root, index, KEYS, "zstd")
+    assert [record.compression for record in index.files()] == ["none"] * 3
+    first = next(work)
+    assert (first.path, first.compression) == (KEYS[0].path, "zstd")
+    assert [record.compression for record in index.files()] == ["zstd", "none", "none"]
+    assert [record.path for record in work] == [key.path for key in KEYS[1:]]
+    assert not any(finding.problem for finding in verify(root, index))
+    assert numbers(root, index, strict=True) == list(range(300))
+
+
+def test_a_damaged_file_does_not_keep_the_others_from_being_compressed(hours, root, index):
+    data = hours[1].read_bytes()
+    hours[1].write_bytes(data[:-3])
+    done = []
+    with pytest.raises(CorruptFileError, match=r"14_ticks\.pb cannot be compressed") as caught:
+        done.extend(compress_files(root, index, KEYS, "gzip"))
+    assert caught.value.context["path"] == str(hours[1])
+    assert [record.compression for record in index.files()] == ["gzip", "none", "gzip"]
+    assert hours[1].read_bytes() == data[:-3]
+
+
+def test_a_file_compressed_as_the_process_died_is_told_later(hours, root, index):
+    record = compress_file(root, KEYS[0], "zstd")
+    assert index.files()[0] != record
+    assert list(compress_files(root, index, KEYS[:1], "zstd")) == [record]
+    assert index.files()[0] == record
+
+
+def test_files_of_a_stream_that_is_written_are_left_alone(hours, root, index, writer):
+    before = [path.read_bytes() for path in hours]
+    opened = writer()
+    for work in (
+        compress_files(root, index, KEYS, "zstd"),
+        delete_files(root, index, KEYS),
+    ):
+        with pytest.raises(WriterLockedError):
+            list(work)
+    assert [path.read_bytes() for path in hours] == before
+    assert len(index.files()) == 3
+    opened.close()
+    assert len(list(compress_files(root, index, KEYS, "zstd"))) == 3
+    writer()
+
+
+def test_deleted_files_are_gone_from_disk_and_index(hours, root, index, writer):
+    assert list(delete_files(root, index, KEYS[:2])) == KEYS[:2]
+    assert list(list_files(root)) == KEYS[2:]
+    assert [record.path for record in index.files()] == [KEYS[2].path]
+    assert numbers(root, index, strict=True) == list(range(200, 300))
+    # Gone is gone, also where somebody else deleted the file, or the whole day.
+    assert list(delete_files(root, index, KEYS[:1])) == KEYS[:1]
+    hours[2].unlink()
+    hours[2].parent.rmdir()
+    assert list(delete_files(root, index, KEYS[2:])) == KEYS[2:]
+    assert index.files() == []
+    with writer() as opened:
+        opened.append(quote_message(H13, 0))
+    assert numbers(root, index) == [0]
+
+
+def test_what_cannot_be_deleted_is_told(hours, root, index):
+    hours[0].unlink()
+    hours[0].mkdir()
+    with pytest.raises(StorageError, match=r"deleting .*13_ticks\.pb"):
+        list(delete_files(root, index, KEYS))

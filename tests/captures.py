@@ -6,7 +6,7 @@ import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ibticks.storage.coverage import backfilled
+from ibticks.storage.filling import backfilled, missing
 from ibticks.storage.states import Status
 from ibticks.storage.statuses import resume
 from ibticks.storage.writer import StreamWriter
@@ -14,7 +14,7 @@ from ibticks.storage.writer import StreamWriter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ibticks.index.records import Index
+    from ibticks.index.records import CoverageRecord, Index
 
 _runs = itertools.count(1)
 _SECOND = 1_000_000_000
@@ -53,17 +53,24 @@ class FakeCapture:
         self._append("info", {"status": str(status)}, time_ns, {"run": self.run, **told})
         return time_ns
 
-    def backfill(self, time_ns: int, start_ns: int, end_ns: int, ticks: int = 1) -> int:
-        """Fill a gap, as another process would: with a run and a stream id of its own."""
+    def backfill(
+        self, time_ns: int, start_ns: int, end_ns: int, ticks: int = 1
+    ) -> list[tuple[int, int]]:
+        """Fill what is missing, as another process would; returns what that was."""
         contract_id, tick_type = self.stream
-        known = self.index.coverage([contract_id], [tick_type], start_ns, end_ns)
-        told = {"start_ns": start_ns, "end_ns": end_ns, "ticks": ticks}
         ours, self.run, self.stream_id = (self.run, self.stream_id), "backfill", "backfill"
-        time_ns = self.mention(Status.BACKFILLED, time_ns, **told)
+        parts = missing(self._known(start_ns, end_ns), start_ns, end_ns)
+        for start, end in parts:
+            told = {"start_ns": start, "end_ns": end, "ticks": ticks}
+            self.ledger.touch(self.mention(Status.BACKFILLED, time_ns, **told))
+            known = self._known(start, end)
+            self.index.put_coverage(backfilled(contract_id, tick_type, **told, known=known))
         self.run, self.stream_id = ours
-        self.ledger.touch(time_ns)
-        self.index.put_coverage(backfilled(contract_id, tick_type, **told, known=known))
-        return time_ns
+        return parts
+
+    def _known(self, start_ns: int, end_ns: int) -> list[CoverageRecord]:
+        contract_id, tick_type = self.stream
+        return self.index.coverage([contract_id], [tick_type], start_ns, end_ns)
 
     def stop(self, time_ns: int) -> int:
         time_ns = self.say(Status.STOPPED, time_ns, "stopped")

@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import InputError
 from ibticks.index.records import CoverageRecord
-from ibticks.storage.states import NOTHING_MISSING, STATES, State, Status
+from ibticks.storage.filling import backfilled
+from ibticks.storage.states import STATES, State, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Change", "Ledger", "backfilled", "deleted", "filled", "intervals"]
+__all__ = ["Change", "Ledger", "deleted", "intervals"]
 
 _BEFORE_ALL: Final = -(2**63)
-_AFTER_ALL: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Change:
     Attributes
     ----------
     time_ns : int
-        Its timestamp, UTC nanoseconds.
+        When it was said, UTC nanoseconds: its timestamp or, of ``backfilled``, its ``at_ns``.
     status : Status
     run : str
         Which run of a capture speaks.
@@ -84,6 +84,8 @@ class Change:
             return None
         filled = None
         if status == Status.BACKFILLED:
+            # Its message lies among the ticks it speaks of.
+            time_ns = time_ns if (at_ns := _integer(metadata.get("at_ns"))) is None else at_ns
             start, end, ticks = (_integer(metadata.get(k)) for k in ("start_ns", "end_ns", "ticks"))
             if start is None or end is None or start >= end:
                 return None
@@ -170,10 +172,10 @@ class Ledger:
         Raises
         ------
         InputError
-            For ``backfilled``, which changes no state: see :func:`backfilled`.
+            For ``backfilled``, which changes no state: see :mod:`ibticks.storage.filling`.
         """
         if status is Status.BACKFILLED:
-            raise InputError("a backfill is a range of time: use backfilled()")
+            raise InputError("a backfill is a range of time: use ibticks.storage.filling")
         time_ns = self.latest_ns = self.after(time_ns)
         state = STATES[status]
         if state == self.state:
@@ -278,88 +280,6 @@ def _lasting(rows: Mapping[int, CoverageRecord], at_ns: int) -> list[CoverageRec
         else row
         for row in rows.values()
     ]
-
-
-def backfilled(
-    contract_id: int,
-    tick_type: str,
-    start_ns: int,
-    end_ns: int,
-    ticks: int,
-    known: Iterable[CoverageRecord],
-) -> list[CoverageRecord]:
-    """The rows that change where ``[start_ns, end_ns)`` was filled from IB's history.
-
-    They belong in the index as those of a :class:`Ledger` do. A ``backfilled`` message, with a
-    ``run`` of its own, says the same in the stream.
-
-    Parameters
-    ----------
-    contract_id : int
-    tick_type : str
-    start_ns, end_ns : int
-        Not in the future.
-    ticks : int
-        How many were found; none is an answer, too.
-    known : iterable of CoverageRecord
-        The rows of the stream that meet the range, as the index has them.
-
-    Raises
-    ------
-    InputError
-        If the range is empty.
-    """
-    if start_ns >= end_ns:
-        raise InputError(f"nothing lies between {start_ns} and {end_ns} ns to be backfilled")
-    state, reason = State.BACKFILLED.value, f"backfill of {ticks:,} ticks"
-    return filled(known, CoverageRecord(contract_id, tick_type, start_ns, end_ns, state, reason))
-
-
-def filled(rows: Iterable[CoverageRecord], filling: CoverageRecord) -> list[CoverageRecord]:
-    """The rows that change where a stretch is filled afterwards.
-
-    Where nothing was missing, rows stay as they are, and so does one that has no end yet; others
-    are cut where the filling begins and ends.
-
-    Parameters
-    ----------
-    rows : iterable of CoverageRecord
-        Of the stream; those that do not meet the filling do not matter.
-    filling : CoverageRecord
-        With an end.
-
-    Returns
-    -------
-    list of CoverageRecord
-        New rows, and rows that take the place of one with the same start.
-
-    Examples
-    --------
-    >>> gap = CoverageRecord(265598, "last", 10, 90, "disconnected")
-    >>> rows = filled([gap], CoverageRecord(265598, "last", 20, 50, "backfilled"))
-    >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
-    [(10, 20, 'disconnected'), (20, 50, 'backfilled'), (50, 90, 'disconnected')]
-    """
-    assert filling.end_ns is not None
-    at, until = filling.start_ns, filling.end_ns
-    made: list[CoverageRecord] = []
-    for row in sorted(rows, key=lambda row: row.start_ns):
-        end = _AFTER_ALL if row.end_ns is None else row.end_ns
-        if end <= at or row.start_ns >= until:
-            continue
-        if row.start_ns > at:
-            made.append(replace(filling, start_ns=at, end_ns=row.start_ns))
-            at = row.start_ns
-        if row.end_ns is not None and row.state not in NOTHING_MISSING:
-            if row.start_ns < at:
-                made.append(replace(row, end_ns=at))
-            made.append(replace(filling, start_ns=at, end_ns=min(end, until)))
-            if until < end:
-                made.append(replace(row, start_ns=until))
-        at = min(end, until)
-    if at < until:
-        made.append(replace(filling, start_ns=at))
-    return made
 
 
 def deleted(rows: Iterable[CoverageRecord], before_ns: int) -> list[CoverageRecord]:

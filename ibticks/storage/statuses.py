@@ -6,11 +6,7 @@ the last ones of a stream where a capture ended without a word, which loads no c
 
 from __future__ import annotations
 
-import logging
-import mmap
-import struct
 import time
-from array import array
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -18,16 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from ibticks.config import NANOSECONDS
-from ibticks.errors import CorruptFileError, FormatError, StorageError
-from ibticks.format.framing import MAX_FRAME
-from ibticks.format.header import read_header
+from ibticks.errors import FormatError
 from ibticks.format.messages import from_protobuf
-from ibticks.storage.blocks import decompress, split
 from ibticks.storage.coverage import Change, Ledger, deleted, intervals
-from ibticks.storage.disk import explained
-from ibticks.storage.layout import HOUR
+from ibticks.storage.layout import HOUR, part_of
 from ibticks.storage.lock import is_written
+from ibticks.storage.payloads import payloads_backwards, time_of
 from ibticks.storage.states import Status
 from ibticks.tick_stream_pb2 import StreamMessage
 
@@ -35,15 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ibticks.format.header import Header
     from ibticks.index.records import CoverageRecord, FileRecord, Index
     from ibticks.storage.layout import FileKey
 
 __all__ = ["forget", "left_open", "rebuild", "resume", "settle"]
 
-_log = logging.getLogger(__name__)
-_LENGTH: Final = struct.Struct(">I")
-_LONGEST_HEADER: Final = 1 << 20
 _INFO: Final = StreamMessage(type="info").SerializeToString()
 
 
@@ -155,14 +143,8 @@ def forget(index: Index, keys: Iterable[FileKey]) -> None:
             index.put_coverage(rows)
 
 
-def _place(file: FileRecord) -> tuple[int, str, int, bool]:
-    is_second_half = file.path.endswith("-30_ticks.pb")
-    return file.contract_id, file.tick_type, file.hour_ns, is_second_half
-
-
-def _is_backfill(file: FileRecord) -> bool:
-    """Whether a file holds what was asked of IB afterwards."""
-    return file.path.endswith("-backfill_ticks.pb")
+def _place(file: FileRecord) -> tuple[int, str, int, str]:
+    return file.contract_id, file.tick_type, file.hour_ns, part_of(file.path)
 
 
 def _may_tell(file: FileRecord) -> bool:
@@ -184,14 +166,14 @@ def _changes(root: Path, files: Sequence[FileRecord]) -> Iterator[Change]:
 
 def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
     """The changes of state a file tells, the last first."""
-    if not _may_tell(file) or _is_backfill(file):
+    if not _may_tell(file) or file.backfilled:
         return
-    for payload in _payloads(root, file):
+    for payload in payloads_backwards(root, file):
         if not payload.startswith(_INFO):
             continue
         try:
             message = StreamMessage.FromString(payload)
-            change = Change.of(_time_of(message), from_protobuf(message))
+            change = Change.of(time_of(message), from_protobuf(message))
         except (DecodeError, FormatError):
             continue  # no message of ours; reading the file tells
         if change is not None and change.status is not Status.BACKFILLED:
@@ -201,58 +183,13 @@ def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
 def _last_of_run(root: Path, files: Sequence[FileRecord], change: Change) -> int | None:
     """Time of the last message of the run that a change is of."""
     for file in sorted(files, key=_place, reverse=True):
-        if _is_backfill(file):
+        if file.backfilled:
             continue
-        for payload in _payloads(root, file):
+        for payload in payloads_backwards(root, file):
             try:
                 message = StreamMessage.FromString(payload)
             except DecodeError:
                 continue
             if message.stream_id == change.stream_id:
-                return max(_time_of(message), change.time_ns)
+                return max(time_of(message), change.time_ns)
     return None
-
-
-def _time_of(message: StreamMessage) -> int:
-    return message.timestamp.seconds * NANOSECONDS + message.timestamp.nanos
-
-
-def _payloads(root: Path, file: FileRecord) -> Iterator[bytes]:
-    """The messages of a file as they are stored, the last first, as far as it is whole."""
-    path = root / file.path
-    try:
-        with explained(path, "reading"), path.open("rb") as stream:
-            header = read_header(stream.read(_LONGEST_HEADER), path=str(path))
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                for begin, end in reversed(_blocks(file, header, data)):
-                    if header.compression == "none":
-                        yield from _frames_backwards(data, begin, end)
-                    else:
-                        raw = decompress(data[begin:end], header.compression)
-                        yield from _frames_backwards(raw, 0, len(raw))
-    except (StorageError, CorruptFileError) as error:
-        _log.warning("what a capture said last is looked for elsewhere: %s", error)
-
-
-def _blocks(file: FileRecord, header: Header, data: mmap.mmap) -> list[tuple[int, int]]:
-    """Where stretches of whole frames begin and end."""
-    start = header.frame_bytes
-    if file.blocks and file.sealed and header.sealed and header.crc32c == file.crc32c:
-        return [(block.offset, block.offset + block.size) for block in file.blocks]
-    if header.compression == "none":
-        return [(start, len(data))]
-    spans = split(data[start:], header.compression)
-    return [(start + begin, start + end) for begin, end in spans]
-
-
-def _frames_backwards(data: bytes | mmap.mmap, at: int, until: int) -> Iterator[bytes]:
-    """The payloads of the whole frames in ``data[at:until]``, the last first."""
-    ends = array("q", [at])
-    while at + _LENGTH.size <= until:
-        (size,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size + size
-        if not 0 < size <= MAX_FRAME or at > until:
-            break
-        ends.append(at)
-    for index in range(len(ends) - 1, 0, -1):
-        yield data[ends[index - 1] + _LENGTH.size : ends[index]]

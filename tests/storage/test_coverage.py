@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ibticks.errors import InputError
 from ibticks.index.memory import MemoryIndex
 from ibticks.index.records import CoverageRecord
-from ibticks.storage.coverage import Change, Ledger, backfilled, deleted, filled, intervals
+from ibticks.storage.coverage import Change, Ledger, deleted, intervals
+from ibticks.storage.filling import backfilled, filled, missing
 from ibticks.storage.layout import HOUR, list_files
 from ibticks.storage.lifecycle import compress_files
 from ibticks.storage.lock import is_written
@@ -82,11 +83,6 @@ class Truth:
             return State.BACKFILLED
         return lived
 
-    def fill(self, start, end):
-        """What lasts is not filled."""
-        lasting = [a for a, b, _ in self.stretches if b is None]
-        self.fills.append((start, min([end, *lasting])))
-
     def instants(self):
         edges = {e for a, b, _ in self.stretches for e in (a, b) if e is not None}
         edges |= {edge for fill in self.fills for edge in fill}
@@ -133,10 +129,9 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening
                 capture.tick(last if capture.ledger.state is not None else now)
             elif what == "backfill":
                 ago, length = how
-                start = last - ago * SECOND
-                end = min(start + length * SECOND, last)
-                capture.backfill(now, start, end)
-                truth.fill(start, end)
+                end = capture.ledger.after(now)
+                start, end = end - ago * SECOND, min(end - (ago - length) * SECOND, end)
+                truth.fills += capture.backfill(now, start, end)
             elif what == "stop":
                 last = capture.stop(now)
                 truth.turn(last, None)
@@ -236,7 +231,7 @@ def test_a_change_that_is_dated_back_or_comes_with_a_clock_that_stepped_back():
 
 def test_a_backfill_is_no_change_of_state_and_needs_a_range():
     ledger = Ledger(AAPL, "last", "a")
-    with pytest.raises(InputError, match="backfilled\\(\\)"):
+    with pytest.raises(InputError, match="storage.filling"):
         ledger.change(Status.BACKFILLED, T0)
     with pytest.raises(InputError, match="nothing lies between"):
         backfilled(AAPL, "last", T0, T0, 3, [])
@@ -288,8 +283,9 @@ def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
     if rows and last_is_open:
         rows[-1] = replace(rows[-1], end_ns=None)
     index = MemoryIndex(coverage=rows)
-    filling = row(start, start + length, "backfilled", "new")
-    index.put_coverage(filled(index.coverage(None, None, start, start + length), filling))
+    known = index.coverage(None, None, start, start + length)
+    parts = missing(known, start, start + length)
+    index.put_coverage(filled(known, row(start, start + length, "backfilled", "new")))
     for instant in range(-1, 120):
         before, after = state_at(rows, instant), state_at(index.coverage(), instant)
         inside = start <= instant < start + length
@@ -297,6 +293,8 @@ def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
         fills = inside and before not in NOTHING_MISSING and not lasts
         expected = State.BACKFILLED if fills else before
         assert after == expected
+        assert sum(a <= instant < b for a, b in parts) == bool(fills)
+    assert all(one[1] < two[0] for one, two in pairwise(parts))
 
 
 def test_gaps_are_filled_when_they_are_over(fake_capture, root, index):

@@ -61,7 +61,7 @@ class Status(StrEnum):
     NOT_PERMITTED = "not_permitted"
     SESSION_CLOSED = "session_closed"
     STOPPED = "stopped"  # a clean end: from here on nobody was listening
-    BACKFILLED = "backfilled"  # metadata start_ns, end_ns, ticks: a gap filled afterwards
+    BACKFILLED = "backfilled"  # metadata start_ns, end_ns, ticks, at_ns: a gap filled afterwards
 
 
 STATES: Final[dict[Status, State | None]] = {

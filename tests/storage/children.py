@@ -15,13 +15,20 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ibticks.errors import StoreAccessError, WriterLockedError
 from ibticks.index.memory import MemoryIndex
-from ibticks.storage.layout import list_files
+from ibticks.storage.ingest import Ingest
+from ibticks.storage.layout import HOUR, list_files
 from ibticks.storage.lifecycle import compress_file
 from ibticks.storage.lock import StreamLock
 from ibticks.storage.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from ibticks.format.columns import TickColumns
 
 if __name__ == "__main__":
     # As a script it is in no package.
@@ -139,6 +146,31 @@ def compress(root: str, report: str) -> None:
         say(compression)
 
 
+def import_quotes(root: str, report: str, count: int) -> None:
+    """Import quotes, every third of them twice, by the hundred; say so at the end."""
+    say = Report(report).say
+    numbers = doubled(count)
+    say("begun")
+    with StreamWriter(Path(root), CONTRACT, "bid_ask", MemoryIndex(), fsync=None) as writer:
+        ingest = Ingest(Path(root), writer)
+        for start in range(0, len(numbers), 100):
+            ingest.add(numbered(numbers[start : start + 100]))
+    say(f"{ingest.added} {ingest.known}")
+
+
+def doubled(count: int) -> list[int]:
+    """Numbers in no order at all, a third of them twice."""
+    numbers = [*range(count), *range(0, count, 3)]
+    random.Random(3).shuffle(numbers)
+    return numbers
+
+
+def numbered(numbers: list[int]) -> TickColumns:
+    """The ticks with these numbers; over three hours."""
+    ticks = quotes(H13 + number % 3 * HOUR + number for number in range(max(numbers) + 1))
+    return ticks.take(np.array(numbers))
+
+
 def become_nobody() -> None:
     """Permission bits bind any user but root."""
     if os.geteuid() == 0:
@@ -162,7 +194,7 @@ def hold(root: str, report: str, contract_id: int, tick_type: str) -> None:
 
 TASKS = {
     task.__name__: task
-    for task in (list_as_nobody, lock_as_nobody, hold, capture, in_order, compress)
+    for task in (list_as_nobody, lock_as_nobody, hold, capture, in_order, compress, import_quotes)
 }
 
 

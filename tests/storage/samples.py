@@ -60,7 +60,7 @@ def quotes(times: Iterable[int], first: int = 0) -> TickColumns:
         len(stamps),
         {
             "timestamp": Values(stamps),
-            **{name: Values(values) for name, values in _fields(number).items()},
+            **{name: Values(values) for name, values in fields_of(number).items()},
             "sequence": Values(number.astype(np.uint64)),
         },
     )
@@ -81,7 +81,7 @@ def quote_message(time_ns: int, number: int, **more: Any) -> dict[str, Any]:
     data = {
         "contract_id": CONTRACT,
         "tick_type": "bid_ask",
-        **_fields(number),
+        **fields_of(number),
         "sequence": number,
     }
     return message("tick", time_ns, data) | more
@@ -106,12 +106,13 @@ def numbers(root: Path, records: Sequence[FileRecord] | Index, **how: Any) -> li
     """The numbers of the ticks :func:`load` finds; their values must be those of their number."""
     found = load(root, records, **how)
     number = found["sequence"].astype(np.int64)
-    for name, values in _fields(number).items():
+    for name, values in fields_of(number).items():
         np.testing.assert_array_equal(found[name], values)
     return number.tolist()
 
 
-def _fields(number: Any) -> dict[str, Any]:
+def fields_of(number: Any) -> dict[str, Any]:
+    """Prices and sizes of the tick with some number, or of many."""
     return {
         "bid_price": 180 + number * 0.01,
         "bid_size": number % 90 + 1.0,
@@ -201,7 +202,7 @@ def old_frame(time_ns: int, number: int) -> bytes:
     found.timestamp.seconds, found.timestamp.nanos = divmod(time_ns, SECOND)
     tick = found.tick_data
     tick.contract_id, tick.tick_type, tick.sequence = CONTRACT, "bid_ask", number
-    for name, value in _fields(number).items():
+    for name, value in fields_of(number).items():
         setattr(tick, name, value)
     payload = found.SerializeToString()
     return struct.pack(">I", len(payload)) + payload

@@ -1,0 +1,257 @@
+"""Verifying finds each kind of problem, and the files alone give the index back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from ibticks.errors import StorageError
+from ibticks.format.header import read_header
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.audit import records_on_disk, verify
+from ibticks.storage.layout import HOUR, FileKey
+from ibticks.storage.lifecycle import compress_file
+
+from .samples import (
+    CONTRACT,
+    H13,
+    KEY,
+    SECOND,
+    every,
+    hour_of_quotes,
+    message,
+    numbers,
+    old_frame,
+    old_header,
+    quote_message,
+    quotes,
+)
+
+OTHER = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+
+
+@pytest.fixture
+def two(writer, root):
+    """Two sealed hours; the path of the first."""
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 100)))
+        opened.write(quotes(every(SECOND, 50, OTHER.hour_ns), 100))
+    return root / KEY.path
+
+
+def problems(root, index) -> dict[str, str | None]:
+    return {finding.path: finding.problem for finding in verify(root, index)}
+
+
+def first(root, index):
+    return next(finding for finding in verify(root, index) if finding.path == KEY.path)
+
+
+def test_a_store_in_order_has_no_problem(two, root, index):
+    found = list(verify(root, index))
+    assert [finding.path for finding in found] == [KEY.path, OTHER.path]
+    assert [finding.problem for finding in found] == [None, None]
+    assert [finding.detail for finding in found] == ["", ""]
+    assert [finding.messages for finding in found] == [100, 50]
+    assert found[0].size == two.stat().st_size
+    index.put_files([compress_file(root, OTHER, "gzip")])
+    assert set(problems(root, index).values()) == {None}
+
+
+def test_a_store_being_written_has_no_problem(two, root, index, writer):
+    opened = writer()
+    opened.append(quote_message(H13, 1))
+    assert set(problems(root, index).values()) == {None}
+
+
+def damaged(data: bytes) -> dict[str, bytes]:
+    """A sealed file, in each way it can be damaged."""
+    header = read_header(data)
+    return {
+        "no header": b"\x00" * 300,
+        "not a header": b"\x00\x00\x00\x04\xff\xff\xff\xff" + data[8:],
+        "no file": b"",
+        "a frame too long": data[:256] + b"\xff" + data[257:],
+        "torn": data[:-1],
+        "no message": data[:260] + b"\xff" * 4 + data[264:],
+        "unknown version": replace(header, version=7).to_bytes() + data[256:],
+    }
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "no header",
+        "not a header",
+        "no file",
+        "a frame too long",
+        "torn",
+        "no message",
+        "unknown version",
+    ],
+)
+def test_damage_is_found(two, root, index, how):
+    two.write_bytes(damaged(two.read_bytes())[how])
+    finding = first(root, index)
+    assert finding.problem == "damaged"
+    assert finding.detail
+    assert problems(root, index)[OTHER.path] is None
+
+
+def test_a_wrong_checksum_is_found(two, root, index):
+    data = bytearray(two.read_bytes())
+    price = data.index(b"\x29")  # the tag of a bid price
+    data[price + 3] ^= 1
+    two.write_bytes(data)
+    finding = first(root, index)
+    assert finding.problem == "checksum"
+    assert f"{read_header(data[:256]).crc32c:#010x} promised" in finding.detail
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"message_count": 99},
+        {"start_ns": H13 - 1},
+        {"end_ns": H13},
+        {"body_bytes": 5},
+        {"contract_id": 7},
+        {"tick_type": "last"},
+        {"version": 0},
+    ],
+    ids=str,
+)
+def test_a_header_that_is_not_true_of_its_file_is_found(two, root, index, said):
+    data = two.read_bytes()
+    two.write_bytes(replace(read_header(data), **said).to_bytes() + data[256:])
+    finding = first(root, index)
+    assert finding.problem == "header"
+    assert next(iter(said)) in finding.detail
+
+
+def test_a_file_moved_to_another_stream_is_found(two, root, index):
+    moved = root / FileKey(1, "bid_ask", H13).path
+    moved.parent.mkdir(parents=True)
+    two.rename(moved)
+    assert problems(root, index) == {
+        FileKey(1, "bid_ask", H13).path: "header",
+        OTHER.path: None,
+        KEY.path: "gone",
+    }
+
+
+def test_a_torn_open_file_is_found_and_said_to_be_mended(two, root, index, writer):
+    opened = writer()
+    opened.append(quote_message(H13, 1))
+    size = two.stat().st_size
+    with two.open("ab") as file:
+        file.write(b"\x00\x00\x00\x09\x0a")
+    finding = first(root, index)
+    assert (finding.problem, finding.messages) == ("torn", 101)
+    assert f"after byte {size}" in finding.detail
+    assert "the next writer cuts that off" in finding.detail
+    opened.close()
+    assert problems(root, index)[KEY.path] is None
+
+
+def test_damage_in_an_open_file_is_found(two, root, index, writer):
+    opened = writer()
+    opened.append(quote_message(H13, 1))
+    with two.open("ab") as file:
+        file.write(bytes(8))
+    assert first(root, index).problem == "damaged"
+    assert opened
+
+
+def test_a_file_the_index_does_not_know_is_found(two, root, index):
+    index.drop_files([KEY.path])
+    finding = first(root, index)
+    assert finding.problem == "not indexed"
+    assert "ibticks index rebuild" in finding.detail
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": 99},
+        {"min_price": 1.0},
+        {"blocks": ()},
+        {"compression": "zstd"},
+        {"sealed": False},
+        {"size": 1},
+    ],
+    ids=str,
+)
+def test_a_row_that_differs_from_its_file_is_found(two, root, index, row):
+    index.put_files([replace(index.files()[0], **row)])
+    finding = first(root, index)
+    assert finding.problem == "index differs"
+    assert finding.detail == f"in {next(iter(row))}; `ibticks index rebuild` mends it"
+
+
+def test_a_row_that_calls_an_open_file_sealed_is_found(two, root, index, writer):
+    rows = index.files()
+    opened = writer()
+    opened.append(quote_message(H13, 1))
+    index.replace_files(rows)
+    finding = first(root, index)
+    assert finding.problem == "index differs"
+    assert "sealed" in finding.detail
+
+
+def test_a_row_without_a_file_is_found_last(two, root, index):
+    two.unlink()
+    assert list(problems(root, index).items()) == [(OTHER.path, None), (KEY.path, "gone")]
+
+
+def test_a_file_that_is_a_folder_of_another_name_is_passed_over(two, root, index):
+    two.unlink()
+    two.mkdir()
+    assert problems(root, index) == {OTHER.path: None, KEY.path: "gone"}
+
+
+# --- the index out of the files -------------------------------------------------------------------
+
+
+def test_the_files_give_the_index_back(writer, root, index):
+    with writer() as opened:
+        opened.write(hour_of_quotes(30_000))
+        opened.append(message("info", H13 + HOUR, {"status": "active"}))
+    with writer("last") as opened:
+        opened.append(
+            message("tick", H13, {"contract_id": CONTRACT, "tick_type": "last", "price": 1.5})
+        )
+    index.put_files([compress_file(root, OTHER, "zstd"), compress_file(root, KEY, "gzip")])
+    rebuilt = MemoryIndex()
+    rebuilt.replace_files(records_on_disk(root))
+    assert rebuilt.files() == index.files()
+    assert rebuilt.daily_stats() == index.daily_stats()
+    assert [record.messages for record in rebuilt.files()] == [30_000, 1, 1]
+
+
+def test_damaged_files_are_told_and_the_others_indexed(two, root, caplog):
+    two.write_bytes(bytes(500))
+    with caplog.at_level(logging.WARNING):
+        records = list(records_on_disk(root))
+    assert [record.path for record in records] == [OTHER.path]
+    assert "not indexed" in caplog.text
+    assert str(two) in caplog.text
+
+
+def test_open_and_old_files_are_indexed_as_open(root):
+    path = root / KEY.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(old_header() + old_frame(H13 + 5, 0) + old_frame(H13 + 3, 1) + b"\x00")
+    (record,) = records_on_disk(root)
+    assert (record.sealed, record.messages, record.crc32c) == (False, 2, None)
+    assert (record.start_ns, record.end_ns) == (H13 + 3, H13 + 5)
+    assert numbers(root, [record]) == [0, 1]
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_and_not_left_out(two, root):
+    two.unlink()
+    two.symlink_to(root / "unmounted")
+    with pytest.raises(StorageError, match=r"13_ticks\.pb"):
+        list(records_on_disk(root))

@@ -6,10 +6,22 @@ import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["NANOSECONDS", "SPLIT_BYTES", "TICK_TYPES", "dsn_from_environment", "resource"]
+__all__ = [
+    "NANOSECONDS",
+    "SPLIT_BYTES",
+    "TICK_TYPES",
+    "TIME_MAX",
+    "TIME_MIN",
+    "dsn_from_environment",
+    "resource",
+]
 
 NANOSECONDS: Final = 1_000_000_000
 """Nanoseconds in a second."""
+
+TIME_MIN: Final = -(2**63) + 1
+TIME_MAX: Final = 2**63 - 1
+"""All times but those before and after the years an int64 of nanoseconds holds (1677 to 2262)."""
 
 TICK_TYPES: Final = ("last", "all_last", "bid_ask", "mid_point")
 """The tick-by-tick types IB sends, by their names everywhere in ibticks."""

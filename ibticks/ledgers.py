@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.coverage import Coverage, Stretch, clipped
 from ibticks.storage.lock import is_written
 from ibticks.storage.states import State
@@ -87,8 +88,6 @@ class _Ledgers:
         intervals: Sequence[Interval],
         now_ns: int | None,
     ) -> None:
-        from ibticks.format.decode import TIME_MAX, TIME_MIN
-
         self._index: Final = index
         self._ids: Final = sorted({contract_id for contract_id, _ in streams})
         self._kinds: Final = sorted({kind for _, kind in streams})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError
 from ibticks.format.fields import check_columns, columns_of
 
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
     from ibticks.format.columns import TickColumns
     from ibticks.index.records import FileRecord, Index
 
-__all__ = ["Interval", "Selection"]
+__all__ = ["Backfill", "Interval", "Selection"]
 
 Interval = tuple[int, int]
 """Half-open range of UTC nanoseconds."""
 
+Backfill: TypeAlias = Literal["exclude", "include", "only"]
+"""What of a selection comes of ticks that were asked of IB afterwards, and not captured."""
+
+_IN_WORDS: Final[dict[Backfill, str]] = {
+    "exclude": "",
+    "include": ", with backfilled ticks",
+    "only": ", backfilled ticks only",
+}
 _MANY: Final = 3
 
 
@@ -52,6 +61,9 @@ class Selection:
         Whether damaged data raises, instead of being left out with a warning.
     label : str
         What was asked for, in words.
+    backfill : {"exclude", "include", "only"}
+        Whether ticks that were asked of IB afterwards are among them. Their times are whole
+        seconds; the column ``metadata`` has ``source: backfill``, and ``sequence`` is null.
     """
 
     root: Path
@@ -62,13 +74,15 @@ class Selection:
     columns: tuple[str, ...]
     strict: bool = False
     label: str = ""
+    backfill: Backfill = "exclude"
 
     def files(self) -> list[FileRecord]:
         """The files that may hold its ticks, by contract, tick type and hour."""
         found: dict[str, FileRecord] = {}
         for start_ns, end_ns in self.intervals:
             for record in self.index.files(self.contract_ids, self.tick_types, start_ns, end_ns):
-                found[record.path] = record
+                if self.backfill == "include" or record.backfilled == (self.backfill == "only"):
+                    found[record.path] = record
         return sorted(found.values(), key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path))
 
     def with_columns(self, *columns: str) -> Selection:
@@ -275,6 +289,7 @@ class Selection:
             "contract_ids": list(self.contract_ids),
             "tick_types": list(self.tick_types),
             "intervals": [[_text(start), _text(end)] for start, end in self.intervals],
+            "backfill": self.backfill,
             "coverage": told(self.root, self.index, self._streams(), self.intervals),
             "writer": f"ibticks {__version__}",
         }
@@ -375,6 +390,23 @@ class _HourByHour:
                 yield to_table(parts, columns)  # a polars frame carries no metadata
 
 
+def check_backfill(backfill: str) -> tuple[Backfill, str]:
+    """Whether backfilled ticks are wanted, and that in words, for a label.
+
+    Raises
+    ------
+    InputError
+        Naming what there is.
+    """
+    if backfill not in get_args(Backfill):
+        raise InputError(
+            f"backfill={backfill!r}: use 'exclude' for captured ticks only, 'include' for those "
+            "asked of IB afterwards too, or 'only' for those alone"
+        )
+    chosen = cast("Backfill", backfill)
+    return chosen, _IN_WORDS[chosen]
+
+
 def default_columns(
     tick_types: Sequence[str], columns: str | Sequence[str] | None
 ) -> tuple[str, ...]:
@@ -430,7 +462,6 @@ def _by_hour(files: Sequence[FileRecord], start_ns: int, end_ns: int) -> Iterato
 
 def _text(ns: int) -> str:
     from ibticks.calendar import format_ns
-    from ibticks.format.decode import TIME_MAX, TIME_MIN
 
     if ns in (TIME_MIN, TIME_MAX):
         return "the beginning" if ns == TIME_MIN else "the end"

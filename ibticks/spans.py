@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ibticks.calendar import market as find_market
 from ibticks.calendar import resolve_period, to_ns
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError, TimeRangeError
-from ibticks.format.decode import TIME_MAX, TIME_MIN
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -11,13 +11,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import TICK_TYPES, dsn_from_environment
+from ibticks.config import TICK_TYPES, TIME_MIN, dsn_from_environment
 from ibticks.contracts import find_contracts
 from ibticks.errors import InputError
 from ibticks.format.fields import check_contract_id, check_tick_type
 from ibticks.identity import identify
 from ibticks.index.records import ContractRecord
-from ibticks.selection import Selection, default_columns
+from ibticks.selection import Selection, check_backfill, default_columns
 from ibticks.storage.layout import list_files, metadata
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ibticks.coverage import Coverage
     from ibticks.index.journaled import JournaledIndex
     from ibticks.index.records import DailyStats, FileRecord
+    from ibticks.selection import Backfill
     from ibticks.storage.audit import Finding
     from ibticks.storage.layout import FileKey
     from ibticks.storage.writer import StreamWriter
@@ -158,6 +159,7 @@ class Store:
         now: TimeLike | None = None,
         columns: str | Sequence[str] | None = None,
         strict: bool = False,
+        backfill: Backfill = "exclude",
     ) -> Selection:
         """Say which ticks; nothing is read yet.
 
@@ -195,6 +197,9 @@ class Store:
             By default those that the tick types carry.
         strict : bool
             Raise at damaged data, instead of warning and leaving it out.
+        backfill : {"exclude", "include", "only"}
+            Whether ticks that were not captured, but asked of IB afterwards, come too, or alone.
+            Their times are whole seconds.
 
         Returns
         -------
@@ -215,6 +220,7 @@ class Store:
         InputError
             If time is given in more than one way, or what is wanted is an empty list.
         """
+        chosen, in_words = check_backfill(backfill)
         ids = self.contract_ids(contracts)
         kinds = self._tick_types(ids, tick_types)
         from ibticks.spans import find_spans
@@ -239,7 +245,8 @@ class Store:
             intervals,
             default_columns(kinds, columns),
             strict,
-            f"{names} {', '.join(kinds)}{when}",
+            f"{names} {', '.join(kinds)}{when}{in_words}",
+            chosen,
         )
 
     def coverage(
@@ -682,7 +689,6 @@ class Store:
         return to_ns(now, tz=tz, name="now")
 
     def _last_tick(self, ids: tuple[int, ...], kinds: tuple[str, ...]) -> int:
-        from ibticks.format.decode import TIME_MIN
         from ibticks.storage.reader import read_ticks
 
         days = self.index.daily_stats(ids, kinds)
@@ -691,6 +697,7 @@ class Store:
         later = [
             part.timestamp.max()
             for record in self.index.files(ids, kinds, known + 1)
+            if not record.backfilled
             for part in read_ticks(self.root, [record], ["timestamp"], start_ns=known + 1)
             if part.rows
         ]

@@ -42,6 +42,9 @@ def load(
     ] = None,
     columns: Annotated[str | None, typer.Option(help="Only these, with commas.")] = None,
     strict: Annotated[bool, typer.Option(help="Fail at damaged data.")] = False,
+    backfill: Annotated[
+        str, typer.Option(help="Of ticks asked of IB afterwards: exclude, include or only.")
+    ] = "exclude",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .csv, .parquet or .arrow file.")
     ] = None,
@@ -50,6 +53,7 @@ def load(
 ) -> None:
     """Load ticks: print them, or write them to CSV, Parquet or Arrow."""
     from ibticks.frames import check_output, json_lines, to_polars, write_file
+    from ibticks.selection import check_backfill
     from ibticks.storage.disk import explained
 
     if output is not None:
@@ -70,6 +74,7 @@ def load(
             now=now,
             columns=None if columns is None else listed(columns),
             strict=strict,
+            backfill=check_backfill(backfill)[0],
         )
         ticks = selection.to_arrow()
         elapsed = time.perf_counter() - begun

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError
 from ibticks.format import decode_kernels as k
 from ibticks.format.columns import (
@@ -39,10 +40,6 @@ __all__ = [
     "doubled",
     "stretch",
 ]
-
-TIME_MIN: Final = int(np.iinfo(np.int64).min) + 1
-TIME_MAX: Final = int(np.iinfo(np.int64).max)
-"""All times but those before and after the years an int64 holds (1677 to 2262)."""
 
 _FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
 _FLAGS = ("past_limit", "unreported", "bid_past_low", "ask_past_high")

@@ -231,7 +231,7 @@ def test_a_change_that_is_dated_back_or_comes_with_a_clock_that_stepped_back():
 
 def test_a_backfill_is_no_change_of_state_and_needs_a_range():
     ledger = Ledger(AAPL, "last", "a")
-    with pytest.raises(InputError, match="storage.filling"):
+    with pytest.raises(InputError, match="a range of time"):
         ledger.change(Status.BACKFILLED, T0)
     with pytest.raises(InputError, match="nothing lies between"):
         backfilled(AAPL, "last", T0, T0, 3, [])

@@ -1,12 +1,10 @@
 """The official ibapi client, made safe to record with.
 
-Four things of it would lose ticks, and are cured here:
+Of ibapi it uses how to connect, ask and decode, and not its loops, which would lose ticks:
 
-- its socket loop throws away what it has read: ours (:mod:`ibticks.capture.line`) does not;
-- an exception in a callback, or a message it cannot read, ends its message loop: ours are caught,
-  told and counted, one by one;
-- at the end of a connection it forgets what the messages still in its queue are to be read with:
-  it keeps that, and they are handed over;
+- its reader throws away what it has read: ours (:mod:`ibticks.capture.line`) does not;
+- an exception in a callback, or a message it cannot read, ends its message loop, and what was read
+  already goes with it: ours tells of the exception and goes on with the next message;
 - ``connect()`` waits for a silent server for ever: ours for as long as it is told.
 
 A connection is used once. For the next one a new client is made, since ibapi keeps messages of
@@ -18,18 +16,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ibapi.client import EClient
+from ibapi.comm import read_fields
+from ibapi.common import PROTOBUF_MSG_ID
 from ibapi.contract import Contract
+from ibapi.server_versions import MIN_SERVER_VER_PROTOBUF
 from ibapi.wrapper import EWrapper
 
 from ibticks.capture.line import Line
 from ibticks.errors import ConnectionFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from decimal import Decimal
 
 __all__ = ["Client", "Events", "contract_of"]
@@ -111,14 +111,13 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
 
     def __init__(self, events: Events) -> None:
         self._connection: Any = None
-        self._decoder: Any = None
         self._line: Line | None = None
         self._patience = 0.0
         self._events = events
         self._ready = threading.Event()
         self._settled = threading.Event()  # it is ready, or never will be
         self._lost = threading.Event()
-        self._ended = threading.Event()
+        self._ended = False
         self._refusal: tuple[int, str] | None = None
         self._loop: threading.Thread | None = None
         EWrapper.__init__(self)
@@ -135,42 +134,18 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
     def conn(self, connection: Any) -> None:
         # EClient assigns a fresh Connection here when it connects.
         if connection is not None:
-            self._line = Line(connection, self._patience, self._ended)
+            self._line = Line(connection, 0.0 if self._ended else self._patience)
             connection.connect = self._line.connect
-            connection._recvAllMsg = self._line.receive
+            connection.recvMsg = self._line.receive
         self._connection = connection
 
-    @property
-    def decoder(self) -> Any:
-        """What reads ibapi's messages and calls us."""
-        return self._decoder
-
-    @decoder.setter
-    def decoder(self, decoder: Any) -> None:
-        if decoder is not None:
-            decoder.interpret = partial(self._guard, decoder.interpret)
-            decoder.processProtoBuf = partial(self._guard, decoder.processProtoBuf)
-        self._decoder = decoder
-
     def reset(self) -> None:
-        """Begin anew: before the first connection, and never again."""
+        """Begin anew: before the first connection, and never again.
+
+        Afterwards it would forget what the last messages are to be read with.
+        """
         if self._connection is None:
             super().reset()
-
-    def disconnect(self) -> None:
-        """Close the connection."""
-        # Closing alone would leave the reader waiting for up to a second.
-        if self._line is not None:
-            self._line.hang_up()
-        super().disconnect()
-
-    def _guard(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Let no exception of ours, and no message, end ibapi's loop; and none go unseen."""
-        try:
-            call(*arguments)
-        except Exception as error:
-            _log.exception("a message could not be taken: %.500r", arguments)
-            self._events.failed("message", error)
 
     # -- beginning and ending ----------------------------------------------------------------------
 
@@ -193,8 +168,8 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
             raise ConnectionFailedError(
                 f"{where} does not answer as TWS or IB Gateway do: {error!r}", code=_UNREACHABLE
             ) from error
-        if self.isConnected():
-            self._loop = threading.Thread(target=self._run, name="ibticks-client", daemon=True)
+        if self.reader is not None:  # it has greeted, and may be gone already
+            self._loop = threading.Thread(target=self.run, name="ibticks-client", daemon=True)
             self._loop.start()
             self._settled.wait(max(until - time.monotonic(), 0.0))
         if not self._ready.is_set():
@@ -215,34 +190,52 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
 
     def hang_up(self) -> None:
         """End the connection soon, from any thread; what has arrived is still handed over."""
-        self._ended.set()
+        self._ended = True
         if self._line is not None:
             self._line.hang_up()
 
     def shut(self) -> None:
         """End the connection; what has arrived is handed over before this returns."""
         self.hang_up()
-        if self._loop is not None:
-            self._loop.join(_DRAIN_SECONDS)
+        for thread in (self.reader, self._loop):
+            if thread is not None:
+                thread.join(_DRAIN_SECONDS)
         self.disconnect()
 
-    def _run(self) -> None:
-        while True:
-            try:
-                self.run()
-            except Exception as error:
-                # Not a message at all. What else is in the queue may well be.
-                _log.exception("what the server said cannot be read")
-                self._events.failed("message loop", error)
-            else:
-                # The reader may have had something in its hands yet.
-                self.reader.join(_DRAIN_SECONDS)
-                if self.msg_queue.empty():
-                    break
+    def run(self) -> None:
+        """Hand over what the server says until the connection is over."""
+        line = self._line
+        assert line is not None
         try:
-            self._events.closed()
+            for message in line.messages():
+                if not self._take(message):
+                    line.give_up(f"it sent garbage: {message[:32]!r}")
+                    break
         finally:
+            self.disconnect()
             self._settled.set()
+            self._events.closed()
+
+    def _take(self, message: bytes) -> bool:
+        """Have a message decoded, which calls us back; False if it is none."""
+        if self.serverVersion_ >= MIN_SERVER_VER_PROTOBUF:
+            number, body = int.from_bytes(message[:4], "big"), message[4:]
+        else:
+            digits, _, body = message.partition(b"\0")
+            if not digits.isdigit():
+                return False
+            number = int(digits)
+        try:
+            if number > PROTOBUF_MSG_ID:
+                self.decoder.processProtoBuf(body, number - PROTOBUF_MSG_ID)
+            else:
+                self.decoder.interpret(read_fields(body), number)
+        except Exception as error:
+            # Neither an exception of ours nor a message that cannot be read ends the loop; and none
+            # goes unseen.
+            _log.exception("a message could not be taken: %.500r", message)
+            self._events.failed("message", error)
+        return True
 
     @property
     def lost(self) -> bool:

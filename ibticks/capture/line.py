@@ -10,25 +10,30 @@ from __future__ import annotations
 
 import socket
 import time
+from queue import SimpleQueue
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from threading import Event
+    from collections.abc import Iterator
 
 __all__ = ["Line"]
 
-_READ_BYTES: Final = 16_384
-_POLL_SECONDS: Final = 1.0
+_READ_BYTES: Final = 65_536
+_POLL_SECONDS: Final = 0.5
 _LENGTH: Final = Struct(">I")
-_LARGEST: Final = 0xFFFFFF  # ibapi takes no longer message
+_LARGEST: Final = 0xFFFFFF  # ibapi takes no longer message either
 _LONGEST_GREETING: Final = 4096
+_MOST_WAITING: Final = 256 << 20  # bytes
+_BREATH: Final = 0.01
 
 
 class Line:
     """One TCP connection to a server that speaks the TWS protocol.
 
-    Its :meth:`connect` and :meth:`receive` stand in for those of an ``ibapi.Connection``.
+    Its :meth:`connect` and :meth:`receive` stand in for those of an ``ibapi.Connection``. Once the
+    server has greeted, ibapi's reader thread does nothing but :meth:`receive`: the server is always
+    read from at once, since it drops what is not, and :meth:`messages` has what it said.
 
     Parameters
     ----------
@@ -36,8 +41,6 @@ class Line:
         Whose ``socket`` it is.
     patience : float
         Seconds until the server has to have greeted.
-    ended : threading.Event
-        Set when nobody wants the line any more.
 
     Attributes
     ----------
@@ -45,14 +48,15 @@ class Line:
         Why the line is of no use any more, if something is wrong with it.
     """
 
-    def __init__(self, connection: Any, patience: float, ended: Event) -> None:
+    def __init__(self, connection: Any, patience: float) -> None:
         self._connection = connection
-        self._ended = ended
         self._until = time.monotonic() + patience
+        self._ended = False
         self._greeted = False
-        self._ahead = b""  # read already, not handed on yet
-        self._skip = 0  # bytes of the last message that have not come yet
-        self._torn = b""  # the length of the next message, as far as it came
+        self._greeting = b""
+        self._chunks: SimpleQueue[bytes] = SimpleQueue()
+        self._received = 0
+        self._handed_on = 0
         self.problem = ""
 
     def connect(self) -> None:
@@ -63,34 +67,30 @@ class Line:
         OSError
             If nobody answers in time.
         """
-        host, port = self._connection.host, self._connection.port
-        refusal: OSError | None = None
+        refusal: OSError = ConnectionError("it has no address")
         try:
             for family, kind, protocol, _, address in socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM
+                self._connection.host, self._connection.port, type=socket.SOCK_STREAM
             ):
                 line = self._connection.socket = socket.socket(family, kind, protocol)
-                line.settimeout(max(self._until - time.monotonic(), 0.1))
                 try:
-                    if self._ended.is_set():
-                        raise self._broken("it is not wanted any more")
-                    line.connect(address)
+                    line.settimeout(max(self._until - time.monotonic(), _BREATH))
+                    if not self._ended:
+                        line.connect(address)
+                        line.settimeout(_POLL_SECONDS)
+                        return
                 except OSError as error:
-                    line.close()
                     refusal = error
-                else:
-                    line.settimeout(_POLL_SECONDS)
-                    return
+                line.close()
         except OSError as error:
             refusal = error
         self._connection.socket = None
-        refusal = refusal or OSError("it has no address")
         self.problem = refusal.strerror or str(refusal)
         raise refusal
 
     def hang_up(self) -> None:
-        """End the line from any thread: what has arrived is still read, then comes the end."""
-        self._ended.set()
+        """End the line, from any thread; what has arrived is still read, then comes the end."""
+        self._ended = True
         line = self._connection.socket
         if line is not None:
             try:
@@ -99,69 +99,76 @@ class Line:
                 return  # it is not connected yet, or the other side was quicker
 
     def receive(self) -> bytes:
-        """What has come, without waiting for more; nothing at the end of the line.
-
-        Raises
-        ------
-        TimeoutError
-            If nothing came for a second.
-        OSError
-            If the line is broken, or what comes is not the TWS protocol.
-        """
-        if not self._greeted:
-            return self._greeting()
-        if self._ahead:
-            data, self._ahead = self._ahead, b""
-        else:
-            data = self._read()
-        return self._sound(data)
-
-    def _read(self) -> bytes:
+        """Ibapi's ``recvMsg``: a message of the greeting; after it, nothing, when all is over."""
         line = self._connection.socket
-        return b"" if line is None else line.recv(_READ_BYTES)
+        try:
+            if line is None:
+                raise ConnectionError("it is closed")
+            if not self._greeted:
+                return self._greet(line)
+            self._pump(line)
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+        self._chunks.put(b"")
+        self._connection.disconnect()
+        return b""
 
-    def _greeting(self) -> bytes:
+    def give_up(self, problem: str) -> None:
+        """End the line because of what came over it."""
+        self.problem = problem
+        self.hang_up()
+
+    def messages(self) -> Iterator[bytes]:
+        """What the server says after its greeting, until the line ends.
+
+        What cannot be a message ends it, too.
+        """
+        data = b""
+        while chunk := self._chunks.get():
+            self._handed_on += len(chunk)
+            data = data + chunk if data else chunk
+            at, end = 0, len(data)
+            while at + _LENGTH.size <= end:
+                begin = at + _LENGTH.size
+                size = _LENGTH.unpack_from(data, at)[0]
+                if not 0 < size <= _LARGEST:
+                    self.give_up(f"it sent garbage: a message of {size:,} bytes")
+                    return
+                if begin + size > end:
+                    break
+                at = begin + size
+                yield data[begin:at]
+            data = data[at:]
+
+    def _pump(self, line: socket.socket) -> None:
+        line.settimeout(None)
+        while data := line.recv(_READ_BYTES):
+            self._chunks.put(data)
+            self._received += len(data)
+            while self._received - self._handed_on > _MOST_WAITING:
+                time.sleep(_BREATH)
+
+    def _greet(self, line: socket.socket) -> bytes:
         """The next message, whole and alone, as ibapi wants it until it knows the version."""
         while True:
-            if len(self._ahead) >= _LENGTH.size:
-                end = _LENGTH.size + _LENGTH.unpack_from(self._ahead)[0]
+            if len(self._greeting) >= _LENGTH.size:
+                end = _LENGTH.size + _LENGTH.unpack_from(self._greeting)[0]
                 if end > _LONGEST_GREETING:
-                    raise self._broken("what answers there does not speak the protocol of TWS")
-                if len(self._ahead) >= end:
+                    raise ConnectionError("what answers there does not speak the protocol of TWS")
+                if len(self._greeting) >= end:
                     break
             try:
-                data = self._read()
+                data = line.recv(_LONGEST_GREETING)
             except TimeoutError:
-                if time.monotonic() > self._until or self._ended.is_set():
-                    raise self._broken("it took the connection and said nothing") from None
+                if time.monotonic() > self._until or self._ended:
+                    raise ConnectionError("it took the connection and said nothing") from None
                 continue
             if not data:
-                self.problem = "it hung up"
-                return b""
-            self._ahead += data
-        message, self._ahead = self._ahead[:end], self._ahead[end:]
-        # Version and time: two fields; ibapi passes over anything else.
+                raise ConnectionError("it hung up")
+            self._greeting += data
+        message, self._greeting = self._greeting[:end], self._greeting[end:]
+        # Version and time: two fields. Ibapi passes over anything else that comes before.
         self._greeted = message.count(b"\0", _LENGTH.size) == 2
+        if self._greeted and self._greeting:
+            self._chunks.put(self._greeting)
         return message
-
-    def _sound(self, data: bytes) -> bytes:
-        """As much of ``data`` as is messages, going by their lengths."""
-        before = len(self._torn)
-        walked = self._torn + data
-        at, end = self._skip, len(walked)
-        while at + _LENGTH.size <= end:
-            size = _LENGTH.unpack_from(walked, at)[0]
-            if not 0 < size <= _LARGEST:
-                if at <= before:
-                    raise self._broken(f"it sent garbage: a message of {size:,} bytes")
-                # What came before is good; the next read begins with this.
-                self._ahead, self._skip, self._torn = walked[at:], 0, b""
-                return walked[before:at]
-            at += _LENGTH.size + size
-        self._torn = walked[at:] if at < end else b""
-        self._skip = max(at - end, 0)
-        return data
-
-    def _broken(self, problem: str) -> ConnectionError:
-        self.problem = problem
-        return ConnectionError(problem)

@@ -100,9 +100,9 @@ class Recorder:
                 self._encoder.bid_ask(
                     now,
                     bid_price,
-                    float(bid_size),
+                    bid_size,
                     ask_price,
-                    float(ask_size),
+                    ask_size,
                     self.sequence + 1,
                     event,
                     bid_past_low,
@@ -129,7 +129,7 @@ class Recorder:
                 self._encoder.trade(
                     now,
                     price,
-                    float(size),
+                    size,
                     exchange,
                     conditions.split(" ") if conditions else (),
                     self.sequence + 1,

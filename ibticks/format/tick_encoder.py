@@ -2,26 +2,23 @@
 
 The frame is byte for byte what the protobuf runtime would write, and what
 :mod:`ibticks.format.encode` writes for whole columns. What stays the same from tick to tick (the
-stream, the contract, the tags, the current second) is encoded once.
+stream, the contract, the tags, the current second) is encoded once; the rest is put into its place
+by one call.
 """
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import TYPE_CHECKING, Final
+from struct import Struct, calcsize
+from typing import TYPE_CHECKING, Final, NamedTuple, SupportsFloat
 
 from ibticks.config import NANOSECONDS
 from ibticks.format.fields import check_tick_type
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["TickEncoder", "varint"]
 
-_LENGTH: Final = Struct(">I").pack
-_QUOTE: Final = Struct("<BdBdBdBd").pack  # bid_price, bid_size, ask_price, ask_size
-_TRADE: Final = Struct("<BdBd").pack  # price, size
-_MID: Final = Struct("<Bd").pack
 _LAST_SEVEN_BITS: Final = tuple(bytes((i,)) for i in range(128))
 _FOURTEEN_BITS: Final = tuple(
     bytes((low | 0x80, high | 0x80)) for high in range(128) for low in range(128)
@@ -30,6 +27,7 @@ _UINT64: Final = (1 << 64) - 1
 # Tags and values of two flags, by whether each is set.
 _TRADE_FLAGS: Final = tuple(bytes((0x68, a, 0x70, b)) for a in (0, 1) for b in (0, 1))
 _QUOTE_FLAGS: Final = tuple(bytes((0x78, a, 0x80, 0x01, b)) for a in (0, 1) for b in (0, 1))
+_MOST_TEXTS: Final = 1_000
 
 
 def varint(value: int) -> bytes:
@@ -42,8 +40,6 @@ def varint(value: int) -> bytes:
     """
     if value < 0:
         value &= _UINT64
-    if value < 0x80:
-        return _LAST_SEVEN_BITS[value]
     encoded = b""
     while value >= 0x4000:
         encoded += _FOURTEEN_BITS[value & 0x3FFF]
@@ -51,6 +47,14 @@ def varint(value: int) -> bytes:
     if value >= 0x80:
         return encoded + bytes((value & 0x7F | 0x80, value >> 7))
     return encoded + _LAST_SEVEN_BITS[value]
+
+
+class _Shape(NamedTuple):
+    """How to write frames whose varints and texts have certain lengths, in one go."""
+
+    pack: Callable[..., bytes]
+    head: bytes  # up to the timestamp
+    middle: bytes  # from behind it to the first value of the tick
 
 
 class TickEncoder:
@@ -83,38 +87,56 @@ class TickEncoder:
             + varint(len(kind))
             + kind
         )
+        # Many ticks share a second of ours, and one of IB's.
         self._second: int | None = None
         self._second_field = b""
-        self._event_second: int | None = None
+        self._event: int | None = None
         self._event_field = b""
+        self._shapes: dict[tuple[int, ...], _Shape] = {}
+        self._texts: dict[tuple[str, tuple[str, ...]], bytes] = {}
 
     def bid_ask(
         self,
         time_ns: int,
         bid_price: float,
-        bid_size: float,
+        bid_size: SupportsFloat,
         ask_price: float,
-        ask_size: float,
+        ask_size: SupportsFloat,
         sequence: int,
         exchange_time: int,
         bid_past_low: bool = False,
         ask_past_high: bool = False,
     ) -> bytes:
         """A quote, as a whole frame; ``time_ns`` UTC nanoseconds, ``exchange_time`` UTC seconds."""
-        return self._frame(
-            time_ns,
-            _QUOTE(0x29, bid_price, 0x31, bid_size, 0x39, ask_price, 0x41, ask_size)
-            + b"\x60"
-            + varint(sequence)
-            + _QUOTE_FLAGS[2 * bid_past_low + ask_past_high]
-            + self._event(exchange_time),
+        second, nanos, event = self._times(time_ns, exchange_time)
+        number = varint(sequence)
+        lengths = len(second), len(nanos), len(number), len(event)
+        pack, head, middle = self._shapes.get(lengths) or self._shape(
+            lengths, b"\x29", "dBdBdBd", 5
+        )
+        return pack(
+            head,
+            second,
+            nanos,
+            middle,
+            bid_price,
+            0x31,
+            bid_size,
+            0x39,
+            ask_price,
+            0x41,
+            ask_size,
+            0x60,
+            number,
+            _QUOTE_FLAGS[2 * bid_past_low + ask_past_high],
+            event,
         )
 
     def trade(
         self,
         time_ns: int,
         price: float,
-        size: float,
+        size: SupportsFloat,
         exchange: str,
         conditions: Sequence[str],
         sequence: int,
@@ -123,49 +145,73 @@ class TickEncoder:
         unreported: bool = False,
     ) -> bytes:
         """A trade (``last`` or ``all_last``), as a whole frame."""
-        venue = exchange.encode()
-        listed = b"".join(b"\x5a" + varint(len(raw)) + raw for raw in map(str.encode, conditions))
-        return self._frame(
-            time_ns,
-            _TRADE(0x19, price, 0x21, size)
-            + b"\x52"
-            + varint(len(venue))
-            + venue
-            + listed
-            + b"\x60"
-            + varint(sequence)
-            + _TRADE_FLAGS[2 * past_limit + unreported]
-            + self._event(exchange_time),
+        second, nanos, event = self._times(time_ns, exchange_time)
+        number = varint(sequence)
+        said = exchange, tuple(conditions)
+        texts = self._texts.get(said) or self._encode_texts(said)
+        lengths = len(second), len(nanos), len(number), len(event), len(texts)
+        pack, head, middle = self._shapes.get(lengths) or self._shape(
+            lengths, b"\x19", f"dBd{len(texts)}s", 4
+        )
+        return pack(
+            head,
+            second,
+            nanos,
+            middle,
+            price,
+            0x21,
+            size,
+            texts,
+            0x60,
+            number,
+            _TRADE_FLAGS[2 * past_limit + unreported],
+            event,
         )
 
     def mid_point(self, time_ns: int, mid_price: float, sequence: int, exchange_time: int) -> bytes:
         """A mid point, as a whole frame."""
-        return self._frame(
-            time_ns,
-            _MID(0x49, mid_price) + b"\x60" + varint(sequence) + self._event(exchange_time),
-        )
+        second, nanos, event = self._times(time_ns, exchange_time)
+        number = varint(sequence)
+        lengths = len(second), len(nanos), len(number), len(event)
+        pack, head, middle = self._shapes.get(lengths) or self._shape(lengths, b"\x49", "d", 0)
+        return pack(head, second, nanos, middle, mid_price, 0x60, number, b"", event)
 
-    def _event(self, seconds: int) -> bytes:
-        """The exchange_time field; many ticks share a second."""
-        if seconds != self._event_second:
-            self._event_field = b"\x88\x01" + varint(seconds)
-            self._event_second = seconds
-        return self._event_field
-
-    def _frame(self, time_ns: int, body: bytes) -> bytes:
+    def _times(self, time_ns: int, exchange_time: int) -> tuple[bytes, bytes, bytes]:
+        """The second and the tag of the nanoseconds; the nanoseconds; IB's time."""
         second, nanos = divmod(time_ns, NANOSECONDS)
         if second != self._second:
-            self._second_field = b"\x08" + varint(second) if second else b""
+            self._second_field = (b"\x08" + varint(second) if second else b"") + b"\x10"
             self._second = second
-        stamp = self._second_field + b"\x10" + varint(nanos) if nanos else self._second_field
-        size = len(self._tick_head) + len(body)
-        message = (
-            self._head
-            + _LAST_SEVEN_BITS[len(stamp)]
-            + stamp
-            + b"\x22"
-            + varint(size)
-            + self._tick_head
-            + body
-        )
-        return _LENGTH(len(message)) + message
+        if exchange_time != self._event:
+            self._event_field = b"\x88\x01" + varint(exchange_time)
+            self._event = exchange_time
+        if not nanos:
+            return self._second_field[:-1], b"", self._event_field
+        return self._second_field, varint(nanos), self._event_field
+
+    def _encode_texts(self, said: tuple[str, tuple[str, ...]]) -> bytes:
+        """The exchange and conditions of a trade; there are not many different ones."""
+        if len(self._texts) >= _MOST_TEXTS:
+            self._texts.clear()
+            self._shapes.clear()
+        exchange, conditions = said
+        raw = exchange.encode()
+        texts = b"\x52" + varint(len(raw)) + raw
+        for condition in conditions:
+            raw = condition.encode()
+            texts += b"\x5a" + varint(len(raw)) + raw
+        self._texts[said] = texts
+        return texts
+
+    def _shape(self, lengths: tuple[int, ...], tag: bytes, values: str, flags: int) -> _Shape:
+        """The shape of frames with these lengths; ``values`` as in :mod:`struct`."""
+        second, nanos, number, event = lengths[:4]
+        values = f"{values}B{number}s{flags}s{event}s"
+        tick = self._tick_head + tag
+        middle = b"\x22" + varint(len(tick) + calcsize(f"<{values}")) + tick
+        head = self._head + varint(second + nanos)
+        layout = f"{second}s{nanos}s{len(middle)}s{values}"
+        head = (len(head) + calcsize(f"<{layout}")).to_bytes(4, "big") + head
+        shape = _Shape(Struct(f"<{len(head)}s{layout}").pack, head, middle)
+        self._shapes[lengths] = shape
+        return shape

@@ -31,10 +31,15 @@ IMPORTED = {
 }
 
 
+def complaints(done) -> list[str]:
+    """What is said on standard error, but for PostgreSQL taking its time on a busy machine."""
+    return [line for line in done.err.splitlines() if not line.startswith("waiting for PostgreSQL")]
+
+
 def test_the_demo_for_a_program(shell, clusters):
     before = set(clusters.iterdir())
     done = shell("demo", "--json")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, complaints(done)) == (0, [])
     about = json.loads(done.out)
     assert {name: about[name] for name in LOADED | CAPTURED} == LOADED | CAPTURED
     # Four streams were captured; more files than that only if an hour ended meanwhile.
@@ -53,7 +58,7 @@ def test_the_demo_for_a_person(shell, tmp_path):
     del environment["IBTICKS_PGDATA"]
     before = set(Path(tempfile.gettempdir()).glob("ibt-*"))
     done = shell("demo", env=environment)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, complaints(done)) == (0, [])
     assert "62,121" in done.out
     assert "5,266" in done.out
     assert "189,334" in done.out
@@ -77,14 +82,8 @@ def test_the_demo_keeps_its_store_where_it_is_told(cli, tmp_path, database):
 def test_the_demo_without_the_official_client():
     """It says how to get it, and shows the rest."""
     start = "import sys; sys.modules['ibapi'] = None; from ibticks.cli import main; main()"
-    for words in ["demo"], ["demo", "--json"]:
-        done = subprocess.run(
-            [sys.executable, "-c", start, *words], capture_output=True, text=True, check=True
-        )
-        if "--json" in words:
-            about = json.loads(done.stdout)
-            assert about["captured"] is None
-            assert {name: about[name] for name in LOADED | IMPORTED} == LOADED | IMPORTED
-        else:
-            assert "pip install 'ibticks[capture]'" in done.stdout
-            assert "62,121" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", start, "demo"], capture_output=True, text=True, check=True
+    )
+    assert "pip install 'ibticks[capture]'" in done.stdout
+    assert "62,121" in done.stdout

@@ -323,7 +323,7 @@ _contract = iter(range(1, 100_000))
 
 @given(st.data())
 @settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

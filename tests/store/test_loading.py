@@ -413,7 +413,7 @@ def test_a_selection_shows_what_it_will_read(sample_store):
     assert "and 2 more" in shown.texts
     size = sum(record.size for record in selection.files()) / 1e6
     assert f"7 files, up to {size:.1f} MB and 33,329 messages" in shown.texts
-    assert repr(selection).startswith("Selection(contract_ids=(8314,), tick_types=('all_last',)")
+    assert repr(selection).startswith("<Selection ibm all_last, last 5 regular sessions of US: ")
 
 
 def test_a_session_shows_its_hours():

@@ -58,6 +58,16 @@ def test_home_is_understood(tmp_path, database, monkeypatch):
         assert store.root == tmp_path / "ticks"
 
 
+def test_a_folder_of_any_name(tmp_path, database):
+    root = tmp_path / "my ticks, 'n' \u00fc %s [red]"
+    with ibt.open(root, dsn=database) as store:
+        store.write(ticks(), contract_id=1, tick_type="last")
+    with ibt.open(f"{root}/../{root.name}", dsn=database) as store:
+        assert store.root == root
+        assert store.select(1).to_polars().height == 3
+        assert str(root) in store._repr_html_().replace("&#x27;", "'")
+
+
 def test_the_dsn_of_the_environment(tmp_path, database, monkeypatch):
     monkeypatch.setenv("IBTICKS_DSN", database)
     with ibt.open(tmp_path) as store:

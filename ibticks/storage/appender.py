@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
@@ -33,8 +33,8 @@ from ibticks.storage.sealing import Sealer, seal_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
-    from threading import Lock
     from types import TracebackType
     from typing import Self
 
@@ -185,6 +185,11 @@ class StreamAppender:
 
         When it returns they are with the operating system: readers see them, and a kill of the
         process does not lose them.
+
+        Raises
+        ------
+        StorageFullError, StorageError
+            They are then not in the file.
         """
         if self._from <= time_ns < self._until and self._current is not None:
             file = self._current
@@ -192,7 +197,12 @@ class StreamAppender:
             file = self._turn_to(time_ns)
         file.append(frames)
         if self._fsync is not None and time.monotonic() - file.synced_at >= self._fsync:
-            self._sync_due()
+            try:
+                self._sync_due()
+            except StorageError:
+                # Not accepted: whoever appends it again must not find it twice.
+                file.take_back(len(frames))
+                raise
 
     def maintain(self, now_ns: int | None = None) -> None:
         """Do what is due: sync, and seal the files whose hour is over by more than a minute."""
@@ -213,10 +223,10 @@ class StreamAppender:
             damaged = self._seal_rest()
         self._report(damaged)
 
-    def seal_passed(self, now_ns: int | None, lock: Lock) -> None:
+    def seal_passed(self, now_ns: int | None, lock: AbstractContextManager[Any]) -> None:
         """Seal the files whose hour is over, holding ``lock`` only to let go of them.
 
-        A message that comes for one of them waits until it is sealed.
+        A message that comes for one of them waits until it is sealed, and no other does.
         """
         now_ns = time.time_ns() if now_ns is None else now_ns
         with ExitStack() as sealing:
@@ -305,7 +315,8 @@ class StreamAppender:
                 "another one",
                 path=str(self._root),
             )
-        with self._sealing:
+        waits = key in self._to_seal or len(self._open) >= self._most_open
+        with self._sealing if waits else nullcontext():
             while len(self._open) >= self._most_open:
                 # Never the newest: late messages, however many, leave the current hour open.
                 self._let_go([min(self._open)])

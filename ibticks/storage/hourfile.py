@@ -76,7 +76,7 @@ class HourFile:
                 size = 0
             self.header = self._recover(first_ns) if size else self._create(first_ns)
             announce()
-            if self.header.sealed:
+            if self.header.sealed or self.header.compression != "none":
                 self.header = self._unseal()
             self._descriptor = os.open(self.path, os.O_RDWR)
             self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
@@ -144,13 +144,22 @@ class HourFile:
                 write_all(self._descriptor, memoryview(frames)[written:])
         except BaseException as error:
             # A part may have got in: take it back, so that the file ends with a whole frame.
-            os.ftruncate(self._descriptor, self.size)
-            os.lseek(self._descriptor, self.size, os.SEEK_SET)
+            self._cut()
             if isinstance(error, OSError):
                 raise explanation(error, self.path, "appending to") from error
             raise
         self.size += len(frames)
         self.unsynced = True
+
+    def take_back(self, size: int) -> None:
+        """Undo the last :meth:`append`, of so many bytes."""
+        self.size -= size
+        with explained(self.path, "appending to"):
+            self._cut()
+
+    def _cut(self) -> None:
+        os.ftruncate(self._descriptor, self.size)
+        os.lseek(self._descriptor, self.size, os.SEEK_SET)
 
     def sync(self) -> None:
         """Have everything appended so far on the disk itself."""

@@ -7,6 +7,7 @@ be nothing for a while. The two speak JSON, a line each way.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -45,8 +46,10 @@ class SealerApart:
             return []
         asked = json.dumps({"root": str(root), "paths": [key.path for key in keys]})
         with self._lock:
-            answer = self._ask(asked)
+            # Once more with a fresh one: whoever ends a service may have ended this, too.
+            line = self._ask(asked) or self._ask(asked)
             self._worked_at = time.monotonic()
+        answer: dict[str, Any] = json.loads(line or '{"error": "the process ended"}')
         if "error" in answer:
             raise StorageError(f"files of {root} could not be sealed: {answer['error']}")
         return [
@@ -54,8 +57,23 @@ class SealerApart:
             for said in answer["records"]
         ]
 
-    def _ask(self, asked: str) -> dict[str, Any]:
-        if self._process is None or self._process.poll() is not None:
+    def _ask(self, asked: str) -> str:
+        """The answer, or nothing if the process has ended."""
+        process = self._process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(asked + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self._end()
+        return line
+
+    def _start(self) -> subprocess.Popen[str]:
+        try:
             # A session of its own: a Ctrl-C in the terminal is for the capture, which then seals.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ibticks.storage.sealing_apart"],
@@ -64,25 +82,14 @@ class SealerApart:
                 text=True,
                 start_new_session=True,
             )
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(asked + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
         except OSError as error:
-            line = ""
-            reason = str(error)
-        else:
-            reason = "it ended"
-        if not line:
-            self._process = None
-            process.kill()
-            process.wait()
-            raise StorageError(f"the process that seals files failed: {reason}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+            raise StorageError(f"no process that seals files can be started: {error}") from error
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.communicate()
 
     def rest(self, idle_seconds: float) -> None:
         """End the process if it has had no work for so long."""
@@ -92,15 +99,15 @@ class SealerApart:
     def close(self) -> None:
         """End the process, if it runs; the next work starts it again."""
         with self._lock:
-            process, self._process = self._process, None
-            if process is not None:
-                process.communicate()
+            self._end()
 
 
 def _serve() -> None:
     """Answer one line of JSON with one, until there are no more."""
     from ibticks.storage.sealing import seal_files
 
+    # It ends with its work, when nobody can ask for more.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin:
         asked = json.loads(line)
         keys = [key for key in map(FileKey.parse, asked["paths"]) if key is not None]

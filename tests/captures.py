@@ -46,6 +46,12 @@ class FakeCapture:
         self.index.put_coverage(self.ledger.change(status, time_ns, reason, code))
         return time_ns
 
+    def say_unheard(self, status: Status, time_ns: int) -> int:
+        """Say a status that the index does not hear of: what was to tell it is killed, too."""
+        time_ns = self.mention(status, time_ns)
+        self.ledger.change(status, time_ns)
+        return time_ns
+
     def mention(self, status: Status, time_ns: int, **metadata: object) -> int:
         """Say a status in the stream only, as one that is killed the moment after."""
         time_ns = self.ledger.after(time_ns)

@@ -28,7 +28,7 @@ from ibticks.storage.states import STATES, State, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Change", "Ledger", "deleted", "intervals"]
+__all__ = ["Change", "Ledger", "deleted", "intervals", "replayed"]
 
 _BEFORE_ALL: Final = -(2**63)
 
@@ -251,25 +251,54 @@ def intervals(
     >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
     [(1000, 4001, 'captured'), (9000, None, 'captured')]
     """
-    rows: dict[int, CoverageRecord] = {}
-
-    def put(some: list[CoverageRecord]) -> None:
-        rows.update({row.start_ns: row for row in some})
-
-    ledger = Ledger(contract_id, tick_type, "")
     said = sorted(dict.fromkeys(changes), key=lambda change: change.time_ns)
-    before = None
-    for change in (change for change in said if change.filled is None):
-        if before is not None and change.run != before.run and ledger.state is not None:
-            put(ledger.take_over(change.run, last_ns(before)))
-        put(ledger.change(change.status, change.time_ns, change.reason, change.code))
-        before = change
-    if before is not None and not running and ledger.state is not None:
-        put(ledger.take_over("", last_ns(before)))
+    ledger = Ledger(contract_id, tick_type, "")
+    lived = [change for change in said if change.filled is None]
+    rows = replayed(ledger, lived, last_ns, running=running)
     for change in said:
         if change.filled is not None:
-            put(backfilled(contract_id, tick_type, *change.filled, _lasting(rows, change.time_ns)))
+            lasting = _lasting(rows, change.time_ns)
+            made = backfilled(contract_id, tick_type, *change.filled, lasting)
+            rows.update({row.start_ns: row for row in made})
     return [rows[start] for start in sorted(rows)]
+
+
+def replayed(
+    ledger: Ledger,
+    changes: Iterable[Change],
+    last_ns: Callable[[Change], int | None],
+    *,
+    before: Change | None = None,
+    running: bool = False,
+) -> dict[int, CoverageRecord]:
+    """Say to a ledger what captures said; the rows that change, by their start.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    changes : iterable of Change
+        Of state, in order.
+    last_ns, running
+        As those of :func:`intervals`.
+    before : Change, optional
+        What was said before these.
+    """
+    rows: dict[int, CoverageRecord] = {}
+
+    def take_over(run: str) -> None:
+        if ledger.state is not None:
+            ended = ledger.take_over(run, None if before is None else last_ns(before))
+            rows.update({row.start_ns: row for row in ended})
+
+    for change in changes:
+        if before is not None and change.run != before.run:
+            take_over(change.run)
+        told = ledger.change(change.status, change.time_ns, change.reason, change.code)
+        rows.update({row.start_ns: row for row in told})
+        before = change
+    if not running:
+        take_over("")
+    return rows
 
 
 def _lasting(rows: Mapping[int, CoverageRecord], at_ns: int) -> list[CoverageRecord]:

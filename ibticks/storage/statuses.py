@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from ibticks.errors import FormatError
 from ibticks.format.messages import from_protobuf
-from ibticks.storage.coverage import Change, Ledger, deleted, intervals
+from ibticks.storage.coverage import Change, Ledger, deleted, intervals, replayed
 from ibticks.storage.layout import HOUR, part_of
 from ibticks.storage.lock import is_written
 from ibticks.storage.payloads import payloads_backwards, time_of
@@ -110,25 +110,25 @@ def resume(root: Path, index: Index, contract_id: int, tick_type: str, run: str)
 def left_open(root: Path, index: Index, row: CoverageRecord) -> list[CoverageRecord]:
     """How a row that is open in the index ended, its capture having been killed.
 
-    It ends with the last message that the capture stored. If that told of a change which the index
-    never heard of, a second row tells it.
+    It ends with the last message that the capture stored. More rows tell of what the capture said
+    and the index never heard.
     """
     return _ended(root, index, Ledger(row.contract_id, row.tick_type, "", row))
 
 
 def _ended(root: Path, index: Index, ledger: Ledger) -> list[CoverageRecord]:
-    """The rows that end a ledger with what its run stored last."""
+    """The rows that end a ledger with what was said last, and what was stored last."""
     files = index.files([ledger.contract_id], [ledger.tick_type])
     files.sort(key=_place, reverse=True)
-    last = next((change for file in files for change in _backwards(root, file)), None)
-    rows: dict[int, CoverageRecord] = {}
-    if last is not None and ledger.after(last.time_ns) == last.time_ns:
-        told = ledger.change(last.status, last.time_ns, last.reason, last.code)
-        rows.update({row.start_ns: row for row in told})
-    if ledger.state is not None:
-        last_ns = None if last is None else _last_of_run(root, files, last)
-        rows.update({row.start_ns: row for row in ledger.take_over("", last_ns)})
-    return list(rows.values())
+    unheard: list[Change] = []
+    before = None
+    for change in (change for file in files for change in _backwards(root, file)):
+        if change.time_ns <= ledger.latest_ns:
+            before = change
+            break
+        unheard.append(change)
+    last_ns = partial(_last_of_run, root, files)
+    return list(replayed(ledger, reversed(unheard), last_ns, before=before).values())
 
 
 def forget(index: Index, keys: Iterable[FileKey]) -> None:

@@ -98,7 +98,7 @@ steps = st.lists(
         st.tuples(st.just("backfill"), st.tuples(st.integers(1, 9000), st.integers(1, 9000))),
         st.tuples(st.just("stop"), st.none()),
         st.tuples(st.just("kill"), st.none()),
-        st.tuples(st.just("killed while saying"), saying),
+        st.tuples(st.just("killed while saying"), st.lists(saying, min_size=1, max_size=3)),
     ),
     max_size=40,
 )
@@ -137,9 +137,9 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening
                 truth.turn(last, None)
                 capture = None
             else:
-                if what == "killed while saying":
-                    last = capture.mention(how, now)
-                    truth.turn(last, STATES[how])
+                for status in how or ():
+                    last = capture.say_unheard(status, now)
+                    truth.turn(last, STATES[status])
                 capture.kill()
                 capture = None
                 truth.turn(last + 1, None)
@@ -412,6 +412,25 @@ def test_a_word_that_the_index_never_heard(fake_capture, root, index):
     capture.kill()
     assert brief(settle(root, index)) == [(0, 20, "captured"), (20, 21, "disconnected")]
     assert index.coverage()[1].reason == "1100: lost"
+    assert rebuilt(root, index) == index.coverage()
+
+
+def test_several_words_that_the_index_never_heard(fake_capture, root, index):
+    capture = fake_capture(root, index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    capture.say_unheard(Status.DISCONNECTED, T0 + 20)
+    capture.say_unheard(Status.RESTORED, T0 + 30)
+    capture.kill()
+    unheard = fake_capture(root, MemoryIndex(files=index.files()), AAPL)
+    unheard.say(Status.QUIET, T0 + 50)
+    unheard.kill()
+    settle(root, index)
+    assert brief(index.coverage()) == [
+        (0, 20, "captured"),
+        (20, 30, "disconnected"),
+        (30, 31, "captured"),
+        (50, 51, "quiet"),
+    ]
     assert rebuilt(root, index) == index.coverage()
 
 

@@ -127,8 +127,9 @@ def test_the_session(root):
                 assert words(shown) == words(block.shows), f"README.md, line {block.line}"
                 compared += 1
     finally:
-        if "store" in namespace:
-            namespace["store"].close()
+        for name in ("capture", "gateway", "simulated", "store"):
+            if name in namespace:
+                getattr(namespace[name], "stop" if name == "capture" else "close")()
     assert compared >= 4
 
 
@@ -148,6 +149,25 @@ def test_every_command_it_names_exists():
     named = set(re.findall(r"`ibticks ([a-z]+)", README.read_text(encoding="utf-8")))
     assert len(named) >= 9
     assert named <= set(typer.main.get_command(app).commands)
+
+
+def test_every_command_line_is_one():
+    lines = [
+        line
+        for block in BLOCKS
+        if block.language == "bash"
+        for line in block.code.splitlines()
+        if line.startswith("ibticks ")
+    ]
+    assert len(lines) >= 7
+    for line in lines:
+        command, words = typer.main.get_command(app), shlex.split(line)[1:]
+        with command.make_context("ibticks", list(words)) as context:
+            name, command, words = command.resolve_command(context, words)
+            while hasattr(command, "resolve_command"):
+                with command.make_context(name, list(words)) as inner:
+                    name, command, words = command.resolve_command(inner, words)
+            command.make_context(name, words)
 
 
 def test_every_name_in_sql_exists(store):

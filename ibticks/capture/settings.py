@@ -18,6 +18,7 @@ __all__ = [
     "FIRST_REQUEST",
     "ON_DEMAND_CLIENT",
     "CaptureSettings",
+    "gateway_address",
     "parse_address",
 ]
 
@@ -154,7 +155,7 @@ class CaptureSettings:
         if "reconnect_delay" not in given:
             given["reconnect_delay"] = _number(said, "IB_STREAM_RECONNECT_DELAY", 30.0)
         if "host" not in given or "port" not in given:
-            host, port = _address(said)
+            host, port = gateway_address(said)
             given = {"host": host, "port": port} | given
         if tracked is None:
             try:
@@ -190,7 +191,20 @@ def parse_address(text: str) -> tuple[str, int]:
     return bare, int(port)
 
 
-def _address(said: Mapping[str, str]) -> tuple[str, int]:
+def gateway_address(environment: Mapping[str, str] | None = None) -> tuple[str, int]:
+    """Host and port in ``IBTICKS_GATEWAY``, or the usual ones.
+
+    Raises
+    ------
+    ConfigError
+        If it is not an address.
+
+    Examples
+    --------
+    >>> gateway_address({"IBTICKS_GATEWAY": "gateway:4001"})
+    ('gateway', 4001)
+    """
+    said = os.environ if environment is None else environment
     try:
         return parse_address(said.get("IBTICKS_GATEWAY", "").strip() or _ADDRESS)
     except ConfigError as error:

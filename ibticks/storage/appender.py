@@ -138,17 +138,11 @@ class StreamAppender:
         }
         found = list_files(self._root, self.contract_id, self.tick_type)
         ours = (key for key in found if (key.part == "backfill") == self._backfill)
-        left = {key.path: key for key in ours if key.path not in sealed}
-        if not left:
-            return
-        records = self._sealer(self._root, list(left.values()))
-        self._index.put_files(records)
-        for path in left.keys() - {record.path for record in records}:
-            if (self._root / path).exists():
-                # Damaged: a load has to meet it, to say that something is missing.
-                self._announce(left[path])
-            else:
-                self._index.drop_files([path])
+        left = [key for key in ours if key.path not in sealed]
+        _, damaged = self._settle(left)
+        for key in damaged:
+            # A load has to meet it, to say that something is missing.
+            self._announce(key)
 
     def append(self, message: Mapping[str, Any]) -> None:
         """Append one v2 message (a tick, or an error, info or complete message).
@@ -372,25 +366,35 @@ class StreamAppender:
             if self._current is file:
                 self._turn_away()
 
-    def _seal_rest(self) -> list[str]:
-        """Seal what was let go of, and is not sealed yet; returns the paths of the damaged."""
-        keys = sorted(self._to_seal)
-        if not keys:
-            return []
-        records = self._sealer(self._root, keys)
-        self._index.put_files(records)
+    def _seal_rest(self) -> list[FileKey]:
+        """Seal what was let go of, and is not sealed yet; returns the damaged."""
+        records, damaged = self._settle(sorted(self._to_seal))
         self._to_seal.clear()
         if self._on_sealed is not None:
             for record in records:
                 self._on_sealed(record)
-        return sorted({key.path for key in keys} - {record.path for record in records})
+        return damaged
+
+    def _settle(self, keys: Sequence[FileKey]) -> tuple[list[FileRecord], list[FileKey]]:
+        """Have files sealed, and the index told; returns their records, and the damaged."""
+        if not keys:
+            return [], []
+        records = self._sealer(self._root, keys)
+        self._index.put_files(records)
+        sealed = {record.path for record in records}
+        left = [key for key in keys if key.path not in sealed]
+        damaged = [key for key in left if (self._root / key.path).exists()]
+        if len(damaged) < len(left):
+            self._index.drop_files([key.path for key in left if key not in damaged])
+        return records, damaged
 
     @staticmethod
-    def _report(damaged: Sequence[str]) -> None:
+    def _report(damaged: Sequence[FileKey]) -> None:
         if damaged:
             raise CorruptFileError(
-                f"{', '.join(damaged)} cannot be sealed: see the log, and `ibticks verify`",
-                path=damaged[0],
+                f"{', '.join(key.path for key in damaged)} cannot be sealed: see the log, and "
+                "`ibticks verify`",
+                path=damaged[0].path,
             )
 
     def _sync_due(self) -> None:

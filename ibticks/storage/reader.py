@@ -77,10 +77,7 @@ class _Damage:
 
     def report(self, record: FileRecord, block: Block | None, error: TickError) -> None:
         """Note what a damaged block, or file, leaves out; with ``strict``, raise it."""
-        if block is not None:
-            first, last = block.min_ns, block.max_ns + 1
-        else:
-            first, last = record.hour_ns, record.hour_ns + HOUR
+        first, last = _span(record) if block is None else (block.min_ns, block.max_ns + 1)
         first, last = max(first, self._start_ns), min(last, self._end_ns)
         if first >= last:
             return
@@ -94,9 +91,9 @@ class _Damage:
             "`ibticks verify` tells what else is damaged; strict=True raises instead"
         )
 
-    def wants(self, first_ns: int, last_ns: int) -> bool:
-        """Whether times from ``first_ns`` to ``last_ns`` can lie in the range."""
-        return last_ns >= self._start_ns and first_ns < self._end_ns
+    def wants(self, first_ns: int, after_ns: int) -> bool:
+        """Whether times from ``first_ns`` to before ``after_ns`` can lie in the range."""
+        return after_ns > self._start_ns and first_ns < self._end_ns
 
     def warn(self) -> None:
         """Tell the user."""
@@ -292,7 +289,16 @@ def _in_order(records: Sequence[FileRecord]) -> list[FileRecord]:
     return sorted(records, key=lambda record: (record.hour_ns, part_of(record.path)))
 
 
+def _span(record: FileRecord) -> tuple[int, int]:
+    """From when to before when a file has messages: in its hour, and wherever some were found."""
+    hour = record.hour_ns
+    return min(record.start_ns, hour), max(record.end_ns + 1, hour + HOUR)
+
+
 def _plan(source: _Source, record: FileRecord, damage: _Damage) -> Iterator[_Piece]:
+    if not damage.wants(*_span(record)):
+        # The index takes an open file to go on for ever; it goes on to the end of its hour.
+        return
     try:
         source.open(record.path)
     except StorageError as error:
@@ -304,7 +310,7 @@ def _plan(source: _Source, record: FileRecord, damage: _Damage) -> Iterator[_Pie
     current = record.sealed and record.blocks and source.size == record.size
     if current and (header is None or header.crc32c == record.crc32c):
         for block in record.blocks:
-            if damage.wants(block.min_ns, block.max_ns):
+            if damage.wants(block.min_ns, block.max_ns + 1):
                 yield _Piece(record, block, header, block.messages)
     elif header is not None:
         yield _Piece(record, None, header, max(record.messages, source.size // _USUAL_MESSAGE))

@@ -69,13 +69,16 @@ def seal(root: Path, key: FileKey) -> FileRecord:
 def seal_files(root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
     """Cut the torn tails of files, if they have any, and seal them.
 
-    One that is damaged stays as it is, is left out, and is told in the log.
+    One that is damaged stays as it is; it, and one that is gone, is left out and told in the log.
     """
     from ibticks.storage.recovery import cut_torn_tail
 
     records = []
     for key in keys:
         path = root / key.path
+        if not path.exists():
+            _log.error("%s is gone: it was deleted while it was open", path)
+            continue
         try:
             if cut_torn_tail(path) is None:
                 path.unlink()

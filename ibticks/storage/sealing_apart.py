@@ -7,6 +7,7 @@ be nothing for a while. The two speak JSON, a line each way.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -108,13 +109,18 @@ def _serve() -> None:
 
     # It ends with its work, when nobody can ask for more.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    asking = os.getppid()
     for line in sys.stdin:
         asked = json.loads(line)
         keys = [key for key in map(FileKey.parse, asked["paths"]) if key is not None]
+        records: list[dict[str, Any]] = []
+        answer: dict[str, Any] = {"records": records}
         try:
-            answer: dict[str, Any] = {
-                "records": [asdict(r) for r in seal_files(Path(asked["root"]), keys)]
-            }
+            for key in keys:
+                if os.getppid() != asking:
+                    # It was killed, and its locks went with it: the files may be another's now.
+                    return
+                records += map(asdict, seal_files(Path(asked["root"]), [key]))
         except Exception as error:  # whatever it is, the asking process has to know
             answer = {"error": repr(error)}
         sys.stdout.write(json.dumps(answer) + "\n")

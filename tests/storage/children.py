@@ -22,9 +22,10 @@ import numpy as np
 from ibticks.errors import StoreAccessError, WriterLockedError
 from ibticks.index.memory import MemoryIndex
 from ibticks.storage.ingest import Ingest
-from ibticks.storage.layout import HOUR, list_files
+from ibticks.storage.layout import HOUR, FileKey, list_files
 from ibticks.storage.lifecycle import compress_file
 from ibticks.storage.lock import StreamLock
+from ibticks.storage.sealing_apart import SealerApart
 from ibticks.storage.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -171,6 +172,16 @@ def numbered(numbers: list[int]) -> TickColumns:
     return ticks.take(np.array(numbers))
 
 
+def seal_apart(root: str, report: str, paths: list[str]) -> None:
+    """Have files sealed by another process; say which one before it begins."""
+    say, sealer = Report(report).say, SealerApart()
+    first, *others = [key for key in map(FileKey.parse, paths) if key is not None]
+    sealer(Path(root), [first])
+    assert sealer._process is not None
+    say(sealer._process.pid)
+    sealer(Path(root), others)
+
+
 def become_nobody() -> None:
     """Permission bits bind any user but root."""
     if os.geteuid() == 0:
@@ -194,7 +205,16 @@ def hold(root: str, report: str, contract_id: int, tick_type: str) -> None:
 
 TASKS = {
     task.__name__: task
-    for task in (list_as_nobody, lock_as_nobody, hold, capture, in_order, compress, import_quotes)
+    for task in (
+        list_as_nobody,
+        lock_as_nobody,
+        hold,
+        capture,
+        in_order,
+        compress,
+        import_quotes,
+        seal_apart,
+    )
 }
 
 

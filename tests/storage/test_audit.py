@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from ibticks.errors import StorageError
+from ibticks.errors import CorruptFileError, StorageError
 from ibticks.format.header import read_header
 from ibticks.index.memory import MemoryIndex
 from ibticks.storage.audit import records_on_disk, verify
 from ibticks.storage.layout import HOUR, FileKey
-from ibticks.storage.lifecycle import compress_file
+from ibticks.storage.lifecycle import compress_file, compress_files, delete_files
 
 from .samples import (
     CONTRACT,
@@ -25,6 +25,7 @@ from .samples import (
     numbers,
     old_frame,
     old_header,
+    open_descriptors,
     quote_message,
     quotes,
 )
@@ -210,6 +211,25 @@ def test_a_file_that_is_a_folder_of_another_name_is_passed_over(two, root, index
     two.unlink()
     two.mkdir()
     assert problems(root, index) == {OTHER.path: None, KEY.path: "gone"}
+
+
+def test_nothing_is_left_open(two, root, index, writer):
+    before = open_descriptors()
+    list(verify(root, index))
+    list(records_on_disk(root))
+    for compression in ("zstd", "gzip", "snappy", "none"):
+        list(compress_files(root, index, [KEY, OTHER], compression))
+    with writer() as opened:
+        opened.append(quote_message(H13, 100))
+    assert open_descriptors() == before
+    two.write_bytes(two.read_bytes()[:-1])
+    list(verify(root, index))
+    with pytest.raises(CorruptFileError):
+        list(compress_files(root, index, [KEY, OTHER], "zstd"))
+    with writer() as opened:
+        opened.append(quote_message(H13, 100))
+    list(delete_files(root, index, [KEY, OTHER]))
+    assert open_descriptors() == before
 
 
 # --- the index out of the files -------------------------------------------------------------------

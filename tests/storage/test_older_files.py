@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from ibticks.config import resource
+from ibticks.format.framing import frame
 from ibticks.storage.audit import records_on_disk, verify
+from ibticks.storage.hourfile import HourFile
 from ibticks.storage.layout import HOUR, FileKey
 from ibticks.storage.lifecycle import compress_file
 from ibticks.storage.reader import read_messages
@@ -29,6 +32,7 @@ from .samples import (
     quote_message,
     quotes,
     read_plainly,
+    split_header,
 )
 
 
@@ -107,6 +111,24 @@ def test_an_old_file_without_messages_stays_one(root, index, writer):
     assert read_plainly(path)[0].sealed
     assert numbers(root, index) == []
     assert [finding.problem for finding in verify(root, index)] == [None]
+
+
+def test_an_old_file_compressed_by_hand_is_read_and_opened(old, root, index, writer):
+    """As older writers do with theirs, now and then: the body in one piece, nothing sealed."""
+    data = old.read_bytes()
+    header, body = split_header(data)
+    header.compression = "gzip"
+    packed = frame(header.SerializeToString()) + gzip.compress(body)
+    old.write_bytes(packed)
+    index.replace_files(records_on_disk(root))
+    assert numbers(root, index, strict=True) == list(range(100))
+    HourFile(root, KEY, H13, lambda: None).close()
+    assert old.read_bytes()[256:] == body
+    old.write_bytes(packed)
+    with writer() as opened:
+        assert index.files()[0].sealed
+        opened.append(quote_message(H13 + 40 * MINUTE, 100))
+    assert numbers(root, index, strict=True) == list(range(101))
 
 
 def test_an_empty_file_is_begun_anew(root, index, writer):

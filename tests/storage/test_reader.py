@@ -147,6 +147,19 @@ def test_the_halves_of_an_hour_come_in_order_however_the_index_gives_them(writer
         assert [each["data"]["sequence"] for _, each in found] == list(range(40))
 
 
+def test_an_open_file_is_not_read_for_other_hours(writer, root, index, reads):
+    """Its row goes on for ever, as far as the index knows."""
+    opened = writer()
+    opened.write(quotes(every(SECOND, 100)))
+    for start in (H13 - HOUR, H13 + HOUR, H13 + 1000 * HOUR):
+        rows = index.files()
+        assert numbers(root, rows, start_ns=start, end_ns=start + HOUR) == []
+        assert list(read_messages(root, rows, start_ns=start, end_ns=start + HOUR)) == []
+    assert reads == []
+    assert numbers(root, index, start_ns=H13 + HOUR - 1, end_ns=H13 + HOUR) == []
+    assert len(reads) > 0
+
+
 def test_messages_of_a_range(writer, root, index):
     with writer() as opened:
         for minute in range(60):

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -373,9 +374,43 @@ def test_sealing_apart_is_sealing(writer, root, index, apart):
 
 
 def test_sealing_apart_says_why_it_failed(tmp_path, apart):
-    with pytest.raises(StorageError, match="No such file"):
+    (tmp_path / KEY.path).mkdir(parents=True)
+    with pytest.raises(StorageError, match="Is a directory"):
         apart(tmp_path, [KEY])
     assert apart(tmp_path, []) == []
+
+
+def runs(pid: int) -> bool:
+    """Whether a process does; one that has ended may stay known until somebody asks how."""
+    try:
+        os.kill(pid, 0)
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_nothing_is_sealed_for_a_process_that_was_killed(root, index, writer, children, tmp_path):
+    """Its locks are gone with it: another writer may have the files by now."""
+    keys = [FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR) for hour in range(3)]
+    opened = writer()
+    for key in keys:
+        opened.append(quote_message(key.hour_ns, 0))
+    # The sealing process stands still at a file that is a pipe, until something comes out of it.
+    (root / keys[1].path).unlink()
+    os.mkfifo(root / keys[1].path)
+    report = tmp_path / "report"
+    paths = [key.path for key in keys]
+    pid = children.start("seal_apart", root=root, report=report, paths=paths)
+    while not report.exists() or not report.read_text():
+        time.sleep(0.005)
+    sealing = int(report.read_text())
+    pipe = os.open(root / keys[1].path, os.O_WRONLY)
+    children.kill(pid)
+    os.close(pipe)
+    while runs(sealing):
+        time.sleep(0.005)
+    assert read_plainly(root / keys[0].path)[0].sealed
+    assert not read_plainly(root / keys[2].path)[0].sealed
 
 
 def test_appending_takes_no_compiler(root):

@@ -474,6 +474,18 @@ def test_a_file_of_the_hours_before_it_does_not_stop_a_writer(writer, root, inde
     assert [record.sealed for record in index.files()] == [False, True]
 
 
+def test_a_file_deleted_under_the_writer_does_not_keep_the_others_open(writer, root, index, caplog):
+    opened = writer()
+    for hour in range(3):
+        opened.append(quote_message(H13 + hour * HOUR, hour))
+    gone = root / FileKey(CONTRACT, "bid_ask", H13 + HOUR).path
+    gone.unlink()
+    opened.close()
+    assert f"{gone} is gone" in caplog.text
+    assert numbers(root, index, strict=True) == [0, 2]
+    assert [record.sealed for record in index.files()] == [True, True]
+
+
 def test_a_large_write_goes_in_chunks_over_hours(writer, root, index):
     with writer() as opened:
         for hour in range(2):

@@ -1,0 +1,196 @@
+"""Filling one gap of one stream: pages in, ticks and notes out, each tick once."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Final
+
+from ibticks.capture.filled import Filled
+from ibticks.capture.held import Held
+from ibticks.capture.pages import walk
+from ibticks.capture.past import SOURCE, encode, not_among
+from ibticks.config import NANOSECONDS
+from ibticks.errors import CaptureError
+from ibticks.format.framing import frame
+from ibticks.format.messages import encode_message
+from ibticks.storage.appender import StreamAppender
+from ibticks.storage.filling import backfilled
+from ibticks.storage.layout import HALF_HOUR, HOUR
+from ibticks.storage.states import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from ibticks.capture.past import PastTick
+    from ibticks.index.records import Index
+    from ibticks.storage.sealing import Sealer
+
+__all__ = ["StreamFiller"]
+
+_NOTE_PAGES: Final = 10  # what a kill costs at most, in pages that are asked for again
+_HOUR: Final = HOUR // NANOSECONDS
+_HALF_HOUR: Final = HALF_HOUR // NANOSECONDS
+
+
+class StreamFiller:
+    """Fills gaps of one stream, whose backfill it alone writes; a context manager.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    index : Index
+    contract_id : int
+    tick_type : str
+    ask : callable
+        Given a second and a number: the page of about so many ticks that begins there.
+    run : str
+        Names this backfill in its messages.
+    page_ticks : int
+        Ticks to ask for at a time.
+    sealer : callable
+        Recovers and seals files.
+
+    Raises
+    ------
+    WriterLockedError
+        If the stream is being backfilled already; names by whom.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        index: Index,
+        contract_id: int,
+        tick_type: str,
+        ask: Callable[[int, int], Sequence[PastTick]],
+        *,
+        run: str,
+        page_ticks: int,
+        sealer: Sealer,
+    ) -> None:
+        self._root = root
+        self._index = index
+        self._stream: Final = contract_id, tick_type
+        self._ask = ask
+        self._run = run
+        self._stream_id = f"{contract_id}_{tick_type}_{run}"
+        self._page_ticks = page_ticks
+        self._from_ns = self._end_ns = 0  # of the gap, what is not noted yet
+        self._ticks = 0
+        self._hour = 0  # of the last tick
+        self._appender = StreamAppender(
+            root,
+            contract_id,
+            tick_type,
+            index,
+            fsync=None,
+            sealer=sealer,
+            backfill=True,
+        )
+
+    def close(self) -> None:
+        """Seal the files, and let the next one in."""
+        self._appender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def seconds_of(self, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """IB's seconds ``[first, last)`` in which ticks of a gap may lie."""
+        return Held(self._root, self._index, *self._stream).seconds_of(start_ns, end_ns)
+
+    def fill(self, start_ns: int, end_ns: int, first: int, last: int) -> Iterator[Filled]:
+        """Fill a gap, part by part.
+
+        Parameters
+        ----------
+        start_ns, end_ns : int
+            The gap, half-open, UTC nanoseconds: what is noted as filled.
+        first, last : int
+            The seconds ``[first, last)`` to be asked for.
+
+        Yields
+        ------
+        Filled
+            As soon as it is noted.
+
+        Raises
+        ------
+        CaptureError
+            After what was filled until then has been noted.
+        """
+        self._from_ns, self._end_ns, self._ticks = start_ns, end_ns, 0
+        held = Held(self._root, self._index, *self._stream)
+        done, pages = first, 0
+        try:
+            for until, page in walk(self._ask, first, last, self._page_ticks):
+                stored = chain.from_iterable(map(held.at, sorted({tick.time for tick in page})))
+                for hour, ticks in groupby(not_among(page, stored), lambda t: t.time // _HOUR):
+                    if self._ticks and hour != self._hour:
+                        yield from self._note(hour * _HOUR)
+                    self._append(ticks)
+                done, pages = until, pages + 1
+                if self._ticks and pages % _NOTE_PAGES == 0:
+                    yield from self._note(done)
+        except CaptureError:
+            yield from self._note(done)
+            raise
+        yield from self._note(max(done, -(-end_ns // NANOSECONDS)))
+
+    def _append(self, ticks: Iterator[PastTick]) -> None:
+        for _, group in groupby(ticks, lambda tick: tick.time // _HALF_HOUR):
+            some = list(group)
+            frames = b"".join(encode(tick, *self._stream, self._stream_id) for tick in some)
+            self._appender.append_frames(frames, some[0].time * NANOSECONDS)
+            self._ticks += len(some)
+            self._hour = some[-1].time // _HOUR
+
+    def _note(self, until: int) -> Iterator[Filled]:
+        """Tell, in the stream and in the index, that the gap is filled up to some second."""
+        until_ns = min(until * NANOSECONDS, self._end_ns)
+        if self._ticks:
+            # A note lies in the file of the ticks it tells of, and goes when they go.
+            yield from self._note_range(min(until_ns, (self._hour + 1) * HOUR))
+        yield from self._note_range(until_ns)
+
+    def _note_range(self, end_ns: int) -> Iterator[Filled]:
+        done = Filled(*self._stream, self._from_ns, end_ns, self._ticks)
+        if done.start_ns >= end_ns:
+            return
+        told = {"start_ns": done.start_ns, "end_ns": end_ns, "ticks": done.ticks}
+        payload = encode_message(
+            {
+                "type": "info",
+                "stream_id": self._stream_id,
+                "timestamp": _text(end_ns - 1),
+                "data": {"status": str(Status.BACKFILLED)},
+                "metadata": {"run": self._run, "at_ns": time.time_ns(), **SOURCE, **told},
+            }
+        )
+        self._appender.append_frames(frame(payload), end_ns - 1)
+        known = self._index.coverage([self._stream[0]], [self._stream[1]], done.start_ns, end_ns)
+        self._index.put_coverage(
+            backfilled(*self._stream, done.start_ns, end_ns, done.ticks, known)
+        )
+        self._from_ns, self._ticks = end_ns, 0
+        yield done
+
+
+def _text(time_ns: int) -> str:
+    """A time as messages have it."""
+    stamp = datetime.fromtimestamp(time_ns // NANOSECONDS, UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{time_ns % NANOSECONDS:09d}Z"

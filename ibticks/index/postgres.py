@@ -248,6 +248,8 @@ class PostgresIndex:
         def put(cursor: Cursor[TupleRow]) -> None:
             cursor.execute(DROP_SESSIONS, columns[:3])
             cursor.execute(PUT_SESSIONS, columns)
+            # Else get_session_boundaries reads a market through, for want of an estimate.
+            cursor.execute("ANALYZE market_sessions")
 
         self._database.run(put)
 

@@ -76,9 +76,12 @@ def parse_trading_hours(text: str, zone: str) -> TradingHours | None:
     (True, None)
     """
     try:
-        place = ZoneInfo(_ZONES.get(zone.split(" ")[0], zone.split(" ")[0]))
-    except (ZoneInfoNotFoundError, ValueError):
-        return None
+        return _read(text, ZoneInfo(_ZONES.get(zone.split(" ")[0], zone.split(" ")[0])))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None  # no zone, no day, or (older Pythons, for the name of a folder) no file
+
+
+def _read(text: str, place: ZoneInfo) -> TradingHours | None:
     spans: list[tuple[int, int]] = []
     days: list[int] = []
     for part in filter(None, re.split(r"[;,]", text)):

@@ -1,0 +1,109 @@
+"""What the tests of capture look at: what is stored, what was sent, what is said of it."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from ibticks.format.fields import columns_of
+from ibticks.frames import to_polars, to_table
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.audit import records_on_disk
+from ibticks.storage.statuses import rebuild
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import ibticks as ibt
+    from ibticks.gateway import Gateway
+
+PATIENCE = 40.0
+QUICK: dict[str, Any] = {
+    "reconnect_delay": 0.05,
+    "connect_timeout": 10.0,
+    "same_contract_seconds": 0,
+}
+"""Settings of a capture that waits for nothing."""
+
+IBM, BTC = 8314, 990101
+ONE = "8314:IBM:bid_ask"
+FOUR = "8314:IBM:bid_ask;last;all_last;mid_point"
+_OURS = ("timestamp", "sequence")
+
+
+def until(holds: Callable[[], object], what: str = "", seconds: float = PATIENCE) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"after {seconds} s still not: {what or 'as expected'}"
+        time.sleep(0.01)
+
+
+def stored(store: ibt.Store, contract_id: int, tick_type: str) -> pl.DataFrame:
+    """What is stored of a stream: in the order of arrival, numbered from 1 without a gap."""
+    frame = store.select(contract_id, tick_type).to_polars()
+    assert frame["sequence"].to_list() == list(range(1, len(frame) + 1))
+    assert frame["timestamp"].is_sorted()
+    return frame
+
+
+def check_stored(store: ibt.Store, gateway: Gateway, contract_id: int, tick_type: str) -> int:
+    """Hold what is stored of a stream against what the gateway sent; returns the number of ticks.
+
+    All fields but those that are ours: when a tick arrived, and its number.
+    """
+    stream = gateway.replay.streams[contract_id, tick_type]
+    columns = [name for name in columns_of([tick_type]) if name not in _OURS]
+    rows = stream.columns.take(gateway.rows_sent(contract_id, tick_type))
+    sent = to_polars(to_table([rows], columns))
+    got = stored(store, contract_id, tick_type).drop(_OURS)
+    assert got.columns == sent.columns
+    assert len(got) == len(sent)
+    for name in got.columns:
+        ours, theirs = got[name], sent[name]
+        if ours.dtype == pl.Categorical:
+            ours, theirs = ours.cast(pl.String), theirs.cast(pl.String)
+        if not ours.equals(theirs, null_equal=True):
+            row = int(np.flatnonzero((ours != theirs).fill_null(value=True).to_numpy())[0])
+            raise AssertionError(f"{name}, row {row}: {ours[row]!r} instead of {theirs[row]!r}")
+    return len(got)
+
+
+def statuses(store: ibt.Store, contract_id: int, tick_type: str) -> list[tuple[str, int | None]]:
+    """What a stream says of itself, in order: statuses with IB's code."""
+    return [
+        (message["data"]["status"], message["metadata"].get("code"))
+        for message in store.select(contract_id, tick_type).messages()
+        if message["type"] == "info"
+    ]
+
+
+def errors(store: ibt.Store, contract_id: int, tick_type: str) -> list[tuple[str, bool]]:
+    """The errors a stream has, in order: IB's code, and whether it may get over it."""
+    return [
+        (message["data"]["code"], message["data"]["recoverable"])
+        for message in store.select(contract_id, tick_type).messages()
+        if message["type"] == "error"
+    ]
+
+
+def covered(store: ibt.Store, contract_id: int, tick_type: str) -> list[str]:
+    """The states of a stream's ledger, in order; from one interval to the next there is no gap."""
+    rows = store.index.coverage([contract_id], [tick_type])
+    for one, other in pairwise(rows):
+        assert one.end_ns is not None
+        assert one.end_ns <= other.start_ns
+    return [row.state for row in rows]
+
+
+def check_index(root: Path, index: Any) -> None:
+    """The index is what the files say: it equals one that is made anew from them."""
+    anew = MemoryIndex(files=records_on_disk(root))
+    assert index.files() == anew.files()
+    assert index.daily_stats() == anew.daily_stats()
+    assert index.coverage() == rebuild(root, anew.files())

@@ -131,7 +131,7 @@ def _print(about: dict[str, Any]) -> None:
                 highlight=False,
             )
     if about["last_problem"]:
-        notes.print(f"[yellow]{about['last_problem']}[/]")
+        notes.print(about["last_problem"], style="yellow", markup=False, highlight=False)
 
 
 def _alive(pid: int) -> bool:

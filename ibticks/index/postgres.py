@@ -291,13 +291,18 @@ class PostgresIndex:
             try:
                 connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
                 cursor = connection.cursor(row_factory=dict_row)
-                cursor.execute(sql.encode("utf-8"), params)
+                # Binary takes one statement alone: none gets in that ends the transaction.
+                cursor.execute(sql.encode("utf-8"), params, binary=True)
                 return cursor.fetchall() if cursor.description else []
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 raise ReadOnlyError(
                     f"query() only reads: {error.diag.message_primary}", sql=sql
                 ) from error
             except psycopg.Error as error:
+                if "multiple commands" in str(error):
+                    raise ReadOnlyError(
+                        "query() only reads: give one statement at a time", sql=sql
+                    ) from error
                 raise TickIndexError(f"PostgreSQL refused the query: {error}", sql=sql) from error
 
     def close(self) -> None:

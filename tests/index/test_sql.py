@@ -7,6 +7,9 @@ from datetime import UTC, date, datetime
 import psycopg
 import pytest
 
+from ibticks.errors import ReadOnlyError, TickIndexError
+from ibticks.index.records import ContractRecord
+
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
 HOUR_NS = 3_600_000_000_000
 
@@ -286,3 +289,18 @@ def test_session_statistics(stored):
     assert [(row["session_date"], row["total_files"], row["total_ticks"]) for row in rows] == [
         (date(2025, 1, 10), 1, 10)
     ]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET TRANSACTION READ WRITE; DELETE FROM contracts",
+        "COMMIT; BEGIN; DELETE FROM contracts; COMMIT",
+        "DELETE FROM contracts",
+    ],
+)
+def test_a_query_cannot_change_anything_however_it_is_put(index, sql):
+    index.put_contracts([ContractRecord(8314, "IBM")])
+    with pytest.raises((TickIndexError, ReadOnlyError)):
+        index.query(sql)
+    assert [record.symbol for record in index.contracts()] == ["IBM"]

@@ -169,12 +169,88 @@ def test_unknown_fields_of_any_size_in_frames_of_any_size(size):
     assert decoded(*payloads, columns=("sequence",)) == [{"sequence": i} for i in range(9)]
 
 
+@pytest.mark.parametrize("field", [1, 12, 17, 99])
+def test_varints_of_other_sizes_have_another_shape(field):
+    # The same tags at the same places, but one long number where there are two short ones.
+    long = wire.integer(field, 2**15, value_size=3 + (field > 15))
+    short = wire.integer(field, 1) + wire.integer(field, 2)
+    assert len(long) == len(short)
+    names = {1: "contract_id", 12: "sequence", 17: "exchange_time", 99: "price"}
+    for some in ([long, short], [short, long]):
+        payloads = [raw_tick(content) for content in some] * 3
+        assert decoded(*payloads, columns=(names[field],)) == [
+            only(row, (names[field],)) for row in rows_of_payloads(payloads)
+        ]
+    # A number that does not end reaches into what follows.
+    endless = raw_tick(wire.tag(field, 0) + b"\xff" * (len(long) - len(wire.tag(field, 0))))
+    decoder = Decoder([names[field]])
+    with pytest.raises(CorruptFileError):
+        decoder.feed(framed(raw_tick(long), raw_tick(long), endless, raw_tick(long)))
+    assert decoder.rows == 2
+
+
 def test_large_messages_are_not_learned():
     payloads = [tick(exchange="x" * size, sequence=size) for size in range(150, 450)]
     columns = ("exchange", "sequence")
     expected = [{"exchange": "x" * size, "sequence": size} for size in range(150, 450)]
     assert decoded(*payloads, columns=columns) == expected
     assert decoded(*payloads[::-1], *payloads, columns=columns) == expected[::-1] + expected
+
+
+KEY, VALUE = wire.text(1, "k"), wire.text(2, "v")
+ENTRIES = {
+    "key twice in the map": ([KEY + VALUE, KEY + wire.text(2, "w")], {"k": "w"}),
+    "key again after others": (
+        [KEY + VALUE, wire.text(1, "j") + VALUE, KEY + wire.text(2, "w")],
+        {"k": "w", "j": "v"},
+    ),
+    "no key": ([VALUE], {"": "v"}),
+    "no value": ([KEY], {"k": ""}),
+    "nothing": ([b"", b""], {"": ""}),
+    "key and value twice": ([wire.text(1, "x") + VALUE + KEY + wire.text(2, "w")], {"k": "w"}),
+    "value before key": ([VALUE + KEY], {"k": "v"}),
+    "unknown field": ([KEY + VALUE, KEY + wire.text(2, "w") + wire.integer(3, 1)], {"k": "v"}),
+    "key of another wire type": ([wire.integer(1, 1) + VALUE], {}),
+    "group": ([KEY + VALUE + wire.group(9, b"")], {}),
+}
+
+
+@pytest.mark.parametrize(("entries", "metadata"), ENTRIES.values(), ids=ENTRIES)
+def test_maps_are_merged(entries, metadata):
+    parts = [wire.delimited(8, entry) for entry in entries]
+    payload = wire.delimited(4, b"").join(parts) + wire.delimited(4, b"")
+    assert decoded(payload, payload, columns=("metadata",)) == [{"metadata": metadata}] * 2
+    assert rows_of_payloads([payload])[0]["metadata"] == metadata
+
+
+def part(*contents: bytes, member: int = 4) -> bytes:
+    return b"".join(wire.delimited(member, content) for content in contents)
+
+
+ONE = wire.double(3, 1.5) + wire.text(11, "T") + wire.integer(13, 1) + wire.integer(1, 7)
+TWO = wire.double(4, 2.5) + wire.text(11, "37") + wire.integer(13, 0) + wire.text(10, "ARCA")
+PARTS = {
+    "in two parts": part(ONE, TWO),
+    "with a time between": part(ONE) + wire.delimited(3, wire.integer(1, 1)) + part(TWO),
+    "dropped by an error": part(ONE) + part(b"", member=5) + part(TWO),
+    "dropped and empty": part(ONE) + part(b"", member=7) + part(b""),
+    "not dropped by another wire type": part(ONE) + wire.integer(5, 1) + part(TWO),
+    "after others": part(b"", member=6) + part(b"", member=5) + part(ONE, TWO),
+    "replaced at last": part(ONE, TWO) + part(b"", member=5),
+    "time in parts": wire.delimited(3, wire.integer(1, 5) + wire.integer(2, 6))
+    + part(ONE)
+    + wire.delimited(3, wire.integer(2, 7)),
+    "scalars twice": part(ONE + TWO + ONE),
+    "text twice": part(TWO + wire.text(10, "")),
+    "contract of another wire type": part(ONE + wire.text(1, "x")),
+}
+
+
+@pytest.mark.parametrize("payload", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("columns", [ALL, ALL[:-1]])
+def test_parts_are_merged(payload, columns):
+    expected = [only(row, columns) for row in rows_of_payloads([payload])]
+    assert decoded(*[payload] * 3, columns=columns) == expected * 3
 
 
 # --- values ---------------------------------------------------------------------------------------

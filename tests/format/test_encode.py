@@ -13,7 +13,7 @@ from ibticks.format.columns import MapColumn, StringColumn, StringsColumn, TickC
 from ibticks.format.decode import decode
 from ibticks.format.encode import Encoder, encode, encode_chunks
 from ibticks.format.fields import COLUMNS
-from ibticks.format.tick_encoder import TickEncoder, varint
+from ibticks.format.tick_encoder import varint
 from ibticks.testing import wire
 
 from .oracle import ALL, LARGEST_FRAME, columns_of, framed, payload_of, rows_of
@@ -229,61 +229,7 @@ def test_text_must_be_text():
             encode(ticks, contract_id=1, tick_type="last")
 
 
-# --- one tick at a time ---------------------------------------------------------------------------
-
-TIMES = st.one_of(st.integers(-3 * 10**9, 3 * 10**9), st.integers(0, 2**62))
-FLOATS = st.integers(0, 2**64 - 1)
-
-
-def double(bits: int) -> float:
-    return float(np.uint64(bits).view(np.float64))
-
-
-@given(
-    st.lists(st.tuples(TIMES, st.integers(0, 2**64 - 1), st.integers(-5, 2**62)), max_size=6),
-    st.data(),
-)
-@settings(deadline=None, max_examples=100)
-def test_single_ticks_are_written_alike(stamps, data):
-    texts = st.sampled_from(["", "ARCA", "é" * 70])
-    for tick_type in TICK_TYPES:
-        stream, contract_id = data.draw(texts), data.draw(st.sampled_from([0, 1, 2**32 - 1]))
-        encoder = TickEncoder(contract_id, tick_type, stream)
-        made, frames = [], []
-        for time_ns, sequence, exchange_time in stamps:
-            numbers = data.draw(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS))
-            one, two = data.draw(st.booleans()), data.draw(st.booleans())
-            row = TICK | {"timestamp": time_ns, "tick_type": tick_type, "stream_id": stream}
-            row |= {"contract_id": contract_id}
-            row |= {"sequence": sequence, "exchange_time": exchange_time}
-            floats = [double(bits) for bits in numbers]
-            if tick_type == "bid_ask":
-                frames.append(encoder.bid_ask(time_ns, *floats, sequence, exchange_time, one, two))
-                names = ("bid_price", "bid_size", "ask_price", "ask_size")
-                row |= dict(zip(names, numbers, strict=True))
-                row |= {"bid_past_low": one, "ask_past_high": two}
-            elif tick_type == "mid_point":
-                frames.append(encoder.mid_point(time_ns, floats[0], sequence, exchange_time))
-                row |= {"mid_price": numbers[0]}
-            else:
-                exchange, conditions = data.draw(texts), data.draw(st.lists(texts, max_size=3))
-                frames.append(
-                    encoder.trade(
-                        time_ns,
-                        *floats[:2],
-                        exchange,
-                        conditions,
-                        sequence,
-                        exchange_time,
-                        one,
-                        two,
-                    )
-                )
-                row |= dict(zip(("price", "size"), numbers, strict=False))
-                row |= {"exchange": exchange, "conditions": conditions}
-                row |= {"past_limit": one, "unreported": two}
-            made.append(row)
-        assert b"".join(frames) == written(made)
+# --- numbers -------------------------------------------------------------------------------------
 
 
 @given(st.integers(-(2**63), 2**64 - 1))

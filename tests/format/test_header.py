@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format.header import COMPRESSIONS, HEADER_BYTES, Header, read_header
+from ibticks.format.header import COMPRESSIONS, HEADER_BYTES, HEADER_VERSION, Header, read_header
 from ibticks.testing import wire
 from ibticks.tick_stream_pb2 import FileHeader
 
@@ -28,7 +28,7 @@ HEADERS = st.builds(
     crc32c=st.one_of(st.none(), st.integers(0, 2**32 - 1)),
     body_bytes=st.integers(0, 2**64 - 1),
     writer=st.one_of(st.text(max_size=20), st.integers(0, 60).map("x".__mul__)),
-    version=st.integers(0, 2**32 - 1),
+    version=st.integers(0, HEADER_VERSION),
 )
 
 
@@ -164,6 +164,7 @@ def test_a_torn_header_is_not_read():
         (((1 << 20) + 1).to_bytes(4, "big") + bytes((1 << 20) + 1), "claims 1048577 bytes"),
         (framed(b"\x07"), "not a FileHeader"),
         (framed(wire.delimited(5, b"\xff")), "not a FileHeader"),
+        (Header(1, "last", 0, 0, version=HEADER_VERSION + 1).to_bytes(), "a newer one may read it"),
         (framed(FileHeader(compression="lzma").SerializeToString()), "'lzma'.* gzip, zstd"),
     ],
 )

@@ -134,9 +134,11 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
     def conn(self, connection: Any) -> None:
         # EClient assigns a fresh Connection here when it connects.
         if connection is not None:
-            self._line = Line(connection, 0.0 if self._ended else self._patience)
+            self._line = Line(connection, self._patience)
             connection.connect = self._line.connect
             connection.recvMsg = self._line.receive
+            if self._ended:
+                self._line.hang_up()
         self._connection = connection
 
     def reset(self) -> None:

@@ -52,14 +52,20 @@ def stored(store: ibt.Store, contract_id: int, tick_type: str) -> pl.DataFrame:
     return frame
 
 
-def check_stored(store: ibt.Store, gateway: Gateway, contract_id: int, tick_type: str) -> int:
+def check_stored(
+    store: ibt.Store,
+    gateway: Gateway,
+    contract_id: int,
+    tick_type: str,
+    client_id: int | None = None,
+) -> int:
     """Hold what is stored of a stream against what the gateway sent; returns the number of ticks.
 
     All fields but those that are ours: when a tick arrived, and its number.
     """
     stream = gateway.replay.streams[contract_id, tick_type]
     columns = [name for name in columns_of([tick_type]) if name not in _OURS]
-    rows = stream.columns.take(gateway.rows_sent(contract_id, tick_type))
+    rows = stream.columns.take(gateway.rows_sent(contract_id, tick_type, client_id))
     sent = to_polars(to_table([rows], columns))
     got = stored(store, contract_id, tick_type).drop(_OURS)
     assert got.columns == sent.columns

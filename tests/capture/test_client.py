@@ -1,0 +1,499 @@
+"""The official client, cured: it connects or says why not, and hands over all that it reads."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from decimal import Decimal
+
+import pytest
+
+from ibticks.capture.client import Client, contract_of
+from ibticks.errors import ConnectionFailedError
+
+from .checks import IBM, ONE, check_stored, until
+from .scripted import (
+    GREETING,
+    READY,
+    Heard,
+    Server,
+    hello,
+    let_in,
+    linger,
+    message,
+    quote,
+    request,
+)
+
+
+@pytest.fixture
+def heard():
+    return Heard()
+
+
+@pytest.fixture
+def client(heard, nothing_left):
+    client = Client(heard)
+    yield client
+    client.shut()
+
+
+def opened(client, script, timeout=20.0):
+    with Server(script) as server:
+        client.open("127.0.0.1", server.port, 10, timeout)
+
+
+# --- who answers, and who does not ----------------------------------------------------------------
+
+
+def refusal(client, port, timeout=20.0, host="127.0.0.1", code=502) -> str:
+    with pytest.raises(ConnectionFailedError) as raised:
+        client.open(host, port, 10, timeout)
+    assert raised.value.context["code"] == code
+    assert str(raised.value).startswith(f"{host}:{port} cannot be used with client id 10: ")
+    return str(raised.value).partition("10: ")[2]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def test_nobody_is_there(client, heard):
+    assert refusal(client, free_port()) == "Connection refused (502)"
+    assert not client.isConnected()
+    assert client.lost
+    assert heard.of("closed") == []
+
+
+def test_there_is_no_such_machine(client):
+    assert "(502)" in refusal(client, 4002, host="nowhere.invalid")
+
+
+def test_a_server_that_says_nothing(client, serve):
+    gateway = serve()
+    gateway.answer_connections("silence")
+    said = refusal(client, gateway.port, timeout=0.2)
+    assert said == "it took the connection and said nothing (502)"
+
+
+def test_a_server_that_hangs_up_at_once(client, serve):
+    gateway = serve()
+    gateway.answer_connections("hang_up")
+    assert refusal(client, gateway.port) in (
+        "it hung up (502)",
+        "Connection reset by peer (502)",
+        "Broken pipe (502)",
+    )
+
+
+def test_a_server_that_hangs_up_after_its_greeting(client):
+    def script(line):
+        hello(line)
+        line.sendall(GREETING)
+        request(line)
+
+    with Server(script) as server:
+        assert refusal(client, server.port) == "it hung up (502)"
+
+
+def test_a_server_that_greets_and_no_more(client):
+    def script(line):
+        hello(line)
+        line.sendall(GREETING)
+        linger(line)
+
+    with Server(script) as server:
+        said = refusal(client, server.port, timeout=0.3, code=504)
+    assert said == "it let us in and was not ready within 0.3 s (504)"
+
+
+def test_something_else_answers(client):
+    def script(line):
+        line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        linger(line)
+
+    with Server(script) as server:
+        said = refusal(client, server.port)
+    assert said == "what answers there does not speak the protocol of TWS (502)"
+
+
+def test_a_greeting_that_is_none(client):
+    def script(line):
+        hello(line)
+        line.sendall(message("two", "hundred"))
+        linger(line)
+
+    with Server(script) as server, pytest.raises(ConnectionFailedError, match="does not answer as"):
+        client.open("127.0.0.1", server.port, 10, 20.0)
+
+
+def test_a_client_id_in_use(client, serve, heard):
+    gateway = serve()
+    gateway.refuse(10)
+    said = refusal(client, gateway.port, code=326)
+    assert said == "Unable to connect as the client id is already in use. (326)"
+    # And once it is free, another client gets in.
+    gateway.admit(10)
+    other = Client(heard)
+    other.open("127.0.0.1", gateway.port, 10, 20.0)
+    assert gateway.clients == (10,)
+    other.shut()
+
+
+@pytest.mark.parametrize("greeting", ["silence", "greet"])
+def test_connecting_can_be_broken_off(client, greeting):
+    """A capture that is told to stop does not wait for a server that says nothing."""
+    reached = threading.Event()
+
+    def script(line):
+        hello(line)
+        if greeting == "greet":
+            line.sendall(GREETING)
+            request(line)
+        reached.set()
+        linger(line)
+
+    with Server(script) as server:
+        opening = threading.Thread(target=refused, args=(client, server.port))
+        opening.start()
+        assert reached.wait(20)
+        client.hang_up()
+        opening.join(20)
+        assert not opening.is_alive()
+
+
+def refused(client, port):
+    with pytest.raises(ConnectionFailedError):
+        client.open("127.0.0.1", port, 10, 600.0)
+
+
+def test_one_that_is_not_wanted_any_more_does_not_connect(client, serve):
+    gateway = serve()
+    client.hang_up()
+    with pytest.raises(ConnectionFailedError):
+        client.open("127.0.0.1", gateway.port, 10, 600.0)
+    assert gateway.clients == ()
+
+
+# --- how it begins --------------------------------------------------------------------------------
+
+
+def test_a_greeting_in_pieces(client):
+    def script(line):
+        hello(line)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for place in range(len(GREETING)):
+            line.sendall(GREETING[place : place + 1])
+            threading.Event().wait(0.002)
+        request(line)
+        line.sendall(READY)
+        linger(line)
+
+    opened(client, script)
+    assert client.serverVersion() == 200
+
+
+def test_what_comes_with_the_greeting_is_not_lost(client):
+    """Ibapi drops what it reads behind the greeting, and never learns that it may begin."""
+
+    def script(line):
+        hello(line)
+        line.sendall(GREETING + READY)
+        linger(line)
+
+    opened(client, script)
+
+
+def test_news_before_the_greeting_are_passed_over(client):
+    def script(line):
+        hello(line)
+        line.sendall(message("some", "news", "first") + GREETING)
+        request(line)
+        line.sendall(READY)
+        linger(line)
+
+    opened(client, script)
+    assert client.serverVersion() == 200
+
+
+def test_what_was_said_before_it_was_ready_is_kept(client, heard):
+    def script(line):
+        hello(line)
+        line.sendall(GREETING)
+        request(line)
+        line.sendall(message(4, -1, 1100, "lost", "", 5) + READY)
+        linger(line)
+
+    opened(client, script)
+    assert heard.of("message") == [[-1, 1100, "lost"]]
+
+
+# --- what it hands over ---------------------------------------------------------------------------
+
+
+def test_every_kind_of_message(client, heard):
+    def script(line):
+        let_in(line)
+        line.sendall(
+            message(99, 5, 3, 7, 1.5, 2.5, "0.25", 300, 3)
+            + message(99, 6, 1, 8, 10.25, 100, 1, "NYSE", "T I")
+            + message(99, 6, 2, 9, 0, 0, 2, "", "")
+            + message(99, 7, 4, 10, 1.75)
+            + message(4, 5, 10189, "no \\u00e9", "", 5)
+            + message(49, 1, 1_381_239_000)
+            + message(52, 1, 60_000)
+        )
+
+    opened(client, script)
+    assert heard.over.wait(20)
+    assert heard.all == [
+        ("quote", 5, 7, 1.5, Decimal("0.25"), 2.5, Decimal(300), True, True),
+        ("trade", 6, 8, 10.25, Decimal(100), "NYSE", "T I", True, False),
+        ("trade", 6, 9, 0.0, Decimal(0), "", "", False, True),
+        ("mid_point", 7, 10, 1.75),
+        ("message", 5, 10189, "no é"),
+        ("alive",),
+        ("contracts_end", 60_000),
+        ("closed",),
+    ]
+    assert heard.failures == []
+
+
+def test_what_came_before_the_end_is_handed_over(client, heard):
+    """However the connection ends: ibapi throws what is in its queue away if we end it."""
+
+    def script(line):
+        let_in(line)
+        line.sendall(b"".join(quote(5, number) for number in range(5000)))
+
+    hold = threading.Event()
+    heard.quote = lambda *said: (hold.wait(20), heard.all.append(("quote", *said)))
+    opened(client, script)
+    closing = threading.Thread(target=client.shut)
+    closing.start()
+    hold.set()
+    closing.join(60)
+    told = [said[2] for said in heard.of("quote")]
+    # Some of it may not have been read yet when we left; nothing of what was is missing.
+    assert told == [float(number) for number in range(len(told))]
+    assert heard.all[-1] == ("closed",)
+    assert heard.failures == []
+
+
+def test_what_the_server_sent_before_it_left_is_handed_over(client, heard):
+    def script(line):
+        let_in(line)
+        line.sendall(b"".join(quote(5, number) for number in range(20_000)) + quote(5, 1)[:-5])
+
+    opened(client, script)
+    assert heard.over.wait(60)
+    assert [said[2] for said in heard.of("quote")] == [float(number) for number in range(20_000)]
+    assert heard.of("closed") == [[]]
+    client.shut()
+    assert heard.of("closed") == [[]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_messages_in_small_pieces(size, client, heard):
+    sent = b"".join(quote(5, number) for number in range(60))
+
+    def script(line):
+        let_in(line)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for place in range(0, len(sent), size):
+            line.sendall(sent[place : place + size])
+
+    opened(client, script)
+    assert heard.over.wait(60)
+    assert [said[2] for said in heard.of("quote")] == [float(number) for number in range(60)]
+
+
+def test_a_message_as_long_as_there_can_be(client, heard):
+    text = "x" * (0xFFFFFF - 40)
+
+    def script(line):
+        let_in(line)
+        line.sendall(message(4, 5, 10189, text, "", 5) + quote(5, 1))
+
+    opened(client, script)
+    assert heard.over.wait(60)
+    assert heard.of("message") == [[5, 10189, text]]
+    assert len(heard.of("quote")) == 1
+
+
+# --- what is wrong with a message, or with us -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("quote", quote(5, 1)),
+        ("trade", message(99, 6, 1, 8, 10.25, 100, 1, "NYSE", "T I")),
+        ("mid_point", message(99, 7, 4, 10, 1.75)),
+        ("message", message(4, 5, 10189, "no", "", 5)),
+        ("alive", message(49, 1, 1_381_239_000)),
+        ("contracts_end", message(52, 1, 60_000)),
+    ],
+)
+def test_a_callback_that_raises_is_seen_and_ends_nothing(name, sent, client, heard, caplog):
+    mistake = heard.fails[name] = RuntimeError("a mistake of ours")
+
+    def script(line):
+        let_in(line)
+        line.sendall(sent + message(99, 8, 4, 11, 2.5) + sent)
+
+    opened(client, script)
+    assert heard.over.wait(20)
+    assert ["message", mistake] in [list(failure) for failure in heard.failures]
+    assert len(heard.of(name)) >= 2
+    assert [8, 11, 2.5] in heard.of("mid_point")
+    assert heard.of("closed") == [[]]
+    assert "a mistake of ours" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        message(99, 5, 3, 7, 1.5),
+        message(99, 5, 3, 7, "a lot", 2.5, 1, 2, 0),
+        message(99, 5, 3, "now", 1.5, 2.5, 1, 2, 0),
+        message(99, 5, 3, 7, 1.5, 2.5, "x", 2, 0),
+        message(99, "\xff", 3, 7, 1.5, 2.5, 1, 2, 0),
+        message(99),
+        message(4),
+        message(10, 1, "x"),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_seen_and_passed_over(bad, client, heard, caplog):
+    def script(line):
+        let_in(line)
+        line.sendall(quote(5, 1) + bad + quote(5, 2))
+
+    opened(client, script)
+    assert heard.over.wait(20)
+    assert [said[2] for said in heard.of("quote")] == [1.0, 2.0]
+    assert len(heard.failures) == 1
+    assert "a message could not be taken" in caplog.text
+
+
+def test_a_message_nobody_knows_is_passed_over(client, heard):
+    def script(line):
+        let_in(line)
+        line.sendall(message(999, 1, 2) + message(9999, 1) + quote(5, 2))
+
+    opened(client, script)
+    assert heard.over.wait(20)
+    assert [said[2] for said in heard.of("quote")] == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("garbage", "problem"),
+    [
+        (b"\xff" * 64, "it sent garbage: a message of 4,294,967,295 bytes"),
+        (b"\x01\x00\x00\x00", "it sent garbage: a message of 16,777,216 bytes"),
+        (b"\0\0\0\0", "it sent garbage: a message of 0 bytes"),
+        (b"\0\0\0\x03abc", "it sent garbage: b'abc'"),
+        (b"\0\0\0\x03\0\0\0", r"it sent garbage: b'\x00\x00\x00'"),
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_garbage_ends_the_connection_and_costs_nothing_before_it(
+    garbage, problem, apart, client, heard
+):
+    """Ibapi takes four such bytes for a message of 4 GiB, and waits for it while ticks go by."""
+
+    def script(line):
+        let_in(line)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        good = b"".join(quote(5, number) for number in range(100))
+        for part in (good, garbage) if apart else (good + garbage,):
+            line.sendall(part)
+        linger(line)
+
+    opened(client, script)
+    assert heard.over.wait(20)
+    assert [said[2] for said in heard.of("quote")] == [float(number) for number in range(100)]
+    assert client.problem == problem
+    assert client.lost
+
+
+def test_asking_when_all_is_over_is_no_error(client, heard):
+    opened(client, let_in)
+    assert heard.over.wait(20)
+    client.subscribe(5, contract_of(IBM, "SMART"), "last")
+    client.unsubscribe(5)
+    client.reqCurrentTime()
+    client.reqContractDetails(6, contract_of(IBM, ""))
+    assert {said[1] for said in heard.of("message")} == {504}
+
+
+def test_both_ways_ibapi_tells_an_error(client, heard):
+    client.error(5, 1_381_239_000_000, 200, "no contract", "")
+    client.error(5, 200, "no contract", "")
+    client.error(5, 200, "no contract")
+    assert heard.of("message") == [[5, 200, "no contract"]] * 3
+
+
+# --- the fault that loses ticks -------------------------------------------------------------------
+
+PLAIN = """
+import sys, threading, time
+from ibapi.client import EClient
+from ibapi.contract import Contract
+from ibapi.wrapper import EWrapper
+
+class Plain(EWrapper, EClient):
+    ticks = 0
+    def __init__(self):
+        EClient.__init__(self, self)
+        self.ready = threading.Event()
+    def nextValidId(self, number):
+        self.ready.set()
+    def tickByTickBidAsk(self, *tick):
+        self.ticks += 1
+    def error(self, *said):
+        pass
+
+client = Plain()
+client.connect("127.0.0.1", int(sys.argv[1]), 11)
+loop = threading.Thread(target=client.run, daemon=True)
+loop.start()
+assert client.ready.wait(30)
+contract = Contract()
+contract.conId, contract.exchange = 8314, "SMART"
+client.reqTickByTickData(1, contract, "BidAsk", 0, False)
+sys.stdin.readline()
+# Nothing more is coming. Whatever it has read it has handed over when it is still for a while.
+told = -1
+while told < client.ticks:
+    told = client.ticks
+    time.sleep(2.0)
+print(told)
+client.disconnect()
+"""
+
+
+@pytest.mark.parametrize(("size", "whole"), [(4096, False), (4096, 1), (8192, 1), (65536, 1)])
+def test_bursts_of_just_so_many_bytes_lose_nothing(size, whole, samples, serve, capturing, store):
+    """Ibapi loses a burst of a multiple of 4096 bytes if nothing follows within a second."""
+    quotes = samples.only([IBM], ["bid_ask"]).head(2 * size // 50)
+    gateway = serve(quotes, start_after=0)
+    capture = capturing(gateway, ONE)
+    command = [sys.executable, "-c", PLAIN, str(gateway.port)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as plain:
+        until(lambda: gateway.subscriptions == 2)
+        gateway.silent_until_boundary(size, seconds=1.6, bursts=1, whole=bool(whole))
+        gateway.resume()
+        assert gateway.wait_finished(2)
+        until(lambda: gateway.buffered == 0)
+        without_the_cure, _ = plain.communicate("\n", 60)
+    assert int(without_the_cure) < len(gateway.rows_sent(IBM, "bid_ask", 11))
+    until(lambda: capture.status()["status"]["ticks"] == quotes.rows)
+    capture.stop()
+    assert check_stored(store, gateway, IBM, "bid_ask", 10) == quotes.rows
+    assert list(capture.failures) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import signal
+import threading
+from typing import Any, NoReturn
 
 from ibticks.capture.capture import Capture
 
@@ -18,12 +20,12 @@ def stop_captures(namespace: dict[str, Any]) -> None:
 
 
 def stop_with_kernel(shell: Any) -> None:
-    """Have the captures of a shell stopped when its kernel is shut down or restarted.
+    """Have the captures of a shell stopped when its kernel is shut down, restarted or terminated.
 
     The request comes in a thread of its own, while a cell may be busy: at the end of the process it
-    would be too late, since Jupyter kills a kernel that takes more than some seconds to leave. A
-    shell without a kernel ends as any Python does, and captures with it. Called twice, it is done
-    once.
+    would be too late, since Jupyter terminates a kernel that has not left after 2.5 seconds, and
+    kills it after 5 (``KernelManager.shutdown_wait_time``). A shell without a kernel ends as any
+    Python does, and captures with it. Called twice, it is done once.
 
     Parameters
     ----------
@@ -39,4 +41,13 @@ def stop_with_kernel(shell: Any) -> None:
         answer = kernel.ibticks_shutdown(restart)
         return await answer if inspect.isawaitable(answer) else answer
 
+    def on_term(_: int, __: object) -> NoReturn:
+        # If they are being stopped already, this waits until they are.
+        stop_captures(shell.user_ns)
+        kernel.io_loop.add_callback_from_signal(kernel.io_loop.stop)
+        raise SystemExit
+
     kernel.do_shutdown = do_shutdown
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, on_term)

@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ibticks.capture.capture import Capture
-from ibticks.capture.ending import stop_captures, stop_with_kernel
+from ibticks.capture.ending import stop_with_kernel
 from ibticks.errors import ConfigError, MissingExtraError, TickError
 
 if TYPE_CHECKING:
@@ -127,14 +126,6 @@ def main() -> None:
     stop_with_kernel(shell)
     if notes:
         _tell_once(shell, "\n".join(notes))
-
-    def on_term(_: int, __: object) -> NoReturn:
-        """As Jupyter ends a kernel that is late, and others end any process."""
-        stop_captures(shell.user_ns)
-        app.io_loop.add_callback_from_signal(app.io_loop.stop)
-        raise SystemExit
-
-    signal.signal(signal.SIGTERM, on_term)
     # What ibapi says of every message belongs into no notebook.
     logging.getLogger("ibapi").setLevel(logging.WARNING)
     app.start()

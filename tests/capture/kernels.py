@@ -32,6 +32,8 @@ class Notebook:
 
     def __init__(self, manager: KernelManager) -> None:
         self.manager = manager
+        # Jupyter's own are 5 seconds, which a busy machine may take to seal a file.
+        manager.shutdown_wait_time = 20.0
         self.updates: list[tuple[str, dict[str, str]]] = []
         self._connect()
 

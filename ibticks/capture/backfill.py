@@ -286,6 +286,12 @@ class _Work:
                     page_ticks=self.page_ticks,
                     sealer=self.sealer,
                 ) as filler:
+                    # What a killed one noted, and could not tell the index, is filled.
+                    gaps[:] = [
+                        replace(gap, start_ns=start_ns, end_ns=end_ns)
+                        for gap in gaps
+                        for start_ns, end_ns in filler.missing(gap.start_ns, gap.end_ns)
+                    ]
                     while gaps:
                         self._gap(filler, gaps)
         except ConnectionFailedError as error:

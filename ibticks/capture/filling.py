@@ -8,7 +8,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Final
 
 from ibticks.capture.filled import Filled
-from ibticks.capture.held import Held
+from ibticks.capture.held import Held, notes_of
 from ibticks.capture.pages import walk
 from ibticks.capture.past import SOURCE, encode, not_among
 from ibticks.config import NANOSECONDS
@@ -16,8 +16,8 @@ from ibticks.errors import CaptureError
 from ibticks.format.framing import frame
 from ibticks.format.messages import encode_message
 from ibticks.storage.appender import StreamAppender
-from ibticks.storage.filling import backfilled
-from ibticks.storage.layout import HALF_HOUR, HOUR
+from ibticks.storage.filling import backfilled, missing
+from ibticks.storage.layout import HALF_HOUR, HOUR, FileKey, hour_of
 from ibticks.storage.states import Status
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ibticks.capture.past import PastTick
-    from ibticks.index.records import Index
+    from ibticks.index.records import CoverageRecord, Index
+    from ibticks.storage.coverage import Change
     from ibticks.storage.sealing import Sealer
 
 __all__ = ["StreamFiller"]
@@ -109,6 +110,20 @@ class StreamFiller:
     ) -> None:
         self.close()
 
+    def missing(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+        """What of a range is not filled: by the index, and by notes it has not heard of.
+
+        Those are of a backfill that was killed right after it wrote them.
+        """
+        found: list[Change] = []
+        for hour in range(hour_of(start_ns), end_ns, HOUR):
+            key = FileKey(*self._stream, hour, "backfill")
+            found += notes_of(self._root, key, start_ns, end_ns)
+        for note in sorted(found, key=lambda change: change.time_ns):
+            if note.filled is not None:
+                self._tell(*note.filled)
+        return missing(self._known(start_ns, end_ns), start_ns, end_ns)
+
     def seconds_of(self, start_ns: int, end_ns: int) -> tuple[int, int]:
         """IB's seconds ``[first, last)`` in which ticks of a gap may lie."""
         return Held(self._root, self._index, *self._stream).seconds_of(start_ns, end_ns)
@@ -140,12 +155,12 @@ class StreamFiller:
             for until, page in walk(self._ask, first, last, self._page_ticks):
                 stored = chain.from_iterable(map(held.at, sorted({tick.time for tick in page})))
                 for hour, ticks in groupby(not_among(page, stored), lambda t: t.time // _HOUR):
-                    if self._ticks and hour != self._hour:
-                        yield from self._note(hour * _HOUR)
+                    if hour != self._hour:
+                        yield from self._note_ticks(hour * _HOUR)
                     self._append(ticks)
                 done, pages = until, pages + 1
-                if self._ticks and pages % _NOTE_PAGES == 0:
-                    yield from self._note(done)
+                if pages % _NOTE_PAGES == 0:
+                    yield from self._note_ticks(done)
         except CaptureError:
             yield from self._note(done)
             raise
@@ -161,11 +176,14 @@ class StreamFiller:
 
     def _note(self, until: int) -> Iterator[Filled]:
         """Tell, in the stream and in the index, that the gap is filled up to some second."""
-        until_ns = min(until * NANOSECONDS, self._end_ns)
+        yield from self._note_ticks(until)
+        yield from self._note_range(min(until * NANOSECONDS, self._end_ns))
+
+    def _note_ticks(self, until: int) -> Iterator[Filled]:
+        """Tell of the ticks, if any: in their own file, so that the note goes when they go."""
         if self._ticks:
-            # A note lies in the file of the ticks it tells of, and goes when they go.
-            yield from self._note_range(min(until_ns, (self._hour + 1) * HOUR))
-        yield from self._note_range(until_ns)
+            end_of_hour = (self._hour + 1) * HOUR
+            yield from self._note_range(min(until * NANOSECONDS, self._end_ns, end_of_hour))
 
     def _note_range(self, end_ns: int) -> Iterator[Filled]:
         done = Filled(*self._stream, self._from_ns, end_ns, self._ticks)
@@ -182,12 +200,19 @@ class StreamFiller:
             }
         )
         self._appender.append_frames(frame(payload), end_ns - 1)
-        known = self._index.coverage([self._stream[0]], [self._stream[1]], done.start_ns, end_ns)
-        self._index.put_coverage(
-            backfilled(*self._stream, done.start_ns, end_ns, done.ticks, known)
-        )
+        self._tell(done.start_ns, end_ns, done.ticks)
         self._from_ns, self._ticks = end_ns, 0
         yield done
+
+    def _tell(self, start_ns: int, end_ns: int, ticks: int) -> None:
+        """Have the index know that a range is filled, unless it does."""
+        known = self._known(start_ns, end_ns)
+        rows = backfilled(*self._stream, start_ns, end_ns, ticks, known)
+        if rows:
+            self._index.put_coverage(rows)
+
+    def _known(self, start_ns: int, end_ns: int) -> list[CoverageRecord]:
+        return self._index.coverage([self._stream[0]], [self._stream[1]], start_ns, end_ns)
 
 
 def _text(time_ns: int) -> str:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.capture.past import PastTick, from_stored
 from ibticks.config import NANOSECONDS
+from ibticks.format.messages import from_protobuf
 from ibticks.index.records import FileRecord
+from ibticks.storage.coverage import Change
 from ibticks.storage.layout import HOUR, FileKey, hour_of
 from ibticks.storage.payloads import messages_between, time_of
 from ibticks.storage.states import State
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ibticks.storage.layout import Part
     from ibticks.tick_stream_pb2 import StreamMessage
 
-__all__ = ["AROUND", "Held"]
+__all__ = ["AROUND", "Held", "notes_of"]
 
 AROUND: Final = 120
 """Seconds by which IB's time of a tick and ours may differ."""
@@ -108,12 +110,27 @@ class Held:
         for hour in range(hour_of(start_ns), end_ns, HOUR):
             for part in parts:
                 key = FileKey(*self._stream, hour, part)
-                if (self._root / key.path).exists():
-                    # The index may not have heard of a file yet.
-                    record = records.get(key.path) or _bare(key)
-                    for message in messages_between(self._root, record, start_ns, end_ns):
-                        if message.HasField("tick_data"):
-                            yield message
+                # The index may not have heard of a file yet.
+                record = records.get(key.path) or _bare(key)
+                for message in _messages_of(self._root, record, start_ns, end_ns):
+                    if message.HasField("tick_data"):
+                        yield message
+
+
+def notes_of(root: Path, key: FileKey, start_ns: int, end_ns: int) -> Iterator[Change]:
+    """The notes in a backfilled file, from ``start_ns`` on and before ``end_ns``."""
+    for message in _messages_of(root, _bare(key), start_ns, end_ns):
+        if message.HasField("info_data"):
+            change = Change.of(time_of(message), from_protobuf(message))
+            if change is not None:
+                yield change
+
+
+def _messages_of(
+    root: Path, file: FileRecord, start_ns: int, end_ns: int
+) -> Iterator[StreamMessage]:
+    if (root / file.path).exists():
+        yield from messages_between(root, file, start_ns, end_ns)
 
 
 def _captured(row: CoverageRecord) -> bool:

@@ -1,0 +1,477 @@
+"""Gaps of one stream, filled from a history in memory: whatever was lost, and however it ends."""
+
+from __future__ import annotations
+
+import tempfile
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ibticks.capture.filling import StreamFiller
+from ibticks.capture.held import Held
+from ibticks.capture.past import PastTick, encode, from_ib, from_stored, not_among
+from ibticks.errors import CaptureError, WriterLockedError
+from ibticks.format.columns import TickColumns, Values
+from ibticks.format.decode import decode
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.audit import records_on_disk, verify
+from ibticks.storage.filling import missing
+from ibticks.storage.layout import list_files
+from ibticks.storage.payloads import messages_between
+from ibticks.storage.sealing import seal_files
+from ibticks.storage.states import State, Status
+from ibticks.storage.statuses import rebuild
+from ibticks.tick_stream_pb2 import StreamMessage
+
+CONTRACT, KIND = 8314, "mid_point"
+SECOND = 1_000_000_000
+T0 = 1_381_240_790 * SECOND  # 2013-10-08 13:59:50 UTC: an hour, and so a file, ends soon
+ALL = (-(2**62), 2**62)
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+class Killed(BaseException):
+    """What a kill is to the code: it goes no further, and tidies nothing up."""
+
+
+@dataclass
+class World:
+    """A market, a capture of it with gaps, and IB's history of it.
+
+    The market's ticks are numbered by their price; ``latency`` later they reach the capture.
+    """
+
+    root: Path
+    index: MemoryIndex
+    fake_capture: type
+    ticks: list[tuple[int, float]]  # IB's time in ns, price
+    latency: int
+    gaps: list[tuple[int, int]]  # by our clock
+    unnoticed: int  # how long the line had been dead before a gap was noticed
+    begin: int
+    end: int
+    asked: list[int] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.ticks.sort()
+        self.history = [PastTick(time // SECOND, (price,)) for time, price in self.ticks]
+        self.seconds = [tick.time for tick in self.history]
+        self.index.put_contracts([])
+        self.capture()
+
+    def came(self, time):
+        """When a tick came, or would have come."""
+        return time + self.latency
+
+    def heard(self, time):
+        came = self.came(time)
+        lost = any(start - self.unnoticed <= came < end for start, end in self.gaps)
+        return self.begin <= came < self.end and not lost
+
+    def capture(self):
+        capture = self.fake_capture(self.root, self.index, CONTRACT, KIND)
+        events = [(self.begin, Status.SUBSCRIBED), (self.end, Status.STOPPED)]
+        for start, end in self.gaps:
+            events += [(start, Status.DISCONNECTED), (end, Status.SUBSCRIBED)]
+        live = [(time, price) for time, price in self.ticks if self.heard(time)]
+        for at, status in sorted(events):
+            before = [tick for tick in live if self.came(tick[0]) < at]
+            live = live[len(before) :]
+            self.write(capture, before)
+            assert capture.say(status, at) == at
+        capture.writer.close()
+
+    def write(self, capture, ticks):
+        times = np.array([time for time, _ in ticks], dtype=np.int64)
+        columns = {
+            "timestamp": Values(times + self.latency),
+            "mid_price": Values(np.array([price for _, price in ticks], dtype=np.float64)),
+            "exchange_time": Values(times // SECOND),
+        }
+        capture.writer.write(TickColumns(len(ticks), columns), stream_id=capture.stream_id)
+
+    def ask(self, start, most):
+        """The page of IB's history that begins with a second."""
+        self.asked.append(start)
+        first = bisect_left(self.seconds, start)
+        page = self.history[first : first + most]
+        if page:
+            page = self.history[first : bisect_left(self.seconds, page[-1].time + 1)]
+        return page
+
+    def filler(self, ask=None, page_ticks=1000):
+        return StreamFiller(
+            self.root,
+            self.index,
+            CONTRACT,
+            KIND,
+            ask or self.ask,
+            run="backfill",
+            page_ticks=page_ticks,
+            sealer=seal_files,
+        )
+
+    def open_gaps(self):
+        known = self.index.coverage([CONTRACT], [KIND])
+        return missing(known, self.begin, self.end)
+
+    def fill(self, filler):
+        """Fill what there is to fill; the parts, as they were told."""
+        parts = []
+        for gap in self.open_gaps():
+            for start, end in filler.missing(*gap):
+                parts += filler.fill(start, end, *filler.seconds_of(start, end))
+        return parts
+
+    def fill_all(self):
+        with self.filler() as filler:
+            return self.fill(filler)
+
+    def stored(self, *, backfilled):
+        """All ticks of the captured, or the backfilled, files."""
+        return [
+            from_stored(message)
+            for file in self.index.files()
+            if file.backfilled == backfilled
+            for message in messages_between(self.root, file, *ALL)
+            if message.HasField("tick_data")
+        ]
+
+    def check(self):
+        """Every tick of the time that was captured is there once, and what is said of it is so."""
+        captured, filled = (self.stored(backfilled=kind) for kind in (False, True))
+        there = Counter(captured + filled)
+        assert there <= Counter(self.history)  # nothing twice, nothing of another world
+        # What came with the first breath, of a second before it, was of no capture.
+        expected = Counter(
+            tick
+            for tick, (time, _) in zip(self.history, self.ticks, strict=True)
+            if self.begin <= tick.time * SECOND and self.came(time) < self.end
+        )
+        assert expected <= there
+        assert self.open_gaps() == []
+        states = {row.state for row in self.index.coverage()}
+        assert states <= {State.CAPTURED, State.BACKFILLED}
+        assert self.index.files() == MemoryIndex(files=records_on_disk(self.root)).files()
+        assert rebuild(self.root, self.index.files()) == self.index.coverage()
+        assert all(found.problem is None for found in verify(self.root, self.index))
+
+
+@st.composite
+def worlds(draw):
+    """Gaps from half a second to an hour, with ticks at and around their edges."""
+    tenth = SECOND // 10
+    at, gaps, edges = 0, [], [0]
+    for _ in range(draw(st.integers(1, 4))):
+        at += draw(st.integers(50, 200))  # captured
+        start, at = at, at + draw(st.one_of(st.integers(1, 120), st.sampled_from([7200, 36_300])))
+        gaps.append((T0 + start * tenth, T0 + at * tenth))
+        edges += [start, at]
+    end = at + draw(st.integers(50, 200))
+    unnoticed = draw(st.sampled_from([0, 0, 12, 40, 300]))
+    edges += [end, *(start - unnoticed for start, _ in gaps)]
+    near = st.builds(lambda edge, step: edge + step, st.sampled_from(edges), st.integers(-25, 25))
+    times = draw(st.lists(st.one_of(near, st.integers(-20, end + 20)), max_size=70))
+    crowd = draw(st.lists(near, max_size=2))  # seconds with more than a page
+    times += [time - time % 10 + step for time in crowd for step in range(10)] * 2
+    prices = draw(st.lists(st.integers(0, 3), min_size=len(times), max_size=len(times)))
+    return {
+        "ticks": [(T0 + t * tenth, float(p)) for t, p in zip(times, prices, strict=True)],
+        "latency": draw(st.sampled_from([0, tenth, 7 * tenth, 15 * tenth])),
+        "gaps": gaps,
+        "unnoticed": unnoticed * tenth,
+        "begin": T0,
+        "end": T0 + end * tenth,
+    }
+
+
+@pytest.fixture(scope="module")
+def build(fake_capture):
+    def make(folder, how):
+        return World(Path(folder) / "ticks", MemoryIndex(), fake_capture, **how)
+
+    return make
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.integers(1, 9))
+def test_live_and_backfilled_ticks_are_together_all_there_were(build, how, page_ticks):
+    with tempfile.TemporaryDirectory(dir=FAST) as folder:
+        world = build(folder, how)
+        before = world.stored(backfilled=False)
+        with world.filler(page_ticks=page_ticks) as filler:
+            parts = world.fill(filler)
+        world.check()
+        assert world.stored(backfilled=False) == before
+        assert sum(part.ticks for part in parts) == len(world.stored(backfilled=True))
+        asked = len(world.asked)
+        assert world.fill_all() == []
+        assert len(world.asked) == asked
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=4))
+def test_killed_at_any_point_it_goes_on_and_stores_nothing_twice(build, how, kills):
+    with tempfile.TemporaryDirectory(dir=FAST) as folder:
+        world = build(folder, how)
+        for steps, is_written in kills:
+            filler = world.filler(page_ticks=7)
+            die_after(filler, steps, is_written=is_written)
+            try:
+                world.fill(filler)
+            except Killed:
+                leave_as_it_is(filler)
+            else:
+                filler.close()
+        world.fill_all()
+        world.check()
+
+
+def die_after(filler, steps, *, is_written):
+    """Have a filler die at an append, before or after it reached the file."""
+    plain = filler._appender.append_frames
+    left = [steps]
+
+    def append(frames, time_ns):
+        left[0] -= 1
+        if left[0] < 0:
+            if is_written:
+                plain(frames, time_ns)
+            raise Killed
+        plain(frames, time_ns)
+
+    filler._appender.append_frames = append
+
+
+def leave_as_it_is(filler):
+    appender = filler._appender
+    for file in appender._open.values():
+        file.close()
+    appender._open.clear()
+    appender._lock.release()
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), st.lists(st.integers(0, 6), max_size=4))
+def test_what_was_filled_before_a_refusal_is_noted(build, how, patience):
+    with tempfile.TemporaryDirectory(dir=FAST) as folder:
+        world = build(folder, how)
+        for pages in patience:
+            world.asked.clear()
+
+            def ask(start, most, pages=pages):
+                if len(world.asked) == pages:
+                    raise CaptureError("no more today", code=162)
+                return world.ask(start, most)
+
+            left = world.open_gaps()
+            parts = []
+            with world.filler(ask, page_ticks=7) as filler:
+                try:
+                    for start, end in left:
+                        parts += filler.fill(start, end, *filler.seconds_of(start, end))
+                except CaptureError:
+                    assert len(world.asked) == pages
+            assert world.index.files() == MemoryIndex(files=records_on_disk(world.root)).files()
+            assert rebuild(world.root, world.index.files()) == world.index.coverage()
+        world.fill_all()
+        world.check()
+
+
+# -- one thing at a time ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(build, tmp_path):
+    """Ten ticks a second for a minute; 20 to 30 s were not captured."""
+
+    def make(gaps=((T0 + 20 * SECOND, T0 + 30 * SECOND),), **how):
+        ticks = [(T0 + n * SECOND // 10, float(n)) for n in range(600)]
+        plain = {
+            "ticks": ticks,
+            "latency": 0,
+            "gaps": list(gaps),
+            "unnoticed": 0,
+            "begin": T0,
+            "end": T0 + 60 * SECOND,
+        }
+        return build(tmp_path, plain | how)
+
+    return make
+
+
+def test_a_gap_that_fits_the_seconds_is_filled_with_its_seconds(world):
+    here = world()
+    [part] = here.fill_all()
+    assert (part.start_ns, part.end_ns, part.ticks) == (T0 + 20 * SECOND, T0 + 30 * SECOND, 100)
+    here.check()
+    # The seconds of the last tick before it and the first one after it may have gone on.
+    assert here.asked == [T0 // SECOND + 19]
+    with here.filler() as filler:
+        asked = filler.seconds_of(part.start_ns, part.end_ns)
+    assert asked == (T0 // SECOND + 19, T0 // SECOND + 20 + 11)
+
+
+def test_rows_say_what_they_are(world):
+    here = world()
+    here.fill_all()
+    [file] = [file for file in here.index.files() if file.backfilled]
+    assert file.path == f"{CONTRACT}/{KIND}/2013/10/08/14-backfill_ticks.pb"
+    messages = list(messages_between(here.root, file, *ALL))
+    assert all(message.metadata["source"] == "backfill" for message in messages)
+    *ticks, note = messages
+    for message in ticks:
+        tick = message.tick_data
+        assert (message.timestamp.seconds, message.timestamp.nanos) == (tick.exchange_time, 0)
+        assert not tick.HasField("sequence")
+    assert note.info_data.status == "backfilled"
+    assert (file.ticks, file.first_sequence) == (100, None)
+
+
+def test_a_line_that_was_dead_before_that_was_noticed_is_filled_from_the_last_tick(world):
+    here = world(unnoticed=15 * SECOND)
+    [part] = here.fill_all()
+    assert part.ticks == 250
+    assert part.start_ns == T0 + 20 * SECOND
+    here.check()
+
+
+def test_two_gaps_in_one_second(world):
+    tenth = SECOND // 10
+    gaps = [(T0 + 201 * tenth, T0 + 203 * tenth), (T0 + 206 * tenth, T0 + 208 * tenth)]
+    here = world(gaps)
+    assert [part.ticks for part in here.fill_all()] == [4, 0]  # the second holds both
+    here.check()
+
+
+def test_a_note_lies_beside_its_ticks_and_a_long_calm_needs_one_file(world):
+    """Two seconds before 14:00, then nothing, then ticks again hours later."""
+    early = [(T0 + 8 * SECOND + n, float(n)) for n in range(20)]
+    late = [(T0 + 30_000 * SECOND + n, float(n)) for n in range(20)]
+    gap = (T0 + 5 * SECOND, T0 + 40_000 * SECOND)
+    here = world([gap], ticks=early + late, end=T0 + 50_000 * SECOND)
+    here.fill_all()
+    here.check()
+    files = [file for file in here.index.files() if file.backfilled]
+    assert [(file.path.split("/")[-1][:2], file.ticks) for file in files] == [
+        ("13", 20),
+        ("22", 20),
+        ("01", 0),
+    ]
+    assert all(file.messages == file.ticks + 1 for file in files)
+
+
+def test_a_stream_is_backfilled_by_one_at_a_time_and_captured_meanwhile(world, fake_capture):
+    here = world()
+    capture = fake_capture(here.root, here.index, CONTRACT, KIND)
+    with here.filler() as filler:
+        with pytest.raises(WriterLockedError, match=r"the backfill of mid_point .* process"):
+            here.filler()
+        assert len(here.fill(filler)) == 1
+    capture.stop(T0 + 70 * SECOND)
+    assert {row.state for row in here.index.coverage()} == {State.CAPTURED, State.BACKFILLED}
+
+
+def test_a_capture_that_begins_does_not_touch_a_backfill_that_goes_on(world, fake_capture):
+    here = world()
+    [gap] = here.open_gaps()
+    with here.filler(page_ticks=7) as filler:
+        parts = filler.fill(*gap, *filler.seconds_of(*gap))
+        next(parts)
+        capture = fake_capture(here.root, here.index, CONTRACT, KIND)
+        [beside] = [key for key in list_files(here.root) if key.part == "backfill"]
+        assert not next(f for f in here.index.files() if f.path == beside.path).sealed
+        assert list(parts) != []
+        capture.stop(T0 + 70 * SECOND)
+    here.check()
+
+
+# -- ticks, as they come and as they are stored ----------------------------------------------------
+
+values = st.integers(0, 2).map(float)
+past_ticks = st.builds(
+    PastTick,
+    st.integers(0, 2),
+    st.tuples(values, values),
+    st.sampled_from(["NYSE", "ARCA"]),
+    st.tuples(st.booleans(), st.booleans()),
+    st.sampled_from([(), ("T",), ("T", "I")]),
+)
+
+
+@given(st.lists(past_ticks, max_size=12), st.data())
+def test_not_among_is_what_is_left_of_a_history_and_a_part_of_it(ticks, data):
+    held = data.draw(st.lists(st.sampled_from(ticks), unique_by=id) if ticks else st.just([]))
+    rest = not_among(ticks, held)
+    assert Counter(rest) == Counter(ticks) - Counter(held)
+    positions = iter(ticks)
+    assert all(tick in positions for tick in rest)  # in their order
+
+
+@given(past_ticks, past_ticks)
+def test_the_same_tick_with_other_flags_is_the_same_tick(tick, other):
+    live = tick._replace(flags=other.flags, conditions=other.conditions)
+    assert not_among([tick], [live]) == []
+    assert not_among([tick, live], [live]) == [tick]
+
+
+@given(past_ticks)
+@pytest.mark.parametrize("tick_type", ["last", "all_last"])
+def test_a_trade_is_stored_as_it_came(tick_type, tick):
+    frames = encode(tick, CONTRACT, tick_type, "stream")
+    message = StreamMessage.FromString(frames[4:])
+    assert from_stored(message) == tick
+    columns = decode(frames, ["timestamp", "price", "size"])
+    assert columns.timestamp.tolist() == [tick.time * SECOND]
+    assert (columns.numbers("price")[0], columns.numbers("size")[0]) == tick.values
+
+
+@given(st.integers(0, 2**33), st.tuples(values, values, values, values), st.booleans())
+def test_a_quote_is_stored_as_it_came(time, prices, flag):
+    tick = PastTick(time, prices, flags=(flag, not flag))
+    message = StreamMessage.FromString(encode(tick, CONTRACT, "bid_ask", "stream")[4:])
+    assert from_stored(message) == tick
+    assert not message.tick_data.HasField("exchange")
+
+
+def test_a_live_tick_without_the_time_of_ib_is_of_the_second_it_came_in():
+    message = StreamMessage.FromString(encode(PastTick(7, (1.5,)), CONTRACT, KIND, "s")[4:])
+    message.tick_data.ClearField("exchange_time")
+    message.timestamp.nanos = 999_999_999
+    assert from_stored(message) == PastTick(7, (1.5,))
+
+
+def test_a_page_of_ibapi():
+    from decimal import Decimal
+
+    from ibapi.common import HistoricalTick, HistoricalTickBidAsk, HistoricalTickLast
+
+    trade = HistoricalTickLast()
+    trade.time, trade.price, trade.size = 5, 180.5, Decimal(100)
+    trade.exchange, trade.specialConditions = "NYSE", "T I"
+    trade.tickAttribLast.unreported = True
+    for kind in ("last", "all_last"):
+        assert from_ib(kind, trade) == PastTick(
+            5, (180.5, 100.0), "NYSE", (False, True), ("T", "I")
+        )
+    quote = HistoricalTickBidAsk()
+    quote.time, quote.priceBid, quote.priceAsk = 6, 180.5, 180.6
+    quote.sizeBid, quote.sizeAsk = Decimal("1.5"), Decimal(2)
+    quote.tickAttribBidAsk.askPastHigh = True
+    assert from_ib("bid_ask", quote) == PastTick(6, (180.5, 1.5, 180.6, 2.0), flags=(False, True))
+    mid = HistoricalTick()
+    mid.time, mid.price = 7, 180.55
+    assert from_ib("mid_point", mid) == PastTick(7, (180.55,))
+
+
+def test_held_reads_what_is_there_though_the_index_does_not_know_it(world):
+    here = world()
+    held = Held(here.root, MemoryIndex(), CONTRACT, KIND)
+    assert len(held.at(T0 // SECOND + 5)) == 10
+    assert held.at(T0 // SECOND + 25) == ()

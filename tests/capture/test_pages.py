@@ -1,0 +1,173 @@
+"""Walking through history: each second once and whole, whatever a server makes of the pages."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ibticks.capture.pages import QUARTER, walk
+from ibticks.capture.past import PastTick
+from ibticks.format.columns import TickColumns, Values
+from ibticks.gateway.history import page as gateway_page
+from ibticks.gateway.ticks import TickStream
+
+T0 = 1_700_000_100  # 2023-11-14 22:15:00 UTC: a quarter of an hour
+SECOND = 1_000_000_000
+
+
+def numbered(seconds):
+    """Ticks of these seconds, in order; each has its number for a price."""
+    return [PastTick(T0 + second, (float(n),)) for n, second in enumerate(sorted(seconds))]
+
+
+class Server:
+    """Counts what it is asked."""
+
+    def __init__(self, ticks):
+        self.ticks = ticks
+        self.times = [tick.time for tick in ticks]
+        self.asked = []
+
+    def __call__(self, start, most):
+        self.asked.append((start, most))
+        assert len(self.asked) < 500, "it does not come to an end"
+        return self.page(start, most)
+
+    def rest(self, start):
+        return self.ticks[bisect_left(self.times, start) :]
+
+
+class Cutting(Server):
+    """Gives what it was asked for, though a second may go on."""
+
+    def page(self, start, most):
+        return self.rest(start)[:most]
+
+
+class Completing(Server):
+    """Completes the last second, as IB does: the simulated gateway's own rule."""
+
+    def __init__(self, ticks):
+        super().__init__(ticks)
+        times = Values(np.array(self.times, dtype=np.int64) * SECOND)
+        prices = Values(np.array([tick.values[0] for tick in ticks]))
+        self.stream = TickStream(
+            1, "mid_point", TickColumns(len(ticks), {"timestamp": times, "mid_price": prices})
+        )
+
+    def page(self, start, most):
+        rows = gateway_page(self.stream, start=start, end=None, count=most)
+        return [self.ticks[row] for row in rows.tolist()]
+
+
+class BySession(Completing):
+    """Looks no further than the session that a second lies in; before one there is nothing."""
+
+    sessions = ((0, 900), (1800, 5400), (9000, 9900), (10800, 40000))
+
+    def page(self, start, most):
+        for opens, closes in self.sessions:
+            if T0 + opens <= start < T0 + closes:
+                return [t for t in super().page(start, most) if t.time < T0 + closes]
+        return []
+
+
+def in_session(second):
+    return any(opens <= second < closes for opens, closes in BySession.sessions)
+
+
+few_seconds = st.lists(st.integers(0, 12), max_size=40)
+many_seconds = st.lists(
+    st.one_of(
+        st.integers(0, 20_000),
+        st.sampled_from([edge + step for edge in (900, 1800, 5400, 9000) for step in (-1, 0, 1)]),
+    ),
+    max_size=60,
+)
+
+
+def walked(server, start, end, most):
+    """The ticks of a walk; from one step to the next nothing is out of place."""
+    found, at = [], start
+    for until, ticks in walk(server, start, end, most):
+        assert at < until <= end
+        assert all(at <= tick.time < until for tick in ticks)
+        found += ticks
+        at = until
+    assert at == max(start, end)
+    return found
+
+
+@pytest.mark.parametrize("server", [Completing, Cutting])
+@given(few_seconds, st.integers(-2, 14), st.integers(0, 16), st.integers(1, 9))
+def test_every_tick_of_a_range_comes_once_and_in_order(server, seconds, start, length, most):
+    if server is Cutting:  # of a second with more than a page nobody could have the rest
+        seconds = [second for second in seconds if seconds.count(second) <= most]
+    ticks = numbered(seconds)
+    begin, end = T0 + start, T0 + start + length
+    expected = [tick for tick in ticks if begin <= tick.time < end]
+    assert walked(server(ticks), begin, end, most) == expected
+
+
+@given(many_seconds, st.integers(1, 9))
+def test_sessions_are_found_across_the_hours_between_them(seconds, most):
+    ticks = numbered(filter(in_session, seconds))
+    assert walked(BySession(ticks), T0, T0 + 20_001, most) == ticks
+
+
+def test_a_page_that_ends_with_its_second_loses_and_doubles_nothing():
+    ticks = numbered([0, 0, 1, 1, 2, 2])
+    server = Completing(ticks)
+    assert walked(server, T0, T0 + 3, 4) == ticks
+    # The second one may have been cut, and is asked for again.
+    assert server.asked == [(T0, 4), (T0 + 1, 4), (T0 + 2, 4)]
+
+
+def test_a_page_that_is_longer_than_asked_for_is_whole():
+    ticks = numbered([0, 0, 0, 1])
+    server = Completing(ticks)
+    assert walked(server, T0, T0 + 2, 2) == ticks
+    assert server.asked == [(T0, 2), (T0 + 1, 2)]
+
+
+@pytest.mark.parametrize("server", [Completing, Cutting])
+def test_a_second_with_more_than_a_page_does_not_hold_it_up(server):
+    ticks = numbered([0, *[1] * 50, 2])
+    found = walked(server(ticks), T0, T0 + 3, 10)
+    assert [tick for tick in found if tick.time != T0 + 1] == [ticks[0], ticks[-1]]
+    # Where the server cuts, what is behind the cut cannot be asked for.
+    assert len(found) == (52 if server is Completing else 12)
+
+
+def test_nothing_at_all_is_an_answer():
+    server = Completing([])
+    assert walked(server, T0 + 5, T0 + 3 * QUARTER, 1000) == []
+    assert [start - T0 for start, _ in server.asked] == [5, QUARTER, 2 * QUARTER]
+
+
+def test_a_first_tick_beyond_the_end_spares_the_hours_before_it():
+    server = Completing(numbered([50_000]))
+    assert walked(server, T0, T0 + 40_000, 1000) == []
+    assert len(server.asked) == 1
+
+
+@given(st.integers(0, 10_000))
+def test_empty_pages_are_skipped_to_where_sessions_begin(second):
+    steps = [until for until, _ in walk(Completing([]), T0 + second, T0 + 20_000, 10)]
+    assert all(until % QUARTER == 0 for until in steps[:-1])
+    assert all(0 < later - earlier <= QUARTER for earlier, later in pairwise(steps))
+
+
+def test_ticks_of_the_past_are_not_taken_for_new_ones():
+    """A server that begins too early, and not in order."""
+    ticks = numbered([0, 1, 2, 3])
+
+    def ask(start, most):
+        return ticks[::-1]
+
+    assert walked(ask, T0 + 2, T0 + 4, 10) == ticks[2:]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.capture.clerk import Clerk
+from ibticks.capture.filler import GapFiller
 from ibticks.capture.panel import panel_html, show_live
 from ibticks.capture.recorder import Recorder, last_sequence
 from ibticks.capture.settings import CaptureSettings
@@ -90,6 +91,7 @@ class Capture:
         self._recorders: list[Recorder] = []
         self._supervisor: Supervisor | None = None
         self._clerk: Clerk | None = None
+        self._filler: GapFiller | None = None
         self._sealer = SealerApart()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -142,6 +144,9 @@ class Capture:
                 ]
                 for thread in self._threads:
                     thread.start()
+                if self.settings.backfill:
+                    self._filler = GapFiller(self.store, self.settings, self._sealer, self._failed)
+                    self._filler.start()
             except BaseException:
                 self.stop()
                 raise
@@ -178,6 +183,8 @@ class Capture:
             supervisor = self._supervisor
             if supervisor is not None:
                 supervisor.stop()
+            if self._filler is not None:
+                self._try("stop", self._filler.stop, "the backfill")
             for thread in self._threads:
                 self._join(thread)
                 # The keeper goes on for as long as ticks may come.
@@ -285,7 +292,8 @@ class Capture:
         dict
             ``enabled``, and under ``status``: ``running``, ``tws_connected``,
             ``total_contracts``, ``active_contracts``, ``total_streams``, ``contracts`` by id, and
-            ``ticks``, ``ticks_per_second``, ``connections``, ``last_problem``, ``failures``.
+            ``ticks``, ``backfilled_ticks``, ``ticks_per_second``, ``connections``,
+            ``last_problem``, ``failures``.
         """
         supervisor = self._supervisor
         running = self.running
@@ -300,6 +308,7 @@ class Capture:
                 "total_streams": sum(c["stream_count"] for c in contracts.values()),
                 "contracts": contracts,
                 "ticks": sum(recorder.ticks for recorder in self._recorders),
+                "backfilled_ticks": 0 if self._filler is None else self._filler.ticks,
                 "ticks_per_second": round(self.ticks_per_second, 1),
                 "connections": 0 if supervisor is None else supervisor.connections,
                 "last_problem": "" if supervisor is None else supervisor.last_problem,

@@ -40,7 +40,8 @@ class History:
     host, port : str, int
     client_id : int
         Not that of a capture.
-    pacing : Pacing
+    pacing : Pacing or Pace, optional
+        A pace goes on where the connection before it stopped.
     connect_timeout, answer_timeout : float
         Seconds until it counts as out of reach, and until a page counts as not coming.
     stopping : threading.Event, optional
@@ -63,12 +64,12 @@ class History:
         port: int,
         client_id: int,
         *,
-        pacing: Pacing | None = None,
+        pacing: Pacing | Pace | None = None,
         connect_timeout: float = 15.0,
         answer_timeout: float = 60.0,
         stopping: threading.Event | None = None,
     ) -> None:
-        self._pace = Pace(pacing or Pacing())
+        self._pace = pacing if isinstance(pacing, Pace) else Pace(pacing or Pacing())
         self._answer_timeout = answer_timeout
         self._stopping = stopping or threading.Event()
         self._next_request = _FIRST_REQUEST

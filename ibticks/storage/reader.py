@@ -79,8 +79,6 @@ class _Damage:
         """Note what a damaged block, or file, leaves out; with ``strict``, raise it."""
         first, last = _span(record) if block is None else (block.min_ns, block.max_ns + 1)
         first, last = max(first, self._start_ns), min(last, self._end_ns)
-        if first >= last:
-            return
         path = str(self._root / record.path)
         said = str(error) if error.context.get("path") else f"{path}: {error}"
         if self._strict:
@@ -290,8 +288,10 @@ def _in_order(records: Sequence[FileRecord]) -> list[FileRecord]:
 
 
 def _span(record: FileRecord) -> tuple[int, int]:
-    """From when to before when a file has messages: in its hour, and wherever some were found."""
+    """From when to before when a file has messages: in its hour, and where some were found."""
     hour = record.hour_ns
+    if not record.blocks:
+        return hour, hour + HOUR
     return min(record.start_ns, hour), max(record.end_ns + 1, hour + HOUR)
 
 
@@ -306,8 +306,9 @@ def _plan(source: _Source, record: FileRecord, damage: _Damage) -> Iterator[_Pie
         return
     header = source.header
     # The blocks are those of the file as it was sealed; since then it may have been opened again
-    # for a late tick, compressed, or sealed anew. A damaged header costs nothing but itself.
-    current = record.sealed and record.blocks and source.size == record.size
+    # for a late tick, compressed, or sealed anew. A damaged header costs nothing but itself, and a
+    # lost end the blocks in it.
+    current = record.sealed and record.blocks and source.size <= record.size
     if current and (header is None or header.crc32c == record.crc32c):
         for block in record.blocks:
             if damage.wants(block.min_ns, block.max_ns + 1):

@@ -134,6 +134,21 @@ def test_strict_raises_where_the_damage_is(sealed):
         assert f"byte {block.offset} fails its checksum" in str(caught.value)
 
 
+def test_a_lost_end_costs_the_blocks_in_it(sealed):
+    choose = random.Random(16)
+    for number in range(5):
+        block = sealed.record.blocks[number]
+        cut = block.offset + choose.randrange(block.size)
+        sealed.path.write_bytes(sealed.data[:cut])
+        with pytest.warns(CorruptDataWarning) as told:
+            found = numbers(sealed.root, [sealed.record])
+        assert found == sealed.numbers_without(*range(number, 5))
+        assert len(told) == 5 - number
+        with pytest.raises(CorruptFileError, match=f"byte {block.offset} fails its checksum"):
+            numbers(sealed.root, [sealed.record], strict=True)
+    sealed.path.write_bytes(sealed.data)
+
+
 def test_damage_outside_the_range_is_not_met(sealed):
     """Five minutes read five minutes, and are whole if these are."""
     end = H13 + 5 * MINUTE

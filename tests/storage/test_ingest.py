@@ -265,7 +265,9 @@ def test_what_was_met_again_is_forgotten(writer, root):
         ingest = Ingest(root, opened)
         for hour in range(3):
             ingest.add(hour_of_quotes(1000, hour * 1000, H13 + hour * HOUR))
-            assert [len(held) for held in ingest._held.values()] == [0] * (hour + 1)
+            held = list(ingest._held.values())
+            assert [len(each) for each in held] == [0] * (hour + 1)
+            assert sum(map(sys.getsizeof, held)) < 1000
     assert ingest.known == 3000
 
 

@@ -151,6 +151,11 @@ def test_the_second_half_of_a_large_hour_goes_to_a_file_of_its_own(writer, root)
         later.append(quote_message(H13 + HALF_HOUR + 1, 62))
     assert (root / KEY.path).read_bytes() == before
     assert len(read_plainly(root / HALF.path)[1]) == 2
+    # And when it has opened that for a late tick, too.
+    with writer() as later:
+        later.append(quote_message(H13 + 1, 63))
+        later.append(quote_message(H13 + HALF_HOUR + 2, 64))
+    assert [len(read_plainly(root / key.path)[1]) for key in (KEY, HALF)] == [62, 3]
 
 
 def test_a_large_hour_is_split_by_a_later_writer_before_it_is_opened(writer, root):

@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 _RETRY_LATER: Final = 300.0
 _RETRY_RARELY: Final = 3600.0
 _PACING_PAUSE: Final = 15.0
+_STRAY_PAUSE: Final = 2.0
 _BEAT: Final = 0.25
 _PORT: Final = re.compile(r"port\D{0,20}(\d{2,5})", re.IGNORECASE)
 _COMPETING_SESSION: Final = 10197
@@ -72,6 +73,7 @@ class Session:
         self._subscriptions = subscriptions
         self._index = index
         self._events: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._strays: dict[int, float] = {}
         self._watch = Watch(settings, subscriptions)
         self.failed = on_failure
         self.outages: Final = Outages()
@@ -91,7 +93,9 @@ class Session:
     ) -> None:
         """A trade: straight to its recorder."""
         subscription = self._subscriptions.by_request.get(request)
-        if subscription is not None:
+        if subscription is None:
+            self._stray(request)
+        else:
             subscription.recorder.trade(
                 time, price, size, exchange, conditions, past_limit, unreported
             )
@@ -109,7 +113,9 @@ class Session:
     ) -> None:
         """A quote: straight to its recorder."""
         subscription = self._subscriptions.by_request.get(request)
-        if subscription is not None:
+        if subscription is None:
+            self._stray(request)
+        else:
             subscription.recorder.quote(
                 time, bid_price, bid_size, ask_price, ask_size, bid_past_low, ask_past_high
             )
@@ -117,8 +123,17 @@ class Session:
     def mid_point(self, request: int, time: int, mid_price: float) -> None:
         """A mid point: straight to its recorder."""
         subscription = self._subscriptions.by_request.get(request)
-        if subscription is not None:
+        if subscription is None:
+            self._stray(request)
+        else:
             subscription.recorder.mid_point(time, mid_price)
+
+    def _stray(self, request: int) -> None:
+        """A tick of a stream that was cancelled, and of which IB has not heard that."""
+        now = time.monotonic()
+        if now >= self._strays.get(request, now):
+            self._strays[request] = now + _STRAY_PAUSE
+            self._events.put(("stray", request))
 
     def history(self, request: int, ticks: Sequence[Any], done: bool) -> None:
         """Nothing: historical ticks are asked for over a connection of their own."""
@@ -182,7 +197,7 @@ class Session:
         if self._watch.is_dead(client, now):
             return End("no sign of life: the connection is dead", _NOT_CONNECTED)
         if not self.outages:
-            self._watch.look_for_silence(client, now)
+            self._watch.look_for_silence(now)
         return None
 
     def _handle(self, client: Client, kind: str, said: list[Any]) -> End | None:
@@ -192,7 +207,7 @@ class Session:
         if kind == "closed":
             return End(client.problem or "the connection was closed", _NOT_CONNECTED)
         if kind == "message":
-            return self._on_message(client, *said)
+            return self._on_message(*said)
         if kind == "contract":
             record = self._subscriptions.learn(*said)
             if record is not None:
@@ -201,9 +216,11 @@ class Session:
             details = self._subscriptions.asked_for(*said)
             if details is not None:
                 details.known = time.monotonic()
+        elif kind == "stray":
+            self._subscriptions.cancel(*said)
         return None
 
-    def _on_message(self, client: Client, request: int, number: int, text: str) -> End | None:
+    def _on_message(self, request: int, number: int, text: str) -> End | None:
         code = meaning(number, text)
         calm = code.action in (Action.NOTE, Action.RESTORED)
         _log.log(logging.INFO if calm else logging.WARNING, "IB %d (%d): %s", number, request, text)
@@ -222,11 +239,11 @@ class Session:
             case Action.RECONNECT:
                 return End(reason, number, _port(text) if number == _MOVED else None)
             case Action.SLOW_DOWN:
-                self._subscriptions.slow_down(client, time.monotonic())
+                self._subscriptions.slow_down(time.monotonic())
             case Action.NOTE:
                 pass
             case _:
-                self._on_refusal(client, request, code.action, number, reason)
+                self._on_refusal(request, code.action, number, reason)
         return None
 
     def _lose_all(self, reason: str, number: int) -> None:
@@ -240,13 +257,11 @@ class Session:
             if subscription.request is not None:
                 subscription.recorder.note(Status.RESTORED, reason, number)
 
-    def _on_refusal(
-        self, client: Client, request: int, action: Action, number: int, reason: str
-    ) -> None:
+    def _on_refusal(self, request: int, action: Action, number: int, reason: str) -> None:
         """A request failed: of one stream, or for the details of a contract; the others go on."""
         subscription = self._subscriptions.by_request.get(request)
         if subscription is not None:
-            self._refuse(client, subscription, action, number, reason)
+            self._refuse(subscription, action, number, reason)
             return
         details = self._subscriptions.asked_for(request)
         if details is None:
@@ -254,14 +269,12 @@ class Session:
         if action is Action.GIVE_UP:
             details.refused = True
             for each in details.streams:
-                self._refuse(client, each, action, number, reason)
+                self._refuse(each, action, number, reason)
         else:
             # Its streams are tried with what is known of it.
             details.known = time.monotonic()
 
-    def _refuse(
-        self, client: Client, subscription: Subscription, action: Action, number: int, reason: str
-    ) -> None:
+    def _refuse(self, subscription: Subscription, action: Action, number: int, reason: str) -> None:
         recorder = subscription.recorder
         now = time.monotonic()
         recorder.error(number, reason, recoverable=action is not Action.GIVE_UP)
@@ -273,7 +286,7 @@ class Session:
             recorder.note(Status.DISCONNECTED, reason, number)
         elif number == _COMPETING_SESSION:
             # It was subscribed, and might begin again by itself: then it would come twice.
-            self._subscriptions.renew(client, subscription, now + _RETRY_LATER)
+            self._subscriptions.renew(subscription, now + _RETRY_LATER)
             recorder.note(Status.QUIET, reason, number)
         else:
             wait = _PACING_PAUSE if number == _PACING else _RETRY_LATER

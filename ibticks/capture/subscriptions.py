@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -24,7 +25,8 @@ __all__ = ["Subscription", "Subscriptions", "TrackedDetails"]
 
 _DETAILS_TIMEOUT: Final = 15.0
 _DETAILS_FRESH: Final = 12 * 3600.0
-_SLOWEST: Final = 1.0
+_SLOWEST: Final = 2.0
+_TOO_MANY_WITHIN: Final = 1.0  # seconds over which IB counts
 _DROPPED_WITHIN: Final = 2.0
 _REPEAT_AFTER: Final = 1.0
 _MOST_REPEATS: Final = 8
@@ -120,6 +122,7 @@ class Subscriptions:
         self._usual_interval = self._interval = 1.0 / settings.requests_per_second
         self._next_send = -inf
         self._next_request = FIRST_REQUEST
+        self._to_cancel: deque[int] = deque()
         self.by_request: dict[int, Subscription] = {}
         self.contracts: dict[int, TrackedDetails] = {}
         for recorder in recorders:
@@ -136,6 +139,7 @@ class Subscriptions:
     def forget(self, now: float) -> None:
         """Begin anew: the server knows of no subscription; all are due."""
         self.by_request = {}
+        self._to_cancel.clear()
         self._interval = self._usual_interval
         for details in self.contracts.values():
             details.request = None
@@ -161,6 +165,8 @@ class Subscriptions:
 
     def _wishes(self) -> Iterator[tuple[float, Callable[[Client, float], None]]]:
         """What is to be sent and when; the streams first, as their ticks go by meanwhile."""
+        if self._to_cancel:
+            yield -inf, self._cancel
         for details in self.contracts.values():
             for each in details.streams:
                 if each.request is None:
@@ -168,6 +174,9 @@ class Subscriptions:
                     yield due, partial(self._subscribe, details, each)
         for details in self.contracts.values():
             yield details.due(), partial(self._resolve, details)
+
+    def _cancel(self, client: Client, now: float) -> None:
+        client.unsubscribe(self._to_cancel.popleft())
 
     def _subscribe(
         self, details: TrackedDetails, subscription: Subscription, client: Client, now: float
@@ -178,8 +187,10 @@ class Subscriptions:
         subscription.listen(now)
         subscription.request = request
         subscription.since = subscription.heard = details.streamed = now
-        # The client's thread reads it: replaced as a whole, never changed.
-        self.by_request = {**self.by_request, request: subscription}
+        # The client's thread reads it: replaced as a whole, never changed. Of one stream only the
+        # last request counts: two that IB serves at once would bring each tick twice.
+        others = {n: each for n, each in self.by_request.items() if each is not subscription}
+        self.by_request = {**others, request: subscription}
         client.subscribe(
             request, contract_of(details.contract_id, details.exchange), recorder.tick_type
         )
@@ -195,16 +206,17 @@ class Subscriptions:
 
     # -- what was asked, and is to be asked again --------------------------------------------------
 
-    def slow_down(self, client: Client, now: float) -> None:
+    def slow_down(self, now: float) -> None:
         """Send half as many requests a second; what IB may have dropped is due again."""
         self._interval = min(2 * self._interval, _SLOWEST)
+        self._next_send = now + _TOO_MANY_WITHIN
         for details in self.contracts.values():
             if details.known < details.asked and now - details.asked < _DROPPED_WITHIN:
                 details.asked = -inf
         for each in self:
             is_new = each.request is not None and now - each.since < _DROPPED_WITHIN
             if is_new and not each.listen(now):
-                self.renew(client, each, now + _REPEAT_AFTER)
+                self.renew(each, now)
 
     def repeat(self, subscription: Subscription, now: float) -> None:
         """A stream was refused for no good reason: it is due soon, and later from time to time."""
@@ -217,11 +229,15 @@ class Subscriptions:
         subscription.request = None
         subscription.due = due
 
-    def renew(self, client: Client, subscription: Subscription, due: float) -> None:
+    def renew(self, subscription: Subscription, due: float) -> None:
         """Cancel a stream, of which IB may know, and have it subscribed anew."""
         if subscription.request is not None:
-            client.unsubscribe(subscription.request)
+            self.cancel(subscription.request)
         self.drop(subscription, due)
+
+    def cancel(self, request: int) -> None:
+        """Have a stream cancelled, when it is its turn."""
+        self._to_cancel.append(request)
 
     def cancel_all(self, client: Client) -> None:
         """Cancel every stream: the capture ends."""

@@ -55,7 +55,7 @@ class Watch:
             client.reqCurrentTime()
         return False
 
-    def look_for_silence(self, client: Client, now: float) -> None:
+    def look_for_silence(self, now: float) -> None:
         """Say of each stream whether it is silent, and whether it should be."""
         now_ns = time.time_ns()
         contracts = self._subscriptions.contracts
@@ -75,9 +75,9 @@ class Watch:
                 each.recorder.note(Status.RESTORED, "the session has begun")
                 each.heard = now
             elif others_tick or _is_busy(details, now_ns):
-                self._find_silent(client, each, now)
+                self._find_silent(each, now)
 
-    def _find_silent(self, client: Client, subscription: Subscription, now: float) -> None:
+    def _find_silent(self, subscription: Subscription, now: float) -> None:
         """Mark a stream that should not be silent and is; after a while, subscribe it anew."""
         recorder = subscription.recorder
         rarer = _TRADES_ARE_RARER if recorder.tick_type in ("last", "all_last") else 1.0
@@ -88,7 +88,7 @@ class Watch:
         if recorder.state is State.CAPTURED:
             recorder.note(Status.QUIET, f"no tick for {silence:.0f} s while the market is open")
         if now - subscription.since > max(_RENEW_AFTER, most):
-            self._subscriptions.renew(client, subscription, now)
+            self._subscriptions.renew(subscription, now)
 
 
 def _is_busy(details: TrackedDetails, now_ns: int) -> bool:

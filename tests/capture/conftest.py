@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ibticks as ibt
 from ibticks.capture import capture as capture_module
-from ibticks.gateway import Gateway, Replay
+from ibticks.format.columns import TickColumns, Values
+from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.storage.sealing import seal_files
 
 from .checks import QUICK, until
@@ -25,6 +27,26 @@ def samples() -> Replay:
 def few(samples) -> Replay:
     """The first ticks of them."""
     return samples.head(1500)
+
+
+@pytest.fixture(scope="session")
+def steady() -> Replay:
+    """Two contracts whose quotes and trades come a hundred times a second, for a minute."""
+    rows = 6000
+    times = Values(1_700_000_000_000_000_000 + np.arange(rows) * 10_000_000)
+    numbers = np.arange(rows) / 64
+    quotes = {name: Values(numbers + 1) for name in ("bid_price", "ask_price", "bid_size")}
+    trades = {"price": Values(numbers + 1), "size": Values(numbers)}
+    contracts = [
+        GatewayContract(contract_id=1, symbol="ONE", exchange="NYSE"),
+        GatewayContract(contract_id=2, symbol="TWO", exchange="CME", sec_type="FUT"),
+    ]
+    streams = {
+        (contract.contract_id, kind): TickColumns(rows, {"timestamp": times, **columns})
+        for contract in contracts
+        for kind, columns in (("bid_ask", quotes), ("last", trades))
+    }
+    return Replay.from_columns(contracts, streams)
 
 
 @pytest.fixture

@@ -1,0 +1,447 @@
+"""What IB says, and what is done about it, from the gateway's mouth to the files and the ledger."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ibticks.capture import session, subscriptions
+from ibticks.capture.client import Client, contract_of
+from ibticks.capture.codes import CODES, Action, meaning
+from ibticks.gateway import Limits
+
+from .checks import check_stored, covered, errors, statuses, stored, until
+from .scripted import Heard
+
+BOTH = "1:ONE:bid_ask;last,2:TWO:bid_ask"
+STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """What takes minutes takes parts of a second."""
+    monkeypatch.setattr(session, "_RETRY_LATER", 0.3)
+    monkeypatch.setattr(session, "_RETRY_RARELY", 0.3)
+    monkeypatch.setattr(session, "_PACING_PAUSE", 0.3)
+    monkeypatch.setattr(subscriptions, "_REPEAT_AFTER", 0.05)
+
+
+@pytest.fixture
+def begin(serve, steady, capturing):
+    """A gateway that ticks steadily, and a capture of it, in full swing."""
+
+    def start(tracked=BOTH, streams=3, before=lambda gateway: None, **how):
+        gateway = serve(steady, **{"speed": 1.0} | how)
+        before(gateway)
+        capture = capturing(gateway, tracked)
+        until(lambda: ticking(capture) >= streams, "all streams tick")
+        return gateway, capture
+
+    return start
+
+
+def streams_of(capture) -> dict[tuple[int, str], dict]:
+    contracts = capture.status()["status"]["contracts"]
+    return {
+        (int(number), kind): stream
+        for number, contract in contracts.items()
+        for kind, stream in contract["streams"].items()
+    }
+
+
+def ticking(capture) -> int:
+    return sum(stream["ticks"] > 0 for stream in streams_of(capture).values())
+
+
+def states(capture) -> list[str | None]:
+    return [stream["state"] for stream in streams_of(capture).values()]
+
+
+def grows(capture, *keys) -> None:
+    """Wait until more ticks have come of these streams."""
+    keys = keys or tuple(streams_of(capture))
+    before = {key: streams_of(capture)[key]["ticks"] for key in keys}
+    until(lambda: all(streams_of(capture)[key]["ticks"] > before[key] for key in keys), "ticks")
+
+
+def requests(gateway) -> set[int]:
+    return {sent.req_id for sent in gateway.log}
+
+
+def with_codes(store, contract_id, tick_type):
+    return [each for each in statuses(store, contract_id, tick_type) if each[1] is not None]
+
+
+# --- IB and its farms -----------------------------------------------------------------------------
+
+
+def test_ib_is_lost_and_back_with_its_data(begin, store):
+    gateway, capture = begin()
+    gateway.lose_contact()
+    until(lambda: states(capture) == ["disconnected"] * 3)
+    assert not capture.status()["status"]["tws_connected"]
+    asked = requests(gateway)
+    gateway.regain_contact(data_lost=False)
+    until(lambda: states(capture) == ["captured"] * 3)
+    grows(capture)
+    assert capture.status()["status"]["tws_connected"]
+    assert requests(gateway) == asked
+    capture.stop()
+    for key in STREAMS:
+        assert with_codes(store, *key) == [("disconnected", 1100), ("restored", 1102)]
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+        check_stored(store, gateway, *key)
+
+
+def test_ib_is_lost_and_back_without_its_data(begin, store):
+    """Then it has forgotten what was subscribed, and nobody else subscribes it again."""
+    gateway, capture = begin()
+    gateway.lose_contact()
+    until(lambda: states(capture) == ["disconnected"] * 3)
+    asked = requests(gateway)
+    gateway.regain_contact(data_lost=True, lose=10)
+    until(lambda: states(capture) == ["captured"] * 3)
+    grows(capture)
+    assert gateway.subscriptions == 3
+    # New ids, of which IB cannot say that they are in use.
+    assert len(requests(gateway) - asked) == 3
+    assert min(requests(gateway) - asked) > max(asked)
+    capture.stop()
+    for key in STREAMS:
+        assert statuses(store, *key)[1:4] == [
+            ("disconnected", 1100),
+            ("disconnected", 1101),
+            ("subscribed", None),
+        ]
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+        check_stored(store, gateway, *key)
+
+
+def test_data_lost_without_a_word_before(begin, store):
+    gateway, capture = begin()
+    gateway.send_error(1101)
+    until(lambda: statuses(store, 1, "last").count(("subscribed", None)) == 2)
+    grows(capture)
+    capture.stop()
+    for key in STREAMS:
+        assert statuses(store, *key)[1:3] == [("disconnected", 1101), ("subscribed", None)]
+        check_stored(store, gateway, *key)
+
+
+def test_nothing_is_asked_while_ib_is_lost(begin):
+    gateway, capture = begin()
+    gateway.forbid(1, "last", code=420)
+    gateway.send_error(1101)
+    until(lambda: states(capture) == ["captured", "not_permitted", "captured"])
+    gateway.lose_contact()
+    until(lambda: states(capture)[0] == "disconnected")
+    gateway.permit(1, "last")
+    # It would be due by now.
+    with pytest.raises(AssertionError):
+        until(lambda: gateway.subscriptions == 3, seconds=0.7)
+    gateway.regain_contact(data_lost=False)
+    grows(capture)
+
+
+def test_tws_has_lost_its_server(begin, store):
+    gateway, capture = begin()
+    gateway.pause()
+    gateway.send_error(2110)
+    until(lambda: states(capture) == ["disconnected"] * 3)
+    gateway.send_error(1102)
+    gateway.resume()
+    grows(capture)
+    capture.stop()
+    for key in STREAMS:
+        assert with_codes(store, *key) == [("disconnected", 2110), ("restored", 1102)]
+
+
+def test_a_farm_is_broken_and_mended(begin, store):
+    gateway, capture = begin()
+    gateway.pause()
+    gateway.send_error(2103)
+    until(lambda: states(capture) == ["disconnected"] * 3)
+    asked = requests(gateway)
+    # Another farm is none of ours.
+    gateway.send_error(2104, "Market data farm connection is OK:eufarm")
+    with pytest.raises(AssertionError):
+        until(lambda: "captured" in states(capture), seconds=0.3)
+    gateway.send_error(2104)
+    until(lambda: states(capture) == ["captured"] * 3)
+    gateway.resume()
+    grows(capture)
+    assert requests(gateway) == asked
+    capture.stop()
+    for key in STREAMS:
+        assert with_codes(store, *key) == [("disconnected", 2103), ("restored", 2104)]
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+
+
+def test_whose_farm_is_not_broken_ticks_on(begin, store):
+    gateway, capture = begin()
+    gateway.mute(2)
+    gateway.send_error(2103, "Market data farm connection is broken:usfuture")
+    until(lambda: states(capture) == ["captured", "captured", "disconnected"])
+    grows(capture, (1, "bid_ask"), (1, "last"))
+    gateway.unmute(2)
+    grows(capture, (2, "bid_ask"))
+    # It ticks, whatever the farm's message says.
+    until(lambda: states(capture) == ["captured"] * 3)
+    assert ("restored", None) in statuses(store, 2, "bid_ask")
+
+
+def test_a_broken_farm_keeps_nothing_from_being_subscribed(begin):
+    """Farms of no concern may be broken for a whole weekend."""
+    gateway, capture = begin()
+    gateway.send_error(2103, "Market data farm connection is broken:cashhmds")
+    gateway.forbid(1, "last", code=420)
+    gateway.send_error(1101)
+    until(lambda: states(capture)[1] == "not_permitted")
+    gateway.send_error(2103, "Market data farm connection is broken:cashhmds")
+    gateway.permit(1, "last")
+    until(lambda: gateway.subscriptions == 3)
+    grows(capture)
+
+
+CALM = sorted(number for number, code in CODES.items() if code.action is Action.NOTE)
+
+
+def test_what_is_harmless_changes_nothing(begin, store):
+    assert CALM == [300, 2105, 2106, 2107, 2108, 2109, 2158, 10090, 10167]
+    gateway, capture = begin()
+    for number in (*CALM, 2104, 1102, 9999):
+        for request in (-1, min(requests(gateway)), 77):
+            gateway.send_error(number, "harmless", req_id=request)
+    grows(capture)
+    assert states(capture) == ["captured"] * 3
+    assert gateway.subscriptions == 3
+    capture.stop()
+    for key in STREAMS:
+        assert statuses(store, *key) == [("subscribed", None), ("stopped", None)]
+        assert errors(store, *key) == []
+        check_stored(store, gateway, *key)
+
+
+# --- the connection -------------------------------------------------------------------------------
+
+
+def test_tws_moves_to_another_port_and_back(begin, serve, steady, capturing, store):
+    gateway, capture = begin()
+    other = serve(steady, speed=1.0)
+    gateway.send_error(
+        1300,
+        "TWS socket port has been reset and this connection is being dropped.\n"
+        f"Please reconnect on the new port - {other.port}",
+    )
+    until(lambda: other.clients == (10,))
+    assert gateway.clients == ()
+    grows(capture)
+    assert with_codes(store, 1, "last")[0] == ("disconnected", 1300)
+    # It may have moved back while we were not looking.
+    other.close()
+    until(lambda: gateway.clients == (10,))
+    grows(capture)
+
+
+@pytest.mark.parametrize("text", ["", "the new port is 99999", "the new port is none"])
+def test_tws_moves_and_does_not_say_where(text, begin):
+    gateway, capture = begin()
+    gateway.send_error(1300, text)
+    until(lambda: capture.status()["status"]["connections"] == 2)
+    grows(capture)
+
+
+def test_nobody_is_there_yet(serve, steady, capturing, store):
+    gone = serve(steady)
+    port = gone.port
+    gone.close()
+    capture = capturing(port, BOTH)
+    until(lambda: states(capture) == ["disconnected"] * 3)
+    assert "Connection refused (502)" in capture.status()["status"]["last_problem"]
+    gateway = serve(steady, port=port, speed=1.0)
+    until(lambda: ticking(capture) == 3)
+    assert capture.status()["status"]["last_problem"] == ""
+    capture.stop()
+    for key in STREAMS:
+        # However often it was tried, it is said once.
+        assert statuses(store, *key)[:2] == [("disconnected", 502), ("subscribed", None)]
+        assert covered(store, *key) == ["disconnected", "captured"]
+        check_stored(store, gateway, *key)
+
+
+def test_the_client_id_is_in_use_and_then_free(begin, serve, steady, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    gateway.refuse(10)
+    capture = capturing(gateway, BOTH)
+    until(lambda: states(capture) == ["disconnected"] * 3)
+    assert "already in use. (326)" in capture.status()["status"]["last_problem"]
+    gateway.admit(10)
+    until(lambda: ticking(capture) == 3)
+    capture.stop()
+    for key in STREAMS:
+        assert statuses(store, *key)[:2] == [("disconnected", 326), ("subscribed", None)]
+
+
+def test_a_second_capture_takes_the_client_id(begin, capturing, store):
+    """It is refused for as long as the first one is there, and goes on trying."""
+    gateway, capture = begin("1:ONE:bid_ask", 1)
+    second = capturing(gateway, "2:TWO:bid_ask")
+    until(lambda: "(326)" in second.status()["status"]["last_problem"])
+    capture.stop()
+    until(lambda: ticking(second) == 1)
+
+
+# --- one request ----------------------------------------------------------------------------------
+
+
+def test_a_contract_there_is_not(begin, store):
+    gateway, capture = begin("7:NONE:last;bid_ask,1:ONE:bid_ask;last,2:TWO:bid_ask")
+    until(lambda: states(capture)[:2] == ["not_permitted"] * 2)
+    grows(capture, *STREAMS)
+    assert requests(gateway) == {sent.req_id for sent in gateway.log if sent.contract_id != 7}
+    assert capture.status()["status"]["contracts"]["7"]["active_tick_types"] == []
+    assert capture.status()["status"]["active_contracts"] == 2
+    capture.stop()
+    for kind in ("last", "bid_ask"):
+        assert errors(store, 7, kind) == [("200", False)]
+        assert statuses(store, 7, kind) == [("not_permitted", 200), ("stopped", None)]
+        assert covered(store, 7, kind) == ["not_permitted"]
+
+
+PERMANENT = [
+    (200, ""),
+    (354, ""),
+    (10089, ""),
+    (10189, "Failed to request tick-by-tick data: No market data permissions for NYSE STK"),
+    (10189, "Failed to request tick-by-tick data:BidAsk tick-by-tick requests are not supported"),
+    (420, "Invalid Real-time Query:No market data permissions for ISLAND STK"),
+]
+PASSING = [
+    (101, "Max number of tickers has been reached"),
+    (10190, "Max number of tick-by-tick requests has been reached."),
+    (10189, "Failed to request tick-by-tick data:Trading TWS session is connected from a differe"),
+    (420, "Invalid Real-time Query:Pacing violation"),
+    (102, "Duplicate ticker ID for API historical data query"),
+    (322, "Error processing request:-'cf' : cause - Duplicate ticker id"),
+]
+
+
+@pytest.mark.parametrize(("code", "text"), PERMANENT)
+def test_what_is_refused_for_good(code, text, begin, store):
+    """It is tried again now and then, since permissions are bought; and the others tick on."""
+
+    def refuse(gateway):
+        gateway.forbid(1, "last", code=code, message=text)
+
+    gateway, capture = begin(streams=2, before=refuse)
+    until(lambda: states(capture)[1] == "not_permitted")
+    grows(capture, (1, "bid_ask"), (2, "bid_ask"))
+    assert meaning(code, text).action is Action.GIVE_UP
+    gateway.permit(1, "last")
+    until(lambda: states(capture)[1] == "captured")
+    grows(capture)
+    # And then it is a stream as any other.
+    gateway.drop()
+    until(lambda: ("disconnected", 504) in statuses(store, 1, "last"))
+    grows(capture)
+    capture.stop()
+    assert set(errors(store, 1, "last")) == {(str(code), False)}
+    assert ("not_permitted", code) in statuses(store, 1, "last")
+    assert covered(store, 2, "bid_ask") == ["captured", "disconnected", "captured"]
+    check_stored(store, gateway, 1, "last")
+
+
+@pytest.mark.parametrize(("code", "text"), PASSING)
+def test_what_is_refused_for_now(code, text, begin, store):
+    def refuse(gateway):
+        gateway.forbid(1, "last", code=code, message=text)
+
+    gateway, capture = begin(streams=2, before=refuse)
+    state = "disconnected" if code in (102, 322) else "not_permitted"
+    until(lambda: len(errors(store, 1, "last")) >= 2, "it is tried again")
+    assert streams_of(capture)[1, "last"]["last_error"].startswith(f"{code}: ")
+    gateway.permit(1, "last")
+    grows(capture)
+    capture.stop()
+    assert set(errors(store, 1, "last")) == {(str(code), True)}
+    assert (state, code) in statuses(store, 1, "last")
+    assert covered(store, 1, "last")[-2:] == [state, "captured"]
+    assert len(requests(gateway)) == 3
+    check_stored(store, gateway, 1, "last")
+
+
+def test_what_is_refused_again_and_again_is_asked_for_less_often(begin, store):
+    def refuse(gateway):
+        gateway.forbid(1, "last", code=322)
+
+    _, capture = begin(streams=2, before=refuse)
+    until(lambda: len(errors(store, 1, "last")) == 4)
+    times = [
+        message["timestamp"]
+        for message in store.select(1, "last").messages()
+        if message["type"] == "error"
+    ]
+    seconds = [float(re.search(r"[\d.]+(?=Z)", time).group()) for time in times]
+    first, *_, last = [(b - a) % 60 for a, b in zip(seconds, seconds[1:], strict=False)]
+    assert last > 2 * first
+    capture.stop()
+
+
+def test_another_session_has_the_data(begin, store):
+    gateway, capture = begin()
+    (request,) = {sent.req_id for sent in gateway.log if sent.key == (1, "last")}
+    gateway.mute(1, "last")
+    gateway.send_error(10197, req_id=request)
+    until(lambda: states(capture)[1] == "quiet")
+    # It is cancelled, lest it come twice, and subscribed anew.
+    gateway.unmute(1, "last")
+    grows(capture)
+    assert gateway.subscriptions == 3
+    capture.stop()
+    assert errors(store, 1, "last") == [("10197", True)]
+    assert ("quiet", 10197) in statuses(store, 1, "last")
+    assert covered(store, 1, "last") == ["captured", "quiet", "captured"]
+    assert covered(store, 2, "bid_ask") == ["captured"]
+    check_stored(store, gateway, 1, "last")
+
+
+def test_the_lines_are_used_up_until_one_is_free(begin, steady, store):
+    taken = Client(Heard())
+
+    def take(gateway):
+        taken.open("127.0.0.1", gateway.port, 11, 20.0)
+        taken.subscribe(1, contract_of(2, "CME"), "last")
+        until(lambda: gateway.subscriptions == 1)
+
+    gateway, capture = begin(streams=2, before=take, limits=Limits(streams=3))
+    until(lambda: "not_permitted" in states(capture))
+    taken.shut()
+    until(lambda: states(capture) == ["captured"] * 3)
+    grows(capture)
+    assert {code for key in STREAMS for code, _ in errors(store, *key)} == {"10190"}
+
+
+@pytest.mark.parametrize("most", [3, 5])
+def test_too_many_requests(most, begin, store):
+    """IB drops what is too much, be it a cancellation, and says only that it dropped something."""
+    gateway, capture = begin(limits=Limits(requests_per_second=most))
+    until(lambda: gateway.subscriptions == 3, "each stream comes once")
+    grows(capture)
+    capture.stop()
+    assert list(capture.failures) == []
+    for key in STREAMS:
+        values = stored(store, *key)["bid_price" if key[1] == "bid_ask" else "price"]
+        assert values.is_unique().all()
+
+
+def test_the_pace_of_one_contract(begin, serve, steady, capturing, store):
+    gateway = serve(steady, speed=1.0, limits=Limits(seconds_between=0.5))
+    capture = capturing(gateway, BOTH, same_contract_seconds=0.6)
+    until(lambda: ticking(capture) == 3)
+    assert [errors(store, *key) for key in STREAMS] == [[], [], []]
+
+
+def test_every_code_has_a_meaning():
+    assert len(CODES) == 30
+    assert meaning(9999, "whatever").action is Action.NOTE

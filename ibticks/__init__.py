@@ -28,6 +28,10 @@ if TYPE_CHECKING:
         previous_session,
     )
     from ibticks.capture import Capture, TrackedContract
+    from ibticks.capture.backfill import backfill
+    from ibticks.capture.filled import BackfillResult
+    from ibticks.capture.on_demand import stream_ticks
+    from ibticks.capture.pacing import Pacing
     from ibticks.importing import ImportResult, import_messages, import_table
     from ibticks.selection import Selection
     from ibticks.store import Store
@@ -37,14 +41,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "TICK_TYPES",
+    "BackfillResult",
     "Capture",
     "ImportResult",
     "Market",
+    "Pacing",
     "Selection",
     "Session",
     "Store",
     "TrackedContract",
     "__version__",
+    "backfill",
     "current_session",
     "errors",
     "import_messages",
@@ -55,6 +62,7 @@ __all__ = [
     "next_session",
     "open",
     "previous_session",
+    "stream_ticks",
 ]
 
 # Everything but the names above loads when it is first used: `import ibticks` costs milliseconds,
@@ -63,6 +71,10 @@ _HOMES = {
     "calendar": "Market Session current_session is_market_open market next_session "
     "previous_session",
     "capture": "Capture TrackedContract",
+    "capture.backfill": "backfill",
+    "capture.filled": "BackfillResult",
+    "capture.on_demand": "stream_ticks",
+    "capture.pacing": "Pacing",
     "importing": "ImportResult import_messages import_table",
     "selection": "Selection",
     "store": "Store open",

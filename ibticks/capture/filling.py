@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Final
 
 from ibticks.capture.filled import Filled
 from ibticks.capture.held import Held, notes_of
+from ibticks.capture.messages import text_of
 from ibticks.capture.pages import walk
 from ibticks.capture.past import SOURCE, encode, not_among
 from ibticks.config import NANOSECONDS
@@ -194,7 +194,7 @@ class StreamFiller:
             {
                 "type": "info",
                 "stream_id": self._stream_id,
-                "timestamp": _text(end_ns - 1),
+                "timestamp": text_of(end_ns - 1),
                 "data": {"status": str(Status.BACKFILLED)},
                 "metadata": {"run": self._run, "at_ns": time.time_ns(), **SOURCE, **told},
             }
@@ -213,9 +213,3 @@ class StreamFiller:
 
     def _known(self, start_ns: int, end_ns: int) -> list[CoverageRecord]:
         return self._index.coverage([self._stream[0]], [self._stream[1]], start_ns, end_ns)
-
-
-def _text(time_ns: int) -> str:
-    """A time as messages have it."""
-    stamp = datetime.fromtimestamp(time_ns // NANOSECONDS, UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{time_ns % NANOSECONDS:09d}Z"

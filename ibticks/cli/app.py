@@ -11,7 +11,19 @@ import typer
 from rich.text import Text
 
 from ibticks import __version__
-from ibticks.cli import capturing, contents, demo, gaps, gateway, importing, kernel, loading, upkeep
+from ibticks.cli import (
+    backfilling,
+    capturing,
+    contents,
+    demo,
+    gaps,
+    gateway,
+    importing,
+    kernel,
+    loading,
+    streaming,
+    upkeep,
+)
 from ibticks.cli.options import notes
 from ibticks.errors import TickError
 
@@ -29,12 +41,14 @@ kernel_app = typer.Typer(help="A Jupyter kernel that captures.", no_args_is_help
 app.command("demo")(demo.demo)
 app.command("capture")(capturing.capture)
 app.command("status")(capturing.status)
+app.command("stream")(streaming.stream)
 app.command("gateway")(gateway.gateway)
 app.command("import")(importing.import_)
 app.command("load")(loading.load)
 app.command("ls")(contents.ls)
 app.command("info")(contents.info)
 app.command("gaps")(gaps.gaps)
+app.command("backfill")(backfilling.backfill)
 app.command("verify")(upkeep.verify)
 app.command("compress")(upkeep.compress)
 app.command("prune")(upkeep.prune)

@@ -1,0 +1,483 @@
+"""One stream being recorded: each tick once and in order, and a ledger that agrees with files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import threading
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from ibticks.capture import recorder as recorder_module
+from ibticks.capture.recorder import Recorder, last_sequence
+from ibticks.errors import StorageError, StorageFullError
+from ibticks.format.tick_encoder import TickEncoder
+from ibticks.index.memory import MemoryIndex
+from ibticks.index.records import ContractRecord, FileRecord
+from ibticks.storage import hourfile
+from ibticks.storage.appender import StreamAppender
+from ibticks.storage.audit import records_on_disk
+from ibticks.storage.layout import HOUR
+from ibticks.storage.reader import read_messages, read_ticks
+from ibticks.storage.states import State, Status
+from ibticks.storage.statuses import rebuild, resume
+
+CONTRACT = 8314
+NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
+SECOND = 1_000_000_000
+
+
+class Clock:
+    """A clock that is set by the test, and ticks a little by itself."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> int:
+        self.now += 1000
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(recorder_module, "time_ns", made)
+    return made
+
+
+class Disk(StreamAppender):
+    """An appender whose disk can be full."""
+
+    problem: StorageError | None = None
+
+    def append_frames(self, frames, time_ns):
+        if self.problem is not None:
+            raise self.problem
+        super().append_frames(frames, time_ns)
+
+
+class Stage:
+    """A stream in a folder, its index, and one recorder of it after the other."""
+
+    def __init__(self, root, tick_type="bid_ask"):
+        self.root, self.kind, self.index = root, tick_type, MemoryIndex()
+        self.runs = 0
+        self.begin()
+
+    def begin(self, **how):
+        self.runs += 1
+        run = f"run{self.runs}"
+        self.disk = Disk(self.root, CONTRACT, self.kind, self.index, **{"fsync": None} | how)
+        last = last_sequence(self.index.files([CONTRACT], [self.kind]))
+        ledger = resume(self.root, self.index, CONTRACT, self.kind, run)
+        self.recorder = Recorder(self.disk, run, last, ledger, self.index)
+        return self.recorder
+
+    def quote(self, price=1.0):
+        self.recorder.quote(1_381_239_000, price, Decimal(2), price + 1, Decimal(4), False, True)
+
+    def kill(self):
+        """What is left when the process is killed: the files as they are, and no lock."""
+        self.disk._lock.release()
+
+    def sequences(self):
+        """In the order in which they lie in the files."""
+        found = []
+        for record in self.index.files():
+            for part in read_ticks(self.root, [record], ["timestamp", "sequence"]):
+                found += part.numbers("sequence").tolist()
+        return found
+
+    def check_ledger(self):
+        assert self.index.coverage() == rebuild(self.root, records_on_disk(self.root))
+
+    def messages(self, *kinds):
+        found = read_messages(self.root, self.index.files(), ticks=True)
+        return [message for _, message in found if message["type"] in kinds]
+
+
+@pytest.fixture
+def stage(tmp_path, clock):
+    made = Stage(tmp_path)
+    yield made
+    made.disk.problem = None
+    made.recorder.close()
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["last", "all_last", "bid_ask", "mid_point"])
+def test_every_field_is_there_when_the_call_returns(kind, tmp_path, clock):
+    stage = Stage(tmp_path, kind)
+    data = {"contract_id": CONTRACT, "tick_type": kind, "sequence": 1, "exchange_time": 7}
+    if kind == "bid_ask":
+        stage.recorder.quote(7, 1.5, Decimal("0.25"), 2.5, Decimal(300), True, False)
+        data |= {"bid_price": 1.5, "bid_size": 0.25, "ask_price": 2.5, "ask_size": 300.0}
+        data |= {"bid_past_low": True, "ask_past_high": False}
+    elif kind == "mid_point":
+        stage.recorder.mid_point(7, 1.75)
+        data |= {"mid_price": 1.75}
+    else:
+        stage.recorder.trade(7, 10.25, Decimal(100), "NYSE", "T  I", True, False)
+        data |= {"price": 10.25, "size": 100.0, "exchange": "NYSE", "conditions": ["T", "", "I"]}
+        data |= {"past_limit": True, "unreported": False}
+    (message,) = stage.messages("tick")
+    told = message["data"]
+    assert {name: told[name] for name in data if name != "exchange_time"} == {
+        name: value for name, value in data.items() if name != "exchange_time"
+    }
+    assert message["stream_id"] == f"{CONTRACT}_{kind}_run1"
+    (ticks,) = read_ticks(stage.root, stage.index.files(), ["timestamp", "exchange_time"])
+    assert ticks.numbers("exchange_time").tolist() == [7]
+    assert ticks.timestamp.tolist() == [stage.recorder.last_ns]
+    assert (stage.recorder.last_event, stage.recorder.ticks) == (7, 1)
+    stage.recorder.close()
+
+
+def test_what_is_said_of_a_stream(stage):
+    recorder = stage.recorder
+    recorder.contract = ContractRecord(CONTRACT, "IBM", "SMART", "USD", "STK")
+    recorder.note(Status.SUBSCRIBED, "subscribed")
+    recorder.error(10189, "no permission", recoverable=False)
+    recorder.note(Status.NOT_PERMITTED, "no permission", 10189)
+    first, second = stage.messages("info")
+    (error,) = stage.messages("error")
+    assert first["data"] == {
+        "status": "subscribed",
+        "stream_config": {"tick_type": "bid_ask"},
+        "contract_info": {
+            "symbol": "IBM",
+            "exchange": "SMART",
+            "currency": "USD",
+            "contract_type": "STK",
+        },
+    }
+    assert first["metadata"] == {"run": "run1", "reason": "subscribed"}
+    assert error["data"] == {"code": "10189", "message": "no permission", "recoverable": False}
+    assert second["metadata"] == {"run": "run1", "reason": "no permission", "code": 10189}
+    assert recorder.state is State.NOT_PERMITTED
+    assert (recorder.errors, recorder.last_error) == (1, "10189: no permission")
+
+
+def test_ticks_that_come_tell_that_a_stream_is_well(stage):
+    for status in (Status.QUIET, Status.DISCONNECTED, Status.NOT_PERMITTED, Status.SESSION_CLOSED):
+        stage.recorder.note(status, "so it seemed")
+        stage.quote()
+        assert stage.recorder.state is State.CAPTURED
+    *_, before, restored, tick = stage.messages("info", "tick")
+    assert [each["data"].get("status") for each in (before, restored, tick)] == [
+        "session_closed",
+        "restored",
+        None,
+    ]
+    # The tick lies in what is captured.
+    assert restored["timestamp"] <= tick["timestamp"]
+    stage.check_ledger()
+
+
+def test_sequences_go_on_from_run_to_run(stage):
+    for _ in range(3):
+        stage.quote()
+    stage.recorder.close()
+    stage.begin()
+    stage.quote()
+    stage.kill()
+    stage.begin()
+    stage.quote()
+    assert stage.sequences() == [1, 2, 3, 4, 5]
+
+
+def test_of_a_damaged_file_no_number_is_given_again(stage, clock, caplog):
+    for _ in range(100):
+        stage.quote()
+    stage.recorder.close()
+    clock.now += HOUR
+    stage.begin()
+    for _ in range(50):
+        stage.quote()
+    stage.recorder.close()
+    # The index is lost, and the later file cannot tell any more what it has.
+    (_, last) = stage.index.files()
+    stage.index.replace_files([])
+    path = stage.root / last.path
+    path.write_bytes(path.read_bytes()[:300] + bytes(44) + path.read_bytes()[344:])
+    clock.now += HOUR
+    stage.begin()
+    stage.quote()
+    assert stage.recorder.sequence > 150
+    assert "is damaged and stays as it is" in caplog.text
+
+
+def test_what_a_damaged_file_may_hold():
+    whole = FileRecord(
+        path="1/last/1",
+        contract_id=1,
+        tick_type="last",
+        hour_ns=0,
+        start_ns=0,
+        end_ns=0,
+        size=10**9,
+        messages=10,
+        ticks=10,
+        sealed=True,
+        last_sequence=10,
+    )
+    damaged = replace(whole, sealed=False, last_sequence=None, size=3200)
+    without = replace(whole, ticks=0, last_sequence=None)
+    assert last_sequence([]) == 0
+    assert last_sequence([whole, without, replace(whole, last_sequence=7)]) == 10
+    assert last_sequence([damaged, whole]) == 10 + 200
+    # No frame with a number is shorter than is reckoned there.
+    frame = TickEncoder(1, "last", "").trade(NOON, 1.0, 1.0, "", (), 1, 0)
+    assert len(frame) > 16
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [-SECOND, -90 * 60 * SECOND, -50 * HOUR, 90 * 60 * SECOND])
+def test_the_clock_is_set(step, stage, clock):
+    recorder = stage.recorder
+    recorder.note(Status.SUBSCRIBED, "subscribed")
+    for _ in range(5):
+        stage.quote()
+    clock.now += step
+    for _ in range(5):
+        stage.quote()
+    recorder.note(Status.DISCONNECTED, "gone", 1100)
+    clock.now += SECOND
+    stage.quote()
+    recorder.maintain(clock.now)
+    recorder.close()
+    assert sorted(stage.sequences()) == list(range(1, 12))
+    assert stage.sequences() == [n for file in stage.index.files() for n in numbers_in(stage, file)]
+    stage.check_ledger()
+
+
+def numbers_in(stage, record):
+    (part,) = read_ticks(stage.root, [record], ["timestamp", "sequence"])
+    return part.numbers("sequence").tolist()
+
+
+# --- a disk that is full --------------------------------------------------------------------------
+
+
+def test_ticks_wait_for_room_and_keep_their_order(stage, caplog):
+    recorder = stage.recorder
+    recorder.note(Status.SUBSCRIBED, "subscribed")
+    stage.quote(1)
+    stage.disk.problem = StorageFullError("no space left while appending to x")
+    for price in (2, 3):
+        stage.quote(price)
+    recorder.note(Status.DISCONNECTED, "gone", 1100)
+    recorder.error(1100, "gone", recoverable=True)
+    stage.quote(4)
+    assert (recorder.waiting, recorder.lost, recorder.ticks) == (5, 0, 4)
+    assert caplog.text.count("ticks wait in memory until there is room") == 1
+    recorder.maintain()
+    assert recorder.waiting == 5
+    stage.disk.problem = None
+    recorder.maintain()
+    assert recorder.waiting == 0
+    assert stage.sequences() == [1, 2, 3, 4]
+    told = [m["data"].get("status", m["type"]) for m in stage.messages("info", "error", "tick")]
+    assert told == ["subscribed", "tick", "tick", "tick", "disconnected", "error", "tick"]
+    # What came after it was said to be gone tells that it is not.
+    stage.quote(5)
+    assert recorder.state is State.CAPTURED
+    stage.check_ledger()
+
+
+def test_what_finds_no_room_in_memory_is_counted_and_said(stage, monkeypatch):
+    monkeypatch.setattr(recorder_module, "_MOST_WAITING", 3)
+    recorder = stage.recorder
+    recorder.note(Status.SUBSCRIBED, "subscribed")
+    stage.quote()
+    stage.disk.problem = StorageError("the disk is broken")
+    for _ in range(5):
+        stage.quote()
+    assert (recorder.lost, recorder.ticks, recorder.state) == (2, 6, State.DISCONNECTED)
+    stage.disk.problem = None
+    recorder.maintain()
+    stage.quote()
+    # The numbers tell how many are missing, and the ledger when.
+    assert stage.sequences() == [1, 2, 3, 4, 7]
+    rows = stage.index.coverage()
+    assert [row.state for row in rows] == ["captured", "disconnected", "captured"]
+    assert "no room on the disk: ticks are lost" in rows[1].reason
+    stage.check_ledger()
+
+
+def test_what_waits_at_the_end_is_written_if_there_is_room(stage):
+    stage.disk.problem = StorageFullError("no space left")
+    stage.quote()
+    stage.disk.problem = None
+    stage.recorder.close()
+    assert stage.sequences() == [1]
+
+
+def test_what_cannot_be_written_at_the_end_is_said(stage, caplog):
+    stage.recorder.note(Status.SUBSCRIBED, "subscribed")
+    stage.disk.problem = StorageFullError("no space left")
+    stage.quote()
+    stage.recorder.close()
+    assert "2 messages could not be written: no space left" in caplog.text
+
+
+def test_ticks_after_the_end_change_nothing(stage):
+    recorder = stage.recorder
+    recorder.note(Status.SUBSCRIBED, "subscribed")
+    stage.quote()
+    recorder.close()
+    recorder.close()
+    before = stage.index.coverage()
+    stage.quote()
+    assert (recorder.lost, recorder.ticks, recorder.sequence, recorder.state) == (1, 1, 1, None)
+    assert stage.index.coverage() == before
+    assert stage.sequences() == [1]
+    # And the next one gets in.
+    stage.begin()
+    stage.quote()
+    assert stage.sequences() == [1, 2]
+
+
+def test_a_tick_that_could_not_be_synced_is_not_there_twice(stage, monkeypatch):
+    stage.recorder.close()
+    recorder = stage.begin(fsync=0)
+    stage.quote()
+    fail = [OSError(errno.EIO, os.strerror(errno.EIO))]
+    sync = hourfile.sync_data
+
+    def sync_data(descriptor):
+        if fail:
+            raise fail.pop()
+        sync(descriptor)
+
+    monkeypatch.setattr(hourfile, "sync_data", sync_data)
+    stage.quote()
+    assert recorder.waiting == 1
+    recorder.maintain()
+    stage.quote()
+    assert stage.sequences() == [1, 2, 3]
+
+
+def test_syncing_leaves_no_file_open(stage, monkeypatch, clock):
+    stage.quote()
+    clock.now += HOUR
+    stage.quote()
+    stage.recorder.sync()
+    stage.quote()
+    before = len([*Path("/dev/fd").iterdir()])
+
+    def broken(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(recorder_module, "sync_data", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        stage.recorder.sync()
+    assert len([*Path("/dev/fd").iterdir()]) == before
+
+
+# --- everything at once ---------------------------------------------------------------------------
+
+
+def test_ticks_notes_and_upkeep_from_threads_of_their_own(stage, clock):
+    """Through an hour that ends again and again: files are sealed while ticks come for them."""
+    recorder, count = stage.recorder, 4000
+    done = threading.Event()
+    recorder.note(Status.SUBSCRIBED, "subscribed")
+
+    def ticks():
+        for number in range(count):
+            if number % 500 == 499:
+                clock.now += HOUR if number % 1000 == 999 else -HOUR // 2
+            stage.quote(number)
+        done.set()
+
+    def notes():
+        while not done.is_set():
+            recorder.note(Status.QUIET, "silent")
+            recorder.error(10197, "another session", recoverable=True)
+
+    def upkeep():
+        while not done.is_set():
+            recorder.sync()
+            recorder.maintain(clock.now + 3 * HOUR)
+
+    threads = [threading.Thread(target=each) for each in (ticks, notes, upkeep)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    recorder.close()
+    assert sorted(stage.sequences()) == list(range(1, count + 1))
+    for record in stage.index.files():
+        numbers = numbers_in(stage, record)
+        assert numbers == sorted(numbers)
+    stage.check_ledger()
+    assert stage.index.files() == list(records_on_disk(stage.root))
+
+
+class Runs(RuleBasedStateMachine):
+    """Whatever happens to a stream: its ledger is what its files say, and no tick is lost."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.clock = Clock()
+        self.patch.setattr(recorder_module, "time_ns", self.clock)
+        self.folder = tempfile.TemporaryDirectory()
+        self.stage = Stage(Path(self.folder.name))
+        self.ticks = 0
+
+    @rule(count=st.integers(1, 3))
+    def tick(self, count):
+        for _ in range(count):
+            self.stage.quote()
+        self.ticks += count
+
+    @rule(
+        status=st.sampled_from([s for s in Status if s not in (Status.BACKFILLED, Status.STOPPED)]),
+        code=st.sampled_from([None, 1100]),
+    )
+    def note(self, status, code):
+        self.stage.recorder.note(status, "so it is", code)
+
+    @rule(step=st.sampled_from([SECOND, 40 * 60 * SECOND, HOUR, -SECOND, -40 * 60 * SECOND]))
+    def set_the_clock(self, step):
+        self.clock.now += step
+
+    @rule()
+    def maintain(self):
+        self.stage.recorder.maintain(self.clock.now)
+
+    @rule()
+    def restart(self):
+        self.stage.recorder.close()
+        self.stage.begin()
+
+    @rule()
+    def kill(self):
+        self.stage.kill()
+        self.stage.begin()
+
+    def teardown(self):
+        self.stage.recorder.close()
+        assert sorted(self.stage.sequences()) == list(range(1, self.ticks + 1))
+        self.stage.check_ledger()
+        assert self.stage.index.files() == list(records_on_disk(self.stage.root))
+        self.patch.undo()
+        self.folder.cleanup()
+
+
+Runs.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+TestRuns = Runs.TestCase

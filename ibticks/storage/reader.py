@@ -25,9 +25,8 @@ from ibticks.format.frames import TORN, find_payloads, walk
 from ibticks.format.framing import MAX_FRAME, checksum
 from ibticks.format.messages import decode_message
 from ibticks.storage.blocks import body_blocks, decompress
-from ibticks.storage.disk import explained
-from ibticks.storage.headers import header_of
 from ibticks.storage.layout import HOUR, part_of
+from ibticks.storage.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -145,14 +144,14 @@ def read_ticks(
         rows = sum(piece.messages for piece in share)
         decoder = Decoder(columns, start_ns=start_ns, end_ns=end_ns, rows=rows)
         hurt = _Damage(root, start_ns, end_ns, strict=strict)
-        with _Source(root) as source:
+        with Source(root) as source:
             for piece in share:
                 _decode(source, piece, decoder, hurt)
         return decoder.finish(), hurt
 
     while True:
         damage = _Damage(root, start_ns, end_ns, strict=strict)
-        with _Source(root) as source:
+        with Source(root) as source:
             pieces = [
                 piece for record in _in_order(records) for piece in _plan(source, record, damage)
             ]
@@ -192,7 +191,7 @@ def read_messages(
     """
     damage = _Damage(root, start_ns, end_ns, strict=strict)
     find = partial(find_payloads, ticks=ticks, others=others, start_ns=start_ns, end_ns=end_ns)
-    with _Source(root) as source:
+    with Source(root) as source:
         # Each file is planned when its turn comes, and stays open until it has been read.
         for record in _in_order(records):
             for piece in _plan(source, record, damage):
@@ -223,65 +222,6 @@ def _messages(
         raise _placed(damage, piece, base, damage.context["offset"])
 
 
-class _Source:
-    """Reads stretches of one file after another into memory that is used again.
-
-    Attributes
-    ----------
-    size : int
-        Bytes of the open file, at least, when its header was read.
-    header : Header or None
-        Of the open file; None where it cannot be read, for the reason that ``problem`` is.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._path = ""
-        self._descriptor = -1
-        self._memory = np.empty(0, dtype=np.uint8)
-
-    def __enter__(self) -> _Source:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor, self._path = -1, ""
-
-    def open(self, path: str) -> None:
-        """Open a file, unless it is the open one."""
-        if path == self._path:
-            return
-        self._close()
-        with explained(self._root / path, "reading"):
-            self._descriptor = os.open(self._root / path, os.O_RDONLY)
-            self._path = path
-            # In this order: no writer of ours makes a sealed file longer than its header says.
-            self.size = os.fstat(self._descriptor).st_size
-            self.header: Header | None = None
-            self.problem: CorruptFileError | None = None
-            try:
-                self.header = header_of(self._descriptor)
-            except CorruptFileError as error:
-                self.problem = error
-
-    def read(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
-        """Bytes of the open file, as many of ``size`` as there are; valid until the next call."""
-        if size > len(self._memory):
-            self._memory = np.empty(size, dtype=np.uint8)
-        got = 0
-        with explained(self._root / self._path, "reading"):
-            while got < size:
-                taken = os.preadv(self._descriptor, [self._memory[got:size].data], offset + got)
-                if taken == 0:
-                    break
-                got += taken
-        return self._memory[:got]
-
-
 def _in_order(records: Sequence[FileRecord]) -> list[FileRecord]:
     """By hour, the second half of one after the first, what was backfilled last."""
     return sorted(records, key=lambda record: (record.hour_ns, part_of(record.path)))
@@ -295,7 +235,7 @@ def _span(record: FileRecord) -> tuple[int, int]:
     return min(record.start_ns, hour), max(record.end_ns + 1, hour + HOUR)
 
 
-def _plan(source: _Source, record: FileRecord, damage: _Damage) -> Iterator[_Piece]:
+def _plan(source: Source, record: FileRecord, damage: _Damage) -> Iterator[_Piece]:
     if not damage.wants(*_span(record)):
         # The index takes an open file to go on for ever; it goes on to the end of its hour.
         return
@@ -342,7 +282,7 @@ def _shares(pieces: list[_Piece], threads: int) -> list[list[_Piece]]:
     return shares
 
 
-def _decode(source: _Source, piece: _Piece, decoder: Decoder, damage: _Damage) -> None:
+def _decode(source: Source, piece: _Piece, decoder: Decoder, damage: _Damage) -> None:
     mark = decoder.mark()
     try:
         for offset, raw in _raw(source, piece):
@@ -357,7 +297,7 @@ def _decode(source: _Source, piece: _Piece, decoder: Decoder, damage: _Damage) -
         damage.report(piece.record, piece.block, error)
 
 
-def _raw(source: _Source, piece: _Piece) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+def _raw(source: Source, piece: _Piece) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """The frames of a piece, checked and decompressed; whole frames at a time.
 
     Yields
@@ -405,7 +345,7 @@ def _plain(stored: npt.NDArray[np.uint8], compression: str) -> npt.NDArray[np.ui
     return np.frombuffer(decompress(stored.data, compression), np.uint8)
 
 
-def _check_body(source: _Source, header: Header, stop: int) -> None:
+def _check_body(source: Source, header: Header, stop: int) -> None:
     if source.size > stop:
         raise CorruptFileError(f"{source.size - stop} bytes follow what was sealed", offset=stop)
     crc = 0
@@ -416,7 +356,7 @@ def _check_body(source: _Source, header: Header, stop: int) -> None:
 
 
 def _whole_frames(
-    source: _Source, offset: int, stop: int | None
+    source: Source, offset: int, stop: int | None
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """A plain body, some MiB at a time, up to its last whole frame."""
     size = _PIECE

@@ -17,6 +17,7 @@ from ibticks.storage import reader
 from ibticks.storage.layout import HOUR
 from ibticks.storage.lifecycle import compress_file
 from ibticks.storage.reader import read_messages, read_ticks
+from ibticks.storage.source import Source
 from ibticks.storage.writer import StreamWriter
 
 from .children import KeptIndex
@@ -46,13 +47,13 @@ from .samples import (
 def reads(monkeypatch):
     """What is read of files beside their headers: offsets and sizes."""
     done: list[tuple[int, int]] = []
-    read = reader._Source.read
+    read = Source.read
 
     def counting(source, offset, size):
         done.append((offset, size))
         return read(source, offset, size)
 
-    monkeypatch.setattr(reader._Source, "read", counting)
+    monkeypatch.setattr(Source, "read", counting)
     return done
 
 
@@ -296,7 +297,7 @@ def test_a_file_deleted_while_a_load_begins_is_told(writer, root, index, meanwhi
 def test_a_file_that_changes_while_it_is_read(writer, root, index, monkeypatch, change, blocks):
     with writer() as opened:
         opened.write(hour_of_quotes(40_000))
-    (row,), read, calls = index.files(), reader._Source.read, []
+    (row,), read, calls = index.files(), Source.read, []
 
     def changing(source, offset, size):
         calls.append(offset)
@@ -310,7 +311,7 @@ def test_a_file_that_changes_while_it_is_read(writer, root, index, monkeypatch, 
                     opened.close()
         return read(source, offset, size)
 
-    monkeypatch.setattr(reader._Source, "read", changing)
+    monkeypatch.setattr(Source, "read", changing)
     found = numbers(root, [row if blocks == "known" else replace(row, blocks=())], strict=True)
     assert found == list(range(40_000))
 

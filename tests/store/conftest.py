@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ibticks.storage import reader
+from ibticks.storage.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,14 +28,14 @@ class Reads(list):
 def reads(monkeypatch):
     """Every stretch of a tick file that is read from now on."""
     seen = Reads()
-    plain = reader._Source.read
+    plain = Source.read
 
     def read(source, *arguments):
         data = plain(source, *arguments)
         seen.append((source._path, len(data)))
         return data
 
-    monkeypatch.setattr(reader._Source, "read", read)
+    monkeypatch.setattr(Source, "read", read)
     return seen
 
 

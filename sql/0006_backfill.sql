@@ -204,7 +204,7 @@ SELECT
     sum(message_count)::BIGINT              AS total_messages,
     COALESCE(sum(tick_count) FILTER (WHERE NOT backfilled), 0)::BIGINT AS total_ticks,
     sum(file_size_bytes)::BIGINT            AS total_size_bytes,
-    sum(file_size_bytes) / 1073741824.0     AS size_gb,
+    (sum(file_size_bytes) / 1073741824.0)::DOUBLE PRECISION AS size_gb,
     COALESCE(sum(tick_count) FILTER (WHERE backfilled), 0)::BIGINT AS backfilled_ticks
 FROM tick_files
 GROUP BY utc_date
@@ -218,14 +218,14 @@ SELECT
     COALESCE(c.symbol, '')                  AS symbol,
     count(*)                                AS total_files,
     COALESCE(sum(tf.tick_count) FILTER (WHERE NOT tf.backfilled), 0)::BIGINT AS total_ticks,
-    sum(tf.file_size_bytes) / 1048576.0     AS size_mb,
+    (sum(tf.file_size_bytes) / 1048576.0)::DOUBLE PRECISION AS size_mb,
     COALESCE(
         sum(tf.tick_count) FILTER (
             WHERE tf.hour_bucket >= now() - INTERVAL '7 days' AND NOT tf.backfilled
         ), 0
     )::BIGINT                               AS ticks_7_days,
-    COALESCE(sum(tf.file_size_bytes) FILTER (WHERE tf.hour_bucket >= now() - INTERVAL '7 days'), 0)
-        / 1048576.0                         AS size_mb_7_days,
+    (COALESCE(sum(tf.file_size_bytes) FILTER (WHERE tf.hour_bucket >= now() - INTERVAL '7 days'), 0)
+        / 1048576.0)::DOUBLE PRECISION      AS size_mb_7_days,
     ns_floor(min(tf.first_tick_ns) FILTER (WHERE NOT tf.backfilled)) AS first_tick,
     ns_ceil(max(tf.last_tick_ns) FILTER (WHERE NOT tf.backfilled)) AS last_tick,
     COALESCE(sum(tf.tick_count) FILTER (WHERE tf.backfilled), 0)::BIGINT AS backfilled_ticks

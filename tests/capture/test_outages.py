@@ -1,0 +1,305 @@
+"""What breaks around a capture: it goes on, loses nothing it had, and says what is missing."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from ibticks.capture import supervisor as supervisor_module
+from ibticks.errors import IndexAwayWarning
+
+from . import full_disk
+from .checks import IBM, ONE, check_index, check_stored, covered, statuses, stored, until
+
+TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
+STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
+
+
+def ticks(capture) -> int:
+    return capture.status()["status"]["ticks"]
+
+
+def connections(capture) -> int:
+    return capture.status()["status"]["connections"]
+
+
+def more(capture, count=50):
+    before = ticks(capture)
+    until(lambda: ticks(capture) >= before + count, "ticks go on")
+
+
+# --- the line -------------------------------------------------------------------------------------
+
+
+def test_fifty_drops(samples, serve, capturing, store):
+    """At any moment, and some of them abrupt: all that was sent and read is there, once."""
+    replay = samples.only([IBM], ["bid_ask", "all_last"]).head(20_000)
+    gateway = serve(replay)
+    for drop in range(50):
+        gateway.after(300 + 600 * drop, lambda lose=drop % 3: gateway.drop(lose=lose))
+    capture = capturing(gateway, f"{IBM}:IBM:bid_ask;all_last", reconnect_delay=0.01)
+    until(lambda: connections(capture) == 51, "it is dropped fifty times", 120)
+    assert gateway.wait_finished()
+    sent = sum(gateway.sent.values())
+    until(lambda: ticks(capture) == sent, "the last tick", 120)
+    capture.stop()
+    assert list(capture.failures) == []
+    for kind in ("bid_ask", "all_last"):
+        check_stored(store, gateway, IBM, kind)
+        gaps = statuses(store, IBM, kind).count(("disconnected", 504))
+        # Some connections were over before they had both streams.
+        assert gaps == 50 if kind == "bid_ask" else 0 < gaps <= 50
+        told = covered(store, IBM, kind)
+        assert told[-2 * gaps :] == ["disconnected", "captured"] * gaps
+        assert told[: -2 * gaps] in ([], ["captured"])
+    check_index(store.root, store.index)
+
+
+@pytest.mark.parametrize("how", ["close_mid_message", "garbage", "abrupt"])
+def test_a_line_that_ends_badly(how, steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    if how == "abrupt":
+        gateway.drop(abrupt=True)
+    else:
+        getattr(gateway, how)()
+    until(lambda: connections(capture) == 2)
+    more(capture)
+    capture.stop()
+    assert list(capture.failures) == []
+    for key in STREAMS:
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+        if how == "abrupt":
+            stored(store, *key)
+        else:
+            check_stored(store, gateway, *key)
+    if how == "garbage":
+        (gap,) = [row for row in store.index.coverage([1], ["last"]) if row.state == "disconnected"]
+        assert "it sent garbage" in gap.reason
+
+
+def test_the_nightly_restart(steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    gateway.nightly_restart(0.6, lose=100)
+    until(lambda: not capture.status()["status"]["tws_connected"])
+    until(lambda: connections(capture) == 2)
+    assert capture.status()["status"]["last_problem"] == ""
+    more(capture)
+    assert gateway.subscriptions == 3
+    capture.stop()
+    for key in STREAMS:
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+        (_, gap, _) = store.index.coverage([key[0]], [key[1]])
+        frame = check_stored(store, gateway, *key) and stored(store, *key)
+        times = frame["timestamp"].cast(int)
+        # No tick lies in the gap, and it is as long as there was nobody.
+        assert times.is_between(gap.start_ns, gap.end_ns, closed="none").sum() == 0
+        assert gap.end_ns - gap.start_ns > 300_000_000
+
+
+def test_writes_in_small_pieces(few, serve, capturing, store):
+    gateway = serve(few.head(300))
+    gateway.split_writes(3)
+    capture = capturing(gateway, f"{IBM}:IBM:bid_ask;all_last;mid_point")
+    until(lambda: ticks(capture) == 900)
+    capture.stop()
+    for kind in ("bid_ask", "all_last", "mid_point"):
+        assert check_stored(store, gateway, IBM, kind) == 300
+
+
+def test_it_never_stops_trying(capturing, monkeypatch):
+    """Also after a weekend, when it has tried a thousand times."""
+    waits = []
+    # Bound and not listened on: nobody else gets the port, and nobody answers.
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        capture = capturing(held.getsockname()[1], ONE)
+        running = capture._supervisor
+        monkeypatch.setattr(running.stopping, "wait", lambda wait: waits.append(wait))
+        until(lambda: running.failed_attempts > 1200)
+    assert list(capture.failures) == []
+    delay = capture.settings.reconnect_delay
+    assert waits[0] == delay
+    assert 0.75 * delay <= waits[1] <= 1.25 * delay
+    assert 0.75 * 2 * delay <= waits[2] <= 1.25 * 2 * delay
+    assert max(waits) <= 1.25 * 10 * delay
+    assert min(waits[10:]) >= 0.75 * 10 * delay
+    assert len(set(waits[10:])) > 1000, "so that many captures do not all come at once"
+
+
+def test_a_connection_that_held_begins_the_waiting_anew(steady, serve, capturing):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, ONE.replace("8314:IBM", "1:ONE"), reconnect_delay=0.1)
+    for number in range(1, 4):
+        more(capture, 30)
+        gateway.drop()
+        until(lambda wanted=number + 1: connections(capture) == wanted)
+    assert capture._supervisor.failed_attempts == 1
+
+
+def test_a_mistake_of_ours_is_seen_and_the_capture_goes_on(
+    steady, serve, capturing, store, monkeypatch
+):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    learn = capture._supervisor.subscriptions.learn
+    mistakes = [ZeroDivisionError("a mistake of ours")]
+
+    def failing(*said):
+        if mistakes:
+            raise mistakes.pop()
+        return learn(*said)
+
+    monkeypatch.setattr(supervisor_module, "_FIRST_PAUSE", 0.01)
+    capture._supervisor.subscriptions.learn = failing
+    for details in capture._supervisor.subscriptions.contracts.values():
+        details.known = details.asked = -float("inf")
+    until(lambda: connections(capture) == 2)
+    more(capture)
+    assert "supervisor: ZeroDivisionError('a mistake of ours')" in capture.failures[0]
+    assert "<td" in capture._repr_html_()
+    assert "a mistake of ours" in capture._repr_html_()
+    capture.stop()
+    assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]
+
+
+def test_a_callback_that_raises_is_seen_and_the_capture_goes_on(steady, serve, capturing, caplog):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    recorder = capture._recorders[0]
+    record, raised = recorder.quote, []
+
+    def failing(*said):
+        if not raised:
+            raised.append(said)
+            raise ZeroDivisionError("a mistake of ours")
+        record(*said)
+
+    recorder.quote = failing
+    until(lambda: raised)
+    more(capture)
+    assert connections(capture) == 1
+    assert [each.partition(" ")[2] for each in capture.failures] == [
+        "message: ZeroDivisionError('a mistake of ours')"
+    ]
+    assert "ZeroDivisionError: a mistake of ours" in caplog.text
+
+
+# --- the database ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outage(postgres, database):
+    """Take the store's database away, and give it back."""
+    name = conninfo_to_dict(database)["dbname"]
+
+    def switch(away: bool) -> None:
+        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not away}")
+            if away:
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = %s",
+                    (name,),
+                )
+
+    yield switch
+    switch(away=False)
+
+
+@pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
+def test_the_database_is_away_for_a_while(outage, steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    outage(away=True)
+    gateway.drop()  # which is to be told to the ledger
+    until(lambda: connections(capture) == 2)
+    more(capture)
+    until(lambda: store.index.away)
+    outage(away=False)
+    more(capture)
+    capture.stop()
+    store.index.connect()
+    assert not store.index.pending
+    assert list(capture.failures) == []
+    for key in STREAMS:
+        check_stored(store, gateway, *key)
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+    check_index(store.root, store.index)
+
+
+@pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
+def test_the_database_is_away_from_beginning_to_end(outage, steady, serve, capturing, store):
+    outage(away=True)
+    with pytest.warns(IndexAwayWarning):
+        store.index.files()
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    capture.stop()
+    assert list(capture.failures) == []
+    outage(away=False)
+    store.index.connect()
+    assert not store.index.pending
+    for key in STREAMS:
+        check_stored(store, gateway, *key)
+    assert {each.symbol for each in store.contracts()} == {"ONE", "TWO"}
+    check_index(store.root, store.index)
+
+
+def test_a_database_that_hangs_costs_no_tick(steady, serve, capturing, store, database):
+    """No statement of ours ends while somebody else has the tables locked."""
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE tick_files, coverage, contracts IN ACCESS EXCLUSIVE MODE")
+        gateway.drop()
+        until(lambda: connections(capture) == 2)
+        more(capture, 200)
+        other.rollback()
+    capture.stop()
+    for key in STREAMS:
+        check_stored(store, gateway, *key)
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+    check_index(store.root, store.index)
+
+
+# --- the disk -------------------------------------------------------------------------------------
+
+MOUNT = full_disk.apart()
+KINDS = ["small files"] if MOUNT is None else ["small disk", "small files"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def played(request, tmp_path_factory, postgres):
+    """How each scene went on a disk of this kind."""
+    before = MOUNT if request.param == "small disk" else []
+    folder = tmp_path_factory.mktemp("disk")
+    done = subprocess.run(
+        [*before, sys.executable, Path(full_disk.__file__), request.param, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+@pytest.mark.parametrize("scene", full_disk.SCENES)
+def test_a_full_disk(played, scene):
+    said, log = played
+    assert said[scene] == "", f"{said[scene]}\n{log}"

@@ -1,0 +1,232 @@
+"""Silence: of the line, of one stream among others, of a market that is closed."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ibticks.capture import recorder as recorder_module
+from ibticks.capture import watch
+from ibticks.capture.hours import TradingHours
+from ibticks.gateway import GatewayContract, Replay
+
+from .checks import check_stored, covered, statuses, until
+
+TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
+DAY = timedelta(days=1)
+
+
+def spoken(*days: str) -> str:
+    """Trading hours as IB writes them; ``open`` is all day, beginning yesterday."""
+    today = datetime.now(UTC)
+    written = []
+    for number, what in enumerate(days, -1):
+        day = f"{today + number * DAY:%Y%m%d}"
+        following = f"{today + (number + 1) * DAY:%Y%m%d}"
+        written.append(f"{day}:CLOSED" if what == "closed" else f"{day}:0000-{following}:0000")
+    return ";".join(written)
+
+
+ALWAYS, NEVER = ("open",) * 4, ("closed",) * 4
+
+
+def with_hours(replay, trading=(), liquid=None) -> Replay:
+    contracts = [
+        GatewayContract(
+            contract_id=each.contract_id,
+            symbol=each.symbol,
+            time_zone="UTC",
+            trading_hours=spoken(*trading),
+            liquid_hours=spoken(*(trading if liquid is None else liquid)),
+        )
+        for each in replay.contracts
+    ]
+    return Replay(contracts, replay.streams.values())
+
+
+def state(capture, contract_id, kind):
+    streams = capture.status()["status"]["contracts"][str(contract_id)]["streams"]
+    return streams[kind]["state"]
+
+
+def ticks(capture) -> int:
+    return capture.status()["status"]["ticks"]
+
+
+def never(holds, seconds=1.0):
+    with pytest.raises(AssertionError):
+        until(holds, seconds=seconds)
+
+
+# --- the line -------------------------------------------------------------------------------------
+
+
+def test_a_line_that_is_dead_is_found_and_left(steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING, heartbeat=0.2)
+    until(lambda: ticks(capture) > 10)
+    gateway.stall()
+    # A server that is stuck does not notice that we have left, either.
+    until(lambda: "(326)" in capture.status()["status"]["last_problem"])
+    gateway.flow()
+    until(lambda: capture.status()["status"]["connections"] == 2)
+    before = ticks(capture)
+    until(lambda: ticks(capture) > before)
+    capture.stop()
+    assert ("disconnected", 504) in statuses(store, 1, "last")
+    assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]
+    reasons = [row.reason for row in store.index.coverage([1], ["last"])]
+    assert reasons[1] == "504: no sign of life: the connection is dead"
+
+
+def test_a_line_on_which_nothing_happens_is_kept(steady, serve, capturing):
+    gateway = serve(steady, speed=1.0)
+    gateway.mute(1)
+    gateway.mute(2)
+    capture = capturing(gateway, TICKING, heartbeat=0.1)
+    until(lambda: gateway.subscriptions == 3)
+    never(lambda: capture.status()["status"]["connections"] > 1, 1.5)
+
+
+def test_a_stall_that_ends_costs_nothing(steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING, heartbeat=30.0)
+    until(lambda: ticks(capture) > 10)
+    gateway.stall(0.5)
+    before = ticks(capture)
+    until(lambda: ticks(capture) > before + 100)
+    capture.stop()
+    assert capture.status()["status"]["connections"] == 1
+    assert covered(store, 1, "last") == ["captured"]
+
+
+# --- one stream -----------------------------------------------------------------------------------
+
+
+def test_a_silent_stream_among_others_is_found_and_renewed(
+    steady, serve, capturing, store, monkeypatch
+):
+    monkeypatch.setattr(watch, "_RENEW_AFTER", 0.6)
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING, quiet_after=0.3)
+    until(lambda: ticks(capture) > 10)
+    gateway.mute(2)
+    until(lambda: state(capture, 2, "bid_ask") == "quiet")
+    until(lambda: statuses(store, 2, "bid_ask").count(("subscribed", None)) >= 2, "it is renewed")
+    gateway.unmute(2)
+    until(lambda: state(capture, 2, "bid_ask") == "captured")
+    before = ticks(capture)
+    until(lambda: ticks(capture) > before + 50)
+    assert gateway.subscriptions == 3
+    capture.stop()
+    assert covered(store, 1, "bid_ask") == ["captured"]
+    assert covered(store, 2, "bid_ask")[:2] == ["captured", "quiet"]
+    assert covered(store, 2, "bid_ask")[-1] == "captured"
+    check_stored(store, gateway, 2, "bid_ask")
+
+
+def test_trades_may_be_silent_for_longer(steady, serve, capturing):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING, quiet_after=0.15)
+    until(lambda: ticks(capture) > 10)
+    gateway.mute(1, "last")
+    gateway.mute(2)
+    until(lambda: state(capture, 2, "bid_ask") == "quiet")
+    assert state(capture, 1, "last") == "captured"
+    until(lambda: state(capture, 1, "last") == "quiet")
+
+
+def test_a_market_that_is_calm_as_a_whole_is_calm(steady, serve, capturing):
+    """Nobody ticks, and IB does not say that anybody should: nothing is amiss."""
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING, quiet_after=0.1)
+    until(lambda: ticks(capture) > 10)
+    gateway.mute(1)
+    gateway.mute(2)
+    until(lambda: gateway.buffered == 0)
+    gateway.pause()
+    # While some of them had still ticked, others may have seemed silent.
+    never(lambda: state(capture, 1, "last") == "quiet", 1.2)
+
+
+@pytest.mark.parametrize(
+    ("trading", "liquid", "found"),
+    [(ALWAYS, ALWAYS, True), (ALWAYS, NEVER, False), (ALWAYS, (), True), ((), (), False)],
+)
+def test_a_stream_alone_goes_by_the_hours_ib_gives(
+    trading, liquid, found, steady, serve, capturing
+):
+    """In regular hours it should tick; before and after them it may well be calm."""
+    gateway = serve(with_hours(steady, trading, liquid), speed=1.0)
+    capture = capturing(gateway, "1:ONE:bid_ask", quiet_after=0.2)
+    until(lambda: ticks(capture) > 10)
+    gateway.mute(1)
+    if found:
+        until(lambda: state(capture, 1, "bid_ask") == "quiet")
+    else:
+        never(lambda: state(capture, 1, "bid_ask") == "quiet")
+
+
+def test_a_market_that_is_closed(steady, serve, capturing, store):
+    gateway = serve(with_hours(steady, NEVER), speed=1.0)
+    gateway.mute(2)
+    capture = capturing(gateway, TICKING, quiet_after=0.3)
+    until(lambda: state(capture, 2, "bid_ask") == "session_closed")
+    # Whatever the hours say: what ticks is captured.
+    assert state(capture, 1, "bid_ask") == "captured"
+    gateway.unmute(2)
+    until(lambda: state(capture, 2, "bid_ask") == "captured")
+    capture.stop()
+    assert covered(store, 2, "bid_ask") == ["captured", "session_closed", "captured"]
+    assert covered(store, 1, "bid_ask") == ["captured"]
+
+
+def test_a_session_that_begins(steady, serve, capturing, store):
+    gateway = serve(with_hours(steady, NEVER), speed=1.0)
+    gateway.mute(2)
+    capture = capturing(gateway, TICKING, quiet_after=0.3)
+    until(lambda: state(capture, 2, "bid_ask") == "session_closed")
+    now = time.time_ns()
+    contract = capture._supervisor.subscriptions.contracts[2]
+    contract.hours = contract.liquid_hours = TradingHours(((now, 2 * now),), (0, 2 * now))
+    until(lambda: state(capture, 2, "bid_ask") == "quiet", "it should tick, and does not")
+    gateway.unmute(2)
+    until(lambda: state(capture, 2, "bid_ask") == "captured")
+    capture.stop()
+    told = [status for status, _ in statuses(store, 2, "bid_ask")]
+    assert told[:4] == ["subscribed", "session_closed", "restored", "quiet"]
+
+
+def test_a_quiet_stream_whose_market_closes(steady, serve, capturing):
+    gateway = serve(with_hours(steady, ALWAYS), speed=1.0)
+    gateway.mute(2)
+    capture = capturing(gateway, TICKING, quiet_after=0.3)
+    until(lambda: state(capture, 2, "bid_ask") == "quiet")
+    now = time.time_ns()
+    contract = capture._supervisor.subscriptions.contracts[2]
+    contract.hours = TradingHours((), (0, 2 * now))
+    until(lambda: state(capture, 2, "bid_ask") == "session_closed")
+
+
+@pytest.mark.parametrize("step", [-7200, 7200])
+def test_silence_goes_by_a_clock_that_cannot_be_set(
+    step, steady, serve, capturing, store, monkeypatch
+):
+    """Set back, it would hide silence for hours; set ahead, it would see it everywhere."""
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING, quiet_after=0.5)
+    until(lambda: ticks(capture) > 10)
+    off = step * 1_000_000_000
+    monkeypatch.setattr(recorder_module, "time_ns", lambda: time.time_ns() + off)
+    gateway.mute(2)
+    until(lambda: state(capture, 2, "bid_ask") == "quiet")
+    assert state(capture, 1, "bid_ask") == "captured"
+    before = ticks(capture)
+    until(lambda: ticks(capture) > before + 50)
+    capture.stop()
+    assert covered(store, 1, "bid_ask") == ["captured"]
+    found = store.select(1, "bid_ask").to_polars()["sequence"]
+    assert found.sort().to_list() == list(range(1, len(found) + 1))
+    assert len(found) == len(gateway.rows_sent(1, "bid_ask"))

@@ -87,10 +87,10 @@ def meaning(number: int, text: str = "") -> Code:
 
     Examples
     --------
-    >>> meaning(1101).action
-    <Action.RESUBSCRIBE_ALL: 5>
-    >>> meaning(10189, "No market data permissions for NYSE").action
-    <Action.GIVE_UP: 9>
+    >>> meaning(1101).action.name
+    'RESUBSCRIBE_ALL'
+    >>> meaning(10189, "No market data permissions for NYSE").action.name
+    'GIVE_UP'
     """
     code = CODES.get(number)
     if code is None:

@@ -42,7 +42,8 @@ def test_a_terminal_or_a_notebook_is_someone(capsys, screen, monkeypatch):
     list(track(range(3), "in a terminal", 3))
     assert "in a terminal" in capsys.readouterr().err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
     list(track(range(3), "in a notebook", 3))
     assert "in a notebook" in capsys.readouterr().err
     list(track(range(3), "asked not to", 3, show=False))

@@ -211,7 +211,7 @@ class Capture:
         return self._stopping.wait(timeout)
 
     def __enter__(self) -> Self:
-        return self.start()
+        return self if self.running else self.start()
 
     def __exit__(
         self,
@@ -279,7 +279,7 @@ class Capture:
     @property
     def ticks_per_second(self) -> float:
         """Ticks a second, over the last seconds."""
-        if len(self._rates) < 2:
+        if len(self._rates) < 2 or not self.running:
             return 0.0
         (begin, before), (end, after) = self._rates[0], self._rates[-1]
         return (after - before) / (end - begin) if end > begin else 0.0

@@ -1,0 +1,380 @@
+"""A capture begins, ends and begins again, wherever it is, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from html.parser import HTMLParser
+
+import pytest
+
+import ibticks as ibt
+from ibticks.capture import capture as capture_module
+from ibticks.capture.status import status_path, write_status
+from ibticks.capture.tracked import TrackedContract
+from ibticks.errors import CaptureError, MissingExtraError, WriterLockedError
+from ibticks.storage.lock import is_written
+
+from .checks import QUICK, check_index, check_stored, covered, statuses, stored, until
+from .scripted import GREETING, READY, Server, hello, message, request
+
+TICKING = "1:ONE:bid_ask;last:2,2:TWO:bid_ask"
+
+
+def ticks(capture) -> int:
+    return capture.status()["status"]["ticks"]
+
+
+def streams(capture) -> list[tuple[int, str]]:
+    return [(r.contract_id, r.tick_type) for r in capture._recorders]
+
+
+# --- beginning and ending -------------------------------------------------------------------------
+
+
+def test_from_beginning_to_end_and_again(steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    assert capture.running
+    assert not capture.wait(0.01)
+    with pytest.raises(CaptureError, match="this capture runs already"):
+        capture.start()
+    until(lambda: ticks(capture) > 20)
+    capture.stop()
+    assert not capture.running
+    assert capture.wait(0)
+    capture.stop()
+    first = len(stored(store, 1, "last"))
+    assert first > 0
+    # What it did is still to be seen.
+    assert ticks(capture) > 20
+    # And once more: the numbers of the ticks go on.
+    with capture:
+        until(lambda: ticks(capture) > 20)
+    for key in ((1, "bid_ask"), (1, "last"), (2, "bid_ask")):
+        check_stored(store, gateway, *key)
+        assert [status for status, _ in statuses(store, *key)] == ["subscribed", "stopped"] * 2
+        assert covered(store, *key) == ["captured", "captured"]
+    assert len(stored(store, 1, "last")) > first
+    assert all(file.sealed for file in store.index.files())
+    check_index(store.root, store.index)
+
+
+def test_one_that_never_began(store):
+    capture = ibt.Capture(store, TICKING, **QUICK)
+    capture.stop()
+    assert capture.wait(0)
+    assert repr(capture) == "<Capture stopped, not connected, 0 streams, 0 ticks>"
+    assert json.dumps(capture.status())
+
+
+def test_nothing_is_left_behind(steady, serve, capturing, store, request):
+    gateway = serve(steady, speed=1.0)
+    with capturing(gateway, TICKING) as first:
+        until(lambda: ticks(first) > 20)
+    request.getfixturevalue("nothing_left")
+    for _ in range(2):
+        with capturing(gateway, TICKING) as capture:
+            until(lambda capture=capture: ticks(capture) > 20)
+    assert not any(is_written(store.root, *key) for key in streams(first))
+    assert {path.name for path in (store.root / "metadata").iterdir()} >= {"capture.json"}
+    assert not [path for path in (store.root / "metadata").iterdir() if path.name.endswith(".new")]
+
+
+def test_with_the_sealer_of_its_own(steady, serve, store, monkeypatch):
+    """The real one, another process, which is gone at the end, too."""
+    gateway = serve(steady, speed=1.0)
+    capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
+    with capture:
+        until(lambda: ticks(capture) > 20)
+    assert capture._sealer._process is None
+    assert list(capture.failures) == []
+    assert all(file.sealed for file in store.index.files())
+    check_index(store.root, store.index)
+
+
+def test_inside_a_running_event_loop(steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+
+    async def cell() -> ibt.Capture:
+        capture = capturing(gateway, TICKING)
+        while ticks(capture) < 20:
+            await asyncio.sleep(0.01)
+        capture.stop()
+        return capture
+
+    capture = asyncio.run(cell())
+    assert list(capture.failures) == []
+    check_stored(store, gateway, 1, "last")
+
+
+def test_from_threads_of_others(steady, serve, capturing, store):
+    """A notebook's cell may begin it and another thread end it."""
+    gateway = serve(steady, speed=1.0)
+    made = []
+    starting = threading.Thread(target=lambda: made.append(capturing(gateway, TICKING)))
+    starting.start()
+    starting.join()
+    until(lambda: ticks(made[0]) > 20)
+    ending = [threading.Thread(target=made[0].stop) for _ in range(4)]
+    for thread in ending:
+        thread.start()
+    for thread in ending:
+        thread.join(60)
+        assert not thread.is_alive()
+    check_stored(store, gateway, 1, "last")
+
+
+def test_an_interrupt_in_the_middle_of_stopping(steady, serve, capturing, store, monkeypatch):
+    """Whoever interrupts the cell that stops it can stop it once more."""
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    until(lambda: ticks(capture) > 20)
+    join, interrupts = capture._join, [KeyboardInterrupt()]
+
+    def interrupted(thread):
+        if interrupts:
+            raise interrupts.pop()
+        join(thread)
+
+    monkeypatch.setattr(capture, "_join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        capture.stop()
+    capture.stop()
+    assert not any(is_written(store.root, *key) for key in streams(capture))
+    check_stored(store, gateway, 1, "last")
+    check_index(store.root, store.index)
+
+
+# --- two of them ----------------------------------------------------------------------------------
+
+
+def test_two_captures_of_one_stream(steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    first = capturing(gateway, "1:ONE:bid_ask;last")
+    until(lambda: ticks(first) > 20)
+    second = ibt.Capture(
+        store, "2:TWO:bid_ask,1:ONE:last", client_id=11, port=gateway.port, **QUICK
+    )
+    threads = set(threading.enumerate())
+    with pytest.raises(WriterLockedError) as raised:
+        second.start()
+    error = raised.value
+    assert f"last of contract 1 in {store.root} is already written by process {os.getpid()} on" in (
+        str(error)
+    )
+    assert error.context["holder"]["pid"] == os.getpid()
+    # Nothing of the second one stays: not even the stream it had.
+    assert not second.running
+    assert not is_written(store.root, 2, "bid_ask")
+    assert set(threading.enumerate()) <= threads
+    second.stop()
+    third = capturing(gateway, "2:TWO:bid_ask", client_id=11)
+    until(lambda: ticks(third) > 20)
+    before = ticks(first)
+    until(lambda: ticks(first) > before + 20)
+    # And once the first one is gone, the second one begins.
+    third.stop()
+    first.stop()
+    with second:
+        until(lambda: ticks(second) > 20)
+    for key in ((1, "last"), (2, "bid_ask")):
+        stored(store, *key)
+
+
+@pytest.mark.parametrize("where", ["index", "resume", "Supervisor"])
+def test_a_beginning_that_fails_half_way(where, steady, serve, store, monkeypatch, request):
+    gateway = serve(steady, speed=1.0)
+    capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
+    mistake = ZeroDivisionError("a mistake of ours")
+
+    def failing(*_: object, **__: object) -> None:
+        raise mistake
+
+    with monkeypatch.context() as patch:
+        if where == "index":
+            patch.setattr(store.index, "contracts", failing)
+        elif where == "resume":
+            patch.setattr(capture_module, "resume", failing)
+        else:
+            patch.setattr("ibticks.capture.supervisor.Supervisor", failing)
+        threads = set(threading.enumerate())
+        with pytest.raises(ZeroDivisionError):
+            capture.start()
+        assert set(threading.enumerate()) <= threads
+    assert not capture.running
+    assert not any(
+        is_written(store.root, *key) for key in ((1, "bid_ask"), (1, "last"), (2, "bid_ask"))
+    )
+    with capture:
+        until(lambda: ticks(capture) > 20)
+
+
+def test_without_the_official_client(store, monkeypatch):
+    for name in ("supervisor", "session", "subscriptions", "client", "watch"):
+        monkeypatch.delitem(sys.modules, f"ibticks.capture.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "ibapi.client", None)
+    capture = ibt.Capture(store, TICKING, **QUICK)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ibticks\[capture\]'"):
+        capture.start()
+    assert not capture.running
+    assert not is_written(store.root, 1, "last")
+
+
+# --- contracts ------------------------------------------------------------------------------------
+
+
+def test_contracts_are_resolved_once_and_kept(steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    with capturing(gateway, TICKING) as capture:
+        until(lambda: ticks(capture) > 20)
+        until(lambda: len(store.contracts()) == 2)
+    assert [(c.contract_id, c.symbol, c.exchange, c.contract_type) for c in store.contracts()] == [
+        (1, "ONE", "NYSE", "STK"),
+        (2, "TWO", "CME", "FUT"),
+    ]
+    assert len(store.select("ONE", "last").to_polars()) > 0
+    (subscribed, *_) = store.select("TWO", "bid_ask").messages()
+    assert subscribed["data"]["contract_info"] == {
+        "symbol": "TWO",
+        "exchange": "CME",
+        "currency": "USD",
+        "contract_type": "FUT",
+    }
+
+
+def asked_first(capturing, answers) -> list[list[str]]:
+    """What a capture asks for, in order, of a server that answers so."""
+    asked: list[list[str]] = []
+
+    def script(line):
+        hello(line)
+        line.sendall(GREETING)
+        request(line)
+        line.sendall(READY)
+        while True:
+            asked.append(request(line))
+            for answer in answers(asked[-1]):
+                line.sendall(answer)
+
+    with Server(script) as server:
+        capture = capturing(server.port, "1:ONE:bid_ask")
+        until(lambda: len(asked) == 2)
+        capture.stop()
+    return asked[:2]
+
+
+def test_a_contract_that_is_known_is_streamed_at_once(capturing, store):
+    """Ticks go by while details are on their way: they are asked for after the stream."""
+    store.add_contract(1, "ONE", exchange="NYSE")
+    first, second = asked_first(capturing, lambda asked: ())
+    assert (first[0], first[2], first[9]) == ("97", "1", "NYSE")
+    assert second[0] == "9"
+
+
+def test_a_contract_that_is_not_known_is_asked_about_first(capturing, store):
+    first, second = asked_first(
+        capturing, lambda asked: (message(52, 1, asked[2]),) if asked[0] == "9" else ()
+    )
+    assert (first[0], first[3]) == ("9", "1")
+    # Nothing was said of it: it is tried where most contracts trade.
+    assert (second[0], second[2], second[9]) == ("97", "1", "SMART")
+
+
+# --- how it is doing ------------------------------------------------------------------------------
+
+
+def test_the_status(steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    gateway.forbid(2, code=354)
+    capture = capturing(gateway, f"{TICKING},7:OFF:last")
+
+    until(lambda: ticks(capture) > 20 and capture.status()["status"]["total_streams"] == 2)
+    until(lambda: capture.ticks_per_second > 0)
+    status = json.loads(json.dumps(capture.status()))
+    assert status["enabled"] is True
+    about = status["status"]
+    assert about["running"] is True
+    assert about["tws_connected"] is True
+    assert (about["total_contracts"], about["active_contracts"]) == (3, 1)
+    one = about["contracts"]["1"]
+    assert {name: one[name] for name in one if name != "streams"} == {
+        "symbol": "ONE",
+        "enabled": True,
+        "expected_tick_types": ["bid_ask", "last"],
+        "active_tick_types": ["bid_ask", "last"],
+        "stream_count": 2,
+        "buffer_hours": 2,
+    }
+    assert one["streams"]["last"]["state"] == "captured"
+    assert one["streams"]["last"]["sequence"] == one["streams"]["last"]["ticks"]
+    two = about["contracts"]["2"]
+    assert (two["active_tick_types"], two["stream_count"]) == ([], 0)
+    assert two["streams"]["bid_ask"]["state"] == "not_permitted"
+    assert two["streams"]["bid_ask"]["last_error"].startswith("354: ")
+    assert about["pid"] == os.getpid()
+    assert about["gateway"] == f"127.0.0.1:{gateway.port}"
+    assert repr(capture).startswith("<Capture running, connected, 2 streams, ")
+    capture.stop()
+    about = capture.status()["status"]
+    assert (about["running"], about["tws_connected"], about["ticks_per_second"]) == (
+        False,
+        False,
+        0,
+    )
+    assert json.loads(status_path(store.root).read_text())["status"]["running"] is False
+
+
+def test_a_contract_that_is_switched_off(steady, serve, capturing):
+    gateway = serve(steady, speed=1.0)
+    off = TrackedContract(2, "TWO", ("bid_ask",), enabled=False)
+    capture = capturing(gateway, [TrackedContract(1, "ONE", ("bid_ask",)), off])
+    until(lambda: ticks(capture) > 20)
+    assert gateway.subscriptions == 1
+    two = capture.status()["status"]["contracts"]["2"]
+    assert (two["enabled"], two["stream_count"], two["streams"]) == (False, 0, {})
+
+
+def test_a_status_that_cannot_be_written(tmp_path, caplog):
+    """It is a courtesy; and half of one is worse than none."""
+    (tmp_path / "metadata").mkdir()
+    write_status(tmp_path, {"a": 1})
+    path = status_path(tmp_path)
+    path.unlink()
+    path.mkdir()
+    (path / "in the way").touch()
+    write_status(tmp_path, {"a": 2})
+    assert "the status cannot be written" in caplog.text
+    assert [each.name for each in path.parent.iterdir()] == ["capture.json"]
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.found.add(tag)
+
+
+def test_what_others_say_is_text_in_the_panel(steady, serve, capturing):
+    nasty = "<script>alert('x')</script><img src=x onerror=alert(1)>&amp;"
+    gateway = serve(steady, speed=1.0)
+    gateway.forbid(2, code=354, message=nasty)
+    capture = capturing(
+        gateway,
+        [
+            TrackedContract(1, "<b>ONE</b>&'\"", ("last",)),
+            TrackedContract(2, "TWO<script>", ("bid_ask",)),
+        ],
+    )
+    until(lambda: ticks(capture) > 5 and capture._recorders[1].errors)
+    capture.failures.append(nasty)
+    tags = Tags()
+    tags.feed(capture._repr_html_())
+    assert tags.found == {"div", "span", "b", "table", "thead", "tbody", "tr", "th", "td"}
+    assert "&lt;script&gt;alert" in capture._repr_html_()
+    assert "connected" in capture._repr_html_()

@@ -369,28 +369,54 @@ def test_ticks_outside_the_range_take_no_room():
 # --- several buffers ------------------------------------------------------------------------------
 
 
-@given(streams(), st.lists(st.integers(0, 40), max_size=4), st.sampled_from([1, 7, 1000]))
+WITH_AND_WITHOUT_SHAPES = st.sampled_from([ALL, ALL[:-1]])
+
+
+@given(
+    streams(),
+    st.lists(st.integers(0, 40), max_size=4),
+    st.sampled_from([1, 7, 1000]),
+    WITH_AND_WITHOUT_SHAPES,
+)
 @settings(deadline=None, max_examples=40)
-def test_several_buffers_are_one_stretch(payloads, cuts, room):
-    decoder = Decoder(ALL, rows=room)
+def test_several_buffers_are_one_stretch(payloads, cuts, room, columns):
+    decoder = Decoder(columns, rows=room)
     for begin, end in pairwise([0, *sorted(cuts), len(payloads)]):
         buffer = framed(*payloads[begin:end])
         assert decoder.feed(buffer) == len(buffer)
-    assert rows_of(decoder.finish()) == rows_of_payloads(payloads)
+    assert rows_of(decoder.finish()) == [only(row, columns) for row in rows_of_payloads(payloads)]
     assert decoder.messages == len(payloads)
 
 
-@given(streams(), streams(frames=10), streams(frames=10))
+@given(streams(), streams(frames=10), streams(frames=10), WITH_AND_WITHOUT_SHAPES)
 @settings(deadline=None, max_examples=25)
-def test_what_was_taken_back_leaves_nothing(before, taken_back, after):
-    decoder = Decoder(ALL, rows=1)
+def test_what_was_taken_back_leaves_nothing(before, taken_back, after, columns):
+    decoder = Decoder(columns, rows=1)
     decoder.feed(framed(*before))
     mark, was_sorted = decoder.mark(), decoder.sorted
     decoder.feed(framed(*taken_back))
     decoder.rewind(mark)
     assert (decoder.messages, decoder.sorted) == (len(before), was_sorted)
     decoder.feed(framed(*after))
-    assert rows_of(decoder.finish()) == rows_of_payloads(before + after)
+    assert rows_of(decoder.finish()) == [
+        only(row, columns) for row in rows_of_payloads(before + after)
+    ]
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_what_a_shape_lacks_is_absent_after_a_rewind(absent):
+    # The shape was learned from messages that count no more.
+    columns = ("price", "size", "exchange")
+    one, other = tick(price=None), tick(size=None, exchange=None)
+    decoder = Decoder(columns)
+    if absent:
+        decoder.feed(framed(other))
+    mark = decoder.mark()
+    decoder.feed(framed(one, one))
+    decoder.rewind(mark)
+    decoder.feed(framed(one, one, b"\x0a\x04info"))  # the last frame is not read by a shape
+    expected = rows_of_payloads([other, one, one] if absent else [one, one])
+    assert rows_of(decoder.finish()) == [only(row, columns) for row in expected]
 
 
 def test_a_decoder_goes_on_after_damage():

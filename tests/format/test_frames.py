@@ -76,6 +76,13 @@ def test_many_blocks():
     assert len(scan(buffer).blocks) == 1
 
 
+def test_a_block_ends_when_it_is_full():
+    buffer = framed(*[at(i) for i in range(1, 101)])
+    for spare, messages in [(-1, 10), (0, 10), (1, 11)]:
+        first, *_ = scan(buffer, block_bytes=len(buffer) // 10 + spare).blocks
+        assert first.messages == messages
+
+
 def test_a_scan_tells_where_and_why_it_ended():
     good = framed(at(1), at(2, member=5))
     for bad, problem in [

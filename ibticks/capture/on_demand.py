@@ -218,7 +218,9 @@ class _Listener:
 
         client.reqContractDetails(_DETAILS, contract_of(self._stream[0], ""))
         if not self._described.wait(_DETAILS_SECONDS):
-            _log.warning("IB does not describe contract %d; it is tried with SMART", self._stream[0])
+            _log.warning(
+                "IB does not describe contract %d; it is tried with SMART", self._stream[0]
+            )
         self._began = self._ended = time.monotonic()
         if self._timeout is not None:
             self._deadline = self._began + self._timeout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -383,7 +384,7 @@ def test_what_is_refused_again_and_again_is_asked_for_less_often(begin, store):
         if message["type"] == "error"
     ]
     seconds = [float(re.search(r"[\d.]+(?=Z)", time).group()) for time in times]
-    first, *_, last = [(b - a) % 60 for a, b in zip(seconds, seconds[1:], strict=False)]
+    first, *_, last = [(b - a) % 60 for a, b in itertools.pairwise(seconds)]
     assert last > 2 * first
     capture.stop()
 
@@ -414,7 +415,7 @@ def test_the_lines_are_used_up_until_one_is_free(begin, steady, store):
         taken.subscribe(1, contract_of(2, "CME"), "last")
         until(lambda: gateway.subscriptions == 1)
 
-    gateway, capture = begin(streams=2, before=take, limits=Limits(streams=3))
+    _gateway, capture = begin(streams=2, before=take, limits=Limits(streams=3))
     until(lambda: "not_permitted" in states(capture))
     taken.shut()
     until(lambda: states(capture) == ["captured"] * 3)

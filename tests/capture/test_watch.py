@@ -74,6 +74,7 @@ def test_a_line_that_is_dead_is_found_and_left(steady, serve, capturing, store):
     until(lambda: capture.status()["status"]["connections"] == 2)
     before = ticks(capture)
     until(lambda: ticks(capture) > before)
+    until(lambda: len(covered(store, 1, "last")) == 3)
     capture.stop()
     assert ("disconnected", 504) in statuses(store, 1, "last")
     assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]

@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from .oracle import Row
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""No test fails because the machine is busy."""
 
 _TEXT = st.one_of(st.sampled_from(["", "Q", "ARCA", "é", "\0", "\U0010ffff"]), st.text(max_size=9))
 _INT64 = st.one_of(st.integers(-3, 300), st.integers(-(2**63), 2**63 - 1))

@@ -19,11 +19,11 @@ from ibticks.format.fields import (
 )
 
 from . import oracle
-from .strategies import rows
+from .strategies import PATIENT, rows
 
 
 @given(st.lists(rows(), max_size=6), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(PATIENT, max_examples=100)
 def test_rows_are_taken_as_from_a_list(some, data):
     ticks = oracle.columns_of(some)
     assert oracle.rows_of(ticks) == some

@@ -35,7 +35,7 @@ from .oracle import (
     rows_of,
     rows_of_payloads,
 )
-from .strategies import rows, streams
+from .strategies import PATIENT, rows, streams
 
 TICK = {
     "timestamp": 1_381_239_001_123_456_789,
@@ -77,13 +77,13 @@ def only(row: Row, columns: tuple[str, ...]) -> Row:
 
 
 @given(st.lists(wire_messages().filter(bool), max_size=4))
-@settings(deadline=None, max_examples=150)
+@settings(PATIENT, max_examples=150)
 def test_messages_of_any_encoding(payloads):
     assert decoded(*payloads) == rows_of_payloads(payloads)
 
 
 @given(streams())
-@settings(deadline=None, max_examples=100)
+@settings(PATIENT, max_examples=100)
 def test_streams_of_messages_that_look_alike(payloads):
     expected = rows_of_payloads(payloads)
     assert decoded(*payloads) == expected
@@ -93,7 +93,7 @@ def test_streams_of_messages_that_look_alike(payloads):
 
 
 @given(streams(frames=25), st.sets(st.sampled_from(ALL)))
-@settings(deadline=None, max_examples=80)
+@settings(PATIENT, max_examples=80)
 def test_any_columns_are_those_of_all(payloads, columns):
     asked = tuple(columns)
     assert decoded(*payloads, columns=asked) == [
@@ -257,7 +257,7 @@ def test_parts_are_merged(payload, columns):
 
 
 @given(st.lists(rows(), max_size=4))
-@settings(deadline=None, max_examples=100)
+@settings(PATIENT, max_examples=100)
 def test_rows_of_any_values(some):
     assert decoded(*map(payload_of, some)) == some
 
@@ -315,7 +315,7 @@ INT32 = st.integers(-(2**31), 2**31 - 1)
     ),
     st.one_of(INT32, st.sampled_from([854_775_806, 854_775_807, 854_775_808, 145_224_192])),
 )
-@settings(deadline=None, max_examples=300)
+@settings(PATIENT, max_examples=300)
 @example(9_223_372_035, 2**31 - 1)
 @example(-9_223_372_036, -(2**31))
 @example(9_223_372_036, 854_775_806)
@@ -345,7 +345,7 @@ def test_whether_ticks_are_sorted():
 
 
 @given(streams(frames=25), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(PATIENT, max_examples=60)
 def test_a_time_range_is_a_filter(payloads, data):
     times = [row["timestamp"] for row in rows_of_payloads(payloads)]
     bounds = st.sampled_from([*times, *(time + 1 for time in times), 0, TIME_MIN, TIME_MAX])
@@ -378,7 +378,7 @@ WITH_AND_WITHOUT_SHAPES = st.sampled_from([ALL, ALL[:-1]])
     st.sampled_from([1, 7, 1000]),
     WITH_AND_WITHOUT_SHAPES,
 )
-@settings(deadline=None, max_examples=40)
+@settings(PATIENT, max_examples=40)
 def test_several_buffers_are_one_stretch(payloads, cuts, room, columns):
     decoder = Decoder(columns, rows=room)
     for begin, end in pairwise([0, *sorted(cuts), len(payloads)]):
@@ -389,7 +389,7 @@ def test_several_buffers_are_one_stretch(payloads, cuts, room, columns):
 
 
 @given(streams(), streams(frames=10), streams(frames=10), WITH_AND_WITHOUT_SHAPES)
-@settings(deadline=None, max_examples=25)
+@settings(PATIENT, max_examples=25)
 def test_what_was_taken_back_leaves_nothing(before, taken_back, after, columns):
     decoder = Decoder(columns, rows=1)
     decoder.feed(framed(*before))
@@ -493,14 +493,14 @@ def expected_outcome(payload: bytes, columns: tuple[str, ...]) -> Row | str | No
 
 
 @given(malformed_messages().filter(bool))
-@settings(deadline=None, max_examples=250)
+@settings(PATIENT, max_examples=250)
 def test_malformed_messages(payload):
     buffer = framed(payload)
     assert outcome(Decoder(ALL), buffer, 0, len(buffer)) == expected_outcome(payload, ALL)
 
 
 @given(streams(valid=False), st.sampled_from([ALL, tuple(n for n in ALL if n != "metadata")]))
-@settings(deadline=None, max_examples=80)
+@settings(PATIENT, max_examples=80)
 def test_malformed_messages_among_others(payloads, columns):
     # One decoder for all: what it learned from one message must not let another one pass.
     decoder = Decoder(columns)
@@ -512,7 +512,7 @@ def test_malformed_messages_among_others(payloads, columns):
 
 
 @given(streams(valid=False, frames=10))
-@settings(deadline=None, max_examples=30)
+@settings(PATIENT, max_examples=30)
 def test_the_oracle_agrees_with_the_runtime(payloads):
     for payload in payloads:
         try:
@@ -699,7 +699,7 @@ def go_through(data) -> None:
 
 
 @given(streams(valid=False, frames=12), st.integers(0, 30))
-@settings(deadline=None, max_examples=60)
+@settings(PATIENT, max_examples=60)
 def test_nothing_is_read_outside_the_buffer(payloads, cut):
     memory = GuardedMemory(4096)
     # Each message last, so that its own end is the end of what may be read; whole and torn.

@@ -17,7 +17,7 @@ from ibticks.testing.strategies import wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage
 
 from .oracle import framed, in_range, time_of
-from .strategies import streams
+from .strategies import PATIENT, streams
 
 MESSAGES = st.one_of(streams(frames=30), st.lists(wire_messages().filter(bool), max_size=6))
 
@@ -41,7 +41,7 @@ def starts_of(payloads: list[bytes]) -> list[int]:
 
 
 @given(MESSAGES, st.sampled_from([0, 1, 50, 300, 10**6]), st.sampled_from([b"", b"\0", b"before"]))
-@settings(deadline=None, max_examples=80)
+@settings(PATIENT, max_examples=80)
 def test_blocks_partition_the_frames(payloads, block_bytes, before):
     buffer = before + framed(*payloads)
     found = scan(buffer, len(before), block_bytes=block_bytes)
@@ -113,7 +113,7 @@ def test_an_empty_scan():
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.binary(max_size=3))
-@settings(deadline=None, max_examples=100)
+@settings(PATIENT, max_examples=100)
 def test_a_walk_counts_frames_of_anything(payloads, rest):
     buffer = framed(*payloads)
     assert walk(buffer + rest) == (len(payloads), len(buffer), TORN if rest else None)
@@ -124,7 +124,7 @@ def test_a_walk_counts_frames_of_anything(payloads, rest):
 
 
 @given(MESSAGES, st.booleans(), st.booleans(), st.data())
-@settings(deadline=None, max_examples=80)
+@settings(PATIENT, max_examples=80)
 def test_payloads_are_found_by_kind_and_time(payloads, ticks, others, data):
     told = described(payloads)
     bounds = st.sampled_from([*(time for time, _ in told), 0, -(2**63) + 1, 2**63 - 1])
@@ -160,7 +160,7 @@ def test_damage_ends_a_search():
 
 
 @given(st.one_of(MESSAGES, st.lists(st.binary(min_size=1, max_size=20), max_size=100)))
-@settings(deadline=None, max_examples=80)
+@settings(PATIENT, max_examples=80)
 def test_fingerprints_are_equal_where_payloads_are(payloads):
     prints, ends = fingerprints(framed(*payloads))
     assert ends.tolist() == starts_of(payloads)[1:]

@@ -13,6 +13,7 @@ from ibticks.testing import wire
 from ibticks.tick_stream_pb2 import FileHeader
 
 from .oracle import framed, time_of
+from .strategies import PATIENT
 
 FIVE = Header(8314, "bid_ask", 1_381_238_999_000_000_001, 1_381_239_002_000_000_002, 5)
 
@@ -67,7 +68,7 @@ def assert_padded(header: Header) -> None:
 
 
 @given(HEADERS)
-@settings(deadline=None, max_examples=300)
+@settings(PATIENT, max_examples=300)
 def test_every_header_fills_its_bytes(header):
     assert_padded(header)
 
@@ -115,7 +116,7 @@ def test_sealing_pads_what_another_writer_did_not():
 
 
 @given(HEADERS, st.binary(max_size=10))
-@settings(deadline=None, max_examples=100)
+@settings(PATIENT, max_examples=100)
 def test_headers_without_padding_are_read(header, body):
     payload = message_of(header).SerializeToString()
     read = read_header(framed(payload) + body)

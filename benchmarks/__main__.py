@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from benchmarks import index, load, memory, size, start, write
+from benchmarks import capture, index, load, memory, size, start, write
 from benchmarks.report import as_json, as_table
 from benchmarks.scene import scene
 
@@ -29,6 +29,7 @@ _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "load": (load.hour, load.three_columns, load.five_minutes, load.repeated, load.sealed),
     "size": (size.size,),
     "write": (write.bulk, write.append),
+    "capture": (capture.tick, capture.append, capture.headless),
     "index": (index.index, index.opening),
     "memory": (memory.memory,),
     "start": (start.start,),

@@ -17,7 +17,7 @@ from ibticks.capture.panel import panel_html, show_live
 from ibticks.capture.recorder import Recorder, last_sequence
 from ibticks.capture.settings import CaptureSettings
 from ibticks.capture.status import contracts_status, write_status
-from ibticks.errors import CaptureError, ConfigError, MissingExtraError
+from ibticks.errors import CaptureError, MissingExtraError
 from ibticks.storage.appender import StreamAppender
 from ibticks.storage.sealing_apart import SealerApart
 from ibticks.storage.statuses import resume
@@ -81,11 +81,7 @@ class Capture:
         **settings: Any,
     ) -> None:
         self.settings: Final = CaptureSettings.from_environment(tracked=tracked, **settings)
-        if not any(contract.enabled for contract in self.settings.tracked):
-            raise ConfigError(
-                "no contract to capture: give some, as '265598:AAPL:bid_ask;last:1', or set "
-                "IB_STREAM_TRACKED_CONTRACTS"
-            )
+        self.settings.wanted()
         self.store: Final = store
         self.failures: Final[deque[str]] = deque(maxlen=100)
         self._recorders: list[Recorder] = []
@@ -127,8 +123,8 @@ class Capture:
             self._rates.clear()
             run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
             try:
-                for contract in self.settings.tracked:
-                    for kind in contract.tick_types if contract.enabled else ():
+                for contract in self.settings.wanted():
+                    for kind in contract.tick_types:
                         self._recorders.append(
                             self._recorder(self._clerk, contract.contract_id, kind, run)
                         )
@@ -275,6 +271,11 @@ class Capture:
     def running(self) -> bool:
         """Whether it has been started and not stopped."""
         return not self._stopping.is_set()
+
+    @property
+    def unwritten(self) -> int:
+        """Messages that wait for room on the disk; once it has ended, they are lost."""
+        return sum(recorder.waiting for recorder in self._recorders)
 
     @property
     def ticks_per_second(self) -> float:

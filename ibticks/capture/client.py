@@ -36,6 +36,7 @@ __all__ = ["Client", "Events", "contract_of"]
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS: Final = 60.0
+_GOODBYE_SECONDS: Final = 1.0
 _UNREACHABLE: Final = 502
 _NOT_CONNECTED: Final = 504
 _TICK_BY_TICK: Final = {
@@ -197,7 +198,13 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
             self._line.hang_up()
 
     def shut(self) -> None:
-        """End the connection; what has arrived is handed over before this returns."""
+        """End the connection; what the server sent until then is handed over before this returns.
+
+        A server that does not end its side within a second is not waited for.
+        """
+        if self.reader is not None and self._line is not None and not self._ended:
+            self._line.say_goodbye()
+            self.reader.join(_GOODBYE_SECONDS)
         self.hang_up()
         for thread in (self.reader, self._loop):
             if thread is not None:

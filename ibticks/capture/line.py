@@ -98,6 +98,15 @@ class Line:
             except OSError:
                 return  # it is not connected yet, or the other side was quicker
 
+    def say_goodbye(self) -> None:
+        """Have the server end the line, so that all it has sent until then still comes."""
+        line = self._connection.socket
+        if line is not None:
+            try:
+                line.shutdown(socket.SHUT_WR)
+            except OSError:
+                return  # it is over already
+
     def receive(self) -> bytes:
         """Ibapi's ``recvMsg``: a message of the greeting; after it, nothing, when all is over."""
         line = self._connection.socket

@@ -195,6 +195,7 @@ class _Listener:
         self._contract: ContractRecord | None = None
         self._described = threading.Event()
         self._request = _FIRST_REQUEST - 1
+        self._begun = False
         self._subscribed = False
         self._broken = False
         self._ticks = 0
@@ -216,6 +217,9 @@ class _Listener:
         """Have the contract described, and subscribe."""
         from ibticks.capture.client import contract_of
 
+        self._begun = True
+        if client.lost:
+            self.closed()
         client.reqContractDetails(_DETAILS, contract_of(self._stream[0], ""))
         if not self._described.wait(_DETAILS_SECONDS):
             _log.warning(
@@ -361,7 +365,8 @@ class _Listener:
     def _fail(self, code: int, text: str, reason: str, *, recoverable: bool) -> None:
         """Tell an error, after which nothing comes."""
         with self._lock:
-            if not self._reason:
+            # Why there is no connection at all, its maker tells.
+            if self._begun and not self._reason:
                 message = error_message(self._id, self._run, code, text, recoverable=recoverable)
                 try:
                     self._put(message)

@@ -100,6 +100,22 @@ class CaptureSettings:
             self._seconds("fsync", zero=True)
         check_tracked(self.tracked, self.max_tracked)
 
+    def wanted(self) -> tuple[TrackedContract, ...]:
+        """The contracts that are to be captured: those that are enabled.
+
+        Raises
+        ------
+        ConfigError
+            If there are none.
+        """
+        wanted = tuple(contract for contract in self.tracked if contract.enabled)
+        if not wanted:
+            raise ConfigError(
+                "no contract to capture: give some, as '265598:AAPL:bid_ask;last:1', or set "
+                "IB_STREAM_TRACKED_CONTRACTS"
+            )
+        return wanted
+
     def _whole(self, name: str, least: int, most: int) -> None:
         value = getattr(self, name)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:

@@ -9,14 +9,19 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ibticks.cli.options import Dsn, Json, Root, console, emit, notes, opened
+from ibticks.errors import TickError
+
+if TYPE_CHECKING:
+    from ibticks.capture import Capture
 
 __all__ = ["capture", "status"]
 
+_log = logging.getLogger("ibticks")
 _STALE_SECONDS = 30
 _NOT_RUNNING = 1
 
@@ -53,44 +58,74 @@ def capture(
     ] = False,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log JSON, a line each.")] = False,
 ) -> None:
-    """Capture ticks until told to stop (SIGTERM or Ctrl-C): files sealed, index up to date."""
+    """Capture ticks until told to stop (SIGTERM or Ctrl-C): files sealed, index up to date.
+
+    Told a second time, it ends at once; what it has captured is safe all the same.
+    """
     from ibticks.capture import Capture
-    from ibticks.capture.settings import parse_address
+    from ibticks.capture.settings import CaptureSettings, parse_address
 
     _log_to_stderr(json_logs=json_logs)
-    host, port = parse_address(gateway)
-    with opened(root, dsn, create=True) as store:
-        running = Capture(
-            store,
-            contracts or "",
-            max_tracked=most,
-            host=host,
-            port=port,
-            client_id=client_id,
-            reconnect_delay=reconnect_delay,
-            fsync=_fsync(fsync),
-            same_contract_seconds=same_contract_seconds,
-            backfill=backfill,
-        )
-        asked: list[int] = []
+    try:
+        host, port = parse_address(gateway)
+        chosen: dict[str, Any] = {
+            "tracked": contracts or "",
+            "max_tracked": most,
+            "host": host,
+            "port": port,
+            "client_id": client_id,
+            "reconnect_delay": reconnect_delay,
+            "fsync": _fsync(fsync),
+            "same_contract_seconds": same_contract_seconds,
+            "backfill": backfill,
+        }
+        # Before a store is made for it.
+        CaptureSettings.from_environment(**chosen).wanted()
+        asked = _listen()
+        with opened(root, dsn, create=True) as store:
+            unwritten = _capture(Capture(store, **chosen), asked)
+    except TickError as error:
+        if not json_logs:
+            raise
+        _log.error("%s", error)
+        raise typer.Exit(1) from error
+    if unwritten:
+        raise typer.Exit(1)
 
-        def on_signal(number: int, _: object) -> None:
-            asked.append(number)
 
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
-        running.start()
-        logging.getLogger("ibticks").warning(
-            "capturing %s from %s into %s",
-            ", ".join(contract.symbol for contract in running.settings.tracked),
-            gateway,
-            store.root,
-        )
-        while not asked and not running.wait(0.2):
-            pass
-        running.stop()
-        ticks = running.status()["status"]
-        logging.getLogger("ibticks").warning("stopped: %s", ticks["last_problem"] or "all sealed")
+def _listen() -> list[int]:
+    """The signals that came, from now on, and told to stop; a second one ends the process."""
+    asked: list[int] = []
+
+    def on_signal(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    return asked
+
+
+def _capture(running: Capture, asked: list[int]) -> int:
+    """Capture until told to stop; how many messages found no room on the disk in the end."""
+    running.start()
+    _log.warning(
+        "capturing %s from %s:%d into %s",
+        ", ".join(contract.symbol for contract in running.settings.wanted()),
+        running.settings.host,
+        running.settings.port,
+        running.store.root,
+    )
+    while not asked and not running.wait(0.2):
+        pass
+    _log.warning("stopping")
+    running.stop()
+    unwritten = running.unwritten
+    if unwritten:
+        _log.error("stopped: %d messages could not be written", unwritten)
+    else:
+        _log.warning("stopped: all sealed")
+    return unwritten
 
 
 def status(root: Root = ".", json: Json = False) -> None:
@@ -98,13 +133,15 @@ def status(root: Root = ".", json: Json = False) -> None:
     path = Path(root).expanduser() / "metadata" / "capture.json"
     try:
         said: dict[str, Any] = json_.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, json_.JSONDecodeError):
         said = {"enabled": False, "status": {"running": False, "tws_connected": False}}
     about = said["status"]
     if about["running"]:
         age = datetime.now(UTC) - datetime.fromisoformat(about["told_at"])
         if age.total_seconds() > _STALE_SECONDS or not _alive(about["pid"]):
-            about.update(running=False, tws_connected=False)
+            about.update(running=False, tws_connected=False, active_contracts=0, total_streams=0)
+            for contract in about["contracts"].values():
+                contract.update(active_tick_types=[], stream_count=0)
     if json:
         emit(said)
     else:
@@ -176,5 +213,6 @@ def _log_to_stderr(*, json_logs: bool) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.captureWarnings(capture=True)
     # ibapi logs every message it gets; only its complaints matter here.
     logging.getLogger("ibapi").setLevel(logging.WARNING)

@@ -377,7 +377,7 @@ def test_what_is_refused_again_and_again_is_asked_for_less_often(begin, store):
         gateway.forbid(1, "last", code=322)
 
     _, capture = begin(streams=2, before=refuse)
-    until(lambda: len(errors(store, 1, "last")) == 4)
+    until(lambda: len(errors(store, 1, "last")) == 6)
     times = [
         message["timestamp"]
         for message in store.select(1, "last").messages()
@@ -385,7 +385,8 @@ def test_what_is_refused_again_and_again_is_asked_for_less_often(begin, store):
     ]
     seconds = [float(re.search(r"[\d.]+(?=Z)", time).group()) for time in times]
     first, *_, last = [(b - a) % 60 for a, b in itertools.pairwise(seconds)]
-    assert last > 2 * first
+    # Sixteen times as long by then: more than a busy machine adds to the first.
+    assert last > first
     capture.stop()
 
 

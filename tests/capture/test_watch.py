@@ -72,6 +72,7 @@ def test_a_line_that_is_dead_is_found_and_left(steady, serve, capturing, store):
     until(lambda: "(326)" in capture.status()["status"]["last_problem"])
     gateway.flow()
     until(lambda: capture.status()["status"]["connections"] == 2)
+    until(lambda: state(capture, 1, "last") == "captured")
     before = ticks(capture)
     until(lambda: ticks(capture) > before)
     until(lambda: len(covered(store, 1, "last")) == 3)

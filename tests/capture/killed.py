@@ -1,0 +1,114 @@
+"""Captures to be killed: run as a script, it forks one for every line it is sent.
+
+Each says of every tick that was handed to its recorder, and written when that returned, by writing
+to a file without any buffer, so that it is there however the process ends. Their clock runs fast,
+so that hours end, and files are sealed, all the time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import sys
+import time
+import traceback
+
+import ibticks as ibt
+from ibticks.capture import capture as capture_module
+from ibticks.capture import recorder as recorder_module
+from ibticks.capture.session import Session
+from ibticks.format.tick_encoder import TickEncoder
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.appender import StreamAppender
+from ibticks.storage.sealing import seal_files
+
+FAST = 7200  # two hours a second
+TICK = struct.Struct("<Bd")
+KINDS = ("bid_ask", "last", "mid_point")
+
+_real = time.time_ns
+
+
+class SealedHere:
+    """Seals in this process: another one would take longer to start than these live."""
+
+    def __call__(self, root, keys):
+        return seal_files(root, keys)
+
+    def rest(self, idle_seconds):
+        pass
+
+    def close(self):
+        pass
+
+
+def prepare(folder: str) -> None:
+    """Load everything there is to load, so that those who are forked have it."""
+    from pathlib import Path
+
+    with StreamAppender(Path(folder), 1, "last", MemoryIndex()) as appender:
+        now = _real()
+        appender.append_frames(TickEncoder(1, "last", "").trade(now, 1, 1, "", (), 1, 1), now)
+
+
+def report(session: type[Session], descriptor: int) -> None:
+    """Have every tick told once its recorder has it."""
+    quote, trade, mid_point = session.quote, session.trade, session.mid_point
+
+    def on_quote(self, request, event, bid, *rest):
+        quote(self, request, event, bid, *rest)
+        os.write(descriptor, TICK.pack(0, bid))
+
+    def on_trade(self, request, event, price, *rest):
+        trade(self, request, event, price, *rest)
+        os.write(descriptor, TICK.pack(1, price))
+
+    def on_mid_point(self, request, event, price):
+        mid_point(self, request, event, price)
+        os.write(descriptor, TICK.pack(2, price))
+
+    session.quote, session.trade, session.mid_point = on_quote, on_trade, on_mid_point
+
+
+def run(root: str, dsn: str, port: int, tracked: str, epoch: int, told: str) -> None:
+    """Capture until it is killed, or asked to end."""
+
+    def fast() -> int:
+        return epoch + (_real() - epoch) * FAST
+
+    time.time_ns = recorder_module.time_ns = fast
+    capture_module.SealerApart = SealedHere
+    report(Session, os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    with (
+        ibt.open(root, dsn=dsn) as store,
+        ibt.Capture(
+            store, tracked, port=port, same_contract_seconds=0, reconnect_delay=0.02, fsync=0.1
+        ) as capture,
+    ):
+        while not asked:
+            time.sleep(0.005)
+    assert list(capture.failures) == [], capture.failures
+
+
+def main() -> None:
+    prepare(sys.argv[1])
+    print("ready", flush=True)  # noqa: T201
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                run(**json.loads(line))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print(child, flush=True)  # noqa: T201
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Killed a hundred times: no tick that ibapi handed over is lost, and none is there twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ibticks.format.columns import TickColumns, Values
+from ibticks.gateway import GatewayContract, Replay
+from ibticks.storage.audit import verify
+
+from . import killed
+from .checks import check_index, until
+
+ROUNDS = 100
+ROWS = 300_000
+TRACKED = "1:ONE:bid_ask;last;mid_point"
+PRICES = {"bid_ask": "bid_price", "last": "price", "mid_point": "mid_price"}
+
+
+@pytest.fixture(scope="module")
+def endless() -> Replay:
+    """Prices that grow, two thousand a second of each type, for longer than the test."""
+    times = Values(1_700_000_000_000_000_000 + np.arange(ROWS) * 500_000)
+    prices = Values(np.arange(ROWS) + 1.0)
+    streams = {
+        (1, kind): TickColumns(ROWS, {"timestamp": times, name: prices})
+        for kind, name in PRICES.items()
+    }
+    return Replay.from_columns([GatewayContract(contract_id=1, symbol="ONE")], streams)
+
+
+@pytest.fixture
+def captures(tmp_path):
+    """Forks captures: each is ended by a signal, some time after it began or had a tick."""
+    with subprocess.Popen(
+        [sys.executable, Path(killed.__file__), tmp_path / "prepared"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout.readline() == "ready\n"
+
+        def run(how: signal.Signals, seconds: float, *, ticking: bool, **arguments) -> int:
+            server.stdin.write(json.dumps(arguments) + "\n")
+            server.stdin.flush()
+            child = int(server.stdout.readline())
+            told = Path(arguments["told"])
+            if ticking:
+                until(lambda: told.exists() and told.stat().st_size)
+            time.sleep(seconds)
+            os.kill(child, how)
+            return int(server.stdout.readline())
+
+        yield run
+        server.stdin.close()
+
+
+def told_in(path: Path) -> dict[str, list[float]]:
+    """What a run said it had written, by tick type."""
+    told: dict[str, list[float]] = {kind: [] for kind in killed.KINDS}
+    data = path.read_bytes() if path.exists() else b""
+    whole = len(data) // killed.TICK.size * killed.TICK.size
+    for kind, price in killed.TICK.iter_unpack(data[:whole]):
+        told[killed.KINDS[kind]].append(price)
+    return told
+
+
+def test_a_hundred_kills(endless, serve, captures, store, database, tmp_path):
+    gateway = serve(endless, speed=1.0)
+    moments = random.Random(8314)
+    epoch = time.time_ns()
+    reports = []
+
+    def run(how: signal.Signals, seconds: float, *, ticking: bool) -> int:
+        reports.append(tmp_path / f"run{len(reports)}")
+        return captures(
+            how,
+            seconds,
+            ticking=ticking,
+            root=str(store.root),
+            dsn=database,
+            port=gateway.port,
+            tracked=TRACKED,
+            epoch=epoch,
+            told=str(reports[-1]),
+        )
+
+    # Some have barely begun, some recover what the one before left, some seal an hour.
+    for number in range(ROUNDS):
+        how, seconds = signal.SIGKILL, 0.3 * moments.random()
+        assert run(how, seconds, ticking=number % 3 > 0) == -signal.SIGKILL
+    assert run(signal.SIGTERM, 0.5, ticking=True) == 0
+
+    runs = [told_in(path) for path in reports]
+    told = sum(len(prices) for run in runs for prices in run.values())
+    assert told > 10_000
+    for kind, name in PRICES.items():
+        frame = store.select(1, kind).to_polars()
+        prices = frame[name].to_list()
+        # In order, and none twice.
+        assert all(one < other for one, other in pairwise(prices))
+        assert frame["sequence"].to_list() == list(range(1, len(frame) + 1))
+        # All that was handed over is there; and of each run one more may be, of which it had no
+        # time to tell.
+        accepted = [price for run in runs for price in run[kind]]
+        assert set(accepted) <= set(prices)
+        assert len(prices) <= len(accepted) + len(runs)
+    assert not any(finding.problem for finding in verify(store.root, store.index))
+    assert all(file.sealed for file in store.index.files())
+    assert len(store.index.files()) > 30, "hours have ended meanwhile"
+    assert not list(store.root.rglob("*.torn"))
+    check_index(store.root, store.index)

@@ -1,0 +1,186 @@
+"""What a measure asks of a frame: the columns it must have, and the rows that are its business.
+
+A frame may hold several contracts and several tick types at once. A measure picks its rows:
+trades have a ``price``, quotes a ``bid_price`` or an ``ask_price``, mid points a ``mid_price``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import polars as pl
+
+from ibticks.calendar.periods import parse_duration
+from ibticks.errors import InputError, NaiveDatetimeError, UnknownColumnError
+from ibticks.format.fields import COLUMNS
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ["F", "by", "instant", "like", "mids", "nanoseconds", "quotes", "require", "trades"]
+
+F = TypeVar("F", pl.DataFrame, pl.LazyFrame)
+"""An eager or a lazy frame: what a measure is given is what it returns."""
+
+_NOTHING: Final = frozenset("0" + unit for unit in ("", "w", "d", "h", "m", "s", "ms", "us", "ns"))
+
+
+def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str) -> None:
+    """Refuse a frame that lacks a column, or whose times have no zone.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame or polars.LazyFrame
+    *names : str
+        The columns that must be there.
+    what : str
+        Who asks, for the message: ``"time_bars of quotes"``.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing; the message says which, which there are, and how to get it.
+    NaiveDatetimeError
+        ``timestamp`` is asked for, and has no time zone.
+    InputError
+        ``timestamp`` is asked for, and holds no times.
+
+    Examples
+    --------
+    >>> require(pl.DataFrame({"bid_price": [1.0]}), "price", what="vwap")
+    Traceback (most recent call last):
+        ...
+    ibticks.errors.UnknownColumnError: vwap needs price; the frame has bid_price. Ticks of last or
+    all_last carry it: store.select(..., "last")
+    """
+    schema = frame.collect_schema()
+    missing = [name for name in names if name not in schema]
+    if missing:
+        raise UnknownColumnError(
+            f"{what} needs {', '.join(missing)}; the frame has {', '.join(schema) or 'no columns'}"
+            f"{_how_to_get(missing)}",
+            columns=missing,
+        )
+    if "timestamp" in names:
+        _check_times(schema["timestamp"], what)
+
+
+def trades(ticks: F) -> F:
+    """The rows that are trades: those with a finite ``price``.
+
+    Raises
+    ------
+    UnknownColumnError
+        The frame has no column ``price``.
+
+    Examples
+    --------
+    >>> trades(pl.DataFrame({"price": [1.5, None], "bid_price": [None, 1.0]})).height
+    1
+    """
+    require(ticks, "price", what="a measure of trades")
+    return ticks.filter(pl.col("price").is_finite())
+
+
+def quotes(ticks: F) -> F:
+    """The rows that are quotes: those with a finite ``bid_price`` or ``ask_price``.
+
+    A quote of one side is one: it puts an end to the quote before it, and has no mid.
+
+    Raises
+    ------
+    UnknownColumnError
+        The frame lacks ``bid_price`` or ``ask_price``.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"bid_price": [1.0, 1.0, None], "ask_price": [2.0, None, None]})
+    >>> quotes(ticks).height
+    2
+    """
+    require(ticks, "bid_price", "ask_price", what="a measure of quotes")
+    return ticks.filter(pl.col("bid_price").is_finite() | pl.col("ask_price").is_finite())
+
+
+def mids(ticks: F) -> F:
+    """The rows that are mid points: those with a finite ``mid_price``.
+
+    Raises
+    ------
+    UnknownColumnError
+        The frame has no column ``mid_price``.
+    """
+    require(ticks, "mid_price", what="a measure of mid points")
+    return ticks.filter(pl.col("mid_price").is_finite())
+
+
+def by(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
+    """The columns that keep contracts apart: ``["contract_id"]``, or none if there is no such.
+
+    Examples
+    --------
+    >>> by(pl.DataFrame({"contract_id": [8314], "price": [182.1]}))
+    ['contract_id']
+    """
+    return [name for name in ("contract_id",) if name in ticks.collect_schema()]
+
+
+def like(ticks: F, result: pl.LazyFrame) -> F:
+    """The result in the form of the frame it came from: collected if that was eager.
+
+    Measures build a query even on an eager frame, so that polars touches only the columns used.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"price": [1.0]})
+    >>> like(frame, frame.lazy().select(pl.col("price") * 2)).item()
+    2.0
+    """
+    return result.collect() if isinstance(ticks, pl.DataFrame) else result
+
+
+def instant(name: str = "timestamp") -> pl.Expr:
+    """A column of times as int64 UTC nanoseconds, whatever its unit and zone.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> frame = pl.DataFrame({"timestamp": [datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)]})
+    >>> frame.select(instant()).item()
+    1000000000
+    """
+    return pl.col(name).dt.cast_time_unit("ns").cast(pl.Int64)
+
+
+def nanoseconds(span: str | timedelta) -> int:
+    """A length of time in nanoseconds: as :func:`ibticks.calendar.parse_duration`, or none.
+
+    Examples
+    --------
+    >>> nanoseconds("0s"), nanoseconds("1m30s")
+    (0, 90000000000)
+    """
+    nothing = span.strip() in _NOTHING if isinstance(span, str) else not span
+    return 0 if nothing else parse_duration(span)
+
+
+def _how_to_get(missing: list[str]) -> str:
+    carriers = [COLUMNS[name].tick_types for name in missing if name in COLUMNS]
+    if len(carriers) < len(missing):
+        return ""
+    shared = [kind for kind in carriers[0] if all(kind in kinds for kinds in carriers)]
+    if not shared:
+        kinds = sorted({kinds[0] for kinds in carriers})
+        return f". No tick type carries all of them: store.select(..., {kinds!r})"
+    return f'. Ticks of {" or ".join(shared)} carry it: store.select(..., "{shared[0]}")'
+
+
+def _check_times(dtype: pl.DataType, what: str) -> None:
+    if not isinstance(dtype, pl.Datetime):
+        raise InputError(f"{what} needs times in column timestamp, not {dtype}", column="timestamp")
+    if dtype.time_zone is None:
+        raise NaiveDatetimeError(
+            f"{what}: the times in column timestamp have no zone; say which it is with "
+            '.dt.replace_time_zone("UTC")',
+            column="timestamp",
+        )

@@ -1,0 +1,33 @@
+"""Views for notebooks: live prices, a capture's state, what a store holds.
+
+They need the extra ``lab``. All they show comes from this installation: no page is loaded from
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibticks.widgets.capture_status import CaptureStatus
+    from ibticks.widgets.live_view import LiveView
+    from ibticks.widgets.store_browser import StoreBrowser
+
+__all__ = ["CaptureStatus", "LiveView", "StoreBrowser"]
+
+_HOME_OF = {
+    "CaptureStatus": "capture_status",
+    "LiveView": "live_view",
+    "StoreBrowser": "store_browser",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

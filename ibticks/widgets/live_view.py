@@ -1,0 +1,146 @@
+"""A view of prices: the buffer, then live, kept up to date while cells run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import anywidget
+import numpy as np
+import polars as pl
+import traitlets
+
+from ibticks.calendar import parse_duration
+from ibticks.widgets.assets import module, style
+from ibticks.widgets.picture import Picture
+
+if TYPE_CHECKING:
+    from ibticks.live import Live
+
+__all__ = ["LiveView"]
+
+_log = logging.getLogger(__name__)
+_SECONDS: Final = 0.125
+_IDLE: Final = 1.0
+_SHOWN: Final = ("bid_ask", "mid", "last", "volume")
+
+
+class LiveView(anywidget.AnyWidget):
+    """Prices of a :class:`~ibticks.live.Live` as a chart with a tape of trades.
+
+    Parameters
+    ----------
+    live : Live
+        What is shown. The view starts it if nobody has, and then closes it, too.
+    window : str or float
+        How much time the chart shows, as ``"5m"`` or in seconds.
+    contract : int, optional
+        Which of the contracts is shown first.
+    tz : str
+        Time zone of the times that are shown.
+    height : int
+        Pixels of the charts.
+
+    Notes
+    -----
+    Only what is new travels to the page, eight times a second at most, condensed to what the chart
+    can show: a burst of ticks costs the page nothing more. The page's buttons work while the kernel
+    is busy; from Python the same is ``view.paused``, ``view.window``, ``view.shown`` and
+    ``view.contract``.
+    """
+
+    _esm = module("live_view", charts=True)
+    _css = style("live_view", charts=True)
+
+    window = traitlets.Float(300.0, min=1).tag(sync=True)
+    paused = traitlets.Bool(default_value=False).tag(sync=True)
+    contract = traitlets.Int().tag(sync=True)
+    contracts: traitlets.List[list[Any]] = traitlets.List().tag(sync=True)
+    shown: traitlets.List[str] = traitlets.List(
+        traitlets.Enum(_SHOWN), default_value=list(_SHOWN)
+    ).tag(sync=True)
+    tz = traitlets.Unicode("UTC").tag(sync=True)
+    height = traitlets.Int(420).tag(sync=True)
+
+    def __init__(
+        self,
+        live: Live,
+        *,
+        window: str | float = 300.0,
+        contract: int | None = None,
+        tz: str = "UTC",
+        height: int = 420,
+    ) -> None:
+        self.live: Final = live
+        self._lock: Final = threading.Lock()
+        self._ended: Final = threading.Event()
+        self._sequence = 0
+        self._asked = False
+        self._state = ""
+        self._told = 0.0
+        names = live.symbols
+        first = next(iter(names)) if contract is None else contract
+        super().__init__(
+            window=parse_duration(window) / 1e9 if isinstance(window, str) else float(window),
+            contracts=[[number, name] for number, name in names.items()],
+            contract=first,
+            tz=tz,
+            height=height,
+        )
+        self._begin_again()
+        self._ours: Final = live.start()
+        self.on_msg(self._hear)
+        self.observe(self._begin_again, ["window", "contract"])
+        self._thread: Final = threading.Thread(
+            target=self._follow, name="ibticks-view", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the view: its thread, its line to the page, and the stream if the view began that."""
+        self._ended.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        if self._ours:
+            self.live.close()
+        super().close()
+
+    def _begin_again(self, _: object = None) -> None:
+        """Another window or contract: all is read again from the stream's own window."""
+        with self._lock:
+            self._picture = Picture(self.window)
+            self._row = 0
+            self._asked = True
+
+    def _hear(self, _: object, message: dict[str, Any], __: object) -> None:
+        """A page has begun, or missed something."""
+        if message.get("type") == "hello":
+            with self._lock:
+                self._asked = True
+
+    def _follow(self) -> None:
+        try:
+            while not self._ended.wait(_SECONDS):
+                with self._lock:
+                    self._tell()
+        except Exception as error:
+            # A view that stands still must say so.
+            _log.exception("the view has ended")
+            self.send({"type": "failed", "problem": f"{type(error).__name__}: {error}"})
+
+    def _tell(self) -> None:
+        frame, self._row = self.live.since(self._row)
+        now = time.monotonic()
+        self._picture.add(frame.filter(pl.col("contract_id") == self.contract), now)
+        state = self.live.state
+        # Once a second at least, since the rate falls while nothing comes.
+        if not (self._asked or len(frame) or state != self._state or now > self._told + _IDLE):
+            return
+        whole = self._asked
+        told, buffers = self._picture.whole(now) if whole else self._picture.news(now)
+        told["facts"] |= {"state": state, "live_from": self.live.live_from}
+        self._sequence += 1
+        self.send({"type": "reset" if whole else "append", "seq": self._sequence, **told}, buffers)
+        self._asked, self._state, self._told = False, state, now

@@ -1,0 +1,155 @@
+"""A real JupyterLab in a real browser, neither of which reaches beyond this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+PATIENCE = 120.0
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Lab:
+    """A server of its own, in a process group of its own, on a free port of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        home = folder / "home"
+        (home / "jupyter_config_dir" / "labconfig").mkdir(parents=True)
+        # Nor is it asked whether there is news.
+        (home / "jupyter_config_dir" / "labconfig" / "page_config.json").write_text(
+            json.dumps(
+                {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+            )
+        )
+        places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+        environment = {**os.environ, **{name: str(home / name.lower()) for name in places}}
+        with (folder / "lab.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
+                    *(f"--port={port}", "--ServerApp.port_retries=0", "--ip=127.0.0.1"),
+                    *("--ServerApp.token=", "--ServerApp.disable_check_xsrf=True"),
+                    "--LabApp.expose_app_in_browser=True",
+                    "--LabApp.extension_manager=readonly",
+                    f"--ServerApp.root_dir={folder}",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self.url}/api/status", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise RuntimeError((self.folder / "lab.log").read_text())
+
+    def close(self) -> None:
+        os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def kernels(self) -> list[dict[str, Any]]:
+        with urllib.request.urlopen(f"{self.url}/api/kernels", timeout=30) as answer:
+            return json.load(answer)
+
+
+class Sheet:
+    """A notebook in the browser, its cells run from there."""
+
+    def __init__(self, lab: Lab, browser: Browser, name: str, cells: list[str]) -> None:
+        self.lab = lab
+        notebook = nbformat.v4.new_notebook()
+        notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, lab.folder / f"{name}.ipynb")
+        self.errors: list[str] = []
+        self.strangers: list[str] = []
+        self.page: Page = browser.new_page(viewport={"width": 1480, "height": 1100})
+        self.page.set_default_timeout(PATIENCE * 1000)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._heard)
+        self.page.on("request", self._asked)
+        self.page.goto(f"{lab.url}/lab/tree/{name}.ipynb")
+        self.settle()
+
+    def _heard(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def _asked(self, request: Any) -> None:
+        local = (self.lab.url, self.lab.url.replace("http", "ws"), "data:", "blob:")
+        if not request.url.startswith(local):
+            self.strangers.append(request.url)
+
+    def settle(self) -> None:
+        """Wait until the notebook is there and its kernel idle."""
+        self.page.wait_for_selector(".jp-Notebook")
+        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+        # A notebook takes commands a moment after it looks ready.
+        self.page.wait_for_timeout(1000)
+
+    def run(self) -> None:
+        """Run all cells; does not wait for their end."""
+        self.page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def value(self, expression: str) -> str:
+        """The repr of an expression, of the notebook's kernel."""
+        said = self.page.evaluate(
+            """async (expression) => {
+              const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+              const asked = kernel.requestExecute({
+                code: "", silent: true, user_expressions: { value: expression },
+              });
+              return (await asked.done).content.user_expressions.value;
+            }""",
+            expression,
+        )
+        assert said["status"] == "ok", said
+        return said["data"]["text/plain"]
+
+    def close(self) -> None:
+        self.page.close()

@@ -1,0 +1,107 @@
+"""The tape, and the messages of which a page makes its picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ibticks.widgets.moments import COLUMNS
+from ibticks.widgets.picture import Picture
+from ibticks.widgets.tape import Tape
+
+START = 1_700_000_000_000_000_000
+
+
+def ticks(*rows: tuple[float, dict[str, float]]) -> pl.DataFrame:
+    """Ticks at seconds after the start."""
+    names = ("price", "size", "bid_price", "ask_price", "bid_size", "ask_size", "mid_price")
+    return pl.DataFrame(
+        [
+            {"timestamp": START + round(at * 1e9), **dict.fromkeys(names), **values}
+            for at, values in rows
+        ],
+        schema={"timestamp": pl.Int64} | dict.fromkeys(names, pl.Float64),
+    ).with_columns(pl.col("timestamp").cast(pl.Datetime("ns", "UTC")))
+
+
+def trade(price: float, size: float = 1.0) -> dict[str, float]:
+    return {"price": price, "size": size}
+
+
+def quote(bid: float, ask: float) -> dict[str, float]:
+    return {"bid_price": bid, "ask_price": ask, "bid_size": 3.0, "ask_size": 4.0}
+
+
+def test_who_began_a_trade():
+    tape = Tape(10)
+    first = tape.add(ticks((0, trade(10)), (1, quote(9, 11)), (2, trade(11)), (3, trade(9))))
+    assert first[:, 3].tolist() == [0, 1, -1]
+    # Between the quotes the last change of price tells, across calls and equal prices.
+    assert tape.add(ticks((4, trade(10)), (5, trade(10))))[:, 3].tolist() == [1, 1]
+    assert tape.add(ticks((6, trade(9.5)), (7, quote(9, 9.5)), (8, trade(9.5))))[:, 3].tolist() == [
+        -1,
+        1,
+    ]
+    assert tape.rows[:, 1].tolist() == [10, 11, 9, 10, 10, 9.5, 9.5]
+    assert len(tape.add(ticks((9, quote(1, 2))))) == 0
+
+
+def test_the_tape_has_an_end():
+    tape = Tape(3)
+    assert tape.add(ticks(*((at, trade(at)) for at in range(5))))[:, 1].tolist() == [2, 3, 4]
+    tape.add(ticks((9, trade(9))))
+    assert tape.rows[:, 1].tolist() == [3, 4, 9]
+
+
+def page(*told) -> tuple[dict[str, list[float]], list[float], dict[str, float]]:
+    """What a page shows that was told all this."""
+    rows: list[list[float]] = []
+    base, tape, facts = 0, [], {}
+    for kind, (message, buffers) in told:
+        columns = np.frombuffer(buffers[0]).reshape(len(COLUMNS), message["moments"])
+        if kind == "reset":
+            rows, base, tape = [], message["first"], []
+        rows = rows[: message["first"] - base] + columns.T.tolist()
+        tape += np.frombuffer(buffers[1]).reshape(-1, 4)[:, 1].tolist()
+        facts |= message["facts"]
+    return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True)), tape, facts
+
+
+def test_a_page_that_hears_the_news_shows_the_whole():
+    picture = Picture(2000.0)
+    picture.add(ticks((0, quote(9, 11)), (0.1, trade(10))), now=0)
+    told = [("reset", picture.whole(0))]
+    for at in range(1, 30):
+        part = ticks((0.3 * at, trade(10 + at)), (0.3 * at + 0.05, quote(9 + at, 11 + at)))
+        picture.add(part, now=at)
+        told.append(("append", picture.news(at)))
+    columns, tape, facts = page(*told)
+    whole, whole_tape, whole_facts = page(("reset", picture.whole(29)))
+    np.testing.assert_equal(columns, whole)
+    assert tape == whole_tape == [10.0, *range(11, 40)]
+    assert facts == whole_facts
+    assert (facts["bid"], facts["ask"], facts["mid"], facts["last"]) == (38, 40, 39, 39)
+    assert facts["ticks"] == 60
+    assert columns["mid"][-1] == 39, "without mid points, that of the quotes"
+
+
+def test_the_rate_falls_while_nothing_comes():
+    picture = Picture(60.0)
+    picture.add(ticks(*((0, trade(1)) for _ in range(50))), now=100)
+    assert picture.news(101)[0]["facts"]["rate"] == 10
+    assert picture.news(106)[0]["facts"]["rate"] == 0
+
+
+def test_as_many_decimals_as_the_prices_have():
+    picture = Picture(60.0)
+    for price, decimals in ((10.0, 0), (10.25, 2), (10.5, 2), (1.08345, 5)):
+        picture.add(ticks((0, trade(price))), now=0)
+        assert picture.news(0)[0]["facts"]["decimals"] == decimals
+
+
+def test_nothing_is_told_twice():
+    picture = Picture(60.0)
+    picture.add(ticks((0, trade(1)), (1, trade(2))), now=0)
+    assert picture.news(0)[0]["moments"] == 2
+    message, buffers = picture.news(0)
+    assert (message["moments"], len(buffers[1])) == (0, 0)

@@ -1,0 +1,125 @@
+"""The heat map of a store: its figures, and a click on it in a real notebook."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import polars as pl
+import pytest
+
+import ibticks as ibt
+from ibticks.sample import SAMPLES
+from ibticks.widgets import StoreBrowser
+from ibticks.widgets.store_browser import _by_day, _worth_showing
+
+DAY = 86_400_000_000_000
+
+
+def fill(store: ibt.Store) -> None:
+    for ticks in SAMPLES:
+        store.add_contract(ticks.contract_id, ticks.symbol)
+        ibt.import_table(
+            store, ticks.path, contract_id=ticks.contract_id, tick_type=ticks.tick_type
+        )
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    with ibt.open(tmp_path_factory.mktemp("stored")) as store:
+        fill(store)
+        yield store
+
+
+@pytest.fixture
+def browser_of(stored):
+    browsers = []
+
+    def make(**arguments) -> StoreBrowser:
+        browsers.append(StoreBrowser(stored, **arguments))
+        return browsers[-1]
+
+    yield make
+    for one in browsers:
+        one.close()
+
+
+def test_every_tick_is_in_the_map(browser_of, stored):
+    widget = browser_of()
+    assert [(row["symbol"], row["tick_type"]) for row in widget.rows] == [
+        ("IBM", "all_last"),
+        ("IBM", "bid_ask"),
+        ("BTCUSDT", "all_last"),
+        ("BTCUSDT", "bid_ask"),
+    ]
+    for ticks in SAMPLES:
+        (row,) = (
+            row
+            for row in widget.rows
+            if (row["contract_id"], row["tick_type"]) == (ticks.contract_id, ticks.tick_type)
+        )
+        days = pl.read_parquet(ticks.path).group_by(pl.col("timestamp").dt.date()).len()
+        shown = dict(zip((widget.days[day] for day in row["days"]), row["ticks"], strict=True))
+        assert shown == {str(day): count for day, count in days.iter_rows()}
+
+
+def test_a_day_that_is_picked_is_a_selection(browser_of):
+    told = []
+    widget = browser_of(on_select=told.append)
+    assert widget.selection is None
+    widget.picked = {"contract_id": 8314, "tick_type": "bid_ask", "date": "2013-10-08"}
+    assert widget.selection.count() == 62_873
+    assert [selection.count() for selection in told] == [widget.selection.count()]
+
+
+def test_an_empty_store(tmp_path):
+    with ibt.open(tmp_path / "new") as store:
+        widget = StoreBrowser(store)
+        assert (widget.rows, widget.days, widget.selection) == ([], [], None)
+        widget.close()
+
+
+def test_gaps_are_told_by_the_day():
+    assert _by_day(DAY - 5_000_000_000, 2 * DAY + 1_000_000_000) == [
+        (date(1970, 1, 1), 5.0),
+        (date(1970, 1, 2), 86400.0),
+        (date(1970, 1, 3), 1.0),
+    ]
+    assert _by_day(DAY, 2 * DAY) == [(date(1970, 1, 2), 86400.0)]
+
+
+def test_days_without_anything():
+    friday, monday = date(2025, 1, 10), date(2025, 1, 13)
+    assert _worth_showing([friday, monday]) == [friday, monday]
+    assert _worth_showing([friday, date(2025, 1, 14)]) == [friday, monday, date(2025, 1, 14)]
+    assert _worth_showing([friday, date(2026, 1, 10)]) == [friday, date(2026, 1, 10)]
+    assert _worth_showing([]) == []
+
+
+@pytest.mark.browser
+def test_a_click_in_a_notebook(sheet, stored):
+    notebook = sheet(
+        "store_browser",
+        "import ibticks as ibt\nfrom ibticks.widgets import StoreBrowser\n"
+        f"store = ibt.open({str(stored.root)!r})\nbrowser = StoreBrowser(store)\nbrowser",
+    )
+    notebook.run()
+    canvas = notebook.page.locator(".ibt-store canvas")
+    canvas.wait_for()
+    canvas.click(position={"x": 10, "y": 22 + 18 + 9})
+    notebook.page.wait_for_function(
+        "document.querySelector('.ibt-store-foot').textContent"
+        " === 'IBM bid_ask · 2013-10-08 · 62,873 ticks'"
+    )
+    assert notebook.value("browser.selection.count()") == "62873"
+    # The keyboard does the same: from the oldest day, one stream up.
+    notebook.page.mouse.move(0, 0)
+    canvas.focus()
+    for key in ("ArrowDown", "ArrowUp", "ArrowRight", "Enter"):
+        notebook.page.keyboard.press(key)
+    notebook.page.wait_for_function(
+        "document.querySelector('.ibt-store-foot').textContent.includes('all_last')"
+    )
+    row = notebook.value("browser.picked['tick_type'], browser.picked['date']")
+    assert row == "('all_last', '2024-08-09')"
+    assert notebook.errors == []
+    assert notebook.strangers == []

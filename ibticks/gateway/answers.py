@@ -159,6 +159,9 @@ class Answers:
 
     def _history(self, request: requests.AskHistoricalTicks) -> bytes:
         contract = self._only(request.contract)
+        refusal = self._state.page_refusal(contract.contract_id, request.what)
+        if refusal is not None:
+            raise _Refused(*refusal)
         stream = self._recorded(contract.contract_id, request.what)
         try:
             start, end = (
@@ -171,7 +174,10 @@ class Answers:
             stream = in_hours(stream, contract.liquid_hours, contract.time_zone)
         if request.ignore_size and stream.tick_type == "bid_ask":
             stream = stream.take(stream.price_changes())
-        rows = page(stream, start=start, end=end, count=min(request.count, MOST_TICKS))
+        count = min(request.count, MOST_TICKS)
+        rows = page(stream, start=start, end=end, count=count)
+        if self._state.cuts_pages:
+            rows = rows[-count:] if start is None else rows[:count]
         return stream.history(request.req_id, rows, done=True)
 
     def _recorded(self, contract_id: int, what: str) -> TickStream:

@@ -30,6 +30,8 @@ _TEXTS: Final = {
     2105: "HMDS data farm connection is broken:ushmds",
     2106: "HMDS data farm connection is OK:ushmds",
     2110: "Connectivity between TWS and server is broken. It will be restored automatically.",
+    162: "Historical Market Data Service error message:Historical data request pacing violation",
+    10187: "Failed to request historical ticks:No market data permissions",
     10189: "Failed to request tick-by-tick data: No market data permissions",
     10197: "No market data during competing live session",
 }
@@ -209,6 +211,44 @@ class Faults(ABC):
     def permit(self, contract_id: int, tick_type: str | None = None) -> None:
         """Take back what :meth:`forbid` did with the same arguments."""
         self._call(lambda: self._state.forbidden.pop((contract_id, tick_type), None))
+
+    def refuse_history(
+        self,
+        contract_id: int,
+        what: str | None = None,
+        *,
+        code: int = 162,
+        message: str = "",
+        times: int | None = None,
+    ) -> None:
+        """Refuse pages of past ticks of a contract, or of one kind of them, from now on.
+
+        Parameters
+        ----------
+        contract_id : int
+        what : str, optional
+            ``TRADES``, ``BID_ASK`` or ``MIDPOINT``; all by default.
+        code : int
+            162 (with IB's words for asking too often), 10187 or whatever IB might say.
+        message : str
+            IB's own words by default, where they are known.
+        times : int, optional
+            So many pages; until :meth:`grant_history` by default.
+        """
+        text = message or _TEXTS.get(code, f"Error {code}")
+        refusal = (code, text, times)
+        self._call(lambda: self._state.refused_pages.update({(contract_id, what): refusal}))
+
+    def grant_history(self, contract_id: int, what: str | None = None) -> None:
+        """Take back what :meth:`refuse_history` did with the same arguments."""
+        self._call(lambda: self._state.refused_pages.pop((contract_id, what), None))
+
+    def cut_pages(self, cuts: bool = True) -> None:
+        """Give a page of past ticks no more than was asked for, though its last second goes on.
+
+        IB says that it completes the second; a client had better not count on it.
+        """
+        self._call(lambda: setattr(self._state, "cuts_pages", cuts))
 
     def mute(self, contract_id: int, tick_type: str | None = None) -> None:
         """Let the ticks of a contract, or of one of its streams, go by unsent; no word of it."""

@@ -37,6 +37,11 @@ class State:
         Client ids that are told they are in use.
     forbidden : dict
         Streams without permission: code and text, by contract id and tick type (None for all).
+    refused_pages : dict
+        Past ticks that are not given: code, text and how often yet (None for always), by contract
+        id and what is asked for (None for all).
+    cuts_pages : bool
+        Whether a page of past ticks may end amid a second.
     muted : set
         Streams that are subscribed but silent.
     greeting : {"greet", "silence", "hang_up"}
@@ -73,6 +78,8 @@ class State:
         self.connections: dict[int, Connection] = {}
         self.refused_clients: set[int] = set()
         self.forbidden: dict[tuple[int, str | None], tuple[int, str]] = {}
+        self.refused_pages: dict[tuple[int, str | None], tuple[int, str, int | None]] = {}
+        self.cuts_pages = False
         self.muted: set[tuple[int, str | None]] = set()
         self.unknown_requests: Counter[int] = Counter()
         self.greeting: Greeting = "greet"
@@ -110,6 +117,17 @@ class State:
     def refusal(self, key: StreamKey) -> tuple[int, str] | None:
         """Why that stream may not be subscribed: code and text."""
         return self.forbidden.get(key) or self.forbidden.get((key[0], None))
+
+    def page_refusal(self, contract_id: int, what: str) -> tuple[int, str] | None:
+        """Why a page of past ticks is not given: code and text; it counts as one refused."""
+        for key in ((contract_id, what), (contract_id, None)):
+            if key in self.refused_pages:
+                code, text, times = self.refused_pages[key]
+                if times is not None:
+                    self.refused_pages[key] = code, text, times - 1
+                if times is None or times > 0:
+                    return code, text
+        return None
 
     def after(self, ticks: int, action: Callable[[], object]) -> None:
         """Do something once so many more ticks have been sent, before the next one is."""

@@ -9,7 +9,8 @@ and ``all_last`` are filled with the same ones (:data:`ibticks.capture.past.SHOW
 Each tick is stored once, whatever happens. History is read in whole seconds, and of each second is
 stored what the store does not hold of it, captured or backfilled; a note in the stream tells which
 range is done. A backfill that was killed begins again at its last note, and finds what it wrote
-after that in the store. Gaps that last still are left alone.
+after that in the store; what it left open is sealed, whether there are gaps left or not. Gaps that
+last still are left alone.
 """
 
 from __future__ import annotations
@@ -105,8 +106,10 @@ def backfill(
     tick_types : str or sequence of str, optional
         All that are stored by default.
     start, end : optional
-        Anything :func:`ibticks.calendar.to_ns` reads. Taken in whole seconds, since history knows
-        no more: ticks are stored of those in ``[start, end)`` and no others.
+        Anything :func:`ibticks.calendar.to_ns` reads; from ``start`` without ``end``, to now.
+        Without both, from the first to the last that is known of the streams. Taken in whole
+        seconds, since history knows no more: ticks are stored of those in ``[start, end)`` and no
+        others.
     tz : str, optional
         Zone of times that do not say theirs.
     market, session : optional
@@ -159,7 +162,13 @@ def backfill(
         raise InputError(f"page_ticks={page_ticks!r}: IB gives 1 to {MOST_TICKS} at a time")
     settle(store.root, store.index)
     within = _whole_seconds(start, end, tz)
-    gaps = _plan(store, contracts, tick_types, within, market, session, min_duration)
+    days = store.daily_stats(contracts, tick_types)
+    streams = sorted({(day.contract_id, day.tick_type) for day in days})
+    if not dry_run:
+        from ibticks.capture.filling import seal_left
+
+        seal_left(store.root, store.index, streams)
+    gaps = _plan(store, streams, within, market, session, min_duration)
     if dry_run or not gaps:
         return BackfillResult(tuple(gaps), dry_run=dry_run)
     stopping = stopping or threading.Event()
@@ -350,8 +359,9 @@ def _whole_seconds(start: TimeLike | None, end: TimeLike | None, tz: str | None)
     first, last = TIME_MIN, TIME_MAX
     if start is not None:
         first = to_ns(start, tz=tz, name="start") // NANOSECONDS * NANOSECONDS
-    if end is not None:
-        last = -(-to_ns(end, tz=tz, name="end") // NANOSECONDS) * NANOSECONDS
+    if start is not None or end is not None:
+        until = time.time_ns() if end is None else to_ns(end, tz=tz, name="end")
+        last = -(-until // NANOSECONDS) * NANOSECONDS
     if first >= last:
         raise TimeRangeError(f"start={start} is not before end={end}", start_ns=first, end_ns=last)
     return first, last
@@ -359,8 +369,7 @@ def _whole_seconds(start: TimeLike | None, end: TimeLike | None, tz: str | None)
 
 def _plan(
     store: Store,
-    contracts: int | str | Sequence[int | str] | None,
-    tick_types: str | Sequence[str] | None,
+    streams: Sequence[tuple[int, str]],
     within: tuple[int, int],
     market: Market | str | None,
     session: str,
@@ -369,8 +378,6 @@ def _plan(
     """What there is to fill, by stream and time."""
     from ibticks.ledgers import cover
 
-    days = store.daily_stats(contracts, tick_types)
-    streams = sorted({(day.contract_id, day.tick_type) for day in days})
     coverage = cover(store.root, store.index, streams, [within])
     if market is not None:
         coverage = coverage.during(market, session)

@@ -35,7 +35,7 @@ _GAPS: Final = (State.QUIET, State.DISCONNECTED, State.NOT_PERMITTED)
 
 
 class GapFiller:
-    """Fills gaps of this run once the stream is captured again.
+    """Fills gaps of this run once the stream is captured again, and seals what a killed one left.
 
     Whatever goes wrong is told, and tried again later; the capture knows nothing of it.
 
@@ -64,6 +64,8 @@ class GapFiller:
     ) -> None:
         self._store = store
         self._settings = settings
+        tracked = [contract for contract in settings.tracked if contract.enabled]
+        self._streams = {(each.contract_id, kind) for each in tracked for kind in each.tick_types}
         self._sealer = sealer
         self._on_failure = on_failure
         self._pace = Pace(Pacing())
@@ -83,9 +85,14 @@ class GapFiller:
             self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
-        rest = 0.0
+        from ibticks.capture.filling import seal_left
+
+        rest, tidy = 0.0, False
         while not self._stopping.wait(rest or _LOOK_SECONDS):
             try:
+                if not tidy:
+                    seal_left(self._store.root, self._store.index, self._streams, self._sealer)
+                    tidy = True
                 self._fill()
             except Exception as error:
                 if self._stopping.is_set():
@@ -120,15 +127,13 @@ class GapFiller:
 
     def _ripe(self, until_ns: int) -> Iterator[Stretch]:
         """Gaps of this run that were over before ``until_ns``, by stream and time."""
-        tracked = [contract for contract in self._settings.tracked if contract.enabled]
         rows = self._store.index.coverage(
-            [contract.contract_id for contract in tracked],
-            sorted({kind for contract in tracked for kind in contract.tick_types}),
+            sorted({contract_id for contract_id, _ in self._streams}),
+            sorted({kind for _, kind in self._streams}),
             self._began_ns,
         )
-        streams = {(each.contract_id, kind) for each in tracked for kind in each.tick_types}
         for stream, some in groupby(rows, lambda row: (row.contract_id, row.tick_type)):
-            if stream in streams:
+            if stream in self._streams:
                 yield from _over(list(some), self._began_ns, until_ns)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Final
@@ -12,16 +13,17 @@ from ibticks.capture.messages import text_of
 from ibticks.capture.pages import walk
 from ibticks.capture.past import SOURCE, encode, not_among
 from ibticks.config import NANOSECONDS
-from ibticks.errors import CaptureError
+from ibticks.errors import CaptureError, StorageError, WriterLockedError
 from ibticks.format.framing import frame
 from ibticks.format.messages import encode_message
 from ibticks.storage.appender import StreamAppender
 from ibticks.storage.filling import backfilled, missing
 from ibticks.storage.layout import HALF_HOUR, HOUR, FileKey, hour_of
+from ibticks.storage.sealing import seal_files
 from ibticks.storage.states import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -31,11 +33,49 @@ if TYPE_CHECKING:
     from ibticks.storage.coverage import Change
     from ibticks.storage.sealing import Sealer
 
-__all__ = ["StreamFiller"]
+__all__ = ["StreamFiller", "seal_left"]
 
+_log = logging.getLogger(__name__)
 _NOTE_PAGES: Final = 10  # what a kill costs at most, in pages that are asked for again
 _HOUR: Final = HOUR // NANOSECONDS
 _HALF_HOUR: Final = HALF_HOUR // NANOSECONDS
+
+
+def seal_left(
+    root: Path,
+    index: Index,
+    streams: Collection[tuple[int, str]],
+    sealer: Sealer = seal_files,
+) -> None:
+    """Seal what backfills that were killed left open; what is being written is left alone.
+
+    Nobody else would: where all of a gap was filled, no backfill writes to that stream again.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    index : Index
+    streams : collection of (int, str)
+        Contract ids and tick types.
+    sealer : callable
+        Recovers and seals files.
+    """
+    files = index.files(
+        sorted({each for each, _ in streams}), sorted({each for _, each in streams})
+    )
+    found = {
+        (file.contract_id, file.tick_type) for file in files if file.backfilled and not file.sealed
+    }
+    for contract_id, tick_type in sorted(found.intersection(streams)):
+        try:
+            StreamAppender(
+                root, contract_id, tick_type, index, fsync=None, sealer=sealer, backfill=True
+            ).close()
+        except WriterLockedError as error:
+            _log.info("not sealed, since it goes on: %s", error)
+        except StorageError as error:
+            _log.warning("what a backfill left open is not sealed: %s", error)
 
 
 class StreamFiller:

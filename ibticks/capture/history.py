@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _FIRST_REQUEST: Final = 70_000
 _BEAT: Final = 0.2
 _NOT_CONNECTED: Final = 504
+_NO_CONNECTION: Final = (502, 504)  # said by ibapi itself
 _HISTORY_SERVICE: Final = 162  # "Historical market data Service error message": anything at all
 _NO_TICKS: Final = ("no data", "no historical data")
 _TOO_FAST: Final = (100, 420)
@@ -239,8 +240,10 @@ class _Answers:
             self.trouble = f" ({code}: {text})" if code == 1100 else ""
             return
         said = text.lower()
-        if code in _TOO_FAST or (code == _HISTORY_SERVICE and "pacing" in said):
+        if code in _TOO_FAST or "pacing" in said:
             self.refusal = _PacingError(f"{text} ({code})", code=code)
+        elif code in _NO_CONNECTION:
+            self.refusal = ConnectionFailedError(f"{text} ({code})", code=code)
         elif code != _HISTORY_SERVICE or not any(words in said for words in _NO_TICKS):
             self.refusal = CaptureError(f"{text} ({code})", code=code)
         self.done.set()

@@ -6,19 +6,24 @@ second, more ticks may be returned than requested". So
 
 - a page with more ticks than were asked for is whole to its last second, and so is one with fewer;
 - one with exactly as many may end within a second: that second is asked for again, from its
-  beginning. If it is all there is on the page, nothing more can be had, and the next one follows;
+  beginning. If it is all there is on the page, nothing more can be had: that is told in the log,
+  and the next one follows;
 - an empty page says nothing of later sessions. The walk goes on at the next quarter of an hour, as
   sessions begin at one.
 """
 
 from __future__ import annotations
 
+import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["QUARTER", "Timed", "walk"]
+
+_log = logging.getLogger(__name__)
 
 QUARTER: Final = 900
 """Seconds from one moment at which a session may begin to the next."""
@@ -78,6 +83,13 @@ def walk(
             (tick for tick in ask(at, most) if tick.time >= at), key=lambda tick: tick.time
         )
         until = _whole_until(page, most) if page else at - at % step + step
+        if len(page) == most and page[0].time == page[-1].time < end:
+            _log.warning(
+                "all %d ticks of a page are of %s UTC: if there are more of that second, IB keeps "
+                "them",
+                most,
+                f"{datetime.fromtimestamp(page[0].time, UTC):%Y-%m-%d %H:%M:%S}",
+            )
         until = min(until, end)
         yield until, [tick for tick in page if tick.time < until]
         at = until

@@ -1,0 +1,89 @@
+"""Backfills to be killed: run as a script, it forks one for every line it is sent.
+
+Each kills itself (-9) at one of its steps, which it counts: a page that is asked for, frames that
+are appended, before and after they are in the file, rows for the index, a file to be sealed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from itertools import count
+from typing import Any
+
+import ibticks as ibt
+from ibticks.capture import backfill as backfill_module
+from ibticks.capture import filling as filling_module
+from ibticks.capture.history import History
+from ibticks.format.tick_encoder import TickEncoder
+from ibticks.index.journaled import JournaledIndex
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.appender import StreamAppender
+from ibticks.storage.sealing import seal_files
+
+_steps = count(1)
+
+
+def prepare(folder: str) -> None:
+    """Load everything there is to load, so that those who are forked have it."""
+    from pathlib import Path
+
+    with StreamAppender(Path(folder), 1, "last", MemoryIndex()) as appender:
+        appender.append_frames(TickEncoder(1, "last", "").trade(0, 1, 1, "", (), 1, 1), 0)
+
+
+def dying(function: Any, at: int) -> Any:
+    """The function, before or after which the process dies if it is the step to die at."""
+
+    def call(*given: Any, **how: Any) -> Any:
+        if next(_steps) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = function(*given, **how)
+        if next(_steps) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    return call
+
+
+def run(root: str, dsn: str, port: int, page_ticks: int, at: int, where: list[str]) -> None:
+    """Backfill all there is, and die at a step."""
+    with ibt.open(root, dsn=dsn) as store:
+        if "page" in where:
+            History.page = dying(History.page, at)
+        if "append" in where:
+            StreamAppender.append_frames = dying(StreamAppender.append_frames, at)
+        if "index" in where:
+            JournaledIndex.put_files = dying(JournaledIndex.put_files, at)
+            JournaledIndex.put_coverage = dying(JournaledIndex.put_coverage, at)
+        if "seal" in where:
+            seal = dying(seal_files, at)
+            backfill_module.fill_gaps.__kwdefaults__["sealer"] = seal
+            filling_module.seal_left.__defaults__ = (seal,)
+        pacing = ibt.Pacing(
+            requests=10**6, burst=10**6, identical_seconds=0, messages_per_second=1000
+        )
+        result = ibt.backfill(store, port=port, pacing=pacing, page_ticks=page_ticks)
+    assert result.remaining == (), result
+
+
+def main() -> None:
+    prepare(sys.argv[1])
+    print("ready", flush=True)  # noqa: T201
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                run(**json.loads(line))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -21,13 +21,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ibticks.analysis.activity_bars import (
+        dollar_bars,
+        imbalance_bars,
+        run_bars,
+        tick_bars,
+        volume_bars,
+    )
+    from ibticks.analysis.bars import time_bars
     from ibticks.analysis.joins import quotes_at
 
 __all__ = [
+    "dollar_bars",
+    "imbalance_bars",
     "quotes_at",
+    "run_bars",
+    "tick_bars",
+    "time_bars",
+    "volume_bars",
 ]
 
 _HOMES = {
+    "activity_bars": "dollar_bars imbalance_bars run_bars tick_bars volume_bars",
+    "bars": "time_bars",
     "joins": "quotes_at",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

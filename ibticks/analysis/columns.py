@@ -6,7 +6,7 @@ trades have a ``price``, quotes a ``bid_price`` or an ``ask_price``, mid points 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import polars as pl
 
@@ -17,7 +17,19 @@ from ibticks.format.fields import COLUMNS
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["F", "by", "instant", "like", "mids", "nanoseconds", "quotes", "require", "trades"]
+__all__ = [
+    "F",
+    "apart",
+    "by",
+    "instant",
+    "like",
+    "mids",
+    "nanoseconds",
+    "quotes",
+    "require",
+    "trades",
+    "within",
+]
 
 F = TypeVar("F", pl.DataFrame, pl.LazyFrame)
 """An eager or a lazy frame: what a measure is given is what it returns."""
@@ -125,10 +137,44 @@ def by(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
     return [name for name in ("contract_id",) if name in ticks.collect_schema()]
 
 
-def like(ticks: F, result: pl.LazyFrame) -> F:
+def apart(*frames: pl.DataFrame | pl.LazyFrame) -> list[str]:
+    """The keys a computation must keep apart: :func:`by`, but none where all is of one contract.
+
+    Of a lazy frame that is not known. Polars is five times as fast without the keys.
+
+    Examples
+    --------
+    >>> apart(pl.DataFrame({"contract_id": [8314, 8314]}))
+    []
+    """
+    keys = by(frames[0])
+    ids: set[object] = set()
+    for frame in frames:
+        if not keys or isinstance(frame, pl.LazyFrame):
+            return keys
+        ids |= {frame["contract_id"].min(), frame["contract_id"].max()} - {None}
+    return keys if len(ids) > 1 else []
+
+
+def within(value: pl.Expr, keys: list[str]) -> pl.Expr:
+    """An expression taken of each contract by itself; ``keys`` are those of :func:`apart`.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"contract_id": [1, 2, 1], "price": [1.0, 5.0, 2.0]})
+    >>> frame.select(within(pl.col("price").diff(), apart(frame)))["price"].to_list()
+    [None, None, 1.0]
+    """
+    return value.over(keys) if keys else value
+
+
+def like(
+    ticks: F, result: pl.LazyFrame, *, engine: Literal["in-memory", "streaming"] = "in-memory"
+) -> F:
     """The result in the form of the frame it came from: collected if that was eager.
 
-    Measures build a query even on an eager frame, so that polars touches only the columns used.
+    Measures build a query even on an eager frame, so that polars touches only the columns used. The
+    streaming engine groups by several keys in a fifth of the time, and asks for a sort afterwards.
 
     Examples
     --------
@@ -136,7 +182,7 @@ def like(ticks: F, result: pl.LazyFrame) -> F:
     >>> like(frame, frame.lazy().select(pl.col("price") * 2)).item()
     2.0
     """
-    return result.collect() if isinstance(ticks, pl.DataFrame) else result
+    return result.collect(engine=engine) if isinstance(ticks, pl.DataFrame) else result
 
 
 def instant(name: str = "timestamp") -> pl.Expr:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from ibticks.analysis import columns
-from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def quotes_at(
         right = right.with_columns(_key=instant())
     found: list[str] = [name for name in _QUOTE if name in source.collect_schema()]
     right = columns.quotes(right).select(
-        *(pl.col(key).cast(trades.collect_schema()[key]) for key in keys),
+        *(pl.col(key).cast(trades.collect_schema()[key]) for key in apart(trades, source)),
         *(pl.col(name) for name in found),
         "_key",
         quote_timestamp="timestamp",
@@ -123,7 +123,7 @@ def quotes_at(
         .join_asof(
             right,
             on="_key",
-            by=keys or None,
+            by=apart(trades, source) or None,
             strategy="backward",
             allow_exact_matches=not strict,
             coalesce=True,

@@ -102,6 +102,8 @@ class Connection:
             if self._linger is not None:
                 self._linger.cancel()
             self._writer.transport.abort()
+            if self._feeding is not None:
+                await asyncio.wait([self._feeding])
 
     def wake(self) -> None:
         """Look again whether there is something to send."""
@@ -258,7 +260,9 @@ class Connection:
                     await asyncio.sleep(0)
                     continue
                 await self.outlet.settle()
+                # Python 3.11's wait_for() takes no heed of a cancel that comes with a wake.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._feed.seconds_to_next())
+                    async with asyncio.timeout(self._feed.seconds_to_next()):
+                        await self._wake.wait()
         except OSError as error:
             _log.info("connection %d: %s", self.number, error)

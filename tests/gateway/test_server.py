@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -315,6 +317,22 @@ def test_closing_leaves_nothing(ticks):
         gateway.drop()
     with pytest.raises(InputError, match="started before"):
         gateway.start()
+
+
+def test_nothing_is_left_of_a_client_that_asks_and_leaves(ticks, serve, dial):
+    """What wakes its feed and what ends it come at once."""
+    gateway = serve(ticks, speed=1.0)
+    for number in range(5):
+        client = dial(gateway, client_id=number)
+        client.subscribe(1, 1)
+        client.ticks(1)
+        client.send(49, 1)
+        client.close()
+    assert gateway.wait_clients(0)
+    end = time.monotonic() + 30
+    while gateway._call(lambda: "_run_feed" in repr(asyncio.all_tasks())):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_closing_while_shut(ticks):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.capture.clerk import Clerk
+from ibticks.capture.ending import ended, stop_with_kernel
 from ibticks.capture.filler import GapFiller
 from ibticks.capture.panel import panel_html, show_live
 from ibticks.capture.recorder import Recorder, last_sequence
@@ -134,6 +135,7 @@ class Capture:
                 )
                 self._stopping.clear()
                 atexit.register(self.stop)
+                stop_with_kernel(self)
                 self._threads = [
                     threading.Thread(target=self._supervise, name="ibticks-capture", daemon=True),
                     threading.Thread(target=self._keep, name="ibticks-keeper", daemon=True),
@@ -194,6 +196,7 @@ class Capture:
             self._threads = []
             if supervisor is not None:
                 write_status(self.store.root, self.status())
+            ended(self)
 
     def _join(self, thread: threading.Thread) -> None:
         if thread.ident is None or thread is threading.current_thread():

@@ -4,46 +4,61 @@ from __future__ import annotations
 
 import inspect
 import signal
+import sys
 import threading
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
-from ibticks.capture.capture import Capture
-
-__all__ = ["stop_captures", "stop_with_kernel"]
+__all__ = ["ended", "stop_captures", "stop_with_kernel"]
 
 
-def stop_captures(namespace: dict[str, Any]) -> None:
-    """Stop every capture that a namespace names; those that do not run are left alone."""
-    for value in list(namespace.values()):
-        if isinstance(value, Capture):
-            value.stop()
+class Stoppable(Protocol):
+    """A capture, as far as its end is concerned."""
+
+    def stop(self) -> None:
+        """End it; done again while it is being done, it returns when it is done."""
 
 
-def stop_with_kernel(shell: Any) -> None:
-    """Have the captures of a shell stopped when its kernel is shut down, restarted or terminated.
+_running: Final[set[Stoppable]] = set()
+
+
+def stop_with_kernel(capture: Stoppable) -> None:
+    """Have a capture stopped when the kernel it runs in is shut down, restarted or terminated.
 
     The request comes in a thread of its own, while a cell may be busy: at the end of the process it
     would be too late, since Jupyter terminates a kernel that has not left after 2.5 seconds, and
-    kills it after 5 (``KernelManager.shutdown_wait_time``). A shell without a kernel ends as any
-    Python does, and captures with it. Called twice, it is done once.
-
-    Parameters
-    ----------
-    shell : IPython.core.interactiveshell.InteractiveShell
+    kills it after 5 (``KernelManager.shutdown_wait_time``). Without a kernel Python ends as it
+    does, and captures with it.
     """
+    _running.add(capture)
+    ipython: Any = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
     kernel = getattr(shell, "kernel", None)
-    if kernel is None or hasattr(kernel, "ibticks_shutdown"):
-        return
+    if kernel is not None and not hasattr(kernel, "ibticks_shutdown"):
+        _hook(kernel)
+
+
+def ended(capture: Stoppable) -> None:
+    """Forget a capture, which has been stopped."""
+    _running.discard(capture)
+
+
+def stop_captures() -> None:
+    """Stop every capture of this process."""
+    for capture in list(_running):
+        capture.stop()
+
+
+def _hook(kernel: Any) -> None:
     kernel.ibticks_shutdown = kernel.do_shutdown
 
     async def do_shutdown(restart: bool) -> Any:
-        stop_captures(shell.user_ns)
+        stop_captures()
         answer = kernel.ibticks_shutdown(restart)
         return await answer if inspect.isawaitable(answer) else answer
 
     def on_term(_: int, __: object) -> NoReturn:
         # If they are being stopped already, this waits until they are.
-        stop_captures(shell.user_ns)
+        stop_captures()
         kernel.io_loop.add_callback_from_signal(kernel.io_loop.stop)
         raise SystemExit
 

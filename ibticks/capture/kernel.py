@@ -22,7 +22,6 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ibticks.capture.capture import Capture
-from ibticks.capture.ending import stop_with_kernel
 from ibticks.errors import ConfigError, MissingExtraError, TickError
 
 if TYPE_CHECKING:
@@ -123,7 +122,6 @@ def main() -> None:
     names, notes = furnish(os.environ)
     shell.push(names)
     shell.extension_manager.load_extension("ibticks")
-    stop_with_kernel(shell)
     if notes:
         _tell_once(shell, "\n".join(notes))
     # What ibapi says of every message belongs into no notebook.

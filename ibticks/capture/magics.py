@@ -23,7 +23,6 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from ibticks.capture.capture import Capture
-from ibticks.capture.ending import stop_with_kernel
 from ibticks.capture.panel import show_live, status_text
 from ibticks.capture.settings import CaptureSettings
 from ibticks.errors import CaptureError, ConfigError, TickError
@@ -129,6 +128,5 @@ def _refuse_rest(said: Namespace) -> None:
 
 
 def load(shell: Any) -> None:
-    """Make the magic known to a shell, and end its captures when its kernel ends."""
+    """Make the magic known to a shell."""
     shell.register_magics(CaptureMagics)
-    stop_with_kernel(shell)

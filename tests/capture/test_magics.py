@@ -12,6 +12,7 @@ from jupyter_client.manager import KernelManager
 
 from ibticks.gateway import Gateway, Replay
 
+from .checks import check_index, covered, statuses
 from .kernels import Notebook
 
 IBM = "8314:IBM:bid_ask;all_last"
@@ -25,15 +26,21 @@ def gateway():
 
 
 @pytest.fixture
-def notebook(tmp_path, database):
+def notebook(plain):
     """An ordinary kernel with the extension loaded."""
+    assert plain.run("%load_ext ibticks").ok
+    return plain
+
+
+@pytest.fixture
+def plain(tmp_path, database):
+    """An ordinary kernel."""
     manager = KernelManager(kernel_name="python3")
     environment = {**os.environ, "IBTICKS_DSN": database}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of jupyter_client, about itself
         manager.start_kernel(env=environment, cwd=str(tmp_path))
     book = Notebook(manager)
-    assert book.run("%load_ext ibticks").ok
     yield book
     if manager.has_kernel:
         book.close()
@@ -122,6 +129,35 @@ def test_shut_down_while_a_cell_is_busy_files_are_sealed(notebook, gateway, tmp_
         files = store.index.files()
     assert files
     assert all(file.sealed for file in files)
+
+
+def test_without_the_extension_files_are_sealed_all_the_same(plain, gateway, tmp_path, database):
+    """Whatever the capture is called, and wherever it is kept."""
+    import ibticks as ibt
+
+    begun = plain.run(
+        "import ibticks as ibt\n"
+        "def begin():\n"
+        f"    capture = ibt.Capture(ibt.open('ticks'), {IBM!r}, port={gateway.port},\n"
+        "        same_contract_seconds=0)\n"
+        "    return [capture.start()]\n"
+        "mine = begin()"
+    )
+    assert begun.ok, begun
+    plain.wait("mine[0].status()['status']['ticks'] > 100")
+    plain.begin("import time; print('asleep', flush=True); time.sleep(600)")
+    plain.wait_busy()
+    plain.close()
+    with ibt.open(tmp_path / "ticks", dsn=database) as store:
+        assert len(store.index.files()) == 2
+        assert all(file.sealed for file in store.index.files())
+        for kind in ("bid_ask", "all_last"):
+            assert [status for status, _ in statuses(store, 8314, kind)] == [
+                "subscribed",
+                "stopped",
+            ]
+            assert covered(store, 8314, kind) == ["captured"]
+        check_index(store.root, store.index)
 
 
 def test_in_a_terminal_the_panel_is_a_line(gateway, tmp_path, database):

@@ -123,8 +123,13 @@ def _serve() -> None:
                 records += map(asdict, seal_files(Path(asked["root"]), [key]))
         except Exception as error:  # whatever it is, the asking process has to know
             answer = {"error": repr(error)}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # It was killed meanwhile. What could not be said is not to be said at exit, either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
 
 
 if __name__ == "__main__":

@@ -413,6 +413,21 @@ def test_nothing_is_sealed_for_a_process_that_was_killed(root, index, writer, ch
     assert not read_plainly(root / keys[2].path)[0].sealed
 
 
+def test_it_ends_without_a_word_when_nobody_listens_any_more(root):
+    with subprocess.Popen(
+        [sys.executable, "-m", "ibticks.storage.sealing_apart"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as sealing:
+        sealing.stdout.close()
+        sealing.stdin.write(json.dumps({"root": str(root), "paths": []}) + "\n")
+        sealing.stdin.flush()
+        assert sealing.stderr.read() == ""
+    assert sealing.returncode == 0
+
+
 def test_appending_takes_no_compiler(root):
     """A process that captures stays small: sealing apart, it loads neither numba nor numpy."""
     script = f"""

@@ -145,7 +145,16 @@ def test_without_the_extension_files_are_sealed_all_the_same(plain, gateway, tmp
     )
     assert begun.ok, begun
     plain.wait("mine[0].status()['status']['ticks'] > 100")
-    plain.begin("import time; print('asleep', flush=True); time.sleep(600)")
+    # Jupyter interrupts the cell first, and then terminates the kernel.
+    plain.begin(
+        "import time\n"
+        "while True:\n"
+        "    try:\n"
+        "        print('busy', flush=True)\n"
+        "        time.sleep(600)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass"
+    )
     plain.wait_busy()
     plain.close()
     with ibt.open(tmp_path / "ticks", dsn=database) as store:

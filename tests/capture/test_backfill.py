@@ -624,6 +624,3 @@ def test_killed_when_all_is_filled_the_next_one_seals_what_was_left(
     assert fill(NOBODY).gaps == ()
     recorded.check()
     assert all(file.sealed for file in store.index.files())
-
-
-# -- beside a capture ------------------------------------------------------------------------------

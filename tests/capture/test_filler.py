@@ -1,0 +1,232 @@
+"""Gaps of a capture, filled while it goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+import ibticks as ibt
+from ibticks.capture import backfill as backfill_module
+from ibticks.capture import filler, history
+from ibticks.capture.filler import _over
+from ibticks.capture.past import PastTick, encode
+from ibticks.format.columns import TickColumns, Values
+from ibticks.gateway import GatewayContract, Replay
+from ibticks.index.records import CoverageRecord
+from ibticks.storage.appender import StreamAppender
+
+from .checks import check_index, covered, until
+from .recorded import as_counter, of_stream
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+SECOND = 1_000_000_000
+FAST = ibt.Pacing(requests=10**6, burst=10**6, identical_seconds=0, messages_per_second=1000)
+KINDS = ("bid_ask", "last")
+BOTH = "1:ONE:bid_ask;last"
+
+
+class Live:
+    """A gateway whose ticks are of now: a hundred a second of two types, no two alike.
+
+    Its clock begins when everybody is there. Should that be late, its ticks come late by as much,
+    and whoever backfills has to wait for them so much longer: a slow machine changes nothing.
+    """
+
+    def __init__(self, serve, monkeypatch):
+        self._monkeypatch = monkeypatch
+        self.begin = time.time_ns() // SECOND + 2
+        rows = 30_000
+        times = Values(self.begin * SECOND + np.arange(rows) * 10_000_000)
+        prices = Values(1.0 + np.arange(rows) / 64)
+        ticks = {
+            (1, "bid_ask"): TickColumns(rows, {"timestamp": times, "bid_price": prices}),
+            (1, "last"): TickColumns(rows, {"timestamp": times, "price": prices}),
+        }
+        self.replay = Replay.from_columns([GatewayContract(contract_id=1, symbol="ONE")], ticks)
+        self.gateway = serve(self.replay, speed=1.0, clock="shared", start_after=0)
+        self.port = self.gateway.port
+
+    def start(self, capture, streams):
+        """Let ticks come, once so many streams are subscribed."""
+        until(lambda: self.gateway.subscriptions == streams, "it is subscribed")
+        time.sleep(max(self.begin - time.time(), 0))
+        self.gateway.resume()
+        settle = 3 + math.ceil(max(time.time() - self.begin, 0))
+        self._monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", settle)
+        self._monkeypatch.setattr(filler, "_RIPE_SECONDS", settle + 0.5)
+        more(capture)
+
+    def lose(self, capture, streams):
+        """Half a second of ticks; then some more come."""
+        before = capture.status()["status"]["connections"]
+        self.gateway.nightly_restart(0.5)
+        until(lambda: capture.status()["status"]["connections"] > before, "it is back")
+        until(lambda: self.gateway.subscriptions == streams, "it is subscribed again")
+        more(capture)
+
+    def check(self, store, tick_type):
+        """Of all seconds but the last, which goes on, all there was is there, once."""
+        stream = self.replay.streams[1, tick_type]
+        frame = store.select(1, tick_type, backfill="include").to_polars()
+        second = frame["exchange_time"].dt.epoch("s")
+        end = second.max()
+        there = as_counter(frame.filter(second < end))
+        assert there == of_stream(stream.take(np.flatnonzero(stream.seconds < end)))
+        assert there.total() > 100
+
+
+def more(capture, count=40):
+    ticks = capture.status()["status"]["ticks"]
+    until(lambda: capture.status()["status"]["ticks"] >= ticks + count, "ticks come")
+
+
+@pytest.fixture
+def live(serve, monkeypatch):
+    # A filler that looks often, at a gateway that may be asked as often.
+    monkeypatch.setattr(filler, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(filler, "Pacing", lambda: FAST)
+    monkeypatch.setattr(filler, "_FIRST_REST", 0.3)
+    return Live(serve, monkeypatch)
+
+
+def test_a_capture_that_goes_on_is_backfilled_by_somebody_else(live, capturing, store):
+    capture = capturing(live, BOTH, backfill=False)
+    live.start(capture, 2)
+    for _ in range(3):
+        live.lose(capture, 2)
+    result = ibt.backfill(store, port=live.port, pacing=FAST)
+    assert result.remaining == ()
+    assert len(result.gaps) == 6
+    assert result.ticks > 6 * 40
+    more(capture)
+    capture.stop()
+    assert list(capture.failures) == []
+    assert capture.status()["status"]["backfilled_ticks"] == 0
+    for tick_type in KINDS:
+        live.check(store, tick_type)
+        assert covered(store, 1, tick_type) == ["captured", *["backfilled", "captured"] * 3]
+    check_index(store.root, store.index)
+
+
+def test_a_capture_fills_its_own_gaps(live, capturing, store):
+    capture = capturing(live, BOTH, backfill=True)
+    live.start(capture, 2)
+    live.lose(capture, 2)
+    for tick_type in KINDS:
+        until(lambda kind=tick_type: "backfilled" in covered(store, 1, kind), "it is filled")
+        until(lambda kind=tick_type: "disconnected" not in covered(store, 1, kind), "all of it")
+    more(capture)
+    capture.stop()
+    assert list(capture.failures) == []
+    alone = store.select(1, backfill="only")
+    assert capture.status()["status"]["backfilled_ticks"] == alone.count() > 80
+    for tick_type in KINDS:
+        live.check(store, tick_type)
+        assert covered(store, 1, tick_type) == ["captured", "backfilled", "captured"]
+        plain = store.select(1, tick_type).to_polars()
+        assert plain["sequence"].to_list() == list(range(1, len(plain) + 1))
+    check_index(store.root, store.index)
+
+
+def test_a_backfill_that_fails_is_told_and_tried_again_and_the_capture_goes_on(
+    live, capturing, store
+):
+    live.gateway.refuse(11)
+    capture = capturing(live, "1:ONE:bid_ask", backfill=True)
+    live.start(capture, 1)
+    live.lose(capture, 1)
+    until(lambda: capture.failures, "it cannot be filled")
+    assert "backfill" in capture.failures[0]
+    assert "client id is already in use. (326)" in capture.failures[0]
+    more(capture)
+    live.gateway.refuse_history(1, code=10187, times=1)
+    live.gateway.admit(11)
+    until(lambda: "10187" in str(list(capture.failures)), "IB refuses it once")
+    until(lambda: "backfilled" in covered(store, 1, "bid_ask"), "it is filled")
+    more(capture)
+    capture.stop()
+    live.check(store, "bid_ask")
+    check_index(store.root, store.index)
+
+
+def test_a_capture_stops_though_its_backfill_is_to_wait_for_an_hour(
+    live, capturing, store, monkeypatch, caplog
+):
+    monkeypatch.setattr(history, "_AGAIN_AFTER", (3600.0,))
+    live.gateway.refuse_history(1)  # 162: pacing violation
+    capture = capturing(live, "1:ONE:bid_ask", backfill=True)
+    live.start(capture, 1)
+    live.lose(capture, 1)
+    until(lambda: "again in 3600 s" in caplog.text, "it waits")
+    capture.stop()
+    assert not capture.running
+    assert list(capture.failures) == []
+    assert covered(store, 1, "bid_ask") == ["captured", "disconnected", "captured"]
+    check_index(store.root, store.index)
+    # Whoever comes later fills it.
+    live.gateway.grant_history(1)
+    assert ibt.backfill(store, port=live.port, pacing=FAST).remaining == ()
+    live.check(store, "bid_ask")
+
+
+def test_what_a_killed_one_left_is_sealed_by_the_next_capture(live, capturing, store):
+    left = StreamAppender(store.root, 1, "bid_ask", store.index, fsync=None, backfill=True)
+    tick = PastTick(live.begin - 7200, (1.0, 1.0, 2.0, 1.0), flags=(False, False))
+    left.append_frames(encode(tick, 1, "bid_ask", "killed"), tick.time * SECOND)
+    for file in left._open.values():
+        file.close()
+    left._lock.release()
+    [file] = store.index.files()
+    assert not file.sealed
+    capture = capturing(live, BOTH, backfill=True)
+    until(lambda: [file.sealed for file in store.index.files() if file.backfilled] == [True])
+    capture.stop()
+    check_index(store.root, store.index)
+
+
+# -- which gaps, as its ledger tells ---------------------------------------------------------------
+
+
+def rows(*states):
+    """A ledger, a second each; one that lasts still ends with ``…``."""
+    made = [
+        CoverageRecord(1, "last", n * SECOND, (n + 1) * SECOND, state.rstrip("…"))
+        for n, state in enumerate(states)
+    ]
+    if states[-1].endswith("…"):
+        made[-1] = CoverageRecord(1, "last", made[-1].start_ns, None, made[-1].state)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ledger", "gaps"),
+    [
+        (["captured", "disconnected", "captured…"], [(1, 2)]),
+        (["captured", "disconnected", "quiet", "not_permitted", "captured"], [(1, 4)]),
+        (["disconnected", "captured", "quiet", "captured…"], [(0, 1), (2, 3)]),
+        # A part is filled already.
+        (["captured", "backfilled", "disconnected", "captured…"], [(2, 3)]),
+        # It is not captured again yet, or the market has closed meanwhile.
+        (["captured", "disconnected…"], []),
+        (["captured", "disconnected", "quiet…"], []),
+        (["captured", "disconnected", "session_closed", "captured…"], []),
+        (["captured", "deleted", "captured…"], []),
+        ([], []),
+    ],
+)
+def test_gaps_that_end_with_being_captured_again_are_ripe(ledger, gaps):
+    known = rows(*ledger) if ledger else []
+    found = list(_over(known, 0, 100 * SECOND))
+    assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in found] == gaps
+
+
+def test_gaps_of_an_earlier_run_and_fresh_ones_are_left():
+    known = rows(
+        "disconnected", "captured", "disconnected", "captured", "disconnected", "captured…"
+    )
+    found = list(_over(known, 1, 4 * SECOND))
+    assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in found] == [(2, 3)]

@@ -1,0 +1,187 @@
+"""A connection for past ticks, with a server that says exactly what a test wants."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ibticks as ibt
+from ibticks.capture import history as history_module
+from ibticks.capture.history import History
+from ibticks.capture.past import PastTick
+from ibticks.errors import CaptureError, ConnectionFailedError
+
+from .scripted import Server, let_in, linger, message, request
+
+if TYPE_CHECKING:
+    import socket
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+FAST = ibt.Pacing(requests=10**6, burst=10**6, identical_seconds=0, messages_per_second=1000)
+T0 = 1_700_000_000
+
+
+def page(req_id, *seconds, done=True):
+    """Mid points of these seconds."""
+    ticks = [field for n, second in enumerate(seconds) for field in (second, "", n + 1.5, 0)]
+    return message(96, req_id, len(seconds), *ticks, int(done))
+
+
+def error(req_id, code, text):
+    return message(4, req_id, code, text, "", 1_700_000_000_000)
+
+
+@pytest.fixture
+def asking():
+    """Connections to servers that answer each request by the next of these functions."""
+    opened = []
+
+    def connect(*answers, hangs_up=False, **how):
+        asked = []
+
+        def script(line: socket.socket) -> None:
+            let_in(line)
+            for answer in answers:
+                asked.append(request(line))
+                line.sendall(answer(asked[-1][2 if asked[-1][0] == "9" else 1]))
+            if not hangs_up:
+                linger(line)
+
+        server = Server(script)
+        opened.append(server)
+        history = History("127.0.0.1", server.port, 11, **{"pacing": FAST} | how)
+        opened.append(history)
+        history.asked = asked
+        return history
+
+    yield connect
+    for each in reversed(opened):
+        each.close()
+
+
+def mid_points(history, start=T0):
+    return [tick.time for tick in history.page(1, "SMART", "mid_point", start, 1000)]
+
+
+def test_a_page_is_asked_for_as_ib_wants_it(asking):
+    history = asking(lambda req: page(req, T0, T0 + 1))
+    assert history.page(265598, "SMART", "mid_point", T0, 500) == [
+        PastTick(T0, (1.5,)),
+        PastTick(T0 + 1, (2.5,)),
+    ]
+    [[number, _, contract_id, *fields]] = history.asked
+    assert (number, contract_id) == ("96", "265598")
+    # From a second on, in UTC; so many; what; also outside of regular hours; all quotes.
+    assert fields[-7:] == ["0", "20231114-22:13:20", "", "500", "MIDPOINT", "0", "0"]
+    assert history.requests == 1
+
+
+def test_a_page_may_come_in_parts_and_other_answers_are_not_taken_for_it(asking):
+    def answer(req):
+        stray = page(int(req) - 1, T0 + 7)
+        notes = error(-1, 2106, "HMDS data farm connection is OK:ushmds") + error(
+            int(req) - 1, 162, "HMDS query returned no data"
+        )
+        return stray + page(req, T0, done=False) + notes + page(req, T0 + 1)
+
+    assert mid_points(asking(answer)) == [T0, T0 + 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Historical Market Data Service error message:HMDS query returned no data: IBM@SMART Last",
+        "Historical Market Data Service error message:No historical data available",
+    ],
+)
+def test_no_data_is_an_empty_page(asking, text):
+    assert mid_points(asking(lambda req: error(req, 162, text))) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "of_request"),
+    [
+        (162, "Historical Market Data Service error message:Historical data request pacing", True),
+        (10187, "Failed to request historical ticks:Pacing violation", True),
+        (420, "Invalid Real-time Query:Historical data request pacing violation", True),
+        (100, "Max rate of messages per second has been exceeded:max=50 rec=51", False),
+    ],
+)
+def test_what_was_too_fast_is_asked_again(asking, monkeypatch, caplog, code, text, of_request):
+    monkeypatch.setattr(history_module, "_AGAIN_AFTER", (0.01, 0.02, 0.03))
+    history = asking(
+        *[lambda req: error(req if of_request else -1, code, text)] * 2,
+        lambda req: page(req, T0),
+    )
+    assert mid_points(history) == [T0]
+    assert history.requests == 3
+    assert "again in 0.01 s" in caplog.text
+    assert "again in 0.02 s" in caplog.text
+    assert len({asked[1] for asked in history.asked}) == 3  # ids are not used twice
+
+
+def test_ib_is_not_asked_for_ever(asking, monkeypatch):
+    monkeypatch.setattr(history_module, "_AGAIN_AFTER", (0.0, 0.0, 0.0))
+    history = asking(*[lambda req: error(req, 162, "pacing violation")] * 4)
+    with pytest.raises(CaptureError, match=r"pacing violation \(162\)") as caught:
+        mid_points(history)
+    assert caught.value.context["code"] == 162
+    assert history.requests == 4
+
+
+def test_ticks_of_before_are_no_answer(asking):
+    with pytest.raises(CaptureError, match="with ticks before 20231114-22:13:20 UTC"):
+        mid_points(asking(lambda req: page(req, T0 - 2, T0 - 1)))
+
+
+def test_a_message_that_cannot_be_read_is_no_page(asking):
+    history = asking(lambda req: message(96, req, 2, "yesterday", "", 1.5, 0, 1))
+    with pytest.raises(CaptureError, match="message: ValueError"):
+        mid_points(history)
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+def test_a_line_that_ends_before_the_page_is_whole(asking, parts):
+    history = asking(lambda req: page(req, T0, done=False) * parts, hangs_up=True)
+    with pytest.raises(ConnectionFailedError, match="the connection was closed"):
+        mid_points(history)
+    # Nor can anything be asked from here on.
+    with pytest.raises(ConnectionFailedError):
+        mid_points(history)
+
+
+def test_a_server_that_is_silent_and_has_said_why(asking):
+    broken = error(-1, 2105, "HMDS data farm connection is broken:ushmds")
+    history = asking(lambda req: broken + page(req, T0), lambda _: b"")
+    assert mid_points(history) == [T0]
+    history._answer_timeout = 0.5
+    with pytest.raises(
+        ConnectionFailedError, match=r"no answer within 0.5 s \(2105: HMDS data farm .* broken"
+    ):
+        mid_points(history)
+
+
+def test_waiting_ends_when_it_is_to_stop(asking):
+    stopping = threading.Event()
+
+    def answer(_):
+        stopping.set()
+        return b""
+
+    history = asking(answer, stopping=stopping)
+    with pytest.raises(ConnectionFailedError, match="stopped"):
+        mid_points(history)
+    with pytest.raises(ConnectionFailedError, match="stopped"):
+        mid_points(history)
+    assert history.requests == 1
+
+
+def test_where_a_contract_trades(asking):
+    unknown = asking(lambda req: error(req, 200, "No security definition has been found"))
+    with pytest.raises(CaptureError, match=r"No security definition has been found \(200\)"):
+        unknown.exchange(1)
+    nothing = asking(lambda req: message(52, 1, req))
+    assert nothing.exchange(1) == "SMART"

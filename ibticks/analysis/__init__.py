@@ -29,22 +29,64 @@ if TYPE_CHECKING:
         volume_bars,
     )
     from ibticks.analysis.bars import time_bars
+    from ibticks.analysis.flow import (
+        cumulative_delta,
+        delta,
+        order_flow_imbalance,
+        quote_imbalance,
+        signed_volume,
+    )
     from ibticks.analysis.joins import quotes_at
+    from ibticks.analysis.kernels import realized_kernel
+    from ibticks.analysis.ranges import garman_klass, parkinson, rogers_satchell, yang_zhang
+    from ibticks.analysis.signing import trade_sign
+    from ibticks.analysis.toxicity import vpin
+    from ibticks.analysis.volatility import (
+        bipower_variation,
+        realized_variance,
+        signature,
+        two_scale_rv,
+    )
+    from ibticks.analysis.volume_profile import volume_profile
 
 __all__ = [
+    "bipower_variation",
+    "cumulative_delta",
+    "delta",
     "dollar_bars",
+    "garman_klass",
     "imbalance_bars",
+    "order_flow_imbalance",
+    "parkinson",
+    "quote_imbalance",
     "quotes_at",
+    "realized_kernel",
+    "realized_variance",
+    "rogers_satchell",
     "run_bars",
+    "signature",
+    "signed_volume",
     "tick_bars",
     "time_bars",
+    "trade_sign",
+    "two_scale_rv",
     "volume_bars",
+    "volume_profile",
+    "vpin",
+    "yang_zhang",
 ]
 
 _HOMES = {
     "activity_bars": "dollar_bars imbalance_bars run_bars tick_bars volume_bars",
     "bars": "time_bars",
+    "flow": "cumulative_delta delta order_flow_imbalance quote_imbalance signed_volume",
     "joins": "quotes_at",
+    "kernels": "realized_kernel",
+    "ranges": "garman_klass parkinson rogers_satchell yang_zhang",
+    "signing": "trade_sign",
+    "toxicity": "vpin",
+    "volatility": "bipower_variation realized_variance signature two_scale_rv",
+    "volume_profile": "volume_profile",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -1,0 +1,326 @@
+"""What the trades and the quotes push: signed volume, order-flow imbalance, VPIN.
+
+Measures of signed trades take the column ``sign`` where the frame has one (of ``trade_sign``, or a
+known side), and sign them themselves where it has none. Trades whose size is null, not finite or
+negative count as of size 0; those that cannot be signed are neither bought nor sold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis import columns
+from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.analysis.signing import Method, signed
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+__all__ = [
+    "bar_start",
+    "cumulative_delta",
+    "delta",
+    "order_flow_imbalance",
+    "price_level",
+    "quote_imbalance",
+    "signed_volume",
+    "sized",
+]
+
+
+def signed_volume(
+    ticks: F,
+    *,
+    method: Method | None = None,
+    quotes: F | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    """Each trade with its size, positive if it was bought and negative if it was sold.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``price`` and ``size``, in order of arrival.
+    method, quotes, quote_delay
+        As in :func:`~ibticks.analysis.trade_sign`. Without a method, the column ``sign`` if there
+        is one, else Lee and Ready's.
+
+    Returns
+    -------
+    same as ticks
+        The trades, with ``sign`` and ``signed_volume`` (float64).
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"price": [1.0, 2.0], "size": [100, 200], "sign": [-1, 1]})
+    >>> signed_volume(ticks)["signed_volume"].to_list()
+    [-100.0, 200.0]
+    """
+    require(ticks, "price", "size", what="signed_volume")
+    trades = signed(ticks, method, quotes, quote_delay)
+    return like(ticks, trades.with_columns(signed_volume=sized() * pl.col("sign")))
+
+
+def delta(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    by_price: bool = False,
+    step: float | None = None,
+    method: Method | None = None,
+    quotes: F | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    """Volume bought less volume sold, in all, by time, by price, or by both (a footprint).
+
+    Parameters
+    ----------
+    ticks, method, quotes, quote_delay
+        As in :func:`signed_volume`.
+    every : str or timedelta, optional
+        The length of bars, which begin at its multiples since 1970 in UTC.
+    by_price : bool
+        Whether to keep prices apart.
+    step : float, optional
+        With ``by_price``, the distance of price levels; each trade counts at the nearest. By
+        default each price is one.
+
+    Returns
+    -------
+    same as ticks
+        A row for each bar, contract and price level, in this order: ``timestamp`` (start of the
+        bar), ``contract_id``, ``price``, as far as they are kept apart, then ``buy_volume``,
+        ``sell_volume``, ``unsigned_volume``, ``delta`` (float64) and ``trades`` (uint32).
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> delta(ibm, method="tick").row(0)
+    (2513995.0, 3050376.0, 300.0, -536381.0, 33381)
+    """
+    require(ticks, "price", "size", what="delta")
+    groups = _groups(ticks, every)
+    if by_price:
+        groups.append(price_level(step))
+    elif step is not None:
+        raise InputError("delta: a step is one of prices; say by_price=True too")
+    trades = signed(ticks, method, quotes, quote_delay)
+    size, sign = sized(), pl.col("sign")
+    found = trades.group_by(groups or [pl.lit(0).alias("_all")]).agg(
+        buy_volume=size.filter(sign > 0).sum(),
+        sell_volume=size.filter(sign < 0).sum(),
+        unsigned_volume=size.filter(sign == 0).sum(),
+        delta=(size * sign).sum(),
+        trades=pl.len().cast(pl.UInt32),
+    )
+    names = [each.meta.output_name() for each in groups]
+    return like(ticks, found.sort(names or "_all").drop("_all", strict=False))
+
+
+def cumulative_delta(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    method: Method | None = None,
+    quotes: F | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    """The running sum of volume bought less volume sold: at each trade, or bar by bar.
+
+    Parameters
+    ----------
+    ticks, method, quotes, quote_delay
+        As in :func:`signed_volume`.
+    every : str or timedelta, optional
+        The length of bars, as in :func:`delta`. By default each trade.
+
+    Returns
+    -------
+    same as ticks
+        The trades as from :func:`signed_volume`, or the bars as from :func:`delta`, with
+        ``cumulative_delta`` (float64) added: of its contract, from the first row of the frame on.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"price": [1.0, 2.0], "size": [100, 250], "sign": [-1, 1]})
+    >>> cumulative_delta(ticks)["cumulative_delta"].to_list()
+    [-100.0, 150.0]
+    """
+    if every is None:
+        rows = signed_volume(
+            ticks.lazy(), method=method, quotes=_lazy(quotes), quote_delay=quote_delay
+        )
+        total = pl.col("signed_volume").cum_sum()
+    else:
+        rows = delta(
+            ticks.lazy(), every, method=method, quotes=_lazy(quotes), quote_delay=quote_delay
+        )
+        total = pl.col("delta").cum_sum()
+    keys = by(ticks)
+    return like(ticks, rows.with_columns(cumulative_delta=total.over(keys) if keys else total))
+
+
+def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
+    r"""Order-flow imbalance: what the changes of the best bid and ask add to the buyers' side.
+
+    .. math:: e_n = q^B_n 1_{P^B_n \ge P^B_{n-1}} - q^B_{n-1} 1_{P^B_n \le P^B_{n-1}}
+        - q^A_n 1_{P^A_n \le P^A_{n-1}} + q^A_{n-1} 1_{P^A_n \ge P^A_{n-1}}
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp bid_price bid_size ask_price ask_size``, in order of arrival.
+    every : str or timedelta, optional
+        The length of bars, which begin at its multiples since 1970 in UTC. By default each quote.
+
+    Returns
+    -------
+    same as ticks
+        The quotes with ``order_flow_imbalance`` (float64; null at the first quote of a contract,
+        and where it or the one before it lacks a side or a size), or bars: ``timestamp`` (start),
+        ``contract_id``, ``order_flow_imbalance`` (the sum) and ``quotes`` (uint32).
+
+    Notes
+    -----
+    The change from the last quote of one bar to the first of the next belongs to the next. IB sends
+    changes at most some ten times a second for many contracts: the sum then tells of what changed
+    in between, not of each order.
+
+    References
+    ----------
+    R. Cont, A. Kukanov and S. Stoikov, The price impact of order book events, *Journal of Financial
+    Econometrics* 12 (2014), 47-88, equation 4.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> quotes = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, 15, 0, s, tzinfo=UTC) for s in (1, 2, 3)],
+    ...         "bid_price": [10.0, 10.1, 10.1],
+    ...         "bid_size": [5, 7, 4],
+    ...         "ask_price": [10.2, 10.2, 10.3],
+    ...         "ask_size": [6, 6, 9],
+    ...     }
+    ... )
+    >>> order_flow_imbalance(quotes)["order_flow_imbalance"].to_list()
+    [None, 7.0, 3.0]
+    """
+    needed = ("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
+    require(ticks, *needed, what="order_flow_imbalance")
+    keys = by(ticks)
+    names = ["bid_price", "bid_size", "ask_price", "ask_size"]
+    last = {name: pl.col(name).shift() for name in names}
+    if keys:
+        last = {name: each.over(keys) for name, each in last.items()}
+    rows = columns.quotes(ticks.lazy())
+    rows = rows.with_columns(pl.col(names).cast(pl.Float64).fill_nan(None))
+    rows = rows.with_columns(**{f"_{name}": each for name, each in last.items()})
+    bid, ask, size_b, size_a = (pl.col(f"{name}") for name in _BOOK)
+    bid_0, ask_0, size_b0, size_a0 = (pl.col(f"_{name}") for name in _BOOK)
+    event = (
+        size_b * (bid >= bid_0)
+        - size_b0 * (bid <= bid_0)
+        - size_a * (ask <= ask_0)
+        + size_a0 * (ask >= ask_0)
+    )
+    if every is None:
+        kept = list(ticks.collect_schema())
+        return like(ticks, rows.select(*kept, order_flow_imbalance=event))
+    groups = _groups(ticks, every)
+    bars = rows.group_by(groups).agg(
+        order_flow_imbalance=event.sum(), quotes=pl.len().cast(pl.UInt32)
+    )
+    return like(ticks, bars.sort("timestamp", *keys))
+
+
+def quote_imbalance(ticks: F) -> F:
+    r"""The share by which the bid outweighs the ask: :math:`(q^B - q^A) / (q^B + q^A)`.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``bid_price``, ``bid_size``, ``ask_price`` and ``ask_size``.
+
+    Returns
+    -------
+    same as ticks
+        The quotes, with ``quote_imbalance`` (float64 within -1 to 1; null where a size is missing
+        or both are 0).
+
+    References
+    ----------
+    M. D. Gould and J. Bonart, Queue imbalance as a one-tick-ahead price predictor in a limit order
+    book, *Market Microstructure and Liquidity* 2 (2016).
+
+    Examples
+    --------
+    >>> quotes = pl.DataFrame(
+    ...     {"bid_price": [1.0], "bid_size": [300], "ask_price": [2.0], "ask_size": [100]}
+    ... )
+    >>> quote_imbalance(quotes)["quote_imbalance"].to_list()
+    [0.5]
+    """
+    require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", what="quote_imbalance")
+    bid, ask = (pl.col(name).cast(pl.Float64).fill_nan(None) for name in ("bid_size", "ask_size"))
+    share = pl.when(bid + ask > 0).then((bid - ask) / (bid + ask))
+    return like(ticks, columns.quotes(ticks.lazy()).with_columns(quote_imbalance=share))
+
+
+def bar_start(every: str | timedelta) -> pl.Expr:
+    """The start of the bar a row lies in, at a multiple of ``every`` since 1970 in UTC.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, 15, 7, tzinfo=UTC)]})
+    >>> frame.select(bar_start("5m").dt.strftime("%H:%M")).item()
+    '15:05'
+    """
+    step = nanoseconds(every)
+    if step < 1:
+        raise InputError(f"bars of {every!r} have no length")
+    start = instant() // step * step
+    return start.cast(pl.Datetime("ns", "UTC")).alias("timestamp")
+
+
+def price_level(step: float | None) -> pl.Expr:
+    """The level a price counts at: the price itself, or the nearest multiple of the step.
+
+    Examples
+    --------
+    >>> pl.DataFrame({"price": [10.07, 10.13]}).select(price_level(0.25)).to_series().to_list()
+    [10.0, 10.25]
+    """
+    if step is None:
+        return pl.col("price")
+    if not 0 < step < np.inf:
+        raise InputError(f"price levels {step} apart: the step must be above 0")
+    return ((pl.col("price") / step).round() * step).round(12).alias("price")
+
+
+def sized() -> pl.Expr:
+    """The size of a trade, 0 where there is none that counts."""
+    size = pl.col("size").cast(pl.Float64)
+    return pl.when(size.is_finite() & (size > 0)).then(size).otherwise(0.0)
+
+
+_BOOK = ("bid_price", "ask_price", "bid_size", "ask_size")
+
+
+def _groups(ticks: pl.DataFrame | pl.LazyFrame, every: str | timedelta | None) -> list[pl.Expr]:
+    keys = [pl.col(name) for name in by(ticks)]
+    if every is None:
+        return keys
+    require(ticks, "timestamp", what="bars")
+    return [bar_start(every), *keys]
+
+
+def _lazy(frame: F | None) -> pl.LazyFrame | None:
+    return None if frame is None else frame.lazy()

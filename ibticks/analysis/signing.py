@@ -1,0 +1,185 @@
+"""Who began a trade: the buyer or the seller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+import polars as pl
+
+from ibticks.analysis import columns
+from ibticks.analysis.columns import F, by, like, require
+from ibticks.analysis.joins import quotes_at
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ["Method", "signed", "trade_sign"]
+
+Method = Literal["tick", "quote", "lee_ready", "emo", "clnv"]
+
+# Half the distance of the closest prices there are, in relation to the price, is far above this;
+# what rounding does to a mean of two is far below.
+_SAME: Final = 1e-11
+_NEAR: Final = 0.3
+_JOINED: Final = ("bid_price", "bid_size", "ask_price", "ask_size", "mid", "quote_timestamp")
+
+
+def trade_sign(
+    ticks: F,
+    method: Method = "lee_ready",
+    *,
+    quotes: F | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    """Each trade with its sign: 1 if a buyer began it, -1 if a seller did, 0 where none can say.
+
+    ========= ======================================================================================
+    tick      as the last price that was different: above it a buy, below it a sale
+    quote     above the mid a buy, below it a sale, at it unknown
+    lee_ready the quote rule, and at the mid the tick rule (Lee and Ready, 1991)
+    emo       at the ask a buy, at the bid a sale, else the tick rule (Ellis, Michaely and O'Hara,
+              2000)
+    clnv      within the upper three tenths of the spread a buy, within the lower three tenths a
+              sale, else the tick rule (Chakrabarty, Li, Nguyen and Van Ness, 2007)
+    ========= ======================================================================================
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp`` and ``price``, in order of arrival.
+    method : str
+        One of those above.
+    quotes : same as ticks, optional
+        Ticks with ``timestamp``, ``bid_price`` and ``ask_price``. Without it, they are in the same
+        frame as the trades. The tick rule needs none.
+    quote_delay : str or timedelta
+        How much older than the trade the quote must at least be. Lee and Ready took five seconds
+        for the late reports of 1988. See the notes: it matters.
+
+    Returns
+    -------
+    same as ticks
+        The trades, with ``sign`` (int8). A lazy frame stays lazy.
+
+    Raises
+    ------
+    InputError
+        An unknown method.
+    UnknownColumnError
+        A column is missing.
+
+    Notes
+    -----
+    A quote with one side only, or with the bid above the ask, is as none: the tick rule decides, or
+    none with ``"quote"``. Where bid and ask are one price, a trade at it is at neither.
+
+    Trades and quotes come in separate streams, from IB too, and the quote in force is the last that
+    *arrived*. Where the quote that a trade left behind arrives before the trade does, it is the
+    wrong one: of the sample's Bitcoin trades, whose side is known, Lee and Ready's rule finds 52 in
+    100 without a delay and 95 with one of 100 ms; the tick rule 96. IB's own times are whole
+    seconds and cannot mend that. Try some delays, and compare with the tick rule.
+
+    R's *highfrequency* (``getTradeDirection``) is ``"lee_ready"``.
+
+    References
+    ----------
+    C. Lee and M. Ready, Inferring trade direction from intraday data, *Journal of Finance* 46
+    (1991), 733-746. K. Ellis, R. Michaely and M. O'Hara, The accuracy of trade classification
+    rules, *Journal of Financial and Quantitative Analysis* 35 (2000), 529-551. B. Chakrabarty,
+    B. Li, V. Nguyen and R. Van Ness, Trade classification algorithms for electronic communications
+    network trades, *Journal of Banking and Finance* 31 (2007), 3806-3821.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("btcusdt_trades").path)
+    >>> quotes = pl.read_parquet(sample("btcusdt_quotes").path)
+    >>> truth = pl.col("aggressor").replace_strict({"buy": 1, "sell": -1})
+    >>> for delay in ("0s", "100ms"):
+    ...     signed = trade_sign(trades, quotes=quotes, quote_delay=delay)
+    ...     print(delay, round(signed.select(right=(pl.col("sign") == truth).mean()).item(), 3))
+    0s 0.517
+    100ms 0.953
+    """
+    if method not in get_args(Method):
+        raise InputError(
+            f"no method {method!r}: there are {', '.join(get_args(Method))}", method=method
+        )
+    require(ticks, "timestamp", "price", what=f"trade_sign by {method}")
+    keys = by(ticks)
+    if method == "tick":
+        sign = _by_tick(keys).fill_null(0).cast(pl.Int8)
+        return like(ticks, columns.trades(ticks.lazy()).with_columns(sign=sign))
+    lazy = ticks.lazy()
+    names = [name for name in lazy.collect_schema() if name != "sign"]
+    # In one frame with the quotes, a trade has columns of quotes of its own: empty ones.
+    own = {f"_own_{name}": pl.col(name) for name in names if name in _JOINED}
+    joined = quotes_at(
+        lazy.with_columns(**own), None if quotes is None else quotes.lazy(), lag=quote_delay
+    )
+    rule = _RULES[method]
+    if method != "quote":
+        rule = pl.coalesce(rule, _by_tick(keys))
+    kept = [pl.col(f"_own_{name}" if name in _JOINED else name).alias(name) for name in names]
+    return like(ticks, joined.select(*kept, sign=rule.fill_null(0).cast(pl.Int8)))
+
+
+def signed(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    method: Method | None,
+    quotes: pl.DataFrame | pl.LazyFrame | None,
+    quote_delay: str | timedelta,
+) -> pl.LazyFrame:
+    """The trades with their ``sign``: the one they have, or without a method that of Lee and Ready.
+
+    Examples
+    --------
+    >>> known = pl.DataFrame({"price": [1.0], "sign": [-1]})
+    >>> signed(known, None, None, "0s").collect()["sign"].to_list()
+    [-1]
+    """
+    if method is None and "sign" in ticks.collect_schema():
+        return columns.trades(ticks.lazy()).with_columns(pl.col("sign").fill_null(0))
+    return trade_sign(
+        ticks.lazy(),
+        method or "lee_ready",
+        quotes=None if quotes is None else quotes.lazy(),
+        quote_delay=quote_delay,
+    )
+
+
+def _by_tick(keys: list[str]) -> pl.Expr:
+    change = pl.col("price").diff()
+    sign = pl.when(change != 0).then(change.sign()).forward_fill()
+    return sign.over(keys) if keys else sign
+
+
+def _by_quote() -> pl.Expr:
+    above = pl.col("price") - (pl.col("bid_price") + pl.col("ask_price")) / 2
+    return pl.when(_sound() & (above.abs() > _rounding())).then(above.sign())
+
+
+def _by_place(near: float) -> pl.Expr:
+    """At the bid or the ask, or within a share of the spread of it, on its inner side."""
+    price, bid, ask = pl.col("price"), pl.col("bid_price"), pl.col("ask_price")
+    margin = (ask - bid) * near
+    buy = (price >= ask - margin - _rounding()) & (price <= ask + _rounding())
+    sale = (price <= bid + margin + _rounding()) & (price >= bid - _rounding())
+    return pl.when(_sound() & (buy != sale)).then(pl.when(buy).then(1.0).otherwise(-1.0))
+
+
+def _sound() -> pl.Expr:
+    return pl.col("bid_price") <= pl.col("ask_price")
+
+
+def _rounding() -> pl.Expr:
+    return pl.col("price").abs() * _SAME
+
+
+_RULES: Final = {
+    "quote": _by_quote(),
+    "lee_ready": _by_quote(),
+    "emo": _by_place(0.0),
+    "clnv": _by_place(_NEAR),
+}

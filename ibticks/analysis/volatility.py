@@ -1,0 +1,475 @@
+"""How much a price moves: realised variance, and the forms of it that bear noise and jumps.
+
+A variance here is that of log prices over the whole time the ticks cover, nights included; the
+square root is the volatility of that time. ``per`` keeps days apart, so that no return reaches over
+a night. Prices that are null, not finite or not positive are left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "bipower_variation",
+    "each_group",
+    "log_prices",
+    "noise_variance",
+    "pilot_variance",
+    "realized_variance",
+    "signature",
+    "two_scale_rv",
+]
+
+_SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
+_MINUTE: Final = 60_000_000_000
+
+
+def realized_variance(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    subsamples: int = 1,
+    column: str = "price",
+    per: str | pl.Expr | None = None,
+) -> F:
+    r"""The sum of squared log returns, :math:`\sum_i (\ln p_i - \ln p_{i-1})^2`.
+
+    Sampled by the previous tick: the first price, then the last price at or before each multiple
+    of ``every`` (counted from 1970 in UTC) up to the one after the last tick. With ``subsamples``
+    the mean of that over as many grids, each ``every / subsamples`` later than the one before: the
+    "second best" estimator of Zhang, Mykland and Aït-Sahalia, less noisy at the same bias.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp`` and ``column``, in order of arrival.
+    every : str or timedelta, optional
+        The time between prices: ``"5m"``. By default each tick is one.
+    subsamples : int
+        How many grids; must divide ``every``.
+    column : str
+        The price: ``price``, ``mid_price``, or any other column.
+    per : str or polars.Expr, optional
+        What else keeps rows apart, such as
+        ``pl.col("timestamp").dt.convert_time_zone("America/New_York").dt.date()``.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract (and ``per``) that has a price, in their order: these,
+        ``realized_variance`` (float64, of log prices, not annualised) and ``returns`` (uint32, how
+        many it sums; of one grid).
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    InputError
+        ``subsamples`` without ``every``, or one that does not divide it.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen and N. Shephard, Econometric analysis of realized volatility, *Journal
+    of the Royal Statistical Society B* 64 (2002), 253-280. L. Zhang, P. A. Mykland and
+    Y. Aït-Sahalia, A tale of two time scales, *Journal of the American Statistical Association*
+    100 (2005), 1394-1411.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> found = realized_variance(ibm, "5m")
+    >>> found.select(pl.col("realized_variance").sqrt().round(5), "returns").row(0)
+    (0.01453, 128)
+    """
+    logs, groups = log_prices(ticks, column, per, "realized_variance")
+    if every is None:
+        if subsamples != 1:
+            raise InputError("realized_variance: subsamples need the time between prices, every=")
+        square = pl.col("_log").diff().pow(2).sum()
+        found = logs.group_by(groups).agg(realized_variance=square, returns=pl.len() - 1)
+    else:
+        sampled = _sampled(logs, groups, nanoseconds(every), subsamples)
+        found = _variance_of(sampled, groups)
+    return like(ticks, _finish(found, groups))
+
+
+def signature(
+    ticks: F,
+    every: Sequence[str | timedelta] = tuple(_SIGNATURE),
+    *,
+    column: str = "price",
+    per: str | pl.Expr | None = None,
+) -> F:
+    """Realised variance by sampling interval: what a signature plot draws.
+
+    Where it rises to the left, noise (the bid-ask bounce above all) is what is measured; the
+    interval from which on it is flat is the one to sample at.
+
+    Parameters
+    ----------
+    ticks, column, per
+        As in :func:`realized_variance`.
+    every : sequence of str or timedelta
+        The intervals.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract (and ``per``) and interval: these, ``every`` (duration[ns]),
+        ``realized_variance`` and ``returns``.
+
+    References
+    ----------
+    T. G. Andersen, T. Bollerslev, F. X. Diebold and P. Labys, Great realizations, *Risk* 13 (2000),
+    105-108.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> [round(rv**0.5, 4) for rv in signature(ibm, ["1s", "1m", "5m"])["realized_variance"]]
+    [0.0217, 0.0182, 0.0145]
+    """
+    if not every:
+        raise InputError("signature needs at least one interval, as in every=['1s', '1m']")
+    groups: list[str]
+    logs, groups = log_prices(ticks, column, per, "signature")
+    steps: list[int] = [nanoseconds(each) for each in every]
+    # One pass over the ticks, at the grid that all have in common; the rest is small.
+    finest = int(np.gcd.reduce(np.array(steps)))
+    fine = _buckets(logs, groups, finest).sort([*groups, "_bucket"])
+    together = pl.concat(_coarser(fine, groups, finest, step) for step in steps)
+    return like(ticks, together.sort([*groups, "every"]).drop("_all", strict=False))
+
+
+def two_scale_rv(
+    ticks: F,
+    slow: int | None = None,
+    *,
+    column: str = "price",
+    per: str | pl.Expr | None = None,
+    adjusted: bool = True,
+) -> F:
+    r"""Two-scale realised variance: free of independent noise, from every tick.
+
+    .. math:: \frac1K \sum_{i=K}^{n} (X_i - X_{i-K})^2
+        - \frac{\bar n}{n} \sum_{i=1}^{n} (X_i - X_{i-1})^2, \qquad \bar n = \frac{n - K + 1}{K}
+
+    of the log prices :math:`X_0 \dots X_n`; divided by :math:`1 - \bar n / n` if ``adjusted``, for
+    small samples.
+
+    Parameters
+    ----------
+    ticks, column, per
+        As in :func:`realized_variance`. Collected as soon as a lazy result is.
+    slow : int, optional
+        K, the ticks between the prices of the slow scale. R's *highfrequency* has 300. By default
+        the optimal :math:`(12 \omega^4 / IV^2)^{1/3} n^{2/3}`, rounded up, with the noise as in
+        :func:`noise_variance` and the variance as in :func:`pilot_variance`.
+    adjusted : bool
+        Whether to correct for small samples.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract (and ``per``) that has a price: these, ``two_scale_rv`` (float64;
+        null with no more than K returns; can be negative), ``slow`` (uint32) and ``returns``.
+
+    References
+    ----------
+    L. Zhang, P. A. Mykland and Y. Aït-Sahalia, A tale of two time scales, *Journal of the American
+    Statistical Association* 100 (2005), 1394-1411, equations 55, 62 and 64.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> round(two_scale_rv(ibm, 300)["two_scale_rv"].item() ** 0.5, 5)
+    0.00752
+    """
+    if slow is not None and slow < 2:
+        raise InputError(f"two_scale_rv: the slow scale must be two ticks or more, not {slow}")
+
+    def measure(at: NDArray[np.int64], log: NDArray[np.float64]) -> tuple[Any, ...]:
+        n = len(log) - 1
+        k = slow or _optimal_scale(at, log)
+        if n <= k:
+            return None, k, n
+        slower, fast = log[k:] - log[:-k], np.diff(log)
+        share = (n - k + 1) / k / n
+        value = slower @ slower / k - share * (fast @ fast)
+        return value / (1 - share) if adjusted else value, k, n
+
+    logs, groups = log_prices(ticks, column, per, "two_scale_rv")
+    schema = {"two_scale_rv": pl.Float64(), "slow": pl.UInt32(), "returns": pl.UInt32()}
+    return like(ticks, each_group(logs, groups, measure, schema))
+
+
+def bipower_variation(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    column: str = "price",
+    per: str | pl.Expr | None = None,
+) -> F:
+    r"""Bipower variation, which jumps do not reach, and the share of jumps in realised variance.
+
+    .. math:: BV = \frac\pi2 \sum_{i=2}^{n} |r_i| |r_{i-1}|,
+        \qquad \text{jump share} = \max(0, 1 - BV / RV)
+
+    Parameters
+    ----------
+    ticks, every, column, per
+        As in :func:`realized_variance`. Of every tick, half the returns or more are zero and the
+        measure says little: sample at some seconds or minutes.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract (and ``per``) that has a price: these, ``bipower_variation``
+        (float64), ``realized_variance``, ``jump_share`` (null if nothing moved), ``returns``.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen and N. Shephard, Power and bipower variation with stochastic volatility
+    and jumps, *Journal of Financial Econometrics* 2 (2004), 1-37.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> round(bipower_variation(ibm, "5m")["jump_share"].item(), 3)
+    0.237
+    """
+    logs, groups = log_prices(ticks, column, per, "bipower_variation")
+    size = pl.col("_return").abs()
+    if every is None:
+        move = pl.col("_log").diff()
+        pairs = (move.abs() * move.abs().shift()).sum()
+        found = logs.group_by(groups).agg(
+            bipower_variation=pairs * np.pi / 2,
+            realized_variance=move.pow(2).sum(),
+            returns=pl.len() - 1,
+        )
+    else:
+        sampled = _sampled(logs, groups, nanoseconds(every), 1)
+        # An interval without a tick has no return: the product with it is nothing.
+        adjacent = pl.col("_bucket").diff() == 1
+        pairs = pl.when(adjacent).then(size * size.shift()).sum()
+        found = (
+            _returns_of(sampled, groups)
+            .group_by(groups)
+            .agg(
+                bipower_variation=pairs * np.pi / 2,
+                realized_variance=pl.col("_return").pow(2).sum(),
+                returns=_intervals(),
+            )
+        )
+    share = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
+    share = pl.when(pl.col("realized_variance") > 0).then(share.clip(lower_bound=0))
+    result = _finish(found, groups)
+    measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
+    result = result.with_columns(jump_share=share)
+    return like(ticks, result.select(pl.exclude(measures), *measures))
+
+
+def noise_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
+    r"""The variance of the noise in log prices, from prices about two minutes apart.
+
+    :math:`\hat\omega^2 = RV / 2n` where n counts the returns that are not zero, over the prices of
+    each q-th tick, pooled over the q first ticks to begin with. With q such that they are two
+    minutes apart on the average, what is left of serial dependence in noise does not disturb it.
+
+    Parameters
+    ----------
+    at : numpy.ndarray of int64, shape (n,)
+        Nanoseconds.
+    log : numpy.ndarray of float64, shape (n,)
+        Log prices.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard, Realized kernels in practice,
+    *Econometrics Journal* 12 (2009), C1-C32, section 2.2.
+
+    Examples
+    --------
+    >>> at = np.arange(5) * 120_000_000_000
+    >>> noise_variance(at, np.array([0.0, 0.5, 0.0, 0.5, 0.5]))
+    0.125
+    """
+    if len(log) < 2:
+        return 0.0
+    minutes = max(1, int(at[-1] - at[0]) // (2 * _MINUTE))
+    q = max(1, (len(log) - 1) // minutes)
+    moves = log[q:] - log[:-q]
+    moved = np.count_nonzero(moves)
+    return float(moves @ moves / (2 * moved)) if moved else 0.0
+
+
+def pilot_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
+    """A first guess at the variance without noise: returns of twenty minutes, at each second.
+
+    Where there are less than 200 minutes, a tenth of the time takes the place of twenty minutes.
+
+    Parameters
+    ----------
+    at, log
+        As in :func:`noise_variance`.
+
+    References
+    ----------
+    As for :func:`noise_variance`.
+
+    Examples
+    --------
+    >>> pilot_variance(np.arange(2) * 60_000_000_000, np.array([0.0, 0.1])) > 0
+    True
+    """
+    span = int(at[-1] - at[0])
+    step = min(20 * _MINUTE, span // 10)
+    shift = max(1, min(_MINUTE // 60, step // 60))
+    lag = step // shift
+    if not lag:
+        return float((log[-1] - log[0]) ** 2)
+    grid = at[0] + shift * np.arange(span // shift + 2)
+    price = log[np.searchsorted(at, grid, side="right") - 1]
+    moves = price[lag:] - price[:-lag]
+    # As a mean over the grids, extended to the time that the shifted ones leave out.
+    return float(moves @ moves / lag * (len(price) - 1) / len(moves))
+
+
+def log_prices(
+    ticks: pl.DataFrame | pl.LazyFrame, column: str, per: str | pl.Expr | None, what: str
+) -> tuple[pl.LazyFrame, list[str]]:
+    """The log of a price with its time, and the columns that keep contracts and days apart.
+
+    Returns
+    -------
+    logs : polars.LazyFrame
+        The groups, ``_at`` (int64 UTC nanoseconds) and ``_log``.
+    groups : list of str
+        Never empty: ``["_all"]`` where nothing is to be kept apart.
+    """
+    require(ticks, "timestamp", column, what=what)
+    apart = [pl.col(name) for name in by(ticks)]
+    if per is not None:
+        apart.append(pl.col(per) if isinstance(per, str) else per)
+    apart = apart or [pl.lit(0, pl.UInt8).alias("_all")]
+    price = pl.col(column)
+    logs = (
+        ticks.lazy()
+        .filter(price.is_finite() & (price > 0))
+        .select(*apart, _at=instant(), _log=price.log())
+    )
+    return logs, [each.meta.output_name() for each in apart]
+
+
+def each_group(
+    logs: pl.LazyFrame,
+    groups: list[str],
+    measure: Callable[[NDArray[np.int64], NDArray[np.float64]], tuple[Any, ...]],
+    schema: Mapping[str, pl.DataType],
+) -> pl.LazyFrame:
+    """A row for each group, of what ``measure`` says of its times and log prices."""
+    grouped = logs.group_by(groups).agg("_at", "_log").sort(groups)
+    names = [name for name in groups if name != "_all"]
+
+    def measured(frame: pl.DataFrame) -> pl.DataFrame:
+        rows = [
+            measure(at.to_numpy(), log.to_numpy())
+            for at, log in zip(frame["_at"], frame["_log"], strict=True)
+        ]
+        found = pl.DataFrame(rows, schema=schema, orient="row")
+        return found.select(*(frame[name] for name in names), pl.all())
+
+    known = logs.collect_schema()
+    return grouped.map_batches(measured, schema={**{name: known[name] for name in names}, **schema})
+
+
+def _buckets(logs: pl.LazyFrame, groups: list[str], step: int, offset: int = 0) -> pl.LazyFrame:
+    """First and last log price of each interval (start, end], by the number of its end."""
+    bucket = (pl.col("_at") + (step - 1 - offset)) // step
+    return logs.group_by(*groups, _bucket=bucket).agg(
+        _first=pl.col("_log").first(), _last=pl.col("_log").last()
+    )
+
+
+def _sampled(logs: pl.LazyFrame, groups: list[str], step: int, subsamples: int) -> pl.LazyFrame:
+    """The buckets of each grid, in order."""
+    if subsamples < 1 or step % subsamples:
+        raise InputError(
+            f"{subsamples} subsamples do not divide {step} ns evenly; choose a number that does"
+        )
+    fine = _buckets(logs, groups, step // subsamples)
+    if subsamples == 1:
+        return fine.with_columns(_grid=0).sort([*groups, "_bucket"])
+    grids = pl.LazyFrame({"_grid": range(subsamples)})
+    bucket = -((pl.col("_grid") - pl.col("_bucket")) // subsamples)
+    return (
+        fine.sort([*groups, "_bucket"])
+        .join(grids, how="cross", maintain_order="left")
+        .group_by(*groups, "_grid", _coarse=bucket, maintain_order=True)
+        .agg(pl.col("_first").first(), pl.col("_last").last())
+        .rename({"_coarse": "_bucket"})
+        .sort([*groups, "_grid", "_bucket"])
+    )
+
+
+def _coarser(fine: pl.LazyFrame, groups: list[str], finest: int, step: int) -> pl.LazyFrame:
+    """Realised variance at a multiple of the grid the buckets are of."""
+    bucket = -((-pl.col("_bucket")) // (step // finest))
+    coarse = (
+        fine.with_columns(_bucket=bucket)
+        .group_by(*groups, "_bucket", maintain_order=True)
+        .agg(pl.col("_first").first(), pl.col("_last").last())
+        .with_columns(_grid=0)
+    )
+    span = pl.lit(step).cast(pl.Duration("ns")).alias("every")
+    return _variance_of(coarse, groups).select(*groups, span, pl.exclude(groups))
+
+
+def _returns_of(sampled: pl.LazyFrame, groups: list[str]) -> pl.LazyFrame:
+    before = pl.col("_last").shift().over(*groups, "_grid")
+    return sampled.with_columns(_return=pl.col("_last") - before.fill_null(pl.col("_first")))
+
+
+def _variance_of(sampled: pl.LazyFrame, groups: list[str]) -> pl.LazyFrame:
+    """Realised variance of each group, a mean over its grids."""
+    each = (
+        _returns_of(sampled, groups)
+        .group_by(*groups, "_grid")
+        .agg(realized_variance=pl.col("_return").pow(2).sum(), returns=_intervals())
+        .sort([*groups, "_grid"])
+    )
+    return each.group_by(groups).agg(pl.col("realized_variance").mean(), pl.col("returns").first())
+
+
+def _intervals() -> pl.Expr:
+    return (pl.col("_bucket").max() - pl.col("_bucket").min() + 1).cast(pl.UInt32)
+
+
+def _finish(found: pl.LazyFrame, groups: list[str]) -> pl.LazyFrame:
+    counted = found.with_columns(pl.col("returns").cast(pl.UInt32))
+    return counted.sort(groups).drop("_all", strict=False)
+
+
+def _optimal_scale(at: NDArray[np.int64], log: NDArray[np.float64]) -> int:
+    noise, variance = noise_variance(at, log), pilot_variance(at, log)
+    if variance <= 0:
+        return 2
+    scale = (12 * (noise / variance) ** 2) ** (1 / 3) * len(log) ** (2 / 3)
+    return max(2, int(np.ceil(scale)))

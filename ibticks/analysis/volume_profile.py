@@ -1,0 +1,126 @@
+"""How much was traded at each price, and where most of it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis import columns
+from ibticks.analysis.columns import F, by, like, require
+from ibticks.analysis.flow import price_level, sized
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["value_area", "volume_profile"]
+
+
+def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -> F:
+    """Volume by price, with the point of control and the value area.
+
+    The point of control is the level with the most volume; of equals, the one nearest to the middle
+    of the profile, and then the lower. The value area grows from there: of the two levels above and
+    the two below, the pair with more volume joins it (of equals, the one above), until it holds
+    ``share`` of the volume. Levels at which nothing was traded are none.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``price`` and ``size``; with ``sign`` too, the volume is told apart. Collected as
+        soon as a lazy result is, when it is a row for each price.
+    step : float, optional
+        The distance of levels; each trade counts at the nearest. By default each price is one.
+    share : float
+        The part of the volume that the value area holds, above 0 and up to 1.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract and level, in this order: ``contract_id``, ``price``, ``volume``
+        (float64), ``trades`` (uint32), ``buy_volume sell_volume delta`` (if there are signs), and
+        ``point_of_control``, ``value_area`` (bool).
+
+    Notes
+    -----
+    The rule of two levels is that of the Chicago Board of Trade's *Market Profile* handbook.
+
+    References
+    ----------
+    J. P. Steidlmayer and S. B. Hawkins, *Steidlmayer on Markets: Trading with Market Profile*
+    (2003).
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> profile = volume_profile(ibm, 0.5)
+    >>> profile.filter("point_of_control").select("price", "volume").row(0)
+    (179.5, 1595046.0)
+    >>> profile.filter("value_area")["price"].to_list()
+    [178.5, 179.0, 179.5, 180.0, 180.5]
+    """
+    require(ticks, "price", "size", what="volume_profile")
+    if not 0 < share <= 1:
+        raise InputError(
+            f"volume_profile: the share of the value area is within 0 to 1, not {share}"
+        )
+    size = sized()
+    keys: list[str] = by(ticks)
+    sums = {"volume": size.sum(), "trades": pl.len().cast(pl.UInt32)}
+    if "sign" in ticks.collect_schema():
+        sign = pl.col("sign")
+        sums["buy_volume"] = size.filter(sign > 0).sum()
+        sums["sell_volume"] = size.filter(sign < 0).sum()
+        sums["delta"] = (size * sign).sum()
+    names = [*keys, "price"]
+    levels = columns.trades(ticks.lazy()).group_by(*keys, price_level(step)).agg(**sums)
+    flags = {"point_of_control": pl.Boolean(), "value_area": pl.Boolean()}
+    schema = {**levels.collect_schema(), **flags}
+
+    def marked(frame: pl.DataFrame) -> pl.DataFrame:
+        parts = frame.partition_by(keys, maintain_order=True) if keys and len(frame) else [frame]
+        return pl.concat(_mark(part, share) for part in parts)
+
+    return like(ticks, levels.sort(names).map_batches(marked, schema=schema))
+
+
+def value_area(volumes: NDArray[np.float64], share: float) -> tuple[int, int, int]:
+    """The point of control and the value area of volumes by rising price.
+
+    Returns
+    -------
+    control, low, high : int
+        Places in ``volumes``; ``low`` and ``high`` are in the value area.
+
+    Examples
+    --------
+    >>> value_area(np.array([10.0, 20.0, 50.0, 30.0, 5.0]), 0.7)
+    (2, 2, 4)
+    """
+    largest = np.flatnonzero(volumes == volumes.max())
+    control = int(min(largest, key=lambda place: abs(2 * place - (len(volumes) - 1))))
+    low = high = control
+    held, wanted = float(volumes[control]), share * float(volumes.sum()) * (1 - 1e-12)
+    while held < wanted:
+        above, below = volumes[high + 1 : high + 3], volumes[max(0, low - 2) : low]
+        if len(above) and (not len(below) or above.sum() >= below.sum()):
+            high += len(above)
+            held += float(above.sum())
+        else:
+            low -= len(below)
+            held += float(below.sum())
+    return control, low, high
+
+
+def _mark(levels: pl.DataFrame, share: float) -> pl.DataFrame:
+    place = np.arange(len(levels))
+    control = low = high = -1
+    if len(levels):
+        control, low, high = value_area(levels["volume"].to_numpy(), share)
+    return levels.with_columns(
+        pl.Series("point_of_control", place == control, dtype=pl.Boolean),
+        pl.Series("value_area", (place >= low) & (place <= high), dtype=pl.Boolean),
+    )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         tick_bars,
         volume_bars,
     )
+    from ibticks.analysis.anchored import anchored_twap, anchored_vwap
     from ibticks.analysis.bars import time_bars
     from ibticks.analysis.flow import (
         cumulative_delta,
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     )
     from ibticks.analysis.joins import quotes_at
     from ibticks.analysis.kernels import realized_kernel
+    from ibticks.analysis.prices import microprice, mid, spread, twap, vwap
     from ibticks.analysis.ranges import garman_klass, parkinson, rogers_satchell, yang_zhang
+    from ibticks.analysis.rolling import bollinger_bands, rolling_twap, rolling_vwap
     from ibticks.analysis.signing import trade_sign
     from ibticks.analysis.toxicity import vpin
     from ibticks.analysis.volatility import (
@@ -50,12 +53,17 @@ if TYPE_CHECKING:
     from ibticks.analysis.volume_profile import volume_profile
 
 __all__ = [
+    "anchored_twap",
+    "anchored_vwap",
     "bipower_variation",
+    "bollinger_bands",
     "cumulative_delta",
     "delta",
     "dollar_bars",
     "garman_klass",
     "imbalance_bars",
+    "microprice",
+    "mid",
     "order_flow_imbalance",
     "parkinson",
     "quote_imbalance",
@@ -63,26 +71,34 @@ __all__ = [
     "realized_kernel",
     "realized_variance",
     "rogers_satchell",
+    "rolling_twap",
+    "rolling_vwap",
     "run_bars",
     "signature",
     "signed_volume",
+    "spread",
     "tick_bars",
     "time_bars",
     "trade_sign",
+    "twap",
     "two_scale_rv",
     "volume_bars",
     "volume_profile",
     "vpin",
+    "vwap",
     "yang_zhang",
 ]
 
 _HOMES = {
     "activity_bars": "dollar_bars imbalance_bars run_bars tick_bars volume_bars",
+    "anchored": "anchored_twap anchored_vwap",
     "bars": "time_bars",
     "flow": "cumulative_delta delta order_flow_imbalance quote_imbalance signed_volume",
     "joins": "quotes_at",
     "kernels": "realized_kernel",
+    "prices": "microprice mid spread twap vwap",
     "ranges": "garman_klass parkinson rogers_satchell yang_zhang",
+    "rolling": "bollinger_bands rolling_twap rolling_vwap",
     "signing": "trade_sign",
     "toxicity": "vpin",
     "volatility": "bipower_variation realized_variance signature two_scale_rv",

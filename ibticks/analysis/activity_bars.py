@@ -7,19 +7,14 @@ M. López de Prado (2018), *Advances in Financial Machine Learning*, Wiley, sect
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
-import numpy as np
 import polars as pl
 
 from ibticks.analysis.bar_columns import Of, aggregates, rows_of
 from ibticks.analysis.columns import F, apart, by, like, require, within
+from ibticks.analysis.compiled import compiled
 from ibticks.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
 
 __all__ = ["dollar_bars", "imbalance_bars", "run_bars", "tick_bars", "volume_bars"]
 
@@ -31,7 +26,6 @@ _AMOUNTS: Final[dict[str, pl.Expr]] = {
     "volume": pl.col("size"),
     "dollar": pl.col("price") * pl.col("size"),
 }
-_SIGNED: Final = pl.Struct({"bar": pl.Int64, "signed": pl.Float64})
 
 
 def tick_bars(ticks: F, n: int, *, of: Of = "trades", partial: bool = False) -> F:
@@ -302,13 +296,13 @@ def _filled(ticks: F, amount: Amount, threshold: float, partial: bool, what: str
     if not threshold > 0:
         raise InputError(f"{what}: a threshold of {threshold!r} closes no bar; give one above 0")
 
-    def number(columns: Sequence[pl.Series]) -> pl.Series:
-        from ibticks.analysis.recurrences import filled_bars
-
-        amounts = _floats(columns[0], len(columns[0]))
-        return pl.Series(filled_bars(amounts, float(threshold)))
-
-    bar = within(pl.map_batches([_AMOUNTS[amount]], number, pl.Int64), apart(ticks))
+    bar = compiled(
+        "filled_bars",
+        [_AMOUNTS[amount]],
+        float(threshold),
+        keys=apart(ticks),
+        results={"bar": pl.Int64()},
+    )
     rows = rows_of(ticks, "trades", what=what).with_columns(_bar=bar)
     return _bars(ticks, _finished(rows, partial), aggregates("trades"))
 
@@ -321,7 +315,7 @@ def _informed(
     theta: pl.Expr,
 ) -> F:
     expected, span, limits, sign, partial = given
-    fewest, most = (0.0, np.inf) if limits is None else limits
+    fewest, most = (0.0, float("inf")) if limits is None else limits
     if amount not in _AMOUNTS:
         raise InputError(f"{what} of {amount!r}: there are {', '.join(get_args(Amount))}")
     if expected < 1 or span < 1 or not 0 <= fewest <= most:
@@ -333,17 +327,14 @@ def _informed(
     if sign is not None:
         require(ticks, sign, what=what)
 
-    def number(columns: Sequence[pl.Series]) -> pl.Series:
-        from ibticks.analysis import recurrences
-
-        kernel = getattr(recurrences, what)
-        arrays = [_floats(column, len(columns[0])) for column in columns]
-        bar, signed = kernel(*arrays, float(expected), float(span), float(fewest), float(most))
-        return pl.DataFrame({"bar": bar, "signed": signed}).to_struct("found")
-
     side = pl.lit(None, pl.Float64) if sign is None else pl.col(sign).cast(pl.Float64)
-    inputs = [pl.col("price"), _AMOUNTS[amount], pl.when(side != 0).then(side)]
-    found = within(pl.map_batches(inputs, number, _SIGNED), apart(ticks))
+    found = compiled(
+        what,
+        [pl.col("price").cast(pl.Float64), _AMOUNTS[amount], pl.when(side != 0).then(side)],
+        *(float(each) for each in (expected, span, fewest, most)),
+        keys=apart(ticks),
+        results={"bar": pl.Int64(), "signed": pl.Float64()},
+    )
     rows = rows.with_columns(_found=found).with_columns(
         _bar=pl.col("_found").struct.field("bar"), _signed=pl.col("_found").struct.field("signed")
     )
@@ -368,9 +359,3 @@ def _bars(ticks: F, rows: pl.LazyFrame, columns: list[pl.Expr]) -> F:
         ordered.select("timestamp", *keys, pl.exclude("timestamp", *keys, "_bar")),
         engine="streaming",
     )
-
-
-def _floats(column: pl.Series, rows: int) -> npt.NDArray[np.float64]:
-    """A column, or a constant, with NaN for null."""
-    values = column.cast(pl.Float64).to_numpy()
-    return np.ascontiguousarray(np.broadcast_to(values, rows))

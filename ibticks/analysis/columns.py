@@ -21,10 +21,12 @@ __all__ = [
     "F",
     "apart",
     "by",
+    "finite",
     "instant",
     "like",
     "mids",
     "nanoseconds",
+    "per_contract",
     "quotes",
     "require",
     "trades",
@@ -183,6 +185,30 @@ def like(
     2.0
     """
     return result.collect(engine=engine) if isinstance(ticks, pl.DataFrame) else result
+
+
+def per_contract(rows: pl.LazyFrame, keys: list[str], values: list[pl.Expr]) -> pl.LazyFrame:
+    """One row a contract (without keys: one row), sorted; the keys are those of :func:`by`.
+
+    Examples
+    --------
+    >>> frame = pl.LazyFrame({"contract_id": [2, 1, 2], "size": [1, 2, 3]})
+    >>> per_contract(frame, ["contract_id"], [pl.col("size").sum()]).collect().rows()
+    [(1, 2), (2, 4)]
+    """
+    return rows.group_by(keys).agg(values).sort(keys) if keys else rows.select(values)
+
+
+def finite(name: str) -> pl.Expr:
+    """A column as float64, null wherever it is not a number.
+
+    Examples
+    --------
+    >>> pl.DataFrame({"price": [1, None]}).select(finite("price"))["price"].to_list()
+    [1.0, None]
+    """
+    value = pl.col(name).cast(pl.Float64)
+    return pl.when(value.is_finite()).then(value)
 
 
 def instant(name: str = "timestamp") -> pl.Expr:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
 
-__all__ = ["filled_bars", "imbalance_bars", "moments", "refreshed", "run_bars", "time_average"]
+__all__ = [
+    "anchored_average",
+    "anchored_moments",
+    "filled_bars",
+    "imbalance_bars",
+    "moments",
+    "refreshed",
+    "run_bars",
+    "time_average",
+]
 
 _FLOATS = types.Array(types.float64, 1, "C", readonly=True)
 _INTS = types.Array(types.int64, 1, "C", readonly=True)
@@ -212,6 +221,51 @@ def time_average(times: Ints, values: Floats, window: int) -> Floats:
                 start - times[places[held]]
             )
             area, span = areas[count - 1] - inside, window
+        averages[row] = reference + area / span if span else values[row]
+    return averages
+
+
+@kernel((_INTS, _FLOATS, _FLOATS))
+def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Weighted mean and variance (of the population) of all rows of the same anchor, up to each.
+
+    A NaN value is no row, and gets NaN; so does every row with an anchor below 0. A NaN weight is
+    none.
+    """
+    rows = len(values)
+    means, variances = np.full(rows, np.nan), np.full(rows, np.nan)
+    anchor, weight, mean, square = np.int64(-1), 0.0, 0.0, 0.0
+    for row in range(rows):
+        if anchors[row] < 0 or values[row] != values[row]:
+            continue
+        if anchors[row] != anchor:
+            anchor, weight, mean, square = anchors[row], 0.0, 0.0, 0.0
+        if weights[row] > 0:
+            weight += weights[row]
+            away = values[row] - mean
+            mean += away * weights[row] / weight
+            square += weights[row] * away * (values[row] - mean)
+        if weight > 0:
+            means[row], variances[row] = mean, square / weight
+    return means, variances
+
+
+@kernel((_INTS, _INTS, _FLOATS))
+def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
+    """Average since the first row of the same anchor of the value in force, each until the next.
+
+    NaN and anchors below 0 as in :func:`anchored_moments`.
+    """
+    rows = len(values)
+    averages = np.full(rows, np.nan)
+    anchor, begun, last, reference, area = np.int64(-1), 0, 0, 0.0, 0.0
+    for row in range(rows):
+        if anchors[row] < 0 or values[row] != values[row]:
+            continue
+        if anchors[row] != anchor:
+            anchor, begun, last, reference, area = anchors[row], row, row, values[row], 0.0
+        area += (values[last] - reference) * (times[row] - times[last])
+        last, span = row, times[row] - times[begun]
         averages[row] = reference + area / span if span else values[row]
     return averages
 

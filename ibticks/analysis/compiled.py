@@ -1,0 +1,73 @@
+"""Compiled recurrences as expressions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis.columns import within
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["compiled"]
+
+
+def compiled(
+    name: str,
+    inputs: Sequence[pl.Expr],
+    *constants: float,
+    keys: list[str],
+    results: Mapping[str, pl.DataType],
+) -> pl.Expr:
+    """What a kernel of :mod:`ibticks.analysis.recurrences` makes of each contract.
+
+    Parameters
+    ----------
+    name : str
+        Of the kernel.
+    inputs : sequence of polars.Expr
+        Its arrays, Int64 without nulls or Float64, where null becomes NaN; an expression may be a
+        constant, but not the first.
+    *constants : float or int
+        Its other arguments, of the very type that it was compiled for.
+    keys : list of str
+        From :func:`ibticks.analysis.columns.apart`.
+    results : mapping of str to polars.DataType
+        What it returns: one of them is a plain column, several are the fields of a struct.
+
+    Returns
+    -------
+    polars.Expr
+        With NaN as the kernel leaves it. Numba loads when the query runs.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"contract_id": [1, 2, 1, 1], "size": [3.0, 9.0, 4.0, 2.0]})
+    >>> bar = compiled(
+    ...     "filled_bars", [pl.col("size")], 5.0, keys=["contract_id"], results={"bar": pl.Int64()}
+    ... )
+    >>> frame.select(bar.alias("bar"))["bar"].to_list()
+    [0, 0, 0, -2]
+    """
+    several = len(results) > 1
+
+    def run(columns: Sequence[pl.Series]) -> pl.Series:
+        from ibticks.analysis import recurrences
+
+        rows = len(columns[0])
+        found = getattr(recurrences, name)(*(_array(each, rows) for each in columns), *constants)
+        if not several:
+            return pl.Series(name, found)
+        return pl.DataFrame(dict(zip(results, found, strict=True))).to_struct(name)
+
+    (first, *_), fields = results.values(), pl.Struct(dict(results))
+    return within(pl.map_batches(inputs, run, fields if several else first), keys)
+
+
+def _array(column: pl.Series, rows: int) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(np.broadcast_to(column.to_numpy(), rows))

@@ -1,0 +1,205 @@
+"""Averages over what came last, as of each row: over a length of time, or a number of rows.
+
+A window reaches back from its row and holds nothing that arrived after it, not even at the same
+time: a live buffer gives the numbers that the whole day will give.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from ibticks.analysis.columns import F, apart, finite, instant, like, nanoseconds, require, within
+from ibticks.analysis.compiled import compiled
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ["bollinger_bands", "rolling_twap", "rolling_vwap"]
+
+_MOMENTS: Final = {"mean": pl.Float64(), "variance": pl.Float64()}
+
+
+def rolling_vwap(ticks: F, window: str | timedelta | int) -> F:
+    """The average price of the trades in a window, weighted by size: column ``vwap``.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival, some of which are trades.
+    window : str, timedelta or int
+        ``"5m"``: the trades of the last five minutes, ``(timestamp - window, timestamp]``; an int:
+        the last so many trades.
+
+    Returns
+    -------
+    same as ticks
+        All rows, with ``vwap`` (float64): null where there is no trade, or no volume in the window.
+        A lazy frame stays lazy, but does not stream.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    InputError, UnknownPeriodError
+        ``window`` is no length.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, minute, tzinfo=UTC) for minute in (0, 4, 5)]
+    >>> trades = pl.DataFrame(
+    ...     {"timestamp": at, "price": [10.0, 11.0, 13.0], "size": [100, 100, 300]}
+    ... )
+    >>> rolling_vwap(trades, "5m")["vwap"].to_list()
+    [10.0, 10.5, 12.5]
+    """
+    require(ticks, "timestamp", "price", "size", what="rolling_vwap")
+    size = pl.col("size").cast(pl.Float64)
+    return _with_moments(ticks, "price", size, window, "rolling_vwap", {"vwap": pl.col("_mean")})
+
+
+def bollinger_bands(
+    ticks: F,
+    window: str | timedelta | int = 20,
+    *,
+    deviations: float = 2.0,
+    column: str = "price",
+) -> F:
+    """A moving average, and bands some standard deviations around it.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival; or bars, with ``column="close"``.
+    window : str, timedelta or int
+        As of :func:`rolling_vwap`.
+    deviations : float
+        How far from the average the bands are.
+    column : str
+        Of which price; rows without it are passed over.
+
+    Returns
+    -------
+    same as ticks
+        All rows, with ``bollinger_middle``, ``bollinger_lower`` and ``bollinger_upper`` (float64):
+        the mean of the rows in the window and as many standard deviations of the population away
+        from it; of what there is, where the window is not full yet. Null where ``column`` is. A
+        lazy frame stays lazy, but does not stream.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    InputError, UnknownPeriodError
+        ``window`` is no length, or ``deviations`` is below 0.
+
+    References
+    ----------
+    J. Bollinger (2001), *Bollinger on Bollinger Bands*, McGraw-Hill: 20 periods, 2 deviations.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, minute, tzinfo=UTC) for minute in range(3)]
+    >>> bands = bollinger_bands(pl.DataFrame({"timestamp": at, "price": [1.0, 3.0, 5.0]}), 2)
+    >>> bands.select("bollinger_lower", "bollinger_middle", "bollinger_upper").rows()
+    [(1.0, 1.0, 1.0), (0.0, 2.0, 4.0), (2.0, 4.0, 6.0)]
+    """
+    if not deviations >= 0:
+        raise InputError(f"bollinger_bands: deviations={deviations!r} must not be below 0")
+    require(ticks, "timestamp", column, what="bollinger_bands")
+    middle, away = pl.col("_mean"), pl.col("_variance").sqrt() * deviations
+    found = {
+        "bollinger_middle": middle,
+        "bollinger_lower": middle - away,
+        "bollinger_upper": middle + away,
+    }
+    return _with_moments(ticks, column, pl.lit(1.0), window, "bollinger_bands", found)
+
+
+def rolling_twap(ticks: F, window: str | timedelta, *, column: str = "price") -> F:
+    """The average price over a time that has passed: column ``twap``.
+
+    Each price holds until the next; at the start of the window, the one from before it holds.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival.
+    window : str or timedelta
+        ``"5m"``: the last five minutes, or for earlier rows the time since the first.
+    column : str
+        Of which price: ``"price"``, ``"mid_price"``, ``"mid"``, ...; rows without it are passed
+        over.
+
+    Returns
+    -------
+    same as ticks
+        All rows, with ``twap`` (float64): null where ``column`` is. A lazy frame stays lazy, but
+        does not stream.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    UnknownPeriodError
+        ``window`` is no length of time.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, 0, second, tzinfo=UTC) for second in (0, 8, 12)]
+    >>> rolling_twap(pl.DataFrame({"timestamp": at, "price": [1.0, 5.0, 9.0]}), "10s")["twap"]
+    shape: (3,)
+    Series: 'twap' [f64]
+    [
+        1.0
+        1.0
+        2.6
+    ]
+    """
+    require(ticks, "timestamp", column, what="rolling_twap")
+    average = compiled(
+        "time_average",
+        [instant(), finite(column)],
+        _length(window, "rolling_twap"),
+        keys=apart(ticks),
+        results={"twap": pl.Float64()},
+    )
+    return like(ticks, ticks.lazy().with_columns(twap=average.fill_nan(None)))
+
+
+def _with_moments(
+    ticks: F,
+    column: str,
+    weight: pl.Expr,
+    window: str | timedelta | int,
+    what: str,
+    found: dict[str, pl.Expr],
+) -> F:
+    keys = apart(ticks)
+    if isinstance(window, int):
+        if isinstance(window, bool) or window < 1:
+            raise InputError(f"{what}: a window of {window!r} rows holds none; give 1 or more")
+        length = window
+        times = within(pl.col(column).is_finite().fill_null(False).cum_sum(), keys).cast(pl.Int64)
+    else:
+        length, times = _length(window, what), instant()
+    moments = compiled(
+        "moments", [times, finite(column), weight], length, keys=keys, results=_MOMENTS
+    )
+    fields = {f"_{name}": pl.col("_moments").struct.field(name) for name in _MOMENTS}
+    filled = {name: value.fill_nan(None) for name, value in found.items()}
+    lazy = ticks.lazy().with_columns(_moments=moments)
+    lazy = lazy.with_columns(**fields).with_columns(**filled)
+    return like(ticks, lazy.drop("_moments", *fields))
+
+
+def _length(window: str | timedelta, what: str) -> int:
+    length = nanoseconds(window)
+    if not length:
+        raise InputError(f"{what}: a window of {window!r} holds nothing")
+    return length

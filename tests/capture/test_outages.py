@@ -6,13 +6,16 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from ibticks.capture import recorder as recorder_module
 from ibticks.capture import supervisor as supervisor_module
+from ibticks.config import NANOSECONDS
 from ibticks.errors import IndexAwayWarning
 
 from . import full_disk
@@ -199,6 +202,44 @@ def test_a_callback_that_raises_is_seen_and_the_capture_goes_on(steady, serve, c
         "message: ZeroDivisionError('a mistake of ours')"
     ]
     assert "ZeroDivisionError: a mistake of ours" in caplog.text
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+def test_the_clock_is_set_back_and_put_right(steady, serve, capturing, store, monkeypatch, caplog):
+    """Into hours that are over, whose files are opened again: every tick is there, and in order."""
+    real, real_ns, ahead = time.time, time.time_ns, [0]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
+    for module in (time, recorder_module):
+        monkeypatch.setattr(module, "time_ns", lambda: real_ns() + ahead[0] * NANOSECONDS)
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    for seconds, said in ((-3 * 3600, "the clock was set by -10800"), (0, "set by +10800")):
+        ahead[0] = seconds
+        more(capture)
+        until(lambda words=said: words in caplog.text)
+    gateway.drop()
+    until(lambda: connections(capture) == 2)
+    more(capture)
+    gateway.pause()
+    until(lambda: ticks(capture) == sum(gateway.sent.values()))
+    capture.stop()
+    assert list(capture.failures) == []
+    for key in STREAMS:
+        frame = store.select(*key).to_polars()
+        hours = frame["timestamp"].dt.truncate("1h").n_unique()
+        assert hours >= 2
+        assert not frame["sequence"].is_sorted()
+        frame = frame.sort("sequence")
+        assert frame["sequence"].to_list() == list(range(1, len(frame) + 1))
+        price = "bid_price" if key[1] == "bid_ask" else "price"
+        sent = steady.streams[key].columns.numbers(price)[gateway.rows_sent(*key)]
+        assert frame[price].to_list() == sent.tolist()
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+    assert all(file.sealed for file in store.index.files())
+    check_index(store.root, store.index)
 
 
 # --- the database ---------------------------------------------------------------------------------

@@ -1,0 +1,74 @@
+"""PostgreSQL is stopped under a capture, and started again later."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+import ibticks as ibt
+from ibticks.index.embedded import EmbeddedServer
+
+from .checks import check_index, check_stored, covered, until
+
+TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
+STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
+
+
+@pytest.fixture
+def start(clusters, tmp_path):
+    """Starts a server of the test's own, or joins it."""
+    shares: list[EmbeddedServer] = []
+
+    def start() -> EmbeddedServer:
+        shares.append(EmbeddedServer.for_store(tmp_path / "server", str(tmp_path)))
+        return shares[-1]
+
+    yield start
+    for share in shares:
+        share.close()
+
+
+@pytest.fixture
+def store(start, tmp_path):
+    """A store whose index is there, known by its DSN: so nobody but the test starts it again."""
+    with ibt.open(tmp_path / "ticks", dsn=start().dsn) as opened:
+        yield opened
+
+
+def more(capture) -> None:
+    def ticks() -> int:
+        return capture.status()["status"]["ticks"]
+
+    before = ticks()
+    until(lambda: ticks() >= before + 50, "ticks go on")
+
+
+@pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["shut down", "killed"])
+def test_a_server_that_is_stopped_for_a_while(how, start, steady, serve, capturing, store):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TICKING)
+    more(capture)
+    server = start()
+    home = Path(conninfo_to_dict(server.dsn)["host"])
+    os.kill(int((home / "data" / "postmaster.pid").read_text().split()[0]), how)
+    gateway.drop()  # which is to be told to the ledger
+    until(lambda: capture.status()["status"]["connections"] == 2)
+    until(lambda: store.index.away)
+    more(capture)
+    start()
+    more(capture)
+    gateway.pause()
+    until(lambda: capture.status()["status"]["ticks"] == sum(gateway.sent.values()))
+    capture.stop()
+    assert list(capture.failures) == []
+    store.index.connect()
+    assert not store.index.pending
+    for key in STREAMS:
+        check_stored(store, gateway, *key)
+        assert covered(store, *key) == ["captured", "disconnected", "captured"]
+    check_index(store.root, store.index)

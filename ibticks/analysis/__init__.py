@@ -30,6 +30,24 @@ if TYPE_CHECKING:
     )
     from ibticks.analysis.anchored import anchored_twap, anchored_vwap
     from ibticks.analysis.bars import time_bars
+    from ibticks.analysis.clocks import align, last_value, refresh_time
+    from ibticks.analysis.costs import (
+        amihud,
+        effective_spread,
+        kyle_lambda,
+        price_impact,
+        quoted_spread,
+        realized_spread,
+        roll,
+    )
+    from ibticks.analysis.durations import (
+        coverage,
+        gaps,
+        intensity,
+        interarrival,
+        latency,
+        staleness,
+    )
     from ibticks.analysis.flow import (
         cumulative_delta,
         delta,
@@ -39,6 +57,7 @@ if TYPE_CHECKING:
     )
     from ibticks.analysis.joins import quotes_at
     from ibticks.analysis.kernels import realized_kernel
+    from ibticks.analysis.merging import merge_same_timestamp
     from ibticks.analysis.prices import microprice, mid, spread, twap, vwap
     from ibticks.analysis.ranges import garman_klass, parkinson, rogers_satchell, yang_zhang
     from ibticks.analysis.rolling import bollinger_bands, rolling_twap, rolling_vwap
@@ -51,32 +70,53 @@ if TYPE_CHECKING:
         two_scale_rv,
     )
     from ibticks.analysis.volume_profile import volume_profile
+    from ibticks.analysis.windows import last, session, since_open
 
 __all__ = [
+    "align",
+    "amihud",
     "anchored_twap",
     "anchored_vwap",
     "bipower_variation",
     "bollinger_bands",
+    "coverage",
     "cumulative_delta",
     "delta",
     "dollar_bars",
+    "effective_spread",
+    "gaps",
     "garman_klass",
     "imbalance_bars",
+    "intensity",
+    "interarrival",
+    "kyle_lambda",
+    "last",
+    "last_value",
+    "latency",
+    "merge_same_timestamp",
     "microprice",
     "mid",
     "order_flow_imbalance",
     "parkinson",
+    "price_impact",
     "quote_imbalance",
+    "quoted_spread",
     "quotes_at",
     "realized_kernel",
+    "realized_spread",
     "realized_variance",
+    "refresh_time",
     "rogers_satchell",
+    "roll",
     "rolling_twap",
     "rolling_vwap",
     "run_bars",
+    "session",
     "signature",
     "signed_volume",
+    "since_open",
     "spread",
+    "staleness",
     "tick_bars",
     "time_bars",
     "trade_sign",
@@ -93,9 +133,15 @@ _HOMES = {
     "activity_bars": "dollar_bars imbalance_bars run_bars tick_bars volume_bars",
     "anchored": "anchored_twap anchored_vwap",
     "bars": "time_bars",
+    "clocks": "align last_value refresh_time",
+    "costs": (
+        "amihud effective_spread kyle_lambda price_impact quoted_spread realized_spread roll "
+    ),
+    "durations": "coverage gaps intensity interarrival latency staleness",
     "flow": "cumulative_delta delta order_flow_imbalance quote_imbalance signed_volume",
     "joins": "quotes_at",
     "kernels": "realized_kernel",
+    "merging": "merge_same_timestamp",
     "prices": "microprice mid spread twap vwap",
     "ranges": "garman_klass parkinson rogers_satchell yang_zhang",
     "rolling": "bollinger_bands rolling_twap rolling_vwap",
@@ -103,6 +149,7 @@ _HOMES = {
     "toxicity": "vpin",
     "volatility": "bipower_variation realized_variance signature two_scale_rv",
     "volume_profile": "volume_profile",
+    "windows": "last session since_open",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -109,20 +109,9 @@ def trade_sign(
     require(ticks, "timestamp", "price", what=f"trade_sign by {method}")
     keys = by(ticks)
     if method == "tick":
-        sign = _by_tick(keys).fill_null(0).cast(pl.Int8)
-        return like(ticks, columns.trades(ticks.lazy()).with_columns(sign=sign))
-    lazy = ticks.lazy()
-    names = [name for name in lazy.collect_schema() if name != "sign"]
-    # In one frame with the quotes, a trade has columns of quotes of its own: empty ones.
-    own = {f"_own_{name}": pl.col(name) for name in names if name in _JOINED}
-    joined = quotes_at(
-        lazy.with_columns(**own), None if quotes is None else quotes.lazy(), lag=quote_delay
-    )
-    rule = _RULES[method]
-    if method != "quote":
-        rule = pl.coalesce(rule, _by_tick(keys))
-    kept = [pl.col(f"_own_{name}" if name in _JOINED else name).alias(name) for name in names]
-    return like(ticks, joined.select(*kept, sign=rule.fill_null(0).cast(pl.Int8)))
+        return like(ticks, columns.trades(ticks.lazy()).with_columns(sign=_rule(method, keys)))
+    joined, kept = _beside_quotes(ticks, quotes, quote_delay)
+    return like(ticks, joined.select(*kept, sign=_rule(method, keys)))
 
 
 def signed(
@@ -147,6 +136,46 @@ def signed(
         quotes=None if quotes is None else quotes.lazy(),
         quote_delay=quote_delay,
     )
+
+
+def signed_with_mid(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    method: Method | None,
+    quotes: pl.DataFrame | pl.LazyFrame | None,
+    quote_delay: str | timedelta,
+) -> pl.LazyFrame:
+    """The same, with the ``mid`` of the quote in force."""
+    known = method is None and "sign" in ticks.collect_schema()
+    rule = pl.col("sign").fill_null(0) if known else _rule(method or "lee_ready", by(ticks))
+    joined, kept = _beside_quotes(ticks, quotes, quote_delay)
+    others = [each for each in kept if each.meta.output_name() != "mid"]
+    return joined.select(*others, "mid", sign=rule)
+
+
+def _beside_quotes(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    quotes: pl.DataFrame | pl.LazyFrame | None,
+    quote_delay: str | timedelta,
+) -> tuple[pl.LazyFrame, list[pl.Expr]]:
+    """The trades with the quotes in force, and the columns they had, without a sign."""
+    lazy = ticks.lazy()
+    names = [name for name in lazy.collect_schema() if name != "sign"]
+    # In one frame with the quotes, a trade has columns of quotes of its own: empty ones.
+    own = {f"_own_{name}": pl.col(name) for name in names if name in _JOINED}
+    source = None if quotes is None else quotes.lazy()
+    joined = quotes_at(lazy.with_columns(**own), source, lag=quote_delay)
+    kept = [pl.col(f"_own_{name}" if name in _JOINED else name).alias(name) for name in names]
+    return joined, kept
+
+
+def _rule(method: Method, keys: list[str]) -> pl.Expr:
+    if method == "tick":
+        sign = _by_tick(keys)
+    elif method == "quote":
+        sign = _RULES[method]
+    else:
+        sign = pl.coalesce(_RULES[method], _by_tick(keys))
+    return sign.fill_null(0).cast(pl.Int8)
 
 
 def _by_tick(keys: list[str]) -> pl.Expr:

@@ -1,0 +1,482 @@
+"""What trading costs: spreads quoted, paid and kept, and what a trade does to the price.
+
+Trades without a quote of both sides in force have no such cost: null. Bids above asks count as they
+are, with a negative spread; take them out before (``quotes_cleanup``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ibticks.analysis import columns
+from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.analysis.flow import bar_start, sized
+from ibticks.analysis.signing import Method, signed, signed_with_mid
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = [
+    "amihud",
+    "effective_spread",
+    "kyle_lambda",
+    "price_impact",
+    "quoted_spread",
+    "realized_spread",
+    "roll",
+]
+
+
+def quoted_spread(ticks: F, every: str | timedelta | None = None) -> F:
+    """The mean spread, of quotes and over time.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``bid_price`` and ``ask_price``, in order of arrival.
+    every : str or timedelta, optional
+        The length of bars, which begin at its multiples since 1970 in UTC. By default all in one.
+
+    Returns
+    -------
+    same as ticks
+        A row for each bar and contract that has a quote, in this order: ``timestamp`` (start of the
+        bar), ``contract_id``, as far as there are; ``quoted_spread`` and
+        ``relative_quoted_spread`` (of the mid), means over the quotes;
+        ``time_weighted_spread`` and ``relative_time_weighted_spread``, means over the time that
+        each quote was in force; all float64; and ``quotes`` (uint32).
+
+    Notes
+    -----
+    A quote is in force until the next, over the end of its bar as well; the last of a contract for
+    no time. A quote of one side ends the one before and has no spread itself.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> quotes = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, 15, 0, s, tzinfo=UTC) for s in (0, 9, 10)],
+    ...         "bid_price": [9.75, 9.5, 9.75],
+    ...         "ask_price": [10.25, 10.5, 10.25],
+    ...     }
+    ... )
+    >>> quoted_spread(quotes).select("time_weighted_spread", "quotes").row(0)
+    (0.55, 3)
+    """
+    require(ticks, "timestamp", "bid_price", "ask_price", what="quoted_spread")
+    keys: list[str] = by(ticks)
+    bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
+    groups = [pl.col(key) for key in keys]
+    quotes = columns.quotes(ticks.lazy()).select(
+        *groups,
+        *([] if every is None else [bar_start(every)]),
+        _at=instant(),
+        _spread=ask - bid,
+        _relative=(ask - bid) / ((ask + bid) / 2),
+    )
+    names = ["timestamp", *keys] if every is not None else keys
+    following = pl.col("_at").shift(-1)
+    held = (following.over(keys) if keys else following) - pl.col("_at")
+    quotes = quotes.with_columns(_held=held)
+    if every is None:
+        sums = _spreads(pl.col("_held").fill_null(0))
+        bars = quotes.group_by(keys or [pl.lit(0).alias("_all")]).agg(**sums)
+    else:
+        bars = _spreads_by_bar(quotes, keys, nanoseconds(every))
+    found = bars.sort(names or "_all").select(
+        *names,
+        pl.col("quoted_spread", "relative_quoted_spread"),
+        time_weighted_spread=_ratio("_sum", "_time"),
+        relative_time_weighted_spread=_ratio("_relative_sum", "_time"),
+        quotes=pl.col("quotes").cast(pl.UInt32),
+    )
+    return like(ticks, found)
+
+
+def effective_spread(
+    ticks: F,
+    *,
+    quotes: F | None = None,
+    method: Method | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    r"""What a trade paid over the mid, both ways: :math:`2 D_t (p_t - m_t)`.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp`` and ``price``, in order of arrival.
+    quotes, quote_delay
+        As in :func:`~ibticks.analysis.trade_sign`; the mid is that of the same quote.
+    method : str, optional
+        How trades are signed; by default the column ``sign`` if there is one, else Lee and Ready's.
+
+    Returns
+    -------
+    same as ticks
+        The trades, with ``sign``, ``mid`` (of the quote in force), ``effective_spread`` and
+        ``relative_effective_spread`` (of the mid), float64; null without a mid or a sign.
+
+    References
+    ----------
+    R. D. Huang and H. R. Stoll, Dealer versus auction markets, *Journal of Financial Economics* 41
+    (1996), 313-357. R's *highfrequency*: ``effectiveSpread``.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> quotes = pl.read_parquet(sample("ibm_quotes").path)
+    >>> round(effective_spread(trades, quotes=quotes)["effective_spread"].median(), 3)
+    0.02
+    """
+    trades = _with_mid(ticks, quotes, method, quote_delay)
+    spread = 2 * _side() * (pl.col("price") - pl.col("mid"))
+    return like(ticks, trades.with_columns(**_both("effective_spread", spread)))
+
+
+def realized_spread(
+    ticks: F,
+    horizon: str | timedelta = "5m",
+    *,
+    quotes: F | None = None,
+    method: Method | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    r"""What of the effective spread is left to who gave the price: :math:`2 D_t (p_t - m_{t+h})`.
+
+    Parameters
+    ----------
+    ticks, quotes, method, quote_delay
+        As in :func:`effective_spread`.
+    horizon : str or timedelta
+        h, after which the mid is taken.
+
+    Returns
+    -------
+    same as ticks
+        The trades, with ``sign``, ``mid``, ``later_mid``, ``realized_spread`` and
+        ``relative_realized_spread`` (of the mid at the trade), float64; null where the quotes end
+        before the horizon does.
+
+    References
+    ----------
+    As for :func:`effective_spread`. R's *highfrequency*: ``realizedSpread``.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> quotes = pl.read_parquet(sample("ibm_quotes").path)
+    >>> round(realized_spread(trades, "5m", quotes=quotes)["realized_spread"].mean(), 3)
+    0.007
+    """
+    trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay)
+    spread = 2 * _side() * (pl.col("price") - pl.col("later_mid"))
+    return like(ticks, trades.with_columns(**_both("realized_spread", spread)))
+
+
+def price_impact(
+    ticks: F,
+    horizon: str | timedelta = "5m",
+    *,
+    quotes: F | None = None,
+    method: Method | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    r"""How far the mid went the trade's way, twice: :math:`2 D_t (m_{t+h} - m_t)`.
+
+    So that effective spread = realised spread + price impact. R's ``priceImpact`` is half of it.
+
+    Parameters
+    ----------
+    ticks, horizon, quotes, method, quote_delay
+        As in :func:`realized_spread`.
+
+    Returns
+    -------
+    same as ticks
+        The trades, with ``sign``, ``mid``, ``later_mid``, ``price_impact`` and
+        ``relative_price_impact`` (of the mid at the trade), float64; null where the quotes end
+        before the horizon does.
+
+    References
+    ----------
+    As for :func:`effective_spread`.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> quotes = pl.read_parquet(sample("ibm_quotes").path)
+    >>> round(price_impact(trades, "5m", quotes=quotes)["price_impact"].mean(), 3)
+    0.02
+    """
+    trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay)
+    impact = 2 * _side() * (pl.col("later_mid") - pl.col("mid"))
+    return like(ticks, trades.with_columns(**_both("price_impact", impact)))
+
+
+def kyle_lambda(
+    ticks: F,
+    every: str | timedelta | None = "1m",
+    *,
+    method: Method | None = None,
+    quotes: F | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    r"""Kyle's lambda: by how much a unit of net volume moves the price.
+
+    The slope of :math:`\Delta p_t = \alpha + \lambda \, x_t + \varepsilon_t` by least squares,
+    where :math:`x_t` is the signed volume of the bar and :math:`\Delta p_t` the change from the
+    last price of the bar before to the last price of it.
+
+    Parameters
+    ----------
+    ticks, method, quotes, quote_delay
+        As in :func:`~ibticks.analysis.signed_volume`.
+    every : str or timedelta, optional
+        The length of bars, which begin at its multiples since 1970 in UTC; ``None``: trade by
+        trade.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract: ``contract_id``, ``kyle_lambda`` (float64, price per unit of
+        volume; null if the volume never differs), ``t_statistic``, ``r_squared`` and
+        ``observations`` (uint32).
+
+    References
+    ----------
+    A. S. Kyle, Continuous auctions and insider trading, *Econometrica* 53 (1985), 1315-1335.
+    M. López de Prado, *Advances in Financial Machine Learning* (2018), section 19.4.1.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> found = kyle_lambda(ibm, "5m", method="tick")
+    >>> found.select((pl.col("kyle_lambda") * 1e6).round(2), "observations").row(0)
+    (1.68, 98)
+    """
+    require(ticks, "timestamp", "price", "size", what="kyle_lambda")
+    keys = by(ticks)
+    rows = signed(ticks, method, quotes, quote_delay)
+    volume = sized() * pl.col("sign")
+    if every is None:
+        bars = rows.select(*keys, "price", _flow=volume)
+    else:
+        bars = (
+            rows.group_by(*keys, bar_start(every))
+            .agg(pl.col("price").last(), _flow=volume.sum())
+            .sort(*keys, "timestamp")
+        )
+    x, y = pl.col("_flow"), pl.col("price").diff()
+    known = y.is_not_null()
+    sums = bars.group_by(keys or [pl.lit(0).alias("_all")]).agg(
+        _xy=pl.cov(x.filter(known), y.filter(known)),
+        _xx=x.filter(known).var(),
+        _yy=y.filter(known).var(),
+        observations=known.sum().cast(pl.UInt32),
+    )
+    slope = pl.when(pl.col("_xx") > 0).then(pl.col("_xy") / pl.col("_xx"))
+    fit = pl.when((pl.col("_xx") > 0) & (pl.col("_yy") > 0)).then(
+        pl.col("_xy") ** 2 / (pl.col("_xx") * pl.col("_yy"))
+    )
+    freedom = pl.col("observations").cast(pl.Int64) - 2
+    rest = pl.when((freedom > 0) & (fit < 1)).then((freedom * fit / (1 - fit)).sqrt())
+    found = sums.sort(keys or "_all").select(
+        *keys,
+        kyle_lambda=slope,
+        t_statistic=rest * pl.col("_xy").sign(),
+        r_squared=fit,
+        observations="observations",
+    )
+    return like(ticks, found)
+
+
+def amihud(ticks: F, every: str | timedelta = "1d") -> F:
+    r"""Amihud's illiquidity: the mean of :math:`|r_t| / (\text{price} \times \text{volume})_t`.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``price`` and ``size``, in order of arrival.
+    every : str or timedelta
+        The length of bars, which begin at its multiples since 1970 in UTC; Amihud has days.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract: ``contract_id``, ``amihud`` (float64, return per unit of currency;
+        many scale it by 10^6) and ``observations`` (uint32: bars with one before them, and with
+        volume).
+
+    Notes
+    -----
+    A return is that from the last price of a bar to that of the next which has a trade.
+
+    References
+    ----------
+    Y. Amihud, Illiquidity and stock returns, *Journal of Financial Markets* 5 (2002), 31-56.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> amihud(ibm, "1h").with_columns((pl.col("amihud") * 1e12).round(2)).row(0)
+    (6194.95, 11)
+    """
+    require(ticks, "timestamp", "price", "size", what="amihud")
+    keys = by(ticks)
+    bars = (
+        columns.trades(ticks.lazy())
+        .group_by(*keys, bar_start(every))
+        .agg(pl.col("price").last(), _value=(pl.col("price") * sized()).sum())
+        .sort(*keys, "timestamp")
+    )
+    move = pl.col("price").pct_change().abs()
+    ratio = pl.when(pl.col("_value") > 0).then(move / pl.col("_value"))
+    found = bars.group_by(keys or [pl.lit(0).alias("_all")]).agg(
+        amihud=ratio.mean(), observations=ratio.count().cast(pl.UInt32)
+    )
+    return like(ticks, found.sort(keys or "_all").drop("_all", strict=False))
+
+
+def roll(ticks: F, every: str | timedelta | None = None) -> F:
+    r"""Roll's spread, of trades alone: :math:`2 \sqrt{-\mathrm{cov}(\Delta p_t, \Delta p_{t-1})}`.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``price``, in order of arrival, and ``timestamp`` if there are bars.
+    every : str or timedelta, optional
+        The length of bars, whose last prices are taken. By default every trade is.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract: ``contract_id``, ``roll`` (float64, in units of price; null where
+        the covariance is positive), ``covariance`` and ``observations`` (uint32, pairs).
+
+    References
+    ----------
+    R. Roll, A simple implicit measure of the effective bid-ask spread in an efficient market,
+    *Journal of Finance* 39 (1984), 1127-1139.
+
+    Examples
+    --------
+    >>> bounce = pl.DataFrame({"price": [10.0, 10.5, 10.0, 10.5, 10.5, 10.0, 10.5]})
+    >>> roll(bounce).select(pl.col("roll").round(3), "observations").row(0)
+    (0.866, 5)
+    """
+    require(ticks, "price", what="roll")
+    keys = by(ticks)
+    rows = columns.trades(ticks.lazy())
+    if every is not None:
+        require(ticks, "timestamp", what="roll")
+        rows = (
+            rows.group_by(*keys, bar_start(every))
+            .agg(pl.col("price").last())
+            .sort(*keys, "timestamp")
+        )
+    move = pl.col("price").diff()
+    before, after = move.slice(1, pl.len() - 2), move.slice(2)
+    pairs = (pl.len().cast(pl.Int64) - 2).clip(lower_bound=0)
+    sums = rows.group_by(keys or [pl.lit(0).alias("_all")]).agg(
+        covariance=pl.when(pairs > 1).then(pl.cov(before, after)),
+        observations=pairs.cast(pl.UInt32),
+    )
+    covariance = pl.col("covariance")
+    found = sums.sort(keys or "_all").select(
+        *keys,
+        pl.when(covariance <= 0).then(2 * (-covariance).sqrt()).alias("roll"),
+        covariance,
+        "observations",
+    )
+    return like(ticks, found)
+
+
+def _side() -> pl.Expr:
+    return pl.when(pl.col("sign") != 0).then(pl.col("sign").cast(pl.Float64))
+
+
+def _both(name: str, value: pl.Expr) -> dict[str, pl.Expr]:
+    return {name: value, f"relative_{name}": value / pl.col("mid")}
+
+
+def _with_mid(
+    ticks: F, quotes: F | None, method: Method | None, quote_delay: str | timedelta
+) -> pl.LazyFrame:
+    """The trades, with ``sign`` and ``mid``."""
+    require(ticks, "timestamp", "price", what="a measure of spreads")
+    return signed_with_mid(ticks, method, quotes, quote_delay)
+
+
+def _with_later_mid(
+    ticks: F,
+    horizon: str | timedelta,
+    quotes: F | None,
+    method: Method | None,
+    quote_delay: str | timedelta,
+) -> pl.LazyFrame:
+    """The same, with ``later_mid``: of the last quote that has come when the horizon is over."""
+    trades, keys = _with_mid(ticks, quotes, method, quote_delay), by(ticks)
+    source = columns.quotes((ticks if quotes is None else quotes).lazy())
+    end = pl.col("_key").max()
+    later = source.select(
+        *keys,
+        _key=instant(),
+        later_mid=(pl.col("bid_price") + pl.col("ask_price")) / 2,
+    ).with_columns(_end=end.over(keys) if keys else end)
+    joined = (
+        trades.drop("later_mid", strict=False)
+        .with_columns(_key=instant() + nanoseconds(horizon))
+        .join_asof(later, on="_key", by=keys or None, coalesce=True, check_sortedness=False)
+    )
+    seen = pl.col("_key") <= pl.col("_end")
+    return joined.with_columns(pl.when(seen).then("later_mid")).drop("_key", "_end")
+
+
+def _spreads(held: pl.Expr) -> dict[str, pl.Expr]:
+    spread, relative = pl.col("_spread"), pl.col("_relative")
+    return {
+        "quoted_spread": spread.mean(),
+        "relative_quoted_spread": relative.mean(),
+        "_sum": (spread * held).sum(),
+        "_relative_sum": (relative * held).sum(),
+        "_time": held.filter(spread.is_not_null()).sum(),
+        "quotes": spread.count(),
+    }
+
+
+def _spreads_by_bar(quotes: pl.LazyFrame, keys: list[str], step: int) -> pl.LazyFrame:
+    """Sums over each bar, with the quote that was in force when it began."""
+    start, at = instant(), pl.col("_at")
+    held = pl.min_horizontal(pl.col("_held"), start + step - at)
+    held = pl.when(pl.col("_held").is_null()).then(0).otherwise(held)
+    bars = (
+        quotes.group_by(*keys, "timestamp")
+        .agg(
+            **_spreads(held),
+            _first=at.first(),
+            _spread=pl.col("_spread").last(),
+            _relative=pl.col("_relative").last(),
+        )
+        .sort(*keys, "timestamp")
+    )
+    before = pl.col("_spread", "_relative").shift()
+    bars = bars.with_columns(before.over(keys) if keys else before)
+    wait = pl.col("_first") - start
+    carried = {"_sum": "_spread", "_relative_sum": "_relative"}
+    return bars.with_columns(
+        *(pl.col(name) + (pl.col(last) * wait).fill_null(0) for name, last in carried.items()),
+        pl.col("_time") + pl.when(pl.col("_spread").is_not_null()).then(wait).otherwise(0),
+    )
+
+
+def _ratio(total: str, time: str) -> pl.Expr:
+    return pl.when(pl.col(time) > 0).then(pl.col(total) / pl.col(time))

@@ -1,0 +1,263 @@
+"""When ticks come: durations, intensity, gaps, how stale and how late they are.
+
+A contract and a tick type are one stream here: where the frame has ``tick_type``, ticks of each are
+timed by themselves. Times are those of arrival.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.analysis.flow import bar_start
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ["coverage", "gaps", "intensity", "interarrival", "latency", "staleness", "streams"]
+
+_PRICES: Final = ("price", "bid_price", "ask_price", "mid_price")
+
+
+def interarrival(ticks: F) -> F:
+    """How long after the tick before it each tick came.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, in order of arrival.
+
+    Returns
+    -------
+    same as ticks
+        With ``interarrival`` (duration[ns]; null for the first of a contract and tick type).
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, 0, second, tzinfo=UTC) for second in (1, 1, 4)]
+    >>> interarrival(pl.DataFrame({"timestamp": at}))["interarrival"].dt.total_seconds().to_list()
+    [None, 0, 3]
+    """
+    require(ticks, "timestamp", what="interarrival")
+    return like(ticks, ticks.lazy().with_columns(interarrival=_since_last(streams(ticks))))
+
+
+def intensity(ticks: F, every: str | timedelta = "1m") -> F:
+    """Ticks a second, in bars.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``.
+    every : str or timedelta
+        The length of bars, which begin at its multiples since 1970 in UTC.
+
+    Returns
+    -------
+    same as ticks
+        A row for each bar with a tick: ``timestamp`` (start), ``contract_id``, ``tick_type``, as
+        far as there are, ``ticks`` (uint32), ``intensity`` (float64, a second).
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, 0, second, tzinfo=UTC) for second in (1, 1, 4)]
+    >>> intensity(pl.DataFrame({"timestamp": at})).select("ticks", "intensity").row(0)
+    (3, 0.05)
+    """
+    require(ticks, "timestamp", what="intensity")
+    keys = streams(ticks)
+    bars = ticks.lazy().group_by(bar_start(every), *keys).agg(ticks=pl.len().cast(pl.UInt32))
+    seconds = nanoseconds(every) / 1e9
+    found = bars.sort("timestamp", *keys).with_columns(intensity=pl.col("ticks") / seconds)
+    return like(ticks, found)
+
+
+def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
+    """Stretches of time without a tick.
+
+    A calm market has them too: what was asked of IB and not received says the coverage of the
+    store, ``store.select(...).coverage()``.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, in order of arrival.
+    longer_than : str or timedelta
+        The shortest stretch, itself not among them.
+
+    Returns
+    -------
+    same as ticks
+        A row for each: ``contract_id``, ``tick_type``, as far as there are, ``start`` and ``end``
+        (the ticks around it) and ``duration`` (duration[ns]).
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, minute, tzinfo=UTC) for minute in (0, 1, 4)]
+    >>> gaps(pl.DataFrame({"timestamp": at}))["duration"].dt.total_minutes().to_list()
+    [3]
+    """
+    require(ticks, "timestamp", what="gaps")
+    keys = streams(ticks)
+    start = pl.col("timestamp").shift()
+    rows = ticks.lazy().select(
+        *keys,
+        start=start.over(keys) if keys else start,
+        end="timestamp",
+        duration=_since_last(keys),
+    )
+    shortest = pl.duration(nanoseconds=nanoseconds(longer_than), time_unit="ns")
+    return like(ticks, rows.filter(pl.col("duration") > shortest).sort(*keys, "start"))
+
+
+def staleness(ticks: F) -> F:
+    """How long the prices that a tick carries have stood, when it came.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp`` and one or more of ``price``, ``bid_price``, ``ask_price``,
+        ``mid_price``, in order of arrival.
+
+    Returns
+    -------
+    same as ticks
+        With ``staleness`` (duration[ns]): the time since the first of the ticks in a row that had
+        the same prices; nothing where one changed.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, 0, second, tzinfo=UTC) for second in (1, 2, 4)]
+    >>> ticks = pl.DataFrame({"timestamp": at, "price": [10.0, 10.0, 10.1]})
+    >>> staleness(ticks)["staleness"].dt.total_seconds().to_list()
+    [0, 1, 0]
+    """
+    require(ticks, "timestamp", what="staleness")
+    keys = streams(ticks)
+    priced = [name for name in _PRICES if name in ticks.collect_schema()]
+    if not priced:
+        require(ticks, "price", what="staleness")
+    changes = [pl.col(name).ne_missing(pl.col(name).shift()) for name in priced]
+    first = pl.int_range(pl.len()) == 0
+    since = pl.when(pl.any_horizontal(first, *changes)).then(instant()).forward_fill()
+    standing = instant() - (since.over(keys) if keys else since)
+    return like(ticks, ticks.lazy().with_columns(staleness=standing.cast(pl.Duration("ns"))))
+
+
+def latency(ticks: F) -> F:
+    """How late a tick came: between which bounds, since IB's own time is a whole second.
+
+    What happened in second s was at least s and less than s + 1: the tick was late by more than
+    ``timestamp - exchange_time - 1 s`` and at most ``timestamp - exchange_time``. The least
+    ``latency_at_most`` of many ticks bounds the least latency there was, and a negative one says
+    that our clock, or IB's, is wrong by more than that.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp`` and ``exchange_time``.
+
+    Returns
+    -------
+    same as ticks
+        With ``latency_more_than`` and ``latency_at_most`` (duration[ns]; null without an exchange
+        time).
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, 15, 0, 1, 250_000, tzinfo=UTC)],
+    ...         "exchange_time": [datetime(2025, 1, 10, 15, 0, 1, tzinfo=UTC)],
+    ...     }
+    ... )
+    >>> bounds = latency(ticks).select(pl.col("^latency_.*$").dt.total_milliseconds())
+    >>> bounds.row(0)
+    (-750, 250)
+    """
+    require(ticks, "timestamp", "exchange_time", what="latency")
+    late = instant() - instant("exchange_time")
+    return like(
+        ticks,
+        ticks.lazy().with_columns(
+            latency_more_than=(late - 1_000_000_000).cast(pl.Duration("ns")),
+            latency_at_most=late.cast(pl.Duration("ns")),
+        ),
+    )
+
+
+def coverage(ticks: F, every: str | timedelta = "1m") -> F:
+    """The share of bars, from the first tick to the last, that have one.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, in order of arrival.
+    every : str or timedelta
+        The length of bars, which begin at its multiples since 1970 in UTC.
+
+    Returns
+    -------
+    same as ticks
+        A row for each stream: ``contract_id``, ``tick_type``, as far as there are, ``first`` and
+        ``last`` (times of ticks), ``ticks``, ``bars``, ``filled`` (uint32) and ``coverage``
+        (float64, filled by bars).
+
+    Notes
+    -----
+    Nights count as bars without ticks; take one session at a time. What was captured, quiet or lost
+    says the store: ``store.select(...).coverage()``.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, minute, tzinfo=UTC) for minute in (0, 1, 1, 3)]
+    >>> coverage(pl.DataFrame({"timestamp": at})).select("bars", "filled", "coverage").row(0)
+    (4, 3, 0.75)
+    """
+    require(ticks, "timestamp", what="coverage")
+    step, keys = nanoseconds(every), streams(ticks)
+    if step < 1:
+        raise InputError(f"coverage: bars of {every!r} have no length")
+    at, number = pl.col("timestamp"), instant() // step
+    groups = [pl.col(key) for key in keys] or [pl.lit(0).alias("_all")]
+    bars = (
+        ticks.lazy()
+        .group_by(*groups, _bar=number)
+        .agg(first=at.min(), last=at.max(), ticks=pl.len())
+    )
+    names = keys or ["_all"]
+    span = pl.col("_bar").max() - pl.col("_bar").min() + 1
+    found = bars.group_by(names).agg(
+        pl.col("first").min(),
+        pl.col("last").max(),
+        pl.col("ticks").sum().cast(pl.UInt32),
+        bars=span.cast(pl.UInt32),
+        filled=pl.len().cast(pl.UInt32),
+    )
+    share = pl.col("filled") / pl.col("bars")
+    return like(ticks, found.sort(names).with_columns(coverage=share).drop("_all", strict=False))
+
+
+def streams(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
+    """The columns that tell streams apart: the contract and the tick type, as far as there are.
+
+    Examples
+    --------
+    >>> streams(pl.DataFrame({"tick_type": ["last"], "contract_id": [8314], "price": [182.1]}))
+    ['contract_id', 'tick_type']
+    """
+    return [*by(ticks), *(name for name in ("tick_type",) if name in ticks.collect_schema())]
+
+
+def _since_last(keys: list[str]) -> pl.Expr:
+    since = instant().diff()
+    return (since.over(keys) if keys else since).cast(pl.Duration("ns"))

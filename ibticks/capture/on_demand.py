@@ -427,6 +427,8 @@ class _Listener:
                 said.currency,
                 said.secType,
             )
+            if self._record is not None:
+                self._record.describe(self._contract)
 
     def contracts_end(self, request: int) -> None:
         """It has said it all."""

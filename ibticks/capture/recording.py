@@ -14,6 +14,7 @@ from ibticks.storage.statuses import resume
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ibticks.index.records import ContractRecord
     from ibticks.store import Store
 
 __all__ = ["StreamRecord"]
@@ -58,6 +59,10 @@ class StreamRecord:
         except BaseException:
             self._appender.close()
             raise
+
+    def describe(self, contract: ContractRecord) -> None:
+        """Keep what IB says of the contract, so that it can be selected by its symbol."""
+        self._index.put_contracts([contract])
 
     def after(self, time_ns: int) -> int:
         """The time that a status said now is to have."""

@@ -1,0 +1,240 @@
+"""``ibticks backfill``: what it fills, says, and leaves with which exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from ibticks.capture import backfill as backfill_module
+from ibticks.gateway import Gateway, Replay
+from ibticks.storage.states import Status
+from tests.capture.recorded import Recorded
+from tests.captures import FakeCapture
+
+from .conftest import PROGRAM
+
+BTC = 990101
+SECOND = 1_000_000_000
+MIDNIGHT = 1_723_161_600 * SECOND  # 2024-08-09 00:00 UTC
+GAP = (MIDNIGHT - 3_700_000_000, MIDNIGHT + 6_700_000_000)
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def midnight():
+    """Bitcoin's quotes and trades around midnight."""
+    samples = Replay.from_samples(["btcusdt_quotes", "btcusdt_trades"])
+    around = samples.between(MIDNIGHT - 10 * SECOND, MIDNIGHT + 15 * SECOND)
+    return around.only(None, ["bid_ask", "last"])
+
+
+@pytest.fixture
+def gateway(midnight):
+    with Gateway(midnight, speed=None) as started:
+        yield started
+
+
+@pytest.fixture
+def recorded(store, midnight):
+    """What was captured of it, but for a gap."""
+    return Recorded(store, midnight, [GAP])
+
+
+@pytest.fixture
+def backfill(cli, store, database, gateway):
+    """Run the command on the store, with the gateway."""
+
+    def run(*arguments, at=None, since="all"):
+        there = at or f"127.0.0.1:{gateway.port}"
+        options = ("--store", store.root, "--dsn", database, "--gateway", there, "--since", since)
+        return cli("backfill", *options, *arguments)
+
+    return run
+
+
+def test_fills_what_is_missing_and_says_so(backfill, recorded):
+    done = backfill()
+    missed = {kind: recorded.missed(BTC, kind) for kind in ("bid_ask", "last")}
+    assert done.code == 0
+    total = sum(missed.values())
+    assert done.out == f"2 gaps, filled with {total:,} ticks in 3 requests\n"
+    # Each part, as soon as it is stored: up to midnight, where a file ends, and from there on.
+    told = done.err.splitlines()
+    assert [line.partition(" 20")[0] for line in told] == [
+        *[f"{BTC} bid_ask"] * 2,
+        *[f"{BTC} last"] * 2,
+    ]
+    assert " 2024-08-08T23:59:56.300Z to 2024-08-09T00:00:00Z: " in told[0]
+    assert sum(int(line.split()[-2].replace(",", "")) for line in told) == total
+    recorded.check()
+    again = backfill(at=NOBODY)
+    assert (again.code, again.out, again.err) == (
+        0,
+        "0 gaps, filled with 0 ticks in 0 requests\n",
+        "",
+    )
+
+
+def test_json(backfill, recorded):
+    plan = backfill("BTCUSDT", "last", "--dry-run", "--json", at=NOBODY)
+    assert (plan.code, plan.err) == (0, "")
+    gap = {
+        "contract_id": BTC,
+        "tick_type": "last",
+        "start": "2024-08-08T23:59:56.300Z",
+        "end": "2024-08-09T00:00:06.700Z",
+        "seconds": 10.4,
+        "state": "disconnected",
+        "reason": "1100: connection lost",
+    }
+    nothing = {"ticks": 0, "requests": 0, "filled": [], "remaining": []}
+    assert plan.json == {"dry_run": True, "gaps": [gap], **nothing}
+    done = backfill("BTCUSDT", "last", "--json")
+    assert (done.code, done.err) == (0, "")
+    said = done.json
+    assert (said["dry_run"], said["gaps"], said["remaining"]) == (False, [gap], [])
+    assert said["ticks"] == sum(part["ticks"] for part in said["filled"])
+    assert said["ticks"] == recorded.missed(BTC, "last") > 100
+    assert said["filled"][0].keys() == {"contract_id", "tick_type", "start", "end", "ticks"}
+    assert (said["filled"][0]["start"], said["filled"][-1]["end"]) == (gap["start"], gap["end"])
+    assert backfill("BTCUSDT", "last", "--json", at=NOBODY).json == {
+        "dry_run": False,
+        "gaps": [],
+        **nothing,
+    }
+
+
+def test_a_dry_run_shows_a_table(backfill, recorded):
+    done = backfill("--dry-run", at=NOBODY)
+    assert done.code == 0
+    assert "to be filled" in done.out
+    assert done.out.count("2024-08-08T23:59:56.300Z") == 2
+    assert "1100: connection lost" in done.out
+    nothing = backfill("--dry-run", "--min", "1m", at=NOBODY)
+    assert (nothing.code, nothing.out) == (0, "0 gaps to fill\n")
+
+
+def test_what_it_is_told_to_fill(backfill, recorded):
+    def planned(*arguments, **how):
+        done = backfill(*arguments, "--dry-run", "--json", at=NOBODY, **how)
+        assert done.code == 0
+        return [(gap["tick_type"], gap["seconds"]) for gap in done.json["gaps"]]
+
+    assert planned("BTCUSDT,990101", "last") == [("last", 10.4)]
+    assert planned("--min", "10s") == [("bid_ask", 10.4), ("last", 10.4)]
+    assert planned("--min", "11s") == []
+    assert planned("--market", "US", "--session", "regular") == []
+    assert planned(str(BTC), "last", "--until", "2024-08-09T00:00Z") == [("last", 3.7)]
+    local = ("--until", "2024-08-08 20:00:02", "--tz", "America/New_York")
+    assert planned(str(BTC), "last", *local, since="2024-08-08 19:59") == [("last", 5.7)]
+    long_ago = planned(since="24h")
+    assert [kind for kind, _ in long_ago] == ["bid_ask", "last"]
+    assert all(86_400 <= seconds <= 86_460 for _, seconds in long_ago)  # nobody captured then
+
+
+def test_what_is_refused_is_left_and_has_exit_code_3(backfill, recorded, gateway):
+    gateway.refuse_history(BTC, "TRADES", code=10187)
+    done = backfill()
+    assert done.code == 3
+    first, left = done.out.splitlines()
+    assert first.endswith("requests, 1 left")
+    assert left == (
+        f"  {BTC} last 2024-08-08T23:59:56.300Z to 2024-08-09T00:00:06.700Z disconnected: "
+        "Failed to request historical ticks:No market data permissions (10187)"
+    )
+    again = backfill("--json")
+    assert again.code == 3
+    [left] = again.json["remaining"]
+    assert (left["tick_type"], left["seconds"]) == ("last", 10.4)
+    assert left["why"].endswith("(10187)")
+    gateway.grant_history(BTC, "TRADES")
+    assert backfill("--json").code == 0
+    recorded.check()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["AAPL"], "no contract with the symbol 'AAPL' in this store; it has BTCUSDT (990101"),
+        (["8314"], "no contract 8314 in this store; it has BTCUSDT (990101"),
+        (["BTCUSDT", "quotes"], "quotes"),
+        (["--until", "2024-13-01"], "2024-13-01"),
+        (["--until", "2024-08-01 12:00"], "has no time zone"),
+        (["--min", "long"], "'long'"),
+        (["--market", "Mars"], "'Mars'"),
+        (["--market", "US", "--session", "globex"], "'globex'"),
+        (["--since", "a while"], "'a while'"),
+        (["--since", "2024-08-09T00:00Z", "--until", "2024-08-08T00:00Z"], "is not before"),
+        (["--gateway", "4002"], "'4002' is not an address: write host:port"),
+    ],
+)
+def test_what_makes_no_sense_is_said_and_nobody_is_asked(backfill, recorded, wrong, words):
+    done = backfill(*wrong, at=NOBODY)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: ")
+    assert words in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_wrong_command_line(backfill, cli, tmp_path):
+    for wrong in (["--client-id", "eleven"], ["--frobnicate"], ["a", "b", "c"]):
+        done = cli("backfill", *wrong)
+        assert (done.code, done.out) == (2, "")
+        assert "Usage: ibticks backfill" in done.err
+    done = cli("backfill", "--store", tmp_path / "nowhere")
+    assert (done.code, done.out) == (1, "")
+    assert "nowhere" in done.err
+
+
+def test_a_gateway_that_is_not_there_or_does_not_want_us(backfill, recorded, gateway):
+    done = backfill(at=NOBODY)
+    assert (done.code, done.out) == (1, "")
+    assert "127.0.0.1:1 cannot be used with client id 11: Connection refused (502)" in done.err
+    gateway.refuse(11)
+    done = backfill()
+    assert (done.code, done.out) == (1, "")
+    assert "client id is already in use. (326)" in done.err
+    assert backfill("--client-id", "12").code == 0
+    recorded.check()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_broken_off_it_keeps_what_it_has(recorded, gateway, store, database, number):
+    gateway.refuse_history(BTC, "TRADES")  # 162: pacing violation; it is to wait for 15 seconds
+    process = subprocess.Popen(
+        [
+            *PROGRAM,
+            *("backfill", "--json", "--since", "all", "--store", str(store.root)),
+            *("--dsn", database, "--gateway", f"127.0.0.1:{gateway.port}"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "IB wants to be asked less often, again in 15 s" in process.stderr.readline()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "Traceback" not in err
+    said = json.loads(out)
+    assert said["ticks"] == recorded.missed(BTC, "bid_ask")
+    assert [(left["tick_type"], left["why"]) for left in said["remaining"]] == [("last", "stopped")]
+    gateway.grant_history(BTC, "TRADES")
+
+
+def test_what_came_since_the_capture_ended_is_filled_too(backfill, store, monkeypatch):
+    monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
+    now = time.time_ns()
+    capture = FakeCapture(store.root, store.index, BTC, "last")
+    capture.say(Status.SUBSCRIBED, now - 900 * SECOND)
+    capture.stop(now - 600 * SECOND)
+    done = backfill("--json", since="10m")
+    assert done.code == 0
+    [gap], [part] = done.json["gaps"], done.json["filled"]
+    assert (gap["state"], gap["start"]) == ("not_running", part["start"])
+    assert gap["seconds"] > 599
+    assert part["ticks"] == 0

@@ -1,0 +1,203 @@
+"""``ibticks stream``: ticks of one contract as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+import ibticks as ibt
+from ibticks.gateway import Gateway, Replay
+from ibticks.storage.states import Status
+from tests.captures import FakeCapture
+
+from .conftest import PROGRAM
+
+IBM = 8314
+
+
+@pytest.fixture(scope="module")
+def replay():
+    """The first ticks of IBM, of all four types."""
+    return Replay.from_samples(["ibm_quotes", "ibm_trades"]).head(500)
+
+
+@pytest.fixture
+def gateway(request, replay):
+    """Begins with the first subscription, unless a parameter says with which one."""
+    with Gateway(replay, speed=None, start_after=getattr(request, "param", 1)) as started:
+        yield started
+
+
+@pytest.fixture
+def stream(cli, gateway):
+    """Run the command in this process: exit code, messages, and what was said."""
+
+    def run(*arguments, at=None):
+        there = at or f"127.0.0.1:{gateway.port}"
+        done = cli("stream", "--gateway", there, *arguments)
+        return done, [json.loads(line) for line in done.out.splitlines()]
+
+    return run
+
+
+@pytest.fixture
+def begun(gateway):
+    """Start the command in a process of its own."""
+    started = []
+
+    def start(*arguments):
+        where = ("--gateway", f"127.0.0.1:{gateway.port}")
+        started.append(
+            subprocess.Popen(
+                [*PROGRAM, "stream", *where, *map(str, arguments)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("tick_type", ["last", "all_last", "bid_ask", "mid_point"])
+def test_so_many_ticks(stream, replay, tick_type):
+    done, (first, *ticks, last) = stream(IBM, tick_type, "--limit", 120)
+    assert (done.code, done.err) == (0, "")
+    assert (first["type"], first["data"]["status"]) == ("info", "subscribed")
+    assert {tick["type"] for tick in ticks} == {"tick"}
+    assert [tick["data"]["sequence"] for tick in ticks] == list(range(1, 121))
+    name = {"bid_ask": "bid_price", "mid_point": "mid_price"}.get(tick_type, "price")
+    sent = replay.streams[IBM, tick_type].columns
+    assert [tick["data"][name] for tick in ticks] == sent.numbers(name)[:120].tolist()
+    assert last["type"] == "complete"
+    assert (last["data"]["reason"], last["data"]["total_ticks"]) == ("limit_reached", 120)
+
+
+def test_for_so_long(stream, gateway):
+    gateway.mute(IBM)
+    done, (first, last) = stream(IBM, "last", "--timeout", 0.2)
+    assert (done.code, first["type"]) == (0, "info")
+    assert (last["data"]["reason"], last["data"]["total_ticks"]) == ("timeout", 0)
+
+
+def test_a_symbol_is_looked_up_in_the_store(stream, store, database):
+    where = ("--store", store.root, "--dsn", database)
+    done, messages = stream("IBM", "last", "--limit", 1, *where)
+    assert (done.code, messages) == (1, [])
+    assert "no contract with the symbol 'IBM' in this store" in done.err
+    store.add_contract(IBM, "IBM")
+    done, messages = stream("ibm", "last", "--limit", 1, *where)
+    assert done.code == 0
+    assert messages[1]["data"]["contract_id"] == IBM
+    # Nothing was stored.
+    assert store.contents() == []
+
+
+def test_recorded_it_is_in_the_store_too(stream, own):
+    _, root, _, dsn = own
+    done, messages = stream(IBM, "bid_ask", "--limit", 60, "--record", *own)
+    assert done.code == 0
+    with ibt.open(root, dsn=dsn) as store:
+        assert store.contracts()[0].contract_type == "STK"
+        kept = list(store.select("IBM", "bid_ask").messages(ticks=True))
+        assert [message["data"] for message in kept[:-1]] == [each["data"] for each in messages]
+        assert all(file.sealed for file in store.index.files())
+        assert store.coverage(IBM).gaps() == []
+
+
+def test_a_stream_that_is_captured_cannot_be_recorded_but_watched(stream, store, database):
+    capture = FakeCapture(store.root, store.index, IBM, "last")
+    capture.say(Status.SUBSCRIBED, 1)
+    done, messages = stream(IBM, "last", "--record", "-s", store.root, "--dsn", database)
+    assert (done.code, messages) == (1, [])
+    assert "is already written by process" in done.err
+    assert stream(IBM, "last", "--limit", 1)[0].code == 0
+    capture.kill()
+
+
+# -- what goes wrong -------------------------------------------------------------------------------
+
+
+def test_what_ib_refuses(stream, gateway):
+    gateway.forbid(IBM, "last", code=354)
+    done, messages = stream(IBM, "last")
+    assert done.code == 1
+    assert [message["type"] for message in messages] == ["info", "error", "complete"]
+    assert messages[1]["data"]["code"] == "354"
+    assert messages[2]["data"]["reason"] == "error"
+    done, messages = stream(4711, "last")
+    assert done.code == 1
+    assert messages[0]["data"]["code"] == "200"
+
+
+def test_a_connection_that_is_lost(stream, gateway):
+    gateway.after(30, gateway.drop)
+    done, messages = stream(IBM, "bid_ask")
+    assert done.code == 1
+    assert [message["type"] for message in messages].count("tick") == 30
+    assert messages[-2]["data"]["code"] == "504"
+    assert messages[-1]["data"]["reason"] == "disconnected"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ([IBM, "trades"], "trades"),
+        (["0", "last"], "0"),
+        ([IBM, "last", "--limit", 0], "limit=0: give 1 or more"),
+        ([IBM, "last", "--timeout", 0], "timeout_seconds=0.0: give more than 0"),
+        ([IBM, "last", "--gateway", "4002"], "'4002' is not an address: write host:port"),
+        ([IBM, "last"], "127.0.0.1:1 cannot be used with client id 2: Connection refused (502)"),
+        (["IBM", "last", "--store", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_said_without_a_traceback(stream, wrong, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done, messages = stream(*wrong, at="127.0.0.1:1")
+    assert (done.code, messages) == (1, [])
+    assert done.err.startswith("error: ")
+    assert words in done.err
+    assert list(tmp_path.iterdir()) == []  # no store was begun
+
+
+def test_a_wrong_command_line(cli):
+    for wrong in ([], [IBM], [IBM, "last", "--limit", "few"], [IBM, "last", "--frobnicate"]):
+        done = cli("stream", *wrong)
+        assert (done.code, done.out) == (2, "")
+        assert "Usage: ibticks stream" in done.err
+
+
+# -- from a shell ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_it_prints_what_has_come_and_why_it_ended(begun, gateway, number):
+    process = begun(IBM, "bid_ask")
+    lines = [process.stdout.readline() for _ in range(501)]  # all there are; none comes any more
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    *more, last = map(json.loads, [*lines, *out.splitlines()])
+    assert [message["type"] for message in more] == ["info", *["tick"] * 500]
+    assert (last["data"]["reason"], last["data"]["total_ticks"]) == ("cancelled", 500)
+    assert gateway.wait_clients(0)
+
+
+@pytest.mark.parametrize("gateway", [0], indirect=True)
+def test_a_reader_that_has_seen_enough(begun, gateway):
+    """As ``ibticks stream … | head``: each line comes at once, and nothing is said of the rest."""
+    process = begun(IBM, "bid_ask")
+    assert json.loads(process.stdout.readline())["type"] == "info"
+    process.stdout.close()
+    gateway.resume()  # ticks come from here on
+    assert process.wait(60) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert gateway.wait_clients(0)

@@ -31,7 +31,8 @@
      │   └─ ConnectionFailedError (ConnectionError)
      ├─ MissingExtraError (ImportError)     install ibticks with an extra
      ├─ CorruptDataWarning (UserWarning)    a load went on without a damaged block
-     └─ IndexAwayWarning (UserWarning)      the index server is away: an answer may be incomplete
+     ├─ IndexAwayWarning (UserWarning)      the index server is away: an answer may be incomplete
+     └─ StreamInUseWarning (UserWarning)    files of streams that are being written were left alone
 
 Each carries where it happened in ``context`` (``path``, ``offset``, ``contract_id`` and the like),
 and each can be pickled, so that it crosses a process border whole.
@@ -63,6 +64,7 @@ __all__ = [
     "StorageError",
     "StorageFullError",
     "StoreAccessError",
+    "StreamInUseWarning",
     "TickError",
     "TickIndexError",
     "TimeRangeError",
@@ -228,3 +230,7 @@ class CorruptDataWarning(UserWarning):
 
 class IndexAwayWarning(UserWarning):
     """The index server is away; the answer comes from the catalogue and the journal."""
+
+
+class StreamInUseWarning(UserWarning):
+    """Files were left as they are, since somebody writes to their streams."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import date as date_type
 from html import escape
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ibticks.coverage import Coverage
     from ibticks.index.journaled import JournaledIndex
     from ibticks.index.records import DailyStats, FileRecord
+    from ibticks.live import Live
+    from ibticks.live.live import Policy
     from ibticks.selection import Backfill
     from ibticks.storage.audit import Finding
     from ibticks.storage.layout import FileKey
@@ -247,6 +250,120 @@ class Store:
             strict,
             f"{names} {', '.join(kinds)}{when}{in_words}",
             chosen,
+        )
+
+    def live(
+        self,
+        contracts: int | str | Sequence[int | str],
+        tick_types: str | Sequence[str] | None = None,
+        buffer: TimeLike | timedelta | None = None,
+        *,
+        market: str = _MARKET,
+        tz: str | None = None,
+        now: TimeLike | None = None,
+        columns: str | Sequence[str] | None = None,
+        window: str | timedelta | None = None,
+        window_rows: int = 500_000,
+        delay: float = 0.01,
+        policy: Policy = "all",
+        most_waiting: int = 10_000,
+        markers: bool = True,
+        resume: str | None = None,
+    ) -> Live:
+        """Ticks from a buffer on, and then as they come, without gap or duplicate.
+
+        Whoever writes them, in this process or another one, they are read from the files.
+
+        Parameters
+        ----------
+        contracts : int, str or a sequence of them
+            Contract ids or symbols. An id may be one of which nothing is stored yet.
+        tick_types : str or sequence of str, optional
+            All that are stored by default.
+        buffer : str, timedelta or time, optional
+            What comes first of what is stored: a period (``"1h"``, ``"2h30m"``, ``"last_hour"``,
+            ``"today"``, ``"since_open"``), a session type of ``market`` (``"regular"``: since it
+            opened), or a time. By default nothing.
+        market : str
+            ``US``, ``UK``, ``JP``, ``CME`` or any calendar's name.
+        tz : str, optional
+            Zone of times that do not say theirs, and of ``today``.
+        now : optional
+            Instead of the clock, for what is relative to now; ``"last_tick"`` as in
+            :meth:`select`.
+        columns : str or sequence of str, optional
+            Of the frames; by default those that the tick types carry.
+        window : str or timedelta, optional
+            How far back the window of :meth:`~ibticks.live.Live.frame` reaches from its last tick.
+        window_rows : int
+            Most ticks in that window.
+        delay : float
+            Seconds a tick may be held, so that those of several streams come by time.
+        policy : {"all", "latest"}
+            Whether a reader that is slow gets every tick, or those that are dropped are counted.
+        most_waiting : int
+            With ``latest``, most live ticks that wait to be read.
+        markers : bool
+            Whether ``info`` messages ``buffer_start``, ``buffer_complete`` and ``live_start`` stand
+            among the ticks.
+        resume : str, optional
+            Go on from where another one was, of the same contracts and tick types: its
+            :attr:`~ibticks.live.Live.position`. Instead of ``buffer``.
+
+        Returns
+        -------
+        Live
+
+        Raises
+        ------
+        UnknownContractError, AmbiguousContractError
+            With the candidates.
+        UnknownTickTypeError, UnknownColumnError, UnknownPeriodError, UnknownMarketError
+            Naming what there is.
+        NaiveDatetimeError
+            For a time without a zone, where ``tz`` is not given.
+        InputError
+            If an option has no such value, or ``resume`` is no position in these streams.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with open_store(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(
+        ...         {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]},
+        ...         contract_id=265598,
+        ...         tick_type="last",
+        ...     )
+        ...     with store.live(265598, "last", "1h", now="last_tick") as live:
+        ...         [message["type"] for message, _ in zip(live, range(4))]
+        ['info', 'tick', 'info', 'info']
+        """
+        from ibticks.calendar import parse_duration
+        from ibticks.live import Live
+        from ibticks.live.start import find_start
+
+        ids = self._ids_to_come(contracts)
+        kinds = self._tick_types(ids, tick_types)
+        start_ns, when = None, ""
+        if buffer is not None and resume is not None:
+            raise InputError("buffer and resume both say where to begin: keep one of them")
+        if buffer is not None:
+            now_ns = self._now(now, tz, ids, kinds)
+            start_ns, words = find_start(buffer, now_ns, market=market, tz=tz)
+            when = f", {words}"
+        return Live(
+            self.root,
+            [(contract_id, kind) for contract_id in ids for kind in kinds],
+            default_columns(kinds, columns),
+            start_ns,
+            label=f"{', '.join(map(str, _listed(contracts)))} {', '.join(kinds)}{when}",
+            resume=resume,
+            delay=delay,
+            policy=policy,
+            most_waiting=most_waiting,
+            window_rows=window_rows,
+            window_ns=None if window is None else parse_duration(window),
+            markers=markers,
         )
 
     def coverage(
@@ -499,6 +616,11 @@ class Store:
         -------
         list of FileRecord
             The files that changed, as they are now.
+
+        Warns
+        -----
+        StreamInUseWarning
+            Naming the streams whose files were left alone, since somebody writes to them.
         """
         from ibticks.progress import track
         from ibticks.storage.blocks import check_compression
@@ -528,17 +650,20 @@ class Store:
         -------
         list of str
             The paths that were deleted or, with ``dry_run``, would be.
+
+        Warns
+        -----
+        StreamInUseWarning
+            Naming the streams whose files were left alone, since somebody writes to them.
         """
         from ibticks.progress import track
         from ibticks.storage.lifecycle import delete_files
-        from ibticks.storage.statuses import forget
 
         keys = [key for _, key in self._older(keep, now)]
         if not dry_run:
             self._changed = True
-            forget(self.index, keys)
             work = delete_files(self.root, self.index, keys)
-            list(track(work, "deleting", len(keys), show=progress))
+            keys = list(track(work, "deleting", len(keys), show=progress))
         return [key.path for key in keys]
 
     def close(self) -> None:
@@ -664,6 +789,20 @@ class Store:
         return (
             f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{rows or '<tr><td colspan=8>no ticks yet</td></tr>'}</tbody></table>"
+        )
+
+    def _ids_to_come(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
+        """The ids of contracts, of which nothing need be stored yet where they are given by id."""
+        given = _listed(contracts)
+        if not given:
+            return self.contract_ids(given)  # which says what is wrong
+        return tuple(
+            dict.fromkeys(
+                check_contract_id(each)
+                if isinstance(each, Integral)
+                else self.contract_ids(each)[0]
+                for each in given
+            )
         )
 
     def _streams(self, ids: Sequence[int] | None = None) -> set[tuple[int, str]]:

@@ -1,24 +1,39 @@
-"""What happens to sealed files as they age: they are compressed, and one day deleted."""
+"""What happens to sealed files as they age: they are compressed, and one day deleted.
+
+Not while somebody writes to their stream, who may open any of them again for a late tick: such
+files are left for another time, and told in a warning.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import warnings
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibticks.errors import CorruptFileError
+from ibticks.errors import (
+    CorruptFileError,
+    StorageError,
+    StreamInUseWarning,
+    WriterLockedError,
+)
 from ibticks.format.framing import checksum
 from ibticks.format.header import HEADER_BYTES
 from ibticks.storage.blocks import check_compression, compress, decompress
+from ibticks.storage.caller import caller_depth
 from ibticks.storage.disk import explained, sync_folder, write_all, written_beside
 from ibticks.storage.lock import StreamLock
+from ibticks.storage.statuses import forget
 from ibticks.storage.summary import frame_blocks, summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ibticks.index.records import FileRecord, Index
@@ -29,17 +44,22 @@ __all__ = ["compress_file", "compress_files", "delete_files"]
 _log = logging.getLogger(__name__)
 
 
-def compress_file(root: Path, key: FileKey, compression: str) -> FileRecord:
+def compress_file(
+    root: Path, key: FileKey, compression: str, *, is_ours: Callable[[], bool] | None = None
+) -> FileRecord:
     """Compress a sealed file (or, with ``none``, make it plain again) and say what it is now.
 
     The new file is written beside the old one, every block is decompressed again and compared,
-    and only then takes its place. The caller holds the stream's lock.
+    and only then takes its place. The caller holds the stream's lock, or has ``is_ours`` say at the
+    last moment whether it is still held.
 
     Raises
     ------
     CorruptFileError
         If the file is not sealed or does not have its checksum, or a block did not come back as
         it was: the old file is then untouched.
+    StorageError
+        If the stream is not ours any more.
     """
     check_compression(compression)
     path = root / key.path
@@ -72,6 +92,8 @@ def compress_file(root: Path, key: FileKey, compression: str) -> FileRecord:
             body_bytes += len(stored)
         new = replace(new, crc32c=crc, body_bytes=body_bytes)
         os.pwrite(descriptor, new.to_bytes(), 0)
+        if is_ours is not None and not is_ours():
+            raise StorageError(f"{path} is somebody else's by now", path=str(path))
     return summarise(root, key).record
 
 
@@ -84,10 +106,21 @@ def compress_files(
     ------
     CorruptFileError
         Naming those that are damaged, after the others were compressed; they stay as they are.
+
+    Warns
+    -----
+    StreamInUseWarning
+        In the end, of files whose streams are being written: they stay as they are, too.
     """
-    damaged = []
+    damaged, left = [], _LeftAlone()
     for key in keys:
-        lock = _lock_of(root, key)
+        if left.has(key):
+            continue
+        try:
+            lock = StreamLock(root, *_stream(key), backfill=_is_backfill(key))
+        except WriterLockedError as error:
+            left.add([key], error)
+            continue
         try:
             record = compress_file(root, key, compression)
             index.put_files([record])
@@ -98,6 +131,7 @@ def compress_files(
         finally:
             lock.release()
         yield record
+    left.warn("a capture compresses its own with compress_after=")
     if damaged:
         raise CorruptFileError(
             f"{', '.join(damaged)} cannot be compressed: see the log, and `ibticks verify`",
@@ -106,21 +140,76 @@ def compress_files(
 
 
 def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[FileKey]:
-    """Delete files one by one, each under its stream's lock, first from the index."""
-    for key in keys:
-        lock = _lock_of(root, key)
-        path = root / key.path
-        try:
-            index.drop_files([key.path])
-            with explained(path, "deleting"):
-                if path.exists():
-                    path.unlink()
-                    sync_folder(path.parent)
-        finally:
-            lock.release()
-        yield key
+    """Delete files, the oldest of their streams; the ledger of coverage and the index know first.
+
+    Each stream under its locks. If it is broken off, nothing is said to be there that is not; done
+    again, it deletes the rest.
+
+    Warns
+    -----
+    StreamInUseWarning
+        In the end, of files whose streams are being written: nothing becomes of these.
+    """
+    left = _LeftAlone()
+    for stream, found in groupby(sorted(keys), _stream):
+        files = list(found)
+        with ExitStack() as locks:
+            try:
+                for is_backfill in sorted({False, *map(_is_backfill, files)}):
+                    lock = StreamLock(root, *stream, backfill=is_backfill)
+                    locks.callback(lock.release)
+            except WriterLockedError as error:
+                left.add(files, error)
+                continue
+            forget(index, files)
+            for key in files:
+                path = root / key.path
+                index.drop_files([key.path])
+                with explained(path, "deleting"):
+                    if path.exists():
+                        path.unlink()
+                        sync_folder(path.parent)
+                yield key
+    left.warn("they can be deleted when it has ended")
 
 
-def _lock_of(root: Path, key: FileKey) -> StreamLock:
-    """The lock of whoever writes to a file."""
-    return StreamLock(root, key.contract_id, key.tick_type, backfill=key.part == "backfill")
+class _LeftAlone:
+    """Files that are left as they are, and who has their streams."""
+
+    def __init__(self) -> None:
+        self._files: Counter[tuple[int, str, bool]] = Counter()
+        self._reasons: dict[tuple[int, str, bool], str] = {}
+
+    def has(self, key: FileKey) -> bool:
+        """Whether the stream of a file is known to be somebody's; the file is then left, too."""
+        stream = (*_stream(key), _is_backfill(key))
+        if stream not in self._reasons:
+            return False
+        self._files[stream] += 1
+        return True
+
+    def add(self, keys: Sequence[FileKey], error: WriterLockedError) -> None:
+        """Leave the files of a stream, and say why."""
+        for key in keys:
+            stream = (*_stream(key), _is_backfill(key))
+            self._reasons.setdefault(stream, error.message.partition(";")[0])
+            self._files[stream] += 1
+
+    def warn(self, advice: str) -> None:
+        """Tell the user of them, if there are any."""
+        if not self._files:
+            return
+        reasons = dict.fromkeys(self._reasons.values())
+        warnings.warn(
+            f"{self._files.total()} files are left as they are: {'; '.join(reasons)}. {advice}",
+            StreamInUseWarning,
+            stacklevel=caller_depth(),
+        )
+
+
+def _stream(key: FileKey) -> tuple[int, str]:
+    return key.contract_id, key.tick_type
+
+
+def _is_backfill(key: FileKey) -> bool:
+    return key.part == "backfill"

@@ -7,7 +7,6 @@ block costs one block. An open file is read up to its last whole frame.
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from ibticks.format.frames import TORN, find_payloads, walk
 from ibticks.format.framing import MAX_FRAME, checksum
 from ibticks.format.messages import decode_message
 from ibticks.storage.blocks import body_blocks, decompress
+from ibticks.storage.caller import caller_depth
 from ibticks.storage.layout import HOUR, part_of
 from ibticks.storage.source import Source
 
@@ -95,7 +95,7 @@ class _Damage:
     def warn(self) -> None:
         """Tell the user."""
         for reason in self.reasons:
-            warnings.warn(reason, CorruptDataWarning, stacklevel=_depth())
+            warnings.warn(reason, CorruptDataWarning, stacklevel=caller_depth())
 
 
 def read_ticks(
@@ -386,11 +386,3 @@ def _placed(error: FormatError, piece: _Piece, base: int, offset: int) -> Corrup
 def _utc(time_ns: int) -> str:
     seconds, rest = divmod(time_ns, NANOSECONDS)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09d} UTC"
-
-
-def _depth() -> int:
-    """How many calls up the caller of ibticks is, for a warning to point there."""
-    depth, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("ibticks."):
-        depth, frame = depth + 1, frame.f_back
-    return depth

@@ -16,6 +16,7 @@ import ibticks as ibt
 from ibticks import errors
 from ibticks.cli.app import app, index_app
 from ibticks.sample import sample as find_sample
+from ibticks.storage.lock import StreamLock
 
 PROGRAM = [sys.executable, "-c", "from ibticks.cli import main; main()"]
 TRADES = find_sample("btcusdt_trades").path
@@ -358,6 +359,22 @@ def test_prune(cli, trades):
     assert (done.code, done.out.strip()) == (0, "2 files deleted")
     done = cli("prune", "--keep", "30d", *trades, "--json")  # nothing left to ask about
     assert done.json == {"deleted": [], "would_delete": []}
+
+
+def test_files_that_are_being_written_are_left_and_told(cli, trades):
+    nothing = [{"files": 0, "saved_bytes": 0}, {"deleted": [], "would_delete": []}]
+    lock = StreamLock(trades[1], 990101, "all_last")
+    try:
+        for command in (("compress",), ("prune", "--keep", "30d", "--yes")):
+            done = cli(*command, *trades, "--json")
+            assert done.code == 0
+            assert done.json in nothing
+            told = " ".join(done.err.split())
+            assert "warning: 2 files are left as they are: all_last of contract 990101" in told
+            assert f"process {os.getpid()} on" in told
+    finally:
+        lock.release()
+    assert cli("compress", *trades, "--json").json["files"] == 2
 
 
 def test_prune_without_asking(cli, trades):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import time
 from dataclasses import replace
 
 import pytest
 
-from ibticks.errors import CorruptFileError, InputError, StorageError, WriterLockedError
+from ibticks.errors import CorruptFileError, InputError, StorageError, StreamInUseWarning
 from ibticks.format.header import COMPRESSIONS, read_header
+from ibticks.index.records import CoverageRecord
 from ibticks.storage import lifecycle
 from ibticks.storage.audit import verify
 from ibticks.storage.layout import HOUR, FileKey, list_files, list_unfinished
 from ibticks.storage.lifecycle import compress_file, compress_files, delete_files
+from ibticks.storage.lock import StreamLock, is_written
 from ibticks.storage.reader import read_messages
 from ibticks.storage.summary import summarise
 
@@ -244,19 +247,55 @@ def test_a_file_compressed_as_the_process_died_is_told_later(hours, root, index)
 
 
 def test_files_of_a_stream_that_is_written_are_left_alone(hours, root, index, writer):
+    """The others are not; and a warning says whose they are."""
+    with writer(tick_type="last") as other:
+        other.append(message("info", H13, {"status": "subscribed"}))
+    theirs = FileKey(CONTRACT, "last", H13)
+    index.put_coverage([CoverageRecord(CONTRACT, "bid_ask", H13, H13 + HOUR, "captured")])
+    ledger = index.coverage()
     before = [path.read_bytes() for path in hours]
     opened = writer()
-    for work in (
-        compress_files(root, index, KEYS, "zstd"),
-        delete_files(root, index, KEYS),
-    ):
-        with pytest.raises(WriterLockedError):
-            list(work)
+    said = (
+        rf"3 files are left as they are: bid_ask of contract {CONTRACT} in .* process {os.getpid()}"
+    )
+    with pytest.warns(StreamInUseWarning, match=said) as caught:
+        (done,) = compress_files(root, index, [*KEYS, theirs], "zstd")
+    assert caught[0].filename == __file__
+    assert done.path == theirs.path
+    with pytest.warns(StreamInUseWarning, match=said):
+        assert list(delete_files(root, index, [*KEYS, theirs])) == [theirs]
     assert [path.read_bytes() for path in hours] == before
     assert len(index.files()) == 3
+    assert index.coverage() == ledger
     opened.close()
     assert len(list(compress_files(root, index, KEYS, "zstd"))) == 3
     writer()
+
+
+def test_of_what_is_deleted_the_ledger_knows_first(hours, root, index):
+    index.put_coverage([CoverageRecord(CONTRACT, "bid_ask", H13, H13 + 3 * HOUR, "captured")])
+    deleting = delete_files(root, index, KEYS[:2])
+    next(deleting)
+    assert not hours[0].exists()
+    assert hours[1].exists()
+    assert [(row.end_ns - H13, row.state) for row in index.coverage()] == [
+        (2 * HOUR, "deleted"),
+        (3 * HOUR, "captured"),
+    ]
+    deleting.close()
+    assert list(delete_files(root, index, KEYS[:2])) == KEYS[:2]
+    assert list(list_files(root)) == KEYS[2:]
+
+
+def test_a_backfill_that_goes_on_keeps_its_stream_from_being_deleted(hours, root, index):
+    backfill = replace(KEYS[0], part="backfill")
+    lock = StreamLock(root, CONTRACT, "bid_ask", backfill=True)
+    with pytest.warns(StreamInUseWarning, match="2 files .* the backfill of bid_ask"):
+        assert list(delete_files(root, index, [KEYS[0], backfill])) == []
+    assert hours[0].exists()
+    lock.release()
+    assert not is_written(root, CONTRACT, "bid_ask")
+    assert list(delete_files(root, index, [KEYS[0], backfill])) == [KEYS[0], backfill]
 
 
 def test_deleted_files_are_gone_from_disk_and_index(hours, root, index, writer):

@@ -169,8 +169,12 @@ def test_unknown_compression(trades):
 
 
 def test_what_is_being_written_is_left_alone(trades):
-    with trades.writer(990101, "all_last"), pytest.raises(errors.WriterLockedError):
-        trades.compress("zstd")
+    with trades.writer(990101, "all_last"):
+        for work in (trades.compress, lambda: trades.prune("1d")):
+            with pytest.warns(errors.StreamInUseWarning, match="2 files are left") as caught:
+                assert work() == []
+            assert caught[0].filename == __file__
+    assert trades.index.files()[0].compression == "none"
     assert len(trades.compress("zstd")) == 2
 
 

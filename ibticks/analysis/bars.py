@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import polars as pl
 
 from ibticks.analysis.bar_columns import Of, aggregates, empty_values, rows_of
-from ibticks.analysis.columns import F, by, instant, like
+from ibticks.analysis.columns import F, as_times, by, instant, like
 from ibticks.analysis.sessions import session_start, session_table
 from ibticks.calendar.periods import parse_duration
 from ibticks.errors import InputError
@@ -112,14 +112,8 @@ def time_bars(
         grid = _clock_grid(bars, keys, step) if table is None else _grid(bars, keys, step, table)
         bars = grid.join(bars, on=["_start", *keys], how="left")
         bars = bars.with_columns(**empty_values(of))
-    zone = getattr(ticks.collect_schema()["timestamp"], "time_zone", None)
     ordered = bars.sort("_start", *keys).select(
-        pl.col("_start")
-        .cast(pl.Datetime("ns", "UTC"))
-        .dt.convert_time_zone(zone or "UTC")
-        .alias("timestamp"),
-        *keys,
-        pl.exclude("_start", *keys),
+        as_times("_start", ticks).alias("timestamp"), *keys, pl.exclude("_start", *keys)
     )
     return like(ticks, ordered, engine="streaming")
 

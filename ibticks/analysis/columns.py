@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "F",
     "apart",
+    "as_times",
     "by",
     "finite",
     "instant",
@@ -222,6 +223,20 @@ def instant(name: str = "timestamp") -> pl.Expr:
     1000000000
     """
     return pl.col(name).dt.cast_time_unit("ns").cast(pl.Int64)
+
+
+def as_times(name: str, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
+    """The reverse of :func:`instant`: a column of nanoseconds as times in the zone of the ticks.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)]})
+    >>> ticks.select(at=instant()).select(as_times("at", ticks)).item() == ticks.item()
+    True
+    """
+    zone = getattr(ticks.collect_schema()["timestamp"], "time_zone", None) or "UTC"
+    return pl.col(name).cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone(zone)
 
 
 def nanoseconds(span: str | timedelta) -> int:

@@ -2,17 +2,19 @@
 
 Every kernel takes the rows of one contract in order of arrival, as numpy arrays, and returns one
 number a row. A row depends on itself and on earlier rows only, so that a live buffer gives what the
-whole day will give.
+whole day will give; but in :func:`neighbour_median` and :func:`trimmed_moments`, which look at the
+rows around it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 from numba import types
 
-from ibticks.format.jit import kernel
+from ibticks.format.jit import inline, kernel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,10 +27,13 @@ __all__ = [
     "anchored_moments",
     "filled_bars",
     "imbalance_bars",
+    "merged",
     "moments",
+    "neighbour_median",
     "refreshed",
     "run_bars",
     "time_average",
+    "trimmed_moments",
 ]
 
 _FLOATS = types.Array(types.float64, 1, "C", readonly=True)
@@ -270,6 +275,51 @@ def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
     return averages
 
 
+@kernel((_INTS, _FLOATS, _FLOATS, _I))
+def merged(
+    times: Ints, values: Floats, weights: Floats, how: int
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Of each run of equal times: one value, sum and largest of the weights, how many rows.
+
+    They stand at its last row, elsewhere NaN. ``how`` is 0 for the median, 1 for the highest value
+    of the largest weight, 2 for the weighted mean (plain, where no weight is above 0). A NaN value
+    is left out, a NaN weight is 0.
+    """
+    rows = len(times)
+    found, sums = np.full(rows, np.nan), np.full(rows, np.nan)
+    most, counts = np.full(rows, np.nan), np.full(rows, np.nan)
+    known = np.empty(rows)
+    begun, size = 0, 0
+    total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
+    for row in range(rows):
+        value, weight = values[row], weights[row]
+        if weight != weight:
+            weight = 0.0
+        total += weight
+        if value == value:
+            known[size] = value
+            size += 1
+            value_sum, value_weight = value_sum + value * weight, value_weight + weight
+            if weight > largest or (weight == largest and value > highest):
+                largest, highest = weight, value
+        if row + 1 < rows and times[row + 1] == times[row]:
+            continue
+        if size == 1:
+            found[row] = known[0]
+        elif size and how == 1:
+            found[row] = highest
+        elif size and how == 2 and value_weight > 0:
+            found[row] = value_sum / value_weight
+        elif size and how == 2:
+            found[row] = known[:size].mean()
+        elif size:
+            found[row] = np.median(known[:size])
+        sums[row], most[row], counts[row] = total, largest, row + 1 - begun
+        begun, size = row + 1, 0
+        total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
+    return found, sums, most, counts
+
+
 @kernel((_INTS, _INTS, _I))
 def refreshed(times: Ints, contracts: Ints, many: int) -> Ints:
     """Refresh times: whenever every one of ``many`` contracts has a new row since the last.
@@ -293,3 +343,124 @@ def refreshed(times: Ints, contracts: Ints, many: int) -> Ints:
             fresh[:] = False
             waiting = many
     return found[:count].copy()
+
+
+@inline
+def _place(held: Floats, size: int, value: float) -> int:
+    """The first place of a value, in sorted ones."""
+    low = 0
+    while size > 1:
+        half = size // 2
+        low += half if held[low + half - 1] < value else 0
+        size -= half
+    return low
+
+
+@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+def _sums(held: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
+    """Sum of distances from the middle, and of their squares, in any order."""
+    total = squares = 0.0
+    for place in range(begin, end):
+        off = held[place] - middle
+        total += off
+        squares += off * off
+    return total, squares
+
+
+@inline
+def _put(held: Floats, size: int, value: float) -> int:
+    """Put a value into sorted ones."""
+    place = size
+    while place and held[place - 1] > value:
+        held[place] = held[place - 1]
+        place -= 1
+    held[place] = value
+    return size + 1
+
+
+@inline
+def _take(held: Floats, size: int, value: float) -> int:
+    """Take a value out of sorted ones."""
+    for place in range(_place(held, size, value), size - 1):
+        held[place] = held[place + 1]
+    return size - 1
+
+
+@inline
+def _swap(held: Floats, size: int, old: float, new: float) -> None:
+    """Put a value in the place of another, in sorted ones: only what lies between them moves."""
+    place = _place(held, size, old)
+    while place + 1 < size and held[place + 1] < new:
+        held[place] = held[place + 1]
+        place += 1
+    while place and held[place - 1] > new:
+        held[place] = held[place - 1]
+        place -= 1
+    held[place] = new
+
+
+@kernel((_FLOATS, _I))
+def neighbour_median(values: Floats, half: int) -> Floats:
+    """Median of the ``half`` values before and the ``half`` after each, without itself.
+
+    Towards the ends there are fewer; of a single value NaN. No value is NaN.
+    """
+    n = len(values)
+    medians = np.full(n, np.nan)
+    held = np.empty(2 * half + 1)
+    size = 0
+    for row in range(min(half, n)):
+        size = _put(held, size, values[row])
+    for row in range(n):
+        entering, leaving = row + half, row - half - 1
+        if entering < n and leaving >= 0:
+            if values[entering] != values[leaving]:
+                _swap(held, size, values[leaving], values[entering])
+        elif entering < n:
+            size = _put(held, size, values[entering])
+        elif leaving >= 0:
+            size = _take(held, size, values[leaving])
+        others = size - 1
+        if others:
+            place = _place(held, size, values[row])
+            low, high = (others - 1) // 2, others // 2
+            # Itself stands at its place in the sorted values; what is above moves down by one.
+            below = held[low + (low >= place)]
+            medians[row] = (below + held[high + (high >= place)]) / 2
+    return medians
+
+
+@kernel((_FLOATS, _I, _I))
+def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
+    """Mean and sample deviation of the ``width`` values around each, but ``cut`` at either extreme.
+
+    The window of a value near an end is the first or the last ``width`` values. No value is NaN.
+    """
+    n = len(values)
+    width = min(width, n)
+    means, deviations = np.full(n, np.nan), np.full(n, np.nan)
+    if width <= 2 * cut + 1:
+        return means, deviations
+    held = np.empty(width + 1)
+    size = 0
+    for row in range(width):
+        size = _put(held, size, values[row])
+    begun, changed = 0, True
+    mean, deviation, kept = 0.0, 0.0, width - 2 * cut
+    for row in range(n):
+        begin = min(max(row - width // 2, 0), n - width)
+        if begin > begun:
+            entering, leaving = values[begin + width - 1], values[begin - 1]
+            if entering != leaving:
+                _swap(held, size, leaving, entering)
+                changed = True
+            begun = begin
+        if changed:
+            # About the middle one, so that the square of a large price swallows no digits.
+            middle = held[width // 2]
+            total, squares = _sums(held, cut, width - cut, middle)
+            mean = middle + total / kept
+            deviation = max(0.0, (squares - total * total / kept) / (kept - 1)) ** 0.5
+            changed = False
+        means[row], deviations[row] = mean, deviation
+    return means, deviations

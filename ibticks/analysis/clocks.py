@@ -1,0 +1,270 @@
+"""Several contracts on one clock: at given instants, on a grid, or whenever all of them have moved.
+
+What a contract has at an instant is its last value at or before it, never a later one. Frames stay
+long, a row for each instant and contract; a column for each contract is one step away::
+
+    frame.pivot("contract_id", index="timestamp", values="price")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis.columns import (
+    F,
+    apart,
+    as_times,
+    by,
+    finite,
+    instant,
+    like,
+    nanoseconds,
+    require,
+)
+from ibticks.analysis.sessions import session_table
+from ibticks.calendar.periods import parse_duration
+from ibticks.errors import InputError, NaiveDatetimeError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from ibticks.calendar import Market
+    from ibticks.calendar.sessions import SessionTable
+
+__all__ = ["align", "last_value", "refresh_time"]
+
+
+def last_value(
+    ticks: F,
+    at: pl.Series,
+    *,
+    column: str = "price",
+    tolerance: str | timedelta | None = None,
+) -> F:
+    """What each contract last had, at instants of your own.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival.
+    at : polars.Series
+        Instants, with a time zone, in any order.
+    column : str
+        Of which column: ``"price"``, ``"mid_price"``, ``"mid"`` (from
+        :func:`ibticks.analysis.mid`), ...; rows without it are passed over.
+    tolerance : str or timedelta, optional
+        A value older than this is null.
+
+    Returns
+    -------
+    same as ticks
+        A row for each instant and contract, sorted: ``timestamp`` (the instant), ``contract_id``
+        (if the ticks have it), the column (float64, null before the first value) and ``last_time``,
+        when it arrived. Of equal times, the value that arrived last.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    NaiveDatetimeError
+        ``at`` has no time zone.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, minute, tzinfo=UTC) for minute in (0, 4, 5)]
+    >>> ticks = pl.DataFrame({"timestamp": at, "price": [10.0, 11.0, 13.0]})
+    >>> when = pl.Series([datetime(2025, 1, 10, 15, 4, 30, tzinfo=UTC)])
+    >>> last_value(ticks, when)["price"].to_list()
+    [11.0]
+    """
+    require(ticks, "timestamp", column, what="last_value")
+    if not isinstance(at.dtype, pl.Datetime):
+        raise InputError(f"last_value: at must be a series of times, not of {at.dtype}")
+    if at.dtype.time_zone is None:
+        raise NaiveDatetimeError(
+            "last_value: the times of at have no zone; say which it is with "
+            '.dt.replace_time_zone("UTC")'
+        )
+    clock = pl.LazyFrame({"_at": at.drop_nulls()}).select(_key=instant("_at")).unique()
+    return _as_of(ticks, clock, column, tolerance)
+
+
+def align(
+    ticks: F,
+    every: str | timedelta,
+    *,
+    column: str = "price",
+    tolerance: str | timedelta | None = None,
+    market: Market | str | None = None,
+    session_type: str = "regular",
+) -> F:
+    """What each contract last had, on a regular grid that all contracts share.
+
+    Previous-tick sampling, as for realised measures.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival.
+    every : str or timedelta
+        Step of the grid; see :func:`ibticks.calendar.parse_duration`.
+    column, tolerance
+        As of :func:`last_value`.
+    market, session_type : optional
+        On the grid are then the openings of the market's sessions, every ``every`` after, and their
+        ends; without a market, the multiples of ``every`` since midnight UTC.
+
+    Returns
+    -------
+    same as ticks
+        As :func:`last_value`, from the first instant of the grid at or after the first tick of any
+        contract to the first at or after the last.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    UnknownPeriodError
+        ``every`` is no length of time.
+    UnknownMarketError
+        No such market, or it has no such sessions.
+
+    References
+    ----------
+    M. M. Dacorogna, R. Gençay, U. Müller, R. B. Olsen and O. V. Pictet (2001), *An Introduction to
+    High-Frequency Finance*, Academic Press, section 3.2.1.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, 0, second, tzinfo=UTC) for second in (1, 4, 11)]
+    >>> ticks = pl.DataFrame({"timestamp": at, "price": [10.0, 11.0, 13.0]})
+    >>> align(ticks, "5s").select(pl.col("timestamp").dt.second(), "price").rows()
+    [(5, 11.0), (10, 11.0), (15, 13.0)]
+    """
+    step = parse_duration(every)
+    require(ticks, "timestamp", column, what="align")
+    rows = ticks.lazy().filter(pl.col(column).is_finite())
+    ends = rows.select(_first=instant().min(), _last=instant().max()).drop_nulls()
+    if market is None:
+        first, last = (-(-pl.col(name) // step) * step for name in ("_first", "_last"))
+        clock = ends.select(_key=pl.int_ranges(first, last + 1, step)).explode(
+            "_key", empty_as_null=False, keep_nulls=False
+        )
+    else:
+        clock = _session_grid(ends, session_table(market, session_type, what="align"), step)
+    return _as_of(ticks, clock, column, tolerance)
+
+
+def refresh_time(ticks: F, *, column: str = "price") -> F:
+    r"""What all contracts had, whenever each of them had something new.
+
+    The first refresh time is when every contract has had a value; each next one, when all have had
+    another since:
+
+    .. math:: \tau_1 = \max_i t^{(i)}_1, \qquad
+              \tau_{j+1} = \max_i t^{(i)}_{N_i(\tau_j) + 1}
+
+    with :math:`N_i(t)` the number of values of contract i up to t.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival.
+    column : str
+        As of :func:`last_value`.
+
+    Returns
+    -------
+    same as ticks
+        A row for each refresh time and contract, sorted: ``timestamp``, ``contract_id`` (if the
+        ticks have it), the column (float64), and ``last_time``, when that value arrived. A lazy
+        frame stays lazy, but does not stream.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard (2011), Multivariate realised
+    kernels, *Journal of Econometrics* 162, 149-169. As ``refreshTime`` of R's *highfrequency*.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, 15, 0, s, tzinfo=UTC) for s in (1, 2, 3, 5, 9)],
+    ...         "contract_id": [1, 1, 2, 2, 1],
+    ...         "price": [10.0, 10.1, 50.0, 50.5, 10.2],
+    ...     }
+    ... )
+    >>> refreshed = refresh_time(ticks).select(
+    ...     pl.col("timestamp").dt.second(), "contract_id", "price"
+    ... )
+    >>> refreshed.rows()
+    [(3, 1, 10.1), (3, 2, 50.0), (9, 1, 10.2), (9, 2, 50.5)]
+    """
+    require(ticks, "timestamp", column, what="refresh_time")
+    keys: list[str] = by(ticks)
+    rows = ticks.lazy().select("timestamp", *keys, finite(column)).drop_nulls(column)
+    schema = ticks.collect_schema()
+    columns: list[str] = ["timestamp", *keys, column, "last_time"]
+    types = {**schema, column: pl.Float64(), "last_time": schema["timestamp"]}
+
+    def refresh(frame: pl.DataFrame) -> pl.DataFrame:
+        from ibticks.analysis.recurrences import refreshed
+
+        ids = frame[keys[0]].to_numpy() if keys else np.zeros(len(frame), dtype=np.int64)
+        contracts = np.unique(ids)
+        at = frame.select(instant()).to_series().to_numpy()
+        many = len(contracts)
+        if not many:
+            return frame.with_columns(last_time="timestamp").select(columns)
+        places = refreshed(at, np.searchsorted(contracts, ids).astype(np.int64), many)
+        instants = pl.Series("_key", at[places].reshape(-1, many).max(axis=1).repeat(many))
+        found = frame.select(pl.all().gather(places)).with_columns(instants)
+        times = as_times("_key", frame).cast(types["last_time"])
+        return found.with_columns(timestamp=times, last_time="timestamp").select(columns)
+
+    return like(
+        ticks, rows.map_batches(refresh, schema=pl.Schema({name: types[name] for name in columns}))
+    )
+
+
+def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.LazyFrame:
+    """The instants from ``_first`` to the first at or after ``_last``."""
+    opens, closes = pl.col("_open"), pl.col("_close")
+    points = (
+        pl.LazyFrame({"_open": table.start_ns, "_close": table.end_ns})
+        .select(_key=pl.concat_list(pl.int_ranges(opens, closes, step), closes))
+        .explode("_key")
+        .join(ends, how="cross")
+        .filter(pl.col("_key") >= pl.col("_first"))
+    )
+    before = pl.col("_key").shift(1).fill_null(pl.col("_first") - 1)
+    return points.filter(before < pl.col("_last")).select("_key").unique()
+
+
+def _as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelta | None) -> F:
+    """The values as of each ``_key``, nanoseconds, of the clock."""
+    keys: list[str] = by(ticks)
+    rows = ticks.lazy().select("timestamp", *keys, finite(column)).drop_nulls(column)
+    left = clock.join(rows.select(keys).unique(), how="cross") if keys else clock
+    right = rows.select(*apart(ticks), column, last_time="timestamp", _key=instant())
+    joined = left.sort("_key", *keys).join_asof(
+        right, on="_key", by=apart(ticks) or None, check_sortedness=False
+    )
+    if tolerance is not None:
+        fresh = pl.col("_key") - instant("last_time") <= nanoseconds(tolerance)
+        joined = joined.with_columns(
+            pl.when(fresh).then(pl.col(name)) for name in (column, "last_time")
+        )
+    times = as_times("_key", ticks).alias("timestamp")
+    return like(ticks, joined.select(times, *keys, column, "last_time"))

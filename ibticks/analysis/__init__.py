@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ibticks.analysis.kernels import realized_kernel
     from ibticks.analysis.merging import merge_same_timestamp
     from ibticks.analysis.prices import microprice, mid, spread, twap, vwap
+    from ibticks.analysis.profiles import volume_profile
     from ibticks.analysis.ranges import garman_klass, parkinson, rogers_satchell, yang_zhang
     from ibticks.analysis.rolling import bollinger_bands, rolling_twap, rolling_vwap
     from ibticks.analysis.signing import trade_sign
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
         signature,
         two_scale_rv,
     )
-    from ibticks.analysis.volume_profile import volume_profile
     from ibticks.analysis.windows import last, session, since_open
 
 __all__ = [
@@ -134,21 +134,19 @@ _HOMES = {
     "anchored": "anchored_twap anchored_vwap",
     "bars": "time_bars",
     "clocks": "align last_value refresh_time",
-    "costs": (
-        "amihud effective_spread kyle_lambda price_impact quoted_spread realized_spread roll "
-    ),
+    "costs": "amihud effective_spread kyle_lambda price_impact quoted_spread realized_spread roll ",
     "durations": "coverage gaps intensity interarrival latency staleness",
     "flow": "cumulative_delta delta order_flow_imbalance quote_imbalance signed_volume",
     "joins": "quotes_at",
     "kernels": "realized_kernel",
     "merging": "merge_same_timestamp",
     "prices": "microprice mid spread twap vwap",
+    "profiles": "volume_profile",
     "ranges": "garman_klass parkinson rogers_satchell yang_zhang",
     "rolling": "bollinger_bands rolling_twap rolling_vwap",
     "signing": "trade_sign",
     "toxicity": "vpin",
     "volatility": "bipower_variation realized_variance signature two_scale_rv",
-    "volume_profile": "volume_profile",
     "windows": "last session since_open",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

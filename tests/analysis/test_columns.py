@@ -1,0 +1,126 @@
+"""What measures ask of a frame."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ibticks import analysis
+from ibticks.analysis import columns
+from ibticks.errors import InputError, NaiveDatetimeError, TickError, UnknownColumnError
+
+from .frames import both, made, real
+
+
+def test_a_missing_column_is_named_with_a_way_to_get_it():
+    with pytest.raises(UnknownColumnError, match=r"vwap .* needs price, size; .*bid_price") as info:
+        columns.require(pl.DataFrame({"bid_price": [1.0]}), "price", "size", what="vwap of all")
+    assert 'store.select(..., "last")' in str(info.value)
+    assert isinstance(info.value, TickError)
+    assert pickle.loads(pickle.dumps(info.value)).context == {"columns": ["price", "size"]}
+
+
+def test_columns_that_no_tick_type_carries_together():
+    with pytest.raises(UnknownColumnError, match=r"\['bid_ask', 'last'\]"):
+        columns.require(pl.DataFrame({"x": [1]}), "price", "bid_price", what="costs")
+
+
+def test_a_column_that_is_none_of_a_ticks():
+    with pytest.raises(UnknownColumnError, match=r"needs sign; the frame has x$"):
+        columns.require(pl.DataFrame({"x": [1]}), "sign", what="delta")
+
+
+def test_a_lazy_frame_is_refused_before_it_is_collected():
+    with pytest.raises(UnknownColumnError, match="mid_price"):
+        columns.mids(pl.LazyFrame({"x": [1]}))
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_naive_times_are_refused(zone):
+    frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10)]}).with_columns(  # noqa: DTZ001
+        pl.col("timestamp").dt.replace_time_zone(zone)
+    )
+    if zone is None:
+        with pytest.raises(NaiveDatetimeError, match="replace_time_zone"):
+            columns.require(frame, "timestamp", what="bars")
+    else:
+        columns.require(frame, "timestamp", what="bars")
+
+
+def test_times_that_are_none_are_refused():
+    with pytest.raises(InputError, match="not Int64"):
+        columns.require(pl.DataFrame({"timestamp": [1]}), "timestamp", what="bars")
+
+
+def test_rows_of_each_kind():
+    frame = made(
+        [
+            {"ns": 0, "price": 1.0},
+            {"ns": 1, "price": math.nan},
+            {"ns": 2, "bid_price": 1.0},
+            {"ns": 3, "ask_price": 2.0, "bid_price": math.nan},
+            {"ns": 4, "bid_price": math.inf},
+            {"ns": 5, "mid_price": 1.5},
+            {"ns": 6},
+        ]
+    )
+    place = [(columns.trades, [0]), (columns.quotes, [2, 3]), (columns.mids, [5])]
+    for kind, wanted in place:
+        assert both(kind, frame).equals(frame[wanted])
+
+
+def test_keys():
+    one, two = pl.DataFrame({"contract_id": [1, 1]}), pl.DataFrame({"contract_id": [1, 2]})
+    none = pl.DataFrame({"price": [1.0]})
+    assert [columns.by(each) for each in (one, two, none)] == [["contract_id"]] * 2 + [[]]
+    assert columns.apart(one) == columns.apart(one.clear()) == columns.apart(none) == []
+    assert columns.apart(two) == columns.apart(one.lazy()) == ["contract_id"]
+    assert columns.apart(one, one + 1) == ["contract_id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [("0s", 0), ("0", 0), (timedelta(0), 0), ("5s", 5 * 10**9), (timedelta(microseconds=1), 1000)],
+)
+def test_lengths(text, ns):
+    assert columns.nanoseconds(text) == ns
+
+
+def test_a_month_is_no_minute():
+    assert columns.nanoseconds("1m") == 60 * 10**9
+    with pytest.raises(InputError, match="1mo"):
+        columns.nanoseconds("1mo")
+
+
+def test_instants_in_any_unit_and_zone():
+    frame = real("ibm_trades").select("timestamp").head(3)
+    for unit, zone in (("ms", "UTC"), ("us", "Asia/Tokyo"), ("ns", "America/New_York")):
+        other = frame.with_columns(
+            pl.col("timestamp").dt.cast_time_unit(unit).dt.convert_time_zone(zone)
+        )
+        wanted = frame.select(pl.col("timestamp").cast(pl.Int64))
+        assert other.select(columns.instant()).equals(wanted)
+        back = other.select(timestamp=columns.instant()).select(columns.as_times("timestamp", other))
+        assert back.to_series().equals(frame["timestamp"].dt.convert_time_zone(zone))
+
+
+def test_every_name_is_a_function_each_time_it_is_asked_for():
+    """A module of the same name must not come into its place once it was imported."""
+    for _ in range(2):
+        for name in analysis.__all__:
+            assert callable(getattr(analysis, name)), name
+    assert analysis.__all__ == sorted(set(analysis.__all__))
+    assert set(analysis.__all__) <= set(dir(analysis))
+    with pytest.raises(AttributeError, match="no attribute 'time_bar'"):
+        _ = analysis.time_bar
+
+
+def test_the_zone_of_a_frame_is_kept():
+    tokyo = real("ibm_trades").with_columns(pl.col("timestamp").dt.convert_time_zone("Asia/Tokyo"))
+    bars = analysis.time_bars(tokyo, "1h")
+    assert bars.schema["timestamp"] == pl.Datetime("ns", "Asia/Tokyo")
+    assert bars["timestamp"][0] == datetime(2013, 10, 8, 12, tzinfo=UTC)

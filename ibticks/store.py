@@ -335,7 +335,7 @@ class Store:
         ...         tick_type="last",
         ...     )
         ...     with store.live(265598, "last", "1h", now="last_tick") as live:
-        ...         [message["type"] for message, _ in zip(live, range(4))]
+        ...         [message["type"] for _, message in zip(range(4), live)]
         ['info', 'tick', 'info', 'info']
         """
         from ibticks.calendar import parse_duration

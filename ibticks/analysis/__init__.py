@@ -30,6 +30,18 @@ if TYPE_CHECKING:
     )
     from ibticks.analysis.anchored import anchored_twap, anchored_vwap
     from ibticks.analysis.bars import time_bars
+    from ibticks.analysis.cleaning import (
+        no_zero_prices,
+        no_zero_quotes,
+        quotes_cleanup,
+        rm_large_spread,
+        rm_negative_spread,
+        rm_quote_outliers,
+        rm_trade_outliers,
+        sales_condition,
+        select_exchange,
+        trades_cleanup,
+    )
     from ibticks.analysis.clocks import align, last_value, refresh_time
     from ibticks.analysis.costs import (
         amihud,
@@ -48,6 +60,7 @@ if TYPE_CHECKING:
         latency,
         staleness,
     )
+    from ibticks.analysis.flags import crossed_quotes, duplicates, outliers
     from ibticks.analysis.flow import (
         cumulative_delta,
         delta,
@@ -60,6 +73,7 @@ if TYPE_CHECKING:
     from ibticks.analysis.merging import merge_same_timestamp
     from ibticks.analysis.prices import microprice, mid, spread, twap, vwap
     from ibticks.analysis.profiles import volume_profile
+    from ibticks.analysis.quality import quality_report
     from ibticks.analysis.ranges import garman_klass, parkinson, rogers_satchell, yang_zhang
     from ibticks.analysis.rolling import bollinger_bands, rolling_twap, rolling_vwap
     from ibticks.analysis.signing import trade_sign
@@ -80,9 +94,11 @@ __all__ = [
     "bipower_variation",
     "bollinger_bands",
     "coverage",
+    "crossed_quotes",
     "cumulative_delta",
     "delta",
     "dollar_bars",
+    "duplicates",
     "effective_spread",
     "gaps",
     "garman_klass",
@@ -96,21 +112,32 @@ __all__ = [
     "merge_same_timestamp",
     "microprice",
     "mid",
+    "no_zero_prices",
+    "no_zero_quotes",
     "order_flow_imbalance",
+    "outliers",
     "parkinson",
     "price_impact",
+    "quality_report",
     "quote_imbalance",
     "quoted_spread",
     "quotes_at",
+    "quotes_cleanup",
     "realized_kernel",
     "realized_spread",
     "realized_variance",
     "refresh_time",
+    "rm_large_spread",
+    "rm_negative_spread",
+    "rm_quote_outliers",
+    "rm_trade_outliers",
     "rogers_satchell",
     "roll",
     "rolling_twap",
     "rolling_vwap",
     "run_bars",
+    "sales_condition",
+    "select_exchange",
     "session",
     "signature",
     "signed_volume",
@@ -120,6 +147,7 @@ __all__ = [
     "tick_bars",
     "time_bars",
     "trade_sign",
+    "trades_cleanup",
     "twap",
     "two_scale_rv",
     "volume_bars",
@@ -133,15 +161,24 @@ _HOMES = {
     "activity_bars": "dollar_bars imbalance_bars run_bars tick_bars volume_bars",
     "anchored": "anchored_twap anchored_vwap",
     "bars": "time_bars",
+    "cleaning": (
+        "no_zero_prices no_zero_quotes quotes_cleanup rm_large_spread rm_negative_spread "
+        "rm_quote_outliers rm_trade_outliers sales_condition select_exchange "
+        "trades_cleanup "
+    ),
     "clocks": "align last_value refresh_time",
-    "costs": "amihud effective_spread kyle_lambda price_impact quoted_spread realized_spread roll ",
+    "costs": (
+        "amihud effective_spread kyle_lambda price_impact quoted_spread realized_spread roll "
+    ),
     "durations": "coverage gaps intensity interarrival latency staleness",
+    "flags": "crossed_quotes duplicates outliers",
     "flow": "cumulative_delta delta order_flow_imbalance quote_imbalance signed_volume",
     "joins": "quotes_at",
     "kernels": "realized_kernel",
     "merging": "merge_same_timestamp",
     "prices": "microprice mid spread twap vwap",
     "profiles": "volume_profile",
+    "quality": "quality_report",
     "ranges": "garman_klass parkinson rogers_satchell yang_zhang",
     "rolling": "bollinger_bands rolling_twap rolling_vwap",
     "signing": "trade_sign",

@@ -1,0 +1,395 @@
+"""Ticks taken out by the rules of Barndorff-Nielsen, Hansen, Lunde and Shephard.
+
+Each rule is a function of its own; :func:`trades_cleanup` and :func:`quotes_cleanup` apply them in
+the order of R's *highfrequency*, and report what each took. The rules are for the regular session
+of a share: take it first (rule P1), as in ``store.select(..., session="regular")``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple
+
+import polars as pl
+
+from ibticks.analysis import columns
+from ibticks.analysis.columns import F, apart, like, require
+from ibticks.analysis.compiled import compiled
+from ibticks.analysis.joins import quotes_at
+from ibticks.analysis.merging import merge_same_timestamp
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from datetime import timedelta
+
+__all__ = [
+    "Cleaned",
+    "no_zero_prices",
+    "no_zero_quotes",
+    "quotes_cleanup",
+    "rm_large_spread",
+    "rm_negative_spread",
+    "rm_quote_outliers",
+    "rm_trade_outliers",
+    "sales_condition",
+    "select_exchange",
+    "trades_cleanup",
+]
+
+CONDITIONS: Final = ("", "@", "E", "@E", "F", "FI", "@F", "@FI", "I", "@I")
+"""What R's *highfrequency* takes for normal trades of US shares."""
+
+_NORMAL: Final = 1.4826  # the median absolute deviation of a normal distribution has this share
+
+
+class Cleaned(NamedTuple, Generic[F]):
+    """Ticks that are left, and what each rule took.
+
+    Attributes
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+    report : same as ticks
+        A row for each rule, in order, after one for what was given: ``rule`` (str), ``rows`` that
+        were left (uint32) and ``dropped`` (uint32).
+    """
+
+    ticks: F
+    report: F
+
+
+def trades_cleanup(
+    ticks: F,
+    *,
+    quotes: F | None = None,
+    exchanges: str | Collection[str] | None = None,
+    conditions: Collection[str] | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> Cleaned[F]:
+    """Trades without those that no rule lets pass.
+
+    In this order: :func:`no_zero_prices`; :func:`select_exchange`, if exchanges are given;
+    :func:`sales_condition`, if conditions are; ``merge_same_timestamp``, by the median;
+    :func:`rm_trade_outliers`, if quotes are given (clean ones: of :func:`quotes_cleanup`).
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``price`` and ``size``, in order of arrival.
+    quotes, quote_delay
+        As in :func:`rm_trade_outliers`.
+    exchanges
+        As in :func:`select_exchange`.
+    conditions
+        As in :func:`sales_condition`.
+
+    Returns
+    -------
+    Cleaned
+        ``ticks`` and ``report``, both in the form of what was given.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard, Realized kernels in practice:
+    trades and quotes, *Econometrics Journal* 12 (2009), C1-C32, section 3. R's *highfrequency*:
+    ``tradesCleanup``, ``tradesCleanupUsingQuotes``.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> for rule, rows, dropped in trades_cleanup(ibm, exchanges="N").report.rows():
+    ...     print(f"{rule:22}{rows:6}{dropped:6}")
+    given                  33381     0
+    no_zero_prices         33381     0
+    select_exchange         5479 27902
+    merge_same_timestamp    4925   554
+    """
+    require(ticks, "timestamp", "price", "size", what="trades_cleanup")
+    rules: dict[str, Callable[[F], F]] = {"no_zero_prices": no_zero_prices}
+    if exchanges is not None:
+        rules["select_exchange"] = lambda rows: select_exchange(rows, exchanges)
+    if conditions is not None:
+        rules["sales_condition"] = lambda rows: sales_condition(rows, conditions)
+    rules["merge_same_timestamp"] = merge_same_timestamp
+    if quotes is not None:
+        rules["rm_trade_outliers"] = lambda rows: rm_trade_outliers(
+            rows, quotes, quote_delay=quote_delay
+        )
+    return _apply(columns.trades(ticks), rules)
+
+
+def quotes_cleanup(
+    ticks: F,
+    *,
+    exchanges: str | Collection[str] | None = None,
+    day: str | pl.Expr | None = None,
+) -> Cleaned[F]:
+    """Quotes without those that no rule lets pass.
+
+    In this order: :func:`no_zero_quotes`; :func:`select_exchange`, if exchanges are given;
+    :func:`rm_negative_spread`; :func:`rm_large_spread`; ``merge_same_timestamp``, by the median;
+    :func:`rm_quote_outliers`.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``bid_price`` and ``ask_price``, in order of arrival.
+    exchanges
+        As in :func:`select_exchange`.
+    day
+        As in :func:`rm_large_spread`.
+
+    Returns
+    -------
+    Cleaned
+        ``ticks`` and ``report``, both in the form of what was given.
+
+    References
+    ----------
+    As for :func:`trades_cleanup`. R's *highfrequency*: ``quotesCleanup``.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_quotes").path)
+    >>> for rule, rows, dropped in quotes_cleanup(ibm).report.rows():
+    ...     print(f"{rule:22}{rows:6}{dropped:6}")
+    given                  62875     0
+    no_zero_quotes         62875     0
+    rm_negative_spread     62835    40
+    rm_large_spread        62831     4
+    merge_same_timestamp   48983 13848
+    rm_quote_outliers      48983     0
+    """
+    require(ticks, "timestamp", "bid_price", "ask_price", what="quotes_cleanup")
+    rules: dict[str, Callable[[F], F]] = {"no_zero_quotes": no_zero_quotes}
+    if exchanges is not None:
+        rules["select_exchange"] = lambda rows: select_exchange(rows, exchanges)
+    rules["rm_negative_spread"] = rm_negative_spread
+    rules["rm_large_spread"] = lambda rows: rm_large_spread(rows, day=day)
+    rules["merge_same_timestamp"] = lambda rows: merge_same_timestamp(rows, of="quotes")
+    rules["rm_quote_outliers"] = lambda rows: rm_quote_outliers(rows, day=day)
+    return _apply(columns.quotes(ticks), rules)
+
+
+def no_zero_prices(ticks: F) -> F:
+    """The trades whose price is above 0 (rule P2).
+
+    Examples
+    --------
+    >>> no_zero_prices(pl.DataFrame({"price": [0.0, 1.0, None]}))["price"].to_list()
+    [1.0]
+    """
+    return columns.trades(ticks).filter(pl.col("price") > 0)
+
+
+def no_zero_quotes(ticks: F) -> F:
+    """The quotes whose bid and ask are above 0 (rule P2): one side alone is not enough.
+
+    Examples
+    --------
+    >>> no_zero_quotes(pl.DataFrame({"bid_price": [0.0, 1.0], "ask_price": [2.0, 2.0]})).height
+    1
+    """
+    bid, ask = pl.col("bid_price"), pl.col("ask_price")
+    both = bid.is_finite() & ask.is_finite() & (bid > 0) & (ask > 0)
+    return columns.quotes(ticks).filter(both)
+
+
+def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "exchange") -> F:
+    """The ticks of one exchange, or of some (rule P3).
+
+    Examples
+    --------
+    >>> select_exchange(pl.DataFrame({"exchange": ["N", "Q", None]}), "N").height
+    1
+    """
+    require(ticks, column, what="select_exchange")
+    wanted = [exchanges] if isinstance(exchanges, str) else list(exchanges)
+    return ticks.filter(pl.col(column).cast(pl.String).is_in(wanted))
+
+
+def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
+    """The trades of a normal condition (rule T2).
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``conditions``: a list of words, as IB's come, or a string.
+    conditions : collection of str
+        The normal ones, each as the words together without spaces; no condition is ``""``.
+
+    Examples
+    --------
+    >>> sales_condition(pl.DataFrame({"conditions": [[], ["F", "I"], ["T"]]})).height
+    2
+    """
+    require(ticks, "conditions", what="sales_condition")
+    said = pl.col("conditions")
+    if isinstance(ticks.collect_schema()["conditions"], pl.List):
+        said = said.list.join("", ignore_nulls=True)
+    words = said.cast(pl.String).str.replace_all(r"\s", "").fill_null("")
+    return ticks.filter(words.is_in(list(conditions)))
+
+
+def rm_negative_spread(ticks: F) -> F:
+    """The quotes whose bid is not above their ask (rule Q2); of one side they stay.
+
+    Examples
+    --------
+    >>> rm_negative_spread(pl.DataFrame({"bid_price": [3.0, 2.0], "ask_price": [2.0, 2.0]})).height
+    1
+    """
+    crossed = (pl.col("bid_price") > pl.col("ask_price")).fill_null(value=False)
+    return columns.quotes(ticks).filter(~crossed)
+
+
+def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None = None) -> F:
+    """The quotes whose spread is at most so many times the median one of the day (rule Q3).
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``bid_price`` and ``ask_price``.
+    times : float
+        50 in the paper.
+    day : str or polars.Expr, optional
+        What tells days apart; by default the date of ``timestamp``, in its zone.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> quotes = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, tzinfo=UTC)] * 3,
+    ...         "bid_price": [9.99, 9.99, 0.01],
+    ...         "ask_price": [10.0, 10.0, 10.0],
+    ...     }
+    ... )
+    >>> rm_large_spread(quotes).height
+    2
+    """
+    require(ticks, "timestamp", "bid_price", "ask_price", what="rm_large_spread")
+    spread = pl.col("ask_price") - pl.col("bid_price")
+    typical = spread.median().over(*_days(ticks, day))
+    return columns.quotes(ticks).filter((spread <= times * typical) | spread.is_null())
+
+
+def rm_quote_outliers(
+    ticks: F, times: float = 10.0, *, window: int = 50, day: str | pl.Expr | None = None
+) -> F:
+    """The quotes whose mid is not far from those around it (rule Q4).
+
+    Not far is at most ``times`` the median absolute deviation of the mids of the day (times 1.4826,
+    as for a normal distribution) from the median of the ``window`` mids around the quote, half
+    before and half after, itself not among them.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``bid_price`` and ``ask_price``, in order of arrival. Quotes of
+        one side have no mid and are left out.
+    times : float
+        10 in the paper.
+    window : int
+        50 in the paper; even.
+    day
+        As in :func:`rm_large_spread`. The window reaches over days.
+
+    Notes
+    -----
+    The paper has the mean absolute deviation of the window; R's *highfrequency*, which this
+    follows, the median one of the day, so that a calm stretch does not make every change an
+    outlier. Towards the ends of the frame there are fewer neighbours.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> quotes = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, tzinfo=UTC)] * 5,
+    ...         "bid_price": [9.99, 9.98, 9.0, 9.99, 9.98],
+    ...         "ask_price": [10.0, 10.0, 9.1, 10.0, 10.0],
+    ...     }
+    ... )
+    >>> rm_quote_outliers(quotes).height
+    4
+    """
+    require(ticks, "timestamp", "bid_price", "ask_price", what="rm_quote_outliers")
+    if window < 2 or window % 2:
+        raise InputError(
+            f"rm_quote_outliers: the window must be even, for two halves, not {window}"
+        )
+    mid = (pl.col("bid_price") + pl.col("ask_price")) / 2
+    rows = columns.quotes(ticks.lazy()).with_columns(_mid=mid).filter(pl.col("_mid").is_finite())
+    days = _days(ticks, day)
+    median = compiled(
+        "neighbour_median",
+        [pl.col("_mid")],
+        window // 2,
+        keys=apart(ticks),
+        results={"median": pl.Float64()},
+    )
+    off_day = (pl.col("_mid") - pl.col("_mid").median().over(*days)).abs()
+    rows = rows.with_columns(_median=median, _off=off_day)
+    allowed = times * _NORMAL * pl.col("_off").median().over(*days)
+    # A single quote has no neighbours, and its median is NaN.
+    far = (pl.col("_mid") - pl.col("_median").fill_nan(None)).abs() > allowed
+    kept = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
+    return like(ticks, kept)
+
+
+def rm_trade_outliers(
+    ticks: F, quotes: F | None = None, *, quote_delay: str | timedelta = "0s"
+) -> F:
+    """The trades that are at most a spread below the bid or above the ask (rule T4).
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp`` and ``price``, in order of arrival.
+    quotes, quote_delay
+        The quotes (clean ones, best) and how much older than the trade they must at least be, as
+        in ``quotes_at``. Trades without a quote of both sides stay.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, tzinfo=UTC)] * 3,
+    ...         "price": [None, 10.02, 10.03],
+    ...         "bid_price": [10.0, None, None],
+    ...         "ask_price": [10.01, None, None],
+    ...     }
+    ... )
+    >>> rm_trade_outliers(ticks)["price"].to_list()
+    [10.02]
+    """
+    require(ticks, "timestamp", "price", what="rm_trade_outliers")
+    numbered = ticks.lazy().with_row_index("_row")
+    source = None if quotes is None else quotes.lazy()
+    joined = quotes_at(numbered, source, lag=quote_delay)
+    bid, ask, price = pl.col("bid_price"), pl.col("ask_price"), pl.col("price")
+    rounding = price.abs() * 1e-11
+    far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
+    doubted = joined.filter(far).select("_row")
+    kept = columns.trades(numbered).join(doubted, on="_row", how="anti", maintain_order="left")
+    return like(ticks, kept.drop("_row"))
+
+
+def _days(ticks: pl.DataFrame | pl.LazyFrame, day: str | pl.Expr | None) -> list[pl.Expr]:
+    if day is None:
+        day = pl.col("timestamp").dt.date()
+    keys = [pl.col(key) for key in apart(ticks)]
+    return [*keys, pl.col(day) if isinstance(day, str) else day]
+
+
+def _apply(rows: F, rules: Mapping[str, Callable[[F], F]]) -> Cleaned[F]:
+    given, steps = rows, [("given", rows)]
+    for name, rule in rules.items():
+        rows = rule(rows)
+        steps.append((name, rows))
+    counts = pl.concat(each.lazy().select(rule=pl.lit(name), rows=pl.len()) for name, each in steps)
+    dropped = (pl.col("rows").shift().cast(pl.Int64) - pl.col("rows")).fill_null(0)
+    return Cleaned(rows, like(given, counts.with_columns(dropped=dropped.cast(pl.UInt32))))

@@ -1,0 +1,204 @@
+"""Ticks to be doubted, marked and left in place: outliers, repetitions, crossed quotes.
+
+What is to be done about them says whoever uses them; ``trades_cleanup`` and ``quotes_cleanup`` take
+out by fixed rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from ibticks.analysis import columns
+from ibticks.analysis.columns import F, apart, like, require, within
+from ibticks.analysis.compiled import compiled
+from ibticks.analysis.durations import streams
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["crossed_quotes", "duplicates", "outliers"]
+
+_MOMENTS: Final[Mapping[str, pl.DataType]] = {"mean": pl.Float64(), "deviation": pl.Float64()}
+_LEAST_CHANGE: Final = 1e-9
+_NO_SAMENESS: Final = ("sequence", "stream_id", "metadata")
+
+
+def outliers(
+    ticks: F,
+    *,
+    neighbours: int = 60,
+    trim: float = 0.1,
+    deviations: float = 3.0,
+    granularity: float | None = None,
+) -> F:
+    r"""Trades or quotes that are out of line, with the rule that says so.
+
+    A price :math:`p_i` is in line, by Brownlees and Gallo's rule, if
+    :math:`|p_i - \bar p_i(k)| \le 3 s_i(k) + \gamma`, where :math:`\bar p_i(k)` and :math:`s_i(k)`
+    are the mean and the sample deviation of the k prices around it (itself among them; at the ends
+    of the frame the first or last k) without the share :math:`\delta` at either extreme. The price
+    is that of trades where the frame has some, else the mid of quotes.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``price``, or with ``bid_price`` and ``ask_price``, in order of arrival.
+    neighbours : int
+        k.
+    trim : float
+        Delta, below 0.5.
+    deviations : float
+        How many deviations are in line.
+    granularity : float, optional
+        Gamma: without it, after a calm stretch each change would be an outlier. Some ticks of the
+        contract; by default twice the least change of price in the frame.
+
+    Returns
+    -------
+    same as ticks
+        The trades (or quotes), with ``outlier`` (bool) and ``outlier_rule`` (str): the first of
+        ``not_positive`` (a price, bid or ask of 0 or below: leave it aside where such are traded),
+        ``crossed`` (bid above ask), ``brownlees_gallo``; null where none fires. Only prices that no
+        other rule takes are neighbours.
+
+    Raises
+    ------
+    InputError
+        Numbers that cannot be.
+
+    Notes
+    -----
+    Take one session at a time: neighbours should not lie a night apart. With fewer prices than
+    ``2 + 2 * int(trim * neighbours)`` nothing is said. The rule looks at what comes after, and so
+    cannot be applied as ticks come in.
+
+    References
+    ----------
+    C. T. Brownlees and G. M. Gallo, Financial econometric analysis at ultra-high frequency: data
+    handling concerns, *Computational Statistics & Data Analysis* 51 (2006), 2232-2245.
+
+    Examples
+    --------
+    >>> prices = [10.0, 10.01] * 30 + [10.6] + [10.0, 10.01] * 30
+    >>> flagged = outliers(pl.DataFrame({"price": prices}))
+    >>> flagged.filter("outlier").select("price", "outlier_rule").rows()
+    [(10.6, 'brownlees_gallo')]
+    """
+    if not (neighbours > 1 and 0 <= trim < 0.5 and deviations >= 0):
+        raise InputError(
+            "outliers: neighbours are two or more, trim is within 0 to 0.5, deviations 0 or more"
+        )
+    if granularity is not None and not granularity >= 0:
+        raise InputError(f"outliers: a granularity of {granularity} is not one of prices")
+    keys = apart(ticks)
+    if "price" in ticks.collect_schema():
+        rows, price, rules = columns.trades(ticks.lazy()), pl.col("price"), _of_prices("price")
+    else:
+        require(ticks, "bid_price", "ask_price", what="outliers")
+        rows = columns.quotes(ticks.lazy())
+        bid, ask = pl.col("bid_price"), pl.col("ask_price")
+        price, rules = (
+            (bid + ask) / 2,
+            {**_of_prices("bid_price", "ask_price"), "crossed": bid > ask},
+        )
+    # An expression of its own for those in line: the others are out before the window sees them.
+    first = pl.coalesce(pl.when(fired).then(pl.lit(name)) for name, fired in rules.items())
+    rows = rows.with_columns(_price=price, outlier_rule=first).with_row_index("_row")
+    change = pl.col("_price").diff().abs()
+    least = 2 * change.filter(change > _LEAST_CHANGE * pl.col("_price").abs()).min()
+    gamma = within(least, keys).fill_null(0) if granularity is None else pl.lit(granularity)
+    moments = compiled(
+        "trimmed_moments",
+        [pl.col("_price")],
+        neighbours,
+        int(trim * neighbours),
+        keys=keys,
+        results=_MOMENTS,
+    )
+    tested = (
+        rows.filter(pl.col("outlier_rule").is_null() & pl.col("_price").is_finite())
+        .with_columns(_gamma=gamma, _moments=moments)
+        .select(
+            "_row",
+            _far=(pl.col("_price") - pl.col("_moments").struct.field("mean")).abs()
+            > deviations * pl.col("_moments").struct.field("deviation") + pl.col("_gamma"),
+        )
+        .filter("_far")
+    )
+    far = pl.when("_far").then(pl.lit("brownlees_gallo"))
+    found = (
+        rows.join(tested, on="_row", how="left", maintain_order="left")
+        .with_columns(pl.coalesce("outlier_rule", far))
+        .drop("_row", "_far", "_price")
+        .with_columns(outlier=pl.col("outlier_rule").is_not_null())
+    )
+    names = [name for name in ticks.collect_schema() if name not in ("outlier", "outlier_rule")]
+    return like(ticks, found.select(*names, "outlier", "outlier_rule"))
+
+
+def duplicates(ticks: F) -> F:
+    """Ticks that repeat the one before them in all they say, at the same time.
+
+    Two trades of the same size at the same price in the same microsecond do happen. Of more than
+    one in a row, each but the first is marked.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, in order of arrival.
+
+    Returns
+    -------
+    same as ticks
+        With ``duplicate`` (bool). ``sequence``, ``stream_id`` and ``metadata`` are not compared.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, tzinfo=UTC)] * 3
+    >>> duplicates(pl.DataFrame({"timestamp": at, "price": [1.0, 1.0, 2.0]}))["duplicate"].to_list()
+    [False, True, False]
+    """
+    require(ticks, "timestamp", what="duplicates")
+    keys: list[str] = streams(ticks)
+    compared = [
+        name for name in ticks.collect_schema() if name not in (*keys, *_NO_SAMENESS, "duplicate")
+    ]
+    first = pl.int_range(pl.len()) == 0
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in compared)
+    return like(ticks, ticks.lazy().with_columns(duplicate=within(~first & same, keys)))
+
+
+def crossed_quotes(ticks: F) -> F:
+    """Quotes whose bid is above their ask, or equal to it.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``bid_price`` and ``ask_price``.
+
+    Returns
+    -------
+    same as ticks
+        The quotes, with ``crossed`` (bid above ask) and ``locked`` (bid and ask the same price);
+        bool, false where a side is missing.
+
+    Examples
+    --------
+    >>> quotes = pl.DataFrame({"bid_price": [1.0, 2.0, 3.0], "ask_price": [2.0, 2.0, 2.0]})
+    >>> crossed_quotes(quotes).select("crossed", "locked").rows()
+    [(False, False), (False, True), (True, False)]
+    """
+    require(ticks, "bid_price", "ask_price", what="crossed_quotes")
+    bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
+    marked = columns.quotes(ticks.lazy()).with_columns(
+        crossed=(bid > ask).fill_null(value=False), locked=(bid == ask).fill_null(value=False)
+    )
+    return like(ticks, marked)
+
+
+def _of_prices(*names: str) -> dict[str, pl.Expr]:
+    return {"not_positive": pl.any_horizontal(pl.col(name) <= 0 for name in names)}

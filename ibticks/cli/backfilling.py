@@ -31,7 +31,9 @@ def backfill(
     since: Annotated[
         str, typer.Option(help="How far back, such as 24h, or from this time on; or all.")
     ] = "24h",
-    until: Annotated[str | None, typer.Option(help="Up to, not including, this time.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Up to, not including, this time; now by default.")
+    ] = None,
     tz: Zone = None,
     market: Annotated[
         str | None, typer.Option(help="Only while this market was open: US, UK, JP, CME, ...")

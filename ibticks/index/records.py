@@ -154,9 +154,9 @@ class DailyStats:
 class CoverageRecord:
     """An interval ``[start_ns, end_ns)`` of a stream and what the capture was doing in it.
 
-    ``state`` is ``captured``, ``quiet``, ``disconnected``, ``not_permitted`` or
-    ``session_closed``; ``reason`` says why (an IB code, or words). ``end_ns`` is None while the
-    interval lasts.
+    ``state`` is ``captured``, ``backfilled``, ``session_closed``, ``quiet``, ``disconnected``,
+    ``not_permitted`` or ``deleted`` (:data:`ibticks.storage.states.MEANINGS` says what each
+    means); ``reason`` says why (an IB code, or words). ``end_ns`` is None while the interval lasts.
     """
 
     contract_id: int

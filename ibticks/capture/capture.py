@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.capture.clerk import Clerk
+from ibticks.capture.compressing import HourCompressor
 from ibticks.capture.ending import ended, stop_with_kernel
 from ibticks.capture.filler import GapFiller
 from ibticks.capture.panel import panel_html, show_live
@@ -89,6 +90,7 @@ class Capture:
         self._supervisor: Supervisor | None = None
         self._clerk: Clerk | None = None
         self._filler: GapFiller | None = None
+        self._compressor: HourCompressor | None = None
         self._sealer = SealerApart()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -145,6 +147,12 @@ class Capture:
                 if self.settings.backfill:
                     self._filler = GapFiller(self.store, self.settings, self._sealer, self._failed)
                     self._filler.start()
+                after = self.settings.compress_after
+                if after is not None:
+                    self._compressor = HourCompressor(
+                        self._recorders, self._clerk, after, self._failed
+                    )
+                    self._compressor.start()
             except BaseException:
                 self.stop()
                 raise
@@ -183,6 +191,8 @@ class Capture:
                 supervisor.stop()
             if self._filler is not None:
                 self._try("stop", self._filler.stop, "the backfill")
+            if self._compressor is not None:
+                self._try("stop", self._compressor.stop, "the compressor")
             for thread in self._threads:
                 self._join(thread)
                 # The keeper goes on for as long as ticks may come.

@@ -62,6 +62,7 @@ class CaptureMagics(Magics):
         type=float,
         help="Seconds between two requests for one contract.",
     )
+    @argument("--compress-after", help="Compress hours that ended this long ago, such as 24h.")
     @argument("--backfill", action="store_true", default=None, help="Fill gaps from IB's history.")
     @line_magic
     def capture_ticks(self, line: str) -> None:
@@ -118,7 +119,14 @@ class CaptureMagics(Magics):
 
 def _settings(said: Namespace) -> dict[str, Any]:
     """Those that were given; the others come from the environment."""
-    names = ("host", "port", "client_id", "same_contract_seconds", "backfill")
+    names = (
+        "host",
+        "port",
+        "client_id",
+        "same_contract_seconds",
+        "compress_after",
+        "backfill",
+    )
     return {name: value for name in names if (value := getattr(said, name)) is not None}
 
 

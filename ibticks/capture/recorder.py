@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ibticks.index.records import ContractRecord, FileRecord, Index
     from ibticks.storage.appender import StreamAppender
     from ibticks.storage.coverage import Ledger
+    from ibticks.storage.layout import FileKey
+    from ibticks.storage.sealing import Compressor
 
 __all__ = ["Recorder", "last_sequence"]
 
@@ -269,6 +271,16 @@ class Recorder:
             self._write_waiting()
             self._ledger.touch(self.last_ns)
         self._appender.seal_passed(now_ns, self._lock)
+
+    def compress(self, key: FileKey, compression: str, compressor: Compressor) -> None:
+        """Have a sealed file of the stream compressed; ticks do not wait for it.
+
+        Raises
+        ------
+        StorageError
+            It stays as it is.
+        """
+        self._appender.compress(key, compression, compressor, self._lock)
 
     def _write_waiting(self) -> None:
         waited = len(self._waiting)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.capture.tracked import MAX_TRACKED, TrackedContract, check_tracked, parse_tracked
+from ibticks.config import NANOSECONDS
 from ibticks.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,6 +67,9 @@ class CaptureSettings:
         IB allows 50.
     backfill : bool
         Fill gaps from IB's history once they are over.
+    compress_after : float or None
+        Seconds after the end of an hour after which its file is compressed; None: never. Made from
+        ``24h`` and the like, too, and from a timedelta.
 
     Raises
     ------
@@ -85,6 +90,7 @@ class CaptureSettings:
     same_contract_seconds: float = 15.0
     requests_per_second: int = 45
     backfill: bool = False
+    compress_after: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.host, str) or not self.host:
@@ -96,8 +102,9 @@ class CaptureSettings:
         for name in ("reconnect_delay", "connect_timeout", "quiet_after", "heartbeat"):
             self._seconds(name, zero=False)
         self._seconds("same_contract_seconds", zero=True)
-        if self.fsync is not None:
-            self._seconds("fsync", zero=True)
+        for name in ("fsync", "compress_after"):
+            if getattr(self, name) is not None:
+                self._seconds(name, zero=True)
         check_tracked(self.tracked, self.max_tracked)
 
     def wanted(self) -> tuple[TrackedContract, ...]:
@@ -159,6 +166,8 @@ class CaptureSettings:
         ------
         ConfigError
             Saying which variable or setting is wrong, and how.
+        UnknownPeriodError
+            If ``compress_after`` is no length of time.
         """
         said = os.environ if environment is None else environment
         names = [field.name for field in fields(cls)]
@@ -181,6 +190,11 @@ class CaptureSettings:
                 raise ConfigError(f"IB_STREAM_TRACKED_CONTRACTS: {error}") from error
         elif isinstance(tracked, str):
             tracked = parse_tracked(tracked)
+        after = given.get("compress_after")
+        if isinstance(after, str | timedelta):
+            from ibticks.calendar import parse_duration
+
+            given["compress_after"] = parse_duration(after) / NANOSECONDS
         return cls(tuple(tracked), **given)
 
 

@@ -56,6 +56,12 @@ def capture(
     backfill: Annotated[
         bool, typer.Option("--backfill", help="Fill gaps from IB's history.")
     ] = False,
+    compress_after: Annotated[
+        str | None,
+        typer.Option(
+            help="Compress hours that ended this long ago, such as 24h; never by default."
+        ),
+    ] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log JSON, a line each.")] = False,
 ) -> None:
     """Capture ticks until told to stop (SIGTERM or Ctrl-C): files sealed, index up to date.
@@ -78,6 +84,7 @@ def capture(
             "fsync": _fsync(fsync),
             "same_contract_seconds": same_contract_seconds,
             "backfill": backfill,
+            "compress_after": compress_after,
         }
         # Before a store is made for it.
         CaptureSettings.from_environment(**chosen).wanted()

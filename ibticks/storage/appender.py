@@ -10,7 +10,7 @@ import logging
 import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from threading import RLock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS, SPLIT_BYTES
@@ -29,7 +29,7 @@ from ibticks.storage.layout import (
     list_unfinished,
 )
 from ibticks.storage.lock import StreamLock
-from ibticks.storage.sealing import Sealer, seal_files
+from ibticks.storage.sealing import Compressor, Sealer, seal_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +115,8 @@ class StreamAppender:
         self._damaged: set[int] = set()  # hours whose first file is not to be touched
         self._to_seal: set[FileKey] = set()
         self._sealing = RLock()
+        self._compressing = Lock()  # of the sealed file that is not to be opened just now
+        self._compressed: FileKey | None = None
         # The file the last message went to, and the times that go there without asking again.
         self._current: HourFile | None = None
         self._from, self._until = _NOWHERE
@@ -230,6 +232,33 @@ class StreamAppender:
             damaged = self._seal_rest()
         self._report(damaged)
 
+    def compress(
+        self,
+        key: FileKey,
+        compression: str,
+        compressor: Compressor,
+        lock: AbstractContextManager[Any],
+    ) -> None:
+        """Have a sealed file compressed, holding ``lock`` only to see that it is not open.
+
+        A message that comes for it waits until it is compressed, and no other does.
+
+        Raises
+        ------
+        StorageError
+            It stays as it is.
+        """
+        with ExitStack() as compressing:
+            with lock:
+                if key in self._open or key in self._to_seal:
+                    return
+                compressing.enter_context(self._compressing)
+                self._compressed = key
+            record = compressor(self._root, key, compression)
+            self._index.put_files([record])
+        if self._on_sealed is not None:
+            self._on_sealed(record)
+
     def unsynced(self) -> list[int]:
         """Descriptors of the files to be synced; the caller syncs and closes them."""
         return [file.duplicate() for file in self._open.values() if file.unsynced]
@@ -309,6 +338,9 @@ class StreamAppender:
                 "another one",
                 path=str(self._root),
             )
+        if key == self._compressed:
+            with self._compressing:
+                self._compressed = None
         waits = key in self._to_seal or len(self._open) >= self._most_open
         with self._sealing if waits else nullcontext():
             while len(self._open) >= self._most_open:

@@ -19,12 +19,15 @@ from ibticks.storage.headers import put_header
 from ibticks.storage.hourfile import WRITER
 from ibticks.storage.layout import FileKey
 
-__all__ = ["Sealer", "seal", "seal_files"]
+__all__ = ["Compressor", "Sealer", "seal", "seal_files"]
 
 _log = logging.getLogger(__name__)
 
 Sealer: TypeAlias = Callable[[Path, Sequence[FileKey]], list[FileRecord]]
 """Recovers and seals files, and says what they hold; leaves out those that cannot be sealed."""
+
+Compressor: TypeAlias = Callable[[Path, FileKey, str], FileRecord]
+"""Compresses a sealed file, and says what it is then."""
 
 
 def seal(root: Path, key: FileKey) -> FileRecord:

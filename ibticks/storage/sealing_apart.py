@@ -1,7 +1,7 @@
 """Sealing in another process, so that the one that captures needs no compiler and stays small.
 
-The process is started when there is something to seal, and ended by whoever knows that there will
-be nothing for a while. The two speak JSON, a line each way.
+The process is started when there is something to seal or to compress, and ended by whoever knows
+that there will be nothing for a while. The two speak JSON, a line each way.
 """
 
 from __future__ import annotations
@@ -45,14 +45,30 @@ class SealerApart:
         """
         if not keys:
             return []
-        asked = json.dumps({"root": str(root), "paths": [key.path for key in keys]})
+        return self._have_done("sealed", root, keys)
+
+    def compress(self, root: Path, key: FileKey, compression: str) -> FileRecord:
+        """Compress a sealed file; see :func:`ibticks.storage.lifecycle.compress_file`.
+
+        Raises
+        ------
+        StorageError
+            If the other process failed; the file is as it was.
+        """
+        (record,) = self._have_done("compressed", root, [key], compression=compression)
+        return record
+
+    def _have_done(
+        self, what: str, root: Path, keys: Sequence[FileKey], **how: str
+    ) -> list[FileRecord]:
+        asked = json.dumps({"root": str(root), "paths": [key.path for key in keys], **how})
         with self._lock:
             # Once more with a fresh one: whoever ends a service may have ended this, too.
             line = self._ask(asked) or self._ask(asked)
             self._worked_at = time.monotonic()
         answer: dict[str, Any] = json.loads(line or '{"error": "the process ended"}')
         if "error" in answer:
-            raise StorageError(f"files of {root} could not be sealed: {answer['error']}")
+            raise StorageError(f"files of {root} could not be {what}: {answer['error']}")
         return [
             FileRecord(**{**said, "blocks": tuple(Block(**block) for block in said["blocks"])})
             for said in answer["records"]
@@ -105,22 +121,31 @@ class SealerApart:
 
 def _serve() -> None:
     """Answer one line of JSON with one, until there are no more."""
+    from ibticks.storage.lifecycle import compress_file
     from ibticks.storage.sealing import seal_files
 
     # It ends with its work, when nobody can ask for more.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     asking = os.getppid()
+
+    def is_asked() -> bool:
+        """False if who asks was killed: its locks went with it, the files may be another's now."""
+        return os.getppid() == asking
+
     for line in sys.stdin:
         asked = json.loads(line)
+        root, compression = Path(asked["root"]), asked.get("compression")
         keys = [key for key in map(FileKey.parse, asked["paths"]) if key is not None]
         records: list[dict[str, Any]] = []
         answer: dict[str, Any] = {"records": records}
         try:
             for key in keys:
-                if os.getppid() != asking:
-                    # It was killed, and its locks went with it: the files may be another's now.
+                if not is_asked():
                     return
-                records += map(asdict, seal_files(Path(asked["root"]), [key]))
+                if compression is None:
+                    records += map(asdict, seal_files(root, [key]))
+                else:
+                    records.append(asdict(compress_file(root, key, compression, is_ours=is_asked)))
         except Exception as error:  # whatever it is, the asking process has to know
             answer = {"error": repr(error)}
         try:

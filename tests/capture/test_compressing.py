@@ -1,0 +1,185 @@
+"""A capture compresses its old hours, whatever else comes for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from ibticks.capture import CaptureSettings, compressing
+from ibticks.capture import recorder as recorder_module
+from ibticks.capture.recorder import Recorder
+from ibticks.config import NANOSECONDS
+from ibticks.errors import ConfigError, StorageError, UnknownPeriodError
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.appender import StreamAppender
+from ibticks.storage.layout import HOUR, FileKey, hour_of
+from ibticks.storage.lifecycle import compress_file
+from ibticks.storage.statuses import resume
+
+from .checks import check_index, until
+
+TRACKED = "1:ONE:bid_ask"
+
+
+def test_old_hours_are_compressed_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
+    monkeypatch.setattr(compressing, "_EVERY_SECONDS", 0.1)
+    real_ns, ahead = time.time_ns, [0]
+    for module in (time, recorder_module):
+        monkeypatch.setattr(module, "time_ns", lambda: real_ns() + ahead[0])
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TRACKED, compress_after="2h")
+
+    def ticks() -> int:
+        return capture.status()["status"]["ticks"]
+
+    def files() -> list[tuple[bool, str]]:
+        return [(file.sealed, file.compression) for file in store.index.files()]
+
+    until(lambda: ticks() > 50)
+    ahead[0] = HOUR + 120 * NANOSECONDS
+    before = ticks()
+    until(lambda: ticks() > before + 50)
+    until(lambda: files() == [(True, "none"), (False, "none")])
+    ahead[0] += 2 * HOUR
+    until(lambda: files()[0] == (True, "zstd"))
+    before = ticks()
+    until(lambda: ticks() > before + 50)
+    # And back: a late tick opens the compressed hour again.
+    ahead[0] = 0
+    before = ticks()
+    until(lambda: ticks() > before + 50)
+    gateway.pause()
+    until(lambda: ticks() == sum(gateway.sent.values()))
+    capture.stop()
+    assert list(capture.failures) == []
+    frame = store.select(1, "bid_ask").to_polars().sort("sequence")
+    sent = steady.streams[1, "bid_ask"].columns.numbers("bid_price")
+    assert frame["bid_price"].to_list() == sent[gateway.rows_sent(1, "bid_ask")].tolist()
+    check_index(store.root, store.index)
+
+
+def test_nothing_is_compressed_unless_it_is_asked_for(steady, serve, capturing):
+    capture = capturing(serve(steady, speed=1.0), TRACKED)
+    assert not any(each.name == "ibticks-compressor" for each in threading.enumerate())
+    assert capture.settings.compress_after is None
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("24h", 86400.0), (timedelta(minutes=1), 60.0), (7, 7), (0, 0), (None, None)],
+)
+def test_how_long_may_be_said_in_several_ways(given, seconds):
+    said = CaptureSettings.from_environment({}, tracked=TRACKED, compress_after=given)
+    assert said.compress_after == seconds
+
+
+def test_what_is_no_length_of_time():
+    with pytest.raises(UnknownPeriodError):
+        CaptureSettings.from_environment({}, tracked=TRACKED, compress_after="some day")
+    with pytest.raises(ConfigError, match="compress_after=-1"):
+        CaptureSettings.from_environment({}, tracked=TRACKED, compress_after=-1)
+
+
+# --- one stream -----------------------------------------------------------------------------------
+
+NOW = hour_of(1_736_510_400_000_000_000)
+
+
+class Stage:
+    """A recorder with a sealed hour and an open one."""
+
+    def __init__(self, root, monkeypatch):
+        self.now = NOW
+        monkeypatch.setattr(recorder_module, "time_ns", self.clock)
+        self.root, self.index = root, MemoryIndex()
+        appender = StreamAppender(root, 1, "bid_ask", self.index, fsync=None)
+        self.recorder = Recorder(
+            appender, "run", 0, resume(root, self.index, 1, "bid_ask", "run"), self.index
+        )
+        self.quote()
+        self.now += HOUR
+        self.quote()
+        self.recorder.maintain(self.now + 120 * NANOSECONDS)
+        self.keys = [FileKey(1, "bid_ask", NOW), FileKey(1, "bid_ask", NOW + HOUR)]
+
+    def clock(self) -> int:
+        self.now += 1000
+        return self.now
+
+    def quote(self) -> None:
+        self.recorder.quote(7, 1.5, Decimal(1), 2.5, Decimal(1), False, False)
+
+    def files(self) -> list[tuple[bool, str, int]]:
+        return [(file.sealed, file.compression, file.ticks) for file in self.index.files()]
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    made = Stage(tmp_path, monkeypatch)
+    yield made
+    made.recorder.close()
+    check_index(made.root, made.index)
+
+
+def test_a_tick_of_the_file_that_is_compressed_waits_and_no_other_does(stage):
+    working, go_on = threading.Event(), threading.Event()
+
+    def compressor(*given):
+        working.set()
+        assert go_on.wait(30)
+        return compress_file(*given)
+
+    compressor_thread = threading.Thread(
+        target=stage.recorder.compress, args=(stage.keys[0], "zstd", compressor)
+    )
+    compressor_thread.start()
+    assert working.wait(30)
+    stage.quote()
+    assert stage.recorder.ticks == 3
+    stage.now -= HOUR
+    late = threading.Thread(target=stage.quote)
+    late.start()
+    late.join(0.2)
+    assert late.is_alive()
+    go_on.set()
+    compressor_thread.join(30)
+    late.join(30)
+    assert stage.recorder.ticks == 4
+    stage.recorder.close()
+    assert stage.files() == [(True, "none", 2), (True, "none", 2)]
+
+
+def test_a_file_that_is_open_is_left_alone(stage):
+    def compressor(*given):
+        raise AssertionError(given)
+
+    stage.recorder.compress(stage.keys[1], "zstd", compressor)
+    assert stage.files()[1][:2] == (False, "none")
+
+
+def test_what_cannot_be_compressed_is_said_once(stage, monkeypatch):
+    monkeypatch.setattr(compressing, "_EVERY_SECONDS", 0.01)
+    path = stage.root / stage.keys[0].path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    failures = []
+    made = compressing.HourCompressor(
+        [stage.recorder], stage.index, 0, lambda where, error: failures.append((where, error))
+    )
+    made.start()
+    until(lambda: failures)
+    time.sleep(0.3)
+    made.stop()
+    ((where, error),) = failures
+    assert where == "compress"
+    assert isinstance(error, StorageError)
+    assert "left as it is" in str(error)
+    path.write_bytes(whole)
+
+
+def test_one_that_never_began_can_be_stopped():
+    compressing.HourCompressor([], MemoryIndex(), 0, print).stop()

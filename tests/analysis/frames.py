@@ -6,6 +6,7 @@ import math
 from functools import cache
 
 import polars as pl
+from hypothesis import settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -15,9 +16,21 @@ from ibticks.sample import sample
 START = 1_736_519_340_000_000_000  # 2025-01-10T14:29:00Z, a minute before New York opens
 
 SCHEMA = polars_schema(
-    ["timestamp", "contract_id", "price", "size", "bid_price", "bid_size", "ask_price", "ask_size"]
-    + ["mid_price"]
+    [
+        "timestamp",
+        "contract_id",
+        "price",
+        "size",
+        "bid_price",
+        "bid_size",
+        "ask_price",
+        "ask_size",
+        "mid_price",
+    ]
 )
+
+
+PATIENT = settings(max_examples=60, deadline=None)
 
 
 @cache
@@ -49,6 +62,12 @@ def made(rows: list[dict]) -> pl.DataFrame:
 def rows_of(frame: pl.DataFrame) -> list[dict]:
     """The rows, with ``ns`` since 1970."""
     return frame.with_columns(ns=pl.col("timestamp").cast(pl.Int64)).to_dicts()
+
+
+def as_frame(rows: list, like: pl.DataFrame) -> pl.DataFrame:
+    """Rows with times as nanoseconds since 1970, in the schema of a frame."""
+    plain = {n: pl.Int64 if isinstance(t, pl.Datetime) else t for n, t in like.schema.items()}
+    return pl.DataFrame(rows, schema=plain, orient="row").cast(dict(like.schema))
 
 
 def is_number(value: float | None) -> bool:

@@ -41,7 +41,7 @@ def test_a_lazy_frame_is_refused_before_it_is_collected():
 
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
 def test_naive_times_are_refused(zone):
-    frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10)]}).with_columns(  # noqa: DTZ001
+    frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10)]}).with_columns(
         pl.col("timestamp").dt.replace_time_zone(zone)
     )
     if zone is None:
@@ -104,7 +104,9 @@ def test_instants_in_any_unit_and_zone():
         )
         wanted = frame.select(pl.col("timestamp").cast(pl.Int64))
         assert other.select(columns.instant()).equals(wanted)
-        back = other.select(timestamp=columns.instant()).select(columns.as_times("timestamp", other))
+        back = other.select(timestamp=columns.instant()).select(
+            columns.as_times("timestamp", other)
+        )
         assert back.to_series().equals(frame["timestamp"].dt.convert_time_zone(zone))
 
 

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
-import numpy as np
 import polars as pl
 import traitlets
 
@@ -17,6 +16,8 @@ from ibticks.widgets.assets import module, style
 from ibticks.widgets.picture import Picture
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ibticks.live import Live
 
 __all__ = ["LiveView"]
@@ -24,6 +25,7 @@ __all__ = ["LiveView"]
 _log = logging.getLogger(__name__)
 _SECONDS: Final = 0.125
 _IDLE: Final = 1.0
+_MOST: Final = 200_000
 _SHOWN: Final = ("bid_ask", "mid", "last", "volume")
 
 
@@ -33,11 +35,14 @@ class LiveView(anywidget.AnyWidget):
     Parameters
     ----------
     live : Live
-        What is shown. The view starts it if nobody has, and then closes it, too.
+        What is shown. The view reads it, and closes it with itself; to read the same ticks
+        elsewhere too, open another one.
     window : str or float
         How much time the chart shows, as ``"5m"`` or in seconds.
     contract : int, optional
         Which of the contracts is shown first.
+    symbols : mapping of int to str, optional
+        What the contracts are called; by default their ids.
     tz : str
         Time zone of the times that are shown.
     height : int
@@ -70,27 +75,28 @@ class LiveView(anywidget.AnyWidget):
         *,
         window: str | float = 300.0,
         contract: int | None = None,
+        symbols: Mapping[int, str] | None = None,
         tz: str = "UTC",
         height: int = 420,
     ) -> None:
         self.live: Final = live
+        self._reader: Final = live.batches("batch")
         self._lock: Final = threading.Lock()
         self._ended: Final = threading.Event()
         self._sequence = 0
-        self._asked = False
         self._state = ""
         self._told = 0.0
-        names = live.symbols
-        first = next(iter(names)) if contract is None else contract
+        self._live_from: float | None = None
+        named = symbols or {}
+        ids = dict.fromkeys(contract_id for contract_id, _ in live.streams)
         super().__init__(
             window=parse_duration(window) / 1e9 if isinstance(window, str) else float(window),
-            contracts=[[number, name] for number, name in names.items()],
-            contract=first,
+            contracts=[[number, named.get(number) or str(number)] for number in ids],
+            contract=next(iter(ids)) if contract is None else contract,
             tz=tz,
             height=height,
         )
         self._begin_again()
-        self._ours: Final = live.start()
         self.on_msg(self._hear)
         self.observe(self._begin_again, ["window", "contract"])
         self._thread: Final = threading.Thread(
@@ -99,19 +105,18 @@ class LiveView(anywidget.AnyWidget):
         self._thread.start()
 
     def close(self) -> None:
-        """End the view: its thread, its line to the page, and the stream if the view began that."""
+        """End the view: its thread, its line to the page, and the stream."""
         self._ended.set()
         if self._thread is not threading.current_thread():
             self._thread.join()
-        if self._ours:
-            self.live.close()
+        self.live.close()
         super().close()
 
     def _begin_again(self, _: object = None) -> None:
-        """Another window or contract: all is read again from the stream's own window."""
+        """Another window or contract: all is drawn again from what the stream still has."""
         with self._lock:
             self._picture = Picture(self.window)
-            self._row = 0
+            self._picture.add(self._mine(self.live.frame()))
             self._asked = True
 
     def _hear(self, _: object, message: dict[str, Any], __: object) -> None:
@@ -127,20 +132,39 @@ class LiveView(anywidget.AnyWidget):
                     self._tell()
         except Exception as error:
             # A view that stands still must say so.
-            _log.exception("the view has ended")
+            _log.exception("a live view has ended")
             self.send({"type": "failed", "problem": f"{type(error).__name__}: {error}"})
 
     def _tell(self) -> None:
-        frame, self._row = self.live.since(self._row)
+        """Tell the page what has come."""
         now = time.monotonic()
-        self._picture.add(frame.filter(pl.col("contract_id") == self.contract), now)
-        state = self.live.state
+        read = 0
+        while read < _MOST and (batch := self._reader.poll()) is not None:
+            read += len(batch)
+            frame = batch.to_polars()
+            self._picture.add(self._mine(frame), None if batch.historical else now)
+            if not batch.historical:
+                break  # that is all that has come; the next can wait until there is more of it
+            self._live_from = frame["timestamp"][-1].timestamp()
+        state = _state(self.live)
         # Once a second at least, since the rate falls while nothing comes.
-        if not (self._asked or len(frame) or state != self._state or now > self._told + _IDLE):
+        if not (self._asked or read or state != self._state or now > self._told + _IDLE):
             return
         whole = self._asked
         told, buffers = self._picture.whole(now) if whole else self._picture.news(now)
-        told["facts"] |= {"state": state, "live_from": self.live.live_from}
+        told["facts"] |= {"state": state, "live_from": self._live_from}
         self._sequence += 1
         self.send({"type": "reset" if whole else "append", "seq": self._sequence, **told}, buffers)
         self._asked, self._state, self._told = False, state, now
+
+    def _mine(self, ticks: pl.DataFrame) -> pl.DataFrame:
+        """Those of the contract that is shown."""
+        if len(self.contracts) == 1:
+            return ticks
+        return ticks.filter(pl.col("contract_id") == self.contract)
+
+
+def _state(live: Live) -> str:
+    if live.closed:
+        return "ended"
+    return "buffer" if live.historical else "live"

@@ -148,5 +148,4 @@ def floats(ticks: pl.DataFrame, name: str) -> Floats:
     """A column, NaN where it has nothing or is not there."""
     if name not in ticks.columns:
         return np.full(len(ticks), np.nan)
-    column = ticks[name]
-    return column.fill_null(float("nan")).to_numpy() if column.null_count() else column.to_numpy()
+    return ticks[name].to_numpy()

@@ -58,14 +58,19 @@ class Picture:
         self._new: list[Floats] = []
         self._arrivals: deque[tuple[float, int]] = deque()
 
-    def add(self, ticks: pl.DataFrame, now: float) -> None:
-        """Take in ticks of the contract, in their order; `now` is a monotonic time in seconds."""
+    def add(self, ticks: pl.DataFrame, now: float | None = None) -> None:
+        """Take in ticks of the contract, in their order.
+
+        `now` is the monotonic time in seconds of those that have just come, which alone count in
+        the rate.
+        """
         if not len(ticks):
             return
         self._changed = min(self._changed, self._moments.add(ticks))
         self._new.append(self._tape.add(ticks))
         self._ticks += len(ticks)
-        self._arrivals.append((now, len(ticks)))
+        if now is not None:
+            self._arrivals.append((now, len(ticks)))
         self._facts["time"] = ticks["timestamp"][-1].timestamp()
         for name, column in _FACTS.items():
             values = floats(ticks, column)

@@ -5,6 +5,8 @@ const NAMES = ["time", "bid", "ask", "mid", "last", "low", "high", "volume"];
 const [TIME, BID, ASK, MID, LAST, LOW, HIGH, VOLUME] = NAMES.keys();
 const WINDOWS = [[30, "30s"], [60, "1m"], [300, "5m"], [900, "15m"], [3600, "1h"], [14400, "4h"], [86400, "1d"]];
 const SHOWN = [["bid_ask", "Bid / ask", "--ibt-bid"], ["mid", "Mid", "--ibt-mid"], ["last", "Last", "--ibt-last"], ["volume", "Volume", "--ibt-dim"]];
+/** Few decimals for what is large, enough for what is small. */
+const brief = (value, unit) => `${Math.abs(value) >= 0.1 || value === 0 ? value.toFixed(1) : value.toPrecision(1)} ${unit}`;
 const TAPE_ROWS = 200;
 const AXIS = 74;
 
@@ -82,7 +84,7 @@ function clock(zone) {
 
 const known = (value) => value !== undefined && Number.isFinite(value);
 const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
-const amount = new Intl.NumberFormat("en-US", { maximumFractionDigits: 6 });
+const amount = new Intl.NumberFormat("en-US", { maximumFractionDigits: 4 });
 
 function render({ model, el }) {
   el.classList.add("ibt-frame");
@@ -94,6 +96,7 @@ function render({ model, el }) {
   let waiting = true;
   let frame = 0;
   let frozen = null;
+  let zoomed = null;
   let previous = NaN;
   let said = clock(model.get("tz"));
 
@@ -110,8 +113,6 @@ function render({ model, el }) {
     labels[key] = element("span", key === "bid" || key === "ask" ? `ibt-${key}` : "", fact, "–");
     labels[key].heading = title;
   }
-  const badge = element("span", "ibt-badge", head, "…");
-  badge.setAttribute("role", "status");
 
   // ---- the controls ----
   const bar = element("div", "ibt-bar", root);
@@ -142,11 +143,13 @@ function render({ model, el }) {
     };
     return button;
   });
-  const readout = element("span", "ibt-readout", bar);
+  const badge = element("span", "ibt-badge", bar, "…");
+  badge.setAttribute("role", "status");
 
   // ---- the body ----
   const body = element("div", "ibt-body", root);
   const charts = element("div", "ibt-charts", body);
+  const readout = element("div", "ibt-readout", charts);
   const side = element("div", "ibt-tape", body);
   const table = element("table", "", side);
   const titles = element("tr", "", element("thead", "", table));
@@ -168,11 +171,15 @@ function render({ model, el }) {
   // ---- the charts ----
   const colour = (key) => getComputedStyle(root).getPropertyValue(key).trim() || "#888";
   const sync = uPlot.sync(model.model_id ?? Math.random().toString(36));
-  const price = (value) => (known(value) ? value.toFixed(facts.decimals ?? 2) : "–");
+  const price = (value) => {
+    const decimals = facts.decimals ?? 2;
+    const format = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+    return known(value) ? value.toLocaleString("en-US", format) : "–";
+  };
   const visible = (key) => model.get("shown").includes(key);
   const axis = () => ({
     stroke: () => colour("--ibt-dim"),
-    grid: { stroke: () => colour("--ibt-line"), width: 1 },
+    grid: { stroke: () => colour("--ibt-grid"), width: 1 },
     ticks: { show: false },
     font: "11px system-ui, sans-serif",
   });
@@ -245,7 +252,9 @@ function render({ model, el }) {
       const spans = new Path2D();
       const dots = new Path2D();
       // Where many trades stand side by side, their dots are smaller.
-      const dot = Math.min(2.4, Math.max(1.1, (90 * u.width) / 600 / Math.sqrt(1 + to - from))) * ratio;
+      let trades = 0;
+      for (let i = from; i <= to; i++) if (lasts[i] === lasts[i] && lasts[i] !== null) trades += 1;
+      const dot = Math.min(2.4, Math.max(0.9, u.width / (5 * trades + 1))) * ratio;
       for (let i = from; i <= to; i++) {
         if (!(lasts[i] === lasts[i]) || lasts[i] === null) continue;
         const x = u.valToPos(u.data[0][i], "x", true);
@@ -361,7 +370,8 @@ function render({ model, el }) {
       model.set("paused", true);
       model.save_changes();
     }
-    for (const one of [chart, volumes]) one.setScale("x", { min: from, max: to });
+    zoomed = { min: from, max: to };
+    for (const one of [chart, volumes]) one.setScale("x", zoomed);
   }
 
   // ---- drawing ----
@@ -383,16 +393,17 @@ function render({ model, el }) {
     const end = rows.n ? rows.columns[TIME][rows.n - 1] : Date.now() / 1000;
     // One row before the window, for the lines that come into it from there.
     const from = Math.max(rows.from(end - seconds) - 1, 0);
+    const scale = zoomed ?? { min: end - seconds, max: end + seconds * 0.02 };
     const part = rows.columns.map((column) => column.slice(from, rows.n));
     const gaps = (values) => (values.some((value) => value !== value) ? Array.from(values, (value) => (value === value ? value : null)) : values);
     chart.bounds = [part[LOW], part[HIGH]];
     chart.batch(() => {
       chart.setData([part[TIME], gaps(part[BID]), gaps(part[ASK]), gaps(part[MID]), gaps(part[LAST])], false);
-      chart.setScale("x", { min: end - seconds, max: end + seconds * 0.02 });
+      chart.setScale("x", scale);
     });
     volumes.batch(() => {
       volumes.setData(binned(part[TIME], part[VOLUME], seconds), false);
-      volumes.setScale("x", { min: end - seconds, max: end + seconds * 0.02 });
+      volumes.setScale("x", scale);
     });
     const shownLast = part[LAST].filter((value) => value === value);
     facts.opened = shownLast.length ? shownLast[0] : part[MID].find((value) => value === value);
@@ -429,7 +440,7 @@ function render({ model, el }) {
     labels.bid.textContent = known(facts.bid) ? `${price(facts.bid)} × ${amount.format(facts.bid_size ?? 0)}` : "–";
     labels.ask.textContent = known(facts.ask) ? `${price(facts.ask)} × ${amount.format(facts.ask_size ?? 0)}` : "–";
     const spread = facts.ask - facts.bid;
-    labels.spread.textContent = known(spread) ? `${price(spread)} (${((1e4 * spread) / ((facts.ask + facts.bid) / 2)).toFixed(1)} bp)` : "–";
+    labels.spread.textContent = known(spread) ? `${price(spread)} (${brief((1e4 * spread) / ((facts.ask + facts.bid) / 2), "bp")})` : "–";
     labels.rate.textContent = known(facts.rate) ? facts.rate.toFixed(facts.rate < 10 ? 1 : 0) : "–";
     labels.ticks.textContent = known(facts.ticks) ? facts.ticks.toLocaleString("en-US") : "–";
     labels.time.textContent = known(facts.time) ? said(facts.time, true) : "–";
@@ -492,6 +503,7 @@ function render({ model, el }) {
 
   function show() {
     const paused = model.get("paused");
+    if (!paused) zoomed = null;
     pause.textContent = paused ? "▶ Resume" : "❚❚ Pause";
     pause.setAttribute("aria-pressed", paused);
     for (const button of windowButtons) button.setAttribute("aria-pressed", Number(button.dataset.window) === model.get("window"));
@@ -511,6 +523,7 @@ function render({ model, el }) {
     }));
     picker.value = model.get("contract");
     picker.disabled = contracts.length < 2;
+    picker.classList.toggle("ibt-alone", contracts.length < 2);
     frozen = paused ? frozen : null;
     fit();
     redraw();

@@ -23,7 +23,7 @@ from ibticks.storage.layout import metadata
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["StreamLock", "is_written"]
+__all__ = ["StreamLock", "is_written", "sign", "signed"]
 
 _log = logging.getLogger(__name__)
 _PATIENCE: Final = 0.1  # is_written() holds it for some microseconds
@@ -62,7 +62,7 @@ class StreamLock:
             try:
                 self._lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 10)
             except Timeout:
-                holder = self._holder()
+                holder = _read_note(self._note)
                 raise WriterLockedError(
                     f"{what} of contract {contract_id} in {root} is already written by "
                     f"{_words(holder)}; stop that one first, or write another stream",
@@ -79,24 +79,12 @@ class StreamLock:
         return self._lock.is_locked
 
     def _leave_note(self) -> None:
-        note = {
+        note: dict[str, object] = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        try:
-            self._note.write_text(json.dumps(note))
-        except OSError as error:
-            # A courtesy to the next writer. A full disk must not keep files from being deleted.
-            _log.warning("%s cannot be written: %s", self._note, error)
-
-    def _holder(self) -> dict[str, object]:
-        try:
-            holder = json.loads(self._note.read_text())
-        except (OSError, ValueError):
-            # It has the lock but not yet written its note.
-            return {}
-        return holder if isinstance(holder, dict) else {}
+        _write_note(self._note, note)
 
     def release(self) -> None:
         """Let the next writer in."""
@@ -110,6 +98,35 @@ class StreamLock:
 def _lock_path(root: Path, contract_id: int, tick_type: str, *, backfill: bool = False) -> Path:
     part = ".backfill" if backfill else ""
     return metadata(root) / "locks" / f"{contract_id}.{tick_type}{part}.lock"
+
+
+def _write_note(path: Path, note: dict[str, object]) -> None:
+    try:
+        path.write_text(json.dumps(note))
+    except OSError as error:
+        # A courtesy to others. A full disk must not keep files from being deleted.
+        _log.warning("%s cannot be written: %s", path, error)
+
+
+def _read_note(path: Path) -> dict[str, object]:
+    try:
+        note = json.loads(path.read_text())
+    except (OSError, ValueError):
+        # Whoever has the lock has not yet written it.
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def sign(root: Path, contract_id: int, tick_type: str, run: str) -> None:
+    """Say which run of a capture the lock of a stream is held by; the caller holds it."""
+    path = _lock_path(root, contract_id, tick_type).with_suffix(".json")
+    _write_note(path, _read_note(path) | {"run": run})
+
+
+def signed(root: Path, contract_id: int, tick_type: str) -> str | None:
+    """Which run of a capture holds the lock of a stream, if it is held, and that has been said."""
+    run = _read_note(_lock_path(root, contract_id, tick_type).with_suffix(".json")).get("run")
+    return run if isinstance(run, str) else None
 
 
 def _words(holder: dict[str, object]) -> str:

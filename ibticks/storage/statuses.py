@@ -18,7 +18,7 @@ from ibticks.errors import FormatError
 from ibticks.format.messages import from_protobuf
 from ibticks.storage.coverage import Change, Ledger, deleted, intervals, replayed
 from ibticks.storage.layout import HOUR, part_of
-from ibticks.storage.lock import is_written
+from ibticks.storage.lock import is_written, sign, signed
 from ibticks.storage.payloads import payloads_backwards, time_of
 from ibticks.storage.states import Status
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -62,9 +62,16 @@ def rebuild(root: Path, files: Iterable[FileRecord]) -> list[CoverageRecord]:
     for stream, found in groupby(ordered, lambda file: (file.contract_id, file.tick_type)):
         records = list(found)
         last_ns = partial(_last_of_run, root, records)
-        running = is_written(root, *stream)
-        rows += intervals(*stream, _changes(root, records), last_ns, running=running)
+        changes = list(_changes(root, records))
+        running = is_written(root, *stream) and _is_of(signed(root, *stream), changes)
+        rows += intervals(*stream, changes, last_ns, running=running)
     return rows
+
+
+def _is_of(run: str | None, changes: Sequence[Change]) -> bool:
+    """Whether a run has spoken last, as far as is known: one may have begun and said nothing."""
+    lived = [change for change in changes if change.filled is None]
+    return run is None or not lived or max(lived, key=lambda each: each.time_ns).run == run
 
 
 def settle(root: Path, index: Index) -> list[CoverageRecord]:
@@ -91,9 +98,9 @@ def settle(root: Path, index: Index) -> list[CoverageRecord]:
 def resume(root: Path, index: Index, contract_id: int, tick_type: str, run: str) -> Ledger:
     """The ledger of a run that begins; what a killed one left behind is settled in the index.
 
-    The caller holds the lock of the stream, and says a status soon: until then, an index that is
-    rebuilt takes the run before for the one that runs.
+    The caller holds the lock of the stream, which is from now on known to be held by this run.
     """
+    sign(root, contract_id, tick_type, run)
     known = index.coverage([contract_id], [tick_type])
     row = known.pop() if known and known[-1].end_ns is None else None
     before = Ledger(contract_id, tick_type, "", row)

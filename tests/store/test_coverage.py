@@ -416,6 +416,24 @@ def test_rebuilding_beside_a_capture_that_runs(store, fake_capture):
     assert [row.end_ns for row in store.index.coverage()] == [T0 + HOUR]
 
 
+def test_rebuilding_beside_a_capture_that_has_said_nothing_yet(store, fake_capture, database):
+    """What the one before it left open, being killed, is not taken for what it captures."""
+    capture = fake_capture(store.root, store.index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    capture.tick(T0 + 5)
+    capture.kill()
+    following = fake_capture(store.root, store.index, AAPL)
+    store.rebuild_index()
+    assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
+    following.say(Status.SUBSCRIBED, T0 + HOUR)
+    expected = [(T0, T0 + 6, "captured"), (T0 + HOUR, None, "captured")]
+    for _ in range(2):
+        rows = store.index.coverage()
+        assert [(row.start_ns, row.end_ns, row.state) for row in rows] == expected
+        store.rebuild_index()
+    following.stop(T0 + 2 * HOUR)
+
+
 def test_every_state_has_a_place_in_the_database(store):
     rows = [CoverageRecord(AAPL, "last", at, at + 1, each.value) for at, each in enumerate(STORED)]
     store.index.put_coverage(rows)

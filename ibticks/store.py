@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ibticks.index.journaled import JournaledIndex
     from ibticks.index.records import DailyStats, FileRecord
     from ibticks.live import Live
+    from ibticks.live.buffers import Buffer, Buffers
     from ibticks.live.live import Policy
     from ibticks.selection import Backfill
     from ibticks.storage.audit import Finding
@@ -143,6 +144,7 @@ class Store:
     def __init__(self, root: Path, index: JournaledIndex) -> None:
         self.root: Final = root
         self.index: Final = index
+        self._kept_buffers: Buffers | None = None
         self._catalogue_at = time.monotonic()
         self._changed = False
 
@@ -264,7 +266,7 @@ class Store:
         columns: str | Sequence[str] | None = None,
         window: str | timedelta | None = None,
         window_rows: int = 500_000,
-        delay: float = 0.01,
+        delay: float = 0.005,
         policy: Policy = "all",
         most_waiting: int = 10_000,
         markers: bool = True,
@@ -364,6 +366,65 @@ class Store:
             window_rows=window_rows,
             window_ns=None if window is None else parse_duration(window),
             markers=markers,
+        )
+
+    def buffer(
+        self,
+        contracts: int | str | Sequence[int | str],
+        tick_types: str | Sequence[str] | None = None,
+        buffer: TimeLike | timedelta = "1h",
+        *,
+        market: str = _MARKET,
+        tz: str | None = None,
+        now: TimeLike | None = None,
+        columns: str | Sequence[str] | None = None,
+        strict: bool = False,
+    ) -> Buffer:
+        """The latest ticks, for whoever asks for them often: each is decoded once.
+
+        Parameters and errors are those of :meth:`live` and :meth:`select`.
+
+        Parameters
+        ----------
+        buffer : str, timedelta or time
+            How far back from now: a period (``"30m"``, ``"2h30m"``, ``"last_hour"``, ``"today"``,
+            ``"since_open"``), a session type of ``market`` (``"regular"``: since it opened), or a
+            time.
+
+        Returns
+        -------
+        Buffer
+            A selection; :meth:`~ibticks.live.Buffer.stats` tells what is in it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with open_store(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(
+        ...         {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]},
+        ...         contract_id=265598,
+        ...         tick_type="last",
+        ...     )
+        ...     store.buffer(265598, "last", "30m", now="last_tick").stats().by_tick_type
+        {'last': 1}
+        """
+        from ibticks.live.buffers import Buffer
+        from ibticks.live.start import find_start
+
+        ids = self._ids_to_come(contracts)
+        kinds = self._tick_types(ids, tick_types)
+        now_ns = self._now(now, tz, ids, kinds)
+        start_ns, words = find_start(buffer, now_ns, market=market, tz=tz)
+        return Buffer(
+            self.root,
+            self.index,
+            ids,
+            kinds,
+            ((start_ns, now_ns + 1),),
+            default_columns(kinds, columns),
+            strict,
+            f"{', '.join(map(str, _listed(contracts)))} {', '.join(kinds)}, {words}",
+            buffers=self._buffers,
         )
 
     def coverage(
@@ -668,6 +729,8 @@ class Store:
 
     def close(self) -> None:
         """Let go of the index; the embedded server stops with its last user."""
+        if self._kept_buffers is not None:
+            self._kept_buffers.close()
         try:
             if self._changed:
                 self.write_catalogue()
@@ -790,6 +853,14 @@ class Store:
             f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{rows or '<tr><td colspan=8>no ticks yet</td></tr>'}</tbody></table>"
         )
+
+    @property
+    def _buffers(self) -> Buffers:
+        if self._kept_buffers is None:
+            from ibticks.live.buffers import Buffers
+
+            self._kept_buffers = Buffers(self.root)
+        return self._kept_buffers
 
     def _ids_to_come(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
         """The ids of contracts, of which nothing need be stored yet where they are given by id."""

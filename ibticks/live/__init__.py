@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ibticks.live.batch import Batch
+    from ibticks.live.buffers import Buffer, BufferStats
     from ibticks.live.live import Live
 
-__all__ = ["Batch", "Live"]
+__all__ = ["Batch", "Buffer", "BufferStats", "Live"]
 
-_HOMES = {"Batch": "batch", "Live": "live"}
+_HOMES = {"Batch": "batch", "Buffer": "buffers", "BufferStats": "buffers", "Live": "live"}
 
 
 def __getattr__(name: str) -> Any:

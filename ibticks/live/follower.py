@@ -49,6 +49,9 @@ class Follower:
         Seconds a tick may be held until those of other streams have come.
     keep : int, optional
         Most live ticks that wait to be read; earlier ones are dropped.
+    watched : bool
+        Whether somebody waits for changes; else every file is looked at whenever ticks are asked
+        for.
     """
 
     def __init__(
@@ -61,9 +64,11 @@ class Follower:
         cursors: Mapping[FileKey, Cursor] | None = None,
         delay: float,
         keep: int | None,
+        watched: bool = True,
     ) -> None:
         self._root: Final = root
-        self._watch = Watch()
+        self._watched: Final = watched
+        self._watch = Watch(told=watched)
         self._waiting = Waiting(self._watch.close)
         try:
             self.start_ns: Final = _day_before(root, streams) if start_ns is None else start_ns
@@ -123,6 +128,11 @@ class Follower:
         """Let the event loop go on meanwhile."""
         await self._waiting.wait_async(seconds, self._watch.descriptor if changes else None)
 
+    @property
+    def intact(self) -> bool:
+        """Whether all files are what they were when they were read, and could be read."""
+        return all(tail.intact for tail in self._tails.values())
+
     def wake(self) -> None:
         """Have whoever waits go on at once."""
         self._waiting.wake()
@@ -135,6 +145,9 @@ class Follower:
 
     def _look(self) -> None:
         """Find out which files have more."""
+        if not self._watched:
+            self._survey(time.monotonic())
+            return
         told = self._watch.changes()
         now = time.monotonic()
         if told is None and self._watch.descriptor is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, over
 
 from ibticks.calendar import format_ns
 from ibticks.errors import InputError
+from ibticks.format.fields import check_columns
 from ibticks.live.batch import Batch
 from ibticks.live.follower import Follower
 from ibticks.live.position import read_token, write_token
@@ -62,12 +63,13 @@ class Live:
         *,
         label: str = "",
         resume: str | None = None,
-        delay: float = 0.01,
+        delay: float = 0.005,
         policy: Policy = "all",
         most_waiting: int = 10_000,
         window_rows: int = 500_000,
         window_ns: int | None = None,
         markers: bool = True,
+        watched: bool = True,
     ) -> None:
         if policy not in get_args(Policy):
             raise InputError(
@@ -77,7 +79,7 @@ class Live:
         if min(most_waiting, window_rows) < 1 or delay < 0:
             raise InputError("most_waiting and window_rows are at least 1, and delay at least 0")
         self.streams: Final = tuple(sorted(streams))
-        self.columns: Final = tuple(columns)
+        self.columns: Final = check_columns(tuple(columns))
         self.label: Final = label
         cursors = None
         if resume is not None:
@@ -96,6 +98,7 @@ class Live:
             cursors=cursors,
             delay=delay,
             keep=most_waiting if policy == "latest" else None,
+            watched=watched,
         )
         self._ring: Final = Ring(self.columns, window_rows, window_ns)
         self._markers: Final = markers
@@ -285,6 +288,21 @@ class Live:
     def historical(self) -> bool:
         """Whether what was stored when it was opened is still being read."""
         return self._follower.feed.historical
+
+    @property
+    def start_ns(self) -> int:
+        """No tick is earlier, UTC nanoseconds."""
+        return self._follower.start_ns
+
+    @property
+    def window_since(self) -> int:
+        """From when on the window has everything that was read, UTC nanoseconds."""
+        return self._ring.since_ns
+
+    @property
+    def intact(self) -> bool:
+        """Whether all files are what they were when they were read, and could be read."""
+        return self._follower.intact
 
     @property
     def running(self) -> bool:

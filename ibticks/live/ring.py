@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from ibticks.config import TIME_MIN
 from ibticks.live.batch import Batch
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ class Ring:
         self._new_rows = 0
         self._pieces: list[pl.DataFrame] = []
         self._whole: pl.DataFrame | None = None
+        self._since = TIME_MIN
+
+    @property
+    def since_ns(self) -> int:
+        """Everything that came with a time from this one on is in the window, UTC nanoseconds."""
+        return self._since
 
     def append(self, batch: Batch) -> None:
         """Take what came."""
@@ -85,17 +92,17 @@ class Ring:
     def _leave_out(self) -> None:
         pieces = self._pieces
         over = sum(piece.height for piece in pieces) - self._most
-        while over > 0:
-            if pieces[0].height > over:
-                pieces[0] = pieces[0].slice(over)
-                break
-            over -= pieces.pop(0).height
+        if over > 0:
+            while pieces[0].height <= over:
+                over -= pieces.pop(0).height
+            pieces[0] = pieces[0].slice(over)
+            self._since = _first(pieces[0]) + 1  # others of that very time may be gone
         if self._span is not None:
-            since = _last(pieces[-1]) - self._span
-            while _last(pieces[0]) < since:
+            self._since = max(self._since, _last(pieces[-1]) - self._span)
+            while _last(pieces[0]) < self._since:
                 del pieces[0]
             times = pieces[0]["timestamp"].to_physical()
-            pieces[0] = pieces[0].slice(int(times.search_sorted(since)))
+            pieces[0] = pieces[0].slice(int(times.search_sorted(self._since)))
 
     def _put_together(self) -> pl.DataFrame:
         if not self._pieces:

@@ -73,6 +73,11 @@ class Tail:
         How far files have been read.
     visit : callable
         Called with each folder that has to be watched.
+
+    Attributes
+    ----------
+    intact : bool
+        Whether all files are what they were when they were read, and could be read.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Tail:
         self.contract_id: Final = contract_id
         self.tick_type: Final = tick_type
         self.start_ns: Final = start_ns
+        self.intact = True
         self._root: Final = root
         self._visit: Final = visit
         self._cursors: Final = dict(cursors or {})
@@ -154,6 +160,7 @@ class Tail:
         if key in self._changed:
             _log.warning("%s was deleted before it was read to its end", key.path)
         self._files.pop(key).close()
+        self.intact = False
         self._changed.discard(key)
 
     # -- what was there, and what comes ------------------------------------------------------------
@@ -305,6 +312,7 @@ class Tail:
             base = cursor.offset - before
             raw = body.read(base, before + size)
             if len(raw) < before:
+                self.intact = False
                 return None  # what could not be made durable was taken back: it comes again
             if mark_of(raw[:before]) != cursor.mark:
                 self._step_back(file, body)
@@ -356,6 +364,7 @@ class Tail:
         """Go back to where a file is still the one that was read, or to its beginning."""
         while file.before and not self._fits(body, file.before[-1]):
             file.before.pop()
+        self.intact = False
         last, file.cursor = file.cursor, file.before.pop() if file.before else Cursor()
         _log.warning(
             "%s is not the file it was up to byte %d of its body: it is read again from byte %d",
@@ -366,6 +375,7 @@ class Tail:
 
     def _leave_out(self, file: _File, error: CorruptFileError) -> None:
         """Tell of damage, once for each version of a file; what follows it is left out."""
+        self.intact = False
         inode = 0 if file.seen is None else file.seen.inode
         if (file.key, inode) in self._damaged:
             return

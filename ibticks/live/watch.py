@@ -32,18 +32,23 @@ _WANTED: Final = _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _ONLY_F
 class Watch:
     """Folders that are watched.
 
+    Parameters
+    ----------
+    told : bool
+        Whether to be told at all.
+
     Attributes
     ----------
     descriptor : int or None
         Can be read as soon as something changed; None where nobody tells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: bool = True) -> None:
         self.descriptor: int | None = None
         self._folders: dict[int, Path] = {}
         self._watched: set[Path] = set()
         self._system: Any = None
-        if sys.platform == "linux":
+        if told and sys.platform == "linux":
             self._system = ctypes.CDLL(None, use_errno=True)
             descriptor = self._system.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
             if descriptor < 0:

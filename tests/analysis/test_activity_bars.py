@@ -1,0 +1,267 @@
+"""Bars of ticks, volume, value, imbalance and runs, against recurrences in plain Python."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from ibticks.analysis import dollar_bars, imbalance_bars, run_bars, tick_bars, volume_bars
+from ibticks.errors import InputError, UnknownColumnError
+
+from .frames import PATIENT, both, is_number, made, real, rows_of, ticks, together
+
+AMOUNTS = ("tick", "volume", "dollar")
+PLAIN = ("timestamp", "open", "close", "count")
+
+
+def trades_of(frame, contract):
+    return [r for r in rows_of(frame) if r["contract_id"] == contract and is_number(r["price"])]
+
+
+def amount_of(row, amount):
+    size = row["size"] if is_number(row["size"]) else 0.0
+    return {"tick": 1.0, "volume": size, "dollar": row["price"] * size}[amount]
+
+
+def filled(trades, amount, threshold):
+    """Bars, each a list of trades, and what is left."""
+    bars, bar, total = [], [], 0.0
+    for trade in trades:
+        bar.append(trade)
+        total += amount_of(trade, amount)
+        if total >= threshold:
+            bars.append(bar)
+            bar, total = [], 0.0
+    return bars, bar
+
+
+def sides(trades, sign=None):
+    """The tick rule, or what a column says where it says something."""
+    found, side, before = [], 0, None
+    for trade in trades:
+        if before is not None and trade["price"] != before:
+            side = 1 if trade["price"] > before else -1
+        before = trade["price"]
+        if sign is not None and trade[sign]:
+            side = trade[sign]
+        found.append(side)
+    return found
+
+
+def ewm(values, span):
+    """The exponential average of López de Prado's, and pandas', ``ewm(span, adjust=True)``."""
+    keep = 1 - 2 / (span + 1)
+    weights = [keep**age for age in range(len(values))][::-1]
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+
+
+def clamped(value, limits):
+    return value if limits is None else min(max(value, limits[0]), limits[1])
+
+
+def imbalanced(trades, amount, expected, span, limits, sign=None):
+    signed = [b * amount_of(t, amount) for b, t in zip(sides(trades, sign), trades, strict=True)]
+    bars, begun, lengths = [], 0, []
+    for place in range(len(trades)):
+        length = place + 1 - begun
+        if not lengths:
+            closes = length >= expected
+        else:
+            rows = clamped(ewm(lengths, span), limits)
+            unit = ewm(signed[:begun], span * expected)
+            closes = abs(sum(signed[begun : place + 1])) >= rows * abs(unit)
+        if closes:
+            lengths.append(length)
+            bars.append((trades[begun : place + 1], sum(signed[begun : place + 1])))
+            begun = place + 1
+    return bars
+
+
+def ran(trades, amount, expected, span, limits, sign=None):
+    side = sides(trades, sign)
+    amounts = [amount_of(trade, amount) for trade in trades]
+    bars, begun = [], 0
+    lengths, shares, buys, sells = [], [], [], []
+    for place in range(len(trades)):
+        rows = range(begun, place + 1)
+        bought = [amounts[row] for row in rows if side[row] > 0]
+        sold = [amounts[row] for row in rows if side[row] < 0]
+        theta = max(sum(bought), sum(sold))
+        if not lengths:
+            closes = len(rows) >= expected
+        else:
+            share = ewm(shares, span) if shares else 0.5
+            buy, sell = (ewm(each, span) if each else 0.0 for each in (buys, sells))
+            unit = max(share * buy, (1 - share) * sell)
+            closes = theta >= clamped(ewm(lengths, span), limits) * unit
+        if closes:
+            lengths.append(len(rows))
+            if bought or sold:
+                shares.append(len(bought) / (len(bought) + len(sold)))
+            buys += [sum(bought) / len(bought)] if bought else []
+            sells += [sum(sold) / len(sold)] if sold else []
+            bars.append((trades[begun : place + 1], theta))
+            begun = place + 1
+    return bars
+
+
+def summary(bars):
+    return [(bar[0]["ns"], bar[0]["price"], bar[-1]["price"], len(bar)) for bar in bars]
+
+
+def of_contract(found, contract, *more):
+    own = found.filter(pl.col("contract_id") == contract)
+    return own.with_columns(pl.col("timestamp").cast(pl.Int64)).select(*PLAIN, *more).rows()
+
+
+@PATIENT
+@given(ticks(), st.integers(1, 6), st.booleans())
+def test_tick_bars(frame, n, partial_too):
+    found = both(partial(tick_bars, n=n, partial=partial_too), frame)
+    for contract in (1, 2):
+        trades = trades_of(frame, contract)
+        bars = [trades[i : i + n] for i in range(0, len(trades), n)]
+        whole = [bar for bar in bars if partial_too or len(bar) == n]
+        assert of_contract(found, contract) == summary(whole)
+
+
+@pytest.mark.parametrize(("measure", "amount"), [(volume_bars, "volume"), (dollar_bars, "dollar")])
+@PATIENT
+@given(frame=ticks(), threshold=st.sampled_from([1, 300, 1000, 25_000]), rest=st.booleans())
+def test_filled_bars(measure, amount, frame, threshold, rest):
+    found = both(lambda each: measure(each, threshold, partial=rest), frame)
+    for contract in (1, 2):
+        bars, left = filled(trades_of(frame, contract), amount, threshold)
+        assert of_contract(found, contract) == summary(bars + [left] * (rest and bool(left)))
+
+
+@pytest.mark.parametrize(("measure", "slowly"), [(imbalance_bars, imbalanced), (run_bars, ran)])
+@pytest.mark.parametrize("amount", AMOUNTS)
+@PATIENT
+@given(
+    frame=ticks(kinds=("trades",), most=60),
+    expected=st.integers(1, 5),
+    span=st.sampled_from([1, 3, 20]),
+    limits=st.sampled_from([None, (2, 6)]),
+)
+def test_informed_bars(measure, slowly, amount, frame, expected, span, limits):
+    what = {"amount": amount, "expected_ticks": expected, "span": span, "limits": limits}
+    found = both(partial(measure, **what), frame)
+    for contract in (1, 2):
+        bars = slowly(trades_of(frame, contract), amount, expected, span, limits)
+        near = [
+            pytest.approx((*row, theta))
+            for row, (_, theta) in zip(summary([bar for bar, _ in bars]), bars, strict=True)
+        ]
+        assert of_contract(found, contract, found.columns[-1]) == near
+
+
+@pytest.mark.parametrize(("measure", "slowly"), [(imbalance_bars, imbalanced), (run_bars, ran)])
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_informed_bars_of_real_trades(measure, slowly, amount):
+    frame = real("btcusdt_trades")[:1500]
+    found = measure(frame, amount, expected_ticks=50, limits=(10, 200))
+    bars = slowly(trades_of(frame, 990101), amount, 50, 20, (10, 200))
+    assert of_contract(found, 990101) == summary([bar for bar, _ in bars])
+    assert found[found.columns[-1]].to_list() == pytest.approx([theta for _, theta in bars])
+    assert len(found) > 5
+
+
+def test_sides_from_a_column():
+    frame = real("btcusdt_trades")[:600].with_columns(
+        sign=pl.Series([1, 0, -1, None] * 150, dtype=pl.Int8)
+    )
+    for measure, slowly in ((imbalance_bars, imbalanced), (run_bars, ran)):
+        found = measure(frame, expected_ticks=20, sign="sign", limits=(5, 50))
+        bars = slowly(trades_of(frame, 990101), "tick", 20, 20, (5, 50), "sign")
+        assert of_contract(found, 990101) == summary([bar for bar, _ in bars])
+
+
+def test_a_worked_imbalance():
+    """Up, up, up, down: after a first bar of two, E[T] = 2 and E[b] = (0 + 1) / 2 weighted."""
+    prices = [10.0, 11.0, 12.0, 13.0, 12.0, 11.0]
+    frame = made([{"ns": ns, "price": price, "size": 1.0} for ns, price in enumerate(prices)])
+    bars = imbalance_bars(frame, expected_ticks=2, span=1)
+    # The span of two trades, 1 - 2 / 3 of whose weight stays: E[b] = (0 / 3 + 1) / (1 / 3 + 1).
+    assert 2 * 0.75 == 1.5
+    assert bars.select("count", "imbalance").rows() == [(2, 1.0), (2, 2.0), (2, -2.0)]
+
+
+MEASURES = {
+    "tick": partial(tick_bars, n=7),
+    "quotes": partial(tick_bars, n=7, of="quotes"),
+    "volume": partial(volume_bars, volume=0.3),
+    "dollar": partial(dollar_bars, value=20_000),
+    "imbalance": partial(imbalance_bars, amount="volume", expected_ticks=20),
+    "run": partial(run_bars, amount="dollar", expected_ticks=20),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_bars_so_far_are_the_first_of_the_day(name):
+    """On a live buffer, what has closed stays as it is when more comes."""
+    frame = together(real("btcusdt_quotes")[:3000], real("btcusdt_trades")[:1000])
+    measure = MEASURES[name]
+    day = measure(frame)
+    assert len(day) > 10
+    for rows in (0, 1, 900, 2500):
+        part = measure(frame[:rows])
+        assert_frame_equal(part, day.head(len(part)))
+        assert len(part) > 0 or rows < 900
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_contracts_together_and_apart(name):
+    measure = MEASURES[name]
+    frames = [
+        real("btcusdt_trades")[:2000],
+        real("btcusdt_quotes")[:2000],
+        real("ibm_quotes")[:500],
+        real("ibm_trades")[:500],
+    ]
+    alone = pl.concat([measure(together(*frames[:2])), measure(together(*frames[2:]))])
+    assert_frame_equal(
+        both(measure, together(*frames)),
+        alone.sort("timestamp", "contract_id", maintain_order=True),
+    )
+
+
+def test_volume_is_never_lost():
+    frame = real("ibm_trades")
+    for bars in (tick_bars(frame, 100, partial=True), volume_bars(frame, 10_000, partial=True)):
+        assert bars["volume"].sum() == frame["size"].sum()
+        assert bars["count"].sum() == len(frame)
+    bars = volume_bars(frame, 10_000)
+    assert (bars["volume"] >= 10_000).all()
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_nothing_gives_nothing(name):
+    found = both(MEASURES[name], made([]))
+    assert found.height == 0
+    assert both(MEASURES[name], made([]).drop("contract_id")).height == 0
+
+
+def test_what_cannot_be_had():
+    frame = real("ibm_trades")
+    for n in (0, -1, 2.5):
+        with pytest.raises(InputError, match="at least 1"):
+            tick_bars(frame, n)
+    for threshold in (0, -1.0, math.nan):
+        with pytest.raises(InputError, match="above 0"):
+            volume_bars(frame, threshold)
+    with pytest.raises(InputError, match="tick, volume, dollar"):
+        imbalance_bars(frame, "lots", expected_ticks=5)
+    for wrong in ({"expected_ticks": 0}, {"expected_ticks": 5, "span": 0.5}):
+        with pytest.raises(InputError, match="at least 1"):
+            run_bars(frame, **wrong)
+    with pytest.raises(InputError, match="lower first"):
+        run_bars(frame, expected_ticks=5, limits=(9, 3))
+    with pytest.raises(UnknownColumnError, match="side"):
+        run_bars(frame, expected_ticks=5, sign="side")

@@ -291,7 +291,8 @@ def noise_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
 
     :math:`\hat\omega^2 = RV / 2n` where n counts the returns that are not zero, over the prices of
     each q-th tick, pooled over the q first ticks to begin with. With q such that they are two
-    minutes apart on the average, what is left of serial dependence in noise does not disturb it.
+    minutes apart on the average, what is left of serial dependence in noise does not disturb it;
+    half the variance of two minutes is in it, so that a bandwidth errs to the wide side.
 
     Parameters
     ----------

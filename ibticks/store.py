@@ -330,12 +330,12 @@ class Store:
         Examples
         --------
         >>> import tempfile
+        >>> import polars as pl
+        >>> frame = pl.DataFrame(
+        ...     {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]}
+        ... )
         >>> with open_store(tempfile.mkdtemp()) as store:
-        ...     _ = store.write(
-        ...         {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]},
-        ...         contract_id=265598,
-        ...         tick_type="last",
-        ...     )
+        ...     _ = store.write(frame, contract_id=265598, tick_type="last")
         ...     with store.live(265598, "last", "1h", now="last_tick") as live:
         ...         [message["type"] for _, message in zip(range(4), live)]
         ['info', 'tick', 'info', 'info']
@@ -399,12 +399,12 @@ class Store:
         Examples
         --------
         >>> import tempfile
+        >>> import polars as pl
+        >>> frame = pl.DataFrame(
+        ...     {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]}
+        ... )
         >>> with open_store(tempfile.mkdtemp()) as store:
-        ...     _ = store.write(
-        ...         {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]},
-        ...         contract_id=265598,
-        ...         tick_type="last",
-        ...     )
+        ...     _ = store.write(frame, contract_id=265598, tick_type="last")
         ...     store.buffer(265598, "last", "30m", now="last_tick").stats().by_tick_type
         {'last': 1}
         """

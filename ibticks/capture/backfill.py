@@ -26,21 +26,20 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.capture.filled import BackfillResult, Filled, Remaining
+from ibticks.capture.planning import plan, whole_seconds
 from ibticks.capture.settings import gateway_address
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
-from ibticks.coverage import runs
 from ibticks.errors import (
     CaptureError,
     ConnectionFailedError,
     FormatError,
+    IndexUnavailableError,
     InputError,
     MissingExtraError,
     StorageError,
-    TimeRangeError,
+    TickIndexError,
 )
-from ibticks.storage.filling import missing
 from ibticks.storage.sealing import seal_files
-from ibticks.storage.states import State
 from ibticks.storage.statuses import settle
 
 if TYPE_CHECKING:
@@ -142,6 +141,8 @@ def backfill(
     ------
     ConnectionFailedError
         If IB cannot be reached at all.
+    IndexUnavailableError
+        If PostgreSQL is away: the ledger is not known for sure.
     MissingExtraError
         If ibapi is not installed.
     UnknownContractError, AmbiguousContractError, UnknownTickTypeError, UnknownMarketError
@@ -161,14 +162,17 @@ def backfill(
     if not 1 <= page_ticks <= MOST_TICKS:
         raise InputError(f"page_ticks={page_ticks!r}: IB gives 1 to {MOST_TICKS} at a time")
     settle(store.root, store.index)
-    within = _whole_seconds(start, end, tz)
+    within = whole_seconds(start, end, tz)
     days = store.daily_stats(contracts, tick_types)
     streams = sorted({(day.contract_id, day.tick_type) for day in days})
     if not dry_run:
         from ibticks.capture.filling import seal_left
 
         seal_left(store.root, store.index, streams)
-    gaps = _plan(store, streams, within, market, session, min_duration)
+    asked = store.index.partial_answers
+    gaps = plan(store, streams, within, market, session, min_duration)
+    if not dry_run:
+        _be_sure(store, asked)
     if dry_run or not gaps:
         return BackfillResult(tuple(gaps), dry_run=dry_run)
     stopping = stopping or threading.Event()
@@ -295,17 +299,19 @@ class _Work:
                     page_ticks=self.page_ticks,
                     sealer=self.sealer,
                 ) as filler:
+                    asked = self._store.index.partial_answers
                     # What a killed one noted, and could not tell the index, is filled.
                     gaps[:] = [
                         replace(gap, start_ns=start_ns, end_ns=end_ns)
                         for gap in gaps
                         for start_ns, end_ns in filler.missing(gap.start_ns, gap.end_ns)
                     ]
+                    _be_sure(self._store, asked)
                     while gaps:
                         self._gap(filler, gaps)
         except ConnectionFailedError as error:
             refusal = self._lost = str(error)
-        except (CaptureError, StorageError, FormatError) as error:
+        except (CaptureError, StorageError, FormatError, TickIndexError) as error:
             refusal = str(error)
         if gaps:
             _log.warning("%d %s is not filled: %s", contract_id, tick_type, refusal)
@@ -314,7 +320,9 @@ class _Work:
     def _gap(self, filler: StreamFiller, gaps: list[Stretch]) -> None:
         """Fill the first gap; it leaves the list, or what is left of it stays."""
         gap = gaps[0]
+        asked = self._store.index.partial_answers
         first, last = filler.seconds_of(gap.start_ns, gap.end_ns)
+        _be_sure(self._store, asked)
         settled = self._settled(last)
         if gap.end_ns > settled * NANOSECONDS:
             cut = max(settled * NANOSECONDS, gap.start_ns)
@@ -353,42 +361,13 @@ class _Work:
         return self._history.page(contract_id, exchange, tick_type, start, most)
 
 
-def _whole_seconds(start: TimeLike | None, end: TimeLike | None, tz: str | None) -> tuple[int, int]:
-    from ibticks.calendar import to_ns
+def _be_sure(store: Store, partial_answers: int) -> None:
+    """See that the index itself has answered since it had given so many partial answers.
 
-    first, last = TIME_MIN, TIME_MAX
-    if start is not None:
-        first = to_ns(start, tz=tz, name="start") // NANOSECONDS * NANOSECONDS
-    if start is not None or end is not None:
-        until = time.time_ns() if end is None else to_ns(end, tz=tz, name="end")
-        last = -(-until // NANOSECONDS) * NANOSECONDS
-    if first >= last:
-        raise TimeRangeError(f"start={start} is not before end={end}", start_ns=first, end_ns=last)
-    return first, last
-
-
-def _plan(
-    store: Store,
-    streams: Sequence[tuple[int, str]],
-    within: tuple[int, int],
-    market: Market | str | None,
-    session: str,
-    min_duration: str | timedelta | None,
-) -> list[Stretch]:
-    """What there is to fill, by stream and time."""
-    from ibticks.ledgers import cover
-
-    coverage = cover(store.root, store.index, streams, [within])
-    if market is not None:
-        coverage = coverage.during(market, session)
-    # What was deleted was deleted on purpose.
-    found = [gap for gap in coverage.gaps(min_duration) if gap.state is not State.DELETED]
-    gaps: list[Stretch] = []
-    for run in runs(found):
-        gap = replace(run[0], end_ns=run[-1].end_ns)
-        stream = [gap.contract_id], [gap.tick_type]
-        known = store.index.coverage(*stream, gap.start_ns, gap.end_ns)
-        # What lasts still is left to the capture.
-        for start_ns, end_ns in missing(known, gap.start_ns, gap.end_ns):
-            gaps.append(replace(gap, start_ns=start_ns, end_ns=end_ns))
-    return gaps
+    The catalogue may be of old: by it, ticks at the edges of a gap would be left out for ever.
+    """
+    if store.index.partial_answers != partial_answers:
+        raise IndexUnavailableError(
+            "PostgreSQL is away, and what is missing is not known for sure: start it, and fill "
+            "the gaps then"
+        )

@@ -122,6 +122,7 @@ class StreamFiller:
         self._run = run
         self._stream_id = f"{contract_id}_{tick_type}_{run}"
         self._page_ticks = page_ticks
+        self._rows: dict[int, CoverageRecord] = {}  # of the ledger around the gaps, by start
         self._from_ns = self._end_ns = 0  # of the gap, what is not noted yet
         self._ticks = 0
         self._hour = 0  # of the last tick
@@ -159,10 +160,13 @@ class StreamFiller:
         for hour in range(hour_of(start_ns), end_ns, HOUR):
             key = FileKey(*self._stream, hour, "backfill")
             found += notes_of(self._root, key, start_ns, end_ns)
+        # Nobody else changes it there: from here on the index is told, and not asked.
+        known = self._index.coverage([self._stream[0]], [self._stream[1]], start_ns, end_ns)
+        self._rows.update({row.start_ns: row for row in known})
         for note in sorted(found, key=lambda change: change.time_ns):
             if note.filled is not None:
                 self._tell(*note.filled)
-        return missing(self._known(start_ns, end_ns), start_ns, end_ns)
+        return missing(self._rows.values(), start_ns, end_ns)
 
     def seconds_of(self, start_ns: int, end_ns: int) -> tuple[int, int]:
         """IB's seconds ``[first, last)`` in which ticks of a gap may lie."""
@@ -174,7 +178,8 @@ class StreamFiller:
         Parameters
         ----------
         start_ns, end_ns : int
-            The gap, half-open, UTC nanoseconds: what is noted as filled.
+            The gap, as :meth:`missing` gave it, half-open, UTC nanoseconds: what is noted as
+            filled.
         first, last : int
             The seconds ``[first, last)`` to be asked for.
 
@@ -246,10 +251,7 @@ class StreamFiller:
 
     def _tell(self, start_ns: int, end_ns: int, ticks: int) -> None:
         """Have the index know that a range is filled, unless it does."""
-        known = self._known(start_ns, end_ns)
-        rows = backfilled(*self._stream, start_ns, end_ns, ticks, known)
+        rows = backfilled(*self._stream, start_ns, end_ns, ticks, self._rows.values())
         if rows:
+            self._rows.update({row.start_ns: row for row in rows})
             self._index.put_coverage(rows)
-
-    def _known(self, start_ns: int, end_ns: int) -> list[CoverageRecord]:
-        return self._index.coverage([self._stream[0]], [self._stream[1]], start_ns, end_ns)

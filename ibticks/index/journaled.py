@@ -59,6 +59,11 @@ class JournaledIndex:
         Usually ``{root}/metadata/index.json`` and ``{root}/metadata/index.journal``.
     retry_seconds : float
         Least time between two attempts to reach a server that is away.
+
+    Attributes
+    ----------
+    partial_answers : int
+        How often the catalogue answered instead of a server that was away.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class JournaledIndex:
         self._reason = "it has not been asked yet"
         self._next_attempt = 0.0
         self._closed = False
+        self.partial_answers = 0
         self._state = threading.Lock()  # of the fields above; never held while waiting
         self._reaching = threading.Lock()  # held by the one that reaches for the server
 
@@ -326,6 +332,8 @@ class JournaledIndex:
                 return ask(_overlay(load(primary), changes))
             except IndexUnavailableError as error:
                 self._lost(primary, error)
+        with self._state:
+            self.partial_answers += 1
         records = _overlay(self._catalogue.read().copy(), self._journal.changes())
         warnings.warn(
             IndexAwayWarning(

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 import ibticks as ibt
 from ibticks.capture import capture as capture_module
@@ -95,6 +97,25 @@ def capturing(store, monkeypatch):
     yield start
     for capture in started:
         capture.stop()
+
+
+@pytest.fixture
+def outage(postgres, database):
+    """Take the store's database away, and give it back."""
+    name = conninfo_to_dict(database)["dbname"]
+
+    def switch(away: bool) -> None:
+        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not away}")
+            if away:
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = %s",
+                    (name,),
+                )
+
+    yield switch
+    switch(away=False)
 
 
 @pytest.fixture

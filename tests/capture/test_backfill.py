@@ -21,6 +21,7 @@ from ibticks.capture import history
 from ibticks.capture.filling import StreamFiller
 from ibticks.errors import (
     ConnectionFailedError,
+    IndexUnavailableError,
     InputError,
     TimeRangeError,
     UnknownContractError,
@@ -505,6 +506,35 @@ def test_a_gateway_that_is_not_there_or_does_not_want_us(store, serve, midnight,
     with pytest.raises(ConnectionFailedError, match="502"):
         fill(NOBODY)
     assert fill(gateway, client_id=12).remaining == ()
+    recorded.check()
+
+
+@pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
+@pytest.mark.parametrize("catalogued", [False, True])
+def test_a_database_that_goes_away_amid_it(store, serve, midnight, fill, gap, outage, catalogued):
+    """What is begun is filled; what the ledger tells of the rest is not to be relied on."""
+    recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
+    if catalogued:
+        store.write_catalogue()
+    gateway = serve(midnight)
+    told = []
+
+    def take_away(part):
+        told.append(part)
+        if len(told) == 1:
+            outage(away=True)
+
+    result = fill(gateway, page_ticks=20, on_filled=take_away)
+    assert (kinds(result.filled), result.filled[-1].end_ns) == (["bid_ask"], gap[1])
+    [left] = result.remaining
+    assert left.gap.tick_type == "last"
+    assert "PostgreSQL is away" in left.why
+    with pytest.raises(IndexUnavailableError, match="PostgreSQL is away"):
+        fill(NOBODY)
+    outage(away=False)
+    store.index.connect()
+    check_index(store.root, store.index)
+    assert kinds(fill(gateway).filled) == ["last"]
     recorded.check()
 
 

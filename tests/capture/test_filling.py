@@ -274,7 +274,7 @@ def test_what_was_filled_before_a_refusal_is_noted(build, how, patience):
             parts = []
             with world.filler(ask, page_ticks=7) as filler:
                 try:
-                    for start, end in left:
+                    for start, end in [p for gap in left for p in filler.missing(*gap)]:
                         parts += filler.fill(start, end, *filler.seconds_of(start, end))
                 except CaptureError:
                     assert len(world.asked) == pages
@@ -382,6 +382,7 @@ def test_a_capture_that_begins_does_not_touch_a_backfill_that_goes_on(world, fak
     here = world()
     [gap] = here.open_gaps()
     with here.filler(page_ticks=7) as filler:
+        assert filler.missing(*gap) == [gap]
         parts = filler.fill(*gap, *filler.seconds_of(*gap))
         next(parts)
         capture = fake_capture(here.root, here.index, CONTRACT, KIND)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from ibticks.capture import recorder as recorder_module
 from ibticks.capture import supervisor as supervisor_module
@@ -109,9 +108,9 @@ def test_the_nightly_restart(steady, serve, capturing, store):
         (_, gap, _) = store.index.coverage([key[0]], [key[1]])
         frame = check_stored(store, gateway, *key) and stored(store, *key)
         times = frame["timestamp"].cast(int)
-        # No tick lies in the gap, and it is as long as there was nobody.
+        # No tick lies in the gap.
+        assert gap.start_ns < gap.end_ns
         assert times.is_between(gap.start_ns, gap.end_ns, closed="none").sum() == 0
-        assert gap.end_ns - gap.start_ns > 300_000_000
 
 
 def test_writes_in_small_pieces(few, serve, capturing, store):
@@ -243,25 +242,6 @@ def test_the_clock_is_set_back_and_put_right(steady, serve, capturing, store, mo
 
 
 # --- the database ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def outage(postgres, database):
-    """Take the store's database away, and give it back."""
-    name = conninfo_to_dict(database)["dbname"]
-
-    def switch(away: bool) -> None:
-        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not away}")
-            if away:
-                admin.execute(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                    "WHERE datname = %s",
-                    (name,),
-                )
-
-    yield switch
-    switch(away=False)
 
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")

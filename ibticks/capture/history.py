@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from ibticks.capture.past import SHOWN_AS, PastTick, from_ib
 from ibticks.errors import CaptureError, ConnectionFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from decimal import Decimal
     from types import TracebackType
     from typing import Self
@@ -77,7 +78,27 @@ class History:
         self._answers = _Answers()
         self._client = Client(self._answers)
         self.requests = 0
-        self._client.open(host, port, client_id, connect_timeout)
+        with self._hanging_up_when_stopping():
+            self._client.open(host, port, client_id, connect_timeout)
+
+    @contextmanager
+    def _hanging_up_when_stopping(self) -> Iterator[None]:
+        """Nobody who is to stop waits for a server that does not greet."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_BEAT):
+                if self._stopping.is_set():
+                    self._client.hang_up()
+                    return
+
+        watching = threading.Thread(target=watch, name="ibticks-history", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join()
 
     def close(self) -> None:
         """Hang up."""

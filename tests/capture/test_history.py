@@ -13,7 +13,7 @@ from ibticks.capture.history import History
 from ibticks.capture.past import PastTick
 from ibticks.errors import CaptureError, ConnectionFailedError
 
-from .scripted import Server, let_in, linger, message, request
+from .scripted import Server, hello, let_in, linger, message, request
 
 if TYPE_CHECKING:
     import socket
@@ -177,6 +177,18 @@ def test_waiting_ends_when_it_is_to_stop(asking):
     with pytest.raises(ConnectionFailedError, match="stopped"):
         mid_points(history)
     assert history.requests == 1
+
+
+def test_nobody_who_is_to_stop_waits_for_a_server_that_does_not_greet():
+    stopping = threading.Event()
+
+    def say_nothing(line: socket.socket) -> None:
+        hello(line)
+        stopping.set()
+        linger(line)
+
+    with Server(say_nothing) as server, pytest.raises(ConnectionFailedError):
+        History("127.0.0.1", server.port, 11, connect_timeout=3600.0, stopping=stopping)
 
 
 def test_where_a_contract_trades(asking):

@@ -240,7 +240,7 @@ def rm_negative_spread(ticks: F) -> F:
     >>> rm_negative_spread(pl.DataFrame({"bid_price": [3.0, 2.0], "ask_price": [2.0, 2.0]})).height
     1
     """
-    crossed = (pl.col("bid_price") > pl.col("ask_price")).fill_null(value=False)
+    crossed = (_side("bid_price") > _side("ask_price")).fill_null(value=False)
     return columns.quotes(ticks).filter(~crossed)
 
 
@@ -270,7 +270,7 @@ def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None 
     2
     """
     require(ticks, "timestamp", "bid_price", "ask_price", what="rm_large_spread")
-    spread = pl.col("ask_price") - pl.col("bid_price")
+    spread = _side("ask_price") - _side("bid_price")
     typical = spread.median().over(*_days(ticks, day))
     return columns.quotes(ticks).filter((spread <= times * typical) | spread.is_null())
 
@@ -370,12 +370,16 @@ def rm_trade_outliers(
     numbered = ticks.lazy().with_row_index("_row")
     source = None if quotes is None else quotes.lazy()
     joined = quotes_at(numbered, source, lag=quote_delay)
-    bid, ask, price = pl.col("bid_price"), pl.col("ask_price"), pl.col("price")
+    bid, ask, price = _side("bid_price"), _side("ask_price"), pl.col("price")
     rounding = price.abs() * 1e-11
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
     doubted = joined.filter(far).select("_row")
     kept = columns.trades(numbered).join(doubted, on="_row", how="anti", maintain_order="left")
     return like(ticks, kept.drop("_row"))
+
+
+def _side(name: str) -> pl.Expr:
+    return pl.col(name).fill_nan(None)
 
 
 def _days(ticks: pl.DataFrame | pl.LazyFrame, day: str | pl.Expr | None) -> list[pl.Expr]:

@@ -430,7 +430,7 @@ def _with_later_mid(
     later = source.select(
         *keys,
         _key=instant(),
-        later_mid=(pl.col("bid_price") + pl.col("ask_price")) / 2,
+        later_mid=((pl.col("bid_price") + pl.col("ask_price")) / 2).fill_nan(None),
     ).with_columns(_end=end.over(keys) if keys else end)
     joined = (
         trades.drop("later_mid", strict=False)

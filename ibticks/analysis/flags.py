@@ -99,7 +99,7 @@ def outliers(
     else:
         require(ticks, "bid_price", "ask_price", what="outliers")
         rows = columns.quotes(ticks.lazy())
-        bid, ask = pl.col("bid_price"), pl.col("ask_price")
+        bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
         price, rules = (
             (bid + ask) / 2,
             {**_of_prices("bid_price", "ask_price"), "crossed": bid > ask},

@@ -149,7 +149,7 @@ def signed_with_mid(
     rule = pl.col("sign").fill_null(0) if known else _rule(method or "lee_ready", by(ticks))
     joined, kept = _beside_quotes(ticks, quotes, quote_delay)
     others = [each for each in kept if each.meta.output_name() != "mid"]
-    return joined.select(*others, "mid", sign=rule)
+    return joined.select(*others, pl.col("mid").fill_nan(None), sign=rule)
 
 
 def _beside_quotes(
@@ -199,7 +199,8 @@ def _by_place(near: float) -> pl.Expr:
 
 
 def _sound() -> pl.Expr:
-    return pl.col("bid_price") <= pl.col("ask_price")
+    bid, ask = pl.col("bid_price"), pl.col("ask_price")
+    return bid.is_finite() & ask.is_finite() & (bid <= ask)
 
 
 def _rounding() -> pl.Expr:

@@ -202,31 +202,41 @@ def time_average(times: Ints, values: Floats, window: int) -> Floats:
     """
     rows = len(values)
     averages = np.full(rows, np.nan)
-    # Of the rows that count: their places, and the integral of the value up to each.
-    places, areas = np.empty(rows, dtype=np.int64), np.empty(rows)
-    count, held, reference = 0, 0, 0.0
+    # Rows that count. The window begins while that at ``held`` is in force; what those after it
+    # were while they held, up to the newest, is summed in ``area``.
+    places = np.empty(rows, dtype=np.int64)
+    count, held, removed, reference, area = 0, -1, 0, 0.0, 0.0
     for row in range(rows):
         if values[row] != values[row]:
             continue
-        if count:
-            before = places[count - 1]
-            span = times[row] - times[before]
-            areas[count] = areas[count - 1] + (values[before] - reference) * span
-        else:
-            reference, areas[0] = values[row], 0.0
         places[count] = row
         count += 1
         start = times[row] - window
-        if start <= times[places[0]]:
-            area, span = areas[count - 1], times[row] - times[places[0]]
+        low = held + 1
+        while held + 1 < count and times[places[held + 1]] <= start:
+            held += 1
+        for gone in range(low, min(held + 1, count - 2)):
+            span = times[places[gone + 1]] - times[places[gone]]
+            area -= (values[places[gone]] - reference) * span
+            removed += 1
+        newest = count - 2
+        # What is added and taken away again leaves its rounding behind: begin anew before it tells.
+        if newest <= held + 1 or removed > newest - held + 1000:
+            newest_known, reference, area, removed = held + 1, values[row], 0.0, 0
         else:
-            while times[places[held + 1]] <= start:
-                held += 1
-            inside = areas[held] + (values[places[held]] - reference) * (
-                start - times[places[held]]
-            )
-            area, span = areas[count - 1] - inside, window
-        averages[row] = reference + area / span if span else values[row]
+            newest_known = newest
+        for inside in range(newest_known, newest + 1):
+            span = times[places[inside + 1]] - times[places[inside]]
+            area += (values[places[inside]] - reference) * span
+        if held < 0:
+            total, span = area, times[row] - times[places[0]]
+        elif held + 1 < count:
+            before = places[held]
+            first = times[places[held + 1]] - start
+            total, span = area + (values[before] - reference) * first, window
+        else:
+            total, span = 0.0, 0
+        averages[row] = reference + total / span if span else values[row]
     return averages
 
 
@@ -239,19 +249,21 @@ def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Fl
     """
     rows = len(values)
     means, variances = np.full(rows, np.nan), np.full(rows, np.nan)
-    anchor, weight, mean, square = np.int64(-1), 0.0, 0.0, 0.0
+    anchor, reference, weight, mean, square = np.int64(-1), 0.0, 0.0, 0.0, 0.0
     for row in range(rows):
         if anchors[row] < 0 or values[row] != values[row]:
             continue
         if anchors[row] != anchor:
-            anchor, weight, mean, square = anchors[row], 0.0, 0.0, 0.0
+            anchor, reference = anchors[row], values[row]
+            weight, mean, square = 0.0, 0.0, 0.0
         if weights[row] > 0:
             weight += weights[row]
-            away = values[row] - mean
+            value = values[row] - reference
+            away = value - mean
             mean += away * weights[row] / weight
-            square += weights[row] * away * (values[row] - mean)
+            square += weights[row] * away * (value - mean)
         if weight > 0:
-            means[row], variances[row] = mean, square / weight
+            means[row], variances[row] = reference + mean, max(square / weight, 0.0)
     return means, variances
 
 

@@ -101,3 +101,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+# `.ticks` on the frames of pandas, polars and xarray, none of which is imported for it.
+import_module("ibticks.accessors.registration").register()

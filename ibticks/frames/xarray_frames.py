@@ -21,7 +21,7 @@ from ibticks.frames.schema import TIMESTAMP, arrow_type
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["from_xarray", "to_xarray"]
+__all__ = ["from_xarray", "to_xarray", "variable"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -88,7 +88,7 @@ def to_xarray(table: pa.Table) -> xr.Dataset:
     """
     if "timestamp" not in table.column_names:
         raise InputError("an xarray dataset of ticks needs their timestamp", column="timestamp")
-    variables = {name: _variable(COLUMNS[name], table[name]) for name in table.column_names}
+    variables = {name: variable(COLUMNS[name], table[name]) for name in table.column_names}
     labels = {name: variables.pop(name) for name in ("timestamp", *_LABELS) if name in variables}
     said = {"Conventions": "CF-1.11", KEY: json.dumps(metadata_of(table), ensure_ascii=False)}
     return xr.Dataset(variables, labels, said)
@@ -136,7 +136,14 @@ def from_xarray(dataset: xr.Dataset) -> pa.Table:
     return table if said is None else table.replace_schema_metadata(attach(json.loads(said), ()))
 
 
-def _variable(field: Field, column: pa.ChunkedArray) -> xr.Variable:
+def variable(field: Field, column: pa.ChunkedArray, along: str = "timestamp") -> xr.Variable:
+    """One column of ticks in the form of :func:`to_xarray`, along a dimension of any name.
+
+    Examples
+    --------
+    >>> variable(COLUMNS["price"], pa.chunked_array([[1.5, None]])).attrs["long_name"]
+    'trade price'
+    """
     attributes, encoding = _ATTRIBUTES[field.name], {}
     values: Array
     match field.kind:
@@ -162,16 +169,16 @@ def _variable(field: Field, column: pa.ChunkedArray) -> xr.Variable:
             values = column.to_numpy()
         case _:
             values = column.fill_null(0).to_numpy()
-    return xr.Variable("timestamp", values, attributes, encoding)
+    return xr.Variable(along, values, attributes, encoding)
 
 
 def _array(name: Hashable, values: Array, attributes: dict[Hashable, Any]) -> pa.Array:
     field = COLUMNS.get(str(name))
     kind = None if field is None else field.kind
+    if values.dtype.kind == "M":
+        times = pa.array(values)
+        return times.cast(TIMESTAMP) if attributes.get("time_zone") == "UTC" else times
     match kind:
-        case Kind.TIME | Kind.SECONDS if values.dtype.kind == "M":
-            times = pa.array(values)
-            return times.cast(TIMESTAMP) if attributes.get("time_zone") == "UTC" else times
         case Kind.BOOL if values.dtype.kind == "i":
             return pa.array(values == 1, mask=values < 0)
         case Kind.UINT64:

@@ -1,0 +1,265 @@
+"""Pictures of the price: trades in the band from bid to ask, and candlesticks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ibticks import analysis
+from ibticks.accessors.canvas import BLUE, DOWN, GREY, HAZE, INK, UP, figure, finish, titled
+from ibticks.accessors.view import View, thinned, width
+from ibticks.analysis import columns
+from ibticks.analysis.columns import require
+from ibticks.analysis.sessions import session_start
+
+if TYPE_CHECKING:
+    from datetime import date, timedelta
+
+    import plotly.graph_objects as go
+
+__all__ = ["bars_of", "candles", "days", "label", "price", "priced", "quoted"]
+
+Frame = pl.DataFrame | pl.LazyFrame
+
+_DOTS = 1_500
+_LARGEST = 300
+_SESSIONS = 40
+_PRICE = ",.2~f"
+
+
+def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.price`."""
+    band, trades = quoted(frame, quotes, view), priced(frame, view)
+    if band is None and trades is None:
+        require(frame, "price", what="a plot of the price")
+    drawn = figure([0.76, 0.24], height=600)
+    if band is not None:
+        _band(drawn, band, view)
+    if trades is not None:
+        _dots(drawn, trades, view, alone=band is None)
+        bars = bars_of(trades, width(trades, view), view)
+        drawn.add_bar(
+            x=bars["_x"],
+            y=bars["volume"],
+            marker_color=GREY,
+            name="volume",
+            row=2,
+            col=1,
+            hovertemplate="%{y:,.0f}",
+            showlegend=False,
+        )
+        drawn.update_yaxes(title_text="volume", row=2, rangemode="tozero")
+    elif band is not None:
+        few = view.parted(thinned(band, "_spread"))
+        drawn.add_scatter(
+            x=few["_x"],
+            y=few["_spread"],
+            mode="lines",
+            name="spread",
+            showlegend=False,
+            line={"shape": "hv", "width": 1, "color": BLUE},
+            row=2,
+            col=1,
+        )
+        drawn.update_yaxes(title_text="spread", row=2)
+    drawn.update_yaxes(tickformat=_PRICE, row=1)
+    shown = [each for each in (band, trades) if each is not None]
+    times = pl.concat([each.select(columns.instant()).to_series() for each in shown])
+    said = " and ".join(
+        f"{each.height:,} {what}"
+        for each, what in ((trades, "trades"), (band, "quotes"))
+        if each is not None
+    )
+    titled(drawn, label(shown[0], name), f"{days(shown, view)}: {said}")
+    return finish(drawn, view, times)
+
+
+def candles(frame: Frame, every: str | timedelta | None, view: View, name: str | None) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.candles`."""
+    rows = view.rows(frame)
+    if "open" in rows.columns:
+        require(rows, "timestamp", "open", "high", "low", "close", what="candles")
+        bars, said = rows.with_columns(_x=view.clock()), "bars"
+    else:
+        rows = columns.trades(rows)
+        length = every or width(rows, view)
+        bars, said = bars_of(rows, length, view), f"bars of {length}"
+    drawn = figure([0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
+    drawn.add_candlestick(
+        x=bars["_x"],
+        open=bars["open"],
+        high=bars["high"],
+        low=bars["low"],
+        close=bars["close"],
+        increasing={"line": {"color": UP, "width": 1}, "fillcolor": UP},
+        decreasing={"line": {"color": DOWN, "width": 1}, "fillcolor": DOWN},
+        name="price",
+        showlegend=False,
+        row=1,
+        col=1,
+    )
+    drawn.update_layout(xaxis_rangeslider_visible=False)
+    drawn.update_yaxes(tickformat=_PRICE, row=1)
+    if {"vwap", "volume"} <= set(bars.columns):
+        path = view.parted(bars.with_columns(_vwap=_vwap_so_far(bars, view)))
+        drawn.add_scatter(
+            x=path["_x"],
+            y=path["_vwap"],
+            mode="lines",
+            connectgaps=False,
+            line={"color": INK, "width": 1.2, "dash": "dot"},
+            name="VWAP",
+            row=1,
+            col=1,
+            hovertemplate="%{y:,.3f}",
+        )
+    if "volume" in bars.columns:
+        rose = bars["close"] >= bars["open"]
+        drawn.add_bar(
+            x=bars["_x"],
+            y=bars["volume"],
+            name="volume",
+            showlegend=False,
+            row=2,
+            col=1,
+            marker={"color": [UP if up else DOWN for up in rose], "opacity": 0.75},
+            hovertemplate="%{y:,.0f}",
+        )
+        drawn.update_yaxes(title_text="volume", row=2)
+    titled(drawn, label(bars, name), f"{days([bars], view)}: {bars.height:,} {said}")
+    return finish(drawn, view, bars.select(columns.instant()).to_series())
+
+
+def bars_of(trades: pl.DataFrame, every: str | timedelta, view: View) -> pl.DataFrame:
+    """Bars of trades, by the sessions of the view if it has some, with ``_x``, their clock."""
+    if view.market is None:
+        bars = analysis.time_bars(trades, every)
+    else:
+        bars = analysis.time_bars(
+            trades, every, anchor="session", market=view.market, session_type=view.session
+        )
+    return bars.with_columns(_x=view.clock())
+
+
+def quoted(frame: Frame, quotes: Frame | None, view: View) -> pl.DataFrame | None:
+    """The quotes of a picture with ``_spread``; None if there are none.
+
+    Where the bid is above the ask, the quote is left out: such quotes last a millisecond.
+    """
+    source = frame if quotes is None else quotes
+    if not {"bid_price", "ask_price"} <= set(source.collect_schema()):
+        if quotes is not None:
+            require(source, "bid_price", "ask_price", what="a band from bid to ask")
+        return None
+    spread = pl.col("ask_price") - pl.col("bid_price")
+    rows = columns.quotes(source.lazy()).with_columns(_spread=spread).filter(spread >= 0).collect()
+    return view.rows(rows) if rows.height else None
+
+
+def priced(frame: Frame, view: View) -> pl.DataFrame | None:
+    """The trades of a picture; None if there are none."""
+    if not {"price", "size"} <= set(frame.collect_schema()):
+        return None
+    rows = columns.trades(frame.lazy()).collect()
+    return view.rows(rows) if rows.height else None
+
+
+def label(rows: pl.DataFrame, name: str | None) -> str:
+    """What to call the contract."""
+    if name is not None or "contract_id" not in rows.columns:
+        return name or "Ticks"
+    return f"Contract {rows['contract_id'][0]}"
+
+
+def days(frames: list[pl.DataFrame], view: View) -> str:
+    """The days that are shown, in words."""
+    dates = pl.concat(each.select(view.clock().dt.date()).to_series().unique() for each in frames)
+    found: list[date] = dates.sort().to_list()
+    first, last = found[0], found[-1]
+    if first == last:
+        return f"{first:%A, %-d %B %Y}"
+    return f"{first:%-d %B %Y} to {last:%-d %B %Y}"
+
+
+def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
+    edge: dict[str, Any] = {"shape": "hv", "width": 1, "color": BLUE}
+    few = thinned(band, "bid_price", "ask_price").with_columns(_x=view.clock())
+    # Plotly fills across the gaps in a line: each session is a band of its own.
+    parts = [few]
+    if view.table is not None:
+        sessions = few.with_columns(_session=session_start(view.table))
+        parts = sessions.partition_by("_session", maintain_order=True)
+    for part in parts if len(parts) <= _SESSIONS else [few]:
+        drawn.add_scatter(
+            x=part["_x"],
+            y=part["bid_price"],
+            mode="lines",
+            line=edge,
+            name="bid",
+            row=1,
+            col=1,
+            showlegend=False,
+            hovertemplate="%{y:,.4~f}",
+        )
+        drawn.add_scatter(
+            x=part["_x"],
+            y=part["ask_price"],
+            mode="lines",
+            line=edge,
+            fill="tonexty",
+            fillcolor=HAZE,
+            name="bid to ask",
+            legendgroup="band",
+            showlegend=part is parts[0] or part is few,
+            row=1,
+            col=1,
+            hovertemplate="%{y:,.4~f}",
+        )
+
+
+def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) -> None:
+    if alone:
+        line = {"shape": "hv", "width": 1, "color": BLUE}
+        path = view.parted(thinned(trades, "price"))
+        drawn.add_scatter(
+            x=path["_x"],
+            y=path["price"],
+            mode="lines",
+            line=line,
+            name="price",
+            row=1,
+            col=1,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    several = trades.height > _DOTS
+    few = trades.top_k(_LARGEST, by="size").sort("timestamp") if several else trades
+    few = few.with_columns(_x=view.clock(), size=pl.col("size").cast(pl.Float64).fill_nan(None))
+    area = few["size"]
+    largest = area.max() or 1.0
+    drawn.add_scatter(
+        x=few["_x"],
+        y=few["price"],
+        mode="markers",
+        name=f"the {few.height} largest trades" if several else "trades, by size",
+        row=1,
+        col=1,
+        marker={
+            "size": (area / largest).sqrt() * 26,
+            "sizemin": 3,
+            "color": DOWN,
+            "opacity": 0.55,
+            "line": {"width": 0},
+        },
+        customdata=area,
+        hovertemplate="%{customdata:,.0f} at %{y:,.4~f}",
+    )
+
+
+def _vwap_so_far(bars: pl.DataFrame, view: View) -> pl.Series:
+    table = view.table
+    start = pl.lit(0) if table is None else session_start(table)
+    value = (pl.col("vwap") * pl.col("volume")).fill_null(0.0)
+    so_far = value.cum_sum().over("_session") / pl.col("volume").cum_sum().over("_session")
+    return bars.with_columns(_session=start).select(so_far).to_series().fill_nan(None)

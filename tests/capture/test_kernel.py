@@ -22,6 +22,7 @@ from ibticks.capture.kernelspec import install_kernel, installed_kernels, uninst
 from ibticks.errors import ConfigError, InputError, WriterLockedError
 from ibticks.gateway import Gateway, Replay
 
+from .checks import until
 from .kernels import Notebook
 
 IBM = "8314:IBM:bid_ask"
@@ -99,9 +100,13 @@ def test_the_panel_follows_while_another_cell_runs(notebook, surroundings):
     assert "<table>" in panel["text/html"]
     assert "connected" in panel["text/plain"]
     book.updates.clear()
-    book.run("import time; time.sleep(3.5)")
-    mine = [data for of, data in book.updates if of == name]
-    assert len(mine) >= 2
+
+    def followed() -> list[dict[str, str]]:
+        book.run("import time; time.sleep(1.0)")
+        return [data for of, data in book.updates if of == name]
+
+    until(lambda: len(followed()) >= 3, "the panel follows")
+    mine = followed()
     counts = [int(re.search(r"([\d,]+) ticks", d["text/plain"])[1].replace(",", "")) for d in mine]
     assert counts == sorted(counts)
     assert counts[-1] > 0

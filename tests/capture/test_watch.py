@@ -9,6 +9,7 @@ import pytest
 
 from ibticks.capture import recorder as recorder_module
 from ibticks.capture import watch
+from ibticks.capture.client import Client
 from ibticks.capture.hours import TradingHours
 from ibticks.gateway import GatewayContract, Replay
 
@@ -83,13 +84,17 @@ def test_a_line_that_is_dead_is_found_and_left(steady, serve, capturing, store):
     assert reasons[1] == "504: no sign of life: the connection is dead"
 
 
-def test_a_line_on_which_nothing_happens_is_kept(steady, serve, capturing):
+def test_a_line_on_which_nothing_happens_is_kept(steady, serve, capturing, monkeypatch):
+    """It is asked for a sign of life, and gives it."""
+    ask, asked = Client.reqCurrentTime, []
+    monkeypatch.setattr(Client, "reqCurrentTime", lambda client: asked.append(ask(client)))
     gateway = serve(steady, speed=1.0)
     gateway.mute(1)
     gateway.mute(2)
-    capture = capturing(gateway, TICKING, heartbeat=0.1)
-    until(lambda: gateway.subscriptions == 3)
-    never(lambda: capture.status()["status"]["connections"] > 1, 1.5)
+    capture = capturing(gateway, TICKING, heartbeat=1.0)
+    until(lambda: len(asked) == 3)
+    assert gateway.subscriptions == 3
+    assert capture.status()["status"]["connections"] == 1
 
 
 def test_a_stall_that_ends_costs_nothing(steady, serve, capturing, store):
@@ -110,9 +115,9 @@ def test_a_stall_that_ends_costs_nothing(steady, serve, capturing, store):
 def test_a_silent_stream_among_others_is_found_and_renewed(
     steady, serve, capturing, store, monkeypatch
 ):
-    monkeypatch.setattr(watch, "_RENEW_AFTER", 0.6)
+    monkeypatch.setattr(watch, "_RENEW_AFTER", 1.2)
     gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING, quiet_after=0.3)
+    capture = capturing(gateway, TICKING, quiet_after=1.0)
     until(lambda: ticks(capture) > 10)
     gateway.mute(2)
     until(lambda: state(capture, 2, "bid_ask") == "quiet")
@@ -129,15 +134,20 @@ def test_a_silent_stream_among_others_is_found_and_renewed(
     check_stored(store, gateway, 2, "bid_ask")
 
 
-def test_trades_may_be_silent_for_longer(steady, serve, capturing):
+def test_trades_may_be_silent_for_longer(steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING, quiet_after=0.15)
+    capture = capturing(gateway, TICKING, quiet_after=0.3)
     until(lambda: ticks(capture) > 10)
     gateway.mute(1, "last")
     gateway.mute(2)
-    until(lambda: state(capture, 2, "bid_ask") == "quiet")
-    assert state(capture, 1, "last") == "captured"
     until(lambda: state(capture, 1, "last") == "quiet")
+    capture.stop()
+
+    def quiet_from(*key) -> int:
+        rows = store.index.coverage([key[0]], [key[1]])
+        return next(row.start_ns for row in rows if row.state == "quiet")
+
+    assert quiet_from(2, "bid_ask") < quiet_from(1, "last")
 
 
 def test_a_market_that_is_calm_as_a_whole_is_calm(steady, serve, capturing):
@@ -174,7 +184,7 @@ def test_a_stream_alone_goes_by_the_hours_ib_gives(
 def test_a_market_that_is_closed(steady, serve, capturing, store):
     gateway = serve(with_hours(steady, NEVER), speed=1.0)
     gateway.mute(2)
-    capture = capturing(gateway, TICKING, quiet_after=0.3)
+    capture = capturing(gateway, TICKING, quiet_after=1.0)
     until(lambda: state(capture, 2, "bid_ask") == "session_closed")
     # Whatever the hours say: what ticks is captured.
     assert state(capture, 1, "bid_ask") == "captured"
@@ -218,7 +228,7 @@ def test_silence_goes_by_a_clock_that_cannot_be_set(
 ):
     """Set back, it would hide silence for hours; set ahead, it would see it everywhere."""
     gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING, quiet_after=0.5)
+    capture = capturing(gateway, TICKING, quiet_after=1.0)
     until(lambda: ticks(capture) > 10)
     off = step * 1_000_000_000
     monkeypatch.setattr(recorder_module, "time_ns", lambda: time.time_ns() + off)

@@ -183,6 +183,17 @@ def test_a_block_that_does_not_come_back_leaves_the_old_file(sealed, root, monke
     assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
 
 
+def test_a_file_that_became_anothers_meanwhile_is_left_alone(sealed, root):
+    before = sealed.read_bytes()
+    asked = []
+    with pytest.raises(StorageError, match="somebody else's by now"):
+        compress_file(root, KEY, "zstd", is_ours=lambda: bool(asked.append("")))
+    assert asked == [""]
+    assert sealed.read_bytes() == before
+    assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
+    assert compress_file(root, KEY, "zstd", is_ours=lambda: True).compression == "zstd"
+
+
 def test_a_killed_compression_leaves_the_old_file_or_the_new(
     sealed, root, index, writer, children, tmp_path
 ):

@@ -34,7 +34,7 @@ def compiled(
         Its arrays, Int64 without nulls or Float64, where null becomes NaN; an expression may be a
         constant, but not the first.
     *constants : float or int
-        Its other arguments, of the very type that it was compiled for.
+        Its other arguments, always of the same type, for each of which it is compiled.
     keys : list of str
         From :func:`ibticks.analysis.columns.apart`.
     results : mapping of str to polars.DataType
@@ -70,4 +70,7 @@ def compiled(
 
 
 def _array(column: pl.Series, rows: int) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(np.broadcast_to(column.to_numpy(), rows))
+    values = np.ascontiguousarray(np.broadcast_to(column.to_numpy(), rows)).view()
+    # To numba an array that may be written to is of another type, to be compiled for once more.
+    values.flags.writeable = False
+    return values

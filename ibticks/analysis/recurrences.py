@@ -8,15 +8,16 @@ rows around it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-from numba import types
 
-from ibticks.format.jit import inline, kernel
+from ibticks.format.jit import inline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
@@ -36,13 +37,16 @@ __all__ = [
     "trimmed_moments",
 ]
 
-_FLOATS = types.Array(types.float64, 1, "C", readonly=True)
-_INTS = types.Array(types.int64, 1, "C", readonly=True)
-_F, _I = types.float64, types.int64
-_INFORMED = (_FLOATS, _FLOATS, _FLOATS, _F, _F, _F, _F)
+
+def recurrence(function: Callable[..., Any]) -> Any:
+    """Compile when first called, or take the machine code an earlier process left on disk.
+
+    Not when the module loads, as the codec is: there are many, and a user wants a few.
+    """
+    return numba.njit(nogil=True, cache=True)(function)
 
 
-@kernel((_FLOATS, _F))
+@recurrence
 def filled_bars(amounts: Floats, threshold: float) -> Ints:
     """The bar of each row: a bar closes with the row that brings it to the threshold.
 
@@ -61,7 +65,7 @@ def filled_bars(amounts: Floats, threshold: float) -> Ints:
     return bars
 
 
-@kernel(_INFORMED)
+@recurrence
 def imbalance_bars(
     prices: Floats,
     amounts: Floats,
@@ -100,7 +104,7 @@ def imbalance_bars(
     return bars, signed
 
 
-@kernel(_INFORMED)
+@recurrence
 def run_bars(
     prices: Floats,
     amounts: Floats,
@@ -152,7 +156,7 @@ def run_bars(
     return bars, signed
 
 
-@kernel((_INTS, _FLOATS, _FLOATS, _I))
+@recurrence
 def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[Floats, Floats]:
     """Weighted mean and variance (of the population) of ``(time - window, time]``, up to each row.
 
@@ -194,7 +198,7 @@ def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[
     return means, variances
 
 
-@kernel((_INTS, _FLOATS, _I))
+@recurrence
 def time_average(times: Ints, values: Floats, window: int) -> Floats:
     """Average over ``[time - window, time]`` of the value in force, each held until the next.
 
@@ -240,7 +244,7 @@ def time_average(times: Ints, values: Floats, window: int) -> Floats:
     return averages
 
 
-@kernel((_INTS, _FLOATS, _FLOATS))
+@recurrence
 def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Weighted mean and variance (of the population) of all rows of the same anchor, up to each.
 
@@ -267,7 +271,7 @@ def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Fl
     return means, variances
 
 
-@kernel((_INTS, _INTS, _FLOATS))
+@recurrence
 def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
     """Average since the first row of the same anchor of the value in force, each until the next.
 
@@ -287,7 +291,7 @@ def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
     return averages
 
 
-@kernel((_INTS, _FLOATS, _FLOATS, _I))
+@recurrence
 def merged(
     times: Ints, values: Floats, weights: Floats, how: int
 ) -> tuple[Floats, Floats, Floats, Floats]:
@@ -332,7 +336,7 @@ def merged(
     return found, sums, most, counts
 
 
-@kernel((_INTS, _INTS, _I))
+@recurrence
 def refreshed(times: Ints, contracts: Ints, many: int) -> Ints:
     """Refresh times: whenever every one of ``many`` contracts has a new row since the last.
 
@@ -411,7 +415,7 @@ def _swap(held: Floats, size: int, old: float, new: float) -> None:
     held[place] = new
 
 
-@kernel((_FLOATS, _I))
+@recurrence
 def neighbour_median(values: Floats, half: int) -> Floats:
     """Median of the ``half`` values before and the ``half`` after each, without itself.
 
@@ -442,7 +446,7 @@ def neighbour_median(values: Floats, half: int) -> Floats:
     return medians
 
 
-@kernel((_FLOATS, _I, _I))
+@recurrence
 def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
     """Mean and sample deviation of the ``width`` values around each, but ``cut`` at either extreme.
 

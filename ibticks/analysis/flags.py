@@ -23,6 +23,7 @@ __all__ = ["crossed_quotes", "duplicates", "outliers"]
 
 _MOMENTS: Final[Mapping[str, pl.DataType]] = {"mean": pl.Float64(), "deviation": pl.Float64()}
 _LEAST_CHANGE: Final = 1e-9
+_ROUNDING: Final = 1e-11
 _NO_SAMENESS: Final = ("sequence", "stream_id", "metadata")
 
 
@@ -124,7 +125,9 @@ def outliers(
         .select(
             "_row",
             _far=(pl.col("_price") - pl.col("_moments").struct.field("mean")).abs()
-            > deviations * pl.col("_moments").struct.field("deviation") + pl.col("_gamma"),
+            > deviations * pl.col("_moments").struct.field("deviation")
+            + pl.col("_gamma")
+            + _ROUNDING * pl.col("_price").abs(),
         )
         .filter("_far")
     )

@@ -64,7 +64,7 @@ def spreads(quotes, start: int, end: int) -> tuple:
     )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
 def test_quoted_spread(frame):
     quotes = quotes_of(frame)
@@ -85,7 +85,7 @@ def later(quotes, at: int) -> float | None:
     return quotes[place][2] if place >= 0 else None
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades", "quotes")), st.sampled_from(["tick", "lee_ready"]))
 def test_spreads_of_trades(frame, method):
     quotes, horizon = quotes_of(frame), 17_000_000_000
@@ -159,7 +159,7 @@ def bars_of(rows, step: int | None) -> dict[int, list[tuple[float, float, float]
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([None, "1m"]))
 def test_kyle_lambda(frame, every):
     found = both(lambda f: analysis.kyle_lambda(f, every, method="tick"), frame)
@@ -196,7 +196,7 @@ def test_lambda_that_is_known():
     assert found["t_statistic"].item() > 100
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_amihud(frame):
     found = both(lambda f: analysis.amihud(f, "1m"), frame)
@@ -207,7 +207,7 @@ def test_amihud(frame):
     same(found, expected, absolute=1e-15)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([None, "1m"]))
 def test_roll(frame, every):
     found = both(lambda f: analysis.roll(f, every), frame)

@@ -26,7 +26,7 @@ def typed(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(tick_type=kind)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(), st.booleans())
 def test_streams_are_timed_by_themselves(frame, with_types):
     frame = typed(frame) if with_types else frame
@@ -60,7 +60,7 @@ def test_streams_are_timed_by_themselves(frame, with_types):
     assert covered["ticks"].sum() == len(rows)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks())
 def test_staleness(frame):
     names = ("price", "bid_price", "ask_price", "mid_price")

@@ -50,7 +50,7 @@ def summed(rows, key) -> list[tuple]:
     return [(*k, *sums[k]) for k in sorted(sums)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades", "quotes")), st.sampled_from(["tick", "lee_ready"]))
 def test_delta(frame, method):
     trades = signed_trades(frame, method)
@@ -99,7 +99,7 @@ def test_signs_that_are_there_are_taken():
     assert analysis.delta(frame.with_columns(sign=None))["unsigned_volume"].item() > 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
 def test_order_flow_imbalance(frame):
     expected, bars, last = [], {}, {}
@@ -134,7 +134,7 @@ def test_order_flow_moves_the_price():
     assert np.corrcoef(bars["order_flow_imbalance"], move)[0, 1] > 0.5
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("quotes",)))
 def test_quote_imbalance(frame):
     found = both(analysis.quote_imbalance, frame)
@@ -165,7 +165,7 @@ def test_value_area(volumes, share):
     assert value_area(np.array(volumes), share) == plain_area(volumes, share)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_volume_profile(frame):
     levels: dict[int, dict[float, list]] = {}
@@ -245,7 +245,7 @@ def test_vpin_of_signs_and_of_two_contracts():
     assert found.filter(contract_id=8314).equals(alone)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_vpin_on_anything(frame):
     found = both(lambda f: analysis.vpin(f, 100.0, window=2), frame)

@@ -98,7 +98,7 @@ def test_bandwidth_follows_the_noise():
     assert row["realized_kernel"] > 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_realized_kernel_on_anything(frame):
     found = both(analysis.realized_kernel, frame)

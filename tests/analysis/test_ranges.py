@@ -71,7 +71,7 @@ def by_contract(frame):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(frame=bars())
 def test_of_all_bars(name, frame):
     found = both(getattr(analysis, name), frame)
@@ -84,7 +84,7 @@ def test_of_all_bars(name, frame):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(frame=bars())
 def test_of_the_last_bars(name, frame):
     found = both(lambda f: getattr(analysis, name)(f, 3), frame)
@@ -94,7 +94,7 @@ def test_of_the_last_bars(name, frame):
         same(found.filter(contract_id=contract)[name].to_list(), expected)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(bars())
 def test_yang_zhang(frame):
     found = both(analysis.yang_zhang, frame)

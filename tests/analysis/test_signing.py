@@ -50,7 +50,7 @@ def plain_signs(method: str, frame: pl.DataFrame) -> list[int]:
     return signs
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(ticks(kinds=("trades", "quotes")), st.sampled_from(METHODS))
 def test_signs_in_one_frame(frame, method):
     found = both(lambda f: analysis.trade_sign(f, method), frame)

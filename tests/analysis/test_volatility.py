@@ -45,7 +45,7 @@ def variance(logs: list[float]) -> float:
     return math.fsum((b - a) ** 2 for a, b in pairwise(logs))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
 def test_realized_variance_of_every_tick(frame):
     found = both(analysis.realized_variance, frame)
@@ -55,7 +55,7 @@ def test_realized_variance_of_every_tick(frame):
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=20))
 def test_realized_variance_on_a_grid(frame):
     step = 600 * SECOND
@@ -64,7 +64,7 @@ def test_realized_variance_on_a_grid(frame):
     same(found, [(c, variance(logs), len(logs) - 1) for c, logs in expected])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=20))
 def test_realized_variance_over_shifted_grids(frame):
     step, many = 600 * SECOND, 4
@@ -114,7 +114,7 @@ def test_frames_without_contracts_are_of_one():
     assert analysis.realized_variance(ibm.clear()).height == 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=20))
 def test_signature_is_realized_variance_at_each_interval(frame):
     spans = ["7s", "1m", "45s"]
@@ -141,7 +141,7 @@ def test_two_scales(adjusted):
     same(found, [(8314, wanted, k, n)])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_two_scales_on_anything(frame):
     found = both(lambda f: analysis.two_scale_rv(f, 3), frame)
@@ -187,7 +187,7 @@ def test_noise_and_pilot():
     assert pilot_variance(at[:50] * 0, log[:50]) == pytest.approx((log[49] - log[0]) ** 2)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=25))
 def test_bipower_variation(frame):
     def wanted(logs: list[float]) -> tuple:

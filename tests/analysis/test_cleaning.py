@@ -1,0 +1,187 @@
+"""The rules of Barndorff-Nielsen et al. against plain loops, alone and in their order."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from polars.testing import assert_frame_equal
+
+from ibticks import analysis
+from ibticks.analysis.cleaning import Cleaned
+from ibticks.errors import InputError, UnknownColumnError
+from ibticks.sample import sample
+
+from .frames import both, is_number, made, real, rows_of, ticks, together
+
+DAY = 86_400_000_000_000
+
+
+def numbered(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(number=pl.int_range(pl.len()))
+
+
+def kept(measure, frame: pl.DataFrame, *others: pl.DataFrame) -> list[int]:
+    return both(measure, numbered(frame), *others)["number"].to_list()
+
+
+def sides(row: dict) -> tuple[float, float] | None:
+    bid, ask = row["bid_price"], row["ask_price"]
+    return (bid, ask) if is_number(bid) and is_number(ask) else None
+
+
+def quotes_in(frame: pl.DataFrame) -> list[tuple[int, dict]]:
+    return [
+        (place, row)
+        for place, row in enumerate(rows_of(frame))
+        if is_number(row["bid_price"]) or is_number(row["ask_price"])
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(ticks(kinds=("trades", "quotes")))
+def test_rules_of_one_row(frame):
+    rows = list(enumerate(rows_of(frame)))
+    assert kept(analysis.no_zero_prices, frame) == [
+        place for place, row in rows if is_number(row["price"]) and row["price"] > 0
+    ]
+    assert kept(analysis.no_zero_quotes, frame) == [
+        place for place, row in rows if sides(row) and min(sides(row)) > 0
+    ]
+    assert kept(analysis.rm_negative_spread, frame) == [
+        place for place, row in quotes_in(frame) if not sides(row) or sides(row)[0] <= sides(row)[1]
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(ticks(kinds=("quotes",)))
+def test_large_spreads(frame):
+    spreads: dict[tuple, list] = {}
+    for _, row in quotes_in(frame):
+        if sides(row):
+            key = (row["contract_id"], row["ns"] // DAY)
+            spreads.setdefault(key, []).append(row["ask_price"] - row["bid_price"])
+    expected = []
+    for place, row in quotes_in(frame):
+        typical = spreads.get((row["contract_id"], row["ns"] // DAY))
+        if not sides(row) or row["ask_price"] - row["bid_price"] <= 1.5 * median(typical):
+            expected.append(place)
+    assert kept(lambda f: analysis.rm_large_spread(f, 1.5), frame) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(ticks(kinds=("quotes",)))
+def test_quote_outliers(frame):
+    mids: dict[int, list] = {}
+    for place, row in quotes_in(frame):
+        if sides(row):
+            mids.setdefault(row["contract_id"], []).append(
+                (place, row["ns"] // DAY, sum(sides(row)) / 2)
+            )
+    expected = []
+    for each in mids.values():
+        for i, (place, day, mid) in enumerate(each):
+            around = [m for _, _, m in each[max(0, i - 2) : i] + each[i + 1 : i + 3]]
+            today = [m for _, d, m in each if d == day]
+            middle = median(today)
+            allowed = 2 * 1.4826 * median([abs(m - middle) for m in today])
+            if not around or abs(mid - median(around)) <= allowed:
+                expected.append(place)
+    found = kept(lambda f: analysis.rm_quote_outliers(f, 2.0, window=4), frame)
+    assert found == sorted(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ticks(kinds=("trades", "quotes")))
+def test_trade_outliers(frame):
+    quote, expected = {}, []
+    for place, row in enumerate(rows_of(frame)):
+        if is_number(row["bid_price"]) or is_number(row["ask_price"]):
+            quote[row["contract_id"]] = sides(row)
+        if is_number(row["price"]):
+            bid_ask = quote.get(row["contract_id"])
+            near = True
+            if bid_ask:
+                bid, ask = bid_ask
+                near = 2 * bid - ask - 1e-9 <= row["price"] <= 2 * ask - bid + 1e-9
+            if near:
+                expected.append(place)
+    assert kept(analysis.rm_trade_outliers, frame) == expected
+
+
+def test_exchanges_and_conditions():
+    frame = made([{"ns": i, "price": 1.0} for i in range(5)]).with_columns(
+        exchange=pl.Series(["N", "Q", None, "N", "P"], dtype=pl.Categorical),
+        conditions=pl.Series([["F", "I"], [], None, ["T"], ["@", "", " F"]]),
+    )
+    assert kept(lambda f: analysis.select_exchange(f, "N"), frame) == [0, 3]
+    assert kept(lambda f: analysis.select_exchange(f, {"Q", "P"}), frame) == [1, 4]
+    assert kept(analysis.sales_condition, frame) == [0, 1, 2, 4]
+    assert kept(lambda f: analysis.sales_condition(f, ["T"]), frame) == [3]
+    words = frame.with_columns(conditions=pl.Series(["F I", "", None, "T", "@F"]))
+    assert kept(analysis.sales_condition, words) == [0, 1, 2, 4]
+
+
+def test_a_day_of_trades():
+    trades = pl.read_parquet(sample("ibm_trades").path).with_columns(
+        pl.col("size").cast(pl.Float64)
+    )
+    quotes = analysis.quotes_cleanup(pl.read_parquet(sample("ibm_quotes").path)).ticks
+    found = analysis.trades_cleanup(trades, quotes=quotes, exchanges="N")
+    assert isinstance(found, Cleaned)
+    assert found.report["rule"].to_list() == [
+        "given",
+        "no_zero_prices",
+        "select_exchange",
+        "merge_same_timestamp",
+        "rm_trade_outliers",
+    ]
+    assert found.report["rows"].to_list()[:4] == [33_381, 33_381, 5_479, 4_925]
+    assert found.report["dropped"].sum() == trades.height - found.ticks.height
+    assert found.report["rows"][-1] == found.ticks.height
+    assert found.ticks["timestamp"].is_unique().all()
+    by_hand = trades.filter(exchange="N").group_by("timestamp").agg(pl.col("price").median())
+    merged = analysis.trades_cleanup(trades, exchanges="N").ticks
+    assert_frame_equal(merged.select("timestamp", "price"), by_hand.sort("timestamp"))
+
+
+def test_lazy_is_eager():
+    trades, quotes = real("ibm_trades"), real("ibm_quotes")
+    eager = analysis.trades_cleanup(trades, quotes=quotes)
+    lazy = analysis.trades_cleanup(trades.lazy(), quotes=quotes.lazy())
+    assert isinstance(lazy.ticks, pl.LazyFrame)
+    assert_frame_equal(lazy.ticks.collect(), eager.ticks)
+    assert_frame_equal(lazy.report.collect(), eager.report)
+    found, later = analysis.quotes_cleanup(quotes), analysis.quotes_cleanup(quotes.lazy())
+    assert_frame_equal(later.ticks.collect(), found.ticks)
+    assert_frame_equal(later.report.collect(), found.report)
+    assert found.report["rows"].to_list() == [62_875, 62_875, 62_835, 62_831, 48_983, 48_983]
+
+
+@settings(max_examples=20, deadline=None)
+@given(ticks())
+def test_anything_can_be_cleaned(frame):
+    trades, quotes = analysis.trades_cleanup(frame), analysis.quotes_cleanup(frame)
+    for found in (trades, quotes):
+        assert found.report["rows"][-1] == found.ticks.height
+    assert (trades.ticks["price"] > 0).all()
+    assert (quotes.ticks["bid_price"] <= quotes.ticks["ask_price"]).all()
+
+
+def test_a_mixed_frame_is_cleaned_of_one_kind_at_a_time():
+    trades, quotes = real("ibm_trades")[:3000], real("ibm_quotes")[:9000]
+    whole = together(quotes, trades)
+    alone = analysis.trades_cleanup(trades).ticks
+    assert_frame_equal(analysis.trades_cleanup(whole).ticks.select(alone.columns), alone)
+
+
+def test_what_cannot_be_is_refused():
+    quotes = real("ibm_quotes")[:5]
+    with pytest.raises(InputError, match="even"):
+        analysis.rm_quote_outliers(quotes, window=3)
+    with pytest.raises(UnknownColumnError, match="exchange"):
+        analysis.select_exchange(quotes, "N")
+    with pytest.raises(UnknownColumnError, match="price"):
+        analysis.trades_cleanup(quotes)

@@ -180,6 +180,11 @@ def test_the_notebook(sheet, tmp_path_factory):
     assert root.locator(".ibt-tape tbody tr").count() > 10
     root.screenshot(path=tmp_path_factory.mktemp("pictures") / "live_view.png")
 
+    # Above it stands the capture's own state.
+    status = page.locator(".widget-html").first
+    assert "connected" in status.inner_text()
+    assert "BTCUSDT" in status.inner_text()
+
     # Paused, it stands still while the stream goes on; the kernel knows.
     root.get_by_role("button", name="Pause").click()
     waits("root => root.dataset.state === 'paused'")

@@ -1,0 +1,54 @@
+"""The state of a capture as a widget, against a real capture and the simulated gateway."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import ibticks as ibt
+from ibticks.gateway import Gateway, Replay
+from ibticks.widgets import CaptureStatus
+
+from .lab import PATIENCE
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def capture(tmp_path):
+    gateway = Gateway(Replay.from_samples(["ibm_quotes"]), speed=100).start()
+    with ibt.open(tmp_path / "store") as store:
+        capture = ibt.Capture(store, "8314:IBM:bid_ask", port=gateway.port, same_contract_seconds=0)
+        yield capture
+        capture.stop()
+    gateway.close()
+
+
+def test_it_follows_the_capture_and_ends_it(capture):
+    threads = set(threading.enumerate())
+    capture.start()
+    status = CaptureStatus(capture)
+    panel, (button, line) = status.children[0], status.children[1].children
+    until(lambda: "captured" in panel.value)
+    before = panel.value
+    until(lambda: panel.value != before)
+    until(lambda: line.value.count(",") > 3)
+    assert "IBM" in panel.value
+    assert button.description == "Stop"
+    button.click()
+    assert not capture.running
+    assert button.description == "Start"
+    assert "stopped" in panel.value
+    button.click()
+    assert capture.running
+    status.close()
+    assert capture.running, "a view that is closed leaves the capture alone"
+    capture.stop()
+    assert set(threading.enumerate()) == threads

@@ -93,6 +93,8 @@ class _AfterImport(MetaPathFinder):
             load(module)
             if module.__name__ == fullname and fullname in self._names:
                 self._names.discard(fullname)
+                if not self._names:
+                    sys.meta_path.remove(self)
                 _tell(module)
 
         loader.exec_module = exec_module

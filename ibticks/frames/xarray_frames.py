@@ -121,7 +121,8 @@ def from_xarray(dataset: xr.Dataset) -> pa.Table:
     price: double
     timestamp: timestamp[ns]
     """
-    along = dataset["timestamp"].dims if "timestamp" in dataset.variables else ()
+    single = tuple(dataset.dims) if len(dataset.dims) == 1 else ()
+    along = dataset["timestamp"].dims if "timestamp" in dataset.variables else single
     arrays = {}
     for name, variable in dataset.variables.items():
         if variable.dims not in ((), along):
@@ -190,6 +191,8 @@ def _array(name: Hashable, values: Array, attributes: dict[Hashable, Any]) -> pa
         case Kind.MAP:
             rows = [json.loads(text) if text else {} for text in values.tolist()]
             return pa.array(rows, arrow_type(str(name)))
+        case None if values.dtype.kind == "U":
+            return _or_null(values)
     return pa.array(values, from_pandas=True)
 
 

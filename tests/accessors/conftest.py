@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ibticks.accessors.datasets import to_dataset
+from ibticks.accessors.libraries import arrow
+from ibticks.frames import to_pandas
+from ibticks.sample import sample
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+OPEN = datetime(2013, 10, 8, 13, 30, tzinfo=UTC)
+IN = {
+    "polars": lambda ticks: ticks,
+    "lazy": lambda ticks: ticks.lazy(),
+    "pandas": lambda ticks: to_pandas(arrow(ticks)),
+    "xarray": lambda ticks: to_dataset(arrow(ticks), attributes={}),
+}
+
+
+@pytest.fixture(params=IN)
+def library(request):
+    """Each library in turn, by the name in ``IN``."""
+    return request.param
+
+
+def of_two(ticks: pl.DataFrame) -> pl.DataFrame:
+    """The same ticks as of two contracts, in one frame by time."""
+    first = ticks.with_columns(contract_id=pl.lit(8314, pl.UInt32))
+    times = pl.col("timestamp") + pl.duration(milliseconds=1, time_unit="ns")
+    second = ticks.with_columns(times, contract_id=pl.lit(4815, pl.UInt32))
+    return pl.concat([first, second]).sort("timestamp", maintain_order=True)
+
+
+def read(name: str) -> pl.DataFrame:
+    ticks = pl.read_parquet(sample(name).path).drop("suspicious", strict=False)
+    if "conditions" in ticks.columns:
+        ticks = ticks.with_columns(
+            pl.col("exchange").cast(pl.Categorical),
+            pl.col("conditions").str.split(";"),
+            pl.col("size").cast(pl.Float64),
+        )
+    return ticks
+
+
+@pytest.fixture(scope="session")
+def day():
+    """Trades and quotes of IBM, one day."""
+    return read("ibm_trades"), read("ibm_quotes")
+
+
+@pytest.fixture(scope="session")
+def minutes(day):
+    """Trades and quotes of two contracts, for the four minutes from the opening."""
+    near = pl.col("timestamp").is_between(OPEN, OPEN.replace(minute=34))
+    trades, quotes = (of_two(ticks.filter(near)) for ticks in day)
+    return trades, quotes
+
+
+@pytest.fixture(scope="session")
+def week(day):
+    """Trades and quotes of eight days over two weeks, each the same day but for its level."""
+    return tuple(
+        pl.concat(
+            ticks.gather_every(4).with_columns(
+                pl.col("timestamp") + pl.duration(days=days, time_unit="ns"),
+                pl.col("^.*price$") * (1 + days / 99),
+            )
+            for days in (0, 1, 2, 3, 6, 7, 8, 9)
+        )
+        for ticks in day
+    )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not Path(CHROMIUM).exists():
+        missing = f"no Chromium at {CHROMIUM}: apt-get install chromium"
+        if os.environ.get("IBTICKS_BROWSER") == "required":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield chromium
+        chromium.close()

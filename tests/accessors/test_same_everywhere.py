@@ -1,0 +1,211 @@
+"""The same names, the same arguments and the same numbers in every library."""
+
+from __future__ import annotations
+
+import inspect
+from math import isclose
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ibticks import analysis
+from ibticks.accessors import Ticks
+from ibticks.accessors.libraries import library_of, to_polars
+
+from .conftest import IN, OPEN
+
+KINDS = {"polars": pl.DataFrame, "lazy": pl.LazyFrame}
+SIGNED = {"method": "lee_ready"}
+
+# Of each measure: the frame it is asked of, and its arguments. ``quotes`` stands for the quotes.
+CALLS: dict[str, tuple[str, tuple, dict]] = {
+    "align": ("trades", ("30s",), {}),
+    "amihud": ("trades", ("30s",), {}),
+    "anchored_twap": ("trades", (), {"market": "US"}),
+    "anchored_vwap": ("trades", (), {"market": "US"}),
+    "bipower_variation": ("trades", ("10s",), {}),
+    "bollinger_bands": ("trades", (20,), {}),
+    "coverage": ("trades", ("1m",), {}),
+    "crossed_quotes": ("quotes", (), {}),
+    "cumulative_delta": ("trades", ("1m",), {"quotes": "quotes"}),
+    "delta": ("trades", ("1m",), {"by_price": True, "step": 0.1, "quotes": "quotes"}),
+    "dollar_bars": ("trades", (2e6,), {}),
+    "duplicates": ("quotes", (), {}),
+    "effective_spread": ("trades", (), {"quotes": "quotes"}),
+    "gaps": ("trades", ("2s",), {}),
+    "garman_klass": ("bars", (3,), {}),
+    "imbalance_bars": ("trades", ("tick",), {"expected_ticks": 20}),
+    "intensity": ("trades", ("1m",), {}),
+    "interarrival": ("trades", (), {}),
+    "kyle_lambda": ("trades", ("1m",), {"quotes": "quotes"}),
+    "last": ("trades", ("90s",), {}),
+    "last_value": ("trades", (pl.Series([OPEN.replace(minute=m) for m in (31, 32)]),), {}),
+    "latency": ("arrivals", (), {}),
+    "merge_same_timestamp": ("trades", (), {"how": "weighted_average"}),
+    "microprice": ("quotes", (), {}),
+    "mid": ("quotes", (), {}),
+    "no_zero_prices": ("trades", (), {}),
+    "no_zero_quotes": ("quotes", (), {}),
+    "order_flow_imbalance": ("quotes", ("1m",), {}),
+    "outliers": ("trades", (), {}),
+    "parkinson": ("bars", (), {}),
+    "price_impact": ("trades", ("10s",), {"quotes": "quotes"}),
+    "quality_report": ("trades", (), {}),
+    "quote_imbalance": ("quotes", (), {}),
+    "quoted_spread": ("quotes", ("1m",), {}),
+    "quotes_at": ("trades", (), {"quotes": "quotes", "lag": "1s"}),
+    "quotes_cleanup": ("quotes", (), {}),
+    "realized_kernel": ("trades", (), {}),
+    "realized_spread": ("trades", ("10s",), {"quotes": "quotes"}),
+    "realized_variance": ("trades", ("10s",), {"subsamples": 2}),
+    "refresh_time": ("trades", (), {}),
+    "rm_large_spread": ("quotes", (), {}),
+    "rm_negative_spread": ("quotes", (), {}),
+    "rm_quote_outliers": ("quotes", (), {}),
+    "rm_trade_outliers": ("trades", (), {"quotes": "quotes"}),
+    "rogers_satchell": ("bars", (2,), {}),
+    "roll": ("trades", ("1m",), {}),
+    "rolling_twap": ("trades", ("10s",), {}),
+    "rolling_vwap": ("trades", ("10s",), {}),
+    "run_bars": ("trades", ("tick",), {"expected_ticks": 20}),
+    "sales_condition": ("trades", (["1"],), {}),
+    "select_exchange": ("trades", ("P",), {}),
+    "session": ("trades", ("regular",), {"market": "US"}),
+    "signature": ("trades", (["5s", "30s"],), {}),
+    "signed_volume": ("trades", (), {"quotes": "quotes"}),
+    "since_open": ("trades", (), {"market": "US"}),
+    "spread": ("quotes", (), {"tick_size": 0.01}),
+    "staleness": ("quotes", (), {}),
+    "tick_bars": ("trades", (25,), {"partial": True}),
+    "time_bars": ("trades", ("30s",), {"empty": True}),
+    "trade_sign": ("trades", ("emo",), {"quotes": "quotes"}),
+    "trades_cleanup": ("trades", (), {"quotes": "quotes"}),
+    "twap": ("trades", (), {}),
+    "two_scale_rv": ("trades", (10,), {}),
+    "volume_bars": ("trades", (9_000,), {}),
+    "volume_profile": ("trades", (0.1,), {}),
+    "vpin": ("trades", (5_000,), {"window": 2, "bars": "10s"}),
+    "vwap": ("trades", (), {}),
+    "yang_zhang": ("bars", (3,), {}),
+}
+
+
+@pytest.fixture(scope="session")
+def given(minutes):
+    trades, quotes = minutes
+    behind = pl.col("timestamp").dt.truncate("1s") - pl.duration(seconds=1, time_unit="ns")
+    return {
+        "trades": trades,
+        "quotes": quotes,
+        "bars": analysis.time_bars(trades, "20s"),
+        "arrivals": trades.with_columns(exchange_time=behind),
+    }
+
+
+def plain(frame) -> dict[str, list]:
+    """The values of a frame by column, as Python has them: absent ones None, times as numbers."""
+    eager = to_polars(frame).lazy().collect()
+    values = {}
+    for each in eager:
+        if each.dtype.is_temporal():
+            each = each.dt.cast_time_unit("ns") if each.dtype != pl.Date else each
+            each = each.to_physical()
+        elif each.dtype.is_float():
+            each = each.fill_nan(None)
+        elif each.dtype == pl.Categorical:
+            each = each.cast(pl.String)
+        values[each.name] = each.to_list()
+    return values
+
+
+def alike(found: list, true: list) -> bool:
+    """Equal, floats up to the order in which polars adds them: that differs from run to run."""
+    return len(found) == len(true) and all(
+        one == other
+        or (isinstance(other, float) and one is not None and isclose(one, other, rel_tol=1e-11))
+        for one, other in zip(found, true, strict=True)
+    )
+
+
+def filled(value, quotes):
+    return quotes if isinstance(value, str) and value == "quotes" else value
+
+
+def test_every_measure_is_there():
+    assert set(CALLS) == set(analysis.__all__)
+    assert set(CALLS) <= set(dir(Ticks))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_same_numbers_in_every_library(given, name, library):
+    source, args, kwargs = CALLS[name]
+    second = {key: filled(value, given["quotes"]) for key, value in kwargs.items()}
+    expected = getattr(analysis, name)(given[source], *args, **second)
+    frame = IN[library](given[source])
+    second = {key: filled(value, IN[library](given["quotes"])) for key, value in kwargs.items()}
+    found = getattr(frame.ticks, name)(*args, **second)
+    pairs = zip(found, expected, strict=True) if isinstance(found, tuple) else [(found, expected)]
+    for one, true in pairs:
+        assert isinstance(one, type(frame))
+        values, truth = plain(one), plain(true)
+        assert set(values) == set(truth)
+        assert next(map(len, truth.values())) > 0
+        for column in truth:
+            assert alike(values[column], truth[column]), column
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_methods_are_the_functions_without_their_frame(name):
+    function, method = getattr(analysis, name), getattr(Ticks, name)
+    first, *others = inspect.signature(function).parameters.values()
+    itself, *arguments = inspect.signature(method).parameters.values()
+    assert itself.name == "self"
+    assert arguments == others
+    assert first.name not in {each.name for each in others}
+    assert method.__doc__ == function.__doc__
+    assert method.__name__ == name
+    assert method.__qualname__ == f"Ticks.{name}"
+
+
+def test_the_accessor_is_the_same_in_every_library(given):
+    frames = [put(given["trades"]) for put in IN.values()]
+    assert len({library_of(frame) for frame in frames}) == 3
+    assert {type(frame.ticks) for frame in frames} == {Ticks}
+    completions = {tuple(dir(frame.ticks)) for frame in frames}
+    assert len(completions) == 1
+    assert set(CALLS) | {"panel", "plot"} <= set(completions.pop())
+
+
+@pytest.mark.parametrize("other", IN)
+def test_quotes_of_any_library_will_do(given, library, other):
+    quotes = IN[other](given["quotes"])
+    signed = IN[library](given["trades"]).ticks.trade_sign(quotes=quotes)
+    expected = analysis.trade_sign(given["trades"], quotes=given["quotes"])
+    assert plain(signed)["sign"] == expected["sign"].to_list()
+
+
+def test_a_lazy_frame_is_not_collected(given):
+    """Nor is one beside it."""
+
+    def fail(frame: pl.DataFrame) -> pl.DataFrame:
+        raise AssertionError("collected")
+
+    quotes = given["quotes"].lazy()
+    quotes = quotes.map_batches(fail, schema=given["quotes"].schema)
+    signed = given["trades"].lazy().ticks.trade_sign(quotes=quotes)
+    assert isinstance(signed, pl.LazyFrame)
+    with pytest.raises(AssertionError, match="collected"):
+        signed.collect()
+
+
+def test_what_a_column_is_missing_for(given, library):
+    from ibticks.errors import UnknownColumnError
+
+    with pytest.raises(UnknownColumnError, match=r'needs price.*store\.select\(\.\.\., "last"\)'):
+        IN[library](given["quotes"]).ticks.vwap()
+
+
+def test_nan_of_numpy_is_absent(given, library):
+    sizes = given["quotes"].with_columns(bid_size=pl.lit(np.nan))
+    assert plain(IN[library](sizes).ticks.microprice())["microprice"].count(None) == sizes.height

@@ -42,7 +42,7 @@ class Follower:
         Of the frames that batches give.
     start_ns : int or None
         Earlier ticks are left out, UTC nanoseconds. None for those only that come from now on,
-        late ones of up to a day among them.
+        late ones of a day or two among them.
     cursors : mapping of FileKey to Cursor, optional
         How far files have been read already.
     delay : float
@@ -177,7 +177,7 @@ class Follower:
 
 
 def _day_before(root: Path, streams: Sequence[tuple[int, str]]) -> int:
-    """A day before the latest files there are, or before now; all of time, where there are none."""
+    """A day before that of the latest file, or before now; all of time, where there are none."""
     days = [day for stream in streams for day in list_days(root, *stream, TIME_MIN)[-1:]]
     if not days:
         return TIME_MIN

@@ -263,9 +263,10 @@ class Tail:
             self._leave_out(file, error)
             return None
         except StorageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None  # deleted; the next look tells
-            raise
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            self._forget(file.key)
+            return None
         file.before.append(file.cursor)
         file.cursor = stretch.end
         return stretch
@@ -319,11 +320,12 @@ class Tail:
                 continue
             stop = len(raw) if file.limit is None else min(len(raw), file.limit - base)
             frames, end, problem = walk(raw, before, max(before, stop))
-            file.done = len(raw) < before + size or stop < len(raw)
+            whole = problem in (None, TORN)
+            file.done = whole and (len(raw) < before + size or stop < len(raw))
             if end > before:
                 count = -1 if cursor.frames < 0 else cursor.frames + frames
                 return raw, base, end, Cursor(base + end, count, mark_of(raw[:end]))
-            if problem not in (None, TORN):
+            if not whole:
                 raise CorruptFileError(
                     f"{file.path}: {problem}", path=str(file.path), offset=cursor.offset
                 )

@@ -1,0 +1,59 @@
+"""A store in memory, its writers, and nothing left open after a test."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import pytest
+
+from ibticks.index.memory import MemoryIndex
+from ibticks.live import Live
+from ibticks.storage.writer import StreamWriter
+from tests.storage.samples import CONTRACT, new_root, open_descriptors
+
+from .worlds import COLUMNS, STREAMS
+
+
+@pytest.fixture
+def root():
+    with new_root() as folder:
+        yield folder
+
+
+@pytest.fixture
+def index() -> MemoryIndex:
+    return MemoryIndex()
+
+
+@pytest.fixture
+def writer(root, index):
+    """Opens writers; what a test leaves open is closed after it."""
+    opened = []
+
+    def open_writer(tick_type="bid_ask", **how) -> StreamWriter:
+        opened.append(StreamWriter(root, CONTRACT, tick_type, index, **{"fsync": None} | how))
+        return opened[-1]
+
+    yield open_writer
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def follow(root):
+    """Opens live streams; after the test they are closed, and no thread or file is left."""
+    gc.collect()
+    threads, descriptors = threading.active_count(), open_descriptors()
+    opened = []
+
+    def open_live(start_ns=None, streams=STREAMS[:1], **how) -> Live:
+        opened.append(Live(root, streams, how.pop("columns", COLUMNS), start_ns, **how))
+        return opened[-1]
+
+    yield open_live
+    for each in opened:
+        each.close()
+    if not any("writer" in name for name in open_live.__dict__):
+        assert threading.active_count() == threads
+        assert open_descriptors() <= descriptors + 8

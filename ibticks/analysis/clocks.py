@@ -241,15 +241,19 @@ def refresh_time(ticks: F, *, column: str = "price") -> F:
 def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.LazyFrame:
     """The instants from ``_first`` to the first at or after ``_last``."""
     opens, closes = pl.col("_open"), pl.col("_close")
+    before = np.concatenate(([np.iinfo(np.int64).min], table.end_ns))[: len(table)]
+    sessions = pl.LazyFrame({"_open": table.start_ns, "_close": table.end_ns, "_before": before})
     points = (
-        pl.LazyFrame({"_open": table.start_ns, "_close": table.end_ns})
-        .select(_key=pl.concat_list(pl.int_ranges(opens, closes, step), closes))
-        .explode("_key")
-        .join(ends, how="cross")
+        sessions.join(ends, how="cross")
+        .filter(closes >= pl.col("_first"), pl.col("_before") < pl.col("_last"))
+        .select("_first", "_last", _key=pl.concat_list(pl.int_ranges(opens, closes, step), closes))
+        .explode("_key", empty_as_null=False, keep_nulls=False)
         .filter(pl.col("_key") >= pl.col("_first"))
+        .unique("_key")
+        .sort("_key")
     )
-    before = pl.col("_key").shift(1).fill_null(pl.col("_first") - 1)
-    return points.filter(before < pl.col("_last")).select("_key").unique()
+    earlier = pl.col("_key").shift(1).fill_null(pl.col("_first") - 1)
+    return points.filter(earlier < pl.col("_last")).select("_key")
 
 
 def _as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelta | None) -> F:

@@ -1,0 +1,104 @@
+"""Ticks of the same time made one."""
+
+from __future__ import annotations
+
+import statistics
+from functools import partial
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from ibticks.analysis import merge_same_timestamp
+from ibticks.errors import InputError, UnknownColumnError
+
+from .frames import PATIENT, both, is_number, made, real, rows_of, ticks
+
+SIDES = {
+    "trades": [("price", "size")],
+    "quotes": [("bid_price", "bid_size"), ("ask_price", "ask_size")],
+}
+
+
+def one_side(rows, price, size, of, how):
+    """R's rules, for one price and its size."""
+    sized = [(r[price], r[size] if is_number(r[size]) else 0.0) for r in rows]
+    known = [(p, s) for p, s in sized if is_number(p)]
+    total = sum(s for _, s in sized)
+    if not known:
+        return None, total
+    most = max(s for _, s in known)
+    if how == "median":
+        return statistics.median(p for p, _ in known), total
+    if how == "max_volume":
+        return max(p for p, s in known if s == most), most if of == "trades" else total
+    weight = sum(s for _, s in known)
+    if not weight:
+        return statistics.fmean(p for p, _ in known), total
+    return sum(p * s for p, s in known) / weight, total
+
+
+@PATIENT
+@given(
+    ticks(),
+    st.sampled_from(["trades", "quotes"]),
+    st.sampled_from(["median", "max_volume", "weighted_average"]),
+)
+def test_by_the_rules(frame, of, how):
+    found = both(partial(merge_same_timestamp, of=of, how=how), frame)
+    groups = {}
+    for row in rows_of(frame):
+        if any(is_number(row[price]) for price, _ in SIDES[of]):
+            groups.setdefault((row["ns"], row["contract_id"]), []).append(row)
+    rows = rows_of(found)
+    assert sorted((r["ns"], r["contract_id"]) for r in rows) == sorted(groups)
+    for row in rows:
+        group = groups[row["ns"], row["contract_id"]]
+        assert row["count"] == len(group)
+        for price, size in SIDES[of]:
+            value, total = one_side(group, price, size, of, how)
+            assert (row[price], row[size]) == (pytest.approx(value), total)
+
+
+def test_real_trades():
+    trades = real("ibm_trades")
+    found = merge_same_timestamp(trades)
+    wanted = trades.group_by("timestamp", "contract_id", maintain_order=True).agg(
+        pl.col("price").median(), pl.col("size").sum(), pl.len().alias("count")
+    )
+    assert_frame_equal(found, wanted)
+    assert len(found) < len(trades)
+    assert found["timestamp"].is_unique().all()
+
+
+def test_all_else_is_of_the_last_row():
+    frame = made([{"ns": 0, "price": 1.0, "size": 1.0}, {"ns": 0, "price": 2.0, "size": 1.0}])
+    frame = frame.with_columns(exchange=pl.Series(["N", "Q"]), count=pl.lit("theirs"))
+    found = merge_same_timestamp(frame)
+    assert found.columns == frame.columns
+    assert found.select("exchange", "count").rows() == [("Q", 2)]
+
+
+def test_a_price_of_either_sign():
+    """A spread of futures may cost less than nothing; R's way to the largest trade would say 0."""
+    frame = made([{"ns": 0, "price": -3.0, "size": 5.0}, {"ns": 0, "price": -1.0, "size": 1.0}])
+    assert merge_same_timestamp(frame, how="max_volume")["price"].item() == -3.0
+
+
+def test_nothing_gives_nothing():
+    assert both(merge_same_timestamp, made([])).height == 0
+    assert (
+        both(partial(merge_same_timestamp, of="quotes"), made([]).drop("contract_id")).height == 0
+    )
+
+
+def test_what_cannot_be_had():
+    frame = real("ibm_trades")
+    with pytest.raises(InputError, match="median, max_volume, weighted_average"):
+        merge_same_timestamp(frame, how="mean")
+    with pytest.raises(InputError, match="trades or quotes"):
+        merge_same_timestamp(frame, of="mids")
+    with pytest.raises(UnknownColumnError, match="bid_ask"):
+        merge_same_timestamp(frame, of="quotes")

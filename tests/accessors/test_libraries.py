@@ -1,0 +1,156 @@
+"""What pandas and xarray keep of a frame: nanoseconds, zones, categories, lists, metadata."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import xarray as xr
+
+from ibticks.accessors import Ticks
+from ibticks.accessors.libraries import library_of, to_polars
+from ibticks.errors import InputError, NaiveDatetimeError
+from ibticks.format.columns import TickColumns, Values
+from ibticks.frames import metadata_of, to_pandas, to_table, to_xarray
+
+NS = 1_381_239_000_123_456_789
+
+
+@pytest.fixture
+def stored():
+    """Trades as a selection gives them, of all columns there are."""
+    from ibticks.frames import from_arrow
+
+    rows = pl.DataFrame(
+        {
+            "timestamp": pl.Series([NS, NS + 1], dtype=pl.Int64).cast(pl.Datetime("ns", "UTC")),
+            "price": [10.5, None],
+            "size": [100.0, 2.0],
+            "exchange": ["P", None],
+            "conditions": [["2000", "20"], []],
+            "sequence": pl.Series([2**63 + 1, None], dtype=pl.UInt64),
+            "past_limit": [True, None],
+            "metadata": [[{"key": "source", "value": "backfill"}], []],
+        }
+    )
+    ticks = from_arrow(rows, contract_id=8314, tick_type="last")
+    said = {"selection": "IBM last", "missing": [["2013-10-08T13:00:00Z", "2013-10-08T13:01:00Z"]]}
+    return to_table([ticks], list(ticks.columns), metadata=said)
+
+
+@pytest.mark.parametrize("turn", [to_pandas, to_xarray])
+def test_a_window_changes_nothing_but_the_rows(stored, turn):
+    frame = turn(stored)
+    whole = frame.ticks.last("1s")
+    if turn is to_pandas:
+        pd.testing.assert_frame_equal(whole, frame)
+    else:
+        xr.testing.assert_identical(whole.assign_attrs(frame.attrs), frame)
+        assert whole["timestamp"].encoding == frame["timestamp"].encoding
+
+
+@pytest.mark.parametrize("turn", [to_pandas, to_xarray])
+def test_metadata_goes_on_and_says_what_was_done(stored, turn):
+    frame = turn(stored)
+    bars = frame.ticks.last("1s").ticks.time_bars("1m", of="trades")
+    said = metadata_of(bars)
+    assert said["selection"] == "IBM last"
+    assert said["missing"]
+    assert said["measures"] == ["last('1s')", "time_bars('1m', of='trades')"]
+    assert "measures" not in metadata_of(frame)
+
+
+def test_other_attributes_of_a_pandas_frame_stay(stored):
+    frame = to_pandas(stored)
+    frame.attrs["mine"] = 1
+    assert frame.ticks.vwap().attrs["mine"] == 1
+
+
+def test_a_time_index_is_the_timestamp_and_comes_back():
+    times = pd.DatetimeIndex(["2025-01-10 09:30:00.000000001"] * 2, tz="America/New_York")
+    frame = pd.DataFrame({"bid_price": [1.0, 2.0], "ask_price": [2.0, 3.0]}, index=times)
+    found = frame.ticks.mid()
+    assert found["mid"].tolist() == [1.5, 2.5]
+    assert found.index.name == "timestamp"
+    pd.testing.assert_index_equal(found.index, times, check_names=False)
+
+
+def test_pandas_bars_stay_in_their_zone():
+    times = pd.DatetimeIndex(["2025-01-10 09:30:01"], tz="America/New_York")
+    trades = pd.DataFrame({"timestamp": times, "price": [1.0], "size": [1]})
+    (start,) = trades.ticks.time_bars("1m")["timestamp"]
+    assert start == pd.Timestamp("2025-01-10 09:30", tz="America/New_York")
+    assert str(start.tz) == "America/New_York"
+
+
+def test_counts_stay_counts():
+    times = pd.DatetimeIndex(["2025-01-10 09:30:01"], tz="UTC")
+    trades = pd.DataFrame({"timestamp": times, "price": [1.0], "size": [1]})
+    bars = trades.ticks.time_bars("1m")
+    assert bars.dtypes["count"] == np.uint32
+    assert bars.dtypes["timestamp"] == "datetime64[ns, UTC]"
+
+
+def test_times_without_a_zone_are_refused_with_what_to_do():
+    frame = pd.DataFrame({"timestamp": pd.to_datetime(["2025-01-10"]), "price": [1.0]})
+    with pytest.raises(NaiveDatetimeError, match=r'\.dt\.tz_localize\("UTC"\)'):
+        frame.ticks.vwap()
+    dataset = xr.Dataset({"price": ("timestamp", [1.0])}, {"timestamp": frame["timestamp"]})
+    with pytest.raises(NaiveDatetimeError, match=r"attrs\['time_zone'\] = 'UTC'"):
+        dataset.ticks.vwap()
+    dataset["timestamp"].attrs["time_zone"] = "UTC"
+    assert to_polars(dataset).schema["timestamp"] == pl.Datetime("ns", "UTC")
+
+
+def test_what_is_no_frame():
+    with pytest.raises(InputError, match="a dict is no frame of pandas or polars"):
+        Ticks({}).vwap()
+    assert library_of(pl.Series([1])) is None
+    assert library_of(pd.Series([1])) is None
+
+
+def test_how_it_shows_itself():
+    assert repr(pl.LazyFrame().ticks) == "<ticks of a polars LazyFrame>"
+    assert repr(xr.Dataset().ticks) == "<ticks of a xarray Dataset>"
+    assert repr(pd.DataFrame().ticks.plot) == "<plots of a pandas DataFrame>"
+
+
+def test_dimensions_of_results_without_times(minutes):
+    trades, _ = minutes
+    from .conftest import IN
+
+    dataset = IN["xarray"](trades)
+    assert dataset.ticks.vwap().sizes == {"contract_id": 2}
+    assert dataset.ticks.vwap().sel(contract_id=8314)["vwap"].item() > 0
+    profile = dataset.ticks.volume_profile(0.5)
+    assert set(profile.sizes) == {"row"}
+    assert profile["contract_id"].dims == ("row",)
+    assert profile["volume"].attrs == {"long_name": "volume", "units": "as IB counts them"}
+    assert json.loads(profile.attrs["ibticks"])["measures"] == ["volume_profile(0.5)"]
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_empty_frames_have_the_columns_of_full_ones(library, minutes, rows):
+    from .conftest import IN
+
+    trades, _ = minutes
+    full = to_polars(IN[library](trades).ticks.time_bars("1m")).collect_schema()
+    few = to_polars(IN[library](trades.head(rows)).ticks.time_bars("1m")).collect_schema()
+    assert few == full
+
+
+def test_an_xarray_frame_of_times_before_1970():
+    ticks = TickColumns(1, {"timestamp": Values(np.array([-1])), "price": Values(np.array([2.0]))})
+    dataset = to_xarray(to_table([ticks], ["timestamp", "price"]))
+    assert dataset.ticks.last("1s")["timestamp"].values.astype(int).tolist() == [-1]
+
+
+def test_utc_of_any_kind(minutes):
+    """Arrow's times of microseconds are as good."""
+    at = datetime(2025, 1, 10, tzinfo=UTC)
+    frame = pd.DataFrame({"timestamp": pd.Series([at]).astype("datetime64[us, UTC]"), "price": [1]})
+    assert frame.ticks.twap()["twap"].item() == 1.0

@@ -1,0 +1,128 @@
+"""Bars of several contracts as ``Dataset[contract, time]``, to disk and back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import xarray as xr
+
+from ibticks import analysis
+from ibticks.accessors.libraries import to_polars
+from ibticks.errors import InputError, UnknownColumnError
+from ibticks.frames import metadata_of
+
+from .conftest import IN
+
+NAMES = {8314: "IBM", 4815: "MSFT"}
+
+
+@pytest.fixture
+def bars(minutes):
+    """Of one contract all, of the other but the first."""
+    found = analysis.time_bars(minutes[0], "30s")
+    return found.filter((pl.col("contract_id") == 8314) | (pl.int_range(pl.len()) > 3))
+
+
+@pytest.fixture
+def panel(bars):
+    return bars.ticks.panel(names=NAMES)
+
+
+def test_each_bar_is_where_it_belongs(bars, panel):
+    assert dict(panel.sizes) == {"contract": 2, "time": bars["timestamp"].n_unique()}
+    for row in bars.iter_rows(named=True):
+        time = np.datetime64(row["timestamp"].replace(tzinfo=None), "ns")
+        cell = panel.sel(contract=NAMES[row["contract_id"]], time=time)
+        for name in ("open", "high", "low", "close", "volume", "vwap", "count"):
+            assert cell[name].item() == row[name]
+    filled = panel["close"].notnull()
+    assert filled.sum().item() == bars.height
+    assert np.isnat(panel["first_time"].values[~filled.values]).all()
+
+
+def test_what_a_panel_says_of_itself(bars):
+    panel = IN["pandas"](bars).ticks.last("1h").ticks.panel()
+    assert panel["contract"].values.tolist() == sorted(NAMES)
+    assert panel["contract_id"].dims == ("contract",)
+    assert panel["close"].dims == ("contract", "time")
+    assert panel["close"].attrs["units"] == "currency of the contract"
+    assert panel["volume"].attrs["units"] == "as IB counts them"
+    assert panel["time"].attrs["time_zone"] == "UTC"
+    assert all(variable.attrs["long_name"] for variable in panel.variables.values())
+    assert metadata_of(panel)["measures"] == ["last('1h')", "panel()"]
+
+
+def test_the_same_panel_from_every_library(bars, panel, library):
+    xr.testing.assert_equal(IN[library](bars).ticks.panel(names=NAMES), panel)
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "zarr"])
+def test_a_panel_survives_the_disk(panel, tmp_path, engine):
+    path = tmp_path / f"panel.{engine}"
+    if engine == "zarr":
+        panel.to_zarr(path, zarr_format=2)
+        again = xr.open_zarr(path, zarr_format=2).load()
+    else:
+        panel.to_netcdf(path, engine=engine)
+        again = xr.load_dataset(path, engine=engine)
+    xr.testing.assert_identical(again, panel)
+    assert again["time"].dtype == "datetime64[ns]"
+    measured = panel.ticks.parkinson(2)
+    xr.testing.assert_equal(again.ticks.parkinson(2), measured)
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "zarr"])
+def test_bars_and_ticks_survive_the_disk(minutes, tmp_path, engine):
+    ticks = IN["xarray"](minutes[0].drop("exchange", "conditions"))
+    for dataset in (ticks, ticks.ticks.time_bars("1m"), ticks.ticks.vwap()):
+        path = tmp_path / str(hash(tuple(dataset.data_vars)))
+        if engine == "zarr":
+            dataset.to_zarr(path, zarr_format=2)
+            again = xr.open_zarr(path, zarr_format=2).load()
+        else:
+            dataset.to_netcdf(path, engine=engine)
+            again = xr.load_dataset(path, engine=engine)
+        xr.testing.assert_identical(again, dataset)
+
+
+def test_measures_of_a_panel_are_those_of_its_bars(bars, panel):
+    measured = panel.ticks.garman_klass(2)
+    assert set(measured.dims) == {"contract", "time"}
+    expected = bars.ticks.garman_klass(2).ticks.panel(names=NAMES)
+    xr.testing.assert_equal(measured, expected)
+    whole = panel.ticks.yang_zhang()
+    assert whole.sizes == {"contract_id": 2}
+    true = bars.ticks.yang_zhang()
+    assert whole["yang_zhang"].values.tolist() == pytest.approx(true["yang_zhang"].to_list())
+    assert json.loads(whole.attrs["ibticks"])["measures"] == ["panel()", "yang_zhang()"]
+
+
+def test_there_and_back(bars, panel):
+    again = to_polars(panel)
+    names = ["timestamp", "contract_id", "open", "close", "volume", "first_time"]
+    assert again.select(names).rows() == bars.select(names).rows()
+
+
+def test_a_contract_without_a_name_is_called_by_its_id(bars):
+    assert bars.ticks.panel(names={8314: "IBM"})["contract"].values.tolist() == ["4815", "IBM"]
+
+
+def test_what_makes_no_panel(bars, panel):
+    with pytest.raises(UnknownColumnError, match="panel needs contract_id"):
+        bars.drop("contract_id").ticks.panel()
+    with pytest.raises(InputError, match="one bar for each contract and time, and 8314"):
+        pl.concat([bars, bars.filter(pl.col("contract_id") == 8314)]).ticks.panel()
+    with pytest.raises(InputError, match="in a panel of bars depth has other dimensions"):
+        panel.assign(depth=("level", [1, 2])).ticks.parkinson()
+
+
+def test_a_panel_of_nothing(bars):
+    assert dict(bars.head(0).ticks.panel().sizes) == {"contract": 0, "time": 0}
+
+
+def test_texts_in_a_panel(bars):
+    panel = bars.with_columns(state=pl.lit("calm")).ticks.panel()
+    assert set(panel["state"].values.ravel()) == {"calm", ""}

@@ -104,7 +104,9 @@ class View:
             )
         if found.is_empty():
             of = "" if self.contract is None else f" of contract {self.contract}"
-            shown = "" if table is None else f" in the {self.session} sessions of {self.market}"
+            shown = ""
+            if self.market is not None:
+                shown = f" in the {self.session} sessions of {self.market.name}"
             raise InputError(f"there is nothing{of} to plot{shown}")
         return found
 

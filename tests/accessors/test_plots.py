@@ -1,0 +1,242 @@
+"""What the figures are made of: which times, which values, how many."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ibticks import analysis
+from ibticks.errors import InputError, UnknownColumnError, UnknownMarketError
+
+from .conftest import IN, OPEN
+
+US = {"market": "US"}
+KINDS = ["price", "candles", "cumulative_delta", "volume_profile", "day", "heatmap", "signature"]
+
+
+def clock(values) -> list[str]:
+    return [str(each)[:19] for each in values]
+
+
+def traces(figure) -> dict:
+    return {trace.name: trace for trace in figure.data}
+
+
+def test_the_axis_is_the_clock_of_the_market(day):
+    trades, quotes = day
+    figure = trades.ticks.plot(quotes=quotes, name="IBM", **US)
+    bid = traces(figure)["bid"]
+    assert clock(bid.x)[0] == "2013-10-08T09:30:00"
+    assert clock(bid.x)[-1].startswith("2013-10-08T15:59")
+    assert figure.layout.xaxis2.title.text == "New York"
+    assert "<b>IBM</b>" in figure.layout.title.text
+    assert "Tuesday, 8 October 2013: 33,323 trades and 62,0" in figure.layout.title.text
+
+
+def test_without_a_market_all_is_shown_in_utc(day):
+    candles = day[0].ticks.plot.candles("1h")
+    assert clock(candles.data[0].x)[0] == "2013-10-08T12:00:00"
+    assert candles.layout.xaxis2.title.text == "UTC"
+    assert not candles.layout.xaxis.rangebreaks
+    tokyo = day[0].ticks.plot.candles("1h", tz="Asia/Tokyo")
+    assert clock(tokyo.data[0].x)[0] == "2013-10-08T21:00:00"
+
+
+def test_nights_and_weekends_are_folded_away(week):
+    figure = week[0].ticks.plot.candles("30m", **US)
+    breaks = [each.bounds for each in figure.layout.xaxis.rangebreaks]
+    assert len(breaks) == 7
+    assert breaks[0] == ("2013-10-08T16:00:00", "2013-10-09T09:30:00")
+    assert breaks[3] == ("2013-10-11T16:00:00", "2013-10-14T09:30:00")
+    assert figure.layout.xaxis2.rangebreaks == figure.layout.xaxis.rangebreaks
+
+
+def test_a_lunch_break_is_folded_away():
+    at = [datetime(2025, 1, 10, hour, 30, tzinfo=UTC) for hour in (0, 1, 4, 5)]
+    trades = pl.DataFrame({"timestamp": at, "price": [1.0, 2.0, 3.0, 2.0], "size": [1.0] * 4})
+    figure = trades.ticks.plot.candles("30m", market="JP")
+    (lunch,) = [each.bounds for each in figure.layout.xaxis.rangebreaks]
+    assert lunch == ("2025-01-10T11:30:00", "2025-01-10T12:30:00")
+
+
+def test_a_line_ends_with_the_session(week):
+    delta = traces(week[0].ticks.plot.cumulative_delta("30m", **US))
+    assert sum(each is None or np.isnan(each) for each in delta["price"].y) == 7
+    vwap = traces(week[0].ticks.plot.candles("30m", **US))["VWAP"]
+    assert sum(each is None or np.isnan(each) for each in vwap.y) == 7
+
+
+def test_candles_are_the_bars(day, library):
+    trades = day[0]
+    expected = analysis.time_bars(trades, "5m", anchor="session", market="US")
+    figure = IN[library](trades).ticks.plot.candles("5m", **US)
+    found = traces(figure)
+    assert list(found["price"].close) == expected["close"].to_list()
+    assert list(found["volume"].y) == pytest.approx(expected["volume"].to_list())
+    whole = (expected["vwap"] * expected["volume"]).sum() / expected["volume"].sum()
+    assert found["VWAP"].y[-1] == pytest.approx(whole)
+    again = traces(IN[library](expected).ticks.plot(**US))
+    assert list(again["price"].close) == expected["close"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("session", "bars"), [("regular", 100), ("extended", 100)], ids=["regular", "extended"]
+)
+def test_a_length_is_chosen_that_makes_about_two_hundred_bars(day, week, session, bars):
+    for trades in (day[0], week[0], day[0].head(2000)):
+        figure = trades.ticks.plot.candles(market="US", session=session)
+        assert bars // 2 <= len(figure.data[0].x) <= 4 * bars
+
+
+def test_cumulative_delta_is_that_of_the_measure(day):
+    trades, quotes = day
+    session = trades.ticks.session("regular", market="US")
+    expected = session.ticks.cumulative_delta("1h", quotes=quotes)["cumulative_delta"]
+    found = traces(trades.ticks.plot.cumulative_delta("1h", quotes=quotes, **US))
+    assert found["cumulative delta"].y[-1] == pytest.approx(expected[-1])
+    assert sum(found["delta"].y) == pytest.approx(expected[-1])
+    tick = trades.ticks.plot.cumulative_delta("1h", **US)
+    assert "by tick" in tick.layout.title.text
+    signed = trades.with_columns(sign=pl.lit(1, pl.Int8))
+    known = traces(signed.ticks.plot.cumulative_delta("1h"))
+    assert known["cumulative delta"].y[-1] == pytest.approx(trades["size"].sum())
+
+
+def test_the_volume_profile_names_its_lines(day):
+    figure = day[0].ticks.plot.volume_profile(0.5)
+    levels = analysis.volume_profile(day[0], 0.5)
+    assert list(traces(figure)["volume"].x) == levels["volume"].to_list()
+    said = [each.text for each in figure.layout.annotations]
+    area = levels.filter("value_area")["price"]
+    control = levels.filter("point_of_control")["price"].item()
+    assert said == [
+        f"value high {area.max():g}",
+        f"control {control:g}",
+        f"value low {area.min():g}",
+    ]
+
+
+def test_the_spread_through_the_day_is_weighed_by_time():
+    """One quote holds for four minutes, another for one."""
+    start = datetime(2025, 1, 10, 15, tzinfo=UTC)
+    at = [start, start + timedelta(minutes=4), start + timedelta(minutes=5)]
+    quotes = pl.DataFrame(
+        {"timestamp": at, "bid_price": [10.0, 10.0, 10.0], "ask_price": [11.0, 16.0, 10.5]}
+    )
+    spread, count = quotes.ticks.plot.day("5m").data
+    assert spread.y[0] == pytest.approx((1 * 4 + 6 * 1) / 5)
+    assert list(count.y) == [2, 1]
+
+
+def test_of_several_days_the_median(week):
+    figure = week[0].ticks.plot.day("1h", quotes=week[1], **US)
+    spread, volume = figure.data
+    assert len(spread.x) == len(volume.x) == 7
+    assert "middle half of 8 days" in figure.layout.title.text
+    assert volume.error_y.array is not None
+
+
+def test_a_heat_map_has_a_row_for_each_day(week):
+    trades, quotes = week
+    (cells,) = trades.ticks.plot.heatmap("volume", "1h", **US).data
+    assert len(cells.y) == 8
+    assert cells.y[0] == "Tue 08 Oct 2013"
+    session = trades.ticks.session("regular", market="US")
+    assert np.nansum(np.array(cells.z, dtype=float)) == pytest.approx(session["size"].sum())
+    for value, ticks in (("count", trades), ("range", trades), ("spread", quotes)):
+        (cells,) = ticks.ticks.plot.heatmap(value, "1h", **US).data
+        assert np.nanmin(np.array(cells.z, dtype=float)) >= 0
+    with pytest.raises(InputError, match="no heat map of 'delta': there are volume"):
+        trades.ticks.plot.heatmap("delta")
+
+
+def test_the_signature_is_that_of_the_measure(day):
+    trades, quotes = day
+    figure = trades.ticks.plot.signature(["1m", "5m"], quotes=quotes)
+    expected = analysis.signature(trades, ["1m", "5m"])["realized_variance"]
+    assert list(traces(figure)["trades"].y) == pytest.approx((expected.sqrt() * 100).to_list())
+    assert {"mids of quotes", "trades"} < set(traces(figure))
+
+
+@pytest.fixture(scope="module")
+def many(week):
+    trades = pl.concat([week[0].with_columns(pl.col("price") + i / 1000) for i in range(12)])
+    return trades.sort("timestamp")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_stays_small(many, week, kind):
+    assert many.height > 800_000
+    asks = ("price", "signature", "day", "cumulative_delta")
+    more = {"quotes": week[1]} if kind in asks else {}
+    figure = getattr(many.ticks.plot, kind)(**more, **US)
+    assert len(figure.to_json()) < 700_000
+
+
+def test_thinning_keeps_what_is_seen(day):
+    quotes = day[1]
+    bid = traces(quotes.ticks.plot.price(**US))["bid"]
+    regular = quotes.ticks.session("regular", market="US")
+    sound = regular.filter(pl.col("ask_price") >= pl.col("bid_price"))
+    assert (min(bid.y), max(bid.y)) == (sound["bid_price"].min(), sound["bid_price"].max())
+    assert len(bid.x) < 6_000
+
+
+def test_a_frame_of_both_is_drawn_as_two_are(minutes):
+    trades, quotes = (ticks.filter(pl.col("contract_id") == 8314) for ticks in minutes)
+    both = pl.concat([quotes, trades], how="diagonal").sort("timestamp", maintain_order=True)
+    one, two = both.ticks.plot(), trades.ticks.plot(quotes=quotes)
+    assert [trace.name for trace in one.data] == [trace.name for trace in two.data]
+    assert "Contract 8314" in one.layout.title.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_contracts_and_none(minutes, kind):
+    trades, _ = minutes
+    draw = getattr(trades.ticks.plot, kind)
+    with pytest.raises(InputError, match="of one contract, and there are 4815, 8314: choose one"):
+        draw()
+    assert draw(contract=8314).data
+    with pytest.raises(InputError, match="there is nothing of contract 1 to plot"):
+        draw(contract=1)
+    with pytest.raises(InputError, match="nothing to plot in the pre_market sessions of US"):
+        getattr(trades.filter(pl.col("contract_id") == 8314).ticks.plot, kind)(
+            market="US", session="pre_market"
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_trade_is_a_picture(kind):
+    trade = pl.DataFrame({"timestamp": [OPEN], "price": [10.5], "size": [100.0]})
+    assert getattr(trade.ticks.plot, kind)().data
+
+
+def test_what_is_missing(day):
+    trades, quotes = day
+    for kind in KINDS[1:4]:
+        with pytest.raises(UnknownColumnError, match="price"):
+            getattr(quotes.ticks.plot, kind)()
+    with pytest.raises(UnknownColumnError, match="bid_price"):
+        trades.ticks.plot(quotes=trades)
+    with pytest.raises(UnknownColumnError, match="bid_price"):
+        trades.ticks.plot.heatmap("spread")
+    with pytest.raises(UnknownMarketError, match="lunch"):
+        trades.ticks.plot(market="US", session="lunch")
+
+
+def test_without_plotly_it_says_what_to_install():
+    code = """if True:
+        import sys, polars as pl, ibticks
+        from datetime import datetime, UTC
+        sys.modules["plotly"] = None
+        trade = {"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)], "price": [1.0], "size": [1.0]}
+        try: pl.DataFrame(trade).ticks.plot()
+        except ibticks.errors.MissingExtraError as error: print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "plotly is not installed: pip install 'ibticks[lab]'"

@@ -14,6 +14,7 @@ import polars as pl
 from ibticks.analysis import columns
 from ibticks.analysis.columns import F, apart, like, require
 from ibticks.analysis.compiled import compiled
+from ibticks.analysis.grouping import quote_rows
 from ibticks.analysis.joins import quotes_at
 from ibticks.analysis.merging import merge_same_timestamp
 from ibticks.errors import InputError
@@ -321,7 +322,7 @@ def rm_quote_outliers(
             f"rm_quote_outliers: the window must be even, for two halves, not {window}"
         )
     mid = (pl.col("bid_price") + pl.col("ask_price")) / 2
-    rows = columns.quotes(ticks.lazy()).with_columns(_mid=mid).filter(pl.col("_mid").is_finite())
+    rows = quote_rows(ticks).with_columns(_mid=mid).filter(pl.col("_mid").is_finite())
     days = _days(ticks, day)
     median = compiled(
         "neighbour_median",

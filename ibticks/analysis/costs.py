@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibticks.analysis import columns
-from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
 from ibticks.analysis.flow import bar_start, sized
+from ibticks.analysis.grouping import grouped, quote_rows, trade_rows
 from ibticks.analysis.signing import Method, signed, signed_with_mid
 
 if TYPE_CHECKING:
@@ -67,27 +67,25 @@ def quoted_spread(ticks: F, every: str | timedelta | None = None) -> F:
     (0.55, 3)
     """
     require(ticks, "timestamp", "bid_price", "ask_price", what="quoted_spread")
-    keys: list[str] = by(ticks)
+    keys: list[str] = apart(ticks)
     bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
-    groups = [pl.col(key) for key in keys]
-    quotes = columns.quotes(ticks.lazy()).select(
-        *groups,
+    quotes = quote_rows(ticks).select(
+        *by(ticks),
         *([] if every is None else [bar_start(every)]),
         _at=instant(),
         _spread=ask - bid,
         _relative=(ask - bid) / ((ask + bid) / 2),
     )
-    names = ["timestamp", *keys] if every is not None else keys
-    following = pl.col("_at").shift(-1)
-    held = (following.over(keys) if keys else following) - pl.col("_at")
+    held = within(pl.col("_at").shift(-1), keys) - pl.col("_at")
     quotes = quotes.with_columns(_held=held)
     if every is None:
-        sums = _spreads(pl.col("_held").fill_null(0))
-        bars = quotes.group_by(keys or [pl.lit(0).alias("_all")]).agg(**sums)
+        groups = [pl.col(key) for key in by(ticks)]
+        bars = grouped(quotes, groups, ticks, **_spreads(pl.col("_held").fill_null(0)))
     else:
-        bars = _spreads_by_bar(quotes, keys, nanoseconds(every))
-    found = bars.sort(names or "_all").select(
-        *names,
+        bars = _spreads_by_bar(quotes, ticks, nanoseconds(every))
+    found = bars.select(
+        *([] if every is None else ["timestamp"]),
+        *by(ticks),
         pl.col("quoted_spread", "relative_quoted_spread"),
         time_weighted_spread=_ratio("_sum", "_time"),
         relative_time_weighted_spread=_ratio("_relative_sum", "_time"),
@@ -263,20 +261,25 @@ def kyle_lambda(
     (1.68, 98)
     """
     require(ticks, "timestamp", "price", "size", what="kyle_lambda")
-    keys = by(ticks)
+    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
     rows = signed(ticks, method, quotes, quote_delay)
     volume = sized() * pl.col("sign")
     if every is None:
-        bars = rows.select(*keys, "price", _flow=volume)
+        bars = rows.select(*contract, "price", _flow=volume)
     else:
-        bars = (
-            rows.group_by(*keys, bar_start(every))
-            .agg(pl.col("price").last(), _flow=volume.sum())
-            .sort(*keys, "timestamp")
+        bars = grouped(
+            rows,
+            [*contract, bar_start(every)],
+            ticks,
+            price=pl.col("price").last(),
+            _flow=volume.sum(),
         )
     x, y = pl.col("_flow"), pl.col("price").diff()
     known = y.is_not_null()
-    sums = bars.group_by(keys or [pl.lit(0).alias("_all")]).agg(
+    sums = grouped(
+        bars,
+        contract,
+        ticks,
         _xy=pl.cov(x.filter(known), y.filter(known)),
         _xx=x.filter(known).var(),
         _yy=y.filter(known).var(),
@@ -288,8 +291,8 @@ def kyle_lambda(
     )
     freedom = pl.col("observations").cast(pl.Int64) - 2
     rest = pl.when((freedom > 0) & (fit < 1)).then((freedom * fit / (1 - fit)).sqrt())
-    found = sums.sort(keys or "_all").select(
-        *keys,
+    found = sums.select(
+        *contract,
         kyle_lambda=slope,
         t_statistic=rest * pl.col("_xy").sign(),
         r_squared=fit,
@@ -331,19 +334,20 @@ def amihud(ticks: F, every: str | timedelta = "1d") -> F:
     (6194.95, 11)
     """
     require(ticks, "timestamp", "price", "size", what="amihud")
-    keys = by(ticks)
-    bars = (
-        columns.trades(ticks.lazy())
-        .group_by(*keys, bar_start(every))
-        .agg(pl.col("price").last(), _value=(pl.col("price") * sized()).sum())
-        .sort(*keys, "timestamp")
+    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
+    bars = grouped(
+        trade_rows(ticks),
+        [*contract, bar_start(every)],
+        ticks,
+        price=pl.col("price").last(),
+        _value=(pl.col("price") * sized()).sum(),
     )
     move = pl.col("price").pct_change().abs()
     ratio = pl.when(pl.col("_value") > 0).then(move / pl.col("_value"))
-    found = bars.group_by(keys or [pl.lit(0).alias("_all")]).agg(
-        amihud=ratio.mean(), observations=ratio.count().cast(pl.UInt32)
+    found = grouped(
+        bars, contract, ticks, amihud=ratio.mean(), observations=ratio.count().cast(pl.UInt32)
     )
-    return like(ticks, found.sort(keys or "_all").drop("_all", strict=False))
+    return like(ticks, found)
 
 
 def roll(ticks: F, every: str | timedelta | None = None) -> F:
@@ -374,25 +378,25 @@ def roll(ticks: F, every: str | timedelta | None = None) -> F:
     (0.866, 5)
     """
     require(ticks, "price", what="roll")
-    keys = by(ticks)
-    rows = columns.trades(ticks.lazy())
+    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
+    rows = trade_rows(ticks)
     if every is not None:
         require(ticks, "timestamp", what="roll")
-        rows = (
-            rows.group_by(*keys, bar_start(every))
-            .agg(pl.col("price").last())
-            .sort(*keys, "timestamp")
-        )
+        groups = [*contract, bar_start(every)]
+        rows = grouped(rows, groups, ticks, price=pl.col("price").last())
     move = pl.col("price").diff()
     before, after = move.slice(1, pl.len() - 2), move.slice(2)
     pairs = (pl.len().cast(pl.Int64) - 2).clip(lower_bound=0)
-    sums = rows.group_by(keys or [pl.lit(0).alias("_all")]).agg(
+    sums = grouped(
+        rows,
+        contract,
+        ticks,
         covariance=pl.when(pairs > 1).then(pl.cov(before, after)),
         observations=pairs.cast(pl.UInt32),
     )
     covariance = pl.col("covariance")
-    found = sums.sort(keys or "_all").select(
-        *keys,
+    found = sums.select(
+        *contract,
         pl.when(covariance <= 0).then(2 * (-covariance).sqrt()).alias("roll"),
         covariance,
         "observations",
@@ -424,14 +428,19 @@ def _with_later_mid(
     quote_delay: str | timedelta,
 ) -> pl.LazyFrame:
     """The same, with ``later_mid``: of the last quote that has come when the horizon is over."""
-    trades, keys = _with_mid(ticks, quotes, method, quote_delay), by(ticks)
-    source = columns.quotes((ticks if quotes is None else quotes).lazy())
+    trades = _with_mid(ticks, quotes, method, quote_delay)
+    source = ticks if quotes is None else quotes
+    keys = apart(ticks, source)
     end = pl.col("_key").max()
-    later = source.select(
-        *keys,
-        _key=instant(),
-        later_mid=((pl.col("bid_price") + pl.col("ask_price")) / 2).fill_nan(None),
-    ).with_columns(_end=end.over(keys) if keys else end)
+    later = (
+        quote_rows(source)
+        .select(
+            *keys,
+            _key=instant(),
+            later_mid=((pl.col("bid_price") + pl.col("ask_price")) / 2).fill_nan(None),
+        )
+        .with_columns(_end=within(end, keys))
+    )
     joined = (
         trades.drop("later_mid", strict=False)
         .with_columns(_key=instant() + nanoseconds(horizon))
@@ -453,23 +462,23 @@ def _spreads(held: pl.Expr) -> dict[str, pl.Expr]:
     }
 
 
-def _spreads_by_bar(quotes: pl.LazyFrame, keys: list[str], step: int) -> pl.LazyFrame:
+def _spreads_by_bar(
+    quotes: pl.LazyFrame, ticks: pl.DataFrame | pl.LazyFrame, step: int
+) -> pl.LazyFrame:
     """Sums over each bar, with the quote that was in force when it began."""
     start, at = instant(), pl.col("_at")
     held = pl.min_horizontal(pl.col("_held"), start + step - at)
-    held = pl.when(pl.col("_held").is_null()).then(0).otherwise(held)
-    bars = (
-        quotes.group_by(*keys, "timestamp")
-        .agg(
-            **_spreads(held),
-            _first=at.first(),
-            _spread=pl.col("_spread").last(),
-            _relative=pl.col("_relative").last(),
-        )
-        .sort(*keys, "timestamp")
+    held = pl.when(pl.col("_held").is_not_null()).then(held).otherwise(0)
+    bars = grouped(
+        quotes.with_columns(_held=held),
+        [pl.col("timestamp"), *(pl.col(key) for key in by(ticks))],
+        ticks,
+        **_spreads(pl.col("_held")),
+        _first=at.first(),
+        _spread=pl.col("_spread").last(),
+        _relative=pl.col("_relative").last(),
     )
-    before = pl.col("_spread", "_relative").shift()
-    bars = bars.with_columns(before.over(keys) if keys else before)
+    bars = bars.with_columns(within(pl.col("_spread", "_relative").shift(), apart(ticks)))
     wait = pl.col("_first") - start
     carried = {"_sum": "_spread", "_relative_sum": "_relative"}
     return bars.with_columns(

@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
 from ibticks.analysis.flow import bar_start
+from ibticks.analysis.grouping import grouped
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["coverage", "gaps", "intensity", "interarrival", "latency", "staleness", "streams"]
+__all__ = [
+    "apart_streams",
+    "coverage",
+    "gaps",
+    "intensity",
+    "interarrival",
+    "latency",
+    "staleness",
+    "streams",
+]
 
 _PRICES: Final = ("price", "bid_price", "ask_price", "mid_price")
 
@@ -43,7 +53,7 @@ def interarrival(ticks: F) -> F:
     [None, 0, 3]
     """
     require(ticks, "timestamp", what="interarrival")
-    return like(ticks, ticks.lazy().with_columns(interarrival=_since_last(streams(ticks))))
+    return like(ticks, ticks.lazy().with_columns(interarrival=_since_last(apart_streams(ticks))))
 
 
 def intensity(ticks: F, every: str | timedelta = "1m") -> F:
@@ -70,10 +80,11 @@ def intensity(ticks: F, every: str | timedelta = "1m") -> F:
     (3, 0.05)
     """
     require(ticks, "timestamp", what="intensity")
-    keys = streams(ticks)
-    bars = ticks.lazy().group_by(bar_start(every), *keys).agg(ticks=pl.len().cast(pl.UInt32))
+    keys: list[str] = streams(ticks)
+    groups = [bar_start(every), *(pl.col(key) for key in keys)]
+    bars = grouped(ticks.lazy(), groups, ticks, ticks=pl.len().cast(pl.UInt32))
     seconds = nanoseconds(every) / 1e9
-    found = bars.sort("timestamp", *keys).with_columns(intensity=pl.col("ticks") / seconds)
+    found = bars.with_columns(intensity=pl.col("ticks") / seconds)
     return like(ticks, found)
 
 
@@ -105,12 +116,12 @@ def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
     """
     require(ticks, "timestamp", what="gaps")
     keys = streams(ticks)
-    start = pl.col("timestamp").shift()
+    split = apart_streams(ticks)
     rows = ticks.lazy().select(
         *keys,
-        start=start.over(keys) if keys else start,
+        start=within(pl.col("timestamp").shift(), split),
         end="timestamp",
-        duration=_since_last(keys),
+        duration=_since_last(split),
     )
     shortest = pl.duration(nanoseconds=nanoseconds(longer_than), time_unit="ns")
     return like(ticks, rows.filter(pl.col("duration") > shortest).sort(*keys, "start"))
@@ -140,14 +151,13 @@ def staleness(ticks: F) -> F:
     [0, 1, 0]
     """
     require(ticks, "timestamp", what="staleness")
-    keys = streams(ticks)
     priced = [name for name in _PRICES if name in ticks.collect_schema()]
     if not priced:
         require(ticks, "price", what="staleness")
     changes = [pl.col(name).ne_missing(pl.col(name).shift()) for name in priced]
     first = pl.int_range(pl.len()) == 0
     since = pl.when(pl.any_horizontal(first, *changes)).then(instant()).forward_fill()
-    standing = instant() - (since.over(keys) if keys else since)
+    standing = instant() - within(since, apart_streams(ticks))
     return like(ticks, ticks.lazy().with_columns(staleness=standing.cast(pl.Duration("ns"))))
 
 
@@ -228,23 +238,27 @@ def coverage(ticks: F, every: str | timedelta = "1m") -> F:
     if step < 1:
         raise InputError(f"coverage: bars of {every!r} have no length")
     at, number = pl.col("timestamp"), instant() // step
-    groups = [pl.col(key) for key in keys] or [pl.lit(0).alias("_all")]
-    bars = (
-        ticks.lazy()
-        .group_by(*groups, _bar=number)
-        .agg(first=at.min(), last=at.max(), ticks=pl.len())
+    groups: list[pl.Expr] = [pl.col(key) for key in keys]
+    bars = grouped(
+        ticks.lazy(),
+        [*groups, number.alias("_bar")],
+        ticks,
+        first=at.min(),
+        last=at.max(),
+        ticks=pl.len(),
     )
-    names = keys or ["_all"]
     span = pl.col("_bar").max() - pl.col("_bar").min() + 1
-    found = bars.group_by(names).agg(
-        pl.col("first").min(),
-        pl.col("last").max(),
-        pl.col("ticks").sum().cast(pl.UInt32),
+    found = grouped(
+        bars,
+        groups,
+        ticks,
+        first=pl.col("first").min(),
+        last=pl.col("last").max(),
+        ticks=pl.col("ticks").sum().cast(pl.UInt32),
         bars=span.cast(pl.UInt32),
         filled=pl.len().cast(pl.UInt32),
     )
-    share = pl.col("filled") / pl.col("bars")
-    return like(ticks, found.sort(names).with_columns(coverage=share).drop("_all", strict=False))
+    return like(ticks, found.with_columns(coverage=pl.col("filled") / pl.col("bars")))
 
 
 def streams(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
@@ -258,6 +272,19 @@ def streams(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
     return [*by(ticks), *(name for name in ("tick_type",) if name in ticks.collect_schema())]
 
 
+def apart_streams(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
+    """The keys a computation must keep apart, where those of an eager frame are known.
+
+    Examples
+    --------
+    >>> apart_streams(pl.DataFrame({"tick_type": ["last", "bid_ask"], "contract_id": [1, 1]}))
+    ['tick_type']
+    """
+    kinds = [name for name in streams(ticks) if name == "tick_type"]
+    if kinds and isinstance(ticks, pl.DataFrame) and ticks["tick_type"].n_unique() < 2:
+        kinds = []
+    return [*apart(ticks), *kinds]
+
+
 def _since_last(keys: list[str]) -> pl.Expr:
-    since = instant().diff()
-    return (since.over(keys) if keys else since).cast(pl.Duration("ns"))
+    return within(instant().diff(), keys).cast(pl.Duration("ns"))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.analysis import columns
 from ibticks.analysis.columns import F, apart, like, require, within
 from ibticks.analysis.compiled import compiled
-from ibticks.analysis.durations import streams
+from ibticks.analysis.durations import apart_streams, streams
+from ibticks.analysis.grouping import quote_rows, trade_rows
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,10 +96,10 @@ def outliers(
         raise InputError(f"outliers: a granularity of {granularity} is not one of prices")
     keys = apart(ticks)
     if "price" in ticks.collect_schema():
-        rows, price, rules = columns.trades(ticks.lazy()), pl.col("price"), _of_prices("price")
+        rows, price, rules = trade_rows(ticks), pl.col("price"), _of_prices("price")
     else:
         require(ticks, "bid_price", "ask_price", what="outliers")
-        rows = columns.quotes(ticks.lazy())
+        rows = quote_rows(ticks)
         bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
         price, rules = (
             (bid + ask) / 2,
@@ -172,7 +172,9 @@ def duplicates(ticks: F) -> F:
     ]
     first = pl.int_range(pl.len()) == 0
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in compared)
-    return like(ticks, ticks.lazy().with_columns(duplicate=within(~first & same, keys)))
+    return like(
+        ticks, ticks.lazy().with_columns(duplicate=within(~first & same, apart_streams(ticks)))
+    )
 
 
 def crossed_quotes(ticks: F) -> F:
@@ -197,7 +199,7 @@ def crossed_quotes(ticks: F) -> F:
     """
     require(ticks, "bid_price", "ask_price", what="crossed_quotes")
     bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
-    marked = columns.quotes(ticks.lazy()).with_columns(
+    marked = quote_rows(ticks).with_columns(
         crossed=(bid > ask).fill_null(value=False), locked=(bid == ask).fill_null(value=False)
     )
     return like(ticks, marked)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ibticks.analysis import columns
-from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
+from ibticks.analysis.grouping import grouped, quote_rows
 from ibticks.analysis.signing import Method, signed
 from ibticks.errors import InputError
 
@@ -112,15 +112,17 @@ def delta(
         raise InputError("delta: a step is one of prices; say by_price=True too")
     trades = signed(ticks, method, quotes, quote_delay)
     size, sign = sized(), pl.col("sign")
-    found = trades.group_by(groups or [pl.lit(0).alias("_all")]).agg(
+    found = grouped(
+        trades,
+        groups,
+        ticks,
         buy_volume=size.filter(sign > 0).sum(),
         sell_volume=size.filter(sign < 0).sum(),
         unsigned_volume=size.filter(sign == 0).sum(),
         delta=(size * sign).sum(),
         trades=pl.len().cast(pl.UInt32),
     )
-    names = [each.meta.output_name() for each in groups]
-    return like(ticks, found.sort(names or "_all").drop("_all", strict=False))
+    return like(ticks, found)
 
 
 def cumulative_delta(
@@ -153,17 +155,14 @@ def cumulative_delta(
     [-100.0, 150.0]
     """
     if every is None:
-        rows = signed_volume(
-            ticks.lazy(), method=method, quotes=_lazy(quotes), quote_delay=quote_delay
-        )
+        require(ticks, "price", "size", what="cumulative_delta")
+        rows = signed(ticks, method, quotes, quote_delay)
+        rows = rows.with_columns(signed_volume=sized() * pl.col("sign"))
         total = pl.col("signed_volume").cum_sum()
     else:
-        rows = delta(
-            ticks.lazy(), every, method=method, quotes=_lazy(quotes), quote_delay=quote_delay
-        )
-        total = pl.col("delta").cum_sum()
-    keys = by(ticks)
-    return like(ticks, rows.with_columns(cumulative_delta=total.over(keys) if keys else total))
+        bars = delta(ticks, every, method=method, quotes=quotes, quote_delay=quote_delay)
+        rows, total = bars.lazy(), pl.col("delta").cum_sum()
+    return like(ticks, rows.with_columns(cumulative_delta=within(total, apart(ticks))))
 
 
 def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
@@ -214,16 +213,12 @@ def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
     """
     needed = ("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
     require(ticks, *needed, what="order_flow_imbalance")
-    keys = by(ticks)
-    names = ["bid_price", "bid_size", "ask_price", "ask_size"]
-    last = {name: pl.col(name).shift() for name in names}
-    if keys:
-        last = {name: each.over(keys) for name, each in last.items()}
-    rows = columns.quotes(ticks.lazy())
-    rows = rows.with_columns(pl.col(names).cast(pl.Float64).fill_nan(None))
-    rows = rows.with_columns(**{f"_{name}": each for name, each in last.items()})
-    bid, ask, size_b, size_a = (pl.col(f"{name}") for name in _BOOK)
-    bid_0, ask_0, size_b0, size_a0 = (pl.col(f"_{name}") for name in _BOOK)
+    keys = apart(ticks)
+    now = {f"_{name}": pl.col(name).cast(pl.Float64).fill_nan(None) for name in _BOOK}
+    rows = quote_rows(ticks).with_columns(**now)
+    last = {f"_last{name}": within(pl.col(name).shift(), keys) for name in now}
+    bid, ask, size_b, size_a = (pl.col(name) for name in now)
+    bid_0, ask_0, size_b0, size_a0 = (pl.col(name) for name in last)
     event = (
         size_b * (bid >= bid_0)
         - size_b0 * (bid <= bid_0)
@@ -231,13 +226,17 @@ def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
         + size_a0 * (ask >= ask_0)
     )
     if every is None:
-        kept = list(ticks.collect_schema())
-        return like(ticks, rows.select(*kept, order_flow_imbalance=event))
-    groups = _groups(ticks, every)
-    bars = rows.group_by(groups).agg(
-        order_flow_imbalance=event.sum(), quotes=pl.len().cast(pl.UInt32)
+        names = [name for name in ticks.collect_schema() if name != "order_flow_imbalance"]
+        return like(ticks, rows.with_columns(**last).select(*names, order_flow_imbalance=event))
+    events = rows.with_columns(**last).with_columns(_event=event)
+    bars = grouped(
+        events,
+        _groups(ticks, every),
+        ticks,
+        order_flow_imbalance=pl.col("_event").sum(),
+        quotes=pl.len().cast(pl.UInt32),
     )
-    return like(ticks, bars.sort("timestamp", *keys))
+    return like(ticks, bars)
 
 
 def quote_imbalance(ticks: F) -> F:
@@ -270,7 +269,7 @@ def quote_imbalance(ticks: F) -> F:
     require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", what="quote_imbalance")
     bid, ask = (pl.col(name).cast(pl.Float64).fill_nan(None) for name in ("bid_size", "ask_size"))
     share = pl.when(bid + ask > 0).then((bid - ask) / (bid + ask))
-    return like(ticks, columns.quotes(ticks.lazy()).with_columns(quote_imbalance=share))
+    return like(ticks, quote_rows(ticks).with_columns(quote_imbalance=share))
 
 
 def bar_start(every: str | timedelta) -> pl.Expr:
@@ -320,7 +319,3 @@ def _groups(ticks: pl.DataFrame | pl.LazyFrame, every: str | timedelta | None) -
         return keys
     require(ticks, "timestamp", what="bars")
     return [bar_start(every), *keys]
-
-
-def _lazy(frame: F | None) -> pl.LazyFrame | None:
-    return None if frame is None else frame.lazy()

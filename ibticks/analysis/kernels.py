@@ -153,7 +153,7 @@ def realized_kernel(
         "noise_variance": pl.Float64(),
         "returns": pl.UInt32(),
     }
-    return like(ticks, each_group(logs, groups, measure, schema))
+    return like(ticks, each_group(ticks, logs, groups, measure, schema))
 
 
 def autocovariances(returns: Floats, lags: int) -> Floats:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ibticks.analysis import columns
 from ibticks.analysis.columns import F, by, like, require
 from ibticks.analysis.flow import price_level, sized
+from ibticks.analysis.grouping import grouped, trade_rows
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
         sums["buy_volume"] = size.filter(sign > 0).sum()
         sums["sell_volume"] = size.filter(sign < 0).sum()
         sums["delta"] = (size * sign).sum()
-    names = [*keys, "price"]
-    levels = columns.trades(ticks.lazy()).group_by(*keys, price_level(step)).agg(**sums)
+    groups = [*(pl.col(key) for key in keys), price_level(step)]
+    levels = grouped(trade_rows(ticks), groups, ticks, **sums)
     flags = {"point_of_control": pl.Boolean(), "value_area": pl.Boolean()}
     schema = {**levels.collect_schema(), **flags}
 
@@ -84,7 +84,7 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
         parts = frame.partition_by(keys, maintain_order=True) if keys and len(frame) else [frame]
         return pl.concat(_mark(part, share) for part in parts)
 
-    return like(ticks, levels.sort(names).map_batches(marked, schema=schema))
+    return like(ticks, levels.map_batches(marked, schema=schema))
 
 
 def value_area(volumes: NDArray[np.float64], share: float) -> tuple[int, int, int]:

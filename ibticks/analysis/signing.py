@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import polars as pl
 
-from ibticks.analysis import columns
-from ibticks.analysis.columns import F, by, like, require
+from ibticks.analysis.columns import F, apart, by, like, require
+from ibticks.analysis.grouping import trade_rows
 from ibticks.analysis.joins import quotes_at
 from ibticks.errors import InputError
 
@@ -107,9 +107,9 @@ def trade_sign(
             f"no method {method!r}: there are {', '.join(get_args(Method))}", method=method
         )
     require(ticks, "timestamp", "price", what=f"trade_sign by {method}")
-    keys = by(ticks)
+    keys = apart(ticks)
     if method == "tick":
-        return like(ticks, columns.trades(ticks.lazy()).with_columns(sign=_rule(method, keys)))
+        return like(ticks, trade_rows(ticks).with_columns(sign=_rule(method, keys)))
     joined, kept = _beside_quotes(ticks, quotes, quote_delay)
     return like(ticks, joined.select(*kept, sign=_rule(method, keys)))
 
@@ -129,7 +129,7 @@ def signed(
     [-1]
     """
     if method is None and "sign" in ticks.collect_schema():
-        return columns.trades(ticks.lazy()).with_columns(pl.col("sign").fill_null(0))
+        return trade_rows(ticks).with_columns(pl.col("sign").fill_null(0))
     return trade_sign(
         ticks.lazy(),
         method or "lee_ready",
@@ -146,7 +146,7 @@ def signed_with_mid(
 ) -> pl.LazyFrame:
     """The same, with the ``mid`` of the quote in force."""
     known = method is None and "sign" in ticks.collect_schema()
-    rule = pl.col("sign").fill_null(0) if known else _rule(method or "lee_ready", by(ticks))
+    rule = pl.col("sign").fill_null(0) if known else _rule(method or "lee_ready", apart(ticks))
     joined, kept = _beside_quotes(ticks, quotes, quote_delay)
     others = [each for each in kept if each.meta.output_name() != "mid"]
     return joined.select(*others, pl.col("mid").fill_nan(None), sign=rule)
@@ -158,13 +158,20 @@ def _beside_quotes(
     quote_delay: str | timedelta,
 ) -> tuple[pl.LazyFrame, list[pl.Expr]]:
     """The trades with the quotes in force, and the columns they had, without a sign."""
-    lazy = ticks.lazy()
-    names = [name for name in lazy.collect_schema() if name != "sign"]
+    rows = ticks.lazy() if quotes is None else trade_rows(ticks)
+    names = [name for name in rows.collect_schema() if name != "sign"]
     # In one frame with the quotes, a trade has columns of quotes of its own: empty ones.
-    own = {f"_own_{name}": pl.col(name) for name in names if name in _JOINED}
-    source = None if quotes is None else quotes.lazy()
-    joined = quotes_at(lazy.with_columns(**own), source, lag=quote_delay)
-    kept = [pl.col(f"_own_{name}" if name in _JOINED else name).alias(name) for name in names]
+    own = [name for name in names if name in _JOINED]
+    source, keys = None, by(ticks)
+    if quotes is not None:
+        source = quotes.lazy().select(*by(quotes), "timestamp", "bid_price", "ask_price")
+        if keys == by(quotes) and not apart(ticks, quotes):
+            # Both of one contract: no need to look for it.
+            own, source = own + keys, source.drop(keys)
+    aside = {f"_own_{name}": pl.col(name) for name in own}
+    rows = rows.with_columns(**aside).drop(own if source is not None else [])
+    joined = quotes_at(rows, source, lag=quote_delay)
+    kept = [pl.col(f"_own_{name}" if name in own else name).alias(name) for name in names]
     return joined, kept
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import polars as pl
 
-from ibticks.analysis import columns
 from ibticks.analysis.columns import F, by, like, require
 from ibticks.analysis.flow import bar_start, sized
+from ibticks.analysis.grouping import grouped, trade_rows
 from ibticks.analysis.signing import signed
 from ibticks.errors import InputError
 
@@ -89,15 +89,16 @@ def vpin(
         raise InputError(f"vpin: classify={classify!r}; there are {', '.join(get_args(_Classes))}")
     if window < 1 or not (bucket is None or 0 < bucket < np.inf):
         raise InputError("vpin: a bucket has a volume above 0, and a window one bucket or more")
-    keys, size = by(ticks), sized()
+    keys: list[str] = by(ticks)
+    size = sized()
     lazy = ticks.lazy()
     sums = {"_price": pl.col("price").last(), "_volume": size.sum()}
     if classify == "signs":
-        rows = signed(lazy, None, None, "0s")
+        rows = signed(ticks, None, None, "0s")
         sums["_bought"] = (size * (1 + pl.col("sign")) / 2).sum()
     else:
-        rows = columns.trades(lazy)
-    barred = rows.group_by(*keys, bar_start(bars)).agg(**sums).sort(*keys, "timestamp")
+        rows = trade_rows(ticks)
+    barred = grouped(rows, [*(pl.col(key) for key in keys), bar_start(bars)], ticks, **sums)
     known = lazy.collect_schema()
     schema = {
         **{key: known[key] for key in keys},

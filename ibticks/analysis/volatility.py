@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from ibticks.analysis.columns import F, by, instant, like, nanoseconds, require
+from ibticks.analysis.columns import F, apart, instant, like, nanoseconds, require
+from ibticks.analysis.grouping import kept
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def realized_variance(
     else:
         sampled = _sampled(logs, groups, nanoseconds(every), subsamples)
         found = _variance_of(sampled, groups)
-    return like(ticks, _finish(found, groups))
+    return like(ticks, _finish(ticks, found, groups))
 
 
 def signature(
@@ -152,7 +153,7 @@ def signature(
     finest = int(np.gcd.reduce(np.array(steps)))
     fine = _buckets(logs, groups, finest).sort([*groups, "_bucket"])
     together = pl.concat(_coarser(fine, groups, finest, step) for step in steps)
-    return like(ticks, together.sort([*groups, "every"]).drop("_all", strict=False))
+    return like(ticks, _finish(ticks, together.sort([*groups, "every"]), [*groups, "every"]))
 
 
 def two_scale_rv(
@@ -215,7 +216,7 @@ def two_scale_rv(
 
     logs, groups = log_prices(ticks, column, per, "two_scale_rv")
     schema = {"two_scale_rv": pl.Float64(), "slow": pl.UInt32(), "returns": pl.UInt32()}
-    return like(ticks, each_group(logs, groups, measure, schema))
+    return like(ticks, each_group(ticks, logs, groups, measure, schema))
 
 
 def bipower_variation(
@@ -280,7 +281,7 @@ def bipower_variation(
         )
     share = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
     share = pl.when(pl.col("realized_variance") > 0).then(share.clip(lower_bound=0))
-    result = _finish(found, groups)
+    result = _finish(ticks, found, groups)
     measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
     result = result.with_columns(jump_share=share)
     return like(ticks, result.select(pl.exclude(measures), *measures))
@@ -366,20 +367,21 @@ def log_prices(
         Never empty: ``["_all"]`` where nothing is to be kept apart.
     """
     require(ticks, "timestamp", column, what=what)
-    apart = [pl.col(name) for name in by(ticks)]
+    split = [pl.col(name) for name in apart(ticks)]
     if per is not None:
-        apart.append(pl.col(per) if isinstance(per, str) else per)
-    apart = apart or [pl.lit(0, pl.UInt8).alias("_all")]
+        split.append(pl.col(per) if isinstance(per, str) else per)
+    split = split or [pl.lit(0, pl.UInt8).alias("_all")]
     price = pl.col(column)
     logs = (
         ticks.lazy()
         .filter(price.is_finite() & (price > 0))
-        .select(*apart, _at=instant(), _log=price.log())
+        .select(*split, _at=instant(), _log=price.log())
     )
-    return logs, [each.meta.output_name() for each in apart]
+    return logs, [each.meta.output_name() for each in split]
 
 
 def each_group(
+    ticks: pl.DataFrame | pl.LazyFrame,
     logs: pl.LazyFrame,
     groups: list[str],
     measure: Callable[[NDArray[np.int64], NDArray[np.float64]], tuple[Any, ...]],
@@ -398,7 +400,10 @@ def each_group(
         return found.select(*(frame[name] for name in names), pl.all())
 
     known = logs.collect_schema()
-    return grouped.map_batches(measured, schema={**{name: known[name] for name in names}, **schema})
+    found = grouped.map_batches(
+        measured, schema={**{name: known[name] for name in names}, **schema}
+    )
+    return found.select(*kept(ticks, groups), pl.all())
 
 
 def _buckets(logs: pl.LazyFrame, groups: list[str], step: int, offset: int = 0) -> pl.LazyFrame:
@@ -463,9 +468,11 @@ def _intervals() -> pl.Expr:
     return (pl.col("_bucket").max() - pl.col("_bucket").min() + 1).cast(pl.UInt32)
 
 
-def _finish(found: pl.LazyFrame, groups: list[str]) -> pl.LazyFrame:
-    counted = found.with_columns(pl.col("returns").cast(pl.UInt32))
-    return counted.sort(groups).drop("_all", strict=False)
+def _finish(
+    ticks: pl.DataFrame | pl.LazyFrame, found: pl.LazyFrame, groups: list[str]
+) -> pl.LazyFrame:
+    counted = found.with_columns(pl.col("returns").cast(pl.UInt32)).sort(groups)
+    return counted.select(*kept(ticks, groups), pl.exclude("_all"))
 
 
 def _optimal_scale(at: NDArray[np.int64], log: NDArray[np.float64]) -> int:

@@ -103,7 +103,10 @@ def read_token(token: str) -> Position:
     """
     try:
         packed = base64.urlsafe_b64decode(token.encode() + b"=" * (-len(token) % 4))
-        text = zlib.decompressobj().decompress(packed, _LARGEST_TOKEN)
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(packed, _LARGEST_TOKEN)
+        if not unpacker.eof or unpacker.unused_data:
+            text = b""  # cut short, or followed by something else
         version, start_ns, said = json.loads(text)
         streams = tuple(
             (check_contract_id(contract_id), check_tick_type(tick_type))

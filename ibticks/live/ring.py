@@ -43,7 +43,7 @@ class Ring:
         self._new_rows = 0
         self._pieces: list[pl.DataFrame] = []
         self._whole: pl.DataFrame | None = None
-        self._since = TIME_MIN
+        self._floor = self._since = TIME_MIN
 
     @property
     def since_ns(self) -> int:
@@ -90,19 +90,23 @@ class Ring:
         self._leave_out()
 
     def _leave_out(self) -> None:
+        """Keep to the bounds: what is earlier than the window does not come back as a late tick."""
         pieces = self._pieces
         over = sum(piece.height for piece in pieces) - self._most
         if over > 0:
             while pieces[0].height <= over:
                 over -= pieces.pop(0).height
             pieces[0] = pieces[0].slice(over)
-            self._since = _first(pieces[0]) + 1  # others of that very time may be gone
+            self._floor = max(self._floor, _first(pieces[0]))
+            self._since = max(self._since, self._floor + 1)  # others of that time are gone
         if self._span is not None:
-            self._since = max(self._since, _last(pieces[-1]) - self._span)
-            while _last(pieces[0]) < self._since:
-                del pieces[0]
+            self._floor = max(self._floor, _last(pieces[-1]) - self._span)
+            self._since = max(self._since, self._floor)
+        while pieces and _last(pieces[0]) < self._floor:
+            del pieces[0]
+        if pieces and _first(pieces[0]) < self._floor:
             times = pieces[0]["timestamp"].to_physical()
-            pieces[0] = pieces[0].slice(int(times.search_sorted(self._since)))
+            pieces[0] = pieces[0].slice(int(times.search_sorted(self._floor)))
 
     def _put_together(self) -> pl.DataFrame:
         if not self._pieces:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from ibticks.frames import to_polars, to_table
 from ibticks.index.memory import MemoryIndex
 from ibticks.live import Live
 from ibticks.storage.writer import StreamWriter
@@ -15,10 +16,21 @@ from tests.storage.samples import CONTRACT, new_root, open_descriptors
 from .worlds import COLUMNS, STREAMS
 
 
+@pytest.fixture(scope="session")
+def polars_has_begun():
+    """It opens files of its own when it is first used."""
+    to_polars(to_table([], ["timestamp"])).select("timestamp")
+
+
 @pytest.fixture
-def root():
+def root(polars_has_begun):
+    """A folder for a store; whoever opens something in it closes it."""
+    gc.collect()
+    descriptors = open_descriptors()
     with new_root() as folder:
         yield folder
+    assert [each for each in threading.enumerate() if each.name == "ibticks-live"] == []
+    assert open_descriptors() == descriptors
 
 
 @pytest.fixture
@@ -42,9 +54,7 @@ def writer(root, index):
 
 @pytest.fixture
 def follow(root):
-    """Opens live streams; after the test they are closed, and no thread or file is left."""
-    gc.collect()
-    threads, descriptors = threading.active_count(), open_descriptors()
+    """Opens live streams; what a test leaves open is closed after it."""
     opened = []
 
     def open_live(start_ns=None, streams=STREAMS[:1], **how) -> Live:
@@ -54,6 +64,3 @@ def follow(root):
     yield open_live
     for each in opened:
         each.close()
-    if not any("writer" in name for name in open_live.__dict__):
-        assert threading.active_count() == threads
-        assert open_descriptors() <= descriptors + 8

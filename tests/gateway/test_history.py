@@ -122,3 +122,39 @@ def test_history_without_changes_of_size(ticks, serve, dial):
     client = dial(serve())
     fields = client.history(1, 1, "BID_ASK", start="20231114-22:13:20", count=4, ignore_size=1)
     assert fields[3::6][:-1] == ["1700000000", "1700000001", "1700000003", "1700000004"]
+
+
+def test_pages_that_are_cut_on_command(serve, dial):
+    """As is: the last second, or the first one, is completed. Cut: what was asked for, no more."""
+    gateway = serve()
+    client = dial(gateway)
+
+    def seconds(**where):
+        fields = client.history(1, 1, "BID_ASK", count=3, **where)
+        assert len(fields) == 4 + 6 * int(fields[2])
+        return [int(field) for field in fields[3:-1:6]]
+
+    forward = {"start": "20231114-22:13:20"}
+    backward = {"end": "20231114-22:13:30"}
+    for where, kept in ((forward, slice(3)), (backward, slice(-3, None))):
+        whole = seconds(**where)
+        assert len(whole) > 3
+        gateway.cut_pages()
+        assert seconds(**where) == whole[kept]
+        gateway.cut_pages(cuts=False)
+        assert seconds(**where) == whole
+
+
+def test_pages_that_are_refused_on_command(serve, dial):
+    gateway = serve()
+    client = dial(gateway)
+
+    def answer(what):
+        return client.history(7, 1, what, start="20231114-22:13:20", count=1)[0]
+
+    gateway.refuse_history(1, "BID_ASK")
+    assert [answer("TRADES"), answer("BID_ASK")] == ["98", "4"]
+    gateway.grant_history(1, "BID_ASK")
+    assert answer("BID_ASK") == "97"
+    gateway.refuse_history(1, code=10187, times=2)
+    assert [answer(what) for what in ("TRADES", "BID_ASK", "BID_ASK")] == ["4", "4", "97"]

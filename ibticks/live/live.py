@@ -17,7 +17,7 @@ from ibticks.live.reading import Batches, Messages
 from ibticks.live.ring import Ring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -52,6 +52,8 @@ class Live:
         Of the frames.
     label : str
         What was asked for, in words.
+    symbols : mapping of int to str
+        What the contracts are called, as far as it is known.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Live:
         start_ns: int | None,
         *,
         label: str = "",
+        symbols: Mapping[int, str] | None = None,
         resume: str | None = None,
         delay: float = 0.005,
         policy: Policy = "all",
@@ -81,6 +84,7 @@ class Live:
         self.streams: Final = tuple(sorted(streams))
         self.columns: Final = check_columns(tuple(columns))
         self.label: Final = label
+        self.symbols: Final[dict[int, str]] = dict(symbols or {})
         cursors = None
         if resume is not None:
             position = read_token(resume)

@@ -1,0 +1,227 @@
+"""Live streams and buffers of a store, with its index and without."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import ibticks as ibt
+from ibticks.errors import (
+    InputError,
+    NaiveDatetimeError,
+    UnknownColumnError,
+    UnknownContractError,
+    UnknownTickTypeError,
+)
+from ibticks.live import Buffer, BufferStats, Live
+from ibticks.live import buffers as buffers_module
+from ibticks.storage.layout import HOUR
+from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
+
+from .worlds import columns
+
+NOW = H13 + 2 * HOUR
+KINDS = ("bid_ask", "last")
+
+
+@pytest.fixture(scope="module")
+def folder():
+    made = Path(tempfile.mkdtemp(prefix="ibt-"))
+    made.chmod(0o711)  # as root, PostgreSQL runs as another user, who must get through
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    with ibt.open(folder / "ticks") as opened:
+        opened.add_contract(CONTRACT, "IBM")
+        for kind, step in (("bid_ask", SECOND), ("last", MINUTE)):
+            times = list(range(H13, NOW, step))
+            with opened.writer(CONTRACT, kind, fsync=None) as writer:
+                writer.write(columns(kind, times, 0 if kind == "bid_ask" else 100_000))
+        yield opened
+
+
+def test_by_symbol_and_period(store):
+    with store.live("ibm", buffer="30m", now=NOW) as live:
+        assert isinstance(live, Live)
+        assert live.streams == ((CONTRACT, "bid_ask"), (CONTRACT, "last"))
+        assert live.label == "ibm last, bid_ask, the last 30m"
+        assert live.read().equals(store.select("IBM", period="30m", now=NOW).to_polars())
+        assert live.read().height == 0
+
+
+def test_what_is_written_afterwards_comes(store):
+    with (
+        store.live("IBM", "mid_point", "1h", now=NOW, columns="mid_price") as live,
+        store.live([CONTRACT, 990101], "mid_point") as others,
+    ):
+        assert others.read().height == 0
+        frame = pl.DataFrame({"timestamp": ["2013-10-08T15:00:00Z"], "mid_price": [181.5]})
+        store.write(frame, contract_id=990101, tick_type="mid_point")
+        assert live.read().height == 0
+        assert others.read()["contract_id"].to_list() == [990101]
+        store.write(frame, contract_id=CONTRACT, tick_type="mid_point")
+        assert live.read().to_dict(as_series=False) == {"mid_price": [181.5]}
+
+
+def test_a_position_goes_on(store):
+    with store.live("IBM", KINDS, "30m", now=NOW) as live:
+        whole = live.read()
+    with store.live("IBM", KINDS, "30m", now=NOW) as live:
+        messages = iter(live)
+        first = [next(messages) for _ in range(101)][1:]
+        with store.live("IBM", KINDS, resume=live.position) as again:
+            assert len(first) + again.read().height == whole.height
+
+
+def test_a_window(store):
+    with store.live("IBM", "bid_ask", "2h", now=NOW, window="10m") as live:
+        assert live.frame().height == 601
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("MSFT",), UnknownContractError),
+        (([],), InputError),
+        ((-1,), InputError),
+        (("IBM", "quotes"), UnknownTickTypeError),
+        (("IBM", "last", "2013-10-08 13:00"), NaiveDatetimeError),
+    ],
+)
+def test_mistakes(store, arguments, error):
+    for ask in (store.live, store.buffer):
+        with pytest.raises(error):
+            ask(*arguments)
+
+
+def test_options_that_do_not_fit(store):
+    with pytest.raises(UnknownColumnError):
+        store.live("IBM", "last", columns=["prize"])
+    with pytest.raises(InputError, match="buffer and resume both say where to begin"):
+        store.live("IBM", "last", "1h", resume="x")
+    with pytest.raises(InputError, match="is not a position"):
+        store.live("IBM", "last", resume="x")
+
+
+# -- buffers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "buffer", ["30m", "1h30m", "last_hour", timedelta(minutes=5), "2013-10-08T14:00Z", "regular"]
+)
+def test_a_buffer_is_what_a_selection_gives(store, buffer):
+    asked = store.buffer("IBM", KINDS, buffer, now=NOW)
+    assert isinstance(asked, Buffer)
+    plain = ibt.Selection(
+        store.root,
+        store.index,
+        asked.contract_ids,
+        asked.tick_types,
+        asked.intervals,
+        asked.columns,
+    )
+    for _ in range(2):
+        assert asked.to_polars().equals(plain.to_polars())
+    assert asked.to_polars().schema == plain.to_polars().schema
+    assert asked.to_arrow().equals(plain.to_arrow())
+    assert asked.count() == plain.count() == asked.to_polars().height
+    assert asked.with_columns("price").to_polars().equals(plain.with_columns("price").to_polars())
+
+
+def test_a_buffer_grows_with_what_comes(store):
+    asked = store.buffer("IBM", "all_last", "1h", now="2013-10-08T16:00Z")
+    assert asked.to_polars().height == 0
+    for number in range(1, 4):
+        frame = pl.DataFrame({"timestamp": ["2013-10-08T15:30:00Z"], "price": [float(number)]})
+        store.write(frame, contract_id=CONTRACT, tick_type="all_last")
+        assert asked.to_polars()["price"].to_list() == [1.0, 2.0, 3.0][:number]
+
+
+def test_each_tick_is_decoded_once(store, monkeypatch):
+    asked = store.buffer("IBM", "bid_ask", "1h", now=NOW)
+    whole = asked.to_polars()
+    monkeypatch.setattr(buffers_module.Selection, "to_polars", lambda _: 1 // 0)
+    monkeypatch.setattr("ibticks.live.batch.Decoder", lambda *_, **__: 1 // 0)
+    assert asked.to_polars().equals(whole)
+    shorter = store.buffer("IBM", "bid_ask", "10m", now=NOW).to_polars()
+    assert shorter.equals(whole.tail(shorter.height))
+    assert shorter.height == 600
+
+
+def test_a_longer_buffer_begins_anew(store):
+    assert store.buffer("IBM", "last", "10m", now=NOW).to_polars().height == 10
+    assert store.buffer("IBM", "last", "2h", now=NOW).to_polars().height == 120
+
+
+def test_a_buffer_too_large_to_be_kept(store, monkeypatch):
+    monkeypatch.setattr(buffers_module, "_MOST_ROWS", 1000)
+    asked = store.buffer("IBM", "bid_ask", "1h", now=NOW, columns=["timestamp", "sequence"])
+    assert [asked.to_polars().height for _ in range(3)] == [3600, 3600, 3600]
+    short = store.buffer("IBM", "bid_ask", "10m", now=NOW, columns=["timestamp", "sequence"])
+    assert short.to_polars().height == 600
+
+
+def test_no_more_buffers_are_kept_than_some(store, monkeypatch):
+    monkeypatch.setattr(buffers_module, "_MOST_KEPT", 2)
+    names = ["price", "size", "sequence", "exchange"]
+    for name in names * 2:
+        asked = store.buffer("IBM", "last", "1h", now=NOW, columns=["timestamp", name])
+        assert asked.to_polars().columns == ["timestamp", name]
+        assert len(store._buffers._kept) <= 2
+
+
+def test_damage_is_left_to_the_selection(folder):
+    with ibt.open(folder / "others") as store:
+        store.add_contract(CONTRACT, "IBM")
+        with store.writer(CONTRACT, "last", fsync=None) as writer:
+            writer.write(columns("last", list(range(H13, NOW, SECOND)), 0))
+        asked = store.buffer("IBM", "last", "2h", now=NOW)
+        assert asked.to_polars().height == 7200
+        [first, _] = sorted(store.root.rglob("*_ticks.pb"))
+        first.unlink()
+        store.rebuild_index()
+        assert asked.to_polars().height == 3600
+        assert store.buffer("IBM", "last", "2h", now=NOW, strict=True).to_polars().height == 3600
+
+
+def test_many_ask_at_once(store):
+    asked = store.buffer("IBM", KINDS, "1h", now=NOW)
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: asked.to_polars(), range(50)))
+    assert all(frame.equals(found[0]) for frame in found)
+    assert found[0].height == 3660
+
+
+def test_what_is_in_a_buffer(store):
+    stats = store.buffer("IBM", KINDS, "1h", now=NOW).stats()
+    assert isinstance(stats, BufferStats)
+    assert stats.counts == {(CONTRACT, "bid_ask"): 3600, (CONTRACT, "last"): 60}
+    assert stats.ticks == 3660
+    assert stats.available == timedelta(seconds=3599)
+    assert stats.to_dict() == {
+        "message_count": 3660,
+        "tick_type_counts": {"bid_ask": 3600, "last": 60},
+        "time_range": {"start": "2013-10-08T14:00:00Z", "end": "2013-10-08T14:59:59Z"},
+        "duration_available": "0:59:59",
+        "rates": {"bid_ask": 3600 / 3599, "last": 60 / 3599},
+    }
+    html = stats._repr_html_()
+    assert "3,600 ticks, 1.00/s" in html
+
+
+def test_what_is_in_an_empty_buffer(store):
+    stats = store.buffer("IBM", KINDS, "1h", now="2013-10-09T16:00Z").stats()
+    assert stats.counts == {(CONTRACT, "bid_ask"): 0, (CONTRACT, "last"): 0}
+    said = stats.to_dict()
+    assert (said["time_range"], said["duration_available"]) == (None, "0:00:00")
+    assert said["rates"] == {"bid_ask": 0.0, "last": 0.0}
+    assert "no tick" in stats._repr_html_()

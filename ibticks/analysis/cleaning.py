@@ -15,8 +15,8 @@ from ibticks.analysis import columns
 from ibticks.analysis.columns import F, apart, like, require
 from ibticks.analysis.compiled import compiled
 from ibticks.analysis.grouping import quote_rows
-from ibticks.analysis.joins import quotes_at
 from ibticks.analysis.merging import merge_same_timestamp
+from ibticks.analysis.signing import beside_quotes
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -368,15 +368,11 @@ def rm_trade_outliers(
     [10.02]
     """
     require(ticks, "timestamp", "price", what="rm_trade_outliers")
-    numbered = ticks.lazy().with_row_index("_row")
-    source = None if quotes is None else quotes.lazy()
-    joined = quotes_at(numbered, source, lag=quote_delay)
+    joined, kept = beside_quotes(ticks, quotes, quote_delay)
     bid, ask, price = _side("bid_price"), _side("ask_price"), pl.col("price")
     rounding = price.abs() * 1e-11
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
-    doubted = joined.filter(far).select("_row")
-    kept = columns.trades(numbered).join(doubted, on="_row", how="anti", maintain_order="left")
-    return like(ticks, kept.drop("_row"))
+    return like(ticks, joined.filter(~far.fill_null(value=False)).select(kept))
 
 
 def _side(name: str) -> pl.Expr:

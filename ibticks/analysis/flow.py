@@ -111,18 +111,18 @@ def delta(
     elif step is not None:
         raise InputError("delta: a step is one of prices; say by_price=True too")
     trades = signed(ticks, method, quotes, quote_delay)
-    size, sign = sized(), pl.col("sign")
+    size, sign = pl.col("_size"), pl.col("sign")
     found = grouped(
-        trades,
+        trades.with_columns(_size=sized()),
         groups,
         ticks,
         buy_volume=size.filter(sign > 0).sum(),
         sell_volume=size.filter(sign < 0).sum(),
         unsigned_volume=size.filter(sign == 0).sum(),
-        delta=(size * sign).sum(),
         trades=pl.len().cast(pl.UInt32),
     )
-    return like(ticks, found)
+    bought_more = pl.col("buy_volume") - pl.col("sell_volume")
+    return like(ticks, found.select(pl.exclude("trades"), bought_more.alias("delta"), "trades"))
 
 
 def cumulative_delta(

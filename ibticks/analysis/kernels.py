@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis.columns import F, like
-from ibticks.analysis.volatility import each_group, log_prices, noise_variance, pilot_variance
+from ibticks.analysis.volatility import each_group, noise_variance, pilot_variance, positive_prices
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def realized_kernel(
         value = covariances[0] + 2 * (chosen.weight(at_lag) @ covariances[1:])
         return float(value), lags, noise, len(returns)
 
-    logs, groups = log_prices(ticks, column, per, "realized_kernel")
+    logs, groups = positive_prices(ticks, column, per, "realized_kernel")
     schema = {
         "realized_kernel": pl.Float64(),
         "bandwidth": pl.UInt32(),

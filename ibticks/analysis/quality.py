@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ibticks.analysis import columns
-from ibticks.analysis.columns import F, by, instant, like, require, within
+from ibticks.analysis.columns import F, apart, by, instant, like, require, within
 from ibticks.analysis.flags import crossed_quotes, duplicates, outliers
+from ibticks.analysis.grouping import grouped, quote_rows, trade_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,9 +55,7 @@ def quality_report(ticks: F, *, granularity: float | None = None) -> F:
     require(ticks, "timestamp", what="quality_report")
     keys: list[str] = by(ticks)
     reports = [
-        _report(rows, kind, keys, granularity).select(
-            *keys, pl.lit(kind).alias("kind"), pl.exclude(keys)
-        )
+        _report(rows, kind, granularity).select(*keys, pl.lit(kind).alias("kind"), pl.exclude(keys))
         for kind, rows in _kinds(ticks)
     ]
     if not reports:
@@ -66,22 +65,19 @@ def quality_report(ticks: F, *, granularity: float | None = None) -> F:
     )
 
 
-def _kinds(ticks: pl.DataFrame | pl.LazyFrame) -> Iterator[tuple[str, pl.LazyFrame]]:
-    there, lazy = ticks.collect_schema(), ticks.lazy()
+def _kinds(ticks: F) -> Iterator[tuple[str, F]]:
+    there = ticks.collect_schema()
     if "price" in there:
-        yield "trades", columns.trades(lazy)
+        yield "trades", like(ticks, trade_rows(ticks))
     if "bid_price" in there and "ask_price" in there:
-        yield "quotes", columns.quotes(lazy).drop("price", strict=False)
+        yield "quotes", like(ticks, quote_rows(ticks).drop("price", strict=False))
     if "mid_price" in there:
-        yield "mids", columns.mids(lazy).with_columns(price=pl.col("mid_price"))
+        yield "mids", columns.mids(ticks).with_columns(price=pl.col("mid_price"))
 
 
-def _report(
-    rows: pl.LazyFrame, kind: str, keys: list[str], granularity: float | None
-) -> pl.LazyFrame:
+def _report(rows: F, kind: str, granularity: float | None) -> pl.LazyFrame:
     rows = outliers(duplicates(rows), granularity=granularity)
-    since = within(instant().diff(), keys)
-    rows = rows.with_columns(_since=since)
+    contract: list[pl.Expr] = [pl.col(key) for key in by(rows)]
     counted = {
         "out_of_order": pl.col("_since") < 0,
         "duplicates": pl.col("duplicate"),
@@ -96,11 +92,14 @@ def _report(
     counts = {name: each.sum().cast(pl.UInt32) for name, each in counted.items()}
     for name in ("crossed", "locked", "one_sided"):
         counts.setdefault(name, pl.lit(None, pl.UInt32))
-    found = rows.group_by(keys or [pl.lit(0).alias("_all")]).agg(
+    since = within(instant().diff(), apart(rows))
+    return grouped(
+        rows.lazy().with_columns(_since=since),
+        contract,
+        rows,
         first=pl.col("timestamp").min(),
         last=pl.col("timestamp").max(),
         longest_gap=pl.col("_since").max().cast(pl.Duration("ns")),
         ticks=pl.len().cast(pl.UInt32),
         **counts,
     )
-    return found.drop("_all", strict=False)

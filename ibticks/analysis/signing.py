@@ -14,7 +14,7 @@ from ibticks.errors import InputError
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["Method", "signed", "trade_sign"]
+__all__ = ["Method", "beside_quotes", "signed", "signed_with_mid", "trade_sign"]
 
 Method = Literal["tick", "quote", "lee_ready", "emo", "clnv"]
 
@@ -110,8 +110,9 @@ def trade_sign(
     keys = apart(ticks)
     if method == "tick":
         return like(ticks, trade_rows(ticks).with_columns(sign=_rule(method, keys)))
-    joined, kept = _beside_quotes(ticks, quotes, quote_delay)
-    return like(ticks, joined.select(*kept, sign=_rule(method, keys)))
+    joined, kept = beside_quotes(ticks, quotes, quote_delay)
+    others = [each for each in kept if each.meta.output_name() != "sign"]
+    return like(ticks, joined.select(*others, sign=_rule(method, keys)))
 
 
 def signed(
@@ -147,19 +148,27 @@ def signed_with_mid(
     """The same, with the ``mid`` of the quote in force."""
     known = method is None and "sign" in ticks.collect_schema()
     rule = pl.col("sign").fill_null(0) if known else _rule(method or "lee_ready", apart(ticks))
-    joined, kept = _beside_quotes(ticks, quotes, quote_delay)
-    others = [each for each in kept if each.meta.output_name() != "mid"]
+    joined, kept = beside_quotes(ticks, quotes, quote_delay)
+    others = [each for each in kept if each.meta.output_name() not in ("mid", "sign")]
     return joined.select(*others, pl.col("mid").fill_nan(None), sign=rule)
 
 
-def _beside_quotes(
+def beside_quotes(
     ticks: pl.DataFrame | pl.LazyFrame,
     quotes: pl.DataFrame | pl.LazyFrame | None,
     quote_delay: str | timedelta,
 ) -> tuple[pl.LazyFrame, list[pl.Expr]]:
-    """The trades with the quotes in force, and the columns they had, without a sign."""
+    """The trades with ``bid_price``, ``ask_price`` and ``mid`` in force, and what they had before.
+
+    Returns
+    -------
+    joined : polars.LazyFrame
+        The trades, one and all.
+    kept : list of polars.Expr
+        Of ``joined``, the columns that ``ticks`` has.
+    """
     rows = ticks.lazy() if quotes is None else trade_rows(ticks)
-    names = [name for name in rows.collect_schema() if name != "sign"]
+    names = list(rows.collect_schema())
     # In one frame with the quotes, a trade has columns of quotes of its own: empty ones.
     own = [name for name in names if name in _JOINED]
     source, keys = None, by(ticks)

@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 __all__ = [
     "bipower_variation",
     "each_group",
-    "log_prices",
     "noise_variance",
     "pilot_variance",
+    "positive_prices",
     "realized_variance",
     "signature",
     "two_scale_rv",
 ]
 
 _SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
+_LOG: Final = pl.col("_price").log()
 _MINUTE: Final = 60_000_000_000
 
 
@@ -95,11 +96,11 @@ def realized_variance(
     >>> found.select(pl.col("realized_variance").sqrt().round(5), "returns").row(0)
     (0.01453, 128)
     """
-    logs, groups = log_prices(ticks, column, per, "realized_variance")
+    logs, groups = positive_prices(ticks, column, per, "realized_variance")
     if every is None:
         if subsamples != 1:
             raise InputError("realized_variance: subsamples need the time between prices, every=")
-        square = pl.col("_log").diff().pow(2).sum()
+        square = _LOG.diff().pow(2).sum()
         found = logs.group_by(groups).agg(realized_variance=square, returns=pl.len() - 1)
     else:
         sampled = _sampled(logs, groups, nanoseconds(every), subsamples)
@@ -147,7 +148,7 @@ def signature(
     if not every:
         raise InputError("signature needs at least one interval, as in every=['1s', '1m']")
     groups: list[str]
-    logs, groups = log_prices(ticks, column, per, "signature")
+    logs, groups = positive_prices(ticks, column, per, "signature")
     steps: list[int] = [nanoseconds(each) for each in every]
     # One pass over the ticks, at the grid that all have in common; the rest is small.
     finest = int(np.gcd.reduce(np.array(steps)))
@@ -214,7 +215,7 @@ def two_scale_rv(
         value = slower @ slower / k - share * (fast @ fast)
         return value / (1 - share) if adjusted else value, k, n
 
-    logs, groups = log_prices(ticks, column, per, "two_scale_rv")
+    logs, groups = positive_prices(ticks, column, per, "two_scale_rv")
     schema = {"two_scale_rv": pl.Float64(), "slow": pl.UInt32(), "returns": pl.UInt32()}
     return like(ticks, each_group(ticks, logs, groups, measure, schema))
 
@@ -255,10 +256,10 @@ def bipower_variation(
     >>> round(bipower_variation(ibm, "5m")["jump_share"].item(), 3)
     0.237
     """
-    logs, groups = log_prices(ticks, column, per, "bipower_variation")
+    logs, groups = positive_prices(ticks, column, per, "bipower_variation")
     size = pl.col("_return").abs()
     if every is None:
-        move = pl.col("_log").diff()
+        move = _LOG.diff()
         pairs = (move.abs() * move.abs().shift()).sum()
         found = logs.group_by(groups).agg(
             bipower_variation=pairs * np.pi / 2,
@@ -354,15 +355,15 @@ def pilot_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
     return float(moves @ moves / lag * (len(price) - 1) / len(moves))
 
 
-def log_prices(
+def positive_prices(
     ticks: pl.DataFrame | pl.LazyFrame, column: str, per: str | pl.Expr | None, what: str
 ) -> tuple[pl.LazyFrame, list[str]]:
-    """The log of a price with its time, and the columns that keep contracts and days apart.
+    """The prices that have a log with their times, and the columns that keep contracts apart.
 
     Returns
     -------
-    logs : polars.LazyFrame
-        The groups, ``_at`` (int64 UTC nanoseconds) and ``_log``.
+    prices : polars.LazyFrame
+        The groups, ``_at`` (int64 UTC nanoseconds) and ``_price`` (float64, above 0).
     groups : list of str
         Never empty: ``["_all"]`` where nothing is to be kept apart.
     """
@@ -372,11 +373,11 @@ def log_prices(
         split.append(pl.col(per) if isinstance(per, str) else per)
     split = split or [pl.lit(0, pl.UInt8).alias("_all")]
     price = pl.col(column)
-    logs = (
-        ticks.lazy()
-        .filter(price.is_finite() & (price > 0))
-        .select(*split, _at=instant(), _log=price.log())
-    )
+    good = price.is_finite() & (price > 0)
+    rows = ticks.lazy()
+    if not isinstance(ticks, pl.DataFrame) or not ticks.select(good.all(ignore_nulls=False)).item():
+        rows = rows.filter(good)
+    logs = rows.select(*split, _at=instant(), _price=price.cast(pl.Float64))
     return logs, [each.meta.output_name() for each in split]
 
 
@@ -388,7 +389,7 @@ def each_group(
     schema: Mapping[str, pl.DataType],
 ) -> pl.LazyFrame:
     """A row for each group, of what ``measure`` says of its times and log prices."""
-    grouped = logs.group_by(groups).agg("_at", "_log").sort(groups)
+    grouped = logs.group_by(groups).agg("_at", _log=_LOG).sort(groups)
     names = [name for name in groups if name != "_all"]
 
     def measured(frame: pl.DataFrame) -> pl.DataFrame:
@@ -410,7 +411,7 @@ def _buckets(logs: pl.LazyFrame, groups: list[str], step: int, offset: int = 0) 
     """First and last log price of each interval (start, end], by the number of its end."""
     bucket = (pl.col("_at") + (step - 1 - offset)) // step
     return logs.group_by(*groups, _bucket=bucket).agg(
-        _first=pl.col("_log").first(), _last=pl.col("_log").last()
+        _first=pl.col("_price").first().log(), _last=pl.col("_price").last().log()
     )
 
 

@@ -359,6 +359,9 @@ class Store:
             default_columns(kinds, columns),
             start_ns,
             label=f"{', '.join(map(str, _listed(contracts)))} {', '.join(kinds)}{when}",
+            symbols={
+                one.contract_id: one.symbol for one in self.contracts() if one.contract_id in ids
+            },
             resume=resume,
             delay=delay,
             policy=policy,

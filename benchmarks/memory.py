@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.scene import Scene
 
-__all__ = ["memory"]
+__all__ = ["memory", "peak"]
 
 _RUNS = 3
 
@@ -82,7 +82,7 @@ def _prepared(kind: str, place: str, *more: str) -> Callable[[], Any]:
             return lambda: load_plain(Path(place), columns, *HOUR)
 
 
-def _peak() -> int:
+def peak() -> int:
     """Bytes of resident memory at their highest, of this program."""
     status = Path("/proc/self/status")
     if status.exists():
@@ -94,6 +94,6 @@ def _peak() -> int:
 
 if __name__ == "__main__":
     load = _prepared(*sys.argv[1:])
-    before = _peak()
+    before = peak()
     loaded = load()
-    print(_peak() - before)
+    print(peak() - before)

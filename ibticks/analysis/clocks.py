@@ -259,9 +259,11 @@ def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.Lazy
 def _as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelta | None) -> F:
     """The values as of each ``_key``, nanoseconds, of the clock."""
     keys: list[str] = by(ticks)
-    rows = ticks.lazy().select("timestamp", *keys, finite(column)).drop_nulls(column)
-    left = clock.join(rows.select(keys).unique(), how="cross") if keys else clock
-    right = rows.select(*apart(ticks), column, last_time="timestamp", _key=instant())
+    rows = ticks.lazy().filter(pl.col(column).is_finite())
+    contracts = rows.select(keys).unique() if apart(ticks) else rows.select(keys).head(1)
+    left = clock.join(contracts, how="cross") if keys else clock
+    value = pl.col(column).cast(pl.Float64)
+    right = rows.select(*apart(ticks), value, last_time="timestamp", _key=instant())
     joined = left.sort("_key", *keys).join_asof(
         right, on="_key", by=apart(ticks) or None, check_sortedness=False
     )

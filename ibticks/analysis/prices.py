@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from ibticks.analysis.bar_columns import rows_of
-from ibticks.analysis.columns import F, by, instant, like, per_contract, require
+from ibticks.analysis.columns import F, instant, like, per_contract, require
 from ibticks.errors import InputError
 
 __all__ = ["microprice", "mid", "spread", "twap", "vwap"]
@@ -24,7 +24,8 @@ def mid(ticks: F) -> F:
     Returns
     -------
     same as ticks
-        All rows, with ``mid`` (float64): null where there is no quote, or of one side only.
+        All rows, with ``mid`` (float64): null where there is no quote, or of one side only; NaN
+        where a side is NaN.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def mid(ticks: F) -> F:
     ]
     """
     require(ticks, "bid_price", "ask_price", what="mid")
-    return ticks.with_columns(mid=_mid())
+    return like(ticks, ticks.lazy().with_columns(mid=_mid()))
 
 
 def microprice(ticks: F) -> F:
@@ -86,8 +87,9 @@ def microprice(ticks: F) -> F:
     require(ticks, *names, what="microprice")
     bid, bid_size, ask, ask_size = (pl.col(name) for name in names)
     # From the bid upwards, so that no digit is lost where sizes are large.
-    price = bid + (ask - bid) * (bid_size / (bid_size + ask_size))
-    return ticks.with_columns(microprice=price.fill_nan(None))
+    total = bid_size + ask_size
+    price = pl.when(total != 0).then(bid + (ask - bid) * (bid_size / total))
+    return like(ticks, ticks.lazy().with_columns(microprice=price))
 
 
 def spread(ticks: F, *, tick_size: float | None = None) -> F:
@@ -121,16 +123,14 @@ def spread(ticks: F, *, tick_size: float | None = None) -> F:
     (99.75, 100.25, 0.5, 50.0, 2.0)
     """
     require(ticks, "bid_price", "ask_price", what="spread")
-    wide = (pl.col("ask_price") - pl.col("bid_price")).fill_nan(None)
-    found = {
-        "spread": wide,
-        "relative_spread": pl.when(_mid() != 0).then(wide / _mid() * _BASIS_POINTS),
-    }
+    wide, middle = pl.col("ask_price") - pl.col("bid_price"), _mid()
+    relative = pl.when(middle != 0).then(wide / middle * _BASIS_POINTS)
+    found = {"spread": wide, "relative_spread": relative}
     if tick_size is not None:
         if not tick_size > 0:
             raise InputError(f"spread: tick_size={tick_size!r} must be above 0")
         found["spread_ticks"] = wide / tick_size
-    return ticks.with_columns(**found)
+    return like(ticks, ticks.lazy().with_columns(**found))
 
 
 def vwap(ticks: F) -> F:
@@ -170,7 +170,7 @@ def vwap(ticks: F) -> F:
         volume.alias("volume"),
         pl.len().alias("count"),
     ]
-    return like(ticks, per_contract(rows, by(ticks), values), engine="streaming")
+    return like(ticks, per_contract(ticks, rows, values), engine="streaming")
 
 
 def twap(ticks: F, *, column: str = "price") -> F:
@@ -218,8 +218,8 @@ def twap(ticks: F, *, column: str = "price") -> F:
         (span / 1e9).alias("seconds"),
     ]
     rows = ticks.lazy().filter(price.is_finite()).with_columns(_at=instant())
-    return like(ticks, per_contract(rows, by(ticks), values))
+    return like(ticks, per_contract(ticks, rows, values))
 
 
 def _mid() -> pl.Expr:
-    return ((pl.col("bid_price") + pl.col("ask_price")) / 2).fill_nan(None)
+    return (pl.col("bid_price") + pl.col("ask_price")) / 2

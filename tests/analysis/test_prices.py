@@ -54,8 +54,11 @@ def test_of_quotes(frame):
     assert_frame_equal(found.select(frame.columns), frame)
     for row, new in zip(rows_of(frame), found[:, frame.width :].to_dicts(), strict=True):
         bid, ask = row["bid_price"], row["ask_price"]
-        if not (is_number(bid) and is_number(ask)):
+        if bid is None or ask is None:
             assert set(new.values()) == {None}
+            continue
+        if not (is_number(bid) and is_number(ask)):
+            assert not any(is_number(value) for value in new.values())
             continue
         assert new["mid"] == (bid + ask) / 2
         assert new["spread"] == ask - bid
@@ -65,8 +68,10 @@ def test_of_quotes(frame):
         if all(is_number(size) for size in sizes) and sum(sizes):
             wanted = (sizes[1] * bid + sizes[0] * ask) / sum(sizes)
             assert new["microprice"] == near(wanted)
-        else:
+        elif sizes == (0, 0) or None in sizes:
             assert new["microprice"] is None
+        else:
+            assert not is_number(new["microprice"])
 
 
 def test_a_mid_of_nothing_has_no_relative_spread():

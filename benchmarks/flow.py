@@ -120,6 +120,15 @@ def _imbalance() -> pl.Expr:
     )
 
 
+def _kernel(lags: int) -> float:
+    returns = np.diff(np.log(trades()["price"].to_numpy()))
+    spectrum = np.fft.rfft(returns, 1 << 24)
+    gamma = np.fft.irfft(np.abs(spectrum) ** 2)[: lags + 1]
+    x = np.arange(1, lags + 1) / (lags + 1)
+    parzen = np.where(x <= 0.5, 1 - 6 * x**2 + 6 * x**3, 2 * (1 - x) ** 3)
+    return float(gamma[0] + 2 * (parzen @ gamma[1:]))
+
+
 def _square(of: pl.Expr) -> pl.Expr:
     return of.diff().pow(2).sum()
 
@@ -156,10 +165,7 @@ _MEASURES: Final[dict[str, tuple[Callable[[], Any], Callable[[], Any]]]] = {
             lambda f: f.select(_p.log().diff(300).pow(2).sum() / 300 - _square(_p.log()) / 300)
         ),
     ),
-    "realized_kernel": (
-        lambda: analysis.realized_kernel(trades()),
-        _of_trades(lambda f: f.select(_square(_p.log()))),
-    ),
+    "realized_kernel": (lambda: analysis.realized_kernel(trades()), lambda: _kernel(100)),
     "trade_sign, tick": (
         lambda: analysis.trade_sign(_unsigned(), "tick"),
         _of_trades(

@@ -119,12 +119,15 @@ def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
     split = apart_streams(ticks)
     rows = ticks.lazy().select(
         *keys,
-        start=within(pl.col("timestamp").shift(), split),
         end="timestamp",
         duration=_since_last(split),
     )
     shortest = pl.duration(nanoseconds=nanoseconds(longer_than), time_unit="ns")
-    return like(ticks, rows.filter(pl.col("duration") > shortest).sort(*keys, "start"))
+    start = pl.col("end") - pl.col("duration")
+    found = rows.filter(pl.col("duration") > shortest).select(
+        *keys, start.alias("start"), "end", "duration"
+    )
+    return like(ticks, found.sort(*keys, "start"))
 
 
 def staleness(ticks: F) -> F:

@@ -67,7 +67,7 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
         raise InputError(
             f"volume_profile: the share of the value area is within 0 to 1, not {share}"
         )
-    size = sized()
+    size = pl.col("_size")
     keys: list[str] = by(ticks)
     sums = {"volume": size.sum(), "trades": pl.len().cast(pl.UInt32)}
     if "sign" in ticks.collect_schema():
@@ -76,7 +76,7 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
         sums["sell_volume"] = size.filter(sign < 0).sum()
         sums["delta"] = (size * sign).sum()
     groups = [*(pl.col(key) for key in keys), price_level(step)]
-    levels = grouped(trade_rows(ticks), groups, ticks, **sums)
+    levels = grouped(trade_rows(ticks).with_columns(_size=sized()), groups, ticks, **sums)
     flags = {"point_of_control": pl.Boolean(), "value_area": pl.Boolean()}
     schema = {**levels.collect_schema(), **flags}
 

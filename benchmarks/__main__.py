@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from benchmarks import analysis, capture, flow, index, load, memory, size, start, write
+from benchmarks import analysis, capture, flow, index, live, load, memory, size, start, write
 from benchmarks.report import as_json, as_table
 from benchmarks.scene import scene
 
@@ -30,6 +30,7 @@ _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "size": (size.size,),
     "write": (write.bulk, write.append),
     "capture": (capture.tick, capture.append, capture.headless),
+    "live": (live.delay, live.idle, live.buffers),
     "index": (index.index, index.opening),
     "memory": (memory.memory,),
     "start": (start.start,),

@@ -10,7 +10,6 @@ import polars as pl
 
 from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.format.fields import COLUMNS, Kind
-from ibticks.frames.metadata import KEY, metadata_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -126,6 +125,7 @@ class Given:
         return like_dataset(self.frame, result, arrow(result), self.noted(said))
 
     def _pandas(self, result: pl.DataFrame, said: str) -> Any:
+        from ibticks.frames.metadata import KEY
         from ibticks.frames.pandas_frames import to_pandas
 
         made = to_pandas(arrow(result))
@@ -135,6 +135,8 @@ class Given:
 
     def noted(self, said: str) -> dict[str, Any]:
         """The metadata of the frame, with what was computed."""
+        from ibticks.frames.metadata import metadata_of
+
         carries = library_of(self.frame) != "polars"
         metadata = metadata_of(self.frame) if carries else {}
         return {**metadata, "measures": [*metadata.get("measures", ()), said]}

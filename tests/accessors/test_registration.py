@@ -48,6 +48,17 @@ def test_a_library_imported_later_brings_no_other(library):
     assert not {name.partition(".")[0] for name in added} & (others | {"numpy"})
 
 
+def test_polars_needs_no_other_library():
+    """Neither for the accessor nor for what it computes."""
+    said = run(
+        "import ibticks, polars",
+        "polars.DataFrame({'bid_price': [1.0], 'ask_price': [2.0]}).ticks.mid()",
+        "print(*sys.modules)",
+    )
+    heavy = {"pandas", "pyarrow", "xarray", "numba", "plotly", "pandas_market_calendars"}
+    assert not heavy & set(said.split())
+
+
 def test_a_second_import_of_ibticks_registers_nothing_twice():
     """Polars and pandas warn about an accessor that takes the place of another: here an error."""
     run(

@@ -44,13 +44,10 @@ if TYPE_CHECKING:
     )
     from ibticks.analysis.clocks import align, last_value, refresh_time
     from ibticks.analysis.costs import (
-        amihud,
         effective_spread,
-        kyle_lambda,
         price_impact,
         quoted_spread,
         realized_spread,
-        roll,
     )
     from ibticks.analysis.durations import (
         coverage,
@@ -68,6 +65,7 @@ if TYPE_CHECKING:
         quote_imbalance,
         signed_volume,
     )
+    from ibticks.analysis.illiquidity import amihud, kyle_lambda, roll
     from ibticks.analysis.joins import quotes_at
     from ibticks.analysis.kernels import realized_kernel
     from ibticks.analysis.merging import merge_same_timestamp
@@ -167,12 +165,11 @@ _HOMES = {
         "trades_cleanup "
     ),
     "clocks": "align last_value refresh_time",
-    "costs": (
-        "amihud effective_spread kyle_lambda price_impact quoted_spread realized_spread roll "
-    ),
+    "costs": "effective_spread price_impact quoted_spread realized_spread",
     "durations": "coverage gaps intensity interarrival latency staleness",
     "flags": "crossed_quotes duplicates outliers",
     "flow": "cumulative_delta delta order_flow_imbalance quote_imbalance signed_volume",
+    "illiquidity": "amihud kyle_lambda roll",
     "joins": "quotes_at",
     "kernels": "realized_kernel",
     "merging": "merge_same_timestamp",

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis.columns import F, like
-from ibticks.analysis.volatility import each_group, noise_variance, pilot_variance, positive_prices
+from ibticks.analysis.noise import noise_variance, pilot_variance
+from ibticks.analysis.volatility import each_group, positive_prices
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def realized_kernel(
     bandwidth : float, optional
         H. By default the best for the kernel, rounded up: :math:`c^* \xi^{4/5} n^{3/5}`, or with a
         flat top :math:`c^* \xi n^{1/2}`, where :math:`\xi^2 = \omega^2 / IV`, with the noise as in
-        :func:`~ibticks.analysis.volatility.noise_variance` and the variance as in
-        :func:`~ibticks.analysis.volatility.pilot_variance`.
+        :func:`~ibticks.analysis.noise.noise_variance` and the variance as in
+        :func:`~ibticks.analysis.noise.pilot_variance`.
     flat_top : bool
         The kernels of 2008: they converge faster when noise is independent, and may be negative.
     jitter : int

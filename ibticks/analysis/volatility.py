@@ -14,6 +14,7 @@ import polars as pl
 
 from ibticks.analysis.columns import F, apart, instant, like, nanoseconds, require
 from ibticks.analysis.grouping import kept
+from ibticks.analysis.noise import noise_variance, pilot_variance
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "bipower_variation",
     "each_group",
-    "noise_variance",
-    "pilot_variance",
     "positive_prices",
     "realized_variance",
     "signature",
@@ -35,7 +34,6 @@ __all__ = [
 
 _SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
 _LOG: Final = pl.col("_price").log()
-_MINUTE: Final = 60_000_000_000
 
 
 def realized_variance(
@@ -180,7 +178,8 @@ def two_scale_rv(
     slow : int, optional
         K, the ticks between the prices of the slow scale. R's *highfrequency* has 300. By default
         the optimal :math:`(12 \omega^4 / IV^2)^{1/3} n^{2/3}`, rounded up, with the noise as in
-        :func:`noise_variance` and the variance as in :func:`pilot_variance`.
+        :func:`~ibticks.analysis.noise.noise_variance` and the variance as in
+        :func:`~ibticks.analysis.noise.pilot_variance`.
     adjusted : bool
         Whether to correct for small samples.
 
@@ -286,73 +285,6 @@ def bipower_variation(
     measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
     result = result.with_columns(jump_share=share)
     return like(ticks, result.select(pl.exclude(measures), *measures))
-
-
-def noise_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
-    r"""The variance of the noise in log prices, from prices about two minutes apart.
-
-    :math:`\hat\omega^2 = RV / 2n` where n counts the returns that are not zero, over the prices of
-    each q-th tick, pooled over the q first ticks to begin with. With q such that they are two
-    minutes apart on the average, what is left of serial dependence in noise does not disturb it;
-    half the variance of two minutes is in it, so that a bandwidth errs to the wide side.
-
-    Parameters
-    ----------
-    at : numpy.ndarray of int64, shape (n,)
-        Nanoseconds.
-    log : numpy.ndarray of float64, shape (n,)
-        Log prices.
-
-    References
-    ----------
-    O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard, Realized kernels in practice,
-    *Econometrics Journal* 12 (2009), C1-C32, section 2.2.
-
-    Examples
-    --------
-    >>> at = np.arange(5) * 120_000_000_000
-    >>> noise_variance(at, np.array([0.0, 0.5, 0.0, 0.5, 0.5]))
-    0.125
-    """
-    if len(log) < 2:
-        return 0.0
-    minutes = max(1, int(at[-1] - at[0]) // (2 * _MINUTE))
-    q = max(1, (len(log) - 1) // minutes)
-    moves = log[q:] - log[:-q]
-    moved = np.count_nonzero(moves)
-    return float(moves @ moves / (2 * moved)) if moved else 0.0
-
-
-def pilot_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
-    """A first guess at the variance without noise: returns of twenty minutes, at each second.
-
-    Where there are less than 200 minutes, a tenth of the time takes the place of twenty minutes.
-
-    Parameters
-    ----------
-    at, log
-        As in :func:`noise_variance`.
-
-    References
-    ----------
-    As for :func:`noise_variance`.
-
-    Examples
-    --------
-    >>> pilot_variance(np.arange(2) * 60_000_000_000, np.array([0.0, 0.1])) > 0
-    True
-    """
-    span = int(at[-1] - at[0])
-    step = min(20 * _MINUTE, span // 10)
-    shift = max(1, min(_MINUTE // 60, step // 60))
-    lag = step // shift
-    if not lag:
-        return float((log[-1] - log[0]) ** 2)
-    grid = at[0] + shift * np.arange(span // shift + 2)
-    price = log[np.searchsorted(at, grid, side="right") - 1]
-    moves = price[lag:] - price[:-lag]
-    # As a mean over the grids, extended to the time that the shifted ones leave out.
-    return float(moves @ moves / lag * (len(price) - 1) / len(moves))
 
 
 def positive_prices(

@@ -1,0 +1,203 @@
+"""What a trade does to the price, and what it costs, from trades alone: Kyle, Amihud, Roll."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ibticks.analysis.columns import F, by, like, require
+from ibticks.analysis.flow import bar_start, sized
+from ibticks.analysis.grouping import grouped, trade_rows
+from ibticks.analysis.signing import Method, signed
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ["amihud", "kyle_lambda", "roll"]
+
+
+def kyle_lambda(
+    ticks: F,
+    every: str | timedelta | None = "1m",
+    *,
+    method: Method | None = None,
+    quotes: F | None = None,
+    quote_delay: str | timedelta = "0s",
+) -> F:
+    r"""Kyle's lambda: by how much a unit of net volume moves the price.
+
+    The slope of :math:`\Delta p_t = \alpha + \lambda \, x_t + \varepsilon_t` by least squares,
+    where :math:`x_t` is the signed volume of the bar and :math:`\Delta p_t` the change from the
+    last price of the bar before to the last price of it.
+
+    Parameters
+    ----------
+    ticks, method, quotes, quote_delay
+        As in :func:`~ibticks.analysis.signed_volume`.
+    every : str or timedelta, optional
+        The length of bars, which begin at its multiples since 1970 in UTC; ``None``: trade by
+        trade.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract: ``contract_id``, ``kyle_lambda`` (float64, price per unit of
+        volume; null if the volume never differs), ``t_statistic``, ``r_squared`` and
+        ``observations`` (uint32).
+
+    References
+    ----------
+    A. S. Kyle, Continuous auctions and insider trading, *Econometrica* 53 (1985), 1315-1335.
+    M. López de Prado, *Advances in Financial Machine Learning* (2018), section 19.4.1.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> found = kyle_lambda(ibm, "5m", method="tick")
+    >>> found.select((pl.col("kyle_lambda") * 1e6).round(2), "observations").row(0)
+    (1.68, 98)
+    """
+    require(ticks, "timestamp", "price", "size", what="kyle_lambda")
+    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
+    rows = signed(ticks, method, quotes, quote_delay)
+    volume = sized() * pl.col("sign")
+    if every is None:
+        bars = rows.select(*contract, "price", _flow=volume)
+    else:
+        bars = grouped(
+            rows,
+            [*contract, bar_start(every)],
+            ticks,
+            price=pl.col("price").last(),
+            _flow=volume.sum(),
+        )
+    x, y = pl.col("_flow"), pl.col("price").diff()
+    known = y.is_not_null()
+    sums = grouped(
+        bars,
+        contract,
+        ticks,
+        _xy=pl.cov(x.filter(known), y.filter(known)),
+        _xx=x.filter(known).var(),
+        _yy=y.filter(known).var(),
+        observations=known.sum().cast(pl.UInt32),
+    )
+    slope = pl.when(pl.col("_xx") > 0).then(pl.col("_xy") / pl.col("_xx"))
+    fit = pl.when((pl.col("_xx") > 0) & (pl.col("_yy") > 0)).then(
+        pl.col("_xy") ** 2 / (pl.col("_xx") * pl.col("_yy"))
+    )
+    freedom = pl.col("observations").cast(pl.Int64) - 2
+    rest = pl.when((freedom > 0) & (fit < 1)).then((freedom * fit / (1 - fit)).sqrt())
+    found = sums.select(
+        *contract,
+        kyle_lambda=slope,
+        t_statistic=rest * pl.col("_xy").sign(),
+        r_squared=fit,
+        observations="observations",
+    )
+    return like(ticks, found)
+
+
+def amihud(ticks: F, every: str | timedelta = "1d") -> F:
+    r"""Amihud's illiquidity: the mean of :math:`|r_t| / (\text{price} \times \text{volume})_t`.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``price`` and ``size``, in order of arrival.
+    every : str or timedelta
+        The length of bars, which begin at its multiples since 1970 in UTC; Amihud has days.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract: ``contract_id``, ``amihud`` (float64, return per unit of currency;
+        many scale it by 10^6) and ``observations`` (uint32: bars with one before them, and with
+        volume).
+
+    Notes
+    -----
+    A return is that from the last price of a bar to that of the next which has a trade.
+
+    References
+    ----------
+    Y. Amihud, Illiquidity and stock returns, *Journal of Financial Markets* 5 (2002), 31-56.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> amihud(ibm, "1h").with_columns((pl.col("amihud") * 1e12).round(2)).row(0)
+    (6194.95, 11)
+    """
+    require(ticks, "timestamp", "price", "size", what="amihud")
+    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
+    bars = grouped(
+        trade_rows(ticks),
+        [*contract, bar_start(every)],
+        ticks,
+        price=pl.col("price").last(),
+        _value=(pl.col("price") * sized()).sum(),
+    )
+    move = pl.col("price").pct_change().abs()
+    ratio = pl.when(pl.col("_value") > 0).then(move / pl.col("_value"))
+    found = grouped(
+        bars, contract, ticks, amihud=ratio.mean(), observations=ratio.count().cast(pl.UInt32)
+    )
+    return like(ticks, found)
+
+
+def roll(ticks: F, every: str | timedelta | None = None) -> F:
+    r"""Roll's spread, of trades alone: :math:`2 \sqrt{-\mathrm{cov}(\Delta p_t, \Delta p_{t-1})}`.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``price``, in order of arrival, and ``timestamp`` if there are bars.
+    every : str or timedelta, optional
+        The length of bars, whose last prices are taken. By default every trade is.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract: ``contract_id``, ``roll`` (float64, in units of price; null where
+        the covariance is positive), ``covariance`` and ``observations`` (uint32, pairs).
+
+    References
+    ----------
+    R. Roll, A simple implicit measure of the effective bid-ask spread in an efficient market,
+    *Journal of Finance* 39 (1984), 1127-1139.
+
+    Examples
+    --------
+    >>> bounce = pl.DataFrame({"price": [10.0, 10.5, 10.0, 10.5, 10.5, 10.0, 10.5]})
+    >>> roll(bounce).select(pl.col("roll").round(3), "observations").row(0)
+    (0.866, 5)
+    """
+    require(ticks, "price", what="roll")
+    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
+    rows = trade_rows(ticks)
+    if every is not None:
+        require(ticks, "timestamp", what="roll")
+        groups = [*contract, bar_start(every)]
+        rows = grouped(rows, groups, ticks, price=pl.col("price").last())
+    move = pl.col("price").diff()
+    before, after = move.slice(1, pl.len() - 2), move.slice(2)
+    pairs = (pl.len().cast(pl.Int64) - 2).clip(lower_bound=0)
+    sums = grouped(
+        rows,
+        contract,
+        ticks,
+        covariance=pl.when(pairs > 1).then(pl.cov(before, after)),
+        observations=pairs.cast(pl.UInt32),
+    )
+    covariance = pl.col("covariance")
+    found = sums.select(
+        *contract,
+        pl.when(covariance <= 0).then(2 * (-covariance).sqrt()).alias("roll"),
+        covariance,
+        "observations",
+    )
+    return like(ticks, found)

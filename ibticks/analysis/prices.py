@@ -209,16 +209,20 @@ def twap(ticks: F, *, column: str = "price") -> F:
     (13.0, 4.0)
     """
     require(ticks, "timestamp", column, what="twap")
-    price, first = pl.col(column), pl.col(column).first()
-    held = pl.col("_at").diff().shift(-1)
-    span = pl.col("_at").last() - pl.col("_at").first()
-    average = first + ((price - first) * held).sum() / span
-    values = [
-        pl.when(span > 0).then(average).otherwise(price.last()).alias("twap"),
-        (span / 1e9).alias("seconds"),
-    ]
+    price, at = pl.col(column), pl.col("_at")
     rows = ticks.lazy().filter(price.is_finite()).with_columns(_at=instant())
-    return like(ticks, per_contract(ticks, rows, values))
+    area = (price.shift() * at.diff()).sum().alias("_area")
+    span = (at.last() - at.first()).alias("_span")
+    sums = per_contract(ticks, rows, [area, span, price.last().alias("_last")])
+    average = pl.col("_area") / pl.col("_span")
+    return like(
+        ticks,
+        sums.select(
+            pl.exclude("_area", "_span", "_last"),
+            twap=pl.when(pl.col("_span") > 0).then(average).otherwise("_last"),
+            seconds=pl.col("_span") / 1e9,
+        ),
+    )
 
 
 def _mid() -> pl.Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from math import ceil, log10
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import MissingExtraError
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from ibticks.accessors.view import View
 
-__all__ = ["BLUE", "DOWN", "GREY", "HAZE", "INK", "UP", "figure", "finish", "titled"]
+__all__ = ["BLUE", "DOWN", "GREY", "HAZE", "INK", "UP", "figure", "finish", "price_axis", "titled"]
 
 INK: Final = "#1f2933"
 GREY: Final = "#8a97a6"
@@ -93,6 +94,13 @@ def titled(drawn: go.Figure, head: str, below: str) -> go.Figure:
         title_font_size=17,
     )
     return drawn
+
+
+def price_axis(drawn: go.Figure, low: Any, high: Any) -> None:
+    """As many decimals on the first axis of prices as tell its ticks apart, and no more."""
+    span = float(high) - float(low)
+    decimals = max(0, ceil(-log10(span / 5))) if span > 0 else 2
+    drawn.update_yaxes(tickformat=f",.{decimals}f", row=1, col=1)
 
 
 def finish(drawn: go.Figure, view: View, times: pl.Series, x: str | None = None) -> go.Figure:

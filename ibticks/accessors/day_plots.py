@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.accessors.canvas import BLUE, DOWN, GREY, figure, titled
+from ibticks.accessors.canvas import BLUE, GREY, INK, figure, titled
 from ibticks.accessors.price_plots import Frame, days, label, priced
 from ibticks.analysis import columns
 from ibticks.analysis.columns import instant, nanoseconds, require
@@ -47,10 +47,10 @@ def day(
         parts.append((spreads, "spread", BLUE))
     if trades is not None:
         volume = pl.col("size").cast(pl.Float64).fill_nan(None).sum()
-        parts.append((_by_day(trades, every, view, volume), "volume", DOWN))
+        parts.append((_by_day(trades, every, view, volume), "volume", GREY))
     if spreads is not None and trades is None:
         source = view.rows(columns.quotes(frame.lazy()))
-        parts.append((_by_day(source, every, view, pl.len().cast(pl.Float64)), "quotes", DOWN))
+        parts.append((_by_day(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY))
     if not parts:
         require(frame, "price", "size", what="a plot of the day")
     drawn = figure([1.0] * len(parts), height=180 + 200 * len(parts))
@@ -69,7 +69,7 @@ def day(
                 "symmetric": False,
                 "array": middle["high"] - middle["value"],
                 "arrayminus": middle["value"] - middle["low"],
-                "color": GREY,
+                "color": INK,
                 "thickness": 1,
                 "width": 0,
             }

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ibticks import analysis
-from ibticks.accessors.canvas import BLUE, DOWN, GREY, HAZE, INK, UP, figure, finish, titled
+from ibticks.accessors.canvas import (
+    BLUE,
+    DOWN,
+    GREY,
+    HAZE,
+    INK,
+    UP,
+    figure,
+    finish,
+    price_axis,
+    titled,
+)
 from ibticks.accessors.price_plots import Frame, bars_of, days, label
 from ibticks.accessors.view import View, thinned, width
 from ibticks.analysis import columns
@@ -61,7 +72,7 @@ def cumulative_delta(
         name="price",
         showlegend=False,
         line={"color": INK, "width": 1.2},
-        hovertemplate="%{y:,.4~f}",
+        hovertemplate="%{y:,.6~f}",
         row=1,
         col=1,
     )
@@ -88,7 +99,8 @@ def cumulative_delta(
         marker_color=[UP if each >= 0 else DOWN for each in moved],
         hovertemplate="%{y:+,.0f}",
     )
-    drawn.update_yaxes(tickformat=",.2~f", title_text="price", row=1)
+    drawn.update_yaxes(title_text="price", row=1)
+    price_axis(drawn, bars["close"].min(), bars["close"].max())
     drawn.update_yaxes(title_text="cumulative", row=2, zeroline=True, zerolinecolor=GREY)
     drawn.update_yaxes(title_text="delta", row=3, zeroline=True, zerolinecolor=GREY)
     rule = "as signed" if method is None else f"by {method.replace('_', '-')}"
@@ -116,7 +128,7 @@ def volume_profile(
         name="price",
         showlegend=False,
         line={"color": INK, "width": 1, "shape": "hv"},
-        hovertemplate="%{y:,.4~f}",
+        hovertemplate="%{y:,.6~f}",
     )
     colours = [
         DOWN if point else BLUE if inside else "#c3d3e0"
@@ -131,7 +143,7 @@ def volume_profile(
         marker_color=colours,
         name="volume",
         showlegend=False,
-        hovertemplate="%{x:,.0f} at %{y:,.4~f}<extra></extra>",
+        hovertemplate="%{x:,.0f} at %{y:,.6~f}<extra></extra>",
     )
     drawn.update_layout(
         xaxis_domain=[0, 0.66],
@@ -171,7 +183,7 @@ def volume_profile(
             text=f"{what} {value:,.10g}",
             font={"size": 11, "color": colour},
         )
-    drawn.update_yaxes(tickformat=",.2~f")
+    price_axis(drawn, trades["price"].min(), trades["price"].max())
     said = f"{days([trades], view)}: {levels['volume'].sum():,.0f} traded, levels of {step:g}, "
     titled(drawn, f"{label(trades, name)}: volume by price", f"{said}{share:.0%} in the value area")
     return finish(drawn, view, trades.select(columns.instant()).to_series(), x="xaxis")

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ibticks import analysis
-from ibticks.accessors.canvas import BLUE, DOWN, GREY, HAZE, INK, UP, figure, finish, titled
+from ibticks.accessors.canvas import (
+    BLUE,
+    DOWN,
+    GREY,
+    HAZE,
+    INK,
+    UP,
+    figure,
+    finish,
+    price_axis,
+    titled,
+)
 from ibticks.accessors.view import View, thinned, width
 from ibticks.analysis import columns
 from ibticks.analysis.columns import require
@@ -25,7 +36,6 @@ Frame = pl.DataFrame | pl.LazyFrame
 _DOTS = 1_500
 _LARGEST = 300
 _SESSIONS = 40
-_PRICE = ",.2~f"
 
 
 def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> go.Figure:
@@ -63,8 +73,11 @@ def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> g
             col=1,
         )
         drawn.update_yaxes(title_text="spread", row=2)
-    drawn.update_yaxes(tickformat=_PRICE, row=1)
     shown = [each for each in (band, trades) if each is not None]
+    edges = [
+        shown[0][name] for name in (("bid_price", "ask_price") if band is not None else ("price",))
+    ]
+    price_axis(drawn, edges[0].min(), edges[-1].max())
     times = pl.concat([each.select(columns.instant()).to_series() for each in shown])
     said = " and ".join(
         f"{each.height:,} {what}"
@@ -100,7 +113,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
         col=1,
     )
     drawn.update_layout(xaxis_rangeslider_visible=False)
-    drawn.update_yaxes(tickformat=_PRICE, row=1)
+    price_axis(drawn, bars["low"].min(), bars["high"].max())
     if {"vwap", "volume"} <= set(bars.columns):
         path = view.parted(bars.with_columns(_vwap=_vwap_so_far(bars, view)))
         drawn.add_scatter(
@@ -200,7 +213,7 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
             row=1,
             col=1,
             showlegend=False,
-            hovertemplate="%{y:,.4~f}",
+            hovertemplate="%{y:,.6~f}",
         )
         drawn.add_scatter(
             x=part["_x"],
@@ -214,7 +227,7 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
             showlegend=part is parts[0] or part is few,
             row=1,
             col=1,
-            hovertemplate="%{y:,.4~f}",
+            hovertemplate="%{y:,.6~f}",
         )
 
 
@@ -253,7 +266,7 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
             "line": {"width": 0},
         },
         customdata=area,
-        hovertemplate="%{customdata:,.0f} at %{y:,.4~f}",
+        hovertemplate="%{customdata:,.0f} at %{y:,.6~f}",
     )
 
 

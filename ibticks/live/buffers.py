@@ -23,6 +23,7 @@ __all__ = ["Buffer", "BufferStats", "Buffers"]
 
 _MOST_KEPT: Final = 8
 _MOST_ROWS: Final = 300_000
+_LONGEST: Final = 24 * HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,8 @@ class Buffers:
     def frame(self, buffer: Buffer) -> pl.DataFrame | None:
         """The ticks of a buffer; None where it is larger than what is kept, or damaged."""
         ((start_ns, end_ns),) = buffer.intervals
+        if end_ns - start_ns > _LONGEST:
+            return None
         live = self._live(buffer, start_ns, end_ns)
         if live.window_since > start_ns:
             return None  # too large: it was found out before

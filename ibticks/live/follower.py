@@ -14,7 +14,7 @@ from ibticks.live.watch import Watch
 from ibticks.storage.layout import HOUR, FileKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from ibticks.live.batch import Batch
@@ -148,26 +148,34 @@ class Follower:
         if not self._watched:
             self._survey(time.monotonic())
             return
-        told = self._watch.changes()
-        now = time.monotonic()
-        if told is None and self._watch.descriptor is not None:
+        told, now = self._watch.changes(), time.monotonic()
+        if told is not None:
+            self._look_at(told)
+        elif self._watch.descriptor is not None:
             self._survey(now)
-        elif told is None:
+        else:
             for tail in self._tails.values():
                 tail.look()
-        elif told:
-            self._untold = 0
-            for path in told:
-                contract, kind, *_ = path.relative_to(self._root).parts
-                if contract.isdecimal() and (int(contract), kind) in self._tails:
-                    self._tails[int(contract), kind].look([path])
-        if now >= self._survey_at:
-            found = self._survey(now)
-            if found and self._watch.changes() == set():
-                # Others write to this file system, of whom this system is not told.
-                self._untold += 1
-                if self._untold == _UNTOLD:
-                    self._watch.close()
+        if now < self._survey_at:
+            return
+        found, told = self._survey(now), self._watch.changes()
+        if told:
+            self._look_at(told)
+        elif told is None and self._watch.descriptor is not None:
+            self._survey_at = now  # something else changed meanwhile
+        elif found:
+            # Others write to this file system, of whom this system is not told.
+            self._untold += 1
+            if self._untold == _UNTOLD:
+                self._watch.close()
+
+    def _look_at(self, paths: Collection[Path]) -> None:
+        """Look at files that are said to have changed."""
+        self._untold = 0 if paths else self._untold
+        for path in paths:
+            parts = path.relative_to(self._root).parts
+            if len(parts) > 2:  # in a folder of ours, or of a year
+                self._tails[int(parts[0]), parts[1]].look([path])
 
     def _survey(self, now: float) -> bool:
         found = [tail.survey() for tail in self._tails.values()]

@@ -403,7 +403,7 @@ class Live:
     def _begin_reading(self) -> None:
         if self._closed:
             raise InputError(f"the live stream of {self.label} is closed: open another one")
-        if self._thread is not None:
+        if self.running:
             raise InputError(
                 f"the live stream of {self.label} is read by a thread of its own: use on_batch() "
                 "and frame(), or stop() it first, or open another one"

@@ -260,6 +260,7 @@ class Tail:
             raw, base, stop, cursor = found
             stretch = self._find(file, raw, base, stop, cursor)
         except CorruptFileError as error:
+            file.close()  # it is checked anew once it has changed
             self._leave_out(file, error)
             return None
         except StorageError as error:

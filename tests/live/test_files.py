@@ -80,6 +80,17 @@ def test_late_ticks_for_what_was_sealed_and_compressed(writer, live, root, index
     assert write(quotes, 54, 1, H13) == numbers(live)
 
 
+def test_what_was_read_is_not_unpacked_again(writer, live, root, monkeypatch):
+    """Old hours are compressed by the dozen, under readers that have long read them."""
+    monkeypatch.setattr("ibticks.live.tail._CHUNK", 300)
+    quotes = writer()
+    assert write(quotes, 0, 50) == numbers(live)
+    quotes.seal()
+    compress_file(root, KEY, "zstd")
+    monkeypatch.setattr("ibticks.live.body.decompress", lambda *_: 1 // 0)
+    assert numbers(live) == []
+
+
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
 def test_compressed_between_two_looks(writer, live, root, monkeypatch, compression):
     """Read in part while it was plain, the rest from the blocks."""
@@ -220,6 +231,8 @@ def test_what_is_damaged_is_left_out_and_said(writer, root, follow):
     live = follow(H13)
     with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb is sealed, but does not have its"):
         assert numbers(live) == [50, 51, 52, 53, 54]
+    os.utime(root / KEY.path)
+    assert numbers(live) == [], "it is still damaged"
     assert not live.intact
 
 
@@ -298,6 +311,8 @@ def test_other_files_do_not_disturb(writer, live, root):
     folder = (root / KEY.path).parent
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
+    (root / "x").write_text("mine")
+    (root / str(CONTRACT) / "x").write_text("mine")
     (root / "metadata" / "x").write_text("mine")
     (folder.parent / "notes").write_text("mine")
     said = write(quotes, 0, 3)

@@ -270,6 +270,21 @@ def test_another_one_goes_on_from_a_position(both, follow, root, count):
     assert live.position.replace("-", "").replace("_", "").isalnum()
 
 
+def test_a_position_among_ticks_that_were_held(both, follow, root):
+    """Read in two pieces of one file, given together, handed out in part."""
+    live = follow(None, STREAMS, delay=1000, markers=False)
+    for number in range(500, 506):
+        both["bid_ask"].append(message("bid_ask", H13 + 3 * MINUTE + number, number))
+        assert live.take() is None
+    first = live.take(hold=False, at_once=False)
+    assert len(first.parts) > 2
+    for handed in range(7):
+        with Live(root, STREAMS, COLUMNS, None, resume=live.position) as again:
+            rest = again.read()["sequence"].to_list()
+        assert rest == list(range(500 + handed, 506))
+        live.hand_out(first)
+
+
 def test_a_position_of_a_file_that_is_another_one(quotes, follow, root, caplog):
     some(quotes, 0, 50)
     live = follow(H13)

@@ -64,9 +64,7 @@ class _Announcer(event.Listener):
         dispatcher = event.data["dispatcher"]
         if not self.said and dispatcher.py_func.__module__.startswith("ibticks."):
             self.said = True
-            _log.warning(
-                "compiling the tick codec for this machine: some seconds, once for an installation"
-            )
+            _log.warning("compiling for this machine: some seconds, once for an installation")
 
     def on_end(self, event: Any) -> None:
         """Nothing to say."""

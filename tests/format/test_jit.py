@@ -136,9 +136,7 @@ print(json.dumps([said, sum(stats.cache_hits.values()), sum(stats.cache_misses.v
 
 def test_the_machine_code_is_kept_and_its_making_announced(tmp_path):
     first, second = (json.loads(run(COMPILE, NUMBA_CACHE_DIR=str(tmp_path))[0]) for _ in range(2))
-    announcement = (
-        "compiling the tick codec for this machine: some seconds, once for an installation"
-    )
+    announcement = "compiling for this machine: some seconds, once for an installation"
     assert first == [[announcement], 0, 1]
     assert second == [[], 1, 0]
 

@@ -29,6 +29,9 @@ class Ticks(Generic[T]):
     missing column is an error that says which ticks carry it. Other frames among the arguments
     (``quotes=``) may be of any library.
 
+    A polars frame is used as it is. One of pandas or xarray is converted at each call, which takes
+    some tenths of a second for a million ticks; columns of text are most of it.
+
     In pandas, a time index is taken for the column ``timestamp``, and is the index of the result
     too; rows are numbered from 0 otherwise. In xarray, the dimension is ``timestamp``; where a
     result has no times, ``contract_id`` if each contract has one row, and ``row`` if not. What was

@@ -94,7 +94,7 @@ class _AfterImport(MetaPathFinder):
             if module.__name__ == fullname and fullname in self._names:
                 self._names.discard(fullname)
                 if not self._names:
-                    sys.meta_path.remove(self)
+                    sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
                 _tell(module)
 
         loader.exec_module = exec_module

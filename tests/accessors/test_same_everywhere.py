@@ -199,6 +199,19 @@ def test_a_lazy_frame_is_not_collected(given):
         signed.collect()
 
 
+def test_bars_are_made_from_the_store_a_file_at_a_time(sample_store):
+    """Of the columns that they need, without the whole ever being in memory."""
+    selection = sample_store.select([8314, 990101], "all_last")
+    query = selection.lazy().ticks.time_bars("1m")
+    assert isinstance(query, pl.LazyFrame)
+    scanned = query.explain()
+    assert "conditions" not in scanned
+    bars = query.collect(engine="streaming")
+    expected = selection.to_polars().ticks.time_bars("1m")
+    values, truth = plain(bars), plain(expected)
+    assert all(alike(values[column], truth[column]) for column in truth)
+
+
 def test_what_a_column_is_missing_for(given, library):
     from ibticks.errors import UnknownColumnError
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ibticks.capture.on_demand import stream_ticks
     from ibticks.capture.pacing import Pacing
     from ibticks.importing import ImportResult, import_messages, import_table
+    from ibticks.live import Live
     from ibticks.selection import Selection
     from ibticks.store import Store
     from ibticks.store import open_store as open  # noqa: A004
@@ -44,6 +45,7 @@ __all__ = [
     "BackfillResult",
     "Capture",
     "ImportResult",
+    "Live",
     "Market",
     "Pacing",
     "Selection",
@@ -76,6 +78,7 @@ _HOMES = {
     "capture.on_demand": "stream_ticks",
     "capture.pacing": "Pacing",
     "importing": "ImportResult import_messages import_table",
+    "live": "Live",
     "selection": "Selection",
     "store": "Store open",
 }

@@ -187,15 +187,16 @@ def test_what_was_taken_back_for_something_else(writer, live, caplog):
     assert "is read again from byte" in caplog.text
 
 
-def test_a_file_that_is_deleted_and_begun_again(writer, live, root, index, caplog):
+@pytest.mark.parametrize("count", [1, 5, 50])
+def test_a_file_that_is_deleted_and_begun_again(writer, live, root, index, caplog, count):
     quotes = writer()
     assert write(quotes, 0, 5) == numbers(live)
     quotes.close()
     list(delete_files(root, index, [KEY]))
     quotes = writer()
-    assert write(quotes, 5, 5) == numbers(live)
+    assert write(quotes, 5, count) == numbers(live)
     assert not live.intact
-    assert write(quotes, 10, 2) == numbers(live)
+    assert write(quotes, 5 + count, 2) == numbers(live)
 
 
 def test_a_folder_that_is_removed(writer, live, root):

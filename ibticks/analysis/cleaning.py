@@ -272,7 +272,7 @@ def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None 
     """
     require(ticks, "timestamp", "bid_price", "ask_price", what="rm_large_spread")
     spread = _side("ask_price") - _side("bid_price")
-    typical = spread.median().over(*_days(ticks, day))
+    typical = _of_day(spread.median(), _days(ticks, day))
     return columns.quotes(ticks).filter((spread <= times * typical) | spread.is_null())
 
 
@@ -331,9 +331,9 @@ def rm_quote_outliers(
         keys=apart(ticks),
         results={"median": pl.Float64()},
     )
-    off_day = (pl.col("_mid") - pl.col("_mid").median().over(*days)).abs()
+    off_day = (pl.col("_mid") - _of_day(pl.col("_mid").median(), days)).abs()
     rows = rows.with_columns(_median=median, _off=off_day)
-    allowed = times * _NORMAL * pl.col("_off").median().over(*days)
+    allowed = times * _NORMAL * _of_day(pl.col("_off").median(), days)
     # A single quote has no neighbours, and its median is NaN.
     far = (pl.col("_mid") - pl.col("_median").fill_nan(None)).abs() > allowed
     kept = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
@@ -380,10 +380,19 @@ def _side(name: str) -> pl.Expr:
 
 
 def _days(ticks: pl.DataFrame | pl.LazyFrame, day: str | pl.Expr | None) -> list[pl.Expr]:
+    keys = [pl.col(key) for key in apart(ticks)]
     if day is None:
         day = pl.col("timestamp").dt.date()
-    keys = [pl.col(key) for key in apart(ticks)]
+        if isinstance(ticks, pl.DataFrame) and ticks.height:
+            at = pl.col("timestamp")
+            first, last = ticks.select(first=at.min().dt.date(), last=at.max().dt.date()).row(0)
+            if first == last:
+                return keys
     return [*keys, pl.col(day) if isinstance(day, str) else day]
+
+
+def _of_day(value: pl.Expr, days: list[pl.Expr]) -> pl.Expr:
+    return value.over(days) if days else value
 
 
 def _apply(rows: F, rules: Mapping[str, Callable[[F], F]]) -> Cleaned[F]:

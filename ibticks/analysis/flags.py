@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["crossed_quotes", "duplicates", "outliers"]
 
 _MOMENTS: Final[Mapping[str, pl.DataType]] = {"mean": pl.Float64(), "deviation": pl.Float64()}
+_RULES: Final = pl.Enum(["not_positive", "crossed", "brownlees_gallo"])
 _LEAST_CHANGE: Final = 1e-9
 _ROUNDING: Final = 1e-11
 _NO_SAMENESS: Final = ("sequence", "stream_id", "metadata")
@@ -60,7 +61,7 @@ def outliers(
     Returns
     -------
     same as ticks
-        The trades (or quotes), with ``outlier`` (bool) and ``outlier_rule`` (str): the first of
+        The trades (or quotes), with ``outlier`` (bool) and ``outlier_rule`` (enum): the first of
         ``not_positive`` (a price, bid or ask of 0 or below: leave it aside where such are traded),
         ``crossed`` (bid above ask), ``brownlees_gallo``; null where none fires. Only prices that no
         other rule takes are neighbours.
@@ -96,50 +97,39 @@ def outliers(
         raise InputError(f"outliers: a granularity of {granularity} is not one of prices")
     keys = apart(ticks)
     if "price" in ticks.collect_schema():
-        rows, price, rules = trade_rows(ticks), pl.col("price"), _of_prices("price")
+        rows, value, rules = trade_rows(ticks), pl.col("price"), _of_prices("price")
     else:
         require(ticks, "bid_price", "ask_price", what="outliers")
         rows = quote_rows(ticks)
         bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
-        price, rules = (
+        value, rules = (
             (bid + ask) / 2,
             {**_of_prices("bid_price", "ask_price"), "crossed": bid > ask},
         )
-    # An expression of its own for those in line: the others are out before the window sees them.
-    first = pl.coalesce(pl.when(fired).then(pl.lit(name)) for name, fired in rules.items())
-    rows = rows.with_columns(_price=price, outlier_rule=first).with_row_index("_row")
-    change = pl.col("_price").diff().abs()
-    least = 2 * change.filter(change > _LEAST_CHANGE * pl.col("_price").abs()).min()
-    gamma = within(least, keys).fill_null(0) if granularity is None else pl.lit(granularity)
+    first = pl.coalesce(pl.when(fired).then(pl.lit(name, _RULES)) for name, fired in rules.items())
+    # Only what no other rule takes is a neighbour.
+    sound = pl.when(pl.col("_rule").is_null() & pl.col("_price").is_finite()).then("_price")
     moments = compiled(
         "trimmed_moments",
-        [pl.col("_price")],
+        [sound],
         neighbours,
         int(trim * neighbours),
         keys=keys,
         results=_MOMENTS,
     )
-    tested = (
-        rows.filter(pl.col("outlier_rule").is_null() & pl.col("_price").is_finite())
-        .with_columns(_gamma=gamma, _moments=moments)
-        .select(
-            "_row",
-            _far=(pl.col("_price") - pl.col("_moments").struct.field("mean")).abs()
-            > deviations * pl.col("_moments").struct.field("deviation")
-            + pl.col("_gamma")
-            + _ROUNDING * pl.col("_price").abs(),
-        )
-        .filter("_far")
-    )
-    far = pl.when("_far").then(pl.lit("brownlees_gallo"))
-    found = (
-        rows.join(tested, on="_row", how="left", maintain_order="left")
-        .with_columns(pl.coalesce("outlier_rule", far))
-        .drop("_row", "_far", "_price")
-        .with_columns(outlier=pl.col("outlier_rule").is_not_null())
-    )
+    gamma = within(_least(sound), keys) if granularity is None else pl.lit(granularity)
+    mean, deviation = (pl.col("_moments").struct.field(name).fill_nan(None) for name in _MOMENTS)
+    price = pl.col("_price")
+    allowed = deviations * deviation + pl.col("_gamma") + _ROUNDING * price.abs()
+    far = pl.when((price - mean).abs() > allowed).then(pl.lit("brownlees_gallo", _RULES))
     names = [name for name in ticks.collect_schema() if name not in ("outlier", "outlier_rule")]
-    return like(ticks, found.select(*names, "outlier", "outlier_rule"))
+    found = (
+        rows.with_columns(_price=value, _rule=first)
+        .with_columns(_moments=moments, _gamma=gamma)
+        .with_columns(_rule=pl.coalesce("_rule", far))
+        .select(*names, outlier=pl.col("_rule").is_not_null(), outlier_rule="_rule")
+    )
+    return like(ticks, found)
 
 
 def duplicates(ticks: F) -> F:
@@ -203,6 +193,13 @@ def crossed_quotes(ticks: F) -> F:
         crossed=(bid > ask).fill_null(value=False), locked=(bid == ask).fill_null(value=False)
     )
     return like(ticks, marked)
+
+
+def _least(price: pl.Expr) -> pl.Expr:
+    """Twice the least change from one price to the next; none, where no price changes."""
+    there = price.drop_nulls()
+    change = there.diff().abs()
+    return 2 * change.filter(change > _LEAST_CHANGE * there.abs()).min().fill_null(0)
 
 
 def _of_prices(*names: str) -> dict[str, pl.Expr]:

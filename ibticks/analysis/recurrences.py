@@ -480,12 +480,27 @@ def _swap_between(
     return out, into
 
 
-@recurrence
 def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
     """Mean and sample deviation of the ``width`` values around each, but ``cut`` at either extreme.
 
-    The window of a value near an end is the first or the last ``width`` values. No value is NaN.
+    The window of a value near an end is the first or the last ``width`` values. NaN is none of
+    them, and has no moments.
     """
+    there = values == values
+    means, deviations = _trimmed_moments(values[there], width, cut)
+    if len(means) < len(values):
+        means, deviations = (_spread_out(each, there) for each in (means, deviations))
+    return means, deviations
+
+
+def _spread_out(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    found = np.full(len(there), np.nan)
+    found[there] = values
+    return found
+
+
+@recurrence
+def _trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
     n = len(values)
     width = min(width, n)
     means, deviations = np.full(n, np.nan), np.full(n, np.nan)

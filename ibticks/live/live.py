@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, over
 from ibticks.calendar import format_ns
 from ibticks.errors import InputError
 from ibticks.format.fields import check_columns
+from ibticks.live.background import Background
 from ibticks.live.batch import Batch
 from ibticks.live.follower import Follower
 from ibticks.live.position import read_token, write_token
@@ -31,8 +31,6 @@ __all__ = ["Live", "Policy"]
 
 Policy: TypeAlias = Literal["all", "latest"]
 """What becomes of ticks that come faster than they are read."""
-
-_log = logging.getLogger(__name__)
 
 
 class Live:
@@ -113,10 +111,7 @@ class Live:
         self._buffer_ticks = 0
         self._last_ns: int | None = None
         self._is_read = False
-        self._callbacks: list[Callable[[Batch], object]] = []
-        self._failures: list[Exception] = []
-        self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
+        self._background: Final = Background()
         self._closed = False
 
     # -- reading -----------------------------------------------------------------------------------
@@ -193,8 +188,7 @@ class Live:
         It is called in the thread that reads. One that raises is not called again: the error goes
         to the log with its traceback, and is raised by :meth:`stop` or :meth:`close`.
         """
-        with self._lock:
-            self._callbacks.append(callback)
+        self._background.add(callback)
         return callback
 
     def start(self, *, every: float = 0.0) -> Self:
@@ -206,13 +200,8 @@ class Live:
             Seconds from one batch to the next, at least.
         """
         with self._lock:
-            self._begin_reading()
-            self._stopping.clear()
-            batches = Batches(self, lambda batch: batch, every)
-            self._thread = threading.Thread(
-                target=self._run, args=(batches,), name="ibticks-live", daemon=True
-            )
-            self._thread.start()
+            batches = self.batches("batch", every=every)
+            self._background.start(batches.poll, lambda: self.wait(*batches.patience()))
         return self
 
     def stop(self) -> None:
@@ -223,18 +212,7 @@ class Live:
         Exception
             What a callback or reading has failed with; a group, if there were several.
         """
-        self._stopping.set()
-        self._follower.wake()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
-            self._thread = None
-        with self._lock:
-            failures, self._failures = self._failures, []
-        if len(failures) > 1:
-            raise ExceptionGroup("callbacks of a live stream failed", failures)
-        if failures:
-            raise failures[0]
+        self._background.stop(self._follower.wake)
 
     def close(self) -> None:
         """Let go of files and threads: whoever waits for ticks gets no more.
@@ -250,28 +228,6 @@ class Live:
         finally:
             with self._lock:
                 self._follower.close()
-
-    def _run(self, batches: Batches[Batch]) -> None:
-        try:
-            while not self._stopping.is_set():
-                batch = batches.poll()
-                if batch is None:
-                    self.wait(*batches.patience())
-                else:
-                    self._tell(batch)
-        except Exception as error:
-            _log.exception("a live stream cannot be read on")
-            self._failures.append(error)
-
-    def _tell(self, batch: Batch) -> None:
-        for callback in tuple(self._callbacks):
-            try:
-                callback(batch)
-            except Exception as error:
-                _log.exception("a callback of a live stream failed; it is not called again")
-                with self._lock:
-                    self._callbacks.remove(callback)
-                    self._failures.append(error)
 
     # -- where it is -------------------------------------------------------------------------------
 
@@ -311,7 +267,7 @@ class Live:
     @property
     def running(self) -> bool:
         """Whether it is read in a thread of its own."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._background.running
 
     @property
     def closed(self) -> bool:
@@ -349,7 +305,7 @@ class Live:
                 "behind": feed.behind,
                 "running": self.running,
                 "closed": self._closed,
-                "failures": [repr(error) for error in self._failures],
+                "failures": [repr(error) for error in self._background.failures],
             }
 
     # -- for those who read ------------------------------------------------------------------------

@@ -314,15 +314,18 @@ def test_positions_that_are_none(follow):
 
 
 def test_who_is_slow_misses_nothing(both, follow, monkeypatch):
+    """What waits to be read waits in the files, and only the last of it for other streams."""
     monkeypatch.setattr("ibticks.live.tail._CHUNK", 2000)
-    live = follow(None, STREAMS, delay=DELAY)
+    live = follow(None, STREAMS, delay=1000)
     for number in range(1000, 3000):
         both["bid_ask"].append(message("bid_ask", H13 + 5 * MINUTE + number, number))
     held = 0
     read: list[int] = []
-    while (batch := live.take(hold=False)) is not None:
-        read += [each["data"]["sequence"] for each in batch.messages()]
-        held = max(held, batch.rows + live._follower.feed._merge.ticks)
+    for hold in (True, False):
+        while (batch := live.take(hold=hold)) is not None:
+            read += [each["data"]["sequence"] for each in batch.messages()]
+            held = max(held, batch.rows + live._follower.feed._merge.ticks)
+        held = max(held, live._follower.feed._merge.ticks)
     assert read == list(range(1000, 3000))
     assert held < 100, "more was held in memory than a piece"
     assert live.stats()["dropped"] == 0

@@ -202,3 +202,9 @@ class Ticks(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<ticks of a {library_of(self.frame)} {type(self.frame).__name__}>"
+
+    def _repr_html_(self) -> str:
+        from ibticks.accessors.listing import listing
+
+        names = [name for name in vars(Ticks) if name in analysis.__all__]
+        return listing(names, repr(self)[1:-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 import xarray as xr
 
+from ibticks import analysis
 from ibticks.accessors import Ticks
 from ibticks.accessors.libraries import library_of, to_polars
 from ibticks.errors import InputError, NaiveDatetimeError
@@ -117,6 +119,15 @@ def test_how_it_shows_itself():
     assert repr(pl.LazyFrame().ticks) == "<ticks of a polars LazyFrame>"
     assert repr(xr.Dataset().ticks) == "<ticks of a xarray Dataset>"
     assert repr(pd.DataFrame().ticks.plot) == "<plots of a pandas DataFrame>"
+
+
+def test_in_a_notebook_it_lists_what_can_be_asked():
+    shown = pl.DataFrame().ticks._repr_html_()
+    table = ElementTree.fromstring(shown)
+    assert table.find("summary").text == "ticks of a polars DataFrame"
+    assert {cell.text for cell in table.iter("code")} == set(analysis.__all__)
+    said = [row[1].text for row in table.iter("tr") if len(row) == 2]
+    assert all(line and not {"`", "\n"} & set(line) for line in said)
 
 
 def test_dimensions_of_results_without_times(minutes):

@@ -56,7 +56,7 @@ def merge_same_timestamp(
     References
     ----------
     O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard (2009), Realized kernels in
-    practice: trades and quotes, *Econometrics Journal* 12, C1-C32: rules T4 and Q1.
+    practice: trades and quotes, *Econometrics Journal* 12, C1-C32: rules T3 and Q1.
 
     Examples
     --------

@@ -32,7 +32,6 @@ _KNOWN: Final[dict[str, tuple[str, str]]] = {
     "intensity": ("ticks per second", "1 / s"),
     "kyle_lambda": ("price change by signed volume", f"{_PRICE} by size"),
     "order_flow_imbalance": ("order flow imbalance", _SIZE),
-    "relative_spread": ("ask less bid", "basis points of the mid"),
     "roll": ("spread by Roll's measure", _PRICE),
     "seconds": ("time covered", "s"),
     "sign": ("1 bought, -1 sold, 0 unknown", _NONE),

@@ -10,8 +10,6 @@ from ibticks.errors import InputError
 
 __all__ = ["microprice", "mid", "spread", "twap", "vwap"]
 
-_BASIS_POINTS = 10_000
-
 
 def mid(ticks: F) -> F:
     """The middle of each quote: column ``mid``, ``(bid_price + ask_price) / 2``.
@@ -105,8 +103,8 @@ def spread(ticks: F, *, tick_size: float | None = None) -> F:
     Returns
     -------
     same as ticks
-        All rows, with ``spread`` (ask - bid, in the unit of the price), ``relative_spread`` (in
-        basis points of the mid) and, if a tick size is given, ``spread_ticks``; float64, null where
+        All rows, with ``spread`` (ask - bid, in the unit of the price), ``relative_spread`` (a
+        share of the mid) and, if a tick size is given, ``spread_ticks``; float64, null where
         there is no quote, or of one side only. A locked quote has 0, a crossed one less.
 
     Raises
@@ -120,11 +118,11 @@ def spread(ticks: F, *, tick_size: float | None = None) -> F:
     --------
     >>> quote = pl.DataFrame({"bid_price": [99.75], "ask_price": [100.25]})
     >>> spread(quote, tick_size=0.25).row(0)
-    (99.75, 100.25, 0.5, 50.0, 2.0)
+    (99.75, 100.25, 0.5, 0.005, 2.0)
     """
     require(ticks, "bid_price", "ask_price", what="spread")
     wide, middle = pl.col("ask_price") - pl.col("bid_price"), _mid()
-    relative = pl.when(middle != 0).then(wide / middle * _BASIS_POINTS)
+    relative = pl.when(middle != 0).then(wide / middle)
     found = {"spread": wide, "relative_spread": relative}
     if tick_size is not None:
         if not tick_size > 0:

@@ -62,7 +62,7 @@ def test_of_quotes(frame):
             continue
         assert new["mid"] == (bid + ask) / 2
         assert new["spread"] == ask - bid
-        assert new["relative_spread"] == near(1e4 * (ask - bid) / ((bid + ask) / 2))
+        assert new["relative_spread"] == near((ask - bid) / ((bid + ask) / 2))
         assert new["spread_ticks"] == near((ask - bid) * 100)
         sizes = row["bid_size"], row["ask_size"]
         if all(is_number(size) for size in sizes) and sum(sizes):

@@ -110,17 +110,18 @@ def test_where_the_system_refuses_files_are_looked_at(
     assert live._follower._watch.descriptor is None
     assert "cannot be watched (No space left on device)" in caplog.text
     monkeypatch.undo()
-    look_and_read(writer, live)
+    look_and_read(writer, live, monkeypatch)
 
 
 def test_elsewhere_files_are_looked_at(writer, follow, monkeypatch):
     monkeypatch.setattr(watch_module.sys, "platform", "darwin")
     live = follow(None)
     assert live._follower._watch.descriptor is None
-    look_and_read(writer, live)
+    look_and_read(writer, live, monkeypatch)
 
 
-def look_and_read(writer, live) -> None:
+def look_and_read(writer, live, monkeypatch) -> None:
+    monkeypatch.setattr("ibticks.live.follower._SURVEY_SECONDS", 0.05)
     quotes, batches = writer(), live.batches()
     for number in range(3):
         quotes.write(columns("bid_ask", [H13 + number * 4000 * SECOND], number))

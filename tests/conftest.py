@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from ibticks.index.postgres import PostgresIndex
 from ibticks.sample import SAMPLES
 
 from .captures import FakeCapture
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 _numbers = itertools.count()
 
@@ -87,3 +99,23 @@ def sample_store(sample_root):
 def fake_capture() -> type[FakeCapture]:
     """A capture without IB, to be begun with a root, an index and a stream."""
     return FakeCapture
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, which reaches nothing but this machine.
+
+    A module's own: playwright keeps an event loop running for as long as it is open, in which
+    other tests cannot run theirs.
+    """
+    if not CHROMIUM.exists():
+        missing = f"no Chromium at {CHROMIUM}: apt-get install chromium"
+        if os.environ.get("IBTICKS_BROWSER") == "required":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield chromium
+        chromium.close()

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,8 +10,6 @@ from ibticks.accessors.libraries import arrow
 from ibticks.frames import to_pandas
 from ibticks.sample import sample
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 OPEN = datetime(2013, 10, 8, 13, 30, tzinfo=UTC)
 IN = {
     "polars": lambda ticks: ticks,
@@ -75,18 +71,3 @@ def week(day):
         )
         for ticks in day
     )
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if not Path(CHROMIUM).exists():
-        missing = f"no Chromium at {CHROMIUM}: apt-get install chromium"
-        if os.environ.get("IBTICKS_BROWSER") == "required":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield chromium
-        chromium.close()

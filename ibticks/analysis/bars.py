@@ -8,6 +8,7 @@ import polars as pl
 
 from ibticks.analysis.bar_columns import Of, aggregates, empty_values, rows_of
 from ibticks.analysis.columns import F, as_times, by, instant, like
+from ibticks.analysis.grouping import in_time, kept
 from ibticks.analysis.sessions import session_start, session_table
 from ibticks.calendar.periods import parse_duration
 from ibticks.errors import InputError
@@ -107,7 +108,12 @@ def time_bars(
     else:
         raise InputError(f"anchor={anchor!r}: bars are anchored to 'clock' or 'session'")
     keys: list[str] = by(ticks)
-    bars = rows.group_by(start.alias("_start"), *keys).agg(aggregates(of))
+    in_a_row = in_time(ticks)
+    if in_a_row:
+        rows = rows.with_columns(_start=start.set_sorted())
+        bars = rows.group_by("_start").agg(*kept(ticks, []), *aggregates(of))
+    else:
+        bars = rows.group_by(start.alias("_start"), *keys).agg(aggregates(of))
     if empty:
         grid = _clock_grid(bars, keys, step) if table is None else _grid(bars, keys, step, table)
         bars = grid.join(bars, on=["_start", *keys], how="left")
@@ -115,7 +121,8 @@ def time_bars(
     ordered = bars.sort("_start", *keys).select(
         as_times("_start", ticks).alias("timestamp"), *keys, pl.exclude("_start", *keys)
     )
-    return like(ticks, ordered, engine="streaming")
+    # Groups in a row are at hand; those that must be looked for, the other engine finds sooner.
+    return like(ticks, ordered, engine="in-memory" if in_a_row else "streaming")
 
 
 def _ends(bars: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:

@@ -14,7 +14,7 @@ import polars as pl
 from ibticks.analysis import columns
 from ibticks.analysis.columns import F, apart, like, require
 from ibticks.analysis.compiled import compiled
-from ibticks.analysis.grouping import quote_rows
+from ibticks.analysis.grouping import number, quote_rows
 from ibticks.analysis.merging import merge_same_timestamp
 from ibticks.analysis.signing import beside_quotes
 from ibticks.errors import InputError
@@ -271,9 +271,10 @@ def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None 
     2
     """
     require(ticks, "timestamp", "bid_price", "ask_price", what="rm_large_spread")
-    spread = _side("ask_price") - _side("bid_price")
+    spread = number(ticks, "ask_price") - number(ticks, "bid_price")
     typical = _of_day(spread.median(), _days(ticks, day))
-    return columns.quotes(ticks).filter((spread <= times * typical) | spread.is_null())
+    near = (spread <= times * typical).fill_null(value=True)
+    return like(ticks, quote_rows(ticks).filter(near))
 
 
 def rm_quote_outliers(

@@ -24,6 +24,7 @@ from ibticks.analysis.columns import (
     nanoseconds,
     require,
 )
+from ibticks.analysis.grouping import rows_with
 from ibticks.analysis.sessions import session_table
 from ibticks.calendar.periods import parse_duration
 from ibticks.errors import InputError, NaiveDatetimeError
@@ -148,7 +149,7 @@ def align(
     """
     step = parse_duration(every)
     require(ticks, "timestamp", column, what="align")
-    rows = ticks.lazy().filter(pl.col(column).is_finite())
+    rows = rows_with(ticks, column)
     ends = rows.select(_first=instant().min(), _last=instant().max()).drop_nulls()
     if market is None:
         first, last = (-(-pl.col(name) // step) * step for name in ("_first", "_last"))
@@ -259,7 +260,7 @@ def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.Lazy
 def _as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelta | None) -> F:
     """The values as of each ``_key``, nanoseconds, of the clock."""
     keys: list[str] = by(ticks)
-    rows = ticks.lazy().filter(pl.col(column).is_finite())
+    rows = rows_with(ticks, column)
     contracts = rows.select(keys).unique() if apart(ticks) else rows.select(keys).head(1)
     left = clock.join(contracts, how="cross") if keys else clock
     value = pl.col(column).cast(pl.Float64)

@@ -12,7 +12,7 @@ import polars as pl
 
 from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
 from ibticks.analysis.flow import bar_start
-from ibticks.analysis.grouping import grouped, quote_rows
+from ibticks.analysis.grouping import grouped, number, quote_rows
 from ibticks.analysis.signing import Method, signed_with_mid
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def quoted_spread(ticks: F, every: str | timedelta | None = None) -> F:
     """
     require(ticks, "timestamp", "bid_price", "ask_price", what="quoted_spread")
     keys: list[str] = apart(ticks)
-    bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
+    bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
     quotes = quote_rows(ticks).select(
         *by(ticks),
         *([] if every is None else [bar_start(every)]),

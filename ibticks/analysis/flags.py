@@ -13,7 +13,7 @@ import polars as pl
 from ibticks.analysis.columns import F, apart, like, require, within
 from ibticks.analysis.compiled import compiled
 from ibticks.analysis.durations import apart_streams, streams
-from ibticks.analysis.grouping import quote_rows, trade_rows
+from ibticks.analysis.grouping import number, quote_rows, trade_rows
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def outliers(
     else:
         require(ticks, "bid_price", "ask_price", what="outliers")
         rows = quote_rows(ticks)
-        bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
+        bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
         value, rules = (
             (bid + ask) / 2,
             {**_of_prices("bid_price", "ask_price"), "crossed": bid > ask},
@@ -188,7 +188,7 @@ def crossed_quotes(ticks: F) -> F:
     [(False, False), (False, True), (True, False)]
     """
     require(ticks, "bid_price", "ask_price", what="crossed_quotes")
-    bid, ask = (pl.col(name).fill_nan(None) for name in ("bid_price", "ask_price"))
+    bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
     marked = quote_rows(ticks).with_columns(
         crossed=(bid > ask).fill_null(value=False), locked=(bid == ask).fill_null(value=False)
     )

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
-from ibticks.analysis.grouping import grouped, quote_rows
+from ibticks.analysis.grouping import grouped, number, quote_rows, whole
 from ibticks.analysis.signing import Method, signed
 from ibticks.errors import InputError
 
@@ -63,7 +63,7 @@ def signed_volume(
     """
     require(ticks, "price", "size", what="signed_volume")
     trades = signed(ticks, method, quotes, quote_delay)
-    return like(ticks, trades.with_columns(signed_volume=sized() * pl.col("sign")))
+    return like(ticks, trades.with_columns(signed_volume=sized(ticks) * pl.col("sign")))
 
 
 def delta(
@@ -113,7 +113,7 @@ def delta(
     trades = signed(ticks, method, quotes, quote_delay)
     size, sign = pl.col("_size"), pl.col("sign")
     found = grouped(
-        trades.with_columns(_size=sized()),
+        trades.with_columns(_size=sized(ticks)),
         groups,
         ticks,
         buy_volume=size.filter(sign > 0).sum(),
@@ -157,7 +157,7 @@ def cumulative_delta(
     if every is None:
         require(ticks, "price", "size", what="cumulative_delta")
         rows = signed(ticks, method, quotes, quote_delay)
-        rows = rows.with_columns(signed_volume=sized() * pl.col("sign"))
+        rows = rows.with_columns(signed_volume=sized(ticks) * pl.col("sign"))
         total = pl.col("signed_volume").cum_sum()
     else:
         bars = delta(ticks, every, method=method, quotes=quotes, quote_delay=quote_delay)
@@ -214,7 +214,7 @@ def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
     needed = ("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
     require(ticks, *needed, what="order_flow_imbalance")
     keys = apart(ticks)
-    now = {f"_{name}": pl.col(name).cast(pl.Float64).fill_nan(None) for name in _BOOK}
+    now = {f"_{name}": number(ticks, name).cast(pl.Float64) for name in _BOOK}
     rows = quote_rows(ticks).with_columns(**now)
     last = {f"_last{name}": within(pl.col(name).shift(), keys) for name in now}
     bid, ask, size_b, size_a = (pl.col(name) for name in now)
@@ -267,7 +267,7 @@ def quote_imbalance(ticks: F) -> F:
     [0.5]
     """
     require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", what="quote_imbalance")
-    bid, ask = (pl.col(name).cast(pl.Float64).fill_nan(None) for name in ("bid_size", "ask_size"))
+    bid, ask = (number(ticks, name).cast(pl.Float64) for name in ("bid_size", "ask_size"))
     share = pl.when(bid + ask > 0).then((bid - ask) / (bid + ask))
     return like(ticks, quote_rows(ticks).with_columns(quote_imbalance=share))
 
@@ -304,10 +304,19 @@ def price_level(step: float | None) -> pl.Expr:
     return ((pl.col("price") / step).round() * step).round(12).alias("price")
 
 
-def sized() -> pl.Expr:
-    """The size of a trade, 0 where there is none that counts."""
+def sized(ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
+    """The size of a trade, 0 where there is none that counts.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"size": [100.0, -1.0, None]})
+    >>> ticks.select(sized(ticks))["size"].to_list()
+    [100.0, 0.0, 0.0]
+    """
     size = pl.col("size").cast(pl.Float64)
-    return pl.when(size.is_finite() & (size > 0)).then(size).otherwise(0.0)
+    if isinstance(ticks, pl.DataFrame) and whole(ticks, "size") and (ticks["size"] >= 0).all():
+        return size
+    return pl.when(size.is_finite() & (size > 0)).then(size).otherwise(0.0).alias("size")
 
 
 _BOOK = ("bid_price", "ask_price", "bid_size", "ask_size")

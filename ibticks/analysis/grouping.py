@@ -6,6 +6,7 @@ trade; polars is several times as fast without the key, and without the copy.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,7 +17,7 @@ from ibticks.analysis.columns import apart, by, require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["grouped", "kept", "quote_rows", "trade_rows"]
+__all__ = ["grouped", "in_time", "kept", "number", "quote_rows", "rows_with", "trade_rows", "whole"]
 
 
 def trade_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
@@ -28,10 +29,7 @@ def trade_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
     1
     """
     require(ticks, "price", what="a measure of trades")
-    lazy = ticks.lazy()
-    if isinstance(ticks, pl.DataFrame) and ticks["price"].is_finite().all(ignore_nulls=False):
-        return lazy
-    return columns.trades(lazy)
+    return rows_with(ticks, "price")
 
 
 def quote_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
@@ -45,9 +43,46 @@ def quote_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
     """
     require(ticks, "bid_price", "ask_price", what="a measure of quotes")
     lazy = ticks.lazy()
-    if isinstance(ticks, pl.DataFrame) and ticks["bid_price"].is_finite().all(ignore_nulls=False):
-        return lazy
-    return columns.quotes(lazy)
+    return lazy if whole(ticks, "bid_price") else columns.quotes(lazy)
+
+
+def rows_with(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """The rows in which a column is finite.
+
+    Examples
+    --------
+    >>> rows_with(pl.DataFrame({"mid": [1.5, None, float("inf")]}), "mid").collect().height
+    1
+    """
+    lazy = ticks.lazy()
+    return lazy if whole(ticks, name) else lazy.filter(pl.col(name).is_finite())
+
+
+def whole(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
+    """Whether it is known of a column that each row is a finite number: then their sum is finite.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"price": [1.0, 2.0], "size": [1.0, float("nan")]})
+    >>> whole(ticks, "price"), whole(ticks, "size"), whole(ticks.lazy(), "price")
+    (True, False, False)
+    """
+    if isinstance(ticks, pl.LazyFrame) or ticks[name].null_count():
+        return False
+    total = ticks[name].sum()
+    return total is not None and math.isfinite(total)
+
+
+def number(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.Expr:
+    """A column of numbers, null where it is NaN.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"price": [1.0, float("nan")]})
+    >>> ticks.select(number(ticks, "price"))["price"].to_list()
+    [1.0, None]
+    """
+    return pl.col(name) if whole(ticks, name) else pl.col(name).fill_nan(None)
 
 
 def grouped(
@@ -63,7 +98,8 @@ def grouped(
     ----------
     rows : polars.LazyFrame
     groups : sequence of polars.Expr
-        What to group and sort by, the contract among it.
+        What to group and sort by, the contract among it; one called ``timestamp`` is the start of
+        bars, and rises with time.
     ticks : polars.DataFrame or polars.LazyFrame
         The frame that the rows are of.
     **values : polars.Expr
@@ -89,10 +125,29 @@ def grouped(
     said = [pl.col(name).first() for name in names if name in alone]
     if not hashed:
         found = rows.select(*said, _rows=pl.len(), **values).filter(pl.col("_rows") > 0)
+    elif in_time(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]:
+        # Rows of a group are in a row, and need not be looked for.
+        groups_in_a_row = rows.with_columns(_group=hashed[0].set_sorted()).group_by("_group")
+        found = groups_in_a_row.agg(*said, **values).sort("_group").rename({"_group": "timestamp"})
     else:
         found = rows.group_by(hashed).agg(*said, **values)
         found = found.sort([name for name in names if name not in alone])
     return found.select(*names, *values)
+
+
+def in_time(ticks: pl.DataFrame | pl.LazyFrame) -> bool:
+    """Whether it is known that all is of one contract, and the times never fall.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame({"timestamp": [datetime(2025, 1, day, tzinfo=UTC) for day in (1, 2)]})
+    >>> in_time(ticks), in_time(ticks.reverse()), in_time(ticks.lazy())
+    (True, False, False)
+    """
+    if isinstance(ticks, pl.LazyFrame) or apart(ticks):
+        return False
+    return not ticks["timestamp"].null_count() and ticks["timestamp"].is_sorted()
 
 
 def kept(ticks: pl.DataFrame | pl.LazyFrame, groups: list[str]) -> list[pl.Expr]:

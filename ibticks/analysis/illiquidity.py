@@ -62,7 +62,7 @@ def kyle_lambda(
     require(ticks, "timestamp", "price", "size", what="kyle_lambda")
     contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
     rows = signed(ticks, method, quotes, quote_delay)
-    volume = sized() * pl.col("sign")
+    volume = sized(ticks) * pl.col("sign")
     if every is None:
         bars = rows.select(*contract, "price", _flow=volume)
     else:
@@ -139,7 +139,7 @@ def amihud(ticks: F, every: str | timedelta = "1d") -> F:
         [*contract, bar_start(every)],
         ticks,
         price=pl.col("price").last(),
-        _value=(pl.col("price") * sized()).sum(),
+        _value=(pl.col("price") * sized(ticks)).sum(),
     )
     move = pl.col("price").pct_change().abs()
     ratio = pl.when(pl.col("_value") > 0).then(move / pl.col("_value"))

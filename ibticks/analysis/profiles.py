@@ -76,7 +76,7 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
         sums["sell_volume"] = size.filter(sign < 0).sum()
         sums["delta"] = (size * sign).sum()
     groups = [*(pl.col(key) for key in keys), price_level(step)]
-    levels = grouped(trade_rows(ticks).with_columns(_size=sized()), groups, ticks, **sums)
+    levels = grouped(trade_rows(ticks).with_columns(_size=sized(ticks)), groups, ticks, **sums)
     flags = {"point_of_control": pl.Boolean(), "value_area": pl.Boolean()}
     schema = {**levels.collect_schema(), **flags}
 

@@ -196,13 +196,13 @@ def _rule(method: Method, keys: list[str]) -> pl.Expr:
 
 def _by_tick(keys: list[str]) -> pl.Expr:
     change = pl.col("price").diff()
-    sign = pl.when(change != 0).then(change.sign()).forward_fill()
+    sign = pl.when(change != 0).then(change.sign().cast(pl.Int8)).forward_fill()
     return sign.over(keys) if keys else sign
 
 
 def _by_quote() -> pl.Expr:
-    above = pl.col("price") - (pl.col("bid_price") + pl.col("ask_price")) / 2
-    return pl.when(_sound() & (above.abs() > _rounding())).then(above.sign())
+    above = pl.col("price") - pl.col("mid")
+    return pl.when(_sound() & (above.abs() > _rounding())).then(above.sign().cast(pl.Int8))
 
 
 def _by_place(near: float) -> pl.Expr:
@@ -211,7 +211,7 @@ def _by_place(near: float) -> pl.Expr:
     margin = (ask - bid) * near
     buy = (price >= ask - margin - _rounding()) & (price <= ask + _rounding())
     sale = (price <= bid + margin + _rounding()) & (price >= bid - _rounding())
-    return pl.when(_sound() & (buy != sale)).then(pl.when(buy).then(1.0).otherwise(-1.0))
+    return pl.when(_sound() & (buy != sale)).then(pl.when(buy).then(1).otherwise(-1).cast(pl.Int8))
 
 
 def _sound() -> pl.Expr:

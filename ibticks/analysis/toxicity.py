@@ -90,7 +90,7 @@ def vpin(
     if window < 1 or not (bucket is None or 0 < bucket < np.inf):
         raise InputError("vpin: a bucket has a volume above 0, and a window one bucket or more")
     keys: list[str] = by(ticks)
-    size = sized()
+    size = sized(ticks)
     lazy = ticks.lazy()
     sums = {"_price": pl.col("price").last(), "_volume": size.sum()}
     if classify == "signs":

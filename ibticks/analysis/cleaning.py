@@ -373,7 +373,8 @@ def rm_trade_outliers(
     bid, ask, price = _side("bid_price"), _side("ask_price"), pl.col("price")
     rounding = price.abs() * 1e-11
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
-    return like(ticks, joined.filter(~far.fill_null(value=False)).select(kept))
+    near = joined.filter(~far.fill_null(value=False)).select(kept)
+    return like(ticks, near, engine="streaming")
 
 
 def _side(name: str) -> pl.Expr:

@@ -177,7 +177,8 @@ def like(
     """The result in the form of the frame it came from: collected if that was eager.
 
     Measures build a query even on an eager frame, so that polars touches only the columns used. The
-    streaming engine groups by several keys in a fifth of the time, and asks for a sort afterwards.
+    streaming engine takes rows on all processors, and groups by several keys in a fifth of the
+    time; groups then ask for a sort. Whole columns, as kernels want them, are for the other.
 
     Examples
     --------

@@ -130,7 +130,8 @@ def effective_spread(
     """
     trades = _with_mid(ticks, quotes, method, quote_delay)
     spread = 2 * _side() * (pl.col("price") - pl.col("mid"))
-    return like(ticks, trades.with_columns(**_both("effective_spread", spread)))
+    found = trades.with_columns(**_both("effective_spread", spread))
+    return like(ticks, found, engine="streaming")
 
 
 def realized_spread(
@@ -171,7 +172,8 @@ def realized_spread(
     """
     trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay)
     spread = 2 * _side() * (pl.col("price") - pl.col("later_mid"))
-    return like(ticks, trades.with_columns(**_both("realized_spread", spread)))
+    found = trades.with_columns(**_both("realized_spread", spread))
+    return like(ticks, found, engine="streaming")
 
 
 def price_impact(
@@ -212,7 +214,8 @@ def price_impact(
     """
     trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay)
     impact = 2 * _side() * (pl.col("later_mid") - pl.col("mid"))
-    return like(ticks, trades.with_columns(**_both("price_impact", impact)))
+    found = trades.with_columns(**_both("price_impact", impact))
+    return like(ticks, found, engine="streaming")
 
 
 def _side() -> pl.Expr:

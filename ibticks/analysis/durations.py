@@ -127,7 +127,7 @@ def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
     found = rows.filter(pl.col("duration") > shortest).select(
         *keys, start.alias("start"), "end", "duration"
     )
-    return like(ticks, found.sort(*split, "start"))
+    return like(ticks, found.sort(*split, "start"), engine="streaming")
 
 
 def staleness(ticks: F) -> F:

@@ -192,7 +192,7 @@ def crossed_quotes(ticks: F) -> F:
     marked = quote_rows(ticks).with_columns(
         crossed=(bid > ask).fill_null(value=False), locked=(bid == ask).fill_null(value=False)
     )
-    return like(ticks, marked)
+    return like(ticks, marked, engine="streaming")
 
 
 def _least(price: pl.Expr) -> pl.Expr:

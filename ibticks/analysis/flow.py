@@ -227,7 +227,8 @@ def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
     )
     if every is None:
         names = [name for name in ticks.collect_schema() if name != "order_flow_imbalance"]
-        return like(ticks, rows.with_columns(**last).select(*names, order_flow_imbalance=event))
+        found = rows.with_columns(**last).select(*names, order_flow_imbalance=event)
+        return like(ticks, found, engine="streaming")
     events = rows.with_columns(**last).with_columns(_event=event)
     bars = grouped(
         events,
@@ -269,7 +270,8 @@ def quote_imbalance(ticks: F) -> F:
     require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", what="quote_imbalance")
     bid, ask = (number(ticks, name).cast(pl.Float64) for name in ("bid_size", "ask_size"))
     share = pl.when(bid + ask > 0).then((bid - ask) / (bid + ask))
-    return like(ticks, quote_rows(ticks).with_columns(quote_imbalance=share))
+    found = quote_rows(ticks).with_columns(quote_imbalance=share)
+    return like(ticks, found, engine="streaming")
 
 
 def bar_start(every: str | timedelta) -> pl.Expr:

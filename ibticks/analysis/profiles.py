@@ -84,7 +84,7 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
         parts = frame.partition_by(keys, maintain_order=True) if keys and len(frame) else [frame]
         return pl.concat(_mark(part, share) for part in parts)
 
-    return like(ticks, levels.map_batches(marked, schema=schema))
+    return like(ticks, levels.map_batches(marked, schema=schema), engine="streaming")
 
 
 def value_area(volumes: NDArray[np.float64], share: float) -> tuple[int, int, int]:

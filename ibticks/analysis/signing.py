@@ -22,6 +22,8 @@ Method = Literal["tick", "quote", "lee_ready", "emo", "clnv"]
 # what rounding does to a mean of two is far below.
 _SAME: Final = 1e-11
 _NEAR: Final = 0.3
+_BUY: Final = pl.lit(1, pl.Int8)
+_SALE: Final = pl.lit(-1, pl.Int8)
 _JOINED: Final = ("bid_price", "bid_size", "ask_price", "ask_size", "mid", "quote_timestamp")
 
 
@@ -109,10 +111,12 @@ def trade_sign(
     require(ticks, "timestamp", "price", what=f"trade_sign by {method}")
     keys = apart(ticks)
     if method == "tick":
-        return like(ticks, trade_rows(ticks).with_columns(sign=_rule(method, keys)))
+        found = trade_rows(ticks).with_columns(sign=_rule(method, keys))
+        return like(ticks, found, engine="streaming")
     joined, kept = beside_quotes(ticks, quotes, quote_delay)
     others = [each for each in kept if each.meta.output_name() != "sign"]
-    return like(ticks, joined.select(*others, sign=_rule(method, keys)))
+    found = joined.select(*others, sign=_rule(method, keys))
+    return like(ticks, found, engine="streaming")
 
 
 def signed(
@@ -196,7 +200,7 @@ def _rule(method: Method, keys: list[str]) -> pl.Expr:
 
 def _by_tick(keys: list[str]) -> pl.Expr:
     change = pl.col("price").diff()
-    sign = pl.when(change != 0).then(change.sign().cast(pl.Int8)).forward_fill()
+    sign = pl.when(change > 0).then(_BUY).when(change < 0).then(_SALE).forward_fill()
     return sign.over(keys) if keys else sign
 
 
@@ -211,7 +215,7 @@ def _by_place(near: float) -> pl.Expr:
     margin = (ask - bid) * near
     buy = (price >= ask - margin - _rounding()) & (price <= ask + _rounding())
     sale = (price <= bid + margin + _rounding()) & (price >= bid - _rounding())
-    return pl.when(_sound() & (buy != sale)).then(pl.when(buy).then(1).otherwise(-1).cast(pl.Int8))
+    return pl.when(_sound() & (buy != sale)).then(pl.when(buy).then(_BUY).otherwise(_SALE))
 
 
 def _sound() -> pl.Expr:

@@ -5,8 +5,9 @@ import pytest
 from .lab import Lab, Sheet
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory):
+    """A server that remembers no notebook of another module."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     yield lab
     lab.close()

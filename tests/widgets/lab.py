@@ -123,8 +123,18 @@ class Sheet:
         self.page.wait_for_timeout(1000)
 
     def run(self) -> None:
-        """Run all cells; does not wait for their end."""
-        self.page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        """Begin to run all cells; does not wait for their end."""
+        begun = (
+            "[...document.querySelectorAll('.jp-InputPrompt')]"
+            ".some((prompt) => /[*\\d]/.test(prompt.innerText))"
+        )
+        for _ in range(10):
+            self.page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+            # A notebook that is not ready yet takes a command for nothing.
+            self.page.wait_for_timeout(2000)
+            if self.page.evaluate(begun):
+                return
+        raise AssertionError("the notebook does not run")
 
     def value(self, expression: str) -> str:
         """The repr of an expression, of the notebook's kernel."""

@@ -214,7 +214,7 @@ def test_the_notebook(sheet, tmp_path_factory):
     shown = "view._picture.whole(0)[0]['facts']"
     waits("root => root.querySelector('.ibt-badge').textContent === 'LIVE'")
     page.wait_for_timeout(1500)
-    assert data()["last"] == notebook.value(f"{shown}['last']")
+    assert float(data()["last"]) == float(notebook.value(f"{shown}['last']"))
     assert data()["n"] == notebook.value(f"{shown}['ticks']")
     # Closed, it leaves nothing.
     notebook.value("view.close()")

@@ -271,13 +271,14 @@ def clocks(scene: Scene) -> Iterator[Row]:
     """Joins, clocks and windows of ten million trades and as many quotes."""
     frame, made = trades(scene.ticks * _TIMES), quotes(scene.ticks * _TIMES)
     pair = frame.with_columns(contract_id=(pl.int_range(pl.len()) % 2).cast(pl.UInt32))
-    start, end = frame["timestamp"][0], frame["timestamp"][-1]
-    grid = pl.DataFrame(
-        {"timestamp": pl.datetime_range(start, end, "1m", time_unit="ns", eager=True)}
-    )
-    clock = grid.select(_AT.dt.truncate("1m") + pl.duration(minutes=1, time_unit="ns")).set_sorted(
-        "timestamp"
-    )
+
+    def on_minutes() -> pl.DataFrame:
+        minute = pl.duration(minutes=1, time_unit="ns")
+        first, last = (pl.lit(end) for end in frame.select(a=_AT.min(), b=_AT.max()).row(0))
+        ends = (each.cast(frame["timestamp"].dtype).dt.truncate("1m") for each in (first, last))
+        clock = pl.select(timestamp=pl.datetime_range(*(end + minute for end in ends), "1m"))
+        held = frame.select("timestamp", "price", last_time="timestamp")
+        return clock.join_asof(held, on="timestamp")
 
     def joined() -> pl.DataFrame:
         return frame.join_asof(
@@ -304,7 +305,8 @@ def clocks(scene: Scene) -> Iterator[Row]:
                 "a grid of minutes",
                 lambda: analysis.align(frame, "1m"),
                 "polars, join_asof",
-                lambda: clock.join_asof(frame, on="timestamp"),
+                on_minutes,
+                "price",
             ),
             Case("refresh time of two contracts", lambda: analysis.refresh_time(pair)),
             Case(

@@ -274,4 +274,4 @@ def _as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelt
             pl.when(fresh).then(pl.col(name)) for name in (column, "last_time")
         )
     times = as_times("_key", ticks).alias("timestamp")
-    return like(ticks, joined.select(times, *keys, column, "last_time"), engine="streaming")
+    return like(ticks, joined.select(times, *keys, column, "last_time"))

@@ -161,7 +161,8 @@ def staleness(ticks: F) -> F:
     first = pl.int_range(pl.len()) == 0
     since = pl.when(pl.any_horizontal(first, *changes)).then(instant()).forward_fill()
     standing = instant() - within(since, apart_streams(ticks))
-    return like(ticks, ticks.lazy().with_columns(staleness=standing.cast(pl.Duration("ns"))))
+    found = ticks.lazy().with_columns(staleness=standing.cast(pl.Duration("ns")))
+    return like(ticks, found, engine="streaming")
 
 
 def latency(ticks: F) -> F:
@@ -240,17 +241,17 @@ def coverage(ticks: F, every: str | timedelta = "1m") -> F:
     step, keys = nanoseconds(every), streams(ticks)
     if step < 1:
         raise InputError(f"coverage: bars of {every!r} have no length")
-    at, number = pl.col("timestamp"), instant() // step
+    at, start = pl.col("timestamp"), instant()
     groups: list[pl.Expr] = [pl.col(key) for key in keys]
     bars = grouped(
         ticks.lazy(),
-        [*groups, number.alias("_bar")],
+        [*groups, bar_start(every)],
         ticks,
         first=at.min(),
         last=at.max(),
         ticks=pl.len(),
     )
-    span = pl.col("_bar").max() - pl.col("_bar").min() + 1
+    span = (start.max() - start.min()) // step + 1
     found = grouped(
         bars,
         groups,

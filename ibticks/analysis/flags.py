@@ -162,9 +162,8 @@ def duplicates(ticks: F) -> F:
     ]
     first = pl.int_range(pl.len()) == 0
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in compared)
-    return like(
-        ticks, ticks.lazy().with_columns(duplicate=within(~first & same, apart_streams(ticks)))
-    )
+    marked = ticks.lazy().with_columns(duplicate=within(~first & same, apart_streams(ticks)))
+    return like(ticks, marked, engine="streaming")
 
 
 def crossed_quotes(ticks: F) -> F:

@@ -6,6 +6,7 @@ import polars as pl
 
 from ibticks.analysis.bar_columns import rows_of
 from ibticks.analysis.columns import F, instant, like, per_contract, require
+from ibticks.analysis.grouping import rows_with
 from ibticks.errors import InputError
 
 __all__ = ["microprice", "mid", "spread", "twap", "vwap"]
@@ -208,7 +209,7 @@ def twap(ticks: F, *, column: str = "price") -> F:
     """
     require(ticks, "timestamp", column, what="twap")
     price, at = pl.col(column), pl.col("_at")
-    rows = ticks.lazy().filter(price.is_finite()).with_columns(_at=instant())
+    rows = rows_with(ticks, column).with_columns(_at=instant())
     area = (price.shift() * at.diff()).sum().alias("_area")
     span = (at.last() - at.first()).alias("_span")
     sums = per_contract(ticks, rows, [area, span, price.last().alias("_last")])

@@ -53,7 +53,8 @@ def interarrival(ticks: F) -> F:
     [None, 0, 3]
     """
     require(ticks, "timestamp", what="interarrival")
-    return like(ticks, ticks.lazy().with_columns(interarrival=_since_last(apart_streams(ticks))))
+    found = ticks.lazy().with_columns(interarrival=_since_last(apart_streams(ticks)))
+    return like(ticks, found, engine="streaming")
 
 
 def intensity(ticks: F, every: str | timedelta = "1m") -> F:

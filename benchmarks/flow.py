@@ -339,7 +339,11 @@ _MEASURES: Final[dict[str, tuple[Callable[[], Any], Callable[[], Any] | None]]] 
     ),
     "crossed_quotes": (
         lambda: analysis.crossed_quotes(quotes()),
-        _of_quotes(lambda f: f.with_columns(x=_bid > _ask, y=_bid == _ask)),
+        _of_quotes(
+            lambda f: f.with_columns(
+                x=(_bid > _ask).fill_null(value=False), y=(_bid == _ask).fill_null(value=False)
+            )
+        ),
     ),
     "outliers": (
         lambda: analysis.outliers(trades(), granularity=0.02),

@@ -88,7 +88,7 @@ def quoted_spread(ticks: F, every: str | timedelta | None = None) -> F:
         relative_time_weighted_spread=_ratio("_relative_sum", "_time"),
         quotes=pl.col("quotes").cast(pl.UInt32),
     )
-    return like(ticks, found)
+    return like(ticks, found, engine="streaming" if every is None else "in-memory")
 
 
 def effective_spread(

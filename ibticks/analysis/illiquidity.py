@@ -184,13 +184,12 @@ def roll(ticks: F, every: str | timedelta | None = None) -> F:
         groups = [*contract, bar_start(every)]
         rows = grouped(rows, groups, ticks, price=pl.col("price").last())
     move = pl.col("price").diff()
-    before, after = move.slice(1, pl.len() - 2), move.slice(2)
     pairs = (pl.len().cast(pl.Int64) - 2).clip(lower_bound=0)
     sums = grouped(
         rows,
         contract,
         ticks,
-        covariance=pl.when(pairs > 1).then(pl.cov(before, after)),
+        covariance=pl.when(pairs > 1).then(pl.cov(move.shift(), move)),
         observations=pairs.cast(pl.UInt32),
     )
     covariance = pl.col("covariance")
@@ -200,4 +199,4 @@ def roll(ticks: F, every: str | timedelta | None = None) -> F:
         covariance,
         "observations",
     )
-    return like(ticks, found)
+    return like(ticks, found, engine="streaming" if every is None else "in-memory")

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis.columns import F, apart, instant, like, nanoseconds, require
-from ibticks.analysis.grouping import kept
+from ibticks.analysis.grouping import in_time, kept
 from ibticks.analysis.noise import noise_variance, pilot_variance
 from ibticks.errors import InputError
 
@@ -101,7 +101,7 @@ def realized_variance(
         square = _LOG.diff().pow(2).sum()
         found = logs.group_by(groups).agg(realized_variance=square, returns=pl.len() - 1)
     else:
-        sampled = _sampled(logs, groups, nanoseconds(every), subsamples)
+        sampled = _sampled(ticks, logs, groups, nanoseconds(every), subsamples)
         found = _variance_of(sampled, groups)
     return like(ticks, _finish(ticks, found, groups))
 
@@ -150,7 +150,7 @@ def signature(
     steps: list[int] = [nanoseconds(each) for each in every]
     # One pass over the ticks, at the grid that all have in common; the rest is small.
     finest = int(np.gcd.reduce(np.array(steps)))
-    fine = _buckets(logs, groups, finest).sort([*groups, "_bucket"])
+    fine = _buckets(ticks, logs, groups, finest).sort([*groups, "_bucket"])
     together = pl.concat(_coarser(fine, groups, finest, step) for step in steps)
     return like(ticks, _finish(ticks, together.sort([*groups, "every"]), [*groups, "every"]))
 
@@ -266,7 +266,7 @@ def bipower_variation(
             returns=pl.len() - 1,
         )
     else:
-        sampled = _sampled(logs, groups, nanoseconds(every), 1)
+        sampled = _sampled(ticks, logs, groups, nanoseconds(every), 1)
         # An interval without a tick has no return: the product with it is nothing.
         adjacent = pl.col("_bucket").diff() == 1
         pairs = pl.when(adjacent).then(size * size.shift()).sum()
@@ -339,24 +339,37 @@ def each_group(
     return found.select(*kept(ticks, groups), pl.all())
 
 
-def _buckets(logs: pl.LazyFrame, groups: list[str], step: int) -> pl.LazyFrame:
+def _buckets(
+    ticks: pl.DataFrame | pl.LazyFrame, logs: pl.LazyFrame, groups: list[str], step: int
+) -> pl.LazyFrame:
     """First and last log price of each interval (start, end], by the number of its end."""
     bucket = (pl.col("_at") + (step - 1)) // step
     # A second key, be it always the same, would take three times as long.
     split = [name for name in groups if name != "_all"]
-    found = logs.group_by(*split, _bucket=bucket).agg(
-        _first=pl.col("_price").first().log(), _last=pl.col("_price").last().log()
+    if not split and in_time(ticks):
+        # Those of an interval are in a row, and need not be looked for.
+        bucket = bucket.set_sorted()
+    found = (
+        logs.with_columns(_bucket=bucket)
+        .group_by(*split, "_bucket")
+        .agg(_first=pl.col("_price").first().log(), _last=pl.col("_price").last().log())
     )
     return found if split else found.with_columns(_all=pl.lit(0, pl.UInt8))
 
 
-def _sampled(logs: pl.LazyFrame, groups: list[str], step: int, subsamples: int) -> pl.LazyFrame:
+def _sampled(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    logs: pl.LazyFrame,
+    groups: list[str],
+    step: int,
+    subsamples: int,
+) -> pl.LazyFrame:
     """The buckets of each grid, in order."""
     if subsamples < 1 or step % subsamples:
         raise InputError(
             f"{subsamples} subsamples do not divide {step} ns evenly; choose a number that does"
         )
-    fine = _buckets(logs, groups, step // subsamples)
+    fine = _buckets(ticks, logs, groups, step // subsamples)
     if subsamples == 1:
         return fine.with_columns(_grid=0).sort([*groups, "_bucket"])
     grids = pl.LazyFrame({"_grid": range(subsamples)})

@@ -487,10 +487,10 @@ def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Float
     them, and has no moments.
     """
     there = values == values
+    if there.all():
+        return _trimmed_moments(values, width, cut)  # type: ignore[no-any-return]
     means, deviations = _trimmed_moments(values[there], width, cut)
-    if len(means) < len(values):
-        means, deviations = (_spread_out(each, there) for each in (means, deviations))
-    return means, deviations
+    return _spread_out(means, there), _spread_out(deviations, there)
 
 
 def _spread_out(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:

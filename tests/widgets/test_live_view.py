@@ -202,7 +202,7 @@ def test_the_notebook(sheet, tmp_path_factory):
     assert notebook.value("view.window") == "30.0"
 
     # After a reload of the page the window is back.
-    page.keyboard.press("Control+s")
+    notebook.save()
     page.reload()
     notebook.settle()
     root.wait_for()

@@ -546,8 +546,11 @@ function render({ model, el }) {
   model.on("change:tz", retime);
   show();
   hello();
+  // A page that is loaded again can ask before the kernel listens, or listen after it has answered.
+  const again = setInterval(() => waiting && hello(), 1000);
 
   return () => {
+    clearInterval(again);
     model.off("msg:custom", hear);
     model.off("change:paused change:window change:shown change:contract change:contracts change:height", show);
     model.off("change:tz", retime);

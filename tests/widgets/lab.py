@@ -136,10 +136,6 @@ class Sheet:
                 return
         raise AssertionError("the notebook does not run")
 
-    def save(self) -> None:
-        """Write the notebook and what stands below its cells, and wait until that is done."""
-        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-
     def value(self, expression: str) -> str:
         """The repr of an expression, of the notebook's kernel."""
         said = self.page.evaluate(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
@@ -78,9 +79,13 @@ class Lab:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def kernels(self) -> list[dict[str, Any]]:
-        with urllib.request.urlopen(f"{self.url}/api/kernels", timeout=30) as answer:
-            return json.load(answer)
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
 
 
 class Sheet:

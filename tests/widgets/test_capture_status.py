@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -11,14 +10,7 @@ import ibticks as ibt
 from ibticks.gateway import Gateway, Replay
 from ibticks.widgets import CaptureStatus
 
-from .lab import PATIENCE
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+from .lab import until
 
 
 @pytest.fixture

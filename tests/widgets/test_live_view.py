@@ -15,7 +15,7 @@ import pytest
 import ibticks as ibt
 from ibticks.widgets import LiveView
 
-from .lab import PATIENCE
+from .lab import until
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_live_view.ipynb"
 
@@ -55,13 +55,6 @@ class Heard(LiveView):
     def send(self, content, buffers=None):
         self.told.append((content, buffers))
         super().send(content, buffers)
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def facts(view):

@@ -7,11 +7,9 @@ there as soon as it is said, however the process ends.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import sys
-import traceback
 from pathlib import Path
 
 from ibticks.index.memory import MemoryIndex
@@ -21,21 +19,12 @@ from ibticks.storage.lifecycle import compress_file
 from ibticks.storage.writer import StreamWriter
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.forking import Report, serve
 from tests.live.worlds import COLUMNS, STREAMS, columns, message
 from tests.storage.samples import CONTRACT, H13, SECOND
 
 LAST = 1_000_000
 """The number of the tick after which readers end."""
-
-
-class Report:
-    """Lines in a file, there as soon as they are said."""
-
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-
-    def say(self, line: object) -> None:
-        os.write(self._descriptor, f"{line}\n".encode())
 
 
 def time_of(number: int) -> int:
@@ -119,30 +108,5 @@ READERS = {"messages": read_messages, "awaiting": read_awaiting, "batches": read
 TASKS = {"write": write, "read": read}
 
 
-def answer(number: int) -> None:
-    sys.stdout.write(f"{number}\n")
-    sys.stdout.flush()
-
-
-def serve() -> None:
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            answer(os.waitstatus_to_exitcode(status))
-            continue
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                TASKS[request["task"]](**request["arguments"])
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        answer(pid)
-
-
 if __name__ == "__main__":
-    serve()
+    serve(TASKS)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +11,7 @@ import pytest
 from ibticks.storage.layout import HOUR
 from ibticks.storage.recovery import cut_torn_tail
 from ibticks.storage.writer import StreamWriter
+from tests.forking import Children
 from tests.storage.samples import CONTRACT, H13
 
 from .children import LAST, READERS, time_of
@@ -26,46 +22,9 @@ PATIENCE = 60.0
 MANY = 60  # ticks that may be written at a time
 
 
-class Children:
-    """Starts functions of ``children.py`` in processes that have everything imported."""
-
-    def __init__(self) -> None:
-        self._running: set[int] = set()
-        self._server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("children.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, task: str, **arguments) -> int:
-        pid = int(self._ask({"task": task, "arguments": arguments}))
-        self._running.add(pid)
-        return pid
-
-    def wait(self, pid: int) -> int:
-        self._running.discard(pid)
-        return int(self._ask({"wait": pid}))
-
-    def kill(self, pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
-        assert self.wait(pid) in (-signal.SIGKILL, 0)
-
-    def _ask(self, request: dict[str, object]) -> str:
-        self._server.stdin.write(json.dumps(request, default=str) + "\n")
-        self._server.stdin.flush()
-        return self._server.stdout.readline()
-
-    def close(self) -> None:
-        for pid in list(self._running):
-            self.kill(pid)  # a test that failed left it
-        self._server.communicate()
-        assert self._server.returncode == 0
-
-
 @pytest.fixture(scope="module")
 def children():
-    served = Children()
+    served = Children(Path(__file__).with_name("children.py"))
     yield served
     served.close()
 

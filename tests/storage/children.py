@@ -7,13 +7,11 @@ they end.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import pickle
 import random
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,22 +29,9 @@ from ibticks.storage.writer import StreamWriter
 if TYPE_CHECKING:
     from ibticks.format.columns import TickColumns
 
-if __name__ == "__main__":
-    # As a script it is in no package.
-    sys.path.insert(0, str(Path(__file__).parent))
-    from samples import CONTRACT, H13, KEY, MINUTE, quote_message, quotes
-else:
-    from .samples import CONTRACT, H13, KEY, MINUTE, quote_message, quotes
-
-
-class Report:
-    """Lines in a file, there as soon as they are said."""
-
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-
-    def say(self, line: object) -> None:
-        os.write(self._descriptor, f"{line}\n".encode())
+sys.path.insert(0, str(Path(__file__).parents[2]))  # as a script it is in no package
+from tests.forking import Report, serve
+from tests.storage.samples import CONTRACT, H13, KEY, MINUTE, quote_message, quotes
 
 
 def list_as_nobody(root: str, report: str) -> None:
@@ -218,30 +203,5 @@ TASKS = {
 }
 
 
-def answer(number: int) -> None:
-    sys.stdout.write(f"{number}\n")
-    sys.stdout.flush()
-
-
-def serve() -> None:
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            answer(os.waitstatus_to_exitcode(status))
-            continue
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                TASKS[request["task"]](**request["arguments"])
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        answer(pid)
-
-
 if __name__ == "__main__":
-    serve()
+    serve(TASKS)

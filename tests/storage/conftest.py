@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +10,7 @@ import pytest
 
 from ibticks.index.memory import MemoryIndex
 from ibticks.storage.writer import StreamWriter
+from tests.forking import Children
 
 from .samples import CONTRACT, new_root
 
@@ -53,54 +49,8 @@ def open_folder():
     shutil.rmtree(folder)
 
 
-class Children:
-    """Starts processes that have everything imported, by forking one that has."""
-
-    def __init__(self) -> None:
-        self._running: set[int] = set()
-        self._server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("children.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, task: str, **arguments) -> int:
-        """Begin a function of ``children.py`` in a process of its own; returns its id."""
-        pid = int(self._ask({"task": task, "arguments": arguments}))
-        self._running.add(pid)
-        return pid
-
-    def wait(self, pid: int) -> int:
-        """How a process ended: its exit code, or minus the signal that killed it."""
-        self._running.discard(pid)
-        return int(self._ask({"wait": pid}))
-
-    def kill(self, pid: int) -> None:
-        """Kill a process as nothing can be told beforehand."""
-        os.kill(pid, signal.SIGKILL)
-        assert self.wait(pid) in (-signal.SIGKILL, 0)
-
-    def run(self, task: str, **arguments) -> None:
-        """Have a function run to its end."""
-        assert self.wait(self.start(task, **arguments)) == 0
-
-    def _ask(self, request: dict[str, object]) -> str:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps(request, default=str) + "\n")
-        self._server.stdin.flush()
-        return self._server.stdout.readline()
-
-    def close(self) -> None:
-        for pid in list(self._running):
-            self.kill(pid)  # a test that failed left it
-        self._server.communicate()
-        assert self._server.returncode == 0
-
-
 @pytest.fixture(scope="session")
 def children():
-    served = Children()
+    served = Children(Path(__file__).with_name("children.py"))
     yield served
     served.close()

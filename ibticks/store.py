@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from datetime import date as date_type
-from html import escape
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import TICK_TYPES, TIME_MIN, dsn_from_environment
-from ibticks.contracts import find_contracts
+from ibticks.config import dsn_from_environment
+from ibticks.contents import Contents, contents, contents_table
 from ibticks.errors import InputError
-from ibticks.format.fields import check_contract_id, check_tick_type
+from ibticks.format.fields import check_contract_id
 from ibticks.identity import identify
 from ibticks.index.records import ContractRecord
+from ibticks.lookup import Lookup, check_tick_types, in_words
 from ibticks.selection import Selection, check_backfill, default_columns
-from ibticks.storage.layout import list_files, metadata
+from ibticks.storage.layout import metadata
+from ibticks.upkeep import keep_sessions, older_files, rebuild_index, refill
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
@@ -38,14 +35,11 @@ if TYPE_CHECKING:
     from ibticks.live.live import Policy
     from ibticks.selection import Backfill
     from ibticks.storage.audit import Finding
-    from ibticks.storage.layout import FileKey
     from ibticks.storage.writer import StreamWriter
 
 __all__ = ["Contents", "Store", "open_store"]
 
 _MARKET: Final = "US"
-_LAST_TICK: Final = "last_tick"
-_FIRST_SESSION: Final = date_type(2000, 1, 1)
 _CATALOGUE_SECONDS: Final = 30.0
 
 
@@ -93,40 +87,19 @@ def open_store(
     path = Path(root).expanduser().resolve()
     store_id = identify(path, create=create)
     from ibticks.index import open_index
+    from ibticks.storage.statuses import settle
 
     store = Store(path, open_index(path, store_id, dsn or dsn_from_environment()))
     try:
-        store._refill()
-        store._settle_coverage()
+        if refill(path, store.index):
+            store.rebuild_index()
+        # What captures that were killed left open in the ledger of coverage ends here.
+        if settle(path, store.index):
+            store._changed = True
     except BaseException:
         store.index.close()
         raise
     return store
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a store holds of one contract and tick type.
-
-    Attributes
-    ----------
-    contract_id : int
-    symbol : str
-    tick_type : str
-    files, ticks, size : int
-        Size in bytes on disk. Ticks of files being written are not counted yet.
-    first_ns, last_ns : int or None
-        Earliest and latest tick, UTC nanoseconds.
-    """
-
-    contract_id: int
-    symbol: str
-    tick_type: str
-    files: int
-    ticks: int
-    size: int
-    first_ns: int | None
-    last_ns: int | None
 
 
 class Store:
@@ -144,6 +117,7 @@ class Store:
     def __init__(self, root: Path, index: JournaledIndex) -> None:
         self.root: Final = root
         self.index: Final = index
+        self._lookup = Lookup(root, index)
         self._kept_buffers: Buffers | None = None
         self._catalogue_at = time.monotonic()
         self._changed = False
@@ -225,13 +199,13 @@ class Store:
         InputError
             If time is given in more than one way, or what is wanted is an empty list.
         """
-        chosen, in_words = check_backfill(backfill)
+        chosen, whose = check_backfill(backfill)
         ids = self.contract_ids(contracts)
-        kinds = self._tick_types(ids, tick_types)
+        kinds = self._lookup.tick_types(ids, tick_types)
         from ibticks.spans import find_spans
 
         intervals, when = find_spans(
-            self._now(now, tz, ids, kinds),
+            self._lookup.now(now, tz, ids, kinds),
             period=period,
             start=start,
             end=end,
@@ -241,7 +215,6 @@ class Store:
             sessions=sessions,
             market=market,
         )
-        names = ", ".join(map(str, _listed(contracts)))
         return Selection(
             self.root,
             self.index,
@@ -250,7 +223,7 @@ class Store:
             intervals,
             default_columns(kinds, columns),
             strict,
-            f"{names} {', '.join(kinds)}{when}{in_words}",
+            in_words(contracts, kinds, when + whose),
             chosen,
         )
 
@@ -344,13 +317,13 @@ class Store:
         from ibticks.live import Live
         from ibticks.live.start import find_start
 
-        ids = self._ids_to_come(contracts)
-        kinds = self._tick_types(ids, tick_types)
+        ids = self._lookup.ids_to_come(contracts)
+        kinds = self._lookup.tick_types(ids, tick_types)
         start_ns, when = None, ""
         if buffer is not None and resume is not None:
             raise InputError("buffer and resume both say where to begin: keep one of them")
         if buffer is not None:
-            now_ns = self._now(now, tz, ids, kinds)
+            now_ns = self._lookup.now(now, tz, ids, kinds)
             start_ns, words = find_start(buffer, now_ns, market=market, tz=tz)
             when = f", {words}"
         return Live(
@@ -358,7 +331,7 @@ class Store:
             [(contract_id, kind) for contract_id in ids for kind in kinds],
             default_columns(kinds, columns),
             start_ns,
-            label=f"{', '.join(map(str, _listed(contracts)))} {', '.join(kinds)}{when}",
+            label=in_words(contracts, kinds, when),
             symbols={
                 one.contract_id: one.symbol for one in self.contracts() if one.contract_id in ids
             },
@@ -414,9 +387,9 @@ class Store:
         from ibticks.live.buffers import Buffer
         from ibticks.live.start import find_start
 
-        ids = self._ids_to_come(contracts)
-        kinds = self._tick_types(ids, tick_types)
-        now_ns = self._now(now, tz, ids, kinds)
+        ids = self._lookup.ids_to_come(contracts)
+        kinds = self._lookup.tick_types(ids, tick_types)
+        now_ns = self._lookup.now(now, tz, ids, kinds)
         start_ns, words = find_start(buffer, now_ns, market=market, tz=tz)
         return Buffer(
             self.root,
@@ -426,7 +399,7 @@ class Store:
             ((start_ns, now_ns + 1),),
             default_columns(kinds, columns),
             strict,
-            f"{', '.join(map(str, _listed(contracts)))} {', '.join(kinds)}, {words}",
+            in_words(contracts, kinds, f", {words}"),
             buffers=self._buffers,
         )
 
@@ -456,7 +429,7 @@ class Store:
         """
         from ibticks.coverage import Coverage
 
-        stored = self._streams()
+        stored = self._lookup.streams()
         if contracts is None and not stored:
             return Coverage((), (), ())
         selection = self.select(
@@ -484,7 +457,7 @@ class Store:
         UnknownContractError, AmbiguousContractError
             With the candidates.
         """
-        return find_contracts(_listed(contracts), self.contracts(), self._streams)
+        return self._lookup.contract_ids(contracts)
 
     def contracts(self) -> list[ContractRecord]:
         """The contracts the store knows by name, by id."""
@@ -514,23 +487,7 @@ class Store:
 
     def contents(self) -> list[Contents]:
         """What is stored, by contract and tick type."""
-        symbols = {record.contract_id: record.symbol for record in self.contracts()}
-        streams: dict[tuple[int, str], list[DailyStats]] = {}
-        for day in self.index.daily_stats():
-            streams.setdefault((day.contract_id, day.tick_type), []).append(day)
-        return [
-            Contents(
-                contract_id=contract_id,
-                symbol=symbols.get(contract_id, ""),
-                tick_type=tick_type,
-                files=sum(day.files for day in days),
-                ticks=sum(day.ticks for day in days),
-                size=sum(day.size for day in days),
-                first_ns=min(_present(day.first_tick_ns for day in days), default=None),
-                last_ns=max(_present(day.last_tick_ns for day in days), default=None),
-            )
-            for (contract_id, tick_type), days in sorted(streams.items())
-        ]
+        return contents(self.index.daily_stats(), self.contracts())
 
     def daily_stats(
         self,
@@ -545,7 +502,9 @@ class Store:
             Naming what there is.
         """
         ids = None if contracts is None else self.contract_ids(contracts)
-        return self.index.daily_stats(ids, None if tick_types is None else _kinds(tick_types))
+        return self.index.daily_stats(
+            ids, None if tick_types is None else check_tick_types(tick_types)
+        )
 
     def sql(
         self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
@@ -575,7 +534,7 @@ class Store:
         from ibticks.frames import from_rows
 
         if "session" in query.lower():  # filling them in takes a second or two, once
-            self._keep_sessions()
+            keep_sessions(self.index)
         return from_rows(self.index.query(query, parameters))
 
     def writer(
@@ -646,17 +605,11 @@ class Store:
 
     def rebuild_index(self, *, progress: bool | None = None) -> int:
         """Make the index anew from the files; returns how many there are."""
-        from ibticks.progress import track
-        from ibticks.storage.audit import records_on_disk
-
-        found = track(records_on_disk(self.root), "reading files", None, show=progress)
-        records = list(found)
-        self.index.replace_files(records)
-        self._rebuild_coverage(records)
+        made = rebuild_index(self.root, self.index, progress=progress)
         self._changed = True
         if not self.index.away:
-            self._keep_sessions()
-        return len(records)
+            keep_sessions(self.index)
+        return made
 
     def compress(
         self,
@@ -693,7 +646,7 @@ class Store:
         check_compression(compression)
         keys = [
             key
-            for record, key in self._older(older_than, now)
+            for record, key in older_files(self.index, older_than, now)
             if record.sealed and record.compression != compression
         ]
         self._changed = True
@@ -723,7 +676,7 @@ class Store:
         from ibticks.progress import track
         from ibticks.storage.lifecycle import delete_files
 
-        keys = [key for _, key in self._older(keep, now)]
+        keys = [key for _, key in older_files(self.index, keep, now)]
         if not dry_run:
             self._changed = True
             work = delete_files(self.root, self.index, keys)
@@ -758,57 +711,6 @@ class Store:
         if time.monotonic() - self._catalogue_at >= _CATALOGUE_SECONDS:
             self.write_catalogue()
 
-    def _refill(self) -> None:
-        """Give an index that was made just now what the files and the catalogue know."""
-        if self._streams():
-            return
-        from ibticks.index import CatalogueIndex
-
-        catalogue = CatalogueIndex(metadata(self.root) / "index.json")
-        if coverage := catalogue.coverage():
-            self.index.put_coverage(coverage)
-        if contracts := catalogue.contracts():
-            self.index.put_contracts(contracts)
-        if any(list_files(self.root)):
-            self.rebuild_index()
-
-    def _rebuild_coverage(self, records: Sequence[FileRecord]) -> None:
-        from ibticks.storage.lock import is_written
-        from ibticks.storage.states import State
-        from ibticks.storage.statuses import rebuild
-
-        # Of what was deleted no file can tell.
-        gone = [row for row in self.index.coverage() if row.state == State.DELETED]
-        self.index.replace_coverage([*gone, *rebuild(self.root, records)])
-        # Captures that run may have spoken meanwhile.
-        files = [
-            file
-            for contract_id, tick_type in self._streams()
-            if is_written(self.root, contract_id, tick_type)
-            for file in self.index.files([contract_id], [tick_type])
-        ]
-        if files:
-            self.index.put_coverage(rebuild(self.root, files))
-        self._settle_coverage()
-
-    def _settle_coverage(self) -> None:
-        """End what captures that were killed left open in the ledger of coverage."""
-        from ibticks.storage.statuses import settle
-
-        if settle(self.root, self.index):
-            self._changed = True
-
-    def _keep_sessions(self) -> None:
-        """Let SQL know the sessions of the markets, from the calendars, up to a year from now."""
-        from ibticks.calendar import MARKETS, session_rows
-
-        today = datetime.now(UTC).date()
-        for name in MARKETS:
-            span = self.index.sessions_span(name)
-            if span is None or span[1] < today + timedelta(days=30):
-                until = today + timedelta(days=365)
-                self.index.put_sessions(session_rows([name], _FIRST_SESSION, until))
-
     def __enter__(self) -> Self:
         return self
 
@@ -824,38 +726,8 @@ class Store:
         return f"<Store {str(self.root)!r}, index {self.index.describe()}>"
 
     def _repr_html_(self) -> str:
-        from ibticks.calendar import format_ns
-
-        contents = self.contents()
-        head = "".join(
-            f"<th>{name}</th>"
-            for name in ("contract", "symbol", "tick type", "first", "last", "ticks", "files", "MB")
-        )
-        rows = "".join(
-            "<tr>"
-            + "".join(
-                f"<td style='text-align:{'right' if i > 4 else 'left'}'>{escape(str(cell))}</td>"
-                for i, cell in enumerate(
-                    (
-                        each.contract_id,
-                        each.symbol,
-                        each.tick_type,
-                        "–" if each.first_ns is None else format_ns(each.first_ns),
-                        "–" if each.last_ns is None else format_ns(each.last_ns),
-                        f"{each.ticks:,}",
-                        f"{each.files:,}",
-                        f"{each.size / 1e6:,.1f}",
-                    )
-                )
-            )
-            + "</tr>"
-            for each in contents
-        )
         caption = f"ibticks Store {self.root} · index: {self.index.describe()}"
-        return (
-            f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{rows or '<tr><td colspan=8>no ticks yet</td></tr>'}</tbody></table>"
-        )
+        return contents_table(self.contents(), caption)
 
     @property
     def _buffers(self) -> Buffers:
@@ -864,90 +736,3 @@ class Store:
 
             self._kept_buffers = Buffers(self.root)
         return self._kept_buffers
-
-    def _ids_to_come(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
-        """The ids of contracts, of which nothing need be stored yet where they are given by id."""
-        given = _listed(contracts)
-        if not given:
-            return self.contract_ids(given)  # which says what is wrong
-        return tuple(
-            dict.fromkeys(
-                check_contract_id(each)
-                if isinstance(each, Integral)
-                else self.contract_ids(each)[0]
-                for each in given
-            )
-        )
-
-    def _streams(self, ids: Sequence[int] | None = None) -> set[tuple[int, str]]:
-        return {(day.contract_id, day.tick_type) for day in self.index.daily_stats(ids)}
-
-    def _tick_types(
-        self, ids: tuple[int, ...], tick_types: str | Sequence[str] | None
-    ) -> tuple[str, ...]:
-        if tick_types is None:
-            stored = {kind for _, kind in self._streams(ids)}
-            return tuple(kind for kind in TICK_TYPES if kind in stored) or TICK_TYPES
-        return _kinds(tick_types)
-
-    def _now(
-        self, now: TimeLike | None, tz: str | None, ids: tuple[int, ...], kinds: tuple[str, ...]
-    ) -> int:
-        from ibticks.calendar import now_ns, to_ns
-
-        if now is None:
-            return now_ns()
-        if isinstance(now, str) and now == _LAST_TICK:
-            return self._last_tick(ids, kinds)
-        return to_ns(now, tz=tz, name="now")
-
-    def _last_tick(self, ids: tuple[int, ...], kinds: tuple[str, ...]) -> int:
-        from ibticks.storage.reader import read_ticks
-
-        days = self.index.daily_stats(ids, kinds)
-        known = max(_present(day.last_tick_ns for day in days), default=TIME_MIN)
-        # What is later is in files still being written, of which the index knows only that.
-        later = [
-            part.timestamp.max()
-            for record in self.index.files(ids, kinds, known + 1)
-            if not record.backfilled
-            for part in read_ticks(self.root, [record], ["timestamp"], start_ns=known + 1)
-            if part.rows
-        ]
-        last = max([known, *map(int, later)])
-        if last == TIME_MIN:
-            raise InputError(
-                f"now='last_tick': nothing is stored of {', '.join(kinds)} of the contracts "
-                f"{', '.join(map(str, ids))}"
-            )
-        return last
-
-    def _older(
-        self, age: str | timedelta, now: TimeLike | None
-    ) -> Iterator[tuple[FileRecord, FileKey]]:
-        from ibticks.calendar import now_ns, parse_duration, to_ns
-        from ibticks.storage.layout import HOUR, FileKey
-
-        instant = now_ns() if now is None else to_ns(now, name="now")
-        before = instant - parse_duration(age)
-        for record in self.index.files():
-            key = FileKey.parse(record.path)
-            if key is not None and record.hour_ns + HOUR <= before:
-                yield record, key
-
-
-def _listed(given: Any) -> list[Any]:
-    """One of something, or several, as a list."""
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    return list(given) if several else [given]
-
-
-def _kinds(tick_types: str | Sequence[str]) -> tuple[str, ...]:
-    given = _listed(tick_types)
-    if not given:
-        raise InputError("no tick type is given: leave tick_types out for all that are stored")
-    return tuple(dict.fromkeys(check_tick_type(kind) for kind in given))
-
-
-def _present(values: Iterable[int | None]) -> Iterator[int]:
-    return (value for value in values if value is not None)

@@ -1,0 +1,210 @@
+"""Numbers that the tests of R's *highfrequency* publish, from the same data.
+
+Source: J. Cornelissen, K. Boudt, O. Kleen and E. Sjoerup, *highfrequency* (CRAN), the files
+``tests/testthat/tests_realized_measures.R`` and ``tests_data_handling.R``. Its realised measures
+are tested on three days of three prices, drawn by R after ``set.seed(123)``; they are drawn anew
+here. Where it tests matrices, their sum is that of a product of prices, or of such by polarisation.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ibticks import analysis
+
+from .frames import made
+
+SECONDS = 23_401
+DAY = pl.col("timestamp").dt.date()
+
+
+def drawn(count: int, seed: int) -> np.ndarray:
+    """``set.seed(seed); rnorm(count)`` of R: Mersenne Twister, and inversion of two draws each."""
+    words, word = [], seed
+    for _ in range(50 + 1 + 624):
+        word = (69069 * word + 1) % 2**32
+        words.append(word)
+    source = np.random.RandomState()
+    source.set_state(("MT19937", np.array(words[-624:], dtype=np.uint32), 624))
+    uniform = source.randint(0, 2**32, size=2 * count, dtype=np.uint64) * 2.3283064365386963e-10
+    fine = (np.floor(2**27 * uniform[::2]) + uniform[1::2]) / 2**27
+    quantile = NormalDist().inv_cdf  # AS 241, as R's
+    return np.array([quantile(share) for share in fine])
+
+
+@cache
+def logs() -> np.ndarray:
+    """Log prices, shape (3, seconds of three days): ``PRICE1``, ``PRICE2``, ``PRICE3``."""
+    normal = drawn(9 * SECONDS, 123).reshape(3, 3, SECONDS) * (1 / SECONDS) ** 0.5
+    return np.cumsum(np.concatenate(normal, axis=1), axis=1)
+
+
+def prices(log: np.ndarray, days: int = 3) -> pl.DataFrame:
+    """From 9:30:00 to 16:00:00, each second."""
+    second = np.arange(SECONDS) + 34_200
+    at = np.concatenate([second + 86_400 * day for day in range(days)]) * 10**9
+    time = pl.Series(at).cast(pl.Datetime("ns", "UTC"))
+    return pl.DataFrame({"timestamp": time, "price": np.exp(log[: len(at)])})
+
+
+def test_r_draws_the_same():
+    # As any R prints them for set.seed(123); rnorm(3).
+    assert drawn(3, 123) == pytest.approx([-0.56047565, -0.23017749, 1.55870831], abs=1e-8)
+
+
+def test_realized_variance_as_rcov():
+    found = analysis.realized_variance(prices(logs().sum(axis=0)), per=DAY)
+    # test_that("rCov"): lapply(rCov(returnDat), sum)
+    assert found["realized_variance"].to_list() == pytest.approx(
+        [2.971967832, 3.032179598, 3.012844796], abs=1e-9
+    )
+
+
+def bipower(log: np.ndarray) -> np.ndarray:
+    found = analysis.bipower_variation(prices(log), per=DAY)
+    return found["bipower_variation"].to_numpy()
+
+
+def test_bipower_variation_as_rmpvar():
+    # test_that("rMPVar"): lapply(rMPVar(returnDat), sum), of two returns, squared. It weighs with
+    # N / (N - 1), where N counts the return of 0 that makeReturns puts first.
+    wanted = [3.016532757, 3.004313242, 3.002691466]
+    for log, total in zip(logs(), wanted, strict=True):
+        assert bipower(log).sum() * SECONDS / (SECONDS - 1) == pytest.approx(total, abs=1e-9)
+
+
+def test_bipower_variation_as_rbpcov():
+    one, two, three = logs()
+    across = [
+        (bipower(a + b) - bipower(a - b)) / 2 for a, b in [(one, two), (one, three), (two, three)]
+    ]
+    total = bipower(one) + bipower(two) + bipower(three) + sum(across)
+    # test_that("rBPCov"): lapply(rBPCov(returnDat), sum)
+    assert total == pytest.approx([2.98622886, 3.026269417, 2.99293847], abs=1e-9)
+
+
+def first_lag(frame: pl.DataFrame, per: pl.Expr | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The variance, and what a kernel adds to it that has a weight of 1 at the first lag."""
+    found = analysis.realized_kernel(
+        frame, "bartlett", bandwidth=1, flat_top=True, jitter=1, per=per
+    )
+    variance = analysis.realized_variance(frame, per=per)["realized_variance"].to_numpy()
+    return variance, found["realized_kernel"].to_numpy() - variance
+
+
+def test_realized_kernel_as_rkernelcov():
+    variance, lag = first_lag(prices(logs().sum(axis=0)), DAY)
+    # test_that("rKernelCov"): lapply(rKernelCov(returnDat), sum), of one lag. It divides the
+    # products of lag h by 1 - h / n; the paper and we do not.
+    assert variance + lag * SECONDS / (SECONDS - 1) == pytest.approx(
+        [2.941858941, 3.009886185, 3.009261885], abs=1e-9
+    )
+
+
+def test_realized_kernel_as_rkernelcov_of_five_minutes():
+    day = prices(logs()[:2].sum(axis=0), days=1)
+    sampled = analysis.align(day, "5m")
+    variance, lag = first_lag(sampled)
+    # The same test, of two prices, with alignPeriod = 5.
+    assert f"{(variance + lag * 78 / 77).item():.4g}" == "1.708"
+
+
+def test_two_scale_rv_as_rtscov():
+    one, two = logs()[:2]
+    slow, n = 300, SECONDS
+
+    def scales(log: np.ndarray, *, adjusted: bool) -> float:
+        found = analysis.two_scale_rv(prices(log, days=1), slow, adjusted=adjusted)
+        return found["two_scale_rv"].item()
+
+    # test_that("rTSCov multivariate"): of two prices, K = 300. Its covariances have a correction
+    # for small samples of their own, n / ((K - 1) nbar).
+    own = n / ((slow - 1) * (n - slow + 1) / slow)
+    cross = scales(one + two, adjusted=False) - sum(
+        scales(log, adjusted=False) for log in (one, two)
+    )
+    total = sum(scales(log, adjusted=True) for log in (one, two)) + own * cross
+    assert f"{total:.5g}" == "1.6068"
+
+
+def test_realized_variance_as_ravgcov():
+    # test_that("rAVGCov"): the diagonal, of five minutes and k = 1. It averages five grids, of
+    # which all but the first leave out what is before and after, and make up for it by 78 / 77.
+    for log, wanted in zip(logs()[:2], [0.78573656425, 0.73770313284], strict=True):
+        day = prices(log, days=1)
+        grids = [analysis.realized_variance(day, "5m")["realized_variance"].item()]
+        for minute in range(1, 5):
+            inside = day[60 * minute : 23_101 + 60 * minute]
+            inside = inside.with_columns(pl.col("timestamp") - pl.duration(minutes=minute))
+            found = analysis.realized_variance(inside, "5m")["realized_variance"].item()
+            grids.append(found * 78 / 77)
+        assert sum(grids) / 5 == pytest.approx(wanted, abs=1e-9)
+
+
+def at(*seconds: float) -> list[datetime]:
+    return [datetime.fromtimestamp(second, UTC) for second in seconds]
+
+
+def test_align_as_aggregateprice():
+    # test_that("aggregatePrice edge cases")
+    ticks = pl.DataFrame(
+        {
+            "timestamp": at(
+                *(34150, 34201, 34201, 34500, 34500 + 1e-6, 34799, 34799, 34801, 34803, 35099)
+            ),
+            "price": [float(price) for price in range(10)],
+        }
+    )
+    found = analysis.align(ticks, "5m").filter(pl.col("timestamp") > at(34200)[0])
+    assert found["timestamp"].to_list() == at(34500, 34800, 35100)
+    assert found["price"].to_list() == [3, 6, 9]
+
+
+def test_align_as_aggregateprice_fills():
+    # test_that("aggregatePrice filling correctly"): how many seconds each price prevails. What it
+    # has at and before the opening is the first price after it; we have none yet.
+    seconds = (34201, 34800, 45500, 45799, 50801, 50803, 57599.01)
+    ticks = pl.DataFrame({"timestamp": at(*seconds), "price": [float(p) for p in range(1, 8)]})
+    counts = analysis.align(ticks, "1s").group_by("price").len().sort("price")["len"].to_list()
+    minutes, hours = 60, 3600
+    assert counts == [
+        10 * minutes - 1,
+        2 * hours + 58 * minutes + 20,
+        4 * minutes + 59,
+        hours + 23 * minutes + 22,
+        2,
+        hours + 53 * minutes + 17,
+        1,
+    ]
+
+
+def test_refresh_time():
+    # test_that("refreshTime"), after K. Boudt, R/Finance 2015
+    seconds = {
+        1: [1, 2, 4, 5, 9, 14],
+        2: [1, 3, 6, 7, 8, 9, 10, 11, 15],
+        3: [1, 2, 3, 5, 7, 8, 10, 13],
+    }
+    rows = [
+        {"ns": second * 10**9, "contract_id": contract, "price": float(place)}
+        for contract, times in seconds.items()
+        for place, second in enumerate(times, 1)
+    ]
+    found = analysis.refresh_time(made(sorted(rows, key=lambda row: row["ns"])))
+    start = made([{"ns": 0}])["timestamp"][0]
+    since = (found["timestamp"] - start).dt.total_seconds().to_list()
+    assert since[::3] == [1, 3, 6, 9, 14]
+    values = found["price"].to_list()
+    assert [values[at : at + 3] for at in range(0, 15, 3)] == [
+        [1, 1, 1],
+        [2, 2, 3],
+        [4, 3, 4],
+        [5, 6, 6],
+        [6, 8, 8],
+    ]

@@ -56,7 +56,8 @@ _WORDS: Final = {
     "month": 30 * _UNITS["d"],
 }
 _LAST: Final = re.compile(rf"last_(?:(\d{{1,9}})_)?({'|'.join(_WORDS)})s?")
-_PART: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)(ms|us|ns|[wdhms])")
+_PART: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)(ms|us|ns|min|[wdhms])")
+_SUCH_AS: Final = "90s, 5m or 5min, 1h, 2h30m, 1d, 1w"
 _LONGEST: Final = 36_525 * _UNITS["d"]
 
 
@@ -67,8 +68,8 @@ def parse_duration(text: str | timedelta) -> int:
     ----------
     text : str or timedelta
         Numbers with units, the longer unit first and each unit once: ``w`` weeks, ``d`` days (of
-        24 hours), ``h`` hours, ``m`` minutes, ``s`` seconds, ``ms``, ``us``, ``ns``. Decimals are
-        exact: ``1.5h``, ``0.25s``. Spaces between the parts do not matter.
+        24 hours), ``h`` hours, ``m`` or ``min`` minutes, ``s`` seconds, ``ms``, ``us``, ``ns``.
+        Decimals are exact: ``1.5h``, ``0.25s``. Spaces between the parts do not matter.
 
     Returns
     -------
@@ -88,7 +89,13 @@ def parse_duration(text: str | timedelta) -> int:
     if isinstance(text, timedelta):
         ns = (text.days * 86_400 + text.seconds) * _UNITS["s"] + text.microseconds * 1000
     else:
-        ns = _sum_of_parts(text)
+        parts = _sum_of_parts(text)
+        if parts is None:
+            raise UnknownPeriodError(
+                f"{text!r} is no length of time, such as {_SUCH_AS}, or a timedelta",
+                period=str(text),
+            )
+        ns = parts
     if not 0 < ns <= _LONGEST:
         raise UnknownPeriodError(
             f"duration {str(text)!r} is not between a nanosecond and a century", period=str(text)
@@ -180,6 +187,13 @@ def _length(period: str | timedelta) -> int:
         raise UnknownPeriodError(
             f"period {period!r} is not between a second and a century", period=period
         )
+    if not isinstance(period, timedelta) and _sum_of_parts(period) is None:
+        raise UnknownPeriodError(
+            f"period {period!r} is not known{close_matches(str(period), PERIODS) or '.'} Periods "
+            f"are {', '.join(PERIODS)}, last_<n>_<seconds, minutes, hours, days, weeks or months>, "
+            f"and durations such as {_SUCH_AS}",
+            period=str(period),
+        )
     return parse_duration(period)
 
 
@@ -192,24 +206,21 @@ def _opening(now_ns: int, market: Market | str | None, session_type: str) -> int
     return known.latest_session(now_ns, session_type).start_ns
 
 
-def _sum_of_parts(text: str) -> int:
+def _sum_of_parts(text: str) -> int | None:
+    """Nanoseconds; None if the text is no sum of lengths of time."""
     total, place, shortest = Decimal(0), 0, -1
     order = list(_UNITS)
     plain = text.strip() if isinstance(text, str) else ""
     while place < len(plain):
         match = _PART.match(plain, place)
-        if match is None or order.index(match[2]) <= shortest:
+        unit = "" if match is None else match[2].removesuffix("in")
+        if match is None or order.index(unit) <= shortest:
             break
-        shortest = order.index(match[2])
-        total += Decimal(match[1]) * _UNITS[match[2]]
+        shortest = order.index(unit)
+        total += Decimal(match[1]) * _UNITS[unit]
         place = match.end()
         while plain[place : place + 1] == " ":
             place += 1
     if not plain or place < len(plain) or total != int(total):
-        raise UnknownPeriodError(
-            f"period {text!r} is not known{close_matches(str(text), PERIODS) or '.'} Periods are "
-            f"{', '.join(PERIODS)}, last_<n>_<seconds, minutes, hours, days, weeks or months>, "
-            "and durations such as 90s, 5m, 1h, 2h30m, 1d, 1w",
-            period=str(text),
-        )
+        return None
     return int(total)

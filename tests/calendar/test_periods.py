@@ -28,6 +28,8 @@ NOW = to_ns("2025-01-10T15:00:00.000000005Z")  # Friday, half an hour into New Y
     [
         ("90s", 90),
         ("5m", 300),
+        ("5min", 300),
+        ("1h5min30s", 3930),
         ("1h", 3600),
         ("2h30m", 9000),
         ("2h 30m", 9000),
@@ -52,10 +54,13 @@ def test_short_durations(text, ns):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "h", "5", "5 m", "-5m", "5x", "30m2h", "1h1h", "1M", "5min", "m5", "0.5ns", "1h,5m"],
+    [
+        *("", " ", "h", "5", "5 m", "-5m", "5x", "30m2h", "1h1h", "1M", "5mins", "m5", "0.5ns"),
+        *("1h,5m", "1m5min", "5hin", "1mo", 300, None),
+    ],
 )
-def test_what_is_no_duration_lists_the_good_ones(text):
-    with pytest.raises(UnknownPeriodError, match=r"last_15_minutes.*since_open.*2h30m"):
+def test_what_is_no_duration_is_told_what_is_one(text):
+    with pytest.raises(UnknownPeriodError, match=r"no length of time, such as 90s, .*2h30m"):
         parse_duration(text)
 
 

@@ -28,11 +28,13 @@ __all__ = [
     "anchored_moments",
     "filled_bars",
     "imbalance_bars",
+    "imbalance_bars_after",
     "merged",
     "moments",
     "neighbour_median",
     "refreshed",
     "run_bars",
+    "run_bars_after",
     "time_average",
     "trimmed_moments",
 ]
@@ -79,10 +81,39 @@ def imbalance_bars(
     most: float,
 ) -> tuple[Ints, Floats]:
     """The bar of each row (as :func:`filled_bars` says it), and its signed amount."""
+    nothing = np.empty(0)
+    bars, signed, _ = imbalance_bars_after(
+        nothing, prices, amounts, sides, expected, span, fewest, most
+    )
+    return bars, signed
+
+
+@recurrence
+def imbalance_bars_after(
+    known: Floats,
+    prices: Floats,
+    amounts: Floats,
+    sides: Floats,
+    expected: float,
+    span: float,
+    fewest: float,
+    most: float,
+) -> tuple[Ints, Floats, Floats]:
+    """The same as :func:`imbalance_bars`, after bars that are closed.
+
+    ``known`` is what an earlier call returned last: what is expected when its last bar closed. It
+    is empty where nothing is known. The rows begin after that bar.
+    """
     bars, signed = np.empty(len(prices), dtype=np.int64), np.empty(len(prices))
-    bar, begun, side, last = 0, 0, 0.0, np.nan
-    theta, threshold, length_sum, length_weight = 0.0, np.inf, 0.0, 0.0
-    mean_sum, mean_weight = 0.0, 0.0
+    bar, begun, theta = 0, 0, 0.0
+    known = known.copy()
+    first = len(known) == 0
+    if first:
+        side, last, threshold = 0.0, np.nan, np.inf
+        length_sum, length_weight, mean_sum, mean_weight = 0.0, 0.0, 0.0, 0.0
+    else:
+        side, last, threshold = known[0], known[1], known[2]
+        length_sum, length_weight, mean_sum, mean_weight = known[3], known[4], known[5], known[6]
     keep_bar = 1 - 2 / (span + 1)
     keep_row = 1 - 2 / (span * expected + 1)
     for row in range(len(prices)):
@@ -97,14 +128,17 @@ def imbalance_bars(
         mean_weight = mean_weight * keep_row + 1
         bars[row] = bar
         length = row + 1 - begun
-        if abs(theta) >= threshold if bar else length >= expected:
+        if length >= expected if first else abs(theta) >= threshold:
             length_sum = length_sum * keep_bar + length
             length_weight = length_weight * keep_bar + 1
             rows = min(max(length_sum / length_weight, fewest), most)
             threshold = rows * abs(mean_sum / mean_weight)
-            bar, begun, theta = bar + 1, row + 1, 0.0
+            known = np.array(
+                [side, last, threshold, length_sum, length_weight, mean_sum, mean_weight]
+            )
+            bar, begun, theta, first = bar + 1, row + 1, 0.0, False
     bars[begun:] = -1 - bar
-    return bars, signed
+    return bars, signed, known
 
 
 @recurrence
@@ -118,11 +152,34 @@ def run_bars(
     most: float,
 ) -> tuple[Ints, Floats]:
     """The same as :func:`imbalance_bars`, of runs."""
+    nothing = np.empty(0)
+    bars, signed, _ = run_bars_after(nothing, prices, amounts, sides, expected, span, fewest, most)
+    return bars, signed
+
+
+@recurrence
+def run_bars_after(
+    known: Floats,
+    prices: Floats,
+    amounts: Floats,
+    sides: Floats,
+    expected: float,
+    span: float,
+    fewest: float,
+    most: float,
+) -> tuple[Ints, Floats, Floats]:
+    """The same as :func:`imbalance_bars_after`, of runs."""
     bars, signed = np.empty(len(prices), dtype=np.int64), np.empty(len(prices))
-    bar, begun, side, last = 0, 0, 0.0, np.nan
-    bought, sold, buys, sells, threshold = 0.0, 0.0, 0, 0, np.inf
+    bar, begun, bought, sold, buys, sells = 0, 0, 0.0, 0.0, 0, 0
     # Sums and weights of the averages: length, share of buys, amount of a buy, amount of a sell.
     sums, weights = np.zeros(4), np.zeros(4)
+    known = known.copy()
+    first = len(known) == 0
+    if first:
+        side, last, threshold = 0.0, np.nan, np.inf
+    else:
+        side, last, threshold = known[0], known[1], known[2]
+        sums[:], weights[:] = known[3:7], known[7:11]
     keep = 1 - 2 / (span + 1)
     for row in range(len(prices)):
         if prices[row] != last and last == last:
@@ -138,25 +195,27 @@ def run_bars(
             sold, sells = sold + amount, sells + 1
         bars[row] = bar
         length = row + 1 - begun
-        if max(bought, sold) >= threshold if bar else length >= expected:
-            known = (
+        if length >= expected if first else max(bought, sold) >= threshold:
+            found = (
                 float(length),
                 buys / (buys + sells) if buys + sells else np.nan,
                 bought / buys if buys else np.nan,
                 sold / sells if sells else np.nan,
             )
             for place in range(4):
-                if known[place] == known[place]:
-                    sums[place] = sums[place] * keep + known[place]
+                if found[place] == found[place]:
+                    sums[place] = sums[place] * keep + found[place]
                     weights[place] = weights[place] * keep + 1
             rows = min(max(sums[0] / weights[0], fewest), most)
             share = sums[1] / weights[1] if weights[1] else 0.5
             buy = sums[2] / weights[2] if weights[2] else 0.0
             sell = sums[3] / weights[3] if weights[3] else 0.0
             threshold = rows * max(share * buy, (1 - share) * sell)
+            known = np.concatenate((np.array([side, last, threshold]), sums, weights))
             bar, begun, bought, sold, buys, sells = bar + 1, row + 1, 0.0, 0.0, 0, 0
+            first = False
     bars[begun:] = -1 - bar
-    return bars, signed
+    return bars, signed, known
 
 
 @recurrence

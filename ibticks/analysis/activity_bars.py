@@ -16,15 +16,32 @@ from ibticks.analysis.columns import F, apart, by, like, require, within
 from ibticks.analysis.compiled import compiled
 from ibticks.errors import InputError
 
-__all__ = ["dollar_bars", "imbalance_bars", "run_bars", "tick_bars", "volume_bars"]
+__all__ = [
+    "Informed",
+    "dollar_bars",
+    "expectations",
+    "imbalance_bars",
+    "informed_bars",
+    "run_bars",
+    "tick_bars",
+    "volume_bars",
+]
 
 Amount: TypeAlias = Literal["tick", "volume", "dollar"]
 """What a trade counts for: one, its size, or price times size."""
+
+Informed: TypeAlias = Literal["imbalance_bars", "run_bars"]
 
 _AMOUNTS: Final[dict[str, pl.Expr]] = {
     "tick": pl.lit(1.0),
     "volume": pl.col("size"),
     "dollar": pl.col("price") * pl.col("size"),
+}
+_THETA: Final[dict[Informed, pl.Expr]] = {
+    "imbalance_bars": pl.col("_signed").sum().alias("imbalance"),
+    "run_bars": pl.max_horizontal(
+        pl.col("_signed").clip(0).sum(), -pl.col("_signed").clip(None, 0).sum()
+    ).alias("run"),
 }
 
 
@@ -223,9 +240,8 @@ def imbalance_bars(
     >>> bars.select("count", "imbalance").head(2).rows()
     [(500, 69281.0), (2210, -66609.0)]
     """
-    imbalance = pl.col("_signed").sum().alias("imbalance")
-    given = (expected_ticks, span, limits, sign, partial)
-    return _informed(ticks, "imbalance_bars", amount, given, imbalance)
+    given = expectations("imbalance_bars", amount, expected_ticks, span, limits, sign)
+    return _informed(ticks, "imbalance_bars", given, sign, partial)
 
 
 def run_bars(
@@ -286,10 +302,65 @@ def run_bars(
     >>> bars.select("count", "run").head(2).rows()
     [(500, 282.0), (474, 283.0)]
     """
-    bought, sold = (pl.col("_signed").clip(0).sum(), -pl.col("_signed").clip(None, 0).sum())
-    run = pl.max_horizontal(bought, sold).alias("run")
-    given = (expected_ticks, span, limits, sign, partial)
-    return _informed(ticks, "run_bars", amount, given, run)
+    given = expectations("run_bars", amount, expected_ticks, span, limits, sign)
+    return _informed(ticks, "run_bars", given, sign, partial)
+
+
+def expectations(
+    what: Informed,
+    amount: Amount,
+    expected_ticks: int,
+    span: float,
+    limits: tuple[float, float] | None,
+    sign: str | None,
+) -> tuple[list[pl.Expr], tuple[float, ...]]:
+    """What the kernel of :func:`imbalance_bars` or :func:`run_bars` is given.
+
+    Returns
+    -------
+    inputs : list of polars.Expr
+        Prices, amounts and sides, of the rows that bars are made of.
+    constants : tuple of float
+
+    Raises
+    ------
+    InputError
+        ``amount`` is none of the three, or a number is out of its range.
+
+    Examples
+    --------
+    >>> expectations("run_bars", "tick", 500, 20, None, None)[1]
+    (500.0, 20.0, 0.0, inf)
+    """
+    fewest, most = (0.0, float("inf")) if limits is None else limits
+    if amount not in _AMOUNTS:
+        raise InputError(f"{what} of {amount!r}: there are {', '.join(get_args(Amount))}")
+    if expected_ticks < 1 or span < 1 or not 0 <= fewest <= most:
+        raise InputError(
+            f"{what}: expected_ticks={expected_ticks!r} and span={span!r} must be at least 1, and "
+            f"limits={limits!r} the lower first"
+        )
+    side = pl.lit(None, pl.Float64) if sign is None else pl.col(sign).cast(pl.Float64)
+    inputs = [pl.col("price").cast(pl.Float64), _AMOUNTS[amount], pl.when(side != 0).then(side)]
+    return inputs, (float(expected_ticks), float(span), float(fewest), float(most))
+
+
+def informed_bars(ticks: F, rows: pl.LazyFrame, what: Informed, partial: bool) -> F:
+    """The bars of rows of :func:`ibticks.analysis.bar_columns.rows_of` with ``_bar _signed``.
+
+    Of those the kernel gives; see :func:`ibticks.analysis.recurrences.imbalance_bars`.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame(
+    ...     {"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)] * 2, "price": [1.0, 2.0], "size": 5.0}
+    ... )
+    >>> rows = ticks.lazy().with_columns(_bar=0, _signed=pl.lit(1.0))
+    >>> informed_bars(ticks, rows, "imbalance_bars", False)["imbalance"].to_list()
+    [2.0]
+    """
+    return _bars(ticks, _finished(rows, partial), [*aggregates("trades"), _THETA[what]])
 
 
 def _filled(ticks: F, amount: Amount, threshold: float, partial: bool, what: str) -> F:
@@ -309,36 +380,21 @@ def _filled(ticks: F, amount: Amount, threshold: float, partial: bool, what: str
 
 def _informed(
     ticks: F,
-    what: Literal["imbalance_bars", "run_bars"],
-    amount: Amount,
-    given: tuple[int, float, tuple[float, float] | None, str | None, bool],
-    theta: pl.Expr,
+    what: Informed,
+    given: tuple[list[pl.Expr], tuple[float, ...]],
+    sign: str | None,
+    partial: bool,
 ) -> F:
-    expected, span, limits, sign, partial = given
-    fewest, most = (0.0, float("inf")) if limits is None else limits
-    if amount not in _AMOUNTS:
-        raise InputError(f"{what} of {amount!r}: there are {', '.join(get_args(Amount))}")
-    if expected < 1 or span < 1 or not 0 <= fewest <= most:
-        raise InputError(
-            f"{what}: expected_ticks={expected!r} and span={span!r} must be at least 1, and "
-            f"limits={limits!r} the lower first"
-        )
     rows = rows_of(ticks, "trades", what=what)
     if sign is not None:
         require(ticks, sign, what=what)
-
-    side = pl.lit(None, pl.Float64) if sign is None else pl.col(sign).cast(pl.Float64)
-    found = compiled(
-        what,
-        [pl.col("price").cast(pl.Float64), _AMOUNTS[amount], pl.when(side != 0).then(side)],
-        *(float(each) for each in (expected, span, fewest, most)),
-        keys=apart(ticks),
-        results={"bar": pl.Int64(), "signed": pl.Float64()},
-    )
+    inputs, constants = given
+    results = {"bar": pl.Int64(), "signed": pl.Float64()}
+    found = compiled(what, inputs, *constants, keys=apart(ticks), results=results)
     rows = rows.with_columns(_found=found).with_columns(
         _bar=pl.col("_found").struct.field("bar"), _signed=pl.col("_found").struct.field("signed")
     )
-    return _bars(ticks, _finished(rows, partial), [*aggregates("trades"), theta])
+    return informed_bars(ticks, rows, what, partial)
 
 
 def _finished(rows: pl.LazyFrame, partial: bool) -> pl.LazyFrame:

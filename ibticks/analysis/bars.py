@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ibticks.calendar import Market
     from ibticks.calendar.sessions import SessionTable
 
-__all__ = ["time_bars"]
+__all__ = ["start_of_bar", "time_bars"]
 
 _DAY: Final = 86_400_000_000_000
 _WEEK: Final = 7 * _DAY
@@ -98,13 +98,11 @@ def time_bars(
     step = parse_duration(every)
     rows = rows_of(ticks, of, what="time_bars")
     if anchor == "clock":
-        origin = _MONDAY if step % _WEEK == 0 else 0
-        start = instant() - (instant() - origin) % step
-        table = None
+        start, table = start_of_bar(step), None
     elif anchor == "session":
         table = session_table(market, session_type, what="time_bars")
         rows = rows.with_columns(_session=session_start(table)).drop_nulls("_session")
-        start = instant() - (instant() - pl.col("_session")) % step
+        start = start_of_bar(step, pl.col("_session"))
     else:
         raise InputError(f"anchor={anchor!r}: bars are anchored to 'clock' or 'session'")
     keys: list[str] = by(ticks)
@@ -123,6 +121,29 @@ def time_bars(
     )
     # Groups in a row are at hand; those that must be looked for, the other engine finds sooner.
     return like(ticks, ordered, engine="in-memory" if in_a_row else "streaming")
+
+
+def start_of_bar(step: int, session: pl.Expr | None = None) -> pl.Expr:
+    """The start of the bar a row lies in, in nanoseconds as all of this.
+
+    Parameters
+    ----------
+    step : int
+        Length of bars.
+    session : polars.Expr, optional
+        Start of the session each row lies in; bars of the clock have none.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, 15, 7, tzinfo=UTC)]})
+    >>> start = start_of_bar(300_000_000_000).cast(pl.Datetime("ns", "UTC"))
+    >>> frame.select(start.dt.strftime("%H:%M")).item()
+    '15:05'
+    """
+    if session is None:
+        session = pl.lit(_MONDAY if step % _WEEK == 0 else 0)
+    return instant() - (instant() - session) % step
 
 
 def _ends(bars: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:

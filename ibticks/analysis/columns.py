@@ -12,7 +12,7 @@ import polars as pl
 
 from ibticks.calendar.periods import parse_duration
 from ibticks.errors import InputError, NaiveDatetimeError, UnknownColumnError
-from ibticks.format.fields import COLUMNS
+from ibticks.format.fields import COLUMNS, Kind
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -37,11 +37,16 @@ __all__ = [
 F = TypeVar("F", pl.DataFrame, pl.LazyFrame)
 """An eager or a lazy frame: what a measure is given is what it returns."""
 
+_MAKERS: Final = {
+    "mid": "mid",
+    "sign": "trade_sign",
+    **dict.fromkeys(("open", "high", "low", "close"), "time_bars"),
+}
 _NOTHING: Final = frozenset("0" + unit for unit in ("", "w", "d", "h", "m", "s", "ms", "us", "ns"))
 
 
-def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str) -> None:
-    """Refuse a frame that lacks a column, or whose times have no zone.
+def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str, instead: str = "") -> None:
+    """Refuse a frame that lacks a column, whose times have no zone, or whose prices are no numbers.
 
     Parameters
     ----------
@@ -50,6 +55,8 @@ def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str) -> None:
         The columns that must be there.
     what : str
         Who asks, for the message: ``"time_bars of quotes"``.
+    instead : str
+        What else can be done about a missing column, for the message.
 
     Raises
     ------
@@ -58,7 +65,8 @@ def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str) -> None:
     NaiveDatetimeError
         ``timestamp`` is asked for, and has no time zone.
     InputError
-        ``timestamp`` is asked for, and holds no times.
+        ``timestamp`` is asked for, and holds no times; a price or a size, and it is no number; or
+        it is no frame of polars.
 
     Examples
     --------
@@ -68,16 +76,23 @@ def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str) -> None:
     ibticks.errors.UnknownColumnError: vwap needs price; the frame has bid_price. Ticks of last or
     all_last carry it: store.select(..., "last")
     """
+    if not hasattr(frame, "collect_schema"):
+        raise InputError(
+            f"{what} takes a frame of polars, not a {type(frame).__name__}; frames of pandas and "
+            "datasets of xarray have the measures as methods of .ticks"
+        )
     schema = frame.collect_schema()
     missing = [name for name in names if name not in schema]
     if missing:
         raise UnknownColumnError(
             f"{what} needs {', '.join(missing)}; the frame has {', '.join(schema) or 'no columns'}"
-            f"{_how_to_get(missing)}",
+            f"{_how_to_get(missing)}{instead and '; '}{instead}",
             columns=missing,
         )
     if "timestamp" in names:
         _check_times(schema["timestamp"], what)
+    for name in names:
+        _check_number(name, schema[name], what)
 
 
 def trades(ticks: F) -> F:
@@ -259,6 +274,9 @@ def nanoseconds(span: str | timedelta) -> int:
 
 
 def _how_to_get(missing: list[str]) -> str:
+    makers = {_MAKERS.get(name) for name in missing}
+    if len(makers) == 1 and None not in makers:
+        return f". The measure {makers.pop()} makes it"
     carriers = [COLUMNS[name].tick_types for name in missing if name in COLUMNS]
     if len(carriers) < len(missing):
         return ""
@@ -277,4 +295,16 @@ def _check_times(dtype: pl.DataType, what: str) -> None:
             f"{what}: the times in column timestamp have no zone; say which it is with "
             '.dt.replace_time_zone("UTC")',
             column="timestamp",
+        )
+
+
+def _check_number(name: str, dtype: pl.DataType, what: str) -> None:
+    known = COLUMNS.get(name)
+    if known is None or known.kind is not Kind.FLOAT or dtype.is_float() or dtype.is_integer():
+        return
+    if dtype != pl.Null:
+        raise InputError(
+            f"{what} needs numbers in column {name}, not {dtype}: cast it with "
+            f'pl.col("{name}").cast(pl.Float64)',
+            column=name,
         )

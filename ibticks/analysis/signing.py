@@ -104,6 +104,11 @@ def trade_sign(
     0s 0.517
     100ms 0.953
     """
+    if not isinstance(method, str):
+        raise InputError(
+            f"trade_sign: a method has a name, and is no {type(method).__name__}; quotes are given "
+            "as quotes=..."
+        )
     if method not in get_args(Method):
         raise InputError(
             f"no method {method!r}: there are {', '.join(get_args(Method))}", method=method
@@ -113,6 +118,10 @@ def trade_sign(
     if method == "tick":
         found = trade_rows(ticks).with_columns(sign=_rule(method, keys))
         return like(ticks, found, engine="streaming")
+    other = ticks if quotes is None else quotes
+    alone = 'give quotes=..., or sign by the trades alone, with method="tick"'
+    names = ("timestamp", "bid_price", "ask_price")
+    require(other, *names, what=f"trade_sign by {method}", instead=alone)
     joined, kept = beside_quotes(ticks, quotes, quote_delay)
     others = [each for each in kept if each.meta.output_name() != "sign"]
     found = joined.select(*others, sign=_rule(method, keys))
@@ -150,6 +159,8 @@ def signed_with_mid(
     quote_delay: str | timedelta,
 ) -> pl.LazyFrame:
     """The same, with the ``mid`` of the quote in force."""
+    other = ticks if quotes is None else quotes
+    require(other, "timestamp", "bid_price", "ask_price", what="the mid at each trade")
     known = method is None and "sign" in ticks.collect_schema()
     rule = pl.col("sign").fill_null(0) if known else _rule(method or "lee_ready", apart(ticks))
     joined, kept = beside_quotes(ticks, quotes, quote_delay)

@@ -30,8 +30,17 @@ def test_columns_that_no_tick_type_carries_together():
 
 
 def test_a_column_that_is_none_of_a_ticks():
-    with pytest.raises(UnknownColumnError, match=r"needs sign; the frame has x$"):
-        columns.require(pl.DataFrame({"x": [1]}), "sign", what="delta")
+    with pytest.raises(UnknownColumnError, match=r"needs fee; the frame has x$"):
+        columns.require(pl.DataFrame({"x": [1]}), "fee", what="delta")
+
+
+@pytest.mark.parametrize(
+    ("names", "maker"),
+    [(["sign"], "trade_sign"), (["mid"], "mid"), (["open", "high", "close"], "time_bars")],
+)
+def test_a_column_that_a_measure_makes(names, maker):
+    with pytest.raises(UnknownColumnError, match=rf"the measure {maker} makes it$".capitalize()):
+        columns.require(pl.DataFrame({"x": [1]}), *names, what="it")
 
 
 def test_a_lazy_frame_is_refused_before_it_is_collected():
@@ -54,6 +63,26 @@ def test_naive_times_are_refused(zone):
 def test_times_that_are_none_are_refused():
     with pytest.raises(InputError, match="not Int64"):
         columns.require(pl.DataFrame({"timestamp": [1]}), "timestamp", what="bars")
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Decimal(10, 2), pl.Boolean])
+@pytest.mark.parametrize("measure", [analysis.vwap, lambda t: analysis.time_bars(t, "1m")])
+def test_prices_that_are_no_numbers_are_refused(measure, dtype):
+    trades = made([{"ns": 0, "price": 1.0, "size": 1.0}]).with_columns(pl.col("size").cast(dtype))
+    for ticks in (trades, trades.lazy()):
+        with pytest.raises(InputError, match=r'numbers in column size, .*pl.col\("size"\).cast'):
+            measure(ticks)
+
+
+@pytest.mark.parametrize("dtype", [pl.Float32, pl.Int64, pl.UInt32])
+def test_numbers_of_any_width_are_taken(dtype):
+    trades = made([{"ns": 0, "price": 2.0, "size": 1.0}]).with_columns(pl.col("size").cast(dtype))
+    assert analysis.vwap(trades)["vwap"].item() == 2.0
+
+
+def test_a_frame_of_another_library_is_refused():
+    with pytest.raises(InputError, match=r"vwap .*takes a frame of polars, not a dict; .*\.ticks"):
+        analysis.vwap({"price": [1.0]})
 
 
 def test_rows_of_each_kind():

@@ -113,3 +113,18 @@ def test_what_cannot_be_is_refused():
         analysis.trade_sign(real("ibm_trades")[:10].drop("price"))
     with pytest.raises(UnknownColumnError, match="bid_price"):
         analysis.trade_sign(real("ibm_trades")[:10])
+
+
+def test_without_quotes_it_says_how_to_sign_by_trades_alone():
+    trades = made([{"ns": 0, "price": 1.0, "size": 1.0}]).select("timestamp", "price", "size")
+    for measure in (analysis.trade_sign, analysis.delta, analysis.cumulative_delta):
+        with pytest.raises(
+            UnknownColumnError, match=r'^trade_sign by lee_ready needs bid_price.*method="tick"$'
+        ):
+            measure(trades)
+
+
+def test_quotes_in_the_place_of_the_method_are_told_theirs():
+    trades = made([{"ns": 0, "price": 1.0, "size": 1.0}])
+    with pytest.raises(InputError, match="given as quotes="):
+        analysis.trade_sign(trades, trades)

@@ -41,6 +41,7 @@ CONDITIONS: Final = ("", "@", "E", "@E", "F", "FI", "@F", "@FI", "I", "@I")
 """What R's *highfrequency* takes for normal trades of US shares."""
 
 _NORMAL: Final = 1.4826  # the median absolute deviation of a normal distribution has this share
+_ROUNDING: Final = 1e-11  # of a price: far above what rounding does to one, far below a change
 
 
 class Cleaned(NamedTuple, Generic[F]):
@@ -273,7 +274,8 @@ def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None 
     require(ticks, "timestamp", "bid_price", "ask_price", what="rm_large_spread")
     spread = number(ticks, "ask_price") - number(ticks, "bid_price")
     typical = _of_day(spread.median(), _days(ticks, day))
-    near = (spread <= times * typical).fill_null(value=True)
+    rounding = number(ticks, "ask_price").abs() * _ROUNDING
+    near = (spread <= times * typical + rounding).fill_null(value=True)
     return like(ticks, quote_rows(ticks).filter(near))
 
 
@@ -371,7 +373,7 @@ def rm_trade_outliers(
     require(ticks, "timestamp", "price", what="rm_trade_outliers")
     joined, kept = beside_quotes(ticks, quotes, quote_delay)
     bid, ask, price = _side("bid_price"), _side("ask_price"), pl.col("price")
-    rounding = price.abs() * 1e-11
+    rounding = price.abs() * _ROUNDING
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
     near = joined.filter(~far.fill_null(value=False)).select(kept)
     return like(ticks, near, engine="streaming")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from statistics import median
 
 import polars as pl
@@ -55,6 +56,11 @@ def test_rules_of_one_row(frame):
     ]
 
 
+def wide(row: dict) -> Decimal:
+    """The spread as its digits say it."""
+    return Decimal(str(row["ask_price"])) - Decimal(str(row["bid_price"]))
+
+
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("quotes",)))
 def test_large_spreads(frame):
@@ -62,13 +68,20 @@ def test_large_spreads(frame):
     for _, row in quotes_in(frame):
         if sides(row):
             key = (row["contract_id"], row["ns"] // DAY)
-            spreads.setdefault(key, []).append(row["ask_price"] - row["bid_price"])
+            spreads.setdefault(key, []).append(wide(row))
     expected = []
     for place, row in quotes_in(frame):
         typical = spreads.get((row["contract_id"], row["ns"] // DAY))
-        if not sides(row) or row["ask_price"] - row["bid_price"] <= 1.5 * median(typical):
+        if not sides(row) or wide(row) <= Decimal("1.5") * median(typical):
             expected.append(place)
     assert kept(lambda f: analysis.rm_large_spread(f, 1.5), frame) == expected
+
+
+def test_a_spread_of_exactly_so_many_times_stays():
+    # 0.5 is 50 times 0.01, "not more than"; but 10.0 - 9.5 > 50 * (10.0 - 9.99) in binary.
+    sides_of = [(9.99, 10.0)] * 3 + [(9.5, 10.0), (9.49, 10.0)]
+    frame = made([{"ns": 0, "bid_price": bid, "ask_price": ask} for bid, ask in sides_of])
+    assert analysis.rm_large_spread(frame)["bid_price"].to_list() == [9.99, 9.99, 9.99, 9.5]
 
 
 @settings(max_examples=50, deadline=None)

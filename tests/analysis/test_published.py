@@ -1,0 +1,279 @@
+"""Worked examples that others publish, and what established packages make of the same data."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import pytest
+
+from ibticks import analysis
+from ibticks.analysis.kernels import KERNELS
+
+from .frames import made, real
+
+# The first 26 of the dollar bars (E-mini S&P 500, 2015) that mlfinlab and mlfinpy test with:
+# dollar_bar_sample.csv, its columns close, cum_vol and cum_dollar.
+DOLLAR_BARS = [
+    (2056.75, 34102, 70001096.75),
+    (2064.0, 33968, 70010061.25),
+    (2060.5, 33972, 70087834.25),
+    (2061.0, 33985, 70006169.75),
+    (2063.75, 33958, 70000723.25),
+    (2064.5, 33944, 70001009.0),
+    (2066.0, 33901, 70010093.25),
+    (2063.5, 33921, 70009191.75),
+    (2058.75, 34008, 70122046.75),
+    (2058.75, 33998, 70015029.25),
+    (2060.25, 34014, 70017191.0),
+    (2056.0, 34041, 70031565.0),
+    (2055.0, 34051, 70032212.75),
+    (2051.75, 34093, 70002159.25),
+    (2047.75, 34162, 70005202.25),
+    (2048.25, 34192, 70013855.25),
+    (2050.5, 34159, 70006929.5),
+    (2045.5, 34208, 70061993.75),
+    (2042.5, 34458, 70448431.0),
+    (2043.25, 34252, 70009625.5),
+    (2048.0, 34208, 70000535.0),
+    (2044.75, 34194, 70003779.0),
+    (2046.5, 34224, 70010857.75),
+    (2050.5, 34160, 70004435.0),
+    (2047.75, 34169, 70001553.5),
+    (2045.5, 34168, 70001868.5),
+]
+
+# The first 30 days of the data set ttrc of R's TTR: open, high, low, close, volume.
+TTRC = [
+    (3.18, 3.18, 3.08, 3.08, 1870906),
+    (3.09, 3.15, 3.09, 3.11, 3099506),
+    (3.11, 3.12, 3.08, 3.09, 2274157),
+    (3.09, 3.12, 3.07, 3.1, 2086758),
+    (3.1, 3.12, 3.08, 3.11, 2166348),
+    (3.12, 3.17, 3.1, 3.16, 3441798),
+    (3.16, 3.23, 3.14, 3.22, 7550748),
+    (3.23, 3.29, 3.2, 3.23, 4853312),
+    (3.23, 3.33, 3.22, 3.32, 5814825),
+    (3.32, 3.33, 3.28, 3.3, 8373172),
+    (3.3, 3.34, 3.28, 3.32, 9537935),
+    (3.32, 3.32, 3.17, 3.26, 12813345),
+    (3.26, 3.27, 3.15, 3.16, 6661679),
+    (3.17, 3.28, 3.15, 3.25, 7306886),
+    (3.28, 3.32, 3.27, 3.29, 8708297),
+    (3.29, 3.32, 3.26, 3.31, 5903924),
+    (3.31, 3.37, 3.29, 3.32, 5553504),
+    (3.32, 3.37, 3.31, 3.37, 4519241),
+    (3.37, 3.47, 3.33, 3.42, 5178274),
+    (3.42, 3.43, 3.38, 3.42, 3548727),
+    (3.43, 3.47, 3.41, 3.44, 5443538),
+    (3.43, 3.43, 3.38, 3.41, 6190865),
+    (3.4, 3.4, 3.37, 3.4, 4108571),
+    (3.4, 3.45, 3.37, 3.43, 4629338),
+    (3.45, 3.49, 3.43, 3.46, 9309808),
+    (3.46, 3.49, 3.37, 3.39, 7152760),
+    (3.4, 3.45, 3.39, 3.43, 6405607),
+    (3.43, 3.48, 3.4, 3.47, 4245410),
+    (3.47, 3.49, 3.42, 3.48, 4660603),
+    (3.48, 3.52, 3.45, 3.5, 3083180),
+]
+MINUTE = 60_000_000_000
+
+
+def trades(prices: list[float], sizes: list[float]) -> pl.DataFrame:
+    """A trade at the beginning of each minute."""
+    rows = zip(prices, sizes, strict=True)
+    return made([{"ns": i * MINUTE, "price": p, "size": s} for i, (p, s) in enumerate(rows)])
+
+
+@pytest.mark.parametrize(
+    ("method", "rows"),
+    [
+        # KarelZe/tclf, tests/test_classical_classifier.py: price, bid, ask, price of the trade
+        # before, sign; of each test the rows that its rule decides, and not chance.
+        ("tick", [(1, None, None, 2, -1), (2, None, None, 1, 1)]),
+        ("quote", [(1, 1, 3, None, -1), (3, 1, 3, None, 1)]),
+        ("quote", [(1.5, 1, 3, None, -1), (2.5, 1, 3, None, 1)]),
+        ("lee_ready", [(1, 1, 3, 0, -1), (3, 1, 3, 0, 1), (1, 1, 1, 0, 1), (3, 2, 4, 4, -1)]),
+        ("emo", [(1, 1, 3, 0, -1), (3, 1, 3, 0, 1), (1, 1, 1, 0, 1), (3, 2, 4, 4, -1)]),
+        ("clnv", [(5, 1, 3, 0, 1), (0, 1, 3, 1, -1), (2.9, 1, 3, 1, 1)]),
+        ("clnv", [(2.3, 1, 3, 3, -1), (1.7, 1, 3, 0, 1), (1.3, 1, 3, 1, -1)]),
+    ],
+)
+def test_signs_as_tclf_tests_them(method, rows):
+    for price, bid, ask, before, sign in rows:
+        ticks = [{"ns": 1, "price": price}]
+        if bid is not None:
+            ticks.insert(0, {"ns": 0, "bid_price": bid, "ask_price": ask})
+        if before is not None:
+            ticks.insert(0, {"ns": 0, "price": before})
+        frame = made(ticks)
+        assert analysis.trade_sign(frame, method)["sign"][-1] == sign
+
+
+def test_effective_spread_of_sell_orders():
+    # A question of the CFA examination (gaodun.com/q/403v0v): three sales, their quotes, and
+    # effective spreads of 0.11, 0.02 and 0.00, on the average 0.0433.
+    quotes = [(10.00, 10.07), (9.90, 9.96), (9.88, 9.94)]
+    rows = [
+        row
+        for at, ((bid, ask), price) in enumerate(zip(quotes, [9.98, 9.92, 9.91], strict=True))
+        for row in (
+            {"ns": 2 * at, "bid_price": bid, "ask_price": ask},
+            {"ns": 2 * at + 1, "price": price},
+        )
+    ]
+    frame = made(rows).with_columns(sign=pl.lit(-1))
+    spread = analysis.effective_spread(frame)["effective_spread"]
+    assert spread.to_list() == pytest.approx([0.11, 0.02, 0.0], abs=1e-9)
+    assert round(spread.mean(), 4) == 0.0433
+
+
+def test_effective_spread_of_a_price_improved():
+    # fincyclopedia.net, "Effective bid-ask spread formula": 25.45 to 25.50, bought at 25.48.
+    quote = {"ns": 0, "bid_price": 25.45, "ask_price": 25.50}
+    frame = made([quote, {"ns": 1, "price": 25.48}])
+    assert analysis.effective_spread(frame)["effective_spread"].item() == pytest.approx(0.01)
+    assert analysis.quoted_spread(frame)["quoted_spread"].item() == pytest.approx(0.05)
+
+
+def test_roll_as_mlfinlab():
+    closes = [close for close, _, _ in DOLLAR_BARS[4:]]
+    found = analysis.roll(trades(closes, [1.0] * len(closes)))
+    # mlfinlab, tests/test_microstructural_features.py: get_roll_measure(close, 20)[25]
+    assert found["roll"].item() == pytest.approx(1.176, abs=1e-3)
+    assert found["observations"].item() == 20
+
+
+def test_amihud_as_mlfinlab():
+    bars = DOLLAR_BARS[5:]
+    sizes = [value / close for close, _, value in bars]
+    found = analysis.amihud(trades([close for close, _, _ in bars], sizes), "1m")
+    # get_bar_based_amihud_lambda(close, cum_dollar, 20)[25], of log returns; to its delta
+    assert found["amihud"].item() == pytest.approx(1.8439e-11, abs=1e-13)
+
+
+def test_bulk_classification_as_mlfinlab():
+    closes = [close for close, _, _ in DOLLAR_BARS[5:]]
+    found = analysis.vpin(trades(closes, [1.0] * len(closes)), 1.0, window=1)
+    # get_vpin(cum_vol, get_bvc_buy_volume(close, cum_vol, 20), 1)[25]: of one bar
+    assert found["vpin"][-1] == pytest.approx(0.554, abs=1e-3)
+
+
+def test_kyle_lambda_as_r_fits_it():
+    bars = DOLLAR_BARS[5:]
+    frame = trades([close for close, _, _ in bars], [float(size) for _, size, _ in bars])
+    found = analysis.kyle_lambda(frame, None, method="tick").row(0, named=True)
+    # R 4.2.2: summary(lm(diff(close) ~ x)), x the sizes with the signs of the tick rule
+    assert found["kyle_lambda"] == pytest.approx(7.51078663986e-05, rel=1e-9)
+    assert found["t_statistic"] == pytest.approx(7.59211912171, rel=1e-9)
+    assert found["r_squared"] == pytest.approx(0.762031529718, rel=1e-9)
+
+
+def ttrc() -> pl.DataFrame:
+    names = ["open", "high", "low", "close", "volume"]
+    frame = pl.DataFrame(TTRC, schema=names, orient="row")
+    day = pl.datetime_range(
+        pl.datetime(1985, 1, 1), pl.datetime(1985, 1, 30), "1d", time_unit="ns", time_zone="UTC"
+    )
+    return frame.with_columns(timestamp=day)
+
+
+@pytest.mark.parametrize(
+    ("measure", "wanted"),
+    [
+        # R 4.2.2, TTR 0.24.3: tail(volatility(ttrc[1:30, 2:5], n = 10, N = 252, calc = ...), 3)
+        ("parkinson", [0.222239889059, 0.194182905334, 0.198530327555]),
+        ("garman_klass", [0.242865678353, 0.211702100422, 0.216483013512]),
+        ("rogers_satchell", [0.245334707371, 0.219649767018, 0.222089297920]),
+        ("yang_zhang", [0.239647486106, 0.215525992708, 0.217822582753]),
+    ],
+)
+def test_ranges_as_ttr(measure, wanted):
+    found = getattr(analysis, measure)(ttrc(), 10)[measure].tail(3)
+    assert (252 * found).sqrt().to_list() == pytest.approx(wanted, rel=1e-10)
+
+
+def test_bollinger_bands_as_ttr():
+    found = analysis.bollinger_bands(ttrc(), 20, column="close").tail(3)
+    # TTR 0.24.3: tail(BBands(ttrc$Close[1:30], n = 20, sd = 2), 3)
+    wanted = {
+        "bollinger_lower": [3.19821587727, 3.19889630076, 3.20222722530],
+        "bollinger_middle": [3.3585, 3.3665, 3.3765],
+        "bollinger_upper": [3.51878412273, 3.53410369924, 3.55077277470],
+    }
+    for name, values in wanted.items():
+        assert found[name].to_list() == pytest.approx(values, rel=1e-10)
+
+
+def test_rolling_vwap_as_ttr():
+    ticks = ttrc().select("timestamp", price="close", size="volume")
+    # TTR 0.24.3: tail(VWAP(ttrc$Close[1:30], ttrc$Volume[1:30], n = 10), 3)
+    assert analysis.rolling_vwap(ticks, 10)["vwap"].tail(3).to_list() == pytest.approx(
+        [3.42792024919, 3.43301469406, 3.43759037423], rel=1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "flat_top"),
+    [
+        # K. Sheppard's MFE Toolbox, realized_kernel_bandwidth.m: c* of the flat-top kernels, with
+        # two places, cut off. For the fifth order it has 3.70, as for Tukey and Hanning's; the
+        # formula gives 3.9585.
+        ("cubic", 3.68),
+        ("sixth", 3.97),
+        ("seventh", 4.11),
+        ("eighth", 4.31),
+        ("parzen", 4.77),
+        ("tukey_hanning", 3.70),
+        ("modified_tukey_hanning", 5.74),
+    ],
+)
+def test_kernel_constants_as_mfe_toolbox(name, flat_top):
+    assert math.floor(100 * (KERNELS[name].flat_top or 0)) / 100 == flat_top
+
+
+def test_constant_of_parzen_as_mfe_toolbox():
+    # nonflatparzen: (12^2 / 0.269)^(1/5)
+    assert KERNELS["parzen"].smooth == pytest.approx((12**2 / 0.269) ** 0.2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("bars", "count", "first", "second", "last"),
+    [
+        # mlfinpy 0.1.2 on the sample's trades of IBM: get_tick_bars, get_volume_bars,
+        # get_dollar_bars; open, high, low, close, volume, cum_buy_volume, cum_ticks.
+        (
+            lambda ticks: analysis.tick_bars(ticks, 1000),
+            33,
+            (182.10, 182.10, 181.22, 181.27, 255974, 150378, 1000),
+            (181.29, 181.72, 181.18, 181.36, 172902, 84127, 1000),
+            (179.14, 179.15, 178.82, 178.91, 137441, 70371, 1000),
+        ),
+        (
+            lambda ticks: analysis.volume_bars(ticks, 100_000),
+            52,
+            (182.10, 182.10, 181.55, 181.85, 102109, 92773, 89),
+            (181.75, 181.99, 181.50, 181.52, 100072, 35124, 571),
+            (178.89, 179.05, 178.71, 178.72, 356915, 46915, 568),
+        ),
+        (
+            lambda ticks: analysis.dollar_bars(ticks, 20_000_000),
+            47,
+            (182.10, 182.10, 181.55, 181.82, 110100, 97344, 141),
+            (181.81, 181.99, 181.43, 181.46, 110233, 37847, 638),
+            (179.00, 179.01, 178.71, 178.72, 333864, 33474, 403),
+        ),
+    ],
+)
+def test_bars_as_mlfinpy(bars, count, first, second, last):
+    ticks = analysis.signed_volume(real("ibm_trades"), method="tick")
+    found = bars(ticks)
+    assert found.height == count
+    total = ticks["signed_volume"].clip(0).cum_sum()
+    ends = found["count"].cum_sum()
+    for place, wanted in ((0, first), (1, second), (count - 1, last)):
+        row = found.row(place, named=True)
+        end, begin = ends[place], ends[place] - row["count"]
+        bought = total[end - 1] - (total[begin - 1] if begin else 0)
+        names = ("open", "high", "low", "close", "volume")
+        assert (*(row[name] for name in names), bought, row["count"]) == wanted

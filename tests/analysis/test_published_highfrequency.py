@@ -4,6 +4,11 @@ Source: J. Cornelissen, K. Boudt, O. Kleen and E. Sjoerup, *highfrequency* (CRAN
 ``tests/testthat/tests_realized_measures.R`` and ``tests_data_handling.R``. Its realised measures
 are tested on three days of three prices, drawn by R after ``set.seed(123)``; they are drawn anew
 here. Where it tests matrices, their sum is that of a product of prices, or of such by polarisation.
+
+Its data of trades and quotes can be had in R only. For the rules of cleaning and for liquidity, the
+steps of ``R/dataHandling.R`` and ``R/liquidityMeasures.R`` were run (R 4.2.2, data.table 1.14.8; the
+rolling median in plain R) on the packaged trades and quotes of IBM, with prices in thousandths, so
+that no strict comparison of theirs rests on binary rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import pytest
 
 from ibticks import analysis
 
-from .frames import made
+from .frames import made, real
 
 SECONDS = 23_401
 DAY = pl.col("timestamp").dt.date()
@@ -208,3 +213,109 @@ def test_refresh_time():
         [5, 6, 6],
         [6, 8, 8],
     ]
+
+
+@pytest.mark.parametrize(
+    ("how", "price", "size", "value"),
+    [
+        # mergeTradesSameTimestamp(tData, selection): sums of PRICE, SIZE and their product
+        ("median", 4693230.24, 5564671, 1000524583.41),
+        ("max_volume", 4693235.16, 4738798, 851957653.09),
+        ("weighted_average", 4693230.13644446, 5564671, 1000524305.4),
+    ],
+)
+def test_merged_trades(how, price, size, value):
+    found = analysis.merge_same_timestamp(real("ibm_trades"), how=how)
+    assert (found.height, found["count"].max()) == (26107, 16)
+    assert found["price"].sum() == pytest.approx(price, rel=1e-14)
+    assert found["size"].sum() == size
+    assert (found["price"] * found["size"]).sum() == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("how", "bid", "ask"),
+    [
+        # mergeQuotesSameTimestamp(qData, selection): sums of BID and OFR
+        ("median", 8807635.38, 8810122.135),
+        ("max_volume", 8807634.17, 8810138.42),
+        ("weighted_average", 8807630.92818348, 8810125.79945266),
+    ],
+)
+def test_merged_quotes(how, bid, ask):
+    found = analysis.merge_same_timestamp(real("ibm_quotes"), of="quotes", how=how)
+    assert found.height == 49000
+    assert found["bid_price"].sum() == pytest.approx(bid, rel=1e-13)
+    assert found["ask_price"].sum() == pytest.approx(ask, rel=1e-13)
+    assert found.select(pl.col("bid_size", "ask_size").sum()).row(0) == (20416500, 14669500)
+
+
+def open_quotes() -> pl.DataFrame:
+    """Without locked ones, too: ``rmNegativeSpread`` takes them out, against rule Q2."""
+    found = analysis.rm_negative_spread(real("ibm_quotes"))
+    return found.filter(pl.col("bid_price") < pl.col("ask_price"))
+
+
+@pytest.mark.parametrize(("times", "left"), [(49.75, 62327), (4.75, 61008), (2.75, 58709)])
+def test_large_spreads(times, left):
+    assert open_quotes().height == 62331
+    # rmLargeSpread(qData, maxi), with maxi such that no spread is exactly the limit: it takes out
+    # such a spread, against rule Q3.
+    assert analysis.rm_large_spread(open_quotes(), times).height == left
+
+
+def clean_quotes() -> pl.DataFrame:
+    narrow = analysis.rm_large_spread(open_quotes(), 49.75)
+    return analysis.merge_same_timestamp(narrow, of="quotes")
+
+
+@pytest.mark.parametrize(
+    ("times", "left"), [(10, 48791), (2, 48790), (1, 48789), (0.5, 48777), (0.2, 48692)]
+)
+def test_quote_outliers(times, left):
+    # rmOutliersQuotes(qData, maxi, type = "standard")
+    found = analysis.rm_quote_outliers(clean_quotes(), times, day=pl.lit(0))
+    assert found.height == left
+
+
+def test_trade_outliers_directions_and_effective_spreads():
+    quotes = clean_quotes()
+    merged = analysis.merge_same_timestamp(real("ibm_trades"))
+    # rmTradeOutliersUsingQuotes, getTradeDirection and getLiquidityMeasures, one after the other
+    trades = analysis.rm_trade_outliers(merged, quotes)
+    assert trades.height == 25978
+    found = analysis.effective_spread(trades, quotes=quotes)
+    assert (found["sign"].sum(), (found["sign"] > 0).sum()) == (-384, 12797)
+    assert found["effective_spread"].mean() == pytest.approx(0.0264187004388329, rel=1e-10)
+    assert found["relative_effective_spread"].mean() == pytest.approx(0.00014670742338107, rel=1e-9)
+    assert (found["sign"] * found["size"]).mean() == pytest.approx(-8.76326122103318, rel=1e-12)
+    joined = analysis.quote_imbalance(analysis.quotes_at(trades, quotes))
+    # depthImbalanceDifference, the other way round; quotedSpread, proportionalQuotedSpread
+    depth = -(found["sign"] * joined["quote_imbalance"]).mean()
+    assert depth == pytest.approx(-0.0142036819281161, rel=1e-10)
+    wide = analysis.spread(joined)
+    assert wide["spread"].mean() == pytest.approx(0.0381170605897298, rel=1e-10)
+    assert wide["relative_spread"].mean() == pytest.approx(0.000211683131987779, rel=1e-10)
+
+
+def test_realized_spread_and_price_impact_each_second():
+    # getLiquidityMeasures(tqData, win = 300) takes the mid 300 rows later, and so wants a regular
+    # grid: here each second from 9:31 to 15:59. Its priceImpact is half of ours.
+    day = pl.datetime(2013, 10, 8, time_unit="ns", time_zone="UTC")
+    open_, close = day + pl.duration(hours=13, minutes=31), day + pl.duration(hours=19, minutes=59)
+    clock = pl.select(pl.datetime_range(open_, close, "1s")).to_series()
+
+    def each_second(name: str, column: str) -> pl.DataFrame:
+        found = analysis.last_value(real(name), clock, column=column)
+        return found.select("timestamp", column)
+
+    trades = each_second("ibm_trades", "price")
+    quotes = each_second("ibm_quotes", "bid_price").join(
+        each_second("ibm_quotes", "ask_price"), on="timestamp", maintain_order="left"
+    )
+    spread = analysis.realized_spread(trades, "5m", quotes=quotes)
+    impact = analysis.price_impact(trades, "5m", quotes=quotes)
+    assert (spread["sign"].sum(), spread["realized_spread"].null_count()) == (1695, 300)
+    assert spread["realized_spread"].mean() == pytest.approx(0.0232291893303163, rel=1e-10)
+    assert spread["relative_realized_spread"].mean() == pytest.approx(0.000129380873395174)
+    assert impact["price_impact"].mean() / 2 == pytest.approx(0.00176558896479701, rel=1e-10)
+    assert impact["relative_price_impact"].mean() / 2 == pytest.approx(9.63864734983309e-06)

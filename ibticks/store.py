@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import dsn_from_environment
+from ibticks.config import CACHE_BYTES, dsn_from_environment
 from ibticks.contents import Contents, contents, contents_table
 from ibticks.errors import InputError
 from ibticks.format.fields import check_contract_id
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ibticks.live.live import Policy
     from ibticks.selection import Backfill
     from ibticks.storage.audit import Finding
+    from ibticks.storage.decoded import Decoded
     from ibticks.storage.writer import StreamWriter
 
 __all__ = ["Contents", "Store", "open_store"]
@@ -44,7 +45,11 @@ _CATALOGUE_SECONDS: Final = 30.0
 
 
 def open_store(
-    root: str | os.PathLike[str], *, dsn: str | None = None, create: bool = True
+    root: str | os.PathLike[str],
+    *,
+    dsn: str | None = None,
+    create: bool = True,
+    cache: int = CACHE_BYTES,
 ) -> Store:
     """Open a store, beginning one where there is none.
 
@@ -57,6 +62,9 @@ def open_store(
         of ``IBTICKS_DSN``, or else the embedded server.
     create : bool
         Whether a store may be begun.
+    cache : int
+        Bytes of memory for what loads have decoded, so that the next load of it need not; 0 for
+        none. See :meth:`Store.forget`.
 
     Returns
     -------
@@ -89,7 +97,7 @@ def open_store(
     from ibticks.index import open_index
     from ibticks.storage.statuses import settle
 
-    store = Store(path, open_index(path, store_id, dsn or dsn_from_environment()))
+    store = Store(path, open_index(path, store_id, dsn or dsn_from_environment()), cache)
     try:
         if refill(path, store.index):
             store.rebuild_index()
@@ -114,10 +122,12 @@ class Store:
     index : JournaledIndex
     """
 
-    def __init__(self, root: Path, index: JournaledIndex) -> None:
+    def __init__(self, root: Path, index: JournaledIndex, cache: int = CACHE_BYTES) -> None:
         self.root: Final = root
         self.index: Final = index
         self._lookup = Lookup(root, index)
+        self._cache = cache
+        self._kept_decoded: Decoded | None = None
         self._kept_buffers: Buffers | None = None
         self._catalogue_at = time.monotonic()
         self._changed = False
@@ -225,6 +235,7 @@ class Store:
             strict,
             in_words(contracts, kinds, when + whose),
             chosen,
+            self._decoded,
         )
 
     def live(
@@ -472,15 +483,26 @@ class Store:
         currency: str = "",
         contract_type: str = "",
     ) -> None:
-        """Give a contract its name, so that it can be selected by symbol.
+        """Give a contract its name, so that it can be selected by symbol, or correct it.
+
+        What is given counts, whatever was known; what is empty leaves what is known.
 
         Raises
         ------
         InputError
             If no tick can carry that id.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with open_store(tempfile.mkdtemp()) as store:
+        ...     store.add_contract(265598, "APPL", exchange="SMART")
+        ...     store.add_contract(265598, "AAPL")
+        ...     [(one.symbol, one.exchange) for one in store.contracts()]
+        [('AAPL', 'SMART')]
         """
         contract_id = check_contract_id(contract_id)
-        self.index.put_contracts(
+        self.index.correct_contracts(
             [ContractRecord(contract_id, symbol, exchange, currency, contract_type)]
         )
         self._changed = True
@@ -683,8 +705,23 @@ class Store:
             keys = list(track(work, "deleting", len(keys), show=progress))
         return [key.path for key in keys]
 
+    def forget(self) -> None:
+        """Let go of the memory in which loads of sealed files are kept, to be used again.
+
+        A frame that was made of it stays what it is.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with open_store(tempfile.mkdtemp(), cache=100_000_000) as store:
+        ...     store.forget()
+        """
+        if self._kept_decoded is not None:
+            self._kept_decoded.forget()
+
     def close(self) -> None:
-        """Let go of the index; the embedded server stops with its last user."""
+        """Let go of the index and of memory; the embedded server stops with its last user."""
+        self.forget()
         if self._kept_buffers is not None:
             self._kept_buffers.close()
         try:
@@ -728,6 +765,14 @@ class Store:
     def _repr_html_(self) -> str:
         caption = f"ibticks Store {self.root} · index: {self.index.describe()}"
         return contents_table(self.contents(), caption)
+
+    @property
+    def _decoded(self) -> Decoded:
+        if self._kept_decoded is None:
+            from ibticks.storage.decoded import Decoded
+
+            self._kept_decoded = Decoded(self._cache)
+        return self._kept_decoded
 
     @property
     def _buffers(self) -> Buffers:

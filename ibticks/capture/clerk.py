@@ -99,6 +99,10 @@ class Clerk:
         """Insert contracts, or fill in what a known one lacks."""
         self.do(partial(self._index.put_contracts, list(records)))
 
+    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Insert contracts, or replace what is known of them by what is not empty."""
+        self.do(partial(self._index.correct_contracts, list(records)))
+
     def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Insert intervals, or replace those of the same stream and start."""
         self.do(partial(self._index.put_coverage, list(records)))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from ibticks.cli.options import Dsn, Json, Root, Zone, console, emit, opened
 from ibticks.errors import InputError
+from ibticks.index.records import ContractRecord
+
+if TYPE_CHECKING:
+    from ibticks.store import Store
 
 __all__ = ["import_"]
 
@@ -24,9 +28,11 @@ def import_(
         str | None,
         typer.Option("--type", "-t", help="last, all_last, bid_ask or mid_point."),
     ] = None,
-    symbol: Annotated[str | None, typer.Option(help="Symbol, to find the contract by.")] = None,
-    exchange: Annotated[str, typer.Option(help="The contract's exchange.")] = "",
-    currency: Annotated[str, typer.Option(help="The contract's currency.")] = "",
+    symbol: Annotated[
+        str, typer.Option(help="Symbol to find the contract by; counts, whatever was known.")
+    ] = "",
+    exchange: Annotated[str, typer.Option(help="The contract's exchange; counts as well.")] = "",
+    currency: Annotated[str, typer.Option(help="The contract's currency; counts as well.")] = "",
     mapping: Annotated[
         list[str] | None,
         typer.Option("--map", help="ours=theirs, where a column is not recognised; repeatable."),
@@ -60,13 +66,7 @@ def import_(
                 timestamp_unit=unit,  # type: ignore[arg-type]
             )
         ids = {contract_id for contract_id, _ in result.streams}
-        if symbol is not None and ids:
-            if len(ids) > 1:
-                raise InputError(
-                    f"--symbol {symbol} names one contract, and {file} has {len(ids)}; its "
-                    "messages were imported, and none of the contracts was named"
-                )
-            store.add_contract(ids.pop(), symbol, exchange=exchange, currency=currency)
+        corrected = _describe(store, file, ids, ContractRecord(0, symbol, exchange, currency))
     if json:
         emit(asdict(result))
         return
@@ -74,9 +74,37 @@ def import_(
         f"{result.read:,} read, [bold]{result.added:,} added[/], {result.known:,} there already",
         highlight=False,
     )
+    if corrected:
+        console.print(Text(corrected), soft_wrap=True)
     if result.ignored:
         ignored = f"columns without a place in a tick: {', '.join(result.ignored)}"
         console.print(Text(ignored), soft_wrap=True)
+
+
+def _describe(store: Store, file: Path, ids: set[int], said: ContractRecord) -> str:
+    """Keep what was said of the contract that was imported; what of it was known otherwise."""
+    options = {
+        name: getattr(said, name)
+        for name in ("symbol", "exchange", "currency")
+        if getattr(said, name)
+    }
+    if not options or not ids:
+        return ""
+    if len(ids) > 1:
+        words = " ".join(f"--{name} {value}" for name, value in options.items())
+        raise InputError(
+            f"{words} describes one contract, and {file} has {len(ids)}; its messages were "
+            "imported, and none of the contracts was described"
+        )
+    (contract_id,) = ids
+    known = {one.contract_id: one for one in store.contracts()}.get(contract_id)
+    store.add_contract(contract_id, said.symbol, exchange=said.exchange, currency=said.currency)
+    changes = [
+        f"{name} {getattr(known, name)} is {value} now"
+        for name, value in options.items()
+        if getattr(known, name, "") not in ("", value)
+    ]
+    return f"contract {contract_id}: {', '.join(changes)}" if changes else ""
 
 
 def _pairs(mapping: list[str]) -> dict[str, str | None]:

@@ -217,6 +217,10 @@ class CatalogueIndex:
         """Raise ReadOnlyError."""
         self._refuse()
 
+    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Raise ReadOnlyError."""
+        self._refuse()
+
     def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Raise ReadOnlyError."""
         self._refuse()

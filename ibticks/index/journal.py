@@ -69,6 +69,9 @@ class Target(Protocol):
     def put_contracts(self, records: Iterable[ContractRecord]) -> None:
         """Insert contracts, or fill in what a known one lacks."""
 
+    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Insert contracts, or replace what is known of them by what is not empty."""
+
     def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Insert intervals, or replace those of the same stream and start."""
 
@@ -93,12 +96,19 @@ OPERATIONS: Final[dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] 
     "drop_files": (_same, _same),
     "replace_files": (file_to_json, file_from_json),
     "put_contracts": (contract_to_json, contract_from_json),
+    "correct_contracts": (contract_to_json, contract_from_json),
     "put_coverage": (coverage_to_json, coverage_from_json),
     "replace_coverage": (coverage_to_json, coverage_from_json),
 }
 """Each operation, with how a record of it becomes JSON and comes back."""
 
-_TOGETHER: Final = ("put_files", "drop_files", "put_contracts", "put_coverage")
+_TOGETHER: Final = (
+    "put_files",
+    "drop_files",
+    "put_contracts",
+    "correct_contracts",
+    "put_coverage",
+)
 
 
 class Journal:

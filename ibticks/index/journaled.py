@@ -244,6 +244,10 @@ class JournaledIndex:
         """Insert contracts, or fill in what a known one lacks."""
         self._write("put_contracts", records)
 
+    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Insert contracts, or replace what is known of them by what is not empty."""
+        self._write("correct_contracts", records)
+
     def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Insert intervals, or replace those of the same stream and start (to close one)."""
         self._write("put_coverage", records)

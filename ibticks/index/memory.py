@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ibticks.index.records import CoverageRecord, DailyStats, FileRecord
 
-__all__ = ["MemoryIndex", "fill_in", "latest_coverage", "latest_files", "may_hold"]
+__all__ = ["MemoryIndex", "corrected", "fill_in", "latest_coverage", "latest_files", "may_hold"]
 
 
 class MemoryIndex:
@@ -30,6 +30,9 @@ class MemoryIndex:
     >>> index.contracts()
     [ContractRecord(contract_id=265598, symbol='AAPL', exchange='SMART', currency='',
                     contract_type='')]
+    >>> index.correct_contracts([ContractRecord(265598, "APPLE")])
+    >>> index.contracts()[0].symbol, index.contracts()[0].exchange
+    ('APPLE', 'SMART')
     """
 
     def __init__(
@@ -94,6 +97,12 @@ class MemoryIndex:
             known = self._contracts.get(record.contract_id)
             self._contracts[record.contract_id] = fill_in(known, record)
 
+    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Insert contracts, or replace what is known of them by what is not empty."""
+        for record in records:
+            known = self._contracts.get(record.contract_id)
+            self._contracts[record.contract_id] = corrected(known, record)
+
     def daily_stats(
         self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
     ) -> list[DailyStats]:
@@ -156,6 +165,11 @@ def fill_in(known: ContractRecord | None, record: ContractRecord) -> ContractRec
         known.currency or record.currency,
         known.contract_type or record.contract_type,
     )
+
+
+def corrected(known: ContractRecord | None, record: ContractRecord) -> ContractRecord:
+    """What ``record`` says of a contract, and what is known where it says nothing."""
+    return record if known is None else fill_in(record, known)
 
 
 def latest_files(records: Iterable[FileRecord]) -> dict[str, FileRecord]:

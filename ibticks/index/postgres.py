@@ -17,10 +17,11 @@ from ibticks.index.encoding import (
     dump_json,
     file_to_json,
 )
-from ibticks.index.memory import fill_in, latest_coverage, latest_files
+from ibticks.index.memory import corrected, fill_in, latest_coverage, latest_files
 from ibticks.index.records import Block, ContractRecord, CoverageRecord, DailyStats, FileRecord
 from ibticks.index.statements import (
     COLUMNS,
+    CORRECT_CONTRACTS,
     DAILY_STATS,
     DROP_SESSIONS,
     PUT_CONTRACTS,
@@ -30,7 +31,7 @@ from ibticks.index.statements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from psycopg import Cursor
@@ -178,11 +179,25 @@ class PostgresIndex:
 
     def put_contracts(self, records: Iterable[ContractRecord]) -> None:
         """Insert contracts, or fill in what a known one lacks."""
+        self._merge_contracts(PUT_CONTRACTS, fill_in, records)
+
+    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Insert contracts, or replace what is known of them by what is not empty."""
+        self._merge_contracts(CORRECT_CONTRACTS, corrected, records)
+
+    def _merge_contracts(
+        self,
+        statement: str,
+        merge: Callable[[ContractRecord | None, ContractRecord], ContractRecord],
+        records: Iterable[ContractRecord],
+    ) -> None:
         merged: dict[int, ContractRecord] = {}
         for record in records:
-            merged[record.contract_id] = fill_in(merged.get(record.contract_id), record)
+            merged[record.contract_id] = merge(merged.get(record.contract_id), record)
         rows = [contract_to_json(merged[key]) for key in sorted(merged)]
-        self._database.run(lambda cursor: cursor.execute(PUT_CONTRACTS, (dump_json(rows),)))
+        self._database.run(
+            lambda cursor: cursor.execute(statement.encode("utf-8"), (dump_json(rows),))
+        )
 
     # -- coverage ---------------------------------------------------------------------------------
 

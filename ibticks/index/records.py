@@ -199,7 +199,10 @@ class Index(Protocol):
         """Every contract known, by id."""
 
     def put_contracts(self, records: Iterable[ContractRecord]) -> None:
-        """Insert contracts, or fill in what a known one lacks."""
+        """Insert contracts, or fill in what a known one lacks (what a capture learns of IB)."""
+
+    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
+        """Insert contracts, or replace what is known of them by what is not empty (a user's)."""
 
     def daily_stats(
         self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None

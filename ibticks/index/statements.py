@@ -12,6 +12,7 @@ from ibticks.index.encoding import BLOCK_FIELDS, FILE_FIELDS
 
 __all__ = [
     "COLUMNS",
+    "CORRECT_CONTRACTS",
     "DAILY_STATS",
     "DROP_SESSIONS",
     "PUT_CONTRACTS",
@@ -53,20 +54,29 @@ PUT_FILES: Final = f"""
         updated_at = now()
 """
 
-PUT_CONTRACTS: Final = """
-    INSERT INTO contracts AS c (contract_id, symbol, exchange, currency, contract_type)
-    SELECT contract_id, symbol, exchange, currency, contract_type
+_CONTRACT_FIELDS: Final = ("symbol", "exchange", "currency", "contract_type")
+
+
+def _merge_contracts(counts: str, fills_in: str) -> str:
+    merged = (
+        f"{name} = COALESCE(NULLIF({counts}.{name}, ''), {fills_in}.{name})"
+        for name in _CONTRACT_FIELDS
+    )
+    return f"""
+    INSERT INTO contracts AS known (contract_id, {", ".join(_CONTRACT_FIELDS)})
+    SELECT contract_id, {", ".join(_CONTRACT_FIELDS)}
     FROM json_to_recordset(%s) AS record (
-        contract_id BIGINT, symbol TEXT, exchange TEXT, currency TEXT, contract_type TEXT
+        contract_id BIGINT, {", ".join(f"{name} TEXT" for name in _CONTRACT_FIELDS)}
     )
     ON CONFLICT (contract_id) DO UPDATE SET
-        symbol = COALESCE(NULLIF(c.symbol, ''), excluded.symbol),
-        exchange = COALESCE(NULLIF(c.exchange, ''), excluded.exchange),
-        currency = COALESCE(NULLIF(c.currency, ''), excluded.currency),
-        contract_type = COALESCE(NULLIF(c.contract_type, ''), excluded.contract_type),
+        {", ".join(merged)},
         last_seen = now(),
         updated_at = now()
 """
+
+
+PUT_CONTRACTS: Final = _merge_contracts("known", "excluded")
+CORRECT_CONTRACTS: Final = _merge_contracts("excluded", "known")
 
 PUT_COVERAGE: Final = """
     INSERT INTO coverage (contract_id, tick_type, start_ns, end_ns, state, reason)

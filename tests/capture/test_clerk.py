@@ -103,7 +103,8 @@ def test_it_is_told_in_order_and_read_after_what_was_told(clerk, index):
     clerk.put_coverage([row(1)])
     clerk.put_files([file(1)])
     clerk.drop_files(["1/last/1"])
-    clerk.put_contracts([ContractRecord(1, "A")])
+    clerk.put_contracts([ContractRecord(1, "B")])
+    clerk.correct_contracts([ContractRecord(1, "A")])
     clerk.replace_files([file(2)])
     clerk.do(partial(index.order.append, "and then"))
     assert clerk.contracts() == [ContractRecord(1, "A")]

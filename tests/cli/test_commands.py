@@ -15,6 +15,7 @@ import pytest
 import ibticks as ibt
 from ibticks import errors
 from ibticks.cli.app import app, index_app
+from ibticks.index.records import ContractRecord
 from ibticks.sample import sample as find_sample
 from ibticks.storage.lock import StreamLock
 
@@ -277,8 +278,22 @@ def test_one_name_is_not_given_to_several_contracts(cli, own, tmp_path):
     path = messages(tmp_path / "all.jsonl", 1, 2)
     done = cli("import", path, "--symbol", "AAPL", *own)
     assert done.code == 1
-    assert "names one contract" in done.err
+    assert "--symbol AAPL describes one contract" in done.err
     assert [c["symbol"] for c in cli("ls", *own, "--json").json] == ["", ""]
+
+
+def test_a_mistyped_name_is_mended(cli, own, tmp_path):
+    path = messages(tmp_path / "all.jsonl", 265598)
+    done = cli("import", path, "--symbol", "APPL", "--exchange", "SMART", *own)
+    assert len(done.out.splitlines()) == 1
+    done = cli("import", path, "--symbol", "AAPL", *own)
+    assert done.out.splitlines()[1:] == ["contract 265598: symbol APPL is AAPL now"]
+    done = cli("import", path, "--currency", "USD", *own)
+    assert len(done.out.splitlines()) == 1, "nothing was known otherwise"
+    known = cli("ls", "AAPL", *own, "--json").json
+    assert [c["symbol"] for c in known] == ["AAPL"]
+    with ibt.open(own[1], dsn=own[3]) as store:
+        assert store.contracts() == [ContractRecord(265598, "AAPL", "SMART", "USD")]
 
 
 def test_a_failed_import_says_where(cli, own, tmp_path):

@@ -104,6 +104,7 @@ def test_changes_are_refused(path, make_file, aapl, make_interval):
         (index.drop_files, ["a"]),
         (index.replace_files, []),
         (index.put_contracts, [aapl]),
+        (index.correct_contracts, [aapl]),
         (index.put_coverage, [make_interval(DAY)]),
         (index.replace_coverage, []),
     ]:

@@ -45,6 +45,8 @@ def changes(make_file, aapl, make_interval):
         Change("put_files", (make_file(1, blocks=0),)),
         Change("put_contracts", (aapl, ContractRecord(2, ""))),
         Change("put_contracts", (ContractRecord(2, "MNQ"),)),
+        Change("correct_contracts", (ContractRecord(2, "MES"), ContractRecord(2, "ES", "CME"))),
+        Change("put_contracts", (ContractRecord(2, "MNQ", "", "USD"),)),
         Change("replace_coverage", (make_interval(DAY - 9),)),
         Change("put_coverage", (make_interval(DAY),)),
         Change("put_coverage", (make_interval(DAY, DAY + 5), make_interval(DAY + 5))),

@@ -23,6 +23,7 @@ from ibticks.index.journal import Change, Journal
 from ibticks.index.journaled import JournaledIndex
 from ibticks.index.memory import MemoryIndex
 from ibticks.index.postgres import PostgresIndex
+from ibticks.index.records import ContractRecord
 
 DAY = 1_736_467_200_000_000_000
 
@@ -96,6 +97,8 @@ def test_an_outage_loses_nothing(open_, outage, index, make_file, aapl, make_int
         lambda i: i.put_files([make_file(hour) for hour in range(20, 28)]),
         lambda i: i.put_contracts([aapl]),
         lambda i: i.put_files([make_file(28, sealed=False)]),
+        lambda i: i.correct_contracts([ContractRecord(aapl.contract_id, "APPLE")]),
+        lambda i: i.put_contracts([aapl]),
         lambda i: i.put_coverage([make_interval(DAY)]),
         lambda i: i.drop_files([make_file(21).path]),
         lambda i: i.put_files([make_file(28), make_file(22, volume=1.0)]),

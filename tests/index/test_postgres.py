@@ -251,6 +251,31 @@ def test_contracts_are_filled_in(index):
     ]
 
 
+def test_contracts_are_corrected(index):
+    steps = [
+        ("put_contracts", [ContractRecord(1, "APPL", "SMART"), ContractRecord(2, "MNQ")]),
+        (
+            "correct_contracts",
+            [
+                ContractRecord(1, "AAPLE", "", "USD"),
+                ContractRecord(1, "AAPL"),
+                ContractRecord(3, "X"),
+            ],
+        ),
+        ("put_contracts", [ContractRecord(1, "APPLE INC", "NYSE", "EUR", "STK")]),
+    ]
+    memory = MemoryIndex()
+    for operation, records in steps:
+        getattr(index, operation)(records)
+        getattr(memory, operation)(records)
+    assert index.contracts() == [
+        ContractRecord(1, "AAPL", "SMART", "USD", "STK"),
+        ContractRecord(2, "MNQ"),
+        ContractRecord(3, "X"),
+    ]
+    assert memory.contracts() == index.contracts()
+
+
 # -- coverage --------------------------------------------------------------------------------------
 
 

@@ -6,9 +6,9 @@ are tested on three days of three prices, drawn by R after ``set.seed(123)``; th
 here. Where it tests matrices, their sum is that of a product of prices, or of such by polarisation.
 
 Its data of trades and quotes can be had in R only. For the rules of cleaning and for liquidity, the
-steps of ``R/dataHandling.R`` and ``R/liquidityMeasures.R`` were run (R 4.2.2, data.table 1.14.8; the
-rolling median in plain R) on the packaged trades and quotes of IBM, with prices in thousandths, so
-that no strict comparison of theirs rests on binary rounding.
+steps of ``R/dataHandling.R`` and ``R/liquidityMeasures.R`` were run (R 4.2.2, data.table 1.14.8,
+the rolling median in plain R) on the packaged trades and quotes of IBM, with prices in thousandths: no
+strict comparison of theirs then rests on binary rounding.
 """
 
 from __future__ import annotations

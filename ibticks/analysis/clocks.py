@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ibticks.calendar import Market
     from ibticks.calendar.sessions import SessionTable
 
-__all__ = ["align", "last_value", "refresh_time"]
+__all__ = ["align", "as_of", "grid", "last_value", "refresh_time"]
 
 
 def last_value(
@@ -91,7 +91,7 @@ def last_value(
             '.dt.replace_time_zone("UTC")'
         )
     clock = pl.LazyFrame({"_at": at.drop_nulls()}).select(_key=instant("_at")).unique()
-    return _as_of(ticks, clock, column, tolerance)
+    return as_of(ticks, clock, column, tolerance)
 
 
 def align(
@@ -151,14 +151,8 @@ def align(
     require(ticks, "timestamp", column, what="align")
     rows = rows_with(ticks, column)
     ends = rows.select(_first=instant().min(), _last=instant().max()).drop_nulls()
-    if market is None:
-        first, last = (-(-pl.col(name) // step) * step for name in ("_first", "_last"))
-        clock = ends.select(_key=pl.int_ranges(first, last + 1, step)).explode(
-            "_key", empty_as_null=False, keep_nulls=False
-        )
-    else:
-        clock = _session_grid(ends, session_table(market, session_type, what="align"), step)
-    return _as_of(ticks, clock, column, tolerance)
+    table = None if market is None else session_table(market, session_type, what="align")
+    return as_of(ticks, grid(ends, step, table), column, tolerance)
 
 
 def refresh_time(ticks: F, *, column: str = "price") -> F:
@@ -239,6 +233,22 @@ def refresh_time(ticks: F, *, column: str = "price") -> F:
     )
 
 
+def grid(ends: pl.LazyFrame, step: int, table: SessionTable | None) -> pl.LazyFrame:
+    """The instants of :func:`align` from ``_first`` to the first at or after ``_last``.
+
+    Examples
+    --------
+    >>> grid(pl.LazyFrame({"_first": [4], "_last": [11]}), 5, None).collect()["_key"].to_list()
+    [5, 10, 15]
+    """
+    if table is not None:
+        return _session_grid(ends, table, step)
+    first, last = (-(-pl.col(name) // step) * step for name in ("_first", "_last"))
+    return ends.select(_key=pl.int_ranges(first, last + 1, step)).explode(
+        "_key", empty_as_null=False, keep_nulls=False
+    )
+
+
 def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.LazyFrame:
     """The instants from ``_first`` to the first at or after ``_last``."""
     opens, closes = pl.col("_open"), pl.col("_close")
@@ -257,8 +267,16 @@ def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.Lazy
     return points.filter(earlier < pl.col("_last")).select("_key")
 
 
-def _as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelta | None) -> F:
-    """The values as of each ``_key``, nanoseconds, of the clock."""
+def as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelta | None) -> F:
+    """What :func:`last_value` gives, at each ``_key`` of the clock, in nanoseconds.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame({"timestamp": [datetime(1970, 1, 1, tzinfo=UTC)], "price": [10.0]})
+    >>> as_of(ticks, pl.LazyFrame({"_key": [-1, 1]}), "price", None)["price"].to_list()
+    [None, 10.0]
+    """
     keys: list[str] = by(ticks)
     rows = rows_with(ticks, column)
     contracts = rows.select(keys).unique() if apart(ticks) else rows.select(keys).head(1)

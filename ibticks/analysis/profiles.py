@@ -15,7 +15,7 @@ from ibticks.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["value_area", "volume_profile"]
+__all__ = ["mark_value_area", "value_area", "volume_profile"]
 
 
 def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -> F:
@@ -79,12 +79,29 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
     levels = grouped(trade_rows(ticks).with_columns(_size=sized(ticks)), groups, ticks, **sums)
     flags = {"point_of_control": pl.Boolean(), "value_area": pl.Boolean()}
     schema = {**levels.collect_schema(), **flags}
+    marked = levels.map_batches(lambda frame: mark_value_area(frame, share), schema=schema)
+    return like(ticks, marked, engine="streaming")
 
-    def marked(frame: pl.DataFrame) -> pl.DataFrame:
-        parts = frame.partition_by(keys, maintain_order=True) if keys and len(frame) else [frame]
-        return pl.concat(_mark(part, share) for part in parts)
 
-    return like(ticks, levels.map_batches(marked, schema=schema), engine="streaming")
+def mark_value_area(levels: pl.DataFrame, share: float) -> pl.DataFrame:
+    """Mark the point of control and the value area of each contract.
+
+    Parameters
+    ----------
+    levels : polars.DataFrame
+        A row for each contract and level, by rising ``price``, with ``volume``.
+    share : float
+        As in :func:`volume_profile`.
+
+    Examples
+    --------
+    >>> levels = pl.DataFrame({"price": [1.0, 2.0, 3.0], "volume": [5.0, 80.0, 15.0]})
+    >>> mark_value_area(levels, 0.7)["value_area"].to_list()
+    [False, True, False]
+    """
+    keys = by(levels) if len(levels) else []
+    parts = levels.partition_by(keys, maintain_order=True) if keys else [levels]
+    return pl.concat(_mark(part, share) for part in parts)
 
 
 def value_area(volumes: NDArray[np.float64], share: float) -> tuple[int, int, int]:

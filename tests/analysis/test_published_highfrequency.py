@@ -7,8 +7,8 @@ here. Where it tests matrices, their sum is that of a product of prices, or of s
 
 Its data of trades and quotes can be had in R only. For the rules of cleaning and for liquidity, the
 steps of ``R/dataHandling.R`` and ``R/liquidityMeasures.R`` were run (R 4.2.2, data.table 1.14.8,
-the rolling median in plain R) on the packaged trades and quotes of IBM, with prices in thousandths: no
-strict comparison of theirs then rests on binary rounding.
+the rolling median in plain R) on the packaged trades and quotes of IBM. Prices were in thousandths,
+so that no strict comparison rests on binary rounding.
 """
 
 from __future__ import annotations

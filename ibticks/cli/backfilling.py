@@ -26,7 +26,7 @@ def backfill(
     tick_types: Annotated[
         str | None, typer.Argument(help="Tick types, with commas; all stored by default.")
     ] = None,
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     since: Annotated[
         str, typer.Option(help="How far back, such as 24h, or from this time on; or all.")

@@ -34,7 +34,7 @@ def capture(
             help="contract_id:symbol:tick_types:buffer_hours,... with tick types joined by ;",
         ),
     ] = None,
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     gateway: Annotated[
         str,
@@ -135,9 +135,9 @@ def _capture(running: Capture, asked: list[int]) -> int:
     return unwritten
 
 
-def status(root: Root = ".", json: Json = False) -> None:
+def status(root: Root = None, json: Json = False) -> None:
     """Tell how the capture of a store is doing; exit code 1 where none runs."""
-    path = Path(root).expanduser() / "metadata" / "capture.json"
+    path = Path(root or ".").expanduser() / "metadata" / "capture.json"
     try:
         said: dict[str, Any] = json_.loads(path.read_text())
     except (FileNotFoundError, json_.JSONDecodeError):

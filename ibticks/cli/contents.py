@@ -19,7 +19,7 @@ __all__ = ["info", "ls"]
 
 def ls(
     contract: Annotated[str | None, typer.Argument(help="Id or symbol; all by default.")] = None,
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     files: Annotated[bool, typer.Option("--files", help="List the files one by one.")] = False,
     json: Json = False,
@@ -86,7 +86,7 @@ def info(
         str | None,
         typer.Argument(help="A contract (id or symbol) or a tick file; the store by default."),
     ] = None,
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     json: Json = False,
 ) -> None:

@@ -40,7 +40,7 @@ def gateway(
     period: Annotated[
         str | None, typer.Argument(help="last_hour, 2h30m, today, since_open and the like.")
     ] = None,
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     sample: Annotated[
         bool, typer.Option("--sample", help="The ticks that travel with ibticks, not a store's.")

@@ -21,7 +21,7 @@ __all__ = ["import_"]
 
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV, Parquet, or v2 messages as JSON lines.")],
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     contract: Annotated[int | None, typer.Option("--contract", "-c", help="Contract id.")] = None,
     tick_type: Annotated[

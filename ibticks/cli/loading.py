@@ -28,7 +28,7 @@ def load(
     period: Annotated[
         str | None, typer.Argument(help="last_hour, 2h30m, today, since_open and the like.")
     ] = None,
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     start: Annotated[str | None, typer.Option(help="From this time on.")] = None,
     end: Annotated[str | None, typer.Option(help="Up to, not including, this time.")] = None,

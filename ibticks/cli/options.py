@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,6 +12,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from ibticks.errors import NoStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,8 +37,14 @@ __all__ = [
 ]
 
 Root = Annotated[
-    str,
-    typer.Option("--store", "-s", envvar="IBTICKS_STORE", help="Folder of the store."),
+    str | None,
+    typer.Option(
+        "--store",
+        "-s",
+        envvar="IBTICKS_STORE",
+        help="Folder of the store.",
+        show_default="the current folder, if it is one",
+    ),
 ]
 Dsn = Annotated[
     str | None,
@@ -56,11 +65,35 @@ notes = Console(stderr=True)
 _PIPE_WIDTH: Final = 10_000
 
 
-def opened(root: str, dsn: str | None, *, create: bool = False) -> Store:
-    """The store a command works on."""
+def opened(root: str | None, dsn: str | None, *, create: bool = False) -> Store:
+    """The store a command works on: the one named, or the current folder, if it is one.
+
+    Parameters
+    ----------
+    root : str or None
+        What ``--store`` or ``IBTICKS_STORE`` says.
+    dsn : str or None
+    create : bool
+        Whether a store that is named may be begun. The current folder is never made one: whoever
+        forgot ``--store`` would find ticks where nobody looks for them.
+
+    Raises
+    ------
+    NoStoreError
+    """
     from ibticks.store import open_store
 
-    return open_store(root, dsn=dsn, create=create)
+    if root is not None:
+        return open_store(root, dsn=dsn, create=create)
+    try:
+        return open_store(".", dsn=dsn, create=False)
+    except NoStoreError as error:
+        begun = " (one is begun there, where there is none)" if create else ""
+        raise NoStoreError(
+            f"the current folder, {Path.cwd()}, is no store: name one with --store FOLDER, or with "
+            f"IBTICKS_STORE{begun}",
+            **error.context,
+        ) from error
 
 
 def emit(value: Any) -> None:

@@ -34,7 +34,7 @@ def stream(
     ] = "127.0.0.1:4002",
     client_id: Annotated[int, typer.Option(help="Client id at TWS.")] = 2,
     record: Annotated[bool, typer.Option("--record", help="Store the stream, too.")] = False,
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
 ) -> None:
     """Print the ticks of a contract as v2 JSON lines, until enough have come, or Ctrl-C.

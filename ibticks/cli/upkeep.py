@@ -14,7 +14,7 @@ __all__ = ["compress", "prune", "rebuild", "status", "verify"]
 _FOUND = 3
 
 
-def verify(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
+def verify(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:
     """Read every file through: checksums, torn or damaged frames, and the index against them."""
     with opened(root, dsn) as store:
         findings = list(store.verify(progress=False if json else None))
@@ -44,7 +44,7 @@ def verify(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
         raise typer.Exit(_FOUND)
 
 
-def rebuild(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
+def rebuild(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:
     """Make the index anew from the files, which are the truth."""
     with opened(root, dsn) as store:
         files = store.rebuild_index(progress=False if json else None)
@@ -54,7 +54,7 @@ def rebuild(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
         console.print(f"{files:,} files indexed", highlight=False)
 
 
-def status(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
+def status(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:
     """Say where the index is and how much it holds."""
     with opened(root, dsn) as store:
         about = {
@@ -70,7 +70,7 @@ def status(root: Root = ".", dsn: Dsn = None, json: Json = False) -> None:
 
 
 def compress(
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     codec: Annotated[str, typer.Option(help="zstd, gzip, snappy, or none to undo.")] = "zstd",
     older_than: Annotated[str, typer.Option(help="Only hours that ended this long ago.")] = "24h",
@@ -89,7 +89,7 @@ def compress(
 
 def prune(
     keep: Annotated[str, typer.Option(help="How long ticks are kept, such as 90d.")],
-    root: Root = ".",
+    root: Root = None,
     dsn: Dsn = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

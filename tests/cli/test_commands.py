@@ -83,6 +83,48 @@ def test_a_wrong_command_line(cli, wrong, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []  # no store was begun
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["import", str(TRADES), "-c", "990101", "-t", "all_last"],
+        ["stream", "265598", "last", "--record"],
+        ["ls"],
+        ["gaps"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_no_store_is_begun_where_none_is_named(cli, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IBTICKS_STORE", raising=False)
+    done = cli(*command)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"error: the current folder, {tmp_path}, is no store: name one with")
+    assert "--store FOLDER, or with IBTICKS_STORE" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_capture_begins_a_store_where_none_is_named(shell, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "IBTICKS_STORE"}
+    done = shell("capture", "265598:AAPL:last", cwd=tmp_path, env=environment)
+    assert (done.code, done.out) == (1, "")
+    assert f"the current folder, {tmp_path}, is no store" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_is_begun_where_it_is_named(cli, own, tmp_path, monkeypatch):
+    path = messages(tmp_path / "all.jsonl", 265598)
+    database = own[2:]
+    monkeypatch.setenv("IBTICKS_STORE", str(own[1]))
+    assert cli("import", path, *database).code == 0
+    monkeypatch.chdir(own[1])
+    monkeypatch.delenv("IBTICKS_STORE")
+    assert cli("import", path, *database, "--json").json["known"] == 1, "the current folder is one"
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert cli("import", path, "-s", ".", *database).code == 1, "the database is of another store"
+    assert (tmp_path / "other" / "metadata" / "store.json").exists()
+
+
 KINDS = [
     kind
     for kind in vars(errors).values()
@@ -96,7 +138,7 @@ def test_what_cannot_be_done_is_said_without_a_traceback(cli, monkeypatch, kind)
         raise kind("this is why [/b] [red] \\[", path="x")
 
     monkeypatch.setattr("ibticks.store.open_store", refuse)
-    done = cli("ls")
+    done = cli("ls", "-s", ".")
     assert (done.code, done.out, done.err) == (1, "", "error: this is why [/b] [red] \\[\n")
 
 

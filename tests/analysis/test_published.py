@@ -6,6 +6,7 @@ import math
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from ibticks import analysis
 from ibticks.analysis.kernels import KERNELS
@@ -134,6 +135,83 @@ def test_effective_spread_of_a_price_improved():
     frame = made([quote, {"ns": 1, "price": 25.48}])
     assert analysis.effective_spread(frame)["effective_spread"].item() == pytest.approx(0.01)
     assert analysis.quoted_spread(frame)["quoted_spread"].item() == pytest.approx(0.05)
+
+
+def test_prices_of_a_quote_as_questdb():
+    # QuestDB, Finance functions: wmid(100, 5, 6, 100) and spread_bps(1.5760, 1.5763)
+    frame = made(
+        [
+            {"ns": 0, "bid_price": 5.0, "bid_size": 100, "ask_price": 6.0, "ask_size": 100},
+            {"ns": 1, "bid_price": 1.5760, "ask_price": 1.5763},
+        ]
+    )
+    assert analysis.microprice(frame)["microprice"][0] == 5.5
+    share = analysis.spread(frame)["relative_spread"][1]
+    assert share * 10_000 == pytest.approx(1.903372140976, rel=1e-9)
+
+
+def test_vwap_as_questdb():
+    # QuestDB, Finance functions: vwap(x, x) of 1 to 100
+    numbers = [float(x) for x in range(1, 101)]
+    assert analysis.vwap(trades(numbers, numbers))["vwap"].item() == pytest.approx(67)
+
+
+def seconds(times: list[int], column: str, values: list[float | None]) -> pl.DataFrame:
+    rows = zip(times, values, strict=True)
+    return made([{"ns": at * 10**9, column: value} for at, value in rows])
+
+
+def test_twap_as_cyfrin():
+    # Cyfrin Updraft, Uniswap V2, "TWAP math": cumulative prices of 11800 at 11 and 3100 at 4
+    frame = seconds([1, 3, 4, 7, 11], "price", [1000.0, 1100.0, 1300.0, 1200.0, 1500.0])
+    assert analysis.twap(frame)["twap"].item() == pytest.approx(11_800 / 10)
+    assert analysis.anchored_twap(frame)["twap"][-1] == pytest.approx(11_800 / 10)
+    assert analysis.rolling_twap(frame, "7s")["twap"][-1] == pytest.approx(8_700 / 7)
+
+
+@pytest.mark.parametrize(
+    ("times", "values", "wanted"),
+    [
+        # DolphinDB, twavg: its examples, to the digits they have
+        ([0, 5, 10, 20, 30], [1.0, 2.0, 3.0, 4.0, 5.0], 2.83),
+        ([0, 5, 10, 20, 30], [1.0, 2.0, None, 4.0, 5.0], 2.5),
+        ([0, 5, 12, 60], [25.10, 25.15, 25.08, 25.20], 25.0898),
+        ([0, 8, 20, 60], [80.50, 80.60, 80.55, 80.70], 80.5533),
+    ],
+)
+def test_averages_over_time_as_dolphindb(times, values, wanted):
+    digits = len(str(wanted).split(".")[1])
+    found = analysis.twap(seconds(times, "price", values))["twap"].item()
+    assert round(found, digits) == wanted
+    if None not in values:
+        asks = seconds(times, "ask_price", [100 + value for value in values])
+        quotes = asks.with_columns(bid_price=pl.lit(100.0))
+        found = analysis.quoted_spread(quotes)["time_weighted_spread"].item()
+        assert round(found, digits) == wanted
+
+
+def test_order_flow_and_imbalances_as_wickra():
+    quotes = real("ibm_quotes").filter(pl.col("bid_price") < pl.col("ask_price"))
+    # wickra 2.0.0: OrderFlowImbalance(1), Microprice, OrderBookImbalanceTop1, of 62331 quotes
+    flow = analysis.order_flow_imbalance(quotes)["order_flow_imbalance"]
+    assert flow.head(5).to_list() == [None, 100, -100, 200, 100]
+    assert (flow.count(), flow.sum(), flow.abs().sum()) == (62330, -188900, 7325100)
+    total = analysis.microprice(quotes)["microprice"].sum()
+    assert total == pytest.approx(11204810.447892541, rel=1e-13)
+    total = analysis.quote_imbalance(quotes)["quote_imbalance"].sum()
+    assert total == pytest.approx(2526.388820353384, rel=1e-10)
+
+
+def test_bands_around_a_vwap_as_wickra():
+    found = analysis.anchored_vwap(real("ibm_trades"), deviations=2)
+    bands = found.select("vwap_upper", "vwap", "vwap_lower")
+    # wickra 2.0.0: VwapStdDevBands(2), after 1000 trades and after all
+    assert bands.row(999) == pytest.approx(
+        (182.06785888089416, 181.68800768828083, 181.3081564956675), rel=1e-12
+    )
+    assert bands.row(-1) == pytest.approx(
+        (181.35737363005282, 179.79936377191032, 178.24135391376782), rel=1e-12
+    )
 
 
 def test_roll_as_mlfinlab():
@@ -277,3 +355,14 @@ def test_bars_as_mlfinpy(bars, count, first, second, last):
         bought = total[end - 1] - (total[begin - 1] if begin else 0)
         names = ("open", "high", "low", "close", "volume")
         assert (*(row[name] for name in names), bought, row["count"]) == wanted
+
+
+def test_time_bars_as_pandas():
+    ticks = real("ibm_trades")
+    frame = ticks.select("timestamp", "price", "size").to_pandas().set_index("timestamp")
+    groups = frame.resample("5min")
+    wanted = groups["price"].ohlc().assign(volume=groups["size"].sum(), count=groups.size())
+    wanted = pl.from_pandas(wanted.loc[wanted["count"] > 0], include_index=True)
+    names = wanted.columns
+    found = analysis.time_bars(ticks, "5m").filter(pl.col("count") > 0).select(names)
+    assert_frame_equal(found, wanted, check_dtypes=False)

@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from benchmarks import analysis, capture, flow, index, live, load, memory, size, start, write
+from benchmarks import (
+    analysis,
+    capture,
+    doubts,
+    flow,
+    index,
+    live,
+    load,
+    memory,
+    size,
+    start,
+    variance,
+    write,
+)
 from benchmarks.report import as_json, as_table
 from benchmarks.scene import scene
 
@@ -34,8 +47,8 @@ _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "index": (index.index, index.opening),
     "memory": (memory.memory,),
     "start": (start.start,),
-    "flow": (flow.flow,),
     "analysis": (analysis.bars, analysis.prices, analysis.clocks, analysis.memory),
+    "flow": (flow.flow, flow.costs, variance.variance, doubts.durations, doubts.cleaning),
 }
 _PACKAGES: Final = ("ibticks", "numba", "numpy", "polars", "protobuf", "ptars", "pyarrow")
 _QUIET: Final = 0.3

@@ -1,377 +1,361 @@
-"""Measures of ten million trades, each beside the query somebody would write by hand in polars.
-
-The queries are for one contract and for ticks without nulls, as whoever writes one for the moment
-would have it; ibticks keeps contracts apart and looks for both. Where polars has no expression for
-what the measure is (a trimmed mean of neighbours, a report of all that is doubtful), there is none.
-"""
+"""Who trades, what it pushes and what it costs: ten million trades, and as many quotes."""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
 
-from benchmarks.report import Figure, Row, at_most
-from benchmarks.timing import compare, simple
+from benchmarks.cases import Case, measured, quotes, trades
 from ibticks import analysis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from benchmarks.report import Row
     from benchmarks.scene import Scene
 
-__all__ = ["flow"]
+__all__ = ["costs", "flow"]
 
-_TICKS: Final = 10_000_000
-_OPEN: Final = 1_736_519_400_000_000_000  # 2025-01-10 09:30 in New York
-_DAY: Final = 23_400_000_000_000
-_MINUTE: Final = 60_000_000_000
-
-_p, _t = pl.col("price"), pl.col("timestamp")
-_bid, _ask = pl.col("bid_price"), pl.col("ask_price")
-_ns: Final = _t.cast(pl.Int64)
-
-
-@cache
-def trades() -> pl.DataFrame:
-    """A day of trades that walk by cents, signed by the tick rule."""
-    random = np.random.default_rng(1)
-    steps = random.choice([-1, 0, 0, 0, 1], _TICKS)
-    frame = _frame(random, {"price": np.round(180 + 0.01 * np.cumsum(steps), 2)})
-    frame = frame.with_columns(size=pl.Series(random.integers(1, 10, _TICKS) * 100.0))
-    return analysis.trade_sign(frame, "tick")
-
-
-@cache
-def quotes() -> pl.DataFrame:
-    """A day of quotes around the same walk."""
-    random = np.random.default_rng(2)
-    steps = random.choice([-1, 0, 0, 0, 1], _TICKS)
-    bid = np.round(180 + 0.01 * np.cumsum(steps), 2)
-    sizes = {f"{side}_size": random.integers(1, 20, _TICKS) * 100.0 for side in ("bid", "ask")}
-    ask = np.round(bid + 0.01 * random.integers(1, 4, _TICKS), 2)
-    return _frame(random, {"bid_price": bid, "ask_price": ask, **sizes})
+_AT, _PRICE, _SIZE, _SIGN = (pl.col(name) for name in ("timestamp", "price", "size", "sign"))
+_BID, _ASK, _MID = pl.col("bid_price"), pl.col("ask_price"), pl.col("mid")
+_BIDS, _ASKS = pl.col("bid_size"), pl.col("ask_size")
+_MOVE: Final = _PRICE.diff()
+_TICK: Final = pl.when(_MOVE != 0).then(_MOVE.sign()).forward_fill().fill_null(0).cast(pl.Int8)
+_DYNAMIC: Final = "polars, group_by_dynamic"
+_JOIN: Final = "polars, join_asof"
 
 
 def flow(scene: Scene) -> Iterator[Row]:
-    """Each measure against its query."""
-    for name, (ours, theirs) in _MEASURES.items():
-        contenders = [simple("ours", ours)]
-        if theirs is not None:
-            contenders.append(simple("theirs", theirs))
-        runs = compare(contenders, min(scene.repeat, 3))
-        seconds = Figure.seconds(runs["ours"])
-        if theirs is not None:
-            others = Figure.seconds(runs["theirs"])
-            yield Row(f"{name}, 10 M", seconds, "polars", others, share=True, goal=at_most(2.0))
-        yield Row(f"{name}, 10 M", seconds, goal=at_most(1.0, absolute=True))
-
-
-def _frame(random: np.random.Generator, columns: dict[str, Any]) -> pl.DataFrame:
-    times = _OPEN + np.sort(random.integers(0, _DAY, _TICKS))
-    return pl.DataFrame({"timestamp": times, **columns}).select(
-        _t.cast(pl.Datetime("ns", "UTC")),
-        pl.lit(8314, pl.UInt32).alias("contract_id"),
-        *columns,
+    """Signs, what they add up to, and what the quotes push."""
+    frame, made = trades(scene), quotes(scene)
+    signed = analysis.trade_sign(frame, "tick")
+    yield from measured(
+        [
+            Case(
+                "signs by the tick rule",
+                lambda: analysis.trade_sign(frame, "tick"),
+                "polars",
+                lambda: frame.with_columns(sign=_TICK),
+                "sign",
+            ),
+            Case(
+                "signs by Lee and Ready's rule",
+                lambda: analysis.trade_sign(frame, quotes=made),
+                _JOIN,
+                lambda: _lee_ready(frame, made).collect(),
+                "sign",
+            ),
+            Case(
+                "signed volume",
+                lambda: analysis.signed_volume(signed),
+                "polars",
+                lambda: signed.with_columns(signed_volume=_SIZE * _SIGN),
+                "signed_volume",
+            ),
+            Case(
+                "delta, 1 minute",
+                lambda: analysis.delta(signed, "1m"),
+                _DYNAMIC,
+                lambda: _delta(signed),
+                "timestamp buy_volume sell_volume unsigned_volume delta trades",
+            ),
+            Case(
+                "cumulative delta",
+                lambda: analysis.cumulative_delta(signed),
+                "polars",
+                lambda: signed.with_columns(signed_volume=_SIZE * _SIGN).with_columns(
+                    cumulative_delta=pl.col("signed_volume").cum_sum()
+                ),
+                "signed_volume cumulative_delta",
+            ),
+            Case(
+                "order-flow imbalance",
+                lambda: analysis.order_flow_imbalance(made),
+                "polars",
+                lambda: made.with_columns(order_flow_imbalance=_imbalance()),
+                "order_flow_imbalance",
+            ),
+            Case(
+                "order-flow imbalance, 1 minute",
+                lambda: analysis.order_flow_imbalance(made, "1m"),
+                _DYNAMIC,
+                lambda: (
+                    made.lazy()
+                    .select("timestamp", each=_imbalance())
+                    .group_by_dynamic("timestamp", every="1m")
+                    .agg(order_flow_imbalance=pl.col("each").sum(), quotes=pl.len())
+                    .collect()
+                ),
+                "timestamp order_flow_imbalance quotes",
+            ),
+            Case(
+                "imbalance of each quote",
+                lambda: analysis.quote_imbalance(made),
+                "polars",
+                lambda: made.with_columns(quote_imbalance=(_BIDS - _ASKS) / (_BIDS + _ASKS)),
+                "quote_imbalance",
+            ),
+            Case(
+                "volume by price",
+                lambda: analysis.volume_profile(frame),
+                "polars, group_by",
+                lambda: (
+                    frame.lazy()
+                    .group_by("price")
+                    .agg(volume=_SIZE.sum(), trades=pl.len())
+                    .sort("price")
+                    .with_columns(point_of_control=pl.col("volume") == pl.col("volume").max())
+                    .collect()
+                ),
+                "price volume trades point_of_control",
+            ),
+            Case(
+                "VPIN",
+                lambda: analysis.vpin(frame, 100_000),
+                "polars, group_by_dynamic, then numpy",
+                lambda: _vpin(frame, 100_000),
+                "timestamp buy_volume sell_volume vpin",
+                rounding=1e-6,
+            ),
+            Case(
+                "Kyle's lambda, 1 minute",
+                lambda: analysis.kyle_lambda(signed),
+                _DYNAMIC,
+                lambda: _kyle(signed),
+                "kyle_lambda t_statistic r_squared observations",
+            ),
+            Case(
+                "Amihud's illiquidity, 1 minute",
+                lambda: analysis.amihud(frame, "1m"),
+                _DYNAMIC,
+                lambda: (
+                    frame.lazy()
+                    .group_by_dynamic("timestamp", every="1m")
+                    .agg(_PRICE.last(), value=(_PRICE * _SIZE).sum())
+                    .select(each=_PRICE.pct_change().abs() / pl.col("value"))
+                    .select(amihud=pl.col("each").mean(), observations=pl.col("each").count())
+                    .collect()
+                ),
+                "amihud observations",
+            ),
+            Case(
+                "Roll's spread",
+                lambda: analysis.roll(frame),
+                "polars",
+                lambda: (
+                    frame.lazy()
+                    .select(covariance=pl.cov(_MOVE, _MOVE.shift()), observations=pl.len() - 2)
+                    .with_columns(roll=2 * (-pl.col("covariance")).sqrt())
+                    .collect()
+                ),
+                "roll covariance observations",
+            ),
+        ],
+        scene,
     )
 
 
-def _of_trades(query: Callable[[pl.LazyFrame], pl.LazyFrame]) -> Callable[[], pl.DataFrame]:
-    return lambda: query(trades().lazy()).collect()
-
-
-def _of_quotes(query: Callable[[pl.LazyFrame], pl.LazyFrame]) -> Callable[[], pl.DataFrame]:
-    return lambda: query(quotes().lazy()).collect()
-
-
-def _unsigned() -> pl.DataFrame:
-    return trades().drop("sign")
-
-
-def _lee_ready(lazy: pl.LazyFrame) -> pl.LazyFrame:
-    book = quotes().lazy().select("timestamp", mid=(_bid + _ask) / 2)
-    change = _p.diff()
-    tick = pl.when(change != 0).then(change.sign()).forward_fill()
-    quote = (_p - pl.col("mid")).sign()
-    return lazy.join_asof(book, on="timestamp").with_columns(
-        sign=pl.when(quote != 0).then(quote).otherwise(tick).cast(pl.Int8)
+def costs(scene: Scene) -> Iterator[Row]:
+    """Spreads quoted, paid and kept."""
+    frame, made = trades(scene), quotes(scene)
+    signed = analysis.trade_sign(frame, "tick")
+    middle, side = pl.col("later_mid"), pl.when(_SIGN != 0).then(_SIGN)
+    paid, kept, went = (2 * side * each for each in (_PRICE - _MID, _PRICE - middle, middle - _MID))
+    yield from measured(
+        [
+            Case(
+                "quoted spread",
+                lambda: analysis.quoted_spread(made),
+                "polars",
+                lambda: _weighted(_held(made).select(*_means())).collect(),
+                _SPREADS,
+            ),
+            Case(
+                "quoted spread, 1 minute",
+                lambda: analysis.quoted_spread(made, "1m"),
+                _DYNAMIC,
+                lambda: _weighted(_by_minutes(made)).collect(),
+                f"timestamp {_SPREADS}",
+            ),
+            Case(
+                "effective spread",
+                lambda: analysis.effective_spread(frame, quotes=made),
+                _JOIN,
+                lambda: (
+                    _lee_ready(frame, made)
+                    .with_columns(effective_spread=paid)
+                    .with_columns(relative_effective_spread=pl.col("effective_spread") / _MID)
+                    .collect()
+                ),
+                "sign mid effective_spread relative_effective_spread",
+            ),
+            Case(
+                "realised spread, 5 minutes",
+                lambda: analysis.realized_spread(signed, quotes=made),
+                _JOIN,
+                lambda: (
+                    _later(signed, made)
+                    .with_columns(realized_spread=kept)
+                    .with_columns(relative_realized_spread=pl.col("realized_spread") / _MID)
+                    .collect()
+                ),
+                "mid later_mid realized_spread relative_realized_spread",
+                rounding=1e-12,
+            ),
+            Case(
+                "price impact, 5 minutes",
+                lambda: analysis.price_impact(signed, quotes=made),
+                _JOIN,
+                lambda: (
+                    _later(signed, made)
+                    .with_columns(price_impact=went)
+                    .with_columns(relative_price_impact=pl.col("price_impact") / _MID)
+                    .collect()
+                ),
+                "mid later_mid price_impact relative_price_impact",
+                rounding=1e-12,
+            ),
+        ],
+        scene,
     )
 
 
-def _later(lazy: pl.LazyFrame) -> pl.LazyFrame:
-    book = quotes().lazy().select("timestamp", mid=(_bid + _ask) / 2)
-    after = book.rename({"mid": "later", "timestamp": "at"})
-    joined = lazy.join_asof(book, on="timestamp").with_columns(
-        at=_t + pl.duration(minutes=5, time_unit="ns")
-    )
-    return (
-        joined.join_asof(after, on="at")
-        .with_columns(spread=2 * pl.col("sign") * (_p - pl.col("later")))
-        .with_columns(relative=pl.col("spread") / pl.col("mid"))
-    )
+def _mids(made: pl.DataFrame) -> pl.LazyFrame:
+    return made.lazy().select("timestamp", "bid_price", "ask_price", mid=(_BID + _ASK) / 2)
 
 
-def _sampled(lazy: pl.LazyFrame, nanoseconds: int) -> pl.LazyFrame:
-    bars = lazy.group_by((_ns + nanoseconds - 1) // nanoseconds).agg(_p.last().log())
-    return bars.sort("timestamp")
+def _lee_ready(frame: pl.DataFrame, made: pl.DataFrame) -> pl.LazyFrame:
+    """By the quote unless bid is above ask, or the price is the mid, up to rounding."""
+    above = _PRICE - _MID
+    by_quote = pl.when((_BID <= _ASK) & (above.abs() > 1e-9)).then(above.sign())
+    joined = frame.lazy().join_asof(_mids(made), on="timestamp")
+    sign = pl.coalesce(by_quote, _TICK).cast(pl.Int8)
+    return joined.with_columns(sign=sign).drop("bid_price", "ask_price")
+
+
+def _delta(signed: pl.DataFrame) -> pl.DataFrame:
+    groups = signed.lazy().group_by_dynamic("timestamp", every="1m")
+    return groups.agg(
+        buy_volume=_SIZE.filter(_SIGN > 0).sum(),
+        sell_volume=_SIZE.filter(_SIGN < 0).sum(),
+        unsigned_volume=_SIZE.filter(_SIGN == 0).sum(),
+        delta=(_SIZE * _SIGN).sum(),
+        trades=pl.len(),
+    ).collect()
 
 
 def _imbalance() -> pl.Expr:
-    b, a, qb, qa = _bid, _ask, pl.col("bid_size"), pl.col("ask_size")
+    bid_0, ask_0 = _BID.shift(), _ASK.shift()
     return (
-        qb * (b >= b.shift())
-        - qb.shift() * (b <= b.shift())
-        - qa * (a <= a.shift())
-        + qa.shift() * (a >= a.shift())
+        _BIDS * (bid_0 <= _BID)
+        - _BIDS.shift() * (bid_0 >= _BID)
+        - _ASKS * (ask_0 >= _ASK)
+        + _ASKS.shift() * (ask_0 <= _ASK)
     )
 
 
-def _kernel(lags: int) -> float:
-    returns = np.diff(np.log(trades()["price"].to_numpy()))
-    spectrum = np.fft.rfft(returns, 1 << 24)
-    gamma = np.fft.irfft(np.abs(spectrum) ** 2)[: lags + 1]
-    x = np.arange(1, lags + 1) / (lags + 1)
-    parzen = np.where(x <= 0.5, 1 - 6 * x**2 + 6 * x**3, 2 * (1 - x) ** 3)
-    return float(gamma[0] + 2 * (parzen @ gamma[1:]))
+def _vpin(frame: pl.DataFrame, bucket: float) -> pl.DataFrame:
+    groups = frame.lazy().group_by_dynamic("timestamp", every="1m")
+    bars = groups.agg(_SIZE.sum(), _PRICE.last()).collect()
+    volume, move = bars["size"].to_numpy(), bars["price"].diff().fill_null(0).to_numpy()
+    normal = NormalDist(0, float(move[1:].std(ddof=1)))
+    bought = volume * np.array([normal.cdf(each) for each in move])
+    total = np.cumsum(volume)
+    edges = bucket * np.arange(1, int(total[-1] / bucket) + 1)
+    buys = np.interp(edges, [0, *total], [0, *np.cumsum(bought)])
+    buy_volume = pl.col("buy_volume")
+    return (
+        bars[np.searchsorted(total, edges)]
+        .select("timestamp", buy_volume=pl.Series(np.diff(buys, prepend=0)))
+        .with_columns(sell_volume=bucket - buy_volume)
+        .with_columns(vpin=(2 * buy_volume - bucket).abs().rolling_mean(50) / bucket)
+    )
 
 
-def _square(of: pl.Expr) -> pl.Expr:
-    return of.diff().pow(2).sum()
+def _kyle(signed: pl.DataFrame) -> pl.DataFrame:
+    bars = signed.lazy().group_by_dynamic("timestamp", every="1m")
+    x, y, n, fit = pl.col("flow"), pl.col("move"), pl.col("observations"), pl.col("r_squared")
+    return (
+        bars.agg(_PRICE.last(), flow=(_SIZE * _SIGN).sum())
+        .select("flow", move=_MOVE)
+        .slice(1)
+        .select(
+            kyle_lambda=pl.cov(x, y) / x.var(),
+            r_squared=pl.corr(x, y) ** 2,
+            observations=pl.len().cast(pl.Int64),
+        )
+        .with_columns(t_statistic=((n - 2) * fit / (1 - fit)).sqrt() * pl.col("kyle_lambda").sign())
+        .collect()
+    )
 
 
-def _spreads(lazy: pl.LazyFrame) -> pl.LazyFrame:
+_SPREADS: Final = (
+    "quoted_spread relative_quoted_spread time_weighted_spread relative_time_weighted_spread quotes"
+)
+
+
+def _held(made: pl.DataFrame) -> pl.LazyFrame:
     """The spread of each quote, the same of the mid, and how long the quote was in force."""
-    return lazy.select(
+    return made.lazy().select(
         "timestamp",
-        spread=_ask - _bid,
-        relative=(_ask - _bid) / ((_ask + _bid) / 2),
-        held=_ns.diff().shift(-1),
+        spread=_ASK - _BID,
+        relative=(_ASK - _BID) / ((_ASK + _BID) / 2),
+        held=_AT.diff().shift(-1).dt.total_nanoseconds(),
     )
 
 
-def _mean_spreads() -> list[pl.Expr]:
-    each = pl.col("spread", "relative")
-    return [each.mean(), (each * _held).sum().name.prefix("weighted_")]
+def _means() -> list[pl.Expr]:
+    spread, relative, held = pl.col("spread"), pl.col("relative"), pl.col("held")
+    return [
+        spread.mean().alias("quoted_spread"),
+        relative.mean().alias("relative_quoted_spread"),
+        (spread * held).sum().alias("area"),
+        (relative * held).sum().alias("relative_area"),
+        held.sum(),
+        pl.len().alias("quotes"),
+    ]
 
 
-_minute: Final = _ns // _MINUTE
-_size, _sign, _held = pl.col("size"), pl.col("sign"), pl.col("held")
+def _by_minutes(made: pl.DataFrame) -> pl.LazyFrame:
+    """Each quote to the end of its minute; the last one of a minute in the next, too."""
+    minute, held = pl.duration(minutes=1), pl.col("held")
+    inside = _AT.dt.truncate("1m") + minute - _AT
+    # The last quote of all is followed by none, and held for no time.
+    within = pl.when(held.is_not_null()).then(
+        pl.min_horizontal(held, inside.dt.total_nanoseconds())
+    )
+    rows = _held(made).with_columns(held=within)
+    bars = rows.group_by_dynamic("timestamp", every="1m").agg(
+        *_means(), pl.col("spread", "relative").last(), first=_AT.first().alias("first")
+    )
+    wait = (pl.col("first") - _AT).dt.total_nanoseconds()
+    before = pl.col("spread").shift(), pl.col("relative").shift()
+    return bars.with_columns(
+        pl.col("area") + (before[0] * wait).fill_null(0),
+        pl.col("relative_area") + (before[1] * wait).fill_null(0),
+        held + pl.when(before[0].is_not_null()).then(wait).otherwise(0),
+    )
 
-_MEASURES: Final[dict[str, tuple[Callable[[], Any], Callable[[], Any] | None]]] = {
-    "realized_variance, all": (
-        lambda: analysis.realized_variance(trades()),
-        _of_trades(lambda f: f.select(_square(_p.log()))),
-    ),
-    "realized_variance, 5m": (
-        lambda: analysis.realized_variance(trades(), "5m"),
-        _of_trades(lambda f: _sampled(f, 5 * _MINUTE).select(_square(_p))),
-    ),
-    "realized_variance, 5m in 60": (
-        lambda: analysis.realized_variance(trades(), "5m", subsamples=60),
-        _of_trades(lambda f: _sampled(f, _MINUTE // 12).select(_square(_p))),
-    ),
-    "signature": (
-        lambda: analysis.signature(trades()),
-        _of_trades(lambda f: _sampled(f, _MINUTE // 60).select(_square(_p))),
-    ),
-    "bipower_variation, 1m": (
-        lambda: analysis.bipower_variation(trades(), "1m"),
-        _of_trades(
-            lambda f: _sampled(f, _MINUTE).select((_p.diff().abs() * _p.diff().abs().shift()).sum())
-        ),
-    ),
-    "two_scale_rv": (
-        lambda: analysis.two_scale_rv(trades(), 300),
-        _of_trades(
-            lambda f: f.select(_p.log().diff(300).pow(2).sum() / 300 - _square(_p.log()) / 300)
-        ),
-    ),
-    "realized_kernel": (lambda: analysis.realized_kernel(trades()), lambda: _kernel(100)),
-    "trade_sign, tick": (
-        lambda: analysis.trade_sign(_unsigned(), "tick"),
-        _of_trades(
-            lambda f: f.with_columns(
-                sign=pl.when(_p.diff() != 0).then(_p.diff().sign()).forward_fill().cast(pl.Int8)
-            )
-        ),
-    ),
-    "trade_sign, lee_ready": (
-        lambda: analysis.trade_sign(_unsigned(), quotes=quotes()),
-        _of_trades(_lee_ready),
-    ),
-    "delta, 1m": (
-        lambda: analysis.delta(trades(), "1m"),
-        _of_trades(
-            lambda f: f.group_by(_minute).agg(
-                _size.filter(_sign > 0).sum(),
-                _size.filter(_sign < 0).sum().alias("sold"),
-                (_size * _sign).sum().alias("delta"),
-            )
-        ),
-    ),
-    "cumulative_delta": (
-        lambda: analysis.cumulative_delta(trades()),
-        _of_trades(
-            lambda f: f.with_columns(signed=_size * _sign).with_columns(
-                delta=pl.col("signed").cum_sum()
-            )
-        ),
-    ),
-    "order_flow_imbalance": (
-        lambda: analysis.order_flow_imbalance(quotes()),
-        _of_quotes(lambda f: f.with_columns(ofi=_imbalance())),
-    ),
-    "order_flow_imbalance, 1m": (
-        lambda: analysis.order_flow_imbalance(quotes(), "1m"),
-        _of_quotes(lambda f: f.with_columns(ofi=_imbalance()).group_by(_minute).agg(pl.sum("ofi"))),
-    ),
-    "quote_imbalance": (
-        lambda: analysis.quote_imbalance(quotes()),
-        _of_quotes(
-            lambda f: f.with_columns(
-                x=(pl.col("bid_size") - pl.col("ask_size"))
-                / (pl.col("bid_size") + pl.col("ask_size"))
-            )
-        ),
-    ),
-    "volume_profile": (
-        lambda: analysis.volume_profile(_unsigned()),
-        _of_trades(lambda f: f.group_by("price").agg(_size.sum(), pl.len()).sort("price")),
-    ),
-    "vpin": (
-        lambda: analysis.vpin(trades()),
-        _of_trades(lambda f: f.group_by(_minute).agg(_size.sum(), _p.last())),
-    ),
-    "quoted_spread": (
-        lambda: analysis.quoted_spread(quotes()),
-        _of_quotes(
-            lambda f: _spreads(f).select(*_mean_spreads(), held=_held.sum(), quotes=pl.len())
-        ),
-    ),
-    "quoted_spread, 1m": (
-        lambda: analysis.quoted_spread(quotes(), "1m"),
-        _of_quotes(
-            lambda f: (
-                _spreads(f)
-                .group_by(_minute)
-                .agg(*_mean_spreads(), held=_held.sum(), quotes=pl.len())
-                .sort("timestamp")
-            )
-        ),
-    ),
-    "effective_spread": (
-        lambda: analysis.effective_spread(_unsigned(), quotes=quotes()),
-        _of_trades(
-            lambda f: (
-                _lee_ready(f)
-                .with_columns(x=2 * pl.col("sign") * (_p - pl.col("mid")))
-                .with_columns(relative=pl.col("x") / pl.col("mid"))
-            )
-        ),
-    ),
-    "realized_spread": (
-        lambda: analysis.realized_spread(trades(), quotes=quotes()),
-        _of_trades(_later),
-    ),
-    "kyle_lambda, 1m": (
-        lambda: analysis.kyle_lambda(trades()),
-        _of_trades(
-            lambda f: (
-                f.group_by(_minute)
-                .agg(_p.last(), x=(_size * _sign).sum())
-                .sort("timestamp")
-                .select(pl.cov(_p.diff(), "x") / pl.col("x").var())
-            )
-        ),
-    ),
-    "roll": (
-        lambda: analysis.roll(trades()),
-        _of_trades(lambda f: f.select(pl.cov(_p.diff(), _p.diff().shift()))),
-    ),
-    "amihud, 1m": (
-        lambda: analysis.amihud(trades(), "1m"),
-        _of_trades(
-            lambda f: (
-                f.group_by(_minute)
-                .agg(_p.last(), x=(_p * _size).sum())
-                .sort("timestamp")
-                .select((_p.pct_change().abs() / pl.col("x")).mean())
-            )
-        ),
-    ),
-    "interarrival": (
-        lambda: analysis.interarrival(trades()),
-        _of_trades(lambda f: f.with_columns(x=_t.diff())),
-    ),
-    "intensity, 1m": (
-        lambda: analysis.intensity(trades()),
-        _of_trades(lambda f: f.group_by(_minute).len()),
-    ),
-    "gaps": (
-        lambda: analysis.gaps(trades(), "10ms"),
-        _of_trades(
-            lambda f: f.select("timestamp", x=_t.diff()).filter(
-                pl.col("x") > pl.duration(milliseconds=10, time_unit="ns")
-            )
-        ),
-    ),
-    "staleness": (
-        lambda: analysis.staleness(trades()),
-        _of_trades(
-            lambda f: f.with_columns(
-                x=_t - pl.when((_p != _p.shift()).fill_null(value=True)).then(_t).forward_fill()
-            )
-        ),
-    ),
-    "coverage": (
-        lambda: analysis.coverage(trades(), "1s"),
-        _of_trades(lambda f: f.group_by(_ns // 1_000_000_000).len()),
-    ),
-    "duplicates": (
-        lambda: analysis.duplicates(trades()),
-        _of_trades(
-            lambda f: f.with_columns(
-                x=(_t == _t.shift()) & (_p == _p.shift()) & (_size == _size.shift())
-            )
-        ),
-    ),
-    "crossed_quotes": (
-        lambda: analysis.crossed_quotes(quotes()),
-        _of_quotes(
-            lambda f: f.with_columns(
-                x=(_bid > _ask).fill_null(value=False), y=(_bid == _ask).fill_null(value=False)
-            )
-        ),
-    ),
-    "outliers": (
-        lambda: analysis.outliers(trades(), granularity=0.02),
-        None,
-    ),
-    "rm_large_spread": (
-        lambda: analysis.rm_large_spread(quotes()),
-        _of_quotes(lambda f: f.filter((_ask - _bid) <= 50 * (_ask - _bid).median())),
-    ),
-    "rm_quote_outliers": (
-        lambda: analysis.rm_quote_outliers(quotes()),
-        _of_quotes(
-            lambda f: f.with_columns(m=(_bid + _ask) / 2).filter(
-                (pl.col("m") - pl.col("m").rolling_median(51, center=True)).abs()
-                <= 14.826 * (pl.col("m") - pl.col("m").median()).abs().median()
-            )
-        ),
-    ),
-    "rm_trade_outliers": (
-        lambda: analysis.rm_trade_outliers(trades(), quotes()),
-        _of_trades(
-            lambda f: f.join_asof(quotes().lazy().drop("contract_id"), on="timestamp").filter(
-                _p.is_between(2 * _bid - _ask, 2 * _ask - _bid)
-            )
-        ),
-    ),
-    "quality_report": (
-        lambda: analysis.quality_report(trades()),
-        None,
-    ),
-}
+
+def _weighted(sums: pl.LazyFrame) -> pl.LazyFrame:
+    return sums.with_columns(
+        time_weighted_spread=pl.col("area") / pl.col("held"),
+        relative_time_weighted_spread=pl.col("relative_area") / pl.col("held"),
+    )
+
+
+def _later(signed: pl.DataFrame, made: pl.DataFrame) -> pl.LazyFrame:
+    """The mid at each trade, and five minutes after, as long as there are quotes."""
+    after = _mids(made).select(at="timestamp", later_mid="mid")
+    horizon = pl.duration(minutes=5, time_unit="ns")
+    joined = (
+        signed.lazy()
+        .join_asof(_mids(made).select("timestamp", "mid"), on="timestamp")
+        .with_columns(at=_AT + horizon)
+        .join_asof(after, on="at")
+    )
+    known = pl.col("at") <= made["timestamp"][-1]
+    return joined.with_columns(later_mid=pl.when(known).then("later_mid")).drop("at")

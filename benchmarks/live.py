@@ -173,4 +173,4 @@ def _wait(root: str, seconds: str) -> None:
 
 
 if __name__ == "__main__":
-    {"write": _write, "wait": _wait}[sys.argv[1]](*sys.argv[2:])
+    (_write if sys.argv[1] == "write" else _wait)(*sys.argv[2:])

@@ -18,6 +18,7 @@ _SCALES = {
     "B": (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)),
     "ticks/s": (("M ticks/s", 1e6), ("k ticks/s", 1e3)),
 }
+_REACHED = {None: "", True: "[green]yes[/]", False: "[red]no[/]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class Row:
     share : bool
         Whether the ratio is ibticks / peer (how much of the peer's); otherwise it says how many
         times as fast as the peer ibticks is.
-    goal : Goal or None
+    goal, also : Goal or None
+        What is to be reached: the one, and the other.
     """
 
     what: str
@@ -103,6 +105,18 @@ class Row:
     theirs: Figure | None = None
     share: bool = False
     goal: Goal | None = None
+    also: Goal | None = None
+
+    @property
+    def goals(self) -> list[Goal]:
+        """What is to be reached."""
+        return [goal for goal in (self.goal, self.also) if goal is not None]
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether all of it is; None where there is nothing to reach, or to compare with."""
+        met = [goal.met(self) for goal in self.goals]
+        return None if None in met or not met else all(met)
 
     @property
     def ratio(self) -> float | None:
@@ -128,8 +142,8 @@ def as_table(title: str, rows: Sequence[Row]) -> Table:
             row.peer,
             "" if row.theirs is None else str(row.theirs),
             _ratio(row),
-            "" if row.goal is None else row.goal.text(row),
-            _reached(row),
+            _to_reach(row),
+            _REACHED[row.reached],
         )
     return table
 
@@ -147,8 +161,8 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "peers_runs": () if row.theirs is None else row.theirs.runs,
             "ratio": row.ratio,
             "ratio_is": "ibticks / peer" if row.share else "times as fast as the peer",
-            "to_reach": None if row.goal is None else row.goal.text(row),
-            "reached": None if row.goal is None else row.goal.met(row),
+            "to_reach": _to_reach(row) or None,
+            "reached": row.reached,
         }
         for row in rows
     ]
@@ -160,9 +174,8 @@ def _ratio(row: Row) -> str:
     return f"{row.ratio:.3g} × {'of it' if row.share else 'as fast'}"
 
 
-def _reached(row: Row) -> str:
-    met = None if row.goal is None else row.goal.met(row)
-    return {None: "", True: "[green]yes[/]", False: "[red]no[/]"}[met]
+def _to_reach(row: Row) -> str:
+    return ", ".join(goal.text(row) for goal in row.goals)
 
 
 def _text(value: float, unit: str) -> str:

@@ -247,7 +247,7 @@ def instant(name: str = "timestamp") -> pl.Expr:
     return pl.col(name).dt.cast_time_unit("ns").cast(pl.Int64)
 
 
-def as_times(name: str, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
+def as_times(value: str | pl.Expr, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
     """The reverse of :func:`instant`: a column of nanoseconds as times in the zone of the ticks.
 
     Examples
@@ -258,7 +258,8 @@ def as_times(name: str, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
     True
     """
     zone = getattr(ticks.collect_schema()["timestamp"], "time_zone", None) or "UTC"
-    return pl.col(name).cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone(zone)
+    given = pl.col(value) if isinstance(value, str) else value
+    return given.cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone(zone)
 
 
 def nanoseconds(span: str | timedelta) -> int:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ibticks.analysis.bar_clock import Anchor, BarClock
 from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
-from ibticks.analysis.flow import bar_start
 from ibticks.analysis.grouping import grouped, number, quote_rows
 from ibticks.analysis.signing import Method, signed_with_mid
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from ibticks.calendar import Market
 
 __all__ = [
     "effective_spread",
@@ -26,7 +28,14 @@ __all__ = [
 ]
 
 
-def quoted_spread(ticks: F, every: str | timedelta | None = None) -> F:
+def quoted_spread(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+) -> F:
     """The mean spread, of quotes and over time.
 
     Parameters
@@ -34,7 +43,9 @@ def quoted_spread(ticks: F, every: str | timedelta | None = None) -> F:
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``, ``bid_price`` and ``ask_price``, in order of arrival.
     every : str or timedelta, optional
-        The length of bars, which begin at its multiples since 1970 in UTC. By default all in one.
+        The length of bars. By default all in one.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -66,29 +77,30 @@ def quoted_spread(ticks: F, every: str | timedelta | None = None) -> F:
     require(ticks, "timestamp", "bid_price", "ask_price", what="quoted_spread")
     keys: list[str] = apart(ticks)
     bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
+    clock = BarClock.if_any(every, anchor, market, session_type, what="quoted_spread")
     quotes = quote_rows(ticks).select(
         *by(ticks),
-        *([] if every is None else [bar_start(every)]),
+        *([] if clock is None else ["timestamp"]),
         _at=instant(),
         _spread=ask - bid,
         _relative=(ask - bid) / ((ask + bid) / 2),
     )
     held = within(pl.col("_at").shift(-1), keys) - pl.col("_at")
     quotes = quotes.with_columns(_held=held)
-    if every is None:
+    if clock is None:
         groups = [pl.col(key) for key in by(ticks)]
         bars = grouped(quotes, groups, ticks, **_spreads(pl.col("_held").fill_null(0)))
     else:
-        bars = _spreads_by_bar(quotes, ticks, nanoseconds(every))
+        bars = _spreads_by_bar(quotes, ticks, clock)
     found = bars.select(
-        *([] if every is None else ["timestamp"]),
+        *([] if clock is None else ["timestamp"]),
         *by(ticks),
         pl.col("quoted_spread", "relative_quoted_spread"),
         time_weighted_spread=_ratio("_sum", "_time"),
         relative_time_weighted_spread=_ratio("_relative_sum", "_time"),
         quotes=pl.col("quotes").cast(pl.UInt32),
     )
-    return like(ticks, found, engine="streaming" if every is None else "in-memory")
+    return like(ticks, found, engine="streaming" if clock is None else "in-memory")
 
 
 def effective_spread(
@@ -277,27 +289,28 @@ def _spreads(held: pl.Expr) -> dict[str, pl.Expr]:
 
 
 def _spreads_by_bar(
-    quotes: pl.LazyFrame, ticks: pl.DataFrame | pl.LazyFrame, step: int
+    quotes: pl.LazyFrame, ticks: pl.DataFrame | pl.LazyFrame, clock: BarClock
 ) -> pl.LazyFrame:
     """Sums over each bar, with the quote that was in force when it began."""
-    start, at = instant(), pl.col("_at")
-    held = pl.min_horizontal(pl.col("_held"), start + step - at)
+    at, carried = pl.col("_at"), {"_sum": "_spread", "_relative_sum": "_relative"}
+    before = within(pl.col("_spread", "_relative").shift().name.prefix("_before"), apart(ticks))
+    held = pl.min_horizontal(pl.col("_held"), clock.end - at)
     held = pl.when(pl.col("_held").is_not_null()).then(held).otherwise(0)
     bars = grouped(
-        quotes.with_columns(_held=held),
-        [pl.col("timestamp"), *(pl.col(key) for key in by(ticks))],
+        clock.rows(quotes.with_columns(before)).with_columns(_held=held),
+        [clock.timestamp(ticks), *(pl.col(key) for key in by(ticks))],
         ticks,
         **_spreads(pl.col("_held")),
-        _first=at.first(),
-        _spread=pl.col("_spread").last(),
-        _relative=pl.col("_relative").last(),
+        _wait=at.first() - clock.start.first(),
+        **{name: pl.col(name).first() for name in ("_before_spread", "_before_relative")},
     )
-    bars = bars.with_columns(within(pl.col("_spread", "_relative").shift(), apart(ticks)))
-    wait = pl.col("_first") - start
-    carried = {"_sum": "_spread", "_relative_sum": "_relative"}
+    wait = pl.col("_wait")
     return bars.with_columns(
-        *(pl.col(name) + (pl.col(last) * wait).fill_null(0) for name, last in carried.items()),
-        pl.col("_time") + pl.when(pl.col("_spread").is_not_null()).then(wait).otherwise(0),
+        *(
+            pl.col(name) + (pl.col(f"_before{last}") * wait).fill_null(0)
+            for name, last in carried.items()
+        ),
+        pl.col("_time") + pl.when(pl.col("_before_spread").is_not_null()).then(wait).otherwise(0),
     )
 
 

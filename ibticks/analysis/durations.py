@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from ibticks.analysis.bar_clock import Anchor, BarClock
 from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
-from ibticks.analysis.flow import bar_start
 from ibticks.analysis.grouping import grouped
-from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from ibticks.calendar import Market
 
 __all__ = [
     "apart_streams",
@@ -57,7 +58,14 @@ def interarrival(ticks: F) -> F:
     return like(ticks, found, engine="streaming")
 
 
-def intensity(ticks: F, every: str | timedelta = "1m") -> F:
+def intensity(
+    ticks: F,
+    every: str | timedelta = "1m",
+    *,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+) -> F:
     """Ticks a second, in bars.
 
     Parameters
@@ -65,7 +73,10 @@ def intensity(ticks: F, every: str | timedelta = "1m") -> F:
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``.
     every : str or timedelta
-        The length of bars, which begin at its multiples since 1970 in UTC.
+        The length of bars.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`. Those that end with a
+        session before they are full count for the time they have.
 
     Returns
     -------
@@ -81,12 +92,18 @@ def intensity(ticks: F, every: str | timedelta = "1m") -> F:
     (3, 0.05)
     """
     require(ticks, "timestamp", what="intensity")
+    clock = BarClock.of(every, anchor, market, session_type, what="intensity")
     keys: list[str] = streams(ticks)
-    groups = [bar_start(every), *(pl.col(key) for key in keys)]
-    bars = grouped(ticks.lazy(), groups, ticks, ticks=pl.len().cast(pl.UInt32))
-    seconds = nanoseconds(every) / 1e9
-    found = bars.with_columns(intensity=pl.col("ticks") / seconds)
-    return like(ticks, found)
+    groups = [clock.timestamp(ticks), *(pl.col(key) for key in keys)]
+    length = pl.lit(clock.step) if clock.table is None else (clock.end - clock.start).first()
+    bars = grouped(
+        clock.rows(ticks.lazy()),
+        groups,
+        ticks,
+        ticks=pl.len().cast(pl.UInt32),
+        intensity=pl.len() / (length / 1e9),
+    )
+    return like(ticks, bars)
 
 
 def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
@@ -209,7 +226,14 @@ def latency(ticks: F) -> F:
     )
 
 
-def coverage(ticks: F, every: str | timedelta = "1m") -> F:
+def coverage(
+    ticks: F,
+    every: str | timedelta = "1m",
+    *,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+) -> F:
     """The share of bars, from the first tick to the last, that have one.
 
     Parameters
@@ -217,7 +241,9 @@ def coverage(ticks: F, every: str | timedelta = "1m") -> F:
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``, in order of arrival.
     every : str or timedelta
-        The length of bars, which begin at its multiples since 1970 in UTC.
+        The length of bars.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -228,8 +254,8 @@ def coverage(ticks: F, every: str | timedelta = "1m") -> F:
 
     Notes
     -----
-    Nights count as bars without ticks; take one session at a time. What was captured, quiet or lost
-    says the store: ``store.select(...).coverage()``.
+    By the clock, nights count as bars without ticks; by sessions, only bars in which the market is
+    open count. What was captured, quiet or lost says the store: ``store.select(...).coverage()``.
 
     Examples
     --------
@@ -239,20 +265,24 @@ def coverage(ticks: F, every: str | timedelta = "1m") -> F:
     (4, 3, 0.75)
     """
     require(ticks, "timestamp", what="coverage")
-    step, keys = nanoseconds(every), streams(ticks)
-    if step < 1:
-        raise InputError(f"coverage: bars of {every!r} have no length")
-    at, start = pl.col("timestamp"), instant()
+    clock = BarClock.of(every, anchor, market, session_type, what="coverage")
+    keys: list[str] = streams(ticks)
+    at = pl.col("timestamp")
     groups: list[pl.Expr] = [pl.col(key) for key in keys]
     bars = grouped(
-        ticks.lazy(),
-        [*groups, bar_start(every)],
+        clock.rows(ticks.lazy()),
+        [*groups, clock.timestamp(ticks)],
         ticks,
         first=at.min(),
         last=at.max(),
         ticks=pl.len(),
     )
-    span = (start.max() - start.min()) // step + 1
+    if clock.table is not None:
+        bars = bars.with_columns(_start=instant())
+        bars = clock.grid(bars, keys).join(bars, on=["_start", *keys], how="left")
+        span = pl.len()
+    else:
+        span = (instant().max() - instant().min()) // clock.step + 1
     found = grouped(
         bars,
         groups,
@@ -261,7 +291,7 @@ def coverage(ticks: F, every: str | timedelta = "1m") -> F:
         last=pl.col("last").max(),
         ticks=pl.col("ticks").sum().cast(pl.UInt32),
         bars=span.cast(pl.UInt32),
-        filled=pl.len().cast(pl.UInt32),
+        filled=pl.col("ticks").count().cast(pl.UInt32),
     )
     return like(ticks, found.with_columns(coverage=pl.col("filled") / pl.col("bars")))
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
+from ibticks.analysis.bar_clock import Anchor, BarClock
+from ibticks.analysis.columns import F, apart, by, like, require, within
 from ibticks.analysis.grouping import grouped, number, quote_rows, whole
 from ibticks.analysis.signing import Method, signed
 from ibticks.errors import InputError
@@ -20,6 +21,7 @@ from ibticks.errors import InputError
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from ibticks.calendar import Market
 
 __all__ = [
     "bar_start",
@@ -72,6 +74,9 @@ def delta(
     *,
     by_price: bool = False,
     step: float | None = None,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
     method: Method | None = None,
     quotes: F | None = None,
     quote_delay: str | timedelta = "0s",
@@ -83,12 +88,14 @@ def delta(
     ticks, method, quotes, quote_delay
         As in :func:`signed_volume`.
     every : str or timedelta, optional
-        The length of bars, which begin at its multiples since 1970 in UTC.
+        The length of bars.
     by_price : bool
         Whether to keep prices apart.
     step : float, optional
         With ``by_price``, the distance of price levels; each trade counts at the nearest. By
         default each price is one.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -105,12 +112,15 @@ def delta(
     (2513995.0, 3050376.0, 300.0, -536381.0, 33381)
     """
     require(ticks, "price", "size", what="delta")
-    groups = _groups(ticks, every)
+    clock = BarClock.if_any(every, anchor, market, session_type, what="delta")
+    groups = _groups(ticks, clock)
     if by_price:
         groups.append(price_level(step))
     elif step is not None:
         raise InputError("delta: a step is one of prices; say by_price=True too")
     trades = signed(ticks, method, quotes, quote_delay)
+    if clock is not None:
+        trades = clock.rows(trades)
     size, sign = pl.col("_size"), pl.col("sign")
     found = grouped(
         trades.with_columns(_size=sized(ticks)),
@@ -129,6 +139,9 @@ def cumulative_delta(
     ticks: F,
     every: str | timedelta | None = None,
     *,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
     method: Method | None = None,
     quotes: F | None = None,
     quote_delay: str | timedelta = "0s",
@@ -140,7 +153,9 @@ def cumulative_delta(
     ticks, method, quotes, quote_delay
         As in :func:`signed_volume`.
     every : str or timedelta, optional
-        The length of bars, as in :func:`delta`. By default each trade.
+        The length of bars. By default each trade.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -154,18 +169,35 @@ def cumulative_delta(
     >>> cumulative_delta(ticks)["cumulative_delta"].to_list()
     [-100.0, 150.0]
     """
-    if every is None:
+    clock = BarClock.if_any(every, anchor, market, session_type, what="cumulative_delta")
+    if clock is None:
         require(ticks, "price", "size", what="cumulative_delta")
         rows = signed(ticks, method, quotes, quote_delay)
         rows = rows.with_columns(signed_volume=sized(ticks) * pl.col("sign"))
         total = pl.col("signed_volume").cum_sum()
     else:
-        bars = delta(ticks, every, method=method, quotes=quotes, quote_delay=quote_delay)
+        bars = delta(
+            ticks,
+            every,
+            anchor=anchor,
+            market=market,
+            session_type=session_type,
+            method=method,
+            quotes=quotes,
+            quote_delay=quote_delay,
+        )
         rows, total = bars.lazy(), pl.col("delta").cum_sum()
     return like(ticks, rows.with_columns(cumulative_delta=within(total, apart(ticks))))
 
 
-def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
+def order_flow_imbalance(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+) -> F:
     r"""Order-flow imbalance: what the changes of the best bid and ask add to the buyers' side.
 
     .. math:: e_n = q^B_n 1_{P^B_n \ge P^B_{n-1}} - q^B_{n-1} 1_{P^B_n \le P^B_{n-1}}
@@ -176,7 +208,9 @@ def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp bid_price bid_size ask_price ask_size``, in order of arrival.
     every : str or timedelta, optional
-        The length of bars, which begin at its multiples since 1970 in UTC. By default each quote.
+        The length of bars. By default each quote.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -225,14 +259,15 @@ def order_flow_imbalance(ticks: F, every: str | timedelta | None = None) -> F:
         - size_a * (ask <= ask_0)
         + size_a0 * (ask >= ask_0)
     )
-    if every is None:
+    clock = BarClock.if_any(every, anchor, market, session_type, what="order_flow_imbalance")
+    if clock is None:
         names = [name for name in ticks.collect_schema() if name != "order_flow_imbalance"]
         found = rows.with_columns(**last).select(*names, order_flow_imbalance=event)
         return like(ticks, found, engine="streaming")
     events = rows.with_columns(**last).with_columns(_event=event)
     bars = grouped(
-        events,
-        _groups(ticks, every),
+        clock.rows(events),
+        _groups(ticks, clock),
         ticks,
         order_flow_imbalance=pl.col("_event").sum(),
         quotes=pl.len().cast(pl.UInt32),
@@ -275,7 +310,7 @@ def quote_imbalance(ticks: F) -> F:
 
 
 def bar_start(every: str | timedelta) -> pl.Expr:
-    """The start of the bar a row lies in, at a multiple of ``every`` since 1970 in UTC.
+    """The start of the bar of the clock a row lies in.
 
     Examples
     --------
@@ -284,10 +319,7 @@ def bar_start(every: str | timedelta) -> pl.Expr:
     >>> frame.select(bar_start("5m").dt.strftime("%H:%M")).item()
     '15:05'
     """
-    step = nanoseconds(every)
-    if step < 1:
-        raise InputError(f"bars of {every!r} have no length")
-    start = instant() // step * step
+    start = BarClock.of(every, what="bars").start
     return start.cast(pl.Datetime("ns", "UTC")).alias("timestamp")
 
 
@@ -324,9 +356,9 @@ def sized(ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
 _BOOK = ("bid_price", "ask_price", "bid_size", "ask_size")
 
 
-def _groups(ticks: pl.DataFrame | pl.LazyFrame, every: str | timedelta | None) -> list[pl.Expr]:
+def _groups(ticks: pl.DataFrame | pl.LazyFrame, clock: BarClock | None) -> list[pl.Expr]:
     keys = [pl.col(name) for name in by(ticks)]
-    if every is None:
+    if clock is None:
         return keys
     require(ticks, "timestamp", what="bars")
-    return [bar_start(every), *keys]
+    return [clock.timestamp(ticks), *keys]

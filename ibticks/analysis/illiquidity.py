@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ibticks.analysis.bar_clock import Anchor, BarClock
 from ibticks.analysis.columns import F, by, like, require
-from ibticks.analysis.flow import bar_start, sized
+from ibticks.analysis.flow import sized
 from ibticks.analysis.grouping import grouped, trade_rows
 from ibticks.analysis.signing import Method, signed
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from ibticks.calendar import Market
 
 __all__ = ["amihud", "kyle_lambda", "roll"]
 
@@ -21,6 +24,9 @@ def kyle_lambda(
     ticks: F,
     every: str | timedelta | None = "1m",
     *,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
     method: Method | None = None,
     quotes: F | None = None,
     quote_delay: str | timedelta = "0s",
@@ -36,8 +42,9 @@ def kyle_lambda(
     ticks, method, quotes, quote_delay
         As in :func:`~ibticks.analysis.signed_volume`.
     every : str or timedelta, optional
-        The length of bars, which begin at its multiples since 1970 in UTC; ``None``: trade by
-        trade.
+        The length of bars; ``None``: trade by trade.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -63,12 +70,13 @@ def kyle_lambda(
     contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
     rows = signed(ticks, method, quotes, quote_delay)
     volume = sized(ticks) * pl.col("sign")
-    if every is None:
+    clock = BarClock.if_any(every, anchor, market, session_type, what="kyle_lambda")
+    if clock is None:
         bars = rows.select(*contract, "price", _flow=volume)
     else:
         bars = grouped(
-            rows,
-            [*contract, bar_start(every)],
+            clock.rows(rows),
+            [*contract, clock.timestamp(ticks)],
             ticks,
             price=pl.col("price").last(),
             _flow=volume.sum(),
@@ -100,7 +108,14 @@ def kyle_lambda(
     return like(ticks, found)
 
 
-def amihud(ticks: F, every: str | timedelta = "1d") -> F:
+def amihud(
+    ticks: F,
+    every: str | timedelta = "1d",
+    *,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+) -> F:
     r"""Amihud's illiquidity: the mean of :math:`|r_t| / (\text{price} \times \text{volume})_t`.
 
     Parameters
@@ -108,7 +123,9 @@ def amihud(ticks: F, every: str | timedelta = "1d") -> F:
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``, ``price`` and ``size``, in order of arrival.
     every : str or timedelta
-        The length of bars, which begin at its multiples since 1970 in UTC; Amihud has days.
+        The length of bars; Amihud has days.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -134,9 +151,10 @@ def amihud(ticks: F, every: str | timedelta = "1d") -> F:
     """
     require(ticks, "timestamp", "price", "size", what="amihud")
     contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
+    clock = BarClock.of(every, anchor, market, session_type, what="amihud")
     bars = grouped(
-        trade_rows(ticks),
-        [*contract, bar_start(every)],
+        clock.rows(trade_rows(ticks)),
+        [*contract, clock.timestamp(ticks)],
         ticks,
         price=pl.col("price").last(),
         _value=(pl.col("price") * sized(ticks)).sum(),
@@ -149,7 +167,14 @@ def amihud(ticks: F, every: str | timedelta = "1d") -> F:
     return like(ticks, found)
 
 
-def roll(ticks: F, every: str | timedelta | None = None) -> F:
+def roll(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    anchor: Anchor = "clock",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+) -> F:
     r"""Roll's spread, of trades alone: :math:`2 \sqrt{-\mathrm{cov}(\Delta p_t, \Delta p_{t-1})}`.
 
     Parameters
@@ -158,6 +183,8 @@ def roll(ticks: F, every: str | timedelta | None = None) -> F:
         Ticks with ``price``, in order of arrival, and ``timestamp`` if there are bars.
     every : str or timedelta, optional
         The length of bars, whose last prices are taken. By default every trade is.
+    anchor, market, session_type
+        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -179,10 +206,11 @@ def roll(ticks: F, every: str | timedelta | None = None) -> F:
     require(ticks, "price", what="roll")
     contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
     rows = trade_rows(ticks)
-    if every is not None:
+    clock = BarClock.if_any(every, anchor, market, session_type, what="roll")
+    if clock is not None:
         require(ticks, "timestamp", what="roll")
-        groups = [*contract, bar_start(every)]
-        rows = grouped(rows, groups, ticks, price=pl.col("price").last())
+        groups = [*contract, clock.timestamp(ticks)]
+        rows = grouped(clock.rows(rows), groups, ticks, price=pl.col("price").last())
     move = pl.col("price").diff()
     pairs = (pl.len().cast(pl.Int64) - 2).clip(lower_bound=0)
     sums = grouped(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import polars as pl
 
+from ibticks.analysis.bar_clock import BarClock
 from ibticks.analysis.columns import F, by, like, require
-from ibticks.analysis.flow import bar_start, sized
+from ibticks.analysis.flow import sized
 from ibticks.analysis.grouping import grouped, trade_rows
 from ibticks.analysis.signing import signed
 from ibticks.errors import InputError
@@ -98,11 +99,12 @@ def vpin(
         sums["_bought"] = (size * (1 + pl.col("sign")) / 2).sum()
     else:
         rows = trade_rows(ticks)
-    barred = grouped(rows, [*(pl.col(key) for key in keys), bar_start(bars)], ticks, **sums)
+    start = BarClock.of(bars, what="vpin").timestamp(ticks)
+    barred = grouped(rows, [*(pl.col(key) for key in keys), start], ticks, **sums)
     known = lazy.collect_schema()
     schema = {
         **{key: known[key] for key in keys},
-        "timestamp": pl.Datetime("ns", "UTC"),
+        "timestamp": barred.collect_schema()["timestamp"],
         "bucket": pl.UInt32(),
         "buy_volume": pl.Float64(),
         "sell_volume": pl.Float64(),

@@ -230,7 +230,7 @@ def imbalance_bars(
 
     References
     ----------
-    López de Prado (2018), section 2.3.2.1 and 2.3.2.2.
+    López de Prado (2018), section 2.3.2.
 
     Examples
     --------
@@ -292,7 +292,7 @@ def run_bars(
 
     References
     ----------
-    López de Prado (2018), section 2.3.2.3 and 2.3.2.4.
+    López de Prado (2018), section 2.3.2.
 
     Examples
     --------

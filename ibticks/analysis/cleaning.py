@@ -92,7 +92,7 @@ def trades_cleanup(
     References
     ----------
     O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard, Realized kernels in practice:
-    trades and quotes, *Econometrics Journal* 12 (2009), C1-C32, section 3. R's *highfrequency*:
+    trades and quotes, *Econometrics Journal* 12 (2009), C1-C32. R's *highfrequency*:
     ``tradesCleanup``, ``tradesCleanupUsingQuotes``.
 
     Examples
@@ -175,7 +175,7 @@ def quotes_cleanup(
 
 
 def no_zero_prices(ticks: F) -> F:
-    """The trades whose price is above 0 (rule P2).
+    """The trades whose price is above 0 (rule P2, which takes out those of 0 only).
 
     Examples
     --------
@@ -237,6 +237,8 @@ def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
 def rm_negative_spread(ticks: F) -> F:
     """The quotes whose bid is not above their ask (rule Q2); of one side they stay.
 
+    R's *highfrequency* takes out those whose bid is their ask, too.
+
     Examples
     --------
     >>> rm_negative_spread(pl.DataFrame({"bid_price": [3.0, 2.0], "ask_price": [2.0, 2.0]})).height
@@ -257,6 +259,10 @@ def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None 
         50 in the paper.
     day : str or polars.Expr, optional
         What tells days apart; by default the date of ``timestamp``, in its zone.
+
+    Notes
+    -----
+    A spread of exactly so many times the median stays; R's *highfrequency* takes it out.
 
     Examples
     --------
@@ -304,7 +310,10 @@ def rm_quote_outliers(
     -----
     The paper has the mean absolute deviation of the window; R's *highfrequency*, which this
     follows, the median one of the day, so that a calm stretch does not make every change an
-    outlier. Towards the ends of the frame there are fewer neighbours.
+    outlier. This is its ``type="standard"``; its default takes the nearest of three medians: of the
+    neighbours, of those before, of those after. Towards the ends of the frame there are fewer
+    neighbours. Where most mids of a day are the same, the deviation is 0, and only mids that are
+    the median of their neighbours stay.
 
     Examples
     --------

@@ -137,7 +137,7 @@ def align(
     References
     ----------
     M. M. Dacorogna, R. Gençay, U. Müller, R. B. Olsen and O. V. Pictet (2001), *An Introduction to
-    High-Frequency Finance*, Academic Press, section 3.2.1.
+    High-Frequency Finance*, Academic Press, chapter 3.
 
     Examples
     --------

@@ -62,7 +62,10 @@ KERNELS: Final = {
         lambda x: np.sin(np.pi / 2 * (1 - x) ** 2) ** 2, 4.4692, 5.7471
     ),
 }
-"""The kernels of R's *highfrequency*, with the constants that minimise the asymptotic variance."""
+"""Kernels of Barndorff-Nielsen et al. (2008), with constants that minimise the asymptotic variance.
+
+R's *highfrequency* has the same and a rectangular one, but the code of its ``second`` is 1 - 2x^3.
+"""
 
 
 def realized_kernel(
@@ -113,6 +116,11 @@ def realized_kernel(
     ------
     InputError
         An unknown kernel, or one without a best bandwidth and none is given.
+
+    Notes
+    -----
+    ``rKernelCov`` of R's *highfrequency* gives every kernel a flat top, and divides
+    :math:`\gamma_h` by :math:`1 - h / n` (``kernelDOFadj``).
 
     References
     ----------

@@ -32,7 +32,7 @@ def noise_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
     References
     ----------
     O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard, Realized kernels in practice,
-    *Econometrics Journal* 12 (2009), C1-C32, section 2.2.
+    *Econometrics Journal* 12 (2009), C1-C32.
 
     Examples
     --------

@@ -45,12 +45,13 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
 
     Notes
     -----
-    The rule of two levels is that of the Chicago Board of Trade's *Market Profile* handbook.
+    The rule of two levels is the one of software for *Market Profile*, as Linn Software's method A
+    (linnsoft.com/qa/a/123.htm) has it; profiles of the book count half hours, not volume.
 
     References
     ----------
-    J. P. Steidlmayer and S. B. Hawkins, *Steidlmayer on Markets: Trading with Market Profile*
-    (2003).
+    J. P. Steidlmayer and S. B. Hawkins, *Steidlmayer on Markets: Trading with Market Profile*,
+    second edition (2003).
 
     Examples
     --------

@@ -82,7 +82,8 @@ def trade_sign(
     100 without a delay and 95 with one of 100 ms; the tick rule 96. IB's own times are whole
     seconds and cannot mend that. Try some delays, and compare with the tick rule.
 
-    R's *highfrequency* (``getTradeDirection``) is ``"lee_ready"``.
+    R's *highfrequency* (``getTradeDirection``) is ``"lee_ready"``, but for trades at the mid before
+    the price first changes: it takes them for buys.
 
     References
     ----------

@@ -50,6 +50,8 @@ def realized_variance(
     of ``every`` (counted from 1970 in UTC) up to the one after the last tick. With ``subsamples``
     the mean of that over as many grids, each ``every / subsamples`` later than the one before: the
     "second best" estimator of Zhang, Mykland and Aït-Sahalia, less noisy at the same bias.
+    (``rAVGCov`` of R's *highfrequency* leaves out what is no whole interval at either end, and
+    scales the rest up.)
 
     Parameters
     ----------
@@ -189,10 +191,14 @@ def two_scale_rv(
         A row for each contract (and ``per``) that has a price: these, ``two_scale_rv`` (float64;
         null with no more than K returns; can be negative), ``slow`` (uint32) and ``returns``.
 
+    Notes
+    -----
+    n counts returns, as in the paper; R's *highfrequency* (``rTSCov``) counts prices.
+
     References
     ----------
     L. Zhang, P. A. Mykland and Y. Aït-Sahalia, A tale of two time scales, *Journal of the American
-    Statistical Association* 100 (2005), 1394-1411, equations 55, 62 and 64.
+    Statistical Association* 100 (2005), 1394-1411.
 
     Examples
     --------

@@ -138,7 +138,7 @@ def test_refresh_time(frame):
 
 
 def test_refresh_times_of_a_worked_example():
-    """Barndorff-Nielsen et al. (2011), figure 1: three assets, refresh times 1, 2, 3."""
+    """As Barndorff-Nielsen et al. (2011) draw them: three assets, refresh times 1, 2, 3."""
     arrivals = {1: (1, 3, 6, 9, 11), 2: (2, 5, 8, 12), 3: (4, 7, 10)}
     rows = [
         {"ns": ns, "contract_id": c, "price": float(ns)} for c in arrivals for ns in arrivals[c]

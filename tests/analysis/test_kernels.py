@@ -62,10 +62,10 @@ def test_constants_minimise_the_variance(name):
     curve = np.gradient(slope, x, edge_order=2)
     k00, k11, k22 = (np.trapezoid(each**2, x) for each in (weight, slope, curve))
     if kernel.smooth is not None:
-        # BNHLS 2009, below equation 3; the published 3.5134 of Parzen's has k00 rounded.
+        # BNHLS 2009; the published 3.5134 of Parzen's has k00 rounded.
         assert kernel.smooth == pytest.approx((curve[100] ** 2 / k00) ** 0.2, rel=2e-3)
     if kernel.flat_top is not None:
-        # BNHLS 2008, section 4.3.
+        # BNHLS 2008.
         best = (k11 / k00 * (1 + (1 + 3 * k00 * k22 / k11**2) ** 0.5)) ** 0.5
         assert kernel.flat_top == pytest.approx(best, rel=2e-3)
 

@@ -316,6 +316,25 @@ def test_constant_of_parzen_as_mfe_toolbox():
 
 
 @pytest.mark.parametrize(
+    ("kernel", "jitter", "wanted"),
+    [
+        # arch 8.0.0 (K. Sheppard), arch.covariance.kernel on the log returns of the sample's trades
+        # of IBM, bandwidth=100, center=False: n times cov.long_run. For a jitter of 2, the first
+        # two prices and the last two had been averaged.
+        ("bartlett", 1, 8.03955160955901e-05),
+        ("parzen", 1, 7.38981016801937e-05),
+        ("tukey_hanning", 1, 7.285413482155471e-05),
+        ("bartlett", 2, 7.864331822516071e-05),
+        ("parzen", 2, 7.22270336663321e-05),
+        ("tukey_hanning", 2, 7.108895325385638e-05),
+    ],
+)
+def test_realized_kernel_as_arch(kernel, jitter, wanted):
+    found = analysis.realized_kernel(real("ibm_trades"), kernel, bandwidth=100, jitter=jitter)
+    assert found["realized_kernel"].item() == pytest.approx(wanted, rel=1e-10)
+
+
+@pytest.mark.parametrize(
     ("bars", "count", "first", "second", "last"),
     [
         # mlfinpy 0.1.2 on the sample's trades of IBM: get_tick_bars, get_volume_bars,

@@ -228,7 +228,7 @@ def order_flow_imbalance(
     References
     ----------
     R. Cont, A. Kukanov and S. Stoikov, The price impact of order book events, *Journal of Financial
-    Econometrics* 12 (2014), 47-88, equation 4.
+    Econometrics* 12 (2014), 47-88.
 
     Examples
     --------
@@ -292,7 +292,7 @@ def quote_imbalance(ticks: F) -> F:
     References
     ----------
     M. D. Gould and J. Bonart, Queue imbalance as a one-tick-ahead price predictor in a limit order
-    book, *Market Microstructure and Liquidity* 2 (2016).
+    book, *Market Microstructure and Liquidity* 2 (2016), 1650006.
 
     Examples
     --------

@@ -56,7 +56,8 @@ def kyle_lambda(
     References
     ----------
     A. S. Kyle, Continuous auctions and insider trading, *Econometrica* 53 (1985), 1315-1335.
-    M. López de Prado, *Advances in Financial Machine Learning* (2018), section 19.4.1.
+    M. López de Prado, *Advances in Financial Machine Learning* (2018), pages 286-288, who has no
+    intercept.
 
     Examples
     --------

@@ -172,8 +172,8 @@ def realized_spread(
 
     References
     ----------
-    As for :func:`effective_spread`. R's *highfrequency*: ``realizedSpread``, with the mid that comes
-    so many rows later, not so long after.
+    As for :func:`effective_spread`. R's *highfrequency*: ``realizedSpread``, with the mid so many
+    rows later, not so long after.
 
     Examples
     --------

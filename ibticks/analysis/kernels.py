@@ -10,7 +10,7 @@ import polars as pl
 
 from ibticks.analysis.columns import F, like
 from ibticks.analysis.noise import noise_variance, pilot_variance
-from ibticks.analysis.volatility import each_group, positive_prices
+from ibticks.analysis.volatility import LOG_PRICES, each_group, positive_prices
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def realized_kernel(
         "noise_variance": pl.Float64(),
         "returns": pl.UInt32(),
     }
-    return like(ticks, each_group(ticks, logs, groups, measure, schema))
+    return like(ticks, each_group(ticks, logs, groups, LOG_PRICES, measure, schema))
 
 
 def autocovariances(returns: Floats, lags: int) -> Floats:

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis.columns import F, apart, instant, like, nanoseconds, require
-from ibticks.analysis.grouping import in_time, kept
+from ibticks.analysis.grouping import in_time, kept, whole
 from ibticks.analysis.noise import noise_variance, pilot_variance
+from ibticks.analysis.sampling import Sampled
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "LOG_PRICES",
     "bipower_variation",
     "each_group",
     "positive_prices",
@@ -34,6 +36,9 @@ __all__ = [
 
 _SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
 _LOG: Final = pl.col("_price").log()
+
+LOG_PRICES: Final = {"at": pl.col("_at"), "log": _LOG}
+"""Of :func:`positive_prices`, for :func:`each_group`: times and log prices."""
 
 
 def realized_variance(
@@ -100,12 +105,21 @@ def realized_variance(
     if every is None:
         if subsamples != 1:
             raise InputError("realized_variance: subsamples need the time between prices, every=")
-        square = _LOG.diff().pow(2).sum()
-        found = logs.group_by(groups).agg(realized_variance=square, returns=pl.len() - 1)
-    else:
-        sampled = _sampled(ticks, logs, groups, nanoseconds(every), subsamples)
-        found = _variance_of(sampled, groups)
-    return like(ticks, _finish(ticks, found, groups))
+        found = _sums(ticks, logs, groups, realized_variance=_LOG.diff().pow(2).sum())
+        return like(ticks, found)
+    step = nanoseconds(every)
+    if subsamples < 1 or step % subsamples:
+        raise InputError(
+            f"{subsamples} subsamples do not divide {step} ns evenly; choose a number that does"
+        )
+
+    def measure(sampled: Sampled) -> tuple[Any, ...]:
+        returns = sampled.coarser(subsamples).intervals
+        return sampled.variance_on_grids(subsamples), returns
+
+    schema = {"realized_variance": pl.Float64(), "returns": pl.UInt32()}
+    found = _each_sampled(ticks, logs, groups, step // subsamples, measure, schema)
+    return like(ticks, found)
 
 
 def signature(
@@ -147,14 +161,24 @@ def signature(
     """
     if not every:
         raise InputError("signature needs at least one interval, as in every=['1s', '1m']")
-    groups: list[str]
     logs, groups = positive_prices(ticks, column, per, "signature")
-    steps: list[int] = [nanoseconds(each) for each in every]
+    steps = sorted(nanoseconds(each) for each in every)
     # One pass over the ticks, at the grid that all have in common; the rest is small.
     finest = int(np.gcd.reduce(np.array(steps)))
-    fine = _buckets(ticks, logs, groups, finest).sort([*groups, "_bucket"])
-    together = pl.concat(_coarser(fine, groups, finest, step) for step in steps)
-    return like(ticks, _finish(ticks, together.sort([*groups, "every"]), [*groups, "every"]))
+
+    def measure(sampled: Sampled) -> tuple[Any, ...]:
+        coarse = [sampled.coarser(step // finest) for step in steps]
+        variances = [each.returns @ each.returns for each in coarse]
+        return steps, variances, [each.intervals for each in coarse]
+
+    types = {
+        "every": pl.Duration("ns"),
+        "realized_variance": pl.Float64(),
+        "returns": pl.UInt32(),
+    }
+    schema = {name: pl.List(each) for name, each in types.items()}
+    found = _each_sampled(ticks, logs, groups, finest, measure, schema)
+    return like(ticks, found.explode(*types, empty_as_null=False, keep_nulls=False))
 
 
 def two_scale_rv(
@@ -222,7 +246,7 @@ def two_scale_rv(
 
     logs, groups = positive_prices(ticks, column, per, "two_scale_rv")
     schema = {"two_scale_rv": pl.Float64(), "slow": pl.UInt32(), "returns": pl.UInt32()}
-    return like(ticks, each_group(ticks, logs, groups, measure, schema))
+    return like(ticks, each_group(ticks, logs, groups, LOG_PRICES, measure, schema))
 
 
 def bipower_variation(
@@ -262,35 +286,31 @@ def bipower_variation(
     0.237
     """
     logs, groups = positive_prices(ticks, column, per, "bipower_variation")
-    size = pl.col("_return").abs()
     if every is None:
         move = _LOG.diff()
         pairs = (move.abs() * move.abs().shift()).sum()
-        found = logs.group_by(groups).agg(
-            bipower_variation=pairs * np.pi / 2,
-            realized_variance=move.pow(2).sum(),
-            returns=pl.len() - 1,
-        )
+        sums = {"bipower_variation": pairs * np.pi / 2, "realized_variance": move.pow(2).sum()}
+        found = _sums(ticks, logs, groups, **sums)
     else:
-        sampled = _sampled(ticks, logs, groups, nanoseconds(every), 1)
-        # An interval without a tick has no return: the product with it is nothing.
-        adjacent = pl.col("_bucket").diff() == 1
-        pairs = pl.when(adjacent).then(size * size.shift()).sum()
-        found = (
-            _returns_of(sampled, groups)
-            .group_by(groups)
-            .agg(
-                bipower_variation=pairs * np.pi / 2,
-                realized_variance=pl.col("_return").pow(2).sum(),
-                returns=_intervals(),
-            )
-        )
+
+        def measure(sampled: Sampled) -> tuple[Any, ...]:
+            sizes = np.abs(sampled.returns)
+            # An interval without a tick has no return: the product with it is nothing.
+            adjacent = np.diff(sampled.bucket) == 1
+            products = (sizes[1:] * sizes[:-1])[adjacent].sum()
+            return products * np.pi / 2, sizes @ sizes, sampled.intervals
+
+        schema = {
+            "bipower_variation": pl.Float64(),
+            "realized_variance": pl.Float64(),
+            "returns": pl.UInt32(),
+        }
+        found = _each_sampled(ticks, logs, groups, nanoseconds(every), measure, schema)
     share = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
     share = pl.when(pl.col("realized_variance") > 0).then(share.clip(lower_bound=0))
-    result = _finish(ticks, found, groups)
     measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
-    result = result.with_columns(jump_share=share)
-    return like(ticks, result.select(pl.exclude(measures), *measures))
+    found = found.with_columns(jump_share=share)
+    return like(ticks, found.select(pl.exclude(measures), *measures))
 
 
 def positive_prices(
@@ -311,38 +331,76 @@ def positive_prices(
         split.append(pl.col(per) if isinstance(per, str) else per)
     split = split or [pl.lit(0, pl.UInt8).alias("_all")]
     price = pl.col(column)
-    good = price.is_finite() & (price > 0)
     rows = ticks.lazy()
-    if not isinstance(ticks, pl.DataFrame) or not ticks.select(good.all(ignore_nulls=False)).item():
-        rows = rows.filter(good)
+    if not (isinstance(ticks, pl.DataFrame) and _all_positive(ticks, column)):
+        rows = rows.filter(price.is_finite() & (price > 0))
     logs = rows.select(*split, _at=instant(), _price=price.cast(pl.Float64))
     return logs, [each.meta.output_name() for each in split]
 
 
 def each_group(
     ticks: pl.DataFrame | pl.LazyFrame,
-    logs: pl.LazyFrame,
+    rows: pl.LazyFrame,
     groups: list[str],
-    measure: Callable[[NDArray[np.int64], NDArray[np.float64]], tuple[Any, ...]],
+    values: Mapping[str, pl.Expr],
+    measure: Callable[..., tuple[Any, ...]],
     schema: Mapping[str, pl.DataType],
 ) -> pl.LazyFrame:
-    """A row for each group, of what ``measure`` says of its times and log prices."""
-    grouped = logs.group_by(groups).agg("_at", _log=_LOG).sort(groups)
+    """A row for each group that has rows, of what ``measure`` says of their values, as arrays."""
+    if groups == ["_all"]:
+        # As they lie; to group all into one would copy them.
+        together = rows.select(
+            pl.first("_all"), **{name: each.implode() for name, each in values.items()}
+        ).drop_nulls("_all")
+    else:
+        together = rows.group_by(groups).agg(**values).sort(groups)
     names = [name for name in groups if name != "_all"]
 
     def measured(frame: pl.DataFrame) -> pl.DataFrame:
-        rows = [
-            measure(at.to_numpy(), log.to_numpy())
-            for at, log in zip(frame["_at"], frame["_log"], strict=True)
-        ]
-        found = pl.DataFrame(rows, schema=schema, orient="row")
+        arrays = (
+            [each.to_numpy() for each in row]
+            for row in zip(*(frame[name] for name in values), strict=True)
+        )
+        found = pl.DataFrame([measure(*each) for each in arrays], schema=schema, orient="row")
         return found.select(*(frame[name] for name in names), pl.all())
 
-    known = logs.collect_schema()
-    found = grouped.map_batches(
+    known = rows.collect_schema()
+    found = together.map_batches(
         measured, schema={**{name: known[name] for name in names}, **schema}
     )
     return found.select(*kept(ticks, groups), pl.all())
+
+
+def _all_positive(ticks: pl.DataFrame, column: str) -> bool:
+    return whole(ticks, column) and bool(ticks.select(pl.col(column).min() > 0).item())
+
+
+def _sums(
+    ticks: pl.DataFrame | pl.LazyFrame, logs: pl.LazyFrame, groups: list[str], **values: pl.Expr
+) -> pl.LazyFrame:
+    """A row for each group that has rows, and how many returns are in it."""
+    values["returns"] = (pl.len() - 1).cast(pl.UInt32)
+    if groups == ["_all"]:
+        found = logs.select(pl.first("_all"), **values).drop_nulls("_all")
+    else:
+        found = logs.group_by(groups).agg(**values).sort(groups)
+    return found.select(*kept(ticks, groups), pl.exclude("_all"))
+
+
+def _each_sampled(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    logs: pl.LazyFrame,
+    groups: list[str],
+    step: int,
+    measure: Callable[[Sampled], tuple[Any, ...]],
+    schema: Mapping[str, pl.DataType],
+) -> pl.LazyFrame:
+    """What is measured of the samples of each group, every ``step`` nanoseconds."""
+    fine = _buckets(ticks, logs, groups, step).sort([*groups, "_bucket"])
+    values = {name: pl.col(f"_{name}") for name in Sampled._fields}
+    return each_group(
+        ticks, fine, groups, values, lambda *arrays: measure(Sampled(*arrays)), schema
+    )
 
 
 def _buckets(
@@ -361,73 +419,6 @@ def _buckets(
         .agg(_first=pl.col("_price").first().log(), _last=pl.col("_price").last().log())
     )
     return found if split else found.with_columns(_all=pl.lit(0, pl.UInt8))
-
-
-def _sampled(
-    ticks: pl.DataFrame | pl.LazyFrame,
-    logs: pl.LazyFrame,
-    groups: list[str],
-    step: int,
-    subsamples: int,
-) -> pl.LazyFrame:
-    """The buckets of each grid, in order."""
-    if subsamples < 1 or step % subsamples:
-        raise InputError(
-            f"{subsamples} subsamples do not divide {step} ns evenly; choose a number that does"
-        )
-    fine = _buckets(ticks, logs, groups, step // subsamples)
-    if subsamples == 1:
-        return fine.with_columns(_grid=0).sort([*groups, "_bucket"])
-    grids = pl.LazyFrame({"_grid": range(subsamples)})
-    bucket = -((pl.col("_grid") - pl.col("_bucket")) // subsamples)
-    return (
-        fine.sort([*groups, "_bucket"])
-        .join(grids, how="cross", maintain_order="left")
-        .group_by(*groups, "_grid", _coarse=bucket, maintain_order=True)
-        .agg(pl.col("_first").first(), pl.col("_last").last())
-        .rename({"_coarse": "_bucket"})
-        .sort([*groups, "_grid", "_bucket"])
-    )
-
-
-def _coarser(fine: pl.LazyFrame, groups: list[str], finest: int, step: int) -> pl.LazyFrame:
-    """Realised variance at a multiple of the grid the buckets are of."""
-    bucket = -((-pl.col("_bucket")) // (step // finest))
-    coarse = (
-        fine.with_columns(_bucket=bucket)
-        .group_by(*groups, "_bucket", maintain_order=True)
-        .agg(pl.col("_first").first(), pl.col("_last").last())
-        .with_columns(_grid=0)
-    )
-    span = pl.lit(step).cast(pl.Duration("ns")).alias("every")
-    return _variance_of(coarse, groups).select(*groups, span, pl.exclude(groups))
-
-
-def _returns_of(sampled: pl.LazyFrame, groups: list[str]) -> pl.LazyFrame:
-    before = pl.col("_last").shift().over(*groups, "_grid")
-    return sampled.with_columns(_return=pl.col("_last") - before.fill_null(pl.col("_first")))
-
-
-def _variance_of(sampled: pl.LazyFrame, groups: list[str]) -> pl.LazyFrame:
-    """Realised variance of each group, a mean over its grids."""
-    each = (
-        _returns_of(sampled, groups)
-        .group_by(*groups, "_grid")
-        .agg(realized_variance=pl.col("_return").pow(2).sum(), returns=_intervals())
-        .sort([*groups, "_grid"])
-    )
-    return each.group_by(groups).agg(pl.col("realized_variance").mean(), pl.col("returns").first())
-
-
-def _intervals() -> pl.Expr:
-    return (pl.col("_bucket").max() - pl.col("_bucket").min() + 1).cast(pl.UInt32)
-
-
-def _finish(
-    ticks: pl.DataFrame | pl.LazyFrame, found: pl.LazyFrame, groups: list[str]
-) -> pl.LazyFrame:
-    counted = found.with_columns(pl.col("returns").cast(pl.UInt32)).sort(groups)
-    return counted.select(*kept(ticks, groups), pl.exclude("_all"))
 
 
 def _optimal_scale(at: NDArray[np.int64], log: NDArray[np.float64]) -> int:

@@ -69,9 +69,10 @@ def vpin(
 
     Notes
     -----
-    :math:`\Delta P` is from the last price of a bar to that of the next, 0 at the first;
-    :math:`\sigma` is that of all bars there are. What is known of later days thus enters, as in the
-    paper; take the frame no longer than that may be.
+    :math:`\Delta P` is from the last price of a bar to that of the next, 0 at the first (R's
+    *PINstimation* takes it from the first price of a bar to its last); :math:`\sigma` is that of
+    all bars there are. What is known of later days thus enters, as in the paper; take the frame no
+    longer than that may be.
 
     References
     ----------

@@ -237,6 +237,19 @@ def test_bulk_classification_as_mlfinlab():
     assert found["vpin"][-1] == pytest.approx(0.554, abs=1e-3)
 
 
+def test_vpin_of_signs_as_wickra():
+    ticks = analysis.trade_sign(real("ibm_trades")[:6000], "tick").filter(pl.col("sign") != 0)
+    # one trade to a bar, as wickra splits each trade among the buckets
+    seconds = pl.int_range(pl.len()) * 10**9
+    ticks = ticks.with_columns(timestamp=seconds.cast(pl.Datetime("ns", "UTC")))
+    found = analysis.vpin(ticks, 10_000, window=20, bars="1s", classify="signs")
+    # wickra 2.0.0: Vpin(10_000, 20), of the same trades and signs
+    measured = found["vpin"].drop_nulls()
+    assert len(measured) == 95
+    assert measured[0] == pytest.approx(0.64866, abs=1e-9)
+    assert measured[-1] == pytest.approx(0.26981, abs=1e-9)
+
+
 def test_kyle_lambda_as_r_fits_it():
     bars = DOLLAR_BARS[5:]
     frame = trades([close for close, _, _ in bars], [float(size) for _, size, _ in bars])

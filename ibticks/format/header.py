@@ -140,7 +140,8 @@ def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
     Raises
     ------
     CorruptFileError
-        If there is no whole header frame, or it is not a FileHeader.
+        If there is no whole header frame, or it is not a FileHeader. Where it is one, of a kind
+        that a newer ibticks may read, ``context`` has its ``version`` and ``compression``.
     """
     where = f"{path}: " if path else ""
     if len(start) < _PREFIX.size:
@@ -165,12 +166,14 @@ def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
         raise CorruptFileError(
             f"{where}the first frame is not a FileHeader", path=path, offset=0
         ) from error
+    said = {"version": message.version, "compression": message.compression}
     if message.version > HEADER_VERSION:
         raise CorruptFileError(
             f"{where}version {message.version} of the file format: this ibticks reads "
             f"{HEADER_VERSION}; a newer one may read it",
             path=path,
             offset=0,
+            **said,
         )
     if message.compression not in (*COMPRESSIONS, ""):
         raise CorruptFileError(
@@ -178,6 +181,7 @@ def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
             f"{', '.join(COMPRESSIONS)}",
             path=path,
             offset=0,
+            **said,
         )
     return Header(
         contract_id=message.contract_id,

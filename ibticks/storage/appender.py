@@ -18,7 +18,6 @@ from ibticks.errors import CorruptFileError, InputError, StorageError
 from ibticks.format.fields import check_contract_id, check_tick_type
 from ibticks.format.framing import frame
 from ibticks.format.messages import to_protobuf
-from ibticks.index.records import FileRecord
 from ibticks.storage.hourfile import HourFile
 from ibticks.storage.layout import (
     HALF_HOUR,
@@ -30,6 +29,7 @@ from ibticks.storage.layout import (
 )
 from ibticks.storage.lock import StreamLock
 from ibticks.storage.sealing import Compressor, Sealer, seal_files
+from ibticks.storage.unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ibticks.index.records import Index
+    from ibticks.index.records import FileRecord, Index
 
 __all__ = ["StreamAppender"]
 
@@ -366,19 +366,7 @@ class StreamAppender:
 
     def _announce(self, key: FileKey) -> None:
         """Have the index take a file for open, and of any size."""
-        record = FileRecord(
-            path=key.path,
-            contract_id=key.contract_id,
-            tick_type=key.tick_type,
-            hour_ns=key.hour_ns,
-            # A later arrival may be earlier in the hour.
-            start_ns=key.hour_ns,
-            end_ns=key.hour_ns + HOUR - 1,
-            size=(self._root / key.path).stat().st_size,
-            messages=0,
-            ticks=0,
-        )
-        self._index.put_files([record])
+        self._index.put_files([unread(self._root, key)])
 
     def _passed(self, before_ns: int | None) -> list[FileKey]:
         return [

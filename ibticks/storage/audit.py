@@ -10,7 +10,8 @@ from ibticks.errors import CorruptFileError, StorageError
 from ibticks.format.frames import TORN
 from ibticks.format.header import HEADER_VERSION
 from ibticks.storage.layout import list_files
-from ibticks.storage.summary import CHECKSUM, summarise
+from ibticks.storage.summary import CHECKSUM, salvage, summarise
+from ibticks.storage.unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,14 +111,18 @@ def _difference(one: Any, other: Any) -> str:
 
 
 def records_on_disk(root: Path) -> Iterator[FileRecord]:
-    """The index row of every readable file, from the files alone.
+    """The index row of every file, from the files alone.
 
-    A file whose header cannot be read has none; a damaged one has a row for what is whole.
+    Of a damaged file it has what is whole. Where the header cannot be read, it has all that follows
+    if that is whole; else it has nothing, and a load that meets it says what is missing.
     """
     for key in list_files(root):
         try:
-            summary = summarise(root, key)
+            record = summarise(root, key).record
         except CorruptFileError as error:
-            _log.warning("not indexed: %s", error)
-            continue
-        yield summary.record
+            # A header that says of itself that it is of another kind is not damaged.
+            found = None if "version" in error.context else salvage(root, key)
+            rest = "what follows is whole" if found else "loads will tell that its hour is missing"
+            _log.warning("%s; %s", error, rest)
+            record = found or unread(root, key)
+        yield record

@@ -6,7 +6,7 @@ all ask here, so that they cannot disagree. Files are the truth.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from ibticks.format.columns import Values
 from ibticks.format.decode import Decoder
 from ibticks.format.frames import TORN, scan
 from ibticks.format.framing import checksum
-from ibticks.format.header import Header, read_header
+from ibticks.format.header import COMPRESSIONS, HEADER_BYTES, Header, read_header
 from ibticks.index.records import Block, FileRecord
 from ibticks.storage.blocks import body_blocks
 from ibticks.storage.disk import explained
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ibticks.format.columns import TickColumns
     from ibticks.storage.layout import FileKey
 
-__all__ = ["CHECKSUM", "Summary", "frame_blocks", "summarise"]
+__all__ = ["CHECKSUM", "Summary", "frame_blocks", "salvage", "summarise"]
 
 CHECKSUM: Final = "the checksum is not the one the header promises"
 
@@ -90,7 +90,32 @@ def summarise(root: Path, key: FileKey) -> Summary:
     path = root / key.path
     with explained(path, "reading"):
         data = np.fromfile(path, dtype=np.uint8)
-    header = read_header(data.data, path=str(path))
+    return _summary(data, read_header(data.data, path=str(path)), key)
+
+
+def salvage(root: Path, key: FileKey) -> FileRecord | None:
+    """The index row of a file whose header cannot be read, if everything after it can be.
+
+    Where the header ended, and how the blocks are compressed, is found by trying. That all of it
+    makes messages, to the last byte, is taken for proof that it is whole: the checksum is lost.
+    """
+    path = root / key.path
+    with explained(path, "reading"):
+        data = np.fromfile(path, dtype=np.uint8)
+    claimed = 4 + int.from_bytes(data[:4].tobytes(), "big")
+    starts = [start for start in {HEADER_BYTES, claimed} if start < len(data)]
+    for start in starts:
+        for compression in COMPRESSIONS:
+            guess = Header(
+                key.contract_id, key.tick_type, 0, 0, compression=compression, frame_bytes=start
+            )
+            summary = _summary(data, guess, key)
+            if summary.problem is None and summary.record.messages:
+                return replace(summary.record, sealed=True)
+    return None
+
+
+def _summary(data: npt.NDArray[np.uint8], header: Header, key: FileKey) -> Summary:
     stats = _Statistics(key.tick_type)
     if header.compression == "none":
         end, problem = stats.add(data, header.frame_bytes)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ibticks.errors import CorruptFileError, StorageError
+from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.format.header import read_header
 from ibticks.index.memory import MemoryIndex
 from ibticks.storage.audit import records_on_disk, verify
@@ -251,13 +251,56 @@ def test_the_files_give_the_index_back(writer, root, index):
     assert [record.messages for record in rebuilt.files()] == [30_000, 1, 1]
 
 
-def test_damaged_files_are_told_and_the_others_indexed(two, root, caplog):
-    two.write_bytes(bytes(500))
+@pytest.mark.parametrize("how", ["no header", "no file", "unknown version", "one byte less"])
+def test_an_hour_that_cannot_be_read_is_known_to_be_missing(two, root, how, caplog):
+    """Neither is it read as if it were empty, nor are the others left out."""
+    whole = two.read_bytes()
+    damage = {**damaged(whole), "one byte less": bytes(256) + whole[256:-1]}
+    two.write_bytes(damage[how])
     with caplog.at_level(logging.WARNING):
         records = list(records_on_disk(root))
-    assert [record.path for record in records] == [OTHER.path]
-    assert "not indexed" in caplog.text
+    assert [record.path for record in records] == [KEY.path, OTHER.path]
+    assert "loads will tell that its hour is missing" in caplog.text
     assert str(two) in caplog.text
+    assert problems(root, MemoryIndex(records)) == {KEY.path: "damaged", OTHER.path: None}
+    with pytest.warns(CorruptDataWarning, match="13:00:00.*to 2013-10-08 14:00:00"):
+        assert numbers(root, records) == list(range(100, 150))
+    with pytest.raises(CorruptFileError, match=r"13_ticks\.pb"):
+        numbers(root, records, strict=True)
+    assert numbers(root, records, start_ns=OTHER.hour_ns) == list(range(100, 150))
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
+@pytest.mark.parametrize(
+    "header", [bytes(256), b"\x00\x00\x00\xfc" + b"\xff" * 252], ids=["0", "1"]
+)
+def test_what_follows_a_damaged_header_is_not_lost(
+    writer, root, index, compression, header, caplog
+):
+    with writer() as opened:
+        opened.write(hour_of_quotes(30_000))
+    before = compress_file(root, KEY, compression)
+    path = root / KEY.path
+    path.write_bytes(header + path.read_bytes()[256:])
+    (record,) = records_on_disk(root)
+    assert record == replace(before, crc32c=None)
+    assert "what follows is whole" in caplog.text
+    assert problems(root, MemoryIndex([record])) == {KEY.path: "damaged"}
+    assert numbers(root, [record]) == list(range(30_000))
+    half = H13 + HOUR // 2
+    assert numbers(root, [record], start_ns=half, strict=True) == list(range(15_000, 30_000))
+
+
+def test_what_follows_a_damaged_header_of_another_length_is_not_lost(root):
+    path = root / KEY.path
+    path.parent.mkdir(parents=True)
+    header = old_header()
+    path.write_bytes(
+        header[:4] + b"\xff" * (len(header) - 4) + old_frame(H13 + 5, 0) + old_frame(H13 + 3, 1)
+    )
+    (record,) = records_on_disk(root)
+    assert (record.messages, record.start_ns, record.end_ns) == (2, H13 + 3, H13 + 5)
+    assert numbers(root, [record]) == [0, 1]
 
 
 def test_open_and_old_files_are_indexed_as_open(root):

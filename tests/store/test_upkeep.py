@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import polars as pl
 import pytest
 
 import ibticks as ibt
 from ibticks import errors
+from ibticks.calendar import to_ns
 from ibticks.index.catalogue import CatalogueIndex
 from ibticks.sample import sample
 
@@ -55,6 +57,25 @@ def test_rebuilding_drops_what_is_gone_and_finds_what_is_new(trades):
     assert trades.rebuild_index(progress=False) == 2
     paths = [record.path for record in trades.index.files()]
     assert paths == [HOURS[1], HOURS[1].replace("00_", "01_")]
+
+
+def test_a_rebuilt_index_knows_of_an_hour_that_cannot_be_read(trades):
+    midnight = pl.lit("2024-08-09T00:00").str.to_datetime(time_zone="UTC")
+    whole = trades.select(990101).to_polars()
+    path = trades.root / HOURS[1]
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.warns(errors.CorruptDataWarning):  # a capture may have spoken in it, too
+        assert trades.rebuild_index(progress=False) == 2
+    rest = whole.filter(pl.col("timestamp") < midnight)
+    assert 0 < rest.height < whole.height
+    with pytest.warns(errors.CorruptDataWarning, match="2024-08-09 00:00:00.* to 2024-08-09 01:00"):
+        assert trades.select(990101).to_polars().equals(rest)
+    with pytest.warns(errors.CorruptDataWarning):
+        assert trades.select(990101).count() == rest.height
+    with pytest.raises(errors.CorruptFileError):
+        trades.select(990101, strict=True).to_polars()
+    assert problems(trades) == [(HOURS[1], "damaged")]
+    assert trades.coverage().intervals[0][1] == to_ns("2024-08-09T01:00Z"), "it has that hour"
 
 
 # -- verifying -------------------------------------------------------------------------------------

@@ -46,13 +46,14 @@ class Scene:
     ticks, repeat : int
         How many ticks the hour has, how many times each measurement is taken.
     store : ibticks.Store
+        It keeps nothing of a load: each decodes anew.
     """
 
     def __init__(self, folder: Path, ticks: int, repeat: int) -> None:
         self.folder: Final = folder
         self.ticks: Final = ticks
         self.repeat: Final = repeat
-        self.store: Final = ibt.open(folder / "ticks")
+        self.store: Final = ibt.open(folder / "ticks", cache=0)
         self._written: dict[str, FileRecord] = {}
 
     @cached_property

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 __all__ = [
+    "CACHE_BYTES",
     "NANOSECONDS",
     "SPLIT_BYTES",
     "TICK_TYPES",
@@ -28,6 +29,9 @@ TICK_TYPES: Final = ("last", "all_last", "bid_ask", "mid_point")
 
 SPLIT_BYTES: Final = 200 * 1024 * 1024
 """Size past which the second half of an hour goes to a file of its own."""
+
+CACHE_BYTES: Final = 512 * 1024 * 1024
+"""How much memory a store keeps of what loads have decoded, unless something else is said."""
 
 
 def dsn_from_environment() -> str | None:

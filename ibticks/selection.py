@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ibticks.coverage import Coverage
     from ibticks.format.columns import TickColumns
     from ibticks.index.records import FileRecord, Index
+    from ibticks.storage.decoded import Decoded
 
 __all__ = ["Backfill", "Interval", "Selection"]
 
@@ -64,6 +66,8 @@ class Selection:
     backfill : {"exclude", "include", "only"}
         Whether ticks that were asked of IB afterwards are among them. Their times are whole
         seconds; the column ``metadata`` has ``source: backfill``, and ``sequence`` is null.
+    decoded : Decoded or None
+        What earlier loads have decoded, to be used again.
     """
 
     root: Path
@@ -75,6 +79,7 @@ class Selection:
     strict: bool = False
     label: str = ""
     backfill: Backfill = "exclude"
+    decoded: Decoded | None = field(default=None, compare=False)
 
     def files(self) -> list[FileRecord]:
         """The files that may hold its ticks, by contract, tick type and hour."""
@@ -125,6 +130,7 @@ class Selection:
                 [*self.columns, "timestamp"],
                 start_ns,
                 end_ns,
+                self.decoded,
             )
         ]
 
@@ -272,11 +278,18 @@ class Selection:
         return [(contract, kind) for contract in self.contract_ids for kind in self.tick_types]
 
     def _read(
-        self, records: Sequence[FileRecord], columns: Sequence[str], start_ns: int, end_ns: int
+        self,
+        records: Sequence[FileRecord],
+        columns: Sequence[str],
+        start_ns: int,
+        end_ns: int,
+        decoded: Decoded | None = None,
     ) -> list[TickColumns]:
         from ibticks.storage.reader import read_ticks
+        from ibticks.storage.rereading import reread_ticks
 
-        return read_ticks(
+        read = read_ticks if decoded is None else partial(reread_ticks, decoded=decoded)
+        return read(
             self.root, records, columns, start_ns=start_ns, end_ns=end_ns, strict=self.strict
         )
 

@@ -29,7 +29,7 @@ from ibticks.storage.layout import HOUR, part_of
 from ibticks.storage.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ibticks.format.header import Header
     from ibticks.index.records import Block, FileRecord
 
-__all__ = ["read_messages", "read_ticks"]
+__all__ = ["Share", "in_order", "read_messages", "read_shares", "read_ticks"]
 
 _PIECE: Final = 4 << 20
 _USUAL_MESSAGE: Final = 128  # bytes; where it is not known how many there are
@@ -57,6 +57,29 @@ class _Piece:
     block: Block | None
     header: Header | None
     messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one thread has decoded.
+
+    Attributes
+    ----------
+    part : TickColumns
+    blocks : list of (FileRecord, hashable, int, int)
+        For each block that is whole: its file, what the file was when it was read (see
+        :class:`ibticks.storage.source.Source`), and its first row and the row after its last.
+    ordered : bool
+        Whether no row is earlier than the one before it.
+    missing : list of (int, int)
+        What is left out of the part, for ``reasons``.
+    """
+
+    part: TickColumns
+    blocks: list[tuple[FileRecord, Hashable, int, int]]
+    ordered: bool
+    missing: list[tuple[int, int]]
+    reasons: list[str]
 
 
 class _ReplacedError(Exception):
@@ -139,35 +162,55 @@ def read_ticks(
     CorruptFileError
         With ``strict``.
     """
+    shares = read_shares(
+        root, records, columns, start_ns=start_ns, end_ns=end_ns, strict=strict, threads=threads
+    )
+    return [share.part for share in shares]
 
-    def run(share: list[_Piece]) -> tuple[TickColumns, _Damage]:
-        rows = sum(piece.messages for piece in share)
+
+def read_shares(
+    root: Path,
+    records: Sequence[FileRecord],
+    columns: Sequence[str],
+    *,
+    start_ns: int = TIME_MIN,
+    end_ns: int = TIME_MAX,
+    strict: bool = False,
+    threads: int | None = None,
+) -> list[Share]:
+    """What :func:`read_ticks` gives, and which rows are those of which file."""
+
+    def run(pieces: list[_Piece]) -> Share:
+        rows = sum(piece.messages for piece in pieces)
         decoder = Decoder(columns, start_ns=start_ns, end_ns=end_ns, rows=rows)
         hurt = _Damage(root, start_ns, end_ns, strict=strict)
+        blocks: list[tuple[FileRecord, Hashable, int, int]] = []
         with Source(root) as source:
-            for piece in share:
-                _decode(source, piece, decoder, hurt)
-        return decoder.finish(), hurt
+            for piece in pieces:
+                before = decoder.rows
+                whole = _decode(source, piece, decoder, hurt)
+                if whole and piece.block is not None:
+                    blocks.append((piece.record, source.identity, before, decoder.rows))
+        return Share(decoder.finish(), blocks, decoder.sorted, hurt.missing, hurt.reasons)
 
     while True:
         damage = _Damage(root, start_ns, end_ns, strict=strict)
         with Source(root) as source:
             pieces = [
-                piece for record in _in_order(records) for piece in _plan(source, record, damage)
+                piece for record in in_order(records) for piece in _plan(source, record, damage)
             ]
         try:
-            results = _in_threads(run, _shares(pieces, threads or os.cpu_count() or 1))
+            shares = _in_threads(run, _shares(pieces, threads or os.cpu_count() or 1))
         except _ReplacedError:
             continue  # compressed, sealed or deleted meanwhile
         break
-    for _, hurt in results:
-        damage.missing += hurt.missing
-        damage.reasons += hurt.reasons
+    for share in shares:
+        damage.missing += share.missing
+        damage.reasons += share.reasons
     damage.warn()
-    parts = [part for part, _ in results]
     if damage.missing:
-        parts[0] = replace(parts[0], missing=tuple(damage.missing))
-    return parts
+        shares[0] = replace(shares[0], part=replace(shares[0].part, missing=tuple(damage.missing)))
+    return shares
 
 
 def read_messages(
@@ -193,7 +236,7 @@ def read_messages(
     find = partial(find_payloads, ticks=ticks, others=others, start_ns=start_ns, end_ns=end_ns)
     with Source(root) as source:
         # Each file is planned when its turn comes, and stays open until it has been read.
-        for record in _in_order(records):
+        for record in in_order(records):
             for piece in _plan(source, record, damage):
                 try:
                     for offset, raw in _raw(source, piece):
@@ -222,7 +265,7 @@ def _messages(
         raise _placed(damage, piece, base, damage.context["offset"])
 
 
-def _in_order(records: Sequence[FileRecord]) -> list[FileRecord]:
+def in_order(records: Sequence[FileRecord]) -> list[FileRecord]:
     """By hour, the second half of one after the first, what was backfilled last."""
     return sorted(records, key=lambda record: (record.hour_ns, part_of(record.path)))
 
@@ -259,9 +302,7 @@ def _plan(source: Source, record: FileRecord, damage: _Damage) -> Iterator[_Piec
         damage.report(record, None, source.problem)
 
 
-def _in_threads(
-    run: Callable[[list[_Piece]], tuple[TickColumns, _Damage]], shares: list[list[_Piece]]
-) -> list[tuple[TickColumns, _Damage]]:
+def _in_threads(run: Callable[[list[_Piece]], Share], shares: list[list[_Piece]]) -> list[Share]:
     if len(shares) == 1:
         return [run(shares[0])]
     with ThreadPoolExecutor(len(shares), thread_name_prefix="ibticks-read") as pool:
@@ -282,7 +323,8 @@ def _shares(pieces: list[_Piece], threads: int) -> list[list[_Piece]]:
     return shares
 
 
-def _decode(source: Source, piece: _Piece, decoder: Decoder, damage: _Damage) -> None:
+def _decode(source: Source, piece: _Piece, decoder: Decoder, damage: _Damage) -> bool:
+    """Decode a piece, or what can be had of it; whether that is all of it."""
     mark = decoder.mark()
     try:
         for offset, raw in _raw(source, piece):
@@ -295,6 +337,8 @@ def _decode(source: Source, piece: _Piece, decoder: Decoder, damage: _Damage) ->
             # What is sealed is whole or it is not used.
             decoder.rewind(mark)
         damage.report(piece.record, piece.block, error)
+        return False
+    return True
 
 
 def _raw(source: Source, piece: _Piece) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:

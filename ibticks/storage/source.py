@@ -30,6 +30,8 @@ class Source:
         Bytes of the open file, at least, when its header was read.
     header : Header or None
         Of the open file; None where it cannot be read, for the reason that ``problem`` is.
+    identity : tuple
+        Of the open file: as long as it is the same, so are the bytes of a sealed file.
     """
 
     def __init__(self, root: Path) -> None:
@@ -58,13 +60,15 @@ class Source:
             self._descriptor = os.open(self._root / path, os.O_RDONLY)
             self._path = path
             # In this order: no writer of ours makes a sealed file longer than its header says.
-            self.size = os.fstat(self._descriptor).st_size
+            about = os.fstat(self._descriptor)
+            self.size = about.st_size
             self.header: Header | None = None
             self.problem: CorruptFileError | None = None
             try:
                 self.header = header_of(self._descriptor)
             except CorruptFileError as error:
                 self.problem = error
+            self.identity = about.st_ino, about.st_mtime_ns, about.st_size, self.header
 
     def read(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
         """Bytes of the open file, as many of ``size`` as there are; valid until the next call."""

@@ -1,0 +1,76 @@
+"""A notebook's cell, run again: what was decoded is used again, and no frame can spoil it."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+import ibticks as ibt
+from ibticks.sample import sample
+
+IBM = 8314
+
+
+@pytest.fixture
+def ibm(store):
+    found = sample("ibm_trades")
+    store.add_contract(IBM, "IBM")
+    ibt.import_table(store, found.path, contract_id=IBM, tick_type="all_last")
+    return store
+
+
+def test_the_cell_again(ibm, reads):
+    first = ibm.select("IBM", "all_last").to_polars()
+    assert reads.bytes > 1_000_000
+    reads.clear()
+    assert ibm.select("IBM", "all_last").to_polars().equals(first)
+    afternoon = ibm.select(
+        "IBM", "all_last", start="2013-10-08 15:00", end="2013-10-08 16:00", tz="America/New_York"
+    )
+    assert afternoon.to_polars().height > 1000
+    assert ibm.select("IBM", "all_last", columns=["timestamp", "price"]).to_polars().width == 2
+    assert reads == []
+    ibm.forget()
+    assert ibm.select("IBM", "all_last").to_polars().equals(first)
+    assert reads.bytes > 1_000_000
+
+
+def test_no_cache(tmp_path, database, reads):
+    found = sample("ibm_trades")
+    with ibt.open(tmp_path / "ticks", dsn=database, cache=0) as store:
+        ibt.import_table(store, found.path, contract_id=IBM, tick_type="all_last")
+        for _ in range(2):
+            reads.clear()
+            store.select(IBM, "all_last").to_polars()
+            assert reads.bytes > 1_000_000
+
+
+@pytest.mark.parametrize("columns", [None, ["price"], ["timestamp", "price"]])
+def test_a_frame_that_is_changed_changes_nothing_else(ibm, columns):
+    selection = ibm.select("IBM", "all_last", columns=columns)
+    first = selection.to_polars()
+    for _ in range(2):  # the first time just decoded, the second time kept
+        frame = selection.to_pandas()
+        frame.loc[:, "price"] = 0.0
+        frame["price"] += 1.0
+        if columns is None or "timestamp" in columns:
+            with pytest.raises(ValueError, match="read-only"):
+                selection.to_xarray()["price"].values[:] = 7.0
+        assert selection.to_polars().equals(first)
+
+
+def test_new_ticks_are_seen(ibm):
+    before = ibm.select("IBM", "all_last").to_polars()
+    late = before.tail(1).with_columns(pl.col("price") + 1).drop("contract_id", "tick_type")
+    ibm.write(late, contract_id=IBM, tick_type="all_last")
+    after = ibm.select("IBM", "all_last").to_polars()
+    assert after.height == before.height + 1
+    assert after["price"][-1] == before["price"][-1] + 1
+
+
+def test_a_lazy_query_keeps_nothing(ibm, reads):
+    lazy = ibm.select("IBM", "all_last").lazy()
+    for _ in range(2):
+        reads.clear()
+        lazy.select(pl.col("size").sum()).collect(engine="streaming")
+        assert reads.bytes > 1_000_000

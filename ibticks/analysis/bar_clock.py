@@ -168,9 +168,10 @@ def start_of_bar(step: int, session: pl.Expr | None = None) -> pl.Expr:
     >>> frame.select(start.dt.strftime("%H:%M")).item()
     '15:05'
     """
-    if session is None:
-        session = pl.lit(_MONDAY if step % _WEEK == 0 else 0)
-    return instant() - (instant() - session) % step
+    if session is None and step % _WEEK:
+        return instant() // step * step
+    origin = pl.lit(_MONDAY) if session is None else session
+    return instant() - (instant() - origin) % step
 
 
 def _in_sessions(

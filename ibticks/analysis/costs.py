@@ -302,10 +302,10 @@ def _spreads_by_bar(
         [clock.timestamp(ticks), *(pl.col(key) for key in by(ticks))],
         ticks,
         **_spreads(pl.col("_held")),
-        _wait=at.first() - clock.start.first(),
+        _first=at.first(),
         **{name: pl.col(name).first() for name in ("_before_spread", "_before_relative")},
     )
-    wait = pl.col("_wait")
+    wait = pl.col("_first") - instant()
     return bars.with_columns(
         *(
             pl.col(name) + (pl.col(f"_before{last}") * wait).fill_null(0)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ibticks.analysis.sampling import Sampled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -74,8 +76,8 @@ def pilot_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
     lag = step // shift
     if not lag:
         return float((log[-1] - log[0]) ** 2)
-    grid = at[0] + shift * np.arange(span // shift + 2)
-    price = log[np.searchsorted(at, grid, side="right") - 1]
-    moves = price[lag:] - price[:-lag]
+    bucket = (at - at[0] + (shift - 1)) // shift
+    ends = np.flatnonzero(np.append(bucket[1:] != bucket[:-1], True))
+    sampled, points = Sampled(bucket[ends], log[:1], log[ends]), span // shift + 2
     # As a mean over the grids, extended to the time that the shifted ones leave out.
-    return float(moves @ moves / lag * (len(price) - 1) / len(moves))
+    return sampled.squares(lag, lag, points) / lag * (points - 1) / (points - lag)

@@ -57,14 +57,22 @@ class Sampled(NamedTuple):
     def variance_on_grids(self, grids: int) -> float:
         """Realised variance at intervals ``grids`` times as long, a mean over as many grids.
 
-        One of them ends at each interval here, wherever that is; so this is the sum over all ends
-        of the squared change since ``grids`` intervals before. That is the same from one price, or
-        end of its time, to the next.
+        One of them ends at each interval here, wherever that is.
         """
         if grids == 1:
             return float(self.returns @ self.returns)
-        ends = np.sort(np.concatenate([self.bucket, self.bucket + grids]), kind="stable")
-        now = self.last[np.searchsorted(self.bucket, ends, side="right") - 1]
-        before = np.searchsorted(self.bucket, ends - grids, side="right") - 1
-        then = np.where(before < 0, self.first[0], self.last[before])
-        return float(np.diff(ends) @ (now - then)[:-1] ** 2 / grids)
+        ends = int(self.bucket[0]), int(self.bucket[-1]) + grids
+        return self.squares(grids, *ends) / grids
+
+    def squares(self, lag: int, begin: int, end: int) -> float:
+        """The squared change over ``lag`` intervals, summed over their ends ``[begin, end)``.
+
+        It is the same from one price, or the end of its time, to the next.
+        """
+        edges = np.concatenate([self.bucket, self.bucket + lag])
+        order = np.argsort(edges, kind="stable")
+        enters = order < len(self.bucket)
+        now, left = np.cumsum(enters) - 1, np.cumsum(~enters) - 1
+        change = self.last[now] - np.where(left < 0, self.first[0], self.last[left])
+        spans = np.diff(np.clip(edges[order], begin, end), append=end)
+        return float(spans @ change**2)

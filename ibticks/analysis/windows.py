@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["last", "session", "since_open"]
 
 
-def session(ticks: F, session_type: str = "regular", *, market: Market | str) -> F:
+def session(ticks: F, session_type: str = "regular", *, market: Market | str = "US") -> F:
     """The ticks within the sessions of a market, on all days there are; not those in a break.
 
     Parameters
@@ -29,7 +29,8 @@ def session(ticks: F, session_type: str = "regular", *, market: Market | str) ->
     session_type : str
         One of the market's: ``"regular"``, ``"pre_market"``, ...
     market : Market or str
-        Such as ``"US"``.
+        By default ``"US"``, as of :meth:`ibticks.Store.select`: a frame does not say of which it
+        is.
 
     Returns
     -------
@@ -47,7 +48,7 @@ def session(ticks: F, session_type: str = "regular", *, market: Market | str) ->
     --------
     >>> from ibticks.sample import sample
     >>> trades = pl.read_parquet(sample("ibm_trades").path)
-    >>> trades.height, session(trades, market="US").height
+    >>> trades.height, session(trades, "regular").height
     (33381, 33323)
     """
     require(ticks, "timestamp", what="session")
@@ -90,7 +91,7 @@ def last(ticks: F, duration: str | timedelta) -> F:
     return ticks.filter(instant() >= instant().max() - length)
 
 
-def since_open(ticks: F, *, market: Market | str, session_type: str = "regular") -> F:
+def since_open(ticks: F, *, market: Market | str = "US", session_type: str = "regular") -> F:
     """The ticks since the market's session opened that was the latest when the last tick arrived.
 
     Parameters
@@ -98,7 +99,8 @@ def since_open(ticks: F, *, market: Market | str, session_type: str = "regular")
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks, or anything with a ``timestamp``.
     market : Market or str
-        Such as ``"US"``.
+        By default ``"US"``, as of :meth:`ibticks.Store.select`: a frame does not say of which it
+        is.
     session_type : str
         Which of the market's sessions.
 

@@ -8,6 +8,7 @@ long, a row for each instant and contract; a column for each contract is one ste
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ from ibticks.calendar.periods import parse_duration
 from ibticks.errors import InputError, NaiveDatetimeError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from ibticks.calendar import Market
@@ -40,7 +42,7 @@ __all__ = ["align", "as_of", "grid", "last_value", "refresh_time"]
 
 def last_value(
     ticks: F,
-    at: pl.Series,
+    at: pl.Series | Sequence[datetime] | datetime,
     *,
     column: str = "price",
     tolerance: str | timedelta | None = None,
@@ -51,7 +53,7 @@ def last_value(
     ----------
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks in order of arrival.
-    at : polars.Series
+    at : polars.Series, or a datetime, or a sequence or an index of them
         Instants, with a time zone, in any order.
     column : str
         Of which column: ``"price"``, ``"mid_price"``, ``"mid"`` (from
@@ -83,14 +85,7 @@ def last_value(
     [11.0]
     """
     require(ticks, "timestamp", column, what="last_value")
-    if not isinstance(at.dtype, pl.Datetime):
-        raise InputError(f"last_value: at must be a series of times, not of {at.dtype}")
-    if at.dtype.time_zone is None:
-        raise NaiveDatetimeError(
-            "last_value: the times of at have no zone; say which it is with "
-            '.dt.replace_time_zone("UTC")'
-        )
-    clock = pl.LazyFrame({"_at": at.drop_nulls()}).select(_key=instant("_at")).unique()
+    clock = pl.LazyFrame({"_at": _instants(at).drop_nulls()}).select(_key=instant("_at")).unique()
     return as_of(ticks, clock, column, tolerance)
 
 
@@ -247,6 +242,22 @@ def grid(ends: pl.LazyFrame, step: int, table: SessionTable | None) -> pl.LazyFr
     return ends.select(_key=pl.int_ranges(first, last + 1, step)).explode(
         "_key", empty_as_null=False, keep_nulls=False
     )
+
+
+def _instants(at: pl.Series | Sequence[datetime] | datetime) -> pl.Series:
+    given = [at] if isinstance(at, datetime) else at
+    try:
+        times = pl.Series(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"last_value: at must be times, not a {type(at).__name__}") from error
+    if not isinstance(times.dtype, pl.Datetime):
+        raise InputError(f"last_value: at must be a series of times, not of {times.dtype}")
+    if times.dtype.time_zone is None:
+        raise NaiveDatetimeError(
+            "last_value: the times of at have no zone; say which it is, as in "
+            'pl.Series(at).dt.replace_time_zone("UTC")'
+        )
+    return times
 
 
 def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.LazyFrame:

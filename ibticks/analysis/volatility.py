@@ -7,6 +7,7 @@ a night. Prices that are null, not finite or not positive are left out.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,7 +21,6 @@ from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import timedelta
 
     from numpy.typing import NDArray
 
@@ -124,7 +124,7 @@ def realized_variance(
 
 def signature(
     ticks: F,
-    every: Sequence[str | timedelta] = tuple(_SIGNATURE),
+    every: str | timedelta | Sequence[str | timedelta] = tuple(_SIGNATURE),
     *,
     column: str = "price",
     per: str | pl.Expr | None = None,
@@ -138,7 +138,7 @@ def signature(
     ----------
     ticks, column, per
         As in :func:`realized_variance`.
-    every : sequence of str or timedelta
+    every : str or timedelta, or a sequence of them
         The intervals.
 
     Returns
@@ -162,7 +162,8 @@ def signature(
     if not every:
         raise InputError("signature needs at least one interval, as in every=['1s', '1m']")
     logs, groups = positive_prices(ticks, column, per, "signature")
-    steps = sorted(nanoseconds(each) for each in every)
+    each_of = (every,) if isinstance(every, str | timedelta) else every
+    steps = sorted(nanoseconds(each) for each in each_of)
     # One pass over the ticks, at the grid that all have in common; the rest is small.
     finest = int(np.gcd.reduce(np.array(steps)))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
@@ -205,3 +206,28 @@ def test_what_cannot_be_had():
         align(frame, "1m", market="US", session_type="lunch")
     with pytest.raises(UnknownColumnError, match="mid_point"):
         refresh_time(frame, column="mid_price")
+
+
+INSTANT = datetime(2025, 1, 10, 14, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        INSTANT,
+        [INSTANT],
+        pl.Series([INSTANT]),
+        pd.DatetimeIndex([INSTANT]).tz_convert("America/New_York"),
+        pd.Series([INSTANT]),
+    ],
+)
+def test_instants_in_any_form(at):
+    ticks = made([{"ns": 0, "price": 1.0}, {"ns": 10**12, "price": 2.0}])
+    found = last_value(ticks, at)
+    assert found.select("timestamp", "price").rows() == [(INSTANT, 1.0)]
+
+
+@pytest.mark.parametrize("at", [3, "2025-01-10", ["2025-01-10"], [1.5]])
+def test_what_are_no_instants(at):
+    with pytest.raises(InputError, match="last_value: at must be"):
+        last_value(made([{"ns": 0, "price": 1.0}]), at)

@@ -237,3 +237,8 @@ def test_what_cannot_be_is_refused(call):
 def test_a_missing_price_is_named():
     with pytest.raises(UnknownColumnError, match="mid_price"):
         analysis.realized_variance(real("ibm_trades").drop("price"), column="mid_price")
+
+
+def test_a_signature_of_one_interval():
+    ibm = real("ibm_trades")
+    assert analysis.signature(ibm, "5m").equals(analysis.signature(ibm, ["5m"]))

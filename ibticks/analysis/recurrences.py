@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
+from ibticks.analysis.pieces import in_pieces
 from ibticks.format.jit import inline
 
 if TYPE_CHECKING:
@@ -477,19 +478,24 @@ def _swap(held: Floats, size: int, old: float, new: float) -> None:
     held[place] = new
 
 
-@recurrence
 def neighbour_median(values: Floats, half: int) -> Floats:
     """Median of the ``half`` values before and the ``half`` after each, without itself.
 
     Towards the ends there are fewer; of a single value NaN. No value is NaN.
     """
+    medians = np.full(len(values), np.nan)
+    in_pieces(len(values), lambda *piece: _neighbour_median(values, half, *piece, medians))
+    return medians
+
+
+@recurrence
+def _neighbour_median(values: Floats, half: int, begin: int, end: int, medians: Floats) -> None:
     n = len(values)
-    medians = np.full(n, np.nan)
     held = np.empty(2 * half + 1)
     size = 0
-    for row in range(min(half, n)):
+    for row in range(max(begin - half - 1, 0), min(begin + half, n)):
         size = _put(held, size, values[row])
-    for row in range(n):
+    for row in range(begin, end):
         entering, leaving = row + half, row - half - 1
         if entering < n and leaving >= 0:
             if values[entering] != values[leaving]:
@@ -505,7 +511,6 @@ def neighbour_median(values: Floats, half: int) -> Floats:
             # Itself stands at its place in the sorted values; what is above moves down by one.
             below = held[low + (low >= place)]
             medians[row] = (below + held[high + (high >= place)]) / 2
-    return medians
 
 
 @inline
@@ -546,10 +551,15 @@ def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Float
     them, and has no moments.
     """
     there = values == values
-    if there.all():
-        return _trimmed_moments(values, width, cut)  # type: ignore[no-any-return]
-    means, deviations = _trimmed_moments(values[there], width, cut)
-    return _spread_out(means, there), _spread_out(deviations, there)
+    if not there.all():
+        means, deviations = trimmed_moments(values[there], width, cut)
+        return _spread_out(means, there), _spread_out(deviations, there)
+    n = len(values)
+    means, deviations = np.full(n, np.nan), np.full(n, np.nan)
+    width = min(width, n)
+    if width > 2 * cut + 1:
+        in_pieces(n, lambda *piece: _trimmed_moments(values, width, cut, *piece, means, deviations))
+    return means, deviations
 
 
 def _spread_out(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
@@ -559,20 +569,25 @@ def _spread_out(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
 
 
 @recurrence
-def _trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
+def _trimmed_moments(
+    values: Floats,
+    width: int,
+    cut: int,
+    first: int,
+    end: int,
+    means: Floats,
+    deviations: Floats,
+) -> None:
     n = len(values)
-    width = min(width, n)
-    means, deviations = np.full(n, np.nan), np.full(n, np.nan)
-    if width <= 2 * cut + 1:
-        return means, deviations
+    begun = min(max(first - width // 2, 0), n - width)
     held = np.empty(width + 1)
     size = 0
-    for row in range(width):
+    for row in range(begun, begun + width):
         size = _put(held, size, values[row])
     low, high = cut, width - cut
-    begun, stale, kept = 0, _FRESH, high - low
+    stale, kept = _FRESH, high - low
     middle = total = squares = mean = deviation = 0.0
-    for row in range(n):
+    for row in range(first, end):
         begin = min(max(row - width // 2, 0), n - width)
         if begin > begun:
             begun = begin
@@ -582,7 +597,7 @@ def _trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floa
                 total += into - out
                 squares += (into - middle) ** 2 - (out - middle) ** 2
                 stale += 1
-        elif row:
+        elif row > first:
             means[row], deviations[row] = mean, deviation
             continue
         if stale >= _FRESH:
@@ -593,4 +608,3 @@ def _trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floa
         mean = middle + total / kept
         deviation = max(0.0, (squares - total * total / kept) / (kept - 1)) ** 0.5
         means[row], deviations[row] = mean, deviation
-    return means, deviations

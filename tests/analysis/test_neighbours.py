@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks.analysis import recurrences
+from ibticks.analysis.pieces import in_pieces
 from ibticks.analysis.recurrences import neighbour_median, trimmed_moments
 
 
@@ -51,3 +55,12 @@ def test_of_many_values(decimals, width, cut):
     found = np.array(trimmed_moments(values, width, cut))
     np.testing.assert_allclose(found, plain_moments(values, width, cut), rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(neighbour_median(values, width), plain_medians(values, width))
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+def test_pieces_make_no_difference(monkeypatch, piece):
+    values = walk(1_500, 3, 2)
+    medians, moments = neighbour_median(values, 25), trimmed_moments(values, 60, 6)
+    monkeypatch.setattr(recurrences, "in_pieces", partial(in_pieces, piece=piece))
+    np.testing.assert_array_equal(neighbour_median(values, 25), medians)
+    np.testing.assert_allclose(trimmed_moments(values, 60, 6), moments, rtol=1e-12, atol=1e-7)

@@ -33,10 +33,10 @@ class Ticks(Generic[T]):
     some tenths of a second for a million ticks; columns of text are most of it.
 
     In pandas, a time index is taken for the column ``timestamp``, and is the index of the result
-    too; rows are numbered from 0 otherwise. In xarray, the dimension is ``timestamp``; where a
-    result has no times, ``contract_id`` if each contract has one row, and ``row`` if not. What was
-    computed is noted in ``df.attrs["ibticks"]["measures"]``, in xarray in the JSON of
-    ``ds.attrs["ibticks"]``.
+    too; rows are numbered from 0 otherwise. In xarray, the dimension is ``timestamp``, or the one
+    there is, if it is of times; where a result has no times, ``contract_id`` (of a panel,
+    ``contract``) if each contract has one row, and ``row`` if not. What was computed is noted in
+    ``df.attrs["ibticks"]["measures"]``, in xarray in the JSON of ``ds.attrs["ibticks"]``.
 
     Parameters
     ----------

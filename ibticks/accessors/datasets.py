@@ -62,16 +62,34 @@ def to_dataset(table: pa.Table, *, attributes: Mapping[str, Any]) -> xr.Dataset:
 def like_dataset(
     source: xr.Dataset, result: pl.DataFrame, table: pa.Table, attributes: Mapping[str, Any]
 ) -> xr.Dataset:
-    """A result in the form of the dataset it came from: of a panel a panel, if it has times."""
-    if _is_panel(source) and {"timestamp", "contract_id"} <= set(result.columns):
-        coordinates = source.coords
-        names = None
-        if "contract_id" in coordinates:
-            ids = coordinates["contract_id"].values.tolist()
-            names = dict(zip(ids, coordinates["contract"].values.tolist(), strict=True))
-            names = None if names == {i: i for i in ids} else names
-        return to_panel(result, names=names, attributes=attributes)
-    return to_dataset(table, attributes=attributes)
+    """A result in the form of the dataset it came from, along dimensions of the same names.
+
+    Of a panel it is a panel if it has times, and if not, a value for each contract; of what was
+    selected from a panel, such as one contract, a result of that alone.
+    """
+    panel = _panel_of(source)
+    if panel is None:
+        found, along = to_dataset(table, attributes=attributes), _times_of(source)
+        return (
+            found
+            if along is None or "timestamp" not in found.dims
+            else found.rename(timestamp=along)
+        )
+    ids = panel["contract_id" if "contract_id" in panel.coords else "contract"].values.tolist()
+    names = dict(zip(ids, panel["contract"].values.tolist(), strict=True))
+    if {"timestamp", "contract_id"} <= set(result.columns):
+        same = names == {i: i for i in ids}
+        found = to_panel(result, names=None if same else names, attributes=attributes)
+    else:
+        found = to_dataset(table, attributes=attributes)
+        if "contract_id" not in found.dims:
+            return found
+        # By name, as in the panel.
+        labels = np.array([names[i] for i in found["contract_id"].values.tolist()])
+        along_contracts = xr.Variable("contract_id", labels, attributes_of("contract"))
+        found = found.assign_coords(contract=along_contracts).swap_dims(contract_id="contract")
+    chosen = [dim for dim in PANEL if dim not in source.dims and found.sizes.get(dim) == 1]
+    return found.squeeze(chosen)
 
 
 def from_dataset(dataset: xr.Dataset) -> pa.Table:
@@ -81,12 +99,38 @@ def from_dataset(dataset: xr.Dataset) -> pa.Table:
     ------
     InputError
         It has other dimensions.
+
+    Examples
+    --------
+    >>> time = xr.Variable("time", np.array(["2025-01-10T15:00"], "M8[ns]"), {"time_zone": "UTC"})
+    >>> ticks = xr.Dataset({"price": ("time", [187.5])}, {"time": time})
+    >>> from_dataset(ticks).column_names
+    ['price', 'timestamp']
     """
-    return from_panel(dataset) if _is_panel(dataset) else from_xarray(dataset)
+    panel = _panel_of(dataset)
+    if panel is not None:
+        return from_panel(panel)
+    along = _times_of(dataset)
+    return from_xarray(dataset if along is None else dataset.rename({along: "timestamp"}))
 
 
-def _is_panel(dataset: xr.Dataset) -> bool:
-    return set(PANEL) <= set(dataset.dims)
+def _panel_of(dataset: xr.Dataset) -> xr.Dataset | None:
+    """A panel, or what was selected from one with the dimensions it has lost; else None."""
+    lost = [dim for dim in PANEL if dim not in dataset.dims]
+    if any(dim not in dataset.coords for dim in lost):
+        return None
+    if "contract" in lost and "contract_id" in dataset.coords:
+        ids = dataset["contract_id"].variable.expand_dims("contract")
+        return dataset.drop_vars("contract_id").expand_dims(lost).assign_coords(contract_id=ids)
+    return dataset.expand_dims(lost) if lost else dataset
+
+
+def _times_of(dataset: xr.Dataset) -> str | None:
+    """The dimension whose times are taken for ``timestamp``: the only one, if there is no such."""
+    names = [str(dim) for dim in dataset.dims]
+    if len(names) != 1 or "timestamp" in dataset.variables or names[0] not in dataset.coords:
+        return None
+    return names[0] if dataset[names[0]].dtype.kind == "M" else None
 
 
 def _dimension(table: pa.Table) -> str:

@@ -81,6 +81,20 @@ def test_a_time_index_is_the_timestamp_and_comes_back():
     pd.testing.assert_index_equal(found.index, times, check_names=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "how"), [("time_bars", ["1m"]), ("last", ["1m"]), ("vwap", []), ("gaps", ["1s"])]
+)
+def test_a_dimension_of_times_is_the_timestamp_and_stays(minutes, name, how):
+    from .conftest import IN
+
+    ticks = IN["xarray"](minutes[0])
+    expected = getattr(ticks.ticks, name)(*how)
+    if "timestamp" in expected.dims:
+        expected = expected.rename(timestamp="time")
+    found = getattr(ticks.rename(timestamp="time").ticks, name)(*how)
+    xr.testing.assert_identical(found, expected)
+
+
 def test_pandas_bars_stay_in_their_zone():
     times = pd.DatetimeIndex(["2025-01-10 09:30:01"], tz="America/New_York")
     trades = pd.DataFrame({"timestamp": times, "price": [1.0], "size": [1]})

@@ -94,10 +94,38 @@ def test_measures_of_a_panel_are_those_of_its_bars(bars, panel):
     expected = bars.ticks.garman_klass(2).ticks.panel(names=NAMES)
     xr.testing.assert_equal(measured, expected)
     whole = panel.ticks.yang_zhang()
-    assert whole.sizes == {"contract_id": 2}
-    true = bars.ticks.yang_zhang()
-    assert whole["yang_zhang"].values.tolist() == pytest.approx(true["yang_zhang"].to_list())
+    assert whole.sizes == {"contract": 2}
+    for contract, value in bars.ticks.yang_zhang().select("contract_id", "yang_zhang").rows():
+        assert whole["yang_zhang"].sel(contract=NAMES[contract]).item() == pytest.approx(value)
+        assert whole["contract_id"].sel(contract=NAMES[contract]).item() == contract
     assert json.loads(whole.attrs["ibticks"])["measures"] == ["panel()", "yang_zhang()"]
+
+
+def test_measures_of_one_contract_of_a_panel(bars, panel):
+    """Of the times at which it has a bar, and with its name."""
+    mine = bars.filter(pl.col("contract_id") == 4815)
+    assert mine.height < panel.sizes["time"]
+    selected = panel.sel(contract="MSFT")
+    rows = selected.ticks.garman_klass(2)
+    assert rows.sizes == {"time": mine.height}
+    assert rows["contract"].item() == "MSFT"
+    assert rows["contract_id"].item() == 4815
+    expected = mine.ticks.garman_klass(2)["garman_klass"].to_numpy()
+    np.testing.assert_array_equal(rows["garman_klass"], expected)
+    whole = selected.ticks.garman_klass()
+    assert whole["garman_klass"].dims == ()
+    assert whole["bars"].item() == mine.height
+    assert selected.ticks.plot().layout.title.text.startswith("<b>Contract 4815")
+
+
+def test_measures_of_one_time_of_a_panel(bars, panel):
+    last = bars.filter(pl.col("timestamp") == pl.col("timestamp").max())
+    found = panel.isel(time=-1).ticks.parkinson()
+    assert found["parkinson"].dims == ("contract",)
+    expected = last.ticks.parkinson().sort("contract_id")["parkinson"].to_list()
+    assert found["parkinson"].values.tolist() == expected
+    one = panel.isel(time=-1, contract=0).ticks.parkinson()
+    assert one["parkinson"].item() == expected[0]
 
 
 def test_there_and_back(bars, panel):

@@ -57,7 +57,7 @@ class Stretch:
     @property
     def is_gap(self) -> bool:
         """Whether ticks may be missing; of ``unknown`` time nobody can say."""
-        return self.state not in NOTHING_MISSING and self.state is not State.UNKNOWN
+        return self.state not in NOTHING_MISSING and self.state not in (State.ENDED, State.UNKNOWN)
 
     def as_json(self) -> dict[str, Any]:
         """Its values as JSON can hold them, times in ISO 8601."""
@@ -110,7 +110,8 @@ class Coverage:
         """The stretches in which ticks may be missing.
 
         Those are all that were not captured, not backfilled, and not out of session; time before
-        any capture of a stream (``unknown``: imported, or never stored) is not among them.
+        any capture of a stream (``unknown``: imported, or never stored) is not among them. Where
+        all time is asked for, nor is what came after the last capture of a stream (``ended``).
 
         Parameters
         ----------
@@ -181,7 +182,8 @@ class Coverage:
     def fraction(self) -> float:
         """Which share of the time is known to be captured or backfilled, from 0 to 1.
 
-        Time out of session does not count. 0 where nothing at all is known, as of imported ticks.
+        Time out of session does not count, nor does what came after the last capture (``ended``).
+        0 where nothing at all is known, as of imported ticks.
         """
         return fraction(self.stretches)
 
@@ -341,6 +343,7 @@ def fraction(stretches: Iterable[Stretch]) -> float:
     """Which share of the time is known to be covered: see :attr:`Coverage.fraction`."""
     by_state = sums(stretches)
     closed = by_state.pop(State.SESSION_CLOSED, 0)
+    by_state.pop(State.ENDED, None)
     covered = by_state.get(State.CAPTURED, 0) + by_state.get(State.BACKFILLED, 0)
     total = sum(by_state.values())
     return covered / total if total else float(closed > 0)

@@ -27,9 +27,10 @@ _FILLS: Final[dict[State, str]] = {
     State.NOT_PERMITTED: "#CC79A7",
     State.DELETED: "#0072B2",
     State.NOT_RUNNING: "currentColor",
+    State.ENDED: "currentColor",
     State.UNKNOWN: "currentColor",
 }
-_OPACITY: Final = {State.NOT_RUNNING: 0.75, State.UNKNOWN: 0.15}
+_OPACITY: Final = {State.NOT_RUNNING: 0.75, State.ENDED: 0.3, State.UNKNOWN: 0.15}
 
 _WIDTH: Final = 900
 _LEFT: Final = 170

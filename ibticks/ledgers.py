@@ -48,7 +48,8 @@ def cover(
         Contract ids and tick types.
     intervals : sequence of (int, int)
         Half-open ranges of UTC nanoseconds, in order, none overlapping another. One that begins
-        or ends with all time reaches as far as anything is known or stored of the streams.
+        or ends with all time reaches as far as anything is known or stored of the streams. Then, a
+        stream of which nothing more is known has ended: that is no gap.
     label : str
     now_ns : int, optional
         Instead of the clock. What lies after it is left out; a capture that runs has captured up
@@ -160,7 +161,11 @@ class _Ledgers:
             yield replace(row, start_ns=at, end_ns=min(row.end_ns, until))
             at = min(row.end_ns, until)
         if at < until:
-            yield Stretch(*stream, at, until, self._silence(stream, at))
+            state = self._silence(stream, at)
+            if state is State.NOT_RUNNING and self._to_the_end:
+                # Other streams go on: that this one does not is no gap in it.
+                state = State.ENDED
+            yield Stretch(*stream, at, until, state)
 
     def _silence(self, stream: Stream, at_ns: int) -> State:
         """What it means that a ledger has no row at some time."""

@@ -79,6 +79,7 @@ def backfill(
     end: TimeLike | None = None,
     *,
     tz: str | None = None,
+    to_now: bool = True,
     market: Market | str | None = None,
     session: str = "regular",
     min_duration: str | timedelta | None = None,
@@ -106,11 +107,14 @@ def backfill(
         All that are stored by default.
     start, end : optional
         Anything :func:`ibticks.calendar.to_ns` reads; from ``start`` without ``end``, to now.
-        Without both, from the first to the last that is known of the streams. Taken in whole
+        Without both, from the first to the last that is known of each stream. Taken in whole
         seconds, since history knows no more: ticks are stored of those in ``[start, end)`` and no
         others.
     tz : str, optional
         Zone of times that do not say theirs.
+    to_now : bool
+        Whether ``start`` without ``end`` reaches to now, though a stream may no longer be captured;
+        else to the last that is known of it.
     market, session : optional
         Only the time in which this market was open.
     min_duration : str or timedelta, optional
@@ -162,7 +166,7 @@ def backfill(
     if not 1 <= page_ticks <= MOST_TICKS:
         raise InputError(f"page_ticks={page_ticks!r}: IB gives 1 to {MOST_TICKS} at a time")
     settle(store.root, store.index)
-    within = whole_seconds(start, end, tz)
+    within = whole_seconds(start, end, tz, to_now=to_now)
     days = store.daily_stats(contracts, tick_types)
     streams = sorted({(day.contract_id, day.tick_type) for day in days})
     if not dry_run:

@@ -66,7 +66,9 @@ def plan(
     return gaps
 
 
-def whole_seconds(start: TimeLike | None, end: TimeLike | None, tz: str | None) -> tuple[int, int]:
+def whole_seconds(
+    start: TimeLike | None, end: TimeLike | None, tz: str | None, *, to_now: bool = True
+) -> tuple[int, int]:
     """A range of time in the whole seconds it touches; all time, if nothing is given.
 
     Parameters
@@ -75,6 +77,8 @@ def whole_seconds(start: TimeLike | None, end: TimeLike | None, tz: str | None) 
         From ``start`` without ``end``, to now.
     tz : str, optional
         Zone of times that do not say theirs.
+    to_now : bool
+        Whether it is now that a range without an end reaches to; else it has none.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def whole_seconds(start: TimeLike | None, end: TimeLike | None, tz: str | None) 
     first, last = TIME_MIN, TIME_MAX
     if start is not None:
         first = to_ns(start, tz=tz, name="start") // NANOSECONDS * NANOSECONDS
-    if start is not None or end is not None:
+    if end is not None or (start is not None and to_now):
         until = time.time_ns() if end is None else to_ns(end, tz=tz, name="end")
         last = -(-until // NANOSECONDS) * NANOSECONDS
     if first >= last:

@@ -29,8 +29,12 @@ def backfill(
     root: Root = None,
     dsn: Dsn = None,
     since: Annotated[
-        str, typer.Option(help="How far back, such as 24h, or from this time on; or all.")
-    ] = "24h",
+        str | None,
+        typer.Option(
+            help="How far back, such as 24h, or from this time on; or all.",
+            show_default="24h, without what came after a stream was captured last",
+        ),
+    ] = None,
     until: Annotated[
         str | None, typer.Option(help="Up to, not including, this time; now by default.")
     ] = None,
@@ -67,9 +71,10 @@ def backfill(
             store,
             None if contracts is None else listed(contracts),
             None if tick_types is None else listed(tick_types),
-            _begin(since),
+            _begin(since or "24h"),
             until,
             tz=tz,
+            to_now=since is not None,
             market=market,
             session=session,
             min_duration=least,

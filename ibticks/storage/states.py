@@ -26,6 +26,7 @@ class State(StrEnum):
     DELETED = "deleted"
     # What is left when a ledger says nothing; no ledger has rows of these.
     NOT_RUNNING = "not_running"
+    ENDED = "ended"
     UNKNOWN = "unknown"
 
 
@@ -38,6 +39,7 @@ MEANINGS: Final[dict[State, str]] = {
     State.NOT_PERMITTED: "IB refused this stream",
     State.DELETED: "captured, and deleted since",
     State.NOT_RUNNING: "no capture was running; ticks that are here all the same were imported",
+    State.ENDED: "no longer captured: it is no gap where all time is asked for",
     State.UNKNOWN: "before any capture of this stream: imported or never stored, nobody can say "
     "whether ticks are missing",
 }

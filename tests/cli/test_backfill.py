@@ -10,6 +10,7 @@ import time
 import pytest
 
 from ibticks.capture import backfill as backfill_module
+from ibticks.cli.options import instant
 from ibticks.gateway import Gateway, Replay
 from ibticks.storage.states import Status
 from tests.capture.recorded import Recorded
@@ -17,7 +18,7 @@ from tests.captures import FakeCapture
 
 from .conftest import PROGRAM
 
-BTC = 990101
+IBM, BTC = 8314, 990101
 SECOND = 1_000_000_000
 MIDNIGHT = 1_723_161_600 * SECOND  # 2024-08-09 00:00 UTC
 GAP = (MIDNIGHT - 3_700_000_000, MIDNIGHT + 6_700_000_000)
@@ -226,15 +227,27 @@ def test_broken_off_it_keeps_what_it_has(recorded, gateway, store, database, num
     gateway.grant_history(BTC, "TRADES")
 
 
-def test_what_came_since_the_capture_ended_is_filled_too(backfill, store, monkeypatch):
+def test_what_came_since_the_capture_ended_is_filled_where_a_time_is_named(
+    cli, backfill, store, database, monkeypatch
+):
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, BTC, "last")
     capture.say(Status.SUBSCRIBED, now - 900 * SECOND)
     capture.stop(now - 600 * SECOND)
-    done = backfill("--json", since="10m")
+    other = FakeCapture(store.root, store.index, IBM, "last")
+    other.say(Status.SUBSCRIBED, now - 900 * SECOND)
+    where = ("--store", store.root, "--dsn", database)
+    assert cli("backfill", *where, "--json", "--dry-run").json["gaps"] == [], "nothing is named"
+    assert cli("gaps", *where, "--json").json["gaps"] == [], "and they say the same"
+    assert backfill("--json", "--dry-run").json["gaps"] == []
+    other.stop(now - 300 * SECOND)
+    start = ("--start", instant(now - 600 * SECOND))
+    [told] = cli("gaps", str(BTC), "last", *where, *start, "--json").json["gaps"]
+    done = backfill(str(BTC), "--json", since="10m")
     assert done.code == 0
     [gap], [part] = done.json["gaps"], done.json["filled"]
     assert (gap["state"], gap["start"]) == ("not_running", part["start"])
+    assert told["state"] == "not_running"
     assert gap["seconds"] > 599
     assert part["ticks"] == 0

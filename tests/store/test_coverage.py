@@ -31,7 +31,8 @@ SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 
-STORED = [state for state in State if state not in (State.NOT_RUNNING, State.UNKNOWN)]
+UNSAID = (State.NOT_RUNNING, State.ENDED, State.UNKNOWN)
+STORED = [state for state in State if state not in UNSAID]
 
 
 def stretch(start, end, state="captured", reason="", stream=(AAPL, "last")):
@@ -156,6 +157,26 @@ def test_of_several_contracts_only_what_is_stored(fake_capture, day):
     assert day.coverage(["AAPL", "MNQ"]).streams == ((AAPL, "last"), (MNQ, "bid_ask"))
     assert day.coverage("AAPL", ["last", "bid_ask"]).streams == ((AAPL, "last"), (AAPL, "bid_ask"))
     assert [gap.contract_id for gap in day.coverage().gaps()] == [AAPL, MNQ]
+
+
+def test_the_end_of_what_is_captured_is_no_gap_where_all_time_is_asked_for(fake_capture, day):
+    """AAPL is no longer captured, MNQ is: whoever asks about everything does not want AAPL now."""
+    day.add_contract(MNQ, "MNQ")
+    other = fake_capture(day.root, day.index, MNQ)
+    other.say(Status.SUBSCRIBED, T0)
+    other.stop(T0 + 3 * HOUR)
+    found = day.coverage()
+    assert brief(found.stretches)[-2:] == [(HOUR, 3 * HOUR, "ended"), (0, 3 * HOUR, "captured")]
+    assert [gap.state for gap in found.gaps()] == [State.DISCONNECTED]
+    assert found.fraction == pytest.approx((4 * 60 - 5) / (4 * 60))
+    assert "ended 2h" in str(found)
+    assert [gap.state for gap in found.during("US").gaps()] == [State.DISCONNECTED]
+    # Up to a time that is named, it counts.
+    named = day.coverage(start=datetime.fromtimestamp(T0 // SECOND, UTC), end="2025-01-10T17:30Z")
+    assert brief(named.gaps()) == [
+        (10 * MINUTE, 15 * MINUTE, "disconnected"),
+        (HOUR, 3 * HOUR, "not_running"),
+    ]
 
 
 # -- against looking at every instant --------------------------------------------------------------

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.coverage import Coverage, Stretch, clipped
+from ibticks.errors import CorruptFileError, StorageError
+from ibticks.storage.layout import FileKey
 from ibticks.storage.lock import is_written
 from ibticks.storage.states import State
 from ibticks.storage.statuses import left_open
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ibticks.index.records import CoverageRecord, Index
+    from ibticks.index.records import CoverageRecord, FileRecord, Index
 
 __all__ = ["cover", "told"]
 
@@ -89,6 +92,7 @@ class _Ledgers:
         intervals: Sequence[Interval],
         now_ns: int | None,
     ) -> None:
+        self._root: Final = root
         self._index: Final = index
         self._ids: Final = sorted({contract_id for contract_id, _ in streams})
         self._kinds: Final = sorted({kind for _, kind in streams})
@@ -101,9 +105,9 @@ class _Ledgers:
         self._begin: dict[Stream, int] = {}
         self._rows: dict[Stream, list[Stretch]] = {stream: [] for stream in streams}
         if self._first < self._until:
-            self._read(root)
+            self._read()
 
-    def _read(self, root: Path) -> None:
+    def _read(self) -> None:
         first = None if self._from_the_beginning else self._first
         found: dict[Stream, list[CoverageRecord]] = {stream: [] for stream in self._rows}
         for row in self._index.coverage(self._ids, self._kinds, first, self._until):
@@ -113,8 +117,8 @@ class _Ledgers:
             if not rows:
                 continue
             self._begin[stream] = rows[0].start_ns
-            if rows[-1].end_ns is None and not is_written(root, *stream):
-                rows[-1:] = left_open(root, self._index, rows[-1])
+            if rows[-1].end_ns is None and not is_written(self._root, *stream):
+                rows[-1:] = left_open(self._root, self._index, rows[-1])
             self._rows[stream] = list(_ended(rows, self._now))
 
     def reach(self, index: Index) -> list[Interval]:
@@ -122,7 +126,7 @@ class _Ledgers:
         if not (self._from_the_beginning or self._to_the_end):
             return []
         ticks = [
-            (file.first_tick_ns, file.last_tick_ns) if file.sealed else (file.start_ns, file.end_ns)
+            _ticks_of(self._root, file)
             for file in index.files(self._ids, self._kinds)
             if (file.contract_id, file.tick_type) in self._rows
         ]
@@ -187,6 +191,23 @@ class _Ledgers:
                 if self._began.issuperset(self._rows):
                     break
         return self._began
+
+
+def _ticks_of(root: Path, file: FileRecord) -> tuple[int | None, int | None]:
+    """Times of the first and the last tick of a file."""
+    if file.sealed:
+        return file.first_tick_ns, file.last_tick_ns
+    if file.messages == 0 and not is_written(root, file.contract_id, file.tick_type):
+        # Who announced it was killed, and has told nobody how far it came.
+        from ibticks.storage.summary import summarise
+
+        key = FileKey.parse(file.path)
+        # One that cannot be read may have any tick of its hour.
+        with suppress(CorruptFileError, StorageError):
+            if key is not None:
+                found = summarise(root, key).record
+                return found.first_tick_ns, found.last_tick_ns
+    return file.start_ns, file.end_ns
 
 
 def _ended(rows: Sequence[CoverageRecord], now_ns: int) -> Iterator[Stretch]:

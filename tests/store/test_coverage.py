@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from ibticks.calendar import to_ns
 from ibticks.coverage import Coverage, Stretch, clipped
 from ibticks.coverage_view import strip
 from ibticks.errors import UnknownMarketError, UnknownPeriodError
+from ibticks.format.columns import TickColumns, Values
 from ibticks.format.decode import TIME_MAX, TIME_MIN
 from ibticks.frames import metadata_of
 from ibticks.index.memory import MemoryIndex
@@ -104,6 +106,30 @@ def test_all_time_is_the_time_of_which_anything_is_known(day):
         (15 * MINUTE, HOUR, "captured"),
     ]
     assert day.coverage().stretches == found.stretches
+
+
+def test_what_a_kill_left_open_ends_with_its_last_tick(fake_capture, store, database):
+    capture = fake_capture(store.root, store.index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    capture.tick(T0 + 5 * MINUTE)
+    capture.kill()
+    imported = store.writer(MNQ, "last")
+    imported.write(TickColumns(2, {"timestamp": Values(np.array([9, 1]) * MINUTE + T0)}))
+    for file in imported._open.values():  # killed, too
+        file.close()
+    imported._open.clear()
+    imported._lock.release()
+    assert [file.sealed for file in store.index.files()] == [False, False]
+    captured, written = (store.select(each, "last").coverage() for each in (AAPL, MNQ))
+    assert brief(captured.stretches) == [(0, 5 * MINUTE + 1, "captured")]
+    assert brief(written.stretches) == [(MINUTE, 9 * MINUTE + 1, "unknown")]
+    with ibt.open(store.root, dsn=database) as again:
+        assert again.select(AAPL, "last").coverage().stretches == captured.stretches
+    with store.writer(AAPL, "last"), store.writer(MNQ, "last"):
+        pass  # which seals them, and nothing is different
+    assert [file.sealed for file in store.index.files()] == [True, True]
+    assert store.select(AAPL, "last").coverage().stretches == captured.stretches
+    assert store.select(MNQ, "last").coverage().stretches == written.stretches
 
 
 def test_time_to_come_is_left_out(fake_capture, store):

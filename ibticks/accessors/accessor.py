@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ibticks import analysis
 from ibticks.accessors.delegation import measure, measures
-from ibticks.accessors.libraries import Given, library_of
+from ibticks.accessors.libraries import Given, named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +29,9 @@ class Ticks(Generic[T]):
     missing column is an error that says which ticks carry it. Other frames among the arguments
     (``quotes=``) may be of any library.
 
-    A polars frame is used as it is. One of pandas or xarray is converted at each call, which takes
-    some tenths of a second for a million ticks; columns of text are most of it.
+    A polars frame is used as it is, but that decimals become float64. One of pandas or xarray is
+    converted at each call, which takes some tenths of a second for a million ticks; columns of text
+    are most of it.
 
     In pandas, a time index is taken for the column ``timestamp``, and is the index of the result
     too; rows are numbered from 0 otherwise. In xarray, the dimension is ``timestamp``, or the one
@@ -201,7 +202,7 @@ class Ticks(Generic[T]):
         return Plot(self.frame)
 
     def __repr__(self) -> str:
-        return f"<ticks of a {library_of(self.frame)} {type(self.frame).__name__}>"
+        return f"<ticks of {named(self.frame)}>"
 
     def _repr_html_(self) -> str:
         from ibticks.accessors.listing import listing

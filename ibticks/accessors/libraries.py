@@ -14,7 +14,7 @@ from ibticks.format.fields import COLUMNS, Kind
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Given", "Library", "library_of", "to_polars"]
+__all__ = ["Given", "Library", "library_of", "named", "to_polars"]
 
 Library: TypeAlias = Literal["polars", "pandas", "xarray"]
 
@@ -24,7 +24,8 @@ _CLASSES: Final[dict[Library, tuple[str, ...]]] = {
     "xarray": ("Dataset",),
 }
 _SAY_ZONE: Final = {
-    "pandas": '.dt.tz_localize("UTC")',
+    "pandas": 'df["timestamp"].dt.tz_localize("UTC")',
+    "index": 'df.tz_localize("UTC")',
     "xarray": "ds.timestamp.attrs['time_zone'] = 'UTC'",
 }
 
@@ -44,10 +45,23 @@ def library_of(value: object) -> Library | None:
     return None
 
 
+def named(frame: object) -> str:
+    """What a frame is called.
+
+    Examples
+    --------
+    >>> named(pl.DataFrame())
+    'a polars DataFrame'
+    """
+    library = library_of(frame)
+    return f"{'an' if library == 'xarray' else 'a'} {library} {type(frame).__name__}"
+
+
 def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
     """A frame of any of the libraries as the measures take it; what is of polars stays as it is.
 
-    Times keep their nanoseconds and their zone. What stands for absent becomes null.
+    Times keep their nanoseconds and their zone. What stands for absent becomes null, and decimals
+    become float64, in polars too.
 
     Raises
     ------
@@ -65,7 +79,7 @@ def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
     """
     library = library_of(frame)
     if isinstance(frame, pl.DataFrame | pl.LazyFrame):
-        return frame
+        return _floats(frame)
     if library is None:
         raise InputError(
             f"a {type(frame).__name__} is no frame of pandas or polars, and no dataset of xarray"
@@ -73,12 +87,13 @@ def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
     ticks = _polars(_table(frame, library))
     kind = ticks.schema.get("timestamp")
     if isinstance(kind, pl.Datetime) and kind.time_zone is None:
+        indexed = library == "pandas" and "timestamp" not in frame.columns
         raise NaiveDatetimeError(
             "the times in column timestamp have no zone; say which it is, as in "
-            + _SAY_ZONE[library],
+            + _SAY_ZONE["index" if indexed else library],
             column="timestamp",
         )
-    return ticks
+    return _floats(ticks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +181,12 @@ def arrow(frame: pl.DataFrame) -> pa.Table:
             maps = array_of(COLUMNS[field.name], map_column(column), len(column), None)
             table = table.set_column(place, field.name, maps)
     return table
+
+
+def _floats(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
+    """Databases have decimals, which no measure computes with."""
+    exact = [name for name, kind in frame.collect_schema().items() if kind == pl.Decimal]
+    return frame.with_columns(pl.col(exact).cast(pl.Float64)) if exact else frame
 
 
 def _table(frame: Any, library: Library) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ibticks.accessors.libraries import library_of, to_polars
+from ibticks.accessors.libraries import named, to_polars
 from ibticks.accessors.view import View
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class Plot(Generic[T]):
         return signature(to_polars(self.frame), every, _other(quotes), view, name)
 
     def __repr__(self) -> str:
-        return f"<plots of a {library_of(self.frame)} {type(self.frame).__name__}>"
+        return f"<plots of {named(self.frame)}>"
 
 
 def _other(frame: Any) -> pl.DataFrame | pl.LazyFrame | None:

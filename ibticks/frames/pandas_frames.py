@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ibticks.errors import InputError
+from ibticks.format.fields import COLUMNS
 from ibticks.frames.lists import distinct_lists, objects
 from ibticks.frames.metadata import KEY, attach, metadata_of
 from ibticks.frames.read import strings_column
@@ -110,6 +111,8 @@ def _array(name: str, column: pd.Series[Any]) -> pa.Array:
     # Dicts would be taken for structs, with every key in every row.
     kind = arrow_type(name) if name == "metadata" and column.dtype == object else None
     try:
-        return pa.array(column, kind, from_pandas=True)
+        array = pa.array(column, kind, from_pandas=True)
+        nothing = pa.types.is_list(array.type) and pa.types.is_null(array.type.value_type)
+        return array.cast(arrow_type(name)) if nothing and name in COLUMNS else array
     except pa.ArrowException as error:
         raise InputError(f"column {name!r} is not of one kind: {error}", column=name) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -105,6 +106,31 @@ def test_pandas_bars_stay_in_their_zone():
     assert str(start.tz) == "America/New_York"
 
 
+@pytest.mark.parametrize("kind", ["polars", "lazy", "arrow", "objects"])
+def test_decimals_are_measured(kind):
+    at = datetime(2025, 1, 10, tzinfo=UTC)
+    exact = [Decimal("1.25"), Decimal("1.50")]
+    quotes = pl.DataFrame(
+        {"timestamp": [at, at], "bid_price": exact, "ask_price": [*exact[1:]] * 2}
+    )
+    frame = {
+        "polars": lambda: quotes,
+        "lazy": quotes.lazy,
+        "arrow": lambda: quotes.to_pandas(use_pyarrow_extension_array=True),
+        "objects": quotes.to_pandas,
+    }[kind]()
+    found = to_polars(frame.ticks.spread()).lazy().collect()
+    # Of decimals, polars would round the share to two digits.
+    assert found["relative_spread"].to_list() == [pytest.approx(0.25 / 1.375), 0.0]
+    assert to_polars(frame.ticks.time_bars("1m", of="quotes")).lazy().collect()["count"].item() == 2
+
+
+def test_ticks_without_a_condition():
+    at = pd.to_datetime(["2025-01-10"], utc=True)
+    frame = pd.DataFrame({"timestamp": at, "price": [1.0], "size": [1.0], "conditions": [[]]})
+    assert len(frame.ticks.sales_condition()) == 1
+
+
 def test_counts_stay_counts():
     times = pd.DatetimeIndex(["2025-01-10 09:30:01"], tz="UTC")
     trades = pd.DataFrame({"timestamp": times, "price": [1.0], "size": [1]})
@@ -117,6 +143,8 @@ def test_times_without_a_zone_are_refused_with_what_to_do():
     frame = pd.DataFrame({"timestamp": pd.to_datetime(["2025-01-10"]), "price": [1.0]})
     with pytest.raises(NaiveDatetimeError, match=r'\.dt\.tz_localize\("UTC"\)'):
         frame.ticks.vwap()
+    with pytest.raises(NaiveDatetimeError, match=r'as in df\.tz_localize\("UTC"\)$'):
+        frame.set_index("timestamp").ticks.vwap()
     dataset = xr.Dataset({"price": ("timestamp", [1.0])}, {"timestamp": frame["timestamp"]})
     with pytest.raises(NaiveDatetimeError, match=r"attrs\['time_zone'\] = 'UTC'"):
         dataset.ticks.vwap()
@@ -133,7 +161,7 @@ def test_what_is_no_frame():
 
 def test_how_it_shows_itself():
     assert repr(pl.LazyFrame().ticks) == "<ticks of a polars LazyFrame>"
-    assert repr(xr.Dataset().ticks) == "<ticks of a xarray Dataset>"
+    assert repr(xr.Dataset().ticks) == "<ticks of an xarray Dataset>"
     assert repr(pd.DataFrame().ticks.plot) == "<plots of a pandas DataFrame>"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -302,6 +303,29 @@ def test_rolling_vwap_as_ttr():
     assert analysis.rolling_vwap(ticks, 10)["vwap"].tail(3).to_list() == pytest.approx(
         [3.42792024919, 3.43301469406, 3.43759037423], rel=1e-10
     )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "wanted"),
+    [
+        # The weights at 1/4, 1/2 and 3/4 of KK in C, of R's highfrequency before it was rewritten
+        # with powers, when its second order became 1 - 2x^3.
+        ("bartlett", [0.75, 0.5, 0.25]),
+        ("second", [0.5625, 0.25, 0.0625]),
+        ("epanechnikov", [0.9375, 0.75, 0.4375]),
+        ("cubic", [0.84375, 0.5, 0.15625]),
+        ("fifth", [0.896484375, 0.5, 0.103515625]),
+        ("sixth", [0.9624023438, 0.65625, 0.1694335938]),
+        ("seventh", [0.987121582, 0.7734375, 0.2435913086]),
+        ("eighth", [0.9957733154, 0.85546875, 0.3214569092]),
+        ("parzen", [0.71875, 0.25, 0.03125]),
+        ("tukey_hanning", [0.8535533906, 0.5, 0.1464466094]),
+        ("modified_tukey_hanning", [0.597545161, 0.1464466094, 0.009607359798]),
+    ],
+)
+def test_weights_of_kernels_as_highfrequency(kernel, wanted):
+    found = KERNELS[kernel].weight(np.array([0.25, 0.5, 0.75]))
+    assert found == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize(

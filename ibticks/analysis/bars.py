@@ -9,7 +9,7 @@ import polars as pl
 from ibticks.analysis.bar_clock import Anchor, BarClock, start_of_bar
 from ibticks.analysis.bar_columns import Of, aggregates, empty_values, rows_of
 from ibticks.analysis.columns import F, as_times, by, like
-from ibticks.analysis.grouping import in_time, kept
+from ibticks.analysis.grouping import in_a_row, in_time, kept
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -93,10 +93,9 @@ def time_bars(
     rows = clock.rows(rows_of(ticks, of, what="time_bars"))
     start = clock.start
     keys: list[str] = by(ticks)
-    in_a_row = in_time(ticks)
-    if in_a_row:
-        rows = rows.with_columns(_start=start.set_sorted())
-        bars = rows.group_by("_start").agg(*kept(ticks, []), *aggregates(of))
+    at_hand = in_time(ticks)
+    if at_hand:
+        bars = in_a_row(rows, start.alias("_start"), *kept(ticks, []), *aggregates(of))
     else:
         bars = rows.group_by(start.alias("_start"), *keys).agg(aggregates(of))
     if empty:
@@ -106,4 +105,4 @@ def time_bars(
         as_times("_start", ticks).alias("timestamp"), *keys, pl.exclude("_start", *keys)
     )
     # Groups in a row are at hand; those that must be looked for, the other engine finds sooner.
-    return like(ticks, ordered, engine="in-memory" if in_a_row else "streaming")
+    return like(ticks, ordered, engine="in-memory" if at_hand else "streaming")

@@ -17,7 +17,17 @@ from ibticks.analysis.columns import apart, by, require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["grouped", "in_time", "kept", "number", "quote_rows", "rows_with", "trade_rows", "whole"]
+__all__ = [
+    "grouped",
+    "in_a_row",
+    "in_time",
+    "kept",
+    "number",
+    "quote_rows",
+    "rows_with",
+    "trade_rows",
+    "whole",
+]
 
 
 def trade_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
@@ -126,13 +136,34 @@ def grouped(
     if not hashed:
         found = rows.select(*said, _rows=pl.len(), **values).filter(pl.col("_rows") > 0)
     elif in_time(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]:
-        # Rows of a group are in a row, and need not be looked for.
-        groups_in_a_row = rows.with_columns(_group=hashed[0].set_sorted()).group_by("_group")
-        found = groups_in_a_row.agg(*said, **values).sort("_group").rename({"_group": "timestamp"})
+        found = in_a_row(rows, hashed[0], *said, **values)
     else:
         found = rows.group_by(hashed).agg(*said, **values)
         found = found.sort([name for name in names if name not in alone])
     return found.select(*names, *values)
+
+
+def in_a_row(rows: pl.LazyFrame, group: pl.Expr, *said: pl.Expr, **values: pl.Expr) -> pl.LazyFrame:
+    """A row for each group, of groups whose rows are in a row: ``group``, and what is said of it.
+
+    They need not be looked for, and each is a slice: twice as fast as groups by hash.
+
+    Examples
+    --------
+    >>> rows = pl.LazyFrame({"place": [0, 1, 2, 3]})
+    >>> third = (pl.col("place") // 3).alias("third")
+    >>> in_a_row(rows, third, pl.col("place")).collect().rows()
+    [(0, [0, 1, 2]), (1, [3])]
+    """
+    name = group.meta.output_name()
+    # By the number of the group: by what it is, polars makes room for all that could be between.
+    numbered = rows.with_columns(_group=group).with_columns(
+        _number=pl.col("_group").rle_id().cast(pl.Int64).set_sorted()
+    )
+    found = numbered.group_by_dynamic("_number", every="1i").agg(
+        pl.col("_group").first(), *said, **values
+    )
+    return found.select(pl.col("_group").alias(name), pl.exclude("_number", "_group"))
 
 
 def in_time(ticks: pl.DataFrame | pl.LazyFrame) -> bool:

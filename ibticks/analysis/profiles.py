@@ -45,13 +45,13 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
 
     Notes
     -----
-    The rule of two levels is the one of software for *Market Profile*, as Linn Software's method A
-    (linnsoft.com/qa/a/123.htm) has it; profiles of the book count half hours, not volume.
+    What to do with equals is as in Linn Software's method A (linnsoft.com/qa/a/123.htm); the book
+    does not say.
 
     References
     ----------
-    J. P. Steidlmayer and S. B. Hawkins, *Steidlmayer on Markets: Trading with Market Profile*,
-    second edition (2003).
+    J. F. Dalton, E. T. Jones and R. B. Dalton, *Mind Over Markets: Power Trading with Market
+    Generated Information*, updated edition (2013), appendix 1.
 
     Examples
     --------

@@ -215,6 +215,21 @@ def test_bands_around_a_vwap_as_wickra():
     )
 
 
+@pytest.mark.parametrize("times", [1, 1.001])
+def test_value_area_as_mind_over_markets(times):
+    # Dalton, Jones and Dalton, Mind Over Markets (2013), page 331: most was traded, 22168, at
+    # 96-12, 34491 at the two prices above and 43773 at the two below, which thus are the first to
+    # join. How the pairs are divided, and what lies beyond them, is not of the book, in whose
+    # figure 96-11 is above 96-12.
+    volumes = [20000.0, 20000.0, 21886.0, 21887.0, 22168.0, 17246.0, 17245.0]
+    ticks = trades([96 - (16 - place) / 32 for place in range(7)], volumes)
+    share = times * (22168 + 43773) / sum(volumes)
+    found = analysis.volume_profile(ticks, share=share)
+    assert found["point_of_control"].to_list() == [False] * 4 + [True] + [False] * 2
+    # The two further down, at 96-15 and 96-16, are the next.
+    assert found["value_area"].to_list() == [times > 1] * 2 + [True] * 3 + [False] * 2
+
+
 def test_roll_as_mlfinlab():
     closes = [close for close, _, _ in DOLLAR_BARS[4:]]
     found = analysis.roll(trades(closes, [1.0] * len(closes)))

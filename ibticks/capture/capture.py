@@ -16,6 +16,7 @@ from ibticks.capture.compressing import HourCompressor
 from ibticks.capture.ending import ended, stop_with_kernel
 from ibticks.capture.filler import GapFiller
 from ibticks.capture.panel import panel_html, show_live
+from ibticks.capture.pruning import HourPruner
 from ibticks.capture.recorder import Recorder, last_sequence
 from ibticks.capture.settings import CaptureSettings
 from ibticks.capture.status import contracts_status, write_status
@@ -91,6 +92,7 @@ class Capture:
         self._clerk: Clerk | None = None
         self._filler: GapFiller | None = None
         self._compressor: HourCompressor | None = None
+        self._pruner: HourPruner | None = None
         self._sealer = SealerApart()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -153,6 +155,12 @@ class Capture:
                         self._recorders, self._clerk, after, self._failed
                     )
                     self._compressor.start()
+                keep = self.settings.keep
+                if keep is not None:
+                    self._pruner = HourPruner(
+                        self.store, self._recorders, self._clerk, keep, self._failed
+                    )
+                    self._pruner.start()
             except BaseException:
                 self.stop()
                 raise
@@ -193,6 +201,8 @@ class Capture:
                 self._try("stop", self._filler.stop, "the backfill")
             if self._compressor is not None:
                 self._try("stop", self._compressor.stop, "the compressor")
+            if self._pruner is not None:
+                self._try("stop", self._pruner.stop, "the pruner")
             for thread in self._threads:
                 self._join(thread)
                 # The keeper goes on for as long as ticks may come.

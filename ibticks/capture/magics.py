@@ -63,6 +63,7 @@ class CaptureMagics(Magics):
         help="Seconds between two requests for one contract.",
     )
     @argument("--compress-after", help="Compress hours that ended this long ago, such as 24h.")
+    @argument("--keep", help="Delete hours that ended this long ago, such as 90d.")
     @argument("--backfill", action="store_true", default=None, help="Fill gaps from IB's history.")
     @line_magic
     def capture_ticks(self, line: str) -> None:
@@ -125,6 +126,7 @@ def _settings(said: Namespace) -> dict[str, Any]:
         "client_id",
         "same_contract_seconds",
         "compress_after",
+        "keep",
         "backfill",
     )
     return {name: value for name in names if (value := getattr(said, name)) is not None}

@@ -82,6 +82,8 @@ class Recorder:
         self._lock = threading.RLock()
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._closed = False
+        # What was said last of the state, and when.
+        self._said: tuple[Status, str, int | None, int] | None = None
 
     # -- ticks, in the client's thread -------------------------------------------------------------
 
@@ -201,6 +203,7 @@ class Recorder:
         self._say("info", {"status": str(status), **self._about(status)}, metadata, now)
         if status in STATES:
             self.state = STATES[status]
+            self._said = status, reason, code, now
         rows = self._ledger.change(status, now, reason, code)
         if rows:
             self._index.put_coverage(rows)
@@ -281,6 +284,36 @@ class Recorder:
             It stays as it is.
         """
         self._appender.compress(key, compression, compressor, self._lock)
+
+    def has_open(self, key: FileKey) -> bool:
+        """Whether a file of the stream is written, or about to be sealed."""
+        with self._lock:
+            return self._appender.has_open(key)
+
+    def forget(self, before_ns: int) -> None:
+        """Note that the files of the stream with all before some time are about to be deleted.
+
+        If what was said last of its state is among that, it is said again: else whoever makes the
+        ledger anew from the files would not find it.
+        """
+        with self._lock:
+            if self.state is not None and self._said is not None:
+                status, reason, code, said_ns = self._said
+                if said_ns < before_ns:
+                    self._note(status, reason, code, max(time_ns(), self.last_ns))
+            rows = self._ledger.forget(before_ns)
+            if rows:
+                self._index.put_coverage(rows)
+
+    def delete(self, key: FileKey) -> None:
+        """Delete a file of the stream, unless it is open; ticks do not wait for it.
+
+        Raises
+        ------
+        StorageError
+            It stays where it is.
+        """
+        self._appender.delete(key, self._lock)
 
     def _write_waiting(self) -> None:
         waited = len(self._waiting)

@@ -70,6 +70,9 @@ class CaptureSettings:
     compress_after : float or None
         Seconds after the end of an hour after which its file is compressed; None: never. Made from
         ``24h`` and the like, too, and from a timedelta.
+    keep : float or None
+        Seconds after the end of an hour after which its file is deleted; None: never. Made as
+        ``compress_after`` is.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class CaptureSettings:
     requests_per_second: int = 45
     backfill: bool = False
     compress_after: float | None = None
+    keep: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.host, str) or not self.host:
@@ -105,6 +109,8 @@ class CaptureSettings:
         for name in ("fsync", "compress_after"):
             if getattr(self, name) is not None:
                 self._seconds(name, zero=True)
+        if self.keep is not None:
+            self._seconds("keep", zero=False)
         check_tracked(self.tracked, self.max_tracked)
 
     def wanted(self) -> tuple[TrackedContract, ...]:
@@ -167,7 +173,7 @@ class CaptureSettings:
         ConfigError
             Saying which variable or setting is wrong, and how.
         UnknownPeriodError
-            If ``compress_after`` is no length of time.
+            If ``compress_after`` or ``keep`` is no length of time.
         """
         said = os.environ if environment is None else environment
         names = [field.name for field in fields(cls)]
@@ -190,11 +196,12 @@ class CaptureSettings:
                 raise ConfigError(f"IB_STREAM_TRACKED_CONTRACTS: {error}") from error
         elif isinstance(tracked, str):
             tracked = parse_tracked(tracked)
-        after = given.get("compress_after")
-        if isinstance(after, str | timedelta):
-            from ibticks.calendar import parse_duration
+        for name in ("compress_after", "keep"):
+            length = given.get(name)
+            if isinstance(length, str | timedelta):
+                from ibticks.calendar import parse_duration
 
-            given["compress_after"] = parse_duration(after) / NANOSECONDS
+                given[name] = parse_duration(length) / NANOSECONDS
         return cls(tuple(tracked), **given)
 
 

@@ -62,6 +62,10 @@ def capture(
             help="Compress hours that ended this long ago, such as 24h; never by default."
         ),
     ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help="Delete hours that ended this long ago, such as 90d; never by default."),
+    ] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log JSON, a line each.")] = False,
 ) -> None:
     """Capture ticks until told to stop (SIGTERM or Ctrl-C): files sealed, index up to date.
@@ -85,6 +89,7 @@ def capture(
             "same_contract_seconds": same_contract_seconds,
             "backfill": backfill,
             "compress_after": compress_after,
+            "keep": keep,
         }
         # Before a store is made for it.
         CaptureSettings.from_environment(**chosen).wanted()

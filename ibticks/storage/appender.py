@@ -18,6 +18,7 @@ from ibticks.errors import CorruptFileError, InputError, StorageError
 from ibticks.format.fields import check_contract_id, check_tick_type
 from ibticks.format.framing import frame
 from ibticks.format.messages import to_protobuf
+from ibticks.storage.disk import remove_file
 from ibticks.storage.hourfile import HourFile
 from ibticks.storage.layout import (
     HALF_HOUR,
@@ -115,7 +116,7 @@ class StreamAppender:
         self._damaged: set[int] = set()  # hours whose first file is not to be touched
         self._to_seal: set[FileKey] = set()
         self._sealing = RLock()
-        self._compressing = Lock()  # of the sealed file that is not to be opened just now
+        self._compressing = Lock()  # or deleting the file that is not to be opened just now
         self._compressed: FileKey | None = None
         # The file the last message went to, and the times that go there without asking again.
         self._current: HourFile | None = None
@@ -250,14 +251,37 @@ class StreamAppender:
         """
         with ExitStack() as compressing:
             with lock:
-                if key in self._open or key in self._to_seal:
-                    return
+                if self.has_open(key) or not (self._root / key.path).exists():
+                    return  # in use, or deleted since
                 compressing.enter_context(self._compressing)
                 self._compressed = key
             record = compressor(self._root, key, compression)
             self._index.put_files([record])
         if self._on_sealed is not None:
             self._on_sealed(record)
+
+    def delete(self, key: FileKey, lock: AbstractContextManager[Any]) -> None:
+        """Delete a file, unless it is open, holding ``lock`` only to see that it is not.
+
+        The index is to be told before. A message that comes for the file waits, and then begins
+        another one.
+
+        Raises
+        ------
+        StorageError
+            It stays where it is.
+        """
+        with ExitStack() as deleting:
+            with lock:
+                if self.has_open(key):
+                    return
+                deleting.enter_context(self._compressing)
+                self._compressed = key
+            remove_file(self._root / key.path)
+
+    def has_open(self, key: FileKey) -> bool:
+        """Whether a file is written, or about to be sealed."""
+        return key in self._open or key in self._to_seal
 
     def unsynced(self) -> list[int]:
         """Descriptors of the files to be synced; the caller syncs and closes them."""

@@ -187,6 +187,22 @@ class Ledger:
             rows.append(self._row)
         return rows
 
+    def forget(self, before_ns: int) -> list[CoverageRecord]:
+        """The ticks before some time are about to be deleted: of the open row, what that changes.
+
+        Examples
+        --------
+        >>> ledger = Ledger(265598, "last", "7")
+        >>> _ = ledger.change(Status.SUBSCRIBED, 1_000)
+        >>> [(row.start_ns, row.end_ns, row.state) for row in ledger.forget(3_000)]
+        [(1000, 3000, 'deleted'), (3000, None, 'captured')]
+        """
+        if self._row is None or self.state is not State.CAPTURED or self._row.start_ns >= before_ns:
+            return []
+        over = replace(self._row, end_ns=before_ns)
+        self._row = replace(self._row, start_ns=before_ns)
+        return [*deleted([over], before_ns), self._row]
+
     def take_over(self, run: str, last_ns: int | None) -> list[CoverageRecord]:
         """Another run speaks from here on: what the one before left open is ended.
 

@@ -18,6 +18,7 @@ __all__ = [
     "explained",
     "explanation",
     "make_folder",
+    "remove_file",
     "sync_data",
     "sync_folder",
     "write_all",
@@ -94,6 +95,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file, if it is there, so that it stays deleted through a power cut."""
+    with explained(path, "deleting"):
+        if path.exists():
+            path.unlink()
+            sync_folder(path.parent)
 
 
 @contextmanager

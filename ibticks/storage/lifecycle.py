@@ -27,7 +27,7 @@ from ibticks.format.framing import checksum
 from ibticks.format.header import HEADER_BYTES
 from ibticks.storage.blocks import check_compression, compress, decompress
 from ibticks.storage.caller import caller_depth
-from ibticks.storage.disk import explained, sync_folder, write_all, written_beside
+from ibticks.storage.disk import explained, remove_file, write_all, written_beside
 from ibticks.storage.lock import StreamLock
 from ibticks.storage.statuses import forget
 from ibticks.storage.summary import frame_blocks, summarise
@@ -163,14 +163,10 @@ def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[
                 continue
             forget(index, files)
             for key in files:
-                path = root / key.path
                 index.drop_files([key.path])
-                with explained(path, "deleting"):
-                    if path.exists():
-                        path.unlink()
-                        sync_folder(path.parent)
+                remove_file(root / key.path)
                 yield key
-    left.warn("they can be deleted when it has ended")
+    left.warn("a capture deletes its own with keep=")
 
 
 class _LeftAlone:

@@ -68,6 +68,16 @@ def test_nothing_is_compressed_unless_it_is_asked_for(steady, serve, capturing):
     assert capture.settings.compress_after is None
 
 
+def test_a_file_that_was_deleted_meanwhile_is_passed_over(stage):
+    def compressor(*given):
+        raise AssertionError(given)
+
+    path = stage.root / stage.keys[0].path
+    away = path.rename(path.with_name("away"))
+    stage.recorder.compress(stage.keys[0], "zstd", compressor)
+    away.rename(path)
+
+
 @pytest.mark.parametrize(
     ("given", "seconds"),
     [("24h", 86400.0), (timedelta(minutes=1), 60.0), (7, 7), (0, 0), (None, None)],

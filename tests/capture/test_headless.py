@@ -274,6 +274,7 @@ def test_a_second_one_is_told_who_has_the_stream(steady, serve, service):
         (TRACKED, ("--reconnect-delay", "0"), "reconnect_delay=0.0: give seconds, more than 0"),
         (TRACKED, ("--fsync", "sometimes"), "give seconds, or always, or never"),
         (TRACKED, ("--compress-after", "some day"), "'some day'"),
+        (TRACKED, ("--keep", "for ever"), "'for ever'"),
     ],
 )
 def test_a_command_that_is_wrong(tracked, more, problem, tmp_path):

@@ -93,6 +93,7 @@ def test_the_capture_of_the_notebook_is_used(notebook, gateway, tmp_path):
         ("start 8314:IBM --port 99999", "port=99999"),
         ("start 8314:IBM --port many", "invalid int value: 'many'"),
         ("start 8314:IBM --compress-after soon", "'soon'"),
+        ("start 8314:IBM --keep all", "'all'"),
         ("begin", "invalid choice: 'begin'"),
         ("", "the following arguments are required: action"),
     ],

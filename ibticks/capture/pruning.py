@@ -1,0 +1,134 @@
+"""A capture deletes the old hours of its own streams: nobody else may while it writes them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+from ibticks.config import NANOSECONDS
+from ibticks.errors import StorageError, WriterLockedError
+from ibticks.storage.layout import HOUR, FileKey
+from ibticks.storage.lock import StreamLock
+from ibticks.storage.statuses import forget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ibticks.capture.clerk import Clerk
+    from ibticks.capture.recorder import Recorder
+    from ibticks.store import Store
+
+__all__ = ["HourPruner"]
+
+_log = logging.getLogger(__name__)
+_EVERY_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 30.0
+_PATIENCE: Final = 10.0
+
+
+class HourPruner:
+    """Deletes files once their hour is longer over than they are to be kept.
+
+    As :meth:`ibticks.Store.prune` does: the ledger of coverage and the index know first, so that
+    nothing is said to be there that is not. As long as they cannot be told, everything stays.
+
+    Parameters
+    ----------
+    store : Store
+    recorders : sequence of Recorder
+    clerk : Clerk
+        Tells the index, in the order of what the recorders tell.
+    keep : float
+        Seconds since the end of an hour.
+    on_failure : callable
+        Told where, and what exception, of anything unexpected.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        recorders: Sequence[Recorder],
+        clerk: Clerk,
+        keep: float,
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self._store = store
+        self._recorders = recorders
+        self._clerk = clerk
+        self._keep_ns = round(keep * NANOSECONDS)
+        self._on_failure = on_failure
+        self._leaving: dict[str, set[FileKey]] = {}  # by stream: those the index was told of
+        self._refused: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ibticks-pruner", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, once the files that are being deleted are gone."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def _work(self) -> None:
+        while not self._stopping.wait(_EVERY_SECONDS):
+            for recorder in self._recorders:
+                try:
+                    if not self._stopping.is_set():
+                        self._prune(recorder)
+                except Exception as error:
+                    _log.exception("%s: deleting old hours failed", recorder.stream_id)
+                    self._on_failure("prune", error)
+
+    def _prune(self, recorder: Recorder) -> None:
+        asked = self._store.index.partial_answers
+        keys = self._due(recorder)
+        if not keys or self._store.index.partial_answers != asked:
+            return  # the catalogue, which answers while PostgreSQL is away, may be of old
+        with ExitStack() as locks:
+            if any(key.part == "backfill" for key in keys):
+                try:
+                    stream = recorder.contract_id, recorder.tick_type
+                    lock = StreamLock(self._store.root, *stream, backfill=True)
+                except WriterLockedError as error:
+                    _log.info("old hours are deleted later: %s", error)
+                    return
+                locks.callback(lock.release)
+            recorder.forget(max(key.hour_ns for key in keys) + HOUR)
+            forget(self._clerk, keys)
+            self._clerk.drop_files([key.path for key in keys])
+            leaving = self._leaving.setdefault(recorder.stream_id, set())
+            leaving.update(keys)
+            if self._clerk.settled(_PATIENCE):
+                for key in keys:
+                    self._delete(recorder, key)
+                    leaving.discard(key)
+                self._clerk.do(self._store.note_change)
+
+    def _due(self, recorder: Recorder) -> list[FileKey]:
+        before_ns = time.time_ns() - self._keep_ns
+        known = {
+            FileKey.parse(file.path)
+            for file in self._clerk.files(
+                [recorder.contract_id], [recorder.tick_type], None, before_ns
+            )
+        }
+        found = {key for key in known if key is not None and key.hour_ns + HOUR <= before_ns}
+        found |= self._leaving.get(recorder.stream_id, set())
+        return sorted(
+            key for key in found if key.path not in self._refused and not recorder.has_open(key)
+        )
+
+    def _delete(self, recorder: Recorder, key: FileKey) -> None:
+        try:
+            recorder.delete(key)
+        except StorageError as error:
+            # It stays where it is, and is not tried every minute.
+            self._refused.add(key.path)
+            _log.exception("%s is not deleted", key.path)
+            self._on_failure("prune", error)

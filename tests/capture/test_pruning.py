@@ -1,0 +1,272 @@
+"""A capture deletes its old hours: the ledger and the index know first, whatever else happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+
+from ibticks.capture import CaptureSettings, clerk, pruning
+from ibticks.capture import recorder as recorder_module
+from ibticks.capture.clerk import Clerk
+from ibticks.capture.pruning import HourPruner
+from ibticks.capture.recorder import Recorder
+from ibticks.config import NANOSECONDS
+from ibticks.errors import ConfigError, IndexUnavailableError, UnknownPeriodError
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.appender import StreamAppender
+from ibticks.storage.audit import records_on_disk
+from ibticks.storage.layout import HOUR, FileKey, hour_of, list_files
+from ibticks.storage.lock import StreamLock
+from ibticks.storage.states import Status
+from ibticks.storage.statuses import left_open, rebuild, resume
+
+from .checks import until
+
+TRACKED = "1:ONE:bid_ask"
+
+
+def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
+    monkeypatch.setattr(pruning, "_EVERY_SECONDS", 0.1)
+    real_ns, ahead = time.time_ns, [0]
+    for module in (time, recorder_module):
+        monkeypatch.setattr(module, "time_ns", lambda: real_ns() + ahead[0])
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, TRACKED, keep="2h", compress_after="1h")
+
+    def ticks() -> int:
+        return capture.status()["status"]["ticks"]
+
+    until(lambda: ticks() > 50)
+    first = store.index.files()[0]
+    ahead[0] = HOUR + 120 * NANOSECONDS
+    before = ticks()
+    until(lambda: ticks() > before + 50)
+    until(lambda: [file.sealed for file in store.index.files()] == [True, False])
+    kept = store.index.files()[1].path
+    ahead[0] += 2 * HOUR
+    until(lambda: first.path not in [file.path for file in store.index.files()])
+    until(lambda: not (store.root / first.path).exists())
+    before = ticks()
+    until(lambda: ticks() > before + 50)
+    gateway.pause()
+    until(lambda: ticks() == sum(gateway.sent.values()))
+    capture.stop()
+    assert list(capture.failures) == []
+    assert kept in [file.path for file in store.index.files()]
+    assert {key.path for key in list_files(store.root)} == {
+        file.path for file in store.index.files()
+    }
+    gone, *rest = store.index.coverage()
+    assert (gone.state, gone.reason) == ("deleted", "captured, deleted since")
+    assert (gone.end_ns, rest[0].start_ns) == (first.hour_ns + HOUR, first.hour_ns + HOUR)
+    assert {row.state for row in rest} == {"captured"}
+    frame = store.select(1, "bid_ask").to_polars()
+    assert 0 < frame.height < ticks()
+
+
+def test_nothing_is_deleted_unless_it_is_asked_for(steady, serve, capturing):
+    capture = capturing(serve(steady, speed=1.0), TRACKED)
+    assert not any(each.name == "ibticks-pruner" for each in threading.enumerate())
+    assert capture.settings.keep is None
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90d", 90 * 86400.0), (timedelta(hours=1), 3600.0), (7, 7), (None, None)],
+)
+def test_how_long_may_be_said_in_several_ways(given, seconds):
+    assert CaptureSettings.from_environment({}, tracked=TRACKED, keep=given).keep == seconds
+
+
+def test_what_is_no_length_of_time():
+    with pytest.raises(UnknownPeriodError):
+        CaptureSettings.from_environment({}, tracked=TRACKED, keep="some day")
+    for nothing in (0, -1):
+        with pytest.raises(ConfigError, match=f"keep={nothing}: give seconds, more than 0"):
+            CaptureSettings.from_environment({}, tracked=TRACKED, keep=nothing)
+
+
+# --- one stream -----------------------------------------------------------------------------------
+
+NOW = hour_of(1_736_510_400_000_000_000)
+MINUTE = 60 * NANOSECONDS
+
+
+class Stage:
+    """A stream that is captured without a break, in three hours; the last one is open."""
+
+    def __init__(self, root, monkeypatch):
+        self.now = NOW + MINUTE
+        monkeypatch.setattr(recorder_module, "time_ns", self.clock)
+        monkeypatch.setattr(pruning.time, "time_ns", self.clock)
+        self.root, self.index, self.failures = root, MemoryIndex(), []
+        self.index.partial_answers = 0
+        self.clerk = Clerk(self.index, self.failed)
+        appender = StreamAppender(root, 1, "bid_ask", self.clerk, fsync=None)
+        ledger = resume(root, self.clerk, 1, "bid_ask", "run")
+        self.recorder = Recorder(appender, "run", 0, ledger, self.clerk)
+        self.recorder.note(Status.SUBSCRIBED)
+        for _ in range(2):
+            self.quote()
+            self.now += HOUR
+        self.quote()
+        self.recorder.maintain(self.now + 2 * MINUTE)
+        self.keys = [FileKey(1, "bid_ask", NOW + n * HOUR) for n in range(3)]
+
+    def clock(self) -> int:
+        self.now += 1000
+        return self.now
+
+    def failed(self, where, error):
+        self.failures.append((where, error))
+
+    def quote(self) -> None:
+        self.recorder.quote(7, 1.5, Decimal(1), 2.5, Decimal(1), False, False)
+
+    def pruner(self, keep: float) -> HourPruner:
+        store = SimpleNamespace(root=self.root, index=self.index, note_change=lambda: None)
+        return HourPruner(store, [self.recorder], self.clerk, keep, self.failed)
+
+    def prune(self, keep: float = 1.0) -> None:
+        self.pruner(keep)._prune(self.recorder)
+
+    def rows(self):
+        assert self.clerk.settled(30)
+        return [
+            (row.start_ns - NOW, None if row.end_ns is None else row.end_ns - NOW, row.state)
+            for row in self.index.coverage()
+        ]
+
+    def paths(self):
+        return [key.path for key in list_files(self.root)]
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    made = Stage(tmp_path, monkeypatch)
+    yield made
+    made.recorder.close()
+    made.clerk.close()
+    assert made.index.files() == list(records_on_disk(made.root))
+    assert made.failures == []
+
+
+def test_what_was_captured_without_a_break_is_told_apart(stage):
+    (begin, end, state) = stage.rows()[0]
+    assert (end, state) == (None, "captured")
+    stage.prune(keep=3600.0)
+    assert stage.paths() == [key.path for key in stage.keys[1:]]
+    assert stage.rows() == [(begin, HOUR, "deleted"), (HOUR, None, "captured")]
+    stage.prune()
+    assert stage.paths() == [stage.keys[2].path], "which is open"
+    assert stage.rows() == [
+        (begin, HOUR, "deleted"),
+        (HOUR, 2 * HOUR, "deleted"),
+        (2 * HOUR, None, "captured"),
+    ]
+    stage.recorder.note(Status.DISCONNECTED)
+    assert [state for *_, state in stage.rows()][2:] == ["captured", "disconnected"]
+
+
+def test_what_is_left_says_that_it_was_captured(stage):
+    """The first word of the capture is deleted: a kill, and a rebuild, find another one."""
+    stage.prune()
+    stage.quote()
+    assert stage.clerk.settled(30)
+    *_, last = stage.index.coverage()
+    (row,) = left_open(stage.root, stage.index, last)
+    assert (row.start_ns, row.state) == (NOW + 2 * HOUR, "captured")
+    assert row.end_ns == stage.now + 1, "with its last tick"
+    (again,) = rebuild(stage.root, list(records_on_disk(stage.root)))
+    assert (again.state, again.end_ns) == ("captured", None)
+    stage.prune()
+    said = [status for *_, status in stage.rows()]
+    assert said == ["deleted", "captured"]
+
+
+def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage):
+    stage.prune()
+    stage.now -= 2 * HOUR
+    stage.quote()
+    assert stage.paths() == [stage.keys[0].path, stage.keys[2].path]
+    stage.now += 2 * HOUR
+    stage.prune()
+    assert stage.keys[0].path in stage.paths(), "it is open"
+    stage.recorder.maintain(stage.now)
+    stage.prune()
+    assert stage.paths() == [stage.keys[2].path]
+
+
+def test_nothing_goes_before_the_index_knows(stage, monkeypatch):
+    monkeypatch.setattr(pruning, "_PATIENCE", 0.1)
+    monkeypatch.setattr(clerk, "_COURTESY", 0.1)
+    monkeypatch.setattr(clerk, "_AGAIN", 0.05)
+    pruner, tell = stage.pruner(1.0), MemoryIndex.drop_files
+    hears = threading.Event()
+
+    def drop(self, paths):
+        if not hears.is_set():
+            raise IndexUnavailableError("away")
+        tell(self, paths)
+
+    monkeypatch.setattr(MemoryIndex, "drop_files", drop)
+    pruner._prune(stage.recorder)
+    assert stage.paths() == [key.path for key in stage.keys]
+    hears.set()
+    assert stage.clerk.settled(30)
+    pruner._prune(stage.recorder)
+    assert stage.paths() == [stage.keys[2].path]
+
+
+def test_what_the_catalogue_says_is_not_enough(stage, monkeypatch):
+    def files(self, *asked):
+        self.partial_answers += 1
+        return records(self, *asked)
+
+    records = MemoryIndex.files
+    monkeypatch.setattr(MemoryIndex, "files", files)
+    stage.prune()
+    assert stage.paths() == [key.path for key in stage.keys]
+
+
+def test_backfilled_hours_go_too_but_not_while_somebody_backfills(stage):
+    backfill = FileKey(1, "bid_ask", NOW, "backfill")
+    with StreamAppender(stage.root, 1, "bid_ask", stage.index, backfill=True) as appender:
+        tick = {"contract_id": 1, "tick_type": "bid_ask", "bid_price": 1.5}
+        appender.append(
+            {"type": "tick", "stream_id": "b", "timestamp": "2025-01-10T12:00:00Z", "data": tick}
+        )
+    assert backfill.path in stage.paths()
+    lock = StreamLock(stage.root, 1, "bid_ask", backfill=True)
+    stage.prune()
+    assert len(stage.paths()) == 4
+    lock.release()
+    stage.prune()
+    assert stage.paths() == [stage.keys[2].path]
+
+
+def test_what_cannot_be_deleted_is_said_once(stage, monkeypatch):
+    monkeypatch.setattr(pruning, "_EVERY_SECONDS", 0.01)
+    path = stage.root / stage.keys[0].path
+    path.unlink()
+    path.mkdir()
+    pruner = stage.pruner(1.0)
+    pruner.start()
+    until(lambda: stage.failures)
+    until(lambda: not (stage.root / stage.keys[1].path).exists())
+    time.sleep(0.2)
+    pruner.stop()
+    ((where, error),) = stage.failures
+    assert where == "prune"
+    assert stage.keys[0].path in str(error)
+    stage.failures.clear()
+    path.rmdir()
+
+
+def test_one_that_never_began_can_be_stopped():
+    HourPruner(None, [], None, 1.0, print).stop()

@@ -14,7 +14,19 @@ if TYPE_CHECKING:
 
     from ibticks.accessors.view import View
 
-__all__ = ["BLUE", "DOWN", "GREY", "HAZE", "INK", "UP", "figure", "finish", "price_axis", "titled"]
+__all__ = [
+    "BLUE",
+    "DOWN",
+    "GREY",
+    "HAZE",
+    "INK",
+    "NUMBER",
+    "UP",
+    "figure",
+    "finish",
+    "price_axis",
+    "titled",
+]
 
 INK: Final = "#1f2933"
 GREY: Final = "#8a97a6"
@@ -22,6 +34,9 @@ BLUE: Final = "#3f78a8"
 HAZE: Final = "rgba(63, 120, 168, 0.22)"
 UP: Final = "#2a7f6f"
 DOWN: Final = "#c8553d"
+NUMBER: Final = ",.6~f"
+"""How prices and volumes are written where one is pointed at: some are of a millionth."""
+
 _GRID: Final = "#e8ecf0"
 _FONT: Final = "Inter, Helvetica Neue, Helvetica, Arial, sans-serif"
 _AXIS: Final = {
@@ -32,6 +47,7 @@ _AXIS: Final = {
     "tickcolor": "#b8c2cc",
     "ticklen": 4,
     "automargin": True,
+    "title": {"standoff": 10},
 }
 _LOOK: Final[dict[str, Any]] = {
     "font": {"family": _FONT, "size": 12, "color": INK},
@@ -39,7 +55,11 @@ _LOOK: Final[dict[str, Any]] = {
     "plot_bgcolor": "white",
     "margin": {"l": 68, "r": 28, "t": 78, "b": 52},
     "hovermode": "x unified",
-    "hoverlabel": {"bgcolor": "white", "bordercolor": "#b8c2cc", "font": {"size": 12}},
+    "hoverlabel": {
+        "bgcolor": "white",
+        "bordercolor": "#b8c2cc",
+        "font": {"size": 12, "color": INK},
+    },
     "legend": {
         "orientation": "h",
         "x": 1,
@@ -54,9 +74,9 @@ _LOOK: Final[dict[str, Any]] = {
         "xref": "paper",
         "xanchor": "left",
         "y": 1,
-        "yref": "container",
-        "yanchor": "top",
-        "pad": {"t": 16},
+        "yref": "paper",
+        "yanchor": "bottom",
+        "pad": {"b": 48},
     },
     "bargap": 0.15,
 }
@@ -97,10 +117,10 @@ def titled(drawn: go.Figure, head: str, below: str) -> go.Figure:
 
 
 def price_axis(drawn: go.Figure, low: Any, high: Any) -> None:
-    """As many decimals on the first axis of prices as tell its ticks apart, and no more."""
+    """The first axis as one of prices, with as many decimals as tell its ticks apart."""
     span = float(high) - float(low)
     decimals = max(0, ceil(-log10(span / 5))) if span > 0 else 2
-    drawn.update_yaxes(tickformat=f",.{decimals}f", row=1, col=1)
+    drawn.update_yaxes(title_text="price", tickformat=f",.{decimals}f", row=1, col=1)
 
 
 def finish(drawn: go.Figure, view: View, times: pl.Series, x: str | None = None) -> go.Figure:

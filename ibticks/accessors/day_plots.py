@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import polars as pl
 
-from ibticks.accessors.canvas import BLUE, GREY, INK, figure, titled
+from ibticks.accessors.canvas import BLUE, GREY, INK, NUMBER, figure, titled
 from ibticks.accessors.price_plots import Frame, days, label, priced
 from ibticks.analysis import columns
 from ibticks.analysis.columns import instant, nanoseconds, require
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     import plotly.graph_objects as go
+    from numpy.typing import NDArray
 
     from ibticks.accessors.view import View
 
@@ -27,6 +29,9 @@ _VALUES: Final = {
     "spread": "mean spread",
     "range": "high less low, basis points",
 }
+_GAPS: Final = 200
+"""Of how many times of day at most: with more, gaps would take all the room."""
+
 _SCALE: Final = [
     [0, "#f4f7fa"],
     [0.15, "#c9dceb"],
@@ -87,7 +92,7 @@ def day(
             error_y=spread,
             row=row,
             col=1,
-            hovertemplate="%{y:,.4~g}",
+            hovertemplate=f"%{{y:{NUMBER}}}",
         )
         drawn.update_yaxes(title_text=title, rangemode="tozero", row=row)
     _clock_axis(drawn, view)
@@ -122,17 +127,15 @@ def heatmap(
             "range": lambda: (price.max() / price.min() - 1) * 1e4,
         }[value]()
         cells = _by_day(rows, every, view, measure)
-    table = cells.sort("_x").pivot("_x", index="_day", values="value", aggregate_function="first")
-    table = table.sort("_day")
-    times = cells["_x"].unique().sort()
-    dates = [f"{each:%a %d %b %Y}" for each in table["_day"]]
+    dates, times, table = _table(cells, every)
     drawn = figure([1.0], height=max(240, 170 + 26 * len(dates)))
     drawn.add_heatmap(
         x=times.dt.offset_by(f"{nanoseconds(every) // 2}ns"),
         y=dates,
-        z=[list(each[1:]) for each in table.rows()],
+        z=table,
+        hoverongaps=False,
         colorscale=_SCALE,
-        xgap=1,
+        xgap=1 if len(times) <= _GAPS else 0,
         ygap=1,
         colorbar={
             "title": {"text": _VALUES[value], "side": "right"},
@@ -141,13 +144,28 @@ def heatmap(
         },
         zmin=0,
         zmax=cells["value"].quantile(0.98),
-        hovertemplate="%{y}, %{x|%H:%M}: %{z:,.4~g}<extra></extra>",
+        text=[times.dt.strftime("%H:%M").to_list()] * len(dates),
+        hovertemplate=f"%{{y}}, %{{text}}: %{{z:{NUMBER}}}<extra></extra>",
     )
     drawn.update_layout(hovermode="closest")
     drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     _clock_axis(drawn, view)
     said = f"{days([rows], view)}: {_VALUES[value]} in {every}"
     return titled(drawn, f"{label(rows, name)} by day and time of day", said)
+
+
+def _table(
+    cells: pl.DataFrame, every: str | timedelta
+) -> tuple[list[str], pl.Series, NDArray[np.float64]]:
+    """Days, times and values; times without a value too, or the ones beside them would be wide."""
+    step = nanoseconds(every)
+    ns = cells["_x"].dt.cast_time_unit("ns").cast(pl.Int64).to_numpy()
+    places = (ns - ns.min()) // step
+    days = cells["_day"].unique().sort()
+    values = np.full((len(days), places.max() + 1), np.nan)
+    values[days.search_sorted(cells["_day"]).to_numpy(), places] = cells["value"]
+    times = pl.Series(ns.min() + step * np.arange(values.shape[1])).cast(pl.Datetime("ns"))
+    return [f"{each:%a %d %b %Y}" for each in days], times, values
 
 
 def _by_day(rows: pl.DataFrame, every: str | timedelta, view: View, value: pl.Expr) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from ibticks.accessors.canvas import (
     GREY,
     HAZE,
     INK,
+    NUMBER,
     UP,
     figure,
     finish,
@@ -72,7 +73,7 @@ def cumulative_delta(
         name="price",
         showlegend=False,
         line={"color": INK, "width": 1.2},
-        hovertemplate="%{y:,.6~f}",
+        hovertemplate=f"%{{y:{NUMBER}}}",
         row=1,
         col=1,
     )
@@ -85,7 +86,7 @@ def cumulative_delta(
         line={"color": BLUE, "width": 1.6},
         fill="tozeroy",
         fillcolor=HAZE,
-        hovertemplate="%{y:+,.0f}",
+        hovertemplate=f"%{{y:+{NUMBER}}}",
         row=2,
         col=1,
     )
@@ -97,9 +98,8 @@ def cumulative_delta(
         row=3,
         col=1,
         marker_color=[UP if each >= 0 else DOWN for each in moved],
-        hovertemplate="%{y:+,.0f}",
+        hovertemplate=f"%{{y:+{NUMBER}}}",
     )
-    drawn.update_yaxes(title_text="price", row=1)
     price_axis(drawn, bars["close"].min(), bars["close"].max())
     drawn.update_yaxes(title_text="cumulative", row=2, zeroline=True, zerolinecolor=GREY)
     drawn.update_yaxes(title_text="delta", row=3, zeroline=True, zerolinecolor=GREY)
@@ -128,7 +128,7 @@ def volume_profile(
         name="price",
         showlegend=False,
         line={"color": INK, "width": 1, "shape": "hv"},
-        hovertemplate="%{y:,.6~f}",
+        hovertemplate=f"%{{y:{NUMBER}}}",
     )
     colours = [
         DOWN if point else BLUE if inside else "#c3d3e0"
@@ -143,12 +143,12 @@ def volume_profile(
         marker_color=colours,
         name="volume",
         showlegend=False,
-        hovertemplate="%{x:,.0f} at %{y:,.6~f}<extra></extra>",
+        hovertemplate=f"%{{x:{NUMBER}}} at %{{y:{NUMBER}}}<extra></extra>",
     )
     drawn.update_layout(
-        xaxis_domain=[0, 0.66],
+        xaxis_domain=[0, 0.65],
         xaxis2={
-            "domain": [0.68, 1],
+            "domain": [0.69, 1],
             "anchor": "y",
             "title": {"text": "volume"},
             "gridcolor": "#e8ecf0",

@@ -13,6 +13,7 @@ from ibticks.accessors.canvas import (
     GREY,
     HAZE,
     INK,
+    NUMBER,
     UP,
     figure,
     finish,
@@ -56,7 +57,7 @@ def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> g
             name="volume",
             row=2,
             col=1,
-            hovertemplate="%{y:,.0f}",
+            hovertemplate=f"%{{y:{NUMBER}}}",
             showlegend=False,
         )
         drawn.update_yaxes(title_text="volume", row=2, rangemode="tozero")
@@ -108,6 +109,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
         increasing={"line": {"color": UP, "width": 1}, "fillcolor": UP},
         decreasing={"line": {"color": DOWN, "width": 1}, "fillcolor": DOWN},
         name="price",
+        yhoverformat=NUMBER,
         showlegend=False,
         row=1,
         col=1,
@@ -137,7 +139,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
             row=2,
             col=1,
             marker={"color": [UP if up else DOWN for up in rose], "opacity": 0.75},
-            hovertemplate="%{y:,.0f}",
+            hovertemplate=f"%{{y:{NUMBER}}}",
         )
         drawn.update_yaxes(title_text="volume", row=2)
     titled(drawn, label(bars, name), f"{days([bars], view)}: {bars.height:,} {said}")
@@ -213,7 +215,7 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
             row=1,
             col=1,
             showlegend=False,
-            hovertemplate="%{y:,.6~f}",
+            hovertemplate=f"%{{y:{NUMBER}}}",
         )
         drawn.add_scatter(
             x=part["_x"],
@@ -227,7 +229,7 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
             showlegend=part is parts[0] or part is few,
             row=1,
             col=1,
-            hovertemplate="%{y:,.6~f}",
+            hovertemplate=f"%{{y:{NUMBER}}}<extra>ask</extra>",
         )
 
 
@@ -266,7 +268,7 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
             "line": {"width": 0},
         },
         customdata=area,
-        hovertemplate="%{customdata:,.0f} at %{y:,.6~f}",
+        hovertemplate=f"%{{customdata:{NUMBER}}} at %{{y:{NUMBER}}}",
     )
 
 

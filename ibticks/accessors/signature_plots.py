@@ -79,6 +79,8 @@ def signature(
         title_text="time between prices",
         tickvals=list(_TICKS),
         ticktext=list(_TICKS.values()),
+        hoverformat=",~f",
+        ticksuffix="s",
     )
     drawn.update_yaxes(title_text="realised volatility, %", rangemode="tozero")
     shown = [each for each, _, _, _ in lines]

@@ -66,6 +66,11 @@ class View:
         >>> View.of("US", "regular", None, None).zone
         'America/New_York'
         """
+        if isinstance(contract, str):
+            raise InputError(
+                f"contract={contract!r}: a contract is chosen by its id; what it is called in the "
+                "picture says name=..."
+            )
         known = find_market(market) if isinstance(market, str) else market
         zone = tz or ("UTC" if known is None else known.timezone)
         find_timezone(zone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -155,6 +156,46 @@ def test_a_heat_map_has_a_row_for_each_day(week):
         trades.ticks.plot.heatmap("delta")
 
 
+@pytest.mark.parametrize("unit", ["ns", "us"])
+def test_a_heat_map_has_a_column_for_each_time_of_day(unit):
+    """Cells without a neighbour are as wide as others, and nothing is said of those without any."""
+    at = [datetime(2025, 1, 10, 23, 50, tzinfo=UTC), datetime(2025, 1, 11, 0, 1, tzinfo=UTC)]
+    trades = pl.DataFrame({"timestamp": at, "price": 1.0, "size": [5.0, 7.0]})
+    trades = trades.with_columns(pl.col("timestamp").dt.cast_time_unit(unit))
+    (cells,) = trades.ticks.plot.heatmap(every="10m").data
+    assert {np.datetime64(b) - np.datetime64(a) for a, b in pairwise(cells.x)} == {
+        np.timedelta64(10, "m")
+    }
+    values = np.array(cells.z, dtype=float)
+    assert values.shape == (2, 144)
+    assert [values[0, 143], values[1, 0], np.nansum(values)] == [5.0, 7.0, 12.0]
+    assert cells.text[0][0] == "00:00"
+    assert not cells.hoverongaps
+    assert cells.xgap == 1
+    (fine,) = trades.ticks.plot.heatmap(every="1m").data
+    assert fine.xgap == 0
+
+
+def test_numbers_that_are_pointed_at_are_written_in_full(day):
+    """Prices to the step of the market, and sizes of a thousandth of a coin."""
+    trades, quotes = day
+    candles = traces(trades.ticks.plot.candles("5m", **US))
+    assert candles["price"].yhoverformat == ",.6~f"
+    figures = [
+        trades.ticks.plot(quotes=quotes, **US),
+        trades.ticks.plot.cumulative_delta(quotes=quotes, **US),
+        trades.ticks.plot.day(quotes=quotes, **US),
+        trades.ticks.plot.heatmap(**US),
+        trades.ticks.plot.volume_profile(**US),
+    ]
+    for figure in figures:
+        for trace in figure.data:
+            assert ",.6~f" in trace.hovertemplate
+        if figure.layout.yaxis.type != "category" and figure is not figures[2]:
+            assert figure.layout.yaxis.title.text == "price"
+    assert traces(figures[0])["bid to ask"].hovertemplate.endswith("<extra>ask</extra>")
+
+
 def test_the_signature_is_that_of_the_measure(day):
     trades, quotes = day
     figure = trades.ticks.plot.signature(["1m", "5m"], quotes=quotes)
@@ -238,6 +279,8 @@ def test_what_is_missing(day):
         trades.ticks.plot.heatmap("spread")
     with pytest.raises(UnknownMarketError, match="lunch"):
         trades.ticks.plot(market="US", session="lunch")
+    with pytest.raises(InputError, match="chosen by its id"):
+        trades.ticks.plot(contract="IBM")
 
 
 def test_without_plotly_it_says_what_to_install():

@@ -428,6 +428,53 @@ def test_bars_as_mlfinpy(bars, count, first, second, last):
         assert (*(row[name] for name in names), bought, row["count"]) == wanted
 
 
+@pytest.mark.parametrize(
+    ("expected", "first", "bars", "squares"),
+    [
+        # mlfinpy 0.1.2: get_const_tick_run_bars(num_prev_bars=1, exp_num_ticks_init=expected), the
+        # counts of the first four bars, how many there are and the sum of their squared counts.
+        # Its first bar has a rule of its own; it asks for more than the threshold, so that one is
+        # taken which no number of trades meets. (With 200.3 its second bar is a trade longer, for
+        # the first trade of all, of no known side, is none that was bought.)
+        (50.3, [113, 55, 42, 50], 634, 1857035),
+        (500.3, [1174, 522, 538, 382], 64, 17547854),
+        (1000.3, [2073, 827, 1251, 897], 32, 35862490),
+    ],
+)
+def test_run_bars_as_mlfinpy(expected, first, bars, squares):
+    found = analysis.run_bars(
+        real("ibm_trades"), expected_ticks=first[0], span=1, limits=(expected, expected)
+    )
+    counts = found["count"].to_list()
+    assert counts[:4] == first
+    assert (len(counts), sum(count**2 for count in counts)) == (bars, squares)
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected", "first", "second"),
+    [
+        # mlfinpy 0.1.2: get_const_..._imbalance_bars(expected_imbalance_window=10**6,
+        # exp_num_ticks_init=expected), the counts of two bars. Later ones have other averages: its
+        # span is all the trades so far.
+        ("tick", 50.3, 51, 15),
+        ("tick", 100.3, 101, 23),
+        ("tick", 200.3, 201, 64),
+        ("tick", 500.3, 515, 388),
+        ("volume", 50.3, 51, 38),
+        ("volume", 200.3, 201, 2132),
+        ("volume", 500.3, 501, 304),
+        ("dollar", 50.3, 51, 38),
+        ("dollar", 200.3, 201, 2134),
+        ("dollar", 500.3, 501, 304),
+    ],
+)
+def test_imbalance_bars_as_mlfinpy(amount, expected, first, second):
+    found = analysis.imbalance_bars(
+        real("ibm_trades"), amount, expected_ticks=first, span=1, limits=(expected, expected)
+    )
+    assert found["count"][:2].to_list() == [first, second]
+
+
 def test_time_bars_as_pandas():
     ticks = real("ibm_trades")
     frame = ticks.select("timestamp", "price", "size").to_pandas().set_index("timestamp")

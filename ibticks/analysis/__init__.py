@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         signed_volume,
     )
     from ibticks.analysis.illiquidity import amihud, kyle_lambda, roll
+    from ibticks.analysis.incremental.running import Incremental
     from ibticks.analysis.joins import quotes_at
     from ibticks.analysis.kernels import realized_kernel
     from ibticks.analysis.merging import merge_same_timestamp
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from ibticks.analysis.windows import last, session, since_open
 
 __all__ = [
+    "Incremental",
     "align",
     "amihud",
     "anchored_twap",
@@ -170,6 +172,7 @@ _HOMES = {
     "flags": "crossed_quotes duplicates outliers",
     "flow": "cumulative_delta delta order_flow_imbalance quote_imbalance signed_volume",
     "illiquidity": "amihud kyle_lambda roll",
+    "incremental.running": "Incremental",
     "joins": "quotes_at",
     "kernels": "realized_kernel",
     "merging": "merge_same_timestamp",

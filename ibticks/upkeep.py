@@ -53,13 +53,12 @@ def rebuild_index(root: Path, index: JournaledIndex, *, progress: bool | None = 
 
 
 def _rebuild_coverage(root: Path, index: JournaledIndex, records: Sequence[FileRecord]) -> None:
+    from ibticks.storage.coverage import outlasting
     from ibticks.storage.lock import is_written
-    from ibticks.storage.states import State
     from ibticks.storage.statuses import rebuild, settle
 
-    # Of what was deleted no file can tell.
-    gone = [row for row in index.coverage() if row.state == State.DELETED]
-    index.replace_coverage([*gone, *rebuild(root, records)])
+    rebuilt = rebuild(root, records)
+    index.replace_coverage([*outlasting(index.coverage(), rebuilt), *rebuilt])
     # Captures that run may have spoken meanwhile.
     streams = {(record.contract_id, record.tick_type) for record in index.files()}
     files = [

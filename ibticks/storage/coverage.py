@@ -28,7 +28,7 @@ from ibticks.storage.states import STATES, State, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Change", "Ledger", "deleted", "intervals", "replayed"]
+__all__ = ["Change", "Ledger", "deleted", "intervals", "outlasting", "replayed"]
 
 _BEFORE_ALL: Final = -(2**63)
 
@@ -349,3 +349,50 @@ def deleted(rows: Iterable[CoverageRecord], before_ns: int) -> list[CoverageReco
         if until < row.end_ns:
             made.append(replace(row, start_ns=until))
     return made
+
+
+def outlasting(
+    known: Iterable[CoverageRecord], rebuilt: Iterable[CoverageRecord]
+) -> list[CoverageRecord]:
+    """The rows that a rebuild from the files would lose: those up to the last that was deleted.
+
+    And what follows it, as far as no file tells of that: what said that the rest of a stretch was
+    captured may have been deleted with its beginning.
+
+    Parameters
+    ----------
+    known : iterable of CoverageRecord
+        What the index has.
+    rebuilt : iterable of CoverageRecord
+        What the files tell.
+
+    Examples
+    --------
+    >>> known = deleted([CoverageRecord(265598, "last", 10, 90, "captured")], 60)
+    >>> rebuilt = [CoverageRecord(265598, "last", 80, 90, "captured")]
+    >>> [(row.start_ns, row.end_ns, row.state) for row in outlasting(known, rebuilt)]
+    [(10, 60, 'deleted'), (60, 80, 'captured')]
+    """
+    known, rebuilt = list(known), list(rebuilt)
+    borders: dict[tuple[int, str], int] = {}
+    for row in known:
+        if row.state == State.DELETED and row.end_ns is not None:
+            stream = row.contract_id, row.tick_type
+            borders[stream] = max(row.end_ns, borders.get(stream, row.end_ns))
+    rows: list[CoverageRecord] = []
+    for row in known:
+        stream = row.contract_id, row.tick_type
+        if row.start_ns > borders.get(stream, _BEFORE_ALL):
+            continue
+        told = [
+            each.start_ns
+            for each in rebuilt
+            if (each.contract_id, each.tick_type) == stream
+            and (each.end_ns is None or each.end_ns > row.start_ns)
+        ]
+        if row.state == State.DELETED:
+            rows.append(row)
+        elif not told or min(told) > row.start_ns:
+            ends = [*told, *([] if row.end_ns is None else [row.end_ns])]
+            rows.append(replace(row, end_ns=min(ends, default=None)))
+    return rows

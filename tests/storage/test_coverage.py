@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ibticks.errors import InputError
 from ibticks.index.memory import MemoryIndex
 from ibticks.index.records import CoverageRecord
-from ibticks.storage.coverage import Change, Ledger, deleted, intervals
+from ibticks.storage.coverage import Change, Ledger, deleted, intervals, outlasting
 from ibticks.storage.filling import backfilled, filled, missing
 from ibticks.storage.layout import HOUR, list_files
 from ibticks.storage.lifecycle import compress_files
@@ -539,6 +539,26 @@ def test_files_that_are_about_to_go(fake_capture, root, index):
     forget(index, keys[:2])
     until = keys[1].hour_ns + HOUR - T0
     assert brief(index.coverage()) == [(0, until, "deleted"), (until, 4 * HOUR, "captured")]
+
+
+def test_what_no_file_tells_of_outlasts_a_rebuild():
+    known = [
+        row(0, 40, "deleted", "captured, deleted since"),
+        row(40, 50),  # the rest of it
+        row(50, 60, "disconnected"),
+        row(60, 80, "deleted", "captured, deleted since"),
+        row(80, None),
+    ]
+    assert outlasting(known, []) == known
+    assert outlasting(known, known[2:3]) == [*known[:2], *known[3:]]
+    told = [row(45, 50), row(50, 60, "disconnected"), row(90, None)]
+    assert outlasting(known, told) == [known[0], row(40, 45), known[3], row(80, 90)]
+    assert outlasting(known[3:], [row(90, None)]) == [known[3], row(80, 90)]
+    assert outlasting(known[3:], [row(80, 95), row(95, None)]) == [known[3]]
+    other = CoverageRecord(AAPL, "bid_ask", T0, T0 + 99, "captured")
+    assert outlasting(known, [other]) == known
+    assert outlasting(known[1:3], []) == []
+    assert outlasting([*known[:2], row(55, 70)], []) == known[:2]
 
 
 def test_a_ledger_that_begins_without_an_index(root):

@@ -135,7 +135,8 @@ def finish(drawn: go.Figure, view: View, times: pl.Series, x: str | None = None)
     """
     start, end = int(times.min()), int(times.max())  # type: ignore[arg-type]
     breaks = [{"bounds": list(each)} for each in view.breaks(start, end)]
-    axes = {"rangebreaks": breaks, "hoverformat": "%a %d %b %Y, %H:%M:%S"}
+    pointed = "%a %d %b %Y" if view.by_day else "%a %d %b %Y, %H:%M:%S"
+    axes = {"rangebreaks": breaks, "hoverformat": pointed}
     zone = {"title_text": view.zone.rpartition("/")[2].replace("_", " ")}
     if x is not None:
         drawn.update_layout({x: axes | {"title": {"text": zone["title_text"]}}})

@@ -64,6 +64,8 @@ def cumulative_delta(
     bars = bars_of(trades, length, view)
     sums = bars_of(trades.with_columns(size=pl.col("signed_volume")), length, view)
     moved = sums["volume"]
+    view = view.of_bars(bars)
+    bars = bars.with_columns(_x=view.clock())
     drawn = figure([0.5, 0.28, 0.22], height=660)
     path = view.parted(bars)
     drawn.add_scatter(
@@ -93,6 +95,7 @@ def cumulative_delta(
     drawn.add_bar(
         x=bars["_x"],
         y=moved,
+        width=view.bar_width,
         name="delta",
         showlegend=False,
         row=3,

@@ -94,11 +94,13 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
     rows = view.rows(frame)
     if "open" in rows.columns:
         require(rows, "timestamp", "open", "high", "low", "close", what="candles")
-        bars, said = rows.with_columns(_x=view.clock()), "bars"
+        bars, said = rows, "bars"
     else:
         rows = columns.trades(rows)
         length = every or width(rows, view)
         bars, said = bars_of(rows, length, view), f"bars of {length}"
+    view = view.of_bars(bars)
+    bars = bars.with_columns(_x=view.clock())
     drawn = figure([0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
     drawn.add_candlestick(
         x=bars["_x"],
@@ -134,6 +136,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
         drawn.add_bar(
             x=bars["_x"],
             y=bars["volume"],
+            width=view.bar_width,
             name="volume",
             showlegend=False,
             row=2,
@@ -249,7 +252,9 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
             hoverinfo="skip",
         )
     several = trades.height > _DOTS
-    few = trades.top_k(_LARGEST, by="size").sort("timestamp") if several else trades
+    # Of equal sizes not the earliest, but some of all times.
+    chance = pl.int_range(pl.len()).hash()
+    few = trades.top_k(_LARGEST, by=["size", chance]).sort("timestamp") if several else trades
     few = few.with_columns(_x=view.clock(), size=pl.col("size").cast(pl.Float64).fill_nan(None))
     area = few["size"]
     largest = area.max() or 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -48,12 +48,16 @@ class View:
         The time zone of the axis.
     contract : int or None
         Of which contract, where a frame has several.
+    by_day : bool
+        Whether what is shown stands at its trading day: bars of whole sessions, which would be of
+        no one width between nights that are folded away.
     """
 
     market: Market | None
     session: str
     zone: str
     contract: int | None
+    by_day: bool = False
 
     @classmethod
     def of(
@@ -115,8 +119,38 @@ class View:
             raise InputError(f"there is nothing{of} to plot{shown}")
         return found
 
+    def of_bars(self, bars: pl.DataFrame) -> View:
+        """The view by day, if no session has two of the bars.
+
+        Examples
+        --------
+        >>> from datetime import UTC, datetime
+        >>> days = [datetime(2025, 1, day, 15, tzinfo=UTC) for day in (13, 14)]
+        >>> bars = pl.DataFrame({"timestamp": days})
+        >>> daily = View.of("US", "regular", None, None).of_bars(bars)
+        >>> bars.select(daily.clock().dt.strftime("%d %H:%M")).to_series().to_list()
+        ['13 00:00', '14 00:00']
+        """
+        if self.table is None or bars.height < 2:
+            return self
+        sessions = bars.select(session_start(self.table)).to_series()
+        return replace(self, by_day=sessions.n_unique() == bars.height)
+
+    @property
+    def bar_width(self) -> float | None:
+        """Of bars by day, in milliseconds: plotly takes days that are folded away for room."""
+        return 0.85 * 86_400_000 if self.by_day else None
+
     def clock(self, name: str = "timestamp") -> pl.Expr:
         """A time as the wall clock of the zone shows it: plotly knows no time zones."""
+        table = self.table
+        if self.by_day and table is not None:
+
+            def day(starts: pl.Series) -> pl.Series:
+                place = np.searchsorted(table.start_ns, starts.to_numpy())
+                return pl.Series(table.days[place].astype("M8[ns]"))
+
+            return session_start(table).map_batches(day, pl.Datetime("ns"), is_elementwise=True)
         return pl.col(name).dt.convert_time_zone(self.zone).dt.replace_time_zone(None)
 
     def parted(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -131,7 +165,7 @@ class View:
         [10.5, None, 10.7]
         """
         shown = rows.with_columns(_x=self.clock())
-        if self.table is None:
+        if self.table is None or self.by_day:
             return shown
         session = rows.select(session_start(self.table)).to_series()
         seams = (session != session.shift()).arg_true().to_numpy()
@@ -144,12 +178,17 @@ class View:
     def breaks(self, start_ns: int, end_ns: int) -> list[tuple[str, str]]:
         """What to fold away between two instants: from close to open, by the wall clock.
 
-        With a great many sessions, only what is longer than a day is.
+        By day, those on which nothing is traded. With a great many sessions, only what is longer
+        than a day is.
         """
         table = self.table
         if table is None:
             return []
         first, last = table.ended(start_ns), table.started(end_ns)
+        if self.by_day:
+            days = table.days[first:last]
+            apart = zip(days[:-1] + 1, days[1:], strict=True)
+            return [(f"{after}", f"{then}") for after, then in apart if after < then]
         closes, opens = table.end_ns[first : last - 1], table.start_ns[first + 1 : last]
         pauses = [pause for session in range(first, last) for pause in table.breaks(session)]
         gaps = [*zip(closes.tolist(), opens.tolist(), strict=True), *pauses]

@@ -65,6 +65,42 @@ def test_a_lunch_break_is_folded_away():
     assert lunch == ("2025-01-10T11:30:00", "2025-01-10T12:30:00")
 
 
+def test_bars_of_sessions_stand_at_their_days(week):
+    """Between nights that are folded away they would be drawn over each other."""
+    bars = week[0].ticks.time_bars("1d", anchor="session", market="US")
+    days = ["08", "09", "10", "11", "14", "15", "16", "17"]
+    for figure in (
+        bars.ticks.plot(**US),
+        week[0].ticks.plot.candles("1d", **US),
+        week[0].ticks.plot.cumulative_delta("1d", **US),
+    ):
+        for trace in figure.data:
+            assert clock(trace.x) == [f"2013-10-{each}T00:00:00" for each in days]
+            assert trace.type != "bar" or trace.width == 0.85 * 86_400_000
+        (weekend,) = [each.bounds for each in figure.layout.xaxis.rangebreaks]
+        assert weekend == ("2013-10-12", "2013-10-14")
+        assert "8 October 2013 to 17 October 2013" in figure.layout.title.text
+
+
+def test_a_session_of_the_evening_stands_at_its_trading_day():
+    at = [datetime(2025, 1, day, 12, tzinfo=UTC) for day in (9, 10, 13)]
+    trades = pl.DataFrame({"timestamp": at, "price": [1.0, 2.0, 3.0], "size": [1.0] * 3})
+    futures = {"market": "CME", "session": "globex"}
+    candles = trades.ticks.plot.candles("1d", **futures)
+    assert clock(candles.data[0].x) == [f"2025-01-{day}T00:00:00" for day in ("09", "10", "13")]
+
+
+def test_of_equal_sizes_some_of_all_times_are_drawn():
+    start = datetime(2025, 1, 10, 15, tzinfo=UTC)
+    at = [start + timedelta(seconds=i) for i in range(4000)]
+    trades = pl.DataFrame({"timestamp": at, "price": 1.0, "size": 1.0})
+    dots = traces(trades.ticks.plot())["the 300 largest trades"]
+    hour = [np.datetime64(each) for each in dots.x]
+    assert len(hour) == 300
+    quarters = np.histogram([(each - hour[0]).astype(int) for each in hour], 4)[0]
+    assert quarters.min() > 40
+
+
 def test_a_line_ends_with_the_session(week):
     delta = traces(week[0].ticks.plot.cumulative_delta("30m", **US))
     assert sum(each is None or np.isnan(each) for each in delta["price"].y) == 7

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibticks.analysis.bar_clock import Anchor, BarClock, start_of_bar
+from ibticks.analysis.bar_clock import Anchor, BarClock
 from ibticks.analysis.bar_columns import Of, aggregates, empty_values, rows_of
 from ibticks.analysis.columns import F, as_times, by, like
 from ibticks.analysis.grouping import in_a_row, in_time, kept
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import Market
 
-__all__ = ["start_of_bar", "time_bars"]
+__all__ = ["time_bars"]
 
 
 def time_bars(

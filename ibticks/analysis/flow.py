@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ibticks.calendar import Market
 
 __all__ = [
-    "bar_start",
     "cumulative_delta",
     "delta",
     "order_flow_imbalance",
@@ -307,20 +306,6 @@ def quote_imbalance(ticks: F) -> F:
     share = pl.when(bid + ask > 0).then((bid - ask) / (bid + ask))
     found = quote_rows(ticks).with_columns(quote_imbalance=share)
     return like(ticks, found, engine="streaming")
-
-
-def bar_start(every: str | timedelta) -> pl.Expr:
-    """The start of the bar of the clock a row lies in.
-
-    Examples
-    --------
-    >>> from datetime import UTC, datetime
-    >>> frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, 15, 7, tzinfo=UTC)]})
-    >>> frame.select(bar_start("5m").dt.strftime("%H:%M")).item()
-    '15:05'
-    """
-    start = BarClock.of(every, what="bars").start
-    return start.cast(pl.Datetime("ns", "UTC")).alias("timestamp")
 
 
 def price_level(step: float | None) -> pl.Expr:

@@ -14,6 +14,7 @@ import polars as pl
 from ibticks.analysis.bar_columns import Of, aggregates, rows_of
 from ibticks.analysis.columns import F, apart, by, like, require, within
 from ibticks.analysis.compiled import compiled
+from ibticks.analysis.grouping import in_a_row, in_time, kept
 from ibticks.errors import InputError
 
 __all__ = [
@@ -406,10 +407,13 @@ def _finished(rows: pl.LazyFrame, partial: bool) -> pl.LazyFrame:
 
 def _bars(ticks: F, rows: pl.LazyFrame, columns: list[pl.Expr]) -> F:
     """The bars of numbered rows; those without a number are in none."""
-    keys = by(ticks)
-    bars = rows.drop_nulls("_bar").group_by("_bar", *keys)
-    start = pl.col("timestamp").first()
-    ordered = bars.agg(start, *columns).sort("timestamp", *keys, "_bar")
+    keys: list[str] = by(ticks)
+    rows, start = rows.drop_nulls("_bar"), pl.col("timestamp").first()
+    if in_time(ticks):
+        ordered = in_a_row(rows, pl.col("_bar"), *kept(ticks, []), start, *columns)
+    else:
+        bars = rows.group_by("_bar", *keys).agg(start, *columns)
+        ordered = bars.sort("timestamp", *keys, "_bar")
     return like(
         ticks,
         ordered.select("timestamp", *keys, pl.exclude("timestamp", *keys, "_bar")),

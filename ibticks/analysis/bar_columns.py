@@ -6,8 +6,8 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from ibticks.analysis import columns
 from ibticks.analysis.columns import require
+from ibticks.analysis.grouping import number, quote_rows, rows_with, trade_rows
 from ibticks.errors import InputError
 
 __all__ = ["Of", "aggregates", "empty_values", "rows_of"]
@@ -48,23 +48,16 @@ def rows_of(
         raise InputError(f"{what} of {of!r}: there are bars of {', '.join(get_args(Of))}")
     needed = [name for name in _NEEDED[of] if not (without_size and name == "size")]
     require(ticks, *needed, what=f"{what} of {of}")
-    lazy = ticks.lazy()
     match of:
         case "trades" if without_size:
-            return columns.trades(lazy)
+            return trade_rows(ticks)
         case "trades":
-            size = pl.col("size").cast(pl.Float64).fill_nan(None)
-            return columns.trades(lazy).with_columns(size=size)
+            return trade_rows(ticks).with_columns(number(ticks, "size").cast(pl.Float64))
         case "quotes":
-            quotes = columns.quotes(lazy)
-            return quotes.with_columns(
-                pl.col("bid_price", "ask_price").fill_nan(None)
-            ).with_columns(
-                _mid=(pl.col("bid_price") + pl.col("ask_price")) / 2,
-                _spread=pl.col("ask_price") - pl.col("bid_price"),
-            )
+            bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
+            return quote_rows(ticks).with_columns(bid, ask, _mid=(bid + ask) / 2, _spread=ask - bid)
         case "mids":
-            return columns.mids(lazy)
+            return rows_with(ticks, "mid_price")
 
 
 def aggregates(of: Of) -> list[pl.Expr]:

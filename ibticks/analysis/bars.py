@@ -101,8 +101,9 @@ def time_bars(
     if empty:
         bars = clock.grid(bars, keys).join(bars, on=["_start", *keys], how="left")
         bars = bars.with_columns(**empty_values(of))
-    ordered = bars.sort("_start", *keys).select(
+    if empty or not at_hand:
+        bars = bars.sort("_start", *keys)
+    ordered = bars.select(
         as_times("_start", ticks).alias("timestamp"), *keys, pl.exclude("_start", *keys)
     )
-    # Groups in a row are at hand; those that must be looked for, the other engine finds sooner.
-    return like(ticks, ordered, engine="in-memory" if at_hand else "streaming")
+    return like(ticks, ordered, engine="streaming")

@@ -182,7 +182,8 @@ def no_zero_prices(ticks: F) -> F:
     >>> no_zero_prices(pl.DataFrame({"price": [0.0, 1.0, None]}))["price"].to_list()
     [1.0]
     """
-    return columns.trades(ticks).filter(pl.col("price") > 0)
+    require(ticks, "price", what="no_zero_prices")
+    return like(ticks, ticks.lazy().filter(_positive("price")), engine="streaming")
 
 
 def no_zero_quotes(ticks: F) -> F:
@@ -193,9 +194,9 @@ def no_zero_quotes(ticks: F) -> F:
     >>> no_zero_quotes(pl.DataFrame({"bid_price": [0.0, 1.0], "ask_price": [2.0, 2.0]})).height
     1
     """
-    bid, ask = pl.col("bid_price"), pl.col("ask_price")
-    both = bid.is_finite() & ask.is_finite() & (bid > 0) & (ask > 0)
-    return columns.quotes(ticks).filter(both)
+    require(ticks, "bid_price", "ask_price", what="no_zero_quotes")
+    both = _positive("bid_price") & _positive("ask_price")
+    return like(ticks, ticks.lazy().filter(both), engine="streaming")
 
 
 def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "exchange") -> F:
@@ -207,8 +208,9 @@ def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "e
     1
     """
     require(ticks, column, what="select_exchange")
-    wanted = [exchanges] if isinstance(exchanges, str) else list(exchanges)
-    return ticks.filter(pl.col(column).cast(pl.String).is_in(wanted))
+    name = pl.col(column).cast(pl.String)
+    wanted = name == exchanges if isinstance(exchanges, str) else name.is_in(list(exchanges))
+    return like(ticks, ticks.lazy().filter(wanted), engine="streaming")
 
 
 def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
@@ -230,8 +232,15 @@ def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
     said = pl.col("conditions")
     if isinstance(ticks.collect_schema()["conditions"], pl.List):
         said = said.list.join("", ignore_nulls=True)
-    words = said.cast(pl.String).str.replace_all(r"\s", "").fill_null("")
-    return ticks.filter(words.is_in(list(conditions)))
+
+    def normal(words: pl.Series) -> pl.Series:
+        # There are few, to be looked at letter by letter.
+        different = words.unique()
+        bare = different.str.replace_all(r"\s", "").fill_null("")
+        return words.is_in(different.filter(bare.is_in(list(conditions))), nulls_equal=True)
+
+    kept = said.cast(pl.String).map_batches(normal, pl.Boolean, is_elementwise=True)
+    return like(ticks, ticks.lazy().filter(kept), engine="streaming")
 
 
 def rm_negative_spread(ticks: F) -> F:
@@ -349,7 +358,7 @@ def rm_quote_outliers(
     # A single quote has no neighbours, and its median is NaN.
     far = (pl.col("_mid") - pl.col("_median").fill_nan(None)).abs() > allowed
     kept = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
-    return like(ticks, kept)
+    return like(ticks, kept, engine="streaming")
 
 
 def rm_trade_outliers(
@@ -386,6 +395,11 @@ def rm_trade_outliers(
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
     near = joined.filter(~far.fill_null(value=False)).select(kept)
     return like(ticks, near, engine="streaming")
+
+
+def _positive(name: str) -> pl.Expr:
+    """Finite, too; NaN is above all numbers."""
+    return (pl.col(name) > 0) & (pl.col(name) < float("inf"))
 
 
 def _side(name: str) -> pl.Expr:

@@ -13,7 +13,7 @@ import polars as pl
 from ibticks.analysis.columns import F, apart, like, require, within
 from ibticks.analysis.compiled import compiled
 from ibticks.analysis.durations import apart_streams, streams
-from ibticks.analysis.grouping import number, quote_rows, trade_rows
+from ibticks.analysis.grouping import number, quote_rows, trade_rows, whole
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def outliers(
         .with_columns(_rule=pl.coalesce("_rule", far))
         .select(*names, outlier=pl.col("_rule").is_not_null(), outlier_rule="_rule")
     )
-    return like(ticks, found)
+    return like(ticks, found, engine="streaming")
 
 
 def duplicates(ticks: F) -> F:
@@ -187,11 +187,16 @@ def crossed_quotes(ticks: F) -> F:
     [(False, False), (False, True), (True, False)]
     """
     require(ticks, "bid_price", "ask_price", what="crossed_quotes")
-    bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
-    marked = quote_rows(ticks).with_columns(
-        crossed=(bid > ask).fill_null(value=False), locked=(bid == ask).fill_null(value=False)
-    )
-    return like(ticks, marked, engine="streaming")
+    bid, ask = pl.col("bid_price"), pl.col("ask_price")
+    if isinstance(ticks, pl.DataFrame) and whole(ticks, "bid_price"):
+        # A bid is never NaN, then, and nothing else is above an ask of NaN, or equal to it.
+        rows, missing = ticks.lazy(), ticks["ask_price"].null_count()
+    else:
+        rows, missing, bid = quote_rows(ticks), 1, bid.fill_nan(None)
+    found = {"crossed": bid > ask, "locked": bid == ask}
+    if missing:
+        found = {name: each.fill_null(value=False) for name, each in found.items()}
+    return like(ticks, rows.with_columns(**found), engine="streaming")
 
 
 def _least(price: pl.Expr) -> pl.Expr:

@@ -64,7 +64,8 @@ def signed_volume(
     """
     require(ticks, "price", "size", what="signed_volume")
     trades = signed(ticks, method, quotes, quote_delay)
-    return like(ticks, trades.with_columns(signed_volume=sized(ticks) * pl.col("sign")))
+    found = trades.with_columns(signed_volume=sized(ticks) * pl.col("sign"))
+    return like(ticks, found, engine="streaming")
 
 
 def delta(
@@ -186,7 +187,8 @@ def cumulative_delta(
             quote_delay=quote_delay,
         )
         rows, total = bars.lazy(), pl.col("delta").cum_sum()
-    return like(ticks, rows.with_columns(cumulative_delta=within(total, apart(ticks))))
+    found = rows.with_columns(cumulative_delta=within(total, apart(ticks)))
+    return like(ticks, found, engine="streaming")
 
 
 def order_flow_imbalance(
@@ -271,7 +273,7 @@ def order_flow_imbalance(
         order_flow_imbalance=pl.col("_event").sum(),
         quotes=pl.len().cast(pl.UInt32),
     )
-    return like(ticks, bars)
+    return like(ticks, bars, engine="streaming")
 
 
 def quote_imbalance(ticks: F) -> F:

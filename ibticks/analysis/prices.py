@@ -88,7 +88,7 @@ def microprice(ticks: F) -> F:
     # From the bid upwards, so that no digit is lost where sizes are large.
     total = bid_size + ask_size
     price = pl.when(total != 0).then(bid + (ask - bid) * (bid_size / total))
-    return like(ticks, ticks.lazy().with_columns(microprice=price))
+    return like(ticks, ticks.lazy().with_columns(microprice=price), engine="streaming")
 
 
 def spread(ticks: F, *, tick_size: float | None = None) -> F:
@@ -221,6 +221,7 @@ def twap(ticks: F, *, column: str = "price") -> F:
             twap=pl.when(pl.col("_span") > 0).then(average).otherwise("_last"),
             seconds=pl.col("_span") / 1e9,
         ),
+        engine="streaming",
     )
 
 

@@ -222,6 +222,26 @@ def test_a_real_day_in_pieces(name):
     assert check(name, args, kwargs, pieces).kept < 1_000
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_columns_keep_their_types(name):
+    """Whatever stands for them: an average size is none of those there were."""
+    args, kwargs = CASES[name][0]
+    day = together(real("ibm_trades")[:300], real("ibm_quotes")[:600])
+    times = pl.col("timestamp").dt.cast_time_unit("us").dt.convert_time_zone("Asia/Tokyo")
+    frame = day.with_columns(times, pl.col("size").cast(pl.UInt32), contract_id=pl.lit("IBM"))
+    check(name, args, kwargs, cut(ticks_of(name, frame), [100, 101, 450, 800]))
+
+
+def test_ticks_one_by_one_do_not_pile_up():
+    bars, window = Incremental("time_bars", "1d"), Incremental("rolling_vwap", "1h")
+    for tick in real("ibm_trades")[:200].iter_slices(1):
+        bars.update(tick)
+        window.update(tick)
+    assert bars.kept == window.kept == 200
+    assert bars._way.ticks.n_chunks() == 1
+    assert window._way.ticks.n_chunks() == 1
+
+
 @pytest.mark.parametrize(
     ("name", "args", "reason"),
     [(name, *said) for name, said in [*REFUSED.items(), *REFUSED_SO.items()]],

@@ -57,7 +57,7 @@ def following(kept: pl.DataFrame, ticks: pl.DataFrame) -> pl.DataFrame:
     >>> following(pl.DataFrame(), pl.DataFrame({"size": [1]})).height
     1
     """
-    return pl.concat([kept, ticks], how="vertical_relaxed") if kept.width else ticks
+    return pl.concat([kept, ticks], how="vertical_relaxed", rechunk=True) if kept.width else ticks
 
 
 @dataclass(frozen=True)

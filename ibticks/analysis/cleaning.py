@@ -237,7 +237,8 @@ def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
         # There are few, to be looked at letter by letter.
         different = words.unique()
         bare = different.str.replace_all(r"\s", "").fill_null("")
-        return words.is_in(different.filter(bare.is_in(list(conditions))), nulls_equal=True)
+        wanted = different.filter(bare.is_in(list(conditions)))
+        return words.is_in(wanted.to_list(), nulls_equal=True)
 
     kept = said.cast(pl.String).map_batches(normal, pl.Boolean, is_elementwise=True)
     return like(ticks, ticks.lazy().filter(kept), engine="streaming")

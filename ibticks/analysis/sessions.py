@@ -76,7 +76,8 @@ def session_start(table: SessionTable) -> pl.Expr:
     """
 
     def place(times: pl.Series) -> pl.Series:
-        started = pl.Series(times.name, _starts(times.to_numpy(), table))
+        # A tick without a time is in no session.
+        started = pl.Series(times.name, _starts(times.fill_null(_OUTSIDE).to_numpy(), table))
         return pl.select(pl.when(started != _OUTSIDE).then(started)).to_series()
 
     return instant().map_batches(place, pl.Int64, is_elementwise=True)

@@ -99,3 +99,10 @@ def test_what_cannot_be_had():
         last(frame.drop("timestamp"), "1h")
     with pytest.raises(NoSessionError, match="no regular session"):
         since_open(at("1800-01-01T00:00:00Z"), market="US")
+
+
+def test_a_tick_without_a_time_is_in_no_session():
+    trades = real("ibm_trades")[5_000:5_003]
+    timeless = trades.with_columns(pl.lit(None, trades.schema["timestamp"]).alias("timestamp"))
+    assert session(pl.concat([trades, timeless]), market="US").equals(trades)
+    assert session(timeless, market="US").is_empty()

@@ -78,16 +78,16 @@ class Incremental:
     >>> [bars.update(piece).height for piece in trades.iter_slices(10_000)]
     [3, 2, 2, 4]
     >>> bars.open().select("open", "close", "count").rows()
-    [(179.55, 179.55, 1)]
+    [(179.35, 179.55, 3)]
     >>> bars
-    <Incremental time_bars('1h'): 33,381 ticks to 2013-10-08T23:28:32.98Z, 1 row kept>
+    <Incremental time_bars('1h'): 33,381 ticks to 2013-10-08T23:23:56.822Z, 3 rows kept>
 
     >>> whole = Incremental("vwap")
     >>> for piece in trades.iter_slices(10_000):
     ...     print(whole.update(piece)["vwap"].round(2).item())
-    180.63
-    180.32
-    179.94
+    180.69
+    180.27
+    179.95
     179.8
 
     >>> Incremental("outliers")

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from ibticks.accessors.canvas import BLUE, GREY, INK, NUMBER, figure, titled
-from ibticks.accessors.price_plots import Frame, days, label, priced
+from ibticks.accessors.price_plots import Frame, days, label, priced, refuse
 from ibticks.analysis import columns
 from ibticks.analysis.columns import instant, nanoseconds, require
 from ibticks.errors import InputError
@@ -57,7 +57,7 @@ def day(
         source = view.rows(columns.quotes(frame.lazy()))
         parts.append((_by_day(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY))
     if not parts:
-        require(frame, "price", "size", what="a plot of the day")
+        refuse(frame, "price", "size", what="a plot of the day")
     drawn = figure([1.0] * len(parts), height=180 + 200 * len(parts))
     width_ms = nanoseconds(every) / 1e6
     for row, (values, title, colour) in enumerate(parts, 1):

@@ -82,7 +82,7 @@ class Plot(Generic[T]):
         """Bars as :meth:`candles`, ticks as :meth:`price`; arguments as there."""
         view = View.of(market, session, tz, contract)
         frame = to_polars(self.frame)
-        if "open" in frame.collect_schema():
+        if {"open", "mid_open"} & set(frame.collect_schema()):
             return self.candles(market=market, session=session, tz=tz, name=name, contract=contract)
         from ibticks.accessors.price_plots import price
 
@@ -99,6 +99,8 @@ class Plot(Generic[T]):
         contract: int | None = None,
     ) -> go.Figure:
         """Every trade, by its size, in the band from bid to ask; below it volume, or the spread.
+
+        Of mid points, their line.
 
         Parameters
         ----------
@@ -128,7 +130,7 @@ class Plot(Generic[T]):
         ----------
         every : str or timedelta, optional
             The length of a bar; by default such that there are about two hundred. A frame of bars
-            is drawn as it is.
+            is drawn as it is. Without trades, bars are of the middle of bid and ask.
         market, session, tz, name, contract
             As in :class:`Plot`. Without a market, the average is since the first bar.
         """

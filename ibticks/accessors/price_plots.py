@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import polars as pl
 
@@ -24,16 +24,20 @@ from ibticks.accessors.view import View, thinned, width
 from ibticks.analysis import columns
 from ibticks.analysis.columns import require
 from ibticks.analysis.sessions import session_start
+from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import date, timedelta
 
     import plotly.graph_objects as go
 
-__all__ = ["bars_of", "candles", "days", "label", "price", "priced", "quoted"]
+    from ibticks.analysis.bar_columns import Of
+
+__all__ = ["bars_of", "candles", "days", "label", "price", "priced", "quoted", "refuse"]
 
 Frame = pl.DataFrame | pl.LazyFrame
 
+_OHLC = ("open", "high", "low", "close")
 _DOTS = 1_500
 _LARGEST = 300
 _SESSIONS = 40
@@ -43,7 +47,7 @@ def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> g
     """See :meth:`ibticks.accessors.Plot.price`."""
     band, trades = quoted(frame, quotes, view), priced(frame, view)
     if band is None and trades is None:
-        require(frame, "price", what="a plot of the price")
+        return _middle(frame, view, name)
     drawn = figure([0.76, 0.24], height=600)
     if band is not None:
         _band(drawn, band, view)
@@ -92,13 +96,15 @@ def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> g
 def candles(frame: Frame, every: str | timedelta | None, view: View, name: str | None) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.candles`."""
     rows = view.rows(frame)
-    if "open" in rows.columns:
-        require(rows, "timestamp", "open", "high", "low", "close", what="candles")
+    if {"open", "mid_open"} & set(rows.columns):
         bars, said = rows, "bars"
     else:
-        rows = columns.trades(rows)
         length = every or width(rows, view)
-        bars, said = bars_of(rows, length, view), f"bars of {length}"
+        bars, said = bars_of(rows, length, view, _kind(rows)), f"bars of {length}"
+    if "open" not in bars.columns:
+        bars = bars.rename({f"mid_{each}": each for each in _OHLC}, strict=False)
+        said += ", of the middle of bid and ask"
+    require(bars, "timestamp", *_OHLC, what="candles")
     view = view.of_bars(bars)
     bars = bars.with_columns(_x=view.clock())
     drawn = figure([0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
@@ -149,13 +155,15 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
     return finish(drawn, view, bars.select(columns.instant()).to_series())
 
 
-def bars_of(trades: pl.DataFrame, every: str | timedelta, view: View) -> pl.DataFrame:
-    """Bars of trades, by the sessions of the view if it has some, with ``_x``, their clock."""
+def bars_of(
+    ticks: pl.DataFrame, every: str | timedelta, view: View, of: Of = "trades"
+) -> pl.DataFrame:
+    """Bars, by the sessions of the view if it has some, with ``_x``, their clock."""
     if view.market is None:
-        bars = analysis.time_bars(trades, every)
+        bars = analysis.time_bars(ticks, every, of=of)
     else:
         bars = analysis.time_bars(
-            trades, every, anchor="session", market=view.market, session_type=view.session
+            ticks, every, of=of, anchor="session", market=view.market, session_type=view.session
         )
     return bars.with_columns(_x=view.clock())
 
@@ -198,6 +206,40 @@ def days(frames: list[pl.DataFrame], view: View) -> str:
     if first == last:
         return f"{first:%A, %-d %B %Y}"
     return f"{first:%-d %B %Y} to {last:%-d %B %Y}"
+
+
+def refuse(frame: Frame, *names: str, what: str) -> NoReturn:
+    """Say which column is missing where nothing can be drawn, or that there is nothing in it."""
+    require(frame, *names, what=what)
+    raise InputError("there is nothing to plot: no trade, and no quote")
+
+
+def _kind(ticks: pl.DataFrame) -> Of:
+    """What there are bars of: trades, if there are some."""
+    prices: dict[str, Of] = {"price": "trades", "bid_price": "quotes", "mid_price": "mids"}
+    there = (of for name, of in prices.items() if name in ticks.columns and ticks[name].count())
+    return next(there, "trades")
+
+
+def _middle(frame: Frame, view: View, name: str | None) -> go.Figure:
+    """Mid points, as IB sends them."""
+    if "mid_price" not in frame.collect_schema():
+        refuse(frame, "price", what="a plot of the price")
+    mids = view.rows(columns.mids(frame.lazy()))
+    drawn = figure([1.0], height=460)
+    path = view.parted(thinned(mids, "mid_price"))
+    drawn.add_scatter(
+        x=path["_x"],
+        y=path["mid_price"],
+        mode="lines",
+        name="mid",
+        showlegend=False,
+        line={"shape": "hv", "width": 1, "color": BLUE},
+        hovertemplate=f"%{{y:{NUMBER}}}",
+    )
+    price_axis(drawn, mids["mid_price"].min(), mids["mid_price"].max())
+    titled(drawn, label(mids, name), f"{days([mids], view)}: {mids.height:,} mid points")
+    return finish(drawn, view, mids.select(columns.instant()).to_series())
 
 
 def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:

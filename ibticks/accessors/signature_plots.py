@@ -8,9 +8,8 @@ import polars as pl
 
 from ibticks import analysis
 from ibticks.accessors.canvas import BLUE, DOWN, GREY, figure, titled
-from ibticks.accessors.price_plots import Frame, days, label, priced
+from ibticks.accessors.price_plots import Frame, days, label, priced, refuse
 from ibticks.analysis import columns
-from ibticks.analysis.columns import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +42,7 @@ def signature(
         mids = analysis.mid(view.rows(columns.quotes(source.lazy())))
         lines.append((mids, "mid", "mids of quotes", BLUE))
     if not lines:
-        require(frame, "price", what="a signature plot")
+        refuse(frame, "price", what="a signature plot")
     drawn = figure([1.0], height=480)
     times: list[float] = []
     for rows, column, what, colour in lines:

@@ -90,6 +90,34 @@ def test_a_session_of_the_evening_stands_at_its_trading_day():
     assert clock(candles.data[0].x) == [f"2025-01-{day}T00:00:00" for day in ("09", "10", "13")]
 
 
+def test_candles_of_quotes_and_of_mid_points_are_of_the_middle(day):
+    quotes = day[1]
+    bars = quotes.ticks.time_bars("30m", of="quotes", anchor="session", market="US")
+    mids = quotes.ticks.mid().select("timestamp", mid_price="mid")
+    for figure, expected in (
+        (quotes.ticks.plot.candles("30m", **US), bars["mid_close"]),
+        (bars.ticks.plot(**US), bars["mid_close"]),
+        (mids.ticks.plot.candles("30m", **US), bars["mid_close"]),
+    ):
+        (candles,) = figure.data
+        assert list(candles.close) == pytest.approx(expected.to_list())
+    assert "13 bars of 30m, of the middle of bid and ask" in (
+        quotes.ticks.plot.candles("30m", **US).layout.title.text
+    )
+
+
+def test_mid_points_are_a_line(day, library):
+    mids = day[1].ticks.mid().select("timestamp", mid_price="mid").head(500)
+    (line,) = IN[library](mids).ticks.plot().data
+    assert list(line.y) == mids["mid_price"].to_list()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_nothing_there_is_no_picture(day, library, kind):
+    with pytest.raises(InputError, match="there is nothing to plot"):
+        getattr(IN[library](day[0].head(0)).ticks.plot, kind)()
+
+
 def test_of_equal_sizes_some_of_all_times_are_drawn():
     start = datetime(2025, 1, 10, 15, tzinfo=UTC)
     at = [start + timedelta(seconds=i) for i in range(4000)]
@@ -306,7 +334,7 @@ def test_a_single_trade_is_a_picture(kind):
 
 def test_what_is_missing(day):
     trades, quotes = day
-    for kind in KINDS[1:4]:
+    for kind in KINDS[2:4]:
         with pytest.raises(UnknownColumnError, match="price"):
             getattr(quotes.ticks.plot, kind)()
     with pytest.raises(UnknownColumnError, match="bid_price"):

@@ -155,3 +155,24 @@ def test_the_zone_of_a_frame_is_kept():
     bars = analysis.time_bars(tokyo, "1h")
     assert bars.schema["timestamp"] == pl.Datetime("ns", "Asia/Tokyo")
     assert bars["timestamp"][0] == datetime(2013, 10, 8, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda ticks: analysis.time_bars(ticks, "1m"),
+        analysis.vwap,
+        lambda ticks: analysis.delta(ticks, method="tick"),
+        analysis.interarrival,
+        lambda ticks: analysis.tick_bars(ticks, 1),
+    ],
+)
+def test_ticks_of_nobody_are_not_of_a_contract(measure):
+    """As where frames with and without a contract were put together."""
+    rows = [{"ns": place, "price": 1.0 + place, "size": 1.0} for place in range(3)]
+    ticks = made(rows).with_columns(
+        contract_id=pl.Series([8314, None, 8314], dtype=pl.UInt32), sequence=pl.int_range(3)
+    )
+    mine = measure(ticks.filter(pl.col("contract_id") == 8314))
+    found = both(measure, ticks).filter(pl.col("contract_id") == 8314)
+    assert found.equals(mine)

@@ -232,6 +232,42 @@ def test_columns_keep_their_types(name):
     check(name, args, kwargs, cut(ticks_of(name, frame), [100, 101, 450, 800]))
 
 
+DAYS = [(name, *call) for name, *call in CALLS if "market" in call[1]]
+
+
+@pytest.mark.parametrize(("name", "args", "kwargs"), DAYS, ids=lambda each: str(each)[:30])
+def test_session_after_session(name, args, kwargs):
+    """Nights, a weekend, and days that begin before what is open has reached its length."""
+    hours = together(real("ibm_trades")[::150], real("ibm_quotes")[::300]).with_columns(
+        mid_price=pl.col("bid_price")
+    )
+    days = [
+        hours.with_columns(pl.col("timestamp").dt.offset_by(f"{day}d")) for day in (0, 1, 4, 27)
+    ]
+    frame = full(pl.concat(days))
+    places = random.Random(name)
+    check(name, args, kwargs, cut(frame, [places.randrange(frame.height) for _ in range(12)]))
+
+
+OF_BOTH = [
+    *[("trade_sign", *call) for call in SIGNED],
+    *[("effective_spread", *call) for call in SIGNED],
+    ("quotes_at", (), {"lag": "1s"}),
+    ("rm_trade_outliers", (), {}),
+    ("realized_spread", ("10s",), {}),
+    ("order_flow_imbalance", (), {}),
+    ("quoted_spread", ("10s",), {}),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "kwargs"), OF_BOTH, ids=lambda each: str(each)[:30])
+def test_rows_that_are_trades_and_quotes_at_once(name, args, kwargs):
+    quotes = real("ibm_quotes")[:600]
+    trades = analysis.quotes_at(real("ibm_trades")[:300], quotes).drop("mid", "quote_timestamp")
+    frame, places = together(quotes, trades), random.Random(name)
+    check(name, args, kwargs, cut(frame, [places.randrange(frame.height) for _ in range(12)]))
+
+
 def test_ticks_one_by_one_do_not_pile_up():
     bars, window = Incremental("time_bars", "1d"), Incremental("rolling_vwap", "1h")
     for tick in real("ibm_trades")[:200].iter_slices(1):

@@ -74,7 +74,7 @@ def anchored_vwap(
         results={"mean": pl.Float64(), "variance": pl.Float64()},
     )
     field = pl.col("_moments").struct.field
-    mean, away = field("mean").fill_nan(None), field("variance").sqrt().fill_nan(None) * deviations
+    mean, away = field("mean"), field("variance").sqrt() * deviations
     lazy = ticks.lazy().with_columns(_moments=moments)
     lazy = lazy.with_columns(vwap=mean, vwap_lower=mean - away, vwap_upper=mean + away)
     return like(ticks, lazy.drop("_moments"))
@@ -128,7 +128,7 @@ def anchored_twap(
         keys=apart(ticks),
         results={"twap": pl.Float64()},
     )
-    return like(ticks, ticks.lazy().with_columns(twap=average.fill_nan(None)))
+    return like(ticks, ticks.lazy().with_columns(twap=average))
 
 
 def _anchor(market: Market | str | None, session_type: str, what: str) -> pl.Expr:

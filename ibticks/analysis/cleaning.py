@@ -356,8 +356,8 @@ def rm_quote_outliers(
     off_day = (pl.col("_mid") - _of_day(pl.col("_mid").median(), days)).abs()
     rows = rows.with_columns(_median=median, _off=off_day)
     allowed = times * _NORMAL * _of_day(pl.col("_off").median(), days)
-    # A single quote has no neighbours, and its median is NaN.
-    far = (pl.col("_mid") - pl.col("_median").fill_nan(None)).abs() > allowed
+    # A single quote has no neighbours, and its median is null.
+    far = (pl.col("_mid") - pl.col("_median")).abs() > allowed
     kept = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
     return like(ticks, kept, engine="streaming")
 

@@ -43,7 +43,8 @@ def compiled(
     Returns
     -------
     polars.Expr
-        With NaN as the kernel leaves it. Numba loads when the query runs.
+        Null where the kernel leaves NaN: as an expression, that would run the kernel once more.
+        Numba loads when the query runs.
 
     Examples
     --------
@@ -61,9 +62,9 @@ def compiled(
 
         rows = len(columns[0])
         found = getattr(recurrences, name)(*(_array(each, rows) for each in columns), *constants)
-        if not several:
-            return pl.Series(name, found)
-        return pl.DataFrame(dict(zip(results, found, strict=True))).to_struct(name)
+        names = dict(zip(results, found if several else [found], strict=True))
+        frame = pl.DataFrame(names).fill_nan(None)
+        return frame.to_struct(name) if several else frame.to_series()
 
     (first, *_), fields = results.values(), pl.Struct(dict(results))
     return within(pl.map_batches(inputs, run, fields if several else first), keys)

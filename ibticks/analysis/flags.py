@@ -118,7 +118,7 @@ def outliers(
         results=_MOMENTS,
     )
     gamma = within(_least(sound), keys) if granularity is None else pl.lit(granularity)
-    mean, deviation = (pl.col("_moments").struct.field(name).fill_nan(None) for name in _MOMENTS)
+    mean, deviation = (pl.col("_moments").struct.field(name) for name in _MOMENTS)
     price = pl.col("_price")
     allowed = deviations * deviation + pl.col("_gamma") + _ROUNDING * price.abs()
     far = pl.when((price - mean).abs() > allowed).then(pl.lit("brownlees_gallo", _RULES))

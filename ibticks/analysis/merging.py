@@ -92,9 +92,9 @@ def merge_same_timestamp(
     merged = {}
     for price, size in sides[of]:
         run = pl.col(f"_{price}").struct.field
-        merged[price] = run("value").fill_nan(None)
+        merged[price] = run("value")
         merged[size] = run("largest" if (how, of) == ("max_volume", "trades") else "sum")
-        merged["count"] = run("rows").fill_nan(None)
+        merged["count"] = run("rows")
     last = pl.col("count").is_not_null()
     rows = rows.with_columns(**runs).with_columns(**merged).filter(last)
     return like(ticks, rows.drop(runs).with_columns(pl.col("count").cast(pl.UInt32)))

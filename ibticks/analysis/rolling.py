@@ -169,7 +169,7 @@ def rolling_twap(ticks: F, window: str | timedelta, *, column: str = "price") ->
         keys=apart(ticks),
         results={"twap": pl.Float64()},
     )
-    return like(ticks, ticks.lazy().with_columns(twap=average.fill_nan(None)))
+    return like(ticks, ticks.lazy().with_columns(twap=average))
 
 
 def _with_moments(
@@ -192,9 +192,8 @@ def _with_moments(
         "moments", [times, finite(column), weight], length, keys=keys, results=_MOMENTS
     )
     fields = {f"_{name}": pl.col("_moments").struct.field(name) for name in _MOMENTS}
-    filled = {name: value.fill_nan(None) for name, value in found.items()}
     lazy = ticks.lazy().with_columns(_moments=moments)
-    lazy = lazy.with_columns(**fields).with_columns(**filled)
+    lazy = lazy.with_columns(**fields).with_columns(**found)
     return like(ticks, lazy.drop("_moments", *fields))
 
 

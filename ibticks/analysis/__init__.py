@@ -2,7 +2,8 @@
 
 Every function takes ticks with ibticks' columns, as ``store.select(...).to_polars()`` or
 ``.lazy()`` gives them, and returns a frame of the same kind. Rows are taken in their order of
-arrival; contracts that share a frame are kept apart.
+arrival; contracts that share a frame are kept apart. :class:`Incremental` takes a measure and
+then ticks as they come, at the cost of the new ones.
 
 Examples
 --------

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from benchmarks import (
     analysis,
+    bounded,
     capture,
     doubts,
     flow,
@@ -47,7 +48,7 @@ _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "index": (index.index, index.opening),
     "memory": (memory.memory,),
     "start": (start.start,),
-    "analysis": (analysis.bars, analysis.prices, analysis.clocks, analysis.memory),
+    "analysis": (analysis.bars, analysis.prices, analysis.clocks, bounded.bounded),
     "flow": (flow.flow, flow.costs, variance.variance, doubts.durations, doubts.cleaning),
 }
 _PACKAGES: Final = ("ibticks", "numba", "numpy", "polars", "protobuf", "ptars", "pyarrow")

@@ -1,30 +1,23 @@
-"""Bars, prices, clocks and windows of ten million ticks, and the memory that bars take.
-
-Run as a module, this takes the peak memory of one measure in a process of its own.
-"""
+"""Bars, prices, clocks and windows of ten million ticks."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from benchmarks.cases import Case, measured, quotes, trades
-from benchmarks.memory import peak
-from benchmarks.report import Figure, Row, at_most
 from ibticks import analysis
 from ibticks.calendar import market
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from benchmarks.report import Row
     from benchmarks.scene import Scene
 
-__all__ = ["bars", "clocks", "memory", "prices"]
+__all__ = ["bars", "clocks", "prices"]
 
 _PRICE, _SIZE, _AT = pl.col("price"), pl.col("size"), pl.col("timestamp")
 _BID, _ASK, _OPENED = pl.col("bid_price"), pl.col("ask_price"), pl.col("opened")
@@ -382,46 +375,3 @@ def _since_opening_twap(frame: pl.DataFrame) -> pl.DataFrame:
     average = pl.when(span > 0).then(area / span).otherwise("price")
     found = _opened(frame).with_columns(twap=pl.when(_OPENED.is_not_null()).then(average))
     return found.drop("opened").collect()
-
-
-def memory(scene: Scene) -> Iterator[Row]:
-    """Peak memory of bars: straight from files, and of a frame that is in memory already."""
-    path = scene.folder / "trades.parquet"
-    frame = trades(scene)
-    frame.write_parquet(path)
-    held = Figure.size(frame.estimated_size())
-
-    def taken(kind: str) -> Figure:
-        run = [sys.executable, "-m", "benchmarks.analysis", kind, str(path)]
-        return Figure.size(float(subprocess.run(run, check=True, capture_output=True).stdout))
-
-    streamed, more, loaded = (taken(kind) for kind in ("streamed", "more", "loaded"))
-    what = "peak memory of hourly bars"
-    yield Row(f"{what}, streamed from Parquet", streamed, "the ticks", held, share=True)
-    yield Row(
-        f"{what}, of six times the ticks",
-        more,
-        "of the ticks once",
-        streamed,
-        share=True,
-        goal=at_most(2),
-    )
-    yield Row(f"{what} of a loaded frame", loaded, "the frame", held, share=True)
-
-
-def _prepared(kind: str, path: Path) -> Callable[[], Any]:
-    if kind == "loaded":
-        frame = pl.read_parquet(path)
-        return lambda: analysis.time_bars(frame, "1h")
-    years = 6 if kind == "more" else 1
-    scan = pl.concat(
-        pl.scan_parquet(path).with_columns(_AT.dt.offset_by(f"{year}y")) for year in range(years)
-    )
-    return lambda: analysis.time_bars(scan, "1h").collect(engine="streaming")
-
-
-if __name__ == "__main__":
-    measure = _prepared(sys.argv[1], Path(sys.argv[2]))
-    before = peak()
-    made = measure()
-    print(peak() - before)

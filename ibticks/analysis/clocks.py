@@ -23,6 +23,7 @@ from ibticks.analysis.columns import (
     instant,
     like,
     nanoseconds,
+    refuse_disorder,
     require,
 )
 from ibticks.analysis.grouping import rows_with
@@ -211,6 +212,8 @@ def refresh_time(ticks: F, *, column: str = "price") -> F:
     def refresh(frame: pl.DataFrame) -> pl.DataFrame:
         from ibticks.analysis.recurrences import refreshed
 
+        # Contracts may stand one after the other.
+        frame = frame.sort("timestamp", maintain_order=True)
         ids = frame[keys[0]].to_numpy() if keys else np.zeros(len(frame), dtype=np.int64)
         contracts = np.unique(ids)
         at = frame.select(instant()).to_series().to_numpy()
@@ -288,6 +291,7 @@ def as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelta
     >>> as_of(ticks, pl.LazyFrame({"_key": [-1, 1]}), "price", None)["price"].to_list()
     [None, 10.0]
     """
+    refuse_disorder(ticks, what="the last value")
     keys: list[str] = by(ticks)
     rows = rows_with(ticks, column)
     contracts = rows.select(keys).unique() if apart(ticks) else rows.select(keys).head(1)

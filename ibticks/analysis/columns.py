@@ -29,6 +29,7 @@ __all__ = [
     "nanoseconds",
     "per_contract",
     "quotes",
+    "refuse_disorder",
     "require",
     "trades",
     "within",
@@ -93,6 +94,37 @@ def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str, instead:
         _check_times(schema["timestamp"], what)
     for name in names:
         _check_number(name, schema[name], what)
+
+
+def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, what: str) -> None:
+    """Refuse a frame in which the times of a contract fall, where that would spoil the result.
+
+    What a store gives is in order. Of a lazy frame it is not known.
+
+    Raises
+    ------
+    InputError
+        The ticks of a contract are not in order of time.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, day, tzinfo=UTC) for day in (11, 10)]
+    >>> refuse_disorder(pl.DataFrame({"timestamp": at}), what="quotes_at")
+    Traceback (most recent call last):
+        ...
+    ibticks.errors.InputError: quotes_at needs ticks in order of time, and in row 1 they go back:
+    .sort("timestamp", maintain_order=True)
+    """
+    if isinstance(ticks, pl.LazyFrame) or ticks["timestamp"].is_sorted():
+        return
+    back = ticks.select(within(pl.col("timestamp").diff() < pl.duration(), by(ticks)))
+    fallen = back.to_series().fill_null(value=False)
+    if fallen.any():
+        raise InputError(
+            f"{what} needs ticks in order of time, and in row {fallen.arg_max()} they go back: "
+            '.sort("timestamp", maintain_order=True)'
+        )
 
 
 def trades(ticks: F) -> F:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ibticks.analysis.bar_clock import Anchor, BarClock
-from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
+from ibticks.analysis.columns import (
+    F,
+    apart,
+    by,
+    instant,
+    like,
+    nanoseconds,
+    refuse_disorder,
+    require,
+    within,
+)
 from ibticks.analysis.grouping import grouped, number, quote_rows
 from ibticks.analysis.signing import Method, signed_with_mid
 
@@ -257,6 +267,7 @@ def _with_later_mid(
     """The same, with ``later_mid``: of the last quote that has come when the horizon is over."""
     trades = _with_mid(ticks, quotes, method, quote_delay)
     source = ticks if quotes is None else quotes
+    refuse_disorder(source, what="the later mid")
     keys = apart(ticks, source)
     end = pl.col("_key").max()
     later = (

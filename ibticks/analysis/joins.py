@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from ibticks.analysis import columns
-from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require
+from ibticks.analysis.columns import (
+    F,
+    apart,
+    by,
+    instant,
+    like,
+    nanoseconds,
+    refuse_disorder,
+    require,
+)
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +72,7 @@ def quotes_at(
     UnknownColumnError
         A column is missing.
     InputError
-        One of two frames says its contracts, the other does not.
+        One of two frames says its contracts, the other does not; or ticks are not in order of time.
 
     Notes
     -----
@@ -107,6 +116,8 @@ def quotes_at(
         left = left.with_columns(_key=pl.col("_order").cast(pl.Int64))
         right = right.with_columns(_key=pl.col("_order").cast(pl.Int64))
     else:
+        for each in (trades, source):
+            refuse_disorder(each, what="quotes_at")
         left = left.with_columns(_key=instant() - lag_ns)
         right = right.with_columns(_key=instant())
     found: list[str] = [name for name in _QUOTE if name in source.collect_schema()]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import polars as pl
 
-from ibticks.analysis.columns import F, apart, by, like, require
+from ibticks.analysis.columns import F, apart, by, like, refuse_disorder, require
 from ibticks.analysis.grouping import trade_rows
 from ibticks.analysis.joins import quotes_at
 from ibticks.errors import InputError
@@ -67,7 +67,7 @@ def trade_sign(
     Raises
     ------
     InputError
-        An unknown method.
+        An unknown method, or ticks that are not in order of time.
     UnknownColumnError
         A column is missing.
 
@@ -145,6 +145,8 @@ def signed(
     """
     if method is None and "sign" in ticks.collect_schema():
         return trade_rows(ticks).with_columns(pl.col("sign").fill_null(0))
+    if method != "tick":
+        _refuse_disorder(ticks, quotes)
     return trade_sign(
         ticks.lazy(),
         method or "lee_ready",
@@ -183,6 +185,7 @@ def beside_quotes(
     kept : list of polars.Expr
         Of ``joined``, the columns that ``ticks`` has.
     """
+    _refuse_disorder(ticks, quotes)
     rows = ticks.lazy() if quotes is None else trade_rows(ticks)
     names = list(rows.collect_schema())
     # In one frame with the quotes, a trade has columns of quotes of its own: empty ones.
@@ -198,6 +201,13 @@ def beside_quotes(
     joined = quotes_at(rows, source, lag=quote_delay)
     kept = [pl.col(f"_own_{name}" if name in own else name).alias(name) for name in names]
     return joined, kept
+
+
+def _refuse_disorder(
+    ticks: pl.DataFrame | pl.LazyFrame, quotes: pl.DataFrame | pl.LazyFrame | None
+) -> None:
+    for each in () if quotes is None else (ticks, quotes):
+        refuse_disorder(each, what="the quote at each trade")
 
 
 def _rule(method: Method, keys: list[str]) -> pl.Expr:

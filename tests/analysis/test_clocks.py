@@ -231,3 +231,12 @@ def test_instants_in_any_form(at):
 def test_what_are_no_instants(at):
     with pytest.raises(InputError, match="last_value: at must be"):
         last_value(made([{"ns": 0, "price": 1.0}]), at)
+
+
+def test_refresh_times_of_contracts_one_after_the_other():
+    trades = real("ibm_trades").head(500)
+    later = trades.with_columns(
+        pl.col("timestamp") + pl.duration(milliseconds=7, time_unit="ns"),
+        contract_id=pl.lit(1, pl.UInt32),
+    )
+    assert refresh_time(pl.concat([trades, later])).equals(refresh_time(together(trades, later)))

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from ibticks import analysis
 from ibticks.analysis import columns
 from ibticks.errors import InputError, NaiveDatetimeError, TickError, UnknownColumnError
 
-from .frames import both, made, real
+from .frames import both, made, real, together
 
 
 def test_a_missing_column_is_named_with_a_way_to_get_it():
@@ -176,3 +177,41 @@ def test_ticks_of_nobody_are_not_of_a_contract(measure):
     mine = measure(ticks.filter(pl.col("contract_id") == 8314))
     found = both(measure, ticks).filter(pl.col("contract_id") == 8314)
     assert found.equals(mine)
+
+
+QUOTE = {"bid_price": 1.0, "ask_price": 2.0, "bid_size": 1.0, "ask_size": 1.0}
+BY_TIME = {
+    "quotes_at": lambda t, q: analysis.quotes_at(t, q),
+    "trade_sign": lambda t, q: analysis.trade_sign(t, "emo", quotes=q),
+    "delta": lambda t, q: analysis.delta(t, quotes=q),
+    "effective_spread": lambda t, q: analysis.effective_spread(t, quotes=q),
+    "price_impact": lambda t, q: analysis.price_impact(t, "1s", quotes=q),
+    "align": lambda t, q: analysis.align(t, "1s"),
+}
+
+
+@pytest.mark.parametrize("name", BY_TIME)
+def test_disorder_is_refused_where_it_would_spoil_the_result(name):
+    rows = [{"ns": i * 10**9, "price": 1.0 + i % 3, "size": 1.0} for i in range(9)]
+    trades = made(rows)
+    quotes = made([{"ns": i * 10**9, **QUOTE} for i in range(9)])
+    BY_TIME[name](trades, quotes)
+    with pytest.raises(InputError, match=r"in order of time, and in row 1 they go back: \.sort"):
+        BY_TIME[name](trades.reverse(), quotes)
+    if name != "align":
+        with pytest.raises(InputError, match="in order of time"):
+            BY_TIME[name](trades, quotes.reverse())
+
+
+@pytest.mark.parametrize("name", BY_TIME)
+def test_contracts_may_stand_one_after_the_other(name):
+    trades, quotes = (
+        together(*(f.with_columns(contract_id=pl.lit(i, pl.UInt32)) for i in (2, 1)))
+        for f in (real("ibm_trades").gather_every(40), real("ibm_quotes").gather_every(40))
+    )
+    blocks = [f.sort("contract_id", maintain_order=True) for f in (trades, quotes)]
+    found, expected = BY_TIME[name](*blocks), BY_TIME[name](trades, quotes)
+    order = [each for each in ("contract_id", "timestamp") if each in found.columns]
+    assert_frame_equal(
+        found.sort(order, maintain_order=True), expected.sort(order, maintain_order=True)
+    )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets
+
+from ibticks.widgets.joined import Joined
 
 if TYPE_CHECKING:
     from ibticks.capture import Capture
@@ -17,9 +20,20 @@ _SECONDS: Final = 1.0
 _POINTS: Final = 120
 _WIDTH: Final = 360
 _HEIGHT: Final = 44
+# Seen where the panel is not written anew in time, or ipywidgets marks it as without a kernel.
+_GONE: Final = (
+    "<div class='ibt-gone'>No kernel answers: what stands here is how it was. Run the cell again."
+    "</div><style>.ibt-gone { color: #d83a4a; max-height: 0; overflow: hidden;"
+    " animation: ibt-gone 0s 5s forwards; } @keyframes ibt-gone { to { max-height: none; } }"
+    " .jupyter-widgets-disconnected .ibt-gone { max-height: none; }</style>"
+)
 
 
-class CaptureStatus(ipywidgets.VBox):  # type: ignore[misc]
+class _Button(Joined, ipywidgets.Button):  # type: ignore[misc]
+    """A button whose click is heard."""
+
+
+class CaptureStatus(Joined, ipywidgets.VBox):  # type: ignore[misc]
     """The state of a :class:`~ibticks.Capture`, kept up to date, with a button to stop it.
 
     Parameters
@@ -28,15 +42,18 @@ class CaptureStatus(ipywidgets.VBox):  # type: ignore[misc]
         What is shown. Closing the view leaves it running.
     """
 
+    described = "The state of a capture"
+
     def __init__(self, capture: Capture) -> None:
         self.capture: Final = capture
         self._rates: Final[deque[float]] = deque(maxlen=_POINTS)
         self._panel: Final = ipywidgets.HTML()
         self._line: Final = ipywidgets.HTML()
-        self._button: Final = ipywidgets.Button(icon="power-off")
+        self._button: Final = _Button(icon="power-off")
         self._button.on_click(self._switch)
         self._ended: Final = threading.Event()
-        super().__init__([self._panel, ipywidgets.HBox([self._button, self._line])])
+        self._row: Final = ipywidgets.HBox([self._button, self._line])
+        super().__init__([self._panel, self._row])
         self._show()
         self._thread: Final = threading.Thread(
             target=self._follow, name="ibticks-status", daemon=True
@@ -48,7 +65,7 @@ class CaptureStatus(ipywidgets.VBox):  # type: ignore[misc]
         self._ended.set()
         if self._thread is not threading.current_thread():
             self._thread.join()
-        for part in (self._panel, self._line, self._button):
+        for part in (self._panel, self._row, self._line, self._button):
             part.close()
         super().close()
 
@@ -61,7 +78,7 @@ class CaptureStatus(ipywidgets.VBox):  # type: ignore[misc]
 
         status: dict[str, Any] = self.capture.status()
         self._rates.append(float(status["status"]["ticks_per_second"]))
-        self._panel.value = panel_html(status)
+        self._panel.value = f"{panel_html(status)}{_GONE}<!-- {time.monotonic_ns()} -->"
         self._line.value = _sparkline(self._rates)
         self._button.description = "Stop" if self.capture.running else "Start"
 

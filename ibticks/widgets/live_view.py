@@ -13,6 +13,7 @@ import traitlets
 
 from ibticks.calendar import parse_duration
 from ibticks.widgets.assets import module, style
+from ibticks.widgets.joined import Joined
 from ibticks.widgets.picture import Picture
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _MOST: Final = 200_000
 _SHOWN: Final = ("bid_ask", "mid", "last", "volume")
 
 
-class LiveView(anywidget.AnyWidget):
+class LiveView(Joined, anywidget.AnyWidget):
     """Prices of a :class:`~ibticks.live.Live` as a chart with a tape of trades.
 
     Parameters
@@ -90,6 +91,7 @@ class LiveView(anywidget.AnyWidget):
             tz=tz,
             height=height,
         )
+        self.described = f"A live view of {', '.join(name for _, name in self.contracts)}"
         self._begin_again()
         self.on_msg(self._hear)
         self.observe(self._begin_again, ["window", "contract"])

@@ -10,6 +10,7 @@ import anywidget
 import traitlets
 
 from ibticks.widgets.assets import module, style
+from ibticks.widgets.joined import Joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ _SATURDAY: Final = 5
 _LONG: Final = 14
 
 
-class StoreBrowser(anywidget.AnyWidget):
+class StoreBrowser(Joined, anywidget.AnyWidget):
     """The streams of a store, a row each, and their UTC days: how many ticks, and what is missing.
 
     A click on a day, or Enter on it, selects it: :attr:`selection` is that day's ticks then.
@@ -61,6 +62,7 @@ class StoreBrowser(anywidget.AnyWidget):
     ) -> None:
         super().__init__()
         self.store: Final = store
+        self.described = f"The map of the store {store.root}"
         self._on_select: Final = on_select
         self.refresh()
         self.observe(self._tell, "picked")
@@ -109,6 +111,7 @@ class StoreBrowser(anywidget.AnyWidget):
             self.rows = rows
 
     def _tell(self, _: object) -> None:
+        self.send({"type": "picked"})
         selection = self.selection
         if self._on_select is not None and selection is not None:
             self._on_select(selection)

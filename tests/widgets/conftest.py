@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from .lab import Lab, Sheet
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +23,8 @@ def sheet(lab, browser):
     """Makes notebooks that are open in the browser."""
     sheets = []
 
-    def open_(name: str, *cells: str) -> Sheet:
-        sheets.append(Sheet(lab, browser, name, list(cells)))
+    def open_(name: str, *cells: str, notebook: NotebookNode | None = None) -> Sheet:
+        sheets.append(Sheet(lab, browser, name, list(cells), notebook))
         return sheets[-1]
 
     yield open_

@@ -8,6 +8,8 @@ const SHOWN = [["bid_ask", "Bid / ask", "--ibt-bid"], ["mid", "Mid", "--ibt-mid"
 /** Few decimals for what is large, enough for what is small. */
 const brief = (value, unit) => `${Math.abs(value) >= 0.1 || value === 0 ? value.toFixed(1) : value.toPrecision(1)} ${unit}`;
 const TAPE_ROWS = 200;
+/** Milliseconds without a word, of a kernel that speaks every second. */
+const SILENT = 5000;
 const AXIS = 74;
 
 /** A growing table of numbers, of which the oldest rows are forgotten. */
@@ -94,6 +96,9 @@ function render({ model, el }) {
   let facts = {};
   let seq = -1;
   let waiting = true;
+  let heard = performance.now();
+  // ipywidgets marks what it has made without a kernel.
+  let alone = el.classList.contains("jupyter-widgets-disconnected");
   let frame = 0;
   let frozen = null;
   let zoomed = null;
@@ -146,6 +151,8 @@ function render({ model, el }) {
   const badge = element("span", "ibt-badge", bar, "…");
   badge.setAttribute("role", "status");
 
+  const note = element("div", "ibt-note", root);
+
   // ---- the body ----
   const body = element("div", "ibt-body", root);
   const charts = element("div", "ibt-charts", body);
@@ -156,7 +163,6 @@ function render({ model, el }) {
   for (const text of ["Time", "Price", "Size"]) element("th", "", titles, text);
   const lines = element("tbody", "", table);
   const empty = element("div", "ibt-empty", side, "No trade yet.");
-  const note = element("div", "ibt-note", root);
 
   pause.onclick = () => {
     model.set("paused", !model.get("paused"));
@@ -441,18 +447,27 @@ function render({ model, el }) {
     labels.ask.textContent = known(facts.ask) ? `${price(facts.ask)} × ${amount.format(facts.ask_size ?? 0)}` : "–";
     const spread = facts.ask - facts.bid;
     labels.spread.textContent = known(spread) ? `${price(spread)} (${brief((1e4 * spread) / ((facts.ask + facts.bid) / 2), "bp")})` : "–";
-    labels.rate.textContent = known(facts.rate) ? facts.rate.toFixed(facts.rate < 10 ? 1 : 0) : "–";
+    labels.rate.textContent = known(facts.rate) && !problem() ? facts.rate.toFixed(facts.rate < 10 ? 1 : 0) : "–";
     labels.ticks.textContent = known(facts.ticks) ? facts.ticks.toLocaleString("en-US") : "–";
     labels.time.textContent = known(facts.time) ? said(facts.time, true) : "–";
+  }
+
+  /** What is wrong with the line to the kernel, if anything is: a state, and words. */
+  function problem() {
+    if (alone) return ["no kernel", `${seq < 0 ? "Not connected to a kernel" : "The kernel of this view has ended"}: run the cell again.`];
+    const seconds = Math.floor((performance.now() - heard) / 1000);
+    if (facts.state !== "failed" && seconds * 1000 >= SILENT) return ["no answer", `The kernel has not answered for ${seconds} s. If it was started anew, run the cell again.`];
+    return null;
   }
 
   function draw() {
     frame = 0;
     const paused = model.get("paused");
-    const state = facts.state === "live" && paused ? "paused" : facts.state ?? "waiting";
+    const told = facts.state === "live" && paused ? "paused" : facts.state ?? "waiting";
+    const [state, words] = problem() ?? [told, facts.problem ?? ""];
     root.dataset.state = state;
     badge.textContent = state.toUpperCase();
-    note.textContent = facts.problem ?? "";
+    if (note.textContent !== words) note.textContent = words;
     if (!paused || frozen !== rows) {
       drawCharts();
       drawHead();
@@ -488,6 +503,7 @@ function render({ model, el }) {
       return;
     }
     seq = message.seq;
+    heard = performance.now();
     rows.put(message.first, numbers(buffers[0]), message.moments, message.most);
     const trades = numbers(buffers[1]);
     for (let i = 0; i + 3 < trades.length; i += 4) tape.push(trades.subarray(i, i + 4));
@@ -498,7 +514,7 @@ function render({ model, el }) {
 
   function hello() {
     waiting = true;
-    model.send({ type: "hello" });
+    if (!alone) model.send({ type: "hello" });
   }
 
   function show() {
@@ -546,11 +562,17 @@ function render({ model, el }) {
   model.on("change:tz", retime);
   show();
   hello();
-  // A page that is loaded again can ask before the kernel listens, or listen after it has answered.
-  const again = setInterval(() => waiting && hello(), 1000);
+  const watch = setInterval(() => {
+    // A page that is loaded again can ask before the kernel listens, or listen after it has answered.
+    if (waiting) hello();
+    if (problem()) redraw();
+  }, 1000);
+  const end = () => { alone = true; redraw(); };
+  model.on("comm_live_update", end);
 
   return () => {
-    clearInterval(again);
+    clearInterval(watch);
+    model.off("comm_live_update", end);
     model.off("msg:custom", hear);
     model.off("change:paused change:window change:shown change:contract change:contracts change:height", show);
     model.off("change:tz", retime);

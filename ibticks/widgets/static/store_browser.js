@@ -5,6 +5,8 @@ const ROW = 18;
 const TOP = 22;
 const LEFT = 6;
 const LEVELS = 5;
+/** Milliseconds a kernel may take to say that it knows of a pick. */
+const SILENT = 5000;
 
 function element(tag, className, parent, text) {
   const made = document.createElement(tag);
@@ -42,6 +44,9 @@ function render({ model, el }) {
   canvas.setAttribute("aria-label", "ticks by stream and day; arrow keys move, Enter selects");
   const foot = element("div", "ibt-store-foot", root);
   foot.setAttribute("aria-live", "polite");
+  // ipywidgets marks what it has made without a kernel.
+  let alone = el.classList.contains("jupyter-widgets-disconnected");
+  let answer = 0;
   let at = null;
   let cells = [];
 
@@ -116,11 +121,16 @@ function render({ model, el }) {
     const picked = model.get("picked");
     const [line, column] = at ?? [rows.findIndex((row) => row.contract_id === picked.contract_id && row.tick_type === picked.tick_type), days.indexOf(picked.date)];
     const row = rows[line];
+    root.classList.toggle("ibt-store-alone", alone);
+    if (alone && !at) {
+      foot.textContent = "No kernel answers: run the cell again to select a day.";
+      return;
+    }
     if (!row || column < 0) {
       foot.textContent = "A click selects a day of a stream: it is browser.selection then.";
       return;
     }
-    const [ticks, gap] = cells[line].get(column) ?? [0, 0];
+    const [ticks, gap] = cells[line]?.get(column) ?? [0, 0];
     foot.textContent = `${row.symbol} ${row.tick_type} · ${days[column]} · ${count.format(ticks)} ticks${gap > 0 ? ` · ${time(gap)} missing` : ""}`;
   }
 
@@ -133,7 +143,12 @@ function render({ model, el }) {
   function pick(place) {
     if (!place) return;
     const row = model.get("rows")[place[0]];
-    model.set("picked", { contract_id: row.contract_id, tick_type: row.tick_type, date: model.get("days")[place[1]] });
+    const date = model.get("days")[place[1]];
+    const picked = model.get("picked");
+    if (picked.date === date && picked.contract_id === row.contract_id && picked.tick_type === row.tick_type) return;
+    clearTimeout(answer);
+    answer = setTimeout(end, SILENT);
+    model.set("picked", { contract_id: row.contract_id, tick_type: row.tick_type, date });
     model.save_changes();
   }
 
@@ -158,9 +173,13 @@ function render({ model, el }) {
     }
     event.preventDefault();
   };
+  const end = () => { alone = true; at = null; again(); };
+  const hear = () => { clearTimeout(answer); alone = false; again(); };
   const again = () => { draw(); tell(); };
   model.on("change:rows change:days", read);
   model.on("change:picked", again);
+  model.on("comm_live_update", end);
+  model.on("msg:custom", hear);
   // Only once it stands on the page are its colours and its width known.
   const observer = new ResizeObserver(read);
   observer.observe(root);
@@ -169,6 +188,9 @@ function render({ model, el }) {
     observer.disconnect();
     model.off("change:rows change:days", read);
     model.off("change:picked", again);
+    model.off("comm_live_update", end);
+    model.off("msg:custom", hear);
+    clearTimeout(answer);
   };
 }
 

@@ -1,0 +1,269 @@
+"""Views and their kernel: the page loaded again, the kernel interrupted, restarted, gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import nbformat
+import polars as pl
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from ipywidgets.embed import dependency_state
+
+import ibticks as ibt
+from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser
+
+from .lab import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ibticks.widgets.joined import Joined
+
+pytestmark = pytest.mark.browser
+
+KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+GONE = "No kernel answers: what stands here is how it was. Run the cell again."
+
+
+@pytest.fixture(scope="module")
+def ticking(tmp_path_factory):
+    """A store that goes on, of another process than the notebook's."""
+    ended = threading.Event()
+
+    def write(contract_id: int, price: float) -> None:
+        tick = {"timestamp": [time.time_ns()], "price": [price], "size": [1.0]}
+        store.write(
+            pl.DataFrame(tick).with_columns(pl.col("timestamp").cast(pl.Datetime("ns", "UTC"))),
+            contract_id=contract_id,
+            tick_type="last",
+        )
+
+    def go_on() -> None:
+        number = 0
+        while not ended.wait(0.1):
+            number += 1
+            write(1, 100.0 + number % 7)
+
+    with ibt.open(tmp_path_factory.mktemp("ticking")) as store:
+        store.add_contract(1, "ONE")
+        for contract in (1, 2):
+            write(contract, 100.0)
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        yield store
+        ended.set()
+        thread.join()
+
+
+class Page:
+    """A notebook with each of the views."""
+
+    def __init__(self, sheet, name: str, root: Path, heard: Path) -> None:
+        self.sheet = sheet(
+            name,
+            "import ibticks as ibt\n"
+            "from pathlib import Path\n"
+            "from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser\n"
+            f"store = ibt.open({str(root)!r})\n"
+            "view = LiveView(store.live('ONE', 'last', '1h'), height=200)\n"
+            f"heard = Path({str(heard)!r})\n"
+            "view.observe(lambda change: heard.write_text(str(change['new'])), 'window')\n"
+            "view",
+            "browser = StoreBrowser(store)\n"
+            "picked = lambda change: heard.write_text(str(change['new']['contract_id']))\n"
+            "browser.observe(picked, 'picked')\n"
+            "browser",
+            "capture = ibt.Capture(store, '3:THREE:last', port=1)\n"
+            "status = CaptureStatus(capture)\n"
+            "status",
+        )
+        self.page = self.sheet.page
+        self.heard = heard
+
+    def run(self) -> None:
+        self.sheet.run()
+        self.comes_to_life()
+
+    def comes_to_life(self) -> None:
+        self.shows("live")
+        self.page.wait_for_selector(".ibt-store-foot")
+        self.page.wait_for_selector(".widget-html table")
+
+    def shows(self, state: str, words: str = "") -> None:
+        self.page.wait_for_function(
+            "([state, words]) => { const root = document.querySelector('.ibt-live');"
+            " return root?.dataset.state === state"
+            " && root.querySelector('.ibt-badge').textContent === state.toUpperCase()"
+            " && root.querySelector('.ibt-note').textContent.startsWith(words); }",
+            arg=[state, words],
+        )
+
+    def goes_on(self) -> None:
+        """Wait for some more messages of the view, at the last of which it is live."""
+        before = self.page.evaluate("Number(document.querySelector('.ibt-live').dataset.seq)")
+        self.page.wait_for_function(
+            f"Number(document.querySelector('.ibt-live').dataset.seq) > {before + 3}"
+            " && document.querySelector('.ibt-live').dataset.state === 'live'"
+        )
+
+    def click(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def pick(self, row: int) -> None:
+        self.page.locator(".ibt-store canvas").click(position={"x": 10, "y": 31 + 18 * row})
+
+    def is_heard(self, word: str) -> None:
+        until(lambda: self.heard.exists() and self.heard.read_text() == word)
+
+    def foot(self, words: str) -> None:
+        self.page.wait_for_function(
+            "words => document.querySelector('.ibt-store-foot').textContent.startsWith(words)",
+            arg=words,
+        )
+
+    def panel_says(self, gone: bool) -> None:
+        self.page.wait_for_function(
+            "([words, gone]) => { const said = document.querySelector('.ibt-gone');"
+            " return said?.textContent === words && (said.clientHeight > 0) === gone; }",
+            arg=[GONE, gone],
+        )
+
+
+@pytest.fixture
+def page(sheet, ticking, tmp_path):
+    return lambda name: Page(sheet, name, ticking.root, tmp_path / "heard")
+
+
+def test_whoever_has_a_kernel_is_heard_by_it(page):
+    views = page("heard")
+    views.run()
+
+    def hears() -> None:
+        for name, window in (("30s", "30.0"), ("5m", "300.0")):
+            views.click(name)
+            views.is_heard(window)
+        for row in (0, 1):
+            views.pick(row)
+            views.is_heard(str(row + 1))
+        for name, then in (("Start", "Stop"), ("Stop", "Start")):
+            views.page.locator(".widget-button", has_text=name).click()
+            views.page.locator(".widget-button", has_text=then).wait_for()
+        views.panel_says(gone=False)
+
+    hears()
+    # The last to have asked the kernel for something is a subshell that has ended since.
+    views.page.evaluate(
+        f"""async () => {{
+          const kernel = {KERNEL};
+          const made = await kernel.requestCreateSubshell({{}}).done;
+          kernel.subshellId = made.content.subshell_id;
+          await kernel.requestExecute({{ code: "0" }}).done;
+          kernel.subshellId = null;
+          await kernel.requestDeleteSubshell({{ subshell_id: made.content.subshell_id }}).done;
+        }}"""
+    )
+    views.goes_on()
+    hears()
+    # JupyterLab does just that, now and then, when its page is loaded again.
+    views.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    for _ in range(2):
+        views.page.reload()
+        views.sheet.settle()
+        views.comes_to_life()
+    hears()
+    # A cell is busy: that hinders nobody; nor does its end.
+    views.page.evaluate(
+        f"void (window.busy = {KERNEL}"
+        ".requestExecute({ code: 'import time; time.sleep(99)' }).done)"
+    )
+    views.page.wait_for_function(f"{KERNEL}.status === 'busy'")
+    hears()
+    views.goes_on()
+    reply = views.page.evaluate(f"{KERNEL}.interrupt().then(() => window.busy)")
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    views.goes_on()
+    hears()
+    assert views.sheet.errors == []
+
+
+def test_a_kernel_that_is_restarted_or_ends(page, tmp_path_factory):
+    views = page("ended")
+    views.run()
+    views.page.evaluate(f"void {KERNEL}.restart()")
+    views.shows("no kernel", "The kernel of this view has ended: run the cell again.")
+    views.foot("No kernel answers: run the cell again")
+    views.panel_says(gone=True)
+    views.page.screenshot(path=tmp_path_factory.mktemp("pictures") / "ended.png")
+    # The buttons of the page still work on what it has.
+    views.click("30s")
+    views.page.wait_for_selector(".ibt-live button[data-window='30'][aria-pressed='true']")
+    views.sheet.settle()
+    views.run()
+    views.foot("A click selects a day")
+    views.click("30s")
+    views.is_heard("30.0")
+    views.panel_says(gone=False)
+    views.goes_on()
+    # One that ends for good does not say so.
+    views.page.evaluate(f"void {KERNEL}.shutdown()")
+    views.shows("no answer", "The kernel has not answered for ")
+    views.panel_says(gone=True)
+    assert views.sheet.errors == []
+
+
+def shown(*widgets: Joined) -> list[nbformat.NotebookNode]:
+    """Cells that have shown these."""
+    InteractiveShell.instance()
+    cells = []
+    for widget in widgets:
+        with capture_output() as captured:
+            widget._ipython_display_()
+        cells.append(nbformat.v4.new_code_cell("0", execution_count=1))
+        cells[-1].outputs = [
+            nbformat.v4.new_output("display_data", one.data) for one in captured.outputs
+        ]
+    return cells
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_notebook_of_yesterday(sheet, lab, ticking, tmp_path_factory, saved):
+    """With the state of its widgets, as nbconvert saves it, or without, as JupyterLab."""
+    live = LiveView(ticking.live("ONE", "last", "1h"), height=200)
+    browser = StoreBrowser(ticking)
+    status = CaptureStatus(ibt.Capture(ticking, "3:THREE:last", port=1))
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = shown(live, browser, status)
+    if saved:
+        state = {"state": dependency_state([live, browser, status], drop_defaults=False)}
+        notebook.metadata["widgets"] = {
+            "application/vnd.jupyter.widget-state+json": state
+            | {"version_major": 2, "version_minor": 0}
+        }
+    for widget in (live, browser, status):
+        widget.close()
+    opened = sheet(f"yesterday_{saved}", notebook=notebook)
+    pictures = tmp_path_factory.mktemp("pictures")
+    if saved:
+        opened.page.wait_for_selector(".ibt-live[data-state='no kernel']")
+        words = opened.page.locator(".ibt-note, .ibt-store-foot, .ibt-gone").all_inner_texts()
+        assert words == [
+            "Not connected to a kernel: run the cell again.",
+            "No kernel answers: run the cell again to select a day.",
+            GONE,
+        ]
+        assert opened.page.locator(".ibt-gone").evaluate("said => said.clientHeight") > 0
+        assert not opened.page.locator(".ibt-stored").first.is_visible()
+    else:
+        opened.page.wait_for_function(
+            "document.body.innerText.split('run the cell to see it').length === 4"
+        )
+        # JupyterLab looks for them for a while.
+        opened.page.wait_for_function("!document.body.innerText.includes('Loading widget')")
+        assert "Error" not in opened.page.locator(".jp-Notebook").inner_text()
+    # JupyterLab says so of models for which it has looked before it has read the notebook.
+    assert [error for error in opened.errors if "widget model not found" not in error] == []
+    opened.page.screenshot(path=pictures / f"yesterday_{saved}.png")

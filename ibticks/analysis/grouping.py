@@ -136,7 +136,9 @@ def grouped(
     if not hashed:
         found = rows.select(*said, _rows=pl.len(), **values).filter(pl.col("_rows") > 0)
     elif in_time(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]:
-        found = in_a_row(rows, hashed[0], *said, **values)
+        # Known to rise, they are found where they lie.
+        rising = rows.with_columns(_group=hashed[0].set_sorted()).group_by("_group")
+        found = rising.agg(*said, **values).sort("_group").rename({"_group": "timestamp"})
     else:
         found = rows.group_by(hashed).agg(*said, **values)
         found = found.sort([name for name in names if name not in alone])
@@ -146,7 +148,8 @@ def grouped(
 def in_a_row(rows: pl.LazyFrame, group: pl.Expr, *said: pl.Expr, **values: pl.Expr) -> pl.LazyFrame:
     """A row for each group, of groups whose rows are in a row: ``group``, and what is said of it.
 
-    They need not be looked for, and each is a slice: twice as fast as groups by hash.
+    They need not be looked for, and each is a slice: where there are many, and much is said of
+    each, that is twice as fast as to group by a value that is known to rise.
 
     Examples
     --------

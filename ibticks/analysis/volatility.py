@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis.columns import F, apart, instant, like, nanoseconds, require
-from ibticks.analysis.grouping import in_a_row, in_time, kept, whole
+from ibticks.analysis.grouping import in_time, kept, whole
 from ibticks.analysis.noise import noise_variance, pilot_variance
 from ibticks.analysis.sampling import Sampled
 from ibticks.errors import InputError
@@ -414,9 +414,9 @@ def _buckets(
     price = pl.col("_price")
     ends = {"_first": price.first().log(), "_last": price.last().log()}
     if not split and in_time(ticks):
-        found = in_a_row(logs, bucket.alias("_bucket"), **ends)
-    else:
-        found = logs.group_by(*split, bucket.alias("_bucket")).agg(**ends)
+        # Those of an interval are in a row, and need not be looked for.
+        bucket = bucket.set_sorted()
+    found = logs.with_columns(_bucket=bucket).group_by(*split, "_bucket").agg(**ends)
     return found if split else found.with_columns(_all=pl.lit(0, pl.UInt8))
 
 

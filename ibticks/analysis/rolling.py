@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.analysis.columns import F, apart, finite, instant, like, nanoseconds, require, within
+from ibticks.analysis.columns import (
+    F,
+    apart,
+    finite,
+    instant,
+    like,
+    nanoseconds,
+    refuse_disorder,
+    require,
+    within,
+)
 from ibticks.analysis.compiled import compiled
 from ibticks.errors import InputError
 
@@ -44,7 +54,7 @@ def rolling_vwap(ticks: F, window: str | timedelta | int) -> F:
     UnknownColumnError
         A column is missing.
     InputError, UnknownPeriodError
-        ``window`` is no length.
+        ``window`` is no length, or one of time and the ticks are not in order of time.
 
     Examples
     --------
@@ -94,7 +104,8 @@ def bollinger_bands(
     UnknownColumnError
         A column is missing.
     InputError, UnknownPeriodError
-        ``window`` is no length, or ``deviations`` is below 0.
+        ``window`` is no length, or one of time and the ticks are not in order of time; or
+        ``deviations`` is below 0.
 
     References
     ----------
@@ -145,8 +156,8 @@ def rolling_twap(ticks: F, window: str | timedelta, *, column: str = "price") ->
     ------
     UnknownColumnError
         A column is missing.
-    UnknownPeriodError
-        ``window`` is no length of time.
+    InputError, UnknownPeriodError
+        ``window`` is no length of time, or the ticks are not in order of time.
 
     Examples
     --------
@@ -162,6 +173,7 @@ def rolling_twap(ticks: F, window: str | timedelta, *, column: str = "price") ->
     ]
     """
     require(ticks, "timestamp", column, what="rolling_twap")
+    refuse_disorder(ticks, what="rolling_twap")
     average = compiled(
         "time_average",
         [instant(), finite(column)],
@@ -187,6 +199,7 @@ def _with_moments(
         length = window
         times = within(pl.col(column).is_finite().fill_null(False).cum_sum(), keys).cast(pl.Int64)
     else:
+        refuse_disorder(ticks, what=what)
         length, times = _length(window, what), instant()
     moments = compiled(
         "moments", [times, finite(column), weight], length, keys=keys, results=_MOMENTS

@@ -203,6 +203,16 @@ def test_disorder_is_refused_where_it_would_spoil_the_result(name):
             BY_TIME[name](trades, quotes.reverse())
 
 
+@pytest.mark.parametrize("measure", ["rolling_vwap", "rolling_twap", "bollinger_bands"])
+def test_a_window_of_time_wants_order(measure):
+    trades = made([{"ns": i * 10**9, "price": 1.0 + i, "size": 1.0} for i in range(9)]).reverse()
+    with pytest.raises(InputError, match=f"{measure} needs ticks in order of time"):
+        getattr(analysis, measure)(trades, "5s")
+    assert (
+        analysis.rolling_vwap(trades, 2)["vwap"][0] == 9.0
+    )  # the last two rows, whatever they are
+
+
 @pytest.mark.parametrize("name", BY_TIME)
 def test_contracts_may_stand_one_after_the_other(name):
     trades, quotes = (

@@ -28,6 +28,7 @@ from benchmarks import (
     size,
     start,
     variance,
+    view,
     write,
 )
 from benchmarks.report import as_json, as_table
@@ -45,6 +46,7 @@ _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "write": (write.bulk, write.append),
     "capture": (capture.tick, capture.append, capture.headless),
     "live": (live.delay, live.idle, live.buffers),
+    "view": (view.view,),
     "index": (index.index, index.opening),
     "memory": (memory.memory,),
     "start": (start.start,),

@@ -17,6 +17,8 @@ _SCALES = {
     "s": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)),
     "B": (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)),
     "ticks/s": (("M ticks/s", 1e6), ("k ticks/s", 1e3)),
+    "ticks": (("k ticks", 1e3), ("ticks", 1.0)),
+    "frames/s": (("frames/s", 1.0),),
 }
 _REACHED = {None: "", True: "[green]yes[/]", False: "[red]no[/]"}
 

@@ -474,6 +474,7 @@ function render({ model, el }) {
       drawTape();
       frozen = paused ? rows : null;
       if (known(facts.last)) root.dataset.last = facts.last;
+      if (known(facts.time)) root.dataset.time = facts.time;
       root.dataset.n = facts.ticks ?? 0;
     }
     root.dataset.seq = seq;

@@ -83,7 +83,7 @@ def view(scene: Scene) -> Iterator[Row]:
     yield Row(f"{what}: frames of its page", frames, goal=at_least(30, absolute=True))
     for name, text in (
         ("gaps", "from one frame to the next"),
-        ("behind", "from a tick to its being drawn, with the wait for the next message"),
+        ("behind", "from the last tick of a picture to its being drawn"),
         ("replies", "reply of the kernel to the page"),
     ):
         values = sorted(seen[name])

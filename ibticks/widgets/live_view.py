@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _SECONDS: Final = 0.125
 _IDLE: Final = 1.0
 _MOST: Final = 200_000
+# What was held for another stream, and then what has come; the next waits until it is more.
+_ROUND: Final = 2
 _SHOWN: Final = ("bid_ask", "mid", "last", "volume")
 
 
@@ -134,14 +136,14 @@ class LiveView(Joined, anywidget.AnyWidget):
     def _tell(self) -> None:
         """Tell the page what has come."""
         now = time.monotonic()
-        read = 0
-        while read < _MOST and (batch := self._reader.poll()) is not None:
+        read = come = 0
+        while read < _MOST and come < _ROUND and (batch := self._reader.poll()) is not None:
             read += len(batch)
             frame = batch.to_polars()
             self._picture.add(self._mine(frame), None if batch.historical else now)
-            if not batch.historical:
-                break  # that is all that has come; the next can wait until there is more of it
-            self._live_from = frame["timestamp"][-1].timestamp()
+            come += not batch.historical
+            if batch.historical:
+                self._live_from = frame["timestamp"][-1].timestamp()
         state = _state(self.live)
         # Once a second at least, since the rate falls while nothing comes.
         if not (self._asked or read or state != self._state or now > self._told + _IDLE):

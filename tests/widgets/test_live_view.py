@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import polars as pl
@@ -111,6 +112,23 @@ def test_another_contract_another_window(store, view_of):
     write(store, [7.0], contract_id=2)
     until(lambda: facts(view).get("last") == 7)
     assert facts(view)["ticks"] == 3
+
+
+def test_a_message_tells_of_all_that_has_come(store, view_of):
+    """Not only of the ticks that were held, while later ones are there already."""
+    view = view_of("ONE", "last", "1h")
+    until(lambda: facts(view).get("state") == "live")
+    with store.live("ONE", "last") as other:
+        assert other.take() is None
+        batches = []
+        for price in (103.0, 104.0):
+            write(store, [price])
+            batches.append(other.take())
+    view._ended.set()
+    view._thread.join()
+    view._reader = SimpleNamespace(poll=lambda: batches.pop(0) if batches else None)
+    view._tell()
+    assert view.told[-1][0]["facts"]["last"] == 104
 
 
 def test_what_fails_is_seen(store, view_of, caplog):

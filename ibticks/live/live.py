@@ -11,21 +11,19 @@ from ibticks.errors import InputError
 from ibticks.format.fields import check_columns
 from ibticks.live.background import Background
 from ibticks.live.batch import Batch
+from ibticks.live.delivery import Delivery
 from ibticks.live.follower import Follower
-from ibticks.live.position import read_token, write_token
+from ibticks.live.position import read_token
 from ibticks.live.reading import Batches, Messages
 from ibticks.live.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     import polars as pl
     import pyarrow as pa
-
-    from ibticks.live.stretch import Part
 
 __all__ = ["Live", "Policy"]
 
@@ -105,11 +103,7 @@ class Live:
         self._ring: Final = Ring(self.columns, window_rows, window_ns)
         self._markers: Final = markers
         self._lock = threading.RLock()
-        self._current: Batch | None = None
-        self._handed = 0  # of its ticks
-        self._counts = dict.fromkeys(self.streams, 0)
-        self._buffer_ticks = 0
-        self._last_ns: int | None = None
+        self._delivery: Final = Delivery(self._follower, self._ring, self.streams)
         self._is_read = False
         self._background: Final = Background()
         self._closed = False
@@ -238,11 +232,7 @@ class Live:
         Every tick that was handed out is before it, and no other.
         """
         with self._lock:
-            begun: list[tuple[Part, int]] = []
-            if self._current is not None:
-                counts = self._current.counts(self._handed)
-                begun = [pair for pair in zip(self._current.parts, counts, strict=True) if pair[1]]
-            return write_token(self._follower.feed.position(begun))
+            return self._delivery.position
 
     @property
     def historical(self) -> bool:
@@ -277,9 +267,7 @@ class Live:
     @property
     def buffer_ticks(self) -> int:
         """How many ticks have been handed out of those that were stored when it was opened."""
-        current = self._current
-        begun = self._handed if current is not None and current.historical else 0
-        return self._buffer_ticks + begun
+        return self._delivery.buffer_ticks
 
     def stats(self) -> dict[str, Any]:
         """Figures: what has been read, and dropped, and whether it is read to the end.
@@ -292,15 +280,19 @@ class Live:
             lies in the files), ``running``, ``closed``, ``failures`` of callbacks.
         """
         with self._lock:
-            feed = self._follower.feed
+            feed, counts, last_ns = (
+                self._follower.feed,
+                self._delivery.counts,
+                self._delivery.last_ns,
+            )
             return {
-                "ticks": sum(self._counts.values()),
+                "ticks": sum(counts.values()),
                 "by_stream": {
-                    f"{contract}/{kind}": count for (contract, kind), count in self._counts.items()
+                    f"{contract}/{kind}": count for (contract, kind), count in counts.items()
                 },
                 "buffer_ticks": self.buffer_ticks,
                 "dropped": feed.dropped,
-                "last_tick": None if self._last_ns is None else format_ns(self._last_ns),
+                "last_tick": None if last_ns is None else format_ns(last_ns),
                 "historical": feed.historical,
                 "behind": feed.behind,
                 "running": self.running,
@@ -321,22 +313,12 @@ class Live:
             Whether ticks are held back for earlier ones of other streams.
         """
         with self._lock:
-            batch = None if self._closed else self._rest() or self._next(hold)
-            if batch is None:
-                return None
-            self._current, self._handed = batch, 0
-            if at_once:
-                self._handed = batch.rows
-                self._rest()
-            return batch
+            return None if self._closed else self._delivery.take(at_once=at_once, hold=hold)
 
     def hand_out(self, batch: Batch) -> bool:
         """Count one more tick of a batch, if it is still the one that is read."""
         with self._lock:
-            if self._current is not batch:
-                return False
-            self._handed += 1
-            return True
+            return self._delivery.hand_out(batch)
 
     def count_buffer(self) -> int:
         """How many ticks are stored that were when it was opened, and are not handed out."""
@@ -370,60 +352,18 @@ class Live:
         while (batch := self.take(hold=False)) is not None:
             yield batch
 
-    def _rest(self) -> Batch | None:
-        """What has not been handed out of the batch that was begun; if all was, nothing."""
-        batch, handed = self._current, self._handed
-        if batch is None:
-            return None
-        feed = self._follower.feed
-        if batch.historical:
-            self._buffer_ticks += handed
-        self._current, self._handed = None, 0
-        if handed == batch.rows:
-            for part in batch.parts:
-                feed.deliver(part)
-            return None
-        for part, count in zip(batch.parts, batch.counts(handed), strict=True):
-            if count:
-                feed.deliver(part, count)
-        return batch.rest(handed)
-
-    def _next(self, hold: bool) -> Batch | None:
-        """The next batch with a tick in it."""
-        while (batch := self._follower.next(hold=hold)) is not None:
-            if batch.rows:
-                self._ring.append(batch)
-                for part in batch.parts:
-                    if part.ticks:
-                        self._counts[self.streams[part.stream]] += part.ticks
-                        self._last_ns = max(self._last_ns or 0, int(part.keys[-1]))
-                return batch
-            for part in batch.parts:
-                self._follower.feed.deliver(part)
-        return None
-
     # -- as an object ------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -438,7 +378,7 @@ class Live:
         if self._closed:
             return "closed"
         where = "in the buffer" if self.historical else "live"
-        return f"{where}, {sum(self._counts.values()):,} ticks read"
+        return f"{where}, {sum(self._delivery.counts.values()):,} ticks read"
 
     def _repr_html_(self) -> str:
         stats = self.stats()

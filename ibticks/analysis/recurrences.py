@@ -354,7 +354,6 @@ def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
     return averages
 
 
-@recurrence
 def merged(
     times: Ints, values: Floats, weights: Floats, how: int
 ) -> tuple[Floats, Floats, Floats, Floats]:
@@ -364,13 +363,32 @@ def merged(
     of the largest weight, 2 for the weighted mean (plain, where no weight is above 0). A NaN value
     is left out, a NaN weight is 0.
     """
+    found, sums, most, counts = (np.empty(len(times)) for _ in range(4))
+    into = found, sums, most, counts
+    in_pieces(len(times), lambda *piece: _merged(times, values, weights, how, *piece, *into))
+    return into
+
+
+@recurrence
+def _merged(
+    times: Ints,
+    values: Floats,
+    weights: Floats,
+    how: int,
+    begin: int,
+    end: int,
+    found: Floats,
+    sums: Floats,
+    most: Floats,
+    counts: Floats,
+) -> None:
     rows = len(times)
-    found, sums = np.full(rows, np.nan), np.full(rows, np.nan)
-    most, counts = np.full(rows, np.nan), np.full(rows, np.nan)
-    known = np.empty(rows)
-    begun, size = 0, 0
+    begun, size = begin, 0
+    while begun > 0 and times[begun - 1] == times[begun]:
+        begun -= 1
+    known = np.empty(end - begun)
     total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
-    for row in range(rows):
+    for row in range(begun, end):
         value, weight = values[row], weights[row]
         if weight != weight:
             weight = 0.0
@@ -381,6 +399,9 @@ def merged(
             value_sum, value_weight = value_sum + value * weight, value_weight + weight
             if weight > largest or (weight == largest and value > highest):
                 largest, highest = weight, value
+        if row < begin:
+            continue
+        found[row] = sums[row] = most[row] = counts[row] = np.nan
         if row + 1 < rows and times[row + 1] == times[row]:
             continue
         if size == 1:
@@ -396,7 +417,6 @@ def merged(
         sums[row], most[row], counts[row] = total, largest, row + 1 - begun
         begun, size = row + 1, 0
         total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
-    return found, sums, most, counts
 
 
 @recurrence

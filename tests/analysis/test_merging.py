@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ibticks.analysis import merge_same_timestamp
+from ibticks.analysis import merge_same_timestamp, recurrences
+from ibticks.analysis.pieces import in_pieces
 from ibticks.errors import InputError, UnknownColumnError
 
 from .frames import PATIENT, both, is_number, made, real, rows_of, ticks
@@ -102,3 +103,13 @@ def test_what_cannot_be_had():
         merge_same_timestamp(frame, of="mids")
     with pytest.raises(UnknownColumnError, match="bid_ask"):
         merge_same_timestamp(frame, of="quotes")
+
+
+@pytest.mark.parametrize("piece", [1, 3, 100])
+@pytest.mark.parametrize("how", ["median", "max_volume", "weighted_average"])
+def test_pieces_make_no_difference(monkeypatch, piece, how):
+    quotes = real("ibm_quotes").head(1000)
+    whole = merge_same_timestamp(quotes, of="quotes", how=how)
+    assert 0 < whole.height < quotes.height
+    monkeypatch.setattr(recurrences, "in_pieces", partial(in_pieces, piece=piece))
+    assert_frame_equal(merge_same_timestamp(quotes, of="quotes", how=how), whole, check_exact=True)

@@ -108,6 +108,11 @@ class BarClock:
             raise InputError(f"{what} by sessions needs the length of bars, as in every='1d'")
         return None
 
+    @property
+    def origin(self) -> int:
+        """Where bars by the clock begin to be counted, nanoseconds since 1970."""
+        return 0 if self.step % _WEEK else _MONDAY
+
     def rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """The rows that lie in a bar, with what :attr:`start` asks of them."""
         if self.table is None:

@@ -229,19 +229,27 @@ def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
     2
     """
     require(ticks, "conditions", what="sales_condition")
-    said = pl.col("conditions")
-    if isinstance(ticks.collect_schema()["conditions"], pl.List):
-        said = said.list.join("", ignore_nulls=True)
+    several = isinstance(ticks.collect_schema()["conditions"], pl.List)
 
-    def normal(words: pl.Series) -> pl.Series:
+    def normal(said: pl.Series) -> pl.Series:
+        words = _together(said) if several else said.cast(pl.String)
         # There are few, to be looked at letter by letter.
         different = words.unique()
         bare = different.str.replace_all(r"\s", "").fill_null("")
         wanted = different.filter(bare.is_in(list(conditions)))
         return words.is_in(wanted.to_list(), nulls_equal=True)
 
-    kept = said.cast(pl.String).map_batches(normal, pl.Boolean, is_elementwise=True)
+    kept = pl.col("conditions").map_batches(normal, pl.Boolean, is_elementwise=True)
     return like(ticks, ticks.lazy().filter(kept), engine="streaming")
+
+
+def _together(lists: pl.Series) -> pl.Series:
+    """The words of each list as one; most lists have one at most, which is at hand."""
+    first, several = lists.list.first().cast(pl.String), lists.list.len() > 1
+    rows = several.arg_true()
+    if not len(rows):
+        return first
+    return first.scatter(rows, lists.gather(rows).cast(pl.List(pl.String)).list.join(""))
 
 
 def rm_negative_spread(ticks: F) -> F:
@@ -254,8 +262,9 @@ def rm_negative_spread(ticks: F) -> F:
     >>> rm_negative_spread(pl.DataFrame({"bid_price": [3.0, 2.0], "ask_price": [2.0, 2.0]})).height
     1
     """
-    crossed = (_side("bid_price") > _side("ask_price")).fill_null(value=False)
-    return columns.quotes(ticks).filter(~crossed)
+    crossed = number(ticks, "bid_price") > number(ticks, "ask_price")
+    kept = quote_rows(ticks).filter(~crossed.fill_null(value=False))
+    return like(ticks, kept, engine="streaming")
 
 
 def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None = None) -> F:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ibticks.calendar import Market
     from ibticks.calendar.sessions import SessionTable
 
-__all__ = ["align", "as_of", "grid", "last_value", "refresh_time"]
+__all__ = ["align", "as_of", "grid", "instants", "last_value", "refresh_time"]
 
 
 def last_value(
@@ -86,8 +86,7 @@ def last_value(
     [11.0]
     """
     require(ticks, "timestamp", column, what="last_value")
-    clock = pl.LazyFrame({"_at": _instants(at).drop_nulls()}).select(_key=instant("_at")).unique()
-    return as_of(ticks, clock, column, tolerance)
+    return as_of(ticks, rows_with(ticks, column), instants(at), column, tolerance)
 
 
 def align(
@@ -146,9 +145,11 @@ def align(
     step = parse_duration(every)
     require(ticks, "timestamp", column, what="align")
     rows = rows_with(ticks, column)
-    ends = rows.select(_first=instant().min(), _last=instant().max()).drop_nulls()
+    at = pl.col("timestamp")
+    ends = rows.select(_first=at.min(), _last=at.max()).drop_nulls()
+    ends = ends.select(instant("_first"), instant("_last"))
     table = None if market is None else session_table(market, session_type, what="align")
-    return as_of(ticks, grid(ends, step, table), column, tolerance)
+    return as_of(ticks, rows, grid(ends, step, table), column, tolerance)
 
 
 def refresh_time(ticks: F, *, column: str = "price") -> F:
@@ -247,7 +248,23 @@ def grid(ends: pl.LazyFrame, step: int, table: SessionTable | None) -> pl.LazyFr
     )
 
 
-def _instants(at: pl.Series | Sequence[datetime] | datetime) -> pl.Series:
+def instants(at: pl.Series | Sequence[datetime] | datetime) -> pl.LazyFrame:
+    """The instants of :func:`last_value`, each once and in order: ``_key``, in nanoseconds.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> instants([datetime(1970, 1, 1, 0, 0, second, tzinfo=UTC) for second in (1, 0, 1)]).collect()
+    shape: (2, 1)
+    ┌────────────┐
+    │ _key       │
+    │ ---        │
+    │ i64        │
+    ╞════════════╡
+    │ 0          │
+    │ 1000000000 │
+    └────────────┘
+    """
     given = [at] if isinstance(at, datetime) else at
     try:
         times = pl.Series(given)
@@ -260,7 +277,9 @@ def _instants(at: pl.Series | Sequence[datetime] | datetime) -> pl.Series:
             "last_value: the times of at have no zone; say which it is, as in "
             'pl.Series(at).dt.replace_time_zone("UTC")'
         )
-    return times
+    times = times.drop_nulls().sort()
+    once = times.filter((times != times.shift()).fill_null(value=True))
+    return pl.LazyFrame({"_at": once}).select(_key=instant("_at"))
 
 
 def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.LazyFrame:
@@ -281,26 +300,34 @@ def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.Lazy
     return points.filter(earlier < pl.col("_last")).select("_key")
 
 
-def as_of(ticks: F, clock: pl.LazyFrame, column: str, tolerance: str | timedelta | None) -> F:
-    """What :func:`last_value` gives, at each ``_key`` of the clock, in nanoseconds.
+def as_of(
+    ticks: F,
+    rows: pl.LazyFrame,
+    clock: pl.LazyFrame,
+    column: str,
+    tolerance: str | timedelta | None,
+) -> F:
+    """What :func:`last_value` gives, at each ``_key`` of the clock, in nanoseconds and order.
+
+    ``rows`` are those of the ticks in which the column is finite.
 
     Examples
     --------
     >>> from datetime import UTC, datetime
     >>> ticks = pl.DataFrame({"timestamp": [datetime(1970, 1, 1, tzinfo=UTC)], "price": [10.0]})
-    >>> as_of(ticks, pl.LazyFrame({"_key": [-1, 1]}), "price", None)["price"].to_list()
+    >>> clock = pl.LazyFrame({"_key": [-1, 1]})
+    >>> as_of(ticks, ticks.lazy(), clock, "price", None)["price"].to_list()
     [None, 10.0]
     """
     refuse_disorder(ticks, what="the last value")
     keys: list[str] = by(ticks)
-    rows = rows_with(ticks, column)
     contracts = rows.select(keys).unique() if apart(ticks) else rows.select(keys).head(1)
     left = clock.join(contracts, how="cross") if keys else clock
+    if apart(ticks):
+        left = left.sort("_key", *keys)
     value = pl.col(column).cast(pl.Float64)
     right = rows.select(*apart(ticks), value, last_time="timestamp", _key=instant())
-    joined = left.sort("_key", *keys).join_asof(
-        right, on="_key", by=apart(ticks) or None, check_sortedness=False
-    )
+    joined = left.join_asof(right, on="_key", by=apart(ticks) or None, check_sortedness=False)
     if tolerance is not None:
         fresh = pl.col("_key") - instant("last_time") <= nanoseconds(tolerance)
         joined = joined.with_columns(

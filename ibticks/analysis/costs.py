@@ -312,6 +312,7 @@ def _spreads_by_bar(
         clock.rows(quotes.with_columns(before)).with_columns(_held=held),
         [clock.timestamp(ticks), *(pl.col(key) for key in by(ticks))],
         ticks,
+        clock,
         **_spreads(pl.col("_held")),
         _first=at.first(),
         **{name: pl.col(name).first() for name in ("_before_spread", "_before_relative")},

@@ -100,6 +100,7 @@ def intensity(
         clock.rows(ticks.lazy()),
         groups,
         ticks,
+        clock,
         ticks=pl.len().cast(pl.UInt32),
         intensity=pl.len() / (length / 1e9),
     )
@@ -273,6 +274,7 @@ def coverage(
         clock.rows(ticks.lazy()),
         [*groups, clock.timestamp(ticks)],
         ticks,
+        clock,
         first=at.min(),
         last=at.max(),
         ticks=pl.len(),

@@ -160,9 +160,13 @@ def duplicates(ticks: F) -> F:
     compared = [
         name for name in ticks.collect_schema() if name not in (*keys, *_NO_SAMENESS, "duplicate")
     ]
-    first = pl.int_range(pl.len()) == 0
-    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in compared)
-    marked = ticks.lazy().with_columns(duplicate=within(~first & same, apart_streams(ticks)))
+    full = [name for name in compared if _is_full(ticks, name)]
+    same = [pl.col(name) == pl.col(name).shift() for name in full]
+    same += [pl.col(name).eq_missing(pl.col(name).shift()) for name in compared if name not in full]
+    if not full:  # of those that are, the first row says that nothing is before it
+        same.append(pl.int_range(pl.len()) > 0)
+    found = pl.all_horizontal(same).fill_null(value=False)
+    marked = ticks.lazy().with_columns(duplicate=within(found, apart_streams(ticks)))
     return like(ticks, marked, engine="streaming")
 
 
@@ -197,6 +201,11 @@ def crossed_quotes(ticks: F) -> F:
     if missing:
         found = {name: each.fill_null(value=False) for name, each in found.items()}
     return like(ticks, rows.with_columns(**found), engine="streaming")
+
+
+def _is_full(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
+    """Whether it is known of a column that no row lacks it."""
+    return isinstance(ticks, pl.DataFrame) and not ticks[name].null_count()
 
 
 def _least(price: pl.Expr) -> pl.Expr:

@@ -126,6 +126,7 @@ def delta(
         trades.with_columns(_size=sized(ticks)),
         groups,
         ticks,
+        clock,
         buy_volume=size.filter(sign > 0).sum(),
         sell_volume=size.filter(sign < 0).sum(),
         unsigned_volume=size.filter(sign == 0).sum(),
@@ -270,6 +271,7 @@ def order_flow_imbalance(
         clock.rows(events),
         _groups(ticks, clock),
         ticks,
+        clock,
         order_flow_imbalance=pl.col("_event").sum(),
         quotes=pl.len().cast(pl.UInt32),
     )

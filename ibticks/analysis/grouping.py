@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ibticks.analysis import columns
-from ibticks.analysis.columns import apart, by, require
+from ibticks.analysis.columns import apart, as_times, by, instant, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ibticks.analysis.bar_clock import BarClock
 
 __all__ = [
     "grouped",
@@ -99,6 +101,7 @@ def grouped(
     rows: pl.LazyFrame,
     groups: Sequence[pl.Expr],
     ticks: pl.DataFrame | pl.LazyFrame,
+    clock: BarClock | None = None,
     /,
     **values: pl.Expr,
 ) -> pl.LazyFrame:
@@ -112,6 +115,8 @@ def grouped(
         bars, and rises with time.
     ticks : polars.DataFrame or polars.LazyFrame
         The frame that the rows are of.
+    clock : BarClock, optional
+        What bars begin with, where ``timestamp`` is among the groups.
     **values : polars.Expr
         What is said of each group.
 
@@ -135,13 +140,19 @@ def grouped(
     said = [pl.col(name).first() for name in names if name in alone]
     if not hashed:
         found = rows.select(*said, _rows=pl.len(), **values).filter(pl.col("_rows") > 0)
-    elif in_time(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]:
+    elif not (in_time(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]):
+        found = rows.group_by(hashed).agg(*said, **values)
+        found = found.sort([name for name in names if name not in alone])
+    elif clock is not None and clock.table is None and _as_many(ticks, clock.step):
+        every, offset = f"{clock.step}i", f"{clock.origin}i"
+        counted = rows.with_columns(_group=instant().set_sorted())
+        bars = counted.group_by_dynamic("_group", every=every, offset=offset)
+        found = bars.agg(*said, **values)
+        found = found.with_columns(timestamp=as_times("_group", ticks))
+    else:
         # Known to rise, they are found where they lie.
         rising = rows.with_columns(_group=hashed[0].set_sorted()).group_by("_group")
         found = rising.agg(*said, **values).sort("_group").rename({"_group": "timestamp"})
-    else:
-        found = rows.group_by(hashed).agg(*said, **values)
-        found = found.sort([name for name in names if name not in alone])
     return found.select(*names, *values)
 
 
@@ -200,3 +211,11 @@ def kept(ticks: pl.DataFrame | pl.LazyFrame, groups: list[str]) -> list[pl.Expr]
             value = ticks[name].min()
             found.append(pl.lit(value, schema[name]).alias(name))
     return found
+
+
+def _as_many(ticks: pl.DataFrame | pl.LazyFrame, step: int) -> bool:
+    """Whether there are as many rows as bars: polars makes room for those without a row, too."""
+    if isinstance(ticks, pl.LazyFrame) or not ticks.height:
+        return False
+    first, last = ticks[[0, -1]].select(instant()).to_series()
+    return bool((last - first) // step < ticks.height)

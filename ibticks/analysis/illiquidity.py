@@ -79,6 +79,7 @@ def kyle_lambda(
             clock.rows(rows),
             [*contract, clock.timestamp(ticks)],
             ticks,
+            clock,
             price=pl.col("price").last(),
             _flow=volume.sum(),
         )
@@ -157,6 +158,7 @@ def amihud(
         clock.rows(trade_rows(ticks)),
         [*contract, clock.timestamp(ticks)],
         ticks,
+        clock,
         price=pl.col("price").last(),
         _value=(pl.col("price") * sized(ticks)).sum(),
     )
@@ -211,7 +213,7 @@ def roll(
     if clock is not None:
         require(ticks, "timestamp", what="roll")
         groups = [*contract, clock.timestamp(ticks)]
-        rows = grouped(clock.rows(rows), groups, ticks, price=pl.col("price").last())
+        rows = grouped(clock.rows(rows), groups, ticks, clock, price=pl.col("price").last())
     move = pl.col("price").diff()
     pairs = (pl.len().cast(pl.Int64) - 2).clip(lower_bound=0)
     sums = grouped(

@@ -412,6 +412,8 @@ def _merged(
             found[row] = value_sum / value_weight
         elif size and how == 2:
             found[row] = known[:size].mean()
+        elif size == 2:
+            found[row] = (known[0] + known[1]) / 2
         elif size:
             found[row] = np.median(known[:size])
         sums[row], most[row], counts[row] = total, largest, row + 1 - begun

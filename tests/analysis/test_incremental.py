@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -444,3 +444,11 @@ def test_measures_of_both_kinds_of_a_live_stream(store):
     one, other = (pl.concat(each) for each in zip(*said, strict=True))
     same(one, analysis.effective_spread(whole))
     same(pl.concat([other, spreads.open()]), analysis.quoted_spread(whole, "1m"))
+
+
+def test_instants_in_any_form():
+    frame = made([{"ns": i * 10**9, "price": 1.0 + i, "size": 1.0} for i in range(5)])
+    at = [datetime.fromtimestamp(START / 1e9 + each, UTC) for each in (3, 1, 3)]
+    running = Incremental("last_value", at)
+    found = pl.concat([*map(running.update, frame.iter_slices(2)), running.open()])
+    assert_frame_equal(found, analysis.last_value(frame, at))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import polars as pl
 
-from ibticks.analysis.clocks import as_of, grid
+from ibticks.analysis.clocks import as_of, grid, instants
 from ibticks.analysis.columns import apart, by, instant, nanoseconds, within
+from ibticks.analysis.grouping import rows_with
 from ibticks.analysis.incremental.kept import by_column, latest, quotes, signing_and_mid, trades
 from ibticks.analysis.incremental.late import moment, refuse_late
 from ibticks.analysis.incremental.ways import following
@@ -85,7 +86,7 @@ def instants_of_grid(call: Call) -> Instants:
 
 def instants_given(call: Call) -> Instants:
     """Those of ``last_value``."""
-    at = pl.LazyFrame({"_at": call["at"].drop_nulls()}).select(_key=instant("_at")).unique()
+    at = instants(call["at"])
     return lambda first, last: at
 
 
@@ -144,7 +145,8 @@ class Grid:
         return self._at(self.ticks, clock.filter(pl.col("_key") >= self.newest))
 
     def _at(self, rows: pl.DataFrame, clock: pl.LazyFrame) -> pl.DataFrame:
-        return as_of(rows, clock, self.call["column"], self.call["tolerance"])
+        column = self.call["column"]
+        return as_of(rows, rows_with(rows, column), clock, column, self.call["tolerance"])
 
     def _refuse_late(self, ticks: pl.DataFrame, earliest: int) -> None:
         """Refuse ticks at or before an instant that was given."""

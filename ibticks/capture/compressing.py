@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ibticks.capture.rounds import Rounds
 from ibticks.config import NANOSECONDS
-from ibticks.errors import StorageError
 from ibticks.storage.layout import HOUR, FileKey
 from ibticks.storage.sealing_apart import SealerApart
 
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HourCompressor"]
 
-_log = logging.getLogger(__name__)
 _COMPRESSION: Final = "zstd"
-_EVERY_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 30.0
 
 
 class HourCompressor:
@@ -49,36 +45,26 @@ class HourCompressor:
         after: float,
         on_failure: Callable[[str, Exception], None],
     ) -> None:
-        self._recorders = recorders
         self._index = index
         self._sealer = SealerApart()
         self._after_ns = round(after * NANOSECONDS)
-        self._on_failure = on_failure
-        self._refused: set[str] = set()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="ibticks-compressor", daemon=True)
+        self._rounds = Rounds(
+            "compress", recorders, self._visit, on_failure, at_end=self._sealer.close
+        )
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End, once the file that is being compressed is done."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_SECONDS)
+        self._rounds.stop()
 
-    def _work(self) -> None:
-        while not self._stopping.wait(_EVERY_SECONDS):
-            for recorder in self._recorders:
-                try:
-                    for key in self._due(recorder):
-                        if not self._stopping.is_set():
-                            self._compress(recorder, key)
-                except Exception as error:
-                    _log.exception("%s: compressing failed", recorder.stream_id)
-                    self._on_failure("compress", error)
-            self._sealer.close()
+    def _visit(self, recorder: Recorder) -> None:
+        for key in self._due(recorder):
+            if not self._rounds.stopping:
+                work = partial(recorder.compress, key, _COMPRESSION, self._sealer.compress)
+                self._rounds.attempt(key, work)
 
     def _due(self, recorder: Recorder) -> Iterator[FileKey]:
         before_ns = time.time_ns() - self._after_ns
@@ -92,15 +78,6 @@ class HourCompressor:
                 and not file.backfilled
                 and file.compression != _COMPRESSION
                 and file.hour_ns + HOUR <= before_ns
-                and file.path not in self._refused
+                and file.path not in self._rounds.refused
             ):
                 yield key
-
-    def _compress(self, recorder: Recorder, key: FileKey) -> None:
-        try:
-            recorder.compress(key, _COMPRESSION, self._sealer.compress)
-        except StorageError as error:
-            # It stays as it is, and is not tried every minute.
-            self._refused.add(key.path)
-            _log.exception("%s is not compressed", key.path)
-            self._on_failure("compress", error)

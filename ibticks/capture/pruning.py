@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ibticks.capture.rounds import Rounds
 from ibticks.config import NANOSECONDS
-from ibticks.errors import StorageError, WriterLockedError
+from ibticks.errors import WriterLockedError
 from ibticks.storage.layout import HOUR, FileKey
 from ibticks.storage.lock import StreamLock
 from ibticks.storage.statuses import forget
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["HourPruner"]
 
 _log = logging.getLogger(__name__)
-_EVERY_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 30.0
 _PATIENCE: Final = 10.0
 
 
@@ -56,34 +55,18 @@ class HourPruner:
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         self._store = store
-        self._recorders = recorders
         self._clerk = clerk
         self._keep_ns = round(keep * NANOSECONDS)
-        self._on_failure = on_failure
         self._leaving: dict[str, set[FileKey]] = {}  # by stream: those the index was told of
-        self._refused: set[str] = set()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="ibticks-pruner", daemon=True)
+        self._rounds = Rounds("prune", recorders, self._prune, on_failure)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End, once the files that are being deleted are gone."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_SECONDS)
-
-    def _work(self) -> None:
-        while not self._stopping.wait(_EVERY_SECONDS):
-            for recorder in self._recorders:
-                try:
-                    if not self._stopping.is_set():
-                        self._prune(recorder)
-                except Exception as error:
-                    _log.exception("%s: deleting old hours failed", recorder.stream_id)
-                    self._on_failure("prune", error)
+        self._rounds.stop()
 
     def _prune(self, recorder: Recorder) -> None:
         asked = self._store.index.partial_answers
@@ -106,7 +89,7 @@ class HourPruner:
             leaving.update(keys)
             if self._clerk.settled(_PATIENCE):
                 for key in keys:
-                    self._delete(recorder, key)
+                    self._rounds.attempt(key, partial(recorder.delete, key))
                     leaving.discard(key)
                 self._clerk.do(self._store.note_change)
 
@@ -121,14 +104,7 @@ class HourPruner:
         found = {key for key in known if key is not None and key.hour_ns + HOUR <= before_ns}
         found |= self._leaving.get(recorder.stream_id, set())
         return sorted(
-            key for key in found if key.path not in self._refused and not recorder.has_open(key)
+            key
+            for key in found
+            if key.path not in self._rounds.refused and not recorder.has_open(key)
         )
-
-    def _delete(self, recorder: Recorder, key: FileKey) -> None:
-        try:
-            recorder.delete(key)
-        except StorageError as error:
-            # It stays where it is, and is not tried every minute.
-            self._refused.add(key.path)
-            _log.exception("%s is not deleted", key.path)
-            self._on_failure("prune", error)

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from ibticks.capture import CaptureSettings, compressing
+from ibticks.capture import CaptureSettings, compressing, rounds
 from ibticks.capture import recorder as recorder_module
 from ibticks.capture.recorder import Recorder
 from ibticks.config import NANOSECONDS
@@ -26,7 +26,7 @@ TRACKED = "1:ONE:bid_ask"
 
 
 def test_old_hours_are_compressed_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
-    monkeypatch.setattr(compressing, "_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(rounds, "_EVERY_SECONDS", 0.1)
     real_ns, ahead = time.time_ns, [0]
     for module in (time, recorder_module):
         monkeypatch.setattr(module, "time_ns", lambda: real_ns() + ahead[0])
@@ -172,7 +172,7 @@ def test_a_file_that_is_open_is_left_alone(stage):
 
 
 def test_what_cannot_be_compressed_is_said_once(stage, monkeypatch):
-    monkeypatch.setattr(compressing, "_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(rounds, "_EVERY_SECONDS", 0.01)
     path = stage.root / stage.keys[0].path
     whole = path.read_bytes()
     path.write_bytes(whole[:-3])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ibticks.capture import CaptureSettings, clerk, pruning
+from ibticks.capture import CaptureSettings, clerk, pruning, rounds
 from ibticks.capture import recorder as recorder_module
 from ibticks.capture.clerk import Clerk
 from ibticks.capture.pruning import HourPruner
@@ -31,7 +31,7 @@ TRACKED = "1:ONE:bid_ask"
 
 
 def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
-    monkeypatch.setattr(pruning, "_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(rounds, "_EVERY_SECONDS", 0.1)
     real_ns, ahead = time.time_ns, [0]
     for module in (time, recorder_module):
         monkeypatch.setattr(module, "time_ns", lambda: real_ns() + ahead[0])
@@ -251,7 +251,7 @@ def test_backfilled_hours_go_too_but_not_while_somebody_backfills(stage):
 
 
 def test_what_cannot_be_deleted_is_said_once(stage, monkeypatch):
-    monkeypatch.setattr(pruning, "_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(rounds, "_EVERY_SECONDS", 0.01)
     path = stage.root / stage.keys[0].path
     path.unlink()
     path.mkdir()

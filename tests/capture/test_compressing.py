@@ -64,7 +64,7 @@ def test_old_hours_are_compressed_and_ticks_go_on(steady, serve, capturing, stor
 
 def test_nothing_is_compressed_unless_it_is_asked_for(steady, serve, capturing):
     capture = capturing(serve(steady, speed=1.0), TRACKED)
-    assert not any(each.name == "ibticks-compressor" for each in threading.enumerate())
+    assert not any(each.name == "ibticks-compress" for each in threading.enumerate())
     assert capture.settings.compress_after is None
 
 

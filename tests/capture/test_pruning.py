@@ -71,7 +71,7 @@ def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, 
 
 def test_nothing_is_deleted_unless_it_is_asked_for(steady, serve, capturing):
     capture = capturing(serve(steady, speed=1.0), TRACKED)
-    assert not any(each.name == "ibticks-pruner" for each in threading.enumerate())
+    assert not any(each.name == "ibticks-prune" for each in threading.enumerate())
     assert capture.settings.keep is None
 
 

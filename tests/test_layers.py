@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # The rooms in which a third party may be imported. Whoever brings a new one says where it lives.
 HOMES = {
-    "IPython": {"capture"},
+    "IPython": {"capture", "widgets"},
     "anywidget": {"widgets"},
     "backports": {"storage"},
     "compression": {"storage"},  # zstd, from Python 3.14 on

@@ -233,6 +233,10 @@ class StreamFiller:
     def _note_range(self, end_ns: int) -> Iterator[Filled]:
         done = Filled(*self._stream, self._from_ns, end_ns, self._ticks)
         if done.start_ns >= end_ns:
+            if self._ticks and self._from_ns == self._end_ns:
+                # All of the gap is noted, in the hour before that of these ticks.
+                self._ticks = 0
+                yield done
             return
         told = {"start_ns": done.start_ns, "end_ns": end_ns, "ticks": done.ticks}
         payload = encode_message(

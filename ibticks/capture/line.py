@@ -117,7 +117,8 @@ class Line:
                 return self._greet(line)
             self._pump(line)
         except OSError as error:
-            self.problem = error.strerror or str(error)
+            # What it was given up for counts, not how it then ended.
+            self.problem = self.problem or error.strerror or str(error)
         self._chunks.put(b"")
         self._connection.disconnect()
         return b""

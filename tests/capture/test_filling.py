@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ibticks.capture.filling import StreamFiller
@@ -199,6 +199,18 @@ def build(fake_capture):
     return make
 
 
+AT_THE_HOUR = {
+    # What belongs to the gap reaches into the next hour, where nothing of the gap is to be noted.
+    "ticks": [(T0 + 5 * SECOND, 0.0), (T0 + 10 * SECOND + SECOND // 10, 0.0)],
+    "latency": 0,
+    "gaps": [(T0 + 5 * SECOND, T0 + 5 * SECOND + SECOND // 10)],
+    "unnoticed": 0,
+    "begin": T0,
+    "end": T0 + 10 * SECOND + SECOND // 10,
+}
+
+
+@example(AT_THE_HOUR, 1)
 @settings(max_examples=100, deadline=None)
 @given(worlds(), st.integers(1, 9))
 def test_live_and_backfilled_ticks_are_together_all_there_were(build, how, page_ticks):

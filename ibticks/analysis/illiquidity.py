@@ -76,12 +76,12 @@ def kyle_lambda(
         bars = rows.select(*contract, "price", _flow=volume)
     else:
         bars = grouped(
-            clock.rows(rows),
+            clock.rows(rows.select(*contract, "timestamp", "price", _flow=volume)),
             [*contract, clock.timestamp(ticks)],
             ticks,
             clock,
             price=pl.col("price").last(),
-            _flow=volume.sum(),
+            _flow=pl.col("_flow").sum(),
         )
     x, y = pl.col("_flow"), pl.col("price").diff()
     known = y.is_not_null()
@@ -107,7 +107,7 @@ def kyle_lambda(
         r_squared=fit,
         observations="observations",
     )
-    return like(ticks, found)
+    return like(ticks, found, engine="streaming")
 
 
 def amihud(

@@ -433,10 +433,17 @@ def _of_day(value: pl.Expr, days: list[pl.Expr]) -> pl.Expr:
 
 
 def _apply(rows: F, rules: Mapping[str, Callable[[F], F]]) -> Cleaned[F]:
-    given, steps = rows, [("given", rows)]
+    given, counts = rows, [_counted("given", rows)]
     for name, rule in rules.items():
         rows = rule(rows)
-        steps.append((name, rows))
-    counts = pl.concat(each.lazy().select(rule=pl.lit(name), rows=pl.len()) for name, each in steps)
+        counts.append(_counted(name, rows))
     dropped = (pl.col("rows").shift().cast(pl.Int64) - pl.col("rows")).fill_null(0)
-    return Cleaned(rows, like(given, counts.with_columns(dropped=dropped.cast(pl.UInt32))))
+    report = pl.concat(counts).with_columns(dropped=dropped.cast(pl.UInt32))
+    return Cleaned(rows, like(given, report))
+
+
+def _counted(rule: str, rows: F) -> pl.LazyFrame:
+    if isinstance(rows, pl.DataFrame):  # counted now, it need not be kept until the last rule
+        count = pl.Series([rows.height], dtype=pl.get_index_type())
+        return pl.LazyFrame({"rule": [rule], "rows": count})
+    return rows.lazy().select(rule=pl.lit(rule), rows=pl.len())

@@ -73,8 +73,15 @@ def check_read(read: list[int], files: dict[FileKey, list[int]], without: Set[in
     came: dict[FileKey, list[int]] = {key: [] for key in expected}
     for number in read:
         came[home[number]].append(number)
-    wrong = [key.path for key in expected if came[key] != expected[key]]
-    assert not wrong, f"{wrong} came otherwise than they are stored"
+    wrong = {
+        key.path: {
+            "never came": sorted(set(expected[key]) - set(came[key])),
+            "came": came[key][-20:],
+        }
+        for key in expected
+        if came[key] != expected[key]
+    }
+    assert not wrong, f"ticks came otherwise than they are stored: {wrong}"
 
 
 class World:

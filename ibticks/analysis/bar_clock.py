@@ -111,7 +111,7 @@ class BarClock:
     @property
     def origin(self) -> int:
         """Where bars by the clock begin to be counted, nanoseconds since 1970."""
-        return 0 if self.step % _WEEK else _MONDAY
+        return _origin(self.step)
 
     def rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """The rows that lie in a bar, with what :attr:`start` asks of them."""
@@ -173,10 +173,14 @@ def start_of_bar(step: int, session: pl.Expr | None = None) -> pl.Expr:
     >>> frame.select(start.dt.strftime("%H:%M")).item()
     '15:05'
     """
-    if session is None and step % _WEEK:
-        return instant() // step * step
-    origin = pl.lit(_MONDAY) if session is None else session
-    return instant() - (instant() - origin) % step
+    if session is not None:
+        return instant() - (instant() - session) % step
+    origin = _origin(step)
+    return instant() - (instant() - origin) % step if origin else instant() // step * step
+
+
+def _origin(step: int) -> int:
+    return 0 if step % _WEEK else _MONDAY
 
 
 def _in_sessions(

@@ -1,0 +1,122 @@
+"""IB's numbers for "none": told from prices and sizes in one way, by rows and one by one."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from ibticks.format.absent import (
+    is_no_quote,
+    is_no_quote_rows,
+    is_unset,
+    is_unset_rows,
+    present_number,
+    present_side,
+    with_absent_values,
+)
+from ibticks.format.columns import TickColumns, Values
+
+UNSET = {
+    "UNSET_INTEGER": 2147483647,
+    "UNSET_LONG": 2**63 - 1,
+    "UNSET_DECIMAL": Decimal(2**127 - 1),
+    "UNSET_DOUBLE": sys.float_info.max,
+    "Infinity": float("inf"),
+    "NaN": float("nan"),
+}
+REAL = {"a price": 181.5, "zero": 0.0, "a spread": -1.0, "oil": -37.63, "large": 2147483646.0}
+
+
+@pytest.mark.parametrize("value", UNSET.values(), ids=UNSET)
+def test_unset_numbers_are_absent(value):
+    assert is_unset(float(value))
+    assert is_unset_rows(np.array([float(value)])).tolist() == [True]
+    assert present_number(value) is None
+    assert present_side(10.0, value) == (10.0, None)
+    assert present_side(float(value), 5) == (None, 5.0)
+
+
+@pytest.mark.parametrize("value", REAL.values(), ids=REAL)
+def test_real_numbers_are_present(value):
+    assert not is_unset(value)
+    assert is_unset_rows(np.array([value])).tolist() == [False]
+    assert present_number(value) == value
+
+
+SIDES = [
+    (-1.0, 0.0, True),
+    (0.0, 0.0, True),
+    (-0.0, 0.0, True),
+    (-1.0, float(2**127 - 1), True),
+    (0.0, 2147483647.0, True),
+    (-1.0, 5.0, False),  # a futures spread
+    (0.0, 3.0, False),
+    (-37.63, 0.0, False),
+    (-2.0, 0.0, False),
+    (10.0, 0.0, False),
+    (-1.0, float("nan"), False),  # the size is not known: the price stands
+]
+
+
+@pytest.mark.parametrize(("price", "size", "absent"), SIDES)
+def test_price_and_size_decide_together(price, size, absent):
+    assert is_no_quote(price, size) is absent
+    assert is_no_quote_rows(np.array([price]), np.array([size])).tolist() == [absent]
+    if absent:
+        assert present_side(price, size) == (None, None)
+    else:
+        assert present_side(price, size)[0] == price
+
+
+def columns(**values):
+    rows = len(next(iter(values.values())))
+    table = {"timestamp": Values(np.arange(rows))}
+    for name, numbers in values.items():
+        valid = np.array([number is not None for number in numbers])
+        filled = np.array([0.0 if number is None else float(number) for number in numbers])
+        table[name] = Values(filled, None if valid.all() else valid)
+    return TickColumns(rows, table)
+
+
+def listed(ticks, name):
+    column = ticks.columns[name]
+    valid = np.ones(ticks.rows, bool) if column.valid is None else column.valid
+    pairs = zip(column.values.tolist(), valid, strict=True)
+    return [value if there else None for value, there in pairs]
+
+
+def test_each_side_of_a_quote_is_absent_by_itself():
+    ticks = with_absent_values(
+        columns(
+            bid_price=[10.0, -1.0, 10.0, -1.0, None],
+            bid_size=[5.0, 0.0, 2147483647, 3.0, 0.0],
+            ask_price=[10.5, 10.5, 0.0, -0.5, -1.0],
+            ask_size=[5.0, 5.0, 0.0, 2.0, None],
+        )
+    )
+    assert listed(ticks, "bid_price") == [10.0, None, 10.0, -1.0, None]
+    assert listed(ticks, "bid_size") == [5.0, None, None, 3.0, 0.0]
+    assert listed(ticks, "ask_price") == [10.5, 10.5, None, -0.5, -1.0]
+    assert listed(ticks, "ask_size") == [5.0, 5.0, None, 2.0, None]
+
+
+def test_a_halt_stays_as_it_came():
+    ticks = columns(price=[10.0, 0.0, 0.0, -1.0], size=[1.0, 0.0, 0.0, 0.0])
+    assert with_absent_values(ticks) is ticks
+
+
+def test_unset_trades_and_mid_points_are_absent():
+    ticks = with_absent_values(
+        columns(price=[10.0, sys.float_info.max], size=[2147483647, 5], mid_price=[np.nan, 0.0])
+    )
+    assert listed(ticks, "price") == [10.0, None]
+    assert listed(ticks, "size") == [None, 5.0]
+    assert listed(ticks, "mid_price") == [None, 0.0]
+
+
+def test_prices_without_a_column_of_sizes_stand():
+    ticks = columns(bid_price=[-1.0, 0.0], ask_price=[-1.0, 10.0])
+    assert with_absent_values(ticks) is ticks

@@ -1,133 +1,25 @@
-"""Importing foreign files: quotes or trades in CSV or Parquet, v2 messages as JSON lines.
-
-An import can be broken off at any moment and begun again: what the store holds already is not
-written a second time (see :mod:`ibticks.storage.ingest`).
-"""
+"""Import of v2 messages, one JSON object a line."""
 
 from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import InputError, ProtocolError
 from ibticks.format.fields import check_tick_type
+from ibticks.importing._result import ImportResult
 from ibticks.progress import bar
 from ibticks.storage.disk import explained
 from ibticks.storage.ingest import Ingest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ibticks.store import Store
 
-__all__ = ["ImportResult", "import_messages", "import_table"]
-
-_Unit = Literal["s", "ms", "us", "ns"]
-
-
-@dataclass(frozen=True, slots=True)
-class ImportResult:
-    """What an import did.
-
-    Attributes
-    ----------
-    source : str
-        The file.
-    read, added, known : int
-        Messages read from it, written to the store, and found there already.
-    streams : tuple of (int, str)
-        Contract ids and tick types they belong to.
-    mapped : dict of str to tuple of str
-        Our column names, and the columns of the file they were read from.
-    ignored : tuple of str
-        Columns of the file that have no place in a tick.
-    """
-
-    source: str
-    read: int
-    added: int
-    known: int
-    streams: tuple[tuple[int, str], ...]
-    mapped: dict[str, tuple[str, ...]]
-    ignored: tuple[str, ...]
-
-
-def import_table(
-    store: Store,
-    path: str | Path,
-    *,
-    contract_id: int,
-    tick_type: str,
-    mapping: Mapping[str, str | None] | None = None,
-    tz: str | None = None,
-    timestamp_unit: _Unit | None = None,
-    progress: bool | None = None,
-) -> ImportResult:
-    """Import a CSV or Parquet file of quotes or trades.
-
-    Parameters
-    ----------
-    store : Store
-    path : path
-        ``.csv``, ``.csv.gz`` or ``.parquet``.
-    contract_id : int
-    tick_type : str
-    mapping : mapping of str to str, optional
-        Our column names to the file's, where they are not recognised.
-    tz : str, optional
-        Zone of times that do not say theirs.
-    timestamp_unit : {"s", "ms", "us", "ns"}, optional
-        Unit of times that are numbers.
-    progress : bool, optional
-
-    Returns
-    -------
-    ImportResult
-
-    Raises
-    ------
-    InputError
-        If the file lacks a column that is needed, or a time cannot be read. What was imported
-        before stays; importing again goes on from there.
-    """
-    from ibticks.frames import count_rows, describe_mapping, file_columns, read_batches
-
-    source = Path(path).expanduser()
-    check_tick_type(tick_type)
-    with explained(source, "reading"):
-        source.open("rb").close()
-    mapped, ignored = describe_mapping(file_columns(source), tick_type, mapping)
-    batches = read_batches(
-        source,
-        tick_type=tick_type,
-        contract_id=contract_id,
-        mapping=mapping,
-        tz=tz,
-        timestamp_unit=timestamp_unit,
-    )
-    read = 0
-    with (
-        store.writer(contract_id, tick_type, fsync=None) as writer,
-        bar(f"importing {source.name}", count_rows(source), show=progress) as done,
-    ):
-        ingest = Ingest(store.root, writer)
-        for batch in batches:
-            # Not the file's name: renamed or compressed, it still holds the same ticks.
-            ingest.add(batch, stream_id="import")
-            read += batch.rows
-            done(batch.rows)
-    return ImportResult(
-        str(source),
-        read,
-        ingest.added,
-        ingest.known,
-        ((contract_id, tick_type),),
-        dict(mapped),
-        tuple(ignored),
-    )
+__all__ = ["import_messages"]
 
 
 def import_messages(

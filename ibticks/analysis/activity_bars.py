@@ -29,14 +29,15 @@ __all__ = [
 ]
 
 Amount: TypeAlias = Literal["tick", "volume", "dollar"]
-"""What a trade counts for: one, its size, or price times size."""
+"""Amount of a trade: one, its size, or the absolute value of price times size."""
 
 Informed: TypeAlias = Literal["imbalance_bars", "run_bars"]
 
 _AMOUNTS: Final[dict[str, pl.Expr]] = {
     "tick": pl.lit(1.0),
     "volume": pl.col("size"),
-    "dollar": pl.col("price") * pl.col("size"),
+    # A negative price changes hands for money, too.
+    "dollar": (pl.col("price") * pl.col("size")).abs(),
 }
 _THETA: Final[dict[Informed, pl.Expr]] = {
     "imbalance_bars": pl.col("_signed").sum().alias("imbalance"),
@@ -95,6 +96,7 @@ def volume_bars(ticks: F, volume: float, *, partial: bool = False) -> F:
     """Bars in which ``volume`` or more was traded.
 
     A bar closes with the trade that brings its volume to the threshold; the next begins at nothing.
+    Decimals count as they are written: ten trades of 0.1 fill a bar of 1.0.
 
     Parameters
     ----------
@@ -133,7 +135,8 @@ def dollar_bars(ticks: F, value: float, *, partial: bool = False) -> F:
     """Bars in which ``value`` or more changed hands, price times size.
 
     A bar closes with the trade that brings its value to the threshold; the next begins at nothing.
-    A contract's multiplier is not in its ticks: of a future, ``value`` is in points.
+    Decimals count as they are written, a negative price by its absolute value. A contract's
+    multiplier is not in its ticks: of a future, ``value`` is in points.
 
     Parameters
     ----------

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "anchored_average",
     "anchored_moments",
+    "compensated_cumulative_sum",
     "filled_bars",
     "imbalance_bars",
     "imbalance_bars_after",
@@ -42,6 +43,11 @@ __all__ = [
 
 
 _FRESH = 256
+_UNIT_ROUNDOFF = 2.0**-53
+# A price times a size is rounded three times, a threshold and a compensated sum once each or twice.
+_SUM_ROUNDING = 8 * _UNIT_ROUNDOFF
+# A threshold made of exponential averages carries the rounding of all bars before it.
+_AVERAGE_ROUNDING = 1e-12
 
 
 def recurrence(function: Callable[..., Any]) -> Any:
@@ -52,23 +58,47 @@ def recurrence(function: Callable[..., Any]) -> Any:
     return numba.njit(nogil=True, cache=True)(function)
 
 
+@inline
+def _two_sum(one: float, other: float) -> tuple[float, float]:
+    """Sum of two numbers and its rounding error, exactly (Knuth)."""
+    total = one + other
+    part = total - one
+    return total, (one - (total - part)) + (other - part)
+
+
 @recurrence
 def filled_bars(amounts: Floats, threshold: float) -> Ints:
     """The bar of each row: a bar closes with the row that brings it to the threshold.
 
     Each bar begins at nothing; what was over is not carried. NaN counts as nothing. The rows of the
-    last bar, if it is not full, have its number as ``-1 - number``.
+    last bar, if it is not full, have its number as ``-1 - number``. Decimal amounts close a bar
+    where their decimal sum does, up to 15 digits of it: the sum is compensated, and rounding of the
+    amounts and the threshold is allowed for.
     """
     bars = np.empty(len(amounts), dtype=np.int64)
-    bar, begun, amount = 0, 0, 0.0
+    bar, begun, amount, lost = 0, 0, 0.0, 0.0
+    enough = threshold * (1 - _SUM_ROUNDING)
     for row in range(len(amounts)):
         if amounts[row] == amounts[row]:
-            amount += amounts[row]
+            amount, rounding = _two_sum(amount, amounts[row])
+            lost += rounding
         bars[row] = bar
-        if amount >= threshold:
-            bar, begun, amount = bar + 1, row + 1, 0.0
+        if amount + lost >= enough:
+            bar, begun, amount, lost = bar + 1, row + 1, 0.0, 0.0
     bars[begun:] = -1 - bar
     return bars
+
+
+@recurrence
+def compensated_cumulative_sum(amounts: Floats) -> Floats:
+    """Cumulative sum of finite amounts, each to the last bit but one, however many there are."""
+    sums = np.empty(len(amounts))
+    total, lost = 0.0, 0.0
+    for row in range(len(amounts)):
+        total, rounding = _two_sum(total, amounts[row])
+        lost += rounding
+        sums[row] = total + lost
+    return sums
 
 
 @recurrence
@@ -106,7 +136,7 @@ def imbalance_bars_after(
     is empty where nothing is known. The rows begin after that bar.
     """
     bars, signed = np.empty(len(prices), dtype=np.int64), np.empty(len(prices))
-    bar, begun, theta = 0, 0, 0.0
+    bar, begun, theta, lost, gross = 0, 0, 0.0, 0.0, 0.0
     known = known.copy()
     first = len(known) == 0
     if first:
@@ -124,12 +154,15 @@ def imbalance_bars_after(
         if sides[row] == sides[row]:
             side = np.sign(sides[row])
         signed[row] = side * amounts[row] if side != 0 and amounts[row] == amounts[row] else 0.0
-        theta += signed[row]
+        theta, rounding = _two_sum(theta, signed[row])
+        lost += rounding
+        gross += abs(signed[row])
         mean_sum = mean_sum * keep_row + signed[row]
         mean_weight = mean_weight * keep_row + 1
         bars[row] = bar
         length = row + 1 - begun
-        if length >= expected if first else abs(theta) >= threshold:
+        slack = _SUM_ROUNDING * gross + _AVERAGE_ROUNDING * threshold
+        if length >= expected if first else abs(theta + lost) + slack >= threshold:
             length_sum = length_sum * keep_bar + length
             length_weight = length_weight * keep_bar + 1
             rows = min(max(length_sum / length_weight, fewest), most)
@@ -137,7 +170,7 @@ def imbalance_bars_after(
             known = np.array(
                 [side, last, threshold, length_sum, length_weight, mean_sum, mean_weight]
             )
-            bar, begun, theta, first = bar + 1, row + 1, 0.0, False
+            bar, begun, theta, lost, gross, first = bar + 1, row + 1, 0.0, 0.0, 0.0, False
     bars[begun:] = -1 - bar
     return bars, signed, known
 
@@ -172,6 +205,7 @@ def run_bars_after(
     """The same as :func:`imbalance_bars_after`, of runs."""
     bars, signed = np.empty(len(prices), dtype=np.int64), np.empty(len(prices))
     bar, begun, bought, sold, buys, sells = 0, 0, 0.0, 0.0, 0, 0
+    bought_lost, sold_lost = 0.0, 0.0
     # Sums and weights of the averages: length, share of buys, amount of a buy, amount of a sell.
     sums, weights = np.zeros(4), np.zeros(4)
     known = known.copy()
@@ -191,12 +225,16 @@ def run_bars_after(
         amount = amounts[row] if amounts[row] == amounts[row] else 0.0
         signed[row] = side * amount
         if side > 0:
-            bought, buys = bought + amount, buys + 1
+            bought, rounding = _two_sum(bought, amount)
+            bought_lost, buys = bought_lost + rounding, buys + 1
         elif side < 0:
-            sold, sells = sold + amount, sells + 1
+            sold, rounding = _two_sum(sold, amount)
+            sold_lost, sells = sold_lost + rounding, sells + 1
         bars[row] = bar
         length = row + 1 - begun
-        if length >= expected if first else max(bought, sold) >= threshold:
+        run = max(bought + bought_lost, sold + sold_lost)
+        if length >= expected if first else run >= threshold * (1 - _AVERAGE_ROUNDING):
+            bought, sold = bought + bought_lost, sold + sold_lost
             found = (
                 float(length),
                 buys / (buys + sells) if buys + sells else np.nan,
@@ -214,7 +252,7 @@ def run_bars_after(
             threshold = rows * max(share * buy, (1 - share) * sell)
             known = np.concatenate((np.array([side, last, threshold]), sums, weights))
             bar, begun, bought, sold, buys, sells = bar + 1, row + 1, 0.0, 0.0, 0, 0
-            first = False
+            bought_lost, sold_lost, first = 0.0, 0.0, False
     bars[begun:] = -1 - bar
     return bars, signed, known
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import erf
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["vpin"]
 
+_ROUNDING: Final = 1e-12  # of a volume: far above that of its sum, far below a decimal of it
 _Classes = Literal["bulk", "signs"]
 
 
@@ -129,13 +130,15 @@ def _buckets(
         bought = bars["_bought"].to_numpy()
     else:
         bought = volume * _bulk(bars["_price"].to_numpy())
-    total = np.concatenate([[0.0], np.cumsum(volume)])
+    from ibticks.analysis.recurrences import compensated_cumulative_sum
+
+    total = np.concatenate([[0.0], compensated_cumulative_sum(volume)])
     size = bucket or total[-1] / max(1, bars["timestamp"].dt.date().n_unique()) / 50 or 1.0
-    count = int(total[-1] / size + 1e-9)
+    count = int(total[-1] / size * (1 + _ROUNDING))
     edges = size * np.arange(1, count + 1)
     # Bought volume as a function of volume is straight within a bar.
     buys = np.diff(np.interp(edges, total, np.concatenate([[0.0], np.cumsum(bought)])), prepend=0.0)
-    filled = np.searchsorted(total[1:], edges * (1 - 1e-12))
+    filled = np.searchsorted(total[1:], edges * (1 - _ROUNDING))
     found = bars[filled].select(
         *keys,
         "timestamp",

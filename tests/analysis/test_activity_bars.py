@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
+from decimal import Decimal
 from functools import partial
+from math import fsum
 
 import polars as pl
 import pytest
@@ -11,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ibticks.analysis import dollar_bars, imbalance_bars, run_bars, tick_bars, volume_bars
+from ibticks.analysis import (
+    Incremental,
+    dollar_bars,
+    imbalance_bars,
+    run_bars,
+    tick_bars,
+    volume_bars,
+    vpin,
+)
 from ibticks.errors import InputError, UnknownColumnError
 
 from .frames import PATIENT, both, is_number, made, real, rows_of, ticks, together
@@ -29,16 +40,26 @@ def amount_of(row, amount):
     return {"tick": 1.0, "volume": size, "dollar": row["price"] * size}[amount]
 
 
+def decimal_of(row, amount):
+    size = Decimal(repr(row["size"])) if is_number(row["size"]) else Decimal(0)
+    return size if amount == "volume" else abs(Decimal(repr(row["price"])) * size)
+
+
 def filled(trades, amount, threshold):
-    """Bars, each a list of trades, and what is left."""
-    bars, bar, total = [], [], 0.0
+    """Bars by decimal sums, each a list of trades, and the trades of the open bar."""
+    bars, bar, total = [], [], Decimal(0)
     for trade in trades:
         bar.append(trade)
-        total += amount_of(trade, amount)
-        if total >= threshold:
+        total += decimal_of(trade, amount)
+        if total >= Decimal(str(threshold)):
             bars.append(bar)
-            bar, total = [], 0.0
+            bar, total = [], Decimal(0)
     return bars, bar
+
+
+def reaches(theta, threshold):
+    """Theta is at the threshold or above it, rounding of the averages aside."""
+    return theta >= threshold * (1 - 1e-12)
 
 
 def sides(trades, sign=None):
@@ -75,7 +96,7 @@ def imbalanced(trades, amount, expected, span, limits, sign=None):
         else:
             rows = clamped(ewm(lengths, span), limits)
             unit = ewm(signed[:begun], span * expected)
-            closes = abs(sum(signed[begun : place + 1])) >= rows * abs(unit)
+            closes = reaches(abs(fsum(signed[begun : place + 1])), rows * abs(unit))
         if closes:
             lengths.append(length)
             bars.append((trades[begun : place + 1], sum(signed[begun : place + 1])))
@@ -92,14 +113,14 @@ def ran(trades, amount, expected, span, limits, sign=None):
         rows = range(begun, place + 1)
         bought = [amounts[row] for row in rows if side[row] > 0]
         sold = [amounts[row] for row in rows if side[row] < 0]
-        theta = max(sum(bought), sum(sold))
+        theta = max(fsum(bought), fsum(sold))
         if not lengths:
             closes = len(rows) >= expected
         else:
             share = ewm(shares, span) if shares else 0.5
             buy, sell = (ewm(each, span) if each else 0.0 for each in (buys, sells))
             unit = max(share * buy, (1 - share) * sell)
-            closes = theta >= clamped(ewm(lengths, span), limits) * unit
+            closes = reaches(theta, clamped(ewm(lengths, span), limits) * unit)
         if closes:
             lengths.append(len(rows))
             if bought or sold:
@@ -171,6 +192,93 @@ def test_informed_bars_of_real_trades(measure, slowly, amount):
     assert of_contract(found, 990101) == summary([bar for bar, _ in bars])
     assert found[found.columns[-1]].to_list() == pytest.approx([theta for _, theta in bars])
     assert len(found) > 5
+
+
+DECIMAL = [
+    # Size of each trade, threshold, trades of a bar: sums of doubles miss the threshold.
+    ("0.1", "1.0", 10),
+    ("0.7", "2.1", 3),
+    ("0.001", "0.01", 10),
+    ("0.00001", "0.0003", 30),
+    ("1.1", "12.1", 11),
+]
+
+
+def equal_trades(size, rows, price=1.0):
+    trades = [{"ns": ns, "price": price, "size": float(size)} for ns in range(rows)]
+    return made(trades)
+
+
+def counts(bars):
+    return bars["count"].unique().to_list()
+
+
+@pytest.mark.parametrize(("size", "threshold", "count"), DECIMAL)
+def test_decimal_thresholds(size, threshold, count):
+    trades = equal_trades(size, 7 * count)
+    for measure in (volume_bars, dollar_bars):
+        bars = both(lambda each, m=measure: m(each, float(threshold), partial=True), trades)
+        assert (bars.height, counts(bars)) == (7, [count])
+    # A bar is one trade longer where the threshold is one last decimal higher.
+    above = float(Decimal(threshold) + Decimal(size) / 10)
+    assert counts(volume_bars(trades, above)) == [count + 1]
+
+
+@pytest.mark.parametrize(("size", "threshold", "count"), DECIMAL)
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+def test_decimal_thresholds_of_ticks_as_they_come(size, threshold, count, rows):
+    trades = equal_trades(size, 7 * count)
+    bars = Incremental("volume_bars", float(threshold))
+    found = pl.concat([bars.update(piece) for piece in trades.iter_slices(rows)])
+    assert (found.height, counts(found)) == (7, [count])
+
+
+def test_decimal_thresholds_of_informed_bars():
+    """Ten buys of 0.1 are expected, and ten make each bar after the first."""
+    trades = equal_trades("0.1", 100).with_columns(sign=pl.lit(1))
+    for measure in (imbalance_bars, run_bars):
+        bars = measure(trades, "volume", expected_ticks=10, sign="sign")
+        assert (bars.height, counts(bars)) == (10, [10])
+        pieces = Incremental(measure, "volume", expected_ticks=10, sign="sign")
+        found = pl.concat([pieces.update(piece) for piece in trades.iter_slices(7)])
+        assert counts(found) == [10]
+
+
+def test_decimal_buckets():
+    trades = equal_trades("0.1", 100_000)
+    buckets = vpin(trades, 1.0, window=1)
+    assert buckets.height == 10_000
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("amount", ["volume", "dollar"])
+def test_random_decimals_are_summed_exactly(amount, seed):
+    """Bars whose decimal sums are often exactly the threshold, or one last decimal below it."""
+    draw = random.Random(seed)
+    rows = [
+        {"ns": ns, "price": draw.choice([0.1, 0.3, 1.7]), "size": draw.randint(1, 9) / 10**5}
+        for ns in range(20_000)
+    ]
+    trades = made(rows)
+    measure, threshold = {"volume": (volume_bars, 0.0137), "dollar": (dollar_bars, 0.00219)}[amount]
+    bars, _ = filled(trades_of(trades, 1), amount, threshold)
+    assert of_contract(measure(trades, threshold), 1) == summary(bars)
+
+
+def test_thresholds_of_real_fractional_sizes():
+    frame = real("btcusdt_trades")
+    for measure, amount, threshold in (
+        (volume_bars, "volume", 0.05),
+        (volume_bars, "volume", 1.0),
+        (dollar_bars, "dollar", 10_000),
+    ):
+        bars, _ = filled(trades_of(frame, 990101), amount, threshold)
+        assert of_contract(measure(frame, threshold), 990101) == summary(bars)
+
+
+def test_a_negative_price_fills_dollar_bars():
+    rows = [{"ns": ns, "price": price, "size": 1.0} for ns, price in enumerate([-37.63, -13.1, 1])]
+    assert dollar_bars(made(rows), 50)["count"].to_list() == [2]
 
 
 def test_sides_from_a_column():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -81,8 +80,8 @@ def read_batches(
     ------
     TickColumns
         Rows in the order of the file, sorted or not. Nulls, empty texts and NaN texts are absent; a
-        condition that is a single text becomes a list of one. ``sequence`` is the file's, or if it
-        has none, the number of the row in the file, from 1.
+        condition that is a single text becomes a list of one. ``sequence`` is there if the file
+        has it: the number of a row in its file is no part of a tick.
 
     Raises
     ------
@@ -97,8 +96,8 @@ def read_batches(
     >>> path = pathlib.Path(tempfile.mkdtemp(), "trades.csv")
     >>> _ = path.write_text("time,last,qty\n2025-01-10 09:30:00,187.5,100\n")
     >>> ticks = next(read_batches(path, tick_type="last", contract_id=8314, tz="America/New_York"))
-    >>> ticks.timestamp, ticks.numbers("size"), ticks.numbers("sequence")
-    (array([1736519400000000000]), array([100.]), array([1], dtype=uint64))
+    >>> ticks.timestamp, ticks.numbers("size")
+    (array([1736519400000000000]), array([100.]))
     """
     file = open_foreign(path)
     mapped, _ = describe_mapping(file.columns, tick_type, mapping)
@@ -117,14 +116,10 @@ def read_batches(
     def read() -> Iterator[TickColumns]:
         row = 0
         for batch in _renamed(file, mapped, batch_rows):
-            numbered = batch
-            if "sequence" not in mapped:
-                numbers = np.arange(row + 1, row + 1 + len(batch), dtype=np.uint64)
-                numbered = batch.append_column("sequence", pa.array(numbers))
             try:
-                yield convert(numbered)
+                yield convert(batch)
             except InputError as error:
-                good, cause = _up_to_the_bad_row(numbered, convert, error)
+                good, cause = _up_to_the_bad_row(batch, convert, error)
                 if good is not None:
                     yield good
                 bad = row + 1 + (0 if good is None else good.rows)

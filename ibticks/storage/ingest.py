@@ -1,30 +1,34 @@
-"""Importing: writing what is not there yet, so that it can be broken off and begun again.
+"""Importing: writing what is not stored yet, so that an import can be interrupted and repeated.
 
-Two identical ticks are two ticks, and both are kept; but what the store already holds is not
-written a second time. For each hour the import meets, the messages already in its files are
-counted by a 128-bit fingerprint, and every message of the import first uses up one of these.
+Two equal ticks of one file are two ticks, and both are stored; but a tick that the store already
+holds is not written a second time. For each hour that an import meets, the ticks already in its
+files are counted (see :mod:`ibticks.storage.duplicates`), and every tick of the import first uses
+up an equal one of these. Neither the row number of a tick in its file nor the order of the rows
+counts, so that files may overlap.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibticks.errors import CorruptFileError
+from ibticks.errors import CorruptFileError, InputError
+from ibticks.format.decode import Decoder
 from ibticks.format.encode import Encoder
-from ibticks.format.frames import fingerprints
 from ibticks.format.framing import frame
 from ibticks.format.header import read_header
 from ibticks.storage.disk import explained
-from ibticks.storage.layout import FileKey, half_hours, hour_of
+from ibticks.storage.duplicates import IDENTITY_COLUMNS, StoredMessages, StoredTicks, tick_keys
+from ibticks.storage.layout import HALF_HOUR, FileKey, half_hours, hour_of
 from ibticks.storage.summary import frame_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from ibticks.format.columns import TickColumns
     from ibticks.storage.layout import Part
@@ -36,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class Ingest:
-    """Adds to a stream what it does not hold yet.
+    """Adds to a stream what it does not hold yet: ticks as columns, or v2 messages.
 
     Parameters
     ----------
@@ -54,14 +58,15 @@ class Ingest:
     def __init__(self, root: Path, writer: StreamWriter) -> None:
         self._root = root
         self._writer = writer
-        # Of each hour met: the messages it held before, less those already met again.
-        self._held: dict[int, Counter[bytes]] = {}
+        # Of each hour met: what it held before, less what was already met again.
+        self._stored: dict[int, StoredTicks | StoredMessages] = {}
         self.added = 0
         self.known = 0
 
     def add(self, columns: TickColumns, *, stream_id: str = "") -> None:
         """Add ticks; parameters and errors are those of :meth:`StreamWriter.write`."""
         self._writer.check(columns)
+        columns = _by_half_hours(columns)
         encoder = Encoder(
             columns,
             contract_id=self._writer.contract_id,
@@ -69,58 +74,95 @@ class Ingest:
             stream_id=stream_id,
         )
         for start, stop in half_hours(columns.timestamp):
-            done = start
-            for row, frames in encoder.chunks(start, stop):
-                self._add(frames.data, int(columns.timestamp[start]), row - done)
-                done = row
+            time_ns = int(columns.timestamp[start])
+            stored = self._stored_ticks(hour_of(time_ns))
+            new = np.ones(stop - start, dtype=np.bool_)
+            if len(stored):
+                new = ~stored.match(tick_keys(columns.take(slice(start, stop))))
+            for is_new, first, last in _runs(new):
+                if not is_new:
+                    self.known += last - first
+                    continue
+                done = start + first
+                for row, frames in encoder.chunks(start + first, start + last):
+                    self._writer.append_frames(frames.data, time_ns)
+                    self.added += row - done
+                    done = row
 
     def add_messages(self, messages: Iterable[Mapping[str, Any]]) -> None:
         """Add v2 messages of any type; errors are those of :meth:`StreamWriter.append`."""
         for message in messages:
             payload, time_ns = self._writer.encode(message)
-            self._add(memoryview(frame(payload)), time_ns, 1)
-
-    def _add(self, frames: memoryview, time_ns: int, count: int) -> None:
-        held = self._held_in(hour_of(time_ns))
-        if not held:
-            self._writer.append_frames(frames, time_ns)
-            self.added += count
-            return
-        prints, ends = fingerprints(frames)
-        begin = 0
-        for print_, end in zip(prints, ends.tolist(), strict=True):
-            mark = print_.tobytes()
-            if mark in held:
+            framed = frame(payload)
+            if self._stored_messages(hour_of(time_ns)).match(framed):
                 self.known += 1
-                held[mark] -= 1
-                if not held[mark]:
-                    del held[mark]
             else:
-                self._writer.append_frames(frames[begin:end], time_ns)
+                self._writer.append_frames(framed, time_ns)
                 self.added += 1
-            begin = end
-        if not held:
-            # A table keeps its size when it is emptied entry by entry.
-            self._held[hour_of(time_ns)] = Counter()
 
-    def _held_in(self, hour_ns: int) -> Counter[bytes]:
-        if hour_ns not in self._held:
-            held: Counter[bytes] = Counter()
-            parts: tuple[Part, ...] = ("", "30")
-            for part in parts:
-                key = FileKey(self._writer.contract_id, self._writer.tick_type, hour_ns, part)
-                path = self._root / key.path
+    def _stored_ticks(self, hour_ns: int) -> StoredTicks:
+        if hour_ns not in self._stored:
+            decoder = Decoder(IDENTITY_COLUMNS)
+            for path, raw in self._frames_of_hour(hour_ns):
+                mark = decoder.mark()
                 try:
-                    for raw in self._frames(path):
-                        held.update(print_.tobytes() for print_ in fingerprints(raw)[0])
+                    decoder.feed(np.frombuffer(raw, dtype=np.uint8))
                 except CorruptFileError as error:
-                    _log.warning("%s: %s; what cannot be read there is imported again", path, error)
-            self._held[hour_ns] = held
-        return self._held[hour_ns]
+                    decoder.rewind(mark)
+                    _warn_of_damage(path, error)
+            self._stored[hour_ns] = StoredTicks(tick_keys(decoder.finish()))
+        stored = self._stored[hour_ns]
+        if not isinstance(stored, StoredTicks):
+            raise _mixed()
+        return stored
 
-    @staticmethod
-    def _frames(path: Path) -> Iterator[bytes | memoryview]:
-        if path.exists():
-            with explained(path, "reading"):
-                data = np.fromfile(path, dtype=np.uint8)
-            yield from frame_blocks(data, read_header(data.data))
+    def _stored_messages(self, hour_ns: int) -> StoredMessages:
+        if hour_ns not in self._stored:
+            messages = StoredMessages()
+            for path, raw in self._frames_of_hour(hour_ns):
+                try:
+                    messages.add(raw)
+                except CorruptFileError as error:
+                    _warn_of_damage(path, error)
+            self._stored[hour_ns] = messages
+        stored = self._stored[hour_ns]
+        if not isinstance(stored, StoredMessages):
+            raise _mixed()
+        return stored
+
+    def _frames_of_hour(self, hour_ns: int) -> Iterator[tuple[Path, bytes | memoryview]]:
+        parts: tuple[Part, ...] = ("", "30")
+        for part in parts:
+            key = FileKey(self._writer.contract_id, self._writer.tick_type, hour_ns, part)
+            path = self._root / key.path
+            if path.exists():
+                with explained(path, "reading"):
+                    data = np.fromfile(path, dtype=np.uint8)
+                try:
+                    for raw in frame_blocks(data, read_header(data.data)):
+                        yield path, raw
+                except CorruptFileError as error:
+                    _warn_of_damage(path, error)
+
+
+def _by_half_hours(columns: TickColumns) -> TickColumns:
+    """The ticks, those of each half hour together and in their order."""
+    halves = columns.timestamp // HALF_HOUR
+    if bool((halves[1:] >= halves[:-1]).all()):
+        return columns
+    return columns.take(np.argsort(halves, kind="stable"))
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> Iterator[tuple[bool, int, int]]:
+    """Each run of equal flags: the flag, its first place and the place after its last."""
+    borders = (np.flatnonzero(flags[1:] != flags[:-1]) + 1).tolist()
+    for first, last in zip([0, *borders], [*borders, len(flags)], strict=True):
+        yield bool(flags[first]), first, last
+
+
+def _warn_of_damage(path: Path, error: CorruptFileError) -> None:
+    _log.warning("%s: %s; what cannot be read there is imported again", path, error)
+
+
+def _mixed() -> InputError:
+    return InputError("one Ingest takes either ticks or messages: use another one for the others")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gzip
 from datetime import UTC, datetime
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,10 +35,10 @@ def test_real_quotes_with_a_side_missing(real, rows):
         "bid_size": None,
         "ask_price": 183.63,
         "ask_size": 100.0,
-        "sequence": 1,
     }
     assert (second["bid_price"], second["bid_size"]) == (180.01, 300.0)
-    assert np.concatenate([b.numbers("sequence") for b in batches]).tolist() == [*range(1, 301)]
+    # The number of a row in its file is no part of a tick.
+    assert all("sequence" not in batch.columns for batch in batches)
 
 
 def test_real_trades_with_codes_and_repeated_times(real, rows):
@@ -203,7 +202,7 @@ def test_a_mapping_wins(tmp_path, rows):
     mapping = {"timestamp": "t", "price": "Close", "sequence": None}
     (batch,) = read(path, tick_type="last", **IBM, mapping=mapping)
     assert rows(batch)[0]["price"] == 2
-    assert rows(batch)[0]["sequence"] == 1
+    assert "sequence" not in batch.columns
     assert describe_mapping(["t", "price", "Close", "trade_id"], "last", mapping) == (
         {"timestamp": ("t",), "price": ("Close",)},
         ["price", "trade_id"],
@@ -257,5 +256,4 @@ def test_a_table_of_ours_comes_back(tmp_path, ticks, quotes_and_trades, rows):
     table = to_table([ticks(trades)], ["timestamp", "contract_id", "tick_type", "price", "size"])
     to_polars(table).write_parquet(tmp_path / "ours.parquet")
     (batch,) = read(tmp_path / "ours.parquet", tick_type="all_last", **IBM)
-    batch.columns.pop("sequence")
     assert str(rows(batch)) == str(rows(from_arrow(table)))

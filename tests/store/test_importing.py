@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
+import operator
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import datetime
 
 import polars as pl
@@ -68,7 +71,7 @@ def test_what_was_read_as_what(store, tmp_path):
     assert result.ignored == ("note",)
     frame = store.select(265598).to_polars()
     assert str(frame["timestamp"][0]) == "2025-01-10 14:30:00+00:00"
-    assert frame["sequence"].to_list() == [1]
+    assert frame["sequence"].to_list() == [None]  # the file has none: none is made up
 
 
 def test_a_mapping_and_a_unit(store, tmp_path):
@@ -360,3 +363,78 @@ def test_real_ticks_go_from_store_to_store(sample_store, store, tmp_path):
     ibt.import_messages(store, path)
     columns = [name for name in selection.columns if name != "stream_id"]
     assert store.select(990101, columns=columns).to_polars().equals(selection.to_polars())
+
+
+# -- files that overlap ----------------------------------------------------------------------------
+
+SECONDS = [f"2025-03-03T14:59:{second:02}Z,{second / 4},{second}" for second in range(50, 60)]
+SECONDS += [f"2025-03-03T15:00:{second:02}Z,{second / 4},{second}" for second in range(10)]
+TWICE = [*SECONDS, *SECONDS[7:12], SECONDS[9]]
+OVERLAPS = {
+    "an overlap": (SECONDS[:12], SECONDS[6:]),
+    "newest first": (SECONDS, SECONDS[::-1]),
+    "newest first, then forward": (SECONDS[::-1], SECONDS),
+    "halves": (SECONDS, SECONDS[:10], SECONDS[10:]),
+    "halves first": (SECONDS[10:], SECONDS[:10], SECONDS),
+    "without the first row": (SECONDS, SECONDS[1:]),
+    "the first row later": (SECONDS[1:], SECONDS),
+    "shuffled": (SECONDS, random.Random(4).sample(SECONDS, 20)),
+    "every other row": (SECONDS[::2], SECONDS),
+    "repeated rows": (TWICE, TWICE[::-1], SECONDS),
+    "repeated rows later": (SECONDS, TWICE, random.Random(5).sample(TWICE, 26)),
+}
+
+
+@pytest.mark.parametrize("files", OVERLAPS.values(), ids=OVERLAPS)
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_overlapping_files_are_stored_once(store, tmp_path, files, compression):
+    rows = [*functools.reduce(operator.or_, map(Counter, files)).elements()]
+    for number, part in enumerate(files):
+        ibt.import_table(store, csv(tmp_path / f"{number}.csv", part), **AAPL)
+        store.compress(compression)
+    got = store.select(265598).to_polars()
+    assert sorted(got["size"].to_list()) == sorted(float(row.rpartition(",")[2]) for row in rows)
+    assert got["timestamp"].is_sorted()
+    for part in (rows, rows[::-1]):
+        again = ibt.import_table(store, csv(tmp_path / "again.csv", part), **AAPL)
+        assert (again.added, again.known) == (0, len(rows))
+
+
+def test_a_store_whose_ticks_were_numbered_knows_their_file(store, tmp_path):
+    """Files without a sequence column were stored with their row numbers."""
+    numbered = pl.DataFrame(
+        {
+            "timestamp": [row.split(",")[0] for row in TWICE],
+            "price": [float(row.split(",")[1]) for row in TWICE],
+            "size": [float(row.split(",")[2]) for row in TWICE],
+            "sequence": range(1, len(TWICE) + 1),
+        }
+    )
+    store.write(numbered, **AAPL, stream_id="import")
+    for part in (TWICE, TWICE[::-1], TWICE[3:20]):
+        result = ibt.import_table(store, csv(tmp_path / "trades.csv", part), **AAPL)
+        assert (result.added, result.known) == (0, len(part))
+    result = ibt.import_table(store, csv(tmp_path / "trades.csv", [*TWICE, SECONDS[0]]), **AAPL)
+    assert (result.added, result.known) == (1, len(TWICE))
+
+
+def test_sequences_of_a_file_tell_its_ticks_apart(store, tmp_path):
+    header = "time,price,size,sequence"
+    rows = [f"2025-01-10T14:30:00Z,236.5,100,{number}" for number in range(5)]
+    for part, added in ((rows[:3], 3), (rows[1:], 2), (rows[::-1], 0)):
+        result = ibt.import_table(store, csv(tmp_path / "t.csv", part, header), **AAPL)
+        assert (result.added, result.known) == (added, len(part) - added)
+    assert sorted(store.select(265598).to_polars()["sequence"]) == list(range(5))
+
+
+def test_quotes_exported_and_imported_again_are_known(sample_store, store, tmp_path):
+    """Whatever stream id, sequence or exchange time they were stored with."""
+    window = {"start": "2013-10-08T14:00Z", "end": "2013-10-08T14:10Z"}
+    part = sample_store.select("ibm", "bid_ask", **window).to_polars()
+    store.write(part)
+    columns = ["timestamp", "bid_price", "bid_size", "ask_price", "ask_size"]
+    part.select(columns).reverse().write_parquet(tmp_path / "quotes.parquet")
+    result = ibt.import_table(
+        store, tmp_path / "quotes.parquet", contract_id=8314, tick_type="bid_ask"
+    )
+    assert (result.added, result.known) == (0, part.height)

@@ -19,7 +19,7 @@ def test_the_first_and_the_last_rows(cli, sample):
     assert done.code == 0
     title, header, _, *rows = [line.split() for line in done.out.splitlines()]
     assert title[:2] == ["8314", "all_last"]
-    assert header == ["timestamp", "price", "size", "exchange", "conditions", "sequence"]
+    assert header == ["timestamp", "price", "size", "exchange", "conditions"]
     assert len(rows) == 5
     assert rows[0][1:4] == ["13:30:03.268", "181.89", "184"]
     assert rows[2][0] == "…"

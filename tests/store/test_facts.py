@@ -180,7 +180,7 @@ def test_texts(sample_store, sample):
     source = pl.read_parquet(sample.path)
     assert frame["exchange"].cast(pl.String).to_list() == source["exchange"].to_list()
     assert frame["conditions"].list.join(";").to_list() == source["conditions"].to_list()
-    assert frame["sequence"].to_list() == list(range(1, len(frame) + 1))
+    assert frame["sequence"].null_count() == len(frame)  # the file has none: none is made up
 
 
 def check_rows(frame: pl.DataFrame, path: Path) -> None:

@@ -14,6 +14,7 @@ from ibticks.identity import identify
 from ibticks.index.records import ContractRecord
 from ibticks.lookup import Lookup, check_tick_types, in_words
 from ibticks.selection import Selection, check_backfill, default_columns
+from ibticks.storage.disk import expand_home
 from ibticks.storage.layout import metadata
 from ibticks.upkeep import keep_sessions, older_files, rebuild_index, refill
 
@@ -92,7 +93,7 @@ def open_store(
     ...     store.contracts()
     []
     """
-    path = Path(root).expanduser().resolve()
+    path = expand_home(root).resolve()
     store_id = identify(path, create=create)
     from ibticks.index import open_index
     from ibticks.storage.statuses import settle

@@ -14,6 +14,7 @@ from ibticks.frames.arrow import to_table
 from ibticks.frames.schema import arrow_type
 from ibticks.frames.xarray_frames import variable
 from ibticks.index.records import FileRecord
+from ibticks.storage.disk import expand_home
 from ibticks.storage.layout import hour_of, part_of
 from ibticks.storage.reader import read_ticks
 from ibticks.storage.source import Source
@@ -132,7 +133,7 @@ def open_files(path: Path, *, strict: bool = False) -> TickFiles:
         ...
     ibticks.errors.NoStoreError: nowhere: there is no such file or folder
     """
-    path = path.expanduser()
+    path = expand_home(path)
     if not path.exists():
         raise NoStoreError(f"{path}: there is no such file or folder", path=str(path))
     root = path if path.is_dir() else path.parent

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from ibticks.analysis.pieces import in_pieces
-from ibticks.format.jit import inline
+from ibticks.format.jit import compile_lazily, inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,11 +51,11 @@ _AVERAGE_ROUNDING = 1e-12
 
 
 def recurrence(function: Callable[..., Any]) -> Any:
-    """Compile when first called, or take the machine code an earlier process left on disk.
+    """Compile when first called, or load the machine code an earlier process left on disk.
 
     Not when the module loads, as the codec is: there are many, and a user wants a few.
     """
-    return numba.njit(nogil=True, cache=True)(function)
+    return compile_lazily(function)
 
 
 @inline

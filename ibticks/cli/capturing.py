@@ -8,13 +8,13 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ibticks.cli.options import Dsn, Json, Root, console, emit, notes, opened
 from ibticks.errors import TickError
+from ibticks.storage.disk import expand_home
 
 if TYPE_CHECKING:
     from ibticks.capture import Capture
@@ -142,7 +142,7 @@ def _capture(running: Capture, asked: list[int]) -> int:
 
 def status(root: Root = None, json: Json = False) -> None:
     """Tell how the capture of a store is doing; exit code 1 where none runs."""
-    path = Path(root or ".").expanduser() / "metadata" / "capture.json"
+    path = expand_home(root or ".") / "metadata" / "capture.json"
     try:
         said: dict[str, Any] = json_.loads(path.read_text())
     except (FileNotFoundError, json_.JSONDecodeError):

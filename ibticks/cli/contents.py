@@ -10,6 +10,7 @@ import typer
 
 from ibticks.cli.options import Dsn, Json, Root, emit, facts, instant, opened, size_text, table
 from ibticks.index.encoding import file_to_json
+from ibticks.storage.disk import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -139,7 +140,7 @@ def _file(path: Path, *, json: bool) -> None:
     from ibticks.storage.layout import FileKey
     from ibticks.storage.summary import summarise
 
-    whole = path.expanduser().resolve()
+    whole = expand_home(path).resolve()
     key = FileKey.parse("/".join(whole.parts[-6:]))
     if key is None:
         raise InputError(

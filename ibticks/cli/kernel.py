@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from ibticks.cli.options import Json, console, emit
+from ibticks.storage.disk import expand_home
 
 __all__ = ["install", "list_", "uninstall"]
 
@@ -41,7 +42,7 @@ def install(
 
     environment = {}
     if root is not None:
-        environment["IBTICKS_STORE"] = str(root.expanduser().resolve())
+        environment["IBTICKS_STORE"] = str(expand_home(root).resolve())
     if contracts is not None:
         parse_tracked(contracts)
         environment["IB_STREAM_TRACKED_CONTRACTS"] = contracts

@@ -1,14 +1,18 @@
 """How kernels are compiled: once for an installation, kept on disk, without the GIL, out loud.
 
 Numba keeps the machine code beside the module, or in the user's cache folder where the module
-cannot be written to. What is compiled together must stand in one file: numba looks at the
-modification time of the file a kernel stands in, not of those it calls into.
+cannot be written to; with neither, kernels are compiled in memory by each process. What is compiled
+together must stand in one file: numba looks at the modification time of the file a kernel stands
+in, not of those it calls into.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import os
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numba
 from llvmlite import ir
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BYTES",
     "MUTABLE_BYTES",
+    "compile_lazily",
     "inline",
     "kernel",
     "load_u8",
@@ -40,13 +45,88 @@ MUTABLE_BYTES = types.Array(types.uint8, 1, "C")
 """A buffer to write."""
 
 
+_CACHE_ERRORS: Final = (
+    OSError,
+    EOFError,
+    pickle.PickleError,
+    AttributeError,
+    ImportError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+"""Errors of numba's cache: files that cannot be read or written, and contents that are no cache."""
+
+
 def kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile for one signature, or take the machine code an earlier process left on disk."""
+    """Compile for one signature, or load the machine code an earlier process left on disk."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        return numba.njit(signature, nogil=True, cache=True)(function)
+        dispatcher = compile_lazily(function)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return dispatcher
 
     return decorate
+
+
+def compile_lazily(function: Callable[..., Any]) -> Any:
+    """Compile at the first call, or load the machine code an earlier process left on disk."""
+    dispatcher: Any = numba.njit(nogil=True)(function)
+    if _may_be_cached(function):
+        try:
+            dispatcher.enable_caching()
+        except RuntimeError:  # "no locator available": no folder for the cache can be written to
+            return dispatcher
+        dispatcher._cache = _OptionalCache(dispatcher._cache)
+    return dispatcher
+
+
+class _OptionalCache:
+    """Numba's cache of one function, passed over where its files cannot be read or written.
+
+    Numba checks that the folder can be written to when the function is defined. A full disk, files
+    of another user or a file cut short would otherwise raise from the compilation itself.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        try:
+            return self._cache.load_overload(signature, target_context)
+        except _CACHE_ERRORS as error:
+            _announcer.report_cache(self._cache.cache_path, error)
+            return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        try:
+            self._cache.save_overload(signature, compiled)
+        except _CACHE_ERRORS as error:
+            _announcer.report_cache(self._cache.cache_path, error)
+
+
+def _may_be_cached(function: Callable[..., Any]) -> bool:
+    """Whether numba may look for a folder for the machine code of a function.
+
+    For a user without a home folder numba would make a folder named ``~`` in the working folder.
+    """
+    settings: Any = numba.config
+    if settings.CACHE_DIR or os.environ.get("XDG_CACHE_HOME"):
+        return True
+    try:
+        Path.home()
+    except RuntimeError:
+        pass
+    else:
+        return True
+    beside = Path(function.__code__.co_filename).parent
+    compiled = beside / "__pycache__"
+    return os.access(compiled if compiled.exists() else beside, os.W_OK | os.X_OK)
 
 
 def inline(function: Callable[..., Any]) -> Any:
@@ -55,22 +135,42 @@ def inline(function: Callable[..., Any]) -> Any:
 
 
 class _Announcer(event.Listener):
-    """Says, once a process, that and why the user is waiting."""
+    """Log once a process why the user is waiting, or why every process has to wait."""
 
     def __init__(self) -> None:
-        self.said = False
+        self.is_done = False
 
     def on_start(self, event: Any) -> None:
         dispatcher = event.data["dispatcher"]
-        if not self.said and dispatcher.py_func.__module__.startswith("ibticks."):
-            self.said = True
+        if self.is_done or not dispatcher.py_func.__module__.startswith("ibticks."):
+            return
+        self.is_done = True
+        if isinstance(dispatcher._cache, _OptionalCache):
             _log.warning("compiling for this machine: some seconds, once for an installation")
+        else:
+            _log.warning(
+                "compiling in memory: some seconds in each process, as numba has no folder it may "
+                "write its cache to; set NUMBA_CACHE_DIR to one"
+            )
 
     def on_end(self, event: Any) -> None:
         """Nothing to say."""
 
+    def report_cache(self, folder: str, error: Exception) -> None:
+        """Log that numba's cache cannot be used, unless something was logged already."""
+        if not self.is_done:
+            self.is_done = True
+            _log.warning(
+                "compiling in memory: some seconds in each process, as numba's cache in %s cannot "
+                "be used (%s: %s); mend or remove that folder, or set NUMBA_CACHE_DIR to another",
+                folder,
+                type(error).__name__,
+                error,
+            )
 
-event.register("numba:compile", _Announcer())
+
+_announcer: Final = _Announcer()
+event.register("numba:compile", _announcer)
 
 
 def _pointer(context: Any, builder: Any, signature: Any, args: Any, bits: int) -> Any:

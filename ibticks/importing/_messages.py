@@ -11,7 +11,7 @@ from ibticks.errors import InputError, ProtocolError
 from ibticks.format.fields import check_tick_type
 from ibticks.importing._result import ImportResult
 from ibticks.progress import bar
-from ibticks.storage.disk import explained
+from ibticks.storage.disk import expand_home, explained
 from ibticks.storage.ingest import Ingest
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def import_messages(
         ``context["line"]`` is its number. What was imported before stays; importing again goes on
         from there. Also if messages are left whose stream no tick of the file names.
     """
-    source = Path(path).expanduser()
+    source = expand_home(path)
     streams: dict[str, tuple[int, str]] = {}
     waiting: dict[str, list[dict[str, Any]]] = {}
     ingests: dict[tuple[int, str], Ingest] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from ibticks.format.fields import check_tick_type
 from ibticks.importing._result import ImportResult
 from ibticks.progress import bar
-from ibticks.storage.disk import explained
+from ibticks.storage.disk import expand_home, explained
 from ibticks.storage.ingest import Ingest
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def import_table(
     """
     from ibticks.frames import count_rows, describe_mapping, file_columns, read_batches
 
-    source = Path(path).expanduser()
+    source = expand_home(path)
     check_tick_type(tick_type)
     with explained(source, "reading"):
         source.open("rb").close()

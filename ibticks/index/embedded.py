@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import platformdirs
 
-from ibticks.errors import StoreAccessError
+from ibticks.errors import IndexUnavailableError, StoreAccessError
 from ibticks.index.account import server_account, user_name
 from ibticks.index.binaries import find_binaries
 from ibticks.index.cluster import Cluster
@@ -37,13 +37,27 @@ PATIENCE: Final = 120.0
 
 
 def cluster_base() -> Path:
-    """The folder this user's clusters are in."""
+    """Return the folder of this user's clusters.
+
+    Raises
+    ------
+    IndexUnavailableError
+        This user has no home folder.
+    """
     chosen = os.environ.get("IBTICKS_PGDATA")
-    if chosen:
-        return Path(chosen).expanduser().resolve()
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and not chosen:
         return Path("/var/lib/ibticks")
-    return platformdirs.user_data_path("ibticks", appauthor=False) / "pg"
+    try:
+        if chosen:
+            return Path(chosen).expanduser().resolve()
+        return platformdirs.user_data_path("ibticks", appauthor=False) / "pg"
+    except RuntimeError:
+        raise IndexUnavailableError(
+            f"the embedded PostgreSQL has no folder for its data: {user_name(os.geteuid())} has no "
+            "home (HOME is not set, and /etc/passwd names none). Set IBTICKS_PGDATA to a folder of "
+            "this user's, or give the DSN of a server (dsn=, IBTICKS_DSN)",
+            uid=os.geteuid(),
+        ) from None
 
 
 class EmbeddedServer:

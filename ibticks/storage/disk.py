@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ibticks.errors import StorageError, StorageFullError, StoreAccessError, TickError
+from ibticks.errors import InputError, StorageError, StorageFullError, StoreAccessError, TickError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = [
     "UNFINISHED",
+    "expand_home",
     "explained",
     "explanation",
     "make_folder",
@@ -27,6 +28,29 @@ __all__ = [
 
 UNFINISHED: Final = ".new"
 """Ends the names of files whose contents are not complete yet."""
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """Replace ``~`` or ``~user`` at the beginning of a path by that home folder.
+
+    Raises
+    ------
+    InputError
+        There is no such user, or the user has no home: no ``HOME`` and no line in /etc/passwd.
+
+    Examples
+    --------
+    >>> expand_home("/ticks/us").as_posix()
+    '/ticks/us'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"there is no home folder for the ~ of {os.fspath(path)}: write the whole path, or set "
+            "the variable HOME",
+            path=os.fspath(path),
+        ) from None
 
 
 @contextmanager

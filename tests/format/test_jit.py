@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-from ibticks.format import decode_kernels, encode_kernels
+from ibticks.format import decode_kernels, encode_kernels, jit
 from ibticks.format.decode import Decoder
 from ibticks.format.encode import Encoder
 
@@ -139,6 +140,82 @@ def test_the_machine_code_is_kept_and_its_making_announced(tmp_path):
     announcement = "compiling for this machine: some seconds, once for an installation"
     assert first == [[announcement], 0, 1]
     assert second == [[], 1, 0]
+
+
+# --- no folder for the machine code ---------------------------------------------------------------
+
+USE = """
+import json, logging, sys
+said = []
+handler = logging.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("ibticks").addHandler(handler)
+import numpy as np
+from ibticks.analysis.recurrences import filled_bars
+assert filled_bars(np.array([1.0, 1.0, 1.0]), 2.0).tolist() == [0, 0, -2]
+assert filled_bars(np.array([1, 1, 1]), 2.0).tolist() == [0, 0, -2]
+print(json.dumps(said))
+"""
+
+
+def logged(setup: str = "", **environment: str) -> list[str]:
+    """What is logged while a fresh interpreter compiles and calls a kernel for two signatures."""
+    (line,) = run(setup + USE, **environment)
+    return json.loads(line)
+
+
+def test_without_a_folder_it_is_compiled_in_memory_and_announced_once():
+    only_that = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+    (line,) = logged(NUMBA_CACHE_DIR="/dev/null/numba", **only_that)
+    assert line.startswith("compiling in memory: some seconds in each process")
+    assert "NUMBA_CACHE_DIR" in line
+
+
+def test_a_kernel_of_one_signature_is_compiled_without_a_folder():
+    setup = "from ibticks.format.jit import kernel\nimport numba\n"
+    use = "print(kernel(numba.int64(numba.int64))(lambda n: n + 1)(41))"
+    assert run(setup + use, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator") == ["42"]
+
+
+FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+
+
+def test_a_folder_that_takes_no_more_is_passed_over(tmp_path):
+    """Every write is refused, as on a full disk: an empty file can still be made."""
+    (line,) = logged(FULL, NUMBA_CACHE_DIR=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
+    assert line.startswith("compiling")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"), [(".nbi", b""), (".nbi", b"no pickle"), (".nbi", None), (".nbc", None)]
+)
+def test_a_damaged_cache_is_passed_over(tmp_path, suffix, content):
+    assert len(logged(NUMBA_CACHE_DIR=str(tmp_path))) == 1
+    files = sorted(tmp_path.glob(f"*/*{suffix}"))
+    assert files
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    (line,) = logged(NUMBA_CACHE_DIR=str(tmp_path))
+    assert line.startswith("compiling")
+
+
+@pytest.mark.parametrize("variable", [None, "HOME", "XDG_CACHE_HOME"])
+def test_without_a_home_numba_is_not_asked_for_a_folder_of_that_name(monkeypatch, variable):
+    """Numba would make a folder called ``~`` where the program runs."""
+
+    def no_entry(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "/tmp")
+    names = {}
+    exec(compile("def function(): pass", "/proc/none/module.py", "exec"), names)
+    assert jit._may_be_cached(names["function"]) == bool(variable)
+    assert jit._may_be_cached(no_entry)  # beside this file, which can be written to
 
 
 # --- loaded when used -----------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,6 +58,55 @@ def test_home_is_understood(tmp_path, database, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with ibt.open("~/ticks", dsn=database) as store:
         assert store.root == tmp_path / "ticks"
+
+
+# -- a user without a home or a name ---------------------------------------------------------------
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """A user id without a line in /etc/passwd, and no HOME, as in a container."""
+
+    def no_entry(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    for name in ("HOME", "XDG_DATA_HOME", "IBTICKS_PGDATA"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("HOME", None, "user id 54321 has no home .* Set IBTICKS_PGDATA"),
+        ("HOME", "/tmp", "user id 54321 has no name"),
+        ("IBTICKS_PGDATA", "~/pg", "user id 54321 has no home"),
+    ],
+)
+@pytest.mark.usefixtures("no_home")
+def test_without_a_home_or_a_name_the_index_is_away(tmp_path, monkeypatch, name, value, reason):
+    if value is not None:
+        monkeypatch.setenv(name, value)
+    with pytest.warns(errors.IndexAwayWarning, match=reason):
+        store = ibt.open(tmp_path / "ticks")
+    with warnings.catch_warnings(), store:
+        warnings.simplefilter("ignore", errors.IndexAwayWarning)
+        assert store.write(ticks(), contract_id=7, tick_type="last") == 3
+        assert store.select(7).count() == 3
+
+
+@pytest.mark.usefixtures("no_home")
+def test_with_a_dsn_no_home_is_needed(tmp_path, database):
+    with ibt.open(tmp_path / "ticks", dsn=database) as store:
+        assert store.write(ticks(), contract_id=7, tick_type="last") == 3
+
+
+@pytest.mark.parametrize("path", ["~/ticks", "~", "~54321/ticks"])
+@pytest.mark.usefixtures("no_home")
+def test_a_home_that_is_not_there_is_said(path):
+    with pytest.raises(errors.InputError, match=rf"no home folder for the ~ of {path}: write the"):
+        ibt.open(path)
 
 
 def test_a_folder_of_any_name(tmp_path, database):

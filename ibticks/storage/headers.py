@@ -15,10 +15,14 @@ __all__ = ["header_of", "put_header"]
 
 _ENOUGH: Final = 4096  # for any header in use
 _COPY_BYTES: Final = 1 << 20
+_MOST_READS: Final = 100
 
 
 def header_of(descriptor: int, path: str = "") -> Header:
     """The header of an open file, of any length a header may have.
+
+    A writer may replace the header in place meanwhile, and a read beside a write may return some
+    bytes of either version: it is read until two reads agree.
 
     Raises
     ------
@@ -27,8 +31,14 @@ def header_of(descriptor: int, path: str = "") -> Header:
     """
     start = os.pread(descriptor, _ENOUGH, 0)
     size = 4 + int.from_bytes(start[:4], "big")
-    if _ENOUGH < size <= _COPY_BYTES:
-        start = os.pread(descriptor, size, 0)
+    if size > _COPY_BYTES:
+        return read_header(start, path=path)
+    start = start[:size]
+    for _ in range(_MOST_READS):
+        again = os.pread(descriptor, size, 0)
+        if again == start:
+            break
+        start = again
     return read_header(start, path=path)
 
 

@@ -1,0 +1,65 @@
+"""Headers that are read while a writer replaces them in place."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ibticks.errors import CorruptFileError
+from ibticks.format.header import Header
+from ibticks.storage.headers import header_of
+
+
+@pytest.fixture
+def headers() -> tuple[Header, Header]:
+    """The header of a file before and after it was sealed."""
+    plain = Header(8314, "bid_ask", 10**18, 10**18, writer="a test")
+    sealed = plain.seal(
+        start_ns=10**18, end_ns=2 * 10**18, message_count=10**6, crc32c=2**31, body_bytes=2**30
+    )
+    return plain, sealed
+
+
+@pytest.fixture
+def descriptor(tmp_path, headers):
+    """A file with such a header, and some bytes after it."""
+    path = tmp_path / "file.pb"
+    path.write_bytes(headers[0].to_bytes() + b"\0" * 1000)
+    opened = os.open(path, os.O_RDWR)
+    yield opened
+    os.close(opened)
+
+
+@pytest.mark.parametrize("reads", [1, 2, 5])
+@pytest.mark.parametrize("split", [15, 28, 40, 60])
+def test_a_header_read_beside_its_write_is_read_again(
+    descriptor, headers, monkeypatch, split, reads
+):
+    """The kernel does not keep a read and a write of the same bytes apart."""
+    plain, sealed = (header.to_bytes() for header in headers)
+    old_first, new_first = plain[:split] + sealed[split:], sealed[:split] + plain[split:]
+    mixed = [(old_first, new_first)[at % 2] for at in range(reads)]
+    pread = os.pread
+
+    def pread_beside_a_write(file: int, size: int, offset: int) -> bytes:
+        if not mixed:
+            return pread(file, size, offset)
+        return mixed.pop() + pread(file, size - 256, offset + 256)
+
+    monkeypatch.setattr(os, "pread", pread_beside_a_write)
+    os.pwrite(descriptor, sealed, 0)
+    assert header_of(descriptor) == headers[1]
+
+
+@pytest.mark.parametrize("size", [0, 3, 4, 200, 255])
+def test_half_a_header_is_refused(descriptor, size):
+    os.ftruncate(descriptor, size)
+    with pytest.raises(CorruptFileError, match="header"):
+        header_of(descriptor)
+
+
+def test_a_length_that_is_no_header_s_is_refused(descriptor):
+    os.pwrite(descriptor, b"\xff\xff\xff\xff", 0)
+    with pytest.raises(CorruptFileError, match="claims 4294967295 bytes"):
+        header_of(descriptor)

@@ -37,6 +37,10 @@ class Live:
     Made by :meth:`ibticks.Store.live`. It is one way through the ticks: what was read in one manner
     is not read again in another; to read twice, open two.
 
+    The files of several streams are listed one after the other when it is opened. Where a capture
+    writes meanwhile, a tick that is stored after its stream was listed comes live, be it earlier
+    than the last of what was stored of another stream: nothing is left out.
+
     Nothing waits in memory: what has not been asked for is in the files, so that a slow reader
     loses nothing. Close it, or use it in a ``with`` or ``async with`` statement.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,11 @@ from tests.storage.samples import CONTRACT, H13
 
 from .children import LAST, READERS, time_of
 from .worlds import STREAMS, check_read, message, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ibticks.storage.layout import FileKey
 
 ROUNDS = 12
 PATIENCE = 60.0
@@ -60,31 +66,51 @@ def test_kills_and_restarts_under_readers(root, tmp_path, index, children):
         with StreamWriter(root, CONTRACT, kind, index, fsync=None) as writer:
             writer.append(message(kind, time_of(number), number))
             number += 1
-            if kind == STREAMS[-1][1]:
-                writer.append(message(kind, time_of(number) + HOUR, LAST))
 
+    # A reader that opens only now finds each stream as it is at another moment: the last tick of
+    # one may be stored before it looks, and an earlier one of the other after. It ends when all
+    # have come, and not before.
+    files = stored(root)
+    for _, report, start, opened in readers:
+        expected = numbers(stored(root, start)) if start is not None else numbers(files)
+        wanted = {n for n in expected if start is not None or n > opened}
+        until(lambda wanted=wanted, report=report: wanted <= set(read_by(report)))
+    with StreamWriter(root, CONTRACT, STREAMS[-1][1], index, fsync=None) as writer:
+        writer.append(message(STREAMS[-1][1], time_of(number) + HOUR, LAST))
+
+    files = stored(root)
     for pid, report, start, opened in readers:
         assert children.wait(pid) == 0, report.read_text()[-500:]
-        read = [int(line) for line in report.read_text().split() if line != "open"]
+        read = read_by(report)
         assert read[-1] == LAST
         if start is not None:
             check_read(read, stored(root, start))
             continue
         # Of each file, everything from some tick on: the one where it was when it was opened.
-        files = stored(root)
         came = set(read)
-        check_read(read, files, without={n for ticks in files.values() for n in ticks} - came)
+        check_read(read, files, without=numbers(files) - came)
         for ticks in files.values():
             is_read = [each in came for each in ticks]
             assert is_read == sorted(is_read)
-        assert {n for ticks in files.values() for n in ticks if n > opened} <= came
+        assert {n for n in numbers(files) if n > opened} <= came
 
 
 def whole(root: Path) -> set[int]:
     """What is whole in the files of a writer that was killed."""
     for path in root.rglob("*_ticks.pb"):
         cut_torn_tail(path)
-    return {number for ticks in stored(root).values() for number in ticks}
+    return numbers(stored(root))
+
+
+def numbers(files: Mapping[FileKey, list[int]]) -> set[int]:
+    """The numbers of the ticks in some files."""
+    return {number for ticks in files.values() for number in ticks}
+
+
+def read_by(report: Path) -> list[int]:
+    """The numbers of the ticks that a reader has read so far, in its order."""
+    lines = report.read_text().rpartition("\n")[0].split()
+    return [int(line) for line in lines if line != "open"]
 
 
 def sure(report: Path) -> set[int]:

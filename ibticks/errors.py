@@ -17,6 +17,7 @@
      │   └─ ConfigError                     settings of a capture that cannot be used
      ├─ FormatError (ValueError)            bytes that are not what they should be
      │   └─ CorruptFileError
+     │       └─ MisplacedFileError      a whole file, in the place of another one
      ├─ StorageError (OSError)              files and folders
      │   ├─ NoStoreError (FileNotFoundError)
      │   ├─ StoreAccessError (PermissionError)
@@ -55,6 +56,7 @@ __all__ = [
     "IndexUnavailableError",
     "IndexVersionError",
     "InputError",
+    "MisplacedFileError",
     "MissingExtraError",
     "NaiveDatetimeError",
     "NoSessionError",
@@ -170,6 +172,10 @@ class FormatError(TickError, ValueError):
 
 class CorruptFileError(FormatError):
     """A damaged file: ``context`` has ``path`` and ``offset``."""
+
+
+class MisplacedFileError(CorruptFileError):
+    """A file whose header names another contract, tick type or hour than its path does."""
 
 
 class StorageError(TickError, OSError):

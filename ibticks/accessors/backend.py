@@ -92,7 +92,7 @@ class TickBackend(BackendEntrypoint):
             "contract_ids": list(files.contract_ids),
             "tick_types": list(files.tick_types),
         }
-        text = attach(said, files.missing)[KEY.encode()].decode()
+        text = attach(said, files.missing, files.left_out)[KEY.encode()].decode()
         return xr.Dataset(variables, labels, {"Conventions": "CF-1.11", KEY: text})
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:

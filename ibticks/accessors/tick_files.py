@@ -15,7 +15,7 @@ from ibticks.frames.schema import arrow_type
 from ibticks.frames.xarray_frames import variable
 from ibticks.index.records import FileRecord
 from ibticks.storage.disk import expand_home
-from ibticks.storage.layout import hour_of, part_of
+from ibticks.storage.layout import FileKey, hour_of, part_of
 from ibticks.storage.reader import read_ticks
 from ibticks.storage.source import Source
 
@@ -48,6 +48,8 @@ class TickFiles:
         int64, the row by file of each row by time; None if that is the same.
     missing : tuple of (int, int)
         Ranges that are damaged, UTC nanoseconds.
+    left_out : tuple of str
+        Files that these are missing from, relative to ``root``.
     strict : bool
         Whether damaged data raises.
     """
@@ -58,6 +60,7 @@ class TickFiles:
     times: Rows
     order: Rows | None
     missing: tuple[tuple[int, int], ...]
+    left_out: tuple[str, ...]
     strict: bool
 
     @property
@@ -160,23 +163,29 @@ def open_files(path: Path, *, strict: bool = False) -> TickFiles:
         times=times,
         order=order,
         missing=tuple(gap for parts in read for part in parts for gap in part.missing),
+        left_out=tuple(file for parts in read for part in parts for file in part.left_out),
         strict=strict,
     )
 
 
 def _record(root: Path, name: str) -> FileRecord:
-    """What the header of a file says, and no index needs to."""
+    """Describe a file by its header alone, without an index.
+
+    A file that lies in a store is described by its path: if its header states another contract or
+    hour, reading it says so.
+    """
     with Source(root) as source:
         source.open(name)
         header = source.header
         if header is None:
             assert source.problem is not None
             raise CorruptFileError(f"{root / name}: {source.problem}", path=str(root / name))
+        key = FileKey.of_path(root / name)
         return FileRecord(
             path=name,
-            contract_id=header.contract_id,
-            tick_type=header.tick_type,
-            hour_ns=hour_of(header.start_ns),
+            contract_id=header.contract_id if key is None else key.contract_id,
+            tick_type=header.tick_type if key is None else key.tick_type,
+            hour_ns=hour_of(header.start_ns) if key is None else key.hour_ns,
             start_ns=header.start_ns,
             end_ns=header.end_ns,
             size=source.size,

@@ -86,11 +86,14 @@ class TickColumns:
         By name, in the order of :data:`ibticks.format.fields.FIELDS`; only those asked for.
     missing : tuple of (int, int)
         Half-open ranges of UTC nanoseconds that could not be read (damaged blocks left out).
+    left_out : tuple of str
+        Files of which something, or all, was left out, relative to the root.
     """
 
     rows: int
     columns: dict[str, Column]
     missing: tuple[tuple[int, int], ...] = field(default=())
+    left_out: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
         return self.rows
@@ -111,7 +114,7 @@ class TickColumns:
         """The given rows, in the given order (a slice makes views where it can)."""
         taken = {name: _take(column, rows) for name, column in self.columns.items()}
         size = len(range(*rows.indices(self.rows))) if isinstance(rows, slice) else len(rows)
-        return TickColumns(size, taken, self.missing)
+        return TickColumns(size, taken, self.missing, self.left_out)
 
 
 def _take(column: Column, rows: npt.NDArray[np.intp] | slice) -> Column:

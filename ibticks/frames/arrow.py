@@ -42,7 +42,8 @@ def to_table(
         (``conditions`` and ``metadata``: empty).
     metadata : mapping, optional
         Goes as JSON into the schema metadata under ``b"ibticks"``, with the time ranges that the
-        parts miss under ``"missing"``; read it with :func:`ibticks.frames.metadata_of`.
+        parts miss under ``"missing"``, and their files under ``"left_out"``; read it with
+        :func:`ibticks.frames.metadata_of`.
 
     Returns
     -------
@@ -67,7 +68,11 @@ def to_table(
     [None, None]
     """
     schema = arrow_schema(columns).with_metadata(
-        attach(metadata, [gap for part in parts for gap in part.missing])
+        attach(
+            metadata,
+            [gap for part in parts for gap in part.missing],
+            [path for part in parts for path in part.left_out],
+        )
     )
     filled = [part for part in parts if part.rows]
     if not filled:

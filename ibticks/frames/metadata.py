@@ -25,7 +25,9 @@ KEY: Final = "ibticks"
 Range = tuple[int, int]
 
 
-def attach(metadata: Mapping[str, Any] | None, missing: Iterable[Range]) -> dict[bytes, bytes]:
+def attach(
+    metadata: Mapping[str, Any] | None, missing: Iterable[Range], left_out: Iterable[str] = ()
+) -> dict[bytes, bytes]:
     """Arrow schema metadata made of what the caller says and what could not be read.
 
     Parameters
@@ -35,6 +37,8 @@ def attach(metadata: Mapping[str, Any] | None, missing: Iterable[Range]) -> dict
     missing : iterable of (int, int)
         Half-open ranges of UTC nanoseconds; in the result they are RFC 3339 texts under
         ``"missing"``, sorted, those that touch joined.
+    left_out : iterable of str
+        The files that the ranges are missing from; under ``"left_out"``, where there are any.
 
     Examples
     --------
@@ -45,6 +49,8 @@ def attach(metadata: Mapping[str, Any] | None, missing: Iterable[Range]) -> dict
     said = dict(metadata or {})
     ranges = _joined([*missing, *missing_of(said)])
     said["missing"] = [[_text(start), _text(end)] for start, end in ranges]
+    if files := sorted({*left_out, *said.get("left_out", ())}):
+        said["left_out"] = files
     return {KEY.encode(): json.dumps(said, default=str, ensure_ascii=False).encode()}
 
 

@@ -16,7 +16,8 @@ from ibticks.errors import CorruptFileError
 from ibticks.format.framing import checksum
 from ibticks.storage.blocks import decompress, split
 from ibticks.storage.disk import explained
-from ibticks.storage.headers import header_of
+from ibticks.storage.headers import check_place, header_of
+from ibticks.storage.layout import FileKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,8 @@ class Body:
     ------
     CorruptFileError
         If it has no readable header.
+    MisplacedFileError
+        If it is not the file that its path names.
     StorageError
         As the operating system says.
     """
@@ -58,6 +61,7 @@ class Body:
             self._descriptor = os.open(path, os.O_RDONLY)
         try:
             self.header: Final[Header] = header_of(self._descriptor, str(path))
+            check_place(self.header, FileKey.of_path(path), path)
             self.inode: Final = os.fstat(self._descriptor).st_ino
         except BaseException:
             self.close()

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ibticks.errors import CorruptFileError, StorageError
+from ibticks.errors import CorruptFileError, MisplacedFileError, StorageError
 from ibticks.format.frames import TORN
 from ibticks.format.header import HEADER_VERSION
 from ibticks.storage.layout import list_files
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.index.records import FileRecord, Index
-    from ibticks.storage.layout import FileKey
     from ibticks.storage.summary import Summary
 
 __all__ = ["Finding", "records_on_disk", "verify"]
@@ -35,8 +34,8 @@ class Finding:
     path : str
         Relative to the root.
     problem : str or None
-        ``damaged``, ``checksum``, ``torn``, ``header``, ``not indexed``, ``index differs``,
-        ``gone``; None where all is well.
+        ``damaged``, ``checksum``, ``torn``, ``header``, ``misplaced``, ``not indexed``, ``index
+        differs``, ``gone``; None where all is well.
     detail : str
         In words.
     messages, size : int
@@ -63,6 +62,10 @@ def verify(root: Path, index: Index) -> Iterator[Finding]:
         row = known.pop(key.path, None)
         try:
             summary = summarise(root, key)
+        except MisplacedFileError as error:
+            size = (root / key.path).stat().st_size
+            yield Finding(key.path, "misplaced", str(error), 0, size)
+            continue
         except (CorruptFileError, StorageError) as error:
             yield Finding(key.path, "damaged", str(error), 0, 0)
             continue
@@ -76,7 +79,7 @@ def verify(root: Path, index: Index) -> Iterator[Finding]:
             detail = f"{header.crc32c or 0:#010x} promised, {summary.body_crc32c:#010x} found"
         elif summary.problem is not None:
             problem, detail = "damaged", f"at byte {summary.end}: {summary.problem}"
-        elif wrong := _untrue(summary, key):
+        elif wrong := _untrue(summary):
             problem, detail = "header", f"not true of the file: {wrong}"
         elif row is None:
             problem, detail = "not indexed", "`ibticks index rebuild` puts it in"
@@ -88,15 +91,16 @@ def verify(root: Path, index: Index) -> Iterator[Finding]:
         yield Finding(path, "gone", "in the index, but not on disk", 0, 0)
 
 
-def _untrue(summary: Summary, key: FileKey) -> str:
-    """What a header says and the file does not bear out; of an open file, what it is for."""
+def _untrue(summary: Summary) -> str:
+    """Return the names of the header's fields that the file does not bear out."""
     header, record = summary.header, summary.record
-    true = replace(
-        header, version=HEADER_VERSION, contract_id=key.contract_id, tick_type=key.tick_type
-    )
+    true = replace(header, version=HEADER_VERSION)
     if header.sealed:
+        # Only ibticks seals, and it states everything; what older writers leave empty is true.
         true = replace(
             true,
+            contract_id=record.contract_id,
+            tick_type=record.tick_type,
             start_ns=record.start_ns,
             end_ns=record.end_ns,
             message_count=record.messages,
@@ -120,8 +124,10 @@ def records_on_disk(root: Path) -> Iterator[FileRecord]:
         try:
             record = summarise(root, key).record
         except CorruptFileError as error:
-            # A header that says of itself that it is of another kind is not damaged.
-            found = None if "version" in error.context else salvage(root, key)
+            # A header that states another kind, or another place, is not damaged: what follows it
+            # is not what belongs here.
+            is_readable = "version" in error.context or isinstance(error, MisplacedFileError)
+            found = None if is_readable else salvage(root, key)
             rest = "what follows is whole" if found else "loads will tell that its hour is missing"
             _log.warning("%s; %s", error, rest)
             record = found or unread(root, key)

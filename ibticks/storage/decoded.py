@@ -208,7 +208,7 @@ def _tidy(part: TickColumns) -> TickColumns:
         name: _own_strings(column) if isinstance(column, StringColumn) else column
         for name, column in part.columns.items()
     }
-    return TickColumns(part.rows, columns, part.missing)
+    return TickColumns(part.rows, columns, part.missing, part.left_out)
 
 
 def _own_strings(column: StringColumn) -> StringColumn:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from ibticks.config import NANOSECONDS
+from ibticks.errors import MisplacedFileError
 from ibticks.format.header import HEADER_BYTES, Header, read_header
 from ibticks.storage.disk import explained, sync_data, sync_folder, write_all, written_beside
+from ibticks.storage.layout import hour_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["header_of", "put_header"]
+    from ibticks.storage.layout import FileKey
+
+__all__ = ["check_place", "header_of", "put_header"]
 
 _ENOUGH: Final = 4096  # for any header in use
 _COPY_BYTES: Final = 1 << 20
@@ -40,6 +46,51 @@ def header_of(descriptor: int, path: str = "") -> Header:
             break
         start = again
     return read_header(start, path=path)
+
+
+def check_place(header: Header, key: FileKey | None, path: Path) -> None:
+    """Compare what a header states with the path of its file.
+
+    Older writers leave fields of the header empty: only what it states is compared. A file outside
+    a store's layout (``key`` is None) has no place to be compared with.
+
+    Raises
+    ------
+    MisplacedFileError
+        If the header states another contract, tick type or hour.
+    """
+    if key is None:
+        return
+    found: list[str] = []
+    if header.contract_id not in (0, key.contract_id):
+        found.append(f"contract_id {header.contract_id}")
+    if header.tick_type not in ("", key.tick_type):
+        found.append(f"tick_type {header.tick_type!r}")
+    start_ns, end_ns = header.start_ns, header.end_ns or header.start_ns
+    # One stray message does not move a file: its other end, or the middle, is in the hour.
+    is_in_hour = (
+        not start_ns
+        or key.hour_ns in (hour_of(start_ns), hour_of(end_ns))
+        or start_ns < key.hour_ns < end_ns
+    )
+    if not is_in_hour:
+        found.append(f"start_ns {start_ns} ({_format_hour(start_ns)})")
+    if found:
+        raise MisplacedFileError(
+            f"{path} lies in the place of another file: its header states {', '.join(found)}. It "
+            "was moved, renamed or copied here: move it back (or remove a copy), restore the file "
+            "that belongs here, and run `ibticks index rebuild`",
+            path=str(path),
+            offset=0,
+        )
+
+
+def _format_hour(time_ns: int) -> str:
+    try:
+        hour = datetime.fromtimestamp(time_ns // NANOSECONDS, UTC)
+    except (ValueError, OverflowError, OSError):
+        return "no time of this calendar"
+    return f"{hour:%Y-%m-%d %H:00} UTC"
 
 
 def put_header(path: Path, old: Header, new: Header) -> None:

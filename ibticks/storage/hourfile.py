@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,7 @@ from ibticks.storage.disk import (
     write_all,
     written_beside,
 )
-from ibticks.storage.headers import header_of, put_header
+from ibticks.storage.headers import check_place, header_of, put_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,8 @@ class HourFile:
     ------
     CorruptFileError
         If it is sealed and damaged, or does not begin with a header; it is then left as it is.
+    MisplacedFileError
+        If it is not the file that its path names; it is then left as it is.
     StorageError
         As the operating system says.
     """
@@ -100,10 +103,11 @@ class HourFile:
     def _recover(self, first_ns: int) -> Header:
         """The header of a file that is there, once it is sure that all of it is whole."""
         with self.path.open("rb") as file:
-            try:
+            header: Header | None = None  # torn, it may be
+            with suppress(CorruptFileError):
                 header = header_of(file.fileno(), str(self.path))
-            except CorruptFileError:
-                header = None  # torn, it may be
+            if header is not None:
+                check_place(header, self.key, self.path)
             if header is not None and header.sealed:
                 crc = 0
                 file.seek(header.frame_bytes)

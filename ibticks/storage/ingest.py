@@ -21,6 +21,7 @@ from ibticks.format.framing import frame
 from ibticks.format.header import read_header
 from ibticks.storage.disk import explained
 from ibticks.storage.duplicates import IDENTITY_COLUMNS, StoredMessages, StoredTicks, tick_keys
+from ibticks.storage.headers import check_place
 from ibticks.storage.layout import HALF_HOUR, FileKey, half_hours, hour_of
 from ibticks.storage.summary import frame_blocks
 
@@ -139,7 +140,9 @@ class Ingest:
                 with explained(path, "reading"):
                     data = np.fromfile(path, dtype=np.uint8)
                 try:
-                    for raw in frame_blocks(data, read_header(data.data)):
+                    header = read_header(data.data)
+                    check_place(header, key, path)
+                    for raw in frame_blocks(data, header):
                         yield path, raw
                 except CorruptFileError as error:
                     _warn_of_damage(path, error)

@@ -59,6 +59,7 @@ _FILE: Final = re.compile(
     r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)(?:-(?P<part>30|backfill))?_ticks\.pb",
     re.ASCII,
 )
+_DEPTH: Final = 6  # names in a file's path below the root
 # A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
 _FIRST_HOUR: Final = -(2**63) // HOUR * HOUR + HOUR
 _LAST_HOUR: Final = (2**63 - 1) // HOUR * HOUR - HOUR
@@ -124,6 +125,19 @@ class FileKey:
         hour = datetime.fromtimestamp(self.hour_ns // NANOSECONDS, UTC)
         part = f"-{self.part}" if self.part else ""
         return f"{self.contract_id}/{self.tick_type}/{hour:%Y/%m/%d/%H}{part}_ticks.pb"
+
+    @classmethod
+    def of_path(cls, path: Path) -> FileKey | None:
+        """Return the key of a file wherever its store lies; None outside a store's layout.
+
+        Examples
+        --------
+        >>> FileKey.of_path(Path("/data/8314/bid_ask/2013/10/08/13_ticks.pb")).contract_id
+        8314
+        >>> FileKey.of_path(Path("/data/13_ticks.pb")) is None
+        True
+        """
+        return cls.parse("/".join(path.absolute().parts[-_DEPTH:]))
 
     @classmethod
     def parse(cls, path: str) -> FileKey | None:

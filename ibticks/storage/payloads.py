@@ -21,6 +21,8 @@ from ibticks.format.framing import MAX_FRAME
 from ibticks.format.header import read_header
 from ibticks.storage.blocks import decompress, split
 from ibticks.storage.disk import explained
+from ibticks.storage.headers import check_place
+from ibticks.storage.layout import FileKey
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def _stretches(
     try:
         with explained(path, "reading"), path.open("rb") as stream:
             header = read_header(stream.read(_LONGEST_HEADER), path=str(path))
+            check_place(header, FileKey.of_path(path), path)
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 blocks = _blocks(file, header, data, start_ns, end_ns)
                 for begin, end in reversed(blocks) if backwards else blocks:

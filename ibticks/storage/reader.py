@@ -73,6 +73,8 @@ class Share:
         Whether no row is earlier than the one before it.
     missing : list of (int, int)
         What is left out of the part, for ``reasons``.
+    left_out : list of str
+        The files it is left out of.
     """
 
     part: TickColumns
@@ -80,6 +82,7 @@ class Share:
     ordered: bool
     missing: list[tuple[int, int]]
     reasons: list[str]
+    left_out: list[str]
 
 
 class _ReplacedError(Exception):
@@ -96,6 +99,7 @@ class _Damage:
         self._strict = strict
         self.missing: list[tuple[int, int]] = []
         self.reasons: list[str] = []
+        self.left_out: list[str] = []
 
     def report(self, record: FileRecord, block: Block | None, error: TickError) -> None:
         """Note what a damaged block, or file, leaves out; with ``strict``, raise it."""
@@ -106,6 +110,7 @@ class _Damage:
         if self._strict:
             raise type(error)(said, **{**error.context, "path": path}) from error
         self.missing.append((first, last))
+        self.left_out.append(record.path)
         self.reasons.append(
             f"{said}; left out: {_utc(first)} to {_utc(last)}. "
             "`ibticks verify` tells what else is damaged; strict=True raises instead"
@@ -191,7 +196,9 @@ def read_shares(
                 whole = _decode(source, piece, decoder, hurt)
                 if whole and piece.block is not None:
                     blocks.append((piece.record, source.identity, before, decoder.rows))
-        return Share(decoder.finish(), blocks, decoder.sorted, hurt.missing, hurt.reasons)
+        return Share(
+            decoder.finish(), blocks, decoder.sorted, hurt.missing, hurt.reasons, hurt.left_out
+        )
 
     while True:
         damage = _Damage(root, start_ns, end_ns, strict=strict)
@@ -207,9 +214,15 @@ def read_shares(
     for share in shares:
         damage.missing += share.missing
         damage.reasons += share.reasons
+        damage.left_out += share.left_out
     damage.warn()
     if damage.missing:
-        shares[0] = replace(shares[0], part=replace(shares[0].part, missing=tuple(damage.missing)))
+        part = replace(
+            shares[0].part,
+            missing=tuple(damage.missing),
+            left_out=tuple(dict.fromkeys(damage.left_out)),
+        )
+        shares[0] = replace(shares[0], part=part)
     return shares
 
 
@@ -287,6 +300,9 @@ def _plan(source: Source, record: FileRecord, damage: _Damage) -> Iterator[_Piec
     except StorageError as error:
         damage.report(record, None, error)
         return
+    if source.misplaced is not None:
+        damage.report(record, None, source.misplaced)
+        return
     header = source.header
     # The blocks are those of the file as it was sealed; since then it may have been opened again
     # for a late tick, compressed, or sealed anew. A damaged header costs nothing but itself, and a
@@ -361,7 +377,7 @@ def _raw(source: Source, piece: _Piece) -> Iterator[tuple[int, npt.NDArray[np.ui
         source.open(record.path)
     except StorageError as error:
         raise _ReplacedError from error
-    if source.header != header:
+    if source.header != header or source.misplaced is not None:
         raise _ReplacedError
     if block is not None:
         stored = source.read(block.offset, block.size)

@@ -12,6 +12,8 @@ from ibticks.errors import CorruptFileError
 from ibticks.format.framing import MAX_FRAME
 from ibticks.format.header import Header, read_header
 from ibticks.storage.disk import explained, sync_folder, write_all
+from ibticks.storage.headers import check_place
+from ibticks.storage.layout import FileKey
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def cut_torn_tail(path: Path) -> Header | None:
     ------
     CorruptFileError
         If the file does not begin with a header.
+    MisplacedFileError
+        If it is not the file that its path names.
     """
     with explained(path, "reading"):
         data = memoryview(path.read_bytes())
@@ -52,6 +56,7 @@ def cut_torn_tail(path: Path) -> Header | None:
             raise
         _cut(path, data, 0, "the header is torn")
         return None
+    check_place(header, FileKey.of_path(path), path)
     if not header.sealed and header.compression == "none":
         end, why = _whole_messages(data, header.frame_bytes)
         if why is not None:

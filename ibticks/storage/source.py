@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibticks.errors import CorruptFileError
+from ibticks.errors import CorruptFileError, MisplacedFileError
 from ibticks.storage.disk import explained
-from ibticks.storage.headers import header_of
+from ibticks.storage.headers import check_place, header_of
+from ibticks.storage.layout import FileKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ class Source:
         Bytes of the open file, at least, when its header was read.
     header : Header or None
         Of the open file; None where it cannot be read, for the reason that ``problem`` is.
+    misplaced : MisplacedFileError or None
+        The reason why the open file is not the one that its path names: none of it may be used.
     identity : tuple
         Of the open file: as long as it is the same, so are the bytes of a sealed file.
     """
@@ -64,11 +67,21 @@ class Source:
             self.size = about.st_size
             self.header: Header | None = None
             self.problem: CorruptFileError | None = None
+            self.misplaced: MisplacedFileError | None = None
             try:
                 self.header = header_of(self._descriptor)
             except CorruptFileError as error:
                 self.problem = error
+            else:
+                self._check_place(self.header)
             self.identity = about.st_ino, about.st_mtime_ns, about.st_size, self.header
+
+    def _check_place(self, header: Header) -> None:
+        path = self._root / self._path
+        try:
+            check_place(header, FileKey.of_path(path), path)
+        except MisplacedFileError as error:
+            self.misplaced = error
 
     def read(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
         """Bytes of the open file, as many of ``size`` as there are; valid until the next call."""

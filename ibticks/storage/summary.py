@@ -20,6 +20,7 @@ from ibticks.format.header import COMPRESSIONS, HEADER_BYTES, Header, read_heade
 from ibticks.index.records import Block, FileRecord
 from ibticks.storage.blocks import body_blocks
 from ibticks.storage.disk import explained
+from ibticks.storage.headers import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,13 +85,17 @@ def summarise(root: Path, key: FileKey) -> Summary:
     ------
     CorruptFileError
         If it has no readable header. Damage further on is told in :attr:`Summary.problem`.
+    MisplacedFileError
+        If its header states another contract, tick type or hour than its path.
     StorageError
         If it cannot be opened.
     """
     path = root / key.path
     with explained(path, "reading"):
         data = np.fromfile(path, dtype=np.uint8)
-    return _summary(data, read_header(data.data, path=str(path)), key)
+    header = read_header(data.data, path=str(path))
+    check_place(header, key, path)
+    return _summary(data, header, key)
 
 
 def salvage(root: Path, key: FileKey) -> FileRecord | None:

@@ -118,8 +118,6 @@ def test_a_wrong_checksum_is_found(two, root, index):
         {"start_ns": H13 - 1},
         {"end_ns": H13},
         {"body_bytes": 5},
-        {"contract_id": 7},
-        {"tick_type": "last"},
         {"version": 0},
     ],
     ids=str,
@@ -132,12 +130,30 @@ def test_a_header_that_is_not_true_of_its_file_is_found(two, root, index, said):
     assert next(iter(said)) in finding.detail
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"contract_id": 7},
+        {"tick_type": "last"},
+        {"start_ns": H13 - 2, "end_ns": H13 - 1},
+        {"start_ns": H13 + HOUR, "end_ns": H13 + HOUR},
+    ],
+    ids=str,
+)
+def test_a_header_of_another_file_is_misplaced(two, root, index, header):
+    data = two.read_bytes()
+    two.write_bytes(replace(read_header(data), **header).to_bytes() + data[256:])
+    finding = first(root, index)
+    assert finding.problem == "misplaced"
+    assert next(iter(header)) in finding.detail
+
+
 def test_a_file_moved_to_another_stream_is_found(two, root, index):
     moved = root / FileKey(1, "bid_ask", H13).path
     moved.parent.mkdir(parents=True)
     two.rename(moved)
     assert problems(root, index) == {
-        FileKey(1, "bid_ask", H13).path: "header",
+        FileKey(1, "bid_ask", H13).path: "misplaced",
         OTHER.path: None,
         KEY.path: "gone",
     }

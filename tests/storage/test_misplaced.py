@@ -1,0 +1,233 @@
+"""A file whose header names another contract, tick type or hour than its path is never read."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from ibticks.errors import CorruptDataWarning, CorruptFileError, MisplacedFileError
+from ibticks.format.header import read_header
+from ibticks.frames import to_table
+from ibticks.frames.metadata import metadata_of
+from ibticks.live.tail import Tail
+from ibticks.storage.audit import records_on_disk, verify
+from ibticks.storage.decoded import Decoded
+from ibticks.storage.ingest import Ingest
+from ibticks.storage.layout import HOUR, FileKey
+from ibticks.storage.lifecycle import compress_file
+from ibticks.storage.payloads import messages_between, payloads_backwards
+from ibticks.storage.reader import read_messages, read_ticks
+from ibticks.storage.rereading import reread_ticks
+from ibticks.storage.sealing import seal, seal_files
+from ibticks.storage.summary import summarise
+from ibticks.storage.writer import StreamWriter
+
+from .samples import (
+    CONTRACT,
+    H13,
+    HALF,
+    KEY,
+    SECOND,
+    every,
+    numbers,
+    old_frame,
+    old_header,
+    quote_message,
+    quotes,
+)
+
+NEXT = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+STRANGERS = {
+    "contract": FileKey(CONTRACT + 1, "bid_ask", H13),
+    "tick type": FileKey(CONTRACT, "last", H13),
+    "hour": FileKey(CONTRACT, "bid_ask", H13 + 2 * HOUR),
+    "hour before": FileKey(CONTRACT, "bid_ask", H13 - HOUR),
+    "day": FileKey(CONTRACT, "bid_ask", H13 + 24 * HOUR),
+}
+SEALED = {"sealed": True, "open": False}
+
+
+def write_file(root: Path, index, key: FileKey, *, sealed: bool, first: int = 500) -> bytes:
+    """The bytes of a file of ten messages, which stays where it belongs."""
+    writer = StreamWriter(root, key.contract_id, key.tick_type, index, fsync=None)
+    for number in range(10):
+        time_ns = key.hour_ns + number * SECOND
+        message = quote_message(time_ns, first + number)
+        message["data"] |= {"contract_id": key.contract_id, "tick_type": key.tick_type}
+        if key.tick_type == "last":
+            message["data"] = {
+                **{name: message["data"][name] for name in ("contract_id", "tick_type")},
+                "price": 1.0,
+            }
+        writer.append(message)
+    data = (root / key.path).read_bytes()
+    writer.close()
+    return (root / key.path).read_bytes() if sealed else data
+
+
+@pytest.fixture(params=STRANGERS)
+def stranger(request) -> FileKey:
+    """The file that comes to lie in the place of another one."""
+    return STRANGERS[request.param]
+
+
+@pytest.fixture(params=SEALED)
+def misplaced(request, root, index, writer, stranger) -> Path:
+    """A store whose first hour is the file of ``stranger``; the next hour is in order."""
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 10)))
+        opened.write(quotes(every(SECOND, 5, NEXT.hour_ns), 10))
+    rows = index.files()
+    belongs = (root / NEXT.path).read_bytes()
+    data = write_file(root, index, stranger, sealed=SEALED[request.param])
+    shutil.rmtree((root / stranger.path).parent)
+    (root / KEY.path).parent.mkdir(parents=True, exist_ok=True)
+    (root / NEXT.path).write_bytes(belongs)
+    (root / KEY.path).write_bytes(data)
+    index.replace_files(rows)
+    return root / KEY.path
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_a_load_leaves_it_out_and_names_it(misplaced, root, index, rebuilt):
+    if rebuilt:
+        index.replace_files(r for r in records_on_disk(root) if r.path in (KEY.path, NEXT.path))
+    with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb lies in the place of another"):
+        parts = read_ticks(root, index.files(), ["timestamp", "sequence"])
+    found = [number for part in parts for number in part.numbers("sequence").tolist()]
+    assert found == [10, 11, 12, 13, 14]
+    about = metadata_of(to_table(parts, ["timestamp"]))
+    assert about["left_out"] == [KEY.path]
+    ((start, end),) = about["missing"]
+    assert (start[:13], end[:13]) == ("2013-10-08T13", "2013-10-08T14")
+    with pytest.raises(MisplacedFileError, match="index rebuild"):
+        numbers(root, index, strict=True)
+    assert numbers(root, index, start_ns=NEXT.hour_ns) == [10, 11, 12, 13, 14]
+
+
+def test_neither_messages_nor_what_was_decoded_before_are_of_it(misplaced, root, index, stranger):
+    files = index.files()
+    with pytest.warns(CorruptDataWarning, match="place of another"):
+        assert len(list(read_messages(root, files, ticks=True))) == 5
+    assert list(payloads_backwards(root, files[0])) == []
+    assert list(messages_between(root, files[0], 0, H13 + 100 * HOUR)) == []
+    decoded = Decoded(1 << 20)
+    for _ in range(2):
+        with pytest.warns(CorruptDataWarning, match="place of another"):
+            parts = reread_ticks(root, files, ["timestamp"], decoded)
+        assert sum(part.rows for part in parts) == 5
+
+
+def test_what_a_file_held_before_it_was_exchanged_is_not_shown_for_it(root, index, writer):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 10)))
+        opened.write(quotes(every(SECOND, 10, NEXT.hour_ns), 10))
+    decoded = Decoded(1 << 20)
+    assert sum(p.rows for p in reread_ticks(root, index.files(), ["timestamp"], decoded)) == 20
+    first, second, beside = root / KEY.path, root / NEXT.path, root / "beside"
+    first.rename(beside)
+    second.rename(first)
+    beside.rename(second)
+    with pytest.warns(CorruptDataWarning) as caught:
+        assert sum(p.rows for p in reread_ticks(root, index.files(), ["timestamp"], decoded)) == 0
+    assert len(caught) == 2
+
+
+def test_a_live_reader_leaves_it_out(misplaced, root):
+    tail = Tail(root, CONTRACT, "bid_ask", H13)
+    tail.survey()
+    with pytest.warns(CorruptDataWarning, match="place of another"):
+        stretch = tail.read()
+    assert stretch is not None
+    assert (stretch.key, stretch.ticks) == (NEXT, 5)
+    assert tail.read() is None
+    assert not tail.intact
+    tail.close()
+
+
+def test_it_is_verified_and_indexed_as_what_it_is(misplaced, root, index, caplog):
+    finding = next(each for each in verify(root, index) if each.path == KEY.path)
+    assert finding.problem == "misplaced"
+    assert finding.size == misplaced.stat().st_size
+    row = next(each for each in records_on_disk(root) if each.path == KEY.path)
+    assert (row.ticks, row.messages, row.sealed, row.first_tick_ns) == (0, 0, False, None)
+    assert "loads will tell that its hour is missing" in caplog.text
+
+
+def test_it_is_neither_sealed_compressed_summarised_nor_opened(misplaced, root, writer, caplog):
+    before = misplaced.read_bytes()
+    for refused in (
+        lambda: summarise(root, KEY),
+        lambda: seal(root, KEY),
+        lambda: compress_file(root, KEY, "zstd"),
+    ):
+        with pytest.raises(MisplacedFileError):
+            refused()
+    assert seal_files(root, [KEY]) == []
+    with writer() as opened:
+        opened.append(quote_message(H13, 50))
+    assert misplaced.read_bytes() == before
+    assert not misplaced.with_name(misplaced.name + ".torn").exists()
+    assert (root / HALF.path).exists()
+    assert "lies in the place of another file" in caplog.text
+
+
+def test_an_import_does_not_take_its_ticks_for_those_of_the_hour(misplaced, root, writer, caplog):
+    with writer() as opened:
+        importing = Ingest(root, opened)
+        importing.add(quotes(every(SECOND, 10), 500))
+    assert (importing.added, importing.known) == (10, 0)
+    assert "lies in the place of another file" in caplog.text
+
+
+def test_xarray_leaves_it_out_in_a_store_and_reads_it_outside(misplaced, root, tmp_path, stranger):
+    with pytest.warns(CorruptDataWarning, match="place of another"):
+        dataset = xr.open_dataset(misplaced, engine="ibticks")
+    assert dataset.sizes["timestamp"] == 0
+    assert metadata_of(dataset)["left_out"] == [misplaced.name]
+    with pytest.raises(MisplacedFileError):
+        xr.open_dataset(misplaced, engine="ibticks", strict=True)
+    alone = tmp_path / "ticks_ticks.pb"
+    shutil.copy(misplaced, alone)
+    dataset = xr.open_dataset(alone, engine="ibticks")
+    assert dataset.sizes["timestamp"] == 10
+    assert metadata_of(dataset)["contract_ids"] == [stranger.contract_id]
+
+
+@pytest.mark.parametrize("fields", ["contract_id", "tick_type", "start_time", "all"])
+def test_a_header_that_states_less_is_held_against_the_path_for_the_rest(root, index, fields):
+    """Older writers leave fields empty; what is not stated contradicts nothing."""
+    from ibticks.format.framing import frame
+    from ibticks.tick_stream_pb2 import FileHeader
+
+    header = FileHeader.FromString(old_header()[4:])
+    for name in ("contract_id", "tick_type", "start_time") if fields == "all" else (fields,):
+        header.ClearField(name)
+    path = root / KEY.path
+    path.parent.mkdir(parents=True)
+    body = b"".join(old_frame(H13 + number, number) for number in range(5))
+    path.write_bytes(frame(header.SerializeToString() or b"\x08\x01") + body)
+    index.replace_files(records_on_disk(root))
+    assert numbers(root, index, strict=True) == list(range(5))
+    assert [finding.problem for finding in verify(root, index)] == [None]
+    if fields == "all":
+        return
+    other = {"contract_id": {"tick_type": "last"}}.get(fields, {"contract_id": 7})
+    path.write_bytes(replace(read_header(path.read_bytes()), **other).to_bytes() + body)
+    with pytest.raises(CorruptFileError, match="place of another"):
+        numbers(root, index, strict=True)
+
+
+@pytest.mark.parametrize("ns", [2**62, -(2**62), 2**63 - 1])
+def test_a_time_of_no_calendar_is_named_too(root, index, writer, ns):
+    with writer() as opened:
+        opened.write(quotes(every(SECOND, 3)))
+    path = root / KEY.path
+    data = path.read_bytes()
+    path.write_bytes(replace(read_header(data), start_ns=ns, end_ns=ns).to_bytes() + data[256:])
+    with pytest.raises(MisplacedFileError, match=f"start_ns {ns}"):
+        numbers(root, index, strict=True)

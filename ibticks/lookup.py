@@ -13,6 +13,7 @@ from ibticks.format.fields import check_contract_id, check_tick_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import tzinfo
     from pathlib import Path
 
     from ibticks.calendar import TimeLike
@@ -76,7 +77,11 @@ class Lookup:
         return check_tick_types(tick_types)
 
     def now(
-        self, now: TimeLike | None, tz: str | None, ids: tuple[int, ...], kinds: tuple[str, ...]
+        self,
+        now: TimeLike | None,
+        tz: str | tzinfo | None,
+        ids: tuple[int, ...],
+        kinds: tuple[str, ...],
     ) -> int:
         """The instant that times are relative to, UTC nanoseconds."""
         from ibticks.calendar import now_ns, to_ns

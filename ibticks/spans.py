@@ -10,7 +10,7 @@ from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError, TimeRangeError
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import timedelta, tzinfo
 
     from ibticks.calendar import TimeLike
     from ibticks.selection import Interval
@@ -24,7 +24,7 @@ def find_spans(
     period: str | timedelta | None = None,
     start: TimeLike | None = None,
     end: TimeLike | None = None,
-    tz: str | None = None,
+    tz: str | tzinfo | None = None,
     session: str | None = None,
     date: TimeLike | None = None,
     sessions: int | None = None,

@@ -21,7 +21,7 @@ from ibticks.upkeep import keep_sessions, older_files, rebuild_index, refill
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import timedelta
+    from datetime import timedelta, tzinfo
     from types import TracebackType
     from typing import Self
 
@@ -141,7 +141,7 @@ class Store:
         *,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
-        tz: str | None = None,
+        tz: str | tzinfo | None = None,
         session: str | None = None,
         date: TimeLike | None = None,
         sessions: int | None = None,
@@ -171,7 +171,7 @@ class Store:
         period : str or timedelta, optional
         start, end : optional
             Anything :func:`ibticks.calendar.to_ns` reads.
-        tz : str, optional
+        tz : str or tzinfo, optional
             Zone of times that do not say theirs, and of ``today``.
         session : str, optional
             Session type, such as ``"regular"``; for ``sessions``, regular by default.
@@ -246,7 +246,7 @@ class Store:
         buffer: TimeLike | timedelta | None = None,
         *,
         market: str = _MARKET,
-        tz: str | None = None,
+        tz: str | tzinfo | None = None,
         now: TimeLike | None = None,
         columns: str | Sequence[str] | None = None,
         window: str | timedelta | None = None,
@@ -273,7 +273,7 @@ class Store:
             opened), or a time. By default nothing.
         market : str
             ``US``, ``UK``, ``JP``, ``CME`` or any calendar's name.
-        tz : str, optional
+        tz : str or tzinfo, optional
             Zone of times that do not say theirs, and of ``today``.
         now : optional
             Instead of the clock, for what is relative to now; ``"last_tick"`` as in
@@ -363,7 +363,7 @@ class Store:
         buffer: TimeLike | timedelta = "1h",
         *,
         market: str = _MARKET,
-        tz: str | None = None,
+        tz: str | tzinfo | None = None,
         now: TimeLike | None = None,
         columns: str | Sequence[str] | None = None,
         strict: bool = False,
@@ -423,7 +423,7 @@ class Store:
         *,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
-        tz: str | None = None,
+        tz: str | tzinfo | None = None,
         session: str | None = None,
         date: TimeLike | None = None,
         sessions: int | None = None,
@@ -587,7 +587,7 @@ class Store:
         *,
         contract_id: int | None = None,
         tick_type: str | None = None,
-        tz: str | None = None,
+        tz: str | tzinfo | None = None,
         stream_id: str = "",
     ) -> int:
         """Write the ticks of a frame, with the column names of :mod:`ibticks.format.fields`.
@@ -597,7 +597,7 @@ class Store:
         frame : polars, pandas, Arrow or xarray
         contract_id, tick_type : optional
             Of all rows, where the frame has no such column.
-        tz : str, optional
+        tz : str or tzinfo, optional
             Zone of timestamps that do not say theirs.
         stream_id : str
             For rows that have none.

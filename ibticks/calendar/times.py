@@ -12,16 +12,12 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
 from ibticks.errors import InputError, NaiveDatetimeError, TimeRangeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from ibticks.timezones import close_matches, find_timezone, refuse_local_mean_time
 
 __all__ = [
     "TimeLike",
@@ -74,8 +70,8 @@ def to_ns(value: TimeLike, *, tz: str | tzinfo | None = None, name: str = "start
         where the clocks skip midnight, the first instant of that day. Anything else with an
         ``isoformat()`` method is read from what that gives. An int is UTC nanoseconds already.
     tz : str or tzinfo, optional
-        Zone of a ``value`` that carries none: a name that pytz knows (the IANA names, such as
-        ``America/New_York`` or ``US/Eastern``) or a ``tzinfo``, pytz's included. A ``value`` with
+        Zone of a ``value`` that carries none: an IANA name in any case (``America/New_York``,
+        ``us/eastern``), an offset (``-05:00``) or a ``tzinfo``, pytz's included. A ``value`` with
         its own offset keeps it.
     name : str
         What the caller calls the value, for messages.
@@ -195,80 +191,6 @@ def start_of_day_ns(day: date, tz: str | tzinfo) -> int:
     return _utc_seconds(midnight) * _SECOND
 
 
-def find_timezone(tz: str | tzinfo) -> tzinfo:
-    """The zone of that name, or ``tz`` itself if it is one already.
-
-    Parameters
-    ----------
-    tz : str or tzinfo
-        A name that pytz knows, in any case, or a ``tzinfo``. A zone of pytz comes back as the
-        ``zoneinfo`` zone of the same name, whose datetimes need no ``localize`` or ``normalize``.
-
-    Returns
-    -------
-    tzinfo
-
-    Raises
-    ------
-    InputError
-        No such zone; the message has the nearest names.
-
-    Examples
-    --------
-    >>> find_timezone("Europe/London")
-    zoneinfo.ZoneInfo(key='Europe/London')
-    >>> find_timezone("New_York")
-    Traceback (most recent call last):
-        ...
-    ibticks.errors.InputError: there is no time zone 'New_York'; did you mean 'America/New_York'?
-    """
-    if isinstance(tz, str):
-        return _zone_by_name(tz)
-    if isinstance(tz, tzinfo):
-        zone = getattr(tz, "zone", None)
-        return _zone_by_name(zone) if isinstance(zone, str) else tz
-    raise InputError(f"tz={tz!r} is not a time zone; give a name such as 'America/New_York'")
-
-
-def close_matches(word: str, names: Iterable[str]) -> str:
-    """``"; did you mean 'a', 'b' or 'c'?"`` for a message, or an empty string.
-
-    Case does not count, and a name also matches by what follows its last slash.
-
-    Examples
-    --------
-    >>> close_matches("londn", ["Europe/London", "Asia/Tokyo"])
-    "; did you mean 'Europe/London'?"
-    """
-    from difflib import get_close_matches
-
-    keys: dict[str, list[str]] = {}
-    for name in names:
-        for key in {name.lower(), name.lower().rpartition("/")[2]}:
-            keys.setdefault(key, []).append(name)
-    found = [name for key in get_close_matches(word.lower(), keys, 3, 0.7) for name in keys[key]]
-    shown = [repr(name) for name in dict.fromkeys(found)][:3]
-    if not shown:
-        return ""
-    *first, last = shown
-    return f"; did you mean {', '.join(first)} or {last}?" if first else f"; did you mean {last}?"
-
-
-@lru_cache(maxsize=64)
-def _zone_by_name(name: str) -> tzinfo:
-    if name.upper() == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        names = available_timezones()
-    for known in names:
-        if known.lower() == name.lower():
-            return ZoneInfo(known)
-    hint = close_matches(name, names) or "; names are such as 'America/New_York'"
-    raise InputError(f"there is no time zone {name!r}{hint}", tz=name)
-
-
 def _zone_of_naive(value: object, tz: str | tzinfo | None, name: str) -> tzinfo:
     if tz is not None:
         return find_timezone(tz)
@@ -315,7 +237,7 @@ def _from_datetime(
         zone = _zone_of_naive(given, tz, name)
         seconds = _utc_seconds(_place(value, zone, name))
     else:
-        _refuse_local_mean_time(value, name)
+        refuse_local_mean_time(value, name)
         seconds = _utc_seconds(value)
     return seconds * _SECOND + value.microsecond * 1000 + nanosecond
 
@@ -350,18 +272,6 @@ def _place(naive: datetime, zone: tzinfo, name: str) -> datetime:
         name=name,
         choices=tuple(each.isoformat() for each in choices),
     )
-
-
-def _refuse_local_mean_time(value: datetime, name: str) -> None:
-    # datetime(..., tzinfo=pytz.timezone(...)) takes the zone's first offset on record, its local
-    # mean time of the 19th century: minutes off, and silently. No other tzinfo does that.
-    if hasattr(value.tzinfo, "localize") and value.tzname() == "LMT" and value.year > 1950:
-        raise InputError(
-            f"{name}={value.isoformat()} is in the local mean time of the 19th century, because a "
-            "pytz zone was given as tzinfo=; pass the datetime without it and tz=, or use "
-            "zone.localize(datetime)",
-            name=name,
-        )
 
 
 def _from_numpy(value: np.datetime64, tz: str | tzinfo | None, name: str) -> int:

@@ -44,7 +44,7 @@ from ibticks.storage.statuses import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
+    from datetime import timedelta, tzinfo
 
     from ibticks.calendar import Market, TimeLike
     from ibticks.capture.filling import StreamFiller
@@ -78,7 +78,7 @@ def backfill(
     start: TimeLike | None = None,
     end: TimeLike | None = None,
     *,
-    tz: str | None = None,
+    tz: str | tzinfo | None = None,
     to_now: bool = True,
     market: Market | str | None = None,
     session: str = "regular",
@@ -110,7 +110,7 @@ def backfill(
         Without both, from the first to the last that is known of each stream. Taken in whole
         seconds, since history knows no more: ticks are stored of those in ``[start, end)`` and no
         others.
-    tz : str, optional
+    tz : str or tzinfo, optional
         Zone of times that do not say theirs.
     to_now : bool
         Whether ``start`` without ``end`` reaches to now, though a stream may no longer be captured;

@@ -14,7 +14,7 @@ from ibticks.storage.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
+    from datetime import timedelta, tzinfo
 
     from ibticks.calendar import Market, TimeLike
     from ibticks.coverage import Stretch
@@ -67,7 +67,7 @@ def plan(
 
 
 def whole_seconds(
-    start: TimeLike | None, end: TimeLike | None, tz: str | None, *, to_now: bool = True
+    start: TimeLike | None, end: TimeLike | None, tz: str | tzinfo | None, *, to_now: bool = True
 ) -> tuple[int, int]:
     """A range of time in the whole seconds it touches; all time, if nothing is given.
 
@@ -75,7 +75,7 @@ def whole_seconds(
     ----------
     start, end : optional
         From ``start`` without ``end``, to now.
-    tz : str, optional
+    tz : str or tzinfo, optional
         Zone of times that do not say theirs.
     to_now : bool
         Whether it is now that a range without an end reaches to; else it has none.

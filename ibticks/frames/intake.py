@@ -14,10 +14,12 @@ from ibticks.format.columns import Column, StringColumn, TickColumns, Values
 from ibticks.format.fields import COLUMNS, check_contract_id, check_tick_type
 from ibticks.frames.metadata import metadata_of, missing_of
 from ibticks.frames.read import read_column
-from ibticks.frames.times import Unit, zone_name
+from ibticks.timezones import find_timezone
 
 if TYPE_CHECKING:
     from datetime import tzinfo
+
+    from ibticks.frames.times import Unit
 
 __all__ = ["from_arrow"]
 
@@ -41,7 +43,7 @@ def from_arrow(
     contract_id, tick_type : optional
         Of all rows, where ``data`` has no such column.
     tz : str or tzinfo, optional
-        Zone of times that do not say theirs.
+        Zone of times that do not say theirs: see :func:`ibticks.timezones.find_timezone`.
     timestamp_unit : {"s", "ms", "us", "ns"}, optional
         Unit of times that are numbers.
 
@@ -72,7 +74,8 @@ def from_arrow(
     (array([1736467200000000000]), array([187.]))
     """
     table = _table(data)
-    names, rows, zone = table.column_names, table.num_rows, zone_name(tz)
+    names, rows = table.column_names, table.num_rows
+    zone = None if tz is None else find_timezone(tz)  # also where no time needs it
     for name in names:
         if name not in COLUMNS:
             raise UnknownColumnError(
@@ -108,6 +111,11 @@ def _table(data: Any) -> pa.Table:
         return from_xarray(data)
     if isinstance(data, pa.Table):
         return data
+    polars = sys.modules.get("polars")
+    if polars is not None and isinstance(data, polars.DataFrame):
+        from ibticks.frames.polars_frames import from_polars
+
+        return from_polars(data)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data).read_all()
     raise InputError(

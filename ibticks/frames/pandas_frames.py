@@ -13,6 +13,7 @@ from ibticks.frames.lists import distinct_lists, objects
 from ibticks.frames.metadata import KEY, attach, metadata_of
 from ibticks.frames.read import strings_column
 from ibticks.frames.schema import CATEGORY, arrow_type
+from ibticks.frames.time_objects import has_time_objects, read_time_objects
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,11 +91,17 @@ def from_pandas(frame: pd.DataFrame) -> pa.Table:
     """
     if isinstance(frame.index, pd.DatetimeIndex) and "timestamp" not in frame.columns:
         frame = frame.rename_axis("timestamp").reset_index()
-    elif named := [n for n in frame.index.names if n is not None and n not in frame.columns]:
-        frame = frame.reset_index(level=named)
     if not frame.columns.is_unique:
         raise InputError(f"columns stand twice: {', '.join(map(str, frame.columns))}")
-    arrays = {str(name): _array(str(name), frame[name]) for name in frame.columns}
+    # Not by reset_index(), which makes times of objects on its own.
+    levels = {
+        name: frame.index.get_level_values(place)
+        for place, name in enumerate(frame.index.names)
+        if name is not None and name not in frame.columns
+    }
+    columns = {name: pd.Series(level, dtype=level.dtype) for name, level in levels.items()}
+    columns |= {name: frame[name] for name in frame.columns}
+    arrays = {str(name): _array(str(name), column) for name, column in columns.items()}
     table = pa.table(arrays)
     said = frame.attrs.get(KEY)
     return table.replace_schema_metadata(None if said is None else attach(said, ()))
@@ -108,6 +115,8 @@ def _objects(name: str, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
 
 
 def _array(name: str, column: pd.Series[Any]) -> pa.Array:
+    if column.dtype == object and has_time_objects(name, values := column.tolist()):
+        return read_time_objects(name, values)
     # Dicts would be taken for structs, with every key in every row.
     kind = arrow_type(name) if name == "metadata" and column.dtype == object else None
     try:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 import polars as pl
 import pyarrow as pa
 
+from ibticks.errors import InputError
 from ibticks.frames.schema import CATEGORY, arrow_schema
+from ibticks.frames.time_objects import has_time_objects, read_time_objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["from_rows", "polars_schema", "to_polars"]
+__all__ = ["from_polars", "from_rows", "polars_schema", "to_polars"]
 
 _POLARS_CATEGORY = pa.dictionary(pa.uint32(), pa.string())
 
@@ -52,6 +54,28 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
     if "timestamp" in frame.columns and frame["timestamp"].is_sorted():
         frame = frame.with_columns(pl.col("timestamp").set_sorted())
     return frame
+
+
+def from_polars(frame: pl.DataFrame) -> pa.Table:
+    """Turn a polars frame into an Arrow table; times that are Python objects are read one by one.
+
+    Raises
+    ------
+    InputError
+        If a column of times holds other objects.
+    """
+    plain = frame.select(pl.exclude(pl.Object))
+    table = pa.RecordBatchReader.from_stream(plain).read_all()
+    times: dict[str, pa.Array] = {}
+    for name in frame.columns:
+        if name not in plain.columns:
+            values = frame[name].to_list()
+            if not has_time_objects(name, values):
+                raise InputError(
+                    f"column {name!r} holds Python objects: give it a type, or drop it", column=name
+                )
+            times[name] = read_time_objects(name, values)
+    return pa.table({name: times[name] if name in times else table[name] for name in frame.columns})
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

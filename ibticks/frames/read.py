@@ -18,6 +18,7 @@ from ibticks.frames.times import Unit, utc_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import tzinfo
 
 __all__ = ["map_column", "read_column", "string_column", "strings_column"]
 
@@ -30,7 +31,11 @@ _NUMBERS: Final = {
 
 
 def read_column(
-    field: Field, column: pa.ChunkedArray, *, tz: str | None = None, unit: Unit | None = None
+    field: Field,
+    column: pa.ChunkedArray,
+    *,
+    tz: str | tzinfo | None = None,
+    unit: Unit | None = None,
 ) -> Column:
     """Read one column of ticks, whatever type it comes in.
 
@@ -39,7 +44,7 @@ def read_column(
     field : Field
         Which column it is.
     column : pyarrow.ChunkedArray
-    tz : str, optional
+    tz : str or tzinfo, optional
         Zone of times that do not say theirs.
     unit : {"s", "ms", "us", "ns"}, optional
         Unit of times that are numbers.

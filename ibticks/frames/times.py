@@ -7,6 +7,7 @@ A naive time needs a zone. A number needs a unit, unless its size leaves only on
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 import numpy as np
@@ -19,16 +20,21 @@ from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.frames.chunks import joined
 from ibticks.frames.schema import TIMESTAMP
+from ibticks.timezones import find_timezone, fixed_offset
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-__all__ = ["Times", "Unit", "utc_nanoseconds", "zone_name"]
+__all__ = ["Times", "Unit", "utc_nanoseconds"]
 
 Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 Times: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]
 
 _UNITS: Final[dict[str, int]] = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_EPOCH: Final = datetime(1970, 1, 1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MINUTE_NS: Final = 60 * NANOSECONDS
+_EXACT_FLOAT: Final = 2**53  # a float holds every whole number up to it
 _FIRST, _LAST = 631_152_000, 4_102_444_800  # seconds: 1990-01-01 and 2100-01-01
 
 # What Arrow does not read by itself, made ISO 8601: 20250110 09:30:00 (also with a hyphen, as IB
@@ -45,23 +51,11 @@ _NUMBER: Final = r"^-?\d+(\.\d*)?$"
 _LONG_NUMBER: Final = r"^-?\d{9,}(\.\d*)?$"  # a shorter one is a date
 
 
-def zone_name(tz: str | tzinfo | None) -> str | None:
-    """The name of a time zone, given by name, by pytz or by zoneinfo.
-
-    Examples
-    --------
-    >>> from zoneinfo import ZoneInfo
-    >>> zone_name(ZoneInfo("Asia/Tokyo"))
-    'Asia/Tokyo'
-    """
-    return None if tz is None else str(tz)
-
-
 def utc_nanoseconds(
     column: pa.ChunkedArray,
     name: str,
     *,
-    tz: str | None = None,
+    tz: str | tzinfo | None = None,
     unit: Unit | None = None,
 ) -> Times:
     """Read a column of times.
@@ -73,8 +67,8 @@ def utc_nanoseconds(
         ``20250110 09:30:00``), or numbers since 1970-01-01T00:00Z.
     name : str
         The column's name, for errors.
-    tz : str, optional
-        Zone of times that do not say theirs.
+    tz : str or tzinfo, optional
+        Zone of times that do not say theirs: see :func:`ibticks.timezones.find_timezone`.
     unit : {"s", "ms", "us", "ns"}, optional
         Unit of numbers.
 
@@ -148,7 +142,7 @@ def _in_nanoseconds(array: pa.Array, name: str) -> pa.Array:
         raise _outside(name) from error
 
 
-def _in_utc(array: pa.Array, name: str, tz: str | None) -> pa.Array:
+def _in_utc(array: pa.Array, name: str, tz: str | tzinfo | None) -> pa.Array:
     if array.type.tz is not None:
         return array.cast(TIMESTAMP)
     if tz is None:
@@ -157,15 +151,47 @@ def _in_utc(array: pa.Array, name: str, tz: str | None) -> pa.Array:
             f"tz='America/New_York' or tz='UTC'",
             column=name,
         )
+    zone = find_timezone(tz)
+    if (offset := fixed_offset(zone)) is not None:
+        try:
+            shifted = pc.subtract_checked(array.view(pa.int64()), offset // _MICROSECOND * 1000)
+        except pa.ArrowInvalid as error:
+            raise _outside(name) from error
+        return shifted.view(pa.timestamp("ns")).cast(TIMESTAMP)
+    key = getattr(zone, "key", None)
+    if not isinstance(key, str):
+        return _placed(array, name, zone)
     try:
         # polars carries the time zones itself; Arrow needs those of the system.
-        zoned = cast("pl.Series", pl.from_arrow(array)).dt.replace_time_zone(tz)
+        zoned = cast("pl.Series", pl.from_arrow(array)).dt.replace_time_zone(key)
     except pl.exceptions.ComputeError as error:
-        said = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"column {name!r} cannot be placed in zone {tz!r}: {said}", column=name, tz=tz
+            f"column {name!r} cannot be placed in zone {key!r}: {reason}", column=name, tz=key
         ) from error
     return zoned.dt.convert_time_zone("UTC").to_arrow()
+
+
+def _placed(array: pa.Array, name: str, zone: tzinfo) -> pa.Array:
+    """Place naive times in a zone of which only Python knows the offsets."""
+    times, valid = _values(array)
+    minutes, places = np.unique(times // _MINUTE_NS, return_inverse=True)
+    offsets = np.empty(len(minutes), dtype=np.int64)
+    for place, minute in enumerate(minutes.tolist()):
+        naive = _EPOCH + timedelta(minutes=minute)
+        local = naive.replace(tzinfo=zone)
+        first, second = local.utcoffset(), local.replace(fold=1).utcoffset()
+        back = local.astimezone(UTC).astimezone(zone).replace(tzinfo=None)
+        if first is None or first != second or back != naive:
+            raise InputError(
+                f"column {name!r} cannot be placed in zone {zone}: {naive} happened there twice or "
+                "never",
+                column=name,
+                tz=str(zone),
+            )
+        offsets[place] = first // _MICROSECOND * 1000
+    placed = pa.array(times - offsets[places], mask=None if valid is None else ~valid)
+    return placed.cast(TIMESTAMP)
 
 
 def _read_texts(texts: pa.Array, name: str) -> pa.Array:
@@ -208,7 +234,15 @@ def _read_numbers(array: pa.Array, name: str, unit: Unit | None) -> Times:
         whole = np.floor(numbers)
         if not bool(np.all(np.abs(whole) < 2.0**63)):
             raise _outside(name)
-        return _scaled(whole.astype(np.int64), numbers - whole, _all_or_which(valid), name, unit)
+        whole_numbers, valid = whole.astype(np.int64), _all_or_which(valid)
+        unit = unit or _unit(whole_numbers, valid, name)
+        if unit == "ns" and bool(np.any(np.abs(whole) > _EXACT_FLOAT)):
+            raise InputError(
+                f"column {name!r} holds nanoseconds as floats, which are up to 128 ns off: read it "
+                "as integers (in pandas a missing value makes floats of them: use Int64)",
+                column=name,
+            )
+        return _scaled(whole_numbers, numbers - whole, valid, name, unit)
     try:
         numbers, valid = _values(array.cast(pa.int64()))
     except pa.ArrowInvalid as error:

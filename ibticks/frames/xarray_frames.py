@@ -17,6 +17,7 @@ from ibticks.frames.lists import distinct_lists
 from ibticks.frames.metadata import KEY, attach, metadata_of
 from ibticks.frames.read import string_column, strings_column
 from ibticks.frames.schema import TIMESTAMP, arrow_type
+from ibticks.frames.time_objects import has_time_objects, read_time_objects
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -176,6 +177,8 @@ def variable(field: Field, column: pa.ChunkedArray, along: str = "timestamp") ->
 def _array(name: Hashable, values: Array, attributes: dict[Hashable, Any]) -> pa.Array:
     field = COLUMNS.get(str(name))
     kind = None if field is None else field.kind
+    if values.dtype == object and has_time_objects(str(name), values.tolist()):
+        return read_time_objects(str(name), values.tolist())
     if values.dtype.kind == "M":
         times = pa.array(values)
         return times.cast(TIMESTAMP) if attributes.get("time_zone") == "UTC" else times

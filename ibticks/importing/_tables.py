@@ -13,6 +13,7 @@ from ibticks.storage.ingest import Ingest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
 
     from ibticks.store import Store
 
@@ -28,7 +29,7 @@ def import_table(
     contract_id: int,
     tick_type: str,
     mapping: Mapping[str, str | None] | None = None,
-    tz: str | None = None,
+    tz: str | tzinfo | None = None,
     timestamp_unit: _Unit | None = None,
     progress: bool | None = None,
 ) -> ImportResult:
@@ -43,7 +44,7 @@ def import_table(
     tick_type : str
     mapping : mapping of str to str, optional
         Our column names to the file's, where they are not recognised.
-    tz : str, optional
+    tz : str or tzinfo, optional
         Zone of times that do not say theirs.
     timestamp_unit : {"s", "ms", "us", "ns"}, optional
         Unit of times that are numbers.

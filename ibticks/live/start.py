@@ -11,6 +11,8 @@ from ibticks.calendar import resolve_period, to_ns
 from ibticks.errors import TimeRangeError
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from ibticks.calendar import TimeLike
 
 __all__ = ["find_start"]
@@ -19,7 +21,7 @@ _DATE: Final = re.compile(r"\d{4}-?\d\d-?\d\d.*")
 
 
 def find_start(
-    buffer: TimeLike | timedelta, now_ns: int, *, market: str = "US", tz: str | None = None
+    buffer: TimeLike | timedelta, now_ns: int, *, market: str = "US", tz: str | tzinfo | None = None
 ) -> tuple[int, str]:
     """The first instant of a buffer, and how to say it.
 
@@ -32,7 +34,7 @@ def find_start(
     now_ns : int
         UTC nanoseconds.
     market : str
-    tz : str, optional
+    tz : str or tzinfo, optional
         Zone of times that do not say theirs, and of ``today``.
 
     Raises

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import dateutil.tz
 import numpy as np
 import pyarrow as pa
 import pytest
 import pytz
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from ibticks.calendar import to_ns
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.frames.times import utc_nanoseconds, zone_name
+from ibticks.frames.times import utc_nanoseconds
 
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC, 07:00 in New York
 NEW_YORK = "America/New_York"
@@ -162,20 +162,69 @@ def test_nothing_at_all():
         read([1], pa.time64("ns"))
 
 
-def test_names_of_zones():
-    assert zone_name(None) is None
-    assert zone_name(pytz.timezone(NEW_YORK)) == zone_name(ZoneInfo(NEW_YORK)) == NEW_YORK
-    assert zone_name(UTC) == "UTC"
+class Nameless(tzinfo):
+    """New York, without a name by which another library could find it."""
+
+    _zone = ZoneInfo(NEW_YORK)
+
+    def utcoffset(self, when):
+        return None if when is None else when.replace(tzinfo=self._zone).utcoffset()
+
+    def dst(self, when):
+        return None if when is None else when.replace(tzinfo=self._zone).dst()
+
+    def tzname(self, when):
+        return "nameless"
+
+    def fromutc(self, when):
+        return self._zone.fromutc(when.replace(tzinfo=self._zone)).replace(tzinfo=self)
 
 
-@settings(deadline=None)
-@given(
-    st.lists(st.integers(662_688_000 * 10**9, 4_102_444_800 * 10**9 - 1), min_size=1, max_size=4)
-)
-def test_texts_and_numbers_say_the_same(times):
-    typed = pa.array(times).cast(pa.timestamp("ns"))
-    texts = typed.cast(pa.string()).to_pylist()
-    assert read(texts, tz="UTC") == times
-    assert read([text.replace("-", "").replace(" ", "-") for text in texts], tz="UTC") == times
-    assert read(times, unit="ns") == times
-    assert read([f"{t // 10**9}.{t % 10**9:09d}" for t in times]) == times
+ZONES = {
+    "US/Eastern": ("us/eastern", "US/EASTERN", "America/New_York", ZoneInfo("US/Eastern")),
+    "pytz": ("-05:00", pytz.timezone("US/Eastern"), pytz.FixedOffset(-300)),
+    "offset": ("-0500", "-05", "UTC-5", "utc-05:00", timezone(timedelta(hours=-5))),
+    "others": (
+        Nameless(),
+        dateutil.tz.gettz("America/New_York"),
+        dateutil.tz.tzoffset("EST", -18000),
+    ),
+}
+
+
+@pytest.mark.parametrize("zones", ZONES.values(), ids=ZONES)
+def test_a_zone_by_any_of_its_names(zones):
+    """They are what calendar.to_ns reads, too."""
+    text = "2025-01-10 09:30:00.123456789"
+    for zone in zones:
+        expected = to_ns("2025-01-10T14:30:00.123456789Z")
+        assert read([text, None], tz=zone) == [expected, None]
+        assert to_ns(text, tz=zone) == expected
+
+
+@pytest.mark.parametrize("tz", ["", "GMT+5", "Mars", "+25:00", "-05:75", "America/New York", 5])
+def test_no_zone(tz):
+    with pytest.raises(InputError, match="time zone"):
+        read(["2025-01-10 09:30:00"], tz=tz)
+    with pytest.raises(InputError, match="time zone"):
+        to_ns("2025-01-10 09:30:00", tz=tz)
+
+
+def test_a_zone_of_python_alone_skips_hours_and_repeats_them():
+    zone = Nameless()
+    assert read(["2024-03-10 01:59:59", "2024-03-10 03:00:00"], tz=zone) == [
+        to_ns("2024-03-10T06:59:59Z"),
+        to_ns("2024-03-10T07:00:00Z"),
+    ]
+    for text in ("2024-03-10 02:30:00", "2024-11-03 01:30:00"):
+        with pytest.raises(InputError, match="twice or never"):
+            read([text], tz=zone)
+
+
+def test_floats_that_cannot_be_nanoseconds():
+    exact = [1736519400.5, 1736519401.25]
+    assert read(exact, pa.float64()) == [1736519400500000000, 1736519401250000000]
+    with pytest.raises(InputError, match="Int64"):
+        read([1736519400123456789.0], pa.float64())
+    with pytest.raises(InputError, match="as integers"):
+        read([1736519400123456789.0], pa.float64(), unit="ns")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta, timezone
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import polars as pl
 import pytest
 
 from ibticks import errors
 from ibticks.frames import from_arrow
+from ibticks.importing import import_table
 
 TIMES = ["2025-01-10T14:59:59.999999999", "2025-01-10T15:00:00.000000000", "2025-01-10T15:00:00"]
 FRAME = pl.DataFrame(
@@ -128,3 +132,25 @@ def test_numbers_of_numpy(store):
     with store.writer(np.uint32(265598), "last") as writer:
         assert writer.write(from_arrow(FRAME, contract_id=265598, tick_type="last")) == 3
     assert store.select("AAPL").count() == 3
+
+
+@pytest.mark.parametrize(
+    "tz",
+    ["us/eastern", "-05:00", "UTC-5", ZoneInfo("US/Eastern"), timezone(timedelta(hours=-5))],
+    ids=str,
+)
+def test_a_zone_is_read_the_same_way_everywhere(store, tmp_path, tz):
+    """By write, import, from_arrow and select."""
+    naive = pl.DataFrame({"timestamp": ["2025-01-10 09:30:00.123456789"], "price": [1.5]})
+    store.write(naive, contract_id=1, tick_type="last", tz=tz)
+    naive.write_csv(tmp_path / "ticks.csv")
+    for contract, added in ((1, 0), (2, 1)):
+        result = import_table(
+            store, tmp_path / "ticks.csv", contract_id=contract, tick_type="last", tz=tz
+        )
+        assert result.added == added
+    for contract in (1, 2):
+        window = {"start": "2025-01-10 09:30", "end": "2025-01-10 09:31", "tz": tz}
+        assert store.select(contract, "last", **window).count() == 1
+    (time_ns,) = from_arrow(naive, contract_id=1, tick_type="last", tz=tz).timestamp.tolist()
+    assert time_ns == 1_736_519_400_123_456_789

@@ -16,7 +16,13 @@ from ibticks.lookup import Lookup, check_tick_types, in_words
 from ibticks.selection import Selection, check_backfill, default_columns
 from ibticks.storage.disk import expand_home
 from ibticks.storage.layout import metadata
-from ibticks.upkeep import keep_sessions, older_files, rebuild_index, refill
+from ibticks.upkeep import (
+    complete_index,
+    complete_journal,
+    keep_sessions,
+    older_files,
+    rebuild_index,
+)
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from ibticks.calendar import TimeLike
     from ibticks.coverage import Coverage
     from ibticks.index.journaled import JournaledIndex
+    from ibticks.index.postgres import PostgresIndex
     from ibticks.index.records import DailyStats, FileRecord
     from ibticks.live import Live
     from ibticks.live.buffers import Buffer, Buffers
@@ -98,10 +105,20 @@ def open_store(
     from ibticks.index import open_index
     from ibticks.storage.statuses import settle
 
-    store = Store(path, open_index(path, store_id, dsn or dsn_from_environment()), cache)
+    entered: list[bool] = []
+
+    def complete(index: PostgresIndex) -> None:
+        entered.append(complete_index(path, index))
+
+    index = open_index(path, store_id, dsn or dsn_from_environment(), complete=complete)
+    store = Store(path, index, cache)
     try:
-        if refill(path, store.index):
-            store.rebuild_index()
+        if index.away and index.writable:
+            entered.append(complete_journal(path, index))
+        if any(entered):
+            store._changed = True
+            if not index.away:
+                keep_sessions(index)
         # What captures that were killed left open in the ledger of coverage ends here.
         if settle(path, store.index):
             store._changed = True

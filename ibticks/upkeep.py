@@ -2,73 +2,242 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from ibticks.storage.layout import HOUR, FileKey, list_files, metadata
+from ibticks.errors import CorruptFileError, IndexVersionError
+from ibticks.index.records import Index
+from ibticks.storage.layout import HOUR, FileKey, list_paths, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ibticks.calendar import TimeLike
+    from ibticks.errors import StorageError
     from ibticks.index.journaled import JournaledIndex
-    from ibticks.index.records import FileRecord, Index
+    from ibticks.index.records import CoverageRecord, FileRecord
+    from ibticks.storage.layout import Listing
 
-__all__ = ["keep_sessions", "older_files", "rebuild_index", "refill"]
+__all__ = [
+    "CompletableIndex",
+    "complete_index",
+    "complete_journal",
+    "keep_sessions",
+    "older_files",
+    "rebuild_index",
+]
+
+Stream: TypeAlias = tuple[int, str]
+"""Contract id and tick type."""
 
 _FIRST_SESSION: Final = date(2000, 1, 1)
+_BATCH_FILES: Final = 500
+"""Files read and entered together: some MB of records."""
+
+_BATCH_CONTRACTS: Final = 20
+"""Contracts whose coverage is rebuilt together."""
+
+_ANALYZED_FILES: Final = 1_000
+"""Entered files from which on the query planner needs new statistics."""
+
+_log = logging.getLogger(__name__)
 
 
-def refill(root: Path, index: JournaledIndex) -> bool:
-    """Give an index that was made just now what the catalogue knows.
+class CompletableIndex(Index, Protocol):
+    """An index into which files are entered while writers go on."""
 
-    Returns
-    -------
-    bool
-        Whether there are files that it does not know.
+    def paths(self) -> set[str]:
+        """Return the paths of all files."""
+
+    def is_complete(self) -> bool:
+        """Whether every file of the store has been entered."""
+
+    def set_complete(self, complete: bool) -> None:
+        """Store whether every file of the store has been entered."""
+
+    def next_revision(self) -> int:
+        """Return a number that all later changes exceed."""
+
+    def refresh_files(self, records: Iterable[FileRecord], revision: int) -> None:
+        """Insert or replace rows, except those changed since ``revision``."""
+
+    def drop_stale_files(self, paths: Iterable[str], revision: int) -> None:
+        """Remove rows, except those changed since ``revision``."""
+
+    def refresh_coverage(
+        self, streams: Iterable[Stream], records: Iterable[CoverageRecord], revision: int
+    ) -> None:
+        """Make these the intervals of some streams, except those changed since ``revision``."""
+
+    def analyze(self) -> None:
+        """Refresh the statistics of the query planner."""
+
+
+def complete_index(root: Path, index: CompletableIndex) -> bool:
+    """Enter the files of a store that its index lacks; True if there were any.
+
+    The names of the files are compared with those in the index: a listing of the folders and one
+    query. No file is read that the index has. Rows whose file is not there stay: that a file is
+    lost must be seen by loads and ``verify``.
+
+    An index that is not marked complete (made just now, or left by a rebuild that was killed) also
+    gets the contracts and coverage of the catalogue, and the coverage that the files tell.
     """
-    if index.daily_stats():
+    was_complete = index.is_complete()
+    listing = list_paths(root)
+    _warn_of_unreadable(listing)
+    missing = sorted(listing.paths - index.paths())
+    if was_complete and not missing:
         return False
+    if missing:
+        _log.info("the index of %s lacks %d files: entering them", root, len(missing))
+    _restore_from_catalogue(root, index)
+    failures: list[StorageError] = []
+    streams = _enter_files(root, index, missing, failures)
+    if not was_complete:
+        streams = _all_streams(index)
+    _rebuild_coverage(root, index, streams)
+    if len(missing) >= _ANALYZED_FILES:
+        index.analyze()
+    if not (was_complete or listing.unreadable or failures):
+        index.set_complete(True)
+    return bool(missing)
+
+
+def complete_journal(root: Path, index: CompletableIndex) -> bool:
+    """Journal the files that neither the catalogue nor the journal has; True if there were any.
+
+    As :func:`complete_index`, for an index whose server is away.
+    """
+    listing = list_paths(root)
+    _warn_of_unreadable(listing)
+    missing = sorted(listing.paths - index.paths())
+    if missing:
+        _rebuild_coverage(root, index, _enter_files(root, index, missing, []))
+    return bool(missing)
+
+
+def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None = None) -> int:
+    """Read all files and make the index agree with them; returns the number of files.
+
+    Writers may go on meanwhile: rows that they change after a file was read stay theirs, and a row
+    goes only if its file is not there.
+    """
+    listing = list_paths(root)
+    _warn_of_unreadable(listing)
+    index.set_complete(False)
+    _enter_files(root, index, sorted(listing.paths), None, progress=progress)
+    revision = index.next_revision()
+    # Listed again: files may have been deleted since.
+    now = list_paths(root)
+    gone = [
+        path
+        for path in sorted(index.paths() - now.paths)
+        if not now.is_unreadable(path) and not os.path.lexists(root / path)
+    ]
+    if gone:
+        index.drop_stale_files(gone, revision)
+    _rebuild_coverage(root, index, _all_streams(index))
+    index.analyze()
+    if not listing.unreadable:
+        index.set_complete(True)
+    return len(listing.paths)
+
+
+def _warn_of_unreadable(listing: Listing) -> None:
+    for folder, reason in listing.unreadable.items():
+        _log.warning("%s; what the index knows of it stays as it is", reason or folder)
+
+
+def _restore_from_catalogue(root: Path, index: CompletableIndex) -> None:
+    """Insert the contracts and coverage of the catalogue that the index does not have."""
     from ibticks.index import CatalogueIndex
 
     catalogue = CatalogueIndex(metadata(root) / "index.json")
-    if coverage := catalogue.coverage():
-        index.put_coverage(coverage)
-    if contracts := catalogue.contracts():
+    try:
+        coverage, contracts = catalogue.coverage(), catalogue.contracts()
+    except (CorruptFileError, IndexVersionError) as error:
+        _log.warning("%s", error)
+        return
+    if coverage:
+        # At revision 0 no row of the index is replaced.
+        index.refresh_coverage((), coverage, 0)
+    if contracts:
         index.put_contracts(contracts)
-    return any(list_files(root))
 
 
-def rebuild_index(root: Path, index: JournaledIndex, *, progress: bool | None = None) -> int:
-    """Make the index anew from the files; returns how many there are."""
-    from ibticks.progress import track
-    from ibticks.storage.audit import records_on_disk
+def _enter_files(
+    root: Path,
+    index: CompletableIndex,
+    paths: Sequence[str],
+    failures: list[StorageError] | None,
+    *,
+    progress: bool | None = None,
+) -> set[Stream]:
+    """Read files and put their rows; returns the streams whose coverage they may change.
 
-    found = track(records_on_disk(root), "reading files", None, show=progress)
-    records = list(found)
-    index.replace_files(records)
-    _rebuild_coverage(root, index, records)
-    return len(records)
-
-
-def _rebuild_coverage(root: Path, index: JournaledIndex, records: Sequence[FileRecord]) -> None:
-    from ibticks.storage.coverage import outlasting
+    ``failures`` takes the errors of files that cannot be found, instead of raising them.
+    """
+    from ibticks.progress import bar
+    from ibticks.storage.audit import read_records
     from ibticks.storage.lock import is_written
+
+    told: set[Stream] = set()
+    if not paths:
+        return told
+    keys = [key for key in map(FileKey.parse, paths) if key is not None]
+    with bar("reading files", len(keys), show=progress) as advance:
+        for first in range(0, len(keys), _BATCH_FILES):
+            batch = keys[first : first + _BATCH_FILES]
+            revision = index.next_revision()
+            records = list(read_records(root, batch, failures))
+            index.refresh_files(records, revision)
+            for record in records:
+                stream = record.contract_id, record.tick_type
+                # A capture that has just begun a file keeps its coverage itself.
+                if stream not in told and (
+                    record.messages > record.ticks
+                    if record.sealed
+                    else not is_written(root, *stream)
+                ):
+                    told.add(stream)
+            advance(len(batch))
+    for failure in failures or ():
+        _log.error("%s; the index does not have it", failure)
+    return told
+
+
+def _all_streams(index: CompletableIndex) -> set[Stream]:
+    """The streams that have files or coverage."""
+    streams: set[Stream] = set()
+    for path in index.paths():
+        if (key := FileKey.parse(path)) is not None:
+            streams.add((key.contract_id, key.tick_type))
+    streams.update((row.contract_id, row.tick_type) for row in index.coverage())
+    return streams
+
+
+def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[Stream]) -> None:
+    """Make the coverage of some streams what their files tell."""
+    from ibticks.storage.coverage import outlasting
     from ibticks.storage.statuses import rebuild, settle
 
-    rebuilt = rebuild(root, records)
-    index.replace_coverage([*outlasting(index.coverage(), rebuilt), *rebuilt])
-    # Captures that run may have spoken meanwhile.
-    streams = {(record.contract_id, record.tick_type) for record in index.files()}
-    files = [
-        file
-        for contract_id, tick_type in streams
-        if is_written(root, contract_id, tick_type)
-        for file in index.files([contract_id], [tick_type])
-    ]
-    if files:
-        index.put_coverage(rebuild(root, files))
+    if not streams:
+        return
+    contracts = sorted({contract_id for contract_id, _ in streams})
+    for first in range(0, len(contracts), _BATCH_CONTRACTS):
+        ids = contracts[first : first + _BATCH_CONTRACTS]
+        revision = index.next_revision()
+        chosen = {stream for stream in streams if ids[0] <= stream[0] <= ids[-1]}
+        known = [r for r in index.coverage(ids) if (r.contract_id, r.tick_type) in chosen]
+        files = [r for r in index.files(ids) if (r.contract_id, r.tick_type) in chosen]
+        rebuilt = rebuild(root, files)
+        rows = [*outlasting(known, rebuilt), *rebuilt]
+        if rows or known:
+            index.refresh_coverage(chosen, rows, revision)
     settle(root, index)
 
 

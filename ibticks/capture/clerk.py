@@ -166,6 +166,11 @@ class Clerk:
         self._wait()
         return self._index.files(contract_ids, tick_types, start_ns, end_ns)
 
+    def streams(self) -> set[tuple[int, str]]:
+        """Return the contract ids and tick types that have captured files."""
+        self._wait()
+        return self._index.streams()
+
     def contracts(self) -> list[ContractRecord]:
         """Every contract known, by id."""
         self._wait()

@@ -181,6 +181,10 @@ class CatalogueIndex:
         """Files that may hold messages in ``[start_ns, end_ns)``; without their blocks."""
         return self.read().files(contract_ids, tick_types, start_ns, end_ns)
 
+    def streams(self) -> set[tuple[int, str]]:
+        """Return the contract ids and tick types that have captured files."""
+        return self.read().streams()
+
     def contracts(self) -> list[ContractRecord]:
         """Every contract known, by id."""
         return self.read().contracts()

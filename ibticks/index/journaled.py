@@ -59,6 +59,9 @@ class JournaledIndex:
         Usually ``{root}/metadata/index.json`` and ``{root}/metadata/index.journal``.
     retry_seconds : float
         Least time between two attempts to reach a server that is away.
+    complete : callable, optional
+        Enters into a database that was just reached, after the journal, the files of the store
+        that it lacks. The database serves only once this has returned.
 
     Attributes
     ----------
@@ -73,8 +76,10 @@ class JournaledIndex:
         journal_path: Path,
         *,
         retry_seconds: float = 5.0,
+        complete: Callable[[PostgresIndex], None] | None = None,
     ) -> None:
         self._reach = primary_factory
+        self._complete = complete
         self._catalogue = CatalogueIndex(catalogue_path)
         self._journal = Journal(journal_path)
         self._retry_seconds = retry_seconds
@@ -152,6 +157,8 @@ class JournaledIndex:
             primary = self._reach(patience)
             try:
                 self._settle(primary)
+                if self._complete is not None:
+                    self._complete(primary)
             except BaseException:
                 primary.close()
                 raise
@@ -270,6 +277,74 @@ class JournaledIndex:
         self._journal.append(change)
         self._reach_in_background()
 
+    # -- a rebuild beside writers ------------------------------------------------------------------
+
+    def paths(self) -> set[str]:
+        """Return the paths of all files; without a warning while the server is away."""
+        return self._read(
+            lambda index: index.paths(),
+            lambda index: MemoryIndex(files=index.files()),
+            warn=False,
+        )
+
+    def is_complete(self) -> bool:
+        """Whether every file has been entered; while the server is away nobody can say more."""
+        primary = self._primary
+        return primary is None or primary.is_complete()
+
+    def set_complete(self, complete: bool) -> None:
+        """Store whether every file has been entered; no-op while the server is away."""
+        primary = self._primary
+        if primary is not None:
+            primary.set_complete(complete)
+
+    def next_revision(self) -> int:
+        """Return a number that all later changes exceed; 0 while the server is away."""
+        primary = self._primary
+        return 0 if primary is None else primary.next_revision()
+
+    def refresh_files(self, records: Iterable[FileRecord], revision: int) -> None:
+        """Insert or replace rows by path, except those changed since ``revision``."""
+        primary = self._primary
+        if primary is None:
+            self.put_files(records)
+        else:
+            primary.refresh_files(records, revision)
+
+    def drop_stale_files(self, paths: Iterable[str], revision: int) -> None:
+        """Remove rows by path, except those changed since ``revision``."""
+        primary = self._primary
+        if primary is None:
+            self.drop_files(paths)
+        else:
+            primary.drop_stale_files(paths, revision)
+
+    def refresh_coverage(
+        self,
+        streams: Iterable[tuple[int, str]],
+        records: Iterable[CoverageRecord],
+        revision: int,
+    ) -> None:
+        """Make these the intervals of some streams, except those changed since ``revision``.
+
+        While the server is away, the intervals of other streams are written again as they are.
+        """
+        primary = self._primary
+        if primary is None:
+            rebuilt = set(streams)
+            others = [
+                row for row in self.coverage() if (row.contract_id, row.tick_type) not in rebuilt
+            ]
+            self.replace_coverage([*others, *records])
+        else:
+            primary.refresh_coverage(streams, records, revision)
+
+    def analyze(self) -> None:
+        """Have PostgreSQL count the rows again; no-op while the server is away."""
+        primary = self._primary
+        if primary is not None:
+            primary.analyze()
+
     # -- reading ----------------------------------------------------------------------------------
 
     def files(
@@ -285,6 +360,13 @@ class JournaledIndex:
             lambda index: MemoryIndex(
                 files=index.files(contract_ids, tick_types, start_ns, end_ns)
             ),
+        )
+
+    def streams(self) -> set[tuple[int, str]]:
+        """Return the contract ids and tick types that have captured files."""
+        return self._read(
+            lambda index: index.streams(),
+            lambda index: MemoryIndex(files=index.files()),
         )
 
     def contracts(self) -> list[ContractRecord]:
@@ -322,6 +404,8 @@ class JournaledIndex:
         self,
         ask: Callable[[PostgresIndex | MemoryIndex], _T],
         load: Callable[[PostgresIndex], MemoryIndex],
+        *,
+        warn: bool = True,
     ) -> _T:
         """Ask the server, else the catalogue; changes still in the journal are laid over either."""
         for _ in range(2):  # a server that is lost while we ask may be back at once
@@ -336,9 +420,11 @@ class JournaledIndex:
                 return ask(_overlay(load(primary), changes))
             except IndexUnavailableError as error:
                 self._lost(primary, error)
+        records = _overlay(self._catalogue.read().copy(), self._journal.changes())
+        if not warn:
+            return ask(records)
         with self._state:
             self.partial_answers += 1
-        records = _overlay(self._catalogue.read().copy(), self._journal.changes())
         warnings.warn(
             IndexAwayWarning(
                 f"PostgreSQL is away ({self._reason}): this is what the catalogue "

@@ -12,7 +12,7 @@ from ibticks.index.records import ContractRecord
 from ibticks.index.statistics import daily_statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from ibticks.index.records import CoverageRecord, DailyStats, FileRecord
 
@@ -67,10 +67,11 @@ class MemoryIndex:
         end_ns: int | None = None,
     ) -> list[FileRecord]:
         """Files that may hold messages in ``[start_ns, end_ns)``, by contract, type and hour."""
+        ids = None if contract_ids is None else frozenset(contract_ids)
         chosen = (
             file
             for file in self._files.values()
-            if _of_streams(file, contract_ids, tick_types) and may_hold(file, start_ns, end_ns)
+            if _of_streams(file, ids, tick_types) and may_hold(file, start_ns, end_ns)
         )
         return sorted(chosen, key=lambda f: (f.contract_id, f.tick_type, f.hour_ns, f.path))
 
@@ -86,6 +87,18 @@ class MemoryIndex:
     def replace_files(self, records: Iterable[FileRecord]) -> None:
         """Make these files, and no others, the index."""
         self._files = latest_files(records)
+
+    def paths(self) -> set[str]:
+        """Return the paths of all files."""
+        return set(self._files)
+
+    def streams(self) -> set[tuple[int, str]]:
+        """Return the contract ids and tick types that have captured files."""
+        return {
+            (file.contract_id, file.tick_type)
+            for file in self._files.values()
+            if not file.backfilled
+        }
 
     def contracts(self) -> list[ContractRecord]:
         """Every contract known, by id."""
@@ -120,11 +133,11 @@ class MemoryIndex:
 
         One without an end lasts; one of no length is where it starts.
         """
+        ids = None if contract_ids is None else frozenset(contract_ids)
         chosen = (
             interval
             for interval in self._coverage.values()
-            if _of_streams(interval, contract_ids, tick_types)
-            and _meets(interval, start_ns, end_ns)
+            if _of_streams(interval, ids, tick_types) and _meets(interval, start_ns, end_ns)
         )
         return sorted(chosen, key=lambda c: (c.contract_id, c.tick_type, c.start_ns))
 
@@ -186,8 +199,8 @@ def latest_coverage(
 
 def _of_streams(
     record: FileRecord | CoverageRecord,
-    contract_ids: Sequence[int] | None,
-    tick_types: Sequence[str] | None,
+    contract_ids: Collection[int] | None,
+    tick_types: Collection[str] | None,
 ) -> bool:
     return (contract_ids is None or record.contract_id in contract_ids) and (
         tick_types is None or record.tick_type in tick_types

@@ -11,13 +11,20 @@ from ibticks.errors import IndexAwayWarning, IndexUnavailableError, StoreAccessE
 from ibticks.index.journaled import JournaledIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ibticks.index.postgres import PostgresIndex
 
 __all__ = ["open_index"]
 
 
 def open_index(
-    root: Path | str, store_id: str, dsn: str | None = None, *, retry_seconds: float = 5.0
+    root: Path | str,
+    store_id: str,
+    dsn: str | None = None,
+    *,
+    retry_seconds: float = 5.0,
+    complete: Callable[[PostgresIndex], None] | None = None,
 ) -> JournaledIndex:
     """Open the index of a store.
 
@@ -25,7 +32,7 @@ def open_index(
     PostgreSQL of this user's (see :mod:`ibticks.index.embedded`); where that cannot run, the store
     is served from its catalogue, changes go to its journal, and a warning says why.
 
-    A database made just now is empty: fill it from the files (``replace_files``).
+    A database made just now is empty: ``complete`` enters the files of the store.
 
     Parameters
     ----------
@@ -37,6 +44,9 @@ def open_index(
         ``postgresql://user@host:port/database`` or libpq's ``key=value`` pairs.
     retry_seconds : float
         Least time between two attempts to reach a server that went away.
+    complete : callable, optional
+        Enters what a database lacks, whenever it is reached; see
+        :func:`ibticks.upkeep.complete_index`.
 
     Raises
     ------
@@ -75,7 +85,11 @@ def open_index(
             raise
 
     index = JournaledIndex(
-        reach, metadata / "index.json", metadata / "index.journal", retry_seconds=retry_seconds
+        reach,
+        metadata / "index.json",
+        metadata / "index.journal",
+        retry_seconds=retry_seconds,
+        complete=complete,
     )
     try:
         index.connect()

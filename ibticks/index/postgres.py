@@ -28,6 +28,9 @@ from ibticks.index.statements import (
     PUT_COVERAGE,
     PUT_FILES,
     PUT_SESSIONS,
+    REFRESH_COVERAGE,
+    REFRESH_FILES,
+    STREAMS,
 )
 
 if TYPE_CHECKING:
@@ -158,6 +161,76 @@ class PostgresIndex:
             cursor.execute("ANALYZE tick_files")  # else the next plans know nothing of them
 
         self._database.run(replace)
+
+    def paths(self) -> set[str]:
+        """Return the paths of all files."""
+        return {path for (path,) in self._select("SELECT file_path FROM tick_files")}
+
+    def streams(self) -> set[tuple[int, str]]:
+        """Return the contract ids and tick types that have captured files."""
+        return {(contract_id, kind) for contract_id, kind in self._select(STREAMS)}
+
+    # -- a rebuild beside writers ------------------------------------------------------------------
+
+    def is_complete(self) -> bool:
+        """Whether every file of the store has been entered since the database was made."""
+        return self._select("SELECT complete FROM index_state") == [(True,)]
+
+    def set_complete(self, complete: bool) -> None:
+        """Store whether every file has been entered."""
+        self._database.run(
+            lambda cursor: cursor.execute(
+                "UPDATE index_state SET complete = %s, updated_at = now()", (complete,)
+            )
+        )
+
+    def next_revision(self) -> int:
+        """Return a number that all later changes exceed; take it before reading a file."""
+        ((revision,),) = self._select("SELECT nextval('index_revision')")
+        return int(revision)
+
+    def refresh_files(self, records: Iterable[FileRecord], revision: int) -> None:
+        """Insert or replace rows by path, except those changed since ``revision``."""
+        latest = latest_files(records)
+        self._database.run(lambda cursor: _put_files(cursor, latest, revision))
+
+    def drop_stale_files(self, paths: Iterable[str], revision: int) -> None:
+        """Remove rows by path, except those changed since ``revision``."""
+        gone = sorted(set(paths))
+        self._database.run(
+            lambda cursor: cursor.execute(
+                "DELETE FROM tick_files WHERE file_path = ANY(%s) AND revision < %s",
+                (gone, revision),
+            )
+        )
+
+    def refresh_coverage(
+        self,
+        streams: Iterable[tuple[int, str]],
+        records: Iterable[CoverageRecord],
+        revision: int,
+    ) -> None:
+        """Make these the intervals of some streams, except those changed since ``revision``."""
+        latest = latest_coverage(records)
+        pairs = sorted(set(streams))
+        ids, kinds = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+        def refresh(cursor: Cursor[TupleRow]) -> None:
+            cursor.execute(
+                "DELETE FROM coverage AS c USING unnest(%s::BIGINT[], %s::TEXT[]) "
+                "AS stream (contract_id, tick_type) WHERE c.contract_id = stream.contract_id "
+                "AND c.tick_type = stream.tick_type AND c.revision < %s",
+                (ids, kinds, revision),
+            )
+            _put_coverage(cursor, latest, revision)
+
+        self._database.run(refresh)
+
+    def analyze(self) -> None:
+        """Have PostgreSQL count the rows again, after many have been entered."""
+        self._database.run(lambda cursor: cursor.execute("ANALYZE tick_files, coverage"))
+
+    # -- statistics --------------------------------------------------------------------------------
 
     def daily_stats(
         self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
@@ -332,18 +405,26 @@ class PostgresIndex:
         )
 
 
-def _put_files(cursor: Cursor[TupleRow], records: Mapping[str, FileRecord]) -> None:
+def _put_files(
+    cursor: Cursor[TupleRow], records: Mapping[str, FileRecord], before: int | None = None
+) -> None:
+    """Upsert rows; with ``before``, only those whose revision is smaller."""
     paths = sorted(records)
+    statement, guard = (PUT_FILES, []) if before is None else (REFRESH_FILES, [before])
     for first in range(0, len(paths), _BATCH):
         rows = [file_to_json(records[path]) for path in paths[first : first + _BATCH]]
-        cursor.execute(PUT_FILES.encode("utf-8"), (dump_json(rows),))
+        cursor.execute(statement.encode("utf-8"), (dump_json(rows), *guard))
 
 
 def _put_coverage(
-    cursor: Cursor[TupleRow], records: Mapping[tuple[int, str, int], CoverageRecord]
+    cursor: Cursor[TupleRow],
+    records: Mapping[tuple[int, str, int], CoverageRecord],
+    before: int | None = None,
 ) -> None:
+    """Upsert intervals; with ``before``, only those whose revision is smaller."""
     rows = [coverage_to_json(records[key]) for key in sorted(records)]
-    cursor.execute(PUT_COVERAGE, (dump_json(rows),))
+    statement, guard = (PUT_COVERAGE, []) if before is None else (REFRESH_COVERAGE, [before])
+    cursor.execute(statement.encode("utf-8"), (dump_json(rows), *guard))
 
 
 def _of_streams(

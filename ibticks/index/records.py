@@ -186,6 +186,9 @@ class Index(Protocol):
     ) -> list[FileRecord]:
         """Files that may hold messages in ``[start_ns, end_ns)``, by contract, type and hour."""
 
+    def streams(self) -> set[tuple[int, str]]:
+        """Return the contract ids and tick types that have captured files."""
+
     def put_files(self, records: Iterable[FileRecord]) -> None:
         """Insert or replace rows by path; the daily statistics of their days follow."""
 

@@ -19,6 +19,9 @@ __all__ = [
     "PUT_COVERAGE",
     "PUT_FILES",
     "PUT_SESSIONS",
+    "REFRESH_COVERAGE",
+    "REFRESH_FILES",
+    "STREAMS",
 ]
 
 _COLUMN_NAMES: Final = {
@@ -51,8 +54,12 @@ PUT_FILES: Final = f"""
     )
     ON CONFLICT (file_path) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in COLUMNS)},
+        revision = excluded.revision,
         updated_at = now()
 """
+
+REFRESH_FILES: Final = f"{PUT_FILES}    WHERE tick_files.revision < %s\n"
+"""As PUT_FILES, but rows of that revision and later ones stay as they are."""
 
 _CONTRACT_FIELDS: Final = ("symbol", "exchange", "currency", "contract_type")
 
@@ -88,8 +95,12 @@ PUT_COVERAGE: Final = """
         end_ns = excluded.end_ns,
         state = excluded.state,
         reason = excluded.reason,
+        revision = excluded.revision,
         updated_at = now()
 """
+
+REFRESH_COVERAGE: Final = f"{PUT_COVERAGE}    WHERE coverage.revision < %s\n"
+"""As PUT_COVERAGE, but rows of that revision and later ones stay as they are."""
 
 # The sessions given are all there are of their market and type between the first and the last.
 DROP_SESSIONS: Final = """
@@ -121,4 +132,20 @@ DAILY_STATS: Final = """
         total_ticks, total_size_bytes, first_tick_ns, last_tick_ns, min_price, max_price,
         avg_price, total_volume, vwap
     FROM daily_tick_stats
+"""
+
+# One index probe a stream, however many days it has: PostgreSQL has no skip scan before 18.
+STREAMS: Final = """
+    WITH RECURSIVE stream AS (
+        (SELECT contract_id, tick_type FROM daily_tick_stats
+         ORDER BY contract_id, tick_type LIMIT 1)
+        UNION ALL
+        SELECT following.contract_id, following.tick_type
+        FROM stream CROSS JOIN LATERAL (
+            SELECT d.contract_id, d.tick_type FROM daily_tick_stats AS d
+            WHERE (d.contract_id, d.tick_type) > (stream.contract_id, stream.tick_type)
+            ORDER BY d.contract_id, d.tick_type LIMIT 1
+        ) AS following
+    )
+    SELECT contract_id, tick_type FROM stream
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from ibticks.storage.summary import CHECKSUM, salvage, summarise
 from ibticks.storage.unread import unread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from ibticks.index.records import FileRecord, Index
+    from ibticks.storage.layout import FileKey
     from ibticks.storage.summary import Summary
 
-__all__ = ["Finding", "records_on_disk", "verify"]
+__all__ = ["Finding", "read_records", "records_on_disk", "verify"]
 
 _log = logging.getLogger(__name__)
 
@@ -115,12 +117,32 @@ def _difference(one: Any, other: Any) -> str:
 
 
 def records_on_disk(root: Path) -> Iterator[FileRecord]:
-    """The index row of every file, from the files alone.
+    """The index row of every file, from the files alone; see :func:`read_records`."""
+    yield from read_records(root, list_files(root))
+
+
+def read_records(
+    root: Path, keys: Iterable[FileKey], failures: list[StorageError] | None = None
+) -> Iterator[FileRecord]:
+    """The index rows of files, from the files alone; a file deleted meanwhile has none.
 
     Of a damaged file it has what is whole. Where the header cannot be read, it has all that follows
-    if that is whole; else it has nothing, and a load that meets it says what is missing.
+    if that is whole; else it has nothing, and a load that meets it says what is missing. So it is
+    with a file that this user may not read.
+
+    Parameters
+    ----------
+    root : Path
+    keys : iterable of FileKey
+    failures : list, optional
+        Takes the errors of files that are not even found, instead of raising them.
+
+    Raises
+    ------
+    StorageError
+        Without ``failures``, if a name leads to no file.
     """
-    for key in list_files(root):
+    for key in keys:
         try:
             record = summarise(root, key).record
         except CorruptFileError as error:
@@ -131,4 +153,15 @@ def records_on_disk(root: Path) -> Iterator[FileRecord]:
             rest = "what follows is whole" if found else "loads will tell that its hour is missing"
             _log.warning("%s; %s", error, rest)
             record = found or unread(root, key)
+        except StorageError as error:
+            if not os.path.lexists(root / key.path):
+                continue
+            try:
+                record = unread(root, key)
+            except StorageError:
+                if failures is None:
+                    raise error from None
+                failures.append(error)
+                continue
+            _log.warning("%s; loads will tell that its hour is missing", error)
         yield record

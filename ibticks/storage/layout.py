@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
 from ibticks.errors import TimeRangeError
-from ibticks.storage.disk import UNFINISHED, explained
+from ibticks.storage.disk import UNFINISHED, explained, explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +36,12 @@ __all__ = [
     "HALF_HOUR",
     "HOUR",
     "FileKey",
+    "Listing",
     "Part",
     "half_hours",
     "hour_of",
     "list_files",
+    "list_paths",
     "list_streams",
     "list_unfinished",
     "metadata",
@@ -60,6 +62,7 @@ _FILE: Final = re.compile(
     re.ASCII,
 )
 _DEPTH: Final = 6  # names in a file's path below the root
+_NAME: Final = re.compile(r"([01]\d|2[0-3])(-30|-backfill)?_ticks\.pb", re.ASCII)
 # A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
 _FIRST_HOUR: Final = -(2**63) // HOUR * HOUR + HOUR
 _LAST_HOUR: Final = (2**63 - 1) // HOUR * HOUR - HOUR
@@ -206,6 +209,72 @@ def list_files(
         if contract_id in (None, contract) and tick_type in (None, kind):
             keys = (FileKey.parse(path) for path in _paths(root, contract, kind))
             yield from sorted(key for key in keys if key is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The tick files of a store by name, without a look into them.
+
+    Attributes
+    ----------
+    paths : set of str
+        Relative to the root.
+    unreadable : dict of str to str
+        Folders that could not be listed, relative to the root, and why: what is in them is not
+        known.
+    """
+
+    paths: set[str]
+    unreadable: dict[str, str]
+
+    def is_unreadable(self, path: str) -> bool:
+        """Whether a file would lie in a folder that could not be listed."""
+        return any(path.startswith(f"{folder}/") for folder in self.unreadable)
+
+
+def list_paths(root: Path) -> Listing:
+    """List the paths of all tick files: one ``scandir`` a folder, and no ``stat``.
+
+    Raises
+    ------
+    StoreAccessError
+        If the root cannot be read.
+    """
+    listing = Listing(set(), {})
+    for contract in _folders(root):
+        if _CONTRACT.fullmatch(contract.name):
+            for kind in _listed_folders(listing, root, contract.name):
+                if kind in TICK_TYPES:
+                    _list_stream(listing, root, f"{contract.name}/{kind}")
+    return listing
+
+
+def _list_stream(listing: Listing, root: Path, stream: str) -> None:
+    """Add the files of a stream to a listing."""
+    for year in _listed_folders(listing, root, stream):
+        for month in _listed_folders(listing, root, f"{stream}/{year}"):
+            for day in _listed_folders(listing, root, f"{stream}/{year}/{month}"):
+                folder = f"{stream}/{year}/{month}/{day}"
+                if FileKey.parse(f"{folder}/00_ticks.pb") is None:
+                    continue
+                names = _listed_names(listing, root, folder, folders=False)
+                listing.paths.update(f"{folder}/{n}" for n in names if _NAME.fullmatch(n))
+
+
+def _listed_folders(listing: Listing, root: Path, folder: str) -> list[str]:
+    return _listed_names(listing, root, folder, folders=True)
+
+
+def _listed_names(listing: Listing, root: Path, folder: str, *, folders: bool) -> list[str]:
+    """The names of the folders, or of the files, in a folder; none if it cannot be listed."""
+    try:
+        with os.scandir(f"{root}/{folder}") as entries:
+            return [entry.name for entry in entries if entry.is_dir() == folders]
+    except FileNotFoundError:
+        return []  # removed meanwhile
+    except OSError as error:
+        listing.unreadable[folder] = str(explanation(error, root / folder, "listing"))
+        return []
 
 
 def list_unfinished(

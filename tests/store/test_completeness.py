@@ -1,0 +1,284 @@
+"""Completeness of the index: stored, compared with the files, and true beside writers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from dataclasses import replace
+
+import polars as pl
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import ibticks as ibt
+from ibticks.calendar import to_ns
+from ibticks.errors import CorruptDataWarning, IndexAwayWarning
+from ibticks.index.catalogue import write_catalogue
+from ibticks.index.journal import Change, Journal
+from ibticks.index.records import ContractRecord, CoverageRecord
+from ibticks.storage import audit
+from ibticks.storage.states import State, Status
+
+AAPL = 265598
+T0 = to_ns("2025-01-10T14:30Z")
+HOUR = 3600 * 10**9
+HOURS = 6
+
+_numbers = itertools.count()
+
+
+def hours(day=10, count=HOURS):
+    stamps = [f"2025-01-{day:02d}T{hour:02d}:00:00Z" for hour in range(count)]
+    return pl.DataFrame({"timestamp": stamps, "price": [1.0] * count, "size": [1.0] * count})
+
+
+def tick(hour, minute=0):
+    return {
+        "type": "tick",
+        "stream_id": "s",
+        "timestamp": f"2025-01-10T{hour:02d}:{minute:02d}:00Z",
+        "data": {"contract_id": AAPL, "tick_type": "last", "price": 1.0, "size": 1.0},
+    }
+
+
+def count(store, contract=AAPL):
+    return store.select(contract, "last").count()
+
+
+def is_complete(store):
+    return store.index.query("SELECT complete FROM index_state") == [{"complete": True}]
+
+
+def problems(store):
+    return [(each.path, each.problem) for each in store.verify(progress=False) if each.problem]
+
+
+@pytest.fixture
+def new_database(postgres):
+    """Make databases that are the index of no store yet: ``new_database()``."""
+    names = []
+
+    def make():
+        names.append(f"lost_{next(_numbers)}")
+        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {names[-1]} TEMPLATE ready")
+        return make_conninfo(postgres.dsn, dbname=names[-1])
+
+    yield make
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        for name in names:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def root(tmp_path, new_database):
+    """A closed store of one contract and six hours, whose database is lost."""
+    with ibt.open(tmp_path / "ticks", dsn=new_database()) as store:
+        store.add_contract(AAPL, "AAPL")
+        store.write(hours(), contract_id=AAPL, tick_type="last")
+    return tmp_path / "ticks"
+
+
+@pytest.fixture
+def journal(root):
+    return Journal(root / "metadata" / "index.journal")
+
+
+# -- a new database --------------------------------------------------------------------------------
+
+
+def test_a_journal_does_not_make_a_new_database_complete(root, journal, new_database):
+    with ibt.open(root, dsn=new_database()) as store:
+        known = store.index.files()
+    journal.append(Change("put_files", tuple(known[:2])))
+    journal.append(Change("put_files", (replace(known[2], sealed=False),)))
+    with ibt.open(root, dsn=new_database()) as store:
+        assert count(store) == HOURS
+        assert store.index.files()[:2] == known[:2]
+        assert is_complete(store)
+
+
+def test_a_journal_outweighs_the_catalogue_of_a_lost_database(root, journal, new_database):
+    lasting = CoverageRecord(AAPL, "last", T0, None, "captured")
+    write_catalogue(root / "metadata" / "index.json", [], [ContractRecord(AAPL, "APPL")], [lasting])
+    deleted = replace(lasting, end_ns=T0 + HOUR, state=State.DELETED.value)
+    journal.append(Change("put_coverage", (deleted,)))
+    journal.append(Change("correct_contracts", (ContractRecord(AAPL, "AAPL"),)))
+    with ibt.open(root, dsn=new_database()) as store:
+        assert store.index.coverage() == [deleted]
+        assert store.contracts() == [ContractRecord(AAPL, "AAPL")]
+        assert count(store) == HOURS
+
+
+def test_a_database_lost_under_an_open_store(root, new_database):
+    """The server comes back with an empty database while the store is open."""
+    dsn = new_database()
+    with ibt.open(root, dsn=dsn) as store:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("TRUNCATE tick_files; UPDATE index_state SET complete = false")
+        store.index._lost(store.index._primary, ibt.errors.IndexUnavailableError("it was lost"))
+        store.write(hours(day=11), contract_id=AAPL, tick_type="last")
+        assert count(store) == 2 * HOURS
+        assert is_complete(store)
+
+
+def test_without_catalogue_and_server_the_files_are_still_found(root, monkeypatch):
+    (root / "metadata" / "index.json").unlink()
+    monkeypatch.setenv("IBTICKS_PGDATA", str(root / ("x" * 100)))
+    for _ in range(2):
+        with pytest.warns(IndexAwayWarning), ibt.open(root) as store:
+            assert count(store) == HOURS
+
+
+# -- an index that lacks something -----------------------------------------------------------------
+
+
+def test_files_that_came_by_hand_are_found(root, new_database):
+    dsn = new_database()
+    ibt.open(root, dsn=dsn).close()
+    with ibt.open(root.with_name("other"), dsn=new_database()) as other:
+        other.write(hours(day=12), contract_id=AAPL, tick_type="last")
+    day = f"{AAPL}/last/2025/01/12"
+    shutil.copytree(root.with_name("other") / day, root / day)
+    with ibt.open(root, dsn=dsn) as store:
+        assert count(store) == 2 * HOURS
+
+
+def test_rows_that_were_lost_come_back_with_their_coverage(fake_capture, tmp_path, database):
+    """What a rebuild that was killed left: some rows, no coverage, and the mark of incomplete."""
+    with ibt.open(tmp_path, dsn=database) as store:
+        capture = fake_capture(store.root, store.index, AAPL)
+        capture.say(Status.SUBSCRIBED, T0)
+        capture.tick(T0 + 5)
+        capture.stop(T0 + HOUR)
+        before = store.index.files(), store.index.coverage(), store.daily_stats()
+    for lost in ("SELECT", "DELETE FROM tick_files WHERE file_path LIKE '%/14_ticks.pb'"):
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(lost)
+            connection.execute("DELETE FROM coverage")
+            connection.execute("UPDATE index_state SET complete = false")
+        (tmp_path / "metadata" / "index.json").unlink(missing_ok=True)
+        with ibt.open(tmp_path, dsn=database) as store:
+            assert (store.index.files(), store.index.coverage(), store.daily_stats()) == before
+            assert is_complete(store)
+
+
+def test_a_complete_index_is_opened_without_reading_a_file(root, new_database, monkeypatch):
+    dsn = new_database()
+    ibt.open(root, dsn=dsn).close()
+
+    def read(*_):
+        pytest.fail("a file was read")
+
+    monkeypatch.setattr(audit, "summarise", read)
+    with ibt.open(root, dsn=dsn) as store:
+        assert len(store.index.files()) == HOURS
+
+
+def test_a_lost_file_stays_in_the_index_and_is_reported(root, new_database):
+    dsn = new_database()
+    ibt.open(root, dsn=dsn).close()
+    lost = f"{AAPL}/last/2025/01/10/03_ticks.pb"
+    (root / lost).unlink()
+    with ibt.open(root, dsn=dsn) as store:
+        assert problems(store) == [(lost, "gone")]
+        with pytest.warns(CorruptDataWarning, match="03_ticks"):
+            assert store.select(AAPL, "last").to_polars().height == HOURS - 1
+        store.rebuild_index(progress=False)
+        assert problems(store) == []
+
+
+def test_a_name_without_a_file_does_not_keep_a_store_closed(root, new_database, caplog):
+    (root / f"{AAPL}/last/2025/01/10/07_ticks.pb").symlink_to(root / "unmounted")
+    with ibt.open(root, dsn=new_database()) as store:
+        assert count(store) == HOURS
+        assert not is_complete(store)
+    assert "07_ticks.pb; the index does not have it" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_listed_is_left_as_it_is(root, new_database, caplog):
+    day = root / f"{AAPL}/last/2025/01/10"
+    day.chmod(0)
+    try:
+        with ibt.open(root, dsn=new_database()) as store:
+            assert not is_complete(store)
+    finally:
+        day.chmod(0o755)
+    assert "not permitted while listing" in caplog.text
+
+
+# -- a rebuild beside writers ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Do something once, after a rebuild has read a file and before its row is entered."""
+
+    def do(action):
+        plain, actions = audit.summarise, [action]
+
+        def summarise(*arguments):
+            summary = plain(*arguments)
+            if actions:
+                actions.pop()()
+            return summary
+
+        monkeypatch.setattr(audit, "summarise", summarise)
+
+    return do
+
+
+def test_hours_begun_during_a_rebuild_stay(store, meanwhile):
+    with store.writer(AAPL, "last") as writer:
+        writer.append(tick(0))
+        meanwhile(lambda: [writer.append(tick(hour)) for hour in range(1, 9)])
+        store.rebuild_index(progress=False)
+        assert count(store) == 9
+    assert count(store) == 9
+    assert problems(store) == []
+
+
+def test_an_hour_sealed_during_a_rebuild_stays_sealed(store, meanwhile):
+    with store.writer(AAPL, "last") as writer:
+        writer.append(tick(0))
+
+        def seal():
+            writer.append(tick(0, 30))
+            writer.seal()
+
+        meanwhile(seal)
+        store.rebuild_index(progress=False)
+        (record,) = store.index.files()
+        assert (record.sealed, record.ticks) == (True, 2)
+    assert problems(store) == []
+
+
+def test_an_hour_opened_again_during_a_rebuild_stays_open(store, meanwhile):
+    with store.writer(AAPL, "last") as writer:
+        writer.append(tick(0))
+        writer.seal()
+        meanwhile(lambda: writer.append(tick(0, 59)))
+        store.rebuild_index(progress=False)
+        assert [record.sealed for record in store.index.files()] == [False]
+        assert count(store) == 2
+
+
+def test_files_pruned_during_a_rebuild_are_gone(store, meanwhile):
+    store.write(hours(), contract_id=AAPL, tick_type="last")
+    meanwhile(lambda: store.prune("1h", now="2025-01-10T04:00Z", progress=False))
+    store.rebuild_index(progress=False)
+    assert problems(store) == []
+    assert count(store) == 3
+
+
+def test_coverage_that_ends_during_a_rebuild_has_ended(store, fake_capture, meanwhile):
+    capture = fake_capture(store.root, store.index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0)
+    meanwhile(lambda: capture.say(Status.DISCONNECTED, T0 + HOUR, "connection lost"))
+    store.rebuild_index(progress=False)
+    rows = [(row.start_ns, row.end_ns, row.state) for row in store.index.coverage()]
+    assert rows == [(T0, T0 + HOUR, "captured"), (T0 + HOUR, None, "disconnected")]
+    capture.stop(T0 + 2 * HOUR)

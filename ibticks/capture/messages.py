@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ibticks.config import NANOSECONDS
+from ibticks.format.absent import present_number, present_side
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -18,6 +19,7 @@ __all__ = [
     "complete_message",
     "error_message",
     "info_message",
+    "mid_point_data",
     "quote_data",
     "text_of",
     "tick_message",
@@ -68,8 +70,9 @@ def trade_data(
     past_limit: bool,
     unreported: bool,
 ) -> dict[str, Any]:
-    """What a trade says; IB's conditions are words, separated by spaces."""
-    data: dict[str, Any] = {"price": price, "size": float(size), "exchange": exchange}
+    """Return the data of a trade without unset values; IB separates conditions by spaces."""
+    data: dict[str, Any] = _present(price=present_number(price), size=present_number(size))
+    data["exchange"] = exchange
     if conditions:
         data["conditions"] = conditions.split(" ")
     return {**data, "past_limit": bool(past_limit), "unreported": bool(unreported)}
@@ -83,15 +86,23 @@ def quote_data(
     bid_past_low: bool,
     ask_past_high: bool,
 ) -> dict[str, Any]:
-    """What a quote says."""
+    """Return the data of a quote without unset values and sides that have no quote."""
+    bid, bid_volume = present_side(bid_price, bid_size)
+    ask, ask_volume = present_side(ask_price, ask_size)
     return {
-        "bid_price": bid_price,
-        "bid_size": float(bid_size),
-        "ask_price": ask_price,
-        "ask_size": float(ask_size),
+        **_present(bid_price=bid, bid_size=bid_volume, ask_price=ask, ask_size=ask_volume),
         "bid_past_low": bool(bid_past_low),
         "ask_past_high": bool(ask_past_high),
     }
+
+
+def mid_point_data(mid_price: float) -> dict[str, Any]:
+    """Return the data of a mid point, none if it is unset."""
+    return _present(mid_price=present_number(mid_price))
+
+
+def _present(**values: float | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def info_message(

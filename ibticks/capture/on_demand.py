@@ -24,6 +24,7 @@ from ibticks.capture.messages import (
     complete_message,
     error_message,
     info_message,
+    mid_point_data,
     quote_data,
     tick_message,
     trade_data,
@@ -414,7 +415,7 @@ class _Listener:
     def mid_point(self, request: int, time: int, mid_price: float) -> None:
         """A mid point."""
         if request == self._request:
-            self._tick(time, {"mid_price": mid_price})
+            self._tick(time, mid_point_data(mid_price))
 
     def contract(self, request: int, details: Any) -> None:
         """What IB says of the contract."""

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ibticks.config import NANOSECONDS
+from ibticks.format.absent import clear_absent_fields, present_number, present_side
 from ibticks.format.framing import frame
 from ibticks.storage.payloads import time_of
 from ibticks.tick_stream_pb2 import StreamMessage, TickData
@@ -49,21 +50,21 @@ class PastTick(NamedTuple):
     ----------
     time : int
         IB's, UTC seconds.
-    values : tuple of float
-        Prices and sizes.
+    values : tuple of float or None
+        Prices and sizes; None where absent.
     exchange : str
     flags : tuple of bool
     conditions : tuple of str
     """
 
     time: int
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
     exchange: str = ""
     flags: tuple[bool, ...] = ()
     conditions: tuple[str, ...] = ()
 
     @property
-    def gist(self) -> tuple[int, tuple[float, ...], str]:
+    def gist(self) -> tuple[int, tuple[float | None, ...], str]:
         """Without what IB may say of a tick at one time and not at another."""
         return self.time, self.values, self.exchange
 
@@ -75,16 +76,19 @@ def from_ib(tick_type: str, said: Any) -> PastTick:
             about = said.tickAttribBidAsk
             return PastTick(
                 said.time,
-                (said.priceBid, float(said.sizeBid), said.priceAsk, float(said.sizeAsk)),
+                (
+                    *present_side(said.priceBid, said.sizeBid),
+                    *present_side(said.priceAsk, said.sizeAsk),
+                ),
                 flags=(bool(about.bidPastLow), bool(about.askPastHigh)),
             )
         case "mid_point":
-            return PastTick(said.time, (said.price,))
+            return PastTick(said.time, (present_number(said.price),))
         case _:
             about, conditions = said.tickAttribLast, said.specialConditions
             return PastTick(
                 said.time,
-                (said.price, float(said.size)),
+                (present_number(said.price), present_number(said.size)),
                 said.exchange,
                 (bool(about.pastLimit), bool(about.unreported)),
                 tuple(conditions.split(" ")) if conditions else (),
@@ -92,12 +96,18 @@ def from_ib(tick_type: str, said: Any) -> PastTick:
 
 
 def from_stored(message: StreamMessage) -> PastTick:
-    """A tick of a store; one without IB's time is of the second in which it came."""
+    """A tick of a store; one without IB's time is of the second in which it came.
+
+    Unset values of files written before are absent, as they are in history.
+    """
     tick = message.tick_data
+    clear_absent_fields(tick)
     came = time_of(message) // NANOSECONDS
     return PastTick(
         tick.exchange_time if tick.HasField("exchange_time") else came,
-        tuple(getattr(tick, name) for name in _VALUES[tick.tick_type]),
+        tuple(
+            getattr(tick, name) if tick.HasField(name) else None for name in _VALUES[tick.tick_type]
+        ),
         tick.exchange,
         tuple(getattr(tick, name) for name in _FLAGS[tick.tick_type]),
         tuple(tick.conditions),
@@ -106,7 +116,8 @@ def from_stored(message: StreamMessage) -> PastTick:
 
 def encode(tick: PastTick, contract_id: int, tick_type: str, stream_id: str) -> bytes:
     """The frame of a backfilled tick: its timestamp is IB's whole second, and it has no number."""
-    fields: dict[str, Any] = dict(zip(_VALUES[tick_type], tick.values, strict=True))
+    values = zip(_VALUES[tick_type], tick.values, strict=True)
+    fields: dict[str, Any] = {name: value for name, value in values if value is not None}
     fields |= zip(_FLAGS[tick_type], tick.flags, strict=True)
     data = TickData(contract_id=contract_id, tick_type=tick_type, exchange_time=tick.time, **fields)
     if SHOWN_AS[tick_type] == "TRADES":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import StorageError
+from ibticks.format.absent import present_number, present_side
 from ibticks.format.framing import frame
 from ibticks.format.messages import encode_message
 from ibticks.format.tick_encoder import TickEncoder
@@ -98,15 +99,17 @@ class Recorder:
         ask_past_high: bool,
     ) -> None:
         """Record a bid_ask tick; ``event`` is IB's time, UTC seconds."""
+        bid, bid_volume = present_side(bid_price, bid_size)
+        ask, ask_volume = present_side(ask_price, ask_size)
         with self._lock:
             now = time_ns()
             self._record(
                 self._encoder.bid_ask(
                     now,
-                    bid_price,
-                    bid_size,
-                    ask_price,
-                    ask_size,
+                    bid,
+                    bid_volume,
+                    ask,
+                    ask_volume,
                     self.sequence + 1,
                     event,
                     bid_past_low,
@@ -132,8 +135,8 @@ class Recorder:
             self._record(
                 self._encoder.trade(
                     now,
-                    price,
-                    size,
+                    present_number(price),
+                    present_number(size),
                     exchange,
                     conditions.split(" ") if conditions else (),
                     self.sequence + 1,
@@ -149,9 +152,8 @@ class Recorder:
         """Record a mid_point tick."""
         with self._lock:
             now = time_ns()
-            self._record(
-                self._encoder.mid_point(now, mid_price, self.sequence + 1, event), now, event
-            )
+            mid = present_number(mid_price)
+            self._record(self._encoder.mid_point(now, mid, self.sequence + 1, event), now, event)
 
     def _record(self, frames: bytes, now: int, event: int) -> None:
         """With the lock held."""

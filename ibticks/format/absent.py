@@ -16,6 +16,7 @@ since a halt must stay recognisable; statistics and measures leave its price out
 tick has no size, so only an unset mid is absent.
 
 Files written before hold such numbers as they came, and are loaded as they are.
+:mod:`ibticks.format.absent_rows` applies the rule to columns.
 """
 
 from __future__ import annotations
@@ -23,24 +24,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, SupportsFloat
 
-import numpy as np
-
-from ibticks.format.columns import TickColumns, Values
-
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ibticks.tick_stream_pb2 import TickData
 
 __all__ = [
     "NO_QUOTE_PRICES",
+    "SIDES",
     "UNSET_LIMIT",
     "UNSET_NUMBERS",
+    "VALUES",
+    "clear_absent_fields",
     "is_no_quote",
-    "is_no_quote_rows",
     "is_unset",
-    "is_unset_rows",
     "present_number",
     "present_side",
-    "with_absent_values",
 ]
 
 UNSET_NUMBERS: Final = (2147483647.0, float(2**63 - 1))
@@ -52,8 +49,11 @@ UNSET_LIMIT: Final = 1.7e38
 NO_QUOTE_PRICES: Final = (-1.0, 0.0)
 """Prices that mean "none" beside a size of 0."""
 
-_NUMBERS: Final = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
-_SIDES: Final = (("bid_price", "bid_size"), ("ask_price", "ask_size"))
+VALUES: Final = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
+"""Columns that may be unset."""
+
+SIDES: Final = (("bid_price", "bid_size"), ("ask_price", "ask_size"))
+"""Price and size of each side of a quote."""
 
 
 def is_unset(value: float) -> bool:
@@ -87,38 +87,6 @@ def is_no_quote(price: float, size: float) -> bool:
     return price in NO_QUOTE_PRICES and (size == 0 or (is_unset(size) and not math.isnan(size)))
 
 
-def is_unset_rows(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Return the rows of :func:`is_unset`.
-
-    Examples
-    --------
-    >>> is_unset_rows(np.array([2147483647.0, np.inf, np.nan, 100.0]))
-    array([ True,  True,  True, False])
-    """
-    unset: npt.NDArray[np.bool_] = ~(np.abs(values) < UNSET_LIMIT)
-    for number in UNSET_NUMBERS:
-        unset |= values == number
-    return unset
-
-
-def is_no_quote_rows(
-    prices: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    """Return the rows of :func:`is_no_quote`; absent sizes are NaN.
-
-    Examples
-    --------
-    >>> is_no_quote_rows(np.array([-1.0, 0.0, -1.0]), np.array([0.0, 0.0, 5.0]))
-    array([ True,  True, False])
-    """
-    candidates: npt.NDArray[np.bool_] = np.zeros(len(prices), dtype=np.bool_)
-    for number in NO_QUOTE_PRICES:
-        candidates |= prices == number
-    if candidates.any():
-        candidates &= (sizes == 0) | (is_unset_rows(sizes) & ~np.isnan(sizes))
-    return candidates
-
-
 def present_number(value: SupportsFloat) -> float | None:
     """Return a price or a size as a float, None if it is unset.
 
@@ -145,59 +113,21 @@ def present_side(price: float, size: SupportsFloat) -> tuple[float | None, float
     return None if is_unset(price) else price, None if is_unset(number) else number
 
 
-def with_absent_values(columns: TickColumns) -> TickColumns:
-    """Return ticks in which unset values and sides without a quote are absent.
-
-    Parameters
-    ----------
-    columns : TickColumns
-        Of any tick types.
-
-    Returns
-    -------
-    TickColumns
-        ``columns`` itself if nothing changes; else with new validity masks around the same values.
+def clear_absent_fields(tick: TickData) -> None:
+    """Clear, in place, the fields of a tick that are unset and the sides without a quote.
 
     Examples
     --------
-    >>> quotes = TickColumns(
-    ...     2,
-    ...     {
-    ...         "timestamp": Values(np.array([1, 2])),
-    ...         "bid_price": Values(np.array([-1.0, -1.0])),
-    ...         "bid_size": Values(np.array([0.0, 5.0])),
-    ...     },
-    ... )
-    >>> with_absent_values(quotes).columns["bid_price"].valid
-    array([False,  True])
+    >>> from ibticks.tick_stream_pb2 import TickData
+    >>> tick = TickData(bid_price=-1.0, bid_size=0.0, ask_price=10.5, ask_size=2147483647.0)
+    >>> clear_absent_fields(tick)
+    >>> [field.name for field, value in tick.ListFields()]
+    ['ask_price']
     """
-    absent: dict[str, npt.NDArray[np.bool_]] = {}
-    for name in _NUMBERS:
-        column = columns.columns.get(name)
-        if isinstance(column, Values):
-            absent[name] = is_unset_rows(column.values)
-    for price, size in _SIDES:
-        if price in absent and size in absent:
-            missing = is_no_quote_rows(
-                _numbers(columns.columns[price]), _numbers(columns.columns[size])
-            )
-            absent[price] |= missing
-            absent[size] |= missing
-    changed = {
-        name: _without(column, rows)
-        for name, rows in absent.items()
-        if rows.any() and isinstance(column := columns.columns[name], Values)
-    }
-    if not changed:
-        return columns
-    return TickColumns(columns.rows, {**columns.columns, **changed}, columns.missing)
-
-
-def _numbers(column: object) -> npt.NDArray[np.float64]:
-    """Return the values of a column, NaN where they are absent."""
-    assert isinstance(column, Values)
-    return column.values if column.valid is None else np.where(column.valid, column.values, np.nan)
-
-
-def _without(column: Values, absent: npt.NDArray[np.bool_]) -> Values:
-    return Values(column.values, ~absent if column.valid is None else column.valid & ~absent)
+    absent = [name for name in VALUES if tick.HasField(name) and is_unset(getattr(tick, name))]
+    for price, size in SIDES:
+        known = tick.HasField(price) and tick.HasField(size)
+        if known and is_no_quote(getattr(tick, price), getattr(tick, size)):
+            absent += price, size
+    for name in absent:
+        tick.ClearField(name)

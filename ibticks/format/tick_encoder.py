@@ -28,6 +28,7 @@ _UINT64: Final = (1 << 64) - 1
 _TRADE_FLAGS: Final = tuple(bytes((0x68, a, 0x70, b)) for a in (0, 1) for b in (0, 1))
 _QUOTE_FLAGS: Final = tuple(bytes((0x78, a, 0x80, 0x01, b)) for a in (0, 1) for b in (0, 1))
 _MOST_TEXTS: Final = 1_000
+_DOUBLE: Final = Struct("<d")
 
 
 def varint(value: int) -> bytes:
@@ -47,6 +48,11 @@ def varint(value: int) -> bytes:
     if value >= 0x80:
         return encoded + bytes((value & 0x7F | 0x80, value >> 7))
     return encoded + _LAST_SEVEN_BITS[value]
+
+
+def _fields(*values: tuple[bytes, SupportsFloat | None]) -> bytes:
+    """The fields that are present, each behind its tag."""
+    return b"".join(tag + _DOUBLE.pack(value) for tag, value in values if value is not None)
 
 
 class _Shape(NamedTuple):
@@ -98,18 +104,27 @@ class TickEncoder:
     def bid_ask(
         self,
         time_ns: int,
-        bid_price: float,
-        bid_size: SupportsFloat,
-        ask_price: float,
-        ask_size: SupportsFloat,
+        bid_price: float | None,
+        bid_size: SupportsFloat | None,
+        ask_price: float | None,
+        ask_size: SupportsFloat | None,
         sequence: int,
         exchange_time: int,
         bid_past_low: bool = False,
         ask_past_high: bool = False,
     ) -> bytes:
-        """A quote, as a whole frame; ``time_ns`` UTC nanoseconds, ``exchange_time`` UTC seconds."""
+        """A quote, as a whole frame; ``time_ns`` UTC nanoseconds, ``exchange_time`` UTC seconds.
+
+        None is an absent price or size.
+        """
         second, nanos, event = self._times(time_ns, exchange_time)
         number = varint(sequence)
+        if bid_price is None or bid_size is None or ask_price is None or ask_size is None:
+            values = _fields(
+                (b"\x29", bid_price), (b"\x31", bid_size), (b"\x39", ask_price), (b"\x41", ask_size)
+            )
+            flags = _QUOTE_FLAGS[2 * bid_past_low + ask_past_high]
+            return self._partial(second, nanos, values, number, flags, event)
         lengths = len(second), len(nanos), len(number), len(event)
         pack, head, middle = self._shapes.get(lengths) or self._shape(
             lengths, b"\x29", "dBdBdBd", 5
@@ -135,8 +150,8 @@ class TickEncoder:
     def trade(
         self,
         time_ns: int,
-        price: float,
-        size: SupportsFloat,
+        price: float | None,
+        size: SupportsFloat | None,
         exchange: str,
         conditions: Sequence[str],
         sequence: int,
@@ -144,11 +159,15 @@ class TickEncoder:
         past_limit: bool = False,
         unreported: bool = False,
     ) -> bytes:
-        """A trade (``last`` or ``all_last``), as a whole frame."""
+        """A trade (``last`` or ``all_last``), as a whole frame; None is an absent price or size."""
         second, nanos, event = self._times(time_ns, exchange_time)
         number = varint(sequence)
         said = exchange, tuple(conditions)
         texts = self._texts.get(said) or self._encode_texts(said)
+        if price is None or size is None:
+            values = _fields((b"\x19", price), (b"\x21", size)) + texts
+            flags = _TRADE_FLAGS[2 * past_limit + unreported]
+            return self._partial(second, nanos, values, number, flags, event)
         lengths = len(second), len(nanos), len(number), len(event), len(texts)
         pack, head, middle = self._shapes.get(lengths) or self._shape(
             lengths, b"\x19", f"dBd{len(texts)}s", 4
@@ -168,13 +187,35 @@ class TickEncoder:
             event,
         )
 
-    def mid_point(self, time_ns: int, mid_price: float, sequence: int, exchange_time: int) -> bytes:
-        """A mid point, as a whole frame."""
+    def mid_point(
+        self, time_ns: int, mid_price: float | None, sequence: int, exchange_time: int
+    ) -> bytes:
+        """A mid point, as a whole frame; None is an absent mid."""
         second, nanos, event = self._times(time_ns, exchange_time)
         number = varint(sequence)
+        if mid_price is None:
+            return self._partial(second, nanos, b"", number, b"", event)
         lengths = len(second), len(nanos), len(number), len(event)
         pack, head, middle = self._shapes.get(lengths) or self._shape(lengths, b"\x49", "d", 0)
         return pack(head, second, nanos, middle, mid_price, 0x60, number, b"", event)
+
+    def _partial(
+        self, second: bytes, nanos: bytes, values: bytes, number: bytes, flags: bytes, event: bytes
+    ) -> bytes:
+        """The frame of a tick that lacks some of its values; too rare to keep its shape."""
+        tick = self._tick_head + values + b"\x60" + number + flags + event
+        payload = b"".join(
+            (
+                self._head,
+                varint(len(second) + len(nanos)),
+                second,
+                nanos,
+                b"\x22",
+                varint(len(tick)),
+                tick,
+            )
+        )
+        return len(payload).to_bytes(4, "big") + payload
 
     def _times(self, time_ns: int, exchange_time: int) -> tuple[bytes, bytes, bytes]:
         """The second and the tag of the nanoseconds; the nanoseconds; IB's time."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS, SPLIT_BYTES
 from ibticks.errors import CorruptFileError, InputError, StorageError
+from ibticks.format.absent import clear_absent_fields
 from ibticks.format.fields import check_contract_id, check_tick_type
 from ibticks.format.framing import frame
 from ibticks.format.messages import to_protobuf
@@ -168,6 +169,7 @@ class StreamAppender:
             tick = stream_message.tick_data
             if (tick.contract_id, tick.tick_type) != (self.contract_id, self.tick_type):
                 raise self._stranger(tick.contract_id, tick.tick_type)
+            clear_absent_fields(tick)
         stamp = stream_message.timestamp
         # The same message has the same bytes in every process: an import knows it by them.
         payload = stream_message.SerializeToString(deterministic=True)

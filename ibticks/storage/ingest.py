@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibticks.errors import CorruptFileError, InputError
+from ibticks.format.absent_rows import with_absent_values
 from ibticks.format.decode import Decoder
 from ibticks.format.encode import Encoder
 from ibticks.format.framing import frame
@@ -67,7 +68,7 @@ class Ingest:
     def add(self, columns: TickColumns, *, stream_id: str = "") -> None:
         """Add ticks; parameters and errors are those of :meth:`StreamWriter.write`."""
         self._writer.check(columns)
-        columns = _by_half_hours(columns)
+        columns = with_absent_values(_by_half_hours(columns))
         encoder = Encoder(
             columns,
             contract_id=self._writer.contract_id,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ibticks.errors import CorruptFileError
+from ibticks.format.absent_rows import is_no_quote_rows, is_unset_rows
 from ibticks.format.columns import Values
 from ibticks.format.decode import Decoder
 from ibticks.format.frames import TORN, scan
@@ -39,7 +40,7 @@ _PRICES: Final = {
     "last": ("price", "size"),
     "all_last": ("price", "size"),
     "mid_point": ("mid_price",),
-    "bid_ask": ("bid_price", "ask_price"),
+    "bid_ask": ("bid_price", "bid_size", "ask_price", "ask_size"),
 }
 
 
@@ -189,7 +190,11 @@ def _block(stored: npt.NDArray[np.uint8], offset: int, walked: Any) -> Block:
 
 
 class _Statistics:
-    """The figures of a file's ticks, from the columns they are made of."""
+    """The figures of a file's ticks, from the columns they are made of.
+
+    Numbers that are unset and prices without a quote or a trade (:mod:`ibticks.format.absent`) do
+    not count: files written before hold such numbers as they came, and halts are stored so.
+    """
 
     def __init__(self, tick_type: str) -> None:
         self._prices = _PRICES[tick_type]
@@ -219,21 +224,28 @@ class _Statistics:
         if len(sequence):
             found["first_sequence"] = int(sequence.min())
             found["last_sequence"] = int(sequence.max())
-        if self._prices == ("bid_price", "ask_price"):
-            bid, ask = _present(ticks, "bid_price"), _present(ticks, "ask_price")
-            prices = _both(ticks, "bid_price", "ask_price").mean(axis=0)
+        if "bid_price" in self._prices:
+            bids, asks = (
+                _priced(ticks, "bid_price", "bid_size"),
+                _priced(ticks, "ask_price", "ask_size"),
+            )
+            bid, ask = ticks.numbers("bid_price")[bids], ticks.numbers("ask_price")[asks]
+            prices = _rows(ticks, bids & asks, "bid_price", "ask_price").mean(axis=0)
             _extremes(found, bid if len(bid) else ask, ask if len(ask) else bid)
+        elif "size" in self._prices:
+            traded = _priced(ticks, "price", "size")
+            prices = ticks.numbers("price")[traded]
+            _extremes(found, prices, prices)
+            paid, amount = _rows(ticks, traded & _usable(ticks, "size"), "price", "size")
+            # Sizes without a price are of no trade, and would pull the VWAP towards 0.
+            found["volume"] = float(amount.sum())
+            found["notional"] = float((paid * amount).sum())
         else:
             prices = _present(ticks, self._prices[0])
             _extremes(found, prices, prices)
         if len(prices):
             found["sum_price"] = float(prices.sum())
             found["priced_ticks"] = len(prices)
-        if "size" in self._prices:
-            size = _present(ticks, "size")
-            paid, amount = _both(ticks, "price", "size")
-            found["volume"] = float(size.sum())
-            found["notional"] = float((paid * amount).sum())
         return found
 
 
@@ -246,10 +258,10 @@ def _extremes(
 
 
 def _usable(ticks: TickColumns, name: str) -> npt.NDArray[np.bool_]:
-    """Rows that carry a value that can be counted: present, and not NaN or infinite."""
+    """Rows that carry a value that can be counted: present and not unset."""
     column = ticks.columns[name]
     assert isinstance(column, Values)
-    usable: npt.NDArray[np.bool_] = np.isfinite(column.values)
+    usable: npt.NDArray[np.bool_] = ~is_unset_rows(column.values)
     return usable if column.valid is None else usable & column.valid
 
 
@@ -258,7 +270,16 @@ def _present(ticks: TickColumns, name: str) -> npt.NDArray[Any]:
     return present
 
 
-def _both(ticks: TickColumns, one: str, other: str) -> npt.NDArray[np.float64]:
-    """The rows in which both columns are present, shape ``(2, rows)``."""
-    keep = _usable(ticks, one) & _usable(ticks, other)
-    return np.stack([ticks.numbers(one)[keep], ticks.numbers(other)[keep]])
+def _priced(ticks: TickColumns, price: str, size: str) -> npt.NDArray[np.bool_]:
+    """Rows whose price is one of a quote or a trade."""
+    sizes = ticks.columns[size]
+    assert isinstance(sizes, Values)
+    known = sizes.values if sizes.valid is None else np.where(sizes.valid, sizes.values, np.nan)
+    return _usable(ticks, price) & ~is_no_quote_rows(ticks.numbers(price), known)
+
+
+def _rows(
+    ticks: TickColumns, rows: npt.NDArray[np.bool_], one: str, other: str
+) -> npt.NDArray[np.float64]:
+    """Two columns at the given rows, shape ``(2, rows)``."""
+    return np.stack([ticks.numbers(one)[rows], ticks.numbers(other)[rows]])

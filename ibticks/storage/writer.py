@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import StorageError
+from ibticks.format.absent_rows import with_absent_values
 from ibticks.format.columns import StringColumn
 from ibticks.format.encode import Encoder
 from ibticks.storage.appender import StreamAppender
@@ -47,6 +48,7 @@ class StreamWriter(StreamAppender):
             Those before the failing chunk are kept; ``context["written"]`` says how many.
         """
         self.check(columns)
+        columns = with_absent_values(columns)
         encoder = Encoder(
             columns,
             contract_id=self.contract_id,

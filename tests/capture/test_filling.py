@@ -449,7 +449,12 @@ def test_a_trade_is_stored_as_it_came(tick_type, tick):
 def test_a_quote_is_stored_as_it_came(time, prices, flag):
     tick = PastTick(time, prices, flags=(flag, not flag))
     message = StreamMessage.FromString(encode(tick, CONTRACT, "bid_ask", "stream")[4:])
-    assert from_stored(message) == tick
+    # A side of -1 or 0 without a size is no quote.
+    sides = [
+        (None, None) if price in (-1, 0) and size == 0 else (price, size)
+        for price, size in (prices[:2], prices[2:])
+    ]
+    assert from_stored(message) == tick._replace(values=(*sides[0], *sides[1]))
     assert not message.tick_data.HasField("exchange")
 
 

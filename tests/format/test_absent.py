@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from ibticks.format.absent import (
+    clear_absent_fields,
     is_no_quote,
-    is_no_quote_rows,
     is_unset,
-    is_unset_rows,
     present_number,
     present_side,
-    with_absent_values,
 )
+from ibticks.format.absent_rows import is_no_quote_rows, is_unset_rows, with_absent_values
 from ibticks.format.columns import TickColumns, Values
+from ibticks.tick_stream_pb2 import TickData
 
 UNSET = {
     "UNSET_INTEGER": 2147483647,
@@ -65,6 +65,9 @@ SIDES = [
 def test_price_and_size_decide_together(price, size, absent):
     assert is_no_quote(price, size) is absent
     assert is_no_quote_rows(np.array([price]), np.array([size])).tolist() == [absent]
+    tick = TickData(bid_price=price, bid_size=size)
+    clear_absent_fields(tick)
+    assert tick.HasField("bid_price") is not absent
     if absent:
         assert present_side(price, size) == (None, None)
     else:

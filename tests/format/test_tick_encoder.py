@@ -39,6 +39,7 @@ SEQUENCES = st.one_of(
 NUMBERS = st.floats(allow_nan=True)
 SIZES = st.one_of(NUMBERS, st.decimals(0, 10**9, places=8))
 TEXTS = st.sampled_from(["", "NYSE", "ARCA", "é", "Q" * 127, "Q" * 128])
+MAYBE_NUMBERS, MAYBE_SIZES = st.none() | NUMBERS, st.none() | SIZES
 CONDITIONS = st.lists(TEXTS, max_size=3)
 
 
@@ -47,7 +48,8 @@ def runtime(contract_id, tick_type, stream_id, time_ns, **values) -> bytes:
     tick = TickData(contract_id=contract_id, tick_type=tick_type)
     tick.conditions.extend(values.pop("conditions", ()))
     for name, value in values.items():
-        setattr(tick, name, value)
+        if value is not None:
+            setattr(tick, name, value)
     message = StreamMessage(type="tick", stream_id=stream_id, tick_data=tick)
     message.timestamp.seconds, message.timestamp.nanos = divmod(time_ns, SECOND)
     payload = message.SerializeToString(deterministic=True)
@@ -70,7 +72,8 @@ def columnar(contract_id, tick_type, stream_id, time_ns, **values) -> bytes:
             columns[name] = StringColumn(np.zeros(1, np.int32), (value,))
         else:
             dtype = np.uint64 if name == "sequence" else None
-            columns[name] = Values(np.array([value], dtype))
+            valid = None if value is not None else np.array([False])
+            columns[name] = Values(np.array([0.0 if value is None else value], dtype), valid)
     return encode(
         TickColumns(1, columns), contract_id=contract_id, tick_type=tick_type, stream_id=stream_id
     )
@@ -95,7 +98,7 @@ class Streams(RuleBasedStateMachine):
 
     @rule(
         time_ns=TIMES,
-        numbers=st.tuples(NUMBERS, SIZES, NUMBERS, SIZES),
+        numbers=st.tuples(MAYBE_NUMBERS, MAYBE_SIZES, MAYBE_NUMBERS, MAYBE_SIZES),
         sequence=SEQUENCES,
         event=EVENTS,
         low=st.booleans(),
@@ -118,8 +121,8 @@ class Streams(RuleBasedStateMachine):
     @rule(
         kind=st.sampled_from(["last", "all_last"]),
         time_ns=TIMES,
-        price=NUMBERS,
-        size=SIZES,
+        price=MAYBE_NUMBERS,
+        size=MAYBE_SIZES,
         exchange=TEXTS,
         conditions=CONDITIONS,
         sequence=SEQUENCES,
@@ -147,7 +150,7 @@ class Streams(RuleBasedStateMachine):
             exchange_time=event,
         )
 
-    @rule(time_ns=TIMES, mid=NUMBERS, sequence=SEQUENCES, event=EVENTS)
+    @rule(time_ns=TIMES, mid=MAYBE_NUMBERS, sequence=SEQUENCES, event=EVENTS)
     def mid_point(self, time_ns, mid, sequence, event):
         frame = self.encoders["mid_point"].mid_point(time_ns, mid, sequence, event)
         self.check(

@@ -262,14 +262,19 @@ def column(values, dtype=np.float64) -> Values:
 
 
 def usable(value) -> bool:
-    return value is not None and math.isfinite(value)
+    return value is not None and abs(value) < 1e38
+
+
+def priced(row, price, size) -> bool:
+    """A price that is not IB's "none": -1 or 0 with a size of 0."""
+    return usable(row[price]) and not (row[price] in (-1, 0) and row[size] == 0)
 
 
 @st.composite
 def ticks_of_a_type(draw):
     tick_type = draw(st.sampled_from(TICK_TYPES))
     names = {
-        "bid_ask": ("bid_price", "ask_price"),
+        "bid_ask": ("bid_price", "bid_size", "ask_price", "ask_size"),
         "mid_point": ("mid_price",),
     }.get(tick_type, ("price", "size"))
     rows = draw(
@@ -278,7 +283,7 @@ def ticks_of_a_type(draw):
                 {
                     "timestamp": st.integers(H13, H13 + HOUR // 2 - 1),
                     "sequence": SEQUENCES,
-                    **{name: SIZES if name == "size" else PRICES for name in names},
+                    **{name: SIZES if name.endswith("size") else PRICES for name in names},
                 }
             ),
             min_size=1,
@@ -311,24 +316,26 @@ def test_the_figures_of_a_file_are_those_of_its_ticks(drawn):
     assert record.first_sequence == min(sequences, default=None)
     assert record.last_sequence == max(sequences, default=None)
     if tick_type == "bid_ask":
-        bids = [row["bid_price"] for row in rows if usable(row["bid_price"])]
-        asks = [row["ask_price"] for row in rows if usable(row["ask_price"])]
+        bids = [row["bid_price"] for row in rows if priced(row, "bid_price", "bid_size")]
+        asks = [row["ask_price"] for row in rows if priced(row, "ask_price", "ask_size")]
         low, high = min(bids or asks, default=None), max(asks or bids, default=None)
         prices = [
             (row["bid_price"] + row["ask_price"]) / 2
             for row in rows
-            if usable(row["bid_price"]) and usable(row["ask_price"])
+            if priced(row, "bid_price", "bid_size") and priced(row, "ask_price", "ask_size")
         ]
     else:
-        name = "price" if "price" in names else "mid_price"
-        prices = [row[name] for row in rows if usable(row[name])]
+        if "price" in names:
+            prices = [row["price"] for row in rows if priced(row, "price", "size")]
+        else:
+            prices = [row["mid_price"] for row in rows if usable(row["mid_price"])]
         low, high = min(prices, default=None), max(prices, default=None)
     assert (record.min_price, record.max_price) == (low, high)
     assert record.priced_ticks == len(prices)
     assert same(record.sum_price, sum(prices) if prices else None)
     if "size" in names:
-        both = [row for row in rows if usable(row["price"]) and usable(row["size"])]
-        assert same(record.volume, sum(row["size"] for row in rows if usable(row["size"])))
+        both = [row for row in rows if priced(row, "price", "size") and usable(row["size"])]
+        assert same(record.volume, sum(row["size"] for row in both))
         assert same(record.notional, sum(row["price"] * row["size"] for row in both))
     else:
         assert (record.volume, record.notional) == (None, None)

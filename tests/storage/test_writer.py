@@ -196,6 +196,21 @@ def mixed(draw):
     return tick_type, sent, draw(st.sets(st.integers(0, 7), max_size=3))
 
 
+def stored(sent):
+    """A message as it is stored: without IB's numbers for "none"."""
+    if sent["type"] != "tick":
+        return sent
+    data = {
+        name: value
+        for name, value in sent["data"].items()
+        if not (isinstance(value, float) and (abs(value) > 1e38 or value in (2147483647, 2.0**63)))
+    }
+    for price, size in (("bid_price", "bid_size"), ("ask_price", "ask_size")):
+        if sent["data"].get(price) in (-1, 0) and (data.get(size, 0) == 0 and size in sent["data"]):
+            data = {name: value for name, value in data.items() if name not in (price, size)}
+    return sent | {"data": data}
+
+
 @settings(deadline=None, max_examples=20)
 @given(mixed())
 def test_messages_of_all_types_come_back_as_they_went_in(stream):
@@ -207,7 +222,7 @@ def test_messages_of_all_types_come_back_as_they_went_in(stream):
         with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
             for place, each in enumerate(sent):
                 writer.append(each)
-                expected.append(each)
+                expected.append(stored(each))
                 if place in bulk:
                     columns = {"timestamp": Values(np.array([H13 + HOUR]))}
                     writer.write(TickColumns(1, columns), stream_id="bulk")

@@ -112,7 +112,9 @@ class Ingest:
                 except CorruptFileError as error:
                     decoder.rewind(mark)
                     _warn_of_damage(path, error)
-            self._stored[hour_ns] = StoredTicks(tick_keys(decoder.finish()))
+            # Files written before may hold as a number what is absent in the ticks to be added.
+            ticks = with_absent_values(decoder.finish())
+            self._stored[hour_ns] = StoredTicks(tick_keys(ticks))
         stored = self._stored[hour_ns]
         if not isinstance(stored, StoredTicks):
             raise _mixed()

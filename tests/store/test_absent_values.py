@@ -101,3 +101,14 @@ def test_daily_statistics_count_prices_and_sizes_alone(kind, came, stored, store
         mean = (10.0 + 12.0 - 37.5) / 3
         assert day == (-37.5, 12.0, pytest.approx(mean), 150.0, (1000.0 - 37.5 * 50) / 150)
     assert [finding.problem for finding in store.verify(progress=False)] == [None]
+
+
+@pytest.mark.parametrize(("kind", "came", "stored"), KINDS, ids=["bid_ask", "last"])
+def test_files_imported_before_are_not_imported_twice(kind, came, stored, store, tmp_path):
+    columns = from_arrow(frame(came), contract_id=77, tick_type=kind)
+    with store.writer(77, kind) as writer:
+        writer.append_frames(encode(columns), int(columns.timestamp[0]))
+    frame(came).write_csv(tmp_path / "ticks.csv")
+    result = import_table(store, tmp_path / "ticks.csv", contract_id=77, tick_type=kind)
+    assert (result.added, result.known) == (0, columns.rows)
+    assert loaded(store, kind, came) == came

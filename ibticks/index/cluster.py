@@ -28,11 +28,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from ibticks.errors import IndexUnavailableError, IndexVersionError, TickError
 from ibticks.index.binaries import MAJOR, reachable_binaries
-from ibticks.index.database import application_name
+from ibticks.index.connection import application_name, connect, dsn_parameters, embedded_dsn
 from ibticks.index.folders import check_private, check_socket_path, make_base, make_home
 from ibticks.index.locks import exclusive, open_lock, try_lock
 
@@ -87,8 +86,8 @@ class Cluster:
 
     @property
     def dsn(self) -> str:
-        """How to connect: a libpq connection string over the socket."""
-        return make_conninfo(host=str(self.home), port=_PORT, dbname="postgres", user=self.role)
+        """A libpq connection string over the socket, to which no variable can add anything."""
+        return embedded_dsn(self.home, _PORT, self.role)
 
     def enter(self, patience: float) -> None:
         """Count this process as a user, and see that the server runs.
@@ -266,7 +265,8 @@ class Cluster:
     def _refusal(self) -> str | None:
         """Why the server takes no connection yet; None if it does."""
         try:
-            self._connect().close()
+            with self._connect() as connection:
+                self._check_data(connection)
         except psycopg.OperationalError as error:
             reason = str(error).strip()
             if "authentication failed" in reason or "does not exist" in reason:
@@ -279,9 +279,18 @@ class Cluster:
         return None
 
     def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(
-            self.dsn, autocommit=True, connect_timeout=5, application_name=application_name()
-        )
+        return connect(dsn_parameters(self.dsn))
+
+    def _check_data(self, connection: psycopg.Connection) -> None:
+        """Raise IndexUnavailableError unless the server that answers serves this cluster's data."""
+        row = connection.execute("SELECT current_setting('data_directory')").fetchone()
+        place = None if row is None else row[0]
+        if place is None or not self._data.exists() or not self._data.samefile(place):
+            raise IndexUnavailableError(
+                f"another PostgreSQL answers on the socket in {self.home}, with its data in "
+                f"{place}: stop that one, or set IBTICKS_PGDATA to another folder",
+                path=str(self.home),
+            )
 
     def _others_connected(self) -> bool:
         """Whether somebody who only has the DSN is connected; they are not cut off."""

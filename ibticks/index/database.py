@@ -12,10 +12,10 @@ import threading
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import pq
 
 from ibticks.errors import (
     IndexMismatchError,
@@ -23,6 +23,7 @@ from ibticks.errors import (
     IndexVersionError,
     TickIndexError,
 )
+from ibticks.index.connection import connect, dsn_parameters
 from ibticks.index.migrations import migrate, migrations
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from psycopg import Connection, Cursor
     from psycopg.rows import TupleRow
 
-__all__ = ["MINIMUM_VERSION", "Database", "application_name"]
+__all__ = ["MINIMUM_VERSION", "Database"]
 
 MINIMUM_VERSION: Final = 14
 """Oldest major version of PostgreSQL that serves."""
@@ -41,11 +42,6 @@ _T = TypeVar("_T")
 
 # A forked child must neither use nor close its parent's connections; kept here, none is collected.
 _inherited: list[Connection[TupleRow]] = []
-
-
-def application_name() -> str:
-    """How the connections of this process call themselves."""
-    return f"ibticks {os.getpid()}"
 
 
 class Database:
@@ -129,11 +125,7 @@ class Database:
         if self._closed:
             raise IndexUnavailableError(f"the index is closed ({_place(self._parameters)})")
         try:
-            connection = psycopg.connect(
-                **{**self._parameters, "application_name": application_name()},
-                autocommit=True,
-                prepare_threshold=None,  # a pooler before the server may not keep them
-            )
+            connection = connect(self._parameters)
         except psycopg.Error as error:
             raise self._unavailable(error) from error
         try:
@@ -199,14 +191,31 @@ class Database:
                 f"needs {self._minimum_version} or newer",
                 server_version=connection.info.server_version,
             )
-        connection.execute("SET TIME ZONE 'UTC'")
-        migrate(connection, migrations())
-        self._check_identity(connection)
+        # Before anything is made or changed in a database that may be another store's.
+        if not self._check_identity(connection, claim=False):
+            migrate(connection, migrations())
+            self._check_identity(connection, claim=True)
+        else:
+            migrate(connection, migrations())
 
-    def _check_identity(self, connection: Connection[TupleRow]) -> None:
+    def _check_identity(self, connection: Connection[TupleRow], *, claim: bool) -> bool:
+        """Check whose index the database is; False if it is no store's and is not claimed.
+
+        Raises
+        ------
+        IndexMismatchError
+            Another store's.
+        """
         root = None if self._root is None else str(self._root.resolve())
         select = "SELECT store_id, root FROM store_identity"
-        row = connection.execute(select).fetchone()
+        try:
+            row = connection.execute(select).fetchone()
+        except psycopg.errors.UndefinedTable:
+            if claim:
+                raise
+            return False
+        if row is None and not claim:
+            return False
         if row is None:
             connection.execute(
                 "INSERT INTO store_identity (store_id, root) VALUES (%s, %s) "
@@ -222,7 +231,7 @@ class Database:
                 store_id=self._store_id,
             )
         if root is None or row[1] == root:
-            return
+            return True
         if row[1] is not None and _is_copy(Path(root), Path(row[1]), self._store_id):
             raise IndexMismatchError(
                 f"{root} is a copy of the store at {row[1]}: both have the id {self._store_id} "
@@ -232,6 +241,7 @@ class Database:
                 path=root,
             )
         connection.execute("UPDATE store_identity SET root = %s", (root,))
+        return True
 
     def _unavailable(self, error: psycopg.Error) -> IndexUnavailableError:
         reason = str(error).strip() or type(error).__name__
@@ -245,19 +255,10 @@ class Database:
         )
 
 
-def _parse(dsn: str) -> dict[str, Any]:
+def _parse(dsn: str) -> dict[str, str]:
     """The DSN's parts and our own; errors never quote it, since it may hold a password."""
-    # A connection to a host that vanished fails in seconds, not in the system's 15 minutes.
-    ours = {
-        "connect_timeout": "5",
-        "tcp_user_timeout": "5000",
-        "keepalives_idle": "10",
-        "keepalives_interval": "5",
-        "keepalives_count": "3",
-    }
     try:
-        parameters: dict[str, Any] = {**ours, **conninfo_to_dict(dsn)}
-        make_conninfo(**parameters)
+        parameters = dsn_parameters(dsn)
     except psycopg.ProgrammingError:
         raise _unreadable() from None
     if any("@" in str(parameters.get(part, "")) for part in ("host", "dbname", "port")):
@@ -272,11 +273,14 @@ def _unreadable() -> IndexUnavailableError:
     )
 
 
-def _place(parameters: dict[str, Any]) -> str:
-    host = parameters.get("host") or parameters.get("hostaddr") or "this host"
-    port = parameters.get("port") or 5432
+def _place(parameters: dict[str, str]) -> str:
+    # What the DSN leaves out libpq takes from variables such as PGPORT, or has a default for.
+    defaults = {one.keyword.decode(): one.val for one in pq.Conninfo.get_defaults()}
+    full = {name: value.decode() for name, value in defaults.items() if value} | parameters
+    host = full.get("host") or full.get("hostaddr") or "this host"
     user = parameters.get("user")
-    place = f"database {parameters.get('dbname') or user or 'by default'} on {host}:{port}"
+    name = full.get("dbname") or full.get("user") or "by default"
+    place = f"database {name} on {host}:{full.get('port') or 5432}"
     return f"{place} as {user}" if user else place
 
 

@@ -26,6 +26,7 @@ from ibticks.index.locks import open_lock, try_lock
 
 STORE_ID = "8c1f4e5a-2f60-4c07-9d2a-7c7d1f9e4b55"
 AS_ROOT = os.geteuid() == 0
+BINARIES = find_binaries()
 
 OPEN = """
 import sys
@@ -167,6 +168,24 @@ def test_processes_race_on_a_cold_folder(store, python, tmp_path):
     with EmbeddedServer.for_store(store, cold) as server:
         home = home_of(server)
     assert not runs(home)
+
+
+def test_another_server_on_the_socket_is_refused(store):
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        home = home_of(server)
+        other = Cluster(home.parent, "other", server_account(), user_name(os.geteuid()), BINARIES)
+        other.home.mkdir(mode=0o700)
+        os.chown(other.home, other.account.uid, other.account.gid)
+        lock = open_lock(other.home / "server.lock")
+        assert try_lock(lock)  # as if a server of that cluster ran
+        (other.home / ".s.PGSQL.5432").symlink_to(home / ".s.PGSQL.5432")
+        try:
+            with pytest.raises(IndexUnavailableError, match="another PostgreSQL answers"):
+                other.enter(10)
+        finally:
+            other.forget()
+            os.close(lock)
+            shutil.rmtree(other.home)
 
 
 # -- killed ----------------------------------------------------------------------------------------

@@ -1,0 +1,224 @@
+"""Connections under every variable libpq reads, and under settings of roles and databases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+
+import psycopg
+import pytest
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+import ibticks as ibt
+from ibticks.errors import IndexMismatchError, IndexUnavailableError, TickIndexError
+from ibticks.index.connection import connect, dsn_parameters
+from ibticks.index.database import Database
+from ibticks.index.migrations import migrate, migrations
+from ibticks.index.postgres import PostgresIndex
+
+VALUES = {
+    "PGHOST": "/nowhere",
+    "PGHOSTADDR": "127.0.0.1",
+    "PGPORT": "1",
+    "PGDATABASE": "nowhere",
+    "PGUSER": "nobody",
+    "PGPASSWORD": "wrong",
+    "PGPASSFILE": "/etc/passwd",
+    "PGCONNECT_TIMEOUT": "never",
+    "PGCLIENTENCODING": "SQL_ASCII",
+    "PGOPTIONS": "-c search_path=research -c default_transaction_read_only=on",
+    "PGAPPNAME": "control",
+    "PGSSLMODE": "verify-full",
+    "PGSSLNEGOTIATION": "direct",
+    "PGSSLCERTMODE": "require",
+    "PGSSLROOTCERT": "/nowhere",
+    "PGREQUIREPEER": "nobody",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGCHANNELBINDING": "require",
+    "PGGSSENCMODE": "require",
+    "PGMINPROTOCOLVERSION": "3.2",
+    "PGMAXPROTOCOLVERSION": "nonsense",
+    "PGSSLMINPROTOCOLVERSION": "TLSv1.3",
+    "PGSSLMAXPROTOCOLVERSION": "TLSv1",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGLOADBALANCEHOSTS": "random",
+    "PGSERVICE": "nowhere",
+    "PGSERVICEFILE": "/nowhere",
+    "PGTZ": "Mars/Olympus",
+    "PGDATESTYLE": "nonsense",
+    "PGGEQO": "nonsense",
+}
+KNOWN = {one.envvar.decode() for one in pq.Conninfo.get_defaults() if one.envvar}
+
+
+def session(connection):
+    return connection.execute(
+        "SELECT current_setting('TimeZone'), current_setting('DateStyle'), "
+        "current_setting('client_encoding'), current_setting('transaction_read_only'), "
+        "current_schema(), current_database()"
+    ).fetchone()
+
+
+@pytest.fixture
+def short_dsn(dsn):
+    """The DSN a person would write: where the server is, and no more."""
+    full = conninfo_to_dict(dsn)
+    return make_conninfo(**{name: full[name] for name in ("host", "port", "dbname", "user")})
+
+
+@pytest.fixture
+def database_name(dsn):
+    return conninfo_to_dict(dsn)["dbname"]
+
+
+@pytest.mark.parametrize("variable", sorted(KNOWN | VALUES.keys()))
+def test_no_variable_reaches_the_embedded_server(server, monkeypatch, variable):
+    monkeypatch.setenv(variable, VALUES.get(variable, "nonsense"))
+    with connect(dsn_parameters(server.dsn)) as connection:
+        assert session(connection) == ("UTC", "ISO, MDY", "UTF8", "off", "public", "postgres")
+    assert os.environ[variable] == VALUES.get(variable, "nonsense")
+
+
+def test_an_embedded_store_opens_under_all_of_them_at_once(tmp_path, monkeypatch, admin):
+    for variable, value in VALUES.items():
+        monkeypatch.setenv(variable, value)
+    base = conninfo_to_dict(admin.info.dsn)["host"].rpartition("/")[0]
+    monkeypatch.setenv("IBTICKS_PGDATA", base)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with ibt.open(tmp_path / "store") as store:
+            store.add_contract(265598, "AAPL")
+            assert not store.index.away
+            assert [contract.symbol for contract in store.contracts()] == ["AAPL"]
+
+
+NAMED = ["PGPORT", "PGDATABASE", "PGUSER", "PGHOST"]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "PGHOSTADDR",
+        "PGOPTIONS",
+        "PGTARGETSESSIONATTRS",
+        "PGCLIENTENCODING",
+        "PGAPPNAME",
+        "PGCONNECT_TIMEOUT",
+        "PGTZ",
+        "PGDATESTYLE",
+        "PGGEQO",
+        *NAMED,
+    ],
+)
+def test_a_dsn_is_not_changed_by_a_variable(
+    short_dsn, database_name, store_id, monkeypatch, aapl, variable
+):
+    monkeypatch.setenv(variable, VALUES[variable])
+    index = PostgresIndex(short_dsn, store_id)
+    index.put_contracts([aapl])
+    assert index.contracts() == [aapl]
+    index.close()
+    with connect(dsn_parameters(short_dsn)) as connection:
+        assert session(connection) == ("UTC", "ISO, MDY", "UTF8", "off", "public", database_name)
+
+
+def test_what_a_dsn_leaves_out_is_taken_from_the_variables(dsn, database_name, monkeypatch):
+    full = conninfo_to_dict(dsn)
+    monkeypatch.setenv("PGHOST", full["host"])
+    monkeypatch.setenv("PGDATABASE", database_name)
+    with connect(dsn_parameters(f"port={full['port']}")) as connection:
+        assert session(connection)[-1] == database_name
+
+
+def test_an_error_names_the_place_the_variables_give(monkeypatch, store_id):
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("PGDATABASE", "ticks")
+    with pytest.raises(IndexUnavailableError, match=r"database ticks on 127\.0\.0\.1:1"):
+        Database("host=127.0.0.1", store_id)
+
+
+@pytest.mark.parametrize("by", ["dsn", "variable"])
+def test_a_service_keeps_its_options(short_dsn, database_name, tmp_path, monkeypatch, sql, by):
+    sql.execute("CREATE SCHEMA ticks")
+    given = conninfo_to_dict(short_dsn)
+    lines = [f"{name}={given[name]}\n" for name in ("host", "port", "dbname")]
+    services = tmp_path / "services.conf"
+    services.write_text("".join(["[mine]\n", *lines, "options=-csearch_path=ticks,public\n"]))
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    monkeypatch.setenv("PGOPTIONS", "-c search_path=research")
+    if by == "variable":
+        monkeypatch.setenv("PGSERVICE", "mine")
+    with connect(dsn_parameters("service=mine" if by == "dsn" else "")) as connection:
+        assert session(connection)[-1] == database_name
+        # The tables are in public, so that comes first.
+        path = connection.execute("SHOW search_path").fetchone()[0]
+        assert path == "public, ticks,public"
+
+
+def test_a_program_started_later_has_the_variables(dsn, monkeypatch):
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    connect(dsn_parameters(dsn)).close()
+    code = "import os; print(os.environ['PGTZ'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "Asia/Tokyo\n"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "default_transaction_read_only = on",
+        "TimeZone = 'Asia/Tokyo'",
+        "DateStyle = 'German'",
+        "IntervalStyle = 'sql_standard'",
+        "default_transaction_isolation = 'serializable'",
+        "standard_conforming_strings = off",
+        "client_encoding = 'LATIN1'",
+    ],
+)
+def test_settings_of_the_database_do_not_reach_the_index(
+    dsn, database_name, store_id, admin, make_file, setting
+):
+    admin.execute(f"ALTER DATABASE {database_name} SET {setting}".encode())
+    index = PostgresIndex(dsn, store_id)
+    files = [make_file(0), make_file(1, path="265598/last/\N{EURO SIGN}\\n_ticks.pb")]
+    index.replace_files(files)
+    assert index.files() == files
+    index.close()
+    with connect(dsn_parameters(dsn)) as connection:
+        assert session(connection)[:4] == ("UTC", "ISO, MDY", "UTF8", "off")
+
+
+def test_tables_are_found_behind_a_schema_made_later(dsn, database_name, store_id, admin, aapl):
+    """Such as one of the user's name, which PostgreSQL looks into first."""
+    index = PostgresIndex(dsn, store_id)
+    index.put_contracts([aapl])
+    index.close()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA newer")
+    admin.execute(f"ALTER DATABASE {database_name} SET search_path = newer, public".encode())
+    again = PostgresIndex(dsn, store_id)
+    assert again.contracts() == [aapl]
+    again.close()
+
+
+def test_a_search_path_without_a_schema_is_said(dsn, store_id):
+    with pytest.raises(TickIndexError, match=r"names no schema that exists: make it"):
+        Database(make_conninfo(dsn, options="-c search_path=research"), store_id)
+
+
+# -- another store's database ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3, len(migrations()) - 1])
+def test_an_older_database_of_another_store_is_left_as_it_is(empty_dsn, store_id, count):
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        migrate(connection, migrations()[:count])
+        connection.execute("INSERT INTO store_identity (store_id) VALUES ('another')")
+        with pytest.raises(IndexMismatchError, match="is the index of the store another"):
+            Database(empty_dsn, store_id)
+        applied = connection.execute("SELECT count(*) FROM schema_migrations").fetchone()
+        assert applied == (count,)
+    Database(empty_dsn, "another").close()

@@ -200,6 +200,7 @@ class _Listener:
         self._subscribed = False
         self._broken = False
         self._ticks = 0
+        self._ticks_resubscribed = -1  # how many had come when it was last subscribed anew
         self._sequence = 0 if record is None else record.last_sequence
         self._began = self._ended = time.monotonic()
         self._deadline: float | None = None
@@ -442,10 +443,21 @@ class _Listener:
             _log.info("IB %d (%d): %s", code, request, text)
             if request == _DETAILS:
                 self._described.set()
+        elif action is Action.RESUBSCRIBE and self._may_resubscribe(request):
+            self._turn(Status.DISCONNECTED, text, code, broken=False)
+            self._unsubscribe()
+            self._subscribe()
         elif request in (_DETAILS, self._request):
             self._fail(code, text, "error", recoverable=action is not Action.GIVE_UP)
         elif request == -1:
             self._on_line(action, code, text)
+
+    def _may_resubscribe(self, request: int) -> bool:
+        """Whether a request is that of the ticks, and some have come since it was made."""
+        if request != self._request or self._ticks == self._ticks_resubscribed:
+            return False
+        self._ticks_resubscribed = self._ticks
+        return True
 
     def _on_line(self, action: Action, code: int, text: str) -> None:
         """Something about the connection."""

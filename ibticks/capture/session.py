@@ -281,6 +281,9 @@ class Session:
         if action is Action.GIVE_UP:
             self._subscriptions.drop(subscription, now + _RETRY_RARELY)
             recorder.note(Status.NOT_PERMITTED, reason, number)
+        elif action is Action.RESUBSCRIBE:
+            self._subscriptions.resubscribe(subscription, now)
+            recorder.note(Status.DISCONNECTED, reason, number)
         elif action is Action.RETRY_SOON:
             self._subscriptions.repeat(subscription, now)
             recorder.note(Status.DISCONNECTED, reason, number)

@@ -224,6 +224,17 @@ class Subscriptions:
         self.drop(subscription, now + _REPEAT_AFTER * 2 ** min(repeats, _MOST_REPEATS))
         subscription.repeats = repeats + 1
 
+    def resubscribe(self, subscription: Subscription, now: float) -> None:
+        """Cancel a stream that IB has ended, and subscribe it anew: soon, and at IB's pace.
+
+        IB may still know the request, and then take no new one for the contract: it is cancelled
+        first. Where no tick came since the last time, it waits longer from time to time.
+        """
+        subscription.listen(now)
+        if subscription.request is not None:
+            self.cancel(subscription.request)
+        self.repeat(subscription, now)
+
     def drop(self, subscription: Subscription, due: float) -> None:
         """A stream is not subscribed any more; when it is due again."""
         subscription.request = None

@@ -32,9 +32,13 @@ _TEXTS: Final = {
     2110: "Connectivity between TWS and server is broken. It will be restored automatically.",
     162: "Historical Market Data Service error message:Historical data request pacing violation",
     10187: "Failed to request historical ticks:No market data permissions",
+    10182: "Failed to request live updates (disconnected).",
     10189: "Failed to request tick-by-tick data: No market data permissions",
     10197: "No market data during competing live session",
+    10225: "Bust event occurred, current subscription is deactivated. Please resubscribe real-time "
+    "bars immediately.",
 }
+_ENDS_SUBSCRIPTION: Final = (316, 10182, 10225)
 
 
 class Faults(ABC):
@@ -102,7 +106,7 @@ class Faults(ABC):
         req_id: int = NO_REQUEST,
         client_id: int | None = None,
     ) -> int:
-        """Send an error or notice; after 1101 all subscriptions of the client are forgotten.
+        """Send an error or notice; 1101 ends all subscriptions of the client, 10225 and such one.
 
         Parameters
         ----------
@@ -129,6 +133,8 @@ class Faults(ABC):
             connection.post(connection.error(req_id, code, text))
             if code == 1101:
                 connection.subscriptions.clear()
+            elif code in _ENDS_SUBSCRIPTION:
+                connection.subscriptions.pop(req_id, None)
 
         return self._each(client_id, act)
 

@@ -6,6 +6,7 @@ import itertools
 import re
 
 import pytest
+from ibapi import errors as ibapi_errors
 
 from ibticks.capture import session, subscriptions
 from ibticks.capture.client import Client, contract_of
@@ -209,7 +210,9 @@ CALM = sorted(number for number, code in CODES.items() if code.action is Action.
 
 
 def test_what_is_harmless_changes_nothing(begin, store):
-    assert CALM == [300, 2105, 2106, 2107, 2108, 2109, 2158, 10090, 10167]
+    of_requests, of_farms = [300, 317, 501, 505, 531, 577, 587], [2105, 2106, 2107, 2108, 2109]
+    of_data = [2119, 2157, 2158, 2176, 10090, 10091, 10167]
+    assert [*of_requests, *of_farms, *of_data] == CALM
     gateway, capture = begin()
     for number in (*CALM, 2104, 1102, 9999):
         for request in (-1, min(requests(gateway)), 77):
@@ -444,6 +447,182 @@ def test_the_pace_of_one_contract(begin, serve, steady, capturing, store):
     assert [errors(store, *key) for key in STREAMS] == [[], [], []]
 
 
+# --- the whole table ------------------------------------------------------------------------------
+
+
+def request_of(gateway, contract_id, tick_type) -> int:
+    """The request a stream was asked for with last."""
+    return max(sent.req_id for sent in gateway.log if sent.key == (contract_id, tick_type))
+
+
+def is_asked_anew(gateway, before, *keys) -> bool:
+    """Whether these streams tick for requests that were not there before."""
+    return all(request_of(gateway, *key) > max(before) for key in keys)
+
+
+def check_note(number, gateway, capture, store):
+    before = requests(gateway)
+    for request in (-1, request_of(gateway, 1, "last"), 77):
+        gateway.send_error(number, req_id=request)
+    grows(capture)
+    assert requests(gateway) == before
+    assert states(capture) == ["captured"] * 3
+    assert [errors(store, *key) for key in STREAMS] == [[], [], []]
+
+
+def check_broken(number, gateway, capture, store):
+    before = requests(gateway)
+    gateway.pause()
+    gateway.send_error(number)
+    until(lambda: states(capture) == ["disconnected"] * 3)
+    gateway.send_error(1102)
+    until(lambda: states(capture) == ["captured"] * 3)
+    gateway.resume()
+    grows(capture)
+    assert requests(gateway) == before
+    assert ("disconnected", number) in statuses(store, 2, "bid_ask")
+
+
+def check_restored(number, gateway, capture, store):
+    before = requests(gateway)
+    gateway.pause()
+    gateway.send_error({2104: 2103}.get(number, 1100))
+    until(lambda: states(capture) == ["disconnected"] * 3)
+    gateway.send_error(number)
+    until(lambda: states(capture) == ["captured"] * 3)
+    gateway.resume()
+    grows(capture)
+    assert requests(gateway) == before
+    assert ("restored", number) in statuses(store, 2, "bid_ask")
+
+
+def check_resubscribe(number, gateway, capture, store):
+    before = requests(gateway)
+    gateway.send_error(number, req_id=request_of(gateway, 1, "last"))
+    until(lambda: is_asked_anew(gateway, before, (1, "last")), "it is asked for again")
+    grows(capture)
+    assert len(requests(gateway)) == len(before) + 1, "the others are left alone"
+    assert errors(store, 1, "last") == [(str(number), True)]
+    assert with_codes(store, 1, "last") == [("disconnected", number)]
+    assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]
+
+
+def check_resubscribe_all(number, gateway, capture, store):
+    before = requests(gateway)
+    gateway.send_error(number)
+    until(lambda: is_asked_anew(gateway, before, *STREAMS), "all are asked for again")
+    assert ("disconnected", number) in statuses(store, 1, "last")
+
+
+def check_reconnect(number, gateway, capture, store):
+    gateway.send_error(number)
+    until(lambda: capture.status()["status"]["connections"] == 2, "it connects again")
+    assert ("disconnected", number) in statuses(store, 1, "last")
+
+
+def check_refusal(number, gateway, capture, store):
+    before = requests(gateway)
+    action = CODES[number].action
+    gateway.forbid(1, "last", code=number, message=f"Error {number}")
+    gateway.send_error(1101)  # all are asked for again
+    until(lambda: errors(store, 1, "last"), "it is refused")
+    gateway.permit(1, "last")
+    until(lambda: is_asked_anew(gateway, before, (1, "last")), "it is asked for again")
+    assert set(errors(store, 1, "last")) == {(str(number), action is not Action.GIVE_UP)}
+    state = "disconnected" if action is Action.RETRY_SOON else "not_permitted"
+    assert ("quiet" if number == 10197 else state, number) in statuses(store, 1, "last")
+
+
+def check_slow_down(number, gateway, capture, store):
+    gateway.send_error(number)
+    grows(capture)
+    assert states(capture) == ["captured"] * 3
+    assert [errors(store, *key) for key in STREAMS] == [[], [], []]
+
+
+CHECKS = {
+    Action.NOTE: check_note,
+    Action.BROKEN: check_broken,
+    Action.RESTORED: check_restored,
+    Action.RESUBSCRIBE: check_resubscribe,
+    Action.RESUBSCRIBE_ALL: check_resubscribe_all,
+    Action.RECONNECT: check_reconnect,
+    Action.RETRY_SOON: check_refusal,
+    Action.RETRY_LATER: check_refusal,
+    Action.GIVE_UP: check_refusal,
+    Action.SLOW_DOWN: check_slow_down,
+}
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_every_code_of_the_table(number, begin, store):
+    """IB says it of a capture in full swing; in the end all streams tick, each tick once."""
+    gateway, capture = begin()
+    CHECKS[CODES[number].action](number, gateway, capture, store)
+    grows(capture)
+    until(lambda: gateway.subscriptions == 3, "each stream is subscribed once")
+    capture.stop()
+    assert list(capture.failures) == []
+    for key in STREAMS:
+        check_stored(store, gateway, *key)
+
+
+LOST = [
+    (10225, ""),
+    (10182, ""),
+    (316, "Market depth data has been HALTED. Please re-subscribe."),
+    (10999, "The subscription is deactivated."),
+    (10998, "Data farm was restarted, please resubscribe."),
+]
+
+
+@pytest.mark.parametrize(("number", "text"), LOST)
+def test_a_subscription_that_is_lost_again_and_again(number, text, begin, store):
+    """It is asked for once more each time, cancelled before, and its gaps are told."""
+    gateway, capture = begin()
+    for _ in range(3):
+        before = requests(gateway)
+        ended = request_of(gateway, 1, "last")
+        gateway.send_error(number, text, req_id=ended)
+        until(lambda before=before: is_asked_anew(gateway, before, (1, "last")))
+        grows(capture)
+    until(lambda: gateway.subscriptions == 3)
+    capture.stop()
+    assert errors(store, 1, "last") == [(str(number), True)] * 3
+    assert with_codes(store, 1, "last") == [("disconnected", number)] * 3
+    assert covered(store, 1, "bid_ask") == covered(store, 2, "bid_ask") == ["captured"]
+    check_stored(store, gateway, 1, "last")
+
+
+def test_a_lost_subscription_of_nobody_changes_nothing(begin, store):
+    gateway, capture = begin()
+    before = requests(gateway)
+    for request in (-1, 77):
+        gateway.send_error(10225, req_id=request)
+    grows(capture)
+    assert requests(gateway) == before
+    assert [errors(store, *key) for key in STREAMS] == [[], [], []]
+
+
+def test_no_line_is_free_by_another_number():
+    """Seen as 322 where others see 10190: it is no use to ask again at once."""
+    text = "Error processing request:-'cm' : cause - Max number of tick-by-tick requests reached"
+    assert meaning(322, text).action is Action.RETRY_LATER
+    assert meaning(322, "Duplicate ticker id").action is Action.RETRY_SOON
+
+
 def test_every_code_has_a_meaning():
-    assert len(CODES) == 30
+    assert len(CODES) == len({code.number for code in CODES.values()}) == 60
+    assert all(code.text for code in CODES.values())
+    assert set(CHECKS) == set(Action)
     assert meaning(9999, "whatever").action is Action.NOTE
+
+
+def test_what_ibapi_says_of_a_stream_or_a_connection_is_in_the_table():
+    """Errors of the client, that are about no order, account, bar or news."""
+    ours = ("TICKBYTICKDATA", "REQCONTRACT", "STARTAPI", "CURRTIME", "SOCK", "INVALID_SYMBOL")
+    ours += ("CONNECT", "UPDATE_TWS", "UNKNOWN_ID", "BAD_", "PROTOBUF")
+    pairs = {name: pair for name, pair in vars(ibapi_errors).items() if hasattr(pair, "errorCode")}
+    numbers = {pair.errorCode for name, pair in pairs.items() if any(part in name for part in ours)}
+    assert len(numbers) > 10
+    assert numbers <= CODES.keys()

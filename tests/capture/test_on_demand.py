@@ -244,6 +244,32 @@ def test_a_stream_that_ib_has_forgotten_is_subscribed_again(serve, stream):
     assert sequences == list(range(1, 61))
 
 
+@pytest.mark.parametrize("code", [316, 10182, 10225])
+def test_a_stream_that_ib_has_ended_is_subscribed_again(code, serve, stream):
+    gateway = serve()
+    gateway.after(20, lambda: gateway.send_error(code, req_id=gateway.log[-1].req_id))
+    messages = list(stream(gateway, limit=60))
+    told = [
+        (m["data"]["status"], m["metadata"].get("code")) for m in messages if m["type"] == "info"
+    ]
+    assert told == [("subscribed", None), ("disconnected", code), ("subscribed", None)]
+    sequences = [m["data"]["sequence"] for m in messages if m["type"] == "tick"]
+    assert sequences == list(range(1, 61))
+
+
+def test_a_stream_that_ib_ends_again_before_a_tick_has_failed(serve, stream):
+    gateway = serve()
+    gateway.forbid(IBM, "bid_ask", code=10225)
+    subscribed, disconnected, again, error, complete = stream(gateway, IBM, "bid_ask")
+    assert [m["data"]["status"] for m in (subscribed, disconnected, again)] == [
+        "subscribed",
+        "disconnected",
+        "subscribed",
+    ]
+    assert error["data"]["code"] == "10225"
+    assert complete["data"]["reason"] == "error"
+
+
 def test_a_gateway_that_is_not_there_or_does_not_want_us(serve):
     gateway = serve()
     gateway.refuse(2)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
+import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jupyter_client.manager import KernelManager
 
 if TYPE_CHECKING:
-    from jupyter_client.manager import KernelManager
+    from typing import Any
 
 PATIENCE = 90.0
+
+
+class PatientKernelManager(KernelManager):
+    """Terminate a kernel as Jupyter does, and kill it only when it has had time to seal files.
+
+    Jupyter kills a kernel 2.5 seconds after it terminated it: on a busy machine sealing takes
+    longer, and what a kill leaves is tested elsewhere.
+    """
+
+    async def _async_kill_kernel(self, restart: bool = False) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._async_wait(), PATIENCE)
+        await super()._async_kill_kernel(restart)
 
 
 @dataclass
@@ -32,8 +50,6 @@ class Notebook:
 
     def __init__(self, manager: KernelManager) -> None:
         self.manager = manager
-        # Jupyter's own are 5 seconds, which a busy machine may take to seal a file.
-        manager.shutdown_wait_time = 20.0
         self.updates: list[tuple[str, dict[str, str]]] = []
         self._connect()
 
@@ -54,7 +70,7 @@ class Notebook:
         shown = Shown()
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            message = self._client.get_iopub_msg(timeout=PATIENCE)
+            message = self._message()
             kind, content = message["msg_type"], message["content"]
             if kind == "update_display_data":
                 self.updates.append((content["transient"]["display_id"], content["data"]))
@@ -72,6 +88,15 @@ class Notebook:
                     shown.reply = self._reply(cell)
                     return shown
         raise TimeoutError(f"the cell did not end in {PATIENCE} s")
+
+    def _message(self) -> dict[str, Any]:
+        """Return the next message of any cell."""
+        try:
+            return self._client.get_iopub_msg(timeout=PATIENCE)
+        except queue.Empty:
+            # The kernel's faulthandler prints the stacks of its threads.
+            self.manager.signal_kernel(signal.SIGABRT)
+            raise
 
     def _reply(self, cell: str) -> dict[str, Any]:
         while True:
@@ -97,10 +122,8 @@ class Notebook:
 
     def wait_busy(self) -> None:
         """Wait until the cell begun last is running."""
-        while True:
-            message = self._client.get_iopub_msg(timeout=PATIENCE)
-            if message["msg_type"] == "stream":
-                return
+        while self._message()["msg_type"] != "stream":
+            pass
 
     def interrupt(self) -> None:
         self.manager.interrupt_kernel()

@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import KernelManager
 
 import ibticks as ibt
 from ibticks.capture.kernel import Absent, furnish
@@ -23,7 +22,7 @@ from ibticks.errors import ConfigError, InputError, WriterLockedError
 from ibticks.gateway import Gateway, Replay
 
 from .checks import until
-from .kernels import Notebook
+from .kernels import Notebook, PatientKernelManager
 
 IBM = "8314:IBM:bid_ask"
 
@@ -62,7 +61,7 @@ def notebook(prefix, tmp_path):
     specs = KernelSpecManager(kernel_dirs=[str(prefix / "share" / "jupyter" / "kernels")])
 
     def start(environment: dict[str, str], name: str = "ibticks-capture") -> Notebook:
-        manager = KernelManager(kernel_name=name, kernel_spec_manager=specs)
+        manager = PatientKernelManager(kernel_name=name, kernel_spec_manager=specs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of jupyter_client, about itself
             manager.start_kernel(env=environment, cwd=str(tmp_path))

@@ -8,19 +8,24 @@ import sys
 import warnings
 
 import pytest
-from jupyter_client.manager import KernelManager
 
 from ibticks.gateway import Gateway, Replay
 
 from .checks import check_index, covered, statuses
-from .kernels import Notebook
+from .kernels import Notebook, PatientKernelManager
 
 IBM = "8314:IBM:bid_ask;all_last"
 
 
 @pytest.fixture(scope="module")
-def gateway():
-    replay = Replay.from_samples(["ibm_quotes", "ibm_trades"])
+def replay():
+    return Replay.from_samples(["ibm_quotes", "ibm_trades"])
+
+
+@pytest.fixture
+def gateway(replay):
+    # One a test: a client id goes on where the replay is, which would have ended half a minute
+    # after the first test began.
     with Gateway(replay, speed=2000) as opened:
         yield opened
 
@@ -35,7 +40,7 @@ def notebook(plain):
 @pytest.fixture
 def plain(tmp_path, database):
     """An ordinary kernel."""
-    manager = KernelManager(kernel_name="python3")
+    manager = PatientKernelManager(kernel_name="python3")
     environment = {**os.environ, "IBTICKS_DSN": database}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of jupyter_client, about itself
@@ -109,7 +114,7 @@ def test_mistakes_are_one_line(mistaken, line, says):
 @pytest.fixture(scope="module")
 def mistaken(postgres, tmp_path_factory):
     """A kernel in which nothing is ever captured."""
-    manager = KernelManager(kernel_name="python3")
+    manager = PatientKernelManager(kernel_name="python3")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         manager.start_kernel(cwd=str(tmp_path_factory.mktemp("mistaken")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import TimeLike
     from ibticks.coverage import Coverage
+    from ibticks.frame_writer import Duplicates
     from ibticks.index.journaled import JournaledIndex
     from ibticks.index.postgres import PostgresIndex
     from ibticks.index.records import DailyStats, FileRecord
@@ -606,6 +608,7 @@ class Store:
         tick_type: str | None = None,
         tz: str | tzinfo | None = None,
         stream_id: str = "",
+        duplicates: Duplicates = "keep",
     ) -> int:
         """Write the ticks of a frame, with the column names of :mod:`ibticks.format.fields`.
 
@@ -618,22 +621,37 @@ class Store:
             Zone of timestamps that do not say theirs.
         stream_id : str
             For rows that have none.
+        duplicates : {"keep", "skip"}
+            ``keep`` writes every row, also one that is stored already. ``skip`` writes the rows
+            that are not stored yet, by time, prices, sizes and what else both carry; equal rows of
+            the frame are written as often as they stand in it.
 
         Returns
         -------
         int
-            How many ticks were written. A frame written twice is stored twice; ``ibticks import``
-            tells what is there already.
-        """
-        from ibticks.frames import from_arrow
-        from ibticks.streams import split_streams
+            How many ticks were written.
 
+        Raises
+        ------
+        InputError
+            If the frame has no such ticks, as :func:`ibticks.frames.from_arrow` says.
+        StorageError
+            If the disk is full or a stream is being written by another process. The message says
+            how many ticks were written before; the same frame can be written again with
+            ``duplicates="skip"``.
+        """
+        from ibticks.frame_writer import check_duplicates, write_columns
+        from ibticks.frames import from_arrow
+
+        check_duplicates(duplicates)
         columns = from_arrow(frame, contract_id=contract_id, tick_type=tick_type, tz=tz)
-        written = 0
-        for contract, kind, part in split_streams(columns):
-            with self.writer(contract, kind, fsync=None) as writer:
-                written += writer.write(part, stream_id=stream_id)
-        return written
+        return write_columns(
+            self.root,
+            columns,
+            partial(self.writer, fsync=None),
+            stream_id=stream_id,
+            duplicates=duplicates,
+        )
 
     def verify(self, *, progress: bool | None = None) -> Iterator[Finding]:
         """Read every file through and hold it against its checksum and its row in the index."""

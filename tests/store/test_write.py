@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from datetime import timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -10,8 +11,10 @@ import polars as pl
 import pytest
 
 from ibticks import errors
+from ibticks.frame_writer import write_columns
 from ibticks.frames import from_arrow
 from ibticks.importing import import_table
+from ibticks.storage.writer import StreamWriter
 
 TIMES = ["2025-01-10T14:59:59.999999999", "2025-01-10T15:00:00.000000000", "2025-01-10T15:00:00"]
 FRAME = pl.DataFrame(
@@ -154,3 +157,119 @@ def test_a_zone_is_read_the_same_way_everywhere(store, tmp_path, tz):
         assert store.select(contract, "last", **window).count() == 1
     (time_ns,) = from_arrow(naive, contract_id=1, tick_type="last", tz=tz).timestamp.tolist()
     assert time_ns == 1_736_519_400_123_456_789
+
+
+# -- what is stored already ------------------------------------------------------------------------
+
+TRADE = {"contract_id": 1, "tick_type": "last"}
+
+
+@pytest.mark.parametrize("target", ["polars", "pandas", "arrow", "xarray"])
+def test_duplicates_are_skipped_or_kept(store, target):
+    store.write(FRAME, **TRADE)
+    frame = getattr(store.select(1), f"to_{target}")()
+    assert store.write(frame, duplicates="skip") == 0
+    assert store.write(frame, duplicates="keep") == 3
+    assert store.write(frame, duplicates="skip") == 0
+    assert store.select(1).count() == 6
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "added"),
+    [
+        ([0, 1], [1, 2], 1),
+        ([2, 1, 0], [0, 1, 2], 0),
+        ([0], [0, 0, 0], 2),
+        ([0, 0, 0], [0], 0),
+        ([], [0, 1, 2], 3),
+    ],
+    ids=["overlap", "order", "repeated", "repeated before", "all new"],
+)
+def test_only_what_is_not_stored_yet_is_written(store, first, second, added):
+    store.write(FRAME[first], **TRADE)
+    assert store.write(FRAME[second], **TRADE, duplicates="skip", stream_id="other") == added
+    assert store.select(1).count() == len(first) + added
+    assert store.write(FRAME[second], **TRADE, duplicates="skip") == 0
+
+
+def test_duplicates_of_several_streams(store):
+    frame = FRAME.with_columns(contract_id=pl.Series([1, 2, 1]), tick_type=pl.lit("last"))
+    assert store.write(frame[:2]) == 2
+    assert store.write(frame, duplicates="skip") == 1
+    assert [(c.contract_id, c.ticks) for c in store.contents()] == [(1, 2), (2, 1)]
+
+
+def test_duplicates_are_kept_or_skipped(store):
+    with pytest.raises(errors.InputError, match=r"'keep' .* 'skip'"):
+        store.write(FRAME, **TRADE, duplicates="drop")
+    assert store.contents() == []
+
+
+# -- interrupted -----------------------------------------------------------------------------------
+
+MANY = pl.DataFrame(
+    {
+        "timestamp": pl.Series(np.arange(300_000) * 1_000_000 + 1_736_517_600_000_000_000).cast(
+            pl.Datetime("ns", "UTC")
+        ),
+        "price": np.arange(300_000) % 97,
+    }
+)
+
+
+@pytest.fixture
+def file_limit():
+    """Limits the size of files that this process writes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_an_interrupted_write_says_how_far_it_came(store, file_limit):
+    file_limit(5_000_000)
+    with pytest.raises(
+        errors.StorageError, match=r"of 300,000 ticks were written.*'skip'"
+    ) as caught:
+        store.write(MANY, **TRADE)
+    file_limit(resource.RLIM_INFINITY)
+    written = caught.value.context["written"]
+    assert 10_000 < written < 200_000
+    assert f"{written:,} of 300,000" in str(caught.value)
+    assert store.select(1).count() == written
+    assert store.write(MANY, **TRADE, duplicates="skip") == 300_000 - written
+    assert store.select(1, columns=["price"]).to_polars()["price"].equals(MANY["price"].cast(float))
+
+
+def test_a_write_that_meets_a_stream_in_use_says_how_far_it_came(store):
+    frame = FRAME.with_columns(contract_id=pl.Series([1, 2, 3]), tick_type=pl.lit("last"))
+    with (
+        store.writer(2, "last"),
+        pytest.raises(errors.WriterLockedError, match="; 1 of 3 ticks were written") as caught,
+    ):
+        store.write(frame)
+    assert (caught.value.context["written"], caught.value.context["contract_id"]) == (1, 2)
+    assert store.write(frame, duplicates="skip") == 2
+
+
+def test_a_write_stopped_by_the_user_says_how_far_it_came(store):
+    class Stopped(StreamWriter):
+        def append_frames(self, frames, time_ns):
+            if time_ns >= 1_736_517_600_000_000_000 + 262_144 * 1_000_000:
+                raise KeyboardInterrupt
+            super().append_frames(frames, time_ns)
+
+    columns = from_arrow(MANY, **TRADE)
+    for duplicates in ("keep", "skip"):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            write_columns(
+                store.root,
+                columns,
+                lambda *stream: Stopped(store.root, *stream, store.index, fsync=None),
+                duplicates=duplicates,
+            )
+        count = 262_144 if duplicates == "keep" else 0
+        (note,) = caught.value.__notes__
+        assert note.startswith(f"at least {count:,} of 300,000 ticks were written before: ")
+        assert "duplicates='skip'" in note
+    assert store.write(MANY, **TRADE, duplicates="skip") == 300_000 - 262_144
+    assert store.select(1).count() == 300_000

@@ -14,6 +14,7 @@ from ibticks.format.fields import check_columns, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from os import PathLike
     from pathlib import Path
 
     import pandas as pd
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ibticks.coverage import Coverage
     from ibticks.format.columns import TickColumns
+    from ibticks.frames.export import FileKind
     from ibticks.index.records import FileRecord, Index
     from ibticks.storage.decoded import Decoded
 
@@ -199,7 +201,68 @@ class Selection:
         """
         from ibticks.frames import scan
 
+        self._symbols()
         return scan(self.columns, _HourByHour(self))
+
+    def write_parquet(self, path: str | PathLike[str]) -> int:
+        """Write the ticks to a Parquet file, an hour at a time; every type and the metadata stay.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced once the new file is complete; until then it is as it was.
+
+        Returns
+        -------
+        int
+            Ticks written.
+
+        Warns
+        -----
+        CorruptDataWarning
+            As :meth:`to_arrow`.
+
+        Raises
+        ------
+        StorageFullError, StoreAccessError, StorageError
+            The file cannot be written.
+        CorruptFileError
+            With ``strict``, at damaged data.
+        """
+        return self._write(path, "parquet")
+
+    def write_csv(self, path: str | PathLike[str]) -> int:
+        """Write the ticks to a CSV file, an hour at a time; as :meth:`write_parquet`.
+
+        Times are ISO 8601 in UTC to the nanosecond, conditions are joined by ``;`` and the column
+        ``metadata`` is JSON. ``ibticks import`` reads the file again.
+        """
+        return self._write(path, "csv")
+
+    def write_ipc(self, path: str | PathLike[str]) -> int:
+        """Write the ticks to an Arrow (Feather) file, an hour at a time; as :meth:`write_parquet`.
+
+        The rows pass through an intermediate file in the same folder.
+        """
+        return self._write(path, "ipc")
+
+    def _write(self, path: str | PathLike[str], kind: FileKind) -> int:
+        from ibticks.frames.export import write_tables
+        from ibticks.storage.disk import expand_home, written_beside
+
+        target = expand_home(path)
+        batches = _HourByHour(self).batches(
+            self.columns, start_ns=None, end_ns=None, contract_ids=None, tick_types=None
+        )
+        with written_beside(target) as descriptor, open(descriptor, "w+b", closefd=False) as file:
+            return write_tables(
+                batches,
+                self.columns,
+                file,
+                kind,
+                metadata=self._metadata(),
+                scratch=target.parent,
+            )
 
     def to_dask(self) -> Any:
         """A Dask frame with one partition for each file.
@@ -300,12 +363,23 @@ class Selection:
         return {
             "selection": self.label,
             "contract_ids": list(self.contract_ids),
+            "symbols": self._symbols(),
             "tick_types": list(self.tick_types),
             "intervals": [[_text(start), _text(end)] for start, end in self.intervals],
             "backfill": self.backfill,
             "coverage": told(self.root, self.index, self._streams(), self.intervals),
             "writer": f"ibticks {__version__}",
         }
+
+    def _symbols(self) -> dict[int, str]:
+        """Return the symbols of its contracts, which titles of frames made from it then use."""
+        from ibticks.frames.symbols import remember_symbols
+
+        wanted = set(self.contract_ids)
+        known = (each for each in self.index.contracts() if each.contract_id in wanted)
+        symbols = {each.contract_id: each.symbol for each in known if each.symbol}
+        remember_symbols(symbols)
+        return symbols
 
     def __str__(self) -> str:
         return self.label

@@ -52,12 +52,11 @@ def load(
     json: Json = False,
 ) -> None:
     """Load ticks: print them, or write them to CSV, Parquet or Arrow."""
-    from ibticks.frames import check_output, json_lines, to_polars, write_file
+    from ibticks.frames import json_lines, to_polars
+    from ibticks.frames.files import file_kind
     from ibticks.selection import check_backfill
-    from ibticks.storage.disk import explained
 
-    if output is not None:
-        check_output(output)
+    kind = None if output is None else file_kind(output)
     with opened(root, dsn) as store:
         begun = time.perf_counter()
         selection = store.select(
@@ -76,20 +75,26 @@ def load(
             strict=strict,
             backfill=check_backfill(backfill)[0],
         )
-        ticks = selection.to_arrow()
-        elapsed = time.perf_counter() - begun
-    if output is not None:
-        with explained(output, "writing"):
-            write_file(ticks, output)
-    elif json:
-        sys.stdout.writelines(json_lines(ticks))
-    elif ticks.num_rows:
-        show(to_polars(ticks), rows)
+        if output is not None and kind is not None:
+            write = {
+                "csv": selection.write_csv,
+                "ipc": selection.write_ipc,
+                "parquet": selection.write_parquet,
+            }[kind]
+            count = write(output)
+            elapsed = time.perf_counter() - begun
+        else:
+            ticks = selection.to_arrow()
+            count, elapsed = ticks.num_rows, time.perf_counter() - begun
+            if json:
+                sys.stdout.writelines(json_lines(ticks))
+            elif count:
+                show(to_polars(ticks), rows)
     if not json:
         written = "" if output is None else f", written to {output}"
-        done = f"{ticks.num_rows:,} ticks in {elapsed * 1000:,.0f} ms{written}"
+        done = f"{count:,} ticks in {elapsed * 1000:,.0f} ms{written}"
         notes.print(Text(done), soft_wrap=True)
-    if not ticks.num_rows:
+    if not count:
         raise typer.Exit(_NOTHING)
 
 

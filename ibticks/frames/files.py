@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.feather as feather
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import InputError
+from ibticks.frames.export import FileKind, write_tables
+from ibticks.frames.metadata import metadata_of
 from ibticks.frames.polars_frames import to_polars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from os import PathLike
 
-__all__ = ["check_output", "json_lines", "write_file"]
+    import pyarrow as pa
+
+__all__ = ["check_output", "file_kind", "json_lines", "write_file"]
 
 _LINES: Final = 1 << 16
 
@@ -32,10 +30,10 @@ def check_output(path: str | PathLike[str]) -> Path:
         Naming the suffixes there are.
     """
     checked = Path(path)
-    if checked.suffix not in _WRITERS:
+    if checked.suffix not in _KINDS:
         raise InputError(
             f"{path}: ticks are not written as {checked.suffix or 'a file without a suffix'}; use "
-            f"{', '.join(_WRITERS)}",
+            f"{', '.join(_KINDS)}",
             path=str(path),
         )
     return checked
@@ -70,8 +68,21 @@ def write_file(table: pa.Table, path: str | PathLike[str]) -> None:
     'timestamp,price\n'
     """
     checked = check_output(path)
-    with checked.open("wb") as file:
-        _WRITERS[checked.suffix](table, file)
+    with checked.open("w+b") as file:
+        write_tables(
+            [table], table.column_names, file, _KINDS[checked.suffix], metadata=metadata_of(table)
+        )
+
+
+def file_kind(path: str | PathLike[str]) -> FileKind:
+    """Return the kind of file that a suffix stands for; errors as :func:`check_output`.
+
+    Examples
+    --------
+    >>> file_kind("ticks.feather")
+    'ipc'
+    """
+    return _KINDS[check_output(path).suffix]
 
 
 def json_lines(table: pa.Table) -> Iterator[str]:
@@ -94,34 +105,9 @@ def json_lines(table: pa.Table) -> Iterator[str]:
         yield part.write_ndjson()
 
 
-def _csv(table: pa.Table, file: BinaryIO) -> None:
-    for name, flat in (("conditions", _joined), ("metadata", _as_json)):
-        if name in table.column_names:
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, flat(table[name]))
-    to_polars(table).write_csv(file, datetime_format="%Y-%m-%dT%H:%M:%S%.9fZ")
-
-
-def _joined(lists: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.binary_join(lists, pa.scalar(";", pa.large_string()))
-
-
-def _as_json(maps: pa.ChunkedArray) -> pa.Array:
-    rows = (dict(row) for row in maps.to_pylist())
-    return pa.array([json.dumps(row, ensure_ascii=False) if row else None for row in rows])
-
-
-def _parquet(table: pa.Table, file: BinaryIO) -> None:
-    pq.write_table(table, file, compression="zstd")
-
-
-def _arrow(table: pa.Table, file: BinaryIO) -> None:
-    feather.write_feather(table, file, compression="zstd")
-
-
-_WRITERS: Final[dict[str, Callable[[pa.Table, BinaryIO], None]]] = {
-    ".csv": _csv,
-    ".parquet": _parquet,
-    ".arrow": _arrow,
-    ".feather": _arrow,
+_KINDS: Final[dict[str, FileKind]] = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "ipc",
+    ".feather": "ipc",
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from html import escape
 from importlib import import_module
-from math import ceil, log10
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ibticks.errors import MissingExtraError
+from ibticks.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -18,17 +18,24 @@ __all__ = [
     "BLUE",
     "DOWN",
     "GREY",
+    "GRID",
     "HAZE",
     "INK",
     "NUMBER",
+    "PALE_BLUE",
     "UP",
+    "Template",
     "figure",
     "finish",
     "price_axis",
     "titled",
 ]
 
-INK: Final = "#1f2933"
+Template: TypeAlias = Any
+"""Name of a plotly template, or a ``plotly.graph_objects.layout.Template``."""
+
+# Legible on the white and on the dark background of a notebook, which plotly cannot ask for.
+INK: Final = "#6e7b88"
 GREY: Final = "#8a97a6"
 BLUE: Final = "#3f78a8"
 HAZE: Final = "rgba(63, 120, 168, 0.22)"
@@ -37,29 +44,42 @@ DOWN: Final = "#c8553d"
 NUMBER: Final = ",.6~f"
 """How prices and volumes are written where one is pointed at: some are of a millionth."""
 
-_GRID: Final = "#e8ecf0"
+PALE_BLUE: Final = "rgba(63, 120, 168, 0.35)"
+GRID: Final = "rgba(128, 140, 152, 0.22)"
+
+_EDGE: Final = "rgba(128, 140, 152, 0.6)"
+_CLEAR: Final = "rgba(0, 0, 0, 0)"
+_CARD: Final = "rgba(250, 251, 252, 0.96)"
+_CARD_INK: Final = "#1f2933"
+_UPLOAD_BUTTONS: Final = ("sendChartToCloud", "sendDataToCloud", "editInChartStudio")
+_PLOTLYS_OWN: Final = (None, "plotly", "none")
 _FONT: Final = "Inter, Helvetica Neue, Helvetica, Arial, sans-serif"
-_AXIS: Final = {
-    "gridcolor": _GRID,
+_AXIS: Final[dict[str, Any]] = {
     "zeroline": False,
-    "linecolor": "#b8c2cc",
     "ticks": "outside",
-    "tickcolor": "#b8c2cc",
     "ticklen": 4,
     "automargin": True,
     "title": {"standoff": 10},
 }
-_LOOK: Final[dict[str, Any]] = {
+_AXIS_COLOURS: Final[dict[str, Any]] = {
+    "gridcolor": GRID,
+    "linecolor": _EDGE,
+    "tickcolor": _EDGE,
+}
+_COLOURS: Final[dict[str, Any]] = {
     "font": {"family": _FONT, "size": 12, "color": INK},
-    "paper_bgcolor": "white",
-    "plot_bgcolor": "white",
+    "paper_bgcolor": _CLEAR,
+    "plot_bgcolor": _CLEAR,
+    "hoverlabel": {
+        "bgcolor": _CARD,
+        "bordercolor": _EDGE,
+        "font": {"size": 12, "color": _CARD_INK},
+    },
+}
+_LOOK: Final[dict[str, Any]] = {
     "margin": {"l": 68, "r": 28, "t": 78, "b": 52},
     "hovermode": "x unified",
-    "hoverlabel": {
-        "bgcolor": "white",
-        "bordercolor": "#b8c2cc",
-        "font": {"size": 12, "color": INK},
-    },
+    "modebar": {"remove": list(_UPLOAD_BUTTONS)},
     "legend": {
         "orientation": "h",
         "x": 1,
@@ -67,7 +87,7 @@ _LOOK: Final[dict[str, Any]] = {
         "y": 1.0,
         "yanchor": "bottom",
         "itemsizing": "constant",
-        "bgcolor": "rgba(255, 255, 255, 0)",
+        "bgcolor": _CLEAR,
     },
     "title": {
         "x": 0,
@@ -82,18 +102,27 @@ _LOOK: Final[dict[str, Any]] = {
 }
 
 
-def figure(heights: list[float], *, height: int = 560) -> go.Figure:
+def figure(view: View, heights: list[float], *, height: int = 560) -> go.Figure:
     """Panels below each other on one time axis.
+
+    A template that the view or ``plotly.io.templates.default`` names decides on all colours but
+    those of the data. Without one there is no background: that of the notebook shows, dark or not.
 
     Raises
     ------
     MissingExtraError
         plotly is not installed.
+    InputError
+        There is no such template.
     """
     try:
         subplots = import_module("plotly.subplots")
+        templates = import_module("plotly.io").templates
     except ImportError as error:
         raise MissingExtraError("plotly is not installed: pip install 'ibticks[lab]'") from error
+    template = view.template
+    if template is None and templates.default not in _PLOTLYS_OWN:
+        template = templates.default
     drawn: go.Figure = subplots.make_subplots(
         rows=len(heights),
         cols=1,
@@ -101,26 +130,39 @@ def figure(heights: list[float], *, height: int = 560) -> go.Figure:
         row_heights=heights,
         vertical_spacing=0.045,
     )
-    drawn.update_layout(**_LOOK, height=height, template="none")
-    drawn.update_xaxes(**_AXIS, showline=True)
-    drawn.update_yaxes(**_AXIS)
+    try:
+        drawn.update_layout(**_LOOK, height=height, template=template or "none")
+    except ValueError as error:
+        raise InputError(
+            f"template={template!r} is none of plotly's: there are {', '.join(templates)}"
+        ) from error
+    if template is None:
+        drawn.update_layout(**_COLOURS)
+    colours = _AXIS_COLOURS if template is None else {}
+    drawn.update_xaxes(**_AXIS, **colours, showline=True)
+    drawn.update_yaxes(**_AXIS, **colours)
     return drawn
 
 
 def titled(drawn: go.Figure, head: str, below: str) -> go.Figure:
     """The figure with a title, and a line below it in grey."""
     drawn.update_layout(
-        title_text=f"<b>{head}</b><br><span style='font-size:12px;color:#616e7c'>{below}</span>",
+        title_text=f"<b>{escape(head)}</b><br>"
+        f"<span style='font-size:12px;color:{GREY}'>{below}</span>",
         title_font_size=17,
     )
     return drawn
 
 
-def price_axis(drawn: go.Figure, low: Any, high: Any) -> None:
-    """The first axis as one of prices, with as many decimals as tell its ticks apart."""
-    span = float(high) - float(low)
-    decimals = max(0, ceil(-log10(span / 5))) if span > 0 else 2
-    drawn.update_yaxes(title_text="price", tickformat=f",.{decimals}f", row=1, col=1)
+def price_axis(drawn: go.Figure) -> None:
+    """Make the first axis one of prices, with as many decimals as tell its labels apart.
+
+    Plotly chooses the decimals by the distance of the labels, also after zooming: a fixed number of
+    them would write the same label several times.
+    """
+    drawn.update_yaxes(
+        title_text="price", separatethousands=True, exponentformat="none", row=1, col=1
+    )
 
 
 def finish(drawn: go.Figure, view: View, times: pl.Series, x: str | None = None) -> go.Figure:

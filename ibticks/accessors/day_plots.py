@@ -58,7 +58,7 @@ def day(
         parts.append((_by_day(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY))
     if not parts:
         refuse(frame, "price", "size", what="a plot of the day")
-    drawn = figure([1.0] * len(parts), height=180 + 200 * len(parts))
+    drawn = figure(view, [1.0] * len(parts), height=180 + 200 * len(parts))
     width_ms = nanoseconds(every) / 1e6
     for row, (values, title, colour) in enumerate(parts, 1):
         middle = values.group_by("_x").agg(
@@ -128,7 +128,7 @@ def heatmap(
         }[value]()
         cells = _by_day(rows, every, view, measure)
     dates, times, table = _table(cells, every)
-    drawn = figure([1.0], height=max(240, 170 + 26 * len(dates)))
+    drawn = figure(view, [1.0], height=max(240, 170 + 26 * len(dates)))
     drawn.add_heatmap(
         x=times.dt.offset_by(f"{nanoseconds(every) // 2}ns"),
         y=dates,
@@ -201,6 +201,12 @@ def _spreads(
 
 def _clock_axis(drawn: go.Figure, view: View) -> None:
     zone = view.zone.rpartition("/")[2].replace("_", " ")
-    drawn.update_xaxes(tickformat="%H:%M", hoverformat="%H:%M")
+    # Below a minute the labels would all be the same.
+    stops = [
+        {"dtickrange": [None, 999], "value": "%H:%M:%S.%L"},
+        {"dtickrange": [1_000, 59_999], "value": "%H:%M:%S"},
+        {"dtickrange": [60_000, None], "value": "%H:%M"},
+    ]
+    drawn.update_xaxes(tickformatstops=stops, hoverformat="%H:%M")
     rows = len(drawn._get_subplot_rows_columns()[0])
     drawn.update_xaxes(title_text=f"time of day, {zone}", row=rows)

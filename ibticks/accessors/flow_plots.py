@@ -12,9 +12,11 @@ from ibticks.accessors.canvas import (
     BLUE,
     DOWN,
     GREY,
+    GRID,
     HAZE,
     INK,
     NUMBER,
+    PALE_BLUE,
     UP,
     figure,
     finish,
@@ -22,7 +24,7 @@ from ibticks.accessors.canvas import (
     titled,
 )
 from ibticks.accessors.price_plots import Frame, bars_of, days, label
-from ibticks.accessors.view import View, thinned, width
+from ibticks.accessors.view import View, drawable_sizes, thinned, width
 from ibticks.analysis import columns
 from ibticks.analysis.columns import by, require
 
@@ -49,7 +51,7 @@ def cumulative_delta(
 ) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.cumulative_delta`."""
     require(frame, "timestamp", "price", "size", what="cumulative_delta")
-    here = frame.lazy().collect()
+    here = drawable_sizes(frame.lazy()).collect()
     known = set(here.columns)
     if method is None and "sign" not in known:
         both = quotes is not None or {"bid_price", "ask_price"} <= known
@@ -66,7 +68,7 @@ def cumulative_delta(
     moved = sums["volume"]
     view = view.of_bars(bars)
     bars = bars.with_columns(_x=view.clock())
-    drawn = figure([0.5, 0.28, 0.22], height=660)
+    drawn = figure(view, [0.5, 0.28, 0.22], height=660)
     path = view.parted(bars)
     drawn.add_scatter(
         x=path["_x"],
@@ -103,7 +105,7 @@ def cumulative_delta(
         marker_color=[UP if each >= 0 else DOWN for each in moved],
         hovertemplate=f"%{{y:+{NUMBER}}}",
     )
-    price_axis(drawn, bars["close"].min(), bars["close"].max())
+    price_axis(drawn)
     drawn.update_yaxes(title_text="cumulative", row=2, zeroline=True, zerolinecolor=GREY)
     drawn.update_yaxes(title_text="delta", row=3, zeroline=True, zerolinecolor=GREY)
     rule = "as signed" if method is None else f"by {method.replace('_', '-')}"
@@ -122,7 +124,7 @@ def volume_profile(
     levels = analysis.volume_profile(trades, step, share=share)
     area: list[float] = levels.filter("value_area")["price"].to_list()
     control: float = levels.filter("point_of_control")["price"].item()
-    drawn = figure([1.0], height=560)
+    drawn = figure(view, [1.0], height=560)
     few = view.parted(thinned(trades, "price"))
     drawn.add_scatter(
         x=few["_x"],
@@ -134,7 +136,7 @@ def volume_profile(
         hovertemplate=f"%{{y:{NUMBER}}}",
     )
     colours = [
-        DOWN if point else BLUE if inside else "#c3d3e0"
+        DOWN if point else BLUE if inside else PALE_BLUE
         for point, inside in levels.select("point_of_control", "value_area").rows()
     ]
     drawn.add_bar(
@@ -154,7 +156,7 @@ def volume_profile(
             "domain": [0.69, 1],
             "anchor": "y",
             "title": {"text": "volume"},
-            "gridcolor": "#e8ecf0",
+            "gridcolor": GRID,
             "zeroline": False,
             "nticks": 5,
             "automargin": True,
@@ -186,7 +188,7 @@ def volume_profile(
             text=f"{what} {value:,.10g}",
             font={"size": 11, "color": colour},
         )
-    price_axis(drawn, trades["price"].min(), trades["price"].max())
+    price_axis(drawn)
     said = f"{days([trades], view)}: {levels['volume'].sum():,.0f} traded, levels of {step:g}, "
     titled(drawn, f"{label(trades, name)}: volume by price", f"{said}{share:.0%} in the value area")
     return finish(drawn, view, trades.select(columns.instant()).to_series(), x="xaxis")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     import polars as pl
 
+    from ibticks.accessors.canvas import Template
     from ibticks.analysis.signing import Method
     from ibticks.calendar import Market
 
@@ -36,9 +37,12 @@ class Plot(Generic[T]):
     tz : str, optional
         Time zone of the axis; that of the market, else UTC.
     name : str, optional
-        What to call the contract; its id by default.
+        Title of the picture; by default the symbol of the contract, else its id.
     contract : int, optional
         Which contract id, where the frame has several.
+    template : str or plotly.graph_objects.layout.Template, optional
+        Plotly's theme, such as ``"plotly_dark"``. By default ``plotly.io.templates.default``; where
+        that is plotly's own, the picture has no background and takes that of the notebook.
 
     Frames of other ticks (``quotes=``) may be of any library. Without ``quotes``, a frame of both
     trades and quotes has them itself.
@@ -78,12 +82,20 @@ class Plot(Generic[T]):
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,
+        template: Template | None = None,
     ) -> go.Figure:
         """Bars as :meth:`candles`, ticks as :meth:`price`; arguments as there."""
-        view = View.of(market, session, tz, contract)
+        view = View.of(market, session, tz, contract, template)
         frame = to_polars(self.frame)
         if {"open", "mid_open"} & set(frame.collect_schema()):
-            return self.candles(market=market, session=session, tz=tz, name=name, contract=contract)
+            return self.candles(
+                market=market,
+                session=session,
+                tz=tz,
+                name=name,
+                contract=contract,
+                template=template,
+            )
         from ibticks.accessors.price_plots import price
 
         return price(frame, _other(quotes), view, name)
@@ -97,6 +109,7 @@ class Plot(Generic[T]):
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,
+        template: Template | None = None,
     ) -> go.Figure:
         """Every trade, by its size, in the band from bid to ask; below it volume, or the spread.
 
@@ -106,12 +119,12 @@ class Plot(Generic[T]):
         ----------
         quotes : frame, optional
             The quotes, where they are in a frame of their own.
-        market, session, tz, name, contract
+        market, session, tz, name, contract, template
             As in :class:`Plot`.
         """
         from ibticks.accessors.price_plots import price
 
-        view = View.of(market, session, tz, contract)
+        view = View.of(market, session, tz, contract, template)
         return price(to_polars(self.frame), _other(quotes), view, name)
 
     def candles(
@@ -123,6 +136,7 @@ class Plot(Generic[T]):
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,
+        template: Template | None = None,
     ) -> go.Figure:
         """Candlesticks with the average price since the opening, and volume.
 
@@ -131,12 +145,12 @@ class Plot(Generic[T]):
         every : str or timedelta, optional
             The length of a bar; by default such that there are about two hundred. A frame of bars
             is drawn as it is. Without trades, bars are of the middle of bid and ask.
-        market, session, tz, name, contract
+        market, session, tz, name, contract, template
             As in :class:`Plot`. Without a market, the average is since the first bar.
         """
         from ibticks.accessors.price_plots import candles
 
-        view = View.of(market, session, tz, contract)
+        view = View.of(market, session, tz, contract, template)
         return candles(to_polars(self.frame), every, view, name)
 
     def cumulative_delta(
@@ -151,6 +165,7 @@ class Plot(Generic[T]):
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,
+        template: Template | None = None,
     ) -> go.Figure:
         """The price, and below it volume bought less volume sold: by bar, and added up.
 
@@ -162,12 +177,12 @@ class Plot(Generic[T]):
             As in :func:`ibticks.analysis.cumulative_delta`: without a method, the column ``sign``
             if there is one; else Lee and Ready where there are quotes, and the tick rule where
             there are none.
-        market, session, tz, name, contract
+        market, session, tz, name, contract, template
             As in :class:`Plot`.
         """
         from ibticks.accessors.flow_plots import cumulative_delta
 
-        view = View.of(market, session, tz, contract)
+        view = View.of(market, session, tz, contract, template)
         frame, other = to_polars(self.frame), _other(quotes)
         return cumulative_delta(frame, every, other, method, quote_delay, view, name)
 
@@ -181,6 +196,7 @@ class Plot(Generic[T]):
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,
+        template: Template | None = None,
     ) -> go.Figure:
         """Volume by price, with the point of control and the value area, beside the price.
 
@@ -190,12 +206,12 @@ class Plot(Generic[T]):
             The distance of levels; by default such that there are about sixty.
         share : float
             The part of the volume that the value area holds.
-        market, session, tz, name, contract
+        market, session, tz, name, contract, template
             As in :class:`Plot`.
         """
         from ibticks.accessors.flow_plots import volume_profile
 
-        view = View.of(market, session, tz, contract)
+        view = View.of(market, session, tz, contract, template)
         return volume_profile(to_polars(self.frame), step, share, view, name)
 
     def day(
@@ -208,6 +224,7 @@ class Plot(Generic[T]):
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,
+        template: Template | None = None,
     ) -> go.Figure:
         """Spread and activity by the time of day: of several days the median, and the middle half.
 
@@ -217,12 +234,12 @@ class Plot(Generic[T]):
             The length of a bar.
         quotes : frame, optional
             The quotes, where they are in a frame of their own.
-        market, session, tz, name, contract
+        market, session, tz, name, contract, template
             As in :class:`Plot`.
         """
         from ibticks.accessors.day_plots import day
 
-        view = View.of(market, session, tz, contract)
+        view = View.of(market, session, tz, contract, template)
         return day(to_polars(self.frame), every, _other(quotes), view, name)
 
     def heatmap(
@@ -235,6 +252,7 @@ class Plot(Generic[T]):
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,
+        template: Template | None = None,
     ) -> go.Figure:
         """Days below each other, the time of day from left to right, a value as colour.
 
@@ -245,12 +263,12 @@ class Plot(Generic[T]):
             in basis points.
         every : str or timedelta
             The length of a cell.
-        market, session, tz, name, contract
+        market, session, tz, name, contract, template
             As in :class:`Plot`.
         """
         from ibticks.accessors.day_plots import heatmap
 
-        view = View.of(market, session, tz, contract)
+        view = View.of(market, session, tz, contract, template)
         return heatmap(to_polars(self.frame), value, every, view, name)
 
     def signature(
@@ -263,6 +281,7 @@ class Plot(Generic[T]):
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,
+        template: Template | None = None,
     ) -> go.Figure:
         """Realised volatility by sampling interval, and what two scales and a kernel make of it.
 
@@ -272,12 +291,12 @@ class Plot(Generic[T]):
             The intervals; those of :func:`ibticks.analysis.signature` by default.
         quotes : frame, optional
             Quotes, for the same of their mid.
-        market, session, tz, name, contract
+        market, session, tz, name, contract, template
             As in :class:`Plot`. Days are kept apart by the clock, and their variances averaged.
         """
         from ibticks.accessors.signature_plots import signature
 
-        view = View.of(market, session, tz, contract)
+        view = View.of(market, session, tz, contract, template)
         return signature(to_polars(self.frame), every, _other(quotes), view, name)
 
     def __repr__(self) -> str:

@@ -25,6 +25,7 @@ from ibticks.analysis import columns
 from ibticks.analysis.columns import require
 from ibticks.analysis.sessions import session_start
 from ibticks.errors import InputError
+from ibticks.frames.symbols import symbol_of
 
 if TYPE_CHECKING:
     from datetime import date, timedelta
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
 
     from ibticks.analysis.bar_columns import Of
 
-__all__ = ["bars_of", "candles", "days", "label", "price", "priced", "quoted", "refuse"]
+__all__ = [
+    "bars_of",
+    "candles",
+    "days",
+    "label",
+    "price",
+    "priced",
+    "quoted",
+    "refuse",
+]
 
 Frame = pl.DataFrame | pl.LazyFrame
 
@@ -48,7 +58,7 @@ def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> g
     band, trades = quoted(frame, quotes, view), priced(frame, view)
     if band is None and trades is None:
         return _middle(frame, view, name)
-    drawn = figure([0.76, 0.24], height=600)
+    drawn = figure(view, [0.76, 0.24], height=600)
     if band is not None:
         _band(drawn, band, view)
     if trades is not None:
@@ -79,10 +89,7 @@ def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> g
         )
         drawn.update_yaxes(title_text="spread", row=2)
     shown = [each for each in (band, trades) if each is not None]
-    edges = [
-        shown[0][name] for name in (("bid_price", "ask_price") if band is not None else ("price",))
-    ]
-    price_axis(drawn, edges[0].min(), edges[-1].max())
+    price_axis(drawn)
     times = pl.concat([each.select(columns.instant()).to_series() for each in shown])
     said = " and ".join(
         f"{each.height:,} {what}"
@@ -107,7 +114,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
     require(bars, "timestamp", *_OHLC, what="candles")
     view = view.of_bars(bars)
     bars = bars.with_columns(_x=view.clock())
-    drawn = figure([0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
+    drawn = figure(view, [0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
     drawn.add_candlestick(
         x=bars["_x"],
         open=bars["open"],
@@ -123,7 +130,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
         col=1,
     )
     drawn.update_layout(xaxis_rangeslider_visible=False)
-    price_axis(drawn, bars["low"].min(), bars["high"].max())
+    price_axis(drawn)
     if {"vwap", "volume"} <= set(bars.columns):
         path = view.parted(bars.with_columns(_vwap=_vwap_so_far(bars, view)))
         drawn.add_scatter(
@@ -192,10 +199,11 @@ def priced(frame: Frame, view: View) -> pl.DataFrame | None:
 
 
 def label(rows: pl.DataFrame, name: str | None) -> str:
-    """What to call the contract."""
+    """Return the name of the contract: the one given, its symbol, or its id."""
     if name is not None or "contract_id" not in rows.columns:
         return name or "Ticks"
-    return f"Contract {rows['contract_id'][0]}"
+    contract_id = rows["contract_id"][0]
+    return symbol_of(contract_id) or f"Contract {contract_id}"
 
 
 def days(frames: list[pl.DataFrame], view: View) -> str:
@@ -226,7 +234,7 @@ def _middle(frame: Frame, view: View, name: str | None) -> go.Figure:
     if "mid_price" not in frame.collect_schema():
         refuse(frame, "price", what="a plot of the price")
     mids = view.rows(columns.mids(frame.lazy()))
-    drawn = figure([1.0], height=460)
+    drawn = figure(view, [1.0], height=460)
     path = view.parted(thinned(mids, "mid_price"))
     drawn.add_scatter(
         x=path["_x"],
@@ -237,7 +245,7 @@ def _middle(frame: Frame, view: View, name: str | None) -> go.Figure:
         line={"shape": "hv", "width": 1, "color": BLUE},
         hovertemplate=f"%{{y:{NUMBER}}}",
     )
-    price_axis(drawn, mids["mid_price"].min(), mids["mid_price"].max())
+    price_axis(drawn)
     titled(drawn, label(mids, name), f"{days([mids], view)}: {mids.height:,} mid points")
     return finish(drawn, view, mids.select(columns.instant()).to_series())
 
@@ -297,9 +305,11 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
     # Of equal sizes not the earliest, but some of all times.
     chance = pl.int_range(pl.len()).hash()
     few = trades.top_k(_LARGEST, by=["size", chance]).sort("timestamp") if several else trades
-    few = few.with_columns(_x=view.clock(), size=pl.col("size").cast(pl.Float64).fill_nan(None))
-    area = few["size"]
+    few = few.with_columns(_x=view.clock())
+    # Plotly takes no null for the size of a dot. A trade without a size is the smallest of them.
+    area = few["size"].fill_null(0.0)
     largest = area.max() or 1.0
+    texts = ["no size" if size is None else _number(size) for size in few["size"]]
     drawn.add_scatter(
         x=few["_x"],
         y=few["price"],
@@ -314,9 +324,14 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
             "opacity": 0.55,
             "line": {"width": 0},
         },
-        customdata=area,
-        hovertemplate=f"%{{customdata:{NUMBER}}} at %{{y:{NUMBER}}}",
+        customdata=texts,
+        hovertemplate=f"%{{customdata}} at %{{y:{NUMBER}}}",
     )
+
+
+def _number(value: float) -> str:
+    """A number as :data:`NUMBER` has plotly write it."""
+    return f"{value:,.6f}".rstrip("0").rstrip(".")
 
 
 def _vwap_so_far(bars: pl.DataFrame, view: View) -> pl.Series:

@@ -43,7 +43,7 @@ def signature(
         lines.append((mids, "mid", "mids of quotes", BLUE))
     if not lines:
         refuse(frame, "price", what="a signature plot")
-    drawn = figure([1.0], height=480)
+    drawn = figure(view, [1.0], height=480)
     times: list[float] = []
     for rows, column, what, colour in lines:
         chosen = {} if every is None else {"every": every}

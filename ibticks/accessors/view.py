@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from ibticks.analysis.columns import by, instant, require
+from ibticks.analysis.columns import by, finite, instant, require
 from ibticks.analysis.sessions import session_start, session_table
 from ibticks.calendar import find_timezone
 from ibticks.calendar.markets import market as find_market
@@ -16,10 +16,11 @@ from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
+    from ibticks.accessors.canvas import Template
     from ibticks.calendar import Market
     from ibticks.calendar.sessions import SessionTable
 
-__all__ = ["View", "thinned", "width"]
+__all__ = ["View", "drawable_sizes", "thinned", "width"]
 
 _MINUTE: Final = 60 * NANOSECONDS
 _WIDTHS: Final = {
@@ -51,6 +52,8 @@ class View:
     by_day : bool
         Whether what is shown stands at its trading day: bars of whole sessions, which would be of
         no one width between nights that are folded away.
+    template : str or plotly.graph_objects.layout.Template or None
+        Plotly's theme of the picture; None for the default.
     """
 
     market: Market | None
@@ -58,10 +61,16 @@ class View:
     zone: str
     contract: int | None
     by_day: bool = False
+    template: Template | None = None
 
     @classmethod
     def of(
-        cls, market: Market | str | None, session: str, tz: str | None, contract: int | None
+        cls,
+        market: Market | str | None,
+        session: str,
+        tz: str | None,
+        contract: int | None,
+        template: Template | None = None,
     ) -> View:
         """The view that the arguments of a plot ask for.
 
@@ -78,7 +87,7 @@ class View:
         known = find_market(market) if isinstance(market, str) else market
         zone = tz or ("UTC" if known is None else known.timezone)
         find_timezone(zone)
-        return cls(known, session, zone, contract)
+        return cls(known, session, zone, contract, template=template)
 
     @property
     def table(self) -> SessionTable | None:
@@ -103,7 +112,7 @@ class View:
         table = self.table
         if table is not None:
             lazy = lazy.filter(session_start(table).is_not_null())
-        found = lazy.collect()
+        found = drawable_sizes(lazy).collect()
         contracts = found["contract_id"].unique().sort().to_list() if keys else []
         if len(contracts) > 1:
             some = ", ".join(map(str, contracts[:5])) + (", …" if len(contracts) > 5 else "")
@@ -200,6 +209,21 @@ class View:
             self.clock(name).dt.to_string("%Y-%m-%dT%H:%M:%S") for name in ("close", "open")
         )
         return [(close, reopening) for close, reopening in texts.rows()]
+
+
+def drawable_sizes(ticks: pl.LazyFrame) -> pl.LazyFrame:
+    """Ticks in which sizes that no picture can show are null: NaN, infinite and negative ones.
+
+    Examples
+    --------
+    >>> ticks = pl.LazyFrame({"size": [5.0, float("nan"), float("inf"), -1.0]})
+    >>> drawable_sizes(ticks).collect()["size"].to_list()
+    [5.0, None, None, None]
+    """
+    if "size" not in ticks.collect_schema():
+        return ticks
+    size = finite("size")
+    return ticks.with_columns(size=pl.when(size >= 0).then(size))
 
 
 def width(rows: pl.DataFrame, view: View, bars: int = _BARS) -> str:

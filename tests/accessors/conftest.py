@@ -7,7 +7,7 @@ import pytest
 
 from ibticks.accessors.datasets import to_dataset
 from ibticks.accessors.libraries import arrow
-from ibticks.frames import to_pandas
+from ibticks.frames import symbols, to_pandas
 from ibticks.sample import sample
 
 OPEN = datetime(2013, 10, 8, 13, 30, tzinfo=UTC)
@@ -17,6 +17,12 @@ IN = {
     "pandas": lambda ticks: to_pandas(arrow(ticks)),
     "xarray": lambda ticks: to_dataset(arrow(ticks), attributes={}),
 }
+
+
+@pytest.fixture(autouse=True)
+def no_symbols(monkeypatch):
+    """Titles do not depend on what other tests have loaded."""
+    monkeypatch.setattr(symbols, "_SYMBOLS", {})
 
 
 @pytest.fixture(params=IN)

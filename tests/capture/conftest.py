@@ -34,8 +34,11 @@ def few(samples) -> Replay:
 
 @pytest.fixture(scope="session")
 def steady() -> Replay:
-    """Two contracts whose quotes and trades come a hundred times a second, for a minute."""
-    rows = 6000
+    """Two contracts whose quotes and trades come a hundred times a second, for ten minutes.
+
+    No test takes as long, on a busy machine either.
+    """
+    rows = 60_000
     times = Values(1_700_000_000_000_000_000 + np.arange(rows) * 10_000_000)
     numbers = np.arange(rows) / 64
     quotes = {name: Values(numbers + 1) for name in ("bid_price", "ask_price", "bid_size")}

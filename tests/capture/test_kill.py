@@ -23,7 +23,7 @@ from . import killed
 from .checks import check_index, until
 
 ROUNDS = 100
-ROWS = 300_000
+ROWS = 2_400_000
 TRACKED = "1:ONE:bid_ask;last;mid_point"
 PRICES = {"bid_ask": "bid_price", "last": "price", "mid_point": "mid_price"}
 

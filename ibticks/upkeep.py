@@ -181,13 +181,14 @@ def _enter_files(
 
     ``failures`` takes the errors of files that cannot be found, instead of raising them.
     """
+    told: set[Stream] = set()
+    if not paths:
+        return told
+    # The decoder is not loaded where nothing is read: a headless capture stays small.
     from ibticks.progress import bar
     from ibticks.storage.audit import read_records
     from ibticks.storage.lock import is_written
 
-    told: set[Stream] = set()
-    if not paths:
-        return told
     keys = [key for key in map(FileKey.parse, paths) if key is not None]
     with bar("reading files", len(keys), show=progress) as advance:
         for first in range(0, len(keys), _BATCH_FILES):
@@ -222,11 +223,11 @@ def _all_streams(index: CompletableIndex) -> set[Stream]:
 
 def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[Stream]) -> None:
     """Make the coverage of some streams what their files tell."""
+    if not streams:
+        return
     from ibticks.storage.coverage import outlasting
     from ibticks.storage.statuses import rebuild, settle
 
-    if not streams:
-        return
     contracts = sorted({contract_id for contract_id, _ in streams})
     for first in range(0, len(contracts), _BATCH_CONTRACTS):
         ids = contracts[first : first + _BATCH_CONTRACTS]

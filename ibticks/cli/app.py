@@ -25,6 +25,7 @@ from ibticks.cli import (
     upkeep,
 )
 from ibticks.cli.options import notes
+from ibticks.cli.wording import in_options
 from ibticks.errors import TickError
 
 __all__ = ["app", "run"]
@@ -94,5 +95,5 @@ def run() -> None:
     try:
         app(prog_name="ibticks")
     except TickError as error:
-        _say("red", "error:", error)
+        _say("red", "error:", in_options(str(error)))
         sys.exit(1)

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.text import Text
 
-from ibticks.cli.options import Dsn, Json, Root, Zone, console, emit, opened
+from ibticks.cli.options import Dsn, Json, Root, Zone, console, emit, instant, opened
+from ibticks.cli.wording import in_options
 from ibticks.errors import InputError
 from ibticks.index.records import ContractRecord
+from ibticks.storage.disk import explained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ibticks.importing import ImportResult
     from ibticks.store import Store
 
 __all__ = ["import_"]
+
+_MOST_CONTRACTS: Final = 12
 
 
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV, Parquet, or v2 messages as JSON lines.")],
     root: Root = None,
     dsn: Dsn = None,
-    contract: Annotated[int | None, typer.Option("--contract", "-c", help="Contract id.")] = None,
+    contract: Annotated[
+        int | None,
+        typer.Option(
+            "--contract", "-c", help="Contract id of all rows, where no column of the file has it."
+        ),
+    ] = None,
     tick_type: Annotated[
         str | None,
         typer.Option("--type", "-t", help="last, all_last, bid_ask or mid_point."),
@@ -35,11 +48,50 @@ def import_(
     currency: Annotated[str, typer.Option(help="The contract's currency; counts as well.")] = "",
     mapping: Annotated[
         list[str] | None,
-        typer.Option("--map", help="ours=theirs, where a column is not recognised; repeatable."),
+        typer.Option(
+            "--map",
+            help="ours=theirs, where a column is not recognised; timestamp=DATE+TIME joins two; "
+            "repeatable.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose column names the file has: taq, databento, ib_async, polygon, tardis, kdb "
+            "or none.",
+            show_default="found by the columns",
+        ),
+    ] = None,
+    symbols: Annotated[
+        Path | None, typer.Option(help="CSV with the columns symbol and contract_id.")
+    ] = None,
+    map_symbol: Annotated[
+        list[str] | None,
+        typer.Option("--map-symbol", help="SYMBOL=CONTRACT_ID of the file; repeatable."),
     ] = None,
     tz: Zone = None,
     unit: Annotated[
         str | None, typer.Option(help="Unit of times that are numbers: s, ms, us or ns.")
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option("--format", help="Format of times, such as '%d/%m/%Y %H:%M:%S.%f'."),
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Decimal mark of numbers, where they do not show it: . or ,")
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave out rows that cannot be read, and write them to a file."
+        ),
+    ] = False,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file for the rows that --skip-bad leaves out.",
+            show_default="FILE.rejected.csv",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -47,13 +99,15 @@ def import_(
     from ibticks.importing import import_messages, import_table
 
     pairs = _pairs(mapping or [])
-    if file.suffix in (".jsonl", ".ndjson"):
+    contracts = _contracts(symbols, map_symbol or [])
+    is_messages = file.suffix in (".jsonl", ".ndjson")
+    if is_messages:
         if contract is not None or tick_type is not None:
             raise typer.BadParameter("messages say their own: leave --contract and --type out")
-    elif contract is None or tick_type is None:
-        raise typer.BadParameter("a table needs --contract and --type")
+    elif tick_type is None:
+        raise typer.BadParameter("a table needs --type")
     with opened(root, dsn, create=True) as store:
-        if contract is None or tick_type is None:
+        if tick_type is None:
             result = import_messages(store, file)
         else:
             result = import_table(
@@ -64,21 +118,50 @@ def import_(
                 mapping=pairs,
                 tz=tz,
                 timestamp_unit=unit,  # type: ignore[arg-type]
+                preset=preset,
+                time_format=time_format,
+                decimal=decimal,
+                symbols=contracts,
+                skip_bad=rejects or skip_bad,
             )
         ids = {contract_id for contract_id, _ in result.streams}
         corrected = _describe(store, file, ids, ContractRecord(0, symbol, exchange, currency))
+        names = {one.contract_id: one.symbol for one in store.contracts()}
     if json:
         emit(asdict(result))
         return
+    _summarize(result, names)
+    if corrected:
+        console.print(Text(corrected), soft_wrap=True)
+
+
+def _summarize(result: ImportResult, names: Mapping[int, str]) -> None:
+    """Print what was read from where, into which contracts."""
     console.print(
         f"{result.read:,} read, [bold]{result.added:,} added[/], {result.known:,} there already",
         highlight=False,
     )
-    if corrected:
-        console.print(Text(corrected), soft_wrap=True)
+    lines = []
+    if result.first_ns is not None:
+        lines.append(f"time: {instant(result.first_ns)} to {instant(result.last_ns)}")
+    if result.rows:
+        shown = [
+            " ".join(filter(None, [str(contract_id), names.get(contract_id, "")])) + f": {rows:,}"
+            for contract_id, rows in list(result.rows.items())[:_MOST_CONTRACTS]
+        ]
+        more = len(result.rows) - len(shown)
+        lines.append("contracts: " + ", ".join([*shown, *([f"{more} more"] if more else [])]))
+    if result.mapped:
+        columns = (f"{ours}={'+'.join(theirs)}" for ours, theirs in result.mapped.items())
+        preset = f" (preset {result.preset})" if result.preset else ""
+        lines.append(f"columns{preset}: {', '.join(columns)}")
     if result.ignored:
-        ignored = f"columns without a place in a tick: {', '.join(result.ignored)}"
-        console.print(Text(ignored), soft_wrap=True)
+        lines.append(f"columns without a place in a tick: {', '.join(result.ignored)}")
+    lines += [in_options(note) for note in result.notes]
+    if result.rejects is not None:
+        lines.append(f"{result.rejected:,} rows were left out: see {result.rejects}")
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
 
 
 def _describe(store: Store, file: Path, ids: set[int], said: ContractRecord) -> str:
@@ -115,3 +198,35 @@ def _pairs(mapping: list[str]) -> dict[str, str | None]:
             raise typer.BadParameter(f"--map {pair}: write it as ours=theirs")
         pairs[ours] = theirs or None
     return pairs
+
+
+def _contracts(file: Path | None, pairs: list[str]) -> dict[str, int]:
+    """Read the contract ids of symbols, from a file and from options."""
+    found: dict[str, int] = {}
+    if file is not None:
+        with explained(file, "reading"), file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(text)
+            names = {name.strip().lower(): name for name in reader.fieldnames or ()}
+            if not {"symbol", "contract_id"} <= names.keys():
+                raise InputError(
+                    f"{file} has no columns symbol and contract_id: its first line is "
+                    f"{','.join(reader.fieldnames or ())!r}",
+                    path=str(file),
+                )
+            for row in reader:
+                name, number = row[names["symbol"]], row[names["contract_id"]]
+                _add_contract(found, name, number, f"{file}, line {reader.line_num}")
+    for pair in pairs:
+        name, separator, number = pair.rpartition("=")
+        if not separator:
+            raise typer.BadParameter(f"--map-symbol {pair}: write it as SYMBOL=CONTRACT_ID")
+        _add_contract(found, name, number, f"--map-symbol {pair}")
+    return found
+
+
+def _add_contract(found: dict[str, int], name: str | None, number: str | None, where: str) -> None:
+    symbol, text = (name or "").strip(), (number or "").strip()
+    if not symbol or not text.isdecimal():
+        raise InputError(f"{where}: {text!r} is no contract id of a symbol {symbol!r}")
+    if found.setdefault(symbol, int(text)) != int(text):
+        raise InputError(f"{where}: {symbol} is contract {found[symbol]} already, and now {text}")

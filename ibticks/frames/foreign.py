@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -14,15 +15,19 @@ import pyarrow.parquet as pq
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
-__all__ = ["ForeignTable", "open_foreign"]
+__all__ = ["BadRow", "ForeignTable", "open_foreign"]
 
 StrPath: TypeAlias = str | PathLike[str]
+BadRow: TypeAlias = tuple[int, list[str]]
+"""Number of the line (from 1) or, in Parquet, of the row, and its values as texts."""
 
 _HEADER_BYTES: Final = 1 << 16
 _DELIMITERS: Final = ",;\t|"
-_ABSENT: Final = ["", "null", "NULL", "None", "NaN", "nan", "NA"]
+_ABSENT: Final = ["", "null", "NULL", "None", "NaN", "nan", "NA", "N/A", "NaT"]
+_COMPRESSIONS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
+_ENCODINGS: Final = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 class ForeignTable(Protocol):
@@ -33,20 +38,35 @@ class ForeignTable(Protocol):
         """The names of its columns, in the order of the file."""
         ...
 
+    @property
+    def ragged(self) -> int:
+        """Rows with too few or too many values that the last pass left out."""
+        ...
+
     def count(self) -> int:
         """Count its rows."""
         ...
 
-    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
-        """Read these columns, at most ``rows`` rows at a time, in the order of the file."""
+    def batches(
+        self, columns: Sequence[str], rows: int, *, skip_ragged: bool = False
+    ) -> Iterator[pa.Table]:
+        """Read these columns, at most ``rows`` rows at a time, in the order of the file.
+
+        With ``skip_ragged``, rows with too few or too many values are left out.
+        """
+        ...
+
+    def bad_rows(self, numbers: Collection[int]) -> Iterator[BadRow]:
+        """Read the rows of these numbers (from 1, ragged rows do not count) and all ragged ones."""
         ...
 
 
 def open_foreign(path: StrPath) -> ForeignTable:
     """Open a table by what the file holds: Parquet, or text with a header line.
 
-    Text may be delimited by comma, semicolon, tab or bar, and compressed if its name says so
-    (``.gz``, ``.bz2``, ``.zst``).
+    Text may be delimited by comma, semicolon, tab or bar, end its lines with LF, CR LF or CR, be
+    UTF-8 or UTF-16 with a byte order mark, and be compressed with gzip, bzip2 or zstd; the first
+    bytes say so, not the name of the file.
 
     Raises
     ------
@@ -56,12 +76,19 @@ def open_foreign(path: StrPath) -> ForeignTable:
     try:
         with Path(path).open("rb") as file:
             magic = file.read(4)
+        if magic == b"PK\x03\x04":
+            raise InputError(
+                f"{fspath(path)} is a ZIP archive or a workbook: unpack it, or save it as CSV",
+                path=fspath(path),
+            )
         return _Parquet(path) if magic == b"PAR1" else _Delimited(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 
 
 class _Parquet:
+    ragged: Final = 0
+
     def __init__(self, path: StrPath) -> None:
         self._path = path
         with pq.ParquetFile(fspath(path)) as file:
@@ -71,7 +98,10 @@ class _Parquet:
     def count(self) -> int:
         return self._rows
 
-    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    def batches(
+        self, columns: Sequence[str], rows: int, *, skip_ragged: bool = False
+    ) -> Iterator[pa.Table]:
+        del skip_ragged  # every row of a Parquet file has all columns
         try:
             with pq.ParquetFile(fspath(self._path)) as file:
                 for batch in file.iter_batches(rows, columns=list(columns)):
@@ -79,15 +109,33 @@ class _Parquet:
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(self._path, error) from error
 
+    def bad_rows(self, numbers: Collection[int]) -> Iterator[BadRow]:
+        wanted, row = set(numbers), 0
+        for batch in self.batches(self.columns, 1 << 16):
+            for place in range(len(batch)):
+                row += 1
+                if row in wanted:
+                    values = (batch[name][place].as_py() for name in self.columns)
+                    yield row, ["" if value is None else str(value) for value in values]
+
 
 class _Delimited:
     """Every value is read as text: a type guessed from the first rows fails on a later one."""
 
     def __init__(self, path: StrPath) -> None:
         self._path = path
-        with pa.input_stream(fspath(path)) as file:
-            head = file.read(_HEADER_BYTES).decode("utf-8-sig", errors="ignore")
-        line = head.partition("\n")[0].rstrip("\r")
+        self.ragged = 0
+        with Path(path).open("rb") as raw:
+            magic = raw.read(4)
+        self._compression = next(
+            (name for mark, name in _COMPRESSIONS.items() if magic.startswith(mark)), None
+        )
+        with self._open() as file:
+            start = file.read(_HEADER_BYTES)
+        self._encoding = _ENCODINGS.get(start[:2], "utf-8")
+        plain = self._encoding == "utf-8"
+        head = start.decode("utf-8-sig" if plain else self._encoding, errors="ignore")
+        line = head.splitlines()[0] if head else ""
         candidates = {mark: next(csv.reader([line], delimiter=mark), []) for mark in _DELIMITERS}
         self._delimiter = max(candidates, key=lambda mark: len(candidates[mark]))
         self.columns = candidates[self._delimiter]
@@ -97,28 +145,64 @@ class _Delimited:
             raise InputError(f"{path} has a column twice: {line}", path=str(path))
 
     def count(self) -> int:
-        return sum(batch.num_rows for batch in self._read(self.columns[:1]))
+        return sum(batch.num_rows for batch in self._read(self.columns[:1], skip_ragged=True))
 
-    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
-        kept: list[pa.RecordBatch] = []
+    def batches(
+        self, columns: Sequence[str], rows: int, *, skip_ragged: bool = False
+    ) -> Iterator[pa.Table]:
+        waiting: list[pa.RecordBatch] = []
         there = 0
-        for batch in self._read(columns):
-            kept.append(batch)
+        for batch in self._read(columns, skip_ragged=skip_ragged):
+            waiting.append(batch)
             there += batch.num_rows
             while there >= rows:
-                table = pa.Table.from_batches(kept)
+                table = pa.Table.from_batches(waiting)
                 yield table[:rows]
-                kept, there = table[rows:].to_batches(), there - rows
+                waiting, there = table[rows:].to_batches(), there - rows
         if there:
-            yield pa.Table.from_batches(kept)
+            yield pa.Table.from_batches(waiting)
 
-    def _read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def bad_rows(self, numbers: Collection[int]) -> Iterator[BadRow]:
+        wanted, row = set(numbers), 0
+        encoding = "utf-8-sig" if self._encoding == "utf-8" else self._encoding
+        with (
+            self._open() as file,
+            io.TextIOWrapper(file, encoding, errors="replace", newline="") as text,
+        ):
+            reader = csv.reader(text, delimiter=self._delimiter)
+            next(reader)
+            line = reader.line_num + 1
+            for values in reader:
+                first, line = line, reader.line_num + 1
+                if not values:
+                    continue
+                ragged = len(values) != len(self.columns)
+                row += not ragged
+                if ragged or row in wanted:
+                    yield first, values
+
+    def _skip(self, _: object) -> str:
+        self.ragged += 1
+        return "skip"
+
+    def _open(self) -> pa.NativeFile:
+        return pa.input_stream(fspath(self._path), compression=self._compression)
+
+    def _read(
+        self, columns: Sequence[str], *, skip_ragged: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        self.ragged = 0
         try:
-            with pa.input_stream(fspath(self._path)) as file:
+            with self._open() as file:
                 yield from pacsv.open_csv(
                     file,
+                    read_options=pacsv.ReadOptions(
+                        encoding="utf8" if self._encoding == "utf-8" else self._encoding
+                    ),
                     parse_options=pacsv.ParseOptions(
-                        delimiter=self._delimiter, newlines_in_values=True
+                        delimiter=self._delimiter,
+                        newlines_in_values=True,
+                        invalid_row_handler=self._skip if skip_ragged else None,
                     ),
                     convert_options=pacsv.ConvertOptions(
                         include_columns=list(columns),

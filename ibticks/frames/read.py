@@ -14,6 +14,7 @@ from ibticks.errors import InputError
 from ibticks.format.columns import Column, MapColumn, StringColumn, StringsColumn, Values
 from ibticks.format.fields import Field, Kind
 from ibticks.frames.chunks import joined
+from ibticks.frames.time_columns import check_time_of_day
 from ibticks.frames.times import Unit, utc_nanoseconds
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def read_column(
         If a value does not fit the column; the message quotes it.
     """
     if field.kind in (Kind.TIME, Kind.SECONDS):
+        check_time_of_day(column, field.name, unit)
         times, valid = utc_nanoseconds(column, field.name, tz=tz, unit=unit)
         return Values(times if field.kind is Kind.TIME else times // NANOSECONDS, valid)
     try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["ImportResult"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import did.
+    """Outcome of an import.
 
     Attributes
     ----------
@@ -20,9 +20,22 @@ class ImportResult:
     streams : tuple of (int, str)
         Contract ids and tick types they belong to.
     mapped : dict of str to tuple of str
-        Our column names, and the columns of the file they were read from.
+        Our column names, and the columns of the file they were read from; a key of the column
+        ``metadata`` as ``metadata.KEY``.
     ignored : tuple of str
         Columns of the file that have no place in a tick.
+    preset : str or None
+        Preset of column names that was used.
+    first_ns, last_ns : int or None
+        Earliest and latest time, UTC nanoseconds; None without rows.
+    rows : dict of int to int
+        Rows of each contract.
+    rejected : int
+        Rows that could not be read and were left out.
+    rejects : str or None
+        File that has them, with their line numbers.
+    notes : tuple of str
+        What is not stored as the file has it.
     """
 
     source: str
@@ -32,3 +45,10 @@ class ImportResult:
     streams: tuple[tuple[int, str], ...]
     mapped: dict[str, tuple[str, ...]]
     ignored: tuple[str, ...]
+    preset: str | None = None
+    first_ns: int | None = None
+    last_ns: int | None = None
+    rows: dict[int, int] = field(default_factory=dict)
+    rejected: int = 0
+    rejects: str | None = None
+    notes: tuple[str, ...] = ()

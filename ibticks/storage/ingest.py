@@ -65,6 +65,10 @@ class Ingest:
         self.added = 0
         self.known = 0
 
+    def resume(self, writer: StreamWriter) -> None:
+        """Go on with another writer of the same stream, after the last one was closed."""
+        self._writer = writer
+
     def add(self, columns: TickColumns, *, stream_id: str = "") -> None:
         """Add ticks; parameters and errors are those of :meth:`StreamWriter.write`."""
         self._writer.check(columns)

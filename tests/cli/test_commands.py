@@ -282,6 +282,9 @@ def test_import(cli, own, tmp_path):
     done = cli("import", path, *options, *own)
     assert done.out.splitlines() == [
         "2 read, 0 added, 2 there already",
+        "time: 1970-01-01T09:30:00Z to 1970-01-01T09:30:00.001Z",
+        "contracts: 265598 AAPL: 2",
+        "columns: timestamp=when, price=px, size=volume",
         "columns without a place in a tick: note",
     ]
     with ibt.open(own[1], dsn=own[3]) as store:

@@ -22,8 +22,9 @@ def test_real_quotes_with_a_side_missing(real, rows):
     path = real / "ibm_20131007.quotes.parquet"
     assert count_rows(path) == 300
     mapped, ignored = describe_mapping(file_columns(path), "bid_ask")
-    assert ignored == ["bid_exchange", "ask_exchange", "suspicious"]
-    assert list(mapped) == ["timestamp", "bid_price", "bid_size", "ask_price", "ask_size"]
+    assert ignored == ["suspicious"]
+    sides = ["metadata.bid_exchange", "metadata.ask_exchange"]
+    assert list(mapped) == ["timestamp", "bid_price", "bid_size", "ask_price", "ask_size", *sides]
     batches = read(path, tick_type="bid_ask", **IBM, batch_rows=128)
     assert [batch.rows for batch in batches] == [128, 128, 44]
     first, second = rows(batches[0])[:2]
@@ -35,7 +36,10 @@ def test_real_quotes_with_a_side_missing(real, rows):
         "bid_size": None,
         "ask_price": 183.63,
         "ask_size": 100.0,
+        "exchange": None,
+        "metadata": {"ask_exchange": "Q"},
     }
+    assert second["metadata"].keys() == {"bid_exchange", "ask_exchange"}
     assert (second["bid_price"], second["bid_size"]) == (180.01, 300.0)
     # The number of a row in its file is no part of a tick.
     assert all("sequence" not in batch.columns for batch in batches)

@@ -1,0 +1,644 @@
+"""Files as exchanges, vendors and spreadsheets write them: stored right or refused."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import ibticks as ibt
+from ibticks import errors
+
+NEW_YORK = {"tz": "America/New_York"}
+WANTED = "2025-03-03T14:30:00.123456789"
+ALL = {
+    "last": ["price", "size", "exchange", "conditions", "metadata", "sequence"],
+    "bid_ask": ["bid_price", "bid_size", "ask_price", "ask_size", "exchange", "metadata"],
+    "mid_point": ["mid_price"],
+}
+
+
+def text(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def load(store, path, tick_type="last", contract_id=7, **options):
+    """Import a file into a contract, and return its ticks with every column."""
+    ibt.import_table(
+        store, path, contract_id=contract_id, tick_type=tick_type, progress=False, **options
+    )
+    return stored(store, contract_id, tick_type)
+
+
+def stored(store, contract_id, tick_type="last"):
+    columns = ["timestamp", "exchange_time", *ALL[tick_type]]
+    return store.select(contract_id, tick_type, columns=columns).to_polars()
+
+
+def times(frame):
+    return frame["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%S.%9f").to_list()
+
+
+def metadata(frame):
+    return [dict(row) for row in frame["metadata"].to_list()]
+
+
+# -- times -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("DATE,TIME_M", "2025-03-03,09:30:00.123456789"),
+        ("DATE,TIME_M", "20250303,9:30:00.123456789"),
+        ("DATE,TIME_M,TIME_M_NANO", "2025-03-03,9:30:00.123456,789"),
+        ("date,time_of_day", "2025/03/03,09:30:00.123456789"),
+        ("Date,Time (ET)", "2025-03-03,09:30:00.123456789"),
+        ("Date,Timestamp (ET)", "2025-03-03,09:30:00.123456789"),
+        ("Time,Date", "09:30:00.123456789,2025-03-03"),
+        ("trade_date,trade_time", "2025-03-03,09:30:00.123456789"),
+        ("Date,Time", "2025-03-03 00:00:00,09:30:00.123456789"),
+        ("date,time", "20250303,093000123456789"),
+        ("date,time", "2025.03.03,0D09:30:00.123456789"),
+        ("date,time", "2025-03-03,0 days 09:30:00.123456789"),
+        ("time", "2025.03.03D09:30:00.123456789"),
+        ("date,timestamp_utc", "2025-03-03,2025-03-03 14:30:00.123456789"),
+        ("date,Time (UTC)", "2025-03-03,14:30:00.123456789Z"),
+        ("date,exchange_timestamp", "2025-03-03,2025-03-03T14:30:00.123456789Z"),
+        ("date,ts_event", "20250303,1741012200123456789"),
+        ("date,time", "2025-03-03,1741012200123456789"),
+        ("time,timestamp", "09:30:00.123456789,2025-03-03 09:30:00.123456789"),
+        ("datetime", "2025-03-03 09:30:00,123456789"),
+    ],
+)
+def test_a_day_and_a_time_of_day_are_joined_to_the_nanosecond(store, tmp_path, header, row):
+    quoted = row if row.count(",") == header.count(",") else f'"{row}"'
+    path = text(tmp_path / "trades.csv", f"{header},price,size", f"{quoted},10.5,100")
+    zone = {} if "timestamp_utc" in header else NEW_YORK
+    assert times(load(store, path, **zone)) == [WANTED]
+
+
+@pytest.mark.parametrize(
+    ("day", "clock"),
+    [
+        (date(2025, 3, 3), time(9, 30, 0, 123456)),
+        (datetime(2025, 3, 3), time(9, 30, 0, 123456)),
+        (datetime(2025, 3, 3), timedelta(hours=9, minutes=30, microseconds=123456)),
+        (20250303, "09:30:00.123456"),
+    ],
+    ids=str,
+)
+def test_parts_of_a_time_in_parquet(store, tmp_path, day, clock):
+    path = tmp_path / "trades.parquet"
+    pq.write_table(pa.table({"Date": [day], "TIME_M": [clock], "price": [10.5]}), path)
+    assert times(load(store, path, **NEW_YORK)) == [WANTED[:-3] + "000"]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "says"),
+    [
+        ("date,price", ["2025-03-03,1"], "'date' holds dates without a time of day"),
+        ("timestamp,price", ["2025-03-03,1"], "'timestamp' holds dates without a time of day"),
+        ("time,price", ["09:30:00,1"], "'time' holds times of day without a date"),
+        ("time_m,price", ["9:30:00,1"], "'time_m' holds times of day without a date"),
+        (
+            "date,time,time_of_day,price",
+            ["2025-03-03,09:30:00,09:31:00,1"],
+            "joined from 'date' and 'time', 'time_of_day'",
+        ),
+        (
+            "timestamp,datetime,price",
+            ["2025-03-03 09:30,2025-03-03 09:31,1"],
+            "from 'timestamp', 'datetime', which differ",
+        ),
+        ("timestamp,price", ["2025-03-03 09:30,1", "2025-03-04,2"], "without a time of day"),
+        ("date,seconds,price", ["2025-03-03,34200,1"], "without a time of day"),
+    ],
+)
+def test_half_a_time_is_refused(store, tmp_path, header, rows, says):
+    path = text(tmp_path / "trades.csv", header, *rows)
+    with pytest.raises(errors.InputError, match=says):
+        load(store, path, **NEW_YORK)
+
+
+def test_half_a_time_is_refused_where_it_is_chosen(store, tmp_path):
+    path = text(tmp_path / "trades.csv", "d,t,u,price", "2025-03-03,09:30:00.5,2025-03-03,1")
+    for chosen in ("d", "t", "u", "t+d", "d+u"):
+        with pytest.raises(errors.InputError, match="holds"):
+            load(store, path, mapping={"timestamp": chosen}, **NEW_YORK)
+    assert times(load(store, path, mapping={"timestamp": "d+t"}, **NEW_YORK)) == [
+        "2025-03-03T14:30:00.500000000"
+    ]
+
+
+@pytest.mark.parametrize("value", [date(2025, 3, 3), "2025-03-03", "20250303"], ids=str)
+def test_a_date_is_no_timestamp_of_a_frame(store, value):
+    frame = pl.DataFrame({"timestamp": [value], "price": [1.5]})
+    with pytest.raises(errors.InputError, match="without a time of day"):
+        store.write(frame, contract_id=7, tick_type="last", tz="UTC")
+
+
+def test_a_zone_in_a_name_and_another_one(store, tmp_path):
+    path = text(tmp_path / "trades.csv", "timestamp_utc,price", "2025-03-03 14:30:00,1")
+    with pytest.raises(errors.InputError, match="says UTC, and tz='America/New_York'"):
+        load(store, path, **NEW_YORK)
+    frame = load(store, path, mapping={"timestamp": "timestamp_utc"}, **NEW_YORK)
+    assert times(frame) == ["2025-03-03T19:30:00.000000000"]
+    path = text(tmp_path / "local.csv", "Date,Time (ET),price", "2025-03-03,09:30:00,1")
+    with pytest.raises(errors.NaiveDatetimeError, match="the name of the column says ET"):
+        load(store, path)
+
+
+@pytest.mark.parametrize(
+    ("time_format", "header", "row"),
+    [
+        ("%d/%m/%Y %H:%M:%S.%f", "time", "03/04/2025 09:30:00.123456789"),
+        ("%d/%m/%Y %H:%M:%S.%f", "Date,Time", "03/04/2025,09:30:00.123456789"),
+        ("%d.%m.%Y", "Date,Time", "03.04.2025,09:30:00.123456789"),
+        ("%d-%b-%Y %I:%M:%S.%f %p", "when", "03-Apr-2025 09:30:00.123456789 AM"),
+        ("%H%M%S%.f", "date,time", "2025-04-03,093000.123456789"),
+        ("%d/%m/%Y %H:%M:%S.%f%z", "time", "03/04/2025 15:30:00.123456789+02:00"),
+    ],
+)
+def test_times_in_a_format(store, tmp_path, time_format, header, row):
+    path = text(tmp_path / "trades.csv", f"{header},price", f"{row},1.5")
+    mapping = {"timestamp": "when"} if header == "when" else None
+    frame = load(store, path, time_format=time_format, mapping=mapping, **NEW_YORK)
+    assert times(frame) == ["2025-04-03T13:30:00.123456789"]
+
+
+def test_times_that_do_not_fit_their_format(store, tmp_path):
+    path = text(tmp_path / "a.csv", "time,price", "03/04/2025 09:30,1", "2025-04-03 09:30,1")
+    with pytest.raises(errors.InputError, match=r"row 2: .*'2025-04-03 09:30', which does not fit"):
+        load(store, path, time_format="%d/%m/%Y %H:%M", **NEW_YORK)
+    with pytest.raises(errors.InputError, match="%3f, %6f or %9f"):
+        load(store, path, time_format="%d/%m/%Y %H:%M:%S,%f", **NEW_YORK)
+
+
+# -- instruments -----------------------------------------------------------------------------------
+
+
+def two_instruments(path, name, one, two, more=""):
+    return text(
+        path,
+        f"{name},time,price{',' if more else ''}{more}",
+        f"{one},2025-03-03T14:30:00Z,10",
+        f"{two},2025-03-03T14:30:01Z,500",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "two"),
+    [
+        ("ticker", "AAA", "BBB"),
+        ("symbol", "BTC-PERP", "ETH-PERP"),
+        ("Symbol", "AAA", ""),
+        ("instrument_id", "3403", "9977"),
+        ("SYM_ROOT", "QQ", "ZZ"),
+        ("sym", "a", "b"),
+        ("conid", "7", "999"),
+        ("contract_id", "4", "999"),
+        ("ric", "IBM.N", "BAC.N"),
+    ],
+)
+def test_several_instruments_are_not_one_contract(store, tmp_path, name, one, two):
+    path = two_instruments(tmp_path / "trades.csv", name, one, two)
+    with pytest.raises(errors.InputError, match=f"contract_id=7 was given.*'{name}'"):
+        load(store, path)
+    assert store.contents() == []
+    if name not in ("conid", "contract_id"):
+        with pytest.raises(errors.InputError, match=f"'{name}' are of no contract.*symbols="):
+            ibt.import_table(store, path, tick_type="last")
+    assert store.contents() == []
+
+
+def test_symbols_are_imported_by_the_contracts_they_are_known_by(store, tmp_path):
+    store.add_contract(11, "AAA")
+    path = two_instruments(tmp_path / "trades.csv", "ticker", "aaa", "BBB")
+    with pytest.raises(errors.InputError, match=r"1 instruments in column 'ticker'.*: BBB;"):
+        ibt.import_table(store, path, tick_type="last")
+    result = ibt.import_table(store, path, tick_type="last", symbols={"BBB": 12})
+    assert result.streams == ((11, "last"), (12, "last"))
+    assert result.rows == {11: 1, 12: 1}
+    assert stored(store, 11)["price"].to_list() == [10]
+    # A symbol that was said for a contract without a name becomes its name.
+    assert store.select("BBB", "last").to_polars()["price"].to_list() == [500]
+    again = ibt.import_table(store, path, tick_type="last")
+    assert (again.added, again.known) == (0, 2)
+
+
+@pytest.mark.parametrize("name", ["contract_id", "conId"])
+def test_a_file_that_names_its_contracts_needs_no_other(store, tmp_path, name):
+    path = two_instruments(tmp_path / "trades.csv", name, 4, 999)
+    assert ibt.import_table(store, path, tick_type="last").rows == {4: 1, 999: 1}
+    assert stored(store, 999)["price"].to_list() == [500]
+
+
+def test_roots_and_suffixes_are_one_symbol(store, tmp_path):
+    path = text(
+        tmp_path / "taq.csv",
+        "SYM_ROOT,SYM_SUFFIX,DATE,TIME_M,PRICE",
+        "BRK,A,2025-03-03,9:30:00,1",
+        "BRK,B,2025-03-03,9:30:01,2",
+        "BRK,,2025-03-03,9:30:01,3",
+    )
+    with pytest.raises(errors.InputError, match="BRK A, BRK B, BRK in columns"):
+        load(store, path, **NEW_YORK)
+    symbols = {"BRK A": 1, "BRK B": 2, "BRK": 3}
+    result = ibt.import_table(store, path, tick_type="last", symbols=symbols, **NEW_YORK)
+    assert result.rows == {1: 1, 2: 1, 3: 1}
+
+
+def test_one_instrument_and_one_contract_that_contradict(store, tmp_path):
+    path = text(tmp_path / "trades.csv", "symbol,time,price", "IBM,2025-03-03T14:30:00Z,1")
+    store.add_contract(8314, "IBM")
+    store.add_contract(9, "BAC")
+    with pytest.raises(errors.InputError, match=r"IBM \(contract 8314\) in column 'symbol'"):
+        load(store, path, contract_id=10)
+    with pytest.raises(errors.InputError, match="contract 8314"):
+        load(store, path, contract_id=9)
+    assert store.contents() == [] or all(one.ticks == 0 for one in store.contents())
+    assert load(store, path, contract_id=8314).height == 1
+    other = text(tmp_path / "other.csv", "symbol,time,price", "BAC.N,2025-03-03T14:30:00Z,1")
+    with pytest.raises(errors.InputError, match=r"9 is BAC in this store, and the file has BAC\.N"):
+        load(store, other, contract_id=9)
+    assert load(store, other, contract_id=9, symbols={"BAC.N": 9}).height == 1
+
+
+def test_values_of_one_row_that_name_different_contracts(store, tmp_path):
+    store.add_contract(8314, "IBM")
+    path = text(tmp_path / "a.csv", "conid,symbol,time,price", "5,IBM,2025-03-03T14:30:00Z,1")
+    with pytest.raises(errors.InputError, match="5 is contract 5, IBM is contract 8314"):
+        ibt.import_table(store, path, tick_type="last")
+
+
+def test_a_second_instrument_far_down_is_seen_before_anything_is_stored(store, tmp_path):
+    rows = [f"AAA,2025-03-03T14:30:00.{number:06}Z,{number}" for number in range(300_000)]
+    rows.append("BBB,2025-03-03T14:31:00Z,1")
+    path = text(tmp_path / "trades.csv", "symbol,time,price", *rows)
+    with pytest.raises(errors.InputError, match="AAA, BBB"):
+        load(store, path)
+    assert store.contents() == []
+
+
+def test_more_instruments_than_open_writers(store, tmp_path):
+    """Equal ticks of one instrument stay two, however many others stand between them."""
+    rows = [f"{number},2025-03-03T14:30:00Z,1" for number in [*range(1, 121)] * 2]
+    path = text(tmp_path / "trades.csv", "contract_id,time,price", *rows)
+    result = ibt.import_table(store, path, tick_type="last", progress=False)
+    assert (result.added, result.known) == (240, 0)
+    assert store.select(1, "last").count() == 2
+    again = ibt.import_table(store, path, tick_type="last", progress=False)
+    assert (again.added, again.known) == (0, 240)
+
+
+# -- what a tick has -------------------------------------------------------------------------------
+
+
+def test_a_quote_keeps_its_exchanges(store, tmp_path):
+    header = "time,bid,bidsize,ask,asksize"
+    path = text(tmp_path / "one.csv", f"{header},EX,QU_COND", "2025-03-03T14:30:00Z,1,2,3,4,N,R")
+    frame = load(store, path, "bid_ask", preset="taq")
+    assert frame["exchange"].to_list() == ["N"]
+    path = text(
+        tmp_path / "two.csv",
+        f"{header},bid_exchange,ask_exchange",
+        "2025-03-03T14:30:00Z,1,2,3,4,N,N",
+        "2025-03-03T14:30:01Z,1,2,3,4,N,T",
+    )
+    frame = load(store, path, "bid_ask", contract_id=8)
+    assert frame["exchange"].to_list() == ["N", None]
+    assert metadata(frame) == [
+        {"bid_exchange": "N", "ask_exchange": "N"},
+        {"bid_exchange": "N", "ask_exchange": "T"},
+    ]
+
+
+@pytest.mark.parametrize("name", ["correction", "TR_CORR", "CORR"])
+def test_corrections_are_kept(store, tmp_path, name):
+    rows = [f"2025-03-03T14:30:0{n}Z,1,{code}" for n, code in enumerate(["00", "0", "", "01", "8"])]
+    frame = load(store, text(tmp_path / "a.csv", f"time,price,{name}", *rows))
+    assert metadata(frame) == [{}, {}, {}, {"correction": "01"}, {"correction": "8"}]
+
+
+def test_columns_that_are_asked_for_are_kept_as_text(store, tmp_path):
+    path = text(tmp_path / "a.csv", "time,price,side", "2025-03-03T14:30:00Z,1,B")
+    frame = load(store, path, mapping={"metadata.aggressor": "side"})
+    assert metadata(frame) == [{"aggressor": "B"}]
+
+
+def test_metadata_of_ours_comes_back(store, tmp_path):
+    frame = pl.DataFrame(
+        {
+            "timestamp": [datetime(2025, 3, 3, tzinfo=UTC)],
+            "price": [1.5],
+            "metadata": [[{"key": "source", "value": "backfill"}]],
+        }
+    )
+    frame.write_parquet(tmp_path / "ours.parquet")
+    assert metadata(load(store, tmp_path / "ours.parquet")) == [{"source": "backfill"}]
+
+
+# -- presets ---------------------------------------------------------------------------------------
+
+
+def test_taq_trades_and_quotes(store, tmp_path):
+    trades = text(
+        tmp_path / "trades.csv",
+        "DATE,TIME_M,EX,SYM_ROOT,SYM_SUFFIX,TR_SCOND,SIZE,PRICE,TR_CORR,TR_SEQNUM",
+        "2025-03-03,9:30:00.123456789,N,IBM,,@F I,100,250.5,00,12",
+    )
+    result = ibt.import_table(store, trades, contract_id=7, tick_type="last", **NEW_YORK)
+    assert (result.preset, result.ignored) == ("taq", ())
+    (row,) = stored(store, 7).to_dicts()
+    assert (row["price"], row["size"], row["exchange"], row["sequence"]) == (250.5, 100, "N", 12)
+    assert row["conditions"] == ["@F I"]
+    quotes = text(
+        tmp_path / "quotes.csv",
+        "DT,EX,SYMBOL,BID,BIDSIZ,OFR,OFRSIZ",
+        "2025-03-03 09:30:00.123456789,N,IBM,250.4,3,250.6,5",
+    )
+    (row,) = load(store, quotes, "bid_ask", **NEW_YORK).to_dicts()
+    assert (row["bid_price"], row["bid_size"]) == (250.4, 3)
+    assert (row["ask_price"], row["ask_size"], row["exchange"]) == (250.6, 5, "N")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_databento_fixed_point(store, tmp_path, kind):
+    columns = {
+        "ts_recv": [1_741_012_200_123_456_789, 1_741_012_201_000_000_001],
+        "ts_event": [1_741_012_200_123_000_001, 2**64 - 1],
+        "rtype": [1, 1],
+        "instrument_id": [3403, 3403],
+        "bid_px_00": [187_500_000_000, 2**63 - 1],
+        "ask_px_00": [9_007_199_254_740_993_000, 187_510_000_000],
+        "bid_sz_00": [5, 2**32 - 1],
+        "ask_sz_00": [7, 8],
+        "sequence": [1, 2],
+    }
+    types = {"ts_event": pa.uint64(), "bid_sz_00": pa.uint32(), "ask_sz_00": pa.uint32()}
+    table = pa.table(
+        {name: pa.array(v, types.get(name, pa.int64())) for name, v in columns.items()}
+    )
+    path = tmp_path / f"quotes.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, path)
+    else:
+        pl.DataFrame(pl.from_arrow(table)).write_csv(path)
+    result = ibt.import_table(store, path, contract_id=7, tick_type="bid_ask")
+    assert result.preset == "databento"
+    assert any("fixed point" in note for note in result.notes)
+    assert any("whole seconds" in note and "ts_event" in note for note in result.notes)
+    frame = stored(store, 7, "bid_ask")
+    assert times(frame) == [WANTED, "2025-03-03T14:30:01.000000001"]
+    assert frame["bid_price"].to_list() == [187.5, None]
+    assert frame["bid_size"].to_list() == [5, None]
+    assert frame["ask_price"].to_list() == [9007199254.740993, 187.51]
+    assert frame["exchange_time"].is_null().to_list() == [False, True]
+
+
+def test_databento_prices_that_are_decimals(store, tmp_path):
+    path = text(
+        tmp_path / "trades.csv",
+        "ts_event,rtype,action,price,size",
+        "2025-03-03T14:30:00.123456789Z,0,T,187.500000000,5",
+    )
+    frame = load(store, path)
+    assert (times(frame), frame["price"].to_list()) == ([WANTED], [187.5])
+
+
+def test_databento_book_events_are_no_trades(store, tmp_path):
+    rows = [f"17410122001234567{n:02},1,{action},187.5,5" for n, action in enumerate("ATCTM")]
+    path = text(tmp_path / "mbp.csv", "ts_event,rtype,action,price,size", *rows)
+    with pytest.raises(errors.InputError, match=r"'action'.* A, C, M, which.*action T"):
+        load(store, path)
+    assert store.contents() == []
+
+
+def test_ib_async(store, tmp_path):
+    quotes = text(
+        tmp_path / "quotes.csv",
+        "time,tickAttribBidAsk,priceBid,priceAsk,sizeBid,sizeAsk",
+        "2025-03-03 14:30:00+00:00,TickAttribBidAsk(),1.5,1.6,100,200",
+    )
+    assert load(store, quotes, "bid_ask")["ask_size"].to_list() == [200]
+    trades = text(
+        tmp_path / "trades.csv",
+        "tickType,time,price,size,tickAttribLast,exchange,specialConditions",
+        "1,2025-03-03 14:30:00+00:00,1.5,100,TickAttribLast(),ARCA,T",
+    )
+    (row,) = load(store, trades).to_dicts()
+    assert (row["exchange"], row["conditions"]) == ("ARCA", ["T"])
+    mids = text(tmp_path / "mids.csv", "time,price,size", "2025-03-03 14:30:00+00:00,1.5,0")
+    assert load(store, mids, "mid_point", preset="ib_async")["mid_price"].to_list() == [1.5]
+
+
+def test_polygon(store, tmp_path):
+    path = text(
+        tmp_path / "trades.csv",
+        "ticker,conditions,correction,exchange,id,participant_timestamp,price,sequence_number,"
+        "sip_timestamp,size",
+        'AAA,"12,41",1,4,52983525029461,1741012199000000000,10.5,77,1741012200123456789,100',
+    )
+    frame = load(store, path)
+    (row,) = frame.to_dicts()
+    assert times(frame) == [WANTED]
+    assert (row["conditions"], row["exchange"], row["sequence"]) == (["12", "41"], "4", 77)
+    assert metadata(frame) == [{"correction": "1"}]
+    assert row["exchange_time"] == datetime(2025, 3, 3, 14, 29, 59, tzinfo=UTC)
+
+
+def test_tardis_and_kdb(store, tmp_path):
+    path = text(
+        tmp_path / "tardis.csv",
+        "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount",
+        "binance,BTCUSDT,1741012200123456,1741012200200000,1.5,100.5,100.4,2.5",
+    )
+    (row,) = load(store, path, "bid_ask").to_dicts()
+    assert (row["bid_size"], row["ask_size"], row["exchange"]) == (2.5, 1.5, "binance")
+    assert row["timestamp"] == datetime(2025, 3, 3, 14, 30, 0, 123456, tzinfo=UTC)
+    path = text(
+        tmp_path / "quote.csv",
+        "date,time,sym,bid,ask,bsize,asize",
+        "2025.03.03,0D14:30:00.123456789,IBM,1.5,1.6,3,4",
+    )
+    frame = load(store, path, "bid_ask", contract_id=8, tz="UTC")
+    assert (times(frame), frame["ask_size"].to_list()) == ([WANTED], [4])
+
+
+def test_a_preset_that_is_forced_or_unknown(store, tmp_path):
+    path = text(tmp_path / "a.csv", "time,sym,price", "2025-03-03T14:30:00Z,A,1")
+    for preset, found in ((None, "kdb"), ("none", None), ("taq", "taq")):
+        result = ibt.import_table(store, path, contract_id=7, tick_type="last", preset=preset)
+        assert result.preset == found
+    with pytest.raises(errors.InputError, match="'bloomberg': use one of taq, databento"):
+        load(store, path, preset="bloomberg")
+
+
+# -- real text -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (['"1,234.50","1,000"', '"12.25","2,500,000"'], ([1234.5, 12.25], [1000, 2_500_000])),
+        (['"1.234,50","1.000"', '"12,25","2.500.000"'], ([1234.5, 12.25], [1000, 2_500_000])),
+        (['"1 234,50","1 000"', '"12,25","2 500 000"'], ([1234.5, 12.25], [1000, 2_500_000])),
+        (['"1\'234.50","1\'000"', '"12.25",5'], ([1234.5, 12.25], [1000, 5])),
+        (['"1234.50","1,000"', "+12.25,2.5e3"], ([1234.5, 12.25], [1000, 2500])),
+    ],
+)
+def test_numbers_with_marks(store, tmp_path, rows, expected):
+    rows = [f"2025-03-03T14:30:0{n}Z,{row}" for n, row in enumerate(rows)]
+    frame = load(store, text(tmp_path / "a.csv", "time,price,size", *rows))
+    assert (frame["price"].to_list(), frame["size"].to_list()) == expected
+
+
+def test_a_comma_that_may_be_either(store, tmp_path):
+    path = text(tmp_path / "a.csv", "time,price,size", '2025-03-03T14:30:00Z,"1,234",5')
+    with pytest.raises(errors.InputError, match=r"'price' has numbers such as 1,234.*decimal="):
+        load(store, path)
+    assert load(store, path, decimal=".")["price"].to_list() == [1234]
+    assert load(store, path, decimal=",", contract_id=8)["price"].to_list() == [1.234]
+
+
+@pytest.mark.parametrize("bad", ["1.5", "12,5x", "inf", "1,23,456.0"])
+def test_numbers_in_another_notation_are_refused(store, tmp_path, bad):
+    path = text(
+        tmp_path / "a.csv",
+        "time;price",
+        *[f"2025-03-03T14:30:00Z;{n},25" for n in range(10, 10_100)],
+        f"2025-03-03T14:30:01Z;{bad}",
+    )
+    with pytest.raises(errors.InputError, match=r"row 10091: .*decimal comma"):
+        load(store, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [
+        ("plain.csv", bytes),
+        ("trades.csv", gzip.compress),
+        ("trades.csv.gz", bytes),
+        ("two members.csv", lambda data: gzip.compress(data[:40]) + gzip.compress(data[40:])),
+        ("trades.txt", bz2.compress),
+        ("mac.csv", lambda data: data.replace(b"\n", b"\r")),
+        ("windows.csv", lambda data: b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")),
+        ("excel.csv", lambda data: data.decode().encode("utf-16")),
+    ],
+)
+def test_text_by_what_it_is_and_not_by_its_name(store, tmp_path, name, wrap):
+    data = b'time,"price",size\n2025-03-03T14:30:00Z,"10.5","100"\n2025-03-03T14:30:01Z,11,2\n'
+    path = tmp_path / name
+    path.write_bytes(wrap(data))
+    assert load(store, path)["price"].to_list() == [10.5, 11]
+
+
+def test_an_archive_is_named(store, tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"PK\x03\x04" + bytes(30))
+    with pytest.raises(errors.InputError, match="is a ZIP archive or a workbook: unpack it"):
+        load(store, tmp_path / "a.csv")
+
+
+# -- bad rows --------------------------------------------------------------------------------------
+
+
+def bad_file(path):
+    rows = [f"2025-03-03T14:30:{n:02}Z,{n},x" for n in range(60)]
+    rows[10] = "2025-03-03T14:30:10Z,ten,x"
+    rows[20] = "2025-03-03T14:30:20Z,20"
+    rows[30] = '2025-03-03T14:30:30Z,30,"two\nlines"'
+    rows[40] = "2025-03-03,40,x"
+    return text(path, "time,price,note", *rows[:15], "", *rows[15:])
+
+
+def test_bad_rows_are_set_aside_with_their_lines(store, tmp_path):
+    path = bad_file(tmp_path / "trades.csv")
+    with pytest.raises(errors.InputError, match="Expected 3 columns, got 2"):
+        load(store, path)
+    assert store.contents() == []
+    result = ibt.import_table(store, path, contract_id=7, tick_type="last", skip_bad=True)
+    assert (result.read, result.added, result.rejected) == (57, 57, 3)
+    assert result.rejects == str(tmp_path / "trades.csv.rejected.csv")
+    with Path(result.rejects).open(newline="") as file:
+        header, *rejected = csv.reader(file)
+    assert header == ["line", "reason", "time", "price", "note"]
+    assert [(row[0], row[2]) for row in rejected] == [
+        ("12", "2025-03-03T14:30:10Z"),
+        ("23", "2025-03-03T14:30:20Z"),
+        ("44", "2025-03-03"),
+    ]
+    lines = path.read_text().splitlines()
+    assert all(lines[int(row[0]) - 1].startswith(row[2]) for row in rejected)
+    assert "ten" in rejected[0][1]
+    assert rejected[1][1] == "2 values instead of 3"
+    assert "without a time of day" in rejected[2][1]
+    # Again: nothing twice, and what was set aside before is not overwritten.
+    again = ibt.import_table(
+        store, path, contract_id=7, tick_type="last", skip_bad=tmp_path / "mine.csv"
+    )
+    assert (again.added, again.known, again.rejects) == (0, 57, str(tmp_path / "mine.csv"))
+    third = ibt.import_table(store, path, contract_id=7, tick_type="last", skip_bad=True)
+    assert third.rejects == str(tmp_path / "trades.csv.rejected-2.csv")
+
+
+def test_bad_rows_of_parquet(store, tmp_path):
+    path = tmp_path / "trades.parquet"
+    times = [f"2025-03-03T14:30:0{n}Z" if n != 3 else "never" for n in range(6)]
+    pl.DataFrame({"time": times, "price": [*range(6)]}).write_parquet(path)
+    result = ibt.import_table(store, path, contract_id=7, tick_type="last", skip_bad=True)
+    assert (result.added, result.rejected) == (5, 1)
+    with Path(result.rejects).open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["line"], row["time"], row["price"]) == ("4", "never", "3")
+
+
+def test_a_clean_file_has_no_rejects(store, tmp_path):
+    path = text(tmp_path / "a.csv", "time,price", "2025-03-03T14:30:00Z,1")
+    result = ibt.import_table(store, path, contract_id=7, tick_type="last", skip_bad=True)
+    assert (result.rejected, result.rejects) == (0, None)
+    assert list(tmp_path.glob("*rejected*")) == []
+
+
+def test_a_file_of_bad_rows_alone_is_refused(store, tmp_path):
+    path = text(tmp_path / "a.csv", "time,price", *["2025-03-03T14:30:00Z,x"] * 3)
+    with pytest.raises(errors.InputError, match=r"row 1: .*'x'"):
+        load(store, path, skip_bad=True)
+    path = text(tmp_path / "b.csv", "time,price", *["2025-03-03T14:30:00,1"] * 3)
+    with pytest.raises(errors.NaiveDatetimeError, match="tz="):
+        load(store, path, skip_bad=True)
+    assert store.contents() == []
+
+
+def test_an_import_that_stops_says_how_much_is_stored(store, tmp_path):
+    rows = [f"2025-03-03T14:30:{n:02}Z,{n}" for n in range(60)]
+    rows[41] = "2025-03-03T14:30:41Z,forty-one"
+    path = text(tmp_path / "a.csv", "time,price", *rows)
+    with pytest.raises(errors.InputError, match=r"the 41 rows before it are stored: .*skip_bad"):
+        load(store, path)
+    assert store.select(7, "last").count() == 41
+    path = text(tmp_path / "b.csv", "time,price", "x,1")
+    with pytest.raises(errors.InputError, match="nothing of the file is stored"):
+        load(store, path, contract_id=8)
+
+
+def test_the_result_says_what_was_read(store, tmp_path):
+    path = text(
+        tmp_path / "a.csv",
+        "time,price,note",
+        "2025-03-03T14:31:00Z,1,x",
+        "2025-03-03T14:30:00Z,1,x",
+    )
+    result = ibt.import_table(store, path, contract_id=7, tick_type="last")
+    assert (result.first_ns, result.last_ns) == (1741012200 * 10**9, 1741012260 * 10**9)
+    assert (result.rows, result.preset, result.ignored) == ({7: 2}, None, ("note",))
+    assert json.dumps(result.mapped) == '{"timestamp": ["time"], "price": ["price"]}'

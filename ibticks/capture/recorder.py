@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from ibticks.format.absent import present_number, present_side
 from ibticks.format.framing import frame
 from ibticks.format.messages import encode_message
 from ibticks.format.tick_encoder import TickEncoder
-from ibticks.storage.disk import sync_data
 from ibticks.storage.states import STATES, State, Status
 
 if TYPE_CHECKING:
@@ -262,13 +260,12 @@ class Recorder:
     def sync(self) -> None:
         """Force what was appended to the disk, without holding ticks up meanwhile."""
         with self._lock:
-            descriptors = self._appender.unsynced()
-        try:
-            for descriptor in descriptors:
-                sync_data(descriptor)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            files = self._appender.unsynced()
+        for file in files:
+            file.force()
+        if any(file.problem is not None for file in files):
+            with self._lock:
+                self._appender.mend()
 
     def maintain(self, now_ns: int | None = None) -> None:
         """Write what waited, if there is room again; seal the hours that are over."""

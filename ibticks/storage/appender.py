@@ -19,7 +19,7 @@ from ibticks.format.absent import clear_absent_fields
 from ibticks.format.fields import check_contract_id, check_tick_type
 from ibticks.format.framing import frame
 from ibticks.format.messages import to_protobuf
-from ibticks.storage.disk import remove_file
+from ibticks.storage.disk import explained, remove_file, write_anew
 from ibticks.storage.hourfile import HourFile
 from ibticks.storage.layout import (
     HALF_HOUR,
@@ -116,6 +116,11 @@ class StreamAppender:
         self._halved: set[int] = set()  # hours whose second half has a file of its own
         self._damaged: set[int] = set()  # hours whose first file is not to be touched
         self._to_seal: set[FileKey] = set()
+        # Files of which it is not known that what was accepted is in them: their hours go on in
+        # other files until they are mended.
+        self._unsettled: dict[FileKey, HourFile] = {}
+        self._reported: set[FileKey] = set()  # files whose failed sync has been raised
+        self._untrusted: set[FileKey] = set()  # files to be sealed, of which a sync may have failed
         self._sealing = RLock()
         self._compressing = Lock()  # or deleting the file that is not to be opened just now
         self._compressed: FileKey | None = None
@@ -134,7 +139,8 @@ class StreamAppender:
         for unfinished in list_unfinished(
             self._root, self.contract_id, self.tick_type, backfill=self._backfill
         ):
-            unfinished.unlink()
+            with explained(unfinished, "deleting"):
+                unfinished.unlink()
         sealed = {
             record.path
             for record in self._index.files([self.contract_id], [self.tick_type])
@@ -190,9 +196,8 @@ class StreamAppender:
         StorageFullError, StorageError
             They are then not in the file.
         """
-        if self._from <= time_ns < self._until and self._current is not None:
-            file = self._current
-        else:
+        file = self._current
+        if file is None or not self._from <= time_ns < self._until or file.problem is not None:
             file = self._turn_to(time_ns)
         file.append(frames)
         if self._fsync is not None and time.monotonic() - file.synced_at >= self._fsync:
@@ -204,10 +209,20 @@ class StreamAppender:
                 raise
 
     def maintain(self, now_ns: int | None = None) -> None:
-        """Do what is due: sync, and seal the files whose hour is over by more than a minute."""
+        """Do what is due: sync, and seal the files whose hour is over by more than a minute.
+
+        Raises
+        ------
+        StorageError
+            Naming what a power cut may take, after everything else was done.
+        CorruptFileError
+            As :meth:`seal` does.
+        """
         now_ns = time.time_ns() if now_ns is None else now_ns
-        self._sync_due()
-        self.seal(before_ns=now_ns - _GRACE)
+        try:
+            self._sync_due()
+        finally:
+            self.seal(before_ns=now_ns - _GRACE)
 
     def seal(self, before_ns: int | None = None) -> None:
         """Seal the open files, or those whose hour ended before ``before_ns``.
@@ -216,11 +231,14 @@ class StreamAppender:
         ------
         CorruptFileError
             Naming those that are damaged, after the others were sealed; they stay as they are.
+        StorageError
+            Naming one that could not be brought to where what was accepted is in it, and on the
+            disk, after the others were sealed.
         """
         with self._sealing:
-            self._let_go(self._passed(before_ns))
+            problems = self._let_go(self._passed(before_ns))
             damaged = self._seal_rest()
-        self._report(damaged)
+        self._report(damaged, problems)
 
     def seal_passed(self, now_ns: int | None, lock: AbstractContextManager[Any]) -> None:
         """Seal the files whose hour is over, holding ``lock`` only to let go of them.
@@ -231,9 +249,9 @@ class StreamAppender:
         with ExitStack() as sealing:
             with lock:
                 sealing.enter_context(self._sealing)
-                self._let_go(self._passed(now_ns - _GRACE))
+                problems = self._let_go(self._passed(now_ns - _GRACE))
             damaged = self._seal_rest()
-        self._report(damaged)
+        self._report(damaged, problems)
 
     def compress(
         self,
@@ -283,22 +301,36 @@ class StreamAppender:
 
     def has_open(self, key: FileKey) -> bool:
         """Whether a file is written, or about to be sealed."""
-        return key in self._open or key in self._to_seal
+        return key in self._open or key in self._to_seal or key in self._unsettled
 
-    def unsynced(self) -> list[int]:
-        """Descriptors of the files to be synced; the caller syncs and closes them."""
-        return [file.duplicate() for file in self._open.values() if file.unsynced]
+    def unsynced(self) -> list[HourFile]:
+        """Files to be synced, by :meth:`HourFile.force`; :meth:`mend` is for those that fail."""
+        return [file for file in self._open.values() if file.unsynced]
+
+    def mend(self) -> None:
+        """Write files anew that could not be synced; the hours of others go on in other files.
+
+        Raises
+        ------
+        StorageError
+            Naming what a power cut may take.
+        """
+        self._sync_files([file for file in self._open.values() if file.problem is not None])
 
     def close(self) -> None:
         """Seal every open file and let the next writer in."""
         try:
             self.seal()
         finally:
-            for file in self._open.values():
-                file.close()
-            self._open.clear()
-            self._turn_away()
-            self._lock.release()
+            try:
+                with ExitStack() as closing:
+                    for file in (*self._open.values(), *self._unsettled.values()):
+                        closing.callback(file.close)
+            finally:
+                self._open.clear()
+                self._unsettled.clear()
+                self._turn_away()
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -342,7 +374,39 @@ class StreamAppender:
             key = replace(key, part="backfill")
         elif hour in self._damaged or (time_ns - hour >= HALF_HOUR and self._is_split(key)):
             key = replace(key, part="30")
-        return self._open.get(key) or self._begin(key, time_ns)
+        file = self._open.get(key)
+        if file is None:
+            return self._begin(key, time_ns)
+        if file.problem is None or self._is_mended(file):
+            return file
+        return self._file(time_ns)
+
+    def _is_mended(self, file: HourFile) -> bool:
+        """Try to mend a file; False if its hour goes on in another one instead.
+
+        Raises
+        ------
+        StorageError
+            The problem remains, and the hour has no other file.
+        """
+        try:
+            file.mend()
+        except StorageError:
+            if not self._set_aside(file):
+                raise
+            return False
+        return True
+
+    def _set_aside(self, file: HourFile) -> bool:
+        """Have the hour of a file go on in another one, if there may be one, until it is mended."""
+        if file.key.part:
+            return False
+        _log.error("%s cannot be mended: ticks of its hour go to another file", file.key.path)
+        self._damaged.add(file.key.hour_ns)
+        self._unsettled[file.key] = self._open.pop(file.key)
+        if self._current is file:
+            self._turn_away()
+        return True
 
     def _is_split(self, key: FileKey) -> bool:
         """Whether the second half of an hour has a file of its own, or shall have."""
@@ -367,11 +431,11 @@ class StreamAppender:
         if key == self._compressed:
             with self._compressing:
                 self._compressed = None
-        waits = key in self._to_seal or len(self._open) >= self._most_open
+        waits = key in self._to_seal or len(self._sound()) >= self._most_open
         with self._sealing if waits else nullcontext():
-            while len(self._open) >= self._most_open:
+            while len(sound := self._sound()) >= self._most_open:
                 # Never the newest: late messages, however many, leave the current hour open.
-                self._let_go([min(self._open)])
+                self._let_go([min(sound)])
                 try:
                     self._seal_rest()
                 except StorageError:
@@ -386,9 +450,17 @@ class StreamAppender:
                 _log.exception("%s is damaged: ticks of its hour go to another file", key.path)
                 self._damaged.add(key.hour_ns)
                 return self._file(time_ns)
+            except StorageError:
+                if (self._root / key.path).exists():
+                    self._to_seal.add(key)  # it may have been begun, or unsealed
+                raise
             self._to_seal.discard(key)
             self._open[key] = file
             return file
+
+    def _sound(self) -> list[FileKey]:
+        """Open files that can be appended to."""
+        return [key for key, file in self._open.items() if file.problem is None]
 
     def _announce(self, key: FileKey) -> None:
         """Have the index take a file for open, and of any size."""
@@ -401,20 +473,43 @@ class StreamAppender:
             if before_ns is None or key.hour_ns + HOUR <= before_ns
         ]
 
-    def _let_go(self, keys: Sequence[FileKey]) -> None:
-        """Take no more for these files: they are to be sealed."""
-        for key in keys:
-            file = self._open[key]
-            file.sync()
+    def _let_go(self, keys: Sequence[FileKey]) -> list[StorageError]:
+        """Take no more for these files: they are to be sealed.
+
+        Files that are not what was accepted, and cannot be mended, stay: their problems are
+        returned.
+        """
+        problems = []
+        for key in (*keys, *self._unsettled):
+            files = self._open if key in self._open else self._unsettled
+            file = files[key]
+            try:
+                if key in self._unsettled:
+                    file.mend()
+                file.sync()
+            except StorageError as error:
+                problems.append(error)
+                continue
             file.close()
-            del self._open[key]
+            del files[key]
             self._to_seal.add(key)
             if self._current is file:
                 self._turn_away()
+        return problems
 
     def _seal_rest(self) -> list[FileKey]:
         """Seal what was let go of, and is not sealed yet; returns the damaged."""
-        records, damaged = self._settle(sorted(self._to_seal))
+        keys = sorted(self._to_seal)
+        for key in sorted(self._untrusted & self._to_seal):
+            if (self._root / key.path).exists():
+                # The next sync would succeed, whatever became of the bytes.
+                write_anew(self._root / key.path)
+        self._untrusted.clear()
+        try:
+            records, damaged = self._settle(keys)
+        except StorageError:
+            self._untrusted.update(keys)
+            raise
         self._to_seal.clear()
         if self._on_sealed is not None:
             for record in records:
@@ -435,7 +530,9 @@ class StreamAppender:
         return records, damaged
 
     @staticmethod
-    def _report(damaged: Sequence[FileKey]) -> None:
+    def _report(damaged: Sequence[FileKey], problems: Sequence[StorageError]) -> None:
+        if problems:
+            raise problems[0]
         if damaged:
             raise CorruptFileError(
                 f"{', '.join(key.path for key in damaged)} cannot be sealed: see the log, and "
@@ -447,6 +544,23 @@ class StreamAppender:
         if self._fsync is None:
             return
         now = time.monotonic()
-        for file in self._open.values():
-            if now - file.synced_at >= self._fsync:
+        self._sync_files(
+            [file for file in self._open.values() if now - file.synced_at >= self._fsync]
+        )
+
+    def _sync_files(self, files: Sequence[HourFile]) -> None:
+        """Sync files; those that cannot be are set aside, and what first went wrong is raised."""
+        problem = None
+        for file in files:
+            try:
                 file.sync()
+            except StorageError as error:
+                self._set_aside(file)
+                if file.key not in self._reported:
+                    # Once: it refuses what is appended to it, and holds up nothing else.
+                    self._reported.add(file.key)
+                    problem = problem or file.problem or error
+            else:
+                self._reported.discard(file.key)
+        if problem is not None:
+            raise problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ __all__ = [
     "sync_data",
     "sync_folder",
     "write_all",
+    "write_anew",
     "written_beside",
 ]
 
@@ -51,6 +52,9 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
             "the variable HOME",
             path=os.fspath(path),
         ) from None
+
+
+_COPY_BYTES: Final = 1 << 20
 
 
 @contextmanager
@@ -104,12 +108,27 @@ def sync_data(descriptor: int) -> None:
     getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
+def write_anew(path: Path) -> None:
+    """Write a file's bytes to a new one in its place, for a sync that may be believed."""
+    with written_beside(path) as descriptor, path.open("rb") as source:
+        while piece := source.read(_COPY_BYTES):
+            write_all(descriptor, piece)
+
+
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that their names survive a power cut."""
+    """Make a folder and those above it, so that their names survive a power cut.
+
+    One whose name cannot be synced is taken away again, so that the next attempt makes it anew.
+    """
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        try:
+            sync_folder(folder.parent)
+        except OSError:
+            with suppress(OSError):
+                folder.rmdir()
+            raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_place", "header_of", "put_header"]
 
+_log = logging.getLogger(__name__)
 _ENOUGH: Final = 4096  # for any header in use
 _COPY_BYTES: Final = 1 << 20
 _MOST_READS: Final = 100
@@ -94,7 +97,10 @@ def _format_hour(time_ns: int) -> str:
 
 
 def put_header(path: Path, old: Header, new: Header) -> None:
-    """Replace a file's header: in place where it has our length, else by writing the file anew."""
+    """Replace a file's header: in place where it has our length, else by writing the file anew.
+
+    It is also written anew where a sync fails: another sync would say nothing about these bytes.
+    """
     if old.frame_bytes == HEADER_BYTES:
         with explained(path, "writing the header of"):
             descriptor = os.open(path, os.O_RDWR)
@@ -103,10 +109,16 @@ def put_header(path: Path, old: Header, new: Header) -> None:
                 sync_data(descriptor)
                 os.pwrite(descriptor, new.to_bytes(), 0)
                 os.fsync(descriptor)
+            except OSError as error:
+                _log.error("%s: %s while syncing; it is written anew", path, error)
+                with suppress(OSError):
+                    # Should that fail, too, nothing is to vouch for the bytes.
+                    os.pwrite(descriptor, old.to_bytes(), 0)
+            else:
+                sync_folder(path.parent)
+                return
             finally:
                 os.close(descriptor)
-            sync_folder(path.parent)
-        return
     with written_beside(path) as descriptor, path.open("rb") as source:
         write_all(descriptor, new.to_bytes())
         source.seek(old.frame_bytes)

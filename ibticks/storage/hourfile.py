@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from contextlib import suppress
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from ibticks import __version__
-from ibticks.errors import CorruptFileError
+from ibticks.errors import CorruptFileError, StorageError
 from ibticks.format.framing import checksum
 from ibticks.format.header import HEADER_BYTES, Header
 from ibticks.storage.blocks import body_blocks
@@ -18,6 +20,7 @@ from ibticks.storage.disk import (
     explanation,
     make_folder,
     sync_data,
+    sync_folder,
     write_all,
     written_beside,
 )
@@ -34,6 +37,7 @@ __all__ = ["WRITER", "HourFile"]
 WRITER: Final = f"ibticks {__version__}"
 """How headers name us."""
 
+_log = logging.getLogger(__name__)
 _COPY_BYTES: Final = 1 << 20
 
 
@@ -55,6 +59,14 @@ class HourFile:
     announce : callable
         Called once the file is there, and before it is unsealed: what is known of it will no
         longer hold.
+
+    Attributes
+    ----------
+    size : int
+        Bytes that were accepted.
+    problem : StorageError or None
+        Set while it is not known that the file ends where :attr:`size` says, or that its bytes
+        reach the disk: :meth:`append` refuses until :meth:`mend` has succeeded.
 
     Raises
     ------
@@ -81,8 +93,12 @@ class HourFile:
             announce()
             if self.header.sealed or self.header.compression != "none":
                 self.header = self._unseal()
-            self._descriptor = os.open(self.path, os.O_RDWR)
-            self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
+            self._descriptor = _open_at_end(self.path)
+            self.size = os.fstat(self._descriptor).st_size
+        self.problem: StorageError | None = None
+        self._is_untrusted = False  # a sync failed since the file was written anew
+        self._synced_size = 0
+        self._syncing = Lock()  # a background thread syncs while another one appends
         self.unsynced = True
         self.synced_at = time.monotonic()
 
@@ -123,6 +139,8 @@ class HourFile:
                 return header
         from ibticks.storage.recovery import cut_torn_tail
 
+        # The writer that began the file may have failed to make its name durable.
+        sync_folder(self.path.parent)
         return cut_torn_tail(self.path) or self._create(first_ns)
 
     def _unseal(self) -> Header:
@@ -138,52 +156,176 @@ class HourFile:
         Raises
         ------
         StorageFullError
-            Disk full: none of ``frames`` is in the file, all that was before still is.
+            Disk full: none of ``frames`` counts as accepted, all that was before still does.
         StorageError
-            As the operating system says; the same holds.
+            As the operating system says, or because of :attr:`problem`; the same holds.
         """
+        if self.problem is not None:
+            raise self.problem
+        size = self.size + len(frames)
         try:
             written = os.write(self._descriptor, frames)
             if written < len(frames):
                 write_all(self._descriptor, memoryview(frames)[written:])
+            # Nothing that an interrupt could come between lies after the bytes are in.
+            self.size = size
         except BaseException as error:
             # A part may have got in: take it back, so that the file ends with a whole frame.
             self._cut()
             if isinstance(error, OSError):
                 raise explanation(error, self.path, "appending to") from error
             raise
-        self.size += len(frames)
         self.unsynced = True
 
     def take_back(self, size: int) -> None:
-        """Undo the last :meth:`append`, of so many bytes."""
+        """Undo the last :meth:`append`, of so many bytes.
+
+        Where the operating system refuses that, :attr:`problem` says so.
+        """
         self.size -= size
-        with explained(self.path, "appending to"):
-            self._cut()
+        self._cut()
 
     def _cut(self) -> None:
+        try:
+            self._truncate()
+        except OSError as error:
+            reason = explanation(error, self.path, "taking a refused message back from")
+            self.problem = type(reason)(
+                f"{reason.message}; the file is not known to end at byte {self.size}, where the "
+                "last accepted message ends: nothing is appended to it before it does",
+                path=str(self.path),
+                offset=self.size,
+            )
+            _log.error("%s", self.problem)
+
+    def _truncate(self) -> None:
         os.ftruncate(self._descriptor, self.size)
         os.lseek(self._descriptor, self.size, os.SEEK_SET)
 
     def sync(self) -> None:
-        """Have everything appended so far on the disk itself."""
-        if self.unsynced:
-            with explained(self.path, "syncing"):
+        """Have everything appended so far on the disk itself.
+
+        After a failed sync the operating system may take the bytes for written: a second sync
+        would succeed and mean nothing. They are written to a new file instead.
+
+        Raises
+        ------
+        StorageError
+            That failed too, and :attr:`problem` says which bytes a power cut may take.
+        """
+        self.force()
+        if self.problem is not None:
+            self.mend()
+
+    def force(self) -> None:
+        """Sync as :meth:`sync` does, but leave a failure in :attr:`problem`.
+
+        Another thread may append meanwhile.
+        """
+        with self._syncing:
+            self.synced_at = time.monotonic()
+            if not self.unsynced or self._is_untrusted or self._descriptor < 0:
+                return
+            self.unsynced, size = False, self.size
+            try:
                 sync_data(self._descriptor)
-            self.unsynced = False
-        self.synced_at = time.monotonic()
+            except OSError as error:
+                self._distrust(error)
+            else:
+                self._synced_size = size
+
+    def _distrust(self, error: OSError) -> None:
+        self._is_untrusted = True
+        reason = explanation(error, self.path, "syncing")
+        self.problem = type(reason)(
+            f"{reason.message}; what was accepted after byte {self._synced_size} may not survive "
+            "a power cut: nothing is appended to it before it is written anew",
+            path=str(self.path),
+            offset=self._synced_size,
+        )
+        _log.error("%s", self.problem)
+
+    def mend(self) -> None:
+        """Bring the file to where all that was accepted is in it, and nothing else.
+
+        A refused message is cut off. Where that fails, or after a failed sync, the accepted bytes
+        are written to a new file, which is synced and takes the place of this one.
+
+        Raises
+        ------
+        StorageError
+            The problem remains.
+        """
+        with self._syncing:
+            if not self._is_untrusted:
+                try:
+                    self._truncate()
+                except OSError as error:
+                    _log.warning("%s cannot be truncated: %s; it is written anew", self.path, error)
+                else:
+                    self.problem = None
+                    return
+            # From here on the open file may be another one than the path names.
+            self._is_untrusted = True
+            self._write_anew()
+            self.problem = None
+            self._is_untrusted = False
+
+    def _write_anew(self) -> None:
+        from ibticks.storage.recovery import keep_tail, whole_messages
+
+        with explained(self.path, "reading"):
+            data = memoryview(_read(self._descriptor, self.size))
+            # What the operating system gave up may be gone, or read as zeros.
+            end, _ = whole_messages(data, self.header.frame_bytes)
+            with written_beside(self.path) as descriptor:
+                write_all(descriptor, data[:end])
+            fresh = _open_at_end(self.path)
+            os.close(self._descriptor)
+            self._descriptor = fresh
+        _log.warning("%s: %d bytes were written to a new file and synced", self.path, end)
+        lost, self.size = self.size - end, end
+        self._synced_size, self.unsynced = end, False
+        if lost:
+            _log.critical(
+                "%s: %d accepted bytes after byte %d are lost: they could not be synced, and "
+                "cannot be read any more",
+                self.path,
+                lost,
+                end,
+            )
+            with suppress(OSError):
+                keep_tail(self.path, data[end:])
 
     def close(self) -> None:
         """Close without sealing."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with self._syncing:
+            if self._descriptor >= 0:
+                descriptor, self._descriptor = self._descriptor, -1
+                with explained(self.path, "closing"):
+                    os.close(descriptor)
 
-    def duplicate(self) -> int:
-        """Another descriptor of the file, to be synced and closed by whoever asked."""
-        self.unsynced = False
-        self.synced_at = time.monotonic()
-        return os.dup(self._descriptor)
+
+def _open_at_end(path: Path) -> int:
+    """A descriptor that writes behind what a file has."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.lseek(descriptor, 0, os.SEEK_END)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read(descriptor: int, size: int) -> bytearray:
+    """The first bytes of an open file, as many of ``size`` as there are."""
+    data = bytearray()
+    while len(data) < size:
+        piece = os.pread(descriptor, min(_COPY_BYTES, size - len(data)), len(data))
+        if not piece:
+            break
+        data += piece
+    return data
 
 
 def _decompress(path: Path, header: Header) -> Header:

@@ -19,7 +19,7 @@ from ibticks.tick_stream_pb2 import StreamMessage
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["cut_torn_tail"]
+__all__ = ["cut_torn_tail", "keep_tail", "whole_messages"]
 
 _log = logging.getLogger(__name__)
 _PREFIX: Final = 4  # bytes of a frame's length
@@ -58,14 +58,14 @@ def cut_torn_tail(path: Path) -> Header | None:
         return None
     check_place(header, FileKey.of_path(path), path)
     if not header.sealed and header.compression == "none":
-        end, why = _whole_messages(data, header.frame_bytes)
+        end, why = whole_messages(data, header.frame_bytes)
         if why is not None:
             _cut(path, data, end, why)
     return header
 
 
-def _whole_messages(data: memoryview, at: int) -> tuple[int, str | None]:
-    """Where the last whole message from ``at`` on ends, and what is wrong with what follows."""
+def whole_messages(data: memoryview, at: int) -> tuple[int, str | None]:
+    """Find where the last whole message from ``at`` on ends, and what is wrong after it."""
     while at < len(data):
         begin = at + _PREFIX
         size = int.from_bytes(data[at:begin], "big")
@@ -85,15 +85,8 @@ def _cut(path: Path, data: memoryview, end: int, why: str) -> None:
     tail = data[end:]
     if not tail:
         return
-    kept = path.with_name(path.name + ".torn")
     with explained(path, "recovering"):
-        descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            write_all(descriptor, tail)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        sync_folder(path.parent)
+        kept = keep_tail(path, tail)
         descriptor = os.open(path, os.O_RDWR)
         try:
             os.ftruncate(descriptor, end)
@@ -108,3 +101,16 @@ def _cut(path: Path, data: memoryview, end: int, why: str) -> None:
         why,
         kept.name,
     )
+
+
+def keep_tail(path: Path, tail: memoryview) -> Path:
+    """Append bytes that leave a file to ``{path}.torn``, and sync it."""
+    kept = path.with_name(path.name + ".torn")
+    descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        write_all(descriptor, tail)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+    return kept

@@ -21,7 +21,6 @@ from ibticks.errors import StorageError, StorageFullError
 from ibticks.format.tick_encoder import TickEncoder
 from ibticks.index.memory import MemoryIndex
 from ibticks.index.records import ContractRecord, FileRecord
-from ibticks.storage import hourfile
 from ibticks.storage.appender import StreamAppender
 from ibticks.storage.audit import records_on_disk
 from ibticks.storage.layout import HOUR
@@ -349,41 +348,78 @@ def test_ticks_after_the_end_change_nothing(stage):
     assert stage.sequences() == [1, 2]
 
 
-def test_a_tick_that_could_not_be_synced_is_not_there_twice(stage, monkeypatch):
+def broken(descriptor):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("calls", [["fdatasync"], ["fdatasync", "fsync"]], ids=" ".join)
+def test_a_tick_that_could_not_be_synced_is_not_there_twice(stage, monkeypatch, calls):
+    """The file is written anew; where that fails, too, the tick waits."""
     stage.recorder.close()
     recorder = stage.begin(fsync=0)
     stage.quote()
-    fail = [OSError(errno.EIO, os.strerror(errno.EIO))]
-    sync = hourfile.sync_data
-
-    def sync_data(descriptor):
-        if fail:
-            raise fail.pop()
-        sync(descriptor)
-
-    monkeypatch.setattr(hourfile, "sync_data", sync_data)
-    stage.quote()
-    assert recorder.waiting == 1
+    with monkeypatch.context() as patch:
+        for call in calls:
+            patch.setattr(os, call, broken)
+        stage.quote()
+    assert recorder.waiting == len(calls) - 1
     recorder.maintain()
     stage.quote()
-    assert stage.sequences() == [1, 2, 3]
+    assert sorted(stage.sequences()) == [1, 2, 3]
+    assert recorder.lost == 0
 
 
-def test_syncing_leaves_no_file_open(stage, monkeypatch, clock):
+@pytest.mark.parametrize("calls", [["fdatasync"], ["fdatasync", "fsync"]], ids=" ".join)
+def test_a_sync_that_fails_leaves_no_file_open_and_no_tick_behind(
+    stage, monkeypatch, clock, calls, caplog
+):
+    """It is never believed the second time: the files are written anew, or the hour goes on."""
     stage.quote()
     clock.now += HOUR
     stage.quote()
     stage.recorder.sync()
     stage.quote()
     before = len([*Path("/dev/fd").iterdir()])
-
-    def broken(descriptor):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(recorder_module, "sync_data", broken)
-    with pytest.raises(OSError, match="Input/output"):
-        stage.recorder.sync()
+    with monkeypatch.context() as patch:
+        for call in calls:
+            patch.setattr(os, call, broken)
+        if len(calls) == 1:
+            stage.recorder.sync()
+            assert "written to a new file and synced" in caplog.text
+        else:
+            with pytest.raises(StorageError, match="may not survive a power cut"):
+                stage.recorder.sync()
+            stage.recorder.sync()  # said once
     assert len([*Path("/dev/fd").iterdir()]) == before
+    stage.quote()
+    assert sorted(stage.sequences()) == [1, 2, 3, 4]
+    stage.recorder.close()
+    assert all(record.sealed for record in stage.index.files())
+    assert sorted(stage.sequences()) == [1, 2, 3, 4]
+
+
+def test_a_capture_survives_a_torn_tick_that_cannot_be_taken_back(stage, monkeypatch):
+    write, refused = os.write, []
+
+    def half(descriptor, data):
+        if refused:
+            return broken(descriptor)
+        refused.append(data)
+        return write(descriptor, bytes(data)[: len(data) // 2])
+
+    for _ in range(3):
+        stage.quote()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        patch.setattr(os, "ftruncate", lambda descriptor, _: broken(descriptor))
+        for _ in range(3):
+            stage.quote()
+        assert stage.recorder.waiting == 3
+    stage.quote()
+    stage.recorder.maintain()
+    stage.quote()
+    assert stage.recorder.lost == 0
+    assert sorted(stage.sequences()) == list(range(1, 9))
 
 
 # --- everything at once ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ibticks.contents import Contents, contents, contents_table
 from ibticks.errors import InputError
 from ibticks.format.fields import check_contract_id
 from ibticks.identity import identify
-from ibticks.index.records import ContractRecord
+from ibticks.index.records import QUERY_SECONDS, ContractRecord
 from ibticks.lookup import Lookup, check_tick_types, in_words
 from ibticks.selection import Selection, check_backfill, default_columns
 from ibticks.storage.disk import expand_home
@@ -549,20 +549,32 @@ class Store:
         )
 
     def sql(
-        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+        self,
+        query: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float = QUERY_SECONDS,
     ) -> pl.DataFrame:
-        """Ask the index in SQL; it is only read.
+        """Run an SQL query on the index; it can read the tables of the index and nothing else.
+
+        A second column of the name ``a`` becomes ``a_1``. An answer without rows has its columns
+        and types.
 
         Parameters
         ----------
         query : str
-            One statement; ``%s`` or ``%(name)s`` stand for ``parameters``, if there are any.
+            One statement that begins with ``SELECT``, ``WITH``, ``VALUES``, ``TABLE``, ``EXPLAIN``
+            or ``SHOW``; ``%s`` or ``%(name)s`` stand for ``parameters``, if there are any.
         parameters : sequence or mapping, optional
+        timeout_seconds : float
+            Time limit.
 
         Raises
         ------
-        ReadOnlyError, TickIndexError
-            If it would change something, or PostgreSQL refuses it; the message has its reason.
+        ReadOnlyError
+            If it would change something, or read more than the index.
+        TickIndexError
+            If PostgreSQL refuses it, for the reason it gives, or it takes too long.
         IndexUnavailableError
             If the server is away.
 
@@ -573,11 +585,12 @@ class Store:
         ...     store.sql("SELECT count(*) AS files FROM tick_files").item()
         0
         """
-        from ibticks.frames import from_rows
+        from ibticks.frames import from_query
 
         if "session" in query.lower():  # filling them in takes a second or two, once
             keep_sessions(self.index)
-        return from_rows(self.index.query(query, parameters))
+        result = self.index.read_query(query, parameters, timeout_seconds=timeout_seconds)
+        return from_query(result.columns, result.types, result.rows)
 
     def writer(
         self, contract_id: int, tick_type: str, *, fsync: float | None = 1.0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ibticks.frames.metadata import metadata_of
     from ibticks.frames.naming import describe_mapping
     from ibticks.frames.pandas_frames import to_pandas
-    from ibticks.frames.polars_frames import from_rows, polars_schema, to_polars
+    from ibticks.frames.polars_frames import from_query, polars_schema, to_polars
     from ibticks.frames.schema import arrow_schema
     from ibticks.frames.tabular import count_rows, file_columns, read_batches
     from ibticks.frames.xarray_frames import from_xarray, to_xarray
@@ -32,7 +32,7 @@ __all__ = [
     "describe_mapping",
     "file_columns",
     "from_arrow",
-    "from_rows",
+    "from_query",
     "from_xarray",
     "json_lines",
     "metadata_of",
@@ -55,7 +55,7 @@ _HOMES = {
     "describe_mapping": "naming",
     "file_columns": "tabular",
     "from_arrow": "intake",
-    "from_rows": "polars_frames",
+    "from_query": "polars_frames",
     "from_xarray": "xarray_frames",
     "json_lines": "files",
     "metadata_of": "metadata",

@@ -28,6 +28,7 @@ from ibticks.errors import (
 from ibticks.index.catalogue import CatalogueIndex
 from ibticks.index.journal import Change, Journal, replay
 from ibticks.index.memory import MemoryIndex
+from ibticks.index.records import QUERY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +36,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.index.postgres import PostgresIndex, SessionRow
-    from ibticks.index.records import ContractRecord, CoverageRecord, DailyStats, FileRecord
+    from ibticks.index.records import (
+        ContractRecord,
+        CoverageRecord,
+        DailyStats,
+        FileRecord,
+        QueryResult,
+    )
 
 __all__ = ["JournaledIndex"]
 
@@ -460,16 +467,31 @@ class JournaledIndex:
     def query(
         self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Ask the database anything; see :meth:`ibticks.index.postgres.PostgresIndex.query`.
+        """Run one SQL statement that reads, and return a dictionary per row.
+
+        The same as :meth:`read_query`, which also has the columns of an empty answer.
+        """
+        return self.read_query(sql, params).to_dicts()
+
+    def read_query(
+        self,
+        sql: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float = QUERY_SECONDS,
+    ) -> QueryResult:
+        """Run one SQL statement that reads; see :func:`ibticks.index.queries.run_query`.
 
         Raises
         ------
         IndexUnavailableError
             The server is away.
         ReadOnlyError, TickIndexError
-            The statement would change something, or is wrong.
+            The statement would change something, is wrong, or took too long.
         """
-        return self._ask(lambda primary: primary.query(sql, params))
+        return self._ask(
+            lambda primary: primary.read_query(sql, params, timeout_seconds=timeout_seconds)
+        )
 
     def _ask(self, work: Callable[[PostgresIndex], _T]) -> _T:
         for _ in range(2):

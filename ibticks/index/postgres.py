@@ -5,10 +5,6 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import psycopg
-from psycopg.rows import dict_row
-
-from ibticks.errors import ReadOnlyError, TickIndexError
 from ibticks.index.database import MINIMUM_VERSION, Database
 from ibticks.index.encoding import (
     FILE_FIELDS,
@@ -18,7 +14,16 @@ from ibticks.index.encoding import (
     file_to_json,
 )
 from ibticks.index.memory import corrected, fill_in, latest_coverage, latest_files
-from ibticks.index.records import Block, ContractRecord, CoverageRecord, DailyStats, FileRecord
+from ibticks.index.queries import make_reader, run_query
+from ibticks.index.records import (
+    QUERY_SECONDS,
+    Block,
+    ContractRecord,
+    CoverageRecord,
+    DailyStats,
+    FileRecord,
+    QueryResult,
+)
 from ibticks.index.statements import (
     COLUMNS,
     CORRECT_CONTRACTS,
@@ -89,6 +94,7 @@ class PostgresIndex:
     ) -> None:
         self.dsn = dsn
         self._server = server
+        self._has_reader: bool | None = None
         self._database = Database(dsn, store_id, root=root, minimum_version=minimum_version)
 
     @property
@@ -355,43 +361,46 @@ class PostgresIndex:
     def query(
         self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Ask the database anything; it cannot change anything.
+        """Run one SQL statement that reads, and return a dictionary per row.
+
+        The same as :meth:`read_query`, which also has the columns of an empty answer.
+        """
+        return self.read_query(sql, params).to_dicts()
+
+    def read_query(
+        self,
+        sql: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float = QUERY_SECONDS,
+    ) -> QueryResult:
+        """Run one SQL statement that reads; see :func:`ibticks.index.queries.run_query`.
 
         Parameters
         ----------
         sql : str
             One statement; ``%s`` or ``%(name)s`` stand for ``params``.
         params : sequence or mapping, optional
-
-        Returns
-        -------
-        list of dict
-            A row each, by column name; times in UTC.
+        timeout_seconds : float
+            Time limit.
 
         Raises
         ------
         ReadOnlyError
-            The statement would have changed something.
+            The statement would change something, or reads more than the index.
         TickIndexError
-            PostgreSQL refused the statement, for the reason it gives.
+            PostgreSQL refused the statement, for the reason it gives, or it took too long.
         """
         with self._database.connect() as connection:
-            try:
-                connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-                cursor = connection.cursor(row_factory=dict_row)
-                # Binary takes one statement alone: none gets in that ends the transaction.
-                cursor.execute(sql.encode("utf-8"), params, binary=True)
-                return cursor.fetchall() if cursor.description else []
-            except psycopg.errors.ReadOnlySqlTransaction as error:
-                raise ReadOnlyError(
-                    f"query() only reads: {error.diag.message_primary}", sql=sql
-                ) from error
-            except psycopg.Error as error:
-                if "multiple commands" in str(error):
-                    raise ReadOnlyError(
-                        "query() only reads: give one statement at a time", sql=sql
-                    ) from error
-                raise TickIndexError(f"PostgreSQL refused the query: {error}", sql=sql) from error
+            if self._has_reader is None:
+                self._has_reader = make_reader(connection)
+            return run_query(
+                connection,
+                sql,
+                params,
+                as_reader=self._has_reader,
+                timeout_seconds=timeout_seconds,
+            )
 
     def close(self) -> None:
         """Close the connections; the embedded server stops with its last user."""

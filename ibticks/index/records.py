@@ -8,12 +8,24 @@ nanoseconds (int64), since PostgreSQL's own timestamps stop at the microsecond.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Block", "ContractRecord", "CoverageRecord", "DailyStats", "FileRecord", "Index"]
+__all__ = [
+    "QUERY_SECONDS",
+    "Block",
+    "ContractRecord",
+    "CoverageRecord",
+    "DailyStats",
+    "FileRecord",
+    "Index",
+    "QueryResult",
+]
+
+QUERY_SECONDS: Final = 60.0
+"""Time limit of a user's SQL query, unless the caller gives another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +177,29 @@ class CoverageRecord:
     end_ns: int | None
     state: str
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Rows, with the name and the PostgreSQL type of each column, also where there are no rows.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Names. The second column of the name ``a`` is ``a_1``, the third ``a_2``.
+    types : tuple of str
+        As PostgreSQL writes them: ``bigint``, ``timestamp with time zone``, ``text[]``.
+    rows : list of tuple
+        Times in UTC.
+    """
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a dictionary per row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 class Index(Protocol):

@@ -43,7 +43,70 @@ def test_whole_tables(sample_store):
     assert pl.Object not in files.dtypes
     assert files["time_range"][0].startswith("[")
     assert files.to_arrow().num_rows == 33
-    assert sample_store.sql("SELECT * FROM contracts WHERE false").shape == (0, 0)
+    assert sample_store.sql("SELECT * FROM contracts WHERE false").shape == (0, 10)
+
+
+VALUES = """
+    SELECT 1::SMALLINT AS i, 1.5::REAL AS f, true AS b, 'a' AS s, DATE '2025-01-10' AS d,
+        TIMESTAMPTZ '2025-01-10 14:30:00+00' AS t, TIMESTAMP '2025-01-10 14:30:00' AS p,
+        TIME '14:30:00' AS c, INTERVAL '1 hour' AS v, 1.25::NUMERIC AS n, 2::NUMERIC(9, 2) AS m,
+        '\\x00ff'::BYTEA AS y, ARRAY[1, 2] AS l, ARRAY['a', NULL] AS k, '{"a": [1]}'::JSONB AS j,
+        '8c1f4e5a-2f60-4c07-9d2a-7c7d1f9e4b55'::UUID AS u, int8range(1, 3) AS r,
+        'tick_files'::REGCLASS AS g, '10.0.0.1'::INET AS h, ARRAY[[1, 2], [3, 4]] AS a
+"""
+
+
+def test_an_answer_has_the_same_columns_with_rows_and_without(sample_store):
+    full = sample_store.sql(VALUES)
+    empty = sample_store.sql(f"SELECT * FROM ({VALUES}) AS q WHERE false")
+    nulls = sample_store.sql(
+        f"SELECT q.* FROM (SELECT 1) AS one LEFT JOIN ({VALUES}) AS q ON false"
+    )
+    assert (full.height, empty.height, nulls.height) == (1, 0, 1)
+    assert full.columns == empty.columns == nulls.columns
+    assert empty.schema == nulls.schema
+    # The places of a decimal and the dimensions of an array are those of the values.
+    varying = ("n", "m", "a")
+    assert full.drop(varying).schema == empty.drop(varying).schema
+    assert pl.Object not in full.dtypes
+    assert pl.Null not in empty.dtypes
+    row = full.row(0, named=True)
+    assert (row["i"], row["f"], row["g"], row["h"]) == (1, 1.5, "tick_files", "10.0.0.1")
+    assert (row["j"], row["r"], row["l"]) == ('{"a": [1]}', "[1, 3)", [1, 2])
+    assert (str(row["n"]), str(row["m"]), row["y"]) == ("1.25", "2.00", b"\x00\xff")
+
+
+def test_numbers_that_no_decimal_can_hold(sample_store):
+    frame = sample_store.sql("SELECT * FROM (VALUES (1.5), ('NaN'::NUMERIC), (NULL)) AS v(n)")
+    assert frame["n"].dtype == pl.Float64
+    assert frame["n"].is_nan().to_list() == [False, True, None]
+
+
+def test_columns_of_one_name_are_numbered(sample_store):
+    frame = sample_store.sql("SELECT * FROM contracts AS a JOIN contracts AS b USING (contract_id)")
+    assert frame.columns[1] == "symbol"
+    assert "symbol_1" in frame.columns
+    assert frame["symbol"].equals(frame["symbol_1"].rename("symbol"))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DO $$ BEGIN COMMIT; SET TRANSACTION READ WRITE; DELETE FROM tick_files; COMMIT; END $$",
+        "COPY (SELECT 1) TO PROGRAM 'cat > /dev/null'",
+        "SELECT pg_read_file('PG_VERSION')",
+        "SELECT set_config('role', 'none', true)",
+    ],
+)
+def test_it_reaches_neither_the_index_nor_the_machine(sample_store, statement):
+    with pytest.raises((errors.ReadOnlyError, errors.TickIndexError)):
+        sample_store.sql(statement)
+    assert sample_store.sql("SELECT count(*) FROM tick_files").item() == 33
+
+
+def test_a_query_has_a_time_limit(sample_store):
+    with pytest.raises(errors.TickIndexError, match=r"took longer than 0\.1 s"):
+        sample_store.sql("SELECT pg_sleep(600)", timeout_seconds=0.1)
 
 
 def test_times_are_utc(sample_store):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ibticks.config import resource
 from ibticks.errors import CorruptFileError, NoStoreError
+from ibticks.ownership import give_to_store_owner
 from ibticks.storage.disk import explained
 from ibticks.storage.layout import metadata
 
@@ -65,10 +66,13 @@ def identify(root: Path, *, create: bool) -> str:
 def _begin(note: Path) -> None:
     store_id = str(uuid.uuid4())
     note.parent.mkdir(parents=True, exist_ok=True)
+    give_to_store_owner(note.parent)
     shutil.copyfile(resource("proto") / "tick_stream.proto", note.with_name("schema.proto"))
+    give_to_store_owner(note.with_name("schema.proto"))
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     beside = note.with_name(f".{note.name}.{store_id}")
     beside.write_text(json.dumps({"store_id": store_id, "begun": begun}))
+    give_to_store_owner(beside)
     try:
         # Of several that begin a store at once, one gives it its id.
         os.link(beside, note)

@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ibticks.ownership import give_to_store_owner
 from ibticks.storage.layout import metadata
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def write_status(root: Path, status: dict[str, Any]) -> None:
     beside = path.with_name(f".{path.name}.new")
     try:
         beside.write_text(json.dumps(status))
+        give_to_store_owner(beside)
         beside.replace(path)
     except OSError as error:
         _log.warning("the status cannot be written to %s: %s", path, error)

@@ -36,6 +36,7 @@ from ibticks.index.encoding import (
     file_to_json,
 )
 from ibticks.index.memory import MemoryIndex
+from ibticks.ownership import give_to_store_owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,6 +83,7 @@ def write_catalogue(
             stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
+        give_to_store_owner(fresh)
         fresh.replace(path)
         sync_folder(path.parent)
     except OSError as error:

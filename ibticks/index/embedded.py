@@ -26,6 +26,7 @@ from ibticks.errors import IndexUnavailableError, StoreAccessError
 from ibticks.index.account import server_account, user_name
 from ibticks.index.binaries import find_binaries
 from ibticks.index.cluster import Cluster
+from ibticks.ownership import give_to_store_owner
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -220,6 +221,7 @@ def _claim(root: Path, home: Path) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_text(json.dumps(plain) + "\n")
+        give_to_store_owner(fresh)
         fresh.replace(path)
     except OSError as error:
         raise StoreAccessError(

@@ -40,6 +40,7 @@ from ibticks.index.encoding import (
     file_from_json,
     file_to_json,
 )
+from ibticks.ownership import give_to_store_owner, make_lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -154,6 +155,7 @@ class Journal:
                 stream.flush()
                 os.fsync(stream.fileno())
             if is_new:
+                give_to_store_owner(self.path)
                 sync_folder(self.path.parent)
 
     def changes(self) -> list[Change]:
@@ -240,12 +242,14 @@ class Journal:
         )
         with self._refused.open("ab") as stream:
             stream.writelines(one.line for one in lines)
+        give_to_store_owner(self._refused)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.with_name(f"{self.path.name}.{name}"), timeout=_PATIENCE):
+            lock = self.path.with_name(f"{self.path.name}.{name}")
+            with FileLock(lock, timeout=_PATIENCE, mode=make_lock_file(lock)):
                 yield
         except Timeout as error:
             raise IndexUnavailableError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import InputError, StorageError, StorageFullError, StoreAccessError, TickError
+from ibticks.ownership import give_to_store_owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +124,7 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
+        give_to_store_owner(folder)
         try:
             sync_folder(folder.parent)
         except OSError:
@@ -161,6 +163,7 @@ def written_beside(path: Path) -> Iterator[int]:
         try:
             yield descriptor
             os.fsync(descriptor)
+            give_to_store_owner(beside)
             beside.replace(path)
         except BaseException:
             beside.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from filelock import FileLock, Timeout
 
 from ibticks.errors import WriterLockedError
+from ibticks.ownership import give_to_store_owner, make_lock_file
 from ibticks.storage.disk import explained
 from ibticks.storage.layout import metadata
 
@@ -55,10 +56,11 @@ class StreamLock:
         path = _lock_path(root, contract_id, tick_type, backfill=backfill)
         what = f"the backfill of {tick_type}" if backfill else tick_type
         self._note: Final = path.with_suffix(".json")
-        # Whoever closes the writer lets go of it, in whichever thread that is.
-        self._lock = FileLock(path, is_singleton=False, thread_local=False)
+        # The lock is released where the writer is closed, in whichever thread that is.
         with explained(path.parent, "locking a stream in"):
             path.parent.mkdir(parents=True, exist_ok=True)
+            mode = make_lock_file(path)
+            self._lock = FileLock(path, mode=mode, is_singleton=False, thread_local=False)
             try:
                 self._lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 10)
             except Timeout:
@@ -103,6 +105,7 @@ def _lock_path(root: Path, contract_id: int, tick_type: str, *, backfill: bool =
 def _write_note(path: Path, note: dict[str, object]) -> None:
     try:
         path.write_text(json.dumps(note))
+        give_to_store_owner(path)
     except OSError as error:
         # A courtesy to others. A full disk must not keep files from being deleted.
         _log.warning("%s cannot be written: %s", path, error)
@@ -135,10 +138,28 @@ def _words(holder: dict[str, object]) -> str:
     return f"process {holder.get('pid')} on {holder.get('host')} (since {holder.get('since')})"
 
 
+def _may_live(holder: dict[str, object]) -> bool:
+    """Whether the process that left a note of itself may still be running."""
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    if holder.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def is_written(root: Path, contract_id: int, tick_type: str) -> bool:
     """Whether somebody holds the lock of a stream; a backfill does not count.
 
     Asking does not stand in anybody's way: a writer that comes at this very moment waits for it.
+    A user who may not write to the store cannot open the lock, and is answered from the note of its
+    holder.
     """
     path = _lock_path(root, contract_id, tick_type)
     try:
@@ -146,7 +167,7 @@ def is_written(root: Path, contract_id: int, tick_type: str) -> bool:
     except FileNotFoundError:
         return False
     except PermissionError:
-        return path.with_suffix(".json").exists()
+        return _may_live(_read_note(path.with_suffix(".json")))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from ibticks.errors import CorruptFileError
 from ibticks.format.framing import MAX_FRAME
 from ibticks.format.header import Header, read_header
+from ibticks.ownership import give_to_store_owner
 from ibticks.storage.disk import explained, sync_folder, write_all
 from ibticks.storage.headers import check_place
 from ibticks.storage.layout import FileKey
@@ -112,5 +113,6 @@ def keep_tail(path: Path, tail: memoryview) -> Path:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    give_to_store_owner(kept)
     sync_folder(path.parent)
     return kept

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import CACHE_BYTES, dsn_from_environment
 from ibticks.contents import Contents, contents, contents_table
-from ibticks.errors import InputError
+from ibticks.errors import IndexAwayWarning, InputError
 from ibticks.format.fields import check_contract_id
 from ibticks.identity import identify
 from ibticks.index.records import QUERY_SECONDS, ContractRecord
 from ibticks.lookup import Lookup, check_tick_types, in_words
 from ibticks.selection import Selection, check_backfill, default_columns
 from ibticks.storage.disk import expand_home
-from ibticks.storage.layout import metadata
+from ibticks.storage.layout import list_paths, metadata
 from ibticks.upkeep import (
     complete_index,
     complete_journal,
+    find_missing,
     keep_sessions,
     older_files,
     rebuild_index,
@@ -112,7 +114,13 @@ def open_store(
     def complete(index: PostgresIndex) -> None:
         entered.append(complete_index(path, index))
 
-    index = open_index(path, store_id, dsn or dsn_from_environment(), complete=complete)
+    index = open_index(
+        path,
+        store_id,
+        dsn or dsn_from_environment(),
+        complete=complete,
+        find_missing=partial(find_missing, path),
+    )
     store = Store(path, index, cache)
     try:
         if index.away and index.writable:
@@ -667,12 +675,24 @@ class Store:
         )
 
     def verify(self, *, progress: bool | None = None) -> Iterator[Finding]:
-        """Read every file through and hold it against its checksum and its row in the index."""
+        """Read every file through and hold it against its checksum and its row in the index.
+
+        While the server of the index is away, only the files are checked, with a warning.
+        """
         from ibticks.progress import track
         from ibticks.storage.audit import verify
 
-        total = len(self.index.files())
-        return track(verify(self.root, self.index), "verifying", total, show=progress)
+        index: JournaledIndex | None = self.index
+        if not self.index.is_reachable():
+            warnings.warn(
+                IndexAwayWarning(
+                    f"only the files are checked, not the index: it is {self.index.describe()}"
+                ),
+                stacklevel=2,
+            )
+            index = None
+        total = len(list_paths(self.root).paths)
+        return track(verify(self.root, index), "verifying", total, show=progress)
 
     def rebuild_index(self, *, progress: bool | None = None) -> int:
         """Make the index anew from the files; returns how many there are."""

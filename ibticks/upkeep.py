@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from ibticks.errors import CorruptFileError, IndexVersionError
+from ibticks.errors import CorruptFileError, IndexVersionError, StorageError
 from ibticks.index.records import Index
 from ibticks.storage.layout import HOUR, FileKey, list_paths, metadata
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.calendar import TimeLike
-    from ibticks.errors import StorageError
     from ibticks.index.journaled import JournaledIndex
     from ibticks.index.records import CoverageRecord, FileRecord
     from ibticks.storage.layout import Listing
@@ -25,6 +25,7 @@ __all__ = [
     "CompletableIndex",
     "complete_index",
     "complete_journal",
+    "find_missing",
     "keep_sessions",
     "older_files",
     "rebuild_index",
@@ -118,6 +119,21 @@ def complete_journal(root: Path, index: CompletableIndex) -> bool:
     if missing:
         _rebuild_coverage(root, index, _enter_files(root, index, missing, []))
     return bool(missing)
+
+
+def find_missing(root: Path, known: set[str]) -> list[FileRecord]:
+    """Return rows of the files that are not known, without a look into them.
+
+    Loads read such files through, as they read one that is being written.
+    """
+    from ibticks.storage.unread import unread
+
+    missing = sorted(list_paths(root).paths - known)
+    rows = []
+    for key in filter(None, map(FileKey.parse, missing)):
+        with suppress(StorageError):  # deleted since it was listed
+            rows.append(unread(root, key))
+    return rows
 
 
 def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None = None) -> int:

@@ -3,6 +3,8 @@
 A cluster has a private folder ``{base}/{key}``::
 
     data/           what PostgreSQL keeps
+    data.damaged/   what it kept before, if that was damaged
+    damaged         there if the data are damaged, and why: the next start sets them aside
     log             what it says
     .s.PGSQL.5432   its socket
     server.lock     held by the server's processes, from the first to the last
@@ -82,6 +84,7 @@ class Cluster:
         self.binaries = binaries
         self._alone = base / f"{key}.lock"
         self._data = self.home / "data"
+        self._damage = self.home / "damaged"
         self._user: int | None = None
 
     @property
@@ -133,6 +136,9 @@ class Cluster:
             if self._user is None:
                 self._user = open_lock(self.home / "users.lock")
                 try_lock(self._user, shared=True)
+            if self._damage.exists() and try_lock(self._user):  # no other process uses the server
+                self._stop(patience)
+                try_lock(self._user, shared=True)
             self._see_it_runs(deadline, patience)
 
     def leave(self, patience: float = 30.0) -> None:
@@ -143,7 +149,11 @@ class Cluster:
             self.forget()
             return
         with exclusive(self._alone, time.monotonic() + patience) as alone:
-            if alone and try_lock(self._user) and not self._others_connected():
+            if (
+                alone
+                and try_lock(self._user)
+                and (self._damage.exists() or not self._others_connected())
+            ):
                 self._stop(patience)
             self.forget()
 
@@ -152,6 +162,16 @@ class Cluster:
         if self._user is not None:
             os.close(self._user)
             self._user = None
+
+    def mark_damaged(self, reason: str) -> None:
+        """Have the next start of the server set the data aside and begin anew.
+
+        The data are an index, made of the files of the store: losing them loses no tick.
+        """
+        try:
+            self._damage.write_text(reason + "\n")
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", self._damage, error)
 
     # -- starting and stopping, under the lock ----------------------------------------------------
 
@@ -169,6 +189,7 @@ class Cluster:
                             path=str(self.home),
                         )
                     self._clear_leftovers()
+                    self._set_damaged_aside()
                     self._create()
                     self._launch(server)
                     launches += 1
@@ -206,6 +227,23 @@ class Cluster:
             self.home / f"{_SOCKET}.lock",
         ):
             path.unlink(missing_ok=True)
+
+    def _set_damaged_aside(self) -> None:
+        """Rename data that an earlier user of the server found damaged."""
+        if not self._damage.exists():
+            return
+        aside = self.home / "data.damaged"
+        if self._data.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            self._data.rename(aside)
+        _log.warning(
+            "the index's database in %s is damaged (%s): it is set aside as %s, and the index is "
+            "rebuilt from the files",
+            self.home,
+            self._damage.read_text(errors="replace").strip(),
+            aside.name,
+        )
+        self._damage.unlink()
 
     def _create(self) -> None:
         if self._data.exists():
@@ -269,6 +307,14 @@ class Cluster:
                 self._check_data(connection)
         except psycopg.OperationalError as error:
             reason = str(error).strip()
+            if "subdirectory" in reason and "is missing" in reason:
+                self.mark_damaged(reason)
+                raise IndexUnavailableError(
+                    f"the database of the embedded PostgreSQL in {self.home} is damaged: {reason}. "
+                    "Close all programs that use the store: the next opening sets the database "
+                    "aside and rebuilds the index from the files",
+                    path=str(self.home),
+                ) from error
             if "authentication failed" in reason or "does not exist" in reason:
                 raise IndexUnavailableError(
                     f"the embedded PostgreSQL in {self.home} does not know this user: {reason}. "

@@ -13,18 +13,19 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ibticks.errors import TickIndexError
+from ibticks.index.bounded import (
+    LOCK_TIMEOUT_SECONDS,
+    STATEMENT_TIMEOUT_SECONDS,
+    BoundedConnection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from psycopg import Connection
-    from psycopg.rows import TupleRow
 
 __all__ = ["application_name", "connect", "dsn_parameters", "embedded_dsn"]
 
@@ -59,6 +60,8 @@ _SETTINGS: Final = {
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
+    "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
+    "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
 }
 """Session settings the index depends on, which a role or a database may have changed."""
 
@@ -124,7 +127,7 @@ def dsn_parameters(dsn: str) -> dict[str, str]:
     return parameters
 
 
-def connect(parameters: Mapping[str, str]) -> Connection[TupleRow]:
+def connect(parameters: Mapping[str, str]) -> BoundedConnection:
     """Connect in autocommit, with every session setting the index depends on.
 
     The search path begins with the schema that has the index's tables, if one has.
@@ -143,7 +146,7 @@ def connect(parameters: Mapping[str, str]) -> Connection[TupleRow]:
     """
     fixed = {"application_name": application_name(), "client_encoding": "UTF8"}
     with _hidden_variables(_variables_to_hide(parameters)):
-        connection: Connection[TupleRow] = psycopg.connect(
+        connection = BoundedConnection.connect(
             **{**parameters, **fixed},  # type: ignore[arg-type]
             autocommit=True,
             prepare_threshold=None,  # a pooler before the server may not keep them
@@ -156,7 +159,7 @@ def connect(parameters: Mapping[str, str]) -> Connection[TupleRow]:
     return connection
 
 
-def _prepare_session(connection: Connection[TupleRow]) -> None:
+def _prepare_session(connection: BoundedConnection) -> None:
     settings = ", ".join("set_config(%s, %s, false)" for _ in _SETTINGS)
     row = connection.execute(
         "SELECT current_schema(), (SELECT n.nspname FROM pg_catalog.pg_class AS c "

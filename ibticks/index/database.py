@@ -23,8 +23,9 @@ from ibticks.errors import (
     IndexVersionError,
     TickIndexError,
 )
+from ibticks.index.bounded import STATEMENT_TIMEOUT_SECONDS
 from ibticks.index.connection import connect, dsn_parameters
-from ibticks.index.migrations import migrate, migrations
+from ibticks.index.migrations import MIGRATION_TIMEOUT_SECONDS, migrate, migrations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,10 +33,21 @@ if TYPE_CHECKING:
     from psycopg import Connection, Cursor
     from psycopg.rows import TupleRow
 
+    from ibticks.index.bounded import BoundedConnection
+
 __all__ = ["MINIMUM_VERSION", "Database"]
 
 MINIMUM_VERSION: Final = 14
 """Oldest major version of PostgreSQL that serves."""
+
+_REFUSED: Final = ("21", "22", "23")
+"""Classes of SQLSTATE that are about the values given: cardinality, data, constraints."""
+
+_DAMAGED: Final = ("XX001", "XX002", "58P01", "58030")
+"""SQLSTATEs of a damaged database: corrupted data or index, a missing file, an I/O error."""
+
+_MISSING_FOLDER: Final = "subdirectory"
+"""In the message of a connection refused for want of the database's folder; it has no SQLSTATE."""
 
 _CONNECTIONS: Final = 8
 _T = TypeVar("_T")
@@ -57,11 +69,16 @@ class Database:
         Where the store lies, to tell a moved store from a copied one.
     minimum_version : int
         Oldest major version of the server that is accepted.
+    replacement : str, optional
+        How the database is replaced when it is damaged, for the messages.
+    on_damage : callable, optional
+        Called with the reason when the server reports that the database is damaged.
 
     Raises
     ------
     IndexUnavailableError
-        Nothing answers there, or it does not let us in. The message never has the password.
+        Nothing answers there, it does not let us in, or the database is damaged. The message never
+        has the password.
     IndexVersionError
         The server is older than ``minimum_version``, or the schema newer than this ibticks.
     IndexMismatchError
@@ -75,7 +92,11 @@ class Database:
         *,
         root: Path | None = None,
         minimum_version: int = MINIMUM_VERSION,
+        replacement: str | None = None,
+        on_damage: Callable[[str], None] | None = None,
     ) -> None:
+        self._replacement = replacement or "replace the database (dropdb, createdb)"
+        self._on_damage = on_damage
         self._parameters = _parse(dsn)
         self._store_id = store_id
         self._root = root
@@ -102,9 +123,9 @@ class Database:
         Raises
         ------
         IndexUnavailableError
-            The server went away, and is not back.
+            The server went away and is not back, or its database cannot be used as it is.
         TickIndexError
-            The server refused.
+            The server refused the values.
         """
         for last in (False, True):
             with self._lease() as connection:
@@ -112,15 +133,13 @@ class Database:
                     with connection.transaction(), connection.cursor(binary=True) as cursor:
                         return work(cursor)
                 except psycopg.Error as error:
-                    if not _passes(connection, error):
-                        raise _refused(error) from error
-                    if last:
-                        raise self._unavailable(error) from error
+                    if last or not _passes(connection, error):
+                        raise self._failure(error) from error
                     if connection.broken:  # then so are those that were idle meanwhile
                         self._close_idle()
         raise AssertionError("unreachable")
 
-    def connect(self) -> Connection[TupleRow]:
+    def connect(self) -> BoundedConnection:
         """A checked connection of the caller's own, in autocommit."""
         if self._closed:
             raise IndexUnavailableError(f"the index is closed ({_place(self._parameters)})")
@@ -130,12 +149,9 @@ class Database:
             raise self._unavailable(error) from error
         try:
             self._check(connection)
-        except psycopg.OperationalError as error:
-            connection.close()
-            raise self._unavailable(error) from error
         except psycopg.Error as error:
             connection.close()
-            raise _refused(error) from error
+            raise self._failure(error) from error
         except BaseException:
             connection.close()
             raise
@@ -183,7 +199,7 @@ class Database:
 
     # -- checks -----------------------------------------------------------------------------------
 
-    def _check(self, connection: Connection[TupleRow]) -> None:
+    def _check(self, connection: BoundedConnection) -> None:
         if connection.info.server_version < self._minimum_version * 10_000:
             major, minor = divmod(connection.info.server_version, 10_000)
             raise IndexVersionError(
@@ -192,11 +208,11 @@ class Database:
                 server_version=connection.info.server_version,
             )
         # Before anything is made or changed in a database that may be another store's.
-        if not self._check_identity(connection, claim=False):
+        is_claimed = self._check_identity(connection, claim=False)
+        with connection.allow_seconds(MIGRATION_TIMEOUT_SECONDS):
             migrate(connection, migrations())
+        if not is_claimed:
             self._check_identity(connection, claim=True)
-        else:
-            migrate(connection, migrations())
 
     def _check_identity(self, connection: Connection[TupleRow], *, claim: bool) -> bool:
         """Check whose index the database is; False if it is no store's and is not claimed.
@@ -243,8 +259,60 @@ class Database:
         connection.execute("UPDATE store_identity SET root = %s", (root,))
         return True
 
+    def _failure(self, error: psycopg.Error) -> TickIndexError:
+        """Describe an error of the database: only refused values are the caller's fault."""
+        state = error.sqlstate or ""
+        if state[:2] in _REFUSED or (not state and isinstance(error, psycopg.DataError)):
+            return TickIndexError(f"the index refused: {str(error).strip()}", sqlstate=state)
+        if not state:
+            return self._unavailable(error)
+        reason = ": ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
+        if state in _DAMAGED and self._on_damage is not None:
+            self._on_damage(reason)
+        place = _place(self._parameters)
+        return IndexUnavailableError(
+            f"the index cannot be used, {place}: {reason}. {self._remedy(state)}",
+            place=place,
+            sqlstate=state,
+        )
+
+    def _remedy(self, state: str) -> str:
+        """What the user can do about an error of the database."""
+        if state == "55P03":
+            return (
+                "Another session holds the lock: SELECT pid, query, pg_blocking_pids(pid) FROM "
+                "pg_stat_activity shows it; end it with pg_terminate_backend(pid)"
+            )
+        if state == "57014":
+            return (
+                f"A statement took longer than {STATEMENT_TIMEOUT_SECONDS} s: check the load of "
+                "the server and its disk"
+            )
+        if state == "42501":
+            return "Let the owner of the tables GRANT this user the rights to them"
+        if state == "25006":
+            return "The server takes no changes: connect to the primary, not to a standby"
+        if state in _DAMAGED and self._on_damage is not None:
+            return (
+                "The database is damaged, the files are not: close all programs that use the "
+                "store; the next opening sets the database aside and rebuilds it from the files"
+            )
+        if state in _DAMAGED or state[:2] in ("XX", "58"):
+            return (
+                "The database is damaged, the files are not: close all programs that use the "
+                f"store and {self._replacement}; the next opening rebuilds it from the files"
+            )
+        if state[:2] == "42":
+            return (
+                "The database lacks a part of the schema (half migrated, or changed by hand): "
+                f"{self._replacement}; the next opening rebuilds it from the files"
+            )
+        return "Check the log of the server"
+
     def _unavailable(self, error: psycopg.Error) -> IndexUnavailableError:
         reason = str(error).strip() or type(error).__name__
+        if _MISSING_FOLDER in reason and self._on_damage is not None:
+            self._on_damage(reason)
         password = self._parameters.get("password")
         if password:
             reason = reason.replace(str(password), "***")
@@ -288,15 +356,13 @@ def _passes(connection: Connection[TupleRow], error: psycopg.Error) -> bool:
     """Whether an error is the server's state rather than what was asked of it.
 
     Lost connections; and of the server's own errors the classes 40 (rolled back because of
-    another transaction), 53 (out of disk, memory or connections) and 57 (shutting down).
+    another transaction), 53 (out of disk, memory or connections) and 57 (shutting down), but for
+    a statement that took too long.
     """
     if connection.closed or connection.broken:
         return True
-    return (error.sqlstate or "")[:2] in ("40", "53", "57")
-
-
-def _refused(error: psycopg.Error) -> TickIndexError:
-    return TickIndexError(f"the index refused: {str(error).strip()}", sqlstate=error.sqlstate)
+    state = error.sqlstate or ""
+    return state[:2] in ("40", "53", "57") and state != "57014"
 
 
 def _is_copy(root: Path, other: Path, store_id: str) -> bool:

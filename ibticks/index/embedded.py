@@ -68,6 +68,8 @@ class EmbeddedServer:
     ----------
     dsn : str
         How to connect, from this system user only.
+    home : Path
+        The private folder of the cluster.
 
     Examples
     --------
@@ -79,6 +81,7 @@ class EmbeddedServer:
 
     def __init__(self, share: _Share) -> None:
         self.dsn = share.cluster.dsn
+        self.home = share.cluster.home
         self._share = share
         self._open = True
 
@@ -118,6 +121,10 @@ class EmbeddedServer:
                 raise
             share.users += 1
         return cls(share)
+
+    def mark_damaged(self, reason: str) -> None:
+        """Have the next start of the server set its data aside and begin anew."""
+        self._share.cluster.mark_damaged(reason)
 
     def close(self) -> None:
         """Give the share back; the last user's stops the server."""

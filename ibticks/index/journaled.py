@@ -69,6 +69,8 @@ class JournaledIndex:
     complete : callable, optional
         Enters into a database that was just reached, after the journal, the files of the store
         that it lacks. The database serves only once this has returned.
+    find_missing : callable, optional
+        Given the paths that catalogue and journal have, returns rows of the files that they lack.
 
     Attributes
     ----------
@@ -84,9 +86,11 @@ class JournaledIndex:
         *,
         retry_seconds: float = 5.0,
         complete: Callable[[PostgresIndex], None] | None = None,
+        find_missing: Callable[[set[str]], Iterable[FileRecord]] | None = None,
     ) -> None:
         self._reach = primary_factory
         self._complete = complete
+        self._find_missing = find_missing
         self._catalogue = CatalogueIndex(catalogue_path)
         self._journal = Journal(journal_path)
         self._retry_seconds = retry_seconds
@@ -114,6 +118,17 @@ class JournaledIndex:
     def writable(self) -> bool:
         """Whether changes are kept: by the server, or in the journal."""
         return self._primary is not None or self._journal.writable
+
+    def is_reachable(self) -> bool:
+        """Whether the server answers a question now; waits for it as any reader does."""
+        primary = self._reach_for_reader()
+        if primary is None:
+            return False
+        try:
+            primary.is_complete()
+        except IndexUnavailableError as error:
+            self._lost(primary, error)
+        return self._primary is not None or self._reach_for_reader() is not None
 
     def describe(self) -> str:
         """Where the index is, in words; without the password."""
@@ -202,7 +217,9 @@ class JournaledIndex:
                 return  # another thread noticed first
             self._primary = None
             self._reason = str(error)
-            self._next_attempt = 0.0
+            # A server that answered with an error will do so again; a lost one may be back at once.
+            answered = bool(error.context.get("sqlstate"))
+            self._next_attempt = time.monotonic() + self._retry_seconds if answered else 0.0
         _log.warning("%s. Changes go to the journal %s", error, self._journal.path)
         primary.close()
 
@@ -287,7 +304,10 @@ class JournaledIndex:
     # -- a rebuild beside writers ------------------------------------------------------------------
 
     def paths(self) -> set[str]:
-        """Return the paths of all files; without a warning while the server is away."""
+        """Return the paths of all files; while the server is away, those of catalogue and journal.
+
+        Without a warning.
+        """
         return self._read(
             lambda index: index.paths(),
             lambda index: MemoryIndex(files=index.files()),
@@ -430,12 +450,15 @@ class JournaledIndex:
         records = _overlay(self._catalogue.read().copy(), self._journal.changes())
         if not warn:
             return ask(records)
+        if self._find_missing is not None:
+            records.put_files(self._find_missing(records.paths()))
         with self._state:
             self.partial_answers += 1
         warnings.warn(
             IndexAwayWarning(
                 f"PostgreSQL is away ({self._reason}): this is what the catalogue "
-                f"{self._catalogue.path} and the journal know, which may not be all"
+                f"{self._catalogue.path} and the journal know, which may not be all; files that "
+                "neither has are read without statistics"
             ),
             stacklevel=3,
         )

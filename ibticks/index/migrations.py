@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from ibticks.config import resource
-from ibticks.errors import IndexVersionError, TickIndexError
+from ibticks.errors import IndexUnavailableError, IndexVersionError, TickIndexError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,22 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.rows import TupleRow
 
-__all__ = ["Migration", "migrate", "migrations", "read_migrations"]
+__all__ = ["MIGRATION_TIMEOUT_SECONDS", "Migration", "migrate", "migrations", "read_migrations"]
+
+MIGRATION_TIMEOUT_SECONDS: Final = 600
+"""Longest time of one migration, which may rewrite large tables, and of the wait for another's."""
+
+_HALF_MIGRATED: Final = (
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateFunction,
+    psycopg.errors.DuplicateColumn,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+)
+"""Errors of a migration whose objects are there already, or whose foundations are not."""
 
 _LOCK: Final = 7_305_451_000  # any number, the same for all; lock_tick_files() has the next
 
@@ -83,6 +98,11 @@ def migrate(connection: Connection[TupleRow], wanted: Sequence[Migration]) -> bo
     applied = False
     for migration in _missing(connection, wanted):
         with connection.transaction():
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, true), "
+                "set_config('lock_timeout', %s, true)",
+                (f"{MIGRATION_TIMEOUT_SECONDS}s",) * 2,
+            )
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             if migration in _missing(connection, wanted):
                 _apply(connection, migration)
@@ -99,12 +119,16 @@ def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
             f"{connection.info.dbname}: {error.diag.message_primary}. Let its owner run: GRANT "
             f"CREATE ON SCHEMA public TO {connection.info.user}",
         ) from error
-    except (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateFunction) as error:
-        raise TickIndexError(
-            f"the database {connection.info.dbname} has tables that are not ours: "
-            f"{error.diag.message_primary}. Give the store a database of its own (createdb)",
-        ) from error
     except psycopg.ProgrammingError as error:
+        if migration.version > 1 and isinstance(error, _HALF_MIGRATED):
+            raise _half_migrated(
+                connection, f"{migration.name} fails: {error.diag.message_primary}"
+            ) from error
+        if isinstance(error, psycopg.errors.DuplicateTable | psycopg.errors.DuplicateFunction):
+            raise TickIndexError(
+                f"the database {connection.info.dbname} has tables that are not ours: "
+                f"{error.diag.message_primary}. Give the store a database of its own (createdb)",
+            ) from error
         raise TickIndexError(
             f"migration {migration.name} failed on PostgreSQL {connection.info.server_version}: "
             f"{error}",
@@ -113,6 +137,15 @@ def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
     connection.execute(
         "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
         (migration.version, migration.name, migration.checksum),
+    )
+
+
+def _half_migrated(connection: Connection[TupleRow], reason: str) -> IndexUnavailableError:
+    return IndexUnavailableError(
+        f"the database {connection.info.dbname} is half migrated: {reason}. Replace it (dropdb, "
+        "createdb; of the embedded server, remove its folder), and the next opening rebuilds the "
+        "index from the files",
+        sqlstate="42P07",
     )
 
 
@@ -144,4 +177,9 @@ def _missing(connection: Connection[TupleRow], wanted: Sequence[Migration]) -> l
                 migration=name,
             )
     done = {version for version, _, _ in applied}
+    latest = max(done, default=1)
+    lacking = [one.name for one in wanted if one.version not in done and one.version <= latest]
+    if lacking:
+        names = ", ".join(lacking)
+        raise _half_migrated(connection, f"schema_migrations does not have {names}")
     return [migration for migration in wanted if migration.version not in done]

@@ -11,9 +11,10 @@ from ibticks.errors import IndexAwayWarning, IndexUnavailableError, StoreAccessE
 from ibticks.index.journaled import JournaledIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ibticks.index.postgres import PostgresIndex
+    from ibticks.index.records import FileRecord
 
 __all__ = ["open_index"]
 
@@ -25,12 +26,14 @@ def open_index(
     *,
     retry_seconds: float = 5.0,
     complete: Callable[[PostgresIndex], None] | None = None,
+    find_missing: Callable[[set[str]], Iterable[FileRecord]] | None = None,
 ) -> JournaledIndex:
     """Open the index of a store.
 
     With a DSN it is in that server's database, which must answer now. Without, it is in an embedded
-    PostgreSQL of this user's (see :mod:`ibticks.index.embedded`); where that cannot run, the store
-    is served from its catalogue, changes go to its journal, and a warning says why.
+    PostgreSQL of this user's (see :mod:`ibticks.index.embedded`). Where that cannot run, or the
+    database is damaged, locked or slow, the store is served from its catalogue, changes go to its
+    journal, and a warning says why.
 
     A database made just now is empty: ``complete`` enters the files of the store.
 
@@ -47,6 +50,9 @@ def open_index(
     complete : callable, optional
         Enters what a database lacks, whenever it is reached; see
         :func:`ibticks.upkeep.complete_index`.
+    find_missing : callable, optional
+        Finds what catalogue and journal lack, while the server is away; see
+        :func:`ibticks.upkeep.find_missing`.
 
     Raises
     ------
@@ -60,7 +66,7 @@ def open_index(
     Warns
     -----
     IndexAwayWarning
-        The embedded PostgreSQL does not run.
+        The embedded PostgreSQL does not run, or the database cannot be used.
     """
     root = Path(root)
     metadata = root / "metadata"
@@ -90,11 +96,14 @@ def open_index(
         metadata / "index.journal",
         retry_seconds=retry_seconds,
         complete=complete,
+        find_missing=find_missing,
     )
     try:
         index.connect()
     except (IndexUnavailableError, StoreAccessError) as error:
-        if dsn is not None:
+        # A server by DSN that does not answer may be a mistyped one; one whose database is damaged
+        # is not.
+        if dsn is not None and not error.context.get("sqlstate"):
             raise
         warnings.warn(
             IndexAwayWarning(

@@ -95,7 +95,14 @@ class PostgresIndex:
         self.dsn = dsn
         self._server = server
         self._has_reader: bool | None = None
-        self._database = Database(dsn, store_id, root=root, minimum_version=minimum_version)
+        self._database = Database(
+            dsn,
+            store_id,
+            root=root,
+            minimum_version=minimum_version,
+            replacement=None if server is None else f"remove the folder {server.home}",
+            on_damage=None if server is None else server.mark_damaged,
+        )
 
     @property
     def writable(self) -> bool:
@@ -394,13 +401,14 @@ class PostgresIndex:
         with self._database.connect() as connection:
             if self._has_reader is None:
                 self._has_reader = make_reader(connection)
-            return run_query(
-                connection,
-                sql,
-                params,
-                as_reader=self._has_reader,
-                timeout_seconds=timeout_seconds,
-            )
+            with connection.allow_seconds(timeout_seconds):
+                return run_query(
+                    connection,
+                    sql,
+                    params,
+                    as_reader=self._has_reader,
+                    timeout_seconds=timeout_seconds,
+                )
 
     def close(self) -> None:
         """Close the connections; the embedded server stops with its last user."""

@@ -51,15 +51,17 @@ class Finding:
     size: int
 
 
-def verify(root: Path, index: Index) -> Iterator[Finding]:
+def verify(root: Path, index: Index | None) -> Iterator[Finding]:
     """Read every file through, check its checksum and its row in the index.
+
+    Without an index, only the files are checked.
 
     Yields
     ------
     Finding
         One a file, by contract, tick type and time; then the rows whose file is gone.
     """
-    known = {record.path: record for record in index.files()}
+    known = {} if index is None else {record.path: record for record in index.files()}
     for key in list_files(root):
         row = known.pop(key.path, None)
         try:
@@ -83,6 +85,8 @@ def verify(root: Path, index: Index) -> Iterator[Finding]:
             problem, detail = "damaged", f"at byte {summary.end}: {summary.problem}"
         elif wrong := _untrue(summary):
             problem, detail = "header", f"not true of the file: {wrong}"
+        elif index is None:
+            pass
         elif row is None:
             problem, detail = "not indexed", "`ibticks index rebuild` puts it in"
         elif (header.sealed or row.sealed) and row != record:

@@ -132,6 +132,23 @@ def test_without_catalogue_and_server_the_files_are_still_found(root, monkeypatc
             assert count(store) == HOURS
 
 
+def test_an_outage_hides_no_file_that_the_catalogue_lacks(root, new_database):
+    """What the server was told before it went away is in no journal; the file is there."""
+    dsn = new_database()
+    with ibt.open(root, dsn=dsn) as store:
+        store.index._retry_seconds = 1000
+        store.write(hours(day=11), contract_id=AAPL, tick_type="bid_ask")
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("DROP VIEW storage_per_day; ALTER TABLE contracts RENAME TO gone")
+        with pytest.warns(IndexAwayWarning):
+            store.contracts()
+        with pytest.warns(IndexAwayWarning):
+            assert store.select(AAPL, "bid_ask").count() == HOURS
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("ALTER TABLE gone RENAME TO contracts")
+        store.index.connect()
+
+
 # -- an index that lacks something -----------------------------------------------------------------
 
 

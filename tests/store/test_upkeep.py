@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
 
 import polars as pl
+import psycopg
 import pytest
 
 import ibticks as ibt
@@ -229,6 +231,32 @@ def test_nothing_is_pruned_by_mistake(trades, keep):
     with pytest.raises(errors.UnknownPeriodError):
         trades.prune(keep)
     assert len(trades.index.files()) == 2
+
+
+@pytest.fixture
+def served_from_the_catalogue(trades, database):
+    """The store of the trades, opened again while its database is damaged."""
+    trades.close()
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DELETE FROM schema_migrations WHERE version = 1")
+    with pytest.warns(errors.IndexAwayWarning, match="half migrated"):
+        store = ibt.open(trades.root, dsn=database)
+    yield store
+    with pytest.warns(errors.IndexAwayWarning):
+        store.write_catalogue()
+    store.close()
+
+
+def test_verifying_without_a_database_checks_the_files(served_from_the_catalogue):
+    store = served_from_the_catalogue
+    with pytest.warns(errors.IndexAwayWarning, match="only the files are checked.*half migrated"):
+        findings = list(store.verify(progress=False))
+    assert [(each.path, each.problem) for each in findings] == [(path, None) for path in HOURS]
+    with (store.root / HOURS[1]).open("r+b") as stream:
+        stream.seek(-5, os.SEEK_END)
+        stream.write(b"\xff\xff")
+    with pytest.warns(errors.IndexAwayWarning):
+        assert problems(store) == [(HOURS[1], "checksum")]
 
 
 # -- the catalogue ---------------------------------------------------------------------------------

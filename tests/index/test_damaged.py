@@ -1,0 +1,266 @@
+"""A database that is damaged, locked, slow or half migrated is one that is away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from ibticks.errors import IndexAwayWarning, IndexVersionError
+from ibticks.index import connection as connections
+from ibticks.index import open_index
+from ibticks.index.bounded import BoundedConnection
+from ibticks.index.catalogue import write_catalogue
+from ibticks.index.embedded import EmbeddedServer
+from ibticks.index.journal import Journal
+
+UNDO_7 = (
+    "DELETE FROM schema_migrations WHERE version >= 7; DROP TABLE index_state; "
+    "DROP SEQUENCE index_revision CASCADE; "
+)
+STORE_ID = "5f3f2f3e-0a37-4d5a-8f0a-2b7b8a6f8d10"
+
+
+@pytest.fixture
+def opened(store, dsn, store_id, make_file):
+    """A store's index with one file, which its catalogue has too."""
+    index = open_index(store, store_id, dsn, retry_seconds=1000)
+    index.put_files([make_file(0)])
+    write_catalogue(store / "metadata" / "index.json", [make_file(0)], [])
+    yield index
+    index.close()
+
+
+@pytest.fixture
+def journal(store):
+    return Journal(store / "metadata" / "index.journal")
+
+
+def fail(sql, state):
+    """Have every reader and writer of tick_files meet an error."""
+    sql.execute(
+        "CREATE FUNCTION fail() RETURNS BOOLEAN LANGUAGE plpgsql AS $$ BEGIN "
+        f"RAISE EXCEPTION 'as the test wants it' USING ERRCODE = '{state}'; END $$"
+    )
+    hide(sql, "fail()")
+
+
+def hide(sql, condition):
+    sql.execute(
+        "ALTER TABLE tick_files RENAME TO hidden; CREATE VIEW tick_files AS "
+        f"SELECT hidden.* FROM (SELECT {condition} AS ok) AS c, hidden WHERE c.ok IS NOT NULL"
+    )
+
+
+def is_served_from_the_catalogue(index, journal, make_file):
+    index.put_files([make_file(1)])
+    assert index.away
+    assert len(journal.changes()) == 1
+    with pytest.warns(IndexAwayWarning) as caught:
+        paths = [record.path for record in index.files()]
+    assert paths == [make_file(0).path, make_file(1).path]
+    return str(caught[0].message)
+
+
+def backend(index):
+    """The process id of the server's side of the connection that is used next."""
+    database = index._primary._database
+    return database.run(lambda c: c.execute("SELECT pg_backend_pid()").fetchone()[0])
+
+
+# -- errors of the database ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        ("XX000", "dropdb"),  # internal_error
+        ("XX001", "rebuilds it from the files"),  # data_corrupted
+        ("XX002", "rebuilds it from the files"),  # index_corrupted
+        ("58030", "rebuilds it from the files"),  # io_error
+        ("58P01", "rebuilds it from the files"),  # undefined_file
+        ("53100", "log of the server"),  # disk_full
+        ("53200", "log of the server"),  # out_of_memory
+        ("42501", "GRANT"),  # insufficient_privilege
+        ("25006", "primary"),  # read_only_sql_transaction
+        ("42P01", "half migrated"),  # undefined_table
+        ("42703", "half migrated"),  # undefined_column
+        ("0A000", "log of the server"),  # feature_not_supported
+    ],
+)
+def test_catalogue_and_journal_take_over(opened, sql, journal, make_file, state, remedy):
+    fail(sql, state)
+    with pytest.warns(IndexAwayWarning) as caught:
+        assert [record.path for record in opened.files()] == [make_file(0).path]
+    assert "as the test wants it" in str(caught[0].message)
+    assert remedy in str(caught[0].message)
+    is_served_from_the_catalogue(opened, journal, make_file)
+
+
+@pytest.mark.parametrize("state", ["XX001", "58030", "42P01"])
+def test_a_damaged_database_by_dsn_does_not_keep_a_store_closed(
+    opened, store, dsn, store_id, sql, make_file, state
+):
+    opened.close()
+    fail(sql, state)
+    with pytest.warns(IndexAwayWarning, match="as the test wants it"):
+        index = open_index(store, store_id, dsn, complete=lambda primary: primary.paths())
+    with pytest.warns(IndexAwayWarning):
+        assert [record.path for record in index.files()] == [make_file(0).path]
+    index.close()
+
+
+# -- locks, slowness, silence ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Have timeouts pass within half a second."""
+    monkeypatch.setitem(connections._SETTINGS, "lock_timeout", "300ms")
+    monkeypatch.setitem(connections._SETTINGS, "statement_timeout", "500ms")
+    monkeypatch.setattr(BoundedConnection, "reply_timeout", 1.5)
+
+
+def test_a_locked_table(short, opened, sql, journal, make_file):
+    with sql.transaction():
+        sql.execute("LOCK TABLE tick_files IN ACCESS EXCLUSIVE MODE")
+        with pytest.warns(IndexAwayWarning, match="lock timeout.*pg_blocking_pids"):
+            assert [record.path for record in opened.files()] == [make_file(0).path]
+        is_served_from_the_catalogue(opened, journal, make_file)
+    opened.connect()
+    assert [record.path for record in opened.files()] == [make_file(0).path, make_file(1).path]
+    assert not opened.pending
+
+
+def test_a_writer_that_keeps_its_transaction_open(short, opened, sql, journal, make_file):
+    with sql.transaction():
+        sql.execute("SELECT lock_tick_files()")
+        message = is_served_from_the_catalogue(opened, journal, make_file)
+    assert "lock timeout" in message
+
+
+def test_a_statement_that_takes_too_long(short, opened, sql, journal, make_file):
+    hide(sql, "pg_sleep(600)")
+    with pytest.warns(IndexAwayWarning, match="statement timeout.*load of the server"):
+        assert [record.path for record in opened.files()] == [make_file(0).path]
+    is_served_from_the_catalogue(opened, journal, make_file)
+
+
+def test_a_server_that_was_stopped(short, opened, journal, dsn, admin, make_file):
+    """SIGSTOP: the socket stays open and nothing comes; TCP's timeouts do not help."""
+    pid = backend(opened)
+    name = conninfo_to_dict(dsn)["dbname"]
+    admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        opened.put_files([make_file(1)])
+        assert opened.away
+        assert len(journal.changes()) == 1
+        with pytest.warns(IndexAwayWarning):
+            assert [record.path for record in opened.files()] == [
+                make_file(0).path,
+                make_file(1).path,
+            ]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_reader_of_a_server_that_was_stopped(short, opened, make_file):
+    pid = backend(opened)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert opened.files() == [make_file(0)]  # over another connection
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+# -- half migrated ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ("DELETE FROM schema_migrations", "does not have 0001_tables"),
+        ("DELETE FROM schema_migrations WHERE version = 3", "does not have 0003_queries"),
+        ("DELETE FROM schema_migrations WHERE version >= 7", "0007_completeness fails"),
+        (UNDO_7 + "DROP TABLE tick_files CASCADE", "0007_completeness fails"),
+    ],
+)
+def test_a_half_migrated_database_is_named_so(opened, store, dsn, store_id, sql, broken, named):
+    opened.close()
+    sql.execute(broken)
+    with pytest.warns(IndexAwayWarning, match=f"half migrated: .*{named}.*rebuilds the index"):
+        index = open_index(store, store_id, dsn)
+    assert index.away
+    index.close()
+
+
+def test_a_newer_schema_is_not_called_half_migrated(opened, store, dsn, store_id, sql):
+    opened.close()
+    sql.execute("INSERT INTO schema_migrations VALUES (9999, '9999_newer', '00')")
+    with pytest.raises(IndexVersionError, match="newer ibticks"):
+        open_index(store, store_id, dsn)
+
+
+# -- the embedded server ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def base(monkeypatch):
+    folder = Path(tempfile.mkdtemp(prefix="ibt-"))
+    folder.chmod(0o755)
+    monkeypatch.setenv("IBTICKS_PGDATA", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("noticed", ["by a writer", "by a reader", "at the next opening"])
+def test_a_damaged_cluster_is_set_aside_at_the_next_opening(store, base, make_file, noticed):
+    index = open_index(store, STORE_ID, retry_seconds=1000)
+    index.put_files([make_file(0)])
+    (data,) = base.glob("*/data")
+    if noticed == "at the next opening":
+        index.close()
+    else:
+        index._primary._database._close_idle()  # they have the files open
+    shutil.rmtree(data / "base")
+    if noticed == "by a writer":
+        index.put_files([make_file(1)])
+        assert index.pending
+    elif noticed == "by a reader":
+        assert index.files() == []  # of the new database: nobody else used the damaged one
+    index.close()
+    if noticed == "at the next opening":
+        with pytest.warns(IndexAwayWarning, match="sets the database aside"):
+            open_index(store, STORE_ID).close()
+    index = open_index(store, STORE_ID)
+    assert not index.away
+    assert not index.is_complete()
+    assert (data.parent / "data.damaged").is_dir()
+    index.close()
+
+
+def test_a_server_in_use_is_not_set_aside(store, base, python):
+    """Another process uses the server: it goes on until that one has ended."""
+    code = (
+        "import sys\n"
+        "from ibticks.index import open_index\n"
+        "index = open_index(*sys.argv[1:])\n"
+        "print('open', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "index.close()\n"
+    )
+    other = python(code, store, STORE_ID)
+    assert other.stdout.readline() == "open\n"
+    with EmbeddedServer.for_store(store, STORE_ID) as server:
+        server.mark_damaged("as the test wants it")
+    open_index(store, STORE_ID).close()
+    assert not any(base.glob("*/data.damaged"))
+    other.communicate("\n", timeout=60)
+    open_index(store, STORE_ID).close()
+    assert len(list(base.glob("*/data.damaged"))) == 1

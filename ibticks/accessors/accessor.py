@@ -136,6 +136,7 @@ class Ticks(Generic[T]):
     quotes_cleanup = measures(analysis.quotes_cleanup)
     no_zero_prices = measure(analysis.no_zero_prices)
     no_zero_quotes = measure(analysis.no_zero_quotes)
+    rm_corrected = measure(analysis.rm_corrected)
     rm_large_spread = measure(analysis.rm_large_spread)
     rm_negative_spread = measure(analysis.rm_negative_spread)
     rm_quote_outliers = measure(analysis.rm_quote_outliers)

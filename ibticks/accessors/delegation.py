@@ -68,10 +68,14 @@ def call_text(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> st
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    divides = "sessions" in inspect.signature(function).parameters
+
     def method(self: Ticks[Any], *args: Any, **kwargs: Any) -> Any:
         given = Given(self.frame)
         positional = [_second(given, value) for value in args]
         named = {name: _second(given, value) for name, value in kwargs.items()}
+        if divides and named.get("market") is None and named.get("sessions") is None:
+            named["sessions"] = given.sessions()
         result = function(given.polars(), *positional, **named)
         said = call_text(function.__name__, args, kwargs)
         if isinstance(result, tuple):

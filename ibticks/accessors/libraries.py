@@ -148,6 +148,19 @@ class Given:
         timed = "timestamp" not in self.frame.columns and "timestamp" in made.columns
         return made.set_index("timestamp") if timed else made
 
+    def sessions(self) -> list[tuple[str, str]] | None:
+        """Return the sessions of the selection the frame came from, None if there are not several.
+
+        Each begins with the end of the one before: bars of the clock may begin before an opening,
+        and other frames may have quotes from before it. One interval divides nothing.
+        """
+        from ibticks.frames.metadata import metadata_of
+
+        if library_of(self.frame) == "polars":
+            return None
+        ends = [end for _, end in metadata_of(self.frame).get("intervals") or ()]
+        return list(zip(["the beginning", *ends], ends, strict=False)) if len(ends) > 1 else None
+
     def noted(self, said: str) -> dict[str, Any]:
         """The metadata of the frame, with what was computed."""
         from ibticks.frames.metadata import metadata_of

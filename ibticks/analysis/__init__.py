@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         no_zero_prices,
         no_zero_quotes,
         quotes_cleanup,
+        rm_corrected,
         rm_large_spread,
         rm_negative_spread,
         rm_quote_outliers,
@@ -128,6 +129,7 @@ __all__ = [
     "realized_spread",
     "realized_variance",
     "refresh_time",
+    "rm_corrected",
     "rm_large_spread",
     "rm_negative_spread",
     "rm_quote_outliers",
@@ -163,8 +165,8 @@ _HOMES = {
     "anchored": "anchored_twap anchored_vwap",
     "bars": "time_bars",
     "cleaning": (
-        "no_zero_prices no_zero_quotes quotes_cleanup rm_large_spread rm_negative_spread "
-        "rm_quote_outliers rm_trade_outliers sales_condition select_exchange "
+        "no_zero_prices no_zero_quotes quotes_cleanup rm_corrected rm_large_spread "
+        "rm_negative_spread rm_quote_outliers rm_trade_outliers sales_condition select_exchange "
         "trades_cleanup "
     ),
     "clocks": "align last_value refresh_time",

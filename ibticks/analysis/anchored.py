@@ -8,6 +8,7 @@ import polars as pl
 
 from ibticks.analysis.columns import F, apart, finite, instant, like, require
 from ibticks.analysis.compiled import compiled
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit
 from ibticks.analysis.sessions import session_start, session_table
 from ibticks.errors import InputError
 
@@ -66,7 +67,7 @@ def anchored_vwap(
     if not deviations >= 0:
         raise InputError(f"anchored_vwap: deviations={deviations!r} must not be below 0")
     require(ticks, "timestamp", "price", "size", what="anchored_vwap")
-    size = pl.col("size").cast(pl.Float64)
+    size = finite("size")
     moments = compiled(
         "anchored_moments",
         [_anchor(market, session_type, "anchored_vwap"), finite("price"), size],
@@ -85,6 +86,7 @@ def anchored_twap(
     *,
     market: Market | str | None = None,
     session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
     column: str = "price",
 ) -> F:
     """The average price over the time of a session so far: column ``twap``.
@@ -97,6 +99,8 @@ def anchored_twap(
         Ticks in order of arrival.
     market, session_type : optional
         As of :func:`anchored_vwap`.
+    sessions : optional
+        ``(start, end)`` of each session, instead of a market.
     column : str
         Of which price: ``"price"``, ``"mid_price"``, ``"mid"``, ...; rows without it are passed
         over.
@@ -124,15 +128,24 @@ def anchored_twap(
     require(ticks, "timestamp", column, what="anchored_twap")
     average = compiled(
         "anchored_average",
-        [_anchor(market, session_type, "anchored_twap"), instant(), finite(column)],
+        [_anchor(market, session_type, "anchored_twap", sessions), instant(), finite(column)],
         keys=apart(ticks),
         results={"twap": pl.Float64()},
     )
     return like(ticks, ticks.lazy().with_columns(twap=average))
 
 
-def _anchor(market: Market | str | None, session_type: str, what: str) -> pl.Expr:
-    """What is the same for all rows of a session; -1 outside."""
+def _anchor(
+    market: Market | str | None,
+    session_type: str,
+    what: str,
+    sessions: SessionIntervals | None = None,
+) -> pl.Expr:
+    """A number that is the same for all rows of a session; -1 outside."""
+    if sessions is not None:
+        split = SessionSplit.of(market, session_type, sessions, what=what)
+        if split is not None:
+            return split.number.fill_null(-1)
     if market is None:
         return instant() * 0
     table = session_table(market, session_type, what=what)

@@ -108,6 +108,26 @@ class BarClock:
             raise InputError(f"{what} by sessions needs the length of bars, as in every='1d'")
         return None
 
+    @classmethod
+    def split_if_any(
+        cls,
+        every: str | timedelta | None,
+        anchor: Anchor,
+        market: Market | str | None,
+        session_type: str,
+        *,
+        what: str,
+    ) -> BarClock | None:
+        """The same of a measure that a market's sessions divide, whatever anchors its bars.
+
+        Examples
+        --------
+        >>> BarClock.split_if_any("5m", "clock", "US", "regular", what="quoted_spread")
+        BarClock(step=300000000000, table=None)
+        """
+        anchored = market if anchor == "session" else None
+        return cls.if_any(every, anchor, anchored, session_type, what=what)
+
     @property
     def origin(self) -> int:
         """Where bars by the clock begin to be counted, nanoseconds since 1970."""

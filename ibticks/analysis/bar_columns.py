@@ -52,7 +52,8 @@ def rows_of(
         case "trades" if without_size:
             return trade_rows(ticks)
         case "trades":
-            return trade_rows(ticks).with_columns(number(ticks, "size").cast(pl.Float64))
+            size = number(ticks, "size").cast(pl.Float64)
+            return trade_rows(ticks).with_columns(size)
         case "quotes":
             bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
             return quote_rows(ticks).with_columns(bid, ask, _mid=(bid + ask) / 2, _spread=ask - bid)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple
 import polars as pl
 
 from ibticks.analysis import columns
+from ibticks.analysis.absent import present
 from ibticks.analysis.columns import F, apart, like, require
 from ibticks.analysis.compiled import compiled
-from ibticks.analysis.grouping import number, quote_rows
+from ibticks.analysis.grouping import has_plain_quotes, number, quote_rows, rows_with
 from ibticks.analysis.merging import merge_same_timestamp
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit
 from ibticks.analysis.signing import beside_quotes
 from ibticks.errors import InputError
 
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from datetime import timedelta
 
+    from ibticks.calendar import Market
+
 __all__ = [
     "Cleaned",
     "no_zero_prices",
     "no_zero_quotes",
     "quotes_cleanup",
+    "rm_corrected",
     "rm_large_spread",
     "rm_negative_spread",
     "rm_quote_outliers",
@@ -40,6 +45,7 @@ __all__ = [
 CONDITIONS: Final = ("", "@", "E", "@E", "F", "FI", "@F", "@FI", "I", "@I")
 """What R's *highfrequency* takes for normal trades of US shares."""
 
+_MAP: Final = pl.Map(pl.String, pl.String)
 _NORMAL: Final = 1.4826  # the median absolute deviation of a normal distribution has this share
 _ROUNDING: Final = 1e-11  # of a price: far above what rounding does to one, far below a change
 
@@ -66,18 +72,22 @@ def trades_cleanup(
     exchanges: str | Collection[str] | None = None,
     conditions: Collection[str] | None = None,
     quote_delay: str | timedelta = "0s",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> Cleaned[F]:
     """Trades without those that no rule lets pass.
 
     In this order: :func:`no_zero_prices`; :func:`select_exchange`, if exchanges are given;
-    :func:`sales_condition`, if conditions are; ``merge_same_timestamp``, by the median;
-    :func:`rm_trade_outliers`, if quotes are given (clean ones: of :func:`quotes_cleanup`).
+    :func:`rm_corrected`, if the ticks have corrections; :func:`sales_condition`, if conditions are
+    given; ``merge_same_timestamp``, by the median; :func:`rm_trade_outliers`, if quotes are given
+    (clean ones: of :func:`quotes_cleanup`).
 
     Parameters
     ----------
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``, ``price`` and ``size``, in order of arrival.
-    quotes, quote_delay
+    quotes, quote_delay, market, session_type, sessions
         As in :func:`rm_trade_outliers`.
     exchanges
         As in :func:`select_exchange`.
@@ -110,12 +120,19 @@ def trades_cleanup(
     rules: dict[str, Callable[[F], F]] = {"no_zero_prices": no_zero_prices}
     if exchanges is not None:
         rules["select_exchange"] = lambda rows: select_exchange(rows, exchanges)
+    if _correction_column(ticks) is not None:
+        rules["rm_corrected"] = rm_corrected
     if conditions is not None:
         rules["sales_condition"] = lambda rows: sales_condition(rows, conditions)
     rules["merge_same_timestamp"] = merge_same_timestamp
     if quotes is not None:
         rules["rm_trade_outliers"] = lambda rows: rm_trade_outliers(
-            rows, quotes, quote_delay=quote_delay
+            rows,
+            quotes,
+            quote_delay=quote_delay,
+            market=market,
+            session_type=session_type,
+            sessions=sessions,
         )
     return _apply(columns.trades(ticks), rules)
 
@@ -175,19 +192,20 @@ def quotes_cleanup(
 
 
 def no_zero_prices(ticks: F) -> F:
-    """The trades whose price is above 0 (rule P2, which takes out those of 0 only).
+    """The trades whose price is not 0 (rule P2); negative ones stay.
 
     Examples
     --------
-    >>> no_zero_prices(pl.DataFrame({"price": [0.0, 1.0, None]}))["price"].to_list()
-    [1.0]
+    >>> no_zero_prices(pl.DataFrame({"price": [0.0, 1.0, -37.63, None]}))["price"].to_list()
+    [1.0, -37.63]
     """
     require(ticks, "price", what="no_zero_prices")
-    return like(ticks, ticks.lazy().filter(_positive("price")), engine="streaming")
+    kept = rows_with(ticks, "price").filter(pl.col("price") != 0)
+    return like(ticks, kept, engine="streaming")
 
 
 def no_zero_quotes(ticks: F) -> F:
-    """The quotes whose bid and ask are above 0 (rule P2): one side alone is not enough.
+    """The quotes whose bid and ask are there and not 0 (rule P2); negative ones stay.
 
     Examples
     --------
@@ -195,8 +213,11 @@ def no_zero_quotes(ticks: F) -> F:
     1
     """
     require(ticks, "bid_price", "ask_price", what="no_zero_quotes")
-    both = _positive("bid_price") & _positive("ask_price")
-    return like(ticks, ticks.lazy().filter(both), engine="streaming")
+    if has_plain_quotes(ticks):
+        return ticks.clone()
+    names = ticks.collect_schema()
+    both = [present(name, names) != 0 for name in ("bid_price", "ask_price")]
+    return like(ticks, ticks.lazy().filter(*both), engine="streaming")
 
 
 def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "exchange") -> F:
@@ -241,6 +262,62 @@ def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
 
     kept = pl.col("conditions").map_batches(normal, pl.Boolean, is_elementwise=True)
     return like(ticks, ticks.lazy().filter(kept), engine="streaming")
+
+
+def rm_corrected(ticks: F, column: str | None = None) -> F:
+    """The trades that were not corrected, cancelled or reported in error (rule T1).
+
+    Of TAQ's correction indicators (``CORR``, ``TR_CORR``), 00 is a regular trade; 01 one that was
+    corrected later, 07 and 08 errors and cancelled trades, 10 to 12 the messages that say so. R's
+    *highfrequency* keeps those of 0 alone, as this does.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with the correction in a column, or in the map ``metadata`` under ``correction``, as
+        imported ones have it: ``store.select(...).with_columns("price", ..., "metadata")``.
+    column : str, optional
+        Of the corrections, text or numbers. By default ``correction``, else ``metadata``.
+
+    Returns
+    -------
+    same as ticks
+        The rows without a correction, or with one of zeros only (``0``, ``00``, ``000``).
+
+    Raises
+    ------
+    UnknownColumnError
+        There is no such column.
+
+    References
+    ----------
+    As for :func:`trades_cleanup`. NYSE, *Daily TAQ client specification*.
+
+    Examples
+    --------
+    >>> trades = pl.DataFrame({"price": [1.0, 2.0, 3.0], "correction": ["00", "08", None]})
+    >>> rm_corrected(trades)["price"].to_list()
+    [1.0, 3.0]
+    """
+    name = column or _correction_column(ticks) or "correction"
+    require(ticks, name, what="rm_corrected")
+    dtype, indicator = ticks.collect_schema()[name], pl.col(name)
+    if isinstance(dtype, pl.Map | pl.List):
+        entries = indicator.cast(_MAP) if isinstance(dtype, pl.List) else indicator
+        indicator = entries.map.get("correction")
+    if dtype.is_numeric():
+        regular = (indicator == 0) | (indicator.is_nan() if dtype.is_float() else False)
+    else:
+        regular = indicator.cast(pl.String).str.contains(r"^\s*0*(\.0*)?\s*$")
+    return like(ticks, ticks.lazy().filter(regular.fill_null(value=True)), engine="streaming")
+
+
+def _correction_column(ticks: pl.DataFrame | pl.LazyFrame) -> str | None:
+    """The column that has the corrections, None if none has."""
+    schema = ticks.collect_schema()
+    if "correction" in schema:
+        return "correction"
+    return "metadata" if isinstance(schema.get("metadata"), pl.Map | pl.List) else None
 
 
 def _together(lists: pl.Series) -> pl.Series:
@@ -372,7 +449,13 @@ def rm_quote_outliers(
 
 
 def rm_trade_outliers(
-    ticks: F, quotes: F | None = None, *, quote_delay: str | timedelta = "0s"
+    ticks: F,
+    quotes: F | None = None,
+    *,
+    quote_delay: str | timedelta = "0s",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     """The trades that are at most a spread below the bid or above the ask (rule T4).
 
@@ -383,6 +466,8 @@ def rm_trade_outliers(
     quotes, quote_delay
         The quotes (clean ones, best) and how much older than the trade they must at least be, as
         in ``quotes_at``. Trades without a quote of both sides stay.
+    market, session_type, sessions : optional
+        Sessions, as in ``quotes_at``: the quotes of an earlier one do not count.
 
     Examples
     --------
@@ -399,21 +484,13 @@ def rm_trade_outliers(
     [10.02]
     """
     require(ticks, "timestamp", "price", what="rm_trade_outliers")
-    joined, kept = beside_quotes(ticks, quotes, quote_delay)
-    bid, ask, price = _side("bid_price"), _side("ask_price"), pl.col("price")
+    split = SessionSplit.of(market, session_type, sessions, what="rm_trade_outliers")
+    joined, kept = beside_quotes(ticks, quotes, quote_delay, split)
+    bid, ask, price = pl.col("bid_price"), pl.col("ask_price"), pl.col("price")
     rounding = price.abs() * _ROUNDING
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
     near = joined.filter(~far.fill_null(value=False)).select(kept)
     return like(ticks, near, engine="streaming")
-
-
-def _positive(name: str) -> pl.Expr:
-    """Finite, too; NaN is above all numbers."""
-    return (pl.col(name) > 0) & (pl.col(name) < float("inf"))
-
-
-def _side(name: str) -> pl.Expr:
-    return pl.col(name).fill_nan(None)
 
 
 def _days(ticks: pl.DataFrame | pl.LazyFrame, day: str | pl.Expr | None) -> list[pl.Expr]:

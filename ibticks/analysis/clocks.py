@@ -1,6 +1,7 @@
 """Several contracts on one clock: at given instants, on a grid, or whenever all of them have moved.
 
-What a contract has at an instant is its last value at or before it, never a later one. Frames stay
+What a contract has at an instant is its last value at or before it, never a later one; at an
+opening that is the last of the session before, unless ``tolerance`` is shorter. Frames stay
 long, a row for each instant and contract; a column for each contract is one step away::
 
     frame.pivot("contract_id", index="timestamp", values="price")

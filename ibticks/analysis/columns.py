@@ -2,6 +2,7 @@
 
 A frame may hold several contracts and several tick types at once. A measure picks its rows:
 trades have a ``price``, quotes a ``bid_price`` or an ``ask_price``, mid points a ``mid_price``.
+Numbers that stand for none are absent: see :mod:`ibticks.analysis.absent`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import polars as pl
 
+from ibticks.analysis.absent import is_quote, is_set, is_trade, present_sides
 from ibticks.calendar.periods import parse_duration
 from ibticks.errors import InputError, NaiveDatetimeError, UnknownColumnError
 from ibticks.format.fields import COLUMNS, Kind
@@ -128,7 +130,7 @@ def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, what: str) -> None:
 
 
 def trades(ticks: F) -> F:
-    """The rows that are trades: those with a finite ``price``.
+    """Rows that are trades, of :func:`ibticks.analysis.absent.is_trade`.
 
     Raises
     ------
@@ -141,11 +143,11 @@ def trades(ticks: F) -> F:
     1
     """
     require(ticks, "price", what="a measure of trades")
-    return ticks.filter(pl.col("price").is_finite())
+    return ticks.filter(is_trade())
 
 
 def quotes(ticks: F) -> F:
-    """The rows that are quotes: those with a finite ``bid_price`` or ``ask_price``.
+    """Rows that are quotes, of :func:`ibticks.analysis.absent.is_quote`; absent sides are null.
 
     A quote of one side is one: it puts an end to the quote before it, and has no mid.
 
@@ -161,11 +163,11 @@ def quotes(ticks: F) -> F:
     2
     """
     require(ticks, "bid_price", "ask_price", what="a measure of quotes")
-    return ticks.filter(pl.col("bid_price").is_finite() | pl.col("ask_price").is_finite())
+    return ticks.filter(is_quote()).with_columns(present_sides(ticks.collect_schema()))
 
 
 def mids(ticks: F) -> F:
-    """The rows that are mid points: those with a finite ``mid_price``.
+    """The rows that are mid points: those whose ``mid_price`` is set.
 
     Raises
     ------
@@ -173,7 +175,7 @@ def mids(ticks: F) -> F:
         The frame has no column ``mid_price``.
     """
     require(ticks, "mid_price", what="a measure of mid points")
-    return ticks.filter(pl.col("mid_price").is_finite())
+    return ticks.filter(is_set(pl.col("mid_price")))
 
 
 def by(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
@@ -257,7 +259,7 @@ def per_contract(
 
 
 def finite(name: str) -> pl.Expr:
-    """A column as float64, null wherever it is not a number.
+    """A column as float64, null wherever it is no number, or one that stands for none.
 
     Examples
     --------
@@ -265,7 +267,7 @@ def finite(name: str) -> pl.Expr:
     [1.0, None]
     """
     value = pl.col(name).cast(pl.Float64)
-    return pl.when(value.is_finite()).then(value)
+    return pl.when(is_trade() if name == "price" else is_set(value)).then(value)
 
 
 def instant(name: str = "timestamp") -> pl.Expr:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ibticks.analysis.absent import relative_to
 from ibticks.analysis.bar_clock import Anchor, BarClock
 from ibticks.analysis.columns import (
     F,
@@ -23,6 +24,7 @@ from ibticks.analysis.columns import (
     within,
 )
 from ibticks.analysis.grouping import grouped, number, quote_rows
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit, within_session
 from ibticks.analysis.signing import Method, signed_with_mid
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def quoted_spread(
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     """The mean spread, of quotes and over time.
 
@@ -54,22 +57,30 @@ def quoted_spread(
         Ticks with ``timestamp``, ``bid_price`` and ``ask_price``, in order of arrival.
     every : str or timedelta, optional
         The length of bars. By default all in one.
-    anchor, market, session_type
+    anchor
         When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+    market, session_type, sessions : optional
+        The sessions of a market (``market="US"``), or ``(start, end)`` of each, such as the
+        ``intervals`` of a selection: no quote is in force over the end of one, and those outside
+        are left out. Frames of pandas and datasets of xarray know the sessions of their selection
+        where it has several; a frame of polars carries no metadata, and without sessions it is
+        taken for one.
 
     Returns
     -------
     same as ticks
         A row for each bar and contract that has a quote, in this order: ``timestamp`` (start of the
         bar), ``contract_id``, as far as there are; ``quoted_spread`` and
-        ``relative_quoted_spread`` (of the mid), means over the quotes;
+        ``relative_quoted_spread`` (of the absolute mid), means over the quotes;
         ``time_weighted_spread`` and ``relative_time_weighted_spread``, means over the time that
         each quote was in force; all float64; and ``quotes`` (uint32).
 
     Notes
     -----
-    A quote is in force until the next, over the end of its bar as well; the last of a contract for
-    no time. A quote of one side ends the one before and has no spread itself.
+    A quote is in force until the next, over the end of its bar as well; the last of a contract, or
+    of its session, for no time: the numbers of several days are those of each day by itself. A
+    quote of one side, or of 0 by 0, ends the one before and has no spread itself; where the mid is
+    0, it has no relative one.
 
     Examples
     --------
@@ -87,27 +98,32 @@ def quoted_spread(
     require(ticks, "timestamp", "bid_price", "ask_price", what="quoted_spread")
     keys: list[str] = apart(ticks)
     bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
-    clock = BarClock.if_any(every, anchor, market, session_type, what="quoted_spread")
-    quotes = quote_rows(ticks).select(
+    split = SessionSplit.of(market, session_type, sessions, what="quoted_spread")
+    clock = BarClock.split_if_any(every, anchor, market, session_type, what="quoted_spread")
+    rows = quote_rows(ticks) if split is None else split.inside(quote_rows(ticks))
+    quotes = rows.select(
         *by(ticks),
         *([] if clock is None else ["timestamp"]),
+        *([] if split is None else ["_session"]),
         _at=instant(),
         _spread=ask - bid,
-        _relative=(ask - bid) / ((ask + bid) / 2),
+        _relative=relative_to(ask - bid, (ask + bid) / 2),
     )
-    held = within(pl.col("_at").shift(-1), keys) - pl.col("_at")
-    quotes = quotes.with_columns(_held=held)
+    held = pl.col("_at").shift(-1) - pl.col("_at")
+    if split is not None:
+        held = within_session(held, -1)
+    quotes = quotes.with_columns(_held=within(held, keys))
     if clock is None:
         groups = [pl.col(key) for key in by(ticks)]
         bars = grouped(quotes, groups, ticks, **_spreads(pl.col("_held").fill_null(0)))
     else:
-        bars = _spreads_by_bar(quotes, ticks, clock)
+        bars = _spreads_by_bar(quotes, ticks, clock, split)
     found = bars.select(
         *([] if clock is None else ["timestamp"]),
         *by(ticks),
         pl.col("quoted_spread", "relative_quoted_spread"),
         time_weighted_spread=_ratio("_sum", "_time"),
-        relative_time_weighted_spread=_ratio("_relative_sum", "_time"),
+        relative_time_weighted_spread=_ratio("_relative_sum", "_relative_time"),
         quotes=pl.col("quotes").cast(pl.UInt32),
     )
     return like(ticks, found, engine="streaming" if clock is None else "in-memory")
@@ -119,6 +135,9 @@ def effective_spread(
     quotes: F | None = None,
     method: Method | None = None,
     quote_delay: str | timedelta = "0s",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     r"""What a trade paid over the mid, both ways: :math:`2 D_t (p_t - m_t)`.
 
@@ -130,12 +149,16 @@ def effective_spread(
         As in :func:`~ibticks.analysis.trade_sign`; the mid is that of the same quote.
     method : str, optional
         How trades are signed; by default the column ``sign`` if there is one, else Lee and Ready's.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`quoted_spread`: the quote in force is one of the same session as the
+        trade, and so are the prices that sign it.
 
     Returns
     -------
     same as ticks
         The trades, with ``sign``, ``mid`` (of the quote in force), ``effective_spread`` and
-        ``relative_effective_spread`` (of the mid), float64; null without a mid or a sign.
+        ``relative_effective_spread`` (of the absolute mid; null at a mid of 0), float64; null
+        without a mid or a sign, and outside of sessions.
 
     References
     ----------
@@ -150,9 +173,10 @@ def effective_spread(
     >>> round(effective_spread(trades, quotes=quotes)["effective_spread"].median(), 3)
     0.02
     """
-    trades = _with_mid(ticks, quotes, method, quote_delay)
+    split = SessionSplit.of(market, session_type, sessions, what="effective_spread")
+    trades = _with_mid(ticks, quotes, method, quote_delay, split)
     spread = 2 * _side() * (pl.col("price") - pl.col("mid"))
-    found = trades.with_columns(**_both("effective_spread", spread))
+    found = trades.drop("_session", strict=False).with_columns(**_both("effective_spread", spread))
     return like(ticks, found, engine="streaming")
 
 
@@ -163,6 +187,9 @@ def realized_spread(
     quotes: F | None = None,
     method: Method | None = None,
     quote_delay: str | timedelta = "0s",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     r"""What of the effective spread is left to who gave the price: :math:`2 D_t (p_t - m_{t+h})`.
 
@@ -172,13 +199,15 @@ def realized_spread(
         As in :func:`effective_spread`.
     horizon : str or timedelta
         h, after which the mid is taken.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`quoted_spread`: the later mid is one of the same session.
 
     Returns
     -------
     same as ticks
         The trades, with ``sign``, ``mid``, ``later_mid``, ``realized_spread`` and
-        ``relative_realized_spread`` (of the mid at the trade), float64; null where the quotes end
-        before the horizon does.
+        ``relative_realized_spread`` (of the absolute mid at the trade), float64; null where the
+        quotes, or those of the session, end before the horizon does.
 
     References
     ----------
@@ -193,7 +222,8 @@ def realized_spread(
     >>> round(realized_spread(trades, "5m", quotes=quotes)["realized_spread"].mean(), 3)
     0.007
     """
-    trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay)
+    split = SessionSplit.of(market, session_type, sessions, what="realized_spread")
+    trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay, split)
     spread = 2 * _side() * (pl.col("price") - pl.col("later_mid"))
     found = trades.with_columns(**_both("realized_spread", spread))
     return like(ticks, found, engine="streaming")
@@ -206,6 +236,9 @@ def price_impact(
     quotes: F | None = None,
     method: Method | None = None,
     quote_delay: str | timedelta = "0s",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     r"""How far the mid went the trade's way, twice: :math:`2 D_t (m_{t+h} - m_t)`.
 
@@ -213,15 +246,15 @@ def price_impact(
 
     Parameters
     ----------
-    ticks, horizon, quotes, method, quote_delay
+    ticks, horizon, quotes, method, quote_delay, market, session_type, sessions
         As in :func:`realized_spread`.
 
     Returns
     -------
     same as ticks
         The trades, with ``sign``, ``mid``, ``later_mid``, ``price_impact`` and
-        ``relative_price_impact`` (of the mid at the trade), float64; null where the quotes end
-        before the horizon does.
+        ``relative_price_impact`` (of the absolute mid at the trade), float64; null where the
+        quotes, or those of the session, end before the horizon does.
 
     References
     ----------
@@ -235,7 +268,8 @@ def price_impact(
     >>> round(price_impact(trades, "5m", quotes=quotes)["price_impact"].mean(), 3)
     0.02
     """
-    trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay)
+    split = SessionSplit.of(market, session_type, sessions, what="price_impact")
+    trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay, split)
     impact = 2 * _side() * (pl.col("later_mid") - pl.col("mid"))
     found = trades.with_columns(**_both("price_impact", impact))
     return like(ticks, found, engine="streaming")
@@ -246,15 +280,19 @@ def _side() -> pl.Expr:
 
 
 def _both(name: str, value: pl.Expr) -> dict[str, pl.Expr]:
-    return {name: value, f"relative_{name}": value / pl.col("mid")}
+    return {name: value, f"relative_{name}": relative_to(value, pl.col("mid"))}
 
 
 def _with_mid(
-    ticks: F, quotes: F | None, method: Method | None, quote_delay: str | timedelta
+    ticks: F,
+    quotes: F | None,
+    method: Method | None,
+    quote_delay: str | timedelta,
+    split: SessionSplit | None,
 ) -> pl.LazyFrame:
-    """The trades, with ``sign`` and ``mid``."""
+    """The trades, with ``sign`` and ``mid``, and ``_session`` with a split."""
     require(ticks, "timestamp", "price", what="a measure of spreads")
-    return signed_with_mid(ticks, method, quotes, quote_delay)
+    return signed_with_mid(ticks, method, quotes, quote_delay, split)
 
 
 def _with_later_mid(
@@ -263,21 +301,25 @@ def _with_later_mid(
     quotes: F | None,
     method: Method | None,
     quote_delay: str | timedelta,
+    split: SessionSplit | None,
 ) -> pl.LazyFrame:
     """The same, with ``later_mid``: of the last quote that has come when the horizon is over."""
-    trades = _with_mid(ticks, quotes, method, quote_delay)
+    trades = _with_mid(ticks, quotes, method, quote_delay, split)
     source = ticks if quotes is None else quotes
     refuse_disorder(source, what="the later mid")
-    keys = apart(ticks, source)
-    end = pl.col("_key").max()
+    keys: list[str] = apart(ticks, source)
+    session = [] if split is None else [split.number.alias("_later_session")]
     later = (
         quote_rows(source)
         .select(
             *keys,
+            *session,
             _key=instant(),
             later_mid=((pl.col("bid_price") + pl.col("ask_price")) / 2).fill_nan(None),
         )
-        .with_columns(_end=within(end, keys))
+        .with_columns(
+            _end=within(pl.col("_key").max(), keys if split is None else [*keys, "_later_session"])
+        )
     )
     joined = (
         trades.drop("later_mid", strict=False)
@@ -285,7 +327,12 @@ def _with_later_mid(
         .join_asof(later, on="_key", by=keys or None, coalesce=True, check_sortedness=False)
     )
     seen = pl.col("_key") <= pl.col("_end")
-    return joined.with_columns(pl.when(seen).then("later_mid")).drop("_key", "_end")
+    if split is not None:
+        # The last quote before the end of the horizon may be one of a later session.
+        seen &= pl.col("_session") == pl.col("_later_session")
+    return joined.with_columns(pl.when(seen).then("later_mid")).drop(
+        "_key", "_end", "_session", "_later_session", strict=False
+    )
 
 
 def _spreads(held: pl.Expr) -> dict[str, pl.Expr]:
@@ -296,16 +343,25 @@ def _spreads(held: pl.Expr) -> dict[str, pl.Expr]:
         "_sum": (spread * held).sum(),
         "_relative_sum": (relative * held).sum(),
         "_time": held.filter(spread.is_not_null()).sum(),
+        "_relative_time": held.filter(relative.is_not_null()).sum(),
         "quotes": spread.count(),
     }
 
 
 def _spreads_by_bar(
-    quotes: pl.LazyFrame, ticks: pl.DataFrame | pl.LazyFrame, clock: BarClock
+    quotes: pl.LazyFrame,
+    ticks: pl.DataFrame | pl.LazyFrame,
+    clock: BarClock,
+    split: SessionSplit | None,
 ) -> pl.LazyFrame:
     """Sums over each bar, with the quote that was in force when it began."""
     at, carried = pl.col("_at"), {"_sum": "_spread", "_relative_sum": "_relative"}
-    before = within(pl.col("_spread", "_relative").shift().name.prefix("_before"), apart(ticks))
+    before = []
+    for name in carried.values():
+        earlier = pl.col(name).shift()
+        if split is not None:
+            earlier = within_session(earlier)
+        before.append(within(earlier, apart(ticks)).alias(f"_before{name}"))
     held = pl.min_horizontal(pl.col("_held"), clock.end - at)
     held = pl.when(pl.col("_held").is_not_null()).then(held).otherwise(0)
     bars = grouped(
@@ -323,7 +379,13 @@ def _spreads_by_bar(
             pl.col(name) + (pl.col(f"_before{last}") * wait).fill_null(0)
             for name, last in carried.items()
         ),
-        pl.col("_time") + pl.when(pl.col("_before_spread").is_not_null()).then(wait).otherwise(0),
+        *(
+            pl.col(time) + pl.when(pl.col(before).is_not_null()).then(wait).otherwise(0)
+            for time, before in {
+                "_time": "_before_spread",
+                "_relative_time": "_before_relative",
+            }.items()
+        ),
     )
 
 

@@ -13,6 +13,7 @@ import polars as pl
 from ibticks.analysis.bar_clock import Anchor, BarClock
 from ibticks.analysis.columns import F, apart, by, instant, like, nanoseconds, require, within
 from ibticks.analysis.grouping import grouped
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit, within_session
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -33,18 +34,28 @@ __all__ = [
 _PRICES: Final = ("price", "bid_price", "ask_price", "mid_price")
 
 
-def interarrival(ticks: F) -> F:
+def interarrival(
+    ticks: F,
+    *,
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
+) -> F:
     """How long after the tick before it each tick came.
 
     Parameters
     ----------
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``, in order of arrival.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: no duration reaches over the end
+        of one.
 
     Returns
     -------
     same as ticks
-        With ``interarrival`` (duration[ns]; null for the first of a contract and tick type).
+        With ``interarrival`` (duration[ns]; null for the first of a contract and tick type, in
+        each session if there are, and outside of them).
 
     Examples
     --------
@@ -54,8 +65,10 @@ def interarrival(ticks: F) -> F:
     [None, 0, 3]
     """
     require(ticks, "timestamp", what="interarrival")
-    found = ticks.lazy().with_columns(interarrival=_since_last(apart_streams(ticks)))
-    return like(ticks, found, engine="streaming")
+    split = SessionSplit.of(market, session_type, sessions, what="interarrival")
+    rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
+    found = rows.with_columns(interarrival=_since_last(apart_streams(ticks), split))
+    return like(ticks, found.drop("_session", strict=False), engine="streaming")
 
 
 def intensity(
@@ -107,7 +120,14 @@ def intensity(
     return like(ticks, bars)
 
 
-def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
+def gaps(
+    ticks: F,
+    longer_than: str | timedelta = "1m",
+    *,
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
+) -> F:
     """Stretches of time without a tick.
 
     A calm market has them too: what was asked of IB and not received says the coverage of the
@@ -119,6 +139,8 @@ def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
         Ticks with ``timestamp``, in order of arrival.
     longer_than : str or timedelta
         The shortest stretch, itself not among them.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: a night between two is no gap.
 
     Returns
     -------
@@ -136,10 +158,11 @@ def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
     require(ticks, "timestamp", what="gaps")
     keys = streams(ticks)
     split = apart_streams(ticks)
-    rows = ticks.lazy().select(
+    parts = SessionSplit.of(market, session_type, sessions, what="gaps")
+    rows = (ticks.lazy() if parts is None else parts.mark(ticks.lazy())).select(
         *keys,
         end="timestamp",
-        duration=_since_last(split),
+        duration=_since_last(split, parts),
     )
     shortest = pl.duration(nanoseconds=nanoseconds(longer_than), time_unit="ns")
     start = pl.col("end") - pl.col("duration")
@@ -149,7 +172,13 @@ def gaps(ticks: F, longer_than: str | timedelta = "1m") -> F:
     return like(ticks, found.sort(*split, "start"), engine="streaming")
 
 
-def staleness(ticks: F) -> F:
+def staleness(
+    ticks: F,
+    *,
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
+) -> F:
     """How long the prices that a tick carries have stood, when it came.
 
     Parameters
@@ -157,12 +186,14 @@ def staleness(ticks: F) -> F:
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp`` and one or more of ``price``, ``bid_price``, ``ask_price``,
         ``mid_price``, in order of arrival.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: in each, prices begin to stand.
 
     Returns
     -------
     same as ticks
         With ``staleness`` (duration[ns]): the time since the first of the ticks in a row that had
-        the same prices; nothing where one changed.
+        the same prices; nothing where one changed; null outside of sessions, if there are.
 
     Examples
     --------
@@ -178,10 +209,17 @@ def staleness(ticks: F) -> F:
         require(ticks, "price", what="staleness")
     changes = [pl.col(name).ne_missing(pl.col(name).shift()) for name in priced]
     first = pl.int_range(pl.len()) == 0
+    split = SessionSplit.of(market, session_type, sessions, what="staleness")
+    rows, session = ticks.lazy(), pl.col("_session")
+    if split is not None:
+        rows = split.mark(rows)
+        changes.append(session.ne_missing(session.shift()))
     since = pl.when(pl.any_horizontal(first, *changes)).then(instant()).forward_fill()
     standing = instant() - within(since, apart_streams(ticks))
-    found = ticks.lazy().with_columns(staleness=standing.cast(pl.Duration("ns")))
-    return like(ticks, found, engine="streaming")
+    if split is not None:
+        standing = pl.when(session.is_not_null()).then(standing)
+    found = rows.with_columns(staleness=standing.cast(pl.Duration("ns")))
+    return like(ticks, found.drop("_session", strict=False), engine="streaming")
 
 
 def latency(ticks: F) -> F:
@@ -323,5 +361,8 @@ def apart_streams(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
     return [*apart(ticks), *kinds]
 
 
-def _since_last(keys: list[str]) -> pl.Expr:
-    return within(instant().diff(), keys).cast(pl.Duration("ns"))
+def _since_last(keys: list[str], split: SessionSplit | None) -> pl.Expr:
+    passed = instant().diff()
+    if split is not None:
+        passed = within_session(passed)
+    return within(passed, keys).cast(pl.Duration("ns"))

@@ -13,7 +13,7 @@ import polars as pl
 from ibticks.analysis.columns import F, apart, like, require, within
 from ibticks.analysis.compiled import compiled
 from ibticks.analysis.durations import apart_streams, streams
-from ibticks.analysis.grouping import number, quote_rows, trade_rows, whole
+from ibticks.analysis.grouping import is_plain, number, quote_rows, trade_rows
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -192,15 +192,10 @@ def crossed_quotes(ticks: F) -> F:
     """
     require(ticks, "bid_price", "ask_price", what="crossed_quotes")
     bid, ask = pl.col("bid_price"), pl.col("ask_price")
-    if isinstance(ticks, pl.DataFrame) and whole(ticks, "bid_price"):
-        # A bid is never NaN, then, and nothing else is above an ask of NaN, or equal to it.
-        rows, missing = ticks.lazy(), ticks["ask_price"].null_count()
-    else:
-        rows, missing, bid = quote_rows(ticks), 1, bid.fill_nan(None)
     found = {"crossed": bid > ask, "locked": bid == ask}
-    if missing:
+    if not (is_plain(ticks, "bid_price") and is_plain(ticks, "ask_price")):
         found = {name: each.fill_null(value=False) for name, each in found.items()}
-    return like(ticks, rows.with_columns(**found), engine="streaming")
+    return like(ticks, quote_rows(ticks).with_columns(**found), engine="streaming")
 
 
 def _is_full(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:

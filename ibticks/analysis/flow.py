@@ -2,7 +2,9 @@
 
 Measures of signed trades take the column ``sign`` where the frame has one (of ``trade_sign``, or a
 known side), and sign them themselves where it has none. Trades whose size is null, not finite or
-negative count as of size 0; those that cannot be signed are neither bought nor sold.
+negative count as of size 0; those that cannot be signed are neither bought nor sold. None of them
+has a horizon or a time weight. What signs the first trades of a session may be the last price or
+quote of the session before: where that matters, sign with ``trade_sign(..., market="US")`` first.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from ibticks.analysis.absent import is_set
 from ibticks.analysis.bar_clock import Anchor, BarClock
 from ibticks.analysis.columns import F, apart, by, like, require, within
-from ibticks.analysis.grouping import grouped, number, quote_rows, whole
+from ibticks.analysis.grouping import grouped, is_plain, number, quote_rows
 from ibticks.analysis.signing import Method, signed
 from ibticks.errors import InputError
 
@@ -223,7 +226,8 @@ def order_flow_imbalance(
 
     Notes
     -----
-    The change from the last quote of one bar to the first of the next belongs to the next. IB sends
+    The change from the last quote of one bar to the first of the next belongs to the next, be it
+    over a night: it is a change of the book, without a length of time. IB sends
     changes at most some ten times a second for many contracts: the sum then tells of what changed
     in between, not of each order.
 
@@ -289,8 +293,8 @@ def quote_imbalance(ticks: F) -> F:
     Returns
     -------
     same as ticks
-        The quotes, with ``quote_imbalance`` (float64 within -1 to 1; null where a size is missing
-        or both are 0).
+        The quotes, with ``quote_imbalance`` (float64 within -1 to 1; null where a size is missing,
+        both are 0, or a side is absent).
 
     References
     ----------
@@ -307,7 +311,9 @@ def quote_imbalance(ticks: F) -> F:
     """
     require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", what="quote_imbalance")
     bid, ask = (number(ticks, name).cast(pl.Float64) for name in ("bid_size", "ask_size"))
-    share = pl.when(bid + ask > 0).then((bid - ask) / (bid + ask))
+    # The size of a side without a price is the size of nothing.
+    sides = number(ticks, "bid_price").is_not_null() & number(ticks, "ask_price").is_not_null()
+    share = pl.when(sides & (bid + ask > 0)).then((bid - ask) / (bid + ask))
     found = quote_rows(ticks).with_columns(quote_imbalance=share)
     return like(ticks, found, engine="streaming")
 
@@ -337,9 +343,9 @@ def sized(ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
     [100.0, 0.0, 0.0]
     """
     size = pl.col("size").cast(pl.Float64)
-    if isinstance(ticks, pl.DataFrame) and whole(ticks, "size") and (ticks["size"] >= 0).all():
+    if is_plain(ticks, "size", least=0):
         return size
-    return pl.when(size.is_finite() & (size > 0)).then(size).otherwise(0.0).alias("size")
+    return pl.when(is_set(size) & (size > 0)).then(size).otherwise(0.0).alias("size")
 
 
 _BOOK = ("bid_price", "ask_price", "bid_size", "ask_size")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ibticks.analysis import columns
+from ibticks.analysis.absent import UNSET_LEAST, is_set, is_trade
 from ibticks.analysis.columns import apart, as_times, by, instant, require
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "grouped",
+    "has_plain_quotes",
     "in_a_row",
     "in_time",
+    "is_plain",
     "kept",
     "number",
     "quote_rows",
@@ -54,12 +57,25 @@ def quote_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
     1
     """
     require(ticks, "bid_price", "ask_price", what="a measure of quotes")
-    lazy = ticks.lazy()
-    return lazy if whole(ticks, "bid_price") else columns.quotes(lazy)
+    return ticks.lazy() if has_plain_quotes(ticks) else columns.quotes(ticks.lazy())
+
+
+def has_plain_quotes(ticks: pl.DataFrame | pl.LazyFrame) -> bool:
+    """Return True where each row is known to be a quote with two sides, whose sizes are set.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"bid_price": [1.0, -1.0], "ask_price": [2.0, 2.0]})
+    >>> has_plain_quotes(ticks[:1]), has_plain_quotes(ticks), has_plain_quotes(ticks[:1].lazy())
+    (True, False, False)
+    """
+    prices = all(is_plain(ticks, name) for name in ("bid_price", "ask_price"))
+    sizes = [name for name in ("bid_size", "ask_size") if name in ticks.collect_schema()]
+    return prices and all(is_plain(ticks, name, least=0) for name in sizes)
 
 
 def rows_with(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """The rows in which a column is finite.
+    """The rows in which a column has a number, and not one that stands for none.
 
     Examples
     --------
@@ -67,7 +83,33 @@ def rows_with(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.LazyFrame:
     1
     """
     lazy = ticks.lazy()
-    return lazy if whole(ticks, name) else lazy.filter(pl.col(name).is_finite())
+    if is_plain(ticks, name):
+        return lazy
+    return lazy.filter(is_trade() if name == "price" else is_set(pl.col(name)))
+
+
+def is_plain(ticks: pl.DataFrame | pl.LazyFrame, name: str, *, least: float | None = None) -> bool:
+    """Return True where a column is known to be finite and set, and nowhere a price for "none".
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+    name : str
+    least : float, optional
+        The least number there may be; by default any above 0.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"price": [1.0, 2.0], "bid_price": [1.0, -1.0], "size": [0.0, 1.0]})
+    >>> [is_plain(ticks, name) for name in ("price", "bid_price", "size")]
+    [True, False, False]
+    >>> is_plain(ticks, "size", least=0)
+    True
+    """
+    if not whole(ticks, name) or isinstance(ticks, pl.LazyFrame) or not ticks.height:
+        return False
+    low, high = ticks[name].min(), ticks[name].max()
+    return bool((low > 0 if least is None else low >= least) and high < UNSET_LEAST)  # type: ignore[operator]
 
 
 def whole(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
@@ -86,7 +128,7 @@ def whole(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
 
 
 def number(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.Expr:
-    """A column of numbers, null where it is NaN.
+    """A column of numbers, null where it is NaN, infinite or unset.
 
     Examples
     --------
@@ -94,7 +136,9 @@ def number(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.Expr:
     >>> ticks.select(number(ticks, "price"))["price"].to_list()
     [1.0, None]
     """
-    return pl.col(name) if whole(ticks, name) else pl.col(name).fill_nan(None)
+    if is_plain(ticks, name, least=-math.inf):
+        return pl.col(name)
+    return pl.when(is_set(pl.col(name))).then(pl.col(name))
 
 
 def grouped(

@@ -1,4 +1,8 @@
-"""What a trade does to the price, and what it costs, from trades alone: Kyle, Amihud, Roll."""
+"""What a trade does to the price, and what it costs, from trades alone: Kyle, Amihud, Roll.
+
+A change of price over a night counts as one more change: it has neither a horizon nor a time
+weight. Where it should not, take each day by itself.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +138,7 @@ def amihud(
     same as ticks
         A row for each contract: ``contract_id``, ``amihud`` (float64, return per unit of currency;
         many scale it by 10^6) and ``observations`` (uint32: bars with one before them, and with
-        volume).
+        volume; both with a last price above 0, since no other has a return).
 
     Notes
     -----
@@ -160,9 +164,11 @@ def amihud(
         ticks,
         clock,
         price=pl.col("price").last(),
-        _value=(pl.col("price") * sized(ticks)).sum(),
+        _value=(pl.col("price") * sized(ticks)).abs().sum(),
     )
-    move = pl.col("price").pct_change().abs()
+    # A bar whose price has no return parts its neighbours: it is not bridged.
+    price = pl.when(pl.col("price") > 0).then("price")
+    move = (price / price.shift() - 1).abs()
     ratio = pl.when(pl.col("_value") > 0).then(move / pl.col("_value"))
     found = grouped(
         bars, contract, ticks, amihud=ratio.mean(), observations=ratio.count().cast(pl.UInt32)

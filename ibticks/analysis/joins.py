@@ -17,12 +17,16 @@ from ibticks.analysis.columns import (
     refuse_disorder,
     require,
 )
+from ibticks.analysis.grouping import quote_rows, trade_rows
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["quotes_at"]
+    from ibticks.calendar import Market
+
+__all__ = ["join_quotes", "quotes_at"]
 
 _QUOTE: Final = ("bid_price", "bid_size", "ask_price", "ask_size")
 
@@ -34,6 +38,9 @@ def quotes_at(
     lag: str | timedelta = "0s",
     tolerance: str | timedelta | None = None,
     strict: bool = False,
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     """Each trade with the quote in force when it arrived.
 
@@ -59,13 +66,16 @@ def quotes_at(
         Whether a quote of exactly ``timestamp - lag`` is too late. By default it counts. The
         exception is one frame of both without a lag: there the order of the rows decides, and a
         quote counts that stands before the trade.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: the quote in force is one of the
+        same session as the trade, never the last of an earlier one; outside of sessions none is.
 
     Returns
     -------
     same as trades
         The trades with ``bid_price bid_size ask_price ask_size`` (sizes if the quotes have them),
         ``mid`` (float64, null if the quote has one side only) and ``quote_timestamp``; null where
-        no quote is in force. A lazy frame stays lazy.
+        no quote is in force. IB's sentinels for no price are absent sides. A lazy frame stays lazy.
 
     Raises
     ------
@@ -102,45 +112,72 @@ def quotes_at(
     require(trades, "timestamp", "price", what="quotes_at")
     source = trades if quotes is None else quotes
     require(source, "timestamp", "bid_price", "ask_price", what="quotes_at")
-    keys = by(trades)
-    if by(source) != keys:
+    split = SessionSplit.of(market, session_type, sessions, what="quotes_at")
+    joined = join_quotes(trades, quotes, nanoseconds(lag), tolerance, strict=strict, split=split)
+    order = [pl.exclude("quote_timestamp", "_session"), pl.col("quote_timestamp")]
+    return like(trades, joined.select(order))
+
+
+def join_quotes(
+    trades: pl.DataFrame | pl.LazyFrame,
+    quotes: pl.DataFrame | pl.LazyFrame | None,
+    lag_ns: int,
+    tolerance: str | timedelta | None = None,
+    *,
+    strict: bool = False,
+    split: SessionSplit | None = None,
+    sizes: bool = True,
+    are_trades: bool = False,
+) -> pl.LazyFrame:
+    """Trades with the quote in force, as :func:`quotes_at` has them.
+
+    With a split, the column ``_session`` stays. Without ``sizes``, the quotes give none.
+    ``are_trades`` says that all rows of ``trades`` are.
+    """
+    source = trades if quotes is None else quotes
+    if by(source) != by(trades):
         raise InputError(
             "quotes_at: the trades or the quotes have no contract_id, the others do; "
             "select it for both, or drop it from both"
         )
-    lag_ns = nanoseconds(lag)
     by_order = quotes is None and not lag_ns and not strict
-    left, right = trades.lazy(), source.lazy()
     if by_order:
-        left = right = left.with_row_index("_order")
-        left = left.with_columns(_key=pl.col("_order").cast(pl.Int64))
-        right = right.with_columns(_key=pl.col("_order").cast(pl.Int64))
+        numbered = trades.lazy().with_row_index("_order")
+        numbered = numbered.with_columns(_key=pl.col("_order").cast(pl.Int64))
+        left, right = columns.trades(numbered), columns.quotes(numbered)
     else:
         for each in (trades, source):
             refuse_disorder(each, what="quotes_at")
+        left = trades.lazy() if are_trades else trade_rows(trades)
         left = left.with_columns(_key=instant() - lag_ns)
-        right = right.with_columns(_key=instant())
-    found: list[str] = [name for name in _QUOTE if name in source.collect_schema()]
-    right = columns.quotes(right).select(
+        right = quote_rows(source).with_columns(_key=instant())
+    names = _QUOTE if sizes else ("bid_price", "ask_price")
+    found: list[str] = [name for name in names if name in source.collect_schema()]
+    session = [] if split is None else ["_quote_session"]
+    if split is not None:
+        left, right = split.mark(left), right.with_columns(_quote_session=split.number)
+    right = right.select(
         *(pl.col(key).cast(trades.collect_schema()[key]) for key in apart(trades, source)),
         *(pl.col(name) for name in found),
         "_key",
+        *session,
         quote_timestamp="timestamp",
     )
     old = [*found, "mid", "quote_timestamp"]
-    joined = (
-        columns.trades(left)
-        .drop(old, strict=False)
-        .join_asof(
-            right,
-            on="_key",
-            by=apart(trades, source) or None,
-            strategy="backward",
-            allow_exact_matches=not strict,
-            coalesce=True,
-            check_sortedness=False,
-        )
+    joined = left.drop(old, strict=False).join_asof(
+        right,
+        on="_key",
+        by=apart(trades, source) or None,
+        strategy="backward",
+        allow_exact_matches=not strict,
+        coalesce=True,
+        check_sortedness=False,
     )
+    if split is not None:
+        here = pl.col("_session") == pl.col("_quote_session")
+        joined = joined.with_columns(
+            pl.when(here).then(pl.col(name)) for name in [*found, "quote_timestamp"]
+        ).drop("_quote_session")
     if tolerance is not None:
         age = instant() - lag_ns - instant("quote_timestamp")
         fresh = age <= nanoseconds(tolerance)
@@ -148,6 +185,4 @@ def quotes_at(
             pl.when(fresh).then(pl.col(name)) for name in [*found, "quote_timestamp"]
         )
     mid = (pl.col("bid_price") + pl.col("ask_price")) / 2
-    joined = joined.drop("_key", "_order", strict=False).with_columns(mid=mid)
-    order = [pl.exclude("quote_timestamp"), pl.col("quote_timestamp")]
-    return like(trades, joined.select(order))
+    return joined.drop("_key", "_order", strict=False).with_columns(mid=mid)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
+from ibticks.analysis.absent import present, relative_to
 from ibticks.analysis.bar_columns import rows_of
 from ibticks.analysis.columns import F, instant, like, per_contract, require
-from ibticks.analysis.grouping import rows_with
+from ibticks.analysis.grouping import has_plain_quotes, is_plain, rows_with
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit, within_session
 from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from ibticks.calendar import Market
 
 __all__ = ["microprice", "mid", "spread", "twap", "vwap"]
 
@@ -23,8 +30,8 @@ def mid(ticks: F) -> F:
     Returns
     -------
     same as ticks
-        All rows, with ``mid`` (float64): null where there is no quote, or of one side only; NaN
-        where a side is NaN.
+        All rows, with ``mid`` (float64): null where there is no quote, or of one side only. IB's
+        sentinels for no price, and a quote of 0 by 0, are absent sides.
 
     Raises
     ------
@@ -42,7 +49,7 @@ def mid(ticks: F) -> F:
     ]
     """
     require(ticks, "bid_price", "ask_price", what="mid")
-    return like(ticks, ticks.lazy().with_columns(mid=_mid()))
+    return like(ticks, ticks.lazy().with_columns(mid=_mid(*_sides(ticks))))
 
 
 def microprice(ticks: F) -> F:
@@ -84,7 +91,10 @@ def microprice(ticks: F) -> F:
     """
     names = ("bid_price", "bid_size", "ask_price", "ask_size")
     require(ticks, *names, what="microprice")
-    bid, bid_size, ask, ask_size = (pl.col(name) for name in names)
+    plain = has_plain_quotes(ticks)
+    bid, bid_size, ask, ask_size = (
+        pl.col(name) if plain else present(name, names) for name in names
+    )
     # From the bid upwards, so that no digit is lost where sizes are large.
     total = bid_size + ask_size
     price = pl.when(total != 0).then(bid + (ask - bid) * (bid_size / total))
@@ -105,8 +115,10 @@ def spread(ticks: F, *, tick_size: float | None = None) -> F:
     -------
     same as ticks
         All rows, with ``spread`` (ask - bid, in the unit of the price), ``relative_spread`` (a
-        share of the mid) and, if a tick size is given, ``spread_ticks``; float64, null where
-        there is no quote, or of one side only. A locked quote has 0, a crossed one less.
+        share of the absolute mid, null where that is 0) and, if a tick size is given,
+        ``spread_ticks``; float64, null where there is no quote, or of one side only. A locked
+        quote has 0, a crossed one less. IB's sentinels for no price, and a quote of 0 by 0, are
+        absent sides.
 
     Raises
     ------
@@ -122,9 +134,9 @@ def spread(ticks: F, *, tick_size: float | None = None) -> F:
     (99.75, 100.25, 0.5, 0.005, 2.0)
     """
     require(ticks, "bid_price", "ask_price", what="spread")
-    wide, middle = pl.col("ask_price") - pl.col("bid_price"), _mid()
-    relative = pl.when(middle != 0).then(wide / middle)
-    found = {"spread": wide, "relative_spread": relative}
+    bid, ask = _sides(ticks)
+    wide = ask - bid
+    found = {"spread": wide, "relative_spread": relative_to(wide, _mid(bid, ask))}
     if tick_size is not None:
         if not tick_size > 0:
             raise InputError(f"spread: tick_size={tick_size!r} must be above 0")
@@ -172,7 +184,14 @@ def vwap(ticks: F) -> F:
     return like(ticks, per_contract(ticks, rows, values), engine="streaming")
 
 
-def twap(ticks: F, *, column: str = "price") -> F:
+def twap(
+    ticks: F,
+    *,
+    column: str = "price",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
+) -> F:
     r"""The average price over time, each price held until the next.
 
     .. math:: \frac{\sum_i p_i (t_{i+1} - t_i)}{t_n - t_1}
@@ -184,12 +203,15 @@ def twap(ticks: F, *, column: str = "price") -> F:
     column : str
         Of which price: ``"price"``, ``"mid_price"``, ``"mid"`` (from :func:`mid`), ...; rows
         without it are passed over.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: no price holds over the end of one.
 
     Returns
     -------
     same as ticks
         One row a contract: ``contract_id`` (if the ticks have it), ``twap`` (float64; where no time
-        passes, the last price) and ``seconds`` (float64), the time from first to last row.
+        passes, the last price) and ``seconds`` (float64), the time from first to last row; of
+        sessions, the sum over them.
 
     Raises
     ------
@@ -209,9 +231,13 @@ def twap(ticks: F, *, column: str = "price") -> F:
     """
     require(ticks, "timestamp", column, what="twap")
     price, at = pl.col(column), pl.col("_at")
+    split = SessionSplit.of(market, session_type, sessions, what="twap")
     rows = rows_with(ticks, column).with_columns(_at=instant())
-    area = (price.shift() * at.diff()).sum().alias("_area")
-    span = (at.last() - at.first()).alias("_span")
+    passed, span = at.diff(), (at.last() - at.first()).alias("_span")
+    if split is not None:
+        rows, passed = split.inside(rows), within_session(passed)
+        span = passed.sum().alias("_span")
+    area = (price.shift() * passed).sum().alias("_area")
     sums = per_contract(ticks, rows, [area, span, price.last().alias("_last")])
     average = pl.col("_area") / pl.col("_span")
     return like(
@@ -225,5 +251,14 @@ def twap(ticks: F, *, column: str = "price") -> F:
     )
 
 
-def _mid() -> pl.Expr:
-    return (pl.col("bid_price") + pl.col("ask_price")) / 2
+def _sides(ticks: pl.DataFrame | pl.LazyFrame) -> list[pl.Expr]:
+    """Bid and ask, null where absent; as they are where all are known to be there."""
+    names = ticks.collect_schema()
+    sides = ("bid_price", "ask_price")
+    if all(is_plain(ticks, name) for name in sides):
+        return [pl.col(name) for name in sides]
+    return [present(name, names) for name in sides]
+
+
+def _mid(bid: pl.Expr, ask: pl.Expr) -> pl.Expr:
+    return (bid + ask) / 2

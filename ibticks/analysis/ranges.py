@@ -1,7 +1,8 @@
 """Variance from the open, high, low and close of bars.
 
 Each measure is the variance of log prices of **one bar**, so that the volatility of a year of daily
-bars is ``(252 * variance).sqrt()``. Bars without a price (empty ones) are left out.
+bars is ``(252 * variance).sqrt()``. Bars without a price (empty ones) are left out, and those with
+a price of 0 or below, which has no log: ``bars`` counts the rest.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def yang_zhang(bars: F, window: int | None = None) -> F:
     """
     _check(bars, window, 2, "yang_zhang")
     keys = by(bars)
-    before = pl.col("close").shift()
+    before = pl.when(_has_logs()).then("close").shift()
     night = (pl.col("open") / before).log()
     known = night.is_not_null()
     # The first bar has no night, and so takes no part in the rest either.
@@ -176,10 +177,10 @@ def yang_zhang(bars: F, window: int | None = None) -> F:
         "_day": pl.when(known).then(_log("close", "open")),
         "_rs": pl.when(known).then(_drift_free()),
     }
-    priced = _priced(bars)
     if keys:
         parts = {name: part.over(keys) for name, part in parts.items()}
-    frame = priced.with_columns(**parts)
+    # The night after a bar without logs is left out: it is not one from the bar before that.
+    frame = _with_prices(bars).with_columns(**parts).filter(_has_logs())
     if window is None:
         n = pl.col("_night").count()
         whole = _weighed(lambda name: pl.col(name).var(), pl.col("_rs").mean(), n)
@@ -213,8 +214,15 @@ def _check(bars: pl.DataFrame | pl.LazyFrame, window: int | None, least: int, wh
 
 
 def _priced(bars: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
-    prices = pl.col("open", "high", "low", "close")
-    return bars.lazy().filter(pl.all_horizontal(prices.is_finite() & (prices > 0)))
+    return _with_prices(bars).filter(_has_logs())
+
+
+def _with_prices(bars: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
+    return bars.lazy().filter(pl.all_horizontal(pl.col("open", "high", "low", "close").is_finite()))
+
+
+def _has_logs() -> pl.Expr:
+    return pl.all_horizontal(pl.col("open", "high", "low", "close") > 0)
 
 
 def _mean(bars: F, window: int | None, name: str, variance: pl.Expr) -> F:

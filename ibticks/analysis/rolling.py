@@ -22,17 +22,27 @@ from ibticks.analysis.columns import (
     within,
 )
 from ibticks.analysis.compiled import compiled
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from ibticks.calendar import Market
 
 __all__ = ["bollinger_bands", "rolling_twap", "rolling_vwap"]
 
 _MOMENTS: Final = {"mean": pl.Float64(), "variance": pl.Float64()}
 
 
-def rolling_vwap(ticks: F, window: str | timedelta | int) -> F:
+def rolling_vwap(
+    ticks: F,
+    window: str | timedelta | int,
+    *,
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
+) -> F:
     """The average price of the trades in a window, weighted by size: column ``vwap``.
 
     Parameters
@@ -42,11 +52,15 @@ def rolling_vwap(ticks: F, window: str | timedelta | int) -> F:
     window : str, timedelta or int
         ``"5m"``: the trades of the last five minutes, ``(timestamp - window, timestamp]``; an int:
         the last so many trades.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: a window of time begins with its
+        session at the earliest. One of a number of trades counts trades, of whatever session.
 
     Returns
     -------
     same as ticks
-        All rows, with ``vwap`` (float64): null where there is no trade, or no volume in the window.
+        All rows, with ``vwap`` (float64): null where there is no trade, no volume in the window, or
+        no session.
         A lazy frame stays lazy, but does not stream.
 
     Raises
@@ -67,8 +81,10 @@ def rolling_vwap(ticks: F, window: str | timedelta | int) -> F:
     [10.0, 10.5, 12.5]
     """
     require(ticks, "timestamp", "price", "size", what="rolling_vwap")
-    size = pl.col("size").cast(pl.Float64)
-    return _with_moments(ticks, "price", size, window, "rolling_vwap", {"vwap": pl.col("_mean")})
+    size = finite("size")
+    split = SessionSplit.of(market, session_type, sessions, what="rolling_vwap")
+    found = {"vwap": pl.col("_mean")}
+    return _with_moments(ticks, "price", size, window, "rolling_vwap", found, split)
 
 
 def bollinger_bands(
@@ -77,6 +93,9 @@ def bollinger_bands(
     *,
     deviations: float = 2.0,
     column: str = "price",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     """A moving average, and bands some standard deviations around it.
 
@@ -90,6 +109,8 @@ def bollinger_bands(
         How far from the average the bands are.
     column : str
         Of which price; rows without it are passed over.
+    market, session_type, sessions : optional
+        As of :func:`rolling_vwap`.
 
     Returns
     -------
@@ -128,10 +149,19 @@ def bollinger_bands(
         "bollinger_lower": middle - away,
         "bollinger_upper": middle + away,
     }
-    return _with_moments(ticks, column, pl.lit(1.0), window, "bollinger_bands", found)
+    split = SessionSplit.of(market, session_type, sessions, what="bollinger_bands")
+    return _with_moments(ticks, column, pl.lit(1.0), window, "bollinger_bands", found, split)
 
 
-def rolling_twap(ticks: F, window: str | timedelta, *, column: str = "price") -> F:
+def rolling_twap(
+    ticks: F,
+    window: str | timedelta,
+    *,
+    column: str = "price",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
+) -> F:
     """The average price over a time that has passed: column ``twap``.
 
     Each price holds until the next; at the start of the window, the one from before it holds.
@@ -145,12 +175,15 @@ def rolling_twap(ticks: F, window: str | timedelta, *, column: str = "price") ->
     column : str
         Of which price: ``"price"``, ``"mid_price"``, ``"mid"``, ...; rows without it are passed
         over.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: a window begins with the first row
+        of its session at the earliest.
 
     Returns
     -------
     same as ticks
-        All rows, with ``twap`` (float64): null where ``column`` is. A lazy frame stays lazy, but
-        does not stream.
+        All rows, with ``twap`` (float64): null where ``column`` is, and outside of sessions, if
+        there are. A lazy frame stays lazy, but does not stream.
 
     Raises
     ------
@@ -174,14 +207,16 @@ def rolling_twap(ticks: F, window: str | timedelta, *, column: str = "price") ->
     """
     require(ticks, "timestamp", column, what="rolling_twap")
     refuse_disorder(ticks, what="rolling_twap")
+    split = SessionSplit.of(market, session_type, sessions, what="rolling_twap")
     average = compiled(
         "time_average",
-        [instant(), finite(column)],
+        [instant(), _priced(column, split)],
         _length(window, "rolling_twap"),
-        keys=apart(ticks),
+        keys=_keys(ticks, split),
         results={"twap": pl.Float64()},
     )
-    return like(ticks, ticks.lazy().with_columns(twap=average))
+    rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
+    return like(ticks, rows.with_columns(twap=average).drop("_session", strict=False))
 
 
 def _with_moments(
@@ -191,23 +226,36 @@ def _with_moments(
     window: str | timedelta | int,
     what: str,
     found: dict[str, pl.Expr],
+    split: SessionSplit | None,
 ) -> F:
-    keys = apart(ticks)
+    split = None if isinstance(window, int) else split
+    keys = _keys(ticks, split)
     if isinstance(window, int):
         if isinstance(window, bool) or window < 1:
             raise InputError(f"{what}: a window of {window!r} rows holds none; give 1 or more")
         length = window
-        times = within(pl.col(column).is_finite().fill_null(False).cum_sum(), keys).cast(pl.Int64)
+        times = within(finite(column).is_not_null().cum_sum(), keys).cast(pl.Int64)
     else:
         refuse_disorder(ticks, what=what)
         length, times = _length(window, what), instant()
     moments = compiled(
-        "moments", [times, finite(column), weight], length, keys=keys, results=_MOMENTS
+        "moments", [times, _priced(column, split), weight], length, keys=keys, results=_MOMENTS
     )
     fields = {f"_{name}": pl.col("_moments").struct.field(name) for name in _MOMENTS}
-    lazy = ticks.lazy().with_columns(_moments=moments)
+    rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
+    lazy = rows.with_columns(_moments=moments).drop("_session", strict=False)
     lazy = lazy.with_columns(**fields).with_columns(**found)
     return like(ticks, lazy.drop("_moments", *fields))
+
+
+def _keys(ticks: pl.DataFrame | pl.LazyFrame, split: SessionSplit | None) -> list[str]:
+    return apart(ticks) if split is None else [*apart(ticks), "_session"]
+
+
+def _priced(column: str, split: SessionSplit | None) -> pl.Expr:
+    """The price of each row, null outside of sessions."""
+    value = finite(column)
+    return value if split is None else pl.when(pl.col("_session").is_not_null()).then(value)
 
 
 def _length(window: str | timedelta, what: str) -> int:

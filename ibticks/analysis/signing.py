@@ -6,13 +6,25 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import polars as pl
 
-from ibticks.analysis.columns import F, apart, by, like, refuse_disorder, require
+from ibticks.analysis.columns import (
+    F,
+    apart,
+    by,
+    like,
+    nanoseconds,
+    refuse_disorder,
+    require,
+    within,
+)
 from ibticks.analysis.grouping import trade_rows
-from ibticks.analysis.joins import quotes_at
+from ibticks.analysis.joins import join_quotes
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from ibticks.calendar import Market
 
 __all__ = ["Method", "beside_quotes", "signed", "signed_with_mid", "trade_sign"]
 
@@ -24,6 +36,14 @@ _SAME: Final = 1e-11
 _NEAR: Final = 0.3
 _BUY: Final = pl.lit(1, pl.Int8)
 _SALE: Final = pl.lit(-1, pl.Int8)
+_OF_QUOTES: Final = (
+    "timestamp",
+    "tick_type",
+    "bid_price",
+    "bid_size",
+    "ask_price",
+    "ask_size",
+)
 _JOINED: Final = ("bid_price", "bid_size", "ask_price", "ask_size", "mid", "quote_timestamp")
 
 
@@ -33,6 +53,9 @@ def trade_sign(
     *,
     quotes: F | None = None,
     quote_delay: str | timedelta = "0s",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     """Each trade with its sign: 1 if a buyer began it, -1 if a seller did, 0 where none can say.
 
@@ -58,6 +81,9 @@ def trade_sign(
     quote_delay : str or timedelta
         How much older than the trade the quote must at least be. Lee and Ready took five seconds
         for the late reports of 1988. See the notes: it matters.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: each begins without a quote and
+        without a price before; outside of them no trade is signed.
 
     Returns
     -------
@@ -116,16 +142,18 @@ def trade_sign(
         )
     require(ticks, "timestamp", "price", what=f"trade_sign by {method}")
     keys = apart(ticks)
+    split = SessionSplit.of(market, session_type, sessions, what="trade_sign")
     if method == "tick":
-        found = trade_rows(ticks).with_columns(sign=_rule(method, keys))
-        return like(ticks, found, engine="streaming")
+        rows = trade_rows(ticks) if split is None else split.mark(trade_rows(ticks))
+        found = rows.with_columns(sign=_rule(method, keys, split))
+        return like(ticks, found.drop("_session", strict=False), engine="streaming")
     other = ticks if quotes is None else quotes
     alone = 'give quotes=..., or sign by the trades alone, with method="tick"'
     names = ("timestamp", "bid_price", "ask_price")
     require(other, *names, what=f"trade_sign by {method}", instead=alone)
-    joined, kept = beside_quotes(ticks, quotes, quote_delay)
+    joined, kept = beside_quotes(ticks, quotes, quote_delay, split)
     others = [each for each in kept if each.meta.output_name() != "sign"]
-    found = joined.select(*others, sign=_rule(method, keys))
+    found = joined.select(*others, sign=_rule(method, keys, split))
     return like(ticks, found, engine="streaming")
 
 
@@ -160,21 +188,27 @@ def signed_with_mid(
     method: Method | None,
     quotes: pl.DataFrame | pl.LazyFrame | None,
     quote_delay: str | timedelta,
+    split: SessionSplit | None = None,
 ) -> pl.LazyFrame:
-    """The same, with the ``mid`` of the quote in force."""
+    """The same, with the ``mid`` of the quote in force, and ``_session`` with a split."""
     other = ticks if quotes is None else quotes
     require(other, "timestamp", "bid_price", "ask_price", what="the mid at each trade")
     known = method is None and "sign" in ticks.collect_schema()
-    rule = pl.col("sign").fill_null(0) if known else _rule(method or "lee_ready", apart(ticks))
-    joined, kept = beside_quotes(ticks, quotes, quote_delay)
+    if known:
+        rule = pl.col("sign").fill_null(0)
+    else:
+        rule = _rule(method or "lee_ready", apart(ticks), split)
+    joined, kept = beside_quotes(ticks, quotes, quote_delay, split)
     others = [each for each in kept if each.meta.output_name() not in ("mid", "sign")]
-    return joined.select(*others, pl.col("mid").fill_nan(None), sign=rule)
+    session = [] if split is None else ["_session"]
+    return joined.select(*others, "mid", *session, sign=rule)
 
 
 def beside_quotes(
     ticks: pl.DataFrame | pl.LazyFrame,
     quotes: pl.DataFrame | pl.LazyFrame | None,
     quote_delay: str | timedelta,
+    split: SessionSplit | None = None,
 ) -> tuple[pl.LazyFrame, list[pl.Expr]]:
     """The trades with ``bid_price``, ``ask_price`` and ``mid`` in force, and what they had before.
 
@@ -192,13 +226,22 @@ def beside_quotes(
     own = [name for name in names if name in _JOINED]
     source, keys = None, by(ticks)
     if quotes is not None:
-        source = quotes.lazy().select(*by(quotes), "timestamp", "bid_price", "ask_price")
+        # Sizes and tick types tell which sides and which quotes are none.
+        columns = [name for name in _OF_QUOTES if name in quotes.collect_schema()]
+        source = quotes.select(*by(quotes), *columns)
         if keys == by(quotes) and not apart(ticks, quotes):
             # Both of one contract: no need to look for it.
             own, source = own + keys, source.drop(keys)
     aside = {f"_own_{name}": pl.col(name) for name in own}
     rows = rows.with_columns(**aside).drop(own if source is not None else [])
-    joined = quotes_at(rows, source, lag=quote_delay)
+    joined = join_quotes(
+        rows,
+        source,
+        nanoseconds(quote_delay),
+        split=split,
+        sizes=False,
+        are_trades=source is not None,
+    )
     kept = [pl.col(f"_own_{name}" if name in own else name).alias(name) for name in names]
     return joined, kept
 
@@ -210,20 +253,27 @@ def _refuse_disorder(
         refuse_disorder(each, what="the quote at each trade")
 
 
-def _rule(method: Method, keys: list[str]) -> pl.Expr:
+def _rule(method: Method, keys: list[str], split: SessionSplit | None = None) -> pl.Expr:
     if method == "tick":
-        sign = _by_tick(keys)
+        sign = _by_tick(keys, split)
     elif method == "quote":
         sign = _RULES[method]
     else:
-        sign = pl.coalesce(_RULES[method], _by_tick(keys))
+        sign = pl.coalesce(_RULES[method], _by_tick(keys, split))
+    if split is not None:
+        sign = pl.when(pl.col("_session").is_not_null()).then(sign)
     return sign.fill_null(0).cast(pl.Int8)
 
 
-def _by_tick(keys: list[str]) -> pl.Expr:
-    change = pl.col("price").diff()
-    sign = pl.when(change > 0).then(_BUY).when(change < 0).then(_SALE).forward_fill()
-    return sign.over(keys) if keys else sign
+def _by_tick(keys: list[str], split: SessionSplit | None) -> pl.Expr:
+    change, session = pl.col("price").diff(), pl.col("_session")
+    moved = pl.when(change > 0).then(_BUY).when(change < 0).then(_SALE)
+    sign: pl.Expr = moved
+    if split is not None:
+        # Neither a change over the night nor the sign before it says anything of the first trade.
+        begins = session.ne_missing(session.shift())
+        sign = pl.when(begins).then(pl.lit(0, pl.Int8)).otherwise(moved)
+    return within(sign.forward_fill(), keys)
 
 
 def _by_quote() -> pl.Expr:

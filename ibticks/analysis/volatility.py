@@ -2,7 +2,10 @@
 
 A variance here is that of log prices over the whole time the ticks cover, nights included; the
 square root is the volatility of that time. ``per`` keeps days apart, so that no return reaches over
-a night. Prices that are null, not finite or not positive are left out.
+a night. Prices that are null, not finite or 0 (rule P2 of ``no_zero_prices``) are left out. Where a
+price is negative, as those of spreads and of oil in April 2020 were, there is no log return: the
+measure of that contract (and ``per``) is null, and so is the number of returns. Take the variance
+of price changes there, or leave out such days.
 """
 
 from __future__ import annotations
@@ -13,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from ibticks.analysis.absent import is_set, is_trade
 from ibticks.analysis.columns import F, apart, instant, like, nanoseconds, require
-from ibticks.analysis.grouping import in_time, kept, whole
+from ibticks.analysis.grouping import in_time, is_plain, kept
 from ibticks.analysis.noise import noise_variance, pilot_variance
 from ibticks.analysis.sampling import Sampled
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -77,7 +81,7 @@ def realized_variance(
     same as ticks
         A row for each contract (and ``per``) that has a price, in their order: these,
         ``realized_variance`` (float64, of log prices, not annualised) and ``returns`` (uint32, how
-        many it sums; of one grid).
+        many it sums; of one grid); both null where a price is negative.
 
     Raises
     ------
@@ -118,7 +122,7 @@ def realized_variance(
         return sampled.variance_on_grids(subsamples), returns
 
     schema = {"realized_variance": pl.Float64(), "returns": pl.UInt32()}
-    found = _each_sampled(ticks, logs, groups, step // subsamples, measure, schema)
+    found = _each_sampled(ticks, logs, groups, column, step // subsamples, measure, schema)
     return like(ticks, found)
 
 
@@ -178,7 +182,9 @@ def signature(
         "returns": pl.UInt32(),
     }
     schema = {name: pl.List(each) for name, each in types.items()}
-    found = _each_sampled(ticks, logs, groups, finest, measure, schema)
+    nothing = [None] * len(steps)
+    undefined = steps, nothing, nothing
+    found = _each_sampled(ticks, logs, groups, column, finest, measure, schema, undefined)
     return like(ticks, found.explode(*types, empty_as_null=False, keep_nulls=False))
 
 
@@ -306,7 +312,7 @@ def bipower_variation(
             "realized_variance": pl.Float64(),
             "returns": pl.UInt32(),
         }
-        found = _each_sampled(ticks, logs, groups, nanoseconds(every), measure, schema)
+        found = _each_sampled(ticks, logs, groups, column, nanoseconds(every), measure, schema)
     share = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
     share = pl.when(pl.col("realized_variance") > 0).then(share.clip(lower_bound=0))
     measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
@@ -322,7 +328,7 @@ def positive_prices(
     Returns
     -------
     prices : polars.LazyFrame
-        The groups, ``_at`` (int64 UTC nanoseconds) and ``_price`` (float64, above 0).
+        The groups, ``_at`` (int64 UTC nanoseconds) and ``_price`` (float64, not 0).
     groups : list of str
         Never empty: ``["_all"]`` where nothing is to be kept apart.
     """
@@ -334,7 +340,7 @@ def positive_prices(
     price = pl.col(column)
     rows = ticks.lazy()
     if not (isinstance(ticks, pl.DataFrame) and _all_positive(ticks, column)):
-        rows = rows.filter(price.is_finite() & (price > 0))
+        rows = rows.filter(is_trade() if column == "price" else is_set(price), price != 0)
     logs = rows.select(*split, _at=instant(), _price=price.cast(pl.Float64))
     return logs, [each.meta.output_name() for each in split]
 
@@ -346,8 +352,13 @@ def each_group(
     values: Mapping[str, pl.Expr],
     measure: Callable[..., tuple[Any, ...]],
     schema: Mapping[str, pl.DataType],
+    undefined: tuple[Any, ...] | None = None,
 ) -> pl.LazyFrame:
-    """A row for each group that has rows, of what ``measure`` says of their values, as arrays."""
+    """A row for each group that has rows, of what ``measure`` says of their values, as arrays.
+
+    Where a value is NaN, the log of a negative price, the row is ``undefined``: by default nulls.
+    """
+    instead = undefined or (None,) * len(schema)
     if groups == ["_all"]:
         # As they lie; to group all into one would copy them.
         together = rows.select(
@@ -357,23 +368,28 @@ def each_group(
         together = rows.group_by(groups).agg(**values).sort(groups)
     names = [name for name in groups if name != "_all"]
 
-    def measured(frame: pl.DataFrame) -> pl.DataFrame:
+    def measure_all(frame: pl.DataFrame) -> pl.DataFrame:
         arrays = (
             [each.to_numpy() for each in row]
             for row in zip(*(frame[name] for name in values), strict=True)
         )
-        found = pl.DataFrame([measure(*each) for each in arrays], schema=schema, orient="row")
+        measured = [instead if _has_nan(each) else measure(*each) for each in arrays]
+        found = pl.DataFrame(measured, schema=schema, orient="row")
         return found.select(*(frame[name] for name in names), pl.all())
 
     known = rows.collect_schema()
     found = together.map_batches(
-        measured, schema={**{name: known[name] for name in names}, **schema}
+        measure_all, schema={**{name: known[name] for name in names}, **schema}
     )
     return found.select(*kept(ticks, groups), pl.all())
 
 
+def _has_nan(arrays: Iterable[NDArray[Any]]) -> bool:
+    return any(each.dtype.kind == "f" and bool(np.isnan(each).any()) for each in arrays)
+
+
 def _all_positive(ticks: pl.DataFrame, column: str) -> bool:
-    return whole(ticks, column) and bool(ticks.select(pl.col(column).min() > 0).item())
+    return is_plain(ticks, column)
 
 
 def _sums(
@@ -381,6 +397,8 @@ def _sums(
 ) -> pl.LazyFrame:
     """A row for each group that has rows, and how many returns are in it."""
     values["returns"] = (pl.len() - 1).cast(pl.UInt32)
+    has_logs = pl.col("_price").min() > 0
+    values = {name: pl.when(has_logs).then(value) for name, value in values.items()}
     if groups == ["_all"]:
         found = logs.select(pl.first("_all"), **values).drop_nulls("_all")
     else:
@@ -392,27 +410,39 @@ def _each_sampled(
     ticks: pl.DataFrame | pl.LazyFrame,
     logs: pl.LazyFrame,
     groups: list[str],
+    column: str,
     step: int,
     measure: Callable[[Sampled], tuple[Any, ...]],
     schema: Mapping[str, pl.DataType],
+    undefined: tuple[Any, ...] | None = None,
 ) -> pl.LazyFrame:
     """What is measured of the samples of each group, every ``step`` nanoseconds."""
-    fine = _buckets(ticks, logs, groups, step).sort([*groups, "_bucket"])
+    fine = _buckets(ticks, logs, groups, step, column).sort([*groups, "_bucket"])
     values = {name: pl.col(f"_{name}") for name in Sampled._fields}
     return each_group(
-        ticks, fine, groups, values, lambda *arrays: measure(Sampled(*arrays)), schema
+        ticks, fine, groups, values, lambda *arrays: measure(Sampled(*arrays)), schema, undefined
     )
 
 
 def _buckets(
-    ticks: pl.DataFrame | pl.LazyFrame, logs: pl.LazyFrame, groups: list[str], step: int
+    ticks: pl.DataFrame | pl.LazyFrame,
+    logs: pl.LazyFrame,
+    groups: list[str],
+    step: int,
+    column: str,
 ) -> pl.LazyFrame:
-    """First and last log price of each interval (start, end], by the number of its end."""
+    """First and last log price of each interval (start, end], by the number of its end.
+
+    NaN where a price in between is negative, too.
+    """
     bucket = (pl.col("_at") + (step - 1)) // step
     # A second key, be it always the same, would take three times as long.
     split = [name for name in groups if name != "_all"]
     price = pl.col("_price")
     ends = {"_first": price.first().log(), "_last": price.last().log()}
+    if not (isinstance(ticks, pl.DataFrame) and _all_positive(ticks, column)):
+        has_logs = price.min() > 0
+        ends = {name: pl.when(has_logs).then(end).otherwise(np.nan) for name, end in ends.items()}
     if not split and in_time(ticks):
         # Those of an interval are in a row, and need not be looked for.
         bucket = bucket.set_sorted()

@@ -60,6 +60,7 @@ CALLS: dict[str, tuple[str, tuple, dict]] = {
     "realized_spread": ("trades", ("10s",), {"quotes": "quotes"}),
     "realized_variance": ("trades", ("10s",), {"subsamples": 2}),
     "refresh_time": ("trades", (), {}),
+    "rm_corrected": ("corrected", (), {}),
     "rm_large_spread": ("quotes", (), {}),
     "rm_negative_spread": ("quotes", (), {}),
     "rm_quote_outliers": ("quotes", (), {}),
@@ -100,6 +101,9 @@ def given(minutes):
         "quotes": quotes,
         "bars": analysis.time_bars(trades, "20s"),
         "arrivals": trades.with_columns(exchange_time=behind),
+        "corrected": trades.with_columns(
+            correction=pl.when(pl.col("size") > 100).then(pl.lit("00")).otherwise(pl.lit("08"))
+        ),
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from polars.testing import assert_frame_equal
 
+import ibticks as ibt
 from ibticks import analysis
 from ibticks.analysis.cleaning import Cleaned
 from ibticks.errors import InputError, UnknownColumnError
@@ -205,3 +206,63 @@ def test_what_cannot_be_is_refused():
         analysis.select_exchange(quotes, "N")
     with pytest.raises(UnknownColumnError, match="price"):
         analysis.trades_cleanup(quotes)
+
+
+CORRECTIONS = ["00", "0", "000", "", " 0", None, "01", "07", "08", "10", "11", "12", "1"]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_corrected_trades(lazy):
+    ticks = made([{"ns": ns, "price": 1.0, "size": float(ns)} for ns in range(len(CORRECTIONS))])
+    text = pl.Series(CORRECTIONS)
+    known = [{"key": "source", "value": "taq"}]
+    maps = [
+        [*known, *([] if each is None else [{"key": "correction", "value": each}])]
+        for each in CORRECTIONS
+    ]
+    frames = [
+        ticks.with_columns(correction=text),
+        ticks.with_columns(correction=text.cast(pl.Categorical)),
+        ticks.with_columns(metadata=pl.Series(maps)),
+        ticks.with_columns(correction=text.str.strip_chars().replace("", None).cast(pl.Int64)),
+        ticks.with_columns(correction=text.str.strip_chars().replace("", "nan").cast(pl.Float64)),
+    ]
+    for frame in frames:
+        found = analysis.rm_corrected(frame.lazy() if lazy else frame).lazy().collect()
+        assert found["size"].to_list() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    other = ticks.with_columns(TR_CORR=text)
+    assert analysis.rm_corrected(other, "TR_CORR").height == 6
+
+
+def test_corrections_among_the_rules():
+    """After the exchange and before the sale condition, as R's highfrequency has CORR == 0."""
+    rows = [{"ns": ns, "price": 1.0, "size": 1.0} for ns in range(4)]
+    ticks = made(rows).with_columns(
+        exchange=pl.lit("N"),
+        conditions=pl.Series(["", "T", "", ""]),
+        correction=pl.Series(["00", "08", "01", None]),
+    )
+    rules = analysis.trades_cleanup(ticks, exchanges="N", conditions=["", "@"]).report
+    assert rules.rows()[2:5] == [
+        ("select_exchange", 4, 0),
+        ("rm_corrected", 2, 2),
+        ("sales_condition", 2, 0),
+    ]
+    assert "rm_corrected" not in analysis.trades_cleanup(made(rows)).report["rule"].to_list()
+    with pytest.raises(UnknownColumnError, match="correction"):
+        analysis.rm_corrected(made(rows))
+
+
+def test_corrections_from_a_store(tmp_path):
+    """The map comes back from a store with its words."""
+    rows = [{"ns": ns, "price": 1.0 + ns, "size": 1.0} for ns in range(3)]
+    maps = pl.Series([[{"key": "correction", "value": each}] for each in ("00", "07", "00")])
+    ticks = made(rows).select("timestamp", "price", "size").with_columns(metadata=maps)
+    with ibt.open(tmp_path / "ticks") as store:
+        store.write(ticks, contract_id=1, tick_type="last")
+        selection = store.select(1, "last").with_columns("timestamp", "price", "size", "metadata")
+        frame = selection.to_polars()
+        assert analysis.rm_corrected(frame)["price"].to_list() == [1.0, 3.0]
+        assert frame.ticks.rm_corrected()["price"].to_list() == [1.0, 3.0]
+        pandas = selection.to_pandas().ticks.rm_corrected()
+        assert pandas["price"].tolist() == [1.0, 3.0]

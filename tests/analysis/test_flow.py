@@ -141,7 +141,8 @@ def test_quote_imbalance(frame):
     for row in rows_of(found):
         bid, ask = row["bid_size"], row["ask_size"]
         wanted = None
-        if is_number(bid) and is_number(ask) and bid + ask > 0:
+        sides = is_number(row["bid_price"]) and is_number(row["ask_price"])
+        if sides and is_number(bid) and is_number(ask) and bid + ask > 0:
             wanted = (bid - ask) / (bid + ask)
         same(row["quote_imbalance"], wanted)
 

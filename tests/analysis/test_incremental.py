@@ -29,6 +29,15 @@ INSTANTS = pl.Series([START + ns * 1_000_000_000 for ns in (-5, 0, 1, 17, 18, 30
 INSTANTS = INSTANTS.cast(pl.Datetime("ns", "UTC"))
 SESSION = {"market": "US"}
 BY_SESSION = {"anchor": "session", **SESSION}
+# A short session, a break of a second, and a long session, in the midst of the ticks.
+SESSIONS = {
+    "sessions": [
+        (START + 1, START + 20 * 10**9),
+        (START + 21 * 10**9, START + 3601 * 10**9),
+        (START + 2 * 3600 * 10**9, START + 30 * 3600 * 10**9),
+    ]
+}
+DIVIDED = [SESSION, SESSIONS]
 SIGNED = [
     ((), {}),
     ((), {"method": "tick"}),
@@ -46,9 +55,13 @@ WINDOWS = [(("17s",), {}), ((3,), {}), (("1h",), {})]
 # Of each measure that takes ticks as they come, arguments that differ in what must be kept.
 CASES: dict[str, list[tuple[tuple, dict]]] = {
     "align": [(("10s",), {}), (("1h",), {"tolerance": "1m"}), (("5m",), SESSION)],
-    "anchored_twap": [((), {}), ((), {**SESSION, "column": "mid_price"})],
+    "anchored_twap": [((), {}), ((), {**SESSION, "column": "mid_price"}), ((), SESSIONS)],
     "anchored_vwap": [((), {}), ((), SESSION), ((), {"deviations": 0})],
-    "bollinger_bands": [*WINDOWS, ((2,), {"column": "mid_price"})],
+    "bollinger_bands": [
+        *WINDOWS,
+        ((2,), {"column": "mid_price"}),
+        *((("40h",), each) for each in DIVIDED),
+    ],
     "crossed_quotes": [((), {})],
     "cumulative_delta": [*SIGNED, (("30s",), {}), (("1h",), {"method": "tick", **BY_SESSION})],
     "delta": [
@@ -59,12 +72,12 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
     ],
     "dollar_bars": [((20_000,), {}), ((20_000,), {"partial": True})],
     "duplicates": [((), {})],
-    "effective_spread": SIGNED,
-    "gaps": [(("2s",), {})],
+    "effective_spread": [*SIGNED, *(((), each) for each in DIVIDED)],
+    "gaps": [(("2s",), {}), *((("2s",), each) for each in DIVIDED)],
     "garman_klass": [((), {}), ((3,), {})],
     "imbalance_bars": INFORMED,
     "intensity": [(("30s",), {}), (("1h",), BY_SESSION)],
-    "interarrival": [((), {})],
+    "interarrival": [((), {}), *(((), each) for each in DIVIDED)],
     "last": [(("30s",), {}), (("2h",), {})],
     "last_value": [((INSTANTS,), {}), ((INSTANTS,), {"column": "mid_price", "tolerance": "17s"})],
     "latency": [((), {})],
@@ -75,29 +88,49 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
     "no_zero_quotes": [((), {})],
     "order_flow_imbalance": [((), {}), (("30s",), {}), (("1h",), BY_SESSION)],
     "parkinson": [((), {}), ((3,), {})],
-    "price_impact": [(("17s",), {}), (("1h",), {"method": "tick"})],
+    "price_impact": [
+        (("17s",), {}),
+        (("1h",), {"method": "tick"}),
+        (("17s",), SESSIONS),
+        (("1h",), {"method": "tick", **SESSION}),
+    ],
     "quote_imbalance": [((), {})],
-    "quoted_spread": [(("30s",), {}), (("1h",), {}), (("1h",), BY_SESSION)],
+    "quoted_spread": [
+        (("30s",), {}),
+        (("1h",), {}),
+        (("1h",), BY_SESSION),
+        *((("1h",), each) for each in DIVIDED),
+    ],
     "quotes_at": [
         ((), {}),
         ((), {"strict": True}),
         ((), {"lag": "17s", "tolerance": "1h"}),
         ((), {"lag": "1s", "strict": True}),
+        *(((), {"lag": "1s", **each}) for each in DIVIDED),
     ],
-    "realized_spread": [(("1s",), {"quote_delay": "1s"}), (("1h",), {})],
+    "realized_spread": [
+        (("1s",), {"quote_delay": "1s"}),
+        (("1h",), {}),
+        *((("1h",), each) for each in DIVIDED),
+    ],
     "realized_variance": [((), {}), ((), {"column": "mid_price", "per": "exchange"})],
+    "rm_corrected": [((), {"column": "exchange_number"})],
     "rm_negative_spread": [((), {})],
-    "rm_trade_outliers": [((), {}), ((), {"quote_delay": "17s"})],
+    "rm_trade_outliers": [((), {}), ((), {"quote_delay": "17s"}), ((), SESSIONS)],
     "rogers_satchell": [((), {}), ((2,), {})],
-    "rolling_twap": [(("17s",), {}), (("1h",), {"column": "mid_price"})],
-    "rolling_vwap": WINDOWS,
+    "rolling_twap": [
+        (("17s",), {}),
+        (("1h",), {"column": "mid_price"}),
+        *((("40h",), each) for each in DIVIDED),
+    ],
+    "rolling_vwap": [*WINDOWS, *((("40h",), each) for each in DIVIDED), ((3,), SESSIONS)],
     "run_bars": INFORMED,
     "sales_condition": [((), {})],
     "select_exchange": [(("N",), {})],
     "session": [((), SESSION)],
     "signed_volume": SIGNED,
     "spread": [((), {"tick_size": 0.01})],
-    "staleness": [((), {})],
+    "staleness": [((), {}), *(((), each) for each in DIVIDED)],
     "tick_bars": [((3,), {}), ((2,), {"of": "quotes", "partial": True}), ((1,), {"of": "mids"})],
     "time_bars": [
         (("30s",), {}),
@@ -107,8 +140,19 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
         (("45m",), {**BY_SESSION, "empty": True}),
         (("1d",), BY_SESSION),
     ],
-    "trade_sign": [*SIGNED, ((), {"method": "clnv"}), ((), {"method": "quote"})],
-    "twap": [((), {}), ((), {"column": "mid_price"})],
+    "trade_sign": [
+        *SIGNED,
+        ((), {"method": "clnv"}),
+        ((), {"method": "quote"}),
+        *(((), {"method": method, **SESSIONS}) for method in ("tick", "quote", "emo")),
+        ((), SESSION),
+    ],
+    "twap": [
+        ((), {}),
+        ((), {"column": "mid_price"}),
+        *(((), each) for each in DIVIDED),
+        ((), {"column": "mid_price", **SESSIONS}),
+    ],
     "volume_bars": [((500,), {}), ((500,), {"partial": True})],
     "volume_profile": [((), {}), ((0.5,), {"share": 0.5})],
     "vwap": [((), {})],
@@ -154,6 +198,7 @@ def full(frame: pl.DataFrame) -> pl.DataFrame:
         exchange=pl.when(ns % 2 == 0).then(pl.lit("N")).otherwise(pl.lit("Q")),
         conditions=pl.when(trade).then(pl.lit("F I")),
         side=pl.when(pl.col("size") > 200).then(pl.lit(1)).otherwise(pl.lit(-1)),
+        exchange_number=ns % 3,
     )
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 
+from ibticks.analysis.absent import is_quote, is_set, is_trade
 from ibticks.analysis.anchored import anchored_twap
 from ibticks.analysis.columns import apart, by, instant, nanoseconds, within
 from ibticks.analysis.durations import apart_streams
+from ibticks.analysis.session_split import SessionSplit
 from ibticks.analysis.sessions import session_start, session_table
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ __all__ = [
     "last_of_stream",
     "last_priced",
     "last_quote",
+    "last_with_column",
     "latest",
     "mean_and_last",
     "no_row",
@@ -55,9 +58,9 @@ __all__ = [
     "window_and_before",
 ]
 
-_TRADE = pl.col("price").is_finite().fill_null(value=False)
-_QUOTE = (pl.col("bid_price").is_finite() | pl.col("ask_price").is_finite()).fill_null(value=False)
-_KINDS = {"trades": _TRADE, "quotes": _QUOTE, "mids": pl.col("mid_price").is_finite()}
+_TRADE = is_trade()
+_QUOTE = is_quote()
+_KINDS = {"trades": _TRADE, "quotes": _QUOTE, "mids": is_set(pl.col("mid_price"))}
 
 
 def every_row(call: Call) -> pl.Expr:
@@ -87,7 +90,8 @@ def by_kind(call: Call) -> pl.Expr:
 
 def by_column(call: Call) -> pl.Expr:
     """Those that have the price which ``column`` names."""
-    return pl.col(call.arguments.get("column", "price")).is_finite().fill_null(value=False)
+    name = call.arguments.get("column", "price")
+    return _TRADE if name == "price" else is_set(pl.col(name)).fill_null(value=False)
 
 
 def latest(rows: pl.DataFrame, keys: list[str], many: int = 1) -> pl.DataFrame:
@@ -145,6 +149,11 @@ def last_priced(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataF
         return latest(priced, apart(rows))
     marked = priced.with_columns((pl.col(per) if isinstance(per, str) else per).alias("_per"))
     return latest(marked, [*by(rows), "_per"]).select(rows.columns)
+
+
+def last_with_column(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """The last tick of each contract with the price which ``column`` names."""
+    return latest(rows.filter(by_column(call)), apart(rows))
 
 
 def since_same_prices(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
@@ -208,7 +217,7 @@ def two_for_all(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataF
     """Two trades of the size, the mean price and the variance of all of the session so far."""
     size, last = pl.col("size").cast(pl.Float64), pl.col("vwap").last()
     away = (pl.col("vwap_upper").last() - last) / (call["deviations"] or 1.0)
-    sums = _of_session(call, found).filter(size > 0, size.is_finite())
+    sums = _of_session(call, found).filter(size > 0, is_set(size))
     columns = [pl.col(name).last() for name in rows.columns if name not in (*by(rows), "size")]
     all_in_one = per_key(sums, by(rows)).agg(*columns, size=size.sum() / 2, _mean=last, _away=away)
     each = [
@@ -240,6 +249,12 @@ def mean_and_last(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.Dat
 def _of_session(call: Call, found: pl.DataFrame) -> pl.DataFrame:
     """The ticks with a price that are in the same session as the last of their contract."""
     priced = found.filter(by_column(call))
+    if call.arguments.get("sessions") is not None:
+        split = SessionSplit.of(None, "regular", call["sessions"], what=call.name)
+        if split is not None:
+            marked = split.inside(priced.lazy()).collect()
+            last = within(pl.col("_session").last(), apart(found))
+            return marked.filter(pl.col("_session") == last)
     if call.arguments.get("market") is None:
         return priced
     table = session_table(call["market"], call["session_type"], what=call.name)

@@ -94,6 +94,16 @@ def _given(argument: str, plan: Plan, otherwise: Plan) -> Plan:
     return lambda call: (otherwise if call[argument] is None else plan)(call)
 
 
+def _by_sessions(plan: Plan, otherwise: Plan) -> Plan:
+    """One plan where sessions divide the ticks, another where they do not."""
+
+    def begin(call: Call) -> Way:
+        divided = call["market"] is not None or call["sessions"] is not None
+        return (plan if divided else otherwise)(call)
+
+    return begin
+
+
 def _signed(plan: Plan) -> Plan:
     """Trades are signed first; the measure is then given them with their sign."""
 
@@ -207,6 +217,7 @@ PLANS: Final[Mapping[str, Plan]] = {
     "refresh_time": _refused(
         f"when all contracts have moved is not known before all have come; {_BUFFER}"
     ),
+    "rm_corrected": _EACH,
     "rm_large_spread": _refused(f"it looks at the median spread of the whole day; {_BUFFER}"),
     "rm_negative_spread": _EACH,
     "rm_quote_outliers": _refused(_AHEAD),
@@ -232,7 +243,10 @@ PLANS: Final[Mapping[str, Plan]] = {
     "trades_cleanup": _refused(
         "it gives a report on all ticks; take its rules one after another, such as no_zero_prices"
     ),
-    "twap": _whole(kept.mean_and_last),
+    "twap": _by_sessions(
+        _sums("seconds", averaged={"twap": "seconds"}, keep=kept.last_with_column),
+        _whole(kept.mean_and_last),
+    ),
     "two_scale_rv": _refused(_SAMPLED),
     "volume_bars": _full(kept.trades),
     "volume_profile": _profile,

@@ -194,11 +194,15 @@ class Sums:
             return found
         added = [name for name in self.added if name in found.columns]
         groups = [name for name in found.columns if name not in (*added, *self.averaged)]
-        values = [pl.col(name).sum() for name in added]
+        # A part that is null, such as a variance with a negative price, leaves none to the whole.
+        known = pl.all_horizontal(pl.col(name).null_count() == 0 for name in added)
+        values = [pl.when(known).then(pl.col(name).sum()).alias(name) for name in added]
         for name, weight in self.averaged.items():
             weights = pl.col(weight).sum()
             average = (pl.col(name) * pl.col(weight)).sum() / weights
-            values.append(pl.when(weights > 0).then(average).alias(name))
+            # Where nothing weighs, such as no time that passed, the newest part says what it is.
+            newest = pl.col(name).drop_nulls().last()
+            values.append(pl.when(weights > 0).then(average).otherwise(newest).alias(name))
         both = per_key(pl.concat([self.sums, found]), groups).agg(values)
         return both.sort(groups or "_all").select(found.columns).cast(found.schema)
 

@@ -1,0 +1,317 @@
+"""Several sessions at once give the numbers of each by itself, and nothing reaches over a close."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import ibticks as ibt
+from ibticks import analysis
+from ibticks.analysis.session_split import SessionSplit
+from ibticks.calendar import market
+from ibticks.errors import InputError
+from ibticks.frames import to_pandas, to_xarray
+
+from .frames import START, both, made, real, together
+
+SHARED = Path("/work/shared/data")
+DAYS = (date(2013, 10, 8), date(2013, 10, 9))
+MINUTE = 60_000_000_000
+
+
+@cache
+def two_days(kind: str) -> pl.DataFrame:
+    """IBM on two days, with hours before and after; the second of the sample is its first."""
+    path = SHARED / f"ibm_20131007_20131011.{kind}.parquet"
+    sample = real(f"ibm_{kind}")
+    if not path.exists():
+        second = sample.with_columns(pl.col("timestamp").dt.offset_by("1d"))
+        return pl.concat([sample, second])
+    ticks = pl.read_parquet(path).with_columns(contract_id=pl.lit(8314, pl.UInt32))
+    ticks = ticks.select(pl.col(name).cast(dtype) for name, dtype in sample.schema.items())
+    return ticks.filter(new_york_day().is_in(DAYS))
+
+
+def new_york_day() -> pl.Expr:
+    return pl.col("timestamp").dt.convert_time_zone("America/New_York").dt.date()
+
+
+def day_of(ticks: pl.DataFrame, day: date) -> pl.DataFrame:
+    return ticks.filter(new_york_day() == day)
+
+
+def regular(kind: str) -> pl.DataFrame:
+    return analysis.session(two_days(kind))
+
+
+def intervals() -> list[tuple[int, int]]:
+    return [(each.start_ns, each.end_ns) for each in map(market("US").session, DAYS)]
+
+
+OF_TRADES = {
+    "realized_spread": partial(analysis.realized_spread, horizon="5m"),
+    "realized_spread of a second": partial(analysis.realized_spread, horizon="1s"),
+    "price_impact": partial(analysis.price_impact, horizon="30m", method="emo"),
+    "effective_spread": partial(analysis.effective_spread, method="clnv"),
+    "quotes_at": partial(analysis.quotes_at, lag="1s"),
+    "lee_ready": analysis.trade_sign,
+    "tick": partial(analysis.trade_sign, method="tick"),
+    "quote with a delay": partial(analysis.trade_sign, method="quote", quote_delay="5s"),
+    "rm_trade_outliers": analysis.rm_trade_outliers,
+}
+OF_ONE_STREAM = {
+    "quoted_spread in bars": ("quotes", partial(analysis.quoted_spread, every="7m")),
+    "interarrival": ("quotes", analysis.interarrival),
+    "staleness": ("quotes", analysis.staleness),
+    "gaps": ("trades", partial(analysis.gaps, longer_than="5s")),
+    "rolling_vwap": ("trades", partial(analysis.rolling_vwap, window="20h")),
+    "rolling_twap": ("trades", partial(analysis.rolling_twap, window="20h")),
+    "bollinger_bands": ("trades", partial(analysis.bollinger_bands, window="20h")),
+    "anchored_twap": ("trades", analysis.anchored_twap),
+}
+
+
+def same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
+    assert_frame_equal(found, expected, rel_tol=1e-9, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("name", OF_TRADES)
+def test_trades_of_two_sessions_are_those_of_each_day(name):
+    measure, trades, quotes = OF_TRADES[name], regular("trades"), regular("quotes")
+    by_day = [measure(day_of(trades, day), quotes=day_of(quotes, day)) for day in DAYS]
+    whole = measure(trades, quotes=quotes, market="US")
+    same(whole, pl.concat(by_day))
+    same(measure(trades, quotes=quotes, sessions=intervals()), whole)
+    lazy = measure(trades.lazy(), quotes=quotes.lazy(), market="US")
+    same(lazy.collect(), whole)
+
+
+@pytest.mark.parametrize("name", OF_TRADES)
+def test_hours_outside_change_nothing(name):
+    """Quotes before the opening and after the close are not in force in the session."""
+    measure = OF_TRADES[name]
+    full = measure(two_days("trades"), quotes=two_days("quotes"), market="US")
+    inside = measure(regular("trades"), quotes=regular("quotes"), market="US")
+    same(analysis.session(full), inside)
+    if name != "rm_trade_outliers":
+        outside = full.filter(~pl.col("timestamp").is_in(inside["timestamp"].implode()))
+        added = [each for each in full.columns if each not in two_days("trades").columns]
+        assert outside.height > 50
+        for each in added:
+            values = outside[each]
+            assert (values == 0).all() if each == "sign" else values.is_null().all()
+
+
+@pytest.mark.parametrize("name", OF_ONE_STREAM)
+def test_streams_of_two_sessions_are_those_of_each_day(name):
+    kind, measure = OF_ONE_STREAM[name]
+    ticks = regular(kind)
+    by_day = pl.concat([measure(day_of(ticks, day)) for day in DAYS])
+    whole = measure(ticks, sessions=intervals())
+    same(whole, by_day)
+    same(measure(ticks, market="US"), whole)
+    same(measure(ticks.lazy(), market="US").collect(engine="streaming"), whole)
+
+
+@pytest.mark.parametrize(
+    ("measure", "kind", "value", "weight"),
+    [
+        (analysis.twap, "trades", "twap", "seconds"),
+        (partial(analysis.twap, column="bid_price"), "quotes", "twap", "seconds"),
+    ],
+)
+def test_averages_over_time_are_weighed_by_the_time_of_each_day(measure, kind, value, weight):
+    ticks = regular(kind)
+    by_day = pl.concat([measure(day_of(ticks, day)) for day in DAYS])
+    whole = measure(ticks, market="US")
+    assert whole[weight].item() == pytest.approx(by_day[weight].sum())
+    assert whole[weight].item() < 2 * 6.5 * 3600 < measure(ticks)[weight].item()
+    total = (by_day[value] * by_day[weight]).sum() / by_day[weight].sum()
+    assert whole[value].item() == pytest.approx(total, rel=1e-12)
+    assert both(lambda each: measure(each, market="US"), ticks)[value].item() == whole[value].item()
+
+
+def test_the_spread_over_time_does_not_count_the_night():
+    ticks = regular("quotes")
+    by_day = [analysis.quoted_spread(day_of(ticks, day)) for day in DAYS]
+    lengths = [analysis.twap(day_of(ticks, day), column="bid_price")["seconds"] for day in DAYS]
+    seconds = [each.item() for each in lengths]
+    whole = both(lambda each: analysis.quoted_spread(each, market="US"), ticks)
+    spreads = [each["time_weighted_spread"].item() for each in by_day]
+    weighed = sum(s * t for s, t in zip(spreads, seconds, strict=True)) / sum(seconds)
+    assert whole["time_weighted_spread"].item() == pytest.approx(weighed, rel=1e-9)
+    assert whole["quotes"].item() == sum(each["quotes"].item() for each in by_day)
+    same(analysis.quoted_spread(two_days("quotes"), market="US"), whole)
+
+
+def test_null_at_the_edge():
+    trades, quotes = regular("trades"), regular("quotes")
+    found = analysis.realized_spread(trades, "5m", quotes=quotes, market="US")
+    for _, close in intervals():
+        ns = pl.col("timestamp").cast(pl.Int64)
+        edge = found.filter(ns >= close - 5 * MINUTE, ns < close)
+        before = found.filter(ns >= close - 7 * MINUTE, ns < close - 6 * MINUTE)
+        assert edge["later_mid"].null_count() == edge.height > 100
+        assert before["later_mid"].null_count() == 0 < before.height
+    first = analysis.quotes_at(trades, quotes, market="US")["quote_timestamp"]
+    age = trades["timestamp"] - first
+    assert age.max() < timedelta(minutes=5)
+
+
+def test_several_contracts_and_sessions():
+    other = regular("quotes").with_columns(contract_id=pl.lit(1, pl.UInt32), bid_price=170.0)
+    quotes = together(regular("quotes"), other)
+    for measure in (
+        partial(analysis.quoted_spread, every="1h", market="US"),
+        partial(analysis.twap, column="bid_price", market="US"),
+        partial(analysis.rolling_twap, window="20h", column="bid_price", market="US"),
+    ):
+        each = pl.concat([measure(regular("quotes")), measure(other)])
+        keys = [name for name in ("timestamp", "contract_id", "bid_size") if name in each.columns]
+        both_contracts = measure(quotes).sort(*keys, maintain_order=True)
+        same(both_contracts, each.sort(*keys, maintain_order=True))
+
+
+def frame_of(library, ticks: pl.DataFrame, spans):
+    metadata = {
+        "intervals": [
+            [f"{pd.Timestamp(ns, tz='UTC').isoformat()}" for ns in each] for each in spans
+        ]
+    }
+    table = ticks.to_arrow()
+    if library == "pandas":
+        frame = to_pandas(table)
+        frame.attrs["ibticks"] = metadata
+        return frame
+    import json
+
+    data = to_xarray(table)
+    data.attrs["ibticks"] = json.dumps(metadata)
+    return data
+
+
+@pytest.mark.parametrize("library", ["pandas", "xarray"])
+def test_frames_know_the_sessions_of_their_selection(library):
+    trades, quotes = regular("trades")[::7], regular("quotes")
+    spans = intervals()
+    frame = frame_of(library, trades, spans)
+    found = frame.ticks.realized_spread("5m", quotes=quotes)["realized_spread"].to_numpy()
+    wanted = analysis.realized_spread(trades, "5m", quotes=quotes, market="US")
+    assert pl.Series(found).fill_nan(None).null_count() == wanted["realized_spread"].null_count()
+    assert pl.Series(found).fill_nan(None).sum() == pytest.approx(wanted["realized_spread"].sum())
+    spread = frame_of(library, quotes, spans).ticks.quoted_spread()["time_weighted_spread"]
+    wanted = analysis.quoted_spread(quotes, market="US")["time_weighted_spread"].item()
+    assert float(spread.to_numpy()[0]) == pytest.approx(wanted, rel=1e-12)
+    # One interval divides nothing, and what is asked for goes first.
+    one = frame_of(library, quotes, [(spans[0][0], spans[1][1])])
+    plain = analysis.quoted_spread(quotes)["time_weighted_spread"].item()
+    found = one.ticks.quoted_spread()["time_weighted_spread"]
+    assert float(found.to_numpy()[0]) == pytest.approx(plain, rel=1e-12)
+    extended = frame_of(library, quotes, spans).ticks.twap(
+        column="bid_price", market="US", session_type="extended"
+    )
+    assert float(extended["seconds"].to_numpy()[0]) == pytest.approx(
+        analysis.twap(quotes, column="bid_price", market="US")["seconds"].item()
+    )
+
+
+@pytest.mark.parametrize("library", ["pandas", "xarray"])
+def test_bars_that_begin_before_the_opening(library):
+    """Hours of the clock begin at 9:00, half an hour before the session of their selection."""
+    frame = frame_of(library, regular("trades"), intervals())
+    bars = frame.ticks.time_bars("1h")
+    found = bars.ticks.bollinger_bands("20h", column="close")["bollinger_middle"].to_numpy()
+    plain = analysis.time_bars(regular("trades"), "1h")
+    by_day = [analysis.bollinger_bands(day_of(plain, day), "20h", column="close") for day in DAYS]
+    assert found.tolist() == pytest.approx(pl.concat(by_day)["bollinger_middle"].to_list())
+
+
+def test_a_selection_of_sessions_from_a_store(tmp_path):
+    """The last two sessions that ended, loaded at once and one by one; one may close early."""
+    sessions = market("US").previous_sessions(2)
+    shifts = [each.start_ns - market("US").session(DAYS[0]).start_ns for each in sessions]
+    day = real("ibm_quotes")
+    with ibt.open(tmp_path / "ticks") as store:
+        store.add_contract(8314, "IBM")
+        for shift in shifts:
+            moved = (pl.col("timestamp").cast(pl.Int64) + shift).cast(pl.Datetime("ns", "UTC"))
+            store.write(
+                day.with_columns(moved).drop("contract_id"), contract_id=8314, tick_type="bid_ask"
+            )
+        whole = store.select("IBM", "bid_ask", sessions=2)
+        parts = [
+            store.select("IBM", "bid_ask", start=each.start, end=each.end) for each in sessions
+        ]
+        frame = whole.to_pandas()
+        days = [part.to_pandas() for part in parts]
+        by_day = pd.concat([day.ticks.quoted_spread() for day in days])
+        spans = pd.concat([day.ticks.twap(column="bid_price") for day in days])
+        found, span = frame.ticks.quoted_spread(), frame.ticks.twap(column="bid_price")
+        weights = {"quoted_spread": by_day["quotes"], "time_weighted_spread": spans["seconds"]}
+        for name, weight in weights.items():
+            expected = (by_day[name] * weight).sum() / weight.sum()
+            assert found[name].iloc[0] == pytest.approx(expected, rel=1e-9)
+        assert span["seconds"].iloc[0] == pytest.approx(spans["seconds"].sum())
+        polars = whole.to_polars()
+        assert polars.ticks.quoted_spread(sessions=whole.intervals)[
+            "time_weighted_spread"
+        ].item() == pytest.approx(found["time_weighted_spread"].iloc[0], rel=1e-12)
+
+
+def test_a_lunch_break_divides_a_session():
+    day = market("JP").session("2025-01-10")
+    (pause, resume), minutes = day.breaks[0], 60 * 10**9
+    at = [pause - minutes, pause - 1, resume, resume + minutes]
+    start = pl.Series(at).cast(pl.Datetime("ns", "UTC"))
+    ticks = pl.DataFrame({"timestamp": start, "price": [1.0, 2.0, 5.0, 9.0]})
+    found = analysis.twap(ticks, market="JP")
+    assert found["seconds"].item() == pytest.approx(120, abs=1e-6)
+    assert found["twap"].item() == pytest.approx(3.0, rel=1e-6)
+
+
+def test_ticks_out_of_order_lie_in_their_sessions():
+    split = SessionSplit.of(
+        None, "regular", [(START + 10, START + 20), (START + 30, START + 40)], what="a test"
+    )
+    at = pl.Series([35, 10, 20, 19, None, 40, 5]) + START
+    at = at.cast(pl.Datetime("ns", "UTC"))
+    frame = pl.DataFrame({"timestamp": at})
+    assert frame.select(split.number).to_series().to_list() == [1, 0, None, 0, None, None, None]
+    ordered = frame.sort("timestamp", nulls_last=False).select(split.number).to_series()
+    assert ordered.to_list() == [None, None, 0, 0, None, 1, None]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "message"),
+    [
+        ([(START + 20, START + 30), (START + 10, START + 20)], "in order of time"),
+        ([(START + 10, START + 30), (START + 20, START + 40)], "none overlapping"),
+        ([(START, START)], "none empty"),
+        ([START, START + 1], "pairs of times"),
+        ([(1, 2)], "if seconds are meant"),
+        ([("2025-01-10 09:30", "2025-01-10 16:00")], "time zone"),
+    ],
+)
+def test_sessions_that_are_none(sessions, message):
+    ticks = made([{"ns": 0, "price": 1.0}])
+    with pytest.raises(InputError, match=message):
+        analysis.twap(ticks, sessions=sessions)
+
+
+def test_a_market_or_sessions():
+    ticks = made([{"ns": 0, "price": 1.0}])
+    with pytest.raises(InputError, match="both given"):
+        analysis.twap(ticks, market="US", sessions=[(0, 1)])
+
+
+def test_open_intervals_of_a_selection():
+    ticks = made([{"ns": 0, "price": 1.0}, {"ns": 10**9, "price": 3.0}])
+    edge = datetime(2025, 1, 10, 14, 29, 0, 500_000, tzinfo=UTC)
+    sessions = [("the beginning", edge), (edge, "the end")]
+    assert analysis.twap(ticks, sessions=sessions)["seconds"].item() == 0

@@ -211,8 +211,7 @@ def cme_hours(first: date, last: date) -> Tables:
     dict of str to SessionTable
     """
     globex = read_schedule("CME Globex Equity", first, last)
-    days = np.union1d(globex.days, _MOURNING)
-    days = days[~_closed_good_friday(days)]
+    days = globex.days[~_closed_good_friday(globex.days)]
     modern = days >= np.datetime64("2015-09-21")
     usual = np.where(
         modern, wall(days, 16, timezone=_CHICAGO), wall(days, 16, 15, timezone=_CHICAGO)
@@ -220,7 +219,6 @@ def cme_hours(first: date, last: date) -> Tables:
     closes = usual.copy()
     short = globex.early & np.isin(globex.days, days)
     closes[np.isin(days, globex.days[short])] = globex.times["market_close"][short]
-    closes[np.isin(days, _MOURNING)] = wall(_MOURNING, 8, 30, timezone=_CHICAGO)
     early = closes < usual
     paused = (days < np.datetime64("2021-06-28")) & ~early
     pause = wall(days, 15, 15, timezone=_CHICAGO)
@@ -239,12 +237,6 @@ def cme_hours(first: date, last: date) -> Tables:
         ),
     }
 
-
-# National days of mourning, on which Globex closed its US equity products at 08:30. CME Group said
-# so on 2018-12-02 ("US equity, interest rate markets to close for national day of mourning") and
-# on 2024-12-30 ("CME Group announces trading hours for U.S. National Day of Mourning"). The
-# library has an ordinary day in one of its calendars and a holiday in the other.
-_MOURNING: Final = np.array(["2018-12-05", "2025-01-09"], dtype="datetime64[D]")
 
 _HOUR: Final = 3_600_000_000_000
 
@@ -276,10 +268,10 @@ def _with_lunch(schedule: Schedule) -> Tables:
 
 
 def listed_hours(name: str) -> Hours:
-    """A calendar of pandas_market_calendars as it is, mistakes included.
+    """A calendar of pandas_market_calendars, with the days in :mod:`ibticks.calendar.corrections`.
 
-    Users have reported wrong early closes of its CME calendars other than equity, for example
-    (github.com/rsheftel/pandas_market_calendars/issues, 464 and 486).
+    Its other mistakes are included. Users have reported wrong early closes of its CME calendars
+    other than equity, for example (github.com/rsheftel/pandas_market_calendars/issues, 464).
 
     - ``regular``: its open to its close, with its break, if it has one, inside.
     - ``morning``, ``afternoon``: before and after that break.

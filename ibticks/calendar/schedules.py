@@ -1,7 +1,8 @@
 """What pandas_market_calendars knows, as plain arrays: the one place that talks to it.
 
 Only trading days, opens, closes and breaks are taken from it. What it does not know, or does not
-say, is handled here: the years a calendar is good for, and calendars known to be wrong.
+say, is handled here: the years a calendar is good for, and calendars known to be wrong. Single days
+that it is wrong about are in :mod:`ibticks.calendar.corrections`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pandas_market_calendars as pmc
 
+from ibticks.calendar.corrections import corrections_of
 from ibticks.calendar.times import find_timezone
 from ibticks.errors import UnknownMarketError
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
+
+    from ibticks.calendar.corrections import Correction
 
 __all__ = ["FIRST", "LAST", "Schedule", "calendar_names", "calendar_years", "read_schedule", "wall"]
 
@@ -122,11 +126,51 @@ def read_schedule(name: str, first: date, last: date) -> Schedule:
     if name in _NO_SUNDAYS:
         held &= frame.index.day_of_week != 6
     frame, early = frame[held], early[held]
-    return Schedule(
+    schedule = Schedule(
         timezone=str(calendar.tz),
         days=frame.index.to_numpy().astype("datetime64[D]"),
         times={each: _nanoseconds(pd.DatetimeIndex(frame[each])) for each in kept},
         early=early,
+    )
+    for correction in corrections_of(name):
+        if first <= correction.day <= last:
+            schedule = _corrected(schedule, correction)
+    return schedule
+
+
+def _corrected(schedule: Schedule, correction: Correction) -> Schedule:
+    """The schedule with the true hours of one day, which begin as on the ordinary day before."""
+    day = np.datetime64(correction.day, "D")
+    place = int(np.searchsorted(schedule.days, day))
+    rest = schedule.days != day
+    ordinary = np.flatnonzero(~schedule.early & (schedule.days < day))
+    if not correction.is_open or not len(ordinary):
+        return Schedule(
+            schedule.timezone,
+            schedule.days[rest],
+            {name: values[rest] for name, values in schedule.times.items()},
+            schedule.early[rest],
+        )
+    model = ordinary[-1]
+    zone = find_timezone(schedule.timezone)
+    close_ns = None
+    if correction.close is not None:
+        at = correction.close
+        close_ns = int(wall(np.array([day]), at.hour, at.minute, timezone=schedule.timezone)[0])
+    times = {}
+    for name, values in schedule.times.items():
+        # The same time of day, by the wall: the clocks may have been changed since.
+        local = pd.Timestamp(int(values[model]), tz="UTC").tz_convert(zone).tz_localize(None)
+        moved = local + pd.Timedelta(day - schedule.days[model])
+        value = moved.tz_localize(zone).as_unit("ns").value
+        if close_ns is not None:
+            value = close_ns if name == "market_close" else min(value, close_ns)
+        times[name] = np.insert(values[rest], place, value)
+    return Schedule(
+        schedule.timezone,
+        np.insert(schedule.days[rest], place, day),
+        times,
+        np.insert(schedule.early[rest], place, close_ns is not None),
     )
 
 

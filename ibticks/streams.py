@@ -27,8 +27,9 @@ def split_streams(columns: TickColumns) -> Iterator[tuple[int, str, TickColumns]
         raise TypeError("tick_type is not a string column")
     contracts = columns.numbers("contract_id").astype(np.int64)
     streams = contracts * (len(kinds.values) + 1) + kinds.codes
-    for stream in np.unique(streams):
-        rows = np.flatnonzero(streams == stream)
+    order = np.argsort(streams, kind="stable")
+    borders = np.flatnonzero(np.diff(streams[order])) + 1
+    for rows in np.split(order, borders) if len(order) else []:
         first = int(rows[0])
         kind = kinds.values[kinds.codes[first]]
         part = columns if len(rows) == columns.rows else columns.take(rows)

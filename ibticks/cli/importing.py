@@ -104,6 +104,20 @@ def import_(
     if is_messages:
         if contract is not None or tick_type is not None:
             raise typer.BadParameter("messages say their own: leave --contract and --type out")
+        of_tables = {
+            "--map": mapping,
+            "--preset": preset,
+            "--symbols": symbols,
+            "--map-symbol": map_symbol,
+            "--tz": tz,
+            "--unit": unit,
+            "--format": time_format,
+            "--decimal": decimal,
+            "--skip-bad": skip_bad,
+            "--rejects": rejects,
+        }
+        if wrong := [option for option, value in of_tables.items() if value]:
+            raise typer.BadParameter(f"{wrong[0]} is for tables, and {file} has messages")
     elif tick_type is None:
         raise typer.BadParameter("a table needs --type")
     with opened(root, dsn, create=True) as store:

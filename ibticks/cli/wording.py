@@ -27,6 +27,7 @@ _REWRITES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"\btick_type=(?=[\s,;.:]|$)", "--type"),
         (r"\btz='([^']+)'", r"--tz \1"),
         (r"\btz=(?=[\s,;.:]|$)", "--tz"),
+        (r"\btimestamp_unit=(?=[\s,;.:]|$)", "--unit"),
         (r"\btime_format=(?=[\s,;.:]|$)", "--format"),
         (r"\bskip_bad=True", "--skip-bad"),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -25,7 +26,7 @@ BadRow: TypeAlias = tuple[int, list[str]]
 
 _HEADER_BYTES: Final = 1 << 16
 _DELIMITERS: Final = ",;\t|"
-_ABSENT: Final = ["", "null", "NULL", "None", "NaN", "nan", "NA", "N/A", "NaT"]
+_ABSENT: Final = ["null", "NULL", "None", "NaN", "nan", "NA", "N/A", "NaT"]
 _COMPRESSIONS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 _ENCODINGS: Final = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -48,11 +49,17 @@ class ForeignTable(Protocol):
         ...
 
     def batches(
-        self, columns: Sequence[str], rows: int, *, skip_ragged: bool = False
+        self,
+        columns: Sequence[str],
+        rows: int,
+        *,
+        skip_ragged: bool = False,
+        verbatim: Sequence[str] = (),
     ) -> Iterator[pa.Table]:
         """Read these columns, at most ``rows`` rows at a time, in the order of the file.
 
-        With ``skip_ragged``, rows with too few or too many values are left out.
+        With ``skip_ragged``, rows with too few or too many values are left out. In the columns
+        ``verbatim``, words such as NA are values: there is a company of that symbol.
         """
         ...
 
@@ -99,9 +106,14 @@ class _Parquet:
         return self._rows
 
     def batches(
-        self, columns: Sequence[str], rows: int, *, skip_ragged: bool = False
+        self,
+        columns: Sequence[str],
+        rows: int,
+        *,
+        skip_ragged: bool = False,
+        verbatim: Sequence[str] = (),
     ) -> Iterator[pa.Table]:
-        del skip_ragged  # every row of a Parquet file has all columns
+        del skip_ragged, verbatim  # every row of a Parquet file has all columns, and nulls
         try:
             with pq.ParquetFile(fspath(self._path)) as file:
                 for batch in file.iter_batches(rows, columns=list(columns)):
@@ -148,12 +160,17 @@ class _Delimited:
         return sum(batch.num_rows for batch in self._read(self.columns[:1], skip_ragged=True))
 
     def batches(
-        self, columns: Sequence[str], rows: int, *, skip_ragged: bool = False
+        self,
+        columns: Sequence[str],
+        rows: int,
+        *,
+        skip_ragged: bool = False,
+        verbatim: Sequence[str] = (),
     ) -> Iterator[pa.Table]:
         waiting: list[pa.RecordBatch] = []
         there = 0
         for batch in self._read(columns, skip_ragged=skip_ragged):
-            waiting.append(batch)
+            waiting.append(_with_nulls(batch, verbatim))
             there += batch.num_rows
             while there >= rows:
                 table = pa.Table.from_batches(waiting)
@@ -207,12 +224,24 @@ class _Delimited:
                     convert_options=pacsv.ConvertOptions(
                         include_columns=list(columns),
                         column_types={name: pa.large_string() for name in columns},
-                        null_values=_ABSENT,
+                        null_values=[""],
                         strings_can_be_null=True,
                     ),
                 )
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(self._path, error) from error
+
+
+def _with_nulls(batch: pa.RecordBatch, verbatim: Sequence[str]) -> pa.RecordBatch:
+    """Return a batch of texts with null for the words that stand for none."""
+    words = pa.array(_ABSENT, pa.large_string())
+    columns = [
+        column
+        if name in verbatim
+        else pc.if_else(pc.is_in(column, value_set=words), pa.scalar(None, column.type), column)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _unreadable(path: StrPath, error: Exception) -> InputError:

@@ -257,7 +257,10 @@ class TickTable:
         sources += [events] if events is not None and events not in sources else []
         sources = sources or self._file.columns[:1]
         rows: dict[Instrument, int] = {}
-        for batch in self._file.batches(sources, BATCH_ROWS, skip_ragged=skip_ragged):
+        batches = self._file.batches(
+            sources, BATCH_ROWS, skip_ragged=skip_ragged, verbatim=self._symbol_columns()
+        )
+        for batch in batches:
             if events is not None:
                 self._check_events(batch[events], events)
             for counted in pc.value_counts(_instrument_keys(batch, columns)).to_pylist():
@@ -295,7 +298,12 @@ class TickTable:
         seen: set[str] = set()
         row, good_rows = 0, 0
         sources = [*self.mapping.sources(), *(["metadata"] if self._metadata_column else [])]
-        batches = self._file.batches(sources, batch_rows, skip_ragged=on_bad_row is not None)
+        batches = self._file.batches(
+            sources,
+            batch_rows,
+            skip_ragged=on_bad_row is not None,
+            verbatim=self._symbol_columns(),
+        )
         for batch in batches:
 
             def convert(part: pa.Table) -> TickColumns:
@@ -364,6 +372,10 @@ class TickTable:
             wanted += lacking
             sample = next(self._file.batches(wanted, _SAMPLE_ROWS, skip_ragged=True))
         return matched, sample
+
+    def _symbol_columns(self) -> list[str]:
+        symbols = (one.sources for one in self.mapping.instruments if one.kind == "symbol")
+        return [sources[0] for sources in symbols]
 
     def _event_column(self) -> str | None:
         """Return the column that tells trades from other events of an order book."""

@@ -106,7 +106,9 @@ def _number_content(numbers: pa.Array, unit: Unit | None) -> TimeContent:
     if pc.all(pc.and_(days, pc.and_(is_month, whole))).as_py():
         return "date"
     if unit is not None:
-        return "instant"
+        # Within one day it may as well be the time since midnight.
+        day = _NANOSECONDS_PER_DAY // _NANOSECONDS_PER_UNIT.get(unit, 1)
+        return "number" if pc.all(pc.less(numbers, day)).as_py() else "instant"
     # Seconds, milliseconds, microseconds and nanoseconds from 1990 to 2100.
     epochs = [
         pc.and_(
@@ -185,6 +187,7 @@ def choose_time(
     for tier in instants:
         if tier:
             _check_same_instants(tier, sample, unit, time_format)
+            _check_whole(tier[0], names, sample, unit, time_format)
             return (tier[0],)
     dates = [name for name in names.dates if content.get(name) in ("date", "midnight")]
     clocks = [
@@ -305,6 +308,31 @@ def _check_same_instants(
             f"mapping={{'timestamp': {first!r}}}",
             column=first,
         )
+
+
+def _check_whole(
+    name: str, names: TimeNames, sample: pa.Table, unit: Unit | None, time_format: str | None
+) -> None:
+    """Refuse an instant whose nanoseconds are in a column of their own."""
+    for part in names.nanoseconds:
+        if part not in sample.column_names:
+            continue
+        numbers = pc.replace_substring_regex(
+            joined(sample[part]).cast(pa.large_string()), r"\.0*$", ""
+        )
+        if not pc.any(pc.match_substring_regex(numbers, "[1-9]")).as_py():
+            continue
+        try:
+            reader = TimeReader((name,), unit=unit, time_format=time_format, tz="UTC")
+            times = reader.read(sample)
+        except InputError:
+            return  # the row that cannot be read is named when it is read
+        if pc.all(pc.equal(pc.floor_temporal(times, unit="microsecond"), times)).as_py():
+            raise InputError(
+                f"column {part!r} may hold the nanoseconds that {name!r} lacks: write both in one "
+                f"column, or leave the nanoseconds out with mapping={{'timestamp': {name!r}}}",
+                column=part,
+            )
 
 
 def _without_equal_columns(columns: Sequence[str], sample: pa.Table) -> list[str]:

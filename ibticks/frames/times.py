@@ -263,6 +263,13 @@ def _split_numbers(texts: pa.Array, name: str, unit: Unit | None) -> Times:
         raise _outside(name)
     unit = unit or _unit(whole, valid, name)
     scaled, _ = _scaled(whole, None, valid, name, unit)
+    longer = pc.any(pc.match_substring_regex(behind, r"^\d{9}0*[1-9]")).as_py()
+    if longer or np.any(fraction * _UNITS[unit] % NANOSECONDS):
+        raise InputError(
+            f"column {name!r} has a time with a part of a nanosecond, which would be lost: round "
+            f"it, or say another unit with timestamp_unit=",
+            column=name,
+        )
     return scaled + fraction * _UNITS[unit] // NANOSECONDS, valid
 
 

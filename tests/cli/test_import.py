@@ -80,6 +80,14 @@ def test_errors_name_options(cli, own, tmp_path, header, row, options, says):
     assert PYTHON_ARGUMENT.search(done.err) is None
 
 
+@pytest.mark.parametrize("option", [["--map", "a=b"], ["--tz", "UTC"], ["--skip-bad"]])
+def test_options_of_tables_with_messages(cli, own, tmp_path, option):
+    (tmp_path / "all.jsonl").write_text("")
+    done = cli("import", tmp_path / "all.jsonl", *option, *own)
+    assert done.code == 2
+    assert option[0] in done.err
+
+
 def test_a_table_without_a_contract(cli, own, tmp_path):
     path = tmp_path / "trades.csv"
     path.write_text("time,price\n2025-03-03T14:30:00Z,1\n")

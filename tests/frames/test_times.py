@@ -228,3 +228,13 @@ def test_floats_that_cannot_be_nanoseconds():
         read([1736519400123456789.0], pa.float64())
     with pytest.raises(InputError, match="as integers"):
         read([1736519400123456789.0], pa.float64(), unit="ns")
+
+
+@pytest.mark.parametrize(
+    "text", ["1736519400.1234567891", "1736519400123.1234567", "1736519400123456789.5"]
+)
+def test_a_part_of_a_nanosecond_is_not_cut_off(text):
+    with pytest.raises(InputError, match="a part of a nanosecond"):
+        utc_nanoseconds(pa.chunked_array([[text]]), "time")
+    whole = utc_nanoseconds(pa.chunked_array([["1736519400.1234567890000"]]), "time")[0]
+    assert whole.tolist() == [1_736_519_400_123_456_789]

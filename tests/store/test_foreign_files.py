@@ -130,6 +130,27 @@ def test_half_a_time_is_refused(store, tmp_path, header, rows, says):
         load(store, path, **NEW_YORK)
 
 
+def test_times_of_day_that_are_numbers(store, tmp_path):
+    path = text(tmp_path / "a.csv", "date,time,price", "20250303,34200123,1")
+    with pytest.raises(errors.InputError, match="'date' holds dates without a time of day"):
+        load(store, path, **NEW_YORK)
+    frame = load(store, path, timestamp_unit="ms", **NEW_YORK)
+    assert times(frame) == ["2025-03-03T14:30:00.123000000"]
+    path = text(tmp_path / "b.csv", "date,time,price", "20250303,34200.123456789,1")
+    assert times(load(store, path, timestamp_unit="s", contract_id=8, **NEW_YORK)) == [WANTED]
+    path = tmp_path / "c.parquet"
+    pq.write_table(pa.table({"date": [20250303], "time": [34200123456789], "price": [1.0]}), path)
+    assert times(load(store, path, timestamp_unit="ns", contract_id=9, **NEW_YORK)) == [WANTED]
+
+
+def test_nanoseconds_in_a_column_of_their_own(store, tmp_path):
+    path = text(tmp_path / "a.csv", "timestamp,nanoseconds,price", "1741012200,123456789,1")
+    with pytest.raises(errors.InputError, match="'nanoseconds' may hold the nanoseconds"):
+        load(store, path)
+    frame = load(store, path, mapping={"timestamp": "timestamp"})
+    assert times(frame) == ["2025-03-03T14:30:00.000000000"]
+
+
 def test_half_a_time_is_refused_where_it_is_chosen(store, tmp_path):
     path = text(tmp_path / "trades.csv", "d,t,u,price", "2025-03-03,09:30:00.5,2025-03-03,1")
     for chosen in ("d", "t", "u", "t+d", "d+u"):
@@ -241,6 +262,18 @@ def test_a_file_that_names_its_contracts_needs_no_other(store, tmp_path, name):
     path = two_instruments(tmp_path / "trades.csv", name, 4, 999)
     assert ibt.import_table(store, path, tick_type="last").rows == {4: 1, 999: 1}
     assert stored(store, 999)["price"].to_list() == [500]
+
+
+def test_a_symbol_that_is_a_word_for_nothing(store, tmp_path):
+    path = text(
+        tmp_path / "a.csv",
+        "symbol,time,price",
+        "NA,2025-03-03T14:30:00Z,1",
+        "IBM,2025-03-03T14:30:00Z,NA",
+    )
+    result = ibt.import_table(store, path, tick_type="last", symbols={"NA": 1, "IBM": 2})
+    assert result.rows == {1: 1, 2: 1}
+    assert stored(store, 2)["price"].to_list() == [None]
 
 
 def test_roots_and_suffixes_are_one_symbol(store, tmp_path):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ibticks.index.records import ContractRecord
 
-__all__ = ["find_contracts"]
+__all__ = ["find_all", "find_contracts"]
 
 _MOST_NAMED: Final = 12
 
@@ -50,8 +50,17 @@ def find_contracts(
     """
     if not wanted:
         raise InputError("no contract is given: give an id, a symbol, or a list of them")
+    return tuple(dict.fromkeys(find_all(wanted, known, streams)))
+
+
+def find_all(
+    wanted: Sequence[object],
+    known: Sequence[ContractRecord],
+    streams: Callable[[], set[tuple[int, str]]],
+) -> list[int]:
+    """Return one id for each contract given, as :func:`find_contracts` finds them."""
     store = _Known(known, streams)
-    return tuple(dict.fromkeys(store.find(each) for each in wanted))
+    return [store.find(each) for each in wanted]
 
 
 class _Known:
@@ -62,6 +71,12 @@ class _Known:
     ) -> None:
         self._named = {record.contract_id: record for record in named}
         self._streams = streams
+        self._all_ids: set[int] | None = None
+        self._by_symbol: dict[str, set[int]] = {}
+        self._by_folded: dict[str, set[int]] = {}
+        for key, record in self._named.items():
+            self._by_symbol.setdefault(record.symbol, set()).add(key)
+            self._by_folded.setdefault(record.symbol.casefold(), set()).add(key)
 
     def find(self, wanted: object) -> int:
         """The id of one contract."""
@@ -95,12 +110,8 @@ class _Known:
         )
 
     def _with_symbol(self, symbol: str) -> set[int]:
-        exact = {key for key, record in self._named.items() if record.symbol == symbol}
-        return exact or {
-            key
-            for key, record in self._named.items()
-            if record.symbol.casefold() == symbol.casefold()
-        }
+        found = self._by_symbol.get(symbol) or self._by_folded.get(symbol.casefold())
+        return set(found or ())
 
     def _unknown_symbol(self, symbol: str) -> UnknownContractError:
         symbols = {record.symbol.upper(): key for key, record in self._named.items()}
@@ -115,7 +126,10 @@ class _Known:
         )
 
     def _ids(self) -> set[int]:
-        return set(self._named) | {contract_id for contract_id, _ in self._streams()}
+        """The contracts that have names or files; the index is asked once."""
+        if self._all_ids is None:
+            self._all_ids = set(self._named) | {contract_id for contract_id, _ in self._streams()}
+        return self._all_ids
 
     def _listed(self, ids: set[int]) -> str:
         if not ids:

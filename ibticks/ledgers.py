@@ -125,14 +125,14 @@ class _Ledgers:
         """The time from which ticks are stored, where all time is asked for."""
         if not (self._from_the_beginning or self._to_the_end):
             return []
-        ticks = [
-            _ticks_of(self._root, file)
-            for file in index.files(self._ids, self._kinds)
-            if (file.contract_id, file.tick_type) in self._rows
-        ]
-        return [
-            (first, last + 1) for first, last in ticks if first is not None and last is not None
-        ]
+        sealed = index.tick_ranges(self._ids, self._kinds)
+        ranges = [found for stream, found in sealed.items() if stream in self._rows]
+        for file in index.open_files(self._ids, self._kinds):
+            if (file.contract_id, file.tick_type) in self._rows:
+                first, last = _ticks_of(self._root, file)
+                if first is not None and last is not None:
+                    ranges.append((first, last))
+        return [(first, last + 1) for first, last in ranges]
 
     def coverage(self, intervals: Sequence[Interval], reach: Sequence[Interval]) -> Coverage:
         """The stretches that fill the intervals; all time is what is known, and ``reach``."""
@@ -194,9 +194,7 @@ class _Ledgers:
 
 
 def _ticks_of(root: Path, file: FileRecord) -> tuple[int | None, int | None]:
-    """Times of the first and the last tick of a file."""
-    if file.sealed:
-        return file.first_tick_ns, file.last_tick_ns
+    """Times of the first and the last tick of a file that is not sealed."""
     if file.messages == 0 and not is_written(root, file.contract_id, file.tick_type):
         # Who announced it was killed, and has told nobody how far it came.
         from ibticks.storage.summary import summarise

@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import TICK_TYPES, TIME_MIN
-from ibticks.contracts import find_contracts
+from ibticks.contracts import find_all, find_contracts
 from ibticks.errors import InputError
 from ibticks.format.fields import check_contract_id, check_tick_type
 
@@ -47,7 +47,11 @@ class Lookup:
 
     def streams(self, ids: Sequence[int] | None = None) -> set[tuple[int, str]]:
         """Contract ids and tick types that have files."""
-        return {(day.contract_id, day.tick_type) for day in self._index.daily_stats(ids)}
+        streams = self._index.streams()
+        if ids is None:
+            return streams
+        chosen = frozenset(ids)
+        return {stream for stream in streams if stream[0] in chosen}
 
     def contract_ids(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
         """The ids of contracts that the store knows; see :meth:`ibticks.Store.contract_ids`."""
@@ -58,11 +62,11 @@ class Lookup:
         given = listed(contracts)
         if not given:
             return self.contract_ids(given)  # which says what is wrong
+        symbols = [each for each in given if not isinstance(each, Integral)]
+        found = iter(find_all(symbols, self._index.contracts(), self.streams) if symbols else ())
         return tuple(
             dict.fromkeys(
-                check_contract_id(each)
-                if isinstance(each, Integral)
-                else self.contract_ids(each)[0]
+                check_contract_id(each) if isinstance(each, Integral) else next(found)
                 for each in given
             )
         )

@@ -365,6 +365,7 @@ class Store:
             now_ns = self._lookup.now(now, tz, ids, kinds)
             start_ns, words = find_start(buffer, now_ns, market=market, tz=tz)
             when = f", {words}"
+        chosen = frozenset(ids)
         return Live(
             self.root,
             [(contract_id, kind) for contract_id in ids for kind in kinds],
@@ -372,7 +373,7 @@ class Store:
             start_ns,
             label=in_words(contracts, kinds, when),
             symbols={
-                one.contract_id: one.symbol for one in self.contracts() if one.contract_id in ids
+                one.contract_id: one.symbol for one in self.contracts() if one.contract_id in chosen
             },
             resume=resume,
             delay=delay,

@@ -171,6 +171,20 @@ class Clerk:
         self._wait()
         return self._index.streams()
 
+    def tick_ranges(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> dict[tuple[int, str], tuple[int, int]]:
+        """Return the first and last tick in the sealed files of each stream that has any."""
+        self._wait()
+        return self._index.tick_ranges(contract_ids, tick_types)
+
+    def open_files(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> list[FileRecord]:
+        """Return the files that are not sealed, by contract, type and hour."""
+        self._wait()
+        return self._index.open_files(contract_ids, tick_types)
+
     def contracts(self) -> list[ContractRecord]:
         """Every contract known, by id."""
         self._wait()

@@ -187,6 +187,18 @@ class CatalogueIndex:
         """Return the contract ids and tick types that have captured files."""
         return self.read().streams()
 
+    def tick_ranges(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> dict[tuple[int, str], tuple[int, int]]:
+        """Return the first and last tick in the sealed files of each stream that has any."""
+        return self.read().tick_ranges(contract_ids, tick_types)
+
+    def open_files(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> list[FileRecord]:
+        """Return the files that are not sealed, by contract, type and hour."""
+        return self.read().open_files(contract_ids, tick_types)
+
     def contracts(self) -> list[ContractRecord]:
         """Every contract known, by id."""
         return self.read().contracts()

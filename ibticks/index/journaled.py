@@ -396,6 +396,24 @@ class JournaledIndex:
             lambda index: MemoryIndex(files=index.files()),
         )
 
+    def tick_ranges(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> dict[tuple[int, str], tuple[int, int]]:
+        """Return the first and last tick in the sealed files of each stream that has any."""
+        return self._read(
+            lambda index: index.tick_ranges(contract_ids, tick_types),
+            lambda index: MemoryIndex(files=index.files(contract_ids, tick_types)),
+        )
+
+    def open_files(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> list[FileRecord]:
+        """Return the files that are not sealed, by contract, type and hour."""
+        return self._read(
+            lambda index: index.open_files(contract_ids, tick_types),
+            lambda index: MemoryIndex(files=index.files(contract_ids, tick_types)),
+        )
+
     def contracts(self) -> list[ContractRecord]:
         """Every contract known, by id."""
         return self._read(

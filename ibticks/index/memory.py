@@ -100,6 +100,25 @@ class MemoryIndex:
             if not file.backfilled
         }
 
+    def tick_ranges(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> dict[tuple[int, str], tuple[int, int]]:
+        """Return the first and last tick in the sealed files of each stream that has any."""
+        ranges: dict[tuple[int, str], tuple[int, int]] = {}
+        for file in self.files(contract_ids, tick_types):
+            first, last = file.first_tick_ns, file.last_tick_ns
+            if file.sealed and first is not None and last is not None:
+                stream = file.contract_id, file.tick_type
+                known = ranges.get(stream, (first, last))
+                ranges[stream] = min(known[0], first), max(known[1], last)
+        return ranges
+
+    def open_files(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> list[FileRecord]:
+        """Return the files that are not sealed, by contract, type and hour."""
+        return [file for file in self.files(contract_ids, tick_types) if not file.sealed]
+
     def contracts(self) -> list[ContractRecord]:
         """Every contract known, by id."""
         return [self._contracts[key] for key in sorted(self._contracts)]

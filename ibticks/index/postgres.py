@@ -183,6 +183,29 @@ class PostgresIndex:
         """Return the contract ids and tick types that have captured files."""
         return {(contract_id, kind) for contract_id, kind in self._select(STREAMS)}
 
+    def tick_ranges(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> dict[tuple[int, str], tuple[int, int]]:
+        """Return the first and last tick in the sealed files of each stream that has any."""
+        where, values = _of_streams(contract_ids, tick_types)
+        where += ["sealed", "first_tick_ns IS NOT NULL"]
+        query = (
+            "SELECT contract_id, tick_type, min(first_tick_ns), max(last_tick_ns) FROM tick_files "
+            f"{_all_of(where)} GROUP BY contract_id, tick_type"
+        )
+        return {(row[0], row[1]): (row[2], row[3]) for row in self._select(query, values)}
+
+    def open_files(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> list[FileRecord]:
+        """Return the files that are not sealed, by contract, type and hour."""
+        where, values = _of_streams(contract_ids, tick_types)
+        query = (
+            f"SELECT {', '.join(COLUMNS)} FROM tick_files {_all_of([*where, 'NOT sealed'])} "
+            "ORDER BY contract_id, tick_type, hour_ns, file_path"
+        )
+        return [_file(row) for row in self._select(query, values)]
+
     # -- a rebuild beside writers ------------------------------------------------------------------
 
     def is_complete(self) -> bool:

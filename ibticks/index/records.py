@@ -224,6 +224,16 @@ class Index(Protocol):
     def streams(self) -> set[tuple[int, str]]:
         """Return the contract ids and tick types that have captured files."""
 
+    def tick_ranges(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> dict[tuple[int, str], tuple[int, int]]:
+        """Return the first and last tick in the sealed files of each stream that has any."""
+
+    def open_files(
+        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
+    ) -> list[FileRecord]:
+        """Return the files that are not sealed, by contract, type and hour."""
+
     def put_files(self, records: Iterable[FileRecord]) -> None:
         """Insert or replace rows by path; the daily statistics of their days follow."""
 

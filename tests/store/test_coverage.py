@@ -381,7 +381,8 @@ def test_metadata_stays_small_and_keeps_the_gaps():
 def test_frames_do_not_ask_about_files(day, monkeypatch):
     selection = day.select("AAPL", "last")
     streams, everything = [(AAPL, "last")], [(TIME_MIN, TIME_MAX)]
-    monkeypatch.delattr(type(day.index), "files")
+    for name in ("files", "tick_ranges", "open_files"):
+        monkeypatch.delattr(type(day.index), name)
     assert len(told(day.root, day.index, streams, everything)) == 3
     with pytest.raises(AttributeError):
         selection.coverage()

@@ -105,7 +105,8 @@ def open_store(
     []
     """
     path = expand_home(root).resolve()
-    store_id = identify(path, create=create)
+    dsn = dsn or dsn_from_environment()
+    store_id = identify(path, create=create, dsn=dsn)
     from ibticks.index import open_index
     from ibticks.storage.statuses import settle
 
@@ -117,7 +118,7 @@ def open_store(
     index = open_index(
         path,
         store_id,
-        dsn or dsn_from_environment(),
+        dsn,
         complete=complete,
         find_missing=partial(find_missing, path),
     )

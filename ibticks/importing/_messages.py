@@ -97,9 +97,11 @@ def _lines(source: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
                 continue
             try:
                 message = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ProtocolError(
-                    f"{source}, line {number}: not JSON ({error})", path=str(source), line=number
+                    f"{source}, line {number}: not JSON, or nested too deep ({error})",
+                    path=str(source),
+                    line=number,
                 ) from error
             if not isinstance(message, dict):
                 raise ProtocolError(

@@ -25,13 +25,14 @@ import platformdirs
 from ibticks.errors import IndexUnavailableError, StoreAccessError
 from ibticks.index.account import server_account, user_name
 from ibticks.index.binaries import find_binaries
+from ibticks.index.catalogue import sync_folder
 from ibticks.index.cluster import Cluster
 from ibticks.ownership import give_to_store_owner
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["PATIENCE", "EmbeddedServer", "cluster_base"]
+__all__ = ["PATIENCE", "EmbeddedServer", "cluster_base", "recorded_store_id"]
 
 PATIENCE: Final = 120.0
 """Seconds to wait for a server that recovers from a crash."""
@@ -107,14 +108,14 @@ class EmbeddedServer:
         IndexVersionError
             Another major version of PostgreSQL made the data.
         """
-        key = hashlib.sha256(store_id.encode()).hexdigest()[:16]
+        key = _cluster_name(store_id)
         base = cluster_base()
         _check_owner(Path(root), base / key)
         share = _registry.share(base, key)
         with share.lock:
             try:
                 share.cluster.enter(patience)
-                _claim(Path(root), base / key)
+                _claim(Path(root), base / key, store_id)
             except BaseException:
                 if share.users == 0:
                     share.cluster.forget()
@@ -219,17 +220,45 @@ def _check_owner(root: Path, home: Path) -> None:
         )
 
 
-def _claim(root: Path, home: Path) -> None:
-    """Write down whose the index is, where this user may write."""
+def recorded_store_id(root: Path) -> str | None:
+    """Return the id that the owner note of an embedded index has of its store, if it has one."""
+    try:
+        note = json.loads(_owner_file(root).read_text())
+        store_id, cluster = note["store_id"], Path(note["cluster"]).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return store_id if isinstance(store_id, str) and _cluster_name(store_id) == cluster else None
+
+
+def _cluster_name(store_id: str) -> str:
+    return hashlib.sha256(store_id.encode()).hexdigest()[:16]
+
+
+def _claim(root: Path, home: Path, store_id: str) -> None:
+    """Write down whose the index is, and of which store, where this user may write.
+
+    It is on the disk when this returns: after a power cut the store's id may be read from it.
+    """
     path = _owner_file(root)
-    if path.exists() or not os.access(path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK) or (
+        path.exists() and recorded_store_id(root) == store_id
+    ):
         return
-    plain = {"uid": os.geteuid(), "user": user_name(os.geteuid()), "cluster": str(home)}
+    plain = {
+        "uid": os.geteuid(),
+        "user": user_name(os.geteuid()),
+        "cluster": str(home),
+        "store_id": store_id,
+    }
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        fresh.write_text(json.dumps(plain) + "\n")
+        with fresh.open("w") as stream:
+            stream.write(json.dumps(plain) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
         give_to_store_owner(fresh)
         fresh.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise StoreAccessError(
             f"cannot write down whose the embedded index is, in {path}: {error.strerror}",

@@ -14,7 +14,7 @@ import errno
 import json
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -149,11 +149,20 @@ class Journal:
         line = _line(change)
         with self._locked("lock"):
             is_new = not self.path.exists()
-            with self.path.open("a+b") as stream:
+            # Without a buffer: a refused line is not written when the file is closed.
+            with self.path.open("a+b", buffering=0) as stream:
                 _cut_torn_line(stream.fileno(), self.path)
-                stream.write(line)
-                stream.flush()
-                os.fsync(stream.fileno())
+                size = os.fstat(stream.fileno()).st_size
+                try:
+                    _write_all(stream.fileno(), line)
+                    os.fsync(stream.fileno())
+                except BaseException:
+                    # Another sync would succeed and mean nothing: the next line is written where
+                    # this one was. Where it cannot be cut off, its end is looked for by whoever
+                    # appends next, and a line that was not promised may be applied.
+                    with suppress(OSError):
+                        os.ftruncate(stream.fileno(), size)
+                    raise
             if is_new:
                 give_to_store_owner(self.path)
                 sync_folder(self.path.parent)
@@ -199,6 +208,8 @@ class Journal:
                 done += len(changes)
                 with self._locked("lock"):
                     self._applying.unlink()
+                    # Should it come back, its changes would be done again after newer ones.
+                    sync_folder(self.path.parent)
         return done
 
     def _take(self) -> bool:
@@ -208,6 +219,7 @@ class Journal:
                 if not self.path.exists():
                     return False
                 self.path.rename(self._applying)
+                sync_folder(self.path.parent)
             return True
 
     def _replay(self, changes: list[Change], target: Target) -> None:
@@ -242,6 +254,8 @@ class Journal:
         )
         with self._refused.open("ab") as stream:
             stream.writelines(one.line for one in lines)
+            stream.flush()
+            os.fsync(stream.fileno())
         give_to_store_owner(self._refused)
 
     @contextmanager
@@ -333,6 +347,12 @@ def _parse(path: Path) -> tuple[list[Change], list[_Damaged]]:
             damaged.append(_Damaged(offset, line))
         offset += len(line)
     return changes, damaged
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _cut_torn_line(descriptor: int, path: Path) -> None:

@@ -118,7 +118,14 @@ def read_token(token: str) -> Position:
             for hour, part, offset, frames, mark in files
         }
         found = Position(int(start_ns), cursors, streams)
-    except (AttributeError, TypeError, ValueError, binascii.Error, zlib.error) as error:
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        binascii.Error,
+        zlib.error,
+    ) as error:
         raise InputError(
             f"resume={token!r:.60} is not a position: give what Live.position said ({error})"
         ) from error

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -248,6 +249,50 @@ def test_a_process_that_holds_the_journal_for_ever(journal, path, changes, monke
         pytest.raises(IndexUnavailableError, match="another process has held"),
     ):
         journal.append(changes[0])
+
+
+@pytest.mark.parametrize("failing", [["fsync"], ["write"], ["fsync", "ftruncate"]], ids=" ".join)
+def test_a_line_that_could_not_be_synced_is_refused_and_in_nobodys_way(
+    journal, path, changes, monkeypatch, failing
+):
+    def broken(descriptor, *data):
+        if len(data) and isinstance(data[0], memoryview) and len(data[0]) > 1 and not torn:
+            torn.append(write(descriptor, data[0][: len(data[0]) // 2]))
+            return torn[0]
+        if path.name not in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            return 0
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write, torn = os.write, []
+    journal.append(changes[0])
+    with monkeypatch.context() as patch:
+        for name in failing:
+            patch.setattr(os, name, broken)
+        for _ in range(2):
+            with pytest.raises(ReadOnlyError, match="Input/output error"):
+                journal.append(changes[1])
+    journal.append(changes[2])
+    promised = [each for each in journal.changes() if each != changes[1]]
+    assert promised == [changes[0], changes[2]]
+    if "ftruncate" not in failing:
+        assert len(journal.changes()) == 2
+
+
+def test_the_renames_of_a_journal_are_on_the_disk(journal, path, changes, monkeypatch):
+    """One that came back after a power cut would be done again after newer changes."""
+    seen = []
+    fsync = os.fsync
+
+    def noting(descriptor):
+        fsync(descriptor)
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == path.parent:
+            seen.append(sorted(each.name for each in path.parent.glob("index.journal*")))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    journal.append(changes[1])
+    journal.apply(MemoryIndex())
+    names = [[name for name in each if not name.endswith("lock")] for each in seen]
+    assert names == [["index.journal"], ["index.journal.applying"], []]
 
 
 def test_a_full_disk(journal, changes, monkeypatch):

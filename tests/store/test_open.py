@@ -182,12 +182,79 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         ibt.open(tmp_path / ("x" * 300))
 
 
-@pytest.mark.parametrize("note", ["", "{", "[]", "{}", "null"])
+@pytest.mark.parametrize("note", ["{", "[]", "{}", "null", "\0{"])
 def test_a_damaged_note_of_the_id(tmp_path, note):
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata" / "store.json").write_text(note)
     with pytest.raises(errors.CorruptFileError, match="does not say the store's id: restore it"):
         ibt.open(tmp_path)
+
+
+EMPTY = {"nothing": "", "zeros": "\0" * 87, "a line end": "\n"}
+
+
+@pytest.mark.parametrize("note", EMPTY)
+@pytest.mark.parametrize("lost", [[], ["index-owner.json"], ["index-owner.json", "index.json"]])
+def test_an_empty_note_of_the_id_is_mended(tmp_path, note, lost, caplog):
+    """A power cut may leave it so; the id is in the owner note, all else in the files."""
+    root = tmp_path / "ticks"
+    with ibt.open(root) as store:
+        store.write(ticks(), contract_id=1, tick_type="last")
+        store.add_contract(1, "AAA")
+        store_id = json.loads((root / "metadata" / "store.json").read_text())["store_id"]
+    for name in lost:
+        (root / "metadata" / name).unlink()
+    (root / "metadata" / "store.json").write_text(EMPTY[note])
+    with ibt.open(root, create=False) as store:
+        assert store.select("AAA" if "index.json" not in lost else 1, "last").count() == 3
+    mended = json.loads((root / "metadata" / "store.json").read_text())["store_id"]
+    assert (mended == store_id) == (not lost)
+    assert "store.json was empty, as a power cut leaves a file" in caplog.text
+    assert sorted(path.name for path in (root / "metadata").glob(".store*")) == []
+
+
+def test_an_empty_note_of_the_id_is_mended_from_the_database(tmp_path, database):
+    root = tmp_path / "ticks"
+    with ibt.open(root, dsn=database) as store:
+        store.write(ticks(), contract_id=1, tick_type="last")
+        store.add_contract(1, "AAA")
+    note = root / "metadata" / "store.json"
+    store_id = json.loads(note.read_text())["store_id"]
+    note.write_text("")
+    with ibt.open(root, dsn=database) as store:
+        assert store.select("AAA", "last").count() == 3
+    assert json.loads(note.read_text())["store_id"] == store_id
+
+
+def test_several_mend_an_empty_note_at_once(tmp_path):
+    from ibticks.identity import identify
+
+    identify(tmp_path, create=True)
+    (tmp_path / "metadata" / "store.json").write_text("")
+    start = threading.Barrier(8)
+
+    def mend(_):
+        start.wait()
+        return identify(tmp_path, create=False)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(mend, range(8)))) == 1
+
+
+def test_what_says_which_store_it_is_is_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+
+    def noting(descriptor):
+        fsync(descriptor)
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with ibt.open(tmp_path / "a" / "ticks"):
+        pass
+    assert {"a", "ticks", "metadata", tmp_path.name} <= set(synced)
+    assert any(name.startswith(".store.json.") for name in synced)
+    assert any(name.startswith(".index-owner.json.") for name in synced)
 
 
 OPENING = """

@@ -24,7 +24,7 @@ from ibticks.analysis.columns import (
     within,
 )
 from ibticks.analysis.grouping import grouped, number, quote_rows
-from ibticks.analysis.session_split import SessionIntervals, SessionSplit, within_session
+from ibticks.analysis.session_split import SessionIntervals, SessionSplit, not_over_a_close
 from ibticks.analysis.signing import Method, signed_with_mid
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def quoted_spread(
     market, session_type, sessions : optional
         The sessions of a market (``market="US"``), or ``(start, end)`` of each, such as the
         ``intervals`` of a selection: no quote is in force over the end of one, and those outside
-        are left out. Frames of pandas and datasets of xarray know the sessions of their selection
-        where it has several; a frame of polars carries no metadata, and without sessions it is
-        taken for one.
+        are left out, but that before a bar which is anchored to a session. Frames of pandas and
+        datasets of xarray know the sessions of their selection where it has several; a frame of
+        polars carries no metadata, and without sessions it is taken for one.
 
     Returns
     -------
@@ -100,7 +100,10 @@ def quoted_spread(
     bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
     split = SessionSplit.of(market, session_type, sessions, what="quoted_spread")
     clock = BarClock.split_if_any(every, anchor, market, session_type, what="quoted_spread")
-    rows = quote_rows(ticks) if split is None else split.inside(quote_rows(ticks))
+    rows = quote_rows(ticks)
+    if split is not None:
+        # A quote from before the opening may be in force in the first bar of a session.
+        rows = split.mark(rows) if anchor == "session" else split.inside(rows)
     quotes = rows.select(
         *by(ticks),
         *([] if clock is None else ["timestamp"]),
@@ -111,7 +114,7 @@ def quoted_spread(
     )
     held = pl.col("_at").shift(-1) - pl.col("_at")
     if split is not None:
-        held = within_session(held, -1)
+        held = not_over_a_close(held, -1)
     quotes = quotes.with_columns(_held=within(held, keys))
     if clock is None:
         groups = [pl.col(key) for key in by(ticks)]
@@ -360,7 +363,7 @@ def _spreads_by_bar(
     for name in carried.values():
         earlier = pl.col(name).shift()
         if split is not None:
-            earlier = within_session(earlier)
+            earlier = not_over_a_close(earlier)
         before.append(within(earlier, apart(ticks)).alias(f"_before{name}"))
     held = pl.min_horizontal(pl.col("_held"), clock.end - at)
     held = pl.when(pl.col("_held").is_not_null()).then(held).otherwise(0)

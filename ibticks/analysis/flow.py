@@ -3,8 +3,9 @@
 Measures of signed trades take the column ``sign`` where the frame has one (of ``trade_sign``, or a
 known side), and sign them themselves where it has none. Trades whose size is null, not finite or
 negative count as of size 0; those that cannot be signed are neither bought nor sold. None of them
-has a horizon or a time weight. What signs the first trades of a session may be the last price or
-quote of the session before: where that matters, sign with ``trade_sign(..., market="US")`` first.
+has a horizon or a time weight, but without ``sessions=`` the first trades of a session are signed
+by the last price or quote of the session before. ``trade_sign(..., market="US")`` signs by sessions
+of a market.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ibticks.errors import InputError
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from ibticks.analysis.session_split import SessionIntervals
     from ibticks.calendar import Market
 
 __all__ = [
@@ -43,6 +45,7 @@ def signed_volume(
     method: Method | None = None,
     quotes: F | None = None,
     quote_delay: str | timedelta = "0s",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     """Each trade with its size, positive if it was bought and negative if it was sold.
 
@@ -50,7 +53,7 @@ def signed_volume(
     ----------
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``, ``price`` and ``size``, in order of arrival.
-    method, quotes, quote_delay
+    method, quotes, quote_delay, sessions
         As in :func:`~ibticks.analysis.trade_sign`. Without a method, the column ``sign`` if there
         is one, else Lee and Ready's.
 
@@ -66,7 +69,7 @@ def signed_volume(
     [-100.0, 200.0]
     """
     require(ticks, "price", "size", what="signed_volume")
-    trades = signed(ticks, method, quotes, quote_delay)
+    trades = signed(ticks, method, quotes, quote_delay, sessions)
     found = trades.with_columns(signed_volume=sized(ticks) * pl.col("sign"))
     return like(ticks, found, engine="streaming")
 
@@ -83,12 +86,13 @@ def delta(
     method: Method | None = None,
     quotes: F | None = None,
     quote_delay: str | timedelta = "0s",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     """Volume bought less volume sold, in all, by time, by price, or by both (a footprint).
 
     Parameters
     ----------
-    ticks, method, quotes, quote_delay
+    ticks, method, quotes, quote_delay, sessions
         As in :func:`signed_volume`.
     every : str or timedelta, optional
         The length of bars.
@@ -121,7 +125,7 @@ def delta(
         groups.append(price_level(step))
     elif step is not None:
         raise InputError("delta: a step is one of prices; say by_price=True too")
-    trades = signed(ticks, method, quotes, quote_delay)
+    trades = signed(ticks, method, quotes, quote_delay, sessions)
     if clock is not None:
         trades = clock.rows(trades)
     size, sign = pl.col("_size"), pl.col("sign")
@@ -149,12 +153,13 @@ def cumulative_delta(
     method: Method | None = None,
     quotes: F | None = None,
     quote_delay: str | timedelta = "0s",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     """The running sum of volume bought less volume sold: at each trade, or bar by bar.
 
     Parameters
     ----------
-    ticks, method, quotes, quote_delay
+    ticks, method, quotes, quote_delay, sessions
         As in :func:`signed_volume`.
     every : str or timedelta, optional
         The length of bars. By default each trade.
@@ -176,7 +181,7 @@ def cumulative_delta(
     clock = BarClock.if_any(every, anchor, market, session_type, what="cumulative_delta")
     if clock is None:
         require(ticks, "price", "size", what="cumulative_delta")
-        rows = signed(ticks, method, quotes, quote_delay)
+        rows = signed(ticks, method, quotes, quote_delay, sessions)
         rows = rows.with_columns(signed_volume=sized(ticks) * pl.col("sign"))
         total = pl.col("signed_volume").cum_sum()
     else:
@@ -189,6 +194,7 @@ def cumulative_delta(
             method=method,
             quotes=quotes,
             quote_delay=quote_delay,
+            sessions=sessions,
         )
         rows, total = bars.lazy(), pl.col("delta").cum_sum()
     found = rows.with_columns(cumulative_delta=within(total, apart(ticks)))

@@ -19,6 +19,7 @@ from ibticks.analysis.signing import Method, signed
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from ibticks.analysis.session_split import SessionIntervals
     from ibticks.calendar import Market
 
 __all__ = ["amihud", "kyle_lambda", "roll"]
@@ -34,6 +35,7 @@ def kyle_lambda(
     method: Method | None = None,
     quotes: F | None = None,
     quote_delay: str | timedelta = "0s",
+    sessions: SessionIntervals | None = None,
 ) -> F:
     r"""Kyle's lambda: by how much a unit of net volume moves the price.
 
@@ -43,7 +45,7 @@ def kyle_lambda(
 
     Parameters
     ----------
-    ticks, method, quotes, quote_delay
+    ticks, method, quotes, quote_delay, sessions
         As in :func:`~ibticks.analysis.signed_volume`.
     every : str or timedelta, optional
         The length of bars; ``None``: trade by trade.
@@ -73,7 +75,7 @@ def kyle_lambda(
     """
     require(ticks, "timestamp", "price", "size", what="kyle_lambda")
     contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
-    rows = signed(ticks, method, quotes, quote_delay)
+    rows = signed(ticks, method, quotes, quote_delay, sessions)
     volume = sized(ticks) * pl.col("sign")
     clock = BarClock.if_any(every, anchor, market, session_type, what="kyle_lambda")
     if clock is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import Market
 
-__all__ = ["SessionIntervals", "SessionSplit", "within_session"]
+__all__ = ["SessionIntervals", "SessionSplit", "not_over_a_close", "within_session"]
 
 SessionIntervals: TypeAlias = Iterable[tuple[Any, Any]]
 """Sessions as half-open ``(start, end)``: times with a zone, their text, or UTC nanoseconds."""
@@ -152,6 +152,22 @@ def within_session(value: pl.Expr, rows: int = 1) -> pl.Expr:
     """
     session = pl.col("_session")
     return pl.when(session == session.shift(rows)).then(value)
+
+
+def not_over_a_close(value: pl.Expr, rows: int = 1) -> pl.Expr:
+    """Return a value of a row and the one so many rows before it, null from session to session.
+
+    As :func:`within_session`, but a row outside of sessions is joined with those around it.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"_session": [0, None, 1, 2], "price": [1.0, 3.0, 9.0, 10.0]})
+    >>> rows.select(not_over_a_close(pl.col("price").diff()))["price"].to_list()
+    [None, 2.0, 6.0, None]
+    """
+    session = pl.col("_session")
+    other = (session != session.shift(rows)).fill_null(value=False)
+    return pl.when(~other).then(value)
 
 
 def _to_ns(time: Any, what: str) -> int:

@@ -162,6 +162,7 @@ def signed(
     method: Method | None,
     quotes: pl.DataFrame | pl.LazyFrame | None,
     quote_delay: str | timedelta,
+    sessions: SessionIntervals | None = None,
 ) -> pl.LazyFrame:
     """The trades with their ``sign``: the one they have, or without a method that of Lee and Ready.
 
@@ -180,6 +181,7 @@ def signed(
         method or "lee_ready",
         quotes=None if quotes is None else quotes.lazy(),
         quote_delay=quote_delay,
+        sessions=sessions,
     )
 
 

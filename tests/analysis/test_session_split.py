@@ -67,6 +67,12 @@ OF_TRADES = {
 }
 OF_ONE_STREAM = {
     "quoted_spread in bars": ("quotes", partial(analysis.quoted_spread, every="7m")),
+    "quoted_spread in bars of sessions": (
+        "quotes",
+        lambda ticks, market="US", sessions=None: analysis.quoted_spread(
+            ticks, "7m", anchor="session", market="US"
+        ),
+    ),
     "interarrival": ("quotes", analysis.interarrival),
     "staleness": ("quotes", analysis.staleness),
     "gaps": ("trades", partial(analysis.gaps, longer_than="5s")),
@@ -90,6 +96,20 @@ def test_trades_of_two_sessions_are_those_of_each_day(name):
     same(measure(trades, quotes=quotes, sessions=intervals()), whole)
     lazy = measure(trades.lazy(), quotes=quotes.lazy(), market="US")
     same(lazy.collect(), whole)
+
+
+@pytest.mark.parametrize("method", ["tick", "lee_ready"])
+def test_signed_volume_of_two_sessions_is_that_of_each_day(method):
+    trades, quotes = regular("trades"), regular("quotes")
+    for measure in (
+        partial(analysis.signed_volume, method=method),
+        partial(analysis.delta, every="7m", method=method),
+    ):
+        by_day = [measure(day_of(trades, day), quotes=day_of(quotes, day)) for day in DAYS]
+        same(measure(trades, quotes=quotes, sessions=intervals()), pl.concat(by_day))
+    whole = analysis.cumulative_delta(trades, quotes=quotes, method=method, sessions=intervals())
+    bars = analysis.delta(trades, quotes=quotes, method=method, sessions=intervals())
+    assert whole["cumulative_delta"][-1] == pytest.approx(bars["delta"].item())
 
 
 @pytest.mark.parametrize("name", OF_TRADES)

@@ -61,7 +61,7 @@ def clock_of(call: Call) -> Clock:
     """What the arguments of a measure ask for."""
     names = ("anchor", "market", "session_type")
     given = {name: call[name] for name in names if name in call.arguments}
-    if "sessions" in call.arguments and call["anchor"] == "clock":
+    if call.name == "quoted_spread" and call["anchor"] == "clock":
         given["market"] = None  # it divides the quotes, not the bars
     return BarClock.of(call["every"], **given, what=call.name)
 

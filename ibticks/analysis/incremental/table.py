@@ -109,10 +109,11 @@ def _signed(plan: Plan) -> Plan:
 
     def begin(call: Call) -> Way:
         def sign(ticks: pl.DataFrame, **arguments: Any) -> pl.DataFrame:
-            return signed(ticks, arguments["method"], None, arguments["quote_delay"]).collect()
+            names = ("method", "quotes", "quote_delay", "sessions")
+            return signed(ticks, *(arguments[name] for name in names)).collect()
 
         signing = Rows(replace(call, function=sign), kept.signing, kept.trades)
-        known = replace(call, arguments={**call.arguments, "method": None})
+        known = replace(call, arguments={**call.arguments, "method": None, "sessions": None})
         return Chain(signing, plan(known))
 
     return begin

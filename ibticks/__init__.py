@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from ibticks.capture.filled import BackfillResult
     from ibticks.capture.on_demand import stream_ticks
     from ibticks.capture.pacing import Pacing
-    from ibticks.importing import ImportResult, import_messages, import_table
+    from ibticks.importing import (
+        ImportResult,
+        import_messages,
+        import_table,
+        import_tick_file,
+    )
     from ibticks.live import Live
     from ibticks.selection import Selection
     from ibticks.store import Store
@@ -58,6 +63,7 @@ __all__ = [
     "errors",
     "import_messages",
     "import_table",
+    "import_tick_file",
     "is_market_open",
     "load_ipython_extension",
     "market",
@@ -77,7 +83,7 @@ _HOMES = {
     "capture.filled": "BackfillResult",
     "capture.on_demand": "stream_ticks",
     "capture.pacing": "Pacing",
-    "importing": "ImportResult import_messages import_table",
+    "importing": "ImportResult import_messages import_table import_tick_file",
     "live": "Live",
     "selection": "Selection",
     "store": "Store open",

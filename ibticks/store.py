@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import CACHE_BYTES, dsn_from_environment
+from ibticks.config import CACHE_BYTES, TIME_MAX, TIME_MIN, dsn_from_environment
 from ibticks.contents import Contents, contents, contents_table
-from ibticks.errors import IndexAwayWarning, InputError
+from ibticks.errors import IndexAwayWarning, InputError, TimeRangeError
 from ibticks.format.fields import check_contract_id
 from ibticks.identity import identify
 from ibticks.index.records import QUERY_SECONDS, ContractRecord
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ibticks.selection import Backfill
     from ibticks.storage.audit import Finding
     from ibticks.storage.decoded import Decoded
+    from ibticks.storage.deletion import Deletion
     from ibticks.storage.writer import StreamWriter
 
 __all__ = ["Contents", "Store", "open_store"]
@@ -137,6 +138,19 @@ def open_store(
         store.index.close()
         raise
     return store
+
+
+def _interval(
+    start: TimeLike | None, end: TimeLike | None, tz: str | tzinfo | None
+) -> tuple[int, int]:
+    """An interval in UTC nanoseconds; open where an end is not given."""
+    from ibticks.calendar import to_ns
+
+    start_ns = TIME_MIN if start is None else to_ns(start, tz=tz, name="start")
+    end_ns = TIME_MAX if end is None else to_ns(end, tz=tz, name="end")
+    if start_ns >= end_ns:
+        raise TimeRangeError(f"start={start} is not before end={end}", start=start, end=end)
+    return start_ns, end_ns
 
 
 class Store:
@@ -775,6 +789,106 @@ class Store:
             work = delete_files(self.root, self.index, keys)
             keys = list(track(work, "deleting", len(keys), show=progress))
         return [key.path for key in keys]
+
+    def delete(
+        self,
+        contract: int | str,
+        tick_type: str,
+        *,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        tz: str | tzinfo | None = None,
+        dry_run: bool = False,
+    ) -> Deletion:
+        """Delete ticks of one stream, backfilled ones included; what is deleted is kept beside.
+
+        The deleted ticks are in files ``{HH}_ticks.pb.deleted-{time}`` beside their hour files,
+        which ``ibticks import`` reads and :meth:`purge` removes. The ledger of coverage says
+        ``deleted`` of the time. Errors and infos of the stream stay.
+
+        Parameters
+        ----------
+        contract : int or str
+            Contract id or symbol.
+        tick_type : str
+        start, end : optional
+            Half-open interval; by default from the first tick, and to the last.
+        tz : str or tzinfo, optional
+            Zone of times that do not say theirs.
+        dry_run : bool
+            Only count.
+
+        Returns
+        -------
+        Deletion
+            How many ticks, and in which files they were and are.
+
+        Raises
+        ------
+        WriterLockedError
+            If the stream is being written; names by whom. Nothing is deleted then.
+        CorruptFileError
+            If a file concerned is damaged; nothing is deleted then.
+        UnknownContractError, AmbiguousContractError, UnknownTickTypeError, NaiveDatetimeError
+            As :meth:`select`.
+        TimeRangeError
+            If start is not before end.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import polars as pl
+        >>> frame = pl.DataFrame(
+        ...     {"timestamp": ["2025-01-10T14:30:00Z", "2025-01-10T14:31:00Z"], "price": [5, 999]}
+        ... )
+        >>> with open_store(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(frame, contract_id=265598, tick_type="last")
+        ...     store.delete(265598, "last", start="2025-01-10T14:31:00Z").ticks
+        ...     store.select(265598, "last").count()
+        1
+        1
+        """
+        from ibticks.storage.deletion import count_ticks, delete_ticks
+        from ibticks.storage.statuses import settle
+
+        stream, interval = self._stream(contract, tick_type), _interval(start, end, tz)
+        if dry_run:
+            return count_ticks(self.root, *stream, *interval)
+        self._changed = True
+        settle(self.root, self.index)
+        return delete_ticks(self.root, self.index, *stream, *interval)
+
+    def purge(
+        self,
+        contract: int | str,
+        tick_type: str,
+        *,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        tz: str | tzinfo | None = None,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Remove for good the files of ticks that :meth:`delete` took out of one stream.
+
+        Parameters are those of :meth:`delete`; the interval is that of the hours concerned.
+
+        Returns
+        -------
+        list of str
+            The paths that were removed or, with ``dry_run``, would be.
+        """
+        from ibticks.storage.deletion import deleted_files, purge_files
+
+        stream, interval = self._stream(contract, tick_type), _interval(start, end, tz)
+        paths = deleted_files(self.root, *stream, *interval)
+        if not dry_run:
+            paths = list(purge_files(paths))
+        return [path.relative_to(self.root).as_posix() for path in paths]
+
+    def _stream(self, contract: int | str, tick_type: str) -> tuple[int, str]:
+        (contract_id,) = self.contract_ids(contract)
+        (kind,) = check_tick_types(tick_type)
+        return contract_id, kind
 
     def forget(self) -> None:
         """Let go of the memory in which loads of sealed files are kept, to be used again.

@@ -28,7 +28,9 @@ _MOST_CONTRACTS: Final = 12
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV, Parquet, or v2 messages as JSON lines.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV, Parquet, v2 messages as JSON lines, or a tick file.")
+    ],
     root: Root = None,
     dsn: Dsn = None,
     contract: Annotated[
@@ -96,14 +98,15 @@ def import_(
     json: Json = False,
 ) -> None:
     """Import quotes or trades; what the store holds already is not written twice."""
-    from ibticks.importing import import_messages, import_table
+    from ibticks.importing import import_messages, import_table, import_tick_file, is_tick_file
 
     pairs = _pairs(mapping or [])
     contracts = _contracts(symbols, map_symbol or [])
-    is_messages = file.suffix in (".jsonl", ".ndjson")
-    if is_messages:
+    if is_tick_file(file) or file.suffix in (".jsonl", ".ndjson"):
         if contract is not None or tick_type is not None:
-            raise typer.BadParameter("messages say their own: leave --contract and --type out")
+            raise typer.BadParameter(
+                "messages and tick files say their own: leave --contract and --type out"
+            )
         of_tables = {
             "--map": mapping,
             "--preset": preset,
@@ -117,11 +120,13 @@ def import_(
             "--rejects": rejects,
         }
         if wrong := [option for option, value in of_tables.items() if value]:
-            raise typer.BadParameter(f"{wrong[0]} is for tables, and {file} has messages")
+            raise typer.BadParameter(f"{wrong[0]} is for tables, and {file} is none")
     elif tick_type is None:
         raise typer.BadParameter("a table needs --type")
     with opened(root, dsn, create=True) as store:
-        if tick_type is None:
+        if is_tick_file(file):
+            result = import_tick_file(store, file)
+        elif tick_type is None:
             result = import_messages(store, file)
         else:
             result = import_table(

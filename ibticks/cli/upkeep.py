@@ -1,15 +1,27 @@
-"""``verify``, ``index``, ``compress`` and ``prune``: keeping a store in order."""
+"""``verify``, ``index``, ``compress``, ``prune`` and ``rm``: keeping a store in order."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from ibticks.cli.options import Dsn, Json, Root, console, emit, facts, opened, size_text, table
+from ibticks.cli.options import (
+    Dsn,
+    Json,
+    Root,
+    Zone,
+    console,
+    emit,
+    facts,
+    opened,
+    size_text,
+    table,
+)
 
-__all__ = ["compress", "prune", "rebuild", "status", "verify"]
+__all__ = ["compress", "prune", "rebuild", "rm", "status", "verify"]
 
 _FOUND = 3
 
@@ -111,3 +123,65 @@ def prune(
     console.print(
         f"{len(paths):,} files {'would be deleted' if dry_run else 'deleted'}", highlight=False
     )
+
+
+def rm(
+    contract: Annotated[str, typer.Argument(help="Contract id or symbol.")],
+    tick_type: Annotated[str, typer.Argument(help="last, all_last, bid_ask or mid_point.")],
+    root: Root = None,
+    dsn: Dsn = None,
+    start: Annotated[
+        str | None, typer.Option(help="First instant to delete; the first tick by default.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(help="First instant to stay; after the last tick by default.")
+    ] = None,
+    tz: Zone = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove the files of ticks deleted earlier, for good.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete ticks of one stream; they are kept in files beside it until --purge removes these."""
+    which = int(contract) if contract.isdecimal() else contract
+    done = "would be" if dry_run else "were"
+    with opened(root, dsn) as store:
+        if purge:
+            remove = partial(store.purge, which, tick_type, start=start, end=end, tz=tz)
+            paths = remove(dry_run=True)
+            if paths and not dry_run:
+                _confirm(f"remove {len(paths):,} files of deleted ticks for good?", yes)
+                paths = remove()
+            if json:
+                emit({"purged": [] if dry_run else paths, "would_purge": paths if dry_run else []})
+            else:
+                console.print(f"{len(paths):,} files {done} removed for good", highlight=False)
+            return
+        delete = partial(store.delete, which, tick_type, start=start, end=end, tz=tz)
+        deletion = delete(dry_run=True)
+        if deletion.ticks and not dry_run:
+            files = f"{len(deletion.files):,} hour files"
+            _confirm(f"delete {deletion.ticks:,} ticks from {files}?", yes)
+            deletion = delete()
+    if json:
+        emit({"dry_run": dry_run, **asdict(deletion)})
+        return
+    console.print(
+        f"{deletion.ticks:,} ticks {done} deleted from {len(deletion.files):,} hour files",
+        highlight=False,
+    )
+    for path in deletion.kept:
+        console.print(f"kept in {path}", highlight=False, markup=False, soft_wrap=True)
+    if deletion.kept:
+        console.print(
+            "ibticks import FILE puts a kept file back; ibticks rm --purge removes them for good",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if not yes:
+        typer.confirm(question, abort=True, err=True)

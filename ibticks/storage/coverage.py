@@ -28,9 +28,19 @@ from ibticks.storage.states import STATES, State, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Change", "Ledger", "deleted", "intervals", "outlasting", "replayed"]
+__all__ = [
+    "Change",
+    "Ledger",
+    "deleted",
+    "deleted_interval",
+    "intervals",
+    "joined_intervals",
+    "outlasting",
+    "replayed",
+]
 
 _BEFORE_ALL: Final = -(2**63)
+_AFTER_ALL: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,8 @@ class Change:
     Attributes
     ----------
     time_ns : int
-        When it was said, UTC nanoseconds: its timestamp or, of ``backfilled``, its ``at_ns``.
+        When it was said, UTC nanoseconds: its timestamp or, of ``backfilled`` and ``deleted``, its
+        ``at_ns``.
     status : Status
     run : str
         Which run of a capture speaks.
@@ -51,6 +62,8 @@ class Change:
         IB's number.
     filled : tuple of (int, int, int) or None
         Of ``backfilled``: the range ``[start_ns, end_ns)``, and how many ticks were found in it.
+    deleted : tuple of (int, int, int) or None
+        Of ``deleted``: the range ``[start_ns, end_ns)``, and how many ticks were taken out of it.
     """
 
     time_ns: int
@@ -60,6 +73,12 @@ class Change:
     reason: str = ""
     code: int | None = None
     filled: tuple[int, int, int] | None = None
+    deleted: tuple[int, int, int] | None = None
+
+    @property
+    def is_of_state(self) -> bool:
+        """Whether the state of a capture changes, and not what is stored of earlier time."""
+        return self.filled is None and self.deleted is None
 
     @classmethod
     def of(cls, time_ns: int, message: Mapping[str, Any]) -> Change | None:
@@ -82,14 +101,14 @@ class Change:
         status = message.get("data", {}).get("status")
         if message.get("type") != "info" or not isinstance(run, str) or status not in _STATUSES:
             return None
-        filled = None
-        if status == Status.BACKFILLED:
+        interval = None
+        if status in (Status.BACKFILLED, Status.DELETED):
             # Its message lies among the ticks it speaks of.
             time_ns = time_ns if (at_ns := _integer(metadata.get("at_ns"))) is None else at_ns
             start, end, ticks = (_integer(metadata.get(k)) for k in ("start_ns", "end_ns", "ticks"))
             if start is None or end is None or start >= end:
                 return None
-            filled = (start, end, ticks or 0)
+            interval = (start, end, ticks or 0)
         return cls(
             time_ns=time_ns,
             status=Status(status),
@@ -97,7 +116,8 @@ class Change:
             stream_id=message.get("stream_id", ""),
             reason=str(metadata.get("reason", "")),
             code=_integer(metadata.get("code")),
-            filled=filled,
+            filled=interval if status == Status.BACKFILLED else None,
+            deleted=interval if status == Status.DELETED else None,
         )
 
 
@@ -172,10 +192,13 @@ class Ledger:
         Raises
         ------
         InputError
-            For ``backfilled``, which changes no state: see :mod:`ibticks.storage.filling`.
+            For ``backfilled`` and ``deleted``, which change no state: see
+            :mod:`ibticks.storage.filling` and :func:`deleted_interval`.
         """
         if status is Status.BACKFILLED:
             raise InputError("a backfill is a range of time: use ibticks.storage.filling")
+        if status is Status.DELETED:
+            raise InputError("a deletion is a range of time: use deleted_interval()")
         time_ns = self.latest_ns = self.after(time_ns)
         state = STATES[status]
         if state == self.state:
@@ -269,9 +292,17 @@ def intervals(
     """
     said = sorted(dict.fromkeys(changes), key=lambda change: change.time_ns)
     ledger = Ledger(contract_id, tick_type, "")
-    lived = [change for change in said if change.filled is None]
+    lived = [change for change in said if change.is_of_state]
     rows = replayed(ledger, lived, last_ns, running=running)
+    # A deletion has a message in each hour file; it takes effect as a whole, and when it was made.
+    deletions: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for change in said:
+        if change.deleted is not None:
+            deletions.setdefault((change.time_ns, change.run), []).append(change.deleted[:2])
+    for change in said:
+        for start_ns, end_ns in joined_intervals(deletions.pop((change.time_ns, change.run), [])):
+            made = deleted_interval(contract_id, tick_type, start_ns, end_ns, rows.values())
+            rows.update({row.start_ns: row for row in made})
         if change.filled is not None:
             lasting = _lasting(rows, change.time_ns)
             made = backfilled(contract_id, tick_type, *change.filled, lasting)
@@ -348,6 +379,74 @@ def deleted(rows: Iterable[CoverageRecord], before_ns: int) -> list[CoverageReco
         made.append(replace(row, end_ns=until, state=State.DELETED.value, reason=reason))
         if until < row.end_ns:
             made.append(replace(row, start_ns=until))
+    return made
+
+
+def joined_intervals(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return intervals in order, those that touch or overlap as one.
+
+    Examples
+    --------
+    >>> joined_intervals([(60, 70), (50, 60), (80, 90)])
+    [(50, 70), (80, 90)]
+    """
+    joined: list[tuple[int, int]] = []
+    for start_ns, end_ns in sorted(intervals):
+        if joined and joined[-1][1] >= start_ns:
+            before_ns, until_ns = joined.pop()
+            joined.append((before_ns, max(until_ns, end_ns)))
+        else:
+            joined.append((start_ns, end_ns))
+    return joined
+
+
+def deleted_interval(
+    contract_id: int,
+    tick_type: str,
+    start_ns: int,
+    end_ns: int,
+    known: Iterable[CoverageRecord],
+) -> list[CoverageRecord]:
+    """Return the rows that change where the ticks of an interval were deleted.
+
+    What was captured or backfilled in it is deleted, and so is what no row tells of; a gap stays
+    the gap it was.
+
+    Parameters
+    ----------
+    contract_id : int
+    tick_type : str
+    start_ns, end_ns : int
+    known : iterable of CoverageRecord
+        The rows of the stream that meet the interval, as the index has them.
+
+    Examples
+    --------
+    >>> rows = [CoverageRecord(265598, "last", 10, 90, "captured")]
+    >>> changed = deleted_interval(265598, "last", 30, 60, rows)
+    >>> [(row.start_ns, row.end_ns, row.state) for row in changed]
+    [(10, 30, 'captured'), (30, 60, 'deleted'), (60, 90, 'captured')]
+    """
+    at, reason = start_ns, "deleted since"
+    gone = CoverageRecord(contract_id, tick_type, at, end_ns, State.DELETED.value, reason)
+    made: list[CoverageRecord] = []
+    for row in sorted(known, key=lambda row: row.start_ns):
+        row_end = _AFTER_ALL if row.end_ns is None else row.end_ns
+        if row_end <= at or row.start_ns >= end_ns:
+            continue
+        begin, until = max(row.start_ns, at), min(row_end, end_ns)
+        if begin > at:
+            made.append(replace(gone, start_ns=at, end_ns=begin))
+        if row.state in (State.CAPTURED, State.BACKFILLED):
+            if row.start_ns < begin:
+                made.append(replace(row, end_ns=begin))
+            reason = f"{row.state}, deleted since"
+            made.append(replace(gone, start_ns=begin, end_ns=until, reason=reason))
+            if until < row_end:
+                made.append(replace(row, start_ns=until))
+        at = until
+    if at < end_ns:
+        made.append(replace(gone, start_ns=at))
     return made
 
 

@@ -289,7 +289,8 @@ def list_unfinished(
     """
     if (contract_id, tick_type) in list_streams(root):
         for path in _paths(root, contract_id, tick_type):
-            if path.endswith(f"_ticks.pb{UNFINISHED}"):
+            # Also of the files of deleted ticks: 13_ticks.pb.deleted-20250110T143000Z.
+            if path.endswith(UNFINISHED) and "_ticks.pb." in path:
                 beside = part_of(path.replace("/.", "/")) == "backfill"
                 if beside == backfill:
                     yield root / path

@@ -7,7 +7,6 @@ files are left for another time, and told in a warning.
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections import Counter
 from contextlib import ExitStack
@@ -19,16 +18,14 @@ import numpy as np
 
 from ibticks.errors import (
     CorruptFileError,
-    StorageError,
     StreamInUseWarning,
     WriterLockedError,
 )
-from ibticks.format.framing import checksum
-from ibticks.format.header import HEADER_BYTES
-from ibticks.storage.blocks import check_compression, compress, decompress
+from ibticks.storage.blocks import check_compression
 from ibticks.storage.caller import caller_depth
-from ibticks.storage.disk import explained, remove_file, write_all, written_beside
+from ibticks.storage.disk import explained, remove_file
 from ibticks.storage.lock import StreamLock
+from ibticks.storage.sealed_body import write_sealed
 from ibticks.storage.statuses import forget
 from ibticks.storage.summary import frame_blocks, summarise
 
@@ -73,27 +70,10 @@ def compress_file(
         )
     if header.compression == compression:
         return summary.record
-    new = replace(header, compression=compression, frame_bytes=HEADER_BYTES)
     with explained(path, "reading"):
         data = np.fromfile(path, dtype=np.uint8)
-    with written_beside(path) as descriptor:
-        write_all(descriptor, new.to_bytes())
-        crc = body_bytes = 0
-        for raw in frame_blocks(data, header):
-            stored = compress(raw, compression)
-            if decompress(stored, compression) != raw:
-                raise CorruptFileError(
-                    f"{path}: a {compression} block did not come back as it was; the file is left "
-                    "as it is",
-                    path=str(path),
-                )
-            write_all(descriptor, stored)
-            crc = checksum(stored, crc)
-            body_bytes += len(stored)
-        new = replace(new, crc32c=crc, body_bytes=body_bytes)
-        os.pwrite(descriptor, new.to_bytes(), 0)
-        if is_ours is not None and not is_ours():
-            raise StorageError(f"{path} is somebody else's by now", path=str(path))
+    new = replace(header, compression=compression)
+    write_sealed(path, new, frame_blocks(data, header), is_ours=is_ours)
     return summarise(root, key).record
 
 

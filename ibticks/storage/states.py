@@ -37,7 +37,7 @@ MEANINGS: Final[dict[State, str]] = {
     State.QUIET: "subscribed, but silent while it should not have been",
     State.DISCONNECTED: "no connection, or IB's own was broken",
     State.NOT_PERMITTED: "IB refused this stream",
-    State.DELETED: "captured, and deleted since",
+    State.DELETED: "stored once, and deleted since; ticks that are here all the same came later",
     State.NOT_RUNNING: "no capture was running; ticks that are here all the same were imported",
     State.ENDED: "no longer captured: it is no gap where all time is asked for",
     State.UNKNOWN: "before any capture of this stream: imported or never stored, nobody can say "
@@ -64,6 +64,7 @@ class Status(StrEnum):
     SESSION_CLOSED = "session_closed"
     STOPPED = "stopped"  # a clean end: from here on nobody was listening
     BACKFILLED = "backfilled"  # metadata start_ns, end_ns, ticks, at_ns: a gap filled afterwards
+    DELETED = "deleted"  # the same metadata: ticks taken out on purpose
 
 
 STATES: Final[dict[Status, State | None]] = {
@@ -75,4 +76,5 @@ STATES: Final[dict[Status, State | None]] = {
     Status.SESSION_CLOSED: State.SESSION_CLOSED,
     Status.STOPPED: None,
 }
-"""The state that begins with a status; None: nobody listens. ``BACKFILLED`` changes no state."""
+"""The state that begins with a status; None: nobody listens. ``BACKFILLED``
+and ``DELETED`` change no state."""

@@ -20,7 +20,6 @@ from ibticks.storage.coverage import Change, Ledger, deleted, intervals, replaye
 from ibticks.storage.layout import HOUR, part_of
 from ibticks.storage.lock import is_written, sign, signed
 from ibticks.storage.payloads import payloads_backwards, time_of
-from ibticks.storage.states import Status
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def rebuild(root: Path, files: Iterable[FileRecord]) -> list[CoverageRecord]:
 
 def _is_of(run: str | None, changes: Sequence[Change]) -> bool:
     """Whether a run has spoken last, as far as is known: one may have begun and said nothing."""
-    lived = [change for change in changes if change.filled is None]
+    lived = [change for change in changes if change.is_of_state]
     return run is None or not lived or max(lived, key=lambda each: each.time_ns).run == run
 
 
@@ -183,7 +182,7 @@ def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
             change = Change.of(time_of(message), from_protobuf(message))
         except (DecodeError, FormatError):
             continue  # no message of ours; reading the file tells
-        if change is not None and change.status is not Status.BACKFILLED:
+        if change is not None and change.is_of_state:
             yield change
 
 

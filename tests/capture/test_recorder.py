@@ -25,7 +25,7 @@ from ibticks.storage.appender import StreamAppender
 from ibticks.storage.audit import records_on_disk
 from ibticks.storage.layout import HOUR
 from ibticks.storage.reader import read_messages, read_ticks
-from ibticks.storage.states import State, Status
+from ibticks.storage.states import STATES, State, Status
 from ibticks.storage.statuses import rebuild, resume
 
 CONTRACT = 8314
@@ -482,7 +482,7 @@ class Runs(RuleBasedStateMachine):
         self.ticks += count
 
     @rule(
-        status=st.sampled_from([s for s in Status if s not in (Status.BACKFILLED, Status.STOPPED)]),
+        status=st.sampled_from([s for s in STATES if s is not Status.STOPPED]),
         code=st.sampled_from([None, 1100]),
     )
     def note(self, status, code):

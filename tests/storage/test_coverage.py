@@ -31,7 +31,7 @@ T0 = 1_736_519_400_000_000_000  # 2025-01-10 14:30 UTC
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 
-saying = st.sampled_from([status for status in Status if status is not Status.BACKFILLED])
+saying = st.sampled_from(list(STATES))
 
 
 def row(start, end, state="captured", reason="", contract_id=AAPL, tick_type="last"):

@@ -13,7 +13,7 @@ import pytest
 from ibticks.errors import CorruptFileError, InputError, StorageError, StreamInUseWarning
 from ibticks.format.header import COMPRESSIONS, read_header
 from ibticks.index.records import CoverageRecord
-from ibticks.storage import lifecycle
+from ibticks.storage import sealed_body
 from ibticks.storage.audit import verify
 from ibticks.storage.layout import HOUR, FileKey, list_files, list_unfinished
 from ibticks.storage.lifecycle import compress_file, compress_files, delete_files
@@ -173,10 +173,10 @@ def test_compressing_again_changes_nothing(sealed, root):
 
 def test_a_block_that_does_not_come_back_leaves_the_old_file(sealed, root, monkeypatch):
     plain = sealed.read_bytes()
-    monkeypatch.setattr(lifecycle, "compress", lambda _raw, _name: b"\xff\x06\x00\x00sNaPpY")
+    monkeypatch.setattr(sealed_body, "compress", lambda _raw, _name: b"\xff\x06\x00\x00sNaPpY")
     with pytest.raises(CorruptFileError, match="snappy"):
         compress_file(root, KEY, "snappy")
-    monkeypatch.setattr(lifecycle, "decompress", lambda _stored, _name: b"something else")
+    monkeypatch.setattr(sealed_body, "decompress", lambda _stored, _name: b"something else")
     with pytest.raises(CorruptFileError, match="did not come back as it was"):
         compress_file(root, KEY, "zstd")
     assert sealed.read_bytes() == plain

@@ -1,0 +1,279 @@
+"""Ticks taken out of a stream: its hour files rewritten without them, and what they lose kept.
+
+Each hour file concerned is written anew beside itself and renamed into its place, so that a kill
+at any moment leaves the old file or the new one. Before that, the ticks that leave are on the disk
+in a sealed tick file of their own, ``{HH}_ticks.pb.deleted-{time}``, which no reader takes for an
+hour file; it can be imported again, and is removed by :func:`purge_files` alone.
+
+The rewritten file has a ``deleted`` message, by which a ledger of coverage made anew from the files
+says so, too. The ledger and the index are told first, as by
+:func:`ibticks.storage.lifecycle.delete_files`: interrupted, a deletion can be repeated.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ibticks.config import NANOSECONDS
+from ibticks.errors import CorruptFileError
+from ibticks.format.decode import TIME_MAX, TIME_MIN
+from ibticks.format.frames import find_payloads
+from ibticks.format.framing import frame
+from ibticks.format.header import Header, read_header
+from ibticks.format.messages import encode_message
+from ibticks.storage.appender import StreamAppender
+from ibticks.storage.coverage import deleted_interval, joined_intervals
+from ibticks.storage.disk import explained, remove_file
+from ibticks.storage.hourfile import WRITER
+from ibticks.storage.layout import HOUR, FileKey, list_files
+from ibticks.storage.sealed_body import write_sealed
+from ibticks.storage.states import Status
+from ibticks.storage.summary import frame_blocks, summarise
+from ibticks.storage.unread import unread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ibticks.index.records import Index
+
+__all__ = ["Deletion", "count_ticks", "delete_ticks", "deleted_files", "purge_files"]
+
+_DELETED_FILE: Final = re.compile(r"(?P<hour_file>.+_ticks\.pb)\.deleted-\d{8}T\d{6}(?:\.\d+)?Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Ticks that were deleted, or would be.
+
+    Attributes
+    ----------
+    contract_id : int
+    tick_type : str
+    ticks : int
+        How many.
+    files : tuple of str
+        The hour files that hold or held them, relative to the store's root.
+    kept : tuple of str
+        The files that the deleted ticks are in now, one an hour file; none of a dry run.
+    """
+
+    contract_id: int
+    tick_type: str
+    ticks: int
+    files: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+
+
+def count_ticks(
+    root: Path, contract_id: int, tick_type: str, start_ns: int, end_ns: int
+) -> Deletion:
+    """Count the ticks that :func:`delete_ticks` would delete now; nothing is changed.
+
+    Raises
+    ------
+    CorruptFileError
+        If a file is damaged.
+    """
+    counts = {
+        key.path: _count(root, key, start_ns, end_ns)
+        for key in _files_within(root, contract_id, tick_type, start_ns, end_ns)
+    }
+    files = tuple(path for path, count in counts.items() if count)
+    return Deletion(contract_id, tick_type, sum(counts.values()), files)
+
+
+def delete_ticks(
+    root: Path, index: Index, contract_id: int, tick_type: str, start_ns: int, end_ns: int
+) -> Deletion:
+    """Delete the ticks of a stream in ``[start_ns, end_ns)``, backfilled ones included.
+
+    Other messages (errors, infos) stay. If it is interrupted, doing it again deletes the rest.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    index : Index
+    contract_id : int
+    tick_type : str
+    start_ns, end_ns : int
+        UTC nanoseconds.
+
+    Raises
+    ------
+    WriterLockedError
+        If the stream is being written; names the writer. Nothing is deleted then.
+    CorruptFileError
+        If a file is damaged; nothing is deleted then.
+    StorageError
+        As the operating system says; the file it names is as it was.
+    """
+    keys = list(_files_within(root, contract_id, tick_type, start_ns, end_ns))
+    with ExitStack() as locks:
+        for is_backfill in sorted({False, *(key.part == "backfill" for key in keys)}):
+            # It also seals what a killed writer left open.
+            appender = StreamAppender(
+                root, contract_id, tick_type, index, fsync=None, backfill=is_backfill
+            )
+            locks.enter_context(appender)
+        counts = {
+            key: _count(root, key, start_ns, end_ns)
+            for key in _files_within(root, contract_id, tick_type, start_ns, end_ns)
+        }
+        concerned = {key: count for key, count in counts.items() if count}
+        for key in concerned:
+            _check_whole(root, key)
+        hours = [(max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR)) for key in concerned]
+        for first_ns, last_ns in joined_intervals(hours):
+            known = index.coverage([contract_id], [tick_type], first_ns, last_ns)
+            rows = deleted_interval(contract_id, tick_type, first_ns, last_ns, known)
+            index.put_coverage(rows)
+        run, now_ns = uuid.uuid4().hex[:12], time.time_ns()
+        kept = [_rewrite(root, index, key, start_ns, end_ns, run, now_ns) for key in concerned]
+    return Deletion(
+        contract_id,
+        tick_type,
+        sum(concerned.values()),
+        tuple(key.path for key in concerned),
+        tuple(kept),
+    )
+
+
+def deleted_files(
+    root: Path,
+    contract_id: int,
+    tick_type: str,
+    start_ns: int = TIME_MIN,
+    end_ns: int = TIME_MAX,
+) -> list[Path]:
+    """Return the files that hold deleted ticks of a stream, of hours that meet an interval."""
+    found: list[Path] = []
+    folder = root / str(contract_id) / tick_type
+    for path in sorted(folder.glob("*/*/*/*_ticks.pb.deleted-*Z")):
+        match = _DELETED_FILE.fullmatch(path.relative_to(root).as_posix())
+        key = None if match is None else FileKey.parse(match["hour_file"])
+        if key is not None and key.hour_ns < end_ns and key.hour_ns + HOUR > start_ns:
+            found.append(path)
+    return found
+
+
+def purge_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Remove files of deleted ticks for good.
+
+    Raises
+    ------
+    StorageError
+        The file it names stays.
+    """
+    for path in paths:
+        remove_file(path)
+        yield path
+
+
+def _files_within(
+    root: Path, contract_id: int, tick_type: str, start_ns: int, end_ns: int
+) -> Iterator[FileKey]:
+    for key in list_files(root, contract_id, tick_type):
+        if key.hour_ns < end_ns and key.hour_ns + HOUR > start_ns:
+            yield key
+
+
+def _check_whole(root: Path, key: FileKey) -> None:
+    summary = summarise(root, key)
+    if not summary.header.sealed or summary.problem is not None:
+        problem = summary.problem or "it is not sealed"
+        raise CorruptFileError(
+            f"{root / key.path} is damaged at byte {summary.end} ({problem}): nothing was deleted. "
+            "`ibticks verify` tells what is damaged; delete other hours by --start and --end",
+            path=str(root / key.path),
+            offset=summary.end,
+        )
+
+
+def _read(root: Path, key: FileKey) -> tuple[Header, Iterator[bytes | memoryview]]:
+    path = root / key.path
+    with explained(path, "reading"):
+        data = np.fromfile(path, dtype=np.uint8)
+    header = read_header(data.data, path=str(path))
+    return header, frame_blocks(data, header)
+
+
+def _count(root: Path, key: FileKey, start_ns: int, end_ns: int) -> int:
+    _, blocks = _read(root, key)
+    return sum(
+        len(find_payloads(raw, ticks=True, others=False, start_ns=start_ns, end_ns=end_ns)[0])
+        for raw in blocks
+    )
+
+
+def _divide(
+    raw: bytes | memoryview, start_ns: int, end_ns: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The frames that stay and the frames that leave, each in their order."""
+    data = np.frombuffer(raw, dtype=np.uint8)
+    found = find_payloads(raw, ticks=True, others=False, start_ns=start_ns, end_ns=end_ns)
+    offsets, sizes, _ = found
+    borders = np.zeros(len(data) + 1, dtype=np.int8)
+    borders[offsets - 4] += 1
+    borders[offsets + sizes] -= 1
+    leaves = np.cumsum(borders[:-1], dtype=np.int8).astype(np.bool_)
+    return data[~leaves], data[leaves]
+
+
+def _rewrite(
+    root: Path, index: Index, key: FileKey, start_ns: int, end_ns: int, run: str, now_ns: int
+) -> str:
+    """Keep the ticks that leave a file beside it, and write it anew without them."""
+    path = root / key.path
+    header, blocks = _read(root, key)
+    stay, leave = [], []
+    for raw in blocks:
+        staying, leaving = _divide(raw, start_ns, end_ns)
+        stay.append(staying)
+        leave.append(leaving)
+    kept = _kept_path(path, now_ns)
+    plain = Header(key.contract_id, key.tick_type, key.hour_ns, key.hour_ns, writer=WRITER)
+    removed = write_sealed(kept, plain, [raw for raw in leave if len(raw)])
+    note = {
+        "start_ns": max(start_ns, key.hour_ns),
+        "end_ns": min(end_ns, key.hour_ns + HOUR),
+        "ticks": removed.message_count,
+    }
+    stay.append(_note(key, removed.start_ns, run, now_ns, note))
+    # Until its row is put again, the index says of the file what holds of the old and of the new.
+    index.put_files([unread(root, key)])
+    write_sealed(path, header, [raw for raw in stay if len(raw)])
+    index.put_files([summarise(root, key).record])
+    return str(kept.relative_to(root))
+
+
+def _note(
+    key: FileKey, time_ns: int, run: str, now_ns: int, about: dict[str, int]
+) -> npt.NDArray[np.uint8]:
+    payload = encode_message(
+        {
+            "type": "info",
+            "stream_id": f"{key.contract_id}_{key.tick_type}_{run}",
+            "timestamp": f"{np.datetime64(time_ns, 'ns')}Z",
+            "data": {"status": str(Status.DELETED)},
+            "metadata": {"run": run, "at_ns": now_ns, **about},
+        }
+    )
+    return np.frombuffer(frame(payload), dtype=np.uint8)
+
+
+def _kept_path(path: Path, now_ns: int) -> Path:
+    moment = datetime.fromtimestamp(now_ns // NANOSECONDS, UTC)
+    name = f"{path.name}.deleted-{moment:%Y%m%dT%H%M%S}.{now_ns % NANOSECONDS:09d}Z"
+    return path.with_name(name)

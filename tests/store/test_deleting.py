@@ -1,0 +1,339 @@
+"""Deleting ticks on purpose: gone from every answer, kept beside, and told in the ledger."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import ibticks as ibt
+from ibticks import errors
+from ibticks.format.decode import decode
+from ibticks.format.header import HEADER_BYTES
+from ibticks.importing import import_tick_file
+from ibticks.index.records import CoverageRecord
+from ibticks.storage.layout import list_files
+
+H14 = 1_736_517_600_000_000_000  # 2025-01-10 14:00 UTC
+MINUTE = 60 * 10**9
+TRADES = (265598, "last")
+
+
+def frame(count: int = 180, first: int = H14) -> pl.DataFrame:
+    """A trade a minute, over three hours; each size is that of one trade alone."""
+    times = pl.Series(first + np.arange(count) * MINUTE).cast(pl.Datetime("ns", "UTC"))
+    return pl.DataFrame(
+        {"timestamp": times, "price": np.arange(count) % 7 + 100.0, "size": np.arange(count) + 1.0}
+    )
+
+
+@pytest.fixture
+def trades(store):
+    """A store with trades of three hours."""
+    store.write(frame(), contract_id=265598, tick_type="last")
+    return store
+
+
+def sizes(store, stream=TRADES, **options) -> list[float]:
+    return store.select(*stream, **options).to_polars()["size"].to_list()
+
+
+def numbers(*ranges: range) -> list[float]:
+    return [float(number) for each in ranges for number in each]
+
+
+def problems(store) -> list[tuple[str, str]]:
+    return [(each.path, each.problem) for each in store.verify(progress=False) if each.problem]
+
+
+def ledger(store) -> list[tuple[int, int | None, str, str]]:
+    """Rows of the ledger by minutes since 14:00."""
+    return [
+        (
+            (row.start_ns - H14) // MINUTE,
+            None if row.end_ns is None else (row.end_ns - H14) // MINUTE,
+            row.state,
+            row.reason,
+        )
+        for row in store.index.coverage()
+    ]
+
+
+WINDOWS = {
+    "the middle of an hour": ("14:10", "14:20", (range(1, 11), range(21, 181))),
+    "over an hour's edge": ("14:50", "15:10", (range(1, 51), range(71, 181))),
+    "a whole hour": ("15:00", "16:00", (range(1, 61), range(121, 181))),
+    "from the beginning": (None, "14:01", (range(2, 181),)),
+    "to the end": ("16:59", None, (range(1, 180),)),
+    "everything": (None, None, ()),
+}
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
+@pytest.mark.parametrize(("start", "end", "left"), WINDOWS.values(), ids=WINDOWS)
+def test_what_is_deleted_is_gone_everywhere(trades, start, end, left, compression):
+    trades.compress(compression, now="2025-01-12T00:00Z")
+    window = {
+        name: None if clock is None else f"2025-01-10 {clock}"
+        for name, clock in (("start", start), ("end", end))
+    }
+    left = numbers(*left)
+    would = trades.delete(*TRADES, **window, tz="UTC", dry_run=True)
+    assert (would.ticks, would.kept) == (180 - len(left), ())
+    assert sizes(trades) == numbers(range(1, 181))
+    done = trades.delete(*TRADES, **window, tz="UTC")
+    assert (done.ticks, done.files) == (would.ticks, would.files)
+    assert len(done.kept) == len(done.files)
+    assert sizes(trades) == left
+    assert trades.select(*TRADES).count() == len(left)
+    assert sum(day.ticks for day in trades.daily_stats()) == len(left)
+    assert sum(day.volume or 0 for day in trades.daily_stats()) == sum(left)
+    assert {record.compression for record in trades.index.files()} == {compression}
+    assert all(record.sealed and record.blocks for record in trades.index.files())
+    assert problems(trades) == []
+    # The index and the ledger are those that the files tell.
+    files, told = trades.index.files(), ledger(trades)
+    trades.rebuild_index(progress=False)
+    assert trades.index.files() == files
+    assert ledger(trades) == told
+    assert trades.delete(*TRADES, **window, tz="UTC").ticks == 0
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_deleted_ticks_are_kept_and_can_be_put_back(trades, compression):
+    before = trades.select(*TRADES, columns=["timestamp", "price", "size", "stream_id"]).to_polars()
+    trades.compress(compression, now="2025-01-12T00:00Z")
+    done = trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T15:30Z")
+    assert [path.partition(".deleted-")[0] for path in done.kept] == list(done.files)
+    assert len(list(list_files(trades.root))) == 3
+    for path in done.kept:
+        result = import_tick_file(trades, trades.root / path)
+        assert (result.read, result.added, result.known) == (30, 30, 0)
+        assert result.streams == (TRADES,)
+        assert import_tick_file(trades, trades.root / path).added == 0
+    again = trades.select(*TRADES, columns=["timestamp", "price", "size", "stream_id"]).to_polars()
+    assert again.equals(before)
+    assert problems(trades) == []
+
+
+def test_a_kept_file_that_is_damaged_is_refused(trades, tmp_path):
+    (kept,) = trades.delete(*TRADES, end="2025-01-10T15:00Z").kept
+    data = bytearray((trades.root / kept).read_bytes())
+    data[400] ^= 1
+    path = tmp_path / Path(kept).name
+    path.write_bytes(data)
+    with pytest.raises(errors.CorruptFileError, match="nothing was imported"):
+        import_tick_file(trades, path)
+    assert trades.select(*TRADES).count() == 120
+
+
+def test_kept_files_are_there_until_they_are_purged(trades):
+    first = trades.delete(*TRADES, end="2025-01-10T14:30Z").kept
+    second = trades.delete(*TRADES, end="2025-01-10T16:30Z").kept
+    assert len({*first, *second}) == 4
+    window = {"start": "2025-01-10T14:00Z", "end": "2025-01-10T15:00Z"}
+    assert trades.purge(*TRADES, **window, dry_run=True) == sorted([*first, second[0]])
+    assert trades.purge(*TRADES, **window) == sorted([*first, second[0]])
+    assert [(trades.root / path).exists() for path in (*first, *second)] == [0, 0, 1, 1]
+    assert trades.purge(*TRADES) == sorted(second[1:])
+    assert trades.purge(*TRADES) == []
+    assert sizes(trades) == numbers(range(151, 181))
+    assert problems(trades) == []
+
+
+def test_a_late_writer_after_a_deletion(trades):
+    trades.delete(*TRADES, start="2025-01-10T14:10Z", end="2025-01-10T14:20Z")
+    late = frame(10, H14 + 10 * MINUTE).with_columns(pl.col("size") + 1000)
+    trades.write(late, contract_id=265598, tick_type="last")
+    assert sizes(trades)[8:22] == numbers(range(9, 11), range(1001, 1011), range(21, 23))
+    assert problems(trades) == []
+
+
+def test_other_messages_stay(trades):
+    info = {"type": "info", "stream_id": "s", "timestamp": "2025-01-10T14:15:00Z"}
+    with trades.writer(*TRADES) as writer:
+        writer.append({**info, "data": {"status": "note"}})
+    trades.delete(*TRADES, start="2025-01-10T14:00Z", end="2025-01-10T15:00Z")
+    statuses = [each["data"]["status"] for each in trades.select(*TRADES).messages()]
+    assert sorted(statuses) == ["deleted", "note"]
+
+
+def test_backfilled_ticks_are_deleted_too(trades):
+    from ibticks.frames import from_arrow
+    from ibticks.storage.writer import StreamWriter
+
+    with StreamWriter(trades.root, *TRADES, trades.index, backfill=True) as writer:
+        writer.write(from_arrow(frame(60), contract_id=265598, tick_type="last"))
+    done = trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T14:40Z")
+    assert done.ticks == 20
+    left = numbers(range(1, 31), range(41, 181))
+    assert sizes(trades) == left
+    assert sizes(trades, backfill="only") == numbers(range(1, 31), range(41, 61))
+    assert sorted(Path(path).name.partition(".")[0] for path in done.kept) == [
+        "14-backfill_ticks",
+        "14_ticks",
+    ]
+    assert problems(trades) == []
+
+
+# -- the ledger of coverage ------------------------------------------------------------------------
+
+
+def test_the_ledger_says_what_was_deleted(trades):
+    trades.index.put_coverage(
+        [
+            CoverageRecord(*TRADES, H14, H14 + 70 * MINUTE, "captured"),
+            CoverageRecord(*TRADES, H14 + 70 * MINUTE, H14 + 80 * MINUTE, "disconnected", "1100"),
+            CoverageRecord(*TRADES, H14 + 80 * MINUTE, H14 + 90 * MINUTE, "backfilled"),
+        ]
+    )
+    trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T16:00Z")
+    assert ledger(trades) == [
+        (0, 30, "captured", ""),
+        (30, 70, "deleted", "captured, deleted since"),
+        (70, 80, "disconnected", "1100"),
+        (80, 90, "deleted", "backfilled, deleted since"),
+        (90, 120, "deleted", "deleted since"),
+    ]
+    coverage = trades.coverage(*TRADES, start="2025-01-10T14:00Z", end="2025-01-10T16:00Z")
+    assert coverage.durations["deleted"] == timedelta(minutes=80)
+
+
+def test_a_ledger_made_anew_says_it_too(trades, tmp_path, database):
+    """From the files alone: another index, and no catalogue."""
+    trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T15:10Z")
+    told = ledger(trades)
+    assert told == [(50, 70, "deleted", "deleted since")]
+    copy = tmp_path / "copy"
+    for path in trades.root.glob("265598/**/*_ticks.pb"):
+        target = copy / path.relative_to(trades.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    with ibt.open(copy) as store:
+        assert ledger(store) == told
+        assert sizes(store) == sizes(trades)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_a_stream_that_is_written_is_refused(trades):
+    before = [(trades.root / key.path).read_bytes() for key in list_files(trades.root)]
+    with trades.writer(*TRADES):
+        with pytest.raises(errors.WriterLockedError, match=f"process {os.getpid()}"):
+            trades.delete(*TRADES)
+        assert trades.delete(*TRADES, dry_run=True).ticks == 180
+    assert [(trades.root / key.path).read_bytes() for key in list_files(trades.root)] == before
+    assert ledger(trades) == []
+    assert trades.delete(*TRADES).ticks == 180
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "says"),
+    [
+        ((1, "last"), {}, errors.UnknownContractError, "1"),
+        ((265598, "trades"), {}, errors.UnknownTickTypeError, "all_last"),
+        (TRADES, {"start": "2025-01-10 14:00"}, errors.NaiveDatetimeError, "tz="),
+        (
+            TRADES,
+            {"start": "2025-01-10T15:00Z", "end": "2025-01-10T15:00Z"},
+            errors.TimeRangeError,
+            "not before",
+        ),
+    ],
+    ids=["contract", "tick type", "zone", "range"],
+)
+def test_what_cannot_be_deleted(trades, arguments, options, error, says):
+    for work in (trades.delete, trades.purge):
+        with pytest.raises(error, match=says):
+            work(*arguments, **options)
+    assert trades.select(*TRADES).count() == 180
+
+
+def test_nothing_is_deleted_where_a_file_is_damaged(trades, damage):
+    second = list(list_files(trades.root))[1]
+    damage(trades.root / second.path)
+    before = [(trades.root / key.path).read_bytes() for key in list_files(trades.root)]
+    with pytest.raises(errors.CorruptFileError, match=r"15_ticks\.pb"):
+        trades.delete(*TRADES)
+    assert [(trades.root / key.path).read_bytes() for key in list_files(trades.root)] == before
+    assert trades.delete(*TRADES, start="2025-01-10T16:00Z").ticks == 60
+
+
+def test_live_readers_are_told(trades):
+    with trades.live(*TRADES, "4h", now="2025-01-10T17:00Z", markers=False) as live:
+        messages = iter(live)
+        assert [next(messages)["data"]["size"] for _ in range(180)] == numbers(range(1, 181))
+        trades.delete(*TRADES, start="2025-01-10T16:30Z", end="2025-01-10T16:40Z")
+        late = frame(1, H14 + 179 * MINUTE).with_columns(size=pl.lit(1000.0))
+        trades.write(late, contract_id=265598, tick_type="last")
+        seen = []
+        while not seen or seen[-1] != 1000.0:
+            seen.append(next(messages)["data"]["size"])
+    assert seen[-1] == 1000.0
+
+
+# -- killed in the middle --------------------------------------------------------------------------
+
+DELETE = """
+import os, signal, sys
+from pathlib import Path
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.audit import records_on_disk
+from ibticks.storage.deletion import delete_ticks
+root, left = Path(sys.argv[1]), int(sys.argv[4])
+index = MemoryIndex(records_on_disk(root))
+
+def kill_before_a_rename(event, arguments):
+    global left
+    if event == "os.rename":
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill_before_a_rename)
+delete_ticks(root, index, 265598, "last", int(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
+def test_killed_in_the_middle_every_tick_is_in_a_file(trades, tmp_path):
+    """``kill -9`` before any rename leaves old files or new ones, and what left them beside."""
+    start, end = H14 + 5 * MINUTE, H14 + 175 * MINUTE
+    going = set(numbers(range(6, 176)))
+    outcomes = []
+    for renames in range(1, 20):
+        command = [sys.executable, "-c", DELETE, trades.root, str(start), str(end), str(renames)]
+        done = subprocess.run(command, check=False)
+        trades.rebuild_index(progress=False)
+        assert problems(trades) == []
+        left = set(sizes(trades))
+        for hour in range(3):
+            inside = going & set(numbers(range(hour * 60 + 1, hour * 60 + 61)))
+            assert inside <= left or not inside & left
+        kept = set()
+        for path in trades.purge(*TRADES, dry_run=True):
+            table = decode((trades.root / path).read_bytes(), ["size"], start=HEADER_BYTES)
+            kept |= set(table.numbers("size").tolist())
+        assert left | kept == set(numbers(range(1, 181)))
+        outcomes.append(len(left))
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+    # Before the first kept file; before the first hour file; with one hour done, two, and three.
+    assert outcomes == [180, 180, 125, 65, 10]
+    assert sizes(trades) == numbers(range(1, 6), range(176, 181))
+    assert list(trades.root.glob("265598/**/*.new")) == []
+    assert [row[:3] for row in ledger(trades)] == [
+        (5, 60, "deleted"),
+        (60, 120, "deleted"),
+        (120, 175, "deleted"),
+    ]
+    import_files = [trades.root / path for path in trades.purge(*TRADES, dry_run=True)]
+    assert sum(import_tick_file(trades, path).added for path in import_files) == 170

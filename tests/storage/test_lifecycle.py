@@ -201,9 +201,10 @@ def test_a_killed_compression_leaves_the_old_file_or_the_new(
     for round_ in range(15):
         report = tmp_path / f"report{round_}"
         pid = children.start("compress", root=root, report=report)
-        while not report.exists():
+        # It has compressed the file so many times, however slow the machine, and goes on.
+        while not report.exists() or len(report.read_text().split()) < round_ % 4:
             time.sleep(0.001)
-        time.sleep(choose.uniform(0.02, 0.25))
+        time.sleep(choose.uniform(0, 0.1))
         children.kill(pid)
         summary = summarise(root, KEY)
         assert summary.problem is None

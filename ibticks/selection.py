@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from ibticks.storage.decoded import Decoded
 
 __all__ = ["Backfill", "Interval", "Selection"]
+
+_log = logging.getLogger(__name__)
 
 Interval = tuple[int, int]
 """Half-open range of UTC nanoseconds."""
@@ -70,6 +73,9 @@ class Selection:
         seconds; the column ``metadata`` has ``source: backfill``, and ``sequence`` is null.
     decoded : Decoded or None
         What earlier loads have decoded, to be used again.
+    counts_from_clock : bool
+        Whether its time was given relative to now by the clock, as in ``"1h"``: if that has no
+        ticks, a load logs what there is.
     """
 
     root: Path
@@ -82,6 +88,7 @@ class Selection:
     label: str = ""
     backfill: Backfill = "exclude"
     decoded: Decoded | None = field(default=None, compare=False)
+    counts_from_clock: bool = field(default=False, compare=False)
 
     def files(self) -> list[FileRecord]:
         """The files that may hold its ticks, by contract, tick type and hour."""
@@ -156,7 +163,10 @@ class Selection:
         """
         from ibticks.frames import to_table
 
-        return to_table(self.read(), self.columns, metadata=self._metadata())
+        table = to_table(self.read(), self.columns, metadata=self._metadata())
+        if self.counts_from_clock and not table.num_rows:
+            _log.warning("0 ticks; %s", self.describe_stored())
+        return table
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The ticks through the Arrow PyCapsule interface, for any library that speaks it."""
@@ -313,6 +323,34 @@ class Selection:
                 found.sort(key=lambda pair: pair[0])
                 for _, message in found:
                     yield message
+
+    def describe_stored(self, remedy: str = "now='last_tick'") -> str:
+        """Return in words which days the store has of the streams selected, for an empty load.
+
+        Parameters
+        ----------
+        remedy : str
+            The argument or option that counts times back from the last tick.
+
+        Examples
+        --------
+        ``IBM bid_ask has 2013-10-08 to 2013-10-09; now='last_tick' counts back from there``
+        """
+        days: dict[tuple[int, str], list[str]] = {}
+        for day in self.index.daily_stats(self.contract_ids, self.tick_types):
+            if day.ticks:
+                days.setdefault((day.contract_id, day.tick_type), []).append(day.date)
+        if not days:
+            return f"nothing is stored of {self.label}"
+        symbols = self._symbols()
+        extents = [
+            f"{symbols.get(contract, contract)} {kind} has {min(dates)}"
+            + (f" to {max(dates)}" if len(dates) > 1 else "")
+            for (contract, kind), dates in list(days.items())[:_MANY]
+        ]
+        if len(days) > _MANY:
+            extents.append(f"{len(days) - _MANY} more streams have others")
+        return f"{', '.join(extents)}; {remedy} counts back from there"
 
     def coverage(self, streams: Collection[tuple[int, str]] | None = None) -> Coverage:
         """What of this was captured, and what was not, so that no gap is taken for a calm market.

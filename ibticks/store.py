@@ -29,7 +29,7 @@ from ibticks.upkeep import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta, tzinfo
     from types import TracebackType
     from typing import Self
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ibticks.live.buffers import Buffer, Buffers
     from ibticks.live.live import Policy
     from ibticks.selection import Backfill
-    from ibticks.storage.audit import Finding
+    from ibticks.storage.audit import Findings
     from ibticks.storage.decoded import Decoded
     from ibticks.storage.deletion import Deletion
     from ibticks.storage.writer import StreamWriter
@@ -279,6 +279,7 @@ class Store:
             in_words(contracts, kinds, when + whose),
             chosen,
             self._decoded,
+            now is None and start is None and date is None and bool(period or session or sessions),
         )
 
     def live(
@@ -690,13 +691,24 @@ class Store:
             duplicates=duplicates,
         )
 
-    def verify(self, *, progress: bool | None = None) -> Iterator[Finding]:
+    def verify(self, *, progress: bool | None = None) -> Findings:
         """Read every file through and hold it against its checksum and its row in the index.
 
         While the server of the index is away, only the files are checked, with a warning.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            Whether progress is shown; by default in a terminal and in a notebook.
+
+        Returns
+        -------
+        Findings
+            A list of :class:`~ibticks.storage.audit.Finding`, one a file; printed, a report of what
+            is wrong.
         """
         from ibticks.progress import track
-        from ibticks.storage.audit import verify
+        from ibticks.storage.audit import Findings, verify
 
         index: JournaledIndex | None = self.index
         if not self.index.is_reachable():
@@ -708,7 +720,7 @@ class Store:
             )
             index = None
         total = len(list_paths(self.root).paths)
-        return track(verify(self.root, index), "verifying", total, show=progress)
+        return Findings(track(verify(self.root, index), "verifying", total, show=progress))
 
     def rebuild_index(self, *, progress: bool | None = None) -> int:
         """Make the index anew from the files; returns how many there are."""

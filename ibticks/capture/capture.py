@@ -21,6 +21,7 @@ from ibticks.capture.recorder import Recorder, last_sequence
 from ibticks.capture.settings import CaptureSettings
 from ibticks.capture.status import contracts_status, write_status
 from ibticks.errors import CaptureError, MissingExtraError
+from ibticks.index.records import ContractRecord
 from ibticks.storage.appender import StreamAppender
 from ibticks.storage.sealing_apart import SealerApart
 from ibticks.storage.statuses import resume
@@ -133,7 +134,18 @@ class Capture:
                         self._recorders.append(
                             self._recorder(self._clerk, contract.contract_id, kind, run)
                         )
-                known = {record.contract_id: record for record in self.store.index.contracts()}
+                # Before there is a connection, which may never be made.
+                self._clerk.put_contracts(
+                    ContractRecord(contract.contract_id, contract.symbol)
+                    for contract in self.settings.tracked
+                    if contract.symbol
+                )
+                # One without an exchange was named and never resolved: IB is asked for it.
+                known = {
+                    record.contract_id: record
+                    for record in self.store.index.contracts()
+                    if record.exchange
+                }
                 self._supervisor = Supervisor(
                     self.settings, self._recorders, known, self._clerk, self._failed
                 )

@@ -26,6 +26,7 @@ from ibapi.server_versions import MIN_SERVER_VER_PROTOBUF
 from ibapi.wrapper import EWrapper
 
 from ibticks.capture.line import Line
+from ibticks.capture.ports import connection_advice
 from ibticks.errors import ConnectionFailedError
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         ------
         ConnectionFailedError
             If it cannot be reached, is silent, or refuses; ``context["code"]`` is IB's, or 502, or
-            504 for a server that let us in and no more.
+            504 for a server that let us in and no more, and ``context["problem"]`` is the message
+            without advice.
         """
         until = time.monotonic() + timeout
         self._patience = timeout
@@ -168,20 +170,21 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
             self.connect(host, port, client_id)
         except Exception as error:
             self.shut()
-            raise ConnectionFailedError(
-                f"{where} does not answer as TWS or IB Gateway do: {error!r}", code=_UNREACHABLE
-            ) from error
+            problem = f"{where} does not answer as TWS or IB Gateway do: {error!r}"
+            raise _unreachable(problem, _UNREACHABLE, host, port, timeout) from error
         if self.reader is not None:  # it has greeted, and may be gone already
             self._loop = threading.Thread(target=self.run, name="ibticks-client", daemon=True)
             self._loop.start()
             self._settled.wait(max(until - time.monotonic(), 0.0))
         if not self._ready.is_set():
-            alive = not self.lost
+            alive, stopped = not self.lost, self._ended
             self.shut()
             code, text = self._why_not(timeout, alive=alive)
-            raise ConnectionFailedError(
-                f"{where} cannot be used with client id {client_id}: {text} ({code})", code=code
-            )
+            if code in (_UNREACHABLE, _NOT_CONNECTED) and not stopped:
+                problem = f"{where} cannot be used: {text} ({code})"
+                raise _unreachable(problem, code, host, port, timeout)
+            problem = f"{where} cannot be used with client id {client_id}: {text} ({code})"
+            raise ConnectionFailedError(problem, code=code, problem=problem)
 
     def _why_not(self, timeout: float, *, alive: bool) -> tuple[int, str]:
         if self._refusal is not None and self._refusal[0] != _UNREACHABLE:
@@ -345,6 +348,14 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         if not self._ready.is_set() and code not in _FARMS_ARE_FINE:
             self._refusal = (int(code), str(text))
         self._events.message(reqId, int(code), str(text))
+
+
+def _unreachable(
+    problem: str, code: int, host: str, port: int, timeout: float
+) -> ConnectionFailedError:
+    """Return the error of a server that is not there, with advice."""
+    advice = connection_advice(host, port, timeout)
+    return ConnectionFailedError(f"{problem}. {advice}", code=code, problem=problem)
 
 
 def contract_of(contract_id: int, exchange: str) -> Contract:

@@ -105,7 +105,11 @@ class Supervisor:
         except ConnectionFailedError as error:
             # Where TWS said that it had moved to, there may be nobody any more.
             self._ports = deque([settings.port])  # the one to be tried next is the first
-            return self._over(session, End(str(error), int(error.context["code"])))
+            refusal = End(error.context["problem"], int(error.context["code"]))
+            self._over(session, refusal)
+            # Advice is for people: streams and ledger have the problem alone.
+            self.last_problem = str(error)
+            return refusal
         began = time.monotonic()
         self.connections += 1
         self._connected, self.last_problem = True, ""

@@ -123,7 +123,10 @@ def import_(
             raise typer.BadParameter(f"{wrong[0]} is for tables, and {file} is none")
     elif tick_type is None:
         raise typer.BadParameter("a table needs --type")
+    about = ContractRecord(0, symbol, exchange, currency)
     with opened(root, dsn, create=True) as store:
+        # Before the file is read: the contract has that symbol though the file may be refused.
+        corrected = "" if contract is None else _describe(store, file, {contract}, about)
         if is_tick_file(file):
             result = import_tick_file(store, file)
         elif tick_type is None:
@@ -143,8 +146,9 @@ def import_(
                 symbols=contracts,
                 skip_bad=rejects or skip_bad,
             )
-        ids = {contract_id for contract_id, _ in result.streams}
-        corrected = _describe(store, file, ids, ContractRecord(0, symbol, exchange, currency))
+        if contract is None:
+            ids = {contract_id for contract_id, _ in result.streams}
+            corrected = _describe(store, file, ids, about)
         names = {one.contract_id: one.symbol for one in store.contracts()}
     if json:
         emit(asdict(result))

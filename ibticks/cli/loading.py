@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,6 +76,8 @@ def load(
             strict=strict,
             backfill=check_backfill(backfill)[0],
         )
+        # Says it in options, at the end.
+        selection = replace(selection, counts_from_clock=False)
         if output is not None and kind is not None:
             write = {
                 "csv": selection.write_csv,
@@ -90,9 +93,10 @@ def load(
                 sys.stdout.writelines(json_lines(ticks))
             elif count:
                 show(to_polars(ticks), rows)
+        stored = "" if count else f"; {selection.describe_stored('--now last_tick')}"
     if not json:
         written = "" if output is None else f", written to {output}"
-        done = f"{count:,} ticks in {elapsed * 1000:,.0f} ms{written}"
+        done = f"{count:,} ticks in {elapsed * 1000:,.0f} ms{written}{stored}"
         notes.print(Text(done), soft_wrap=True)
     if not count:
         raise typer.Exit(_NOTHING)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ibticks.storage.layout import FileKey
     from ibticks.storage.summary import Summary
 
-__all__ = ["Finding", "read_records", "records_on_disk", "verify"]
+__all__ = ["Finding", "Findings", "read_records", "records_on_disk", "verify"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,39 @@ class Finding:
     detail: str
     messages: int
     size: int
+
+
+class Findings(list[Finding]):
+    """Findings of all files; printed, a report of what is wrong.
+
+    Examples
+    --------
+    >>> whole = Finding("1/last/2025/01/10/14_ticks.pb", None, "", 400, 52_000)
+    >>> torn = Finding("1/last/2025/01/10/15_ticks.pb", "torn", "open, and not whole", 7, 900)
+    >>> Findings([whole])
+    1 file, 400 messages: all well
+    >>> Findings([whole, torn])
+    2 files, 407 messages: 1 problem
+      1/last/2025/01/10/15_ticks.pb: torn, open, and not whole
+    """
+
+    @property
+    def problems(self) -> list[Finding]:
+        """Findings that are problems."""
+        return [finding for finding in self if finding.problem is not None]
+
+    def __repr__(self) -> str:
+        problems = self.problems
+        messages = sum(finding.messages for finding in self)
+        result = _counted(len(problems), "problem") if problems else "all well"
+        each = (f"  {found.path}: {found.problem}, {found.detail}" for found in problems)
+        return "\n".join([f"{_counted(len(self), 'file')}, {messages:,} messages: {result}", *each])
+
+    __str__ = __repr__
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def verify(root: Path, index: Index | None) -> Iterator[Finding]:

@@ -194,7 +194,7 @@ def test_a_wrong_command_line(backfill, cli, tmp_path):
 def test_a_gateway_that_is_not_there_or_does_not_want_us(backfill, recorded, gateway):
     done = backfill(at=NOBODY)
     assert (done.code, done.out) == (1, "")
-    assert "127.0.0.1:1 cannot be used with client id 11: Connection refused (502)" in done.err
+    assert "127.0.0.1:1 cannot be used: Connection refused (502). The usual" in done.err
     gateway.refuse(11)
     done = backfill()
     assert (done.code, done.out) == (1, "")

@@ -477,3 +477,14 @@ def test_a_pty_shows_a_bar_and_a_table(sample):
     assert process.returncode == 0
     assert "verifying" in seen.decode()
     assert "all well" in seen.decode()
+
+
+def test_a_symbol_is_kept_though_the_file_is_refused(cli, own, tmp_path):
+    path = tmp_path / "ticks.csv"
+    path.write_text("when,what\n1,2\n")
+    done = cli("import", path, "-c", 77, "-t", "last", "--symbol", "XYZ", *own)
+    assert done.code == 1
+    done = cli("import", tmp_path / "none.csv", "-c", 78, "-t", "last", "--symbol", "ABC", *own)
+    assert done.code == 1
+    with ibt.open(own[1], dsn=own[3]) as store:
+        assert {one.contract_id: one.symbol for one in store.contracts()} == {77: "XYZ", 78: "ABC"}

@@ -148,3 +148,12 @@ def test_nothing_to_load(cli, sample, tmp_path):
     assert done.code == 4
     table = pq.read_table(tmp_path / "none.parquet")
     assert table.schema.names == list(sample.select("IBM", "all_last").columns)
+
+
+def test_an_empty_load_names_the_days_there_are(cli, sample):
+    done = cli("load", "IBM", "all_last", "1h")
+    assert (done.code, done.out) == (4, "")
+    assert done.err.endswith(
+        "; IBM all_last has 2013-10-08; --now last_tick counts back from there\n"
+    )
+    assert done.err.startswith("0 ticks in ")

@@ -114,10 +114,19 @@ def test_verifying_holds_files_and_index_against_each_other(trades):
     ]
 
 
-def test_verifying_begins_at_once(sample_store):
-    findings = sample_store.verify(progress=False)
-    assert next(findings).path == "8314/all_last/2013/10/08/12_ticks.pb"
-    findings.close()
+def test_verifying_needs_no_iteration(trades, damage):
+    """In a notebook ``store.verify()`` stands by itself, and its result is printed."""
+    assert repr(trades.verify(progress=False)).endswith(" messages: all well")
+    path = HOURS[0]
+    damage(trades.root / path)
+    findings = trades.verify(progress=False)
+    assert findings[0].path == path
+    assert [each.path for each in findings] == [each.path for each in findings] == list(HOURS)
+    assert [each.path for each in findings.problems] == [path]
+    first, second = repr(findings).splitlines()
+    assert first.startswith("2 files, ")
+    assert first.endswith(" messages: 1 problem")
+    assert second.startswith(f"  {path}: {findings[0].problem}, ")
 
 
 # -- compressing -----------------------------------------------------------------------------------

@@ -1,0 +1,77 @@
+"""The usual ports of TWS and IB Gateway, and advice for a connection that was not made."""
+
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+__all__ = ["USUAL_PORTS", "connection_advice", "listening_ports"]
+
+USUAL_PORTS: Final = {
+    7496: "TWS, live",
+    7497: "TWS, paper",
+    4001: "IB Gateway, live",
+    4002: "IB Gateway, paper",
+}
+"""Ports that TWS and IB Gateway listen on unless their settings say otherwise."""
+
+_PROBE_SECONDS: Final = 0.5
+
+
+def listening_ports(host: str, ports: tuple[int, ...], timeout: float) -> tuple[int, ...]:
+    """Return the ports that accept a connection.
+
+    Parameters
+    ----------
+    host : str
+    ports : tuple of int
+    timeout : float
+        Seconds for all of them, which are tried at the same time.
+    """
+
+    def accepts(port: int) -> bool:
+        try:
+            socket.create_connection((host, port), timeout).close()
+        except OSError:
+            return False
+        return True
+
+    if not ports:
+        return ()
+    with ThreadPoolExecutor(len(ports)) as probes:
+        found = list(probes.map(accepts, ports))
+    return tuple(port for port, open_ in zip(ports, found, strict=True) if open_)
+
+
+def connection_advice(host: str, port: int, timeout: float) -> str:
+    """Return what to do about a connection that TWS or IB Gateway did not take.
+
+    It names the usual ports, those of them that answer on the host, and the API settings of TWS.
+    Nothing is sent to a port that answers: its API may be another program's.
+
+    Parameters
+    ----------
+    host : str
+    port : int
+        The one that was tried.
+    timeout : float
+        Seconds that the connection was given; the ports get half a second of their own at most.
+    """
+    usual = ", ".join(f"{number} ({name})" for number, name in USUAL_PORTS.items())
+    try:
+        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return f"The host {host} is not known: check its name. The usual ports are {usual}"
+    others = tuple(number for number in USUAL_PORTS if number != port)
+    found = listening_ports(host, others, min(timeout, _PROBE_SECONDS))
+    if found:
+        names = " and ".join(f"{number} ({USUAL_PORTS[number]})" for number in found)
+        seen = f"on {host} {names} {'answers' if len(found) == 1 else 'answer'}: connect there"
+    else:
+        seen = f"on {host} none of the others answers: start TWS or IB Gateway there and log in"
+    return (
+        f"The usual ports are {usual}; {seen}. In TWS, Global Configuration > API > Settings has "
+        "the Socket port, needs 'Enable ActiveX and Socket Clients' switched on, and lists the "
+        "Trusted IPs, which are not asked about"
+    )

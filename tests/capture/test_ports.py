@@ -1,0 +1,93 @@
+"""A connection that is not made: which ports answer, and what of TWS has to be set."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from ibticks.capture import ports
+from ibticks.capture.client import Client
+from ibticks.errors import ConnectionFailedError
+
+from .scripted import Heard, Server, linger
+
+
+@pytest.fixture
+def usual(monkeypatch):
+    """Four ports that stand for the usual ones; opens some of them."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    numbers = [server.getsockname()[1] for server in servers]
+    monkeypatch.setattr(ports, "USUAL_PORTS", dict(zip(numbers, ("A", "B", "C", "D"), strict=True)))
+
+    def keep(*places: int) -> list[int]:
+        for place, server in enumerate(servers):
+            if place not in places:
+                server.close()
+        return numbers
+
+    yield keep
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("answering", "says"),
+    [
+        ((), "on 127.0.0.1 none of the others answers: start TWS or IB Gateway there and log in"),
+        ((2,), "on 127.0.0.1 {2} (C) answers: connect there"),
+        ((1, 3), "on 127.0.0.1 {1} (B) and {3} (D) answer: connect there"),
+    ],
+)
+def test_the_ports_that_answer_are_named(usual, answering, says, nothing_left):
+    numbers = usual(*answering)
+    with pytest.raises(ConnectionFailedError) as raised:
+        Client(Heard()).open("127.0.0.1", numbers[0], 10, 20.0)
+    said = str(raised.value)
+    assert said.startswith(f"127.0.0.1:{numbers[0]} cannot be used: Connection refused (502). ")
+    assert says.format(*numbers) in said
+    assert all(f"{number} ({name})" in said for number, name in ports.USUAL_PORTS.items())
+    assert "client id" not in said
+    for setting in ("Global Configuration > API > Settings", "Socket port", "Trusted IPs"):
+        assert setting in said
+    assert "Enable ActiveX and Socket Clients" in said
+
+
+def test_a_program_of_another_kind_is_no_client_id_either(usual, nothing_left):
+    numbers = usual(3)
+
+    def script(line):
+        line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        linger(line)
+
+    with Server(script) as server, pytest.raises(ConnectionFailedError) as raised:
+        Client(Heard()).open("127.0.0.1", server.port, 10, 20.0)
+    assert f"{numbers[3]} (D) answers: connect there" in str(raised.value)
+    assert "client id" not in str(raised.value)
+
+
+def test_a_host_that_does_not_exist_is_not_asked_for_its_ports():
+    said = ports.connection_advice("nowhere.invalid", 4002, 20.0)
+    assert said.startswith("The host nowhere.invalid is not known: check its name.")
+
+
+@pytest.mark.parametrize("tracked", ["77:XYZ:last", "77:XYZ:last;bid_ask,78:ABC:mid_point"])
+def test_symbols_are_kept_where_no_connection_is_made(tracked, usual, store, capturing):
+    numbers = usual()
+    capturing(numbers[0], tracked).stop()
+    names = {each.split(":")[1] for each in tracked.split(",")}
+    assert {contract.symbol for contract in store.contracts()} == names
+    assert store.contract_ids(sorted(names)) == tuple(
+        int(each.split(":")[0]) for each in sorted(tracked.split(","), key=lambda each: each[3:])
+    )
+
+
+def test_a_contract_that_was_only_named_is_still_asked_for(store, serve, capturing):
+    from .checks import IBM, until
+
+    store.add_contract(IBM, "IBM")
+    capture = capturing(serve(), f"{IBM}:IBM:last")
+    until(lambda: capture.status()["status"]["ticks"] > 0, "ticks come")
+    capture.stop()
+    (contract,) = store.contracts()
+    assert contract.exchange

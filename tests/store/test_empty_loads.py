@@ -1,0 +1,58 @@
+"""Empty loads say which days the store has."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize("how", [{"period": "1h"}, {"period": "today"}, {"sessions": 1}])
+@pytest.mark.parametrize("load", ["to_arrow", "to_polars", "to_pandas", "to_xarray"])
+def test_an_empty_load_by_the_clock_says_what_there_is(how, load, sample_store, caplog):
+    ticks = getattr(sample_store.select("IBM", "all_last", **how), load)()
+    assert len(ticks.timestamp if load == "to_xarray" else ticks) == 0
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "0 ticks; IBM all_last has 2013-10-08; now='last_tick' counts back from there"
+    )
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"period": "1h", "now": "last_tick"},
+        {"period": "1h", "now": "2001-01-01T00:00Z"},
+        {"start": "2001-01-01T00:00Z", "end": "2001-01-02T00:00Z"},
+        {"date": "2013-10-10"},
+    ],
+)
+def test_other_loads_say_nothing(how, sample_store, caplog):
+    sample_store.select("IBM", "all_last", **how).to_polars()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("contracts", "kinds", "says"),
+    [
+        ("IBM", "last", "nothing is stored of IBM last"),
+        ("IBM", ["all_last", "last"], "IBM all_last has 2013-10-08; now='last_tick' counts"),
+        ("BTCUSDT", "bid_ask", "BTCUSDT bid_ask has 2024-08-08 to 2024-08-09; "),
+        (["IBM", "BTCUSDT"], None, "more streams have others; now='last_tick' counts back"),
+    ],
+)
+def test_what_is_stored_in_words(contracts, kinds, says, sample_store):
+    assert says in sample_store.select(contracts, kinds, "1h").describe_stored()
+
+
+def test_a_symbol_that_is_not_known_is_an_id(store):
+    from datetime import UTC, datetime
+
+    import polars as pl
+
+    from ibticks.frames import from_arrow
+
+    frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)], "price": [1.0]})
+    with store.writer(77, "last") as writer:
+        writer.write(from_arrow(frame, contract_id=77, tick_type="last"))
+    said = store.select(77, "last", "1h").describe_stored("--now last_tick")
+    assert said == "77 last has 2025-01-10; --now last_tick counts back from there"

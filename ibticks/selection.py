@@ -318,6 +318,7 @@ class Selection:
                         end_ns=end_ns,
                         ticks=ticks,
                         strict=self.strict,
+                        index=self.index,
                     )
                 )
                 found.sort(key=lambda pair: pair[0])
@@ -391,7 +392,13 @@ class Selection:
 
         read = read_ticks if decoded is None else partial(reread_ticks, decoded=decoded)
         return read(
-            self.root, records, columns, start_ns=start_ns, end_ns=end_ns, strict=self.strict
+            self.root,
+            records,
+            columns,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            strict=self.strict,
+            index=self.index,
         )
 
     def _metadata(self) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ibticks.cli.terminal import PlainConsole, printable
 from ibticks.errors import NoStoreError
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ Zone = Annotated[
     typer.Option("--tz", help="Time zone of times that do not say theirs."),
 ]
 
-console = Console()
-notes = Console(stderr=True)
+console = PlainConsole()
+notes = PlainConsole(stderr=True)
 _PIPE_WIDTH: Final = 10_000
 
 
@@ -118,7 +118,9 @@ def facts(about: Mapping[str, object]) -> None:
     width = max(map(len, about))
     for name, value in about.items():
         label = name.replace("_", " ").rjust(width)
-        console.print(Text.assemble((label, "bold"), "  ", _shown(name, value)), soft_wrap=True)
+        console.print(
+            Text.assemble((label, "bold"), "  ", printable(_shown(name, value))), soft_wrap=True
+        )
 
 
 def _shown(name: str, value: object) -> str:
@@ -135,7 +137,7 @@ def _shown(name: str, value: object) -> str:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; columns whose name begins with ``>`` are aligned to the right."""
     shown = Table(
-        title=Text(title) if title else None,
+        title=Text(printable(title)) if title else None,
         title_justify="left",
         header_style="bold",
         box=SIMPLE_HEAD,
@@ -147,9 +149,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         right = name.startswith(">")
         shown.add_column(name.removeprefix(">"), justify="right" if right else "left")
     for row in rows:
-        shown.add_row(*(Text(str(cell)) for cell in row))
+        shown.add_row(*(Text(printable(str(cell))) for cell in row))
     # A pipe has no width: what a program reads is not cut.
-    (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(shown)
+    (console if console.is_terminal else PlainConsole(width=_PIPE_WIDTH)).print(shown)
 
 
 def instant(ns: int | None) -> str:

@@ -17,6 +17,7 @@ found by reading the hour.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -24,7 +25,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ibticks.errors import CorruptFileError, IndexVersionError, ReadOnlyError, StoreAccessError
+from ibticks.errors import (
+    CorruptFileError,
+    IndexVersionError,
+    ReadOnlyError,
+    StorageFullError,
+    StoreAccessError,
+)
 from ibticks.index.encoding import (
     FILE_FIELDS,
     contract_from_json,
@@ -60,6 +67,8 @@ def write_catalogue(
 
     Raises
     ------
+    StorageFullError
+        The disk is full.
     StoreAccessError
         The folder cannot be written to.
     """
@@ -89,6 +98,12 @@ def write_catalogue(
     except OSError as error:
         with suppress(OSError):
             fresh.unlink()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(
+                f"no space left while writing the catalogue {path}: free some; the old one stays, "
+                "and the next one has everything",
+                path=str(path),
+            ) from error
         raise StoreAccessError(
             f"cannot write the catalogue {path}: {error.strerror}", path=str(path)
         ) from error

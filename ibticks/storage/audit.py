@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import CorruptFileError, MisplacedFileError, StorageError
 from ibticks.format.frames import TORN
 from ibticks.format.header import HEADER_VERSION
-from ibticks.storage.layout import list_files
+from ibticks.storage.layout import HOUR, FileKey, list_files
 from ibticks.storage.summary import CHECKSUM, salvage, summarise
 from ibticks.storage.unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from ibticks.index.records import FileRecord, Index
-    from ibticks.storage.layout import FileKey
     from ibticks.storage.summary import Summary
 
 __all__ = ["Finding", "Findings", "read_records", "records_on_disk", "verify"]
@@ -37,7 +36,7 @@ class Finding:
         Relative to the root.
     problem : str or None
         ``damaged``, ``checksum``, ``torn``, ``header``, ``misplaced``, ``not indexed``, ``index
-        differs``, ``gone``; None where all is well.
+        differs``, ``gone``, and of a folder ``unreadable``; None where all is well.
     detail : str
         In words.
     messages, size : int
@@ -95,7 +94,8 @@ def verify(root: Path, index: Index | None) -> Iterator[Finding]:
         One a file, by contract, tick type and time; then the rows whose file is gone.
     """
     known = {} if index is None else {record.path: record for record in index.files()}
-    for key in list_files(root):
+    unreadable: list[StorageError] = []
+    for key in list_files(root, on_error=unreadable.append):
         row = known.pop(key.path, None)
         try:
             summary = summarise(root, key)
@@ -104,6 +104,8 @@ def verify(root: Path, index: Index | None) -> Iterator[Finding]:
             yield Finding(key.path, "misplaced", str(error), 0, size)
             continue
         except (CorruptFileError, StorageError) as error:
+            if isinstance(error.__cause__, FileNotFoundError) and not _is_indexed(index, key.path):
+                continue  # deleted since the folder was listed
             yield Finding(key.path, "damaged", str(error), 0, 0)
             continue
         record, header = summary.record, summary.header
@@ -126,8 +128,24 @@ def verify(root: Path, index: Index | None) -> Iterator[Finding]:
             problem = "index differs"
             detail = f"in {_difference(row, record)}; `ibticks index rebuild` mends it"
         yield Finding(key.path, problem, detail, record.messages, record.size)
+    folders = []
+    for failure in unreadable:
+        folder = Path(failure.context["path"]).relative_to(root).as_posix()
+        folders.append(f"{folder}/")
+        yield Finding(folder, "unreadable", str(failure), 0, 0)
     for path in known:
+        if path.startswith(tuple(folders)) or not _is_indexed(index, path):
+            continue  # not to be seen, or deleted meanwhile
         yield Finding(path, "gone", "in the index, but not on disk", 0, 0)
+
+
+def _is_indexed(index: Index | None, path: str) -> bool:
+    """Whether the index has a file now: what is deleted on purpose leaves it before the disk."""
+    key = FileKey.parse(path)
+    if index is None or key is None:
+        return True
+    files = index.files([key.contract_id], [key.tick_type], key.hour_ns, key.hour_ns + HOUR)
+    return any(record.path == path for record in files)
 
 
 def _untrue(summary: Summary) -> str:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
-from ibticks.errors import TimeRangeError
+from ibticks.errors import StorageError, TimeRangeError
 from ibticks.storage.disk import UNFINISHED, explained, explanation
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ __all__ = [
 
 HOUR: Final = 3600 * NANOSECONDS
 HALF_HOUR: Final = HOUR // 2
+
+OnError: TypeAlias = Callable[[StorageError], None]
 
 Part: TypeAlias = Literal["", "30", "backfill"]
 """Of an hour: its file, that of its second half, and that of what was backfilled."""
@@ -178,7 +181,7 @@ def metadata(root: Path) -> Path:
     return root / "metadata"
 
 
-def list_streams(root: Path) -> list[tuple[int, str]]:
+def list_streams(root: Path, *, on_error: OnError | None = None) -> list[tuple[int, str]]:
     """Contract ids and tick types that have a folder, in order.
 
     Raises
@@ -188,26 +191,38 @@ def list_streams(root: Path) -> list[tuple[int, str]]:
     """
     return sorted(
         (int(contract.name), kind.name)
-        for contract in _folders(root)
+        for contract in _folders(root, on_error)
         if _CONTRACT.fullmatch(contract.name)
-        for kind in _folders(contract.path)
+        for kind in _folders(contract.path, on_error)
         if kind.name in TICK_TYPES
     )
 
 
 def list_files(
-    root: Path, contract_id: int | None = None, tick_type: str | None = None
+    root: Path,
+    contract_id: int | None = None,
+    tick_type: str | None = None,
+    *,
+    on_error: OnError | None = None,
 ) -> Iterator[FileKey]:
     """Every tick file on disk, by contract, tick type and time; other files are passed over.
 
+    Parameters
+    ----------
+    root : Path
+    contract_id, tick_type : optional
+        Of the stream; all by default.
+    on_error : callable, optional
+        Called with the error of each folder that cannot be read, which is then passed over.
+
     Raises
     ------
-    StoreAccessError
-        If a folder cannot be read.
+    StoreAccessError, StorageError
+        Without ``on_error``, if a folder cannot be read.
     """
-    for contract, kind in list_streams(root):
+    for contract, kind in list_streams(root, on_error=on_error):
         if contract_id in (None, contract) and tick_type in (None, kind):
-            keys = (FileKey.parse(path) for path in _paths(root, contract, kind))
+            keys = (FileKey.parse(path) for path in _paths(root, contract, kind, on_error))
             yield from sorted(key for key in keys if key is not None)
 
 
@@ -296,21 +311,29 @@ def list_unfinished(
                     yield root / path
 
 
-def _paths(root: Path, contract_id: int, tick_type: str) -> Iterator[str]:
+def _paths(
+    root: Path, contract_id: int, tick_type: str, on_error: OnError | None = None
+) -> Iterator[str]:
     """Whatever lies in the folders of days, relative to the root."""
     stream = f"{contract_id}/{tick_type}"
-    for year in _folders(root / stream):
-        for month in _folders(year.path):
-            for day in _folders(month.path):
-                for entry in _entries(day.path):
+    for year in _folders(root / stream, on_error):
+        for month in _folders(year.path, on_error):
+            for day in _folders(month.path, on_error):
+                for entry in _entries(day.path, on_error):
                     if not entry.is_dir():
                         yield f"{stream}/{year.name}/{month.name}/{day.name}/{entry.name}"
 
 
-def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    with explained(Path(folder), "listing"), os.scandir(folder) as entries:
-        return list(entries)
+def _entries(folder: str | Path, on_error: OnError | None = None) -> list[os.DirEntry[str]]:
+    try:
+        with explained(Path(folder), "listing"), os.scandir(folder) as entries:
+            return list(entries)
+    except StorageError as error:
+        if on_error is None:
+            raise
+        on_error(error)
+        return []
 
 
-def _folders(folder: str | Path) -> list[os.DirEntry[str]]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
+def _folders(folder: str | Path, on_error: OnError | None = None) -> list[os.DirEntry[str]]:
+    return [entry for entry in _entries(folder, on_error) if entry.is_dir()]

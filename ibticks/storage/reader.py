@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ibticks.errors import TickError
     from ibticks.format.columns import TickColumns
     from ibticks.format.header import Header
-    from ibticks.index.records import Block, FileRecord
+    from ibticks.index.records import Block, FileRecord, Index
 
 __all__ = ["Share", "in_order", "read_messages", "read_shares", "read_ticks"]
 
@@ -92,17 +92,22 @@ class _ReplacedError(Exception):
 class _Damage:
     """What was left out of ``[start_ns, end_ns)``, and why."""
 
-    def __init__(self, root: Path, start_ns: int, end_ns: int, *, strict: bool) -> None:
+    def __init__(
+        self, root: Path, start_ns: int, end_ns: int, *, strict: bool, index: Index | None = None
+    ) -> None:
         self._root = root
         self._start_ns = start_ns
         self._end_ns = end_ns
         self._strict = strict
+        self._index = index
         self.missing: list[tuple[int, int]] = []
         self.reasons: list[str] = []
         self.left_out: list[str] = []
 
     def report(self, record: FileRecord, block: Block | None, error: TickError) -> None:
         """Note what a damaged block, or file, leaves out; with ``strict``, raise it."""
+        if isinstance(error.__cause__, FileNotFoundError) and self._is_deleted(record):
+            return
         first, last = _span(record) if block is None else (block.min_ns, block.max_ns + 1)
         first, last = max(first, self._start_ns), min(last, self._end_ns)
         path = str(self._root / record.path)
@@ -115,6 +120,14 @@ class _Damage:
             f"{said}; left out: {_utc(first)} to {_utc(last)}. "
             "`ibticks verify` tells what else is damaged; strict=True raises instead"
         )
+
+    def _is_deleted(self, record: FileRecord) -> bool:
+        """Whether a file has left the index meanwhile, as those that are deleted on purpose do."""
+        if self._index is None:
+            return False
+        hour = record.hour_ns
+        files = self._index.files([record.contract_id], [record.tick_type], hour, hour + HOUR)
+        return all(file.path != record.path for file in files)
 
     def wants(self, first_ns: int, after_ns: int) -> bool:
         """Whether times from ``first_ns`` to before ``after_ns`` can lie in the range."""
@@ -135,6 +148,7 @@ def read_ticks(
     end_ns: int = TIME_MAX,
     strict: bool = False,
     threads: int | None = None,
+    index: Index | None = None,
 ) -> list[TickColumns]:
     """Decode the ticks of some files of one stream.
 
@@ -151,6 +165,8 @@ def read_ticks(
         Raise at damage, instead of leaving the block out.
     threads : int, optional
         At most this many; by default as many as there are processors, where it is worth it.
+    index : Index, optional
+        Asked about files that are gone: one that has left it was deleted, and is not missed.
 
     Returns
     -------
@@ -168,7 +184,14 @@ def read_ticks(
         With ``strict``.
     """
     shares = read_shares(
-        root, records, columns, start_ns=start_ns, end_ns=end_ns, strict=strict, threads=threads
+        root,
+        records,
+        columns,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        strict=strict,
+        threads=threads,
+        index=index,
     )
     return [share.part for share in shares]
 
@@ -182,13 +205,14 @@ def read_shares(
     end_ns: int = TIME_MAX,
     strict: bool = False,
     threads: int | None = None,
+    index: Index | None = None,
 ) -> list[Share]:
     """What :func:`read_ticks` gives, and which rows are those of which file."""
 
     def run(pieces: list[_Piece]) -> Share:
         rows = sum(piece.messages for piece in pieces)
         decoder = Decoder(columns, start_ns=start_ns, end_ns=end_ns, rows=rows)
-        hurt = _Damage(root, start_ns, end_ns, strict=strict)
+        hurt = _Damage(root, start_ns, end_ns, strict=strict, index=index)
         blocks: list[tuple[FileRecord, Hashable, int, int]] = []
         with Source(root) as source:
             for piece in pieces:
@@ -201,7 +225,7 @@ def read_shares(
         )
 
     while True:
-        damage = _Damage(root, start_ns, end_ns, strict=strict)
+        damage = _Damage(root, start_ns, end_ns, strict=strict, index=index)
         with Source(root) as source:
             pieces = [
                 piece for record in in_order(records) for piece in _plan(source, record, damage)
@@ -235,6 +259,7 @@ def read_messages(
     ticks: bool = False,
     others: bool = True,
     strict: bool = False,
+    index: Index | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The messages of some files as v2 JSON dictionaries, with their times, in file order.
 
@@ -245,7 +270,7 @@ def read_messages(
 
     Other parameters, warnings and errors are those of :func:`read_ticks`.
     """
-    damage = _Damage(root, start_ns, end_ns, strict=strict)
+    damage = _Damage(root, start_ns, end_ns, strict=strict, index=index)
     find = partial(find_payloads, ticks=ticks, others=others, start_ns=start_ns, end_ns=end_ns)
     with Source(root) as source:
         # Each file is planned when its turn comes, and stays open until it has been read.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.format.columns import TickColumns
-    from ibticks.index.records import FileRecord
+    from ibticks.index.records import FileRecord, Index
     from ibticks.storage.decoded import Decoded
     from ibticks.storage.reader import Share
 
@@ -34,6 +34,7 @@ def reread_ticks(
     start_ns: int = TIME_MIN,
     end_ns: int = TIME_MAX,
     strict: bool = False,
+    index: Index | None = None,
 ) -> list[TickColumns]:
     """What :func:`ibticks.storage.reader.read_ticks` gives, decoding only what is not kept.
 
@@ -53,6 +54,7 @@ def reread_ticks(
             start_ns=start_ns,
             end_ns=end_ns,
             strict=strict,
+            index=index,
         )
         decoded.keep([share.part for share in shares], _whole_files(shares, start_ns, end_ns))
         parts += [share.part for share in shares]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -10,7 +11,13 @@ import threading
 
 import pytest
 
-from ibticks.errors import CorruptFileError, IndexVersionError, ReadOnlyError, StoreAccessError
+from ibticks.errors import (
+    CorruptFileError,
+    IndexVersionError,
+    ReadOnlyError,
+    StorageFullError,
+    StoreAccessError,
+)
 from ibticks.index.catalogue import CatalogueIndex, write_catalogue
 from ibticks.index.memory import MemoryIndex
 
@@ -139,6 +146,22 @@ def test_a_newer_catalogue(path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(StoreAccessError, match="cannot write the catalogue"):
         write_catalogue(tmp_path / "gone" / "index.json", [], [])
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_called_that_and_the_old_catalogue_stays(path, monkeypatch, code):
+    write_catalogue(path, [], [])
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    expected = StoreAccessError if code == errno.EIO else StorageFullError
+    with pytest.raises(expected, match="catalogue"):
+        write_catalogue(path, [], [])
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_a_catalogue_that_cannot_be_read(path):

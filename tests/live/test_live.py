@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import itertools
 import json
 import threading
 import time
+import zlib
 
 import polars as pl
 import pyarrow as pa
@@ -305,7 +307,8 @@ def test_positions_that_are_none(follow):
     live = follow(None)
     with pytest.raises(InputError, match=r"a position in bid_ask of 8314, not in .*, last of 8314"):
         follow(None, STREAMS, resume=live.position)
-    for token in ("", "nonsense", live.position[:-4], "é", live.position + "AAAA"):
+    deep = base64.urlsafe_b64encode(zlib.compress(b"[" * 200_000)).decode().rstrip("=")
+    for token in ("", "nonsense", live.position[:-4], "é", live.position + "AAAA", deep):
         with pytest.raises(InputError, match="is not a position"):
             follow(None, resume=token)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from ibticks.index.memory import MemoryIndex
 from ibticks.storage.audit import records_on_disk, verify
 from ibticks.storage.layout import HOUR, FileKey
 from ibticks.storage.lifecycle import compress_file, compress_files, delete_files
+from ibticks.storage.reader import read_messages, read_ticks
 
 from .samples import (
     CONTRACT,
@@ -334,3 +338,56 @@ def test_a_file_that_cannot_be_opened_is_an_error_and_not_left_out(two, root):
     two.symlink_to(root / "unmounted")
     with pytest.raises(StorageError, match=r"13_ticks\.pb"):
         list(records_on_disk(root))
+
+
+# --- what cannot be seen, and what is deleted meanwhile -------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 3, 5])
+def test_verifying_goes_on_past_a_folder_that_cannot_be_read(
+    two, writer, root, index, monkeypatch, depth
+):
+    with writer("last") as opened:
+        opened.append(
+            message("tick", H13, {"contract_id": CONTRACT, "tick_type": "last", "price": 1.5})
+        )
+    folder = two.parents[5 - depth]
+    scandir = os.scandir
+
+    def scan(path):
+        if Path(path) == folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = problems(root, index)
+    name = folder.relative_to(root).as_posix()
+    assert found.pop(name) == "unreadable"
+    assert found == ({} if depth == 1 else {f"{CONTRACT}/last/2013/10/08/13_ticks.pb": None})
+    with pytest.raises(StorageError, match="listing"):
+        list(records_on_disk(root))
+
+
+def test_files_deleted_while_they_are_verified_are_not_missed(two, root, index):
+    findings = verify(root, index)
+    assert next(findings).path == KEY.path
+    assert list(delete_files(root, index, [KEY, OTHER])) == [KEY, OTHER]
+    assert list(findings) == []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_load_beside_a_prune_does_not_speak_of_damage(two, root, index, recwarn, strict):
+    files = index.files()
+    assert list(delete_files(root, index, [KEY])) == [KEY]
+    (part,) = read_ticks(root, files, ["sequence"], strict=strict, index=index)
+    assert part.numbers("sequence").tolist() == list(range(100, 150))
+    assert (part.missing, part.left_out) == ((), ())
+    assert len(list(read_messages(root, files, ticks=True, strict=strict, index=index))) == 50
+    assert not recwarn
+
+
+def test_a_file_that_is_gone_and_still_indexed_is_missed(two, root, index):
+    two.unlink()
+    with pytest.warns(CorruptDataWarning, match="No such file"):
+        parts = read_ticks(root, index.files(), ["sequence"], index=index)
+    assert parts[0].left_out == (KEY.path,)

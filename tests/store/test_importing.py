@@ -274,6 +274,9 @@ def test_messages_of_a_stream_without_a_tick(store, tmp_path):
     ("line", "error", "says"),
     [
         (b"{", errors.ProtocolError, "not JSON"),
+        (b"[" * 200_000, errors.ProtocolError, "nested too deep"),
+        (b'{"a":' * 200_000, errors.ProtocolError, "nested too deep"),
+        (b'{"metadata": ' + b"[" * 200_000, errors.ProtocolError, "nested too deep"),
         (b"[1]", errors.ProtocolError, "not a JSON object"),
         (b"\xff\xfe", errors.ProtocolError, "not JSON"),
         (b'{"type": "tick"}', errors.ProtocolError, "contract_id"),

@@ -337,3 +337,30 @@ def test_killed_in_the_middle_every_tick_is_in_a_file(trades, tmp_path):
     ]
     import_files = [trades.root / path for path in trades.purge(*TRADES, dry_run=True)]
     assert sum(import_tick_file(trades, path).added for path in import_files) == 170
+
+
+LEAVE_OPEN = """
+import os, sys
+from pathlib import Path
+from ibticks.format.columns import TickColumns, Values
+from ibticks.index.memory import MemoryIndex
+from ibticks.storage.writer import StreamWriter
+import numpy as np
+times = int(sys.argv[2]) + np.arange(60) * 60 * 10**9
+columns = {"timestamp": Values(times), "size": Values(np.arange(60) + 1.0)}
+writer = StreamWriter(Path(sys.argv[1]), 265598, "last", MemoryIndex())
+writer.write(TickColumns(60, columns))
+os._exit(0)
+"""
+
+
+def test_an_hour_that_a_killed_writer_left_open(store):
+    command = [sys.executable, "-c", LEAVE_OPEN, store.root, str(H14)]
+    subprocess.run(command, check=True)
+    store.rebuild_index(progress=False)
+    assert not store.index.files()[0].sealed
+    window = {"start": "2025-01-10T14:10Z", "end": "2025-01-10T14:20Z"}
+    assert store.delete(*TRADES, **window).ticks == 10
+    assert sizes(store) == numbers(range(1, 11), range(21, 61))
+    assert store.index.files()[0].sealed
+    assert problems(store) == []

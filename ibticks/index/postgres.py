@@ -421,17 +421,16 @@ class PostgresIndex:
         TickIndexError
             PostgreSQL refused the statement, for the reason it gives, or it took too long.
         """
-        with self._database.connect() as connection:
+        with self._database.connect() as connection, connection.allow_seconds(timeout_seconds):
             if self._has_reader is None:
-                self._has_reader = make_reader(connection)
-            with connection.allow_seconds(timeout_seconds):
-                return run_query(
-                    connection,
-                    sql,
-                    params,
-                    as_reader=self._has_reader,
-                    timeout_seconds=timeout_seconds,
-                )
+                self._has_reader = make_reader(connection, timeout_seconds=timeout_seconds)
+            return run_query(
+                connection,
+                sql,
+                params,
+                as_reader=self._has_reader,
+                timeout_seconds=timeout_seconds,
+            )
 
     def close(self) -> None:
         """Close the connections; the embedded server stops with its last user."""

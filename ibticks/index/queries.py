@@ -88,10 +88,7 @@ def run_query(
     _check_reading(query)
     try:
         connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-        connection.execute(
-            "SELECT set_config('statement_timeout', %s, false)",
-            (str(max(1, round(timeout_seconds * 1000))),),
-        )
+        _limit_time(connection, timeout_seconds)
         text = query
         if parameters is not None:
             text = psycopg.ClientCursor(connection).mogrify(query, parameters)
@@ -108,6 +105,11 @@ def run_query(
     return QueryResult(
         _unique(column.name for column in columns), tuple(column.type for column in columns), rows
     )
+
+
+def _limit_time(connection: Connection[TupleRow], timeout_seconds: float) -> None:
+    milliseconds = max(1, round(timeout_seconds * 1000))
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", (str(milliseconds),))
 
 
 def _check_reading(query: str) -> None:
@@ -244,22 +246,29 @@ def _explained(
 # -- the role --------------------------------------------------------------------------------------
 
 
-def make_reader(connection: Connection[TupleRow]) -> bool:
+def make_reader(
+    connection: Connection[TupleRow], *, timeout_seconds: float = QUERY_SECONDS
+) -> bool:
     """Make the role and the function queries run with, unless they are there; True if they are.
 
     Parameters
     ----------
     connection : Connection
         In autocommit, with the schema of the index first in its search path.
+    timeout_seconds : float
+        Time limit of each statement: a table may be locked.
 
     Raises
     ------
     ReadOnlyError
         The user is a superuser, and the role cannot be made: the server is a standby.
+    TickIndexError, IndexUnavailableError
+        PostgreSQL refused, or took too long.
     """
-    if _is_ready(connection):
-        return True
     try:
+        _limit_time(connection, timeout_seconds)
+        if _is_ready(connection):
+            return True
         with connection.transaction():
             _make_role(connection)
             _make_function(connection)
@@ -282,11 +291,13 @@ def make_reader(connection: Connection[TupleRow]) -> bool:
             connection.info.user,
         )
         return False
+    except psycopg.Error as error:
+        raise _explained(connection, error, "", timeout_seconds, False) from error
     return True
 
 
 def _is_ready(connection: Connection[TupleRow]) -> bool:
-    """Whether role and function are there, and every table of the schema may be read."""
+    """Whether role and function are there, and may read every table this user may grant."""
     row = connection.execute(
         """
         SELECT NOT r.rolsuper AND NOT r.rolcanlogin
@@ -295,6 +306,7 @@ def _is_ready(connection: Connection[TupleRow]) -> bool:
             AND NOT EXISTS (
                 SELECT FROM pg_catalog.pg_class AS c
                 WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'v', 'm', 'p')
+                    AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
                     AND NOT pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT')
             )
         FROM pg_catalog.pg_roles AS r
@@ -331,9 +343,14 @@ def _make_function(connection: Connection[TupleRow]) -> None:
         "WHERE oid = 'tick_files'::regclass"
     ).fetchone()
     assert owner is not None
+    tables = connection.execute(
+        "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = %s::regnamespace "
+        "AND relkind IN ('r', 'v', 'm', 'p') AND pg_catalog.pg_has_role(relowner, 'USAGE')",
+        (schema.as_string(connection),),
+    ).fetchall()
     for statement in (
         "GRANT USAGE, CREATE ON SCHEMA {schema} TO ibticks_reader",
-        "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO ibticks_reader",
+        "GRANT SELECT ON {tables} TO ibticks_reader",
         "DROP FUNCTION IF EXISTS {schema}.ibticks_read(TEXT)",
         (
             "CREATE FUNCTION {schema}.ibticks_read(query TEXT) RETURNS SETOF RECORD "
@@ -349,6 +366,7 @@ def _make_function(connection: Connection[TupleRow]) -> None:
         connection.execute(
             sql.SQL(statement).format(
                 schema=schema,
+                tables=sql.SQL(", ").join(sql.Identifier(found[0], name) for (name,) in tables),
                 owner=sql.Identifier(owner[0]),
                 body=sql.Literal(_FUNCTION_BODY),
                 comment=sql.Literal(_FUNCTION_COMMENT),

@@ -218,6 +218,19 @@ def test_with_the_right_to_make_roles_the_role_is_made(as_user, store_id, aapl, 
     assert rights == (False, False, False)
 
 
+def test_tables_of_others_in_the_schema_are_left_alone(as_user, empty_dsn, store_id, admin, caplog):
+    admin.execute("DROP ROLE IF EXISTS ibticks_reader")
+    dsn = as_user("CREATEROLE")
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE salaries (amount INT)")
+    index = PostgresIndex(dsn, store_id)
+    assert index.query("SELECT current_user::TEXT AS who") == [{"who": "ibticks_reader"}]
+    with pytest.raises(ReadOnlyError, match="permission denied for table salaries"):
+        index.query("SELECT * FROM salaries")
+    assert not caplog.records
+    index.close()
+
+
 def test_a_role_made_by_an_administrator_serves_the_owner(as_user, empty_dsn, store_id, caplog):
     dsn = as_user()
     owner = PostgresIndex(dsn, store_id)

@@ -7,17 +7,15 @@ import logging
 import os
 import shutil
 import uuid
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
-
-from filelock import FileLock, Timeout
 
 from ibticks.config import resource
 from ibticks.errors import CorruptFileError, NoStoreError
 from ibticks.ownership import give_to_store_owner
 from ibticks.storage.disk import explained, make_folder, sync_folder
 from ibticks.storage.layout import metadata
+from ibticks.storage.lock import short_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +105,7 @@ def _write_beside(note: Path, store_id: str) -> Path:
 def _mend(root: Path, note: Path, dsn: str | None) -> str:
     """Write an empty note anew, and return its text; of several that do, one does."""
     lock = note.with_name(f"{note.name}.lock")
-    with suppress(Timeout), FileLock(lock, timeout=_LOCK_WAIT_SECONDS):
+    with short_lock(lock, timeout_seconds=_LOCK_WAIT_SECONDS):
         if not note.read_text().strip("\0\n "):
             from ibticks.index.store_id import find_store_id
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -22,9 +23,10 @@ from ibticks.storage.disk import explained
 from ibticks.storage.layout import metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["StreamLock", "is_written", "sign", "signed"]
+__all__ = ["StreamLock", "is_written", "short_lock", "sign", "signed"]
 
 _log = logging.getLogger(__name__)
 _PATIENCE: Final = 0.1  # is_written() holds it for some microseconds
@@ -152,6 +154,24 @@ def _may_live(holder: dict[str, object]) -> bool:
     except PermissionError:  # another user's
         return True
     return True
+
+
+@contextmanager
+def short_lock(path: Path, *, timeout_seconds: float) -> Iterator[None]:
+    """Hold a lock for work that several processes may begin at once, and one is to do.
+
+    Raises
+    ------
+    WriterLockedError
+        If another process holds it for longer than the timeout.
+    """
+    try:
+        with FileLock(path, timeout=timeout_seconds):
+            yield
+    except Timeout as error:
+        raise WriterLockedError(
+            f"another process has held {path} for {timeout_seconds} s: try again", path=str(path)
+        ) from error
 
 
 def is_written(root: Path, contract_id: int, tick_type: str) -> bool:

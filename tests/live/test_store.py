@@ -41,6 +41,7 @@ def folder():
 
 @pytest.fixture(scope="module")
 def store(folder):
+    """A store; what tests write into it is of other contracts."""
     with ibt.open(folder / "ticks") as opened:
         opened.add_contract(CONTRACT, "IBM")
         for kind, step in (("bid_ask", SECOND), ("last", MINUTE)):
@@ -61,15 +62,15 @@ def test_by_symbol_and_period(store):
 
 def test_what_is_written_afterwards_comes(store):
     with (
-        store.live("IBM", "mid_point", "1h", now=NOW, columns="mid_price") as live,
-        store.live([CONTRACT, 990101], "mid_point") as others,
+        store.live(990103, "mid_point", "1h", now=NOW, columns="mid_price") as live,
+        store.live([990103, 990101], "mid_point") as others,
     ):
         assert others.read().height == 0
         frame = pl.DataFrame({"timestamp": ["2013-10-08T15:00:00Z"], "mid_price": [181.5]})
         store.write(frame, contract_id=990101, tick_type="mid_point")
         assert live.read().height == 0
         assert others.read()["contract_id"].to_list() == [990101]
-        store.write(frame, contract_id=CONTRACT, tick_type="mid_point")
+        store.write(frame, contract_id=990103, tick_type="mid_point")
         assert live.read().to_dict(as_series=False) == {"mid_price": [181.5]}
 
 
@@ -139,11 +140,11 @@ def test_a_buffer_is_what_a_selection_gives(store, buffer):
 
 
 def test_a_buffer_grows_with_what_comes(store):
-    asked = store.buffer("IBM", "all_last", "1h", now="2013-10-08T16:00Z")
+    asked = store.buffer(990104, "all_last", "1h", now="2013-10-08T16:00Z")
     assert asked.to_polars().height == 0
     for number in range(1, 4):
         frame = pl.DataFrame({"timestamp": ["2013-10-08T15:30:00Z"], "price": [float(number)]})
-        store.write(frame, contract_id=CONTRACT, tick_type="all_last")
+        store.write(frame, contract_id=990104, tick_type="all_last")
         assert asked.to_polars()["price"].to_list() == [1.0, 2.0, 3.0][:number]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import CACHE_BYTES, TIME_MAX, TIME_MIN, dsn_from_environment
 from ibticks.contents import Contents, contents, contents_table
-from ibticks.errors import IndexAwayWarning, InputError, TimeRangeError
+from ibticks.errors import IndexAwayWarning, IndexUnavailableError, InputError, TimeRangeError
 from ibticks.format.fields import check_contract_id
 from ibticks.identity import identify
 from ibticks.index.records import QUERY_SECONDS, ContractRecord
@@ -935,7 +935,11 @@ class Store:
         from ibticks.index import write_catalogue
 
         path = metadata(self.root) / "index.json"
-        write_catalogue(path, self.index.files(), self.contracts(), self.index.coverage())
+        contracts, coverage = self.contracts(), self.index.coverage()
+        try:
+            write_catalogue(path, self.index.iter_files(), contracts, coverage)
+        except IndexUnavailableError:  # lost meanwhile: the journal and the old catalogue know
+            write_catalogue(path, self.index.files(), contracts, coverage)
         self._catalogue_at = time.monotonic()
         self._changed = False
 

@@ -35,9 +35,6 @@ Stream: TypeAlias = tuple[int, str]
 """Contract id and tick type."""
 
 _FIRST_SESSION: Final = date(2000, 1, 1)
-_BATCH_FILES: Final = 500
-"""Files read and entered together: some MB of records."""
-
 _BATCH_CONTRACTS: Final = 20
 """Contracts whose coverage is rebuilt together."""
 
@@ -99,7 +96,9 @@ def complete_index(root: Path, index: CompletableIndex) -> bool:
     failures: list[StorageError] = []
     streams = _enter_files(root, index, missing, failures)
     if not was_complete:
-        streams = _all_streams(index)
+        if len(missing) < len(listing.paths):
+            streams = _all_streams(index)
+        streams |= _covered_streams(index)
     _rebuild_coverage(root, index, streams)
     if len(missing) >= _ANALYZED_FILES:
         index.analyze()
@@ -145,7 +144,9 @@ def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None 
     listing = list_paths(root)
     _warn_of_unreadable(listing)
     index.set_complete(False)
-    _enter_files(root, index, sorted(listing.paths), None, progress=progress)
+    streams = _enter_files(root, index, sorted(listing.paths), None, progress=progress)
+    count = len(listing.paths)
+    del listing  # of many files it takes some memory
     revision = index.next_revision()
     # Listed again: files may have been deleted since.
     now = list_paths(root)
@@ -156,11 +157,11 @@ def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None 
     ]
     if gone:
         index.drop_stale_files(gone, revision)
-    _rebuild_coverage(root, index, _all_streams(index))
+    _rebuild_coverage(root, index, streams | _covered_streams(index))
     index.analyze()
-    if not listing.unreadable:
+    if not now.unreadable:
         index.set_complete(True)
-    return len(listing.paths)
+    return count
 
 
 def _warn_of_unreadable(listing: Listing) -> None:
@@ -202,15 +203,12 @@ def _enter_files(
         return told
     # The decoder is not loaded where nothing is read: a headless capture stays small.
     from ibticks.progress import bar
-    from ibticks.storage.audit import read_records
     from ibticks.storage.lock import is_written
+    from ibticks.storage.records_apart import iter_records
 
     keys = [key for key in map(FileKey.parse, paths) if key is not None]
     with bar("reading files", len(keys), show=progress) as advance:
-        for first in range(0, len(keys), _BATCH_FILES):
-            batch = keys[first : first + _BATCH_FILES]
-            revision = index.next_revision()
-            records = list(read_records(root, batch, failures))
+        for revision, records in iter_records(root, keys, index.next_revision, failures):
             index.refresh_files(records, revision)
             for record in records:
                 stream = record.contract_id, record.tick_type
@@ -221,20 +219,21 @@ def _enter_files(
                     else not is_written(root, *stream)
                 ):
                     told.add(stream)
-            advance(len(batch))
+            advance(len(records))
     for failure in failures or ():
         _log.error("%s; the index does not have it", failure)
     return told
 
 
 def _all_streams(index: CompletableIndex) -> set[Stream]:
-    """The streams that have files or coverage."""
-    streams: set[Stream] = set()
-    for path in index.paths():
-        if (key := FileKey.parse(path)) is not None:
-            streams.add((key.contract_id, key.tick_type))
-    streams.update((row.contract_id, row.tick_type) for row in index.coverage())
-    return streams
+    """The streams that have files."""
+    keys = map(FileKey.parse, index.paths())
+    return {(key.contract_id, key.tick_type) for key in keys if key is not None}
+
+
+def _covered_streams(index: CompletableIndex) -> set[Stream]:
+    """The streams that have coverage."""
+    return {(row.contract_id, row.tick_type) for row in index.coverage()}
 
 
 def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[Stream]) -> None:

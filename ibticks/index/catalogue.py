@@ -31,6 +31,7 @@ from ibticks.errors import (
     ReadOnlyError,
     StorageFullError,
     StoreAccessError,
+    TickError,
 )
 from ibticks.index.encoding import (
     FILE_FIELDS,
@@ -65,6 +66,8 @@ def write_catalogue(
 ) -> None:
     """Write the catalogue at once: whoever reads sees the old one or the new one, whole.
 
+    The files are taken one by one, so that an iterator over many needs little memory.
+
     Raises
     ------
     StorageFullError
@@ -72,32 +75,36 @@ def write_catalogue(
     StoreAccessError
         The folder cannot be written to.
     """
-    rows = []
-    for file in files:
-        plain = file_to_json(file, blocks=False)
-        rows.append([plain[name] for name in FILE_FIELDS])
-    text = dump_json(
+    head = dump_json(
         {
             "schema": SCHEMA,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "file_columns": FILE_FIELDS,
-            "files": rows,
             "contracts": [contract_to_json(record) for record in contracts],
             "coverage": [coverage_to_json(record) for record in coverage],
+            "file_columns": FILE_FIELDS,
+            "files": [],
         }
     )
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         with fresh.open("w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
+            stream.write(head.removesuffix("]}"))
+            separator = "\n"
+            for file in files:
+                plain = file_to_json(file, blocks=False)
+                stream.write(separator + dump_json([plain[name] for name in FILE_FIELDS]))
+                separator = ",\n"
+            stream.write("]}\n")
             stream.flush()
             os.fsync(stream.fileno())
         give_to_store_owner(fresh)
         fresh.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             fresh.unlink()
+        if not isinstance(error, OSError) or isinstance(error, TickError):
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFullError(
                 f"no space left while writing the catalogue {path}: free some; the old one stays, "

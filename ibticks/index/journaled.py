@@ -31,7 +31,7 @@ from ibticks.index.memory import MemoryIndex
 from ibticks.index.records import QUERY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -413,6 +413,20 @@ class JournaledIndex:
             lambda index: index.open_files(contract_ids, tick_types),
             lambda index: MemoryIndex(files=index.files(contract_ids, tick_types)),
         )
+
+    def iter_files(self) -> Iterator[FileRecord]:
+        """Iterate over all files without their blocks; a page at a time where a server answers."""
+        primary = self._reach_for_reader()
+        if primary is not None:
+            try:
+                self._settle(primary)
+                if not self._journal.pending:
+                    yield from primary.iter_files()
+                    return
+            except IndexUnavailableError as error:
+                self._lost(primary, error)
+                raise
+        yield from self.files()
 
     def contracts(self) -> list[ContractRecord]:
         """Every contract known, by id."""

@@ -39,7 +39,7 @@ from ibticks.index.statements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from psycopg import Cursor
@@ -144,6 +144,18 @@ class PostgresIndex:
             "ORDER BY contract_id, tick_type, hour_ns, file_path"
         )
         return [_file(row) for row in self._select(query, values)]
+
+    def iter_files(self) -> Iterator[FileRecord]:
+        """Iterate over all files, by path and without their blocks, a page at a time."""
+        query = (
+            f"SELECT {', '.join(COLUMNS[: len(FILE_FIELDS)])} FROM tick_files "
+            "WHERE file_path > %(after)s ORDER BY file_path LIMIT %(page)s"
+        )
+        after = ""
+        while page := self._select(query, {"after": after, "page": _BATCH}):
+            records = [_file(row) for row in page]
+            yield from records
+            after = records[-1].path
 
     def put_files(self, records: Iterable[FileRecord]) -> None:
         """Insert or replace rows by path; the daily statistics of their days follow."""
@@ -489,4 +501,5 @@ def _file(row: TupleRow) -> FileRecord:
     for name in ("first_sequence", "last_sequence"):
         if values[name] is not None:
             values[name] = int(values[name])  # NUMERIC: unsigned 64 bit does not fit a BIGINT
-    return FileRecord(**values, blocks=tuple(map(Block, *row[len(FILE_FIELDS) :])))
+    blocks = row[len(FILE_FIELDS) :]
+    return FileRecord(**values, blocks=tuple(map(Block, *blocks)) if blocks else ())

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import ReadOnlyError, TickIndexError
+from ibticks.index import postgres
 from ibticks.index.memory import MemoryIndex
 from ibticks.index.postgres import PostgresIndex
 from ibticks.index.records import Block, ContractRecord, CoverageRecord, FileRecord
@@ -372,3 +373,14 @@ def test_query_of_no_rows(index):
 def test_describes_itself(index):
     assert index.writable
     assert index.describe().startswith("PostgreSQL ")
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+def test_files_page_by_page_are_all_files(index, make_file, monkeypatch, page):
+    monkeypatch.setattr(postgres, "_BATCH", page)
+    index.put_files([make_file(hour) for hour in range(5)])
+    assert list(index.iter_files()) == [make_file(hour, blocks=0) for hour in range(5)]
+
+
+def test_no_file_page_by_page(index):
+    assert list(index.iter_files()) == []

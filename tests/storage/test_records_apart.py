@@ -1,0 +1,125 @@
+"""Files read by other processes: the same rows, in order, whatever happens to a process."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import signal
+
+import pytest
+
+from ibticks.errors import StorageError
+from ibticks.storage import records_apart
+from ibticks.storage.audit import records_on_disk
+from ibticks.storage.layout import HOUR, FileKey, list_files
+from ibticks.storage.records_apart import iter_records
+
+from .samples import CONTRACT, H13, SECOND, every, quotes
+
+HOURS = 6
+
+
+@pytest.fixture
+def keys(writer, root):
+    """Six sealed hours."""
+    with writer() as opened:
+        for hour in range(HOURS):
+            opened.write(quotes(every(SECOND, 20, H13 + hour * HOUR)))
+    return list(list_files(root))
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(records_apart, "MIN_FILES", 1)
+    monkeypatch.setattr(records_apart, "BATCH_FILES", 2)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that were started."""
+    processes = []
+    plain = records_apart._Worker._start
+
+    def start(worker):
+        processes.append(plain(worker))
+        return processes[-1]
+
+    monkeypatch.setattr(records_apart._Worker, "_start", start)
+    return processes
+
+
+def rows(root, keys, failures=None):
+    marks = itertools.count()
+    batches = list(iter_records(root, keys, lambda: next(marks), failures))
+    assert [mark for mark, _ in batches] == list(range(len(batches)))
+    return [record for _, batch in batches for record in batch]
+
+
+def test_the_rows_are_those_of_one_process(root, keys, started):
+    assert rows(root, keys) == list(records_on_disk(root))
+    assert started
+    assert all(process.returncode == 0 for process in started)
+
+
+def test_few_files_need_no_process(root, keys, started, monkeypatch):
+    monkeypatch.setattr(records_apart, "MIN_FILES", HOURS + 1)
+    assert rows(root, keys) == list(records_on_disk(root))
+    assert started == []
+
+
+def test_each_batch_is_marked_before_it_is_read(root, keys):
+    """What a writer seals after the mark is newer than the row."""
+    marks = iter_records(root, keys, lambda: len(list(list_files(root))))
+    assert [mark for mark, _ in marks] == [HOURS] * 3
+
+
+def test_a_damaged_file_is_reported_by_the_process_that_asked(root, keys, caplog):
+    (root / keys[3].path).write_bytes(bytes(500))
+    caplog.set_level(logging.WARNING)
+    assert rows(root, keys) == list(records_on_disk(root))
+    assert sum(keys[3].path in record.getMessage() for record in caplog.records) >= 2
+
+
+def test_a_file_that_is_gone_has_no_row(root, keys):
+    (root / keys[2].path).unlink()
+    assert [record.path for record in rows(root, keys)] == [
+        key.path for key in keys if key != keys[2]
+    ]
+
+
+def test_a_name_without_a_file_fails_or_is_left_out(root, keys):
+    lost = FileKey(CONTRACT, "bid_ask", H13 + HOURS * HOUR)
+    (root / lost.path).symlink_to(root / "unmounted")
+    with pytest.raises(StorageError, match=lost.path):
+        rows(root, [*keys, lost])
+    failures = []
+    assert [record.path for record in rows(root, [*keys, lost], failures)] == [
+        key.path for key in keys
+    ]
+    assert [lost.path in str(error) for error in failures] == [True]
+
+
+@pytest.mark.parametrize("how", ["killed", "not started", "no answer"])
+def test_without_its_process_a_batch_is_read_here(root, keys, monkeypatch, how):
+    plain = records_apart._Worker._start
+
+    def start(worker):
+        if how == "not started":
+            raise OSError("no process for the test")
+        process = plain(worker)
+        if how == "killed":
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        else:
+            process.stdin.write("no JSON\n")
+        return process
+
+    monkeypatch.setattr(records_apart._Worker, "_start", start)
+    assert rows(root, keys) == list(records_on_disk(root))
+
+
+def test_an_unfinished_iteration_ends_its_processes(root, keys, started):
+    batches = iter_records(root, keys, lambda: 0)
+    next(batches)
+    batches.close()
+    assert all(process.poll() is not None for process in started)

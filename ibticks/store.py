@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import TimeLike
     from ibticks.coverage import Coverage
+    from ibticks.feed_state import FeedState
     from ibticks.frame_writer import Duplicates
     from ibticks.index.journaled import JournaledIndex
     from ibticks.index.postgres import PostgresIndex
@@ -398,6 +399,7 @@ class Store:
             window_rows=window_rows,
             window_ns=None if window is None else parse_duration(window),
             markers=markers,
+            index=self.index,
         )
 
     def buffer(
@@ -504,6 +506,59 @@ class Store:
         if len(selection.contract_ids) == 1:
             return selection.coverage()
         return selection.coverage(stored)
+
+    def feed_states(
+        self,
+        contracts: int | str | Sequence[int | str] | None = None,
+        tick_types: str | Sequence[str] | None = None,
+    ) -> list[FeedState]:
+        """Return the condition of captured streams: live, quiet, disconnected, without a capture.
+
+        Whichever process captures: the ledger of coverage says what a capture said last, and the
+        lock of a stream whether that capture still exists.
+
+        Parameters
+        ----------
+        contracts : int, str or a sequence of them, optional
+            Contract ids or symbols; all by default.
+        tick_types : str or sequence of str, optional
+            All that are stored by default.
+
+        Returns
+        -------
+        list of FeedState
+            By contract and tick type.
+
+        Raises
+        ------
+        UnknownContractError, AmbiguousContractError
+            With the candidates.
+        UnknownTickTypeError
+            Naming the tick types.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import polars as pl
+        >>> frame = pl.DataFrame(
+        ...     {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]}
+        ... )
+        >>> with open_store(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(frame, contract_id=265598, tick_type="last")
+        ...     [str(state) for state in store.feed_states(265598)]
+        ['NO CAPTURE: no capture has recorded this stream']
+        """
+        from ibticks.feed_state import feed_states
+
+        streams = sorted(self.index.streams())
+        if contracts is not None:
+            ids = self._lookup.ids_to_come(contracts)
+            kinds = self._lookup.tick_types(ids, tick_types)
+            streams = [(contract_id, kind) for contract_id in ids for kind in kinds]
+        elif tick_types is not None:
+            wanted = {tick_types} if isinstance(tick_types, str) else set(tick_types)
+            streams = [stream for stream in streams if stream[1] in wanted]
+        return feed_states(self.root, self.index, streams)
 
     def contract_ids(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
         """The ids of contracts given by id or symbol.

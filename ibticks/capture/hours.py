@@ -52,6 +52,10 @@ class TradingHours:
             return None
         return any(start <= now_ns < end for start, end in self.spans)
 
+    def next_open(self, now_ns: int) -> int | None:
+        """When it opens next, UTC nanoseconds; None where IB has not said."""
+        return min((start for start, _ in self.spans if start > now_ns), default=None)
+
 
 def parse_trading_hours(text: str, zone: str) -> TradingHours | None:
     """Read ``tradingHours`` of a contract's details.

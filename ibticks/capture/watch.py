@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from ibticks.storage.states import State, Status
+from ibticks.storage.states import State, Status, closed_reason
 
 if TYPE_CHECKING:
     from ibticks.capture.client import Client
@@ -70,7 +70,8 @@ class Watch:
             if is_open is False:
                 is_silent = now - each.heard > self._patience
                 if is_silent and state in (State.CAPTURED, State.QUIET):
-                    each.recorder.note(Status.SESSION_CLOSED, "outside of IB's trading hours")
+                    opens_ns = details.hours.next_open(now_ns) if details.hours else None
+                    each.recorder.note(Status.SESSION_CLOSED, closed_reason(opens_ns))
             elif state is State.SESSION_CLOSED:
                 each.recorder.note(Status.RESTORED, "the session has begun")
                 each.heard = now

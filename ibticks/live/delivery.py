@@ -34,6 +34,8 @@ class Delivery:
         Ticks read, by stream.
     last_ns : int or None
         The time of the last of them, UTC nanoseconds.
+    last_by_stream : dict of (int, str) to int
+        The same of each stream of which any was read.
     """
 
     def __init__(self, follower: Follower, ring: Ring, streams: Sequence[tuple[int, str]]) -> None:
@@ -42,6 +44,7 @@ class Delivery:
         self._streams: Final = tuple(streams)
         self.counts: Final = dict.fromkeys(self._streams, 0)
         self.last_ns: int | None = None
+        self.last_by_stream: Final[dict[tuple[int, str], int]] = {}
         self._current: Batch | None = None
         self._handed = 0  # of its ticks
         self._buffer_ticks = 0
@@ -112,8 +115,10 @@ class Delivery:
                 self._ring.append(batch)
                 for part in batch.parts:
                     if part.ticks:
-                        self.counts[self._streams[part.stream]] += part.ticks
-                        self.last_ns = max(self.last_ns or 0, int(part.keys[-1]))
+                        stream, last_ns = self._streams[part.stream], int(part.keys[-1])
+                        self.counts[stream] += part.ticks
+                        self.last_by_stream[stream] = last_ns
+                        self.last_ns = max(self.last_ns or 0, last_ns)
                 return batch
             for part in batch.parts:
                 self._follower.feed.deliver(part)

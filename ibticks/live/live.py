@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
 
 from ibticks.calendar import format_ns
 from ibticks.errors import InputError
+from ibticks.feed_state import FeedCondition, FeedState, feed_states
 from ibticks.format.fields import check_columns
 from ibticks.live.background import Background
 from ibticks.live.batch import Batch
@@ -16,6 +18,7 @@ from ibticks.live.follower import Follower
 from ibticks.live.position import read_token
 from ibticks.live.reading import Batches, Messages
 from ibticks.live.ring import Ring
+from ibticks.storage.lock import is_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
     import polars as pl
     import pyarrow as pa
+
+    from ibticks.index.records import Index
+    from ibticks.live.previous_close import PreviousClose
 
 __all__ = ["Live", "Policy"]
 
@@ -73,6 +79,7 @@ class Live:
         window_ns: int | None = None,
         markers: bool = True,
         watched: bool = True,
+        index: Index | None = None,
     ) -> None:
         if policy not in get_args(Policy):
             raise InputError(
@@ -104,6 +111,9 @@ class Live:
             keep=most_waiting if policy == "latest" else None,
             watched=watched,
         )
+        self._root: Final = root
+        self._index: Final = index
+        self._feed_states: dict[tuple[int, str], FeedState] = {}
         self._ring: Final = Ring(self.columns, window_rows, window_ns)
         self._markers: Final = markers
         self._lock = threading.RLock()
@@ -304,6 +314,72 @@ class Live:
                 "failures": [repr(error) for error in self._background.failures],
             }
 
+    def feed_states(self, now_ns: int | None = None) -> list[FeedState]:
+        """Return the condition of each stream: live, quiet, disconnected, without a capture ...
+
+        The ledger of coverage and the locks of the store are asked, whichever process captures.
+
+        Parameters
+        ----------
+        now_ns : int, optional
+            Instead of the clock, UTC nanoseconds.
+
+        Returns
+        -------
+        list of FeedState
+            In the order of :attr:`streams`; all ``unknown`` where it was made without an index.
+        """
+        with self._lock:
+            read = dict(self._delivery.last_by_stream)
+        before = self._feed_states
+        # What is known of a stream that no process writes does not change until one does.
+        known = {
+            stream: replace(state, last_tick_ns=read.get(stream, state.last_tick_ns))
+            for stream, state in before.items()
+            if state.condition is FeedCondition.NO_CAPTURE
+            and state.since_ns is not None
+            and not is_written(self._root, *stream)
+        }
+        asked = [stream for stream in self.streams if stream not in known]
+        last_ticks = {
+            stream: last_ns
+            for stream in asked
+            if (last_ns := read.get(stream, _last_tick(before.get(stream)))) is not None
+        }
+        if self._index is None:
+            found = [FeedState(*stream, FeedCondition.UNKNOWN) for stream in asked]
+        else:
+            found = feed_states(
+                self._root, self._index, asked, last_ticks=last_ticks, now_ns=now_ns
+            )
+        known |= {(state.contract_id, state.tick_type): state for state in found}
+        self._feed_states = known
+        return [known[stream] for stream in self.streams]
+
+    def previous_close(
+        self, contract_id: int, at_ns: int, *, market: str = "US"
+    ) -> PreviousClose | None:
+        """Return the last stored price of the session before a day; None where none is stored.
+
+        Parameters
+        ----------
+        contract_id : int
+        at_ns : int
+            A time of the day, UTC nanoseconds.
+        market : str
+            Whose regular sessions count.
+
+        Raises
+        ------
+        UnknownMarketError
+            Naming the markets.
+        """
+        from ibticks.live.previous_close import find_previous_close
+
+        if self._index is None:
+            return None
+        return find_previous_close(self._root, self._index, contract_id, at_ns, market)
+
     # -- for those who read ------------------------------------------------------------------------
 
     def take(self, *, at_once: bool = True, hold: bool = True) -> Batch | None:
@@ -386,8 +462,14 @@ class Live:
 
     def _repr_html_(self) -> str:
         stats = self.stats()
+        feeds = {
+            f"{state.contract_id}/{state.tick_type} feed": str(state)
+            for state in self.feed_states()
+            if self._index is not None
+        }
         rows = {
             "state": self._state(),
+            **feeds,
             "read by": "a thread of its own" if stats["running"] else "whoever asks",
             "last tick": stats["last_tick"] or "–",
             "dropped": f"{stats['dropped']:,}",
@@ -399,6 +481,10 @@ class Live:
             for name, value in rows.items()
         )
         return f"<table><caption>ibticks Live {escape(self.label)}</caption>{body}</table>"
+
+
+def _last_tick(state: FeedState | None) -> int | None:
+    return None if state is None else state.last_tick_ns
 
 
 def _words(streams: Sequence[tuple[int, str]]) -> str:

@@ -8,10 +8,24 @@ of coverage is nothing but these messages read again, so that it can always be r
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["MEANINGS", "NOTHING_MISSING", "STATES", "State", "Status"]
+from ibticks.config import NANOSECONDS
+
+__all__ = [
+    "MEANINGS",
+    "NOTHING_MISSING",
+    "STATES",
+    "State",
+    "Status",
+    "closed_reason",
+    "next_open_ns",
+]
+
+_CLOSED: Final = "outside of IB's trading hours"
+_OPENS: Final = "; the next session opens at "
 
 
 class State(StrEnum):
@@ -78,3 +92,33 @@ STATES: Final[dict[Status, State | None]] = {
 }
 """The state that begins with a status; None: nobody listens. ``BACKFILLED``
 and ``DELETED`` change no state."""
+
+
+def closed_reason(opens_ns: int | None) -> str:
+    """Return the reason of ``session_closed``, with the time of the next session where known.
+
+    Parameters
+    ----------
+    opens_ns : int or None
+        UTC nanoseconds, a whole second.
+
+    Examples
+    --------
+    >>> closed_reason(1_381_305_600_000_000_000)
+    "outside of IB's trading hours; the next session opens at 2013-10-09T08:00:00Z"
+    >>> next_open_ns(_)
+    1381305600000000000
+    """
+    if opens_ns is None:
+        return _CLOSED
+    opens = datetime.fromtimestamp(opens_ns // NANOSECONDS, UTC)
+    return f"{_CLOSED}{_OPENS}{opens:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def next_open_ns(reason: str) -> int | None:
+    """Return the time of the next session that :func:`closed_reason` put into words."""
+    _, opens, instant = reason.partition(_OPENS)
+    try:
+        return int(datetime.fromisoformat(instant).timestamp()) * NANOSECONDS if opens else None
+    except ValueError:
+        return None

@@ -14,7 +14,9 @@ from IPython.utils.capture import capture_output
 from ipywidgets.embed import dependency_state
 
 import ibticks as ibt
+from ibticks.storage.states import Status
 from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser
+from tests.captures import FakeCapture
 
 from .lab import until
 
@@ -31,7 +33,7 @@ GONE = "No kernel answers: what stands here is how it was. Run the cell again."
 
 @pytest.fixture(scope="module")
 def ticking(tmp_path_factory):
-    """A store that goes on, of another process than the notebook's."""
+    """A store that is captured, by another process than the notebook's."""
     ended = threading.Event()
 
     def write(contract_id: int, price: float) -> None:
@@ -43,20 +45,21 @@ def ticking(tmp_path_factory):
         )
 
     def go_on() -> None:
-        number = 0
         while not ended.wait(0.1):
-            number += 1
-            write(1, 100.0 + number % 7)
+            capture.tick(time.time_ns())
 
     with ibt.open(tmp_path_factory.mktemp("ticking")) as store:
         store.add_contract(1, "ONE")
         for contract in (1, 2):
             write(contract, 100.0)
+        capture = FakeCapture(store.root, store.index, 1)
+        capture.say(Status.SUBSCRIBED, time.time_ns())
         thread = threading.Thread(target=go_on)
         thread.start()
         yield store
         ended.set()
         thread.join()
+        capture.stop(time.time_ns())
 
 
 class Page:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import re
 import threading
 import time
@@ -14,6 +16,8 @@ import polars as pl
 import pytest
 
 import ibticks as ibt
+from ibticks.errors import InputError, UnknownMarketError
+from ibticks.storage.states import Status, closed_reason
 from ibticks.widgets import LiveView
 
 from .lab import until
@@ -79,7 +83,7 @@ def view_of(store):
 def test_history_and_then_what_comes(store, view_of):
     view = view_of("ONE", "last", "1h")
     assert view.contracts == [[1, "ONE"]]
-    until(lambda: facts(view).get("state") == "live")
+    until(lambda: facts(view).get("state") == "no capture")
     assert (facts(view)["last"], facts(view)["ticks"]) == (102, 3)
     write(store, [103.0])
     until(lambda: facts(view).get("last") == 103)
@@ -117,7 +121,7 @@ def test_another_contract_another_window(store, view_of):
 def test_a_message_tells_of_all_that_has_come(store, view_of):
     """Not only of the ticks that were held, while later ones are there already."""
     view = view_of("ONE", "last", "1h")
-    until(lambda: facts(view).get("state") == "live")
+    until(lambda: facts(view).get("state") == "no capture")
     with store.live("ONE", "last") as other:
         assert other.take() is None
         batches = []
@@ -216,7 +220,7 @@ def test_the_notebook(sheet, tmp_path_factory):
     assert notebook.value("capture.running") == "True"
     notebook.value("[gateway.close(), capture.stop()]")
     shown = "view._picture.whole(0)[0]['facts']"
-    waits("root => root.querySelector('.ibt-badge').textContent === 'LIVE'")
+    waits("root => root.querySelector('.ibt-badge').textContent === 'NO CAPTURE'")
     page.wait_for_timeout(1500)
     assert float(data()["last"]) == float(notebook.value(f"{shown}['last']"))
     assert data()["n"] == notebook.value(f"{shown}['ticks']")
@@ -224,5 +228,189 @@ def test_the_notebook(sheet, tmp_path_factory):
     notebook.value("view.close()")
     threads = "[t.name for t in __import__('threading').enumerate() if t.name == 'ibticks-view']"
     assert notebook.value(threads) == "[]"
+    assert notebook.errors == []
+    assert notebook.strangers == []
+
+
+# --- the condition of the feed --------------------------------------------------------------------
+
+
+@pytest.fixture
+def fed(store, fake_capture):
+    """A capture of the trades of ONE, begun now; whether it lives is for the test to say."""
+    store.add_contract(2, "TWO")
+    running = fake_capture(store.root, store.index, 2)
+    running.say(Status.SUBSCRIBED, time.time_ns())
+    running.tick(time.time_ns())
+    yield running
+    running.kill()
+
+
+SAID = [
+    (Status.QUIET, "no tick for 61 s", None, "quiet"),
+    (Status.DISCONNECTED, "connection lost", 1100, "disconnected"),
+    (Status.NOT_PERMITTED, "no permission", 10189, "not permitted"),
+    (Status.SESSION_CLOSED, closed_reason(4_102_444_800 * 10**9), None, "closed"),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "code", "state"), SAID)
+def test_the_badge_has_the_condition_of_the_feed(fed, view_of, status, reason, code, state):
+    view = view_of("TWO", "last", "1h")
+    until(lambda: facts(view).get("state") == "live")
+    fed.say(status, time.time_ns(), reason, code)
+    until(lambda: facts(view).get("state") == state)
+    (stream,) = facts(view)["streams"]
+    assert (stream["condition"], stream["code"]) == (state, code)
+    assert abs(stream["since"] - time.time()) < 60
+    assert stream["next_open"] == (4_102_444_800 if state == "closed" else None)
+    fed.say(Status.RESTORED, time.time_ns())
+    until(lambda: facts(view).get("state") == "live")
+
+
+def test_a_killed_capture_is_seen(fed, view_of):
+    view = view_of("TWO", "last", "1h")
+    until(lambda: facts(view).get("state") == "live")
+    fed.kill()
+    until(lambda: facts(view).get("state") == "no capture")
+    assert "killed" in facts(view)["streams"][0]["reason"]
+
+
+def test_the_badge_is_that_of_the_worst_stream(store, fed, view_of, fake_capture):
+    quotes = fake_capture(store.root, store.index, 2, "bid_ask")
+    quotes.say(Status.SUBSCRIBED, time.time_ns())
+    view = view_of("TWO", ["last", "bid_ask"], "1h")
+    until(lambda: facts(view).get("state") == "live")
+    fed.say(Status.NOT_PERMITTED, time.time_ns(), "no permission", 354)
+    until(lambda: facts(view).get("state") == "not permitted")
+    assert [each["condition"] for each in facts(view)["streams"]] == ["live", "not permitted"]
+    quotes.kill()
+
+
+def test_the_change_is_from_the_close_before_and_says_which(store, view_of):
+    for time_, price in (("2013-10-07T19:59:00Z", 181.0), ("2013-10-08T14:00:00Z", 184.0)):
+        frame = pl.DataFrame({"timestamp": [time_], "price": [price], "size": [1.0]})
+        store.write(frame, contract_id=3, tick_type="last")
+    view = view_of(3, "last", "10m", now="last_tick")
+    until(lambda: facts(view).get("close") == 181)
+    assert facts(view)["close_day"] == "2013-10-07"
+    assert "last trade of the regular session of US on 2013-10-07" in facts(view)["close_name"]
+    view = view_of("ONE", "last", "1h")
+    until(lambda: "close_name" in facts(view))
+    assert (facts(view)["close"], facts(view)["close_day"]) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [({"market": "MOON"}, UnknownMarketError), ({"window": "5q"}, InputError)]
+)
+def test_what_is_wrong_is_refused_and_leaves_the_stream_alone(store, wrong, error):
+    with store.live("ONE", "last", "1h") as live:
+        with pytest.raises(error, match=next(iter(wrong.values()))):
+            LiveView(live, **wrong)
+        gc.collect()
+        assert not live.closed
+        assert len(live.read()) == 3
+
+
+CELLS = """
+import os, sys, tempfile, time
+import polars as pl
+import ibticks as ibt
+from ibticks.storage.states import Status, closed_reason
+from ibticks.widgets import LiveView
+sys.path.insert(0, REPOSITORY)
+from tests.captures import FakeCapture
+scratch = tempfile.TemporaryDirectory(prefix="ibt")
+os.chmod(scratch.name, 0o711)
+os.environ |= {"IBTICKS_PGDATA": scratch.name + "/pg", "IBTICKS_DSN": ""}
+store = ibt.open(scratch.name + "/ticks")
+store.add_contract(1, "ONE")
+now = time.time_ns()
+past = pl.DataFrame({
+    "timestamp": [now - (200 - n) * 1_000_000_000 for n in range(200)],
+    "price": [1.5 + n % 7 * 0.0025 for n in range(200)],
+    "size": [100.0] * 200,
+}).with_columns(pl.col("timestamp").cast(pl.Datetime("ns", "UTC")))
+store.write(past, contract_id=1, tick_type="last")
+from ibticks.calendar import market
+closes = [session.end_ns - 60_000_000_000 for session in market("US").previous_sessions(2)]
+store.write(
+    pl.DataFrame({"timestamp": closes, "price": [1.4, 1.4], "size": [1.0, 1.0]})
+    .with_columns(pl.col("timestamp").cast(pl.Datetime("ns", "UTC"))),
+    contract_id=1, tick_type="last",
+)
+capture = FakeCapture(store.root, store.index, 1)
+capture.say(Status.SUBSCRIBED, time.time_ns())
+capture.tick(time.time_ns())
+view = LiveView(store.live("ONE", "last", buffer="10m"), window="5m", tz="America/New_York")
+view
+"""
+
+
+@pytest.mark.browser
+def test_each_condition_in_light_and_dark(sheet, tmp_path_factory):
+    notebook = sheet("conditions", CELLS.replace("REPOSITORY", repr(str(NOTEBOOK.parents[1]))))
+    page = notebook.page
+    notebook.run()
+    root = page.locator(".ibt-live")
+    root.wait_for()
+    root.scroll_into_view_if_needed()
+    pictures = Path(os.environ.get("IBTICKS_PICTURES") or tmp_path_factory.mktemp("pictures"))
+
+    def waits(condition: str) -> None:
+        page.wait_for_function(f"(({condition}))(document.querySelector('.ibt-live'))")
+
+    def badge() -> str:
+        return root.locator(".ibt-badge").inner_text()
+
+    def note() -> str:
+        return root.locator(".ibt-note").inner_text()
+
+    def say(status: str, reason: str, code: int | None = None) -> None:
+        said = f"capture.say(Status.{status}, time.time_ns(), {reason}, {code})"
+        notebook.value(said)
+
+    def picture(name: str) -> None:
+        for theme in ("JupyterLab Light", "JupyterLab Dark"):
+            page.evaluate(
+                "async (theme) => window.jupyterapp.commands.execute("
+                "'apputils:change-theme', { theme })",
+                theme,
+            )
+            light = "true" if theme.endswith("Light") else "false"
+            page.wait_for_function(f"document.body.dataset.jpThemeLight === '{light}'")
+            root.screenshot(path=pictures / f"{name}-{theme.split()[1].lower()}.png")
+
+    waits("root => root.dataset.state === 'live'")
+    assert badge() == "LIVE"
+    assert note() == ""
+    change = root.locator(".ibt-fact").first.inner_text()
+    assert "CLOSE" in change.upper()
+    assert "(+7.14%)" in change, "from 1.4 to 1.5"
+    picture("live")
+    # The axis and the age go on with the clock while nothing comes.
+    age = float(root.get_attribute("data-age"))
+    end = float(root.get_attribute("data-end"))
+    waits(f"root => Number(root.dataset.age) > {age} + 2 && Number(root.dataset.end) > {end} + 2")
+    for name, arguments, words in (
+        ("quiet", ("QUIET", "'no tick for 61 s'"), "no tick for 61 s"),
+        ("disconnected", ("DISCONNECTED", "'connection lost'", 1100), "connection lost"),
+        ("not permitted", ("NOT_PERMITTED", "'no permission'", 10189), "(10189)"),
+        ("closed", ("SESSION_CLOSED", "closed_reason(4102444800 * 10**9)"), "opens at 2099-12-31"),
+    ):
+        say(*arguments)
+        waits(f"root => root.dataset.state === '{name}'")
+        assert badge() == name.upper()
+        assert words in note()
+        assert "America/New_York" in note(), "times have a zone"
+        picture(name.replace(" ", "-"))
+    say("RESTORED", "''")
+    waits("root => root.dataset.state === 'live'")
+    notebook.value("capture.kill()")
+    waits("root => root.dataset.state === 'no capture'")
+    assert badge() == "NO CAPTURE"
+    assert "killed" in note()
+    picture("no-capture")
+    notebook.value("[view.close(), store.close(), scratch.cleanup()]")
     assert notebook.errors == []
     assert notebook.strangers == []

@@ -112,7 +112,7 @@ function render({ model, el }) {
   picker.setAttribute("aria-label", "contract");
   const last = element("span", "ibt-last", head, "–");
   const labels = {};
-  for (const [key, text] of [["change", "Change"], ["bid", "Bid"], ["ask", "Ask"], ["spread", "Spread"], ["rate", "Ticks/s"], ["ticks", "Ticks"], ["time", model.get("tz")]]) {
+  for (const [key, text] of [["change", "Change"], ["bid", "Bid"], ["ask", "Ask"], ["spread", "Spread"], ["rate", "Ticks/s"], ["ticks", "Ticks"], ["time", model.get("tz")], ["age", "Last tick ago"]]) {
     const fact = element("span", "ibt-fact", head);
     const title = element("span", "", fact, text);
     labels[key] = element("span", key === "bid" || key === "ask" ? `ibt-${key}` : "", fact, "–");
@@ -160,7 +160,7 @@ function render({ model, el }) {
   const side = element("div", "ibt-tape", body);
   const table = element("table", "", side);
   const titles = element("tr", "", element("thead", "", table));
-  for (const text of ["Time", "Price", "Size"]) element("th", "", titles, text);
+  const [clockTitle] = [`Time ${model.get("tz")}`, "Price", "Size"].map((text) => element("th", "", titles, text));
   const lines = element("tbody", "", table);
   const empty = element("div", "ibt-empty", side, "No trade yet.");
 
@@ -289,7 +289,7 @@ function render({ model, el }) {
         ctx.stroke();
         ctx.font = `${11 * ratio}px system-ui, sans-serif`;
         ctx.textBaseline = "top";
-        ctx.fillText("live", x + 4 * ratio, bbox.top + 3 * ratio);
+        ctx.fillText("new", x + 4 * ratio, bbox.top + 3 * ratio);
         ctx.fillStyle = colour("--ibt-dim");
         ctx.textAlign = "right";
         ctx.fillText("buffer", x - 4 * ratio, bbox.top + 3 * ratio);
@@ -396,7 +396,7 @@ function render({ model, el }) {
 
   function drawCharts() {
     const seconds = model.get("window");
-    const end = rows.n ? rows.columns[TIME][rows.n - 1] : Date.now() / 1000;
+    const end = axisEnd();
     // One row before the window, for the lines that come into it from there.
     const from = Math.max(rows.from(end - seconds) - 1, 0);
     const scale = zoomed ?? { min: end - seconds, max: end + seconds * 0.02 };
@@ -411,8 +411,65 @@ function render({ model, el }) {
       volumes.setData(binned(part[TIME], part[VOLUME], seconds), false);
       volumes.setScale("x", scale);
     });
-    const shownLast = part[LAST].filter((value) => value === value);
-    facts.opened = shownLast.length ? shownLast[0] : part[MID].find((value) => value === value);
+  }
+
+  /** Now, by the clock of the kernel: the page may lie on another machine. */
+  function kernelNow() {
+    return known(facts.now) ? facts.now + (performance.now() - heard) / 1000 : Date.now() / 1000;
+  }
+
+  /** The last tick that is known: of the store, which may be later than what is drawn, or drawn. */
+  function lastTick() {
+    const drawn = rows.n ? rows.columns[TIME][rows.n - 1] : NaN;
+    return Math.max(known(facts.last_tick) && !(facts.last_tick < drawn) ? facts.last_tick : drawn, -Infinity);
+  }
+
+  /**
+   * Where the axis ends: it goes on with the clock while ticks may come. A feed that nobody
+   * captures, or of a closed market, stays in sight: the axis stops a window after its last tick.
+   */
+  function axisEnd() {
+    const drawn = rows.n ? rows.columns[TIME][rows.n - 1] : NaN;
+    const now = kernelNow();
+    if (!known(drawn)) return now;
+    const over = ["no capture", "closed", "ended", "buffer"].includes(facts.state);
+    return over && now - drawn > model.get("window") ? drawn : Math.max(now, drawn);
+  }
+
+  /** A length of time in its largest unit. */
+  function lasting(seconds) {
+    const units = [[86400, "d"], [3600, "h"], [60, "min"]];
+    const [size, unit] = units.find(([least]) => seconds >= 2 * least) ?? [1, "s"];
+    return `${size === 1 && seconds < 10 ? seconds.toFixed(1) : Math.floor(seconds / size)} ${unit}`;
+  }
+
+  /** A time with its zone, and its day where that is not the kernel's. */
+  function stamp(seconds) {
+    const zone = model.get("tz");
+    const day = (at) => new Intl.DateTimeFormat("en-CA", { timeZone: zone }).format(new Date(at * 1000));
+    const date = day(seconds) === day(kernelNow()) ? "" : `${day(seconds)} `;
+    return `${date}${said(seconds)} ${zone}`;
+  }
+
+  /** What is to be said of streams that are not live. */
+  function feedWords() {
+    const streams = facts.streams ?? [];
+    return streams.filter((one) => one.condition !== "live").map((one) => {
+      const code = one.code === null ? "" : ` (${one.code})`;
+      const since = one.since === null ? "" : ` since ${stamp(one.since)}`;
+      const opens = one.next_open === null ? "" : `, opens at ${stamp(one.next_open)}`;
+      const reason = one.reason && one.next_open === null ? ` – ${one.reason}` : "";
+      return `${one.tick_type}: ${one.condition}${code}${since}${opens}${reason}`;
+    }).join(" · ");
+  }
+
+  /** What goes on while no tick comes: the age of the last one. */
+  function drawAge() {
+    const at = lastTick();
+    const age = Math.max(kernelNow() - at, 0);
+    labels.age.textContent = known(at) ? lasting(age) : "–";
+    root.dataset.age = known(at) ? age : "";
+    root.dataset.end = axisEnd();
   }
 
   function drawTape() {
@@ -440,8 +497,11 @@ function render({ model, el }) {
       last.className = `ibt-last ${value > previous ? "ibt-up" : value < previous ? "ibt-down" : ""}`;
       previous = value;
     }
-    const change = value - facts.opened;
-    labels.change.textContent = known(change) ? `${change > 0 ? "+" : ""}${price(change)} (${change > 0 ? "+" : ""}${((100 * change) / facts.opened).toFixed(2)}%)` : "–";
+    const change = known(facts.close) && facts.close !== null ? value - facts.close : NaN;
+    const share = facts.close > 0 ? ` (${change > 0 ? "+" : ""}${((100 * change) / facts.close).toFixed(2)}%)` : "";
+    labels.change.textContent = known(change) ? `${change > 0 ? "+" : ""}${price(change)}${share}` : "–";
+    labels.change.heading.textContent = facts.close_day ? `Change from close ${facts.close_day}` : "Change of the day";
+    labels.change.parentElement.title = facts.close_name ?? "";
     labels.change.className = change > 0 ? "ibt-up" : change < 0 ? "ibt-down" : "";
     labels.bid.textContent = known(facts.bid) ? `${price(facts.bid)} × ${amount.format(facts.bid_size ?? 0)}` : "–";
     labels.ask.textContent = known(facts.ask) ? `${price(facts.ask)} × ${amount.format(facts.ask_size ?? 0)}` : "–";
@@ -464,10 +524,12 @@ function render({ model, el }) {
     frame = 0;
     const paused = model.get("paused");
     const told = facts.state === "live" && paused ? "paused" : facts.state ?? "waiting";
-    const [state, words] = problem() ?? [told, facts.problem ?? ""];
+    const about = facts.problem ?? (facts.state === "buffer" ? "" : feedWords());
+    const [state, words] = problem() ?? [told, about];
     root.dataset.state = state;
     badge.textContent = state.toUpperCase();
     if (note.textContent !== words) note.textContent = words;
+    drawAge();
     if (!paused || frozen !== rows) {
       drawCharts();
       drawHead();
@@ -557,7 +619,7 @@ function render({ model, el }) {
 
   const observer = new ResizeObserver(() => { fit(); redraw(); });
   observer.observe(root);
-  const retime = () => { said = clock(model.get("tz")); labels.time.heading.textContent = model.get("tz"); redraw(); };
+  const retime = () => { said = clock(model.get("tz")); labels.time.heading.textContent = model.get("tz"); clockTitle.textContent = `Time ${model.get("tz")}`; redraw(); };
   model.on("msg:custom", hear);
   model.on("change:paused change:window change:shown change:contract change:contracts change:height", show);
   model.on("change:tz", retime);
@@ -566,7 +628,7 @@ function render({ model, el }) {
   const watch = setInterval(() => {
     // A page that is loaded again can ask before the kernel listens, or listen after it has answered.
     if (waiting) hello();
-    if (problem()) redraw();
+    redraw(); // the age of the last tick and the axis go on
   }, 1000);
   const end = () => { alone = true; redraw(); };
   model.on("comm_live_update", end);

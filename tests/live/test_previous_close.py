@@ -1,0 +1,74 @@
+"""The close before a day, as far as it is stored."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from ibticks.calendar import to_ns
+from ibticks.errors import UnknownMarketError
+from ibticks.live.previous_close import find_previous_close
+
+IBM = 8314
+TRADES = {
+    "2013-10-07T13:30:00Z": 181.0,
+    "2013-10-07T19:59:59Z": 182.0,  # the last one of the regular session
+    "2013-10-07T20:00:01Z": 999.0,  # after it
+    "2013-10-08T13:30:00Z": 183.0,
+    "2013-10-08T15:00:00Z": 184.0,  # none in the last half hour
+    "2013-10-09T14:00:00Z": 185.0,
+}
+
+
+@pytest.fixture
+def prices(store):
+    write(store, "last", TRADES, "price")
+    return store
+
+
+def write(store, kind, ticks, *names):
+    frame = pl.DataFrame({"timestamp": list(ticks), **{name: ticks.values() for name in names}})
+    store.write(frame, contract_id=IBM, tick_type=kind)
+
+
+def close_at(store, at, market="US"):
+    return find_previous_close(store.root, store.index, IBM, to_ns(at), market)
+
+
+DAYS = [
+    ("2013-10-08T13:30:00Z", 182.0, "2013-10-07"),
+    ("2013-10-08T19:00:00Z", 182.0, "2013-10-07"),
+    ("2013-10-08T21:00:00Z", 182.0, "2013-10-07"),  # after hours
+    ("2013-10-09T08:30:00Z", 184.0, "2013-10-08"),  # before the open
+    ("2013-10-09T14:00:00Z", 184.0, "2013-10-08"),
+    ("2013-10-12T14:00:00Z", None, None),  # Friday has no tick
+]
+
+
+@pytest.mark.parametrize(("at", "price", "day"), DAYS)
+def test_the_day_of_a_time(prices, at, price, day):
+    close = close_at(prices, at)
+    assert (close and close.price, close and str(close.session.date)) == (price, day)
+
+
+def test_it_has_a_name(prices):
+    assert str(close_at(prices, "2013-10-08T14:00:00Z")) == (
+        "last trade of the regular session of US on 2013-10-07, which closed at "
+        "2013-10-07T20:00:00Z"
+    )
+
+
+def test_a_mid_where_there_is_no_trade(store):
+    write(store, "bid_ask", {"2013-10-07T19:00:00Z": 10.0}, "bid_price", "ask_price")
+    close = close_at(store, "2013-10-08T14:00:00Z")
+    assert (close.price, close.source) == (10.0, "bid_ask")
+    assert str(close).startswith("last mid of")
+
+
+def test_a_day_of_which_no_calendar_knows(prices):
+    assert close_at(prices, "1800-01-01T12:00:00Z") is None
+
+
+def test_the_market_has_to_be_one(prices):
+    with pytest.raises(UnknownMarketError):
+        close_at(prices, "2013-10-08T14:00:00Z", "MOON")

@@ -35,7 +35,15 @@ def panel_html(status: dict[str, Any]) -> str:
     )
     head = "".join(
         f"<th style='{_CELL}'>{name}</th>"
-        for name in ("contract", "tick type", "state", "ticks", "last tick", "lag", "last error")
+        for name in (
+            "contract",
+            "tick type",
+            "state",
+            "ticks",
+            "last tick (UTC)",
+            "lag",
+            "last error",
+        )
     )
     problem = said["last_problem"] or (said["failures"][-1] if said["failures"] else "")
     note = f"<div style='color:{_COLOURS['disconnected']}'>{escape(problem)}</div>"
@@ -51,17 +59,24 @@ def panel_html(status: dict[str, Any]) -> str:
 
 def _row(symbol: str, kind: str, stream: dict[str, Any]) -> str:
     state = stream["state"] or "not yet subscribed"
-    lag = stream["lag_seconds"]
     cells = (
         escape(symbol),
         kind,
         f"<span style='color:{_COLOURS.get(state, '#546e7a')}'>{state.replace('_', ' ')}</span>",
         f"{stream['ticks']:,}",
-        escape((stream["last_tick"] or "–")[:23]),
-        "–" if lag is None else f"{lag:.1f} s",
+        escape((stream["last_tick"] or "–")[:23].replace("T", " ")),
+        _lag(stream),
         escape(stream["last_error"]),
     )
     return "<tr>" + "".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _lag(stream: dict[str, Any]) -> str:
+    """How long a tick took to arrive, by IB's whole seconds; of a replay, which time it is of."""
+    if stream["lag_problem"]:
+        event = (stream["last_event"] or "an unknown time")[:19].replace("T", " ")
+        return escape(f"{stream['lag_problem']}: {event} UTC")
+    return "–" if stream["lag_seconds"] is None else f"{stream['lag_seconds']:.1f} s"
 
 
 def status_text(status: dict[str, Any]) -> str:

@@ -84,6 +84,11 @@ class Recorder:
         # What was said last of the state, and when.
         self._said: tuple[Status, str, int | None, int] | None = None
 
+    @property
+    def said(self) -> tuple[Status, str, int | None, int] | None:
+        """The status noted last: with its reason, IB's code and its time."""
+        return self._said
+
     # -- ticks, in the client's thread -------------------------------------------------------------
 
     def quote(

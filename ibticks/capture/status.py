@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.ownership import give_to_store_owner
 from ibticks.storage.layout import metadata
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["contracts_status", "status_path", "write_status"]
 
 _log = logging.getLogger(__name__)
+
+REPLAY_LAG_SECONDS: Final = 3600.0
+"""A tick whose time at IB is that far from its arrival was replayed: that is not a lag."""
+
+AHEAD_SECONDS: Final = 2.0
+"""A tick that comes that much before its time at IB was stamped anew, or a clock is wrong."""
 
 
 def contracts_status(
@@ -56,18 +62,41 @@ def contracts_status(
 
 
 def _stream(recorder: Recorder) -> dict[str, Any]:
-    last = recorder.last_ns
+    last, said = recorder.last_ns, recorder.said
+    lag = last / 1e9 - recorder.last_event if last else None
+    problem = "" if lag is None else _lag_problem(lag)
     return {
         "state": None if recorder.state is None else str(recorder.state),
+        "since": None if said is None else _instant(said[3] / 1e9),
+        "reason": "" if said is None else said[1],
+        "code": None if said is None else said[2],
         "ticks": recorder.ticks,
         "sequence": recorder.sequence,
-        "last_tick": datetime.fromtimestamp(last / 1e9, UTC).isoformat() if last else None,
-        "lag_seconds": round(last / 1e9 - recorder.last_event, 3) if last else None,
+        "last_tick": _instant(last / 1e9) if last else None,
+        "last_event": _instant(recorder.last_event) if last else None,
+        "lag_seconds": None if lag is None or problem else round(lag, 3),
+        "lag_problem": problem,
         "waiting": recorder.waiting,
         "lost": recorder.lost,
         "errors": recorder.errors,
         "last_error": recorder.last_error,
     }
+
+
+def _lag_problem(lag: float) -> str:
+    """Why the time from IB's stamp to the arrival of a tick is no lag, if it is none."""
+    if abs(lag) > REPLAY_LAG_SECONDS:
+        return "replay"
+    if lag < -AHEAD_SECONDS:
+        return "ahead of this clock"
+    return ""
+
+
+def _instant(seconds: float) -> str | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return None  # no time that a calendar has
 
 
 def status_path(root: Path) -> Path:

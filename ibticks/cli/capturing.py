@@ -176,11 +176,20 @@ def _print(about: dict[str, Any]) -> None:
         for kind, stream in contract["streams"].items():
             console.print(
                 f"{contract['symbol']:>12} {kind:<10} {stream['state'] or 'waiting':<14} "
-                f"{stream['ticks']:>12,}  {stream['last_tick'] or ''}  {stream['last_error']}",
+                f"{stream['ticks']:>12,}  {stream['last_tick'] or ''}  {_since(stream)}"
+                f"{stream['last_error']}",
+                markup=False,
                 highlight=False,
             )
     if about["last_problem"]:
         notes.print(about["last_problem"], style="yellow", markup=False, highlight=False)
+
+
+def _since(stream: dict[str, Any]) -> str:
+    """Since when a stream is not captured, and why."""
+    if stream["state"] in (None, "captured") or not stream.get("since"):
+        return ""
+    return f"since {stream['since']}: {stream['reason']}  "
 
 
 def _alive(pid: int) -> bool:

@@ -7,12 +7,15 @@ import json
 import os
 import sys
 import threading
+import time
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
 
 import ibticks as ibt
 from ibticks.capture import capture as capture_module
+from ibticks.capture.panel import panel_html
 from ibticks.capture.status import status_path, write_status
 from ibticks.capture.tracked import TrackedContract
 from ibticks.errors import CaptureError, MissingExtraError, WriterLockedError
@@ -358,6 +361,48 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.add(tag)
+
+
+LAGS = [
+    (None, "replay", "replay: 2023-11-14 22:13"),
+    (-7200, "replay", "replay: "),
+    (7200, "replay", "replay: "),
+    (600, "ahead of this clock", "ahead of this clock: "),
+    (-60, "", " s</td>"),
+]
+
+
+@pytest.mark.parametrize(("shift", "problem", "words"), LAGS)
+def test_the_lag_of_a_replay_is_none(steady, serve, capturing, shift, problem, words):
+    """IB's time of a replayed tick says nothing about how long it took."""
+    ahead = 0 if shift is None else time.time_ns() - steady.start_ns + shift * 10**9
+    gateway = serve(steady if shift is None else steady.shifted(ahead), speed=1.0)
+    capture = capturing(gateway, "1:ONE:bid_ask")
+    until(lambda: capture.status()["status"]["ticks"] > 10)
+    status = capture.status()
+    stream = status["status"]["contracts"]["1"]["streams"]["bid_ask"]
+    assert stream["lag_problem"] == problem
+    assert (stream["lag_seconds"] is None) == bool(problem)
+    assert stream["last_event"].endswith("+00:00")
+    assert stream["last_tick"].endswith("+00:00")
+    html = panel_html(status)
+    assert words in html
+    assert "last tick (UTC)" in html
+
+
+def test_the_status_of_a_stream_has_its_reason_and_since_when(steady, serve, capturing):
+    gateway = serve(steady, speed=1.0)
+    capture = capturing(gateway, "1:ONE:bid_ask")
+    until(lambda: capture.status()["status"]["ticks"] > 10)
+    gateway.lose_contact()
+
+    def stream():
+        return capture.status()["status"]["contracts"]["1"]["streams"]["bid_ask"]
+
+    until(lambda: stream()["state"] == "disconnected")
+    assert stream()["code"] == 1100
+    assert "lost" in stream()["reason"]
+    assert datetime.fromisoformat(stream()["since"]) <= datetime.now(UTC)
 
 
 def test_what_others_say_is_text_in_the_panel(steady, serve, capturing):

@@ -112,6 +112,18 @@ def test_signed_volume_of_two_sessions_is_that_of_each_day(method):
     assert whole["cumulative_delta"][-1] == pytest.approx(bars["delta"].item())
 
 
+def test_kyle_lambda_of_two_sessions_signs_each_by_itself():
+    # The first trade of the second day has no price before it to be compared with.
+    trades = regular("trades").filter(~new_york_day().is_in([DAYS[0]])).head(2_000)
+    before = regular("trades").filter(new_york_day() == DAYS[0]).tail(2_000)
+    both_days = pl.concat([before, trades])
+    days = [analysis.trade_sign(part, "tick") for part in (before, trades)]
+    expected = analysis.kyle_lambda(pl.concat(days), None)
+    same(analysis.kyle_lambda(both_days, None, method="tick", sessions=intervals()), expected)
+    whole = analysis.kyle_lambda(both_days, None, method="tick")
+    assert whole["kyle_lambda"].item() != expected["kyle_lambda"].item()
+
+
 @pytest.mark.parametrize("name", OF_TRADES)
 def test_hours_outside_change_nothing(name):
     """Quotes before the opening and after the close are not in force in the session."""

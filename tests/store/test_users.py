@@ -202,6 +202,7 @@ def test_whoever_may_write_to_the_folder_shares_the_locks(root):
         ("half a no", False),
         (None, False),
     ],
+    ids=["running", "ended", "another host", "empty", "torn", "none"],
 )
 def test_a_reader_learns_from_the_note_whether_a_stream_is_written(root, note, expected):
     folder = root / "metadata" / "locks"

@@ -47,7 +47,7 @@ _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "capture": (capture.tick, capture.append, capture.headless),
     "live": (live.delay, live.idle, live.buffers),
     "view": (view.view,),
-    "index": (index.index, index.opening),
+    "index": (index.index, index.contracts, index.opening),
     "memory": (memory.memory,),
     "start": (start.start,),
     "analysis": (analysis.bars, analysis.prices, analysis.clocks, bounded.bounded),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ibticks.selection import Selection
     from ibticks.store import Store
 
-__all__ = ["index", "opening"]
+__all__ = ["contracts", "index", "opening"]
 
 _CONTRACTS: Final = 10
 _HOURS: Final = 1_000
@@ -32,6 +32,9 @@ _BLOCKS: Final = 12
 """Blocks of a file: some 100,000 ticks."""
 
 _DAY: Final = 24
+
+_MANY: Final = 1_000
+"""Contracts of a store of many streams; each has two tick types."""
 
 _OPEN: Final = """
 import sys, time
@@ -71,6 +74,29 @@ def index(scene: Scene) -> Iterator[Row]:
     yield Row(f"{files}: the file of an hour", Figure.seconds(took["hour"]))
     yield Row("select by symbol, tick type given", Figure.seconds(took["select"]))
     yield Row("select by symbol, all tick types", Figure.seconds(took["select, all types"]))
+
+
+def contracts(scene: Scene) -> Iterator[Row]:
+    """Asking about many contracts at once."""
+    model = replace(scene.record(), blocks=())
+    ids = range(CONTRACT, CONTRACT + _MANY)
+    records = [_moved(model, contract, 0) for contract in ids]
+    quotes = [
+        replace(record, tick_type="bid_ask", path=FileKey(contract, "bid_ask", HOUR_NS).path)
+        for contract, record in zip(ids, records, strict=True)
+    ]
+    with ibt.open(scene.folder / "contracts") as store:
+        store.index.replace_files([*records, *quotes])
+        took = compare(
+            [
+                simple("select", lambda: store.select(list(ids))),
+                simple("gaps", lambda: store.coverage().gaps()),
+            ],
+            scene.repeat,
+        )
+        store.index.replace_files([])
+    yield Row(f"select of {_MANY:,} contracts by id", Figure.seconds(took["select"]))
+    yield Row(f"gaps of {2 * _MANY:,} streams", Figure.seconds(took["gaps"]))
 
 
 def opening(scene: Scene) -> Iterator[Row]:

@@ -123,7 +123,11 @@ def make_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            problem = errno.ENOTDIR
+            raise NotADirectoryError(problem, os.strerror(problem), str(folder)) from None
         give_to_store_owner(folder)
         try:
             sync_folder(folder.parent)

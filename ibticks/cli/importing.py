@@ -59,8 +59,8 @@ def import_(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Whose column names the file has: taq, databento, ib_async, polygon, tardis, kdb "
-            "or none.",
+            help="Whose column names the file has: taq, databento, ib_async, polygon, tardis, kdb, "
+            "ibticks or none.",
             show_default="found by the columns",
         ),
     ] = None,

@@ -209,10 +209,12 @@ class _Delimited:
         self, columns: Sequence[str], *, skip_ragged: bool = False
     ) -> Iterator[pa.RecordBatch]:
         self.ragged = 0
+        rows = 0
         try:
             with self._open() as file:
-                yield from pacsv.open_csv(
-                    file,
+                lines = _LineCounter(file)
+                batches = pacsv.open_csv(
+                    pa.PythonFile(lines, mode="r"),
                     read_options=pacsv.ReadOptions(
                         encoding="utf8" if self._encoding == "utf-8" else self._encoding
                     ),
@@ -228,8 +230,68 @@ class _Delimited:
                         strings_can_be_null=True,
                     ),
                 )
+                for batch in batches:
+                    rows += batch.num_rows
+                    yield batch
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(self._path, error) from error
+        if rows + self.ragged + 1 < lines.count:
+            self._check_quotes()
+
+    def _check_quotes(self) -> None:
+        """Raise if a value of several lines has a quote that was not meant to open it.
+
+        Such a quote hides the rows up to the next one, or to the end of the file.
+        """
+        encoding = "utf-8-sig" if self._encoding == "utf-8" else self._encoding
+        with (
+            self._open() as file,
+            io.TextIOWrapper(file, encoding, errors="replace", newline="") as text,
+        ):
+            lines: list[str] = []
+
+            def collected() -> Iterator[str]:
+                for line in text:
+                    lines.append(line)
+                    yield line
+
+            first = 1
+            reader = csv.reader(collected(), delimiter=self._delimiter)
+            try:
+                for _ in reader:
+                    if len(lines) > 1:
+                        list(csv.reader(lines, delimiter=self._delimiter, strict=True))
+                    first, lines = reader.line_num + 1, []
+            except csv.Error as error:
+                raise InputError(
+                    f"{fspath(self._path)}, line {first}: a quotation mark opens a value that does "
+                    f"not end in this line, which hides the rows behind it: close the quotation, "
+                    f"or remove the mark",
+                    path=fspath(self._path),
+                    line=first,
+                ) from error
+
+
+class _LineCounter(io.RawIOBase):
+    """A file that counts the lines of what is read."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file = file
+        self._feeds = self._returns = 0
+
+    @property
+    def count(self) -> int:
+        """Lines read, at least: ends of lines are LF or CR, whichever there are more of."""
+        return max(self._feeds, self._returns)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        data: bytes = self._file.read(None if size < 0 else size)
+        self._feeds += data.count(b"\n")
+        self._returns += data.count(b"\r")
+        return data
 
 
 def _with_nulls(batch: pa.RecordBatch, verbatim: Sequence[str]) -> pa.RecordBatch:

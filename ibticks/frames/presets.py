@@ -151,6 +151,12 @@ PRESETS: Final[dict[str, Preset]] = {
                 "conditions": ("cond",),
             },
         ),
+        Preset(
+            "ibticks",
+            "Files that selections write",
+            _signatures("timestamp contractid ticktype"),
+            separator=";",
+        ),
     )
 }
 

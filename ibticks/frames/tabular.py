@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from decimal import Decimal
 from os import PathLike, fspath
@@ -403,6 +404,8 @@ class TickTable:
             return False
         first = next(self._file.batches(["metadata"], 1), None)
         kind = None if first is None else first["metadata"].type
+        if kind is not None and _is_text(kind):
+            return self.mapping.preset is not None and self.mapping.preset.name == "ibticks"
         return kind is not None and bool(
             pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
         )
@@ -468,7 +471,7 @@ class TickTable:
         if self.mapping.metadata:
             self._add_metadata(columns, batch)
         elif self._metadata_column:
-            columns["metadata"] = batch["metadata"]
+            columns["metadata"] = _read_json(batch["metadata"])
         contract_id: int | None = None
         if isinstance(contracts, int) or not self.mapping.instruments:
             contract_id = contracts if isinstance(contracts, int) else contracts[("",)]
@@ -619,9 +622,40 @@ def _texts(column: pa.ChunkedArray) -> pa.Array:
     return pc.if_else(pc.equal(texts, ""), None, texts)
 
 
-def _split_texts(column: pa.ChunkedArray, separator: str) -> pa.ChunkedArray:
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _read_json(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Read metadata that is one JSON object a row; a column of another type is returned as it is.
+
+    Raises
+    ------
+    InputError
+        If a text is no JSON object of texts.
+    """
+    if not _is_text(column.type):
         return column
+    rows: list[list[tuple[str, str]]] = []
+    for text in column.to_pylist():
+        try:
+            pairs = json.loads(text) if text else {}
+        except (ValueError, RecursionError):
+            pairs = None
+        if not isinstance(pairs, dict) or not all(isinstance(one, str) for one in pairs.values()):
+            raise InputError(
+                f"column 'metadata' has {text!r}, which is no JSON object of texts",
+                column="metadata",
+            )
+        rows.append(list(pairs.items()))
+    return pa.chunked_array([pa.array(rows, pa.map_(pa.string(), pa.string()))])
+
+
+def _split_texts(column: pa.ChunkedArray, separator: str) -> pa.ChunkedArray:
+    if not _is_text(column.type):
+        return column
+    if separator == ";":
+        return pa.chunked_array([pc.split_pattern(joined(column), separator)])
     texts = pc.replace_substring_regex(_texts(column), r"[\[\]\s\"]", "")
     return pa.chunked_array(
         [pc.split_pattern(pc.if_else(pc.equal(texts, ""), None, texts), separator)]

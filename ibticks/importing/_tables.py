@@ -64,8 +64,8 @@ def import_table(
         Unit of times that are numbers.
     progress : bool, optional
     preset : str, optional
-        ``taq``, ``databento``, ``ib_async``, ``polygon``, ``tardis``, ``kdb`` or ``none``: whose
-        column names the file has; by default the one they match.
+        ``taq``, ``databento``, ``ib_async``, ``polygon``, ``tardis``, ``kdb``, ``ibticks`` or
+        ``none``: whose column names the file has; by default the one they match.
     time_format : str, optional
         Format of times that are texts, such as ``"%d/%m/%Y %H:%M:%S.%f"``.
     decimal : {".", ","}, optional

@@ -675,3 +675,74 @@ def test_the_result_says_what_was_read(store, tmp_path):
     assert (result.first_ns, result.last_ns) == (1741012200 * 10**9, 1741012260 * 10**9)
     assert (result.rows, result.preset, result.ignored) == ({7: 2}, None, ("note",))
     assert json.dumps(result.mapped) == '{"timestamp": ["time"], "price": ["price"]}'
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        pytest.param(['"abc', "x", "y"], id="to the end of the file"),
+        pytest.param(['"abc', '"def', "y"], id="to the next mark"),
+        pytest.param(["w", '"two\nlines"', '"abc', "y"], id="behind a value of two lines"),
+        pytest.param(['"' + "a" * 100, *["x"] * 6000], id="longer than a value may be"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_quotation_that_hides_rows_is_refused(store, tmp_path, notes, end):
+    rows = [f"2025-03-03T14:30:00Z,10,{note}" for note in notes]
+    path = tmp_path / "a.csv"
+    path.write_bytes(end.join(["time,price,note", *rows, ""]).replace("\n", end).encode())
+    for skip_bad in (False, True):
+        with pytest.raises(errors.InputError, match=r"line \d: a quotation mark opens a value"):
+            load(store, path, skip_bad=skip_bad)
+    assert store.contents() == []
+
+
+def test_quotation_marks_that_hide_nothing(store, tmp_path):
+    notes = ['5" pipe', '"two\nlines, ""quoted"""', "", '"one"']
+    rows = [f"2025-03-03T14:30:00Z,{n},{note}" for n, note in enumerate(notes)]
+    path = text(tmp_path / "a.csv", "time,price,note", "", *rows, "")
+    assert load(store, path)["price"].to_list() == [0, 1, 2, 3]
+
+
+# -- files of selections ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_an_exported_selection_comes_back_as_it_was(store, tmp_path, kind):
+    times = [f"2025-03-03T14:30:0{n}.123456789Z" for n in range(4)]
+    frame = pa.table(
+        {
+            "timestamp": times,
+            "price": [1.5, -2.0, None, 1e-9],
+            "size": [1.0, None, 0.1, 3.0],
+            "exchange": ["Q,X", None, 'a"b', "N"],
+            "conditions": [["@", "T", "I"], [], None, [" F", "x,y"]],
+            "sequence": pa.array([2**63, None, 1, 2], pa.uint64()),
+            "past_limit": [True, False, None, True],
+            "exchange_time": [times[0], None, None, times[3]],
+            "metadata": pa.array(
+                [[("correction", "1")], [], None, [("a", '"é'), ("b", "")]],
+                pa.map_(pa.string(), pa.string()),
+            ),
+        }
+    )
+    store.write(frame, contract_id=7, tick_type="last")
+    columns = ["timestamp", "contract_id", "tick_type", *ALL["last"], "past_limit", "exchange_time"]
+    selection = store.select(7, "last", columns=columns)
+    path = tmp_path / f"ticks.{kind}"
+    getattr(selection, f"write_{kind}")(path)
+    # Every tick is known again, and another store has them as they were.
+    again = ibt.import_table(store, path, tick_type="last")
+    assert (again.added, again.known) == (0, 4)
+    with ibt.open(tmp_path / "other") as other:
+        ibt.import_table(other, path, tick_type="last")
+        assert other.select(7, "last", columns=columns).to_arrow() == selection.to_arrow()
+
+
+@pytest.mark.parametrize("word", ["[1]", "{", '{"a": 1}', "text"])
+def test_metadata_that_is_no_json_object(store, tmp_path, word):
+    columns = "timestamp,contract_id,tick_type,price,metadata"
+    quoted = word.replace('"', '""')
+    path = text(tmp_path / "a.csv", columns, f'2025-03-03T14:30:00Z,7,last,1,"{quoted}"')
+    with pytest.raises(errors.InputError, match=r"row 1: column 'metadata' has .* no JSON object"):
+        load(store, path)

@@ -95,6 +95,9 @@ class StreamLock:
         if self.held:
             try:
                 self._note.unlink(missing_ok=True)
+            except OSError as error:
+                # The next holder writes its own note over it.
+                _log.warning("%s cannot be removed: %s", self._note, error)
             finally:
                 self._lock.release()
 

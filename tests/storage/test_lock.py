@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -53,6 +54,25 @@ def test_other_streams_can_be_written_meanwhile(writer, root, index):
         assert is_written(root, CONTRACT, "last")
         assert is_written(root, CONTRACT + 1, "bid_ask")
         assert not is_written(root, CONTRACT, "mid_point")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.EACCES])
+def test_a_note_that_cannot_be_removed_does_not_fail_the_writer(writer, root, monkeypatch, code):
+    opened = writer()
+    opened.append(quote_message(H13, 0))
+
+    def fail(path, *arguments, **options):
+        if str(path).endswith(".json"):
+            raise OSError(code, os.strerror(code))
+        return unlink(path, *arguments, **options)
+
+    unlink = os.unlink
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fail)
+        opened.close()
+    assert not is_written(root, CONTRACT, "bid_ask")
+    with writer():
+        assert is_written(root, CONTRACT, "bid_ask")
 
 
 def test_closing_lets_the_next_writer_in(writer, root):

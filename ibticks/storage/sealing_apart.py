@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import StorageError
 from ibticks.index.records import Block, FileRecord
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["SealerApart"]
+
+_ANSWER_SECONDS: Final = 600.0
+"""Longest wait for an answer; a process that gives none, e.g. a stopped one, is killed."""
 
 
 class SealerApart:
@@ -75,18 +78,25 @@ class SealerApart:
         ]
 
     def _ask(self, asked: str) -> str:
-        """The answer, or nothing if the process has ended."""
+        """The answer, or nothing if the process has ended or was killed for giving none."""
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
+        limit = threading.Timer(_ANSWER_SECONDS, process.kill)
+        limit.daemon = True
+        limit.start()
         try:
             process.stdin.write(asked + "\n")
             process.stdin.flush()
             line = process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        if not line:
+        finally:
+            limit.cancel()
+        if not line.endswith("\n"):
+            # Killed before, or while it answered.
             self._end()
+            return ""
         return line
 
     def _start(self) -> subprocess.Popen[str]:

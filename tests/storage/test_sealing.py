@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from ibticks.errors import CorruptFileError, StorageError
 from ibticks.format.columns import TickColumns, Values
 from ibticks.format.header import read_header
 from ibticks.index.memory import MemoryIndex
+from ibticks.storage import sealing_apart
 from ibticks.storage.audit import records_on_disk, verify
 from ibticks.storage.layout import HOUR, FileKey
 from ibticks.storage.sealing import seal
@@ -385,6 +387,39 @@ def test_sealing_apart_says_why_it_failed(tmp_path, apart):
     with pytest.raises(StorageError, match="Is a directory"):
         apart(tmp_path, [KEY])
     assert apart(tmp_path, []) == []
+
+
+def test_a_process_that_was_stopped_is_replaced(writer, root, index, apart, monkeypatch):
+    """SIGSTOP, or a disk that does not answer: sealing goes on in another one."""
+    apart(root, [KEY])
+    stopped = apart._process
+    os.kill(stopped.pid, signal.SIGSTOP)
+    monkeypatch.setattr(sealing_apart, "_ANSWER_SECONDS", 0.2)
+    started = SealerApart._start
+
+    def start(sealer):
+        monkeypatch.setattr(sealing_apart, "_ANSWER_SECONDS", 600.0)
+        return started(sealer)
+
+    monkeypatch.setattr(SealerApart, "_start", start)
+    with writer(sealer=apart) as opened:
+        opened.append(quote_message(H13, 0))
+    check_sealed(root, index)
+    assert stopped.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "{", '{"records": [{"path": "8314/bid_ask', '{"records": []}']
+)
+def test_an_answer_that_was_cut_short_is_no_answer(root, apart, monkeypatch, answer):
+    """The process is killed while it answers, twice."""
+    program = f"input(); print({answer!r}, end='', flush=True)"
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda _, **options: popen([sys.executable, "-c", program], **options)
+    )
+    with pytest.raises(StorageError, match=r"could not be sealed: the process ended"):
+        apart(root, [KEY])
 
 
 def runs(pid: int) -> bool:

@@ -50,6 +50,9 @@ class CompletableIndex(Index, Protocol):
     def paths(self) -> set[str]:
         """Return the paths of all files."""
 
+    def iter_files(self) -> Iterator[FileRecord]:
+        """Iterate over all files without their blocks."""
+
     def is_complete(self) -> bool:
         """Whether every file of the store has been entered."""
 
@@ -81,13 +84,15 @@ def complete_index(root: Path, index: CompletableIndex) -> bool:
     query. No file is read that the index has. Rows whose file is not there stay: that a file is
     lost must be seen by loads and ``verify``.
 
-    An index that is not marked complete (made just now, or left by a rebuild that was killed) also
-    gets the contracts and coverage of the catalogue, and the coverage that the files tell.
+    An index that is not marked complete (made just now, or left by a rebuild that was killed, or by
+    a journal with a damaged line) also gets the contracts and coverage of the catalogue, the
+    coverage that the files tell, and the files that are open or of another size in it.
     """
     was_complete = index.is_complete()
     listing = list_paths(root)
     _warn_of_unreadable(listing)
-    missing = sorted(listing.paths - index.paths())
+    entered = index.paths() if was_complete else _current_paths(root, index)
+    missing = sorted(listing.paths - entered)
     if was_complete and not missing:
         return False
     if missing:
@@ -162,6 +167,20 @@ def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None 
     if not now.unreadable:
         index.set_complete(True)
     return count
+
+
+def _current_paths(root: Path, index: CompletableIndex) -> set[str]:
+    """Return the paths of sealed rows whose file has the size they state, and of lost files."""
+    current = set()
+    for record in index.iter_files():
+        try:
+            size = (root / record.path).stat().st_size
+        except OSError:
+            current.add(record.path)
+            continue
+        if record.sealed and size == record.size:
+            current.add(record.path)
+    return current
 
 
 def _warn_of_unreadable(listing: Listing) -> None:

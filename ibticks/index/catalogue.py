@@ -187,7 +187,7 @@ class CatalogueIndex:
                 map(contract_from_json, plain["contracts"]),
                 map(coverage_from_json, plain["coverage"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptFileError(
                 f"{self.path} is not a catalogue ({type(error).__name__}: {error}): remove it, and "
                 "it is written again from the index",

@@ -175,20 +175,36 @@ class Journal:
         CorruptFileError
             A line other than the last is damaged.
         """
+        changes, damaged = self.whole_changes()
+        if damaged is not None:
+            raise damaged
+        return changes
+
+    def whole_changes(self) -> tuple[list[Change], CorruptFileError | None]:
+        """Return the changes not yet applied that can be read, and the first damage."""
         if not self.pending:
-            return []
+            return [], None
         if not self.writable:
             # No lock either. In this order a renaming meanwhile shows a change twice, never not.
-            newer = _read(self.path)
-            return [*_read(self._applying), *newer]
-        with self._locked("lock"):
-            return [*_read(self._applying), *_read(self.path)]
+            newer, newer_damage = _read(self.path)
+            older, older_damage = _read(self._applying)
+        else:
+            with self._locked("lock"):
+                older, older_damage = _read(self._applying)
+                newer, newer_damage = _read(self.path)
+        return [*older, *newer], older_damage or newer_damage
 
-    def apply(self, target: Target) -> int:
+    def apply(self, target: Target, *, on_damage: Callable[[], None] | None = None) -> int:
         """Do every change to ``target``, in order, and return how many there were.
 
         A damaged line, and what ``target`` refuses (never what it was away for), is set aside in
         ``{name}.refused`` and logged: the index is then to be rebuilt, and the rest is not held up.
+
+        Parameters
+        ----------
+        target : Target
+        on_damage : callable, optional
+            Called before damaged lines are set aside: ``target`` lacks what they said.
 
         Raises
         ------
@@ -203,6 +219,8 @@ class Journal:
             while self._take():
                 changes, damaged = _parse(self._applying)
                 if damaged:
+                    if on_damage is not None:
+                        on_damage()
                     self._set_aside(damaged, f"is damaged at byte {damaged[0].offset}")
                 self._replay(changes, target)
                 done += len(changes)
@@ -314,16 +332,17 @@ class _Damaged(NamedTuple):
     line: bytes
 
 
-def _read(path: Path) -> list[Change]:
+def _read(path: Path) -> tuple[list[Change], CorruptFileError | None]:
+    """The changes in a file that can be read, and the first damage."""
     changes, damaged = _parse(path)
-    if damaged:
-        raise CorruptFileError(
-            f"the index's journal {path} is damaged at byte {damaged[0].offset}: remove it and "
-            "rebuild the index",
-            path=str(path),
-            offset=damaged[0].offset,
-        )
-    return changes
+    if not damaged:
+        return changes, None
+    return changes, CorruptFileError(
+        f"the index's journal {path} is damaged at byte {damaged[0].offset}: remove it and "
+        "rebuild the index",
+        path=str(path),
+        offset=damaged[0].offset,
+    )
 
 
 def _parse(path: Path) -> tuple[list[Change], list[_Damaged]]:

@@ -16,12 +16,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ibticks.errors import (
+    CorruptFileError,
     IndexAwayWarning,
     IndexMismatchError,
     IndexUnavailableError,
     IndexVersionError,
     ReadOnlyError,
     StorageError,
+    StoreAccessError,
     TickError,
     TickIndexError,
 )
@@ -205,11 +207,14 @@ class JournaledIndex:
         if not self._journal.pending:
             return
         try:
-            applied = self._journal.apply(primary)
+            applied = self._journal.apply(primary, on_damage=lambda: primary.set_complete(False))
         except ReadOnlyError as error:
             _log.warning("%s: its changes are read, not applied", error)
         else:
             _log.warning("PostgreSQL is back: applied %d changes of the journal", applied)
+            if self._complete is not None and not primary.is_complete():
+                # A damaged line may have been about any file.
+                self._complete(primary)
 
     def _lost(self, primary: PostgresIndex, error: TickIndexError) -> None:
         with self._state:
@@ -473,13 +478,15 @@ class JournaledIndex:
                 break
             try:
                 self._settle(primary)
-                changes = self._journal.changes()
+                changes, damage = self._journal.whole_changes()
+                if damage is not None:
+                    _log.error("%s; what it says beside that is read", damage)
                 if not changes:
                     return ask(primary)
                 return ask(_overlay(load(primary), changes))
             except IndexUnavailableError as error:
                 self._lost(primary, error)
-        records = _overlay(self._catalogue.read().copy(), self._journal.changes())
+        records = self._stand_in()
         if not warn:
             return ask(records)
         if self._find_missing is not None:
@@ -495,6 +502,28 @@ class JournaledIndex:
             stacklevel=3,
         )
         return ask(records)
+
+    def _stand_in(self) -> MemoryIndex:
+        """Return what catalogue and journal have, as far as they can be read.
+
+        A damaged line of the journal may have been about any file: no row is believed then, and
+        the files are found by their names.
+        """
+        try:
+            records = self._catalogue.read().copy()
+        except (CorruptFileError, StoreAccessError) as error:
+            if self._find_missing is None:
+                raise
+            _log.error("%s; until then files are found by their names", error)
+            records = MemoryIndex()
+        changes, damage = self._journal.whole_changes()
+        records = _overlay(records, changes)
+        if damage is not None:
+            if self._find_missing is None:
+                raise damage
+            _log.error("%s; until then files are found by their names", damage)
+            records.replace_files(self._find_missing(set()))
+        return records
 
     # -- only the server ---------------------------------------------------------------------------
 

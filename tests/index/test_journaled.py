@@ -248,7 +248,7 @@ def test_a_journal_that_cannot_be_taken_is_laid_over(open_, metadata, make_file,
     journal.append(Change("drop_files", (make_file(0).path,)))
     journal.append(Change("put_contracts", (aapl,)))
 
-    def refuse(self, target):
+    def refuse(self, target, **options):
         raise ReadOnlyError("not ours to write")
 
     monkeypatch.setattr(Journal, "apply", refuse)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 
 import polars as pl
@@ -147,6 +149,86 @@ def test_an_outage_hides_no_file_that_the_catalogue_lacks(root, new_database):
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("ALTER TABLE gone RENAME TO contracts")
         store.index.connect()
+
+
+# -- two faults at once: the notes that stand in for the server are damaged ------------------------
+
+
+def damage_lines(journal, chosen=slice(None)):
+    """Overwrite lines of a journal with zeros, as a power cut may."""
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    lines[chosen] = [bytes(len(line) - 1) + b"\n" for line in lines[chosen]]
+    journal.path.write_bytes(b"".join(lines))
+
+
+@contextmanager
+def outage(root):
+    """The store while its server is away."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", IndexAwayWarning)
+        patch.setenv("IBTICKS_PGDATA", str(root / ("x" * 100)))
+        with ibt.open(root) as store:
+            assert store.index.away
+            yield store
+
+
+def write(store, *ticks):
+    with store.writer(AAPL, "last") as out:
+        for each in ticks:
+            out.append(each)
+
+
+def late_ticks(store):
+    chosen = store.select(AAPL, "last", start="2025-01-10T04:15Z", end="2025-01-10T04:45Z")
+    return len(chosen.to_polars())
+
+
+@pytest.mark.parametrize("damaged", ["journal", "catalogue", "both"])
+def test_an_outage_and_damaged_notes_hide_no_tick_and_refuse_none(
+    root, journal, damaged, new_database
+):
+    with outage(root) as store:
+        write(store, tick(14), tick(4, 30))
+    if damaged != "journal":
+        (root / "metadata" / "index.json").write_bytes(b"{\0\0")
+    if damaged != "catalogue":
+        damage_lines(journal)
+    with outage(root) as store:
+        assert count(store) == HOURS + 2
+        assert late_ticks(store) == 1
+        write(store, tick(15))
+        assert count(store) == HOURS + 3
+    with ibt.open(root, dsn=new_database()) as store:
+        assert count(store) == HOURS + 3
+        assert not problems(store)
+
+
+@pytest.mark.parametrize("chosen", [slice(None), slice(1), slice(1, None)])
+def test_a_damaged_journal_leaves_no_row_out_of_date(root, journal, new_database, chosen):
+    """A late tick came for a sealed hour while the server was away, and the note of it is lost."""
+    dsn = new_database()
+    ibt.open(root, dsn=dsn).close()
+    with outage(root) as store:
+        write(store, tick(4, 30))
+    damage_lines(journal, chosen)
+    with ibt.open(root, dsn=dsn) as store:
+        assert late_ticks(store) == 1
+        assert count(store) == HOURS + 1
+        assert not problems(store)
+        assert is_complete(store)
+
+
+def test_a_journal_damaged_under_an_open_store(root, journal, new_database):
+    """Another process wrote it; this one meets it at its next question."""
+    dsn = new_database()
+    with ibt.open(root, dsn=dsn) as store:
+        write(store, tick(4, 30))
+        (row,) = store.index.files(start_ns=T0 - 11 * HOUR, end_ns=T0 - 10 * HOUR)
+        store.index.put_files([replace(row, size=row.size - 1, ticks=1)])
+        journal.append(Change("put_files", (row,)))
+        damage_lines(journal)
+        assert count(store) == HOURS + 1
+        assert not problems(store)
 
 
 # -- an index that lacks something -----------------------------------------------------------------

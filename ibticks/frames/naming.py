@@ -21,6 +21,7 @@ __all__ = [
     "TimeNames",
     "describe_mapping",
     "match_columns",
+    "other_prices",
     "plain_name",
     "time_names",
 ]
@@ -102,6 +103,13 @@ _REQUIRED: Final = {
     "all_last": ("price",),
     "bid_ask": ("bid_price", "ask_price"),
     "mid_point": ("mid_price",),
+}
+# Prices whose presence shows that a row without those above is a tick of another type.
+_PRICES_OF_OTHERS: Final = {
+    "last": ("bid_price", "ask_price"),
+    "all_last": ("bid_price", "ask_price"),
+    "bid_ask": ("price",),
+    "mid_point": (),
 }
 _ON_QUOTES: Final = ("exchange", "conditions")
 _METADATA_PREFIX: Final = "metadata."
@@ -322,6 +330,28 @@ def match_columns(
     read = set(result.sources())
     ignored = tuple(name for name in there if name not in read)
     return ColumnMapping(mapped, metadata, instruments, ignored, found, zone)
+
+
+def other_prices(
+    columns: Iterable[str], tick_type: str, matched: ColumnMapping
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns of prices that every such tick has, and those of other tick types.
+
+    Examples
+    --------
+    >>> names = ["time", "price", "bid", "ask"]
+    >>> other_prices(names, "last", match_columns(names, "last"))
+    (('price',), ('bid', 'ask'))
+    """
+    own = tuple(one for name in _REQUIRED[tick_type] for one in matched.columns[name])
+    read = set(matched.sources())
+    presets = matched.preset.names if matched.preset else {}
+    wanted = {
+        plain
+        for name in _PRICES_OF_OTHERS[tick_type]
+        for plain in (*presets.get(name, ()), *_NAMES[name])
+    }
+    return own, tuple(one for one in columns if plain_name(one) in wanted and one not in read)
 
 
 def time_names(

@@ -17,13 +17,15 @@ from ibticks.format.fields import COLUMNS, Kind
 from ibticks.frames.chunks import joined
 from ibticks.frames.foreign import ForeignTable, open_foreign
 from ibticks.frames.intake import from_arrow
-from ibticks.frames.naming import match_columns, plain_name, time_names
+from ibticks.frames.naming import match_columns, other_prices, plain_name, time_names
 from ibticks.frames.numerals import find_decimal_mark, read_numerals
 from ibticks.frames.time_columns import TimeReader, choose_time, fits_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import tzinfo
+
+    import numpy.typing as npt
 
     from ibticks.format.columns import TickColumns
     from ibticks.frames.foreign import BadRow
@@ -228,6 +230,7 @@ class TickTable:
         self._metadata_column = self._has_metadata()
         self._numerals = self._find_numerals(sample, decimal)
         self._readers = self._time_readers(sample)
+        self._other_prices = self._find_other_prices()
         self.notes: Final = tuple(self._find_notes(sample))
 
     @property
@@ -299,6 +302,7 @@ class TickTable:
         seen: set[str] = set()
         row, good_rows = 0, 0
         sources = [*self.mapping.sources(), *(["metadata"] if self._metadata_column else [])]
+        sources += self._other_prices
         batches = self._file.batches(
             sources,
             batch_rows,
@@ -312,7 +316,17 @@ class TickTable:
 
             if on_bad_row is not None:
                 failures: list[InputError] = []
-                for good in _good_parts(batch, convert, row + 1, on_bad_row, failures):
+                numbers = np.arange(row + 1, row + 1 + len(batch))
+                others = self._rows_of_others(batch)
+                if others.any():
+                    # At once: a file of quotes and trades has too many to look for each.
+                    failures.append(self._no_tick())
+                    for number in numbers[others].tolist():
+                        on_bad_row(number, failures[0])
+                good_batch = batch.filter(pa.array(~others)) if others.any() else batch
+                for good in _good_parts(
+                    good_batch, convert, numbers[~others], on_bad_row, failures
+                ):
                     good_rows += good.rows
                     yield good
                 if failures and not good_rows:
@@ -410,6 +424,41 @@ class TickTable:
             pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
         )
 
+    def _find_other_prices(self) -> tuple[str, ...]:
+        """Return the columns of prices that make a row without its own price another tick.
+
+        None where rows have prices of both kinds: in a file of snapshots, a side that is missing
+        is a market without a quote.
+        """
+        if self.mapping.preset is not None and self.mapping.preset.trade_event:
+            return ()
+        own, others = other_prices(self._file.columns, self.tick_type, self.mapping)
+        if not others or self.tick_type != "bid_ask":
+            return others
+        sample = next(self._file.batches([*own, *others], _SAMPLE_ROWS, skip_ragged=True), None)
+        if sample is None or pc.any(pc.and_(_any(sample, own), _any(sample, others))).as_py():
+            return ()
+        return others
+
+    def _rows_of_others(self, batch: pa.Table) -> npt.NDArray[np.bool_]:
+        """Return which rows are ticks of another type."""
+        if not self._other_prices:
+            return np.zeros(len(batch), dtype=np.bool_)
+        own, _ = other_prices(self._file.columns, self.tick_type, self.mapping)
+        rows: npt.NDArray[np.bool_] = pc.and_not(
+            _any(batch, self._other_prices), _any(batch, own)
+        ).to_numpy(zero_copy_only=False)
+        return rows
+
+    def _no_tick(self) -> InputError:
+        names = other_prices(self._file.columns, self.tick_type, self.mapping)
+        own, others = (" and ".join(map(repr, several)) for several in names)
+        return InputError(
+            f"the row has no value in {own} but one in {others}, so it is no {self.tick_type} "
+            f"tick: divide the file into trades and quotes",
+            column=names[0][0],
+        )
+
     def _find_numerals(self, sample: pa.Table, decimal: str | None) -> _Numerals:
         preset = self.mapping.preset
         floats = [
@@ -466,6 +515,8 @@ class TickTable:
         self, batch: pa.Table, contracts: int | Mapping[Instrument, int], seen: set[str]
     ) -> TickColumns:
         columns: dict[str, pa.ChunkedArray] = {}
+        if self._rows_of_others(batch).any():
+            raise self._no_tick()
         for name, sources in self.mapping.columns.items():
             columns[name] = self._column(name, batch, sources)
         if self.mapping.metadata:
@@ -539,11 +590,13 @@ class TickTable:
 def _good_parts(
     batch: pa.Table,
     convert: Callable[[pa.Table], TickColumns],
-    first_row: int,
+    numbers: npt.NDArray[np.intp],
     on_bad_row: Callable[[int, InputError], None],
     failures: list[InputError],
 ) -> Iterator[TickColumns]:
     """Read what can be read of a batch, halving it until the bad rows are alone."""
+    if not len(batch):
+        return
     try:
         yield convert(batch)
     except NaiveDatetimeError:
@@ -552,13 +605,13 @@ def _good_parts(
     except InputError as error:
         if len(batch) == 1:
             failures.append(error)
-            on_bad_row(first_row, error)
+            on_bad_row(int(numbers[0]), error)
             return
     else:
         return
     middle = len(batch) // 2
-    yield from _good_parts(batch[:middle], convert, first_row, on_bad_row, failures)
-    yield from _good_parts(batch[middle:], convert, first_row + middle, on_bad_row, failures)
+    yield from _good_parts(batch[:middle], convert, numbers[:middle], on_bad_row, failures)
+    yield from _good_parts(batch[middle:], convert, numbers[middle:], on_bad_row, failures)
 
 
 def _up_to_the_bad_row(
@@ -620,6 +673,22 @@ def _texts(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_floating(array.type):
         texts = pc.replace_substring_regex(texts, r"\.0$", "")
     return pc.if_else(pc.equal(texts, ""), None, texts)
+
+
+def _any(table: pa.Table, names: tuple[str, ...]) -> pa.Array:
+    """Return the rows that have a value in any of these columns; NaN is none."""
+    valid = [pc.is_valid(joined(table[name])) for name in names]
+    for place, name in enumerate(names):
+        kind = table[name].type
+        if pa.types.is_floating(kind):
+            valid[place] = pc.invert(pc.is_null(joined(table[name]), nan_is_null=True))
+        elif _is_text(kind):
+            blank = pc.match_substring_regex(joined(table[name]), r"^\s*$")
+            valid[place] = pc.and_(valid[place], pc.invert(pc.fill_null(blank, True)))
+    result = valid[0]
+    for one in valid[1:]:
+        result = pc.or_(result, one)
+    return result
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -704,6 +704,38 @@ def test_quotation_marks_that_hide_nothing(store, tmp_path):
     assert load(store, path)["price"].to_list() == [0, 1, 2, 3]
 
 
+# -- quotes and trades in one file -----------------------------------------------------------------
+
+BOTH = "time,type,price,size,bid,bid size,ask,ask size"
+TRADE = "2025-03-03T14:30:00Z,Trade,10,1,,,,"
+QUOTE = "2025-03-03T14:30:01Z,Quote,,,9,1,11,1"
+
+
+@pytest.mark.parametrize("tick_type", ["last", "all_last", "bid_ask"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_quote_is_no_trade_without_a_price(store, tmp_path, tick_type, kind):
+    path = text(tmp_path / "both.csv", BOTH, TRADE, QUOTE)
+    if kind == "parquet":
+        frame = pl.read_csv(path).with_columns(pl.col(pl.Float64, pl.Int64).cast(pl.Float64))
+        path = tmp_path / "both.parquet"
+        frame.with_columns(pl.col(pl.Float64).fill_null(float("nan"))).write_parquet(path)
+    row = 1 if tick_type == "bid_ask" else 2
+    with pytest.raises(errors.InputError, match=f"row {row}.*no {tick_type} tick: divide the file"):
+        load(store, path, tick_type)
+    result = ibt.import_table(store, path, contract_id=8, tick_type=tick_type, skip_bad=True)
+    assert (result.read, result.rejected) == (1, 1)
+    assert store.select(8, tick_type).count() == 1
+
+
+def test_snapshots_with_a_side_missing(store, tmp_path):
+    rows = ["9,11,10", ",11,10", ",,10"]
+    path = text(
+        tmp_path / "a.csv", "time,bid,ask,last", *(f"2025-03-03T14:30:00Z,{row}" for row in rows)
+    )
+    assert load(store, path, "bid_ask")["bid_price"].to_list() == [9, None, None]
+    assert load(store, path, "last")["price"].to_list() == [10, 10, 10]
+
+
 # -- files of selections ---------------------------------------------------------------------------
 
 

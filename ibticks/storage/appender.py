@@ -201,12 +201,28 @@ class StreamAppender:
             file = self._turn_to(time_ns)
         file.append(frames)
         if self._fsync is not None and time.monotonic() - file.synced_at >= self._fsync:
-            try:
-                self._sync_due()
-            except StorageError:
-                # Not accepted: whoever appends it again must not find it twice.
-                file.take_back(len(frames))
-                raise
+            self._sync_with(file, len(frames))
+
+    def _sync_with(self, file: HourFile, appended: int) -> None:
+        """Sync what is due; where that fails, the bytes appended last to a file are refused."""
+        before = file.size - appended
+        try:
+            self._sync_due()
+        except StorageError:
+            # Not accepted: whoever appends it again must not find it twice. Written anew, the file
+            # may have lost it, or more, already.
+            if file.size > before:
+                file.take_back(file.size - before)
+            raise
+        if file.size < before + appended:
+            if file.size > before:
+                file.take_back(file.size - before)
+            raise StorageError(
+                f"a message could not be synced to {file.path}, and cannot be read any more: "
+                "append it again",
+                path=str(file.path),
+                offset=file.size,
+            )
 
     def maintain(self, now_ns: int | None = None) -> None:
         """Do what is due: sync, and seal the files whose hour is over by more than a minute.

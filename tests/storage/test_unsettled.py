@@ -317,6 +317,41 @@ def test_a_failed_sync_is_never_believed_the_second_time(root, index, writer, fa
     check(root, index, 20)
 
 
+@pytest.mark.parametrize("lost", [1, 2, 5])
+@pytest.mark.parametrize("next_hour", ["syncs", "fails"])
+def test_a_message_that_the_system_gave_up_at_once_is_refused(
+    root, index, writer, monkeypatch, lost, next_hour
+):
+    """Its bytes read as zeros after the failed sync; the file of another hour may fail, too."""
+    opened = writer(fsync=0)
+    accept(opened, 100, 1, at=H13 + HOUR)
+    sizes = []
+    for number in range(10):
+        accept(opened, number, 1)
+        sizes.append(opened._open[KEY].size)
+    start = sizes[-lost]
+    opened._open[NEXT].unsynced = True
+
+    def give_up(descriptor):
+        path = path_of(descriptor)
+        if path.endswith("/13_ticks.pb"):
+            os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size - start), start)
+        elif "14_ticks.pb" not in path or next_hour == "syncs":
+            return sync(descriptor)
+        raise OSError(errno.EIO, "refused")
+
+    sync = os.fsync
+    with monkeypatch.context() as patch:
+        for name in SYNCS:
+            patch.setattr(os, name, give_up)
+        refuse(opened, 10)
+    assert sorted(numbers(root, index)) == [*range(11 - lost), 100]
+    accept(opened, 10, 5)
+    opened.close()
+    assert sorted(numbers(root, index, strict=True)) == [*range(11 - lost), *range(10, 15), 100]
+    assert not any(finding.problem for finding in verify(root, index))
+
+
 def test_bytes_that_the_system_gave_up_are_told_and_the_rest_stays(
     root, index, writer, faults, caplog
 ):

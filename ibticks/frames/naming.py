@@ -119,11 +119,24 @@ _SYMBOLS: Final = (
     *("symbol", "ticker", "sym", "rawsymbol", "localsymbol", "instrument", "instrumentname"),
     *("security", "securityname", "ric", "isin", "cusip", "figi", "tickersymbol", "stock"),
 )
-_OTHER_IDS: Final = ("instrumentid", "securityid", "secid", "permno", "productid", "marketid")
+# Names of instruments that no contract of the store is looked up by, only those the user maps.
+_OTHER_IDS: Final = (
+    *("instrumentid", "securityid", "secid", "permno", "productid", "marketid", "tickerid"),
+    *("instrumenttoken", "instrumentcode", "securitycode", "stockcode", "productcode", "feedcode"),
+    *("contract", "contractcode", "contractname", "contractsymbol", "product", "symbolname"),
+    *("securitysymbol", "stocksymbol", "rootsymbol", "underlying", "underlyingsymbol", "epic"),
+    *("pair", "currencypair", "ccypair", "asset", "coin"),
+)
+# Terms by which the contracts of one symbol differ.
+_TERMS: Final = (
+    *("expiry", "expiration", "expirydate", "expirationdate", "maturity", "maturitydate"),
+    *("contractmonth", "deliverymonth", "lasttradedateorcontractmonth", "lasttradedate"),
+    *("strike", "strikeprice", "right", "putcall", "callput", "putorcall", "cpflag", "optiontype"),
+)
 _ROOT: Final = ("symroot", "root")
 _SUFFIX: Final = ("symsuffix", "suffix")
 
-InstrumentKind: TypeAlias = Literal["contract_id", "symbol", "id"]
+InstrumentKind: TypeAlias = Literal["contract_id", "symbol", "id", "term"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +145,9 @@ class InstrumentColumn:
 
     Attributes
     ----------
-    kind : {"contract_id", "symbol", "id"}
-        IB's contract id, a symbol, or a number that only the source of the file knows.
+    kind : {"contract_id", "symbol", "id", "term"}
+        IB's contract id, a symbol, a name or number that only the source of the file knows, or a
+        term of the contract, such as its expiry.
     sources : tuple of str
         Column of the file; for a symbol also a root and a suffix.
     """
@@ -538,8 +552,13 @@ def _instruments(
     if root := plain.first(_ROOT, given):
         suffix = plain.first(_SUFFIX, given)
         found.append(InstrumentColumn("symbol", (root, suffix) if suffix else (root,)))
-    for kind, several in (("symbol", _SYMBOLS), ("id", _OTHER_IDS)):
+    kinds: tuple[tuple[InstrumentKind, tuple[str, ...]], ...] = (
+        ("symbol", _SYMBOLS),
+        ("id", _OTHER_IDS),
+        ("term", _TERMS),
+    )
+    for kind, several in kinds:
         for name in several:
             if source := plain.first([name], given):
-                found.append(InstrumentColumn("symbol" if kind == "symbol" else "id", (source,)))
+                found.append(InstrumentColumn(kind, (source,)))
     return tuple(found)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["new_symbols", "resolve_contracts"]
 
 _MOST_NAMED: Final = 8
+_NO_TERMS: Final = ("", "0", "0.0", "?")
+"""What IB writes for the strike and the right of a share."""
 
 
 def resolve_contracts(
@@ -76,6 +78,7 @@ def resolve_contracts(
     if contract_id is None:
         if unknown:
             raise _unknown(unknown, columns)
+        _check_terms(found, columns)
         return found
     _check_named(contract_id, found, unknown, columns, known)
     return dict.fromkeys(instruments, contract_id)
@@ -107,7 +110,7 @@ def _contracts_of(
     """Return the contracts that the values of one instrument stand for, by value."""
     contracts: dict[str, int] = {}
     for column, value in zip(columns, instrument, strict=False):
-        if not value:
+        if not value or column.kind == "term":
             continue
         if value in symbols:
             contracts[value] = symbols[value]
@@ -120,7 +123,7 @@ def _contracts_of(
                     column=column.sources[0],
                 )
             contracts[value] = check_contract_id(int(value))
-        elif column.kind == "symbol":
+        elif column.kind == "symbol" and not _has_terms(instrument, columns):
             same = [record for record in known if record.symbol == value] or [
                 record for record in known if record.symbol.casefold() == value.casefold()
             ]
@@ -135,6 +138,36 @@ def _contracts_of(
             if same:
                 contracts[value] = same[0].contract_id
     return contracts
+
+
+def _has_terms(instrument: Instrument, columns: Sequence[InstrumentColumn]) -> bool:
+    """Tell whether an instrument is a derivative, whose symbol may be that of its underlying."""
+    return any(
+        column.kind == "term" and value not in _NO_TERMS
+        for column, value in zip(columns, instrument, strict=False)
+    )
+
+
+def _check_terms(contracts: Mapping[Instrument, int], columns: Sequence[InstrumentColumn]) -> None:
+    """Refuse rows of one contract whose expiry, strike or right differ.
+
+    The contract id of a row goes before its terms: those of a contract may be written in two ways.
+    """
+    places = [place for place, column in enumerate(columns) if column.kind == "term"]
+    if not places or columns[0].kind == "contract_id":
+        return
+    terms: dict[int, Instrument] = {}
+    for instrument, contract in contracts.items():
+        first = terms.setdefault(contract, instrument)
+        if any(first[place] != instrument[place] for place in places):
+            names = [name for column in columns if column.kind != "id" for name in column.sources]
+            joined = "+".join(names)
+            raise InputError(
+                f"the rows of contract {contract} differ in {_sources([columns[p] for p in places])}"
+                f": {_listed([first, instrument])}; name the contract of each with "
+                f"mapping={{'symbol': {joined!r}}} and symbols={{...}}",
+                contract_id=contract,
+            )
 
 
 def _check_named(
@@ -173,7 +206,7 @@ def _check_named(
             for column, value in zip(columns, instrument, strict=False)
             if column.kind == "symbol" and value
         ]
-        if record is None or not symbols:
+        if record is None or not symbols or _has_terms(instrument, columns):
             continue
         if plain_name(record.symbol) not in map(plain_name, symbols):
             raise InputError(

@@ -229,6 +229,12 @@ def two_instruments(path, name, one, two, more=""):
         ("conid", "7", "999"),
         ("contract_id", "4", "999"),
         ("ric", "IBM.N", "BAC.N"),
+        ("pair", "EURUSD", "USDJPY"),
+        ("Contract", "ESH5", "ESM5"),
+        ("stock_code", "600000", "600004"),
+        ("expiry", "202503", "202506"),
+        ("Strike Price", "400", "410.5"),
+        ("right", "C", "P"),
     ],
 )
 def test_several_instruments_are_not_one_contract(store, tmp_path, name, one, two):
@@ -240,6 +246,45 @@ def test_several_instruments_are_not_one_contract(store, tmp_path, name, one, tw
         with pytest.raises(errors.InputError, match=f"'{name}' are of no contract.*symbols="):
             ibt.import_table(store, path, tick_type="last")
     assert store.contents() == []
+
+
+OPTIONS = "symbol,expiry,strike,right,time,price"
+CALL, PUT = "SPY,20250321,400,C", "SPY,20250321,400,P"
+
+
+def options(path, *contracts):
+    return text(path, OPTIONS, *(f"{one},2025-03-03T14:30:00Z,{len(one)}" for one in contracts))
+
+
+def test_options_are_not_their_underlying(store, tmp_path):
+    store.add_contract(901, "SPY")
+    path = options(tmp_path / "a.csv", CALL, PUT)
+    with pytest.raises(errors.InputError, match=r"SPY 20250321 400 C, SPY 20250321 400 P"):
+        ibt.import_table(store, path, tick_type="last")
+    with pytest.raises(errors.InputError, match="file of several instruments"):
+        load(store, path)
+    with pytest.raises(errors.InputError, match=r"contract 3 differ in columns .*'right'.*symbol"):
+        ibt.import_table(store, path, tick_type="last", symbols={"SPY": 3})
+    assert store.contents() == []
+    # Joined, the terms name the contract.
+    ibt.import_table(
+        store,
+        path,
+        tick_type="last",
+        mapping={"symbol": "symbol+expiry+strike+right"},
+        symbols={"SPY 20250321 400 C": 1, "SPY 20250321 400 P": 2},
+    )
+    assert [store.select(number).count() for number in (1, 2)] == [1, 1]
+
+
+def test_one_option_and_its_contract(store, tmp_path):
+    store.add_contract(901, "SPY")
+    path = options(tmp_path / "a.csv", CALL)
+    with pytest.raises(errors.InputError, match="are of no contract that this store knows"):
+        ibt.import_table(store, path, tick_type="last")
+    assert load(store, path).height == 1
+    share = options(tmp_path / "b.csv", "SPY,,0.0,0")
+    assert ibt.import_table(store, share, tick_type="last").streams == ((901, "last"),)
 
 
 def test_symbols_are_imported_by_the_contracts_they_are_known_by(store, tmp_path):

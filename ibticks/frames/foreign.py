@@ -40,6 +40,11 @@ class ForeignTable(Protocol):
         ...
 
     @property
+    def delimiter(self) -> str:
+        """The character between values, empty where there is none."""
+        ...
+
+    @property
     def ragged(self) -> int:
         """Rows with too few or too many values that the last pass left out."""
         ...
@@ -95,6 +100,7 @@ def open_foreign(path: StrPath) -> ForeignTable:
 
 class _Parquet:
     ragged: Final = 0
+    delimiter: Final = ""
 
     def __init__(self, path: StrPath) -> None:
         self._path = path
@@ -149,8 +155,8 @@ class _Delimited:
         head = start.decode("utf-8-sig" if plain else self._encoding, errors="ignore")
         line = head.splitlines()[0] if head else ""
         candidates = {mark: next(csv.reader([line], delimiter=mark), []) for mark in _DELIMITERS}
-        self._delimiter = max(candidates, key=lambda mark: len(candidates[mark]))
-        self.columns = candidates[self._delimiter]
+        self.delimiter = max(candidates, key=lambda mark: len(candidates[mark]))
+        self.columns = candidates[self.delimiter]
         if not line or "\0" in line:
             raise InputError(f"{path} is neither Parquet nor text with a header", path=str(path))
         if len(set(self.columns)) < len(self.columns):
@@ -186,7 +192,7 @@ class _Delimited:
             self._open() as file,
             io.TextIOWrapper(file, encoding, errors="replace", newline="") as text,
         ):
-            reader = csv.reader(text, delimiter=self._delimiter)
+            reader = csv.reader(text, delimiter=self.delimiter)
             next(reader)
             line = reader.line_num + 1
             for values in reader:
@@ -219,7 +225,7 @@ class _Delimited:
                         encoding="utf8" if self._encoding == "utf-8" else self._encoding
                     ),
                     parse_options=pacsv.ParseOptions(
-                        delimiter=self._delimiter,
+                        delimiter=self.delimiter,
                         newlines_in_values=True,
                         invalid_row_handler=self._skip if skip_ragged else None,
                     ),
@@ -256,11 +262,11 @@ class _Delimited:
                     yield line
 
             first = 1
-            reader = csv.reader(collected(), delimiter=self._delimiter)
+            reader = csv.reader(collected(), delimiter=self.delimiter)
             try:
                 for _ in reader:
                     if len(lines) > 1:
-                        list(csv.reader(lines, delimiter=self._delimiter, strict=True))
+                        list(csv.reader(lines, delimiter=self.delimiter, strict=True))
                     first, lines = reader.line_num + 1, []
             except csv.Error as error:
                 raise InputError(

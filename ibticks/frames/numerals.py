@@ -14,7 +14,7 @@ from ibticks.frames.chunks import joined
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["find_decimal_mark", "read_numerals"]
+__all__ = ["check_no_fractions", "find_decimal_mark", "read_numerals"]
 
 _SAMPLE_VALUES: Final = 10_000
 _SPACES: Final = " \u00a0\u2009\u202f'\u2019"  # blanks that do not break, apostrophes
@@ -43,15 +43,24 @@ def _sure_notation(decimal: str) -> str:
 _NOTATIONS: Final = {decimal: _notation(decimal) for decimal in _MARKS}
 _SURE: Final = {decimal: _sure_notation(decimal) for decimal in _MARKS}
 _EITHER: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+_EITHER_BY_A_DOT: Final = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
+# 110'165 is 110 and 16.5 thirty-seconds, as prices of US bonds and notes are quoted.
+_APOSTROPHE: Final = r"['\x{2019}]"
+_THIRTY_SECONDS: Final = r"^[+-]?\d+['\x{2019}]([0-2]\d|3[01])[0257]?\+?$"
 
 
-def find_decimal_mark(columns: Iterable[tuple[str, pa.ChunkedArray]]) -> str | None:
+def find_decimal_mark(
+    columns: Iterable[tuple[str, pa.ChunkedArray]], delimiter: str = ","
+) -> str | None:
     """Find out whether a file writes decimals with a point or a comma.
 
     Parameters
     ----------
     columns : iterable of (str, pyarrow.ChunkedArray)
         Names and first values of the columns that are to be numbers; only texts count.
+    delimiter : str
+        Character between the values of the file; files with decimal commas have semicolons, so
+        that there 1.234 may be either.
 
     Returns
     -------
@@ -61,7 +70,7 @@ def find_decimal_mark(columns: Iterable[tuple[str, pa.ChunkedArray]]) -> str | N
     Raises
     ------
     InputError
-        If some numbers have a decimal point and some a decimal comma, or a comma may be either.
+        If some numbers have a decimal point and some a decimal comma, or a mark may be either.
 
     Examples
     --------
@@ -73,7 +82,8 @@ def find_decimal_mark(columns: Iterable[tuple[str, pa.ChunkedArray]]) -> str | N
     '.'
     """
     sure: dict[str, str] = {}
-    unsure: str | None = None
+    unsure: tuple[str, str] | None = None
+    patterns = {"1,234": _EITHER} | ({"1.234": _EITHER_BY_A_DOT} if delimiter == ";" else {})
     for name, column in columns:
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             continue
@@ -84,8 +94,9 @@ def find_decimal_mark(columns: Iterable[tuple[str, pa.ChunkedArray]]) -> str | N
         for mark, pattern in _SURE.items():
             if mark not in sure and pc.any(pc.match_substring_regex(texts, pattern)).as_py():
                 sure[mark] = name
-        if unsure is None and pc.any(pc.match_substring_regex(texts, _EITHER)).as_py():
-            unsure = name
+        for example, pattern in patterns.items():
+            if unsure is None and pc.any(pc.match_substring_regex(texts, pattern)).as_py():
+                unsure = name, example
     if len(sure) > 1:
         raise InputError(
             f"column {sure['.']!r} has decimal points and column {sure[',']!r} has decimal commas: "
@@ -96,11 +107,33 @@ def find_decimal_mark(columns: Iterable[tuple[str, pa.ChunkedArray]]) -> str | N
         return next(iter(sure))
     if unsure is not None:
         raise InputError(
-            f"column {unsure!r} has numbers such as 1,234, which may be thousands or decimals: say "
-            f"which character is the decimal mark with decimal='.' or decimal=','",
-            column=unsure,
+            f"column {unsure[0]!r} has numbers such as {unsure[1]}, which may be thousands or "
+            f"decimals: say which character is the decimal mark with decimal='.' or decimal=','",
+            column=unsure[0],
         )
     return None
+
+
+def check_no_fractions(name: str, column: pa.ChunkedArray) -> None:
+    """Raise if the prices of a column are quoted in thirty-seconds, such as 110'165.
+
+    The apostrophe would be taken for a mark of thousands.
+
+    Raises
+    ------
+    InputError
+        If every price with an apostrophe has thirty-seconds behind it.
+    """
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return
+    texts = pc.utf8_trim_whitespace(joined(column).drop_null()[:_SAMPLE_VALUES])
+    texts = texts.filter(pc.match_substring_regex(texts, _APOSTROPHE))
+    if len(texts) and pc.all(pc.match_substring_regex(texts, _THIRTY_SECONDS)).as_py():
+        raise InputError(
+            f"column {name!r} has {texts[0].as_py()!r}, which looks like a price in 32nds: write "
+            f"such prices as decimals, and numbers of thousands without apostrophes",
+            column=name,
+        )
 
 
 def read_numerals(

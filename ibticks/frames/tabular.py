@@ -18,7 +18,7 @@ from ibticks.frames.chunks import joined
 from ibticks.frames.foreign import ForeignTable, open_foreign
 from ibticks.frames.intake import from_arrow
 from ibticks.frames.naming import match_columns, other_prices, plain_name, time_names
-from ibticks.frames.numerals import find_decimal_mark, read_numerals
+from ibticks.frames.numerals import check_no_fractions, find_decimal_mark, read_numerals
 from ibticks.frames.time_columns import TimeReader, choose_time, fits_format
 
 if TYPE_CHECKING:
@@ -470,8 +470,12 @@ class TickTable:
         if preset is not None and preset.fixed_point:
             prices = [sample[source] for name, source in floats if name.endswith("price")]
             fixed = any(_is_fixed_point(column) for column in prices)
+        for name, source in floats:
+            if name.endswith("price"):
+                check_no_fractions(source, sample[source])
         if decimal is None and not fixed:
-            decimal = find_decimal_mark([(source, sample[source]) for _, source in floats])
+            numbers = [(source, sample[source]) for _, source in floats]
+            decimal = find_decimal_mark(numbers, self._file.delimiter)
         return _Numerals(decimal, fixed)
 
     def _time_readers(self, sample: pa.Table) -> dict[str, TimeReader]:

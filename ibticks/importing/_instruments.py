@@ -162,9 +162,10 @@ def _check_terms(contracts: Mapping[Instrument, int], columns: Sequence[Instrume
         if any(first[place] != instrument[place] for place in places):
             names = [name for column in columns if column.kind != "id" for name in column.sources]
             joined = "+".join(names)
+            where = _sources([columns[place] for place in places])
             raise InputError(
-                f"the rows of contract {contract} differ in {_sources([columns[p] for p in places])}"
-                f": {_listed([first, instrument])}; name the contract of each with "
+                f"the rows of contract {contract} differ in {where}: "
+                f"{_listed([first, instrument])}; name the contract of each with "
                 f"mapping={{'symbol': {joined!r}}} and symbols={{...}}",
                 contract_id=contract,
             )

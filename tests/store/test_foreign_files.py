@@ -581,6 +581,34 @@ def test_numbers_with_marks(store, tmp_path, rows, expected):
     assert (frame["price"].to_list(), frame["size"].to_list()) == expected
 
 
+@pytest.mark.parametrize("prices", [["110'165", "110'16"], ["109’31+", "1"], ["-0'025", "0'000"]])
+@pytest.mark.parametrize("decimal", [None, "."])
+def test_prices_in_thirty_seconds_are_no_thousands(store, tmp_path, prices, decimal):
+    rows = [f'2025-03-03T14:30:00Z,{price},"1,000.5"' for price in prices]
+    path = text(tmp_path / "notes.csv", "time,price,size", *rows)
+    with pytest.raises(errors.InputError, match=r"'price' has .* looks like a price in 32nds"):
+        load(store, path, decimal=decimal)
+    # A price with decimals shows that the apostrophes are marks of thousands.
+    path = text(tmp_path / "index.csv", path.read_text() + "2025-03-03T14:30:00Z,12'345.5,1")
+    if prices[0] == "110'165":
+        rows = [row.replace("110'16,", "110'160,") for row in path.read_text().splitlines()]
+        got = load(store, text(path, *rows), decimal=".")
+        assert got["price"].to_list() == [110165, 110160, 12345.5]
+
+
+def test_a_dot_between_semicolons_that_may_be_either(store, tmp_path):
+    path = text(tmp_path / "a.csv", "time;price;size", "2025-03-03T14:30:00Z;1.234;2.000")
+    with pytest.raises(errors.InputError, match=r"numbers such as 1\.234, which may be thousands"):
+        load(store, path)
+    assert load(store, path, decimal=",")["price"].to_list() == [1234]
+    assert load(store, path, decimal=".", contract_id=8)["price"].to_list() == [1.234]
+    # Another number shows it; between commas it can only be a decimal point.
+    path = text(tmp_path / "b.csv", "time;price;size", "2025-03-03T14:30:00Z;1.234;0.5")
+    assert load(store, path, contract_id=9)["price"].to_list() == [1.234]
+    path = text(tmp_path / "c.csv", "time,price", "2025-03-03T14:30:00Z,1.234")
+    assert load(store, path, contract_id=10)["price"].to_list() == [1.234]
+
+
 def test_a_comma_that_may_be_either(store, tmp_path):
     path = text(tmp_path / "a.csv", "time,price,size", '2025-03-03T14:30:00Z,"1,234",5')
     with pytest.raises(errors.InputError, match=r"'price' has numbers such as 1,234.*decimal="):

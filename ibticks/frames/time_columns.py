@@ -58,6 +58,11 @@ _ISO_DATE_ONLY: Final = r"^\s*\d{4}(-\d{2}-\d{2}|/\d{2}/\d{2}|\.\d{2}\.\d{2})\s*
 _DIGITS_DATE_ONLY: Final = rf"^\s*{_DIGITS_DATE}\s*$"
 _LONG_FRACTION: Final = r"[.,]\d{10,}"
 
+# The parser passes over the first, and takes the second for a time of the zone given.
+_UNPLACED_DIRECTIVES: Final = {
+    "Z": "write the name of the zone itself in the format, and give the zone with tz=",
+    "s": "leave the format out, and give the unit of the numbers with timestamp_unit='s'",
+}
 _DATE_DIRECTIVES: Final = "aAbBcdDeFgGhjmuUvVwWxyY"
 _TIME_DIRECTIVES: Final = "cHIklMpPrRsSTX"
 
@@ -625,7 +630,13 @@ def _parse(
     kind: type[pl.Date] | type[pl.Time] | None = None,
 ) -> pa.Array:
     """Read texts in a format; without ``name``, texts that do not fit become null."""
-    pattern = time_format.replace(".%f", "%.f").replace("%z", "%#z")
+    for directive, how in _UNPLACED_DIRECTIVES.items():
+        if re.search(rf"(?<!%)(%%)*%{directive}", time_format):
+            raise InputError(
+                f"format {time_format!r}: %{directive} reads no instant; {how}",
+                time_format=time_format,
+            )
+    pattern = re.sub(r"%(:{1,3}|#)?z", "%#z", time_format.replace(".%f", "%.f"))
     if re.search(r"(?<!%)%f", pattern):
         raise InputError(
             f"format {time_format!r}: %f needs a point before it; write %3f, %6f or %9f for so "

@@ -197,6 +197,35 @@ def test_times_in_a_format(store, tmp_path, time_format, header, row):
     assert times(frame) == ["2025-04-03T13:30:00.123456789"]
 
 
+@pytest.mark.parametrize(
+    ("time_format", "value", "says"),
+    [
+        ("%Y-%m-%d %H:%M:%S %Z", "2025-03-03 09:30:00 EST", "%Z reads no instant.*tz="),
+        ("%H:%M:%S %Z %Y-%m-%d", "09:30:00 EST 2025-03-03", "%Z reads no instant.*tz="),
+        ("%s", "1741012200", "%s reads no instant.*timestamp_unit="),
+        ("at %s", "at 1741012200", "%s reads no instant.*timestamp_unit="),
+    ],
+)
+def test_formats_whose_zone_would_be_passed_over(store, tmp_path, time_format, value, says):
+    path = text(tmp_path / "a.csv", "time,price", f"{value},1")
+    for tz in ("UTC", "America/New_York"):
+        with pytest.raises(errors.InputError, match=says):
+            load(store, path, time_format=time_format, tz=tz)
+
+
+@pytest.mark.parametrize("directive", ["%z", "%:z", "%#z"])
+@pytest.mark.parametrize("offset", ["-05:00", "-0500"])
+def test_offsets_in_a_format(store, tmp_path, directive, offset):
+    path = text(tmp_path / "a.csv", "time,price", f"03/03/2025 09:30:00.123456789 {offset},1")
+    frame = load(store, path, time_format=f"%d/%m/%Y %H:%M:%S.%f {directive}")
+    assert times(frame) == [WANTED]
+    path = text(tmp_path / "b.csv", "time,price", "03/03/2025 09:30:00.123456789 EST,1")
+    frame = load(
+        store, path, contract_id=8, time_format="%d/%m/%Y %H:%M:%S.%f EST", tz="America/New_York"
+    )
+    assert times(frame) == [WANTED]
+
+
 def test_times_that_do_not_fit_their_format(store, tmp_path):
     path = text(tmp_path / "a.csv", "time,price", "03/04/2025 09:30,1", "2025-04-03 09:30,1")
     with pytest.raises(errors.InputError, match=r"row 2: .*'2025-04-03 09:30', which does not fit"):

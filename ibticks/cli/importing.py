@@ -41,19 +41,23 @@ def import_(
     ] = None,
     tick_type: Annotated[
         str | None,
-        typer.Option("--type", "-t", help="last, all_last, bid_ask or mid_point."),
+        typer.Option(
+            "--type",
+            "-t",
+            help="Tick type of CSV and Parquet rows: last, all_last, bid_ask or mid_point.",
+        ),
     ] = None,
     symbol: Annotated[
-        str, typer.Option(help="Symbol to find the contract by; counts, whatever was known.")
+        str, typer.Option(help="Symbol of the contract; replaces the one the store has.")
     ] = "",
-    exchange: Annotated[str, typer.Option(help="The contract's exchange; counts as well.")] = "",
-    currency: Annotated[str, typer.Option(help="The contract's currency; counts as well.")] = "",
+    exchange: Annotated[str, typer.Option(help="Exchange of the contract; replaces it too.")] = "",
+    currency: Annotated[str, typer.Option(help="Currency of the contract; replaces it too.")] = "",
     mapping: Annotated[
         list[str] | None,
         typer.Option(
             "--map",
-            help="ours=theirs, where a column is not recognised; timestamp=DATE+TIME joins two; "
-            "repeatable.",
+            help="COLUMN OF IBTICKS=COLUMN OF THE FILE, as price=Px; timestamp=DATE+TIME joins two "
+            "columns; repeatable.",
         ),
     ] = None,
     preset: Annotated[
@@ -122,7 +126,10 @@ def import_(
         if wrong := [option for option, value in of_tables.items() if value]:
             raise typer.BadParameter(f"{wrong[0]} is for tables, and {file} is none")
     elif tick_type is None:
-        raise typer.BadParameter("a table needs --type")
+        raise typer.BadParameter(
+            f"--type is missing: say which ticks the rows of {file} are, with --type "
+            "last, all_last, bid_ask or mid_point"
+        )
     about = ContractRecord(0, symbol, exchange, currency)
     with opened(root, dsn, create=True) as store:
         # Before the file is read: the contract has that symbol though the file may be refused.

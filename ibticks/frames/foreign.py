@@ -143,6 +143,7 @@ class _Delimited:
     def __init__(self, path: StrPath) -> None:
         self._path = path
         self.ragged = 0
+        self._is_ragged = False
         with Path(path).open("rb") as raw:
             magic = raw.read(4)
         self._compression = next(
@@ -208,6 +209,10 @@ class _Delimited:
         self.ragged += 1
         return "skip"
 
+    def _refuse(self, _: object) -> str:
+        self._is_ragged = True
+        return "error"
+
     def _open(self) -> pa.NativeFile:
         return pa.input_stream(fspath(self._path), compression=self._compression)
 
@@ -227,7 +232,7 @@ class _Delimited:
                     parse_options=pacsv.ParseOptions(
                         delimiter=self.delimiter,
                         newlines_in_values=True,
-                        invalid_row_handler=self._skip if skip_ragged else None,
+                        invalid_row_handler=self._skip if skip_ragged else self._refuse,
                     ),
                     convert_options=pacsv.ConvertOptions(
                         include_columns=list(columns),
@@ -240,7 +245,17 @@ class _Delimited:
                     rows += batch.num_rows
                     yield batch
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(self._path, error) from error
+            ragged = next(self.bad_rows(()), None) if self._is_ragged else None
+            if ragged is None:
+                raise _unreadable(self._path, error) from error
+            line, values = ragged
+            raise InputError(
+                f"{fspath(self._path)}, line {line}: Expected {len(self.columns)} columns, got "
+                f"{len(values)}",
+                path=fspath(self._path),
+                line=line,
+                values=len(values),
+            ) from error
         if rows + self.ragged + 1 < lines.count:
             self._check_quotes()
 

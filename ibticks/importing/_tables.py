@@ -107,7 +107,12 @@ def import_table(
     )
     # A first pass, so that nothing is stored of a file that is refused for its instruments.
     columns = table.mapping.instruments
-    instruments = table.instruments(skip_ragged=bool(skip_bad))
+    try:
+        instruments = table.instruments(skip_ragged=bool(skip_bad))
+    except InputError as error:
+        if "values" not in error.context:  # not of a ragged row, which skip_bad leaves out
+            raise
+        raise _interrupted(error, 0, skipping=bool(skip_bad)) from error
     if not columns and contract_id is not None:
         contracts = dict.fromkeys(instruments or [("",)], contract_id)
     else:

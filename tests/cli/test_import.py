@@ -88,6 +88,14 @@ def test_options_of_tables_with_messages(cli, own, tmp_path, option):
     assert option[0] in done.err
 
 
+@pytest.mark.parametrize("name", ["trades.csv", "quotes.parquet"])
+def test_a_table_without_a_tick_type(cli, own, tmp_path, name):
+    done = cli("import", tmp_path / name, *own)
+    assert done.code == 2
+    for word in ("--type", "last", "all_last", "bid_ask", "mid_point"):
+        assert word in done.err
+
+
 def test_a_table_without_a_contract(cli, own, tmp_path):
     path = tmp_path / "trades.csv"
     path.write_text("time,price\n2025-03-03T14:30:00Z,1\n")

@@ -698,8 +698,11 @@ def bad_file(path):
 
 def test_bad_rows_are_set_aside_with_their_lines(store, tmp_path):
     path = bad_file(tmp_path / "trades.csv")
-    with pytest.raises(errors.InputError, match="Expected 3 columns, got 2"):
+    with pytest.raises(errors.InputError, match="Expected 3 columns, got 2") as ragged:
         load(store, path)
+    assert f"{path}, line 23: " in str(ragged.value)
+    assert "nothing of the file is stored" in str(ragged.value)
+    assert "skip_bad=True" in str(ragged.value)
     assert store.contents() == []
     result = ibt.import_table(store, path, contract_id=7, tick_type="last", skip_bad=True)
     assert (result.read, result.added, result.rejected) == (57, 57, 3)

@@ -76,6 +76,9 @@ class Selection:
     counts_from_clock : bool
         Whether its time was given relative to now by the clock, as in ``"1h"``: if that has no
         ticks, a load logs what there is.
+    explains_empty_loads : bool
+        Whether a load without ticks logs which tick types the store has of the contracts, if it has
+        none of those selected.
     """
 
     root: Path
@@ -89,6 +92,7 @@ class Selection:
     backfill: Backfill = "exclude"
     decoded: Decoded | None = field(default=None, compare=False)
     counts_from_clock: bool = field(default=False, compare=False)
+    explains_empty_loads: bool = field(default=True, compare=False)
 
     def files(self) -> list[FileRecord]:
         """The files that may hold its ticks, by contract, tick type and hour."""
@@ -164,7 +168,7 @@ class Selection:
         from ibticks.frames import to_table
 
         table = to_table(self.read(), self.columns, metadata=self._metadata())
-        if self.counts_from_clock and not table.num_rows:
+        if not table.num_rows and (self.counts_from_clock or self._is_of_other_tick_types()):
             _log.warning("0 ticks; %s", self.describe_stored())
         return table
 
@@ -341,9 +345,15 @@ class Selection:
         for day in self.index.daily_stats(self.contract_ids, self.tick_types):
             if day.ticks:
                 days.setdefault((day.contract_id, day.tick_type), []).append(day.date)
-        if not days:
-            return f"nothing is stored of {self.label}"
         symbols = self._symbols()
+        if not days:
+            stored = {
+                f"{symbols.get(day.contract_id, day.contract_id)} {day.tick_type}": None
+                for day in self.index.daily_stats(self.contract_ids)
+                if day.ticks
+            }
+            others = f"; the store has {', '.join(list(stored)[:_MANY])}" if stored else ""
+            return f"nothing is stored of {self.label}{others}"
         extents = [
             f"{symbols.get(contract, contract)} {kind} has {min(dates)}"
             + (f" to {max(dates)}" if len(dates) > 1 else "")
@@ -352,6 +362,15 @@ class Selection:
         if len(days) > _MANY:
             extents.append(f"{len(days) - _MANY} more streams have others")
         return f"{', '.join(extents)}; {remedy} counts back from there"
+
+    def _is_of_other_tick_types(self) -> bool:
+        """Return whether the store has ticks of the contracts, and none of the tick types."""
+        return (
+            type(self) is Selection  # a buffer may be read before its first tick
+            and self.explains_empty_loads
+            and not self.index.files(self.contract_ids, self.tick_types)
+            and bool(self.index.files(self.contract_ids))
+        )
 
     def coverage(self, streams: Collection[tuple[int, str]] | None = None) -> Coverage:
         """What of this was captured, and what was not, so that no gap is taken for a calm market.

@@ -77,7 +77,7 @@ def load(
             backfill=check_backfill(backfill)[0],
         )
         # Says it in options, at the end.
-        selection = replace(selection, counts_from_clock=False)
+        selection = replace(selection, counts_from_clock=False, explains_empty_loads=False)
         if output is not None and kind is not None:
             write = {
                 "csv": selection.write_csv,

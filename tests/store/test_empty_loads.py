@@ -31,10 +31,24 @@ def test_other_loads_say_nothing(how, sample_store, caplog):
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("kind", ["last", "mid_point"])
+@pytest.mark.parametrize("how", [{}, {"date": "2013-10-08"}, {"period": "1h"}])
+def test_a_tick_type_that_is_not_stored_names_those_that_are(kind, how, sample_store, caplog):
+    assert sample_store.select("IBM", kind, **how).to_polars().is_empty()
+    (record,) = caplog.records
+    assert record.getMessage().endswith("; the store has IBM all_last, IBM bid_ask")
+
+
+def test_a_buffer_before_its_first_tick_logs_nothing(sample_store, caplog):
+    assert sample_store.buffer("IBM", "last", "1h").to_polars().is_empty()
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     ("contracts", "kinds", "says"),
     [
         ("IBM", "last", "nothing is stored of IBM last"),
+        ("IBM", "last", "; the store has IBM all_last, IBM bid_ask"),
         ("IBM", ["all_last", "last"], "IBM all_last has 2013-10-08; now='last_tick' counts"),
         ("BTCUSDT", "bid_ask", "BTCUSDT bid_ask has 2024-08-08 to 2024-08-09; "),
         (["IBM", "BTCUSDT"], None, "more streams have others; now='last_tick' counts back"),

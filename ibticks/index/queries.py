@@ -240,7 +240,13 @@ def _explained(
         return ReadOnlyError(f"sql only reads, with the rights{rights}: {reason}", sql=query)
     if "multiple commands" in reason:
         return ReadOnlyError("sql only reads: give one statement at a time", sql=query)
-    return TickIndexError(f"PostgreSQL refused the query: {str(error).strip()}", sql=query)
+    advice = ""
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        advice = (
+            "\nThe index has the tables tick_files, daily_tick_stats, contracts, coverage and "
+            "market_sessions; the ticks are in the files: load them with store.select(...)"
+        )
+    return TickIndexError(f"PostgreSQL refused the query: {str(error).strip()}{advice}", sql=query)
 
 
 # -- the role --------------------------------------------------------------------------------------

@@ -135,6 +135,8 @@ def test_it_only_reads(sample_store, statement):
 def test_a_wrong_statement(sample_store):
     with pytest.raises(errors.TickIndexError, match='relation "ticks" does not exist'):
         sample_store.sql("SELECT * FROM ticks")
+    with pytest.raises(errors.TickIndexError, match=r"tables tick_files.*store\.select"):
+        sample_store.sql("SELECT * FROM trades")
     with pytest.raises(errors.TickIndexError, match="PostgreSQL refused the query"):
         sample_store.sql("SELECT %s", [1, 2])
 

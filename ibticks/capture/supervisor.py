@@ -106,8 +106,9 @@ class Supervisor:
             # Where TWS said that it had moved to, there may be nobody any more.
             self._ports = deque([settings.port])  # the one to be tried next is the first
             refusal = End(error.context["problem"], int(error.context["code"]))
-            self._over(session, refusal)
-            # Advice is for people: streams and ledger have the problem alone.
+            # Advice is for people: streams and ledger have the problem alone, and the log has the
+            # advice once for each series of failures.
+            self._over(session, refusal, str(error) if self.failed_attempts == 0 else "")
             self.last_problem = str(error)
             return refusal
         began = time.monotonic()
@@ -127,10 +128,10 @@ class Supervisor:
             self._over(session, end)
         return end
 
-    def _over(self, session: Session, end: End) -> End:
+    def _over(self, session: Session, end: End, logged: str = "") -> End:
         if not self.stopping.is_set():
             self.last_problem = end.reason
-            _log.warning("not connected: %s", end.reason)
+            _log.warning("not connected: %s", logged or end.reason)
             session.note_all(Status.DISCONNECTED, end.reason, end.code)
         return end
 

@@ -256,13 +256,15 @@ def test_tws_moves_and_does_not_say_where(text, begin):
     grows(capture)
 
 
-def test_nobody_is_there_yet(serve, steady, capturing, store):
+def test_nobody_is_there_yet(serve, steady, capturing, store, caplog):
     gone = serve(steady)
     port = gone.port
     gone.close()
     capture = capturing(port, BOTH)
     until(lambda: states(capture) == ["disconnected"] * 3)
     assert "Connection refused (502)" in capture.status()["status"]["last_problem"]
+    advised = [record for record in caplog.records if "usual ports" in record.getMessage()]
+    assert len(advised) == 1, "the advice is logged once for a series of failures"
     gateway = serve(steady, port=port, speed=1.0)
     until(lambda: ticking(capture) == 3)
     assert capture.status()["status"]["last_problem"] == ""

@@ -34,6 +34,9 @@ class Joined(ipywidgets.DOMWidget):  # type: ignore[misc]
 
     described = "A view"
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.described}>"
+
     def open(self) -> None:
         """Begin to talk to the page."""
         super().open()

@@ -34,6 +34,7 @@ def test_it_follows_the_capture_and_ends_it(capture):
     until(lambda: line.value.count(",") > 3)
     assert "IBM" in panel.value
     assert button.description == "Stop"
+    assert repr(status) == "<CaptureStatus: The state of a capture>"
     button.click()
     assert not capture.running
     assert button.description == "Start"

@@ -83,6 +83,7 @@ def view_of(store):
 def test_history_and_then_what_comes(store, view_of):
     view = view_of("ONE", "last", "1h")
     assert view.contracts == [[1, "ONE"]]
+    assert repr(view) == "<Heard: A live view of ONE>"
     until(lambda: facts(view).get("state") == "no capture")
     assert (facts(view)["last"], facts(view)["ticks"]) == (102, 3)
     write(store, [103.0])

@@ -62,6 +62,10 @@ def test_every_tick_is_in_the_map(browser_of, stored):
         assert shown == {str(day): count for day, count in days.iter_rows()}
 
 
+def test_it_is_named_in_a_terminal(browser_of, stored):
+    assert repr(browser_of()) == f"<StoreBrowser: The map of the store {stored.root}>"
+
+
 def test_a_day_that_is_picked_is_a_selection(browser_of):
     told = []
     widget = browser_of(on_select=told.append)

@@ -28,6 +28,8 @@ from ibticks.errors import (
     ReadOnlyError,
     StorageError,
     StorageFullError,
+    StoreAccessError,
+    TickError,
     TickIndexError,
 )
 from ibticks.index.catalogue import sync_folder
@@ -174,13 +176,15 @@ class Journal:
         ------
         CorruptFileError
             A line other than the last is damaged.
+        StoreAccessError
+            It cannot be read.
         """
         changes, damaged = self.whole_changes()
         if damaged is not None:
             raise damaged
         return changes
 
-    def whole_changes(self) -> tuple[list[Change], CorruptFileError | None]:
+    def whole_changes(self) -> tuple[list[Change], TickError | None]:
         """Return the changes not yet applied that can be read, and the first damage."""
         if not self.pending:
             return [], None
@@ -332,9 +336,14 @@ class _Damaged(NamedTuple):
     line: bytes
 
 
-def _read(path: Path) -> tuple[list[Change], CorruptFileError | None]:
+def _read(path: Path) -> tuple[list[Change], TickError | None]:
     """The changes in a file that can be read, and the first damage."""
-    changes, damaged = _parse(path)
+    try:
+        changes, damaged = _parse(path)
+    except OSError as error:
+        return [], StoreAccessError(
+            f"cannot read the index's journal {path}: {error.strerror or error}", path=str(path)
+        )
     if not damaged:
         return changes, None
     return changes, CorruptFileError(

@@ -16,6 +16,7 @@ from ibticks.errors import (
     IndexUnavailableError,
     ReadOnlyError,
     StorageFullError,
+    StoreAccessError,
     TickIndexError,
 )
 from ibticks.index.journal import OPERATIONS, Change, Journal, replay
@@ -140,6 +141,28 @@ def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line
     assert len(memory.files()) == 4
     assert path.with_name("index.journal.refused").read_bytes() == line
     assert "rebuild the index" in caplog.text
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("name", ["index.journal", "index.journal.applying"])
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_journal_that_cannot_be_read_is_named(
+    journal, path, changes, monkeypatch, code, name, writable
+):
+    fill(journal, changes[:2])
+    path.with_name("index.journal.applying").write_bytes(path.read_bytes())
+
+    def read(file):
+        if file.name == name:
+            raise OSError(code, os.strerror(code))
+        return plainly(file)
+
+    plainly = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(Journal, "writable", writable)
+    with pytest.raises(StoreAccessError, match=f"{name}: {os.strerror(code)}"):
+        journal.changes()
+    assert journal.whole_changes()[0] == changes[:2]
 
 
 def test_what_an_outage_interrupts_is_applied_later(journal, changes):

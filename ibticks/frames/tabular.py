@@ -224,7 +224,7 @@ class TickTable:
         self.path: Final = fspath(path)
         self.tick_type: Final = tick_type
         self._file: Final[ForeignTable] = open_foreign(path)
-        chosen = dict(mapping or {})
+        chosen = self._with_trade_ids(dict(mapping or {}), preset)
         self.mapping, sample = self._match(chosen, preset, tz, unit, time_format)
         self._tz, self._unit, self._format = tz, unit, time_format
         self._metadata_column = self._has_metadata()
@@ -341,6 +341,33 @@ class TickTable:
                     bad = row + 1 + (0 if good_part is None else good_part.rows)
                     raise _placed(cause, self.path, self.mapping, bad) from cause
             row += len(batch)
+
+    def _with_trade_ids(
+        self, chosen: dict[str, str | None], preset: str | None
+    ) -> dict[str, str | None]:
+        """Read a column ``id`` as sequence where its values are the numbers of trades.
+
+        They tell equal trades at one time apart. An ``id`` that counts the rows of its file, from 0
+        or 1, does not: a tick has another one in the next file.
+        """
+        if self.tick_type not in ("last", "all_last") or "sequence" in chosen:
+            return chosen
+        matched = match_columns(self._file.columns, self.tick_type, chosen, preset)
+        names = [one for one in self._file.columns if plain_name(one) == "id"]
+        if len(names) != 1 or "sequence" in matched.columns or names[0] in matched.sources():
+            return chosen
+        sample = next(self._file.batches(names, _SAMPLE_ROWS, skip_ragged=True), None)
+        texts = pa.array([], pa.large_string()) if sample is None else _texts(sample[names[0]])
+        if len(texts) < 2 or texts.null_count:
+            return chosen
+        if not pc.all(pc.match_substring_regex(texts, r"^\d{1,19}$")).as_py():
+            return chosen
+        numbers = np.sort(texts.cast(pa.uint64()).to_numpy())
+        steps = np.diff(numbers)
+        counts_rows = numbers[0] <= 1 and bool((steps == 1).all())
+        if counts_rows or not steps.all():
+            return chosen
+        return {**chosen, "sequence": names[0]}
 
     def _match(
         self,

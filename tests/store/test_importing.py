@@ -441,3 +441,33 @@ def test_quotes_exported_and_imported_again_are_known(sample_store, store, tmp_p
         store, tmp_path / "quotes.parquet", contract_id=8314, tick_type="bid_ask"
     )
     assert (result.added, result.known) == (0, part.height)
+
+
+def import_ids(store, tmp_path, *ids, contract_id=7):
+    """Import equal trades whose column ``id`` has these values; return the number added."""
+    rows = [f"{one},2025-03-03T14:30:00Z,10,1" for one in ids]
+    path = csv(tmp_path / "ids.csv", rows, "id,time,price,size")
+    return ibt.import_table(store, path, contract_id=contract_id, tick_type="last").added
+
+
+def test_ids_of_trades_tell_equal_trades_apart(store, tmp_path):
+    assert import_ids(store, tmp_path, 100, 101) == 2
+    assert import_ids(store, tmp_path, 101, 102) == 1
+    assert import_ids(store, tmp_path, 104, 103, 102) == 2
+    assert sorted(store.select(7).to_polars()["sequence"]) == [100, 101, 102, 103, 104]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param((0, 1, 2), (0, 1), id="rows from 0"),
+        pytest.param((1, 2, 3), (2, 1), id="rows from 1, newest first"),
+        pytest.param((55, 55, 55), (56, 56), id="one number"),
+        pytest.param(("a", "b", "c"), ("x", "y"), id="texts"),
+        pytest.param((10, "", 12), (20, ""), id="some absent"),
+    ],
+)
+def test_ids_that_are_no_numbers_of_trades(store, tmp_path, first, second):
+    assert import_ids(store, tmp_path, *first) == 3
+    assert import_ids(store, tmp_path, *second) == 0
+    assert store.select(7).to_polars()["sequence"].to_list() == [None] * 3

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibticks.config import NANOSECONDS
-from ibticks.errors import CorruptFileError
+from ibticks.errors import CorruptFileError, StorageError
 from ibticks.format.decode import TIME_MAX, TIME_MIN
 from ibticks.format.frames import find_payloads
 from ibticks.format.framing import frame
@@ -253,9 +253,23 @@ def _rewrite(
     stay.append(_note(key, removed.start_ns, run, now_ns, note))
     # Until its row is put again, the index says of the file what holds of the old and of the new.
     index.put_files([unread(root, key)])
-    write_sealed(path, header, [raw for raw in stay if len(raw)])
+    try:
+        write_sealed(path, header, [raw for raw in stay if len(raw)])
+    except StorageError:
+        _restore(root, index, key, header, kept)
+        raise
     index.put_files([summarise(root, key).record])
     return str(kept.relative_to(root))
+
+
+def _restore(root: Path, index: Index, key: FileKey, header: Header, kept: Path) -> None:
+    """Put the row of a file that may not have been rewritten, and remove what repeats it."""
+    record = summarise(root, key).record
+    index.put_files([record])
+    if record.crc32c == header.crc32c:
+        # Nothing left the file: where the disk is full, a copy would only take room.
+        with suppress(StorageError):
+            remove_file(kept)
 
 
 def _note(

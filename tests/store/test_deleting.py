@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -352,6 +353,38 @@ writer = StreamWriter(Path(sys.argv[1]), 265598, "last", MemoryIndex())
 writer.write(TickColumns(60, columns))
 os._exit(0)
 """
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace", "folder"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_deletion_that_fails_leaves_files_and_index_at_one(trades, monkeypatch, call, code):
+    """The second hour cannot be rewritten: full disk, failed sync, failed rename."""
+    path = trades.root / "265598/last/2025/01/10/15_ticks.pb"
+    real = getattr(os, "fsync" if call == "folder" else call)
+    renamed = []
+
+    def fail(target, *arguments, **options):
+        where = Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else target
+        if str(where).endswith(".15_ticks.pb.new") and call != "folder":
+            raise OSError(code, os.strerror(code))
+        if call == "folder" and Path(where) == path.parent and path.stat().st_ino != inode:
+            renamed.append(path)
+            raise OSError(code, os.strerror(code))
+        return real(target, *arguments, **options)
+
+    inode = path.stat().st_ino
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync" if call == "folder" else call, fail)
+        with pytest.raises(errors.StorageError):
+            trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T16:30Z")
+    gone = range(31, 121) if renamed else range(31, 61)
+    assert set(sizes(trades)) == set(numbers(range(1, 181))) - set(numbers(gone))
+    assert not problems(trades)
+    kept = [each.name.partition(".deleted")[0] for each in trades.root.rglob("*.deleted-*")]
+    assert sorted(kept) == ["14_ticks.pb", *(["15_ticks.pb"] if renamed else [])]
+    trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T16:30Z")
+    assert sizes(trades) == numbers(range(1, 31), range(151, 181))
+    assert not problems(trades)
 
 
 def test_an_hour_that_a_killed_writer_left_open(store):

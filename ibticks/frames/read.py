@@ -170,6 +170,9 @@ def _map(offsets: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array) -> Map
 
 def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Values:
     array = joined(column)
+    if pa.types.is_decimal(array.type) and pa.types.is_floating(kind):
+        # Arrow's own cast is one unit in the last place off for every third decimal.
+        array = array.cast(pa.large_string())
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     array = array.cast(kind)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -145,3 +146,15 @@ def test_categories_that_do_not_occur_are_left_out():
     column = from_arrow(frame, **WHO).columns["exchange"]
     assert column.values == ("D", "B")
     assert column.codes.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.decimal128(18, 4), pa.decimal256(50, 9), pa.decimal128(38, 18)]
+)
+def test_decimals_are_the_nearest_floats(kind):
+    texts = [*(f"{n}.{n % 10}7" for n in range(100, 1100)), "-37.63", "0.0001", "100.10", None]
+    exact = [None if one is None else Decimal(one) for one in texts]
+    table = pa.table({"timestamp": [NOW] * len(texts), "price": pa.array(exact, kind)})
+    ticks = from_arrow(table, **WHO)
+    assert ticks.numbers("price")[:-1].tolist() == [float(one) for one in texts[:-1]]
+    assert ticks.columns["price"].valid.tolist() == [True] * (len(texts) - 1) + [False]

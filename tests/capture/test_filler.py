@@ -42,8 +42,10 @@ class Live:
         rows = 30_000
         times = Values(self.begin * SECOND + np.arange(rows) * 10_000_000)
         prices = Values(1.0 + np.arange(rows) / 64)
+        # Sizes too: a price of 0 beside a size of 0 is IB's value for no quote.
+        quote = dict.fromkeys(("bid_price", "bid_size", "ask_price", "ask_size"), prices)
         ticks = {
-            (1, "bid_ask"): TickColumns(rows, {"timestamp": times, "bid_price": prices}),
+            (1, "bid_ask"): TickColumns(rows, {"timestamp": times, **quote}),
             (1, "last"): TickColumns(rows, {"timestamp": times, "price": prices}),
         }
         self.replay = Replay.from_columns([GatewayContract(contract_id=1, symbol="ONE")], ticks)

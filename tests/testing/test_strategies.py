@@ -40,7 +40,9 @@ def test_the_runtime_accepts_every_wire_message(payload):
 def test_wire_messages_are_mostly_ticks_and_mostly_not_what_a_library_writes():
     seen: Counter[str | None] = Counter()
 
-    @settings(max_examples=300, database=None, derandomize=True)
+    # Hypothesis draws constants of the modules that are loaded, so that what it draws depends on
+    # the tests before: the counts are of so many examples that they are far from their bounds.
+    @settings(max_examples=1000, database=None, derandomize=True)
     @given(wire_messages())
     def look(payload):
         message = StreamMessage.FromString(payload)
@@ -50,31 +52,31 @@ def test_wire_messages_are_mostly_ticks_and_mostly_not_what_a_library_writes():
         seen["with timestamp"] += message.HasField("timestamp")
 
     look()
-    assert seen["tick_data"] > 50
-    assert all(seen[f"{kind}_data"] > 5 for kind in ("error", "complete", "info"))
-    assert seen["canonical"] < 150
-    assert seen["with metadata"] > 20
-    assert seen["with timestamp"] > 50
+    assert seen["tick_data"] > 166
+    assert all(seen[f"{kind}_data"] > 16 for kind in ("error", "complete", "info"))
+    assert seen["canonical"] < 500
+    assert seen["with metadata"] > 66
+    assert seen["with timestamp"] > 166
 
 
 def test_malformed_messages_are_mostly_but_not_always_refused():
     verdicts: Counter[bool] = Counter()
 
-    @settings(max_examples=150, database=None, derandomize=True)
+    @settings(max_examples=500, database=None, derandomize=True)
     @given(malformed_messages())
     def judge(payload):
         verdicts[accepted(payload)] += 1
 
     judge()
-    assert verdicts[False] > 100
-    assert verdicts[True] > 5
+    assert verdicts[False] > 333
+    assert verdicts[True] > 16
 
 
 @pytest.mark.parametrize("tick_type", TICK_TYPES)
 def test_ticks_have_any_field_of_their_type_and_no_other(tick_type):
     seen: set[str] = set()
 
-    @settings(max_examples=100, database=None, derandomize=True)
+    @settings(max_examples=300, database=None, derandomize=True)
     @given(ticks(tick_type, contract_ids=st.just(8314)))
     def look(message):
         assert message["type"] == "tick"
@@ -109,7 +111,7 @@ def test_messages_have_every_type_and_irregular_ones_any_payload():
     kinds: set[str] = set()
     pairs: set[tuple[bool, str | None]] = set()
 
-    @settings(max_examples=200, database=None, derandomize=True)
+    @settings(max_examples=600, database=None, derandomize=True)
     @given(messages(), stream_messages())
     def look(message, stream_message):
         kinds.add(message["type"])

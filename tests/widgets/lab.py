@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 PATIENCE = 120.0
 
@@ -125,9 +125,14 @@ class Sheet:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._heard)
         self.page.on("request", self._asked)
+        # Nobody answers a dialog of JupyterLab: a test that meets one says what it asks.
+        self.page.add_locator_handler(self.page.locator(".jp-Dialog"), self._refuse_dialog)
         # In a workspace of its own, where the notebooks of others are not open, too.
         self.page.goto(f"{lab.url}/lab/workspaces/{name}/tree/{name}.ipynb")
         self.settle()
+
+    def _refuse_dialog(self, dialog: Locator) -> None:
+        raise AssertionError(f"JupyterLab shows a dialog: {dialog.inner_text()}")
 
     def _heard(self, message: Any) -> None:
         if message.type == "error":

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ibticks.errors import InputError, NaiveDatetimeError
+from ibticks.format.columns import Values
 from ibticks.format.fields import COLUMNS, Kind
 from ibticks.frames.chunks import joined
 from ibticks.frames.foreign import ForeignTable, open_foreign
@@ -561,7 +562,9 @@ class TickTable:
                 self._check_one_instrument(batch, contract_id, seen)
         else:
             columns["contract_id"] = _contract_ids(batch, self.mapping.instruments, contracts)
-        return from_arrow(pa.table(columns), contract_id=contract_id, tick_type=self.tick_type)
+        ticks = from_arrow(pa.table(columns), contract_id=contract_id, tick_type=self.tick_type)
+        _check_sizes(ticks)
+        return ticks
 
     def _column(self, name: str, batch: pa.Table, sources: tuple[str, ...]) -> pa.ChunkedArray:
         preset = self.mapping.preset
@@ -616,6 +619,22 @@ class TickTable:
                     column="contract_id",
                 )
         seen.update(here)
+
+
+def _check_sizes(ticks: TickColumns) -> None:
+    """Refuse negative sizes: a sign is the side of a trade, or a fault of the file."""
+    for name in ("size", "bid_size", "ask_size"):
+        column = ticks.columns.get(name)
+        if isinstance(column, Values):
+            negative = column.values < 0
+            if column.valid is not None:
+                negative &= column.valid
+            if negative.any():
+                raise InputError(
+                    f"the {name.replace('_', ' ')} {column.values[negative][0]:g} is negative: "
+                    f"write sizes without a sign, or leave such rows out with skip_bad=True",
+                    column=name,
+                )
 
 
 def _good_parts(

@@ -80,7 +80,9 @@ def tick_keys(columns: TickColumns) -> TickKeys:
     (True, False)
     """
     rows = columns.rows
-    core = _fingerprints(rows, {n: c for n, c in columns.columns.items() if n in _CORE})
+    core = _fingerprints(
+        rows, {n: _unsigned_zeros(c) for n, c in columns.columns.items() if n in _CORE}
+    )
     details = np.zeros((rows, len(_DETAILS)), dtype=np.uint64)
     no_time = {"timestamp": Values(np.zeros(rows, dtype=np.int64))}
     for place, names in enumerate(_DETAILS):
@@ -187,6 +189,13 @@ def _fingerprints(rows: int, columns: dict[str, Column]) -> npt.NDArray[np.uint6
     encoder = Encoder(TickColumns(rows, columns), contract_id=1, tick_type="last", stream_id="")
     prints = [fingerprints(frames)[0] for _, frames in encoder.chunks()]
     return np.concatenate([np.empty((0, 2), dtype=np.uint64), *prints])
+
+
+def _unsigned_zeros(column: Column) -> Column:
+    """Return a column in which -0.0 is 0.0, the same price in other bytes."""
+    if isinstance(column, Values) and np.issubdtype(column.values.dtype, np.floating):
+        return Values(column.values + 0.0, column.valid)
+    return column
 
 
 def _present(column: Column, rows: int) -> npt.NDArray[np.bool_]:

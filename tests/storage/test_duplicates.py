@@ -102,6 +102,15 @@ def test_time_price_and_size_always_tell_ticks_apart(name):
     ]
 
 
+def test_zero_has_no_sign():
+    prices = Values(np.array([0.0, -0.0]))
+    one, other = (
+        TickColumns(2, {"timestamp": Values(np.array([1, 2])), "price": column})
+        for column in (prices, Values(-prices.values))
+    )
+    assert matched(one, other) == [[True, True]]
+
+
 def test_equal_ticks_are_matched_before_those_with_fewer_fields():
     stored = trades([(1, 5)] * 3, sequence=sequences(None, 1, 2))
     incoming = trades([(1, 5)] * 4, sequence=sequences(3, None, 2, 4))

@@ -729,6 +729,25 @@ def test_bad_rows_are_set_aside_with_their_lines(store, tmp_path):
     assert third.rejects == str(tmp_path / "trades.csv.rejected-2.csv")
 
 
+@pytest.mark.parametrize(
+    ("tick_type", "head", "row", "name"),
+    [
+        ("last", "time,price,size", "10,-5", "size"),
+        ("bid_ask", "time,bid,bid_size,ask,ask_size", "10,-1,11,3", "bid size"),
+        ("bid_ask", "time,bid,bid_size,ask,ask_size", "10,3,11,-0.5", "ask size"),
+    ],
+)
+def test_a_negative_size_is_no_size(store, tmp_path, tick_type, head, row, name):
+    good = row.replace("-", "")
+    rows = [f"2025-03-03T14:30:0{n}Z,{row if n == 2 else good}" for n in range(4)]
+    path = text(tmp_path / "a.csv", head, *rows)
+    with pytest.raises(errors.InputError, match=rf"row 3: the {name} -[\d.]+ is negative"):
+        ibt.import_table(store, path, contract_id=7, tick_type=tick_type)
+    result = ibt.import_table(store, path, contract_id=7, tick_type=tick_type, skip_bad=True)
+    assert (result.added + result.known, result.rejected) == (3, 1)
+    assert store.select(7, tick_type).count() == 3
+
+
 def test_bad_rows_of_parquet(store, tmp_path):
     path = tmp_path / "trades.parquet"
     times = [f"2025-03-03T14:30:0{n}Z" if n != 3 else "never" for n in range(6)]

@@ -1,8 +1,8 @@
-"""The condition of captured streams at this moment: live, silent, broken, or captured by nobody.
+"""The condition of captured streams at this moment: live, silent, broken, or not captured.
 
-The ledger of coverage says what the capture of a stream said last, the lock of the stream whether
-that capture still exists: a killed one leaves a ledger that says "captured". Nothing here needs the
-capture itself, so that any process with access to the store can ask.
+The coverage ledger has the last state that the capture of a stream wrote, and the lock of the
+stream tells whether that capture still exists: a killed one leaves a ledger that says "captured".
+The capture itself is not asked, so that any process with access to the store can read the state.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CODE: Final = re.compile(r"(\d+)(?:: (.*))?", re.DOTALL)
 
 
 class FeedCondition(StrEnum):
-    """What a stream is worth at this moment, the best first."""
+    """State of the feed of one stream, from the best to the worst."""
 
     LIVE = "live"
     CLOSED = "closed"

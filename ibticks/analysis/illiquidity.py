@@ -1,4 +1,4 @@
-"""What a trade does to the price, and what it costs, from trades alone: Kyle, Amihud, Roll.
+"""Price impact and costs estimated from trades alone: Kyle, Amihud, Roll.
 
 A change of price over a night counts as one more change: it has neither a horizon nor a time
 weight. Where it should not, take each day by itself.

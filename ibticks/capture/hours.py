@@ -53,7 +53,7 @@ class TradingHours:
         return any(start <= now_ns < end for start, end in self.spans)
 
     def next_open(self, now_ns: int) -> int | None:
-        """When it opens next, UTC nanoseconds; None where IB has not said."""
+        """Return the next opening in UTC nanoseconds; None where IB's hours do not reach so far."""
         return min((start for start, _ in self.spans if start > now_ns), default=None)
 
 

@@ -72,7 +72,7 @@ def _row(symbol: str, kind: str, stream: dict[str, Any]) -> str:
 
 
 def _lag(stream: dict[str, Any]) -> str:
-    """How long a tick took to arrive, by IB's whole seconds; of a replay, which time it is of."""
+    """Format the lag of a tick by IB's whole seconds; of a replay, the time it replays."""
     if stream["lag_problem"]:
         event = (stream["last_event"] or "an unknown time")[:19].replace("T", " ")
         return escape(f"{stream['lag_problem']}: {event} UTC")

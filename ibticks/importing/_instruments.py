@@ -19,7 +19,7 @@ __all__ = ["new_symbols", "resolve_contracts"]
 
 _MOST_NAMED: Final = 8
 _NO_TERMS: Final = ("", "0", "0.0", "?")
-"""What IB writes for the strike and the right of a share."""
+"""Strike and right of a share, as IB writes them."""
 
 
 def resolve_contracts(

@@ -26,7 +26,7 @@ LOCK_TIMEOUT_SECONDS: Final = 10
 """Longest wait of a statement of the index for the lock of another session."""
 
 REPLY_MARGIN_SECONDS: Final = 5
-"""How much longer than the statement timeout the client waits for the server's reply."""
+"""Seconds beyond the statement timeout that the client waits for the server's reply."""
 
 _POLL_SECONDS: Final = 0.1
 _T = TypeVar("_T")

@@ -277,7 +277,7 @@ class Database:
         )
 
     def _remedy(self, state: str) -> str:
-        """What the user can do about an error of the database."""
+        """Return the remedy of a database error, for the user."""
         if state == "55P03":
             return (
                 "Another session holds the lock: SELECT pid, query, pg_blocking_pids(pid) FROM "

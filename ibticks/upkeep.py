@@ -81,8 +81,9 @@ def complete_index(root: Path, index: CompletableIndex) -> bool:
     """Enter the files of a store that its index lacks; True if there were any.
 
     The names of the files are compared with those in the index: a listing of the folders and one
-    query. No file is read that the index has. Rows whose file is not there stay: that a file is
-    lost must be seen by loads and ``verify``.
+    query. No file is read that the index has, but for sealed files that are open in it while their
+    streams are not written: a process was killed, or its index lost, before it put their rows. Rows
+    whose file is not there stay: that a file is lost must be seen by loads and ``verify``.
 
     An index that is not marked complete (made just now, or left by a rebuild that was killed, or by
     a journal with a damaged line) also gets the contracts and coverage of the catalogue, the
@@ -93,8 +94,9 @@ def complete_index(root: Path, index: CompletableIndex) -> bool:
     _warn_of_unreadable(listing)
     entered = index.paths() if was_complete else _current_paths(root, index)
     missing = sorted(listing.paths - entered)
+    settled = was_complete and _settle_sealed(root, index)
     if was_complete and not missing:
-        return False
+        return settled
     if missing:
         _log.info("the index of %s lacks %d files: entering them", root, len(missing))
     _restore_from_catalogue(root, index)
@@ -181,6 +183,47 @@ def _current_paths(root: Path, index: CompletableIndex) -> set[str]:
         if record.sealed and size == record.size:
             current.add(record.path)
     return current
+
+
+def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
+    """Put the rows of sealed files that are open in the index, and that no process writes.
+
+    True if there were any.
+    """
+    from ibticks.storage.lock import is_written
+
+    # A writer that takes the lock of a stream from now on puts its rows after this revision.
+    revision = index.next_revision() if (rows := index.open_files()) else 0
+    by_writer: dict[tuple[int, str, bool], list[FileKey]] = {}
+    for key in filter(None, (FileKey.parse(row.path) for row in rows)):
+        writer = key.contract_id, key.tick_type, key.part == "backfill"
+        by_writer.setdefault(writer, []).append(key)
+    keys = [
+        key
+        for (contract_id, tick_type, backfill), opened in by_writer.items()
+        if not is_written(root, contract_id, tick_type, backfill=backfill)
+        for key in opened
+        if _is_sealed(root, key)
+    ]
+    if not keys or not index.writable:
+        return False
+    # The decoder is not loaded where nothing is read: a headless capture stays small.
+    from ibticks.storage.records_apart import iter_records
+
+    for _, records in iter_records(root, keys, lambda: revision, []):
+        index.refresh_files(records, revision)
+    return True
+
+
+def _is_sealed(root: Path, key: FileKey) -> bool:
+    """Whether the header of a file can be read and is final."""
+    from ibticks.storage.headers import header_of
+
+    try:
+        with (root / key.path).open("rb") as file:
+            return header_of(file.fileno(), key.path).sealed
+    except (OSError, CorruptFileError):
+        return False
 
 
 def _warn_of_unreadable(listing: Listing) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS, SPLIT_BYTES
-from ibticks.errors import CorruptFileError, InputError, StorageError
+from ibticks.errors import CorruptFileError, InputError, StorageError, TickError
 from ibticks.format.absent import clear_absent_fields
 from ibticks.format.fields import check_contract_id, check_tick_type
 from ibticks.format.framing import frame
@@ -291,10 +291,28 @@ class StreamAppender:
                     return  # in use, or deleted since
                 compressing.enter_context(self._compressing)
                 self._compressed = key
-            record = compressor(self._root, key, compression)
-            self._index.put_files([record])
+            record = self._compress_indexed(key, compression, compressor)
         if self._on_sealed is not None:
             self._on_sealed(record)
+
+    def _compress_indexed(
+        self, key: FileKey, compression: str, compressor: Compressor
+    ) -> FileRecord:
+        """Compress a file and put its row; a kill in between leaves a row that is settled later."""
+        rows = self._index.files(
+            [self.contract_id], [self.tick_type], key.hour_ns, key.hour_ns + HOUR
+        )
+        before = [row for row in rows if row.path == key.path]
+        self._announce(key)  # this row holds of the old file and of the new one
+        try:
+            record = compressor(self._root, key, compression)
+        except (StorageError, CorruptFileError):
+            # Either file may be in place; of a damaged one the sealer returns no row.
+            with suppress(TickError):
+                self._index.put_files(self._sealer(self._root, [key]) or before)
+            raise
+        self._index.put_files([record])
+        return record
 
     def delete(self, key: FileKey, lock: AbstractContextManager[Any]) -> None:
         """Delete a file, unless it is open, holding ``lock`` only to see that it is not.

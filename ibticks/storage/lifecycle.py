@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -18,7 +18,9 @@ import numpy as np
 
 from ibticks.errors import (
     CorruptFileError,
+    StorageError,
     StreamInUseWarning,
+    TickError,
     WriterLockedError,
 )
 from ibticks.storage.blocks import check_compression
@@ -28,6 +30,7 @@ from ibticks.storage.lock import StreamLock
 from ibticks.storage.sealed_body import write_sealed
 from ibticks.storage.statuses import forget
 from ibticks.storage.summary import frame_blocks, summarise
+from ibticks.storage.unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -86,6 +89,8 @@ def compress_files(
     ------
     CorruptFileError
         Naming those that are damaged, after the others were compressed; they stay as they are.
+    StorageError
+        As the operating system says; the file is the old one or the new one, whole.
 
     Warns
     -----
@@ -102,8 +107,7 @@ def compress_files(
             left.add([key], error)
             continue
         try:
-            record = compress_file(root, key, compression)
-            index.put_files([record])
+            record = _compress_indexed(root, index, key, compression)
         except CorruptFileError as error:
             _log.error("%s", error)
             damaged.append(key.path)
@@ -117,6 +121,25 @@ def compress_files(
             f"{', '.join(damaged)} cannot be compressed: see the log, and `ibticks verify`",
             path=str(root / damaged[0]),
         )
+
+
+def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) -> FileRecord:
+    """Compress a file and put its row; a kill in between leaves a row that is settled later."""
+
+    def announce() -> bool:
+        # Called last before the new file takes the place of the old one: this row holds of both.
+        index.put_files([unread(root, key)])
+        return True
+
+    try:
+        record = compress_file(root, key, compression, is_ours=announce)
+    except StorageError:
+        # Either file may be in place. Without a row of its own it is settled by the next writer.
+        with suppress(TickError):
+            index.put_files([summarise(root, key).record])
+        raise
+    index.put_files([record])
+    return record
 
 
 def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[FileKey]:

@@ -177,14 +177,14 @@ def short_lock(path: Path, *, timeout_seconds: float) -> Iterator[None]:
         ) from error
 
 
-def is_written(root: Path, contract_id: int, tick_type: str) -> bool:
-    """Whether somebody holds the lock of a stream; a backfill does not count.
+def is_written(root: Path, contract_id: int, tick_type: str, *, backfill: bool = False) -> bool:
+    """Whether somebody holds the lock of a stream, or of its backfill, which is another one.
 
     Asking does not stand in anybody's way: a writer that comes at this very moment waits for it.
     A user who may not write to the store cannot open the lock, and is answered from the note of its
     holder.
     """
-    path = _lock_path(root, contract_id, tick_type)
+    path = _lock_path(root, contract_id, tick_type, backfill=backfill)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -191,5 +191,33 @@ def test_what_cannot_be_compressed_is_said_once(stage, monkeypatch):
     path.write_bytes(whole)
 
 
+@pytest.mark.parametrize("place", ["before the rename", "after the rename"])
+def test_a_compression_that_fails_has_the_row_of_its_file(stage, place):
+    def compressor(*given):
+        if place == "after the rename":
+            compress_file(*given)
+        raise StorageError("the sealing process ended")
+
+    with pytest.raises(StorageError, match="the sealing process ended"):
+        stage.recorder.compress(stage.keys[0], "zstd", compressor)
+    assert stage.files()[0][:2] == (True, "none" if place == "before the rename" else "zstd")
+
+
+def test_a_compression_killed_before_its_row_is_settled_by_the_next_writer(stage):
+    class Killed(BaseException):
+        pass
+
+    def compressor(*given):
+        compress_file(*given)
+        raise Killed
+
+    with pytest.raises(Killed):
+        stage.recorder.compress(stage.keys[0], "zstd", compressor)
+    assert stage.files()[0][0] is False
+    stage.recorder.close()
+    StreamAppender(stage.root, 1, "bid_ask", stage.index, fsync=None).close()
+    assert stage.files()[0][:2] == (True, "zstd")
+
+
 def test_one_that_never_began_can_be_stopped():
     compressing.HourCompressor([], MemoryIndex(), 0, print).stop()

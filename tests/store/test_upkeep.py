@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import psycopg
@@ -198,6 +203,106 @@ def test_damaged_files_stay_as_they_are_and_hold_up_nothing(trades, damage):
         trades.compress("zstd")
     assert (trades.root / HOURS[0]).read_bytes() == before
     assert [record.compression for record in trades.index.files()] == ["none", "zstd"]
+
+
+KILLED = """
+import os, signal, sys
+import ibticks as ibt
+
+renamed = False
+
+def kill_after_a_rename(event, arguments):
+    global renamed
+    if event == "os.rename" and str(arguments[1]).endswith("_ticks.pb"):
+        renamed = True
+    elif event == "open" and renamed:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store = ibt.open(sys.argv[1], dsn=sys.argv[2])
+sys.addaudithook(kill_after_a_rename)
+store.compress(sys.argv[3], progress=False)
+"""
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "none"])
+@pytest.mark.parametrize("settled_by", ["opening", "writer"])
+def test_a_compression_killed_before_its_row(trades, selection, database, codec, settled_by):
+    """``kill -9`` between the rename of the compressed file and its row of the index."""
+    if codec == "none":
+        trades.compress("zstd")
+    before = selection.to_polars()
+    command = [sys.executable, "-c", KILLED, str(trades.root), database, codec]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert [record.sealed for record in trades.index.files()] == [False, True]
+    assert selection.to_polars().equals(before)
+    minutes = trades.select(990101, start="2024-08-08T23:55Z", end="2024-08-08T23:59Z")
+    assert minutes.count() == minutes.to_polars().height > 0
+    if settled_by == "writer":
+        trades.writer(990101, "all_last").close()
+    with ibt.open(trades.root, dsn=database) as store:
+        assert problems(store) == []
+        assert [record.sealed for record in store.index.files()] == [True, True]
+        assert store.index.files()[0].compression == codec
+        assert [record.path for record in store.compress(codec)] == HOURS[1:]
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_compression_whose_row_is_refused(trades, selection, database, monkeypatch, refused):
+    """As by a journal on a full disk; the first row is put before the rename, the second after."""
+    before, plain = selection.to_polars(), trades.index.files()
+    put_files, calls = trades.index.put_files, []
+
+    def refuse(records):
+        calls.append(records)
+        if len(calls) > refused:
+            raise errors.StorageFullError("no space left on device")
+        put_files(records)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trades.index, "put_files", refuse)
+        with pytest.raises(errors.StorageFullError):
+            trades.compress("zstd")
+    assert selection.to_polars().equals(before)
+    if not refused:
+        assert trades.index.files() == plain
+        assert problems(trades) == []
+    with ibt.open(trades.root, dsn=database) as store:
+        assert problems(store) == []
+        assert store.index.files()[0].compression == ("zstd" if refused else "none")
+
+
+@pytest.mark.parametrize("call", ["replace", "folder"])
+def test_a_compression_that_fails_has_the_row_of_its_file(trades, monkeypatch, call):
+    """The rename, or the sync of the folder after it, fails."""
+    path = trades.root / HOURS[0]
+    real = os.replace if call == "replace" else os.fsync
+
+    def fail(target, *arguments, **options):
+        where = Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else target
+        if Path(where) in (path.parent, path.with_name(f".{path.name}.new")) and (
+            call == "replace" or Path(where).is_dir()
+        ):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(target, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, real.__name__, fail)
+        with pytest.raises(errors.StorageError):
+            trades.compress("zstd")
+    compressions = [record.compression for record in trades.index.files()]
+    assert compressions == ["none" if call == "replace" else "zstd", "none"]
+    assert problems(trades) == []
+
+
+def test_a_file_that_is_written_is_left_to_its_writer_at_opening(trades, database):
+    with trades.writer(990101, "all_last") as writer:
+        tick = {"contract_id": 990101, "tick_type": "all_last", "price": 1.0, "size": 2.0}
+        writer.append(
+            {"type": "tick", "stream_id": "s", "timestamp": "2024-08-08T23:59:59Z", "data": tick}
+        )
+        with ibt.open(trades.root, dsn=database) as store:
+            assert [record.sealed for record in store.index.files()] == [False, True]
+    assert problems(trades) == []
 
 
 def test_unknown_compression(trades):

@@ -107,6 +107,10 @@ class Clerk:
         """Insert intervals, or replace those of the same stream and start."""
         self.do(partial(self._index.put_coverage, list(records)))
 
+    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Remove the intervals of these streams and starts."""
+        self.do(partial(self._index.drop_coverage, list(records)))
+
     def _wait(self) -> None:
         if not self._behind and threading.current_thread() is not self._thread:
             self._behind = not self.settled(_COURTESY)

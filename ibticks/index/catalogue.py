@@ -265,6 +265,10 @@ class CatalogueIndex:
         """Raise ReadOnlyError."""
         self._refuse()
 
+    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Raise ReadOnlyError."""
+        self._refuse()
+
     def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Raise ReadOnlyError."""
         self._refuse()

@@ -78,6 +78,9 @@ class Target(Protocol):
     def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Insert intervals, or replace those of the same stream and start."""
 
+    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Remove the intervals of these streams and starts."""
+
     def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Make these intervals, and no others, the ledger."""
 
@@ -101,6 +104,7 @@ OPERATIONS: Final[dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] 
     "put_contracts": (contract_to_json, contract_from_json),
     "correct_contracts": (contract_to_json, contract_from_json),
     "put_coverage": (coverage_to_json, coverage_from_json),
+    "drop_coverage": (coverage_to_json, coverage_from_json),
     "replace_coverage": (coverage_to_json, coverage_from_json),
 }
 """Each operation, with how a record of it becomes JSON and comes back."""
@@ -111,6 +115,7 @@ _TOGETHER: Final = (
     "put_contracts",
     "correct_contracts",
     "put_coverage",
+    "drop_coverage",
 )
 
 

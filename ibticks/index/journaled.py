@@ -288,6 +288,10 @@ class JournaledIndex:
         """Insert intervals, or replace those of the same stream and start (to close one)."""
         self._write("put_coverage", records)
 
+    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Remove the intervals of these streams and starts."""
+        self._write("drop_coverage", records)
+
     def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Make these intervals, and no others, the ledger (a rebuild)."""
         self._write("replace_coverage", records)

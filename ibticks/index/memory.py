@@ -164,6 +164,11 @@ class MemoryIndex:
         """Insert intervals, or replace those of the same stream and start (to close one)."""
         self._coverage |= latest_coverage(records)
 
+    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Remove the intervals of these streams and starts."""
+        for key in latest_coverage(records):
+            self._coverage.pop(key, None)
+
     def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Make these intervals, and no others, the ledger."""
         self._coverage = latest_coverage(records)

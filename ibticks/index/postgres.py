@@ -353,6 +353,18 @@ class PostgresIndex:
         latest = latest_coverage(records)
         self._database.run(lambda cursor: _put_coverage(cursor, latest))
 
+    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Remove the intervals of these streams and starts."""
+        keys = sorted(latest_coverage(records))
+        self._database.run(
+            lambda cursor: cursor.execute(
+                "DELETE FROM coverage AS c USING unnest(%s::BIGINT[], %s::TEXT[], %s::BIGINT[]) "
+                "AS gone (contract_id, tick_type, start_ns) WHERE c.contract_id = gone.contract_id "
+                "AND c.tick_type = gone.tick_type AND c.start_ns = gone.start_ns",
+                ([key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys]),
+            )
+        )
+
     def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Make these intervals, and no others, the ledger, all at once (a rebuild)."""
         latest = latest_coverage(records)

@@ -269,5 +269,8 @@ class Index(Protocol):
     def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Insert intervals, or replace those of the same stream and start (to close one)."""
 
+    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
+        """Remove the intervals of these streams and starts."""
+
     def close(self) -> None:
         """Let go of connections; the embedded server stops with its last user."""

@@ -7,7 +7,8 @@ hour file; it can be imported again, and is removed by :func:`purge_files` alone
 
 The rewritten file has a ``deleted`` message, by which a ledger of coverage made anew from the files
 says so, too. The ledger and the index are told first, as by
-:func:`ibticks.storage.lifecycle.delete_files`: interrupted, a deletion can be repeated.
+:func:`ibticks.storage.lifecycle.delete_files`: interrupted, a deletion can be repeated. After an
+error the ledger is as before for the hours that were not rewritten.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibticks.config import NANOSECONDS
-from ibticks.errors import CorruptFileError, StorageError
+from ibticks.errors import CorruptFileError, StorageError, TickError
 from ibticks.format.decode import TIME_MAX, TIME_MIN
 from ibticks.format.frames import find_payloads
 from ibticks.format.framing import frame
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.index.records import Index
+    from ibticks.index.records import CoverageRecord, Index
 
 __all__ = ["Deletion", "count_ticks", "delete_ticks", "deleted_files", "purge_files"]
 
@@ -135,12 +136,22 @@ def delete_ticks(
         for key in concerned:
             _check_whole(root, key)
         hours = [(max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR)) for key in concerned]
-        for first_ns, last_ns in joined_intervals(hours):
-            known = index.coverage([contract_id], [tick_type], first_ns, last_ns)
-            rows = deleted_interval(contract_id, tick_type, first_ns, last_ns, known)
-            index.put_coverage(rows)
+        before = index.coverage([contract_id], [tick_type]) if concerned else []
+        rows = _deleted_rows(contract_id, tick_type, hours, before)
+        index.put_coverage(rows)
         run, now_ns = uuid.uuid4().hex[:12], time.time_ns()
-        kept = [_rewrite(root, index, key, start_ns, end_ns, run, now_ns) for key in concerned]
+        try:
+            kept = [_rewrite(root, index, key, start_ns, end_ns, run, now_ns) for key in concerned]
+        except StorageError:
+            with suppress(TickError):
+                rewritten = [key for key in concerned if not _count(root, key, start_ns, end_ns)]
+                hours = [
+                    (max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR))
+                    for key in rewritten
+                ]
+                made = _deleted_rows(contract_id, tick_type, hours, before)
+                _replace_rows(index, (*before, *rows), (*before, *made))
+            raise
     return Deletion(
         contract_id,
         tick_type,
@@ -148,6 +159,33 @@ def delete_ticks(
         tuple(key.path for key in concerned),
         tuple(kept),
     )
+
+
+def _deleted_rows(
+    contract_id: int,
+    tick_type: str,
+    hours: Iterable[tuple[int, int]],
+    known: Iterable[CoverageRecord],
+) -> list[CoverageRecord]:
+    """Return the rows of a ledger that change where the ticks of some intervals are deleted."""
+    rows = {row.start_ns: row for row in known}
+    changed: dict[int, CoverageRecord] = {}
+    for first_ns, last_ns in joined_intervals(hours):
+        made = deleted_interval(contract_id, tick_type, first_ns, last_ns, rows.values())
+        changed.update((row.start_ns, row) for row in made)
+        rows |= changed
+    return [changed[start] for start in sorted(changed)]
+
+
+def _replace_rows(
+    index: Index, now: Iterable[CoverageRecord], wanted: Iterable[CoverageRecord]
+) -> None:
+    """Replace rows of a stream's ledger by others; the last of those with the same start count."""
+    before, after = ({row.start_ns: row for row in rows} for rows in (now, wanted))
+    if changed := [row for start, row in after.items() if before.get(start) != row]:
+        index.put_coverage(changed)
+    if gone := [row for start, row in before.items() if start not in after]:
+        index.drop_coverage(gone)
 
 
 def deleted_files(
@@ -251,9 +289,9 @@ def _rewrite(
         "ticks": removed.message_count,
     }
     stay.append(_note(key, removed.start_ns, run, now_ns, note))
-    # Until its row is put again, the index says of the file what holds of the old and of the new.
-    index.put_files([unread(root, key)])
     try:
+        # Until its row is put again, the index has one that holds of the old file and of the new.
+        index.put_files([unread(root, key)])
         write_sealed(path, header, [raw for raw in stay if len(raw)])
     except StorageError:
         _restore(root, index, key, header, kept)
@@ -265,7 +303,9 @@ def _rewrite(
 def _restore(root: Path, index: Index, key: FileKey, header: Header, kept: Path) -> None:
     """Put the row of a file that may not have been rewritten, and remove what repeats it."""
     record = summarise(root, key).record
-    index.put_files([record])
+    with suppress(TickError):
+        # Where it is refused, the next writer puts it.
+        index.put_files([record])
     if record.crc32c == header.crc32c:
         # Nothing left the file: where the disk is full, a copy would only take room.
         with suppress(StorageError):

@@ -52,6 +52,8 @@ def changes(make_file, aapl, make_interval):
         Change("replace_coverage", (make_interval(DAY - 9),)),
         Change("put_coverage", (make_interval(DAY),)),
         Change("put_coverage", (make_interval(DAY, DAY + 5), make_interval(DAY + 5))),
+        Change("put_coverage", (make_interval(DAY + 7), make_interval(DAY + 8))),
+        Change("drop_coverage", (make_interval(DAY + 7, DAY + 9), make_interval(DAY + 6))),
     ]
 
 

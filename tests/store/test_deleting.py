@@ -67,6 +67,16 @@ def ledger(store) -> list[tuple[int, int | None, str, str]]:
     ]
 
 
+def joined(rows: list[tuple[int, int | None, str, str]]) -> list[tuple[int, int | None, str, str]]:
+    """Rows of the ledger, those that touch and tell the same as one."""
+    result: list[tuple[int, int | None, str, str]] = []
+    for row in rows:
+        if result and result[-1][1] == row[0] and result[-1][2:] == row[2:]:
+            row = (result.pop()[0], *row[1:])
+        result.append(row)
+    return result
+
+
 WINDOWS = {
     "the middle of an hour": ("14:10", "14:20", (range(1, 11), range(21, 181))),
     "over an hour's edge": ("14:50", "15:10", (range(1, 51), range(71, 181))),
@@ -380,11 +390,81 @@ def test_a_deletion_that_fails_leaves_files_and_index_at_one(trades, monkeypatch
     gone = range(31, 121) if renamed else range(31, 61)
     assert set(sizes(trades)) == set(numbers(range(1, 181))) - set(numbers(gone))
     assert not problems(trades)
+    # The ledger says it of the hours that were rewritten, and so do the files.
+    after = ledger(trades)
+    assert after == [(30, 120 if renamed else 60, "deleted", "deleted since")]
+    trades.rebuild_index(progress=False)
+    assert ledger(trades) == after
     kept = [each.name.partition(".deleted")[0] for each in trades.root.rglob("*.deleted-*")]
     assert sorted(kept) == ["14_ticks.pb", *(["15_ticks.pb"] if renamed else [])]
     trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T16:30Z")
     assert sizes(trades) == numbers(range(1, 31), range(151, 181))
     assert not problems(trades)
+
+
+GAP = (70, 80, "disconnected", "1100")
+HALF_DELETED = {
+    14: [(0, 70, "captured", ""), GAP, (80, 150, "backfilled", "3 ticks")],
+    15: [
+        (0, 30, "captured", ""),
+        (30, 60, "deleted", "captured, deleted since"),
+        (60, 70, "captured", ""),
+        GAP,
+        (80, 150, "backfilled", "3 ticks"),
+    ],
+    16: [
+        (0, 30, "captured", ""),
+        (30, 70, "deleted", "captured, deleted since"),
+        GAP,
+        (80, 120, "deleted", "backfilled, deleted since"),
+        (120, 150, "backfilled", "3 ticks"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("failing", "rows_left"), HALF_DELETED.items())
+def test_a_deletion_that_fails_leaves_the_ledger_of_other_hours(
+    trades, monkeypatch, failing, rows_left
+):
+    rows = [
+        CoverageRecord(*TRADES, H14, H14 + 70 * MINUTE, "captured"),
+        CoverageRecord(*TRADES, H14 + 70 * MINUTE, H14 + 80 * MINUTE, "disconnected", "1100"),
+        CoverageRecord(*TRADES, H14 + 80 * MINUTE, H14 + 150 * MINUTE, "backfilled", "3 ticks"),
+    ]
+    trades.index.put_coverage(rows)
+    real = os.replace
+
+    def fail(source, target, **options):
+        if str(source).endswith(f".{failing}_ticks.pb.new"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(source, target, **options)
+
+    window = {"start": "2025-01-10T14:30Z", "end": "2025-01-10T16:40Z"}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(errors.StorageFullError):
+            trades.delete(*TRADES, **window)
+    assert joined(ledger(trades)) == rows_left
+    assert problems(trades) == []
+    trades.delete(*TRADES, **window)
+    coverage = trades.coverage(*TRADES, start="2025-01-10T14:00Z", end="2025-01-10T17:00Z")
+    assert coverage.durations["deleted"] == timedelta(minutes=120)
+
+
+def test_a_deletion_whose_row_is_refused(trades, monkeypatch):
+    """As by a journal on a full disk."""
+    before = trades.index.files()
+
+    def refuse(records):
+        raise errors.StorageFullError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trades.index, "put_files", refuse)
+        with pytest.raises(errors.StorageFullError):
+            trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T16:40Z")
+    assert (ledger(trades), trades.index.files(), problems(trades)) == ([], before, [])
+    assert trades.purge(*TRADES, dry_run=True) == []
+    assert sizes(trades) == numbers(range(1, 181))
 
 
 def test_an_hour_that_a_killed_writer_left_open(store):

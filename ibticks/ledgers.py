@@ -122,7 +122,7 @@ class _Ledgers:
             self._rows[stream] = list(_ended(rows, self._now))
 
     def reach(self, index: Index) -> list[Interval]:
-        """The time from which ticks are stored, where all time is asked for."""
+        """Return the intervals of the stored ticks, where all time is asked for."""
         if not (self._from_the_beginning or self._to_the_end):
             return []
         sealed = index.tick_ranges(self._ids, self._kinds)
@@ -194,17 +194,16 @@ class _Ledgers:
 
 
 def _ticks_of(root: Path, file: FileRecord) -> tuple[int | None, int | None]:
-    """Times of the first and the last tick of a file that is not sealed."""
-    if file.messages == 0 and not is_written(root, file.contract_id, file.tick_type):
-        # Who announced it was killed, and has told nobody how far it came.
-        from ibticks.storage.summary import summarise
+    """Return the times of the first and the last tick of a file that is not sealed."""
+    # The index has the whole hour of such a file, because a later arrival may have any time of it.
+    from ibticks.storage.summary import summarise
 
-        key = FileKey.parse(file.path)
-        # One that cannot be read may have any tick of its hour.
-        with suppress(CorruptFileError, StorageError):
-            if key is not None:
-                found = summarise(root, key).record
-                return found.first_tick_ns, found.last_tick_ns
+    key = FileKey.parse(file.path)
+    # A file that cannot be read may have any tick of its hour.
+    with suppress(CorruptFileError, StorageError):
+        if key is not None:
+            record = summarise(root, key).record
+            return record.first_tick_ns, record.last_tick_ns
     return file.start_ns, file.end_ns
 
 

@@ -132,6 +132,40 @@ def test_what_a_kill_left_open_ends_with_its_last_tick(fake_capture, store, data
     assert store.select(MNQ, "last").coverage().stretches == written.stretches
 
 
+def test_coverage_is_the_same_while_a_file_is_open_and_when_it_is_sealed(fake_capture, store):
+    begin = T0 + 23 * MINUTE
+    capture = fake_capture(store.root, store.index, AAPL)
+    capture.say(Status.SUBSCRIBED, begin)
+    for minute in (2, 1, 4):
+        capture.tick(begin + minute * MINUTE)
+    now = begin + 5 * MINUTE
+    everything = [(TIME_MIN, TIME_MAX)]
+    open_ = cover(store.root, store.index, [(AAPL, "last")], everything, now_ns=now)
+    capture.stop(now)
+    assert brief(open_.stretches) == [(23 * MINUTE, 28 * MINUTE, "captured")]
+    assert store.select(AAPL, "last").coverage().stretches == open_.stretches
+
+
+@pytest.mark.parametrize("minutes", [(7,), (7, 9), (9, 7, 8)])
+def test_a_file_open_for_writing_reaches_from_its_first_to_its_last_tick(store, minutes):
+    times = Values(np.array(minutes) * MINUTE + T0)
+    with store.writer(MNQ, "last") as writer:
+        writer.write(TickColumns(len(minutes), {"timestamp": times}))
+        written = store.select(MNQ, "last").coverage().stretches
+    expected = [(7 * MINUTE, max(minutes) * MINUTE + 1, "unknown")]
+    assert brief(written) == expected
+    assert store.select(MNQ, "last").coverage().stretches == written
+
+
+def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(fake_capture, store):
+    capture = fake_capture(store.root, store.index, AAPL)
+    capture.say(Status.SUBSCRIBED, T0 + 12 * MINUTE)
+    everything = [(TIME_MIN, TIME_MAX)]
+    found = cover(store.root, store.index, [(AAPL, "last")], everything, now_ns=T0 + 20 * MINUTE)
+    capture.stop(T0 + 20 * MINUTE)
+    assert brief(found.stretches) == [(12 * MINUTE, 20 * MINUTE, "captured")]
+
+
 def test_time_to_come_is_left_out(fake_capture, store):
     now = datetime.now(UTC)
     capture = fake_capture(store.root, store.index, AAPL)

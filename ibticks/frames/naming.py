@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ibticks.frames.presets import Preset
 
 __all__ = [
+    "TRADE_IDS",
     "ColumnMapping",
     "InstrumentColumn",
     "TimeNames",
@@ -25,6 +26,12 @@ __all__ = [
     "plain_name",
     "time_names",
 ]
+
+TRADE_IDS: Final = (
+    *("tradeid", "aggtradeid", "trdmatchid", "matchid", "executionid", "execid"),
+    *("transactionid", "tradeuuid", "uuid", "guid", "id"),
+)
+"""Plain names of columns that may have the ids of trades, best first."""
 
 # Plain names: lower case, letters and digits only; the first one that the file has wins.
 _NAMES: Final[dict[str, tuple[str, ...]]] = {

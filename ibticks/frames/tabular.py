@@ -18,7 +18,13 @@ from ibticks.format.fields import COLUMNS, Kind
 from ibticks.frames.chunks import joined
 from ibticks.frames.foreign import ForeignTable, open_foreign
 from ibticks.frames.intake import from_arrow
-from ibticks.frames.naming import match_columns, other_prices, plain_name, time_names
+from ibticks.frames.naming import (
+    TRADE_IDS,
+    match_columns,
+    other_prices,
+    plain_name,
+    time_names,
+)
 from ibticks.frames.numerals import check_no_fractions, find_decimal_mark, read_numerals
 from ibticks.frames.time_columns import TimeReader, choose_time, fits_format
 
@@ -346,29 +352,40 @@ class TickTable:
     def _with_trade_ids(
         self, chosen: dict[str, str | None], preset: str | None
     ) -> dict[str, str | None]:
-        """Read a column ``id`` as sequence where its values are the numbers of trades.
+        """Read the ids of trades, which tell equal trades at one time apart.
 
-        They tell equal trades at one time apart. An ``id`` that counts the rows of its file, from 0
-        or 1, does not: a tick has another one in the next file.
+        Numbers become ``sequence``, texts become ``metadata.trade_id``. An ``id`` that counts the
+        rows of its file, from 0 or 1, is not read: a tick has another one in the next file.
         """
         if self.tick_type not in ("last", "all_last") or "sequence" in chosen:
             return chosen
         matched = match_columns(self._file.columns, self.tick_type, chosen, preset)
-        names = [one for one in self._file.columns if plain_name(one) == "id"]
-        if len(names) != 1 or "sequence" in matched.columns or names[0] in matched.sources():
+        numbered = matched.columns.get("sequence", ())
+        if numbered and plain_name(numbered[0]) not in TRADE_IDS:
             return chosen
-        sample = next(self._file.batches(names, _SAMPLE_ROWS, skip_ragged=True), None)
-        texts = pa.array([], pa.large_string()) if sample is None else _texts(sample[names[0]])
-        if len(texts) < 2 or texts.null_count:
+        read = set(matched.sources()) - set(numbered)
+        there = [one for one in self._file.columns if one not in read]
+        names = [one for plain in TRADE_IDS for one in there if plain_name(one) == plain]
+        if not names or (len(names) > 1 and plain_name(names[0]) == plain_name(names[1])):
             return chosen
+        sample = next(self._file.batches(names[:1], _SAMPLE_ROWS, skip_ragged=True), None)
+        if sample is None:
+            return chosen
+        column = sample[names[0]]
+        # A column of the name metadata is not read beside single keys.
+        are_texts = "metadata" not in self._file.columns and _are_texts(column)
+        if numbered:
+            return _with_text_ids(chosen, names[0]) if are_texts else chosen
+        texts = _texts(column)
+        if len(texts) < 2 or texts.null_count or len(pc.unique(texts)) < len(texts):
+            return chosen
+        if are_texts:
+            return _with_text_ids(chosen, names[0])
         if not pc.all(pc.match_substring_regex(texts, r"^\d{1,19}$")).as_py():
             return chosen
         numbers = np.sort(texts.cast(pa.uint64()).to_numpy())
-        steps = np.diff(numbers)
-        counts_rows = numbers[0] <= 1 and bool((steps == 1).all())
-        if counts_rows or not steps.all():
-            return chosen
-        return {**chosen, "sequence": names[0]}
+        counts_rows = numbers[0] <= 1 and bool((np.diff(numbers) == 1).all())
+        return chosen if counts_rows else {**chosen, "sequence": names[0]}
 
     def _match(
         self,
@@ -723,6 +740,23 @@ def _texts(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_floating(array.type):
         texts = pc.replace_substring_regex(texts, r"\.0$", "")
     return pc.if_else(pc.equal(texts, ""), None, texts)
+
+
+def _with_text_ids(chosen: dict[str, str | None], name: str) -> dict[str, str | None]:
+    return {"metadata.trade_id": name, **chosen, "sequence": None}
+
+
+def _are_texts(column: pa.ChunkedArray) -> bool:
+    """Tell whether the ids of trades are texts; a bad value among numbers makes none of them."""
+    if not _is_text(column.type):
+        return False
+    texts = _texts(column).drop_null()
+    try:
+        read_numerals(pa.chunked_array([texts]), "sequence", None, whole=True)
+    except InputError:
+        numbers = pc.sum(pc.match_substring_regex(texts, r"^\d{1,19}(\.0*)?$")).as_py()
+        return bool(2 * numbers < len(texts))
+    return False
 
 
 def _any(table: pa.Table, names: tuple[str, ...]) -> pa.Array:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
@@ -463,7 +463,7 @@ def test_ids_of_trades_tell_equal_trades_apart(store, tmp_path):
         pytest.param((0, 1, 2), (0, 1), id="rows from 0"),
         pytest.param((1, 2, 3), (2, 1), id="rows from 1, newest first"),
         pytest.param((55, 55, 55), (56, 56), id="one number"),
-        pytest.param(("a", "b", "c"), ("x", "y"), id="texts"),
+        pytest.param(("a", "a", "a"), ("b", "b"), id="one text"),
         pytest.param((10, "", 12), (20, ""), id="some absent"),
     ],
 )
@@ -471,3 +471,51 @@ def test_ids_that_are_no_numbers_of_trades(store, tmp_path, first, second):
     assert import_ids(store, tmp_path, *first) == 3
     assert import_ids(store, tmp_path, *second) == 0
     assert store.select(7).to_polars()["sequence"].to_list() == [None] * 3
+
+
+UUIDS = [f"6f9619ff-8b86-d011-b42d-00cf4fc964f{digit}" for digit in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("column", "ids"),
+    [
+        pytest.param("trade_id", ["abc-1", "abc-2", "abc-3", "abc-4"], id="names"),
+        pytest.param("id", UUIDS, id="UUIDs"),
+        pytest.param("trdMatchID", ["1f30", "2031", "a032", "b033"], id="hexadecimal"),
+        pytest.param("tradeId", [f"{2**64 + number}" for number in range(4)], id="above 64 bits"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_text_ids_of_trades_tell_equal_trades_apart(store, tmp_path, column, ids, suffix):
+    for part, added in ((ids[:3], 3), (ids[1:], 1), (ids[::-1], 0)):
+        path = tmp_path / f"ids{suffix}"
+        moment = datetime(2025, 3, 3, 14, 30, tzinfo=UTC)
+        table = {"time": [moment] * len(part), "price": 10.0, "size": 1.0, column: part}
+        frame = pl.DataFrame(table)
+        frame.write_parquet(path) if suffix == ".parquet" else frame.write_csv(path)
+        result = ibt.import_table(store, path, contract_id=7, tick_type="last")
+        assert (result.added, result.known) == (added, len(part) - added)
+        assert result.mapped["metadata.trade_id"] == (column,)
+    ticks = store.select(7, columns=["sequence", "metadata"]).to_polars()
+    assert sorted(dict(row)["trade_id"] for row in ticks["metadata"].to_list()) == sorted(ids)
+    assert ticks["sequence"].null_count() == 4
+
+
+def test_a_bad_id_among_numbers_is_refused(store, tmp_path):
+    rows = [f"2025-03-03T14:30:00Z,10,1,{one}" for one in (100, 101, "n/a")]
+    path = csv(tmp_path / "ids.csv", rows, "time,price,size,trade_id")
+    with pytest.raises(errors.InputError, match="row 3: column 'sequence' has 'n/a'"):
+        ibt.import_table(store, path, contract_id=7, tick_type="last")
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [{"metadata.number": "trade_id", "sequence": None}, {"metadata.trade_id": "trade_id"}],
+)
+def test_a_mapping_goes_before_the_recognised_text_id(store, tmp_path, mapping):
+    rows = [f"2025-03-03T14:30:00Z,10,1,{one}" for one in ("a-1", "a-2")]
+    path = csv(tmp_path / "ids.csv", rows, "time,price,size,trade_id")
+    ibt.import_table(store, path, contract_id=7, tick_type="last", mapping=mapping)
+    key = next(iter(mapping)).removeprefix("metadata.")
+    metadata = store.select(7, columns=["metadata"]).to_polars()["metadata"].to_list()
+    assert [dict(row) for row in metadata] == [{key: "a-1"}, {key: "a-2"}]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from ibticks.errors import InputError
+from ibticks.format.absent import VALUES, is_unset
 from ibticks.format.fields import COLUMNS
 from ibticks.frames.lists import distinct_lists, objects
 from ibticks.frames.metadata import KEY, attach, metadata_of
@@ -15,11 +17,9 @@ from ibticks.frames.read import strings_column
 from ibticks.frames.schema import CATEGORY, arrow_type
 from ibticks.frames.time_objects import has_time_objects, read_time_objects
 
-if TYPE_CHECKING:
-    import numpy as np
-
 __all__ = ["from_pandas", "to_pandas"]
 
+_INT64: Final = range(-(2**63), 2**63)
 _EXTENSIONS: Final = {pa.bool_(): pd.BooleanDtype(), pa.uint64(): pd.UInt64Dtype()}
 
 
@@ -118,6 +118,8 @@ def _array(name: str, column: pd.Series[Any]) -> pa.Array:
     if column.dtype == object and has_time_objects(name, values := column.tolist()):
         return read_time_objects(name, values)
     # Dicts would be taken for structs, with every key in every row.
+    if column.dtype == object and name in VALUES:
+        column = _without_unset_integers(name, column)
     kind = arrow_type(name) if name == "metadata" and column.dtype == object else None
     try:
         array = pa.array(column, kind, from_pandas=True)
@@ -125,3 +127,22 @@ def _array(name: str, column: pd.Series[Any]) -> pa.Array:
         return array.cast(arrow_type(name)) if nothing and name in COLUMNS else array
     except pa.ArrowException as error:
         raise InputError(f"column {name!r} is not of one kind: {error}", column=name) from error
+
+
+def _without_unset_integers(name: str, column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return prices or sizes with None for integers that IB writes for no value.
+
+    ``UNSET_DECIMAL`` is 2**127 - 1, which no integer type of Arrow holds.
+    """
+    values: list[Any] = []
+    for value in column:
+        if isinstance(value, bool | np.bool_):
+            raise InputError(
+                f"column {name!r} holds {value}, which is no number: give prices and sizes as "
+                f"numbers",
+                column=name,
+            )
+        if isinstance(value, int) and value not in _INT64:
+            value = None if is_unset(value) else float(value)
+        values.append(value)
+    return pd.Series(values, dtype=object)

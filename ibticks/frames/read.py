@@ -175,6 +175,8 @@ def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Values:
         array = array.cast(pa.large_string())
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
+    if pa.types.is_boolean(array.type) and not pa.types.is_boolean(kind):
+        raise pa.ArrowInvalid("True and False are no numbers")  # Arrow makes them 1 and 0
     array = array.cast(kind)
     if not array.null_count:
         return Values(array.to_numpy(zero_copy_only=False))

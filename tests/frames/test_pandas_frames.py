@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from ibticks.errors import InputError
@@ -105,3 +107,37 @@ def test_frames_of_pandas_that_cannot_be_read():
         from_pandas(pd.DataFrame([[1, 2]], columns=["price", "price"]))
     with pytest.raises(InputError, match="'conditions' is not of one kind"):
         from_pandas(pd.DataFrame({"conditions": ["a", ("b",)]}))
+
+
+@pytest.mark.parametrize(
+    ("values", "present"),
+    [
+        ([2**127 - 1, 5], [None, 5.0]),
+        ([5.5, 2**127 - 1], [5.5, None]),
+        ([None, 2**127 - 1, np.int64(3)], [None, None, 3.0]),
+        ([2**70, 1], [float(2**70), 1.0]),
+    ],
+)
+def test_integers_above_64_bits(values, present):
+    times = pd.date_range("2025-01-10 09:30", periods=len(values), freq="1s", tz="UTC")
+    frame = pd.DataFrame({"timestamp": times, "size": pd.Series(values, dtype=object)})
+    column = from_arrow(frame, contract_id=8314, tick_type="last").columns["size"]
+    valid = np.ones(len(values), bool) if column.valid is None else column.valid
+    numbers = [float(v) if ok else None for v, ok in zip(column.values, valid, strict=True)]
+    assert numbers == present
+
+
+@pytest.mark.parametrize("name", ["price", "size", "sequence"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda name, times: pd.DataFrame({"timestamp": times, name: [True, False]}),
+        lambda name, times: pd.DataFrame({"timestamp": times, name: [True, False]}, dtype=object),
+        lambda name, times: pl.DataFrame({"timestamp": times, name: [True, False]}),
+        lambda name, times: pa.table({"timestamp": times, name: [True, False]}),
+    ],
+)
+def test_booleans_are_no_numbers(name, make):
+    times = pd.date_range("2025-01-10 14:30", periods=2, tz="UTC").to_pydatetime().tolist()
+    with pytest.raises(InputError, match=f"'{name}' holds .*no number"):
+        from_arrow(make(name, times), contract_id=8314, tick_type="last")

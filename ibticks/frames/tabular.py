@@ -26,6 +26,7 @@ from ibticks.frames.naming import (
     time_names,
 )
 from ibticks.frames.numerals import check_no_fractions, find_decimal_mark, read_numerals
+from ibticks.frames.tick_attributes import is_attributes, read_flag
 from ibticks.frames.time_columns import TimeReader, choose_time, fits_format
 
 if TYPE_CHECKING:
@@ -322,6 +323,10 @@ class TickTable:
                 return self._convert(part, contracts, seen)
 
             if on_bad_row is not None:
+
+                def reject(number: int, error: InputError) -> None:
+                    on_bad_row(number, _with_sources(error, self.mapping))
+
                 failures: list[InputError] = []
                 numbers = np.arange(row + 1, row + 1 + len(batch))
                 others = self._rows_of_others(batch)
@@ -329,11 +334,9 @@ class TickTable:
                     # At once: a file of quotes and trades has too many to look for each.
                     failures.append(self._no_tick())
                     for number in numbers[others].tolist():
-                        on_bad_row(number, failures[0])
+                        reject(number, failures[0])
                 good_batch = batch.filter(pa.array(~others)) if others.any() else batch
-                for good in _good_parts(
-                    good_batch, convert, numbers[~others], on_bad_row, failures
-                ):
+                for good in _good_parts(good_batch, convert, numbers[~others], reject, failures):
                     good_rows += good.rows
                     yield good
                 if failures and not good_rows:
@@ -602,6 +605,8 @@ class TickTable:
             return read_numerals(column, name, self._numerals.decimal)
         if kind in (Kind.UINT32, Kind.UINT64):
             return read_numerals(column, name, self._numerals.decimal, whole=True)
+        if kind is Kind.BOOL and is_attributes(sources[0]):
+            return read_flag(column, name)
         if kind is Kind.STRINGS and preset is not None and preset.separator:
             return _split_texts(column, preset.separator)
         return column
@@ -868,9 +873,15 @@ def _text(value: str) -> pa.Scalar:
     return pa.scalar(value, pa.large_string())
 
 
-def _placed(error: InputError, path: str, mapping: ColumnMapping, row: int) -> InputError:
-    """The same error, knowing where in the file it happened."""
+def _with_sources(error: InputError, mapping: ColumnMapping) -> InputError:
+    """Return the same error, naming the columns of the file."""
     sources = mapping.columns.get(str(error.context.get("column")), ())
-    read_from = f" (read from {', '.join(map(repr, sources))})" if sources else ""
-    message = f"{path}, row {row}: {error}{read_from}"
+    if not sources:
+        return error
+    return type(error)(f"{error} (read from {', '.join(map(repr, sources))})", **error.context)
+
+
+def _placed(error: InputError, path: str, mapping: ColumnMapping, row: int) -> InputError:
+    """Return the same error, naming the place in the file."""
+    message = f"{path}, row {row}: {_with_sources(error, mapping)}"
     return type(error)(message, **{**error.context, "path": path, "row": row})

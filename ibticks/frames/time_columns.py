@@ -54,6 +54,7 @@ _WITH_TIME: Final = rf"\d.*[ TtD-]{_CLOCK}"
 _AT_MIDNIGHT: Final = r"[ Tt]0{1,2}:00(:00(\.0+)?)?$"
 _DIGITS: Final = r"^\d{9,}(\.\d*)?$"
 _CLOCK_DIGITS: Final = r"^([01]\d|2[0-3])[0-5]\d[0-5]\d\d{9}$"  # HHMMSS and nine more, as in TAQ
+_ATTACHED_CLOCK: Final = re.compile(r"^%H%M(%S)?$")
 _ISO_DATE_ONLY: Final = r"^\s*\d{4}(-\d{2}-\d{2}|/\d{2}/\d{2}|\.\d{2}\.\d{2})\s*$"
 _DIGITS_DATE_ONLY: Final = rf"^\s*{_DIGITS_DATE}\s*$"
 _LONG_FRACTION: Final = r"[.,]\d{10,}"
@@ -285,8 +286,8 @@ def _half(name: str, content: str, names: TimeNames) -> InputError:
     beside = f"; other columns that may hold times: {_listed(others)}" if others else ""
     return InputError(
         f"column {name!r} holds {content}, which is no timestamp{beside}: name the columns of "
-        f"both parts with mapping={{'timestamp': 'DATE+TIME'}}, or one that holds both with "
-        f"mapping={{'timestamp': ...}}",
+        f"both parts with mapping={{'timestamp': 'DATE+TIME'}} (and time_format='%H%M%S' where "
+        f"93000 is 09:30:00), or one that holds both with mapping={{'timestamp': ...}}",
         column=name,
     )
 
@@ -535,15 +536,23 @@ def _clock_texts(
     if pa.types.is_duration(array.type):
         array = _since_midnight(array.cast(pa.duration("ns")).cast(pa.int64()), 1, name)
     elif pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-        if unit is None:
+        if unit is not None:
+            array = _since_midnight(_whole(array, _NANOSECONDS_PER_UNIT[unit], name), 1, name)
+        elif time_format is None:
             raise InputError(
                 f"column {name!r} holds numbers for times of day: say their unit since midnight "
-                f"with timestamp_unit='s', 'ms', 'us' or 'ns'",
+                f"with timestamp_unit='s', 'ms', 'us' or 'ns', or their format with "
+                f"time_format='%H%M%S' where 93000 is 09:30:00",
                 column=name,
             )
-        array = _since_midnight(_whole(array, _NANOSECONDS_PER_UNIT[unit], name), 1, name)
     texts = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
     if time_format is not None:
+        if _ATTACHED_CLOCK.match(time_format):
+            # A number has lost the zero of an hour before 10.
+            digits = pc.replace_substring_regex(texts, r"^(\d+)\.0*$", r"\1")
+            is_number = pc.match_substring_regex(digits, r"^\d+$")
+            padded = pc.utf8_lpad(digits, time_format.count("%") * 2, "0")
+            texts = pc.if_else(is_number, padded, texts)
         read = _parse(texts, time_format, name=name, kind=pl.Time)
         return read.cast(pa.large_string())
     if unit is not None and pc.all(pc.match_substring_regex(texts, r"^\d+(\.\d*)?$")).as_py():

@@ -687,6 +687,79 @@ def test_an_archive_is_named(store, tmp_path):
 # -- bad rows --------------------------------------------------------------------------------------
 
 
+LAST_FLAGS = ["past_limit", "unreported"]
+QUOTE_FLAGS = ["bid_past_low", "ask_past_high"]
+
+
+@pytest.mark.parametrize(
+    ("value", "flags"),
+    [
+        ("TickAttribLast(pastLimit=False, unreported=False)", (False, False)),
+        ("TickAttribLast(pastLimit=True, unreported=False)", (True, False)),
+        ("TickAttribLast(unreported=True)", (False, True)),
+        ("TickAttribLast()", (False, False)),
+        ("{'pastLimit': True, 'unreported': True}", (True, True)),
+        ("PastLimit: 0, Unreported: 1", (False, True)),
+        ("", (None, None)),
+    ],
+)
+def test_attributes_of_trades_are_flags(store, tmp_path, value, flags):
+    row = f'2025-03-03T14:30:00Z,"{value}",1.5,100'
+    path = text(tmp_path / "trades.csv", "time,tickAttribLast,price,size", row)
+    result = ibt.import_table(store, path, contract_id=7, tick_type="all_last")
+    assert result.ignored == ()
+    frame = store.select(7, "all_last", columns=LAST_FLAGS).to_polars()
+    assert frame.rows() == [flags]
+    assert ibt.import_table(store, path, contract_id=7, tick_type="all_last").added == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "flags"),
+    [
+        ("TickAttribBidAsk(bidPastLow=True, askPastHigh=False)", (True, False)),
+        ("TickAttribBidAsk(askPastHigh=True)", (False, True)),
+        ("BidPastLow: 0, AskPastHigh: 0", (False, False)),
+    ],
+)
+def test_attributes_of_quotes_are_flags(store, tmp_path, value, flags):
+    row = f'2025-03-03T14:30:00Z,"{value}",1.5,1.6,100,200'
+    header = "time,tickAttribBidAsk,priceBid,priceAsk,sizeBid,sizeAsk"
+    load(store, text(tmp_path / "quotes.csv", header, row), "bid_ask")
+    assert store.select(7, "bid_ask", columns=QUOTE_FLAGS).to_polars().rows() == [flags]
+
+
+def test_attributes_that_are_structs(store, tmp_path):
+    attributes = [{"pastLimit": True, "unreported": False}, None]
+    moments = [datetime(2025, 3, 3, 14, 30, second, tzinfo=UTC) for second in range(2)]
+    table = {"time": moments, "price": [1.0, 2.0], "size": 1.0, "tickAttribLast": attributes}
+    pl.DataFrame(table).write_parquet(tmp_path / "trades.parquet")
+    load(store, tmp_path / "trades.parquet")
+    frame = store.select(7, columns=LAST_FLAGS).to_polars()
+    assert frame.rows() == [(True, False), (None, None)]
+
+
+def test_texts_without_attributes_are_refused(store, tmp_path):
+    row = "2025-03-03T14:30:00Z,regular,1.5,100"
+    path = text(tmp_path / "trades.csv", "time,tickAttribLast,price,size", row)
+    with pytest.raises(errors.InputError, match="'regular', which has no attributes of a tick"):
+        load(store, path)
+    assert load(store, path, mapping=dict.fromkeys(LAST_FLAGS)).height == 1
+
+
+@pytest.mark.parametrize("clocks", [(93000, 93001), (500, 133001), (93000.0, 133001.0)])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_times_of_day_that_are_numbers_of_six_digits(store, tmp_path, clocks, suffix):
+    path = tmp_path / f"trades{suffix}"
+    frame = pl.DataFrame({"date": 20250304, "time": clocks, "price": 1.0})
+    frame.write_parquet(path) if suffix == ".parquet" else frame.write_csv(path)
+    mapping = {"timestamp": "date+time"}
+    with pytest.raises(errors.InputError, match="time_format="):
+        load(store, path, mapping=mapping, tz="UTC")
+    read = load(store, path, mapping=mapping, tz="UTC", time_format="%H%M%S")
+    expected = [f"2025-03-04 {int(clock):06}" for clock in clocks]
+    assert read["timestamp"].dt.strftime("%Y-%m-%d %H%M%S").to_list() == expected
+
+
 def bad_file(path):
     rows = [f"2025-03-03T14:30:{n:02}Z,{n},x" for n in range(60)]
     rows[10] = "2025-03-03T14:30:10Z,ten,x"

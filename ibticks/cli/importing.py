@@ -152,6 +152,7 @@ def import_(
                 decimal=decimal,
                 symbols=contracts,
                 skip_bad=rejects or skip_bad,
+                format_reason=in_options,
             )
         if contract is None:
             ids = {contract_id for contract_id, _ in result.streams}

@@ -28,6 +28,7 @@ _REWRITES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"\btz='([^']+)'", r"--tz \1"),
         (r"\btz=(?=[\s,;.:]|$)", "--tz"),
         (r"\btimestamp_unit=(?=[\s,;.:]|$)", "--unit"),
+        (r"\btime_format='([^']+)'", r"--format \1"),
         (r"\btime_format=(?=[\s,;.:]|$)", "--format"),
         (r"\bskip_bad=True", "--skip-bad"),
     )

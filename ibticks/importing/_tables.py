@@ -18,7 +18,7 @@ from ibticks.streams import split_streams
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import tzinfo
 
     from ibticks.store import Store
@@ -43,6 +43,7 @@ def import_table(
     decimal: str | None = None,
     symbols: Mapping[str, int] | None = None,
     skip_bad: bool | str | os.PathLike[str] = False,
+    format_reason: Callable[[str], str] | None = None,
 ) -> ImportResult:
     """Import a CSV or Parquet file of quotes or trades.
 
@@ -75,6 +76,8 @@ def import_table(
     skip_bad : bool or path
         Whether rows that cannot be read are left out and written to a file with their line numbers:
         the one given, or one beside the source.
+    format_reason : callable, optional
+        Rewrites the reasons in that file.
 
     Returns
     -------
@@ -155,6 +158,8 @@ def import_table(
     rejects, rejected = None, 0
     if reasons or table.ragged:
         rejects = rejects_path(source) if isinstance(skip_bad, bool) else expand_home(skip_bad)
+        if format_reason is not None:
+            reasons = {row: format_reason(reason) for row, reason in reasons.items()}
         rejected = write_rejects(rejects, table, reasons)
     streams = writers.streams
     if contract_id is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import pytest
@@ -64,6 +65,7 @@ def test_files_of_symbols_that_cannot_be_read(cli, own, tmp_path, content, says)
         ("time,price", "03/04/2025 09:30,1", [], "say their format with --format"),
         ("t,price", "2025-03-03T14:30:00Z,1", [], "say which it is with --map timestamp=COLUMN"),
         ("date,price", "2025-03-03,1", [], "--map 'timestamp=DATE+TIME'"),
+        ("date,time,price", "20250304,93000,1", [], "(and --format %H%M%S where 93000 is"),
         ("time,price", "2025-03-03T14:30:00Z,1", ["--map", "price=px"], "--map reads price"),
         ("time,price", '2025-03-03T14:30:00Z,"1,234"', [], "--decimal . or --decimal ,"),
         ("time,price", "2025-03-03T14:30:00Z,x", [], "leave such rows out with --skip-bad"),
@@ -133,3 +135,40 @@ def test_formats_presets_and_bad_rows(cli, own, tmp_path):
     ]
     assert rejects.read_text().splitlines()[1].startswith("4,")
     assert cli("import", path, "-c", 1, "-t", "last", "--preset", "x", *own).code == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "options", "says"),
+    [
+        (
+            "Date,Time,price",
+            ["2025-03-03,09:30:00,1", "2025-03-03,09:30:01,1", "2025-03-03,half past,1"],
+            ["--tz", "UTC"],
+            "say their format with --format (read from 'Date', 'Time')",
+        ),
+        (
+            "time,Px",
+            ["2025-03-03T14:30:00Z,1", "2025-03-03T14:30:00Z,x"],
+            ["--map", "price=Px"],
+            "which character is the decimal mark with --decimal (read from 'Px')",
+        ),
+        (
+            "when,price,Lots",
+            ["2025-03-03T14:30:00Z,1,2", "2025-03-03T14:30:00Z,1,-2"],
+            ["--map", "timestamp=when", "--map", "size=Lots"],
+            "or leave such rows out with --skip-bad (read from 'Lots')",
+        ),
+    ],
+)
+def test_reasons_of_bad_rows_name_options_and_columns(
+    cli, own, tmp_path, header, rows, options, says
+):
+    path, rejects = tmp_path / "trades.csv", tmp_path / "bad.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    rejecting = ["--skip-bad", "--rejects", rejects]
+    done = cli("import", path, "-c", 1, "-t", "last", *options, *rejecting, *own)
+    assert done.code == 0
+    with rejects.open(newline="") as file:
+        reasons = [row["reason"] for row in csv.DictReader(file)]
+    assert [says in reason for reason in reasons] == [True]
+    assert PYTHON_ARGUMENT.search(reasons[0]) is None

@@ -122,12 +122,16 @@ def outage(postgres, database):
 
 
 @pytest.fixture
-def nothing_left():
+def nothing_left(request):
     """Holds that no thread and no file is left open."""
+    store = request.getfixturevalue("store") if "store" in request.fixturenames else None
     # Polars opens something for itself, once, and keeps it.
     pl.DataFrame({"a": [0]}).with_columns(pl.col("a") + 1)
     threads, files = set(threading.enumerate()), open_files()
     yield
+    # Its pool keeps a connection for each thread that ever asked the index at the same time.
+    if store is not None:
+        store.close()
     until(lambda: set(threading.enumerate()) <= threads, "threads end")
     until(lambda: open_files() <= files, f"{open_files() - files} are closed")
 

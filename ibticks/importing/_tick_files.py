@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.importing._result import ImportResult
 from ibticks.progress import bar
+from ibticks.storage.deletion import undo_deletion
 from ibticks.storage.disk import expand_home
 from ibticks.storage.ingest import Ingest
+from ibticks.storage.layout import hour_of
 from ibticks.storage.tick_file import TickFile
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def import_tick_file(
     ----------
     store : Store
     path : path
-        An hour file, or one that deleted ticks are kept in (``13_ticks.pb.deleted-...``).
+        An hour file, or one that deleted ticks are kept in (``13_ticks.pb.deleted-...``). With
+        the latter the deletion is undone in the ledger of coverage, too.
     progress : bool, optional
 
     Returns
@@ -71,6 +74,8 @@ def import_tick_file(
             if ticks.rows:
                 times += [int(ticks.timestamp.min()), int(ticks.timestamp.max())]
             done(ticks.rows)
+        if times:
+            undo_deletion(store.root, store.index, writer, source, hour_of(min(times)), read)
     return ImportResult(
         str(source),
         read,

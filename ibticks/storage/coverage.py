@@ -35,8 +35,10 @@ __all__ = [
     "deleted_interval",
     "intervals",
     "joined_intervals",
+    "lasting_deletions",
     "outlasting",
     "replayed",
+    "undeleted_interval",
 ]
 
 _BEFORE_ALL: Final = -(2**63)
@@ -50,8 +52,8 @@ class Change:
     Attributes
     ----------
     time_ns : int
-        When it was said, UTC nanoseconds: its timestamp or, of ``backfilled`` and ``deleted``, its
-        ``at_ns``.
+        When it was said, UTC nanoseconds: its timestamp or, of ``backfilled``, ``deleted`` and
+        ``undeleted``, its ``at_ns``.
     status : Status
     run : str
         Which run of a capture speaks.
@@ -64,6 +66,8 @@ class Change:
         Of ``backfilled``: the range ``[start_ns, end_ns)``, and how many ticks were found in it.
     deleted : tuple of (int, int, int) or None
         Of ``deleted``: the range ``[start_ns, end_ns)``, and how many ticks were taken out of it.
+    undeleted : tuple of (int, int, int, int) or None
+        Of ``undeleted``: the time of the deletion that is undone, and its ``deleted``.
     """
 
     time_ns: int
@@ -74,11 +78,12 @@ class Change:
     code: int | None = None
     filled: tuple[int, int, int] | None = None
     deleted: tuple[int, int, int] | None = None
+    undeleted: tuple[int, int, int, int] | None = None
 
     @property
     def is_of_state(self) -> bool:
         """Whether the state of a capture changes, and not what is stored of earlier time."""
-        return self.filled is None and self.deleted is None
+        return self.filled is None and self.deleted is None and self.undeleted is None
 
     @classmethod
     def of(cls, time_ns: int, message: Mapping[str, Any]) -> Change | None:
@@ -101,14 +106,18 @@ class Change:
         status = message.get("data", {}).get("status")
         if message.get("type") != "info" or not isinstance(run, str) or status not in _STATUSES:
             return None
-        interval = None
-        if status in (Status.BACKFILLED, Status.DELETED):
+        interval = undeleted = None
+        if status in (Status.BACKFILLED, Status.DELETED, Status.UNDELETED):
             # Its message lies among the ticks it speaks of.
             time_ns = time_ns if (at_ns := _integer(metadata.get("at_ns"))) is None else at_ns
             start, end, ticks = (_integer(metadata.get(k)) for k in ("start_ns", "end_ns", "ticks"))
             if start is None or end is None or start >= end:
                 return None
             interval = (start, end, ticks or 0)
+        if interval is not None and status == Status.UNDELETED:
+            if (deleted_at_ns := _integer(metadata.get("deleted_at_ns"))) is None:
+                return None
+            undeleted = (deleted_at_ns, *interval)
         return cls(
             time_ns=time_ns,
             status=Status(status),
@@ -118,6 +127,7 @@ class Change:
             code=_integer(metadata.get("code")),
             filled=interval if status == Status.BACKFILLED else None,
             deleted=interval if status == Status.DELETED else None,
+            undeleted=undeleted,
         )
 
 
@@ -192,13 +202,16 @@ class Ledger:
         Raises
         ------
         InputError
-            For ``backfilled`` and ``deleted``, which change no state: see
-            :mod:`ibticks.storage.filling` and :func:`deleted_interval`.
+            For ``backfilled``, ``deleted`` and ``undeleted``, which change no state: see
+            :mod:`ibticks.storage.filling`, :func:`deleted_interval` and
+            :func:`undeleted_interval`.
         """
         if status is Status.BACKFILLED:
             raise InputError("a backfill is a range of time: use ibticks.storage.filling")
         if status is Status.DELETED:
             raise InputError("a deletion is a range of time: use deleted_interval()")
+        if status is Status.UNDELETED:
+            raise InputError("a deletion is undone in a range of time: use undeleted_interval()")
         time_ns = self.latest_ns = self.after(time_ns)
         state = STATES[status]
         if state == self.state:
@@ -296,7 +309,7 @@ def intervals(
     rows = replayed(ledger, lived, last_ns, running=running)
     # A deletion has a message in each hour file; it takes effect as a whole, and when it was made.
     deletions: dict[tuple[int, str], list[tuple[int, int]]] = {}
-    for change in said:
+    for change in lasting_deletions(said):
         if change.deleted is not None:
             deletions.setdefault((change.time_ns, change.run), []).append(change.deleted[:2])
     for change in said:
@@ -308,6 +321,27 @@ def intervals(
             made = backfilled(contract_id, tick_type, *change.filled, lasting)
             rows.update({row.start_ns: row for row in made})
     return [rows[start] for start in sorted(rows)]
+
+
+def lasting_deletions(changes: Iterable[Change]) -> list[Change]:
+    """Return the deletions among changes that were not undone.
+
+    Examples
+    --------
+    >>> first = Change(50, Status.DELETED, run="a", deleted=(10, 20, 3))
+    >>> second = Change(60, Status.DELETED, run="b", deleted=(10, 30, 2))
+    >>> undone = Change(70, Status.UNDELETED, run="a", undeleted=(50, 10, 20, 3))
+    >>> [change.run for change in lasting_deletions([first, second, undone])]
+    ['b']
+    """
+    changes = list(changes)
+    undone = {(change.run, change.undeleted) for change in changes if change.undeleted is not None}
+    return [
+        change
+        for change in changes
+        if change.deleted is not None
+        and (change.run, (change.time_ns, *change.deleted)) not in undone
+    ]
 
 
 def replayed(
@@ -448,6 +482,58 @@ def deleted_interval(
     if at < end_ns:
         made.append(replace(gone, start_ns=at))
     return made
+
+
+def undeleted_interval(
+    start_ns: int, end_ns: int, known: Iterable[CoverageRecord]
+) -> list[CoverageRecord]:
+    """Return the rows of a stream as they are where the deleted ticks of an interval are back.
+
+    What was captured or backfilled in it is so again, as part of a row beside it, if there is one
+    of the same state; of what no row told of before, no row is left.
+
+    Parameters
+    ----------
+    start_ns, end_ns : int
+    known : iterable of CoverageRecord
+        All rows of the stream, as the index has them.
+
+    Examples
+    --------
+    >>> rows = [CoverageRecord(265598, "last", 10, 90, "captured")]
+    >>> cut = deleted_interval(265598, "last", 30, 120, rows)
+    >>> [(row.start_ns, row.end_ns, row.state) for row in undeleted_interval(30, 100, cut)]
+    [(10, 90, 'captured'), (100, 120, 'deleted')]
+    """
+    rows: list[CoverageRecord] = []
+    is_changed = False  # the last of the rows
+
+    def add(row: CoverageRecord, *, changed: bool) -> None:
+        nonlocal is_changed
+        last = rows[-1] if rows else row
+        touches = last.end_ns == row.start_ns and last.state == row.state
+        # What is back has no reason: it gets that of the row beside it.
+        reasons = {last.reason, row.reason} - {""}
+        if touches and (changed or is_changed) and len(reasons) <= 1:
+            rows[-1] = replace(last, end_ns=row.end_ns, reason=last.reason or row.reason)
+        else:
+            rows.append(row)
+        is_changed = changed
+
+    for row in sorted(known, key=lambda row: row.start_ns):
+        row_end = _AFTER_ALL if row.end_ns is None else row.end_ns
+        begin, until = max(row.start_ns, start_ns), min(row_end, end_ns)
+        if row.state != State.DELETED or begin >= until:
+            add(row, changed=False)
+            continue
+        if row.start_ns < begin:
+            add(replace(row, end_ns=begin), changed=False)
+        before = row.reason.partition(",")[0]
+        if before in (State.CAPTURED, State.BACKFILLED):
+            add(replace(row, start_ns=begin, end_ns=until, state=before, reason=""), changed=True)
+        if until < row_end:
+            add(replace(row, start_ns=until), changed=True)
+    return rows
 
 
 def outlasting(

@@ -19,7 +19,7 @@ import uuid
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -31,12 +31,18 @@ from ibticks.format.framing import frame
 from ibticks.format.header import Header, read_header
 from ibticks.format.messages import encode_message
 from ibticks.storage.appender import StreamAppender
-from ibticks.storage.coverage import deleted_interval, joined_intervals
+from ibticks.storage.coverage import (
+    deleted_interval,
+    joined_intervals,
+    lasting_deletions,
+    undeleted_interval,
+)
 from ibticks.storage.disk import explained, remove_file
 from ibticks.storage.hourfile import WRITER
 from ibticks.storage.layout import HOUR, FileKey, list_files
 from ibticks.storage.sealed_body import write_sealed
 from ibticks.storage.states import Status
+from ibticks.storage.statuses import hour_changes
 from ibticks.storage.summary import frame_blocks, summarise
 from ibticks.storage.unread import unread
 
@@ -48,9 +54,18 @@ if TYPE_CHECKING:
 
     from ibticks.index.records import CoverageRecord, Index
 
-__all__ = ["Deletion", "count_ticks", "delete_ticks", "deleted_files", "purge_files"]
+__all__ = [
+    "Deletion",
+    "count_ticks",
+    "delete_ticks",
+    "deleted_files",
+    "purge_files",
+    "undo_deletion",
+]
 
 _DELETED_FILE: Final = re.compile(r"(?P<hour_file>.+_ticks\.pb)\.deleted-\d{8}T\d{6}(?:\.\d+)?Z")
+
+_DELETION_TIME: Final = re.compile(r"\.deleted-(?P<moment>\d{8}T\d{6})\.(?P<fraction>\d{9})Z$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +203,67 @@ def _replace_rows(
         index.drop_coverage(gone)
 
 
+def undo_deletion(
+    root: Path, index: Index, writer: StreamAppender, path: Path, hour_ns: int, ticks: int
+) -> None:
+    """Make the ledger right where the ticks of a file of deleted ticks are in the store again.
+
+    The deletion is found by its time, which the file has in its name, among the ``deleted``
+    messages of the hour. Where there is none (another store, or a file with a new name), or later
+    deletions took more out of the same time, the ledger stays as it is.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    index : Index
+    writer : StreamAppender
+        Of the stream, whose files have all ticks of the file.
+    path : Path
+        The file of deleted ticks.
+    hour_ns : int
+        The hour of its ticks.
+    ticks : int
+        How many it has: the captured and the backfilled ticks of an hour are in a file each.
+    """
+    match = _DELETION_TIME.search(path.name)
+    if match is None:
+        return
+    moment = datetime.strptime(match["moment"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    deleted_at_ns = int(moment.timestamp()) * NANOSECONDS + int(match["fraction"])
+    stream = writer.contract_id, writer.tick_type
+    changes = hour_changes(root, index, *stream, hour_ns)
+    lasting = lasting_deletions(changes)
+    for change in changes:
+        if change.deleted is None or change.time_ns != deleted_at_ns or change.deleted[2] != ticks:
+            continue
+        first_ns, until_ns, _ = change.deleted
+        if change in lasting:
+            about = {"start_ns": first_ns, "end_ns": until_ns, "ticks": ticks}
+            about["deleted_at_ns"] = deleted_at_ns
+            run, now_ns = change.run, time.time_ns()
+            writer.append(_message(stream, first_ns, Status.UNDELETED, run, now_ns, about))
+            lasting.remove(change)
+        before = rows = index.coverage([stream[0]], [stream[1]])
+        others = [other.deleted[:2] for other in lasting if other.deleted is not None]
+        for start_ns, end_ns in _without((first_ns, until_ns), others):
+            rows = undeleted_interval(start_ns, end_ns, rows)
+        _replace_rows(index, before, rows)
+
+
+def _without(
+    interval: tuple[int, int], others: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Yield the parts of an interval that are in no other one."""
+    at, end = interval
+    for other_start, other_end in joined_intervals(others):
+        if at < min(other_start, end):
+            yield at, min(other_start, end)
+        at = max(at, other_end)
+    if at < end:
+        yield at, end
+
+
 def deleted_files(
     root: Path,
     contract_id: int,
@@ -315,16 +391,26 @@ def _restore(root: Path, index: Index, key: FileKey, header: Header, kept: Path)
 def _note(
     key: FileKey, time_ns: int, run: str, now_ns: int, about: dict[str, int]
 ) -> npt.NDArray[np.uint8]:
-    payload = encode_message(
-        {
-            "type": "info",
-            "stream_id": f"{key.contract_id}_{key.tick_type}_{run}",
-            "timestamp": f"{np.datetime64(time_ns, 'ns')}Z",
-            "data": {"status": str(Status.DELETED)},
-            "metadata": {"run": run, "at_ns": now_ns, **about},
-        }
-    )
+    stream = key.contract_id, key.tick_type
+    payload = encode_message(_message(stream, time_ns, Status.DELETED, run, now_ns, about))
     return np.frombuffer(frame(payload), dtype=np.uint8)
+
+
+def _message(
+    stream: tuple[int, str],
+    time_ns: int,
+    status: Status,
+    run: str,
+    now_ns: int,
+    about: dict[str, int],
+) -> dict[str, Any]:
+    return {
+        "type": "info",
+        "stream_id": f"{stream[0]}_{stream[1]}_{run}",
+        "timestamp": f"{np.datetime64(time_ns, 'ns')}Z",
+        "data": {"status": str(status)},
+        "metadata": {"run": run, "at_ns": now_ns, **about},
+    }
 
 
 def _kept_path(path: Path, now_ns: int) -> Path:

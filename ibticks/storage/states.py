@@ -79,6 +79,8 @@ class Status(StrEnum):
     STOPPED = "stopped"  # a clean end: from here on nobody was listening
     BACKFILLED = "backfilled"  # metadata start_ns, end_ns, ticks, at_ns: a gap filled afterwards
     DELETED = "deleted"  # the same metadata: ticks taken out on purpose
+    # The same metadata, and deleted_at_ns, the at_ns of a deletion of the same run: it is undone.
+    UNDELETED = "undeleted"
 
 
 STATES: Final[dict[Status, State | None]] = {
@@ -90,8 +92,8 @@ STATES: Final[dict[Status, State | None]] = {
     Status.SESSION_CLOSED: State.SESSION_CLOSED,
     Status.STOPPED: None,
 }
-"""The state that begins with a status; None: nobody listens. ``BACKFILLED``
-and ``DELETED`` change no state."""
+"""The state that begins with a status; None: nobody listens. ``BACKFILLED``,
+``DELETED`` and ``UNDELETED`` change no state."""
 
 
 def closed_reason(opens_ns: int | None) -> str:

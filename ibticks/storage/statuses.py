@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ibticks.index.records import CoverageRecord, FileRecord, Index
     from ibticks.storage.layout import FileKey
 
-__all__ = ["forget", "left_open", "rebuild", "resume", "settle"]
+__all__ = ["forget", "hour_changes", "left_open", "rebuild", "resume", "settle"]
 
 _INFO: Final = StreamMessage(type="info").SerializeToString()
 
@@ -135,6 +135,14 @@ def _ended(root: Path, index: Index, ledger: Ledger) -> list[CoverageRecord]:
         unheard.append(change)
     last_ns = partial(_last_of_run, root, files)
     return list(replayed(ledger, reversed(unheard), last_ns, before=before).values())
+
+
+def hour_changes(
+    root: Path, index: Index, contract_id: int, tick_type: str, hour_ns: int
+) -> list[Change]:
+    """Return what the files of one hour of a stream tell of its coverage."""
+    files = index.files([contract_id], [tick_type], hour_ns, hour_ns + HOUR)
+    return list(_changes(root, [file for file in files if file.hour_ns == hour_ns]))
 
 
 def forget(index: Index, keys: Iterable[FileKey]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -230,6 +231,87 @@ def test_a_ledger_made_anew_says_it_too(trades, tmp_path, database):
     with ibt.open(copy) as store:
         assert ledger(store) == told
         assert sizes(store) == sizes(trades)
+
+
+def put_back(store, paths) -> None:
+    for path in paths:
+        import_tick_file(store, store.root / path, progress=False)
+
+
+LEDGERS = {
+    "imported": [],
+    "captured": [CoverageRecord(*TRADES, H14, H14 + 180 * MINUTE, "captured")],
+    "backfilled": [
+        CoverageRecord(*TRADES, H14, H14 + 70 * MINUTE, "captured"),
+        CoverageRecord(*TRADES, H14 + 70 * MINUTE, H14 + 80 * MINUTE, "disconnected", "1100"),
+        CoverageRecord(*TRADES, H14 + 80 * MINUTE, H14 + 180 * MINUTE, "backfilled", "3 ticks"),
+    ],
+}
+
+
+@pytest.mark.parametrize("rows", LEDGERS.values(), ids=LEDGERS)
+@pytest.mark.parametrize(("start", "end"), [("14:10", "14:20"), ("14:50", "16:10"), (None, None)])
+def test_a_ledger_is_as_before_once_the_ticks_are_back(trades, rows, start, end):
+    trades.index.put_coverage(rows)
+    before = trades.index.coverage()
+    window = {
+        name: None if clock is None else f"2025-01-10T{clock}Z"
+        for name, clock in (("start", start), ("end", end))
+    }
+    kept = trades.delete(*TRADES, **window).kept
+    assert any(row.state == "deleted" for row in trades.index.coverage())
+    put_back(trades, kept)
+    whole = start is None and rows  # no row is left that has the reason
+    assert [replace(row, reason="") if whole else row for row in before] == [
+        replace(row, reason="") if whole else row for row in trades.index.coverage()
+    ]
+    assert sizes(trades) == numbers(range(1, 181))
+    # Again, no tick and no message is added.
+    files = trades.index.files()
+    put_back(trades, kept)
+    assert trades.index.files() == files
+    assert problems(trades) == []
+
+
+def test_the_hours_whose_ticks_are_not_back_stay_deleted(trades, tmp_path):
+    kept = trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T16:10Z").kept
+    put_back(trades, kept[1:2])
+    told = ledger(trades)
+    assert [row[:3] for row in told] == [(50, 60, "deleted"), (120, 130, "deleted")]
+    trades.rebuild_index(progress=False)
+    assert ledger(trades) == told
+    put_back(trades, kept)
+    assert ledger(trades) == []
+    trades.rebuild_index(progress=False)
+    assert ledger(trades) == []
+
+
+def test_a_ledger_made_anew_knows_what_is_back(trades, tmp_path):
+    """From the files alone."""
+    put_back(trades, trades.delete(*TRADES, start="2025-01-10T14:50Z").kept[:2])
+    copy = tmp_path / "copy"
+    for path in trades.root.glob("265598/**/*_ticks.pb"):
+        target = copy / path.relative_to(trades.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    with ibt.open(copy) as store:
+        assert ledger(store) == ledger(trades) == [(120, 180, "deleted", "deleted since")]
+
+
+def test_a_second_deletion_of_the_same_time_stays(trades):
+    first = trades.delete(*TRADES, start="2025-01-10T14:10Z", end="2025-01-10T14:20Z").kept
+    second = trades.delete(*TRADES, start="2025-01-10T14:15Z", end="2025-01-10T14:30Z").kept
+    put_back(trades, first)
+    assert joined(ledger(trades)) == [(15, 30, "deleted", "deleted since")]
+    trades.rebuild_index(progress=False)
+    assert joined(ledger(trades)) == [(15, 30, "deleted", "deleted since")]
+    put_back(trades, second)
+    assert ledger(trades) == []
+    third = trades.delete(*TRADES, start="2025-01-10T14:10Z", end="2025-01-10T14:20Z").kept
+    put_back(trades, first)
+    assert ledger(trades) == [(10, 20, "deleted", "deleted since")]
+    put_back(trades, third)
+    assert ledger(trades) == []
 
 
 # -- what is refused -------------------------------------------------------------------------------

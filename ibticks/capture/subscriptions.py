@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Subscription", "Subscriptions", "TrackedDetails"]
 
+_log = logging.getLogger(__name__)
 _DETAILS_TIMEOUT: Final = 15.0
 _DETAILS_FRESH: Final = 12 * 3600.0
 _SLOWEST: Final = 2.0
@@ -49,6 +51,8 @@ class Subscription:
         When it was subscribed.
     heard : float
         When its last tick was noticed, or it was subscribed.
+    has_logged_wait : bool
+        Whether it was logged that the stream waits for another one of its contract.
     """
 
     recorder: Recorder
@@ -57,6 +61,7 @@ class Subscription:
     repeats: int = 0
     since: float = -inf
     heard: float = -inf
+    has_logged_wait: bool = False
     _ticks: int = 0
 
     def listen(self, now: float) -> bool:
@@ -161,6 +166,7 @@ class Subscriptions:
             else:
                 self._next_send = now + self._interval
                 send(client, now)
+        self._log_waits(now)
         return max(later - now, 0.0)
 
     def _wishes(self) -> Iterator[tuple[float, Callable[[Client, float], None]]]:
@@ -174,6 +180,25 @@ class Subscriptions:
                     yield due, partial(self._subscribe, details, each)
         for details in self.contracts.values():
             yield details.due(), partial(self._resolve, details)
+
+    def _log_waits(self, now: float) -> None:
+        """Log, once for each stream, that it waits for IB's limit on requests for a contract."""
+        for details in self.contracts.values():
+            wait = details.streamed + self._apart - now
+            if wait <= 0 or details.ready() > now:
+                continue
+            waiting = (each for each in details.streams if each.request is None and each.due <= now)
+            following = next(waiting, None)
+            if following is not None and not following.has_logged_wait:
+                following.has_logged_wait = True
+                symbol = details.record.symbol if details.record is not None else ""
+                _log.info(
+                    "waiting %.3g s before %s %s: IB allows one request for a contract in %g s",
+                    wait,
+                    symbol or details.contract_id,
+                    following.recorder.tick_type,
+                    self._apart,
+                )
 
     def _cancel(self, client: Client, now: float) -> None:
         client.unsubscribe(self._to_cancel.popleft())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 
 import pytest
@@ -447,6 +448,28 @@ def test_the_pace_of_one_contract(begin, serve, steady, capturing, store):
     capture = capturing(gateway, BOTH, same_contract_seconds=0.6)
     until(lambda: ticking(capture) == 3)
     assert [errors(store, *key) for key in STREAMS] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("tracked", "waiting"),
+    [
+        ("1:ONE:bid_ask;last", ["ONE last"]),
+        (BOTH, ["ONE last"]),
+        ("1:ONE:last;bid_ask,2:TWO:last;bid_ask", ["ONE bid_ask", "TWO bid_ask"]),
+        ("1:ONE:last,2:TWO:bid_ask", []),
+    ],
+)
+def test_a_stream_that_waits_for_the_pace_is_logged_once(
+    serve, steady, capturing, caplog, tracked, waiting
+):
+    caplog.set_level(logging.INFO)
+    contracts = len(tracked.split(","))
+    capture = capturing(serve(steady, speed=1.0), tracked, same_contract_seconds=600)
+    until(lambda: ticking(capture) == contracts)
+    grows(capture, *(key for key, stream in streams_of(capture).items() if stream["ticks"]))
+    pattern = r"waiting [56]\d\d? s before (.*): IB allows one request for a contract in 600 s"
+    found = [re.fullmatch(pattern, record.getMessage()) for record in caplog.records]
+    assert sorted(match.group(1) for match in found if match) == waiting
 
 
 # --- the whole table ------------------------------------------------------------------------------

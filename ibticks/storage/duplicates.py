@@ -194,7 +194,11 @@ def _fingerprints(rows: int, columns: dict[str, Column]) -> npt.NDArray[np.uint6
 def _unsigned_zeros(column: Column) -> Column:
     """Return a column in which -0.0 is 0.0, the same price in other bytes."""
     if isinstance(column, Values) and np.issubdtype(column.values.dtype, np.floating):
-        return Values(column.values + 0.0, column.valid)
+        values = column.values.copy()
+        # Absent values may be any bytes, signalling NaN among them.
+        with np.errstate(invalid="ignore"):
+            values[values == 0] = 0.0
+        return Values(values, column.valid)
     return column
 
 

@@ -111,6 +111,13 @@ def test_zero_has_no_sign():
     assert matched(one, other) == [[True, True]]
 
 
+def test_absent_values_may_be_any_bytes():
+    signalling = np.array([0x7FF0000000000001, 0], dtype=np.uint64).view(np.float64)
+    price = Values(signalling, np.array([False, True]))
+    ticks = TickColumns(2, {"timestamp": Values(np.array([1, 2])), "price": price})
+    assert matched(ticks, ticks) == [[True, True]]
+
+
 def test_equal_ticks_are_matched_before_those_with_fewer_fields():
     stored = trades([(1, 5)] * 3, sequence=sequences(None, 1, 2))
     incoming = trades([(1, 5)] * 4, sequence=sequences(3, None, 2, 4))

@@ -191,7 +191,8 @@ def _captured(stream: Stream, row: CoverageRecord, last_ns: int | None, now_ns: 
     condition = _CONDITIONS.get(row.state, FeedCondition.UNKNOWN)
     found = _CODE.fullmatch(row.reason)
     code, reason = (int(found[1]), found[2] or "") if found else (None, row.reason)
-    since_ns, opens_ns = row.start_ns, None
+    since_ns: int | None = row.start_ns
+    opens_ns = None
     if condition is FeedCondition.CLOSED:
         opens_ns = next_open_ns(reason)
     trades = stream[1] in ("last", "all_last")
@@ -203,7 +204,11 @@ def _captured(stream: Stream, row: CoverageRecord, last_ns: int | None, now_ns: 
         began_ns = opens_ns
     else:
         began_ns = now_ns
-    if now_ns - began_ns > most_ns:
+    if condition is FeedCondition.LIVE and began_ns - now_ns > most_ns:
+        # The clock was set back: the age of the last tick is not known until it has caught up.
+        condition, since_ns, code = FeedCondition.UNKNOWN, None, None
+        reason = f"the last tick is {(began_ns - now_ns) // NANOSECONDS} s ahead of the clock"
+    elif now_ns - began_ns > most_ns:
         condition, since_ns, opens_ns = FeedCondition.QUIET, began_ns, None
         reason, code = f"no tick for {(now_ns - began_ns) // NANOSECONDS} s", None
     return FeedState(*stream, condition, since_ns, reason, code, opens_ns, last_ns)

@@ -22,6 +22,7 @@ from ibticks.storage.states import Status, closed_reason
 AAPL = 265598
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
 NOW = to_ns("2025-01-10T15:00Z")
 
 
@@ -117,6 +118,17 @@ def test_a_killed_capture_leaves_a_ledger_that_says_captured(store, capture):
     assert state.condition is FeedCondition.NO_CAPTURE
     assert state.since_ns == NOW - 5 * SECOND + 1, "just after its last tick"
     assert "killed" in state.reason
+
+
+@pytest.mark.parametrize("back", [HOUR, 11 * MINUTE, 24 * HOUR])
+def test_a_clock_that_was_set_back_is_not_live(store, capture, back):
+    """A capture that hangs would say so until the clock has caught up with its last tick."""
+    capture.tick(NOW)
+    assert state_of(store, NOW).condition is FeedCondition.LIVE
+    state = state_of(store, NOW - back)
+    assert (state.condition, state.since_ns) == (FeedCondition.UNKNOWN, None)
+    assert state.reason == f"the last tick is {back // SECOND} s ahead of the clock"
+    assert state_of(store, NOW - 5 * SECOND).condition is FeedCondition.LIVE
 
 
 def test_a_capture_that_was_stopped(store, capture):

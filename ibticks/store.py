@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from functools import partial
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import CACHE_BYTES, TIME_MAX, TIME_MIN, dsn_from_environment
 from ibticks.contents import Contents, contents, contents_table
-from ibticks.errors import IndexAwayWarning, IndexUnavailableError, InputError, TimeRangeError
+from ibticks.errors import (
+    IndexAwayWarning,
+    IndexUnavailableError,
+    InputError,
+    StoreAccessError,
+    TimeRangeError,
+)
 from ibticks.format.fields import check_contract_id
 from ibticks.identity import identify
 from ibticks.index.records import QUERY_SECONDS, ContractRecord
@@ -56,6 +63,8 @@ __all__ = ["Contents", "Store", "open_store"]
 
 _MARKET: Final = "US"
 _CATALOGUE_SECONDS: Final = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 def open_store(
@@ -972,13 +981,19 @@ class Store:
             self._kept_decoded.forget()
 
     def close(self) -> None:
-        """Let go of the index and of memory; the embedded server stops with its last user."""
+        """Let go of the index and of memory; the embedded server stops with its last user.
+
+        A catalogue that this user may not write is a log line.
+        """
         self.forget()
         if self._kept_buffers is not None:
             self._kept_buffers.close()
         try:
             if self._changed:
                 self.write_catalogue()
+        except StoreAccessError as error:
+            # A user who may only read, whose work was refused: that error is the one to be raised.
+            _log.warning("the catalogue is not written: %s", error)
         finally:
             self.index.close()
 

@@ -192,6 +192,45 @@ def test_whoever_may_write_to_the_folder_shares_the_locks(root):
     assert run_as(OTHER, refused) == 0
 
 
+REFUSED = {
+    "compress": lambda store: store.compress("zstd"),
+    "prune": lambda store: store.prune("1d"),
+    "delete": lambda store: store.delete(7, "last"),
+    "write": lambda store: store.write(TICKS, contract_id=7, tick_type="last"),
+}
+
+
+@pytest.mark.parametrize("work", REFUSED.values(), ids=REFUSED)
+def test_the_error_of_refused_work_is_not_that_of_the_catalogue(root, database, work):
+    """A user who may change the index, but only read the files and the catalogue."""
+    assert run_as(0, lambda: use_as_root(root, database)) == 0
+    catalogue = (root / "metadata" / "index.json").read_bytes()
+
+    def use():
+        store = ibt.open(root, dsn=database)
+        os.seteuid(OTHER)  # the server is reached already
+        with pytest.raises(errors.StoreAccessError, match="metadata/locks") as caught, store:
+            work(store)
+        assert "index.json" not in str(caught.value)
+
+    assert run_as(0, use) == 0
+    assert (root / "metadata" / "index.json").read_bytes() == catalogue
+
+
+def test_an_index_rebuilt_by_a_reader_of_the_files(root, database):
+    assert run_as(0, lambda: use_as_root(root, database)) == 0
+
+    def use():
+        store = ibt.open(root, dsn=database)
+        os.seteuid(OTHER)
+        with store:
+            assert store.rebuild_index(progress=False) == 2
+            with pytest.raises(errors.StoreAccessError, match=r"index\.json"):
+                store.write_catalogue()
+
+    assert run_as(0, use) == 0
+
+
 @pytest.mark.parametrize(
     ("note", "expected"),
     [

@@ -12,7 +12,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-import polars as pl
+import pyarrow as pa
 import pytest
 
 import ibticks as ibt
@@ -27,7 +27,8 @@ from ibticks.storage.writer import StreamWriter
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
 
 OWNER, OTHER, GROUP = 54321, 54322, 54400
-TICKS = pl.DataFrame(
+# An Arrow table: the threads of polars do not exist in a forked process, which would wait for them.
+TICKS = pa.table(
     {"timestamp": ["2025-01-10T14:30:00Z", "2025-01-10T15:30:00Z"], "price": [1.0, 2.0]}
 )
 

@@ -21,17 +21,17 @@ from ibapi.wrapper import EWrapper
 import ibticks as ibt
 from benchmarks.report import Figure, Row, at_least, at_most
 from benchmarks.timing import Contender, compare
-from ibticks.capture.client import Client
-from ibticks.capture.recorder import Recorder
-from ibticks.capture.session import Session
-from ibticks.capture.settings import FIRST_REQUEST, CaptureSettings
-from ibticks.capture.subscriptions import Subscriptions
-from ibticks.capture.tracked import TrackedContract
+from ibticks.tws._client import Client
+from ibticks.capture._recorder import Recorder
+from ibticks.capture._connection import Session
+from ibticks.capture._settings import FIRST_REQUEST, CaptureSettings
+from ibticks.capture._subscriptions import Subscriptions
+from ibticks.capture._tracked import TrackedContract
 from ibticks.gateway import Gateway, Replay
-from ibticks.gateway.wire import frame
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.appender import StreamAppender
-from ibticks.storage.coverage import Ledger
+from ibticks.gateway._wire import frame
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._appender import StreamAppender
+from ibticks.coverage._ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -58,15 +58,15 @@ def _prepared(kind: str, place: str, *more: str) -> Callable[[], Any]:
 
     from benchmarks.scene import HOUR
     from benchmarks.ticks import TICK_TYPE
-    from ibticks.format.fields import columns_of
+    from ibticks.format._fields import columns_of
 
     columns = columns_of((TICK_TYPE,))
     match kind:
         case "ibticks":
             import ibticks as ibt
-            import ibticks.frames.arrow
-            import ibticks.frames.polars_frames
-            import ibticks.storage.reader
+            import ibticks.frames._to_arrow
+            import ibticks.frames._to_polars
+            import ibticks.storage._reader
 
             selection = ibt.open(place).select(int(more[0]), TICK_TYPE)
             return selection.to_polars

@@ -16,14 +16,14 @@ from polars.testing import assert_frame_equal
 import ibticks as ibt
 from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE, busy_hour
 from ibticks.config import NANOSECONDS
-from ibticks.storage.layout import FileKey
-from ibticks.storage.lifecycle import compress_file
+from ibticks.storage._layout import FileKey
+from ibticks.storage._lifecycle import compress_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ibticks.format.columns import TickColumns
-    from ibticks.index.records import FileRecord
+    from ibticks.format._columns import TickColumns
+    from ibticks.index._records import FileRecord
 
 __all__ = ["FIVE_MINUTES", "HOUR", "Scene", "scene"]
 

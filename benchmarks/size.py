@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks.report import Figure, Row, at_most
-from ibticks.format.frames import find_payloads
-from ibticks.format.header import HEADER_BYTES
-from ibticks.format.messages import decode_message
+from ibticks.format._frames import find_payloads
+from ibticks.format._header import HEADER_BYTES
+from ibticks.format._messages import decode_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-_CODEC: Final = "import ibticks.format.decode, ibticks.format.encode"
+_CODEC: Final = "import ibticks.format._decode, ibticks.format._encode"
 _OURS: Final = "import ibticks as i\ni.open({root!r}).select({contract}, {kind!r}).to_polars()"
 _PARQUET: Final = "import polars\npolars.read_parquet({path!r})"
 

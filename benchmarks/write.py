@@ -15,18 +15,18 @@ from benchmarks.peers import PlainWriter, synced
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.ticks import CONTRACT, STREAM, TICK_TYPE
 from benchmarks.timing import Contender, compare
-from ibticks.format.frames import find_payloads
-from ibticks.format.header import HEADER_BYTES
-from ibticks.format.messages import decode_message
-from ibticks.storage.lifecycle import delete_files
+from ibticks.format._frames import find_payloads
+from ibticks.format._header import HEADER_BYTES
+from ibticks.format._messages import decode_message
+from ibticks.storage._lifecycle import delete_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from benchmarks.scene import Scene
-    from ibticks.format.columns import TickColumns
-    from ibticks.storage.writer import StreamWriter
+    from ibticks.format._columns import TickColumns
+    from ibticks.storage._writer import StreamWriter
 
 __all__ = ["append", "bulk"]
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
         previous_session,
     )
     from ibticks.capture import Capture, TrackedContract
-    from ibticks.capture.backfill import backfill
-    from ibticks.capture.filled import BackfillResult
-    from ibticks.capture.on_demand import stream_ticks
-    from ibticks.capture.pacing import Pacing
+    from ibticks.history._backfill import backfill
+    from ibticks.history._result import BackfillResult
+    from ibticks.capture._on_demand import stream_ticks
+    from ibticks.history._pacing import Pacing
     from ibticks.importing import (
         ImportResult,
         import_messages,
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
         import_tick_file,
     )
     from ibticks.live import Live
-    from ibticks.selection import Selection
-    from ibticks.store import Store
-    from ibticks.store import open_store as open  # noqa: A004
+    from ibticks.selection._selection import Selection
+    from ibticks.store._store import Store
+    from ibticks.store._store import open_store as open  # noqa: A004
 
 __version__ = "0.1.0"
 
@@ -95,9 +95,9 @@ _NAMED = {"open": "open_store"}
 def load_ipython_extension(ipython: Any) -> None:
     """What ``%load_ext ibticks`` calls: the magic ``%capture_ticks`` is known from then on.
 
-    See :mod:`ibticks.capture.magics`.
+    See :mod:`ibticks.notebook._magics`.
     """
-    import_module("ibticks.capture.magics").load(ipython)
+    import_module("ibticks.notebook._magics").load(ipython)
 
 
 def __getattr__(name: str) -> Any:
@@ -113,4 +113,4 @@ def __dir__() -> list[str]:
 
 
 # `.ticks` on the frames of pandas, polars and xarray, none of which is imported for it.
-import_module("ibticks.accessors.registration").register()
+import_module("ibticks.accessors._registration").register()

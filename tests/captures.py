@@ -6,15 +6,15 @@ import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ibticks.storage.filling import backfilled, missing
-from ibticks.storage.states import Status
-from ibticks.storage.statuses import resume
-from ibticks.storage.writer import StreamWriter
+from ibticks.coverage._backfilled import backfilled, missing
+from ibticks.coverage._states import Status
+from ibticks.coverage._rebuild import resume
+from ibticks.storage._writer import StreamWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ibticks.index.records import CoverageRecord, Index
+    from ibticks.index._records import CoverageRecord, Index
 
 _runs = itertools.count(1)
 _SECOND = 1_000_000_000

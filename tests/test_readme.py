@@ -16,7 +16,7 @@ import pytest
 import typer
 
 import ibticks as ibt
-from ibticks.cli.app import app
+from ibticks.cli._app import app
 
 README = Path(__file__).parents[1] / "README.md"
 STORE = "~/ticks"

@@ -20,8 +20,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibticks.accessors.accessor import Ticks
-    from ibticks.accessors.plotting import Plot
+    from ibticks.accessors._accessor import Ticks
+    from ibticks.accessors._plotting import Plot
 
 __all__ = ["Plot", "Ticks"]
 

@@ -22,16 +22,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibticks.analysis.activity_bars import (
+    from ibticks.analysis._activity_bars import (
         dollar_bars,
         imbalance_bars,
         run_bars,
         tick_bars,
         volume_bars,
     )
-    from ibticks.analysis.anchored import anchored_twap, anchored_vwap
-    from ibticks.analysis.bars import time_bars
-    from ibticks.analysis.cleaning import (
+    from ibticks.analysis._anchored import anchored_twap, anchored_vwap
+    from ibticks.analysis._bars import time_bars
+    from ibticks.analysis._cleaning import (
         no_zero_prices,
         no_zero_quotes,
         quotes_cleanup,
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
         select_exchange,
         trades_cleanup,
     )
-    from ibticks.analysis.clocks import align, last_value, refresh_time
-    from ibticks.analysis.costs import (
+    from ibticks.analysis._clocks import align, last_value, refresh_time
+    from ibticks.analysis._costs import (
         effective_spread,
         price_impact,
         quoted_spread,
         realized_spread,
     )
-    from ibticks.analysis.durations import (
+    from ibticks.analysis._durations import (
         coverage,
         gaps,
         intensity,
@@ -59,33 +59,33 @@ if TYPE_CHECKING:
         latency,
         staleness,
     )
-    from ibticks.analysis.flags import crossed_quotes, duplicates, outliers
-    from ibticks.analysis.flow import (
+    from ibticks.analysis._flags import crossed_quotes, duplicates, outliers
+    from ibticks.analysis._flow import (
         cumulative_delta,
         delta,
         order_flow_imbalance,
         quote_imbalance,
         signed_volume,
     )
-    from ibticks.analysis.illiquidity import amihud, kyle_lambda, roll
-    from ibticks.analysis.incremental.running import Incremental
-    from ibticks.analysis.joins import quotes_at
-    from ibticks.analysis.kernels import realized_kernel
-    from ibticks.analysis.merging import merge_same_timestamp
-    from ibticks.analysis.prices import microprice, mid, spread, twap, vwap
-    from ibticks.analysis.profiles import volume_profile
-    from ibticks.analysis.quality import quality_report
-    from ibticks.analysis.ranges import garman_klass, parkinson, rogers_satchell, yang_zhang
-    from ibticks.analysis.rolling import bollinger_bands, rolling_twap, rolling_vwap
-    from ibticks.analysis.signing import trade_sign
-    from ibticks.analysis.toxicity import vpin
-    from ibticks.analysis.volatility import (
+    from ibticks.analysis._illiquidity import amihud, kyle_lambda, roll
+    from ibticks.analysis._incremental._running import Incremental
+    from ibticks.analysis._joins import quotes_at
+    from ibticks.analysis._kernels import realized_kernel
+    from ibticks.analysis._merging import merge_same_timestamp
+    from ibticks.analysis._prices import microprice, mid, spread, twap, vwap
+    from ibticks.analysis._profiles import volume_profile
+    from ibticks.analysis._quality import quality_report
+    from ibticks.analysis._ranges import garman_klass, parkinson, rogers_satchell, yang_zhang
+    from ibticks.analysis._rolling import bollinger_bands, rolling_twap, rolling_vwap
+    from ibticks.analysis._signing import trade_sign
+    from ibticks.analysis._toxicity import vpin
+    from ibticks.analysis._volatility import (
         bipower_variation,
         realized_variance,
         signature,
         two_scale_rv,
     )
-    from ibticks.analysis.windows import last, session, since_open
+    from ibticks.analysis._windows import last, session, since_open
 
 __all__ = [
     "Incremental",

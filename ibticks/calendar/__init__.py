@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibticks.calendar.markets import (
+    from ibticks.calendar._markets import (
         MARKETS,
         Market,
         current_session,
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         previous_session,
         session_rows,
     )
-    from ibticks.calendar.periods import PERIODS, format_duration, parse_duration, resolve_period
-    from ibticks.calendar.sessions import Session
-    from ibticks.calendar.times import TimeLike, find_timezone, format_ns, now_ns, to_ns
+    from ibticks.calendar._periods import PERIODS, format_duration, parse_duration, resolve_period
+    from ibticks.calendar._sessions import Session
+    from ibticks.calendar._times import TimeLike, find_timezone, format_ns, now_ns, to_ns
 
 __all__ = [
     "MARKETS",

@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.calendar.sessions import Session, SessionTable
-from ibticks.calendar.times import (
+from ibticks.calendar._sessions import Session, SessionTable
+from ibticks.calendar._times import (
     TimeLike,
     close_matches,
     find_timezone,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import tzinfo
 
-    from ibticks.calendar.hours import Hours
+    from ibticks.calendar._hours import Hours
 
 __all__ = ["Market"]
 
@@ -51,7 +51,7 @@ class Market:
         self.name = name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from ibticks.calendar.markets import market
+        from ibticks.calendar._markets import market
 
         return market, (self.name,)
 
@@ -74,10 +74,10 @@ class Market:
     def session_types(self) -> tuple[str, ...]:
         """The names of its sessions.
 
-        What each means, since when and by whose word: :func:`ibticks.calendar.hours.us_hours`,
-        :func:`~ibticks.calendar.hours.uk_hours`, :func:`~ibticks.calendar.hours.jp_hours`,
-        :func:`~ibticks.calendar.hours.cme_hours` and, for the calendars of
-        pandas_market_calendars, :func:`~ibticks.calendar.hours.listed_hours`.
+        What each means, since when and by whose word: :func:`ibticks.calendar._hours.us_hours`,
+        :func:`~ibticks.calendar._hours.uk_hours`, :func:`~ibticks.calendar._hours.jp_hours`,
+        :func:`~ibticks.calendar._hours.cme_hours` and, for the calendars of
+        pandas_market_calendars, :func:`~ibticks.calendar._hours.listed_hours`.
         """
         return tuple(self.tables)
 
@@ -291,7 +291,7 @@ class Market:
 
     @property
     def _hours(self) -> Hours:
-        from ibticks.calendar.hours import hours_of
+        from ibticks.calendar._hours import hours_of
 
         return hours_of(self.name)
 

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibticks.capture.capture import Capture
-    from ibticks.capture.settings import CaptureSettings
-    from ibticks.capture.tracked import TrackedContract, parse_tracked
+    from ibticks.capture._capture import Capture
+    from ibticks.capture._settings import CaptureSettings
+    from ibticks.capture._tracked import TrackedContract, parse_tracked
 
 __all__ = ["Capture", "CaptureSettings", "TrackedContract", "parse_tracked"]
 

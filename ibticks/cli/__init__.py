@@ -11,6 +11,6 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; what a shell calls."""
-    from ibticks.cli.app import run
+    from ibticks.cli._app import run
 
     run()

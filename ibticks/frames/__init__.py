@@ -11,18 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibticks.frames.arrow import to_table
-    from ibticks.frames.dask_frames import to_dask
-    from ibticks.frames.files import check_output, json_lines, write_file
-    from ibticks.frames.intake import from_arrow
-    from ibticks.frames.lazy import TickSource, scan
-    from ibticks.frames.metadata import metadata_of
-    from ibticks.frames.naming import describe_mapping
-    from ibticks.frames.pandas_frames import to_pandas
-    from ibticks.frames.polars_frames import from_query, polars_schema, to_polars
-    from ibticks.frames.schema import arrow_schema
-    from ibticks.frames.tabular import count_rows, file_columns, read_batches
-    from ibticks.frames.xarray_frames import from_xarray, to_xarray
+    from ibticks.frames._to_arrow import to_table
+    from ibticks.frames._to_dask import to_dask
+    from ibticks.frames._files import check_output, json_lines, write_file
+    from ibticks.frames._from_arrow import from_arrow
+    from ibticks.frames._scan import TickSource, scan
+    from ibticks.frames._metadata import metadata_of
+    from ibticks.frames._naming import describe_mapping
+    from ibticks.frames._to_pandas import to_pandas
+    from ibticks.frames._to_polars import from_query, polars_schema, to_polars
+    from ibticks.frames._schema import arrow_schema
+    from ibticks.frames._tabular import count_rows, file_columns, read_batches
+    from ibticks.frames._to_xarray import from_xarray, to_xarray
 
 __all__ = [
     "TickSource",

@@ -22,12 +22,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ibticks.gateway.contracts import GatewayContract
-    from ibticks.gateway.limits import Limits
-    from ibticks.gateway.replay import Replay
-    from ibticks.gateway.sent import Sent
-    from ibticks.gateway.server import Gateway
-    from ibticks.gateway.ticks import TickStream
+    from ibticks.gateway._contracts import GatewayContract
+    from ibticks.gateway._limits import Limits
+    from ibticks.gateway._replay import Replay
+    from ibticks.gateway._sent import Sent
+    from ibticks.gateway._server import Gateway
+    from ibticks.gateway._ticks import TickStream
 
 __all__ = ["Gateway", "GatewayContract", "Limits", "Replay", "Sent", "TickStream"]
 

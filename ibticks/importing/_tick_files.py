@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ibticks.importing._result import ImportResult
-from ibticks.progress import bar
-from ibticks.storage.deletion import undo_deletion
-from ibticks.storage.disk import expand_home
-from ibticks.storage.ingest import Ingest
-from ibticks.storage.layout import hour_of
-from ibticks.storage.tick_file import TickFile
+from ibticks.store._progress import bar
+from ibticks.storage._deletion import undo_deletion
+from ibticks.filesystem._disk import expand_home
+from ibticks.storage._ingest import Ingest
+from ibticks.storage._layout import hour_of
+from ibticks.storage._tick_file import TickFile
 
 if TYPE_CHECKING:
-    from ibticks.store import Store
+    from ibticks.store._store import Store
 
 __all__ = ["import_tick_file", "is_tick_file"]
 

@@ -21,13 +21,13 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ibticks.index.catalogue import CatalogueIndex, write_catalogue
-    from ibticks.index.embedded import EmbeddedServer
-    from ibticks.index.journal import Journal
-    from ibticks.index.journaled import JournaledIndex
-    from ibticks.index.memory import MemoryIndex
-    from ibticks.index.opening import open_index
-    from ibticks.index.postgres import PostgresIndex
+    from ibticks.index._catalogue import CatalogueIndex, write_catalogue
+    from ibticks.index.embedded._server import EmbeddedServer
+    from ibticks.index._journal import Journal
+    from ibticks.index._journaled import JournaledIndex
+    from ibticks.index._memory import MemoryIndex
+    from ibticks.index._open import open_index
+    from ibticks.index._postgres import PostgresIndex
 
 __all__ = [
     "CatalogueIndex",

@@ -19,9 +19,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibticks.live.batch import Batch
-    from ibticks.live.buffers import Buffer, BufferStats
-    from ibticks.live.live import Live
+    from ibticks.live._batch import Batch
+    from ibticks.live._buffers import Buffer, BufferStats
+    from ibticks.live._live import Live
 
 __all__ = ["Batch", "Buffer", "BufferStats", "Live"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
-from ibticks.format.fields import FIELDS, Kind
+from ibticks.format._fields import FIELDS, Kind
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -85,7 +85,7 @@ def ticks(
     Returns
     -------
     SearchStrategy of dict
-        As :func:`ibticks.format.messages.from_protobuf` would write them: a round trip gives the
+        As :func:`ibticks.format._messages.from_protobuf` would write them: a round trip gives the
         same dictionary.
     """
     if tick_type is None:
@@ -114,7 +114,7 @@ def ticks(
 
 
 def messages() -> SearchStrategy[dict[str, Any]]:
-    """v2 messages of all four types, as ``ibticks.format.messages.from_protobuf`` writes them."""
+    """v2 messages of all four types, as ``ibticks.format._messages.from_protobuf`` writes them."""
     details = st.dictionaries(WORDS, json_values(), min_size=1, max_size=3)
     errors = st.fixed_dictionaries(
         {"code": WORDS, "message": WORDS, "recoverable": st.booleans()},

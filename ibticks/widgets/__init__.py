@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ibticks.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from ibticks.widgets.capture_status import CaptureStatus
-    from ibticks.widgets.live_view import LiveView
-    from ibticks.widgets.store_browser import StoreBrowser
+    from ibticks.widgets._capture_status import CaptureStatus
+    from ibticks.widgets._live_view import LiveView
+    from ibticks.widgets._store_browser import StoreBrowser
 
 __all__ = ["CaptureStatus", "LiveView", "StoreBrowser"]
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from ibticks.accessors.datasets import to_dataset
-from ibticks.accessors.libraries import arrow
-from ibticks.frames import symbols, to_pandas
+from ibticks.accessors._datasets import to_dataset
+from ibticks.accessors._libraries import arrow
+from ibticks.frames import _symbols as symbols
+from ibticks.frames import to_pandas
 from ibticks.sample import sample
 
 OPEN = datetime(2013, 10, 8, 13, 30, tzinfo=UTC)

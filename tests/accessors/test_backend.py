@@ -11,16 +11,16 @@ import polars as pl
 import pytest
 import xarray as xr
 
-from ibticks.accessors import tick_files
-from ibticks.accessors.backend import TickBackend
-from ibticks.accessors.tick_files import open_files
+from ibticks.accessors import _tick_files as tick_files
+from ibticks.accessors._backend import TickBackend
+from ibticks.accessors._tick_files import open_files
 from ibticks.errors import (
     CorruptDataWarning,
     CorruptFileError,
     NoStoreError,
     UnknownColumnError,
 )
-from ibticks.storage.layout import list_files
+from ibticks.storage._layout import list_files
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from ibticks import analysis
-from ibticks.accessors.libraries import to_polars
+from ibticks.accessors._libraries import to_polars
 from ibticks.errors import InputError, UnknownColumnError
 from ibticks.frames import metadata_of
 

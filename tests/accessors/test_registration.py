@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ibticks.accessors.registration import LIBRARIES
+from ibticks.accessors._registration import LIBRARIES
 
 FRAMES = {
     "pandas": "pandas.DataFrame",

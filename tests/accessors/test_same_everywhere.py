@@ -11,7 +11,7 @@ import pytest
 
 from ibticks import analysis
 from ibticks.accessors import Ticks
-from ibticks.accessors.libraries import library_of, to_polars
+from ibticks.accessors._libraries import library_of, to_polars
 
 from .conftest import IN, OPEN
 

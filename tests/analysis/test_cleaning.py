@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 import ibticks as ibt
 from ibticks import analysis
-from ibticks.analysis.cleaning import Cleaned
+from ibticks.analysis._cleaning import Cleaned
 from ibticks.errors import InputError, UnknownColumnError
 from ibticks.sample import sample
 

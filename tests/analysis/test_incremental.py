@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 
 from ibticks import analysis
 from ibticks.analysis import Incremental
-from ibticks.analysis.incremental.table import PLANS
+from ibticks.analysis._incremental._table import PLANS
 from ibticks.errors import InputError, UnknownColumnError, UnknownPeriodError
-from ibticks.format.columns import TickColumns, Values
+from ibticks.format._columns import TickColumns, Values
 
 from .frames import START, made, real, ticks, together
 

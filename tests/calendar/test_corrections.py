@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from ibticks.calendar import market
-from ibticks.calendar.corrections import CORRECTIONS
+from ibticks.calendar._corrections import CORRECTIONS
 from ibticks.errors import NoSessionError
 
 ROWS = [(name, each) for each in CORRECTIONS for name in each.calendars]

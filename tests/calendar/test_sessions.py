@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ibticks.calendar import Session, market, to_ns
-from ibticks.calendar.sessions import sorted_table
+from ibticks.calendar._sessions import sorted_table
 from ibticks.errors import NaiveDatetimeError
 
 

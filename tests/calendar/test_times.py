@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.calendar import find_timezone, format_ns, now_ns, to_ns
-from ibticks.calendar.times import from_ns, start_of_day_ns
+from ibticks.calendar._times import from_ns, start_of_day_ns
 from ibticks.errors import InputError, NaiveDatetimeError, TimeRangeError
 
 OPEN = 1_736_519_400_000_000_000  # 2025-01-10 09:30 in New York, 14:30 UTC

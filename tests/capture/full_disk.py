@@ -21,15 +21,15 @@ from pathlib import Path
 import numpy as np
 
 from ibticks.capture import Capture
-from ibticks.capture import capture as capture_module
-from ibticks.capture import recorder as recorder_module
-from ibticks.format.columns import TickColumns, Values
+from ibticks.capture import _capture as capture_module
+from ibticks.capture import _recorder as recorder_module
+from ibticks.format._columns import TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.audit import records_on_disk, verify
-from ibticks.storage.reader import read_ticks
-from ibticks.storage.sealing import seal_files
-from ibticks.storage.statuses import rebuild
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._audit import records_on_disk, verify
+from ibticks.storage._reader import read_ticks
+from ibticks.storage._sealing import seal_files
+from ibticks.coverage._rebuild import rebuild
 
 PATIENCE = 60.0
 ROWS = 6000

@@ -16,13 +16,13 @@ import time
 import traceback
 
 import ibticks as ibt
-from ibticks.capture import capture as capture_module
-from ibticks.capture import recorder as recorder_module
-from ibticks.capture.session import Session
-from ibticks.format.tick_encoder import TickEncoder
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.appender import StreamAppender
-from ibticks.storage.sealing import seal_files
+from ibticks.capture import _capture as capture_module
+from ibticks.capture import _recorder as recorder_module
+from ibticks.capture._connection import Session
+from ibticks.format._tick_encoder import TickEncoder
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._appender import StreamAppender
+from ibticks.storage._sealing import seal_files
 
 FAST = 7200  # two hours a second
 TICK = struct.Struct("<Bd")

@@ -15,14 +15,14 @@ from itertools import count
 from typing import Any
 
 import ibticks as ibt
-from ibticks.capture import backfill as backfill_module
-from ibticks.capture import filling as filling_module
-from ibticks.capture.history import History
-from ibticks.format.tick_encoder import TickEncoder
-from ibticks.index.journaled import JournaledIndex
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.appender import StreamAppender
-from ibticks.storage.sealing import seal_files
+from ibticks.history import _backfill as backfill_module
+from ibticks.history import _fill as filling_module
+from ibticks.history._history_client import History
+from ibticks.format._tick_encoder import TickEncoder
+from ibticks.index._journaled import JournaledIndex
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._appender import StreamAppender
+from ibticks.storage._sealing import seal_files
 
 _steps = count(1)
 

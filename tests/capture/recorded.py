@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.frames import to_polars, to_table
-from ibticks.storage.states import Status
+from ibticks.coverage._states import Status
 from tests.captures import FakeCapture
 
 from .checks import check_index
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import ibticks as ibt
     from ibticks.gateway import Replay
-    from ibticks.gateway.ticks import TickStream
+    from ibticks.gateway._ticks import TickStream
 
 _SECOND = 1_000_000_000
 

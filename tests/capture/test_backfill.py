@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.capture import backfill as backfill_module
-from ibticks.capture import history
-from ibticks.capture.filling import StreamFiller
+from ibticks.history import _backfill as backfill_module
+from ibticks.history import _history_client as history
+from ibticks.history._fill import StreamFiller
 from ibticks.errors import (
     ConnectionFailedError,
     IndexUnavailableError,
@@ -26,11 +26,11 @@ from ibticks.errors import (
     TimeRangeError,
     UnknownContractError,
 )
-from ibticks.format.columns import TickColumns, Values
+from ibticks.format._columns import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
-from ibticks.storage.lock import StreamLock
-from ibticks.storage.sealing import seal_files
-from ibticks.storage.states import State, Status
+from ibticks.storage._stream_lock import StreamLock
+from ibticks.storage._sealing import seal_files
+from ibticks.coverage._states import State, Status
 from tests.captures import FakeCapture
 
 from . import killed_backfills
@@ -145,7 +145,7 @@ def test_a_second_with_more_ticks_than_a_page(store, serve, fill, caplog):
     assert result.ticks == recorded.missed(1, "mid_point") > 6000
     recorded.check()
     # One second is all there is on a page: that there is no more of it, only IB could say.
-    [told] = [record for record in caplog.records if record.name == "ibticks.capture.pages"]
+    [told] = [record for record in caplog.records if record.name == "ibticks.history._pages"]
     assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in told.getMessage()
 
 
@@ -430,7 +430,7 @@ def test_ib_is_asked_less_often_when_it_says_so(
     assert [
         record.getMessage().partition(": ")[0]
         for record in caplog.records
-        if record.name == "ibticks.capture.history"
+        if record.name == "ibticks.history._history_client"
     ] == [f"IB wants to be asked less often, again in {wait:g} s" for wait in (0.05, 0.1)]
     assert "pacing violation" in caplog.text
     recorded.check()

@@ -14,12 +14,12 @@ from html.parser import HTMLParser
 import pytest
 
 import ibticks as ibt
-from ibticks.capture import capture as capture_module
-from ibticks.capture.panel import panel_html
-from ibticks.capture.status import status_path, write_status
-from ibticks.capture.tracked import TrackedContract
+from ibticks.capture import _capture as capture_module
+from ibticks.notebook._panel import panel_html
+from ibticks.capture._status import status_path, write_status
+from ibticks.capture._tracked import TrackedContract
 from ibticks.errors import CaptureError, MissingExtraError, WriterLockedError
-from ibticks.storage.lock import is_written
+from ibticks.storage._stream_lock import is_written
 
 from .checks import QUICK, check_index, check_stored, covered, statuses, stored, until
 from .scripted import GREETING, READY, Server, hello, message, request
@@ -203,7 +203,7 @@ def test_a_beginning_that_fails_half_way(where, steady, serve, store, monkeypatc
         elif where == "resume":
             patch.setattr(capture_module, "resume", failing)
         else:
-            patch.setattr("ibticks.capture.supervisor.Supervisor", failing)
+            patch.setattr("ibticks.capture._supervisor.Supervisor", failing)
         threads = set(threading.enumerate())
         with pytest.raises(ZeroDivisionError):
             capture.start()

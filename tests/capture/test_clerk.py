@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from ibticks.capture import clerk as clerk_module
-from ibticks.capture.clerk import Clerk
+from ibticks.capture import _queued_index as clerk_module
+from ibticks.capture._queued_index import Clerk
 from ibticks.errors import IndexUnavailableError, StorageFullError, TickIndexError
-from ibticks.index.memory import MemoryIndex
-from ibticks.index.records import ContractRecord, CoverageRecord, FileRecord
+from ibticks.index._memory import MemoryIndex
+from ibticks.index._records import ContractRecord, CoverageRecord, FileRecord
 
 from .checks import until
 

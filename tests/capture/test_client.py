@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from ibticks.capture.client import Client, contract_of
+from ibticks.tws._client import Client, contract_of
 from ibticks.errors import ConnectionFailedError
 
 from .checks import IBM, ONE, check_stored, until

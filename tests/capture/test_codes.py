@@ -9,9 +9,10 @@ import re
 import pytest
 from ibapi import errors as ibapi_errors
 
-from ibticks.capture import session, subscriptions
-from ibticks.capture.client import Client, contract_of
-from ibticks.capture.codes import CODES, Action, meaning
+from ibticks.capture import _connection as session
+from ibticks.capture import _subscriptions as subscriptions
+from ibticks.tws._client import Client, contract_of
+from ibticks.tws._error_codes import CODES, Action, meaning
 from ibticks.gateway import Limits
 
 from .checks import check_stored, covered, errors, statuses, stored, until

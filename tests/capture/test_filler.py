@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.capture import backfill as backfill_module
+from ibticks.history import _backfill as backfill_module
 from ibticks.capture import filler, history
-from ibticks.capture.filler import _over
-from ibticks.capture.past import PastTick, encode
-from ibticks.format.columns import TickColumns, Values
+from ibticks.history._background import _over
+from ibticks.history._historical_tick import PastTick, encode
+from ibticks.format._columns import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
-from ibticks.index.records import CoverageRecord
-from ibticks.storage.appender import StreamAppender
+from ibticks.index._records import CoverageRecord
+from ibticks.storage._appender import StreamAppender
 
 from .checks import check_index, covered, until
 from .recorded import as_counter, of_stream

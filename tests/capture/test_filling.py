@@ -13,20 +13,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ibticks.capture.filling import StreamFiller
-from ibticks.capture.held import Held
-from ibticks.capture.past import PastTick, encode, from_ib, from_stored, not_among
+from ibticks.history._fill import StreamFiller
+from ibticks.history._stored_ticks import Held
+from ibticks.history._historical_tick import PastTick, encode, from_ib, from_stored, not_among
 from ibticks.errors import CaptureError, WriterLockedError
-from ibticks.format.columns import TickColumns, Values
-from ibticks.format.decode import decode
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.audit import records_on_disk, verify
-from ibticks.storage.filling import missing
-from ibticks.storage.layout import list_files
-from ibticks.storage.payloads import messages_between
-from ibticks.storage.sealing import seal_files
-from ibticks.storage.states import State, Status
-from ibticks.storage.statuses import rebuild
+from ibticks.format._columns import TickColumns, Values
+from ibticks.format._decode import decode
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._audit import records_on_disk, verify
+from ibticks.coverage._backfilled import missing
+from ibticks.storage._layout import list_files
+from ibticks.storage._payloads import messages_between
+from ibticks.storage._sealing import seal_files
+from ibticks.coverage._states import State, Status
+from ibticks.coverage._rebuild import rebuild
 from ibticks.tick_stream_pb2 import StreamMessage
 
 CONTRACT, KIND = 8314, "mid_point"

@@ -25,7 +25,7 @@ COMMAND = ("-c", "from ibticks.cli import main; main()")
 TOLD = """
 import json, sys, threading
 from pathlib import Path
-from ibticks.cli.app import run
+from ibticks.cli._app import run
 
 def resident():
     status = Path("/proc/self/status")
@@ -47,7 +47,7 @@ run()
 # One that takes its time to open the store, and one that would take for ever to stop.
 SLOW = """
 import time
-from ibticks import store
+from ibticks.store._store import _store as store
 from ibticks.cli import main
 
 open_store = store.open_store

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ibticks as ibt
-from ibticks.capture import history as history_module
-from ibticks.capture.history import History
-from ibticks.capture.past import PastTick
+from ibticks.history import _history_client as history_module
+from ibticks.history._history_client import History
+from ibticks.history._historical_tick import PastTick
 from ibticks.errors import CaptureError, ConnectionFailedError
 
 from .scripted import Server, hello, let_in, linger, message, request

@@ -16,8 +16,8 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
 import ibticks as ibt
-from ibticks.capture.kernel import Absent, furnish
-from ibticks.capture.kernelspec import install_kernel, installed_kernels, uninstall_kernel
+from ibticks.notebook._kernel import Absent, furnish
+from ibticks.notebook._kernelspec import install_kernel, installed_kernels, uninstall_kernel
 from ibticks.errors import ConfigError, InputError, WriterLockedError
 from ibticks.gateway import Gateway, Replay
 

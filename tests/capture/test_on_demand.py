@@ -10,14 +10,15 @@ import time
 import pytest
 
 import ibticks as ibt
-from ibticks.capture import line, on_demand
+from ibticks.capture import _on_demand as on_demand
+from ibticks.tws import _transport as line
 from ibticks.errors import (
     ConnectionFailedError,
     InputError,
     UnknownTickTypeError,
     WriterLockedError,
 )
-from ibticks.gateway.replay import Replay
+from ibticks.gateway._replay import Replay
 from tests.captures import FakeCapture
 
 from .checks import BTC, IBM, covered, until

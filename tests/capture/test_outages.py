@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ibticks.capture import recorder as recorder_module
-from ibticks.capture import supervisor as supervisor_module
+from ibticks.capture import _recorder as recorder_module
+from ibticks.capture import _supervisor as supervisor_module
 from ibticks.config import NANOSECONDS
 from ibticks.errors import IndexAwayWarning
 

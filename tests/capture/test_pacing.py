@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.capture.pacing import Pace, Pacing
+from ibticks.history._pacing import Pace, Pacing
 from ibticks.errors import ConfigError
 
 pacings = st.builds(

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from ibticks.capture import ports
-from ibticks.capture.client import Client
+from ibticks.tws import _ports as ports
+from ibticks.tws._client import Client
 from ibticks.errors import ConnectionFailedError
 
 from .scripted import Heard, Server, linger

@@ -10,20 +10,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from ibticks.capture import CaptureSettings, clerk, pruning, rounds
-from ibticks.capture import recorder as recorder_module
-from ibticks.capture.clerk import Clerk
-from ibticks.capture.pruning import HourPruner
-from ibticks.capture.recorder import Recorder
+from ibticks.capture import CaptureSettings
+from ibticks.capture import _queued_index as clerk
+from ibticks.capture import _pruning as pruning
+from ibticks.capture import _maintenance as rounds
+from ibticks.capture import _recorder as recorder_module
+from ibticks.capture._queued_index import Clerk
+from ibticks.capture._pruning import HourPruner
+from ibticks.capture._recorder import Recorder
 from ibticks.config import NANOSECONDS
 from ibticks.errors import ConfigError, IndexUnavailableError, UnknownPeriodError
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.appender import StreamAppender
-from ibticks.storage.audit import records_on_disk
-from ibticks.storage.layout import HOUR, FileKey, hour_of, list_files
-from ibticks.storage.lock import StreamLock
-from ibticks.storage.states import Status
-from ibticks.storage.statuses import left_open, rebuild, resume
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._appender import StreamAppender
+from ibticks.storage._audit import records_on_disk
+from ibticks.storage._layout import HOUR, FileKey, hour_of, list_files
+from ibticks.storage._stream_lock import StreamLock
+from ibticks.coverage._states import Status
+from ibticks.coverage._rebuild import left_open, rebuild, resume
 
 from .checks import until
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
-from ibticks.format.columns import TickColumns, Values
+from ibticks.format._columns import TickColumns, Values
 from ibticks.gateway import Replay
-from ibticks.gateway.ticks import TickStream
+from ibticks.gateway._ticks import TickStream
 
 from .checks import BTC, FOUR, IBM, check_index, check_stored, covered, statuses, until
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 import ibticks as ibt
-from ibticks.capture.settings import CaptureSettings, parse_address
-from ibticks.capture.tracked import TrackedContract
+from ibticks.capture._settings import CaptureSettings, parse_address
+from ibticks.capture._tracked import TrackedContract
 from ibticks.errors import ConfigError
 
 AAPL = TrackedContract(265598, "AAPL")

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ibticks.capture import recorder as recorder_module
-from ibticks.capture import watch
-from ibticks.capture.client import Client
-from ibticks.capture.hours import TradingHours
+from ibticks.capture import _recorder as recorder_module
+from ibticks.capture import _watchdog as watch
+from ibticks.tws._client import Client
+from ibticks.tws._trading_hours import TradingHours
 from ibticks.gateway import GatewayContract, Replay
 
 from .checks import check_stored, covered, statuses, until

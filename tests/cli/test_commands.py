@@ -14,10 +14,10 @@ import pytest
 
 import ibticks as ibt
 from ibticks import errors
-from ibticks.cli.app import app, index_app
-from ibticks.index.records import ContractRecord
+from ibticks.cli._app import app, index_app
+from ibticks.index._records import ContractRecord
 from ibticks.sample import sample as find_sample
-from ibticks.storage.lock import StreamLock
+from ibticks.storage._stream_lock import StreamLock
 
 PROGRAM = [sys.executable, "-c", "from ibticks.cli import main; main()"]
 TRADES = find_sample("btcusdt_trades").path
@@ -137,7 +137,7 @@ def test_what_cannot_be_done_is_said_without_a_traceback(cli, monkeypatch, kind)
     def refuse(*_, **__):
         raise kind("this is why [/b] [red] \\[", path="x")
 
-    monkeypatch.setattr("ibticks.store.open_store", refuse)
+    monkeypatch.setattr("ibticks.store._store.open_store", refuse)
     done = cli("ls", "-s", ".")
     assert (done.code, done.out, done.err) == (1, "", "error: this is why [/b] [red] \\[\n")
 
@@ -175,7 +175,7 @@ def test_terminals_of_any_width(sample, columns, command, monkeypatch, cli):
     if columns not in (20, 80) and command not in ("ls", "load IBM"):
         return
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr("ibticks.cli.options.console._force_terminal", True)
+    monkeypatch.setattr("ibticks.cli._options.console._force_terminal", True)
     done = cli(*command.split())
     assert done.code == 0
     assert done.out

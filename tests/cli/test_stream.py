@@ -10,7 +10,7 @@ import pytest
 
 import ibticks as ibt
 from ibticks.gateway import Gateway, Replay
-from ibticks.storage.states import Status
+from ibticks.coverage._states import Status
 from tests.captures import FakeCapture
 
 from .conftest import PROGRAM

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.text import Text
 
-from ibticks.cli import options
-from ibticks.cli.terminal import PlainConsole
+from ibticks.cli import _options as options
+from ibticks.cli._terminal import PlainConsole
 
 HOSTILE = {
     "a cleared screen": "A\x1b[2JB",

@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from ibticks.format.columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format.fields import COLUMNS, FIELDS, Field, Kind
+from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format._fields import COLUMNS, FIELDS, Field, Kind
 from ibticks.testing import wire
 from ibticks.testing.wire import WireType
 from ibticks.tick_stream_pb2 import StreamMessage, TickData

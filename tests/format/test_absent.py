@@ -8,15 +8,15 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from ibticks.format.absent import (
+from ibticks.format._absent import (
     clear_absent_fields,
     is_no_quote,
     is_unset,
     present_number,
     present_side,
 )
-from ibticks.format.absent_rows import is_no_quote_rows, is_unset_rows, with_absent_values
-from ibticks.format.columns import TickColumns, Values
+from ibticks.format._absent_rows import is_no_quote_rows, is_unset_rows, with_absent_values
+from ibticks.format._columns import TickColumns, Values
 from ibticks.tick_stream_pb2 import TickData
 
 UNSET = {

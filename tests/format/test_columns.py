@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError, UnknownColumnError, UnknownTickTypeError
-from ibticks.format.columns import TickColumns, Values
-from ibticks.format.fields import (
+from ibticks.format._columns import TickColumns, Values
+from ibticks.format._fields import (
     COLUMNS,
     ON_REQUEST,
     check_columns,

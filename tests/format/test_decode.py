@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError, UnknownColumnError
-from ibticks.format import decode_kernels as k
-from ibticks.format.decode import TIME_MAX, TIME_MIN, Decoder, decode
-from ibticks.format.fields import COLUMNS
-from ibticks.format.frames import find_payloads, fingerprints, scan, walk
+from ibticks.format import _decode_kernels as k
+from ibticks.format._decode import TIME_MAX, TIME_MIN, Decoder, decode
+from ibticks.format._fields import COLUMNS
+from ibticks.format._frames import find_payloads, fingerprints, scan, walk
 from ibticks.testing import wire
 from ibticks.testing.strategies import malformed_messages, wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import InputError, UnknownTickTypeError
-from ibticks.format.columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format.decode import decode
-from ibticks.format.encode import Encoder, encode, encode_chunks
-from ibticks.format.fields import COLUMNS
-from ibticks.format.tick_encoder import varint
+from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format._decode import decode
+from ibticks.format._encode import Encoder, encode, encode_chunks
+from ibticks.format._fields import COLUMNS
+from ibticks.format._tick_encoder import varint
 from ibticks.testing import wire
 
 from .oracle import ALL, LARGEST_FRAME, columns_of, framed, payload_of, rows_of

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format.frames import TORN, find_payloads, fingerprints, scan, walk
-from ibticks.format.framing import MAX_FRAME, checksum, frame
+from ibticks.format._frames import TORN, find_payloads, fingerprints, scan, walk
+from ibticks.format._framing import MAX_FRAME, checksum, frame
 from ibticks.testing import wire
 from ibticks.testing.strategies import wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-from ibticks.format import decode_kernels, encode_kernels, jit
-from ibticks.format.decode import Decoder
-from ibticks.format.encode import Encoder
+from ibticks.format import _decode_kernels as decode_kernels
+from ibticks.format import _encode_kernels as encode_kernels
+from ibticks.format import _jit as jit
+from ibticks.format._decode import Decoder
+from ibticks.format._encode import Encoder
 
 from .oracle import columns_of, framed
 from .test_decode import TICK, tick
@@ -129,7 +131,7 @@ said = []
 handler = logging.Handler()
 handler.emit = lambda record: said.append(record.getMessage())
 logging.getLogger("ibticks").addHandler(handler)
-from ibticks.format.encode_kernels import encode_ticks
+from ibticks.format._encode_kernels import encode_ticks
 stats = encode_ticks.stats
 print(json.dumps([said, sum(stats.cache_hits.values()), sum(stats.cache_misses.values())]))
 """
@@ -151,7 +153,7 @@ handler = logging.Handler()
 handler.emit = lambda record: said.append(record.getMessage())
 logging.getLogger("ibticks").addHandler(handler)
 import numpy as np
-from ibticks.analysis.recurrences import filled_bars
+from ibticks.analysis._recurrences import filled_bars
 assert filled_bars(np.array([1.0, 1.0, 1.0]), 2.0).tolist() == [0, 0, -2]
 assert filled_bars(np.array([1, 1, 1]), 2.0).tolist() == [0, 0, -2]
 print(json.dumps(said))
@@ -172,7 +174,7 @@ def test_without_a_folder_it_is_compiled_in_memory_and_announced_once():
 
 
 def test_a_kernel_of_one_signature_is_compiled_without_a_folder():
-    setup = "from ibticks.format.jit import kernel\nimport numba\n"
+    setup = "from ibticks.format._jit import kernel\nimport numba\n"
     use = "print(kernel(numba.int64(numba.int64))(lambda n: n + 1)(41))"
     assert run(setup + use, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator") == ["42"]
 
@@ -233,12 +235,12 @@ HEAVY = {"numba", "llvmlite", "numpy", "pandas", "polars", "pyarrow", "psycopg",
     ("modules", "needed"),
     [
         ("ibticks", set()),
-        ("ibticks.format, ibticks.format.fields", set()),
+        ("ibticks.format, ibticks.format._fields", set()),
         # What capture needs: ticks to frames, headers, messages, without a compiler.
-        ("ibticks.format.tick_encoder, ibticks.format.framing", set()),
-        ("ibticks.format.header, ibticks.format.messages", {"google"}),
-        ("ibticks.format.columns", {"numpy"}),
-        ("ibticks.format.decode", {"numpy", "numba", "llvmlite"}),
+        ("ibticks.format._tick_encoder, ibticks.format._framing", set()),
+        ("ibticks.format._header, ibticks.format._messages", {"google"}),
+        ("ibticks.format._columns", {"numpy"}),
+        ("ibticks.format._decode", {"numpy", "numba", "llvmlite"}),
     ],
 )
 def test_only_what_is_used_is_loaded(modules, needed):

@@ -16,16 +16,16 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from ibticks import tick_stream_pb2
 from ibticks.config import resource
-from ibticks.format.encode import encode
-from ibticks.format.fields import FIELDS, Kind
-from ibticks.format.framing import frame
-from ibticks.format.header import Header
-from ibticks.format.messages import encode_message
+from ibticks.format._encode import encode
+from ibticks.format._fields import FIELDS, Kind
+from ibticks.format._framing import frame
+from ibticks.format._header import Header
+from ibticks.format._messages import encode_message
 
 from .oracle import columns_of
 
 if TYPE_CHECKING:
-    from ibticks.format.columns import TickColumns
+    from ibticks.format._columns import TickColumns
 
 PROTO = resource("proto")
 

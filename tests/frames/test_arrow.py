@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError, UnknownColumnError
-from ibticks.format.columns import StringColumn, TickColumns, Values
-from ibticks.format.fields import COLUMNS
+from ibticks.format._columns import StringColumn, TickColumns, Values
+from ibticks.format._fields import COLUMNS
 from ibticks.frames import arrow_schema, from_arrow, metadata_of, to_table
-from ibticks.frames.order import runs
+from ibticks.frames._order import runs
 
 ALL = list(COLUMNS)
 

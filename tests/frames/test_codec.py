@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ibticks.format.decode import decode
-from ibticks.format.encode import encode
+from ibticks.format._decode import decode
+from ibticks.format._encode import encode
 from ibticks.frames import from_arrow, read_batches, to_pandas, to_polars, to_table
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ibticks.errors import MissingExtraError, UnknownColumnError
-from ibticks.format.columns import TickColumns, Values
-from ibticks.format.fields import COLUMNS
+from ibticks.format._columns import TickColumns, Values
+from ibticks.format._fields import COLUMNS
 from ibticks.frames import to_dask, to_pandas, to_table
 
 ALL = list(COLUMNS)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, UnknownColumnError
 from ibticks.frames import polars_schema, scan, to_polars, to_table
-from ibticks.frames.predicate import Bounds, bounds_of
+from ibticks.frames._predicate import Bounds, bounds_of
 
 if TYPE_CHECKING:
-    from ibticks.format.columns import TickColumns
+    from ibticks.format._columns import TickColumns
 
 COLUMNS = ["timestamp", "contract_id", "tick_type", "price", "bid_price", "exchange"]
 START = datetime(2025, 1, 10, 14, tzinfo=UTC)

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from ibticks.errors import InputError
-from ibticks.format.columns import TickColumns
-from ibticks.format.fields import COLUMNS
+from ibticks.format._columns import TickColumns
+from ibticks.format._fields import COLUMNS
 from ibticks.frames import from_arrow, metadata_of, to_pandas, to_table
-from ibticks.frames.pandas_frames import from_pandas
+from ibticks.frames._to_pandas import from_pandas
 
 ALL = list(COLUMNS)
 UTC = "datetime64[ns, UTC]"

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ibticks.format.columns import StringColumn, TickColumns, Values
-from ibticks.format.fields import COLUMNS
+from ibticks.format._columns import StringColumn, TickColumns, Values
+from ibticks.format._fields import COLUMNS
 from ibticks.frames import polars_schema, to_polars, to_table
 
 ALL = list(COLUMNS)

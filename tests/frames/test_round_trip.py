@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibticks.format.columns import TickColumns
-from ibticks.format.fields import COLUMNS
+from ibticks.format._columns import TickColumns
+from ibticks.format._fields import COLUMNS
 from ibticks.frames import from_arrow, from_xarray, to_pandas, to_polars, to_table, to_xarray
 
 ALL = list(COLUMNS)

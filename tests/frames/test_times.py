@@ -12,7 +12,7 @@ import pytz
 
 from ibticks.calendar import to_ns
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.frames.times import utc_nanoseconds
+from ibticks.frames._times import utc_nanoseconds
 
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC, 07:00 in New York
 NEW_YORK = "America/New_York"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.gateway.clock import Clock, Positions
-from ibticks.gateway.timeline import merged
+from ibticks.gateway._clock import Clock, Positions
+from ibticks.gateway._timeline import merged
 
 from .conftest import SECOND, START
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from ibticks.gateway.outlet import Boundary
+from ibticks.gateway._outlet import Boundary
 
 from .clients import RawClient
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ibticks.errors import InputError
-from ibticks.format.columns import StringColumn, StringsColumn
+from ibticks.format._columns import StringColumn, StringsColumn
 from ibticks.gateway import GatewayContract, Replay, TickStream
-from ibticks.gateway.contracts import ContractQuery, matching
+from ibticks.gateway._contracts import ContractQuery, matching
 
 
 def same(one: TickStream, two: TickStream, *, but=("sequence",)) -> bool:

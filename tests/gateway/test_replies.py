@@ -10,7 +10,8 @@ from ibapi.comm import read_fields
 from ibapi.decoder import Decoder
 from ibapi.wrapper import EWrapper
 
-from ibticks.gateway import GatewayContract, replies
+from ibticks.gateway import GatewayContract
+from ibticks.gateway import _replies as replies
 
 VERSIONS = (157, 163, 164, 165, 166, 176, 178, 179, 182, 186, 193, 194, 200)
 

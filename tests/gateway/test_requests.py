@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.errors import FormatError
-from ibticks.gateway import requests
-from ibticks.gateway.contracts import ContractQuery
+from ibticks.gateway import _requests as requests
+from ibticks.gateway._contracts import ContractQuery
 
 from .clients import contract_fields, request
 

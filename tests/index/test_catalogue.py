@@ -18,8 +18,8 @@ from ibticks.errors import (
     StorageFullError,
     StoreAccessError,
 )
-from ibticks.index.catalogue import CatalogueIndex, write_catalogue
-from ibticks.index.memory import MemoryIndex
+from ibticks.index._catalogue import CatalogueIndex, write_catalogue
+from ibticks.index._memory import MemoryIndex
 
 DAY = 1_736_467_200_000_000_000
 

@@ -16,7 +16,7 @@ from ibticks.errors import (
     IndexVersionError,
     TickIndexError,
 )
-from ibticks.index.database import Database
+from ibticks.index._database import Database
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_closing_closes_the_connections(dsn, store_id, admin):
 def test_a_forked_child_has_connections_of_its_own(dsn, store_id, python):
     code = (
         "import os, sys\n"
-        "from ibticks.index.database import Database\n"
+        "from ibticks.index._database import Database\n"
         "pid = lambda c: c.execute('SELECT pg_backend_pid()').fetchone()[0]\n"
         "database = Database(*sys.argv[1:])\n"
         "before = database.run(pid)\n"
@@ -229,7 +229,7 @@ def test_a_forked_child_has_connections_of_its_own(dsn, store_id, python):
 def test_an_index_left_open_is_closed_quietly_at_exit(dsn, store_id, python):
     code = (
         "import sys\n"
-        "from ibticks.index.database import Database\n"
+        "from ibticks.index._database import Database\n"
         "database = Database(*sys.argv[1:])\n"
     )
     process = python(code, dsn, store_id, options=("-X", "dev", "-W", "error"))

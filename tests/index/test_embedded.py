@@ -17,12 +17,12 @@ import psycopg
 import pytest
 
 from ibticks.errors import IndexUnavailableError, IndexVersionError, StoreAccessError
-from ibticks.index import binaries
-from ibticks.index.account import SERVER_USER, Account, server_account, user_name
-from ibticks.index.binaries import find_binaries, reachable_binaries
-from ibticks.index.cluster import Cluster
-from ibticks.index.embedded import EmbeddedServer, cluster_base
-from ibticks.index.locks import open_lock, try_lock
+from ibticks.index.embedded._server import _binaries as binaries
+from ibticks.index.embedded._account import SERVER_USER, Account, server_account, user_name
+from ibticks.index.embedded._binaries import find_binaries, reachable_binaries
+from ibticks.index.embedded._cluster import Cluster
+from ibticks.index.embedded._server import EmbeddedServer, cluster_base
+from ibticks.filesystem._locks import open_lock, try_lock
 
 STORE_ID = "8c1f4e5a-2f60-4c07-9d2a-7c7d1f9e4b55"
 AS_ROOT = os.geteuid() == 0
@@ -30,7 +30,7 @@ BINARIES = find_binaries()
 
 OPEN = """
 import sys
-from ibticks.index.embedded import EmbeddedServer
+from ibticks.index.embedded._server import EmbeddedServer
 server = EmbeddedServer.for_store(sys.argv[1], sys.argv[2])
 """
 OPEN_AND_WAIT = OPEN + 'print("open", flush=True)\nsys.stdin.readline()\nserver.close()\n'
@@ -588,7 +588,7 @@ def test_a_user_without_a_name(monkeypatch):
 
 def test_root_without_a_way_to_make_the_system_user(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("ibticks.index.account.SERVER_USER", "no-such-user-of-ibticks")
+    monkeypatch.setattr("ibticks.index.embedded._account.SERVER_USER", "no-such-user-of-ibticks")
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(IndexUnavailableError, match="Make that user"):
         server_account()

@@ -19,9 +19,9 @@ from ibticks.errors import (
     StoreAccessError,
     TickIndexError,
 )
-from ibticks.index.journal import OPERATIONS, Change, Journal, replay
-from ibticks.index.memory import MemoryIndex
-from ibticks.index.records import ContractRecord
+from ibticks.index._journal import OPERATIONS, Change, Journal, replay
+from ibticks.index._memory import MemoryIndex
+from ibticks.index._records import ContractRecord
 
 DAY = 1_736_467_200_000_000_000
 
@@ -221,7 +221,7 @@ def test_threads_and_processes_append_at_once(journal, path, python, make_file):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ibticks.index.journal import Change, Journal\n"
+        "from ibticks.index._journal import Change, Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for n in range(20):\n"
         "    journal.append(Change('drop_files', (f'{sys.argv[2]}-{n}',)))\n"
@@ -250,7 +250,7 @@ def test_a_writer_killed_at_any_moment_tears_nothing(path, python):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ibticks.index.journal import Change, Journal\n"
+        "from ibticks.index._journal import Change, Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for n in range(10**6):\n"
         "    journal.append(Change('drop_files', (str(n),)))\n"
@@ -268,7 +268,7 @@ def test_a_writer_killed_at_any_moment_tears_nothing(path, python):
 
 
 def test_a_process_that_holds_the_journal_for_ever(journal, path, changes, monkeypatch):
-    monkeypatch.setattr("ibticks.index.journal._PATIENCE", 0.05)
+    monkeypatch.setattr("ibticks.index._journal._PATIENCE", 0.05)
     with (
         FileLock(path.with_name("index.journal.lock")),
         pytest.raises(IndexUnavailableError, match="another process has held"),

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from ibticks.errors import IndexVersionError, TickIndexError
-from ibticks.index.migrations import Migration, migrate, migrations, read_migrations
-from ibticks.index.postgres import PostgresIndex
+from ibticks.index._migrations import Migration, migrate, migrations, read_migrations
+from ibticks.index._postgres import PostgresIndex
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_another_text_of_the_same_number(connection):
 def test_processes_race_for_a_new_database(empty_dsn, store_id, python):
     code = (
         "import sys\n"
-        "from ibticks.index.postgres import PostgresIndex\n"
+        "from ibticks.index._postgres import PostgresIndex\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "index = PostgresIndex(*sys.argv[1:])\n"

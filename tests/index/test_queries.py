@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ibticks.errors import ReadOnlyError, TickIndexError
-from ibticks.index.postgres import PostgresIndex
+from ibticks.index._postgres import PostgresIndex
 
 STATEMENTS = [
     "DO $$ BEGIN COMMIT; SET TRANSACTION READ WRITE; DELETE FROM contracts; COMMIT; END $$",
@@ -263,7 +263,7 @@ def test_several_processes_make_the_role_at_once(empty_dsn, store_id, python, ad
     PostgresIndex(empty_dsn, store_id).close()
     code = (
         "import sys\n"
-        "from ibticks.index.postgres import PostgresIndex\n"
+        "from ibticks.index._postgres import PostgresIndex\n"
         "index = PostgresIndex(*sys.argv[1:])\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"

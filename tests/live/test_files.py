@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ibticks.errors import CorruptDataWarning, StorageError
-from ibticks.storage.hourfile import HourFile
-from ibticks.storage.layout import HALF_HOUR, HOUR
-from ibticks.storage.lifecycle import compress_file, delete_files
-from ibticks.storage.writer import StreamWriter
+from ibticks.storage._hour_file import HourFile
+from ibticks.storage._layout import HALF_HOUR, HOUR
+from ibticks.storage._lifecycle import compress_file, delete_files
+from ibticks.storage._writer import StreamWriter
 from tests.storage.samples import CONTRACT, H13, KEY, MINUTE, SECOND, old_frame, old_header
 
 from .worlds import STREAMS, columns, message
@@ -82,19 +82,19 @@ def test_late_ticks_for_what_was_sealed_and_compressed(writer, live, root, index
 
 def test_what_was_read_is_not_unpacked_again(writer, live, root, monkeypatch):
     """Old hours are compressed by the dozen, under readers that have long read them."""
-    monkeypatch.setattr("ibticks.live.tail._CHUNK", 300)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK", 300)
     quotes = writer()
     assert write(quotes, 0, 50) == numbers(live)
     quotes.seal()
     compress_file(root, KEY, "zstd")
-    monkeypatch.setattr("ibticks.live.body.decompress", lambda *_: 1 // 0)
+    monkeypatch.setattr("ibticks.live._body.decompress", lambda *_: 1 // 0)
     assert numbers(live) == []
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
 def test_compressed_between_two_looks(writer, live, root, monkeypatch, compression):
     """Read in part while it was plain, the rest from the blocks."""
-    monkeypatch.setattr("ibticks.live.tail._CHUNK", 300)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK", 300)
     quotes = writer()
     said = write(quotes, 0, 200)
     batch = live.take(hold=False)
@@ -294,7 +294,7 @@ def test_a_file_without_a_header(live, root):
 
 
 def test_a_message_larger_than_what_is_read_at_once(writer, live, monkeypatch):
-    monkeypatch.setattr("ibticks.live.tail._CHUNK", 100)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK", 100)
     quotes = writer()
     said = write(quotes, 0, 3)
     quotes.append({**message("bid_ask", H13, 3), "metadata": {"note": "x" * 100_000}})

@@ -18,7 +18,7 @@ import pytest
 from ibticks.errors import InputError
 from ibticks.frames import to_polars, to_table
 from ibticks.live import Batch, Live
-from ibticks.selection import Selection
+from ibticks.selection._selection import Selection
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND, open_descriptors
 
 from .worlds import COLUMNS, STREAMS, columns, message
@@ -197,7 +197,7 @@ def test_batches_say_whether_they_were_stored(both, follow):
 
 def test_a_buffer_of_many_pieces(both, follow, root, index, monkeypatch):
     """No more is held than about one piece of each stream, and time goes on all the same."""
-    monkeypatch.setattr("ibticks.live.tail._CHUNK", 400)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK", 400)
     live = follow(H13, STREAMS)
     frames = []
     while (batch := live.take()) is not None:
@@ -318,7 +318,7 @@ def test_positions_that_are_none(follow):
 
 def test_who_is_slow_misses_nothing(both, follow, monkeypatch):
     """What waits to be read waits in the files, and only the last of it for other streams."""
-    monkeypatch.setattr("ibticks.live.tail._CHUNK", 2000)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK", 2000)
     live = follow(None, STREAMS, delay=1000)
     for number in range(1000, 3000):
         both["bid_ask"].append(message("bid_ask", H13 + 5 * MINUTE + number, number))
@@ -335,7 +335,7 @@ def test_who_is_slow_misses_nothing(both, follow, monkeypatch):
 
 
 def test_the_latest_only(both, follow, monkeypatch):
-    monkeypatch.setattr("ibticks.live.tail._CHUNK", 2000)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK", 2000)
     live = follow(H13, STREAMS, policy="latest", most_waiting=50)
     assert live.read().height == 102, "what was stored is not dropped"
     for number in range(1000, 3000):

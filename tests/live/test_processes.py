@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ibticks.storage.layout import HOUR
-from ibticks.storage.recovery import cut_torn_tail
-from ibticks.storage.writer import StreamWriter
+from ibticks.storage._layout import HOUR
+from ibticks.storage._recovery import cut_torn_tail
+from ibticks.storage._writer import StreamWriter
 from tests.forking import Children
 from tests.storage.samples import CONTRACT, H13
 
@@ -21,7 +21,7 @@ from .worlds import STREAMS, check_read, message, stored
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ibticks.storage.layout import FileKey
+    from ibticks.storage._layout import FileKey
 
 ROUNDS = 12
 PATIENCE = 60.0

@@ -19,10 +19,10 @@ from ibticks.errors import (
     UnknownContractError,
     UnknownTickTypeError,
 )
-from ibticks.format.columns import TickColumns
+from ibticks.format._columns import TickColumns
 from ibticks.live import Buffer, BufferStats, Live
-from ibticks.live import buffers as buffers_module
-from ibticks.storage.layout import HOUR
+from ibticks.live import _buffers as buffers_module
+from ibticks.storage._layout import HOUR
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
 
 from .worlds import columns
@@ -152,7 +152,7 @@ def test_each_tick_is_decoded_once(store, monkeypatch):
     asked = store.buffer("IBM", "bid_ask", "1h", now=NOW)
     whole = asked.to_polars()
     monkeypatch.setattr(buffers_module.Selection, "to_polars", lambda _: 1 // 0)
-    monkeypatch.setattr("ibticks.live.batch.Decoder", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr("ibticks.live._batch.Decoder", lambda *_, **__: 1 // 0)
     assert asked.to_polars().equals(whole)
     shorter = store.buffer("IBM", "bid_ask", "10m", now=NOW).to_polars()
     assert shorter.equals(whole.tail(shorter.height))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ibticks.live import watch as watch_module
-from ibticks.live.watch import Watch
+from ibticks.live import _watcher as watch_module
+from ibticks.live._watcher import Watch
 from tests.storage.samples import H13, SECOND
 
 from .worlds import columns
@@ -121,7 +121,7 @@ def test_elsewhere_files_are_looked_at(writer, follow, monkeypatch):
 
 
 def look_and_read(writer, live, monkeypatch) -> None:
-    monkeypatch.setattr("ibticks.live.follower._SURVEY_SECONDS", 0.05)
+    monkeypatch.setattr("ibticks.live._follower._SURVEY_SECONDS", 0.05)
     quotes, batches = writer(), live.batches()
     for number in range(3):
         quotes.write(columns("bid_ask", [H13 + number * 4000 * SECOND], number))
@@ -132,8 +132,8 @@ def look_and_read(writer, live, monkeypatch) -> None:
 @told
 def test_a_file_system_that_tells_nothing_is_found_out(writer, follow, monkeypatch):
     """As one of another machine's, which this one's kernel does not see writing."""
-    monkeypatch.setattr("ibticks.live.follower._SURVEY_SECONDS", 0.0)
-    monkeypatch.setattr("ibticks.live.follower._SURVEY_SHARE", 0.0)
+    monkeypatch.setattr("ibticks.live._follower._SURVEY_SECONDS", 0.0)
+    monkeypatch.setattr("ibticks.live._follower._SURVEY_SHARE", 0.0)
     live = follow(None)
     monkeypatch.setattr(Watch, "changes", lambda watch: None if watch.descriptor is None else set())
     quotes = writer()

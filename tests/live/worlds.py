@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibticks.format.columns import TickColumns, Values
-from ibticks.index.memory import MemoryIndex
+from ibticks.format._columns import TickColumns, Values
+from ibticks.index._memory import MemoryIndex
 from ibticks.live import Batch, Live
-from ibticks.storage.layout import HOUR, FileKey, list_files
-from ibticks.storage.lifecycle import compress_file
-from ibticks.storage.writer import StreamWriter
+from ibticks.storage._layout import HOUR, FileKey, list_files
+from ibticks.storage._lifecycle import compress_file
+from ibticks.storage._writer import StreamWriter
 from tests.storage.samples import CONTRACT, H13, SECOND, read_plainly, time_of
 
 if TYPE_CHECKING:

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import StoreAccessError, WriterLockedError
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.ingest import Ingest
-from ibticks.storage.layout import HOUR, FileKey, list_files
-from ibticks.storage.lifecycle import compress_file
-from ibticks.storage.lock import StreamLock
-from ibticks.storage.sealing_apart import SealerApart
-from ibticks.storage.writer import StreamWriter
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._ingest import Ingest
+from ibticks.storage._layout import HOUR, FileKey, list_files
+from ibticks.storage._lifecycle import compress_file
+from ibticks.storage._stream_lock import StreamLock
+from ibticks.storage._seal_process import SealerApart
+from ibticks.storage._writer import StreamWriter
 
 if TYPE_CHECKING:
-    from ibticks.format.columns import TickColumns
+    from ibticks.format._columns import TickColumns
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # as a script it is in no package
 from tests.forking import Report, serve

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.writer import StreamWriter
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._writer import StreamWriter
 from tests.forking import Children
 
 from .samples import CONTRACT, new_root

@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 
 from ibticks.errors import StorageError, StorageFullError
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.audit import verify
-from ibticks.storage.layout import HOUR, FileKey, list_files, list_unfinished
-from ibticks.storage.lifecycle import compress_file, delete_files
-from ibticks.storage.lock import StreamLock
-from ibticks.storage.writer import StreamWriter
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._audit import verify
+from ibticks.storage._layout import HOUR, FileKey, list_files, list_unfinished
+from ibticks.storage._lifecycle import compress_file, delete_files
+from ibticks.storage._stream_lock import StreamLock
+from ibticks.storage._writer import StreamWriter
 
 if __name__ == "__main__":
     # As a script it is in no package.

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.format.header import read_header
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.audit import records_on_disk, verify
-from ibticks.storage.layout import HOUR, FileKey
-from ibticks.storage.lifecycle import compress_file, compress_files, delete_files
-from ibticks.storage.reader import read_messages, read_ticks
+from ibticks.format._header import read_header
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._audit import records_on_disk, verify
+from ibticks.storage._layout import HOUR, FileKey
+from ibticks.storage._lifecycle import compress_file, compress_files, delete_files
+from ibticks.storage._reader import read_messages, read_ticks
 
 from .samples import (
     CONTRACT,

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format.framing import MAX_FRAME
-from ibticks.format.header import COMPRESSIONS, Header
-from ibticks.storage.blocks import (
+from ibticks.format._framing import MAX_FRAME
+from ibticks.format._header import COMPRESSIONS, Header
+from ibticks.storage._blocks import (
     LARGEST_BLOCK,
     body_blocks,
     check_compression,

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError
-from ibticks.index.memory import MemoryIndex
-from ibticks.index.records import CoverageRecord
-from ibticks.storage.coverage import Change, Ledger, deleted, intervals, outlasting
-from ibticks.storage.filling import backfilled, filled, missing
-from ibticks.storage.layout import HOUR, list_files
-from ibticks.storage.lifecycle import compress_files
-from ibticks.storage.lock import is_written
-from ibticks.storage.states import NOTHING_MISSING, STATES, State, Status
-from ibticks.storage.statuses import forget, rebuild, resume, settle
-from ibticks.storage.writer import StreamWriter
+from ibticks.index._memory import MemoryIndex
+from ibticks.index._records import CoverageRecord
+from ibticks.coverage._ledger import Change, Ledger, deleted, intervals, outlasting
+from ibticks.coverage._backfilled import backfilled, filled, missing
+from ibticks.storage._layout import HOUR, list_files
+from ibticks.storage._lifecycle import compress_files
+from ibticks.storage._stream_lock import is_written
+from ibticks.coverage._states import NOTHING_MISSING, STATES, State, Status
+from ibticks.coverage._rebuild import forget, rebuild, resume, settle
+from ibticks.storage._writer import StreamWriter
 
 AAPL = 265598
 T0 = 1_736_519_400_000_000_000  # 2025-01-10 14:30 UTC
@@ -470,9 +470,9 @@ def test_settling_loads_no_compiler(killed, root, index):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ibticks.index.memory import MemoryIndex\n"
-        "from ibticks.index.records import CoverageRecord, FileRecord\n"
-        "from ibticks.storage.statuses import resume\n"
+        "from ibticks.index._memory import MemoryIndex\n"
+        "from ibticks.index._records import CoverageRecord, FileRecord\n"
+        "from ibticks.coverage._rebuild import resume\n"
         f"index = MemoryIndex({index.files()!r}, coverage={index.coverage()!r})\n"
         f"resume(Path({str(root)!r}), index, {AAPL}, 'last', 'again')\n"
         "print(index.coverage()[0].end_ns, 'numba' in sys.modules, 'pandas' in sys.modules)\n"

@@ -14,12 +14,12 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError
-from ibticks.format.header import read_header
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.audit import records_on_disk, verify
-from ibticks.storage.lifecycle import compress_file
-from ibticks.storage.reader import read_messages, read_ticks
-from ibticks.storage.writer import StreamWriter
+from ibticks.format._header import read_header
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._audit import records_on_disk, verify
+from ibticks.storage._lifecycle import compress_file
+from ibticks.storage._reader import read_messages, read_ticks
+from ibticks.storage._writer import StreamWriter
 from ibticks.tick_stream_pb2 import FileHeader
 
 from .samples import (
@@ -37,7 +37,7 @@ from .samples import (
 )
 
 if TYPE_CHECKING:
-    from ibticks.index.records import FileRecord
+    from ibticks.index._records import FileRecord
 
 COUNT = 60_000  # five blocks
 

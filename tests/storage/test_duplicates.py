@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.format.columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format.framing import frame
-from ibticks.storage.duplicates import StoredMessages, StoredTicks, tick_keys
+from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format._framing import frame
+from ibticks.storage._duplicates import StoredMessages, StoredTicks, tick_keys
 
 FEW = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30)
 

@@ -15,13 +15,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, InputError, StorageFullError
-from ibticks.format.columns import TickColumns, Values
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.audit import records_on_disk, verify
-from ibticks.storage.ingest import Ingest
-from ibticks.storage.layout import HALF_HOUR, HOUR
-from ibticks.storage.lifecycle import compress_file
-from ibticks.storage.writer import StreamWriter
+from ibticks.format._columns import TickColumns, Values
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._audit import records_on_disk, verify
+from ibticks.storage._ingest import Ingest
+from ibticks.storage._layout import HALF_HOUR, HOUR
+from ibticks.storage._lifecycle import compress_file
+from ibticks.storage._writer import StreamWriter
 from ibticks.testing.strategies import messages
 
 from .children import doubled, numbered
@@ -161,9 +161,9 @@ def _turned(part):
 IMPORT = """
 import json, sys
 from pathlib import Path
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.ingest import Ingest
-from ibticks.storage.writer import StreamWriter
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._ingest import Ingest
+from ibticks.storage._writer import StreamWriter
 root, contract, messages = Path(sys.argv[1]), int(sys.argv[2]), json.load(sys.stdin)
 with StreamWriter(root, contract, "bid_ask", MemoryIndex(), fsync=None) as writer:
     ingest = Ingest(root, writer)

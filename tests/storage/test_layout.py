@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import StorageError, TimeRangeError
-from ibticks.storage.layout import (
+from ibticks.storage._layout import (
     HALF_HOUR,
     HOUR,
     FileKey,

@@ -11,15 +11,15 @@ from dataclasses import replace
 import pytest
 
 from ibticks.errors import CorruptFileError, InputError, StorageError, StreamInUseWarning
-from ibticks.format.header import COMPRESSIONS, read_header
-from ibticks.index.records import CoverageRecord
-from ibticks.storage import sealed_body
-from ibticks.storage.audit import verify
-from ibticks.storage.layout import HOUR, FileKey, list_files, list_unfinished
-from ibticks.storage.lifecycle import compress_file, compress_files, delete_files
-from ibticks.storage.lock import StreamLock, is_written
-from ibticks.storage.reader import read_messages
-from ibticks.storage.summary import summarise
+from ibticks.format._header import COMPRESSIONS, read_header
+from ibticks.index._records import CoverageRecord
+from ibticks.storage import _sealed_body as sealed_body
+from ibticks.storage._audit import verify
+from ibticks.storage._layout import HOUR, FileKey, list_files, list_unfinished
+from ibticks.storage._lifecycle import compress_file, compress_files, delete_files
+from ibticks.storage._stream_lock import StreamLock, is_written
+from ibticks.storage._reader import read_messages
+from ibticks.storage._summary import summarise
 
 from .samples import (
     CONTRACT,

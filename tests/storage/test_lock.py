@@ -14,10 +14,10 @@ from threading import Thread
 import pytest
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError, WriterLockedError
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.layout import list_files
-from ibticks.storage.lock import StreamLock, is_written
-from ibticks.storage.writer import StreamWriter
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._layout import list_files
+from ibticks.storage._stream_lock import StreamLock, is_written
+from ibticks.storage._writer import StreamWriter
 
 from .samples import CONTRACT, H13, KEY, numbers, open_descriptors, quote_message
 

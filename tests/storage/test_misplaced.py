@@ -10,21 +10,21 @@ import pytest
 import xarray as xr
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, MisplacedFileError
-from ibticks.format.header import read_header
+from ibticks.format._header import read_header
 from ibticks.frames import to_table
-from ibticks.frames.metadata import metadata_of
-from ibticks.live.tail import Tail
-from ibticks.storage.audit import records_on_disk, verify
-from ibticks.storage.decoded import Decoded
-from ibticks.storage.ingest import Ingest
-from ibticks.storage.layout import HOUR, FileKey
-from ibticks.storage.lifecycle import compress_file
-from ibticks.storage.payloads import messages_between, payloads_backwards
-from ibticks.storage.reader import read_messages, read_ticks
-from ibticks.storage.rereading import reread_ticks
-from ibticks.storage.sealing import seal, seal_files
-from ibticks.storage.summary import summarise
-from ibticks.storage.writer import StreamWriter
+from ibticks.frames._metadata import metadata_of
+from ibticks.live._tail import Tail
+from ibticks.storage._audit import records_on_disk, verify
+from ibticks.storage._column_cache import Decoded
+from ibticks.storage._ingest import Ingest
+from ibticks.storage._layout import HOUR, FileKey
+from ibticks.storage._lifecycle import compress_file
+from ibticks.storage._payloads import messages_between, payloads_backwards
+from ibticks.storage._reader import read_messages, read_ticks
+from ibticks.storage._cached_reader import reread_ticks
+from ibticks.storage._sealing import seal, seal_files
+from ibticks.storage._summary import summarise
+from ibticks.storage._writer import StreamWriter
 
 from .samples import (
     CONTRACT,
@@ -201,7 +201,7 @@ def test_xarray_leaves_it_out_in_a_store_and_reads_it_outside(misplaced, root, t
 @pytest.mark.parametrize("fields", ["contract_id", "tick_type", "start_time", "all"])
 def test_a_header_that_states_less_is_held_against_the_path_for_the_rest(root, index, fields):
     """Older writers leave fields empty; what is not stated contradicts nothing."""
-    from ibticks.format.framing import frame
+    from ibticks.format._framing import frame
     from ibticks.tick_stream_pb2 import FileHeader
 
     header = FileHeader.FromString(old_header()[4:])

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from ibticks.config import resource
-from ibticks.format.framing import frame
-from ibticks.storage.audit import records_on_disk, verify
-from ibticks.storage.hourfile import HourFile
-from ibticks.storage.layout import HOUR, FileKey
-from ibticks.storage.lifecycle import compress_file
-from ibticks.storage.reader import read_messages
+from ibticks.format._framing import frame
+from ibticks.storage._audit import records_on_disk, verify
+from ibticks.storage._hour_file import HourFile
+from ibticks.storage._layout import HOUR, FileKey
+from ibticks.storage._lifecycle import compress_file
+from ibticks.storage._reader import read_messages
 
 from .samples import (
     H13,

@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import CorruptFileError, StorageError
-from ibticks.format.columns import TickColumns, Values
-from ibticks.format.header import read_header
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage import sealing_apart
-from ibticks.storage.audit import records_on_disk, verify
-from ibticks.storage.layout import HOUR, FileKey
-from ibticks.storage.sealing import seal
-from ibticks.storage.sealing_apart import SealerApart
-from ibticks.storage.summary import summarise
-from ibticks.storage.writer import StreamWriter
+from ibticks.format._columns import TickColumns, Values
+from ibticks.format._header import read_header
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage import _seal_process as sealing_apart
+from ibticks.storage._audit import records_on_disk, verify
+from ibticks.storage._layout import HOUR, FileKey
+from ibticks.storage._sealing import seal
+from ibticks.storage._seal_process import SealerApart
+from ibticks.storage._summary import summarise
+from ibticks.storage._writer import StreamWriter
 
 from .samples import (
     CONTRACT,
@@ -457,7 +457,7 @@ def test_nothing_is_sealed_for_a_process_that_was_killed(root, index, writer, ch
 
 def test_it_ends_without_a_word_when_nobody_listens_any_more(root):
     with subprocess.Popen(
-        [sys.executable, "-m", "ibticks.storage.sealing_apart"],
+        [sys.executable, "-m", "ibticks.storage._seal_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -475,9 +475,9 @@ def test_appending_takes_no_compiler(root):
     script = f"""
 import json, sys
 from pathlib import Path
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.appender import StreamAppender
-from ibticks.storage.sealing_apart import SealerApart
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._appender import StreamAppender
+from ibticks.storage._seal_process import SealerApart
 index = MemoryIndex()
 root = Path({str(root)!r})
 with StreamAppender(root, {CONTRACT}, "bid_ask", index, sealer=SealerApart()) as opened:

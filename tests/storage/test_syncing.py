@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from ibticks.storage.audit import verify
-from ibticks.storage.layout import HOUR
+from ibticks.storage._audit import verify
+from ibticks.storage._layout import HOUR
 
 from .samples import H13, KEY, SECOND, every, numbers, quote_message, quotes
 

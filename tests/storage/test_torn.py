@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError
-from ibticks.format.framing import frame
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.audit import verify
-from ibticks.storage.hourfile import HourFile
-from ibticks.storage.layout import FileKey
-from ibticks.storage.reader import read_messages
-from ibticks.storage.writer import StreamWriter
+from ibticks.format._framing import frame
+from ibticks.index._memory import MemoryIndex
+from ibticks.storage._audit import verify
+from ibticks.storage._hour_file import HourFile
+from ibticks.storage._layout import FileKey
+from ibticks.storage._reader import read_messages
+from ibticks.storage._writer import StreamWriter
 from ibticks.testing.strategies import malformed_messages
 from ibticks.tick_stream_pb2 import StreamMessage
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ibticks.errors import StorageError, StorageFullError, TickError
-from ibticks.live.tail import Tail
-from ibticks.storage.audit import verify
-from ibticks.storage.layout import HOUR, FileKey, list_files
-from ibticks.storage.lifecycle import compress_file
+from ibticks.live._tail import Tail
+from ibticks.storage._audit import verify
+from ibticks.storage._layout import HOUR, FileKey, list_files
+from ibticks.storage._lifecycle import compress_file
 
 from .samples import (
     CONTRACT,

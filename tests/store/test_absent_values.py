@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from ibticks.format.encode import encode
+from ibticks.format._encode import encode
 from ibticks.frames import from_arrow, to_pandas
 from ibticks.importing import import_messages, import_table
 

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 import ibticks as ibt
 from ibticks.calendar import to_ns
-from ibticks.coverage import Coverage, Stretch, clipped
-from ibticks.coverage_view import strip
+from ibticks.coverage._model import Coverage, Stretch, clipped
+from ibticks.coverage._report import strip
 from ibticks.errors import UnknownMarketError, UnknownPeriodError
-from ibticks.format.columns import TickColumns, Values
-from ibticks.format.decode import TIME_MAX, TIME_MIN
+from ibticks.format._columns import TickColumns, Values
+from ibticks.format._decode import TIME_MAX, TIME_MIN
 from ibticks.frames import metadata_of
-from ibticks.index.memory import MemoryIndex
-from ibticks.index.records import CoverageRecord
-from ibticks.ledgers import cover, told
-from ibticks.storage.states import MEANINGS, NOTHING_MISSING, State, Status
+from ibticks.index._memory import MemoryIndex
+from ibticks.index._records import CoverageRecord
+from ibticks.coverage._query import cover, told
+from ibticks.coverage._states import MEANINGS, NOTHING_MISSING, State, Status
 
 AAPL, MNQ = 265598, 711280073
 NEW_YORK = "America/New_York"

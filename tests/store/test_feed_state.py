@@ -13,11 +13,11 @@ import pytest
 
 from ibticks.calendar import to_ns
 from ibticks.errors import TickIndexError
-from ibticks.feed_state import FeedCondition, feed_states
-from ibticks.format.columns import TickColumns, Values
+from ibticks.coverage._feed_state import FeedCondition, feed_states
+from ibticks.format._columns import TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
-from ibticks.index.memory import MemoryIndex
-from ibticks.storage.states import Status, closed_reason
+from ibticks.index._memory import MemoryIndex
+from ibticks.coverage._states import Status, closed_reason
 
 AAPL = 265598
 SECOND = 1_000_000_000

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import ibticks as ibt
 from ibticks.calendar import market, to_ns
 from ibticks.errors import CorruptDataWarning, CorruptFileError, InputError
-from ibticks.format.fields import COLUMNS, columns_of
+from ibticks.format._fields import COLUMNS, columns_of
 from ibticks.frames import arrow_schema, from_arrow, metadata_of, polars_schema
 from ibticks.sample import SAMPLES, sample
 
@@ -233,7 +233,7 @@ def test_head_stops_reading(sample_store, reads):
 
 
 def test_only_the_columns_of_the_query_are_decoded(sample_store, monkeypatch):
-    from ibticks.storage import reader
+    from ibticks.storage import _reader as reader
 
     asked = []
 

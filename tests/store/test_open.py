@@ -22,9 +22,9 @@ from psycopg.conninfo import make_conninfo
 import ibticks as ibt
 from ibticks import errors
 from ibticks.config import resource
-from ibticks.index.postgres import PostgresIndex
-from ibticks.index.records import ContractRecord, CoverageRecord
-from ibticks.storage.states import State
+from ibticks.index._postgres import PostgresIndex
+from ibticks.index._records import ContractRecord, CoverageRecord
+from ibticks.coverage._states import State
 
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
 
@@ -140,7 +140,7 @@ def test_reopening_finds_what_was_written(tmp_path, database):
 
 
 def test_several_begin_a_store_at_once(tmp_path):
-    from ibticks.identity import identify
+    from ibticks.store._identity import identify
 
     start = threading.Barrier(8)
 
@@ -227,7 +227,7 @@ def test_an_empty_note_of_the_id_is_mended_from_the_database(tmp_path, database)
 
 
 def test_several_mend_an_empty_note_at_once(tmp_path):
-    from ibticks.identity import identify
+    from ibticks.store._identity import identify
 
     identify(tmp_path, create=True)
     (tmp_path / "metadata" / "store.json").write_text("")
@@ -260,7 +260,7 @@ def test_what_says_which_store_it_is_is_on_the_disk(tmp_path, monkeypatch):
 OPENING = """
 import os, sys, warnings
 import ibticks as ibt
-import ibticks.spans
+import ibticks.selection._time_range
 
 def look(root, create):
     try:
@@ -454,7 +454,7 @@ def test_names_come_back_from_the_catalogue_alone(tmp_path, postgres):
 WRITING = """
 import sys
 import ibticks as ibt
-from ibticks.index.records import FileRecord
+from ibticks.index._records import FileRecord
 store = ibt.open(sys.argv[1], dsn=sys.argv[2])
 writer = store.writer(265598, "bid_ask")
 data = {"contract_id": 265598, "tick_type": "bid_ask", "bid_price": 1.5}

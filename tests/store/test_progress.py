@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from ibticks.progress import bar, track
+from ibticks.store._progress import bar, track
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ import pytest
 
 import ibticks as ibt
 from ibticks import errors
-from ibticks.capture.status import write_status
-from ibticks.index.journal import Change, Journal
-from ibticks.index.memory import MemoryIndex
-from ibticks.index.records import ContractRecord
-from ibticks.storage.lock import StreamLock, is_written
-from ibticks.storage.writer import StreamWriter
+from ibticks.capture._status import write_status
+from ibticks.index._journal import Change, Journal
+from ibticks.index._memory import MemoryIndex
+from ibticks.index._records import ContractRecord
+from ibticks.storage._stream_lock import StreamLock, is_written
+from ibticks.storage._writer import StreamWriter
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
 

@@ -14,7 +14,7 @@ from IPython.utils.capture import capture_output
 from ipywidgets.embed import dependency_state
 
 import ibticks as ibt
-from ibticks.storage.states import Status
+from ibticks.coverage._states import Status
 from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser
 from tests.captures import FakeCapture
 
@@ -23,7 +23,7 @@ from .lab import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ibticks.widgets.joined import Joined
+    from ibticks.widgets._joined import Joined
 
 pytestmark = pytest.mark.browser
 

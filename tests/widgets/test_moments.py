@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.sample import sample
-from ibticks.widgets.moments import COLUMNS, Moments
+from ibticks.widgets._moments import COLUMNS, Moments
 
 WIDTH = 100
 PRICES = st.sampled_from([None, 1.0, 2.0, 2.5, 7.0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ibticks.widgets.moments import COLUMNS
-from ibticks.widgets.picture import Picture
-from ibticks.widgets.tape import Tape
+from ibticks.widgets._moments import COLUMNS
+from ibticks.widgets._picture import Picture
+from ibticks.widgets._tape import Tape
 
 START = 1_700_000_000_000_000_000
 

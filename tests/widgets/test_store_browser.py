@@ -10,7 +10,7 @@ import pytest
 import ibticks as ibt
 from ibticks.sample import SAMPLES
 from ibticks.widgets import StoreBrowser
-from ibticks.widgets.store_browser import _by_day, _worth_showing
+from ibticks.widgets._store_browser import _by_day, _worth_showing
 
 DAY = 86_400_000_000_000
 

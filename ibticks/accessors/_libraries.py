@@ -1,0 +1,218 @@
+"""Frames of pandas and xarray as polars frames, and results back in the library they came from."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import polars as pl
+
+from ibticks.errors import InputError, NaiveDatetimeError
+from ibticks.format._fields import COLUMNS, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Given", "Library", "library_of", "named", "to_polars"]
+
+Library: TypeAlias = Literal["polars", "pandas", "xarray"]
+
+_CLASSES: Final[dict[Library, tuple[str, ...]]] = {
+    "polars": ("DataFrame", "LazyFrame"),
+    "pandas": ("DataFrame",),
+    "xarray": ("Dataset",),
+}
+_SAY_ZONE: Final = {
+    "pandas": 'df["timestamp"].dt.tz_localize("UTC")',
+    "index": 'df.tz_localize("UTC")',
+    "xarray": "ds.timestamp.attrs['time_zone'] = 'UTC'",
+}
+
+
+def library_of(value: object) -> Library | None:
+    """Which library a frame is of; None if it is no frame. No library is loaded for it.
+
+    Examples
+    --------
+    >>> library_of(pl.DataFrame()), library_of("no frame")
+    ('polars', None)
+    """
+    for name, kinds in _CLASSES.items():
+        module = sys.modules.get(name)
+        if module is not None and isinstance(value, tuple(getattr(module, k) for k in kinds)):
+            return name
+    return None
+
+
+def named(frame: object) -> str:
+    """What a frame is called.
+
+    Examples
+    --------
+    >>> named(pl.DataFrame())
+    'a polars DataFrame'
+    """
+    library = library_of(frame)
+    return f"{'an' if library == 'xarray' else 'a'} {library} {type(frame).__name__}"
+
+
+def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
+    """A frame of any of the libraries as the measures take it; what is of polars stays as it is.
+
+    Times keep their nanoseconds and their zone. What stands for absent becomes null, and decimals
+    become float64, in polars too.
+
+    Raises
+    ------
+    InputError
+        It is no frame, or has columns that are not of one kind.
+    NaiveDatetimeError
+        The times of a pandas frame or a dataset do not say their zone.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> times = pd.DatetimeIndex(["2025-01-10 09:30:00.123456789"], tz="America/New_York")
+    >>> to_polars(pd.DataFrame({"price": [187.5]}, index=times)).schema["timestamp"]
+    Datetime(time_unit='ns', time_zone='America/New_York')
+    """
+    library = library_of(frame)
+    if isinstance(frame, pl.DataFrame | pl.LazyFrame):
+        return _floats(frame)
+    if library is None:
+        raise InputError(
+            f"a {type(frame).__name__} is no frame of pandas or polars, and no dataset of xarray"
+        )
+    ticks = _polars(_table(frame, library))
+    kind = ticks.schema.get("timestamp")
+    if isinstance(kind, pl.Datetime) and kind.time_zone is None:
+        indexed = library == "pandas" and "timestamp" not in frame.columns
+        raise NaiveDatetimeError(
+            "the times in column timestamp have no zone; say which it is, as in "
+            + _SAY_ZONE["index" if indexed else library],
+            column="timestamp",
+        )
+    return _floats(ticks)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A frame as it was given, and the way back into its library.
+
+    Attributes
+    ----------
+    frame : polars.DataFrame, polars.LazyFrame, pandas.DataFrame or xarray.Dataset
+    """
+
+    frame: Any
+
+    def polars(self) -> pl.DataFrame | pl.LazyFrame:
+        """The frame as :func:`to_polars` has it."""
+        return to_polars(self.frame)
+
+    def second(self, other: Any) -> Any:
+        """Another frame beside it, of whichever library, as eager or lazy as this one."""
+        frame = to_polars(other)
+        if isinstance(self.frame, pl.LazyFrame):
+            return frame.lazy()
+        return frame.collect() if isinstance(frame, pl.LazyFrame) else frame
+
+    def back(self, result: pl.DataFrame | pl.LazyFrame, said: str) -> Any:
+        """A result in the library of the frame.
+
+        Parameters
+        ----------
+        result : polars.DataFrame or polars.LazyFrame
+        said : str
+            What was computed; it is noted in the metadata, which pandas and xarray carry.
+
+        Returns
+        -------
+        same as the frame
+        """
+        if not isinstance(result, pl.DataFrame) or isinstance(self.frame, pl.DataFrame):
+            return result
+        if library_of(self.frame) == "pandas":
+            return self._pandas(result, said)
+        from ibticks.accessors._datasets import like_dataset
+
+        return like_dataset(self.frame, result, arrow(result), self.noted(said))
+
+    def _pandas(self, result: pl.DataFrame, said: str) -> Any:
+        from ibticks.frames._metadata import KEY
+        from ibticks.frames._to_pandas import to_pandas
+
+        made = to_pandas(arrow(result))
+        made.attrs = {**self.frame.attrs, KEY: self.noted(said)}
+        timed = "timestamp" not in self.frame.columns and "timestamp" in made.columns
+        return made.set_index("timestamp") if timed else made
+
+    def sessions(self) -> list[tuple[str, str]] | None:
+        """Return the sessions of the selection the frame came from, None if there are not several.
+
+        Each begins with the end of the one before: bars of the clock may begin before an opening,
+        and other frames may have quotes from before it. One interval divides nothing.
+        """
+        from ibticks.frames._metadata import metadata_of
+
+        if library_of(self.frame) == "polars":
+            return None
+        ends = [end for _, end in metadata_of(self.frame).get("intervals") or ()]
+        return list(zip(["the beginning", *ends], ends, strict=False)) if len(ends) > 1 else None
+
+    def noted(self, said: str) -> dict[str, Any]:
+        """The metadata of the frame, with what was computed."""
+        from ibticks.frames._metadata import metadata_of
+
+        carries = library_of(self.frame) != "polars"
+        metadata = metadata_of(self.frame) if carries else {}
+        return {**metadata, "measures": [*metadata.get("measures", ()), said]}
+
+
+def arrow(frame: pl.DataFrame) -> pa.Table:
+    """A polars frame as an Arrow table; the columns of ticks with the types they have in one.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"exchange": pl.Series(["P"], dtype=pl.Categorical)})
+    >>> str(arrow(ticks).schema.field("exchange").type)
+    'dictionary<values=string, indices=int32, ordered=0>'
+    """
+    import pyarrow as pa
+
+    from ibticks.frames._build import array_of
+    from ibticks.frames._read import map_column
+    from ibticks.frames._schema import CATEGORY
+
+    table = frame.to_arrow()
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, column.cast(CATEGORY))
+        elif field.name in COLUMNS and COLUMNS[field.name].kind is Kind.MAP:
+            maps = array_of(COLUMNS[field.name], map_column(column), len(column), None)
+            table = table.set_column(place, field.name, maps)
+    return table
+
+
+def _floats(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
+    """Databases have decimals, which no measure computes with."""
+    exact = [name for name, kind in frame.collect_schema().items() if kind == pl.Decimal]
+    return frame.with_columns(pl.col(exact).cast(pl.Float64)) if exact else frame
+
+
+def _table(frame: Any, library: Library) -> pa.Table:
+    if library == "pandas":
+        from ibticks.frames._to_pandas import from_pandas
+
+        return from_pandas(frame)
+    from ibticks.accessors._datasets import from_dataset
+
+    return from_dataset(frame)
+
+
+def _polars(table: pa.Table) -> pl.DataFrame:
+    from ibticks.frames._to_polars import to_polars as wrapped
+
+    return wrapped(table)

@@ -1,0 +1,307 @@
+"""``.ticks.plot``: pictures a trading desk would keep, interactive, and drawn without a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ibticks.accessors._libraries import named, to_polars
+from ibticks.accessors._view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    import plotly.graph_objects as go
+    import polars as pl
+
+    from ibticks.accessors._canvas import Template
+    from ibticks.analysis._signing import Method
+    from ibticks.calendar import Market
+
+__all__ = ["Plot"]
+
+T = TypeVar("T")
+
+
+class Plot(Generic[T]):
+    """Pictures of one frame of ticks or bars; called, the one that suits what the frame holds.
+
+    Each is a plotly figure of some hundred kilobytes at most, however many ticks it is of: what
+    would fall on the same pixels is drawn once. All take these arguments:
+
+    market : Market or str, optional
+        Such as ``"US"``: only its sessions are shown, on its clock; nights, weekends, holidays and
+        breaks are folded away. Without it, all there is, on the clock of ``tz``.
+    session : str
+        Which sessions of the market: ``"regular"``, ``"extended"``, ...
+    tz : str, optional
+        Time zone of the axis; that of the market, else UTC.
+    name : str, optional
+        Title of the picture; by default the symbol of the contract, else its id.
+    contract : int, optional
+        Which contract id, where the frame has several.
+    template : str or plotly.graph_objects.layout.Template, optional
+        Plotly's theme, such as ``"plotly_dark"``. By default ``plotly.io.templates.default``; where
+        that is plotly's own, the picture has no background and takes that of the notebook.
+
+    Frames of other ticks (``quotes=``) may be of any library. Without ``quotes``, a frame of both
+    trades and quotes has them itself.
+
+    Raises
+    ------
+    MissingExtraError
+        plotly is not installed.
+    InputError
+        There is nothing to plot, or ticks of several contracts.
+    UnknownColumnError
+        A column is missing; the message says which ticks carry it.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> figure = Plot(trades).candles("30m", market="US", name="IBM")
+    >>> [trace.name for trace in figure.data]
+    ['price', 'VWAP', 'volume']
+    """
+
+    __slots__ = ("frame",)
+
+    frame: T
+
+    def __init__(self, frame: T) -> None:
+        self.frame = frame
+
+    def __call__(
+        self,
+        *,
+        quotes: Any = None,
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> go.Figure:
+        """Bars as :meth:`candles`, ticks as :meth:`price`; arguments as there."""
+        view = View.of(market, session, tz, contract, template)
+        frame = to_polars(self.frame)
+        if {"open", "mid_open"} & set(frame.collect_schema()):
+            return self.candles(
+                market=market,
+                session=session,
+                tz=tz,
+                name=name,
+                contract=contract,
+                template=template,
+            )
+        from ibticks.accessors._price_plots import price
+
+        return price(frame, _other(quotes), view, name)
+
+    def price(
+        self,
+        *,
+        quotes: Any = None,
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> go.Figure:
+        """Every trade, by its size, in the band from bid to ask; below it volume, or the spread.
+
+        Of mid points, their line.
+
+        Parameters
+        ----------
+        quotes : frame, optional
+            The quotes, where they are in a frame of their own.
+        market, session, tz, name, contract, template
+            As in :class:`Plot`.
+        """
+        from ibticks.accessors._price_plots import price
+
+        view = View.of(market, session, tz, contract, template)
+        return price(to_polars(self.frame), _other(quotes), view, name)
+
+    def candles(
+        self,
+        every: str | timedelta | None = None,
+        *,
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> go.Figure:
+        """Candlesticks with the average price since the opening, and volume.
+
+        Parameters
+        ----------
+        every : str or timedelta, optional
+            The length of a bar; by default such that there are about two hundred. A frame of bars
+            is drawn as it is. Without trades, bars are of the middle of bid and ask.
+        market, session, tz, name, contract, template
+            As in :class:`Plot`. Without a market, the average is since the first bar.
+        """
+        from ibticks.accessors._price_plots import candles
+
+        view = View.of(market, session, tz, contract, template)
+        return candles(to_polars(self.frame), every, view, name)
+
+    def cumulative_delta(
+        self,
+        every: str | timedelta | None = None,
+        *,
+        quotes: Any = None,
+        method: Method | None = None,
+        quote_delay: str | timedelta = "0s",
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> go.Figure:
+        """The price, and below it volume bought less volume sold: by bar, and added up.
+
+        Parameters
+        ----------
+        every : str or timedelta, optional
+            The length of a bar; by default such that there are about two hundred.
+        quotes, method, quote_delay
+            As in :func:`ibticks.analysis.cumulative_delta`: without a method, the column ``sign``
+            if there is one; else Lee and Ready where there are quotes, and the tick rule where
+            there are none.
+        market, session, tz, name, contract, template
+            As in :class:`Plot`.
+        """
+        from ibticks.accessors._flow_plots import cumulative_delta
+
+        view = View.of(market, session, tz, contract, template)
+        frame, other = to_polars(self.frame), _other(quotes)
+        return cumulative_delta(frame, every, other, method, quote_delay, view, name)
+
+    def volume_profile(
+        self,
+        step: float | None = None,
+        *,
+        share: float = 0.7,
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> go.Figure:
+        """Volume by price, with the point of control and the value area, beside the price.
+
+        Parameters
+        ----------
+        step : float, optional
+            The distance of levels; by default such that there are about sixty.
+        share : float
+            The part of the volume that the value area holds.
+        market, session, tz, name, contract, template
+            As in :class:`Plot`.
+        """
+        from ibticks.accessors._flow_plots import volume_profile
+
+        view = View.of(market, session, tz, contract, template)
+        return volume_profile(to_polars(self.frame), step, share, view, name)
+
+    def day(
+        self,
+        every: str | timedelta = "5m",
+        *,
+        quotes: Any = None,
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> go.Figure:
+        """Spread and activity by the time of day: of several days the median, and the middle half.
+
+        Parameters
+        ----------
+        every : str or timedelta
+            The length of a bar.
+        quotes : frame, optional
+            The quotes, where they are in a frame of their own.
+        market, session, tz, name, contract, template
+            As in :class:`Plot`.
+        """
+        from ibticks.accessors._day_plots import day
+
+        view = View.of(market, session, tz, contract, template)
+        return day(to_polars(self.frame), every, _other(quotes), view, name)
+
+    def heatmap(
+        self,
+        value: str = "volume",
+        every: str | timedelta = "15m",
+        *,
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> go.Figure:
+        """Days below each other, the time of day from left to right, a value as colour.
+
+        Parameters
+        ----------
+        value : {"volume", "count", "spread", "range"}
+            Volume; how many ticks; the mean spread, of quotes; or the highest less the lowest price
+            in basis points.
+        every : str or timedelta
+            The length of a cell.
+        market, session, tz, name, contract, template
+            As in :class:`Plot`.
+        """
+        from ibticks.accessors._day_plots import heatmap
+
+        view = View.of(market, session, tz, contract, template)
+        return heatmap(to_polars(self.frame), value, every, view, name)
+
+    def signature(
+        self,
+        every: Sequence[str | timedelta] | None = None,
+        *,
+        quotes: Any = None,
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> go.Figure:
+        """Realised volatility by sampling interval, and what two scales and a kernel make of it.
+
+        Parameters
+        ----------
+        every : sequence of str or timedelta, optional
+            The intervals; those of :func:`ibticks.analysis.signature` by default.
+        quotes : frame, optional
+            Quotes, for the same of their mid.
+        market, session, tz, name, contract, template
+            As in :class:`Plot`. Days are kept apart by the clock, and their variances averaged.
+        """
+        from ibticks.accessors._signature_plots import signature
+
+        view = View.of(market, session, tz, contract, template)
+        return signature(to_polars(self.frame), every, _other(quotes), view, name)
+
+    def __repr__(self) -> str:
+        return f"<plots of {named(self.frame)}>"
+
+
+def _other(frame: Any) -> pl.DataFrame | pl.LazyFrame | None:
+    return None if frame is None else to_polars(frame)

@@ -1,0 +1,342 @@
+"""Pictures of the price: trades in the band from bid to ask, and candlesticks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import polars as pl
+
+from ibticks import analysis
+from ibticks.accessors._canvas import (
+    BLUE,
+    DOWN,
+    GREY,
+    HAZE,
+    INK,
+    NUMBER,
+    UP,
+    figure,
+    finish,
+    price_axis,
+    titled,
+)
+from ibticks.accessors._view import View, thinned, width
+from ibticks.analysis import _columns as columns
+from ibticks.analysis._columns import require
+from ibticks.analysis._sessions import session_start
+from ibticks.errors import InputError
+from ibticks.frames._symbols import symbol_of
+
+if TYPE_CHECKING:
+    from datetime import date, timedelta
+
+    import plotly.graph_objects as go
+
+    from ibticks.analysis._bar_columns import Of
+
+__all__ = [
+    "bars_of",
+    "candles",
+    "days",
+    "label",
+    "price",
+    "priced",
+    "quoted",
+    "refuse",
+]
+
+Frame = pl.DataFrame | pl.LazyFrame
+
+_OHLC = ("open", "high", "low", "close")
+_DOTS = 1_500
+_LARGEST = 300
+_SESSIONS = 40
+
+
+def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.price`."""
+    band, trades = quoted(frame, quotes, view), priced(frame, view)
+    if band is None and trades is None:
+        return _middle(frame, view, name)
+    drawn = figure(view, [0.76, 0.24], height=600)
+    if band is not None:
+        _band(drawn, band, view)
+    if trades is not None:
+        _dots(drawn, trades, view, alone=band is None)
+        bars = bars_of(trades, width(trades, view), view)
+        drawn.add_bar(
+            x=bars["_x"],
+            y=bars["volume"],
+            marker_color=GREY,
+            name="volume",
+            row=2,
+            col=1,
+            hovertemplate=f"%{{y:{NUMBER}}}",
+            showlegend=False,
+        )
+        drawn.update_yaxes(title_text="volume", row=2, rangemode="tozero")
+    elif band is not None:
+        few = view.parted(thinned(band, "_spread"))
+        drawn.add_scatter(
+            x=few["_x"],
+            y=few["_spread"],
+            mode="lines",
+            name="spread",
+            showlegend=False,
+            line={"shape": "hv", "width": 1, "color": BLUE},
+            row=2,
+            col=1,
+        )
+        drawn.update_yaxes(title_text="spread", row=2)
+    shown = [each for each in (band, trades) if each is not None]
+    price_axis(drawn)
+    times = pl.concat([each.select(columns.instant()).to_series() for each in shown])
+    said = " and ".join(
+        f"{each.height:,} {what}"
+        for each, what in ((trades, "trades"), (band, "quotes"))
+        if each is not None
+    )
+    titled(drawn, label(shown[0], name), f"{days(shown, view)}: {said}")
+    return finish(drawn, view, times)
+
+
+def candles(frame: Frame, every: str | timedelta | None, view: View, name: str | None) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.candles`."""
+    rows = view.rows(frame)
+    if {"open", "mid_open"} & set(rows.columns):
+        bars, said = rows, "bars"
+    else:
+        length = every or width(rows, view)
+        bars, said = bars_of(rows, length, view, _kind(rows)), f"bars of {length}"
+    if "open" not in bars.columns:
+        bars = bars.rename({f"mid_{each}": each for each in _OHLC}, strict=False)
+        said += ", of the middle of bid and ask"
+    require(bars, "timestamp", *_OHLC, what="candles")
+    view = view.of_bars(bars)
+    bars = bars.with_columns(_x=view.clock())
+    drawn = figure(view, [0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
+    drawn.add_candlestick(
+        x=bars["_x"],
+        open=bars["open"],
+        high=bars["high"],
+        low=bars["low"],
+        close=bars["close"],
+        increasing={"line": {"color": UP, "width": 1}, "fillcolor": UP},
+        decreasing={"line": {"color": DOWN, "width": 1}, "fillcolor": DOWN},
+        name="price",
+        yhoverformat=NUMBER,
+        showlegend=False,
+        row=1,
+        col=1,
+    )
+    drawn.update_layout(xaxis_rangeslider_visible=False)
+    price_axis(drawn)
+    if {"vwap", "volume"} <= set(bars.columns):
+        path = view.parted(bars.with_columns(_vwap=_vwap_so_far(bars, view)))
+        drawn.add_scatter(
+            x=path["_x"],
+            y=path["_vwap"],
+            mode="lines",
+            connectgaps=False,
+            line={"color": INK, "width": 1.2, "dash": "dot"},
+            name="VWAP",
+            row=1,
+            col=1,
+            hovertemplate="%{y:,.3f}",
+        )
+    if "volume" in bars.columns:
+        rose = bars["close"] >= bars["open"]
+        drawn.add_bar(
+            x=bars["_x"],
+            y=bars["volume"],
+            width=view.bar_width,
+            name="volume",
+            showlegend=False,
+            row=2,
+            col=1,
+            marker={"color": [UP if up else DOWN for up in rose], "opacity": 0.75},
+            hovertemplate=f"%{{y:{NUMBER}}}",
+        )
+        drawn.update_yaxes(title_text="volume", row=2)
+    titled(drawn, label(bars, name), f"{days([bars], view)}: {bars.height:,} {said}")
+    return finish(drawn, view, bars.select(columns.instant()).to_series())
+
+
+def bars_of(
+    ticks: pl.DataFrame, every: str | timedelta, view: View, of: Of = "trades"
+) -> pl.DataFrame:
+    """Bars, by the sessions of the view if it has some, with ``_x``, their clock."""
+    if view.market is None:
+        bars = analysis.time_bars(ticks, every, of=of)
+    else:
+        bars = analysis.time_bars(
+            ticks, every, of=of, anchor="session", market=view.market, session_type=view.session
+        )
+    return bars.with_columns(_x=view.clock())
+
+
+def quoted(frame: Frame, quotes: Frame | None, view: View) -> pl.DataFrame | None:
+    """The quotes of a picture with ``_spread``; None if there are none.
+
+    Where the bid is above the ask, the quote is left out: such quotes last a millisecond.
+    """
+    source = frame if quotes is None else quotes
+    if not {"bid_price", "ask_price"} <= set(source.collect_schema()):
+        if quotes is not None:
+            require(source, "bid_price", "ask_price", what="a band from bid to ask")
+        return None
+    spread = pl.col("ask_price") - pl.col("bid_price")
+    rows = columns.quotes(source.lazy()).with_columns(_spread=spread).filter(spread >= 0).collect()
+    return view.rows(rows) if rows.height else None
+
+
+def priced(frame: Frame, view: View) -> pl.DataFrame | None:
+    """The trades of a picture; None if there are none."""
+    if not {"price", "size"} <= set(frame.collect_schema()):
+        return None
+    rows = columns.trades(frame.lazy()).collect()
+    return view.rows(rows) if rows.height else None
+
+
+def label(rows: pl.DataFrame, name: str | None) -> str:
+    """Return the name of the contract: the one given, its symbol, or its id."""
+    if name is not None or "contract_id" not in rows.columns:
+        return name or "Ticks"
+    contract_id = rows["contract_id"][0]
+    return symbol_of(contract_id) or f"Contract {contract_id}"
+
+
+def days(frames: list[pl.DataFrame], view: View) -> str:
+    """The days that are shown, in words."""
+    dates = pl.concat(each.select(view.clock().dt.date()).to_series().unique() for each in frames)
+    found: list[date] = dates.sort().to_list()
+    first, last = found[0], found[-1]
+    if first == last:
+        return f"{first:%A, %-d %B %Y}"
+    return f"{first:%-d %B %Y} to {last:%-d %B %Y}"
+
+
+def refuse(frame: Frame, *names: str, what: str) -> NoReturn:
+    """Say which column is missing where nothing can be drawn, or that there is nothing in it."""
+    require(frame, *names, what=what)
+    raise InputError("there is nothing to plot: no trade, and no quote")
+
+
+def _kind(ticks: pl.DataFrame) -> Of:
+    """What there are bars of: trades, if there are some."""
+    prices: dict[str, Of] = {"price": "trades", "bid_price": "quotes", "mid_price": "mids"}
+    there = (of for name, of in prices.items() if name in ticks.columns and ticks[name].count())
+    return next(there, "trades")
+
+
+def _middle(frame: Frame, view: View, name: str | None) -> go.Figure:
+    """Mid points, as IB sends them."""
+    if "mid_price" not in frame.collect_schema():
+        refuse(frame, "price", what="a plot of the price")
+    mids = view.rows(columns.mids(frame.lazy()))
+    drawn = figure(view, [1.0], height=460)
+    path = view.parted(thinned(mids, "mid_price"))
+    drawn.add_scatter(
+        x=path["_x"],
+        y=path["mid_price"],
+        mode="lines",
+        name="mid",
+        showlegend=False,
+        line={"shape": "hv", "width": 1, "color": BLUE},
+        hovertemplate=f"%{{y:{NUMBER}}}",
+    )
+    price_axis(drawn)
+    titled(drawn, label(mids, name), f"{days([mids], view)}: {mids.height:,} mid points")
+    return finish(drawn, view, mids.select(columns.instant()).to_series())
+
+
+def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
+    edge: dict[str, Any] = {"shape": "hv", "width": 1, "color": BLUE}
+    few = thinned(band, "bid_price", "ask_price").with_columns(_x=view.clock())
+    # Plotly fills across the gaps in a line: each session is a band of its own.
+    parts = [few]
+    if view.table is not None:
+        sessions = few.with_columns(_session=session_start(view.table))
+        parts = sessions.partition_by("_session", maintain_order=True)
+    for part in parts if len(parts) <= _SESSIONS else [few]:
+        drawn.add_scatter(
+            x=part["_x"],
+            y=part["bid_price"],
+            mode="lines",
+            line=edge,
+            name="bid",
+            row=1,
+            col=1,
+            showlegend=False,
+            hovertemplate=f"%{{y:{NUMBER}}}",
+        )
+        drawn.add_scatter(
+            x=part["_x"],
+            y=part["ask_price"],
+            mode="lines",
+            line=edge,
+            fill="tonexty",
+            fillcolor=HAZE,
+            name="bid to ask",
+            legendgroup="band",
+            showlegend=part is parts[0] or part is few,
+            row=1,
+            col=1,
+            hovertemplate=f"%{{y:{NUMBER}}}<extra>ask</extra>",
+        )
+
+
+def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) -> None:
+    if alone:
+        line = {"shape": "hv", "width": 1, "color": BLUE}
+        path = view.parted(thinned(trades, "price"))
+        drawn.add_scatter(
+            x=path["_x"],
+            y=path["price"],
+            mode="lines",
+            line=line,
+            name="price",
+            row=1,
+            col=1,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    several = trades.height > _DOTS
+    # Of equal sizes not the earliest, but some of all times.
+    chance = pl.int_range(pl.len()).hash()
+    few = trades.top_k(_LARGEST, by=["size", chance]).sort("timestamp") if several else trades
+    few = few.with_columns(_x=view.clock())
+    # Plotly takes no null for the size of a dot. A trade without a size is the smallest of them.
+    area = few["size"].fill_null(0.0)
+    largest = area.max() or 1.0
+    texts = ["no size" if size is None else _number(size) for size in few["size"]]
+    drawn.add_scatter(
+        x=few["_x"],
+        y=few["price"],
+        mode="markers",
+        name=f"the {few.height} largest trades" if several else "trades, by size",
+        row=1,
+        col=1,
+        marker={
+            "size": (area / largest).sqrt() * 26,
+            "sizemin": 3,
+            "color": DOWN,
+            "opacity": 0.55,
+            "line": {"width": 0},
+        },
+        customdata=texts,
+        hovertemplate=f"%{{customdata}} at %{{y:{NUMBER}}}",
+    )
+
+
+def _number(value: float) -> str:
+    """A number as :data:`NUMBER` has plotly write it."""
+    return f"{value:,.6f}".rstrip("0").rstrip(".")
+
+
+def _vwap_so_far(bars: pl.DataFrame, view: View) -> pl.Series:
+    table = view.table
+    start = pl.lit(0) if table is None else session_start(table)
+    value = (pl.col("vwap") * pl.col("volume")).fill_null(0.0)
+    so_far = value.cum_sum().over("_session") / pl.col("volume").cum_sum().over("_session")
+    return bars.with_columns(_session=start).select(so_far).to_series().fill_nan(None)

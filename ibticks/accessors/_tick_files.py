@@ -1,0 +1,200 @@
+"""Some tick files as one sequence of rows by time, of which any can be read by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ibticks.errors import CorruptFileError, NoStoreError
+from ibticks.format._fields import COLUMNS
+from ibticks.frames._to_arrow import to_table
+from ibticks.frames._schema import arrow_type
+from ibticks.frames._to_xarray import variable
+from ibticks.index._records import FileRecord
+from ibticks.filesystem._disk import expand_home
+from ibticks.storage._layout import FileKey, hour_of, part_of
+from ibticks.storage._reader import read_ticks
+from ibticks.storage._source import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    Rows = NDArray[np.int64]
+
+__all__ = ["TickFiles", "open_files"]
+
+
+@dataclass(frozen=True, slots=True)
+class TickFiles:
+    """Tick files, and where each row of them stands.
+
+    Attributes
+    ----------
+    root : Path
+        The folder their paths start from.
+    records : tuple of FileRecord
+        By contract, tick type and hour.
+    starts : numpy.ndarray
+        int64, the first row of each file, and the number of all rows: by file.
+    times : numpy.ndarray
+        int64, UTC nanoseconds, sorted.
+    order : numpy.ndarray or None
+        int64, the row by file of each row by time; None if that is the same.
+    missing : tuple of (int, int)
+        Ranges that are damaged, UTC nanoseconds.
+    left_out : tuple of str
+        Files that these are missing from, relative to ``root``.
+    strict : bool
+        Whether damaged data raises.
+    """
+
+    root: Path
+    records: tuple[FileRecord, ...]
+    starts: Rows
+    times: Rows
+    order: Rows | None
+    missing: tuple[tuple[int, int], ...]
+    left_out: tuple[str, ...]
+    strict: bool
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.times)
+
+    @property
+    def tick_types(self) -> tuple[str, ...]:
+        """Those of the files, in order."""
+        return tuple(dict.fromkeys(record.tick_type for record in self.records))
+
+    @property
+    def contract_ids(self) -> tuple[int, ...]:
+        """Those of the files, in order."""
+        return tuple(dict.fromkeys(record.contract_id for record in self.records))
+
+    def like(self, name: str) -> xr.Variable:
+        """An empty variable of a column."""
+        return variable(COLUMNS[name], pa.chunked_array([pa.array([], arrow_type(name))]))
+
+    def read(self, name: str, rows: Rows) -> NDArray[Any]:
+        """Some rows of a column, by time; only the files that hold them are read.
+
+        Raises
+        ------
+        CorruptFileError
+            With ``strict``, or if a file has fewer ticks than when it was opened.
+        """
+        rows = rows if self.order is None else self.order[rows]
+        places = np.searchsorted(self.starts, rows, side="right") - 1
+        parts = []
+        for place in np.unique(places).tolist():
+            mine = np.flatnonzero(places == place)
+            parts.append((mine, self._column(place, name)[rows[mine] - self.starts[place]]))
+        if not parts:
+            return self.like(name).values
+        values = np.empty(len(rows), np.result_type(*(part for _, part in parts)))
+        for mine, part in parts:
+            values[mine] = part
+        return values
+
+    def _column(self, place: int, name: str) -> NDArray[Any]:
+        record = self.records[place]
+        table = to_table(read_ticks(self.root, [record], [name], strict=self.strict), [name])
+        values: NDArray[Any] = variable(COLUMNS[name], table[name]).values
+        rows = int(self.starts[place + 1] - self.starts[place])
+        if len(values) < rows:
+            path = str(self.root / record.path)
+            raise CorruptFileError(
+                f"{path} had {rows} ticks when it was opened, and has {len(values)} now: open it "
+                "again",
+                path=path,
+            )
+        return values[:rows]  # one that is being written to has more by now
+
+
+def open_files(path: Path, *, strict: bool = False) -> TickFiles:
+    """Read the times of a tick file, or of all tick files in a folder.
+
+    Raises
+    ------
+    NoStoreError
+        There is none.
+    CorruptFileError
+        The header of a file cannot be read; or with ``strict``, damaged data.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> open_files(Path("nowhere"))
+    Traceback (most recent call last):
+        ...
+    ibticks.errors.NoStoreError: nowhere: there is no such file or folder
+    """
+    path = expand_home(path)
+    if not path.exists():
+        raise NoStoreError(f"{path}: there is no such file or folder", path=str(path))
+    root = path if path.is_dir() else path.parent
+    names = [path.name]
+    if path.is_dir():
+        found = sorted(path.rglob("[0-2][0-9]*_ticks.pb"))
+        names = [each.relative_to(root).as_posix() for each in found]
+        names = [name for name in names if part_of(name) != "backfill"]
+        if not names:
+            raise NoStoreError(f"{path}: there is no tick file in this folder", path=str(path))
+    records = sorted((_record(root, name) for name in names), key=_place)
+    read = [read_ticks(root, [record], ["timestamp"], strict=strict) for record in records]
+    counts = [sum(part.rows for part in parts) for parts in read]
+    nothing: Rows = np.empty(0, dtype=np.int64)
+    times = np.concatenate([nothing, *(part.timestamp for parts in read for part in parts)])
+    order = None
+    if not bool(np.all(times[1:] >= times[:-1])):
+        order = np.argsort(times, kind="stable")
+        times = times[order]
+    return TickFiles(
+        root=root,
+        records=tuple(records),
+        starts=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+        times=times,
+        order=order,
+        missing=tuple(gap for parts in read for part in parts for gap in part.missing),
+        left_out=tuple(file for parts in read for part in parts for file in part.left_out),
+        strict=strict,
+    )
+
+
+def _record(root: Path, name: str) -> FileRecord:
+    """Describe a file by its header alone, without an index.
+
+    A file that lies in a store is described by its path: if its header states another contract or
+    hour, reading it says so.
+    """
+    with Source(root) as source:
+        source.open(name)
+        header = source.header
+        if header is None:
+            assert source.problem is not None
+            raise CorruptFileError(f"{root / name}: {source.problem}", path=str(root / name))
+        key = FileKey.of_path(root / name)
+        return FileRecord(
+            path=name,
+            contract_id=header.contract_id if key is None else key.contract_id,
+            tick_type=header.tick_type if key is None else key.tick_type,
+            hour_ns=hour_of(header.start_ns) if key is None else key.hour_ns,
+            start_ns=header.start_ns,
+            end_ns=header.end_ns,
+            size=source.size,
+            messages=header.message_count,
+            ticks=header.message_count,
+            compression=header.compression,
+        )
+
+
+def _place(record: FileRecord) -> tuple[int, str, str, str, str]:
+    folder, _, name = record.path.rpartition("/")
+    return record.contract_id, record.tick_type, folder, name[:2], part_of(record.path)

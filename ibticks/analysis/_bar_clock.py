@@ -1,0 +1,226 @@
+"""When bars of equal length begin and end: by the clock, or with the sessions of a market."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis._columns import as_times, instant
+from ibticks.analysis._sessions import session_start, session_table
+from ibticks.calendar._periods import parse_duration
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from ibticks.calendar import Market
+    from ibticks.calendar._sessions import SessionTable
+
+__all__ = ["Anchor", "BarClock", "start_of_bar"]
+
+Anchor: TypeAlias = Literal["clock", "session"]
+"""What bars are anchored to."""
+
+_WEEK: Final = 604_800_000_000_000
+_MONDAY: Final = 345_600_000_000_000  # 1970-01-05
+
+
+@dataclass(frozen=True, slots=True)
+class BarClock:
+    """The bars that ``every``, ``anchor``, ``market`` and ``session_type`` ask of a measure.
+
+    Attributes
+    ----------
+    step : int
+        The length of bars in nanoseconds.
+    table : SessionTable or None
+        The sessions with which they begin, and end at the latest; None for those of the clock.
+    """
+
+    step: int
+    table: SessionTable | None = None
+
+    @classmethod
+    def of(
+        cls,
+        every: str | timedelta,
+        anchor: Anchor = "clock",
+        market: Market | str | None = None,
+        session_type: str = "regular",
+        *,
+        what: str,
+    ) -> BarClock:
+        """The clock that the arguments of a measure ask for.
+
+        Raises
+        ------
+        UnknownPeriodError
+            ``every`` is no length of time.
+        InputError, UnknownMarketError
+            The anchor, the market or its sessions are not known; or a market is given to bars that
+            are not anchored to its sessions.
+
+        Examples
+        --------
+        >>> BarClock.of("5m", what="delta").step
+        300000000000
+        >>> BarClock.of("5m", market="US", what="delta")
+        Traceback (most recent call last):
+            ...
+        ibticks.errors.InputError: delta: bars of the clock need no market; those of its sessions
+        are had with anchor='session'
+        """
+        step = parse_duration(every)
+        if anchor == "session":
+            return cls(step, session_table(market, session_type, what=what))
+        if anchor != "clock":
+            raise InputError(f"anchor={anchor!r}: bars are anchored to 'clock' or 'session'")
+        if market is not None:
+            raise InputError(
+                f"{what}: bars of the clock need no market; those of its sessions are had with "
+                "anchor='session'"
+            )
+        return cls(step)
+
+    @classmethod
+    def if_any(
+        cls,
+        every: str | timedelta | None,
+        anchor: Anchor,
+        market: Market | str | None,
+        session_type: str,
+        *,
+        what: str,
+    ) -> BarClock | None:
+        """The same where there need be no bars: None without ``every``.
+
+        Examples
+        --------
+        >>> BarClock.if_any(None, "clock", None, "regular", what="delta") is None
+        True
+        """
+        if every is not None:
+            return cls.of(every, anchor, market, session_type, what=what)
+        if anchor != "clock" or market is not None:
+            raise InputError(f"{what} by sessions needs the length of bars, as in every='1d'")
+        return None
+
+    @classmethod
+    def split_if_any(
+        cls,
+        every: str | timedelta | None,
+        anchor: Anchor,
+        market: Market | str | None,
+        session_type: str,
+        *,
+        what: str,
+    ) -> BarClock | None:
+        """The same of a measure that a market's sessions divide, whatever anchors its bars.
+
+        Examples
+        --------
+        >>> BarClock.split_if_any("5m", "clock", "US", "regular", what="quoted_spread")
+        BarClock(step=300000000000, table=None)
+        """
+        anchored = market if anchor == "session" else None
+        return cls.if_any(every, anchor, anchored, session_type, what=what)
+
+    @property
+    def origin(self) -> int:
+        """Where bars by the clock begin to be counted, nanoseconds since 1970."""
+        return _origin(self.step)
+
+    def rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """The rows that lie in a bar, with what :attr:`start` asks of them."""
+        if self.table is None:
+            return rows
+        return rows.with_columns(_session=session_start(self.table)).drop_nulls("_session")
+
+    @property
+    def start(self) -> pl.Expr:
+        """Of :meth:`rows`, the start of the bar each lies in; int64 nanoseconds."""
+        return start_of_bar(self.step, None if self.table is None else pl.col("_session"))
+
+    @property
+    def end(self) -> pl.Expr:
+        """Its end: that of the session, if that is sooner."""
+        table, end = self.table, self.start + self.step
+        if table is None:
+            return end
+
+        def close(sessions: pl.Series) -> pl.Series:
+            # Polars may look before it drops the rows that lie in no session.
+            place = np.searchsorted(table.start_ns, sessions.fill_null(0).to_numpy())
+            return pl.Series(table.end_ns[place.clip(max=len(table) - 1)])
+
+        closed = pl.col("_session").map_batches(close, pl.Int64, is_elementwise=True)
+        return pl.min_horizontal(end, closed)
+
+    def timestamp(self, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
+        """:attr:`start` as a time in the zone of the ticks, called ``timestamp``."""
+        return as_times(self.start, ticks).alias("timestamp")
+
+    def grid(self, bars: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
+        """All starts from the first to the last ``_start`` of each key, those without a row too."""
+        ends = [pl.col("_start").min().alias("_first"), pl.col("_start").max().alias("_last")]
+        span = bars.group_by(keys).agg(ends) if keys else bars.select(ends)
+        if self.table is not None:
+            return _in_sessions(span, keys, self.step, self.table)
+        starts = pl.int_ranges("_first", pl.col("_last") + 1, self.step).alias("_start")
+        found = span.drop_nulls("_first").select(*keys, starts)
+        return found.explode("_start", empty_as_null=False, keep_nulls=False)
+
+
+def start_of_bar(step: int, session: pl.Expr | None = None) -> pl.Expr:
+    """The start of the bar a row lies in, in nanoseconds as all of this.
+
+    Parameters
+    ----------
+    step : int
+        Length of bars. By the clock they start at its multiples since midnight UTC, those of weeks
+        on Mondays.
+    session : polars.Expr, optional
+        Start of the session each row lies in; bars of the clock have none.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, 15, 7, tzinfo=UTC)]})
+    >>> start = start_of_bar(300_000_000_000).cast(pl.Datetime("ns", "UTC"))
+    >>> frame.select(start.dt.strftime("%H:%M")).item()
+    '15:05'
+    """
+    if session is not None:
+        return instant() - (instant() - session) % step
+    origin = _origin(step)
+    return instant() - (instant() - origin) % step if origin else instant() // step * step
+
+
+def _origin(step: int) -> int:
+    return 0 if step % _WEEK else _MONDAY
+
+
+def _in_sessions(
+    ends: pl.LazyFrame, keys: list[str], step: int, table: SessionTable
+) -> pl.LazyFrame:
+    """Every bar of every session, but those that lie wholly in a break."""
+    sessions = pl.LazyFrame({"_open": table.start_ns, "_close": table.end_ns})
+    if len(table.break_start_ns):
+        sessions = sessions.with_columns(
+            pl.Series("_pause", table.break_start_ns), pl.Series("_resume", table.break_end_ns)
+        )
+    else:
+        sessions = sessions.with_columns(_pause=pl.col("_close"), _resume=pl.col("_close"))
+    start, end = pl.col("_start"), pl.min_horizontal(pl.col("_start") + step, "_close")
+    return (
+        ends.join(sessions, how="cross")
+        .filter(pl.col("_open") <= pl.col("_last"), pl.col("_close") > pl.col("_first"))
+        .with_columns(_start=pl.int_ranges("_open", "_close", step))
+        .explode("_start")
+        .filter(start >= pl.col("_first"), start <= pl.col("_last"))
+        .filter((start < pl.col("_pause")) | (end > pl.col("_resume")))
+        .select("_start", *keys)
+    )

@@ -1,0 +1,264 @@
+"""Prices: what a quote says a contract is worth, what it costs to trade, and whole averages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ibticks.analysis._absent import present, relative_to
+from ibticks.analysis._bar_columns import rows_of
+from ibticks.analysis._columns import F, instant, like, per_contract, require
+from ibticks.analysis._grouping import has_plain_quotes, is_plain, rows_with
+from ibticks.analysis._session_split import SessionIntervals, SessionSplit, within_session
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from ibticks.calendar import Market
+
+__all__ = ["microprice", "mid", "spread", "twap", "vwap"]
+
+
+def mid(ticks: F) -> F:
+    """The middle of each quote: column ``mid``, ``(bid_price + ask_price) / 2``.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks, some of which are quotes.
+
+    Returns
+    -------
+    same as ticks
+        All rows, with ``mid`` (float64): null where there is no quote, or of one side only. IB's
+        sentinels for no price, and a quote of 0 by 0, are absent sides.
+
+    Raises
+    ------
+    UnknownColumnError
+        The frame lacks ``bid_price`` or ``ask_price``.
+
+    Examples
+    --------
+    >>> mid(pl.DataFrame({"bid_price": [187.49, 187.49], "ask_price": [187.53, None]}))["mid"]
+    shape: (2,)
+    Series: 'mid' [f64]
+    [
+        187.51
+        null
+    ]
+    """
+    require(ticks, "bid_price", "ask_price", what="mid")
+    return like(ticks, ticks.lazy().with_columns(mid=_mid(*_sides(ticks))))
+
+
+def microprice(ticks: F) -> F:
+    r"""The middle of each quote, weighted by the sizes on the other side: column ``microprice``.
+
+    .. math:: \frac{Q^a P^b + Q^b P^a}{Q^b + Q^a}
+
+    It leans to the ask where more is bid. It is the *weighted mid-price* of the literature, which
+    practitioners call microprice; Stoikov's micro-price adjusts it further, by a model of how it
+    moves.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks, some of which are quotes.
+
+    Returns
+    -------
+    same as ticks
+        All rows, with ``microprice`` (float64): null where a price or a size is missing, and where
+        both sizes are zero.
+
+    Raises
+    ------
+    UnknownColumnError
+        The frame lacks a price or a size.
+
+    References
+    ----------
+    J. Gatheral and R. Oomen (2010), Zero-intelligence realized variance estimation, *Finance and
+    Stochastics* 14, 249-283. S. Stoikov (2018), The micro-price: a high-frequency estimator of
+    future prices, *Quantitative Finance* 18, 1959-1966.
+
+    Examples
+    --------
+    >>> quote = {"bid_price": [10.0], "bid_size": [300.0], "ask_price": [10.4], "ask_size": [100.0]}
+    >>> microprice(pl.DataFrame(quote))["microprice"].item()
+    10.3
+    """
+    names = ("bid_price", "bid_size", "ask_price", "ask_size")
+    require(ticks, *names, what="microprice")
+    plain = has_plain_quotes(ticks)
+    bid, bid_size, ask, ask_size = (
+        pl.col(name) if plain else present(name, names) for name in names
+    )
+    # From the bid upwards, so that no digit is lost where sizes are large.
+    total = bid_size + ask_size
+    price = pl.when(total != 0).then(bid + (ask - bid) * (bid_size / total))
+    return like(ticks, ticks.lazy().with_columns(microprice=price), engine="streaming")
+
+
+def spread(ticks: F, *, tick_size: float | None = None) -> F:
+    """What the market asks for trading at once: columns ``spread`` and ``relative_spread``.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks, some of which are quotes.
+    tick_size : float, optional
+        The least step of the price, for ``spread_ticks``.
+
+    Returns
+    -------
+    same as ticks
+        All rows, with ``spread`` (ask - bid, in the unit of the price), ``relative_spread`` (a
+        share of the absolute mid, null where that is 0) and, if a tick size is given,
+        ``spread_ticks``; float64, null where there is no quote, or of one side only. A locked
+        quote has 0, a crossed one less. IB's sentinels for no price, and a quote of 0 by 0, are
+        absent sides.
+
+    Raises
+    ------
+    UnknownColumnError
+        The frame lacks ``bid_price`` or ``ask_price``.
+    InputError
+        ``tick_size`` is not above 0.
+
+    Examples
+    --------
+    >>> quote = pl.DataFrame({"bid_price": [99.75], "ask_price": [100.25]})
+    >>> spread(quote, tick_size=0.25).row(0)
+    (99.75, 100.25, 0.5, 0.005, 2.0)
+    """
+    require(ticks, "bid_price", "ask_price", what="spread")
+    bid, ask = _sides(ticks)
+    wide = ask - bid
+    found = {"spread": wide, "relative_spread": relative_to(wide, _mid(bid, ask))}
+    if tick_size is not None:
+        if not tick_size > 0:
+            raise InputError(f"spread: tick_size={tick_size!r} must be above 0")
+        found["spread_ticks"] = wide / tick_size
+    return like(ticks, ticks.lazy().with_columns(**found))
+
+
+def vwap(ticks: F) -> F:
+    """The average price of all trades, weighted by size.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks, some of which are trades.
+
+    Returns
+    -------
+    same as ticks
+        One row a contract: ``contract_id`` (if the ticks have it), ``vwap`` (float64, null without
+        volume), ``volume`` (float64) and ``count`` (uint32) of the trades.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+
+    See Also
+    --------
+    rolling_vwap, anchored_vwap : the same as of each trade.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> vwap(pl.read_parquet(sample("ibm_trades").path)).row(0)
+    (179.79936..., 5564671.0, 33381)
+    """
+    rows = rows_of(ticks, "trades", what="vwap")
+    volume = pl.col("size").sum()
+    average = (pl.col("price") * pl.col("size")).sum() / volume
+    values = [
+        pl.when(volume > 0).then(average).alias("vwap"),
+        volume.alias("volume"),
+        pl.len().alias("count"),
+    ]
+    return like(ticks, per_contract(ticks, rows, values), engine="streaming")
+
+
+def twap(
+    ticks: F,
+    *,
+    column: str = "price",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
+) -> F:
+    r"""The average price over time, each price held until the next.
+
+    .. math:: \frac{\sum_i p_i (t_{i+1} - t_i)}{t_n - t_1}
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival.
+    column : str
+        Of which price: ``"price"``, ``"mid_price"``, ``"mid"`` (from :func:`mid`), ...; rows
+        without it are passed over.
+    market, session_type, sessions : optional
+        Sessions, as in :func:`~ibticks.analysis.quoted_spread`: no price holds over the end of one.
+
+    Returns
+    -------
+    same as ticks
+        One row a contract: ``contract_id`` (if the ticks have it), ``twap`` (float64; where no time
+        passes, the last price) and ``seconds`` (float64), the time from first to last row; of
+        sessions, the sum over them.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+
+    See Also
+    --------
+    rolling_twap, anchored_twap : the same as of each row.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, 0, second, tzinfo=UTC) for second in (0, 1, 4)]
+    >>> twap(pl.DataFrame({"timestamp": at, "price": [10.0, 14.0, 99.0]})).row(0)
+    (13.0, 4.0)
+    """
+    require(ticks, "timestamp", column, what="twap")
+    price, at = pl.col(column), pl.col("_at")
+    split = SessionSplit.of(market, session_type, sessions, what="twap")
+    rows = rows_with(ticks, column).with_columns(_at=instant())
+    passed, span = at.diff(), (at.last() - at.first()).alias("_span")
+    if split is not None:
+        rows, passed = split.inside(rows), within_session(passed)
+        span = passed.sum().alias("_span")
+    area = (price.shift() * passed).sum().alias("_area")
+    sums = per_contract(ticks, rows, [area, span, price.last().alias("_last")])
+    average = pl.col("_area") / pl.col("_span")
+    return like(
+        ticks,
+        sums.select(
+            pl.exclude("_area", "_span", "_last"),
+            twap=pl.when(pl.col("_span") > 0).then(average).otherwise("_last"),
+            seconds=pl.col("_span") / 1e9,
+        ),
+        engine="streaming",
+    )
+
+
+def _sides(ticks: pl.DataFrame | pl.LazyFrame) -> list[pl.Expr]:
+    """Bid and ask, null where absent; as they are where all are known to be there."""
+    names = ticks.collect_schema()
+    sides = ("bid_price", "ask_price")
+    if all(is_plain(ticks, name) for name in sides):
+        return [pl.col(name) for name in sides]
+    return [present(name, names) for name in sides]
+
+
+def _mid(bid: pl.Expr, ask: pl.Expr) -> pl.Expr:
+    return (bid + ask) / 2

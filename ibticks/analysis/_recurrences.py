@@ -1,0 +1,670 @@
+"""What each row owes to the rows before it, where no expression of polars says it: compiled.
+
+Every kernel takes the rows of one contract in order of arrival, as numpy arrays, and returns one
+number a row. A row depends on itself and on earlier rows only, so that a live buffer gives what the
+whole day will give; but in :func:`neighbour_median` and :func:`trimmed_moments`, which look at the
+rows around it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+
+from ibticks.analysis._pieces import in_pieces
+from ibticks.format._jit import compile_lazily, inline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+
+__all__ = [
+    "anchored_average",
+    "anchored_moments",
+    "compensated_cumulative_sum",
+    "filled_bars",
+    "imbalance_bars",
+    "imbalance_bars_after",
+    "merged",
+    "moments",
+    "neighbour_median",
+    "refreshed",
+    "run_bars",
+    "run_bars_after",
+    "time_average",
+    "trimmed_moments",
+]
+
+
+_FRESH = 256
+_UNIT_ROUNDOFF = 2.0**-53
+# A price times a size is rounded three times, a threshold and a compensated sum once each or twice.
+_SUM_ROUNDING = 8 * _UNIT_ROUNDOFF
+# A threshold made of exponential averages carries the rounding of all bars before it.
+_AVERAGE_ROUNDING = 1e-12
+
+
+def recurrence(function: Callable[..., Any]) -> Any:
+    """Compile when first called, or load the machine code an earlier process left on disk.
+
+    Not when the module loads, as the codec is: there are many, and a user wants a few.
+    """
+    return compile_lazily(function)
+
+
+@inline
+def _two_sum(one: float, other: float) -> tuple[float, float]:
+    """Sum of two numbers and its rounding error, exactly (Knuth)."""
+    total = one + other
+    part = total - one
+    return total, (one - (total - part)) + (other - part)
+
+
+@recurrence
+def filled_bars(amounts: Floats, threshold: float) -> Ints:
+    """The bar of each row: a bar closes with the row that brings it to the threshold.
+
+    Each bar begins at nothing; what was over is not carried. NaN counts as nothing. The rows of the
+    last bar, if it is not full, have its number as ``-1 - number``. Decimal amounts close a bar
+    where their decimal sum does, up to 15 digits of it: the sum is compensated, and rounding of the
+    amounts and the threshold is allowed for.
+    """
+    bars = np.empty(len(amounts), dtype=np.int64)
+    bar, begun, amount, lost = 0, 0, 0.0, 0.0
+    enough = threshold * (1 - _SUM_ROUNDING)
+    for row in range(len(amounts)):
+        if amounts[row] == amounts[row]:
+            amount, rounding = _two_sum(amount, amounts[row])
+            lost += rounding
+        bars[row] = bar
+        if amount + lost >= enough:
+            bar, begun, amount, lost = bar + 1, row + 1, 0.0, 0.0
+    bars[begun:] = -1 - bar
+    return bars
+
+
+@recurrence
+def compensated_cumulative_sum(amounts: Floats) -> Floats:
+    """Cumulative sum of finite amounts, each to the last bit but one, however many there are."""
+    sums = np.empty(len(amounts))
+    total, lost = 0.0, 0.0
+    for row in range(len(amounts)):
+        total, rounding = _two_sum(total, amounts[row])
+        lost += rounding
+        sums[row] = total + lost
+    return sums
+
+
+@recurrence
+def imbalance_bars(
+    prices: Floats,
+    amounts: Floats,
+    sides: Floats,
+    expected: float,
+    span: float,
+    fewest: float,
+    most: float,
+) -> tuple[Ints, Floats]:
+    """The bar of each row (as :func:`filled_bars` says it), and its signed amount."""
+    nothing = np.empty(0)
+    bars, signed, _ = imbalance_bars_after(
+        nothing, prices, amounts, sides, expected, span, fewest, most
+    )
+    return bars, signed
+
+
+@recurrence
+def imbalance_bars_after(
+    known: Floats,
+    prices: Floats,
+    amounts: Floats,
+    sides: Floats,
+    expected: float,
+    span: float,
+    fewest: float,
+    most: float,
+) -> tuple[Ints, Floats, Floats]:
+    """The same as :func:`imbalance_bars`, after bars that are closed.
+
+    ``known`` is what an earlier call returned last: what is expected when its last bar closed. It
+    is empty where nothing is known. The rows begin after that bar.
+    """
+    bars, signed = np.empty(len(prices), dtype=np.int64), np.empty(len(prices))
+    bar, begun, theta, lost, gross = 0, 0, 0.0, 0.0, 0.0
+    known = known.copy()
+    first = len(known) == 0
+    if first:
+        side, last, threshold = 0.0, np.nan, np.inf
+        length_sum, length_weight, mean_sum, mean_weight = 0.0, 0.0, 0.0, 0.0
+    else:
+        side, last, threshold = known[0], known[1], known[2]
+        length_sum, length_weight, mean_sum, mean_weight = known[3], known[4], known[5], known[6]
+    keep_bar = 1 - 2 / (span + 1)
+    keep_row = 1 - 2 / (span * expected + 1)
+    for row in range(len(prices)):
+        if prices[row] != last and last == last:
+            side = 1.0 if prices[row] > last else -1.0
+        last = prices[row]
+        if sides[row] == sides[row]:
+            side = np.sign(sides[row])
+        signed[row] = side * amounts[row] if side != 0 and amounts[row] == amounts[row] else 0.0
+        theta, rounding = _two_sum(theta, signed[row])
+        lost += rounding
+        gross += abs(signed[row])
+        mean_sum = mean_sum * keep_row + signed[row]
+        mean_weight = mean_weight * keep_row + 1
+        bars[row] = bar
+        length = row + 1 - begun
+        slack = _SUM_ROUNDING * gross + _AVERAGE_ROUNDING * threshold
+        if length >= expected if first else abs(theta + lost) + slack >= threshold:
+            length_sum = length_sum * keep_bar + length
+            length_weight = length_weight * keep_bar + 1
+            rows = min(max(length_sum / length_weight, fewest), most)
+            threshold = rows * abs(mean_sum / mean_weight)
+            known = np.array(
+                [side, last, threshold, length_sum, length_weight, mean_sum, mean_weight]
+            )
+            bar, begun, theta, lost, gross, first = bar + 1, row + 1, 0.0, 0.0, 0.0, False
+    bars[begun:] = -1 - bar
+    return bars, signed, known
+
+
+@recurrence
+def run_bars(
+    prices: Floats,
+    amounts: Floats,
+    sides: Floats,
+    expected: float,
+    span: float,
+    fewest: float,
+    most: float,
+) -> tuple[Ints, Floats]:
+    """The same as :func:`imbalance_bars`, of runs."""
+    nothing = np.empty(0)
+    bars, signed, _ = run_bars_after(nothing, prices, amounts, sides, expected, span, fewest, most)
+    return bars, signed
+
+
+@recurrence
+def run_bars_after(
+    known: Floats,
+    prices: Floats,
+    amounts: Floats,
+    sides: Floats,
+    expected: float,
+    span: float,
+    fewest: float,
+    most: float,
+) -> tuple[Ints, Floats, Floats]:
+    """The same as :func:`imbalance_bars_after`, of runs."""
+    bars, signed = np.empty(len(prices), dtype=np.int64), np.empty(len(prices))
+    bar, begun, bought, sold, buys, sells = 0, 0, 0.0, 0.0, 0, 0
+    bought_lost, sold_lost = 0.0, 0.0
+    # Sums and weights of the averages: length, share of buys, amount of a buy, amount of a sell.
+    sums, weights = np.zeros(4), np.zeros(4)
+    known = known.copy()
+    first = len(known) == 0
+    if first:
+        side, last, threshold = 0.0, np.nan, np.inf
+    else:
+        side, last, threshold = known[0], known[1], known[2]
+        sums[:], weights[:] = known[3:7], known[7:11]
+    keep = 1 - 2 / (span + 1)
+    for row in range(len(prices)):
+        if prices[row] != last and last == last:
+            side = 1.0 if prices[row] > last else -1.0
+        last = prices[row]
+        if sides[row] == sides[row]:
+            side = np.sign(sides[row])
+        amount = amounts[row] if amounts[row] == amounts[row] else 0.0
+        signed[row] = side * amount
+        if side > 0:
+            bought, rounding = _two_sum(bought, amount)
+            bought_lost, buys = bought_lost + rounding, buys + 1
+        elif side < 0:
+            sold, rounding = _two_sum(sold, amount)
+            sold_lost, sells = sold_lost + rounding, sells + 1
+        bars[row] = bar
+        length = row + 1 - begun
+        run = max(bought + bought_lost, sold + sold_lost)
+        if length >= expected if first else run >= threshold * (1 - _AVERAGE_ROUNDING):
+            bought, sold = bought + bought_lost, sold + sold_lost
+            found = (
+                float(length),
+                buys / (buys + sells) if buys + sells else np.nan,
+                bought / buys if buys else np.nan,
+                sold / sells if sells else np.nan,
+            )
+            for place in range(4):
+                if found[place] == found[place]:
+                    sums[place] = sums[place] * keep + found[place]
+                    weights[place] = weights[place] * keep + 1
+            rows = min(max(sums[0] / weights[0], fewest), most)
+            share = sums[1] / weights[1] if weights[1] else 0.5
+            buy = sums[2] / weights[2] if weights[2] else 0.0
+            sell = sums[3] / weights[3] if weights[3] else 0.0
+            threshold = rows * max(share * buy, (1 - share) * sell)
+            known = np.concatenate((np.array([side, last, threshold]), sums, weights))
+            bar, begun, bought, sold, buys, sells = bar + 1, row + 1, 0.0, 0.0, 0, 0
+            bought_lost, sold_lost, first = 0.0, 0.0, False
+    bars[begun:] = -1 - bar
+    return bars, signed, known
+
+
+@recurrence
+def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[Floats, Floats]:
+    """Weighted mean and variance (of the population) of ``(time - window, time]``, up to each row.
+
+    A NaN value is no row, and gets NaN; a NaN weight is none.
+    """
+    rows = len(values)
+    means, variances = np.full(rows, np.nan), np.full(rows, np.nan)
+    oldest, held, removed, reference = 0, 0, 0, 0.0
+    weight, first, second = 0.0, 0.0, 0.0
+    for row in range(rows):
+        if values[row] != values[row]:
+            continue
+        while oldest < row and times[oldest] <= times[row] - window:
+            if values[oldest] == values[oldest]:
+                if weights[oldest] == weights[oldest]:
+                    away = values[oldest] - reference
+                    weight -= weights[oldest]
+                    first -= weights[oldest] * away
+                    second -= weights[oldest] * away * away
+                held, removed = held - 1, removed + 1
+            oldest += 1
+        # What is added and taken away again leaves its rounding behind: begin anew before it tells.
+        start = row
+        if held == 0 or removed > held + 1000:
+            start, reference, held, removed = oldest, values[row], 0, 0
+            weight, first, second = 0.0, 0.0, 0.0
+        for new in range(start, row + 1):
+            if values[new] == values[new]:
+                held += 1
+                if weights[new] == weights[new]:
+                    away = values[new] - reference
+                    weight += weights[new]
+                    first += weights[new] * away
+                    second += weights[new] * away * away
+        if weight > 0:
+            mean = first / weight
+            means[row] = reference + mean
+            variances[row] = max(second / weight - mean * mean, 0.0)
+    return means, variances
+
+
+@recurrence
+def time_average(times: Ints, values: Floats, window: int) -> Floats:
+    """Average over ``[time - window, time]`` of the value in force, each held until the next.
+
+    Where the first value is younger than the window, from it on. A NaN value is no row.
+    """
+    rows = len(values)
+    averages = np.full(rows, np.nan)
+    # Rows that count. The window begins while that at ``held`` is in force; what those after it
+    # were while they held, up to the newest, is summed in ``area``.
+    places = np.empty(rows, dtype=np.int64)
+    count, held, removed, reference, area = 0, -1, 0, 0.0, 0.0
+    for row in range(rows):
+        if values[row] != values[row]:
+            continue
+        places[count] = row
+        count += 1
+        start = times[row] - window
+        low = held + 1
+        while held + 1 < count and times[places[held + 1]] <= start:
+            held += 1
+        for gone in range(low, min(held + 1, count - 2)):
+            span = times[places[gone + 1]] - times[places[gone]]
+            area -= (values[places[gone]] - reference) * span
+            removed += 1
+        newest = count - 2
+        # What is added and taken away again leaves its rounding behind: begin anew before it tells.
+        if newest <= held + 1 or removed > newest - held + 1000:
+            newest_known, reference, area, removed = held + 1, values[row], 0.0, 0
+        else:
+            newest_known = newest
+        for inside in range(newest_known, newest + 1):
+            span = times[places[inside + 1]] - times[places[inside]]
+            area += (values[places[inside]] - reference) * span
+        if held < 0:
+            total, span = area, times[row] - times[places[0]]
+        elif held + 1 < count:
+            before = places[held]
+            first = times[places[held + 1]] - start
+            total, span = area + (values[before] - reference) * first, window
+        else:
+            total, span = 0.0, 0
+        averages[row] = reference + total / span if span else values[row]
+    return averages
+
+
+@recurrence
+def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Weighted mean and variance (of the population) of all rows of the same anchor, up to each.
+
+    A NaN value is no row, and gets NaN; so does every row with an anchor below 0. A NaN weight is
+    none.
+    """
+    rows = len(values)
+    means, variances = np.full(rows, np.nan), np.full(rows, np.nan)
+    anchor, reference, weight, mean, square = np.int64(-1), 0.0, 0.0, 0.0, 0.0
+    for row in range(rows):
+        if anchors[row] < 0 or values[row] != values[row]:
+            continue
+        if anchors[row] != anchor:
+            anchor, reference = anchors[row], values[row]
+            weight, mean, square = 0.0, 0.0, 0.0
+        if weights[row] > 0:
+            weight += weights[row]
+            value = values[row] - reference
+            away = value - mean
+            mean += away * weights[row] / weight
+            square += weights[row] * away * (value - mean)
+        if weight > 0:
+            means[row], variances[row] = reference + mean, max(square / weight, 0.0)
+    return means, variances
+
+
+@recurrence
+def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
+    """Average since the first row of the same anchor of the value in force, each until the next.
+
+    NaN and anchors below 0 as in :func:`anchored_moments`.
+    """
+    rows = len(values)
+    averages = np.full(rows, np.nan)
+    anchor, begun, last, reference, area = np.int64(-1), 0, 0, 0.0, 0.0
+    for row in range(rows):
+        if anchors[row] < 0 or values[row] != values[row]:
+            continue
+        if anchors[row] != anchor:
+            anchor, begun, last, reference, area = anchors[row], row, row, values[row], 0.0
+        area += (values[last] - reference) * (times[row] - times[last])
+        last, span = row, times[row] - times[begun]
+        averages[row] = reference + area / span if span else values[row]
+    return averages
+
+
+def merged(
+    times: Ints, values: Floats, weights: Floats, how: int
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Of each run of equal times: one value, sum and largest of the weights, how many rows.
+
+    They stand at its last row, elsewhere NaN. ``how`` is 0 for the median, 1 for the highest value
+    of the largest weight, 2 for the weighted mean (plain, where no weight is above 0). A NaN value
+    is left out, a NaN weight is 0.
+    """
+    found, sums, most, counts = (np.empty(len(times)) for _ in range(4))
+    into = found, sums, most, counts
+    in_pieces(len(times), lambda *piece: _merged(times, values, weights, how, *piece, *into))
+    return into
+
+
+@recurrence
+def _merged(
+    times: Ints,
+    values: Floats,
+    weights: Floats,
+    how: int,
+    begin: int,
+    end: int,
+    found: Floats,
+    sums: Floats,
+    most: Floats,
+    counts: Floats,
+) -> None:
+    rows = len(times)
+    begun, size = begin, 0
+    while begun > 0 and times[begun - 1] == times[begun]:
+        begun -= 1
+    known = np.empty(end - begun)
+    total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
+    for row in range(begun, end):
+        value, weight = values[row], weights[row]
+        if weight != weight:
+            weight = 0.0
+        total += weight
+        if value == value:
+            known[size] = value
+            size += 1
+            value_sum, value_weight = value_sum + value * weight, value_weight + weight
+            if weight > largest or (weight == largest and value > highest):
+                largest, highest = weight, value
+        if row < begin:
+            continue
+        found[row] = sums[row] = most[row] = counts[row] = np.nan
+        if row + 1 < rows and times[row + 1] == times[row]:
+            continue
+        if size == 1:
+            found[row] = known[0]
+        elif size and how == 1:
+            found[row] = highest
+        elif size and how == 2 and value_weight > 0:
+            found[row] = value_sum / value_weight
+        elif size and how == 2:
+            found[row] = known[:size].mean()
+        elif size == 2:
+            found[row] = (known[0] + known[1]) / 2
+        elif size:
+            found[row] = np.median(known[:size])
+        sums[row], most[row], counts[row] = total, largest, row + 1 - begun
+        begun, size = row + 1, 0
+        total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
+
+
+@recurrence
+def refreshed(times: Ints, contracts: Ints, many: int) -> Ints:
+    """Refresh times: whenever every one of ``many`` contracts has a new row since the last.
+
+    Takes the rows of all contracts, numbered from 0. Returns, for each refresh time in turn and
+    each contract, the place of its last row at or before that time.
+    """
+    found = np.empty(len(times), dtype=np.int64)
+    latest, fresh = np.zeros(many, dtype=np.int64), np.zeros(many, dtype=np.bool_)
+    waiting, count = many, 0
+    for row in range(len(times)):
+        contract = contracts[row]
+        latest[contract] = row
+        if not fresh[contract]:
+            fresh[contract] = True
+            waiting -= 1
+        last_of_instant = row + 1 == len(times) or times[row + 1] != times[row]
+        if waiting == 0 and last_of_instant:
+            found[count : count + many] = latest
+            count += many
+            fresh[:] = False
+            waiting = many
+    return found[:count].copy()
+
+
+@inline
+def _place(held: Floats, size: int, value: float) -> int:
+    """The first place of a value, in sorted ones."""
+    low = 0
+    while size > 1:
+        half = size // 2
+        low += half if held[low + half - 1] < value else 0
+        size -= half
+    return low
+
+
+@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+def _sums(held: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
+    """Sum of distances from the middle, and of their squares, in any order."""
+    total = squares = 0.0
+    for place in range(begin, end):
+        off = held[place] - middle
+        total += off
+        squares += off * off
+    return total, squares
+
+
+@inline
+def _put(held: Floats, size: int, value: float) -> int:
+    """Put a value into sorted ones."""
+    place = size
+    while place and held[place - 1] > value:
+        held[place] = held[place - 1]
+        place -= 1
+    held[place] = value
+    return size + 1
+
+
+@inline
+def _take(held: Floats, size: int, value: float) -> int:
+    """Take a value out of sorted ones."""
+    for place in range(_place(held, size, value), size - 1):
+        held[place] = held[place + 1]
+    return size - 1
+
+
+@inline
+def _swap(held: Floats, size: int, old: float, new: float) -> None:
+    """Put a value in the place of another, in sorted ones: only what lies between them moves."""
+    place = _place(held, size, old)
+    while place + 1 < size and held[place + 1] < new:
+        held[place] = held[place + 1]
+        place += 1
+    while place and held[place - 1] > new:
+        held[place] = held[place - 1]
+        place -= 1
+    held[place] = new
+
+
+def neighbour_median(values: Floats, half: int) -> Floats:
+    """Median of the ``half`` values before and the ``half`` after each, without itself.
+
+    Towards the ends there are fewer; of a single value NaN. No value is NaN.
+    """
+    medians = np.full(len(values), np.nan)
+    in_pieces(len(values), lambda *piece: _neighbour_median(values, half, *piece, medians))
+    return medians
+
+
+@recurrence
+def _neighbour_median(values: Floats, half: int, begin: int, end: int, medians: Floats) -> None:
+    n = len(values)
+    held = np.empty(2 * half + 1)
+    size = 0
+    for row in range(max(begin - half - 1, 0), min(begin + half, n)):
+        size = _put(held, size, values[row])
+    for row in range(begin, end):
+        entering, leaving = row + half, row - half - 1
+        if entering < n and leaving >= 0:
+            if values[entering] != values[leaving]:
+                _swap(held, size, values[leaving], values[entering])
+        elif entering < n:
+            size = _put(held, size, values[entering])
+        elif leaving >= 0:
+            size = _take(held, size, values[leaving])
+        others = size - 1
+        if others:
+            place = _place(held, size, values[row])
+            low, high = (others - 1) // 2, others // 2
+            # Itself stands at its place in the sorted values; what is above moves down by one.
+            below = held[low + (low >= place)]
+            medians[row] = (below + held[high + (high >= place)]) / 2
+
+
+@inline
+def _swap_between(
+    held: Floats, size: int, low: int, high: int, old: float, new: float
+) -> tuple[float, float]:
+    """As :func:`_swap`; and which value leaves the places ``low`` to ``high``, and which enters."""
+    place = _place(held, size, old)
+    after = place
+    if new > old:
+        while after + 1 < size and held[after + 1] < new:
+            after += 1
+        if place >= high or after < low:
+            out = into = new
+        else:
+            out = held[max(place, low)]
+            into = new if after < high else held[high]
+        for each in range(place, after):
+            held[each] = held[each + 1]
+    else:
+        while after and held[after - 1] > new:
+            after -= 1
+        if place < low or after >= high:
+            out = into = new
+        else:
+            out = held[min(place, high - 1)]
+            into = new if after >= low else held[low - 1]
+        for each in range(place, after, -1):
+            held[each] = held[each - 1]
+    held[after] = new
+    return out, into
+
+
+def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
+    """Mean and sample deviation of the ``width`` values around each, but ``cut`` at either extreme.
+
+    The window of a value near an end is the first or the last ``width`` values. NaN is none of
+    them, and has no moments.
+    """
+    there = values == values
+    if not there.all():
+        means, deviations = trimmed_moments(values[there], width, cut)
+        return _spread_out(means, there), _spread_out(deviations, there)
+    n = len(values)
+    means, deviations = np.full(n, np.nan), np.full(n, np.nan)
+    width = min(width, n)
+    if width > 2 * cut + 1:
+        in_pieces(n, lambda *piece: _trimmed_moments(values, width, cut, *piece, means, deviations))
+    return means, deviations
+
+
+def _spread_out(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    found = np.full(len(there), np.nan)
+    found[there] = values
+    return found
+
+
+@recurrence
+def _trimmed_moments(
+    values: Floats,
+    width: int,
+    cut: int,
+    first: int,
+    end: int,
+    means: Floats,
+    deviations: Floats,
+) -> None:
+    n = len(values)
+    begun = min(max(first - width // 2, 0), n - width)
+    held = np.empty(width + 1)
+    size = 0
+    for row in range(begun, begun + width):
+        size = _put(held, size, values[row])
+    low, high = cut, width - cut
+    stale, kept = _FRESH, high - low
+    middle = total = squares = mean = deviation = 0.0
+    for row in range(first, end):
+        begin = min(max(row - width // 2, 0), n - width)
+        if begin > begun:
+            begun = begin
+            old, new = values[begin - 1], values[begin + width - 1]
+            if old != new:
+                out, into = _swap_between(held, width, low, high, old, new)
+                total += into - out
+                squares += (into - middle) ** 2 - (out - middle) ** 2
+                stale += 1
+        elif row > first:
+            means[row], deviations[row] = mean, deviation
+            continue
+        if stale >= _FRESH:
+            # About the middle one, so that the square of a large price swallows no digits; and
+            # anew every now and then, so that rounding does not add up.
+            middle, stale = held[width // 2], 0
+            total, squares = _sums(held, low, high, middle)
+        mean = middle + total / kept
+        deviation = max(0.0, (squares - total * total / kept) / (kept - 1)) ** 0.5
+        means[row], deviations[row] = mean, deviation

@@ -1,0 +1,178 @@
+"""Sessions over whose ends no horizon, time weight, or quote in force may reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis._columns import instant
+from ibticks.analysis._sessions import session_table
+from ibticks.calendar._times import to_ns
+from ibticks.config import TIME_MAX, TIME_MIN
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ibticks.calendar import Market
+
+__all__ = ["SessionIntervals", "SessionSplit", "not_over_a_close", "within_session"]
+
+SessionIntervals: TypeAlias = Iterable[tuple[Any, Any]]
+"""Sessions as half-open ``(start, end)``: times with a zone, their text, or UTC nanoseconds."""
+
+_OUTSIDE: Final = -1
+_OPEN_ENDS: Final = {"the beginning": TIME_MIN, "the end": TIME_MAX}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionSplit:
+    """Sessions by number, of a market or of a selection.
+
+    Attributes
+    ----------
+    start_ns, end_ns : numpy.ndarray of int64
+        Half-open intervals in order, none overlapping another; what a break divides is two.
+    """
+
+    start_ns: npt.NDArray[np.int64]
+    end_ns: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        market: Market | str | None,
+        session_type: str,
+        sessions: SessionIntervals | None,
+        *,
+        what: str,
+    ) -> SessionSplit | None:
+        """Return the sessions that the arguments of a measure ask for, None for no split.
+
+        Raises
+        ------
+        InputError
+            Both a market and sessions are given, or the sessions are no intervals in order.
+        UnknownMarketError
+            No such market, or it has no such sessions.
+
+        Examples
+        --------
+        >>> SessionSplit.of(None, "regular", [("2025-01-10T14:30Z", "2025-01-10T21:00Z")], what="")
+        SessionSplit(start_ns=array([1736519400000000000]), end_ns=array([1736542800000000000]))
+        >>> SessionSplit.of("US", "regular", [(0, 1)], what="twap")
+        Traceback (most recent call last):
+            ...
+        ibticks.errors.InputError: twap: sessions= and market= are both given; keep one of them
+        """
+        if sessions is None:
+            return None if market is None else cls._of_market(market, session_type, what)
+        if market is not None:
+            raise InputError(f"{what}: sessions= and market= are both given; keep one of them")
+        return cls._of_intervals(sessions, what)
+
+    @classmethod
+    def _of_market(cls, market: Market | str, session_type: str, what: str) -> SessionSplit:
+        table = session_table(market, session_type, what=what)
+        starts, ends = table.start_ns, table.end_ns
+        if len(table.break_start_ns):
+            # Where there is no break, its start and end are equal.
+            has_break = table.break_start_ns < table.break_end_ns
+            starts = np.sort(np.concatenate([starts, table.break_end_ns[has_break]]))
+            ends = np.sort(np.concatenate([ends, table.break_start_ns[has_break]]))
+        return cls(starts, ends)
+
+    @classmethod
+    def _of_intervals(cls, sessions: SessionIntervals, what: str) -> SessionSplit:
+        try:
+            times = [(start, end) for start, end in sessions]
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{what}: sessions= takes pairs of times, (start, end), not {sessions!r}"
+            ) from error
+        pairs = [(_to_ns(start, what), _to_ns(end, what)) for start, end in times]
+        starts, ends = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        if (starts >= ends).any() or (ends[:-1] > starts[1:]).any():
+            raise InputError(
+                f"{what}: sessions= takes intervals in order of time, none empty, none overlapping "
+                "another"
+            )
+        return cls(starts, ends)
+
+    @property
+    def number(self) -> pl.Expr:
+        """Number of the session in which each ``timestamp`` lies; Int64, null outside of all."""
+
+        def place(times: pl.Series) -> pl.Series:
+            missing = np.iinfo(np.int64).min
+            found = pl.Series(times.name, self._numbers(times.fill_null(missing).to_numpy()))
+            return pl.select(pl.when(found != _OUTSIDE).then(found)).to_series()
+
+        return instant().map_batches(place, pl.Int64, is_elementwise=True)
+
+    def mark(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the rows with :attr:`number` as column ``_session``."""
+        return rows.with_columns(_session=self.number)
+
+    def inside(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the rows that lie in a session, with ``_session``."""
+        return self.mark(rows).drop_nulls("_session")
+
+    def _numbers(self, ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        if not len(ns) or not len(self.start_ns):
+            return np.full(len(ns), _OUTSIDE, dtype=np.int64)
+        if not bool(np.all(ns[1:] >= ns[:-1])):
+            latest = np.searchsorted(self.start_ns, ns, side="right") - 1
+            return np.where((latest >= 0) & (ns < self.end_ns[latest]), latest, _OUTSIDE)
+        # In order of time, the few sessions are looked for among the many ticks.
+        numbers = np.full(len(ns), _OUTSIDE, dtype=np.int64)
+        first = int(np.searchsorted(self.end_ns, ns[0], side="right"))
+        last = int(np.searchsorted(self.start_ns, ns[-1], side="right"))
+        begins = np.searchsorted(ns, self.start_ns[first:last]).tolist()
+        ends = np.searchsorted(ns, self.end_ns[first:last]).tolist()
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True), start=first):
+            numbers[begin:end] = number
+        return numbers
+
+
+def within_session(value: pl.Expr, rows: int = 1) -> pl.Expr:
+    """Return a value of a row and the one so many rows before it, null across sessions.
+
+    The rows have ``_session``, from :meth:`SessionSplit.mark`; a negative number looks ahead.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"_session": [0, 0, 1], "price": [1.0, 3.0, 9.0]})
+    >>> rows.select(within_session(pl.col("price").diff()))["price"].to_list()
+    [None, 2.0, None]
+    """
+    session = pl.col("_session")
+    return pl.when(session == session.shift(rows)).then(value)
+
+
+def not_over_a_close(value: pl.Expr, rows: int = 1) -> pl.Expr:
+    """Return a value of a row and the one so many rows before it, null from session to session.
+
+    As :func:`within_session`, but a row outside of sessions is joined with those around it.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"_session": [0, None, 1, 2], "price": [1.0, 3.0, 9.0, 10.0]})
+    >>> rows.select(not_over_a_close(pl.col("price").diff()))["price"].to_list()
+    [None, 2.0, 6.0, None]
+    """
+    session = pl.col("_session")
+    other = (session != session.shift(rows)).fill_null(value=False)
+    return pl.when(~other).then(value)
+
+
+def _to_ns(time: Any, what: str) -> int:
+    if isinstance(time, str) and time in _OPEN_ENDS:
+        return _OPEN_ENDS[time]
+    if isinstance(time, int) and time in _OPEN_ENDS.values():
+        return time
+    return to_ns(time, name=f"{what}: sessions")

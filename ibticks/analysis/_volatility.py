@@ -1,0 +1,458 @@
+"""How much a price moves: realised variance, and the forms of it that bear noise and jumps.
+
+A variance here is that of log prices over the whole time the ticks cover, nights included; the
+square root is the volatility of that time. ``per`` keeps days apart, so that no return reaches over
+a night. Prices that are null, not finite or 0 (rule P2 of ``no_zero_prices``) are left out. Where a
+price is negative, as those of spreads and of oil in April 2020 were, there is no log return: the
+measure of that contract (and ``per``) is null, and so is the number of returns. Take the variance
+of price changes there, or leave out such days.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis._absent import is_set, is_trade
+from ibticks.analysis._columns import F, apart, instant, like, nanoseconds, require
+from ibticks.analysis._grouping import in_time, is_plain, kept
+from ibticks.analysis._noise import noise_variance, pilot_variance
+from ibticks.analysis._sampling import Sampled
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "LOG_PRICES",
+    "bipower_variation",
+    "each_group",
+    "positive_prices",
+    "realized_variance",
+    "signature",
+    "two_scale_rv",
+]
+
+_SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
+_LOG: Final = pl.col("_price").log()
+
+LOG_PRICES: Final = {"at": pl.col("_at"), "log": _LOG}
+"""Of :func:`positive_prices`, for :func:`each_group`: times and log prices."""
+
+
+def realized_variance(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    subsamples: int = 1,
+    column: str = "price",
+    per: str | pl.Expr | None = None,
+) -> F:
+    r"""The sum of squared log returns, :math:`\sum_i (\ln p_i - \ln p_{i-1})^2`.
+
+    Sampled by the previous tick: the first price, then the last price at or before each multiple
+    of ``every`` (counted from 1970 in UTC) up to the one after the last tick. With ``subsamples``
+    the mean of that over as many grids, each ``every / subsamples`` later than the one before: the
+    "second best" estimator of Zhang, Mykland and Aït-Sahalia, less noisy at the same bias.
+    (``rAVGCov`` of R's *highfrequency* leaves out what is no whole interval at either end, and
+    scales the rest up.)
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp`` and ``column``, in order of arrival.
+    every : str or timedelta, optional
+        The time between prices: ``"5m"``. By default each tick is one.
+    subsamples : int
+        How many grids; must divide ``every``.
+    column : str
+        The price: ``price``, ``mid_price``, or any other column.
+    per : str or polars.Expr, optional
+        What else keeps rows apart, such as
+        ``pl.col("timestamp").dt.convert_time_zone("America/New_York").dt.date()``.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract (and ``per``) that has a price, in their order: these,
+        ``realized_variance`` (float64, of log prices, not annualised) and ``returns`` (uint32, how
+        many it sums; of one grid); both null where a price is negative.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    InputError
+        ``subsamples`` without ``every``, or one that does not divide it.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen and N. Shephard, Econometric analysis of realized volatility, *Journal
+    of the Royal Statistical Society B* 64 (2002), 253-280. L. Zhang, P. A. Mykland and
+    Y. Aït-Sahalia, A tale of two time scales, *Journal of the American Statistical Association*
+    100 (2005), 1394-1411.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> found = realized_variance(ibm, "5m")
+    >>> found.select(pl.col("realized_variance").sqrt().round(5), "returns").row(0)
+    (0.01453, 128)
+    """
+    logs, groups = positive_prices(ticks, column, per, "realized_variance")
+    if every is None:
+        if subsamples != 1:
+            raise InputError("realized_variance: subsamples need the time between prices, every=")
+        found = _sums(ticks, logs, groups, realized_variance=_LOG.diff().pow(2).sum())
+        return like(ticks, found)
+    step = nanoseconds(every)
+    if subsamples < 1 or step % subsamples:
+        raise InputError(
+            f"{subsamples} subsamples do not divide {step} ns evenly; choose a number that does"
+        )
+
+    def measure(sampled: Sampled) -> tuple[Any, ...]:
+        returns = sampled.coarser(subsamples).intervals
+        return sampled.variance_on_grids(subsamples), returns
+
+    schema = {"realized_variance": pl.Float64(), "returns": pl.UInt32()}
+    found = _each_sampled(ticks, logs, groups, column, step // subsamples, measure, schema)
+    return like(ticks, found)
+
+
+def signature(
+    ticks: F,
+    every: str | timedelta | Sequence[str | timedelta] = tuple(_SIGNATURE),
+    *,
+    column: str = "price",
+    per: str | pl.Expr | None = None,
+) -> F:
+    """Realised variance by sampling interval: what a signature plot draws.
+
+    Where it rises to the left, noise (the bid-ask bounce above all) is what is measured; the
+    interval from which on it is flat is the one to sample at.
+
+    Parameters
+    ----------
+    ticks, column, per
+        As in :func:`realized_variance`.
+    every : str or timedelta, or a sequence of them
+        The intervals.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract (and ``per``) and interval: these, ``every`` (duration[ns]),
+        ``realized_variance`` and ``returns``.
+
+    References
+    ----------
+    T. G. Andersen, T. Bollerslev, F. X. Diebold and P. Labys, Great realizations, *Risk* 13 (2000),
+    105-108.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> [round(rv**0.5, 4) for rv in signature(ibm, ["1s", "1m", "5m"])["realized_variance"]]
+    [0.0217, 0.0182, 0.0145]
+    """
+    if not every:
+        raise InputError("signature needs at least one interval, as in every=['1s', '1m']")
+    logs, groups = positive_prices(ticks, column, per, "signature")
+    each_of = (every,) if isinstance(every, str | timedelta) else every
+    steps = sorted(nanoseconds(each) for each in each_of)
+    # One pass over the ticks, at the grid that all have in common; the rest is small.
+    finest = int(np.gcd.reduce(np.array(steps)))
+
+    def measure(sampled: Sampled) -> tuple[Any, ...]:
+        coarse = [sampled.coarser(step // finest) for step in steps]
+        variances = [each.returns @ each.returns for each in coarse]
+        return steps, variances, [each.intervals for each in coarse]
+
+    types = {
+        "every": pl.Duration("ns"),
+        "realized_variance": pl.Float64(),
+        "returns": pl.UInt32(),
+    }
+    schema = {name: pl.List(each) for name, each in types.items()}
+    nothing = [None] * len(steps)
+    undefined = steps, nothing, nothing
+    found = _each_sampled(ticks, logs, groups, column, finest, measure, schema, undefined)
+    return like(ticks, found.explode(*types, empty_as_null=False, keep_nulls=False))
+
+
+def two_scale_rv(
+    ticks: F,
+    slow: int | None = None,
+    *,
+    column: str = "price",
+    per: str | pl.Expr | None = None,
+    adjusted: bool = True,
+) -> F:
+    r"""Two-scale realised variance: free of independent noise, from every tick.
+
+    .. math:: \frac1K \sum_{i=K}^{n} (X_i - X_{i-K})^2
+        - \frac{\bar n}{n} \sum_{i=1}^{n} (X_i - X_{i-1})^2, \qquad \bar n = \frac{n - K + 1}{K}
+
+    of the log prices :math:`X_0 \dots X_n`; divided by :math:`1 - \bar n / n` if ``adjusted``, for
+    small samples.
+
+    Parameters
+    ----------
+    ticks, column, per
+        As in :func:`realized_variance`. Collected as soon as a lazy result is.
+    slow : int, optional
+        K, the ticks between the prices of the slow scale. R's *highfrequency* has 300. By default
+        the optimal :math:`(12 \omega^4 / IV^2)^{1/3} n^{2/3}`, rounded up, with the noise as in
+        :func:`~ibticks.analysis._noise.noise_variance` and the variance as in
+        :func:`~ibticks.analysis._noise.pilot_variance`.
+    adjusted : bool
+        Whether to correct for small samples.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract (and ``per``) that has a price: these, ``two_scale_rv`` (float64;
+        null with no more than K returns; can be negative), ``slow`` (uint32) and ``returns``.
+
+    Notes
+    -----
+    n counts returns, as in the paper; R's *highfrequency* (``rTSCov``) counts prices.
+
+    References
+    ----------
+    L. Zhang, P. A. Mykland and Y. Aït-Sahalia, A tale of two time scales, *Journal of the American
+    Statistical Association* 100 (2005), 1394-1411.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> round(two_scale_rv(ibm, 300)["two_scale_rv"].item() ** 0.5, 5)
+    0.00752
+    """
+    if slow is not None and slow < 2:
+        raise InputError(f"two_scale_rv: the slow scale must be two ticks or more, not {slow}")
+
+    def measure(at: NDArray[np.int64], log: NDArray[np.float64]) -> tuple[Any, ...]:
+        n = len(log) - 1
+        k = slow or _optimal_scale(at, log)
+        if n <= k:
+            return None, k, n
+        slower, fast = log[k:] - log[:-k], np.diff(log)
+        share = (n - k + 1) / k / n
+        value = slower @ slower / k - share * (fast @ fast)
+        return value / (1 - share) if adjusted else value, k, n
+
+    logs, groups = positive_prices(ticks, column, per, "two_scale_rv")
+    schema = {"two_scale_rv": pl.Float64(), "slow": pl.UInt32(), "returns": pl.UInt32()}
+    return like(ticks, each_group(ticks, logs, groups, LOG_PRICES, measure, schema))
+
+
+def bipower_variation(
+    ticks: F,
+    every: str | timedelta | None = None,
+    *,
+    column: str = "price",
+    per: str | pl.Expr | None = None,
+) -> F:
+    r"""Bipower variation, which jumps do not reach, and the share of jumps in realised variance.
+
+    .. math:: BV = \frac\pi2 \sum_{i=2}^{n} |r_i| |r_{i-1}|,
+        \qquad \text{jump share} = \max(0, 1 - BV / RV)
+
+    Parameters
+    ----------
+    ticks, every, column, per
+        As in :func:`realized_variance`. Of every tick, half the returns or more are zero and the
+        measure says little: sample at some seconds or minutes.
+
+    Returns
+    -------
+    same as ticks
+        A row for each contract (and ``per``) that has a price: these, ``bipower_variation``
+        (float64), ``realized_variance``, ``jump_share`` (null if nothing moved), ``returns``.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen and N. Shephard, Power and bipower variation with stochastic volatility
+    and jumps, *Journal of Financial Econometrics* 2 (2004), 1-37.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> ibm = pl.read_parquet(sample("ibm_trades").path)
+    >>> round(bipower_variation(ibm, "5m")["jump_share"].item(), 3)
+    0.237
+    """
+    logs, groups = positive_prices(ticks, column, per, "bipower_variation")
+    if every is None:
+        move = _LOG.diff()
+        pairs = (move.abs() * move.abs().shift()).sum()
+        sums = {"bipower_variation": pairs * np.pi / 2, "realized_variance": move.pow(2).sum()}
+        found = _sums(ticks, logs, groups, **sums)
+    else:
+
+        def measure(sampled: Sampled) -> tuple[Any, ...]:
+            sizes = np.abs(sampled.returns)
+            # An interval without a tick has no return: the product with it is nothing.
+            adjacent = np.diff(sampled.bucket) == 1
+            products = (sizes[1:] * sizes[:-1])[adjacent].sum()
+            return products * np.pi / 2, sizes @ sizes, sampled.intervals
+
+        schema = {
+            "bipower_variation": pl.Float64(),
+            "realized_variance": pl.Float64(),
+            "returns": pl.UInt32(),
+        }
+        found = _each_sampled(ticks, logs, groups, column, nanoseconds(every), measure, schema)
+    share = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
+    share = pl.when(pl.col("realized_variance") > 0).then(share.clip(lower_bound=0))
+    measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
+    found = found.with_columns(jump_share=share)
+    return like(ticks, found.select(pl.exclude(measures), *measures))
+
+
+def positive_prices(
+    ticks: pl.DataFrame | pl.LazyFrame, column: str, per: str | pl.Expr | None, what: str
+) -> tuple[pl.LazyFrame, list[str]]:
+    """The prices that have a log with their times, and the columns that keep contracts apart.
+
+    Returns
+    -------
+    prices : polars.LazyFrame
+        The groups, ``_at`` (int64 UTC nanoseconds) and ``_price`` (float64, not 0).
+    groups : list of str
+        Never empty: ``["_all"]`` where nothing is to be kept apart.
+    """
+    require(ticks, "timestamp", column, what=what)
+    split = [pl.col(name) for name in apart(ticks)]
+    if per is not None:
+        split.append(pl.col(per) if isinstance(per, str) else per)
+    split = split or [pl.lit(0, pl.UInt8).alias("_all")]
+    price = pl.col(column)
+    rows = ticks.lazy()
+    if not (isinstance(ticks, pl.DataFrame) and _all_positive(ticks, column)):
+        rows = rows.filter(is_trade() if column == "price" else is_set(price), price != 0)
+    logs = rows.select(*split, _at=instant(), _price=price.cast(pl.Float64))
+    return logs, [each.meta.output_name() for each in split]
+
+
+def each_group(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    rows: pl.LazyFrame,
+    groups: list[str],
+    values: Mapping[str, pl.Expr],
+    measure: Callable[..., tuple[Any, ...]],
+    schema: Mapping[str, pl.DataType],
+    undefined: tuple[Any, ...] | None = None,
+) -> pl.LazyFrame:
+    """A row for each group that has rows, of what ``measure`` says of their values, as arrays.
+
+    Where a value is NaN, the log of a negative price, the row is ``undefined``: by default nulls.
+    """
+    instead = undefined or (None,) * len(schema)
+    if groups == ["_all"]:
+        # As they lie; to group all into one would copy them.
+        together = rows.select(
+            pl.first("_all"), **{name: each.implode() for name, each in values.items()}
+        ).drop_nulls("_all")
+    else:
+        together = rows.group_by(groups).agg(**values).sort(groups)
+    names = [name for name in groups if name != "_all"]
+
+    def measure_all(frame: pl.DataFrame) -> pl.DataFrame:
+        arrays = (
+            [each.to_numpy() for each in row]
+            for row in zip(*(frame[name] for name in values), strict=True)
+        )
+        measured = [instead if _has_nan(each) else measure(*each) for each in arrays]
+        found = pl.DataFrame(measured, schema=schema, orient="row")
+        return found.select(*(frame[name] for name in names), pl.all())
+
+    known = rows.collect_schema()
+    found = together.map_batches(
+        measure_all, schema={**{name: known[name] for name in names}, **schema}
+    )
+    return found.select(*kept(ticks, groups), pl.all())
+
+
+def _has_nan(arrays: Iterable[NDArray[Any]]) -> bool:
+    return any(each.dtype.kind == "f" and bool(np.isnan(each).any()) for each in arrays)
+
+
+def _all_positive(ticks: pl.DataFrame, column: str) -> bool:
+    return is_plain(ticks, column)
+
+
+def _sums(
+    ticks: pl.DataFrame | pl.LazyFrame, logs: pl.LazyFrame, groups: list[str], **values: pl.Expr
+) -> pl.LazyFrame:
+    """A row for each group that has rows, and how many returns are in it."""
+    values["returns"] = (pl.len() - 1).cast(pl.UInt32)
+    has_logs = pl.col("_price").min() > 0
+    values = {name: pl.when(has_logs).then(value) for name, value in values.items()}
+    if groups == ["_all"]:
+        found = logs.select(pl.first("_all"), **values).drop_nulls("_all")
+    else:
+        found = logs.group_by(groups).agg(**values).sort(groups)
+    return found.select(*kept(ticks, groups), pl.exclude("_all"))
+
+
+def _each_sampled(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    logs: pl.LazyFrame,
+    groups: list[str],
+    column: str,
+    step: int,
+    measure: Callable[[Sampled], tuple[Any, ...]],
+    schema: Mapping[str, pl.DataType],
+    undefined: tuple[Any, ...] | None = None,
+) -> pl.LazyFrame:
+    """What is measured of the samples of each group, every ``step`` nanoseconds."""
+    fine = _buckets(ticks, logs, groups, step, column).sort([*groups, "_bucket"])
+    values = {name: pl.col(f"_{name}") for name in Sampled._fields}
+    return each_group(
+        ticks, fine, groups, values, lambda *arrays: measure(Sampled(*arrays)), schema, undefined
+    )
+
+
+def _buckets(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    logs: pl.LazyFrame,
+    groups: list[str],
+    step: int,
+    column: str,
+) -> pl.LazyFrame:
+    """First and last log price of each interval (start, end], by the number of its end.
+
+    NaN where a price in between is negative, too.
+    """
+    bucket = (pl.col("_at") + (step - 1)) // step
+    # A second key, be it always the same, would take three times as long.
+    split = [name for name in groups if name != "_all"]
+    price = pl.col("_price")
+    ends = {"_first": price.first().log(), "_last": price.last().log()}
+    if not (isinstance(ticks, pl.DataFrame) and _all_positive(ticks, column)):
+        has_logs = price.min() > 0
+        ends = {name: pl.when(has_logs).then(end).otherwise(np.nan) for name, end in ends.items()}
+    if not split and in_time(ticks):
+        # Those of an interval are in a row, and need not be looked for.
+        bucket = bucket.set_sorted()
+    found = logs.with_columns(_bucket=bucket).group_by(*split, "_bucket").agg(**ends)
+    return found if split else found.with_columns(_all=pl.lit(0, pl.UInt8))
+
+
+def _optimal_scale(at: NDArray[np.int64], log: NDArray[np.float64]) -> int:
+    noise, variance = noise_variance(at, log), pilot_variance(at, log)
+    if variance <= 0:
+        return 2
+    scale = (12 * (noise / variance) ** 2) ** (1 / 3) * len(log) ** (2 / 3)
+    return max(2, int(np.ceil(scale)))

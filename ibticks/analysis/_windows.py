@@ -1,0 +1,140 @@
+"""Windows on a frame already loaded: a session, the last hour, since the opening."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ibticks.analysis._columns import F, instant, require
+from ibticks.analysis._sessions import session_start, session_table
+from ibticks.calendar._periods import parse_duration
+from ibticks.errors import NoSessionError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from ibticks.calendar import Market
+
+__all__ = ["last", "session", "since_open"]
+
+
+def session(ticks: F, session_type: str = "regular", *, market: Market | str = "US") -> F:
+    """The ticks within the sessions of a market, on all days there are; not those in a break.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks, or anything with a ``timestamp``.
+    session_type : str
+        One of the market's: ``"regular"``, ``"pre_market"``, ...
+    market : Market or str
+        By default ``"US"``, as of :meth:`ibticks.Store.select`: a frame does not say of which it
+        is.
+
+    Returns
+    -------
+    same as ticks
+        Some of the rows. A lazy frame streams.
+
+    Raises
+    ------
+    UnknownColumnError
+        There is no ``timestamp``.
+    UnknownMarketError
+        No such market, or it has no such sessions.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> trades.height, session(trades, "regular").height
+    (33381, 33323)
+    """
+    require(ticks, "timestamp", what="session")
+    table = session_table(market, session_type, what="session")
+    return ticks.filter(session_start(table).is_not_null())
+
+
+def last(ticks: F, duration: str | timedelta) -> F:
+    """The ticks of the time before the last one: ``last(ticks, "1h")``.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks, or anything with a ``timestamp``.
+    duration : str or timedelta
+        See :func:`ibticks.calendar.parse_duration`.
+
+    Returns
+    -------
+    same as ticks
+        The rows not older than ``duration`` when the last of all, of whatever contract, arrived;
+        one of exactly that age is among them.
+
+    Raises
+    ------
+    UnknownColumnError
+        There is no ``timestamp``.
+    UnknownPeriodError
+        ``duration`` is no length of time.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> last(trades, "1h").height
+    3
+    """
+    require(ticks, "timestamp", what="last")
+    length = parse_duration(duration)
+    return ticks.filter(instant() >= instant().max() - length)
+
+
+def since_open(ticks: F, *, market: Market | str = "US", session_type: str = "regular") -> F:
+    """The ticks since the market's session opened that was the latest when the last tick arrived.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks, or anything with a ``timestamp``.
+    market : Market or str
+        By default ``"US"``, as of :meth:`ibticks.Store.select`: a frame does not say of which it
+        is.
+    session_type : str
+        Which of the market's sessions.
+
+    Returns
+    -------
+    same as ticks
+        The rows from the opening on, those after the close, too.
+
+    Raises
+    ------
+    UnknownColumnError
+        There is no ``timestamp``.
+    UnknownMarketError
+        No such market, or it has no such sessions.
+    NoSessionError
+        The ticks are older than the first session known; of a lazy frame, when it is collected.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> since_open(trades, market="US")["timestamp"].min()
+    datetime.datetime(2013, 10, 8, 13, 30, 3, 268000, tzinfo=zoneinfo.ZoneInfo(key='UTC'))
+    """
+    require(ticks, "timestamp", what="since_open")
+    table = session_table(market, session_type, what="since_open")
+
+    def opening(newest: pl.Series) -> pl.Series:
+        ns = newest.item()
+        if ns is None:
+            return newest
+        if not table.started(ns):
+            raise NoSessionError(f"since_open: no {session_type} session is known before the ticks")
+        return pl.Series([int(table.start_ns[table.started(ns) - 1])])
+
+    opened = instant().max().map_batches(opening, pl.Int64, returns_scalar=True)
+    return ticks.filter(instant() >= opened)

@@ -1,0 +1,100 @@
+"""The commands, put together; errors become messages and exit codes here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from ibticks import __version__
+from ibticks.cli import (
+    backfilling,
+    capturing,
+    contents,
+    demo,
+    gaps,
+    gateway,
+    importing,
+    kernel,
+    loading,
+    streaming,
+    upkeep,
+)
+from ibticks.cli._options import notes
+from ibticks.cli._wording import in_options
+from ibticks.errors import TickError
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="ibticks",
+    help="Capture Interactive Brokers ticks, keep them for years, load any stretch at once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+index_app = typer.Typer(help="The PostgreSQL index of the files.", no_args_is_help=True)
+kernel_app = typer.Typer(help="A Jupyter kernel that captures.", no_args_is_help=True)
+
+app.command("demo")(demo.demo)
+app.command("capture")(capturing.capture)
+app.command("status")(capturing.status)
+app.command("stream")(streaming.stream)
+app.command("gateway")(gateway.gateway)
+app.command("import")(importing.import_)
+app.command("load")(loading.load)
+app.command("ls")(contents.ls)
+app.command("info")(contents.info)
+app.command("gaps")(gaps.gaps)
+app.command("backfill")(backfilling.backfill)
+app.command("verify")(upkeep.verify)
+app.command("compress")(upkeep.compress)
+app.command("prune")(upkeep.prune)
+app.command("rm")(upkeep.rm)
+index_app.command("rebuild")(upkeep.rebuild)
+index_app.command("status")(upkeep.status)
+kernel_app.command("install")(kernel.install)
+kernel_app.command("uninstall")(kernel.uninstall)
+kernel_app.command("list")(kernel.list_)
+app.add_typer(index_app, name="index")
+app.add_typer(kernel_app, name="kernel")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ibticks {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    _say("yellow", "warning:", message)
+
+
+def _say(style: str, label: str, what: object) -> None:
+    # Text, since what stands in brackets would be taken for markup.
+    notes.print(Text.assemble((label, style), f" {what}"), soft_wrap=True)
+
+
+def run() -> None:
+    """Run the command line and exit."""
+    try:
+        app(prog_name="ibticks")
+    except TickError as error:
+        _say("red", "error:", in_options(str(error)))
+        sys.exit(1)

@@ -1,0 +1,239 @@
+"""``capture`` and ``status``: capturing without a notebook."""
+
+from __future__ import annotations
+
+import json as json_
+import logging
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ibticks.cli._options import Dsn, Json, Root, console, emit, notes, opened
+from ibticks.errors import TickError
+from ibticks.filesystem._disk import expand_home
+
+if TYPE_CHECKING:
+    from ibticks.capture import Capture
+
+__all__ = ["capture", "status"]
+
+_log = logging.getLogger("ibticks")
+_STALE_SECONDS = 30
+_NOT_RUNNING = 1
+
+
+def capture(
+    contracts: Annotated[
+        str | None,
+        typer.Argument(
+            envvar="IB_STREAM_TRACKED_CONTRACTS",
+            help="contract_id:symbol:tick_types:buffer_hours,... with tick types joined by ;",
+        ),
+    ] = None,
+    root: Root = None,
+    dsn: Dsn = None,
+    gateway: Annotated[
+        str,
+        typer.Option(envvar="IBTICKS_GATEWAY", help="host:port of TWS or IB Gateway."),
+    ] = "127.0.0.1:4002",
+    client_id: Annotated[int, typer.Option(help="Client id at TWS.")] = 10,
+    most: Annotated[
+        int, typer.Option("--max-tracked", envvar="IB_STREAM_MAX_TRACKED", help="Most contracts.")
+    ] = 10,
+    reconnect_delay: Annotated[
+        float, typer.Option(envvar="IB_STREAM_RECONNECT_DELAY", help="Seconds.")
+    ] = 30.0,
+    fsync: Annotated[
+        str, typer.Option(help="Seconds between syncs to the disk; always, or never.")
+    ] = "1",
+    same_contract_seconds: Annotated[
+        float, typer.Option(help="Seconds between two requests for one contract.")
+    ] = 15.0,
+    backfill: Annotated[
+        bool, typer.Option("--backfill", help="Fill gaps from IB's history.")
+    ] = False,
+    compress_after: Annotated[
+        str | None,
+        typer.Option(
+            help="Compress hours that ended this long ago, such as 24h; never by default."
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help="Delete hours that ended this long ago, such as 90d; never by default."),
+    ] = None,
+    json_logs: Annotated[bool, typer.Option("--json-logs", help="Log JSON, a line each.")] = False,
+) -> None:
+    """Capture ticks until told to stop (SIGTERM or Ctrl-C): files sealed, index up to date.
+
+    Told a second time, it ends at once; what it has captured is safe all the same.
+    """
+    from ibticks.capture import Capture
+    from ibticks.capture._settings import CaptureSettings, parse_address
+
+    _log_to_stderr(json_logs=json_logs)
+    try:
+        host, port = parse_address(gateway)
+        chosen: dict[str, Any] = {
+            "tracked": contracts or "",
+            "max_tracked": most,
+            "host": host,
+            "port": port,
+            "client_id": client_id,
+            "reconnect_delay": reconnect_delay,
+            "fsync": _fsync(fsync),
+            "same_contract_seconds": same_contract_seconds,
+            "backfill": backfill,
+            "compress_after": compress_after,
+            "keep": keep,
+        }
+        # Before a store is made for it.
+        CaptureSettings.from_environment(**chosen).wanted()
+        asked = _listen()
+        with opened(root, dsn, create=True) as store:
+            unwritten = _capture(Capture(store, **chosen), asked)
+    except TickError as error:
+        if not json_logs:
+            raise
+        _log.error("%s", error)
+        raise typer.Exit(1) from error
+    if unwritten:
+        raise typer.Exit(1)
+
+
+def _listen() -> list[int]:
+    """The signals that came, from now on, and told to stop; a second one ends the process."""
+    asked: list[int] = []
+
+    def on_signal(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    return asked
+
+
+def _capture(running: Capture, asked: list[int]) -> int:
+    """Capture until told to stop; how many messages found no room on the disk in the end."""
+    running.start()
+    _log.warning(
+        "capturing %s from %s:%d into %s",
+        ", ".join(contract.symbol for contract in running.settings.wanted()),
+        running.settings.host,
+        running.settings.port,
+        running.store.root,
+    )
+    while not asked and not running.wait(0.2):
+        pass
+    _log.warning("stopping")
+    running.stop()
+    unwritten = running.unwritten
+    if unwritten:
+        _log.error("stopped: %d messages could not be written", unwritten)
+    else:
+        _log.warning("stopped: all sealed")
+    return unwritten
+
+
+def status(root: Root = None, json: Json = False) -> None:
+    """Tell how the capture of a store is doing; exit code 1 where none runs."""
+    path = expand_home(root or ".") / "metadata" / "capture.json"
+    try:
+        said: dict[str, Any] = json_.loads(path.read_text())
+    except (FileNotFoundError, json_.JSONDecodeError):
+        said = {"enabled": False, "status": {"running": False, "tws_connected": False}}
+    about = said["status"]
+    if about["running"]:
+        age = datetime.now(UTC) - datetime.fromisoformat(about["told_at"])
+        if age.total_seconds() > _STALE_SECONDS or not _alive(about["pid"]):
+            about.update(running=False, tws_connected=False, active_contracts=0, total_streams=0)
+            for contract in about["contracts"].values():
+                contract.update(active_tick_types=[], stream_count=0)
+    if json:
+        emit(said)
+    else:
+        _print(about)
+    if not about["running"]:
+        raise typer.Exit(_NOT_RUNNING)
+
+
+def _print(about: dict[str, Any]) -> None:
+    if not about["running"]:
+        console.print("no capture runs here")
+        return
+    console.print(
+        f"{'connected to' if about['tws_connected'] else 'not connected to'} {about['gateway']}, "
+        f"{about['total_streams']} streams, {about['ticks']:,} ticks, "
+        f"{about['ticks_per_second']:,} ticks/s",
+        highlight=False,
+    )
+    for contract in about["contracts"].values():
+        for kind, stream in contract["streams"].items():
+            console.print(
+                f"{contract['symbol']:>12} {kind:<10} {stream['state'] or 'waiting':<14} "
+                f"{stream['ticks']:>12,}  {stream['last_tick'] or ''}  {_since(stream)}"
+                f"{stream['last_error']}",
+                markup=False,
+                highlight=False,
+            )
+    if about["last_problem"]:
+        notes.print(about["last_problem"], style="yellow", markup=False, highlight=False)
+
+
+def _since(stream: dict[str, Any]) -> str:
+    """Since when a stream is not captured, and why."""
+    if stream["state"] in (None, "captured") or not stream.get("since"):
+        return ""
+    return f"since {stream['since']}: {stream['reason']}  "
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _fsync(text: str) -> float | None:
+    words = {"always": 0.0, "never": None}
+    if text in words:
+        return words[text]
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--fsync {text}: give seconds, or always, or never") from error
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json_.dumps(said)
+
+
+def _log_to_stderr(*, json_logs: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if json_logs:
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.captureWarnings(capture=True)
+    # ibapi logs every message it gets; only its complaints matter here.
+    logging.getLogger("ibapi").setLevel(logging.WARNING)

@@ -1,0 +1,175 @@
+"""Options that several commands share, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from ibticks.cli._terminal import PlainConsole, printable
+from ibticks.errors import NoStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ibticks.store._store import Store
+
+__all__ = [
+    "Dsn",
+    "Json",
+    "Root",
+    "Zone",
+    "console",
+    "emit",
+    "facts",
+    "instant",
+    "listed",
+    "notes",
+    "opened",
+    "size_text",
+    "table",
+]
+
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        "-s",
+        envvar="IBTICKS_STORE",
+        help="Folder of the store.",
+        show_default="the current folder, if it is one",
+    ),
+]
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        envvar="IBTICKS_DSN",
+        help="PostgreSQL server of the index; the embedded one by default.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Zone = Annotated[
+    str | None,
+    typer.Option("--tz", help="Time zone of times that do not say theirs."),
+]
+
+console = PlainConsole()
+notes = PlainConsole(stderr=True)
+_PIPE_WIDTH: Final = 10_000
+
+
+def opened(root: str | None, dsn: str | None, *, create: bool = False) -> Store:
+    """The store a command works on: the one named, or the current folder, if it is one.
+
+    Parameters
+    ----------
+    root : str or None
+        What ``--store`` or ``IBTICKS_STORE`` says.
+    dsn : str or None
+    create : bool
+        Whether a store that is named may be begun. The current folder is never made one: whoever
+        forgot ``--store`` would find ticks where nobody looks for them.
+
+    Raises
+    ------
+    NoStoreError
+    """
+    from ibticks.store._store import open_store
+
+    if root is not None:
+        return open_store(root, dsn=dsn, create=create)
+    try:
+        return open_store(".", dsn=dsn, create=False)
+    except NoStoreError as error:
+        begun = " (one is begun there, where there is none)" if create else ""
+        raise NoStoreError(
+            f"the current folder, {Path.cwd()}, is no store: name one with --store FOLDER, or with "
+            f"IBTICKS_STORE{begun}",
+            **error.context,
+        ) from error
+
+
+def emit(value: Any) -> None:
+    """Print one JSON document."""
+    json.dump(value, sys.stdout, default=str)
+    sys.stdout.write("\n")
+
+
+def listed(text: str) -> list[str]:
+    """What a user lists with commas.
+
+    Examples
+    --------
+    >>> listed("IBM, BAC")
+    ['IBM', 'BAC']
+    """
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def facts(about: Mapping[str, object]) -> None:
+    """Print names and values, one a line; ``size`` is in bytes."""
+    width = max(map(len, about))
+    for name, value in about.items():
+        label = name.replace("_", " ").rjust(width)
+        console.print(
+            Text.assemble((label, "bold"), "  ", printable(_shown(name, value))), soft_wrap=True
+        )
+
+
+def _shown(name: str, value: object) -> str:
+    match name, value:
+        case "size", int():
+            return size_text(value)
+        case _, None:
+            return "–"
+        case _, int() if name != "contract_id" and not isinstance(value, bool):
+            return f"{value:,}"
+    return str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; columns whose name begins with ``>`` are aligned to the right."""
+    shown = Table(
+        title=Text(printable(title)) if title else None,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in columns:
+        right = name.startswith(">")
+        shown.add_column(name.removeprefix(">"), justify="right" if right else "left")
+    for row in rows:
+        shown.add_row(*(Text(printable(str(cell))) for cell in row))
+    # A pipe has no width: what a program reads is not cut.
+    (console if console.is_terminal else PlainConsole(width=_PIPE_WIDTH)).print(shown)
+
+
+def instant(ns: int | None) -> str:
+    """A time for a person: RFC 3339 in UTC, or a dash."""
+    from ibticks.calendar import format_ns
+
+    return "–" if ns is None else format_ns(ns)
+
+
+def size_text(size: int) -> str:
+    """Bytes for a person.
+
+    Examples
+    --------
+    >>> size_text(1_500_000)
+    '1.5 MB'
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:,.1f} {unit}"
+    return f"{size} B"

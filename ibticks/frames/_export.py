@@ -1,0 +1,225 @@
+"""Ticks into files that others read, some of them at a time, so that memory stays bounded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ibticks.frames._metadata import attach, metadata_of, missing_of
+from ibticks.frames._to_polars import to_polars
+from ibticks.frames._schema import CATEGORY, arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from os import PathLike
+
+__all__ = ["FileKind", "write_tables"]
+
+FileKind: TypeAlias = Literal["csv", "ipc", "parquet"]
+
+_GROUP_ROWS: Final = 1 << 19
+"""Rows that are written together: a row group of Parquet, a record batch of Arrow."""
+
+
+def write_tables(
+    tables: Iterable[pa.Table],
+    columns: Sequence[str],
+    file: BinaryIO,
+    kind: FileKind,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    scratch: str | PathLike[str] | None = None,
+) -> int:
+    r"""Write tables of ticks one after the other into a file.
+
+    Parameters
+    ----------
+    tables : iterable of pyarrow.Table
+        From :func:`ibticks.frames.to_table`, all with these columns.
+    columns : sequence of str
+    file : binary file
+        Empty, to be written to and read.
+    kind : {"csv", "ipc", "parquet"}
+        Parquet and Arrow IPC, compressed with zstd, keep every type and the metadata. In CSV times
+        are ISO 8601 in UTC to the nanosecond, conditions are joined by ``;`` and metadata is JSON.
+    metadata : mapping, optional
+        Of the whole; time ranges and files that the tables miss are added to it.
+    scratch : path-like, optional
+        Folder for an intermediate file of ``ipc``, whose dictionaries have to be known before the
+        first row; by default the system's.
+
+    Returns
+    -------
+    int
+        Ticks written.
+
+    Examples
+    --------
+    >>> import io
+    >>> from ibticks.frames import to_table
+    >>> file = io.BytesIO()
+    >>> write_tables([to_table([], ["timestamp", "price"])], ["timestamp", "price"], file, "csv")
+    0
+    >>> file.getvalue()
+    b'timestamp,price\n'
+    """
+    about = _Metadata(metadata)
+    schema = arrow_schema(columns)
+    return _WRITERS[kind](_groups(about.of(tables), schema), schema, file, about, scratch)
+
+
+class _Metadata:
+    """Metadata of a file, complete once all of its tables have passed."""
+
+    def __init__(self, metadata: Mapping[str, Any] | None) -> None:
+        self._metadata = metadata
+        self._missing: list[tuple[int, int]] = []
+        self._left_out: list[str] = []
+
+    def of(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Pass tables on, and note which times and files they miss."""
+        for table in tables:
+            about = metadata_of(table)
+            self._missing += missing_of(about)
+            self._left_out += about.get("left_out", ())
+            yield table
+
+    def as_arrow(self) -> dict[bytes, bytes]:
+        """Return the metadata as a schema has it."""
+        return attach(self._metadata, self._missing, self._left_out)
+
+
+def _groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Join small tables into groups of rows; at least one group, which may be empty."""
+    waiting = [schema.empty_table()]
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        if rows >= _GROUP_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _write_csv(tables: Iterable[pa.Table], schema: pa.Schema, file: BinaryIO, *_: object) -> int:
+    rows = 0
+    for place, table in enumerate(tables):
+        flat = table
+        for name, text in (("conditions", _semicolons), ("metadata", _as_json)):
+            if name in flat.column_names:
+                flat = flat.set_column(flat.column_names.index(name), name, text(flat[name]))
+        to_polars(flat).write_csv(
+            file, include_header=place == 0, datetime_format="%Y-%m-%dT%H:%M:%S%.9fZ"
+        )
+        rows += table.num_rows
+    return rows
+
+
+def _semicolons(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.binary_join(lists, pa.scalar(";", pa.large_string()))
+
+
+def _as_json(maps: pa.ChunkedArray) -> pa.Array:
+    rows = (dict(row) for row in maps.to_pylist())
+    return pa.array(
+        [json.dumps(row, ensure_ascii=False) if row else None for row in rows], pa.string()
+    )
+
+
+def _write_parquet(
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    file: BinaryIO,
+    about: _Metadata,
+    scratch: str | PathLike[str] | None,
+) -> int:
+    rows = 0
+    promised = about.as_arrow()
+    with pq.ParquetWriter(file, schema.with_metadata(promised), compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)
+            rows += table.num_rows
+    if about.as_arrow() != promised:
+        # Something is missing, which only the last row group tells; the schema is in the footer.
+        with _scratch_file(scratch) as between:
+            whole = pq.ParquetFile(file)
+            final = schema.with_metadata(about.as_arrow())
+            with pq.ParquetWriter(between, final, compression="zstd") as writer:
+                for group in range(whole.num_row_groups):
+                    writer.write_table(whole.read_row_group(group))
+            for opened in (between, file):
+                opened.seek(0)
+            file.truncate()
+            shutil.copyfileobj(between, file)
+    return rows
+
+
+def _write_ipc(
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    file: BinaryIO,
+    about: _Metadata,
+    scratch: str | PathLike[str] | None,
+) -> int:
+    """Write an Arrow file: schema and dictionaries come first, so the rows are written twice."""
+    names = [field.name for field in schema if field.type == CATEGORY]
+    words: dict[str, dict[str, None]] = {name: {} for name in names}
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    rows = 0
+    with _scratch_file(scratch) as between:
+        with pa.ipc.new_stream(between, schema, options=options) as stream:
+            for table in tables:
+                unified = table.unify_dictionaries()
+                for name in names:
+                    for chunk in unified[name].chunks[:1]:
+                        words[name] |= dict.fromkeys(chunk.dictionary.to_pylist())
+                stream.write_table(unified.replace_schema_metadata(None))
+                rows += table.num_rows
+        between.seek(0)
+        whole = {name: pa.array(list(words[name]), pa.string()) for name in names}
+        final = schema.with_metadata(about.as_arrow())
+        with (
+            pa.ipc.open_stream(between) as batches,
+            pa.ipc.new_file(file, final, options=options) as writer,
+        ):
+            for batch in batches:
+                writer.write_batch(_recoded(batch, whole, final))
+    return rows
+
+
+def _recoded(
+    batch: pa.RecordBatch, words: Mapping[str, pa.Array], schema: pa.Schema
+) -> pa.RecordBatch:
+    """Return a batch with codes into the dictionaries of the whole file."""
+    arrays = []
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        if name in words:
+            places = pc.index_in(array.dictionary, words[name]).cast(pa.int32())
+            codes = pc.take(places, array.indices)
+            arrays.append(pa.DictionaryArray.from_arrays(codes, words[name]))
+        else:
+            arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+@contextmanager
+def _scratch_file(folder: str | PathLike[str] | None) -> Iterator[Any]:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        yield file
+
+
+_Writer: TypeAlias = "Callable[..., int]"
+_WRITERS: Final[dict[FileKind, _Writer]] = {
+    "csv": _write_csv,
+    "ipc": _write_ipc,
+    "parquet": _write_parquet,
+}

@@ -1,0 +1,571 @@
+"""Columns of a foreign file matched by name with the columns of a tick."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from ibticks.errors import InputError, UnknownColumnError
+from ibticks.format._fields import check_tick_type, columns_of
+from ibticks.frames._presets import find_preset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ibticks.frames._presets import Preset
+
+__all__ = [
+    "TRADE_IDS",
+    "ColumnMapping",
+    "InstrumentColumn",
+    "TimeNames",
+    "describe_mapping",
+    "match_columns",
+    "other_prices",
+    "plain_name",
+    "time_names",
+]
+
+TRADE_IDS: Final = (
+    *("tradeid", "aggtradeid", "trdmatchid", "matchid", "executionid", "execid"),
+    *("transactionid", "tradeuuid", "uuid", "guid", "id"),
+)
+"""Plain names of columns that may have the ids of trades, best first."""
+
+# Plain names: lower case, letters and digits only; the first one that the file has wins.
+_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "tick_type": ("ticktype",),
+    "price": ("price", "last", "lastprice", "tradeprice", "px", "pricelast"),
+    "size": (
+        *("size", "lastsize", "tradesize", "qty", "quantity", "volume", "vol", "amount"),
+        *("shares", "sz"),
+    ),
+    "bid_price": ("bidprice", "bid", "bidpx", "bestbid", "bestbidprice", "pricebid"),
+    "bid_size": (
+        *("bidsize", "bidqty", "bidsz", "bidvolume", "bidamount", "bestbidsize", "bidvol"),
+        *("bidsiz", "bsize", "sizebid"),
+    ),
+    "ask_price": (
+        *("askprice", "ask", "askpx", "bestask", "bestaskprice", "offer", "offerprice"),
+        *("ofr", "priceask"),
+    ),
+    "ask_size": (
+        *("asksize", "askqty", "asksz", "askvolume", "askamount", "bestasksize", "askvol"),
+        *("offersize", "ofrsiz", "asksiz", "asize", "sizeask"),
+    ),
+    "mid_price": ("midprice", "mid", "midpoint", "midpx"),
+    "exchange": ("exchange", "exch", "venue", "exchangecode"),
+    "conditions": (
+        *("conditions", "condition", "cond", "saleconditions", "salecondition"),
+        *("specialconditions", "quoteconditions", "quotecondition", "trscond", "qucond"),
+    ),
+    "sequence": (
+        *("sequence", "seq", "seqno", "seqnum", "sequencenumber", "tradeid", "updateid"),
+        "aggtradeid",
+    ),
+    "past_limit": ("pastlimit",),
+    "unreported": ("unreported",),
+    "bid_past_low": ("bidpastlow",),
+    "ask_past_high": ("askpasthigh",),
+    "exchange_time": (
+        *("exchangetime", "exchangetimestamp", "exchtime", "exchts", "eventtime", "tsevent"),
+        "participanttimestamp",
+    ),
+}
+_METADATA_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "correction": ("correction", "trcorr", "corr", "corrections", "correctionindicator"),
+}
+_SIDE_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "bid_exchange": ("bidexchange", "bidex", "bidexch"),
+    "ask_exchange": ("askexchange", "askex", "askexch", "ofrex", "offerexchange"),
+}
+
+# Times that name both a day and a time of day, best first. Times of one tier that differ are
+# ambiguous; a time of arrival goes before the exchange's own, which `exchange_time` is for.
+_INSTANTS: Final[tuple[tuple[str, ...], ...]] = (
+    ("timestampns", "timens", "tsns", "datetimens"),
+    ("timestamp", "datetime", "time", "ts", "dt", "dateandtime"),
+    ("timestampus", "timestampms"),
+    ("siptimestamp", "tsrecv", "localtimestamp", "receivetime", "recvtime", "receivedtime"),
+    _NAMES["exchange_time"],
+    ("transacttime", "tradetime", "quotetime"),
+    ("date", "day", "tradedate", "quotedate", "tradingdate", "tradingday"),
+)
+_DATES: Final = ("date", "dt", "day", "tradedate", "quotedate", "tradingdate", "tradingday")
+_TIMES_OF_DAY: Final = (
+    *("time", "timem", "timeofday", "tod", "timestamp", "tradetime", "quotetime", "ts"),
+    *("clock", "timeonly"),
+)
+_NANOSECONDS: Final = ("timemnano", "timenano", "nanosecond", "nanoseconds", "nanos")
+
+_ZONE_IN_BRACKETS: Final = re.compile(
+    r"\s*[(\[]\s*(utc|gmt|z|[a-z]{0,3}t|local|exchange|[a-z_]+/[a-z_/]+)\s*[)\]]\s*$", re.IGNORECASE
+)
+_ZONE_BEHIND: Final = re.compile(r"(?<=[a-z0-9])[ _.-](utc|gmt|et|est|edt)$", re.IGNORECASE)
+_ZONE_ATTACHED: Final = re.compile(r"^(.*)(utc|gmt)$", re.IGNORECASE)
+
+_REQUIRED: Final = {
+    "last": ("price",),
+    "all_last": ("price",),
+    "bid_ask": ("bid_price", "ask_price"),
+    "mid_point": ("mid_price",),
+}
+# Prices whose presence shows that a row without those above is a tick of another type.
+_PRICES_OF_OTHERS: Final = {
+    "last": ("bid_price", "ask_price"),
+    "all_last": ("bid_price", "ask_price"),
+    "bid_ask": ("price",),
+    "mid_point": (),
+}
+_ON_QUOTES: Final = ("exchange", "conditions")
+_METADATA_PREFIX: Final = "metadata."
+
+_CONTRACT_IDS: Final = ("contractid", "conid")
+_SYMBOLS: Final = (
+    *("symbol", "ticker", "sym", "rawsymbol", "localsymbol", "instrument", "instrumentname"),
+    *("security", "securityname", "ric", "isin", "cusip", "figi", "tickersymbol", "stock"),
+)
+# Names of instruments that no contract of the store is looked up by, only those the user maps.
+_OTHER_IDS: Final = (
+    *("instrumentid", "securityid", "secid", "permno", "productid", "marketid", "tickerid"),
+    *("instrumenttoken", "instrumentcode", "securitycode", "stockcode", "productcode", "feedcode"),
+    *("contract", "contractcode", "contractname", "contractsymbol", "product", "symbolname"),
+    *("securitysymbol", "stocksymbol", "rootsymbol", "underlying", "underlyingsymbol", "epic"),
+    *("pair", "currencypair", "ccypair", "asset", "coin"),
+)
+# Terms by which the contracts of one symbol differ.
+_TERMS: Final = (
+    *("expiry", "expiration", "expirydate", "expirationdate", "maturity", "maturitydate"),
+    *("contractmonth", "deliverymonth", "lasttradedateorcontractmonth", "lasttradedate"),
+    *("strike", "strikeprice", "right", "putcall", "callput", "putorcall", "cpflag", "optiontype"),
+)
+_ROOT: Final = ("symroot", "root")
+_SUFFIX: Final = ("symsuffix", "suffix")
+
+InstrumentKind: TypeAlias = Literal["contract_id", "symbol", "id", "term"]
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentColumn:
+    """A value of a file that names the instrument of a row.
+
+    Attributes
+    ----------
+    kind : {"contract_id", "symbol", "id", "term"}
+        IB's contract id, a symbol, a name or number that only the source of the file knows, or a
+        term of the contract, such as its expiry.
+    sources : tuple of str
+        Column of the file; for a symbol also a root and a suffix.
+    """
+
+    kind: InstrumentKind
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeNames:
+    """Columns of a file that may hold times, by their names.
+
+    Attributes
+    ----------
+    instants : tuple of tuple of str
+        Columns that may hold a day and a time of day, in tiers, best first.
+    dates, times_of_day, nanoseconds : tuple of str
+        Columns that may hold one part of a time.
+    zones : dict of str to str
+        Zone that the name of a column says: ``"UTC"``, a name of the time zone database, or an
+        abbreviation such as ``"ET"``.
+    """
+
+    instants: tuple[tuple[str, ...], ...]
+    dates: tuple[str, ...]
+    times_of_day: tuple[str, ...]
+    nanoseconds: tuple[str, ...]
+    zones: dict[str, str]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every column that may hold a time or a part of one."""
+        tiers = (name for tier in self.instants for name in tier)
+        return tuple(dict.fromkeys([*tiers, *self.dates, *self.times_of_day, *self.nanoseconds]))
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """Columns of a file, matched with those of a tick.
+
+    Attributes
+    ----------
+    columns : dict of str to tuple of str
+        Column of a tick to the columns of the file that it is read from: one, or for
+        ``timestamp`` a date, a time of day and maybe nanoseconds.
+    metadata : dict of str to str
+        Key of the column ``metadata`` to column of the file.
+    instruments : tuple of InstrumentColumn
+    ignored : tuple of str
+        Columns of the file that are not read.
+    preset : Preset or None
+    zone : str or None
+        Zone that the name of the time column says.
+    """
+
+    columns: dict[str, tuple[str, ...]]
+    metadata: dict[str, str]
+    instruments: tuple[InstrumentColumn, ...]
+    ignored: tuple[str, ...]
+    preset: Preset | None = None
+    zone: str | None = None
+
+    def described(self) -> dict[str, tuple[str, ...]]:
+        """Return what is read from where, metadata as ``metadata.KEY``."""
+        kept = {f"{_METADATA_PREFIX}{key}": (name,) for key, name in self.metadata.items()}
+        return {**self.columns, **kept}
+
+    def sources(self) -> list[str]:
+        """Return the columns of the file that are read, each once."""
+        several = [
+            *self.columns.values(),
+            *((name,) for name in self.metadata.values()),
+            *(one.sources for one in self.instruments),
+        ]
+        return list(dict.fromkeys(name for names in several for name in names))
+
+
+def describe_mapping(
+    columns: Iterable[str], tick_type: str, mapping: Mapping[str, str | None] | None = None
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Say which columns of a file an import would read, and as what, judged by their names.
+
+    An import looks at the values, too: a column named ``timestamp`` that holds times of day is
+    joined with a date.
+
+    Parameters
+    ----------
+    columns : iterable of str
+        Columns of the file.
+    tick_type : str
+        What the rows are to become; only what such a tick carries is looked for.
+    mapping : mapping of str to str or None, optional
+        Column of a tick, or ``metadata.KEY``, to column of the file, which goes before what the
+        names suggest; ``"A+B"`` joins a date and a time of day; None leaves the column out.
+
+    Returns
+    -------
+    mapped : dict of str to tuple of str
+        Column of a tick to the columns of the file that it is read from: one, or for ``timestamp``
+        a date and a time of day.
+    ignored : list of str
+        Columns of the file that are not read.
+
+    Raises
+    ------
+    UnknownTickTypeError
+        If IB has no such tick type.
+    UnknownColumnError
+        If ``mapping`` names a column that such a tick does not have.
+    InputError
+        If the file lacks a column that ``mapping`` names, or one that every such tick needs; the
+        message lists what the file has.
+
+    Examples
+    --------
+    >>> describe_mapping(["Date", "Time", "Last", "Volume", "flags"], "last")
+    ({'timestamp': ('Date', 'Time'), 'price': ('Last',), 'size': ('Volume',)}, ['flags'])
+    >>> describe_mapping(["t", "Close"], "last", {"timestamp": "t", "price": "Close"})
+    ({'timestamp': ('t',), 'price': ('Close',)}, [])
+    """
+    matched = match_columns(columns, tick_type, mapping)
+    return matched.described(), list(matched.ignored)
+
+
+def match_columns(
+    columns: Iterable[str],
+    tick_type: str,
+    mapping: Mapping[str, str | None] | None = None,
+    preset: str | None = None,
+    *,
+    timestamp: tuple[tuple[str, ...], str | None] | None = None,
+) -> ColumnMapping:
+    """Match the columns of a file with those of a tick.
+
+    Parameters
+    ----------
+    columns, tick_type, mapping
+        As for :func:`describe_mapping`.
+    preset : str, optional
+        Name of a preset; by default the one whose signatures the columns match.
+    timestamp : tuple, optional
+        Columns that ``timestamp`` is read from and the zone that their names say, where the values
+        have decided that.
+
+    Raises
+    ------
+    UnknownTickTypeError, UnknownColumnError, InputError
+        As for :func:`describe_mapping`; also if two columns have the same name but for case and
+        punctuation, and one of them would be read.
+    """
+    there = list(columns)
+    carried = [*columns_of([check_tick_type(tick_type)])]
+    carried += [name for name in _ON_QUOTES if tick_type == "bid_ask"]
+    chosen = dict(mapping or {})
+    plain = _Plain(there)
+    found = find_preset(plain.names, preset)
+    _check_mapping(chosen, carried, there, tick_type)
+    given = {
+        name
+        for tick_column, source in chosen.items()
+        if source and not tick_column.startswith(_METADATA_PREFIX)
+        for name in _split(source, there)
+    }
+
+    mapped: dict[str, tuple[str, ...]] = {}
+    times = time_names(there, found, exclude=given)
+    zone: str | None = None
+    for name in carried:
+        if name in chosen:
+            source = chosen[name]
+            if source is not None and name != "contract_id":
+                mapped[name] = _split(source, there)
+        elif name == "timestamp":
+            sources = timestamp[0] if timestamp else _time_by_name(times)
+            if sources:
+                mapped[name] = sources
+        elif name != "contract_id" and not (found and name in found.unread):
+            own = found.names.get(name, ()) if found else ()
+            used = {*given, *mapped.get("timestamp", ())}
+            if source := plain.first((*own, *_NAMES[name]), used):
+                mapped[name] = (source,)
+    if "timestamp" in mapped:
+        zone = timestamp[1] if timestamp else _zone(mapped["timestamp"], times.zones)
+    lacking = [name for name in ("timestamp", *_REQUIRED[tick_type]) if name not in mapped]
+    if lacking:
+        raise InputError(
+            f"no column for {', '.join(lacking)}: the file has {', '.join(there)}; say which it "
+            f"is with mapping={{{lacking[0]!r}: ...}}",
+            column=lacking[0],
+        )
+    metadata = _metadata(plain, chosen, tick_type, given)
+    instruments = _instruments(plain, chosen, given)
+    result = ColumnMapping(mapped, metadata, instruments, (), found, zone)
+    read = set(result.sources())
+    ignored = tuple(name for name in there if name not in read)
+    return ColumnMapping(mapped, metadata, instruments, ignored, found, zone)
+
+
+def other_prices(
+    columns: Iterable[str], tick_type: str, matched: ColumnMapping
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns of prices that every such tick has, and those of other tick types.
+
+    Examples
+    --------
+    >>> names = ["time", "price", "bid", "ask"]
+    >>> other_prices(names, "last", match_columns(names, "last"))
+    (('price',), ('bid', 'ask'))
+    """
+    own = tuple(one for name in _REQUIRED[tick_type] for one in matched.columns[name])
+    read = set(matched.sources())
+    presets = matched.preset.names if matched.preset else {}
+    wanted = {
+        plain
+        for name in _PRICES_OF_OTHERS[tick_type]
+        for plain in (*presets.get(name, ()), *_NAMES[name])
+    }
+    return own, tuple(one for one in columns if plain_name(one) in wanted and one not in read)
+
+
+def time_names(
+    columns: Iterable[str], preset: Preset | None = None, exclude: Iterable[str] = ()
+) -> TimeNames:
+    """Find the columns that may hold times, by name.
+
+    Examples
+    --------
+    >>> time_names(["Date", "Time (ET)", "Price"]).times_of_day
+    ('Time (ET)',)
+    """
+    others = set(exclude)
+    bases: dict[str, list[str]] = {}
+    zones: dict[str, str] = {}
+    for name in columns:
+        if name in others:
+            continue
+        base, zone = _without_zone(name)
+        bases.setdefault(base, []).append(name)
+        if zone:
+            zones[name] = zone
+
+    def named(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one for base in names for one in bases.get(base, ())))
+
+    tiers = [named(preset.names.get("timestamp", ()))] if preset else []
+    # A name that says UTC leaves the least to guess.
+    flat = [base for tier in _INSTANTS for base in tier]
+    tiers.append(tuple(one for one in named(flat) if zones.get(one) == "UTC"))
+    tiers += [named(tier) for tier in _INSTANTS]
+    seen: set[str] = set()
+    instants = []
+    for tier in tiers:
+        fresh = tuple(one for one in tier if one not in seen)
+        seen.update(fresh)
+        if fresh:
+            instants.append(fresh)
+    return TimeNames(
+        tuple(instants), named(_DATES), named(_TIMES_OF_DAY), named(_NANOSECONDS), zones
+    )
+
+
+def plain_name(name: str) -> str:
+    """Return a column's name in lower case, letters and digits only.
+
+    Examples
+    --------
+    >>> plain_name("Bid Price")
+    'bidprice'
+    """
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+class _Plain:
+    """Columns of a file by their plain names."""
+
+    def __init__(self, columns: Iterable[str]) -> None:
+        self._columns: dict[str, list[str]] = {}
+        for name in columns:
+            self._columns.setdefault(plain_name(name), []).append(name)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._columns)
+
+    def first(self, names: Iterable[str], exclude: Iterable[str] = ()) -> str | None:
+        """Return the column with the first of these plain names that the file has."""
+        others = set(exclude)
+        for name in names:
+            same = [one for one in self._columns.get(name, ()) if one not in others]
+            if len(same) > 1:
+                raise InputError(
+                    f"the columns {', '.join(map(repr, same))} differ only in case or "
+                    f"punctuation: say which is meant with mapping={{...: {same[0]!r}}}",
+                    column=same[0],
+                )
+            if same:
+                return same[0]
+        return None
+
+
+def _without_zone(name: str) -> tuple[str, str | None]:
+    """Return the plain name of a time column, and the zone that the rest of the name says."""
+    for pattern in (_ZONE_IN_BRACKETS, _ZONE_BEHIND):
+        if match := pattern.search(name):
+            return plain_name(name[: match.start()]), _zone_of(match.group(1))
+    plain = plain_name(name)
+    if (match := _ZONE_ATTACHED.match(plain)) and match.group(1):
+        return match.group(1), "UTC"
+    return plain, None
+
+
+def _zone_of(text: str) -> str:
+    if text.lower() in ("utc", "gmt", "z"):
+        return "UTC"
+    return text if "/" in text else text.upper()
+
+
+def _zone(sources: Iterable[str], zones: Mapping[str, str]) -> str | None:
+    named = {zones[name] for name in sources if name in zones}
+    return named.pop() if len(named) == 1 else None
+
+
+def _time_by_name(times: TimeNames) -> tuple[str, ...]:
+    """Choose the time column where there are no values to look at."""
+    if not times.instants:
+        # Half a time, which the values will show.
+        return (times.dates or times.times_of_day)[:1]
+    best = times.instants[0][0]
+    dates = [name for name in times.dates if _without_zone(name)[0] != "dt"]
+    halves = [name for name in times.times_of_day if _without_zone(name)[0] != "ts"]
+    names_half = _without_zone(best)[0] in ("time", *_DATES) and best not in times.zones
+    if dates and halves and (names_half or best in dates or best in halves):
+        days = [name for name in halves if _without_zone(name)[0] != "timestamp"]
+        if days and _without_zone(best)[0] != "timestamp":
+            return (dates[0], days[0])
+    return (best,)
+
+
+def _check_mapping(
+    chosen: Mapping[str, str | None], carried: list[str], there: list[str], tick_type: str
+) -> None:
+    for name, source in chosen.items():
+        key = name.removeprefix(_METADATA_PREFIX)
+        known = name in carried or name == "symbol" or (key != name and key)
+        if not known:
+            raise UnknownColumnError(
+                f"mapping names {name!r}, which no {tick_type} tick has: use {', '.join(carried)}, "
+                f"symbol or metadata.KEY",
+                column=name,
+            )
+        lacking = [one for one in _split(source, there) if one not in there] if source else []
+        if lacking:
+            raise InputError(
+                f"mapping reads {name} from {lacking[0]!r}, which the file lacks: it has "
+                f"{', '.join(there)}",
+                column=lacking[0],
+            )
+        if source and len(_split(source, there)) > 1 and name not in ("timestamp", "symbol"):
+            raise InputError(
+                f"mapping joins columns for {name}: only timestamp and symbol can be joined",
+                column=name,
+            )
+
+
+def _split(source: str, there: list[str]) -> tuple[str, ...]:
+    """Return the columns that ``"A+B"`` joins, unless one column is named so."""
+    if source in there or "+" not in source:
+        return (source,)
+    return tuple(part.strip() for part in source.split("+"))
+
+
+def _metadata(
+    plain: _Plain, chosen: Mapping[str, str | None], tick_type: str, given: set[str]
+) -> dict[str, str]:
+    wanted = dict(_METADATA_NAMES)
+    if tick_type == "bid_ask":
+        wanted |= _SIDE_NAMES
+    found: dict[str, str] = {}
+    for key, names in wanted.items():
+        if f"{_METADATA_PREFIX}{key}" not in chosen and (source := plain.first(names, given)):
+            found[key] = source
+    for name, source in chosen.items():
+        if name.startswith(_METADATA_PREFIX) and source is not None:
+            found[name.removeprefix(_METADATA_PREFIX)] = source
+    return found
+
+
+def _instruments(
+    plain: _Plain, chosen: Mapping[str, str | None], given: set[str]
+) -> tuple[InstrumentColumn, ...]:
+    found: list[InstrumentColumn] = []
+    if "contract_id" in chosen:
+        if (source := chosen["contract_id"]) is not None:
+            found.append(InstrumentColumn("contract_id", (source,)))
+    else:
+        names = (plain.first([name], given) for name in _CONTRACT_IDS)
+        found += [InstrumentColumn("contract_id", (name,)) for name in names if name]
+    if "symbol" in chosen:
+        if (source := chosen["symbol"]) is not None:
+            found.append(InstrumentColumn("symbol", tuple(source.split("+"))))
+        return tuple(found)
+    if root := plain.first(_ROOT, given):
+        suffix = plain.first(_SUFFIX, given)
+        found.append(InstrumentColumn("symbol", (root, suffix) if suffix else (root,)))
+    kinds: tuple[tuple[InstrumentKind, tuple[str, ...]], ...] = (
+        ("symbol", _SYMBOLS),
+        ("id", _OTHER_IDS),
+        ("term", _TERMS),
+    )
+    for kind, several in kinds:
+        for name in several:
+            if source := plain.first([name], given):
+                found.append(InstrumentColumn(kind, (source,)))
+    return tuple(found)

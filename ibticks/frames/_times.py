@@ -1,0 +1,309 @@
+"""Times that users hand in become UTC nanoseconds, and nothing about them is guessed.
+
+A naive time needs a zone. A number needs a unit, unless its size leaves only one: from 1990 to
+2100 seconds, milliseconds, microseconds and nanoseconds since 1970 never look alike.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ibticks.config import NANOSECONDS
+from ibticks.errors import InputError, NaiveDatetimeError
+from ibticks.frames._chunks import joined
+from ibticks.frames._schema import TIMESTAMP
+from ibticks.calendar._timezones import find_timezone, fixed_offset
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+__all__ = ["Times", "Unit", "utc_nanoseconds"]
+
+Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
+Times: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]
+
+_UNITS: Final[dict[str, int]] = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_EPOCH: Final = datetime(1970, 1, 1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MINUTE_NS: Final = 60 * NANOSECONDS
+_EXACT_FLOAT: Final = 2**53  # a float holds every whole number up to it
+_FIRST, _LAST = 631_152_000, 4_102_444_800  # seconds: 1990-01-01 and 2100-01-01
+
+# What Arrow does not read by itself, made ISO 8601: 20250110 09:30:00 (also with a hyphen, as IB
+# writes it) and 2025/01/10; the zone spelled " UTC" or " GMT". Day and month never change places.
+_REWRITES: Final = (
+    (r"^(\d{4})(\d{2})(\d{2})[ T-]+(\d)", r"\1-\2-\3 \4"),
+    (r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3"),
+    (r"^(\d{4})/(\d{2})/(\d{2})", r"\1-\2-\3"),
+    (r"^(.*\S) +([+-]\d{2}:?\d{2})$", r"\1\2"),
+    (r"^(.*\S) *(UTC|GMT|z)$", r"\1Z"),
+)
+_ZONED: Final = r":\d{2}(\.\d+)?(Z|[+-]\d{2}(:?\d{2})?)$"
+_NUMBER: Final = r"^-?\d+(\.\d*)?$"
+_LONG_NUMBER: Final = r"^-?\d{9,}(\.\d*)?$"  # a shorter one is a date
+
+
+def utc_nanoseconds(
+    column: pa.ChunkedArray,
+    name: str,
+    *,
+    tz: str | tzinfo | None = None,
+    unit: Unit | None = None,
+) -> Times:
+    """Read a column of times.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        Timestamps or dates of any resolution and zone, their texts (ISO 8601 and IB's
+        ``20250110 09:30:00``), or numbers since 1970-01-01T00:00Z.
+    name : str
+        The column's name, for errors.
+    tz : str or tzinfo, optional
+        Zone of times that do not say theirs: see :func:`ibticks.calendar._timezones.find_timezone`.
+    unit : {"s", "ms", "us", "ns"}, optional
+        Unit of numbers.
+
+    Returns
+    -------
+    times : numpy.ndarray
+        int64, UTC nanoseconds, shape ``(rows,)``.
+    valid : numpy.ndarray or None
+        bool, False where there was none; None where all are there.
+
+    Raises
+    ------
+    NaiveDatetimeError
+        If times are naive and ``tz`` is not given.
+    InputError
+        If the column cannot be read as times, a time is not within 1677 to 2262, the unit is not
+        clear, or a local time happened twice or never.
+
+    Examples
+    --------
+    >>> times = pa.chunked_array([["2025-01-10 09:30", "20250110-09:30:00.5"]])
+    >>> utc_nanoseconds(times, "time", tz="America/New_York")[0]
+    array([1736519400000000000, 1736519400500000000])
+    """
+    array = joined(column)
+    if array.null_count == len(array):
+        return np.zeros(len(array), dtype=np.int64), np.zeros(len(array), dtype=np.bool_)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pa.types.is_decimal(array.type) or _is_text(array.type):
+        array = array.cast(pa.large_string())
+        if _all_match(array, _LONG_NUMBER if unit is None else _NUMBER):
+            return _split_numbers(array, name, unit)
+        array = _read_texts(array, name)
+    kind = array.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _read_numbers(array, name, unit)
+    if pa.types.is_date(kind):
+        array = array.cast(pa.timestamp("s" if pa.types.is_date32(kind) else "ms"))
+    elif not pa.types.is_timestamp(kind):
+        raise InputError(f"column {name!r} holds {kind}, not times", column=name)
+    return _values(_in_utc(_in_nanoseconds(array, name), name, tz))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _all_match(texts: pa.Array, pattern: str) -> bool:
+    there = texts.drop_null()
+    # Almost always the first one tells.
+    return all(
+        pc.all(pc.match_substring_regex(some, pattern)).as_py() for some in (there[:1], there)
+    )
+
+
+def _values(array: pa.Array) -> Times:
+    whole = array.view(pa.int64())
+    if not whole.null_count:
+        return whole.to_numpy(), None
+    valid = whole.is_valid().to_numpy(zero_copy_only=False)
+    return whole.fill_null(0).to_numpy(), valid
+
+
+def _in_nanoseconds(array: pa.Array, name: str) -> pa.Array:
+    try:
+        return array.cast(pa.timestamp("ns", array.type.tz))
+    except pa.ArrowInvalid as error:
+        raise _outside(name) from error
+
+
+def _in_utc(array: pa.Array, name: str, tz: str | tzinfo | None) -> pa.Array:
+    if array.type.tz is not None:
+        return array.cast(TIMESTAMP)
+    if tz is None:
+        raise NaiveDatetimeError(
+            f"column {name!r} holds times without a time zone: say which with tz=, for example "
+            f"tz='America/New_York' or tz='UTC'",
+            column=name,
+        )
+    zone = find_timezone(tz)
+    if (offset := fixed_offset(zone)) is not None:
+        try:
+            shifted = pc.subtract_checked(array.view(pa.int64()), offset // _MICROSECOND * 1000)
+        except pa.ArrowInvalid as error:
+            raise _outside(name) from error
+        return shifted.view(pa.timestamp("ns")).cast(TIMESTAMP)
+    key = getattr(zone, "key", None)
+    if not isinstance(key, str):
+        return _placed(array, name, zone)
+    try:
+        # polars carries the time zones itself; Arrow needs those of the system.
+        zoned = cast("pl.Series", pl.from_arrow(array)).dt.replace_time_zone(key)
+    except pl.exceptions.ComputeError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"column {name!r} cannot be placed in zone {key!r}: {reason}", column=name, tz=key
+        ) from error
+    return zoned.dt.convert_time_zone("UTC").to_arrow()
+
+
+def _placed(array: pa.Array, name: str, zone: tzinfo) -> pa.Array:
+    """Place naive times in a zone of which only Python knows the offsets."""
+    times, valid = _values(array)
+    minutes, places = np.unique(times // _MINUTE_NS, return_inverse=True)
+    offsets = np.empty(len(minutes), dtype=np.int64)
+    for place, minute in enumerate(minutes.tolist()):
+        naive = _EPOCH + timedelta(minutes=minute)
+        local = naive.replace(tzinfo=zone)
+        first, second = local.utcoffset(), local.replace(fold=1).utcoffset()
+        back = local.astimezone(UTC).astimezone(zone).replace(tzinfo=None)
+        if first is None or first != second or back != naive:
+            raise InputError(
+                f"column {name!r} cannot be placed in zone {zone}: {naive} happened there twice or "
+                "never",
+                column=name,
+                tz=str(zone),
+            )
+        offsets[place] = first // _MICROSECOND * 1000
+    placed = pa.array(times - offsets[places], mask=None if valid is None else ~valid)
+    return placed.cast(TIMESTAMP)
+
+
+def _read_texts(texts: pa.Array, name: str) -> pa.Array:
+    for kind in (pa.timestamp("ns"), TIMESTAMP):
+        # What Arrow reads by itself, it reads several times faster than it rewrites.
+        with suppress(pa.ArrowInvalid):
+            return texts.cast(kind)
+    texts = pc.utf8_trim_whitespace(texts)
+    for pattern, replacement in _REWRITES:
+        texts = pc.replace_substring_regex(texts, pattern, replacement)
+    zoned = pc.any(pc.match_substring_regex(texts, _ZONED)).as_py()
+    try:
+        return texts.cast(TIMESTAMP if zoned else pa.timestamp("ns"))
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"column {name!r} has a text that is no time: {error}; write 2025-01-10 09:30:00.123, "
+            f"and either all times or none with their offset to UTC",
+            column=name,
+        ) from error
+
+
+def _unit_of(least: float, most: float, name: str) -> Unit:
+    for unit, size in _UNITS.items():
+        seconds = NANOSECONDS / size
+        if least / seconds >= _FIRST and most / seconds < _LAST:
+            return cast("Unit", unit)
+    raise InputError(
+        f"column {name!r} holds numbers from {least:.15g} to {most:.15g}, which could be times in "
+        f"any unit: say which with timestamp_unit='s', 'ms', 'us' or 'ns'",
+        column=name,
+    )
+
+
+def _read_numbers(array: pa.Array, name: str, unit: Unit | None) -> Times:
+    valid: npt.NDArray[np.bool_] | None = None
+    if pa.types.is_floating(array.type):
+        numbers = array.to_numpy(zero_copy_only=False).astype(np.float64)
+        valid = ~np.isnan(numbers)
+        numbers = np.where(valid, numbers, 0)
+        whole = np.floor(numbers)
+        if not bool(np.all(np.abs(whole) < 2.0**63)):
+            raise _outside(name)
+        whole_numbers, valid = whole.astype(np.int64), _all_or_which(valid)
+        unit = unit or _unit(whole_numbers, valid, name)
+        if unit == "ns" and bool(np.any(np.abs(whole) > _EXACT_FLOAT)):
+            raise InputError(
+                f"column {name!r} holds nanoseconds as floats, which are up to 128 ns off: read it "
+                "as integers (in pandas a missing value makes floats of them: use Int64)",
+                column=name,
+            )
+        return _scaled(whole_numbers, numbers - whole, valid, name, unit)
+    try:
+        numbers, valid = _values(array.cast(pa.int64()))
+    except pa.ArrowInvalid as error:
+        raise _outside(name) from error
+    return _scaled(numbers, None, valid, name, unit)
+
+
+def _split_numbers(texts: pa.Array, name: str, unit: Unit | None) -> Times:
+    """Numbers as texts: 1723161254.087891268 has more digits than a float."""
+    try:
+        whole, valid = _values(pc.replace_substring_regex(texts, r"\..*$", "").cast(pa.int64()))
+    except pa.ArrowInvalid as error:
+        raise _outside(name) from error
+    behind = pc.replace_substring_regex(texts, r"^[^.]*\.?", "")
+    digits = pc.utf8_slice_codeunits(pc.utf8_rpad(behind, 9, "0"), 0, 9)
+    fraction, _ = _values(digits.cast(pa.int64()))
+    if np.any(fraction) and np.any(whole < 0):
+        raise _outside(name)
+    unit = unit or _unit(whole, valid, name)
+    scaled, _ = _scaled(whole, None, valid, name, unit)
+    longer = pc.any(pc.match_substring_regex(behind, r"^\d{9}0*[1-9]")).as_py()
+    if longer or np.any(fraction * _UNITS[unit] % NANOSECONDS):
+        raise InputError(
+            f"column {name!r} has a time with a part of a nanosecond, which would be lost: round "
+            f"it, or say another unit with timestamp_unit=",
+            column=name,
+        )
+    return scaled + fraction * _UNITS[unit] // NANOSECONDS, valid
+
+
+def _unit(whole: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_] | None, name: str) -> Unit:
+    there = whole if valid is None else whole[valid]
+    return _unit_of(int(there.min()), int(there.max()), name) if len(there) else "ns"
+
+
+def _scaled(
+    whole: npt.NDArray[np.int64],
+    fraction: npt.NDArray[np.float64] | None,
+    valid: npt.NDArray[np.bool_] | None,
+    name: str,
+    unit: Unit | None,
+) -> Times:
+    if unit is not None and unit not in _UNITS:
+        raise InputError(f"unknown unit {unit!r}: use one of {', '.join(_UNITS)}", unit=unit)
+    size = _UNITS[unit or _unit(whole, valid, name)]
+    bound = np.iinfo(np.int64).max // size
+    if len(whole) and (whole.max() >= bound or whole.min() <= -bound):
+        raise _outside(name)
+    times = whole * size
+    if fraction is not None:
+        times += np.rint(fraction * size).astype(np.int64)
+    return times, valid
+
+
+def _all_or_which(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+    return None if bool(valid.all()) else valid
+
+
+def _outside(name: str) -> InputError:
+    return InputError(
+        f"column {name!r} has a time outside 1677-09-21 to 2262-04-11, which nanoseconds in 64 "
+        f"bits cannot say",
+        column=name,
+    )

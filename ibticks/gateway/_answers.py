@@ -1,0 +1,207 @@
+"""What a gateway answers to each request of a client that has started the API."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from ibticks.errors import InputError
+from ibticks.gateway import replies, requests
+from ibticks.gateway._contracts import matching
+from ibticks.gateway._feed import Subscription
+from ibticks.gateway._history import MOST_TICKS, WHAT, ib_seconds, in_hours, page, past
+from ibticks.gateway._ticks import IB_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ibticks.gateway._contracts import ContractQuery, GatewayContract
+    from ibticks.gateway._replay import StreamKey
+    from ibticks.gateway._state import State
+    from ibticks.gateway._ticks import TickStream
+
+__all__ = ["Answer", "Answers", "now_ms"]
+
+_OUR_NAMES: Final = {name: ours for ours, name in IB_NAMES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Messages to send at once, and the subscription that begins after them."""
+
+    frames: tuple[bytes, ...] = ()
+    begins: Subscription | None = None
+
+
+class _Refused(Exception):  # noqa: N818
+    """A request that is answered with an error: the code, and IB's words for it."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
+        self.code, self.text = code, text
+
+
+class Answers:
+    """Answers the requests of one client.
+
+    Parameters
+    ----------
+    state : State
+    client_id : int
+    version : int
+        Agreed server version.
+    subscriptions : mapping of int to Subscription
+        Those that are alive, by request id.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        client_id: int,
+        version: int,
+        subscriptions: Mapping[int, Subscription],
+    ) -> None:
+        self._state = state
+        self._client_id = client_id
+        self._version = version
+        self._subscriptions = subscriptions
+
+    def to(self, request: requests.Request) -> Answer:
+        """The answer to a request; nothing to one that is not served, which is counted."""
+        if not isinstance(
+            request, requests.AskTicks | requests.AskHistoricalTicks | requests.AskContract
+        ):
+            return Answer(self._plainly(request))
+        try:
+            match request:
+                case requests.AskTicks():
+                    return self._ticks(request)
+                case requests.AskHistoricalTicks():
+                    return Answer((self._history(request),))
+                case requests.AskContract():
+                    return Answer(self._describe(request))
+        except _Refused as refused:
+            return Answer((self._error(request.req_id, refused.code, refused.text),))
+
+    def _plainly(self, request: requests.Request) -> tuple[bytes, ...]:
+        match request:
+            case requests.AskTime(millis=True):
+                return (replies.current_time_millis(now_ms()),)
+            case requests.AskTime():
+                return (replies.current_time(now_ms() // 1000),)
+            case requests.AskIds():
+                return (replies.next_valid_id(1),)
+            case requests.AskAccounts():
+                return (replies.managed_accounts(self._state.accounts),)
+            case requests.AskPositions():
+                return (replies.positions_end(),)
+            case requests.AskOpenOrders():
+                return (replies.open_orders_end(),)
+            case requests.AskCompletedOrders():
+                return (replies.completed_orders_end(),)
+            case requests.AskAccountUpdates(subscribe=True, account=account):
+                return (replies.account_updates_end(account),)
+            case requests.AskAccountUpdatesMulti(req_id):
+                return (replies.account_updates_multi_end(req_id),)
+            case requests.AskExecutions(req_id):
+                return (replies.executions_end(req_id),)
+            case requests.Unknown(message_id):
+                self._state.unknown_requests[message_id] += 1
+        return ()
+
+    def _ticks(self, request: requests.AskTicks) -> Answer:
+        state, req_id = self._state, request.req_id
+        key = self._allowed(request)
+        ignore_size = request.ignore_size and key[1] == "bid_ask"
+        progress = state.positions.resume(self._client_id, key, ignore_size=ignore_size)
+        if any(each.progress is progress for each in self._subscriptions.values()):
+            progress = replace(progress)
+        rows = state.replay.streams[key].price_changes() if ignore_size else None
+        before: tuple[bytes, ...] = ()
+        if request.past:
+            earlier = past(progress.next, request.past)
+            before = (progress.stream.history(req_id, earlier, done=True),)
+        return Answer(before, Subscription(req_id, key, progress, rows))
+
+    def _allowed(self, request: requests.AskTicks) -> StreamKey:
+        """The stream a subscription is for, if IB would grant it."""
+        state = self._state
+        if request.req_id in self._subscriptions:
+            raise _Refused(102, "Duplicate ticker ID.")
+        contract = self._only(request.contract)
+        now, since = time.monotonic(), state.asked.get(contract.contract_id)
+        state.asked[contract.contract_id] = now
+        wait = state.limits.seconds_between
+        if wait is not None and since is not None and now - since < wait:
+            raise _Refused(420, f"Invalid Real-time Query: one per instrument within {wait:g} s")
+        key = (contract.contract_id, _OUR_NAMES.get(request.tick_type, ""))
+        if key not in state.replay.streams:
+            raise _Refused(
+                10189,
+                "Failed to request tick-by-tick data: "
+                f"{request.tick_type} tick-by-tick requests are not supported for "
+                f"{contract.symbol}.",
+            )
+        refusal = state.refusal(key)
+        if refusal is not None:
+            raise _Refused(*refusal)
+        if state.limits.streams is not None and state.subscriptions >= state.limits.streams:
+            raise _Refused(10190, "Max number of tick-by-tick requests has been reached.")
+        return key
+
+    def _describe(self, request: requests.AskContract) -> tuple[bytes, ...]:
+        req_id, found = request.req_id, matching(self._state.replay.contracts, request.contract)
+        if not found:
+            raise _Refused(200, _not_one(found))
+        details = (replies.contract_details(self._version, req_id, each) for each in found)
+        return (*details, replies.contract_details_end(req_id))
+
+    def _history(self, request: requests.AskHistoricalTicks) -> bytes:
+        contract = self._only(request.contract)
+        refusal = self._state.page_refusal(contract.contract_id, request.what)
+        if refusal is not None:
+            raise _Refused(*refusal)
+        stream = self._recorded(contract.contract_id, request.what)
+        try:
+            start, end = (
+                ib_seconds(text, self._state.zone) if text else None
+                for text in (request.start, request.end)
+            )
+        except InputError as error:
+            raise _Refused(10314, str(error)) from error
+        if request.regular_hours:
+            stream = in_hours(stream, contract.liquid_hours, contract.time_zone)
+        if request.ignore_size and stream.tick_type == "bid_ask":
+            stream = stream.take(stream.price_changes())
+        count = min(request.count, MOST_TICKS)
+        rows = page(stream, start=start, end=end, count=count)
+        if self._state.cuts_pages:
+            rows = rows[-count:] if start is None else rows[:count]
+        return stream.history(request.req_id, rows, done=True)
+
+    def _recorded(self, contract_id: int, what: str) -> TickStream:
+        for tick_type in WHAT.get(what, ()):
+            if (contract_id, tick_type) in self._state.replay.streams:
+                return self._state.replay.streams[contract_id, tick_type]
+        raise _Refused(10187, f"Failed to request historical ticks: no {what} data")
+
+    def _only(self, query: ContractQuery) -> GatewayContract:
+        found = matching(self._state.replay.contracts, query)
+        if len(found) != 1:
+            raise _Refused(200, _not_one(found))
+        return found[0]
+
+    def _error(self, req_id: int, code: int, text: str) -> bytes:
+        return replies.error(self._version, req_id, code, text, at_ms=now_ms())
+
+
+def now_ms() -> int:
+    """The clock, UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _not_one(found: tuple[GatewayContract, ...]) -> str:
+    if not found:
+        return "No security definition has been found for the request"
+    return f"The contract description specified for {found[0].symbol} is ambiguous."

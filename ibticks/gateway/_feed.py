@@ -1,0 +1,128 @@
+"""Sends a client the ticks of its subscriptions, merged by time, when they are due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ibticks.config import NANOSECONDS
+from ibticks.gateway._sent import Sent
+from ibticks.gateway._timeline import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from ibticks.gateway._clock import Progress
+    from ibticks.gateway._connection import Connection
+    from ibticks.gateway._replay import StreamKey
+    from ibticks.gateway._state import State
+
+__all__ = ["Feed", "Subscription"]
+
+_CHUNK: Final = 512
+_SOONEST: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One tick-by-tick subscription of one connection."""
+
+    req_id: int
+    key: StreamKey
+    progress: Progress
+    rows: npt.NDArray[np.intp] | None
+    """Rows of the replay's stream, where only some of them are sent (``ignore_size``)."""
+
+    def sent(self, connection: Connection, first: int, end: int) -> Sent:
+        """The record of rows ``[first, end)`` of what is sent."""
+        last = end - 1
+        if self.rows is not None:
+            first, last = int(self.rows[first]), int(self.rows[last])
+        return Sent(
+            connection.number,
+            connection.client_id,
+            self.req_id,
+            *self.key,
+            first,
+            last,
+            self.rows is not None,
+        )
+
+
+class Feed:
+    """The ticks of one connection, in the order of time.
+
+    Parameters
+    ----------
+    state : State
+    connection : Connection
+    """
+
+    def __init__(self, state: State, connection: Connection) -> None:
+        self._state = state
+        self._connection = connection
+
+    def next_frames(self) -> list[bytes] | None:
+        """The messages that are due and may be sent now; they count as sent.
+
+        None if there is nothing to do. A muted stream goes by without a message.
+        """
+        state = self._state
+        wanted = [s for s in self._connection.subscriptions.values() if not s.progress.ended]
+        if not (wanted and state.clock.running and self._connection.in_contact):
+            return None
+        # One reading of the clock for all, or a later stream would be ahead of an earlier one.
+        elapsed = state.clock.elapsed_ns()
+        windows = [self._window(each.progress, elapsed) for each in wanted]
+        room = state.room()
+        owners = merged(windows, _CHUNK if room is None else min(_CHUNK, room))
+        if not len(owners):
+            return None
+        counts = np.bincount(owners, minlength=len(wanted)).tolist()
+        parts = [self._take(s, count) for s, count in zip(wanted, counts, strict=True)]
+        return [frame for owner in owners.tolist() if (frame := next(parts[owner], None))]
+
+    def seconds_to_next(self) -> float | None:
+        """How long until the next tick is due; None if none will be without something new."""
+        state = self._state
+        speed = state.clock.speed
+        if speed is None or not (state.clock.running and self._connection.in_contact):
+            return None
+        due = [
+            int(p.stream.time_ns[p.next]) - p.origin_ns
+            for p in (s.progress for s in self._connection.subscriptions.values())
+            if not p.ended
+        ]
+        if not due:
+            return None
+        return max((min(due) - state.clock.elapsed_ns()) / speed / NANOSECONDS, _SOONEST)
+
+    def _window(self, progress: Progress, elapsed_ns: int) -> tuple[npt.NDArray[np.int64], bool]:
+        stream, first = progress.stream, progress.next
+        times = stream.time_ns[first : first + _CHUNK]
+        end = first + len(times)
+        if self._state.clock.speed is not None:
+            # Streams may have clocks of their own: what counts is when each tick is due.
+            times = times - progress.origin_ns
+            due = int(np.searchsorted(times, elapsed_ns, "right"))
+            return times[:due], due == len(times) and end < stream.rows
+        return times, end < stream.rows
+
+    def _take(self, subscription: Subscription, count: int) -> Iterator[bytes]:
+        if count == 0:
+            return iter(())
+        state, progress = self._state, subscription.progress
+        first, end = progress.next, progress.next + count
+        progress.next = end
+        frames: list[bytes] = []
+        if not state.is_muted(subscription.key):
+            frames = progress.stream.frames(subscription.req_id, first, end)
+            state.positions.sent(int(progress.stream.time_ns[end - 1]))
+            state.log.add(subscription.sent(self._connection, first, end), first, count)
+        if progress.ended:
+            state.log.end(self._connection.client_id, subscription.key)
+        return iter(frames)

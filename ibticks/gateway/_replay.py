@@ -1,0 +1,233 @@
+"""What a gateway replays: contracts, and the ticks of their streams."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ibticks.errors import InputError
+from ibticks.format._columns import TickColumns, Values
+from ibticks.gateway._ticks import TickStream
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from ibticks.format._columns import Column
+    from ibticks.gateway._contracts import GatewayContract
+    from ibticks.selection._selection import Selection
+
+__all__ = ["Replay", "StreamKey"]
+
+StreamKey = tuple[int, str]
+"""A stream: contract id and tick type."""
+
+
+class Replay:
+    """Contracts, and recorded ticks of them.
+
+    Immutable: every method gives a new replay, which shares the memory of the ticks. Made by
+    :meth:`from_samples`, :meth:`from_selection` or :meth:`from_columns`.
+
+    Parameters
+    ----------
+    contracts : iterable of GatewayContract
+    streams : iterable of TickStream
+        At most one of each contract and tick type, of the contracts given.
+
+    Attributes
+    ----------
+    contracts : tuple of GatewayContract
+    streams : dict of (int, str) to TickStream
+        By contract id and tick type.
+
+    Raises
+    ------
+    InputError
+        If a stream is given twice, or its contract is not given.
+    """
+
+    def __init__(self, contracts: Iterable[GatewayContract], streams: Iterable[TickStream]) -> None:
+        self.contracts: Final = tuple(contracts)
+        self.streams: Final[dict[StreamKey, TickStream]] = {}
+        known = {contract.contract_id for contract in self.contracts}
+        for stream in streams:
+            key = (stream.contract_id, stream.tick_type)
+            if key in self.streams:
+                raise InputError(f"ticks of {key[0]} {key[1]} are given twice")
+            if key[0] not in known:
+                raise InputError(f"ticks of contract {key[0]}, which is not among the contracts")
+            self.streams[key] = stream
+
+    @classmethod
+    def from_samples(cls, names: Sequence[str] | None = None) -> Replay:
+        """The ticks that travel with ibticks, in all four tick types.
+
+        Quotes become ``bid_ask`` and ``mid_point``, trades ``all_last`` and ``last``.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            Of :data:`ibticks.sample.SAMPLES`; all by default.
+
+        Examples
+        --------
+        >>> replay = Replay.from_samples(["ibm_quotes"])
+        >>> replay.streams[8314, "bid_ask"].rows
+        62875
+        """
+        from ibticks.gateway._samples import sample_streams
+
+        contracts, streams = sample_streams(names)
+        return cls(contracts, streams).completed()
+
+    @classmethod
+    def from_selection(
+        cls, selection: Selection, contracts: Iterable[GatewayContract] | None = None
+    ) -> Replay:
+        """The ticks of a selection, read here and now.
+
+        Parameters
+        ----------
+        selection : Selection
+        contracts : iterable of GatewayContract, optional
+            By default what the store's index knows of them.
+
+        Raises
+        ------
+        InputError
+            If the selection has no ticks.
+        """
+        from ibticks.gateway._stored import stored_contracts, stored_streams
+
+        streams = stored_streams(selection)
+        ids = {stream.contract_id for stream in streams}
+        given = stored_contracts(selection, ids) if contracts is None else contracts
+        return cls(given, streams)
+
+    @classmethod
+    def from_columns(
+        cls, contracts: Iterable[GatewayContract], ticks: Mapping[StreamKey, TickColumns]
+    ) -> Replay:
+        """Ticks that are in memory already, by contract id and tick type."""
+        return cls(contracts, [TickStream(*key, columns) for key, columns in ticks.items()])
+
+    @property
+    def rows(self) -> int:
+        """Ticks of all streams."""
+        return sum(stream.rows for stream in self.streams.values())
+
+    @property
+    def start_ns(self) -> int:
+        """Time of the earliest tick, UTC nanoseconds; 0 if there is none."""
+        return min((int(s.time_ns[0]) for s in self.streams.values() if s.rows), default=0)
+
+    @property
+    def end_ns(self) -> int:
+        """Time of the latest tick, UTC nanoseconds; 0 if there is none."""
+        return max((int(s.time_ns[-1]) for s in self.streams.values() if s.rows), default=0)
+
+    def completed(self) -> Replay:
+        """With ``mid_point`` made from ``bid_ask`` and ``last`` from ``all_last`` where missing.
+
+        As with IB, a mid-point comes when it changes, and only while there are both sides.
+        """
+        made = list(self.streams.values())
+        for (contract_id, tick_type), stream in self.streams.items():
+            if tick_type == "bid_ask" and (contract_id, "mid_point") not in self.streams:
+                made.append(_mid_points(stream))
+            if tick_type == "all_last" and (contract_id, "last") not in self.streams:
+                made.append(TickStream(contract_id, "last", stream.columns))
+        return Replay(self.contracts, made)
+
+    def cloned(self, copies: int, *, first_id: int = 1_000_001) -> Replay:
+        """With more contracts that tick like those here.
+
+        Parameters
+        ----------
+        copies : int
+            Contracts to add. They take the contracts here in turn; the copies of IBM are called
+            IBM.1, IBM.2 and so on.
+        first_id : int
+            Id of the first one; the others follow.
+
+        Examples
+        --------
+        >>> ten = Replay.from_samples().cloned(8)
+        >>> [contract.symbol for contract in ten.contracts][:4]
+        ['IBM', 'BTCUSDT', 'IBM.1', 'BTCUSDT.1']
+        """
+        contracts, streams = list(self.contracts), list(self.streams.values())
+        for number in range(copies):
+            source = self.contracts[number % len(self.contracts)]
+            contract_id = first_id + number
+            symbol = f"{source.symbol}.{number // len(self.contracts) + 1}"
+            contracts.append(
+                replace(
+                    source,
+                    contract_id=contract_id,
+                    symbol=symbol,
+                    local_symbol=symbol,
+                    trading_class=symbol,
+                )
+            )
+            streams += [
+                stream.of_contract(contract_id)
+                for (of, _), stream in self.streams.items()
+                if of == source.contract_id
+            ]
+        return Replay(contracts, streams)
+
+    def only(
+        self, contract_ids: Collection[int] | None = None, tick_types: Collection[str] | None = None
+    ) -> Replay:
+        """Only these contracts and tick types; None is all of them."""
+        streams = [
+            stream
+            for (contract_id, tick_type), stream in self.streams.items()
+            if (contract_ids is None or contract_id in contract_ids)
+            and (tick_types is None or tick_type in tick_types)
+        ]
+        kept = {stream.contract_id for stream in streams} if contract_ids is None else contract_ids
+        return Replay((c for c in self.contracts if c.contract_id in kept), streams)
+
+    def between(self, start_ns: int, end_ns: int) -> Replay:
+        """The ticks in ``[start_ns, end_ns)``, UTC nanoseconds."""
+        streams = [
+            stream.take(slice(*np.searchsorted(stream.time_ns, (start_ns, end_ns)).tolist()))
+            for stream in self.streams.values()
+        ]
+        return Replay(self.contracts, streams)
+
+    def head(self, rows: int) -> Replay:
+        """The first rows of every stream."""
+        streams = [stream.take(slice(rows)) for stream in self.streams.values()]
+        return Replay(self.contracts, streams)
+
+    def shifted(self, nanoseconds: int) -> Replay:
+        """The same ticks that much later, as if they had been recorded then."""
+        streams = [stream.shifted(nanoseconds) for stream in self.streams.values()]
+        return Replay(self.contracts, streams)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Replay of {len(self.contracts)} contracts, {len(self.streams)} streams, "
+            f"{self.rows:,} ticks>"
+        )
+
+
+def _mid_points(quotes: TickStream) -> TickStream:
+    bid, ask = (quotes.columns.numbers(name) for name in ("bid_price", "ask_price"))
+    rows = np.flatnonzero((bid > 0) & (ask > 0))
+    # A mid is half a tick at its finest: what the division adds beyond that is noise.
+    mid = np.round((bid[rows] + ask[rows]) / 2, 9)
+    changed = np.ones(len(rows), dtype=np.bool_)
+    changed[1:] = mid[1:] != mid[:-1]
+    rows = rows[changed]
+    columns: dict[str, Column] = {
+        "timestamp": Values(quotes.time_ns[rows]),
+        "mid_price": Values(mid[changed]),
+        "exchange_time": Values(quotes.seconds[rows]),
+    }
+    return TickStream(quotes.contract_id, "mid_point", TickColumns(len(rows), columns))

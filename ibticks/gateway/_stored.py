@@ -1,0 +1,94 @@
+"""The ticks of a selection, as streams of the contracts its store knows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ibticks.errors import InputError
+from ibticks.format._columns import StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format._fields import columns_of
+from ibticks.gateway._contracts import GatewayContract
+from ibticks.gateway._ticks import TickStream
+from ibticks.format._streams import split_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import numpy.typing as npt
+
+    from ibticks.format._columns import Column
+    from ibticks.gateway._replay import StreamKey
+    from ibticks.selection._selection import Selection
+
+__all__ = ["stored_contracts", "stored_streams"]
+
+
+def stored_streams(selection: Selection) -> list[TickStream]:
+    """The streams of a selection, whatever columns it was narrowed to.
+
+    Raises
+    ------
+    InputError
+        If it has no ticks.
+    """
+    parts: defaultdict[StreamKey, list[TickStream]] = defaultdict(list)
+    whole = selection.with_columns(*columns_of(selection.tick_types))
+    for columns in whole.read():
+        for contract_id, tick_type, part in split_streams(columns):
+            if part.rows:
+                parts[contract_id, tick_type].append(TickStream(contract_id, tick_type, part))
+    if not parts:
+        raise InputError(f"there are no ticks in {selection}: nothing to replay")
+    return [TickStream(*key, _joined([part.columns for part in parts[key]])) for key in parts]
+
+
+def stored_contracts(selection: Selection, ids: Collection[int]) -> list[GatewayContract]:
+    """What the store's index knows of these contracts; a nameless one is called by its id."""
+    known = {record.contract_id: record for record in selection.index.contracts()}
+    return [
+        GatewayContract.from_record(known[contract_id])
+        if contract_id in known
+        else GatewayContract(contract_id=contract_id, symbol=str(contract_id))
+        for contract_id in sorted(ids)
+    ]
+
+
+def _joined(parts: list[TickColumns]) -> TickColumns:
+    """Stretches of one stream, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = {}
+    for name in parts[0].columns:
+        joined[name] = _join([part.columns[name] for part in parts])
+    return TickColumns(sum(part.rows for part in parts), joined)
+
+
+def _join(columns: Sequence[Column]) -> Column:
+    match columns[0]:
+        case StringColumn():
+            texts = [column for column in columns if isinstance(column, StringColumn)]
+            codes, values = _recoded([(text.codes, text.values) for text in texts])
+            return StringColumn(codes, values)
+        case StringsColumn():
+            lists = [column for column in columns if isinstance(column, StringsColumn)]
+            codes, values = _recoded([(each.codes, each.values) for each in lists])
+            lengths = np.concatenate([np.diff(each.offsets) for each in lists])
+            return StringsColumn(np.concatenate(([0], np.cumsum(lengths))), codes, values)
+        case _:
+            numbers = [column for column in columns if isinstance(column, Values)]
+            return Values(np.concatenate([each.values for each in numbers]))
+
+
+def _recoded(
+    parts: Sequence[tuple[npt.NDArray[np.int32], tuple[str, ...]]],
+) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Codes of several dictionaries as codes of one."""
+    places: dict[str, int] = {}
+    codes = []
+    for part, values in parts:
+        table = np.array([places.setdefault(v, len(places)) for v in values], dtype=np.int32)
+        codes.append(table[part] if len(values) else part)
+    return np.concatenate(codes), tuple(places)

@@ -1,0 +1,241 @@
+"""The ticks of one contract and tick type, ready to be put on the wire.
+
+Layouts of the messages (no version field, server versions 157 to 200)::
+
+    99 TICK_BY_TICK  req_id, 1 Last or 2 AllLast, time, price, size, mask, exchange, conditions
+                     req_id, 3 BidAsk, time, bid, ask, bid size, ask size, mask
+                     req_id, 4 MidPoint, time, mid
+    96 HISTORICAL_TICKS          req_id, n, (time, -, price, size) * n, done
+    97 HISTORICAL_TICKS_BID_ASK  req_id, n, (time, mask, bid, ask, bid size, ask size) * n, done
+    98 HISTORICAL_TICKS_LAST     req_id, n, (time, mask, price, size, exchange, conditions) * n,
+                                 done
+
+Times are UTC seconds. The mask of trades is 1 past limit, 2 unreported. That of quotes is 1 bid
+past low, 2 ask past high in message 99, and the other way round in message 97: so both clients
+read it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ibticks.config import NANOSECONDS
+from ibticks.errors import InputError
+from ibticks.format._columns import StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format._fields import COLUMNS, Kind, check_tick_type, columns_of
+from ibticks.gateway._wire import frame, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+__all__ = ["IB_NAMES", "TickStream"]
+
+IB_NAMES: Final = {
+    "last": "Last",
+    "all_last": "AllLast",
+    "bid_ask": "BidAsk",
+    "mid_point": "MidPoint",
+}
+"""Our names of the tick types, and those of IB's requests."""
+
+_NUMBERS: Final = {"last": 1, "all_last": 2, "bid_ask": 3, "mid_point": 4}
+_PRICES: Final = {
+    "last": ("price", "size"),
+    "all_last": ("price", "size"),
+    "bid_ask": ("bid_price", "ask_price", "bid_size", "ask_size"),
+    "mid_point": ("mid_price",),
+}
+_FLAGS: Final = {
+    "last": ("past_limit", "unreported"),
+    "all_last": ("past_limit", "unreported"),
+    "bid_ask": ("bid_past_low", "ask_past_high"),
+    "mid_point": (),
+}
+
+
+class TickStream:
+    """The ticks of one contract and tick type.
+
+    Parameters
+    ----------
+    contract_id : int
+    tick_type : str
+    columns : TickColumns
+        At least ``timestamp``; sorted by it here if it is not, equal times keeping their order.
+        What a tick lacks is sent as IB sends nothing: 0 for a number, no text, false for a flag.
+
+    Attributes
+    ----------
+    contract_id : int
+    tick_type : str
+    rows : int
+    columns : TickColumns
+        All columns of the tick type without an absent value; exactly what clients are sent.
+        ``exchange_time`` (UTC seconds) is the only time they see: that of the tick if it has one,
+        or else the second of its ``timestamp``.
+    time_ns : numpy.ndarray
+        ``timestamp``: when the replay sends each tick. UTC nanoseconds, int64, shape ``(rows,)``.
+    seconds : numpy.ndarray
+        ``exchange_time``: what each tick says its time is. UTC seconds, int64, shape ``(rows,)``.
+    """
+
+    def __init__(self, contract_id: int, tick_type: str, columns: TickColumns) -> None:
+        self.contract_id: Final = contract_id
+        self.tick_type: Final = check_tick_type(tick_type)
+        if "timestamp" not in columns.columns:
+            raise InputError(
+                f"ticks of {contract_id} {tick_type} without a timestamp cannot be replayed",
+                contract_id=contract_id,
+                tick_type=tick_type,
+            )
+        if (np.diff(columns.timestamp) < 0).any():
+            columns = columns.take(np.argsort(columns.timestamp, kind="stable"))
+        self.columns: Final = _complete(contract_id, tick_type, columns)
+        self.rows: Final = columns.rows
+        self.time_ns: Final[npt.NDArray[np.int64]] = self.columns.timestamp
+        self.seconds: Final[npt.NDArray[np.int64]] = self.columns.numbers("exchange_time")
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __repr__(self) -> str:
+        return f"<TickStream {self.contract_id} {self.tick_type}, {self.rows:,} ticks>"
+
+    def take(self, rows: npt.NDArray[np.intp] | slice) -> TickStream:
+        """The given rows as a stream of its own."""
+        return TickStream(self.contract_id, self.tick_type, self.columns.take(rows))
+
+    def of_contract(self, contract_id: int) -> TickStream:
+        """The same ticks as those of another contract; only the id is new memory."""
+        return TickStream(contract_id, self.tick_type, self.columns)
+
+    def shifted(self, nanoseconds: int) -> TickStream:
+        """The same ticks at another time; IB's own time moves by whole seconds."""
+        moved = dict(self.columns.columns)
+        moved["timestamp"] = Values(self.time_ns + nanoseconds)
+        moved["exchange_time"] = Values(self.seconds + nanoseconds // NANOSECONDS)
+        return TickStream(self.contract_id, self.tick_type, TickColumns(self.rows, moved))
+
+    def price_changes(self) -> npt.NDArray[np.intp]:
+        """Rows whose prices differ from those of the row before; the first is one of them."""
+        changed = np.zeros(self.rows, dtype=np.bool_)
+        changed[:1] = True
+        for name in _PRICES[self.tick_type]:
+            if COLUMNS[name].name.endswith("price"):
+                values = self.columns.numbers(name)
+                changed[1:] |= values[1:] != values[:-1]
+        return np.flatnonzero(changed)
+
+    def frames(self, req_id: int, first: int, last: int) -> list[bytes]:
+        """Message 99 of each row in ``[first, last)``."""
+        head = f"99\0{req_id}\0{_NUMBERS[self.tick_type]}\0"
+        return [frame(f"{head}{body}".encode()) for body in self._live(slice(first, last))]
+
+    def history(self, req_id: int, rows: npt.NDArray[np.intp], *, done: bool) -> bytes:
+        """One message of past ticks: 96, 97 or 98, by tick type."""
+        number = {"mid_point": 96, "bid_ask": 97}.get(self.tick_type, 98)
+        head = f"{number}\0{req_id}\0{len(rows)}\0"
+        return frame(f"{head}{''.join(self._past(rows))}{int(done)}\0".encode())
+
+    def _live(self, rows: slice) -> Iterable[str]:
+        times = self.seconds[rows].tolist()
+        numbers = [map(plain, self._column(name, rows)) for name in _PRICES[self.tick_type]]
+        if self.tick_type == "mid_point":
+            return map("%d\0%s\0".__mod__, zip(times, *numbers, strict=True))
+        masks = self._mask(rows, (1, 2))
+        if self.tick_type == "bid_ask":
+            return map("%d\0%s\0%s\0%s\0%s\0%d\0".__mod__, zip(times, *numbers, masks, strict=True))
+        texts = self._texts(rows)
+        return map(
+            "%d\0%s\0%s\0%d\0%s\0%s\0".__mod__, zip(times, *numbers, masks, *texts, strict=True)
+        )
+
+    def _past(self, rows: npt.NDArray[np.intp]) -> Iterable[str]:
+        times = self.seconds[rows].tolist()
+        numbers = [map(plain, self._column(name, rows)) for name in _PRICES[self.tick_type]]
+        if self.tick_type == "mid_point":
+            return map("%d\x000\0%s\x000\0".__mod__, zip(times, *numbers, strict=True))
+        if self.tick_type == "bid_ask":
+            masks = self._mask(rows, (2, 1))
+            return map("%d\0%d\0%s\0%s\0%s\0%s\0".__mod__, zip(times, masks, *numbers, strict=True))
+        masks, texts = self._mask(rows, (1, 2)), self._texts(rows)
+        return map(
+            "%d\0%d\0%s\0%s\0%s\0%s\0".__mod__, zip(times, masks, *numbers, *texts, strict=True)
+        )
+
+    def _column(self, name: str, rows: slice | npt.NDArray[np.intp]) -> list[float]:
+        values: list[float] = self.columns.numbers(name)[rows].tolist()
+        return values
+
+    def _mask(self, rows: slice | npt.NDArray[np.intp], bits: tuple[int, int]) -> list[int]:
+        one, two = (self.columns.numbers(name)[rows] for name in _FLAGS[self.tick_type])
+        mask: list[int] = (one * bits[0] + two * bits[1]).tolist()
+        return mask
+
+    def _texts(self, rows: slice | npt.NDArray[np.intp]) -> tuple[list[str], list[str]]:
+        exchange, conditions = self.columns.columns["exchange"], self.columns.columns["conditions"]
+        assert isinstance(exchange, StringColumn)
+        assert isinstance(conditions, StringsColumn)
+        names = [exchange.values[code] for code in exchange.codes[rows].tolist()]
+        values, codes = conditions.values, conditions.codes
+        starts, ends = conditions.offsets[:-1][rows], conditions.offsets[1:][rows]
+        # IB sends the conditions of a trade as one text.
+        joined = [
+            " ".join([values[code] for code in codes[start:end].tolist()])
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
+        return names, joined
+
+
+def _complete(contract_id: int, tick_type: str, columns: TickColumns) -> TickColumns:
+    """All columns of the tick type, in order, with nothing absent."""
+    rows, had = columns.rows, columns.columns
+    made: dict[str, Any] = {}
+    for name in columns_of([tick_type]):
+        match COLUMNS[name].kind, had.get(name):
+            case _, None if name == "exchange_time":
+                made[name] = Values(columns.timestamp // NANOSECONDS)
+            case _, Values(values, valid) if name == "exchange_time":
+                seconds = columns.timestamp // NANOSECONDS
+                made[name] = Values(values if valid is None else np.where(valid, values, seconds))
+            case _, _ if name == "contract_id":
+                made[name] = Values(np.full(rows, contract_id, dtype=np.uint32))
+            case _, _ if name == "tick_type":
+                made[name] = StringColumn(np.zeros(rows, dtype=np.int32), (tick_type,))
+            case Kind.STRING, StringColumn(codes, names) as column if (codes >= 0).all():
+                made[name] = column
+            case Kind.STRING, StringColumn(codes, names):
+                made[name] = StringColumn(np.where(codes < 0, len(names), codes), (*names, ""))
+            case Kind.STRING, _:
+                made[name] = StringColumn(np.zeros(rows, dtype=np.int32), ("",))
+            case Kind.STRINGS, StringsColumn() as column:
+                made[name] = column
+            case Kind.STRINGS, _:
+                empty = np.empty(0, dtype=np.int32)
+                made[name] = StringsColumn(np.zeros(rows + 1, dtype=np.int64), empty, ())
+            case kind, Values(values, valid):
+                made[name] = Values(_filled(kind, values, valid))
+            case kind, _:
+                made[name] = Values(np.zeros(rows, dtype=_DTYPES[kind]))
+    return TickColumns(rows, made)
+
+
+_DTYPES: Final[dict[Kind, Any]] = {
+    Kind.FLOAT: np.float64,
+    Kind.BOOL: np.bool_,
+    Kind.UINT64: np.uint64,
+}
+
+
+def _filled(
+    kind: Kind, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[Any]:
+    if valid is not None:
+        values = np.where(valid, values, np.zeros(1, dtype=values.dtype))
+    return (
+        np.nan_to_num(values, nan=0.0) if kind is Kind.FLOAT and np.isnan(values).any() else values
+    )

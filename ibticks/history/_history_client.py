@@ -1,0 +1,312 @@
+"""A connection over which IB is asked for past ticks, one page at a time, at IB's pace."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from ibticks.tws._client import Client, contract_of
+from ibticks.history._pacing import Pace, Pacing
+from ibticks.history._historical_tick import SHOWN_AS, PastTick, from_ib
+from ibticks.errors import CaptureError, ConnectionFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from decimal import Decimal
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["History"]
+
+_log = logging.getLogger(__name__)
+_FIRST_REQUEST: Final = 70_000
+_BEAT: Final = 0.2
+_NOT_CONNECTED: Final = 504
+_NO_CONNECTION: Final = (502, 504)  # said by ibapi itself
+_HISTORY_SERVICE: Final = 162  # "Historical market data Service error message": anything at all
+_NO_TICKS: Final = ("no data", "no historical data")
+_TOO_FAST: Final = (100, 420)
+_AGAIN_AFTER: Final = (15.0, 60.0, 600.0)
+_ADVISORY: Final = (10090, 10167)
+
+
+class History:
+    """One connection to TWS or IB Gateway, for past ticks only; a context manager.
+
+    Parameters
+    ----------
+    host, port : str, int
+    client_id : int
+        Not that of a capture.
+    pacing : Pacing or Pace, optional
+        A pace goes on where the connection before it stopped.
+    connect_timeout, answer_timeout : float
+        Seconds until it counts as out of reach, and until a page counts as not coming.
+    stopping : threading.Event, optional
+        Set it to end all waiting.
+
+    Attributes
+    ----------
+    requests : int
+        Pages asked for.
+
+    Raises
+    ------
+    ConnectionFailedError
+        If it cannot be reached, or refuses the client id.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        client_id: int,
+        *,
+        pacing: Pacing | Pace | None = None,
+        connect_timeout: float = 15.0,
+        answer_timeout: float = 60.0,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._pace = pacing if isinstance(pacing, Pace) else Pace(pacing or Pacing())
+        self._answer_timeout = answer_timeout
+        self._stopping = stopping or threading.Event()
+        self._next_request = _FIRST_REQUEST
+        self._answers = _Answers()
+        self._client = Client(self._answers)
+        self.requests = 0
+        with self._hanging_up_when_stopping():
+            self._client.open(host, port, client_id, connect_timeout)
+
+    @contextmanager
+    def _hanging_up_when_stopping(self) -> Iterator[None]:
+        """Nobody who is to stop waits for a server that does not greet."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_BEAT):
+                if self._stopping.is_set():
+                    self._client.hang_up()
+                    return
+
+        watching = threading.Thread(target=watch, name="ibticks-history", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.shut()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def exchange(self, contract_id: int) -> str:
+        """Where a contract trades, as IB says.
+
+        Raises
+        ------
+        CaptureError
+            If IB does not know it; ``context["code"]`` is IB's.
+        ConnectionFailedError
+            If there is no answer.
+        """
+        self._rest(self._pace.message(time.monotonic()))
+        found = self._ask(
+            lambda request: self._client.reqContractDetails(request, contract_of(contract_id, ""))
+        )
+        return next((each.contract.exchange for each in found if each.contract.exchange), "SMART")
+
+    def page(
+        self, contract_id: int, exchange: str, tick_type: str, start: int, most: int
+    ) -> list[PastTick]:
+        """The page of a contract's ticks that begins with a second.
+
+        Parameters
+        ----------
+        contract_id : int
+        exchange : str
+        tick_type : str
+        start : int
+            UTC seconds.
+        most : int
+            A page that ends amid a second is longer.
+
+        Raises
+        ------
+        CaptureError
+            If IB refuses it for good; ``context["code"]`` is IB's.
+        ConnectionFailedError
+            If the connection is lost, there is no answer, or waiting was to end.
+        """
+        shown_as = SHOWN_AS[tick_type]
+        begin = f"{datetime.fromtimestamp(start, UTC):%Y%m%d-%H:%M:%S}"
+
+        def send(request: int) -> None:
+            self._client.reqHistoricalTicks(
+                request, contract_of(contract_id, exchange), begin, "", most, shown_as, 0, False, []
+            )
+
+        group = (contract_id, shown_as)
+        weight = 2 if shown_as == "BID_ASK" else 1  # IB counts both sides
+        for again in (*_AGAIN_AFTER, None):
+            self._rest(self._pace.wait((*group, begin, most), group, weight, time.monotonic()))
+            self.requests += 1
+            try:
+                ticks = [from_ib(tick_type, each) for each in self._ask(send)]
+            except _PacingError as error:
+                if again is None:
+                    raise
+                _log.warning("IB wants to be asked less often, again in %g s: %s", again, error)
+                self._rest(again)
+            else:
+                break
+        if ticks and max(tick.time for tick in ticks) < start:
+            raise CaptureError(
+                f"IB answered with ticks before {begin} UTC, from which on it was asked for them",
+                code=_HISTORY_SERVICE,
+            )
+        return ticks
+
+    def _rest(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise ConnectionFailedError("stopped", code=_NOT_CONNECTED)
+
+    def _ask(self, send: Callable[[int], None]) -> list[Any]:
+        """Send a request, and wait for all of its answer."""
+        answers, request = self._answers, self._next_request
+        self._next_request += 1
+        answers.begin(request)
+        send(request)
+        patience = time.monotonic() + self._answer_timeout
+        while not answers.done.wait(_BEAT):
+            if self._stopping.is_set():
+                raise ConnectionFailedError("stopped", code=_NOT_CONNECTED)
+            if time.monotonic() > patience:
+                raise ConnectionFailedError(
+                    f"no answer within {self._answer_timeout:g} s{answers.trouble}",
+                    code=_NOT_CONNECTED,
+                )
+        if answers.over:
+            problem = self._client.problem or "the connection was closed"
+            raise ConnectionFailedError(f"{problem}{answers.trouble}", code=_NOT_CONNECTED)
+        if answers.refusal is not None:
+            raise answers.refusal
+        return answers.found
+
+
+class _PacingError(CaptureError):
+    """IB was asked too often."""
+
+
+class _Answers:
+    """What the server says to one request at a time: the client's Events."""
+
+    def __init__(self) -> None:
+        self._request = -1
+        self.done = threading.Event()
+        self.found: list[Any] = []
+        self.refusal: CaptureError | None = None
+        self.over = False
+        self.trouble = ""
+
+    def begin(self, request: int) -> None:
+        """Listen for the answer to a request."""
+        self.found, self.refusal = [], None
+        self._request = request
+        if not self.over:
+            self.done.clear()
+
+    def history(self, request: int, ticks: Sequence[Any], done: bool) -> None:
+        """A page, or a part of it."""
+        if request == self._request:
+            self.found += ticks
+            if done:
+                self.done.set()
+
+    def contract(self, request: int, details: Any) -> None:
+        """A contract that fits."""
+        if request == self._request:
+            self.found.append(details)
+
+    def contracts_end(self, request: int) -> None:
+        """No more of them."""
+        if request == self._request:
+            self.done.set()
+
+    def message(self, request: int, code: int, text: str) -> None:
+        """An error or a note."""
+        if 2100 <= code < 2200 or code in _ADVISORY or request not in (-1, self._request):
+            # Of the farms, that of history is the one that matters: the answer may not come.
+            if code in (2105, 2110):
+                self.trouble = f" ({code}: {text})"
+            elif code == 2106:
+                self.trouble = ""
+            return
+        if request == -1 and code not in _TOO_FAST:
+            self.trouble = f" ({code}: {text})" if code == 1100 else ""
+            return
+        said = text.lower()
+        if code in _TOO_FAST or "pacing" in said:
+            self.refusal = _PacingError(f"{text} ({code})", code=code)
+        elif code in _NO_CONNECTION:
+            self.refusal = ConnectionFailedError(f"{text} ({code})", code=code)
+        elif code != _HISTORY_SERVICE or not any(words in said for words in _NO_TICKS):
+            self.refusal = CaptureError(f"{text} ({code})", code=code)
+        self.done.set()
+
+    def closed(self) -> None:
+        """The connection is over."""
+        self.over = True
+        self.done.set()
+
+    def failed(self, where: str, error: Exception) -> None:
+        """A mistake of ours: the answer is not to be trusted."""
+        self.refusal = CaptureError(f"{where}: {error!r}", code=0)
+        self.done.set()
+
+    def alive(self) -> None:
+        """Nothing: nobody asks for the time here."""
+
+    def trade(
+        self,
+        request: int,
+        time: int,
+        price: float,
+        size: Decimal,
+        exchange: str,
+        conditions: str,
+        past_limit: bool,
+        unreported: bool,
+    ) -> None:
+        """Nothing: no stream is subscribed here."""
+
+    def quote(
+        self,
+        request: int,
+        time: int,
+        bid_price: float,
+        bid_size: Decimal,
+        ask_price: float,
+        ask_size: Decimal,
+        bid_past_low: bool,
+        ask_past_high: bool,
+    ) -> None:
+        """Nothing: no stream is subscribed here."""
+
+    def mid_point(self, request: int, time: int, mid_price: float) -> None:
+        """Nothing: no stream is subscribed here."""

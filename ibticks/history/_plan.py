@@ -1,0 +1,109 @@
+"""Which gaps there are to be backfilled: those the ledger tells of, and that are over."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
+from ibticks.coverage._model import runs
+from ibticks.errors import TimeRangeError
+from ibticks.coverage._backfilled import missing
+from ibticks.coverage._states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta, tzinfo
+
+    from ibticks.calendar import Market, TimeLike
+    from ibticks.coverage._model import Stretch
+    from ibticks.store._store import Store
+
+__all__ = ["plan", "whole_seconds"]
+
+
+def plan(
+    store: Store,
+    streams: Sequence[tuple[int, str]],
+    within: tuple[int, int],
+    market: Market | str | None,
+    session: str,
+    min_duration: str | timedelta | None,
+) -> list[Stretch]:
+    """What there is to fill, by stream and time.
+
+    Parameters
+    ----------
+    store : Store
+    streams : sequence of (int, str)
+        Contract ids and tick types.
+    within : tuple of (int, int)
+        Half-open, UTC nanoseconds.
+    market, session, min_duration
+        As for :func:`ibticks.backfill`.
+
+    Returns
+    -------
+    list of Stretch
+        What lasts still, and what was deleted on purpose, is not among them.
+    """
+    from ibticks.coverage._query import cover
+
+    coverage = cover(store.root, store.index, streams, [within])
+    if market is not None:
+        coverage = coverage.during(market, session)
+    # What was deleted was deleted on purpose.
+    found = [gap for gap in coverage.gaps(min_duration) if gap.state is not State.DELETED]
+    gaps: list[Stretch] = []
+    for run in runs(found):
+        gap = replace(run[0], end_ns=run[-1].end_ns)
+        stream = [gap.contract_id], [gap.tick_type]
+        known = store.index.coverage(*stream, gap.start_ns, gap.end_ns)
+        # What lasts still is left to the capture.
+        for start_ns, end_ns in missing(known, gap.start_ns, gap.end_ns):
+            gaps.append(replace(gap, start_ns=start_ns, end_ns=end_ns))
+    return gaps
+
+
+def whole_seconds(
+    start: TimeLike | None, end: TimeLike | None, tz: str | tzinfo | None, *, to_now: bool = True
+) -> tuple[int, int]:
+    """A range of time in the whole seconds it touches; all time, if nothing is given.
+
+    Parameters
+    ----------
+    start, end : optional
+        From ``start`` without ``end``, to now.
+    tz : str or tzinfo, optional
+        Zone of times that do not say theirs.
+    to_now : bool
+        Whether it is now that a range without an end reaches to; else it has none.
+
+    Returns
+    -------
+    tuple of (int, int)
+        Half-open, UTC nanoseconds.
+
+    Raises
+    ------
+    TimeRangeError
+        If start is not before end.
+
+    Examples
+    --------
+    >>> whole_seconds("2025-01-10T14:30:00.5Z", "2025-01-10T14:30:01.5Z", None)
+    (1736519400000000000, 1736519402000000000)
+    """
+    from ibticks.calendar import to_ns
+
+    first, last = TIME_MIN, TIME_MAX
+    if start is not None:
+        first = to_ns(start, tz=tz, name="start") // NANOSECONDS * NANOSECONDS
+    if end is not None or (start is not None and to_now):
+        until = time.time_ns() if end is None else to_ns(end, tz=tz, name="end")
+        last = -(-until // NANOSECONDS) * NANOSECONDS
+    if first >= last:
+        upto = "now" if end is None else f"end={end}"
+        raise TimeRangeError(f"start={start} is not before {upto}", start_ns=first, end_ns=last)
+    return first, last

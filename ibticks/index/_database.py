@@ -1,0 +1,381 @@
+"""Connections to the index's database: opened, checked, shared by threads, renewed when lost.
+
+Each connection is checked once: server version, schema (:mod:`.migrations`), and whose index it
+is. A connection that turns out broken is replaced and the work done again, once: everything the
+index does may be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import psycopg
+from psycopg import pq
+
+from ibticks.errors import (
+    IndexMismatchError,
+    IndexUnavailableError,
+    IndexVersionError,
+    TickIndexError,
+)
+from ibticks.index._timeout_connection import STATEMENT_TIMEOUT_SECONDS
+from ibticks.index._connection import connect, dsn_parameters
+from ibticks.index._migrations import MIGRATION_TIMEOUT_SECONDS, migrate, migrations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from psycopg import Connection, Cursor
+    from psycopg.rows import TupleRow
+
+    from ibticks.index._timeout_connection import BoundedConnection
+
+__all__ = ["MINIMUM_VERSION", "Database"]
+
+MINIMUM_VERSION: Final = 14
+"""Oldest major version of PostgreSQL that serves."""
+
+_REFUSED: Final = ("21", "22", "23")
+"""Classes of SQLSTATE that are about the values given: cardinality, data, constraints."""
+
+_DAMAGED: Final = ("XX001", "XX002", "58P01", "58030")
+"""SQLSTATEs of a damaged database: corrupted data or index, a missing file, an I/O error."""
+
+_MISSING_FOLDER: Final = "subdirectory"
+"""In the message of a connection refused for want of the database's folder; it has no SQLSTATE."""
+
+_CONNECTIONS: Final = 8
+_T = TypeVar("_T")
+
+# A forked child must neither use nor close its parent's connections; kept here, none is collected.
+_inherited: list[Connection[TupleRow]] = []
+
+
+class Database:
+    """The database of one store.
+
+    Parameters
+    ----------
+    dsn : str
+        ``postgresql://user@host:port/database`` or libpq's ``key=value`` pairs.
+    store_id : str
+        The id in the store's ``metadata/store.json``.
+    root : Path, optional
+        Where the store lies, to tell a moved store from a copied one.
+    minimum_version : int
+        Oldest major version of the server that is accepted.
+    replacement : str, optional
+        How the database is replaced when it is damaged, for the messages.
+    on_damage : callable, optional
+        Called with the reason when the server reports that the database is damaged.
+
+    Raises
+    ------
+    IndexUnavailableError
+        Nothing answers there, it does not let us in, or the database is damaged. The message never
+        has the password.
+    IndexVersionError
+        The server is older than ``minimum_version``, or the schema newer than this ibticks.
+    IndexMismatchError
+        The database is the index of another store, or this store is a copy of another.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        store_id: str,
+        *,
+        root: Path | None = None,
+        minimum_version: int = MINIMUM_VERSION,
+        replacement: str | None = None,
+        on_damage: Callable[[str], None] | None = None,
+    ) -> None:
+        self._replacement = replacement or "replace the database (dropdb, createdb)"
+        self._on_damage = on_damage
+        self._parameters = _parse(dsn)
+        self._store_id = store_id
+        self._root = root
+        self._minimum_version = minimum_version
+        self._slots = threading.BoundedSemaphore(_CONNECTIONS)
+        self._idle: list[Connection[TupleRow]] = []
+        self._closed = False
+        self._pid = os.getpid()
+        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._pid)
+        with self._lease() as connection:
+            self.server_version = connection.info.server_version
+
+    def describe(self) -> str:
+        """Server, place and user, in words; without the password.
+
+        Shown to people: ``PostgreSQL 18.4, database ticks on db.example.com:5432 as me``.
+        """
+        major, minor = divmod(self.server_version, 10_000)
+        return f"PostgreSQL {major}.{minor}, {_place(self._parameters)}"
+
+    def run(self, work: Callable[[Cursor[TupleRow]], _T]) -> _T:
+        """Do ``work`` in one transaction and return what it returns; it may be done twice.
+
+        Raises
+        ------
+        IndexUnavailableError
+            The server went away and is not back, or its database cannot be used as it is.
+        TickIndexError
+            The server refused the values.
+        """
+        for last in (False, True):
+            with self._lease() as connection:
+                try:
+                    with connection.transaction(), connection.cursor(binary=True) as cursor:
+                        return work(cursor)
+                except psycopg.Error as error:
+                    if last or not _passes(connection, error):
+                        raise self._failure(error) from error
+                    if connection.broken:  # then so are those that were idle meanwhile
+                        self._close_idle()
+        raise AssertionError("unreachable")
+
+    def connect(self) -> BoundedConnection:
+        """A checked connection of the caller's own, in autocommit."""
+        if self._closed:
+            raise IndexUnavailableError(f"the index is closed ({_place(self._parameters)})")
+        try:
+            connection = connect(self._parameters)
+        except psycopg.Error as error:
+            raise self._unavailable(error) from error
+        try:
+            self._check(connection)
+        except psycopg.Error as error:
+            connection.close()
+            raise self._failure(error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Close the connections; those at work close when they are done."""
+        self._closed = True
+        self._close_idle()
+        self._finalizer.detach()
+
+    # -- connections ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _lease(self) -> Iterator[Connection[TupleRow]]:
+        if os.getpid() != self._pid:
+            self._forget_parent()
+        with self._slots:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self.connect()
+            try:
+                yield connection
+            finally:
+                if self._closed or connection.broken:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:  # another thread took the last
+                return
+
+    def _forget_parent(self) -> None:
+        _inherited.extend(self._idle)
+        self._idle = []
+        self._slots = threading.BoundedSemaphore(_CONNECTIONS)
+        self._pid = os.getpid()
+        self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._pid)
+
+    # -- checks -----------------------------------------------------------------------------------
+
+    def _check(self, connection: BoundedConnection) -> None:
+        if connection.info.server_version < self._minimum_version * 10_000:
+            major, minor = divmod(connection.info.server_version, 10_000)
+            raise IndexVersionError(
+                f"PostgreSQL {major}.{minor} ({_place(self._parameters)}) is too old: ibticks "
+                f"needs {self._minimum_version} or newer",
+                server_version=connection.info.server_version,
+            )
+        # Before anything is made or changed in a database that may be another store's.
+        is_claimed = self._check_identity(connection, claim=False)
+        with connection.allow_seconds(MIGRATION_TIMEOUT_SECONDS):
+            migrate(connection, migrations())
+        if not is_claimed:
+            self._check_identity(connection, claim=True)
+
+    def _check_identity(self, connection: Connection[TupleRow], *, claim: bool) -> bool:
+        """Check whose index the database is; False if it is no store's and is not claimed.
+
+        Raises
+        ------
+        IndexMismatchError
+            Another store's.
+        """
+        root = None if self._root is None else str(self._root.resolve())
+        select = "SELECT store_id, root FROM store_identity"
+        try:
+            row = connection.execute(select).fetchone()
+        except psycopg.errors.UndefinedTable:
+            if claim:
+                raise
+            return False
+        if row is None and not claim:
+            return False
+        if row is None:
+            connection.execute(
+                "INSERT INTO store_identity (store_id, root) VALUES (%s, %s) "
+                "ON CONFLICT DO NOTHING",
+                (self._store_id, root),
+            )
+            row = connection.execute(select).fetchone()
+        if row is None or row[0] != self._store_id:
+            other = "no store" if row is None else f"the store {row[0]} at {row[1]}"
+            raise IndexMismatchError(
+                f"the database ({_place(self._parameters)}) is the index of {other}, not of "
+                f"{self._store_id}: give each store a database of its own (createdb)",
+                store_id=self._store_id,
+            )
+        if root is None or row[1] == root:
+            return True
+        if row[1] is not None and _is_copy(Path(root), Path(row[1]), self._store_id):
+            raise IndexMismatchError(
+                f"{root} is a copy of the store at {row[1]}: both have the id {self._store_id} "
+                f"and would share an index. Remove {root}/metadata/store.json to make the copy a "
+                "store of its own",
+                store_id=self._store_id,
+                path=root,
+            )
+        connection.execute("UPDATE store_identity SET root = %s", (root,))
+        return True
+
+    def _failure(self, error: psycopg.Error) -> TickIndexError:
+        """Describe an error of the database: only refused values are the caller's fault."""
+        state = error.sqlstate or ""
+        if state[:2] in _REFUSED or (not state and isinstance(error, psycopg.DataError)):
+            return TickIndexError(f"the index refused: {str(error).strip()}", sqlstate=state)
+        if not state:
+            return self._unavailable(error)
+        reason = ": ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
+        if state in _DAMAGED and self._on_damage is not None:
+            self._on_damage(reason)
+        place = _place(self._parameters)
+        return IndexUnavailableError(
+            f"the index cannot be used, {place}: {reason}. {self._remedy(state)}",
+            place=place,
+            sqlstate=state,
+        )
+
+    def _remedy(self, state: str) -> str:
+        """Return the remedy of a database error, for the user."""
+        if state == "55P03":
+            return (
+                "Another session holds the lock: SELECT pid, query, pg_blocking_pids(pid) FROM "
+                "pg_stat_activity shows it; end it with pg_terminate_backend(pid)"
+            )
+        if state == "57014":
+            return (
+                f"A statement took longer than {STATEMENT_TIMEOUT_SECONDS} s: check the load of "
+                "the server and its disk"
+            )
+        if state == "42501":
+            return "Let the owner of the tables GRANT this user the rights to them"
+        if state == "25006":
+            return "The server takes no changes: connect to the primary, not to a standby"
+        if state in _DAMAGED and self._on_damage is not None:
+            return (
+                "The database is damaged, the files are not: close all programs that use the "
+                "store; the next opening sets the database aside and rebuilds it from the files"
+            )
+        if state in _DAMAGED or state[:2] in ("XX", "58"):
+            return (
+                "The database is damaged, the files are not: close all programs that use the "
+                f"store and {self._replacement}; the next opening rebuilds it from the files"
+            )
+        if state[:2] == "42":
+            return (
+                "The database lacks a part of the schema (half migrated, or changed by hand): "
+                f"{self._replacement}; the next opening rebuilds it from the files"
+            )
+        return "Check the log of the server"
+
+    def _unavailable(self, error: psycopg.Error) -> IndexUnavailableError:
+        reason = str(error).strip() or type(error).__name__
+        if _MISSING_FOLDER in reason and self._on_damage is not None:
+            self._on_damage(reason)
+        password = self._parameters.get("password")
+        if password:
+            reason = reason.replace(str(password), "***")
+        return IndexUnavailableError(
+            f"the index is out of reach, {_place(self._parameters)}: {reason}. Check that the "
+            "server runs and the DSN is right",
+            place=_place(self._parameters),
+        )
+
+
+def _parse(dsn: str) -> dict[str, str]:
+    """The DSN's parts and our own; errors never quote it, since it may hold a password."""
+    try:
+        parameters = dsn_parameters(dsn)
+    except psycopg.ProgrammingError:
+        raise _unreadable() from None
+    if any("@" in str(parameters.get(part, "")) for part in ("host", "dbname", "port")):
+        raise _unreadable()  # of a password with an @, the rest would be shown as the host
+    return parameters
+
+
+def _unreadable() -> IndexUnavailableError:
+    return IndexUnavailableError(
+        "the DSN of the index cannot be read: write postgresql://user@host:5432/database or "
+        "host=... dbname=... user=..., and in a password @ as %40, : as %3A, / as %2F"
+    )
+
+
+def _place(parameters: dict[str, str]) -> str:
+    # What the DSN leaves out libpq takes from variables such as PGPORT, or has a default for.
+    defaults = {one.keyword.decode(): one.val for one in pq.Conninfo.get_defaults()}
+    full = {name: value.decode() for name, value in defaults.items() if value} | parameters
+    host = full.get("host") or full.get("hostaddr") or "this host"
+    user = parameters.get("user")
+    name = full.get("dbname") or full.get("user") or "by default"
+    place = f"database {name} on {host}:{full.get('port') or 5432}"
+    return f"{place} as {user}" if user else place
+
+
+def _passes(connection: Connection[TupleRow], error: psycopg.Error) -> bool:
+    """Whether an error is the server's state rather than what was asked of it.
+
+    Lost connections; and of the server's own errors the classes 40 (rolled back because of
+    another transaction), 53 (out of disk, memory or connections) and 57 (shutting down), but for
+    a statement that took too long.
+    """
+    if connection.closed or connection.broken:
+        return True
+    state = error.sqlstate or ""
+    return state[:2] in ("40", "53", "57") and state != "57014"
+
+
+def _is_copy(root: Path, other: Path, store_id: str) -> bool:
+    """Whether ``other`` still is a store of that id, and another folder than ``root``."""
+    try:
+        return not root.samefile(other) and store_id in (
+            other / "metadata" / "store.json"
+        ).read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def _close_all(connections: list[Connection[TupleRow]], pid: int) -> None:
+    if os.getpid() == pid:
+        for connection in connections:
+            connection.close()

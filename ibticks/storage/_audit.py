@@ -1,0 +1,222 @@
+"""Holding the files and the index against each other. Files are the truth."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ibticks.errors import CorruptFileError, MisplacedFileError, StorageError
+from ibticks.format._frames import TORN
+from ibticks.format._header import HEADER_VERSION
+from ibticks.storage._layout import HOUR, FileKey, list_files
+from ibticks.storage._summary import CHECKSUM, salvage, summarise
+from ibticks.storage._unread import unread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ibticks.index._records import FileRecord, Index
+    from ibticks.storage._summary import Summary
+
+__all__ = ["Finding", "Findings", "read_records", "records_on_disk", "verify"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What verifying one file found.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the root.
+    problem : str or None
+        ``damaged``, ``checksum``, ``torn``, ``header``, ``misplaced``, ``not indexed``, ``index
+        differs``, ``gone``, and of a folder ``unreadable``; None where all is well.
+    detail : str
+        In words.
+    messages, size : int
+        Whole messages, and bytes on disk.
+    """
+
+    path: str
+    problem: str | None
+    detail: str
+    messages: int
+    size: int
+
+
+class Findings(list[Finding]):
+    """Findings of all files; printed, a report of what is wrong.
+
+    Examples
+    --------
+    >>> whole = Finding("1/last/2025/01/10/14_ticks.pb", None, "", 400, 52_000)
+    >>> torn = Finding("1/last/2025/01/10/15_ticks.pb", "torn", "open, and not whole", 7, 900)
+    >>> Findings([whole])
+    1 file, 400 messages: all well
+    >>> Findings([whole, torn])
+    2 files, 407 messages: 1 problem
+      1/last/2025/01/10/15_ticks.pb: torn, open, and not whole
+    """
+
+    @property
+    def problems(self) -> list[Finding]:
+        """Findings that are problems."""
+        return [finding for finding in self if finding.problem is not None]
+
+    def __repr__(self) -> str:
+        problems = self.problems
+        messages = sum(finding.messages for finding in self)
+        result = _counted(len(problems), "problem") if problems else "all well"
+        each = (f"  {found.path}: {found.problem}, {found.detail}" for found in problems)
+        return "\n".join([f"{_counted(len(self), 'file')}, {messages:,} messages: {result}", *each])
+
+    __str__ = __repr__
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def verify(root: Path, index: Index | None) -> Iterator[Finding]:
+    """Read every file through, check its checksum and its row in the index.
+
+    Without an index, only the files are checked.
+
+    Yields
+    ------
+    Finding
+        One a file, by contract, tick type and time; then the rows whose file is gone.
+    """
+    known = {} if index is None else {record.path: record for record in index.files()}
+    unreadable: list[StorageError] = []
+    for key in list_files(root, on_error=unreadable.append):
+        row = known.pop(key.path, None)
+        try:
+            summary = summarise(root, key)
+        except MisplacedFileError as error:
+            size = (root / key.path).stat().st_size
+            yield Finding(key.path, "misplaced", str(error), 0, size)
+            continue
+        except (CorruptFileError, StorageError) as error:
+            if isinstance(error.__cause__, FileNotFoundError) and not _is_indexed(index, key.path):
+                continue  # deleted since the folder was listed
+            yield Finding(key.path, "damaged", str(error), 0, 0)
+            continue
+        record, header = summary.record, summary.header
+        problem, detail = None, ""
+        if summary.problem == TORN and not header.sealed:
+            problem = "torn"
+            detail = f"open, and not whole after byte {summary.end}; the next writer cuts that off"
+        elif summary.problem == CHECKSUM:
+            problem = "checksum"
+            detail = f"{header.crc32c or 0:#010x} promised, {summary.body_crc32c:#010x} found"
+        elif summary.problem is not None:
+            problem, detail = "damaged", f"at byte {summary.end}: {summary.problem}"
+        elif wrong := _untrue(summary):
+            problem, detail = "header", f"not true of the file: {wrong}"
+        elif index is None:
+            pass
+        elif row is None:
+            problem, detail = "not indexed", "`ibticks index rebuild` puts it in"
+        elif (header.sealed or row.sealed) and row != record:
+            problem = "index differs"
+            detail = f"in {_difference(row, record)}; `ibticks index rebuild` mends it"
+        yield Finding(key.path, problem, detail, record.messages, record.size)
+    folders = []
+    for failure in unreadable:
+        folder = Path(failure.context["path"]).relative_to(root).as_posix()
+        folders.append(f"{folder}/")
+        yield Finding(folder, "unreadable", str(failure), 0, 0)
+    for path in known:
+        if path.startswith(tuple(folders)) or not _is_indexed(index, path):
+            continue  # not to be seen, or deleted meanwhile
+        yield Finding(path, "gone", "in the index, but not on disk", 0, 0)
+
+
+def _is_indexed(index: Index | None, path: str) -> bool:
+    """Whether the index has a file now: what is deleted on purpose leaves it before the disk."""
+    key = FileKey.parse(path)
+    if index is None or key is None:
+        return True
+    files = index.files([key.contract_id], [key.tick_type], key.hour_ns, key.hour_ns + HOUR)
+    return any(record.path == path for record in files)
+
+
+def _untrue(summary: Summary) -> str:
+    """Return the names of the header's fields that the file does not bear out."""
+    header, record = summary.header, summary.record
+    true = replace(header, version=HEADER_VERSION)
+    if header.sealed:
+        # Only ibticks seals, and it states everything; what older writers leave empty is true.
+        true = replace(
+            true,
+            contract_id=record.contract_id,
+            tick_type=record.tick_type,
+            start_ns=record.start_ns,
+            end_ns=record.end_ns,
+            message_count=record.messages,
+            body_bytes=summary.end - header.frame_bytes,
+        )
+    return _difference(header, true)
+
+
+def _difference(one: Any, other: Any) -> str:
+    names = [field.name for field in fields(one)]
+    return ", ".join(name for name in names if getattr(one, name) != getattr(other, name))
+
+
+def records_on_disk(root: Path) -> Iterator[FileRecord]:
+    """The index row of every file, from the files alone; see :func:`read_records`."""
+    yield from read_records(root, list_files(root))
+
+
+def read_records(
+    root: Path, keys: Iterable[FileKey], failures: list[StorageError] | None = None
+) -> Iterator[FileRecord]:
+    """The index rows of files, from the files alone; a file deleted meanwhile has none.
+
+    Of a damaged file it has what is whole. Where the header cannot be read, it has all that follows
+    if that is whole; else it has nothing, and a load that meets it says what is missing. So it is
+    with a file that this user may not read.
+
+    Parameters
+    ----------
+    root : Path
+    keys : iterable of FileKey
+    failures : list, optional
+        Takes the errors of files that are not even found, instead of raising them.
+
+    Raises
+    ------
+    StorageError
+        Without ``failures``, if a name leads to no file.
+    """
+    for key in keys:
+        try:
+            record = summarise(root, key).record
+        except CorruptFileError as error:
+            # A header that states another kind, or another place, is not damaged: what follows it
+            # is not what belongs here.
+            is_readable = "version" in error.context or isinstance(error, MisplacedFileError)
+            found = None if is_readable else salvage(root, key)
+            rest = "what follows is whole" if found else "loads will tell that its hour is missing"
+            _log.warning("%s; %s", error, rest)
+            record = found or unread(root, key)
+        except StorageError as error:
+            if not os.path.lexists(root / key.path):
+                continue
+            try:
+                record = unread(root, key)
+            except StorageError:
+                if failures is None:
+                    raise error from None
+                failures.append(error)
+                continue
+            _log.warning("%s; loads will tell that its hour is missing", error)
+        yield record

@@ -1,0 +1,267 @@
+"""Multisets of stored ticks and messages, against which an import finds what is stored already.
+
+Two ticks are the same if they have the same time, prices and sizes, and agree in every further
+field (sequence, exchange, conditions, flags, exchange time, metadata) that both of them carry. The
+place of a row in its file, and the stream id it was stored under, are no part of a tick.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format._encode import Encoder
+from ibticks.format._fields import COLUMNS
+from ibticks.format._frames import fingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ibticks.format._columns import Column
+
+__all__ = ["IDENTITY_COLUMNS", "StoredMessages", "StoredTicks", "TickKeys", "tick_keys"]
+
+_CORE: Final = (
+    *("timestamp", "price", "size", "bid_price", "bid_size", "ask_price", "ask_size"),
+    "mid_price",
+)
+# Fields that tell two ticks apart only where both carry them. The flags count as one field.
+_DETAILS: Final = (
+    ("sequence",),
+    ("exchange",),
+    ("conditions",),
+    ("past_limit", "unreported", "bid_past_low", "ask_past_high"),
+    ("exchange_time",),
+    ("metadata",),
+)
+IDENTITY_COLUMNS: Final = tuple(
+    name for name in COLUMNS if name in {*_CORE, *(each for names in _DETAILS for each in names)}
+)
+"""The columns that make a tick what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickKeys:
+    """Fingerprints of ticks, by which equal ones are found.
+
+    Attributes
+    ----------
+    core : numpy.ndarray
+        uint64, shape ``(rows, 2)``: of time, prices and sizes.
+    details : numpy.ndarray
+        uint64, shape ``(rows, 6)``: of each further field; 0 where the tick does not carry it.
+    """
+
+    core: npt.NDArray[np.uint64]
+    details: npt.NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.core)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> TickKeys:
+        """Return the keys of some rows, in the order given."""
+        return TickKeys(self.core[rows], self.details[rows])
+
+
+def tick_keys(columns: TickColumns) -> TickKeys:
+    """Compute the fingerprints of ticks of one stream.
+
+    Examples
+    --------
+    >>> tick = {"timestamp": Values(np.array([1])), "mid_price": Values(np.array([0.5]))}
+    >>> numbered = tick | {"sequence": Values(np.array([7], dtype=np.uint64))}
+    >>> one, other = (tick_keys(TickColumns(1, columns)) for columns in (tick, numbered))
+    >>> bool((one.core == other.core).all()), bool((one.details == other.details).all())
+    (True, False)
+    """
+    rows = columns.rows
+    core = _fingerprints(
+        rows, {n: _unsigned_zeros(c) for n, c in columns.columns.items() if n in _CORE}
+    )
+    details = np.zeros((rows, len(_DETAILS)), dtype=np.uint64)
+    no_time = {"timestamp": Values(np.zeros(rows, dtype=np.int64))}
+    for place, names in enumerate(_DETAILS):
+        field = {name: columns.columns[name] for name in names if name in columns.columns}
+        present = np.zeros(rows, dtype=np.bool_)
+        for column in field.values():
+            present |= _present(column, rows)
+        if present.any():
+            details[present, place] = _fingerprints(rows, no_time | field)[present, 0]
+    return TickKeys(core, details)
+
+
+class StoredTicks:
+    """The ticks stored of one hour that no incoming tick has been matched with yet.
+
+    Parameters
+    ----------
+    keys : TickKeys
+
+    Examples
+    --------
+    >>> columns = {"timestamp": Values(np.array([1, 1])), "price": Values(np.array([5.0, 5.0]))}
+    >>> ticks = tick_keys(TickColumns(2, columns))
+    >>> stored = StoredTicks(ticks.take(np.array([0])))
+    >>> stored.match(ticks).tolist(), len(stored)
+    ([True, False], 0)
+    """
+
+    def __init__(self, keys: TickKeys) -> None:
+        self._keys = keys.take(np.argsort(keys.core[:, 0], kind="stable"))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def match(self, incoming: TickKeys) -> npt.NDArray[np.bool_]:
+        """Say of each incoming tick whether it is stored; each stored one is matched once.
+
+        Equal ticks are matched before those of which one carries fewer fields.
+        """
+        matched = np.zeros(len(incoming), dtype=np.bool_)
+        ordered = self._keys.core[:, 0]
+        lows = np.searchsorted(ordered, incoming.core[:, 0], "left")
+        highs = np.searchsorted(ordered, incoming.core[:, 0], "right")
+        rows = np.flatnonzero(lows < highs)
+        if not len(rows):
+            return matched
+        places = _union(lows[rows], highs[rows])
+        new, old = incoming.take(rows), self._keys.take(places)
+        new_fields, old_fields = _carried(new.details), _carried(old.details)
+        used = np.zeros(len(old), dtype=np.bool_)
+        pairs = [(a, b) for a in np.unique(new_fields) for b in np.unique(old_fields)]
+        for a, b in sorted(pairs, key=_differing_fields):
+            ours = np.flatnonzero((new_fields == a) & ~matched[rows])
+            theirs = np.flatnonzero((old_fields == b) & ~used)
+            both = [bool(int(a & b) >> place & 1) for place in range(len(_DETAILS))]
+            known, met = _match_equal(
+                _folded(new.take(ours), both), _folded(old.take(theirs), both)
+            )
+            matched[rows[ours[known]]] = True
+            used[theirs[met]] = True
+        if used.any():
+            left = np.ones(len(self), dtype=np.bool_)
+            left[places[used]] = False
+            self._keys = self._keys.take(np.flatnonzero(left))
+        return matched
+
+
+class StoredMessages:
+    """The messages stored of one hour that no incoming message has been matched with yet."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[bytes] = Counter()
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def add(self, frames: bytes | memoryview) -> None:
+        """Count the messages of whole frames as stored.
+
+        Raises
+        ------
+        CorruptFileError
+            If they are damaged; none of them is counted then.
+        """
+        self._counts.update(print_.tobytes() for print_ in fingerprints(frames)[0])
+
+    def match(self, frame: bytes) -> bool:
+        """Say whether the message of a frame is stored; each stored one is matched once."""
+        (mark,) = (print_.tobytes() for print_ in fingerprints(frame)[0])
+        if mark not in self._counts:
+            return False
+        self._counts[mark] -= 1
+        if not self._counts[mark]:
+            del self._counts[mark]
+            if not self._counts:
+                # A table keeps its size when it is emptied entry by entry.
+                self._counts = Counter()
+        return True
+
+
+def _fingerprints(rows: int, columns: dict[str, Column]) -> npt.NDArray[np.uint64]:
+    """Fingerprints of the frames that rows with only these columns would have."""
+    # Contract and tick type are the same in a stream.
+    encoder = Encoder(TickColumns(rows, columns), contract_id=1, tick_type="last", stream_id="")
+    prints = [fingerprints(frames)[0] for _, frames in encoder.chunks()]
+    return np.concatenate([np.empty((0, 2), dtype=np.uint64), *prints])
+
+
+def _unsigned_zeros(column: Column) -> Column:
+    """Return a column in which -0.0 is 0.0, the same price in other bytes."""
+    if isinstance(column, Values) and np.issubdtype(column.values.dtype, np.floating):
+        values = column.values.copy()
+        # Absent values may be any bytes, signalling NaN among them.
+        with np.errstate(invalid="ignore"):
+            values[values == 0] = 0.0
+        return Values(values, column.valid)
+    return column
+
+
+def _present(column: Column, rows: int) -> npt.NDArray[np.bool_]:
+    match column:
+        case Values(_, valid):
+            return np.ones(rows, dtype=np.bool_) if valid is None else valid
+        case StringColumn(codes, values):
+            empty = values.index("") if "" in values else -1
+            present: npt.NDArray[np.bool_] = (codes >= 0) & (codes != empty)
+        case StringsColumn(offsets) | MapColumn(offsets):
+            present = np.diff(offsets) > 0
+    return present
+
+
+def _union(lows: npt.NDArray[np.intp], highs: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """The places in any of the ranges ``[low, high)``, in order."""
+    lows, firsts = np.unique(lows, return_index=True)
+    lengths = highs[firsts] - lows
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    return np.arange(lengths.sum()) + np.repeat(lows - starts, lengths)
+
+
+def _carried(details: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Which fields each tick carries, as bits."""
+    bits = np.int64(1) << np.arange(details.shape[1], dtype=np.int64)
+    carried: npt.NDArray[np.int64] = (details != 0).astype(np.int64) @ bits
+    return carried
+
+
+def _differing_fields(pair: tuple[np.int64, np.int64]) -> int:
+    return int(pair[0] ^ pair[1]).bit_count()
+
+
+def _folded(keys: TickKeys, fields: Sequence[bool]) -> npt.NDArray[np.uint64]:
+    """One key of 128 bits a tick, of its core and of some further fields."""
+    folded = keys.core.copy()
+    for place, is_compared in enumerate(fields):
+        if is_compared:
+            # An odd multiplier each: the same value in another field is another key.
+            factor = np.uint64(0x9E3779B97F4A7C15 + 2 * place)
+            detail = keys.details[:, place] * factor
+            folded[:, 0] = (folded[:, 0] ^ detail) * factor
+            folded[:, 1] = (folded[:, 1] + detail) * factor
+    return folded
+
+
+def _match_equal(
+    new: npt.NDArray[np.uint64], old: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Match equal keys one to one, the first with the first; say of each whether it is matched."""
+    keys = np.concatenate([old, new])
+    order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: the old before the new
+    ordered = keys[order]
+    begins = np.ones(len(keys), dtype=np.bool_)
+    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    group = np.cumsum(begins) - 1
+    is_old = order < len(old)
+    groups = int(group[-1]) + 1 if len(group) else 0
+    olds = np.bincount(group[is_old], minlength=groups)
+    news = np.bincount(group[~is_old], minlength=groups)
+    rank = np.arange(len(keys)) - np.flatnonzero(begins)[group]
+    rank[~is_old] -= olds[group[~is_old]]
+    matched = np.empty(len(keys), dtype=np.bool_)
+    matched[order] = rank < np.minimum(olds, news)[group]
+    return matched[len(old) :], matched[: len(old)]

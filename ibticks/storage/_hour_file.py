@@ -1,0 +1,339 @@
+"""One file being written: appended to, sealed, opened again for a late tick."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import suppress
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from ibticks import __version__
+from ibticks.errors import CorruptFileError, StorageError
+from ibticks.format._framing import checksum
+from ibticks.format._header import HEADER_BYTES, Header
+from ibticks.storage._blocks import body_blocks
+from ibticks.filesystem._disk import (
+    explained,
+    explanation,
+    make_folder,
+    sync_data,
+    sync_folder,
+    write_all,
+    written_beside,
+)
+from ibticks.storage._headers import check_place, header_of, put_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ibticks.storage._layout import FileKey
+
+__all__ = ["WRITER", "HourFile"]
+
+WRITER: Final = f"ibticks {__version__}"
+"""How headers name us."""
+
+_log = logging.getLogger(__name__)
+_COPY_BYTES: Final = 1 << 20
+
+
+class HourFile:
+    """A file open for appending.
+
+    What :meth:`append` accepted has been handed to the operating system when it returns: a kill
+    of the process loses nothing of it, and any other process can read it. It survives a power cut
+    once :meth:`sync` has returned.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    key : FileKey
+        Which file. One that exists is recovered, decompressed and unsealed as needed.
+    first_ns : int
+        Time of the message about to be appended, for the header of a new file.
+    announce : callable
+        Called once the file is there, and before it is unsealed: what is known of it will no
+        longer hold.
+
+    Attributes
+    ----------
+    size : int
+        Bytes that were accepted.
+    problem : StorageError or None
+        Set while it is not known that the file ends where :attr:`size` says, or that its bytes
+        reach the disk: :meth:`append` refuses until :meth:`mend` has succeeded.
+
+    Raises
+    ------
+    CorruptFileError
+        If it is sealed and damaged, or does not begin with a header; it is then left as it is.
+    MisplacedFileError
+        If it is not the file that its path names; it is then left as it is.
+    StorageError
+        As the operating system says.
+    """
+
+    def __init__(
+        self, root: Path, key: FileKey, first_ns: int, announce: Callable[[], None]
+    ) -> None:
+        self.root: Final = root
+        self.key: Final = key
+        self.path: Final = root / key.path
+        with explained(self.path, "opening"):
+            try:
+                size = self.path.stat().st_size
+            except FileNotFoundError:
+                size = 0
+            self.header = self._recover(first_ns) if size else self._create(first_ns)
+            announce()
+            if self.header.sealed or self.header.compression != "none":
+                self.header = self._unseal()
+            self._descriptor = _open_at_end(self.path)
+            self.size = os.fstat(self._descriptor).st_size
+        self.problem: StorageError | None = None
+        self._is_untrusted = False  # a sync failed since the file was written anew
+        self._synced_size = 0
+        self._syncing = Lock()  # a background thread syncs while another one appends
+        self.unsynced = True
+        self.synced_at = time.monotonic()
+
+    def _create(self, first_ns: int) -> Header:
+        header = Header(
+            contract_id=self.key.contract_id,
+            tick_type=self.key.tick_type,
+            start_ns=first_ns,
+            end_ns=first_ns,
+            writer=WRITER,
+        )
+        make_folder(self.path.parent)
+        # Beside and then renamed: no reader ever meets a file with half a header.
+        with written_beside(self.path) as descriptor:
+            write_all(descriptor, header.to_bytes())
+        return header
+
+    def _recover(self, first_ns: int) -> Header:
+        """The header of a file that is there, once it is sure that all of it is whole."""
+        with self.path.open("rb") as file:
+            header: Header | None = None  # torn, it may be
+            with suppress(CorruptFileError):
+                header = header_of(file.fileno(), str(self.path))
+            if header is not None:
+                check_place(header, self.key, self.path)
+            if header is not None and header.sealed:
+                crc = 0
+                file.seek(header.frame_bytes)
+                while piece := file.read(_COPY_BYTES):
+                    crc = checksum(piece, crc)
+                if crc != header.crc32c:
+                    raise CorruptFileError(
+                        f"{self.path} is sealed, but does not have its checksum; it is left as it "
+                        "is",
+                        path=str(self.path),
+                        offset=header.frame_bytes,
+                    )
+                return header
+        from ibticks.storage._recovery import cut_torn_tail
+
+        # The writer that began the file may have failed to make its name durable.
+        sync_folder(self.path.parent)
+        return cut_torn_tail(self.path) or self._create(first_ns)
+
+    def _unseal(self) -> Header:
+        if self.header.compression != "none":
+            return _decompress(self.path, self.header)
+        header = self.header.unseal()
+        put_header(self.path, self.header, header)
+        return header
+
+    def append(self, frames: bytes | memoryview) -> None:
+        """Append whole frames.
+
+        Raises
+        ------
+        StorageFullError
+            Disk full: none of ``frames`` counts as accepted, all that was before still does.
+        StorageError
+            As the operating system says, or because of :attr:`problem`; the same holds.
+        """
+        if self.problem is not None:
+            raise self.problem
+        size = self.size + len(frames)
+        try:
+            written = os.write(self._descriptor, frames)
+            if written < len(frames):
+                write_all(self._descriptor, memoryview(frames)[written:])
+            # Nothing that an interrupt could come between lies after the bytes are in.
+            self.size = size
+        except BaseException as error:
+            # A part may have got in: take it back, so that the file ends with a whole frame.
+            self._cut()
+            if isinstance(error, OSError):
+                raise explanation(error, self.path, "appending to") from error
+            raise
+        self.unsynced = True
+
+    def take_back(self, size: int) -> None:
+        """Undo the last :meth:`append`, of so many bytes.
+
+        Where the operating system refuses that, :attr:`problem` says so.
+        """
+        self.size -= size
+        self._cut()
+
+    def _cut(self) -> None:
+        try:
+            self._truncate()
+        except OSError as error:
+            reason = explanation(error, self.path, "taking a refused message back from")
+            self.problem = type(reason)(
+                f"{reason.message}; the file is not known to end at byte {self.size}, where the "
+                "last accepted message ends: nothing is appended to it before it does",
+                path=str(self.path),
+                offset=self.size,
+            )
+            _log.error("%s", self.problem)
+
+    def _truncate(self) -> None:
+        os.ftruncate(self._descriptor, self.size)
+        os.lseek(self._descriptor, self.size, os.SEEK_SET)
+
+    def sync(self) -> None:
+        """Have everything appended so far on the disk itself.
+
+        After a failed sync the operating system may take the bytes for written: a second sync
+        would succeed and mean nothing. They are written to a new file instead.
+
+        Raises
+        ------
+        StorageError
+            That failed too, and :attr:`problem` says which bytes a power cut may take.
+        """
+        self.force()
+        if self.problem is not None:
+            self.mend()
+
+    def force(self) -> None:
+        """Sync as :meth:`sync` does, but leave a failure in :attr:`problem`.
+
+        Another thread may append meanwhile.
+        """
+        with self._syncing:
+            self.synced_at = time.monotonic()
+            if not self.unsynced or self._is_untrusted or self._descriptor < 0:
+                return
+            self.unsynced, size = False, self.size
+            try:
+                sync_data(self._descriptor)
+            except OSError as error:
+                self._distrust(error)
+            else:
+                self._synced_size = size
+
+    def _distrust(self, error: OSError) -> None:
+        self._is_untrusted = True
+        reason = explanation(error, self.path, "syncing")
+        self.problem = type(reason)(
+            f"{reason.message}; what was accepted after byte {self._synced_size} may not survive "
+            "a power cut: nothing is appended to it before it is written anew",
+            path=str(self.path),
+            offset=self._synced_size,
+        )
+        _log.error("%s", self.problem)
+
+    def mend(self) -> None:
+        """Bring the file to where all that was accepted is in it, and nothing else.
+
+        A refused message is cut off. Where that fails, or after a failed sync, the accepted bytes
+        are written to a new file, which is synced and takes the place of this one.
+
+        Raises
+        ------
+        StorageError
+            The problem remains.
+        """
+        with self._syncing:
+            if not self._is_untrusted:
+                try:
+                    self._truncate()
+                except OSError as error:
+                    _log.warning("%s cannot be truncated: %s; it is written anew", self.path, error)
+                else:
+                    self.problem = None
+                    return
+            # From here on the open file may be another one than the path names.
+            self._is_untrusted = True
+            self._write_anew()
+            self.problem = None
+            self._is_untrusted = False
+
+    def _write_anew(self) -> None:
+        from ibticks.storage._recovery import keep_tail, whole_messages
+
+        with explained(self.path, "reading"):
+            data = memoryview(_read(self._descriptor, self.size))
+            # What the operating system gave up may be gone, or read as zeros.
+            end, _ = whole_messages(data, self.header.frame_bytes)
+            with written_beside(self.path) as descriptor:
+                write_all(descriptor, data[:end])
+            fresh = _open_at_end(self.path)
+            os.close(self._descriptor)
+            self._descriptor = fresh
+        _log.warning("%s: %d bytes were written to a new file and synced", self.path, end)
+        lost, self.size = self.size - end, end
+        self._synced_size, self.unsynced = end, False
+        if lost:
+            _log.critical(
+                "%s: %d accepted bytes after byte %d are lost: they could not be synced, and "
+                "cannot be read any more",
+                self.path,
+                lost,
+                end,
+            )
+            with suppress(OSError):
+                keep_tail(self.path, data[end:])
+
+    def close(self) -> None:
+        """Close without sealing."""
+        with self._syncing:
+            if self._descriptor >= 0:
+                descriptor, self._descriptor = self._descriptor, -1
+                with explained(self.path, "closing"):
+                    os.close(descriptor)
+
+
+def _open_at_end(path: Path) -> int:
+    """A descriptor that writes behind what a file has."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.lseek(descriptor, 0, os.SEEK_END)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read(descriptor: int, size: int) -> bytearray:
+    """The first bytes of an open file, as many of ``size`` as there are."""
+    data = bytearray()
+    while len(data) < size:
+        piece = os.pread(descriptor, min(_COPY_BYTES, size - len(data)), len(data))
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def _decompress(path: Path, header: Header) -> Header:
+    """Turn a compressed file into a plain, open one, so that it can be appended to."""
+    plain = replace(header.unseal(), compression="none", frame_bytes=HEADER_BYTES)
+    with written_beside(path) as descriptor:
+        data = memoryview(path.read_bytes())
+        write_all(descriptor, plain.to_bytes())
+        for _, _, raw in body_blocks(data, header):
+            write_all(descriptor, raw)
+    return plain

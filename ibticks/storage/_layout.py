@@ -1,0 +1,339 @@
+"""Where a tick lies: one file per contract, tick type and UTC hour.
+
+::
+
+    {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}_ticks.pb
+    {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}-30_ticks.pb
+    {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}-backfill_ticks.pb
+    {root}/metadata/
+
+The second path takes the second half of an hour whose file has grown too large. The third takes
+ticks that were not captured but asked of IB afterwards: their times are whole seconds, and they are
+never mixed with the others unless asked for. ``metadata`` holds what is about the store rather than
+in it: the schema, the catalogue, the journal, the locks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+
+from ibticks.config import NANOSECONDS, TICK_TYPES
+from ibticks.errors import StorageError, TimeRangeError
+from ibticks.filesystem._disk import UNFINISHED, explained, explanation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = [
+    "HALF_HOUR",
+    "HOUR",
+    "FileKey",
+    "Listing",
+    "Part",
+    "half_hours",
+    "hour_of",
+    "list_files",
+    "list_paths",
+    "list_streams",
+    "list_unfinished",
+    "metadata",
+    "part_of",
+]
+
+HOUR: Final = 3600 * NANOSECONDS
+HALF_HOUR: Final = HOUR // 2
+
+OnError: TypeAlias = Callable[[StorageError], None]
+
+Part: TypeAlias = Literal["", "30", "backfill"]
+"""Of an hour: its file, that of its second half, and that of what was backfilled."""
+
+# One spelling a file: no leading zeros, no digits of other scripts.
+_CONTRACT: Final = re.compile(r"0|[1-9]\d{0,9}", re.ASCII)
+_FILE: Final = re.compile(
+    rf"(?P<contract>{_CONTRACT.pattern})/(?P<tick_type>{'|'.join(TICK_TYPES)})/"
+    r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)(?:-(?P<part>30|backfill))?_ticks\.pb",
+    re.ASCII,
+)
+_DEPTH: Final = 6  # names in a file's path below the root
+_NAME: Final = re.compile(r"([01]\d|2[0-3])(-30|-backfill)?_ticks\.pb", re.ASCII)
+# A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
+_FIRST_HOUR: Final = -(2**63) // HOUR * HOUR + HOUR
+_LAST_HOUR: Final = (2**63 - 1) // HOUR * HOUR - HOUR
+
+
+def hour_of(time_ns: int) -> int:
+    """Start of the UTC hour a time lies in, both in nanoseconds.
+
+    Examples
+    --------
+    >>> hour_of(1_381_239_000_000_000_000)
+    1381237200000000000
+    """
+    return time_ns - time_ns % HOUR
+
+
+def half_hours(times: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """First row and row after the last of each run of times in the same half hour of UTC.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> list(half_hours(np.array([0, 1, HALF_HOUR, 2])))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    import numpy as np
+
+    halves = times // HALF_HOUR
+    borders = (np.flatnonzero(halves[1:] != halves[:-1]) + 1).tolist()
+    start = 0
+    for stop in (*borders, len(times)):
+        if stop > start:
+            yield start, stop
+        start = stop
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileKey:
+    """Which file: its contract, tick type, UTC hour (nanoseconds) and part of it.
+
+    Examples
+    --------
+    >>> FileKey(8314, "bid_ask", hour_of(1_381_239_000_000_000_000)).path
+    '8314/bid_ask/2013/10/08/13_ticks.pb'
+    >>> FileKey.parse("8314/bid_ask/2013/10/08/13-30_ticks.pb").part
+    '30'
+    """
+
+    contract_id: int
+    tick_type: str
+    hour_ns: int
+    part: Part = ""
+
+    @property
+    def path(self) -> str:
+        """Path relative to the root, with forward slashes."""
+        if not _FIRST_HOUR <= self.hour_ns <= _LAST_HOUR:
+            raise TimeRangeError(
+                f"no file can hold a tick of {self.hour_ns} ns: nanoseconds since 1970 reach from "
+                "1677 to 2262",
+                time_ns=self.hour_ns,
+            )
+        hour = datetime.fromtimestamp(self.hour_ns // NANOSECONDS, UTC)
+        part = f"-{self.part}" if self.part else ""
+        return f"{self.contract_id}/{self.tick_type}/{hour:%Y/%m/%d/%H}{part}_ticks.pb"
+
+    @classmethod
+    def of_path(cls, path: Path) -> FileKey | None:
+        """Return the key of a file wherever its store lies; None outside a store's layout.
+
+        Examples
+        --------
+        >>> FileKey.of_path(Path("/data/8314/bid_ask/2013/10/08/13_ticks.pb")).contract_id
+        8314
+        >>> FileKey.of_path(Path("/data/13_ticks.pb")) is None
+        True
+        """
+        return cls.parse("/".join(path.absolute().parts[-_DEPTH:]))
+
+    @classmethod
+    def parse(cls, path: str) -> FileKey | None:
+        """The key of a path relative to the root; None if no tick file has such a path."""
+        match = _FILE.fullmatch(path)
+        if match is None:
+            return None
+        try:
+            year, month, day, hour = map(int, match.group("year", "month", "day", "hour"))
+            start = datetime(year, month, day, hour, tzinfo=UTC)
+        except ValueError:
+            return None
+        hour_ns = int(start.timestamp()) * NANOSECONDS
+        if not _FIRST_HOUR <= hour_ns <= _LAST_HOUR:
+            return None
+        part = cast("Part", match["part"] or "")
+        return cls(int(match["contract"]), match["tick_type"], hour_ns, part)
+
+
+def part_of(path: str) -> str:
+    """Which part of its hour the tick file with this path is; parts are read in this order.
+
+    Examples
+    --------
+    >>> part_of("8314/bid_ask/2013/10/08/13-backfill_ticks.pb")
+    'backfill'
+    >>> part_of("8314/bid_ask/2013/10/08/13_ticks.pb")
+    ''
+    """
+    return path.rpartition("/")[2].partition("_")[0][3:]
+
+
+def metadata(root: Path) -> Path:
+    """The folder of what is about the store rather than in it."""
+    return root / "metadata"
+
+
+def list_streams(root: Path, *, on_error: OnError | None = None) -> list[tuple[int, str]]:
+    """Contract ids and tick types that have a folder, in order.
+
+    Raises
+    ------
+    StoreAccessError
+        If a folder cannot be read.
+    """
+    return sorted(
+        (int(contract.name), kind.name)
+        for contract in _folders(root, on_error)
+        if _CONTRACT.fullmatch(contract.name)
+        for kind in _folders(contract.path, on_error)
+        if kind.name in TICK_TYPES
+    )
+
+
+def list_files(
+    root: Path,
+    contract_id: int | None = None,
+    tick_type: str | None = None,
+    *,
+    on_error: OnError | None = None,
+) -> Iterator[FileKey]:
+    """Every tick file on disk, by contract, tick type and time; other files are passed over.
+
+    Parameters
+    ----------
+    root : Path
+    contract_id, tick_type : optional
+        Of the stream; all by default.
+    on_error : callable, optional
+        Called with the error of each folder that cannot be read, which is then passed over.
+
+    Raises
+    ------
+    StoreAccessError, StorageError
+        Without ``on_error``, if a folder cannot be read.
+    """
+    for contract, kind in list_streams(root, on_error=on_error):
+        if contract_id in (None, contract) and tick_type in (None, kind):
+            keys = (FileKey.parse(path) for path in _paths(root, contract, kind, on_error))
+            yield from sorted(key for key in keys if key is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The tick files of a store by name, without a look into them.
+
+    Attributes
+    ----------
+    paths : set of str
+        Relative to the root.
+    unreadable : dict of str to str
+        Folders that could not be listed, relative to the root, and why: what is in them is not
+        known.
+    """
+
+    paths: set[str]
+    unreadable: dict[str, str]
+
+    def is_unreadable(self, path: str) -> bool:
+        """Whether a file would lie in a folder that could not be listed."""
+        return any(path.startswith(f"{folder}/") for folder in self.unreadable)
+
+
+def list_paths(root: Path) -> Listing:
+    """List the paths of all tick files: one ``scandir`` a folder, and no ``stat``.
+
+    Raises
+    ------
+    StoreAccessError
+        If the root cannot be read.
+    """
+    listing = Listing(set(), {})
+    for contract in _folders(root):
+        if _CONTRACT.fullmatch(contract.name):
+            for kind in _listed_folders(listing, root, contract.name):
+                if kind in TICK_TYPES:
+                    _list_stream(listing, root, f"{contract.name}/{kind}")
+    return listing
+
+
+def _list_stream(listing: Listing, root: Path, stream: str) -> None:
+    """Add the files of a stream to a listing."""
+    for year in _listed_folders(listing, root, stream):
+        for month in _listed_folders(listing, root, f"{stream}/{year}"):
+            for day in _listed_folders(listing, root, f"{stream}/{year}/{month}"):
+                folder = f"{stream}/{year}/{month}/{day}"
+                if FileKey.parse(f"{folder}/00_ticks.pb") is None:
+                    continue
+                names = _listed_names(listing, root, folder, folders=False)
+                listing.paths.update(f"{folder}/{n}" for n in names if _NAME.fullmatch(n))
+
+
+def _listed_folders(listing: Listing, root: Path, folder: str) -> list[str]:
+    return _listed_names(listing, root, folder, folders=True)
+
+
+def _listed_names(listing: Listing, root: Path, folder: str, *, folders: bool) -> list[str]:
+    """The names of the folders, or of the files, in a folder; none if it cannot be listed."""
+    try:
+        with os.scandir(f"{root}/{folder}") as entries:
+            return [entry.name for entry in entries if entry.is_dir() == folders]
+    except FileNotFoundError:
+        return []  # removed meanwhile
+    except OSError as error:
+        listing.unreadable[folder] = str(explanation(error, root / folder, "listing"))
+        return []
+
+
+def list_unfinished(
+    root: Path, contract_id: int, tick_type: str, *, backfill: bool = False
+) -> Iterator[Path]:
+    """New contents of a stream's files, or of its backfill, that a killed process left beside them.
+
+    Raises
+    ------
+    StoreAccessError
+        If a folder cannot be read.
+    """
+    if (contract_id, tick_type) in list_streams(root):
+        for path in _paths(root, contract_id, tick_type):
+            # Also of the files of deleted ticks: 13_ticks.pb.deleted-20250110T143000Z.
+            if path.endswith(UNFINISHED) and "_ticks.pb." in path:
+                beside = part_of(path.replace("/.", "/")) == "backfill"
+                if beside == backfill:
+                    yield root / path
+
+
+def _paths(
+    root: Path, contract_id: int, tick_type: str, on_error: OnError | None = None
+) -> Iterator[str]:
+    """Whatever lies in the folders of days, relative to the root."""
+    stream = f"{contract_id}/{tick_type}"
+    for year in _folders(root / stream, on_error):
+        for month in _folders(year.path, on_error):
+            for day in _folders(month.path, on_error):
+                for entry in _entries(day.path, on_error):
+                    if not entry.is_dir():
+                        yield f"{stream}/{year.name}/{month.name}/{day.name}/{entry.name}"
+
+
+def _entries(folder: str | Path, on_error: OnError | None = None) -> list[os.DirEntry[str]]:
+    try:
+        with explained(Path(folder), "listing"), os.scandir(folder) as entries:
+            return list(entries)
+    except StorageError as error:
+        if on_error is None:
+            raise
+        on_error(error)
+        return []
+
+
+def _folders(folder: str | Path, on_error: OnError | None = None) -> list[os.DirEntry[str]]:
+    return [entry for entry in _entries(folder, on_error) if entry.is_dir()]

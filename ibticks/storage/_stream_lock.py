@@ -1,0 +1,200 @@
+"""One writer per store and stream.
+
+The lock is the operating system's (released when the process ends, however it ends); beside it
+lies a note of who holds it, so that a second writer can be told.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from filelock import FileLock, Timeout
+
+from ibticks.errors import WriterLockedError
+from ibticks.filesystem._ownership import give_to_store_owner, make_lock_file
+from ibticks.filesystem._disk import explained
+from ibticks.storage._layout import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["StreamLock", "is_written", "short_lock", "sign", "signed"]
+
+_log = logging.getLogger(__name__)
+_PATIENCE: Final = 0.1  # is_written() holds it for some microseconds
+
+
+class StreamLock:
+    """Held while a stream of a store is written to.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    contract_id : int
+    tick_type : str
+    backfill : bool
+        Its backfill, which has files and a lock of its own: it is written while a capture runs.
+
+    Raises
+    ------
+    WriterLockedError
+        If another writer holds it; names the process, the machine and since when.
+    StoreAccessError
+        If this user may not write to the store.
+    """
+
+    def __init__(
+        self, root: Path, contract_id: int, tick_type: str, *, backfill: bool = False
+    ) -> None:
+        path = _lock_path(root, contract_id, tick_type, backfill=backfill)
+        what = f"the backfill of {tick_type}" if backfill else tick_type
+        self._note: Final = path.with_suffix(".json")
+        # The lock is released where the writer is closed, in whichever thread that is.
+        with explained(path.parent, "locking a stream in"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mode = make_lock_file(path)
+            self._lock = FileLock(path, mode=mode, is_singleton=False, thread_local=False)
+            try:
+                self._lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 10)
+            except Timeout:
+                holder = _read_note(self._note)
+                raise WriterLockedError(
+                    f"{what} of contract {contract_id} in {root} is already written by "
+                    f"{_words(holder)}; stop that one first, or write another stream",
+                    path=str(root),
+                    contract_id=contract_id,
+                    tick_type=tick_type,
+                    holder=holder,
+                ) from None
+        self._leave_note()
+
+    @property
+    def held(self) -> bool:
+        """Whether the stream is still ours."""
+        return self._lock.is_locked
+
+    def _leave_note(self) -> None:
+        note: dict[str, object] = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        _write_note(self._note, note)
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        if self.held:
+            try:
+                self._note.unlink(missing_ok=True)
+            except OSError as error:
+                # The next holder writes its own note over it.
+                _log.warning("%s cannot be removed: %s", self._note, error)
+            finally:
+                self._lock.release()
+
+
+def _lock_path(root: Path, contract_id: int, tick_type: str, *, backfill: bool = False) -> Path:
+    part = ".backfill" if backfill else ""
+    return metadata(root) / "locks" / f"{contract_id}.{tick_type}{part}.lock"
+
+
+def _write_note(path: Path, note: dict[str, object]) -> None:
+    try:
+        path.write_text(json.dumps(note))
+        give_to_store_owner(path)
+    except OSError as error:
+        # A courtesy to others. A full disk must not keep files from being deleted.
+        _log.warning("%s cannot be written: %s", path, error)
+
+
+def _read_note(path: Path) -> dict[str, object]:
+    try:
+        note = json.loads(path.read_text())
+    except (OSError, ValueError):
+        # Whoever has the lock has not yet written it.
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def sign(root: Path, contract_id: int, tick_type: str, run: str) -> None:
+    """Say which run of a capture the lock of a stream is held by; the caller holds it."""
+    path = _lock_path(root, contract_id, tick_type).with_suffix(".json")
+    _write_note(path, _read_note(path) | {"run": run})
+
+
+def signed(root: Path, contract_id: int, tick_type: str) -> str | None:
+    """Which run of a capture holds the lock of a stream, if it is held, and that has been said."""
+    run = _read_note(_lock_path(root, contract_id, tick_type).with_suffix(".json")).get("run")
+    return run if isinstance(run, str) else None
+
+
+def _words(holder: dict[str, object]) -> str:
+    if not holder:
+        return "another process"
+    return f"process {holder.get('pid')} on {holder.get('host')} (since {holder.get('since')})"
+
+
+def _may_live(holder: dict[str, object]) -> bool:
+    """Whether the process that left a note of itself may still be running."""
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    if holder.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+@contextmanager
+def short_lock(path: Path, *, timeout_seconds: float) -> Iterator[None]:
+    """Hold a lock for work that several processes may begin at once, and one is to do.
+
+    Raises
+    ------
+    WriterLockedError
+        If another process holds it for longer than the timeout.
+    """
+    try:
+        with FileLock(path, timeout=timeout_seconds):
+            yield
+    except Timeout as error:
+        raise WriterLockedError(
+            f"another process has held {path} for {timeout_seconds} s: try again", path=str(path)
+        ) from error
+
+
+def is_written(root: Path, contract_id: int, tick_type: str, *, backfill: bool = False) -> bool:
+    """Whether somebody holds the lock of a stream, or of its backfill, which is another one.
+
+    Asking does not stand in anybody's way: a writer that comes at this very moment waits for it.
+    A user who may not write to the store cannot open the lock, and is answered from the note of its
+    holder.
+    """
+    path = _lock_path(root, contract_id, tick_type, backfill=backfill)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return _may_live(_read_note(path.with_suffix(".json")))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

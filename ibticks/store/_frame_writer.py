@@ -1,0 +1,107 @@
+"""Writing the ticks of a frame into the streams they belong to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from ibticks.errors import InputError, TickError
+from ibticks.storage._ingest import Ingest
+from ibticks.format._streams import split_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ibticks.format._columns import TickColumns
+    from ibticks.storage._writer import StreamWriter
+
+__all__ = ["Duplicates", "check_duplicates", "write_columns"]
+
+Duplicates: TypeAlias = Literal["keep", "skip"]
+
+_BATCH_ROWS: Final = 1 << 18
+
+
+def check_duplicates(duplicates: str) -> None:
+    """Raise :class:`~ibticks.errors.InputError` unless it is ``keep`` or ``skip``."""
+    if duplicates not in ("keep", "skip"):
+        raise InputError(
+            f"duplicates={duplicates!r} is neither 'keep' (write every tick) nor 'skip' (write the "
+            "ticks that are not stored yet)",
+            duplicates=duplicates,
+        )
+
+
+def write_columns(
+    root: Path,
+    columns: TickColumns,
+    open_writer: Callable[[int, str], StreamWriter],
+    *,
+    stream_id: str = "",
+    duplicates: Duplicates = "keep",
+) -> int:
+    """Write ticks of any streams, one stream after the other.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    columns : TickColumns
+        With ``contract_id`` and ``tick_type``.
+    open_writer : callable
+        Opens the writer of a contract and tick type.
+    stream_id : str
+        For ticks that have none.
+    duplicates : {"keep", "skip"}
+        Write every tick, or only those that are not stored yet.
+
+    Returns
+    -------
+    int
+        How many ticks were written.
+
+    Raises
+    ------
+    TickError
+        As the writer says. Its message says how many ticks were written before, and
+        ``context["written"]`` and ``context["rows"]`` have the numbers.
+    """
+    written = 0
+    try:
+        for contract, kind, part in split_streams(columns):
+            with open_writer(contract, kind) as writer:
+                ingest = Ingest(root, writer) if duplicates == "skip" else None
+                added = 0
+                for start in range(0, part.rows, _BATCH_ROWS):
+                    batch = part.take(slice(start, start + _BATCH_ROWS))
+                    if ingest is None:
+                        try:
+                            written += writer.write(batch, stream_id=stream_id)
+                        except TickError as error:
+                            written += error.context.get("written", 0)
+                            raise
+                    else:
+                        try:
+                            ingest.add(batch, stream_id=stream_id)
+                        finally:
+                            written += ingest.added - added
+                            added = ingest.added
+    except TickError as error:
+        raise type(error)(
+            f"{error.message}; {_progress(written, columns.rows)}",
+            **{**error.context, "written": written, "rows": columns.rows},
+        ) from error
+    except BaseException as error:
+        error.add_note(_progress(written, columns.rows, at_least=True))
+        raise
+    return written
+
+
+def _progress(written: int, rows: int, *, at_least: bool = False) -> str:
+    if written == rows:
+        return f"all {rows:,} ticks were written before"
+    count = f"{'at least ' * at_least}{written:,} of {rows:,} ticks"
+    return (
+        f"{count} were written before: write the same frame again with duplicates='skip', which "
+        "adds those that are not stored yet"
+    )

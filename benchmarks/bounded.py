@@ -22,9 +22,8 @@ from benchmarks.report import Figure, Row, at_most
 from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE
 from ibticks import analysis
 from ibticks.config import NANOSECONDS
-from ibticks.format._columns import TickColumns, Values
-from ibticks.storage._layout import HOUR, FileKey
-from ibticks.storage._lifecycle import compress_file
+from ibticks.format import TickColumns, Values
+from ibticks.storage import HOUR, FileKey, compress_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

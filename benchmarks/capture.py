@@ -21,17 +21,19 @@ from ibapi.wrapper import EWrapper
 import ibticks as ibt
 from benchmarks.report import Figure, Row, at_least, at_most
 from benchmarks.timing import Contender, compare
-from ibticks.tws._client import Client
-from ibticks.capture._recorder import Recorder
-from ibticks.capture._connection import Session
-from ibticks.capture._settings import FIRST_REQUEST, CaptureSettings
-from ibticks.capture._subscriptions import Subscriptions
-from ibticks.capture._tracked import TrackedContract
-from ibticks.gateway import Gateway, Replay
-from ibticks.gateway._wire import frame
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._appender import StreamAppender
-from ibticks.coverage._ledger import Ledger
+from ibticks.capture import (
+    FIRST_REQUEST,
+    CaptureSettings,
+    Recorder,
+    Session,
+    Subscriptions,
+    TrackedContract,
+)
+from ibticks.coverage import Ledger
+from ibticks.gateway import Gateway, Replay, frame
+from ibticks.index import MemoryIndex
+from ibticks.storage import StreamAppender
+from ibticks.tws import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

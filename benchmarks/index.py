@@ -12,16 +12,16 @@ import ibticks as ibt
 from benchmarks.report import Figure, Row
 from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE
 from benchmarks.timing import compare, simple
-from ibticks.storage._layout import HOUR, FileKey
+from ibticks.storage import HOUR, FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from benchmarks.scene import Scene
-    from ibticks.index._records import FileRecord
-    from ibticks.selection._selection import Selection
-    from ibticks.store._store import Store
+    from ibticks.index import FileRecord
+    from ibticks.selection import Selection
+    from ibticks.store import Store
 
 __all__ = ["contracts", "index", "opening"]
 

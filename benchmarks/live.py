@@ -19,17 +19,16 @@ import numpy as np
 from benchmarks.report import Figure, Row, at_most
 from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE, busy_hour
 from ibticks.config import NANOSECONDS
-from ibticks.format._fields import columns_of
-from ibticks.format._tick_encoder import TickEncoder
-from ibticks.index._memory import MemoryIndex
+from ibticks.format import TickEncoder, columns_of
+from ibticks.index import MemoryIndex
 from ibticks.live import Live
-from ibticks.storage._appender import StreamAppender
+from ibticks.storage import StreamAppender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.scene import Scene
-    from ibticks.selection._selection import Selection
+    from ibticks.selection import Selection
 
 __all__ = ["buffers", "delay", "idle"]
 

@@ -14,7 +14,7 @@ from benchmarks.scene import FIVE_MINUTES, HOUR
 from benchmarks.ticks import TICK_TYPE
 from benchmarks.timing import compare, simple
 from ibticks.frames import to_polars, to_table
-from ibticks.storage._reader import read_ticks
+from ibticks.storage import read_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -58,7 +58,7 @@ def _prepared(kind: str, place: str, *more: str) -> Callable[[], Any]:
 
     from benchmarks.scene import HOUR
     from benchmarks.ticks import TICK_TYPE
-    from ibticks.format._fields import columns_of
+    from ibticks.format import columns_of
 
     columns = columns_of((TICK_TYPE,))
     match kind:

@@ -16,14 +16,13 @@ from polars.testing import assert_frame_equal
 import ibticks as ibt
 from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE, busy_hour
 from ibticks.config import NANOSECONDS
-from ibticks.storage._layout import FileKey
-from ibticks.storage._lifecycle import compress_file
+from ibticks.storage import FileKey, compress_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ibticks.format._columns import TickColumns
-    from ibticks.index._records import FileRecord
+    from ibticks.format import TickColumns
+    from ibticks.index import FileRecord
 
 __all__ = ["FIVE_MINUTES", "HOUR", "Scene", "scene"]
 

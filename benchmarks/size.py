@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks.report import Figure, Row, at_most
-from ibticks.format._frames import find_payloads
-from ibticks.format._header import HEADER_BYTES
-from ibticks.format._messages import decode_message
+from ibticks.format import HEADER_BYTES, decode_message, find_payloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,9 +18,9 @@ import polars as pl
 
 from ibticks.calendar import market
 from ibticks.config import NANOSECONDS
-from ibticks.format._columns import StringColumn, TickColumns, Values
+from ibticks.format import StringColumn, TickColumns, Values
 from ibticks.sample import sample
-from ibticks.storage._layout import HOUR
+from ibticks.storage import HOUR
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -19,10 +19,10 @@ from rich.console import Console
 
 from benchmarks.report import Figure, Row, at_least, at_most
 from ibticks.config import NANOSECONDS
-from ibticks.format._tick_encoder import TickEncoder
-from ibticks.index._memory import MemoryIndex
+from ibticks.format import TickEncoder
+from ibticks.index import MemoryIndex
 from ibticks.sample import sample
-from ibticks.storage._appender import StreamAppender
+from ibticks.storage import StreamAppender
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ _KINDS: Final = ("bid_ask", "all_last")
 _EACH_TRADE: Final = 5  # one of so many ticks is a trade
 _CELL: Final = """\
 from pathlib import Path
-from ibticks.format._fields import columns_of
+from ibticks.format import columns_of
 from ibticks.live import Live
 from ibticks.widgets import LiveView
 kinds = {kinds!r}

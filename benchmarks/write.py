@@ -15,18 +15,16 @@ from benchmarks.peers import PlainWriter, synced
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.ticks import CONTRACT, STREAM, TICK_TYPE
 from benchmarks.timing import Contender, compare
-from ibticks.format._frames import find_payloads
-from ibticks.format._header import HEADER_BYTES
-from ibticks.format._messages import decode_message
-from ibticks.storage._lifecycle import delete_files
+from ibticks.format import HEADER_BYTES, decode_message, find_payloads
+from ibticks.store import delete_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from benchmarks.scene import Scene
-    from ibticks.format._columns import TickColumns
-    from ibticks.storage._writer import StreamWriter
+    from ibticks.format import TickColumns
+    from ibticks.storage import StreamWriter
 
 __all__ = ["append", "bulk"]
 

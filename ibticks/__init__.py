@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ibticks._lazy import lazy_exports
+from ibticks._version import __version__
 from ibticks.config import TICK_TYPES
 
 if TYPE_CHECKING:
@@ -27,11 +29,8 @@ if TYPE_CHECKING:
         next_session,
         previous_session,
     )
-    from ibticks.capture import Capture, TrackedContract
-    from ibticks.history._backfill import backfill
-    from ibticks.history._result import BackfillResult
-    from ibticks.capture._on_demand import stream_ticks
-    from ibticks.history._pacing import Pacing
+    from ibticks.capture import Capture, TrackedContract, stream_ticks
+    from ibticks.history import BackfillResult, Pacing, backfill
     from ibticks.importing import (
         ImportResult,
         import_messages,
@@ -39,11 +38,9 @@ if TYPE_CHECKING:
         import_tick_file,
     )
     from ibticks.live import Live
-    from ibticks.selection._selection import Selection
-    from ibticks.store._store import Store
-    from ibticks.store._store import open_store as open  # noqa: A004
-
-__version__ = "0.1.0"
+    from ibticks.selection import Selection
+    from ibticks.store import Store
+    from ibticks.store import open_store as open  # noqa: A004
 
 __all__ = [
     "TICK_TYPES",
@@ -73,44 +70,19 @@ __all__ = [
     "stream_ticks",
 ]
 
-# Everything but the names above loads when it is first used: `import ibticks` costs milliseconds,
-# and a headless capture never loads pandas.
-_HOMES = {
-    "calendar": "Market Session current_session is_market_open market next_session "
-    "previous_session",
-    "capture": "Capture TrackedContract",
-    "capture.backfill": "backfill",
-    "capture.filled": "BackfillResult",
-    "capture.on_demand": "stream_ticks",
-    "capture.pacing": "Pacing",
-    "importing": "ImportResult import_messages import_table import_tick_file",
-    "live": "Live",
-    "selection": "Selection",
-    "store": "Store open",
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-_NAMED = {"open": "open_store"}
-
 
 def load_ipython_extension(ipython: Any) -> None:
     """What ``%load_ext ibticks`` calls: the magic ``%capture_ticks`` is known from then on.
 
-    See :mod:`ibticks.notebook._magics`.
+    See :mod:`ibticks.notebook`.
     """
     import_module("ibticks.notebook._magics").load(ipython)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return import_module("ibticks.errors")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), _NAMED.get(name, name))
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
+if not TYPE_CHECKING:
+    # Everything but the constants loads at first use: `import ibticks` costs milliseconds, and a
+    # headless capture never loads pandas.
+    __getattr__, __dir__ = lazy_exports(__name__)
 
 # `.ticks` on the frames of pandas, polars and xarray, none of which is imported for it.
 import_module("ibticks.accessors._registration").register()

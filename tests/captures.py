@@ -6,15 +6,13 @@ import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ibticks.coverage._backfilled import backfilled, missing
-from ibticks.coverage._states import Status
-from ibticks.coverage._rebuild import resume
-from ibticks.storage._writer import StreamWriter
+from ibticks.coverage import Status, backfilled, missing, resume
+from ibticks.storage import StreamWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ibticks.index._records import CoverageRecord, Index
+    from ibticks.index import CoverageRecord, Index
 
 _runs = itertools.count(1)
 _SECOND = 1_000_000_000

@@ -13,8 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 import ibticks as ibt
 from ibticks.calendar import MARKETS, session_rows
-from ibticks.index.embedded._server import EmbeddedServer
-from ibticks.index._postgres import PostgresIndex
+from ibticks.index import EmbeddedServer, PostgresIndex
 from ibticks.sample import SAMPLES
 
 from .captures import FakeCapture

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # The rooms in which a third party may be imported. Whoever brings a new one says where it lives.
 HOMES = {
-    "IPython": {"capture", "widgets"},
+    "IPython": {"capture", "notebook", "widgets"},
     "anywidget": {"widgets"},
     "backports": {"storage"},
     "compression": {"storage"},  # zstd, from Python 3.14 on
@@ -21,10 +21,10 @@ HOMES = {
     "crc32c": {"format"},
     "dask": {"frames"},
     "filelock": {"index", "storage"},
-    "google": {"format", "storage", "testing", "tick_stream_pb2"},
+    "google": {"coverage", "format", "storage", "testing", "tick_stream_pb2"},
     "hypothesis": {"testing"},
-    "ibapi": {"capture"},
-    "ipykernel": {"capture"},
+    "ibapi": {"tws"},
+    "ipykernel": {"notebook"},
     "ipywidgets": {"widgets"},
     "llvmlite": {"format"},
     "numba": {"analysis", "format"},
@@ -37,7 +37,7 @@ HOMES = {
         "gateway",
         "live",
         "storage",
-        "streams",
+        "store",
         "widgets",
     },
     "pandas": {"calendar", "frames"},  # pandas_market_calendars hands it out
@@ -48,7 +48,7 @@ HOMES = {
     "psycopg": {"index"},
     "pyarrow": {"accessors", "frames"},
     "pytz": {"calendar"},
-    "rich": {"cli", "progress"},
+    "rich": {"cli", "store"},
     "traitlets": {"widgets"},
     "typer": {"cli"},
     "xarray": {"accessors", "frames"},

@@ -16,8 +16,9 @@ Examples
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.accessors._accessor import Ticks
@@ -25,14 +26,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Plot", "Ticks"]
 
-_HOME_OF = {"Plot": "plotting", "Ticks": "accessor"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__)

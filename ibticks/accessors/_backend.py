@@ -78,8 +78,8 @@ class TickBackend(BackendEntrypoint):
             A file is none of ours; or with ``strict``, damaged.
         """
         from ibticks.accessors._tick_files import open_files
-        from ibticks.format._fields import check_columns, columns_of
-        from ibticks.frames._metadata import KEY, attach
+        from ibticks.format import check_columns, columns_of
+        from ibticks.frames import KEY, attach
 
         files = open_files(Path(filename_or_obj), strict=strict)
         names = columns_of(files.tick_types) if columns is None else tuple(columns)

@@ -11,10 +11,8 @@ import xarray as xr
 
 from ibticks.accessors._panels import PANEL, from_panel, to_panel
 from ibticks.accessors._units import EXACT, UTC, attributes_of
-from ibticks.format._fields import COLUMNS
-from ibticks.frames._metadata import KEY
-from ibticks.frames._schema import CATEGORY, TIMESTAMP
-from ibticks.frames._to_xarray import from_xarray, variable
+from ibticks.format import COLUMNS
+from ibticks.frames import CATEGORY, KEY, TIMESTAMP, from_xarray, variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,7 @@ import polars as pl
 
 from ibticks.accessors._canvas import BLUE, GREY, INK, NUMBER, figure, titled
 from ibticks.accessors._price_plots import Frame, days, label, priced, refuse
-from ibticks.analysis import _columns as columns
-from ibticks.analysis._columns import instant, nanoseconds, require
+from ibticks.analysis.engine import columns, instant, nanoseconds, require
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:

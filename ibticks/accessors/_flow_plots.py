@@ -25,15 +25,14 @@ from ibticks.accessors._canvas import (
 )
 from ibticks.accessors._price_plots import Frame, bars_of, days, label
 from ibticks.accessors._view import View, drawable_sizes, thinned, width
-from ibticks.analysis import _columns as columns
-from ibticks.analysis._columns import by, require
+from ibticks.analysis.engine import by, columns, require
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     import plotly.graph_objects as go
 
-    from ibticks.analysis._signing import Method
+    from ibticks.analysis.engine import Method
 
 __all__ = ["cumulative_delta", "volume_profile"]
 

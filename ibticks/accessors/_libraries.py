@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import polars as pl
 
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.format._fields import COLUMNS, Kind
+from ibticks.format import COLUMNS, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,8 +140,7 @@ class Given:
         return like_dataset(self.frame, result, arrow(result), self.noted(said))
 
     def _pandas(self, result: pl.DataFrame, said: str) -> Any:
-        from ibticks.frames._metadata import KEY
-        from ibticks.frames._to_pandas import to_pandas
+        from ibticks.frames import KEY, to_pandas
 
         made = to_pandas(arrow(result))
         made.attrs = {**self.frame.attrs, KEY: self.noted(said)}
@@ -154,7 +153,7 @@ class Given:
         Each begins with the end of the one before: bars of the clock may begin before an opening,
         and other frames may have quotes from before it. One interval divides nothing.
         """
-        from ibticks.frames._metadata import metadata_of
+        from ibticks.frames import metadata_of
 
         if library_of(self.frame) == "polars":
             return None
@@ -163,7 +162,7 @@ class Given:
 
     def noted(self, said: str) -> dict[str, Any]:
         """The metadata of the frame, with what was computed."""
-        from ibticks.frames._metadata import metadata_of
+        from ibticks.frames import metadata_of
 
         carries = library_of(self.frame) != "polars"
         metadata = metadata_of(self.frame) if carries else {}
@@ -181,9 +180,7 @@ def arrow(frame: pl.DataFrame) -> pa.Table:
     """
     import pyarrow as pa
 
-    from ibticks.frames._build import array_of
-    from ibticks.frames._read import map_column
-    from ibticks.frames._schema import CATEGORY
+    from ibticks.frames import CATEGORY, array_of, map_column
 
     table = frame.to_arrow()
     for place, field in enumerate(table.schema):
@@ -204,7 +201,7 @@ def _floats(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
 
 def _table(frame: Any, library: Library) -> pa.Table:
     if library == "pandas":
-        from ibticks.frames._to_pandas import from_pandas
+        from ibticks.frames import from_pandas
 
         return from_pandas(frame)
     from ibticks.accessors._datasets import from_dataset
@@ -213,6 +210,6 @@ def _table(frame: Any, library: Library) -> pa.Table:
 
 
 def _polars(table: pa.Table) -> pl.DataFrame:
-    from ibticks.frames._to_polars import to_polars as wrapped
+    from ibticks.frames import to_polars as wrapped
 
     return wrapped(table)

@@ -11,10 +11,9 @@ import pyarrow as pa
 import xarray as xr
 
 from ibticks.accessors._units import EXACT, UTC, attributes_of
-from ibticks.analysis._columns import instant, require
+from ibticks.analysis.engine import instant, require
 from ibticks.errors import InputError
-from ibticks.frames._metadata import KEY, attach
-from ibticks.frames._schema import TIMESTAMP
+from ibticks.frames import KEY, TIMESTAMP, attach
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ibticks.accessors._canvas import Template
-    from ibticks.analysis._signing import Method
+    from ibticks.analysis.engine import Method
     from ibticks.calendar import Market
 
 __all__ = ["Plot"]

@@ -21,18 +21,16 @@ from ibticks.accessors._canvas import (
     titled,
 )
 from ibticks.accessors._view import View, thinned, width
-from ibticks.analysis import _columns as columns
-from ibticks.analysis._columns import require
-from ibticks.analysis._sessions import session_start
+from ibticks.analysis.engine import columns, require, session_start
 from ibticks.errors import InputError
-from ibticks.frames._symbols import symbol_of
+from ibticks.frames import symbol_of
 
 if TYPE_CHECKING:
     from datetime import date, timedelta
 
     import plotly.graph_objects as go
 
-    from ibticks.analysis._bar_columns import Of
+    from ibticks.analysis.engine import Of
 
 __all__ = [
     "bars_of",

@@ -9,7 +9,7 @@ import polars as pl
 from ibticks import analysis
 from ibticks.accessors._canvas import BLUE, DOWN, GREY, figure, titled
 from ibticks.accessors._price_plots import Frame, days, label, priced, refuse
-from ibticks.analysis import _columns as columns
+from ibticks.analysis.engine import columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,15 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from ibticks.errors import CorruptFileError, NoStoreError
-from ibticks.format._fields import COLUMNS
-from ibticks.frames._to_arrow import to_table
-from ibticks.frames._schema import arrow_type
-from ibticks.frames._to_xarray import variable
-from ibticks.index._records import FileRecord
-from ibticks.filesystem._disk import expand_home
-from ibticks.storage._layout import FileKey, hour_of, part_of
-from ibticks.storage._reader import read_ticks
-from ibticks.storage._source import Source
+from ibticks.filesystem import expand_home
+from ibticks.format import COLUMNS
+from ibticks.frames import arrow_type, to_table, variable
+from ibticks.index import FileRecord
+from ibticks.storage import FileKey, Source, hour_of, part_of, read_ticks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._columns import by, finite, instant, require
-from ibticks.analysis._sessions import session_start, session_table
+from ibticks.analysis.engine import by, finite, instant, require, session_start, session_table
 from ibticks.calendar import find_timezone
-from ibticks.calendar._markets import market as find_market
+from ibticks.calendar import market as find_market
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from ibticks.accessors._canvas import Template
-    from ibticks.calendar import Market
-    from ibticks.calendar._sessions import SessionTable
+    from ibticks.calendar import Market, SessionTable
 
 __all__ = ["View", "drawable_sizes", "thinned", "width"]
 

@@ -18,8 +18,9 @@ Examples
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.analysis._activity_bars import (
@@ -160,43 +161,5 @@ __all__ = [
     "yang_zhang",
 ]
 
-_HOMES = {
-    "activity_bars": "dollar_bars imbalance_bars run_bars tick_bars volume_bars",
-    "anchored": "anchored_twap anchored_vwap",
-    "bars": "time_bars",
-    "cleaning": (
-        "no_zero_prices no_zero_quotes quotes_cleanup rm_corrected rm_large_spread "
-        "rm_negative_spread rm_quote_outliers rm_trade_outliers sales_condition select_exchange "
-        "trades_cleanup "
-    ),
-    "clocks": "align last_value refresh_time",
-    "costs": "effective_spread price_impact quoted_spread realized_spread",
-    "durations": "coverage gaps intensity interarrival latency staleness",
-    "flags": "crossed_quotes duplicates outliers",
-    "flow": "cumulative_delta delta order_flow_imbalance quote_imbalance signed_volume",
-    "illiquidity": "amihud kyle_lambda roll",
-    "incremental.running": "Incremental",
-    "joins": "quotes_at",
-    "kernels": "realized_kernel",
-    "merging": "merge_same_timestamp",
-    "prices": "microprice mid spread twap vwap",
-    "profiles": "volume_profile",
-    "quality": "quality_report",
-    "ranges": "garman_klass parkinson rogers_satchell yang_zhang",
-    "rolling": "bollinger_bands rolling_twap rolling_vwap",
-    "signing": "trade_sign",
-    "toxicity": "vpin",
-    "volatility": "bipower_variation realized_variance signature two_scale_rv",
-    "windows": "last session since_open",
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__)

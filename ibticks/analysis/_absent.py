@@ -1,6 +1,6 @@
 """Prices and sizes that stand for none, as expressions: IB's sentinels, and quotes of 0 by 0.
 
-The rule is that of :mod:`ibticks.format._absent`, which stores written before did not apply: unset
+The rule is that of :mod:`ibticks.format`, which stores written before did not apply: unset
 numbers are absent, and so is a price of -1 or 0 beside a size of 0. Without a column of sizes the
 price stands. A quote of 0 by 0, whatever its sizes, is that of a halt: both sides are absent.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.format._absent import NO_QUOTE_PRICES, UNSET_LIMIT, UNSET_NUMBERS
+from ibticks.format import NO_QUOTE_PRICES, UNSET_LIMIT, UNSET_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Collection

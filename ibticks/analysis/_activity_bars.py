@@ -350,9 +350,9 @@ def expectations(
 
 
 def informed_bars(ticks: F, rows: pl.LazyFrame, what: Informed, partial: bool) -> F:
-    """The bars of rows of :func:`ibticks.analysis._bar_columns.rows_of` with ``_bar _signed``.
+    """The bars of rows of ``rows_of`` with ``_bar _signed``.
 
-    Of those the kernel gives; see :func:`ibticks.analysis._recurrences.imbalance_bars`.
+    Of those the kernel gives; see :func:`ibticks.analysis.imbalance_bars`.
 
     Examples
     --------

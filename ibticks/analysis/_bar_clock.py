@@ -10,14 +10,13 @@ import polars as pl
 
 from ibticks.analysis._columns import as_times, instant
 from ibticks.analysis._sessions import session_start, session_table
-from ibticks.calendar._periods import parse_duration
+from ibticks.calendar import parse_duration
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ibticks.calendar import Market
-    from ibticks.calendar._sessions import SessionTable
+    from ibticks.calendar import Market, SessionTable
 
 __all__ = ["Anchor", "BarClock", "start_of_bar"]
 

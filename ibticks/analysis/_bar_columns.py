@@ -32,7 +32,7 @@ def rows_of(
     InputError
         ``of`` is none of the three.
     UnknownColumnError, NaiveDatetimeError
-        From :func:`ibticks.analysis._columns.require`.
+        From ``require``.
 
     Examples
     --------

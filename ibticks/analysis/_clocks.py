@@ -29,15 +29,14 @@ from ibticks.analysis._columns import (
 )
 from ibticks.analysis._grouping import rows_with
 from ibticks.analysis._sessions import session_table
-from ibticks.calendar._periods import parse_duration
+from ibticks.calendar import parse_duration
 from ibticks.errors import InputError, NaiveDatetimeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from ibticks.calendar import Market
-    from ibticks.calendar._sessions import SessionTable
+    from ibticks.calendar import Market, SessionTable
 
 __all__ = ["align", "as_of", "grid", "instants", "last_value", "refresh_time"]
 

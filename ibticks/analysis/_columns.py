@@ -2,7 +2,7 @@
 
 A frame may hold several contracts and several tick types at once. A measure picks its rows:
 trades have a ``price``, quotes a ``bid_price`` or an ``ask_price``, mid points a ``mid_price``.
-Numbers that stand for none are absent: see :mod:`ibticks.analysis._absent`.
+Numbers that stand for none are absent: see :mod:`ibticks.analysis`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 import polars as pl
 
 from ibticks.analysis._absent import is_quote, is_set, is_trade, present_sides
-from ibticks.calendar._periods import parse_duration
+from ibticks.calendar import parse_duration
 from ibticks.errors import InputError, NaiveDatetimeError, UnknownColumnError
-from ibticks.format._fields import COLUMNS, Kind
+from ibticks.format import COLUMNS, Kind
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -130,7 +130,7 @@ def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, what: str) -> None:
 
 
 def trades(ticks: F) -> F:
-    """Rows that are trades, of :func:`ibticks.analysis._absent.is_trade`.
+    """Rows that are trades, of ``is_trade``.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def trades(ticks: F) -> F:
 
 
 def quotes(ticks: F) -> F:
-    """Rows that are quotes, of :func:`ibticks.analysis._absent.is_quote`; absent sides are null.
+    """Rows that are quotes, of ``is_quote``; absent sides are null.
 
     A quote of one side is one: it puts an end to the quote before it, and has no mid.
 

@@ -24,7 +24,7 @@ def compiled(
     keys: list[str],
     results: Mapping[str, pl.DataType],
 ) -> pl.Expr:
-    """What a kernel of :mod:`ibticks.analysis._recurrences` makes of each contract.
+    """What a kernel of :mod:`ibticks.analysis` makes of each contract.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def compiled(
     *constants : float or int
         Its other arguments, always of the same type, for each of which it is compiled.
     keys : list of str
-        From :func:`ibticks.analysis._columns.apart`.
+        From ``apart``.
     results : mapping of str to polars.DataType
         What it returns: one of them is a plain column, several are the fields of a struct.
 

@@ -36,7 +36,7 @@ __all__ = [
 
 
 def trade_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
-    """The rows that are trades, as :func:`ibticks.analysis._columns.trades` picks them.
+    """The rows that are trades, as ``trades`` picks them.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def trade_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
 
 
 def quote_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
-    """The rows that are quotes, as :func:`ibticks.analysis._columns.quotes` picks them.
+    """The rows that are quotes, as ``quotes`` picks them.
 
     Examples
     --------

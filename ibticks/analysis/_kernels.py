@@ -96,8 +96,8 @@ def realized_kernel(
     bandwidth : float, optional
         H. By default the best for the kernel, rounded up: :math:`c^* \xi^{4/5} n^{3/5}`, or with a
         flat top :math:`c^* \xi n^{1/2}`, where :math:`\xi^2 = \omega^2 / IV`, with the noise as in
-        :func:`~ibticks.analysis._noise.noise_variance` and the variance as in
-        :func:`~ibticks.analysis._noise.pilot_variance`.
+        ``noise_variance`` and the variance as in
+        ``pilot_variance``.
     flat_top : bool
         The kernels of 2008: they converge faster when noise is independent, and may be negative.
     jitter : int

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from ibticks.analysis._pieces import in_pieces
-from ibticks.format._jit import compile_lazily, inline
+from ibticks.format import compile_lazily, inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import polars as pl
 
 from ibticks.analysis._columns import instant
 from ibticks.analysis._sessions import session_table
-from ibticks.calendar._times import to_ns
+from ibticks.calendar import to_ns
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError
 

@@ -8,14 +8,13 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis._columns import instant
-from ibticks.calendar._markets import market as find_market
+from ibticks.calendar import market as find_market
 from ibticks.errors import InputError, UnknownMarketError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ibticks.calendar import Market
-    from ibticks.calendar._sessions import SessionTable
+    from ibticks.calendar import Market, SessionTable
 
 __all__ = ["session_start", "session_table"]
 

@@ -211,8 +211,8 @@ def two_scale_rv(
     slow : int, optional
         K, the ticks between the prices of the slow scale. R's *highfrequency* has 300. By default
         the optimal :math:`(12 \omega^4 / IV^2)^{1/3} n^{2/3}`, rounded up, with the noise as in
-        :func:`~ibticks.analysis._noise.noise_variance` and the variance as in
-        :func:`~ibticks.analysis._noise.pilot_variance`.
+        ``noise_variance`` and the variance as in
+        ``pilot_variance``.
     adjusted : bool
         Whether to correct for small samples.
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from ibticks.analysis._columns import F, instant, require
 from ibticks.analysis._sessions import session_start, session_table
-from ibticks.calendar._periods import parse_duration
+from ibticks.calendar import parse_duration
 from ibticks.errors import NoSessionError
 
 if TYPE_CHECKING:

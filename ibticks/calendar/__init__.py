@@ -13,8 +13,9 @@ Examples
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.calendar._markets import (
@@ -28,47 +29,34 @@ if TYPE_CHECKING:
         session_rows,
     )
     from ibticks.calendar._periods import PERIODS, format_duration, parse_duration, resolve_period
-    from ibticks.calendar._sessions import Session
-    from ibticks.calendar._times import TimeLike, find_timezone, format_ns, now_ns, to_ns
+    from ibticks.calendar._sessions import Session, SessionTable
+    from ibticks.calendar._times import TimeLike, find_timezone, format_ns, from_ns, now_ns, to_ns
+    from ibticks.calendar._timezones import fixed_offset, refuse_local_mean_time
 
 __all__ = [
     "MARKETS",
     "PERIODS",
     "Market",
     "Session",
+    "SessionTable",
     "TimeLike",
     "current_session",
     "find_timezone",
+    "fixed_offset",
     "format_duration",
     "format_ns",
+    "from_ns",
     "is_market_open",
     "market",
     "next_session",
     "now_ns",
     "parse_duration",
     "previous_session",
+    "refuse_local_mean_time",
     "resolve_period",
     "session_rows",
     "to_ns",
 ]
 
-_HOMES = {
-    "markets": (
-        "MARKETS Market current_session is_market_open market next_session previous_session "
-        "session_rows"
-    ),
-    "periods": "PERIODS format_duration parse_duration resolve_period",
-    "sessions": "Session",
-    "times": "TimeLike find_timezone format_ns now_ns to_ns",
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__)

@@ -268,7 +268,7 @@ def _with_lunch(schedule: Schedule) -> Tables:
 
 
 def listed_hours(name: str) -> Hours:
-    """A calendar of pandas_market_calendars, with the days in :mod:`ibticks.calendar._corrections`.
+    """A calendar of pandas_market_calendars, with the days in :mod:`ibticks.calendar`.
 
     Its other mistakes are included. Users have reported wrong early closes of its CME calendars
     other than equity, for example (github.com/rsheftel/pandas_market_calendars/issues, 464).

@@ -74,10 +74,10 @@ class Market:
     def session_types(self) -> tuple[str, ...]:
         """The names of its sessions.
 
-        What each means, since when and by whose word: :func:`ibticks.calendar._hours.us_hours`,
-        :func:`~ibticks.calendar._hours.uk_hours`, :func:`~ibticks.calendar._hours.jp_hours`,
-        :func:`~ibticks.calendar._hours.cme_hours` and, for the calendars of
-        pandas_market_calendars, :func:`~ibticks.calendar._hours.listed_hours`.
+        What each means, since when and by whose word: ``us_hours``,
+        ``uk_hours``, ``jp_hours``,
+        ``cme_hours`` and, for the calendars of
+        pandas_market_calendars, ``listed_hours``.
         """
         return tuple(self.tables)
 

@@ -2,7 +2,7 @@
 
 Only trading days, opens, closes and breaks are taken from it. What it does not know, or does not
 say, is handled here: the years a calendar is good for, and calendars known to be wrong. Single days
-that it is wrong about are in :mod:`ibticks.calendar._corrections`.
+that it is wrong about are in :mod:`ibticks.calendar`.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
-from ibticks.errors import InputError, NaiveDatetimeError, TimeRangeError
 from ibticks.calendar._timezones import close_matches, find_timezone, refuse_local_mean_time
+from ibticks.errors import InputError, NaiveDatetimeError, TimeRangeError
 
 __all__ = [
     "TimeLike",

@@ -11,20 +11,19 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.capture._queued_index import Clerk
 from ibticks.capture._compressing import HourCompressor
-from ibticks.notebook._shutdown import ended, stop_with_kernel
-from ibticks.history._background import GapFiller
-from ibticks.notebook._panel import panel_html, show_live
+from ibticks.capture._panel import panel_html, show_live
 from ibticks.capture._pruning import HourPruner
+from ibticks.capture._queued_index import Clerk
 from ibticks.capture._recorder import Recorder, last_sequence
 from ibticks.capture._settings import CaptureSettings
+from ibticks.capture._shutdown import ended, stop_with_kernel
 from ibticks.capture._status import contracts_status, write_status
+from ibticks.coverage import resume
 from ibticks.errors import CaptureError, MissingExtraError
-from ibticks.index._records import ContractRecord
-from ibticks.storage._appender import StreamAppender
-from ibticks.storage._seal_process import SealerApart
-from ibticks.coverage._rebuild import resume
+from ibticks.history import GapFiller
+from ibticks.index import ContractRecord
+from ibticks.storage import SealerApart, StreamAppender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from ibticks.capture._supervisor import Supervisor
     from ibticks.capture._tracked import TrackedContract
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["Capture"]
 
@@ -58,7 +57,7 @@ class Capture:
         Which contracts and tick types, as ``contract_id:symbol:tick_types:buffer_hours,...``; by
         default what ``IB_STREAM_TRACKED_CONTRACTS`` says.
     **settings
-        Any of :class:`~ibticks.capture._settings.CaptureSettings`, such as ``host`` and ``port``;
+        Any of :class:`~ibticks.capture.CaptureSettings`, such as ``host`` and ``port``;
         what is not given comes from the environment.
 
     Raises

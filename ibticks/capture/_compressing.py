@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.capture._maintenance import Rounds
 from ibticks.config import NANOSECONDS
-from ibticks.storage._layout import HOUR, FileKey
-from ibticks.storage._seal_process import SealerApart
+from ibticks.storage import HOUR, FileKey, SealerApart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ibticks.capture._recorder import Recorder
-    from ibticks.index._records import Index
+    from ibticks.index import Index
 
 __all__ = ["HourCompressor"]
 

@@ -12,20 +12,19 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ibticks.tws._error_codes import Action, meaning
-from ibticks.tws._outages import Outages
 from ibticks.capture._watchdog import Watch
-from ibticks.coverage._states import State, Status
+from ibticks.coverage import State, Status
+from ibticks.tws import Action, Outages, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from decimal import Decimal
     from threading import Event
 
-    from ibticks.tws._client import Client
     from ibticks.capture._settings import CaptureSettings
     from ibticks.capture._subscriptions import Subscription, Subscriptions
-    from ibticks.index._records import Index
+    from ibticks.index import Index
+    from ibticks.tws import Client
 
 __all__ = ["End", "Session"]
 
@@ -51,7 +50,7 @@ class End(NamedTuple):
 
 
 class Session:
-    """What happens on one connection; the :class:`~ibticks.tws._client.Events` of its client.
+    """What happens on one connection; the ``Events`` of its client.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ibticks.capture._recorder import Recorder
-    from ibticks.storage._layout import FileKey
+    from ibticks.storage import FileKey
 
 __all__ = ["Rounds"]
 

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ibticks.capture._messages import info_message
 from ibticks.capture._recorder import last_sequence
-from ibticks.storage._appender import StreamAppender
-from ibticks.coverage._states import Status
-from ibticks.coverage._rebuild import resume
+from ibticks.coverage import Status, resume
+from ibticks.storage import StreamAppender
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ibticks.index._records import ContractRecord
-    from ibticks.store._store import Store
+    from ibticks.index import ContractRecord
+    from ibticks.store import Store
 
 __all__ = ["StreamRecord"]
 

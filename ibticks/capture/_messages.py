@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ibticks.config import NANOSECONDS
-from ibticks.format._absent import present_number, present_side
+from ibticks.format import format_timestamp, present_number, present_side
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from ibticks.index._records import ContractRecord
-    from ibticks.coverage._states import Status
+    from ibticks.coverage import Status
+    from ibticks.index import ContractRecord
 
 __all__ = [
     "complete_message",
@@ -21,22 +19,9 @@ __all__ = [
     "info_message",
     "mid_point_data",
     "quote_data",
-    "text_of",
     "tick_message",
     "trade_data",
 ]
-
-
-def text_of(time_ns: int) -> str:
-    """A time as messages have it.
-
-    Examples
-    --------
-    >>> text_of(1_381_239_000_065_000_001)
-    '2013-10-08T13:30:00.065000001Z'
-    """
-    stamp = datetime.fromtimestamp(time_ns // NANOSECONDS, UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{time_ns % NANOSECONDS:09d}Z"
 
 
 def tick_message(
@@ -51,7 +36,7 @@ def tick_message(
     return {
         "type": "tick",
         "stream_id": stream_id,
-        "timestamp": text_of(time.time_ns()),
+        "timestamp": format_timestamp(time.time_ns()),
         "data": {
             "contract_id": contract_id,
             "tick_type": tick_type,
@@ -133,7 +118,7 @@ def info_message(
     return {
         "type": "info",
         "stream_id": stream_id,
-        "timestamp": text_of(time.time_ns() if at_ns is None else at_ns),
+        "timestamp": format_timestamp(time.time_ns() if at_ns is None else at_ns),
         "data": data,
         "metadata": metadata,
     }
@@ -146,7 +131,7 @@ def error_message(
     return {
         "type": "error",
         "stream_id": stream_id,
-        "timestamp": text_of(time.time_ns()),
+        "timestamp": format_timestamp(time.time_ns()),
         "data": {"code": str(code), "message": text, "recoverable": recoverable},
         "metadata": {"run": run},
     }
@@ -175,7 +160,7 @@ def complete_message(
     return {
         "type": "complete",
         "stream_id": stream_id,
-        "timestamp": text_of(time.time_ns()),
+        "timestamp": format_timestamp(time.time_ns()),
         "data": data,
         "metadata": {"run": run},
     }

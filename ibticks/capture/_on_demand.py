@@ -19,7 +19,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.tws._error_codes import Action, meaning
+from ibticks.capture._message_recorder import StreamRecord
 from ibticks.capture._messages import (
     complete_message,
     error_message,
@@ -29,12 +29,12 @@ from ibticks.capture._messages import (
     tick_message,
     trade_data,
 )
-from ibticks.capture._message_recorder import StreamRecord
-from ibticks.capture._settings import ON_DEMAND_CLIENT, gateway_address
+from ibticks.capture._settings import ON_DEMAND_CLIENT
+from ibticks.coverage import Status
 from ibticks.errors import InputError, MissingExtraError, StorageError
-from ibticks.format._fields import check_contract_id, check_tick_type
-from ibticks.index._records import ContractRecord
-from ibticks.coverage._states import Status
+from ibticks.format import check_contract_id, check_tick_type
+from ibticks.index import ContractRecord
+from ibticks.tws import Action, gateway_address, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ibticks.tws._client import Client
-    from ibticks.store._store import Store
+    from ibticks.store import Store
+    from ibticks.tws import Client
 
 __all__ = ["OnDemandStream", "stream_ticks"]
 
@@ -112,7 +112,7 @@ def stream_ticks(
     if timeout_seconds is not None and not 0 < timeout_seconds < threading.TIMEOUT_MAX:
         raise InputError(f"timeout_seconds={timeout_seconds}: give more than 0, or leave it out")
     try:
-        from ibticks.tws._client import Client
+        from ibticks.tws import Client
     except ImportError as error:
         if error.name is None or not error.name.startswith("ibapi"):
             raise
@@ -217,7 +217,7 @@ class _Listener:
 
     def begin(self, client: Client) -> None:
         """Have the contract described, and subscribe."""
-        from ibticks.tws._client import contract_of
+        from ibticks.tws import contract_of
 
         self._begun = True
         if client.lost:
@@ -233,7 +233,7 @@ class _Listener:
         self._subscribe()
 
     def _subscribe(self) -> None:
-        from ibticks.tws._client import contract_of
+        from ibticks.tws import contract_of
 
         client, contract = self.client, self._contract
         with self._lock:

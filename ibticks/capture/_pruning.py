@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.capture._maintenance import Rounds
 from ibticks.config import NANOSECONDS
+from ibticks.coverage import forget
 from ibticks.errors import WriterLockedError
-from ibticks.storage._layout import HOUR, FileKey
-from ibticks.storage._stream_lock import StreamLock
-from ibticks.coverage._rebuild import forget
+from ibticks.storage import HOUR, FileKey, StreamLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ibticks.capture._queued_index import Clerk
     from ibticks.capture._recorder import Recorder
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["HourPruner"]
 

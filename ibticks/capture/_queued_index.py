@@ -17,13 +17,7 @@ from ibticks.errors import IndexUnavailableError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ibticks.index._records import (
-        ContractRecord,
-        CoverageRecord,
-        DailyStats,
-        FileRecord,
-        Index,
-    )
+    from ibticks.index import ContractRecord, CoverageRecord, DailyStats, FileRecord, Index
 
 __all__ = ["Clerk"]
 
@@ -34,7 +28,7 @@ _LAST_CHANCE: Final = 10.0
 
 
 class Clerk:
-    """An :class:`~ibticks.index._records.Index` that is told things as soon as it listens.
+    """An :class:`~ibticks.index.Index` that is told things as soon as it listens.
 
     Files are usually in the index when :meth:`put_files` returns, so that who looks for the first
     tick of an hour finds it; but nobody waits longer than half a second for that, and nobody at all

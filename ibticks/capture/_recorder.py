@@ -10,22 +10,17 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS
+from ibticks.coverage import STATES, State, Status
 from ibticks.errors import StorageError
-from ibticks.format._absent import present_number, present_side
-from ibticks.format._framing import frame
-from ibticks.format._messages import encode_message
-from ibticks.format._tick_encoder import TickEncoder
-from ibticks.coverage._states import STATES, State, Status
+from ibticks.format import TickEncoder, encode_message, frame, present_number, present_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-    from ibticks.index._records import ContractRecord, FileRecord, Index
-    from ibticks.storage._appender import StreamAppender
-    from ibticks.coverage._ledger import Ledger
-    from ibticks.storage._layout import FileKey
-    from ibticks.storage._sealing import Compressor
+    from ibticks.coverage import Ledger
+    from ibticks.index import ContractRecord, FileRecord, Index
+    from ibticks.storage import Compressor, FileKey, StreamAppender
 
 __all__ = ["Recorder", "last_sequence"]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ibticks.capture._tracked import MAX_TRACKED, TrackedContract, check_tracked, parse_tracked
 from ibticks.config import NANOSECONDS
 from ibticks.errors import ConfigError
+from ibticks.tws import gateway_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +21,6 @@ __all__ = [
     "FIRST_REQUEST",
     "ON_DEMAND_CLIENT",
     "CaptureSettings",
-    "gateway_address",
-    "parse_address",
 ]
 
 BACKGROUND_CLIENT: Final = 10
@@ -32,8 +31,6 @@ ON_DEMAND_CLIENT: Final = 2
 
 FIRST_REQUEST: Final = 60_000
 """Request ids of the background capture begin here."""
-
-_ADDRESS: Final = "127.0.0.1:4002"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,49 +200,6 @@ class CaptureSettings:
 
                 given[name] = parse_duration(length) / NANOSECONDS
         return cls(tuple(tracked), **given)
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Read ``host:port``.
-
-    Examples
-    --------
-    >>> parse_address("localhost:7497")
-    ('localhost', 7497)
-    >>> parse_address("[::1]:4002")
-    ('::1', 4002)
-    """
-    host, _, port = text.strip().rpartition(":")
-    in_brackets = host.startswith("[") and host.endswith("]")
-    bare = host[1:-1] if in_brackets else host
-    if (
-        not bare
-        or (":" in bare) != in_brackets
-        or not (port.isascii() and port.isdecimal())
-        or not 0 < int(port) < 65536
-    ):
-        raise ConfigError(f"{text!r} is not an address: write host:port, as {_ADDRESS}")
-    return bare, int(port)
-
-
-def gateway_address(environment: Mapping[str, str] | None = None) -> tuple[str, int]:
-    """Host and port in ``IBTICKS_GATEWAY``, or the usual ones.
-
-    Raises
-    ------
-    ConfigError
-        If it is not an address.
-
-    Examples
-    --------
-    >>> gateway_address({"IBTICKS_GATEWAY": "gateway:4001"})
-    ('gateway', 4001)
-    """
-    said = os.environ if environment is None else environment
-    try:
-        return parse_address(said.get("IBTICKS_GATEWAY", "").strip() or _ADDRESS)
-    except ConfigError as error:
-        raise ConfigError(f"IBTICKS_GATEWAY: {error}") from error
 
 
 def _whole(said: Mapping[str, str], name: str, default: int) -> int:

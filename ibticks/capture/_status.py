@@ -7,8 +7,8 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.filesystem._ownership import give_to_store_owner
-from ibticks.storage._layout import metadata
+from ibticks.filesystem import give_to_store_owner
+from ibticks.storage import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,18 +9,17 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.tws._client import contract_of
-from ibticks.tws._trading_hours import TradingHours, parse_trading_hours
 from ibticks.capture._settings import FIRST_REQUEST
-from ibticks.index._records import ContractRecord
-from ibticks.coverage._states import Status
+from ibticks.coverage import Status
+from ibticks.index import ContractRecord
+from ibticks.tws import TradingHours, contract_of, parse_trading_hours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ibticks.tws._client import Client
     from ibticks.capture._recorder import Recorder
     from ibticks.capture._settings import CaptureSettings
+    from ibticks.tws import Client
 
 __all__ = ["Subscription", "Subscriptions", "TrackedDetails"]
 

@@ -9,18 +9,18 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ibticks.tws._client import Client
 from ibticks.capture._connection import End, Session
 from ibticks.capture._subscriptions import Subscriptions
+from ibticks.coverage import Status
 from ibticks.errors import ConnectionFailedError
-from ibticks.coverage._states import Status
+from ibticks.tws import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ibticks.capture._recorder import Recorder
     from ibticks.capture._settings import CaptureSettings
-    from ibticks.index._records import ContractRecord, Index
+    from ibticks.index import ContractRecord, Index
 
 __all__ = ["Supervisor"]
 

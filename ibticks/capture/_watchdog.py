@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from ibticks.coverage._states import State, Status, closed_reason
+from ibticks.coverage import State, Status, closed_reason
 
 if TYPE_CHECKING:
-    from ibticks.tws._client import Client
     from ibticks.capture._settings import CaptureSettings
     from ibticks.capture._subscriptions import Subscription, Subscriptions, TrackedDetails
+    from ibticks.tws import Client
 
 __all__ = ["Watch"]
 

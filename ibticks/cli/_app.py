@@ -10,19 +10,39 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ibticks import __version__
+from ibticks._version import __version__
 from ibticks.cli import (
-    backfilling,
-    capturing,
-    contents,
-    demo,
-    gaps,
-    gateway,
-    importing,
-    kernel,
-    loading,
-    streaming,
-    upkeep,
+    _backfilling as backfilling,
+)
+from ibticks.cli import (
+    _capturing as capturing,
+)
+from ibticks.cli import (
+    _contents as contents,
+)
+from ibticks.cli import (
+    _demo as demo,
+)
+from ibticks.cli import (
+    _gaps as gaps,
+)
+from ibticks.cli import (
+    _gateway as gateway,
+)
+from ibticks.cli import (
+    _importing as importing,
+)
+from ibticks.cli import (
+    _kernel as kernel,
+)
+from ibticks.cli import (
+    _loading as loading,
+)
+from ibticks.cli import (
+    _streaming as streaming,
+)
+from ibticks.cli import (
+    _upkeep as upkeep,
 )
 from ibticks.cli._options import notes
 from ibticks.cli._wording import in_options

@@ -12,7 +12,7 @@ from ibticks.cli._options import Dsn, Json, Root, Zone, emit, instant, listed, n
 from ibticks.cli._signals import when_asked_to_end
 
 if TYPE_CHECKING:
-    from ibticks.history._result import BackfillResult, Filled
+    from ibticks.history import BackfillResult, Filled
 
 __all__ = ["backfill"]
 
@@ -61,8 +61,8 @@ def backfill(
     They are stored apart: load them with --backfill include. A capture may run meanwhile. Broken
     off, it goes on where it was.
     """
-    from ibticks.history._backfill import backfill as fill
-    from ibticks.capture._settings import parse_address
+    from ibticks.history import backfill as fill
+    from ibticks.tws import parse_address
 
     host, port = parse_address(gateway)
     stopping = threading.Event()

@@ -14,7 +14,7 @@ import typer
 
 from ibticks.cli._options import Dsn, Json, Root, console, emit, notes, opened
 from ibticks.errors import TickError
-from ibticks.filesystem._disk import expand_home
+from ibticks.filesystem import expand_home
 
 if TYPE_CHECKING:
     from ibticks.capture import Capture
@@ -72,8 +72,8 @@ def capture(
 
     Told a second time, it ends at once; what it has captured is safe all the same.
     """
-    from ibticks.capture import Capture
-    from ibticks.capture._settings import CaptureSettings, parse_address
+    from ibticks.capture import Capture, CaptureSettings
+    from ibticks.tws import parse_address
 
     _log_to_stderr(json_logs=json_logs)
     try:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ibticks.cli._options import Dsn, Json, Root, emit, facts, instant, opened, size_text, table
-from ibticks.index._encoding import file_to_json
-from ibticks.filesystem._disk import expand_home
+from ibticks.filesystem import expand_home
+from ibticks.index import file_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -137,8 +137,7 @@ def info(
 def _file(path: Path, *, json: bool) -> None:
     """The header of a file and what it holds, wherever it lies."""
     from ibticks.errors import InputError
-    from ibticks.storage._layout import FileKey
-    from ibticks.storage._summary import summarise
+    from ibticks.storage import FileKey, summarise
 
     whole = expand_home(path).resolve()
     key = FileKey.parse("/".join(whole.parts[-6:]))

@@ -17,7 +17,7 @@ from ibticks.cli._options import Json, console, emit, facts, instant, opened
 from ibticks.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["demo"]
 

@@ -62,9 +62,7 @@ def gaps(
         emit(coverage.as_json(least))
     else:
         from ibticks.calendar import format_ns
-        from ibticks.coverage._model import fraction, sums
-        from ibticks.coverage._report import percent, said, until_second
-        from ibticks.coverage._states import MEANINGS, State
+        from ibticks.coverage import MEANINGS, State, fraction, percent, said, sums, until_second
 
         table(
             coverage.label,

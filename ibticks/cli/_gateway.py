@@ -124,10 +124,10 @@ def _sample(
     tz: str | None,
 ) -> Replay:
     from ibticks.calendar import to_ns
-    from ibticks.selection._contracts import find_contracts
-    from ibticks.format._fields import check_tick_type
+    from ibticks.format import check_tick_type
     from ibticks.gateway import Replay
-    from ibticks.index._records import ContractRecord
+    from ibticks.index import ContractRecord
+    from ibticks.selection import find_contracts
 
     replay = Replay.from_samples()
     known = [ContractRecord(each.contract_id, each.symbol) for each in replay.contracts]

@@ -13,14 +13,14 @@ from rich.text import Text
 from ibticks.cli._options import Dsn, Json, Root, Zone, console, emit, instant, opened
 from ibticks.cli._wording import in_options
 from ibticks.errors import InputError
-from ibticks.index._records import ContractRecord
-from ibticks.filesystem._disk import explained
+from ibticks.filesystem import explained
+from ibticks.index import ContractRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ibticks.importing import ImportResult
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["import_"]
 

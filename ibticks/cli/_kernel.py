@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from ibticks.cli._options import Json, console, emit
-from ibticks.filesystem._disk import expand_home
+from ibticks.filesystem import expand_home
 
 __all__ = ["install", "list_", "uninstall"]
 
@@ -38,7 +38,7 @@ def install(
 ) -> None:
     """Tell Jupyter of a kernel "ibticks capture", with a store and a capture at hand."""
     from ibticks.capture import parse_tracked
-    from ibticks.notebook._kernelspec import install_kernel
+    from ibticks.notebook import install_kernel
 
     environment = {}
     if root is not None:
@@ -54,14 +54,14 @@ def install(
 
 def uninstall(name: Name = _NAME) -> None:
     """Make Jupyter forget it."""
-    from ibticks.notebook._kernelspec import uninstall_kernel
+    from ibticks.notebook import uninstall_kernel
 
     console.print(f"deleted {escape(str(uninstall_kernel(name)))}", soft_wrap=True)
 
 
 def list_(json: Json = False) -> None:
     """List the kernels of ibticks that Jupyter knows."""
-    from ibticks.notebook._kernelspec import installed_kernels
+    from ibticks.notebook import installed_kernels
 
     found = installed_kernels()
     if json:

@@ -53,9 +53,8 @@ def load(
     json: Json = False,
 ) -> None:
     """Load ticks: print them, or write them to CSV, Parquet or Arrow."""
-    from ibticks.frames import json_lines, to_polars
-    from ibticks.frames._files import file_kind
-    from ibticks.selection._selection import check_backfill
+    from ibticks.frames import file_kind, json_lines, to_polars
+    from ibticks.selection import check_backfill
 
     kind = None if output is None else file_kind(output)
     with opened(root, dsn) as store:

@@ -18,7 +18,7 @@ from ibticks.errors import NoStoreError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = [
     "Dsn",
@@ -81,7 +81,7 @@ def opened(root: str | None, dsn: str | None, *, create: bool = False) -> Store:
     ------
     NoStoreError
     """
-    from ibticks.store._store import open_store
+    from ibticks.store import open_store
 
     if root is not None:
         return open_store(root, dsn=dsn, create=create)

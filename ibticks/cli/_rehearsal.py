@@ -10,7 +10,7 @@ from ibticks.errors import CaptureError
 if TYPE_CHECKING:
     from ibticks.capture import Capture
     from ibticks.gateway import Gateway, Replay
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["rehearse"]
 
@@ -73,7 +73,7 @@ def _wait(capture: Capture, ticks: int) -> None:
 
 def _compare(store: Store, replay: Replay, gateway: Gateway, begun_ns: int) -> None:
     from ibticks.calendar import format_ns
-    from ibticks.format._fields import columns_of
+    from ibticks.format import columns_of
     from ibticks.frames import to_polars, to_table
 
     # What is the capture's own: when a tick came, as which, and whose it is.

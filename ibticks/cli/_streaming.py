@@ -15,8 +15,8 @@ from ibticks.cli._options import Dsn, Root, opened
 from ibticks.cli._signals import when_asked_to_end
 
 if TYPE_CHECKING:
-    from ibticks.capture._on_demand import OnDemandStream
-    from ibticks.store._store import Store
+    from ibticks.capture import OnDemandStream
+    from ibticks.store import Store
 
 __all__ = ["stream"]
 
@@ -41,8 +41,8 @@ def stream(
 
     Exit code 1 where the stream ended with an error, or the connection was lost.
     """
-    from ibticks.capture._on_demand import stream_ticks
-    from ibticks.capture._settings import parse_address
+    from ibticks.capture import stream_ticks
+    from ibticks.tws import parse_address
 
     host, port = parse_address(gateway)
     with contextlib.ExitStack() as stack:

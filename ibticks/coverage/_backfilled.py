@@ -4,7 +4,7 @@ Whoever backfills need not be the capture, which may run meanwhile: only what is
 asks what is :func:`missing`, stores the ticks, writes a ``backfilled`` message for each part, and
 puts the rows that :func:`backfilled` gives into the index.
 
-Pure functions of their arguments, as those of :mod:`ibticks.coverage._ledger`.
+Pure functions of their arguments, as those of :mod:`ibticks.coverage`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ibticks.errors import InputError
-from ibticks.index._records import CoverageRecord
 from ibticks.coverage._states import NOTHING_MISSING, State
+from ibticks.errors import InputError
+from ibticks.index import CoverageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

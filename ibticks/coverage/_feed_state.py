@@ -14,17 +14,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS
-from ibticks.errors import TickIndexError
-from ibticks.storage._last_tick import last_tick_ns
-from ibticks.storage._stream_lock import is_written, signed
-from ibticks.coverage._states import State, next_open_ns
 from ibticks.coverage._rebuild import left_open
+from ibticks.coverage._states import State, next_open_ns
+from ibticks.errors import TickIndexError
+from ibticks.storage import is_written, last_tick_ns, signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ibticks.index._records import CoverageRecord, Index
+    from ibticks.index import CoverageRecord, Index
 
 __all__ = ["FeedCondition", "FeedState", "feed_states"]
 

@@ -1,6 +1,6 @@
 """The ledger of coverage: which stretches of a stream were captured, and which were not, and why.
 
-It is made of the status messages of captures (:mod:`ibticks.coverage._states`) and nothing else: a
+It is made of the status messages of captures (:mod:`ibticks.coverage`) and nothing else: a
 running capture keeps it as it speaks (:class:`Ledger`), and whoever reads the messages again comes
 to the same intervals (:func:`intervals`).
 
@@ -11,7 +11,7 @@ to the same intervals (:func:`intervals`).
 - What was backfilled takes the place of what was missing, never of what was captured live, nor of
   what lasts still. Whoever backfills need not be the capture, which may run meanwhile.
 
-Everything here is a pure function of its arguments; :mod:`ibticks.coverage._rebuild` reads the
+Everything here is a pure function of its arguments; :mod:`ibticks.coverage` reads the
 files.
 """
 
@@ -20,10 +20,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.errors import InputError
-from ibticks.index._records import CoverageRecord
 from ibticks.coverage._backfilled import backfilled
 from ibticks.coverage._states import STATES, State, Status
+from ibticks.errors import InputError
+from ibticks.index import CoverageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -143,7 +143,7 @@ class Ledger:
 
     What its methods return belongs in the index, at once and as it is: rows that begin and rows
     that end, each replacing the one of the same start
-    (:meth:`ibticks.index._records.Index.put_coverage`).
+    (:meth:`ibticks.index.Index.put_coverage`).
 
     Who keeps it writes the status message first, and does both under one lock, so that messages
     and rows tell the same. Give the message the time :meth:`after` says.
@@ -203,7 +203,7 @@ class Ledger:
         ------
         InputError
             For ``backfilled``, ``deleted`` and ``undeleted``, which change no state: see
-            :mod:`ibticks.coverage._backfilled`, :func:`deleted_interval` and
+            :mod:`ibticks.coverage`, :func:`deleted_interval` and
             :func:`undeleted_interval`.
         """
         if status is Status.BACKFILLED:

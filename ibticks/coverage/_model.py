@@ -37,7 +37,7 @@ class Stretch:
     start_ns, end_ns : int
         UTC nanoseconds, half-open.
     state : State
-        :data:`ibticks.coverage._states.MEANINGS` says what each means.
+        :data:`ibticks.coverage.MEANINGS` says what each means.
     reason : str
         IB's code and words, where there are any.
     """
@@ -260,13 +260,13 @@ class Coverage:
             ``contract_id`` (UInt32), ``tick_type``, ``start``, ``end`` (nanoseconds, UTC),
             ``duration``, ``state`` and ``reason``.
         """
-        from ibticks.frames._coverage_frames import stretches_to_polars
+        from ibticks.frames import stretches_to_polars
 
         return stretches_to_polars(self.stretches)
 
     def to_pandas(self) -> pd.DataFrame:
         """The stretches as a pandas frame, with the columns of :meth:`to_polars`."""
-        from ibticks.frames._coverage_frames import stretches_to_pandas
+        from ibticks.frames import stretches_to_pandas
 
         return stretches_to_pandas(self.stretches)
 
@@ -353,8 +353,8 @@ def _open_hours(
     name: Market | str, session: str, intervals: Sequence[Interval]
 ) -> Iterator[Interval]:
     """The times a market was open, around some intervals."""
+    from ibticks.calendar import from_ns
     from ibticks.calendar import market as find_market
-    from ibticks.calendar._times import from_ns
 
     market = find_market(name) if isinstance(name, str) else name
     first = last = market.first_date

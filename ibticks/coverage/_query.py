@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.coverage._model import Coverage, Stretch, clipped
-from ibticks.errors import CorruptFileError, StorageError
-from ibticks.storage._layout import FileKey
-from ibticks.storage._stream_lock import is_written
-from ibticks.coverage._states import State
 from ibticks.coverage._rebuild import left_open
+from ibticks.coverage._states import State
+from ibticks.errors import CorruptFileError, StorageError
+from ibticks.storage import FileKey, is_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ibticks.index._records import CoverageRecord, FileRecord, Index
+    from ibticks.index import CoverageRecord, FileRecord, Index
 
 __all__ = ["cover", "told"]
 
@@ -180,7 +179,7 @@ class _Ledgers:
     def _begun(self) -> set[Stream]:
         """The streams that were captured before the time asked for."""
         if self._began is None:
-            from ibticks.format._decode import TIME_MIN
+            from ibticks.format import TIME_MIN
 
             self._began = set()
             recent = max(self._first - _WEEKS, TIME_MIN)
@@ -196,7 +195,7 @@ class _Ledgers:
 def _ticks_of(root: Path, file: FileRecord) -> tuple[int | None, int | None]:
     """Return the times of the first and the last tick of a file that is not sealed."""
     # The index has the whole hour of such a file, because a later arrival may have any time of it.
-    from ibticks.storage._summary import summarise
+    from ibticks.storage import summarise
 
     key = FileKey.parse(file.path)
     # A file that cannot be read may have any tick of its hour.

@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from ibticks.errors import FormatError
-from ibticks.format._messages import from_protobuf
 from ibticks.coverage._ledger import Change, Ledger, deleted, intervals, replayed
-from ibticks.storage._layout import HOUR, part_of
-from ibticks.storage._stream_lock import is_written, sign, signed
-from ibticks.storage._payloads import payloads_backwards, time_of
+from ibticks.errors import FormatError
+from ibticks.format import from_protobuf
+from ibticks.storage import HOUR, is_written, part_of, payloads_backwards, sign, signed, time_of
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ibticks.index._records import CoverageRecord, FileRecord, Index
-    from ibticks.storage._layout import FileKey
+    from ibticks.index import CoverageRecord, FileRecord, Index
+    from ibticks.storage import FileKey
 
 __all__ = ["forget", "hour_changes", "left_open", "rebuild", "resume", "settle"]
 
@@ -170,7 +168,7 @@ def _changes(root: Path, files: Sequence[FileRecord]) -> Iterator[Change]:
     telling = [file for file in files if _may_tell(file)]
     if not telling:
         return
-    from ibticks.storage._reader import read_messages
+    from ibticks.storage import read_messages
 
     for time_ns, message in read_messages(root, telling):
         change = Change.of(time_ns, message)

@@ -3,7 +3,7 @@
 A capture writes ``info`` messages into the stream it records. Their ``status`` is one of
 :class:`Status`; from one to the next, the stream is in the state :data:`STATES` gives. The ledger
 of coverage is nothing but these messages read again, so that it can always be rebuilt
-(:mod:`ibticks.coverage._ledger`).
+(:mod:`ibticks.coverage`).
 """
 
 from __future__ import annotations

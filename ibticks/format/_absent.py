@@ -16,7 +16,7 @@ since a halt must stay recognisable; statistics and measures leave its price out
 tick has no size, so only an unset mid is absent.
 
 Files written before hold such numbers as they came, and are loaded as they are.
-:mod:`ibticks.format._absent_rows` applies the rule to columns.
+:mod:`ibticks.format` applies the rule to columns.
 """
 
 from __future__ import annotations

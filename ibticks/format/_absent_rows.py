@@ -1,4 +1,4 @@
-"""Whole columns under the rule of :mod:`ibticks.format._absent`, for rooms that have numpy."""
+"""Whole columns under the rule of :mod:`ibticks.format`, for rooms that have numpy."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class TickColumns:
     rows : int
         Number of ticks.
     columns : dict of str to Column
-        By name, in the order of :data:`ibticks.format._fields.FIELDS`; only those asked for.
+        By name, in the order of :data:`ibticks.format.FIELDS`; only those asked for.
     missing : tuple of (int, int)
         Half-open ranges of UTC nanoseconds that could not be read (damaged blocks left out).
     left_out : tuple of str

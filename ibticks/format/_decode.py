@@ -2,7 +2,7 @@
 
 A :class:`Decoder` owns the output arrays and one dictionary per string column, and is fed one
 buffer after another (files, blocks of a file); what it hands out at the end is one stretch of
-:class:`~ibticks.format._columns.TickColumns` without any copy.
+:class:`~ibticks.format.TickColumns` without any copy.
 """
 
 from __future__ import annotations

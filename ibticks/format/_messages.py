@@ -16,7 +16,7 @@ Numbers
     An integer no double can hold exactly is refused, as is any number outside its field's range.
 
 Metadata and details
-    The schema has strings there, v2 JSON any value: see :mod:`ibticks.format._json_text`.
+    The schema has strings there, v2 JSON any value: see :mod:`ibticks.format`.
 
 Messages of other writers
     :func:`from_protobuf` tells what is there even where :func:`to_protobuf` would not write it:
@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from ibticks.config import NANOSECONDS
 from ibticks.errors import FormatError, NaiveDatetimeError, ProtocolError
 from ibticks.format._json_text import from_text, is_utf8, to_text
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -45,7 +46,13 @@ from ibticks.tick_stream_pb2 import StreamMessage
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
-__all__ = ["decode_message", "encode_message", "from_protobuf", "to_protobuf"]
+__all__ = [
+    "decode_message",
+    "encode_message",
+    "format_timestamp",
+    "from_protobuf",
+    "to_protobuf",
+]
 
 _PAYLOADS: Final = {
     "tick": "tick_data",
@@ -202,6 +209,18 @@ class _Spec(NamedTuple):
     repeated: bool
     is_map: bool
     presence: bool
+
+
+def format_timestamp(time_ns: int) -> str:
+    """Format a time in UTC nanoseconds as v2 messages have it.
+
+    Examples
+    --------
+    >>> format_timestamp(1_381_239_000_065_000_001)
+    '2013-10-08T13:30:00.065000001Z'
+    """
+    stamp = datetime.fromtimestamp(time_ns // NANOSECONDS, UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{time_ns % NANOSECONDS:09d}Z"
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """One tick to one frame, in microseconds and without a compiler: what capture calls.
 
 The frame is byte for byte what the protobuf runtime would write, and what
-:mod:`ibticks.format._encode` writes for whole columns. What stays the same from tick to tick (the
+:mod:`ibticks.format` writes for whole columns. What stays the same from tick to tick (the
 stream, the contract, the tags, the current second) is encoded once; the rest is put into its place
 by one call.
 """

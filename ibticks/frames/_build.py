@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
-from ibticks.format._columns import Column, MapColumn, StringColumn, StringsColumn, Values
-from ibticks.format._fields import Field, Kind
+from ibticks.format import Column, Field, Kind, MapColumn, StringColumn, StringsColumn, Values
 from ibticks.frames._arrays import numbers, texts
 from ibticks.frames._schema import arrow_type
 

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ibticks.frames._metadata import attach, metadata_of, missing_of
-from ibticks.frames._to_polars import to_polars
 from ibticks.frames._schema import CATEGORY, arrow_schema
+from ibticks.frames._to_polars import to_polars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -9,12 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ibticks.calendar import find_timezone
 from ibticks.errors import InputError, UnknownColumnError
-from ibticks.format._columns import Column, StringColumn, TickColumns, Values
-from ibticks.format._fields import COLUMNS, check_contract_id, check_tick_type
+from ibticks.format import (
+    COLUMNS,
+    Column,
+    StringColumn,
+    TickColumns,
+    Values,
+    check_contract_id,
+    check_tick_type,
+)
 from ibticks.frames._metadata import metadata_of, missing_of
 from ibticks.frames._read import read_column
-from ibticks.calendar._timezones import find_timezone
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -38,12 +45,12 @@ def from_arrow(
     ----------
     data : pyarrow.Table, polars.DataFrame, pandas.DataFrame, xarray.Dataset, or any other
         Whatever has ``__arrow_c_stream__``. Its columns have the names of
-        :data:`ibticks.format._fields.COLUMNS`, in any order and in any type that can hold them; a
+        :data:`ibticks.format.COLUMNS`, in any order and in any type that can hold them; a
         pandas time index counts as ``timestamp``.
     contract_id, tick_type : optional
         Of all rows, where ``data`` has no such column.
     tz : str or tzinfo, optional
-        Zone of times that do not say theirs: see :func:`ibticks.calendar._timezones.find_timezone`.
+        Zone of times that do not say theirs: see :func:`ibticks.calendar.find_timezone`.
     timestamp_unit : {"s", "ms", "us", "ns"}, optional
         Unit of times that are numbers.
 

@@ -11,7 +11,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ibticks.format._columns import StringsColumn
+    from ibticks.format import StringsColumn
 
 __all__ = ["distinct_lists", "objects"]
 
@@ -29,7 +29,7 @@ def distinct_lists(column: StringsColumn) -> tuple[npt.NDArray[np.int64], list[t
     Examples
     --------
     >>> import numpy as np
-    >>> from ibticks.format._columns import StringsColumn
+    >>> from ibticks.format import StringsColumn
     >>> column = StringsColumn(
     ...     np.array([0, 1, 1, 2, 4]), np.array([0, 0, 0, 1], np.int32), ("a", "b")
     ... )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ibticks.errors import InputError, UnknownColumnError
-from ibticks.format._fields import check_tick_type, columns_of
+from ibticks.format import check_tick_type, columns_of
 from ibticks.frames._presets import find_preset
 
 if TYPE_CHECKING:

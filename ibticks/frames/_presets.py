@@ -1,6 +1,6 @@
 """Column names of the tick files that exchanges, vendors and libraries hand out.
 
-A preset adds the names of one source to the general ones of :mod:`ibticks.frames._naming`. It is
+A preset adds the names of one source to the general ones of :mod:`ibticks.frames`. It is
 found by columns that only this source has, or forced by name.
 """
 

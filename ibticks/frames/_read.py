@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
-from ibticks.format._columns import Column, MapColumn, StringColumn, StringsColumn, Values
-from ibticks.format._fields import Field, Kind
+from ibticks.format import Column, Field, Kind, MapColumn, StringColumn, StringsColumn, Values
 from ibticks.frames._chunks import joined
 from ibticks.frames._time_columns import check_time_of_day
 from ibticks.frames._times import Unit, utc_nanoseconds

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from polars.io.plugins import register_io_source
 
-from ibticks.format._fields import check_columns
-from ibticks.frames._to_polars import polars_schema, to_polars
+from ibticks.format import check_columns
 from ibticks.frames._predicate import Bounds, bounds_of
+from ibticks.frames._to_polars import polars_schema, to_polars
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +59,7 @@ def scan(columns: Sequence[str], source: TickSource) -> pl.LazyFrame:
 
     A query reads the columns it uses, stops after the rows it wants (``head``), and where its
     filter bounds ``timestamp``, ``contract_id`` or ``tick_type`` by constants, only files and
-    blocks within: see :func:`ibticks.frames._predicate.bounds_of` for what is understood.
+    blocks within: see ``bounds_of`` for what is understood.
     ``collect(engine="streaming")`` holds one batch at a time.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from ibticks.format._fields import COLUMNS, Kind, check_columns
+from ibticks.format import COLUMNS, Kind, check_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

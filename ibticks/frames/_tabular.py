@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.format._columns import Values
-from ibticks.format._fields import COLUMNS, Kind
+from ibticks.format import COLUMNS, Kind, Values
 from ibticks.frames._chunks import joined
 from ibticks.frames._foreign import ForeignTable, open_foreign
 from ibticks.frames._from_arrow import from_arrow
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
     from ibticks.frames._foreign import BadRow
     from ibticks.frames._naming import ColumnMapping, InstrumentColumn
     from ibticks.frames._times import Unit
@@ -178,7 +177,7 @@ def open_table(
     path, tick_type, mapping, tz, timestamp_unit
         As for :func:`read_batches`.
     preset : str, optional
-        Name of one of :data:`ibticks.frames._presets.PRESETS`, or ``"none"``; by default the one
+        Name of one of ``PRESETS``, or ``"none"``; by default the one
         that the columns match.
     time_format : str, optional
         Format of times that are texts, in the words of ``strptime``, such as

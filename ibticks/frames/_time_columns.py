@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ibticks.calendar import find_timezone, fixed_offset
 from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.frames._chunks import joined
 from ibticks.frames._times import utc_nanoseconds
-from ibticks.calendar._timezones import find_timezone, fixed_offset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

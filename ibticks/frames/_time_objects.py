@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
+from ibticks.calendar import refuse_local_mean_time
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.format._fields import COLUMNS, Kind
+from ibticks.format import COLUMNS, Kind
 from ibticks.frames._schema import TIMESTAMP
-from ibticks.calendar._timezones import refuse_local_mean_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,11 +16,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ibticks.calendar import find_timezone, fixed_offset
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.frames._chunks import joined
 from ibticks.frames._schema import TIMESTAMP
-from ibticks.calendar._timezones import find_timezone, fixed_offset
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -68,7 +68,7 @@ def utc_nanoseconds(
     name : str
         The column's name, for errors.
     tz : str or tzinfo, optional
-        Zone of times that do not say theirs: see :func:`ibticks.calendar._timezones.find_timezone`.
+        Zone of times that do not say theirs: see :func:`ibticks.calendar.find_timezone`.
     unit : {"s", "ms", "us", "ns"}, optional
         Unit of numbers.
 

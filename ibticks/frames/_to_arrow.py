@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ibticks.format._columns import StringColumn, TickColumns
-from ibticks.format._fields import COLUMNS, Kind, check_columns
+from ibticks.format import COLUMNS, Kind, StringColumn, TickColumns, check_columns
 from ibticks.frames._build import Categories, array_of
 from ibticks.frames._chunks import rearranged
 from ibticks.frames._metadata import attach
@@ -61,7 +60,7 @@ def to_table(
     Examples
     --------
     >>> import numpy as np
-    >>> from ibticks.format._columns import TickColumns, Values
+    >>> from ibticks.format import TickColumns, Values
     >>> late = TickColumns(1, {"timestamp": Values(np.array([20]))})
     >>> early = TickColumns(1, {"timestamp": Values(np.array([10]))})
     >>> to_table([late, early], ["timestamp", "price"]).to_pydict()["price"]

@@ -9,8 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ibticks.errors import InputError
-from ibticks.format._absent import VALUES, is_unset
-from ibticks.format._fields import COLUMNS
+from ibticks.format import COLUMNS, VALUES, is_unset
 from ibticks.frames._lists import distinct_lists, objects
 from ibticks.frames._metadata import KEY, attach, metadata_of
 from ibticks.frames._read import strings_column

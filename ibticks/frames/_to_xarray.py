@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import xarray as xr
 
 from ibticks.errors import InputError
-from ibticks.format._fields import COLUMNS, Field, Kind
+from ibticks.format import COLUMNS, Field, Kind
 from ibticks.frames._lists import distinct_lists
 from ibticks.frames._metadata import KEY, attach, metadata_of
 from ibticks.frames._read import string_column, strings_column

@@ -18,8 +18,9 @@ Examples
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.gateway._contracts import GatewayContract
@@ -28,20 +29,9 @@ if TYPE_CHECKING:
     from ibticks.gateway._sent import Sent
     from ibticks.gateway._server import Gateway
     from ibticks.gateway._ticks import TickStream
+    from ibticks.gateway._wire import frame
 
-__all__ = ["Gateway", "GatewayContract", "Limits", "Replay", "Sent", "TickStream"]
+__all__ = ["Gateway", "GatewayContract", "Limits", "Replay", "Sent", "TickStream", "frame"]
 
-_HOMES: Final = {
-    "Gateway": "server",
-    "GatewayContract": "contracts",
-    "Limits": "limits",
-    "Replay": "replay",
-    "Sent": "sent",
-    "TickStream": "ticks",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import InputError
-from ibticks.gateway import replies, requests
+from ibticks.gateway import _replies as replies
+from ibticks.gateway import _requests as requests
 from ibticks.gateway._contracts import matching
 from ibticks.gateway._feed import Subscription
 from ibticks.gateway._history import MOST_TICKS, WHAT, ib_seconds, in_hours, page, past

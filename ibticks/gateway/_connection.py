@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import FormatError
-from ibticks.gateway import replies, requests
+from ibticks.gateway import _replies as replies
+from ibticks.gateway import _requests as requests
 from ibticks.gateway._answers import Answers, now_ms
 from ibticks.gateway._feed import Feed
 from ibticks.gateway._limits import Pace

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ibticks.index._records import ContractRecord
+    from ibticks.index import ContractRecord
 
 __all__ = ["ContractQuery", "GatewayContract", "matching"]
 
@@ -64,7 +64,7 @@ class GatewayContract:
 
         Examples
         --------
-        >>> from ibticks.index._records import ContractRecord
+        >>> from ibticks.index import ContractRecord
         >>> GatewayContract.from_record(ContractRecord(8314, "IBM", "SMART", "USD", "STK")).symbol
         'IBM'
         """

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibticks.errors import InputError
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format import TickColumns, Values
 from ibticks.gateway._ticks import TickStream
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from ibticks.format._columns import Column
+    from ibticks.format import Column
     from ibticks.gateway._contracts import GatewayContract
-    from ibticks.selection._selection import Selection
+    from ibticks.selection import Selection
 
 __all__ = ["Replay", "StreamKey"]
 

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import InputError
-from ibticks.format._columns import StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format._fields import columns_of
+from ibticks.format import (
+    StringColumn,
+    StringsColumn,
+    TickColumns,
+    Values,
+    columns_of,
+    split_streams,
+)
 from ibticks.gateway._contracts import GatewayContract
 from ibticks.gateway._ticks import TickStream
-from ibticks.format._streams import split_streams
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import numpy.typing as npt
 
-    from ibticks.format._columns import Column
+    from ibticks.format import Column
     from ibticks.gateway._replay import StreamKey
-    from ibticks.selection._selection import Selection
+    from ibticks.selection import Selection
 
 __all__ = ["stored_contracts", "stored_streams"]
 

@@ -23,8 +23,16 @@ import numpy as np
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
-from ibticks.format._columns import StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format._fields import COLUMNS, Kind, check_tick_type, columns_of
+from ibticks.format import (
+    COLUMNS,
+    Kind,
+    StringColumn,
+    StringsColumn,
+    TickColumns,
+    Values,
+    check_tick_type,
+    columns_of,
+)
 from ibticks.gateway._wire import frame, plain
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ What was not captured can be asked of IB afterwards. It is not the same: times a
 and history may leave out or correct what was sent live. So backfilled ticks lie in files of their
 own (``{HH}-backfill_ticks.pb``), carry the metadata ``source: backfill`` and no sequence number,
 and come with a selection only where they are asked for. IB has one kind of past trades: ``last``
-and ``all_last`` are filled with the same ones (:data:`ibticks.history._historical_tick.SHOWN_AS`).
+and ``all_last`` are filled with the same ones (``SHOWN_AS``).
 
 Each tick is stored once, whatever happens. History is read in whole seconds, and of each second is
 stored what the store does not hold of it, captured or backfilled; a note in the stream tells which
@@ -25,10 +25,8 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.history._result import BackfillResult, Filled, Remaining
-from ibticks.history._plan import plan, whole_seconds
-from ibticks.capture._settings import gateway_address
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
+from ibticks.coverage import settle
 from ibticks.errors import (
     CaptureError,
     ConnectionFailedError,
@@ -39,21 +37,23 @@ from ibticks.errors import (
     StorageError,
     TickIndexError,
 )
-from ibticks.storage._sealing import seal_files
-from ibticks.coverage._rebuild import settle
+from ibticks.history._plan import plan, whole_seconds
+from ibticks.history._result import BackfillResult, Filled, Remaining
+from ibticks.storage import seal_files
+from ibticks.tws import gateway_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import timedelta, tzinfo
 
     from ibticks.calendar import Market, TimeLike
+    from ibticks.coverage import Stretch
     from ibticks.history._fill import StreamFiller
+    from ibticks.history._historical_tick import PastTick
     from ibticks.history._history_client import History
     from ibticks.history._pacing import Pacing
-    from ibticks.history._historical_tick import PastTick
-    from ibticks.coverage._model import Stretch
-    from ibticks.storage._sealing import Sealer
-    from ibticks.store._store import Store
+    from ibticks.storage import Sealer
+    from ibticks.store import Store
 
 __all__ = ["BACKFILL_CLIENT", "BackfillResult", "Remaining", "backfill", "fill_gaps"]
 
@@ -202,7 +202,7 @@ def backfill(
 
 
 def connect(host: str, port: int, client_id: int, **how: Any) -> History:
-    """A connection for past ticks; see :class:`ibticks.history._history_client.History`.
+    """A connection for past ticks; see ``History``.
 
     Raises
     ------

@@ -8,20 +8,19 @@ import time
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from ibticks.config import NANOSECONDS
+from ibticks.coverage import State, Stretch
+from ibticks.errors import CaptureError
 from ibticks.history._backfill import connect, fill_gaps
 from ibticks.history._pacing import Pace, Pacing
-from ibticks.config import NANOSECONDS
-from ibticks.coverage._model import Stretch
-from ibticks.errors import CaptureError
-from ibticks.coverage._states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ibticks.capture._settings import CaptureSettings
-    from ibticks.index._records import CoverageRecord
-    from ibticks.storage._sealing import Sealer
-    from ibticks.store._store import Store
+    from ibticks.capture import CaptureSettings
+    from ibticks.index import CoverageRecord
+    from ibticks.storage import Sealer
+    from ibticks.store import Store
 
 __all__ = ["GapFiller"]
 

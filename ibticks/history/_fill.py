@@ -7,20 +7,15 @@ import time
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Final
 
+from ibticks.config import NANOSECONDS
+from ibticks.coverage import Status, backfilled, missing
+from ibticks.errors import CaptureError, StorageError, WriterLockedError
+from ibticks.format import encode_message, format_timestamp, frame
+from ibticks.history._historical_tick import SOURCE, encode, not_among
+from ibticks.history._pages import walk
 from ibticks.history._result import Filled
 from ibticks.history._stored_ticks import Held, notes_of
-from ibticks.capture._messages import text_of
-from ibticks.history._pages import walk
-from ibticks.history._historical_tick import SOURCE, encode, not_among
-from ibticks.config import NANOSECONDS
-from ibticks.errors import CaptureError, StorageError, WriterLockedError
-from ibticks.format._framing import frame
-from ibticks.format._messages import encode_message
-from ibticks.storage._appender import StreamAppender
-from ibticks.coverage._backfilled import backfilled, missing
-from ibticks.storage._layout import HALF_HOUR, HOUR, FileKey, hour_of
-from ibticks.storage._sealing import seal_files
-from ibticks.coverage._states import Status
+from ibticks.storage import HALF_HOUR, HOUR, FileKey, StreamAppender, hour_of, seal_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,10 +23,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ibticks.coverage import Change
     from ibticks.history._historical_tick import PastTick
-    from ibticks.index._records import CoverageRecord, Index
-    from ibticks.coverage._ledger import Change
-    from ibticks.storage._sealing import Sealer
+    from ibticks.index import CoverageRecord, Index
+    from ibticks.storage import Sealer
 
 __all__ = ["StreamFiller", "seal_left"]
 
@@ -243,7 +238,7 @@ class StreamFiller:
             {
                 "type": "info",
                 "stream_id": self._stream_id,
-                "timestamp": text_of(end_ns - 1),
+                "timestamp": format_timestamp(end_ns - 1),
                 "data": {"status": str(Status.BACKFILLED)},
                 "metadata": {"run": self._run, "at_ns": time.time_ns(), **SOURCE, **told},
             }

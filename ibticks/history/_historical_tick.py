@@ -6,9 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ibticks.config import NANOSECONDS
-from ibticks.format._absent import clear_absent_fields, present_number, present_side
-from ibticks.format._framing import frame
-from ibticks.storage._payloads import time_of
+from ibticks.format import clear_absent_fields, frame, present_number, present_side
+from ibticks.storage import time_of
 from ibticks.tick_stream_pb2 import StreamMessage, TickData
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.tws._client import Client, contract_of
-from ibticks.history._pacing import Pace, Pacing
-from ibticks.history._historical_tick import SHOWN_AS, PastTick, from_ib
 from ibticks.errors import CaptureError, ConnectionFailedError
+from ibticks.history._historical_tick import SHOWN_AS, PastTick, from_ib
+from ibticks.history._pacing import Pace, Pacing
+from ibticks.tws import Client, contract_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

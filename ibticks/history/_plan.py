@@ -7,18 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
-from ibticks.coverage._model import runs
+from ibticks.coverage import State, missing, runs
 from ibticks.errors import TimeRangeError
-from ibticks.coverage._backfilled import missing
-from ibticks.coverage._states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta, tzinfo
 
     from ibticks.calendar import Market, TimeLike
-    from ibticks.coverage._model import Stretch
-    from ibticks.store._store import Store
+    from ibticks.coverage import Stretch
+    from ibticks.store import Store
 
 __all__ = ["plan", "whole_seconds"]
 
@@ -48,7 +46,7 @@ def plan(
     list of Stretch
         What lasts still, and what was deleted on purpose, is not among them.
     """
-    from ibticks.coverage._query import cover
+    from ibticks.coverage import cover
 
     coverage = cover(store.root, store.index, streams, [within])
     if market is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibticks.coverage._model import Stretch
+    from ibticks.coverage import Stretch
 
 __all__ = ["BackfillResult", "Filled", "Remaining"]
 

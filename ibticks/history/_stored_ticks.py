@@ -11,21 +11,19 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from ibticks.history._historical_tick import PastTick, from_stored
 from ibticks.config import NANOSECONDS
-from ibticks.format._messages import from_protobuf
-from ibticks.index._records import FileRecord
-from ibticks.coverage._ledger import Change
-from ibticks.storage._layout import HOUR, FileKey, hour_of
-from ibticks.storage._payloads import messages_between, time_of
-from ibticks.coverage._states import State
+from ibticks.coverage import Change, State
+from ibticks.format import from_protobuf
+from ibticks.history._historical_tick import PastTick, from_stored
+from ibticks.index import FileRecord
+from ibticks.storage import HOUR, FileKey, hour_of, messages_between, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ibticks.index._records import CoverageRecord, Index
-    from ibticks.storage._layout import Part
+    from ibticks.index import CoverageRecord, Index
+    from ibticks.storage import Part
     from ibticks.tick_stream_pb2 import StreamMessage
 
 __all__ = ["AROUND", "Held", "notes_of"]

@@ -1,7 +1,7 @@
 """Importing files: quotes or trades in CSV or Parquet, v2 messages as JSON lines, tick files.
 
 An import can be interrupted at any moment and started again: ticks that the store already holds
-are not written a second time (see :mod:`ibticks.storage._ingest`).
+are not written a second time (see :mod:`ibticks.storage`).
 """
 
 from __future__ import annotations

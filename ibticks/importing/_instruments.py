@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import InputError
-from ibticks.format._fields import check_contract_id
-from ibticks.frames._naming import plain_name
+from ibticks.format import check_contract_id
+from ibticks.frames import plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ibticks.frames._naming import InstrumentColumn
-    from ibticks.frames._tabular import Instrument
-    from ibticks.index._records import ContractRecord
+    from ibticks.frames import Instrument, InstrumentColumn
+    from ibticks.index import ContractRecord
 
 __all__ = ["new_symbols", "resolve_contracts"]
 
@@ -52,7 +51,7 @@ def resolve_contracts(
 
     Examples
     --------
-    >>> from ibticks.frames._naming import InstrumentColumn
+    >>> from ibticks.frames import InstrumentColumn
     >>> column = InstrumentColumn("symbol", ("ticker",))
     >>> resolve_contracts([("IBM",), ("BAC",)], [column], [], symbols={"IBM": 8314, "BAC": 10098})
     {('IBM',): 8314, ('BAC',): 10098}

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import InputError, ProtocolError
-from ibticks.format._fields import check_tick_type
+from ibticks.filesystem import expand_home, explained
+from ibticks.format import check_tick_type
 from ibticks.importing._result import ImportResult
-from ibticks.store._progress import bar
-from ibticks.filesystem._disk import expand_home, explained
-from ibticks.storage._ingest import Ingest
+from ibticks.storage import Ingest
+from ibticks.store import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["import_messages"]
 

@@ -6,12 +6,12 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ibticks.filesystem._disk import explained
+from ibticks.filesystem import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ibticks.frames._tabular import TickTable
+    from ibticks.frames import TickTable
 
 __all__ = ["rejects_path", "write_rejects"]
 

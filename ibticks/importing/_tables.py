@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ibticks.errors import InputError
-from ibticks.format._fields import check_contract_id, check_tick_type
+from ibticks.filesystem import expand_home, explained
+from ibticks.format import check_contract_id, check_tick_type, split_streams
 from ibticks.importing._instruments import new_symbols, resolve_contracts
 from ibticks.importing._rejects import rejects_path, write_rejects
 from ibticks.importing._result import ImportResult
 from ibticks.importing._writers import StreamWriters
-from ibticks.store._progress import bar
-from ibticks.filesystem._disk import expand_home, explained
-from ibticks.format._streams import split_streams
+from ibticks.store import bar
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
     from datetime import tzinfo
 
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["import_table"]
 
@@ -90,7 +89,7 @@ def import_table(
         whose contracts are not known, or has a row that cannot be read. What was imported before
         such a row stays, and the message says how much that is; importing again goes on from there.
     """
-    from ibticks.frames._tabular import open_table
+    from ibticks.frames import open_table
 
     source = expand_home(path)
     check_tick_type(tick_type)

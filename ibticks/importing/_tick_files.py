@@ -6,16 +6,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ibticks.filesystem import expand_home
 from ibticks.importing._result import ImportResult
-from ibticks.store._progress import bar
-from ibticks.storage._deletion import undo_deletion
-from ibticks.filesystem._disk import expand_home
-from ibticks.storage._ingest import Ingest
-from ibticks.storage._layout import hour_of
-from ibticks.storage._tick_file import TickFile
+from ibticks.storage import Ingest, TickFile, hour_of
+from ibticks.store import bar, undo_deletion
 
 if TYPE_CHECKING:
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["import_tick_file", "is_tick_file"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from ibticks.storage._ingest import Ingest
+from ibticks.storage import Ingest
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ibticks.storage._writer import StreamWriter
-    from ibticks.store._store import Store
+    from ibticks.storage import StreamWriter
+    from ibticks.store import Store
 
 __all__ = ["StreamWriters"]
 

@@ -17,42 +17,51 @@ away. The files are the truth: all of it can be rebuilt.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.index._catalogue import CatalogueIndex, write_catalogue
-    from ibticks.index.embedded._server import EmbeddedServer
+    from ibticks.index._encoding import dump_json, file_from_json, file_to_json
     from ibticks.index._journal import Journal
     from ibticks.index._journaled import JournaledIndex
     from ibticks.index._memory import MemoryIndex
     from ibticks.index._open import open_index
     from ibticks.index._postgres import PostgresIndex
+    from ibticks.index._records import (
+        QUERY_SECONDS,
+        Block,
+        ContractRecord,
+        CoverageRecord,
+        DailyStats,
+        FileRecord,
+        Index,
+    )
+    from ibticks.index._store_id import find_store_id
+    from ibticks.index.embedded import EmbeddedServer
 
 __all__ = [
+    "QUERY_SECONDS",
+    "Block",
     "CatalogueIndex",
+    "ContractRecord",
+    "CoverageRecord",
+    "DailyStats",
     "EmbeddedServer",
+    "FileRecord",
+    "Index",
     "Journal",
     "JournaledIndex",
     "MemoryIndex",
     "PostgresIndex",
+    "dump_json",
+    "file_from_json",
+    "file_to_json",
+    "find_store_id",
     "open_index",
     "write_catalogue",
 ]
 
-_HOMES: Final = {
-    "CatalogueIndex": "catalogue",
-    "EmbeddedServer": "embedded",
-    "Journal": "journal",
-    "JournaledIndex": "journaled",
-    "MemoryIndex": "memory",
-    "PostgresIndex": "postgres",
-    "open_index": "opening",
-    "write_catalogue": "catalogue",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__)

@@ -33,6 +33,7 @@ from ibticks.errors import (
     StoreAccessError,
     TickError,
 )
+from ibticks.filesystem import give_to_store_owner
 from ibticks.index._encoding import (
     FILE_FIELDS,
     contract_from_json,
@@ -44,7 +45,6 @@ from ibticks.index._encoding import (
     file_to_json,
 )
 from ibticks.index._memory import MemoryIndex
-from ibticks.filesystem._ownership import give_to_store_owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -117,7 +117,7 @@ def write_catalogue(
 
 
 class CatalogueIndex:
-    """The catalogue as a read-only :class:`~ibticks.index._records.Index`.
+    """The catalogue as a read-only :class:`~ibticks.index.Index`.
 
     It follows the file: a catalogue written anew is read anew. A file that is not there is an empty
     index.

@@ -23,9 +23,9 @@ from ibticks.errors import (
     IndexVersionError,
     TickIndexError,
 )
-from ibticks.index._timeout_connection import STATEMENT_TIMEOUT_SECONDS
 from ibticks.index._connection import connect, dsn_parameters
 from ibticks.index._migrations import MIGRATION_TIMEOUT_SECONDS, migrate, migrations
+from ibticks.index._timeout_connection import STATEMENT_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

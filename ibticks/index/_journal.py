@@ -32,6 +32,7 @@ from ibticks.errors import (
     TickError,
     TickIndexError,
 )
+from ibticks.filesystem import give_to_store_owner, make_lock_file
 from ibticks.index._catalogue import sync_folder
 from ibticks.index._encoding import (
     contract_from_json,
@@ -42,7 +43,6 @@ from ibticks.index._encoding import (
     file_from_json,
     file_to_json,
 )
-from ibticks.filesystem._ownership import give_to_store_owner, make_lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -56,13 +56,13 @@ _log = logging.getLogger(__name__)
 
 
 class JournaledIndex:
-    """A PostgreSQL index that may be away; an :class:`~ibticks.index._records.Index`.
+    """A PostgreSQL index that may be away; an :class:`~ibticks.index.Index`.
 
     Parameters
     ----------
     primary_factory : callable
         Reaches the server: takes the seconds it may wait, returns a
-        :class:`~ibticks.index._postgres.PostgresIndex`, or raises
+        :class:`~ibticks.index.PostgresIndex`, or raises
         :class:`~ibticks.errors.IndexUnavailableError`. Called again after every outage.
     catalogue_path, journal_path : Path
         Usually ``{root}/metadata/index.json`` and ``{root}/metadata/index.journal``.
@@ -568,7 +568,7 @@ class JournaledIndex:
         *,
         timeout_seconds: float = QUERY_SECONDS,
     ) -> QueryResult:
-        """Run one SQL statement that reads; see :func:`ibticks.index._queries.run_query`.
+        """Run one SQL statement that reads; see ``run_query``.
 
         Raises
         ------

@@ -20,7 +20,7 @@ __all__ = ["MemoryIndex", "corrected", "fill_in", "latest_coverage", "latest_fil
 
 
 class MemoryIndex:
-    """An :class:`~ibticks.index._records.Index` that is gone with its process.
+    """An :class:`~ibticks.index.Index` that is gone with its process.
 
     Examples
     --------

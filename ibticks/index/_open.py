@@ -31,7 +31,7 @@ def open_index(
     """Open the index of a store.
 
     With a DSN it is in that server's database, which must answer now. Without, it is in an embedded
-    PostgreSQL of this user's (see :mod:`ibticks.index.embedded._server`). Where that cannot run, or the
+    PostgreSQL of this user's (see :mod:`ibticks.index.embedded`). Where that cannot run, or the
     database is damaged, locked or slow, the store is served from its catalogue, changes go to its
     journal, and a warning says why.
 
@@ -49,10 +49,10 @@ def open_index(
         Least time between two attempts to reach a server that went away.
     complete : callable, optional
         Enters what a database lacks, whenever it is reached; see
-        :func:`ibticks.store._maintenance.complete_index`.
+        ``complete_index``.
     find_missing : callable, optional
         Finds what catalogue and journal lack, while the server is away; see
-        :func:`ibticks.store._maintenance.find_missing`.
+        ``find_missing``.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def open_index(
                 "the embedded PostgreSQL runs on Linux and macOS: give the DSN of a server (dsn=, "
                 "IBTICKS_DSN)"
             )
-        from ibticks.index.embedded._server import EmbeddedServer
+        from ibticks.index.embedded import EmbeddedServer
 
         server = EmbeddedServer.for_store(root, store_id, patience=patience)
         try:

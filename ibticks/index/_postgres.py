@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from psycopg import Cursor
     from psycopg.rows import TupleRow
 
-    from ibticks.index.embedded._server import EmbeddedServer
+    from ibticks.index.embedded import EmbeddedServer
 
 __all__ = ["PostgresIndex", "SessionRow"]
 
@@ -56,7 +56,7 @@ _BATCH: Final = 2_000  # files in one statement: a few MB of JSON
 
 
 class PostgresIndex:
-    """The index of a store in a PostgreSQL database; an :class:`~ibticks.index._records.Index`.
+    """The index of a store in a PostgreSQL database; an :class:`~ibticks.index.Index`.
 
     Threads may share it, and processes may each have one.
 
@@ -428,7 +428,7 @@ class PostgresIndex:
         *,
         timeout_seconds: float = QUERY_SECONDS,
     ) -> QueryResult:
-        """Run one SQL statement that reads; see :func:`ibticks.index._queries.run_query`.
+        """Run one SQL statement that reads; see ``run_query``.
 
         Parameters
         ----------

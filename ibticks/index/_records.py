@@ -167,7 +167,7 @@ class CoverageRecord:
     """An interval ``[start_ns, end_ns)`` of a stream and what the capture was doing in it.
 
     ``state`` is ``captured``, ``backfilled``, ``session_closed``, ``quiet``, ``disconnected``,
-    ``not_permitted`` or ``deleted`` (:data:`ibticks.coverage._states.MEANINGS` says what each
+    ``not_permitted`` or ``deleted`` (:data:`ibticks.coverage.MEANINGS` says what each
     means); ``reason`` says why (an IB code, or words). ``end_ns`` is None while the interval lasts.
     """
 

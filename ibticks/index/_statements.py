@@ -1,6 +1,6 @@
-"""The SQL statements of :mod:`ibticks.index._postgres` that are longer than a line or two.
+"""The SQL statements of :mod:`ibticks.index` that are longer than a line or two.
 
-Records go to the server as JSON (:mod:`ibticks.index._encoding`), many in one statement, so that a
+Records go to the server as JSON (:mod:`ibticks.index`), many in one statement, so that a
 thousand files take one round trip and the daily statistics of a day are computed once.
 """
 

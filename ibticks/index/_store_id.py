@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ibticks.index._connection import connect, dsn_parameters
-from ibticks.index.embedded._server import recorded_store_id
+from ibticks.index.embedded import recorded_store_id
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,25 +15,17 @@ Examples
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.live._batch import Batch
-    from ibticks.live._buffers import Buffer, BufferStats
-    from ibticks.live._live import Live
+    from ibticks.live._buffers import Buffer, Buffers, BufferStats
+    from ibticks.live._live import Live, Policy
+    from ibticks.live._start import find_start
 
-__all__ = ["Batch", "Buffer", "BufferStats", "Live"]
+__all__ = ["Batch", "Buffer", "BufferStats", "Buffers", "Live", "Policy", "find_start"]
 
-_HOMES = {"Batch": "batch", "Buffer": "buffers", "BufferStats": "buffers", "Live": "live"}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__)

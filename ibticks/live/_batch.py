@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibticks.format._decode import Decoder
-from ibticks.format._messages import decode_message
+from ibticks.format import Decoder, decode_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
     from ibticks.live._frame_batch import Part
 
 __all__ = ["Batch"]

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibticks.errors import CorruptFileError
-from ibticks.format._framing import checksum
-from ibticks.storage._blocks import decompress, split
-from ibticks.filesystem._disk import explained
-from ibticks.storage._headers import check_place, header_of
-from ibticks.storage._layout import FileKey
+from ibticks.filesystem import explained
+from ibticks.format import checksum
+from ibticks.storage import FileKey, check_place, decompress, header_of, split
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from ibticks.format._header import Header
+    from ibticks.format import Header
 
 __all__ = ["Body"]
 

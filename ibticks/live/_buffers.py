@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.calendar import format_ns
 from ibticks.live._live import Live
-from ibticks.selection._selection import Selection
-from ibticks.storage._layout import HOUR, hour_of
+from ibticks.selection import Selection
+from ibticks.storage import HOUR, hour_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +117,7 @@ class BufferStats:
 class Buffer(Selection):
     """The ticks of a store from some time to now.
 
-    Made by :meth:`ibticks.Store.buffer`. A :class:`~ibticks.selection._selection.Selection` like any other,
+    Made by :meth:`ibticks.Store.buffer`. A :class:`~ibticks.selection.Selection` like any other,
     but :meth:`to_polars` and :meth:`stats` decode each tick only once, however often they are
     asked: the latest buffers are kept in memory and read on.
     """

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from ibticks.live._batch import Batch
     from ibticks.live._follower import Follower
-    from ibticks.live._ring import Ring
     from ibticks.live._frame_batch import Part
+    from ibticks.live._ring import Ring
 
 __all__ = ["Delivery"]
 

@@ -12,10 +12,10 @@ from ibticks.live._position import Position
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ibticks.live._position import Cursor
     from ibticks.live._frame_batch import Part
+    from ibticks.live._position import Cursor
     from ibticks.live._tail import Tail
-    from ibticks.storage._layout import FileKey
+    from ibticks.storage import FileKey
 
 __all__ = ["Feed"]
 
@@ -32,7 +32,7 @@ class Feed:
     columns : sequence of str
     start_ns : int
     delay : float
-        See :class:`~ibticks.live._merge.Merge`.
+        See ``Merge``.
     keep : int, optional
         Where more live ticks than that wait to be asked for, the earliest are dropped.
     historical : bool

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import StorageError
-from ibticks.filesystem._disk import explained
-from ibticks.storage._layout import FileKey
+from ibticks.filesystem import explained
+from ibticks.storage import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from ibticks.live._folders import list_days
 from ibticks.live._tail import Tail
 from ibticks.live._wait import Waiting
 from ibticks.live._watcher import Watch
-from ibticks.storage._layout import HOUR, FileKey
+from ibticks.storage import HOUR, FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ibticks.storage._layout import FileKey
+    from ibticks.storage import FileKey
 
 __all__ = ["Part", "Stretch"]
 

@@ -8,9 +8,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
 
 from ibticks.calendar import format_ns
+from ibticks.coverage import FeedCondition, FeedState, feed_states
 from ibticks.errors import InputError
-from ibticks.coverage._feed_state import FeedCondition, FeedState, feed_states
-from ibticks.format._fields import check_columns
+from ibticks.format import check_columns
 from ibticks.live._background import Background
 from ibticks.live._batch import Batch
 from ibticks.live._delivery import Delivery
@@ -18,7 +18,7 @@ from ibticks.live._follower import Follower
 from ibticks.live._position import read_token
 from ibticks.live._reading import Batches, Messages
 from ibticks.live._ring import Ring
-from ibticks.storage._stream_lock import is_written
+from ibticks.storage import is_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from ibticks.index._records import Index
+    from ibticks.index import Index
     from ibticks.live._previous_close import PreviousClose
 
 __all__ = ["Live", "Policy"]

@@ -9,15 +9,14 @@ import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from ibticks.errors import InputError
-from ibticks.format._fields import check_contract_id, check_tick_type
-from ibticks.format._framing import checksum
-from ibticks.storage._layout import HOUR, FileKey
+from ibticks.format import check_contract_id, check_tick_type, checksum
+from ibticks.storage import HOUR, FileKey
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ibticks.storage._layout import Part
+    from ibticks.storage import Part
 
 __all__ = ["MARK_BYTES", "Cursor", "Position", "mark_of", "read_token", "write_token"]
 

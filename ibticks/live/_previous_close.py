@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ibticks.calendar import format_ns
+from ibticks.calendar import format_ns, from_ns
 from ibticks.calendar import market as find_market
-from ibticks.calendar._times import from_ns
 from ibticks.config import NANOSECONDS
 from ibticks.errors import NoSessionError, TimeRangeError
-from ibticks.selection._selection import Selection
+from ibticks.selection import Selection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.calendar import Market, Session
-    from ibticks.index._records import Index
+    from ibticks.index import Index
 
 __all__ = ["PreviousClose", "find_previous_close"]
 

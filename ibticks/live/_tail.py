@@ -8,13 +8,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.format._frames import TORN, find_payloads, walk
-from ibticks.format._framing import MAX_FRAME
+from ibticks.format import MAX_FRAME, TORN, find_payloads, walk
 from ibticks.live._body import Body
 from ibticks.live._folders import Seen, list_days, list_folder, look_at
-from ibticks.live._position import MARK_BYTES, Cursor, mark_of
 from ibticks.live._frame_batch import Stretch
-from ibticks.storage._layout import FileKey, hour_of
+from ibticks.live._position import MARK_BYTES, Cursor, mark_of
+from ibticks.storage import FileKey, hour_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -21,7 +21,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ibticks.capture._capture import Capture
+from ibticks.capture import Capture
 from ibticks.errors import ConfigError, MissingExtraError, TickError
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ def install_kernel(
     prefix : path, optional
         For the environment there; by default for the one ibticks is installed in.
     environment : mapping of str to str, optional
-        Variables the kernel gets, such as ``IBTICKS_STORE``; see :mod:`ibticks.notebook._kernel`.
+        Variables the kernel gets, such as ``IBTICKS_STORE``; see :mod:`ibticks.notebook`.
 
     Returns
     -------

@@ -22,15 +22,13 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from ibticks.capture._capture import Capture
-from ibticks.notebook._panel import show_live, status_text
-from ibticks.capture._settings import CaptureSettings
+from ibticks.capture import Capture, CaptureSettings, show_live, status_text
 from ibticks.errors import CaptureError, ConfigError, TickError
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from ibticks.store._store import Store
+    from ibticks.store import Store
 
 __all__ = ["CaptureMagics", "load"]
 

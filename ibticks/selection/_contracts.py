@@ -11,7 +11,7 @@ from ibticks.errors import AmbiguousContractError, InputError, UnknownContractEr
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ibticks.index._records import ContractRecord
+    from ibticks.index import ContractRecord
 
 __all__ = ["find_all", "find_contracts"]
 
@@ -44,7 +44,7 @@ def find_contracts(
 
     Examples
     --------
-    >>> from ibticks.index._records import ContractRecord
+    >>> from ibticks.index import ContractRecord
     >>> find_contracts(["ibm"], [ContractRecord(8314, "IBM")], set)
     (8314,)
     """

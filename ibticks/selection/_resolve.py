@@ -7,9 +7,9 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import TICK_TYPES, TIME_MIN
-from ibticks.selection._contracts import find_all, find_contracts
 from ibticks.errors import InputError
-from ibticks.format._fields import check_contract_id, check_tick_type
+from ibticks.format import check_contract_id, check_tick_type
+from ibticks.selection._contracts import find_all, find_contracts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.calendar import TimeLike
-    from ibticks.index._records import Index
+    from ibticks.index import Index
 
 __all__ = ["Lookup", "check_tick_types", "in_words", "listed"]
 
@@ -36,7 +36,7 @@ class Lookup:
     Examples
     --------
     >>> from pathlib import Path
-    >>> from ibticks.index._memory import MemoryIndex
+    >>> from ibticks.index import MemoryIndex
     >>> Lookup(Path(), MemoryIndex()).tick_types((8314,), "last")
     ('last',)
     """
@@ -97,7 +97,7 @@ class Lookup:
         return to_ns(now, tz=tz, name="now")
 
     def _last_tick(self, ids: tuple[int, ...], kinds: tuple[str, ...]) -> int:
-        from ibticks.storage._reader import read_ticks
+        from ibticks.storage import read_ticks
 
         days = self._index.daily_stats(ids, kinds)
         ends = (day.last_tick_ns for day in days)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError
-from ibticks.format._fields import check_columns, columns_of
+from ibticks.format import check_columns, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
-    from ibticks.coverage._model import Coverage
-    from ibticks.format._columns import TickColumns
-    from ibticks.frames._export import FileKind
-    from ibticks.index._records import FileRecord, Index
-    from ibticks.storage._column_cache import Decoded
+    from ibticks.coverage import Coverage
+    from ibticks.format import TickColumns
+    from ibticks.frames import FileKind
+    from ibticks.index import FileRecord, Index
+    from ibticks.storage import Decoded
 
 __all__ = ["Backfill", "Interval", "Selection"]
 
@@ -261,8 +261,8 @@ class Selection:
         return self._write(path, "ipc")
 
     def _write(self, path: str | PathLike[str], kind: FileKind) -> int:
-        from ibticks.frames._export import write_tables
-        from ibticks.filesystem._disk import expand_home, written_beside
+        from ibticks.filesystem import expand_home, written_beside
+        from ibticks.frames import write_tables
 
         target = expand_home(path)
         batches = _HourByHour(self).batches(
@@ -309,7 +309,7 @@ class Selection:
         dict
             ``type``, ``stream_id``, ``timestamp``, ``data`` and maybe ``metadata``; by time.
         """
-        from ibticks.storage._reader import read_messages
+        from ibticks.storage import read_messages
 
         files = self.files()
         for start_ns, end_ns in self.intervals:
@@ -385,7 +385,7 @@ class Selection:
         Coverage
             In a notebook a picture; printed, a report. What is later than now is left out.
         """
-        from ibticks.coverage._query import cover
+        from ibticks.coverage import cover
 
         return cover(
             self.root,
@@ -406,8 +406,7 @@ class Selection:
         end_ns: int,
         decoded: Decoded | None = None,
     ) -> list[TickColumns]:
-        from ibticks.storage._reader import read_ticks
-        from ibticks.storage._cached_reader import reread_ticks
+        from ibticks.storage import read_ticks, reread_ticks
 
         read = read_ticks if decoded is None else partial(reread_ticks, decoded=decoded)
         return read(
@@ -421,8 +420,8 @@ class Selection:
         )
 
     def _metadata(self) -> dict[str, Any]:
-        from ibticks import __version__
-        from ibticks.coverage._query import told
+        from ibticks._version import __version__
+        from ibticks.coverage import told
 
         return {
             "selection": self.label,
@@ -437,7 +436,7 @@ class Selection:
 
     def _symbols(self) -> dict[int, str]:
         """Return the symbols of its contracts, which titles of frames made from it then use."""
-        from ibticks.frames._symbols import remember_symbols
+        from ibticks.frames import remember_symbols
 
         wanted = set(self.contract_ids)
         known = (each for each in self.index.contracts() if each.contract_id in wanted)
@@ -487,7 +486,7 @@ class _LoadFile:
         self, partition: tuple[FileRecord, int, int], columns: tuple[str, ...]
     ) -> pa.Table:
         from ibticks.frames import to_table
-        from ibticks.storage._reader import read_ticks
+        from ibticks.storage import read_ticks
 
         record, start_ns, end_ns = partition
         parts = read_ticks(

@@ -1,7 +1,7 @@
 """Appending to a stream: each message into the file of its own hour, whatever order they come in.
 
 What capture writes through. It loads no compiler: sealing, which needs one, is done by the
-:data:`~ibticks.storage._sealing.Sealer` it is given.
+:data:`~ibticks.storage.Sealer` it is given.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS, SPLIT_BYTES
 from ibticks.errors import CorruptFileError, InputError, StorageError, TickError
-from ibticks.format._absent import clear_absent_fields
-from ibticks.format._fields import check_contract_id, check_tick_type
-from ibticks.format._framing import frame
-from ibticks.format._messages import to_protobuf
-from ibticks.filesystem._disk import explained, remove_file, write_anew
+from ibticks.filesystem import explained, remove_file, write_anew
+from ibticks.format import (
+    check_contract_id,
+    check_tick_type,
+    clear_absent_fields,
+    frame,
+    to_protobuf,
+)
 from ibticks.storage._hour_file import HourFile
 from ibticks.storage._layout import (
     HALF_HOUR,
@@ -29,8 +32,8 @@ from ibticks.storage._layout import (
     list_files,
     list_unfinished,
 )
-from ibticks.storage._stream_lock import StreamLock
 from ibticks.storage._sealing import Compressor, Sealer, seal_files
+from ibticks.storage._stream_lock import StreamLock
 from ibticks.storage._unread import unread
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ibticks.index._records import FileRecord, Index
+    from ibticks.index import FileRecord, Index
 
 __all__ = ["StreamAppender"]
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import CorruptFileError, MisplacedFileError, StorageError
-from ibticks.format._frames import TORN
-from ibticks.format._header import HEADER_VERSION
+from ibticks.format import HEADER_VERSION, TORN
 from ibticks.storage._layout import HOUR, FileKey, list_files
 from ibticks.storage._summary import CHECKSUM, salvage, summarise
 from ibticks.storage._unread import unread
@@ -18,7 +17,7 @@ from ibticks.storage._unread import unread
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ibticks.index._records import FileRecord, Index
+    from ibticks.index import FileRecord, Index
     from ibticks.storage._summary import Summary
 
 __all__ = ["Finding", "Findings", "read_records", "records_on_disk", "verify"]

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final
 import cramjam
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format._framing import BLOCK_BYTES, MAX_FRAME
-from ibticks.format._header import COMPRESSIONS, Header
+from ibticks.format import BLOCK_BYTES, COMPRESSIONS, MAX_FRAME, Header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import StorageError
-from ibticks.format._decode import TIME_MAX, TIME_MIN
+from ibticks.format import TIME_MAX, TIME_MIN
 from ibticks.storage._column_cache import KeptFile, Rows, joined, run_together
 from ibticks.storage._reader import in_order, read_shares
 from ibticks.storage._source import Source
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
     from pathlib import Path
 
-    from ibticks.format._columns import TickColumns
-    from ibticks.index._records import FileRecord, Index
+    from ibticks.format import TickColumns
+    from ibticks.index import FileRecord, Index
     from ibticks.storage._column_cache import Decoded
     from ibticks.storage._reader import Share
 
@@ -36,7 +36,7 @@ def reread_ticks(
     strict: bool = False,
     index: Index | None = None,
 ) -> list[TickColumns]:
-    """What :func:`ibticks.storage._reader.read_ticks` gives, decoding only what is not kept.
+    """What :func:`ibticks.storage.read_ticks` gives, decoding only what is not kept.
 
     Sealed files that are read from beginning to end are kept. Parameters, warnings and errors are
     those of ``read_ticks``; ``columns`` must have ``timestamp``.

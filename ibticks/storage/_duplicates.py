@@ -14,15 +14,21 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format._encode import Encoder
-from ibticks.format._fields import COLUMNS
-from ibticks.format._frames import fingerprints
+from ibticks.format import (
+    COLUMNS,
+    Encoder,
+    MapColumn,
+    StringColumn,
+    StringsColumn,
+    TickColumns,
+    Values,
+    fingerprints,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ibticks.format._columns import Column
+    from ibticks.format import Column
 
 __all__ = ["IDENTITY_COLUMNS", "StoredMessages", "StoredTicks", "TickKeys", "tick_keys"]
 

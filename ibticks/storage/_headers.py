@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import MisplacedFileError
-from ibticks.format._header import HEADER_BYTES, Header, read_header
-from ibticks.filesystem._disk import explained, sync_data, sync_folder, write_all, written_beside
+from ibticks.filesystem import explained, sync_data, sync_folder, write_all, written_beside
+from ibticks.format import HEADER_BYTES, Header, read_header
 from ibticks.storage._layout import hour_of
 
 if TYPE_CHECKING:

@@ -10,12 +10,9 @@ from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from ibticks import __version__
+from ibticks._version import __version__
 from ibticks.errors import CorruptFileError, StorageError
-from ibticks.format._framing import checksum
-from ibticks.format._header import HEADER_BYTES, Header
-from ibticks.storage._blocks import body_blocks
-from ibticks.filesystem._disk import (
+from ibticks.filesystem import (
     explained,
     explanation,
     make_folder,
@@ -24,6 +21,8 @@ from ibticks.filesystem._disk import (
     write_all,
     written_beside,
 )
+from ibticks.format import HEADER_BYTES, Header, checksum
+from ibticks.storage._blocks import body_blocks
 from ibticks.storage._headers import check_place, header_of, put_header
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Two equal ticks of one file are two ticks, and both are stored; but a tick that the store already
 holds is not written a second time. For each hour that an import meets, the ticks already in its
-files are counted (see :mod:`ibticks.storage._duplicates`), and every tick of the import first uses
+files are counted (see :mod:`ibticks.storage`), and every tick of the import first uses
 up an equal one of these. Neither the row number of a tick in its file nor the order of the rows
 counts, so that files may overlap.
 """
@@ -15,12 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format._absent_rows import with_absent_values
-from ibticks.format._decode import Decoder
-from ibticks.format._encode import Encoder
-from ibticks.format._framing import frame
-from ibticks.format._header import read_header
-from ibticks.filesystem._disk import explained
+from ibticks.filesystem import explained
+from ibticks.format import Decoder, Encoder, frame, read_header, with_absent_values
 from ibticks.storage._duplicates import IDENTITY_COLUMNS, StoredMessages, StoredTicks, tick_keys
 from ibticks.storage._headers import check_place
 from ibticks.storage._layout import HALF_HOUR, FileKey, half_hours, hour_of
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
     from ibticks.storage._layout import Part
     from ibticks.storage._writer import StreamWriter
 

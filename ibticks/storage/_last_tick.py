@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ibticks.index._records import FileRecord
+    from ibticks.index import FileRecord
 
 __all__ = ["last_tick_ns"]
 

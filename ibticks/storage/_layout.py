@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
 from ibticks.errors import StorageError, TimeRangeError
-from ibticks.filesystem._disk import UNFINISHED, explained, explanation
+from ibticks.filesystem import UNFINISHED, explained, explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """The messages of files without a compiler: one by one, the last first, or those of some time.
 
 For a process that captures, which is to stay small, and needs few messages. Whole hours are read by
-:mod:`ibticks.storage._reader`.
+:mod:`ibticks.storage`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from google.protobuf.message import DecodeError
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import CorruptFileError, StorageError
-from ibticks.format._framing import MAX_FRAME
-from ibticks.format._header import read_header
+from ibticks.filesystem import explained
+from ibticks.format import MAX_FRAME, read_header
 from ibticks.storage._blocks import decompress, split
-from ibticks.filesystem._disk import explained
 from ibticks.storage._headers import check_place
 from ibticks.storage._layout import FileKey
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ibticks.format._header import Header
-    from ibticks.index._records import FileRecord
+    from ibticks.format import Header
+    from ibticks.index import FileRecord
 
 __all__ = ["messages_between", "payloads_backwards", "time_of"]
 

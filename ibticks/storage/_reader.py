@@ -19,14 +19,21 @@ import numpy as np
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import CorruptDataWarning, CorruptFileError, FormatError, StorageError
-from ibticks.format._decode import TIME_MAX, TIME_MIN, Decoder
-from ibticks.format._frames import TORN, find_payloads, walk
-from ibticks.format._framing import MAX_FRAME, checksum
-from ibticks.format._messages import decode_message
+from ibticks.format import (
+    MAX_FRAME,
+    TIME_MAX,
+    TIME_MIN,
+    TORN,
+    Decoder,
+    checksum,
+    decode_message,
+    find_payloads,
+    walk,
+)
 from ibticks.storage._blocks import body_blocks, decompress
-from ibticks.storage._stacklevel import caller_depth
 from ibticks.storage._layout import HOUR, part_of
 from ibticks.storage._source import Source
+from ibticks.storage._stacklevel import caller_depth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -35,9 +42,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ibticks.errors import TickError
-    from ibticks.format._columns import TickColumns
-    from ibticks.format._header import Header
-    from ibticks.index._records import Block, FileRecord, Index
+    from ibticks.format import Header, TickColumns
+    from ibticks.index import Block, FileRecord, Index
 
 __all__ = ["Share", "in_order", "read_messages", "read_shares", "read_ticks"]
 
@@ -68,7 +74,7 @@ class Share:
     part : TickColumns
     blocks : list of (FileRecord, hashable, int, int)
         For each block that is whole: its file, what the file was when it was read (see
-        :class:`ibticks.storage._source.Source`), and its first row and the row after its last.
+        :class:`ibticks.storage.Source`), and its first row and the row after its last.
     ordered : bool
         Whether no row is earlier than the one before it.
     missing : list of (int, int)

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 
 from ibticks.errors import CorruptFileError
-from ibticks.format._framing import MAX_FRAME
-from ibticks.format._header import Header, read_header
-from ibticks.filesystem._ownership import give_to_store_owner
-from ibticks.filesystem._disk import explained, sync_folder, write_all
+from ibticks.filesystem import explained, give_to_store_owner, sync_folder, write_all
+from ibticks.format import MAX_FRAME, Header, read_header
 from ibticks.storage._headers import check_place
 from ibticks.storage._layout import FileKey
 from ibticks.tick_stream_pb2 import StreamMessage

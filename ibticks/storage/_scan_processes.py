@@ -20,14 +20,14 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import StorageError
-from ibticks.index._encoding import dump_json, file_from_json, file_to_json
+from ibticks.index import dump_json, file_from_json, file_to_json
 from ibticks.storage._layout import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from ibticks.index._records import FileRecord
+    from ibticks.index import FileRecord
 
 __all__ = ["BATCH_FILES", "MIN_FILES", "iter_records"]
 
@@ -47,7 +47,7 @@ def iter_records(
     mark: Callable[[], int],
     failures: list[StorageError] | None = None,
 ) -> Iterator[tuple[int, list[FileRecord]]]:
-    """Read files batch by batch; see :func:`ibticks.storage._audit.read_records`.
+    """Read files batch by batch; see ``read_records``.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import StorageError
-from ibticks.index._records import Block, FileRecord
+from ibticks.index import Block, FileRecord
 from ibticks.storage._layout import FileKey
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _ANSWER_SECONDS: Final = 600.0
 
 
 class SealerApart:
-    """A :data:`~ibticks.storage._sealing.Sealer` that works in a process of its own."""
+    """A :data:`~ibticks.storage.Sealer` that works in a process of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class SealerApart:
         return self._have_done("sealed", root, keys)
 
     def compress(self, root: Path, key: FileKey, compression: str) -> FileRecord:
-        """Compress a sealed file; see :func:`ibticks.storage._lifecycle.compress_file`.
+        """Compress a sealed file; see :func:`ibticks.storage.compress_file`.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class SealerApart:
 
 def _serve() -> None:
     """Answer one line of JSON with one, until there are no more."""
-    from ibticks.storage._lifecycle import compress_file
+    from ibticks.storage._compress import compress_file
     from ibticks.storage._sealing import seal_files
 
     # It ends with its work, when nobody can ask for more.

@@ -7,11 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ibticks.errors import CorruptFileError, StorageError
-from ibticks.format._frames import scan
-from ibticks.format._framing import checksum
-from ibticks.format._header import HEADER_BYTES, Header
+from ibticks.filesystem import write_all, written_beside
+from ibticks.format import HEADER_BYTES, Header, checksum, scan
 from ibticks.storage._blocks import compress, decompress
-from ibticks.filesystem._disk import write_all, written_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,7 +1,7 @@
 """Sealing: the header made final, the bytes on the disk, the row for the index.
 
 It reads the file through, which takes the compiled decoder. A process that only appends has it
-done in another one, and stays small: :class:`~ibticks.storage._seal_process.SealerApart`.
+done in another one, and stays small: :class:`~ibticks.storage.SealerApart`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ibticks.errors import CorruptFileError
-from ibticks.format._header import HEADER_BYTES
-from ibticks.index._records import FileRecord
+from ibticks.format import HEADER_BYTES
+from ibticks.index import FileRecord
 from ibticks.storage._headers import put_header
 from ibticks.storage._hour_file import WRITER
 from ibticks.storage._layout import FileKey

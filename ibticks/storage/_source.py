@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import CorruptFileError, MisplacedFileError
-from ibticks.filesystem._disk import explained
+from ibticks.filesystem import explained
 from ibticks.storage._headers import check_place, header_of
 from ibticks.storage._layout import FileKey
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.format._header import Header
+    from ibticks.format import Header
 
 __all__ = ["Source"]
 

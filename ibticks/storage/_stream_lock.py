@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Final
 from filelock import FileLock, Timeout
 
 from ibticks.errors import WriterLockedError
-from ibticks.filesystem._ownership import give_to_store_owner, make_lock_file
-from ibticks.filesystem._disk import explained
+from ibticks.filesystem import explained, give_to_store_owner, make_lock_file
 from ibticks.storage._layout import metadata
 
 if TYPE_CHECKING:

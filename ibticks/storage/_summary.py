@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ibticks.errors import CorruptFileError
-from ibticks.format._absent_rows import is_no_quote_rows, is_unset_rows
-from ibticks.format._columns import Values
-from ibticks.format._decode import Decoder
-from ibticks.format._frames import TORN, scan
-from ibticks.format._framing import checksum
-from ibticks.format._header import COMPRESSIONS, HEADER_BYTES, Header, read_header
-from ibticks.index._records import Block, FileRecord
+from ibticks.filesystem import explained
+from ibticks.format import (
+    COMPRESSIONS,
+    HEADER_BYTES,
+    TORN,
+    Decoder,
+    Header,
+    Values,
+    checksum,
+    is_no_quote_rows,
+    is_unset_rows,
+    read_header,
+    scan,
+)
+from ibticks.index import Block, FileRecord
 from ibticks.storage._blocks import body_blocks
-from ibticks.filesystem._disk import explained
 from ibticks.storage._headers import check_place
 
 if TYPE_CHECKING:
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
     from ibticks.storage._layout import FileKey
 
 __all__ = ["CHECKSUM", "Summary", "frame_blocks", "salvage", "summarise"]
@@ -56,7 +63,7 @@ class Summary:
     end : int
         Where the last whole frame (or whole block, in a compressed file) ends.
     problem : str or None
-        :data:`~ibticks.format._frames.TORN`, or what is damaged there, if the file does not end
+        :data:`~ibticks.format.TORN`, or what is damaged there, if the file does not end
         there; :data:`CHECKSUM`, if it is sealed and has another than its header says.
     body_crc32c : int
         CRC-32C of the bytes from the header's end to ``end``.
@@ -192,7 +199,7 @@ def _block(stored: npt.NDArray[np.uint8], offset: int, walked: Any) -> Block:
 class _Statistics:
     """The figures of a file's ticks, from the columns they are made of.
 
-    Numbers that are unset and prices without a quote or a trade (:mod:`ibticks.format._absent`) do
+    Numbers that are unset and prices without a quote or a trade (:mod:`ibticks.format`) do
     not count: files written before hold such numbers as they came, and halts are stored so.
     """
 

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import CorruptFileError
-from ibticks.format._decode import Decoder
-from ibticks.format._fields import COLUMNS
-from ibticks.format._framing import checksum
-from ibticks.format._header import Header, read_header
-from ibticks.filesystem._disk import explained
+from ibticks.filesystem import explained
+from ibticks.format import COLUMNS, Decoder, Header, checksum, read_header
 from ibticks.storage._summary import frame_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
 
 __all__ = ["TickFile"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ibticks.index._records import FileRecord
-from ibticks.filesystem._disk import explained
+from ibticks.filesystem import explained
+from ibticks.index import FileRecord
 from ibticks.storage._layout import HOUR
 
 if TYPE_CHECKING:

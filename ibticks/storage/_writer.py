@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import StorageError
-from ibticks.format._absent_rows import with_absent_values
-from ibticks.format._columns import StringColumn
-from ibticks.format._encode import Encoder
+from ibticks.format import Encoder, StringColumn, with_absent_values
 from ibticks.storage._appender import StreamAppender
 from ibticks.storage._layout import half_hours
 
 if TYPE_CHECKING:
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
 
 __all__ = ["StreamWriter"]
 
@@ -22,7 +20,7 @@ __all__ = ["StreamWriter"]
 class StreamWriter(StreamAppender):
     """The one writer of a stream of a store, for columns as well as single messages.
 
-    Parameters and errors are those of :class:`~ibticks.storage._appender.StreamAppender`.
+    Parameters and errors are those of :class:`~ibticks.storage.StreamAppender`.
     """
 
     def write(self, columns: TickColumns, *, stream_id: str = "") -> int:

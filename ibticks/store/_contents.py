@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ibticks.index._records import ContractRecord, DailyStats
+    from ibticks.index import ContractRecord, DailyStats
 
 __all__ = ["Contents", "contents", "contents_table"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ibticks.errors import InputError, TickError
-from ibticks.storage._ingest import Ingest
-from ibticks.format._streams import split_streams
+from ibticks.format import split_streams
+from ibticks.storage import Ingest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ibticks.format._columns import TickColumns
-    from ibticks.storage._writer import StreamWriter
+    from ibticks.format import TickColumns
+    from ibticks.storage import StreamWriter
 
 __all__ = ["Duplicates", "check_duplicates", "write_columns"]
 

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.config import resource
 from ibticks.errors import CorruptFileError, NoStoreError
-from ibticks.filesystem._ownership import give_to_store_owner
-from ibticks.filesystem._disk import explained, make_folder, sync_folder
-from ibticks.storage._layout import metadata
-from ibticks.storage._stream_lock import short_lock
+from ibticks.filesystem import explained, give_to_store_owner, make_folder, sync_folder
+from ibticks.storage import metadata, short_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +105,7 @@ def _mend(root: Path, note: Path, dsn: str | None) -> str:
     lock = note.with_name(f"{note.name}.lock")
     with short_lock(lock, timeout_seconds=_LOCK_WAIT_SECONDS):
         if not note.read_text().strip("\0\n "):
-            from ibticks.index._store_id import find_store_id
+            from ibticks.index import find_store_id
 
             known = find_store_id(root, dsn)
             _write_beside(note, store_id := known or str(uuid.uuid4())).replace(note)

@@ -9,17 +9,16 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from ibticks.errors import CorruptFileError, IndexVersionError, StorageError
-from ibticks.index._records import Index
-from ibticks.storage._layout import HOUR, FileKey, list_paths, metadata
+from ibticks.index import Index
+from ibticks.storage import HOUR, FileKey, list_paths, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ibticks.calendar import TimeLike
-    from ibticks.index._journaled import JournaledIndex
-    from ibticks.index._records import CoverageRecord, FileRecord
-    from ibticks.storage._layout import Listing
+    from ibticks.index import CoverageRecord, FileRecord, JournaledIndex
+    from ibticks.storage import Listing
 
 __all__ = [
     "CompletableIndex",
@@ -132,7 +131,7 @@ def find_missing(root: Path, known: set[str]) -> list[FileRecord]:
 
     Loads read such files through, as they read one that is being written.
     """
-    from ibticks.storage._unread import unread
+    from ibticks.storage import unread
 
     missing = sorted(list_paths(root).paths - known)
     rows = []
@@ -190,7 +189,7 @@ def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
 
     True if there were any.
     """
-    from ibticks.storage._stream_lock import is_written
+    from ibticks.storage import is_written
 
     # A writer that takes the lock of a stream from now on puts its rows after this revision.
     revision = index.next_revision() if (rows := index.open_files()) else 0
@@ -208,7 +207,7 @@ def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
     if not keys or not index.writable:
         return False
     # The decoder is not loaded where nothing is read: a headless capture stays small.
-    from ibticks.storage._scan_processes import iter_records
+    from ibticks.storage import iter_records
 
     for _, records in iter_records(root, keys, lambda: revision, []):
         index.refresh_files(records, revision)
@@ -217,7 +216,7 @@ def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
 
 def _is_sealed(root: Path, key: FileKey) -> bool:
     """Whether the header of a file can be read and is final."""
-    from ibticks.storage._headers import header_of
+    from ibticks.storage import header_of
 
     try:
         with (root / key.path).open("rb") as file:
@@ -264,9 +263,8 @@ def _enter_files(
     if not paths:
         return told
     # The decoder is not loaded where nothing is read: a headless capture stays small.
+    from ibticks.storage import is_written, iter_records
     from ibticks.store._progress import bar
-    from ibticks.storage._stream_lock import is_written
-    from ibticks.storage._scan_processes import iter_records
 
     keys = [key for key in map(FileKey.parse, paths) if key is not None]
     with bar("reading files", len(keys), show=progress) as advance:
@@ -302,8 +300,7 @@ def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[S
     """Make the coverage of some streams what their files tell."""
     if not streams:
         return
-    from ibticks.coverage._ledger import outlasting
-    from ibticks.coverage._rebuild import rebuild, settle
+    from ibticks.coverage import outlasting, rebuild, settle
 
     contracts = sorted({contract_id for contract_id, _ in streams})
     for first in range(0, len(contracts), _BATCH_CONTRACTS):

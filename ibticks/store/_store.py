@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import CACHE_BYTES, TIME_MAX, TIME_MIN, dsn_from_environment
-from ibticks.store._contents import Contents, contents, contents_table
 from ibticks.errors import (
     IndexAwayWarning,
     IndexUnavailableError,
@@ -18,13 +17,20 @@ from ibticks.errors import (
     StoreAccessError,
     TimeRangeError,
 )
-from ibticks.format._fields import check_contract_id
+from ibticks.filesystem import expand_home
+from ibticks.format import check_contract_id
+from ibticks.index import QUERY_SECONDS, ContractRecord
+from ibticks.selection import (
+    Lookup,
+    Selection,
+    check_backfill,
+    check_tick_types,
+    default_columns,
+    in_words,
+)
+from ibticks.storage import list_paths, metadata
+from ibticks.store._contents import Contents, contents, contents_table
 from ibticks.store._identity import identify
-from ibticks.index._records import QUERY_SECONDS, ContractRecord
-from ibticks.selection._resolve import Lookup, check_tick_types, in_words
-from ibticks.selection._selection import Selection, check_backfill, default_columns
-from ibticks.filesystem._disk import expand_home
-from ibticks.storage._layout import list_paths, metadata
 from ibticks.store._maintenance import (
     complete_index,
     complete_journal,
@@ -44,20 +50,13 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ibticks.calendar import TimeLike
-    from ibticks.coverage._model import Coverage
-    from ibticks.coverage._feed_state import FeedState
+    from ibticks.coverage import Coverage, FeedState
+    from ibticks.index import DailyStats, FileRecord, JournaledIndex, PostgresIndex
+    from ibticks.live import Buffer, Buffers, Live, Policy
+    from ibticks.selection import Backfill
+    from ibticks.storage import Decoded, Findings, StreamWriter
+    from ibticks.store._deletion import Deletion
     from ibticks.store._frame_writer import Duplicates
-    from ibticks.index._journaled import JournaledIndex
-    from ibticks.index._postgres import PostgresIndex
-    from ibticks.index._records import DailyStats, FileRecord
-    from ibticks.live import Live
-    from ibticks.live._buffers import Buffer, Buffers
-    from ibticks.live._live import Policy
-    from ibticks.selection._selection import Backfill
-    from ibticks.storage._audit import Findings
-    from ibticks.storage._column_cache import Decoded
-    from ibticks.storage._deletion import Deletion
-    from ibticks.storage._writer import StreamWriter
 
 __all__ = ["Contents", "Store", "open_store"]
 
@@ -118,8 +117,8 @@ def open_store(
     path = expand_home(root).resolve()
     dsn = dsn or dsn_from_environment()
     store_id = identify(path, create=create, dsn=dsn)
+    from ibticks.coverage import settle
     from ibticks.index import open_index
-    from ibticks.coverage._rebuild import settle
 
     entered: list[bool] = []
 
@@ -265,7 +264,7 @@ class Store:
         chosen, whose = check_backfill(backfill)
         ids = self.contract_ids(contracts)
         kinds = self._lookup.tick_types(ids, tick_types)
-        from ibticks.selection._time_range import find_spans
+        from ibticks.selection import find_spans
 
         intervals, when = find_spans(
             self._lookup.now(now, tz, ids, kinds),
@@ -379,8 +378,7 @@ class Store:
         ['info', 'tick', 'info', 'info']
         """
         from ibticks.calendar import parse_duration
-        from ibticks.live import Live
-        from ibticks.live._start import find_start
+        from ibticks.live import Live, find_start
 
         ids = self._lookup.ids_to_come(contracts)
         kinds = self._lookup.tick_types(ids, tick_types)
@@ -451,8 +449,7 @@ class Store:
         ...     store.buffer(265598, "last", "30m", now="last_tick").stats().by_tick_type
         {'last': 1}
         """
-        from ibticks.live._buffers import Buffer
-        from ibticks.live._start import find_start
+        from ibticks.live import Buffer, find_start
 
         ids = self._lookup.ids_to_come(contracts)
         kinds = self._lookup.tick_types(ids, tick_types)
@@ -494,7 +491,7 @@ class Store:
         -------
         Coverage
         """
-        from ibticks.coverage._model import Coverage
+        from ibticks.coverage import Coverage
 
         stored = self._lookup.streams()
         if contracts is None and not stored:
@@ -557,7 +554,7 @@ class Store:
         ...     [str(state) for state in store.feed_states(265598)]
         ['NO CAPTURE: no capture has recorded this stream']
         """
-        from ibticks.coverage._feed_state import feed_states
+        from ibticks.coverage import feed_states
 
         streams = sorted(self.index.streams())
         if contracts is not None:
@@ -684,14 +681,14 @@ class Store:
     def writer(
         self, contract_id: int, tick_type: str, *, fsync: float | None = 1.0
     ) -> StreamWriter:
-        """The writer of one stream; see :class:`ibticks.storage._writer.StreamWriter`.
+        """The writer of one stream; see :class:`ibticks.storage.StreamWriter`.
 
         Raises
         ------
         WriterLockedError
             If the stream is being written already; names by whom.
         """
-        from ibticks.storage._writer import StreamWriter
+        from ibticks.storage import StreamWriter
 
         return StreamWriter(
             self.root,
@@ -712,7 +709,7 @@ class Store:
         stream_id: str = "",
         duplicates: Duplicates = "keep",
     ) -> int:
-        """Write the ticks of a frame, with the column names of :mod:`ibticks.format._fields`.
+        """Write the ticks of a frame, with the column names of :mod:`ibticks.format`.
 
         Parameters
         ----------
@@ -742,8 +739,8 @@ class Store:
             how many ticks were written before; the same frame can be written again with
             ``duplicates="skip"``.
         """
-        from ibticks.store._frame_writer import check_duplicates, write_columns
         from ibticks.frames import from_arrow
+        from ibticks.store._frame_writer import check_duplicates, write_columns
 
         check_duplicates(duplicates)
         columns = from_arrow(frame, contract_id=contract_id, tick_type=tick_type, tz=tz)
@@ -768,11 +765,11 @@ class Store:
         Returns
         -------
         Findings
-            A list of :class:`~ibticks.storage._audit.Finding`, one a file; printed, a report of what
+            A list of ``Finding``, one a file; printed, a report of what
             is wrong.
         """
+        from ibticks.storage import Findings, verify
         from ibticks.store._progress import track
-        from ibticks.storage._audit import Findings, verify
 
         index: JournaledIndex | None = self.index
         if not self.index.is_reachable():
@@ -822,9 +819,9 @@ class Store:
         StreamInUseWarning
             Naming the streams whose files were left alone, since somebody writes to them.
         """
+        from ibticks.storage import check_compression
         from ibticks.store._progress import track
-        from ibticks.storage._blocks import check_compression
-        from ibticks.storage._lifecycle import compress_files
+        from ibticks.store._retention import compress_files
 
         check_compression(compression)
         keys = [
@@ -857,7 +854,7 @@ class Store:
             Naming the streams whose files were left alone, since somebody writes to them.
         """
         from ibticks.store._progress import track
-        from ibticks.storage._lifecycle import delete_files
+        from ibticks.store._retention import delete_files
 
         keys = [key for _, key in older_files(self.index, keep, now)]
         if not dry_run:
@@ -924,8 +921,8 @@ class Store:
         1
         1
         """
-        from ibticks.storage._deletion import count_ticks, delete_ticks
-        from ibticks.coverage._rebuild import settle
+        from ibticks.coverage import settle
+        from ibticks.store._deletion import count_ticks, delete_ticks
 
         stream, interval = self._stream(contract, tick_type), _interval(start, end, tz)
         if dry_run:
@@ -953,7 +950,7 @@ class Store:
         list of str
             The paths that were removed or, with ``dry_run``, would be.
         """
-        from ibticks.storage._deletion import deleted_files, purge_files
+        from ibticks.store._deletion import deleted_files, purge_files
 
         stream, interval = self._stream(contract, tick_type), _interval(start, end, tz)
         paths = deleted_files(self.root, *stream, *interval)
@@ -1040,7 +1037,7 @@ class Store:
     @property
     def _decoded(self) -> Decoded:
         if self._kept_decoded is None:
-            from ibticks.storage._column_cache import Decoded
+            from ibticks.storage import Decoded
 
             self._kept_decoded = Decoded(self._cache)
         return self._kept_decoded
@@ -1048,7 +1045,7 @@ class Store:
     @property
     def _buffers(self) -> Buffers:
         if self._kept_buffers is None:
-            from ibticks.live._buffers import Buffers
+            from ibticks.live import Buffers
 
             self._kept_buffers = Buffers(self.root)
         return self._kept_buffers

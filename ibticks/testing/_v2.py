@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
-from ibticks.format._fields import FIELDS, Kind
+from ibticks.format import FIELDS, Kind
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -85,7 +85,7 @@ def ticks(
     Returns
     -------
     SearchStrategy of dict
-        As :func:`ibticks.format._messages.from_protobuf` would write them: a round trip gives the
+        As :func:`ibticks.format.from_protobuf` would write them: a round trip gives the
         same dictionary.
     """
     if tick_type is None:

@@ -16,7 +16,7 @@ What the runtime accepts is written down in :mod:`ibticks.testing.wire`.
 Examples
 --------
 >>> from hypothesis import given
->>> from ibticks.format._messages import from_protobuf, to_protobuf
+>>> from ibticks.format import from_protobuf, to_protobuf
 >>> @given(messages())
 ... def round_trip(message):
 ...     assert from_protobuf(to_protobuf(message)) == message

@@ -2,7 +2,7 @@
 
 Of ibapi it uses how to connect, ask and decode, and not its loops, which would lose ticks:
 
-- its reader throws away what it has read: ours (:mod:`ibticks.tws._transport`) does not;
+- its reader throws away what it has read: ours (:mod:`ibticks.tws`) does not;
 - an exception in a callback, or a message it cannot read, ends its message loop, and what was read
   already goes with it: ours tells of the exception and goes on with the next message;
 - ``connect()`` waits for a silent server for ever: ours for as long as it is told.
@@ -25,9 +25,9 @@ from ibapi.contract import Contract
 from ibapi.server_versions import MIN_SERVER_VER_PROTOBUF
 from ibapi.wrapper import EWrapper
 
-from ibticks.tws._transport import Line
-from ibticks.tws._ports import connection_advice
 from ibticks.errors import ConnectionFailedError
+from ibticks.tws._address import connection_advice
+from ibticks.tws._transport import Line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -271,7 +271,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
 
     # -- what ibapi calls; the ticks first, as they come thousands of times a second ---------------
 
-    def tickByTickAllLast(  # noqa: D102, N802
+    def tickByTickAllLast(  # noqa: N802
         self,
         reqId: int,  # noqa: N803
         tickType: int,  # noqa: N803
@@ -293,7 +293,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
             tickAttribLast.unreported,
         )
 
-    def tickByTickBidAsk(  # noqa: D102, N802
+    def tickByTickBidAsk(  # noqa: N802
         self,
         reqId: int,  # noqa: N803
         time: int,
@@ -314,35 +314,35 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
             tickAttribBidAsk.askPastHigh,
         )
 
-    def tickByTickMidPoint(self, reqId: int, time: int, midPoint: float) -> None:  # noqa: D102, N802, N803
+    def tickByTickMidPoint(self, reqId: int, time: int, midPoint: float) -> None:  # noqa: N802, N803
         self._events.mid_point(reqId, time, midPoint)
 
-    def nextValidId(self, orderId: int) -> None:  # noqa: D102, N802, N803
+    def nextValidId(self, orderId: int) -> None:  # noqa: N802, N803
         self._ready.set()
         self._settled.set()
 
-    def connectionClosed(self) -> None:  # noqa: D102, N802
+    def connectionClosed(self) -> None:  # noqa: N802
         self._lost.set()
 
-    def currentTime(self, time: int) -> None:  # noqa: D102, N802
+    def currentTime(self, time: int) -> None:  # noqa: N802
         self._events.alive()
 
-    def contractDetails(self, reqId: int, contractDetails: Any) -> None:  # noqa: D102, N802, N803
+    def contractDetails(self, reqId: int, contractDetails: Any) -> None:  # noqa: N802, N803
         self._events.contract(reqId, contractDetails)
 
-    def contractDetailsEnd(self, reqId: int) -> None:  # noqa: D102, N802, N803
+    def contractDetailsEnd(self, reqId: int) -> None:  # noqa: N802, N803
         self._events.contracts_end(reqId)
 
-    def historicalTicks(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: D102, N802, N803
+    def historicalTicks(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: N802, N803
         self._events.history(reqId, ticks, done)
 
-    def historicalTicksBidAsk(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: D102, N802, N803
+    def historicalTicksBidAsk(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: N802, N803
         self._events.history(reqId, ticks, done)
 
-    def historicalTicksLast(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: D102, N802, N803
+    def historicalTicksLast(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: N802, N803
         self._events.history(reqId, ticks, done)
 
-    def error(self, reqId: int, *said: Any) -> None:  # noqa: D102, N803
+    def error(self, reqId: int, *said: Any) -> None:  # noqa: N803
         # Before version 10.33 there is no time: (code, text[, advanced]).
         code, text = said[:2] if isinstance(said[1], str) else said[1:3]
         if not self._ready.is_set() and code not in _FARMS_ARE_FINE:

@@ -6,9 +6,9 @@ elsewhere.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ibticks._lazy import lazy_exports
 from ibticks.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -20,18 +20,12 @@ __all__ = ["CaptureStatus", "LiveView", "StoreBrowser"]
 
 _EXTRA = ("IPython", "anywidget", "ipywidgets", "traitlets", "uplot")
 
-_HOME_OF = {
-    "CaptureStatus": "capture_status",
-    "LiveView": "live_view",
-    "StoreBrowser": "store_browser",
-}
+_load, __dir__ = lazy_exports(__name__)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        home = import_module(f"{__name__}.{_HOME_OF[name]}")
+        return _load(name)
     except ModuleNotFoundError as error:
         package = "" if error.name is None else error.name.partition(".")[0]
         if package not in _EXTRA:
@@ -39,8 +33,3 @@ def __getattr__(name: str) -> Any:
         raise MissingExtraError(
             f"{name} needs {package}, which is not installed: pip install 'ibticks[lab]'"
         ) from error
-    return getattr(home, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -74,7 +74,7 @@ class CaptureStatus(Joined, ipywidgets.VBox):  # type: ignore[misc]
             self._show()
 
     def _show(self) -> None:
-        from ibticks.notebook._panel import panel_html
+        from ibticks.capture import panel_html
 
         status: dict[str, Any] = self.capture.status()
         self._rates.append(float(status["status"]["ticks_per_second"]))

@@ -11,17 +11,16 @@ import anywidget
 import polars as pl
 import traitlets
 
+from ibticks.calendar import from_ns, parse_duration
 from ibticks.calendar import market as find_market
-from ibticks.calendar import parse_duration
-from ibticks.calendar._times import from_ns
+from ibticks.coverage import FeedCondition
 from ibticks.errors import TickError
-from ibticks.coverage._feed_state import FeedCondition
 from ibticks.widgets._assets import module, style
 from ibticks.widgets._joined import Joined
 from ibticks.widgets._picture import Picture
 
 if TYPE_CHECKING:
-    from ibticks.coverage._feed_state import FeedState
+    from ibticks.coverage import FeedState
     from ibticks.live import Live
 
 __all__ = ["LiveView"]

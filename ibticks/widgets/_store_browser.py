@@ -15,8 +15,8 @@ from ibticks.widgets._joined import Joined
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ibticks.selection._selection import Selection
-    from ibticks.store._store import Store
+    from ibticks.selection import Selection
+    from ibticks.store import Store
 
 __all__ = ["StoreBrowser"]
 

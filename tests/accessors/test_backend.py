@@ -20,7 +20,7 @@ from ibticks.errors import (
     NoStoreError,
     UnknownColumnError,
 )
-from ibticks.storage._layout import list_files
+from ibticks.storage import list_files
 
 
 @pytest.fixture

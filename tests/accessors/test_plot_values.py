@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from ibticks.errors import InputError
-from ibticks.frames._symbols import remember_symbols
+from ibticks.frames import remember_symbols
 
 from .conftest import IN
 

@@ -22,7 +22,7 @@ from ibticks.analysis import (
     vwap,
 )
 from ibticks.frames import scan
-from ibticks.storage._source import Source
+from ibticks.storage import Source
 
 from .frames import real
 

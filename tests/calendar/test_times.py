@@ -13,8 +13,8 @@ import pytz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.calendar import find_timezone, format_ns, now_ns, to_ns
-from ibticks.calendar._times import from_ns, start_of_day_ns
+from ibticks.calendar import find_timezone, format_ns, from_ns, now_ns, to_ns
+from ibticks.calendar._times import start_of_day_ns
 from ibticks.errors import InputError, NaiveDatetimeError, TimeRangeError
 
 OPEN = 1_736_519_400_000_000_000  # 2025-01-10 09:30 in New York, 14:30 UTC

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from ibticks.format._fields import columns_of
+from ibticks.coverage import rebuild
+from ibticks.format import columns_of
 from ibticks.frames import to_polars, to_table
-from ibticks.index._memory import MemoryIndex
+from ibticks.index import MemoryIndex
 from ibticks.storage._audit import records_on_disk
-from ibticks.coverage._rebuild import rebuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable

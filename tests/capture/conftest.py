@@ -13,9 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 import ibticks as ibt
 from ibticks.capture import _capture as capture_module
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format import TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
-from ibticks.storage._sealing import seal_files
+from ibticks.storage import seal_files
 
 from .checks import QUICK, until
 

@@ -23,13 +23,12 @@ import numpy as np
 from ibticks.capture import Capture
 from ibticks.capture import _capture as capture_module
 from ibticks.capture import _recorder as recorder_module
-from ibticks.format._columns import TickColumns, Values
+from ibticks.coverage import rebuild
+from ibticks.format import TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._audit import records_on_disk, verify
-from ibticks.storage._reader import read_ticks
-from ibticks.storage._sealing import seal_files
-from ibticks.coverage._rebuild import rebuild
+from ibticks.index import MemoryIndex
+from ibticks.storage import read_ticks, seal_files, verify
+from ibticks.storage._audit import records_on_disk
 
 PATIENCE = 60.0
 ROWS = 6000

@@ -16,13 +16,12 @@ import time
 import traceback
 
 import ibticks as ibt
+from ibticks.capture import Session
 from ibticks.capture import _capture as capture_module
 from ibticks.capture import _recorder as recorder_module
-from ibticks.capture._connection import Session
-from ibticks.format._tick_encoder import TickEncoder
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._appender import StreamAppender
-from ibticks.storage._sealing import seal_files
+from ibticks.format import TickEncoder
+from ibticks.index import MemoryIndex
+from ibticks.storage import StreamAppender, seal_files
 
 FAST = 7200  # two hours a second
 TICK = struct.Struct("<Bd")

@@ -15,14 +15,12 @@ from itertools import count
 from typing import Any
 
 import ibticks as ibt
+from ibticks.format import TickEncoder
 from ibticks.history import _backfill as backfill_module
 from ibticks.history import _fill as filling_module
 from ibticks.history._history_client import History
-from ibticks.format._tick_encoder import TickEncoder
-from ibticks.index._journaled import JournaledIndex
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._appender import StreamAppender
-from ibticks.storage._sealing import seal_files
+from ibticks.index import JournaledIndex, MemoryIndex
+from ibticks.storage import StreamAppender, seal_files
 
 _steps = count(1)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ibticks.coverage import Status
 from ibticks.frames import to_polars, to_table
-from ibticks.coverage._states import Status
 from tests.captures import FakeCapture
 
 from .checks import check_index
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     import ibticks as ibt
-    from ibticks.gateway import Replay
-    from ibticks.gateway._ticks import TickStream
+    from ibticks.gateway import Replay, TickStream
 
 _SECOND = 1_000_000_000
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
 
 from .checks import until

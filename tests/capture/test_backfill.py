@@ -16,9 +16,7 @@ import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.history import _backfill as backfill_module
-from ibticks.history import _history_client as history
-from ibticks.history._fill import StreamFiller
+from ibticks.coverage import State, Status
 from ibticks.errors import (
     ConnectionFailedError,
     IndexUnavailableError,
@@ -26,11 +24,12 @@ from ibticks.errors import (
     TimeRangeError,
     UnknownContractError,
 )
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
-from ibticks.storage._stream_lock import StreamLock
-from ibticks.storage._sealing import seal_files
-from ibticks.coverage._states import State, Status
+from ibticks.history import _backfill as backfill_module
+from ibticks.history import _history_client as history
+from ibticks.history._fill import StreamFiller
+from ibticks.storage import StreamLock, seal_files
 from tests.captures import FakeCapture
 
 from . import killed_backfills

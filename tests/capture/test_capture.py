@@ -14,12 +14,11 @@ from html.parser import HTMLParser
 import pytest
 
 import ibticks as ibt
+from ibticks.capture import TrackedContract, panel_html
 from ibticks.capture import _capture as capture_module
-from ibticks.notebook._panel import panel_html
 from ibticks.capture._status import status_path, write_status
-from ibticks.capture._tracked import TrackedContract
 from ibticks.errors import CaptureError, MissingExtraError, WriterLockedError
-from ibticks.storage._stream_lock import is_written
+from ibticks.storage import is_written
 
 from .checks import QUICK, check_index, check_stored, covered, statuses, stored, until
 from .scripted import GREETING, READY, Server, hello, message, request

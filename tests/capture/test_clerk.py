@@ -10,8 +10,7 @@ import pytest
 from ibticks.capture import _queued_index as clerk_module
 from ibticks.capture._queued_index import Clerk
 from ibticks.errors import IndexUnavailableError, StorageFullError, TickIndexError
-from ibticks.index._memory import MemoryIndex
-from ibticks.index._records import ContractRecord, CoverageRecord, FileRecord
+from ibticks.index import ContractRecord, CoverageRecord, FileRecord, MemoryIndex
 
 from .checks import until
 

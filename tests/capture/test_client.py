@@ -10,8 +10,8 @@ from decimal import Decimal
 
 import pytest
 
-from ibticks.tws._client import Client, contract_of
 from ibticks.errors import ConnectionFailedError
+from ibticks.tws import Client, contract_of
 
 from .checks import IBM, ONE, check_stored, until
 from .scripted import (

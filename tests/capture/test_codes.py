@@ -11,9 +11,9 @@ from ibapi import errors as ibapi_errors
 
 from ibticks.capture import _connection as session
 from ibticks.capture import _subscriptions as subscriptions
-from ibticks.tws._client import Client, contract_of
-from ibticks.tws._error_codes import CODES, Action, meaning
 from ibticks.gateway import Limits
+from ibticks.tws import Action, Client, contract_of, meaning
+from ibticks.tws._error_codes import CODES
 
 from .checks import check_stored, covered, errors, statuses, stored, until
 from .scripted import Heard

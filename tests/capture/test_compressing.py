@@ -9,18 +9,15 @@ from decimal import Decimal
 
 import pytest
 
-from ibticks.capture import CaptureSettings
+from ibticks.capture import CaptureSettings, Recorder
 from ibticks.capture import _compressing as compressing
 from ibticks.capture import _maintenance as rounds
 from ibticks.capture import _recorder as recorder_module
-from ibticks.capture._recorder import Recorder
 from ibticks.config import NANOSECONDS
+from ibticks.coverage import resume
 from ibticks.errors import ConfigError, StorageError, UnknownPeriodError
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._appender import StreamAppender
-from ibticks.storage._layout import HOUR, FileKey, hour_of
-from ibticks.storage._lifecycle import compress_file
-from ibticks.coverage._rebuild import resume
+from ibticks.index import MemoryIndex
+from ibticks.storage import HOUR, FileKey, StreamAppender, compress_file, hour_of
 
 from .checks import check_index, until
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import ibticks as ibt
+from ibticks.format import TickColumns, Values
+from ibticks.gateway import GatewayContract, Replay
 from ibticks.history import _backfill as backfill_module
-from ibticks.capture import filler, history
+from ibticks.history import _background as filler
+from ibticks.history import _history_client as history
 from ibticks.history._background import _over
 from ibticks.history._historical_tick import PastTick, encode
-from ibticks.format._columns import TickColumns, Values
-from ibticks.gateway import GatewayContract, Replay
-from ibticks.index._records import CoverageRecord
-from ibticks.storage._appender import StreamAppender
+from ibticks.index import CoverageRecord
+from ibticks.storage import StreamAppender
 
 from .checks import check_index, covered, until
 from .recorded import as_counter, of_stream

@@ -13,20 +13,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ibticks.history._fill import StreamFiller
-from ibticks.history._stored_ticks import Held
-from ibticks.history._historical_tick import PastTick, encode, from_ib, from_stored, not_among
+from ibticks.coverage import State, Status, missing, rebuild
 from ibticks.errors import CaptureError, WriterLockedError
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format import TickColumns, Values
 from ibticks.format._decode import decode
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._audit import records_on_disk, verify
-from ibticks.coverage._backfilled import missing
-from ibticks.storage._layout import list_files
-from ibticks.storage._payloads import messages_between
-from ibticks.storage._sealing import seal_files
-from ibticks.coverage._states import State, Status
-from ibticks.coverage._rebuild import rebuild
+from ibticks.history._fill import StreamFiller
+from ibticks.history._historical_tick import PastTick, encode, from_ib, from_stored, not_among
+from ibticks.history._stored_ticks import Held
+from ibticks.index import MemoryIndex
+from ibticks.storage import list_files, messages_between, seal_files, verify
+from ibticks.storage._audit import records_on_disk
 from ibticks.tick_stream_pb2 import StreamMessage
 
 CONTRACT, KIND = 8314, "mid_point"

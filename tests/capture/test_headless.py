@@ -25,7 +25,7 @@ COMMAND = ("-c", "from ibticks.cli import main; main()")
 TOLD = """
 import json, sys, threading
 from pathlib import Path
-from ibticks.cli._app import run
+from ibticks.cli import run
 
 def resident():
     status = Path("/proc/self/status")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ibticks as ibt
-from ibticks.history import _history_client as history_module
-from ibticks.history._history_client import History
-from ibticks.history._historical_tick import PastTick
 from ibticks.errors import CaptureError, ConnectionFailedError
+from ibticks.history import _history_client as history_module
+from ibticks.history._historical_tick import PastTick
+from ibticks.history._history_client import History
 
 from .scripted import Server, hello, let_in, linger, message, request
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.tws._trading_hours import parse_trading_hours
+from ibticks.tws import parse_trading_hours
 
 NEW_YORK = ZoneInfo("America/New_York")
 

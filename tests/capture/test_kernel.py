@@ -16,10 +16,10 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
 import ibticks as ibt
-from ibticks.notebook._kernel import Absent, furnish
-from ibticks.notebook._kernelspec import install_kernel, installed_kernels, uninstall_kernel
 from ibticks.errors import ConfigError, InputError, WriterLockedError
 from ibticks.gateway import Gateway, Replay
+from ibticks.notebook import install_kernel, installed_kernels, uninstall_kernel
+from ibticks.notebook._kernel import Absent, furnish
 
 from .checks import until
 from .kernels import Notebook, PatientKernelManager

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
-from ibticks.storage._audit import verify
+from ibticks.storage import verify
 
 from . import killed
 from .checks import check_index, until

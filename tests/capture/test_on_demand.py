@@ -11,14 +11,14 @@ import pytest
 
 import ibticks as ibt
 from ibticks.capture import _on_demand as on_demand
-from ibticks.tws import _transport as line
 from ibticks.errors import (
     ConnectionFailedError,
     InputError,
     UnknownTickTypeError,
     WriterLockedError,
 )
-from ibticks.gateway._replay import Replay
+from ibticks.gateway import Replay
+from ibticks.tws import _transport as line
 from tests.captures import FakeCapture
 
 from .checks import BTC, IBM, covered, until

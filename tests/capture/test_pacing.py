@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.history._pacing import Pace, Pacing
 from ibticks.errors import ConfigError
+from ibticks.history import Pacing
+from ibticks.history._pacing import Pace
 
 pacings = st.builds(
     Pacing,

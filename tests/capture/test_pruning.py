@@ -10,23 +10,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from ibticks.capture import CaptureSettings
-from ibticks.capture import _queued_index as clerk
-from ibticks.capture import _pruning as pruning
+from ibticks.capture import CaptureSettings, Recorder
 from ibticks.capture import _maintenance as rounds
+from ibticks.capture import _pruning as pruning
+from ibticks.capture import _queued_index as clerk
 from ibticks.capture import _recorder as recorder_module
-from ibticks.capture._queued_index import Clerk
 from ibticks.capture._pruning import HourPruner
-from ibticks.capture._recorder import Recorder
+from ibticks.capture._queued_index import Clerk
 from ibticks.config import NANOSECONDS
+from ibticks.coverage import Status, rebuild, resume
+from ibticks.coverage._rebuild import left_open
 from ibticks.errors import ConfigError, IndexUnavailableError, UnknownPeriodError
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._appender import StreamAppender
+from ibticks.index import MemoryIndex
+from ibticks.storage import HOUR, FileKey, StreamAppender, StreamLock, hour_of, list_files
 from ibticks.storage._audit import records_on_disk
-from ibticks.storage._layout import HOUR, FileKey, hour_of, list_files
-from ibticks.storage._stream_lock import StreamLock
-from ibticks.coverage._states import Status
-from ibticks.coverage._rebuild import left_open, rebuild, resume
 
 from .checks import until
 

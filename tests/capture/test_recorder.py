@@ -15,18 +15,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from ibticks.capture import Recorder
 from ibticks.capture import _recorder as recorder_module
-from ibticks.capture._recorder import Recorder, last_sequence
+from ibticks.capture._recorder import last_sequence
+from ibticks.coverage import STATES, State, Status, rebuild, resume
 from ibticks.errors import StorageError, StorageFullError
-from ibticks.format._tick_encoder import TickEncoder
-from ibticks.index._memory import MemoryIndex
-from ibticks.index._records import ContractRecord, FileRecord
-from ibticks.storage._appender import StreamAppender
+from ibticks.format import TickEncoder
+from ibticks.index import ContractRecord, FileRecord, MemoryIndex
+from ibticks.storage import HOUR, StreamAppender, read_messages, read_ticks
 from ibticks.storage._audit import records_on_disk
-from ibticks.storage._layout import HOUR
-from ibticks.storage._reader import read_messages, read_ticks
-from ibticks.coverage._states import STATES, State, Status
-from ibticks.coverage._rebuild import rebuild, resume
 
 CONTRACT = 8314
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC

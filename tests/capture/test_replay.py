@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
-from ibticks.format._columns import TickColumns, Values
-from ibticks.gateway import Replay
-from ibticks.gateway._ticks import TickStream
+from ibticks.format import TickColumns, Values
+from ibticks.gateway import Replay, TickStream
 
 from .checks import BTC, FOUR, IBM, check_index, check_stored, covered, statuses, until
 

@@ -7,9 +7,9 @@ import re
 import pytest
 
 import ibticks as ibt
-from ibticks.capture._settings import CaptureSettings, parse_address
-from ibticks.capture._tracked import TrackedContract
+from ibticks.capture import CaptureSettings, TrackedContract
 from ibticks.errors import ConfigError
+from ibticks.tws import parse_address
 
 AAPL = TrackedContract(265598, "AAPL")
 TWELVE = ",".join(f"{n}:S{n}" for n in range(1, 13))

@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 import ibticks as ibt
-from ibticks.index.embedded._server import EmbeddedServer
+from ibticks.index import EmbeddedServer
 
 from .checks import check_index, check_stored, covered, until
 

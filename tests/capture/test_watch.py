@@ -9,9 +9,8 @@ import pytest
 
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture import _watchdog as watch
-from ibticks.tws._client import Client
-from ibticks.tws._trading_hours import TradingHours
 from ibticks.gateway import GatewayContract, Replay
+from ibticks.tws import Client, TradingHours
 
 from .checks import check_stored, covered, statuses, until
 

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from ibticks.history import _backfill as backfill_module
 from ibticks.cli._options import instant
+from ibticks.coverage import Status
 from ibticks.gateway import Gateway, Replay
-from ibticks.coverage._states import Status
+from ibticks.history import _backfill as backfill_module
 from tests.capture.recorded import Recorded
 from tests.captures import FakeCapture
 

@@ -15,9 +15,9 @@ import pytest
 import ibticks as ibt
 from ibticks import errors
 from ibticks.cli._app import app, index_app
-from ibticks.index._records import ContractRecord
+from ibticks.index import ContractRecord
 from ibticks.sample import sample as find_sample
-from ibticks.storage._stream_lock import StreamLock
+from ibticks.storage import StreamLock
 
 PROGRAM = [sys.executable, "-c", "from ibticks.cli import main; main()"]
 TRADES = find_sample("btcusdt_trades").path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ibticks.calendar import to_ns
-from ibticks.coverage._states import Status
+from ibticks.coverage import Status
 
 AAPL = 265598
 T0 = to_ns("2025-01-10T20:30Z")  # half an hour before the US closes

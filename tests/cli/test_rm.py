@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ibticks.storage._stream_lock import StreamLock
+from ibticks.storage import StreamLock
 
 WINDOW = ["--start", "2025-01-10 09:30", "--end", "2025-01-10 10:30", "--tz", "us/eastern"]
 IBM = ["IBM", "last", *WINDOW]

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 import ibticks as ibt
+from ibticks.coverage import Status
 from ibticks.gateway import Gateway, Replay
-from ibticks.coverage._states import Status
 from tests.captures import FakeCapture
 
 from .conftest import PROGRAM

@@ -17,8 +17,17 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format._fields import COLUMNS, FIELDS, Field, Kind
+from ibticks.format import (
+    COLUMNS,
+    FIELDS,
+    Field,
+    Kind,
+    MapColumn,
+    StringColumn,
+    StringsColumn,
+    TickColumns,
+    Values,
+)
 from ibticks.testing import wire
 from ibticks.testing.wire import WireType
 from ibticks.tick_stream_pb2 import StreamMessage, TickData

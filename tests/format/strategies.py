@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
-from ibticks.format._fields import FIELDS, Kind
+from ibticks.format import FIELDS, Kind
 from ibticks.testing.strategies import malformed_messages, wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage
 

@@ -8,15 +8,18 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from ibticks.format._absent import (
+from ibticks.format import (
+    TickColumns,
+    Values,
     clear_absent_fields,
-    is_no_quote,
+    is_no_quote_rows,
     is_unset,
+    is_unset_rows,
     present_number,
     present_side,
+    with_absent_values,
 )
-from ibticks.format._absent_rows import is_no_quote_rows, is_unset_rows, with_absent_values
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format._absent import is_no_quote
 from ibticks.tick_stream_pb2 import TickData
 
 UNSET = {

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError, UnknownColumnError, UnknownTickTypeError
-from ibticks.format._columns import TickColumns, Values
-from ibticks.format._fields import (
+from ibticks.format import (
     COLUMNS,
-    ON_REQUEST,
+    TickColumns,
+    Values,
     check_columns,
     check_contract_id,
     check_tick_type,
     columns_of,
 )
+from ibticks.format._fields import ON_REQUEST
 
 from . import oracle
 from .strategies import PATIENT, rows

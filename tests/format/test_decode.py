@@ -13,10 +13,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError, UnknownColumnError
+from ibticks.format import (
+    COLUMNS,
+    TIME_MAX,
+    TIME_MIN,
+    Decoder,
+    find_payloads,
+    fingerprints,
+    scan,
+    walk,
+)
 from ibticks.format import _decode_kernels as k
-from ibticks.format._decode import TIME_MAX, TIME_MIN, Decoder, decode
-from ibticks.format._fields import COLUMNS
-from ibticks.format._frames import find_payloads, fingerprints, scan, walk
+from ibticks.format._decode import decode
 from ibticks.testing import wire
 from ibticks.testing.strategies import malformed_messages, wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage

@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import InputError, UnknownTickTypeError
-from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format import (
+    COLUMNS,
+    Encoder,
+    MapColumn,
+    StringColumn,
+    StringsColumn,
+    TickColumns,
+    Values,
+)
 from ibticks.format._decode import decode
-from ibticks.format._encode import Encoder, encode, encode_chunks
-from ibticks.format._fields import COLUMNS
+from ibticks.format._encode import encode, encode_chunks
 from ibticks.format._tick_encoder import varint
 from ibticks.testing import wire
 

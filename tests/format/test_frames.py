@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format._frames import TORN, find_payloads, fingerprints, scan, walk
-from ibticks.format._framing import MAX_FRAME, checksum, frame
+from ibticks.format import MAX_FRAME, TORN, checksum, find_payloads, fingerprints, frame, scan, walk
 from ibticks.testing import wire
 from ibticks.testing.strategies import wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format._header import COMPRESSIONS, HEADER_BYTES, HEADER_VERSION, Header, read_header
+from ibticks.format import COMPRESSIONS, HEADER_BYTES, HEADER_VERSION, Header, read_header
 from ibticks.testing import wire
 from ibticks.tick_stream_pb2 import FileHeader
 

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
 
+from ibticks.format import Decoder, Encoder
 from ibticks.format import _decode_kernels as decode_kernels
 from ibticks.format import _encode_kernels as encode_kernels
 from ibticks.format import _jit as jit
-from ibticks.format._decode import Decoder
-from ibticks.format._encode import Encoder
 
 from .oracle import columns_of, framed
 from .test_decode import TICK, tick

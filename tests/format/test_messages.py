@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.errors import FormatError, NaiveDatetimeError, ProtocolError
-from ibticks.format._messages import decode_message, encode_message, from_protobuf, to_protobuf
+from ibticks.format import decode_message, encode_message, from_protobuf, to_protobuf
 from ibticks.testing import wire
 from ibticks.testing.strategies import messages, stream_messages, ticks, wire_messages
 from ibticks.tick_stream_pb2 import (

@@ -16,16 +16,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from ibticks import tick_stream_pb2
 from ibticks.config import resource
+from ibticks.format import FIELDS, Header, Kind, encode_message, frame
 from ibticks.format._encode import encode
-from ibticks.format._fields import FIELDS, Kind
-from ibticks.format._framing import frame
-from ibticks.format._header import Header
-from ibticks.format._messages import encode_message
 
 from .oracle import columns_of
 
 if TYPE_CHECKING:
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
 
 PROTO = resource("proto")
 

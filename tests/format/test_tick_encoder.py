@@ -13,11 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import UnknownTickTypeError
+from ibticks.format import StringColumn, StringsColumn, TickColumns, TickEncoder, Values
 from ibticks.format import _tick_encoder as tick_encoder
-from ibticks.format._columns import StringColumn, StringsColumn, TickColumns, Values
 from ibticks.format._decode import decode
 from ibticks.format._encode import encode
-from ibticks.format._tick_encoder import TickEncoder
 from ibticks.tick_stream_pb2 import StreamMessage, TickData
 
 SECOND = 1_000_000_000

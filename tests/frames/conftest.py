@@ -9,8 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
-from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format._fields import FIELDS, Kind
+from ibticks.format import FIELDS, Kind, MapColumn, StringColumn, StringsColumn, TickColumns, Values
 
 _DTYPES = {
     Kind.TIME: np.int64,

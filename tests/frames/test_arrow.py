@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError, UnknownColumnError
-from ibticks.format._columns import StringColumn, TickColumns, Values
-from ibticks.format._fields import COLUMNS
+from ibticks.format import COLUMNS, StringColumn, TickColumns, Values
 from ibticks.frames import arrow_schema, from_arrow, metadata_of, to_table
 from ibticks.frames._order import runs
 

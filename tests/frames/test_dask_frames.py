@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from ibticks.errors import MissingExtraError, UnknownColumnError
-from ibticks.format._columns import TickColumns, Values
-from ibticks.format._fields import COLUMNS
+from ibticks.format import COLUMNS, TickColumns, Values
 from ibticks.frames import to_dask, to_pandas, to_table
 
 ALL = list(COLUMNS)

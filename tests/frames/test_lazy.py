@@ -14,7 +14,7 @@ from ibticks.frames import polars_schema, scan, to_polars, to_table
 from ibticks.frames._predicate import Bounds, bounds_of
 
 if TYPE_CHECKING:
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
 
 COLUMNS = ["timestamp", "contract_id", "tick_type", "price", "bid_price", "exchange"]
 START = datetime(2025, 1, 10, 14, tzinfo=UTC)

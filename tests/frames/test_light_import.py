@@ -23,8 +23,8 @@ def test_the_room_is_light_until_it_is_used():
 
 TABLES = """
 import numpy as np, pyarrow as pa
-from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format._fields import COLUMNS
+from ibticks.format import MapColumn, StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format import COLUMNS
 from ibticks.frames import to_polars, to_table
 zero = np.zeros(1, np.int32)
 two = TickColumns(2, {

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ibticks.format._columns import StringColumn, TickColumns, Values
-from ibticks.format._fields import COLUMNS
+from ibticks.format import COLUMNS, StringColumn, TickColumns, Values
 from ibticks.frames import polars_schema, to_polars, to_table
 
 ALL = list(COLUMNS)

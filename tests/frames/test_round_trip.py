@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibticks.format._columns import TickColumns
-from ibticks.format._fields import COLUMNS
+from ibticks.format import COLUMNS, TickColumns
 from ibticks.frames import from_arrow, from_xarray, to_pandas, to_polars, to_table, to_xarray
 
 ALL = list(COLUMNS)

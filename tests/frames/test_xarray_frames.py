@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from ibticks.errors import InputError
-from ibticks.format._fields import COLUMNS
+from ibticks.format import COLUMNS
 from ibticks.frames import from_arrow, from_xarray, metadata_of, to_table, to_xarray
 
 ALL = list(COLUMNS)

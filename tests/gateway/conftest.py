@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ibticks.format._columns import StringColumn, StringsColumn, TickColumns, Values
+from ibticks.format import StringColumn, StringsColumn, TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
 
 from .clients import Official, RawClient, mend

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format import TickColumns, Values
 from ibticks.gateway import TickStream
 from ibticks.gateway._history import ib_seconds, in_hours, page, past
 

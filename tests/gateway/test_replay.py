@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ibticks.errors import InputError
-from ibticks.format._columns import StringColumn, StringsColumn
+from ibticks.format import StringColumn, StringsColumn
 from ibticks.gateway import GatewayContract, Replay, TickStream
 from ibticks.gateway._contracts import ContractQuery, matching
 

@@ -10,8 +10,7 @@ from ibapi.comm import read_fields
 from ibapi.decoder import Decoder
 
 from ibticks.errors import InputError, UnknownTickTypeError
-from ibticks.format._columns import StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format._fields import columns_of
+from ibticks.format import StringColumn, StringsColumn, TickColumns, Values, columns_of
 from ibticks.gateway import TickStream
 
 from .clients import Official, expected

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.errors import FormatError
-from ibticks.gateway._wire import MAX_FRAME, FrameReader, escaped, fields_of, frame, message, plain
+from ibticks.gateway import frame
+from ibticks.gateway._wire import MAX_FRAME, FrameReader, escaped, fields_of, message, plain
 
 texts = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1)
 

@@ -14,9 +14,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from ibticks.index.embedded._server import EmbeddedServer
-from ibticks.index._postgres import PostgresIndex
-from ibticks.index._records import Block, ContractRecord, CoverageRecord, FileRecord
+from ibticks.index import (
+    Block,
+    ContractRecord,
+    CoverageRecord,
+    EmbeddedServer,
+    FileRecord,
+    PostgresIndex,
+)
 
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC

@@ -18,8 +18,7 @@ from ibticks.errors import (
     StorageFullError,
     StoreAccessError,
 )
-from ibticks.index._catalogue import CatalogueIndex, write_catalogue
-from ibticks.index._memory import MemoryIndex
+from ibticks.index import CatalogueIndex, MemoryIndex, write_catalogue
 
 DAY = 1_736_467_200_000_000_000
 

@@ -14,10 +14,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import ibticks as ibt
 from ibticks.errors import IndexMismatchError, IndexUnavailableError, TickIndexError
+from ibticks.index import PostgresIndex
 from ibticks.index._connection import connect, dsn_parameters
 from ibticks.index._database import Database
 from ibticks.index._migrations import migrate, migrations
-from ibticks.index._postgres import PostgresIndex
 
 VALUES = {
     "PGHOST": "/nowhere",

@@ -12,12 +12,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from ibticks.errors import IndexAwayWarning, IndexVersionError
+from ibticks.index import EmbeddedServer, Journal, open_index, write_catalogue
 from ibticks.index import _connection as connections
-from ibticks.index import open_index
 from ibticks.index._timeout_connection import BoundedConnection
-from ibticks.index._catalogue import write_catalogue
-from ibticks.index.embedded._server import EmbeddedServer
-from ibticks.index._journal import Journal
 
 UNDO_7 = (
     "DELETE FROM schema_migrations WHERE version >= 7; DROP TABLE index_state; "

@@ -17,12 +17,13 @@ import psycopg
 import pytest
 
 from ibticks.errors import IndexUnavailableError, IndexVersionError, StoreAccessError
-from ibticks.index.embedded._server import _binaries as binaries
+from ibticks.filesystem import open_lock, try_lock
+from ibticks.index import EmbeddedServer
+from ibticks.index.embedded import _binaries as binaries
 from ibticks.index.embedded._account import SERVER_USER, Account, server_account, user_name
 from ibticks.index.embedded._binaries import find_binaries, reachable_binaries
 from ibticks.index.embedded._cluster import Cluster
-from ibticks.index.embedded._server import EmbeddedServer, cluster_base
-from ibticks.filesystem._locks import open_lock, try_lock
+from ibticks.index.embedded._server import cluster_base
 
 STORE_ID = "8c1f4e5a-2f60-4c07-9d2a-7c7d1f9e4b55"
 AS_ROOT = os.geteuid() == 0
@@ -30,7 +31,7 @@ BINARIES = find_binaries()
 
 OPEN = """
 import sys
-from ibticks.index.embedded._server import EmbeddedServer
+from ibticks.index import EmbeddedServer
 server = EmbeddedServer.for_store(sys.argv[1], sys.argv[2])
 """
 OPEN_AND_WAIT = OPEN + 'print("open", flush=True)\nsys.stdin.readline()\nserver.close()\n'

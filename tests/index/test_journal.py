@@ -19,9 +19,8 @@ from ibticks.errors import (
     StoreAccessError,
     TickIndexError,
 )
-from ibticks.index._journal import OPERATIONS, Change, Journal, replay
-from ibticks.index._memory import MemoryIndex
-from ibticks.index._records import ContractRecord
+from ibticks.index import ContractRecord, Journal, MemoryIndex
+from ibticks.index._journal import OPERATIONS, Change, replay
 
 DAY = 1_736_467_200_000_000_000
 

@@ -18,12 +18,15 @@ from ibticks.errors import (
     ReadOnlyError,
     TickIndexError,
 )
-from ibticks.index._catalogue import write_catalogue
-from ibticks.index._journal import Change, Journal
-from ibticks.index._journaled import JournaledIndex
-from ibticks.index._memory import MemoryIndex
-from ibticks.index._postgres import PostgresIndex
-from ibticks.index._records import ContractRecord
+from ibticks.index import (
+    ContractRecord,
+    Journal,
+    JournaledIndex,
+    MemoryIndex,
+    PostgresIndex,
+    write_catalogue,
+)
+from ibticks.index._journal import Change
 
 DAY = 1_736_467_200_000_000_000
 

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from ibticks.errors import IndexVersionError, TickIndexError
+from ibticks.index import PostgresIndex
 from ibticks.index._migrations import Migration, migrate, migrations, read_migrations
-from ibticks.index._postgres import PostgresIndex
 
 
 @pytest.fixture

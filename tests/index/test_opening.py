@@ -15,8 +15,7 @@ import psycopg
 import pytest
 
 from ibticks.errors import IndexAwayWarning, IndexMismatchError, IndexUnavailableError
-from ibticks.index import open_index
-from ibticks.index._catalogue import write_catalogue
+from ibticks.index import open_index, write_catalogue
 
 STORE_ID = "5f3f2f3e-0a37-4d5a-8f0a-2b7b8a6f8d10"
 

@@ -11,10 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import ReadOnlyError, TickIndexError
+from ibticks.index import (
+    Block,
+    ContractRecord,
+    CoverageRecord,
+    FileRecord,
+    MemoryIndex,
+    PostgresIndex,
+)
 from ibticks.index import _postgres as postgres
-from ibticks.index._memory import MemoryIndex
-from ibticks.index._postgres import PostgresIndex
-from ibticks.index._records import Block, ContractRecord, CoverageRecord, FileRecord
 from ibticks.index._statistics import daily_statistics
 
 HOUR_NS = 3_600_000_000_000

@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ibticks.errors import ReadOnlyError, TickIndexError
-from ibticks.index._postgres import PostgresIndex
+from ibticks.index import PostgresIndex
 
 STATEMENTS = [
     "DO $$ BEGIN COMMIT; SET TRANSACTION READ WRITE; DELETE FROM contracts; COMMIT; END $$",

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from ibticks.errors import ReadOnlyError, TickIndexError
-from ibticks.index._records import ContractRecord
+from ibticks.index import ContractRecord
 
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
 HOUR_NS = 3_600_000_000_000

@@ -9,17 +9,14 @@ import numpy as np
 import pytest
 
 import ibticks.index
+from ibticks.index import ContractRecord, MemoryIndex, dump_json, file_from_json, file_to_json
 from ibticks.index._encoding import (
     contract_from_json,
     contract_to_json,
     coverage_from_json,
     coverage_to_json,
-    dump_json,
-    file_from_json,
-    file_to_json,
 )
-from ibticks.index._memory import MemoryIndex, may_hold
-from ibticks.index._records import ContractRecord
+from ibticks.index._memory import may_hold
 from ibticks.index._statistics import daily_statistics, utc_date
 
 HOUR_NS = 3_600_000_000_000

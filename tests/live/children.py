@@ -12,11 +12,9 @@ import random
 import sys
 from pathlib import Path
 
-from ibticks.index._memory import MemoryIndex
+from ibticks.index import MemoryIndex
 from ibticks.live import Live
-from ibticks.storage._layout import HOUR, FileKey, list_files
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._writer import StreamWriter
+from ibticks.storage import HOUR, FileKey, StreamWriter, compress_file, list_files
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.forking import Report, serve

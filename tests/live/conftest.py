@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from ibticks.frames import to_polars, to_table
-from ibticks.index._memory import MemoryIndex
+from ibticks.index import MemoryIndex
 from ibticks.live import Live
-from ibticks.storage._writer import StreamWriter
+from ibticks.storage import StreamWriter
 from tests.storage.samples import CONTRACT, new_root, open_descriptors
 
 from .worlds import COLUMNS, STREAMS

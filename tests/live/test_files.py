@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ibticks.errors import CorruptDataWarning, StorageError
+from ibticks.storage import HALF_HOUR, HOUR, StreamWriter, compress_file
 from ibticks.storage._hour_file import HourFile
-from ibticks.storage._layout import HALF_HOUR, HOUR
-from ibticks.storage._lifecycle import compress_file, delete_files
-from ibticks.storage._writer import StreamWriter
+from ibticks.store import delete_files
 from tests.storage.samples import CONTRACT, H13, KEY, MINUTE, SECOND, old_frame, old_header
 
 from .worlds import STREAMS, columns, message

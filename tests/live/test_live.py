@@ -18,7 +18,7 @@ import pytest
 from ibticks.errors import InputError
 from ibticks.frames import to_polars, to_table
 from ibticks.live import Batch, Live
-from ibticks.selection._selection import Selection
+from ibticks.selection import Selection
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND, open_descriptors
 
 from .worlds import COLUMNS, STREAMS, columns, message

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ibticks.live._frame_batch import Stretch
 from ibticks.live._merge import Merge
 from ibticks.live._position import Cursor
-from ibticks.live._frame_batch import Stretch
 from tests.storage.samples import KEY
 
 NOTHING = np.empty(0, dtype=np.uint8)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ibticks.storage._layout import HOUR
+from ibticks.storage import HOUR, StreamWriter
 from ibticks.storage._recovery import cut_torn_tail
-from ibticks.storage._writer import StreamWriter
 from tests.forking import Children
 from tests.storage.samples import CONTRACT, H13
 
@@ -21,7 +20,7 @@ from .worlds import STREAMS, check_read, message, stored
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ibticks.storage._layout import FileKey
+    from ibticks.storage import FileKey
 
 ROUNDS = 12
 PATIENCE = 60.0

@@ -14,7 +14,7 @@ from ibticks.errors import (
     UnknownMarketError,
     UnknownPeriodError,
 )
-from ibticks.live._start import find_start
+from ibticks.live import find_start
 
 # Friday 2025-01-10, 10:40 in New York; the session began at 14:30 UTC.
 NOW = to_ns("2025-01-10T15:40Z")

@@ -19,10 +19,10 @@ from ibticks.errors import (
     UnknownContractError,
     UnknownTickTypeError,
 )
-from ibticks.format._columns import TickColumns
+from ibticks.format import TickColumns
 from ibticks.live import Buffer, BufferStats, Live
 from ibticks.live import _buffers as buffers_module
-from ibticks.storage._layout import HOUR
+from ibticks.storage import HOUR
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
 
 from .worlds import columns

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibticks.format._columns import TickColumns, Values
-from ibticks.index._memory import MemoryIndex
+from ibticks.format import TickColumns, Values
+from ibticks.index import MemoryIndex
 from ibticks.live import Batch, Live
-from ibticks.storage._layout import HOUR, FileKey, list_files
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._writer import StreamWriter
+from ibticks.storage import HOUR, FileKey, StreamWriter, compress_file, list_files
 from tests.storage.samples import CONTRACT, H13, SECOND, read_plainly, time_of
 
 if TYPE_CHECKING:

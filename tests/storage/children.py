@@ -18,16 +18,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import StoreAccessError, WriterLockedError
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._ingest import Ingest
-from ibticks.storage._layout import HOUR, FileKey, list_files
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._stream_lock import StreamLock
-from ibticks.storage._seal_process import SealerApart
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import MemoryIndex
+from ibticks.storage import (
+    HOUR,
+    FileKey,
+    Ingest,
+    SealerApart,
+    StreamLock,
+    StreamWriter,
+    compress_file,
+    list_files,
+)
 
 if TYPE_CHECKING:
-    from ibticks.format._columns import TickColumns
+    from ibticks.format import TickColumns
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # as a script it is in no package
 from tests.forking import Report, serve

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import MemoryIndex
+from ibticks.storage import StreamWriter
 from tests.forking import Children
 
 from .samples import CONTRACT, new_root

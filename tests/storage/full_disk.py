@@ -21,12 +21,18 @@ from pathlib import Path
 import pytest
 
 from ibticks.errors import StorageError, StorageFullError
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._audit import verify
-from ibticks.storage._layout import HOUR, FileKey, list_files, list_unfinished
-from ibticks.storage._lifecycle import compress_file, delete_files
-from ibticks.storage._stream_lock import StreamLock
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import MemoryIndex
+from ibticks.storage import (
+    HOUR,
+    FileKey,
+    StreamLock,
+    StreamWriter,
+    compress_file,
+    list_files,
+    verify,
+)
+from ibticks.storage._layout import list_unfinished
+from ibticks.store._retention import delete_files
 
 if __name__ == "__main__":
     # As a script it is in no package.

@@ -20,13 +20,12 @@ import cramjam
 import numpy as np
 import numpy.typing as npt
 
-from ibticks.format._columns import TickColumns, Values
-from ibticks.storage._layout import HOUR, FileKey
-from ibticks.storage._reader import read_ticks
+from ibticks.format import TickColumns, Values
+from ibticks.storage import HOUR, FileKey, read_ticks
 from ibticks.tick_stream_pb2 import FileHeader, StreamMessage
 
 if TYPE_CHECKING:
-    from ibticks.index._records import FileRecord, Index
+    from ibticks.index import FileRecord, Index
 
 if sys.version_info >= (3, 14):
     from compression import zstd

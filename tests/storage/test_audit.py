@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.format._header import read_header
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._audit import records_on_disk, verify
-from ibticks.storage._layout import HOUR, FileKey
-from ibticks.storage._lifecycle import compress_file, compress_files, delete_files
-from ibticks.storage._reader import read_messages, read_ticks
+from ibticks.format import read_header
+from ibticks.index import MemoryIndex
+from ibticks.storage import (
+    HOUR,
+    FileKey,
+    compress_file,
+    read_messages,
+    read_ticks,
+    verify,
+)
+from ibticks.storage._audit import records_on_disk
+from ibticks.store._retention import compress_files, delete_files
 
 from .samples import (
     CONTRACT,

@@ -15,16 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format._framing import MAX_FRAME
-from ibticks.format._header import COMPRESSIONS, Header
-from ibticks.storage._blocks import (
-    LARGEST_BLOCK,
-    body_blocks,
-    check_compression,
-    compress,
-    decompress,
-    split,
-)
+from ibticks.format import COMPRESSIONS, MAX_FRAME, Header
+from ibticks.storage import check_compression, decompress, split
+from ibticks.storage._blocks import LARGEST_BLOCK, body_blocks, compress
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -14,17 +14,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks.coverage import (
+    STATES,
+    Change,
+    Ledger,
+    State,
+    Status,
+    backfilled,
+    forget,
+    missing,
+    outlasting,
+    rebuild,
+    resume,
+    settle,
+)
+from ibticks.coverage._backfilled import filled
+from ibticks.coverage._ledger import deleted, intervals
+from ibticks.coverage._states import NOTHING_MISSING
 from ibticks.errors import InputError
-from ibticks.index._memory import MemoryIndex
-from ibticks.index._records import CoverageRecord
-from ibticks.coverage._ledger import Change, Ledger, deleted, intervals, outlasting
-from ibticks.coverage._backfilled import backfilled, filled, missing
-from ibticks.storage._layout import HOUR, list_files
-from ibticks.storage._lifecycle import compress_files
-from ibticks.storage._stream_lock import is_written
-from ibticks.coverage._states import NOTHING_MISSING, STATES, State, Status
-from ibticks.coverage._rebuild import forget, rebuild, resume, settle
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import CoverageRecord, MemoryIndex
+from ibticks.storage import HOUR, StreamWriter, is_written, list_files
+from ibticks.store._retention import compress_files
 
 AAPL = 265598
 T0 = 1_736_519_400_000_000_000  # 2025-01-10 14:30 UTC

@@ -14,12 +14,10 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError
-from ibticks.format._header import read_header
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._audit import records_on_disk, verify
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._reader import read_messages, read_ticks
-from ibticks.storage._writer import StreamWriter
+from ibticks.format import read_header
+from ibticks.index import MemoryIndex
+from ibticks.storage import StreamWriter, compress_file, read_messages, read_ticks, verify
+from ibticks.storage._audit import records_on_disk
 from ibticks.tick_stream_pb2 import FileHeader
 
 from .samples import (
@@ -37,7 +35,7 @@ from .samples import (
 )
 
 if TYPE_CHECKING:
-    from ibticks.index._records import FileRecord
+    from ibticks.index import FileRecord
 
 COUNT = 60_000  # five blocks
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format._framing import frame
+from ibticks.format import MapColumn, StringColumn, StringsColumn, TickColumns, Values, frame
 from ibticks.storage._duplicates import StoredMessages, StoredTicks, tick_keys
 
 FEW = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30)

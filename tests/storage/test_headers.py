@@ -7,8 +7,8 @@ import os
 import pytest
 
 from ibticks.errors import CorruptFileError
-from ibticks.format._header import Header
-from ibticks.storage._headers import header_of
+from ibticks.format import Header
+from ibticks.storage import header_of
 
 
 @pytest.fixture

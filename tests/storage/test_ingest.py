@@ -15,13 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, InputError, StorageFullError
-from ibticks.format._columns import TickColumns, Values
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._audit import records_on_disk, verify
-from ibticks.storage._ingest import Ingest
-from ibticks.storage._layout import HALF_HOUR, HOUR
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._writer import StreamWriter
+from ibticks.format import TickColumns, Values
+from ibticks.index import MemoryIndex
+from ibticks.storage import HALF_HOUR, HOUR, Ingest, StreamWriter, compress_file, verify
+from ibticks.storage._audit import records_on_disk
 from ibticks.testing.strategies import messages
 
 from .children import doubled, numbered
@@ -161,9 +158,9 @@ def _turned(part):
 IMPORT = """
 import json, sys
 from pathlib import Path
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._ingest import Ingest
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import MemoryIndex
+from ibticks.storage import Ingest
+from ibticks.storage import StreamWriter
 root, contract, messages = Path(sys.argv[1]), int(sys.argv[2]), json.load(sys.stdin)
 with StreamWriter(root, contract, "bid_ask", MemoryIndex(), fsync=None) as writer:
     ingest = Ingest(root, writer)

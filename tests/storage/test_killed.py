@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import time
 
-from ibticks.storage._audit import records_on_disk, verify
+from ibticks.storage import StreamWriter, verify
+from ibticks.storage._audit import records_on_disk
 from ibticks.storage._layout import list_unfinished
-from ibticks.storage._writer import StreamWriter
 
 from .children import KeptIndex, time_of_number
 from .samples import CONTRACT, load, numbers, quotes

@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import StorageError, TimeRangeError
-from ibticks.storage._layout import (
-    HALF_HOUR,
-    HOUR,
-    FileKey,
-    half_hours,
-    hour_of,
-    list_files,
-    list_streams,
-    list_unfinished,
-    part_of,
-)
+from ibticks.storage import HALF_HOUR, HOUR, FileKey, hour_of, list_files, part_of
+from ibticks.storage._layout import half_hours, list_streams, list_unfinished
 
 from .samples import CONTRACT, H13, KEY
 

@@ -11,15 +11,22 @@ from dataclasses import replace
 import pytest
 
 from ibticks.errors import CorruptFileError, InputError, StorageError, StreamInUseWarning
-from ibticks.format._header import COMPRESSIONS, read_header
-from ibticks.index._records import CoverageRecord
+from ibticks.format import COMPRESSIONS, read_header
+from ibticks.index import CoverageRecord
+from ibticks.storage import (
+    HOUR,
+    FileKey,
+    StreamLock,
+    compress_file,
+    is_written,
+    list_files,
+    read_messages,
+    summarise,
+    verify,
+)
 from ibticks.storage import _sealed_body as sealed_body
-from ibticks.storage._audit import verify
-from ibticks.storage._layout import HOUR, FileKey, list_files, list_unfinished
-from ibticks.storage._lifecycle import compress_file, compress_files, delete_files
-from ibticks.storage._stream_lock import StreamLock, is_written
-from ibticks.storage._reader import read_messages
-from ibticks.storage._summary import summarise
+from ibticks.storage._layout import list_unfinished
+from ibticks.store._retention import compress_files, delete_files
 
 from .samples import (
     CONTRACT,

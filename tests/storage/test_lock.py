@@ -14,10 +14,8 @@ from threading import Thread
 import pytest
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError, WriterLockedError
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._layout import list_files
-from ibticks.storage._stream_lock import StreamLock, is_written
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import MemoryIndex
+from ibticks.storage import StreamLock, StreamWriter, is_written, list_files
 
 from .samples import CONTRACT, H13, KEY, numbers, open_descriptors, quote_message
 

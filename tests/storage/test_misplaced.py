@@ -10,21 +10,27 @@ import pytest
 import xarray as xr
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, MisplacedFileError
-from ibticks.format._header import read_header
-from ibticks.frames import to_table
-from ibticks.frames._metadata import metadata_of
+from ibticks.format import read_header
+from ibticks.frames import metadata_of, to_table
 from ibticks.live._tail import Tail
-from ibticks.storage._audit import records_on_disk, verify
-from ibticks.storage._column_cache import Decoded
-from ibticks.storage._ingest import Ingest
-from ibticks.storage._layout import HOUR, FileKey
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._payloads import messages_between, payloads_backwards
-from ibticks.storage._reader import read_messages, read_ticks
-from ibticks.storage._cached_reader import reread_ticks
-from ibticks.storage._sealing import seal, seal_files
-from ibticks.storage._summary import summarise
-from ibticks.storage._writer import StreamWriter
+from ibticks.storage import (
+    HOUR,
+    Decoded,
+    FileKey,
+    Ingest,
+    StreamWriter,
+    compress_file,
+    messages_between,
+    payloads_backwards,
+    read_messages,
+    read_ticks,
+    reread_ticks,
+    seal_files,
+    summarise,
+    verify,
+)
+from ibticks.storage._audit import records_on_disk
+from ibticks.storage._sealing import seal
 
 from .samples import (
     CONTRACT,
@@ -201,7 +207,7 @@ def test_xarray_leaves_it_out_in_a_store_and_reads_it_outside(misplaced, root, t
 @pytest.mark.parametrize("fields", ["contract_id", "tick_type", "start_time", "all"])
 def test_a_header_that_states_less_is_held_against_the_path_for_the_rest(root, index, fields):
     """Older writers leave fields empty; what is not stated contradicts nothing."""
-    from ibticks.format._framing import frame
+    from ibticks.format import frame
     from ibticks.tick_stream_pb2 import FileHeader
 
     header = FileHeader.FromString(old_header()[4:])

@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 from ibticks.config import resource
-from ibticks.format._framing import frame
-from ibticks.storage._audit import records_on_disk, verify
+from ibticks.format import frame
+from ibticks.storage import HOUR, FileKey, compress_file, read_messages, verify
+from ibticks.storage._audit import records_on_disk
 from ibticks.storage._hour_file import HourFile
-from ibticks.storage._layout import HOUR, FileKey
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._reader import read_messages
 
 from .samples import (
     H13,

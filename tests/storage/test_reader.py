@@ -12,13 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.index._memory import MemoryIndex
+from ibticks.index import MemoryIndex
+from ibticks.storage import HOUR, Source, StreamWriter, compress_file, read_messages, read_ticks
 from ibticks.storage import _reader as reader
-from ibticks.storage._layout import HOUR
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._reader import read_messages, read_ticks
-from ibticks.storage._source import Source
-from ibticks.storage._writer import StreamWriter
 
 from .children import KeptIndex
 from .samples import (

@@ -9,10 +9,9 @@ import signal
 import pytest
 
 from ibticks.errors import StorageError
+from ibticks.storage import HOUR, FileKey, iter_records, list_files
 from ibticks.storage import _scan_processes as records_apart
 from ibticks.storage._audit import records_on_disk
-from ibticks.storage._layout import HOUR, FileKey, list_files
-from ibticks.storage._scan_processes import iter_records
 
 from .samples import CONTRACT, H13, SECOND, every, quotes
 

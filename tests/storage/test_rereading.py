@@ -10,16 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError
-from ibticks.format._columns import StringColumn, TickColumns, Values
+from ibticks.format import StringColumn, TickColumns, Values
 from ibticks.frames import to_table
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._column_cache import Decoded, Rows, joined
-from ibticks.storage._layout import HOUR, FileKey
-from ibticks.storage._lifecycle import compress_file
-from ibticks.storage._reader import read_ticks
-from ibticks.storage._cached_reader import reread_ticks
-from ibticks.storage._source import Source
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import MemoryIndex
+from ibticks.storage import (
+    HOUR,
+    Decoded,
+    FileKey,
+    Source,
+    StreamWriter,
+    compress_file,
+    read_ticks,
+    reread_ticks,
+)
+from ibticks.storage._column_cache import Rows, joined
 
 from .samples import (
     COLUMNS,

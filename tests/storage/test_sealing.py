@@ -19,16 +19,12 @@ from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import CorruptFileError, StorageError
-from ibticks.format._columns import TickColumns, Values
-from ibticks.format._header import read_header
-from ibticks.index._memory import MemoryIndex
+from ibticks.format import TickColumns, Values, read_header
+from ibticks.index import MemoryIndex
+from ibticks.storage import HOUR, FileKey, SealerApart, StreamWriter, summarise, verify
 from ibticks.storage import _seal_process as sealing_apart
-from ibticks.storage._audit import records_on_disk, verify
-from ibticks.storage._layout import HOUR, FileKey
+from ibticks.storage._audit import records_on_disk
 from ibticks.storage._sealing import seal
-from ibticks.storage._seal_process import SealerApart
-from ibticks.storage._summary import summarise
-from ibticks.storage._writer import StreamWriter
 
 from .samples import (
     CONTRACT,
@@ -475,9 +471,9 @@ def test_appending_takes_no_compiler(root):
     script = f"""
 import json, sys
 from pathlib import Path
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._appender import StreamAppender
-from ibticks.storage._seal_process import SealerApart
+from ibticks.index import MemoryIndex
+from ibticks.storage import StreamAppender
+from ibticks.storage import SealerApart
 index = MemoryIndex()
 root = Path({str(root)!r})
 with StreamAppender(root, {CONTRACT}, "bid_ask", index, sealer=SealerApart()) as opened:

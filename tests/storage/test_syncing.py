@@ -7,8 +7,7 @@ from collections import Counter
 
 import pytest
 
-from ibticks.storage._audit import verify
-from ibticks.storage._layout import HOUR
+from ibticks.storage import HOUR, verify
 
 from .samples import H13, KEY, SECOND, every, numbers, quote_message, quotes
 

@@ -13,13 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError
-from ibticks.format._framing import frame
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._audit import verify
+from ibticks.format import frame
+from ibticks.index import MemoryIndex
+from ibticks.storage import FileKey, StreamWriter, read_messages, verify
 from ibticks.storage._hour_file import HourFile
-from ibticks.storage._layout import FileKey
-from ibticks.storage._reader import read_messages
-from ibticks.storage._writer import StreamWriter
 from ibticks.testing.strategies import malformed_messages
 from ibticks.tick_stream_pb2 import StreamMessage
 

@@ -17,9 +17,7 @@ import pytest
 
 from ibticks.errors import StorageError, StorageFullError, TickError
 from ibticks.live._tail import Tail
-from ibticks.storage._audit import verify
-from ibticks.storage._layout import HOUR, FileKey, list_files
-from ibticks.storage._lifecycle import compress_file
+from ibticks.storage import HOUR, FileKey, compress_file, list_files, verify
 
 from .samples import (
     CONTRACT,

@@ -22,15 +22,21 @@ from ibticks.errors import (
     TimeRangeError,
     UnknownTickTypeError,
 )
-from ibticks.format._columns import StringColumn, TickColumns, Values
+from ibticks.format import StringColumn, TickColumns, Values, to_protobuf
 from ibticks.format._encode import encode
-from ibticks.format._messages import to_protobuf
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._audit import records_on_disk, verify
-from ibticks.storage._layout import HALF_HOUR, HOUR, FileKey, hour_of, list_files
-from ibticks.storage._reader import read_messages
-from ibticks.storage._sealing import seal_files
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import MemoryIndex
+from ibticks.storage import (
+    HALF_HOUR,
+    HOUR,
+    FileKey,
+    StreamWriter,
+    hour_of,
+    list_files,
+    read_messages,
+    seal_files,
+    verify,
+)
+from ibticks.storage._audit import records_on_disk
 from ibticks.testing.strategies import messages, ticks, timestamps
 
 from .samples import (

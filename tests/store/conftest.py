@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ibticks.storage._source import Source
+from ibticks.storage import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

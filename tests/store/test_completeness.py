@@ -16,12 +16,11 @@ from psycopg.conninfo import make_conninfo
 
 import ibticks as ibt
 from ibticks.calendar import to_ns
+from ibticks.coverage import State, Status
 from ibticks.errors import CorruptDataWarning, IndexAwayWarning
-from ibticks.index._catalogue import write_catalogue
-from ibticks.index._journal import Change, Journal
-from ibticks.index._records import ContractRecord, CoverageRecord
+from ibticks.index import ContractRecord, CoverageRecord, Journal, write_catalogue
+from ibticks.index._journal import Change
 from ibticks.storage import _audit as audit
-from ibticks.coverage._states import State, Status
 
 AAPL = 265598
 T0 = to_ns("2025-01-10T14:30Z")

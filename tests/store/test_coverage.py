@@ -15,16 +15,14 @@ from hypothesis import strategies as st
 
 import ibticks as ibt
 from ibticks.calendar import to_ns
-from ibticks.coverage._model import Coverage, Stretch, clipped
+from ibticks.coverage import MEANINGS, Coverage, State, Status, Stretch, cover, told
+from ibticks.coverage._model import clipped
 from ibticks.coverage._report import strip
+from ibticks.coverage._states import NOTHING_MISSING
 from ibticks.errors import UnknownMarketError, UnknownPeriodError
-from ibticks.format._columns import TickColumns, Values
-from ibticks.format._decode import TIME_MAX, TIME_MIN
+from ibticks.format import TIME_MAX, TIME_MIN, TickColumns, Values
 from ibticks.frames import metadata_of
-from ibticks.index._memory import MemoryIndex
-from ibticks.index._records import CoverageRecord
-from ibticks.coverage._query import cover, told
-from ibticks.coverage._states import MEANINGS, NOTHING_MISSING, State, Status
+from ibticks.index import CoverageRecord, MemoryIndex
 
 AAPL, MNQ = 265598, 711280073
 NEW_YORK = "America/New_York"

@@ -17,11 +17,11 @@ import pytest
 
 import ibticks as ibt
 from ibticks import errors
+from ibticks.format import HEADER_BYTES
 from ibticks.format._decode import decode
-from ibticks.format._header import HEADER_BYTES
 from ibticks.importing import import_tick_file
-from ibticks.index._records import CoverageRecord
-from ibticks.storage._layout import list_files
+from ibticks.index import CoverageRecord
+from ibticks.storage import list_files
 
 H14 = 1_736_517_600_000_000_000  # 2025-01-10 14:00 UTC
 MINUTE = 60 * 10**9
@@ -179,7 +179,7 @@ def test_other_messages_stay(trades):
 
 def test_backfilled_ticks_are_deleted_too(trades):
     from ibticks.frames import from_arrow
-    from ibticks.storage._writer import StreamWriter
+    from ibticks.storage import StreamWriter
 
     with StreamWriter(trades.root, *TRADES, trades.index, backfill=True) as writer:
         writer.write(from_arrow(frame(60), contract_id=265598, tick_type="last"))
@@ -378,9 +378,9 @@ def test_live_readers_are_told(trades):
 DELETE = """
 import os, signal, sys
 from pathlib import Path
-from ibticks.index._memory import MemoryIndex
+from ibticks.index import MemoryIndex
 from ibticks.storage._audit import records_on_disk
-from ibticks.storage._deletion import delete_ticks
+from ibticks.store import delete_ticks
 root, left = Path(sys.argv[1]), int(sys.argv[4])
 index = MemoryIndex(records_on_disk(root))
 
@@ -435,9 +435,9 @@ def test_killed_in_the_middle_every_tick_is_in_a_file(trades, tmp_path):
 LEAVE_OPEN = """
 import os, sys
 from pathlib import Path
-from ibticks.format._columns import TickColumns, Values
-from ibticks.index._memory import MemoryIndex
-from ibticks.storage._writer import StreamWriter
+from ibticks.format import TickColumns, Values
+from ibticks.index import MemoryIndex
+from ibticks.storage import StreamWriter
 import numpy as np
 times = int(sys.argv[2]) + np.arange(60) * 60 * 10**9
 columns = {"timestamp": Values(times), "size": Values(np.arange(60) + 1.0)}

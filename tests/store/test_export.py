@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.format._columns import StringColumn, TickColumns, Values
+from ibticks.format import StringColumn, TickColumns, Values
 from ibticks.frames import _export as export
 from ibticks.frames import metadata_of, to_table
 

@@ -12,12 +12,11 @@ import polars as pl
 import pytest
 
 from ibticks.calendar import to_ns
+from ibticks.coverage import FeedCondition, Status, closed_reason, feed_states
 from ibticks.errors import TickIndexError
-from ibticks.coverage._feed_state import FeedCondition, feed_states
-from ibticks.format._columns import TickColumns, Values
+from ibticks.format import TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
-from ibticks.index._memory import MemoryIndex
-from ibticks.coverage._states import Status, closed_reason
+from ibticks.index import MemoryIndex
 
 AAPL = 265598
 SECOND = 1_000_000_000

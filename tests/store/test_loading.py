@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import ibticks as ibt
 from ibticks.calendar import market, to_ns
 from ibticks.errors import CorruptDataWarning, CorruptFileError, InputError
-from ibticks.format._fields import COLUMNS, columns_of
+from ibticks.format import COLUMNS, columns_of
 from ibticks.frames import arrow_schema, from_arrow, metadata_of, polars_schema
 from ibticks.sample import SAMPLES, sample
 

@@ -22,9 +22,8 @@ from psycopg.conninfo import make_conninfo
 import ibticks as ibt
 from ibticks import errors
 from ibticks.config import resource
-from ibticks.index._postgres import PostgresIndex
-from ibticks.index._records import ContractRecord, CoverageRecord
-from ibticks.coverage._states import State
+from ibticks.coverage import State
+from ibticks.index import ContractRecord, CoverageRecord, PostgresIndex
 
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
 
@@ -454,7 +453,7 @@ def test_names_come_back_from_the_catalogue_alone(tmp_path, postgres):
 WRITING = """
 import sys
 import ibticks as ibt
-from ibticks.index._records import FileRecord
+from ibticks.index import FileRecord
 store = ibt.open(sys.argv[1], dsn=sys.argv[2])
 writer = store.writer(265598, "bid_ask")
 data = {"contract_id": 265598, "tick_type": "bid_ask", "bid_price": 1.5}

@@ -7,7 +7,8 @@ import types
 
 import pytest
 
-from ibticks.store._progress import bar, track
+from ibticks.store import bar
+from ibticks.store._progress import track
 
 
 @pytest.fixture

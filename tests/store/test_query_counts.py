@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ibticks.errors import UnknownContractError
+from ibticks.index import ContractRecord, CoverageRecord, FileRecord
 from ibticks.index._database import Database
-from ibticks.index._records import ContractRecord, CoverageRecord, FileRecord
-from ibticks.storage._layout import HOUR, FileKey
+from ibticks.storage import HOUR, FileKey
 
 FIRST_HOUR_NS = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
 CONTRACTS = range(1, 41)

@@ -14,8 +14,7 @@ import pytz
 from ibticks import errors
 from ibticks.calendar import PERIODS, format_ns, market, now_ns, to_ns
 from ibticks.config import TICK_TYPES
-from ibticks.format._decode import TIME_MAX, TIME_MIN
-from ibticks.format._fields import columns_of
+from ibticks.format import TIME_MAX, TIME_MIN, columns_of
 
 NEW_YORK = "America/New_York"
 CLOSE = to_ns("2013-10-08T16:00-04:00")

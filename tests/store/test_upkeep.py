@@ -18,7 +18,7 @@ import pytest
 import ibticks as ibt
 from ibticks import errors
 from ibticks.calendar import to_ns
-from ibticks.index._catalogue import CatalogueIndex
+from ibticks.index import CatalogueIndex
 from ibticks.sample import sample
 
 HOURS = ["990101/all_last/2024/08/08/23_ticks.pb", "990101/all_last/2024/08/09/00_ticks.pb"]

@@ -18,11 +18,9 @@ import pytest
 import ibticks as ibt
 from ibticks import errors
 from ibticks.capture._status import write_status
-from ibticks.index._journal import Change, Journal
-from ibticks.index._memory import MemoryIndex
-from ibticks.index._records import ContractRecord
-from ibticks.storage._stream_lock import StreamLock, is_written
-from ibticks.storage._writer import StreamWriter
+from ibticks.index import ContractRecord, Journal, MemoryIndex
+from ibticks.index._journal import Change
+from ibticks.storage import StreamLock, StreamWriter, is_written
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
 

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 from ibticks import errors
-from ibticks.store._frame_writer import write_columns
 from ibticks.frames import from_arrow
 from ibticks.importing import import_table
-from ibticks.storage._writer import StreamWriter
+from ibticks.storage import StreamWriter
+from ibticks.store._frame_writer import write_columns
 
 TIMES = ["2025-01-10T14:59:59.999999999", "2025-01-10T15:00:00.000000000", "2025-01-10T15:00:00"]
 FRAME = pl.DataFrame(

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
-from ibticks.format._fields import FIELDS
-from ibticks.format._messages import from_protobuf, to_protobuf
+from ibticks.format import FIELDS, from_protobuf, to_protobuf
 from ibticks.testing.strategies import (
     malformed_messages,
     messages,

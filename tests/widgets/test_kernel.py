@@ -14,7 +14,7 @@ from IPython.utils.capture import capture_output
 from ipywidgets.embed import dependency_state
 
 import ibticks as ibt
-from ibticks.coverage._states import Status
+from ibticks.coverage import Status
 from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser
 from tests.captures import FakeCapture
 

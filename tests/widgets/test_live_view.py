@@ -16,8 +16,8 @@ import polars as pl
 import pytest
 
 import ibticks as ibt
+from ibticks.coverage import Status, closed_reason
 from ibticks.errors import InputError, UnknownMarketError
-from ibticks.coverage._states import Status, closed_reason
 from ibticks.widgets import LiveView
 
 from .lab import until
@@ -317,7 +317,7 @@ CELLS = """
 import os, sys, tempfile, time
 import polars as pl
 import ibticks as ibt
-from ibticks.coverage._states import Status, closed_reason
+from ibticks.coverage import Status, closed_reason
 from ibticks.widgets import LiveView
 sys.path.insert(0, REPOSITORY)
 from tests.captures import FakeCapture

@@ -14,7 +14,7 @@ from ibticks.analysis._incremental._kept import by_column, latest, quotes, signi
 from ibticks.analysis._incremental._late import moment, refuse_late
 from ibticks.analysis._incremental._ways import following
 from ibticks.analysis._sessions import session_table
-from ibticks.calendar._periods import parse_duration
+from ibticks.calendar import parse_duration
 from ibticks.config import TIME_MIN
 
 if TYPE_CHECKING:

@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from ibticks.errors import IndexUnavailableError, IndexVersionError, TickError
-from ibticks.index.embedded._binaries import MAJOR, reachable_binaries
+from ibticks.filesystem import exclusive, open_lock, try_lock
 from ibticks.index._connection import application_name, connect, dsn_parameters, embedded_dsn
+from ibticks.index.embedded._binaries import MAJOR, reachable_binaries
 from ibticks.index.embedded._folders import check_private, check_socket_path, make_base, make_home
-from ibticks.filesystem._locks import exclusive, open_lock, try_lock
 
 if TYPE_CHECKING:
     from pathlib import Path

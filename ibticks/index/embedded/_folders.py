@@ -11,8 +11,8 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError
+from ibticks.filesystem import open_lock
 from ibticks.index.embedded._account import SERVER_USER, Account, user_name
-from ibticks.filesystem._locks import open_lock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Final, Self
 import platformdirs
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError
+from ibticks.filesystem import give_to_store_owner
+from ibticks.index._catalogue import sync_folder
 from ibticks.index.embedded._account import server_account, user_name
 from ibticks.index.embedded._binaries import find_binaries
-from ibticks.index._catalogue import sync_folder
 from ibticks.index.embedded._cluster import Cluster
-from ibticks.filesystem._ownership import give_to_store_owner
 
 if TYPE_CHECKING:
     from types import TracebackType

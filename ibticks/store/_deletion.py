@@ -7,7 +7,7 @@ hour file; it can be imported again, and is removed by :func:`purge_files` alone
 
 The rewritten file has a ``deleted`` message, by which a ledger of coverage made anew from the files
 says so, too. The ledger and the index are told first, as by
-:func:`ibticks.storage._lifecycle.delete_files`: interrupted, a deletion can be repeated. After an
+:func:`ibticks.store.delete_files`: interrupted, a deletion can be repeated. After an
 error the ledger is as before for the hours that were not rewritten.
 """
 
@@ -24,27 +24,36 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ibticks.config import NANOSECONDS
-from ibticks.errors import CorruptFileError, StorageError, TickError
-from ibticks.format._decode import TIME_MAX, TIME_MIN
-from ibticks.format._frames import find_payloads
-from ibticks.format._framing import frame
-from ibticks.format._header import Header, read_header
-from ibticks.format._messages import encode_message
-from ibticks.storage._appender import StreamAppender
-from ibticks.coverage._ledger import (
+from ibticks.coverage import (
+    Status,
     deleted_interval,
+    hour_changes,
     joined_intervals,
     lasting_deletions,
     undeleted_interval,
 )
-from ibticks.filesystem._disk import explained, remove_file
-from ibticks.storage._hour_file import WRITER
-from ibticks.storage._layout import HOUR, FileKey, list_files
-from ibticks.storage._sealed_body import write_sealed
-from ibticks.coverage._states import Status
-from ibticks.coverage._rebuild import hour_changes
-from ibticks.storage._summary import frame_blocks, summarise
-from ibticks.storage._unread import unread
+from ibticks.errors import CorruptFileError, StorageError, TickError
+from ibticks.filesystem import explained, remove_file
+from ibticks.format import (
+    TIME_MAX,
+    TIME_MIN,
+    Header,
+    encode_message,
+    find_payloads,
+    frame,
+    read_header,
+)
+from ibticks.storage import (
+    HOUR,
+    WRITER,
+    FileKey,
+    StreamAppender,
+    frame_blocks,
+    list_files,
+    summarise,
+    unread,
+    write_sealed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +61,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.index._records import CoverageRecord, Index
+    from ibticks.index import CoverageRecord, Index
 
 __all__ = [
     "Deletion",

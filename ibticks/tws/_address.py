@@ -1,12 +1,26 @@
-"""The usual ports of TWS and IB Gateway, and advice for a connection that was not made."""
+"""Addresses of TWS and IB Gateway, their usual ports, and advice for a refused connection."""
 
 from __future__ import annotations
 
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["USUAL_PORTS", "connection_advice", "listening_ports"]
+from ibticks.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "USUAL_PORTS",
+    "connection_advice",
+    "gateway_address",
+    "listening_ports",
+    "parse_address",
+]
+
+_ADDRESS: Final = "127.0.0.1:4002"
 
 USUAL_PORTS: Final = {
     7496: "TWS, live",
@@ -17,6 +31,49 @@ USUAL_PORTS: Final = {
 """Ports that TWS and IB Gateway listen on unless their settings say otherwise."""
 
 _PROBE_SECONDS: Final = 0.5
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read ``host:port``.
+
+    Examples
+    --------
+    >>> parse_address("localhost:7497")
+    ('localhost', 7497)
+    >>> parse_address("[::1]:4002")
+    ('::1', 4002)
+    """
+    host, _, port = text.strip().rpartition(":")
+    in_brackets = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if in_brackets else host
+    if (
+        not bare
+        or (":" in bare) != in_brackets
+        or not (port.isascii() and port.isdecimal())
+        or not 0 < int(port) < 65536
+    ):
+        raise ConfigError(f"{text!r} is not an address: write host:port, as {_ADDRESS}")
+    return bare, int(port)
+
+
+def gateway_address(environment: Mapping[str, str] | None = None) -> tuple[str, int]:
+    """Host and port in ``IBTICKS_GATEWAY``, or the usual ones.
+
+    Raises
+    ------
+    ConfigError
+        If it is not an address.
+
+    Examples
+    --------
+    >>> gateway_address({"IBTICKS_GATEWAY": "gateway:4001"})
+    ('gateway', 4001)
+    """
+    environment = os.environ if environment is None else environment
+    try:
+        return parse_address(environment.get("IBTICKS_GATEWAY", "").strip() or _ADDRESS)
+    except ConfigError as error:
+        raise ConfigError(f"IBTICKS_GATEWAY: {error}") from error
 
 
 def listening_ports(host: str, ports: tuple[int, ...], timeout: float) -> tuple[int, ...]:

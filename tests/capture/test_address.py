@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from ibticks.tws import _ports as ports
-from ibticks.tws._client import Client
 from ibticks.errors import ConnectionFailedError
+from ibticks.tws import Client
+from ibticks.tws import _address as ports
 
 from .scripted import Heard, Server, linger
 

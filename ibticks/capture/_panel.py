@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ibticks.capture._capture import Capture
+    from ibticks.capture import Capture
 
 __all__ = ["panel_html", "show_live", "status_text"]
 

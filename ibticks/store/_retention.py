@@ -10,12 +10,10 @@ import logging
 import warnings
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ibticks.coverage import forget
 from ibticks.errors import (
     CorruptFileError,
     StorageError,
@@ -23,61 +21,19 @@ from ibticks.errors import (
     TickError,
     WriterLockedError,
 )
-from ibticks.storage._blocks import check_compression
-from ibticks.storage._stacklevel import caller_depth
-from ibticks.filesystem._disk import explained, remove_file
-from ibticks.storage._stream_lock import StreamLock
-from ibticks.storage._sealed_body import write_sealed
-from ibticks.coverage._rebuild import forget
-from ibticks.storage._summary import frame_blocks, summarise
-from ibticks.storage._unread import unread
+from ibticks.filesystem import remove_file
+from ibticks.storage import StreamLock, caller_depth, compress_file, summarise, unread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ibticks.index._records import FileRecord, Index
-    from ibticks.storage._layout import FileKey
+    from ibticks.index import FileRecord, Index
+    from ibticks.storage import FileKey
 
-__all__ = ["compress_file", "compress_files", "delete_files"]
+__all__ = ["compress_files", "delete_files"]
 
 _log = logging.getLogger(__name__)
-
-
-def compress_file(
-    root: Path, key: FileKey, compression: str, *, is_ours: Callable[[], bool] | None = None
-) -> FileRecord:
-    """Compress a sealed file (or, with ``none``, make it plain again) and say what it is now.
-
-    The new file is written beside the old one, every block is decompressed again and compared,
-    and only then takes its place. The caller holds the stream's lock, or has ``is_ours`` say at the
-    last moment whether it is still held.
-
-    Raises
-    ------
-    CorruptFileError
-        If the file is not sealed or does not have its checksum, or a block did not come back as
-        it was: the old file is then untouched.
-    StorageError
-        If the stream is not ours any more.
-    """
-    check_compression(compression)
-    path = root / key.path
-    summary = summarise(root, key)
-    header = summary.header
-    if not header.sealed or summary.problem:
-        raise CorruptFileError(
-            f"{path} is not sealed, or does not have the checksum its header promises; it is left "
-            "as it is: only complete, whole files are compressed",
-            path=str(path),
-        )
-    if header.compression == compression:
-        return summary.record
-    with explained(path, "reading"):
-        data = np.fromfile(path, dtype=np.uint8)
-    new = replace(header, compression=compression)
-    write_sealed(path, new, frame_blocks(data, header), is_ours=is_ours)
-    return summarise(root, key).record
 
 
 def compress_files(

@@ -1,0 +1,22 @@
+"""Columns, grouping and sessions beneath the measures, for rooms that draw or delegate them."""
+
+from __future__ import annotations
+
+from ibticks.analysis import _columns as columns
+from ibticks.analysis._bar_columns import Of
+from ibticks.analysis._columns import by, finite, instant, nanoseconds, require
+from ibticks.analysis._sessions import session_start, session_table
+from ibticks.analysis._signing import Method
+
+__all__ = [
+    "Method",
+    "Of",
+    "by",
+    "columns",
+    "finite",
+    "instant",
+    "nanoseconds",
+    "require",
+    "session_start",
+    "session_table",
+]

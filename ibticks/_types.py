@@ -1,0 +1,71 @@
+"""Values that every room shares: the key of a stream, a time interval, and literal choices.
+
+Both values are named tuples: they compare, sort and unpack as the plain tuples of the wire and the
+database do.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+__all__ = ["Compression", "Interval", "SessionName", "StreamKey", "TickType"]
+
+TickType = Literal["last", "all_last", "bid_ask", "mid_point"]
+"""The tick-by-tick types of IB."""
+
+Compression = Literal["none", "gzip", "zstd", "snappy"]
+"""Compressions of the body of a sealed hour file."""
+
+SessionName = Literal[
+    "pre_market",
+    "regular",
+    "after_hours",
+    "extended",
+    "overnight",
+    "morning",
+    "afternoon",
+    "globex",
+]
+"""Market sessions of the built-in markets."""
+
+
+class StreamKey(NamedTuple):
+    """The key of one stream: one contract and one tick type.
+
+    Examples
+    --------
+    >>> StreamKey(265598, "last")
+    StreamKey(contract_id=265598, tick_type='last')
+    """
+
+    contract_id: int
+    tick_type: str
+
+
+class Interval(NamedTuple):
+    """A half-open range of UTC nanoseconds, ``[start_ns, end_ns)``.
+
+    Examples
+    --------
+    >>> Interval(0, 10).intersection(Interval(5, 20))
+    Interval(start_ns=5, end_ns=10)
+    >>> Interval(0, 10).intersection(Interval(10, 20)) is None
+    True
+    """
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def duration_ns(self) -> int:
+        """Length in nanoseconds."""
+        return self.end_ns - self.start_ns
+
+    def contains(self, time_ns: int) -> bool:
+        """Return whether a time lies in the interval; its end does not."""
+        return self.start_ns <= time_ns < self.end_ns
+
+    def intersection(self, other: tuple[int, int]) -> Interval | None:
+        """Return the common part of two intervals, or None where they have none."""
+        start, end = max(self.start_ns, other[0]), min(self.end_ns, other[1])
+        return Interval(start, end) if start < end else None

@@ -10,9 +10,8 @@ import pytest
 import ibticks as ibt
 from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
-
-from .checks import until
-from .recorded import Recorded
+from tests.capture_checks import until
+from tests.recorded_replay import Recorded
 
 SECOND = 1_000_000_000
 START = 1_741_012_200 * SECOND  # 2025-03-03 14:30 UTC

@@ -19,9 +19,8 @@ from ibticks.capture import _capture as capture_module
 from ibticks.capture._status import status_path, write_status
 from ibticks.errors import CaptureError, MissingExtraError, WriterLockedError
 from ibticks.storage import is_written
-
-from .checks import QUICK, check_index, check_stored, covered, statuses, stored, until
-from .scripted import GREETING, READY, Server, hello, message, request
+from tests.capture_checks import QUICK, check_index, check_stored, covered, statuses, stored, until
+from tests.scripted_server import GREETING, READY, Server, hello, message, request
 
 TICKING = "1:ONE:bid_ask;last:2,2:TWO:bid_ask"
 

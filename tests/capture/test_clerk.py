@@ -11,8 +11,7 @@ from ibticks.capture import _queued_index as clerk_module
 from ibticks.capture._queued_index import Clerk
 from ibticks.errors import IndexUnavailableError, StorageFullError, TickIndexError
 from ibticks.index import ContractRecord, CoverageRecord, FileRecord, MemoryIndex
-
-from .checks import until
+from tests.capture_checks import until
 
 
 class Slow(MemoryIndex):

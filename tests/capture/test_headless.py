@@ -12,8 +12,7 @@ import sys
 import pytest
 
 from ibticks.gateway import Replay
-
-from .checks import check_index, check_stored, covered, statuses, until
+from tests.capture_checks import check_index, check_stored, covered, statuses, until
 
 TRACKED = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 HEAVY = {"numba", "llvmlite", "pandas", "polars", "pyarrow", "xarray", "dask"}

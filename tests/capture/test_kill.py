@@ -18,9 +18,9 @@ import pytest
 from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
 from ibticks.storage import verify
+from tests.capture_checks import check_index, until
 
-from . import killed
-from .checks import check_index, until
+from . import killed_captures
 
 ROUNDS = 100
 ROWS = 2_400_000
@@ -44,7 +44,7 @@ def endless() -> Replay:
 def captures(tmp_path):
     """Forks captures: each is ended by a signal, some time after it began or had a tick."""
     with subprocess.Popen(
-        [sys.executable, Path(killed.__file__), tmp_path / "prepared"],
+        [sys.executable, Path(killed_captures.__file__), tmp_path / "prepared"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -68,11 +68,11 @@ def captures(tmp_path):
 
 def told_in(path: Path) -> dict[str, list[float]]:
     """What a run said it had written, by tick type."""
-    told: dict[str, list[float]] = {kind: [] for kind in killed.KINDS}
+    told: dict[str, list[float]] = {kind: [] for kind in killed_captures.KINDS}
     data = path.read_bytes() if path.exists() else b""
-    whole = len(data) // killed.TICK.size * killed.TICK.size
-    for kind, price in killed.TICK.iter_unpack(data[:whole]):
-        told[killed.KINDS[kind]].append(price)
+    whole = len(data) // killed_captures.TICK.size * killed_captures.TICK.size
+    for kind, price in killed_captures.TICK.iter_unpack(data[:whole]):
+        told[killed_captures.KINDS[kind]].append(price)
     return told
 
 

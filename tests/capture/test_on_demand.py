@@ -19,9 +19,8 @@ from ibticks.errors import (
 )
 from ibticks.gateway import Replay
 from ibticks.tws import _transport as line
+from tests.capture_checks import BTC, IBM, covered, until
 from tests.captures import FakeCapture
-
-from .checks import BTC, IBM, covered, until
 
 KINDS = ("last", "all_last", "bid_ask", "mid_point")
 FIELDS = {

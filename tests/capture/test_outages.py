@@ -16,9 +16,18 @@ from ibticks.capture import _recorder as recorder_module
 from ibticks.capture import _supervisor as supervisor_module
 from ibticks.config import NANOSECONDS
 from ibticks.errors import IndexAwayWarning
+from tests.capture_checks import (
+    IBM,
+    ONE,
+    check_index,
+    check_stored,
+    covered,
+    statuses,
+    stored,
+    until,
+)
 
 from . import full_disk
-from .checks import IBM, ONE, check_index, check_stored, covered, statuses, stored, until
 
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]

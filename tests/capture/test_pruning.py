@@ -24,8 +24,7 @@ from ibticks.errors import ConfigError, IndexUnavailableError, UnknownPeriodErro
 from ibticks.index import MemoryIndex
 from ibticks.storage import HOUR, FileKey, StreamAppender, StreamLock, hour_of, list_files
 from ibticks.storage._audit import records_on_disk
-
-from .checks import until
+from tests.capture_checks import until
 
 TRACKED = "1:ONE:bid_ask"
 

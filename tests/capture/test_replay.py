@@ -8,8 +8,7 @@ import pytest
 from ibticks.config import NANOSECONDS, TICK_TYPES
 from ibticks.format import TickColumns, Values
 from ibticks.gateway import Replay, TickStream
-
-from .checks import BTC, FOUR, IBM, check_index, check_stored, covered, statuses, until
+from tests.capture_checks import BTC, FOUR, IBM, check_index, check_stored, covered, statuses, until
 
 FLAGS = {
     "last": ("past_limit", "unreported"),

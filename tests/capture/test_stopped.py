@@ -11,8 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import ibticks as ibt
 from ibticks.index import EmbeddedServer
-
-from .checks import check_index, check_stored, covered, until
+from tests.capture_checks import check_index, check_stored, covered, until
 
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]

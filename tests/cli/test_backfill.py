@@ -13,8 +13,8 @@ from ibticks.cli._options import instant
 from ibticks.coverage import Status
 from ibticks.gateway import Gateway, Replay
 from ibticks.history import _backfill as backfill_module
-from tests.capture.recorded import Recorded
 from tests.captures import FakeCapture
+from tests.recorded_replay import Recorded
 
 from .conftest import PROGRAM
 

@@ -12,9 +12,8 @@ import pytest
 
 from ibticks.errors import ConnectionFailedError
 from ibticks.tws import Client, contract_of
-
-from .checks import IBM, ONE, check_stored, until
-from .scripted import (
+from tests.capture_checks import IBM, ONE, check_stored, until
+from tests.scripted_server import (
     GREETING,
     READY,
     Heard,

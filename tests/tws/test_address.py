@@ -9,8 +9,8 @@ import pytest
 from ibticks.errors import ConnectionFailedError
 from ibticks.tws import Client
 from ibticks.tws import _address as ports
-
-from .scripted import Heard, Server, linger
+from tests.capture_checks import IBM, until
+from tests.scripted_server import Heard, Server, linger
 
 
 @pytest.fixture
@@ -83,8 +83,6 @@ def test_symbols_are_kept_where_no_connection_is_made(tracked, usual, store, cap
 
 
 def test_a_contract_that_was_only_named_is_still_asked_for(store, serve, capturing):
-    from .checks import IBM, until
-
     store.add_contract(IBM, "IBM")
     capture = capturing(serve(), f"{IBM}:IBM:last")
     until(lambda: capture.status()["status"]["ticks"] > 0, "ticks come")

@@ -20,8 +20,8 @@ from ibticks.errors import ConfigError, InputError, WriterLockedError
 from ibticks.gateway import Gateway, Replay
 from ibticks.notebook import install_kernel, installed_kernels, uninstall_kernel
 from ibticks.notebook._kernel import Absent, furnish
+from tests.capture_checks import until
 
-from .checks import until
 from .kernels import Notebook, PatientKernelManager
 
 IBM = "8314:IBM:bid_ask"

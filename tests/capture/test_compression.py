@@ -18,8 +18,7 @@ from ibticks.coverage import resume
 from ibticks.errors import ConfigError, StorageError, UnknownPeriodError
 from ibticks.index import MemoryIndex
 from ibticks.storage import HOUR, FileKey, StreamAppender, compress_file, hour_of
-
-from .checks import check_index, until
+from tests.capture_checks import check_index, until
 
 TRACKED = "1:ONE:bid_ask"
 

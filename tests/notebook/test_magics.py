@@ -10,8 +10,8 @@ import warnings
 import pytest
 
 from ibticks.gateway import Gateway, Replay
+from tests.capture_checks import check_index, covered, statuses
 
-from .checks import check_index, covered, statuses
 from .kernels import Notebook, PatientKernelManager
 
 IBM = "8314:IBM:bid_ask;all_last"

@@ -9,9 +9,8 @@ import numpy as np
 
 from ibticks.coverage import Status
 from ibticks.frames import to_polars, to_table
+from tests.capture_checks import check_index
 from tests.captures import FakeCapture
-
-from .checks import check_index
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,9 +18,8 @@ from ibticks.history._background import _over
 from ibticks.history._historical_tick import PastTick, encode
 from ibticks.index import CoverageRecord
 from ibticks.storage import StreamAppender
-
-from .checks import check_index, covered, until
-from .recorded import as_counter, of_stream
+from tests.capture_checks import check_index, covered, until
+from tests.recorded_replay import as_counter, of_stream
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

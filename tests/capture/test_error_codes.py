@@ -14,9 +14,8 @@ from ibticks.capture import _subscriptions as subscriptions
 from ibticks.gateway import Limits
 from ibticks.tws import Action, Client, contract_of, meaning
 from ibticks.tws._error_codes import CODES
-
-from .checks import check_stored, covered, errors, statuses, stored, until
-from .scripted import Heard
+from tests.capture_checks import check_stored, covered, errors, statuses, stored, until
+from tests.scripted_server import Heard
 
 BOTH = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]

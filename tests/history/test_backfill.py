@@ -30,11 +30,11 @@ from ibticks.history import _backfill as backfill_module
 from ibticks.history import _history_client as history
 from ibticks.history._fill import StreamFiller
 from ibticks.storage import StreamLock, seal_files
+from tests.capture_checks import BTC, IBM, check_index, covered
 from tests.captures import FakeCapture
+from tests.recorded_replay import Recorded, everything, of_stream
 
 from . import killed_backfills
-from .checks import BTC, IBM, check_index, covered
-from .recorded import Recorded, everything, of_stream
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -11,8 +11,7 @@ from ibticks.capture import _recorder as recorder_module
 from ibticks.capture import _watchdog as watch
 from ibticks.gateway import GatewayContract, Replay
 from ibticks.tws import Client, TradingHours
-
-from .checks import check_stored, covered, statuses, until
+from tests.capture_checks import check_stored, covered, statuses, until
 
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 DAY = timedelta(days=1)

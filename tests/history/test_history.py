@@ -12,8 +12,7 @@ from ibticks.errors import CaptureError, ConnectionFailedError
 from ibticks.history import _history_client as history_module
 from ibticks.history._historical_tick import PastTick
 from ibticks.history._history_client import History
-
-from .scripted import Server, hello, let_in, linger, message, request
+from tests.scripted_server import Server, hello, let_in, linger, message, request
 
 if TYPE_CHECKING:
     import socket

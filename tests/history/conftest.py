@@ -1,0 +1,5 @@
+"""Gateways that replay and captures of them, for the tests of ibticks.history."""
+
+from tests.fix_capture import capturing, few, nothing_left, outage, samples, serve, steady
+
+__all__ = ["capturing", "few", "nothing_left", "outage", "samples", "serve", "steady"]

@@ -8,6 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("ibticks", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ibticks")
 
 
 def pytest_xdist_auto_num_workers() -> int:

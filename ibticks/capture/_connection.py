@@ -92,7 +92,7 @@ class Session:
     ) -> None:
         """A trade: straight to its recorder."""
         subscription = self._subscriptions.by_request.get(request)
-        if subscription is None:
+        if subscription is None or not subscription.accepts(request):
             self._stray(request)
         else:
             subscription.recorder.trade(
@@ -112,7 +112,7 @@ class Session:
     ) -> None:
         """A quote: straight to its recorder."""
         subscription = self._subscriptions.by_request.get(request)
-        if subscription is None:
+        if subscription is None or not subscription.accepts(request):
             self._stray(request)
         else:
             subscription.recorder.quote(
@@ -122,7 +122,7 @@ class Session:
     def mid_point(self, request: int, time: int, mid_price: float) -> None:
         """A mid point: straight to its recorder."""
         subscription = self._subscriptions.by_request.get(request)
-        if subscription is None:
+        if subscription is None or not subscription.accepts(request):
             self._stray(request)
         else:
             subscription.recorder.mid_point(time, mid_price)
@@ -260,7 +260,9 @@ class Session:
         """A request failed: of one stream, or for the details of a contract; the others go on."""
         subscription = self._subscriptions.by_request.get(request)
         if subscription is not None:
-            self._refuse(subscription, action, number, reason)
+            # What becomes of a request that was replaced does not matter any more.
+            if subscription.is_latest(request):
+                self._refuse(subscription, action, number, reason)
             return
         details = self._subscriptions.asked_for(request)
         if details is None:

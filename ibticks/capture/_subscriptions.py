@@ -61,7 +61,31 @@ class Subscription:
     since: float = -inf
     heard: float = -inf
     has_logged_wait: bool = False
+    _latest: int | None = None
+    _is_answered: bool = False
     _ticks: int = 0
+
+    def begin(self, request: int, now: float) -> None:
+        """Subscribe the stream by a new request."""
+        self._latest, self._is_answered = request, False
+        self.request = request
+        self.since = self.heard = now
+
+    def is_latest(self, request: int) -> bool:
+        """Return whether a request is the last one the stream was subscribed by."""
+        return request == self._latest
+
+    def accepts(self, request: int) -> bool:
+        """Return whether a tick of this request belongs to the stream.
+
+        A request that was cancelled has ticks on their way until the server reads of it. They come
+        before the first tick of the next request, since a connection keeps the order; after that
+        one they would be there twice.
+        """
+        if request == self._latest:
+            self._is_answered = True
+            return True
+        return not self._is_answered
 
     def listen(self, now: float) -> bool:
         """Whether ticks have come since it was asked last."""
@@ -209,11 +233,15 @@ class Subscriptions:
         recorder = subscription.recorder
         recorder.note(Status.SUBSCRIBED, "subscribed")
         subscription.listen(now)
-        subscription.request = request
-        subscription.since = subscription.heard = details.streamed = now
-        # The client's thread reads it: replaced as a whole, never changed. Of one stream only the
-        # last request counts: two that IB serves at once would bring each tick twice.
-        others = {n: each for n, each in self.by_request.items() if each is not subscription}
+        details.streamed = now
+        # The client's thread reads it: replaced as a whole, never changed. A stream has its last
+        # request and the one before, whose ticks may still be on their way.
+        others = {
+            number: other
+            for number, other in self.by_request.items()
+            if other is not subscription or other.is_latest(number)
+        }
+        subscription.begin(request, now)
         self.by_request = {**others, request: subscription}
         client.subscribe(
             request, contract_of(details.contract_id, details.exchange), recorder.tick_type

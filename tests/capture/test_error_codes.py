@@ -621,6 +621,18 @@ def test_a_subscription_that_is_lost_again_and_again(number, text, begin, store)
     check_stored(store, gateway, 1, "last")
 
 
+def test_ticks_on_their_way_when_a_stream_is_subscribed_anew():
+    subscription = subscriptions.Subscription(recorder=None)
+    subscription.begin(1, 0.0)
+    assert [subscription.accepts(request) for request in (1, 0)] == [True, False]
+    subscription.begin(2, 1.0)
+    # Sent before the server read that request 1 is cancelled: after request 2 ticks, twice there.
+    assert [subscription.accepts(request) for request in (1, 1, 2, 1, 2)] == [
+        *(True, True, True),
+        *(False, True),
+    ]
+
+
 def test_a_lost_subscription_of_nobody_changes_nothing(begin, store):
     gateway, capture = begin()
     before = requests(gateway)

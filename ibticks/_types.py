@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["Compression", "Interval", "SessionName", "StreamKey", "TickType"]
+__all__ = ["Compression", "Interval", "SessionName", "StreamKey", "TickType", "TimeUnit"]
 
 TickType = Literal["last", "all_last", "bid_ask", "mid_point"]
 """The tick-by-tick types of IB."""
@@ -27,6 +27,9 @@ SessionName = Literal[
     "globex",
 ]
 """Market sessions of the built-in markets."""
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+"""Units of times that are numbers."""
 
 
 class StreamKey(NamedTuple):

@@ -79,7 +79,7 @@ class TickBackend(BackendEntrypoint):
         """
         from ibticks.accessors._tick_files import open_files
         from ibticks.format import check_columns, columns_of
-        from ibticks.frames import KEY, attach
+        from ibticks.frames import METADATA_KEY, attach_metadata
 
         files = open_files(Path(filename_or_obj), strict=strict)
         names = columns_of(files.tick_types) if columns is None else tuple(columns)
@@ -92,8 +92,8 @@ class TickBackend(BackendEntrypoint):
             "contract_ids": list(files.contract_ids),
             "tick_types": list(files.tick_types),
         }
-        text = attach(said, files.missing, files.left_out)[KEY.encode()].decode()
-        return xr.Dataset(variables, labels, {"Conventions": "CF-1.11", KEY: text})
+        text = attach_metadata(said, files.missing, files.left_out)[METADATA_KEY.encode()].decode()
+        return xr.Dataset(variables, labels, {"Conventions": "CF-1.11", METADATA_KEY: text})
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether the name is that of a tick file, or a folder is a store."""

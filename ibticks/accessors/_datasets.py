@@ -12,7 +12,7 @@ import xarray as xr
 from ibticks.accessors._panels import PANEL, from_panel, to_panel
 from ibticks.accessors._units import EXACT, UTC, attributes_of
 from ibticks.format import COLUMNS
-from ibticks.frames import CATEGORY, KEY, TIMESTAMP, from_xarray, variable
+from ibticks.frames import METADATA_KEY, arrow_type, frame_to_arrow, variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,10 @@ def to_dataset(table: pa.Table, *, attributes: Mapping[str, Any]) -> xr.Dataset:
     along = _dimension(table)
     variables = {name: _variable(name, table[name], along) for name in table.column_names}
     labels = {name: variables.pop(name) for name in _LABELS if name in variables}
-    said = {"Conventions": "CF-1.11", KEY: json.dumps(attributes, ensure_ascii=False, default=str)}
+    said = {
+        "Conventions": "CF-1.11",
+        METADATA_KEY: json.dumps(attributes, ensure_ascii=False, default=str),
+    }
     return xr.Dataset(variables, labels, said)
 
 
@@ -109,7 +112,7 @@ def from_dataset(dataset: xr.Dataset) -> pa.Table:
     if panel is not None:
         return from_panel(panel)
     along = _times_of(dataset)
-    return from_xarray(dataset if along is None else dataset.rename({along: "timestamp"}))
+    return frame_to_arrow(dataset if along is None else dataset.rename({along: "timestamp"}))
 
 
 def _panel_of(dataset: xr.Dataset) -> xr.Dataset | None:
@@ -145,7 +148,9 @@ def _variable(name: str, column: pa.ChunkedArray, along: str) -> xr.Variable:
     kind = column.type
     if name in COLUMNS and (kind != pa.string() or COLUMNS[name].kind.value == "string"):
         zoned = pa.types.is_timestamp(kind)
-        return variable(COLUMNS[name], column.cast(TIMESTAMP) if zoned else column, along)
+        return variable(
+            COLUMNS[name], column.cast(arrow_type("timestamp")) if zoned else column, along
+        )
     attributes: dict[str, Any] = dict(attributes_of(name))
     encoding: Mapping[str, Any] = {}
     values: NDArray[Any]
@@ -157,7 +162,7 @@ def _variable(name: str, column: pa.ChunkedArray, along: str) -> xr.Variable:
         values, encoding = column.cast(pa.duration("ns")).to_numpy(), _DURATION
     elif pa.types.is_date(kind):
         values = column.cast(pa.timestamp("ns")).to_numpy()
-    elif kind == CATEGORY or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    elif pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         values = np.array(column.cast(pa.string()).fill_null("").to_pylist(), dtype=np.str_)
     elif pa.types.is_boolean(kind):
         values = column.fill_null(False).to_numpy()

@@ -140,10 +140,10 @@ class Given:
         return like_dataset(self.frame, result, arrow(result), self.noted(said))
 
     def _pandas(self, result: pl.DataFrame, said: str) -> Any:
-        from ibticks.frames import KEY, to_pandas
+        from ibticks.frames import METADATA_KEY, to_pandas
 
         made = to_pandas(arrow(result))
-        made.attrs = {**self.frame.attrs, KEY: self.noted(said)}
+        made.attrs = {**self.frame.attrs, METADATA_KEY: self.noted(said)}
         timed = "timestamp" not in self.frame.columns and "timestamp" in made.columns
         return made.set_index("timestamp") if timed else made
 
@@ -180,16 +180,15 @@ def arrow(frame: pl.DataFrame) -> pa.Table:
     """
     import pyarrow as pa
 
-    from ibticks.frames import CATEGORY, array_of, map_column
+    from ibticks.frames import arrow_type, map_array
 
     table = frame.to_arrow()
     for place, field in enumerate(table.schema):
         column = table.column(place)
         if pa.types.is_dictionary(field.type):
-            table = table.set_column(place, field.name, column.cast(CATEGORY))
+            table = table.set_column(place, field.name, column.cast(arrow_type("exchange")))
         elif field.name in COLUMNS and COLUMNS[field.name].kind is Kind.MAP:
-            maps = array_of(COLUMNS[field.name], map_column(column), len(column), None)
-            table = table.set_column(place, field.name, maps)
+            table = table.set_column(place, field.name, map_array(column))
     return table
 
 
@@ -201,9 +200,9 @@ def _floats(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
 
 def _table(frame: Any, library: Library) -> pa.Table:
     if library == "pandas":
-        from ibticks.frames import from_pandas
+        from ibticks.frames import frame_to_arrow
 
-        return from_pandas(frame)
+        return frame_to_arrow(frame)
     from ibticks.accessors._datasets import from_dataset
 
     return from_dataset(frame)

@@ -13,7 +13,7 @@ import xarray as xr
 from ibticks.accessors._units import EXACT, UTC, attributes_of
 from ibticks.analysis.engine import instant, require
 from ibticks.errors import InputError
-from ibticks.frames import KEY, TIMESTAMP, attach
+from ibticks.frames import METADATA_KEY, arrow_type, attach_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ def to_panel(
         "time": start,
     }
     text = json.dumps(attributes or {}, ensure_ascii=False, default=str)
-    return xr.Dataset(variables, labels, {"Conventions": "CF-1.11", KEY: text})
+    return xr.Dataset(variables, labels, {"Conventions": "CF-1.11", METADATA_KEY: text})
 
 
 def from_panel(panel: xr.Dataset) -> pa.Table:
@@ -109,14 +109,14 @@ def from_panel(panel: xr.Dataset) -> pa.Table:
             there |= cells[str(name)].notnull().values
     when = np.broadcast_to(panel["time"].values[:, None].astype("M8[ns]"), shape)[there]
     arrays = {
-        "timestamp": pa.array(when).cast(TIMESTAMP),
+        "timestamp": pa.array(when).cast(arrow_type("timestamp")),
         "contract_id": pa.array(np.broadcast_to(ids.values[None, :], shape)[there]),
     }
     for name, array in cells.items():
         column = pa.array(array.values[there], from_pandas=True)
-        arrays[name] = column.cast(TIMESTAMP) if array.dtype.kind == "M" else column
-    said = json.loads(panel.attrs.get(KEY, "{}"))
-    return pa.table(arrays).replace_schema_metadata(attach(said, ()))
+        arrays[name] = column.cast(arrow_type("timestamp")) if array.dtype.kind == "M" else column
+    said = json.loads(panel.attrs.get(METADATA_KEY, "{}"))
+    return pa.table(arrays).replace_schema_metadata(attach_metadata(said, ()))
 
 
 def _refuse_repeats(frame: pl.DataFrame, place: NDArray[np.int64]) -> None:

@@ -260,15 +260,15 @@ class Coverage:
             ``contract_id`` (UInt32), ``tick_type``, ``start``, ``end`` (nanoseconds, UTC),
             ``duration``, ``state`` and ``reason``.
         """
-        from ibticks.frames import stretches_to_polars
+        from ibticks.frames import coverage_frame
 
-        return stretches_to_polars(self.stretches)
+        return coverage_frame(self.stretches, "polars")
 
     def to_pandas(self) -> pd.DataFrame:
         """The stretches as a pandas frame, with the columns of :meth:`to_polars`."""
-        from ibticks.frames import stretches_to_pandas
+        from ibticks.frames import coverage_frame
 
-        return stretches_to_pandas(self.stretches)
+        return coverage_frame(self.stretches, "pandas")
 
     def by_stream(self) -> Iterator[tuple[Stream, list[Stretch]]]:
         """Each stream and its stretches."""

@@ -1,4 +1,4 @@
-"""Ticks into files that others read, some of them at a time, so that memory stays bounded."""
+"""Write ticks to Parquet, Arrow IPC, CSV and JSON lines, block by block in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,26 +6,36 @@ import json
 import shutil
 import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ibticks.frames._metadata import attach, metadata_of, missing_of
-from ibticks.frames._schema import CATEGORY, arrow_schema
+from ibticks.errors import InputError
+from ibticks.frames._schema import CATEGORY, arrow_schema, attach_metadata, metadata_of, missing_of
 from ibticks.frames._to_polars import to_polars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
-__all__ = ["FileKind", "write_tables"]
+
+__all__ = ["FileKind", "file_kind", "write_tables"]
 
 FileKind: TypeAlias = Literal["csv", "ipc", "parquet"]
 
 _GROUP_ROWS: Final = 1 << 19
 """Rows that are written together: a row group of Parquet, a record batch of Arrow."""
+
+_Writer: TypeAlias = "Callable[..., int]"
+_KINDS: Final[dict[str, FileKind]] = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "ipc",
+    ".feather": "ipc",
+}
 
 
 def write_tables(
@@ -93,7 +103,7 @@ class _Metadata:
 
     def as_arrow(self) -> dict[bytes, bytes]:
         """Return the metadata as a schema has it."""
-        return attach(self._metadata, self._missing, self._left_out)
+        return attach_metadata(self._metadata, self._missing, self._left_out)
 
 
 def _groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -217,7 +227,29 @@ def _scratch_file(folder: str | PathLike[str] | None) -> Iterator[Any]:
         yield file
 
 
-_Writer: TypeAlias = "Callable[..., int]"
+def file_kind(path: str | PathLike[str]) -> FileKind:
+    """Return the file format that the suffix of a path stands for.
+
+    Raises
+    ------
+    InputError
+        Naming the suffixes that ticks are written with.
+
+    Examples
+    --------
+    >>> file_kind("ticks.feather")
+    'ipc'
+    """
+    suffix = Path(path).suffix
+    if suffix not in _KINDS:
+        raise InputError(
+            f"{path}: ticks are not written as {suffix or 'a file without a suffix'}; use "
+            f"{', '.join(_KINDS)}",
+            path=str(path),
+        )
+    return _KINDS[suffix]
+
+
 _WRITERS: Final[dict[FileKind, _Writer]] = {
     "csv": _write_csv,
     "ipc": _write_ipc,

@@ -1,34 +1,51 @@
-"""Frames that users hand in become ticks: Arrow, polars, pandas, xarray, whatever speaks Arrow."""
+"""Convert frames that users pass in to tick columns: Arrow, polars, pandas, xarray."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from ibticks.calendar import find_timezone
+from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, UnknownColumnError
 from ibticks.format import (
     COLUMNS,
     Column,
+    Field,
+    Kind,
     StringColumn,
     TickColumns,
     Values,
     check_contract_id,
     check_tick_type,
 )
-from ibticks.frames._metadata import metadata_of, missing_of
-from ibticks.frames._read import read_column
+from ibticks.frames._arrays import combine_chunks, map_column, string_column, strings_column
+from ibticks.frames._schema import metadata_of, missing_of
+from ibticks.frames._times import read_times
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import tzinfo
 
-    from ibticks.frames._times import Unit
+    from ibticks._types import TimeUnit
 
-__all__ = ["from_arrow"]
+__all__ = ["frame_to_arrow", "from_arrow", "read_column"]
+
+_NUMBERS: Final = {
+    Kind.UINT32: pa.uint32(),
+    Kind.UINT64: pa.uint64(),
+    Kind.FLOAT: pa.float64(),
+    Kind.BOOL: pa.bool_(),
+}
+_READERS: Final[dict[Kind, Callable[[pa.ChunkedArray], Column]]] = {
+    Kind.STRING: string_column,
+    Kind.STRINGS: strings_column,
+    Kind.MAP: map_column,
+}
 
 
 def from_arrow(
@@ -37,7 +54,7 @@ def from_arrow(
     contract_id: int | None = None,
     tick_type: str | None = None,
     tz: str | tzinfo | None = None,
-    timestamp_unit: Unit | None = None,
+    timestamp_unit: TimeUnit | None = None,
 ) -> TickColumns:
     """Read ticks out of a frame.
 
@@ -80,7 +97,7 @@ def from_arrow(
     >>> ticks.timestamp, ticks.numbers("price")
     (array([1736467200000000000]), array([187.]))
     """
-    table = _table(data)
+    table = frame_to_arrow(data)
     names, rows = table.column_names, table.num_rows
     zone = None if tz is None else find_timezone(tz)  # also where no time needs it
     for name in names:
@@ -106,7 +123,7 @@ def from_arrow(
     return TickColumns(rows, ordered, missing_of(metadata_of(table)))
 
 
-def _table(data: Any) -> pa.Table:
+def frame_to_arrow(data: Any) -> pa.Table:
     pandas, xarray = sys.modules.get("pandas"), sys.modules.get("xarray")
     if pandas is not None and isinstance(data, pandas.DataFrame):
         from ibticks.frames._to_pandas import from_pandas
@@ -184,3 +201,64 @@ def _check_same(name: str, said: set[Any], given: object) -> None:
             f"the argument out, or select the rows that are meant",
             column=name,
         )
+
+
+def read_column(
+    field: Field,
+    column: pa.ChunkedArray,
+    *,
+    tz: str | tzinfo | None = None,
+    unit: TimeUnit | None = None,
+) -> Column:
+    """Read one column of ticks, whatever type it comes in.
+
+    Parameters
+    ----------
+    field : Field
+        Which column it is.
+    column : pyarrow.ChunkedArray
+    tz : str or tzinfo, optional
+        Zone of times that do not say theirs.
+    unit : {"s", "ms", "us", "ns"}, optional
+        Unit of times that are numbers.
+
+    Returns
+    -------
+    Column
+        Around the Arrow memory (read-only) where the type is the one of a tick.
+
+    Raises
+    ------
+    InputError
+        If a value does not fit the column; the message quotes it.
+    """
+    if field.kind in (Kind.TIME, Kind.SECONDS):
+        times, valid = read_times(column, field.name, tz=tz, unit=unit)
+        return Values(times if field.kind is Kind.TIME else times // NANOSECONDS, valid)
+    try:
+        if field.kind in _NUMBERS:
+            return _numbers(column, _NUMBERS[field.kind])
+        return _READERS[field.kind](column)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"column {field.name!r} holds {column.type}, which cannot be read as "
+            f"{field.kind.value}: {error}",
+            column=field.name,
+        ) from error
+
+
+def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Values:
+    array = combine_chunks(column)
+    if pa.types.is_decimal(array.type) and pa.types.is_floating(kind):
+        # Arrow's own cast is one unit in the last place off for every third decimal.
+        array = array.cast(pa.large_string())
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pa.types.is_boolean(array.type) and not pa.types.is_boolean(kind):
+        raise pa.ArrowInvalid("True and False are no numbers")  # Arrow makes them 1 and 0
+    array = array.cast(kind)
+    if not array.null_count:
+        return Values(array.to_numpy(zero_copy_only=False))
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    zero = False if pa.types.is_boolean(kind) else 0
+    return Values(array.fill_null(zero).to_numpy(zero_copy_only=False), valid)

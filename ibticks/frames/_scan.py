@@ -1,22 +1,45 @@
-"""Stored ticks as a polars ``LazyFrame``: only what the query needs is read."""
+"""Scan stored ticks as a polars ``LazyFrame``: read only what the query needs."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar, cast
 
+import polars as pl
 from polars.io.plugins import register_io_source
 
+from ibticks.config import NANOSECONDS
 from ibticks.format import check_columns
-from ibticks.frames._predicate import Bounds, bounds_of
 from ibticks.frames._to_polars import polars_schema, to_polars
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
-__all__ = ["TickSource", "scan"]
+__all__ = ["Bounds", "TickSource", "bounds_of", "scan"]
+
+_DAY: Final = 86_400 * NANOSECONDS
+_FIRST, _LAST = -(2**63), 2**63 - 1
+_SIZES: Final = {"ms": 1_000_000, "us": 1_000, "ns": 1}
+_T = TypeVar("_T")
+_Operator = Callable[[pl.Expr, pl.Expr], pl.Expr]
+_COMPARISONS: Final[dict[str, _Operator]] = {
+    ">=": lambda a, b: a >= b,
+    ">": lambda a, b: a > b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    "==": lambda a, b: a == b,
+    "==v": lambda a, b: a.eq_missing(b),
+    "in": lambda a, b: a.is_in(b),
+    "inv": lambda a, b: a.is_in(b, nulls_equal=True),
+}
+_MIRRORED: Final = {">=": "<=", ">": "<", "<": ">", "<=": ">=", "==": "==", "==v": "==v"}
+_CLOSED: Final[dict[Literal["both", "left", "right", "none"], tuple[str, str]]] = {
+    "both": (">=", "<="),
+    "left": (">=", "<"),
+    "right": (">", "<="),
+    "none": (">", "<"),
+}
 
 
 class TickSource(Protocol):
@@ -121,3 +144,194 @@ def scan(columns: Sequence[str], source: TickSource) -> pl.LazyFrame:
                 batches.close()
 
     return register_io_source(read, schema=polars_schema(names), is_pure=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where the rows of a filter can lie; None where it does not say.
+
+    Attributes
+    ----------
+    start_ns, end_ns : int or None
+        Half-open range of UTC nanoseconds.
+    contract_ids : frozenset of int or None
+    tick_types : frozenset of str or None
+    """
+
+    start_ns: int | None = None
+    end_ns: int | None = None
+    contract_ids: frozenset[int] | None = None
+    tick_types: frozenset[str] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no row can lie there."""
+        backwards = (
+            self.start_ns is not None and self.end_ns is not None and self.start_ns >= self.end_ns
+        )
+        nobody = self.contract_ids is not None and not self.contract_ids
+        return backwards or nobody or (self.tick_types is not None and not self.tick_types)
+
+    def __and__(self, other: Bounds) -> Bounds:
+        return Bounds(
+            _pick(max, self.start_ns, other.start_ns),
+            _pick(min, self.end_ns, other.end_ns),
+            _pick(frozenset.intersection, self.contract_ids, other.contract_ids),
+            _pick(frozenset.intersection, self.tick_types, other.tick_types),
+        )
+
+    def __or__(self, other: Bounds) -> Bounds:
+        return Bounds(
+            _both(min, self.start_ns, other.start_ns),
+            _both(max, self.end_ns, other.end_ns),
+            _both(frozenset.union, self.contract_ids, other.contract_ids),
+            _both(frozenset.union, self.tick_types, other.tick_types),
+        )
+
+
+def bounds_of(predicate: pl.Expr) -> Bounds:
+    """Read bounds off a filter.
+
+    Understood are comparisons, ``is_between``, ``is_in``, ``&`` and ``|`` of ``timestamp`` (also
+    its ``dt.date()``, and converted to another zone), ``contract_id`` and ``tick_type`` with
+    constants.
+
+    Parameters
+    ----------
+    predicate : polars.Expr
+
+    Returns
+    -------
+    Bounds
+        Every row for which the filter holds lies within; not every row within passes the filter.
+
+    Examples
+    --------
+    >>> from datetime import datetime, UTC
+    >>> since = pl.col("timestamp") >= datetime(2025, 1, 10, tzinfo=UTC)
+    >>> bounds_of(since & (pl.col("price") > 5)).start_ns
+    1736467200000000000
+    >>> bounds_of(pl.col("price") > 5)
+    Bounds(start_ns=None, end_ns=None, contract_ids=None, tick_types=None)
+    """
+    if _constant(predicate):
+        return Bounds() if any(pl.select(predicate).to_series()) else _NOWHERE
+    pieces = predicate.meta.pop()[::-1]
+    if len(pieces) == 2:
+        first, second = pieces
+        if predicate.meta.eq(first & second):
+            return bounds_of(first) & bounds_of(second)
+        if predicate.meta.eq(first | second):
+            return bounds_of(first) | bounds_of(second)
+        for operator, compose in _COMPARISONS.items():
+            if predicate.meta.eq(compose(first, second)):
+                return _comparison(first, operator, second)
+    if len(pieces) == 3:
+        column, low, high = pieces
+        for closed, (above, below) in _CLOSED.items():
+            if predicate.meta.eq(column.is_between(low, high, closed=closed)):
+                return _comparison(column, above, low) & _comparison(column, below, high)
+    return Bounds()
+
+
+def _comparison(first: pl.Expr, operator: str, second: pl.Expr) -> Bounds:
+    if _constant(second):
+        return _compared(first, operator, pl.select(second).to_series())
+    if operator in _MIRRORED and _constant(first):
+        return _compared(second, _MIRRORED[operator], pl.select(first).to_series())
+    return Bounds()
+
+
+def _constant(expression: pl.Expr) -> bool:
+    """Whether an expression has the same single value whatever frame it stands in."""
+    if expression.meta.is_literal(allow_aliasing=True):
+        return True
+    pieces = expression.meta.pop()
+    return bool(pieces) and all(_constant(piece) for piece in pieces)
+
+
+def _compared(column: pl.Expr, operator: str, value: pl.Series) -> Bounds:
+    values = value[0] if operator in ("in", "inv") and value.dtype.is_nested() else value
+    if not isinstance(values, pl.Series) or (values is value and len(value) != 1):
+        return Bounds()
+    if operator in ("==", "==v", "in", "inv"):
+        if values.dtype.is_integer() and column.meta.eq(pl.col("contract_id")):
+            return Bounds(contract_ids=frozenset(values.drop_nulls().to_list()))
+        if values.dtype in (pl.String, pl.Categorical, pl.Enum) and _is_tick_type(column):
+            return Bounds(tick_types=frozenset(values.drop_nulls().to_list()))
+    grain = _grain(column, values.dtype)
+    if grain is None or values.null_count() == len(values):
+        return Bounds()
+    steps = values.to_physical()
+    least, most = cast("int", steps.min()), cast("int", steps.max())
+    return _range(operator, least * grain.unit, most * grain.unit, grain)
+
+
+def _is_tick_type(column: pl.Expr) -> bool:
+    plain = pl.col("tick_type")
+    return any(column.meta.eq(form) for form in (plain, plain.cast(pl.String)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Grain:
+    """How a filter looks at ``timestamp``.
+
+    ``unit`` is the nanoseconds of one step of its constant; ``floored`` is whether it surely sees
+    the column in such steps.
+    """
+
+    unit: int
+    floored: bool
+
+
+def _grain(column: pl.Expr, dtype: pl.DataType) -> _Grain | None:
+    plain = pl.col("timestamp")
+    if dtype == pl.Date:
+        return _Grain(_DAY, floored=True) if column.meta.eq(plain.dt.date()) else None
+    if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
+        return None
+    unit = _SIZES[dtype.time_unit]
+    for form in (plain, plain.dt.convert_time_zone(dtype.time_zone)):
+        if column.meta.eq(form):
+            return _Grain(unit, floored=False)
+        if any(column.meta.eq(form.cast(dtype, strict=strict)) for strict in (True, False)):
+            return _Grain(unit, floored=True)
+    return None
+
+
+def _range(operator: str, least: int, most: int, grain: _Grain) -> Bounds:
+    """Where a time lies that compares so with constants from ``least`` to ``most`` (ns)."""
+    # Before 1970 rounding may go the other way.
+    slack = grain.unit if least <= 0 else 0
+    start, end = least - slack, most + grain.unit + slack
+    match operator:
+        case ">=":
+            return _within(start, None)
+        case ">":
+            return _within(start + (grain.unit if grain.floored else 1), None)
+        case "<":
+            return _within(None, most + slack)
+        case "<=":
+            return _within(None, end)
+    return _within(start, end)
+
+
+def _within(start: int | None, end: int | None) -> Bounds:
+    """Bounds that 64 bits can say: constants may lie anywhere in the years 1 to 9999."""
+    return Bounds(
+        None if start is None or start <= _FIRST else min(start, _LAST),
+        None if end is None or end > _LAST else max(end, _FIRST),
+    )
+
+
+def _pick(choose: Callable[..., _T], first: _T | None, second: _T | None) -> _T | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return choose(first, second)
+
+
+def _both(choose: Callable[..., _T], first: _T | None, second: _T | None) -> _T | None:
+    return None if first is None or second is None else choose(first, second)
+
+
+_NOWHERE: Final = Bounds(contract_ids=frozenset())

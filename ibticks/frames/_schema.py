@@ -1,22 +1,41 @@
-"""The Arrow type of every column.
+"""Schema of frames: Arrow types of the columns, metadata, and symbols of contracts.
 
-Chosen so that the decoder's arrays become Arrow, and Arrow becomes polars or pandas, without a
-copy of the numbers: dictionary codes are the decoder's int32, lists have its int64 offsets. List
-items are ``large_string`` (what polars hands back), so that no list column can outgrow 2 GB.
+The types are chosen so that the decoder's arrays become Arrow, and Arrow becomes polars or pandas,
+without a copy of the numbers: dictionary codes are the decoder's int32, lists have its int64
+offsets. List items are ``large_string`` (what polars returns), so that no list column can outgrow
+2 GB.
+
+The metadata names the selection of a frame and the time ranges that are missing from it. In Arrow
+it is JSON under ``b"ibticks"`` of the schema, in pandas ``df.attrs["ibticks"]``, in xarray JSON in
+``ds.attrs["ibticks"]``. A polars frame carries no metadata.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
+from ibticks.errors import InputError
 from ibticks.format import COLUMNS, Kind, check_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["CATEGORY", "TIMESTAMP", "arrow_schema", "arrow_type"]
+__all__ = [
+    "CATEGORY",
+    "METADATA_KEY",
+    "TIMESTAMP",
+    "arrow_schema",
+    "arrow_type",
+    "attach_metadata",
+    "metadata_of",
+    "missing_of",
+    "remember_symbols",
+    "symbol_of",
+]
 
 TIMESTAMP: Final = pa.timestamp("ns", "UTC")
 """Nanoseconds since 1970-01-01T00:00Z: 1677-09-21 to 2262-04-11."""
@@ -35,6 +54,12 @@ _TYPES: Final = {
     Kind.STRINGS: pa.large_list(pa.large_string()),
     Kind.MAP: pa.map_(pa.string(), pa.string()),
 }
+
+METADATA_KEY: Final = "ibticks"
+"""Under which name the metadata stands."""
+
+Range = tuple[int, int]
+_SYMBOLS: Final[dict[int, str]] = {}
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -63,3 +88,108 @@ def arrow_schema(columns: Sequence[str]) -> pa.Schema:
     price: double
     """
     return pa.schema([(name, arrow_type(name)) for name in check_columns(list(columns))])
+
+
+def attach_metadata(
+    metadata: Mapping[str, Any] | None, missing: Iterable[Range], left_out: Iterable[str] = ()
+) -> dict[bytes, bytes]:
+    """Arrow schema metadata made of what the caller says and what could not be read.
+
+    Parameters
+    ----------
+    metadata : mapping, optional
+        What JSON can hold; anything else becomes its text. Its own ``"missing"`` is kept, too.
+    missing : iterable of (int, int)
+        Half-open ranges of UTC nanoseconds; in the result they are RFC 3339 texts under
+        ``"missing"``, sorted, those that touch joined.
+    left_out : iterable of str
+        The files that the ranges are missing from; under ``"left_out"``, where there are any.
+
+    Examples
+    --------
+    >>> attach_metadata({"selection": "AAPL last"}, [(0, 10**9)])[b"ibticks"].decode()
+    '{"selection": "AAPL last", "missing": [["1970-01-01T00:00:00.000000000Z",
+    "1970-01-01T00:00:01.000000000Z"]]}'
+    """
+    said = dict(metadata or {})
+    ranges = _union([*missing, *missing_of(said)])
+    said["missing"] = [[_format_ns(start), _format_ns(end)] for start, end in ranges]
+    if files := sorted({*left_out, *said.get("left_out", ())}):
+        said["left_out"] = files
+    return {METADATA_KEY.encode(): json.dumps(said, default=str, ensure_ascii=False).encode()}
+
+
+def metadata_of(data: Any) -> dict[str, Any]:
+    """The metadata of an Arrow table or schema, a pandas frame or an xarray dataset.
+
+    Parameters
+    ----------
+    data : pyarrow.Table, pyarrow.Schema, pandas.DataFrame or xarray.Dataset
+
+    Returns
+    -------
+    dict
+        With ``"missing"`` if ibticks made the frame; empty if it did not.
+
+    Raises
+    ------
+    InputError
+        If ``data`` is something that carries no metadata (a polars frame).
+
+    Examples
+    --------
+    >>> from ibticks.frames import to_table
+    >>> metadata_of(to_table([], ["timestamp"], metadata={"selection": "AAPL last"}))
+    {'selection': 'AAPL last', 'missing': []}
+    """
+    if isinstance(data, pa.Table | pa.Schema | pa.RecordBatch):
+        schema = data if isinstance(data, pa.Schema) else data.schema
+        text = (schema.metadata or {}).get(METADATA_KEY.encode(), b"{}")
+    elif isinstance(attrs := getattr(data, "attrs", None), dict):
+        text = attrs.get(METADATA_KEY, {})
+    else:
+        raise InputError(
+            f"a {type(data).__name__} carries no metadata: ask the selection, or its Arrow table"
+        )
+    said = json.loads(text) if isinstance(text, str | bytes) else text
+    return dict(said)
+
+
+def missing_of(metadata: Mapping[str, Any]) -> tuple[Range, ...]:
+    """The missing ranges in UTC nanoseconds that :func:`attach_metadata` wrote down."""
+    return tuple((_parse_ns(start), _parse_ns(end)) for start, end in metadata.get("missing", ()))
+
+
+def _union(ranges: Iterable[Range]) -> list[Range]:
+    joined: list[Range] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _format_ns(instant: int) -> str:
+    return f"{np.datetime64(instant, 'ns')}Z"
+
+
+def _parse_ns(text: str) -> int:
+    return int(np.datetime64(text.removesuffix("Z"), "ns").astype(np.int64))
+
+
+def remember_symbols(symbols: Mapping[int, str]) -> None:
+    """Remember the symbols of contracts by their ids; an empty symbol is not one."""
+    _SYMBOLS.update({contract: symbol for contract, symbol in symbols.items() if symbol})
+
+
+def symbol_of(contract_id: int) -> str | None:
+    """Return the symbol of a contract that was loaded, None if it is not known.
+
+    Examples
+    --------
+    >>> remember_symbols({4294967295: "XYZ"})
+    >>> symbol_of(4294967295)
+    'XYZ'
+    """
+    return _SYMBOLS.get(contract_id)

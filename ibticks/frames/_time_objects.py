@@ -28,6 +28,9 @@ _DAY_SECONDS: Final = 86_400
 _NAIVE: Final = pa.timestamp("ns")
 _INT64: Final = range(-(2**63) + 1, 2**63)
 
+# Nanoseconds since 1970 and whether they are of UTC, or a text.
+_Read = tuple[int, bool] | str | None
+
 
 def has_time_objects(name: str, values: Sequence[Any]) -> bool:
     """Return whether a column of objects is one of times and holds datetimes or dates."""
@@ -83,10 +86,6 @@ def read_time_objects(name: str, values: Sequence[Any]) -> pa.Array:
         return pa.array([_text(value) for value in read], pa.large_string())
     times = pa.array([None if value is None else value[0] for value in read], pa.int64())
     return times.cast(TIMESTAMP if aware else _NAIVE)
-
-
-# Nanoseconds since 1970 and whether they are of UTC, or a text.
-_Read = tuple[int, bool] | str | None
 
 
 def _read(name: str, row: int, value: Any) -> _Read:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,18 @@ import pyarrow.compute as pc
 from ibticks.calendar import find_timezone, fixed_offset
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.frames._chunks import joined
+from ibticks.frames._arrays import combine_chunks
 from ibticks.frames._schema import TIMESTAMP
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-__all__ = ["Times", "Unit", "utc_nanoseconds"]
+    from ibticks._types import TimeUnit
 
-Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
+
+__all__ = ["Times", "check_time_of_day", "read_times", "utc_nanoseconds"]
+
 Times: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]
-
 _UNITS: Final[dict[str, int]] = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _EPOCH: Final = datetime(1970, 1, 1)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -49,6 +50,27 @@ _REWRITES: Final = (
 _ZONED: Final = r":\d{2}(\.\d+)?(Z|[+-]\d{2}(:?\d{2})?)$"
 _NUMBER: Final = r"^-?\d+(\.\d*)?$"
 _LONG_NUMBER: Final = r"^-?\d{9,}(\.\d*)?$"  # a shorter one is a date
+_DIGITS_DATE: Final = r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+_ISO_DATE_ONLY: Final = r"^\s*\d{4}(-\d{2}-\d{2}|/\d{2}/\d{2}|\.\d{2}\.\d{2})\s*$"
+_DIGITS_DATE_ONLY: Final = rf"^\s*{_DIGITS_DATE}\s*$"
+
+
+def read_times(
+    column: pa.ChunkedArray,
+    name: str,
+    *,
+    tz: str | tzinfo | None = None,
+    unit: TimeUnit | None = None,
+) -> Times:
+    """Read a column of times, as :func:`utc_nanoseconds`, and refuse dates without a time of day.
+
+    Examples
+    --------
+    >>> read_times(pa.chunked_array([["2025-01-10T09:30Z"]]), "time")
+    (array([1736501400000000000]), None)
+    """
+    check_time_of_day(column, name, unit)
+    return utc_nanoseconds(column, name, tz=tz, unit=unit)
 
 
 def utc_nanoseconds(
@@ -56,7 +78,7 @@ def utc_nanoseconds(
     name: str,
     *,
     tz: str | tzinfo | None = None,
-    unit: Unit | None = None,
+    unit: TimeUnit | None = None,
 ) -> Times:
     """Read a column of times.
 
@@ -93,7 +115,7 @@ def utc_nanoseconds(
     >>> utc_nanoseconds(times, "time", tz="America/New_York")[0]
     array([1736519400000000000, 1736519400500000000])
     """
-    array = joined(column)
+    array = combine_chunks(column)
     if array.null_count == len(array):
         return np.zeros(len(array), dtype=np.int64), np.zeros(len(array), dtype=np.bool_)
     if pa.types.is_dictionary(array.type):
@@ -213,11 +235,11 @@ def _read_texts(texts: pa.Array, name: str) -> pa.Array:
         ) from error
 
 
-def _unit_of(least: float, most: float, name: str) -> Unit:
+def _unit_of(least: float, most: float, name: str) -> TimeUnit:
     for unit, size in _UNITS.items():
         seconds = NANOSECONDS / size
         if least / seconds >= _FIRST and most / seconds < _LAST:
-            return cast("Unit", unit)
+            return cast("TimeUnit", unit)
     raise InputError(
         f"column {name!r} holds numbers from {least:.15g} to {most:.15g}, which could be times in "
         f"any unit: say which with timestamp_unit='s', 'ms', 'us' or 'ns'",
@@ -225,7 +247,7 @@ def _unit_of(least: float, most: float, name: str) -> Unit:
     )
 
 
-def _read_numbers(array: pa.Array, name: str, unit: Unit | None) -> Times:
+def _read_numbers(array: pa.Array, name: str, unit: TimeUnit | None) -> Times:
     valid: npt.NDArray[np.bool_] | None = None
     if pa.types.is_floating(array.type):
         numbers = array.to_numpy(zero_copy_only=False).astype(np.float64)
@@ -250,7 +272,7 @@ def _read_numbers(array: pa.Array, name: str, unit: Unit | None) -> Times:
     return _scaled(numbers, None, valid, name, unit)
 
 
-def _split_numbers(texts: pa.Array, name: str, unit: Unit | None) -> Times:
+def _split_numbers(texts: pa.Array, name: str, unit: TimeUnit | None) -> Times:
     """Numbers as texts: 1723161254.087891268 has more digits than a float."""
     try:
         whole, valid = _values(pc.replace_substring_regex(texts, r"\..*$", "").cast(pa.int64()))
@@ -273,7 +295,7 @@ def _split_numbers(texts: pa.Array, name: str, unit: Unit | None) -> Times:
     return scaled + fraction * _UNITS[unit] // NANOSECONDS, valid
 
 
-def _unit(whole: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_] | None, name: str) -> Unit:
+def _unit(whole: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_] | None, name: str) -> TimeUnit:
     there = whole if valid is None else whole[valid]
     return _unit_of(int(there.min()), int(there.max()), name) if len(there) else "ns"
 
@@ -283,7 +305,7 @@ def _scaled(
     fraction: npt.NDArray[np.float64] | None,
     valid: npt.NDArray[np.bool_] | None,
     name: str,
-    unit: Unit | None,
+    unit: TimeUnit | None,
 ) -> Times:
     if unit is not None and unit not in _UNITS:
         raise InputError(f"unknown unit {unit!r}: use one of {', '.join(_UNITS)}", unit=unit)
@@ -307,3 +329,28 @@ def _outside(name: str) -> InputError:
         f"bits cannot say",
         column=name,
     )
+
+
+def check_time_of_day(column: pa.ChunkedArray, name: str, unit: TimeUnit | None = None) -> None:
+    """Raise unless every value of a column of times has a time of day.
+
+    Raises
+    ------
+    InputError
+        If the column holds dates, or texts of which one is a date alone.
+    """
+    kind = column.type
+    alone = pa.types.is_date(kind)
+    if not alone and _is_text(kind):
+        texts = combine_chunks(column).cast(pa.large_string())
+        # With a unit, eight digits are a number.
+        patterns = [_ISO_DATE_ONLY, *([_DIGITS_DATE_ONLY] if unit is None else [])]
+        alone = any(
+            pc.any(pc.match_substring_regex(texts, pattern)).as_py() for pattern in patterns
+        )
+    if alone and len(column) > column.null_count:
+        raise InputError(
+            f"column {name!r} has a date without a time of day, which would become midnight: give "
+            f"both in one value, such as 2025-01-10 09:30:00",
+            column=name,
+        )

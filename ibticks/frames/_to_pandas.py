@@ -1,4 +1,4 @@
-"""Ticks as a pandas frame, and pandas frames as Arrow tables."""
+"""Convert Arrow tables of ticks to pandas frames, and pandas frames to Arrow tables."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import pyarrow as pa
 
 from ibticks.errors import InputError
 from ibticks.format import COLUMNS, VALUES, is_unset
-from ibticks.frames._lists import distinct_lists, objects
-from ibticks.frames._metadata import KEY, attach, metadata_of
-from ibticks.frames._read import strings_column
-from ibticks.frames._schema import CATEGORY, arrow_type
+from ibticks.frames._arrays import distinct_lists, object_array, strings_column
+from ibticks.frames._schema import CATEGORY, METADATA_KEY, arrow_type, attach_metadata, metadata_of
 from ibticks.frames._time_objects import has_time_objects, read_time_objects
 
 __all__ = ["from_pandas", "to_pandas"]
@@ -59,7 +57,7 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
             # Without a single string, pyarrow does not say that the categories are strings.
             nothing = pd.CategoricalDtype(pd.Index([], dtype="str"))
             frame[field.name] = frame[field.name].astype(nothing)
-    frame.attrs[KEY] = metadata_of(table)
+    frame.attrs[METADATA_KEY] = metadata_of(table)
     return cast("pd.DataFrame", frame)
 
 
@@ -80,7 +78,7 @@ def from_pandas(frame: pd.DataFrame) -> pa.Table:
     Raises
     ------
     InputError
-        If a name stands twice, or the objects of a column are not of one kind.
+        If a name is repeated, or the objects of a column have several types.
 
     Examples
     --------
@@ -92,7 +90,7 @@ def from_pandas(frame: pd.DataFrame) -> pa.Table:
         frame = frame.rename_axis("timestamp").reset_index()
     if not frame.columns.is_unique:
         raise InputError(f"columns stand twice: {', '.join(map(str, frame.columns))}")
-    # Not by reset_index(), which makes times of objects on its own.
+    # Not by reset_index(), which converts objects to times.
     levels = {
         name: frame.index.get_level_values(place)
         for place, name in enumerate(frame.index.names)
@@ -102,15 +100,15 @@ def from_pandas(frame: pd.DataFrame) -> pa.Table:
     columns |= {name: frame[name] for name in frame.columns}
     arrays = {str(name): _array(str(name), column) for name, column in columns.items()}
     table = pa.table(arrays)
-    said = frame.attrs.get(KEY)
-    return table.replace_schema_metadata(None if said is None else attach(said, ()))
+    said = frame.attrs.get(METADATA_KEY)
+    return table.replace_schema_metadata(None if said is None else attach_metadata(said, ()))
 
 
 def _objects(name: str, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     if name == "metadata":
-        return objects(dict(pairs) for pairs in column.to_pylist())
+        return object_array(dict(pairs) for pairs in column.to_pylist())
     numbers, lists = distinct_lists(strings_column(column))
-    return cast("np.ndarray[Any, Any]", objects(lists)[numbers])
+    return cast("np.ndarray[Any, Any]", object_array(lists)[numbers])
 
 
 def _array(name: str, column: pd.Series[Any]) -> pa.Array:

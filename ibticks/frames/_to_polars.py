@@ -1,9 +1,8 @@
-"""Ticks as a polars frame."""
+"""Convert Arrow tables of ticks to polars frames, and polars frames to Arrow tables."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import polars as pl
 import pyarrow as pa
@@ -13,11 +12,12 @@ from ibticks.frames._schema import CATEGORY, arrow_schema
 from ibticks.frames._time_objects import has_time_objects, read_time_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["from_polars", "from_query", "polars_schema", "to_polars"]
+__all__ = ["from_polars", "json_lines", "polars_schema", "to_polars"]
 
-_POLARS_CATEGORY = pa.dictionary(pa.uint32(), pa.string())
+_JSON_BLOCK_ROWS: Final = 1 << 16
+_POLARS_CATEGORY: Final = pa.dictionary(pa.uint32(), pa.string())
 
 
 def to_polars(table: pa.Table) -> pl.DataFrame:
@@ -79,85 +79,6 @@ def from_polars(frame: pl.DataFrame) -> pa.Table:
     return pa.table({name: times[name] if name in times else table[name] for name in frame.columns})
 
 
-_SQL_TYPES: Final[dict[str, Any]] = {
-    "boolean": pl.Boolean,
-    **dict.fromkeys(("smallint", "integer", "bigint", "oid"), pl.Int64),
-    **dict.fromkeys(("real", "double precision"), pl.Float64),
-    "date": pl.Date,
-    "time without time zone": pl.Time,
-    "timestamp without time zone": pl.Datetime("us"),
-    "timestamp with time zone": pl.Datetime("us", "UTC"),
-    "interval": pl.Duration("us"),
-    "bytea": pl.Binary,
-}
-"""Polars' types for those of PostgreSQL; any other type becomes text."""
-
-
-def from_query(
-    columns: Sequence[str], types: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> pl.DataFrame:
-    """Make a polars frame of the rows of an SQL query; without rows it has the same columns.
-
-    What polars has no type for (PostgreSQL's ranges, JSON, UUIDs) becomes text.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        Names, each another one.
-    types : sequence of str
-        Of the columns, as PostgreSQL writes them.
-    rows : sequence of sequences
-
-    Examples
-    --------
-    >>> from_query(["symbol", "files"], ["text", "bigint"], [("IBM", 29)]).schema
-    Schema([('symbol', String), ('files', Int64)])
-    >>> from_query(["symbol", "files"], ["text", "bigint"], []).schema
-    Schema([('symbol', String), ('files', Int64)])
-    """
-    return pl.DataFrame(
-        [
-            _sql_series(name, sql_type, [row[place] for row in rows])
-            for place, (name, sql_type) in enumerate(zip(columns, types, strict=True))
-        ]
-    )
-
-
-def _sql_series(name: str, sql_type: str, values: list[Any]) -> pl.Series:
-    sql_type = sql_type.split("(")[0].strip() + sql_type.partition(")")[2]
-    if sql_type == "numeric":
-        return _numeric_series(name, values)
-    if not sql_type.endswith("[]"):
-        dtype = _SQL_TYPES.get(sql_type, pl.String)
-        return pl.Series(name, _as_text(values) if dtype == pl.String else values, dtype)
-    inner = _SQL_TYPES.get(sql_type[:-2], pl.String)
-    if any(isinstance(item, list) for value in values for item in value or ()):
-        return pl.Series(name, _as_text(values), pl.String)  # of several dimensions
-    if inner == pl.String:
-        values = [None if value is None else _as_text(value) for value in values]
-    return pl.Series(name, values, pl.List(inner))
-
-
-def _numeric_series(name: str, values: list[Any]) -> pl.Series:
-    """Decimals with as many places as the values have; floats where one is NaN or infinite."""
-    numbers = [value for value in values if value is not None]
-    if all(number.is_finite() for number in numbers):
-        exponents = [number.as_tuple().exponent for number in numbers]
-        return pl.Series(name, values, pl.Decimal(38, max([0, *(-each for each in exponents)])))
-    return pl.Series(name, [None if one is None else float(one) for one in values], pl.Float64)
-
-
-def _as_text(values: list[Any]) -> list[str | None]:
-    return [
-        value
-        if value is None or isinstance(value, str)
-        else json.dumps(value)
-        if isinstance(value, dict | list)
-        else str(value)
-        for value in values
-    ]
-
-
 def polars_schema(columns: Sequence[str]) -> pl.Schema:
     """The polars schema of a frame with these columns, in their standard order.
 
@@ -172,6 +93,26 @@ def polars_schema(columns: Sequence[str]) -> pl.Schema:
     Schema([('conditions', List(String))])
     """
     return to_polars(arrow_schema(columns).empty_table()).schema
+
+
+def json_lines(table: pa.Table) -> Iterator[str]:
+    r"""The rows of a table of ticks as JSON objects, one a line, many lines at a time.
+
+    Times are ISO 8601 in UTC to the nanosecond; NaN and the infinities, which JSON lacks, are null.
+
+    Examples
+    --------
+    >>> from ibticks.format import TickColumns, Values
+    >>> from ibticks.frames import to_table
+    >>> import numpy as np
+    >>> ticks = TickColumns(
+    ...     1, {"timestamp": Values(np.array([1])), "price": Values(np.array([5.0]))}
+    ... )
+    >>> list(json_lines(to_table([ticks], ["timestamp", "price"])))
+    ['{"timestamp":"1970-01-01T00:00:00.000000001+00:00","price":5.0}\n']
+    """
+    for part in to_polars(table).iter_slices(_JSON_BLOCK_ROWS):
+        yield part.write_ndjson()
 
 
 def _unsigned(column: pa.ChunkedArray) -> pa.ChunkedArray:

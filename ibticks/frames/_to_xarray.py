@@ -1,4 +1,4 @@
-"""Ticks as an xarray dataset, and datasets as Arrow tables."""
+"""Convert Arrow tables of ticks to xarray datasets, and datasets to Arrow tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import xarray as xr
 
 from ibticks.errors import InputError
 from ibticks.format import COLUMNS, Field, Kind
-from ibticks.frames._lists import distinct_lists
-from ibticks.frames._metadata import KEY, attach, metadata_of
-from ibticks.frames._read import string_column, strings_column
-from ibticks.frames._schema import TIMESTAMP, arrow_type
+from ibticks.frames._arrays import distinct_lists, string_column, strings_column
+from ibticks.frames._schema import METADATA_KEY, TIMESTAMP, arrow_type, attach_metadata, metadata_of
 from ibticks.frames._time_objects import has_time_objects, read_time_objects
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["from_xarray", "to_xarray", "variable"]
 
 Array: TypeAlias = npt.NDArray[Any]
-
 _PRICE, _SIZE = "currency of the contract", "as IB counts them"
 _UTC: Final = {"time_zone": "UTC", "comment": "naive UTC: numpy has no time zones"}
 _ATTRIBUTES: Final[dict[str, dict[str, Any]]] = {
@@ -51,6 +48,7 @@ _ATTRIBUTES: Final[dict[str, dict[str, Any]]] = {
     "metadata": {"long_name": "what the recorder noted", "comment": "JSON, empty where nothing"},
 }
 _LABELS: Final = ("contract_id", "tick_type", "stream_id")
+
 # Without it, to_netcdf picks a unit by the data, and the nanoseconds may not survive.
 _EXACT: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64"}
 
@@ -91,7 +89,10 @@ def to_xarray(table: pa.Table) -> xr.Dataset:
         raise InputError("an xarray dataset of ticks needs their timestamp", column="timestamp")
     variables = {name: variable(COLUMNS[name], table[name]) for name in table.column_names}
     labels = {name: variables.pop(name) for name in ("timestamp", *_LABELS) if name in variables}
-    said = {"Conventions": "CF-1.11", KEY: json.dumps(metadata_of(table), ensure_ascii=False)}
+    said = {
+        "Conventions": "CF-1.11",
+        METADATA_KEY: json.dumps(metadata_of(table), ensure_ascii=False),
+    }
     return xr.Dataset(variables, labels, said)
 
 
@@ -133,9 +134,13 @@ def from_xarray(dataset: xr.Dataset) -> pa.Table:
             )
         values = np.broadcast_to(variable.values, [dataset.sizes[dim] for dim in along])
         arrays[str(name)] = _array(name, values, variable.attrs)
-    said = dataset.attrs.get(KEY)
+    said = dataset.attrs.get(METADATA_KEY)
     table = pa.table(arrays)
-    return table if said is None else table.replace_schema_metadata(attach(json.loads(said), ()))
+    return (
+        table
+        if said is None
+        else table.replace_schema_metadata(attach_metadata(json.loads(said), ()))
+    )
 
 
 def variable(field: Field, column: pa.ChunkedArray, along: str = "timestamp") -> xr.Variable:

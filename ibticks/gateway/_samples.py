@@ -59,7 +59,7 @@ def _contract(of: Sample) -> GatewayContract:
 
 
 def _stream(of: Sample) -> TickStream:
-    from ibticks.frames import read_batches
+    from ibticks.tables import read_batches
 
     batches = read_batches(
         of.path, tick_type=of.tick_type, contract_id=of.contract_id, batch_rows=_ALL_ROWS

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import InputError
 from ibticks.format import check_contract_id
-from ibticks.frames import plain_name
+from ibticks.tables import plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ibticks.frames import Instrument, InstrumentColumn
     from ibticks.index import ContractRecord
+    from ibticks.tables import Instrument, InstrumentColumn
 
 __all__ = ["new_symbols", "resolve_contracts"]
 
@@ -51,7 +51,7 @@ def resolve_contracts(
 
     Examples
     --------
-    >>> from ibticks.frames import InstrumentColumn
+    >>> from ibticks.tables import InstrumentColumn
     >>> column = InstrumentColumn("symbol", ("ticker",))
     >>> resolve_contracts([("IBM",), ("BAC",)], [column], [], symbols={"IBM": 8314, "BAC": 10098})
     {('IBM',): 8314, ('BAC',): 10098}

@@ -11,7 +11,7 @@ from ibticks.filesystem import explained
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ibticks.frames import TickTable
+    from ibticks.tables import TickTable
 
 __all__ = ["rejects_path", "write_rejects"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ibticks.errors import InputError
 from ibticks.filesystem import expand_home, explained
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import tzinfo
 
+    from ibticks._types import TimeUnit
     from ibticks.store import Store
 
 __all__ = ["import_table"]
-
-_Unit = Literal["s", "ms", "us", "ns"]
 
 
 def import_table(
@@ -35,7 +34,7 @@ def import_table(
     tick_type: str,
     mapping: Mapping[str, str | None] | None = None,
     tz: str | tzinfo | None = None,
-    timestamp_unit: _Unit | None = None,
+    timestamp_unit: TimeUnit | None = None,
     progress: bool | None = None,
     preset: str | None = None,
     time_format: str | None = None,
@@ -89,7 +88,7 @@ def import_table(
         whose contracts are not known, or has a row that cannot be read. What was imported before
         such a row stays, and the message says how much that is; importing again goes on from there.
     """
-    from ibticks.frames import open_table
+    from ibticks.tables import open_table
 
     source = expand_home(path)
     check_tick_type(tick_type)

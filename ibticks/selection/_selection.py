@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from ibticks.coverage import Coverage
     from ibticks.format import TickColumns
-    from ibticks.frames import FileKind
     from ibticks.index import FileRecord, Index
     from ibticks.storage import Decoded
 
@@ -260,7 +259,7 @@ class Selection:
         """
         return self._write(path, "ipc")
 
-    def _write(self, path: str | PathLike[str], kind: FileKind) -> int:
+    def _write(self, path: str | PathLike[str], kind: Literal["csv", "ipc", "parquet"]) -> int:
         from ibticks.filesystem import expand_home, written_beside
         from ibticks.frames import write_tables
 

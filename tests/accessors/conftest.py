@@ -7,7 +7,7 @@ import pytest
 
 from ibticks.accessors._datasets import to_dataset
 from ibticks.accessors._libraries import arrow
-from ibticks.frames import _symbols as symbols
+from ibticks.frames import _schema as schema
 from ibticks.frames import to_pandas
 from ibticks.sample import sample
 
@@ -23,7 +23,7 @@ IN = {
 @pytest.fixture(autouse=True)
 def no_symbols(monkeypatch):
     """Titles do not depend on what other tests have loaded."""
-    monkeypatch.setattr(symbols, "_SYMBOLS", {})
+    monkeypatch.setattr(schema, "_SYMBOLS", {})
 
 
 @pytest.fixture(params=IN)

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ibticks.frames import polars_schema
+from ibticks.frames._to_polars import polars_schema
 from ibticks.sample import sample
 
 START = 1_736_519_340_000_000_000  # 2025-01-10T14:29:00Z, a minute before New York opens

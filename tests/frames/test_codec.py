@@ -6,7 +6,8 @@ import pytest
 
 from ibticks.format._decode import decode
 from ibticks.format._encode import encode
-from ibticks.frames import from_arrow, read_batches, to_pandas, to_polars, to_table
+from ibticks.frames import from_arrow, to_pandas, to_polars, to_table
+from ibticks.tables import read_batches
 
 
 @pytest.mark.parametrize("through", [to_polars, to_pandas])

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, UnknownColumnError
-from ibticks.frames import polars_schema, scan, to_polars, to_table
-from ibticks.frames._predicate import Bounds, bounds_of
+from ibticks.frames import scan, to_polars, to_table
+from ibticks.frames._scan import Bounds, bounds_of
+from ibticks.frames._to_polars import polars_schema
 
 if TYPE_CHECKING:
     from ibticks.format import TickColumns

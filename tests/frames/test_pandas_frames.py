@@ -8,7 +8,8 @@ import pytest
 
 from ibticks.errors import InputError
 from ibticks.format import COLUMNS, TickColumns
-from ibticks.frames import from_arrow, from_pandas, metadata_of, to_pandas, to_table
+from ibticks.frames import from_arrow, metadata_of, to_pandas, to_table
+from ibticks.frames._to_pandas import from_pandas
 
 ALL = list(COLUMNS)
 UTC = "datetime64[ns, UTC]"

@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 
 from ibticks.format import COLUMNS, StringColumn, TickColumns, Values
-from ibticks.frames import polars_schema, to_polars, to_table
+from ibticks.frames import to_polars, to_table
+from ibticks.frames._to_polars import polars_schema
 
 ALL = list(COLUMNS)
 TIME = pl.Datetime("ns", "UTC")

@@ -8,7 +8,8 @@ import xarray as xr
 
 from ibticks.errors import InputError
 from ibticks.format import COLUMNS
-from ibticks.frames import from_arrow, from_xarray, metadata_of, to_table, to_xarray
+from ibticks.frames import from_arrow, metadata_of, to_table, to_xarray
+from ibticks.frames._to_xarray import from_xarray
 
 ALL = list(COLUMNS)
 

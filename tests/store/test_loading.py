@@ -17,7 +17,9 @@ import ibticks as ibt
 from ibticks.calendar import market, to_ns
 from ibticks.errors import CorruptDataWarning, CorruptFileError, InputError
 from ibticks.format import COLUMNS, columns_of
-from ibticks.frames import arrow_schema, from_arrow, metadata_of, polars_schema
+from ibticks.frames import from_arrow, metadata_of
+from ibticks.frames._schema import arrow_schema
+from ibticks.frames._to_polars import polars_schema
 from ibticks.sample import SAMPLES, sample
 
 IBM, BTC = 8314, 990101

@@ -1,4 +1,4 @@
-"""Numbers as foreign text files write them: with separators of thousands, with decimal commas."""
+"""Read numbers in the notations of text files: thousands separators, decimal commas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ibticks.errors import InputError
-from ibticks.frames._chunks import joined
+from ibticks.frames import combine_chunks
+from ibticks.tables._files import is_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,12 @@ __all__ = ["check_no_fractions", "find_decimal_mark", "read_numerals"]
 _SAMPLE_VALUES: Final = 10_000
 _SPACES: Final = " \u00a0\u2009\u202f'\u2019"  # blanks that do not break, apostrophes
 _MARKS: Final = {".": ",", ",": "."}  # of decimals, and the mark of thousands that goes with it
+_EITHER: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+_EITHER_BY_A_DOT: Final = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
+
+# 110'165 is 110 and 16.5 thirty-seconds, as prices of US bonds and notes are quoted.
+_APOSTROPHE: Final = r"['\x{2019}]"
+_THIRTY_SECONDS: Final = r"^[+-]?\d+['\x{2019}]([0-2]\d|3[01])[0257]?\+?$"
 
 
 def _notation(decimal: str) -> str:
@@ -38,15 +45,6 @@ def _sure_notation(decimal: str) -> str:
         rf"0?{mark}\d+",
     )
     return rf"^[+-]?({'|'.join(alternatives)})$"
-
-
-_NOTATIONS: Final = {decimal: _notation(decimal) for decimal in _MARKS}
-_SURE: Final = {decimal: _sure_notation(decimal) for decimal in _MARKS}
-_EITHER: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
-_EITHER_BY_A_DOT: Final = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
-# 110'165 is 110 and 16.5 thirty-seconds, as prices of US bonds and notes are quoted.
-_APOSTROPHE: Final = r"['\x{2019}]"
-_THIRTY_SECONDS: Final = r"^[+-]?\d+['\x{2019}]([0-2]\d|3[01])[0257]?\+?$"
 
 
 def find_decimal_mark(
@@ -85,9 +83,9 @@ def find_decimal_mark(
     unsure: tuple[str, str] | None = None
     patterns = {"1,234": _EITHER} | ({"1.234": _EITHER_BY_A_DOT} if delimiter == ";" else {})
     for name, column in columns:
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        if not is_string(column.type):
             continue
-        texts = pc.utf8_trim_whitespace(joined(column).drop_null()[:_SAMPLE_VALUES])
+        texts = pc.utf8_trim_whitespace(combine_chunks(column).drop_null()[:_SAMPLE_VALUES])
         texts = texts.filter(pc.match_substring_regex(texts, "[.,]"))
         if not len(texts):
             continue
@@ -124,9 +122,9 @@ def check_no_fractions(name: str, column: pa.ChunkedArray) -> None:
     InputError
         If every price with an apostrophe has thirty-seconds behind it.
     """
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not is_string(column.type):
         return
-    texts = pc.utf8_trim_whitespace(joined(column).drop_null()[:_SAMPLE_VALUES])
+    texts = pc.utf8_trim_whitespace(combine_chunks(column).drop_null()[:_SAMPLE_VALUES])
     texts = texts.filter(pc.match_substring_regex(texts, _APOSTROPHE))
     if len(texts) and pc.all(pc.match_substring_regex(texts, _THIRTY_SECONDS)).as_py():
         raise InputError(
@@ -162,7 +160,7 @@ def read_numerals(
     >>> read_numerals(texts, "price", ",").to_pylist()
     [1234.5, 12.0]
     """
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not is_string(column.type):
         return column
     kind = pa.uint64() if whole else pa.float64()
     if decimal != ",":
@@ -171,9 +169,9 @@ def read_numerals(
         except pa.ArrowInvalid:
             pass
         else:
-            if whole or not np.isinf(joined(plain).fill_null(0).to_numpy()).any():
+            if whole or not np.isinf(combine_chunks(plain).fill_null(0).to_numpy()).any():
                 return plain
-    texts = pc.utf8_trim_whitespace(joined(column).cast(pa.large_string()))
+    texts = pc.utf8_trim_whitespace(combine_chunks(column).cast(pa.large_string()))
     # An empty text between blanks is as absent as one without.
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
     pattern = _NOTATIONS[decimal] if decimal else r"^[+-]?\d*(\.\d*)?([eE][+-]?\d+)?$"
@@ -199,3 +197,7 @@ def read_numerals(
         raise InputError(
             f"column {name!r} has a text that is no number: {error}", column=name
         ) from error
+
+
+_NOTATIONS: Final = {decimal: _notation(decimal) for decimal in _MARKS}
+_SURE: Final = {decimal: _sure_notation(decimal) for decimal in _MARKS}

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ibticks.errors import InputError, NaiveDatetimeError, UnknownColumnError, UnknownTickTypeError
-from ibticks.frames import count_rows, describe_mapping, file_columns, from_arrow, read_batches
+from ibticks.frames import from_arrow
+from ibticks.tables import count_rows, describe_mapping, file_columns, read_batches
 
 IBM = {"contract_id": 8314}
 

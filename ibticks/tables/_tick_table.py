@@ -1,10 +1,8 @@
-"""Ticks out of tables that others wrote."""
+"""Tables whose columns are matched with those of a tick, by names and by values."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from decimal import Decimal
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final
 
@@ -13,20 +11,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.format import COLUMNS, Kind, Values
-from ibticks.frames._chunks import joined
-from ibticks.frames._foreign import ForeignTable, open_foreign
-from ibticks.frames._from_arrow import from_arrow
-from ibticks.frames._naming import (
-    TRADE_IDS,
-    match_columns,
-    other_prices,
-    plain_name,
-    time_names,
+from ibticks.format import COLUMNS, Kind
+from ibticks.frames import from_arrow
+from ibticks.tables._files import BadRow, TableFile, is_string, open_table_file
+from ibticks.tables._mapping import ColumnMapping, match_columns, other_prices, time_names
+from ibticks.tables._names import TRADE_IDS, plain_name
+from ibticks.tables._numerals import check_no_fractions, find_decimal_mark, read_numerals
+from ibticks.tables._time_choice import choose_time
+from ibticks.tables._time_reader import TimeReader, fits_format
+from ibticks.tables._values import (
+    INSTRUMENT_SEPARATOR,
+    Instrument,
+    are_text_ids,
+    check_sizes,
+    contract_ids,
+    format_instrument,
+    has_value,
+    instrument_keys,
+    is_attributes,
+    is_fixed_point,
+    read_fixed_point,
+    read_flag,
+    read_json,
+    split_texts,
+    text_values,
+    without_sentinel,
 )
-from ibticks.frames._numerals import check_no_fractions, find_decimal_mark, read_numerals
-from ibticks.frames._tick_attributes import is_attributes, read_flag
-from ibticks.frames._time_columns import TimeReader, choose_time, fits_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,165 +44,18 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ibticks._types import TimeUnit
     from ibticks.format import TickColumns
-    from ibticks.frames._foreign import BadRow
-    from ibticks.frames._naming import ColumnMapping, InstrumentColumn
-    from ibticks.frames._times import Unit
 
-__all__ = [
-    "BATCH_ROWS",
-    "Instrument",
-    "TickTable",
-    "count_rows",
-    "file_columns",
-    "open_table",
-    "read_batches",
-]
+__all__ = ["BATCH_ROWS", "TickTable"]
 
 BATCH_ROWS: Final = 1 << 18
 """Rows read at a time: some tens of megabytes."""
 
-Instrument = tuple[str, ...]
-"""Values that name the instrument of a row, one for each instrument column; empty where absent."""
-
 _SAMPLE_ROWS: Final = 10_000
-_SEPARATOR: Final = "\x1f"  # ASCII's own separator of units, which no symbol has
-_FIXED_POINT: Final = 1_000_000_000
-_FIXED_POINT_ABSENT: Final = 2**63 - 1
-_FIXED_POINT_LEAST: Final = 1_000_000  # smaller integers throughout are plain prices
 _SIZE_ABSENT: Final = 2**32 - 1
 _TIME_ABSENT: Final = 2**64 - 1
-_EXACT_FLOAT: Final = 2**53
 _NOT_CORRECTED: Final = r"^0*$"
-
-
-def file_columns(path: str | PathLike[str]) -> list[str]:
-    """The columns of a Parquet or delimited text file.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it is neither.
-    """
-    return open_foreign(path).columns
-
-
-def count_rows(path: str | PathLike[str]) -> int:
-    """Count the rows of a Parquet file (at once) or of a text file (by reading it).
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it is neither.
-    """
-    return open_foreign(path).count()
-
-
-def read_batches(
-    path: str | PathLike[str],
-    *,
-    tick_type: str,
-    contract_id: int,
-    mapping: Mapping[str, str | None] | None = None,
-    tz: str | tzinfo | None = None,
-    timestamp_unit: Unit | None = None,
-    batch_rows: int = BATCH_ROWS,
-    preset: str | None = None,
-    time_format: str | None = None,
-    decimal: str | None = None,
-) -> Iterator[TickColumns]:
-    r"""Read a Parquet or delimited text file as ticks, some rows at a time.
-
-    Parameters
-    ----------
-    path : path-like
-        Parquet, or text with a header, also compressed (``.csv.gz``).
-    tick_type, contract_id
-        What the rows are; a file that says otherwise is refused.
-    mapping : mapping of str to str or None, optional
-        Column of a tick to column of the file, where the names do not say it:
-        see :func:`ibticks.frames.describe_mapping`.
-    tz : str or tzinfo, optional
-        Zone of times that do not say theirs.
-    timestamp_unit : {"s", "ms", "us", "ns"}, optional
-        Unit of times that are numbers, if their size leaves a choice.
-    batch_rows : int
-        Rows at a time.
-    preset, time_format, decimal : str, optional
-        As for :func:`open_table`.
-
-    Yields
-    ------
-    TickColumns
-        Rows in the order of the file, sorted or not. Nulls, empty texts and NaN texts are absent; a
-        condition that is a single text becomes a list of one. ``sequence`` is there if the file
-        has it: the number of a row in its file is no part of a tick.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, lacks a column, holds several instruments, or has a value that
-        fits no tick; the message names file and row (from 1), and the rows before it are yielded
-        first. What is wrong with the columns is said before the first row is read.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "trades.csv")
-    >>> _ = path.write_text("time,last,qty\n2025-01-10 09:30:00,187.5,100\n")
-    >>> ticks = next(read_batches(path, tick_type="last", contract_id=8314, tz="America/New_York"))
-    >>> ticks.timestamp, ticks.numbers("size")
-    (array([1736519400000000000]), array([100.]))
-    """
-    table = open_table(
-        path,
-        tick_type=tick_type,
-        mapping=mapping,
-        preset=preset,
-        tz=tz,
-        timestamp_unit=timestamp_unit,
-        time_format=time_format,
-        decimal=decimal,
-    )
-    if batch_rows < 1:
-        raise InputError(f"batch_rows must be at least 1, not {batch_rows}")
-    return table.batches(contract_id, batch_rows=batch_rows)
-
-
-def open_table(
-    path: str | PathLike[str],
-    *,
-    tick_type: str,
-    mapping: Mapping[str, str | None] | None = None,
-    preset: str | None = None,
-    tz: str | tzinfo | None = None,
-    timestamp_unit: Unit | None = None,
-    time_format: str | None = None,
-    decimal: str | None = None,
-) -> TickTable:
-    """Open a foreign table and match its columns with those of a tick, by names and values.
-
-    Parameters
-    ----------
-    path, tick_type, mapping, tz, timestamp_unit
-        As for :func:`read_batches`.
-    preset : str, optional
-        Name of one of ``PRESETS``, or ``"none"``; by default the one
-        that the columns match.
-    time_format : str, optional
-        Format of times that are texts, in the words of ``strptime``, such as
-        ``"%d/%m/%Y %H:%M:%S.%f"``. A format of a date or of a time of day alone is for that column.
-    decimal : "." or ",", optional
-        Decimal mark of numbers that are texts; by default what the numbers show.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, a column is missing, or columns are ambiguous.
-    """
-    if decimal not in (None, ".", ","):
-        raise InputError(f"decimal={decimal!r} is no decimal mark: use '.' or ','", decimal=decimal)
-    return TickTable(path, tick_type, mapping, preset, tz, timestamp_unit, time_format, decimal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +87,13 @@ class TickTable:
         mapping: Mapping[str, str | None] | None,
         preset: str | None,
         tz: str | tzinfo | None,
-        unit: Unit | None,
+        unit: TimeUnit | None,
         time_format: str | None,
         decimal: str | None,
     ) -> None:
         self.path: Final = fspath(path)
         self.tick_type: Final = tick_type
-        self._file: Final[ForeignTable] = open_foreign(path)
+        self._file: Final[TableFile] = open_table_file(path)
         chosen = self._with_trade_ids(dict(mapping or {}), preset)
         self.mapping, sample = self._match(chosen, preset, tz, unit, time_format)
         self._tz, self._unit, self._format = tz, unit, time_format
@@ -274,8 +137,8 @@ class TickTable:
         for batch in batches:
             if events is not None:
                 self._check_events(batch[events], events)
-            for counted in pc.value_counts(_instrument_keys(batch, columns)).to_pylist():
-                instrument = tuple(counted["values"].split(_SEPARATOR))
+            for counted in pc.value_counts(instrument_keys(batch, columns)).to_pylist():
+                instrument = tuple(counted["values"].split(INSTRUMENT_SEPARATOR))
                 rows[instrument] = rows.get(instrument, 0) + counted["counts"]
         return rows
 
@@ -335,7 +198,7 @@ class TickTable:
                     for number in numbers[others].tolist():
                         reject(number, failures[0])
                 good_batch = batch.filter(pa.array(~others)) if others.any() else batch
-                for good in _good_parts(good_batch, convert, numbers[~others], reject, failures):
+                for good in _good_rows(good_batch, convert, numbers[~others], reject, failures):
                     good_rows += good.rows
                     yield good
                 if failures and not good_rows:
@@ -344,7 +207,7 @@ class TickTable:
                 try:
                     yield convert(batch)
                 except InputError as error:
-                    good_part, cause = _up_to_the_bad_row(batch, convert, error)
+                    good_part, cause = _rows_before_error(batch, convert, error)
                     if good_part is not None:
                         yield good_part
                     bad = row + 1 + (0 if good_part is None else good_part.rows)
@@ -375,10 +238,10 @@ class TickTable:
             return chosen
         column = sample[names[0]]
         # A column of the name metadata is not read beside single keys.
-        are_texts = "metadata" not in self._file.columns and _are_texts(column)
+        are_texts = "metadata" not in self._file.columns and are_text_ids(column)
         if numbered:
             return _with_text_ids(chosen, names[0]) if are_texts else chosen
-        texts = _texts(column)
+        texts = text_values(column)
         if len(texts) < 2 or texts.null_count or len(pc.unique(texts)) < len(texts):
             return chosen
         if are_texts:
@@ -394,7 +257,7 @@ class TickTable:
         chosen: dict[str, str | None],
         preset: str | None,
         tz: str | tzinfo | None,
-        unit: Unit | None,
+        unit: TimeUnit | None,
         time_format: str | None,
     ) -> tuple[ColumnMapping, pa.Table]:
         """Match by names, then decide by the first values where the time is."""
@@ -450,7 +313,9 @@ class TickTable:
     def _check_events(self, column: pa.ChunkedArray, name: str) -> None:
         preset = self.mapping.preset
         trade = preset.trade_event[1] if preset is not None else ""
-        others = sorted({one or "none" for one in pc.unique(_texts(column)).to_pylist()} - {trade})
+        others = sorted(
+            {one or "none" for one in pc.unique(text_values(column)).to_pylist()} - {trade}
+        )
         if others:
             raise InputError(
                 f"{self.path}: column {name!r} has the events {', '.join(others)}, which are no "
@@ -465,7 +330,7 @@ class TickTable:
             return False
         first = next(self._file.batches(["metadata"], 1), None)
         kind = None if first is None else first["metadata"].type
-        if kind is not None and _is_text(kind):
+        if kind is not None and is_string(kind):
             return self.mapping.preset is not None and self.mapping.preset.name == "ibticks"
         return kind is not None and bool(
             pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
@@ -483,7 +348,10 @@ class TickTable:
         if not others or self.tick_type != "bid_ask":
             return others
         sample = next(self._file.batches([*own, *others], _SAMPLE_ROWS, skip_ragged=True), None)
-        if sample is None or pc.any(pc.and_(_any(sample, own), _any(sample, others))).as_py():
+        if (
+            sample is None
+            or pc.any(pc.and_(has_value(sample, own), has_value(sample, others))).as_py()
+        ):
             return ()
         return others
 
@@ -493,7 +361,7 @@ class TickTable:
             return np.zeros(len(batch), dtype=np.bool_)
         own, _ = other_prices(self._file.columns, self.tick_type, self.mapping)
         rows: npt.NDArray[np.bool_] = pc.and_not(
-            _any(batch, self._other_prices), _any(batch, own)
+            has_value(batch, self._other_prices), has_value(batch, own)
         ).to_numpy(zero_copy_only=False)
         return rows
 
@@ -516,7 +384,7 @@ class TickTable:
         fixed = False
         if preset is not None and preset.fixed_point:
             prices = [sample[source] for name, source in floats if name.endswith("price")]
-            fixed = any(_is_fixed_point(column) for column in prices)
+            fixed = any(is_fixed_point(column) for column in prices)
         for name, source in floats:
             if name.endswith("price"):
                 check_no_fractions(source, sample[source])
@@ -573,16 +441,16 @@ class TickTable:
         if self.mapping.metadata:
             self._add_metadata(columns, batch)
         elif self._metadata_column:
-            columns["metadata"] = _read_json(batch["metadata"])
+            columns["metadata"] = read_json(batch["metadata"])
         contract_id: int | None = None
         if isinstance(contracts, int) or not self.mapping.instruments:
             contract_id = contracts if isinstance(contracts, int) else contracts[("",)]
             if self.mapping.instruments:
                 self._check_one_instrument(batch, contract_id, seen)
         else:
-            columns["contract_id"] = _contract_ids(batch, self.mapping.instruments, contracts)
+            columns["contract_id"] = contract_ids(batch, self.mapping.instruments, contracts)
         ticks = from_arrow(pa.table(columns), contract_id=contract_id, tick_type=self.tick_type)
-        _check_sizes(ticks)
+        check_sizes(ticks)
         return ticks
 
     def _column(self, name: str, batch: pa.Table, sources: tuple[str, ...]) -> pa.ChunkedArray:
@@ -592,26 +460,28 @@ class TickTable:
             absent = [source for source in sources if fixed]
             for source in absent:
                 place = batch.column_names.index(source)
-                batch = batch.set_column(place, source, _without(batch[source], _TIME_ABSENT))
+                batch = batch.set_column(
+                    place, source, without_sentinel(batch[source], _TIME_ABSENT)
+                )
             return self._readers[name].read(batch)
         column = batch[sources[0]]
         kind = COLUMNS[name].kind
         if kind is Kind.FLOAT:
             if self._numerals.fixed_point and name.endswith("price"):
-                return _read_fixed_point(column, name)
+                return read_fixed_point(column, name)
             if fixed:
-                column = _without(column, _SIZE_ABSENT)
+                column = without_sentinel(column, _SIZE_ABSENT)
             return read_numerals(column, name, self._numerals.decimal)
         if kind in (Kind.UINT32, Kind.UINT64):
             return read_numerals(column, name, self._numerals.decimal, whole=True)
         if kind is Kind.BOOL and is_attributes(sources[0]):
             return read_flag(column, name)
         if kind is Kind.STRINGS and preset is not None and preset.separator:
-            return _split_texts(column, preset.separator)
+            return split_texts(column, preset.separator)
         return column
 
     def _add_metadata(self, columns: dict[str, pa.ChunkedArray], batch: pa.Table) -> None:
-        texts = {key: _texts(batch[source]) for key, source in self.mapping.metadata.items()}
+        texts = {key: text_values(batch[source]) for key, source in self.mapping.metadata.items()}
         if "correction" in texts:
             plain = pc.match_substring_regex(texts["correction"], _NOT_CORRECTED)
             texts["correction"] = pc.if_else(plain, None, texts["correction"])
@@ -622,16 +492,20 @@ class TickTable:
         columns["metadata"] = pa.chunked_array([pairs])
 
     def _check_one_instrument(self, batch: pa.Table, contract_id: int, seen: set[str]) -> None:
-        keys = _instrument_keys(batch, self.mapping.instruments)
+        keys = instrument_keys(batch, self.mapping.instruments)
         here = {*seen, *pc.unique(keys).to_pylist()}
         if len(here) > 1:
             raise InputError(
                 f"contract_id={contract_id} was given, and the file holds several instruments: "
-                + ", ".join(sorted(_shown(tuple(key.split(_SEPARATOR))) for key in here)[:8]),
+                + ", ".join(
+                    sorted(
+                        format_instrument(tuple(key.split(INSTRUMENT_SEPARATOR))) for key in here
+                    )[:8]
+                ),
                 column=self.mapping.instruments[0].sources[0],
             )
         for one, value in zip(
-            self.mapping.instruments, (*here, "")[0].split(_SEPARATOR), strict=False
+            self.mapping.instruments, (*here, "")[0].split(INSTRUMENT_SEPARATOR), strict=False
         ):
             if one.kind == "contract_id" and value not in ("", str(contract_id)):
                 raise InputError(
@@ -642,23 +516,7 @@ class TickTable:
         seen.update(here)
 
 
-def _check_sizes(ticks: TickColumns) -> None:
-    """Refuse negative sizes: a sign is the side of a trade, or a fault of the file."""
-    for name in ("size", "bid_size", "ask_size"):
-        column = ticks.columns.get(name)
-        if isinstance(column, Values):
-            negative = column.values < 0
-            if column.valid is not None:
-                negative &= column.valid
-            if negative.any():
-                raise InputError(
-                    f"the {name.replace('_', ' ')} {column.values[negative][0]:g} is negative: "
-                    f"write sizes without a sign, or leave such rows out with skip_bad=True",
-                    column=name,
-                )
-
-
-def _good_parts(
+def _good_rows(
     batch: pa.Table,
     convert: Callable[[pa.Table], TickColumns],
     numbers: npt.NDArray[np.intp],
@@ -681,11 +539,11 @@ def _good_parts(
     else:
         return
     middle = len(batch) // 2
-    yield from _good_parts(batch[:middle], convert, numbers[:middle], on_bad_row, failures)
-    yield from _good_parts(batch[middle:], convert, numbers[middle:], on_bad_row, failures)
+    yield from _good_rows(batch[:middle], convert, numbers[:middle], on_bad_row, failures)
+    yield from _good_rows(batch[middle:], convert, numbers[middle:], on_bad_row, failures)
 
 
-def _up_to_the_bad_row(
+def _rows_before_error(
     batch: pa.Table, convert: Callable[[pa.Table], TickColumns], error: InputError
 ) -> tuple[TickColumns | None, InputError]:
     """The rows before the first that cannot be read with them, and why it cannot."""
@@ -699,177 +557,8 @@ def _up_to_the_bad_row(
     return good, error
 
 
-def _instrument_keys(table: pa.Table, instruments: tuple[InstrumentColumn, ...]) -> pa.Array:
-    """Return one text a row that names its instrument: a value for each instrument column."""
-    if not instruments:
-        return pa.array([""], pa.large_string()).take(pa.array(np.zeros(len(table), np.int64)))
-    parts = []
-    for one in instruments:
-        texts = [pc.fill_null(_texts(table[source]), "") for source in one.sources]
-        value = texts[0]
-        for suffix in texts[1:]:
-            value = pc.utf8_trim_whitespace(pc.binary_join_element_wise(value, suffix, _text(" ")))
-        parts.append(value)
-    return pc.binary_join_element_wise(*parts, _text(_SEPARATOR))
-
-
-def _contract_ids(
-    table: pa.Table,
-    instruments: tuple[InstrumentColumn, ...],
-    contracts: Mapping[Instrument, int],
-) -> pa.ChunkedArray:
-    keys = _instrument_keys(table, instruments).dictionary_encode()
-    ids = []
-    for key in keys.dictionary.to_pylist():
-        instrument = tuple(key.split(_SEPARATOR))
-        if instrument not in contracts:
-            raise InputError(
-                f"the contract of {_shown(instrument)} is not known",
-                column=instruments[0].sources[0],
-            )
-        ids.append(contracts[instrument])
-    return pa.chunked_array([pa.array(ids, pa.uint32()).take(keys.indices)])
-
-
-def _shown(instrument: Instrument) -> str:
-    return " ".join(value for value in instrument if value) or "rows without one"
-
-
-def _texts(column: pa.ChunkedArray) -> pa.Array:
-    """Return any column as texts, an integer that pandas made a float without its point."""
-    array = joined(column)
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    texts = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
-    if pa.types.is_floating(array.type):
-        texts = pc.replace_substring_regex(texts, r"\.0$", "")
-    return pc.if_else(pc.equal(texts, ""), None, texts)
-
-
 def _with_text_ids(chosen: dict[str, str | None], name: str) -> dict[str, str | None]:
     return {"metadata.trade_id": name, **chosen, "sequence": None}
-
-
-def _are_texts(column: pa.ChunkedArray) -> bool:
-    """Tell whether the ids of trades are texts; a bad value among numbers makes none of them."""
-    if not _is_text(column.type):
-        return False
-    texts = _texts(column).drop_null()
-    try:
-        read_numerals(pa.chunked_array([texts]), "sequence", None, whole=True)
-    except InputError:
-        numbers = pc.sum(pc.match_substring_regex(texts, r"^\d{1,19}(\.0*)?$")).as_py()
-        return bool(2 * numbers < len(texts))
-    return False
-
-
-def _any(table: pa.Table, names: tuple[str, ...]) -> pa.Array:
-    """Return the rows that have a value in any of these columns; NaN is none."""
-    valid = [pc.is_valid(joined(table[name])) for name in names]
-    for place, name in enumerate(names):
-        kind = table[name].type
-        if pa.types.is_floating(kind):
-            valid[place] = pc.invert(pc.is_null(joined(table[name]), nan_is_null=True))
-        elif _is_text(kind):
-            blank = pc.match_substring_regex(joined(table[name]), r"^\s*$")
-            valid[place] = pc.and_(valid[place], pc.invert(pc.fill_null(blank, True)))
-    result = valid[0]
-    for one in valid[1:]:
-        result = pc.or_(result, one)
-    return result
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _read_json(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read metadata that is one JSON object a row; a column of another type is returned as it is.
-
-    Raises
-    ------
-    InputError
-        If a text is no JSON object of texts.
-    """
-    if not _is_text(column.type):
-        return column
-    rows: list[list[tuple[str, str]]] = []
-    for text in column.to_pylist():
-        try:
-            pairs = json.loads(text) if text else {}
-        except (ValueError, RecursionError):
-            pairs = None
-        if not isinstance(pairs, dict) or not all(isinstance(one, str) for one in pairs.values()):
-            raise InputError(
-                f"column 'metadata' has {text!r}, which is no JSON object of texts",
-                column="metadata",
-            )
-        rows.append(list(pairs.items()))
-    return pa.chunked_array([pa.array(rows, pa.map_(pa.string(), pa.string()))])
-
-
-def _split_texts(column: pa.ChunkedArray, separator: str) -> pa.ChunkedArray:
-    if not _is_text(column.type):
-        return column
-    if separator == ";":
-        return pa.chunked_array([pc.split_pattern(joined(column), separator)])
-    texts = pc.replace_substring_regex(_texts(column), r"[\[\]\s\"]", "")
-    return pa.chunked_array(
-        [pc.split_pattern(pc.if_else(pc.equal(texts, ""), None, texts), separator)]
-    )
-
-
-def _without(column: pa.ChunkedArray, absent: int) -> pa.ChunkedArray:
-    """Return a column with null where it has the number that stands for none."""
-    array = joined(column)
-    kind = array.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        is_absent = pc.equal(array, pa.scalar(str(absent), kind))
-    elif pa.types.is_integer(kind) and absent <= np.iinfo(kind.to_pandas_dtype()).max:
-        is_absent = pc.equal(array, pa.scalar(absent, kind))
-    else:
-        return column
-    return pa.chunked_array([pc.if_else(is_absent, None, array)])
-
-
-def _is_fixed_point(column: pa.ChunkedArray) -> bool:
-    """Tell whether all prices are integers and one is too large to be a plain price."""
-    array = joined(column).drop_null()
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        if not pc.all(pc.match_substring_regex(array, r"^\s*-?\d{1,19}\s*$")).as_py():
-            return False
-        array = pc.utf8_trim_whitespace(array).cast(pa.int64())
-    if not pa.types.is_int64(array.type) or not len(array):
-        return False
-    real = array.filter(pc.not_equal(array, _FIXED_POINT_ABSENT))
-    if not len(real):
-        return True
-    least, most = pc.min_max(real).as_py().values()
-    return bool(max(most, -least) >= _FIXED_POINT_LEAST)
-
-
-def _read_fixed_point(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    array = joined(column)
-    try:
-        if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-            array = pc.utf8_trim_whitespace(array)
-        array = array.cast(pa.int64())
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"column {name!r} has a value that is no fixed point price: {error}", column=name
-        ) from error
-    array = pc.if_else(pc.equal(array, _FIXED_POINT_ABSENT), None, array)
-    numbers = array.fill_null(0).to_numpy(zero_copy_only=False)
-    prices = numbers / _FIXED_POINT
-    # Above 2**53 the integer itself is not a float: such prices are divided exactly.
-    for place in np.flatnonzero(np.abs(numbers) > _EXACT_FLOAT):
-        prices[place] = float(Decimal(int(numbers[place])) / _FIXED_POINT)
-    missing = array.is_null().to_numpy(zero_copy_only=False)
-    return pa.chunked_array([pa.array(prices, pa.float64(), mask=missing)])
-
-
-def _text(value: str) -> pa.Scalar:
-    return pa.scalar(value, pa.large_string())
 
 
 def _with_sources(error: InputError, mapping: ColumnMapping) -> InputError:

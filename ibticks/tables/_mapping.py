@@ -1,4 +1,4 @@
-"""Columns of a foreign file matched by name with the columns of a tick."""
+"""Match the columns of a file with the columns of a tick, by name."""
 
 from __future__ import annotations
 
@@ -8,109 +8,51 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ibticks.errors import InputError, UnknownColumnError
 from ibticks.format import check_tick_type, columns_of
-from ibticks.frames._presets import find_preset
+from ibticks.tables._names import (
+    COLUMN_NAMES,
+    CONTRACT_ID_NAMES,
+    CONTRACT_TERM_NAMES,
+    DATE_NAMES,
+    INSTANT_NAMES,
+    METADATA_NAMES,
+    NANOSECOND_NAMES,
+    OTHER_ID_NAMES,
+    ROOT_SYMBOL_NAMES,
+    SIDE_EXCHANGE_NAMES,
+    SYMBOL_NAMES,
+    SYMBOL_SUFFIX_NAMES,
+    TIME_OF_DAY_NAMES,
+    Preset,
+    find_preset,
+    plain_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ibticks.frames._presets import Preset
 
 __all__ = [
-    "TRADE_IDS",
     "ColumnMapping",
     "InstrumentColumn",
     "TimeNames",
     "describe_mapping",
     "match_columns",
     "other_prices",
-    "plain_name",
     "time_names",
 ]
-
-TRADE_IDS: Final = (
-    *("tradeid", "aggtradeid", "trdmatchid", "matchid", "executionid", "execid"),
-    *("transactionid", "tradeuuid", "uuid", "guid", "id"),
-)
-"""Plain names of columns that may have the ids of trades, best first."""
-
-# Plain names: lower case, letters and digits only; the first one that the file has wins.
-_NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "tick_type": ("ticktype",),
-    "price": ("price", "last", "lastprice", "tradeprice", "px", "pricelast"),
-    "size": (
-        *("size", "lastsize", "tradesize", "qty", "quantity", "volume", "vol", "amount"),
-        *("shares", "sz"),
-    ),
-    "bid_price": ("bidprice", "bid", "bidpx", "bestbid", "bestbidprice", "pricebid"),
-    "bid_size": (
-        *("bidsize", "bidqty", "bidsz", "bidvolume", "bidamount", "bestbidsize", "bidvol"),
-        *("bidsiz", "bsize", "sizebid"),
-    ),
-    "ask_price": (
-        *("askprice", "ask", "askpx", "bestask", "bestaskprice", "offer", "offerprice"),
-        *("ofr", "priceask"),
-    ),
-    "ask_size": (
-        *("asksize", "askqty", "asksz", "askvolume", "askamount", "bestasksize", "askvol"),
-        *("offersize", "ofrsiz", "asksiz", "asize", "sizeask"),
-    ),
-    "mid_price": ("midprice", "mid", "midpoint", "midpx"),
-    "exchange": ("exchange", "exch", "venue", "exchangecode"),
-    "conditions": (
-        *("conditions", "condition", "cond", "saleconditions", "salecondition"),
-        *("specialconditions", "quoteconditions", "quotecondition", "trscond", "qucond"),
-    ),
-    "sequence": (
-        *("sequence", "seq", "seqno", "seqnum", "sequencenumber", "tradeid", "updateid"),
-        "aggtradeid",
-    ),
-    "past_limit": ("pastlimit",),
-    "unreported": ("unreported",),
-    "bid_past_low": ("bidpastlow",),
-    "ask_past_high": ("askpasthigh",),
-    "exchange_time": (
-        *("exchangetime", "exchangetimestamp", "exchtime", "exchts", "eventtime", "tsevent"),
-        "participanttimestamp",
-    ),
-}
-_METADATA_NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "correction": ("correction", "trcorr", "corr", "corrections", "correctionindicator"),
-}
-_SIDE_NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "bid_exchange": ("bidexchange", "bidex", "bidexch"),
-    "ask_exchange": ("askexchange", "askex", "askexch", "ofrex", "offerexchange"),
-}
-
-# Times that name both a day and a time of day, best first. Times of one tier that differ are
-# ambiguous; a time of arrival goes before the exchange's own, which `exchange_time` is for.
-_INSTANTS: Final[tuple[tuple[str, ...], ...]] = (
-    ("timestampns", "timens", "tsns", "datetimens"),
-    ("timestamp", "datetime", "time", "ts", "dt", "dateandtime"),
-    ("timestampus", "timestampms"),
-    ("siptimestamp", "tsrecv", "localtimestamp", "receivetime", "recvtime", "receivedtime"),
-    _NAMES["exchange_time"],
-    ("transacttime", "tradetime", "quotetime"),
-    ("date", "day", "tradedate", "quotedate", "tradingdate", "tradingday"),
-)
-_DATES: Final = ("date", "dt", "day", "tradedate", "quotedate", "tradingdate", "tradingday")
-_TIMES_OF_DAY: Final = (
-    *("time", "timem", "timeofday", "tod", "timestamp", "tradetime", "quotetime", "ts"),
-    *("clock", "timeonly"),
-)
-_NANOSECONDS: Final = ("timemnano", "timenano", "nanosecond", "nanoseconds", "nanos")
 
 _ZONE_IN_BRACKETS: Final = re.compile(
     r"\s*[(\[]\s*(utc|gmt|z|[a-z]{0,3}t|local|exchange|[a-z_]+/[a-z_/]+)\s*[)\]]\s*$", re.IGNORECASE
 )
 _ZONE_BEHIND: Final = re.compile(r"(?<=[a-z0-9])[ _.-](utc|gmt|et|est|edt)$", re.IGNORECASE)
 _ZONE_ATTACHED: Final = re.compile(r"^(.*)(utc|gmt)$", re.IGNORECASE)
-
 _REQUIRED: Final = {
     "last": ("price",),
     "all_last": ("price",),
     "bid_ask": ("bid_price", "ask_price"),
     "mid_point": ("mid_price",),
 }
+
 # Prices whose presence shows that a row without those above is a tick of another type.
 _PRICES_OF_OTHERS: Final = {
     "last": ("bid_price", "ask_price"),
@@ -120,29 +62,6 @@ _PRICES_OF_OTHERS: Final = {
 }
 _ON_QUOTES: Final = ("exchange", "conditions")
 _METADATA_PREFIX: Final = "metadata."
-
-_CONTRACT_IDS: Final = ("contractid", "conid")
-_SYMBOLS: Final = (
-    *("symbol", "ticker", "sym", "rawsymbol", "localsymbol", "instrument", "instrumentname"),
-    *("security", "securityname", "ric", "isin", "cusip", "figi", "tickersymbol", "stock"),
-)
-# Names of instruments that no contract of the store is looked up by, only those the user maps.
-_OTHER_IDS: Final = (
-    *("instrumentid", "securityid", "secid", "permno", "productid", "marketid", "tickerid"),
-    *("instrumenttoken", "instrumentcode", "securitycode", "stockcode", "productcode", "feedcode"),
-    *("contract", "contractcode", "contractname", "contractsymbol", "product", "symbolname"),
-    *("securitysymbol", "stocksymbol", "rootsymbol", "underlying", "underlyingsymbol", "epic"),
-    *("pair", "currencypair", "ccypair", "asset", "coin"),
-)
-# Terms by which the contracts of one symbol differ.
-_TERMS: Final = (
-    *("expiry", "expiration", "expirydate", "expirationdate", "maturity", "maturitydate"),
-    *("contractmonth", "deliverymonth", "lasttradedateorcontractmonth", "lasttradedate"),
-    *("strike", "strikeprice", "right", "putcall", "callput", "putorcall", "cpflag", "optiontype"),
-)
-_ROOT: Final = ("symroot", "root")
-_SUFFIX: Final = ("symsuffix", "suffix")
-
 InstrumentKind: TypeAlias = Literal["contract_id", "symbol", "id", "term"]
 
 
@@ -334,7 +253,7 @@ def match_columns(
         elif name != "contract_id" and not (found and name in found.unread):
             own = found.names.get(name, ()) if found else ()
             used = {*given, *mapped.get("timestamp", ())}
-            if source := plain.first((*own, *_NAMES[name]), used):
+            if source := plain.first((*own, *COLUMN_NAMES[name]), used):
                 mapped[name] = (source,)
     if "timestamp" in mapped:
         zone = timestamp[1] if timestamp else _zone(mapped["timestamp"], times.zones)
@@ -370,7 +289,7 @@ def other_prices(
     wanted = {
         plain
         for name in _PRICES_OF_OTHERS[tick_type]
-        for plain in (*presets.get(name, ()), *_NAMES[name])
+        for plain in (*presets.get(name, ()), *COLUMN_NAMES[name])
     }
     return own, tuple(one for one in columns if plain_name(one) in wanted and one not in read)
 
@@ -401,9 +320,9 @@ def time_names(
 
     tiers = [named(preset.names.get("timestamp", ()))] if preset else []
     # A name that says UTC leaves the least to guess.
-    flat = [base for tier in _INSTANTS for base in tier]
+    flat = [base for tier in INSTANT_NAMES for base in tier]
     tiers.append(tuple(one for one in named(flat) if zones.get(one) == "UTC"))
-    tiers += [named(tier) for tier in _INSTANTS]
+    tiers += [named(tier) for tier in INSTANT_NAMES]
     seen: set[str] = set()
     instants = []
     for tier in tiers:
@@ -412,19 +331,8 @@ def time_names(
         if fresh:
             instants.append(fresh)
     return TimeNames(
-        tuple(instants), named(_DATES), named(_TIMES_OF_DAY), named(_NANOSECONDS), zones
+        tuple(instants), named(DATE_NAMES), named(TIME_OF_DAY_NAMES), named(NANOSECOND_NAMES), zones
     )
-
-
-def plain_name(name: str) -> str:
-    """Return a column's name in lower case, letters and digits only.
-
-    Examples
-    --------
-    >>> plain_name("Bid Price")
-    'bidprice'
-    """
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 class _Plain:
@@ -485,7 +393,7 @@ def _time_by_name(times: TimeNames) -> tuple[str, ...]:
     best = times.instants[0][0]
     dates = [name for name in times.dates if _without_zone(name)[0] != "dt"]
     halves = [name for name in times.times_of_day if _without_zone(name)[0] != "ts"]
-    names_half = _without_zone(best)[0] in ("time", *_DATES) and best not in times.zones
+    names_half = _without_zone(best)[0] in ("time", *DATE_NAMES) and best not in times.zones
     if dates and halves and (names_half or best in dates or best in halves):
         days = [name for name in halves if _without_zone(name)[0] != "timestamp"]
         if days and _without_zone(best)[0] != "timestamp":
@@ -529,9 +437,9 @@ def _split(source: str, there: list[str]) -> tuple[str, ...]:
 def _metadata(
     plain: _Plain, chosen: Mapping[str, str | None], tick_type: str, given: set[str]
 ) -> dict[str, str]:
-    wanted = dict(_METADATA_NAMES)
+    wanted = dict(METADATA_NAMES)
     if tick_type == "bid_ask":
-        wanted |= _SIDE_NAMES
+        wanted |= SIDE_EXCHANGE_NAMES
     found: dict[str, str] = {}
     for key, names in wanted.items():
         if f"{_METADATA_PREFIX}{key}" not in chosen and (source := plain.first(names, given)):
@@ -550,19 +458,19 @@ def _instruments(
         if (source := chosen["contract_id"]) is not None:
             found.append(InstrumentColumn("contract_id", (source,)))
     else:
-        names = (plain.first([name], given) for name in _CONTRACT_IDS)
+        names = (plain.first([name], given) for name in CONTRACT_ID_NAMES)
         found += [InstrumentColumn("contract_id", (name,)) for name in names if name]
     if "symbol" in chosen:
         if (source := chosen["symbol"]) is not None:
             found.append(InstrumentColumn("symbol", tuple(source.split("+"))))
         return tuple(found)
-    if root := plain.first(_ROOT, given):
-        suffix = plain.first(_SUFFIX, given)
+    if root := plain.first(ROOT_SYMBOL_NAMES, given):
+        suffix = plain.first(SYMBOL_SUFFIX_NAMES, given)
         found.append(InstrumentColumn("symbol", (root, suffix) if suffix else (root,)))
     kinds: tuple[tuple[InstrumentKind, tuple[str, ...]], ...] = (
-        ("symbol", _SYMBOLS),
-        ("id", _OTHER_IDS),
-        ("term", _TERMS),
+        ("symbol", SYMBOL_NAMES),
+        ("id", OTHER_ID_NAMES),
+        ("term", CONTRACT_TERM_NAMES),
     )
     for kind, several in kinds:
         for name in several:

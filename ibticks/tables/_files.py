@@ -1,4 +1,4 @@
-"""Tables that others wrote, read some rows at a time: Parquet and delimited text."""
+"""Read tables in Parquet and delimited text files, some rows at a time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from ibticks.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-__all__ = ["BadRow", "ForeignTable", "open_foreign"]
+__all__ = ["BadRow", "TableFile", "is_string", "is_text", "open_table_file", "text_scalar"]
 
 StrPath: TypeAlias = str | PathLike[str]
+
 BadRow: TypeAlias = tuple[int, list[str]]
 """Number of the line (from 1) or, in Parquet, of the row, and its values as texts."""
 
@@ -31,7 +32,7 @@ _COMPRESSIONS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd":
 _ENCODINGS: Final = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
-class ForeignTable(Protocol):
+class TableFile(Protocol):
     """A file of rows and named columns."""
 
     @property
@@ -73,7 +74,7 @@ class ForeignTable(Protocol):
         ...
 
 
-def open_foreign(path: StrPath) -> ForeignTable:
+def open_table_file(path: StrPath) -> TableFile:
     """Open a table by what the file holds: Parquet, or text with a header line.
 
     Text may be delimited by comma, semicolon, tab or bar, end its lines with LF, CR LF or CR, be
@@ -93,12 +94,12 @@ def open_foreign(path: StrPath) -> ForeignTable:
                 f"{fspath(path)} is a ZIP archive or a workbook: unpack it, or save it as CSV",
                 path=fspath(path),
             )
-        return _Parquet(path) if magic == b"PAR1" else _Delimited(path)
+        return _ParquetFile(path) if magic == b"PAR1" else _DelimitedFile(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 
 
-class _Parquet:
+class _ParquetFile:
     ragged: Final = 0
     delimiter: Final = ""
 
@@ -137,7 +138,7 @@ class _Parquet:
                     yield row, ["" if value is None else str(value) for value in values]
 
 
-class _Delimited:
+class _DelimitedFile:
     """Every value is read as text: a type guessed from the first rows fails on a later one."""
 
     def __init__(self, path: StrPath) -> None:
@@ -329,3 +330,18 @@ def _with_nulls(batch: pa.RecordBatch, verbatim: Sequence[str]) -> pa.RecordBatc
 
 def _unreadable(path: StrPath, error: Exception) -> InputError:
     return InputError(f"{fspath(path)} cannot be read as a table: {error}", path=fspath(path))
+
+
+def is_string(arrow_type: pa.DataType) -> bool:
+    """Return whether a type is one of strings that every kernel of Arrow reads."""
+    return bool(pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type))
+
+
+def is_text(arrow_type: pa.DataType) -> bool:
+    """Return whether a type is one of strings, views of strings included."""
+    return is_string(arrow_type) or bool(pa.types.is_string_view(arrow_type))
+
+
+def text_scalar(value: str) -> pa.Scalar:
+    """Return a text as an Arrow scalar of the type that text files are read with."""
+    return pa.scalar(value, pa.large_string())

@@ -1,0 +1,299 @@
+"""Read the values of a file's columns as the values of ticks.
+
+Instruments, fixed-point prices, conditions, JSON metadata, and the ``TickAttribLast`` and
+``TickAttribBidAsk`` of IB's client libraries.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ibticks.errors import InputError
+from ibticks.format import Values
+from ibticks.frames import combine_chunks
+from ibticks.tables._files import is_string, text_scalar
+from ibticks.tables._numerals import read_numerals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ibticks.format import TickColumns
+    from ibticks.tables._mapping import InstrumentColumn
+
+__all__ = [
+    "INSTRUMENT_SEPARATOR",
+    "Instrument",
+    "are_text_ids",
+    "check_sizes",
+    "contract_ids",
+    "format_instrument",
+    "has_value",
+    "instrument_keys",
+    "is_attributes",
+    "is_fixed_point",
+    "read_fixed_point",
+    "read_flag",
+    "read_json",
+    "split_texts",
+    "text_values",
+    "without_sentinel",
+]
+
+Instrument = tuple[str, ...]
+"""Values that name the instrument of a row, one for each instrument column; empty where absent."""
+
+INSTRUMENT_SEPARATOR: Final = "\x1f"  # ASCII's own separator of units, which no symbol has
+_FIXED_POINT: Final = 1_000_000_000
+_FIXED_POINT_ABSENT: Final = 2**63 - 1
+_FIXED_POINT_LEAST: Final = 1_000_000  # smaller integers throughout are plain prices
+_EXACT_FLOAT: Final = 2**53
+_OBJECT: Final = r"^(tickattrib\w*)?\s*[({].*[)}]$|^\w+\s*[:=]\s*(true|false|0|1)\b"
+_COLUMNS: Final = ("tickattriblast", "tickattribbidask", "tickattrib")
+
+
+def check_sizes(ticks: TickColumns) -> None:
+    """Refuse negative sizes: a sign is the side of a trade, or a fault of the file."""
+    for name in ("size", "bid_size", "ask_size"):
+        column = ticks.columns.get(name)
+        if isinstance(column, Values):
+            negative = column.values < 0
+            if column.valid is not None:
+                negative &= column.valid
+            if negative.any():
+                raise InputError(
+                    f"the {name.replace('_', ' ')} {column.values[negative][0]:g} is negative: "
+                    f"write sizes without a sign, or leave such rows out with skip_bad=True",
+                    column=name,
+                )
+
+
+def instrument_keys(table: pa.Table, instruments: tuple[InstrumentColumn, ...]) -> pa.Array:
+    """Return one text a row that names its instrument: a value for each instrument column."""
+    if not instruments:
+        return pa.array([""], pa.large_string()).take(pa.array(np.zeros(len(table), np.int64)))
+    parts = []
+    for one in instruments:
+        texts = [pc.fill_null(text_values(table[source]), "") for source in one.sources]
+        value = texts[0]
+        for suffix in texts[1:]:
+            value = pc.utf8_trim_whitespace(
+                pc.binary_join_element_wise(value, suffix, text_scalar(" "))
+            )
+        parts.append(value)
+    return pc.binary_join_element_wise(*parts, text_scalar(INSTRUMENT_SEPARATOR))
+
+
+def contract_ids(
+    table: pa.Table,
+    instruments: tuple[InstrumentColumn, ...],
+    contracts: Mapping[Instrument, int],
+) -> pa.ChunkedArray:
+    keys = instrument_keys(table, instruments).dictionary_encode()
+    ids = []
+    for key in keys.dictionary.to_pylist():
+        instrument = tuple(key.split(INSTRUMENT_SEPARATOR))
+        if instrument not in contracts:
+            raise InputError(
+                f"the contract of {format_instrument(instrument)} is not known",
+                column=instruments[0].sources[0],
+            )
+        ids.append(contracts[instrument])
+    return pa.chunked_array([pa.array(ids, pa.uint32()).take(keys.indices)])
+
+
+def format_instrument(instrument: Instrument) -> str:
+    return " ".join(value for value in instrument if value) or "rows without one"
+
+
+def text_values(column: pa.ChunkedArray) -> pa.Array:
+    """Return any column as texts, an integer that pandas made a float without its point."""
+    array = combine_chunks(column)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    texts = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
+    if pa.types.is_floating(array.type):
+        texts = pc.replace_substring_regex(texts, r"\.0$", "")
+    return pc.if_else(pc.equal(texts, ""), None, texts)
+
+
+def are_text_ids(column: pa.ChunkedArray) -> bool:
+    """Tell whether the ids of trades are texts; a bad value among numbers makes none of them."""
+    if not is_string(column.type):
+        return False
+    texts = text_values(column).drop_null()
+    try:
+        read_numerals(pa.chunked_array([texts]), "sequence", None, whole=True)
+    except InputError:
+        numbers = pc.sum(pc.match_substring_regex(texts, r"^\d{1,19}(\.0*)?$")).as_py()
+        return bool(2 * numbers < len(texts))
+    return False
+
+
+def has_value(table: pa.Table, names: tuple[str, ...]) -> pa.Array:
+    """Return the rows that have a value in any of these columns; NaN is none."""
+    valid = [pc.is_valid(combine_chunks(table[name])) for name in names]
+    for place, name in enumerate(names):
+        kind = table[name].type
+        if pa.types.is_floating(kind):
+            valid[place] = pc.invert(pc.is_null(combine_chunks(table[name]), nan_is_null=True))
+        elif is_string(kind):
+            blank = pc.match_substring_regex(combine_chunks(table[name]), r"^\s*$")
+            valid[place] = pc.and_(valid[place], pc.invert(pc.fill_null(blank, True)))
+    result = valid[0]
+    for one in valid[1:]:
+        result = pc.or_(result, one)
+    return result
+
+
+def read_json(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Read metadata that is one JSON object a row; a column of another type is returned as it is.
+
+    Raises
+    ------
+    InputError
+        If a text is no JSON object of texts.
+    """
+    if not is_string(column.type):
+        return column
+    rows: list[list[tuple[str, str]]] = []
+    for text in column.to_pylist():
+        try:
+            pairs = json.loads(text) if text else {}
+        except (ValueError, RecursionError):
+            pairs = None
+        if not isinstance(pairs, dict) or not all(isinstance(one, str) for one in pairs.values()):
+            raise InputError(
+                f"column 'metadata' has {text!r}, which is no JSON object of texts",
+                column="metadata",
+            )
+        rows.append(list(pairs.items()))
+    return pa.chunked_array([pa.array(rows, pa.map_(pa.string(), pa.string()))])
+
+
+def split_texts(column: pa.ChunkedArray, separator: str) -> pa.ChunkedArray:
+    if not is_string(column.type):
+        return column
+    if separator == ";":
+        return pa.chunked_array([pc.split_pattern(combine_chunks(column), separator)])
+    texts = pc.replace_substring_regex(text_values(column), r"[\[\]\s\"]", "")
+    return pa.chunked_array(
+        [pc.split_pattern(pc.if_else(pc.equal(texts, ""), None, texts), separator)]
+    )
+
+
+def without_sentinel(column: pa.ChunkedArray, absent: int) -> pa.ChunkedArray:
+    """Return a column with null where it has the number that stands for none."""
+    array = combine_chunks(column)
+    kind = array.type
+    if is_string(kind):
+        is_absent = pc.equal(array, pa.scalar(str(absent), kind))
+    elif pa.types.is_integer(kind) and absent <= np.iinfo(kind.to_pandas_dtype()).max:
+        is_absent = pc.equal(array, pa.scalar(absent, kind))
+    else:
+        return column
+    return pa.chunked_array([pc.if_else(is_absent, None, array)])
+
+
+def is_fixed_point(column: pa.ChunkedArray) -> bool:
+    """Tell whether all prices are integers and one is too large to be a plain price."""
+    array = combine_chunks(column).drop_null()
+    if is_string(array.type):
+        if not pc.all(pc.match_substring_regex(array, r"^\s*-?\d{1,19}\s*$")).as_py():
+            return False
+        array = pc.utf8_trim_whitespace(array).cast(pa.int64())
+    if not pa.types.is_int64(array.type) or not len(array):
+        return False
+    real = array.filter(pc.not_equal(array, _FIXED_POINT_ABSENT))
+    if not len(real):
+        return True
+    least, most = pc.min_max(real).as_py().values()
+    return bool(max(most, -least) >= _FIXED_POINT_LEAST)
+
+
+def read_fixed_point(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    array = combine_chunks(column)
+    try:
+        if is_string(array.type):
+            array = pc.utf8_trim_whitespace(array)
+        array = array.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"column {name!r} has a value that is no fixed point price: {error}", column=name
+        ) from error
+    array = pc.if_else(pc.equal(array, _FIXED_POINT_ABSENT), None, array)
+    numbers = array.fill_null(0).to_numpy(zero_copy_only=False)
+    prices = numbers / _FIXED_POINT
+    # Above 2**53 the integer itself is not a float: such prices are divided exactly.
+    for place in np.flatnonzero(np.abs(numbers) > _EXACT_FLOAT):
+        prices[place] = float(Decimal(int(numbers[place])) / _FIXED_POINT)
+    missing = array.is_null().to_numpy(zero_copy_only=False)
+    return pa.chunked_array([pa.array(prices, pa.float64(), mask=missing)])
+
+
+def is_attributes(name: str) -> bool:
+    """Return whether a column of a file has the attributes of ticks, by its name.
+
+    Examples
+    --------
+    >>> is_attributes("tickAttribLast"), is_attributes("pastLimit")
+    (True, False)
+    """
+    return name.lower().replace("_", "") in _COLUMNS
+
+
+def read_flag(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Read a flag out of the attributes of ticks.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        Structs, or texts: ``TickAttribLast(pastLimit=True)`` as ib_async writes it, where a flag
+        that is left out is not set, a dict, or ``PastLimit: 1, Unreported: 0`` as ibapi writes it.
+    name : str
+        Column of a tick, such as ``past_limit``.
+
+    Returns
+    -------
+    pyarrow.ChunkedArray
+        Booleans; null where there are no attributes.
+
+    Raises
+    ------
+    InputError
+        If a text has no attributes; the message quotes it.
+
+    Examples
+    --------
+    >>> texts = pa.chunked_array([["TickAttribLast(pastLimit=True)", "TickAttribLast()", None]])
+    >>> read_flag(texts, "past_limit").to_pylist()
+    [True, False, None]
+    """
+    flag = name.replace("_", "")
+    array = combine_chunks(column)
+    if pa.types.is_struct(array.type):
+        keys = [key for key in array.type.names if key.lower().replace("_", "") == flag]
+        if not keys:
+            nothing = pa.nulls(len(array), pa.bool_())
+            return pa.chunked_array([pc.if_else(array.is_valid(), False, nothing)])
+        return pa.chunked_array([pc.struct_field(array, keys[0])])
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    texts = pc.utf8_lower(pc.utf8_trim_whitespace(array.cast(pa.large_string())))
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    is_object = pc.fill_null(pc.match_substring_regex(texts, _OBJECT), True)
+    if not pc.all(is_object).as_py():
+        strange = array.filter(pc.invert(is_object))[0].as_py()
+        raise InputError(
+            f"column {name!r} has {strange!r}, which has no attributes of a tick: write "
+            f"TickAttribLast(pastLimit=False, unreported=False), or leave the column out with "
+            f"mapping={{{name!r}: None}}",
+            column=name,
+        )
+    is_set = pc.match_substring_regex(texts, rf"\b{flag}['\"]?\s*[:=]\s*(true|1)\b")
+    return pa.chunked_array([is_set])

@@ -22,7 +22,7 @@ from benchmarks.report import Figure, Row, at_most
 from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE
 from ibticks import analysis
 from ibticks.config import NANOSECONDS
-from ibticks.format import TickColumns, Values
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import HOUR, FileKey, compress_file
 
 if TYPE_CHECKING:

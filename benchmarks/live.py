@@ -19,9 +19,10 @@ import numpy as np
 from benchmarks.report import Figure, Row, at_most
 from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE, busy_hour
 from ibticks.config import NANOSECONDS
-from ibticks.format import TickEncoder, columns_of
+from ibticks.format import TickEncoder
 from ibticks.index import MemoryIndex
 from ibticks.live import Live
+from ibticks.schema import list_columns
 from ibticks.storage import StreamAppender
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ async def _delays(root: Path, kinds: tuple[str, ...]) -> np.ndarray:
     """Seconds each tick took, the first second left out."""
     took: list[int] = []
     writer = _run("write", root, *kinds)
-    async with Live(root, [(CONTRACT, kind) for kind in kinds], columns_of(kinds), None) as live:
+    async with Live(root, [(CONTRACT, kind) for kind in kinds], list_columns(kinds), None) as live:
         assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
@@ -159,7 +160,7 @@ def _wait(root: str, seconds: str) -> None:
 
     async def main() -> float:
         streams = [(CONTRACT, kind) for kind in _KINDS]
-        async with Live(Path(root), streams, columns_of(_KINDS), None) as live:
+        async with Live(Path(root), streams, list_columns(_KINDS), None) as live:
             reading = asyncio.ensure_future(anext(aiter(live.batches())))
             await asyncio.sleep(1)
             begun = time.process_time()

@@ -58,9 +58,9 @@ def _prepared(kind: str, place: str, *more: str) -> Callable[[], Any]:
 
     from benchmarks.scene import HOUR
     from benchmarks.ticks import TICK_TYPE
-    from ibticks.format import columns_of
+    from ibticks.schema import list_columns
 
-    columns = columns_of((TICK_TYPE,))
+    columns = list_columns((TICK_TYPE,))
     match kind:
         case "ibticks":
             import ibticks as ibt

@@ -21,8 +21,8 @@ from ibticks.storage import FileKey, compress_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ibticks.format import TickColumns
     from ibticks.index import FileRecord
+    from ibticks.schema import TickColumns
 
 __all__ = ["FIVE_MINUTES", "HOUR", "Scene", "scene"]
 

@@ -18,8 +18,8 @@ import polars as pl
 
 from ibticks.calendar import market
 from ibticks.config import NANOSECONDS
-from ibticks.format import StringColumn, TickColumns, Values
 from ibticks.sample import sample
+from ibticks.schema import StringColumn, TickColumns, Values
 from ibticks.storage import HOUR
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.scene import Scene
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
     from ibticks.storage import StreamWriter
 
 __all__ = ["append", "bulk"]

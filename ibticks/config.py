@@ -8,6 +8,7 @@ from typing import Final
 
 __all__ = [
     "CACHE_BYTES",
+    "COMPRESSIONS",
     "NANOSECONDS",
     "SPLIT_BYTES",
     "TICK_TYPES",
@@ -26,6 +27,9 @@ TIME_MAX: Final = 2**63 - 1
 
 TICK_TYPES: Final = ("last", "all_last", "bid_ask", "mid_point")
 """The tick-by-tick types IB sends, by their names everywhere in ibticks."""
+
+COMPRESSIONS: Final = ("none", "gzip", "zstd", "snappy")
+"""Compressions of the body of a sealed hour file."""
 
 SPLIT_BYTES: Final = 200 * 1024 * 1024
 """Size past which the second half of an hour goes to a file of its own."""

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from ibticks.coverage import rebuild
-from ibticks.format import columns_of
 from ibticks.frames import to_polars, to_table
 from ibticks.index import MemoryIndex
+from ibticks.schema import list_columns
 from ibticks.storage._audit import records_on_disk
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def check_stored(
     All fields but those that are ours: when a tick arrived, and its number.
     """
     stream = gateway.replay.streams[contract_id, tick_type]
-    columns = [name for name in columns_of([tick_type]) if name not in _OURS]
+    columns = [name for name in list_columns([tick_type]) if name not in _OURS]
     rows = stream.columns.take(gateway.rows_sent(contract_id, tick_type, client_id))
     sent = to_polars(to_table([rows], columns))
     got = stored(store, contract_id, tick_type).drop(_OURS)

@@ -13,8 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 import ibticks as ibt
 from ibticks.capture import _capture as capture_module
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import seal_files
 from tests.capture_checks import QUICK, until
 

@@ -26,8 +26,8 @@ HOMES = {
     "ibapi": {"tws"},
     "ipykernel": {"notebook"},
     "ipywidgets": {"widgets"},
-    "llvmlite": {"format"},
-    "numba": {"analysis", "format"},
+    "llvmlite": {"_jit"},
+    "numba": {"_jit", "analysis", "format"},
     "numpy": {
         "accessors",
         "analysis",
@@ -36,6 +36,7 @@ HOMES = {
         "frames",
         "gateway",
         "live",
+        "schema",
         "storage",
         "store",
         "tables",

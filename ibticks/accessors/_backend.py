@@ -78,11 +78,11 @@ class TickBackend(BackendEntrypoint):
             A file is none of ours; or with ``strict``, damaged.
         """
         from ibticks.accessors._tick_files import open_files
-        from ibticks.format import check_columns, columns_of
         from ibticks.frames import METADATA_KEY, attach_metadata
+        from ibticks.schema import check_columns, list_columns
 
         files = open_files(Path(filename_or_obj), strict=strict)
-        names = columns_of(files.tick_types) if columns is None else tuple(columns)
+        names = list_columns(files.tick_types) if columns is None else tuple(columns)
         names = check_columns(("timestamp", *(n for n in names if n != "timestamp")))
         dropped = {drop_variables} if isinstance(drop_variables, str) else {*(drop_variables or ())}
         variables = {name: _variable(files, name) for name in names if name not in dropped}

@@ -11,8 +11,8 @@ import xarray as xr
 
 from ibticks.accessors._panels import PANEL, from_panel, to_panel
 from ibticks.accessors._units import EXACT, UTC, attributes_of
-from ibticks.format import COLUMNS
 from ibticks.frames import METADATA_KEY, arrow_type, frame_to_arrow, variable
+from ibticks.schema import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,7 +146,7 @@ def _dimension(table: pa.Table) -> str:
 
 def _variable(name: str, column: pa.ChunkedArray, along: str) -> xr.Variable:
     kind = column.type
-    if name in COLUMNS and (kind != pa.string() or COLUMNS[name].kind.value == "string"):
+    if name in COLUMNS and (kind != pa.string() or COLUMNS[name].type.value == "string"):
         zoned = pa.types.is_timestamp(kind)
         return variable(
             COLUMNS[name], column.cast(arrow_type("timestamp")) if zoned else column, along

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import polars as pl
 
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.format import COLUMNS, Kind
+from ibticks.schema import COLUMNS, FieldType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -187,7 +187,7 @@ def arrow(frame: pl.DataFrame) -> pa.Table:
         column = table.column(place)
         if pa.types.is_dictionary(field.type):
             table = table.set_column(place, field.name, column.cast(arrow_type("exchange")))
-        elif field.name in COLUMNS and COLUMNS[field.name].kind is Kind.MAP:
+        elif field.name in COLUMNS and COLUMNS[field.name].type is FieldType.MAP:
             table = table.set_column(place, field.name, map_array(column))
     return table
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from ibticks.errors import CorruptFileError, NoStoreError
 from ibticks.filesystem import expand_home
-from ibticks.format import COLUMNS
 from ibticks.frames import arrow_type, to_table, variable
 from ibticks.index import FileRecord
+from ibticks.schema import COLUMNS
 from ibticks.storage import FileKey, Source, hour_of, part_of, read_ticks
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.format import NO_QUOTE_PRICES, UNSET_LIMIT, UNSET_NUMBERS
+from ibticks.schema import NO_QUOTE_PRICES, UNSET_LIMIT, UNSET_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Collection

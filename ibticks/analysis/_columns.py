@@ -14,7 +14,7 @@ import polars as pl
 from ibticks.analysis._absent import is_quote, is_set, is_trade, present_sides
 from ibticks.calendar import parse_duration
 from ibticks.errors import InputError, NaiveDatetimeError, UnknownColumnError
-from ibticks.format import COLUMNS, Kind
+from ibticks.schema import COLUMNS, FieldType
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -337,7 +337,7 @@ def _check_times(dtype: pl.DataType, what: str) -> None:
 
 def _check_number(name: str, dtype: pl.DataType, what: str) -> None:
     known = COLUMNS.get(name)
-    if known is None or known.kind is not Kind.FLOAT or dtype.is_float() or dtype.is_integer():
+    if known is None or known.type is not FieldType.FLOAT or dtype.is_float() or dtype.is_integer():
         return
     if dtype != pl.Null:
         raise InputError(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
+from ibticks._jit import compile_lazily, inline
 from ibticks.analysis._pieces import in_pieces
-from ibticks.format import compile_lazily, inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ibticks.format import format_timestamp, present_number, present_side
+from ibticks.format import format_timestamp
+from ibticks.schema import clean_number, clean_side
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -56,7 +57,7 @@ def trade_data(
     unreported: bool,
 ) -> dict[str, Any]:
     """Return the data of a trade without unset values; IB separates conditions by spaces."""
-    data: dict[str, Any] = _present(price=present_number(price), size=present_number(size))
+    data: dict[str, Any] = _present(price=clean_number(price), size=clean_number(size))
     data["exchange"] = exchange
     if conditions:
         data["conditions"] = conditions.split(" ")
@@ -72,8 +73,8 @@ def quote_data(
     ask_past_high: bool,
 ) -> dict[str, Any]:
     """Return the data of a quote without unset values and sides that have no quote."""
-    bid, bid_volume = present_side(bid_price, bid_size)
-    ask, ask_volume = present_side(ask_price, ask_size)
+    bid, bid_volume = clean_side(bid_price, bid_size)
+    ask, ask_volume = clean_side(ask_price, ask_size)
     return {
         **_present(bid_price=bid, bid_size=bid_volume, ask_price=ask, ask_size=ask_volume),
         "bid_past_low": bool(bid_past_low),
@@ -83,7 +84,7 @@ def quote_data(
 
 def mid_point_data(mid_price: float) -> dict[str, Any]:
     """Return the data of a mid point, none if it is unset."""
-    return _present(mid_price=present_number(mid_price))
+    return _present(mid_price=clean_number(mid_price))
 
 
 def _present(**values: float | None) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from ibticks.capture._messages import (
 from ibticks.capture._settings import ON_DEMAND_CLIENT
 from ibticks.coverage import Status
 from ibticks.errors import InputError, MissingExtraError, StorageError
-from ibticks.format import check_contract_id, check_tick_type
 from ibticks.index import ContractRecord
+from ibticks.schema import check_contract_id, check_tick_type
 from ibticks.tws import Action, gateway_address, meaning
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ibticks.config import NANOSECONDS
 from ibticks.coverage import STATES, State, Status
 from ibticks.errors import StorageError
-from ibticks.format import TickEncoder, encode_message, frame, present_number, present_side
+from ibticks.format import TickEncoder, encode_frame, encode_message
+from ibticks.schema import clean_number, clean_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,8 +98,8 @@ class Recorder:
         ask_past_high: bool,
     ) -> None:
         """Record a bid_ask tick; ``event`` is IB's time, UTC seconds."""
-        bid, bid_volume = present_side(bid_price, bid_size)
-        ask, ask_volume = present_side(ask_price, ask_size)
+        bid, bid_volume = clean_side(bid_price, bid_size)
+        ask, ask_volume = clean_side(ask_price, ask_size)
         with self._lock:
             now = time_ns()
             self._record(
@@ -133,8 +134,8 @@ class Recorder:
             self._record(
                 self._encoder.trade(
                     now,
-                    present_number(price),
-                    present_number(size),
+                    clean_number(price),
+                    clean_number(size),
                     exchange,
                     conditions.split(" ") if conditions else (),
                     self.sequence + 1,
@@ -150,7 +151,7 @@ class Recorder:
         """Record a mid_point tick."""
         with self._lock:
             now = time_ns()
-            mid = present_number(mid_price)
+            mid = clean_number(mid_price)
             self._record(self._encoder.mid_point(now, mid, self.sequence + 1, event), now, event)
 
     def _record(self, frames: bytes, now: int, event: int) -> None:
@@ -240,7 +241,7 @@ class Recorder:
                 "metadata": metadata,
             }
         )
-        frames = frame(payload)
+        frames = encode_frame(payload)
         if not self._waiting:
             try:
                 self._append(frames, now)

@@ -124,9 +124,9 @@ def _sample(
     tz: str | None,
 ) -> Replay:
     from ibticks.calendar import to_ns
-    from ibticks.format import check_tick_type
     from ibticks.gateway import Replay
     from ibticks.index import ContractRecord
+    from ibticks.schema import check_tick_type
     from ibticks.selection import find_contracts
 
     replay = Replay.from_samples()

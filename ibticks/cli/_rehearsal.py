@@ -73,13 +73,13 @@ def _wait(capture: Capture, ticks: int) -> None:
 
 def _compare(store: Store, replay: Replay, gateway: Gateway, begun_ns: int) -> None:
     from ibticks.calendar import format_ns
-    from ibticks.format import columns_of
     from ibticks.frames import to_polars, to_table
+    from ibticks.schema import list_columns
 
     # What is the capture's own: when a tick came, as which, and whose it is.
     own = {"timestamp", "contract_id", "tick_type", "sequence"}
     for (contract_id, kind), stream in replay.streams.items():
-        columns = [name for name in columns_of([kind]) if name not in own]
+        columns = [name for name in list_columns([kind]) if name not in own]
         sent = stream.take(gateway.rows_sent(contract_id, kind))
         stored = store.select(contract_id, kind, start=format_ns(begun_ns), columns=columns)
         if not stored.to_polars().equals(to_polars(to_table([sent.columns], columns))):

@@ -179,7 +179,7 @@ class _Ledgers:
     def _begun(self) -> set[Stream]:
         """The streams that were captured before the time asked for."""
         if self._began is None:
-            from ibticks.format import TIME_MIN
+            from ibticks.config import TIME_MIN
 
             self._began = set()
             recent = max(self._first - _WEEKS, TIME_MIN)

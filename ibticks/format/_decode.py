@@ -2,7 +2,7 @@
 
 A :class:`Decoder` owns the output arrays and one dictionary per string column, and is fed one
 buffer after another (files, blocks of a file); what it hands out at the end is one stretch of
-:class:`~ibticks.format.TickColumns` without any copy.
+:class:`~ibticks.schema.TickColumns` without any copy.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import numpy.typing as npt
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError
 from ibticks.format import _decode_kernels as k
-from ibticks.format._columns import (
+from ibticks.format._decode_kernels import State
+from ibticks.format._framing import MAX_FRAME_BYTES
+from ibticks.schema import (
+    COLUMNS,
     Column,
+    FieldType,
     MapColumn,
     StringColumn,
-    StringsColumn,
+    StringListColumn,
     TickColumns,
     Values,
+    check_columns,
 )
-from ibticks.format._decode_kernels import State
-from ibticks.format._fields import COLUMNS, Kind, check_columns
-from ibticks.format._framing import MAX_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +77,7 @@ class Decoder:
     Examples
     --------
     >>> from ibticks.format._encode import encode
-    >>> from ibticks.format._columns import TickColumns, Values
+    >>> from ibticks.schema import TickColumns, Values
     >>> import numpy as np
     >>> ticks = TickColumns(
     ...     2,
@@ -231,19 +233,19 @@ class Decoder:
     def _column(self, name: str) -> Column:
         rows = self.rows
         field = COLUMNS[name]
-        match field.kind:
-            case Kind.STRING:
+        match field.type:
+            case FieldType.STRING:
                 codes = self._arrays[name][:rows]
                 return StringColumn(codes, self._dictionary(name))
-            case Kind.STRINGS:
+            case FieldType.STRINGS:
                 offsets = self._arrays["conditions_offsets"][: rows + 1]
                 codes = self._conditions[: offsets[-1]]
-                return StringsColumn(offsets, codes, self._dictionary(name))
-            case Kind.MAP:
+                return StringListColumn(offsets, codes, self._dictionary(name))
+            case FieldType.MAP:
                 offsets = self._arrays["metadata_offsets"][: rows + 1]
                 keys, items = self._keys[: offsets[-1]], self._items[: offsets[-1]]
                 return MapColumn(offsets, keys, items, self._dictionary(name))
-            case Kind.BOOL:
+            case FieldType.BOOL:
                 bit = np.uint8(1 << _FLAGS.index(name))
                 return Values((self._arrays["flags"][:rows] & bit) != 0, self._valid(name))
             case _:
@@ -326,7 +328,7 @@ def stretch(
 def corrupt(status: int, offset: int) -> CorruptFileError:
     """What a kernel's status means, as an error."""
     if status == k.BAD_LENGTH:
-        reason = f"a frame is empty or longer than {MAX_FRAME >> 20} MiB"
+        reason = f"a frame is empty or longer than {MAX_FRAME_BYTES >> 20} MiB"
     else:
         reason = "a frame is not a StreamMessage"
     return CorruptFileError(f"{reason}, at byte {offset}", offset=offset)

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numba import types
 
-from ibticks.format._framing import MAX_FRAME
-from ibticks.format._jit import BYTES, MUTABLE_BYTES, inline, kernel, load_u8, load_u32, load_u64
+from ibticks._jit import BYTES, MUTABLE_BYTES, inline, kernel, load_u8, load_u32, load_u64
+from ibticks.format._framing import MAX_FRAME_BYTES
 
 __all__ = [
     "BAD_LENGTH",
@@ -52,7 +52,7 @@ NEED_STRINGS: Final = 3  # a dictionary is full
 NEED_POOL: Final = 4  # the bytes of the dictionaries are full
 NEED_LIST: Final = 5  # the flat array of conditions is full
 NEED_PAIRS: Final = 6  # the flat arrays of metadata are full
-BAD_LENGTH: Final = 7  # a frame that is empty or longer than MAX_FRAME
+BAD_LENGTH: Final = 7  # a frame that is empty or longer than MAX_FRAME_BYTES
 MALFORMED: Final = 8  # a frame that is not a StreamMessage
 
 DICTIONARIES: Final = 5  # tick_type, exchange, stream_id, conditions, metadata
@@ -548,7 +548,7 @@ def _frame(buffer, pos, stop):
     size = (
         (raw & 0xFF) << 24 | (raw & 0xFF00) << 8 | (raw & 0xFF0000) >> 8 | (raw & 0xFF000000) >> 24
     )
-    if size == 0 or size > MAX_FRAME:
+    if size == 0 or size > MAX_FRAME_BYTES:
         return BAD_LENGTH, pos
     if size > stop - pos - 4:
         return TORN, pos

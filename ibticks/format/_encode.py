@@ -9,10 +9,18 @@ import numpy.typing as npt
 
 from ibticks.errors import InputError
 from ibticks.format import _encode_kernels as k
-from ibticks.format._columns import MapColumn, StringColumn, StringsColumn, TickColumns, Values
 from ibticks.format._decode_kernels import DICTIONARIES
-from ibticks.format._fields import COLUMNS, check_contract_id, check_tick_type
-from ibticks.format._framing import MAX_FRAME
+from ibticks.format._framing import MAX_FRAME_BYTES
+from ibticks.schema import (
+    COLUMNS,
+    MapColumn,
+    StringColumn,
+    StringListColumn,
+    TickColumns,
+    Values,
+    check_contract_id,
+    check_tick_type,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +33,7 @@ CHUNK_BYTES: Final = 1 << 20
 _FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
 _FLAGS = ("past_limit", "unreported", "bid_past_low", "ask_past_high")
 _STRINGS = ("tick_type", "exchange", "stream_id", "conditions", "metadata")
-_LARGEST: Final = 4 + MAX_FRAME  # bytes a frame takes, its length included
+_LARGEST: Final = 4 + MAX_FRAME_BYTES  # bytes a frame takes, its length included
 _NO_INDEX = np.empty(0, dtype=np.int64)
 _NO_CODES = np.empty(0, dtype=np.int32)
 
@@ -97,7 +105,7 @@ class Encoder:
                 numbers[name] = values
         condition_offsets, conditions = _NO_INDEX, _NO_CODES
         listed = given.get("conditions")
-        if isinstance(listed, StringsColumn):
+        if isinstance(listed, StringListColumn):
             condition_offsets, conditions = (
                 listed.offsets,
                 pool.codes(3, listed.codes, listed.values),
@@ -148,7 +156,8 @@ class Encoder:
             if reached == row:
                 if len(out) == _LARGEST:
                     raise InputError(
-                        f"tick {row} is larger than a frame may be ({MAX_FRAME >> 20} MiB)", row=row
+                        f"tick {row} is larger than a frame may be ({MAX_FRAME_BYTES >> 20} MiB)",
+                        row=row,
                     )
                 out = np.empty(min(2 * len(out), _LARGEST), dtype=np.uint8)
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from ibticks.format._jit import BYTES, MUTABLE_BYTES, inline, kernel, load_u8, store_u8, store_u64
+from ibticks._jit import BYTES, MUTABLE_BYTES, inline, kernel, load_u8, store_u8, store_u64
 
 __all__ = ["encode_ticks"]
 

@@ -8,19 +8,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.format import _decode_kernels as k
-from ibticks.format._decode import TIME_MAX, TIME_MIN, corrupt, doubled, stretch
+from ibticks.format._decode import corrupt, doubled, stretch
 from ibticks.format._decode_kernels import State
 from ibticks.format._framing import BLOCK_BYTES
 
 __all__ = [
     "TORN",
-    "Scan",
-    "ScannedBlock",
+    "BlockScan",
+    "FrameScan",
+    "count_frames",
     "find_payloads",
-    "fingerprints",
-    "scan",
-    "walk",
+    "fingerprint_payloads",
+    "scan_frames",
 ]
 
 TORN: Final = "torn"
@@ -28,7 +29,7 @@ TORN: Final = "torn"
 
 
 @dataclass(frozen=True, slots=True)
-class ScannedBlock:
+class BlockScan:
     """About 1 MiB of whole frames: ``buffer[start:stop]`` and the times (UTC ns) in it."""
 
     start: int
@@ -41,7 +42,7 @@ class ScannedBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class FrameScan:
     """What a walk over the frames of a buffer found.
 
     Attributes
@@ -54,7 +55,7 @@ class Scan:
         whole) or a description of the damage.
     """
 
-    blocks: tuple[ScannedBlock, ...]
+    blocks: tuple[BlockScan, ...]
     end: int
     problem: str | None
 
@@ -69,13 +70,13 @@ class Scan:
         return sum(block.ticks for block in self.blocks)
 
 
-def scan(
+def scan_frames(
     buffer: bytes | memoryview | npt.NDArray[np.uint8],
     start: int = 0,
     stop: int | None = None,
     *,
     block_bytes: int = BLOCK_BYTES,
-) -> Scan:
+) -> FrameScan:
     """Walk the frames of ``buffer[start:stop]`` and describe them in blocks.
 
     A damaged or torn frame ends the walk; it is told, not raised.
@@ -90,10 +91,10 @@ def scan(
     rows = [array[: state[State.ROWS]].tolist() for array in arrays]
     offsets = [*rows[0], end]
     blocks = tuple(
-        ScannedBlock(at, offsets[i + 1], *(column[i] for column in rows[1:]))
+        BlockScan(at, offsets[i + 1], *(column[i] for column in rows[1:]))
         for i, at in enumerate(rows[0])
     )
-    return Scan(blocks, end, _problem(status, end))
+    return FrameScan(blocks, end, _problem(status, end))
 
 
 def _problem(status: int, end: int) -> str | None:
@@ -102,7 +103,7 @@ def _problem(status: int, end: int) -> str | None:
     return TORN if status == k.TORN else str(corrupt(status, end))
 
 
-def walk(
+def count_frames(
     buffer: bytes | memoryview | npt.NDArray[np.uint8], start: int = 0, stop: int | None = None
 ) -> tuple[int, int, str | None]:
     """Count the whole frames of ``buffer[start:stop]`` without looking into them.
@@ -160,7 +161,7 @@ def find_payloads(
     return found[0][:rows], found[1][:rows], found[2][:rows]
 
 
-def fingerprints(
+def fingerprint_payloads(
     buffer: bytes | memoryview | npt.NDArray[np.uint8], start: int = 0, stop: int | None = None
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     """128-bit fingerprints of the payloads, and where each frame ends.

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["BLOCK_BYTES", "MAX_FRAME", "checksum", "frame"]
+__all__ = ["BLOCK_BYTES", "MAX_FRAME_BYTES", "checksum", "encode_frame"]
 
-MAX_FRAME: Final = 16 * 1024 * 1024
+MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """No frame's payload is longer."""
 
 BLOCK_BYTES: Final = 1 << 20
 """About how many bytes of frames make a block."""
 
 
-def frame(payload: bytes) -> bytes:
+def encode_frame(payload: bytes) -> bytes:
     """A payload with its length in front.
 
     Raises
@@ -34,13 +34,13 @@ def frame(payload: bytes) -> bytes:
 
     Examples
     --------
-    >>> frame(b"abc").hex(" ")
+    >>> encode_frame(b"abc").hex(" ")
     '00 00 00 03 61 62 63'
     """
-    if not 0 < len(payload) <= MAX_FRAME:
+    if not 0 < len(payload) <= MAX_FRAME_BYTES:
         raise InputError(
-            f"a message of {len(payload):,} bytes: a frame holds 1 to {MAX_FRAME:,} "
-            f"({MAX_FRAME >> 20} MiB)",
+            f"a message of {len(payload):,} bytes: a frame holds 1 to {MAX_FRAME_BYTES:,} "
+            f"({MAX_FRAME_BYTES >> 20} MiB)",
             size=len(payload),
         )
     return len(payload).to_bytes(4, "big") + payload

@@ -13,15 +13,14 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ibticks.config import NANOSECONDS
+from ibticks.config import COMPRESSIONS, NANOSECONDS
 from ibticks.errors import CorruptFileError, InputError
 from ibticks.tick_stream_pb2 import FileHeader
 
-__all__ = ["COMPRESSIONS", "HEADER_BYTES", "HEADER_VERSION", "Header", "read_header"]
+__all__ = ["HEADER_BYTES", "HEADER_VERSION", "Header", "read_header"]
 
 HEADER_BYTES: Final = 256
 HEADER_VERSION: Final = 1
-COMPRESSIONS: Final = ("none", "gzip", "zstd", "snappy")
 _LARGEST_HEADER: Final = 1 << 20
 _PREFIX: Final = struct.Struct(">I")
 _PAYLOAD_BYTES: Final = HEADER_BYTES - _PREFIX.size
@@ -41,7 +40,7 @@ class Header:
     message_count : int
         Final once sealed.
     compression : str
-        One of :data:`COMPRESSIONS`.
+        One of :data:`~ibticks.config.COMPRESSIONS`.
     sealed : bool
     crc32c : int or None
         Of all bytes after the header frame, once sealed.

@@ -12,7 +12,7 @@ from struct import Struct, calcsize
 from typing import TYPE_CHECKING, Final, NamedTuple, SupportsFloat
 
 from ibticks.config import NANOSECONDS
-from ibticks.format._fields import check_tick_type
+from ibticks.schema import check_tick_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ibticks.errors import InputError
-from ibticks.format import MapColumn, StringColumn, StringsColumn
+from ibticks.schema import MapColumn, StringColumn, StringListColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -121,7 +121,7 @@ def string_column(column: pa.ChunkedArray) -> StringColumn:
     return StringColumn(codes, tuple(values.to_pylist()))
 
 
-def strings_column(column: pa.ChunkedArray) -> StringsColumn:
+def strings_column(column: pa.ChunkedArray) -> StringListColumn:
     """Read lists of strings; a single string is a list of itself, an empty one none at all.
 
     Examples
@@ -131,19 +131,19 @@ def strings_column(column: pa.ChunkedArray) -> StringsColumn:
     """
     kind = column.type
     if pa.types.is_null(kind):
-        return StringsColumn(np.zeros(len(column) + 1, np.int64), np.zeros(0, np.int32), ())
+        return StringListColumn(np.zeros(len(column) + 1, np.int64), np.zeros(0, np.int32), ())
     if not _is_list(kind):
         single = string_column(column)
         empty = single.values.index("") if "" in single.values else -1
         there = (single.codes >= 0) & (single.codes != empty)
         codes = single.codes[there]
-        return StringsColumn(_offsets(there), *_compact(codes, single.values))
+        return StringListColumn(_offsets(there), *_compact(codes, single.values))
     array = combine_chunks(column)
     lengths = pc.list_value_length(array).fill_null(0).to_numpy().astype(np.int64)
     items = string_column(pa.chunked_array([array.flatten()]))
     # An element that is null is no string: the list is shorter by it.
     there = items.codes >= 0
-    return StringsColumn(_offsets(there)[_offsets(lengths)], items.codes[there], items.values)
+    return StringListColumn(_offsets(there)[_offsets(lengths)], items.codes[there], items.values)
 
 
 def map_column(column: pa.ChunkedArray) -> MapColumn:
@@ -215,7 +215,7 @@ def _compact(
     return codes - (codes > empty).astype(np.int32), tuple(v for v in values if v)
 
 
-def distinct_lists(column: StringsColumn) -> tuple[npt.NDArray[np.int64], list[tuple[str, ...]]]:
+def distinct_lists(column: StringListColumn) -> tuple[npt.NDArray[np.int64], list[tuple[str, ...]]]:
     """Number the distinct lists of a column.
 
     Returns
@@ -228,8 +228,8 @@ def distinct_lists(column: StringsColumn) -> tuple[npt.NDArray[np.int64], list[t
     Examples
     --------
     >>> import numpy as np
-    >>> from ibticks.format import StringsColumn
-    >>> column = StringsColumn(
+    >>> from ibticks.schema import StringListColumn
+    >>> column = StringListColumn(
     ...     np.array([0, 1, 1, 2, 4]), np.array([0, 0, 0, 1], np.int32), ("a", "b")
     ... )
     >>> distinct_lists(column)

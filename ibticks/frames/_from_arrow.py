@@ -12,20 +12,20 @@ import pyarrow as pa
 from ibticks.calendar import find_timezone
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, UnknownColumnError
-from ibticks.format import (
+from ibticks.frames._arrays import combine_chunks, map_column, string_column, strings_column
+from ibticks.frames._schema import metadata_of, missing_of
+from ibticks.frames._times import read_times
+from ibticks.schema import (
     COLUMNS,
     Column,
     Field,
-    Kind,
+    FieldType,
     StringColumn,
     TickColumns,
     Values,
     check_contract_id,
     check_tick_type,
 )
-from ibticks.frames._arrays import combine_chunks, map_column, string_column, strings_column
-from ibticks.frames._schema import metadata_of, missing_of
-from ibticks.frames._times import read_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["frame_to_arrow", "from_arrow", "read_column"]
 
 _NUMBERS: Final = {
-    Kind.UINT32: pa.uint32(),
-    Kind.UINT64: pa.uint64(),
-    Kind.FLOAT: pa.float64(),
-    Kind.BOOL: pa.bool_(),
+    FieldType.UINT32: pa.uint32(),
+    FieldType.UINT64: pa.uint64(),
+    FieldType.FLOAT: pa.float64(),
+    FieldType.BOOL: pa.bool_(),
 }
-_READERS: Final[dict[Kind, Callable[[pa.ChunkedArray], Column]]] = {
-    Kind.STRING: string_column,
-    Kind.STRINGS: strings_column,
-    Kind.MAP: map_column,
+_READERS: Final[dict[FieldType, Callable[[pa.ChunkedArray], Column]]] = {
+    FieldType.STRING: string_column,
+    FieldType.STRINGS: strings_column,
+    FieldType.MAP: map_column,
 }
 
 
@@ -62,7 +62,7 @@ def from_arrow(
     ----------
     data : pyarrow.Table, polars.DataFrame, pandas.DataFrame, xarray.Dataset, or any other
         Whatever has ``__arrow_c_stream__``. Its columns have the names of
-        :data:`ibticks.format.COLUMNS`, in any order and in any type that can hold them; a
+        :data:`ibticks.schema.COLUMNS`, in any order and in any type that can hold them; a
         pandas time index counts as ``timestamp``.
     contract_id, tick_type : optional
         Of all rows, where ``data`` has no such column.
@@ -232,17 +232,17 @@ def read_column(
     InputError
         If a value does not fit the column; the message quotes it.
     """
-    if field.kind in (Kind.TIME, Kind.SECONDS):
+    if field.type in (FieldType.TIME, FieldType.SECONDS):
         times, valid = read_times(column, field.name, tz=tz, unit=unit)
-        return Values(times if field.kind is Kind.TIME else times // NANOSECONDS, valid)
+        return Values(times if field.type is FieldType.TIME else times // NANOSECONDS, valid)
     try:
-        if field.kind in _NUMBERS:
-            return _numbers(column, _NUMBERS[field.kind])
-        return _READERS[field.kind](column)
+        if field.type in _NUMBERS:
+            return _numbers(column, _NUMBERS[field.type])
+        return _READERS[field.type](column)
     except pa.ArrowException as error:
         raise InputError(
             f"column {field.name!r} holds {column.type}, which cannot be read as "
-            f"{field.kind.value}: {error}",
+            f"{field.type.value}: {error}",
             column=field.name,
         ) from error
 

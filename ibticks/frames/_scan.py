@@ -10,8 +10,8 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from ibticks.config import NANOSECONDS
-from ibticks.format import check_columns
 from ibticks.frames._to_polars import polars_schema, to_polars
+from ibticks.schema import check_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from ibticks.errors import InputError
-from ibticks.format import COLUMNS, Kind, check_columns
+from ibticks.schema import COLUMNS, FieldType, check_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,15 +44,15 @@ CATEGORY: Final = pa.dictionary(pa.int32(), pa.string())
 """Strings that repeat."""
 
 _TYPES: Final = {
-    Kind.TIME: TIMESTAMP,
-    Kind.SECONDS: TIMESTAMP,
-    Kind.UINT32: pa.uint32(),
-    Kind.UINT64: pa.uint64(),
-    Kind.FLOAT: pa.float64(),
-    Kind.BOOL: pa.bool_(),
-    Kind.STRING: CATEGORY,
-    Kind.STRINGS: pa.large_list(pa.large_string()),
-    Kind.MAP: pa.map_(pa.string(), pa.string()),
+    FieldType.TIME: TIMESTAMP,
+    FieldType.SECONDS: TIMESTAMP,
+    FieldType.UINT32: pa.uint32(),
+    FieldType.UINT64: pa.uint64(),
+    FieldType.FLOAT: pa.float64(),
+    FieldType.BOOL: pa.bool_(),
+    FieldType.STRING: CATEGORY,
+    FieldType.STRINGS: pa.large_list(pa.large_string()),
+    FieldType.MAP: pa.map_(pa.string(), pa.string()),
 }
 
 METADATA_KEY: Final = "ibticks"
@@ -70,7 +70,7 @@ def arrow_type(name: str) -> pa.DataType:
     >>> str(arrow_type("exchange"))
     'dictionary<values=string, indices=int32, ordered=0>'
     """
-    return _TYPES[COLUMNS[name].kind]
+    return _TYPES[COLUMNS[name].type]
 
 
 def arrow_schema(columns: Sequence[str]) -> pa.Schema:

@@ -15,8 +15,8 @@ import pyarrow as pa
 from ibticks.calendar import refuse_local_mean_time
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.format import COLUMNS, Kind
 from ibticks.frames._schema import TIMESTAMP
+from ibticks.schema import COLUMNS, FieldType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ _Read = tuple[int, bool] | str | None
 def has_time_objects(name: str, values: Sequence[Any]) -> bool:
     """Return whether a column of objects is one of times and holds datetimes or dates."""
     field = COLUMNS.get(name)
-    if field is None or field.kind not in (Kind.TIME, Kind.SECONDS):
+    if field is None or field.type not in (FieldType.TIME, FieldType.SECONDS):
         return False
     return any(isinstance(value, (date, np.datetime64)) for value in values)
 

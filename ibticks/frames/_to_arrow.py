@@ -12,20 +12,20 @@ import pyarrow as pa
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
-from ibticks.format import (
+from ibticks.frames._arrays import map_column, numbers, take_rows, texts
+from ibticks.frames._schema import arrow_schema, arrow_type, attach_metadata
+from ibticks.schema import (
     COLUMNS,
     Column,
     Field,
-    Kind,
+    FieldType,
     MapColumn,
     StringColumn,
-    StringsColumn,
+    StringListColumn,
     TickColumns,
     Values,
     check_columns,
 )
-from ibticks.frames._arrays import map_column, numbers, take_rows, texts
-from ibticks.frames._schema import arrow_schema, arrow_type, attach_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,10 +34,10 @@ __all__ = ["map_array", "sort_blocks", "to_table"]
 
 _LAST_SECOND: Final = np.iinfo(np.int64).max // NANOSECONDS
 _DTYPES: Final = {
-    Kind.TIME: np.int64,
-    Kind.UINT32: np.uint32,
-    Kind.UINT64: np.uint64,
-    Kind.FLOAT: np.float64,
+    FieldType.TIME: np.int64,
+    FieldType.UINT32: np.uint32,
+    FieldType.UINT64: np.uint64,
+    FieldType.FLOAT: np.float64,
 }
 
 
@@ -82,7 +82,7 @@ def to_table(
     Examples
     --------
     >>> import numpy as np
-    >>> from ibticks.format import TickColumns, Values
+    >>> from ibticks.schema import TickColumns, Values
     >>> late = TickColumns(1, {"timestamp": Values(np.array([20]))})
     >>> early = TickColumns(1, {"timestamp": Values(np.array([10]))})
     >>> to_table([late, early], ["timestamp", "price"]).to_pydict()["price"]
@@ -112,7 +112,7 @@ def _chunked_column(
     field = COLUMNS[name]
     columns = [part.columns.get(name) for part in parts]
     categories = None
-    if field.kind is Kind.STRING:
+    if field.type is FieldType.STRING:
         categories = Categories(c for c in columns if isinstance(c, StringColumn))
     chunks: list[pa.Array] = []
     for run in arranged:
@@ -177,7 +177,7 @@ def array_of(
             return _values(field, values, valid)
         case StringColumn() if categories is not None:
             return categories.array(column)
-        case StringsColumn(offsets, codes, strings):
+        case StringListColumn(offsets, codes, strings):
             items = _strings(strings, codes, pa.large_string())
             return pa.LargeListArray.from_arrays(numbers(offsets), items)
         case MapColumn(offsets, keys, items, strings):
@@ -190,10 +190,10 @@ def array_of(
         raise InputError(f"ticks without {field.name}: every tick has one", column=field.name)
     if categories is not None:
         return categories.array(StringColumn(np.full(rows, -1, dtype=np.int32), ()))
-    if field.kind is Kind.STRINGS:
+    if field.type is FieldType.STRINGS:
         nowhere = numbers(np.zeros(rows + 1, dtype=np.int64))
         return pa.LargeListArray.from_arrays(nowhere, texts([], pa.large_string()))
-    if field.kind is Kind.MAP:
+    if field.type is FieldType.MAP:
         nowhere = numbers(np.zeros(rows + 1, dtype=np.int32))
         nothing = texts([], pa.string())
         return pa.MapArray.from_arrays(nowhere, nothing, nothing)
@@ -214,7 +214,7 @@ def map_array(column: pa.ChunkedArray) -> pa.Array:
 def _values(
     field: Field, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
 ) -> pa.Array:
-    if field.kind is Kind.SECONDS:
+    if field.type is FieldType.SECONDS:
         seconds = values.astype(np.int64, copy=False)
         if len(seconds) and (seconds.max() > _LAST_SECOND or seconds.min() < -_LAST_SECOND):
             inside = (seconds <= _LAST_SECOND) & (seconds >= -_LAST_SECOND)
@@ -222,10 +222,10 @@ def _values(
         # Arrow's memory is used again; fresh memory would cost ten times what the product does.
         data = pa.allocate_buffer(seconds.nbytes)
         np.multiply(seconds, NANOSECONDS, out=np.frombuffer(data, dtype=np.int64))
-    elif field.kind is Kind.BOOL:
+    elif field.type is FieldType.BOOL:
         data = pa.py_buffer(np.packbits(values.astype(np.bool_, copy=False), bitorder="little"))
     else:
-        data = pa.py_buffer(np.ascontiguousarray(values, dtype=_DTYPES[field.kind]))
+        data = pa.py_buffer(np.ascontiguousarray(values, dtype=_DTYPES[field.type]))
     return pa.Array.from_buffers(arrow_type(field.name), len(values), [_bitmap(valid), data])
 
 

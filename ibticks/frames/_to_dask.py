@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ibticks.errors import MissingExtraError
-from ibticks.format import check_columns
 from ibticks.frames._schema import arrow_schema
 from ibticks.frames._to_pandas import to_pandas
+from ibticks.schema import check_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

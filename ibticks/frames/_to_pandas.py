@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 
 from ibticks.errors import InputError
-from ibticks.format import COLUMNS, VALUES, is_unset
 from ibticks.frames._arrays import distinct_lists, object_array, strings_column
 from ibticks.frames._schema import CATEGORY, METADATA_KEY, arrow_type, attach_metadata, metadata_of
 from ibticks.frames._time_objects import has_time_objects, read_time_objects
+from ibticks.schema import COLUMNS, PRICES_AND_SIZES, is_unset
 
 __all__ = ["from_pandas", "to_pandas"]
 
@@ -115,7 +115,7 @@ def _array(name: str, column: pd.Series[Any]) -> pa.Array:
     if column.dtype == object and has_time_objects(name, values := column.tolist()):
         return read_time_objects(name, values)
     # Dicts would be taken for structs, with every key in every row.
-    if column.dtype == object and name in VALUES:
+    if column.dtype == object and name in PRICES_AND_SIZES:
         column = _without_unset_integers(name, column)
     kind = arrow_type(name) if name == "metadata" and column.dtype == object else None
     try:

@@ -102,7 +102,7 @@ def json_lines(table: pa.Table) -> Iterator[str]:
 
     Examples
     --------
-    >>> from ibticks.format import TickColumns, Values
+    >>> from ibticks.schema import TickColumns, Values
     >>> from ibticks.frames import to_table
     >>> import numpy as np
     >>> ticks = TickColumns(

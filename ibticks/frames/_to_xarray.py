@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import xarray as xr
 
 from ibticks.errors import InputError
-from ibticks.format import COLUMNS, Field, Kind
 from ibticks.frames._arrays import distinct_lists, string_column, strings_column
 from ibticks.frames._schema import METADATA_KEY, TIMESTAMP, arrow_type, attach_metadata, metadata_of
 from ibticks.frames._time_objects import has_time_objects, read_time_objects
+from ibticks.schema import COLUMNS, Field, FieldType
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -153,26 +153,26 @@ def variable(field: Field, column: pa.ChunkedArray, along: str = "timestamp") ->
     """
     attributes, encoding = _ATTRIBUTES[field.name], {}
     values: Array
-    match field.kind:
-        case Kind.TIME | Kind.SECONDS:
+    match field.type:
+        case FieldType.TIME | FieldType.SECONDS:
             values, encoding = column.cast(pa.timestamp("ns")).to_numpy(), _EXACT
-        case Kind.BOOL:
+        case FieldType.BOOL:
             values = column.cast(pa.int8()).fill_null(-1).to_numpy()
             flags = {
                 "flag_values": np.array([-1, 0, 1], np.int8),
                 "flag_meanings": "absent false true",
             }
             attributes = attributes | flags
-        case Kind.STRING:
+        case FieldType.STRING:
             texts = string_column(column)
             values = np.array([*texts.values, ""])[texts.codes]
-        case Kind.STRINGS:
+        case FieldType.STRINGS:
             numbers, lists = distinct_lists(strings_column(column))
             values = np.array([";".join(strings) for strings in lists])[numbers]
-        case Kind.MAP:
+        case FieldType.MAP:
             pairs = [dict(row) for row in column.to_pylist()]
             values = np.array([json.dumps(row) if row else "" for row in pairs], dtype=np.str_)
-        case Kind.FLOAT:
+        case FieldType.FLOAT:
             values = column.to_numpy()
         case _:
             values = column.fill_null(0).to_numpy()
@@ -181,22 +181,22 @@ def variable(field: Field, column: pa.ChunkedArray, along: str = "timestamp") ->
 
 def _array(name: Hashable, values: Array, attributes: dict[Hashable, Any]) -> pa.Array:
     field = COLUMNS.get(str(name))
-    kind = None if field is None else field.kind
+    kind = None if field is None else field.type
     if values.dtype == object and has_time_objects(str(name), values.tolist()):
         return read_time_objects(str(name), values.tolist())
     if values.dtype.kind == "M":
         times = pa.array(values)
         return times.cast(TIMESTAMP) if attributes.get("time_zone") == "UTC" else times
     match kind:
-        case Kind.BOOL if values.dtype.kind == "i":
+        case FieldType.BOOL if values.dtype.kind == "i":
             return pa.array(values == 1, mask=values < 0)
-        case Kind.UINT64:
+        case FieldType.UINT64:
             return pa.array(values, mask=values == 0)
-        case Kind.STRING:
+        case FieldType.STRING:
             return _or_null(values)
-        case Kind.STRINGS:
+        case FieldType.STRINGS:
             return pc.split_pattern(_or_null(values), ";")
-        case Kind.MAP:
+        case FieldType.MAP:
             rows = [json.loads(text) if text else {} for text in values.tolist()]
             return pa.array(rows, arrow_type(str(name)))
         case None if values.dtype.kind == "U":

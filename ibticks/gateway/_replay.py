@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibticks.errors import InputError
-from ibticks.format import TickColumns, Values
 from ibticks.gateway._ticks import TickStream
+from ibticks.schema import TickColumns, Values
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from ibticks.format import Column
     from ibticks.gateway._contracts import GatewayContract
+    from ibticks.schema import Column
     from ibticks.selection import Selection
 
 __all__ = ["Replay", "StreamKey"]

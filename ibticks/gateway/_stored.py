@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import InputError
-from ibticks.format import (
-    StringColumn,
-    StringsColumn,
-    TickColumns,
-    Values,
-    columns_of,
-    split_streams,
-)
 from ibticks.gateway._contracts import GatewayContract
 from ibticks.gateway._ticks import TickStream
+from ibticks.schema import (
+    StringColumn,
+    StringListColumn,
+    TickColumns,
+    Values,
+    list_columns,
+    split_streams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import numpy.typing as npt
 
-    from ibticks.format import Column
     from ibticks.gateway._replay import StreamKey
+    from ibticks.schema import Column
     from ibticks.selection import Selection
 
 __all__ = ["stored_contracts", "stored_streams"]
@@ -40,7 +40,7 @@ def stored_streams(selection: Selection) -> list[TickStream]:
         If it has no ticks.
     """
     parts: defaultdict[StreamKey, list[TickStream]] = defaultdict(list)
-    whole = selection.with_columns(*columns_of(selection.tick_types))
+    whole = selection.with_columns(*list_columns(selection.tick_types))
     for columns in whole.read():
         for contract_id, tick_type, part in split_streams(columns):
             if part.rows:
@@ -77,11 +77,11 @@ def _join(columns: Sequence[Column]) -> Column:
             texts = [column for column in columns if isinstance(column, StringColumn)]
             codes, values = _recoded([(text.codes, text.values) for text in texts])
             return StringColumn(codes, values)
-        case StringsColumn():
-            lists = [column for column in columns if isinstance(column, StringsColumn)]
+        case StringListColumn():
+            lists = [column for column in columns if isinstance(column, StringListColumn)]
             codes, values = _recoded([(each.codes, each.values) for each in lists])
             lengths = np.concatenate([np.diff(each.offsets) for each in lists])
-            return StringsColumn(np.concatenate(([0], np.cumsum(lengths))), codes, values)
+            return StringListColumn(np.concatenate(([0], np.cumsum(lengths))), codes, values)
         case _:
             numbers = [column for column in columns if isinstance(column, Values)]
             return Values(np.concatenate([each.values for each in numbers]))

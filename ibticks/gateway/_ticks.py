@@ -23,17 +23,17 @@ import numpy as np
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
-from ibticks.format import (
+from ibticks.gateway._wire import frame, plain
+from ibticks.schema import (
     COLUMNS,
-    Kind,
+    FieldType,
     StringColumn,
-    StringsColumn,
+    StringListColumn,
     TickColumns,
     Values,
     check_tick_type,
-    columns_of,
+    list_columns,
 )
-from ibticks.gateway._wire import frame, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -187,7 +187,7 @@ class TickStream:
     def _texts(self, rows: slice | npt.NDArray[np.intp]) -> tuple[list[str], list[str]]:
         exchange, conditions = self.columns.columns["exchange"], self.columns.columns["conditions"]
         assert isinstance(exchange, StringColumn)
-        assert isinstance(conditions, StringsColumn)
+        assert isinstance(conditions, StringListColumn)
         names = [exchange.values[code] for code in exchange.codes[rows].tolist()]
         values, codes = conditions.values, conditions.codes
         starts, ends = conditions.offsets[:-1][rows], conditions.offsets[1:][rows]
@@ -203,8 +203,8 @@ def _complete(contract_id: int, tick_type: str, columns: TickColumns) -> TickCol
     """All columns of the tick type, in order, with nothing absent."""
     rows, had = columns.rows, columns.columns
     made: dict[str, Any] = {}
-    for name in columns_of([tick_type]):
-        match COLUMNS[name].kind, had.get(name):
+    for name in list_columns([tick_type]):
+        match COLUMNS[name].type, had.get(name):
             case _, None if name == "exchange_time":
                 made[name] = Values(columns.timestamp // NANOSECONDS)
             case _, Values(values, valid) if name == "exchange_time":
@@ -214,17 +214,17 @@ def _complete(contract_id: int, tick_type: str, columns: TickColumns) -> TickCol
                 made[name] = Values(np.full(rows, contract_id, dtype=np.uint32))
             case _, _ if name == "tick_type":
                 made[name] = StringColumn(np.zeros(rows, dtype=np.int32), (tick_type,))
-            case Kind.STRING, StringColumn(codes, names) as column if (codes >= 0).all():
+            case FieldType.STRING, StringColumn(codes, names) as column if (codes >= 0).all():
                 made[name] = column
-            case Kind.STRING, StringColumn(codes, names):
+            case FieldType.STRING, StringColumn(codes, names):
                 made[name] = StringColumn(np.where(codes < 0, len(names), codes), (*names, ""))
-            case Kind.STRING, _:
+            case FieldType.STRING, _:
                 made[name] = StringColumn(np.zeros(rows, dtype=np.int32), ("",))
-            case Kind.STRINGS, StringsColumn() as column:
+            case FieldType.STRINGS, StringListColumn() as column:
                 made[name] = column
-            case Kind.STRINGS, _:
+            case FieldType.STRINGS, _:
                 empty = np.empty(0, dtype=np.int32)
-                made[name] = StringsColumn(np.zeros(rows + 1, dtype=np.int64), empty, ())
+                made[name] = StringListColumn(np.zeros(rows + 1, dtype=np.int64), empty, ())
             case kind, Values(values, valid):
                 made[name] = Values(_filled(kind, values, valid))
             case kind, _:
@@ -232,18 +232,20 @@ def _complete(contract_id: int, tick_type: str, columns: TickColumns) -> TickCol
     return TickColumns(rows, made)
 
 
-_DTYPES: Final[dict[Kind, Any]] = {
-    Kind.FLOAT: np.float64,
-    Kind.BOOL: np.bool_,
-    Kind.UINT64: np.uint64,
+_DTYPES: Final[dict[FieldType, Any]] = {
+    FieldType.FLOAT: np.float64,
+    FieldType.BOOL: np.bool_,
+    FieldType.UINT64: np.uint64,
 }
 
 
 def _filled(
-    kind: Kind, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
+    kind: FieldType, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
 ) -> npt.NDArray[Any]:
     if valid is not None:
         values = np.where(valid, values, np.zeros(1, dtype=values.dtype))
     return (
-        np.nan_to_num(values, nan=0.0) if kind is Kind.FLOAT and np.isnan(values).any() else values
+        np.nan_to_num(values, nan=0.0)
+        if kind is FieldType.FLOAT and np.isnan(values).any()
+        else values
     )

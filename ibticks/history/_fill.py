@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ibticks.config import NANOSECONDS
 from ibticks.coverage import Status, backfilled, missing
 from ibticks.errors import CaptureError, StorageError, WriterLockedError
-from ibticks.format import encode_message, format_timestamp, frame
+from ibticks.format import encode_frame, encode_message, format_timestamp
 from ibticks.history._historical_tick import SOURCE, encode, not_among
 from ibticks.history._pages import walk
 from ibticks.history._result import Filled
@@ -243,7 +243,7 @@ class StreamFiller:
                 "metadata": {"run": self._run, "at_ns": time.time_ns(), **SOURCE, **told},
             }
         )
-        self._appender.append_frames(frame(payload), end_ns - 1)
+        self._appender.append_frames(encode_frame(payload), end_ns - 1)
         self._tell(done.start_ns, end_ns, done.ticks)
         self._from_ns, self._ticks = end_ns, 0
         yield done

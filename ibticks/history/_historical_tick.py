@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ibticks.config import NANOSECONDS
-from ibticks.format import clear_absent_fields, frame, present_number, present_side
+from ibticks.format import encode_frame
+from ibticks.schema import clean_number, clean_side, clear_absent_fields
 from ibticks.storage import time_of
 from ibticks.tick_stream_pb2 import StreamMessage, TickData
 
@@ -76,18 +77,18 @@ def from_ib(tick_type: str, said: Any) -> PastTick:
             return PastTick(
                 said.time,
                 (
-                    *present_side(said.priceBid, said.sizeBid),
-                    *present_side(said.priceAsk, said.sizeAsk),
+                    *clean_side(said.priceBid, said.sizeBid),
+                    *clean_side(said.priceAsk, said.sizeAsk),
                 ),
                 flags=(bool(about.bidPastLow), bool(about.askPastHigh)),
             )
         case "mid_point":
-            return PastTick(said.time, (present_number(said.price),))
+            return PastTick(said.time, (clean_number(said.price),))
         case _:
             about, conditions = said.tickAttribLast, said.specialConditions
             return PastTick(
                 said.time,
-                (present_number(said.price), present_number(said.size)),
+                (clean_number(said.price), clean_number(said.size)),
                 said.exchange,
                 (bool(about.pastLimit), bool(about.unreported)),
                 tuple(conditions.split(" ")) if conditions else (),
@@ -124,7 +125,7 @@ def encode(tick: PastTick, contract_id: int, tick_type: str, stream_id: str) -> 
         data.conditions.extend(tick.conditions)
     message = StreamMessage(type="tick", stream_id=stream_id, tick_data=data, metadata=SOURCE)
     message.timestamp.seconds = tick.time
-    return frame(message.SerializeToString(deterministic=True))
+    return encode_frame(message.SerializeToString(deterministic=True))
 
 
 def not_among(ticks: Iterable[PastTick], stored: Iterable[PastTick]) -> list[PastTick]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import InputError
-from ibticks.format import check_contract_id
+from ibticks.schema import check_contract_id
 from ibticks.tables import plain_name
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import InputError, ProtocolError
 from ibticks.filesystem import expand_home, explained
-from ibticks.format import check_tick_type
 from ibticks.importing._result import ImportResult
+from ibticks.schema import check_tick_type
 from ibticks.storage import Ingest
 from ibticks.store import bar
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from ibticks.errors import InputError
 from ibticks.filesystem import expand_home, explained
-from ibticks.format import check_contract_id, check_tick_type, split_streams
 from ibticks.importing._instruments import new_symbols, resolve_contracts
 from ibticks.importing._rejects import rejects_path, write_rejects
 from ibticks.importing._result import ImportResult
 from ibticks.importing._writers import StreamWriters
+from ibticks.schema import check_contract_id, check_tick_type, split_streams
 from ibticks.store import bar
 
 if TYPE_CHECKING:

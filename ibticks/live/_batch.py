@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from ibticks.format import TickColumns
     from ibticks.live._frame_batch import Part
+    from ibticks.schema import TickColumns
 
 __all__ = ["Batch"]
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, over
 from ibticks.calendar import format_ns
 from ibticks.coverage import FeedCondition, FeedState, feed_states
 from ibticks.errors import InputError
-from ibticks.format import check_columns
 from ibticks.live._background import Background
 from ibticks.live._batch import Batch
 from ibticks.live._delivery import Delivery
@@ -18,6 +17,7 @@ from ibticks.live._follower import Follower
 from ibticks.live._position import read_token
 from ibticks.live._reading import Batches, Messages
 from ibticks.live._ring import Ring
+from ibticks.schema import check_columns
 from ibticks.storage import is_written
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from ibticks.errors import InputError
-from ibticks.format import check_contract_id, check_tick_type, checksum
+from ibticks.format import checksum
+from ibticks.schema import check_contract_id, check_tick_type
 from ibticks.storage import HOUR, FileKey
 
 if TYPE_CHECKING:

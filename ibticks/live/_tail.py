@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.format import MAX_FRAME, TORN, find_payloads, walk
+from ibticks.format import MAX_FRAME_BYTES, TORN, count_frames, find_payloads
 from ibticks.live._body import Body
 from ibticks.live._folders import Seen, list_days, list_folder, look_at
 from ibticks.live._frame_batch import Stretch
@@ -319,7 +319,7 @@ class Tail:
                 self._step_back(file, body)
                 continue
             stop = len(raw) if file.limit is None else min(len(raw), file.limit - base)
-            frames, end, problem = walk(raw, before, max(before, stop))
+            frames, end, problem = count_frames(raw, before, max(before, stop))
             whole = problem in (None, TORN)
             file.done = whole and (len(raw) < before + size or stop < len(raw))
             if end > before:
@@ -329,9 +329,9 @@ class Tail:
                 raise CorruptFileError(
                     f"{file.path}: {problem}", path=str(file.path), offset=cursor.offset
                 )
-            if file.done or problem is None or size > MAX_FRAME:
+            if file.done or problem is None or size > MAX_FRAME_BYTES:
                 return None
-            size = MAX_FRAME + 4
+            size = MAX_FRAME_BYTES + 4
 
     def _find(
         self, file: _File, raw: npt.NDArray[np.uint8], base: int, stop: int, end: Cursor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import TICK_TYPES, TIME_MIN
 from ibticks.errors import InputError
-from ibticks.format import check_contract_id, check_tick_type
+from ibticks.schema import check_contract_id, check_tick_type
 from ibticks.selection._contracts import find_all, find_contracts
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError
-from ibticks.format import check_columns, columns_of
+from ibticks.schema import check_columns, list_columns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ibticks.coverage import Coverage
-    from ibticks.format import TickColumns
     from ibticks.index import FileRecord, Index
+    from ibticks.schema import TickColumns
     from ibticks.storage import Decoded
 
 __all__ = ["Backfill", "Interval", "Selection"]
@@ -569,7 +569,7 @@ def default_columns(
         If an empty list is asked for.
     """
     if columns is None:
-        return columns_of(tuple(tick_types))
+        return list_columns(tuple(tick_types))
     return _some_columns((columns,) if isinstance(columns, str) else tuple(columns))
 
 

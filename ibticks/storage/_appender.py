@@ -16,13 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ibticks.config import NANOSECONDS, SPLIT_BYTES
 from ibticks.errors import CorruptFileError, InputError, StorageError, TickError
 from ibticks.filesystem import explained, remove_file, write_anew
-from ibticks.format import (
-    check_contract_id,
-    check_tick_type,
-    clear_absent_fields,
-    frame,
-    to_protobuf,
-)
+from ibticks.format import encode_frame, to_protobuf
+from ibticks.schema import check_contract_id, check_tick_type, clear_absent_fields
 from ibticks.storage._hour_file import HourFile
 from ibticks.storage._layout import (
     HALF_HOUR,
@@ -186,7 +181,7 @@ class StreamAppender:
 
     def append_payload(self, payload: bytes, time_ns: int) -> None:
         """Append one encoded message, whose timestamp is ``time_ns``, as it is."""
-        self.append_frames(frame(payload), time_ns)
+        self.append_frames(encode_frame(payload), time_ns)
 
     def append_frames(self, frames: bytes | memoryview, time_ns: int) -> None:
         """Append whole frames of one half hour, the first of which has that timestamp.

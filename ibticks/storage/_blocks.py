@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import cramjam
 
+from ibticks.config import COMPRESSIONS
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format import BLOCK_BYTES, COMPRESSIONS, MAX_FRAME, Header
+from ibticks.format import BLOCK_BYTES, MAX_FRAME_BYTES, Header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ else:
 
 __all__ = ["LARGEST_BLOCK", "body_blocks", "check_compression", "compress", "decompress", "split"]
 
-LARGEST_BLOCK: Final = BLOCK_BYTES + MAX_FRAME
+LARGEST_BLOCK: Final = BLOCK_BYTES + MAX_FRAME_BYTES
 """More than any block of ours decompresses to; one that would is refused."""
 
 _GZIP: Final = 31  # zlib's number for "gzip wrapper, largest window"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import StorageError
-from ibticks.format import TIME_MAX, TIME_MIN
 from ibticks.storage._column_cache import KeptFile, Rows, joined, run_together
 from ibticks.storage._reader import in_order, read_shares
 from ibticks.storage._source import Source
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
     from pathlib import Path
 
-    from ibticks.format import TickColumns
     from ibticks.index import FileRecord, Index
+    from ibticks.schema import TickColumns
     from ibticks.storage._column_cache import Decoded
     from ibticks.storage._reader import Share
 

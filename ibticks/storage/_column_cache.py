@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ibticks.format import Column, StringColumn, TickColumns
+from ibticks.schema import Column, StringColumn, TickColumns
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ class Decoded:
 
     Examples
     --------
-    >>> from ibticks.format import Values
+    >>> from ibticks.schema import Values
     >>> part = TickColumns(2, {"price": Values(np.array([1.0, 2.0]))})
     >>> decoded = Decoded(1000)
     >>> decoded.keep([part], {"a": KeptFile("as it was", (Rows(part, 0, 2),), 0, 0)})
@@ -159,7 +159,7 @@ def joined(pieces: Sequence[Rows], columns: Sequence[str]) -> list[TickColumns]:
 
     Examples
     --------
-    >>> from ibticks.format import Values
+    >>> from ibticks.schema import Values
     >>> part = TickColumns(3, {"price": Values(np.array([1.0, 2.0, 3.0]))})
     >>> one, other = joined([Rows(part, 1, 2), Rows(part, 2, 3), Rows(part, 0, 1)], ["price"])
     >>> one.numbers("price"), other.numbers("price")

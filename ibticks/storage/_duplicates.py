@@ -14,21 +14,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from ibticks.format import (
-    COLUMNS,
-    Encoder,
-    MapColumn,
-    StringColumn,
-    StringsColumn,
-    TickColumns,
-    Values,
-    fingerprints,
-)
+from ibticks.format import Encoder, fingerprint_payloads
+from ibticks.schema import COLUMNS, MapColumn, StringColumn, StringListColumn, TickColumns, Values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ibticks.format import Column
+    from ibticks.schema import Column
 
 __all__ = ["IDENTITY_COLUMNS", "StoredMessages", "StoredTicks", "TickKeys", "tick_keys"]
 
@@ -173,11 +165,11 @@ class StoredMessages:
         CorruptFileError
             If they are damaged; none of them is counted then.
         """
-        self._counts.update(print_.tobytes() for print_ in fingerprints(frames)[0])
+        self._counts.update(print_.tobytes() for print_ in fingerprint_payloads(frames)[0])
 
     def match(self, frame: bytes) -> bool:
         """Say whether the message of a frame is stored; each stored one is matched once."""
-        (mark,) = (print_.tobytes() for print_ in fingerprints(frame)[0])
+        (mark,) = (print_.tobytes() for print_ in fingerprint_payloads(frame)[0])
         if mark not in self._counts:
             return False
         self._counts[mark] -= 1
@@ -193,7 +185,7 @@ def _fingerprints(rows: int, columns: dict[str, Column]) -> npt.NDArray[np.uint6
     """Fingerprints of the frames that rows with only these columns would have."""
     # Contract and tick type are the same in a stream.
     encoder = Encoder(TickColumns(rows, columns), contract_id=1, tick_type="last", stream_id="")
-    prints = [fingerprints(frames)[0] for _, frames in encoder.chunks()]
+    prints = [fingerprint_payloads(frames)[0] for _, frames in encoder.chunks()]
     return np.concatenate([np.empty((0, 2), dtype=np.uint64), *prints])
 
 
@@ -215,7 +207,7 @@ def _present(column: Column, rows: int) -> npt.NDArray[np.bool_]:
         case StringColumn(codes, values):
             empty = values.index("") if "" in values else -1
             present: npt.NDArray[np.bool_] = (codes >= 0) & (codes != empty)
-        case StringsColumn(offsets) | MapColumn(offsets):
+        case StringListColumn(offsets) | MapColumn(offsets):
             present = np.diff(offsets) > 0
     return present
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from ibticks.errors import CorruptFileError, InputError
 from ibticks.filesystem import explained
-from ibticks.format import Decoder, Encoder, frame, read_header, with_absent_values
+from ibticks.format import Decoder, Encoder, encode_frame, read_header
+from ibticks.schema import mask_absent_values
 from ibticks.storage._duplicates import IDENTITY_COLUMNS, StoredMessages, StoredTicks, tick_keys
 from ibticks.storage._headers import check_place
 from ibticks.storage._layout import HALF_HOUR, FileKey, half_hours, hour_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
     from ibticks.storage._layout import Part
     from ibticks.storage._writer import StreamWriter
 
@@ -68,7 +69,7 @@ class Ingest:
     def add(self, columns: TickColumns, *, stream_id: str = "") -> None:
         """Add ticks; parameters and errors are those of :meth:`StreamWriter.write`."""
         self._writer.check(columns)
-        columns = with_absent_values(_by_half_hours(columns))
+        columns = mask_absent_values(_by_half_hours(columns))
         encoder = Encoder(
             columns,
             contract_id=self._writer.contract_id,
@@ -95,7 +96,7 @@ class Ingest:
         """Add v2 messages of any type; errors are those of :meth:`StreamWriter.append`."""
         for message in messages:
             payload, time_ns = self._writer.encode(message)
-            framed = frame(payload)
+            framed = encode_frame(payload)
             if self._stored_messages(hour_of(time_ns)).match(framed):
                 self.known += 1
             else:
@@ -113,7 +114,7 @@ class Ingest:
                     decoder.rewind(mark)
                     _warn_of_damage(path, error)
             # Files written before may hold as a number what is absent in the ticks to be added.
-            ticks = with_absent_values(decoder.finish())
+            ticks = mask_absent_values(decoder.finish())
             self._stored[hour_ns] = StoredTicks(tick_keys(ticks))
         stored = self._stored[hour_ns]
         if not isinstance(stored, StoredTicks):

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from ibticks.config import NANOSECONDS
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.filesystem import explained
-from ibticks.format import MAX_FRAME, read_header
+from ibticks.format import MAX_FRAME_BYTES, read_header
 from ibticks.storage._blocks import decompress, split
 from ibticks.storage._headers import check_place
 from ibticks.storage._layout import FileKey
@@ -115,7 +115,7 @@ def _ends(data: bytes | mmap.mmap, at: int, until: int) -> array[int]:
     while at + _LENGTH.size <= until:
         (size,) = _LENGTH.unpack_from(data, at)
         at += _LENGTH.size + size
-        if not 0 < size <= MAX_FRAME or at > until:
+        if not 0 < size <= MAX_FRAME_BYTES or at > until:
             break
         ends.append(at)
     return ends

@@ -17,18 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ibticks.config import NANOSECONDS
+from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptDataWarning, CorruptFileError, FormatError, StorageError
 from ibticks.format import (
-    MAX_FRAME,
-    TIME_MAX,
-    TIME_MIN,
+    MAX_FRAME_BYTES,
     TORN,
     Decoder,
     checksum,
+    count_frames,
     decode_message,
     find_payloads,
-    walk,
 )
 from ibticks.storage._blocks import body_blocks, decompress
 from ibticks.storage._layout import HOUR, part_of
@@ -42,8 +40,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ibticks.errors import TickError
-    from ibticks.format import Header, TickColumns
+    from ibticks.format import Header
     from ibticks.index import Block, FileRecord, Index
+    from ibticks.schema import TickColumns
 
 __all__ = ["Share", "in_order", "read_messages", "read_shares", "read_ticks"]
 
@@ -453,7 +452,7 @@ def _whole_frames(
     size = _PIECE
     while stop is None or offset < stop:
         data = source.read(offset, size if stop is None else min(size, stop - offset))
-        _, end, problem = walk(data)
+        _, end, problem = count_frames(data)
         if end > 0:
             yield offset, data[:end]
         if problem not in (None, TORN):
@@ -464,7 +463,7 @@ def _whole_frames(
         elif len(data) < size:
             break
         else:
-            size = _PIECE + MAX_FRAME
+            size = _PIECE + MAX_FRAME_BYTES
 
 
 def _placed(error: FormatError, piece: _Piece, base: int, offset: int) -> CorruptFileError:

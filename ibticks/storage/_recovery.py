@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from ibticks.errors import CorruptFileError
 from ibticks.filesystem import explained, give_to_store_owner, sync_folder, write_all
-from ibticks.format import MAX_FRAME, Header, read_header
+from ibticks.format import MAX_FRAME_BYTES, Header, read_header
 from ibticks.storage._headers import check_place
 from ibticks.storage._layout import FileKey
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -68,10 +68,10 @@ def whole_messages(data: memoryview, at: int) -> tuple[int, str | None]:
     while at < len(data):
         begin = at + _PREFIX
         size = int.from_bytes(data[at:begin], "big")
-        if begin > len(data) or (size <= MAX_FRAME and begin + size > len(data)):
+        if begin > len(data) or (size <= MAX_FRAME_BYTES and begin + size > len(data)):
             return at, "the last frame is torn"
-        if not 0 < size <= MAX_FRAME:
-            return at, f"a frame is empty or longer than {MAX_FRAME >> 20} MiB"
+        if not 0 < size <= MAX_FRAME_BYTES:
+            return at, f"a frame is empty or longer than {MAX_FRAME_BYTES >> 20} MiB"
         try:
             StreamMessage.FromString(data[begin : begin + size])  # type: ignore[arg-type]
         except DecodeError:

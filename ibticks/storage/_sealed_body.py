@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.filesystem import write_all, written_beside
-from ibticks.format import HEADER_BYTES, Header, checksum, scan
+from ibticks.format import HEADER_BYTES, Header, checksum, scan_frames
 from ibticks.storage._blocks import compress, decompress
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def write_sealed(
             write_all(descriptor, stored)
             crc = checksum(stored, crc)
             body_bytes += len(stored)
-            for block in scan(plain, block_bytes=len(plain)).blocks:
+            for block in scan_frames(plain, block_bytes=len(plain)).blocks:
                 messages += block.messages
                 times += [block.min_ns, block.max_ns]
         header = header.seal(

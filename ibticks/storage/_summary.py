@@ -11,22 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ibticks.config import COMPRESSIONS
 from ibticks.errors import CorruptFileError
 from ibticks.filesystem import explained
-from ibticks.format import (
-    COMPRESSIONS,
-    HEADER_BYTES,
-    TORN,
-    Decoder,
-    Header,
-    Values,
-    checksum,
-    is_no_quote_rows,
-    is_unset_rows,
-    read_header,
-    scan,
-)
+from ibticks.format import HEADER_BYTES, TORN, Decoder, Header, checksum, read_header, scan_frames
 from ibticks.index import Block, FileRecord
+from ibticks.schema import Values, no_quote_mask, unset_mask
 from ibticks.storage._blocks import body_blocks
 from ibticks.storage._headers import check_place
 
@@ -36,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
     from ibticks.storage._layout import FileKey
 
 __all__ = ["CHECKSUM", "Summary", "frame_blocks", "salvage", "summarise"]
@@ -79,7 +69,7 @@ class Summary:
 def frame_blocks(data: npt.NDArray[np.uint8], header: Header) -> Iterator[bytes | memoryview]:
     """The frames of a file, a block at a time, decompressed where need be."""
     if header.compression == "none":
-        for block in scan(data, header.frame_bytes).blocks:
+        for block in scan_frames(data, header.frame_bytes).blocks:
             yield data[block.start : block.stop].data
     else:
         for _, _, raw in body_blocks(data.data, header):
@@ -132,7 +122,7 @@ def _summary(data: npt.NDArray[np.uint8], header: Header, key: FileKey) -> Summa
     stats = _Statistics(key.tick_type)
     if header.compression == "none":
         end, problem = stats.add(data, header.frame_bytes)
-        walked = scan(data, header.frame_bytes, end)
+        walked = scan_frames(data, header.frame_bytes, end)
         blocks = [_block(data[b.start : b.stop], b.start, b) for b in walked.blocks]
         ticks = walked.ticks
     else:
@@ -174,7 +164,7 @@ def _compressed(
             if problem is not None:
                 stats.rewind(before)
                 return blocks, begin, f"in the block at byte {begin}: {problem}", ticks
-            walked = scan(raw, block_bytes=len(raw))
+            walked = scan_frames(raw, block_bytes=len(raw))
             blocks += [_block(data[begin:stop], begin, b) for b in walked.blocks]
             ticks += walked.ticks
             end = stop
@@ -268,7 +258,7 @@ def _usable(ticks: TickColumns, name: str) -> npt.NDArray[np.bool_]:
     """Rows that carry a value that can be counted: present and not unset."""
     column = ticks.columns[name]
     assert isinstance(column, Values)
-    usable: npt.NDArray[np.bool_] = ~is_unset_rows(column.values)
+    usable: npt.NDArray[np.bool_] = ~unset_mask(column.values)
     return usable if column.valid is None else usable & column.valid
 
 
@@ -282,7 +272,7 @@ def _priced(ticks: TickColumns, price: str, size: str) -> npt.NDArray[np.bool_]:
     sizes = ticks.columns[size]
     assert isinstance(sizes, Values)
     known = sizes.values if sizes.valid is None else np.where(sizes.valid, sizes.values, np.nan)
-    return _usable(ticks, price) & ~is_no_quote_rows(ticks.numbers(price), known)
+    return _usable(ticks, price) & ~no_quote_mask(ticks.numbers(price), known)
 
 
 def _rows(

@@ -8,14 +8,15 @@ import numpy as np
 
 from ibticks.errors import CorruptFileError
 from ibticks.filesystem import explained
-from ibticks.format import COLUMNS, Decoder, Header, checksum, read_header
+from ibticks.format import Decoder, Header, checksum, read_header
+from ibticks.schema import COLUMNS
 from ibticks.storage._summary import frame_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
 
 __all__ = ["TickFile"]
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibticks.errors import StorageError
-from ibticks.format import Encoder, StringColumn, with_absent_values
+from ibticks.format import Encoder
+from ibticks.schema import StringColumn, mask_absent_values
 from ibticks.storage._appender import StreamAppender
 from ibticks.storage._layout import half_hours
 
 if TYPE_CHECKING:
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
 
 __all__ = ["StreamWriter"]
 
@@ -46,7 +47,7 @@ class StreamWriter(StreamAppender):
             Those before the failing chunk are kept; ``context["written"]`` says how many.
         """
         self.check(columns)
-        columns = with_absent_values(columns)
+        columns = mask_absent_values(columns)
         encoder = Encoder(
             columns,
             contract_id=self.contract_id,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ibticks.config import NANOSECONDS
+from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
 from ibticks.coverage import (
     Status,
     deleted_interval,
@@ -34,15 +34,7 @@ from ibticks.coverage import (
 )
 from ibticks.errors import CorruptFileError, StorageError, TickError
 from ibticks.filesystem import explained, remove_file
-from ibticks.format import (
-    TIME_MAX,
-    TIME_MIN,
-    Header,
-    encode_message,
-    find_payloads,
-    frame,
-    read_header,
-)
+from ibticks.format import Header, encode_frame, encode_message, find_payloads, read_header
 from ibticks.storage import (
     HOUR,
     WRITER,
@@ -402,7 +394,7 @@ def _note(
 ) -> npt.NDArray[np.uint8]:
     stream = key.contract_id, key.tick_type
     payload = encode_message(_message(stream, time_ns, Status.DELETED, run, now_ns, about))
-    return np.frombuffer(frame(payload), dtype=np.uint8)
+    return np.frombuffer(encode_frame(payload), dtype=np.uint8)
 
 
 def _message(

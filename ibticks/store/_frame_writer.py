@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ibticks.errors import InputError, TickError
-from ibticks.format import split_streams
+from ibticks.schema import split_streams
 from ibticks.storage import Ingest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
     from ibticks.storage import StreamWriter
 
 __all__ = ["Duplicates", "check_duplicates", "write_columns"]

@@ -18,8 +18,8 @@ from ibticks.errors import (
     TimeRangeError,
 )
 from ibticks.filesystem import expand_home
-from ibticks.format import check_contract_id
 from ibticks.index import QUERY_SECONDS, ContractRecord
+from ibticks.schema import check_contract_id
 from ibticks.selection import (
     Lookup,
     Selection,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ibticks.errors import InputError, UnknownColumnError
-from ibticks.format import check_tick_type, columns_of
+from ibticks.schema import check_tick_type, list_columns
 from ibticks.tables._names import (
     COLUMN_NAMES,
     CONTRACT_ID_NAMES,
@@ -225,7 +225,7 @@ def match_columns(
         punctuation, and one of them would be read.
     """
     there = list(columns)
-    carried = [*columns_of([check_tick_type(tick_type)])]
+    carried = [*list_columns([check_tick_type(tick_type)])]
     carried += [name for name in _ON_QUOTES if tick_type == "bid_ask"]
     chosen = dict(mapping or {})
     plain = _Plain(there)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from ibticks._types import TimeUnit
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
 
 __all__ = ["count_rows", "file_columns", "open_table", "read_batches"]
 

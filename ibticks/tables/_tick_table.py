@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.format import COLUMNS, Kind
 from ibticks.frames import from_arrow
+from ibticks.schema import COLUMNS, FieldType
 from ibticks.tables._files import BadRow, TableFile, is_string, open_table_file
 from ibticks.tables._mapping import ColumnMapping, match_columns, other_prices, time_names
 from ibticks.tables._names import TRADE_IDS, plain_name
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ibticks._types import TimeUnit
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
 
 __all__ = ["BATCH_ROWS", "TickTable"]
 
@@ -379,7 +379,7 @@ class TickTable:
         floats = [
             (name, sources[0])
             for name, sources in self.mapping.columns.items()
-            if COLUMNS[name].kind is Kind.FLOAT
+            if COLUMNS[name].type is FieldType.FLOAT
         ]
         fixed = False
         if preset is not None and preset.fixed_point:
@@ -465,18 +465,18 @@ class TickTable:
                 )
             return self._readers[name].read(batch)
         column = batch[sources[0]]
-        kind = COLUMNS[name].kind
-        if kind is Kind.FLOAT:
+        kind = COLUMNS[name].type
+        if kind is FieldType.FLOAT:
             if self._numerals.fixed_point and name.endswith("price"):
                 return read_fixed_point(column, name)
             if fixed:
                 column = without_sentinel(column, _SIZE_ABSENT)
             return read_numerals(column, name, self._numerals.decimal)
-        if kind in (Kind.UINT32, Kind.UINT64):
+        if kind in (FieldType.UINT32, FieldType.UINT64):
             return read_numerals(column, name, self._numerals.decimal, whole=True)
-        if kind is Kind.BOOL and is_attributes(sources[0]):
+        if kind is FieldType.BOOL and is_attributes(sources[0]):
             return read_flag(column, name)
-        if kind is Kind.STRINGS and preset is not None and preset.separator:
+        if kind is FieldType.STRINGS and preset is not None and preset.separator:
             return split_texts(column, preset.separator)
         return column
 

@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ibticks.errors import InputError
-from ibticks.format import Values
 from ibticks.frames import combine_chunks
+from ibticks.schema import Values
 from ibticks.tables._files import is_string, text_scalar
 from ibticks.tables._numerals import read_numerals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
     from ibticks.tables._mapping import InstrumentColumn
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
-from ibticks.format import FIELDS, Kind
+from ibticks.schema import COLUMNS, FieldType
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -92,13 +92,13 @@ def ticks(
         return st.sampled_from(TICK_TYPES).flatmap(
             lambda kind: ticks(kind, contract_ids=contract_ids, times=times, allow_nan=allow_nan)
         )
-    values: dict[Kind, SearchStrategy[Any]] = {
-        Kind.FLOAT: st.floats(allow_nan=allow_nan),
-        Kind.BOOL: st.booleans(),
-        Kind.STRING: WORDS,
-        Kind.STRINGS: st.lists(WORDS, min_size=1, max_size=4),
-        Kind.UINT64: UINT64,
-        Kind.SECONDS: INT64,
+    values: dict[FieldType, SearchStrategy[Any]] = {
+        FieldType.FLOAT: st.floats(allow_nan=allow_nan),
+        FieldType.BOOL: st.booleans(),
+        FieldType.STRING: WORDS,
+        FieldType.STRINGS: st.lists(WORDS, min_size=1, max_size=4),
+        FieldType.UINT64: UINT64,
+        FieldType.SECONDS: INT64,
     }
     always = {
         "contract_id": UINT32 if contract_ids is None else contract_ids,
@@ -106,8 +106,8 @@ def ticks(
     }
     aside = {*always, "timestamp", "stream_id", "metadata"}
     optional = {
-        field.name: values[field.kind]
-        for field in FIELDS
+        field.name: values[field.type]
+        for field in COLUMNS.values()
         if tick_type in field.tick_types and field.name not in aside
     }
     return _v2("tick", st.fixed_dictionaries(always, optional=optional), times)

@@ -17,8 +17,8 @@ from ibticks import analysis
 from ibticks.accessors import Ticks
 from ibticks.accessors._libraries import library_of, to_polars
 from ibticks.errors import InputError, NaiveDatetimeError
-from ibticks.format import TickColumns, Values
 from ibticks.frames import metadata_of, to_pandas, to_table, to_xarray
+from ibticks.schema import TickColumns, Values
 
 NS = 1_381_239_000_123_456_789
 

@@ -18,7 +18,7 @@ from ibticks import analysis
 from ibticks.analysis import Incremental
 from ibticks.analysis._incremental._table import PLANS
 from ibticks.errors import InputError, UnknownColumnError, UnknownPeriodError
-from ibticks.format import TickColumns, Values
+from ibticks.schema import TickColumns, Values
 
 from .frames import START, made, real, ticks, together
 

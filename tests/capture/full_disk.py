@@ -24,9 +24,9 @@ from ibticks.capture import Capture
 from ibticks.capture import _capture as capture_module
 from ibticks.capture import _recorder as recorder_module
 from ibticks.coverage import rebuild
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.index import MemoryIndex
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import read_ticks, seal_files, verify
 from ibticks.storage._audit import records_on_disk
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
+from ibticks.schema import TickColumns, Values
 from tests.capture_checks import until
 from tests.recorded_replay import Recorded
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import verify
 from tests.capture_checks import check_index, until
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import Replay, TickStream
+from ibticks.schema import TickColumns, Values
 from tests.capture_checks import BTC, FOUR, IBM, check_index, check_stored, covered, statuses, until
 
 FLAGS = {

@@ -17,14 +17,13 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from ibticks.format import (
+from ibticks.schema import (
     COLUMNS,
-    FIELDS,
     Field,
-    Kind,
+    FieldType,
     MapColumn,
     StringColumn,
-    StringsColumn,
+    StringListColumn,
     TickColumns,
     Values,
 )
@@ -38,15 +37,15 @@ ALL = tuple(COLUMNS)
 LARGEST_FRAME = 16 * 1024 * 1024
 TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 _TICK_FIELDS = [
-    field for field in FIELDS if field.name not in ("timestamp", "stream_id", "metadata")
+    field for field in COLUMNS.values() if field.name not in ("timestamp", "stream_id", "metadata")
 ]
 _DTYPES = {
-    Kind.TIME: np.int64,
-    Kind.SECONDS: np.int64,
-    Kind.UINT32: np.uint32,
-    Kind.UINT64: np.uint64,
-    Kind.FLOAT: np.float64,
-    Kind.BOOL: np.bool_,
+    FieldType.TIME: np.int64,
+    FieldType.SECONDS: np.int64,
+    FieldType.UINT32: np.uint32,
+    FieldType.UINT64: np.uint64,
+    FieldType.FLOAT: np.float64,
+    FieldType.BOOL: np.bool_,
 }
 
 
@@ -99,11 +98,11 @@ def _row(message: StreamMessage) -> Row:
 
 def _value(tick: TickData, field: Field) -> Any:
     value = getattr(tick, field.name)
-    if field.kind is Kind.STRINGS:
+    if field.type is FieldType.STRINGS:
         return list(value)
     if field.nullable and not tick.HasField(field.name):
         return None
-    return _bits(value) if field.kind is Kind.FLOAT else value
+    return _bits(value) if field.type is FieldType.FLOAT else value
 
 
 def _bits(value: float) -> int:
@@ -238,7 +237,7 @@ def _cells(column: Any) -> list[Any]:
             )
         case StringColumn(codes, values):
             return [None if code < 0 else values[code] for code in codes]
-        case StringsColumn(offsets, codes, values):
+        case StringListColumn(offsets, codes, values):
             return [[values[code] for code in codes[a:b]] for a, b in _spans(offsets)]
         case MapColumn(offsets, keys, items, values):
             maps = []
@@ -261,21 +260,21 @@ def columns_of(rows: list[Row], columns: tuple[str, ...] = ALL) -> TickColumns:
 
 
 def _column(field: Field, cells: list[Any]) -> Any:
-    match field.kind:
-        case Kind.STRING:
+    match field.type:
+        case FieldType.STRING:
             return StringColumn(*_encoded(cells))
-        case Kind.STRINGS:
-            return StringsColumn(
+        case FieldType.STRINGS:
+            return StringListColumn(
                 _offsets(cells), *_encoded([part for cell in cells for part in cell])
             )
-        case Kind.MAP:
+        case FieldType.MAP:
             pairs = [pair for cell in cells for pair in cell.items()]
             codes, values = _encoded([key for key, _ in pairs] + [item for _, item in pairs])
             return MapColumn(_offsets(cells), codes[: len(pairs)], codes[len(pairs) :], values)
     valid = np.array([cell is not None for cell in cells], dtype=np.bool_)
-    bits = np.uint64 if field.kind is Kind.FLOAT else _DTYPES[field.kind]
+    bits = np.uint64 if field.type is FieldType.FLOAT else _DTYPES[field.type]
     numbers = np.array([1 if cell is None else cell for cell in cells], dtype=bits)
-    return Values(numbers.view(_DTYPES[field.kind]), None if valid.all() else valid)
+    return Values(numbers.view(_DTYPES[field.type]), None if valid.all() else valid)
 
 
 def _encoded(cells: list[str | None]) -> tuple[Any, tuple[str, ...]]:
@@ -304,8 +303,8 @@ def payload_of(row: Row) -> bytes:
     tick.SetInParent()
     for field in _TICK_FIELDS:
         value = row[field.name]
-        if field.kind is Kind.STRINGS:
+        if field.type is FieldType.STRINGS:
             tick.conditions.extend(value)
         elif value is not None:
-            setattr(tick, field.name, _double(value) if field.kind is Kind.FLOAT else value)
+            setattr(tick, field.name, _double(value) if field.type is FieldType.FLOAT else value)
     return message.SerializeToString(deterministic=True)

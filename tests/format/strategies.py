@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
-from ibticks.format import FIELDS, Kind
+from ibticks.schema import COLUMNS, FieldType
 from ibticks.testing.strategies import malformed_messages, wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage
 
@@ -33,27 +33,27 @@ _DOUBLES = st.one_of(
     st.sampled_from([0, _MINUS_ZERO, 0x7FF << 52, 0xFFF << 52, 0x7FF8 << 48, _SIGNALLING_NAN]),
 )
 _CELLS = {
-    Kind.TIME: st.one_of(
+    FieldType.TIME: st.one_of(
         st.integers(-5, 50), st.integers(0, 2**61), st.integers(TIME_MIN + 1, TIME_MAX - 1)
     ),
-    Kind.SECONDS: _INT64,
-    Kind.UINT32: st.one_of(st.integers(0, 300), st.integers(0, 2**32 - 1)),
-    Kind.UINT64: _UINT64,
-    Kind.FLOAT: _DOUBLES,
-    Kind.BOOL: st.booleans(),
-    Kind.STRING: _TEXT,
-    Kind.STRINGS: st.lists(_TEXT, max_size=10),
-    Kind.MAP: st.dictionaries(_TEXT, _TEXT, max_size=4),
+    FieldType.SECONDS: _INT64,
+    FieldType.UINT32: st.one_of(st.integers(0, 300), st.integers(0, 2**32 - 1)),
+    FieldType.UINT64: _UINT64,
+    FieldType.FLOAT: _DOUBLES,
+    FieldType.BOOL: st.booleans(),
+    FieldType.STRING: _TEXT,
+    FieldType.STRINGS: st.lists(_TEXT, max_size=10),
+    FieldType.MAP: st.dictionaries(_TEXT, _TEXT, max_size=4),
 }
 
 
 def rows() -> SearchStrategy[Row]:
     """Any tick there can be; its metadata in the order the runtime writes it."""
     cells = {
-        field.name: st.one_of(st.none(), _CELLS[field.kind])
+        field.name: st.one_of(st.none(), _CELLS[field.type])
         if field.nullable
-        else _CELLS[field.kind]
-        for field in FIELDS
+        else _CELLS[field.type]
+        for field in COLUMNS.values()
     }
     cells["tick_type"] = st.one_of(st.sampled_from(TICK_TYPES), _TEXT)
     return st.fixed_dictionaries(cells).map(_with_sorted_metadata)

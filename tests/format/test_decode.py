@@ -12,19 +12,12 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError, UnknownColumnError
-from ibticks.format import (
-    COLUMNS,
-    TIME_MAX,
-    TIME_MIN,
-    Decoder,
-    find_payloads,
-    fingerprints,
-    scan,
-    walk,
-)
+from ibticks.format import Decoder, count_frames, find_payloads, fingerprint_payloads, scan_frames
 from ibticks.format import _decode_kernels as k
 from ibticks.format._decode import decode
+from ibticks.schema import COLUMNS
 from ibticks.testing import wire
 from ibticks.testing.strategies import malformed_messages, wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -145,7 +138,7 @@ def test_every_tick_type_in_a_long_stream(tick_type):
             "conditions": [str(source.randrange(50)) for _ in range(source.choice((0, 0, 1, 3, 9)))]
         }
         for name in names:
-            kind = COLUMNS[name].kind.value
+            kind = COLUMNS[name].type.value
             if kind == "float" and source.random() < 0.95:
                 row[name] = source.getrandbits(64)
             elif kind == "bool" and source.random() < 0.9:
@@ -337,7 +330,7 @@ def test_times_at_the_edges_of_int64(seconds, nanos):
         ticks = decode(framed(*[payload] * repeated), ["timestamp"])
         assert ticks.timestamp.tolist() == expected * repeated
     assert find_payloads(framed(payload), ticks=True, others=True)[2].tolist() == expected
-    (block,) = scan(framed(payload)).blocks
+    (block,) = scan_frames(framed(payload)).blocks
     assert block.first_ns == block.min_ns == block.max_ns == row["timestamp"]
 
 
@@ -697,9 +690,9 @@ def go_through(data) -> None:
             Decoder(columns, rows=1).feed(data)
         except CorruptFileError:
             continue
-    scan(data, block_bytes=64)
-    walk(data)
-    for look in (fingerprints, lambda data: find_payloads(data, ticks=True, others=True)):
+    scan_frames(data, block_bytes=64)
+    count_frames(data)
+    for look in (fingerprint_payloads, lambda data: find_payloads(data, ticks=True, others=True)):
         try:
             look(data)
         except CorruptFileError:
@@ -726,7 +719,13 @@ def test_nothing_is_read_past_any_prefix():
 
 
 @pytest.mark.parametrize(
-    "look", [scan, walk, fingerprints, lambda *a: decode(a[0], ALL, start=a[1], stop=a[2])]
+    "look",
+    [
+        scan_frames,
+        count_frames,
+        fingerprint_payloads,
+        lambda *a: decode(a[0], ALL, start=a[1], stop=a[2]),
+    ],
 )
 @pytest.mark.parametrize(("start", "stop"), [(0, 9), (-1, 3), (5, 4), (9, None), (0, -1)])
 def test_no_bytes_outside_the_buffer_are_asked_for(look, start, stop):
@@ -753,14 +752,14 @@ def test_lengths_no_frame_has(size):
         decoder.feed(buffer)
     assert caught.value.context["offset"] == len(good)
     assert decoder.rows == 2
-    for look in (fingerprints, lambda data: find_payloads(data, ticks=True, others=True)):
+    for look in (fingerprint_payloads, lambda data: find_payloads(data, ticks=True, others=True)):
         with pytest.raises(CorruptFileError) as caught:
             look(buffer)
         assert caught.value.context["offset"] == len(good)
-    walked = scan(buffer)
+    walked = scan_frames(buffer)
     assert (walked.end, walked.ticks) == (len(good), 2)
     assert "16 MiB" in walked.problem
-    assert walk(buffer) == (2, len(good), walked.problem)
+    assert count_frames(buffer) == (2, len(good), walked.problem)
 
 
 def test_the_largest_frame_is_read():
@@ -794,7 +793,7 @@ def test_every_prefix_has_its_whole_frames():
         decoder = Decoder(["sequence"], rows=400)
         assert decoder.feed(buffer, 0, size) == end
         assert decoder.finish().numbers("sequence").tolist() == list(range(whole))
-        assert walk(buffer, 0, size) == (whole, end, None if end == size else "torn")
+        assert count_frames(buffer, 0, size) == (whole, end, None if end == size else "torn")
 
 
 def test_other_messages_are_passed_over():

@@ -9,18 +9,11 @@ from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import InputError, UnknownTickTypeError
-from ibticks.format import (
-    COLUMNS,
-    Encoder,
-    MapColumn,
-    StringColumn,
-    StringsColumn,
-    TickColumns,
-    Values,
-)
+from ibticks.format import Encoder
 from ibticks.format._decode import decode
 from ibticks.format._encode import encode, encode_chunks
 from ibticks.format._tick_encoder import varint
+from ibticks.schema import COLUMNS, MapColumn, StringColumn, StringListColumn, TickColumns, Values
 from ibticks.testing import wire
 
 from .oracle import ALL, LARGEST_FRAME, columns_of, framed, payload_of, rows_of
@@ -130,7 +123,7 @@ def test_an_absent_text_is_an_empty_one(conditions):
             "timestamp": Values(np.array([1, 2])),
             "tick_type": StringColumn(absent, ("last",)),
             "exchange": StringColumn(absent, ("ARCA",)),
-            "conditions": StringsColumn(
+            "conditions": StringListColumn(
                 np.array([0, 1, 2]),
                 np.array([0, len(set(conditions)) - 1], dtype=np.int32),
                 tuple(dict.fromkeys(conditions)),

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format import MAX_FRAME, TORN, checksum, find_payloads, fingerprints, frame, scan, walk
+from ibticks.format import (
+    MAX_FRAME_BYTES,
+    TORN,
+    checksum,
+    count_frames,
+    encode_frame,
+    find_payloads,
+    fingerprint_payloads,
+    scan_frames,
+)
 from ibticks.testing import wire
 from ibticks.testing.strategies import wire_messages
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -43,7 +52,7 @@ def starts_of(payloads: list[bytes]) -> list[int]:
 @settings(PATIENT, max_examples=80)
 def test_blocks_partition_the_frames(payloads, block_bytes, before):
     buffer = before + framed(*payloads)
-    found = scan(buffer, len(before), block_bytes=block_bytes)
+    found = scan_frames(buffer, len(before), block_bytes=block_bytes)
     assert (found.end, found.problem) == (len(buffer), None)
     assert (found.messages, found.ticks) == (
         len(payloads),
@@ -70,15 +79,15 @@ def test_blocks_partition_the_frames(payloads, block_bytes, before):
 
 def test_many_blocks():
     buffer = framed(*[at(i) for i in range(5000)])
-    assert len(scan(buffer, block_bytes=1).blocks) == 5000
-    assert len(scan(buffer, block_bytes=1000).blocks) > 50
-    assert len(scan(buffer).blocks) == 1
+    assert len(scan_frames(buffer, block_bytes=1).blocks) == 5000
+    assert len(scan_frames(buffer, block_bytes=1000).blocks) > 50
+    assert len(scan_frames(buffer).blocks) == 1
 
 
 def test_a_block_ends_when_it_is_full():
     buffer = framed(*[at(i) for i in range(1, 101)])
     for spare, messages in [(-1, 10), (0, 10), (1, 11)]:
-        first, *_ = scan(buffer, block_bytes=len(buffer) // 10 + spare).blocks
+        first, *_ = scan_frames(buffer, block_bytes=len(buffer) // 10 + spare).blocks
         assert first.messages == messages
 
 
@@ -88,22 +97,22 @@ def test_a_scan_tells_where_and_why_it_ended():
         (b"\0\0\0", TORN),
         (framed(at(3))[:-1], TORN),
         (bytes(4), "empty or longer than 16 MiB"),
-        ((MAX_FRAME + 1).to_bytes(4, "big"), "empty or longer than 16 MiB"),
+        ((MAX_FRAME_BYTES + 1).to_bytes(4, "big"), "empty or longer than 16 MiB"),
         (framed(b"\x07"), "not a StreamMessage"),
         (framed(at(3) + b"\x1a\x01\x08"), "not a StreamMessage"),
     ]:
-        found = scan(good + bad)
+        found = scan_frames(good + bad)
         assert (found.end, found.messages, found.ticks) == (len(good), 2, 1)
         assert found.blocks[0].stop == len(good)
         assert problem in found.problem
         assert problem == TORN or f"at byte {len(good)}" in found.problem
     # A scan looks as far as it must, to the times; not into ticks.
-    found = scan(good + framed(wire.delimited(4, b"\x07")))
+    found = scan_frames(good + framed(wire.delimited(4, b"\x07")))
     assert (found.problem, found.ticks) == (None, 2)
 
 
 def test_an_empty_scan():
-    found = scan(b"")
+    found = scan_frames(b"")
     assert (found.blocks, found.end, found.problem) == ((), 0, None)
     assert (found.messages, found.ticks) == (0, 0)
 
@@ -115,11 +124,11 @@ def test_an_empty_scan():
 @settings(PATIENT, max_examples=100)
 def test_a_walk_counts_frames_of_anything(payloads, rest):
     buffer = framed(*payloads)
-    assert walk(buffer + rest) == (len(payloads), len(buffer), TORN if rest else None)
+    assert count_frames(buffer + rest) == (len(payloads), len(buffer), TORN if rest else None)
     starts = starts_of(payloads)
     for done, start in enumerate(starts):
-        assert walk(buffer, start)[0] == len(payloads) - done
-        assert walk(buffer, 0, start) == (done, start, None)
+        assert count_frames(buffer, start)[0] == len(payloads) - done
+        assert count_frames(buffer, 0, start) == (done, start, None)
 
 
 @given(MESSAGES, st.booleans(), st.booleans(), st.data())
@@ -161,7 +170,7 @@ def test_damage_ends_a_search():
 @given(st.one_of(MESSAGES, st.lists(st.binary(min_size=1, max_size=20), max_size=100)))
 @settings(PATIENT, max_examples=80)
 def test_fingerprints_are_equal_where_payloads_are(payloads):
-    prints, ends = fingerprints(framed(*payloads))
+    prints, ends = fingerprint_payloads(framed(*payloads))
     assert ends.tolist() == starts_of(payloads)[1:]
     assert prints.shape == (len(payloads), 2)
     for column in range(2):  # each half alone tells apart
@@ -180,12 +189,12 @@ def test_fingerprints_see_length_order_and_each_bit():
     zeros = [bytes(size) for size in range(1, 40)]
     swapped = [base[8:16] + base[:8] + base[16:]]
     payloads = [base, *flipped, *zeros, *swapped]
-    prints, _ = fingerprints(framed(*payloads))
+    prints, _ = fingerprint_payloads(framed(*payloads))
     assert len(set(prints[:, 0].tolist())) == len(set(prints[:, 1].tolist())) == len(payloads)
 
 
 def test_fingerprints_leave_out_a_torn_tail():
-    prints, ends = fingerprints(framed(b"abc", b"def")[:-1])
+    prints, ends = fingerprint_payloads(framed(b"abc", b"def")[:-1])
     assert (len(prints), ends.tolist()) == (1, [7])
 
 
@@ -193,12 +202,12 @@ def test_fingerprints_leave_out_a_torn_tail():
 
 
 def test_a_frame_is_a_length_and_a_payload():
-    assert frame(b"abc" * 100) == b"\0\0\x01\x2c" + b"abc" * 100
-    largest = bytes(MAX_FRAME)
-    assert walk(frame(largest)) == (1, 4 + MAX_FRAME, None)
+    assert encode_frame(b"abc" * 100) == b"\0\0\x01\x2c" + b"abc" * 100
+    largest = bytes(MAX_FRAME_BYTES)
+    assert count_frames(encode_frame(largest)) == (1, 4 + MAX_FRAME_BYTES, None)
     for payload in (b"", largest + b"\0"):
         with pytest.raises(InputError, match="a frame holds 1 to 16,777,216"):
-            frame(payload)
+            encode_frame(payload)
 
 
 def plain_crc32c(data: bytes) -> int:

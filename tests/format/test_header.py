@@ -7,8 +7,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks.config import COMPRESSIONS
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format import COMPRESSIONS, HEADER_BYTES, HEADER_VERSION, Header, read_header
+from ibticks.format import HEADER_BYTES, HEADER_VERSION, Header, read_header
 from ibticks.testing import wire
 from ibticks.tick_stream_pb2 import FileHeader
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
 
+from ibticks import _jit as jit
 from ibticks.format import Decoder, Encoder
 from ibticks.format import _decode_kernels as decode_kernels
 from ibticks.format import _encode_kernels as encode_kernels
-from ibticks.format import _jit as jit
 
 from .oracle import columns_of, framed
 from .test_decode import TICK, tick
@@ -173,7 +173,7 @@ def test_without_a_folder_it_is_compiled_in_memory_and_announced_once():
 
 
 def test_a_kernel_of_one_signature_is_compiled_without_a_folder():
-    setup = "from ibticks.format._jit import kernel\nimport numba\n"
+    setup = "from ibticks._jit import kernel\nimport numba\n"
     use = "print(kernel(numba.int64(numba.int64))(lambda n: n + 1)(41))"
     assert run(setup + use, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator") == ["42"]
 
@@ -234,11 +234,11 @@ HEAVY = {"numba", "llvmlite", "numpy", "pandas", "polars", "pyarrow", "psycopg",
     ("modules", "needed"),
     [
         ("ibticks", set()),
-        ("ibticks.format, ibticks.format._fields", set()),
+        ("ibticks.format, ibticks.schema._fields", set()),
         # What capture needs: ticks to frames, headers, messages, without a compiler.
         ("ibticks.format._tick_encoder, ibticks.format._framing", set()),
         ("ibticks.format._header, ibticks.format._messages", {"google"}),
-        ("ibticks.format._columns", {"numpy"}),
+        ("ibticks.schema._columns", {"numpy"}),
         ("ibticks.format._decode", {"numpy", "numba", "llvmlite"}),
     ],
 )

@@ -16,13 +16,14 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from ibticks import tick_stream_pb2
 from ibticks.config import resource
-from ibticks.format import FIELDS, Header, Kind, encode_message, frame
+from ibticks.format import Header, encode_frame, encode_message
 from ibticks.format._encode import encode
+from ibticks.schema import COLUMNS, FieldType
 
 from .oracle import columns_of
 
 if TYPE_CHECKING:
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
 
 PROTO = resource("proto")
 
@@ -91,21 +92,21 @@ def test_the_columns_are_the_fields():
     top = tick_stream_pb2.StreamMessage.DESCRIPTOR.fields_by_name
     tick = tick_stream_pb2.TickData.DESCRIPTOR.fields_by_name
     kinds = {
-        Kind.UINT32: FieldDescriptor.TYPE_UINT32,
-        Kind.UINT64: FieldDescriptor.TYPE_UINT64,
-        Kind.SECONDS: FieldDescriptor.TYPE_INT64,
-        Kind.FLOAT: FieldDescriptor.TYPE_DOUBLE,
-        Kind.BOOL: FieldDescriptor.TYPE_BOOL,
-        Kind.STRING: FieldDescriptor.TYPE_STRING,
-        Kind.STRINGS: FieldDescriptor.TYPE_STRING,
-        Kind.TIME: FieldDescriptor.TYPE_MESSAGE,
-        Kind.MAP: FieldDescriptor.TYPE_MESSAGE,
+        FieldType.UINT32: FieldDescriptor.TYPE_UINT32,
+        FieldType.UINT64: FieldDescriptor.TYPE_UINT64,
+        FieldType.SECONDS: FieldDescriptor.TYPE_INT64,
+        FieldType.FLOAT: FieldDescriptor.TYPE_DOUBLE,
+        FieldType.BOOL: FieldDescriptor.TYPE_BOOL,
+        FieldType.STRING: FieldDescriptor.TYPE_STRING,
+        FieldType.STRINGS: FieldDescriptor.TYPE_STRING,
+        FieldType.TIME: FieldDescriptor.TYPE_MESSAGE,
+        FieldType.MAP: FieldDescriptor.TYPE_MESSAGE,
     }
-    for field in FIELDS:
+    for field in COLUMNS.values():
         described = tick.get(field.name) or top[field.name]
-        assert (field.number, kinds[field.kind]) == (described.number, described.type)
+        assert (field.number, kinds[field.type]) == (described.number, described.type)
         assert field.nullable == (field.name in tick and described.has_presence)
-    assert set(tick.keys()) <= {field.name for field in FIELDS}
+    assert set(tick.keys()) <= {field.name for field in COLUMNS.values()}
 
 
 READER = """
@@ -134,7 +135,7 @@ print(json.dumps([told, "ibticks" in sys.modules]))
 
 def test_anyone_with_the_schema_reads_a_file(compiled, tmp_path):
     def tick(time_ns: int, price: float) -> TickColumns:
-        row = dict.fromkeys(field.name for field in FIELDS) | {"timestamp": time_ns}
+        row = dict.fromkeys(field.name for field in COLUMNS.values()) | {"timestamp": time_ns}
         row |= {"contract_id": 8314, "tick_type": "last", "stream_id": "8314_last"}
         row |= {"price": int(np.float64(price).view(np.uint64)), "conditions": ["T", "37"]}
         return columns_of([row | {"metadata": {"source": "backfill"}}])
@@ -150,7 +151,7 @@ def test_anyone_with_the_schema_reads_a_file(compiled, tmp_path):
     file.write_bytes(
         Header(8314, "last", first, first + 1, 3).to_bytes()
         + encode(tick(first, 181.75))
-        + frame(encode_message(info))
+        + encode_frame(encode_message(info))
         + encode(tick(first + 1, -0.0))
     )
     # Isolated, with nothing but the schema's code and the runtime on its path.

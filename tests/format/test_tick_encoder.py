@@ -13,10 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import UnknownTickTypeError
-from ibticks.format import StringColumn, StringsColumn, TickColumns, TickEncoder, Values
+from ibticks.format import TickEncoder
 from ibticks.format import _tick_encoder as tick_encoder
 from ibticks.format._decode import decode
 from ibticks.format._encode import encode
+from ibticks.schema import StringColumn, StringListColumn, TickColumns, Values
 from ibticks.tick_stream_pb2 import StreamMessage, TickData
 
 SECOND = 1_000_000_000
@@ -60,7 +61,7 @@ def columnar(contract_id, tick_type, stream_id, time_ns, **values) -> bytes:
     conditions = values.pop("conditions", [])
     columns = {
         "timestamp": Values(np.array([time_ns], np.int64)),
-        "conditions": StringsColumn(
+        "conditions": StringListColumn(
             np.array([0, len(conditions)]),
             np.arange(len(conditions), dtype=np.int32),
             tuple(conditions),

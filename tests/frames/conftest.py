@@ -9,45 +9,53 @@ import pytest
 from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
-from ibticks.format import FIELDS, Kind, MapColumn, StringColumn, StringsColumn, TickColumns, Values
+from ibticks.schema import (
+    COLUMNS,
+    FieldType,
+    MapColumn,
+    StringColumn,
+    StringListColumn,
+    TickColumns,
+    Values,
+)
 
 _DTYPES = {
-    Kind.TIME: np.int64,
-    Kind.SECONDS: np.int64,
-    Kind.UINT32: np.uint32,
-    Kind.UINT64: np.uint64,
-    Kind.FLOAT: np.float64,
-    Kind.BOOL: np.bool_,
+    FieldType.TIME: np.int64,
+    FieldType.SECONDS: np.int64,
+    FieldType.UINT32: np.uint32,
+    FieldType.UINT64: np.uint64,
+    FieldType.FLOAT: np.float64,
+    FieldType.BOOL: np.bool_,
 }
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 _EDGE = 2**63 - 1
 _VALUES = {
     # 1970 to 2262 and some before, with many repeats.
-    Kind.TIME: st.one_of(st.integers(-5, 50), st.integers(-(2**62), 2**63 - 1)),
-    Kind.SECONDS: st.one_of(st.none(), st.integers(-9_223_372_036, 9_223_372_036)),
-    Kind.UINT32: st.integers(1, 2**32 - 1),
-    Kind.UINT64: st.one_of(st.none(), st.integers(0, 2**64 - 1)),
-    Kind.FLOAT: st.one_of(st.none(), st.floats(allow_nan=True)),
-    Kind.BOOL: st.one_of(st.none(), st.booleans()),
-    Kind.STRINGS: st.lists(_TEXT, max_size=3),
-    Kind.MAP: st.dictionaries(_TEXT, _TEXT, max_size=3),
+    FieldType.TIME: st.one_of(st.integers(-5, 50), st.integers(-(2**62), 2**63 - 1)),
+    FieldType.SECONDS: st.one_of(st.none(), st.integers(-9_223_372_036, 9_223_372_036)),
+    FieldType.UINT32: st.integers(1, 2**32 - 1),
+    FieldType.UINT64: st.one_of(st.none(), st.integers(0, 2**64 - 1)),
+    FieldType.FLOAT: st.one_of(st.none(), st.floats(allow_nan=True)),
+    FieldType.BOOL: st.one_of(st.none(), st.booleans()),
+    FieldType.STRINGS: st.lists(_TEXT, max_size=3),
+    FieldType.MAP: st.dictionaries(_TEXT, _TEXT, max_size=3),
 }
 
 
 def columns_of_rows(rows: list[dict]) -> TickColumns:
     """Rows (dicts, None where absent) as the decoder would give them."""
     made = {}
-    for field in FIELDS:
+    for field in COLUMNS.values():
         if rows and field.name not in rows[0]:
             continue
         values = [row[field.name] for row in rows]
-        match field.kind:
-            case Kind.STRING:
+        match field.type:
+            case FieldType.STRING:
                 made[field.name] = StringColumn(*_codes(values))
-            case Kind.STRINGS:
+            case FieldType.STRINGS:
                 flat = [text for value in values for text in value]
-                made[field.name] = StringsColumn(_offsets(values), *_codes(flat))
-            case Kind.MAP:
+                made[field.name] = StringListColumn(_offsets(values), *_codes(flat))
+            case FieldType.MAP:
                 pairs = [pair for value in values for pair in value.items()]
                 codes, texts = _codes([k for k, _ in pairs] + [v for _, v in pairs])
                 half = len(pairs)
@@ -55,7 +63,7 @@ def columns_of_rows(rows: list[dict]) -> TickColumns:
             case kind:
                 valid = np.array([value is not None for value in values], dtype=bool)
                 # What stands at an absent row means nothing: let it be something.
-                filler = True if kind is Kind.BOOL else 77
+                filler = True if kind is FieldType.BOOL else 77
                 array = np.array([filler if v is None else v for v in values], dtype=_DTYPES[kind])
                 made[field.name] = Values(array, None if valid.all() else valid)
     return TickColumns(len(rows), made)
@@ -73,7 +81,7 @@ def rows_of_columns(ticks: TickColumns) -> list[dict]:
                 ]
             case StringColumn(codes, values):
                 listed[name] = [None if c < 0 else values[c] for c in codes.tolist()]
-            case StringsColumn(offsets, codes, values):
+            case StringListColumn(offsets, codes, values):
                 flat = [values[c] for c in codes.tolist()]
                 listed[name] = [flat[a:b] for a, b in _spans(offsets)]
             case MapColumn(offsets, keys, items, values):
@@ -104,9 +112,9 @@ def _value(field):
         return st.sampled_from(TICK_TYPES)
     if field.name == "stream_id":
         return _TEXT
-    if field.kind is Kind.STRING:
+    if field.type is FieldType.STRING:
         return st.one_of(st.none(), _TEXT)
-    return _VALUES[field.kind]
+    return _VALUES[field.type]
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +132,9 @@ def rows():
 @pytest.fixture(scope="session")
 def any_rows():
     """A hypothesis strategy: rows of all columns."""
-    return st.lists(st.fixed_dictionaries({f.name: _value(f) for f in FIELDS}), max_size=8)
+    return st.lists(
+        st.fixed_dictionaries({f.name: _value(f) for f in COLUMNS.values()}), max_size=8
+    )
 
 
 @pytest.fixture(scope="session")

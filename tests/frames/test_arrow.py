@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError, UnknownColumnError
-from ibticks.format import COLUMNS, StringColumn, TickColumns, Values
 from ibticks.frames import from_arrow, metadata_of, to_table
 from ibticks.frames._schema import arrow_schema
 from ibticks.frames._to_arrow import sort_blocks
+from ibticks.schema import COLUMNS, StringColumn, TickColumns, Values
 
 ALL = list(COLUMNS)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ibticks.errors import MissingExtraError, UnknownColumnError
-from ibticks.format import COLUMNS, TickColumns, Values
 from ibticks.frames import to_dask, to_pandas, to_table
+from ibticks.schema import COLUMNS, TickColumns, Values
 
 ALL = list(COLUMNS)
 

@@ -15,7 +15,7 @@ from ibticks.frames._scan import Bounds, bounds_of
 from ibticks.frames._to_polars import polars_schema
 
 if TYPE_CHECKING:
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
 
 COLUMNS = ["timestamp", "contract_id", "tick_type", "price", "bid_price", "exchange"]
 START = datetime(2025, 1, 10, 14, tzinfo=UTC)

@@ -23,8 +23,9 @@ def test_the_room_is_light_until_it_is_used():
 
 TABLES = """
 import numpy as np, pyarrow as pa
-from ibticks.format import MapColumn, StringColumn, StringsColumn, TickColumns, Values
-from ibticks.format import COLUMNS
+from ibticks.schema import MapColumn, StringColumn, TickColumns, Values
+from ibticks.schema import StringListColumn
+from ibticks.schema import COLUMNS
 from ibticks.frames import to_polars, to_table
 zero = np.zeros(1, np.int32)
 two = TickColumns(2, {
@@ -32,7 +33,7 @@ two = TickColumns(2, {
     "contract_id": Values(np.array([7, 7], np.uint32)),
     "tick_type": StringColumn(np.zeros(2, np.int32), ("last",)),
     "price": Values(np.array([1.0, 2.0]), np.array([True, False])),
-    "conditions": StringsColumn(np.array([0, 0, 1]), zero, ("T",)),
+    "conditions": StringListColumn(np.array([0, 0, 1]), zero, ("T",)),
     "metadata": MapColumn(np.array([0, 1, 1]), zero, zero + 1, ("k", "v")),
 })
 one = TickColumns(1, {

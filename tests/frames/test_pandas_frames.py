@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from ibticks.errors import InputError
-from ibticks.format import COLUMNS, TickColumns
 from ibticks.frames import from_arrow, metadata_of, to_pandas, to_table
 from ibticks.frames._to_pandas import from_pandas
+from ibticks.schema import COLUMNS, TickColumns
 
 ALL = list(COLUMNS)
 UTC = "datetime64[ns, UTC]"

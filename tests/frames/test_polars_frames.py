@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ibticks.format import COLUMNS, StringColumn, TickColumns, Values
 from ibticks.frames import to_polars, to_table
 from ibticks.frames._to_polars import polars_schema
+from ibticks.schema import COLUMNS, StringColumn, TickColumns, Values
 
 ALL = list(COLUMNS)
 TIME = pl.Datetime("ns", "UTC")

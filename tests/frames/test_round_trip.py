@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibticks.format import COLUMNS, TickColumns
 from ibticks.frames import from_arrow, to_pandas, to_polars, to_table, to_xarray
 from ibticks.frames._to_xarray import from_xarray
+from ibticks.schema import COLUMNS, TickColumns
 
 ALL = list(COLUMNS)
 FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")

@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 from ibticks.errors import InputError
-from ibticks.format import COLUMNS
 from ibticks.frames import from_arrow, metadata_of, to_table, to_xarray
 from ibticks.frames._to_xarray import from_xarray
+from ibticks.schema import COLUMNS
 
 ALL = list(COLUMNS)
 

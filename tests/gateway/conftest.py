@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ibticks.format import StringColumn, StringsColumn, TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
+from ibticks.schema import StringColumn, StringListColumn, TickColumns, Values
 
 from .clients import Official, RawClient, mend
 
@@ -69,7 +69,7 @@ def made_up(tick_type: str, rows: int) -> TickColumns:
                 "past_limit": Values(count % 2 == 1),
                 "unreported": Values(count // 2 % 2 == 1),
                 "exchange": StringColumn((count % 3 - 1).astype(np.int32), ("NYSE", "ARCA")),
-                "conditions": StringsColumn(np.append(offsets, len(texts)), texts, ("T", "I")),
+                "conditions": StringListColumn(np.append(offsets, len(texts)), texts, ("T", "I")),
             }
     return TickColumns(rows, columns)
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import TickStream
 from ibticks.gateway._history import ib_seconds, in_hours, page, past
+from ibticks.schema import TickColumns, Values
 
 SECONDS = st.lists(st.integers(0, 12), max_size=60)
 

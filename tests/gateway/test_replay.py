@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ibticks.errors import InputError
-from ibticks.format import StringColumn, StringsColumn
 from ibticks.gateway import GatewayContract, Replay, TickStream
 from ibticks.gateway._contracts import ContractQuery, matching
+from ibticks.schema import StringColumn, StringListColumn
 
 
 def same(one: TickStream, two: TickStream, *, but=("sequence",)) -> bool:
@@ -20,7 +20,7 @@ def same(one: TickStream, two: TickStream, *, but=("sequence",)) -> bool:
             continue
         if isinstance(column, StringColumn):
             equal = texts(column) == texts(other)
-        elif isinstance(column, StringsColumn):
+        elif isinstance(column, StringListColumn):
             equal = np.array_equal(column.offsets, other.offsets) and texts(column) == texts(other)
         else:
             equal = np.array_equal(column.values, other.values)

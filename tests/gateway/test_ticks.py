@@ -10,8 +10,8 @@ from ibapi.comm import read_fields
 from ibapi.decoder import Decoder
 
 from ibticks.errors import InputError, UnknownTickTypeError
-from ibticks.format import StringColumn, StringsColumn, TickColumns, Values, columns_of
 from ibticks.gateway import TickStream
+from ibticks.schema import StringColumn, StringListColumn, TickColumns, Values, list_columns
 
 from .clients import Official, expected
 from .conftest import SECOND, START
@@ -56,7 +56,7 @@ def test_what_a_tick_lacks_is_sent_as_nothing():
         },
     )
     stream = TickStream(1, "last", trades)
-    assert tuple(stream.columns.columns) == columns_of(["last"])
+    assert tuple(stream.columns.columns) == list_columns(["last"])
     second = START // SECOND
     assert heard(stream.frames(1, 0, 2)) == [
         (second, 1.5, 0.0, True, False, "ARCA", ""),
@@ -95,7 +95,7 @@ def test_rows_are_sorted_by_time_and_equal_times_stay():
 def test_conditions_become_one_text():
     columns = {
         "timestamp": Values(np.array([START, START, START])),
-        "conditions": StringsColumn(
+        "conditions": StringListColumn(
             np.array([0, 2, 2, 3]), np.array([0, 1, 1], dtype=np.int32), ("T", "I")
         ),
     }

@@ -24,11 +24,11 @@ from ibticks.errors import (
     TimeRangeError,
     UnknownContractError,
 )
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
 from ibticks.history import _backfill as backfill_module
 from ibticks.history import _history_client as history
 from ibticks.history._fill import StreamFiller
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import StreamLock, seal_files
 from tests.capture_checks import BTC, IBM, check_index, covered
 from tests.captures import FakeCapture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import GatewayContract, Replay
 from ibticks.history import _backfill as backfill_module
 from ibticks.history import _background as filler
@@ -17,6 +16,7 @@ from ibticks.history import _history_client as history
 from ibticks.history._background import _over
 from ibticks.history._historical_tick import PastTick, encode
 from ibticks.index import CoverageRecord
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import StreamAppender
 from tests.capture_checks import check_index, covered, until
 from tests.recorded_replay import as_counter, of_stream

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from ibticks.coverage import State, Status, missing, rebuild
 from ibticks.errors import CaptureError, WriterLockedError
-from ibticks.format import TickColumns, Values
 from ibticks.format._decode import decode
 from ibticks.history._fill import StreamFiller
 from ibticks.history._historical_tick import PastTick, encode, from_ib, from_stored, not_among
 from ibticks.history._stored_ticks import Held
 from ibticks.index import MemoryIndex
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import list_files, messages_between, seal_files, verify
 from ibticks.storage._audit import records_on_disk
 from ibticks.tick_stream_pb2 import StreamMessage

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import TickStream
 from ibticks.gateway._history import page as gateway_page
 from ibticks.history._historical_tick import PastTick
 from ibticks.history._pages import QUARTER, walk
+from ibticks.schema import TickColumns, Values
 
 T0 = 1_700_000_100  # 2023-11-14 22:15:00 UTC: a quarter of an hour
 SECOND = 1_000_000_000

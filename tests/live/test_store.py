@@ -19,9 +19,9 @@ from ibticks.errors import (
     UnknownContractError,
     UnknownTickTypeError,
 )
-from ibticks.format import TickColumns
 from ibticks.live import Buffer, BufferStats, Live
 from ibticks.live import _buffers as buffers_module
+from ibticks.schema import TickColumns
 from ibticks.storage import HOUR
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
 

@@ -31,7 +31,7 @@ from ibticks.storage import (
 )
 
 if TYPE_CHECKING:
-    from ibticks.format import TickColumns
+    from ibticks.schema import TickColumns
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # as a script it is in no package
 from tests.forking import Report, serve

@@ -20,7 +20,7 @@ import cramjam
 import numpy as np
 import numpy.typing as npt
 
-from ibticks.format import TickColumns, Values
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import HOUR, FileKey, read_ticks
 from ibticks.tick_stream_pb2 import FileHeader, StreamMessage
 

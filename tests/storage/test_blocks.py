@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks.config import COMPRESSIONS
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format import COMPRESSIONS, MAX_FRAME, Header
+from ibticks.format import MAX_FRAME_BYTES, Header
 from ibticks.storage import check_compression, decompress, split
 from ibticks.storage._blocks import LARGEST_BLOCK, body_blocks, compress
 
@@ -156,7 +157,7 @@ def test_the_place_of_a_damaged_block_is_told(compression):
 
 
 def test_the_largest_block_of_ours_passes():
-    assert LARGEST_BLOCK > MAX_FRAME
+    assert LARGEST_BLOCK > MAX_FRAME_BYTES
     raw = bytes(LARGEST_BLOCK)
     for compression in PACKED:
         assert decompress(compress(raw, compression), compression) == raw

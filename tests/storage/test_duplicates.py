@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.format import MapColumn, StringColumn, StringsColumn, TickColumns, Values, frame
+from ibticks.format import encode_frame
+from ibticks.schema import MapColumn, StringColumn, StringListColumn, TickColumns, Values
 from ibticks.storage._duplicates import StoredMessages, StoredTicks, tick_keys
 
 FEW = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30)
@@ -34,9 +35,9 @@ def texts(*found: str | None) -> StringColumn:
     return StringColumn(np.array(codes, dtype=np.int32), values)
 
 
-def lists(*found: list[str]) -> StringsColumn:
+def lists(*found: list[str]) -> StringListColumn:
     flat = texts(*(text for row in found for text in row))
-    return StringsColumn(np.cumsum([0, *map(len, found)]), flat.codes, flat.values)
+    return StringListColumn(np.cumsum([0, *map(len, found)]), flat.codes, flat.values)
 
 
 def pairs(*found: dict[str, str]) -> MapColumn:
@@ -145,8 +146,8 @@ def test_many_equal_ticks_and_many_different_ones():
 
 def test_messages_are_matched_one_to_one():
     stored = StoredMessages()
-    stored.add(frame(b"one") + frame(b"two") + frame(b"one"))
-    assert [stored.match(frame(each)) for each in (b"one", b"one", b"one", b"three")] == [
+    stored.add(encode_frame(b"one") + encode_frame(b"two") + encode_frame(b"one"))
+    assert [stored.match(encode_frame(each)) for each in (b"one", b"one", b"one", b"three")] == [
         True,
         True,
         False,

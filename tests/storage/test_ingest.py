@@ -15,8 +15,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, InputError, StorageFullError
-from ibticks.format import TickColumns, Values
 from ibticks.index import MemoryIndex
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import HALF_HOUR, HOUR, Ingest, StreamWriter, compress_file, verify
 from ibticks.storage._audit import records_on_disk
 from ibticks.testing.strategies import messages

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
+from ibticks.config import COMPRESSIONS
 from ibticks.errors import CorruptFileError, InputError, StorageError, StreamInUseWarning
-from ibticks.format import COMPRESSIONS, read_header
+from ibticks.format import read_header
 from ibticks.index import CoverageRecord
 from ibticks.storage import (
     HOUR,

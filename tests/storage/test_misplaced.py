@@ -207,7 +207,7 @@ def test_xarray_leaves_it_out_in_a_store_and_reads_it_outside(misplaced, root, t
 @pytest.mark.parametrize("fields", ["contract_id", "tick_type", "start_time", "all"])
 def test_a_header_that_states_less_is_held_against_the_path_for_the_rest(root, index, fields):
     """Older writers leave fields empty; what is not stated contradicts nothing."""
-    from ibticks.format import frame
+    from ibticks.format import encode_frame
     from ibticks.tick_stream_pb2 import FileHeader
 
     header = FileHeader.FromString(old_header()[4:])
@@ -216,7 +216,7 @@ def test_a_header_that_states_less_is_held_against_the_path_for_the_rest(root, i
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     body = b"".join(old_frame(H13 + number, number) for number in range(5))
-    path.write_bytes(frame(header.SerializeToString() or b"\x08\x01") + body)
+    path.write_bytes(encode_frame(header.SerializeToString() or b"\x08\x01") + body)
     index.replace_files(records_on_disk(root))
     assert numbers(root, index, strict=True) == list(range(5))
     assert [finding.problem for finding in verify(root, index)] == [None]

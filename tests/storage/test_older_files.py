@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ibticks.config import resource
-from ibticks.format import frame
+from ibticks.format import encode_frame
 from ibticks.storage import HOUR, FileKey, compress_file, read_messages, verify
 from ibticks.storage._audit import records_on_disk
 from ibticks.storage._hour_file import HourFile
@@ -116,7 +116,7 @@ def test_an_old_file_compressed_by_hand_is_read_and_opened(old, root, index, wri
     data = old.read_bytes()
     header, body = split_header(data)
     header.compression = "gzip"
-    packed = frame(header.SerializeToString()) + gzip.compress(body)
+    packed = encode_frame(header.SerializeToString()) + gzip.compress(body)
     old.write_bytes(packed)
     index.replace_files(records_on_disk(root))
     assert numbers(root, index, strict=True) == list(range(100))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError
-from ibticks.format import StringColumn, TickColumns, Values
 from ibticks.frames import to_table
 from ibticks.index import MemoryIndex
+from ibticks.schema import StringColumn, TickColumns, Values
 from ibticks.storage import (
     HOUR,
     Decoded,

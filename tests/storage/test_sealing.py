@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import CorruptFileError, StorageError
-from ibticks.format import TickColumns, Values, read_header
+from ibticks.format import read_header
 from ibticks.index import MemoryIndex
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import HOUR, FileKey, SealerApart, StreamWriter, summarise, verify
 from ibticks.storage import _seal_process as sealing_apart
 from ibticks.storage._audit import records_on_disk

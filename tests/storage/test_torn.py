@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError
-from ibticks.format import frame
+from ibticks.format import encode_frame
 from ibticks.index import MemoryIndex
 from ibticks.storage import FileKey, StreamWriter, read_messages, verify
 from ibticks.storage._hour_file import HourFile
@@ -167,8 +167,10 @@ def test_a_second_crash_adds_to_what_was_cut(root, index, writer):
 TAILS = st.one_of(
     st.binary(min_size=1, max_size=200),
     st.integers(1, 5000).map(bytes),
-    malformed_messages().filter(bool).map(frame),
-    st.tuples(malformed_messages().filter(bool).map(frame), st.binary(max_size=100)).map(b"".join),
+    malformed_messages().filter(bool).map(encode_frame),
+    st.tuples(malformed_messages().filter(bool).map(encode_frame), st.binary(max_size=100)).map(
+        b"".join
+    ),
 )
 
 
@@ -201,7 +203,7 @@ def test_whatever_follows_the_last_message_is_cut_and_kept(tail):
         data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 3))))
         path = root / KEY.path
         path.write_bytes(data + tail)
-        good = sum(map(len, map(frame, good_part(tail))))
+        good = sum(map(len, map(encode_frame, good_part(tail))))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CorruptDataWarning)
             found = load(root, index, ["sequence"])["sequence"]
@@ -265,7 +267,7 @@ def test_a_file_that_does_not_begin_with_a_header_is_left_as_it_is(
         lambda data: data[:-1],
         lambda data: data[: ends(data)[-2]],
         lambda data: data + b"\x00",
-        lambda data: data + frame(b"\x0a\x04tick"),
+        lambda data: data + encode_frame(b"\x0a\x04tick"),
         lambda data: data[:300],
     ],
     ids=["torn", "a message less", "a byte more", "a message more", "nearly all gone"],

@@ -22,9 +22,10 @@ from ibticks.errors import (
     TimeRangeError,
     UnknownTickTypeError,
 )
-from ibticks.format import StringColumn, TickColumns, Values, to_protobuf
+from ibticks.format import to_protobuf
 from ibticks.format._encode import encode
 from ibticks.index import MemoryIndex
+from ibticks.schema import StringColumn, TickColumns, Values
 from ibticks.storage import (
     HALF_HOUR,
     HOUR,

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 import ibticks as ibt
 from ibticks.calendar import to_ns
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.coverage import MEANINGS, Coverage, State, Status, Stretch, cover, told
 from ibticks.coverage._model import clipped
 from ibticks.coverage._report import strip
 from ibticks.coverage._states import NOTHING_MISSING
 from ibticks.errors import UnknownMarketError, UnknownPeriodError
-from ibticks.format import TIME_MAX, TIME_MIN, TickColumns, Values
 from ibticks.frames import metadata_of
 from ibticks.index import CoverageRecord, MemoryIndex
+from ibticks.schema import TickColumns, Values
 
 AAPL, MNQ = 265598, 711280073
 NEW_YORK = "America/New_York"

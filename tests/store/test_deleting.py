@@ -435,7 +435,7 @@ def test_killed_in_the_middle_every_tick_is_in_a_file(trades, tmp_path):
 LEAVE_OPEN = """
 import os, sys
 from pathlib import Path
-from ibticks.format import TickColumns, Values
+from ibticks.schema import TickColumns, Values
 from ibticks.index import MemoryIndex
 from ibticks.storage import StreamWriter
 import numpy as np

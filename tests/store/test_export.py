@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.format import StringColumn, TickColumns, Values
 from ibticks.frames import _export as export
 from ibticks.frames import metadata_of, to_table
+from ibticks.schema import StringColumn, TickColumns, Values
 
 HOUR = 3_600 * 10**9
 START = 1_736_517_600 * 10**9  # 2025-01-10 14:00 UTC

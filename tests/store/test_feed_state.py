@@ -14,9 +14,9 @@ import pytest
 from ibticks.calendar import to_ns
 from ibticks.coverage import FeedCondition, Status, closed_reason, feed_states
 from ibticks.errors import TickIndexError
-from ibticks.format import TickColumns, Values
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.index import MemoryIndex
+from ibticks.schema import TickColumns, Values
 
 AAPL = 265598
 SECOND = 1_000_000_000

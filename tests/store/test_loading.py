@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 import ibticks as ibt
 from ibticks.calendar import market, to_ns
 from ibticks.errors import CorruptDataWarning, CorruptFileError, InputError
-from ibticks.format import COLUMNS, columns_of
 from ibticks.frames import from_arrow, metadata_of
 from ibticks.frames._schema import arrow_schema
 from ibticks.frames._to_polars import polars_schema
 from ibticks.sample import SAMPLES, sample
+from ibticks.schema import COLUMNS, list_columns
 
 IBM, BTC = 8314, 990101
 BTC_ENDS = to_ns("2024-08-09T00:05:04.525430834Z")
@@ -126,7 +126,7 @@ WHERE = {
 @pytest.mark.parametrize("where", WHERE)
 def test_every_library_gets_the_same_columns(sample_store, kinds, where):
     selection = sample_store.select("IBM", kinds, **WHERE[where])
-    names = list(columns_of(kinds))
+    names = list(list_columns(kinds))
     assert list(selection.columns) == names
     table = selection.to_arrow()
     assert table.schema.equals(arrow_schema(names))
@@ -138,7 +138,7 @@ def test_every_library_gets_the_same_columns(sample_store, kinds, where):
     dask = selection.to_dask()
     empty = sample_store.select("IBM", kinds, **WHERE["empty"]).to_pandas()
     for name in names:
-        if COLUMNS[name].kind.value != "string":
+        if COLUMNS[name].type.value != "string":
             assert frame.dtypes[name] == empty.dtypes[name] == dask.dtypes[name], name
     assert dask.compute().columns.to_list() == names
     dataset = selection.to_xarray()

@@ -13,8 +13,8 @@ import pytz
 
 from ibticks import errors
 from ibticks.calendar import PERIODS, format_ns, market, now_ns, to_ns
-from ibticks.config import TICK_TYPES
-from ibticks.format import TIME_MAX, TIME_MIN, columns_of
+from ibticks.config import TICK_TYPES, TIME_MAX, TIME_MIN
+from ibticks.schema import list_columns
 
 NEW_YORK = "America/New_York"
 CLOSE = to_ns("2013-10-08T16:00-04:00")
@@ -66,7 +66,7 @@ def test_tick_types(select):
     assert select("IBM", "bid_ask").tick_types == ("bid_ask",)
     assert select("IBM", ["bid_ask", "all_last", "bid_ask"]).tick_types == ("bid_ask", "all_last")
     # One that is not stored may be selected: it gives an empty frame, with its columns.
-    assert select("IBM", "mid_point").to_polars().columns == list(columns_of(["mid_point"]))
+    assert select("IBM", "mid_point").to_polars().columns == list(list_columns(["mid_point"]))
 
 
 def test_tick_types_of_a_contract_without_ticks(store):
@@ -328,7 +328,7 @@ def test_intervals_are_in_order_and_none_overlaps(select, name):
 
 
 def test_columns(select):
-    assert select("IBM", "all_last").columns == columns_of(["all_last"])
+    assert select("IBM", "all_last").columns == list_columns(["all_last"])
     assert select("IBM", columns=["price", "timestamp", "price"]).columns == ("timestamp", "price")
     assert select("IBM", columns="price").columns == ("price",)
     selection = select("IBM", "all_last").with_columns("stream_id", "metadata", "price")

@@ -8,19 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError, UnknownColumnError, UnknownTickTypeError
-from ibticks.format import (
+from ibticks.schema import (
     COLUMNS,
     TickColumns,
     Values,
     check_columns,
     check_contract_id,
     check_tick_type,
-    columns_of,
+    list_columns,
 )
-from ibticks.format._fields import ON_REQUEST
-
-from . import oracle
-from .strategies import PATIENT, rows
+from ibticks.schema._fields import ON_REQUEST
+from tests.format import oracle
+from tests.format.strategies import PATIENT, rows
 
 
 @given(st.lists(rows(), max_size=6), st.data())
@@ -49,15 +48,15 @@ def test_numbers_are_numbers():
 
 
 def test_the_columns_of_tick_types():
-    assert columns_of(["last"]) == columns_of(("all_last",))
-    every = columns_of(["last", "all_last", "bid_ask", "mid_point"])
+    assert list_columns(["last"]) == list_columns(("all_last",))
+    every = list_columns(["last", "all_last", "bid_ask", "mid_point"])
     assert every == tuple(name for name in COLUMNS if name not in ON_REQUEST)
-    both = columns_of(["bid_ask", "mid_point"])
+    both = list_columns(["bid_ask", "mid_point"])
     assert both == tuple(
-        name for name in every if name in {*columns_of(["bid_ask"]), *columns_of(["mid_point"])}
+        name for name in every if name in {*list_columns(["bid_ask"]), *list_columns(["mid_point"])}
     )
     assert not ON_REQUEST & set(both)
-    assert columns_of([]) == ()
+    assert list_columns([]) == ()
 
 
 def test_columns_are_put_in_order():

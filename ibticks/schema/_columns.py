@@ -1,23 +1,34 @@
 """Ticks as columns: plain numpy arrays, before any DataFrame library.
 
-What the decoder returns, what the encoder takes, and what the rooms above pass around. Arrow,
-polars, pandas and xarray are made from it in ``ibticks.frames``.
+The decoder returns them and the encoder takes them; ``ibticks.frames`` converts them to and from
+Arrow, polars, pandas and xarray.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Column", "MapColumn", "StringColumn", "StringsColumn", "TickColumns", "Values"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "Column",
+    "MapColumn",
+    "StringColumn",
+    "StringListColumn",
+    "TickColumns",
+    "Values",
+    "split_streams",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Numbers, one a row.
+    """A column of numbers or flags, one per row.
 
     Attributes
     ----------
@@ -26,7 +37,7 @@ class Values:
         seconds), uint32, uint64, float64 or bool.
     valid : numpy.ndarray or None
         Shape ``(rows,)``, bool: False where the message did not carry the field; None where all
-        did. What ``values`` holds at an absent row means nothing.
+        did. ``values`` is undefined at an absent row.
     """
 
     values: npt.NDArray[Any]
@@ -35,7 +46,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class StringColumn:
-    """Strings, dictionary-encoded.
+    """A column of strings, dictionary-encoded.
 
     Attributes
     ----------
@@ -50,8 +61,8 @@ class StringColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class StringsColumn:
-    """Lists of strings: row ``i`` is ``codes[offsets[i]:offsets[i + 1]]`` into ``values``."""
+class StringListColumn:
+    """A column of lists: row ``i`` is ``codes[offsets[i]:offsets[i + 1]]`` into ``values``."""
 
     offsets: npt.NDArray[np.int64]
     codes: npt.NDArray[np.int32]
@@ -60,9 +71,9 @@ class StringsColumn:
 
 @dataclass(frozen=True, slots=True)
 class MapColumn:
-    """String pairs: row ``i`` has ``keys`` and ``items`` from ``offsets[i]`` to ``offsets[i + 1]``.
+    """A column of maps: row ``i`` is ``keys`` and ``items`` at ``offsets[i]:offsets[i + 1]``.
 
-    ``keys`` and ``items`` are codes into ``values``; a key stands once in a row.
+    ``keys`` and ``items`` are codes into ``values``; the keys of a row are distinct.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -71,23 +82,23 @@ class MapColumn:
     values: tuple[str, ...]
 
 
-Column: TypeAlias = Values | StringColumn | StringsColumn | MapColumn
+Column: TypeAlias = Values | StringColumn | StringListColumn | MapColumn
 
 
 @dataclass(frozen=True, slots=True)
 class TickColumns:
-    """A stretch of ticks as columns, all of the same number of rows.
+    """Ticks as columns, all of the same number of rows.
 
     Attributes
     ----------
     rows : int
         Number of ticks.
     columns : dict of str to Column
-        By name, in the order of :data:`ibticks.format.FIELDS`; only those asked for.
+        Requested columns by name, in the order of :data:`ibticks.schema.COLUMNS`.
     missing : tuple of (int, int)
-        Half-open ranges of UTC nanoseconds that could not be read (damaged blocks left out).
+        Intervals, in UTC nanoseconds, that could not be read (damaged blocks).
     left_out : tuple of str
-        Files of which something, or all, was left out, relative to the root.
+        Paths, relative to the root, of files that could not be read whole.
     """
 
     rows: int
@@ -99,7 +110,7 @@ class TickColumns:
         return self.rows
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
-        """The values of a numeric column."""
+        """Return the values of a numeric column."""
         column = self.columns[name]
         if not isinstance(column, Values):
             raise TypeError(f"{name} is not a numeric column")
@@ -107,14 +118,14 @@ class TickColumns:
 
     @property
     def timestamp(self) -> npt.NDArray[np.int64]:
-        """UTC nanoseconds, int64, shape ``(rows,)``."""
+        """Times in UTC nanoseconds, int64, shape ``(rows,)``."""
         return self.numbers("timestamp")
 
     def take(self, rows: npt.NDArray[np.intp] | slice) -> TickColumns:
-        """The given rows, in the given order (a slice makes views where it can)."""
-        taken = {name: _take(column, rows) for name, column in self.columns.items()}
+        """Return some rows, in the order of ``rows``; a slice makes views where it can."""
+        columns = {name: _take(column, rows) for name, column in self.columns.items()}
         size = len(range(*rows.indices(self.rows))) if isinstance(rows, slice) else len(rows)
-        return TickColumns(size, taken, self.missing, self.left_out)
+        return TickColumns(size, columns, self.missing, self.left_out)
 
 
 def _take(column: Column, rows: npt.NDArray[np.intp] | slice) -> Column:
@@ -123,9 +134,9 @@ def _take(column: Column, rows: npt.NDArray[np.intp] | slice) -> Column:
             return Values(values[rows], None if valid is None else valid[rows])
         case StringColumn(codes, values):
             return StringColumn(codes[rows], values)
-        case StringsColumn(offsets, codes, values):
+        case StringListColumn(offsets, codes, values):
             new, flat = _take_lists(offsets, rows)
-            return StringsColumn(new, codes[flat], values)
+            return StringListColumn(new, codes[flat], values)
         case MapColumn(offsets, keys, items, values):
             new, flat = _take_lists(offsets, rows)
             return MapColumn(new, keys[flat], items[flat], values)
@@ -134,10 +145,38 @@ def _take(column: Column, rows: npt.NDArray[np.intp] | slice) -> Column:
 def _take_lists(
     offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.intp] | slice
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """New offsets, and the positions of the elements, of the lists at ``rows``."""
+    """Return the new offsets, and the positions of the elements, of the lists at ``rows``."""
     starts = offsets[:-1][rows]
     lengths = offsets[1:][rows] - starts
     new = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=new[1:])
     flat = np.arange(new[-1], dtype=np.int64) + np.repeat(starts - new[:-1], lengths)
     return new, flat
+
+
+def split_streams(columns: TickColumns) -> Iterator[tuple[int, str, TickColumns]]:
+    """Split ticks into streams, keeping the order of the rows within each.
+
+    Parameters
+    ----------
+    columns : TickColumns
+        Ticks with the columns ``contract_id`` and ``tick_type``.
+
+    Yields
+    ------
+    contract_id : int
+    tick_type : str
+    columns : TickColumns
+    """
+    tick_types = columns.columns["tick_type"]
+    if not isinstance(tick_types, StringColumn):
+        raise TypeError("tick_type is not a string column")
+    contracts = columns.numbers("contract_id").astype(np.int64)
+    streams = contracts * (len(tick_types.values) + 1) + tick_types.codes
+    order = np.argsort(streams, kind="stable")
+    borders = np.flatnonzero(np.diff(streams[order])) + 1
+    for rows in np.split(order, borders) if len(order) else []:
+        first = int(rows[0])
+        tick_type = tick_types.values[tick_types.codes[first]]
+        stream = columns if len(rows) == columns.rows else columns.take(rows)
+        yield int(contracts[first]), tick_type, stream

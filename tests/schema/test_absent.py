@@ -8,18 +8,18 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from ibticks.format import (
+from ibticks.schema import (
     TickColumns,
     Values,
+    clean_number,
+    clean_side,
     clear_absent_fields,
-    is_no_quote_rows,
     is_unset,
-    is_unset_rows,
-    present_number,
-    present_side,
-    with_absent_values,
+    mask_absent_values,
+    no_quote_mask,
+    unset_mask,
 )
-from ibticks.format._absent import is_no_quote
+from ibticks.schema._absent import is_no_quote
 from ibticks.tick_stream_pb2 import TickData
 
 UNSET = {
@@ -36,17 +36,17 @@ REAL = {"a price": 181.5, "zero": 0.0, "a spread": -1.0, "oil": -37.63, "large":
 @pytest.mark.parametrize("value", UNSET.values(), ids=UNSET)
 def test_unset_numbers_are_absent(value):
     assert is_unset(float(value))
-    assert is_unset_rows(np.array([float(value)])).tolist() == [True]
-    assert present_number(value) is None
-    assert present_side(10.0, value) == (10.0, None)
-    assert present_side(float(value), 5) == (None, 5.0)
+    assert unset_mask(np.array([float(value)])).tolist() == [True]
+    assert clean_number(value) is None
+    assert clean_side(10.0, value) == (10.0, None)
+    assert clean_side(float(value), 5) == (None, 5.0)
 
 
 @pytest.mark.parametrize("value", REAL.values(), ids=REAL)
 def test_real_numbers_are_present(value):
     assert not is_unset(value)
-    assert is_unset_rows(np.array([value])).tolist() == [False]
-    assert present_number(value) == value
+    assert unset_mask(np.array([value])).tolist() == [False]
+    assert clean_number(value) == value
 
 
 SIDES = [
@@ -67,14 +67,14 @@ SIDES = [
 @pytest.mark.parametrize(("price", "size", "absent"), SIDES)
 def test_price_and_size_decide_together(price, size, absent):
     assert is_no_quote(price, size) is absent
-    assert is_no_quote_rows(np.array([price]), np.array([size])).tolist() == [absent]
+    assert no_quote_mask(np.array([price]), np.array([size])).tolist() == [absent]
     tick = TickData(bid_price=price, bid_size=size)
     clear_absent_fields(tick)
     assert tick.HasField("bid_price") is not absent
     if absent:
-        assert present_side(price, size) == (None, None)
+        assert clean_side(price, size) == (None, None)
     else:
-        assert present_side(price, size)[0] == price
+        assert clean_side(price, size)[0] == price
 
 
 def columns(**values):
@@ -95,7 +95,7 @@ def listed(ticks, name):
 
 
 def test_each_side_of_a_quote_is_absent_by_itself():
-    ticks = with_absent_values(
+    ticks = mask_absent_values(
         columns(
             bid_price=[10.0, -1.0, 10.0, -1.0, None],
             bid_size=[5.0, 0.0, 2147483647, 3.0, 0.0],
@@ -111,11 +111,11 @@ def test_each_side_of_a_quote_is_absent_by_itself():
 
 def test_a_halt_stays_as_it_came():
     ticks = columns(price=[10.0, 0.0, 0.0, -1.0], size=[1.0, 0.0, 0.0, 0.0])
-    assert with_absent_values(ticks) is ticks
+    assert mask_absent_values(ticks) is ticks
 
 
 def test_unset_trades_and_mid_points_are_absent():
-    ticks = with_absent_values(
+    ticks = mask_absent_values(
         columns(price=[10.0, sys.float_info.max], size=[2147483647, 5], mid_price=[np.nan, 0.0])
     )
     assert listed(ticks, "price") == [10.0, None]
@@ -125,4 +125,4 @@ def test_unset_trades_and_mid_points_are_absent():
 
 def test_prices_without_a_column_of_sizes_stand():
     ticks = columns(bid_price=[-1.0, 0.0], ask_price=[-1.0, 10.0])
-    assert with_absent_values(ticks) is ticks
+    assert mask_absent_values(ticks) is ticks

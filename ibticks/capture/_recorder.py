@@ -260,20 +260,14 @@ class Recorder:
 
     def sync(self) -> None:
         """Force what was appended to the disk, without holding ticks up meanwhile."""
-        with self._lock:
-            files = self._appender.unsynced()
-        for file in files:
-            file.force()
-        if any(file.problem is not None for file in files):
-            with self._lock:
-                self._appender.mend()
+        self._appender.sync()
 
     def maintain(self, now_ns: int | None = None) -> None:
         """Write what waited, if there is room again; seal the hours that are over."""
         with self._lock:
             self._write_waiting()
             self._ledger.touch(self.last_ns)
-        self._appender.seal_passed(now_ns, self._lock)
+        self._appender.seal_ended_hours(now_ns)
 
     def compress(self, key: FileKey, compression: str, compressor: Compressor) -> None:
         """Have a sealed file of the stream compressed; ticks do not wait for it.
@@ -283,12 +277,11 @@ class Recorder:
         StorageError
             It stays as it is.
         """
-        self._appender.compress(key, compression, compressor, self._lock)
+        self._appender.compress(key, compression, compressor)
 
     def has_open(self, key: FileKey) -> bool:
         """Whether a file of the stream is written, or about to be sealed."""
-        with self._lock:
-            return self._appender.has_open(key)
+        return self._appender.has_open(key)
 
     def forget(self, before_ns: int) -> None:
         """Note that the files of the stream with all before some time are about to be deleted.
@@ -313,7 +306,7 @@ class Recorder:
         StorageError
             It stays where it is.
         """
-        self._appender.delete(key, self._lock)
+        self._appender.delete(key)
 
     def _write_waiting(self) -> None:
         waited = len(self._waiting)

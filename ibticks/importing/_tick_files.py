@@ -72,7 +72,9 @@ def import_tick_file(
                 times += [int(ticks.timestamp.min()), int(ticks.timestamp.max())]
             done(ticks.rows)
         if times:
-            undo_deletion(store.root, store.index, writer, source, hour_of(min(times)), read)
+            undo_deletion(
+                store.root, store.index, writer.appender, source, hour_of(min(times)), read
+            )
     return ImportResult(
         str(source),
         read,

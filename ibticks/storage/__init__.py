@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ibticks.storage._column_cache import Decoded
     from ibticks.storage._compress import compress_file
     from ibticks.storage._headers import check_place, header_of
-    from ibticks.storage._hour_file import WRITER
+    from ibticks.storage._hour_file import WRITER, provisional_record
     from ibticks.storage._ingest import Ingest
     from ibticks.storage._last_tick import last_tick_ns
     from ibticks.storage._layout import (
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ibticks.storage._stream_lock import StreamLock, is_written, short_lock, sign, signed
     from ibticks.storage._summary import frame_blocks, summarise
     from ibticks.storage._tick_file import TickFile
-    from ibticks.storage._unread import unread
     from ibticks.storage._writer import StreamWriter
 
 __all__ = [
@@ -78,6 +77,7 @@ __all__ = [
     "metadata",
     "part_of",
     "payloads_backwards",
+    "provisional_record",
     "read_messages",
     "read_ticks",
     "reread_ticks",
@@ -88,7 +88,6 @@ __all__ = [
     "split",
     "summarise",
     "time_of",
-    "unread",
     "verify",
     "write_sealed",
 ]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ibticks.errors import CorruptFileError, MisplacedFileError, StorageError
 from ibticks.format import HEADER_VERSION, TORN
+from ibticks.storage._hour_file import provisional_record
 from ibticks.storage._layout import HOUR, FileKey, list_files
 from ibticks.storage._summary import CHECKSUM, salvage, summarise
-from ibticks.storage._unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -206,12 +206,12 @@ def read_records(
             found = None if is_readable else salvage(root, key)
             rest = "what follows is whole" if found else "loads will tell that its hour is missing"
             _log.warning("%s; %s", error, rest)
-            record = found or unread(root, key)
+            record = found or provisional_record(root, key)
         except StorageError as error:
             if not os.path.lexists(root / key.path):
                 continue
             try:
-                record = unread(root, key)
+                record = provisional_record(root, key)
             except StorageError:
                 if failures is None:
                     raise error from None

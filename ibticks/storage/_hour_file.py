@@ -22,8 +22,10 @@ from ibticks.filesystem import (
     written_beside,
 )
 from ibticks.format import HEADER_BYTES, Header, checksum
+from ibticks.index import FileRecord
 from ibticks.storage._blocks import body_blocks
 from ibticks.storage._headers import check_place, header_of, put_header
+from ibticks.storage._layout import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from ibticks.storage._layout import FileKey
 
-__all__ = ["WRITER", "HourFile"]
+__all__ = ["WRITER", "HourFile", "provisional_record"]
 
 WRITER: Final = f"ibticks {__version__}"
 """How headers name us."""
@@ -336,3 +338,31 @@ def _decompress(path: Path, header: Header) -> Header:
         for _, _, raw in body_blocks(data, header):
             write_all(descriptor, raw)
     return plain
+
+
+def provisional_record(root: Path, key: FileKey) -> FileRecord:
+    """Return the index record of a file whose contents are not known: it is open, or damaged.
+
+    The record covers the whole hour, so that a load meets the file, and reads what there is or
+    reports what is missing.
+
+    Raises
+    ------
+    StorageError
+        If the file is not there.
+    """
+    path = root / key.path
+    with explained(path, "reading"):
+        size = path.stat().st_size
+    return FileRecord(
+        path=key.path,
+        contract_id=key.contract_id,
+        tick_type=key.tick_type,
+        hour_ns=key.hour_ns,
+        # A later arrival may be earlier in the hour.
+        start_ns=key.hour_ns,
+        end_ns=key.hour_ns + HOUR - 1,
+        size=size,
+        messages=0,
+        ticks=0,
+    )

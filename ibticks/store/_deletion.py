@@ -42,8 +42,8 @@ from ibticks.storage import (
     StreamAppender,
     frame_blocks,
     list_files,
+    provisional_record,
     summarise,
-    unread,
     write_sealed,
 )
 
@@ -368,7 +368,7 @@ def _rewrite(
     stay.append(_note(key, removed.start_ns, run, now_ns, note))
     try:
         # Until its row is put again, the index has one that holds of the old file and of the new.
-        index.put_files([unread(root, key)])
+        index.put_files([provisional_record(root, key)])
         write_sealed(path, header, [raw for raw in stay if len(raw)])
     except StorageError:
         _restore(root, index, key, header, kept)

@@ -131,13 +131,13 @@ def find_missing(root: Path, known: set[str]) -> list[FileRecord]:
 
     Loads read such files through, as they read one that is being written.
     """
-    from ibticks.storage import unread
+    from ibticks.storage import provisional_record
 
     missing = sorted(list_paths(root).paths - known)
     rows = []
     for key in filter(None, map(FileKey.parse, missing)):
         with suppress(StorageError):  # deleted since it was listed
-            rows.append(unread(root, key))
+            rows.append(provisional_record(root, key))
     return rows
 
 

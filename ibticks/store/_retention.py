@@ -22,7 +22,7 @@ from ibticks.errors import (
     WriterLockedError,
 )
 from ibticks.filesystem import remove_file
-from ibticks.storage import StreamLock, caller_depth, compress_file, summarise, unread
+from ibticks.storage import StreamLock, caller_depth, compress_file, provisional_record, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -84,7 +84,7 @@ def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) 
 
     def announce() -> bool:
         # Called last before the new file takes the place of the old one: this row holds of both.
-        index.put_files([unread(root, key)])
+        index.put_files([provisional_record(root, key)])
         return True
 
     try:

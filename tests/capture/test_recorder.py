@@ -81,7 +81,7 @@ class Stage:
 
     def kill(self):
         """What is left when the process is killed: the files as they are, and no lock."""
-        self.disk._lock.release()
+        self.disk._stream_lock.release()
 
     def sequences(self):
         """In the order in which they lie in the files."""

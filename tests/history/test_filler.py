@@ -181,7 +181,7 @@ def test_what_a_killed_one_left_is_sealed_by_the_next_capture(live, capturing, s
     left.append_frames(encode(tick, 1, "bid_ask", "killed"), tick.time * SECOND)
     for file in left._open.values():
         file.close()
-    left._lock.release()
+    left._stream_lock.release()
     [file] = store.index.files()
     assert not file.sealed
     capture = capturing(live, BOTH, backfill=True)

@@ -262,7 +262,7 @@ def leave_as_it_is(filler):
     for file in appender._open.values():
         file.close()
     appender._open.clear()
-    appender._lock.release()
+    appender._stream_lock.release()
 
 
 @settings(max_examples=60, deadline=None)

@@ -119,7 +119,7 @@ def test_a_compressed_buffer_of_several_blocks(writer, follow, root):
 def test_a_torn_end_is_never_read(writer, live, root):
     quotes = writer()
     said = write(quotes, 0, 3)
-    whole = quotes._open[KEY].size
+    whole = quotes.appender._open[KEY].size
     kill(quotes)
     with (root / KEY.path).open("ab") as file:
         file.write(b"\0\0\0\x50half")
@@ -160,7 +160,7 @@ def test_what_was_taken_back_is_not_missed(writer, live):
     """The disk refused it: whoever appends it again does so at the same place."""
     quotes = writer()
     said = write(quotes, 0, 3)
-    file = quotes._open[KEY]
+    file = quotes.appender._open[KEY]
     before = file.size
     again = message("bid_ask", H13 + MINUTE, 3)
     quotes.append(again)
@@ -176,7 +176,7 @@ def test_what_was_taken_back_for_something_else(writer, live, caplog):
     quotes = writer()
     write(quotes, 0, 3)
     numbers(live)
-    file = quotes._open[KEY]
+    file = quotes.appender._open[KEY]
     before = file.size
     quotes.append(message("bid_ask", H13 + MINUTE, 3))
     assert numbers(live) == [3]
@@ -363,9 +363,9 @@ def test_a_folder_nobody_may_list(live, root, monkeypatch):
 
 def kill(writer: StreamWriter) -> None:
     """Leave everything as it is, as a kill does; the lock is let go of, as the system would."""
-    for file in writer._open.values():
+    for file in writer.appender._open.values():
         assert isinstance(file, HourFile)
         file.close()
-    writer._open.clear()
+    writer.appender._open.clear()
     writer._turn_away()
-    writer._lock.release()
+    writer.appender._stream_lock.release()

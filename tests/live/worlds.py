@@ -156,13 +156,13 @@ class World:
     def crash(self, kind: str) -> None:
         """As a kill leaves it: nothing sealed, and half a frame at the end of a file."""
         writer = self.writers[kind]
-        for file in writer._open.values():
+        for file in writer.appender._open.values():
             file.close()
             if self.choose.random() < 0.5:
                 with file.path.open("ab") as torn:
                     torn.write(self.choose.choice([b"\0", b"\0\0\0\x50torn", b"\0\0\0\x50"]))
-        writer._open.clear()
-        writer._lock.release()
+        writer.appender._open.clear()
+        writer.appender._stream_lock.release()
         self.open(kind)
 
     def halve(self, kind: str) -> None:

@@ -177,7 +177,7 @@ def test_where_nothing_helps_the_hour_goes_on_in_its_other_file(
         assert "ticks of its hour go to another file" in caplog.text
         with pytest.raises(StorageError, match=r"13_ticks\.pb"):
             opened.seal()
-        assert opened.has_open(KEY)
+        assert opened.appender.has_open(KEY)
         assert {record.path: record.sealed for record in index.files()} == {
             KEY.path: False,
             HALF.path: True,
@@ -275,7 +275,7 @@ def test_after_a_failed_sync_the_bytes_are_written_anew(
     accept(opened, 0, 10)
     inode = path.stat().st_ino
     if how == "maintain":
-        opened._open[KEY].synced_at = -10.0
+        opened.appender._open[KEY].synced_at = -10.0
     with faults.failing(*SYNCS, code=code, only="/13_ticks.pb"):
         if how == "append":
             accept(opened, 10, 1)
@@ -326,9 +326,9 @@ def test_a_message_that_the_system_gave_up_at_once_is_refused(
     sizes = []
     for number in range(10):
         accept(opened, number, 1)
-        sizes.append(opened._open[KEY].size)
+        sizes.append(opened.appender._open[KEY].size)
     start = sizes[-lost]
-    opened._open[NEXT].unsynced = True
+    opened.appender._open[NEXT].unsynced = True
 
     def give_up(descriptor):
         path = path_of(descriptor)
@@ -355,13 +355,13 @@ def test_bytes_that_the_system_gave_up_are_told_and_the_rest_stays(
 ):
     opened = writer(fsync=None)
     accept(opened, 0, 10)
-    size = opened._open[KEY].size
+    size = opened.appender._open[KEY].size
     accept(opened, 10, 10)
     with (root / KEY.path).open("r+b") as file:
         file.seek(size)
-        file.write(bytes(opened._open[KEY].size - size))
+        file.write(bytes(opened.appender._open[KEY].size - size))
     with faults.failing(*SYNCS, only="/13_ticks.pb"):
-        opened._open[KEY].sync()
+        opened.appender._open[KEY].sync()
     assert f"accepted bytes after byte {size} are lost" in caplog.text
     accept(opened, 10, 3)
     opened.close()
@@ -374,7 +374,7 @@ def test_a_sync_that_fails_while_sealing_is_not_believed(root, index, writer, fa
     """Neither that of the bytes, nor that of the header which vouches for them."""
     opened = writer(fsync=None)
     accept(opened, 0, 10)
-    opened._open[KEY].sync()
+    opened.appender._open[KEY].sync()
     inode = (root / KEY.path).stat().st_ino
     only = "/13_ticks.pb" if anew == "works" else "13_ticks.pb"
     with faults.failing("fdatasync" if which == 0 else "fsync", only=only):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -395,7 +395,7 @@ def test_an_error_on_the_way_out_does_not_hide_what_was_written(writer, root, in
 
 
 def test_a_late_message_waits_until_its_file_is_sealed(writer, root, index):
-    sealing, go_on, holds = Event(), Event(), Lock()
+    sealing, go_on = Event(), Event()
 
     def slow(root, keys):
         sealing.set()
@@ -405,14 +405,11 @@ def test_a_late_message_waits_until_its_file_is_sealed(writer, root, index):
     opened = writer(sealer=slow)
     opened.write(quotes(every(SECOND, 50)))
 
-    def late():
-        with holds:
-            opened.append(quote_message(H13 + 1, 50))
-
-    sealer = Thread(target=opened.seal_passed, args=(H13 + 2 * HOUR, holds))
+    sealer = Thread(target=opened.appender.seal_ended_hours, args=(H13 + 2 * HOUR,))
     sealer.start()
     assert sealing.wait(60)
-    appender = Thread(target=late)
+    opened.append(quote_message(H13 + HOUR, 51))  # of another file: it does not wait
+    appender = Thread(target=opened.append, args=(quote_message(H13 + 1, 50),))
     appender.start()
     appender.join(0.05)
     go_on.set()
@@ -420,7 +417,7 @@ def test_a_late_message_waits_until_its_file_is_sealed(writer, root, index):
         thread.join(60)
         assert not thread.is_alive()
     opened.close()
-    assert numbers(root, index) == list(range(51))
+    assert sorted(numbers(root, index)) == list(range(52))
     assert not any(finding.problem for finding in verify(root, index))
 
 

@@ -114,10 +114,10 @@ def test_what_a_kill_left_open_ends_with_its_last_tick(fake_capture, store, data
     capture.kill()
     imported = store.writer(MNQ, "last")
     imported.write(TickColumns(2, {"timestamp": Values(np.array([9, 1]) * MINUTE + T0)}))
-    for file in imported._open.values():  # killed, too
+    for file in imported.appender._open.values():  # killed, too
         file.close()
-    imported._open.clear()
-    imported._lock.release()
+    imported.appender._open.clear()
+    imported.appender._stream_lock.release()
     assert [file.sealed for file in store.index.files()] == [False, False]
     captured, written = (store.select(each, "last").coverage() for each in (AAPL, MNQ))
     assert brief(captured.stretches) == [(0, 5 * MINUTE + 1, "captured")]

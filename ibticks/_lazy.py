@@ -8,13 +8,14 @@ import of the package itself therefore costs a docstring, and cannot be circular
 from __future__ import annotations
 
 import sys
+import warnings
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Export", "lazy_exports", "read_exports"]
 
@@ -26,8 +27,16 @@ class Export(NamedTuple):
     attribute: str | None
 
 
-def lazy_exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_exports(
+    package: str, renamed: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package whose names load at first use.
+
+    Parameters
+    ----------
+    package : str
+    renamed : mapping of str to str, optional
+        Deprecated names and the names that replace them: their use raises a DeprecationWarning.
 
     Examples
     --------
@@ -37,6 +46,13 @@ def lazy_exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[
     """
 
     def load(name: str) -> Any:
+        if renamed is not None and name in renamed:
+            warnings.warn(
+                f"{package}.{name} is called {package}.{renamed[name]} now",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            return getattr(sys.modules[package], renamed[name])
         export = None if name.startswith("__") else read_exports(package).get(name)
         if export is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

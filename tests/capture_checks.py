@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from ibticks.coverage import rebuild
+from ibticks.coverage import rebuild_coverage
 from ibticks.frames import to_polars, to_table
 from ibticks.index import MemoryIndex
 from ibticks.schema import list_columns
@@ -112,4 +112,4 @@ def check_index(root: Path, index: Any) -> None:
     anew = MemoryIndex(files=records_on_disk(root))
     assert index.files() == anew.files()
     assert index.daily_stats() == anew.daily_stats()
-    assert index.coverage() == rebuild(root, anew.files())
+    assert index.coverage() == rebuild_coverage(root, anew.files())

@@ -6,7 +6,7 @@ import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ibticks.coverage import Status, backfilled, missing, resume
+from ibticks.coverage import StreamStatus, backfilled_rows, missing_intervals, resume_ledger
 from ibticks.storage import StreamWriter
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class FakeCapture:
         self.index = index
         self.stream = contract_id, tick_type
         self.writer = StreamWriter(root, contract_id, tick_type, index, fsync=None)
-        self.ledger = resume(root, index, contract_id, tick_type, self.run)
+        self.ledger = resume_ledger(root, index, contract_id, tick_type, self.run)
 
     def tick(self, time_ns: int) -> None:
         contract_id, tick_type = self.stream
@@ -38,19 +38,21 @@ class FakeCapture:
     def error(self, time_ns: int) -> None:
         self._append("error", {"code": "2104", "message": "ok", "recoverable": True}, time_ns)
 
-    def say(self, status: Status, time_ns: int, reason: str = "", code: int | None = None) -> int:
+    def say(
+        self, status: StreamStatus, time_ns: int, reason: str = "", code: int | None = None
+    ) -> int:
         """Say a status, in the stream and then in the index; returns the time it got."""
         time_ns = self.mention(status, time_ns, reason=reason, code=code)
         self.index.put_coverage(self.ledger.change(status, time_ns, reason, code))
         return time_ns
 
-    def say_unheard(self, status: Status, time_ns: int) -> int:
+    def say_unheard(self, status: StreamStatus, time_ns: int) -> int:
         """Say a status that the index does not hear of: what was to tell it is killed, too."""
         time_ns = self.mention(status, time_ns)
         self.ledger.change(status, time_ns)
         return time_ns
 
-    def mention(self, status: Status, time_ns: int, **metadata: object) -> int:
+    def mention(self, status: StreamStatus, time_ns: int, **metadata: object) -> int:
         """Say a status in the stream only, as one that is killed the moment after."""
         time_ns = self.ledger.after(time_ns)
         told = {key: value for key, value in metadata.items() if value is not None}
@@ -63,12 +65,12 @@ class FakeCapture:
         """Fill what is missing, as another process would; returns what that was."""
         contract_id, tick_type = self.stream
         ours, self.run, self.stream_id = (self.run, self.stream_id), "backfill", "backfill"
-        parts = missing(self._known(start_ns, end_ns), start_ns, end_ns)
+        parts = missing_intervals(self._known(start_ns, end_ns), start_ns, end_ns)
         for start, end in parts:
             told = {"start_ns": start, "end_ns": end, "ticks": ticks}
-            self.ledger.touch(self.mention(Status.BACKFILLED, time_ns, **told))
+            self.ledger.touch(self.mention(StreamStatus.BACKFILLED, time_ns, **told))
             known = self._known(start, end)
-            self.index.put_coverage(backfilled(contract_id, tick_type, **told, known=known))
+            self.index.put_coverage(backfilled_rows(contract_id, tick_type, **told, known=known))
         self.run, self.stream_id = ours
         return parts
 
@@ -77,7 +79,7 @@ class FakeCapture:
         return self.index.coverage([contract_id], [tick_type], start_ns, end_ns)
 
     def stop(self, time_ns: int) -> int:
-        time_ns = self.say(Status.STOPPED, time_ns, "stopped")
+        time_ns = self.say(StreamStatus.STOPPED, time_ns, "stopped")
         self.writer.close()
         return time_ns
 

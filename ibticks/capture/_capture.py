@@ -19,7 +19,7 @@ from ibticks.capture._recorder import Recorder, last_sequence
 from ibticks.capture._settings import CaptureSettings
 from ibticks.capture._shutdown import ended, stop_with_kernel
 from ibticks.capture._status import contracts_status, write_status
-from ibticks.coverage import resume
+from ibticks.coverage import resume_ledger
 from ibticks.errors import CaptureError, MissingExtraError
 from ibticks.history import GapFiller
 from ibticks.index import ContractRecord
@@ -189,7 +189,7 @@ class Capture:
         )
         try:
             last = last_sequence(clerk.files([contract_id], [kind]))
-            ledger = resume(self.store.root, clerk, contract_id, kind, run)
+            ledger = resume_ledger(self.store.root, clerk, contract_id, kind, run)
         except BaseException:
             appender.close()
             raise

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ibticks.capture._watchdog import Watch
-from ibticks.coverage import State, Status
+from ibticks.coverage import CoverageState, StreamStatus
 from ibticks.tws import Action, Outages, meaning
 
 if TYPE_CHECKING:
@@ -184,11 +184,11 @@ class Session:
         self._subscriptions.cancel_all(client)
         return None
 
-    def note_all(self, status: Status, reason: str, code: int) -> None:
+    def note_all(self, status: StreamStatus, reason: str, code: int) -> None:
         """Tell every stream that has anything left to lose what has become of it."""
         for subscription in self._subscriptions:
             recorder = subscription.recorder
-            if recorder.state not in (State.DISCONNECTED, State.NOT_PERMITTED):
+            if recorder.state not in (CoverageState.DISCONNECTED, CoverageState.NOT_PERMITTED):
                 recorder.note(status, reason, code)
 
     def _look(self, client: Client) -> End | None:
@@ -227,7 +227,7 @@ class Session:
         match code.action:
             case Action.BROKEN:
                 self.outages.begin(number, text)
-                self.note_all(Status.DISCONNECTED, reason, number)
+                self.note_all(StreamStatus.DISCONNECTED, reason, number)
             case Action.RESTORED:
                 if self.outages.end(number, text):
                     self._restore(reason, number)
@@ -248,13 +248,13 @@ class Session:
     def _lose_all(self, reason: str, number: int) -> None:
         for subscription in self._subscriptions:
             if subscription.request is not None:
-                subscription.recorder.note(Status.DISCONNECTED, reason, number)
+                subscription.recorder.note(StreamStatus.DISCONNECTED, reason, number)
         self._subscriptions.forget(time.monotonic())
 
     def _restore(self, reason: str, number: int) -> None:
         for subscription in self._subscriptions:
             if subscription.request is not None:
-                subscription.recorder.note(Status.RESTORED, reason, number)
+                subscription.recorder.note(StreamStatus.RESTORED, reason, number)
 
     def _on_refusal(self, request: int, action: Action, number: int, reason: str) -> None:
         """A request failed: of one stream, or for the details of a contract; the others go on."""
@@ -281,21 +281,21 @@ class Session:
         recorder.error(number, reason, recoverable=action is not Action.GIVE_UP)
         if action is Action.GIVE_UP:
             self._subscriptions.drop(subscription, now + _RETRY_RARELY)
-            recorder.note(Status.NOT_PERMITTED, reason, number)
+            recorder.note(StreamStatus.NOT_PERMITTED, reason, number)
         elif action is Action.RESUBSCRIBE:
             self._subscriptions.resubscribe(subscription, now)
-            recorder.note(Status.DISCONNECTED, reason, number)
+            recorder.note(StreamStatus.DISCONNECTED, reason, number)
         elif action is Action.RETRY_SOON:
             self._subscriptions.repeat(subscription, now)
-            recorder.note(Status.DISCONNECTED, reason, number)
+            recorder.note(StreamStatus.DISCONNECTED, reason, number)
         elif number == _COMPETING_SESSION:
             # It was subscribed, and might begin again by itself: then it would come twice.
             self._subscriptions.renew(subscription, now + _RETRY_LATER)
-            recorder.note(Status.QUIET, reason, number)
+            recorder.note(StreamStatus.QUIET, reason, number)
         else:
             wait = _PACING_PAUSE if number == _PACING else _RETRY_LATER
             self._subscriptions.drop(subscription, now + wait)
-            recorder.note(Status.NOT_PERMITTED, reason, number)
+            recorder.note(StreamStatus.NOT_PERMITTED, reason, number)
 
 
 def _port(text: str) -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibticks.capture._messages import info_message
 from ibticks.capture._recorder import last_sequence
-from ibticks.coverage import Status, resume
+from ibticks.coverage import StreamStatus, resume_ledger
 from ibticks.storage import StreamAppender
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StreamRecord:
         )
         try:
             self.last_sequence = last_sequence(store.index.files([contract_id], [tick_type]))
-            self._ledger = resume(store.root, store.index, contract_id, tick_type, run)
+            self._ledger = resume_ledger(store.root, store.index, contract_id, tick_type, run)
         except BaseException:
             self._appender.close()
             raise
@@ -67,7 +67,7 @@ class StreamRecord:
         """The time that a status said now is to have."""
         return self._ledger.after(time_ns)
 
-    def write(self, message: Mapping[str, Any], status: Status | None = None) -> None:
+    def write(self, message: Mapping[str, Any], status: StreamStatus | None = None) -> None:
         """Store a message, and note in the ledger what it says of the stream.
 
         Raises
@@ -92,9 +92,9 @@ class StreamRecord:
             if self._ledger.state is not None:
                 at_ns = self.after(time.time_ns())
                 stopped = info_message(
-                    self._stream_id, self._run, Status.STOPPED, "stopped", at_ns=at_ns
+                    self._stream_id, self._run, StreamStatus.STOPPED, "stopped", at_ns=at_ns
                 )
-                self.write(stopped, Status.STOPPED)
+                self.write(stopped, StreamStatus.STOPPED)
         finally:
             self._appender.close()
 

@@ -11,7 +11,7 @@ from ibticks.schema import clean_number, clean_side
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from ibticks.coverage import Status
+    from ibticks.coverage import StreamStatus
     from ibticks.index import ContractRecord
 
 __all__ = [
@@ -94,7 +94,7 @@ def _present(**values: float | None) -> dict[str, Any]:
 def info_message(
     stream_id: str,
     run: str,
-    status: Status,
+    status: StreamStatus,
     reason: str,
     code: int | None = None,
     *,

@@ -30,7 +30,7 @@ from ibticks.capture._messages import (
     trade_data,
 )
 from ibticks.capture._settings import ON_DEMAND_CLIENT
-from ibticks.coverage import Status
+from ibticks.coverage import StreamStatus
 from ibticks.errors import InputError, MissingExtraError, StorageError
 from ibticks.index import ContractRecord
 from ibticks.schema import check_contract_id, check_tick_type
@@ -241,7 +241,7 @@ class _Listener:
                 return
             self._request += 1
             self._subscribed = True
-            self._note(Status.SUBSCRIBED, "subscribed")
+            self._note(StreamStatus.SUBSCRIBED, "subscribed")
         exchange = contract.exchange if contract is not None and contract.exchange else "SMART"
         client.subscribe(self._request, contract_of(self._stream[0], exchange), self._stream[1])
 
@@ -315,7 +315,7 @@ class _Listener:
 
     # -- messages, with the lock held --------------------------------------------------------------
 
-    def _put(self, message: dict[str, Any], status: Status | None = None) -> None:
+    def _put(self, message: dict[str, Any], status: StreamStatus | None = None) -> None:
         if self._record is not None:
             self._record.write(message, status)
         self._hand_over(message)
@@ -327,7 +327,7 @@ class _Listener:
             self._waiting.append(message)
             self._changed.notify_all()
 
-    def _note(self, status: Status, reason: str, code: int | None = None) -> None:
+    def _note(self, status: StreamStatus, reason: str, code: int | None = None) -> None:
         config: dict[str, Any] = {"tick_type": self._stream[1]}
         if self._limit is not None:
             config["limit"] = self._limit
@@ -340,8 +340,8 @@ class _Listener:
             reason,
             code,
             at_ns=None if self._record is None else self._record.after(time.time_ns()),
-            contract=self._contract if status is Status.SUBSCRIBED else None,
-            config=config if status is Status.SUBSCRIBED else None,
+            contract=self._contract if status is StreamStatus.SUBSCRIBED else None,
+            config=config if status is StreamStatus.SUBSCRIBED else None,
         )
         self._put(message, status)
 
@@ -444,7 +444,7 @@ class _Listener:
             if request == _DETAILS:
                 self._described.set()
         elif action is Action.RESUBSCRIBE and self._may_resubscribe(request):
-            self._turn(Status.DISCONNECTED, text, code, broken=False)
+            self._turn(StreamStatus.DISCONNECTED, text, code, broken=False)
             self._unsubscribe()
             self._subscribe()
         elif request in (_DETAILS, self._request):
@@ -463,18 +463,18 @@ class _Listener:
         """Something about the connection."""
         match action:
             case Action.BROKEN:
-                self._turn(Status.DISCONNECTED, text, code, broken=True)
+                self._turn(StreamStatus.DISCONNECTED, text, code, broken=True)
             case Action.RESTORED if self._broken:
-                self._turn(Status.RESTORED, text, code, broken=False)
+                self._turn(StreamStatus.RESTORED, text, code, broken=False)
             case Action.RESUBSCRIBE_ALL:
-                self._turn(Status.DISCONNECTED, text, code, broken=False)
+                self._turn(StreamStatus.DISCONNECTED, text, code, broken=False)
                 self._subscribe()
             case Action.RECONNECT:
                 self._fail(code, text, "disconnected", recoverable=True)
             case _:
                 _log.info("IB %d: %s", code, text)
 
-    def _turn(self, status: Status, text: str, code: int, *, broken: bool) -> None:
+    def _turn(self, status: StreamStatus, text: str, code: int, *, broken: bool) -> None:
         with self._lock:
             self._broken = broken
             if not self._reason:

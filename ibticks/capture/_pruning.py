@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.capture._maintenance import Rounds
 from ibticks.config import NANOSECONDS
-from ibticks.coverage import forget
+from ibticks.coverage import mark_files_deleted
 from ibticks.errors import WriterLockedError
 from ibticks.storage import HOUR, FileKey, StreamLock
 
@@ -82,7 +82,7 @@ class HourPruner:
                     return
                 locks.callback(lock.release)
             recorder.forget(max(key.hour_ns for key in keys) + HOUR)
-            forget(self._clerk, keys)
+            mark_files_deleted(self._clerk, keys)
             self._clerk.drop_files([key.path for key in keys])
             leaving = self._leaving.setdefault(recorder.stream_id, set())
             leaving.update(keys)

@@ -10,7 +10,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS
-from ibticks.coverage import STATES, State, Status
+from ibticks.coverage import STATE_OF_STATUS, CoverageState, StreamStatus
 from ibticks.errors import StorageError
 from ibticks.format import TickEncoder, encode_frame, encode_message
 from ibticks.schema import clean_number, clean_side
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder", "last_sequence"]
 
 _log = logging.getLogger(__name__)
-_CAPTURED: Final = State.CAPTURED
+_CAPTURED: Final = CoverageState.CAPTURED
 _MOST_WAITING: Final = 200_000
 _SMALLEST_TICK: Final = 16  # bytes of a frame with a sequence number in it, and surely more
 
@@ -60,7 +60,7 @@ class Recorder:
         self.stream_id: Final = f"{self.contract_id}_{self.tick_type}_{run}"
         self.run: Final = run
         self.contract: ContractRecord | None = None
-        self.state: State | None = None
+        self.state: CoverageState | None = None
         self.sequence = sequence
         self.ticks = 0
         self.lost = 0
@@ -78,10 +78,10 @@ class Recorder:
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._closed = False
         # What was said last of the state, and when.
-        self._said: tuple[Status, str, int | None, int] | None = None
+        self._said: tuple[StreamStatus, str, int | None, int] | None = None
 
     @property
-    def said(self) -> tuple[Status, str, int | None, int] | None:
+    def said(self) -> tuple[StreamStatus, str, int | None, int] | None:
         """The status noted last: with its reason, IB's code and its time."""
         return self._said
 
@@ -162,7 +162,7 @@ class Recorder:
                 return
             if not self._waiting:
                 # A stream that was thought silent or broken is not.
-                self._note(Status.RESTORED, "ticks are coming", None, now)
+                self._note(StreamStatus.RESTORED, "ticks are coming", None, now)
         if self._waiting:
             self._hold(frames, now)
         else:
@@ -182,7 +182,7 @@ class Recorder:
             return
         self.lost += 1
         if self.state is _CAPTURED:
-            self._note(Status.DISCONNECTED, "no room on the disk: ticks are lost", None, now)
+            self._note(StreamStatus.DISCONNECTED, "no room on the disk: ticks are lost", None, now)
 
     def _refused(self, error: StorageError) -> None:
         self.errors += 1
@@ -191,19 +191,19 @@ class Recorder:
 
     # -- what is said about the stream -------------------------------------------------------------
 
-    def note(self, status: Status, reason: str = "", code: int | None = None) -> None:
+    def note(self, status: StreamStatus, reason: str = "", code: int | None = None) -> None:
         """Record what becomes of the stream, in it and in the ledger."""
         with self._lock:
             self._note(status, reason, code, max(time_ns(), self.last_ns))
 
-    def _note(self, status: Status, reason: str, code: int | None, now: int) -> None:
+    def _note(self, status: StreamStatus, reason: str, code: int | None, now: int) -> None:
         metadata: dict[str, Any] = {"run": self.run, "reason": reason}
         if code is not None:
             metadata["code"] = code
         now = self._ledger.after(now)
         self._say("info", {"status": str(status), **self._about(status)}, metadata, now)
-        if status in STATES:
-            self.state = STATES[status]
+        if status in STATE_OF_STATUS:
+            self.state = STATE_OF_STATUS[status]
             self._said = status, reason, code, now
         rows = self._ledger.change(status, now, reason, code)
         if rows:
@@ -217,8 +217,8 @@ class Recorder:
             said = {"code": str(code), "message": text, "recoverable": recoverable}
             self._say("error", said, {"run": self.run}, time_ns())
 
-    def _about(self, status: Status) -> dict[str, Any]:
-        if status is not Status.SUBSCRIBED:
+    def _about(self, status: StreamStatus) -> dict[str, Any]:
+        if status is not StreamStatus.SUBSCRIBED:
             return {}
         about: dict[str, Any] = {"stream_config": {"tick_type": self.tick_type}}
         if self.contract is not None:
@@ -294,7 +294,7 @@ class Recorder:
                 status, reason, code, said_ns = self._said
                 if said_ns < before_ns:
                     self._note(status, reason, code, max(time_ns(), self.last_ns))
-            rows = self._ledger.forget(before_ns)
+            rows = self._ledger.mark_deleted(before_ns)
             if rows:
                 self._index.put_coverage(rows)
 
@@ -327,7 +327,7 @@ class Recorder:
             if self._closed:
                 return
             if self.state is not None:
-                self.note(Status.STOPPED, "stopped")
+                self.note(StreamStatus.STOPPED, "stopped")
             self._closed = True
             self._write_waiting()
             if self._waiting:

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.capture._settings import FIRST_REQUEST
-from ibticks.coverage import Status
+from ibticks.coverage import StreamStatus
 from ibticks.index import ContractRecord
 from ibticks.tws import TradingHours, contract_of, parse_trading_hours
 
@@ -231,7 +231,7 @@ class Subscriptions:
     ) -> None:
         request = self._take_request()
         recorder = subscription.recorder
-        recorder.note(Status.SUBSCRIBED, "subscribed")
+        recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
         subscription.listen(now)
         details.streamed = now
         # The client's thread reads it: replaced as a whole, never changed. A stream has its last

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ibticks.capture._connection import End, Session
 from ibticks.capture._subscriptions import Subscriptions
-from ibticks.coverage import Status
+from ibticks.coverage import StreamStatus
 from ibticks.errors import ConnectionFailedError
 from ibticks.tws import Client
 
@@ -132,7 +132,7 @@ class Supervisor:
         if not self.stopping.is_set():
             self.last_problem = end.reason
             _log.warning("not connected: %s", logged or end.reason)
-            session.note_all(Status.DISCONNECTED, end.reason, end.code)
+            session.note_all(StreamStatus.DISCONNECTED, end.reason, end.code)
         return end
 
     def _pause(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from ibticks.coverage import State, Status, closed_reason
+from ibticks.coverage import CoverageState, StreamStatus, closed_reason
 
 if TYPE_CHECKING:
     from ibticks.capture._settings import CaptureSettings
@@ -69,11 +69,11 @@ class Watch:
             is_open = None if details.hours is None else details.hours.is_open(now_ns)
             if is_open is False:
                 is_silent = now - each.heard > self._patience
-                if is_silent and state in (State.CAPTURED, State.QUIET):
+                if is_silent and state in (CoverageState.CAPTURED, CoverageState.QUIET):
                     opens_ns = details.hours.next_open(now_ns) if details.hours else None
-                    each.recorder.note(Status.SESSION_CLOSED, closed_reason(opens_ns))
-            elif state is State.SESSION_CLOSED:
-                each.recorder.note(Status.RESTORED, "the session has begun")
+                    each.recorder.note(StreamStatus.SESSION_CLOSED, closed_reason(opens_ns))
+            elif state is CoverageState.SESSION_CLOSED:
+                each.recorder.note(StreamStatus.RESTORED, "the session has begun")
                 each.heard = now
             elif others_tick or _is_busy(details, now_ns):
                 self._find_silent(each, now)
@@ -86,8 +86,10 @@ class Watch:
         silence = now - subscription.heard
         if silence <= most:
             return
-        if recorder.state is State.CAPTURED:
-            recorder.note(Status.QUIET, f"no tick for {silence:.0f} s while the market is open")
+        if recorder.state is CoverageState.CAPTURED:
+            recorder.note(
+                StreamStatus.QUIET, f"no tick for {silence:.0f} s while the market is open"
+            )
         if now - subscription.since > max(_RENEW_AFTER, most):
             self._subscriptions.renew(subscription, now)
 

@@ -61,42 +61,16 @@ def gaps(
     if json:
         emit(coverage.as_json(least))
     else:
-        from ibticks.calendar import format_ns
-        from ibticks.coverage import MEANINGS, State, fraction, percent, said, sums, until_second
+        from ibticks.coverage import GAP_COLUMNS, CoverageState, gap_rows, summary_rows
 
-        table(
-            coverage.label,
-            ("stream", ">covered", "time"),
-            (
-                (
-                    coverage.name(stream),
-                    percent(fraction(stretches)),
-                    ", ".join(
-                        f"{said(state)} {until_second(ns)}" for state, ns in sums(stretches).items()
-                    ),
-                )
-                for stream, stretches in coverage.by_stream()
-            ),
-        )
+        table(coverage.label, ("stream", ">covered", "time"), summary_rows(coverage))
         if found:
-            table(
-                "gaps",
-                ("stream", "start", "end", ">duration", "state", "reason"),
-                (
-                    (
-                        coverage.name((gap.contract_id, gap.tick_type)),
-                        format_ns(gap.start_ns),
-                        format_ns(gap.end_ns),
-                        until_second(gap.end_ns - gap.start_ns),
-                        said(gap.state),
-                        gap.reason,
-                    )
-                    for gap in found
-                ),
-            )
+            columns = [f">{name}" if name == "duration" else name for name in GAP_COLUMNS]
+            table("gaps", columns, gap_rows(coverage, found))
         else:
             console.print("no gaps", highlight=False)
-        if any(stretch.state is State.UNKNOWN for stretch in coverage.stretches):
-            console.print(f"unknown: {MEANINGS[State.UNKNOWN]}", highlight=False, soft_wrap=True)
+        if any(each.state is CoverageState.UNKNOWN for each in coverage.state_intervals):
+            meaning = CoverageState.UNKNOWN.meaning
+            console.print(f"unknown: {meaning}", highlight=False, soft_wrap=True)
     if found:
         raise typer.Exit(_FOUND)

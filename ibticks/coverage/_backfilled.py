@@ -1,8 +1,8 @@
 """Coverage of what was not captured live, but asked of IB afterwards.
 
-Whoever backfills need not be the capture, which may run meanwhile: only what is over is filled. It
-asks what is :func:`missing`, stores the ticks, writes a ``backfilled`` message for each part, and
-puts the rows that :func:`backfilled` gives into the index.
+A backfill may run beside a capture: it fills intervals that have ended only. It asks for the
+:func:`missing_intervals`, stores the ticks, writes a ``backfilled`` message for each interval, and
+puts the :func:`backfilled_rows` into the index.
 
 Pure functions of their arguments, as those of :mod:`ibticks.coverage`.
 """
@@ -12,19 +12,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ibticks.coverage._states import NOTHING_MISSING, State
+from ibticks.coverage._states import COMPLETE_STATES, CoverageState
 from ibticks.errors import InputError
 from ibticks.index import CoverageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["backfilled", "filled", "missing"]
+__all__ = ["backfilled_rows", "filled", "missing_intervals"]
 
 _AFTER_ALL: Final = 2**63
 
 
-def missing(known: Iterable[CoverageRecord], start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+def missing_intervals(
+    known: Iterable[CoverageRecord], start_ns: int, end_ns: int
+) -> list[tuple[int, int]]:
     """What of ``[start_ns, end_ns)`` there is to be backfilled.
 
     Parameters
@@ -45,19 +47,21 @@ def missing(known: Iterable[CoverageRecord], start_ns: int, end_ns: int) -> list
     ...     CoverageRecord(265598, "last", 30, 60, "disconnected"),
     ...     CoverageRecord(265598, "last", 60, None, "disconnected"),
     ... ]
-    >>> missing(rows, 0, 90)
+    >>> missing_intervals(rows, 0, 90)
     [(0, 10), (30, 60)]
     """
     parts: list[tuple[int, int]] = []
-    for row in filled(known, CoverageRecord(0, "", start_ns, end_ns, State.BACKFILLED.value)):
-        if row.state == State.BACKFILLED and row.end_ns is not None:
+    for row in filled(
+        known, CoverageRecord(0, "", start_ns, end_ns, CoverageState.BACKFILLED.value)
+    ):
+        if row.state == CoverageState.BACKFILLED and row.end_ns is not None:
             touches = parts and parts[-1][1] == row.start_ns
             begin = parts.pop()[0] if touches else row.start_ns
             parts.append((begin, row.end_ns))
     return parts
 
 
-def backfilled(
+def backfilled_rows(
     contract_id: int,
     tick_type: str,
     start_ns: int,
@@ -65,7 +69,7 @@ def backfilled(
     ticks: int,
     known: Iterable[CoverageRecord],
 ) -> list[CoverageRecord]:
-    """The rows that change where one part of what was :func:`missing` has been backfilled.
+    """Return the rows that change where a missing interval has been backfilled.
 
     They belong in the index as those of a :class:`Ledger` do. A ``backfilled`` message, with a
     ``run`` of its own, says the same in the stream.
@@ -87,7 +91,7 @@ def backfilled(
     """
     if start_ns >= end_ns:
         raise InputError(f"nothing lies between {start_ns} and {end_ns} ns to be backfilled")
-    state, reason = State.BACKFILLED.value, f"backfill of {ticks:,} ticks"
+    state, reason = CoverageState.BACKFILLED.value, f"backfill of {ticks:,} ticks"
     return filled(known, CoverageRecord(contract_id, tick_type, start_ns, end_ns, state, reason))
 
 
@@ -126,7 +130,7 @@ def filled(rows: Iterable[CoverageRecord], filling: CoverageRecord) -> list[Cove
         if row.start_ns > at:
             made.append(replace(filling, start_ns=at, end_ns=row.start_ns))
             at = row.start_ns
-        if row.end_ns is not None and row.state not in NOTHING_MISSING:
+        if row.end_ns is not None and row.state not in COMPLETE_STATES:
             if row.start_ns < at:
                 made.append(replace(row, end_ns=at))
             made.append(replace(filling, start_ns=at, end_ns=min(end, until)))

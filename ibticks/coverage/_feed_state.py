@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS
-from ibticks.coverage._rebuild import left_open
-from ibticks.coverage._states import State, next_open_ns
+from ibticks.coverage._rebuild import closing_rows
+from ibticks.coverage._states import CoverageState, next_open_ns
 from ibticks.errors import TickIndexError
 from ibticks.storage import is_written, last_tick_ns, signed
 
@@ -48,11 +48,11 @@ class FeedCondition(StrEnum):
 
 
 _CONDITIONS: Final[dict[str, FeedCondition]] = {
-    State.CAPTURED: FeedCondition.LIVE,
-    State.QUIET: FeedCondition.QUIET,
-    State.DISCONNECTED: FeedCondition.DISCONNECTED,
-    State.NOT_PERMITTED: FeedCondition.NOT_PERMITTED,
-    State.SESSION_CLOSED: FeedCondition.CLOSED,
+    CoverageState.CAPTURED: FeedCondition.LIVE,
+    CoverageState.QUIET: FeedCondition.QUIET,
+    CoverageState.DISCONNECTED: FeedCondition.DISCONNECTED,
+    CoverageState.NOT_PERMITTED: FeedCondition.NOT_PERMITTED,
+    CoverageState.SESSION_CLOSED: FeedCondition.CLOSED,
 }
 
 
@@ -224,7 +224,7 @@ def _without_capture(
     """The state of a stream that no process writes."""
     since_ns, reason = None, "no capture has recorded this stream"
     if row is not None:
-        rows = left_open(root, index, row)
+        rows = closing_rows(root, index, row)
         since_ns = rows[-1].end_ns if rows else row.start_ns
         reason = "the capture ended without a word: its process was killed, or the machine stopped"
     else:

@@ -20,8 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.coverage._backfilled import backfilled
-from ibticks.coverage._states import STATES, State, Status
+from ibticks.coverage._backfilled import backfilled_rows
+from ibticks.coverage._states import STATE_OF_STATUS, CoverageState, StreamStatus
 from ibticks.errors import InputError
 from ibticks.index import CoverageRecord
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
-    "Change",
     "Ledger",
+    "StatusChange",
     "deleted",
-    "deleted_interval",
+    "deleted_rows",
+    "effective_deletions",
     "intervals",
-    "joined_intervals",
-    "lasting_deletions",
-    "outlasting",
+    "merge_intervals",
     "replayed",
-    "undeleted_interval",
+    "rows_lost_by_rebuild",
+    "undeleted_rows",
 ]
 
 _BEFORE_ALL: Final = -(2**63)
@@ -46,7 +46,7 @@ _AFTER_ALL: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StatusChange:
     """What a status message says.
 
     Attributes
@@ -71,7 +71,7 @@ class Change:
     """
 
     time_ns: int
-    status: Status
+    status: StreamStatus
     run: str
     stream_id: str = ""
     reason: str = ""
@@ -86,7 +86,7 @@ class Change:
         return self.filled is None and self.deleted is None and self.undeleted is None
 
     @classmethod
-    def of(cls, time_ns: int, message: Mapping[str, Any]) -> Change | None:
+    def of(cls, time_ns: int, message: Mapping[str, Any]) -> StatusChange | None:
         """The change a v2 message says, or None if it says none.
 
         Examples
@@ -97,7 +97,7 @@ class Change:
         ...     "data": {"status": "disconnected"},
         ...     "metadata": {"run": "7", "reason": "connection lost", "code": 1100},
         ... }
-        >>> change = Change.of(1, message)
+        >>> change = StatusChange.of(1, message)
         >>> change.status, change.run, change.code
         (<Status.DISCONNECTED: 'disconnected'>, '7', 1100)
         """
@@ -107,31 +107,31 @@ class Change:
         if message.get("type") != "info" or not isinstance(run, str) or status not in _STATUSES:
             return None
         interval = undeleted = None
-        if status in (Status.BACKFILLED, Status.DELETED, Status.UNDELETED):
+        if status in (StreamStatus.BACKFILLED, StreamStatus.DELETED, StreamStatus.UNDELETED):
             # Its message lies among the ticks it speaks of.
             time_ns = time_ns if (at_ns := _integer(metadata.get("at_ns"))) is None else at_ns
             start, end, ticks = (_integer(metadata.get(k)) for k in ("start_ns", "end_ns", "ticks"))
             if start is None or end is None or start >= end:
                 return None
             interval = (start, end, ticks or 0)
-        if interval is not None and status == Status.UNDELETED:
+        if interval is not None and status == StreamStatus.UNDELETED:
             if (deleted_at_ns := _integer(metadata.get("deleted_at_ns"))) is None:
                 return None
             undeleted = (deleted_at_ns, *interval)
         return cls(
             time_ns=time_ns,
-            status=Status(status),
+            status=StreamStatus(status),
             run=run,
             stream_id=message.get("stream_id", ""),
             reason=str(metadata.get("reason", "")),
             code=_integer(metadata.get("code")),
-            filled=interval if status == Status.BACKFILLED else None,
-            deleted=interval if status == Status.DELETED else None,
+            filled=interval if status == StreamStatus.BACKFILLED else None,
+            deleted=interval if status == StreamStatus.DELETED else None,
             undeleted=undeleted,
         )
 
 
-_STATUSES: Final = frozenset(str(status) for status in Status)
+_STATUSES: Final = frozenset(str(status) for status in StreamStatus)
 
 
 def _integer(value: Any) -> int | None:
@@ -165,10 +165,10 @@ class Ledger:
     Examples
     --------
     >>> ledger = Ledger(265598, "last", "7")
-    >>> ledger.change(Status.SUBSCRIBED, 1_000)
+    >>> ledger.change(StreamStatus.SUBSCRIBED, 1_000)
     [CoverageRecord(contract_id=265598, tick_type='last', start_ns=1000, end_ns=None,
                     state='captured', reason='')]
-    >>> [(r.start_ns, r.end_ns, r.state) for r in ledger.change(Status.DISCONNECTED, 5_000)]
+    >>> [(r.start_ns, r.end_ns, r.state) for r in ledger.change(StreamStatus.DISCONNECTED, 5_000)]
     [(1000, 5000, 'captured'), (5000, None, 'disconnected')]
     """
 
@@ -182,9 +182,9 @@ class Ledger:
         self.latest_ns = _BEFORE_ALL if row is None else row.start_ns
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> CoverageState | None:
         """The state the stream is in; None: nobody listens."""
-        return None if self._row is None else State(self._row.state)
+        return None if self._row is None else CoverageState(self._row.state)
 
     def after(self, time_ns: int) -> int:
         """``time_ns``, or if the clock stepped back: just after all that was said and touched."""
@@ -195,7 +195,7 @@ class Ledger:
         self.latest_ns = max(self.latest_ns, time_ns)
 
     def change(
-        self, status: Status, time_ns: int, reason: str = "", code: int | None = None
+        self, status: StreamStatus, time_ns: int, reason: str = "", code: int | None = None
     ) -> list[CoverageRecord]:
         """Take in a status; the row that ends and the row that begins, if any.
 
@@ -203,17 +203,17 @@ class Ledger:
         ------
         InputError
             For ``backfilled``, ``deleted`` and ``undeleted``, which change no state: see
-            :mod:`ibticks.coverage`, :func:`deleted_interval` and
-            :func:`undeleted_interval`.
+            :mod:`ibticks.coverage`, :func:`deleted_rows` and
+            :func:`undeleted_rows`.
         """
-        if status is Status.BACKFILLED:
+        if status is StreamStatus.BACKFILLED:
             raise InputError("a backfill is a range of time: use ibticks.coverage._backfilled")
-        if status is Status.DELETED:
+        if status is StreamStatus.DELETED:
             raise InputError("a deletion is a range of time: use deleted_interval()")
-        if status is Status.UNDELETED:
+        if status is StreamStatus.UNDELETED:
             raise InputError("a deletion is undone in a range of time: use undeleted_interval()")
         time_ns = self.latest_ns = self.after(time_ns)
-        state = STATES[status]
+        state = STATE_OF_STATUS[status]
         if state == self.state:
             return []
         rows = [] if self._row is None else [replace(self._row, end_ns=time_ns)]
@@ -223,17 +223,21 @@ class Ledger:
             rows.append(self._row)
         return rows
 
-    def forget(self, before_ns: int) -> list[CoverageRecord]:
+    def mark_deleted(self, before_ns: int) -> list[CoverageRecord]:
         """The ticks before some time are about to be deleted: of the open row, what that changes.
 
         Examples
         --------
         >>> ledger = Ledger(265598, "last", "7")
-        >>> _ = ledger.change(Status.SUBSCRIBED, 1_000)
-        >>> [(row.start_ns, row.end_ns, row.state) for row in ledger.forget(3_000)]
+        >>> _ = ledger.change(StreamStatus.SUBSCRIBED, 1_000)
+        >>> [(row.start_ns, row.end_ns, row.state) for row in ledger.mark_deleted(3_000)]
         [(1000, 3000, 'deleted'), (3000, None, 'captured')]
         """
-        if self._row is None or self.state is not State.CAPTURED or self._row.start_ns >= before_ns:
+        if (
+            self._row is None
+            or self.state is not CoverageState.CAPTURED
+            or self._row.start_ns >= before_ns
+        ):
             return []
         over = replace(self._row, end_ns=before_ns)
         self._row = replace(self._row, start_ns=before_ns)
@@ -258,7 +262,7 @@ class Ledger:
         self.touch(last_ns)
         return [row]
 
-    def _made(self, start_ns: int, state: State, reason: str) -> CoverageRecord:
+    def _made(self, start_ns: int, state: CoverageState, reason: str) -> CoverageRecord:
         return CoverageRecord(self.contract_id, self.tick_type, start_ns, None, state.value, reason)
 
 
@@ -269,8 +273,8 @@ def _words(reason: str, code: int | None) -> str:
 def intervals(
     contract_id: int,
     tick_type: str,
-    changes: Iterable[Change],
-    last_ns: Callable[[Change], int | None],
+    changes: Iterable[StatusChange],
+    last_ns: Callable[[StatusChange], int | None],
     *,
     running: bool = False,
 ) -> list[CoverageRecord]:
@@ -296,42 +300,42 @@ def intervals(
     Examples
     --------
     >>> changes = [
-    ...     Change(1_000, Status.SUBSCRIBED, run="7"),
-    ...     Change(9_000, Status.SUBSCRIBED, run="8"),
+    ...     StatusChange(1_000, StreamStatus.SUBSCRIBED, run="7"),
+    ...     StatusChange(9_000, StreamStatus.SUBSCRIBED, run="8"),
     ... ]
     >>> rows = intervals(265598, "last", changes, lambda change: 4_000, running=True)
     >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
     [(1000, 4001, 'captured'), (9000, None, 'captured')]
     """
-    said = sorted(dict.fromkeys(changes), key=lambda change: change.time_ns)
+    state_label = sorted(dict.fromkeys(changes), key=lambda change: change.time_ns)
     ledger = Ledger(contract_id, tick_type, "")
-    lived = [change for change in said if change.is_of_state]
+    lived = [change for change in state_label if change.is_of_state]
     rows = replayed(ledger, lived, last_ns, running=running)
     # A deletion has a message in each hour file; it takes effect as a whole, and when it was made.
     deletions: dict[tuple[int, str], list[tuple[int, int]]] = {}
-    for change in lasting_deletions(said):
+    for change in effective_deletions(state_label):
         if change.deleted is not None:
             deletions.setdefault((change.time_ns, change.run), []).append(change.deleted[:2])
-    for change in said:
-        for start_ns, end_ns in joined_intervals(deletions.pop((change.time_ns, change.run), [])):
-            made = deleted_interval(contract_id, tick_type, start_ns, end_ns, rows.values())
+    for change in state_label:
+        for start_ns, end_ns in merge_intervals(deletions.pop((change.time_ns, change.run), [])):
+            made = deleted_rows(contract_id, tick_type, start_ns, end_ns, rows.values())
             rows.update({row.start_ns: row for row in made})
         if change.filled is not None:
             lasting = _lasting(rows, change.time_ns)
-            made = backfilled(contract_id, tick_type, *change.filled, lasting)
+            made = backfilled_rows(contract_id, tick_type, *change.filled, lasting)
             rows.update({row.start_ns: row for row in made})
     return [rows[start] for start in sorted(rows)]
 
 
-def lasting_deletions(changes: Iterable[Change]) -> list[Change]:
+def effective_deletions(changes: Iterable[StatusChange]) -> list[StatusChange]:
     """Return the deletions among changes that were not undone.
 
     Examples
     --------
-    >>> first = Change(50, Status.DELETED, run="a", deleted=(10, 20, 3))
-    >>> second = Change(60, Status.DELETED, run="b", deleted=(10, 30, 2))
-    >>> undone = Change(70, Status.UNDELETED, run="a", undeleted=(50, 10, 20, 3))
-    >>> [change.run for change in lasting_deletions([first, second, undone])]
+    >>> first = StatusChange(50, StreamStatus.DELETED, run="a", deleted=(10, 20, 3))
+    >>> second = StatusChange(60, StreamStatus.DELETED, run="b", deleted=(10, 30, 2))
+    >>> undone = StatusChange(70, StreamStatus.UNDELETED, run="a", undeleted=(50, 10, 20, 3))
+    >>> [change.run for change in effective_deletions([first, second, undone])]
     ['b']
     """
     changes = list(changes)
@@ -346,10 +350,10 @@ def lasting_deletions(changes: Iterable[Change]) -> list[Change]:
 
 def replayed(
     ledger: Ledger,
-    changes: Iterable[Change],
-    last_ns: Callable[[Change], int | None],
+    changes: Iterable[StatusChange],
+    last_ns: Callable[[StatusChange], int | None],
     *,
-    before: Change | None = None,
+    before: StatusChange | None = None,
     running: bool = False,
 ) -> dict[int, CoverageRecord]:
     """Say to a ledger what captures said; the rows that change, by their start.
@@ -374,8 +378,8 @@ def replayed(
     for change in changes:
         if before is not None and change.run != before.run:
             take_over(change.run)
-        told = ledger.change(change.status, change.time_ns, change.reason, change.code)
-        rows.update({row.start_ns: row for row in told})
+        coverage_metadata = ledger.change(change.status, change.time_ns, change.reason, change.code)
+        rows.update({row.start_ns: row for row in coverage_metadata})
         before = change
     if not running:
         take_over("")
@@ -405,23 +409,23 @@ def deleted(rows: Iterable[CoverageRecord], before_ns: int) -> list[CoverageReco
     """
     made = []
     for row in rows:
-        stored = row.state in (State.CAPTURED, State.BACKFILLED)
+        stored = row.state in (CoverageState.CAPTURED, CoverageState.BACKFILLED)
         if not stored or row.end_ns is None or row.start_ns >= before_ns:
             continue
         until = min(row.end_ns, before_ns)
         reason = f"{row.state}, deleted since"
-        made.append(replace(row, end_ns=until, state=State.DELETED.value, reason=reason))
+        made.append(replace(row, end_ns=until, state=CoverageState.DELETED.value, reason=reason))
         if until < row.end_ns:
             made.append(replace(row, start_ns=until))
     return made
 
 
-def joined_intervals(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def merge_intervals(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return intervals in order, those that touch or overlap as one.
 
     Examples
     --------
-    >>> joined_intervals([(60, 70), (50, 60), (80, 90)])
+    >>> merge_intervals([(60, 70), (50, 60), (80, 90)])
     [(50, 70), (80, 90)]
     """
     joined: list[tuple[int, int]] = []
@@ -434,7 +438,7 @@ def joined_intervals(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, in
     return joined
 
 
-def deleted_interval(
+def deleted_rows(
     contract_id: int,
     tick_type: str,
     start_ns: int,
@@ -457,12 +461,12 @@ def deleted_interval(
     Examples
     --------
     >>> rows = [CoverageRecord(265598, "last", 10, 90, "captured")]
-    >>> changed = deleted_interval(265598, "last", 30, 60, rows)
+    >>> changed = deleted_rows(265598, "last", 30, 60, rows)
     >>> [(row.start_ns, row.end_ns, row.state) for row in changed]
     [(10, 30, 'captured'), (30, 60, 'deleted'), (60, 90, 'captured')]
     """
     at, reason = start_ns, "deleted since"
-    gone = CoverageRecord(contract_id, tick_type, at, end_ns, State.DELETED.value, reason)
+    gone = CoverageRecord(contract_id, tick_type, at, end_ns, CoverageState.DELETED.value, reason)
     made: list[CoverageRecord] = []
     for row in sorted(known, key=lambda row: row.start_ns):
         row_end = _AFTER_ALL if row.end_ns is None else row.end_ns
@@ -471,7 +475,7 @@ def deleted_interval(
         begin, until = max(row.start_ns, at), min(row_end, end_ns)
         if begin > at:
             made.append(replace(gone, start_ns=at, end_ns=begin))
-        if row.state in (State.CAPTURED, State.BACKFILLED):
+        if row.state in (CoverageState.CAPTURED, CoverageState.BACKFILLED):
             if row.start_ns < begin:
                 made.append(replace(row, end_ns=begin))
             reason = f"{row.state}, deleted since"
@@ -484,7 +488,7 @@ def deleted_interval(
     return made
 
 
-def undeleted_interval(
+def undeleted_rows(
     start_ns: int, end_ns: int, known: Iterable[CoverageRecord]
 ) -> list[CoverageRecord]:
     """Return the rows of a stream as they are where the deleted ticks of an interval are back.
@@ -501,8 +505,8 @@ def undeleted_interval(
     Examples
     --------
     >>> rows = [CoverageRecord(265598, "last", 10, 90, "captured")]
-    >>> cut = deleted_interval(265598, "last", 30, 120, rows)
-    >>> [(row.start_ns, row.end_ns, row.state) for row in undeleted_interval(30, 100, cut)]
+    >>> cut = deleted_rows(265598, "last", 30, 120, rows)
+    >>> [(row.start_ns, row.end_ns, row.state) for row in undeleted_rows(30, 100, cut)]
     [(10, 90, 'captured'), (100, 120, 'deleted')]
     """
     rows: list[CoverageRecord] = []
@@ -523,20 +527,20 @@ def undeleted_interval(
     for row in sorted(known, key=lambda row: row.start_ns):
         row_end = _AFTER_ALL if row.end_ns is None else row.end_ns
         begin, until = max(row.start_ns, start_ns), min(row_end, end_ns)
-        if row.state != State.DELETED or begin >= until:
+        if row.state != CoverageState.DELETED or begin >= until:
             add(row, changed=False)
             continue
         if row.start_ns < begin:
             add(replace(row, end_ns=begin), changed=False)
         before = row.reason.partition(",")[0]
-        if before in (State.CAPTURED, State.BACKFILLED):
+        if before in (CoverageState.CAPTURED, CoverageState.BACKFILLED):
             add(replace(row, start_ns=begin, end_ns=until, state=before, reason=""), changed=True)
         if until < row_end:
             add(replace(row, start_ns=until), changed=True)
     return rows
 
 
-def outlasting(
+def rows_lost_by_rebuild(
     known: Iterable[CoverageRecord], rebuilt: Iterable[CoverageRecord]
 ) -> list[CoverageRecord]:
     """The rows that a rebuild from the files would lose: those up to the last that was deleted.
@@ -555,13 +559,13 @@ def outlasting(
     --------
     >>> known = deleted([CoverageRecord(265598, "last", 10, 90, "captured")], 60)
     >>> rebuilt = [CoverageRecord(265598, "last", 80, 90, "captured")]
-    >>> [(row.start_ns, row.end_ns, row.state) for row in outlasting(known, rebuilt)]
+    >>> [(row.start_ns, row.end_ns, row.state) for row in rows_lost_by_rebuild(known, rebuilt)]
     [(10, 60, 'deleted'), (60, 80, 'captured')]
     """
     known, rebuilt = list(known), list(rebuilt)
     borders: dict[tuple[int, str], int] = {}
     for row in known:
-        if row.state == State.DELETED and row.end_ns is not None:
+        if row.state == CoverageState.DELETED and row.end_ns is not None:
             stream = row.contract_id, row.tick_type
             borders[stream] = max(row.end_ns, borders.get(stream, row.end_ns))
     rows: list[CoverageRecord] = []
@@ -569,15 +573,15 @@ def outlasting(
         stream = row.contract_id, row.tick_type
         if row.start_ns > borders.get(stream, _BEFORE_ALL):
             continue
-        told = [
+        coverage_metadata = [
             each.start_ns
             for each in rebuilt
             if (each.contract_id, each.tick_type) == stream
             and (each.end_ns is None or each.end_ns > row.start_ns)
         ]
-        if row.state == State.DELETED:
+        if row.state == CoverageState.DELETED:
             rows.append(row)
-        elif not told or min(told) > row.start_ns:
-            ends = [*told, *([] if row.end_ns is None else [row.end_ns])]
+        elif not coverage_metadata or min(coverage_metadata) > row.start_ns:
+            ends = [*coverage_metadata, *([] if row.end_ns is None else [row.end_ns])]
             rows.append(replace(row, end_ns=min(ends, default=None)))
     return rows

@@ -1,103 +1,60 @@
-"""What of a selection was captured, and what was not: so that no gap is taken for a calm market."""
+"""Coverage of a selection: the captured intervals and the gaps of its streams."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import warnings
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.coverage._states import NOTHING_MISSING, State
+from ibticks._types import Interval, StreamKey
+from ibticks.config import NANOSECONDS
+from ibticks.coverage._states import (
+    CoverageInterval,
+    CoverageState,
+    clip_intervals,
+    covered_fraction,
+    duration_by_state,
+    group_adjacent,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     import polars as pl
 
     from ibticks.calendar import Market
 
-__all__ = ["Coverage", "Stretch", "clipped", "fraction", "runs", "sums"]
+__all__ = ["Coverage"]
 
-Interval = tuple[int, int]
-Stream = tuple[int, str]
-
-_MOST_IN_METADATA: Final = 100
-_SECOND: Final = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Stretch:
-    """Some time of one stream, all of it in one state.
-
-    Attributes
-    ----------
-    contract_id : int
-    tick_type : str
-    start_ns, end_ns : int
-        UTC nanoseconds, half-open.
-    state : State
-        :data:`ibticks.coverage.MEANINGS` says what each means.
-    reason : str
-        IB's code and words, where there are any.
-    """
-
-    contract_id: int
-    tick_type: str
-    start_ns: int
-    end_ns: int
-    state: State
-    reason: str = ""
-
-    @property
-    def duration(self) -> timedelta:
-        """How long it lasts, to the microsecond."""
-        return timedelta(microseconds=(self.end_ns - self.start_ns) // 1000)
-
-    @property
-    def is_gap(self) -> bool:
-        """Whether ticks may be missing; of ``unknown`` time nobody can say."""
-        return self.state not in NOTHING_MISSING and self.state not in (State.ENDED, State.UNKNOWN)
-
-    def as_json(self) -> dict[str, Any]:
-        """Its values as JSON can hold them, times in ISO 8601."""
-        from ibticks.calendar import format_ns
-
-        return {
-            "contract_id": self.contract_id,
-            "tick_type": self.tick_type,
-            "start": format_ns(self.start_ns),
-            "end": format_ns(self.end_ns),
-            "seconds": (self.end_ns - self.start_ns) / _SECOND,
-            "state": self.state.value,
-            "reason": self.reason,
-        }
+_MAX_METADATA_INTERVALS: Final = 100
 
 
 @dataclass(frozen=True, repr=False)
 class Coverage:
-    """The time of a selection, stream by stream, and what was captured in it.
+    """The captured intervals and the gaps of a selection, stream by stream.
 
     Made by :meth:`ibticks.Selection.coverage` and :meth:`ibticks.Store.coverage`. In a notebook it
-    is a picture; printed, a report. Time that has not come yet is left out.
+    is shown as a picture; printed, as a report. Time later than now is left out.
 
     Attributes
     ----------
-    streams : tuple of (int, str)
+    streams : tuple of StreamKey
         Contract ids and tick types.
-    intervals : tuple of (int, int)
+    intervals : tuple of Interval
         The time asked for, half-open ranges of UTC nanoseconds, in order.
-    stretches : tuple of Stretch
+    state_intervals : tuple of CoverageInterval
         By stream and time. Those of a stream fill the intervals without gap or overlap.
     label : str
-        What was asked for, in words.
+        Description of the selection.
     symbols : dict of int to str
-        Names of the contracts, where they are known.
+        Symbols of the contracts, where they are known.
     """
 
-    streams: tuple[Stream, ...]
+    streams: tuple[StreamKey, ...]
     intervals: tuple[Interval, ...]
-    stretches: tuple[Stretch, ...]
+    state_intervals: tuple[CoverageInterval, ...]
     label: str = ""
     symbols: Mapping[int, str] = field(default_factory=dict, compare=False)
 
@@ -106,18 +63,19 @@ class Coverage:
         min_duration: str | timedelta | None = None,
         market: Market | str | None = None,
         session: str = "regular",
-    ) -> list[Stretch]:
-        """The stretches in which ticks may be missing.
+    ) -> list[CoverageInterval]:
+        """List the intervals in which ticks may be missing.
 
-        Those are all that were not captured, not backfilled, and not out of session; time before
-        any capture of a stream (``unknown``: imported, or never stored) is not among them. Where
-        all time is asked for, nor is what came after the last capture of a stream (``ended``).
+        These are the intervals that were not captured, not backfilled, and not out of session.
+        Time before any capture of a stream (``unknown``: ticks were imported, or never stored) is
+        no gap, nor, where all time is asked for, is time after the last capture of a stream
+        (``ended``).
 
         Parameters
         ----------
         min_duration : str or timedelta, optional
-            Only gaps at least that long, such as ``"1m"``. Stretches that follow one another at
-            once are one gap: disconnected, then not running.
+            Only gaps at least that long, such as ``"1m"``. Adjacent intervals are one gap:
+            disconnected, then not running.
         market : Market or str, optional
             Only the time in which this market was open: see :meth:`during`.
         session : str
@@ -125,84 +83,98 @@ class Coverage:
 
         Returns
         -------
-        list of Stretch
+        list of CoverageInterval
             By stream and time.
 
         Raises
         ------
         UnknownMarketError, UnknownPeriodError
-            Naming what there is.
+            Listing the valid values.
         """
         if market is not None:
             return self.during(market, session).gaps(min_duration)
-        gaps = [stretch for stretch in self.stretches if stretch.is_gap]
+        gaps = [interval for interval in self.state_intervals if interval.is_gap]
         if min_duration is None:
             return gaps
         from ibticks.calendar import parse_duration
 
-        least = parse_duration(min_duration)
+        min_ns = parse_duration(min_duration)
         return [
-            gap for run in runs(gaps) if run[-1].end_ns - run[0].start_ns >= least for gap in run
+            gap
+            for group in group_adjacent(gaps)
+            if group[-1].end_ns - group[0].start_ns >= min_ns
+            for gap in group
         ]
 
     def during(self, market: Market | str, session: str = "regular") -> Coverage:
-        """The coverage of the time in which a market was open.
+        """Return the coverage of the time in which a market was open.
 
         Parameters
         ----------
         market : Market or str
-            ``US``, ``UK``, ``JP``, ``CME`` or any calendar's name.
+            ``US``, ``UK``, ``JP``, ``CME`` or the name of any calendar.
         session : str
             Session type, such as ``"regular"`` or ``"globex"``; its breaks are left out.
 
         Raises
         ------
         UnknownMarketError
-            Naming the markets, or the session types of this one.
+            Listing the markets, or the session types of this market.
         """
-        spans = list(clipped(_open_hours(market, session, self.intervals), self.intervals))
+        hours = list(clip_intervals(_open_hours(market, session, self.intervals), self.intervals))
         return replace(
             self,
-            intervals=tuple(spans),
-            stretches=tuple(
-                replace(stretch, start_ns=start, end_ns=end)
-                for stretch in self.stretches
-                for start, end in clipped(spans, [(stretch.start_ns, stretch.end_ns)])
+            intervals=tuple(hours),
+            state_intervals=tuple(
+                replace(interval, start_ns=start, end_ns=end)
+                for interval in self.state_intervals
+                for start, end in clip_intervals(hours, [interval.interval])
             ),
         )
 
     @property
-    def durations(self) -> dict[State, timedelta]:
-        """How long the streams together were in each state."""
+    def durations(self) -> dict[CoverageState, timedelta]:
+        """Time in each state, summed over the streams."""
         return {
-            state: timedelta(microseconds=ns // 1000) for state, ns in sums(self.stretches).items()
+            state: timedelta(microseconds=ns // 1000)
+            for state, ns in duration_by_state(self.state_intervals).items()
         }
 
     @property
     def fraction(self) -> float:
-        """Which share of the time is known to be captured or backfilled, from 0 to 1.
+        """Fraction of the time that is known to be captured or backfilled, from 0 to 1.
 
-        Time out of session does not count, nor does what came after the last capture (``ended``).
-        0 where nothing at all is known, as of imported ticks.
+        Time out of session does not count, nor does time after the last capture (``ended``). 0
+        where nothing is known, as for imported ticks.
         """
-        return fraction(self.stretches)
+        return covered_fraction(self.state_intervals)
+
+    @property
+    def stretches(self) -> tuple[CoverageInterval, ...]:
+        """Deprecated name of :attr:`state_intervals`."""
+        warnings.warn(
+            "Coverage.stretches is called Coverage.state_intervals now",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.state_intervals
 
     def metadata(self) -> list[list[Any]]:
-        """What is known, in brief: for the metadata of a frame.
+        """Return a short form for the metadata of a frame.
 
         Returns
         -------
         list of list
-            Each ``[contract_id, tick_type, start, end, state, reason]``; stretches of ``unknown``
-            time are left out. Where there are more than a hundred, the longest gaps are kept, and
-            only then what was captured.
+            Each ``[contract_id, tick_type, start, end, state, reason]``; intervals of ``unknown``
+            time are left out. Of more than a hundred intervals the longest gaps are taken first,
+            then the longest captured intervals.
         """
         from ibticks.calendar import format_ns
 
-        known = [stretch for stretch in self.stretches if stretch.state is not State.UNKNOWN]
-        if len(known) > _MOST_IN_METADATA:
+        known = [each for each in self.state_intervals if each.state is not CoverageState.UNKNOWN]
+        if len(known) > _MAX_METADATA_INTERVALS:
             known.sort(key=lambda each: (not each.is_gap, each.start_ns - each.end_ns))
-            known = sorted(known[:_MOST_IN_METADATA])
+            known = sorted(known[:_MAX_METADATA_INTERVALS])
         return [
             [
                 each.contract_id,
@@ -219,12 +191,12 @@ class Coverage:
         self,
         min_duration: str | timedelta | None = None,
     ) -> dict[str, Any]:
-        """The report as JSON can hold it.
+        """Return the report as JSON types.
 
         Parameters
         ----------
         min_duration : str or timedelta, optional
-            Of the gaps: see :meth:`gaps`.
+            Minimum length of the gaps: see :meth:`gaps`.
 
         Returns
         -------
@@ -243,16 +215,19 @@ class Coverage:
                     "contract_id": contract_id,
                     "symbol": self.symbols.get(contract_id, ""),
                     "tick_type": tick_type,
-                    "fraction": fraction(stretches),
-                    "seconds": {s.value: ns / _SECOND for s, ns in sums(stretches).items()},
+                    "fraction": covered_fraction(intervals),
+                    "seconds": {
+                        state.value: ns / NANOSECONDS
+                        for state, ns in duration_by_state(intervals).items()
+                    },
                 }
-                for (contract_id, tick_type), stretches in self.by_stream()
+                for (contract_id, tick_type), intervals in self.by_stream()
             ],
             "gaps": [gap.as_json() for gap in self.gaps(min_duration)],
         }
 
     def to_polars(self) -> pl.DataFrame:
-        """The stretches as a polars frame.
+        """Return the intervals as a polars frame.
 
         Returns
         -------
@@ -262,97 +237,51 @@ class Coverage:
         """
         from ibticks.frames import coverage_frame
 
-        return coverage_frame(self.stretches, "polars")
+        return coverage_frame(self.state_intervals, "polars")
 
     def to_pandas(self) -> pd.DataFrame:
-        """The stretches as a pandas frame, with the columns of :meth:`to_polars`."""
+        """Return the intervals as a pandas frame, with the columns of :meth:`to_polars`."""
         from ibticks.frames import coverage_frame
 
-        return coverage_frame(self.stretches, "pandas")
+        return coverage_frame(self.state_intervals, "pandas")
 
-    def by_stream(self) -> Iterator[tuple[Stream, list[Stretch]]]:
-        """Each stream and its stretches."""
-        found: dict[Stream, list[Stretch]] = {stream: [] for stream in self.streams}
-        for stretch in self.stretches:
-            found[stretch.contract_id, stretch.tick_type].append(stretch)
-        yield from found.items()
+    def by_stream(self) -> Iterator[tuple[StreamKey, list[CoverageInterval]]]:
+        """Iterate over the streams and their intervals."""
+        by_stream: dict[tuple[int, str], list[CoverageInterval]] = {
+            stream: [] for stream in self.streams
+        }
+        for interval in self.state_intervals:
+            by_stream[interval.stream].append(interval)
+        for stream, intervals in by_stream.items():
+            yield StreamKey(*stream), intervals
 
-    def name(self, stream: Stream) -> str:
-        """A stream for a person: the symbol, or else the contract's id, and the tick type."""
+    def name(self, stream: tuple[int, str]) -> str:
+        """Return the symbol of a stream, or else its contract id, and its tick type."""
         contract_id, tick_type = stream
         return f"{self.symbols.get(contract_id) or contract_id} {tick_type}"
 
     def __repr__(self) -> str:
-        streams, gaps = len(self.streams), len(runs(self.gaps()))
+        streams, gaps = len(self.streams), len(group_adjacent(self.gaps()))
         return (
             f"<Coverage of {streams} stream{'s' * (streams != 1)}, {self.fraction:.1%} covered, "
             f"{gaps} gap{'s' * (gaps != 1)}>"
         )
 
     def __str__(self) -> str:
-        from ibticks.coverage._report import report
+        from ibticks.coverage._report import format_report
 
-        return report(self)
+        return format_report(self)
 
     def _repr_html_(self) -> str:
-        from ibticks.coverage._report import page
+        from ibticks.coverage._report import render_html
 
-        return page(self)
-
-
-def clipped(spans: Iterable[Interval], within: Sequence[Interval]) -> Iterator[Interval]:
-    """The parts of some spans that lie within others; both in order, none overlapping another.
-
-    Examples
-    --------
-    >>> list(clipped([(0, 5), (7, 9)], [(2, 3), (4, 8)]))
-    [(2, 3), (4, 5), (7, 8)]
-    """
-    for start, end in spans:
-        at = bisect_right(within, start, key=lambda each: each[1])
-        while at < len(within) and within[at][0] < end:
-            yield max(start, within[at][0]), min(end, within[at][1])
-            at += 1
-
-
-def runs(stretches: Iterable[Stretch]) -> list[list[Stretch]]:
-    """Stretches of a stream that follow one another without a break, together."""
-    found: list[list[Stretch]] = []
-    for stretch in stretches:
-        last = found[-1][-1] if found else None
-        if last is not None and (last.contract_id, last.tick_type, last.end_ns) == (
-            stretch.contract_id,
-            stretch.tick_type,
-            stretch.start_ns,
-        ):
-            found[-1].append(stretch)
-        else:
-            found.append([stretch])
-    return found
-
-
-def sums(stretches: Iterable[Stretch]) -> dict[State, int]:
-    """Nanoseconds in each state that occurs, in the order of the states."""
-    total = dict.fromkeys(State, 0)
-    for stretch in stretches:
-        total[stretch.state] += stretch.end_ns - stretch.start_ns
-    return {state: ns for state, ns in total.items() if ns}
-
-
-def fraction(stretches: Iterable[Stretch]) -> float:
-    """Which share of the time is known to be covered: see :attr:`Coverage.fraction`."""
-    by_state = sums(stretches)
-    closed = by_state.pop(State.SESSION_CLOSED, 0)
-    by_state.pop(State.ENDED, None)
-    covered = by_state.get(State.CAPTURED, 0) + by_state.get(State.BACKFILLED, 0)
-    total = sum(by_state.values())
-    return covered / total if total else float(closed > 0)
+        return render_html(self)
 
 
 def _open_hours(
-    name: Market | str, session: str, intervals: Sequence[Interval]
+    name: Market | str, session: str, intervals: Sequence[tuple[int, int]]
 ) -> Iterator[Interval]:
-    """The times a market was open, around some intervals."""
+    """Iterate over the opening hours of a market around some intervals."""
     from ibticks.calendar import from_ns
     from ibticks.calendar import market as find_market
 
@@ -362,9 +291,9 @@ def _open_hours(
         day = timedelta(days=1)  # a session may begin the evening before its day
         first = max(from_ns(intervals[0][0], market.tz).date() - day, market.first_date)
         last = min(from_ns(intervals[-1][1], market.tz).date() + day, market.last_date)
-    for each in market.sessions(first, last, session):
-        at = each.start_ns
-        for pause, resumed in each.breaks:
-            yield at, pause
-            at = resumed
-        yield at, each.end_ns
+    for hours in market.sessions(first, last, session):
+        start_ns = hours.start_ns
+        for break_start_ns, break_end_ns in hours.breaks:
+            yield Interval(start_ns, break_start_ns)
+            start_ns = break_end_ns
+        yield Interval(start_ns, hours.end_ns)

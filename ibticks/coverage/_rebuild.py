@@ -1,6 +1,6 @@
 """The ledger of coverage out of the files, and what a killed capture left of it in the index.
 
-It reads the messages of captures where they are stored: all of them for a :func:`rebuild`; only
+It reads the messages of captures from the files: all of them for :func:`rebuild_coverage`; only
 the last ones of a stream where a capture ended without a word, which loads no compiler.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from ibticks.coverage._ledger import Change, Ledger, deleted, intervals, replayed
+from ibticks.coverage._ledger import Ledger, StatusChange, deleted, intervals, replayed
 from ibticks.errors import FormatError
 from ibticks.format import from_protobuf
 from ibticks.storage import HOUR, is_written, part_of, payloads_backwards, sign, signed, time_of
@@ -27,12 +27,19 @@ if TYPE_CHECKING:
     from ibticks.index import CoverageRecord, FileRecord, Index
     from ibticks.storage import FileKey
 
-__all__ = ["forget", "hour_changes", "left_open", "rebuild", "resume", "settle"]
+__all__ = [
+    "closing_rows",
+    "end_abandoned_intervals",
+    "mark_files_deleted",
+    "read_hour_changes",
+    "rebuild_coverage",
+    "resume_ledger",
+]
 
 _INFO: Final = StreamMessage(type="info").SerializeToString()
 
 
-def rebuild(root: Path, files: Iterable[FileRecord]) -> list[CoverageRecord]:
+def rebuild_coverage(root: Path, files: Iterable[FileRecord]) -> list[CoverageRecord]:
     """The coverage of all streams, from the stored messages.
 
     Rows without an end are those of captures that run.
@@ -65,13 +72,13 @@ def rebuild(root: Path, files: Iterable[FileRecord]) -> list[CoverageRecord]:
     return rows
 
 
-def _is_of(run: str | None, changes: Sequence[Change]) -> bool:
+def _is_of(run: str | None, changes: Sequence[StatusChange]) -> bool:
     """Whether a run has spoken last, as far as is known: one may have begun and said nothing."""
     lived = [change for change in changes if change.is_of_state]
     return run is None or not lived or max(lived, key=lambda each: each.time_ns).run == run
 
 
-def settle(root: Path, index: Index) -> list[CoverageRecord]:
+def end_abandoned_intervals(root: Path, index: Index) -> list[CoverageRecord]:
     """End, in the index, the intervals that killed captures left open; returns their new rows."""
     settled: list[CoverageRecord] = []
     for row in index.coverage(start_ns=time.time_ns()):
@@ -83,7 +90,7 @@ def settle(root: Path, index: Index) -> list[CoverageRecord]:
             # An index that was rebuilt while a capture ran may not have heard of its end.
             settled.append(replace(row, end_ns=following[0].start_ns))
         elif not is_written(root, *stream):
-            rows = left_open(root, index, row)
+            rows = closing_rows(root, index, row)
             # Should a capture have begun meanwhile, its messages may be among those just read.
             if not is_written(root, *stream):
                 settled += rows
@@ -92,7 +99,7 @@ def settle(root: Path, index: Index) -> list[CoverageRecord]:
     return settled
 
 
-def resume(root: Path, index: Index, contract_id: int, tick_type: str, run: str) -> Ledger:
+def resume_ledger(root: Path, index: Index, contract_id: int, tick_type: str, run: str) -> Ledger:
     """The ledger of a run that begins; what a killed one left behind is settled in the index.
 
     The caller holds the lock of the stream, which is from now on known to be held by this run.
@@ -111,7 +118,7 @@ def resume(root: Path, index: Index, contract_id: int, tick_type: str, run: str)
     return ledger
 
 
-def left_open(root: Path, index: Index, row: CoverageRecord) -> list[CoverageRecord]:
+def closing_rows(root: Path, index: Index, row: CoverageRecord) -> list[CoverageRecord]:
     """How a row that is open in the index ended, its capture having been killed.
 
     It ends with the last message that the capture stored. More rows tell of what the capture said
@@ -124,7 +131,7 @@ def _ended(root: Path, index: Index, ledger: Ledger) -> list[CoverageRecord]:
     """The rows that end a ledger with what was said last, and what was stored last."""
     files = index.files([ledger.contract_id], [ledger.tick_type])
     files.sort(key=_place, reverse=True)
-    unheard: list[Change] = []
+    unheard: list[StatusChange] = []
     before = None
     for change in (change for file in files for change in _backwards(root, file)):
         if change.time_ns <= ledger.latest_ns:
@@ -135,15 +142,15 @@ def _ended(root: Path, index: Index, ledger: Ledger) -> list[CoverageRecord]:
     return list(replayed(ledger, reversed(unheard), last_ns, before=before).values())
 
 
-def hour_changes(
+def read_hour_changes(
     root: Path, index: Index, contract_id: int, tick_type: str, hour_ns: int
-) -> list[Change]:
+) -> list[StatusChange]:
     """Return what the files of one hour of a stream tell of its coverage."""
     files = index.files([contract_id], [tick_type], hour_ns, hour_ns + HOUR)
     return list(_changes(root, [file for file in files if file.hour_ns == hour_ns]))
 
 
-def forget(index: Index, keys: Iterable[FileKey]) -> None:
+def mark_files_deleted(index: Index, keys: Iterable[FileKey]) -> None:
     """Tell the index that files, the oldest of their streams, are about to be deleted."""
     until: dict[tuple[int, str], int] = {}
     for key in keys:
@@ -164,19 +171,19 @@ def _may_tell(file: FileRecord) -> bool:
     return not file.sealed or file.messages > file.ticks
 
 
-def _changes(root: Path, files: Sequence[FileRecord]) -> Iterator[Change]:
+def _changes(root: Path, files: Sequence[FileRecord]) -> Iterator[StatusChange]:
     telling = [file for file in files if _may_tell(file)]
     if not telling:
         return
     from ibticks.storage import read_messages
 
     for time_ns, message in read_messages(root, telling):
-        change = Change.of(time_ns, message)
+        change = StatusChange.of(time_ns, message)
         if change is not None:
             yield change
 
 
-def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
+def _backwards(root: Path, file: FileRecord) -> Iterator[StatusChange]:
     """The changes of state a file tells, the last first."""
     if not _may_tell(file) or file.backfilled:
         return
@@ -185,14 +192,14 @@ def _backwards(root: Path, file: FileRecord) -> Iterator[Change]:
             continue
         try:
             message = StreamMessage.FromString(payload)
-            change = Change.of(time_of(message), from_protobuf(message))
+            change = StatusChange.of(time_of(message), from_protobuf(message))
         except (DecodeError, FormatError):
             continue  # no message of ours; reading the file tells
         if change is not None and change.is_of_state:
             yield change
 
 
-def _last_of_run(root: Path, files: Sequence[FileRecord], change: Change) -> int | None:
+def _last_of_run(root: Path, files: Sequence[FileRecord], change: StatusChange) -> int | None:
     """Time of the last message of the run that a change is of."""
     for file in sorted(files, key=_place, reverse=True):
         if file.backfilled:

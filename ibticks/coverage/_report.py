@@ -1,51 +1,74 @@
-"""Coverage to look at: a report in words, and a picture that needs no network and no script."""
+"""Reports of coverage: text, table rows, and an SVG picture without scripts or network access."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from ibticks._html import html_table
 from ibticks.calendar import format_duration, format_ns
-from ibticks.coverage._model import fraction, runs, sums
-from ibticks.coverage._states import MEANINGS, State
+from ibticks.config import NANOSECONDS
+from ibticks.coverage._states import (
+    MEANINGS,
+    CoverageState,
+    covered_fraction,
+    duration_by_state,
+    group_adjacent,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from ibticks.coverage._model import Coverage, Stretch
+    from ibticks.coverage._model import Coverage
+    from ibticks.coverage._states import CoverageInterval
 
-__all__ = ["page", "percent", "report", "said", "strip", "until_second"]
+__all__ = [
+    "GAP_COLUMNS",
+    "format_coarse_duration",
+    "format_fraction",
+    "format_report",
+    "gap_rows",
+    "render_html",
+    "render_svg",
+    "summary_rows",
+]
 
-# Colours that the colour-blind tell apart (Okabe and Ito, "Color Universal Design", 2008); what is
-# in no ledger is drawn in the colour of the text, thick or thin.
-_FILLS: Final[dict[State, str]] = {
-    State.CAPTURED: "#009E73",
-    State.BACKFILLED: "#56B4E9",
-    State.SESSION_CLOSED: "#BBBBBB",
-    State.QUIET: "#F0E442",
-    State.DISCONNECTED: "#D55E00",
-    State.NOT_PERMITTED: "#CC79A7",
-    State.DELETED: "#0072B2",
-    State.NOT_RUNNING: "currentColor",
-    State.ENDED: "currentColor",
-    State.UNKNOWN: "currentColor",
+GAP_COLUMNS: Final = ("stream", "start", "end", "duration", "state", "reason")
+"""Heads of the columns of :func:`gap_rows`."""
+
+# Colours that the colour-blind can tell apart (Okabe and Ito, "Color Universal Design", 2008);
+# states without a row in the ledger are drawn in the colour of the text, at some opacity.
+_FILLS: Final[dict[CoverageState, str]] = {
+    CoverageState.CAPTURED: "#009E73",
+    CoverageState.BACKFILLED: "#56B4E9",
+    CoverageState.SESSION_CLOSED: "#BBBBBB",
+    CoverageState.QUIET: "#F0E442",
+    CoverageState.DISCONNECTED: "#D55E00",
+    CoverageState.NOT_PERMITTED: "#CC79A7",
+    CoverageState.DELETED: "#0072B2",
+    CoverageState.NOT_RUNNING: "currentColor",
+    CoverageState.ENDED: "currentColor",
+    CoverageState.UNKNOWN: "currentColor",
 }
-_OPACITY: Final = {State.NOT_RUNNING: 0.75, State.ENDED: 0.3, State.UNKNOWN: 0.15}
+_OPACITY: Final = {
+    CoverageState.NOT_RUNNING: 0.75,
+    CoverageState.ENDED: 0.3,
+    CoverageState.UNKNOWN: 0.15,
+}
 
-_WIDTH: Final = 900
-_LEFT: Final = 170
-_ROW: Final = 22
-_BAR: Final = 16
-_LEGEND: Final = 140
-_BETWEEN: Final = 3
-_LABEL: Final = 90
-_LETTER: Final = 6.6
-_MOST_GAPS: Final = 10
-_MOST_LINES: Final = 20
-_NS: Final = 1_000_000_000
-_DAY: Final = 86_400 * _NS
-_STEPS: Final = tuple(
-    seconds * _NS
+_WIDTH_PX: Final = 900
+_LABEL_WIDTH_PX: Final = 170
+_ROW_HEIGHT_PX: Final = 22
+_BAR_HEIGHT_PX: Final = 16
+_LEGEND_WIDTH_PX: Final = 140
+_SPACING_PX: Final = 3
+_AXIS_LABEL_PX: Final = 90
+_LETTER_PX: Final = 6.6
+_MAX_TABLE_GAPS: Final = 10
+_MAX_TEXT_GAPS: Final = 20
+_DAY_NS: Final = 86_400 * NANOSECONDS
+_AXIS_STEPS_NS: Final = tuple(
+    seconds * NANOSECONDS
     for seconds in (
         *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
         *(3600, 7200, 10800, 21600, 43200),
@@ -54,131 +77,161 @@ _STEPS: Final = tuple(
 )
 
 
-def until_second(ns: int) -> str:
-    """A duration for a person; from a minute on, to the second.
+def format_coarse_duration(ns: int) -> str:
+    """Format a duration with the precision a reader needs; from a minute on, to the second.
 
     Examples
     --------
-    >>> until_second(3_725_123_456_789), until_second(1_250_000_000)
+    >>> format_coarse_duration(3_725_123_456_789), format_coarse_duration(1_250_000_000)
     ('1h2m5s', '1s250ms')
     """
-    for least, unit in ((60 * _NS, _NS), (_NS, 1_000_000), (1_000_000, 1_000)):
-        if ns >= least:
-            ns -= ns % unit
+    minute, millisecond, microsecond = 60 * NANOSECONDS, NANOSECONDS // 1000, 1_000
+    for min_ns, unit_ns in (
+        (minute, NANOSECONDS),
+        (NANOSECONDS, millisecond),
+        (millisecond, microsecond),
+    ):
+        if ns >= min_ns:
+            ns -= ns % unit_ns
             break
     return format_duration(ns) if ns > 0 else "0s"
 
 
-def report(coverage: Coverage) -> str:
-    """What was covered of each stream, and its longest gaps, in words."""
-    if not coverage.stretches:
-        return f"{_title(coverage)}\n  nothing is known of this time"
-    lines = [_title(coverage), f"  {_range(coverage)}"]
-    names = {stream: coverage.name(stream) for stream in coverage.streams}
-    width = max(map(len, names.values()))
-    for stream, stretches in coverage.by_stream():
-        states = ", ".join(
-            f"{said(state)} {until_second(ns)}" for state, ns in sums(stretches).items()
+def format_fraction(fraction: float) -> str:
+    """Format a fraction as percent; only exact values are shown as 0 % and 100 %.
+
+    Examples
+    --------
+    >>> format_fraction(1.0), format_fraction(0.99999), format_fraction(0.00001)
+    ('100 %', '99.9 %', '0.1 %')
+    """
+    if fraction in (0.0, 1.0):
+        return f"{fraction:.0%}".replace("%", " %")
+    return f"{min(max(fraction * 100, 0.1), 99.9):.1f} %"
+
+
+def summary_rows(coverage: Coverage) -> list[tuple[str, str, str]]:
+    """Return the name, the covered fraction and the time in each state of every stream."""
+    return [
+        (
+            coverage.name(stream),
+            format_fraction(covered_fraction(intervals)),
+            ", ".join(
+                f"{state.label} {format_coarse_duration(ns)}"
+                for state, ns in duration_by_state(intervals).items()
+            ),
         )
-        lines.append(f"  {names[stream]:<{width}}  {percent(fraction(stretches)):>7}  {states}")
-    gaps = runs(coverage.gaps())
-    longest = sorted(gaps, key=_length)[-_MOST_LINES:]
-    shown = f", the {_MOST_LINES} longest" if len(longest) < len(gaps) else ""
-    lines.append(f"gaps: {len(gaps) or 'none'}{shown}")
-    for gap in (gap for run in gaps if run in longest for gap in run):
-        name = names[gap.contract_id, gap.tick_type]
-        lines.append(f"  {name:<{width}}  {_when(gap)}")
-    if any(stretch.state is State.UNKNOWN for stretch in coverage.stretches):
-        lines.append(f"unknown: {MEANINGS[State.UNKNOWN]}")
+        for stream, intervals in coverage.by_stream()
+    ]
+
+
+def gap_rows(coverage: Coverage, gaps: Iterable[CoverageInterval]) -> list[tuple[str, ...]]:
+    """Return the cells of gaps, in the order of :data:`GAP_COLUMNS`."""
+    return [
+        (
+            coverage.name(gap.stream),
+            format_ns(gap.start_ns),
+            format_ns(gap.end_ns),
+            format_coarse_duration(gap.end_ns - gap.start_ns),
+            gap.state.label,
+            gap.reason,
+        )
+        for gap in gaps
+    ]
+
+
+def format_report(coverage: Coverage) -> str:
+    """Format the coverage of each stream, and the longest gaps, as text."""
+    if not coverage.state_intervals:
+        return f"{_title(coverage)}\n  nothing is known of this time"
+    lines = [_title(coverage), f"  {_time_range(coverage)}"]
+    rows = summary_rows(coverage)
+    width = max(len(name) for name, _, _ in rows)
+    lines += (f"  {name:<{width}}  {fraction:>7}  {states}" for name, fraction, states in rows)
+    gaps = group_adjacent(coverage.gaps())
+    longest = sorted(gaps, key=_length_ns)[-_MAX_TEXT_GAPS:]
+    limit = f", the {_MAX_TEXT_GAPS} longest" if len(longest) < len(gaps) else ""
+    lines.append(f"gaps: {len(gaps) or 'none'}{limit}")
+    for gap in (gap for group in gaps if group in longest for gap in group):
+        lines.append(f"  {coverage.name(gap.stream):<{width}}  {_describe(gap)}")
+    if any(each.state is CoverageState.UNKNOWN for each in coverage.state_intervals):
+        lines.append(f"unknown: {CoverageState.UNKNOWN.meaning}")
     return "\n".join(lines)
 
 
-def page(coverage: Coverage) -> str:
-    """The picture, and its longest gaps as a table, for a notebook."""
-    if not coverage.stretches:
+def render_html(coverage: Coverage) -> str:
+    """Render the picture, and the longest gaps as a table, for a notebook."""
+    if not coverage.state_intervals:
         return f"<p>{escape(_title(coverage))}: nothing is known of this time</p>"
-    gaps = sorted(runs(coverage.gaps()), key=_length, reverse=True)
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td style='text-align:left'>{escape(cell)}</td>"
-            for cell in (
-                coverage.name((gap.contract_id, gap.tick_type)),
-                format_ns(gap.start_ns),
-                format_ns(gap.end_ns),
-                until_second(gap.end_ns - gap.start_ns),
-                said(gap.state),
-                gap.reason,
-            )
-        )
-        + "</tr>"
-        for run in gaps[:_MOST_GAPS]
-        for gap in run
-    )
-    head = "".join(
-        f"<th style='text-align:left'>{name}</th>"
-        for name in ("stream", "start", "end", "duration", "state", "reason")
-    )
-    more = f", the {_MOST_GAPS} longest of {len(gaps):,}" if len(gaps) > _MOST_GAPS else ""
+    gaps = sorted(group_adjacent(coverage.gaps()), key=_length_ns, reverse=True)
+    limit = f", the {_MAX_TABLE_GAPS} longest of {len(gaps):,}" * (len(gaps) > _MAX_TABLE_GAPS)
+    longest = [gap for group in gaps[:_MAX_TABLE_GAPS] for gap in group]
     table = (
-        f"<table><caption>gaps{more}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
+        html_table(gap_rows(coverage, longest), GAP_COLUMNS, caption=f"gaps{limit}")
         if gaps
         else "<p>no gaps</p>"
     )
-    return f"<figure style='margin:0'>{strip(coverage)}</figure>{table}"
+    return f"<figure style='margin:0'>{render_svg(coverage)}</figure>{table}"
 
 
-def strip(coverage: Coverage) -> str:
-    """An SVG: a row for each stream, a colour for each state, a legend and a time axis."""
+def render_svg(coverage: Coverage) -> str:
+    """Render an SVG: a row for each stream, a colour for each state, a legend and a time axis."""
     axis = _Axis(coverage.intervals)
-    present = list(sums(coverage.stretches))
-    per_line = (_WIDTH - 10) // _LEGEND
-    bars = 30 + _ROW * len(coverage.streams)
-    height = bars + 24 + 18 * -(-len(present) // per_line)
+    present = list(duration_by_state(coverage.state_intervals))
+    per_line = (_WIDTH_PX - 10) // _LEGEND_WIDTH_PX
+    bars_end = 30 + _ROW_HEIGHT_PX * len(coverage.streams)
+    height = bars_end + 24 + 18 * -(-len(present) // per_line)
     summary = "; ".join(
-        f"{coverage.name(stream)} {percent(fraction(stretches))}"
-        for stream, stretches in coverage.by_stream()
+        f"{coverage.name(stream)} {format_fraction(covered_fraction(intervals))}"
+        for stream, intervals in coverage.by_stream()
     )
-    spoken = escape(f"{_title(coverage)}. {_range(coverage)}. {summary}", quote=True)
+    label = escape(f"{_title(coverage)}. {_time_range(coverage)}. {summary}", quote=True)
     head = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {height}' role='img' "
-        f"style='width:100%;max-width:{_WIDTH}px;font:12px sans-serif' fill='currentColor' "
-        f"aria-label='{spoken}'>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH_PX} {height}' role='img' "
+        f"style='width:100%;max-width:{_WIDTH_PX}px;font:12px sans-serif' fill='currentColor' "
+        f"aria-label='{label}'>"
     )
-    parts = [head, f"<text x='0' y='14' font-weight='bold'>{escape(_title(coverage))}</text>"]
-    for row, (stream, stretches) in enumerate(coverage.by_stream()):
-        top = 24 + row * _ROW
-        share = percent(fraction(stretches))
-        parts.append(f"<text x='0' y='{top + 13}'>{escape(coverage.name(stream))}</text>")
-        parts.append(f"<text x='{_LEFT - 6}' y='{top + 13}' text-anchor='end'>{share}</text>")
-        # What is missing is drawn last, and never thinner than a line.
-        for state in sorted(present, key=lambda each: list(State).index(each)):
-            mine = [stretch for stretch in stretches if stretch.state is state]
-            parts += (
-                f"<rect x='{left:.1f}' y='{top}' width='{width:.1f}' height='{_BAR}' "
+    elements = [
+        head,
+        f"<text x='0' y='14' font-weight='bold'>{escape(_title(coverage))}</text>",
+    ]
+    for row, (stream, intervals) in enumerate(coverage.by_stream()):
+        top = 24 + row * _ROW_HEIGHT_PX
+        fraction = format_fraction(covered_fraction(intervals))
+        elements.append(f"<text x='0' y='{top + 13}'>{escape(coverage.name(stream))}</text>")
+        elements.append(
+            f"<text x='{_LABEL_WIDTH_PX - 6}' y='{top + 13}' text-anchor='end'>{fraction}</text>"
+        )
+        # Gaps are drawn last, at least a pixel wide, so that no other state hides them.
+        for state in sorted(present, key=list(CoverageState).index):
+            in_state = [interval for interval in intervals if interval.state is state]
+            elements += (
+                f"<rect x='{left:.1f}' y='{top}' width='{width:.1f}' height='{_BAR_HEIGHT_PX}' "
                 f"{_fill(state)}><title>{escape(text)}</title></rect>"
-                for left, width, text in axis.bars(mine)
+                for left, width, text in axis.bars(in_state)
             )
-    parts.append(f"<text x='{_LEFT - 6}' y='{bars + 10}' text-anchor='end'>UTC</text>")
-    for at, text in axis.labels():
-        parts.append(
-            f"<line x1='{at:.1f}' x2='{at:.1f}' y1='{bars - 8}' y2='{bars - 3}' "
-            f"stroke='currentColor'/><text x='{at:.1f}' y='{bars + 10}' text-anchor='start'>"
+    elements.append(
+        f"<text x='{_LABEL_WIDTH_PX - 6}' y='{bars_end + 10}' text-anchor='end'>UTC</text>"
+    )
+    for x, text in axis.labels():
+        elements.append(
+            f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{bars_end - 8}' y2='{bars_end - 3}' "
+            f"stroke='currentColor'/><text x='{x:.1f}' y='{bars_end + 10}' text-anchor='start'>"
             f"{text}</text>"
         )
     for number, state in enumerate(present):
-        left, top = number % per_line * _LEGEND, bars + 22 + 18 * (number // per_line)
-        parts.append(
+        left = number % per_line * _LEGEND_WIDTH_PX
+        top = bars_end + 22 + 18 * (number // per_line)
+        elements.append(
             f"<rect x='{left}' y='{top}' width='12' height='12' {_fill(state)}/>"
-            f"<text x='{left + 17}' y='{top + 10}'>{said(state)}"
+            f"<text x='{left + 17}' y='{top + 10}'>{state.label}"
             f"<title>{escape(MEANINGS[state])}</title></text>"
         )
-    return "".join([*parts, "</svg>"])
+    return "".join([*elements, "</svg>"])
 
 
 class _Axis:
-    """Where on the picture an instant is: the intervals side by side, each as wide as it is long.
+    """Time axis of the picture: the intervals side by side, each as wide as it is long.
 
     Parameters
     ----------
@@ -186,103 +239,90 @@ class _Axis:
     """
 
     def __init__(self, intervals: Sequence[tuple[int, int]]) -> None:
-        self._total = sum(end - start for start, end in intervals)
-        room = _WIDTH - _LEFT
-        self._between = min(_BETWEEN, room / (2 * len(intervals)))
-        self._scale = (room - self._between * (len(intervals) - 1)) / self._total
+        self._total_ns = sum(end - start for start, end in intervals)
+        width = _WIDTH_PX - _LABEL_WIDTH_PX
+        self._spacing = min(_SPACING_PX, width / (2 * len(intervals)))
+        self._scale = (width - self._spacing * (len(intervals) - 1)) / self._total_ns
         self._places: list[tuple[int, int, float]] = []
-        left = float(_LEFT)
+        left = float(_LABEL_WIDTH_PX)
         for start, end in intervals:
             self._places.append((start, end, left))
-            left += (end - start) * self._scale + self._between
+            left += (end - start) * self._scale + self._spacing
 
-    def bars(self, stretches: Sequence[Stretch]) -> Iterator[tuple[float, float, str]]:
-        """Left edge, width and text of what is to be drawn of one state.
+    def bars(self, intervals: Sequence[CoverageInterval]) -> Iterator[tuple[float, float, str]]:
+        """Yield the left edge, the width and the tooltip of the bars of one state.
 
-        Bars that would touch are drawn as one: there are never more than the picture is wide.
+        Bars that would touch are drawn as one, so there are never more than pixels.
         """
         places = iter(self._places)
         start, end, left = next(places)
-        drawn: tuple[float, float, list[Stretch]] | None = None
-        for stretch in stretches:
-            while stretch.start_ns >= end:
+        bar: tuple[float, float, list[CoverageInterval]] | None = None
+        for interval in intervals:
+            while interval.start_ns >= end:
                 start, end, left = next(places)
-            begin = left + (stretch.start_ns - start) * self._scale
-            until = begin + max(1.0, (stretch.end_ns - stretch.start_ns) * self._scale)
-            if drawn is not None and begin < drawn[1] + 0.5:
-                drawn = drawn[0], max(until, drawn[1]), [*drawn[2][:_MOST_GAPS], stretch]
+            begin = left + (interval.start_ns - start) * self._scale
+            until = begin + max(1.0, (interval.end_ns - interval.start_ns) * self._scale)
+            if bar is not None and begin < bar[1] + 0.5:
+                bar = bar[0], max(until, bar[1]), [*bar[2][:_MAX_TABLE_GAPS], interval]
                 continue
-            if drawn is not None:
-                yield drawn[0], drawn[1] - drawn[0], _tooltip(drawn[2])
-            drawn = begin, until, [stretch]
-        if drawn is not None:
-            yield drawn[0], drawn[1] - drawn[0], _tooltip(drawn[2])
+            if bar is not None:
+                yield bar[0], bar[1] - bar[0], _tooltip(bar[2])
+            bar = begin, until, [interval]
+        if bar is not None:
+            yield bar[0], bar[1] - bar[0], _tooltip(bar[2])
 
     def labels(self) -> Iterator[tuple[float, str]]:
-        """Where the axis says a time, and which (UTC)."""
+        """Yield the place and the text (UTC) of the labels of the axis."""
         if len(self._places) > 1:
-            free = float(_LEFT)
+            free = float(_LABEL_WIDTH_PX)
             for start, _, left in self._places:
                 text = format_ns(start)[:10]
-                if left >= free and left + _LETTER * len(text) <= _WIDTH:
+                if left >= free and left + _LETTER_PX * len(text) <= _WIDTH_PX:
                     yield left, text
-                    free = left + _LABEL
+                    free = left + _AXIS_LABEL_PX
             return
         start, end, left = self._places[0]
-        most = (_WIDTH - _LEFT) / _LABEL
-        step = next((step for step in _STEPS if self._total / step <= most), _STEPS[-1])
+        max_labels = (_WIDTH_PX - _LABEL_WIDTH_PX) / _AXIS_LABEL_PX
+        step = next(
+            (step for step in _AXIS_STEPS_NS if self._total_ns / step <= max_labels),
+            _AXIS_STEPS_NS[-1],
+        )
         free, day = 0.0, ""
-        for at in range(-(-start // step) * step, end, step):
-            date, time = format_ns(at)[:10], format_ns(at)[11:19].removesuffix(":00")
-            text = " ".join([date] * (date != day) + [time] * (step < _DAY))
-            place = left + (at - start) * self._scale
-            if place >= free and place + _LETTER * len(text) <= _WIDTH:
-                yield place, text
-                free, day = place + _LETTER * (len(text) + 1), date
+        for time_ns in range(-(-start // step) * step, end, step):
+            date, time = format_ns(time_ns)[:10], format_ns(time_ns)[11:19].removesuffix(":00")
+            text = " ".join([date] * (date != day) + [time] * (step < _DAY_NS))
+            x = left + (time_ns - start) * self._scale
+            if x >= free and x + _LETTER_PX * len(text) <= _WIDTH_PX:
+                yield x, text
+                free, day = x + _LETTER_PX * (len(text) + 1), date
 
 
-def _fill(state: State) -> str:
+def _fill(state: CoverageState) -> str:
     opacity = f" fill-opacity='{_OPACITY[state]}'" if state in _OPACITY else ""
     return f"fill='{_FILLS[state]}'{opacity}"
 
 
-def _tooltip(stretches: Sequence[Stretch]) -> str:
-    return "\n".join(map(_when, stretches[:_MOST_GAPS])) + "\n…" * (len(stretches) > _MOST_GAPS)
+def _tooltip(intervals: Sequence[CoverageInterval]) -> str:
+    more = "\n…" * (len(intervals) > _MAX_TABLE_GAPS)
+    return "\n".join(map(_describe, intervals[:_MAX_TABLE_GAPS])) + more
 
 
-def _when(stretch: Stretch) -> str:
-    length = until_second(stretch.end_ns - stretch.start_ns)
-    why = " ".join(part for part in (said(stretch.state), stretch.reason) if part)
-    return f"{format_ns(stretch.start_ns)} to {format_ns(stretch.end_ns)}  {length}  {why}"
+def _describe(interval: CoverageInterval) -> str:
+    length = format_coarse_duration(interval.end_ns - interval.start_ns)
+    reason = " ".join(filter(None, (interval.state.label, interval.reason)))
+    return f"{format_ns(interval.start_ns)} to {format_ns(interval.end_ns)}  {length}  {reason}"
 
 
-def _length(run: Sequence[Stretch]) -> int:
-    return run[-1].end_ns - run[0].start_ns
-
-
-def said(state: State) -> str:
-    """A state as words."""
-    return state.value.replace("_", " ")
-
-
-def percent(share: float) -> str:
-    """A share that says 100 % only where it is.
-
-    Examples
-    --------
-    >>> percent(1.0), percent(0.99999), percent(0.00001)
-    ('100 %', '99.9 %', '0.1 %')
-    """
-    if share in (0.0, 1.0):
-        return f"{share:.0%}".replace("%", " %")
-    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+def _length_ns(group: Sequence[CoverageInterval]) -> int:
+    return group[-1].end_ns - group[0].start_ns
 
 
 def _title(coverage: Coverage) -> str:
     return f"coverage of {coverage.label}" if coverage.label else "coverage"
 
 
-def _range(coverage: Coverage) -> str:
+def _time_range(coverage: Coverage) -> str:
     first, last = coverage.intervals[0][0], coverage.intervals[-1][1]
-    parts = f" in {len(coverage.intervals)} parts" if len(coverage.intervals) > 1 else ""
+    number = len(coverage.intervals)
+    parts = f" in {number} parts" if number > 1 else ""
     return f"{format_ns(first)} to {format_ns(last)}{parts}"

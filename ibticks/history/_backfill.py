@@ -26,7 +26,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
-from ibticks.coverage import settle
+from ibticks.coverage import end_abandoned_intervals
 from ibticks.errors import (
     CaptureError,
     ConnectionFailedError,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from datetime import timedelta, tzinfo
 
     from ibticks.calendar import Market, TimeLike
-    from ibticks.coverage import Stretch
+    from ibticks.coverage import CoverageInterval
     from ibticks.history._fill import StreamFiller
     from ibticks.history._historical_tick import PastTick
     from ibticks.history._history_client import History
@@ -165,7 +165,7 @@ def backfill(
     """
     if not 1 <= page_ticks <= MOST_TICKS:
         raise InputError(f"page_ticks={page_ticks!r}: IB gives 1 to {MOST_TICKS} at a time")
-    settle(store.root, store.index)
+    end_abandoned_intervals(store.root, store.index)
     within = whole_seconds(start, end, tz, to_now=to_now)
     days = store.daily_stats(contracts, tick_types)
     streams = sorted({(day.contract_id, day.tick_type) for day in days})
@@ -224,7 +224,7 @@ def connect(host: str, port: int, client_id: int, **how: Any) -> History:
 
 def fill_gaps(
     store: Store,
-    gaps: Sequence[Stretch],
+    gaps: Sequence[CoverageInterval],
     history: History,
     *,
     within: tuple[int, int] = (TIME_MIN, TIME_MAX),
@@ -286,7 +286,7 @@ class _Work:
         self.filled: list[Filled] = []
         self.remaining: list[Remaining] = []
 
-    def stream(self, contract_id: int, tick_type: str, gaps: list[Stretch]) -> None:
+    def stream(self, contract_id: int, tick_type: str, gaps: list[CoverageInterval]) -> None:
         """Fill the gaps of one stream, as far as that goes."""
         from ibticks.history._fill import StreamFiller
 
@@ -308,7 +308,7 @@ class _Work:
                     gaps[:] = [
                         replace(gap, start_ns=start_ns, end_ns=end_ns)
                         for gap in gaps
-                        for start_ns, end_ns in filler.missing(gap.start_ns, gap.end_ns)
+                        for start_ns, end_ns in filler.missing_intervals(gap.start_ns, gap.end_ns)
                     ]
                     _be_sure(self._store, asked)
                     while gaps:
@@ -321,7 +321,7 @@ class _Work:
             _log.warning("%d %s is not filled: %s", contract_id, tick_type, refusal)
         self.remaining += [Remaining(gap, refusal) for gap in gaps]
 
-    def _gap(self, filler: StreamFiller, gaps: list[Stretch]) -> None:
+    def _gap(self, filler: StreamFiller, gaps: list[CoverageInterval]) -> None:
         """Fill the first gap; it leaves the list, or what is left of it stays."""
         gap = gaps[0]
         asked = self._store.index.partial_answers

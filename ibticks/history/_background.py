@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from ibticks.config import NANOSECONDS
-from ibticks.coverage import State, Stretch
+from ibticks.coverage import CoverageInterval, CoverageState
 from ibticks.errors import CaptureError
 from ibticks.history._backfill import connect, fill_gaps
 from ibticks.history._pacing import Pace, Pacing
@@ -30,7 +30,7 @@ _RIPE_SECONDS: Final = 15.0  # until a gap's first live tick has come, as far as
 _FIRST_REST: Final = 30.0
 _LONGEST_REST: Final = 600.0
 _STOP_SECONDS: Final = 30.0
-_GAPS: Final = (State.QUIET, State.DISCONNECTED, State.NOT_PERMITTED)
+_GAPS: Final = (CoverageState.QUIET, CoverageState.DISCONNECTED, CoverageState.NOT_PERMITTED)
 
 
 class GapFiller:
@@ -124,7 +124,7 @@ class GapFiller:
                 f"{left.gap.contract_id} {left.gap.tick_type} is not filled: {left.why}"
             )
 
-    def _ripe(self, until_ns: int) -> Iterator[Stretch]:
+    def _ripe(self, until_ns: int) -> Iterator[CoverageInterval]:
         """Gaps of this run that were over before ``until_ns``, by stream and time."""
         rows = self._store.index.coverage(
             sorted({contract_id for contract_id, _ in self._streams}),
@@ -136,11 +136,11 @@ class GapFiller:
                 yield from _over(list(some), self._began_ns, until_ns)
 
 
-def _over(rows: list[CoverageRecord], began_ns: int, until_ns: int) -> Iterator[Stretch]:
+def _over(rows: list[CoverageRecord], began_ns: int, until_ns: int) -> Iterator[CoverageInterval]:
     """The gaps of one stream that end with its being captured again."""
-    gap: Stretch | None = None
+    gap: CoverageInterval | None = None
     for row in rows:
-        if gap is not None and row.state == State.CAPTURED and row.start_ns == gap.end_ns:
+        if gap is not None and row.state == CoverageState.CAPTURED and row.start_ns == gap.end_ns:
             yield gap
         follows = gap is not None and gap.end_ns == row.start_ns
         is_over = row.end_ns is not None and row.end_ns <= until_ns
@@ -149,6 +149,11 @@ def _over(rows: list[CoverageRecord], began_ns: int, until_ns: int) -> Iterator[
             continue
         start_ns = gap.start_ns if gap is not None and follows else row.start_ns
         assert row.end_ns is not None
-        gap = Stretch(
-            row.contract_id, row.tick_type, start_ns, row.end_ns, State(row.state), row.reason
+        gap = CoverageInterval(
+            row.contract_id,
+            row.tick_type,
+            start_ns,
+            row.end_ns,
+            CoverageState(row.state),
+            row.reason,
         )

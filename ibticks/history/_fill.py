@@ -8,7 +8,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Final
 
 from ibticks.config import NANOSECONDS
-from ibticks.coverage import Status, backfilled, missing
+from ibticks.coverage import StreamStatus, backfilled_rows, missing_intervals
 from ibticks.errors import CaptureError, StorageError, WriterLockedError
 from ibticks.format import encode_frame, encode_message, format_timestamp
 from ibticks.history._historical_tick import SOURCE, encode, not_among
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ibticks.coverage import Change
+    from ibticks.coverage import StatusChange
     from ibticks.history._historical_tick import PastTick
     from ibticks.index import CoverageRecord, Index
     from ibticks.storage import Sealer
@@ -146,12 +146,12 @@ class StreamFiller:
     ) -> None:
         self.close()
 
-    def missing(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    def missing_intervals(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
         """What of a range is not filled: by the index, and by notes it has not heard of.
 
         Those are of a backfill that was killed right after it wrote them.
         """
-        found: list[Change] = []
+        found: list[StatusChange] = []
         for hour in range(hour_of(start_ns), end_ns, HOUR):
             key = FileKey(*self._stream, hour, "backfill")
             found += notes_of(self._root, key, start_ns, end_ns)
@@ -161,7 +161,7 @@ class StreamFiller:
         for note in sorted(found, key=lambda change: change.time_ns):
             if note.filled is not None:
                 self._tell(*note.filled)
-        return missing(self._rows.values(), start_ns, end_ns)
+        return missing_intervals(self._rows.values(), start_ns, end_ns)
 
     def seconds_of(self, start_ns: int, end_ns: int) -> tuple[int, int]:
         """IB's seconds ``[first, last)`` in which ticks of a gap may lie."""
@@ -173,8 +173,8 @@ class StreamFiller:
         Parameters
         ----------
         start_ns, end_ns : int
-            The gap, as :meth:`missing` gave it, half-open, UTC nanoseconds: what is noted as
-            filled.
+            The gap, as :meth:`missing_intervals` returned it, half-open, UTC nanoseconds: the range
+            noted as filled.
         first, last : int
             The seconds ``[first, last)`` to be asked for.
 
@@ -239,7 +239,7 @@ class StreamFiller:
                 "type": "info",
                 "stream_id": self._stream_id,
                 "timestamp": format_timestamp(end_ns - 1),
-                "data": {"status": str(Status.BACKFILLED)},
+                "data": {"status": str(StreamStatus.BACKFILLED)},
                 "metadata": {"run": self._run, "at_ns": time.time_ns(), **SOURCE, **told},
             }
         )
@@ -250,7 +250,7 @@ class StreamFiller:
 
     def _tell(self, start_ns: int, end_ns: int, ticks: int) -> None:
         """Have the index know that a range is filled, unless it does."""
-        rows = backfilled(*self._stream, start_ns, end_ns, ticks, self._rows.values())
+        rows = backfilled_rows(*self._stream, start_ns, end_ns, ticks, self._rows.values())
         if rows:
             self._rows.update({row.start_ns: row for row in rows})
             self._index.put_coverage(rows)

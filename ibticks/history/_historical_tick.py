@@ -151,10 +151,10 @@ def not_among(ticks: Iterable[PastTick], stored: Iterable[PastTick]) -> list[Pas
             rest.append(tick)
     # Flags and conditions may read otherwise in history than they did live.
     alike = Counter(tick.gist for tick in left.elements())
-    missing: list[PastTick] = []
+    missing_intervals: list[PastTick] = []
     for tick in rest:
         if alike[tick.gist]:
             alike[tick.gist] -= 1
         else:
-            missing.append(tick)
-    return missing
+            missing_intervals.append(tick)
+    return missing_intervals

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
-from ibticks.coverage import State, missing, runs
+from ibticks.coverage import CoverageState, group_adjacent, missing_intervals
 from ibticks.errors import TimeRangeError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import timedelta, tzinfo
 
     from ibticks.calendar import Market, TimeLike
-    from ibticks.coverage import Stretch
+    from ibticks.coverage import CoverageInterval
     from ibticks.store import Store
 
 __all__ = ["plan", "whole_seconds"]
@@ -28,7 +28,7 @@ def plan(
     market: Market | str | None,
     session: str,
     min_duration: str | timedelta | None,
-) -> list[Stretch]:
+) -> list[CoverageInterval]:
     """What there is to fill, by stream and time.
 
     Parameters
@@ -46,20 +46,20 @@ def plan(
     list of Stretch
         What lasts still, and what was deleted on purpose, is not among them.
     """
-    from ibticks.coverage import cover
+    from ibticks.coverage import query_coverage
 
-    coverage = cover(store.root, store.index, streams, [within])
+    coverage = query_coverage(store.root, store.index, streams, [within])
     if market is not None:
         coverage = coverage.during(market, session)
     # What was deleted was deleted on purpose.
-    found = [gap for gap in coverage.gaps(min_duration) if gap.state is not State.DELETED]
-    gaps: list[Stretch] = []
-    for run in runs(found):
+    found = [gap for gap in coverage.gaps(min_duration) if gap.state is not CoverageState.DELETED]
+    gaps: list[CoverageInterval] = []
+    for run in group_adjacent(found):
         gap = replace(run[0], end_ns=run[-1].end_ns)
         stream = [gap.contract_id], [gap.tick_type]
         known = store.index.coverage(*stream, gap.start_ns, gap.end_ns)
         # What lasts still is left to the capture.
-        for start_ns, end_ns in missing(known, gap.start_ns, gap.end_ns):
+        for start_ns, end_ns in missing_intervals(known, gap.start_ns, gap.end_ns):
             gaps.append(replace(gap, start_ns=start_ns, end_ns=end_ns))
     return gaps
 

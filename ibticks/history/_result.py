@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibticks.coverage import Stretch
+    from ibticks.coverage import CoverageInterval
 
 __all__ = ["BackfillResult", "Filled", "Remaining"]
 
@@ -50,7 +50,7 @@ class Remaining:
     why : str
     """
 
-    gap: Stretch
+    gap: CoverageInterval
     why: str
 
 
@@ -72,7 +72,7 @@ class BackfillResult:
         Whether nothing was asked for.
     """
 
-    gaps: tuple[Stretch, ...] = ()
+    gaps: tuple[CoverageInterval, ...] = ()
     filled: tuple[Filled, ...] = ()
     remaining: tuple[Remaining, ...] = ()
     requests: int = 0

@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from ibticks.config import NANOSECONDS
-from ibticks.coverage import Change, State
+from ibticks.coverage import CoverageState, StatusChange
 from ibticks.format import from_protobuf
 from ibticks.history._historical_tick import PastTick, from_stored
 from ibticks.index import FileRecord
@@ -115,11 +115,11 @@ class Held:
                         yield message
 
 
-def notes_of(root: Path, key: FileKey, start_ns: int, end_ns: int) -> Iterator[Change]:
+def notes_of(root: Path, key: FileKey, start_ns: int, end_ns: int) -> Iterator[StatusChange]:
     """The notes in a backfilled file, from ``start_ns`` on and before ``end_ns``."""
     for message in _messages_of(root, _bare(key), start_ns, end_ns):
         if message.HasField("info_data"):
-            change = Change.of(time_of(message), from_protobuf(message))
+            change = StatusChange.of(time_of(message), from_protobuf(message))
             if change is not None:
                 yield change
 
@@ -132,7 +132,7 @@ def _messages_of(
 
 
 def _captured(row: CoverageRecord) -> bool:
-    return row.state == State.CAPTURED
+    return row.state == CoverageState.CAPTURED
 
 
 def _bare(key: FileKey) -> FileRecord:

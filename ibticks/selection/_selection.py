@@ -384,9 +384,9 @@ class Selection:
         Coverage
             In a notebook a picture; printed, a report. What is later than now is left out.
         """
-        from ibticks.coverage import cover
+        from ibticks.coverage import query_coverage
 
-        return cover(
+        return query_coverage(
             self.root,
             self.index,
             [each for each in self._streams() if streams is None or each in streams],
@@ -420,7 +420,7 @@ class Selection:
 
     def _metadata(self) -> dict[str, Any]:
         from ibticks._version import __version__
-        from ibticks.coverage import told
+        from ibticks.coverage import coverage_metadata
 
         return {
             "selection": self.label,
@@ -429,7 +429,7 @@ class Selection:
             "tick_types": list(self.tick_types),
             "intervals": [[_text(start), _text(end)] for start, end in self.intervals],
             "backfill": self.backfill,
-            "coverage": told(self.root, self.index, self._streams(), self.intervals),
+            "coverage": coverage_metadata(self.root, self.index, self._streams(), self.intervals),
             "writer": f"ibticks {__version__}",
         }
 

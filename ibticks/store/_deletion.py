@@ -25,12 +25,12 @@ import numpy as np
 
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
 from ibticks.coverage import (
-    Status,
-    deleted_interval,
-    hour_changes,
-    joined_intervals,
-    lasting_deletions,
-    undeleted_interval,
+    StreamStatus,
+    deleted_rows,
+    effective_deletions,
+    merge_intervals,
+    read_hour_changes,
+    undeleted_rows,
 )
 from ibticks.errors import CorruptFileError, StorageError, TickError
 from ibticks.filesystem import explained, remove_file
@@ -186,8 +186,8 @@ def _deleted_rows(
     """Return the rows of a ledger that change where the ticks of some intervals are deleted."""
     rows = {row.start_ns: row for row in known}
     changed: dict[int, CoverageRecord] = {}
-    for first_ns, last_ns in joined_intervals(hours):
-        made = deleted_interval(contract_id, tick_type, first_ns, last_ns, rows.values())
+    for first_ns, last_ns in merge_intervals(hours):
+        made = deleted_rows(contract_id, tick_type, first_ns, last_ns, rows.values())
         changed.update((row.start_ns, row) for row in made)
         rows |= changed
     return [changed[start] for start in sorted(changed)]
@@ -233,8 +233,8 @@ def undo_deletion(
     moment = datetime.strptime(match["moment"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     deleted_at_ns = int(moment.timestamp()) * NANOSECONDS + int(match["fraction"])
     stream = writer.contract_id, writer.tick_type
-    changes = hour_changes(root, index, *stream, hour_ns)
-    lasting = lasting_deletions(changes)
+    changes = read_hour_changes(root, index, *stream, hour_ns)
+    lasting = effective_deletions(changes)
     for change in changes:
         if change.deleted is None or change.time_ns != deleted_at_ns or change.deleted[2] != ticks:
             continue
@@ -243,12 +243,12 @@ def undo_deletion(
             about = {"start_ns": first_ns, "end_ns": until_ns, "ticks": ticks}
             about["deleted_at_ns"] = deleted_at_ns
             run, now_ns = change.run, time.time_ns()
-            writer.append(_message(stream, first_ns, Status.UNDELETED, run, now_ns, about))
+            writer.append(_message(stream, first_ns, StreamStatus.UNDELETED, run, now_ns, about))
             lasting.remove(change)
         before = rows = index.coverage([stream[0]], [stream[1]])
         others = [other.deleted[:2] for other in lasting if other.deleted is not None]
         for start_ns, end_ns in _without((first_ns, until_ns), others):
-            rows = undeleted_interval(start_ns, end_ns, rows)
+            rows = undeleted_rows(start_ns, end_ns, rows)
         _replace_rows(index, before, rows)
 
 
@@ -257,7 +257,7 @@ def _without(
 ) -> Iterator[tuple[int, int]]:
     """Yield the parts of an interval that are in no other one."""
     at, end = interval
-    for other_start, other_end in joined_intervals(others):
+    for other_start, other_end in merge_intervals(others):
         if at < min(other_start, end):
             yield at, min(other_start, end)
         at = max(at, other_end)
@@ -393,14 +393,14 @@ def _note(
     key: FileKey, time_ns: int, run: str, now_ns: int, about: dict[str, int]
 ) -> npt.NDArray[np.uint8]:
     stream = key.contract_id, key.tick_type
-    payload = encode_message(_message(stream, time_ns, Status.DELETED, run, now_ns, about))
+    payload = encode_message(_message(stream, time_ns, StreamStatus.DELETED, run, now_ns, about))
     return np.frombuffer(encode_frame(payload), dtype=np.uint8)
 
 
 def _message(
     stream: tuple[int, str],
     time_ns: int,
-    status: Status,
+    status: StreamStatus,
     run: str,
     now_ns: int,
     about: dict[str, int],

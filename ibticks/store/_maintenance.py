@@ -300,7 +300,7 @@ def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[S
     """Make the coverage of some streams what their files tell."""
     if not streams:
         return
-    from ibticks.coverage import outlasting, rebuild, settle
+    from ibticks.coverage import end_abandoned_intervals, rebuild_coverage, rows_lost_by_rebuild
 
     contracts = sorted({contract_id for contract_id, _ in streams})
     for first in range(0, len(contracts), _BATCH_CONTRACTS):
@@ -309,11 +309,11 @@ def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[S
         chosen = {stream for stream in streams if ids[0] <= stream[0] <= ids[-1]}
         known = [r for r in index.coverage(ids) if (r.contract_id, r.tick_type) in chosen]
         files = [r for r in index.files(ids) if (r.contract_id, r.tick_type) in chosen]
-        rebuilt = rebuild(root, files)
-        rows = [*outlasting(known, rebuilt), *rebuilt]
+        rebuilt = rebuild_coverage(root, files)
+        rows = [*rows_lost_by_rebuild(known, rebuilt), *rebuilt]
         if rows or known:
             index.refresh_coverage(chosen, rows, revision)
-    settle(root, index)
+    end_abandoned_intervals(root, index)
 
 
 def keep_sessions(index: JournaledIndex) -> None:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from ibticks.coverage import forget
+from ibticks.coverage import mark_files_deleted
 from ibticks.errors import (
     CorruptFileError,
     StorageError,
@@ -120,7 +120,7 @@ def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[
             except WriterLockedError as error:
                 left.add(files, error)
                 continue
-            forget(index, files)
+            mark_files_deleted(index, files)
             for key in files:
                 index.drop_files([key.path])
                 remove_file(root / key.path)

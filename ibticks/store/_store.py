@@ -117,7 +117,7 @@ def open_store(
     path = expand_home(root).resolve()
     dsn = dsn or dsn_from_environment()
     store_id = identify(path, create=create, dsn=dsn)
-    from ibticks.coverage import settle
+    from ibticks.coverage import end_abandoned_intervals
     from ibticks.index import open_index
 
     entered: list[bool] = []
@@ -141,7 +141,7 @@ def open_store(
             if not index.away:
                 keep_sessions(index)
         # What captures that were killed left open in the ledger of coverage ends here.
-        if settle(path, store.index):
+        if end_abandoned_intervals(path, store.index):
             store._changed = True
     except BaseException:
         store.index.close()
@@ -921,14 +921,14 @@ class Store:
         1
         1
         """
-        from ibticks.coverage import settle
+        from ibticks.coverage import end_abandoned_intervals
         from ibticks.store._deletion import count_ticks, delete_ticks
 
         stream, interval = self._stream(contract, tick_type), _interval(start, end, tz)
         if dry_run:
             return count_ticks(self.root, *stream, *interval)
         self._changed = True
-        settle(self.root, self.index)
+        end_abandoned_intervals(self.root, self.index)
         return delete_ticks(self.root, self.index, *stream, *interval)
 
     def purge(

@@ -23,7 +23,7 @@ import numpy as np
 from ibticks.capture import Capture
 from ibticks.capture import _capture as capture_module
 from ibticks.capture import _recorder as recorder_module
-from ibticks.coverage import rebuild
+from ibticks.coverage import rebuild_coverage
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.index import MemoryIndex
 from ibticks.schema import TickColumns, Values
@@ -146,7 +146,9 @@ class Stage:
         assert list(self.capture.failures) == [], self.capture.failures
         assert not any(finding.problem for finding in verify(self.store.root, self.store.index))
         assert self.store.index.files() == list(records_on_disk(self.store.root))
-        assert self.store.index.coverage() == rebuild(self.store.root, self.store.index.files())
+        assert self.store.index.coverage() == rebuild_coverage(
+            self.store.root, self.store.index.files()
+        )
 
 
 def it_is_freed_before_memory_is_used_up(stage: Stage) -> None:

@@ -14,7 +14,7 @@ from ibticks.capture import _compressing as compressing
 from ibticks.capture import _maintenance as rounds
 from ibticks.capture import _recorder as recorder_module
 from ibticks.config import NANOSECONDS
-from ibticks.coverage import resume
+from ibticks.coverage import resume_ledger
 from ibticks.errors import ConfigError, StorageError, UnknownPeriodError
 from ibticks.index import MemoryIndex
 from ibticks.storage import HOUR, FileKey, StreamAppender, compress_file, hour_of
@@ -106,7 +106,7 @@ class Stage:
         self.root, self.index = root, MemoryIndex()
         appender = StreamAppender(root, 1, "bid_ask", self.index, fsync=None)
         self.recorder = Recorder(
-            appender, "run", 0, resume(root, self.index, 1, "bid_ask", "run"), self.index
+            appender, "run", 0, resume_ledger(root, self.index, 1, "bid_ask", "run"), self.index
         )
         self.quote()
         self.now += HOUR

@@ -18,8 +18,8 @@ from ibticks.capture import _recorder as recorder_module
 from ibticks.capture._pruning import HourPruner
 from ibticks.capture._queued_index import Clerk
 from ibticks.config import NANOSECONDS
-from ibticks.coverage import Status, rebuild, resume
-from ibticks.coverage._rebuild import left_open
+from ibticks.coverage import StreamStatus, rebuild_coverage, resume_ledger
+from ibticks.coverage._rebuild import closing_rows
 from ibticks.errors import ConfigError, IndexUnavailableError, UnknownPeriodError
 from ibticks.index import MemoryIndex
 from ibticks.storage import HOUR, FileKey, StreamAppender, StreamLock, hour_of, list_files
@@ -107,9 +107,9 @@ class Stage:
         self.index.partial_answers = 0
         self.clerk = Clerk(self.index, self.failed)
         appender = StreamAppender(root, 1, "bid_ask", self.clerk, fsync=None)
-        ledger = resume(root, self.clerk, 1, "bid_ask", "run")
+        ledger = resume_ledger(root, self.clerk, 1, "bid_ask", "run")
         self.recorder = Recorder(appender, "run", 0, ledger, self.clerk)
-        self.recorder.note(Status.SUBSCRIBED)
+        self.recorder.note(StreamStatus.SUBSCRIBED)
         for _ in range(2):
             self.quote()
             self.now += HOUR
@@ -168,7 +168,7 @@ def test_what_was_captured_without_a_break_is_told_apart(stage):
         (HOUR, 2 * HOUR, "deleted"),
         (2 * HOUR, None, "captured"),
     ]
-    stage.recorder.note(Status.DISCONNECTED)
+    stage.recorder.note(StreamStatus.DISCONNECTED)
     assert [state for *_, state in stage.rows()][2:] == ["captured", "disconnected"]
 
 
@@ -178,10 +178,10 @@ def test_what_is_left_says_that_it_was_captured(stage):
     stage.quote()
     assert stage.clerk.settled(30)
     *_, last = stage.index.coverage()
-    (row,) = left_open(stage.root, stage.index, last)
+    (row,) = closing_rows(stage.root, stage.index, last)
     assert (row.start_ns, row.state) == (NOW + 2 * HOUR, "captured")
     assert row.end_ns == stage.now + 1, "with its last tick"
-    (again,) = rebuild(stage.root, list(records_on_disk(stage.root)))
+    (again,) = rebuild_coverage(stage.root, list(records_on_disk(stage.root)))
     assert (again.state, again.end_ns) == ("captured", None)
     stage.prune()
     said = [status for *_, status in stage.rows()]

@@ -18,7 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from ibticks.capture import Recorder
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture._recorder import last_sequence
-from ibticks.coverage import STATES, State, Status, rebuild, resume
+from ibticks.coverage import (
+    STATE_OF_STATUS,
+    CoverageState,
+    StreamStatus,
+    rebuild_coverage,
+    resume_ledger,
+)
 from ibticks.errors import StorageError, StorageFullError
 from ibticks.format import TickEncoder
 from ibticks.index import ContractRecord, FileRecord, MemoryIndex
@@ -72,7 +78,7 @@ class Stage:
         run = f"run{self.runs}"
         self.disk = Disk(self.root, CONTRACT, self.kind, self.index, **{"fsync": None} | how)
         last = last_sequence(self.index.files([CONTRACT], [self.kind]))
-        ledger = resume(self.root, self.index, CONTRACT, self.kind, run)
+        ledger = resume_ledger(self.root, self.index, CONTRACT, self.kind, run)
         self.recorder = Recorder(self.disk, run, last, ledger, self.index)
         return self.recorder
 
@@ -92,7 +98,7 @@ class Stage:
         return found
 
     def check_ledger(self):
-        assert self.index.coverage() == rebuild(self.root, records_on_disk(self.root))
+        assert self.index.coverage() == rebuild_coverage(self.root, records_on_disk(self.root))
 
     def messages(self, *kinds):
         found = read_messages(self.root, self.index.files(), ticks=True)
@@ -141,9 +147,9 @@ def test_every_field_is_there_when_the_call_returns(kind, tmp_path, clock):
 def test_what_is_said_of_a_stream(stage):
     recorder = stage.recorder
     recorder.contract = ContractRecord(CONTRACT, "IBM", "SMART", "USD", "STK")
-    recorder.note(Status.SUBSCRIBED, "subscribed")
+    recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     recorder.error(10189, "no permission", recoverable=False)
-    recorder.note(Status.NOT_PERMITTED, "no permission", 10189)
+    recorder.note(StreamStatus.NOT_PERMITTED, "no permission", 10189)
     first, second = stage.messages("info")
     (error,) = stage.messages("error")
     assert first["data"] == {
@@ -159,15 +165,20 @@ def test_what_is_said_of_a_stream(stage):
     assert first["metadata"] == {"run": "run1", "reason": "subscribed"}
     assert error["data"] == {"code": "10189", "message": "no permission", "recoverable": False}
     assert second["metadata"] == {"run": "run1", "reason": "no permission", "code": 10189}
-    assert recorder.state is State.NOT_PERMITTED
+    assert recorder.state is CoverageState.NOT_PERMITTED
     assert (recorder.errors, recorder.last_error) == (1, "10189: no permission")
 
 
 def test_ticks_that_come_tell_that_a_stream_is_well(stage):
-    for status in (Status.QUIET, Status.DISCONNECTED, Status.NOT_PERMITTED, Status.SESSION_CLOSED):
+    for status in (
+        StreamStatus.QUIET,
+        StreamStatus.DISCONNECTED,
+        StreamStatus.NOT_PERMITTED,
+        StreamStatus.SESSION_CLOSED,
+    ):
         stage.recorder.note(status, "so it seemed")
         stage.quote()
-        assert stage.recorder.state is State.CAPTURED
+        assert stage.recorder.state is CoverageState.CAPTURED
     *_, before, restored, tick = stage.messages("info", "tick")
     assert [each["data"].get("status") for each in (before, restored, tick)] == [
         "session_closed",
@@ -242,13 +253,13 @@ def test_what_a_damaged_file_may_hold():
 @pytest.mark.parametrize("step", [-SECOND, -90 * 60 * SECOND, -50 * HOUR, 90 * 60 * SECOND])
 def test_the_clock_is_set(step, stage, clock):
     recorder = stage.recorder
-    recorder.note(Status.SUBSCRIBED, "subscribed")
+    recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     for _ in range(5):
         stage.quote()
     clock.now += step
     for _ in range(5):
         stage.quote()
-    recorder.note(Status.DISCONNECTED, "gone", 1100)
+    recorder.note(StreamStatus.DISCONNECTED, "gone", 1100)
     clock.now += SECOND
     stage.quote()
     recorder.maintain(clock.now)
@@ -268,12 +279,12 @@ def numbers_in(stage, record):
 
 def test_ticks_wait_for_room_and_keep_their_order(stage, caplog):
     recorder = stage.recorder
-    recorder.note(Status.SUBSCRIBED, "subscribed")
+    recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.quote(1)
     stage.disk.problem = StorageFullError("no space left while appending to x")
     for price in (2, 3):
         stage.quote(price)
-    recorder.note(Status.DISCONNECTED, "gone", 1100)
+    recorder.note(StreamStatus.DISCONNECTED, "gone", 1100)
     recorder.error(1100, "gone", recoverable=True)
     stage.quote(4)
     assert (recorder.waiting, recorder.lost, recorder.ticks) == (5, 0, 4)
@@ -288,19 +299,19 @@ def test_ticks_wait_for_room_and_keep_their_order(stage, caplog):
     assert told == ["subscribed", "tick", "tick", "tick", "disconnected", "error", "tick"]
     # What came after it was said to be gone tells that it is not.
     stage.quote(5)
-    assert recorder.state is State.CAPTURED
+    assert recorder.state is CoverageState.CAPTURED
     stage.check_ledger()
 
 
 def test_what_finds_no_room_in_memory_is_counted_and_said(stage, monkeypatch):
     monkeypatch.setattr(recorder_module, "_MOST_WAITING", 3)
     recorder = stage.recorder
-    recorder.note(Status.SUBSCRIBED, "subscribed")
+    recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.quote()
     stage.disk.problem = StorageError("the disk is broken")
     for _ in range(5):
         stage.quote()
-    assert (recorder.lost, recorder.ticks, recorder.state) == (2, 6, State.DISCONNECTED)
+    assert (recorder.lost, recorder.ticks, recorder.state) == (2, 6, CoverageState.DISCONNECTED)
     stage.disk.problem = None
     recorder.maintain()
     stage.quote()
@@ -321,7 +332,7 @@ def test_what_waits_at_the_end_is_written_if_there_is_room(stage):
 
 
 def test_what_cannot_be_written_at_the_end_is_said(stage, caplog):
-    stage.recorder.note(Status.SUBSCRIBED, "subscribed")
+    stage.recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.disk.problem = StorageFullError("no space left")
     stage.quote()
     stage.recorder.close()
@@ -330,7 +341,7 @@ def test_what_cannot_be_written_at_the_end_is_said(stage, caplog):
 
 def test_ticks_after_the_end_change_nothing(stage):
     recorder = stage.recorder
-    recorder.note(Status.SUBSCRIBED, "subscribed")
+    recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.quote()
     recorder.close()
     recorder.close()
@@ -426,7 +437,7 @@ def test_ticks_notes_and_upkeep_from_threads_of_their_own(stage, clock):
     """Through an hour that ends again and again: files are sealed while ticks come for them."""
     recorder, count = stage.recorder, 4000
     done = threading.Event()
-    recorder.note(Status.SUBSCRIBED, "subscribed")
+    recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
 
     def ticks():
         for number in range(count):
@@ -437,7 +448,7 @@ def test_ticks_notes_and_upkeep_from_threads_of_their_own(stage, clock):
 
     def notes():
         while not done.is_set():
-            recorder.note(Status.QUIET, "silent")
+            recorder.note(StreamStatus.QUIET, "silent")
             recorder.error(10197, "another session", recoverable=True)
 
     def upkeep():
@@ -479,7 +490,7 @@ class Runs(RuleBasedStateMachine):
         self.ticks += count
 
     @rule(
-        status=st.sampled_from([s for s in STATES if s is not Status.STOPPED]),
+        status=st.sampled_from([s for s in STATE_OF_STATUS if s is not StreamStatus.STOPPED]),
         code=st.sampled_from([None, 1100]),
     )
     def note(self, status, code):

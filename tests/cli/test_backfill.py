@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ibticks.cli._options import instant
-from ibticks.coverage import Status
+from ibticks.coverage import StreamStatus
 from ibticks.gateway import Gateway, Replay
 from ibticks.history import _backfill as backfill_module
 from tests.captures import FakeCapture
@@ -233,10 +233,10 @@ def test_what_came_since_the_capture_ended_is_filled_where_a_time_is_named(
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, BTC, "last")
-    capture.say(Status.SUBSCRIBED, now - 900 * SECOND)
+    capture.say(StreamStatus.SUBSCRIBED, now - 900 * SECOND)
     capture.stop(now - 600 * SECOND)
     other = FakeCapture(store.root, store.index, IBM, "last")
-    other.say(Status.SUBSCRIBED, now - 900 * SECOND)
+    other.say(StreamStatus.SUBSCRIBED, now - 900 * SECOND)
     where = ("--store", store.root, "--dsn", database)
     assert cli("backfill", *where, "--json", "--dry-run").json["gaps"] == [], "nothing is named"
     assert cli("gaps", *where, "--json").json["gaps"] == [], "and they say the same"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ibticks.calendar import to_ns
-from ibticks.coverage import Status
+from ibticks.coverage import StreamStatus
 
 AAPL = 265598
 T0 = to_ns("2025-01-10T20:30Z")  # half an hour before the US closes
@@ -16,9 +16,9 @@ MINUTE = 60_000_000_000
 def root(fake_capture, store):
     store.add_contract(AAPL, "AAPL")
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
-    capture.say(Status.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
-    capture.say(Status.RESTORED, T0 + 12 * MINUTE)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.say(StreamStatus.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
+    capture.say(StreamStatus.RESTORED, T0 + 12 * MINUTE)
     capture.stop(T0 + 40 * MINUTE)
     return store.root
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import ibticks as ibt
-from ibticks.coverage import Status
+from ibticks.coverage import StreamStatus
 from ibticks.gateway import Gateway, Replay
 from tests.captures import FakeCapture
 
@@ -114,7 +114,7 @@ def test_recorded_it_is_in_the_store_too(stream, own):
 
 def test_a_stream_that_is_captured_cannot_be_recorded_but_watched(stream, store, database):
     capture = FakeCapture(store.root, store.index, IBM, "last")
-    capture.say(Status.SUBSCRIBED, 1)
+    capture.say(StreamStatus.SUBSCRIBED, 1)
     done, messages = stream(IBM, "last", "--record", "-s", store.root, "--dsn", database)
     assert (done.code, messages) == (1, [])
     assert "is already written by process" in done.err

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.coverage import State, Status
+from ibticks.coverage import CoverageState, StreamStatus
 from ibticks.errors import (
     ConnectionFailedError,
     IndexUnavailableError,
@@ -225,7 +225,9 @@ def test_the_ledger_is_the_same_when_it_is_made_anew(store, serve, midnight, fil
     rows = store.index.coverage()
     store.rebuild_index(progress=False)
     assert store.index.coverage() == rows
-    assert store.coverage(BTC).durations[State.BACKFILLED].total_seconds() == pytest.approx(41.6)
+    assert store.coverage(BTC).durations[CoverageState.BACKFILLED].total_seconds() == pytest.approx(
+        41.6
+    )
 
 
 def test_compressed_and_pruned_as_any_other_file(store, serve, midnight, fill, gap):
@@ -306,7 +308,7 @@ def test_a_range_without_an_end_reaches_to_now(store, serve, few, fill, monkeypa
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, IBM, "last")
-    capture.say(Status.SUBSCRIBED, now - 100 * SECOND)
+    capture.say(StreamStatus.SUBSCRIBED, now - 100 * SECOND)
     stopped = capture.stop(now - 60 * SECOND)
     [gap] = store.coverage(IBM, "last", start=now - 100 * SECOND).gaps()
     assert (gap.start_ns, gap.state) == (stopped, "not_running")
@@ -322,16 +324,16 @@ def test_a_range_without_an_end_reaches_to_now(store, serve, few, fill, monkeypa
 def test_what_lasts_still_is_left_alone_and_what_is_too_recent_waits(store, serve, few, fill):
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, IBM, "last")
-    capture.say(Status.SUBSCRIBED, now - 100 * SECOND)
-    capture.say(Status.DISCONNECTED, now - 90 * SECOND)
-    capture.say(Status.SUBSCRIBED, now - 80 * SECOND)
-    capture.say(Status.DISCONNECTED, now - 60 * SECOND)
+    capture.say(StreamStatus.SUBSCRIBED, now - 100 * SECOND)
+    capture.say(StreamStatus.DISCONNECTED, now - 90 * SECOND)
+    capture.say(StreamStatus.SUBSCRIBED, now - 80 * SECOND)
+    capture.say(StreamStatus.DISCONNECTED, now - 60 * SECOND)
     gateway = serve(few)
     [part] = fill(gateway).filled
     assert (part.start_ns, part.end_ns) == (now - 90 * SECOND, now - 80 * SECOND)
     assert covered(store, IBM, "last") == ["captured", "backfilled", "captured", "disconnected"]
     # It ends, a moment ago, and no live tick has come yet that would tell up to where it was.
-    ended = capture.say(Status.SUBSCRIBED, time.time_ns())
+    ended = capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
     result = fill(gateway)
     [left] = result.remaining
     assert left.why == "too recent"
@@ -347,16 +349,16 @@ def test_a_capture_that_was_killed_left_a_gap_up_to_the_next_one(store, serve, m
     stream = midnight.streams[BTC, "bid_ask"]
     begin, until_ns, from_ns, end = (MIDNIGHT + n * SECOND for n in (-11, -4, 2, 17))
     first = FakeCapture(store.root, store.index, BTC, "bid_ask")
-    first.say(Status.SUBSCRIBED, begin)
+    first.say(StreamStatus.SUBSCRIBED, begin)
     here = slice(*np.searchsorted(stream.time_ns, (begin, until_ns)).tolist())
     first.writer.write(stream.columns.take(here), stream_id=first.stream_id)
     first.kill()
     second = FakeCapture(store.root, store.index, BTC, "bid_ask")
-    second.say(Status.SUBSCRIBED, from_ns)
+    second.say(StreamStatus.SUBSCRIBED, from_ns)
     here = slice(*np.searchsorted(stream.time_ns, (from_ns, end)).tolist())
     second.writer.write(stream.columns.take(here), stream_id=second.stream_id)
     result = fill(serve(midnight))
-    assert [g.state for g in result.gaps] == [State.NOT_RUNNING]
+    assert [g.state for g in result.gaps] == [CoverageState.NOT_RUNNING]
     second.stop(end)
     assert everything(store, BTC, "bid_ask") == of_stream(stream)
     assert store.coverage(BTC, "bid_ask", end=end).fraction == 1.0

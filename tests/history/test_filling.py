@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ibticks.coverage import State, Status, missing, rebuild
+from ibticks.coverage import CoverageState, StreamStatus, missing_intervals, rebuild_coverage
 from ibticks.errors import CaptureError, WriterLockedError
 from ibticks.format._decode import decode
 from ibticks.history._fill import StreamFiller
@@ -72,9 +72,9 @@ class World:
 
     def capture(self):
         capture = self.fake_capture(self.root, self.index, CONTRACT, KIND)
-        events = [(self.begin, Status.SUBSCRIBED), (self.end, Status.STOPPED)]
+        events = [(self.begin, StreamStatus.SUBSCRIBED), (self.end, StreamStatus.STOPPED)]
         for start, end in self.gaps:
-            events += [(start, Status.DISCONNECTED), (end, Status.SUBSCRIBED)]
+            events += [(start, StreamStatus.DISCONNECTED), (end, StreamStatus.SUBSCRIBED)]
         live = [(time, price) for time, price in self.ticks if self.heard(time)]
         for at, status in sorted(events):
             before = [tick for tick in live if self.came(tick[0]) < at]
@@ -115,13 +115,13 @@ class World:
 
     def open_gaps(self):
         known = self.index.coverage([CONTRACT], [KIND])
-        return missing(known, self.begin, self.end)
+        return missing_intervals(known, self.begin, self.end)
 
     def fill(self, filler):
         """Fill what there is to fill; the parts, as they were told."""
         parts = []
         for gap in self.open_gaps():
-            for start, end in filler.missing(*gap):
+            for start, end in filler.missing_intervals(*gap):
                 parts += filler.fill(start, end, *filler.seconds_of(start, end))
         return parts
 
@@ -129,19 +129,19 @@ class World:
         with self.filler() as filler:
             return self.fill(filler)
 
-    def stored(self, *, backfilled):
+    def stored(self, *, backfilled_rows):
         """All ticks of the captured, or the backfilled, files."""
         return [
             from_stored(message)
             for file in self.index.files()
-            if file.backfilled == backfilled
+            if file.backfilled == backfilled_rows
             for message in messages_between(self.root, file, *ALL)
             if message.HasField("tick_data")
         ]
 
     def check(self):
         """Every tick of the time that was captured is there once, and what is said of it is so."""
-        captured, filled = (self.stored(backfilled=kind) for kind in (False, True))
+        captured, filled = (self.stored(backfilled_rows=kind) for kind in (False, True))
         there = Counter(captured + filled)
         assert there <= Counter(self.history)  # nothing twice, nothing of another world
         # What came with the first breath, of a second before it, was of no capture.
@@ -153,9 +153,9 @@ class World:
         assert expected <= there
         assert self.open_gaps() == []
         states = {row.state for row in self.index.coverage()}
-        assert states <= {State.CAPTURED, State.BACKFILLED}
+        assert states <= {CoverageState.CAPTURED, CoverageState.BACKFILLED}
         assert self.index.files() == MemoryIndex(files=records_on_disk(self.root)).files()
-        assert rebuild(self.root, self.index.files()) == self.index.coverage()
+        assert rebuild_coverage(self.root, self.index.files()) == self.index.coverage()
         assert all(found.problem is None for found in verify(self.root, self.index))
 
 
@@ -212,12 +212,12 @@ AT_THE_HOUR = {
 def test_live_and_backfilled_ticks_are_together_all_there_were(build, how, page_ticks):
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         world = build(folder, how)
-        before = world.stored(backfilled=False)
+        before = world.stored(backfilled_rows=False)
         with world.filler(page_ticks=page_ticks) as filler:
             parts = world.fill(filler)
         world.check()
-        assert world.stored(backfilled=False) == before
-        assert sum(part.ticks for part in parts) == len(world.stored(backfilled=True))
+        assert world.stored(backfilled_rows=False) == before
+        assert sum(part.ticks for part in parts) == len(world.stored(backfilled_rows=True))
         asked = len(world.asked)
         assert world.fill_all() == []
         assert len(world.asked) == asked
@@ -282,12 +282,12 @@ def test_what_was_filled_before_a_refusal_is_noted(build, how, patience):
             parts = []
             with world.filler(ask, page_ticks=7) as filler:
                 try:
-                    for start, end in [p for gap in left for p in filler.missing(*gap)]:
+                    for start, end in [p for gap in left for p in filler.missing_intervals(*gap)]:
                         parts += filler.fill(start, end, *filler.seconds_of(start, end))
                 except CaptureError:
                     assert len(world.asked) == pages
             assert world.index.files() == MemoryIndex(files=records_on_disk(world.root)).files()
-            assert rebuild(world.root, world.index.files()) == world.index.coverage()
+            assert rebuild_coverage(world.root, world.index.files()) == world.index.coverage()
         world.fill_all()
         world.check()
 
@@ -383,14 +383,17 @@ def test_a_stream_is_backfilled_by_one_at_a_time_and_captured_meanwhile(world, f
             here.filler()
         assert len(here.fill(filler)) == 1
     capture.stop(T0 + 70 * SECOND)
-    assert {row.state for row in here.index.coverage()} == {State.CAPTURED, State.BACKFILLED}
+    assert {row.state for row in here.index.coverage()} == {
+        CoverageState.CAPTURED,
+        CoverageState.BACKFILLED,
+    }
 
 
 def test_a_capture_that_begins_does_not_touch_a_backfill_that_goes_on(world, fake_capture):
     here = world()
     [gap] = here.open_gaps()
     with here.filler(page_ticks=7) as filler:
-        assert filler.missing(*gap) == [gap]
+        assert filler.missing_intervals(*gap) == [gap]
         parts = filler.fill(*gap, *filler.seconds_of(*gap))
         next(parts)
         capture = fake_capture(here.root, here.index, CONTRACT, KIND)

@@ -15,22 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.coverage import (
-    STATES,
-    Change,
+    STATE_OF_STATUS,
+    CoverageState,
     Ledger,
-    State,
-    Status,
-    backfilled,
-    forget,
-    missing,
-    outlasting,
-    rebuild,
-    resume,
-    settle,
+    StatusChange,
+    StreamStatus,
+    backfilled_rows,
+    end_abandoned_intervals,
+    mark_files_deleted,
+    missing_intervals,
+    rebuild_coverage,
+    resume_ledger,
+    rows_lost_by_rebuild,
 )
 from ibticks.coverage._backfilled import filled
 from ibticks.coverage._ledger import deleted, intervals
-from ibticks.coverage._states import NOTHING_MISSING
+from ibticks.coverage._states import COMPLETE_STATES
 from ibticks.errors import InputError
 from ibticks.index import CoverageRecord, MemoryIndex
 from ibticks.storage import HOUR, StreamWriter, is_written, list_files
@@ -41,7 +41,7 @@ T0 = 1_736_519_400_000_000_000  # 2025-01-10 14:30 UTC
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 
-saying = st.sampled_from(list(STATES))
+saying = st.sampled_from(list(STATE_OF_STATUS))
 
 
 def row(start, end, state="captured", reason="", contract_id=AAPL, tick_type="last"):
@@ -53,7 +53,7 @@ def brief(rows):
 
 
 def rebuilt(root, index):
-    return rebuild(root, index.files())
+    return rebuild_coverage(root, index.files())
 
 
 def state_at(rows, instant):
@@ -64,7 +64,7 @@ def state_at(rows, instant):
         if each.start_ns <= instant and (each.end_ns is None or instant < each.end_ns)
     ]
     assert len(said) <= 1
-    return State(said[0]) if said else None
+    return CoverageState(said[0]) if said else None
 
 
 # -- whatever happens to a capture -----------------------------------------------------------------
@@ -87,10 +87,10 @@ class Truth:
         lived = next(
             (s for a, b, s in self.stretches if a <= instant and (b is None or instant < b)), None
         )
-        if lived in NOTHING_MISSING:
+        if lived in COMPLETE_STATES:
             return lived
         if any(start <= instant < end for start, end in self.fills):
-            return State.BACKFILLED
+            return CoverageState.BACKFILLED
         return lived
 
     def instants(self):
@@ -133,7 +133,7 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening
             silent &= what != "say"
             if what == "say":
                 last = capture.say(how, now)
-                truth.turn(last, STATES[how])
+                truth.turn(last, STATE_OF_STATUS[how])
             elif what == "tick":
                 last = max(now, last) if capture.ledger.state is not None else last
                 capture.tick(last if capture.ledger.state is not None else now)
@@ -149,7 +149,7 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening
             else:
                 for status in how or ():
                     last = capture.say_unheard(status, now)
-                    truth.turn(last, STATES[status])
+                    truth.turn(last, STATE_OF_STATUS[status])
                 capture.kill()
                 capture = None
                 truth.turn(last + 1, None)
@@ -157,19 +157,19 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening
             assert silent or index.coverage() == rebuilt(root, index)
             capture.kill()
             truth.turn(last + 1, None)
-        settle(root, index)
+        end_abandoned_intervals(root, index)
         fake_capture(root, index, AAPL).kill()  # looks after what the index never heard of
         live = index.coverage()
         for instant in truth.instants():
             assert state_at(live, instant) == truth.at(instant)
         again = MemoryIndex(files=index.files(), coverage=rebuilt(root, index))
-        settle(root, again)
+        end_abandoned_intervals(root, again)
         assert again.coverage() == live
 
 
 changes = st.lists(
     st.builds(
-        Change,
+        StatusChange,
         time_ns=st.integers(T0, T0 + 50),
         status=saying,
         run=st.sampled_from(["a", "b"]),
@@ -206,13 +206,13 @@ def test_intervals_are_in_order_and_apart(said):
 
 def test_a_day(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
-    capture.say(Status.SUBSCRIBED, T0 + 7, "said again")
-    capture.say(Status.DISCONNECTED, T0 + 10, "connection between TWS and IB lost", 1100)
-    capture.say(Status.RESTORED, T0 + 30, "connection restored, data kept", 1102)
-    capture.say(Status.QUIET, T0 + 40, "no tick for 60 s")
-    capture.say(Status.SESSION_CLOSED, T0 + 50)
+    capture.say(StreamStatus.SUBSCRIBED, T0 + 7, "said again")
+    capture.say(StreamStatus.DISCONNECTED, T0 + 10, "connection between TWS and IB lost", 1100)
+    capture.say(StreamStatus.RESTORED, T0 + 30, "connection restored, data kept", 1102)
+    capture.say(StreamStatus.QUIET, T0 + 40, "no tick for 60 s")
+    capture.say(StreamStatus.SESSION_CLOSED, T0 + 50)
     capture.stop(T0 + 60)
     assert index.coverage() == [
         row(T0, T0 + 10),
@@ -226,25 +226,25 @@ def test_a_day(fake_capture, root, index):
 
 def test_a_change_that_is_dated_back_or_comes_with_a_clock_that_stepped_back():
     ledger = Ledger(AAPL, "last", "a")
-    ledger.change(Status.SUBSCRIBED, T0)
+    ledger.change(StreamStatus.SUBSCRIBED, T0)
     ledger.touch(T0 + 100)
     assert ledger.after(T0 + 50) == T0 + 101
-    assert brief(ledger.change(Status.DISCONNECTED, T0 + 50)) == [
+    assert brief(ledger.change(StreamStatus.DISCONNECTED, T0 + 50)) == [
         (0, 101, "captured"),
         (101, None, "disconnected"),
     ]
-    assert ledger.state is State.DISCONNECTED
-    assert brief(ledger.change(Status.STOPPED, T0 + 60)) == [(101, 102, "disconnected")]
+    assert ledger.state is CoverageState.DISCONNECTED
+    assert brief(ledger.change(StreamStatus.STOPPED, T0 + 60)) == [(101, 102, "disconnected")]
     assert ledger.state is None
-    assert ledger.change(Status.STOPPED, T0 + 70) == []
+    assert ledger.change(StreamStatus.STOPPED, T0 + 70) == []
 
 
 def test_a_backfill_is_no_change_of_state_and_needs_a_range():
     ledger = Ledger(AAPL, "last", "a")
     with pytest.raises(InputError, match="a range of time"):
-        ledger.change(Status.BACKFILLED, T0)
+        ledger.change(StreamStatus.BACKFILLED, T0)
     with pytest.raises(InputError, match="nothing lies between"):
-        backfilled(AAPL, "last", T0, T0, 3, [])
+        backfilled_rows(AAPL, "last", T0, T0, 3, [])
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_backfill_is_no_change_of_state_and_needs_a_range():
     ],
 )
 def test_messages_that_say_nothing_of_coverage(message):
-    assert Change.of(T0, message) is None
+    assert StatusChange.of(T0, message) is None
 
 
 def test_a_message_that_does():
@@ -274,13 +274,15 @@ def test_a_message_that_does():
         "data": {"status": "backfilled"},
         "metadata": {"run": "a", "start_ns": 5, "end_ns": 9, "ticks": 2, "code": True},
     }
-    assert Change.of(T0, message) == Change(
-        T0, Status.BACKFILLED, "a", stream_id="s", filled=(5, 9, 2)
+    assert StatusChange.of(T0, message) == StatusChange(
+        T0, StreamStatus.BACKFILLED, "a", stream_id="s", filled=(5, 9, 2)
     )
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(State)), max_size=5),
+    st.lists(
+        st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(CoverageState)), max_size=5
+    ),
     st.integers(0, 30),
     st.integers(1, 30),
     st.booleans(),
@@ -294,14 +296,14 @@ def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
         rows[-1] = replace(rows[-1], end_ns=None)
     index = MemoryIndex(coverage=rows)
     known = index.coverage(None, None, start, start + length)
-    parts = missing(known, start, start + length)
+    parts = missing_intervals(known, start, start + length)
     index.put_coverage(filled(known, row(start, start + length, "backfilled", "new")))
     for instant in range(-1, 120):
         before, after = state_at(rows, instant), state_at(index.coverage(), instant)
         inside = start <= instant < start + length
         lasts = last_is_open and rows and instant >= rows[-1].start_ns
-        fills = inside and before not in NOTHING_MISSING and not lasts
-        expected = State.BACKFILLED if fills else before
+        fills = inside and before not in COMPLETE_STATES and not lasts
+        expected = CoverageState.BACKFILLED if fills else before
         assert after == expected
         assert sum(a <= instant < b for a, b in parts) == bool(fills)
     assert all(one[1] < two[0] for one, two in pairwise(parts))
@@ -309,8 +311,8 @@ def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
 
 def test_gaps_are_filled_when_they_are_over(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
-    capture.say(Status.DISCONNECTED, T0 + 10)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.say(StreamStatus.DISCONNECTED, T0 + 10)
     capture.backfill(T0 + 60, T0 - 5, T0 + 40, ticks=1234)
     assert brief(index.coverage()) == [
         (-5, 0, "backfilled"),
@@ -318,7 +320,7 @@ def test_gaps_are_filled_when_they_are_over(fake_capture, root, index):
         (10, None, "disconnected"),
     ]
     assert rebuilt(root, index) == index.coverage()
-    capture.say(Status.SUBSCRIBED, T0 + 80)
+    capture.say(StreamStatus.SUBSCRIBED, T0 + 80)
     capture.backfill(T0 + 90, T0 + 5, T0 + 70, ticks=2)
     capture.backfill(T0 + 95, T0 + 60, T0 + 85, ticks=3)
     assert [
@@ -335,7 +337,7 @@ def test_gaps_are_filled_when_they_are_over(fake_capture, root, index):
 
 
 def test_what_a_killed_capture_missed_is_filled_before_another_begins(root, index, killed):
-    settle(root, index)
+    end_abandoned_intervals(root, index)
     writer = StreamWriter(root, AAPL, "last", index)
     killed.writer = writer
     killed.backfill(T0 + 90, T0 + 5, T0 + 70)
@@ -350,7 +352,7 @@ def test_what_a_killed_capture_missed_is_filled_before_another_begins(root, inde
 @pytest.fixture
 def killed(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     for tick in (5, 9):
         capture.tick(T0 + tick)
     capture.kill()
@@ -359,19 +361,19 @@ def killed(fake_capture, root, index):
 
 def test_what_a_killed_capture_left_open_ends_with_its_last_message(killed, root, index):
     assert brief(rebuilt(root, index)) == [(0, 10, "captured")]
-    assert brief(settle(root, index)) == [(0, 10, "captured")]
-    assert settle(root, index) == []
+    assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
+    assert end_abandoned_intervals(root, index) == []
     assert brief(index.coverage()) == [(0, 10, "captured")]
 
 
 @pytest.mark.parametrize("last", [HOUR // 2, 3 * HOUR, 26 * HOUR])
 def test_the_last_message_may_be_an_error_and_hours_later(fake_capture, root, index, last):
     capture = fake_capture(root, index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + last - 1)
     capture.error(T0 + last)
     capture.kill()
-    assert brief(settle(root, index)) == [(0, last + 1, "captured")]
+    assert brief(end_abandoned_intervals(root, index)) == [(0, last + 1, "captured")]
 
 
 def test_ticks_imported_afterwards_are_not_what_it_captured(fake_capture, killed, root, index):
@@ -379,12 +381,12 @@ def test_ticks_imported_afterwards_are_not_what_it_captured(fake_capture, killed
         killed.writer, killed.stream_id = writer, "import"
         for tick in (7, 50, 2 * HOUR):
             killed.tick(T0 + tick)
-    assert brief(settle(root, index)) == [(0, 10, "captured")]
+    assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
     fake_capture(root, index, AAPL).stop(T0 + 3 * HOUR)
     again = fake_capture(root, index, AAPL)
-    again.say(Status.SUBSCRIBED, T0 + 4 * HOUR)
+    again.say(StreamStatus.SUBSCRIBED, T0 + 4 * HOUR)
     again.kill()
-    settle(root, index)
+    end_abandoned_intervals(root, index)
     assert brief(rebuilt(root, index))[0] == (0, 10, "captured")
 
 
@@ -392,7 +394,7 @@ def test_a_torn_tail_does_not_count(killed, root, index):
     (key,) = list_files(root)
     data = (root / key.path).read_bytes()
     (root / key.path).write_bytes(data[:-3])
-    assert brief(settle(root, index)) == [(0, 6, "captured")]
+    assert brief(end_abandoned_intervals(root, index)) == [(0, 6, "captured")]
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
@@ -401,40 +403,43 @@ def test_its_files_may_be_compressed_since(killed, root, index, compression):
     list(compress_files(root, index, list(list_files(root)), compression))
     assert brief(rebuilt(root, index)) == [(0, 10, "captured")]
     without_blocks = [replace(file, blocks=()) for file in index.files()]
-    assert brief(settle(root, MemoryIndex(without_blocks, coverage=index.coverage()))) == [
-        (0, 10, "captured")
-    ]
-    assert brief(settle(root, index)) == [(0, 10, "captured")]
+    assert brief(
+        end_abandoned_intervals(root, MemoryIndex(without_blocks, coverage=index.coverage()))
+    ) == [(0, 10, "captured")]
+    assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
 
 
 def test_its_files_may_be_gone(killed, root, index, caplog):
     for file in index.files():
         (root / file.path).unlink()
-    assert brief(settle(root, index)) == [(0, 1, "captured")]
+    assert brief(end_abandoned_intervals(root, index)) == [(0, 1, "captured")]
     assert "is looked for elsewhere" in caplog.text
 
 
 def test_a_word_that_the_index_never_heard(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
-    capture.mention(Status.DISCONNECTED, T0 + 20, code=1100, reason="lost")
+    capture.mention(StreamStatus.DISCONNECTED, T0 + 20, code=1100, reason="lost")
     capture.kill()
-    assert brief(settle(root, index)) == [(0, 20, "captured"), (20, 21, "disconnected")]
+    assert brief(end_abandoned_intervals(root, index)) == [
+        (0, 20, "captured"),
+        (20, 21, "disconnected"),
+    ]
     assert index.coverage()[1].reason == "1100: lost"
     assert rebuilt(root, index) == index.coverage()
 
 
 def test_several_words_that_the_index_never_heard(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
-    capture.say_unheard(Status.DISCONNECTED, T0 + 20)
-    capture.say_unheard(Status.RESTORED, T0 + 30)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.say_unheard(StreamStatus.DISCONNECTED, T0 + 20)
+    capture.say_unheard(StreamStatus.RESTORED, T0 + 30)
     capture.kill()
     unheard = fake_capture(root, MemoryIndex(files=index.files()), AAPL)
-    unheard.say(Status.QUIET, T0 + 50)
+    unheard.say(StreamStatus.QUIET, T0 + 50)
     unheard.kill()
-    settle(root, index)
+    end_abandoned_intervals(root, index)
     assert brief(index.coverage()) == [
         (0, 20, "captured"),
         (20, 30, "disconnected"),
@@ -446,8 +451,8 @@ def test_several_words_that_the_index_never_heard(fake_capture, root, index):
 
 def test_one_that_runs_is_left_alone(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
-    assert settle(root, index) == []
+    capture.say(StreamStatus.SUBSCRIBED, T0)
+    assert end_abandoned_intervals(root, index) == []
     assert brief(index.coverage()) == [(0, None, "captured")]
     capture.stop(T0 + 9)
 
@@ -455,7 +460,7 @@ def test_one_that_runs_is_left_alone(fake_capture, root, index):
 def test_the_next_run_settles_what_the_one_before_left(fake_capture, killed, root, index):
     again = fake_capture(root, index, AAPL)
     assert brief(index.coverage()) == [(0, 10, "captured")]
-    assert again.say(Status.SUBSCRIBED, T0 - HOUR) == T0 + 10  # the clock is wrong
+    assert again.say(StreamStatus.SUBSCRIBED, T0 - HOUR) == T0 + 10  # the clock is wrong
     assert again.ledger.run == again.run
     again.stop(T0 + 20)
     assert brief(index.coverage()) == [(0, 10, "captured"), (10, 20, "captured")]
@@ -464,8 +469,8 @@ def test_the_next_run_settles_what_the_one_before_left(fake_capture, killed, roo
 
 def test_streams_do_not_mix(fake_capture, root, index):
     one, other = fake_capture(root, index, AAPL), fake_capture(root, index, 8314, "bid_ask")
-    one.say(Status.SUBSCRIBED, T0)
-    other.say(Status.NOT_PERMITTED, T0 + 3, "no permission", 354)
+    one.say(StreamStatus.SUBSCRIBED, T0)
+    other.say(StreamStatus.NOT_PERMITTED, T0 + 3, "no permission", 354)
     one.stop(T0 + 9)
     assert rebuilt(root, index) == index.coverage()
     assert [
@@ -482,9 +487,9 @@ def test_settling_loads_no_compiler(killed, root, index):
         "from pathlib import Path\n"
         "from ibticks.index._memory import MemoryIndex\n"
         "from ibticks.index._records import CoverageRecord, FileRecord\n"
-        "from ibticks.coverage._rebuild import resume\n"
+        "from ibticks.coverage._rebuild import resume_ledger\n"
         f"index = MemoryIndex({index.files()!r}, coverage={index.coverage()!r})\n"
-        f"resume(Path({str(root)!r}), index, {AAPL}, 'last', 'again')\n"
+        f"resume_ledger(Path({str(root)!r}), index, {AAPL}, 'last', 'again')\n"
         "print(index.coverage()[0].end_ns, 'numba' in sys.modules, 'pandas' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -541,12 +546,12 @@ def test_what_is_deleted_is_said_to_be():
 
 def test_files_that_are_about_to_go(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     for hour in range(4):
         capture.tick(T0 + hour * HOUR)
     capture.stop(T0 + 4 * HOUR)
     keys = list(list_files(root))
-    forget(index, keys[:2])
+    mark_files_deleted(index, keys[:2])
     until = keys[1].hour_ns + HOUR - T0
     assert brief(index.coverage()) == [(0, until, "deleted"), (until, 4 * HOUR, "captured")]
 
@@ -559,18 +564,18 @@ def test_what_no_file_tells_of_outlasts_a_rebuild():
         row(60, 80, "deleted", "captured, deleted since"),
         row(80, None),
     ]
-    assert outlasting(known, []) == known
-    assert outlasting(known, known[2:3]) == [*known[:2], *known[3:]]
+    assert rows_lost_by_rebuild(known, []) == known
+    assert rows_lost_by_rebuild(known, known[2:3]) == [*known[:2], *known[3:]]
     told = [row(45, 50), row(50, 60, "disconnected"), row(90, None)]
-    assert outlasting(known, told) == [known[0], row(40, 45), known[3], row(80, 90)]
-    assert outlasting(known[3:], [row(90, None)]) == [known[3], row(80, 90)]
-    assert outlasting(known[3:], [row(80, 95), row(95, None)]) == [known[3]]
+    assert rows_lost_by_rebuild(known, told) == [known[0], row(40, 45), known[3], row(80, 90)]
+    assert rows_lost_by_rebuild(known[3:], [row(90, None)]) == [known[3], row(80, 90)]
+    assert rows_lost_by_rebuild(known[3:], [row(80, 95), row(95, None)]) == [known[3]]
     other = CoverageRecord(AAPL, "bid_ask", T0, T0 + 99, "captured")
-    assert outlasting(known, [other]) == known
-    assert outlasting(known[1:3], []) == []
-    assert outlasting([*known[:2], row(55, 70)], []) == known[:2]
+    assert rows_lost_by_rebuild(known, [other]) == known
+    assert rows_lost_by_rebuild(known[1:3], []) == []
+    assert rows_lost_by_rebuild([*known[:2], row(55, 70)], []) == known[:2]
 
 
 def test_a_ledger_that_begins_without_an_index(root):
-    ledger = resume(root, MemoryIndex(), AAPL, "last", "a")
+    ledger = resume_ledger(root, MemoryIndex(), AAPL, "last", "a")
     assert (ledger.state, ledger.after(-5)) == (None, -5)

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 import ibticks as ibt
 from ibticks.calendar import to_ns
-from ibticks.coverage import State, Status
+from ibticks.coverage import CoverageState, StreamStatus
 from ibticks.errors import CorruptDataWarning, IndexAwayWarning
 from ibticks.index import ContractRecord, CoverageRecord, Journal, write_catalogue
 from ibticks.index._journal import Change
@@ -104,7 +104,7 @@ def test_a_journal_does_not_make_a_new_database_complete(root, journal, new_data
 def test_a_journal_outweighs_the_catalogue_of_a_lost_database(root, journal, new_database):
     lasting = CoverageRecord(AAPL, "last", T0, None, "captured")
     write_catalogue(root / "metadata" / "index.json", [], [ContractRecord(AAPL, "APPL")], [lasting])
-    deleted = replace(lasting, end_ns=T0 + HOUR, state=State.DELETED.value)
+    deleted = replace(lasting, end_ns=T0 + HOUR, state=CoverageState.DELETED.value)
     journal.append(Change("put_coverage", (deleted,)))
     journal.append(Change("correct_contracts", (ContractRecord(AAPL, "AAPL"),)))
     with ibt.open(root, dsn=new_database()) as store:
@@ -248,7 +248,7 @@ def test_rows_that_were_lost_come_back_with_their_coverage(fake_capture, tmp_pat
     """What a rebuild that was killed left: some rows, no coverage, and the mark of incomplete."""
     with ibt.open(tmp_path, dsn=database) as store:
         capture = fake_capture(store.root, store.index, AAPL)
-        capture.say(Status.SUBSCRIBED, T0)
+        capture.say(StreamStatus.SUBSCRIBED, T0)
         capture.tick(T0 + 5)
         capture.stop(T0 + HOUR)
         before = store.index.files(), store.index.coverage(), store.daily_stats()
@@ -374,8 +374,8 @@ def test_files_pruned_during_a_rebuild_are_gone(store, meanwhile):
 
 def test_coverage_that_ends_during_a_rebuild_has_ended(store, fake_capture, meanwhile):
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
-    meanwhile(lambda: capture.say(Status.DISCONNECTED, T0 + HOUR, "connection lost"))
+    capture.say(StreamStatus.SUBSCRIBED, T0)
+    meanwhile(lambda: capture.say(StreamStatus.DISCONNECTED, T0 + HOUR, "connection lost"))
     store.rebuild_index(progress=False)
     rows = [(row.start_ns, row.end_ns, row.state) for row in store.index.coverage()]
     assert rows == [(T0, T0 + HOUR, "captured"), (T0 + HOUR, None, "disconnected")]

@@ -16,10 +16,17 @@ from hypothesis import strategies as st
 import ibticks as ibt
 from ibticks.calendar import to_ns
 from ibticks.config import TIME_MAX, TIME_MIN
-from ibticks.coverage import MEANINGS, Coverage, State, Status, Stretch, cover, told
-from ibticks.coverage._model import clipped
-from ibticks.coverage._report import strip
-from ibticks.coverage._states import NOTHING_MISSING
+from ibticks.coverage import (
+    MEANINGS,
+    Coverage,
+    CoverageInterval,
+    CoverageState,
+    StreamStatus,
+    coverage_metadata,
+    query_coverage,
+)
+from ibticks.coverage._report import render_svg
+from ibticks.coverage._states import COMPLETE_STATES, clip_intervals
 from ibticks.errors import UnknownMarketError, UnknownPeriodError
 from ibticks.frames import metadata_of
 from ibticks.index import CoverageRecord, MemoryIndex
@@ -32,12 +39,12 @@ SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 
-UNSAID = (State.NOT_RUNNING, State.ENDED, State.UNKNOWN)
-STORED = [state for state in State if state not in UNSAID]
+UNSAID = (CoverageState.NOT_RUNNING, CoverageState.ENDED, CoverageState.UNKNOWN)
+STORED = [state for state in CoverageState if state not in UNSAID]
 
 
 def stretch(start, end, state="captured", reason="", stream=(AAPL, "last")):
-    return Stretch(*stream, T0 + start, T0 + end, State(state), reason)
+    return CoverageInterval(*stream, T0 + start, T0 + end, CoverageState(state), reason)
 
 
 def coverage(*stretches, streams=((AAPL, "last"),), intervals=None):
@@ -54,10 +61,10 @@ def day(fake_capture, store):
     """A store in which AAPL was captured from 14:30, lost from 14:40 to 14:45, stopped 15:30."""
     store.add_contract(AAPL, "AAPL")
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + MINUTE)
-    capture.say(Status.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
-    capture.say(Status.RESTORED, T0 + 15 * MINUTE, "data kept", 1102)
+    capture.say(StreamStatus.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
+    capture.say(StreamStatus.RESTORED, T0 + 15 * MINUTE, "data kept", 1102)
     capture.tick(T0 + 50 * MINUTE)
     capture.stop(T0 + HOUR)
     return store
@@ -73,43 +80,46 @@ def asked(store, start, end):
 
 def test_a_selection_is_told_of_its_own_time_only(day):
     found = asked(day, 5 * MINUTE, 12 * MINUTE).coverage()
-    assert brief(found.stretches) == [
+    assert brief(found.state_intervals) == [
         (5 * MINUTE, 10 * MINUTE, "captured"),
         (10 * MINUTE, 12 * MINUTE, "disconnected"),
     ]
-    assert found.stretches[1].reason == "1100: connection lost"
+    assert found.state_intervals[1].reason == "1100: connection lost"
     assert found.symbols == {AAPL: "AAPL"}
     assert found.fraction == pytest.approx(5 / 7)
     assert found.durations == {
-        State.CAPTURED: timedelta(minutes=5),
-        State.DISCONNECTED: timedelta(minutes=2),
+        CoverageState.CAPTURED: timedelta(minutes=5),
+        CoverageState.DISCONNECTED: timedelta(minutes=2),
     }
 
 
 def test_before_the_first_capture_nothing_is_known_and_after_it_nobody_listened(day):
     found = asked(day, -MINUTE, HOUR + MINUTE).coverage()
-    assert brief(found.stretches)[0] == (-MINUTE, 0, "unknown")
-    assert brief(found.stretches)[-1] == (HOUR, HOUR + MINUTE, "not_running")
-    assert [gap.state for gap in found.gaps()] == [State.DISCONNECTED, State.NOT_RUNNING]
+    assert brief(found.state_intervals)[0] == (-MINUTE, 0, "unknown")
+    assert brief(found.state_intervals)[-1] == (HOUR, HOUR + MINUTE, "not_running")
+    assert [gap.state for gap in found.gaps()] == [
+        CoverageState.DISCONNECTED,
+        CoverageState.NOT_RUNNING,
+    ]
     later = asked(day, 2 * HOUR, 3 * HOUR).coverage()
-    assert brief(later.stretches) == [(2 * HOUR, 3 * HOUR, "not_running")]
+    assert brief(later.state_intervals) == [(2 * HOUR, 3 * HOUR, "not_running")]
     earlier = asked(day, -2 * HOUR, -HOUR).coverage()
-    assert (brief(earlier.stretches), earlier.gaps()) == ([(-2 * HOUR, -HOUR, "unknown")], [])
+    assert (brief(earlier.state_intervals), earlier.gaps()) == ([(-2 * HOUR, -HOUR, "unknown")], [])
 
 
 def test_all_time_is_the_time_of_which_anything_is_known(day):
     found = day.select("AAPL", "last").coverage()
-    assert brief(found.stretches) == [
+    assert brief(found.state_intervals) == [
         (0, 10 * MINUTE, "captured"),
         (10 * MINUTE, 15 * MINUTE, "disconnected"),
         (15 * MINUTE, HOUR, "captured"),
     ]
-    assert day.coverage().stretches == found.stretches
+    assert day.coverage().state_intervals == found.state_intervals
 
 
 def test_what_a_kill_left_open_ends_with_its_last_tick(fake_capture, store, database):
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5 * MINUTE)
     capture.kill()
     imported = store.writer(MNQ, "last")
@@ -120,29 +130,29 @@ def test_what_a_kill_left_open_ends_with_its_last_tick(fake_capture, store, data
     imported.appender._stream_lock.release()
     assert [file.sealed for file in store.index.files()] == [False, False]
     captured, written = (store.select(each, "last").coverage() for each in (AAPL, MNQ))
-    assert brief(captured.stretches) == [(0, 5 * MINUTE + 1, "captured")]
-    assert brief(written.stretches) == [(MINUTE, 9 * MINUTE + 1, "unknown")]
+    assert brief(captured.state_intervals) == [(0, 5 * MINUTE + 1, "captured")]
+    assert brief(written.state_intervals) == [(MINUTE, 9 * MINUTE + 1, "unknown")]
     with ibt.open(store.root, dsn=database) as again:
-        assert again.select(AAPL, "last").coverage().stretches == captured.stretches
+        assert again.select(AAPL, "last").coverage().state_intervals == captured.state_intervals
     with store.writer(AAPL, "last"), store.writer(MNQ, "last"):
         pass  # which seals them, and nothing is different
     assert [file.sealed for file in store.index.files()] == [True, True]
-    assert store.select(AAPL, "last").coverage().stretches == captured.stretches
-    assert store.select(MNQ, "last").coverage().stretches == written.stretches
+    assert store.select(AAPL, "last").coverage().state_intervals == captured.state_intervals
+    assert store.select(MNQ, "last").coverage().state_intervals == written.state_intervals
 
 
 def test_coverage_is_the_same_while_a_file_is_open_and_when_it_is_sealed(fake_capture, store):
     begin = T0 + 23 * MINUTE
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, begin)
+    capture.say(StreamStatus.SUBSCRIBED, begin)
     for minute in (2, 1, 4):
         capture.tick(begin + minute * MINUTE)
     now = begin + 5 * MINUTE
     everything = [(TIME_MIN, TIME_MAX)]
-    open_ = cover(store.root, store.index, [(AAPL, "last")], everything, now_ns=now)
+    open_ = query_coverage(store.root, store.index, [(AAPL, "last")], everything, now_ns=now)
     capture.stop(now)
-    assert brief(open_.stretches) == [(23 * MINUTE, 28 * MINUTE, "captured")]
-    assert store.select(AAPL, "last").coverage().stretches == open_.stretches
+    assert brief(open_.state_intervals) == [(23 * MINUTE, 28 * MINUTE, "captured")]
+    assert store.select(AAPL, "last").coverage().state_intervals == open_.state_intervals
 
 
 @pytest.mark.parametrize("minutes", [(7,), (7, 9), (9, 7, 8)])
@@ -150,67 +160,71 @@ def test_a_file_open_for_writing_reaches_from_its_first_to_its_last_tick(store, 
     times = Values(np.array(minutes) * MINUTE + T0)
     with store.writer(MNQ, "last") as writer:
         writer.write(TickColumns(len(minutes), {"timestamp": times}))
-        written = store.select(MNQ, "last").coverage().stretches
+        written = store.select(MNQ, "last").coverage().state_intervals
     expected = [(7 * MINUTE, max(minutes) * MINUTE + 1, "unknown")]
     assert brief(written) == expected
-    assert store.select(MNQ, "last").coverage().stretches == written
+    assert store.select(MNQ, "last").coverage().state_intervals == written
 
 
 def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(fake_capture, store):
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0 + 12 * MINUTE)
+    capture.say(StreamStatus.SUBSCRIBED, T0 + 12 * MINUTE)
     everything = [(TIME_MIN, TIME_MAX)]
-    found = cover(store.root, store.index, [(AAPL, "last")], everything, now_ns=T0 + 20 * MINUTE)
+    found = query_coverage(
+        store.root, store.index, [(AAPL, "last")], everything, now_ns=T0 + 20 * MINUTE
+    )
     capture.stop(T0 + 20 * MINUTE)
-    assert brief(found.stretches) == [(12 * MINUTE, 20 * MINUTE, "captured")]
+    assert brief(found.state_intervals) == [(12 * MINUTE, 20 * MINUTE, "captured")]
 
 
 def test_time_to_come_is_left_out(fake_capture, store):
     now = datetime.now(UTC)
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, to_ns(now) - HOUR)
+    capture.say(StreamStatus.SUBSCRIBED, to_ns(now) - HOUR)
     selection = store.select(AAPL, "last", start=now - timedelta(hours=2), end="2100-01-01T00:00Z")
-    before, running = selection.coverage().stretches
-    assert (before.state, running.state) == (State.UNKNOWN, State.CAPTURED)
+    before, running = selection.coverage().state_intervals
+    assert (before.state, running.state) == (CoverageState.UNKNOWN, CoverageState.CAPTURED)
     assert timedelta(hours=1) <= running.duration < timedelta(hours=1, minutes=5)
     later = store.select(AAPL, "last", start="2099-01-01T00:00Z", end="2100-01-01T00:00Z")
-    assert later.coverage().stretches == ()
+    assert later.coverage().state_intervals == ()
     assert later.to_arrow().num_rows == 0
     # Killed, it has captured no more than it stored.
     capture.tick(to_ns(now) - HOUR + MINUTE)
     capture.kill()
-    states = [(each.state.value, each.duration) for each in selection.coverage().stretches[1:]]
+    states = [
+        (each.state.value, each.duration) for each in selection.coverage().state_intervals[1:]
+    ]
     assert states[0] == ("captured", timedelta(minutes=1))
     assert states[1][0] == "not_running"
 
 
 def test_a_store_of_imported_ticks_claims_nothing(sample_store):
     found = sample_store.select("IBM", "bid_ask", date="2013-10-08").coverage()
-    assert [each.state for each in found.stretches] == [State.UNKNOWN]
+    assert [each.state for each in found.state_intervals] == [CoverageState.UNKNOWN]
     assert (found.gaps(), found.fraction) == ([], 0.0)
     assert "imported or never stored" in str(found)
     everything = sample_store.coverage()
     assert set(everything.streams) == {
         (each.contract_id, each.tick_type) for each in sample_store.contents()
     }
-    assert {each.state for each in everything.stretches} == {State.UNKNOWN}
+    assert {each.state for each in everything.state_intervals} == {CoverageState.UNKNOWN}
     table = sample_store.select("IBM", "bid_ask", date="2013-10-08").to_arrow()
     assert metadata_of(table)["coverage"] == []
 
 
 def test_an_empty_store(store):
     found = store.coverage()
-    assert (found.streams, found.stretches, found.gaps(), found.fraction) == ((), (), [], 0.0)
+    assert (found.streams, found.state_intervals, found.gaps(), found.fraction) == ((), (), [], 0.0)
     assert "nothing is known" in str(found)
     assert "nothing is known" in found._repr_html_()
-    assert found.during("US").stretches == ()
+    assert found.during("US").state_intervals == ()
     assert found.to_polars().height == 0
 
 
 def test_of_several_contracts_only_what_is_stored(fake_capture, day):
     day.add_contract(MNQ, "MNQ")
     other = fake_capture(day.root, day.index, MNQ, "bid_ask")
-    other.say(Status.NOT_PERMITTED, T0, "no permission", 354)
+    other.say(StreamStatus.NOT_PERMITTED, T0, "no permission", 354)
     other.stop(T0 + HOUR)
     assert day.coverage().streams == ((AAPL, "last"), (MNQ, "bid_ask"))
     assert day.coverage(["AAPL", "MNQ"]).streams == ((AAPL, "last"), (MNQ, "bid_ask"))
@@ -222,14 +236,17 @@ def test_the_end_of_what_is_captured_is_no_gap_where_all_time_is_asked_for(fake_
     """AAPL is no longer captured, MNQ is: whoever asks about everything does not want AAPL now."""
     day.add_contract(MNQ, "MNQ")
     other = fake_capture(day.root, day.index, MNQ)
-    other.say(Status.SUBSCRIBED, T0)
+    other.say(StreamStatus.SUBSCRIBED, T0)
     other.stop(T0 + 3 * HOUR)
     found = day.coverage()
-    assert brief(found.stretches)[-2:] == [(HOUR, 3 * HOUR, "ended"), (0, 3 * HOUR, "captured")]
-    assert [gap.state for gap in found.gaps()] == [State.DISCONNECTED]
+    assert brief(found.state_intervals)[-2:] == [
+        (HOUR, 3 * HOUR, "ended"),
+        (0, 3 * HOUR, "captured"),
+    ]
+    assert [gap.state for gap in found.gaps()] == [CoverageState.DISCONNECTED]
     assert found.fraction == pytest.approx((4 * 60 - 5) / (4 * 60))
     assert "ended 2h" in str(found)
-    assert [gap.state for gap in found.during("US").gaps()] == [State.DISCONNECTED]
+    assert [gap.state for gap in found.during("US").gaps()] == [CoverageState.DISCONNECTED]
     # Up to a time that is named, it counts.
     named = day.coverage(start=datetime.fromtimestamp(T0 // SECOND, UTC), end="2025-01-10T17:30Z")
     assert brief(named.gaps()) == [
@@ -266,7 +283,7 @@ def test_stretches_fill_the_time_and_say_what_the_rows_say(tmp_path_factory, giv
     rows, intervals, now = given_
     index, root = MemoryIndex(coverage=rows), tmp_path_factory.getbasetemp()
     streams = [(AAPL, "last"), (AAPL, "bid_ask")]
-    found = cover(root, index, streams, intervals, now_ns=now)
+    found = query_coverage(root, index, streams, intervals, now_ns=now)
     within = [(start, min(end, now)) for start, end in intervals if start < now]
     assert list(found.intervals) == within
     for stream, stretches in found.by_stream():
@@ -289,8 +306,8 @@ def expected(rows, instant):
     """What the row of this instant says, or what it means that there is none."""
     begun = [row for row in rows if row.start_ns <= instant]
     if begun and instant < begun[-1].end_ns:
-        return State(begun[-1].state)
-    return State.NOT_RUNNING if begun else State.UNKNOWN
+        return CoverageState(begun[-1].state)
+    return CoverageState.NOT_RUNNING if begun else CoverageState.UNKNOWN
 
 
 spans = st.lists(st.integers(0, 60), max_size=12, unique=True).map(
@@ -300,7 +317,7 @@ spans = st.lists(st.integers(0, 60), max_size=12, unique=True).map(
 
 @given(spans, spans)
 def test_clipping(some, within):
-    parts = list(clipped(some, within))
+    parts = list(clip_intervals(some, within))
     for instant in range(61):
         both = all(any(a <= instant < b for a, b in each) for each in (some, within))
         assert sum(a <= instant < b for a, b in parts) == both
@@ -348,8 +365,8 @@ def test_gaps_while_the_market_was_open():
     end = to_ns("2025-01-21T10:00", tz=NEW_YORK) - T0
     found = coverage(stretch(start, end, "not_running"))
     assert [(gap.duration, gap.state) for gap in found.gaps(market="US")] == [
-        (timedelta(minutes=30), State.NOT_RUNNING),
-        (timedelta(minutes=30), State.NOT_RUNNING),
+        (timedelta(minutes=30), CoverageState.NOT_RUNNING),
+        (timedelta(minutes=30), CoverageState.NOT_RUNNING),
     ]
     assert [gap.duration for gap in found.gaps(market="US", session="after_hours")] == [
         timedelta(hours=4)
@@ -416,7 +433,7 @@ def test_frames_do_not_ask_about_files(day, monkeypatch):
     streams, everything = [(AAPL, "last")], [(TIME_MIN, TIME_MAX)]
     for name in ("files", "tick_ranges", "open_files"):
         monkeypatch.delattr(type(day.index), name)
-    assert len(told(day.root, day.index, streams, everything)) == 3
+    assert len(coverage_metadata(day.root, day.index, streams, everything)) == 3
     with pytest.raises(AttributeError):
         selection.coverage()
 
@@ -435,8 +452,10 @@ def test_as_frames(day):
             "reason": pl.String,
         }
     )
-    assert frame["duration"].to_list() == [each.duration for each in found.stretches]
-    assert frame["start"].dt.epoch("ns").to_list() == [each.start_ns for each in found.stretches]
+    assert frame["duration"].to_list() == [each.duration for each in found.state_intervals]
+    assert frame["start"].dt.epoch("ns").to_list() == [
+        each.start_ns for each in found.state_intervals
+    ]
     plain = found.to_pandas()
     assert list(plain["state"]) == ["captured", "disconnected", "captured"]
     assert str(plain["start"].dtype) == "datetime64[ns, UTC]"
@@ -458,7 +477,7 @@ def test_a_rebuilt_index_knows_it_again(day):
 def test_a_store_is_opened_with_what_killed_captures_left_settled(fake_capture, tmp_path, database):
     with ibt.open(tmp_path / "ticks", dsn=database) as store:
         capture = fake_capture(store.root, store.index, AAPL)
-        capture.say(Status.SUBSCRIBED, T0)
+        capture.say(StreamStatus.SUBSCRIBED, T0)
         capture.tick(T0 + 5)
         with ibt.open(tmp_path / "ticks", dsn=database) as other:
             assert [row.end_ns for row in other.index.coverage()] == [None]  # it runs
@@ -478,7 +497,7 @@ def test_a_row_that_outlived_its_capture_ends_where_the_next_begins(store, datab
     ]
     store.index.put_coverage(rows)
     found = asked(store, 0, 3 * HOUR).coverage()
-    assert brief(found.stretches) == [
+    assert brief(found.state_intervals) == [
         (0, HOUR, "captured"),
         (HOUR, 2 * HOUR, "disconnected"),
         (2 * HOUR, 3 * HOUR, "not_running"),
@@ -489,7 +508,7 @@ def test_a_row_that_outlived_its_capture_ends_where_the_next_begins(store, datab
 
 def test_rebuilding_beside_a_capture_that_runs(store, fake_capture):
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     before = store.index.coverage()
     store.rebuild_index()
     assert store.index.coverage() == before
@@ -500,13 +519,13 @@ def test_rebuilding_beside_a_capture_that_runs(store, fake_capture):
 def test_rebuilding_beside_a_capture_that_has_said_nothing_yet(store, fake_capture, database):
     """What the one before it left open, being killed, is not taken for what it captures."""
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(Status.SUBSCRIBED, T0)
+    capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
     capture.kill()
     following = fake_capture(store.root, store.index, AAPL)
     store.rebuild_index()
     assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
-    following.say(Status.SUBSCRIBED, T0 + HOUR)
+    following.say(StreamStatus.SUBSCRIBED, T0 + HOUR)
     expected = [(T0, T0 + 6, "captured"), (T0 + HOUR, None, "captured")]
     for _ in range(2):
         rows = store.index.coverage()
@@ -530,10 +549,10 @@ def test_what_is_pruned_is_not_said_to_be_calm(day):
         (15 * MINUTE, 30 * MINUTE, "deleted"),
         (30 * MINUTE, HOUR, "captured"),
     ]
-    assert brief(asked(day, 0, HOUR).coverage().stretches) == pruned
+    assert brief(asked(day, 0, HOUR).coverage().state_intervals) == pruned
     assert len(asked(day, 0, HOUR).coverage().gaps()) == 3
     day.rebuild_index()
-    assert brief(asked(day, 0, HOUR).coverage().stretches) == pruned
+    assert brief(asked(day, 0, HOUR).coverage().state_intervals) == pruned
 
 
 def test_a_dry_run_deletes_nothing_from_the_ledger(day):
@@ -552,7 +571,7 @@ def test_the_report(day):
         "  AAPL last   90.2 %  captured 55m, disconnected 5m, unknown 1m",
         "gaps: 1",
         f"  AAPL last  {gap}",
-        f"unknown: {MEANINGS[State.UNKNOWN]}",
+        f"unknown: {MEANINGS[CoverageState.UNKNOWN]}",
     ]
     assert str(asked(day, 0, 10 * MINUTE).coverage()).splitlines()[-1] == "gaps: none"
 
@@ -571,7 +590,7 @@ def test_a_long_report_tells_the_longest():
 
 def picture(found):
     """The picture as XML, which a mistake in it would not be."""
-    text = strip(found)
+    text = render_svg(found)
     assert not re.search(r"<script|href|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
     return ElementTree.fromstring(text.replace(" xmlns='http://www.w3.org/2000/svg'", ""))
 
@@ -615,7 +634,9 @@ def test_a_short_gap_is_seen_in_a_long_picture():
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(1, 400 * 24 * HOUR), st.sampled_from(State), st.text(max_size=5)),
+        st.tuples(
+            st.integers(1, 400 * 24 * HOUR), st.sampled_from(CoverageState), st.text(max_size=5)
+        ),
         min_size=1,
         max_size=300,
     )
@@ -670,5 +691,5 @@ def test_a_page_lists_the_longest_gaps():
 
 
 def test_states_all_have_words():
-    assert set(MEANINGS) == set(State)
-    assert set(State) > NOTHING_MISSING
+    assert set(MEANINGS) == set(CoverageState)
+    assert set(CoverageState) > COMPLETE_STATES

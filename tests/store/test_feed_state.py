@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from ibticks.calendar import to_ns
-from ibticks.coverage import FeedCondition, Status, closed_reason, feed_states
+from ibticks.coverage import FeedCondition, StreamStatus, closed_reason, feed_states
 from ibticks.errors import TickIndexError
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.index import MemoryIndex
@@ -29,7 +29,7 @@ NOW = to_ns("2025-01-10T15:00Z")
 def capture(store, fake_capture):
     """A capture that subscribed ten minutes ago, and had a tick five seconds ago."""
     running = fake_capture(store.root, store.index, AAPL, "last")
-    running.say(Status.SUBSCRIBED, NOW - 10 * MINUTE)
+    running.say(StreamStatus.SUBSCRIBED, NOW - 10 * MINUTE)
     running.tick(NOW - 5 * SECOND)
     yield running
     running.kill()
@@ -58,12 +58,12 @@ def test_live_is_a_capture_that_is_connected_and_ticks(store, capture):
 
 
 SAID = [
-    (Status.DISCONNECTED, "connection lost", 1100, FeedCondition.DISCONNECTED),
-    (Status.DISCONNECTED, "no room on the disk", None, FeedCondition.DISCONNECTED),
-    (Status.NOT_PERMITTED, "no permission", 10189, FeedCondition.NOT_PERMITTED),
-    (Status.NOT_PERMITTED, "not subscribed", 354, FeedCondition.NOT_PERMITTED),
-    (Status.QUIET, "another session has the live data", 10197, FeedCondition.QUIET),
-    (Status.QUIET, "no tick for 61 s", None, FeedCondition.QUIET),
+    (StreamStatus.DISCONNECTED, "connection lost", 1100, FeedCondition.DISCONNECTED),
+    (StreamStatus.DISCONNECTED, "no room on the disk", None, FeedCondition.DISCONNECTED),
+    (StreamStatus.NOT_PERMITTED, "no permission", 10189, FeedCondition.NOT_PERMITTED),
+    (StreamStatus.NOT_PERMITTED, "not subscribed", 354, FeedCondition.NOT_PERMITTED),
+    (StreamStatus.QUIET, "another session has the live data", 10197, FeedCondition.QUIET),
+    (StreamStatus.QUIET, "no tick for 61 s", None, FeedCondition.QUIET),
 ]
 
 
@@ -75,7 +75,7 @@ def test_what_the_capture_said_last(store, capture, status, reason, code, condit
     assert (state.reason, state.code) == (reason, code)
     number = "" if code is None else f" ({code})"
     assert str(state) == f"{condition.upper()}{number} since 2025-01-10T14:59:59Z: {reason}"
-    capture.say(Status.RESTORED, NOW, "data kept", 1102)
+    capture.say(StreamStatus.RESTORED, NOW, "data kept", 1102)
     assert state_of(store, NOW + 1).condition is FeedCondition.LIVE
 
 
@@ -83,7 +83,7 @@ def test_what_the_capture_said_last(store, capture, status, reason, code, condit
 def test_silence_is_not_live_whatever_the_capture_says(store, fake_capture, kind, seconds):
     """The capture may hang, or not know that the market is open."""
     running = fake_capture(store.root, store.index, AAPL, kind)
-    running.say(Status.SUBSCRIBED, NOW)
+    running.say(StreamStatus.SUBSCRIBED, NOW)
     at = NOW + seconds * SECOND
     assert state_of(store, at, kind).condition is FeedCondition.LIVE
     state = state_of(store, at + 1, kind)
@@ -97,7 +97,7 @@ def test_silence_is_not_live_whatever_the_capture_says(store, fake_capture, kind
 
 def test_a_closed_market_has_its_next_session(store, capture):
     opens = NOW + 60 * MINUTE
-    capture.say(Status.SESSION_CLOSED, NOW, closed_reason(opens))
+    capture.say(StreamStatus.SESSION_CLOSED, NOW, closed_reason(opens))
     state = state_of(store, NOW + 30 * MINUTE)
     assert (state.condition, state.next_open_ns) == (FeedCondition.CLOSED, opens)
     late = state_of(store, opens + 11 * MINUTE)
@@ -106,7 +106,7 @@ def test_a_closed_market_has_its_next_session(store, capture):
 
 @pytest.mark.parametrize("reason", ["outside of IB's trading hours", "", "opens at noon"])
 def test_a_closed_market_of_which_no_next_session_is_known(store, capture, reason):
-    capture.say(Status.SESSION_CLOSED, NOW, reason)
+    capture.say(StreamStatus.SESSION_CLOSED, NOW, reason)
     state = state_of(store, NOW + 3000 * MINUTE)
     assert (state.condition, state.next_open_ns) == (FeedCondition.CLOSED, None)
 

@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 import ibticks as ibt
 from ibticks import errors
 from ibticks.config import resource
-from ibticks.coverage import State
+from ibticks.coverage import CoverageState
 from ibticks.index import ContractRecord, CoverageRecord, PostgresIndex
 
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
@@ -384,7 +384,7 @@ def test_a_store_outlives_its_folder_and_its_database(tmp_path, monkeypatch, clu
         store.add_contract(265598, "AAPL", exchange="SMART", currency="USD", contract_type="STK")
         store.add_contract(711280073, "MNQ")  # without ticks as yet
         store.write(ticks(), contract_id=265598, tick_type="last")
-        store.index.put_coverage([CoverageRecord(265598, "last", 0, NOON, State.DELETED)])
+        store.index.put_coverage([CoverageRecord(265598, "last", 0, NOON, CoverageState.DELETED)])
         before = everything(store)
         loaded = store.select("AAPL").to_polars()
 

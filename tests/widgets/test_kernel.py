@@ -14,7 +14,7 @@ from IPython.utils.capture import capture_output
 from ipywidgets.embed import dependency_state
 
 import ibticks as ibt
-from ibticks.coverage import Status
+from ibticks.coverage import StreamStatus
 from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser
 from tests.captures import FakeCapture
 
@@ -53,7 +53,7 @@ def ticking(tmp_path_factory):
         for contract in (1, 2):
             write(contract, 100.0)
         capture = FakeCapture(store.root, store.index, 1)
-        capture.say(Status.SUBSCRIBED, time.time_ns())
+        capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
         thread = threading.Thread(target=go_on)
         thread.start()
         yield store

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 import ibticks as ibt
-from ibticks.coverage import Status, closed_reason
+from ibticks.coverage import StreamStatus, closed_reason
 from ibticks.errors import InputError, UnknownMarketError
 from ibticks.widgets import LiveView
 
@@ -241,17 +241,17 @@ def fed(store, fake_capture):
     """A capture of the trades of ONE, begun now; whether it lives is for the test to say."""
     store.add_contract(2, "TWO")
     running = fake_capture(store.root, store.index, 2)
-    running.say(Status.SUBSCRIBED, time.time_ns())
+    running.say(StreamStatus.SUBSCRIBED, time.time_ns())
     running.tick(time.time_ns())
     yield running
     running.kill()
 
 
 SAID = [
-    (Status.QUIET, "no tick for 61 s", None, "quiet"),
-    (Status.DISCONNECTED, "connection lost", 1100, "disconnected"),
-    (Status.NOT_PERMITTED, "no permission", 10189, "not permitted"),
-    (Status.SESSION_CLOSED, closed_reason(4_102_444_800 * 10**9), None, "closed"),
+    (StreamStatus.QUIET, "no tick for 61 s", None, "quiet"),
+    (StreamStatus.DISCONNECTED, "connection lost", 1100, "disconnected"),
+    (StreamStatus.NOT_PERMITTED, "no permission", 10189, "not permitted"),
+    (StreamStatus.SESSION_CLOSED, closed_reason(4_102_444_800 * 10**9), None, "closed"),
 ]
 
 
@@ -265,7 +265,7 @@ def test_the_badge_has_the_condition_of_the_feed(fed, view_of, status, reason, c
     assert (stream["condition"], stream["code"]) == (state, code)
     assert abs(stream["since"] - time.time()) < 60
     assert stream["next_open"] == (4_102_444_800 if state == "closed" else None)
-    fed.say(Status.RESTORED, time.time_ns())
+    fed.say(StreamStatus.RESTORED, time.time_ns())
     until(lambda: facts(view).get("state") == "live")
 
 
@@ -279,10 +279,10 @@ def test_a_killed_capture_is_seen(fed, view_of):
 
 def test_the_badge_is_that_of_the_worst_stream(store, fed, view_of, fake_capture):
     quotes = fake_capture(store.root, store.index, 2, "bid_ask")
-    quotes.say(Status.SUBSCRIBED, time.time_ns())
+    quotes.say(StreamStatus.SUBSCRIBED, time.time_ns())
     view = view_of("TWO", ["last", "bid_ask"], "1h")
     until(lambda: facts(view).get("state") == "live")
-    fed.say(Status.NOT_PERMITTED, time.time_ns(), "no permission", 354)
+    fed.say(StreamStatus.NOT_PERMITTED, time.time_ns(), "no permission", 354)
     until(lambda: facts(view).get("state") == "not permitted")
     assert [each["condition"] for each in facts(view)["streams"]] == ["live", "not permitted"]
     quotes.kill()
@@ -317,7 +317,7 @@ CELLS = """
 import os, sys, tempfile, time
 import polars as pl
 import ibticks as ibt
-from ibticks.coverage import Status, closed_reason
+from ibticks.coverage import StreamStatus, closed_reason
 from ibticks.widgets import LiveView
 sys.path.insert(0, REPOSITORY)
 from tests.captures import FakeCapture
@@ -341,7 +341,7 @@ store.write(
     contract_id=1, tick_type="last",
 )
 capture = FakeCapture(store.root, store.index, 1)
-capture.say(Status.SUBSCRIBED, time.time_ns())
+capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
 capture.tick(time.time_ns())
 view = LiveView(store.live("ONE", "last", buffer="10m"), window="5m", tz="America/New_York")
 view
@@ -368,7 +368,7 @@ def test_each_condition_in_light_and_dark(sheet, tmp_path_factory):
         return root.locator(".ibt-note").inner_text()
 
     def say(status: str, reason: str, code: int | None = None) -> None:
-        said = f"capture.say(Status.{status}, time.time_ns(), {reason}, {code})"
+        said = f"capture.say(StreamStatus.{status}, time.time_ns(), {reason}, {code})"
         notebook.value(said)
 
     def picture(name: str) -> None:

@@ -23,19 +23,19 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.analysis._activity_bars import (
-        dollar_bars,
-        imbalance_bars,
-        run_bars,
-        tick_bars,
-        volume_bars,
+    from ibticks.analysis._averages import (
+        anchored_twap,
+        anchored_vwap,
+        bollinger_bands,
+        rolling_twap,
+        rolling_vwap,
     )
-    from ibticks.analysis._anchored import anchored_twap, anchored_vwap
-    from ibticks.analysis._bars import time_bars
-    from ibticks.analysis._cleaning import (
+    from ibticks.analysis._bars import dollar_bars, tick_bars, time_bars, volume_bars
+    from ibticks.analysis._cleaning import quotes_cleanup, trades_cleanup
+    from ibticks.analysis._cleaning_rules import (
+        merge_same_timestamp,
         no_zero_prices,
         no_zero_quotes,
-        quotes_cleanup,
         rm_corrected,
         rm_large_spread,
         rm_negative_spread,
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
         rm_trade_outliers,
         sales_condition,
         select_exchange,
-        trades_cleanup,
     )
-    from ibticks.analysis._clocks import align, last_value, refresh_time
     from ibticks.analysis._costs import (
         effective_spread,
         price_impact,
@@ -60,7 +58,6 @@ if TYPE_CHECKING:
         latency,
         staleness,
     )
-    from ibticks.analysis._flags import crossed_quotes, duplicates, outliers
     from ibticks.analysis._flow import (
         cumulative_delta,
         delta,
@@ -68,18 +65,20 @@ if TYPE_CHECKING:
         quote_imbalance,
         signed_volume,
     )
-    from ibticks.analysis._illiquidity import amihud, kyle_lambda, roll
-    from ibticks.analysis._incremental._running import Incremental
-    from ibticks.analysis._joins import quotes_at
-    from ibticks.analysis._kernels import realized_kernel
-    from ibticks.analysis._merging import merge_same_timestamp
-    from ibticks.analysis._prices import microprice, mid, spread, twap, vwap
-    from ibticks.analysis._profiles import volume_profile
-    from ibticks.analysis._quality import quality_report
-    from ibticks.analysis._ranges import garman_klass, parkinson, rogers_satchell, yang_zhang
-    from ibticks.analysis._rolling import bollinger_bands, rolling_twap, rolling_vwap
+    from ibticks.analysis._incremental.incremental import Incremental
+    from ibticks.analysis._information_bars import imbalance_bars, run_bars
+    from ibticks.analysis._joins import align, last_value, quotes_at, refresh_time
+    from ibticks.analysis._liquidity import amihud, kyle_lambda, roll, vpin
+    from ibticks.analysis._prices import microprice, mid, spread, twap, volume_profile, vwap
+    from ibticks.analysis._quality import crossed_quotes, duplicates, outliers, quality_report
+    from ibticks.analysis._range_volatility import (
+        garman_klass,
+        parkinson,
+        rogers_satchell,
+        yang_zhang,
+    )
+    from ibticks.analysis._realized_kernel import realized_kernel
     from ibticks.analysis._signing import trade_sign
-    from ibticks.analysis._toxicity import vpin
     from ibticks.analysis._volatility import (
         bipower_variation,
         realized_variance,

@@ -1,22 +1,36 @@
-"""Bars of time, by the clock or from the opening of each session."""
+"""Bars of equal time, and bars that close when enough ticks, volume or value has come.
+
+References
+----------
+M. López de Prado (2018), *Advances in Financial Machine Learning*, Wiley, section 2.3.1.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import polars as pl
 
-from ibticks.analysis._bar_clock import Anchor, BarClock
-from ibticks.analysis._bar_columns import Of, aggregates, empty_values, rows_of
-from ibticks.analysis._columns import F, as_times, by, like
-from ibticks.analysis._grouping import in_a_row, in_time, kept
+from ibticks.analysis._engine.bars import Anchor, BarClock, Of, aggregates, empty_values, rows_of
+from ibticks.analysis._engine.columns import F, apart, as_times, by, like, within
+from ibticks.analysis._engine.grouping import compiled, in_a_row, in_time, kept
+from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from ibticks.calendar import Market
 
-__all__ = ["time_bars"]
+__all__ = [
+    "AMOUNTS",
+    "Amount",
+    "closed_rows",
+    "dollar_bars",
+    "numbered_bars",
+    "tick_bars",
+    "time_bars",
+    "volume_bars",
+]
 
 
 def time_bars(
@@ -107,3 +121,177 @@ def time_bars(
         as_times("_start", ticks).alias("timestamp"), *keys, pl.exclude("_start", *keys)
     )
     return like(ticks, ordered, engine="streaming")
+
+
+Amount: TypeAlias = Literal["tick", "volume", "dollar"]
+"""Amount of a trade: one, its size, or the absolute value of price times size."""
+
+AMOUNTS: Final[dict[str, pl.Expr]] = {
+    "tick": pl.lit(1.0),
+    "volume": pl.col("size"),
+    # A negative price changes hands for money, too.
+    "dollar": (pl.col("price") * pl.col("size")).abs(),
+}
+
+
+def tick_bars(ticks: F, n: int, *, of: Of = "trades", partial: bool = False) -> F:
+    """Bars of ``n`` rows each.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival, of any contracts and tick types.
+    n : int
+        How many rows make a bar.
+    of : {"trades", "quotes", "mids"}
+        Of which rows.
+    partial : bool
+        Whether the last bar of each contract comes, too, if it is not full.
+
+    Returns
+    -------
+    same as ticks
+        One row a bar, with the columns of :func:`ibticks.analysis.time_bars`; ``timestamp`` is the
+        time of its first row.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    InputError
+        ``n`` is below 1.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> bars = tick_bars(trades, 1000)
+    >>> bars.height, set(bars["count"])
+    (33, {1000})
+    """
+    if not isinstance(n, int) or n < 1:
+        raise InputError(f"tick_bars: n={n!r} must be an int of at least 1")
+    keys = apart(ticks)
+    place = within(pl.int_range(pl.len()), keys)
+    bar = place // n
+    if not partial:
+        bar = pl.when(bar < within(pl.len(), keys) // n).then(bar)
+    return numbered_bars(
+        ticks, rows_of(ticks, of, what="tick_bars").with_columns(_bar=bar), aggregates(of)
+    )
+
+
+def volume_bars(ticks: F, volume: float, *, partial: bool = False) -> F:
+    """Bars in which ``volume`` or more was traded.
+
+    A bar closes with the trade that brings its volume to the threshold; the next begins at nothing.
+    Decimals count as they are written: ten trades of 0.1 fill a bar of 1.0.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival, of any contracts and tick types.
+    volume : float
+        Sum of sizes that closes a bar.
+    partial : bool
+        Whether the last bar of each contract comes, too, if it is not full.
+
+    Returns
+    -------
+    same as ticks
+        One row a bar, with the columns of :func:`ibticks.analysis.time_bars`; ``timestamp`` is the
+        time of its first trade.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    InputError
+        ``volume`` is not above 0.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> bars = volume_bars(trades, 100_000)
+    >>> bars.height, bars["volume"].min()
+    (52, 100004.0)
+    """
+    return _filled(ticks, "volume", volume, partial, "volume_bars")
+
+
+def dollar_bars(ticks: F, value: float, *, partial: bool = False) -> F:
+    """Bars in which ``value`` or more changed hands, price times size.
+
+    A bar closes with the trade that brings its value to the threshold; the next begins at nothing.
+    Decimals count as they are written, a negative price by its absolute value. A contract's
+    multiplier is not in its ticks: of a future, ``value`` is in points.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival, of any contracts and tick types.
+    value : float
+        Sum of price times size that closes a bar, in the currency of the contract.
+    partial : bool
+        Whether the last bar of each contract comes, too, if it is not full.
+
+    Returns
+    -------
+    same as ticks
+        One row a bar, with the columns of :func:`ibticks.analysis.time_bars`; ``timestamp`` is the
+        time of its first trade.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    InputError
+        ``value`` is not above 0.
+
+    Examples
+    --------
+    >>> from ibticks.sample import sample
+    >>> trades = pl.read_parquet(sample("ibm_trades").path)
+    >>> dollar_bars(trades, 100_000_000).select("open", "close", "count").rows()[0]
+    (182.1, 180.86, 2647)
+    """
+    return _filled(ticks, "dollar", value, partial, "dollar_bars")
+
+
+def _filled(ticks: F, amount: Amount, threshold: float, partial: bool, what: str) -> F:
+    if not threshold > 0:
+        raise InputError(f"{what}: a threshold of {threshold!r} closes no bar; give one above 0")
+
+    bar = compiled(
+        "filled_bars",
+        [AMOUNTS[amount]],
+        float(threshold),
+        keys=apart(ticks),
+        results={"bar": pl.Int64()},
+    )
+    rows = rows_of(ticks, "trades", what=what).with_columns(_bar=bar)
+    return numbered_bars(ticks, closed_rows(rows, partial), aggregates("trades"))
+
+
+def closed_rows(rows: pl.LazyFrame, partial: bool) -> pl.LazyFrame:
+    """The rows of bars that are closed; kernels number those of the last one ``-1 - number``."""
+    bar = pl.col("_bar")
+    number = pl.when(bar < 0).then(-1 - bar if partial else None).otherwise(bar)
+    return rows.with_columns(_bar=number)
+
+
+def numbered_bars(ticks: F, rows: pl.LazyFrame, columns: list[pl.Expr]) -> F:
+    """The bars of numbered rows; those without a number are in none."""
+    keys: list[str] = by(ticks)
+    rows, start = rows.drop_nulls("_bar"), pl.col("timestamp").first()
+    if in_time(ticks):
+        ordered = in_a_row(rows, pl.col("_bar"), *kept(ticks, []), start, *columns)
+    else:
+        bars = rows.group_by("_bar", *keys).agg(start, *columns)
+        ordered = bars.sort("timestamp", *keys, "_bar")
+    return like(
+        ticks,
+        ordered.select("timestamp", *keys, pl.exclude("timestamp", *keys, "_bar")),
+        engine="streaming",
+    )

@@ -1,4 +1,4 @@
-"""What trading costs: spreads quoted, paid and kept, and what a trade does to the price.
+"""Trading costs: quoted, effective and realised spreads, and price impact.
 
 Trades without a quote of both sides in force have no such cost: null. Bids above asks count as they
 are, with a negative spread; take them out before (``quotes_cleanup``).
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibticks.analysis._absent import relative_to
-from ibticks.analysis._bar_clock import Anchor, BarClock
-from ibticks.analysis._columns import (
+from ibticks.analysis._engine.bars import Anchor, BarClock
+from ibticks.analysis._engine.columns import (
     F,
     apart,
     by,
@@ -20,11 +19,12 @@ from ibticks.analysis._columns import (
     like,
     nanoseconds,
     refuse_disorder,
+    relative_to,
     require,
     within,
 )
-from ibticks.analysis._grouping import grouped, number, quote_rows
-from ibticks.analysis._session_split import SessionIntervals, SessionSplit, not_over_a_close
+from ibticks.analysis._engine.grouping import grouped, number, quote_rows
+from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, not_over_a_close
 from ibticks.analysis._signing import Method, signed_with_mid
 
 if TYPE_CHECKING:
@@ -32,12 +32,7 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import Market
 
-__all__ = [
-    "effective_spread",
-    "price_impact",
-    "quoted_spread",
-    "realized_spread",
-]
+__all__ = ["effective_spread", "price_impact", "quoted_spread", "realized_spread"]
 
 
 def quoted_spread(

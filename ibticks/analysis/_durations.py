@@ -1,4 +1,4 @@
-"""When ticks come: durations, intensity, gaps, how stale and how late they are.
+"""Arrival of ticks: durations, intensity, gaps, staleness and latency.
 
 A contract and a tick type are one stream here: where the frame has ``tick_type``, ticks of each are
 timed by themselves. Times are those of arrival.
@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.analysis._bar_clock import Anchor, BarClock
-from ibticks.analysis._columns import F, apart, by, instant, like, nanoseconds, require, within
-from ibticks.analysis._grouping import grouped
-from ibticks.analysis._session_split import SessionIntervals, SessionSplit, within_session
+from ibticks.analysis._engine.bars import Anchor, BarClock
+from ibticks.analysis._engine.columns import (
+    F,
+    apart,
+    by,
+    instant,
+    like,
+    nanoseconds,
+    require,
+    within,
+)
+from ibticks.analysis._engine.grouping import grouped
+from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, within_session
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What the trades and the quotes push: signed volume, order-flow imbalance, VPIN.
+"""Order flow: signed volume, delta, and imbalances of quotes.
 
 Measures of signed trades take the column ``sign`` where the frame has one (of ``trade_sign``, or a
 known side), and sign them themselves where it has none. Trades whose size is null, not finite or
@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._absent import is_set
-from ibticks.analysis._bar_clock import Anchor, BarClock
-from ibticks.analysis._columns import F, apart, by, like, require, within
-from ibticks.analysis._grouping import grouped, is_plain, number, quote_rows
+from ibticks.analysis._engine.bars import Anchor, BarClock
+from ibticks.analysis._engine.columns import F, apart, by, is_set, like, require, within
+from ibticks.analysis._engine.grouping import grouped, is_plain, number, quote_rows
 from ibticks.analysis._signing import Method, signed
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ibticks.analysis._session_split import SessionIntervals
+    from ibticks.analysis._engine.sessions import SessionIntervals
     from ibticks.calendar import Market
 
 __all__ = [

@@ -1,20 +1,224 @@
-"""What there is to be said against the ticks of a frame, in one row for each contract and kind."""
+"""Outliers, duplicates and crossed quotes, and a report that counts them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.analysis import _columns as columns
-from ibticks.analysis._columns import F, apart, by, instant, like, require, within
-from ibticks.analysis._flags import crossed_quotes, duplicates, outliers
-from ibticks.analysis._grouping import grouped, quote_rows, trade_rows
+from ibticks.analysis._durations import apart_streams, streams
+from ibticks.analysis._engine import columns
+from ibticks.analysis._engine.columns import F, apart, by, instant, like, require, within
+from ibticks.analysis._engine.grouping import (
+    compiled,
+    grouped,
+    is_plain,
+    number,
+    quote_rows,
+    trade_rows,
+)
+from ibticks.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["quality_report"]
+__all__ = ["crossed_quotes", "duplicates", "outliers", "quality_report"]
+
+_MOMENTS: Final[Mapping[str, pl.DataType]] = {"mean": pl.Float64(), "deviation": pl.Float64()}
+
+_RULES: Final = pl.Enum(["not_positive", "crossed", "brownlees_gallo"])
+
+_LEAST_CHANGE: Final = 1e-9
+
+_ROUNDING: Final = 1e-11
+
+_NO_SAMENESS: Final = ("sequence", "stream_id", "metadata")
+
+
+def outliers(
+    ticks: F,
+    *,
+    neighbours: int = 60,
+    trim: float = 0.1,
+    deviations: float = 3.0,
+    granularity: float | None = None,
+) -> F:
+    r"""Trades or quotes that are out of line, with the rule that says so.
+
+    A price :math:`p_i` is in line, by Brownlees and Gallo's rule, if
+    :math:`|p_i - \bar p_i(k)| \le 3 s_i(k) + \gamma`, where :math:`\bar p_i(k)` and :math:`s_i(k)`
+    are the mean and the sample deviation of the k prices around it (itself among them; at the ends
+    of the frame the first or last k) without the share :math:`\delta` at either extreme. The price
+    is that of trades where the frame has some, else the mid of quotes.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``price``, or with ``bid_price`` and ``ask_price``, in order of arrival.
+    neighbours : int
+        k.
+    trim : float
+        Delta, below 0.5.
+    deviations : float
+        How many deviations are in line.
+    granularity : float, optional
+        Gamma: without it, after a calm stretch each change would be an outlier. Some ticks of the
+        contract; by default twice the least change of price in the frame.
+
+    Returns
+    -------
+    same as ticks
+        The trades (or quotes), with ``outlier`` (bool) and ``outlier_rule`` (enum): the first of
+        ``not_positive`` (a price, bid or ask of 0 or below: leave it aside where such are traded),
+        ``crossed`` (bid above ask), ``brownlees_gallo``; null where none fires. Only prices that no
+        other rule takes are neighbours.
+
+    Raises
+    ------
+    InputError
+        Numbers that cannot be.
+
+    Notes
+    -----
+    Take one session at a time: neighbours should not lie a night apart. With fewer prices than
+    ``2 + 2 * int(trim * neighbours)`` nothing is said. The rule looks at what comes after, and so
+    cannot be applied as ticks come in.
+
+    References
+    ----------
+    C. T. Brownlees and G. M. Gallo, Financial econometric analysis at ultra-high frequency: data
+    handling concerns, *Computational Statistics & Data Analysis* 51 (2006), 2232-2245.
+
+    Examples
+    --------
+    >>> prices = [10.0, 10.01] * 30 + [10.6] + [10.0, 10.01] * 30
+    >>> flagged = outliers(pl.DataFrame({"price": prices}))
+    >>> flagged.filter("outlier").select("price", "outlier_rule").rows()
+    [(10.6, 'brownlees_gallo')]
+    """
+    if not (neighbours > 1 and 0 <= trim < 0.5 and deviations >= 0):
+        raise InputError(
+            "outliers: neighbours are two or more, trim is within 0 to 0.5, deviations 0 or more"
+        )
+    if granularity is not None and not granularity >= 0:
+        raise InputError(f"outliers: a granularity of {granularity} is not one of prices")
+    keys = apart(ticks)
+    if "price" in ticks.collect_schema():
+        rows, value, rules = trade_rows(ticks), pl.col("price"), _of_prices("price")
+    else:
+        require(ticks, "bid_price", "ask_price", what="outliers")
+        rows = quote_rows(ticks)
+        bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
+        value, rules = (
+            (bid + ask) / 2,
+            {**_of_prices("bid_price", "ask_price"), "crossed": bid > ask},
+        )
+    first = pl.coalesce(pl.when(fired).then(pl.lit(name, _RULES)) for name, fired in rules.items())
+    # Only what no other rule takes is a neighbour.
+    sound = pl.when(pl.col("_rule").is_null() & pl.col("_price").is_finite()).then("_price")
+    moments = compiled(
+        "trimmed_moments",
+        [sound],
+        neighbours,
+        int(trim * neighbours),
+        keys=keys,
+        results=_MOMENTS,
+    )
+    gamma = within(_least(sound), keys) if granularity is None else pl.lit(granularity)
+    mean, deviation = (pl.col("_moments").struct.field(name) for name in _MOMENTS)
+    price = pl.col("_price")
+    allowed = deviations * deviation + pl.col("_gamma") + _ROUNDING * price.abs()
+    far = pl.when((price - mean).abs() > allowed).then(pl.lit("brownlees_gallo", _RULES))
+    names = [name for name in ticks.collect_schema() if name not in ("outlier", "outlier_rule")]
+    found = (
+        rows.with_columns(_price=value, _rule=first)
+        .with_columns(_moments=moments, _gamma=gamma)
+        .with_columns(_rule=pl.coalesce("_rule", far))
+        .select(*names, outlier=pl.col("_rule").is_not_null(), outlier_rule="_rule")
+    )
+    return like(ticks, found, engine="streaming")
+
+
+def duplicates(ticks: F) -> F:
+    """Ticks that repeat the one before them in all they say, at the same time.
+
+    Two trades of the same size at the same price in the same microsecond do happen. Of more than
+    one in a row, each but the first is marked.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, in order of arrival.
+
+    Returns
+    -------
+    same as ticks
+        With ``duplicate`` (bool). ``sequence``, ``stream_id`` and ``metadata`` are not compared.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, 15, tzinfo=UTC)] * 3
+    >>> duplicates(pl.DataFrame({"timestamp": at, "price": [1.0, 1.0, 2.0]}))["duplicate"].to_list()
+    [False, True, False]
+    """
+    require(ticks, "timestamp", what="duplicates")
+    keys: list[str] = streams(ticks)
+    compared = [
+        name for name in ticks.collect_schema() if name not in (*keys, *_NO_SAMENESS, "duplicate")
+    ]
+    full = [name for name in compared if _is_full(ticks, name)]
+    same = [pl.col(name) == pl.col(name).shift() for name in full]
+    same += [pl.col(name).eq_missing(pl.col(name).shift()) for name in compared if name not in full]
+    if not full:  # of those that are, the first row says that nothing is before it
+        same.append(pl.int_range(pl.len()) > 0)
+    found = pl.all_horizontal(same).fill_null(value=False)
+    marked = ticks.lazy().with_columns(duplicate=within(found, apart_streams(ticks)))
+    return like(ticks, marked, engine="streaming")
+
+
+def crossed_quotes(ticks: F) -> F:
+    """Quotes whose bid is above their ask, or equal to it.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``bid_price`` and ``ask_price``.
+
+    Returns
+    -------
+    same as ticks
+        The quotes, with ``crossed`` (bid above ask) and ``locked`` (bid and ask the same price);
+        bool, false where a side is missing.
+
+    Examples
+    --------
+    >>> quotes = pl.DataFrame({"bid_price": [1.0, 2.0, 3.0], "ask_price": [2.0, 2.0, 2.0]})
+    >>> crossed_quotes(quotes).select("crossed", "locked").rows()
+    [(False, False), (False, True), (True, False)]
+    """
+    require(ticks, "bid_price", "ask_price", what="crossed_quotes")
+    bid, ask = pl.col("bid_price"), pl.col("ask_price")
+    found = {"crossed": bid > ask, "locked": bid == ask}
+    if not (is_plain(ticks, "bid_price") and is_plain(ticks, "ask_price")):
+        found = {name: each.fill_null(value=False) for name, each in found.items()}
+    return like(ticks, quote_rows(ticks).with_columns(**found), engine="streaming")
+
+
+def _is_full(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
+    """Whether it is known of a column that no row lacks it."""
+    return isinstance(ticks, pl.DataFrame) and not ticks[name].null_count()
+
+
+def _least(price: pl.Expr) -> pl.Expr:
+    """Twice the least change from one price to the next; none, where no price changes."""
+    there = price.drop_nulls()
+    change = there.diff().abs()
+    return 2 * change.filter(change > _LEAST_CHANGE * there.abs()).min().fill_null(0)
+
+
+def _of_prices(*names: str) -> dict[str, pl.Expr]:
+    return {"not_positive": pl.any_horizontal(pl.col(name) <= 0 for name in names)}
 
 
 def quality_report(ticks: F, *, granularity: float | None = None) -> F:

@@ -1,4 +1,4 @@
-"""Who began a trade: the buyer or the seller."""
+"""Trade signing: the side that initiated each trade, buyer or seller."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import polars as pl
 
-from ibticks.analysis._columns import (
+from ibticks.analysis._engine.columns import (
     F,
     apart,
     by,
@@ -16,9 +16,9 @@ from ibticks.analysis._columns import (
     require,
     within,
 )
-from ibticks.analysis._grouping import trade_rows
+from ibticks.analysis._engine.grouping import trade_rows
+from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit
 from ibticks.analysis._joins import join_quotes
-from ibticks.analysis._session_split import SessionIntervals, SessionSplit
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,9 +33,13 @@ Method = Literal["tick", "quote", "lee_ready", "emo", "clnv"]
 # Half the distance of the closest prices there are, in relation to the price, is far above this;
 # what rounding does to a mean of two is far below.
 _SAME: Final = 1e-11
+
 _NEAR: Final = 0.3
+
 _BUY: Final = pl.lit(1, pl.Int8)
+
 _SALE: Final = pl.lit(-1, pl.Int8)
+
 _OF_QUOTES: Final = (
     "timestamp",
     "tick_type",
@@ -44,6 +48,7 @@ _OF_QUOTES: Final = (
     "ask_price",
     "ask_size",
 )
+
 _JOINED: Final = ("bid_price", "bid_size", "ask_price", "ask_size", "mid", "quote_timestamp")
 
 

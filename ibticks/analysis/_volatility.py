@@ -1,4 +1,4 @@
-"""How much a price moves: realised variance, and the forms of it that bear noise and jumps.
+"""Realised variance, and its forms that are robust to noise and jumps.
 
 A variance here is that of log prices over the whole time the ticks cover, nights included; the
 square root is the volatility of that time. ``per`` keeps days apart, so that no return reaches over
@@ -16,33 +16,31 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._absent import is_set, is_trade
-from ibticks.analysis._columns import F, apart, instant, like, nanoseconds, require
-from ibticks.analysis._grouping import in_time, is_plain, kept
-from ibticks.analysis._noise import noise_variance, pilot_variance
-from ibticks.analysis._sampling import Sampled
+from ibticks.analysis._engine.columns import (
+    F,
+    like,
+    nanoseconds,
+)
+from ibticks.analysis._engine.grouping import in_time, is_plain, kept
+from ibticks.analysis._engine.sampling import (
+    LOG_PRICE,
+    LOG_PRICES,
+    Sampled,
+    each_group,
+    noise_variance,
+    pilot_variance,
+    positive_prices,
+)
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "LOG_PRICES",
-    "bipower_variation",
-    "each_group",
-    "positive_prices",
-    "realized_variance",
-    "signature",
-    "two_scale_rv",
-]
+__all__ = ["bipower_variation", "realized_variance", "signature", "two_scale_rv"]
 
 _SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
-_LOG: Final = pl.col("_price").log()
-
-LOG_PRICES: Final = {"at": pl.col("_at"), "log": _LOG}
-"""Of :func:`positive_prices`, for :func:`each_group`: times and log prices."""
 
 
 def realized_variance(
@@ -109,7 +107,7 @@ def realized_variance(
     if every is None:
         if subsamples != 1:
             raise InputError("realized_variance: subsamples need the time between prices, every=")
-        found = _sums(ticks, logs, groups, realized_variance=_LOG.diff().pow(2).sum())
+        found = _sums(ticks, logs, groups, realized_variance=LOG_PRICE.diff().pow(2).sum())
         return like(ticks, found)
     step = nanoseconds(every)
     if subsamples < 1 or step % subsamples:
@@ -294,7 +292,7 @@ def bipower_variation(
     """
     logs, groups = positive_prices(ticks, column, per, "bipower_variation")
     if every is None:
-        move = _LOG.diff()
+        move = LOG_PRICE.diff()
         pairs = (move.abs() * move.abs().shift()).sum()
         sums = {"bipower_variation": pairs * np.pi / 2, "realized_variance": move.pow(2).sum()}
         found = _sums(ticks, logs, groups, **sums)
@@ -318,78 +316,6 @@ def bipower_variation(
     measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
     found = found.with_columns(jump_share=share)
     return like(ticks, found.select(pl.exclude(measures), *measures))
-
-
-def positive_prices(
-    ticks: pl.DataFrame | pl.LazyFrame, column: str, per: str | pl.Expr | None, what: str
-) -> tuple[pl.LazyFrame, list[str]]:
-    """The prices that have a log with their times, and the columns that keep contracts apart.
-
-    Returns
-    -------
-    prices : polars.LazyFrame
-        The groups, ``_at`` (int64 UTC nanoseconds) and ``_price`` (float64, not 0).
-    groups : list of str
-        Never empty: ``["_all"]`` where nothing is to be kept apart.
-    """
-    require(ticks, "timestamp", column, what=what)
-    split = [pl.col(name) for name in apart(ticks)]
-    if per is not None:
-        split.append(pl.col(per) if isinstance(per, str) else per)
-    split = split or [pl.lit(0, pl.UInt8).alias("_all")]
-    price = pl.col(column)
-    rows = ticks.lazy()
-    if not (isinstance(ticks, pl.DataFrame) and _all_positive(ticks, column)):
-        rows = rows.filter(is_trade() if column == "price" else is_set(price), price != 0)
-    logs = rows.select(*split, _at=instant(), _price=price.cast(pl.Float64))
-    return logs, [each.meta.output_name() for each in split]
-
-
-def each_group(
-    ticks: pl.DataFrame | pl.LazyFrame,
-    rows: pl.LazyFrame,
-    groups: list[str],
-    values: Mapping[str, pl.Expr],
-    measure: Callable[..., tuple[Any, ...]],
-    schema: Mapping[str, pl.DataType],
-    undefined: tuple[Any, ...] | None = None,
-) -> pl.LazyFrame:
-    """A row for each group that has rows, of what ``measure`` says of their values, as arrays.
-
-    Where a value is NaN, the log of a negative price, the row is ``undefined``: by default nulls.
-    """
-    instead = undefined or (None,) * len(schema)
-    if groups == ["_all"]:
-        # As they lie; to group all into one would copy them.
-        together = rows.select(
-            pl.first("_all"), **{name: each.implode() for name, each in values.items()}
-        ).drop_nulls("_all")
-    else:
-        together = rows.group_by(groups).agg(**values).sort(groups)
-    names = [name for name in groups if name != "_all"]
-
-    def measure_all(frame: pl.DataFrame) -> pl.DataFrame:
-        arrays = (
-            [each.to_numpy() for each in row]
-            for row in zip(*(frame[name] for name in values), strict=True)
-        )
-        measured = [instead if _has_nan(each) else measure(*each) for each in arrays]
-        found = pl.DataFrame(measured, schema=schema, orient="row")
-        return found.select(*(frame[name] for name in names), pl.all())
-
-    known = rows.collect_schema()
-    found = together.map_batches(
-        measure_all, schema={**{name: known[name] for name in names}, **schema}
-    )
-    return found.select(*kept(ticks, groups), pl.all())
-
-
-def _has_nan(arrays: Iterable[NDArray[Any]]) -> bool:
-    return any(each.dtype.kind == "f" and bool(np.isnan(each).any()) for each in arrays)
-
-
-def _all_positive(ticks: pl.DataFrame, column: str) -> bool:
-    return is_plain(ticks, column)
 
 
 def _sums(
@@ -440,7 +366,7 @@ def _buckets(
     split = [name for name in groups if name != "_all"]
     price = pl.col("_price")
     ends = {"_first": price.first().log(), "_last": price.last().log()}
-    if not (isinstance(ticks, pl.DataFrame) and _all_positive(ticks, column)):
+    if not (isinstance(ticks, pl.DataFrame) and is_plain(ticks, column)):
         has_logs = price.min() > 0
         ends = {name: pl.when(has_logs).then(end).otherwise(np.nan) for name, end in ends.items()}
     if not split and in_time(ticks):

@@ -1,4 +1,4 @@
-"""Windows on a frame already loaded: a session, the last hour, since the opening."""
+"""Time windows of a frame: a session, the last hour, since the opening."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibticks.analysis._columns import F, instant, require
-from ibticks.analysis._sessions import session_start, session_table
+from ibticks.analysis._engine.columns import F, instant, require
+from ibticks.analysis._engine.sessions import session_start, session_table
 from ibticks.calendar import parse_duration
 from ibticks.errors import NoSessionError
 

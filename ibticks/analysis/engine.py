@@ -1,11 +1,11 @@
-"""Columns, grouping and sessions beneath the measures, for rooms that draw or delegate them."""
+"""Columns, bars and sessions beneath the measures, for rooms that draw or delegate them."""
 
 from __future__ import annotations
 
-from ibticks.analysis import _columns as columns
-from ibticks.analysis._bar_columns import Of
-from ibticks.analysis._columns import by, finite, instant, nanoseconds, require
-from ibticks.analysis._sessions import session_start, session_table
+from ibticks.analysis._engine import columns
+from ibticks.analysis._engine.bars import Of
+from ibticks.analysis._engine.columns import by, finite, instant, nanoseconds, require
+from ibticks.analysis._engine.sessions import session_start, session_table
 from ibticks.analysis._signing import Method
 
 __all__ = [

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ibticks import analysis
-from ibticks.analysis import _columns as columns
+from ibticks.analysis._engine import columns
 from ibticks.errors import InputError, NaiveDatetimeError, TickError, UnknownColumnError
 
 from .frames import both, made, real, together

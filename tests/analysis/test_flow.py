@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks import analysis
-from ibticks.analysis._profiles import value_area
+from ibticks.analysis._prices import value_area
 from ibticks.errors import InputError
 
 from .frames import both, is_number, made, real, rows_of, ticks, together

@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from ibticks import analysis
 from ibticks.analysis import Incremental
-from ibticks.analysis._incremental._table import PLANS
+from ibticks.analysis._incremental.plans import PLANS
 from ibticks.errors import InputError, UnknownColumnError, UnknownPeriodError
 from ibticks.schema import TickColumns, Values
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks import analysis
-from ibticks.analysis._kernels import KERNELS, autocovariances
+from ibticks.analysis._realized_kernel import KERNELS, autocovariances
 from ibticks.errors import InputError
 
 from .frames import both, real, ticks

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ibticks.analysis import _recurrences as recurrences
 from ibticks.analysis import merge_same_timestamp
-from ibticks.analysis._pieces import in_pieces
+from ibticks.analysis._engine import kernels as recurrences
+from ibticks.analysis._engine.window_kernels import in_pieces
 from ibticks.errors import InputError, UnknownColumnError
 
 from .frames import PATIENT, both, is_number, made, real, rows_of, ticks

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibticks.analysis import _recurrences as recurrences
-from ibticks.analysis._pieces import in_pieces
-from ibticks.analysis._recurrences import neighbour_median, trimmed_moments
+from ibticks.analysis._engine import kernels as recurrences
+from ibticks.analysis._engine.window_kernels import in_pieces, neighbour_median, trimmed_moments
 
 
 def walk(n: int, seed: int, decimals: int) -> np.ndarray:

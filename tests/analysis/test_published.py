@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ibticks import analysis
-from ibticks.analysis._kernels import KERNELS
+from ibticks.analysis._realized_kernel import KERNELS
 
 from .frames import made, real
 

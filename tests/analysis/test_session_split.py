@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 import ibticks as ibt
 from ibticks import analysis
-from ibticks.analysis._session_split import SessionSplit
+from ibticks.analysis._engine.sessions import SessionSplit
 from ibticks.calendar import market
 from ibticks.errors import InputError
 from ibticks.frames import to_pandas, to_xarray

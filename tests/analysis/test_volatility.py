@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from polars.testing import assert_frame_equal
 
 from ibticks import analysis
-from ibticks.analysis._noise import noise_variance, pilot_variance
+from ibticks.analysis._engine.sampling import noise_variance, pilot_variance
 from ibticks.errors import InputError, UnknownColumnError
 
 from .frames import START, both, is_number, made, real, rows_of, ticks, together

@@ -152,7 +152,7 @@ handler = logging.Handler()
 handler.emit = lambda record: said.append(record.getMessage())
 logging.getLogger("ibticks").addHandler(handler)
 import numpy as np
-from ibticks.analysis._recurrences import filled_bars
+from ibticks.analysis._engine.kernels import filled_bars
 assert filled_bars(np.array([1.0, 1.0, 1.0]), 2.0).tolist() == [0, 0, -2]
 assert filled_bars(np.array([1, 1, 1]), 2.0).tolist() == [0, 0, -2]
 print(json.dumps(said))

@@ -1,5 +1,5 @@
-"""Measures that take ticks as they come, at a cost that goes with the new ones.
+"""Measures updated with new ticks, at a cost that grows with the new ones alone.
 
-What is kept of the past is a few of its ticks, from which the measure itself goes on rightly; which
-those are says the table, for each measure.
+A state keeps a few earlier ticks, the lookback, from which the measure continues exactly; the plan
+of each measure names them.
 """

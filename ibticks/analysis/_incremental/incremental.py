@@ -1,4 +1,4 @@
-"""A measure that is told of ticks as they come."""
+"""The public class of incremental measures."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ibticks.analysis._columns import instant, require
-from ibticks.analysis._incremental._call import call_of
-from ibticks.analysis._incremental._late import moment
-from ibticks.analysis._incremental._table import way_of
+from ibticks.analysis._engine.columns import instant, require
+from ibticks.analysis._incremental.plans import way_of
+from ibticks.analysis._incremental.states import call_of, moment
 from ibticks.config import TIME_MIN
 from ibticks.errors import InputError
 

@@ -1,24 +1,26 @@
-"""What each row owes to the rows before it, where no expression of polars says it: compiled.
+"""Numba kernels for recurrences that polars expressions cannot express.
 
 Every kernel takes the rows of one contract in order of arrival, as numpy arrays, and returns one
 number a row. A row depends on itself and on earlier rows only, so that a live buffer gives what the
-whole day will give; but in :func:`neighbour_median` and :func:`trimmed_moments`, which look at the
-rows around it.
+whole day will give. Each kernel compiles when first called, or loads the machine code an earlier
+process left on disk: there are many, and a user wants a few.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 
 from ibticks._jit import compile_lazily, inline
-from ibticks.analysis._pieces import in_pieces
+from ibticks.analysis._engine.window_kernels import (
+    merged,
+    neighbour_median,
+    refreshed,
+    trimmed_moments,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
@@ -41,21 +43,13 @@ __all__ = [
     "trimmed_moments",
 ]
 
-
-_FRESH = 256
 _UNIT_ROUNDOFF = 2.0**-53
+
 # A price times a size is rounded three times, a threshold and a compensated sum once each or twice.
 _SUM_ROUNDING = 8 * _UNIT_ROUNDOFF
+
 # A threshold made of exponential averages carries the rounding of all bars before it.
 _AVERAGE_ROUNDING = 1e-12
-
-
-def recurrence(function: Callable[..., Any]) -> Any:
-    """Compile when first called, or load the machine code an earlier process left on disk.
-
-    Not when the module loads, as the codec is: there are many, and a user wants a few.
-    """
-    return compile_lazily(function)
 
 
 @inline
@@ -66,7 +60,7 @@ def _two_sum(one: float, other: float) -> tuple[float, float]:
     return total, (one - (total - part)) + (other - part)
 
 
-@recurrence
+@compile_lazily
 def filled_bars(amounts: Floats, threshold: float) -> Ints:
     """The bar of each row: a bar closes with the row that brings it to the threshold.
 
@@ -89,7 +83,7 @@ def filled_bars(amounts: Floats, threshold: float) -> Ints:
     return bars
 
 
-@recurrence
+@compile_lazily
 def compensated_cumulative_sum(amounts: Floats) -> Floats:
     """Cumulative sum of finite amounts, each to the last bit but one, however many there are."""
     sums = np.empty(len(amounts))
@@ -101,7 +95,7 @@ def compensated_cumulative_sum(amounts: Floats) -> Floats:
     return sums
 
 
-@recurrence
+@compile_lazily
 def imbalance_bars(
     prices: Floats,
     amounts: Floats,
@@ -119,7 +113,7 @@ def imbalance_bars(
     return bars, signed
 
 
-@recurrence
+@compile_lazily
 def imbalance_bars_after(
     known: Floats,
     prices: Floats,
@@ -175,7 +169,7 @@ def imbalance_bars_after(
     return bars, signed, known
 
 
-@recurrence
+@compile_lazily
 def run_bars(
     prices: Floats,
     amounts: Floats,
@@ -191,7 +185,7 @@ def run_bars(
     return bars, signed
 
 
-@recurrence
+@compile_lazily
 def run_bars_after(
     known: Floats,
     prices: Floats,
@@ -257,7 +251,7 @@ def run_bars_after(
     return bars, signed, known
 
 
-@recurrence
+@compile_lazily
 def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[Floats, Floats]:
     """Weighted mean and variance (of the population) of ``(time - window, time]``, up to each row.
 
@@ -299,7 +293,7 @@ def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[
     return means, variances
 
 
-@recurrence
+@compile_lazily
 def time_average(times: Ints, values: Floats, window: int) -> Floats:
     """Average over ``[time - window, time]`` of the value in force, each held until the next.
 
@@ -345,7 +339,7 @@ def time_average(times: Ints, values: Floats, window: int) -> Floats:
     return averages
 
 
-@recurrence
+@compile_lazily
 def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Weighted mean and variance (of the population) of all rows of the same anchor, up to each.
 
@@ -372,7 +366,7 @@ def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Fl
     return means, variances
 
 
-@recurrence
+@compile_lazily
 def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
     """Average since the first row of the same anchor of the value in force, each until the next.
 
@@ -390,281 +384,3 @@ def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
         last, span = row, times[row] - times[begun]
         averages[row] = reference + area / span if span else values[row]
     return averages
-
-
-def merged(
-    times: Ints, values: Floats, weights: Floats, how: int
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Of each run of equal times: one value, sum and largest of the weights, how many rows.
-
-    They stand at its last row, elsewhere NaN. ``how`` is 0 for the median, 1 for the highest value
-    of the largest weight, 2 for the weighted mean (plain, where no weight is above 0). A NaN value
-    is left out, a NaN weight is 0.
-    """
-    found, sums, most, counts = (np.empty(len(times)) for _ in range(4))
-    into = found, sums, most, counts
-    in_pieces(len(times), lambda *piece: _merged(times, values, weights, how, *piece, *into))
-    return into
-
-
-@recurrence
-def _merged(
-    times: Ints,
-    values: Floats,
-    weights: Floats,
-    how: int,
-    begin: int,
-    end: int,
-    found: Floats,
-    sums: Floats,
-    most: Floats,
-    counts: Floats,
-) -> None:
-    rows = len(times)
-    begun, size = begin, 0
-    while begun > 0 and times[begun - 1] == times[begun]:
-        begun -= 1
-    known = np.empty(end - begun)
-    total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
-    for row in range(begun, end):
-        value, weight = values[row], weights[row]
-        if weight != weight:
-            weight = 0.0
-        total += weight
-        if value == value:
-            known[size] = value
-            size += 1
-            value_sum, value_weight = value_sum + value * weight, value_weight + weight
-            if weight > largest or (weight == largest and value > highest):
-                largest, highest = weight, value
-        if row < begin:
-            continue
-        found[row] = sums[row] = most[row] = counts[row] = np.nan
-        if row + 1 < rows and times[row + 1] == times[row]:
-            continue
-        if size == 1:
-            found[row] = known[0]
-        elif size and how == 1:
-            found[row] = highest
-        elif size and how == 2 and value_weight > 0:
-            found[row] = value_sum / value_weight
-        elif size and how == 2:
-            found[row] = known[:size].mean()
-        elif size == 2:
-            found[row] = (known[0] + known[1]) / 2
-        elif size:
-            found[row] = np.median(known[:size])
-        sums[row], most[row], counts[row] = total, largest, row + 1 - begun
-        begun, size = row + 1, 0
-        total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
-
-
-@recurrence
-def refreshed(times: Ints, contracts: Ints, many: int) -> Ints:
-    """Refresh times: whenever every one of ``many`` contracts has a new row since the last.
-
-    Takes the rows of all contracts, numbered from 0. Returns, for each refresh time in turn and
-    each contract, the place of its last row at or before that time.
-    """
-    found = np.empty(len(times), dtype=np.int64)
-    latest, fresh = np.zeros(many, dtype=np.int64), np.zeros(many, dtype=np.bool_)
-    waiting, count = many, 0
-    for row in range(len(times)):
-        contract = contracts[row]
-        latest[contract] = row
-        if not fresh[contract]:
-            fresh[contract] = True
-            waiting -= 1
-        last_of_instant = row + 1 == len(times) or times[row + 1] != times[row]
-        if waiting == 0 and last_of_instant:
-            found[count : count + many] = latest
-            count += many
-            fresh[:] = False
-            waiting = many
-    return found[:count].copy()
-
-
-@inline
-def _place(held: Floats, size: int, value: float) -> int:
-    """The first place of a value, in sorted ones."""
-    low = 0
-    while size > 1:
-        half = size // 2
-        low += half if held[low + half - 1] < value else 0
-        size -= half
-    return low
-
-
-@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
-def _sums(held: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
-    """Sum of distances from the middle, and of their squares, in any order."""
-    total = squares = 0.0
-    for place in range(begin, end):
-        off = held[place] - middle
-        total += off
-        squares += off * off
-    return total, squares
-
-
-@inline
-def _put(held: Floats, size: int, value: float) -> int:
-    """Put a value into sorted ones."""
-    place = size
-    while place and held[place - 1] > value:
-        held[place] = held[place - 1]
-        place -= 1
-    held[place] = value
-    return size + 1
-
-
-@inline
-def _take(held: Floats, size: int, value: float) -> int:
-    """Take a value out of sorted ones."""
-    for place in range(_place(held, size, value), size - 1):
-        held[place] = held[place + 1]
-    return size - 1
-
-
-@inline
-def _swap(held: Floats, size: int, old: float, new: float) -> None:
-    """Put a value in the place of another, in sorted ones: only what lies between them moves."""
-    place = _place(held, size, old)
-    while place + 1 < size and held[place + 1] < new:
-        held[place] = held[place + 1]
-        place += 1
-    while place and held[place - 1] > new:
-        held[place] = held[place - 1]
-        place -= 1
-    held[place] = new
-
-
-def neighbour_median(values: Floats, half: int) -> Floats:
-    """Median of the ``half`` values before and the ``half`` after each, without itself.
-
-    Towards the ends there are fewer; of a single value NaN. No value is NaN.
-    """
-    medians = np.full(len(values), np.nan)
-    in_pieces(len(values), lambda *piece: _neighbour_median(values, half, *piece, medians))
-    return medians
-
-
-@recurrence
-def _neighbour_median(values: Floats, half: int, begin: int, end: int, medians: Floats) -> None:
-    n = len(values)
-    held = np.empty(2 * half + 1)
-    size = 0
-    for row in range(max(begin - half - 1, 0), min(begin + half, n)):
-        size = _put(held, size, values[row])
-    for row in range(begin, end):
-        entering, leaving = row + half, row - half - 1
-        if entering < n and leaving >= 0:
-            if values[entering] != values[leaving]:
-                _swap(held, size, values[leaving], values[entering])
-        elif entering < n:
-            size = _put(held, size, values[entering])
-        elif leaving >= 0:
-            size = _take(held, size, values[leaving])
-        others = size - 1
-        if others:
-            place = _place(held, size, values[row])
-            low, high = (others - 1) // 2, others // 2
-            # Itself stands at its place in the sorted values; what is above moves down by one.
-            below = held[low + (low >= place)]
-            medians[row] = (below + held[high + (high >= place)]) / 2
-
-
-@inline
-def _swap_between(
-    held: Floats, size: int, low: int, high: int, old: float, new: float
-) -> tuple[float, float]:
-    """As :func:`_swap`; and which value leaves the places ``low`` to ``high``, and which enters."""
-    place = _place(held, size, old)
-    after = place
-    if new > old:
-        while after + 1 < size and held[after + 1] < new:
-            after += 1
-        if place >= high or after < low:
-            out = into = new
-        else:
-            out = held[max(place, low)]
-            into = new if after < high else held[high]
-        for each in range(place, after):
-            held[each] = held[each + 1]
-    else:
-        while after and held[after - 1] > new:
-            after -= 1
-        if place < low or after >= high:
-            out = into = new
-        else:
-            out = held[min(place, high - 1)]
-            into = new if after >= low else held[low - 1]
-        for each in range(place, after, -1):
-            held[each] = held[each - 1]
-    held[after] = new
-    return out, into
-
-
-def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
-    """Mean and sample deviation of the ``width`` values around each, but ``cut`` at either extreme.
-
-    The window of a value near an end is the first or the last ``width`` values. NaN is none of
-    them, and has no moments.
-    """
-    there = values == values
-    if not there.all():
-        means, deviations = trimmed_moments(values[there], width, cut)
-        return _spread_out(means, there), _spread_out(deviations, there)
-    n = len(values)
-    means, deviations = np.full(n, np.nan), np.full(n, np.nan)
-    width = min(width, n)
-    if width > 2 * cut + 1:
-        in_pieces(n, lambda *piece: _trimmed_moments(values, width, cut, *piece, means, deviations))
-    return means, deviations
-
-
-def _spread_out(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
-    found = np.full(len(there), np.nan)
-    found[there] = values
-    return found
-
-
-@recurrence
-def _trimmed_moments(
-    values: Floats,
-    width: int,
-    cut: int,
-    first: int,
-    end: int,
-    means: Floats,
-    deviations: Floats,
-) -> None:
-    n = len(values)
-    begun = min(max(first - width // 2, 0), n - width)
-    held = np.empty(width + 1)
-    size = 0
-    for row in range(begun, begun + width):
-        size = _put(held, size, values[row])
-    low, high = cut, width - cut
-    stale, kept = _FRESH, high - low
-    middle = total = squares = mean = deviation = 0.0
-    for row in range(first, end):
-        begin = min(max(row - width // 2, 0), n - width)
-        if begin > begun:
-            begun = begin
-            old, new = values[begin - 1], values[begin + width - 1]
-            if old != new:
-                out, into = _swap_between(held, width, low, high, old, new)
-                total += into - out
-                squares += (into - middle) ** 2 - (out - middle) ** 2
-                stale += 1
-        elif row > first:
-            means[row], deviations[row] = mean, deviation
-            continue
-        if stale >= _FRESH:
-            # About the middle one, so that the square of a large price swallows no digits; and
-            # anew every now and then, so that rounding does not add up.
-            middle, stale = held[width // 2], 0
-            total, squares = _sums(held, low, high, middle)
-        mean = middle + total / kept
-        deviation = max(0.0, (squares - total * total / kept) / (kept - 1)) ** 0.5
-        means[row], deviations[row] = mean, deviation

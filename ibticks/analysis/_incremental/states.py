@@ -1,27 +1,139 @@
-"""How a measure goes on: row by row, in one total, or by one measure after another.
+"""Immutable states of incremental measures: row by row, totals, and chains of measures.
 
-A way is never changed: what comes after it is another one. So nothing is half done where ticks are
-refused.
+``advance`` returns a new state, so a rejected update changes nothing.
 """
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
+import numpy as np
 import polars as pl
 
-from ibticks.analysis._columns import apart, by, within
-from ibticks.analysis._incremental._kept import beside, every_row, latest, per_key
+from ibticks import analysis
+from ibticks.analysis._engine.columns import apart, by, instant, within
+from ibticks.analysis._incremental.lookback import beside, every_row, latest, per_key
 from ibticks.config import TIME_MIN
+from ibticks.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ibticks.analysis._incremental._call import Call
-    from ibticks.analysis._incremental._kept import Keep, Pick
+    from ibticks.analysis._incremental.lookback import Keep, Pick
 
-__all__ = ["Chain", "Rows", "RunningSum", "Sums", "Way", "Whole", "following"]
+__all__ = [
+    "Call",
+    "Chain",
+    "Rows",
+    "RunningSum",
+    "Sums",
+    "Way",
+    "Whole",
+    "call_of",
+    "following",
+    "moment",
+    "refuse_late",
+]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is asked of ticks.
+
+    Attributes
+    ----------
+    name : str
+        Of the measure.
+    function : callable
+        The measure.
+    arguments : mapping of str to object
+        All but the ticks, those left out too.
+    text : str
+        As it was written.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    text: str
+
+    def __call__(self, ticks: pl.DataFrame, **changed: Any) -> pl.DataFrame:
+        """What the measure says of ticks, some arguments changed."""
+        found: pl.DataFrame = self.function(ticks, **{**self.arguments, **changed})
+        return found
+
+    def __getitem__(self, argument: str) -> Any:
+        return self.arguments[argument]
+
+
+def call_of(
+    measure: str | Callable[..., Any], arguments: tuple[Any, ...], named: Mapping[str, Any]
+) -> Call:
+    """Bind arguments to a measure of :mod:`ibticks.analysis`.
+
+    Raises
+    ------
+    InputError
+        There is no such measure, or it has no such arguments.
+
+    Examples
+    --------
+    >>> call_of("time_bars", ("1m",), {"of": "quotes"})["every"]
+    '1m'
+    >>> call_of("time_bars", (), {})
+    Traceback (most recent call last):
+        ...
+    ibticks.errors.InputError: time_bars: missing a required argument: 'every'
+    """
+    name = measure if isinstance(measure, str) else getattr(measure, "__name__", repr(measure))
+    function = getattr(analysis, name) if name in analysis.__all__ else None
+    if not inspect.isfunction(function) or measure not in (name, function):
+        raise InputError(f"{name} is no measure; ibticks.analysis.__all__ lists them")
+    try:
+        bound = inspect.signature(function).bind(None, *arguments, **named)
+    except TypeError as problem:
+        raise InputError(f"{name}: {problem}") from None
+    bound.apply_defaults()
+    _, *given = bound.arguments.items()
+    said = [*map(repr, arguments), *(f"{each}={value!r}" for each, value in named.items())]
+    return Call(name, function, dict(given), f"{name}({', '.join(said)})")
+
+
+def moment(ns: int) -> str:
+    """A time as it is written.
+
+    Examples
+    --------
+    >>> moment(1_736_519_340_500_000_000)
+    '2025-01-10T14:29:00.5Z'
+    """
+    return str(np.datetime64(ns, "ns")).rstrip("0").rstrip(".") + "Z"
+
+
+def refuse_late(call: Call, late: pl.DataFrame, why: str) -> NoReturn:
+    """Refuse ticks of whose time a measure has spoken already.
+
+    Parameters
+    ----------
+    call : Call
+    late : polars.DataFrame
+        One or more.
+    why : str
+        What was the case when they came.
+
+    Raises
+    ------
+    InputError
+    """
+    came = moment(late.select(instant()).item(0, 0))
+    contract = f" of contract {late[by(late)[0]][0]}" if by(late) else ""
+    raise InputError(
+        f"{call.name}: a tick{contract} of {came} came late, when {why}. Nothing of these ticks "
+        "was taken; leave it out, and update again. Live streams come in order of time if they "
+        "wait for each other longer, as with store.live(..., delay=1)"
+    )
 
 
 class Way(Protocol):

@@ -1,26 +1,40 @@
-"""Rows and groups of measures, with what an eager frame lets one leave out.
+"""Rows and groups of measures, with shortcuts for eager frames.
 
-Of a frame at hand it is known at little cost that it is of one contract, or that each row is a
-trade; polars is several times as fast without the key, and without the copy.
+An eager frame shows at little cost that it has one contract, or that each row is a trade; polars is
+several times as fast without the key, and without the copy. :func:`compiled` evaluates a numba
+kernel for each contract.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
-from ibticks.analysis import _columns as columns
-from ibticks.analysis._absent import UNSET_LEAST, is_set, is_trade
-from ibticks.analysis._columns import apart, as_times, by, instant, require
+from ibticks.analysis._engine import columns
+from ibticks.analysis._engine.columns import (
+    UNSET_LEAST,
+    apart,
+    as_times,
+    by,
+    instant,
+    is_set,
+    is_trade,
+    require,
+    within,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ibticks.analysis._bar_clock import BarClock
+    import numpy.typing as npt
+
+    from ibticks.analysis._engine.bars import BarClock
 
 __all__ = [
+    "compiled",
     "grouped",
     "has_plain_quotes",
     "in_a_row",
@@ -263,3 +277,63 @@ def _as_many(ticks: pl.DataFrame | pl.LazyFrame, step: int) -> bool:
         return False
     first, last = ticks[[0, -1]].select(instant()).to_series()
     return bool((last - first) // step < ticks.height)
+
+
+def compiled(
+    name: str,
+    inputs: Sequence[pl.Expr],
+    *constants: float,
+    keys: list[str],
+    results: Mapping[str, pl.DataType],
+) -> pl.Expr:
+    """What a kernel of :mod:`ibticks.analysis` makes of each contract.
+
+    Parameters
+    ----------
+    name : str
+        Of the kernel.
+    inputs : sequence of polars.Expr
+        Its arrays, Int64 without nulls or Float64, where null becomes NaN; an expression may be a
+        constant, but not the first.
+    *constants : float or int
+        Its other arguments, always of the same type, for each of which it is compiled.
+    keys : list of str
+        From ``apart``.
+    results : mapping of str to polars.DataType
+        What it returns: one of them is a plain column, several are the fields of a struct.
+
+    Returns
+    -------
+    polars.Expr
+        Null where the kernel leaves NaN: as an expression, that would run the kernel once more.
+        Numba loads when the query runs.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"contract_id": [1, 2, 1, 1], "size": [3.0, 9.0, 4.0, 2.0]})
+    >>> bar = compiled(
+    ...     "filled_bars", [pl.col("size")], 5.0, keys=["contract_id"], results={"bar": pl.Int64()}
+    ... )
+    >>> frame.select(bar.alias("bar"))["bar"].to_list()
+    [0, 0, 0, -2]
+    """
+    several = len(results) > 1
+
+    def run(columns: Sequence[pl.Series]) -> pl.Series:
+        from ibticks.analysis._engine import kernels as recurrences
+
+        rows = len(columns[0])
+        found = getattr(recurrences, name)(*(_array(each, rows) for each in columns), *constants)
+        names = dict(zip(results, found if several else [found], strict=True))
+        frame = pl.DataFrame(names).fill_nan(None)
+        return frame.to_struct(name) if several else frame.to_series()
+
+    (first, *_), fields = results.values(), pl.Struct(dict(results))
+    return within(pl.map_batches(inputs, run, fields if several else first), keys)
+
+
+def _array(column: pl.Series, rows: int) -> npt.NDArray[Any]:
+    values = np.ascontiguousarray(np.broadcast_to(column.to_numpy(), rows)).view()
+    # To numba an array that may be written to is of another type, to be compiled for once more.
+    values.flags.writeable = False
+    return values

@@ -1,8 +1,8 @@
-"""Bars that close when enough has happened: ticks, volume, value, imbalances, runs.
+"""Information-driven bars: they close at an unexpected imbalance or run of trades.
 
 References
 ----------
-M. López de Prado (2018), *Advances in Financial Machine Learning*, Wiley, sections 2.3.1 and 2.3.2.
+M. López de Prado (2018), *Advances in Financial Machine Learning*, Wiley, section 2.3.2.
 """
 
 from __future__ import annotations
@@ -11,163 +11,22 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from ibticks.analysis._bar_columns import Of, aggregates, rows_of
-from ibticks.analysis._columns import F, apart, by, like, require, within
-from ibticks.analysis._compiled import compiled
-from ibticks.analysis._grouping import in_a_row, in_time, kept
+from ibticks.analysis._bars import AMOUNTS, Amount, closed_rows, numbered_bars
+from ibticks.analysis._engine.bars import aggregates, rows_of
+from ibticks.analysis._engine.columns import F, apart, require
+from ibticks.analysis._engine.grouping import compiled
 from ibticks.errors import InputError
 
-__all__ = [
-    "Informed",
-    "dollar_bars",
-    "expectations",
-    "imbalance_bars",
-    "informed_bars",
-    "run_bars",
-    "tick_bars",
-    "volume_bars",
-]
-
-Amount: TypeAlias = Literal["tick", "volume", "dollar"]
-"""Amount of a trade: one, its size, or the absolute value of price times size."""
+__all__ = ["Informed", "expectations", "imbalance_bars", "informed_bars", "run_bars"]
 
 Informed: TypeAlias = Literal["imbalance_bars", "run_bars"]
 
-_AMOUNTS: Final[dict[str, pl.Expr]] = {
-    "tick": pl.lit(1.0),
-    "volume": pl.col("size"),
-    # A negative price changes hands for money, too.
-    "dollar": (pl.col("price") * pl.col("size")).abs(),
-}
 _THETA: Final[dict[Informed, pl.Expr]] = {
     "imbalance_bars": pl.col("_signed").sum().alias("imbalance"),
     "run_bars": pl.max_horizontal(
         pl.col("_signed").clip(0).sum(), -pl.col("_signed").clip(None, 0).sum()
     ).alias("run"),
 }
-
-
-def tick_bars(ticks: F, n: int, *, of: Of = "trades", partial: bool = False) -> F:
-    """Bars of ``n`` rows each.
-
-    Parameters
-    ----------
-    ticks : polars.DataFrame or polars.LazyFrame
-        Ticks in order of arrival, of any contracts and tick types.
-    n : int
-        How many rows make a bar.
-    of : {"trades", "quotes", "mids"}
-        Of which rows.
-    partial : bool
-        Whether the last bar of each contract comes, too, if it is not full.
-
-    Returns
-    -------
-    same as ticks
-        One row a bar, with the columns of :func:`ibticks.analysis.time_bars`; ``timestamp`` is the
-        time of its first row.
-
-    Raises
-    ------
-    UnknownColumnError
-        A column is missing.
-    InputError
-        ``n`` is below 1.
-
-    Examples
-    --------
-    >>> from ibticks.sample import sample
-    >>> trades = pl.read_parquet(sample("ibm_trades").path)
-    >>> bars = tick_bars(trades, 1000)
-    >>> bars.height, set(bars["count"])
-    (33, {1000})
-    """
-    if not isinstance(n, int) or n < 1:
-        raise InputError(f"tick_bars: n={n!r} must be an int of at least 1")
-    keys = apart(ticks)
-    place = within(pl.int_range(pl.len()), keys)
-    bar = place // n
-    if not partial:
-        bar = pl.when(bar < within(pl.len(), keys) // n).then(bar)
-    return _bars(ticks, rows_of(ticks, of, what="tick_bars").with_columns(_bar=bar), aggregates(of))
-
-
-def volume_bars(ticks: F, volume: float, *, partial: bool = False) -> F:
-    """Bars in which ``volume`` or more was traded.
-
-    A bar closes with the trade that brings its volume to the threshold; the next begins at nothing.
-    Decimals count as they are written: ten trades of 0.1 fill a bar of 1.0.
-
-    Parameters
-    ----------
-    ticks : polars.DataFrame or polars.LazyFrame
-        Ticks in order of arrival, of any contracts and tick types.
-    volume : float
-        Sum of sizes that closes a bar.
-    partial : bool
-        Whether the last bar of each contract comes, too, if it is not full.
-
-    Returns
-    -------
-    same as ticks
-        One row a bar, with the columns of :func:`ibticks.analysis.time_bars`; ``timestamp`` is the
-        time of its first trade.
-
-    Raises
-    ------
-    UnknownColumnError
-        A column is missing.
-    InputError
-        ``volume`` is not above 0.
-
-    Examples
-    --------
-    >>> from ibticks.sample import sample
-    >>> trades = pl.read_parquet(sample("ibm_trades").path)
-    >>> bars = volume_bars(trades, 100_000)
-    >>> bars.height, bars["volume"].min()
-    (52, 100004.0)
-    """
-    return _filled(ticks, "volume", volume, partial, "volume_bars")
-
-
-def dollar_bars(ticks: F, value: float, *, partial: bool = False) -> F:
-    """Bars in which ``value`` or more changed hands, price times size.
-
-    A bar closes with the trade that brings its value to the threshold; the next begins at nothing.
-    Decimals count as they are written, a negative price by its absolute value. A contract's
-    multiplier is not in its ticks: of a future, ``value`` is in points.
-
-    Parameters
-    ----------
-    ticks : polars.DataFrame or polars.LazyFrame
-        Ticks in order of arrival, of any contracts and tick types.
-    value : float
-        Sum of price times size that closes a bar, in the currency of the contract.
-    partial : bool
-        Whether the last bar of each contract comes, too, if it is not full.
-
-    Returns
-    -------
-    same as ticks
-        One row a bar, with the columns of :func:`ibticks.analysis.time_bars`; ``timestamp`` is the
-        time of its first trade.
-
-    Raises
-    ------
-    UnknownColumnError
-        A column is missing.
-    InputError
-        ``value`` is not above 0.
-
-    Examples
-    --------
-    >>> from ibticks.sample import sample
-    >>> trades = pl.read_parquet(sample("ibm_trades").path)
-    >>> dollar_bars(trades, 100_000_000).select("open", "close", "count").rows()[0]
-    (182.1, 180.86, 2647)
-    """
-    return _filled(ticks, "dollar", value, partial, "dollar_bars")
 
 
 def imbalance_bars(
@@ -337,7 +196,7 @@ def expectations(
     (500.0, 20.0, 0.0, inf)
     """
     fewest, most = (0.0, float("inf")) if limits is None else limits
-    if amount not in _AMOUNTS:
+    if amount not in AMOUNTS:
         raise InputError(f"{what} of {amount!r}: there are {', '.join(get_args(Amount))}")
     if expected_ticks < 1 or span < 1 or not 0 <= fewest <= most:
         raise InputError(
@@ -345,7 +204,7 @@ def expectations(
             f"limits={limits!r} the lower first"
         )
     side = pl.lit(None, pl.Float64) if sign is None else pl.col(sign).cast(pl.Float64)
-    inputs = [pl.col("price").cast(pl.Float64), _AMOUNTS[amount], pl.when(side != 0).then(side)]
+    inputs = [pl.col("price").cast(pl.Float64), AMOUNTS[amount], pl.when(side != 0).then(side)]
     return inputs, (float(expected_ticks), float(span), float(fewest), float(most))
 
 
@@ -364,22 +223,7 @@ def informed_bars(ticks: F, rows: pl.LazyFrame, what: Informed, partial: bool) -
     >>> informed_bars(ticks, rows, "imbalance_bars", False)["imbalance"].to_list()
     [2.0]
     """
-    return _bars(ticks, _finished(rows, partial), [*aggregates("trades"), _THETA[what]])
-
-
-def _filled(ticks: F, amount: Amount, threshold: float, partial: bool, what: str) -> F:
-    if not threshold > 0:
-        raise InputError(f"{what}: a threshold of {threshold!r} closes no bar; give one above 0")
-
-    bar = compiled(
-        "filled_bars",
-        [_AMOUNTS[amount]],
-        float(threshold),
-        keys=apart(ticks),
-        results={"bar": pl.Int64()},
-    )
-    rows = rows_of(ticks, "trades", what=what).with_columns(_bar=bar)
-    return _bars(ticks, _finished(rows, partial), aggregates("trades"))
+    return numbered_bars(ticks, closed_rows(rows, partial), [*aggregates("trades"), _THETA[what]])
 
 
 def _informed(
@@ -399,26 +243,3 @@ def _informed(
         _bar=pl.col("_found").struct.field("bar"), _signed=pl.col("_found").struct.field("signed")
     )
     return informed_bars(ticks, rows, what, partial)
-
-
-def _finished(rows: pl.LazyFrame, partial: bool) -> pl.LazyFrame:
-    """The rows of bars that are closed; kernels number those of the last one ``-1 - number``."""
-    bar = pl.col("_bar")
-    number = pl.when(bar < 0).then(-1 - bar if partial else None).otherwise(bar)
-    return rows.with_columns(_bar=number)
-
-
-def _bars(ticks: F, rows: pl.LazyFrame, columns: list[pl.Expr]) -> F:
-    """The bars of numbered rows; those without a number are in none."""
-    keys: list[str] = by(ticks)
-    rows, start = rows.drop_nulls("_bar"), pl.col("timestamp").first()
-    if in_time(ticks):
-        ordered = in_a_row(rows, pl.col("_bar"), *kept(ticks, []), start, *columns)
-    else:
-        bars = rows.group_by("_bar", *keys).agg(start, *columns)
-        ordered = bars.sort("timestamp", *keys, "_bar")
-    return like(
-        ticks,
-        ordered.select("timestamp", *keys, pl.exclude("timestamp", *keys, "_bar")),
-        engine="streaming",
-    )

@@ -1,4 +1,4 @@
-"""Sessions over whose ends no horizon, time weight, or quote in force may reach."""
+"""Market sessions as expressions: where they start, and measures divided by them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,116 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._columns import instant
-from ibticks.analysis._sessions import session_table
+from ibticks.analysis._engine.columns import instant
+from ibticks.calendar import market as find_market
 from ibticks.calendar import to_ns
 from ibticks.config import TIME_MAX, TIME_MIN
-from ibticks.errors import InputError
+from ibticks.errors import InputError, UnknownMarketError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ibticks.calendar import Market
+    from ibticks.calendar import Market, SessionTable
 
-__all__ = ["SessionIntervals", "SessionSplit", "not_over_a_close", "within_session"]
+
+__all__ = [
+    "SessionIntervals",
+    "SessionSplit",
+    "not_over_a_close",
+    "session_start",
+    "session_table",
+    "within_session",
+]
+
+_NO_SESSION: Final = np.iinfo(np.int64).min
+
+
+def session_table(market: Market | str | None, session_type: str, *, what: str) -> SessionTable:
+    """The sessions of a market, by its name.
+
+    Raises
+    ------
+    InputError
+        No market is given.
+    UnknownMarketError
+        No such market, or it has no such sessions.
+
+    Examples
+    --------
+    >>> session_table("US", "lunch", what="time_bars")
+    Traceback (most recent call last):
+        ...
+    ibticks.errors.UnknownMarketError: US has no session type 'lunch': it has pre_market, ...
+    """
+    if market is None:
+        raise InputError(f"{what} by sessions needs a market, as in market='US'")
+    known = find_market(market) if isinstance(market, str) else market
+    if session_type not in known.tables:
+        raise UnknownMarketError(
+            f"{known.name} has no session type {session_type!r}: it has "
+            f"{', '.join(known.session_types)}",
+            market=known.name,
+            session_type=session_type,
+        )
+    return known.tables[session_type]
+
+
+def session_start(table: SessionTable) -> pl.Expr:
+    """Start of the session in which each tick lies.
+
+    Parameters
+    ----------
+    table : SessionTable
+        From :func:`session_table`.
+
+    Returns
+    -------
+    polars.Expr
+        Int64, UTC nanoseconds; null outside the sessions, and in their breaks. Row by row, so that
+        it streams.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, 14, 30, tzinfo=UTC)]})
+    >>> start = session_start(session_table("US", "regular", what="an example"))
+    >>> ticks.select(start.cast(pl.Datetime("ns", "UTC"))).item()
+    datetime.datetime(2025, 1, 10, 14, 30, tzinfo=zoneinfo.ZoneInfo(key='UTC'))
+    """
+
+    def place(times: pl.Series) -> pl.Series:
+        # A tick without a time is in no session.
+        started = pl.Series(times.name, _starts(times.fill_null(_NO_SESSION).to_numpy(), table))
+        return pl.select(pl.when(started != _NO_SESSION).then(started)).to_series()
+
+    return instant().map_batches(place, pl.Int64, is_elementwise=True)
+
+
+def _starts(ns: npt.NDArray[np.int64], table: SessionTable) -> npt.NDArray[np.int64]:
+    """The same as an array; ``_NO_SESSION`` where there is no session."""
+    if not bool(np.all(ns[1:] >= ns[:-1])):
+        order = np.argsort(ns, kind="stable")
+        starts = np.empty_like(ns)
+        starts[order] = _starts(ns[order], table)
+        return starts
+    starts = np.full(len(ns), _NO_SESSION, dtype=np.int64)
+    if not len(ns):
+        return starts
+    first, last = table.ended(int(ns[0])), table.started(int(ns[-1]))
+    rows = np.searchsorted(ns, [table.start_ns[first:last], table.end_ns[first:last]])
+    for session, (begin, end) in enumerate(rows.T.tolist(), start=first):
+        starts[begin:end] = table.start_ns[session]
+        for pause in table.breaks(session):
+            begin, end = np.searchsorted(ns, pause)
+            starts[begin:end] = _NO_SESSION
+    return starts
+
 
 SessionIntervals: TypeAlias = Iterable[tuple[Any, Any]]
 """Sessions as half-open ``(start, end)``: times with a zone, their text, or UTC nanoseconds."""
 
 _OUTSIDE: Final = -1
+
 _OPEN_ENDS: Final = {"the beginning": TIME_MIN, "the end": TIME_MAX}
 
 

@@ -1,4 +1,4 @@
-"""Realised kernels: variance from every tick, unharmed by noise that may depend on itself."""
+"""Realised kernels: variance from every tick, robust to serially dependent noise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._columns import F, like
-from ibticks.analysis._noise import noise_variance, pilot_variance
-from ibticks.analysis._volatility import LOG_PRICES, each_group, positive_prices
+from ibticks.analysis._engine.columns import F, like
+from ibticks.analysis._engine.sampling import (
+    LOG_PRICES,
+    each_group,
+    noise_variance,
+    pilot_variance,
+    positive_prices,
+)
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Every measure, and how it goes on, or why it cannot."""
+"""Initial states of incremental measures, and the reasons of those that have none."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ibticks.analysis._flow import delta, signed_volume
-from ibticks.analysis._incremental import _kept as kept
-from ibticks.analysis._incremental._bars import (
+from ibticks.analysis._incremental import lookback as kept
+from ibticks.analysis._incremental.deferred import (
     ClockBars,
     EachTime,
     FullBars,
+    Grid,
     InformedBars,
+    Waiting,
     clock_of,
+    instants_given,
+    instants_of_grid,
 )
-from ibticks.analysis._incremental._later import Grid, Waiting, instants_given, instants_of_grid
-from ibticks.analysis._incremental._ways import Chain, Rows, RunningSum, Sums, Way, Whole
-from ibticks.analysis._profiles import mark_value_area
+from ibticks.analysis._incremental.states import Chain, Rows, RunningSum, Sums, Way, Whole
+from ibticks.analysis._prices import mark_value_area
 from ibticks.analysis._signing import signed
 from ibticks.errors import InputError
 
@@ -26,8 +29,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from ibticks.analysis._incremental._call import Call
-    from ibticks.analysis._incremental._kept import Keep, Pick
+    from ibticks.analysis._incremental.lookback import Keep, Pick
+    from ibticks.analysis._incremental.states import Call
 
     Plan: TypeAlias = Callable[[Call], Way]
     """From a measure and its arguments to how it begins."""
@@ -140,12 +143,17 @@ def _refused(reason: str) -> Plan:
 
 
 _BUFFER: Final = "take the measure of a buffer, as of store.buffer(...).to_polars()"
+
 _PAIRS: Final = f"it is a fit over all there is; {_BUFFER}"
+
 _SAMPLED: Final = f"it samples prices and looks at all of them together; {_BUFFER}"
+
 _AHEAD: Final = f"it looks at what comes after each tick; {_BUFFER}"
 
 _EACH: Final = _rows()
+
 _SIGNING: Final = _rows(kept.signing, kept.trades)
+
 _DELTA: Final = _signed(
     _given(
         "every",

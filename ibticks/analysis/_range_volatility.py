@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibticks.analysis._columns import F, by, like, require
+from ibticks.analysis._engine.columns import F, by, like, require
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:

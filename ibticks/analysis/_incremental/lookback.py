@@ -1,8 +1,8 @@
-"""Which ticks of the past a measure goes on from.
+"""Lookbacks: the earlier ticks from which an incremental measure continues.
 
-Each function takes the measure asked for, the ticks it was asked of (those kept so far, and then
-the new ones) and what it said of them. It returns a few ticks: before any that may come, they do
-the same as all of the past. Some of them never came, and stand for many.
+Each function takes the call, its ticks (the lookback so far, then the new ones) and its result.
+It returns a few ticks that have the same effect on later results as all earlier ticks. Some of the
+rows are synthetic summaries.
 """
 
 from __future__ import annotations
@@ -11,19 +11,26 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 
-from ibticks.analysis._absent import is_quote, is_set, is_trade
-from ibticks.analysis._anchored import anchored_twap
-from ibticks.analysis._columns import apart, by, instant, nanoseconds, within
+from ibticks.analysis._averages import anchored_twap
 from ibticks.analysis._durations import apart_streams
-from ibticks.analysis._session_split import SessionSplit
-from ibticks.analysis._sessions import session_start, session_table
+from ibticks.analysis._engine.columns import (
+    apart,
+    by,
+    instant,
+    is_quote,
+    is_set,
+    is_trade,
+    nanoseconds,
+    within,
+)
+from ibticks.analysis._engine.sessions import SessionSplit, session_start, session_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polars.dataframe.group_by import GroupBy
 
-    from ibticks.analysis._incremental._call import Call
+    from ibticks.analysis._incremental.states import Call
 
     Keep: TypeAlias = Callable[[Call, pl.DataFrame, pl.DataFrame], pl.DataFrame]
     """From the measure, the ticks and what it said of them to the ticks that are kept."""
@@ -59,7 +66,9 @@ __all__ = [
 ]
 
 _TRADE = is_trade()
+
 _QUOTE = is_quote()
+
 _KINDS = {"trades": _TRADE, "quotes": _QUOTE, "mids": is_set(pl.col("mid_price"))}
 
 

@@ -1,0 +1,454 @@
+"""Cleaning rules of Barndorff-Nielsen, Hansen, Lunde and Shephard, one function each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import polars as pl
+
+from ibticks.analysis._engine import columns
+from ibticks.analysis._engine.columns import F, apart, finite, instant, like, present, require
+from ibticks.analysis._engine.grouping import (
+    compiled,
+    has_plain_quotes,
+    number,
+    quote_rows,
+    rows_with,
+)
+from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit
+from ibticks.analysis._signing import beside_quotes
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import timedelta
+
+    from ibticks.calendar import Market
+
+__all__ = [
+    "correction_column",
+    "merge_same_timestamp",
+    "no_zero_prices",
+    "no_zero_quotes",
+    "rm_corrected",
+    "rm_large_spread",
+    "rm_negative_spread",
+    "rm_quote_outliers",
+    "rm_trade_outliers",
+    "sales_condition",
+    "select_exchange",
+]
+
+CONDITIONS: Final = ("", "@", "E", "@E", "F", "FI", "@F", "@FI", "I", "@I")
+"""What R's *highfrequency* takes for normal trades of US shares."""
+
+_MAP: Final = pl.Map(pl.String, pl.String)
+
+_NORMAL: Final = 1.4826  # the median absolute deviation of a normal distribution has this share
+
+_ROUNDING: Final = 1e-11  # of a price: far above what rounding does to one, far below a change
+
+
+def no_zero_prices(ticks: F) -> F:
+    """The trades whose price is not 0 (rule P2); negative ones stay.
+
+    Examples
+    --------
+    >>> no_zero_prices(pl.DataFrame({"price": [0.0, 1.0, -37.63, None]}))["price"].to_list()
+    [1.0, -37.63]
+    """
+    require(ticks, "price", what="no_zero_prices")
+    kept = rows_with(ticks, "price").filter(pl.col("price") != 0)
+    return like(ticks, kept, engine="streaming")
+
+
+def no_zero_quotes(ticks: F) -> F:
+    """The quotes whose bid and ask are there and not 0 (rule P2); negative ones stay.
+
+    Examples
+    --------
+    >>> no_zero_quotes(pl.DataFrame({"bid_price": [0.0, 1.0], "ask_price": [2.0, 2.0]})).height
+    1
+    """
+    require(ticks, "bid_price", "ask_price", what="no_zero_quotes")
+    if has_plain_quotes(ticks):
+        return ticks.clone()
+    names = ticks.collect_schema()
+    both = [present(name, names) != 0 for name in ("bid_price", "ask_price")]
+    return like(ticks, ticks.lazy().filter(*both), engine="streaming")
+
+
+def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "exchange") -> F:
+    """The ticks of one exchange, or of some (rule P3).
+
+    Examples
+    --------
+    >>> select_exchange(pl.DataFrame({"exchange": ["N", "Q", None]}), "N").height
+    1
+    """
+    require(ticks, column, what="select_exchange")
+    name = pl.col(column).cast(pl.String)
+    wanted = name == exchanges if isinstance(exchanges, str) else name.is_in(list(exchanges))
+    return like(ticks, ticks.lazy().filter(wanted), engine="streaming")
+
+
+def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
+    """The trades of a normal condition (rule T2).
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``conditions``: a list of words, as IB's come, or a string.
+    conditions : collection of str
+        The normal ones, each as the words together without spaces; no condition is ``""``.
+
+    Examples
+    --------
+    >>> sales_condition(pl.DataFrame({"conditions": [[], ["F", "I"], ["T"]]})).height
+    2
+    """
+    require(ticks, "conditions", what="sales_condition")
+    several = isinstance(ticks.collect_schema()["conditions"], pl.List)
+
+    def normal(said: pl.Series) -> pl.Series:
+        words = _together(said) if several else said.cast(pl.String)
+        # There are few, to be looked at letter by letter.
+        different = words.unique()
+        bare = different.str.replace_all(r"\s", "").fill_null("")
+        wanted = different.filter(bare.is_in(list(conditions)))
+        return words.is_in(wanted.to_list(), nulls_equal=True)
+
+    kept = pl.col("conditions").map_batches(normal, pl.Boolean, is_elementwise=True)
+    return like(ticks, ticks.lazy().filter(kept), engine="streaming")
+
+
+def rm_corrected(ticks: F, column: str | None = None) -> F:
+    """The trades that were not corrected, cancelled or reported in error (rule T1).
+
+    Of TAQ's correction indicators (``CORR``, ``TR_CORR``), 00 is a regular trade; 01 one that was
+    corrected later, 07 and 08 errors and cancelled trades, 10 to 12 the messages that say so. R's
+    *highfrequency* keeps those of 0 alone, as this does.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with the correction in a column, or in the map ``metadata`` under ``correction``, as
+        imported ones have it: ``store.select(...).with_columns("price", ..., "metadata")``.
+    column : str, optional
+        Of the corrections, text or numbers. By default ``correction``, else ``metadata``.
+
+    Returns
+    -------
+    same as ticks
+        The rows without a correction, or with one of zeros only (``0``, ``00``, ``000``).
+
+    Raises
+    ------
+    UnknownColumnError
+        There is no such column.
+
+    References
+    ----------
+    As for :func:`trades_cleanup`. NYSE, *Daily TAQ client specification*.
+
+    Examples
+    --------
+    >>> trades = pl.DataFrame({"price": [1.0, 2.0, 3.0], "correction": ["00", "08", None]})
+    >>> rm_corrected(trades)["price"].to_list()
+    [1.0, 3.0]
+    """
+    name = column or correction_column(ticks) or "correction"
+    require(ticks, name, what="rm_corrected")
+    dtype, indicator = ticks.collect_schema()[name], pl.col(name)
+    if isinstance(dtype, pl.Map | pl.List):
+        entries = indicator.cast(_MAP) if isinstance(dtype, pl.List) else indicator
+        indicator = entries.map.get("correction")
+    if dtype.is_numeric():
+        regular = (indicator == 0) | (indicator.is_nan() if dtype.is_float() else False)
+    else:
+        regular = indicator.cast(pl.String).str.contains(r"^\s*0*(\.0*)?\s*$")
+    return like(ticks, ticks.lazy().filter(regular.fill_null(value=True)), engine="streaming")
+
+
+def correction_column(ticks: pl.DataFrame | pl.LazyFrame) -> str | None:
+    """The column that has the corrections, None if none has."""
+    schema = ticks.collect_schema()
+    if "correction" in schema:
+        return "correction"
+    return "metadata" if isinstance(schema.get("metadata"), pl.Map | pl.List) else None
+
+
+def _together(lists: pl.Series) -> pl.Series:
+    """The words of each list as one; most lists have one at most, which is at hand."""
+    first, several = lists.list.first().cast(pl.String), lists.list.len() > 1
+    rows = several.arg_true()
+    if not len(rows):
+        return first
+    return first.scatter(rows, lists.gather(rows).cast(pl.List(pl.String)).list.join(""))
+
+
+def rm_negative_spread(ticks: F) -> F:
+    """The quotes whose bid is not above their ask (rule Q2); of one side they stay.
+
+    R's *highfrequency* takes out those whose bid is their ask, too.
+
+    Examples
+    --------
+    >>> rm_negative_spread(pl.DataFrame({"bid_price": [3.0, 2.0], "ask_price": [2.0, 2.0]})).height
+    1
+    """
+    crossed = number(ticks, "bid_price") > number(ticks, "ask_price")
+    kept = quote_rows(ticks).filter(~crossed.fill_null(value=False))
+    return like(ticks, kept, engine="streaming")
+
+
+def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None = None) -> F:
+    """The quotes whose spread is at most so many times the median one of the day (rule Q3).
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``bid_price`` and ``ask_price``.
+    times : float
+        50 in the paper.
+    day : str or polars.Expr, optional
+        What tells days apart; by default the date of ``timestamp``, in its zone.
+
+    Notes
+    -----
+    A spread of exactly so many times the median stays; R's *highfrequency* takes it out.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> quotes = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, tzinfo=UTC)] * 3,
+    ...         "bid_price": [9.99, 9.99, 0.01],
+    ...         "ask_price": [10.0, 10.0, 10.0],
+    ...     }
+    ... )
+    >>> rm_large_spread(quotes).height
+    2
+    """
+    require(ticks, "timestamp", "bid_price", "ask_price", what="rm_large_spread")
+    spread = number(ticks, "ask_price") - number(ticks, "bid_price")
+    typical = _of_day(spread.median(), _days(ticks, day))
+    rounding = number(ticks, "ask_price").abs() * _ROUNDING
+    near = (spread <= times * typical + rounding).fill_null(value=True)
+    return like(ticks, quote_rows(ticks).filter(near))
+
+
+def rm_quote_outliers(
+    ticks: F, times: float = 10.0, *, window: int = 50, day: str | pl.Expr | None = None
+) -> F:
+    """The quotes whose mid is not far from those around it (rule Q4).
+
+    Not far is at most ``times`` the median absolute deviation of the mids of the day (times 1.4826,
+    as for a normal distribution) from the median of the ``window`` mids around the quote, half
+    before and half after, itself not among them.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp``, ``bid_price`` and ``ask_price``, in order of arrival. Quotes of
+        one side have no mid and are left out.
+    times : float
+        10 in the paper.
+    window : int
+        50 in the paper; even.
+    day
+        As in :func:`rm_large_spread`. The window reaches over days.
+
+    Notes
+    -----
+    The paper has the mean absolute deviation of the window; R's *highfrequency*, which this
+    follows, the median one of the day, so that a calm stretch does not make every change an
+    outlier. This is its ``type="standard"``; its default takes the nearest of three medians: of the
+    neighbours, of those before, of those after. Towards the ends of the frame there are fewer
+    neighbours. Where most mids of a day are the same, the deviation is 0, and only mids that are
+    the median of their neighbours stay.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> quotes = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, tzinfo=UTC)] * 5,
+    ...         "bid_price": [9.99, 9.98, 9.0, 9.99, 9.98],
+    ...         "ask_price": [10.0, 10.0, 9.1, 10.0, 10.0],
+    ...     }
+    ... )
+    >>> rm_quote_outliers(quotes).height
+    4
+    """
+    require(ticks, "timestamp", "bid_price", "ask_price", what="rm_quote_outliers")
+    if window < 2 or window % 2:
+        raise InputError(
+            f"rm_quote_outliers: the window must be even, for two halves, not {window}"
+        )
+    mid = (pl.col("bid_price") + pl.col("ask_price")) / 2
+    rows = quote_rows(ticks).with_columns(_mid=mid).filter(pl.col("_mid").is_finite())
+    days = _days(ticks, day)
+    median = compiled(
+        "neighbour_median",
+        [pl.col("_mid")],
+        window // 2,
+        keys=apart(ticks),
+        results={"median": pl.Float64()},
+    )
+    off_day = (pl.col("_mid") - _of_day(pl.col("_mid").median(), days)).abs()
+    rows = rows.with_columns(_median=median, _off=off_day)
+    allowed = times * _NORMAL * _of_day(pl.col("_off").median(), days)
+    # A single quote has no neighbours, and its median is null.
+    far = (pl.col("_mid") - pl.col("_median")).abs() > allowed
+    kept = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
+    return like(ticks, kept, engine="streaming")
+
+
+def rm_trade_outliers(
+    ticks: F,
+    quotes: F | None = None,
+    *,
+    quote_delay: str | timedelta = "0s",
+    market: Market | str | None = None,
+    session_type: str = "regular",
+    sessions: SessionIntervals | None = None,
+) -> F:
+    """The trades that are at most a spread below the bid or above the ask (rule T4).
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks with ``timestamp`` and ``price``, in order of arrival.
+    quotes, quote_delay
+        The quotes (clean ones, best) and how much older than the trade they must at least be, as
+        in ``quotes_at``. Trades without a quote of both sides stay.
+    market, session_type, sessions : optional
+        Sessions, as in ``quotes_at``: the quotes of an earlier one do not count.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> ticks = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [datetime(2025, 1, 10, tzinfo=UTC)] * 3,
+    ...         "price": [None, 10.02, 10.03],
+    ...         "bid_price": [10.0, None, None],
+    ...         "ask_price": [10.01, None, None],
+    ...     }
+    ... )
+    >>> rm_trade_outliers(ticks)["price"].to_list()
+    [10.02]
+    """
+    require(ticks, "timestamp", "price", what="rm_trade_outliers")
+    split = SessionSplit.of(market, session_type, sessions, what="rm_trade_outliers")
+    joined, kept = beside_quotes(ticks, quotes, quote_delay, split)
+    bid, ask, price = pl.col("bid_price"), pl.col("ask_price"), pl.col("price")
+    rounding = price.abs() * _ROUNDING
+    far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
+    near = joined.filter(~far.fill_null(value=False)).select(kept)
+    return like(ticks, near, engine="streaming")
+
+
+def _days(ticks: pl.DataFrame | pl.LazyFrame, day: str | pl.Expr | None) -> list[pl.Expr]:
+    keys = [pl.col(key) for key in apart(ticks)]
+    if day is None:
+        day = pl.col("timestamp").dt.date()
+        if isinstance(ticks, pl.DataFrame) and ticks.height:
+            at = pl.col("timestamp")
+            first, last = ticks.select(first=at.min().dt.date(), last=at.max().dt.date()).row(0)
+            if first == last:
+                return keys
+    return [*keys, pl.col(day) if isinstance(day, str) else day]
+
+
+def _of_day(value: pl.Expr, days: list[pl.Expr]) -> pl.Expr:
+    return value.over(days) if days else value
+
+
+How: TypeAlias = Literal["median", "max_volume", "weighted_average"]
+"""Which price stands for all."""
+
+_MERGED: Final = {name: pl.Float64() for name in ("value", "sum", "largest", "rows")}
+
+
+def merge_same_timestamp(
+    ticks: F, *, of: Literal["trades", "quotes"] = "trades", how: How = "median"
+) -> F:
+    """One row for all trades, or quotes, of a contract that have the same timestamp.
+
+    Parameters
+    ----------
+    ticks : polars.DataFrame or polars.LazyFrame
+        Ticks in order of arrival; rows of the other kind are left out.
+    of : {"trades", "quotes"}
+        Which rows.
+    how : {"median", "max_volume", "weighted_average"}
+        The price is the median; that of the largest size (the highest of several); or the average
+        weighted by size (the plain average if all sizes are zero). Of a quote, each side by its own
+        size.
+
+    Returns
+    -------
+    same as ticks
+        The columns of the ticks and ``count`` (uint32), of how many rows each is made. Sizes are
+        the sum; of trades with ``"max_volume"``, the largest. All else is that of the last row.
+
+    Raises
+    ------
+    UnknownColumnError
+        A column is missing.
+    InputError
+        ``of`` or ``how`` is not known.
+
+    Notes
+    -----
+    As ``mergeTradesSameTimestamp`` and ``mergeQuotesSameTimestamp`` of R's *highfrequency*. Times
+    are those of arrival; the trades of one order that swept a book often share one.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard (2009), Realized kernels in
+    practice: trades and quotes, *Econometrics Journal* 12, C1-C32: rules T3 and Q1.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> at = [datetime(2025, 1, 10, tzinfo=UTC)] * 3
+    >>> trades = pl.DataFrame({"timestamp": at, "price": [1.0, 2.0, 5.0], "size": [1.0, 1.0, 2.0]})
+    >>> merge_same_timestamp(trades).row(0)[1:]
+    (2.0, 4.0, 3)
+    >>> merge_same_timestamp(trades, how="weighted_average").row(0)[1:]
+    (3.25, 4.0, 3)
+    """
+    sides = {
+        "trades": [("price", "size")],
+        "quotes": [("bid_price", "bid_size"), ("ask_price", "ask_size")],
+    }
+    if of not in sides or how not in get_args(How):
+        raise InputError(
+            f"merge_same_timestamp: of={of!r} is trades or quotes, how={how!r} is one of "
+            f"{', '.join(get_args(How))}"
+        )
+    names: list[str] = [name for side in sides[of] for name in side]
+    require(ticks, "timestamp", *names, what=f"merge_same_timestamp of {of}")
+    lazy = ticks.lazy()
+    rows = columns.trades(lazy) if of == "trades" else columns.quotes(lazy)
+    keys = apart(ticks)
+    code = get_args(How).index(how)
+    runs = {
+        f"_{price}": compiled(
+            "merged", [instant(), finite(price), finite(size)], code, keys=keys, results=_MERGED
+        )
+        for price, size in sides[of]
+    }
+    merged = {}
+    for price, size in sides[of]:
+        run = pl.col(f"_{price}").struct.field
+        merged[price] = run("value")
+        merged[size] = run("largest" if (how, of) == ("max_volume", "trades") else "sum")
+        merged["count"] = run("rows")
+    last = pl.col("count").is_not_null()
+    rows = rows.with_columns(**runs).with_columns(**merged).filter(last)
+    return like(ticks, rows.drop(runs).with_columns(pl.col("count").cast(pl.UInt32)))

@@ -1,0 +1,1 @@
+"""Engine of the measures: columns, groups, bars, sessions, sampling and compiled kernels."""

@@ -1,0 +1,243 @@
+"""Prices sampled for realised measures, and the variance of their noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from ibticks.analysis._engine.columns import (
+    apart,
+    instant,
+    is_set,
+    is_trade,
+    require,
+)
+from ibticks.analysis._engine.grouping import is_plain, kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+
+__all__ = [
+    "LOG_PRICE",
+    "LOG_PRICES",
+    "Sampled",
+    "each_group",
+    "noise_variance",
+    "pilot_variance",
+    "positive_prices",
+]
+
+
+class Sampled(NamedTuple):
+    """Prices of one group at intervals (start, end]: those that have any, by rising number.
+
+    Attributes
+    ----------
+    bucket : numpy.ndarray of int64
+        The number of the end of each interval.
+    first, last : numpy.ndarray of float64
+        The first and the last log price in it.
+
+    Examples
+    --------
+    >>> sampled = Sampled(np.array([1, 2, 4]), np.array([0.0, 2, 3]), np.array([1.0, 2, 5]))
+    >>> sampled.returns.tolist(), sampled.intervals
+    ([1.0, 1.0, 3.0], 4)
+    >>> sampled.coarser(2).last.tolist(), sampled.variance_on_grids(2)
+    ([2.0, 5.0], 12.0)
+    """
+
+    bucket: NDArray[np.int64]
+    first: NDArray[np.float64]
+    last: NDArray[np.float64]
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """From last price to last price; the first one from the first price."""
+        return np.diff(self.last, prepend=self.first[0])
+
+    @property
+    def intervals(self) -> int:
+        """How many there are, also without prices."""
+        return int(self.bucket[-1] - self.bucket[0]) + 1
+
+    def coarser(self, times: int) -> Sampled:
+        """The same at intervals so many times as long."""
+        if times == 1:
+            return self
+        bucket = -(-self.bucket // times)
+        ends = np.flatnonzero(np.append(bucket[1:] != bucket[:-1], True))
+        starts = np.append(0, ends[:-1] + 1)
+        return Sampled(bucket[ends], self.first[starts], self.last[ends])
+
+    def variance_on_grids(self, grids: int) -> float:
+        """Realised variance at intervals ``grids`` times as long, a mean over as many grids.
+
+        One of them ends at each interval here, wherever that is.
+        """
+        if grids == 1:
+            return float(self.returns @ self.returns)
+        ends = int(self.bucket[0]), int(self.bucket[-1]) + grids
+        return self.squares(grids, *ends) / grids
+
+    def squares(self, lag: int, begin: int, end: int) -> float:
+        """The squared change over ``lag`` intervals, summed over their ends ``[begin, end)``.
+
+        It is the same from one price, or the end of its time, to the next.
+        """
+        edges = np.concatenate([self.bucket, self.bucket + lag])
+        order = np.argsort(edges, kind="stable")
+        enters = order < len(self.bucket)
+        now, left = np.cumsum(enters) - 1, np.cumsum(~enters) - 1
+        change = self.last[now] - np.where(left < 0, self.first[0], self.last[left])
+        spans = np.diff(np.clip(edges[order], begin, end), append=end)
+        return float(spans @ change**2)
+
+
+_MINUTE: Final = 60_000_000_000
+
+
+def noise_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
+    r"""The variance of the noise in log prices, from prices about two minutes apart.
+
+    :math:`\hat\omega^2 = RV / 2n` where n counts the returns that are not zero, over the prices of
+    each q-th tick, pooled over the q first ticks to begin with. With q such that they are two
+    minutes apart on the average, what is left of serial dependence in noise does not disturb it;
+    half the variance of two minutes is in it, so that a bandwidth errs to the wide side.
+
+    Parameters
+    ----------
+    at : numpy.ndarray of int64, shape (n,)
+        Nanoseconds.
+    log : numpy.ndarray of float64, shape (n,)
+        Log prices.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen, P. R. Hansen, A. Lunde and N. Shephard, Realized kernels in practice,
+    *Econometrics Journal* 12 (2009), C1-C32.
+
+    Examples
+    --------
+    >>> at = np.arange(5) * 120_000_000_000
+    >>> noise_variance(at, np.array([0.0, 0.5, 0.0, 0.5, 0.5]))
+    0.125
+    """
+    if len(log) < 2:
+        return 0.0
+    minutes = max(1, int(at[-1] - at[0]) // (2 * _MINUTE))
+    q = max(1, (len(log) - 1) // minutes)
+    moves = log[q:] - log[:-q]
+    moved = np.count_nonzero(moves)
+    return float(moves @ moves / (2 * moved)) if moved else 0.0
+
+
+def pilot_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
+    """A first guess at the variance without noise: returns of twenty minutes, at each second.
+
+    Where there are less than 200 minutes, a tenth of the time takes the place of twenty minutes.
+
+    Parameters
+    ----------
+    at, log
+        As in :func:`noise_variance`.
+
+    References
+    ----------
+    As for :func:`noise_variance`.
+
+    Examples
+    --------
+    >>> pilot_variance(np.arange(2) * 60_000_000_000, np.array([0.0, 0.1])) > 0
+    True
+    """
+    span = int(at[-1] - at[0])
+    step = min(20 * _MINUTE, span // 10)
+    shift = max(1, min(_MINUTE // 60, step // 60))
+    lag = step // shift
+    if not lag:
+        return float((log[-1] - log[0]) ** 2)
+    bucket = (at - at[0] + (shift - 1)) // shift
+    ends = np.flatnonzero(np.append(bucket[1:] != bucket[:-1], True))
+    sampled, points = Sampled(bucket[ends], log[:1], log[ends]), span // shift + 2
+    # As a mean over the grids, extended to the time that the shifted ones leave out.
+    return sampled.squares(lag, lag, points) / lag * (points - 1) / (points - lag)
+
+
+LOG_PRICE: Final = pl.col("_price").log()
+
+LOG_PRICES: Final = {"at": pl.col("_at"), "log": LOG_PRICE}
+"""Of :func:`positive_prices`, for :func:`each_group`: times and log prices."""
+
+
+def positive_prices(
+    ticks: pl.DataFrame | pl.LazyFrame, column: str, per: str | pl.Expr | None, what: str
+) -> tuple[pl.LazyFrame, list[str]]:
+    """The prices that have a log with their times, and the columns that keep contracts apart.
+
+    Returns
+    -------
+    prices : polars.LazyFrame
+        The groups, ``_at`` (int64 UTC nanoseconds) and ``_price`` (float64, not 0).
+    groups : list of str
+        Never empty: ``["_all"]`` where nothing is to be kept apart.
+    """
+    require(ticks, "timestamp", column, what=what)
+    split = [pl.col(name) for name in apart(ticks)]
+    if per is not None:
+        split.append(pl.col(per) if isinstance(per, str) else per)
+    split = split or [pl.lit(0, pl.UInt8).alias("_all")]
+    price = pl.col(column)
+    rows = ticks.lazy()
+    if not (isinstance(ticks, pl.DataFrame) and is_plain(ticks, column)):
+        rows = rows.filter(is_trade() if column == "price" else is_set(price), price != 0)
+    logs = rows.select(*split, _at=instant(), _price=price.cast(pl.Float64))
+    return logs, [each.meta.output_name() for each in split]
+
+
+def each_group(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    rows: pl.LazyFrame,
+    groups: list[str],
+    values: Mapping[str, pl.Expr],
+    measure: Callable[..., tuple[Any, ...]],
+    schema: Mapping[str, pl.DataType],
+    undefined: tuple[Any, ...] | None = None,
+) -> pl.LazyFrame:
+    """A row for each group that has rows, of what ``measure`` says of their values, as arrays.
+
+    Where a value is NaN, the log of a negative price, the row is ``undefined``: by default nulls.
+    """
+    instead = undefined or (None,) * len(schema)
+    if groups == ["_all"]:
+        # As they lie; to group all into one would copy them.
+        together = rows.select(
+            pl.first("_all"), **{name: each.implode() for name, each in values.items()}
+        ).drop_nulls("_all")
+    else:
+        together = rows.group_by(groups).agg(**values).sort(groups)
+    names = [name for name in groups if name != "_all"]
+
+    def measure_all(frame: pl.DataFrame) -> pl.DataFrame:
+        arrays = (
+            [each.to_numpy() for each in row]
+            for row in zip(*(frame[name] for name in values), strict=True)
+        )
+        measured = [instead if _has_nan(each) else measure(*each) for each in arrays]
+        found = pl.DataFrame(measured, schema=schema, orient="row")
+        return found.select(*(frame[name] for name in names), pl.all())
+
+    known = rows.collect_schema()
+    found = together.map_batches(
+        measure_all, schema={**{name: known[name] for name in names}, **schema}
+    )
+    return found.select(*kept(ticks, groups), pl.all())
+
+
+def _has_nan(arrays: Iterable[NDArray[Any]]) -> bool:
+    return any(each.dtype.kind == "f" and bool(np.isnan(each).any()) for each in arrays)

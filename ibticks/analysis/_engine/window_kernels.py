@@ -1,0 +1,330 @@
+"""Numba kernels that look at the rows around each row, in blocks on all processors.
+
+They take the rows of one contract in order of arrival, as numpy arrays, and return one number a
+row. :func:`neighbour_median` and :func:`trimmed_moments` look at later rows too.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+import numba
+import numpy as np
+
+from ibticks._jit import compile_lazily, inline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+
+__all__ = ["in_pieces", "merged", "neighbour_median", "refreshed", "trimmed_moments"]
+
+_PIECE: Final = 1 << 19  # rows; the same on every machine, so that rounding is, too
+
+
+def in_pieces(rows: int, work: Callable[[int, int], None], piece: int = _PIECE) -> None:
+    """Do the work for the rows ``[begin, end)`` of each piece, at once as far as there are threads.
+
+    Examples
+    --------
+    >>> done = []
+    >>> in_pieces(5, lambda begin, end: done.append((begin, end)), piece=2)
+    >>> sorted(done)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    begins = range(0, rows, piece)
+    ends = (min(begin + piece, rows) for begin in begins)
+    if len(begins) < 2:
+        for begin, end in zip(begins, ends, strict=True):
+            work(begin, end)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for _ in threads.map(work, begins, ends):
+            pass
+
+
+_FRESH = 256
+
+
+def merged(
+    times: Ints, values: Floats, weights: Floats, how: int
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Of each run of equal times: one value, sum and largest of the weights, how many rows.
+
+    They stand at its last row, elsewhere NaN. ``how`` is 0 for the median, 1 for the highest value
+    of the largest weight, 2 for the weighted mean (plain, where no weight is above 0). A NaN value
+    is left out, a NaN weight is 0.
+    """
+    found, sums, most, counts = (np.empty(len(times)) for _ in range(4))
+    into = found, sums, most, counts
+    in_pieces(len(times), lambda *piece: _merged(times, values, weights, how, *piece, *into))
+    return into
+
+
+@compile_lazily
+def _merged(
+    times: Ints,
+    values: Floats,
+    weights: Floats,
+    how: int,
+    begin: int,
+    end: int,
+    found: Floats,
+    sums: Floats,
+    most: Floats,
+    counts: Floats,
+) -> None:
+    rows = len(times)
+    begun, size = begin, 0
+    while begun > 0 and times[begun - 1] == times[begun]:
+        begun -= 1
+    known = np.empty(end - begun)
+    total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
+    for row in range(begun, end):
+        value, weight = values[row], weights[row]
+        if weight != weight:
+            weight = 0.0
+        total += weight
+        if value == value:
+            known[size] = value
+            size += 1
+            value_sum, value_weight = value_sum + value * weight, value_weight + weight
+            if weight > largest or (weight == largest and value > highest):
+                largest, highest = weight, value
+        if row < begin:
+            continue
+        found[row] = sums[row] = most[row] = counts[row] = np.nan
+        if row + 1 < rows and times[row + 1] == times[row]:
+            continue
+        if size == 1:
+            found[row] = known[0]
+        elif size and how == 1:
+            found[row] = highest
+        elif size and how == 2 and value_weight > 0:
+            found[row] = value_sum / value_weight
+        elif size and how == 2:
+            found[row] = known[:size].mean()
+        elif size == 2:
+            found[row] = (known[0] + known[1]) / 2
+        elif size:
+            found[row] = np.median(known[:size])
+        sums[row], most[row], counts[row] = total, largest, row + 1 - begun
+        begun, size = row + 1, 0
+        total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
+
+
+@compile_lazily
+def refreshed(times: Ints, contracts: Ints, many: int) -> Ints:
+    """Refresh times: whenever every one of ``many`` contracts has a new row since the last.
+
+    Takes the rows of all contracts, numbered from 0. Returns, for each refresh time in turn and
+    each contract, the place of its last row at or before that time.
+    """
+    found = np.empty(len(times), dtype=np.int64)
+    latest, fresh = np.zeros(many, dtype=np.int64), np.zeros(many, dtype=np.bool_)
+    waiting, count = many, 0
+    for row in range(len(times)):
+        contract = contracts[row]
+        latest[contract] = row
+        if not fresh[contract]:
+            fresh[contract] = True
+            waiting -= 1
+        last_of_instant = row + 1 == len(times) or times[row + 1] != times[row]
+        if waiting == 0 and last_of_instant:
+            found[count : count + many] = latest
+            count += many
+            fresh[:] = False
+            waiting = many
+    return found[:count].copy()
+
+
+@inline
+def _place(held: Floats, size: int, value: float) -> int:
+    """The first place of a value, in sorted ones."""
+    low = 0
+    while size > 1:
+        half = size // 2
+        low += half if held[low + half - 1] < value else 0
+        size -= half
+    return low
+
+
+@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+def _sums(held: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
+    """Sum of distances from the middle, and of their squares, in any order."""
+    total = squares = 0.0
+    for place in range(begin, end):
+        off = held[place] - middle
+        total += off
+        squares += off * off
+    return total, squares
+
+
+@inline
+def _put(held: Floats, size: int, value: float) -> int:
+    """Put a value into sorted ones."""
+    place = size
+    while place and held[place - 1] > value:
+        held[place] = held[place - 1]
+        place -= 1
+    held[place] = value
+    return size + 1
+
+
+@inline
+def _take(held: Floats, size: int, value: float) -> int:
+    """Take a value out of sorted ones."""
+    for place in range(_place(held, size, value), size - 1):
+        held[place] = held[place + 1]
+    return size - 1
+
+
+@inline
+def _swap(held: Floats, size: int, old: float, new: float) -> None:
+    """Put a value in the place of another, in sorted ones: only what lies between them moves."""
+    place = _place(held, size, old)
+    while place + 1 < size and held[place + 1] < new:
+        held[place] = held[place + 1]
+        place += 1
+    while place and held[place - 1] > new:
+        held[place] = held[place - 1]
+        place -= 1
+    held[place] = new
+
+
+def neighbour_median(values: Floats, half: int) -> Floats:
+    """Median of the ``half`` values before and the ``half`` after each, without itself.
+
+    Towards the ends there are fewer; of a single value NaN. No value is NaN.
+    """
+    medians = np.full(len(values), np.nan)
+    in_pieces(len(values), lambda *piece: _neighbour_median(values, half, *piece, medians))
+    return medians
+
+
+@compile_lazily
+def _neighbour_median(values: Floats, half: int, begin: int, end: int, medians: Floats) -> None:
+    n = len(values)
+    held = np.empty(2 * half + 1)
+    size = 0
+    for row in range(max(begin - half - 1, 0), min(begin + half, n)):
+        size = _put(held, size, values[row])
+    for row in range(begin, end):
+        entering, leaving = row + half, row - half - 1
+        if entering < n and leaving >= 0:
+            if values[entering] != values[leaving]:
+                _swap(held, size, values[leaving], values[entering])
+        elif entering < n:
+            size = _put(held, size, values[entering])
+        elif leaving >= 0:
+            size = _take(held, size, values[leaving])
+        others = size - 1
+        if others:
+            place = _place(held, size, values[row])
+            low, high = (others - 1) // 2, others // 2
+            # Itself stands at its place in the sorted values; what is above moves down by one.
+            below = held[low + (low >= place)]
+            medians[row] = (below + held[high + (high >= place)]) / 2
+
+
+@inline
+def _swap_between(
+    held: Floats, size: int, low: int, high: int, old: float, new: float
+) -> tuple[float, float]:
+    """As :func:`_swap`; and which value leaves the places ``low`` to ``high``, and which enters."""
+    place = _place(held, size, old)
+    after = place
+    if new > old:
+        while after + 1 < size and held[after + 1] < new:
+            after += 1
+        if place >= high or after < low:
+            out = into = new
+        else:
+            out = held[max(place, low)]
+            into = new if after < high else held[high]
+        for each in range(place, after):
+            held[each] = held[each + 1]
+    else:
+        while after and held[after - 1] > new:
+            after -= 1
+        if place < low or after >= high:
+            out = into = new
+        else:
+            out = held[min(place, high - 1)]
+            into = new if after >= low else held[low - 1]
+        for each in range(place, after, -1):
+            held[each] = held[each - 1]
+    held[after] = new
+    return out, into
+
+
+def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
+    """Mean and sample deviation of the ``width`` values around each, but ``cut`` at either extreme.
+
+    The window of a value near an end is the first or the last ``width`` values. NaN is none of
+    them, and has no moments.
+    """
+    there = values == values
+    if not there.all():
+        means, deviations = trimmed_moments(values[there], width, cut)
+        return _spread_out(means, there), _spread_out(deviations, there)
+    n = len(values)
+    means, deviations = np.full(n, np.nan), np.full(n, np.nan)
+    width = min(width, n)
+    if width > 2 * cut + 1:
+        in_pieces(n, lambda *piece: _trimmed_moments(values, width, cut, *piece, means, deviations))
+    return means, deviations
+
+
+def _spread_out(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    found = np.full(len(there), np.nan)
+    found[there] = values
+    return found
+
+
+@compile_lazily
+def _trimmed_moments(
+    values: Floats,
+    width: int,
+    cut: int,
+    first: int,
+    end: int,
+    means: Floats,
+    deviations: Floats,
+) -> None:
+    n = len(values)
+    begun = min(max(first - width // 2, 0), n - width)
+    held = np.empty(width + 1)
+    size = 0
+    for row in range(begun, begun + width):
+        size = _put(held, size, values[row])
+    low, high = cut, width - cut
+    stale, kept = _FRESH, high - low
+    middle = total = squares = mean = deviation = 0.0
+    for row in range(first, end):
+        begin = min(max(row - width // 2, 0), n - width)
+        if begin > begun:
+            begun = begin
+            old, new = values[begin - 1], values[begin + width - 1]
+            if old != new:
+                out, into = _swap_between(held, width, low, high, old, new)
+                total += into - out
+                squares += (into - middle) ** 2 - (out - middle) ** 2
+                stale += 1
+        elif row > first:
+            means[row], deviations[row] = mean, deviation
+            continue
+        if stale >= _FRESH:
+            # About the middle one, so that the square of a large price swallows no digits; and
+            # anew every now and then, so that rounding does not add up.
+            middle, stale = held[width // 2], 0
+            total, squares = _sums(held, low, high, middle)
+        mean = middle + total / kept
+        deviation = max(0.0, (squares - total * total / kept) / (kept - 1)) ** 0.5
+        means[row], deviations[row] = mean, deviation

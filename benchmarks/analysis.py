@@ -285,7 +285,7 @@ def clocks(scene: Scene) -> Iterator[Row]:
             ),
             Case(
                 "the last hour",
-                lambda: analysis.last(frame, "1h"),
+                lambda: analysis.trailing_window(frame, "1h"),
                 "polars, filter",
                 lambda: frame.filter(_AT.max() - hour <= _AT),
                 "timestamp price",

@@ -143,7 +143,7 @@ def flow(scene: Scene) -> Iterator[Row]:
             ),
             Case(
                 "Roll's spread",
-                lambda: analysis.roll(frame),
+                lambda: analysis.roll_spread(frame),
                 "polars",
                 lambda: (
                     frame.lazy()

@@ -20,6 +20,7 @@ from ibticks.config import TICK_TYPES
 
 if TYPE_CHECKING:
     from ibticks import errors
+    from ibticks.accessors import ticks
     from ibticks.calendar import (
         Market,
         Session,
@@ -68,6 +69,7 @@ __all__ = [
     "open",
     "previous_session",
     "stream_ticks",
+    "ticks",
 ]
 
 

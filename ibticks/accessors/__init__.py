@@ -1,9 +1,9 @@
-"""The measures of :mod:`ibticks.analysis` on the frame at hand: ``frame.ticks.time_bars("1m")``.
+"""Measures as methods of a frame: ``frame.ticks.time_bars("1m")``.
 
-``.ticks`` is there on ``pandas.DataFrame``, ``polars.DataFrame``, ``polars.LazyFrame`` and
-``xarray.Dataset`` from ``import ibticks`` on, whichever is imported first, and gives back what it
-was asked on. It has every measure of :mod:`ibticks.analysis`, windows by session and period, and
-plots.
+``import ibticks`` adds ``.ticks`` to ``pandas.DataFrame``, ``polars.DataFrame``,
+``polars.LazyFrame`` and ``xarray.Dataset``, whichever is imported first. Methods take the arguments
+of the functions of :mod:`ibticks.analysis` and return a frame of the same library; ``.ticks.plot``
+draws, ``.ticks.panel`` makes datasets. :func:`ticks` is the same with types.
 
 Examples
 --------
@@ -23,8 +23,9 @@ from ibticks._lazy import lazy_exports
 if TYPE_CHECKING:
     from ibticks.accessors._accessor import Ticks
     from ibticks.accessors._plotting import Plot
+    from ibticks.accessors._registration import ticks
 
-__all__ = ["Plot", "Ticks"]
+__all__ = ["Plot", "Ticks", "ticks"]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(__name__)

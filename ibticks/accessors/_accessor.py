@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+import re
+import warnings
+from html import escape
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ibticks import analysis
-from ibticks.accessors._delegation import measure, measures
-from ibticks.accessors._libraries import Given, named
+from ibticks._html import Html, html_table
+from ibticks.accessors._delegation import SourceFrame, describe_frame
+from ibticks.accessors._measures import Measures
+from ibticks.analysis.engine import MEASURES, SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,12 +20,15 @@ if TYPE_CHECKING:
 
     from ibticks.accessors._plotting import Plot
 
-__all__ = ["Ticks"]
+__all__ = ["Ticks", "measures_html"]
 
 T = TypeVar("T")
 
+_MATH: Final = re.compile(r":math:`([^`]+)`")
+_MARKUP: Final = re.compile(r":\w+:`~?(?:[\w.]*\.)?([^`]+)`|``([^`]+)``")
 
-class Ticks(Generic[T]):
+
+class Ticks(Measures[T]):
     """The measures of :mod:`ibticks.analysis` on one frame, and windows, panels and plots of it.
 
     Methods have the names, the arguments and the docstrings of the functions they call, less the
@@ -64,93 +72,6 @@ class Ticks(Generic[T]):
     def __init__(self, frame: T) -> None:
         self.frame = frame
 
-    # What of the time there is.
-    session = measure(analysis.session)
-    last = measure(analysis.last)
-    since_open = measure(analysis.since_open)
-
-    # Bars.
-    time_bars = measure(analysis.time_bars)
-    tick_bars = measure(analysis.tick_bars)
-    volume_bars = measure(analysis.volume_bars)
-    dollar_bars = measure(analysis.dollar_bars)
-    imbalance_bars = measure(analysis.imbalance_bars)
-    run_bars = measure(analysis.run_bars)
-
-    # Prices.
-    mid = measure(analysis.mid)
-    microprice = measure(analysis.microprice)
-    spread = measure(analysis.spread)
-    vwap = measure(analysis.vwap)
-    twap = measure(analysis.twap)
-    rolling_vwap = measure(analysis.rolling_vwap)
-    rolling_twap = measure(analysis.rolling_twap)
-    anchored_vwap = measure(analysis.anchored_vwap)
-    anchored_twap = measure(analysis.anchored_twap)
-    bollinger_bands = measure(analysis.bollinger_bands)
-    volume_profile = measure(analysis.volume_profile)
-
-    # Who traded, and which way.
-    trade_sign = measure(analysis.trade_sign)
-    signed_volume = measure(analysis.signed_volume)
-    delta = measure(analysis.delta)
-    cumulative_delta = measure(analysis.cumulative_delta)
-    order_flow_imbalance = measure(analysis.order_flow_imbalance)
-    quote_imbalance = measure(analysis.quote_imbalance)
-    vpin = measure(analysis.vpin)
-
-    # What it costs.
-    quoted_spread = measure(analysis.quoted_spread)
-    effective_spread = measure(analysis.effective_spread)
-    realized_spread = measure(analysis.realized_spread)
-    price_impact = measure(analysis.price_impact)
-    kyle_lambda = measure(analysis.kyle_lambda)
-    amihud = measure(analysis.amihud)
-    roll = measure(analysis.roll)
-
-    # How much prices move.
-    realized_variance = measure(analysis.realized_variance)
-    two_scale_rv = measure(analysis.two_scale_rv)
-    realized_kernel = measure(analysis.realized_kernel)
-    bipower_variation = measure(analysis.bipower_variation)
-    signature = measure(analysis.signature)
-    parkinson = measure(analysis.parkinson)
-    garman_klass = measure(analysis.garman_klass)
-    rogers_satchell = measure(analysis.rogers_satchell)
-    yang_zhang = measure(analysis.yang_zhang)
-
-    # When ticks come, and how good they are.
-    interarrival = measure(analysis.interarrival)
-    intensity = measure(analysis.intensity)
-    staleness = measure(analysis.staleness)
-    latency = measure(analysis.latency)
-    gaps = measure(analysis.gaps)
-    coverage = measure(analysis.coverage)
-    duplicates = measure(analysis.duplicates)
-    crossed_quotes = measure(analysis.crossed_quotes)
-    outliers = measure(analysis.outliers)
-    quality_report = measure(analysis.quality_report)
-
-    # Cleaned, as R's highfrequency does it.
-    trades_cleanup = measures(analysis.trades_cleanup)
-    quotes_cleanup = measures(analysis.quotes_cleanup)
-    no_zero_prices = measure(analysis.no_zero_prices)
-    no_zero_quotes = measure(analysis.no_zero_quotes)
-    rm_corrected = measure(analysis.rm_corrected)
-    rm_large_spread = measure(analysis.rm_large_spread)
-    rm_negative_spread = measure(analysis.rm_negative_spread)
-    rm_quote_outliers = measure(analysis.rm_quote_outliers)
-    rm_trade_outliers = measure(analysis.rm_trade_outliers)
-    sales_condition = measure(analysis.sales_condition)
-    select_exchange = measure(analysis.select_exchange)
-
-    # Streams put together.
-    quotes_at = measure(analysis.quotes_at)
-    align = measure(analysis.align)
-    last_value = measure(analysis.last_value)
-    refresh_time = measure(analysis.refresh_time)
-    merge_same_timestamp = measure(analysis.merge_same_timestamp)
-
     def panel(self, *, names: Mapping[int, str] | None = None) -> xr.Dataset:
         """Bars of several contracts as one dataset ``[contract, time]``.
 
@@ -184,10 +105,11 @@ class Ticks(Generic[T]):
         >>> dict(Ticks(bars).panel(names={8314: "IBM"}).sizes)
         {'contract': 1, 'time': 12}
         """
-        from ibticks.accessors._panels import to_panel
+        from ibticks.accessors._datasets import to_panel
 
-        given = Given(self.frame)
-        return to_panel(given.polars(), names=names, attributes=given.noted("panel()"))
+        source = SourceFrame(self.frame)
+        attributes = source.metadata_with("panel()")
+        return to_panel(source.polars(), names=names, attributes=attributes)
 
     @property
     def plot(self) -> Plot[T]:
@@ -203,10 +125,54 @@ class Ticks(Generic[T]):
         return Plot(self.frame)
 
     def __repr__(self) -> str:
-        return f"<ticks of {named(self.frame)}>"
+        return f"<ticks of {describe_frame(self.frame)}>"
+
+    def roll(self, *args: Any, **kwargs: Any) -> T:
+        """Return :meth:`roll_spread`; deprecated."""
+        _warn_renamed("roll", "roll_spread")
+        return self.roll_spread(*args, **kwargs)
+
+    def last(self, *args: Any, **kwargs: Any) -> T:
+        """Return :meth:`trailing_window`; deprecated."""
+        _warn_renamed("last", "trailing_window")
+        return self.trailing_window(*args, **kwargs)
 
     def _repr_html_(self) -> str:
-        from ibticks.accessors._listing import listing
+        return measures_html(repr(self)[1:-1])
 
-        names = [name for name in vars(Ticks) if name in analysis.__all__]
-        return listing(names, repr(self)[1:-1])
+
+def measures_html(caption: str) -> str:
+    """Render the measures as HTML, by section, with the first sentence of each.
+
+    Formulas stand between dollar signs, where notebooks look for them.
+
+    Examples
+    --------
+    >>> table = measures_html("ticks of a polars DataFrame")
+    >>> "<code>vwap</code>" in table
+    True
+    """
+    functions = {name: getattr(analysis, name) for name in analysis.__all__}
+    tables = [
+        html_table(
+            [
+                (Html(f"<code>{name}</code>"), Html(_first_sentence(functions[name].__doc__)))
+                for name, each in sorted(MEASURES.items())
+                if each.section == section
+            ],
+            caption=section,
+        )
+        for section in SECTIONS
+    ]
+    return f"<details><summary>{escape(caption)}</summary>{''.join(tables)}</details>"
+
+
+def _first_sentence(doc: str | None) -> str:
+    """Return the first sentence of a docstring as HTML, without its markup."""
+    first = " ".join((doc or "").strip().partition("\n\n")[0].split())
+    plain = _MARKUP.sub(lambda match: match[1] or match[2], _MATH.sub(r"$\1$", first))
+    return escape(plain)
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    warnings.warn(f".ticks.{old} is called .ticks.{new} now", DeprecationWarning, stacklevel=3)

@@ -124,7 +124,7 @@ class _Column(BackendArray):
 
 
 def _variable(files: TickFiles, name: str) -> xr.Variable:
-    from ibticks.accessors._units import EXACT
+    from ibticks.accessors._datasets import EXACT
 
     if name == "timestamp":
         empty = files.like(name)

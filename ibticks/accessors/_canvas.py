@@ -1,18 +1,26 @@
-"""How pictures look: colours, fonts, titles and axes, the same in all of them."""
+"""Canvas of the plots: the contract, clock and sessions shown, and one style of figures."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
+import numpy as np
+import polars as pl
+
+from ibticks.analysis.engine import by, finite, instant, require, session_start, session_table
+from ibticks.calendar import find_timezone
+from ibticks.calendar import market as find_market
+from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-    import polars as pl
 
-    from ibticks.accessors._view import View
+    from ibticks.calendar import Market, SessionTable
+
 
 __all__ = [
     "BLUE",
@@ -24,12 +32,300 @@ __all__ = [
     "NUMBER",
     "PALE_BLUE",
     "UP",
+    "PlotOptions",
     "Template",
+    "View",
+    "drawable_sizes",
     "figure",
     "finish",
     "price_axis",
+    "thinned",
     "titled",
+    "width",
 ]
+
+_MINUTE: Final = 60 * NANOSECONDS
+_WIDTHS: Final = {
+    name: round(minutes * _MINUTE)
+    for name, minutes in {
+        "1s": 1 / 60, "5s": 1 / 12, "15s": 1 / 4, "30s": 1 / 2, "1m": 1, "2m": 2, "5m": 5,
+        "10m": 10, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240, "1d": 1440,
+    }.items()
+}  # fmt: skip
+_BARS: Final = 200
+_BUCKETS: Final = 1_000
+_MANY: Final = 100
+
+
+class PlotOptions(TypedDict, total=False):
+    """Keyword arguments of all plots, described in :class:`ibticks.accessors.Plot`."""
+
+    market: Market | str | None
+    session: str
+    tz: str | None
+    name: str | None
+    contract: int | None
+    template: Template | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The clock and the contract of a picture.
+
+    Attributes
+    ----------
+    market : Market or None
+        Only its sessions are shown, and what lies between them is folded away.
+    session : str
+        Which of its sessions.
+    zone : str
+        The time zone of the axis.
+    name : str or None
+        Title of the plot; None for the symbol of the contract, else its id.
+    contract : int or None
+        Contract id, where a frame has several.
+    by_day : bool
+        Whether what is shown stands at its trading day: bars of whole sessions, which would be of
+        no one width between nights that are folded away.
+    template : str or plotly.graph_objects.layout.Template or None
+        Plotly's theme of the picture; None for the default.
+    """
+
+    market: Market | None
+    session: str
+    zone: str
+    name: str | None
+    contract: int | None
+    by_day: bool = False
+    template: Template | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        market: Market | str | None = None,
+        session: str = "regular",
+        tz: str | None = None,
+        name: str | None = None,
+        contract: int | None = None,
+        template: Template | None = None,
+    ) -> View:
+        """Return the view of the options of a plot.
+
+        Examples
+        --------
+        >>> View.of(market="US").zone
+        'America/New_York'
+        """
+        if isinstance(contract, str):
+            raise InputError(
+                f"contract={contract!r}: a contract is chosen by its id; what it is called in the "
+                "picture says name=..."
+            )
+        known = find_market(market) if isinstance(market, str) else market
+        zone = tz or ("UTC" if known is None else known.timezone)
+        find_timezone(zone)
+        return cls(known, session, zone, name, contract, template=template)
+
+    @property
+    def table(self) -> SessionTable | None:
+        """The sessions shown; None if all is."""
+        if self.market is None:
+            return None
+        return session_table(self.market, self.session, what="a plot")
+
+    def rows(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+        """The rows to draw, collected.
+
+        Raises
+        ------
+        InputError
+            The frame has several contracts, and none is chosen; or nothing is left.
+        """
+        require(frame, "timestamp", what="a plot")
+        lazy = frame.lazy()
+        keys = by(frame)
+        if self.contract is not None and keys:
+            lazy = lazy.filter(pl.col("contract_id") == self.contract)
+        table = self.table
+        if table is not None:
+            lazy = lazy.filter(session_start(table).is_not_null())
+        found = drawable_sizes(lazy).collect()
+        contracts = found["contract_id"].unique().sort().to_list() if keys else []
+        if len(contracts) > 1:
+            some = ", ".join(map(str, contracts[:5])) + (", …" if len(contracts) > 5 else "")
+            raise InputError(
+                f"a plot is of one contract, and there are {some}: choose one, as in "
+                f"contract={contracts[0]}"
+            )
+        if found.is_empty():
+            of = "" if self.contract is None else f" of contract {self.contract}"
+            shown = ""
+            if self.market is not None:
+                shown = f" in the {self.session} sessions of {self.market.name}"
+            raise InputError(f"there is nothing{of} to plot{shown}")
+        return found
+
+    def of_bars(self, bars: pl.DataFrame) -> View:
+        """The view by day, if no session has two of the bars.
+
+        Examples
+        --------
+        >>> from datetime import UTC, datetime
+        >>> days = [datetime(2025, 1, day, 15, tzinfo=UTC) for day in (13, 14)]
+        >>> bars = pl.DataFrame({"timestamp": days})
+        >>> daily = View.of(market="US").of_bars(bars)
+        >>> bars.select(daily.clock().dt.strftime("%d %H:%M")).to_series().to_list()
+        ['13 00:00', '14 00:00']
+        """
+        if self.table is None or bars.height < 2:
+            return self
+        sessions = bars.select(session_start(self.table)).to_series()
+        return replace(self, by_day=sessions.n_unique() == bars.height)
+
+    @property
+    def bar_width(self) -> float | None:
+        """Of bars by day, in milliseconds: plotly takes days that are folded away for room."""
+        return 0.85 * 86_400_000 if self.by_day else None
+
+    def clock(self, name: str = "timestamp") -> pl.Expr:
+        """A time as the wall clock of the zone shows it: plotly knows no time zones."""
+        table = self.table
+        if self.by_day and table is not None:
+
+            def day(starts: pl.Series) -> pl.Series:
+                place = np.searchsorted(table.start_ns, starts.to_numpy())
+                return pl.Series(table.days[place].astype("M8[ns]"))
+
+            return session_start(table).map_batches(day, pl.Datetime("ns"), is_elementwise=True)
+        return pl.col(name).dt.convert_time_zone(self.zone).dt.replace_time_zone(None)
+
+    def parted(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows with ``_x``, their clock; where a line is to end, between sessions, an empty one.
+
+        Examples
+        --------
+        >>> from datetime import UTC, datetime
+        >>> days = [datetime(2025, 1, day, 15, tzinfo=UTC) for day in (13, 14)]
+        >>> rows = pl.DataFrame({"timestamp": days, "close": [10.5, 10.7]})
+        >>> View.of(market="US").parted(rows)["close"].to_list()
+        [10.5, None, 10.7]
+        """
+        shown = rows.with_columns(_x=self.clock())
+        if self.table is None or self.by_day:
+            return shown
+        session = rows.select(session_start(self.table)).to_series()
+        seams = (session != session.shift()).arg_true().to_numpy()
+        if not len(seams):
+            return shown
+        ends = shown[seams - 1].select("_x").with_columns(_at=pl.Series(seams - 0.5))
+        shown = shown.with_columns(_at=pl.int_range(pl.len()).cast(pl.Float64))
+        return pl.concat([shown, ends], how="diagonal").sort("_at").drop("_at")
+
+    def breaks(self, start_ns: int, end_ns: int) -> list[tuple[str, str]]:
+        """What to fold away between two instants: from close to open, by the wall clock.
+
+        By day, those on which nothing is traded. With a great many sessions, only what is longer
+        than a day is.
+        """
+        table = self.table
+        if table is None:
+            return []
+        first, last = table.ended(start_ns), table.started(end_ns)
+        if self.by_day:
+            days = table.days[first:last]
+            apart = zip(days[:-1] + 1, days[1:], strict=True)
+            return [(f"{after}", f"{then}") for after, then in apart if after < then]
+        closes, opens = table.end_ns[first : last - 1], table.start_ns[first + 1 : last]
+        pauses = [pause for session in range(first, last) for pause in table.breaks(session)]
+        gaps = [*zip(closes.tolist(), opens.tolist(), strict=True), *pauses]
+        gaps = [gap for gap in gaps if gap[1] > gap[0]]
+        if len(gaps) > _MANY:
+            gaps = [gap for gap in gaps if gap[1] - gap[0] > 1440 * _MINUTE]
+        frame = pl.DataFrame(gaps, ["close", "open"], orient="row").cast(pl.Datetime("ns", "UTC"))
+        texts = frame.select(
+            self.clock(name).dt.to_string("%Y-%m-%dT%H:%M:%S") for name in ("close", "open")
+        )
+        return [(close, reopening) for close, reopening in texts.rows()]
+
+
+def drawable_sizes(ticks: pl.LazyFrame) -> pl.LazyFrame:
+    """Ticks in which sizes that no picture can show are null: NaN, infinite and negative ones.
+
+    Examples
+    --------
+    >>> ticks = pl.LazyFrame({"size": [5.0, float("nan"), float("inf"), -1.0]})
+    >>> drawable_sizes(ticks).collect()["size"].to_list()
+    [5.0, None, None, None]
+    """
+    if "size" not in ticks.collect_schema():
+        return ticks
+    size = finite("size")
+    return ticks.with_columns(size=pl.when(size >= 0).then(size))
+
+
+def width(rows: pl.DataFrame, view: View, bars: int = _BARS) -> str:
+    """The length of bars of which about so many fill the time that is shown.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> day = [datetime(2025, 1, 10, hour, tzinfo=UTC) for hour in (15, 21)]
+    >>> width(pl.DataFrame({"timestamp": day}), View.of())
+    '2m'
+    """
+    ns = rows.select(instant()).to_series().to_numpy()
+    if view.table is None:
+        shown = int(ns[-1] - ns[0])
+    else:
+        hours = np.unique(ns // (60 * _MINUTE))
+        shown = min(int(ns[-1] - ns[0]), len(hours) * 60 * _MINUTE)
+    return min(_WIDTHS, key=lambda name: abs(np.log(max(shown, 1) / bars / _WIDTHS[name])))
+
+
+def thinned(rows: pl.DataFrame, *columns: str, buckets: int = _BUCKETS) -> pl.DataFrame:
+    """As many rows as look the same.
+
+    Of each stretch of time they are the first and the last row, and those with the least and the
+    greatest value of each column.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime, timedelta
+    >>> start = datetime(2025, 1, 10, tzinfo=UTC)
+    >>> many = pl.DataFrame(
+    ...     {
+    ...         "timestamp": [start + timedelta(milliseconds=i) for i in range(100_000)],
+    ...         "price": [float(i % 7) for i in range(100_000)],
+    ...     }
+    ... )
+    >>> few = thinned(many, "price")
+    >>> 2000 <= few.height <= 4000, few["price"].max()
+    (True, 6.0)
+    """
+    if rows.height <= 2 * buckets:
+        return rows
+    ns = rows.select(instant()).to_series().to_numpy()
+    # Nights are folded away: only the minutes that have rows take room.
+    shown = len(np.unique(ns // _MINUTE)) * _MINUTE
+    bucket = pl.Series("_bucket", ns // max(shown // buckets, 1))
+    value = [pl.col(name) for name in columns]
+    kept = (
+        rows.select(*columns)
+        .with_columns(bucket)
+        .with_row_index("_row")
+        .group_by("_bucket")
+        .agg(
+            pl.col("_row").first().alias("_first"),
+            pl.col("_row").last().alias("_last"),
+            *(pl.col("_row").get(each.arg_min()).alias(f"_low{i}") for i, each in enumerate(value)),
+            *(pl.col("_row").get(each.arg_max()).alias(f"_top{i}") for i, each in enumerate(value)),
+        )
+        .drop("_bucket")
+    )
+    picked = np.unique(np.concatenate([each.drop_nulls().to_numpy() for each in kept]))
+    return rows[picked]
+
 
 Template: TypeAlias = Any
 """Name of a plotly template, or a ``plotly.graph_objects.layout.Template``."""

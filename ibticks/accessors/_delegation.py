@@ -1,18 +1,232 @@
-"""A function on polars frames as a method of an accessor: same arguments, same words."""
+"""Frames of any library for the measures, and measures as methods of an accessor."""
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, TypeAlias, TypeVar
 
-from ibticks.accessors._libraries import Given, library_of
+import polars as pl
+
+from ibticks.errors import InputError, NaiveDatetimeError
+from ibticks.schema import COLUMNS, FieldType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ibticks.accessors._accessor import Ticks
+    import pyarrow as pa
 
-__all__ = ["call_text", "measure", "measures"]
+    from ibticks.accessors._measures import Measures
+
+__all__ = [
+    "Library",
+    "SourceFrame",
+    "call_text",
+    "delegate",
+    "delegate_pair",
+    "describe_frame",
+    "library_of",
+    "to_polars",
+]
+
+Library: TypeAlias = Literal["polars", "pandas", "xarray"]
+
+_CLASSES: Final[dict[Library, tuple[str, ...]]] = {
+    "polars": ("DataFrame", "LazyFrame"),
+    "pandas": ("DataFrame",),
+    "xarray": ("Dataset",),
+}
+_SAY_ZONE: Final = {
+    "pandas": 'df["timestamp"].dt.tz_localize("UTC")',
+    "index": 'df.tz_localize("UTC")',
+    "xarray": "ds.timestamp.attrs['time_zone'] = 'UTC'",
+}
+
+
+def library_of(value: object) -> Library | None:
+    """Which library a frame is of; None if it is no frame. No library is loaded for it.
+
+    Examples
+    --------
+    >>> library_of(pl.DataFrame()), library_of("no frame")
+    ('polars', None)
+    """
+    for name, kinds in _CLASSES.items():
+        module = sys.modules.get(name)
+        if module is not None and isinstance(value, tuple(getattr(module, k) for k in kinds)):
+            return name
+    return None
+
+
+def describe_frame(frame: object) -> str:
+    """What a frame is called.
+
+    Examples
+    --------
+    >>> describe_frame(pl.DataFrame())
+    'a polars DataFrame'
+    """
+    library = library_of(frame)
+    return f"{'an' if library == 'xarray' else 'a'} {library} {type(frame).__name__}"
+
+
+def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
+    """A frame of any of the libraries as the measures take it; what is of polars stays as it is.
+
+    Times keep their nanoseconds and their zone. What stands for absent becomes null, and decimals
+    become float64, in polars too.
+
+    Raises
+    ------
+    InputError
+        It is no frame, or has columns that are not of one kind.
+    NaiveDatetimeError
+        The times of a pandas frame or a dataset do not say their zone.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> times = pd.DatetimeIndex(["2025-01-10 09:30:00.123456789"], tz="America/New_York")
+    >>> to_polars(pd.DataFrame({"price": [187.5]}, index=times)).schema["timestamp"]
+    Datetime(time_unit='ns', time_zone='America/New_York')
+    """
+    library = library_of(frame)
+    if isinstance(frame, pl.DataFrame | pl.LazyFrame):
+        return _floats(frame)
+    if library is None:
+        raise InputError(
+            f"a {type(frame).__name__} is no frame of pandas or polars, and no dataset of xarray"
+        )
+    ticks = _polars(_table(frame, library))
+    kind = ticks.schema.get("timestamp")
+    if isinstance(kind, pl.Datetime) and kind.time_zone is None:
+        indexed = library == "pandas" and "timestamp" not in frame.columns
+        raise NaiveDatetimeError(
+            "the times in column timestamp have no zone; say which it is, as in "
+            + _SAY_ZONE["index" if indexed else library],
+            column="timestamp",
+        )
+    return _floats(ticks)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrame:
+    """A frame as it was source, and the way back into its library.
+
+    Attributes
+    ----------
+    frame : polars.DataFrame, polars.LazyFrame, pandas.DataFrame or xarray.Dataset
+    """
+
+    frame: Any
+
+    def polars(self) -> pl.DataFrame | pl.LazyFrame:
+        """The frame as :func:`to_polars` has it."""
+        return to_polars(self.frame)
+
+    def convert_other(self, other: Any) -> Any:
+        """Another frame beside it, of whichever library, as eager or lazy as this one."""
+        frame = to_polars(other)
+        if isinstance(self.frame, pl.LazyFrame):
+            return frame.lazy()
+        return frame.collect() if isinstance(frame, pl.LazyFrame) else frame
+
+    def restore(self, result: pl.DataFrame | pl.LazyFrame, call: str) -> Any:
+        """A result in the library of the frame.
+
+        Parameters
+        ----------
+        result : polars.DataFrame or polars.LazyFrame
+        call : str
+            The call that computed it, for the metadata, which pandas and xarray carry.
+
+        Returns
+        -------
+        same as the frame
+        """
+        if not isinstance(result, pl.DataFrame) or isinstance(self.frame, pl.DataFrame):
+            return result
+        if library_of(self.frame) == "pandas":
+            return self._pandas(result, call)
+        from ibticks.accessors._datasets import like_dataset
+
+        return like_dataset(self.frame, result, arrow(result), self.metadata_with(call))
+
+    def _pandas(self, result: pl.DataFrame, call: str) -> Any:
+        from ibticks.frames import METADATA_KEY, to_pandas
+
+        made = to_pandas(arrow(result))
+        made.attrs = {**self.frame.attrs, METADATA_KEY: self.metadata_with(call)}
+        timed = "timestamp" not in self.frame.columns and "timestamp" in made.columns
+        return made.set_index("timestamp") if timed else made
+
+    def sessions(self) -> list[tuple[str, str]] | None:
+        """Return the sessions of the selection the frame came from, None if there are not several.
+
+        Each begins with the end of the one before: bars of the clock may begin before an opening,
+        and other frames may have quotes from before it. One interval divides nothing.
+        """
+        from ibticks.frames import metadata_of
+
+        if library_of(self.frame) == "polars":
+            return None
+        ends = [end for _, end in metadata_of(self.frame).get("intervals") or ()]
+        return list(zip(["the beginning", *ends], ends, strict=False)) if len(ends) > 1 else None
+
+    def metadata_with(self, call: str) -> dict[str, Any]:
+        """The metadata of the frame, with what was computed."""
+        from ibticks.frames import metadata_of
+
+        carries = library_of(self.frame) != "polars"
+        metadata = metadata_of(self.frame) if carries else {}
+        return {**metadata, "measures": [*metadata.get("measures", ()), call]}
+
+
+def arrow(frame: pl.DataFrame) -> pa.Table:
+    """A polars frame as an Arrow table; the columns of ticks with the types they have in one.
+
+    Examples
+    --------
+    >>> ticks = pl.DataFrame({"exchange": pl.Series(["P"], dtype=pl.Categorical)})
+    >>> str(arrow(ticks).schema.field("exchange").type)
+    'dictionary<values=string, indices=int32, ordered=0>'
+    """
+    import pyarrow as pa
+
+    from ibticks.frames import arrow_type, map_array
+
+    table = frame.to_arrow()
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, column.cast(arrow_type("exchange")))
+        elif field.name in COLUMNS and COLUMNS[field.name].type is FieldType.MAP:
+            table = table.set_column(place, field.name, map_array(column))
+    return table
+
+
+def _floats(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
+    """Databases have decimals, which no measure computes with."""
+    exact = [name for name, kind in frame.collect_schema().items() if kind == pl.Decimal]
+    return frame.with_columns(pl.col(exact).cast(pl.Float64)) if exact else frame
+
+
+def _table(frame: Any, library: Library) -> pa.Table:
+    if library == "pandas":
+        from ibticks.frames import frame_to_arrow
+
+        return frame_to_arrow(frame)
+    from ibticks.accessors._datasets import from_dataset
+
+    return from_dataset(frame)
+
+
+def _polars(table: pa.Table) -> pl.DataFrame:
+    from ibticks.frames import to_polars as wrapped
+
+    return wrapped(table)
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,9 +234,9 @@ T = TypeVar("T")
 _SELF: Final = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def measure(
+def delegate(
     function: Callable[Concatenate[Any, P], Any],
-) -> Callable[Concatenate[Ticks[T], P], T]:
+) -> Callable[Concatenate[Measures[T], P], T]:
     """A measure of :mod:`ibticks.analysis` as a method.
 
     The method has the arguments and the docstring of the function; its first argument is the frame
@@ -31,21 +245,21 @@ def measure(
     Examples
     --------
     >>> from ibticks.analysis import spread
-    >>> inspect.signature(measure(spread))
+    >>> inspect.signature(delegate(spread))
     <Signature (self, *, tick_size: 'float | None' = None) -> 'F'>
     """
     return _method(function)
 
 
-def measures(
+def delegate_pair(
     function: Callable[Concatenate[Any, P], Any],
-) -> Callable[Concatenate[Ticks[T], P], tuple[T, T]]:
-    """The same as :func:`measure`, of one that gives two frames.
+) -> Callable[Concatenate[Measures[T], P], tuple[T, T]]:
+    """The same as :func:`delegate`, of one that gives two frames.
 
     Examples
     --------
     >>> from ibticks.analysis import quotes_cleanup
-    >>> measures(quotes_cleanup).__name__
+    >>> delegate_pair(quotes_cleanup).__name__
     'quotes_cleanup'
     """
     return _method(function)
@@ -70,18 +284,18 @@ def call_text(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> st
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     divides = "sessions" in inspect.signature(function).parameters
 
-    def method(self: Ticks[Any], *args: Any, **kwargs: Any) -> Any:
-        given = Given(self.frame)
-        positional = [_second(given, value) for value in args]
-        named = {name: _second(given, value) for name, value in kwargs.items()}
+    def method(self: Measures[Any], *args: Any, **kwargs: Any) -> Any:
+        source = SourceFrame(self.frame)
+        positional = [_convert(source, value) for value in args]
+        named = {name: _convert(source, value) for name, value in kwargs.items()}
         if divides and named.get("market") is None and named.get("sessions") is None:
-            named["sessions"] = given.sessions()
-        result = function(given.polars(), *positional, **named)
-        said = call_text(function.__name__, args, kwargs)
+            named["sessions"] = source.sessions()
+        result = function(source.polars(), *positional, **named)
+        call = call_text(function.__name__, args, kwargs)
         if isinstance(result, tuple):
             named_tuple: Any = type(result)
-            return named_tuple(*(given.back(each, said) for each in result))
-        return given.back(result, said)
+            return named_tuple(*(source.restore(each, call) for each in result))
+        return source.restore(result, call)
 
     signature = inspect.signature(function)
     _, *others = signature.parameters.values()
@@ -92,8 +306,8 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _second(given: Given, value: Any) -> Any:
-    return value if library_of(value) is None else given.second(value)
+def _convert(source: SourceFrame, value: Any) -> Any:
+    return value if library_of(value) is None else source.convert_other(value)
 
 
 def _text(value: Any) -> str:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+import inspect
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
-from ibticks.accessors._libraries import named, to_polars
-from ibticks.accessors._view import View
+from ibticks.accessors._canvas import PlotOptions, View
+from ibticks.accessors._delegation import describe_frame, to_polars
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
 
     import plotly.graph_objects as go
     import polars as pl
 
-    from ibticks.accessors._canvas import Template
-    from ibticks.analysis.engine import Method
-    from ibticks.calendar import Market
+    from ibticks.analysis.engine import Method as SigningMethod
 
 __all__ = ["Plot"]
 
 T = TypeVar("T")
+Method = TypeVar("Method", bound="Callable[..., Any]")
+
+
+def _with_options(method: Method) -> Method:
+    """Show the plot options in the signature of a method, for completion in notebooks."""
+    signature = inspect.signature(method)
+    *own, _ = signature.parameters.values()
+    parameters = [*own, *inspect.signature(View.of).parameters.values()]
+    method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return method
 
 
 class Plot(Generic[T]):
@@ -73,43 +82,28 @@ class Plot(Generic[T]):
     def __init__(self, frame: T) -> None:
         self.frame = frame
 
+    @_with_options
     def __call__(
         self,
         *,
         quotes: Any = None,
-        market: Market | str | None = None,
-        session: str = "regular",
-        tz: str | None = None,
-        name: str | None = None,
-        contract: int | None = None,
-        template: Template | None = None,
+        **options: Unpack[PlotOptions],
     ) -> go.Figure:
         """Bars as :meth:`candles`, ticks as :meth:`price`; arguments as there."""
-        view = View.of(market, session, tz, contract, template)
+        view = View.of(**options)
         frame = to_polars(self.frame)
         if {"open", "mid_open"} & set(frame.collect_schema()):
-            return self.candles(
-                market=market,
-                session=session,
-                tz=tz,
-                name=name,
-                contract=contract,
-                template=template,
-            )
+            return self.candles(**options)
         from ibticks.accessors._price_plots import price
 
-        return price(frame, _other(quotes), view, name)
+        return price(frame, _other(quotes), view)
 
+    @_with_options
     def price(
         self,
         *,
         quotes: Any = None,
-        market: Market | str | None = None,
-        session: str = "regular",
-        tz: str | None = None,
-        name: str | None = None,
-        contract: int | None = None,
-        template: Template | None = None,
+        **options: Unpack[PlotOptions],
     ) -> go.Figure:
         """Every trade, by its size, in the band from bid to ask; below it volume, or the spread.
 
@@ -119,24 +113,19 @@ class Plot(Generic[T]):
         ----------
         quotes : frame, optional
             The quotes, where they are in a frame of their own.
-        market, session, tz, name, contract, template
+        **options
             As in :class:`Plot`.
         """
         from ibticks.accessors._price_plots import price
 
-        view = View.of(market, session, tz, contract, template)
-        return price(to_polars(self.frame), _other(quotes), view, name)
+        view = View.of(**options)
+        return price(to_polars(self.frame), _other(quotes), view)
 
+    @_with_options
     def candles(
         self,
         every: str | timedelta | None = None,
-        *,
-        market: Market | str | None = None,
-        session: str = "regular",
-        tz: str | None = None,
-        name: str | None = None,
-        contract: int | None = None,
-        template: Template | None = None,
+        **options: Unpack[PlotOptions],
     ) -> go.Figure:
         """Candlesticks with the average price since the opening, and volume.
 
@@ -145,27 +134,23 @@ class Plot(Generic[T]):
         every : str or timedelta, optional
             The length of a bar; by default such that there are about two hundred. A frame of bars
             is drawn as it is. Without trades, bars are of the middle of bid and ask.
-        market, session, tz, name, contract, template
+        **options
             As in :class:`Plot`. Without a market, the average is since the first bar.
         """
         from ibticks.accessors._price_plots import candles
 
-        view = View.of(market, session, tz, contract, template)
-        return candles(to_polars(self.frame), every, view, name)
+        view = View.of(**options)
+        return candles(to_polars(self.frame), every, view)
 
+    @_with_options
     def cumulative_delta(
         self,
         every: str | timedelta | None = None,
         *,
         quotes: Any = None,
-        method: Method | None = None,
+        method: SigningMethod | None = None,
         quote_delay: str | timedelta = "0s",
-        market: Market | str | None = None,
-        session: str = "regular",
-        tz: str | None = None,
-        name: str | None = None,
-        contract: int | None = None,
-        template: Template | None = None,
+        **options: Unpack[PlotOptions],
     ) -> go.Figure:
         """The price, and below it volume bought less volume sold: by bar, and added up.
 
@@ -177,26 +162,22 @@ class Plot(Generic[T]):
             As in :func:`ibticks.analysis.cumulative_delta`: without a method, the column ``sign``
             if there is one; else Lee and Ready where there are quotes, and the tick rule where
             there are none.
-        market, session, tz, name, contract, template
+        **options
             As in :class:`Plot`.
         """
-        from ibticks.accessors._flow_plots import cumulative_delta
+        from ibticks.accessors._summary_plots import cumulative_delta
 
-        view = View.of(market, session, tz, contract, template)
+        view = View.of(**options)
         frame, other = to_polars(self.frame), _other(quotes)
-        return cumulative_delta(frame, every, other, method, quote_delay, view, name)
+        return cumulative_delta(frame, every, other, method, quote_delay, view)
 
+    @_with_options
     def volume_profile(
         self,
         step: float | None = None,
         *,
         share: float = 0.7,
-        market: Market | str | None = None,
-        session: str = "regular",
-        tz: str | None = None,
-        name: str | None = None,
-        contract: int | None = None,
-        template: Template | None = None,
+        **options: Unpack[PlotOptions],
     ) -> go.Figure:
         """Volume by price, with the point of control and the value area, beside the price.
 
@@ -206,25 +187,21 @@ class Plot(Generic[T]):
             The distance of levels; by default such that there are about sixty.
         share : float
             The part of the volume that the value area holds.
-        market, session, tz, name, contract, template
+        **options
             As in :class:`Plot`.
         """
-        from ibticks.accessors._flow_plots import volume_profile
+        from ibticks.accessors._summary_plots import volume_profile
 
-        view = View.of(market, session, tz, contract, template)
-        return volume_profile(to_polars(self.frame), step, share, view, name)
+        view = View.of(**options)
+        return volume_profile(to_polars(self.frame), step, share, view)
 
+    @_with_options
     def day(
         self,
         every: str | timedelta = "5m",
         *,
         quotes: Any = None,
-        market: Market | str | None = None,
-        session: str = "regular",
-        tz: str | None = None,
-        name: str | None = None,
-        contract: int | None = None,
-        template: Template | None = None,
+        **options: Unpack[PlotOptions],
     ) -> go.Figure:
         """Spread and activity by the time of day: of several days the median, and the middle half.
 
@@ -234,25 +211,20 @@ class Plot(Generic[T]):
             The length of a bar.
         quotes : frame, optional
             The quotes, where they are in a frame of their own.
-        market, session, tz, name, contract, template
+        **options
             As in :class:`Plot`.
         """
-        from ibticks.accessors._day_plots import day
+        from ibticks.accessors._summary_plots import day
 
-        view = View.of(market, session, tz, contract, template)
-        return day(to_polars(self.frame), every, _other(quotes), view, name)
+        view = View.of(**options)
+        return day(to_polars(self.frame), every, _other(quotes), view)
 
+    @_with_options
     def heatmap(
         self,
         value: str = "volume",
         every: str | timedelta = "15m",
-        *,
-        market: Market | str | None = None,
-        session: str = "regular",
-        tz: str | None = None,
-        name: str | None = None,
-        contract: int | None = None,
-        template: Template | None = None,
+        **options: Unpack[PlotOptions],
     ) -> go.Figure:
         """Days below each other, the time of day from left to right, a value as colour.
 
@@ -263,25 +235,21 @@ class Plot(Generic[T]):
             in basis points.
         every : str or timedelta
             The length of a cell.
-        market, session, tz, name, contract, template
+        **options
             As in :class:`Plot`.
         """
-        from ibticks.accessors._day_plots import heatmap
+        from ibticks.accessors._summary_plots import heatmap
 
-        view = View.of(market, session, tz, contract, template)
-        return heatmap(to_polars(self.frame), value, every, view, name)
+        view = View.of(**options)
+        return heatmap(to_polars(self.frame), value, every, view)
 
+    @_with_options
     def signature(
         self,
         every: Sequence[str | timedelta] | None = None,
         *,
         quotes: Any = None,
-        market: Market | str | None = None,
-        session: str = "regular",
-        tz: str | None = None,
-        name: str | None = None,
-        contract: int | None = None,
-        template: Template | None = None,
+        **options: Unpack[PlotOptions],
     ) -> go.Figure:
         """Realised volatility by sampling interval, and what two scales and a kernel make of it.
 
@@ -291,16 +259,16 @@ class Plot(Generic[T]):
             The intervals; those of :func:`ibticks.analysis.signature` by default.
         quotes : frame, optional
             Quotes, for the same of their mid.
-        market, session, tz, name, contract, template
+        **options
             As in :class:`Plot`. Days are kept apart by the clock, and their variances averaged.
         """
-        from ibticks.accessors._signature_plots import signature
+        from ibticks.accessors._summary_plots import signature
 
-        view = View.of(market, session, tz, contract, template)
-        return signature(to_polars(self.frame), every, _other(quotes), view, name)
+        view = View.of(**options)
+        return signature(to_polars(self.frame), every, _other(quotes), view)
 
     def __repr__(self) -> str:
-        return f"<plots of {named(self.frame)}>"
+        return f"<plots of {describe_frame(self.frame)}>"
 
 
 def _other(frame: Any) -> pl.DataFrame | pl.LazyFrame | None:

@@ -15,12 +15,14 @@ from ibticks.accessors._canvas import (
     INK,
     NUMBER,
     UP,
+    View,
     figure,
     finish,
     price_axis,
+    thinned,
     titled,
+    width,
 )
-from ibticks.accessors._view import View, thinned, width
 from ibticks.analysis.engine import columns, require, session_start
 from ibticks.errors import InputError
 from ibticks.frames import symbol_of
@@ -51,11 +53,11 @@ _LARGEST = 300
 _SESSIONS = 40
 
 
-def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> go.Figure:
+def price(frame: Frame, quotes: Frame | None, view: View) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.price`."""
     band, trades = quoted(frame, quotes, view), priced(frame, view)
     if band is None and trades is None:
-        return _middle(frame, view, name)
+        return _middle(frame, view)
     drawn = figure(view, [0.76, 0.24], height=600)
     if band is not None:
         _band(drawn, band, view)
@@ -94,11 +96,11 @@ def price(frame: Frame, quotes: Frame | None, view: View, name: str | None) -> g
         for each, what in ((trades, "trades"), (band, "quotes"))
         if each is not None
     )
-    titled(drawn, label(shown[0], name), f"{days(shown, view)}: {said}")
+    titled(drawn, label(shown[0], view), f"{days(shown, view)}: {said}")
     return finish(drawn, view, times)
 
 
-def candles(frame: Frame, every: str | timedelta | None, view: View, name: str | None) -> go.Figure:
+def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.candles`."""
     rows = view.rows(frame)
     if {"open", "mid_open"} & set(rows.columns):
@@ -156,7 +158,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View, name: str |
             hovertemplate=f"%{{y:{NUMBER}}}",
         )
         drawn.update_yaxes(title_text="volume", row=2)
-    titled(drawn, label(bars, name), f"{days([bars], view)}: {bars.height:,} {said}")
+    titled(drawn, label(bars, view), f"{days([bars], view)}: {bars.height:,} {said}")
     return finish(drawn, view, bars.select(columns.instant()).to_series())
 
 
@@ -196,10 +198,10 @@ def priced(frame: Frame, view: View) -> pl.DataFrame | None:
     return view.rows(rows) if rows.height else None
 
 
-def label(rows: pl.DataFrame, name: str | None) -> str:
+def label(rows: pl.DataFrame, view: View) -> str:
     """Return the name of the contract: the one given, its symbol, or its id."""
-    if name is not None or "contract_id" not in rows.columns:
-        return name or "Ticks"
+    if view.name is not None or "contract_id" not in rows.columns:
+        return view.name or "Ticks"
     contract_id = rows["contract_id"][0]
     return symbol_of(contract_id) or f"Contract {contract_id}"
 
@@ -227,7 +229,7 @@ def _kind(ticks: pl.DataFrame) -> Of:
     return next(there, "trades")
 
 
-def _middle(frame: Frame, view: View, name: str | None) -> go.Figure:
+def _middle(frame: Frame, view: View) -> go.Figure:
     """Mid points, as IB sends them."""
     if "mid_price" not in frame.collect_schema():
         refuse(frame, "price", what="a plot of the price")
@@ -244,7 +246,7 @@ def _middle(frame: Frame, view: View, name: str | None) -> go.Figure:
         hovertemplate=f"%{{y:{NUMBER}}}",
     )
     price_axis(drawn)
-    titled(drawn, label(mids, name), f"{days([mids], view)}: {mids.height:,} mid points")
+    titled(drawn, label(mids, view), f"{days([mids], view)}: {mids.height:,} mid points")
     return finish(drawn, view, mids.select(columns.instant()).to_series())
 
 

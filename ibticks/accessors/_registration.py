@@ -1,8 +1,8 @@
-"""``.ticks`` on the frames of other libraries, without loading one that nobody asked for.
+"""Registration of ``.ticks`` with pandas, polars and xarray, without importing them.
 
-None of pandas, polars and xarray finds accessors by entry points. Each is told of ours when it has
-been imported: at once if it is, else right after it will have been. What it is told of loads at its
-first use, so that neither side makes the other's import longer.
+None of the three finds accessors by entry points. The accessor is registered at once with a library
+that is imported, and with the others right after their import. The accessor itself loads at its
+first use, so that neither import makes the other longer.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.abc import MetaPathFinder
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+
+    import pandas as pd
+    import polars as pl
+    import xarray as xr
+
+    from ibticks.accessors._accessor import Ticks
 
 __all__ = ["LIBRARIES", "register", "ticks"]
 
@@ -29,24 +35,42 @@ LIBRARIES: Final = {
 _registered: Final[set[str]] = set()
 
 
+@overload
+def ticks(frame: pd.DataFrame) -> Ticks[pd.DataFrame]: ...
+@overload
+def ticks(frame: pl.DataFrame) -> Ticks[pl.DataFrame]: ...
+@overload
+def ticks(frame: pl.LazyFrame) -> Ticks[pl.LazyFrame]: ...
+@overload
+def ticks(frame: xr.Dataset) -> Ticks[xr.Dataset]: ...
 def ticks(frame: Any) -> Any:
-    """What ``.ticks`` of a frame is: :class:`ibticks.accessors.Ticks` of it.
+    """Return the measures of a frame, as its attribute ``.ticks``, with types.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame, polars.DataFrame, polars.LazyFrame or xarray.Dataset
+        Ticks or bars with ibticks' columns.
+
+    Returns
+    -------
+    ibticks.accessors.Ticks
+        Its methods return frames of the same library.
 
     Examples
     --------
-    >>> import polars as pl
-    >>> ticks(pl.DataFrame({"bid_price": [1.0], "ask_price": [2.0]})).mid()["mid"].item()
+    >>> import ibticks as ibt, polars as pl
+    >>> ibt.ticks(pl.DataFrame({"bid_price": [1.0], "ask_price": [2.0]})).mid()["mid"].item()
     1.5
     """
     return import_module("ibticks.accessors._accessor").Ticks(frame)
 
 
 def register() -> None:
-    """Give the frames of each library their ``.ticks``, now or once it is imported."""
+    """Register ``.ticks`` with each library, now or when it is imported."""
     waiting = []
     for name in LIBRARIES.keys() - _registered:
-        if _ready(name):
-            _tell(sys.modules[name])
+        if _is_imported(name):
+            _register_with(sys.modules[name])
         else:
             waiting.append(name)
     _registered.update(LIBRARIES)
@@ -54,13 +78,13 @@ def register() -> None:
         sys.meta_path.insert(0, _AfterImport(waiting))
 
 
-def _ready(name: str) -> bool:
+def _is_imported(name: str) -> bool:
     spec = getattr(sys.modules.get(name), "__spec__", None)
-    # One that is being imported further up is not complete.
+    # A module whose import is still running is not complete.
     return spec is not None and not getattr(spec, "_initializing", False)
 
 
-def _tell(library: ModuleType) -> None:
+def _register_with(library: ModuleType) -> None:
     for path in LIBRARIES[library.__name__]:
         register_as: Any = library
         for name in path.split("."):
@@ -69,7 +93,7 @@ def _tell(library: ModuleType) -> None:
 
 
 class _AfterImport(MetaPathFinder):
-    """Finds nothing itself: it has the loader that others find do one thing more at its end."""
+    """Finder that extends the loader which other finders return, to register the accessor."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = set(names)
@@ -80,8 +104,8 @@ class _AfterImport(MetaPathFinder):
         if fullname not in self._names:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
-        found = (finder.find_spec(fullname, path, target) for finder in others)
-        spec = next((each for each in found if each is not None), None)
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((each for each in specs if each is not None), None)
         if spec is not None and spec.loader is not None:
             self._extend(spec.loader, fullname)
         return spec
@@ -95,6 +119,6 @@ class _AfterImport(MetaPathFinder):
                 self._names.discard(fullname)
                 if not self._names:
                     sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
-                _tell(module)
+                _register_with(module)
 
         loader.exec_module = exec_module

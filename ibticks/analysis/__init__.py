@@ -1,9 +1,9 @@
-"""The measures of a quant, each written once, on polars frames, eager or lazy alike.
+"""Measures of market microstructure on polars frames, eager or lazy.
 
-Every function takes ticks with ibticks' columns, as ``store.select(...).to_polars()`` or
-``.lazy()`` gives them, and returns a frame of the same kind. Rows are taken in their order of
-arrival; contracts that share a frame are kept apart. :class:`Incremental` takes a measure and
-then ticks as they come, at the cost of the new ones.
+A measure takes ticks with ibticks' columns, as ``store.select(...).to_polars()`` or ``.lazy()``
+gives them, in their order of arrival, and returns a frame of the same kind; contracts that share a
+frame are kept apart. :class:`Incremental` updates a measure with new ticks, at the cost of the new
+ones. Users, ``.ticks`` and plots (:mod:`ibticks.accessors`) call the measures.
 
 Examples
 --------
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from ibticks.analysis._incremental.incremental import Incremental
     from ibticks.analysis._information_bars import imbalance_bars, run_bars
     from ibticks.analysis._joins import align, last_value, quotes_at, refresh_time
-    from ibticks.analysis._liquidity import amihud, kyle_lambda, roll, vpin
+    from ibticks.analysis._liquidity import amihud, kyle_lambda, roll_spread, vpin
     from ibticks.analysis._prices import microprice, mid, spread, twap, volume_profile, vwap
     from ibticks.analysis._quality import crossed_quotes, duplicates, outliers, quality_report
     from ibticks.analysis._range_volatility import (
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
         signature,
         two_scale_rv,
     )
-    from ibticks.analysis._windows import last, session, since_open
+    from ibticks.analysis._windows import session, since_open, trailing_window
 
 __all__ = [
     "Incremental",
@@ -108,7 +108,6 @@ __all__ = [
     "intensity",
     "interarrival",
     "kyle_lambda",
-    "last",
     "last_value",
     "latency",
     "merge_same_timestamp",
@@ -135,7 +134,7 @@ __all__ = [
     "rm_quote_outliers",
     "rm_trade_outliers",
     "rogers_satchell",
-    "roll",
+    "roll_spread",
     "rolling_twap",
     "rolling_vwap",
     "run_bars",
@@ -151,6 +150,7 @@ __all__ = [
     "time_bars",
     "trade_sign",
     "trades_cleanup",
+    "trailing_window",
     "twap",
     "two_scale_rv",
     "volume_bars",
@@ -161,4 +161,6 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy_exports(__name__)
+    __getattr__, __dir__ = lazy_exports(
+        __name__, renamed={"last": "trailing_window", "roll": "roll_spread"}
+    )

@@ -18,6 +18,7 @@ from ibticks.analysis._engine.columns import (
     within,
 )
 from ibticks.analysis._engine.grouping import compiled
+from ibticks.analysis._engine.registry import Rowwise, measure
 from ibticks.analysis._engine.sessions import (
     SessionIntervals,
     SessionSplit,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["anchored_twap", "anchored_vwap", "bollinger_bands", "rolling_twap", "rolling_vwap"]
 
 
+@measure("Prices", Rowwise("two_for_all"))
 def anchored_vwap(
     ticks: F,
     *,
@@ -98,6 +100,7 @@ def anchored_vwap(
     return like(ticks, lazy.drop("_moments"))
 
 
+@measure("Prices", Rowwise("session_mean_and_last"))
 def anchored_twap(
     ticks: F,
     *,
@@ -172,6 +175,7 @@ def _anchor(
 _MOMENTS: Final = {"mean": pl.Float64(), "variance": pl.Float64()}
 
 
+@measure("Prices", Rowwise("window"))
 def rolling_vwap(
     ticks: F,
     window: str | timedelta | int,
@@ -224,6 +228,7 @@ def rolling_vwap(
     return _with_moments(ticks, "price", size, window, "rolling_vwap", found, split)
 
 
+@measure("Prices", Rowwise("window"))
 def bollinger_bands(
     ticks: F,
     window: str | timedelta | int = 20,
@@ -290,6 +295,7 @@ def bollinger_bands(
     return _with_moments(ticks, column, pl.lit(1.0), window, "bollinger_bands", found, split)
 
 
+@measure("Prices", Rowwise("window_and_before"))
 def rolling_twap(
     ticks: F,
     window: str | timedelta,

@@ -14,6 +14,7 @@ import polars as pl
 from ibticks.analysis._engine.bars import Anchor, BarClock, Of, aggregates, empty_values, rows_of
 from ibticks.analysis._engine.columns import F, apart, as_times, by, like, within
 from ibticks.analysis._engine.grouping import compiled, in_a_row, in_time, kept
+from ibticks.analysis._engine.registry import ClockBars, FullBars, measure
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 
+@measure("Bars", ClockBars("by_of", previous="empty"))
 def time_bars(
     ticks: F,
     every: str | timedelta,
@@ -134,6 +136,7 @@ AMOUNTS: Final[dict[str, pl.Expr]] = {
 }
 
 
+@measure("Bars", FullBars("by_of"))
 def tick_bars(ticks: F, n: int, *, of: Of = "trades", partial: bool = False) -> F:
     """Bars of ``n`` rows each.
 
@@ -181,6 +184,7 @@ def tick_bars(ticks: F, n: int, *, of: Of = "trades", partial: bool = False) -> 
     )
 
 
+@measure("Bars", FullBars("trades"))
 def volume_bars(ticks: F, volume: float, *, partial: bool = False) -> F:
     """Bars in which ``volume`` or more was traded.
 
@@ -220,6 +224,7 @@ def volume_bars(ticks: F, volume: float, *, partial: bool = False) -> F:
     return _filled(ticks, "volume", volume, partial, "volume_bars")
 
 
+@measure("Bars", FullBars("trades"))
 def dollar_bars(ticks: F, value: float, *, partial: bool = False) -> F:
     """Bars in which ``value`` or more changed hands, price times size.
 

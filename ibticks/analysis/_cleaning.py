@@ -27,6 +27,7 @@ from ibticks.analysis._cleaning_rules import (
 )
 from ibticks.analysis._engine import columns
 from ibticks.analysis._engine.columns import F, like, require
+from ibticks.analysis._engine.registry import NotIncremental, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -53,6 +54,12 @@ class Cleaned(NamedTuple, Generic[F]):
     report: F
 
 
+@measure(
+    "Cleaning",
+    NotIncremental(
+        "it gives a report on all ticks", "take its rules one after another, such as no_zero_prices"
+    ),
+)
 def trades_cleanup(
     ticks: F,
     *,
@@ -125,6 +132,7 @@ def trades_cleanup(
     return _apply(columns.trades(ticks), rules)
 
 
+@measure("Cleaning", NotIncremental("its rules look at the whole day"))
 def quotes_cleanup(
     ticks: F,
     *,

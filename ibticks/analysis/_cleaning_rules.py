@@ -15,6 +15,7 @@ from ibticks.analysis._engine.grouping import (
     quote_rows,
     rows_with,
 )
+from ibticks.analysis._engine.registry import ClockBars, NotIncremental, Rowwise, measure
 from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit
 from ibticks.analysis._signing import beside_quotes
 from ibticks.errors import InputError
@@ -49,6 +50,7 @@ _NORMAL: Final = 1.4826  # the median absolute deviation of a normal distributio
 _ROUNDING: Final = 1e-11  # of a price: far above what rounding does to one, far below a change
 
 
+@measure("Cleaning", Rowwise())
 def no_zero_prices(ticks: F) -> F:
     """The trades whose price is not 0 (rule P2); negative ones stay.
 
@@ -62,6 +64,7 @@ def no_zero_prices(ticks: F) -> F:
     return like(ticks, kept, engine="streaming")
 
 
+@measure("Cleaning", Rowwise())
 def no_zero_quotes(ticks: F) -> F:
     """The quotes whose bid and ask are there and not 0 (rule P2); negative ones stay.
 
@@ -78,6 +81,7 @@ def no_zero_quotes(ticks: F) -> F:
     return like(ticks, ticks.lazy().filter(*both), engine="streaming")
 
 
+@measure("Cleaning", Rowwise())
 def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "exchange") -> F:
     """The ticks of one exchange, or of some (rule P3).
 
@@ -92,6 +96,7 @@ def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "e
     return like(ticks, ticks.lazy().filter(wanted), engine="streaming")
 
 
+@measure("Cleaning", Rowwise())
 def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
     """The trades of a normal condition (rule T2).
 
@@ -122,6 +127,7 @@ def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
     return like(ticks, ticks.lazy().filter(kept), engine="streaming")
 
 
+@measure("Cleaning", Rowwise())
 def rm_corrected(ticks: F, column: str | None = None) -> F:
     """The trades that were not corrected, cancelled or reported in error (rule T1).
 
@@ -187,6 +193,7 @@ def _together(lists: pl.Series) -> pl.Series:
     return first.scatter(rows, lists.gather(rows).cast(pl.List(pl.String)).list.join(""))
 
 
+@measure("Cleaning", Rowwise())
 def rm_negative_spread(ticks: F) -> F:
     """The quotes whose bid is not above their ask (rule Q2); of one side they stay.
 
@@ -202,6 +209,7 @@ def rm_negative_spread(ticks: F) -> F:
     return like(ticks, kept, engine="streaming")
 
 
+@measure("Cleaning", NotIncremental("it looks at the median spread of the whole day"))
 def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None = None) -> F:
     """The quotes whose spread is at most so many times the median one of the day (rule Q3).
 
@@ -239,6 +247,7 @@ def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None 
     return like(ticks, quote_rows(ticks).filter(near))
 
 
+@measure("Cleaning", NotIncremental("it looks at what comes after each tick"))
 def rm_quote_outliers(
     ticks: F, times: float = 10.0, *, window: int = 50, day: str | pl.Expr | None = None
 ) -> F:
@@ -306,6 +315,7 @@ def rm_quote_outliers(
     return like(ticks, kept, engine="streaming")
 
 
+@measure("Cleaning", Rowwise("quotes_in_force", "no_row"))
 def rm_trade_outliers(
     ticks: F,
     quotes: F | None = None,
@@ -373,6 +383,7 @@ How: TypeAlias = Literal["median", "max_volume", "weighted_average"]
 _MERGED: Final = {name: pl.Float64() for name in ("value", "sum", "largest", "rows")}
 
 
+@measure("Joins", ClockBars("by_of", clock="timestamps", per_contract=True))
 def merge_same_timestamp(
     ticks: F, *, of: Literal["trades", "quotes"] = "trades", how: How = "median"
 ) -> F:

@@ -24,6 +24,14 @@ from ibticks.analysis._engine.columns import (
     within,
 )
 from ibticks.analysis._engine.grouping import grouped, number, quote_rows
+from ibticks.analysis._engine.registry import (
+    ClockBars,
+    Horizon,
+    NotIncremental,
+    Rowwise,
+    WithArgument,
+    measure,
+)
 from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, not_over_a_close
 from ibticks.analysis._signing import Method, signed_with_mid
 
@@ -35,6 +43,14 @@ if TYPE_CHECKING:
 __all__ = ["effective_spread", "price_impact", "quoted_spread", "realized_spread"]
 
 
+@measure(
+    "Costs and liquidity",
+    WithArgument(
+        "every",
+        ClockBars("quotes", previous=True, outside=True, per_contract=True),
+        NotIncremental("it is one mean over all time", "give the length of bars, as in every='1m'"),
+    ),
+)
 def quoted_spread(
     ticks: F,
     every: str | timedelta | None = None,
@@ -127,6 +143,7 @@ def quoted_spread(
     return like(ticks, found, engine="streaming" if clock is None else "in-memory")
 
 
+@measure("Costs and liquidity", Rowwise("signing_and_mid", "trades"))
 def effective_spread(
     ticks: F,
     *,
@@ -178,6 +195,7 @@ def effective_spread(
     return like(ticks, found, engine="streaming")
 
 
+@measure("Costs and liquidity", Horizon())
 def realized_spread(
     ticks: F,
     horizon: str | timedelta = "5m",
@@ -227,6 +245,7 @@ def realized_spread(
     return like(ticks, found, engine="streaming")
 
 
+@measure("Costs and liquidity", Horizon())
 def price_impact(
     ticks: F,
     horizon: str | timedelta = "5m",

@@ -22,6 +22,13 @@ from ibticks.analysis._engine.columns import (
     within,
 )
 from ibticks.analysis._engine.grouping import grouped
+from ibticks.analysis._engine.registry import (
+    USE_BUFFER,
+    ClockBars,
+    NotIncremental,
+    Rowwise,
+    measure,
+)
 from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, within_session
 
 if TYPE_CHECKING:
@@ -43,6 +50,7 @@ __all__ = [
 _PRICES: Final = ("price", "bid_price", "ask_price", "mid_price")
 
 
+@measure("Arrival and quality", Rowwise("last_of_stream"))
 def interarrival(
     ticks: F,
     *,
@@ -80,6 +88,7 @@ def interarrival(
     return like(ticks, found.drop("_session", strict=False), engine="streaming")
 
 
+@measure("Arrival and quality", ClockBars("every_row"))
 def intensity(
     ticks: F,
     every: str | timedelta = "1m",
@@ -129,6 +138,7 @@ def intensity(
     return like(ticks, bars)
 
 
+@measure("Arrival and quality", Rowwise("last_of_stream", "no_row"))
 def gaps(
     ticks: F,
     longer_than: str | timedelta = "1m",
@@ -181,6 +191,7 @@ def gaps(
     return like(ticks, found.sort(*split, "start"), engine="streaming")
 
 
+@measure("Arrival and quality", Rowwise("since_same_prices"))
 def staleness(
     ticks: F,
     *,
@@ -231,6 +242,7 @@ def staleness(
     return like(ticks, found.drop("_session", strict=False), engine="streaming")
 
 
+@measure("Arrival and quality", Rowwise())
 def latency(ticks: F) -> F:
     """How late a tick came: between which bounds, since IB's own time is a whole second.
 
@@ -274,6 +286,13 @@ def latency(ticks: F) -> F:
     )
 
 
+@measure(
+    "Arrival and quality",
+    NotIncremental(
+        "it is a fraction of all bars there are",
+        f"count those of intensity, or {USE_BUFFER}",
+    ),
+)
 def coverage(
     ticks: F,
     every: str | timedelta = "1m",

@@ -18,6 +18,15 @@ import polars as pl
 from ibticks.analysis._engine.bars import Anchor, BarClock
 from ibticks.analysis._engine.columns import F, apart, by, is_set, like, require, within
 from ibticks.analysis._engine.grouping import grouped, is_plain, number, quote_rows
+from ibticks.analysis._engine.registry import (
+    Additive,
+    ClockBars,
+    Rowwise,
+    RunningTotal,
+    SignedFirst,
+    WithArgument,
+    measure,
+)
 from ibticks.analysis._signing import Method, signed
 from ibticks.errors import InputError
 
@@ -38,6 +47,7 @@ __all__ = [
 ]
 
 
+@measure("Order flow", Rowwise("signing", "trades"))
 def signed_volume(
     ticks: F,
     *,
@@ -73,6 +83,16 @@ def signed_volume(
     return like(ticks, found, engine="streaming")
 
 
+@measure(
+    "Order flow",
+    SignedFirst(
+        WithArgument(
+            "every",
+            ClockBars("trades"),
+            Additive(("buy_volume", "sell_volume", "unsigned_volume", "delta", "trades")),
+        )
+    ),
+)
 def delta(
     ticks: F,
     every: str | timedelta | None = None,
@@ -142,6 +162,7 @@ def delta(
     return like(ticks, found.select(pl.exclude("trades"), bought_more.alias("delta"), "trades"))
 
 
+@measure("Order flow", WithArgument("every", RunningTotal("delta"), RunningTotal("signed_volume")))
 def cumulative_delta(
     ticks: F,
     every: str | timedelta | None = None,
@@ -200,6 +221,10 @@ def cumulative_delta(
     return like(ticks, found, engine="streaming")
 
 
+@measure(
+    "Order flow",
+    WithArgument("every", ClockBars("quotes", previous=True, outside=True), Rowwise("last_quote")),
+)
 def order_flow_imbalance(
     ticks: F,
     every: str | timedelta | None = None,
@@ -287,6 +312,7 @@ def order_flow_imbalance(
     return like(ticks, bars, engine="streaming")
 
 
+@measure("Order flow", Rowwise())
 def quote_imbalance(ticks: F) -> F:
     r"""The share by which the bid outweighs the ask: :math:`(q^B - q^A) / (q^B + q^A)`.
 

@@ -15,13 +15,20 @@ from ibticks.analysis._bars import AMOUNTS, Amount, closed_rows, numbered_bars
 from ibticks.analysis._engine.bars import aggregates, rows_of
 from ibticks.analysis._engine.columns import F, apart, require
 from ibticks.analysis._engine.grouping import compiled
+from ibticks.analysis._engine.registry import InformationBars, measure
 from ibticks.errors import InputError
 
-__all__ = ["Informed", "expectations", "imbalance_bars", "informed_bars", "run_bars"]
+__all__ = [
+    "InformationBarsName",
+    "imbalance_bars",
+    "kernel_arguments",
+    "numbered_information_bars",
+    "run_bars",
+]
 
-Informed: TypeAlias = Literal["imbalance_bars", "run_bars"]
+InformationBarsName: TypeAlias = Literal["imbalance_bars", "run_bars"]
 
-_THETA: Final[dict[Informed, pl.Expr]] = {
+_THETA: Final[dict[InformationBarsName, pl.Expr]] = {
     "imbalance_bars": pl.col("_signed").sum().alias("imbalance"),
     "run_bars": pl.max_horizontal(
         pl.col("_signed").clip(0).sum(), -pl.col("_signed").clip(None, 0).sum()
@@ -29,6 +36,7 @@ _THETA: Final[dict[Informed, pl.Expr]] = {
 }
 
 
+@measure("Bars", InformationBars())
 def imbalance_bars(
     ticks: F,
     amount: Amount = "tick",
@@ -103,10 +111,11 @@ def imbalance_bars(
     >>> bars.select("count", "imbalance").head(2).rows()
     [(500, 69281.0), (2210, -66609.0)]
     """
-    given = expectations("imbalance_bars", amount, expected_ticks, span, limits, sign)
-    return _informed(ticks, "imbalance_bars", given, sign, partial)
+    given = kernel_arguments("imbalance_bars", amount, expected_ticks, span, limits, sign)
+    return _information_bars(ticks, "imbalance_bars", given, sign, partial)
 
 
+@measure("Bars", InformationBars())
 def run_bars(
     ticks: F,
     amount: Amount = "tick",
@@ -165,12 +174,12 @@ def run_bars(
     >>> bars.select("count", "run").head(2).rows()
     [(500, 282.0), (474, 283.0)]
     """
-    given = expectations("run_bars", amount, expected_ticks, span, limits, sign)
-    return _informed(ticks, "run_bars", given, sign, partial)
+    given = kernel_arguments("run_bars", amount, expected_ticks, span, limits, sign)
+    return _information_bars(ticks, "run_bars", given, sign, partial)
 
 
-def expectations(
-    what: Informed,
+def kernel_arguments(
+    what: InformationBarsName,
     amount: Amount,
     expected_ticks: int,
     span: float,
@@ -192,7 +201,7 @@ def expectations(
 
     Examples
     --------
-    >>> expectations("run_bars", "tick", 500, 20, None, None)[1]
+    >>> kernel_arguments("run_bars", "tick", 500, 20, None, None)[1]
     (500.0, 20.0, 0.0, inf)
     """
     fewest, most = (0.0, float("inf")) if limits is None else limits
@@ -208,7 +217,9 @@ def expectations(
     return inputs, (float(expected_ticks), float(span), float(fewest), float(most))
 
 
-def informed_bars(ticks: F, rows: pl.LazyFrame, what: Informed, partial: bool) -> F:
+def numbered_information_bars(
+    ticks: F, rows: pl.LazyFrame, what: InformationBarsName, partial: bool
+) -> F:
     """The bars of rows of ``rows_of`` with ``_bar _signed``.
 
     Of those the kernel gives; see :func:`ibticks.analysis.imbalance_bars`.
@@ -220,15 +231,15 @@ def informed_bars(ticks: F, rows: pl.LazyFrame, what: Informed, partial: bool) -
     ...     {"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)] * 2, "price": [1.0, 2.0], "size": 5.0}
     ... )
     >>> rows = ticks.lazy().with_columns(_bar=0, _signed=pl.lit(1.0))
-    >>> informed_bars(ticks, rows, "imbalance_bars", False)["imbalance"].to_list()
+    >>> numbered_information_bars(ticks, rows, "imbalance_bars", False)["imbalance"].to_list()
     [2.0]
     """
     return numbered_bars(ticks, closed_rows(rows, partial), [*aggregates("trades"), _THETA[what]])
 
 
-def _informed(
+def _information_bars(
     ticks: F,
-    what: Informed,
+    what: InformationBarsName,
     given: tuple[list[pl.Expr], tuple[float, ...]],
     sign: str | None,
     partial: bool,
@@ -242,4 +253,4 @@ def _informed(
     rows = rows.with_columns(_found=found).with_columns(
         _bar=pl.col("_found").struct.field("bar"), _signed=pl.col("_found").struct.field("signed")
     )
-    return informed_bars(ticks, rows, what, partial)
+    return numbered_information_bars(ticks, rows, what, partial)

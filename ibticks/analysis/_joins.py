@@ -29,6 +29,7 @@ from ibticks.analysis._engine.columns import (
     require,
 )
 from ibticks.analysis._engine.grouping import quote_rows, rows_with, trade_rows
+from ibticks.analysis._engine.registry import Grid, NotIncremental, Rowwise, measure
 from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, session_table
 from ibticks.calendar import parse_duration
 from ibticks.errors import InputError, NaiveDatetimeError
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 
+@measure("Joins", Grid("argument"))
 def last_value(
     ticks: F,
     at: pl.Series | Sequence[datetime] | datetime,
@@ -100,6 +102,7 @@ def last_value(
     return as_of(ticks, rows_with(ticks, column), instants(at), column, tolerance)
 
 
+@measure("Joins", Grid("grid"))
 def align(
     ticks: F,
     every: str | timedelta,
@@ -163,6 +166,7 @@ def align(
     return as_of(ticks, rows, grid(ends, step, table), column, tolerance)
 
 
+@measure("Joins", NotIncremental("when all contracts have moved is not known before all have come"))
 def refresh_time(ticks: F, *, column: str = "price") -> F:
     r"""What all contracts had, whenever each of them had something new.
 
@@ -351,6 +355,7 @@ def as_of(
 _QUOTE: Final = ("bid_price", "bid_size", "ask_price", "ask_size")
 
 
+@measure("Joins", Rowwise("quotes_in_force", "no_row"))
 def quotes_at(
     trades: F,
     quotes: F | None = None,

@@ -11,6 +11,7 @@ import polars as pl
 from ibticks.analysis._engine.bars import Anchor, BarClock
 from ibticks.analysis._engine.columns import F, by, like, require
 from ibticks.analysis._engine.grouping import grouped, trade_rows
+from ibticks.analysis._engine.registry import NotIncremental, measure
 from ibticks.analysis._flow import sized
 from ibticks.analysis._signing import Method, signed
 from ibticks.errors import InputError
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["amihud", "kyle_lambda", "roll", "vpin"]
+__all__ = ["amihud", "kyle_lambda", "roll_spread", "vpin"]
 
 
+@measure("Costs and liquidity", NotIncremental("it is a fit over all there is"))
 def kyle_lambda(
     ticks: F,
     every: str | timedelta | None = "1m",
@@ -119,6 +121,7 @@ def kyle_lambda(
     return like(ticks, found, engine="streaming")
 
 
+@measure("Costs and liquidity", NotIncremental("it is a mean over bars"))
 def amihud(
     ticks: F,
     every: str | timedelta = "1d",
@@ -181,7 +184,8 @@ def amihud(
     return like(ticks, found)
 
 
-def roll(
+@measure("Costs and liquidity", NotIncremental("it is a fit over all there is"))
+def roll_spread(
     ticks: F,
     every: str | timedelta | None = None,
     *,
@@ -214,15 +218,15 @@ def roll(
     Examples
     --------
     >>> bounce = pl.DataFrame({"price": [10.0, 10.5, 10.0, 10.5, 10.5, 10.0, 10.5]})
-    >>> roll(bounce).select(pl.col("roll").round(3), "observations").row(0)
+    >>> roll_spread(bounce).select(pl.col("roll").round(3), "observations").row(0)
     (0.866, 5)
     """
-    require(ticks, "price", what="roll")
+    require(ticks, "price", what="roll_spread")
     contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
     rows = trade_rows(ticks)
-    clock = BarClock.if_any(every, anchor, market, session_type, what="roll")
+    clock = BarClock.if_any(every, anchor, market, session_type, what="roll_spread")
     if clock is not None:
-        require(ticks, "timestamp", what="roll")
+        require(ticks, "timestamp", what="roll_spread")
         groups = [*contract, clock.timestamp(ticks)]
         rows = grouped(clock.rows(rows), groups, ticks, clock, price=pl.col("price").last())
     move = pl.col("price").diff()
@@ -249,6 +253,7 @@ _ROUNDING: Final = 1e-12  # of a volume: far above that of its sum, far below a 
 _Classes = Literal["bulk", "signs"]
 
 
+@measure("Order flow", NotIncremental("the scale of its classes is that of all bars there are"))
 def vpin(
     ticks: F,
     bucket: float | None = None,

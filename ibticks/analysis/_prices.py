@@ -25,6 +25,7 @@ from ibticks.analysis._engine.grouping import (
     rows_with,
     trade_rows,
 )
+from ibticks.analysis._engine.registry import Additive, BySessions, Rowwise, Snapshot, measure
 from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, within_session
 from ibticks.analysis._flow import price_level, sized
 from ibticks.errors import InputError
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 
+@measure("Prices", Rowwise())
 def mid(ticks: F) -> F:
     """The middle of each quote: column ``mid``, ``(bid_price + ask_price) / 2``.
 
@@ -79,6 +81,7 @@ def mid(ticks: F) -> F:
     return like(ticks, ticks.lazy().with_columns(mid=_mid(*_sides(ticks))))
 
 
+@measure("Prices", Rowwise())
 def microprice(ticks: F) -> F:
     r"""The middle of each quote, weighted by the sizes on the other side: column ``microprice``.
 
@@ -128,6 +131,7 @@ def microprice(ticks: F) -> F:
     return like(ticks, ticks.lazy().with_columns(microprice=price), engine="streaming")
 
 
+@measure("Prices", Rowwise())
 def spread(ticks: F, *, tick_size: float | None = None) -> F:
     """What the market asks for trading at once: columns ``spread`` and ``relative_spread``.
 
@@ -171,6 +175,7 @@ def spread(ticks: F, *, tick_size: float | None = None) -> F:
     return like(ticks, ticks.lazy().with_columns(**found))
 
 
+@measure("Prices", Additive(("volume", "count"), {"vwap": "volume"}))
 def vwap(ticks: F) -> F:
     """The average price of all trades, weighted by size.
 
@@ -211,6 +216,13 @@ def vwap(ticks: F) -> F:
     return like(ticks, per_contract(ticks, rows, values), engine="streaming")
 
 
+@measure(
+    "Prices",
+    BySessions(
+        Additive(("seconds",), {"twap": "seconds"}, lookback="last_with_column"),
+        Snapshot("mean_and_last"),
+    ),
+)
 def twap(
     ticks: F,
     *,
@@ -291,6 +303,14 @@ def _mid(bid: pl.Expr, ask: pl.Expr) -> pl.Expr:
     return (bid + ask) / 2
 
 
+@measure(
+    "Prices",
+    Additive(
+        ("volume", "trades", "buy_volume", "sell_volume", "delta"),
+        marks=("point_of_control", "value_area"),
+        finish=lambda call, levels: mark_value_area(levels, call["share"]),
+    ),
+)
 def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -> F:
     """Volume by price, with the point of control and the value area.
 

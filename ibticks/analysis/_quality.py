@@ -17,6 +17,7 @@ from ibticks.analysis._engine.grouping import (
     quote_rows,
     trade_rows,
 )
+from ibticks.analysis._engine.registry import NotIncremental, Rowwise, measure
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _ROUNDING: Final = 1e-11
 _NO_SAMENESS: Final = ("sequence", "stream_id", "metadata")
 
 
+@measure("Arrival and quality", NotIncremental("it looks at what comes after each tick"))
 def outliers(
     ticks: F,
     *,
@@ -139,6 +141,7 @@ def outliers(
     return like(ticks, found, engine="streaming")
 
 
+@measure("Arrival and quality", Rowwise("last_of_stream"))
 def duplicates(ticks: F) -> F:
     """Ticks that repeat the one before them in all they say, at the same time.
 
@@ -177,6 +180,7 @@ def duplicates(ticks: F) -> F:
     return like(ticks, marked, engine="streaming")
 
 
+@measure("Arrival and quality", Rowwise())
 def crossed_quotes(ticks: F) -> F:
     """Quotes whose bid is above their ask, or equal to it.
 
@@ -221,6 +225,7 @@ def _of_prices(*names: str) -> dict[str, pl.Expr]:
     return {"not_positive": pl.any_horizontal(pl.col(name) <= 0 for name in names)}
 
 
+@measure("Arrival and quality", NotIncremental("its outliers look ahead"))
 def quality_report(ticks: F, *, granularity: float | None = None) -> F:
     """Count what is doubtful in trades, quotes and mid points.
 

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ibticks.analysis._engine.columns import F, by, like, require
+from ibticks.analysis._engine.registry import (
+    Additive,
+    NotIncremental,
+    Rowwise,
+    WithArgument,
+    measure,
+)
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["garman_klass", "parkinson", "rogers_satchell", "yang_zhang"]
 
 
+@measure(
+    "Volatility",
+    WithArgument("window", Rowwise("last_bars"), Additive(("bars",), {"parkinson": "bars"})),
+)
 def parkinson(bars: F, window: int | None = None) -> F:
     r"""Parkinson's variance, from the range: :math:`\overline{(\ln H/L)^2} / (4 \ln 2)`.
 
@@ -64,6 +75,10 @@ def parkinson(bars: F, window: int | None = None) -> F:
     return _mean(bars, window, "parkinson", square)
 
 
+@measure(
+    "Volatility",
+    WithArgument("window", Rowwise("last_bars"), Additive(("bars",), {"garman_klass": "bars"})),
+)
 def garman_klass(bars: F, window: int | None = None) -> F:
     r"""Garman and Klass's variance.
 
@@ -98,6 +113,10 @@ def garman_klass(bars: F, window: int | None = None) -> F:
     return _mean(bars, window, "garman_klass", high_low**2 / 2 - (2 * log(2) - 1) * close_open**2)
 
 
+@measure(
+    "Volatility",
+    WithArgument("window", Rowwise("last_bars"), Additive(("bars",), {"rogers_satchell": "bars"})),
+)
 def rogers_satchell(bars: F, window: int | None = None) -> F:
     r"""Rogers and Satchell's variance, which a drift does not disturb.
 
@@ -128,6 +147,16 @@ def rogers_satchell(bars: F, window: int | None = None) -> F:
     return _mean(bars, window, "rogers_satchell", _drift_free())
 
 
+@measure(
+    "Volatility",
+    WithArgument(
+        "window",
+        Rowwise("last_bars"),
+        NotIncremental(
+            "it is one variance over all bars", "give how many are looked at, as in window=20"
+        ),
+    ),
+)
 def yang_zhang(bars: F, window: int | None = None) -> F:
     r"""Yang and Zhang's variance: free of drift, and with the jumps between bars.
 

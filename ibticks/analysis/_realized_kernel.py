@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis._engine.columns import F, like
+from ibticks.analysis._engine.registry import NotIncremental, measure
 from ibticks.analysis._engine.sampling import (
     LOG_PRICES,
     each_group,
@@ -73,6 +74,7 @@ R's *highfrequency* has the same and a rectangular one, but the code of its ``se
 """
 
 
+@measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def realized_kernel(
     ticks: F,
     kernel: str = "parzen",

@@ -17,6 +17,7 @@ from ibticks.analysis._engine.columns import (
     within,
 )
 from ibticks.analysis._engine.grouping import trade_rows
+from ibticks.analysis._engine.registry import Rowwise, measure
 from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit
 from ibticks.analysis._joins import join_quotes
 from ibticks.errors import InputError
@@ -52,6 +53,7 @@ _OF_QUOTES: Final = (
 _JOINED: Final = ("bid_price", "bid_size", "ask_price", "ask_size", "mid", "quote_timestamp")
 
 
+@measure("Order flow", Rowwise("signing", "trades"))
 def trade_sign(
     ticks: F,
     method: Method = "lee_ready",

@@ -22,6 +22,13 @@ from ibticks.analysis._engine.columns import (
     nanoseconds,
 )
 from ibticks.analysis._engine.grouping import in_time, is_plain, kept
+from ibticks.analysis._engine.registry import (
+    USE_BUFFER,
+    Additive,
+    NotIncremental,
+    WithArgument,
+    measure,
+)
 from ibticks.analysis._engine.sampling import (
     LOG_PRICE,
     LOG_PRICES,
@@ -43,6 +50,17 @@ __all__ = ["bipower_variation", "realized_variance", "signature", "two_scale_rv"
 _SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
 
 
+@measure(
+    "Volatility",
+    WithArgument(
+        "every",
+        NotIncremental(
+            "it samples prices",
+            f"leave out every=, so that each tick is one, or {USE_BUFFER}",
+        ),
+        Additive(("realized_variance", "returns"), lookback="last_priced"),
+    ),
+)
 def realized_variance(
     ticks: F,
     every: str | timedelta | None = None,
@@ -124,6 +142,7 @@ def realized_variance(
     return like(ticks, found)
 
 
+@measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def signature(
     ticks: F,
     every: str | timedelta | Sequence[str | timedelta] = tuple(_SIGNATURE),
@@ -186,6 +205,7 @@ def signature(
     return like(ticks, found.explode(*types, empty_as_null=False, keep_nulls=False))
 
 
+@measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def two_scale_rv(
     ticks: F,
     slow: int | None = None,
@@ -254,6 +274,7 @@ def two_scale_rv(
     return like(ticks, each_group(ticks, logs, groups, LOG_PRICES, measure, schema))
 
 
+@measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def bipower_variation(
     ticks: F,
     every: str | timedelta | None = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ibticks.analysis._engine.columns import F, instant, require
+from ibticks.analysis._engine.registry import NotIncremental, Rowwise, Snapshot, measure
 from ibticks.analysis._engine.sessions import session_start, session_table
 from ibticks.calendar import parse_duration
 from ibticks.errors import NoSessionError
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import Market
 
-__all__ = ["last", "session", "since_open"]
+__all__ = ["session", "since_open", "trailing_window"]
 
 
+@measure("Time windows", Rowwise())
 def session(ticks: F, session_type: str = "regular", *, market: Market | str = "US") -> F:
     """The ticks within the sessions of a market, on all days there are; not those in a break.
 
@@ -56,7 +58,8 @@ def session(ticks: F, session_type: str = "regular", *, market: Market | str = "
     return ticks.filter(session_start(table).is_not_null())
 
 
-def last(ticks: F, duration: str | timedelta) -> F:
+@measure("Time windows", Snapshot("result"))
+def trailing_window(ticks: F, duration: str | timedelta) -> F:
     """The ticks of the time before the last one: ``last(ticks, "1h")``.
 
     Parameters
@@ -83,14 +86,20 @@ def last(ticks: F, duration: str | timedelta) -> F:
     --------
     >>> from ibticks.sample import sample
     >>> trades = pl.read_parquet(sample("ibm_trades").path)
-    >>> last(trades, "1h").height
+    >>> trailing_window(trades, "1h").height
     3
     """
-    require(ticks, "timestamp", what="last")
+    require(ticks, "timestamp", what="trailing_window")
     length = parse_duration(duration)
     return ticks.filter(instant() >= instant().max() - length)
 
 
+@measure(
+    "Time windows",
+    NotIncremental(
+        "it is the whole session", "a buffer has it, store.buffer(..., buffer='since_open')"
+    ),
+)
 def since_open(ticks: F, *, market: Market | str = "US", session_type: str = "regular") -> F:
     """The ticks since the market's session opened that was the latest when the last tick arrived.
 

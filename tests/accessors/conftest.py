@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ibticks.accessors._datasets import to_dataset
-from ibticks.accessors._libraries import arrow
+from ibticks.accessors._delegation import arrow
 from ibticks.frames import _schema as schema
 from ibticks.frames import to_pandas
 from ibticks.sample import sample

@@ -15,7 +15,7 @@ import xarray as xr
 
 from ibticks import analysis
 from ibticks.accessors import Ticks
-from ibticks.accessors._libraries import library_of, to_polars
+from ibticks.accessors._delegation import library_of, to_polars
 from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.frames import metadata_of, to_pandas, to_table, to_xarray
 from ibticks.schema import TickColumns, Values
@@ -48,7 +48,7 @@ def stored():
 @pytest.mark.parametrize("turn", [to_pandas, to_xarray])
 def test_a_window_changes_nothing_but_the_rows(stored, turn):
     frame = turn(stored)
-    whole = frame.ticks.last("1s")
+    whole = frame.ticks.trailing_window("1s")
     if turn is to_pandas:
         pd.testing.assert_frame_equal(whole, frame)
     else:
@@ -59,7 +59,7 @@ def test_a_window_changes_nothing_but_the_rows(stored, turn):
 @pytest.mark.parametrize("turn", [to_pandas, to_xarray])
 def test_metadata_goes_on_and_says_what_was_done(stored, turn):
     frame = turn(stored)
-    bars = frame.ticks.last("1s").ticks.time_bars("1m", of="trades")
+    bars = frame.ticks.trailing_window("1s").ticks.time_bars("1m", of="trades")
     said = metadata_of(bars)
     assert said["selection"] == "IBM last"
     assert said["missing"]
@@ -201,7 +201,7 @@ def test_empty_frames_have_the_columns_of_full_ones(library, minutes, rows):
 def test_an_xarray_frame_of_times_before_1970():
     ticks = TickColumns(1, {"timestamp": Values(np.array([-1])), "price": Values(np.array([2.0]))})
     dataset = to_xarray(to_table([ticks], ["timestamp", "price"]))
-    assert dataset.ticks.last("1s")["timestamp"].values.astype(int).tolist() == [-1]
+    assert dataset.ticks.trailing_window("1s")["timestamp"].values.astype(int).tolist() == [-1]
 
 
 def test_utc_of_any_kind(minutes):

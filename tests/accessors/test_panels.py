@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from ibticks import analysis
-from ibticks.accessors._libraries import to_polars
+from ibticks.accessors._delegation import to_polars
 from ibticks.errors import InputError, UnknownColumnError
 from ibticks.frames import metadata_of
 
@@ -44,7 +44,7 @@ def test_each_bar_is_where_it_belongs(bars, panel):
 
 
 def test_what_a_panel_says_of_itself(bars):
-    panel = IN["pandas"](bars).ticks.last("1h").ticks.panel()
+    panel = IN["pandas"](bars).ticks.trailing_window("1h").ticks.panel()
     assert panel["contract"].values.tolist() == sorted(NAMES)
     assert panel["contract_id"].dims == ("contract",)
     assert panel["close"].dims == ("contract", "time")

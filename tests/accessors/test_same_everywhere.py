@@ -11,7 +11,7 @@ import pytest
 
 from ibticks import analysis
 from ibticks.accessors import Ticks
-from ibticks.accessors._libraries import library_of, to_polars
+from ibticks.accessors._delegation import library_of, to_polars
 
 from .conftest import IN, OPEN
 
@@ -39,7 +39,7 @@ CALLS: dict[str, tuple[str, tuple, dict]] = {
     "intensity": ("trades", ("1m",), {}),
     "interarrival": ("trades", (), {}),
     "kyle_lambda": ("trades", ("1m",), {"quotes": "quotes"}),
-    "last": ("trades", ("90s",), {}),
+    "trailing_window": ("trades", ("90s",), {}),
     "last_value": ("trades", (pl.Series([OPEN.replace(minute=m) for m in (31, 32)]),), {}),
     "latency": ("arrivals", (), {}),
     "merge_same_timestamp": ("trades", (), {"how": "weighted_average"}),
@@ -66,7 +66,7 @@ CALLS: dict[str, tuple[str, tuple, dict]] = {
     "rm_quote_outliers": ("quotes", (), {}),
     "rm_trade_outliers": ("trades", (), {"quotes": "quotes"}),
     "rogers_satchell": ("bars", (2,), {}),
-    "roll": ("trades", ("1m",), {}),
+    "roll_spread": ("trades", ("1m",), {}),
     "rolling_twap": ("trades", ("10s",), {}),
     "rolling_vwap": ("trades", ("10s",), {}),
     "run_bars": ("trades", ("tick",), {"expected_ticks": 20}),

@@ -25,7 +25,7 @@ MEASURES = {
     "coverage": lambda t, **how: analysis.coverage(t, "1h", **how),
     "kyle_lambda": lambda t, **how: analysis.kyle_lambda(t, "1h", **how),
     "amihud": lambda t, **how: analysis.amihud(t, "1h", **how),
-    "roll": lambda t, **how: analysis.roll(t, "1h", **how),
+    "roll_spread": lambda t, **how: analysis.roll_spread(t, "1h", **how),
 }
 BARS = list(MEASURES)[:6]
 FUTURES = {"anchor": "session", "market": "CME", "session_type": "globex"}

@@ -210,7 +210,7 @@ def test_amihud(frame):
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([None, "1m"]))
 def test_roll(frame, every):
-    found = both(lambda f: analysis.roll(f, every), frame)
+    found = both(lambda f: analysis.roll_spread(f, every), frame)
     step = None if every is None else MINUTE
     for row, (contract, bars) in zip(
         found.rows(), bars_of(signed_trades(frame, "tick"), step).items(), strict=True
@@ -233,7 +233,7 @@ def test_roll_finds_a_bounce():
     random = np.random.default_rng(5)
     price = 50 + np.cumsum(random.normal(0, 0.005, 20_000)) + 0.05 * random.choice([-1, 1], 20_000)
     frame = pl.DataFrame({"price": price})
-    assert both(analysis.roll, frame)["roll"].item() == pytest.approx(0.1, rel=0.03)
+    assert both(analysis.roll_spread, frame)["roll"].item() == pytest.approx(0.1, rel=0.03)
 
 
 def test_two_contracts_are_two():
@@ -241,7 +241,7 @@ def test_two_contracts_are_two():
     for measure in (
         lambda f: analysis.kyle_lambda(f, method="tick"),
         lambda f: analysis.amihud(f, "1m"),
-        analysis.roll,
+        analysis.roll_spread,
     ):
         whole = both(measure, frame)
         parts = [measure(frame.filter(contract_id=c)) for c in (8314, 990101)]

@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from ibticks import analysis
 from ibticks.analysis import Incremental
-from ibticks.analysis._incremental.plans import PLANS
+from ibticks.analysis.engine import MEASURES
 from ibticks.errors import InputError, UnknownColumnError, UnknownPeriodError
 from ibticks.schema import TickColumns, Values
 
@@ -86,7 +86,7 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
     "imbalance_bars": INFORMED,
     "intensity": [(("30s",), {}), (("1h",), BY_SESSION)],
     "interarrival": [((), {}), *(((), each) for each in DIVIDED)],
-    "last": [(("30s",), {}), (("2h",), {})],
+    "trailing_window": [(("30s",), {}), (("2h",), {})],
     "last_value": [((INSTANTS,), {}), ((INSTANTS,), {"column": "mid_price", "tolerance": "17s"})],
     "latency": [((), {})],
     "merge_same_timestamp": [((), {}), ((), {"of": "quotes", "how": "max_volume"})],
@@ -179,7 +179,7 @@ REFUSED = {
     "refresh_time": ((), "all contracts"),
     "rm_large_spread": ((), "whole day"),
     "rm_quote_outliers": ((), "comes after"),
-    "roll": ((), "a fit"),
+    "roll_spread": ((), "a fit"),
     "signature": ((), "samples prices"),
     "since_open": ((), "buffer='since_open'"),
     "trades_cleanup": ((), "no_zero_prices"),
@@ -232,9 +232,9 @@ def check(name: str, args: tuple, kwargs: dict, pieces: list[pl.DataFrame]) -> I
         for piece, found in zip(pieces, said, strict=True):
             so_far = pl.concat([so_far, piece])
             same(found, function(so_far, *args, **kwargs))
-        same(measure.open(), said[-1])
+        same(measure.pending(), said[-1])
     else:
-        found, expected = pl.concat([*said, measure.open()]), function(whole, *args, **kwargs)
+        found, expected = pl.concat([*said, measure.pending()]), function(whole, *args, **kwargs)
         if name == "gaps" or whole.get_column("contract_id", default=whole).n_unique() > 1:
             found, expected = in_order(found), in_order(expected)
         # Where all prices are one, a deviation is the root of what rounding left of the variance.
@@ -250,9 +250,11 @@ def ticks_of(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     return analysis.time_bars(frame, "1s") if name in OF_BARS else full(frame)
 
 
-def test_every_measure_is_in_the_table_and_is_tried():
-    assert set(PLANS) == set(analysis.__all__) - {"Incremental"}
-    assert set(CASES) == set(PLANS) - set(REFUSED)
+def test_every_public_measure_is_registered_and_tested():
+    functions = {name: getattr(analysis, name) for name in analysis.__all__}
+    assert set(MEASURES) == set(functions) - {"Incremental"}
+    assert all(each.function is functions[name] for name, each in MEASURES.items())
+    assert set(CASES) == set(MEASURES) - set(REFUSED)
 
 
 @pytest.mark.parametrize(("name", "args", "kwargs"), CALLS, ids=IDS)
@@ -272,7 +274,7 @@ def test_a_real_day_in_pieces(name):
     frame = ticks_of(name, together(real("ibm_trades"), real("ibm_quotes")))
     places = random.Random(name)
     pieces = cut(frame, [places.randrange(frame.height) for _ in range(8)])
-    assert check(name, args, kwargs, pieces).kept < 1_000
+    assert check(name, args, kwargs, pieces).lookback_rows < 1_000
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -326,7 +328,7 @@ def test_ticks_one_by_one_do_not_pile_up():
     for tick in real("ibm_trades")[:200].iter_slices(1):
         bars.update(tick)
         window.update(tick)
-    assert bars.kept == window.kept == 200
+    assert bars.lookback_rows == window.lookback_rows == 200
     assert bars._way.ticks.n_chunks() == 1
     assert window._way.ticks.n_chunks() == 1
 
@@ -379,13 +381,13 @@ def test_a_bar_is_final_when_a_tick_of_any_kind_came_after_its_end():
     rows = [second(1), second(2, contract_id=2), {"ns": 9_999_999_999, "bid_price": 9.0}]
     assert bars.update(made(rows)).is_empty()
     assert bars.update(made([])).is_empty()
-    assert bars.open()["contract_id"].to_list() == [1, 2]
-    assert bars.open().equals(bars.open())
+    assert bars.pending()["contract_id"].to_list() == [1, 2]
+    assert bars.pending().equals(bars.pending())
     assert (
         bars.update(made([{"ns": 10_000_000_000, "contract_id": 3, "mid_price": 9.0}])).height == 2
     )
-    assert bars.open().is_empty()
-    assert bars.open().schema == analysis.time_bars(made(rows), "10s").schema
+    assert bars.pending().is_empty()
+    assert bars.pending().schema == analysis.time_bars(made(rows), "10s").schema
 
 
 LATE = {
@@ -404,14 +406,14 @@ def test_a_tick_that_is_too_late_is_refused_and_nothing_changed(name):
     first = made([second(1), second(12, 11.0)])
     late = made([second(14, 10.5), second(9, 12.0), second(30, 11.0)])
     said = [going.update(first)]
-    before = repr(going), going.open()
+    before = repr(going), going.pending()
     match = f"{measure}: a tick of contract 1 of 2025-01-10T14:29:09Z came late, when {message}"
     with pytest.raises(InputError, match=match):
         going.update(late)
     assert repr(going) == before[0]
-    assert going.open().equals(before[1])
+    assert going.pending().equals(before[1])
     in_time = late.filter(pl.col("price") != 12.0)
-    said += [going.update(in_time), going.open()]
+    said += [going.update(in_time), going.pending()]
     whole = pl.concat([first, in_time])
     same(pl.concat(said), getattr(analysis, measure)(whole, *args, **kwargs))
 
@@ -426,14 +428,14 @@ def test_bars_chain():
     trades = real("ibm_trades")
     bars, ranges = Incremental("time_bars", "5m"), Incremental("parkinson", 12)
     said = [ranges.update(bars.update(piece)) for piece in trades.iter_slices(5_000)]
-    said.append(ranges.update(bars.open()))
+    said.append(ranges.update(bars.pending()))
     same(pl.concat(said), analysis.parkinson(analysis.time_bars(trades, "5m"), 12))
 
 
 def test_how_it_shows_itself():
     measure = Incremental("tick_bars", 3, of="quotes")
     assert repr(measure) == "<Incremental tick_bars(3, of='quotes'): 0 ticks, 0 rows kept>"
-    assert measure.open().equals(pl.DataFrame())
+    assert measure.pending().equals(pl.DataFrame())
     measure.update(made([{"ns": ns, "bid_price": 1.0} for ns in range(4)]))
     text = "tick_bars(3, of='quotes'): 4 ticks to 2025-01-10T14:29:00.000000003Z, 1 row kept"
     assert repr(measure) == f"<Incremental {text}>"
@@ -472,7 +474,7 @@ def test_bars_of_a_live_stream(store):
             await asyncio.gather(follow(), asyncio.to_thread(write, others))
 
     asyncio.run(both())
-    found = pl.concat([*said, bars.open()])
+    found = pl.concat([*said, bars.pending()])
     same(found, analysis.time_bars(store.select(8314, "last").to_polars(), "1m"))
     assert found.height > 60
 
@@ -496,12 +498,23 @@ def test_measures_of_both_kinds_of_a_live_stream(store):
         whole = store.select(8314, ["bid_ask", "last"]).to_polars()
     one, other = (pl.concat(each) for each in zip(*said, strict=True))
     same(one, analysis.effective_spread(whole))
-    same(pl.concat([other, spreads.open()]), analysis.quoted_spread(whole, "1m"))
+    same(pl.concat([other, spreads.pending()]), analysis.quoted_spread(whole, "1m"))
 
 
 def test_instants_in_any_form():
     frame = made([{"ns": i * 10**9, "price": 1.0 + i, "size": 1.0} for i in range(5)])
     at = [datetime.fromtimestamp(START / 1e9 + each, UTC) for each in (3, 1, 3)]
     running = Incremental("last_value", at)
-    found = pl.concat([*map(running.update, frame.iter_slices(2)), running.open()])
+    found = pl.concat([*map(running.update, frame.iter_slices(2)), running.pending()])
     assert_frame_equal(found, analysis.last_value(frame, at))
+
+
+def test_renamed_members_warn():
+    bars = Incremental("time_bars", "1h")
+    bars.update(real("ibm_trades")[:10])
+    with pytest.warns(
+        DeprecationWarning, match=r"Incremental.open\(\) is called .*pending\(\) now"
+    ):
+        assert bars.open().equals(bars.pending())
+    with pytest.warns(DeprecationWarning, match=r"Incremental.kept is called .*lookback_rows now"):
+        assert bars.kept == bars.lookback_rows

@@ -232,7 +232,7 @@ def test_value_area_as_mind_over_markets(times):
 
 def test_roll_as_mlfinlab():
     closes = [close for close, _, _ in DOLLAR_BARS[4:]]
-    found = analysis.roll(trades(closes, [1.0] * len(closes)))
+    found = analysis.roll_spread(trades(closes, [1.0] * len(closes)))
     # mlfinlab, tests/test_microstructural_features.py: get_roll_measure(close, 20)[25]
     assert found["roll"].item() == pytest.approx(1.176, abs=1e-3)
     assert found["observations"].item() == 20

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.analysis import last, session, since_open
+from ibticks.analysis import session, since_open, trailing_window
 from ibticks.calendar import market, to_ns
 from ibticks.errors import (
     InputError,
@@ -36,8 +36,8 @@ def test_session(frame, session_type):
 
 @PATIENT
 @given(ticks(), st.sampled_from(["1ns", "1s", "90m", timedelta(hours=5)]))
-def test_last(frame, duration):
-    found = both(partial(last, duration=duration), frame)
+def test_trailing_window(frame, duration):
+    found = both(partial(trailing_window, duration=duration), frame)
     length = {"1ns": 1, "1s": HOUR // 3600, "90m": HOUR * 3 // 2}.get(duration, 5 * HOUR)
     ns = [row["ns"] for row in rows_of(frame)]
     kept = [each >= max(ns) - length for each in ns]
@@ -94,9 +94,9 @@ def test_what_cannot_be_had():
     with pytest.raises(InputError, match="needs a market"):
         session(frame, market=None)
     with pytest.raises(UnknownPeriodError, match="1mo"):
-        last(frame, "1mo")
+        trailing_window(frame, "1mo")
     with pytest.raises(UnknownColumnError, match="needs timestamp"):
-        last(frame.drop("timestamp"), "1h")
+        trailing_window(frame.drop("timestamp"), "1h")
     with pytest.raises(NoSessionError, match="no regular session"):
         since_open(at("1800-01-01T00:00:00Z"), market="US")
 

@@ -1,4 +1,4 @@
-"""Incremental measures whose output is delayed: bars, horizons and grids."""
+"""States of incremental measures whose output is delayed: bars, horizons and grids."""
 
 from __future__ import annotations
 
@@ -21,106 +21,109 @@ from ibticks.analysis._incremental.lookback import (
     signing_and_mid,
     trades,
 )
-from ibticks.analysis._incremental.states import following, moment, refuse_late
-from ibticks.analysis._information_bars import Informed, expectations, informed_bars
+from ibticks.analysis._incremental.states import append_ticks, format_time, refuse_late
+from ibticks.analysis._information_bars import (
+    InformationBarsName,
+    kernel_arguments,
+    numbered_information_bars,
+)
 from ibticks.analysis._joins import as_of, grid, instants
 from ibticks.calendar import parse_duration
 from ibticks.config import TIME_MIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ibticks.analysis._incremental.states import Call
-
-    Instants: TypeAlias = Callable[[int, int], pl.LazyFrame]
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
     from ibticks.analysis._incremental.lookback import Pick
+    from ibticks.analysis._incremental.states import Call
+
+    Instants: TypeAlias = Callable[[int, int], pl.LazyFrame]
 
 __all__ = [
     "Clock",
-    "ClockBars",
-    "EachTime",
-    "FullBars",
-    "Grid",
-    "InformedBars",
-    "Waiting",
-    "clock_of",
-    "instants_given",
-    "instants_of_grid",
+    "ClockBarsState",
+    "FullBarsState",
+    "GridState",
+    "HorizonState",
+    "InformationBarsState",
+    "TimestampClock",
+    "argument_instants",
+    "bar_clock",
+    "grid_instants",
 ]
 
-_NEVER: Final = pl.LazyFrame({"_key": []}, {"_key": pl.Int64})
+_NO_INSTANTS: Final = pl.LazyFrame({"_key": []}, {"_key": pl.Int64})
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """Trades that are final when a quote of the contract came after the horizon of each.
+class HorizonState:
+    """State of trades that are final when a quote of their contract came after their horizon.
 
     Attributes
     ----------
     call : Call
         The measure, with a ``horizon``.
     ticks : polars.DataFrame
-        The trades that wait, all quotes and trades since, and what signs them; ``_given`` says
-        which trades do not wait.
+        The pending trades, all later quotes and trades, and the ticks that sign them; ``_final``
+        marks the trades whose rows are final.
     """
 
     call: Call
     ticks: pl.DataFrame = field(default_factory=pl.DataFrame)
-    total: ClassVar[bool] = False
+    is_total: ClassVar[bool] = False
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.ticks.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, Waiting]:
-        """What is final with more ticks, and the way from there."""
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, HorizonState]:
+        """Return the rows that are final with more ticks, and the state after them."""
         trade, quote = trades(self.call), quotes(self.call)
-        mine = ticks.filter(trade | quote).with_columns(_given=pl.lit(value=False))
-        rows = following(self.ticks, mine)
+        relevant = ticks.filter(trade | quote).with_columns(_final=pl.lit(value=False))
+        rows = append_ticks(self.ticks, relevant)
         keys, newest = apart(rows), instant().filter(quote).max()
-        over = instant() + nanoseconds(self.call["horizon"]) < within(newest, keys)
-        marked = rows.with_columns(_over=(trade & over).fill_null(value=False))
-        chosen = marked.filter(trade)
-        found = self.call(rows.drop("_given"))
-        found = found.filter(chosen["_over"] & ~chosen["_given"])
-        waits = trade & ~pl.col("_over")
+        is_over = instant() + nanoseconds(self.call["horizon"]) < within(newest, keys)
+        marked = rows.with_columns(_over=(trade & is_over).fill_null(value=False))
+        all_trades = marked.filter(trade)
+        result = self.call(rows.drop("_final"))
+        result = result.filter(all_trades["_over"] & ~all_trades["_final"])
+        is_pending = trade & ~pl.col("_over")
         marked = marked.with_columns(
-            _since=within(waits.cum_sum(), keys) > 0, _given=pl.col("_over") | pl.col("_given")
+            _since=within(is_pending.cum_sum(), keys) > 0,
+            _final=pl.col("_over") | pl.col("_final"),
         )
         before = marked.filter(~pl.col("_since"))
-        kept = pl.concat([signing_and_mid(self.call, before, found), marked.filter("_since")])
-        return found, replace(self, ticks=kept.select(rows.columns))
+        lookback = pl.concat([signing_and_mid(self.call, before, result), marked.filter("_since")])
+        return result, replace(self, ticks=lookback.select(rows.columns))
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
-        given = self.ticks.filter(trades(self.call))["_given"]
-        return self.call(self.ticks.drop("_given")).filter(~given)
+    def pending(self) -> pl.DataFrame:
+        """Return the rows of trades whose horizon is not over."""
+        is_final = self.ticks.filter(trades(self.call))["_final"]
+        return self.call(self.ticks.drop("_final")).filter(~is_final)
 
 
-def instants_of_grid(call: Call) -> Instants:
-    """Those of ``align``."""
+def grid_instants(call: Call) -> Instants:
+    """Return the instants of ``align``, from the first and the last time of ticks."""
     step, table = parse_duration(call["every"]), None
     if call["market"] is not None:
         table = session_table(call["market"], call["session_type"], what=call.name)
     return lambda first, last: grid(pl.LazyFrame({"_first": [first], "_last": [last]}), step, table)
 
 
-def instants_given(call: Call) -> Instants:
-    """Those of ``last_value``."""
+def argument_instants(call: Call) -> Instants:
+    """Return the instants of ``last_value``, whatever the times of ticks."""
     at = instants(call["at"])
     return lambda first, last: at
 
 
 @dataclass(frozen=True)
-class Grid:
-    """What contracts last had, at instants that are final when a tick came after them.
+class GridState:
+    """State of the last values of contracts at instants, final when a later tick came.
 
-    Of a contract that is new, the instants before are given, too.
+    A new contract has rows for the earlier instants, too.
 
     Attributes
     ----------
@@ -129,7 +132,7 @@ class Grid:
     instants : callable
         From the times of the first and the last tick to the instants, ``_key``.
     ticks : polars.DataFrame
-        The last of each contract.
+        The last tick of each contract.
     first, newest : int
         Times of ticks.
     """
@@ -139,32 +142,34 @@ class Grid:
     ticks: pl.DataFrame = field(default_factory=pl.DataFrame)
     first: int | None = None
     newest: int = TIME_MIN
-    total: ClassVar[bool] = False
+    is_total: ClassVar[bool] = False
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.ticks.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, Grid]:
-        """What is final with more ticks, and the way from there."""
-        mine = ticks.filter(by_column(self.call))
-        rows, key, seen = following(self.ticks, mine), pl.col("_key"), self.newest
-        if not mine.height:
-            return self._at(rows, _NEVER), replace(self, ticks=rows)
-        earliest, newest = mine.select(first=instant().min(), last=instant().max()).row(0)
-        first, newest = earliest if self.first is None else self.first, max(newest, seen)
-        self._refuse_late(mine, earliest)
-        clock = self.instants(max(first, seen), newest).filter(key >= seen, key < newest)
-        found = self._at(rows, clock)
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, GridState]:
+        """Return the rows that are final with more ticks, and the state after them."""
+        relevant = ticks.filter(by_column(self.call))
+        rows, key, previous = append_ticks(self.ticks, relevant), pl.col("_key"), self.newest
+        if not relevant.height:
+            return self._at(rows, _NO_INSTANTS), replace(self, ticks=rows)
+        earliest, newest = relevant.select(first=instant().min(), last=instant().max()).row(0)
+        first, newest = earliest if self.first is None else self.first, max(newest, previous)
+        self._refuse_late(relevant, earliest)
+        clock = self.instants(max(first, previous), newest).filter(key >= previous, key < newest)
+        result = self._at(rows, clock)
         if by(rows) and self.ticks.height:
-            fresh = mine.join(self.ticks, on=by(rows), how="anti", maintain_order="left")
-            before = self.instants(first, seen).filter(key < seen) if fresh.height else _NEVER
-            found = pl.concat([self._at(fresh, before), found])
-        return found, replace(self, ticks=latest(rows, apart(rows)), first=first, newest=newest)
+            new = relevant.join(self.ticks, on=by(rows), how="anti", maintain_order="left")
+            earlier = _NO_INSTANTS
+            if new.height:
+                earlier = self.instants(first, previous).filter(key < previous)
+            result = pl.concat([self._at(new, earlier), result])
+        return result, replace(self, ticks=latest(rows, apart(rows)), first=first, newest=newest)
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
+    def pending(self) -> pl.DataFrame:
+        """Return the rows of instants at or after the newest tick."""
         if self.first is None:
             return self.call(self.ticks)
         clock = self.instants(self.newest, self.newest)
@@ -175,124 +180,127 @@ class Grid:
         return as_of(rows, rows_with(rows, column), clock, column, self.call["tolerance"])
 
     def _refuse_late(self, ticks: pl.DataFrame, earliest: int) -> None:
-        """Refuse ticks at or before an instant that was given."""
+        """Refuse ticks at or before an instant whose row is final."""
         if earliest >= self.newest:
             return
         clock = self.instants(earliest, self.newest).filter(pl.col("_key") < self.newest)
-        given = clock.select(pl.col("_key").max()).collect().item()
-        late = ticks.filter(instant() <= given)
+        last_final = clock.select(pl.col("_key").max()).collect().item()
+        late = ticks.filter(instant() <= last_final)
         if late.height:
-            refuse_late(self.call, late, f"{moment(given)} was given already")
+            refuse_late(self.call, late, f"{format_time(last_final)} was given already")
 
 
 class Clock(Protocol):
-    """When the bars begin and end in which ticks lie; times are int64 UTC nanoseconds."""
+    """Start and end of the bar of each tick; times are int64 UTC nanoseconds."""
 
     @property
     def start(self) -> pl.Expr:
-        """Of what :meth:`rows` gives, the start of the bar."""
+        """Start of the bar of each row of :meth:`rows`."""
         ...
 
     @property
     def end(self) -> pl.Expr:
-        """The end of the bar."""
+        """End of the bar."""
         ...
 
     def rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Those that lie in a bar."""
+        """Return the rows that lie in a bar."""
         ...
 
 
-class EachTime:
-    """A bar for each time there is."""
+class TimestampClock:
+    """Clock with a bar for each timestamp."""
 
     start: Final = instant()
     end: Final = instant() + 1
 
     def rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """All of them."""
+        """Return all rows."""
         return rows
 
 
-def clock_of(call: Call) -> Clock:
-    """What the arguments of a measure ask for."""
+def bar_clock(call: Call) -> Clock:
+    """Return the clock of the bars that the arguments of a measure ask for."""
     names = ("anchor", "market", "session_type")
-    given = {name: call[name] for name in names if name in call.arguments}
+    arguments = {name: call[name] for name in names if name in call.arguments}
     if call.name == "quoted_spread" and call["anchor"] == "clock":
-        given["market"] = None  # it divides the quotes, not the bars
-    return BarClock.of(call["every"], **given, what=call.name)
+        arguments["market"] = None  # it divides the quotes, not the bars
+    return BarClock.of(call["every"], **arguments, what=call.name)
 
 
 @dataclass(frozen=True)
-class ClockBars:
-    """Bars that are final when a tick came at or after their end, of whatever contract and kind.
+class ClockBarsState:
+    """State of bars that are final when a tick came at or after their end, of any contract.
 
     Attributes
     ----------
     call : Call
         The measure.
-    clock : BarClock or EachTime
+    clock : BarClock or TimestampClock
     picks : callable
-        The ticks that bars are made of.
-    before : bool
+        Picks the ticks that bars are made of.
+    previous : bool
         Whether a bar needs the last tick before it.
     outside : bool
-        Whether that may be outside the sessions, where no bars are.
-    own : bool
-        Whether only the next tick of the contract of which bars are made makes its bar final.
+        Whether that tick may be outside the sessions, where no bars are.
+    per_contract : bool
+        Whether only the next tick of its contract makes a bar final.
     ticks : polars.DataFrame
-        Those of open bars, and those before, with ``_start`` and ``_end`` of their bars; of
-        those in none, their time and null.
-    given : polars.DataFrame
-        ``_given``, the start of the last bar of each contract that is final, if a bar needs it.
+        The ticks of pending bars, and those before, with ``_start`` and ``_end`` of their bars; of
+        ticks in no bar, their time and null.
+    final : polars.DataFrame
+        ``_last_final``, the start of the last final bar of each contract, if a bar needs it.
     newest : int
-        The time of the newest tick.
+        Time of the newest tick.
     """
 
     call: Call
     clock: Clock
     picks: Pick
-    before: bool = False
+    previous: bool = False
     outside: bool = False
-    own: bool = False
+    per_contract: bool = False
     ticks: pl.DataFrame = field(default_factory=pl.DataFrame)
-    given: pl.DataFrame = field(default_factory=pl.DataFrame)
+    final: pl.DataFrame = field(default_factory=pl.DataFrame)
     newest: int = TIME_MIN
-    total: ClassVar[bool] = False
+    is_total: ClassVar[bool] = False
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.ticks.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, ClockBars]:
-        """What is final with more ticks, and the way from there."""
-        rows, keys, start = following(self.ticks, self._timed(ticks)), by(ticks), pl.col("_start")
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, ClockBarsState]:
+        """Return the bars that are final with more ticks, and the state after them."""
+        rows = append_ticks(self.ticks, self._with_bars(ticks))
+        keys, start = by(ticks), pl.col("_start")
         self._refuse_late(rows)
         newest = max(now, self.newest)
-        over = (pl.col("_end") <= newest).fill_null(value=True)
-        final = start < within(start.max(), apart(rows)) if self.own else over
-        rows = rows.with_columns(_final=final)
-        opened = rows.filter(~pl.col("_final"))
+        is_final = (pl.col("_end") <= newest).fill_null(value=True)
+        if self.per_contract:
+            is_final = start < within(start.max(), apart(rows))
+        rows = rows.with_columns(_final=is_final)
+        pending = rows.filter(~pl.col("_final"))
         bars = self._bars(rows)
-        if self.own:
-            begun = per_key(opened, keys).agg(start.min())
-            bars = beside(bars, begun.select(*keys, start)).filter(instant() < start).drop("_start")
-        elif opened.height:
-            bars = bars.filter(instant() < opened["_start"].min())
-        way = replace(self, newest=newest, ticks=opened.drop("_final"))
-        if self.before:
+        if self.per_contract:
+            first = per_key(pending, keys).agg(start.min())
+            bars = beside(bars, first.select(*keys, start)).filter(instant() < start).drop("_start")
+        elif pending.height:
+            bars = bars.filter(instant() < pending["_start"].min())
+        state = replace(self, newest=newest, ticks=pending.drop("_final"))
+        if self.previous:
             last = latest(rows.filter("_final"), apart(rows)).drop("_final")
-            given = following(self.given, bars.select(*keys, _given=instant()))
-            way = replace(way, ticks=pl.concat([last, way.ticks]), given=latest(given, keys))
-        return bars, way
+            final = append_ticks(self.final, bars.select(*keys, _last_final=instant()))
+            ticks = pl.concat([last, state.ticks])
+            state = replace(state, ticks=ticks, final=latest(final, keys))
+        return bars, state
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
+    def pending(self) -> pl.DataFrame:
+        """Return the pending bars."""
         return self._bars(self.ticks)
 
-    def _timed(self, ticks: pl.DataFrame) -> pl.DataFrame:
-        """Those that bars are made of, with when theirs begins and ends."""
+    def _with_bars(self, ticks: pl.DataFrame) -> pl.DataFrame:
+        """Return the ticks that bars are made of, with start and end of their bars."""
         clock, rows = self.clock, ticks.lazy().filter(self.picks(self.call)).with_row_index("_row")
         inside = clock.rows(rows).with_columns(_start=clock.start, _end=clock.end)
         timed = inside.select(*ticks.columns, "_row", "_start", "_end")
@@ -303,126 +311,127 @@ class ClockBars:
         return timed.drop("_row").collect()
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """All bars that have not been given."""
+        """Return all bars that were not final before."""
         bars = self.call(rows.select(pl.exclude("_start", "_end", "_final")))
-        if not self.given.height:
+        if not self.final.height:
             return bars
-        new = pl.col("_given").is_null() | (instant() > pl.col("_given"))
-        return beside(bars, self.given).filter(new).drop("_given")
+        last_final = pl.col("_last_final")
+        is_new = last_final.is_null() | (instant() > last_final)
+        return beside(bars, self.final).filter(is_new).drop("_last_final")
 
     def _refuse_late(self, rows: pl.DataFrame) -> None:
         """Refuse new ticks of bars that are final, which would be lost."""
         start = pl.col("_start")
-        if self.own:
+        if self.per_contract:
             late = rows.filter(start < within(start.cum_max(), apart(rows)))
         else:
-            late = rows[self.kept :].filter(pl.col("_end") <= self.newest)
+            late = rows[self.lookback_rows :].filter(pl.col("_end") <= self.newest)
         if late.height:
-            bar = moment(late["_start"][0])
+            bar = format_time(late["_start"][0])
             refuse_late(self.call, late, f"its bar, of {bar}, was final already")
 
 
 @dataclass(frozen=True)
-class FullBars:
-    """Bars that are final when enough has happened.
+class FullBarsState:
+    """State of bars that are final when they are full.
 
     Attributes
     ----------
     call : Call
         The measure, with an argument ``partial``.
     picks : callable
-        The ticks that bars are made of.
+        Picks the ticks that bars are made of.
     ticks : polars.DataFrame
-        Those of open bars.
+        The ticks of pending bars.
     """
 
     call: Call
     picks: Pick
     ticks: pl.DataFrame = field(default_factory=pl.DataFrame)
-    total: ClassVar[bool] = False
+    is_total: ClassVar[bool] = False
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.ticks.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, FullBars]:
-        """What is final with more ticks, and the way from there."""
-        rows = following(self.ticks, ticks.filter(self.picks(self.call)))
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, FullBarsState]:
+        """Return the bars that are full with more ticks, and the state after them."""
+        rows = append_ticks(self.ticks, ticks.filter(self.picks(self.call)))
         bars = self.call(rows, partial=False)
-        return bars, replace(self, ticks=_not_in(bars, rows))
+        return bars, replace(self, ticks=_after_full(bars, rows))
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
+    def pending(self) -> pl.DataFrame:
+        """Return the pending bars, if the call asks for them."""
         return self.call(self.ticks)
 
 
 @dataclass(frozen=True)
-class InformedBars:
-    """Bars that are final when more has happened than all bars before them let expect.
+class InformationBarsState:
+    """State of bars that are final when more has come than earlier bars let expect.
 
     Attributes
     ----------
     call : Call
         ``imbalance_bars`` or ``run_bars``.
     ticks : polars.DataFrame
-        Those of open bars.
-    known : mapping
-        What is expected, by contract, as the kernel returns it.
+        The ticks of pending bars.
+    expected : mapping
+        Expectations by contract, as the kernel returns them.
     """
 
     call: Call
     ticks: pl.DataFrame = field(default_factory=pl.DataFrame)
-    known: Mapping[Any, npt.NDArray[np.float64]] = field(default_factory=dict)
-    total: ClassVar[bool] = False
+    expected: Mapping[Any, npt.NDArray[np.float64]] = field(default_factory=dict)
+    is_total: ClassVar[bool] = False
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.ticks.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, InformedBars]:
-        """What is final with more ticks, and the way from there."""
-        rows = following(self.ticks, ticks.filter(trades(self.call)))
-        bars, known = self._bars(rows, partial=False)
-        return bars, replace(self, ticks=_not_in(bars, rows), known=known)
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, InformationBarsState]:
+        """Return the bars that are full with more ticks, and the state after them."""
+        rows = append_ticks(self.ticks, ticks.filter(trades(self.call)))
+        bars, expected = self._bars(rows, partial=False)
+        return bars, replace(self, ticks=_after_full(bars, rows), expected=expected)
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
+    def pending(self) -> pl.DataFrame:
+        """Return the pending bars, if the call asks for them."""
         bars, _ = self._bars(self.ticks, partial=self.call["partial"])
         return bars
 
     def _bars(
         self, ticks: pl.DataFrame, *, partial: bool
     ) -> tuple[pl.DataFrame, dict[Any, npt.NDArray[np.float64]]]:
-        from ibticks.analysis._engine import kernels as recurrences
+        from ibticks.analysis._engine import kernels
 
-        what: Informed = self.call.name  # type: ignore[assignment]
+        name: InformationBarsName = self.call.name  # type: ignore[assignment]
         names = ("amount", "expected_ticks", "span", "limits", "sign")
-        inputs, constants = expectations(what, *(self.call[name] for name in names))
-        kernel = getattr(recurrences, f"{what}_after")
-        rows = rows_of(ticks, "trades", what=what).collect()
-        sides = rows.select(each.alias(str(n)) for n, each in enumerate(inputs)).get_columns()
+        inputs, constants = kernel_arguments(name, *(self.call[each] for each in names))
+        kernel = getattr(kernels, f"{name}_after")
+        rows = rows_of(ticks, "trades", what=name).collect()
+        columns = rows.select(each.alias(str(n)) for n, each in enumerate(inputs)).get_columns()
         ids = rows[by(ticks)[0]].to_numpy() if by(ticks) else np.zeros(len(rows), dtype=np.int64)
         bar, signed = np.empty(len(rows), dtype=np.int64), np.empty(len(rows))
-        known = dict(self.known)
+        expected = dict(self.expected)
         for contract in np.unique(ids).tolist():
             place = np.flatnonzero(ids == contract)
-            arrays = [_fixed(each.to_numpy()[place]) for each in sides]
-            before = known.get(contract, np.empty(0))
-            bar[place], signed[place], known[contract] = kernel(before, *arrays, *constants)
+            arrays = [_read_only(each.to_numpy()[place]) for each in columns]
+            before = expected.get(contract, np.empty(0))
+            bar[place], signed[place], expected[contract] = kernel(before, *arrays, *constants)
         numbered = rows.lazy().with_columns(_bar=pl.Series(bar), _signed=pl.Series(signed))
-        return informed_bars(ticks, numbered, what, partial), known
+        return numbered_information_bars(ticks, numbered, name, partial), expected
 
 
-def _fixed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """To numba an array that may be written to is of another type, to be compiled for once more."""
+def _read_only(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Make an array read-only: numba would compile once more for a writable one."""
     values.flags.writeable = False
     return values
 
 
-def _not_in(bars: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of each contract after those that full bars are made of, which come first."""
+def _after_full(bars: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of each contract after those of its full bars, which come first."""
     keys, place = by(rows), pl.int_range(pl.len())
     if not keys:
         return rows[int(bars["count"].sum()) :]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ibticks._html import Html, html_table
 from ibticks.analysis._engine.columns import instant, require
-from ibticks.analysis._incremental.plans import way_of
-from ibticks.analysis._incremental.states import call_of, moment
+from ibticks.analysis._incremental.plans import initial_state
+from ibticks.analysis._incremental.states import bind_measure, format_time
 from ibticks.config import TIME_MIN
 from ibticks.errors import InputError
 
@@ -20,70 +22,69 @@ __all__ = ["Incremental"]
 
 
 class Incremental:
-    """A measure of ticks as they come: what it says of all of them, at the cost of the new ones.
+    """A measure that is updated with new ticks, at the cost of the new ones alone.
 
-    However ticks are cut into pieces, what :meth:`update` says of each piece and what :meth:`open`
-    says at the end are together what the measure says of all ticks at once::
+    For any blocks of ticks, the results of :meth:`update` for each block and of :meth:`pending` at
+    the end are together the result of the measure for all ticks::
 
         bars = Incremental("time_bars", "1m")
-        found = pl.concat([*map(bars.update, pieces), bars.open()])
-        assert_frame_equal(found, time_bars(pl.concat(pieces), "1m"))
+        result = pl.concat([*map(bars.update, blocks), bars.pending()])
+        assert_frame_equal(result, time_bars(pl.concat(blocks), "1m"))
 
-    up to the rounding of sums, and but for the order where several contracts share the ticks: what
-    is said of one is in its order, but comes when it is final. Of a total, such as ``vwap``,
-    :meth:`update` says what it is of everything so far.
+    up to the rounding of sums, and but for the order where several contracts share the ticks: the
+    rows of one contract are in order, and come when they are final. For a total, such as ``vwap``,
+    :meth:`update` returns the total of all ticks so far.
 
     Parameters
     ----------
     measure : str or callable
-        One of :mod:`ibticks.analysis`, by its name or itself.
-    *arguments, **named
-        Those of the measure, without the ticks. ``quotes`` is left out: trades and quotes come
+        A measure of :mod:`ibticks.analysis`: its name or the function.
+    *arguments, **keywords
+        Arguments of the measure, without the ticks. ``quotes`` is left out: trades and quotes come
         together, in one frame.
 
     Raises
     ------
     InputError
-        There is no such measure or argument; or the measure cannot take ticks as they come, since
-        it looks ahead or at all there is: the message says which, and what to do instead.
+        There is no such measure or argument; or the measure is not incremental, since it looks
+        ahead or at all ticks: the message says why, and what to do instead.
 
     Notes
     -----
-    Kept are a few ticks of each contract, by what the measure looks back at: none (``mid``), the
-    last one (``interarrival``), the quotes in force (``effective_spread``), a window
-    (``rolling_vwap``), the bar that is open (``time_bars``), or two that stand for a session
-    (``anchored_vwap``). Their number does not grow with what has passed. A session or a day that is
-    one bar is open all day; its ticks are kept.
+    The lookback is a few ticks of each contract: none (``mid``), the last one (``interarrival``),
+    the quotes in force (``effective_spread``), a window (``rolling_vwap``), the pending bar
+    (``time_bars``), or two that stand for a session (``anchored_vwap``). Its size does not grow
+    with time. A session or a day that is one bar is pending all day; its ticks are kept.
 
-    Bars by the clock are final when a tick comes at or after their end, of any contract and kind;
-    those of ``quoted_spread`` and what ``merge_same_timestamp`` merges, when the next of the
-    contract does: a quote is in force until then, and more may come at the same time. Bars of
-    activity are final when they are full; with ``partial=True``, :meth:`open` says what the last is
-    so far. ``realized_spread`` and ``price_impact`` speak of a trade when its horizon is over.
+    Bars by the clock are final when a tick comes at or after their end, of any contract and tick
+    type; those of ``quoted_spread`` and the rows of ``merge_same_timestamp``, when the next tick of
+    the contract does: a quote is in force until then, and more may come at the same time. Bars of
+    activity are final when they are full; with ``partial=True``, :meth:`pending` returns the last
+    one so far. Rows of ``realized_spread`` and ``price_impact`` are final when the horizon of their
+    trade is over.
 
-    Ticks are taken in their order of arrival, as :meth:`ibticks.Store.live` gives them. One of an
-    earlier time than that before it is taken like any other, where the measure goes by order; where
-    it belongs to a bar that was final already, it is refused, and nothing is changed. A window, or
-    a quote delay, reaches back from the latest time of the contract: what is older is not looked
-    for.
+    Ticks are taken in their order of arrival, as :meth:`ibticks.Store.live` gives them. A tick of
+    an earlier time than the one before it is taken like any other, where the measure goes by order;
+    where it belongs to a bar that is final, it is refused, and nothing is changed. A window, or a
+    quote delay, reaches back from the latest time of the contract: older ticks are not looked for.
 
-    What is said of ticks is not changed later, so that :meth:`open` may be asked in another thread.
+    Results are not changed later, so that :meth:`pending` may be called in another thread.
 
     Examples
     --------
     >>> from ibticks.sample import sample
     >>> trades = pl.read_parquet(sample("ibm_trades").path)
     >>> bars = Incremental("time_bars", "1h")
-    >>> [bars.update(piece).height for piece in trades.iter_slices(10_000)]
+    >>> [bars.update(block).height for block in trades.iter_slices(10_000)]
     [3, 2, 2, 4]
-    >>> bars.open().select("open", "close", "count").rows()
+    >>> bars.pending().select("open", "close", "count").rows()
     [(179.35, 179.55, 3)]
     >>> bars
     <Incremental time_bars('1h'): 33,381 ticks to 2013-10-08T23:23:56.822Z, 3 rows kept>
 
-    >>> whole = Incremental("vwap")
-    >>> for piece in trades.iter_slices(10_000):
-    ...     print(whole.update(piece)["vwap"].round(2).item())
+    >>> total = Incremental("vwap")
+    >>> for block in trades.iter_slices(10_000):
+    ...     print(total.update(block)["vwap"].round(2).item())
     180.69
     180.27
     179.95
@@ -96,9 +97,9 @@ class Incremental:
     after each tick; take the measure of a buffer, as of store.buffer(...).to_polars()
     """
 
-    def __init__(self, measure: str | Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        self._call = call_of(measure, arguments, named)
-        self._way = way_of(self._call)
+    def __init__(self, measure: str | Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
+        self._call = bind_measure(measure, arguments, keywords)
+        self._state = initial_state(self._call)
         self._schema: pl.Schema | None = None
         self._ticks = 0
         self._newest = TIME_MIN
@@ -109,13 +110,13 @@ class Incremental:
         Parameters
         ----------
         ticks : polars.DataFrame or polars.LazyFrame
-            Those that came after all before, in their order; none will do. Always of the same
-            columns, ``timestamp`` among them.
+            Later ticks than all before, in order of arrival; an empty frame will do. Always of the
+            same columns, ``timestamp`` among them.
 
         Returns
         -------
         polars.DataFrame
-            What is final with them and was not yet: rows, or bars. Of a total, the total so far.
+            Rows or bars that became final. For a total, the total so far.
 
         Raises
         ------
@@ -136,63 +137,82 @@ class Incremental:
         frame = ticks.lazy().collect()
         if self._schema is None:
             require(frame, "timestamp", what=f"{self._call.name} of ticks as they come")
-            # What is wrong with the columns or the arguments says the measure itself, of no ticks.
+            # The measure refuses wrong columns and arguments, even without ticks.
             self._call(frame.clear())
         elif frame.schema != self._schema:
             raise InputError(
-                f"{self._call.name}: the ticks have columns {_said(frame.schema)}; those before "
-                f"had {_said(self._schema)}"
+                f"{self._call.name}: the ticks have columns {_format_schema(frame.schema)}; those "
+                f"before had {_format_schema(self._schema)}"
             )
         newest = frame.select(instant().max()).item()
         now = self._newest if newest is None else max(newest, self._newest)
-        found, self._way = self._way.after(frame, now)
+        result, self._state = self._state.advance(frame, now)
         self._schema, self._newest, self._ticks = frame.schema, now, self._ticks + frame.height
-        return found
+        return result
 
-    def open(self) -> pl.DataFrame:
-        """What the measure would say more, if nothing came any more.
+    def pending(self) -> pl.DataFrame:
+        """Return the result that is not final yet.
 
         Returns
         -------
         polars.DataFrame
-            The bars that are open, as they are so far; the rows that wait; or none. Of a total, the
-            total. Before any ticks, a frame without columns.
+            Pending bars, as they are so far; pending rows; or none. For a total, the total. Before
+            any ticks, a frame without columns.
 
         Examples
         --------
-        >>> Incremental("time_bars", "1h").open().shape
+        >>> Incremental("time_bars", "1h").pending().shape
         (0, 0)
         """
-        return pl.DataFrame() if self._schema is None else self._way.open()
+        return pl.DataFrame() if self._schema is None else self._state.pending()
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept: ticks, or of a total what was added up.
+    def lookback_rows(self) -> int:
+        """Number of rows in the lookback: ticks, or the sums of a total.
 
         Examples
         --------
-        >>> Incremental("mid").kept
+        >>> Incremental("mid").lookback_rows
         0
         """
-        return self._way.kept
+        return self._state.lookback_rows
 
     def __repr__(self) -> str:
-        rows = f"{self.kept:,} row{'' if self.kept == 1 else 's'} kept"
+        rows = f"{self.lookback_rows:,} row{'' if self.lookback_rows == 1 else 's'} kept"
         return f"<Incremental {self._call.text}: {self._seen()}, {rows}>"
 
     def _repr_html_(self) -> str:
-        rows = {"measure": self._call.text, "ticks": self._seen(), "rows kept": f"{self.kept:,}"}
-        cells = (
-            f"<tr><td>{name}</td><td><code>{escape(value)}</code></td></tr>"
-            for name, value in rows.items()
+        rows = {
+            "measure": self._call.text,
+            "ticks": self._seen(),
+            "rows kept": f"{self.lookback_rows:,}",
+        }
+        return html_table(
+            [(name, Html(f"<code>{escape(value)}</code>")) for name, value in rows.items()]
         )
-        return f"<table>{''.join(cells)}</table>"
+
+    def open(self) -> pl.DataFrame:
+        """Return :meth:`pending`; deprecated."""
+        _warn_renamed("open()", "pending()")
+        return self.pending()
+
+    @property
+    def kept(self) -> int:
+        """Number of :attr:`lookback_rows`; deprecated."""
+        _warn_renamed("kept", "lookback_rows")
+        return self.lookback_rows
 
     def _seen(self) -> str:
         if self._newest == TIME_MIN:
             return f"{self._ticks:,} ticks"
-        return f"{self._ticks:,} ticks to {moment(self._newest)}"
+        return f"{self._ticks:,} ticks to {format_time(self._newest)}"
 
 
-def _said(schema: pl.Schema) -> str:
+def _format_schema(schema: pl.Schema) -> str:
     return ", ".join(f"{name} {dtype}" for name, dtype in schema.items())
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    warnings.warn(
+        f"Incremental.{old} is called Incremental.{new} now", DeprecationWarning, stacklevel=3
+    )

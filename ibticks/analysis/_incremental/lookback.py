@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ibticks.analysis._incremental.states import Call
 
-    Keep: TypeAlias = Callable[[Call, pl.DataFrame, pl.DataFrame], pl.DataFrame]
+    Lookback: TypeAlias = Callable[[Call, pl.DataFrame, pl.DataFrame], pl.DataFrame]
     """From the measure, the ticks and what it said of them to the ticks that are kept."""
 
     Pick: TypeAlias = Callable[[Call], pl.Expr]
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "beside",
     "by_column",
-    "by_kind",
+    "by_of",
     "every_row",
     "last_bars",
     "last_of_stream",
@@ -69,7 +69,7 @@ _TRADE = is_trade()
 
 _QUOTE = is_quote()
 
-_KINDS = {"trades": _TRADE, "quotes": _QUOTE, "mids": is_set(pl.col("mid_price"))}
+_ROWS_OF = {"trades": _TRADE, "quotes": _QUOTE, "mids": is_set(pl.col("mid_price"))}
 
 
 def every_row(call: Call) -> pl.Expr:
@@ -92,9 +92,9 @@ def quotes(call: Call) -> pl.Expr:
     return _QUOTE
 
 
-def by_kind(call: Call) -> pl.Expr:
+def by_of(call: Call) -> pl.Expr:
     """Those of the kind that ``of`` says."""
-    return _KINDS.get(call["of"], pl.lit(value=True))
+    return _ROWS_OF.get(call["of"], pl.lit(value=True))
 
 
 def by_column(call: Call) -> pl.Expr:

@@ -21,37 +21,37 @@ from ibticks.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ibticks.analysis._incremental.lookback import Keep, Pick
+    from ibticks.analysis._incremental.lookback import Lookback, Pick
 
 __all__ = [
+    "AdditiveState",
     "Call",
-    "Chain",
-    "Rows",
-    "RunningSum",
-    "Sums",
-    "Way",
-    "Whole",
-    "call_of",
-    "following",
-    "moment",
+    "ChainedState",
+    "IncrementalState",
+    "RowwiseState",
+    "RunningTotalState",
+    "SnapshotState",
+    "append_ticks",
+    "bind_measure",
+    "format_time",
     "refuse_late",
 ]
 
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of ticks.
+    """A measure with its arguments, without ticks.
 
     Attributes
     ----------
     name : str
-        Of the measure.
+        Name of the measure.
     function : callable
         The measure.
     arguments : mapping of str to object
-        All but the ticks, those left out too.
+        All arguments but the ticks, defaults among them.
     text : str
-        As it was written.
+        The call as source text.
     """
 
     name: str
@@ -60,16 +60,16 @@ class Call:
     text: str
 
     def __call__(self, ticks: pl.DataFrame, **changed: Any) -> pl.DataFrame:
-        """What the measure says of ticks, some arguments changed."""
-        found: pl.DataFrame = self.function(ticks, **{**self.arguments, **changed})
-        return found
+        """Return the measure of ticks, with some arguments changed."""
+        result: pl.DataFrame = self.function(ticks, **{**self.arguments, **changed})
+        return result
 
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]
 
 
-def call_of(
-    measure: str | Callable[..., Any], arguments: tuple[Any, ...], named: Mapping[str, Any]
+def bind_measure(
+    measure: str | Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> Call:
     """Bind arguments to a measure of :mod:`ibticks.analysis`.
 
@@ -80,9 +80,9 @@ def call_of(
 
     Examples
     --------
-    >>> call_of("time_bars", ("1m",), {"of": "quotes"})["every"]
+    >>> bind_measure("time_bars", ("1m",), {"of": "quotes"})["every"]
     '1m'
-    >>> call_of("time_bars", (), {})
+    >>> bind_measure("time_bars", (), {})
     Traceback (most recent call last):
         ...
     ibticks.errors.InputError: time_bars: missing a required argument: 'every'
@@ -92,169 +92,172 @@ def call_of(
     if not inspect.isfunction(function) or measure not in (name, function):
         raise InputError(f"{name} is no measure; ibticks.analysis.__all__ lists them")
     try:
-        bound = inspect.signature(function).bind(None, *arguments, **named)
+        bound = inspect.signature(function).bind(None, *arguments, **keywords)
     except TypeError as problem:
         raise InputError(f"{name}: {problem}") from None
     bound.apply_defaults()
-    _, *given = bound.arguments.items()
-    said = [*map(repr, arguments), *(f"{each}={value!r}" for each, value in named.items())]
-    return Call(name, function, dict(given), f"{name}({', '.join(said)})")
+    _, *others = bound.arguments.items()
+    texts = [*map(repr, arguments), *(f"{key}={value!r}" for key, value in keywords.items())]
+    return Call(name, function, dict(others), f"{name}({', '.join(texts)})")
 
 
-def moment(ns: int) -> str:
-    """A time as it is written.
+def format_time(ns: int) -> str:
+    """Format a time in UTC nanoseconds for messages.
 
     Examples
     --------
-    >>> moment(1_736_519_340_500_000_000)
+    >>> format_time(1_736_519_340_500_000_000)
     '2025-01-10T14:29:00.5Z'
     """
     return str(np.datetime64(ns, "ns")).rstrip("0").rstrip(".") + "Z"
 
 
-def refuse_late(call: Call, late: pl.DataFrame, why: str) -> NoReturn:
-    """Refuse ticks of whose time a measure has spoken already.
+def refuse_late(call: Call, late: pl.DataFrame, reason: str) -> NoReturn:
+    """Refuse late ticks: those of a time whose result is final.
 
     Parameters
     ----------
     call : Call
     late : polars.DataFrame
-        One or more.
-    why : str
-        What was the case when they came.
+        One or more late ticks.
+    reason : str
+        The state when they came, for the message.
 
     Raises
     ------
     InputError
     """
-    came = moment(late.select(instant()).item(0, 0))
+    came = format_time(late.select(instant()).item(0, 0))
     contract = f" of contract {late[by(late)[0]][0]}" if by(late) else ""
     raise InputError(
-        f"{call.name}: a tick{contract} of {came} came late, when {why}. Nothing of these ticks "
+        f"{call.name}: a tick{contract} of {came} came late, when {reason}. Nothing of these ticks "
         "was taken; leave it out, and update again. Live streams come in order of time if they "
         "wait for each other longer, as with store.live(..., delay=1)"
     )
 
 
-class Way(Protocol):
-    """A measure that has seen some ticks."""
+class IncrementalState(Protocol):
+    """State of a measure that has taken some ticks."""
 
     @property
-    def total(self) -> bool:
-        """Whether it speaks of everything so far at once."""
+    def is_total(self) -> bool:
+        """Whether each result is of all ticks so far."""
         ...
 
     @property
-    def kept(self) -> int:
-        """How many rows it keeps."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         ...
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, Way]:
-        """What is final with more ticks, and the way from there.
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, IncrementalState]:
+        """Return the result that is final with more ticks, and the state after them.
 
-        ``now`` is the time of the newest tick there is, if it be of no business of the measure.
+        ``now`` is the newest tick time, including ticks this measure ignores.
         """
         ...
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet; of a total, the total."""
+    def pending(self) -> pl.DataFrame:
+        """Return the result that is not final yet; of a total, the total."""
         ...
 
 
-def following(kept: pl.DataFrame, ticks: pl.DataFrame) -> pl.DataFrame:
-    """Ticks after those kept; an average that is kept need not be an integer.
+def append_ticks(lookback: pl.DataFrame, ticks: pl.DataFrame) -> pl.DataFrame:
+    """Append ticks to a lookback, in which an average need not be an integer.
 
     Examples
     --------
-    >>> following(pl.DataFrame(), pl.DataFrame({"size": [1]})).height
+    >>> append_ticks(pl.DataFrame(), pl.DataFrame({"size": [1]})).height
     1
     """
-    return pl.concat([kept, ticks], how="vertical_relaxed", rechunk=True) if kept.width else ticks
+    if not lookback.width:
+        return ticks
+    return pl.concat([lookback, ticks], how="vertical_relaxed", rechunk=True)
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A row for each tick, or for some, whatever comes later.
+class RowwiseState:
+    """State of a measure with a row for each tick, or for some, final at once.
 
     Attributes
     ----------
     call : Call
         The measure.
-    keep : callable, optional
-        Which ticks are kept. By default none.
-    gives : callable
-        Of which of those the measure gives a row.
+    lookback : callable, optional
+        Picks the ticks of the lookback. By default none.
+    rows : callable
+        Picks the ticks that have a row.
     ticks : polars.DataFrame
-        Those kept.
-    seen : polars.DataFrame
-        A frame of no rows, as the measure gives them.
+        The lookback.
+    empty : polars.DataFrame
+        A result without rows.
     """
 
     call: Call
-    keep: Keep | None = None
-    gives: Pick = every_row
+    lookback: Lookback | None = None
+    rows: Pick = every_row
     ticks: pl.DataFrame = field(default_factory=pl.DataFrame)
-    seen: pl.DataFrame = field(default_factory=pl.DataFrame)
-    total: ClassVar[bool] = False
+    empty: pl.DataFrame = field(default_factory=pl.DataFrame)
+    is_total: ClassVar[bool] = False
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.ticks.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, Rows]:
-        """What is final with more ticks, and the way from there."""
-        seen = self.seen if self.seen.width else self.call(ticks.clear())
-        if self.keep is None:
-            return self.call(ticks), replace(self, seen=seen)
-        rows = following(self.ticks, ticks)
-        found = self.call(rows)
-        given = self.ticks.filter(self.gives(self.call)).height if self.kept else 0
-        kept = self.keep(self.call, rows, found)
-        return found[given:].cast(seen.schema), replace(self, ticks=kept, seen=seen)
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, RowwiseState]:
+        """Return the rows of more ticks, and the state after them."""
+        empty = self.empty if self.empty.width else self.call(ticks.clear())
+        if self.lookback is None:
+            return self.call(ticks), replace(self, empty=empty)
+        all_ticks = append_ticks(self.ticks, ticks)
+        result = self.call(all_ticks)
+        earlier = self.ticks.filter(self.rows(self.call)).height if self.lookback_rows else 0
+        lookback = self.lookback(self.call, all_ticks, result)
+        return result[earlier:].cast(empty.schema), replace(self, ticks=lookback, empty=empty)
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
-        return self.seen
+    def pending(self) -> pl.DataFrame:
+        """Return no rows: all of them are final."""
+        return self.empty
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What a measure says of everything so far, where a few ticks stand for all.
+class SnapshotState:
+    """State of a measure of all ticks so far, for which the lookback stands.
 
     Attributes
     ----------
-    call, keep, ticks
-        As of :class:`Rows`.
-    found : polars.DataFrame
-        What it said last.
+    call, lookback, ticks
+        As of :class:`RowwiseState`.
+    result : polars.DataFrame
+        The latest result.
     """
 
     call: Call
-    keep: Keep
+    lookback: Lookback
     ticks: pl.DataFrame = field(default_factory=pl.DataFrame)
-    found: pl.DataFrame = field(default_factory=pl.DataFrame)
-    total: ClassVar[bool] = True
+    result: pl.DataFrame = field(default_factory=pl.DataFrame)
+    is_total: ClassVar[bool] = True
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.ticks.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, Whole]:
-        """What is final with more ticks, and the way from there."""
-        rows = following(self.ticks, ticks)
-        found = self.call(rows)
-        return found, replace(self, ticks=self.keep(self.call, rows, found), found=found)
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, SnapshotState]:
+        """Return the result of all ticks so far, and the state after them."""
+        all_ticks = append_ticks(self.ticks, ticks)
+        result = self.call(all_ticks)
+        lookback = self.lookback(self.call, all_ticks, result)
+        return result, replace(self, ticks=lookback, result=result)
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
-        return self.found
+    def pending(self) -> pl.DataFrame:
+        """Return the total."""
+        return self.result
 
 
 @dataclass(frozen=True)
-class Sums:
-    """What a measure says of everything so far, where that is the sum of what it says of parts.
+class AdditiveState:
+    """State of a measure of all ticks so far that is the sum of the results of its blocks.
 
     Attributes
     ----------
@@ -263,15 +266,15 @@ class Sums:
     added : tuple of str
         Columns that are sums.
     averaged : mapping of str to str
-        Columns that are averages, and by which of the sums.
+        Columns that are averages, and the sum that weighs each.
     marks : tuple of str
-        Columns that ``finish`` makes anew. All others keep the rows apart.
+        Columns that ``finish`` computes. All others keep the rows apart.
     finish : callable, optional
-        Makes of the sums what the measure gives.
-    keep, ticks
-        Ticks the next part begins from, as of :class:`Rows`, that add nothing themselves.
+        From the call and the sums to the result.
+    lookback, ticks
+        Ticks the next block begins with, as of :class:`RowwiseState`; they add nothing themselves.
     sums : polars.DataFrame
-        So far.
+        Sums so far.
     """
 
     call: Call
@@ -279,114 +282,116 @@ class Sums:
     averaged: Mapping[str, str] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
     finish: Callable[[Call, pl.DataFrame], pl.DataFrame] | None = None
-    keep: Keep | None = None
+    lookback: Lookback | None = None
     ticks: pl.DataFrame = field(default_factory=pl.DataFrame)
     sums: pl.DataFrame = field(default_factory=pl.DataFrame)
-    total: ClassVar[bool] = True
+    is_total: ClassVar[bool] = True
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.ticks.height + self.sums.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, Sums]:
-        """What is final with more ticks, and the way from there."""
-        rows = following(self.ticks, ticks)
-        found = self.call(rows)
-        kept = self.ticks if self.keep is None else self.keep(self.call, rows, found)
-        way = replace(self, ticks=kept, sums=self._and(found.drop(self.marks)))
-        return way.open(), way
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, AdditiveState]:
+        """Return the result of all ticks so far, and the state after them."""
+        block = append_ticks(self.ticks, ticks)
+        result = self.call(block)
+        lookback = self.ticks
+        if self.lookback is not None:
+            lookback = self.lookback(self.call, block, result)
+        state = replace(self, ticks=lookback, sums=self._add(result.drop(self.marks)))
+        return state.pending(), state
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
+    def pending(self) -> pl.DataFrame:
+        """Return the total."""
         return self.sums if self.finish is None else self.finish(self.call, self.sums)
 
-    def _and(self, found: pl.DataFrame) -> pl.DataFrame:
+    def _add(self, block: pl.DataFrame) -> pl.DataFrame:
         if not self.sums.width:
-            return found
-        added = [name for name in self.added if name in found.columns]
-        groups = [name for name in found.columns if name not in (*added, *self.averaged)]
-        # A part that is null, such as a variance with a negative price, leaves none to the whole.
+            return block
+        added = [name for name in self.added if name in block.columns]
+        groups = [name for name in block.columns if name not in (*added, *self.averaged)]
+        # A null block, such as a variance with a negative price, makes the total null.
         known = pl.all_horizontal(pl.col(name).null_count() == 0 for name in added)
         values = [pl.when(known).then(pl.col(name).sum()).alias(name) for name in added]
         for name, weight in self.averaged.items():
             weights = pl.col(weight).sum()
             average = (pl.col(name) * pl.col(weight)).sum() / weights
-            # Where nothing weighs, such as no time that passed, the newest part says what it is.
+            # Without any weight, such as no time that passed, the newest block decides.
             newest = pl.col(name).drop_nulls().last()
             values.append(pl.when(weights > 0).then(average).otherwise(newest).alias(name))
-        both = per_key(pl.concat([self.sums, found]), groups).agg(values)
-        return both.sort(groups or "_all").select(found.columns).cast(found.schema)
+        both = per_key(pl.concat([self.sums, block]), groups).agg(values)
+        return both.sort(groups or "_all").select(block.columns).cast(block.schema)
 
 
 @dataclass(frozen=True)
-class RunningSum:
-    """Rows with the running sum of a column, of each contract.
+class RunningTotalState:
+    """State that adds the running total of a column to rows, for each contract.
 
     Attributes
     ----------
     column, name : str
-        What is summed, and what the sum is called.
+        The column that is summed, and the name of the total.
     sums : polars.DataFrame
-        ``_before``, that of each contract so far.
+        ``_before``, the total of each contract so far.
     """
 
     column: str
     name: str
     sums: pl.DataFrame = field(default_factory=pl.DataFrame)
-    total: ClassVar[bool] = False
+    is_total: ClassVar[bool] = False
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
+    def lookback_rows(self) -> int:
+        """Number of rows in the state."""
         return self.sums.height
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, RunningSum]:
-        """What is final with more ticks, and the way from there."""
-        more = within(pl.col(self.column).cum_sum(), apart(ticks))
-        found = ticks.with_columns(more.alias(self.name))
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, RunningTotalState]:
+        """Return rows with the running total, and the state after them."""
+        running = within(pl.col(self.column).cum_sum(), apart(ticks))
+        result = ticks.with_columns(running.alias(self.name))
         if self.sums.height:
             before = pl.col("_before").fill_null(0)
-            found = beside(found, self.sums).with_columns(pl.col(self.name) + before)
-        found = found.drop("_before", strict=False)
-        sums = following(self.sums, found.select(*by(ticks), _before=self.name))
-        return found, replace(self, sums=latest(sums, by(ticks)))
+            result = beside(result, self.sums).with_columns(pl.col(self.name) + before)
+        result = result.drop("_before", strict=False)
+        sums = append_ticks(self.sums, result.select(*by(ticks), _before=self.name))
+        return result, replace(self, sums=latest(sums, by(ticks)))
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
+    def pending(self) -> pl.DataFrame:
+        """Return no rows: all of them are final."""
         return pl.DataFrame()
 
 
 @dataclass(frozen=True)
-class Chain:
-    """One after another: what the first gives is what the second takes.
+class ChainedState:
+    """Two states of which the second takes the results of the first.
 
     Attributes
     ----------
-    first, second : Way
+    first, second : IncrementalState
     """
 
-    first: Way
-    second: Way
+    first: IncrementalState
+    second: IncrementalState
 
     @property
-    def total(self) -> bool:
-        """As the second has it."""
-        return self.second.total
+    def is_total(self) -> bool:
+        """Whether each result of the second is of all ticks so far."""
+        return self.second.is_total
 
     @property
-    def kept(self) -> int:
-        """How many rows are kept."""
-        return self.first.kept + self.second.kept
+    def lookback_rows(self) -> int:
+        """Number of rows in both states."""
+        return self.first.lookback_rows + self.second.lookback_rows
 
-    def after(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, Chain]:
-        """What is final with more ticks, and the way from there."""
-        between, first = self.first.after(ticks, now)
-        found, second = self.second.after(between, now)
-        return found, Chain(first, second)
+    def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, ChainedState]:
+        """Return the result that is final with more ticks, and the state after them."""
+        between, first = self.first.advance(ticks, now)
+        result, second = self.second.advance(between, now)
+        return result, ChainedState(first, second)
 
-    def open(self) -> pl.DataFrame:
-        """What is not final yet."""
-        found, second = self.second.after(self.first.open(), TIME_MIN)
-        rest = second.open()
-        return found if self.total or not rest.width else pl.concat([found, rest])
+    def pending(self) -> pl.DataFrame:
+        """Return the result that is not final yet."""
+        result, second = self.second.advance(self.first.pending(), TIME_MIN)
+        rest = second.pending()
+        return result if self.is_total or not rest.width else pl.concat([result, rest])

@@ -1,0 +1,459 @@
+"""Plots of summaries: delta, volume by price, time of day, heat maps and signature plots."""
+
+from __future__ import annotations
+
+from math import floor, log10
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import polars as pl
+
+from ibticks import analysis
+from ibticks.accessors._canvas import (
+    BLUE,
+    DOWN,
+    GREY,
+    GRID,
+    HAZE,
+    INK,
+    NUMBER,
+    PALE_BLUE,
+    UP,
+    View,
+    drawable_sizes,
+    figure,
+    finish,
+    price_axis,
+    thinned,
+    titled,
+    width,
+)
+from ibticks.accessors._price_plots import Frame, bars_of, days, label, priced, refuse
+from ibticks.analysis.engine import by, columns, instant, nanoseconds, require
+from ibticks.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    import plotly.graph_objects as go
+    from numpy.typing import NDArray
+
+    from ibticks.accessors._canvas import View
+    from ibticks.analysis.engine import Method
+
+
+__all__ = ["cumulative_delta", "day", "heatmap", "signature", "volume_profile"]
+
+_LEVELS = 60
+
+
+def cumulative_delta(
+    frame: Frame,
+    every: str | timedelta | None,
+    quotes: Frame | None,
+    method: Method | None,
+    quote_delay: str | timedelta,
+    view: View,
+) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.cumulative_delta`."""
+    require(frame, "timestamp", "price", "size", what="cumulative_delta")
+    here = drawable_sizes(frame.lazy()).collect()
+    known = set(here.columns)
+    if method is None and "sign" not in known:
+        both = quotes is not None or {"bid_price", "ask_price"} <= known
+        method = "lee_ready" if both else "tick"
+    other = None if quotes is None else quotes.lazy().collect()
+    if view.contract is not None and other is not None and by(other):
+        other = other.filter(pl.col("contract_id") == view.contract)
+    # Signed before it is cut to the sessions: the first trade goes by what was before.
+    signed = analysis.signed_volume(here, method=method, quotes=other, quote_delay=quote_delay)
+    trades = view.rows(signed)
+    length = every or width(trades, view)
+    bars = bars_of(trades, length, view)
+    sums = bars_of(trades.with_columns(size=pl.col("signed_volume")), length, view)
+    moved = sums["volume"]
+    view = view.of_bars(bars)
+    bars = bars.with_columns(_x=view.clock())
+    drawn = figure(view, [0.5, 0.28, 0.22], height=660)
+    path = view.parted(bars)
+    drawn.add_scatter(
+        x=path["_x"],
+        y=path["close"],
+        mode="lines",
+        name="price",
+        showlegend=False,
+        line={"color": INK, "width": 1.2},
+        hovertemplate=f"%{{y:{NUMBER}}}",
+        row=1,
+        col=1,
+    )
+    drawn.add_scatter(
+        x=bars["_x"],
+        y=moved.cum_sum(),
+        mode="lines",
+        name="cumulative delta",
+        showlegend=False,
+        line={"color": BLUE, "width": 1.6},
+        fill="tozeroy",
+        fillcolor=HAZE,
+        hovertemplate=f"%{{y:+{NUMBER}}}",
+        row=2,
+        col=1,
+    )
+    drawn.add_bar(
+        x=bars["_x"],
+        y=moved,
+        width=view.bar_width,
+        name="delta",
+        showlegend=False,
+        row=3,
+        col=1,
+        marker_color=[UP if each >= 0 else DOWN for each in moved],
+        hovertemplate=f"%{{y:+{NUMBER}}}",
+    )
+    price_axis(drawn)
+    drawn.update_yaxes(title_text="cumulative", row=2, zeroline=True, zerolinecolor=GREY)
+    drawn.update_yaxes(title_text="delta", row=3, zeroline=True, zerolinecolor=GREY)
+    rule = "as signed" if method is None else f"by {method.replace('_', '-')}"
+    said = f"{days([trades], view)}: bought less sold, {rule}, {length} a bar"
+    titled(drawn, f"{label(trades, view)}: cumulative delta", said)
+    return finish(drawn, view, bars.select(columns.instant()).to_series())
+
+
+def volume_profile(frame: Frame, step: float | None, share: float, view: View) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.volume_profile`."""
+    require(frame, "timestamp", "price", "size", what="volume_profile")
+    trades = view.rows(columns.trades(frame.lazy()))
+    step = step or _nice(trades["price"])
+    levels = analysis.volume_profile(trades, step, share=share)
+    area: list[float] = levels.filter("value_area")["price"].to_list()
+    control: float = levels.filter("point_of_control")["price"].item()
+    drawn = figure(view, [1.0], height=560)
+    few = view.parted(thinned(trades, "price"))
+    drawn.add_scatter(
+        x=few["_x"],
+        y=few["price"],
+        mode="lines",
+        name="price",
+        showlegend=False,
+        line={"color": INK, "width": 1, "shape": "hv"},
+        hovertemplate=f"%{{y:{NUMBER}}}",
+    )
+    colours = [
+        DOWN if point else BLUE if inside else PALE_BLUE
+        for point, inside in levels.select("point_of_control", "value_area").rows()
+    ]
+    drawn.add_bar(
+        x=levels["volume"],
+        y=levels["price"],
+        orientation="h",
+        width=step * 0.86,
+        xaxis="x2",
+        marker_color=colours,
+        name="volume",
+        showlegend=False,
+        hovertemplate=f"%{{x:{NUMBER}}} at %{{y:{NUMBER}}}<extra></extra>",
+    )
+    drawn.update_layout(
+        xaxis_domain=[0, 0.65],
+        xaxis2={
+            "domain": [0.69, 1],
+            "anchor": "y",
+            "title": {"text": "volume"},
+            "gridcolor": GRID,
+            "zeroline": False,
+            "nticks": 5,
+            "automargin": True,
+        },
+        hovermode="closest",
+    )
+    drawn.update_layout(margin_r=96)
+    for value, what, colour, anchor in (
+        (area[-1], "value high", BLUE, "bottom"),
+        (control, "control", DOWN, "middle"),
+        (area[0], "value low", BLUE, "top"),
+    ):
+        drawn.add_shape(
+            type="line",
+            xref="paper",
+            x0=0,
+            x1=1,
+            y0=value,
+            y1=value,
+            line={"color": colour, "width": 1, "dash": "dot"},
+        )
+        drawn.add_annotation(
+            xref="paper",
+            x=1.005,
+            xanchor="left",
+            y=value,
+            yanchor=anchor,
+            showarrow=False,
+            text=f"{what} {value:,.10g}",
+            font={"size": 11, "color": colour},
+        )
+    price_axis(drawn)
+    said = f"{days([trades], view)}: {levels['volume'].sum():,.0f} traded, levels of {step:g}, "
+    titled(drawn, f"{label(trades, view)}: volume by price", f"{said}{share:.0%} in the value area")
+    return finish(drawn, view, trades.select(columns.instant()).to_series(), x="xaxis")
+
+
+def _nice(prices: pl.Series) -> float:
+    """A round step that makes about sixty levels, and no less than the prices differ by."""
+    span = float(prices.max() - prices.min())  # type: ignore[operator, arg-type]
+    raw = span / _LEVELS if span > 0 else abs(float(prices[0])) / 1e4 or 1.0
+    scale = 10.0 ** floor(log10(raw))
+    return next(nice * scale for nice in (1.0, 2.0, 2.5, 5.0, 10.0) if nice * scale >= raw)
+
+
+_VALUES: Final = {
+    "volume": "volume",
+    "count": "ticks",
+    "spread": "mean spread",
+    "range": "high less low, basis points",
+}
+_GAPS: Final = 200
+"""Of how many times of day at most: with more, gaps would take all the room."""
+
+_SCALE: Final = [
+    [0, "#f4f7fa"],
+    [0.15, "#c9dceb"],
+    [0.45, "#6fa3cb"],
+    [0.75, "#2f6a9c"],
+    [1, "#12344f"],
+]
+
+
+def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.day`."""
+    spreads = _spreads(frame, quotes, every, view)
+    trades = priced(frame, view)
+    parts: list[tuple[pl.DataFrame, str, str]] = []
+    if spreads is not None:
+        parts.append((spreads, "spread", BLUE))
+    if trades is not None:
+        volume = pl.col("size").cast(pl.Float64).fill_nan(None).sum()
+        parts.append((_by_day(trades, every, view, volume), "volume", GREY))
+    if spreads is not None and trades is None:
+        source = view.rows(columns.quotes(frame.lazy()))
+        parts.append((_by_day(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY))
+    if not parts:
+        refuse(frame, "price", "size", what="a plot of the day")
+    drawn = figure(view, [1.0] * len(parts), height=180 + 200 * len(parts))
+    width_ms = nanoseconds(every) / 1e6
+    for row, (values, title, colour) in enumerate(parts, 1):
+        middle = values.group_by("_x").agg(
+            pl.col("value").median(),
+            pl.col("value").quantile(0.25).alias("low"),
+            pl.col("value").quantile(0.75).alias("high"),
+        )
+        middle = middle.sort("_x")
+        several = values["_day"].n_unique() > 1
+        spread = (
+            {
+                "type": "data",
+                "symmetric": False,
+                "array": middle["high"] - middle["value"],
+                "arrayminus": middle["value"] - middle["low"],
+                "color": INK,
+                "thickness": 1,
+                "width": 0,
+            }
+            if several
+            else None
+        )
+        drawn.add_bar(
+            x=middle["_x"],
+            y=middle["value"],
+            width=width_ms * 0.86,
+            offset=width_ms * 0.07,
+            marker_color=colour,
+            name=title,
+            showlegend=False,
+            error_y=spread,
+            row=row,
+            col=1,
+            hovertemplate=f"%{{y:{NUMBER}}}",
+        )
+        drawn.update_yaxes(title_text=title, rangemode="tozero", row=row)
+    _clock_axis(drawn, view)
+    shown = [each for each, _, _ in parts]
+    count = max(each["_day"].n_unique() for each in shown)
+    said = f"median and middle half of {count} days"
+    if count == 1:
+        said = f"{shown[0]['_day'][0]:%A, %-d %B %Y}"
+    source = trades if trades is not None else view.rows(frame)
+    weighed = "" if spreads is None else "; the spread is weighed by time"
+    said += f", {every} a bar{weighed}"
+    return titled(drawn, f"{label(source, view)} through the day", said)
+
+
+def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.heatmap`."""
+    if value not in _VALUES:
+        raise InputError(f"no heat map of {value!r}: there are {', '.join(_VALUES)}")
+    if value == "spread":
+        cells = _spreads(frame, None, every, view)
+        require(frame, "bid_price", "ask_price", what="a heat map of the spread")
+        assert cells is not None
+        rows = view.rows(columns.quotes(frame.lazy()))
+    else:
+        rows = view.rows(frame if value == "count" else columns.trades(frame.lazy()))
+        price = pl.col("price")
+        measure = {
+            "volume": lambda: pl.col("size").cast(pl.Float64).fill_nan(None).sum(),
+            "count": lambda: pl.len().cast(pl.Float64),
+            "range": lambda: (price.max() / price.min() - 1) * 1e4,
+        }[value]()
+        cells = _by_day(rows, every, view, measure)
+    dates, times, table = _table(cells, every)
+    drawn = figure(view, [1.0], height=max(240, 170 + 26 * len(dates)))
+    drawn.add_heatmap(
+        x=times.dt.offset_by(f"{nanoseconds(every) // 2}ns"),
+        y=dates,
+        z=table,
+        hoverongaps=False,
+        colorscale=_SCALE,
+        xgap=1 if len(times) <= _GAPS else 0,
+        ygap=1,
+        colorbar={
+            "title": {"text": _VALUES[value], "side": "right"},
+            "thickness": 12,
+            "outlinewidth": 0,
+        },
+        zmin=0,
+        zmax=cells["value"].quantile(0.98),
+        text=[times.dt.strftime("%H:%M").to_list()] * len(dates),
+        hovertemplate=f"%{{y}}, %{{text}}: %{{z:{NUMBER}}}<extra></extra>",
+    )
+    drawn.update_layout(hovermode="closest")
+    drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
+    _clock_axis(drawn, view)
+    said = f"{days([rows], view)}: {_VALUES[value]} in {every}"
+    return titled(drawn, f"{label(rows, view)} by day and time of day", said)
+
+
+def _table(
+    cells: pl.DataFrame, every: str | timedelta
+) -> tuple[list[str], pl.Series, NDArray[np.float64]]:
+    """Days, times and values; times without a value too, or the ones beside them would be wide."""
+    step = nanoseconds(every)
+    ns = cells["_x"].dt.cast_time_unit("ns").cast(pl.Int64).to_numpy()
+    places = (ns - ns.min()) // step
+    days = cells["_day"].unique().sort()
+    values = np.full((len(days), places.max() + 1), np.nan)
+    values[days.search_sorted(cells["_day"]).to_numpy(), places] = cells["value"]
+    times = pl.Series(ns.min() + step * np.arange(values.shape[1])).cast(pl.Datetime("ns"))
+    return [f"{each:%a %d %b %Y}" for each in days], times, values
+
+
+def _by_day(rows: pl.DataFrame, every: str | timedelta, view: View, value: pl.Expr) -> pl.DataFrame:
+    """A value by day and time of day: ``_day``, ``_x`` (on one day for all) and ``value``."""
+    return rows.group_by(*_cell(every, view)).agg(value.alias("value"))
+
+
+def _cell(every: str | timedelta, view: View) -> list[pl.Expr]:
+    clock = view.clock()
+    length = f"{nanoseconds(every)}ns"
+    midnight = pl.datetime(2000, 1, 3, time_unit="ns")
+    x = (clock.dt.truncate(length) - clock.dt.truncate("1d")) + midnight
+    return [clock.dt.date().alias("_day"), x.alias("_x")]
+
+
+def _spreads(
+    frame: Frame, quotes: Frame | None, every: str | timedelta, view: View
+) -> pl.DataFrame | None:
+    """The spread in each cell, weighted by how long each quote held; crossed quotes as none."""
+    source = frame if quotes is None else quotes
+    if not {"bid_price", "ask_price"} <= set(source.collect_schema()):
+        return None
+    rows = columns.quotes(source.lazy()).collect()
+    if not rows.height:
+        return None
+    held = (instant().shift(-1) - instant()).clip(0, nanoseconds(every)).cast(pl.Float64)
+    spread = pl.col("ask_price") - pl.col("bid_price")
+    sound = spread.is_finite() & (spread >= 0)
+    weight = pl.when(sound).then(pl.col("_held"))
+    mean = (spread * weight).sum() / weight.sum()
+    return _by_day(view.rows(rows).with_columns(_held=held), every, view, mean.fill_nan(None))
+
+
+def _clock_axis(drawn: go.Figure, view: View) -> None:
+    zone = view.zone.rpartition("/")[2].replace("_", " ")
+    # Below a minute the labels would all be the same.
+    stops = [
+        {"dtickrange": [None, 999], "value": "%H:%M:%S.%L"},
+        {"dtickrange": [1_000, 59_999], "value": "%H:%M:%S"},
+        {"dtickrange": [60_000, None], "value": "%H:%M"},
+    ]
+    drawn.update_xaxes(tickformatstops=stops, hoverformat="%H:%M")
+    rows = len(drawn._get_subplot_rows_columns()[0])
+    drawn.update_xaxes(title_text=f"time of day, {zone}", row=rows)
+
+
+_TICKS = {1: "1s", 5: "5s", 15: "15s", 60: "1m", 300: "5m", 900: "15m", 3600: "1h", 86400: "1d"}
+
+
+def signature(
+    frame: Frame,
+    every: Sequence[str | timedelta] | None,
+    quotes: Frame | None,
+    view: View,
+) -> go.Figure:
+    """See :meth:`ibticks.accessors.Plot.signature`."""
+    day = view.clock().dt.date().alias("_day")
+    trades = priced(frame, view)
+    source = frame if quotes is None else quotes
+    lines: list[tuple[pl.DataFrame, str, str, str]] = []
+    if trades is not None:
+        lines.append((trades, "price", "trades", DOWN))
+    if {"bid_price", "ask_price"} <= set(source.collect_schema()):
+        mids = analysis.mid(view.rows(columns.quotes(source.lazy())))
+        lines.append((mids, "mid", "mids of quotes", BLUE))
+    if not lines:
+        refuse(frame, "price", what="a signature plot")
+    drawn = figure(view, [1.0], height=480)
+    times: list[float] = []
+    for rows, column, what, colour in lines:
+        chosen = {} if every is None else {"every": every}
+        found = analysis.signature(rows, column=column, per=day, **chosen)
+        curve = found.group_by("every").agg(pl.col("realized_variance").mean()).sort("every")
+        times = (curve["every"].dt.total_nanoseconds() / 1e9).to_list()
+        drawn.add_scatter(
+            x=times,
+            y=curve["realized_variance"].sqrt() * 100,
+            mode="lines+markers",
+            name=what,
+            line={"color": colour, "width": 1.8},
+            marker={"size": 6},
+            hovertemplate="%{y:.3f}%",
+        )
+    rows, column, what, _ = lines[0]
+    scales = analysis.two_scale_rv(rows, column=column, per=day)["two_scale_rv"]
+    kernel = analysis.realized_kernel(rows, column=column, per=day)["realized_kernel"]
+    for value, said, dash in ((scales, "two scales", "dash"), (kernel, "realised kernel", "dot")):
+        level = value.mean()
+        if isinstance(level, float) and level > 0:
+            drawn.add_scatter(
+                x=[times[0], times[-1]],
+                y=[level**0.5 * 100] * 2,
+                mode="lines",
+                name=f"{said} of {what}, {level**0.5:.2%}",
+                line={"color": GREY, "width": 1.4, "dash": dash},
+                hoverinfo="skip",
+            )
+    drawn.update_xaxes(
+        type="log",
+        title_text="time between prices",
+        tickvals=list(_TICKS),
+        ticktext=list(_TICKS.values()),
+        hoverformat=",~f",
+        ticksuffix="s",
+    )
+    drawn.update_yaxes(title_text="realised volatility, %", rangemode="tozero")
+    shown = [each for each, _, _, _ in lines]
+    several = shown[0].select(day.n_unique()).item()
+    said = f"{days(shown, view)}: square root of the realised variance of a day"
+    said += f", mean of {several} days" if several > 1 else ""
+    return titled(drawn, f"{label(shown[0], view)}: signature plot", said)

@@ -1,0 +1,57 @@
+"""The types of the public surface, as the type checkers of its users see them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = Path("tests", "public_types.py")
+
+
+def run(*command: str) -> str:
+    process = subprocess.run(
+        [sys.executable, "-m", *command, str(PAGE)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return process.stdout
+
+
+def test_mypy():
+    output = run("mypy", "--strict")
+    assert "Success: no issues found" in output, output
+
+
+def test_pyright():
+    report = json.loads(run("basedpyright", "--outputjson", "--level", "error"))
+    problems = [
+        f"{found['range']['start']['line'] + 1}: {found['message']}"
+        for found in report["generalDiagnostics"]
+        if Path(found["file"]).name == PAGE.name and found["severity"] == "error"
+    ]
+    assert problems == []
+    assert report["summary"]["filesAnalyzed"] == 1
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_a_wrong_type_is_found(checker, tmp_path):
+    """Both checkers see the types, and not ``Any``, which fits everything."""
+    page = tmp_path / "wrong.py"
+    page.write_text("import ibticks as ibt\n\nlive: ibt.Live = ibt.open('ticks').select('AAPL')\n")
+    module = {"mypy": ["mypy"], "pyright": ["basedpyright"]}[checker]
+    process = subprocess.run(
+        [sys.executable, "-m", *module, str(page)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Selection" in process.stdout
+    assert process.returncode == 1

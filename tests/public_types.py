@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_type
+from typing import assert_type
 
 import pandas as pd
 import polars as pl
@@ -11,10 +11,8 @@ import xarray as xr
 
 import ibticks as ibt
 from ibticks import analysis
-
-if TYPE_CHECKING:
-    from ibticks.coverage import Coverage
-    from ibticks.live import Buffer
+from ibticks.coverage import Coverage
+from ibticks.live import Buffer
 
 
 def loading() -> None:

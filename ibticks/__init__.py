@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from ibticks.capture import Capture, TrackedContract, stream_ticks
     from ibticks.history import BackfillResult, Pacing, backfill
+    from ibticks.hours import HourWriter, iter_messages, read_hours, scan_hours
     from ibticks.importing import (
         ImportResult,
         import_messages,
@@ -47,6 +48,7 @@ __all__ = [
     "TICK_TYPES",
     "BackfillResult",
     "Capture",
+    "HourWriter",
     "ImportResult",
     "Live",
     "Market",
@@ -63,11 +65,14 @@ __all__ = [
     "import_table",
     "import_tick_file",
     "is_market_open",
+    "iter_messages",
     "load_ipython_extension",
     "market",
     "next_session",
     "open",
     "previous_session",
+    "read_hours",
+    "scan_hours",
     "stream_ticks",
     "ticks",
 ]

@@ -21,7 +21,7 @@ HOMES = {
     "crc32c": {"format"},
     "dask": {"frames"},
     "filelock": {"index", "storage"},
-    "google": {"coverage", "format", "storage", "testing", "tick_stream_pb2"},
+    "google": {"coverage", "format", "hours", "storage", "testing", "tick_stream_pb2"},
     "hypothesis": {"testing"},
     "ibapi": {"tws"},
     "ipykernel": {"notebook"},

@@ -63,7 +63,7 @@ def test_metadata_goes_on_and_says_what_was_done(stored, turn):
     said = metadata_of(bars)
     assert said["selection"] == "IBM last"
     assert said["missing"]
-    assert said["measures"] == ["last('1s')", "time_bars('1m', of='trades')"]
+    assert said["measures"] == ["trailing_window('1s')", "time_bars('1m', of='trades')"]
     assert "measures" not in metadata_of(frame)
 
 

@@ -29,7 +29,7 @@ _MARKUP: Final = re.compile(r":\w+:`~?(?:[\w.]*\.)?([^`]+)`|``([^`]+)``")
 
 
 class Ticks(Measures[T]):
-    """The measures of :mod:`ibticks.analysis` on one frame, and windows, panels and plots of it.
+    """Measures of :mod:`ibticks.analysis` on one frame, and its windows, panels and plots.
 
     Methods have the names, the arguments and the docstrings of the functions they call, less the
     first argument, which is this frame, and return a frame of the same library: a polars
@@ -73,7 +73,7 @@ class Ticks(Measures[T]):
         self.frame = frame
 
     def panel(self, *, names: Mapping[int, str] | None = None) -> xr.Dataset:
-        """Bars of several contracts as one dataset ``[contract, time]``.
+        """Return bars of several contracts as one dataset ``[contract, time]``.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class Ticks(Measures[T]):
 
     @property
     def plot(self) -> Plot[T]:
-        """Pictures of the frame; ``.ticks.plot()`` picks one by what the frame holds.
+        """Plots of the frame; ``.ticks.plot()`` picks one by the columns of the frame.
 
         Raises
         ------

@@ -25,7 +25,7 @@ _LABELS = ("timestamp", "contract_id", "tick_type", "stream_id")
 
 
 class TickBackend(BackendEntrypoint):
-    """Opens a tick file, or a folder of them, lazily.
+    """xarray backend that opens a tick file, or a folder of them, lazily.
 
     The dataset is that of :meth:`ibticks.Selection.to_xarray`, but that only ``timestamp`` is read
     when it is opened, a column when its values are asked for, and of it only the files that hold
@@ -55,7 +55,7 @@ class TickBackend(BackendEntrypoint):
         columns: Iterable[str] | None = None,
         strict: bool = False,
     ) -> xr.Dataset:
-        """Open ticks; what :func:`xarray.open_dataset` calls.
+        """Open ticks; :func:`xarray.open_dataset` calls it.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class TickBackend(BackendEntrypoint):
         return xr.Dataset(variables, labels, {"Conventions": "CF-1.11", METADATA_KEY: text})
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Whether the name is that of a tick file, or a folder is a store."""
+        """Return whether the name is that of a tick file, or a folder is a store."""
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         path = Path(filename_or_obj)
@@ -104,7 +104,7 @@ class TickBackend(BackendEntrypoint):
 
 
 class _Column(BackendArray):
-    """One column of some files, read where it is asked for."""
+    """One column of some files, read when its values are asked for."""
 
     def __init__(self, files: TickFiles, name: str, dtype: np.dtype[Any]) -> None:
         self.files = files
@@ -124,11 +124,11 @@ class _Column(BackendArray):
 
 
 def _variable(files: TickFiles, name: str) -> xr.Variable:
-    from ibticks.accessors._datasets import EXACT
+    from ibticks.accessors._datasets import TIME_ENCODING
 
     if name == "timestamp":
         empty = files.like(name)
-        return xr.Variable(name, files.times.view("M8[ns]"), empty.attrs, EXACT)
+        return xr.Variable(name, files.times.view("M8[ns]"), empty.attrs, TIME_ENCODING)
     empty = files.like(name)
     # How long the longest text is, is not known before all have been read.
     dtype = np.dtype(object) if empty.dtype.kind == "U" else empty.dtype

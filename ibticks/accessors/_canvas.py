@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 import numpy as np
 import polars as pl
 
-from ibticks.analysis.engine import by, finite, instant, require, session_start, session_table
+from ibticks.analysis.engine import (
+    finite_column,
+    key_columns,
+    require,
+    session_start,
+    session_table,
+    time_ns,
+)
 from ibticks.calendar import find_timezone
 from ibticks.calendar import market as find_market
 from ibticks.config import NANOSECONDS
@@ -35,26 +42,26 @@ __all__ = [
     "PlotOptions",
     "Template",
     "View",
+    "bar_length",
     "drawable_sizes",
-    "figure",
-    "finish",
+    "make_figure",
     "price_axis",
-    "thinned",
-    "titled",
-    "width",
+    "set_time_axis",
+    "set_title",
+    "thin_rows",
 ]
 
-_MINUTE: Final = 60 * NANOSECONDS
-_WIDTHS: Final = {
-    name: round(minutes * _MINUTE)
+_MINUTE_NS: Final = 60 * NANOSECONDS
+_BAR_LENGTHS_NS: Final = {
+    name: round(minutes * _MINUTE_NS)
     for name, minutes in {
         "1s": 1 / 60, "5s": 1 / 12, "15s": 1 / 4, "30s": 1 / 2, "1m": 1, "2m": 2, "5m": 5,
         "10m": 10, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240, "1d": 1440,
     }.items()
 }  # fmt: skip
-_BARS: Final = 200
-_BUCKETS: Final = 1_000
-_MANY: Final = 100
+_DEFAULT_BARS: Final = 200
+_DEFAULT_BUCKETS: Final = 1_000
+_MAX_BREAKS: Final = 100
 
 
 class PlotOptions(TypedDict, total=False):
@@ -70,7 +77,7 @@ class PlotOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The clock and the contract of a picture.
+    """Contract, clock and sessions that a plot shows.
 
     Attributes
     ----------
@@ -129,13 +136,13 @@ class View:
 
     @property
     def table(self) -> SessionTable | None:
-        """The sessions shown; None if all is."""
+        """Sessions shown; None if all time is."""
         if self.market is None:
             return None
         return session_table(self.market, self.session, what="a plot")
 
     def rows(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
-        """The rows to draw, collected.
+        """Return the rows to draw, collected.
 
         Raises
         ------
@@ -144,7 +151,7 @@ class View:
         """
         require(frame, "timestamp", what="a plot")
         lazy = frame.lazy()
-        keys = by(frame)
+        keys = key_columns(frame)
         if self.contract is not None and keys:
             lazy = lazy.filter(pl.col("contract_id") == self.contract)
         table = self.table
@@ -167,7 +174,7 @@ class View:
         return found
 
     def of_bars(self, bars: pl.DataFrame) -> View:
-        """The view by day, if no session has two of the bars.
+        """Return the view by day, if no session has two of the bars.
 
         Examples
         --------
@@ -185,11 +192,11 @@ class View:
 
     @property
     def bar_width(self) -> float | None:
-        """Of bars by day, in milliseconds: plotly takes days that are folded away for room."""
+        """Width of daily bars in milliseconds: plotly counts days that are folded away."""
         return 0.85 * 86_400_000 if self.by_day else None
 
     def clock(self, name: str = "timestamp") -> pl.Expr:
-        """A time as the wall clock of the zone shows it: plotly knows no time zones."""
+        """Return a time as the wall clock of the zone shows it: plotly knows no time zones."""
         table = self.table
         if self.by_day and table is not None:
 
@@ -201,7 +208,7 @@ class View:
         return pl.col(name).dt.convert_time_zone(self.zone).dt.replace_time_zone(None)
 
     def parted(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows with ``_x``, their clock; where a line is to end, between sessions, an empty one.
+        """Return rows with ``_x``, their clock, and an empty row where a line ends at a close.
 
         Examples
         --------
@@ -223,7 +230,7 @@ class View:
         return pl.concat([shown, ends], how="diagonal").sort("_at").drop("_at")
 
     def breaks(self, start_ns: int, end_ns: int) -> list[tuple[str, str]]:
-        """What to fold away between two instants: from close to open, by the wall clock.
+        """Return the breaks to fold away between two instants: close to open, by the wall clock.
 
         By day, those on which nothing is traded. With a great many sessions, only what is longer
         than a day is.
@@ -240,8 +247,8 @@ class View:
         pauses = [pause for session in range(first, last) for pause in table.breaks(session)]
         gaps = [*zip(closes.tolist(), opens.tolist(), strict=True), *pauses]
         gaps = [gap for gap in gaps if gap[1] > gap[0]]
-        if len(gaps) > _MANY:
-            gaps = [gap for gap in gaps if gap[1] - gap[0] > 1440 * _MINUTE]
+        if len(gaps) > _MAX_BREAKS:
+            gaps = [gap for gap in gaps if gap[1] - gap[0] > 1440 * _MINUTE_NS]
         frame = pl.DataFrame(gaps, ["close", "open"], orient="row").cast(pl.Datetime("ns", "UTC"))
         texts = frame.select(
             self.clock(name).dt.to_string("%Y-%m-%dT%H:%M:%S") for name in ("close", "open")
@@ -250,7 +257,7 @@ class View:
 
 
 def drawable_sizes(ticks: pl.LazyFrame) -> pl.LazyFrame:
-    """Ticks in which sizes that no picture can show are null: NaN, infinite and negative ones.
+    """Return ticks whose NaN, infinite and negative sizes are null.
 
     Examples
     --------
@@ -260,31 +267,33 @@ def drawable_sizes(ticks: pl.LazyFrame) -> pl.LazyFrame:
     """
     if "size" not in ticks.collect_schema():
         return ticks
-    size = finite("size")
+    size = finite_column("size")
     return ticks.with_columns(size=pl.when(size >= 0).then(size))
 
 
-def width(rows: pl.DataFrame, view: View, bars: int = _BARS) -> str:
-    """The length of bars of which about so many fill the time that is shown.
+def bar_length(rows: pl.DataFrame, view: View, bars: int = _DEFAULT_BARS) -> str:
+    """Return the length of bars of which about so many fill the time that is shown.
 
     Examples
     --------
     >>> from datetime import UTC, datetime
     >>> day = [datetime(2025, 1, 10, hour, tzinfo=UTC) for hour in (15, 21)]
-    >>> width(pl.DataFrame({"timestamp": day}), View.of())
+    >>> bar_length(pl.DataFrame({"timestamp": day}), View.of())
     '2m'
     """
-    ns = rows.select(instant()).to_series().to_numpy()
+    ns = rows.select(time_ns()).to_series().to_numpy()
     if view.table is None:
         shown = int(ns[-1] - ns[0])
     else:
-        hours = np.unique(ns // (60 * _MINUTE))
-        shown = min(int(ns[-1] - ns[0]), len(hours) * 60 * _MINUTE)
-    return min(_WIDTHS, key=lambda name: abs(np.log(max(shown, 1) / bars / _WIDTHS[name])))
+        hours = np.unique(ns // (60 * _MINUTE_NS))
+        shown = min(int(ns[-1] - ns[0]), len(hours) * 60 * _MINUTE_NS)
+    return min(
+        _BAR_LENGTHS_NS, key=lambda name: abs(np.log(max(shown, 1) / bars / _BAR_LENGTHS_NS[name]))
+    )
 
 
-def thinned(rows: pl.DataFrame, *columns: str, buckets: int = _BUCKETS) -> pl.DataFrame:
-    """As many rows as look the same.
+def thin_rows(rows: pl.DataFrame, *columns: str, buckets: int = _DEFAULT_BUCKETS) -> pl.DataFrame:
+    """Reduce rows to as many as look the same.
 
     Of each stretch of time they are the first and the last row, and those with the least and the
     greatest value of each column.
@@ -299,15 +308,15 @@ def thinned(rows: pl.DataFrame, *columns: str, buckets: int = _BUCKETS) -> pl.Da
     ...         "price": [float(i % 7) for i in range(100_000)],
     ...     }
     ... )
-    >>> few = thinned(many, "price")
+    >>> few = thin_rows(many, "price")
     >>> 2000 <= few.height <= 4000, few["price"].max()
     (True, 6.0)
     """
     if rows.height <= 2 * buckets:
         return rows
-    ns = rows.select(instant()).to_series().to_numpy()
+    ns = rows.select(time_ns()).to_series().to_numpy()
     # Nights are folded away: only the minutes that have rows take room.
-    shown = len(np.unique(ns // _MINUTE)) * _MINUTE
+    shown = len(np.unique(ns // _MINUTE_NS)) * _MINUTE_NS
     bucket = pl.Series("_bucket", ns // max(shown // buckets, 1))
     value = [pl.col(name) for name in columns]
     kept = (
@@ -398,8 +407,8 @@ _LOOK: Final[dict[str, Any]] = {
 }
 
 
-def figure(view: View, heights: list[float], *, height: int = 560) -> go.Figure:
-    """Panels below each other on one time axis.
+def make_figure(view: View, heights: list[float], *, height: int = 560) -> go.Figure:
+    """Make a figure of panels below each other on one time axis.
 
     A template that the view or ``plotly.io.templates.default`` names decides on all colours but
     those of the data. Without one there is no background: that of the notebook shows, dark or not.
@@ -440,8 +449,8 @@ def figure(view: View, heights: list[float], *, height: int = 560) -> go.Figure:
     return drawn
 
 
-def titled(drawn: go.Figure, head: str, below: str) -> go.Figure:
-    """The figure with a title, and a line below it in grey."""
+def set_title(drawn: go.Figure, head: str, below: str) -> go.Figure:
+    """Set the title of a figure, and a line below it in grey."""
     drawn.update_layout(
         title_text=f"<b>{escape(head)}</b><br>"
         f"<span style='font-size:12px;color:{GREY}'>{below}</span>",
@@ -461,8 +470,10 @@ def price_axis(drawn: go.Figure) -> None:
     )
 
 
-def finish(drawn: go.Figure, view: View, times: pl.Series, x: str | None = None) -> go.Figure:
-    """The figure with an axis that shows the view's clock, and folds away what it does not show.
+def set_time_axis(
+    drawn: go.Figure, view: View, times: pl.Series, x: str | None = None
+) -> go.Figure:
+    """Make an axis show the view's clock, and fold away the time it does not show.
 
     Parameters
     ----------
@@ -480,10 +491,10 @@ def finish(drawn: go.Figure, view: View, times: pl.Series, x: str | None = None)
         drawn.update_layout({x: axes | {"title": {"text": zone["title_text"]}}})
         return drawn
     drawn.update_xaxes(**axes)
-    drawn.update_xaxes(**zone, row=_last(drawn))
+    drawn.update_xaxes(**zone, row=_last_row(drawn))
     return drawn
 
 
-def _last(drawn: go.Figure) -> int:
+def _last_row(drawn: go.Figure) -> int:
     rows = drawn._get_subplot_rows_columns()[0]
     return int(max(rows))

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import xarray as xr
 
-from ibticks.analysis.engine import instant, require
+from ibticks.analysis.engine import require, time_ns
 from ibticks.errors import InputError
 from ibticks.frames import METADATA_KEY, arrow_type, attach_metadata, frame_to_arrow, variable
 from ibticks.schema import COLUMNS
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "EXACT",
-    "PANEL",
-    "UTC",
-    "attributes_of",
+    "PANEL_DIMENSIONS",
+    "TIME_ENCODING",
+    "UTC_ATTRIBUTES",
+    "column_attributes",
+    "dataset_like",
     "from_dataset",
     "from_panel",
-    "like_dataset",
     "to_dataset",
     "to_panel",
 ]
 
-UTC: Final = {"time_zone": "UTC", "comment": "naive UTC: numpy has no time zones"}
+UTC_ATTRIBUTES: Final = {"time_zone": "UTC", "comment": "naive UTC: numpy has no time zones"}
 """Attributes of times."""
 
-EXACT: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64"}
+TIME_ENCODING: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64"}
 """Encoding of times: left to itself, xarray picks a unit by the data, and may lose nanoseconds."""
 
 _PRICE, _SIZE, _VARIANCE = "currency of the contract", "as IB counts them", "log price squared"
-_NONE, _UNSAID = "1", ""
+_NONE, _NO_UNIT = "1", ""
 
 _COUNTS: Final = (
     "bandwidth bars bucket dropped duplicates filled not_positive observations one_sided "
     "out_of_order outliers quotes returns rows slow ticks trades"
 )
-_SHARES: Final = "coverage jump_share quote_imbalance r_squared t_statistic vpin"
+_FRACTIONS: Final = "coverage jump_share quote_imbalance r_squared t_statistic vpin"
 
 _KNOWN: Final[dict[str, tuple[str, str]]] = {
-    **{name: (name.replace("_", " "), _NONE) for name in f"{_COUNTS} {_SHARES}".split()},
+    **{name: (name.replace("_", " "), _NONE) for name in f"{_COUNTS} {_FRACTIONS}".split()},
     "amihud": ("absolute return by value traded", "1 / currency of the contract"),
-    "contract": ("contract", _UNSAID),
-    "contract_id": ("IB contract id", _UNSAID),
+    "contract": ("contract", _NO_UNIT),
+    "contract_id": ("IB contract id", _NO_UNIT),
     "count": ("ticks in the bar", _NONE),
     "covariance": ("covariance of successive price changes", f"{_PRICE} squared"),
     "intensity": ("ticks per second", "1 / s"),
@@ -63,7 +63,7 @@ _KNOWN: Final[dict[str, tuple[str, str]]] = {
     "sign": ("1 bought, -1 sold, 0 unknown", _NONE),
     "spread": ("ask less bid", _PRICE),
     "spread_ticks": ("ask less bid", "steps of the price"),
-    "time": ("start of the bar", _UNSAID),
+    "time": ("start of the bar", _NO_UNIT),
 }
 
 _PATTERNS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -76,26 +76,26 @@ _PATTERNS: Final[tuple[tuple[str, str, str], ...]] = (
 )
 
 
-def attributes_of(name: str) -> dict[str, str]:
-    """The attributes ``long_name`` and, where it has one, ``units`` of a column of a measure.
+def column_attributes(name: str) -> dict[str, str]:
+    """Return ``long_name`` and, where it has one, ``units`` of a column of a measure.
 
     Examples
     --------
-    >>> attributes_of("bid_high")
+    >>> column_attributes("bid_high")
     {'long_name': 'bid high of the bar', 'units': 'currency of the contract'}
-    >>> attributes_of("first_time")
+    >>> column_attributes("first_time")
     {'long_name': 'first time'}
     """
     spoken = name.replace("_", " ")
     found = _KNOWN.get(name)
     if found is None:
         matches = ((said, unit) for pattern, said, unit in _PATTERNS if re.fullmatch(pattern, name))
-        found = next(matches, ("{0}", _UNSAID))
+        found = next(matches, ("{0}", _NO_UNIT))
     said, unit = found
     return {"long_name": said.format(spoken)} | ({"units": unit} if unit else {})
 
 
-PANEL: Final = ("contract", "time")
+PANEL_DIMENSIONS: Final = ("contract", "time")
 """The dimensions of a panel, in this order."""
 
 _KEYS: Final = ("timestamp", "contract_id")
@@ -107,7 +107,7 @@ def to_panel(
     names: Mapping[int, str] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Bars in long form as a panel; what the method ``panel`` does.
+    """Return bars in long form as a panel; the method ``panel`` calls it.
 
     Examples
     --------
@@ -125,26 +125,28 @@ def to_panel(
     require(bars, *_KEYS, what="panel")
     frame = bars.collect() if isinstance(bars, pl.LazyFrame) else bars
     ids, rows = np.unique(frame["contract_id"].to_numpy(), return_inverse=True)
-    times, columns = np.unique(frame.select(instant()).to_series(), return_inverse=True)
+    times, columns = np.unique(frame.select(time_ns()).to_series(), return_inverse=True)
     place = rows * len(times) + columns
     _refuse_repeats(frame, place)
     shape = (len(ids), len(times))
     variables = {
         each.name: xr.Variable(
-            PANEL,
-            _spread(each, place, shape),
-            attributes_of(each.name) | (UTC if timed else {}),
-            EXACT if timed else {},
+            PANEL_DIMENSIONS,
+            _fill_panel(each, place, shape),
+            column_attributes(each.name) | (UTC_ATTRIBUTES if timed else {}),
+            TIME_ENCODING if timed else {},
         )
         for each in frame
         if each.name not in _KEYS
         for timed in [each.dtype == pl.Datetime]
     }
     named = ids if names is None else np.array([names.get(i, str(i)) for i in ids.tolist()])
-    start = xr.Variable("time", times.view("M8[ns]"), attributes_of("time") | UTC, EXACT)
+    start = xr.Variable(
+        "time", times.view("M8[ns]"), column_attributes("time") | UTC_ATTRIBUTES, TIME_ENCODING
+    )
     labels = {
-        "contract": xr.Variable("contract", named, attributes_of("contract")),
-        "contract_id": xr.Variable("contract", ids, attributes_of("contract_id")),
+        "contract": xr.Variable("contract", named, column_attributes("contract")),
+        "contract_id": xr.Variable("contract", ids, column_attributes("contract_id")),
         "time": start,
     }
     text = json.dumps(attributes or {}, ensure_ascii=False, default=str)
@@ -152,7 +154,7 @@ def to_panel(
 
 
 def from_panel(panel: xr.Dataset) -> pa.Table:
-    """The bars of a panel in long form: by time, then contract, those that have a value.
+    """Return the bars of a panel in long form: by time, then contract, those with a value.
 
     Raises
     ------
@@ -163,22 +165,25 @@ def from_panel(panel: xr.Dataset) -> pa.Table:
     --------
     >>> time = np.array(["2025-01-10T15:00"], "M8[ns]")
     >>> panel = xr.Dataset(
-    ...     {"close": (PANEL, [[10.5], [np.nan]])}, {"contract": [8314, 265598], "time": time}
+    ...     {"close": (PANEL_DIMENSIONS, [[10.5], [np.nan]])},
+    ...     {"contract": [8314, 265598], "time": time},
     ... )
     >>> from_panel(panel).to_pydict()["contract_id"]
     [8314]
     """
-    strange = [str(name) for name, v in panel.variables.items() if not set(v.dims) <= set(PANEL)]
+    strange = [
+        str(name) for name, v in panel.variables.items() if not set(v.dims) <= set(PANEL_DIMENSIONS)
+    ]
     if strange:
         raise InputError(f"in a panel of bars {', '.join(strange)} has other dimensions: drop it")
-    order = PANEL[::-1]
+    order = PANEL_DIMENSIONS[::-1]
     ids = panel["contract_id"] if "contract_id" in panel.coords else panel["contract"]
     (full,) = xr.broadcast(panel.drop_vars("contract_id", errors="ignore"))
     cells = {str(name): array.transpose(*order) for name, array in full.data_vars.items()}
     shape = [panel.sizes[dim] for dim in order]
     there = np.zeros(shape, dtype=np.bool_)
     for name, array in panel.data_vars.items():
-        if set(array.dims) == set(PANEL):
+        if set(array.dims) == set(PANEL_DIMENSIONS):
             there |= cells[str(name)].notnull().values
     when = np.broadcast_to(panel["time"].values[:, None].astype("M8[ns]"), shape)[there]
     arrays = {
@@ -203,8 +208,10 @@ def _refuse_repeats(frame: pl.DataFrame, place: NDArray[np.int64]) -> None:
         )
 
 
-def _spread(values: pl.Series, place: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[Any]:
-    """A column over all contracts and times; NaN, NaT or an empty text where there is no bar."""
+def _fill_panel(
+    values: pl.Series, place: NDArray[np.int64], shape: tuple[int, int]
+) -> NDArray[Any]:
+    """Return a column over all contracts and times; NaN, NaT or an empty text without a bar."""
     flat: NDArray[Any]
     if values.dtype == pl.Datetime:
         flat = np.full(shape, np.datetime64("NaT", "ns")).ravel()
@@ -227,7 +234,7 @@ _DURATION: Final = {"units": "nanoseconds", "dtype": "int64"}
 
 
 def to_dataset(table: pa.Table, *, attributes: Mapping[str, Any]) -> xr.Dataset:
-    """A result as a dataset, in the form of :func:`ibticks.frames.to_xarray`.
+    """Return a result as a dataset, in the form of :meth:`ibticks.Selection.to_xarray`.
 
     Parameters
     ----------
@@ -260,10 +267,10 @@ def to_dataset(table: pa.Table, *, attributes: Mapping[str, Any]) -> xr.Dataset:
     return xr.Dataset(variables, labels, said)
 
 
-def like_dataset(
+def dataset_like(
     source: xr.Dataset, result: pl.DataFrame, table: pa.Table, attributes: Mapping[str, Any]
 ) -> xr.Dataset:
-    """A result in the form of the dataset it came from, along dimensions of the same names.
+    """Return a result in the form of its source dataset, along dimensions of the same names.
 
     Of a panel it is a panel if it has times, and if not, a value for each contract; of what was
     selected from a panel, such as one contract, a result of that alone.
@@ -287,14 +294,16 @@ def like_dataset(
             return found
         # By name, as in the panel.
         labels = np.array([names[i] for i in found["contract_id"].values.tolist()])
-        along_contracts = xr.Variable("contract_id", labels, attributes_of("contract"))
+        along_contracts = xr.Variable("contract_id", labels, column_attributes("contract"))
         found = found.assign_coords(contract=along_contracts).swap_dims(contract_id="contract")
-    chosen = [dim for dim in PANEL if dim not in source.dims and found.sizes.get(dim) == 1]
+    chosen = [
+        dim for dim in PANEL_DIMENSIONS if dim not in source.dims and found.sizes.get(dim) == 1
+    ]
     return found.squeeze(chosen)
 
 
 def from_dataset(dataset: xr.Dataset) -> pa.Table:
-    """A dataset of ticks or bars, or a panel of bars, as a table.
+    """Return a dataset of ticks or bars, or a panel of bars, as a table.
 
     Raises
     ------
@@ -316,8 +325,8 @@ def from_dataset(dataset: xr.Dataset) -> pa.Table:
 
 
 def _panel_of(dataset: xr.Dataset) -> xr.Dataset | None:
-    """A panel, or what was selected from one with the dimensions it has lost; else None."""
-    lost = [dim for dim in PANEL if dim not in dataset.dims]
+    """Return a panel, also from a selection of one that lost dimensions; else None."""
+    lost = [dim for dim in PANEL_DIMENSIONS if dim not in dataset.dims]
     if any(dim not in dataset.coords for dim in lost):
         return None
     if "contract" in lost and "contract_id" in dataset.coords:
@@ -327,7 +336,7 @@ def _panel_of(dataset: xr.Dataset) -> xr.Dataset | None:
 
 
 def _times_of(dataset: xr.Dataset) -> str | None:
-    """The dimension whose times are taken for ``timestamp``: the only one, if there is no such."""
+    """Return the only dimension, if it holds the times that ``timestamp`` would; else None."""
     names = [str(dim) for dim in dataset.dims]
     if len(names) != 1 or "timestamp" in dataset.variables or names[0] not in dataset.coords:
         return None
@@ -351,13 +360,13 @@ def _variable(name: str, column: pa.ChunkedArray, along: str) -> xr.Variable:
         return variable(
             COLUMNS[name], column.cast(arrow_type("timestamp")) if zoned else column, along
         )
-    attributes: dict[str, Any] = dict(attributes_of(name))
+    attributes: dict[str, Any] = dict(column_attributes(name))
     encoding: Mapping[str, Any] = {}
     values: NDArray[Any]
     if pa.types.is_timestamp(kind):
         values = column.cast(pa.timestamp("ns", kind.tz)).cast(pa.timestamp("ns")).to_numpy()
-        attributes |= UTC if kind.tz else {}
-        encoding = EXACT
+        attributes |= UTC_ATTRIBUTES if kind.tz else {}
+        encoding = TIME_ENCODING
     elif pa.types.is_duration(kind):
         values, encoding = column.cast(pa.duration("ns")).to_numpy(), _DURATION
     elif pa.types.is_date(kind):

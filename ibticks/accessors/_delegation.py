@@ -37,7 +37,7 @@ _CLASSES: Final[dict[Library, tuple[str, ...]]] = {
     "pandas": ("DataFrame",),
     "xarray": ("Dataset",),
 }
-_SAY_ZONE: Final = {
+_ZONE_HINTS: Final = {
     "pandas": 'df["timestamp"].dt.tz_localize("UTC")',
     "index": 'df.tz_localize("UTC")',
     "xarray": "ds.timestamp.attrs['time_zone'] = 'UTC'",
@@ -45,7 +45,7 @@ _SAY_ZONE: Final = {
 
 
 def library_of(value: object) -> Library | None:
-    """Which library a frame is of; None if it is no frame. No library is loaded for it.
+    """Return the library of a frame, None if it is no frame; no library is loaded.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def library_of(value: object) -> Library | None:
 
 
 def describe_frame(frame: object) -> str:
-    """What a frame is called.
+    """Return a short description of a frame.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def describe_frame(frame: object) -> str:
 
 
 def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
-    """A frame of any of the libraries as the measures take it; what is of polars stays as it is.
+    """Convert a frame of any library for the measures; polars frames stay as they are.
 
     Times keep their nanoseconds and their zone. What stands for absent becomes null, and decimals
     become float64, in polars too.
@@ -93,26 +93,26 @@ def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
     """
     library = library_of(frame)
     if isinstance(frame, pl.DataFrame | pl.LazyFrame):
-        return _floats(frame)
+        return _decimals_as_floats(frame)
     if library is None:
         raise InputError(
             f"a {type(frame).__name__} is no frame of pandas or polars, and no dataset of xarray"
         )
-    ticks = _polars(_table(frame, library))
+    ticks = _from_arrow(_to_arrow_table(frame, library))
     kind = ticks.schema.get("timestamp")
     if isinstance(kind, pl.Datetime) and kind.time_zone is None:
         indexed = library == "pandas" and "timestamp" not in frame.columns
         raise NaiveDatetimeError(
             "the times in column timestamp have no zone; say which it is, as in "
-            + _SAY_ZONE["index" if indexed else library],
+            + _ZONE_HINTS["index" if indexed else library],
             column="timestamp",
         )
-    return _floats(ticks)
+    return _decimals_as_floats(ticks)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """A frame as it was source, and the way back into its library.
+    """The frame an accessor is of, and conversions to polars and back.
 
     Attributes
     ----------
@@ -122,18 +122,18 @@ class SourceFrame:
     frame: Any
 
     def polars(self) -> pl.DataFrame | pl.LazyFrame:
-        """The frame as :func:`to_polars` has it."""
+        """Return the frame as :func:`to_polars` has it."""
         return to_polars(self.frame)
 
     def convert_other(self, other: Any) -> Any:
-        """Another frame beside it, of whichever library, as eager or lazy as this one."""
+        """Convert another frame of any library, as eager or lazy as this one."""
         frame = to_polars(other)
         if isinstance(self.frame, pl.LazyFrame):
             return frame.lazy()
         return frame.collect() if isinstance(frame, pl.LazyFrame) else frame
 
     def restore(self, result: pl.DataFrame | pl.LazyFrame, call: str) -> Any:
-        """A result in the library of the frame.
+        """Return a result in the library of the frame.
 
         Parameters
         ----------
@@ -149,14 +149,14 @@ class SourceFrame:
             return result
         if library_of(self.frame) == "pandas":
             return self._pandas(result, call)
-        from ibticks.accessors._datasets import like_dataset
+        from ibticks.accessors._datasets import dataset_like
 
-        return like_dataset(self.frame, result, arrow(result), self.metadata_with(call))
+        return dataset_like(self.frame, result, to_arrow(result), self.metadata_with(call))
 
     def _pandas(self, result: pl.DataFrame, call: str) -> Any:
         from ibticks.frames import METADATA_KEY, to_pandas
 
-        made = to_pandas(arrow(result))
+        made = to_pandas(to_arrow(result))
         made.attrs = {**self.frame.attrs, METADATA_KEY: self.metadata_with(call)}
         timed = "timestamp" not in self.frame.columns and "timestamp" in made.columns
         return made.set_index("timestamp") if timed else made
@@ -175,7 +175,7 @@ class SourceFrame:
         return list(zip(["the beginning", *ends], ends, strict=False)) if len(ends) > 1 else None
 
     def metadata_with(self, call: str) -> dict[str, Any]:
-        """The metadata of the frame, with what was computed."""
+        """Return the metadata of the frame, with a call added to its measures."""
         from ibticks.frames import metadata_of
 
         carries = library_of(self.frame) != "polars"
@@ -183,13 +183,13 @@ class SourceFrame:
         return {**metadata, "measures": [*metadata.get("measures", ()), call]}
 
 
-def arrow(frame: pl.DataFrame) -> pa.Table:
-    """A polars frame as an Arrow table; the columns of ticks with the types they have in one.
+def to_arrow(frame: pl.DataFrame) -> pa.Table:
+    """Return a polars frame as an Arrow table; columns of ticks with their Arrow types.
 
     Examples
     --------
     >>> ticks = pl.DataFrame({"exchange": pl.Series(["P"], dtype=pl.Categorical)})
-    >>> str(arrow(ticks).schema.field("exchange").type)
+    >>> str(to_arrow(ticks).schema.field("exchange").type)
     'dictionary<values=string, indices=int32, ordered=0>'
     """
     import pyarrow as pa
@@ -206,13 +206,13 @@ def arrow(frame: pl.DataFrame) -> pa.Table:
     return table
 
 
-def _floats(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
-    """Databases have decimals, which no measure computes with."""
+def _decimals_as_floats(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
+    """Cast decimals, as databases have them: measures compute with floats."""
     exact = [name for name, kind in frame.collect_schema().items() if kind == pl.Decimal]
     return frame.with_columns(pl.col(exact).cast(pl.Float64)) if exact else frame
 
 
-def _table(frame: Any, library: Library) -> pa.Table:
+def _to_arrow_table(frame: Any, library: Library) -> pa.Table:
     if library == "pandas":
         from ibticks.frames import frame_to_arrow
 
@@ -222,7 +222,7 @@ def _table(frame: Any, library: Library) -> pa.Table:
     return from_dataset(frame)
 
 
-def _polars(table: pa.Table) -> pl.DataFrame:
+def _from_arrow(table: pa.Table) -> pl.DataFrame:
     from ibticks.frames import to_polars as wrapped
 
     return wrapped(table)
@@ -237,7 +237,7 @@ _SELF: Final = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD
 def delegate(
     function: Callable[Concatenate[Any, P], Any],
 ) -> Callable[Concatenate[Measures[T], P], T]:
-    """A measure of :mod:`ibticks.analysis` as a method.
+    """Return a measure of :mod:`ibticks.analysis` as a method.
 
     The method has the arguments and the docstring of the function; its first argument is the frame
     the accessor is of. Frames among the others may be of any library.
@@ -246,15 +246,15 @@ def delegate(
     --------
     >>> from ibticks.analysis import spread
     >>> inspect.signature(delegate(spread))
-    <Signature (self, *, tick_size: 'float | None' = None) -> 'F'>
+    <Signature (self, *, tick_size: 'float | None' = None) -> 'Frame'>
     """
-    return _method(function)
+    return _make_method(function)
 
 
 def delegate_pair(
     function: Callable[Concatenate[Any, P], Any],
 ) -> Callable[Concatenate[Measures[T], P], tuple[T, T]]:
-    """The same as :func:`delegate`, of one that gives two frames.
+    """Return a measure that has two frames as a result as a method.
 
     Examples
     --------
@@ -262,11 +262,11 @@ def delegate_pair(
     >>> delegate_pair(quotes_cleanup).__name__
     'quotes_cleanup'
     """
-    return _method(function)
+    return _make_method(function)
 
 
 def call_text(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """A call as it would be written down.
+    """Return a call as source text.
 
     Examples
     --------
@@ -276,12 +276,12 @@ def call_text(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> st
     >>> call_text("trade_sign", (), {"quotes": pl.DataFrame()})
     'trade_sign(quotes=<polars frame>)'
     """
-    values = [_text(value) for value in args]
-    values += [f"{key}={_text(value)}" for key, value in kwargs.items()]
+    values = [_argument_text(value) for value in args]
+    values += [f"{key}={_argument_text(value)}" for key, value in kwargs.items()]
     return f"{name}({', '.join(values)})"
 
 
-def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+def _make_method(function: Callable[..., Any]) -> Callable[..., Any]:
     divides = "sessions" in inspect.signature(function).parameters
 
     def method(self: Measures[Any], *args: Any, **kwargs: Any) -> Any:
@@ -310,6 +310,6 @@ def _convert(source: SourceFrame, value: Any) -> Any:
     return value if library_of(value) is None else source.convert_other(value)
 
 
-def _text(value: Any) -> str:
+def _argument_text(value: Any) -> str:
     library = library_of(value)
     return repr(value) if library is None else f"<{library} frame>"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     import polars as pl
 
-    from ibticks.analysis.engine import Method as SigningMethod
+    from ibticks.analysis.engine import SigningMethod
 
 __all__ = ["Plot"]
 
@@ -33,7 +33,7 @@ def _with_options(method: Method) -> Method:
 
 
 class Plot(Generic[T]):
-    """Pictures of one frame of ticks or bars; called, the one that suits what the frame holds.
+    """Plots of one frame of ticks or bars; called, the one that suits its columns.
 
     Each is a plotly figure of some hundred kilobytes at most, however many ticks it is of: what
     would fall on the same pixels is drawn once. All take these arguments:
@@ -89,7 +89,7 @@ class Plot(Generic[T]):
         quotes: Any = None,
         **options: Unpack[PlotOptions],
     ) -> go.Figure:
-        """Bars as :meth:`candles`, ticks as :meth:`price`; arguments as there."""
+        """Plot bars as :meth:`candles`, ticks as :meth:`price`; arguments as there."""
         view = View.of(**options)
         frame = to_polars(self.frame)
         if {"open", "mid_open"} & set(frame.collect_schema()):
@@ -105,7 +105,7 @@ class Plot(Generic[T]):
         quotes: Any = None,
         **options: Unpack[PlotOptions],
     ) -> go.Figure:
-        """Every trade, by its size, in the band from bid to ask; below it volume, or the spread.
+        """Plot each trade, by its size, in the band from bid to ask; below it volume or the spread.
 
         Of mid points, their line.
 
@@ -127,7 +127,7 @@ class Plot(Generic[T]):
         every: str | timedelta | None = None,
         **options: Unpack[PlotOptions],
     ) -> go.Figure:
-        """Candlesticks with the average price since the opening, and volume.
+        """Plot candlesticks with the average price since the opening, and volume.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class Plot(Generic[T]):
         quote_delay: str | timedelta = "0s",
         **options: Unpack[PlotOptions],
     ) -> go.Figure:
-        """The price, and below it volume bought less volume sold: by bar, and added up.
+        """Plot the price, and below it volume bought less volume sold: by bar, and in total.
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class Plot(Generic[T]):
         share: float = 0.7,
         **options: Unpack[PlotOptions],
     ) -> go.Figure:
-        """Volume by price, with the point of control and the value area, beside the price.
+        """Plot volume by price, with the point of control and the value area, and the price.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ class Plot(Generic[T]):
         quotes: Any = None,
         **options: Unpack[PlotOptions],
     ) -> go.Figure:
-        """Spread and activity by the time of day: of several days the median, and the middle half.
+        """Plot spread and activity by the time of day: median and middle half of several days.
 
         Parameters
         ----------
@@ -226,7 +226,7 @@ class Plot(Generic[T]):
         every: str | timedelta = "15m",
         **options: Unpack[PlotOptions],
     ) -> go.Figure:
-        """Days below each other, the time of day from left to right, a value as colour.
+        """Plot a value as colour: days from top to bottom, the time of day from left to right.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class Plot(Generic[T]):
         quotes: Any = None,
         **options: Unpack[PlotOptions],
     ) -> go.Figure:
-        """Realised volatility by sampling interval, and what two scales and a kernel make of it.
+        """Plot realised volatility by sampling interval, with two scales and a kernel.
 
         Parameters
         ----------

@@ -16,12 +16,12 @@ from ibticks.accessors._canvas import (
     NUMBER,
     UP,
     View,
-    figure,
-    finish,
+    bar_length,
+    make_figure,
     price_axis,
-    thinned,
-    titled,
-    width,
+    set_time_axis,
+    set_title,
+    thin_rows,
 )
 from ibticks.analysis.engine import columns, require, session_start
 from ibticks.errors import InputError
@@ -32,38 +32,38 @@ if TYPE_CHECKING:
 
     import plotly.graph_objects as go
 
-    from ibticks.analysis.engine import Of
+    from ibticks.analysis.engine import BarSource
 
 __all__ = [
-    "bars_of",
     "candles",
-    "days",
-    "label",
+    "contract_label",
+    "drawable_trades",
+    "format_days",
+    "make_bars",
     "price",
-    "priced",
-    "quoted",
-    "refuse",
+    "quotes_with_spread",
+    "refuse_empty",
 ]
 
 Frame = pl.DataFrame | pl.LazyFrame
 
 _OHLC = ("open", "high", "low", "close")
-_DOTS = 1_500
-_LARGEST = 300
-_SESSIONS = 40
+_MAX_DOTS = 1_500
+_LARGEST_TRADES = 300
+_MAX_BANDS = 40
 
 
 def price(frame: Frame, quotes: Frame | None, view: View) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.price`."""
-    band, trades = quoted(frame, quotes, view), priced(frame, view)
+    band, trades = quotes_with_spread(frame, quotes, view), drawable_trades(frame, view)
     if band is None and trades is None:
-        return _middle(frame, view)
-    drawn = figure(view, [0.76, 0.24], height=600)
+        return _mid_points(frame, view)
+    drawn = make_figure(view, [0.76, 0.24], height=600)
     if band is not None:
         _band(drawn, band, view)
     if trades is not None:
         _dots(drawn, trades, view, alone=band is None)
-        bars = bars_of(trades, width(trades, view), view)
+        bars = make_bars(trades, bar_length(trades, view), view)
         drawn.add_bar(
             x=bars["_x"],
             y=bars["volume"],
@@ -76,7 +76,7 @@ def price(frame: Frame, quotes: Frame | None, view: View) -> go.Figure:
         )
         drawn.update_yaxes(title_text="volume", row=2, rangemode="tozero")
     elif band is not None:
-        few = view.parted(thinned(band, "_spread"))
+        few = view.parted(thin_rows(band, "_spread"))
         drawn.add_scatter(
             x=few["_x"],
             y=few["_spread"],
@@ -90,14 +90,14 @@ def price(frame: Frame, quotes: Frame | None, view: View) -> go.Figure:
         drawn.update_yaxes(title_text="spread", row=2)
     shown = [each for each in (band, trades) if each is not None]
     price_axis(drawn)
-    times = pl.concat([each.select(columns.instant()).to_series() for each in shown])
+    times = pl.concat([each.select(columns.time_ns()).to_series() for each in shown])
     said = " and ".join(
         f"{each.height:,} {what}"
         for each, what in ((trades, "trades"), (band, "quotes"))
         if each is not None
     )
-    titled(drawn, label(shown[0], view), f"{days(shown, view)}: {said}")
-    return finish(drawn, view, times)
+    set_title(drawn, contract_label(shown[0], view), f"{format_days(shown, view)}: {said}")
+    return set_time_axis(drawn, view, times)
 
 
 def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figure:
@@ -106,15 +106,15 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
     if {"open", "mid_open"} & set(rows.columns):
         bars, said = rows, "bars"
     else:
-        length = every or width(rows, view)
-        bars, said = bars_of(rows, length, view, _kind(rows)), f"bars of {length}"
+        length = every or bar_length(rows, view)
+        bars, said = make_bars(rows, length, view, _bar_source(rows)), f"bars of {length}"
     if "open" not in bars.columns:
         bars = bars.rename({f"mid_{each}": each for each in _OHLC}, strict=False)
         said += ", of the middle of bid and ask"
     require(bars, "timestamp", *_OHLC, what="candles")
     view = view.of_bars(bars)
     bars = bars.with_columns(_x=view.clock())
-    drawn = figure(view, [0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
+    drawn = make_figure(view, [0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
     drawn.add_candlestick(
         x=bars["_x"],
         open=bars["open"],
@@ -132,7 +132,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
     drawn.update_layout(xaxis_rangeslider_visible=False)
     price_axis(drawn)
     if {"vwap", "volume"} <= set(bars.columns):
-        path = view.parted(bars.with_columns(_vwap=_vwap_so_far(bars, view)))
+        path = view.parted(bars.with_columns(_vwap=_session_vwap(bars, view)))
         drawn.add_scatter(
             x=path["_x"],
             y=path["_vwap"],
@@ -158,14 +158,16 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
             hovertemplate=f"%{{y:{NUMBER}}}",
         )
         drawn.update_yaxes(title_text="volume", row=2)
-    titled(drawn, label(bars, view), f"{days([bars], view)}: {bars.height:,} {said}")
-    return finish(drawn, view, bars.select(columns.instant()).to_series())
+    set_title(
+        drawn, contract_label(bars, view), f"{format_days([bars], view)}: {bars.height:,} {said}"
+    )
+    return set_time_axis(drawn, view, bars.select(columns.time_ns()).to_series())
 
 
-def bars_of(
-    ticks: pl.DataFrame, every: str | timedelta, view: View, of: Of = "trades"
+def make_bars(
+    ticks: pl.DataFrame, every: str | timedelta, view: View, of: BarSource = "trades"
 ) -> pl.DataFrame:
-    """Bars, by the sessions of the view if it has some, with ``_x``, their clock."""
+    """Return bars, by the sessions of the view if it has some, with ``_x``, their clock."""
     if view.market is None:
         bars = analysis.time_bars(ticks, every, of=of)
     else:
@@ -175,8 +177,8 @@ def bars_of(
     return bars.with_columns(_x=view.clock())
 
 
-def quoted(frame: Frame, quotes: Frame | None, view: View) -> pl.DataFrame | None:
-    """The quotes of a picture with ``_spread``; None if there are none.
+def quotes_with_spread(frame: Frame, quotes: Frame | None, view: View) -> pl.DataFrame | None:
+    """Return the quotes to draw with ``_spread``; None if there are none.
 
     Where the bid is above the ask, the quote is left out: such quotes last a millisecond.
     """
@@ -190,15 +192,15 @@ def quoted(frame: Frame, quotes: Frame | None, view: View) -> pl.DataFrame | Non
     return view.rows(rows) if rows.height else None
 
 
-def priced(frame: Frame, view: View) -> pl.DataFrame | None:
-    """The trades of a picture; None if there are none."""
+def drawable_trades(frame: Frame, view: View) -> pl.DataFrame | None:
+    """Return the trades to draw; None if there are none."""
     if not {"price", "size"} <= set(frame.collect_schema()):
         return None
     rows = columns.trades(frame.lazy()).collect()
     return view.rows(rows) if rows.height else None
 
 
-def label(rows: pl.DataFrame, view: View) -> str:
+def contract_label(rows: pl.DataFrame, view: View) -> str:
     """Return the name of the contract: the one given, its symbol, or its id."""
     if view.name is not None or "contract_id" not in rows.columns:
         return view.name or "Ticks"
@@ -206,8 +208,8 @@ def label(rows: pl.DataFrame, view: View) -> str:
     return symbol_of(contract_id) or f"Contract {contract_id}"
 
 
-def days(frames: list[pl.DataFrame], view: View) -> str:
-    """The days that are shown, in words."""
+def format_days(frames: list[pl.DataFrame], view: View) -> str:
+    """Format the days that are shown."""
     dates = pl.concat(each.select(view.clock().dt.date()).to_series().unique() for each in frames)
     found: list[date] = dates.sort().to_list()
     first, last = found[0], found[-1]
@@ -216,26 +218,26 @@ def days(frames: list[pl.DataFrame], view: View) -> str:
     return f"{first:%-d %B %Y} to {last:%-d %B %Y}"
 
 
-def refuse(frame: Frame, *names: str, what: str) -> NoReturn:
-    """Say which column is missing where nothing can be drawn, or that there is nothing in it."""
+def refuse_empty(frame: Frame, *names: str, what: str) -> NoReturn:
+    """Raise an error that names the missing column, or says that there are no ticks."""
     require(frame, *names, what=what)
     raise InputError("there is nothing to plot: no trade, and no quote")
 
 
-def _kind(ticks: pl.DataFrame) -> Of:
-    """What there are bars of: trades, if there are some."""
-    prices: dict[str, Of] = {"price": "trades", "bid_price": "quotes", "mid_price": "mids"}
+def _bar_source(ticks: pl.DataFrame) -> BarSource:
+    """Return the rows that bars are made of: trades, if there are some."""
+    prices: dict[str, BarSource] = {"price": "trades", "bid_price": "quotes", "mid_price": "mids"}
     there = (of for name, of in prices.items() if name in ticks.columns and ticks[name].count())
     return next(there, "trades")
 
 
-def _middle(frame: Frame, view: View) -> go.Figure:
-    """Mid points, as IB sends them."""
+def _mid_points(frame: Frame, view: View) -> go.Figure:
+    """Plot mid points, as IB sends them."""
     if "mid_price" not in frame.collect_schema():
-        refuse(frame, "price", what="a plot of the price")
+        refuse_empty(frame, "price", what="a plot of the price")
     mids = view.rows(columns.mids(frame.lazy()))
-    drawn = figure(view, [1.0], height=460)
-    path = view.parted(thinned(mids, "mid_price"))
+    drawn = make_figure(view, [1.0], height=460)
+    path = view.parted(thin_rows(mids, "mid_price"))
     drawn.add_scatter(
         x=path["_x"],
         y=path["mid_price"],
@@ -246,19 +248,23 @@ def _middle(frame: Frame, view: View) -> go.Figure:
         hovertemplate=f"%{{y:{NUMBER}}}",
     )
     price_axis(drawn)
-    titled(drawn, label(mids, view), f"{days([mids], view)}: {mids.height:,} mid points")
-    return finish(drawn, view, mids.select(columns.instant()).to_series())
+    set_title(
+        drawn,
+        contract_label(mids, view),
+        f"{format_days([mids], view)}: {mids.height:,} mid points",
+    )
+    return set_time_axis(drawn, view, mids.select(columns.time_ns()).to_series())
 
 
 def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
     edge: dict[str, Any] = {"shape": "hv", "width": 1, "color": BLUE}
-    few = thinned(band, "bid_price", "ask_price").with_columns(_x=view.clock())
+    few = thin_rows(band, "bid_price", "ask_price").with_columns(_x=view.clock())
     # Plotly fills across the gaps in a line: each session is a band of its own.
     parts = [few]
     if view.table is not None:
         sessions = few.with_columns(_session=session_start(view.table))
         parts = sessions.partition_by("_session", maintain_order=True)
-    for part in parts if len(parts) <= _SESSIONS else [few]:
+    for part in parts if len(parts) <= _MAX_BANDS else [few]:
         drawn.add_scatter(
             x=part["_x"],
             y=part["bid_price"],
@@ -289,7 +295,7 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
 def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) -> None:
     if alone:
         line = {"shape": "hv", "width": 1, "color": BLUE}
-        path = view.parted(thinned(trades, "price"))
+        path = view.parted(thin_rows(trades, "price"))
         drawn.add_scatter(
             x=path["_x"],
             y=path["price"],
@@ -301,15 +307,17 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
             showlegend=False,
             hoverinfo="skip",
         )
-    several = trades.height > _DOTS
+    several = trades.height > _MAX_DOTS
     # Of equal sizes not the earliest, but some of all times.
     chance = pl.int_range(pl.len()).hash()
-    few = trades.top_k(_LARGEST, by=["size", chance]).sort("timestamp") if several else trades
+    few = (
+        trades.top_k(_LARGEST_TRADES, by=["size", chance]).sort("timestamp") if several else trades
+    )
     few = few.with_columns(_x=view.clock())
     # Plotly takes no null for the size of a dot. A trade without a size is the smallest of them.
     area = few["size"].fill_null(0.0)
     largest = area.max() or 1.0
-    texts = ["no size" if size is None else _number(size) for size in few["size"]]
+    texts = ["no size" if size is None else _format_number(size) for size in few["size"]]
     drawn.add_scatter(
         x=few["_x"],
         y=few["price"],
@@ -329,12 +337,12 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
     )
 
 
-def _number(value: float) -> str:
-    """A number as :data:`NUMBER` has plotly write it."""
+def _format_number(value: float) -> str:
+    """Format a number as :data:`NUMBER` has plotly write it."""
     return f"{value:,.6f}".rstrip("0").rstrip(".")
 
 
-def _vwap_so_far(bars: pl.DataFrame, view: View) -> pl.Series:
+def _session_vwap(bars: pl.DataFrame, view: View) -> pl.Series:
     table = view.table
     start = pl.lit(0) if table is None else session_start(table)
     value = (pl.col("vwap") * pl.col("volume")).fill_null(0.0)

@@ -20,16 +20,23 @@ from ibticks.accessors._canvas import (
     PALE_BLUE,
     UP,
     View,
+    bar_length,
     drawable_sizes,
-    figure,
-    finish,
+    make_figure,
     price_axis,
-    thinned,
-    titled,
-    width,
+    set_time_axis,
+    set_title,
+    thin_rows,
 )
-from ibticks.accessors._price_plots import Frame, bars_of, days, label, priced, refuse
-from ibticks.analysis.engine import by, columns, instant, nanoseconds, require
+from ibticks.accessors._price_plots import (
+    Frame,
+    contract_label,
+    drawable_trades,
+    format_days,
+    make_bars,
+    refuse_empty,
+)
+from ibticks.analysis.engine import columns, duration_ns, key_columns, require, time_ns
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibticks.accessors._canvas import View
-    from ibticks.analysis.engine import Method
+    from ibticks.analysis.engine import SigningMethod
 
 
 __all__ = ["cumulative_delta", "day", "heatmap", "signature", "volume_profile"]
@@ -52,7 +59,7 @@ def cumulative_delta(
     frame: Frame,
     every: str | timedelta | None,
     quotes: Frame | None,
-    method: Method | None,
+    method: SigningMethod | None,
     quote_delay: str | timedelta,
     view: View,
 ) -> go.Figure:
@@ -64,18 +71,18 @@ def cumulative_delta(
         both = quotes is not None or {"bid_price", "ask_price"} <= known
         method = "lee_ready" if both else "tick"
     other = None if quotes is None else quotes.lazy().collect()
-    if view.contract is not None and other is not None and by(other):
+    if view.contract is not None and other is not None and key_columns(other):
         other = other.filter(pl.col("contract_id") == view.contract)
     # Signed before it is cut to the sessions: the first trade goes by what was before.
     signed = analysis.signed_volume(here, method=method, quotes=other, quote_delay=quote_delay)
     trades = view.rows(signed)
-    length = every or width(trades, view)
-    bars = bars_of(trades, length, view)
-    sums = bars_of(trades.with_columns(size=pl.col("signed_volume")), length, view)
+    length = every or bar_length(trades, view)
+    bars = make_bars(trades, length, view)
+    sums = make_bars(trades.with_columns(size=pl.col("signed_volume")), length, view)
     moved = sums["volume"]
     view = view.of_bars(bars)
     bars = bars.with_columns(_x=view.clock())
-    drawn = figure(view, [0.5, 0.28, 0.22], height=660)
+    drawn = make_figure(view, [0.5, 0.28, 0.22], height=660)
     path = view.parted(bars)
     drawn.add_scatter(
         x=path["_x"],
@@ -116,21 +123,21 @@ def cumulative_delta(
     drawn.update_yaxes(title_text="cumulative", row=2, zeroline=True, zerolinecolor=GREY)
     drawn.update_yaxes(title_text="delta", row=3, zeroline=True, zerolinecolor=GREY)
     rule = "as signed" if method is None else f"by {method.replace('_', '-')}"
-    said = f"{days([trades], view)}: bought less sold, {rule}, {length} a bar"
-    titled(drawn, f"{label(trades, view)}: cumulative delta", said)
-    return finish(drawn, view, bars.select(columns.instant()).to_series())
+    said = f"{format_days([trades], view)}: bought less sold, {rule}, {length} a bar"
+    set_title(drawn, f"{contract_label(trades, view)}: cumulative delta", said)
+    return set_time_axis(drawn, view, bars.select(columns.time_ns()).to_series())
 
 
 def volume_profile(frame: Frame, step: float | None, share: float, view: View) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.volume_profile`."""
     require(frame, "timestamp", "price", "size", what="volume_profile")
     trades = view.rows(columns.trades(frame.lazy()))
-    step = step or _nice(trades["price"])
+    step = step or _round_step(trades["price"])
     levels = analysis.volume_profile(trades, step, share=share)
     area: list[float] = levels.filter("value_area")["price"].to_list()
     control: float = levels.filter("point_of_control")["price"].item()
-    drawn = figure(view, [1.0], height=560)
-    few = view.parted(thinned(trades, "price"))
+    drawn = make_figure(view, [1.0], height=560)
+    few = view.parted(thin_rows(trades, "price"))
     drawn.add_scatter(
         x=few["_x"],
         y=few["price"],
@@ -194,13 +201,19 @@ def volume_profile(frame: Frame, step: float | None, share: float, view: View) -
             font={"size": 11, "color": colour},
         )
     price_axis(drawn)
-    said = f"{days([trades], view)}: {levels['volume'].sum():,.0f} traded, levels of {step:g}, "
-    titled(drawn, f"{label(trades, view)}: volume by price", f"{said}{share:.0%} in the value area")
-    return finish(drawn, view, trades.select(columns.instant()).to_series(), x="xaxis")
+    said = (
+        f"{format_days([trades], view)}: {levels['volume'].sum():,.0f} traded, levels of {step:g}, "
+    )
+    set_title(
+        drawn,
+        f"{contract_label(trades, view)}: volume by price",
+        f"{said}{share:.0%} in the value area",
+    )
+    return set_time_axis(drawn, view, trades.select(columns.time_ns()).to_series(), x="xaxis")
 
 
-def _nice(prices: pl.Series) -> float:
-    """A round step that makes about sixty levels, and no less than the prices differ by."""
+def _round_step(prices: pl.Series) -> float:
+    """Return a round step that makes about sixty levels, and no less than the prices differ by."""
     span = float(prices.max() - prices.min())  # type: ignore[operator, arg-type]
     raw = span / _LEVELS if span > 0 else abs(float(prices[0])) / 1e4 or 1.0
     scale = 10.0 ** floor(log10(raw))
@@ -213,7 +226,7 @@ _VALUES: Final = {
     "spread": "mean spread",
     "range": "high less low, basis points",
 }
-_GAPS: Final = 200
+_MAX_CELLS_WITH_GAPS: Final = 200
 """Of how many times of day at most: with more, gaps would take all the room."""
 
 _SCALE: Final = [
@@ -228,20 +241,20 @@ _SCALE: Final = [
 def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.day`."""
     spreads = _spreads(frame, quotes, every, view)
-    trades = priced(frame, view)
+    trades = drawable_trades(frame, view)
     parts: list[tuple[pl.DataFrame, str, str]] = []
     if spreads is not None:
         parts.append((spreads, "spread", BLUE))
     if trades is not None:
         volume = pl.col("size").cast(pl.Float64).fill_nan(None).sum()
-        parts.append((_by_day(trades, every, view, volume), "volume", GREY))
+        parts.append((_cell_values(trades, every, view, volume), "volume", GREY))
     if spreads is not None and trades is None:
         source = view.rows(columns.quotes(frame.lazy()))
-        parts.append((_by_day(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY))
+        parts.append((_cell_values(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY))
     if not parts:
-        refuse(frame, "price", "size", what="a plot of the day")
-    drawn = figure(view, [1.0] * len(parts), height=180 + 200 * len(parts))
-    width_ms = nanoseconds(every) / 1e6
+        refuse_empty(frame, "price", "size", what="a plot of the day")
+    drawn = make_figure(view, [1.0] * len(parts), height=180 + 200 * len(parts))
+    width_ms = duration_ns(every) / 1e6
     for row, (values, title, colour) in enumerate(parts, 1):
         middle = values.group_by("_x").agg(
             pl.col("value").median(),
@@ -286,7 +299,7 @@ def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) 
     source = trades if trades is not None else view.rows(frame)
     weighed = "" if spreads is None else "; the spread is weighed by time"
     said += f", {every} a bar{weighed}"
-    return titled(drawn, f"{label(source, view)} through the day", said)
+    return set_title(drawn, f"{contract_label(source, view)} through the day", said)
 
 
 def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.Figure:
@@ -306,16 +319,16 @@ def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.
             "count": lambda: pl.len().cast(pl.Float64),
             "range": lambda: (price.max() / price.min() - 1) * 1e4,
         }[value]()
-        cells = _by_day(rows, every, view, measure)
-    dates, times, table = _table(cells, every)
-    drawn = figure(view, [1.0], height=max(240, 170 + 26 * len(dates)))
+        cells = _cell_values(rows, every, view, measure)
+    dates, times, table = _cells_as_table(cells, every)
+    drawn = make_figure(view, [1.0], height=max(240, 170 + 26 * len(dates)))
     drawn.add_heatmap(
-        x=times.dt.offset_by(f"{nanoseconds(every) // 2}ns"),
+        x=times.dt.offset_by(f"{duration_ns(every) // 2}ns"),
         y=dates,
         z=table,
         hoverongaps=False,
         colorscale=_SCALE,
-        xgap=1 if len(times) <= _GAPS else 0,
+        xgap=1 if len(times) <= _MAX_CELLS_WITH_GAPS else 0,
         ygap=1,
         colorbar={
             "title": {"text": _VALUES[value], "side": "right"},
@@ -330,15 +343,15 @@ def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.
     drawn.update_layout(hovermode="closest")
     drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     _clock_axis(drawn, view)
-    said = f"{days([rows], view)}: {_VALUES[value]} in {every}"
-    return titled(drawn, f"{label(rows, view)} by day and time of day", said)
+    said = f"{format_days([rows], view)}: {_VALUES[value]} in {every}"
+    return set_title(drawn, f"{contract_label(rows, view)} by day and time of day", said)
 
 
-def _table(
+def _cells_as_table(
     cells: pl.DataFrame, every: str | timedelta
 ) -> tuple[list[str], pl.Series, NDArray[np.float64]]:
-    """Days, times and values; times without a value too, or the ones beside them would be wide."""
-    step = nanoseconds(every)
+    """Return days, times and values; times without a value too, for cells of one width."""
+    step = duration_ns(every)
     ns = cells["_x"].dt.cast_time_unit("ns").cast(pl.Int64).to_numpy()
     places = (ns - ns.min()) // step
     days = cells["_day"].unique().sort()
@@ -348,14 +361,16 @@ def _table(
     return [f"{each:%a %d %b %Y}" for each in days], times, values
 
 
-def _by_day(rows: pl.DataFrame, every: str | timedelta, view: View, value: pl.Expr) -> pl.DataFrame:
-    """A value by day and time of day: ``_day``, ``_x`` (on one day for all) and ``value``."""
-    return rows.group_by(*_cell(every, view)).agg(value.alias("value"))
+def _cell_values(
+    rows: pl.DataFrame, every: str | timedelta, view: View, value: pl.Expr
+) -> pl.DataFrame:
+    """Return a value by day and time of day: ``_day``, ``_x`` (on one day for all), ``value``."""
+    return rows.group_by(*_cell_columns(every, view)).agg(value.alias("value"))
 
 
-def _cell(every: str | timedelta, view: View) -> list[pl.Expr]:
+def _cell_columns(every: str | timedelta, view: View) -> list[pl.Expr]:
     clock = view.clock()
-    length = f"{nanoseconds(every)}ns"
+    length = f"{duration_ns(every)}ns"
     midnight = pl.datetime(2000, 1, 3, time_unit="ns")
     x = (clock.dt.truncate(length) - clock.dt.truncate("1d")) + midnight
     return [clock.dt.date().alias("_day"), x.alias("_x")]
@@ -364,19 +379,19 @@ def _cell(every: str | timedelta, view: View) -> list[pl.Expr]:
 def _spreads(
     frame: Frame, quotes: Frame | None, every: str | timedelta, view: View
 ) -> pl.DataFrame | None:
-    """The spread in each cell, weighted by how long each quote held; crossed quotes as none."""
+    """Return the spread in each cell, weighted by time, without crossed quotes."""
     source = frame if quotes is None else quotes
     if not {"bid_price", "ask_price"} <= set(source.collect_schema()):
         return None
     rows = columns.quotes(source.lazy()).collect()
     if not rows.height:
         return None
-    held = (instant().shift(-1) - instant()).clip(0, nanoseconds(every)).cast(pl.Float64)
+    held = (time_ns().shift(-1) - time_ns()).clip(0, duration_ns(every)).cast(pl.Float64)
     spread = pl.col("ask_price") - pl.col("bid_price")
     sound = spread.is_finite() & (spread >= 0)
     weight = pl.when(sound).then(pl.col("_held"))
     mean = (spread * weight).sum() / weight.sum()
-    return _by_day(view.rows(rows).with_columns(_held=held), every, view, mean.fill_nan(None))
+    return _cell_values(view.rows(rows).with_columns(_held=held), every, view, mean.fill_nan(None))
 
 
 def _clock_axis(drawn: go.Figure, view: View) -> None:
@@ -392,7 +407,16 @@ def _clock_axis(drawn: go.Figure, view: View) -> None:
     drawn.update_xaxes(title_text=f"time of day, {zone}", row=rows)
 
 
-_TICKS = {1: "1s", 5: "5s", 15: "15s", 60: "1m", 300: "5m", 900: "15m", 3600: "1h", 86400: "1d"}
+_AXIS_LABELS_BY_SECONDS = {
+    1: "1s",
+    5: "5s",
+    15: "15s",
+    60: "1m",
+    300: "5m",
+    900: "15m",
+    3600: "1h",
+    86400: "1d",
+}
 
 
 def signature(
@@ -403,7 +427,7 @@ def signature(
 ) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.signature`."""
     day = view.clock().dt.date().alias("_day")
-    trades = priced(frame, view)
+    trades = drawable_trades(frame, view)
     source = frame if quotes is None else quotes
     lines: list[tuple[pl.DataFrame, str, str, str]] = []
     if trades is not None:
@@ -412,8 +436,8 @@ def signature(
         mids = analysis.mid(view.rows(columns.quotes(source.lazy())))
         lines.append((mids, "mid", "mids of quotes", BLUE))
     if not lines:
-        refuse(frame, "price", what="a signature plot")
-    drawn = figure(view, [1.0], height=480)
+        refuse_empty(frame, "price", what="a signature plot")
+    drawn = make_figure(view, [1.0], height=480)
     times: list[float] = []
     for rows, column, what, colour in lines:
         chosen = {} if every is None else {"every": every}
@@ -446,14 +470,14 @@ def signature(
     drawn.update_xaxes(
         type="log",
         title_text="time between prices",
-        tickvals=list(_TICKS),
-        ticktext=list(_TICKS.values()),
+        tickvals=list(_AXIS_LABELS_BY_SECONDS),
+        ticktext=list(_AXIS_LABELS_BY_SECONDS.values()),
         hoverformat=",~f",
         ticksuffix="s",
     )
     drawn.update_yaxes(title_text="realised volatility, %", rangemode="tozero")
     shown = [each for each, _, _, _ in lines]
     several = shown[0].select(day.n_unique()).item()
-    said = f"{days(shown, view)}: square root of the realised variance of a day"
+    said = f"{format_days(shown, view)}: square root of the realised variance of a day"
     said += f", mean of {several} days" if several > 1 else ""
-    return titled(drawn, f"{label(shown[0], view)}: signature plot", said)
+    return set_title(drawn, f"{contract_label(shown[0], view)}: signature plot", said)

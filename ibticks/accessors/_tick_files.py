@@ -28,7 +28,7 @@ __all__ = ["TickFiles", "open_files"]
 
 @dataclass(frozen=True, slots=True)
 class TickFiles:
-    """Tick files, and where each row of them stands.
+    """Tick files, and the place of each row in them.
 
     Attributes
     ----------
@@ -61,25 +61,25 @@ class TickFiles:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return len(self.times)
 
     @property
     def tick_types(self) -> tuple[str, ...]:
-        """Those of the files, in order."""
+        """Tick types of the files, in order."""
         return tuple(dict.fromkeys(record.tick_type for record in self.records))
 
     @property
     def contract_ids(self) -> tuple[int, ...]:
-        """Those of the files, in order."""
+        """Contract ids of the files, in order."""
         return tuple(dict.fromkeys(record.contract_id for record in self.records))
 
     def like(self, name: str) -> xr.Variable:
-        """An empty variable of a column."""
+        """Return an empty variable of a column."""
         return variable(COLUMNS[name], pa.chunked_array([pa.array([], arrow_type(name))]))
 
     def read(self, name: str, rows: Rows) -> NDArray[Any]:
-        """Some rows of a column, by time; only the files that hold them are read.
+        """Read rows of a column, by time; only the files that hold them are read.
 
         Raises
         ------

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from ibticks.analysis._engine.columns import (
-    F,
-    apart,
-    finite,
-    instant,
-    like,
-    nanoseconds,
+    Frame,
+    collect_like,
+    duration_ns,
+    finite_column,
+    grouping_keys,
+    over_keys,
     refuse_disorder,
     require,
-    within,
+    time_ns,
 )
-from ibticks.analysis._engine.grouping import compiled
+from ibticks.analysis._engine.grouping import apply_kernel
 from ibticks.analysis._engine.registry import Rowwise, measure
 from ibticks.analysis._engine.sessions import (
     SessionIntervals,
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["anchored_twap", "anchored_vwap", "bollinger_bands", "rolling_twap", "rolling_vwap"]
 
 
-@measure("Prices", Rowwise("two_for_all"))
+@measure("Prices", Rowwise("session_pair"))
 def anchored_vwap(
-    ticks: F,
+    ticks: Frame,
     *,
     market: Market | str | None = None,
     session_type: str = "regular",
     deviations: float = 2.0,
-) -> F:
-    r"""The average price of all trades of a session so far, weighted by size, and bands around it.
+) -> Frame:
+    r"""Average price of the trades of a session so far, weighted by size, and bands around it.
 
     .. math:: \bar p = \frac{\sum v_i p_i}{\sum v_i}, \qquad
               \sigma^2 = \frac{\sum v_i (p_i - \bar p)^2}{\sum v_i}
@@ -86,30 +86,30 @@ def anchored_vwap(
     if not deviations >= 0:
         raise InputError(f"anchored_vwap: deviations={deviations!r} must not be below 0")
     require(ticks, "timestamp", "price", "size", what="anchored_vwap")
-    size = finite("size")
-    moments = compiled(
+    size = finite_column("size")
+    moments = apply_kernel(
         "anchored_moments",
-        [_anchor(market, session_type, "anchored_vwap"), finite("price"), size],
-        keys=apart(ticks),
+        [_anchor(market, session_type, "anchored_vwap"), finite_column("price"), size],
+        keys=grouping_keys(ticks),
         results={"mean": pl.Float64(), "variance": pl.Float64()},
     )
     field = pl.col("_moments").struct.field
     mean, away = field("mean"), field("variance").sqrt() * deviations
     lazy = ticks.lazy().with_columns(_moments=moments)
     lazy = lazy.with_columns(vwap=mean, vwap_lower=mean - away, vwap_upper=mean + away)
-    return like(ticks, lazy.drop("_moments"))
+    return collect_like(ticks, lazy.drop("_moments"))
 
 
 @measure("Prices", Rowwise("session_mean_and_last"))
 def anchored_twap(
-    ticks: F,
+    ticks: Frame,
     *,
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
     column: str = "price",
-) -> F:
-    """The average price over the time of a session so far: column ``twap``.
+) -> Frame:
+    """Average price over the time of a session so far: column ``twap``.
 
     Each price holds until the next; time counts from the first row in the session.
 
@@ -146,13 +146,17 @@ def anchored_twap(
     [1.0, 1.0, 2.0]
     """
     require(ticks, "timestamp", column, what="anchored_twap")
-    average = compiled(
+    average = apply_kernel(
         "anchored_average",
-        [_anchor(market, session_type, "anchored_twap", sessions), instant(), finite(column)],
-        keys=apart(ticks),
+        [
+            _anchor(market, session_type, "anchored_twap", sessions),
+            time_ns(),
+            finite_column(column),
+        ],
+        keys=grouping_keys(ticks),
         results={"twap": pl.Float64()},
     )
-    return like(ticks, ticks.lazy().with_columns(twap=average))
+    return collect_like(ticks, ticks.lazy().with_columns(twap=average))
 
 
 def _anchor(
@@ -161,13 +165,13 @@ def _anchor(
     what: str,
     sessions: SessionIntervals | None = None,
 ) -> pl.Expr:
-    """A number that is the same for all rows of a session; -1 outside."""
+    """Return a number that is the same for all rows of a session; -1 outside."""
     if sessions is not None:
         split = SessionSplit.of(market, session_type, sessions, what=what)
         if split is not None:
             return split.number.fill_null(-1)
     if market is None:
-        return instant() * 0
+        return time_ns() * 0
     table = session_table(market, session_type, what=what)
     return session_start(table).fill_null(-1)
 
@@ -177,14 +181,14 @@ _MOMENTS: Final = {"mean": pl.Float64(), "variance": pl.Float64()}
 
 @measure("Prices", Rowwise("window"))
 def rolling_vwap(
-    ticks: F,
+    ticks: Frame,
     window: str | timedelta | int,
     *,
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """The average price of the trades in a window, weighted by size: column ``vwap``.
+) -> Frame:
+    """Average price of the trades in a window, weighted by size: column ``vwap``.
 
     Parameters
     ----------
@@ -222,7 +226,7 @@ def rolling_vwap(
     [10.0, 10.5, 12.5]
     """
     require(ticks, "timestamp", "price", "size", what="rolling_vwap")
-    size = finite("size")
+    size = finite_column("size")
     split = SessionSplit.of(market, session_type, sessions, what="rolling_vwap")
     found = {"vwap": pl.col("_mean")}
     return _with_moments(ticks, "price", size, window, "rolling_vwap", found, split)
@@ -230,7 +234,7 @@ def rolling_vwap(
 
 @measure("Prices", Rowwise("window"))
 def bollinger_bands(
-    ticks: F,
+    ticks: Frame,
     window: str | timedelta | int = 20,
     *,
     deviations: float = 2.0,
@@ -238,8 +242,8 @@ def bollinger_bands(
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """A moving average, and bands some standard deviations around it.
+) -> Frame:
+    """Moving average, and bands some standard deviations around it.
 
     Parameters
     ----------
@@ -297,15 +301,15 @@ def bollinger_bands(
 
 @measure("Prices", Rowwise("window_and_before"))
 def rolling_twap(
-    ticks: F,
+    ticks: Frame,
     window: str | timedelta,
     *,
     column: str = "price",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """The average price over a time that has passed: column ``twap``.
+) -> Frame:
+    """Average price over a window of time: column ``twap``.
 
     Each price holds until the next; at the start of the window, the one from before it holds.
 
@@ -351,58 +355,58 @@ def rolling_twap(
     require(ticks, "timestamp", column, what="rolling_twap")
     refuse_disorder(ticks, what="rolling_twap")
     split = SessionSplit.of(market, session_type, sessions, what="rolling_twap")
-    average = compiled(
+    average = apply_kernel(
         "time_average",
-        [instant(), _priced(column, split)],
+        [time_ns(), _priced(column, split)],
         _length(window, "rolling_twap"),
         keys=_keys(ticks, split),
         results={"twap": pl.Float64()},
     )
     rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
-    return like(ticks, rows.with_columns(twap=average).drop("_session", strict=False))
+    return collect_like(ticks, rows.with_columns(twap=average).drop("_session", strict=False))
 
 
 def _with_moments(
-    ticks: F,
+    ticks: Frame,
     column: str,
     weight: pl.Expr,
     window: str | timedelta | int,
     what: str,
     found: dict[str, pl.Expr],
     split: SessionSplit | None,
-) -> F:
+) -> Frame:
     split = None if isinstance(window, int) else split
     keys = _keys(ticks, split)
     if isinstance(window, int):
         if isinstance(window, bool) or window < 1:
             raise InputError(f"{what}: a window of {window!r} rows holds none; give 1 or more")
         length = window
-        times = within(finite(column).is_not_null().cum_sum(), keys).cast(pl.Int64)
+        times = over_keys(finite_column(column).is_not_null().cum_sum(), keys).cast(pl.Int64)
     else:
         refuse_disorder(ticks, what=what)
-        length, times = _length(window, what), instant()
-    moments = compiled(
+        length, times = _length(window, what), time_ns()
+    moments = apply_kernel(
         "moments", [times, _priced(column, split), weight], length, keys=keys, results=_MOMENTS
     )
     fields = {f"_{name}": pl.col("_moments").struct.field(name) for name in _MOMENTS}
     rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
     lazy = rows.with_columns(_moments=moments).drop("_session", strict=False)
     lazy = lazy.with_columns(**fields).with_columns(**found)
-    return like(ticks, lazy.drop("_moments", *fields))
+    return collect_like(ticks, lazy.drop("_moments", *fields))
 
 
 def _keys(ticks: pl.DataFrame | pl.LazyFrame, split: SessionSplit | None) -> list[str]:
-    return apart(ticks) if split is None else [*apart(ticks), "_session"]
+    return grouping_keys(ticks) if split is None else [*grouping_keys(ticks), "_session"]
 
 
 def _priced(column: str, split: SessionSplit | None) -> pl.Expr:
-    """The price of each row, null outside of sessions."""
-    value = finite(column)
+    """Return the price of each row, null outside of sessions."""
+    value = finite_column(column)
     return value if split is None else pl.when(pl.col("_session").is_not_null()).then(value)
 
 
 def _length(window: str | timedelta, what: str) -> int:
-    length = nanoseconds(window)
+    length = duration_ns(window)
     if not length:
         raise InputError(f"{what}: a window of {window!r} holds nothing")
     return length

@@ -11,9 +11,28 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import polars as pl
 
-from ibticks.analysis._engine.bars import Anchor, BarClock, Of, aggregates, empty_values, rows_of
-from ibticks.analysis._engine.columns import F, apart, as_times, by, like, within
-from ibticks.analysis._engine.grouping import compiled, in_a_row, in_time, kept
+from ibticks.analysis._engine.bars import (
+    Anchor,
+    BarClock,
+    BarSource,
+    bar_aggregates,
+    bar_rows,
+    empty_bar_values,
+)
+from ibticks.analysis._engine.columns import (
+    Frame,
+    collect_like,
+    grouping_keys,
+    key_columns,
+    over_keys,
+    times_from_ns,
+)
+from ibticks.analysis._engine.grouping import (
+    apply_kernel,
+    constant_keys,
+    group_adjacent,
+    is_time_ordered,
+)
 from ibticks.analysis._engine.registry import ClockBars, FullBars, measure
 from ibticks.errors import InputError
 
@@ -36,15 +55,15 @@ __all__ = [
 
 @measure("Bars", ClockBars("by_of", previous="empty"))
 def time_bars(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta,
     *,
-    of: Of = "trades",
+    of: BarSource = "trades",
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
     empty: bool = False,
-) -> F:
+) -> Frame:
     """Bars of equal length.
 
     Parameters
@@ -106,23 +125,25 @@ def time_bars(
     [(181.89, 181.99, 178.71, 178.81, 5203752.0, 33323)]
     """
     clock = BarClock.of(every, anchor, market, session_type, what="time_bars")
-    rows = clock.rows(rows_of(ticks, of, what="time_bars"))
+    rows = clock.rows(bar_rows(ticks, of, what="time_bars"))
     start = clock.start
-    keys: list[str] = by(ticks)
-    at_hand = in_time(ticks)
+    keys: list[str] = key_columns(ticks)
+    at_hand = is_time_ordered(ticks)
     if at_hand:
-        bars = in_a_row(rows, start.alias("_start"), *kept(ticks, []), *aggregates(of))
+        bars = group_adjacent(
+            rows, start.alias("_start"), *constant_keys(ticks, []), *bar_aggregates(of)
+        )
     else:
-        bars = rows.group_by(start.alias("_start"), *keys).agg(aggregates(of))
+        bars = rows.group_by(start.alias("_start"), *keys).agg(bar_aggregates(of))
     if empty:
         bars = clock.grid(bars, keys).join(bars, on=["_start", *keys], how="left")
-        bars = bars.with_columns(**empty_values(of))
+        bars = bars.with_columns(**empty_bar_values(of))
     if empty or not at_hand:
         bars = bars.sort("_start", *keys)
     ordered = bars.select(
-        as_times("_start", ticks).alias("timestamp"), *keys, pl.exclude("_start", *keys)
+        times_from_ns("_start", ticks).alias("timestamp"), *keys, pl.exclude("_start", *keys)
     )
-    return like(ticks, ordered, engine="streaming")
+    return collect_like(ticks, ordered, engine="streaming")
 
 
 Amount: TypeAlias = Literal["tick", "volume", "dollar"]
@@ -137,7 +158,7 @@ AMOUNTS: Final[dict[str, pl.Expr]] = {
 
 
 @measure("Bars", FullBars("by_of"))
-def tick_bars(ticks: F, n: int, *, of: Of = "trades", partial: bool = False) -> F:
+def tick_bars(ticks: Frame, n: int, *, of: BarSource = "trades", partial: bool = False) -> Frame:
     """Bars of ``n`` rows each.
 
     Parameters
@@ -174,18 +195,18 @@ def tick_bars(ticks: F, n: int, *, of: Of = "trades", partial: bool = False) -> 
     """
     if not isinstance(n, int) or n < 1:
         raise InputError(f"tick_bars: n={n!r} must be an int of at least 1")
-    keys = apart(ticks)
-    place = within(pl.int_range(pl.len()), keys)
+    keys = grouping_keys(ticks)
+    place = over_keys(pl.int_range(pl.len()), keys)
     bar = place // n
     if not partial:
-        bar = pl.when(bar < within(pl.len(), keys) // n).then(bar)
+        bar = pl.when(bar < over_keys(pl.len(), keys) // n).then(bar)
     return numbered_bars(
-        ticks, rows_of(ticks, of, what="tick_bars").with_columns(_bar=bar), aggregates(of)
+        ticks, bar_rows(ticks, of, what="tick_bars").with_columns(_bar=bar), bar_aggregates(of)
     )
 
 
 @measure("Bars", FullBars("trades"))
-def volume_bars(ticks: F, volume: float, *, partial: bool = False) -> F:
+def volume_bars(ticks: Frame, volume: float, *, partial: bool = False) -> Frame:
     """Bars in which ``volume`` or more was traded.
 
     A bar closes with the trade that brings its volume to the threshold; the next begins at nothing.
@@ -225,7 +246,7 @@ def volume_bars(ticks: F, volume: float, *, partial: bool = False) -> F:
 
 
 @measure("Bars", FullBars("trades"))
-def dollar_bars(ticks: F, value: float, *, partial: bool = False) -> F:
+def dollar_bars(ticks: Frame, value: float, *, partial: bool = False) -> Frame:
     """Bars in which ``value`` or more changed hands, price times size.
 
     A bar closes with the trade that brings its value to the threshold; the next begins at nothing.
@@ -264,38 +285,38 @@ def dollar_bars(ticks: F, value: float, *, partial: bool = False) -> F:
     return _filled(ticks, "dollar", value, partial, "dollar_bars")
 
 
-def _filled(ticks: F, amount: Amount, threshold: float, partial: bool, what: str) -> F:
+def _filled(ticks: Frame, amount: Amount, threshold: float, partial: bool, what: str) -> Frame:
     if not threshold > 0:
         raise InputError(f"{what}: a threshold of {threshold!r} closes no bar; give one above 0")
 
-    bar = compiled(
+    bar = apply_kernel(
         "filled_bars",
         [AMOUNTS[amount]],
         float(threshold),
-        keys=apart(ticks),
+        keys=grouping_keys(ticks),
         results={"bar": pl.Int64()},
     )
-    rows = rows_of(ticks, "trades", what=what).with_columns(_bar=bar)
-    return numbered_bars(ticks, closed_rows(rows, partial), aggregates("trades"))
+    rows = bar_rows(ticks, "trades", what=what).with_columns(_bar=bar)
+    return numbered_bars(ticks, closed_rows(rows, partial), bar_aggregates("trades"))
 
 
 def closed_rows(rows: pl.LazyFrame, partial: bool) -> pl.LazyFrame:
-    """The rows of bars that are closed; kernels number those of the last one ``-1 - number``."""
+    """Return the rows of closed bars; kernels number those of the last one ``-1 - number``."""
     bar = pl.col("_bar")
     number = pl.when(bar < 0).then(-1 - bar if partial else None).otherwise(bar)
     return rows.with_columns(_bar=number)
 
 
-def numbered_bars(ticks: F, rows: pl.LazyFrame, columns: list[pl.Expr]) -> F:
-    """The bars of numbered rows; those without a number are in none."""
-    keys: list[str] = by(ticks)
+def numbered_bars(ticks: Frame, rows: pl.LazyFrame, columns: list[pl.Expr]) -> Frame:
+    """Return the bars of numbered rows; rows without a number are in no bar."""
+    keys: list[str] = key_columns(ticks)
     rows, start = rows.drop_nulls("_bar"), pl.col("timestamp").first()
-    if in_time(ticks):
-        ordered = in_a_row(rows, pl.col("_bar"), *kept(ticks, []), start, *columns)
+    if is_time_ordered(ticks):
+        ordered = group_adjacent(rows, pl.col("_bar"), *constant_keys(ticks, []), start, *columns)
     else:
         bars = rows.group_by("_bar", *keys).agg(start, *columns)
         ordered = bars.sort("timestamp", *keys, "_bar")
-    return like(
+    return collect_like(
         ticks,
         ordered.select("timestamp", *keys, pl.exclude("timestamp", *keys, "_bar")),
         engine="streaming",

@@ -26,7 +26,7 @@ from ibticks.analysis._cleaning_rules import (
     select_exchange,
 )
 from ibticks.analysis._engine import columns
-from ibticks.analysis._engine.columns import F, like, require
+from ibticks.analysis._engine.columns import Frame, collect_like, require
 from ibticks.analysis._engine.registry import NotIncremental, measure
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Cleaned", "quotes_cleanup", "trades_cleanup"]
 
 
-class Cleaned(NamedTuple, Generic[F]):
-    """Ticks that are left, and what each rule took.
+class Cleaned(NamedTuple, Generic[Frame]):
+    """Cleaned ticks, and a report on how many each rule dropped.
 
     Attributes
     ----------
@@ -50,8 +50,8 @@ class Cleaned(NamedTuple, Generic[F]):
         were left (uint32) and ``dropped`` (uint32).
     """
 
-    ticks: F
-    report: F
+    ticks: Frame
+    report: Frame
 
 
 @measure(
@@ -61,17 +61,17 @@ class Cleaned(NamedTuple, Generic[F]):
     ),
 )
 def trades_cleanup(
-    ticks: F,
+    ticks: Frame,
     *,
-    quotes: F | None = None,
+    quotes: Frame | None = None,
     exchanges: str | Collection[str] | None = None,
     conditions: Collection[str] | None = None,
     quote_delay: str | timedelta = "0s",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> Cleaned[F]:
-    """Trades without those that no rule lets pass.
+) -> Cleaned[Frame]:
+    """Clean trades by all rules.
 
     In this order: :func:`no_zero_prices`; :func:`select_exchange`, if exchanges are given;
     :func:`rm_corrected`, if the ticks have corrections; :func:`sales_condition`, if conditions are
@@ -112,7 +112,7 @@ def trades_cleanup(
     merge_same_timestamp    4925   554
     """
     require(ticks, "timestamp", "price", "size", what="trades_cleanup")
-    rules: dict[str, Callable[[F], F]] = {"no_zero_prices": no_zero_prices}
+    rules: dict[str, Callable[[Frame], Frame]] = {"no_zero_prices": no_zero_prices}
     if exchanges is not None:
         rules["select_exchange"] = lambda rows: select_exchange(rows, exchanges)
     if correction_column(ticks) is not None:
@@ -134,12 +134,12 @@ def trades_cleanup(
 
 @measure("Cleaning", NotIncremental("its rules look at the whole day"))
 def quotes_cleanup(
-    ticks: F,
+    ticks: Frame,
     *,
     exchanges: str | Collection[str] | None = None,
     day: str | pl.Expr | None = None,
-) -> Cleaned[F]:
-    """Quotes without those that no rule lets pass.
+) -> Cleaned[Frame]:
+    """Clean quotes by all rules.
 
     In this order: :func:`no_zero_quotes`; :func:`select_exchange`, if exchanges are given;
     :func:`rm_negative_spread`; :func:`rm_large_spread`; ``merge_same_timestamp``, by the median;
@@ -177,7 +177,7 @@ def quotes_cleanup(
     rm_quote_outliers      48983     0
     """
     require(ticks, "timestamp", "bid_price", "ask_price", what="quotes_cleanup")
-    rules: dict[str, Callable[[F], F]] = {"no_zero_quotes": no_zero_quotes}
+    rules: dict[str, Callable[[Frame], Frame]] = {"no_zero_quotes": no_zero_quotes}
     if exchanges is not None:
         rules["select_exchange"] = lambda rows: select_exchange(rows, exchanges)
     rules["rm_negative_spread"] = rm_negative_spread
@@ -187,17 +187,17 @@ def quotes_cleanup(
     return _apply(columns.quotes(ticks), rules)
 
 
-def _apply(rows: F, rules: Mapping[str, Callable[[F], F]]) -> Cleaned[F]:
+def _apply(rows: Frame, rules: Mapping[str, Callable[[Frame], Frame]]) -> Cleaned[Frame]:
     given, counts = rows, [_counted("given", rows)]
     for name, rule in rules.items():
         rows = rule(rows)
         counts.append(_counted(name, rows))
     dropped = (pl.col("rows").shift().cast(pl.Int64) - pl.col("rows")).fill_null(0)
     report = pl.concat(counts).with_columns(dropped=dropped.cast(pl.UInt32))
-    return Cleaned(rows, like(given, report))
+    return Cleaned(rows, collect_like(given, report))
 
 
-def _counted(rule: str, rows: F) -> pl.LazyFrame:
+def _counted(rule: str, rows: Frame) -> pl.LazyFrame:
     if isinstance(rows, pl.DataFrame):  # counted now, it need not be kept until the last rule
         count = pl.Series([rows.height], dtype=pl.get_index_type())
         return pl.LazyFrame({"rule": [rule], "rows": count})

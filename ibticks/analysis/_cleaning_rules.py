@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import polars as pl
 
 from ibticks.analysis._engine import columns
-from ibticks.analysis._engine.columns import F, apart, finite, instant, like, present, require
+from ibticks.analysis._engine.columns import (
+    Frame,
+    collect_like,
+    finite_column,
+    grouping_keys,
+    present,
+    require,
+    time_ns,
+)
 from ibticks.analysis._engine.grouping import (
-    compiled,
-    has_plain_quotes,
-    number,
+    apply_kernel,
+    has_complete_quotes,
+    number_or_null,
     quote_rows,
     rows_with,
 )
 from ibticks.analysis._engine.registry import ClockBars, NotIncremental, Rowwise, measure
 from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit
-from ibticks.analysis._signing import beside_quotes
+from ibticks.analysis._signing import trades_with_quotes
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,8 +59,8 @@ _ROUNDING: Final = 1e-11  # of a price: far above what rounding does to one, far
 
 
 @measure("Cleaning", Rowwise())
-def no_zero_prices(ticks: F) -> F:
-    """The trades whose price is not 0 (rule P2); negative ones stay.
+def no_zero_prices(ticks: Frame) -> Frame:
+    """Drop trades at a price of 0 (rule P2); negative prices stay.
 
     Examples
     --------
@@ -61,12 +69,12 @@ def no_zero_prices(ticks: F) -> F:
     """
     require(ticks, "price", what="no_zero_prices")
     kept = rows_with(ticks, "price").filter(pl.col("price") != 0)
-    return like(ticks, kept, engine="streaming")
+    return collect_like(ticks, kept, engine="streaming")
 
 
 @measure("Cleaning", Rowwise())
-def no_zero_quotes(ticks: F) -> F:
-    """The quotes whose bid and ask are there and not 0 (rule P2); negative ones stay.
+def no_zero_quotes(ticks: Frame) -> Frame:
+    """Drop quotes without a bid and an ask other than 0 (rule P2); negative ones stay.
 
     Examples
     --------
@@ -74,16 +82,18 @@ def no_zero_quotes(ticks: F) -> F:
     1
     """
     require(ticks, "bid_price", "ask_price", what="no_zero_quotes")
-    if has_plain_quotes(ticks):
+    if has_complete_quotes(ticks):
         return ticks.clone()
     names = ticks.collect_schema()
     both = [present(name, names) != 0 for name in ("bid_price", "ask_price")]
-    return like(ticks, ticks.lazy().filter(*both), engine="streaming")
+    return collect_like(ticks, ticks.lazy().filter(*both), engine="streaming")
 
 
 @measure("Cleaning", Rowwise())
-def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "exchange") -> F:
-    """The ticks of one exchange, or of some (rule P3).
+def select_exchange(
+    ticks: Frame, exchanges: str | Collection[str], column: str = "exchange"
+) -> Frame:
+    """Select the ticks of one exchange, or of several (rule P3).
 
     Examples
     --------
@@ -93,12 +103,12 @@ def select_exchange(ticks: F, exchanges: str | Collection[str], column: str = "e
     require(ticks, column, what="select_exchange")
     name = pl.col(column).cast(pl.String)
     wanted = name == exchanges if isinstance(exchanges, str) else name.is_in(list(exchanges))
-    return like(ticks, ticks.lazy().filter(wanted), engine="streaming")
+    return collect_like(ticks, ticks.lazy().filter(wanted), engine="streaming")
 
 
 @measure("Cleaning", Rowwise())
-def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
-    """The trades of a normal condition (rule T2).
+def sales_condition(ticks: Frame, conditions: Collection[str] = CONDITIONS) -> Frame:
+    """Select the trades with a normal sale condition (rule T2).
 
     Parameters
     ----------
@@ -124,12 +134,12 @@ def sales_condition(ticks: F, conditions: Collection[str] = CONDITIONS) -> F:
         return words.is_in(wanted.to_list(), nulls_equal=True)
 
     kept = pl.col("conditions").map_batches(normal, pl.Boolean, is_elementwise=True)
-    return like(ticks, ticks.lazy().filter(kept), engine="streaming")
+    return collect_like(ticks, ticks.lazy().filter(kept), engine="streaming")
 
 
 @measure("Cleaning", Rowwise())
-def rm_corrected(ticks: F, column: str | None = None) -> F:
-    """The trades that were not corrected, cancelled or reported in error (rule T1).
+def rm_corrected(ticks: Frame, column: str | None = None) -> Frame:
+    """Drop trades that were corrected, cancelled or reported in error (rule T1).
 
     Of TAQ's correction indicators (``CORR``, ``TR_CORR``), 00 is a regular trade; 01 one that was
     corrected later, 07 and 08 errors and cancelled trades, 10 to 12 the messages that say so. R's
@@ -173,11 +183,13 @@ def rm_corrected(ticks: F, column: str | None = None) -> F:
         regular = (indicator == 0) | (indicator.is_nan() if dtype.is_float() else False)
     else:
         regular = indicator.cast(pl.String).str.contains(r"^\s*0*(\.0*)?\s*$")
-    return like(ticks, ticks.lazy().filter(regular.fill_null(value=True)), engine="streaming")
+    return collect_like(
+        ticks, ticks.lazy().filter(regular.fill_null(value=True)), engine="streaming"
+    )
 
 
 def correction_column(ticks: pl.DataFrame | pl.LazyFrame) -> str | None:
-    """The column that has the corrections, None if none has."""
+    """Return the column that has the corrections, or None."""
     schema = ticks.collect_schema()
     if "correction" in schema:
         return "correction"
@@ -185,7 +197,7 @@ def correction_column(ticks: pl.DataFrame | pl.LazyFrame) -> str | None:
 
 
 def _together(lists: pl.Series) -> pl.Series:
-    """The words of each list as one; most lists have one at most, which is at hand."""
+    """Join the words of each list; most lists have one at most, which is taken as it is."""
     first, several = lists.list.first().cast(pl.String), lists.list.len() > 1
     rows = several.arg_true()
     if not len(rows):
@@ -194,8 +206,8 @@ def _together(lists: pl.Series) -> pl.Series:
 
 
 @measure("Cleaning", Rowwise())
-def rm_negative_spread(ticks: F) -> F:
-    """The quotes whose bid is not above their ask (rule Q2); of one side they stay.
+def rm_negative_spread(ticks: Frame) -> Frame:
+    """Drop quotes whose bid is above their ask (rule Q2); one-sided quotes stay.
 
     R's *highfrequency* takes out those whose bid is their ask, too.
 
@@ -204,14 +216,16 @@ def rm_negative_spread(ticks: F) -> F:
     >>> rm_negative_spread(pl.DataFrame({"bid_price": [3.0, 2.0], "ask_price": [2.0, 2.0]})).height
     1
     """
-    crossed = number(ticks, "bid_price") > number(ticks, "ask_price")
+    crossed = number_or_null(ticks, "bid_price") > number_or_null(ticks, "ask_price")
     kept = quote_rows(ticks).filter(~crossed.fill_null(value=False))
-    return like(ticks, kept, engine="streaming")
+    return collect_like(ticks, kept, engine="streaming")
 
 
 @measure("Cleaning", NotIncremental("it looks at the median spread of the whole day"))
-def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None = None) -> F:
-    """The quotes whose spread is at most so many times the median one of the day (rule Q3).
+def rm_large_spread(
+    ticks: Frame, times: float = 50.0, *, day: str | pl.Expr | None = None
+) -> Frame:
+    """Drop quotes whose spread is above a multiple of the day's median (rule Q3).
 
     Parameters
     ----------
@@ -240,18 +254,18 @@ def rm_large_spread(ticks: F, times: float = 50.0, *, day: str | pl.Expr | None 
     2
     """
     require(ticks, "timestamp", "bid_price", "ask_price", what="rm_large_spread")
-    spread = number(ticks, "ask_price") - number(ticks, "bid_price")
+    spread = number_or_null(ticks, "ask_price") - number_or_null(ticks, "bid_price")
     typical = _of_day(spread.median(), _days(ticks, day))
-    rounding = number(ticks, "ask_price").abs() * _ROUNDING
+    rounding = number_or_null(ticks, "ask_price").abs() * _ROUNDING
     near = (spread <= times * typical + rounding).fill_null(value=True)
-    return like(ticks, quote_rows(ticks).filter(near))
+    return collect_like(ticks, quote_rows(ticks).filter(near))
 
 
 @measure("Cleaning", NotIncremental("it looks at what comes after each tick"))
 def rm_quote_outliers(
-    ticks: F, times: float = 10.0, *, window: int = 50, day: str | pl.Expr | None = None
-) -> F:
-    """The quotes whose mid is not far from those around it (rule Q4).
+    ticks: Frame, times: float = 10.0, *, window: int = 50, day: str | pl.Expr | None = None
+) -> Frame:
+    """Drop quotes whose mid is far from those around it (rule Q4).
 
     Not far is at most ``times`` the median absolute deviation of the mids of the day (times 1.4826,
     as for a normal distribution) from the median of the ``window`` mids around the quote, half
@@ -299,11 +313,11 @@ def rm_quote_outliers(
     mid = (pl.col("bid_price") + pl.col("ask_price")) / 2
     rows = quote_rows(ticks).with_columns(_mid=mid).filter(pl.col("_mid").is_finite())
     days = _days(ticks, day)
-    median = compiled(
+    median = apply_kernel(
         "neighbour_median",
         [pl.col("_mid")],
         window // 2,
-        keys=apart(ticks),
+        keys=grouping_keys(ticks),
         results={"median": pl.Float64()},
     )
     off_day = (pl.col("_mid") - _of_day(pl.col("_mid").median(), days)).abs()
@@ -312,20 +326,20 @@ def rm_quote_outliers(
     # A single quote has no neighbours, and its median is null.
     far = (pl.col("_mid") - pl.col("_median")).abs() > allowed
     kept = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
-    return like(ticks, kept, engine="streaming")
+    return collect_like(ticks, kept, engine="streaming")
 
 
 @measure("Cleaning", Rowwise("quotes_in_force", "no_row"))
 def rm_trade_outliers(
-    ticks: F,
-    quotes: F | None = None,
+    ticks: Frame,
+    quotes: Frame | None = None,
     *,
     quote_delay: str | timedelta = "0s",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """The trades that are at most a spread below the bid or above the ask (rule T4).
+) -> Frame:
+    """Drop trades more than a spread below the bid or above the ask (rule T4).
 
     Parameters
     ----------
@@ -353,16 +367,16 @@ def rm_trade_outliers(
     """
     require(ticks, "timestamp", "price", what="rm_trade_outliers")
     split = SessionSplit.of(market, session_type, sessions, what="rm_trade_outliers")
-    joined, kept = beside_quotes(ticks, quotes, quote_delay, split)
+    joined, kept = trades_with_quotes(ticks, quotes, quote_delay, split)
     bid, ask, price = pl.col("bid_price"), pl.col("ask_price"), pl.col("price")
     rounding = price.abs() * _ROUNDING
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
     near = joined.filter(~far.fill_null(value=False)).select(kept)
-    return like(ticks, near, engine="streaming")
+    return collect_like(ticks, near, engine="streaming")
 
 
 def _days(ticks: pl.DataFrame | pl.LazyFrame, day: str | pl.Expr | None) -> list[pl.Expr]:
-    keys = [pl.col(key) for key in apart(ticks)]
+    keys = [pl.col(key) for key in grouping_keys(ticks)]
     if day is None:
         day = pl.col("timestamp").dt.date()
         if isinstance(ticks, pl.DataFrame) and ticks.height:
@@ -385,9 +399,9 @@ _MERGED: Final = {name: pl.Float64() for name in ("value", "sum", "largest", "ro
 
 @measure("Joins", ClockBars("by_of", clock="timestamps", per_contract=True))
 def merge_same_timestamp(
-    ticks: F, *, of: Literal["trades", "quotes"] = "trades", how: How = "median"
-) -> F:
-    """One row for all trades, or quotes, of a contract that have the same timestamp.
+    ticks: Frame, *, of: Literal["trades", "quotes"] = "trades", how: How = "median"
+) -> Frame:
+    """Merge the trades, or quotes, of a contract that have the same timestamp.
 
     Parameters
     ----------
@@ -446,11 +460,15 @@ def merge_same_timestamp(
     require(ticks, "timestamp", *names, what=f"merge_same_timestamp of {of}")
     lazy = ticks.lazy()
     rows = columns.trades(lazy) if of == "trades" else columns.quotes(lazy)
-    keys = apart(ticks)
+    keys = grouping_keys(ticks)
     code = get_args(How).index(how)
     runs = {
-        f"_{price}": compiled(
-            "merged", [instant(), finite(price), finite(size)], code, keys=keys, results=_MERGED
+        f"_{price}": apply_kernel(
+            "merge_equal_times",
+            [time_ns(), finite_column(price), finite_column(size)],
+            code,
+            keys=keys,
+            results=_MERGED,
         )
         for price, size in sides[of]
     }
@@ -462,4 +480,4 @@ def merge_same_timestamp(
         merged["count"] = run("rows")
     last = pl.col("count").is_not_null()
     rows = rows.with_columns(**runs).with_columns(**merged).filter(last)
-    return like(ticks, rows.drop(runs).with_columns(pl.col("count").cast(pl.UInt32)))
+    return collect_like(ticks, rows.drop(runs).with_columns(pl.col("count").cast(pl.UInt32)))

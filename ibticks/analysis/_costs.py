@@ -12,18 +12,18 @@ import polars as pl
 
 from ibticks.analysis._engine.bars import Anchor, BarClock
 from ibticks.analysis._engine.columns import (
-    F,
-    apart,
-    by,
-    instant,
-    like,
-    nanoseconds,
+    Frame,
+    collect_like,
+    duration_ns,
+    grouping_keys,
+    key_columns,
+    over_keys,
     refuse_disorder,
-    relative_to,
+    relative_to_mid,
     require,
-    within,
+    time_ns,
 )
-from ibticks.analysis._engine.grouping import grouped, number, quote_rows
+from ibticks.analysis._engine.grouping import group_rows, number_or_null, quote_rows
 from ibticks.analysis._engine.registry import (
     ClockBars,
     Horizon,
@@ -32,8 +32,8 @@ from ibticks.analysis._engine.registry import (
     WithArgument,
     measure,
 )
-from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, not_over_a_close
-from ibticks.analysis._signing import Method, signed_with_mid
+from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, within_session_only
+from ibticks.analysis._signing import SigningMethod, sign_trades_with_mid
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -52,15 +52,15 @@ __all__ = ["effective_spread", "price_impact", "quoted_spread", "realized_spread
     ),
 )
 def quoted_spread(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | None = None,
     *,
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """The mean spread, of quotes and over time.
+) -> Frame:
+    """Mean quoted spread, over quotes and over time.
 
     Parameters
     ----------
@@ -107,54 +107,56 @@ def quoted_spread(
     (0.55, 3)
     """
     require(ticks, "timestamp", "bid_price", "ask_price", what="quoted_spread")
-    keys: list[str] = apart(ticks)
-    bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
+    keys: list[str] = grouping_keys(ticks)
+    bid, ask = (number_or_null(ticks, name) for name in ("bid_price", "ask_price"))
     split = SessionSplit.of(market, session_type, sessions, what="quoted_spread")
-    clock = BarClock.split_if_any(every, anchor, market, session_type, what="quoted_spread")
+    # Sessions divide the quotes anyway; they divide the bars only if the anchor says so.
+    bar_market = market if anchor == "session" else None
+    clock = BarClock.optional(every, anchor, bar_market, session_type, what="quoted_spread")
     rows = quote_rows(ticks)
     if split is not None:
         # A quote from before the opening may be in force in the first bar of a session.
         rows = split.mark(rows) if anchor == "session" else split.inside(rows)
     quotes = rows.select(
-        *by(ticks),
+        *key_columns(ticks),
         *([] if clock is None else ["timestamp"]),
         *([] if split is None else ["_session"]),
-        _at=instant(),
+        _at=time_ns(),
         _spread=ask - bid,
-        _relative=relative_to(ask - bid, (ask + bid) / 2),
+        _relative=relative_to_mid(ask - bid, (ask + bid) / 2),
     )
     held = pl.col("_at").shift(-1) - pl.col("_at")
     if split is not None:
-        held = not_over_a_close(held, -1)
-    quotes = quotes.with_columns(_held=within(held, keys))
+        held = within_session_only(held, -1)
+    quotes = quotes.with_columns(_held=over_keys(held, keys))
     if clock is None:
-        groups = [pl.col(key) for key in by(ticks)]
-        bars = grouped(quotes, groups, ticks, **_spreads(pl.col("_held").fill_null(0)))
+        groups = [pl.col(key) for key in key_columns(ticks)]
+        bars = group_rows(quotes, groups, ticks, **_spreads(pl.col("_held").fill_null(0)))
     else:
         bars = _spreads_by_bar(quotes, ticks, clock, split)
     found = bars.select(
         *([] if clock is None else ["timestamp"]),
-        *by(ticks),
+        *key_columns(ticks),
         pl.col("quoted_spread", "relative_quoted_spread"),
         time_weighted_spread=_ratio("_sum", "_time"),
         relative_time_weighted_spread=_ratio("_relative_sum", "_relative_time"),
         quotes=pl.col("quotes").cast(pl.UInt32),
     )
-    return like(ticks, found, engine="streaming" if clock is None else "in-memory")
+    return collect_like(ticks, found, engine="streaming" if clock is None else "in-memory")
 
 
 @measure("Costs and liquidity", Rowwise("signing_and_mid", "trades"))
 def effective_spread(
-    ticks: F,
+    ticks: Frame,
     *,
-    quotes: F | None = None,
-    method: Method | None = None,
+    quotes: Frame | None = None,
+    method: SigningMethod | None = None,
     quote_delay: str | timedelta = "0s",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    r"""What a trade paid over the mid, both ways: :math:`2 D_t (p_t - m_t)`.
+) -> Frame:
+    r"""Effective spread of each trade: :math:`2 D_t (p_t - m_t)`.
 
     Parameters
     ----------
@@ -192,22 +194,22 @@ def effective_spread(
     trades = _with_mid(ticks, quotes, method, quote_delay, split)
     spread = 2 * _side() * (pl.col("price") - pl.col("mid"))
     found = trades.drop("_session", strict=False).with_columns(**_both("effective_spread", spread))
-    return like(ticks, found, engine="streaming")
+    return collect_like(ticks, found, engine="streaming")
 
 
 @measure("Costs and liquidity", Horizon())
 def realized_spread(
-    ticks: F,
+    ticks: Frame,
     horizon: str | timedelta = "5m",
     *,
-    quotes: F | None = None,
-    method: Method | None = None,
+    quotes: Frame | None = None,
+    method: SigningMethod | None = None,
     quote_delay: str | timedelta = "0s",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    r"""What of the effective spread is left to who gave the price: :math:`2 D_t (p_t - m_{t+h})`.
+) -> Frame:
+    r"""Realised spread, the part that the liquidity provider keeps: :math:`2 D_t (p_t - m_{t+h})`.
 
     Parameters
     ----------
@@ -242,22 +244,22 @@ def realized_spread(
     trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay, split)
     spread = 2 * _side() * (pl.col("price") - pl.col("later_mid"))
     found = trades.with_columns(**_both("realized_spread", spread))
-    return like(ticks, found, engine="streaming")
+    return collect_like(ticks, found, engine="streaming")
 
 
 @measure("Costs and liquidity", Horizon())
 def price_impact(
-    ticks: F,
+    ticks: Frame,
     horizon: str | timedelta = "5m",
     *,
-    quotes: F | None = None,
-    method: Method | None = None,
+    quotes: Frame | None = None,
+    method: SigningMethod | None = None,
     quote_delay: str | timedelta = "0s",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    r"""How far the mid went the trade's way, twice: :math:`2 D_t (m_{t+h} - m_t)`.
+) -> Frame:
+    r"""Price impact of each trade, both ways: :math:`2 D_t (m_{t+h} - m_t)`.
 
     So that effective spread = realised spread + price impact. R's ``priceImpact`` is half of it.
 
@@ -289,7 +291,7 @@ def price_impact(
     trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay, split)
     impact = 2 * _side() * (pl.col("later_mid") - pl.col("mid"))
     found = trades.with_columns(**_both("price_impact", impact))
-    return like(ticks, found, engine="streaming")
+    return collect_like(ticks, found, engine="streaming")
 
 
 def _side() -> pl.Expr:
@@ -297,50 +299,52 @@ def _side() -> pl.Expr:
 
 
 def _both(name: str, value: pl.Expr) -> dict[str, pl.Expr]:
-    return {name: value, f"relative_{name}": relative_to(value, pl.col("mid"))}
+    return {name: value, f"relative_{name}": relative_to_mid(value, pl.col("mid"))}
 
 
 def _with_mid(
-    ticks: F,
-    quotes: F | None,
-    method: Method | None,
+    ticks: Frame,
+    quotes: Frame | None,
+    method: SigningMethod | None,
     quote_delay: str | timedelta,
     split: SessionSplit | None,
 ) -> pl.LazyFrame:
-    """The trades, with ``sign`` and ``mid``, and ``_session`` with a split."""
+    """Return the trades with ``sign`` and ``mid``, and ``_session`` with a split."""
     require(ticks, "timestamp", "price", what="a measure of spreads")
-    return signed_with_mid(ticks, method, quotes, quote_delay, split)
+    return sign_trades_with_mid(ticks, method, quotes, quote_delay, split)
 
 
 def _with_later_mid(
-    ticks: F,
+    ticks: Frame,
     horizon: str | timedelta,
-    quotes: F | None,
-    method: Method | None,
+    quotes: Frame | None,
+    method: SigningMethod | None,
     quote_delay: str | timedelta,
     split: SessionSplit | None,
 ) -> pl.LazyFrame:
-    """The same, with ``later_mid``: of the last quote that has come when the horizon is over."""
+    """Return the trades with ``later_mid`` too: that of the last quote before the horizon."""
     trades = _with_mid(ticks, quotes, method, quote_delay, split)
     source = ticks if quotes is None else quotes
     refuse_disorder(source, what="the later mid")
-    keys: list[str] = apart(ticks, source)
+    keys: list[str] = grouping_keys(ticks, source)
     session = [] if split is None else [split.number.alias("_later_session")]
     later = (
         quote_rows(source)
         .select(
             *keys,
             *session,
-            _key=instant(),
+            _key=time_ns(),
             later_mid=((pl.col("bid_price") + pl.col("ask_price")) / 2).fill_nan(None),
         )
         .with_columns(
-            _end=within(pl.col("_key").max(), keys if split is None else [*keys, "_later_session"])
+            _end=over_keys(
+                pl.col("_key").max(), keys if split is None else [*keys, "_later_session"]
+            )
         )
     )
     joined = (
         trades.drop("later_mid", strict=False)
-        .with_columns(_key=instant() + nanoseconds(horizon))
+        .with_columns(_key=time_ns() + duration_ns(horizon))
         .join_asof(later, on="_key", by=keys or None, coalesce=True, check_sortedness=False)
     )
     seen = pl.col("_key") <= pl.col("_end")
@@ -371,26 +375,26 @@ def _spreads_by_bar(
     clock: BarClock,
     split: SessionSplit | None,
 ) -> pl.LazyFrame:
-    """Sums over each bar, with the quote that was in force when it began."""
+    """Return sums over each bar, with the quote that was in force when it began."""
     at, carried = pl.col("_at"), {"_sum": "_spread", "_relative_sum": "_relative"}
     before = []
     for name in carried.values():
         earlier = pl.col(name).shift()
         if split is not None:
-            earlier = not_over_a_close(earlier)
-        before.append(within(earlier, apart(ticks)).alias(f"_before{name}"))
+            earlier = within_session_only(earlier)
+        before.append(over_keys(earlier, grouping_keys(ticks)).alias(f"_before{name}"))
     held = pl.min_horizontal(pl.col("_held"), clock.end - at)
     held = pl.when(pl.col("_held").is_not_null()).then(held).otherwise(0)
-    bars = grouped(
+    bars = group_rows(
         clock.rows(quotes.with_columns(before)).with_columns(_held=held),
-        [clock.timestamp(ticks), *(pl.col(key) for key in by(ticks))],
+        [clock.timestamp(ticks), *(pl.col(key) for key in key_columns(ticks))],
         ticks,
         clock,
         **_spreads(pl.col("_held")),
         _first=at.first(),
         **{name: pl.col(name).first() for name in ("_before_spread", "_before_relative")},
     )
-    wait = pl.col("_first") - instant()
+    wait = pl.col("_first") - time_ns()
     return bars.with_columns(
         *(
             pl.col(name) + (pl.col(f"_before{last}") * wait).fill_null(0)

@@ -12,16 +12,16 @@ import polars as pl
 
 from ibticks.analysis._engine.bars import Anchor, BarClock
 from ibticks.analysis._engine.columns import (
-    F,
-    apart,
-    by,
-    instant,
-    like,
-    nanoseconds,
+    Frame,
+    collect_like,
+    duration_ns,
+    grouping_keys,
+    key_columns,
+    over_keys,
     require,
-    within,
+    time_ns,
 )
-from ibticks.analysis._engine.grouping import grouped
+from ibticks.analysis._engine.grouping import group_rows
 from ibticks.analysis._engine.registry import (
     USE_BUFFER,
     ClockBars,
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from ibticks.calendar import Market
 
 __all__ = [
-    "apart_streams",
     "coverage",
     "gaps",
     "intensity",
     "interarrival",
     "latency",
     "staleness",
-    "streams",
+    "stream_columns",
+    "stream_keys",
 ]
 
 _PRICES: Final = ("price", "bid_price", "ask_price", "mid_price")
@@ -52,13 +52,13 @@ _PRICES: Final = ("price", "bid_price", "ask_price", "mid_price")
 
 @measure("Arrival and quality", Rowwise("last_of_stream"))
 def interarrival(
-    ticks: F,
+    ticks: Frame,
     *,
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """How long after the tick before it each tick came.
+) -> Frame:
+    """Time between each tick and the tick before it.
 
     Parameters
     ----------
@@ -84,19 +84,19 @@ def interarrival(
     require(ticks, "timestamp", what="interarrival")
     split = SessionSplit.of(market, session_type, sessions, what="interarrival")
     rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
-    found = rows.with_columns(interarrival=_since_last(apart_streams(ticks), split))
-    return like(ticks, found.drop("_session", strict=False), engine="streaming")
+    found = rows.with_columns(interarrival=_since_last(stream_keys(ticks), split))
+    return collect_like(ticks, found.drop("_session", strict=False), engine="streaming")
 
 
 @measure("Arrival and quality", ClockBars("every_row"))
 def intensity(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta = "1m",
     *,
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
-) -> F:
+) -> Frame:
     """Ticks a second, in bars.
 
     Parameters
@@ -124,10 +124,10 @@ def intensity(
     """
     require(ticks, "timestamp", what="intensity")
     clock = BarClock.of(every, anchor, market, session_type, what="intensity")
-    keys: list[str] = streams(ticks)
+    keys: list[str] = stream_columns(ticks)
     groups = [clock.timestamp(ticks), *(pl.col(key) for key in keys)]
     length = pl.lit(clock.step) if clock.table is None else (clock.end - clock.start).first()
-    bars = grouped(
+    bars = group_rows(
         clock.rows(ticks.lazy()),
         groups,
         ticks,
@@ -135,19 +135,19 @@ def intensity(
         ticks=pl.len().cast(pl.UInt32),
         intensity=pl.len() / (length / 1e9),
     )
-    return like(ticks, bars)
+    return collect_like(ticks, bars)
 
 
 @measure("Arrival and quality", Rowwise("last_of_stream", "no_row"))
 def gaps(
-    ticks: F,
+    ticks: Frame,
     longer_than: str | timedelta = "1m",
     *,
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """Stretches of time without a tick.
+) -> Frame:
+    """Intervals without a tick.
 
     A calm market has them too: what was asked of IB and not received says the coverage of the
     store, ``store.select(...).coverage()``.
@@ -175,31 +175,31 @@ def gaps(
     [3]
     """
     require(ticks, "timestamp", what="gaps")
-    keys = streams(ticks)
-    split = apart_streams(ticks)
+    keys = stream_columns(ticks)
+    split = stream_keys(ticks)
     parts = SessionSplit.of(market, session_type, sessions, what="gaps")
     rows = (ticks.lazy() if parts is None else parts.mark(ticks.lazy())).select(
         *keys,
         end="timestamp",
         duration=_since_last(split, parts),
     )
-    shortest = pl.duration(nanoseconds=nanoseconds(longer_than), time_unit="ns")
+    shortest = pl.duration(nanoseconds=duration_ns(longer_than), time_unit="ns")
     start = pl.col("end") - pl.col("duration")
     found = rows.filter(pl.col("duration") > shortest).select(
         *keys, start.alias("start"), "end", "duration"
     )
-    return like(ticks, found.sort(*split, "start"), engine="streaming")
+    return collect_like(ticks, found.sort(*split, "start"), engine="streaming")
 
 
 @measure("Arrival and quality", Rowwise("since_same_prices"))
 def staleness(
-    ticks: F,
+    ticks: Frame,
     *,
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """How long the prices that a tick carries have stood, when it came.
+) -> Frame:
+    """Age of the prices of each tick: the time for which they have not changed.
 
     Parameters
     ----------
@@ -234,17 +234,17 @@ def staleness(
     if split is not None:
         rows = split.mark(rows)
         changes.append(session.ne_missing(session.shift()))
-    since = pl.when(pl.any_horizontal(first, *changes)).then(instant()).forward_fill()
-    standing = instant() - within(since, apart_streams(ticks))
+    since = pl.when(pl.any_horizontal(first, *changes)).then(time_ns()).forward_fill()
+    standing = time_ns() - over_keys(since, stream_keys(ticks))
     if split is not None:
         standing = pl.when(session.is_not_null()).then(standing)
     found = rows.with_columns(staleness=standing.cast(pl.Duration("ns")))
-    return like(ticks, found.drop("_session", strict=False), engine="streaming")
+    return collect_like(ticks, found.drop("_session", strict=False), engine="streaming")
 
 
 @measure("Arrival and quality", Rowwise())
-def latency(ticks: F) -> F:
-    """How late a tick came: between which bounds, since IB's own time is a whole second.
+def latency(ticks: Frame) -> Frame:
+    """Bounds of the latency of each tick, since IB's own time is a whole second.
 
     What happened in second s was at least s and less than s + 1: the tick was late by more than
     ``timestamp - exchange_time - 1 s`` and at most ``timestamp - exchange_time``. The least
@@ -276,8 +276,8 @@ def latency(ticks: F) -> F:
     (-750, 250)
     """
     require(ticks, "timestamp", "exchange_time", what="latency")
-    late = instant() - instant("exchange_time")
-    return like(
+    late = time_ns() - time_ns("exchange_time")
+    return collect_like(
         ticks,
         ticks.lazy().with_columns(
             latency_more_than=(late - 1_000_000_000).cast(pl.Duration("ns")),
@@ -294,14 +294,14 @@ def latency(ticks: F) -> F:
     ),
 )
 def coverage(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta = "1m",
     *,
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
-) -> F:
-    """The share of bars, from the first tick to the last, that have one.
+) -> Frame:
+    """Fraction of bars containing at least one tick, from the first tick to the last.
 
     Parameters
     ----------
@@ -333,10 +333,10 @@ def coverage(
     """
     require(ticks, "timestamp", what="coverage")
     clock = BarClock.of(every, anchor, market, session_type, what="coverage")
-    keys: list[str] = streams(ticks)
+    keys: list[str] = stream_columns(ticks)
     at = pl.col("timestamp")
     groups: list[pl.Expr] = [pl.col(key) for key in keys]
-    bars = grouped(
+    bars = group_rows(
         clock.rows(ticks.lazy()),
         [*groups, clock.timestamp(ticks)],
         ticks,
@@ -346,12 +346,12 @@ def coverage(
         ticks=pl.len(),
     )
     if clock.table is not None:
-        bars = bars.with_columns(_start=instant())
+        bars = bars.with_columns(_start=time_ns())
         bars = clock.grid(bars, keys).join(bars, on=["_start", *keys], how="left")
         span = pl.len()
     else:
-        span = (instant().max() - instant().min()) // clock.step + 1
-    found = grouped(
+        span = (time_ns().max() - time_ns().min()) // clock.step + 1
+    found = group_rows(
         bars,
         groups,
         ticks,
@@ -361,36 +361,41 @@ def coverage(
         bars=span.cast(pl.UInt32),
         filled=pl.col("ticks").count().cast(pl.UInt32),
     )
-    return like(ticks, found.with_columns(coverage=pl.col("filled") / pl.col("bars")))
+    return collect_like(ticks, found.with_columns(coverage=pl.col("filled") / pl.col("bars")))
 
 
-def streams(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
-    """The columns that tell streams apart: the contract and the tick type, as far as there are.
+def stream_columns(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
+    """Return the columns of the frame that identify a stream: contract and tick type.
 
     Examples
     --------
-    >>> streams(pl.DataFrame({"tick_type": ["last"], "contract_id": [8314], "price": [182.1]}))
+    >>> stream_columns(
+    ...     pl.DataFrame({"tick_type": ["last"], "contract_id": [8314], "price": [182.1]})
+    ... )
     ['contract_id', 'tick_type']
     """
-    return [*by(ticks), *(name for name in ("tick_type",) if name in ticks.collect_schema())]
+    return [
+        *key_columns(ticks),
+        *(name for name in ("tick_type",) if name in ticks.collect_schema()),
+    ]
 
 
-def apart_streams(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
-    """The keys a computation must keep apart, where those of an eager frame are known.
+def stream_keys(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
+    """Return the keys of streams to group by, without those that an eager frame has once.
 
     Examples
     --------
-    >>> apart_streams(pl.DataFrame({"tick_type": ["last", "bid_ask"], "contract_id": [1, 1]}))
+    >>> stream_keys(pl.DataFrame({"tick_type": ["last", "bid_ask"], "contract_id": [1, 1]}))
     ['tick_type']
     """
-    kinds = [name for name in streams(ticks) if name == "tick_type"]
+    kinds = [name for name in stream_columns(ticks) if name == "tick_type"]
     if kinds and isinstance(ticks, pl.DataFrame) and ticks["tick_type"].n_unique() < 2:
         kinds = []
-    return [*apart(ticks), *kinds]
+    return [*grouping_keys(ticks), *kinds]
 
 
 def _since_last(keys: list[str], split: SessionSplit | None) -> pl.Expr:
-    passed = instant().diff()
+    passed = time_ns().diff()
     if split is not None:
         passed = within_session(passed)
-    return within(passed, keys).cast(pl.Duration("ns"))
+    return over_keys(passed, keys).cast(pl.Duration("ns"))

@@ -16,8 +16,16 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis._engine.bars import Anchor, BarClock
-from ibticks.analysis._engine.columns import F, apart, by, is_set, like, require, within
-from ibticks.analysis._engine.grouping import grouped, is_plain, number, quote_rows
+from ibticks.analysis._engine.columns import (
+    Frame,
+    collect_like,
+    grouping_keys,
+    is_set,
+    key_columns,
+    over_keys,
+    require,
+)
+from ibticks.analysis._engine.grouping import group_rows, is_all_set, number_or_null, quote_rows
 from ibticks.analysis._engine.registry import (
     Additive,
     ClockBars,
@@ -27,7 +35,7 @@ from ibticks.analysis._engine.registry import (
     WithArgument,
     measure,
 )
-from ibticks.analysis._signing import Method, signed
+from ibticks.analysis._signing import SigningMethod, sign_trades
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,20 +51,20 @@ __all__ = [
     "price_level",
     "quote_imbalance",
     "signed_volume",
-    "sized",
+    "trade_size",
 ]
 
 
 @measure("Order flow", Rowwise("signing", "trades"))
 def signed_volume(
-    ticks: F,
+    ticks: Frame,
     *,
-    method: Method | None = None,
-    quotes: F | None = None,
+    method: SigningMethod | None = None,
+    quotes: Frame | None = None,
     quote_delay: str | timedelta = "0s",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """Each trade with its size, positive if it was bought and negative if it was sold.
+) -> Frame:
+    """Signed size of each trade: positive if it was bought, negative if it was sold.
 
     Parameters
     ----------
@@ -78,9 +86,9 @@ def signed_volume(
     [-100.0, 200.0]
     """
     require(ticks, "price", "size", what="signed_volume")
-    trades = signed(ticks, method, quotes, quote_delay, sessions)
-    found = trades.with_columns(signed_volume=sized(ticks) * pl.col("sign"))
-    return like(ticks, found, engine="streaming")
+    trades = sign_trades(ticks, method, quotes, quote_delay, sessions)
+    found = trades.with_columns(signed_volume=trade_size(ticks) * pl.col("sign"))
+    return collect_like(ticks, found, engine="streaming")
 
 
 @measure(
@@ -94,7 +102,7 @@ def signed_volume(
     ),
 )
 def delta(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | None = None,
     *,
     by_price: bool = False,
@@ -102,12 +110,12 @@ def delta(
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
-    method: Method | None = None,
-    quotes: F | None = None,
+    method: SigningMethod | None = None,
+    quotes: Frame | None = None,
     quote_delay: str | timedelta = "0s",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """Volume bought less volume sold, in all, by time, by price, or by both (a footprint).
+) -> Frame:
+    """Volume bought less volume sold: in total, by time, by price, or by both (a footprint).
 
     Parameters
     ----------
@@ -138,18 +146,18 @@ def delta(
     (2513995.0, 3050376.0, 300.0, -536381.0, 33381)
     """
     require(ticks, "price", "size", what="delta")
-    clock = BarClock.if_any(every, anchor, market, session_type, what="delta")
+    clock = BarClock.optional(every, anchor, market, session_type, what="delta")
     groups = _groups(ticks, clock)
     if by_price:
         groups.append(price_level(step))
     elif step is not None:
         raise InputError("delta: a step is one of prices; say by_price=True too")
-    trades = signed(ticks, method, quotes, quote_delay, sessions)
+    trades = sign_trades(ticks, method, quotes, quote_delay, sessions)
     if clock is not None:
         trades = clock.rows(trades)
     size, sign = pl.col("_size"), pl.col("sign")
-    found = grouped(
-        trades.with_columns(_size=sized(ticks)),
+    found = group_rows(
+        trades.with_columns(_size=trade_size(ticks)),
         groups,
         ticks,
         clock,
@@ -159,23 +167,25 @@ def delta(
         trades=pl.len().cast(pl.UInt32),
     )
     bought_more = pl.col("buy_volume") - pl.col("sell_volume")
-    return like(ticks, found.select(pl.exclude("trades"), bought_more.alias("delta"), "trades"))
+    return collect_like(
+        ticks, found.select(pl.exclude("trades"), bought_more.alias("delta"), "trades")
+    )
 
 
 @measure("Order flow", WithArgument("every", RunningTotal("delta"), RunningTotal("signed_volume")))
 def cumulative_delta(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | None = None,
     *,
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
-    method: Method | None = None,
-    quotes: F | None = None,
+    method: SigningMethod | None = None,
+    quotes: Frame | None = None,
     quote_delay: str | timedelta = "0s",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """The running sum of volume bought less volume sold: at each trade, or bar by bar.
+) -> Frame:
+    """Running sum of volume bought less volume sold: at each trade, or bar by bar.
 
     Parameters
     ----------
@@ -198,11 +208,11 @@ def cumulative_delta(
     >>> cumulative_delta(ticks)["cumulative_delta"].to_list()
     [-100.0, 150.0]
     """
-    clock = BarClock.if_any(every, anchor, market, session_type, what="cumulative_delta")
+    clock = BarClock.optional(every, anchor, market, session_type, what="cumulative_delta")
     if clock is None:
         require(ticks, "price", "size", what="cumulative_delta")
-        rows = signed(ticks, method, quotes, quote_delay, sessions)
-        rows = rows.with_columns(signed_volume=sized(ticks) * pl.col("sign"))
+        rows = sign_trades(ticks, method, quotes, quote_delay, sessions)
+        rows = rows.with_columns(signed_volume=trade_size(ticks) * pl.col("sign"))
         total = pl.col("signed_volume").cum_sum()
     else:
         bars = delta(
@@ -217,8 +227,8 @@ def cumulative_delta(
             sessions=sessions,
         )
         rows, total = bars.lazy(), pl.col("delta").cum_sum()
-    found = rows.with_columns(cumulative_delta=within(total, apart(ticks)))
-    return like(ticks, found, engine="streaming")
+    found = rows.with_columns(cumulative_delta=over_keys(total, grouping_keys(ticks)))
+    return collect_like(ticks, found, engine="streaming")
 
 
 @measure(
@@ -226,14 +236,14 @@ def cumulative_delta(
     WithArgument("every", ClockBars("quotes", previous=True, outside=True), Rowwise("last_quote")),
 )
 def order_flow_imbalance(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | None = None,
     *,
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
-) -> F:
-    r"""Order-flow imbalance: what the changes of the best bid and ask add to the buyers' side.
+) -> Frame:
+    r"""Order-flow imbalance: signed changes of the best bid and ask.
 
     .. math:: e_n = q^B_n 1_{P^B_n \ge P^B_{n-1}} - q^B_{n-1} 1_{P^B_n \le P^B_{n-1}}
         - q^A_n 1_{P^A_n \le P^A_{n-1}} + q^A_{n-1} 1_{P^A_n \ge P^A_{n-1}}
@@ -283,10 +293,10 @@ def order_flow_imbalance(
     """
     needed = ("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
     require(ticks, *needed, what="order_flow_imbalance")
-    keys = apart(ticks)
-    now = {f"_{name}": number(ticks, name).cast(pl.Float64) for name in _BOOK}
+    keys = grouping_keys(ticks)
+    now = {f"_{name}": number_or_null(ticks, name).cast(pl.Float64) for name in _BOOK}
     rows = quote_rows(ticks).with_columns(**now)
-    last = {f"_last{name}": within(pl.col(name).shift(), keys) for name in now}
+    last = {f"_last{name}": over_keys(pl.col(name).shift(), keys) for name in now}
     bid, ask, size_b, size_a = (pl.col(name) for name in now)
     bid_0, ask_0, size_b0, size_a0 = (pl.col(name) for name in last)
     event = (
@@ -295,13 +305,13 @@ def order_flow_imbalance(
         - size_a * (ask <= ask_0)
         + size_a0 * (ask >= ask_0)
     )
-    clock = BarClock.if_any(every, anchor, market, session_type, what="order_flow_imbalance")
+    clock = BarClock.optional(every, anchor, market, session_type, what="order_flow_imbalance")
     if clock is None:
         names = [name for name in ticks.collect_schema() if name != "order_flow_imbalance"]
         found = rows.with_columns(**last).select(*names, order_flow_imbalance=event)
-        return like(ticks, found, engine="streaming")
+        return collect_like(ticks, found, engine="streaming")
     events = rows.with_columns(**last).with_columns(_event=event)
-    bars = grouped(
+    bars = group_rows(
         clock.rows(events),
         _groups(ticks, clock),
         ticks,
@@ -309,12 +319,12 @@ def order_flow_imbalance(
         order_flow_imbalance=pl.col("_event").sum(),
         quotes=pl.len().cast(pl.UInt32),
     )
-    return like(ticks, bars, engine="streaming")
+    return collect_like(ticks, bars, engine="streaming")
 
 
 @measure("Order flow", Rowwise())
-def quote_imbalance(ticks: F) -> F:
-    r"""The share by which the bid outweighs the ask: :math:`(q^B - q^A) / (q^B + q^A)`.
+def quote_imbalance(ticks: Frame) -> Frame:
+    r"""Imbalance of bid and ask sizes: :math:`(q^B - q^A) / (q^B + q^A)`.
 
     Parameters
     ----------
@@ -341,16 +351,19 @@ def quote_imbalance(ticks: F) -> F:
     [0.5]
     """
     require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", what="quote_imbalance")
-    bid, ask = (number(ticks, name).cast(pl.Float64) for name in ("bid_size", "ask_size"))
+    bid, ask = (number_or_null(ticks, name).cast(pl.Float64) for name in ("bid_size", "ask_size"))
     # The size of a side without a price is the size of nothing.
-    sides = number(ticks, "bid_price").is_not_null() & number(ticks, "ask_price").is_not_null()
+    sides = (
+        number_or_null(ticks, "bid_price").is_not_null()
+        & number_or_null(ticks, "ask_price").is_not_null()
+    )
     share = pl.when(sides & (bid + ask > 0)).then((bid - ask) / (bid + ask))
     found = quote_rows(ticks).with_columns(quote_imbalance=share)
-    return like(ticks, found, engine="streaming")
+    return collect_like(ticks, found, engine="streaming")
 
 
 def price_level(step: float | None) -> pl.Expr:
-    """The level a price counts at: the price itself, or the nearest multiple of the step.
+    """Return the price level: the price itself, or the nearest multiple of the step.
 
     Examples
     --------
@@ -364,17 +377,17 @@ def price_level(step: float | None) -> pl.Expr:
     return ((pl.col("price") / step).round() * step).round(12).alias("price")
 
 
-def sized(ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
-    """The size of a trade, 0 where there is none that counts.
+def trade_size(ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
+    """Return the size of a trade, 0 where it is absent.
 
     Examples
     --------
     >>> ticks = pl.DataFrame({"size": [100.0, -1.0, None]})
-    >>> ticks.select(sized(ticks))["size"].to_list()
+    >>> ticks.select(trade_size(ticks))["size"].to_list()
     [100.0, 0.0, 0.0]
     """
     size = pl.col("size").cast(pl.Float64)
-    if is_plain(ticks, "size", least=0):
+    if is_all_set(ticks, "size", least=0):
         return size
     return pl.when(is_set(size) & (size > 0)).then(size).otherwise(0.0).alias("size")
 
@@ -383,7 +396,7 @@ _BOOK = ("bid_price", "ask_price", "bid_size", "ask_size")
 
 
 def _groups(ticks: pl.DataFrame | pl.LazyFrame, clock: BarClock | None) -> list[pl.Expr]:
-    keys = [pl.col(name) for name in by(ticks)]
+    keys = [pl.col(name) for name in key_columns(ticks)]
     if clock is None:
         return keys
     require(ticks, "timestamp", what="bars")

@@ -12,9 +12,9 @@ from typing import Final, Literal, TypeAlias, get_args
 import polars as pl
 
 from ibticks.analysis._bars import AMOUNTS, Amount, closed_rows, numbered_bars
-from ibticks.analysis._engine.bars import aggregates, rows_of
-from ibticks.analysis._engine.columns import F, apart, require
-from ibticks.analysis._engine.grouping import compiled
+from ibticks.analysis._engine.bars import bar_aggregates, bar_rows
+from ibticks.analysis._engine.columns import Frame, grouping_keys, require
+from ibticks.analysis._engine.grouping import apply_kernel
 from ibticks.analysis._engine.registry import InformationBars, measure
 from ibticks.errors import InputError
 
@@ -38,7 +38,7 @@ _THETA: Final[dict[InformationBarsName, pl.Expr]] = {
 
 @measure("Bars", InformationBars())
 def imbalance_bars(
-    ticks: F,
+    ticks: Frame,
     amount: Amount = "tick",
     *,
     expected_ticks: int,
@@ -46,7 +46,7 @@ def imbalance_bars(
     limits: tuple[float, float] | None = None,
     sign: str | None = None,
     partial: bool = False,
-) -> F:
+) -> Frame:
     r"""Bars that close when buyers, or sellers, outweigh the others more than expected.
 
     With :math:`b_t` the side of a trade (1 bought, -1 sold) and :math:`v_t` its amount, the
@@ -117,7 +117,7 @@ def imbalance_bars(
 
 @measure("Bars", InformationBars())
 def run_bars(
-    ticks: F,
+    ticks: Frame,
     amount: Amount = "tick",
     *,
     expected_ticks: int,
@@ -125,7 +125,7 @@ def run_bars(
     limits: tuple[float, float] | None = None,
     sign: str | None = None,
     partial: bool = False,
-) -> F:
+) -> Frame:
     r"""Bars that close when one side has traded more than expected, whatever the other did.
 
     With :math:`b_t` the side of a trade and :math:`v_t` its amount, the run is
@@ -186,7 +186,7 @@ def kernel_arguments(
     limits: tuple[float, float] | None,
     sign: str | None,
 ) -> tuple[list[pl.Expr], tuple[float, ...]]:
-    """What the kernel of :func:`imbalance_bars` or :func:`run_bars` is given.
+    """Return the inputs and constants of the kernel of a measure.
 
     Returns
     -------
@@ -218,9 +218,9 @@ def kernel_arguments(
 
 
 def numbered_information_bars(
-    ticks: F, rows: pl.LazyFrame, what: InformationBarsName, partial: bool
-) -> F:
-    """The bars of rows of ``rows_of`` with ``_bar _signed``.
+    ticks: Frame, rows: pl.LazyFrame, what: InformationBarsName, partial: bool
+) -> Frame:
+    """Return the bars of rows with ``_bar _signed``.
 
     Of those the kernel gives; see :func:`ibticks.analysis.imbalance_bars`.
 
@@ -234,22 +234,24 @@ def numbered_information_bars(
     >>> numbered_information_bars(ticks, rows, "imbalance_bars", False)["imbalance"].to_list()
     [2.0]
     """
-    return numbered_bars(ticks, closed_rows(rows, partial), [*aggregates("trades"), _THETA[what]])
+    return numbered_bars(
+        ticks, closed_rows(rows, partial), [*bar_aggregates("trades"), _THETA[what]]
+    )
 
 
 def _information_bars(
-    ticks: F,
+    ticks: Frame,
     what: InformationBarsName,
     given: tuple[list[pl.Expr], tuple[float, ...]],
     sign: str | None,
     partial: bool,
-) -> F:
-    rows = rows_of(ticks, "trades", what=what)
+) -> Frame:
+    rows = bar_rows(ticks, "trades", what=what)
     if sign is not None:
         require(ticks, sign, what=what)
     inputs, constants = given
     results = {"bar": pl.Int64(), "signed": pl.Float64()}
-    found = compiled(what, inputs, *constants, keys=apart(ticks), results=results)
+    found = apply_kernel(what, inputs, *constants, keys=grouping_keys(ticks), results=results)
     rows = rows.with_columns(_found=found).with_columns(
         _bar=pl.col("_found").struct.field("bar"), _signed=pl.col("_found").struct.field("signed")
     )

@@ -17,16 +17,16 @@ import polars as pl
 
 from ibticks.analysis._engine import columns
 from ibticks.analysis._engine.columns import (
-    F,
-    apart,
-    as_times,
-    by,
-    finite,
-    instant,
-    like,
-    nanoseconds,
+    Frame,
+    collect_like,
+    duration_ns,
+    finite_column,
+    grouping_keys,
+    key_columns,
     refuse_disorder,
     require,
+    time_ns,
+    times_from_ns,
 )
 from ibticks.analysis._engine.grouping import quote_rows, rows_with, trade_rows
 from ibticks.analysis._engine.registry import Grid, NotIncremental, Rowwise, measure
@@ -55,13 +55,13 @@ __all__ = [
 
 @measure("Joins", Grid("argument"))
 def last_value(
-    ticks: F,
+    ticks: Frame,
     at: pl.Series | Sequence[datetime] | datetime,
     *,
     column: str = "price",
     tolerance: str | timedelta | None = None,
-) -> F:
-    """What each contract last had, at instants of your own.
+) -> Frame:
+    """Last value of each contract at given instants.
 
     Parameters
     ----------
@@ -104,15 +104,15 @@ def last_value(
 
 @measure("Joins", Grid("grid"))
 def align(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta,
     *,
     column: str = "price",
     tolerance: str | timedelta | None = None,
     market: Market | str | None = None,
     session_type: str = "regular",
-) -> F:
-    """What each contract last had, on a regular grid that all contracts share.
+) -> Frame:
+    """Last value of each contract on a regular grid that all contracts share.
 
     Previous-tick sampling, as for realised measures.
 
@@ -161,14 +161,14 @@ def align(
     rows = rows_with(ticks, column)
     at = pl.col("timestamp")
     ends = rows.select(_first=at.min(), _last=at.max()).drop_nulls()
-    ends = ends.select(instant("_first"), instant("_last"))
+    ends = ends.select(time_ns("_first"), time_ns("_last"))
     table = None if market is None else session_table(market, session_type, what="align")
     return as_of(ticks, rows, grid(ends, step, table), column, tolerance)
 
 
 @measure("Joins", NotIncremental("when all contracts have moved is not known before all have come"))
-def refresh_time(ticks: F, *, column: str = "price") -> F:
-    r"""What all contracts had, whenever each of them had something new.
+def refresh_time(ticks: Frame, *, column: str = "price") -> Frame:
+    r"""Values of all contracts, whenever each of them has a new one.
 
     The first refresh time is when every contract has had a value; each next one, when all have had
     another since:
@@ -219,36 +219,36 @@ def refresh_time(ticks: F, *, column: str = "price") -> F:
     [(3, 1, 10.1), (3, 2, 50.0), (9, 1, 10.2), (9, 2, 50.5)]
     """
     require(ticks, "timestamp", column, what="refresh_time")
-    keys: list[str] = by(ticks)
-    rows = ticks.lazy().select("timestamp", *keys, finite(column)).drop_nulls(column)
+    keys: list[str] = key_columns(ticks)
+    rows = ticks.lazy().select("timestamp", *keys, finite_column(column)).drop_nulls(column)
     schema = ticks.collect_schema()
     columns: list[str] = ["timestamp", *keys, column, "last_time"]
     types = {**schema, column: pl.Float64(), "last_time": schema["timestamp"]}
 
     def refresh(frame: pl.DataFrame) -> pl.DataFrame:
-        from ibticks.analysis._engine.window_kernels import refreshed
+        from ibticks.analysis._engine.window_kernels import refresh_rows
 
         # Contracts may stand one after the other.
         frame = frame.sort("timestamp", maintain_order=True)
         ids = frame[keys[0]].to_numpy() if keys else np.zeros(len(frame), dtype=np.int64)
         contracts = np.unique(ids)
-        at = frame.select(instant()).to_series().to_numpy()
+        at = frame.select(time_ns()).to_series().to_numpy()
         many = len(contracts)
         if not many:
             return frame.with_columns(last_time="timestamp").select(columns)
-        places = refreshed(at, np.searchsorted(contracts, ids).astype(np.int64), many)
+        places = refresh_rows(at, np.searchsorted(contracts, ids).astype(np.int64), many)
         instants = pl.Series("_key", at[places].reshape(-1, many).max(axis=1).repeat(many))
         found = frame.select(pl.all().gather(places)).with_columns(instants)
-        times = as_times("_key", frame).cast(types["last_time"])
+        times = times_from_ns("_key", frame).cast(types["last_time"])
         return found.with_columns(timestamp=times, last_time="timestamp").select(columns)
 
-    return like(
+    return collect_like(
         ticks, rows.map_batches(refresh, schema=pl.Schema({name: types[name] for name in columns}))
     )
 
 
 def grid(ends: pl.LazyFrame, step: int, table: SessionTable | None) -> pl.LazyFrame:
-    """The instants of :func:`align` from ``_first`` to the first at or after ``_last``.
+    """Return the instants of :func:`align` from ``_first`` to the first at or after ``_last``.
 
     Examples
     --------
@@ -264,7 +264,7 @@ def grid(ends: pl.LazyFrame, step: int, table: SessionTable | None) -> pl.LazyFr
 
 
 def instants(at: pl.Series | Sequence[datetime] | datetime) -> pl.LazyFrame:
-    """The instants of :func:`last_value`, each once and in order: ``_key``, in nanoseconds.
+    """Return the instants of :func:`last_value`, unique and in order: ``_key``, in nanoseconds.
 
     Examples
     --------
@@ -294,11 +294,11 @@ def instants(at: pl.Series | Sequence[datetime] | datetime) -> pl.LazyFrame:
         )
     times = times.drop_nulls().sort()
     once = times.filter((times != times.shift()).fill_null(value=True))
-    return pl.LazyFrame({"_at": once}).select(_key=instant("_at"))
+    return pl.LazyFrame({"_at": once}).select(_key=time_ns("_at"))
 
 
 def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.LazyFrame:
-    """The instants from ``_first`` to the first at or after ``_last``."""
+    """Return the instants from ``_first`` to the first at or after ``_last``."""
     opens, closes = pl.col("_open"), pl.col("_close")
     before = np.concatenate(([np.iinfo(np.int64).min], table.end_ns))[: len(table)]
     sessions = pl.LazyFrame({"_open": table.start_ns, "_close": table.end_ns, "_before": before})
@@ -316,13 +316,13 @@ def _session_grid(ends: pl.LazyFrame, table: SessionTable, step: int) -> pl.Lazy
 
 
 def as_of(
-    ticks: F,
+    ticks: Frame,
     rows: pl.LazyFrame,
     clock: pl.LazyFrame,
     column: str,
     tolerance: str | timedelta | None,
-) -> F:
-    """What :func:`last_value` gives, at each ``_key`` of the clock, in nanoseconds and order.
+) -> Frame:
+    """Return :func:`last_value` at each ``_key`` of the clock, in nanoseconds and order.
 
     ``rows`` are those of the ticks in which the column is finite.
 
@@ -335,21 +335,23 @@ def as_of(
     [None, 10.0]
     """
     refuse_disorder(ticks, what="the last value")
-    keys: list[str] = by(ticks)
-    contracts = rows.select(keys).unique() if apart(ticks) else rows.select(keys).head(1)
+    keys: list[str] = key_columns(ticks)
+    contracts = rows.select(keys).unique() if grouping_keys(ticks) else rows.select(keys).head(1)
     left = clock.join(contracts, how="cross") if keys else clock
-    if apart(ticks):
+    if grouping_keys(ticks):
         left = left.sort("_key", *keys)
     value = pl.col(column).cast(pl.Float64)
-    right = rows.select(*apart(ticks), value, last_time="timestamp", _key=instant())
-    joined = left.join_asof(right, on="_key", by=apart(ticks) or None, check_sortedness=False)
+    right = rows.select(*grouping_keys(ticks), value, last_time="timestamp", _key=time_ns())
+    joined = left.join_asof(
+        right, on="_key", by=grouping_keys(ticks) or None, check_sortedness=False
+    )
     if tolerance is not None:
-        fresh = pl.col("_key") - instant("last_time") <= nanoseconds(tolerance)
+        fresh = pl.col("_key") - time_ns("last_time") <= duration_ns(tolerance)
         joined = joined.with_columns(
             pl.when(fresh).then(pl.col(name)) for name in (column, "last_time")
         )
-    times = as_times("_key", ticks).alias("timestamp")
-    return like(ticks, joined.select(times, *keys, column, "last_time"))
+    times = times_from_ns("_key", ticks).alias("timestamp")
+    return collect_like(ticks, joined.select(times, *keys, column, "last_time"))
 
 
 _QUOTE: Final = ("bid_price", "bid_size", "ask_price", "ask_size")
@@ -357,8 +359,8 @@ _QUOTE: Final = ("bid_price", "bid_size", "ask_price", "ask_size")
 
 @measure("Joins", Rowwise("quotes_in_force", "no_row"))
 def quotes_at(
-    trades: F,
-    quotes: F | None = None,
+    trades: Frame,
+    quotes: Frame | None = None,
     *,
     lag: str | timedelta = "0s",
     tolerance: str | timedelta | None = None,
@@ -366,7 +368,7 @@ def quotes_at(
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
+) -> Frame:
     """Each trade with the quote in force when it arrived.
 
     In force is the last quote of the same contract that arrived at or before ``timestamp - lag``,
@@ -438,9 +440,9 @@ def quotes_at(
     source = trades if quotes is None else quotes
     require(source, "timestamp", "bid_price", "ask_price", what="quotes_at")
     split = SessionSplit.of(market, session_type, sessions, what="quotes_at")
-    joined = join_quotes(trades, quotes, nanoseconds(lag), tolerance, strict=strict, split=split)
+    joined = join_quotes(trades, quotes, duration_ns(lag), tolerance, strict=strict, split=split)
     order = [pl.exclude("quote_timestamp", "_session"), pl.col("quote_timestamp")]
-    return like(trades, joined.select(order))
+    return collect_like(trades, joined.select(order))
 
 
 def join_quotes(
@@ -454,13 +456,13 @@ def join_quotes(
     sizes: bool = True,
     are_trades: bool = False,
 ) -> pl.LazyFrame:
-    """Trades with the quote in force, as :func:`quotes_at` has them.
+    """Return trades with the quote in force, as :func:`quotes_at`.
 
     With a split, the column ``_session`` stays. Without ``sizes``, the quotes give none.
     ``are_trades`` says that all rows of ``trades`` are.
     """
     source = trades if quotes is None else quotes
-    if by(source) != by(trades):
+    if key_columns(source) != key_columns(trades):
         raise InputError(
             "quotes_at: the trades or the quotes have no contract_id, the others do; "
             "select it for both, or drop it from both"
@@ -474,15 +476,15 @@ def join_quotes(
         for each in (trades, source):
             refuse_disorder(each, what="quotes_at")
         left = trades.lazy() if are_trades else trade_rows(trades)
-        left = left.with_columns(_key=instant() - lag_ns)
-        right = quote_rows(source).with_columns(_key=instant())
+        left = left.with_columns(_key=time_ns() - lag_ns)
+        right = quote_rows(source).with_columns(_key=time_ns())
     names = _QUOTE if sizes else ("bid_price", "ask_price")
     found: list[str] = [name for name in names if name in source.collect_schema()]
     session = [] if split is None else ["_quote_session"]
     if split is not None:
         left, right = split.mark(left), right.with_columns(_quote_session=split.number)
     right = right.select(
-        *(pl.col(key).cast(trades.collect_schema()[key]) for key in apart(trades, source)),
+        *(pl.col(key).cast(trades.collect_schema()[key]) for key in grouping_keys(trades, source)),
         *(pl.col(name) for name in found),
         "_key",
         *session,
@@ -492,7 +494,7 @@ def join_quotes(
     joined = left.drop(old, strict=False).join_asof(
         right,
         on="_key",
-        by=apart(trades, source) or None,
+        by=grouping_keys(trades, source) or None,
         strategy="backward",
         allow_exact_matches=not strict,
         coalesce=True,
@@ -504,8 +506,8 @@ def join_quotes(
             pl.when(here).then(pl.col(name)) for name in [*found, "quote_timestamp"]
         ).drop("_quote_session")
     if tolerance is not None:
-        age = instant() - lag_ns - instant("quote_timestamp")
-        fresh = age <= nanoseconds(tolerance)
+        age = time_ns() - lag_ns - time_ns("quote_timestamp")
+        fresh = age <= duration_ns(tolerance)
         joined = joined.with_columns(
             pl.when(fresh).then(pl.col(name)) for name in [*found, "quote_timestamp"]
         )

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis._engine.bars import Anchor, BarClock
-from ibticks.analysis._engine.columns import F, by, like, require
-from ibticks.analysis._engine.grouping import grouped, trade_rows
+from ibticks.analysis._engine.columns import Frame, collect_like, key_columns, require
+from ibticks.analysis._engine.grouping import group_rows, trade_rows
 from ibticks.analysis._engine.registry import NotIncremental, measure
-from ibticks.analysis._flow import sized
-from ibticks.analysis._signing import Method, signed
+from ibticks.analysis._flow import trade_size
+from ibticks.analysis._signing import SigningMethod, sign_trades
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ __all__ = ["amihud", "kyle_lambda", "roll_spread", "vpin"]
 
 @measure("Costs and liquidity", NotIncremental("it is a fit over all there is"))
 def kyle_lambda(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | None = "1m",
     *,
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
-    method: Method | None = None,
-    quotes: F | None = None,
+    method: SigningMethod | None = None,
+    quotes: Frame | None = None,
     quote_delay: str | timedelta = "0s",
     sessions: SessionIntervals | None = None,
-) -> F:
-    r"""Kyle's lambda: by how much a unit of net volume moves the price.
+) -> Frame:
+    r"""Kyle's lambda: change of the price by unit of net volume.
 
     The slope of :math:`\Delta p_t = \alpha + \lambda \, x_t + \varepsilon_t` by least squares,
     where :math:`x_t` is the signed volume of the bar and :math:`\Delta p_t` the change from the
@@ -79,14 +79,14 @@ def kyle_lambda(
     (1.68, 98)
     """
     require(ticks, "timestamp", "price", "size", what="kyle_lambda")
-    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
-    rows = signed(ticks, method, quotes, quote_delay, sessions)
-    volume = sized(ticks) * pl.col("sign")
-    clock = BarClock.if_any(every, anchor, market, session_type, what="kyle_lambda")
+    contract: list[pl.Expr] = [pl.col(key) for key in key_columns(ticks)]
+    rows = sign_trades(ticks, method, quotes, quote_delay, sessions)
+    volume = trade_size(ticks) * pl.col("sign")
+    clock = BarClock.optional(every, anchor, market, session_type, what="kyle_lambda")
     if clock is None:
         bars = rows.select(*contract, "price", _flow=volume)
     else:
-        bars = grouped(
+        bars = group_rows(
             clock.rows(rows.select(*contract, "timestamp", "price", _flow=volume)),
             [*contract, clock.timestamp(ticks)],
             ticks,
@@ -96,7 +96,7 @@ def kyle_lambda(
         )
     x, y = pl.col("_flow"), pl.col("price").diff()
     known = y.is_not_null()
-    sums = grouped(
+    sums = group_rows(
         bars,
         contract,
         ticks,
@@ -118,18 +118,18 @@ def kyle_lambda(
         r_squared=fit,
         observations="observations",
     )
-    return like(ticks, found, engine="streaming")
+    return collect_like(ticks, found, engine="streaming")
 
 
 @measure("Costs and liquidity", NotIncremental("it is a mean over bars"))
 def amihud(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta = "1d",
     *,
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
-) -> F:
+) -> Frame:
     r"""Amihud's illiquidity: the mean of :math:`|r_t| / (\text{price} \times \text{volume})_t`.
 
     Parameters
@@ -164,36 +164,36 @@ def amihud(
     (6194.95, 11)
     """
     require(ticks, "timestamp", "price", "size", what="amihud")
-    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
+    contract: list[pl.Expr] = [pl.col(key) for key in key_columns(ticks)]
     clock = BarClock.of(every, anchor, market, session_type, what="amihud")
-    bars = grouped(
+    bars = group_rows(
         clock.rows(trade_rows(ticks)),
         [*contract, clock.timestamp(ticks)],
         ticks,
         clock,
         price=pl.col("price").last(),
-        _value=(pl.col("price") * sized(ticks)).abs().sum(),
+        _value=(pl.col("price") * trade_size(ticks)).abs().sum(),
     )
     # A bar whose price has no return parts its neighbours: it is not bridged.
     price = pl.when(pl.col("price") > 0).then("price")
     move = (price / price.shift() - 1).abs()
     ratio = pl.when(pl.col("_value") > 0).then(move / pl.col("_value"))
-    found = grouped(
+    found = group_rows(
         bars, contract, ticks, amihud=ratio.mean(), observations=ratio.count().cast(pl.UInt32)
     )
-    return like(ticks, found)
+    return collect_like(ticks, found)
 
 
 @measure("Costs and liquidity", NotIncremental("it is a fit over all there is"))
 def roll_spread(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | None = None,
     *,
     anchor: Anchor = "clock",
     market: Market | str | None = None,
     session_type: str = "regular",
-) -> F:
-    r"""Roll's spread, of trades alone: :math:`2 \sqrt{-\mathrm{cov}(\Delta p_t, \Delta p_{t-1})}`.
+) -> Frame:
+    r"""Roll's spread of trades: :math:`2 \sqrt{-\mathrm{cov}(\Delta p_t, \Delta p_{t-1})}`.
 
     Parameters
     ----------
@@ -222,16 +222,16 @@ def roll_spread(
     (0.866, 5)
     """
     require(ticks, "price", what="roll_spread")
-    contract: list[pl.Expr] = [pl.col(key) for key in by(ticks)]
+    contract: list[pl.Expr] = [pl.col(key) for key in key_columns(ticks)]
     rows = trade_rows(ticks)
-    clock = BarClock.if_any(every, anchor, market, session_type, what="roll_spread")
+    clock = BarClock.optional(every, anchor, market, session_type, what="roll_spread")
     if clock is not None:
         require(ticks, "timestamp", what="roll_spread")
         groups = [*contract, clock.timestamp(ticks)]
-        rows = grouped(clock.rows(rows), groups, ticks, clock, price=pl.col("price").last())
+        rows = group_rows(clock.rows(rows), groups, ticks, clock, price=pl.col("price").last())
     move = pl.col("price").diff()
     pairs = (pl.len().cast(pl.Int64) - 2).clip(lower_bound=0)
-    sums = grouped(
+    sums = group_rows(
         rows,
         contract,
         ticks,
@@ -245,7 +245,7 @@ def roll_spread(
         covariance,
         "observations",
     )
-    return like(ticks, found, engine="streaming" if every is None else "in-memory")
+    return collect_like(ticks, found, engine="streaming" if every is None else "in-memory")
 
 
 _ROUNDING: Final = 1e-12  # of a volume: far above that of its sum, far below a decimal of it
@@ -255,13 +255,13 @@ _Classes = Literal["bulk", "signs"]
 
 @measure("Order flow", NotIncremental("the scale of its classes is that of all bars there are"))
 def vpin(
-    ticks: F,
+    ticks: Frame,
     bucket: float | None = None,
     *,
     window: int = 50,
     bars: str | timedelta = "1m",
     classify: _Classes = "bulk",
-) -> F:
+) -> Frame:
     r"""Volume-synchronised probability of informed trading.
 
     Volume is cut into buckets of the same size V. In bulk, the volume of each time bar is bought to
@@ -318,17 +318,17 @@ def vpin(
         raise InputError(f"vpin: classify={classify!r}; there are {', '.join(get_args(_Classes))}")
     if window < 1 or not (bucket is None or 0 < bucket < np.inf):
         raise InputError("vpin: a bucket has a volume above 0, and a window one bucket or more")
-    keys: list[str] = by(ticks)
-    size = sized(ticks)
+    keys: list[str] = key_columns(ticks)
+    size = trade_size(ticks)
     lazy = ticks.lazy()
     sums = {"_price": pl.col("price").last(), "_volume": size.sum()}
     if classify == "signs":
-        rows = signed(ticks, None, None, "0s")
+        rows = sign_trades(ticks, None, None, "0s")
         sums["_bought"] = (size * (1 + pl.col("sign")) / 2).sum()
     else:
         rows = trade_rows(ticks)
     start = BarClock.of(bars, what="vpin").timestamp(ticks)
-    barred = grouped(rows, [*(pl.col(key) for key in keys), start], ticks, **sums)
+    barred = group_rows(rows, [*(pl.col(key) for key in keys), start], ticks, **sums)
     known = lazy.collect_schema()
     schema = {
         **{key: known[key] for key in keys},
@@ -345,7 +345,7 @@ def vpin(
             _buckets(part, keys, bucket, window).select(list(schema)) for part in parts
         )
 
-    return like(ticks, barred.map_batches(bucketed, schema=schema))
+    return collect_like(ticks, barred.map_batches(bucketed, schema=schema))
 
 
 def _buckets(
@@ -377,7 +377,7 @@ def _buckets(
 
 
 def _bulk(prices: Floats) -> Floats:
-    """The share of each bar that is taken to be bought."""
+    """Return the fraction of each bar that is classified as bought."""
     change = np.diff(prices, prepend=prices[:1])
     spread = float(np.std(change[1:], ddof=1)) if len(change) > 2 else 0.0
     if not spread:

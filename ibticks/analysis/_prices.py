@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._engine.bars import rows_of
+from ibticks.analysis._engine.bars import bar_rows
 from ibticks.analysis._engine.columns import (
-    F,
-    by,
-    instant,
-    like,
+    Frame,
+    collect_like,
+    key_columns,
     per_contract,
     present,
-    relative_to,
+    relative_to_mid,
     require,
+    time_ns,
 )
 from ibticks.analysis._engine.grouping import (
-    grouped,
-    has_plain_quotes,
-    is_plain,
+    group_rows,
+    has_complete_quotes,
+    is_all_set,
     rows_with,
     trade_rows,
 )
 from ibticks.analysis._engine.registry import Additive, BySessions, Rowwise, Snapshot, measure
 from ibticks.analysis._engine.sessions import SessionIntervals, SessionSplit, within_session
-from ibticks.analysis._flow import price_level, sized
+from ibticks.analysis._flow import price_level, trade_size
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ __all__ = [
 
 
 @measure("Prices", Rowwise())
-def mid(ticks: F) -> F:
-    """The middle of each quote: column ``mid``, ``(bid_price + ask_price) / 2``.
+def mid(ticks: Frame) -> Frame:
+    """Mid of each quote: column ``mid``, ``(bid_price + ask_price) / 2``.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ def mid(ticks: F) -> F:
     ]
     """
     require(ticks, "bid_price", "ask_price", what="mid")
-    return like(ticks, ticks.lazy().with_columns(mid=_mid(*_sides(ticks))))
+    return collect_like(ticks, ticks.lazy().with_columns(mid=_mid(*_sides(ticks))))
 
 
 @measure("Prices", Rowwise())
-def microprice(ticks: F) -> F:
-    r"""The middle of each quote, weighted by the sizes on the other side: column ``microprice``.
+def microprice(ticks: Frame) -> Frame:
+    r"""Mid of each quote, weighted by the sizes on the other side: column ``microprice``.
 
     .. math:: \frac{Q^a P^b + Q^b P^a}{Q^b + Q^a}
 
@@ -121,19 +121,19 @@ def microprice(ticks: F) -> F:
     """
     names = ("bid_price", "bid_size", "ask_price", "ask_size")
     require(ticks, *names, what="microprice")
-    plain = has_plain_quotes(ticks)
+    plain = has_complete_quotes(ticks)
     bid, bid_size, ask, ask_size = (
         pl.col(name) if plain else present(name, names) for name in names
     )
     # From the bid upwards, so that no digit is lost where sizes are large.
     total = bid_size + ask_size
     price = pl.when(total != 0).then(bid + (ask - bid) * (bid_size / total))
-    return like(ticks, ticks.lazy().with_columns(microprice=price), engine="streaming")
+    return collect_like(ticks, ticks.lazy().with_columns(microprice=price), engine="streaming")
 
 
 @measure("Prices", Rowwise())
-def spread(ticks: F, *, tick_size: float | None = None) -> F:
-    """What the market asks for trading at once: columns ``spread`` and ``relative_spread``.
+def spread(ticks: Frame, *, tick_size: float | None = None) -> Frame:
+    """Spread of each quote: columns ``spread`` and ``relative_spread``.
 
     Parameters
     ----------
@@ -167,17 +167,17 @@ def spread(ticks: F, *, tick_size: float | None = None) -> F:
     require(ticks, "bid_price", "ask_price", what="spread")
     bid, ask = _sides(ticks)
     wide = ask - bid
-    found = {"spread": wide, "relative_spread": relative_to(wide, _mid(bid, ask))}
+    found = {"spread": wide, "relative_spread": relative_to_mid(wide, _mid(bid, ask))}
     if tick_size is not None:
         if not tick_size > 0:
             raise InputError(f"spread: tick_size={tick_size!r} must be above 0")
         found["spread_ticks"] = wide / tick_size
-    return like(ticks, ticks.lazy().with_columns(**found))
+    return collect_like(ticks, ticks.lazy().with_columns(**found))
 
 
 @measure("Prices", Additive(("volume", "count"), {"vwap": "volume"}))
-def vwap(ticks: F) -> F:
-    """The average price of all trades, weighted by size.
+def vwap(ticks: Frame) -> Frame:
+    """Average price of all trades, weighted by size.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def vwap(ticks: F) -> F:
     >>> vwap(pl.read_parquet(sample("ibm_trades").path)).row(0)
     (179.79936..., 5564671.0, 33381)
     """
-    rows = rows_of(ticks, "trades", what="vwap")
+    rows = bar_rows(ticks, "trades", what="vwap")
     volume = pl.col("size").sum()
     average = (pl.col("price") * pl.col("size")).sum() / volume
     values = [
@@ -213,7 +213,7 @@ def vwap(ticks: F) -> F:
         volume.alias("volume"),
         pl.len().alias("count"),
     ]
-    return like(ticks, per_contract(ticks, rows, values), engine="streaming")
+    return collect_like(ticks, per_contract(ticks, rows, values), engine="streaming")
 
 
 @measure(
@@ -224,14 +224,14 @@ def vwap(ticks: F) -> F:
     ),
 )
 def twap(
-    ticks: F,
+    ticks: Frame,
     *,
     column: str = "price",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    r"""The average price over time, each price held until the next.
+) -> Frame:
+    r"""Average price over time, each price held until the next.
 
     .. math:: \frac{\sum_i p_i (t_{i+1} - t_i)}{t_n - t_1}
 
@@ -271,7 +271,7 @@ def twap(
     require(ticks, "timestamp", column, what="twap")
     price, at = pl.col(column), pl.col("_at")
     split = SessionSplit.of(market, session_type, sessions, what="twap")
-    rows = rows_with(ticks, column).with_columns(_at=instant())
+    rows = rows_with(ticks, column).with_columns(_at=time_ns())
     passed, span = at.diff(), (at.last() - at.first()).alias("_span")
     if split is not None:
         rows, passed = split.inside(rows), within_session(passed)
@@ -279,7 +279,7 @@ def twap(
     area = (price.shift() * passed).sum().alias("_area")
     sums = per_contract(ticks, rows, [area, span, price.last().alias("_last")])
     average = pl.col("_area") / pl.col("_span")
-    return like(
+    return collect_like(
         ticks,
         sums.select(
             pl.exclude("_area", "_span", "_last"),
@@ -291,10 +291,10 @@ def twap(
 
 
 def _sides(ticks: pl.DataFrame | pl.LazyFrame) -> list[pl.Expr]:
-    """Bid and ask, null where absent; as they are where all are known to be there."""
+    """Return bid and ask, null where absent; as they are where all are known to be there."""
     names = ticks.collect_schema()
     sides = ("bid_price", "ask_price")
-    if all(is_plain(ticks, name) for name in sides):
+    if all(is_all_set(ticks, name) for name in sides):
         return [pl.col(name) for name in sides]
     return [present(name, names) for name in sides]
 
@@ -311,7 +311,7 @@ def _mid(bid: pl.Expr, ask: pl.Expr) -> pl.Expr:
         finish=lambda call, levels: mark_value_area(levels, call["share"]),
     ),
 )
-def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -> F:
+def volume_profile(ticks: Frame, step: float | None = None, *, share: float = 0.7) -> Frame:
     """Volume by price, with the point of control and the value area.
 
     The point of control is the level with the most volume; of equals, the one nearest to the middle
@@ -362,7 +362,7 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
             f"volume_profile: the share of the value area is within 0 to 1, not {share}"
         )
     size = pl.col("_size")
-    keys: list[str] = by(ticks)
+    keys: list[str] = key_columns(ticks)
     sums = {"volume": size.sum(), "trades": pl.len().cast(pl.UInt32)}
     if "sign" in ticks.collect_schema():
         sign = pl.col("sign")
@@ -370,11 +370,13 @@ def volume_profile(ticks: F, step: float | None = None, *, share: float = 0.7) -
         sums["sell_volume"] = size.filter(sign < 0).sum()
         sums["delta"] = (size * sign).sum()
     groups = [*(pl.col(key) for key in keys), price_level(step)]
-    levels = grouped(trade_rows(ticks).with_columns(_size=sized(ticks)), groups, ticks, **sums)
+    levels = group_rows(
+        trade_rows(ticks).with_columns(_size=trade_size(ticks)), groups, ticks, **sums
+    )
     flags = {"point_of_control": pl.Boolean(), "value_area": pl.Boolean()}
     schema = {**levels.collect_schema(), **flags}
     marked = levels.map_batches(lambda frame: mark_value_area(frame, share), schema=schema)
-    return like(ticks, marked, engine="streaming")
+    return collect_like(ticks, marked, engine="streaming")
 
 
 def mark_value_area(levels: pl.DataFrame, share: float) -> pl.DataFrame:
@@ -393,7 +395,7 @@ def mark_value_area(levels: pl.DataFrame, share: float) -> pl.DataFrame:
     >>> mark_value_area(levels, 0.7)["value_area"].to_list()
     [False, True, False]
     """
-    keys = by(levels) if len(levels) else []
+    keys = key_columns(levels) if len(levels) else []
     parts = levels.partition_by(keys, maintain_order=True) if keys else [levels]
     return pl.concat(_mark(part, share) for part in parts)
 

@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ibticks.analysis._durations import apart_streams, streams
+from ibticks.analysis._durations import stream_columns, stream_keys
 from ibticks.analysis._engine import columns
-from ibticks.analysis._engine.columns import F, apart, by, instant, like, require, within
+from ibticks.analysis._engine.columns import (
+    Frame,
+    collect_like,
+    grouping_keys,
+    key_columns,
+    over_keys,
+    require,
+    time_ns,
+)
 from ibticks.analysis._engine.grouping import (
-    compiled,
-    grouped,
-    is_plain,
-    number,
+    apply_kernel,
+    group_rows,
+    is_all_set,
+    number_or_null,
     quote_rows,
     trade_rows,
 )
@@ -38,14 +46,14 @@ _NO_SAMENESS: Final = ("sequence", "stream_id", "metadata")
 
 @measure("Arrival and quality", NotIncremental("it looks at what comes after each tick"))
 def outliers(
-    ticks: F,
+    ticks: Frame,
     *,
     neighbours: int = 60,
     trim: float = 0.1,
     deviations: float = 3.0,
     granularity: float | None = None,
-) -> F:
-    r"""Trades or quotes that are out of line, with the rule that says so.
+) -> Frame:
+    r"""Outliers among trades or quotes, with the rule that each breaks.
 
     A price :math:`p_i` is in line, by Brownlees and Gallo's rule, if
     :math:`|p_i - \bar p_i(k)| \le 3 s_i(k) + \gamma`, where :math:`\bar p_i(k)` and :math:`s_i(k)`
@@ -104,13 +112,13 @@ def outliers(
         )
     if granularity is not None and not granularity >= 0:
         raise InputError(f"outliers: a granularity of {granularity} is not one of prices")
-    keys = apart(ticks)
+    keys = grouping_keys(ticks)
     if "price" in ticks.collect_schema():
         rows, value, rules = trade_rows(ticks), pl.col("price"), _of_prices("price")
     else:
         require(ticks, "bid_price", "ask_price", what="outliers")
         rows = quote_rows(ticks)
-        bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
+        bid, ask = (number_or_null(ticks, name) for name in ("bid_price", "ask_price"))
         value, rules = (
             (bid + ask) / 2,
             {**_of_prices("bid_price", "ask_price"), "crossed": bid > ask},
@@ -118,7 +126,7 @@ def outliers(
     first = pl.coalesce(pl.when(fired).then(pl.lit(name, _RULES)) for name, fired in rules.items())
     # Only what no other rule takes is a neighbour.
     sound = pl.when(pl.col("_rule").is_null() & pl.col("_price").is_finite()).then("_price")
-    moments = compiled(
+    moments = apply_kernel(
         "trimmed_moments",
         [sound],
         neighbours,
@@ -126,7 +134,7 @@ def outliers(
         keys=keys,
         results=_MOMENTS,
     )
-    gamma = within(_least(sound), keys) if granularity is None else pl.lit(granularity)
+    gamma = over_keys(_least(sound), keys) if granularity is None else pl.lit(granularity)
     mean, deviation = (pl.col("_moments").struct.field(name) for name in _MOMENTS)
     price = pl.col("_price")
     allowed = deviations * deviation + pl.col("_gamma") + _ROUNDING * price.abs()
@@ -138,12 +146,12 @@ def outliers(
         .with_columns(_rule=pl.coalesce("_rule", far))
         .select(*names, outlier=pl.col("_rule").is_not_null(), outlier_rule="_rule")
     )
-    return like(ticks, found, engine="streaming")
+    return collect_like(ticks, found, engine="streaming")
 
 
 @measure("Arrival and quality", Rowwise("last_of_stream"))
-def duplicates(ticks: F) -> F:
-    """Ticks that repeat the one before them in all they say, at the same time.
+def duplicates(ticks: Frame) -> Frame:
+    """Ticks that repeat the one before them in all columns, at the same time.
 
     Two trades of the same size at the same price in the same microsecond do happen. Of more than
     one in a row, each but the first is marked.
@@ -166,7 +174,7 @@ def duplicates(ticks: F) -> F:
     [False, True, False]
     """
     require(ticks, "timestamp", what="duplicates")
-    keys: list[str] = streams(ticks)
+    keys: list[str] = stream_columns(ticks)
     compared = [
         name for name in ticks.collect_schema() if name not in (*keys, *_NO_SAMENESS, "duplicate")
     ]
@@ -176,12 +184,12 @@ def duplicates(ticks: F) -> F:
     if not full:  # of those that are, the first row says that nothing is before it
         same.append(pl.int_range(pl.len()) > 0)
     found = pl.all_horizontal(same).fill_null(value=False)
-    marked = ticks.lazy().with_columns(duplicate=within(found, apart_streams(ticks)))
-    return like(ticks, marked, engine="streaming")
+    marked = ticks.lazy().with_columns(duplicate=over_keys(found, stream_keys(ticks)))
+    return collect_like(ticks, marked, engine="streaming")
 
 
 @measure("Arrival and quality", Rowwise())
-def crossed_quotes(ticks: F) -> F:
+def crossed_quotes(ticks: Frame) -> Frame:
     """Quotes whose bid is above their ask, or equal to it.
 
     Parameters
@@ -204,18 +212,18 @@ def crossed_quotes(ticks: F) -> F:
     require(ticks, "bid_price", "ask_price", what="crossed_quotes")
     bid, ask = pl.col("bid_price"), pl.col("ask_price")
     found = {"crossed": bid > ask, "locked": bid == ask}
-    if not (is_plain(ticks, "bid_price") and is_plain(ticks, "ask_price")):
+    if not (is_all_set(ticks, "bid_price") and is_all_set(ticks, "ask_price")):
         found = {name: each.fill_null(value=False) for name, each in found.items()}
-    return like(ticks, quote_rows(ticks).with_columns(**found), engine="streaming")
+    return collect_like(ticks, quote_rows(ticks).with_columns(**found), engine="streaming")
 
 
 def _is_full(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
-    """Whether it is known of a column that no row lacks it."""
+    """Return whether a column is known to have no nulls."""
     return isinstance(ticks, pl.DataFrame) and not ticks[name].null_count()
 
 
 def _least(price: pl.Expr) -> pl.Expr:
-    """Twice the least change from one price to the next; none, where no price changes."""
+    """Return twice the least change of price; none, where no price changes."""
     there = price.drop_nulls()
     change = there.diff().abs()
     return 2 * change.filter(change > _LEAST_CHANGE * there.abs()).min().fill_null(0)
@@ -226,8 +234,8 @@ def _of_prices(*names: str) -> dict[str, pl.Expr]:
 
 
 @measure("Arrival and quality", NotIncremental("its outliers look ahead"))
-def quality_report(ticks: F, *, granularity: float | None = None) -> F:
-    """Count what is doubtful in trades, quotes and mid points.
+def quality_report(ticks: Frame, *, granularity: float | None = None) -> Frame:
+    """Count doubtful ticks among trades, quotes and mid points.
 
     Parameters
     ----------
@@ -262,31 +270,31 @@ def quality_report(ticks: F, *, granularity: float | None = None) -> F:
     (62875, 0, 40, 504, 0, 86)
     """
     require(ticks, "timestamp", what="quality_report")
-    keys: list[str] = by(ticks)
+    keys: list[str] = key_columns(ticks)
     reports = [
         _report(rows, kind, granularity).select(*keys, pl.lit(kind).alias("kind"), pl.exclude(keys))
         for kind, rows in _kinds(ticks)
     ]
     if not reports:
         require(ticks, "price", what="quality_report")
-    return like(
+    return collect_like(
         ticks, pl.concat(reports).sort(*keys, "kind", descending=[*(False for _ in keys), True])
     )
 
 
-def _kinds(ticks: F) -> Iterator[tuple[str, F]]:
+def _kinds(ticks: Frame) -> Iterator[tuple[str, Frame]]:
     there = ticks.collect_schema()
     if "price" in there:
-        yield "trades", like(ticks, trade_rows(ticks))
+        yield "trades", collect_like(ticks, trade_rows(ticks))
     if "bid_price" in there and "ask_price" in there:
-        yield "quotes", like(ticks, quote_rows(ticks).drop("price", strict=False))
+        yield "quotes", collect_like(ticks, quote_rows(ticks).drop("price", strict=False))
     if "mid_price" in there:
         yield "mids", columns.mids(ticks).with_columns(price=pl.col("mid_price"))
 
 
-def _report(rows: F, kind: str, granularity: float | None) -> pl.LazyFrame:
+def _report(rows: Frame, kind: str, granularity: float | None) -> pl.LazyFrame:
     rows = outliers(duplicates(rows), granularity=granularity)
-    contract: list[pl.Expr] = [pl.col(key) for key in by(rows)]
+    contract: list[pl.Expr] = [pl.col(key) for key in key_columns(rows)]
     counted = {
         "out_of_order": pl.col("_since") < 0,
         "duplicates": pl.col("duplicate"),
@@ -301,8 +309,8 @@ def _report(rows: F, kind: str, granularity: float | None) -> pl.LazyFrame:
     counts = {name: each.sum().cast(pl.UInt32) for name, each in counted.items()}
     for name in ("crossed", "locked", "one_sided"):
         counts.setdefault(name, pl.lit(None, pl.UInt32))
-    since = within(instant().diff(), apart(rows))
-    return grouped(
+    since = over_keys(time_ns().diff(), grouping_keys(rows))
+    return group_rows(
         rows.lazy().with_columns(_since=since),
         contract,
         rows,

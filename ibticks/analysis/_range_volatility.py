@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibticks.analysis._engine.columns import F, by, like, require
+from ibticks.analysis._engine.columns import Frame, collect_like, key_columns, require
 from ibticks.analysis._engine.registry import (
     Additive,
     NotIncremental,
@@ -32,7 +32,7 @@ __all__ = ["garman_klass", "parkinson", "rogers_satchell", "yang_zhang"]
     "Volatility",
     WithArgument("window", Rowwise("last_bars"), Additive(("bars",), {"parkinson": "bars"})),
 )
-def parkinson(bars: F, window: int | None = None) -> F:
+def parkinson(bars: Frame, window: int | None = None) -> Frame:
     r"""Parkinson's variance, from the range: :math:`\overline{(\ln H/L)^2} / (4 \ln 2)`.
 
     Five times as efficient as squared returns where prices have no drift; biased down by prices
@@ -79,7 +79,7 @@ def parkinson(bars: F, window: int | None = None) -> F:
     "Volatility",
     WithArgument("window", Rowwise("last_bars"), Additive(("bars",), {"garman_klass": "bars"})),
 )
-def garman_klass(bars: F, window: int | None = None) -> F:
+def garman_klass(bars: Frame, window: int | None = None) -> Frame:
     r"""Garman and Klass's variance.
 
     .. math:: \overline{\tfrac12 (\ln H/L)^2 - (2 \ln 2 - 1) (\ln C/O)^2}
@@ -117,8 +117,8 @@ def garman_klass(bars: F, window: int | None = None) -> F:
     "Volatility",
     WithArgument("window", Rowwise("last_bars"), Additive(("bars",), {"rogers_satchell": "bars"})),
 )
-def rogers_satchell(bars: F, window: int | None = None) -> F:
-    r"""Rogers and Satchell's variance, which a drift does not disturb.
+def rogers_satchell(bars: Frame, window: int | None = None) -> Frame:
+    r"""Rogers and Satchell's variance, which is independent of drift.
 
     .. math:: \overline{\ln (H/C) \ln (H/O) + \ln (L/C) \ln (L/O)}
 
@@ -157,8 +157,8 @@ def rogers_satchell(bars: F, window: int | None = None) -> F:
         ),
     ),
 )
-def yang_zhang(bars: F, window: int | None = None) -> F:
-    r"""Yang and Zhang's variance: free of drift, and with the jumps between bars.
+def yang_zhang(bars: Frame, window: int | None = None) -> Frame:
+    r"""Yang and Zhang's variance: independent of drift, and with the jumps between bars.
 
     .. math:: s^2_o + k s^2_c + (1 - k) \sigma^2_{rs}, \qquad k = \frac{0.34}{1.34 + (n+1)/(n-1)}
 
@@ -196,7 +196,7 @@ def yang_zhang(bars: F, window: int | None = None) -> F:
     (0.001..., 3)
     """
     _check(bars, window, 2, "yang_zhang")
-    keys = by(bars)
+    keys = key_columns(bars)
     before = pl.when(_has_logs()).then("close").shift()
     night = (pl.col("open") / before).log()
     known = night.is_not_null()
@@ -213,14 +213,14 @@ def yang_zhang(bars: F, window: int | None = None) -> F:
     if window is None:
         n = pl.col("_night").count()
         whole = _weighed(lambda name: pl.col(name).var(), pl.col("_rs").mean(), n)
-        return like(bars, _whole(frame, keys, "yang_zhang", pl.when(n > 1).then(whole)))
+        return collect_like(bars, _whole(frame, keys, "yang_zhang", pl.when(n > 1).then(whole)))
     rolling = _weighed(
         lambda name: pl.col(name).rolling_var(window),
         pl.col("_rs").rolling_mean(window),
         pl.lit(window),
     )
     rolling = rolling.over(keys) if keys else rolling
-    return like(bars, frame.with_columns(yang_zhang=rolling).drop(parts))
+    return collect_like(bars, frame.with_columns(yang_zhang=rolling).drop(parts))
 
 
 def _weighed(variance: Callable[[str], pl.Expr], drift_free: pl.Expr, n: pl.Expr) -> pl.Expr:
@@ -254,12 +254,14 @@ def _has_logs() -> pl.Expr:
     return pl.all_horizontal(pl.col("open", "high", "low", "close") > 0)
 
 
-def _mean(bars: F, window: int | None, name: str, variance: pl.Expr) -> F:
-    keys, frame = by(bars), _priced(bars)
+def _mean(bars: Frame, window: int | None, name: str, variance: pl.Expr) -> Frame:
+    keys, frame = key_columns(bars), _priced(bars)
     if window is None:
-        return like(bars, _whole(frame, keys, name, variance.mean()))
+        return collect_like(bars, _whole(frame, keys, name, variance.mean()))
     rolling = variance.rolling_mean(window)
-    return like(bars, frame.with_columns((rolling.over(keys) if keys else rolling).alias(name)))
+    return collect_like(
+        bars, frame.with_columns((rolling.over(keys) if keys else rolling).alias(name))
+    )
 
 
 def _whole(frame: pl.LazyFrame, keys: list[str], name: str, value: pl.Expr) -> pl.LazyFrame:

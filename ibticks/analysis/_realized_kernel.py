@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._engine.columns import F, like
+from ibticks.analysis._engine.columns import Frame, collect_like
 from ibticks.analysis._engine.registry import NotIncremental, measure
 from ibticks.analysis._engine.sampling import (
     LOG_PRICES,
-    each_group,
+    measure_groups,
     noise_variance,
     pilot_variance,
     positive_prices,
@@ -31,7 +31,7 @@ __all__ = ["KERNELS", "Kernel", "autocovariances", "realized_kernel"]
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A weight for each lag, and the constants of its best bandwidth.
+    """Weights of a kernel by lag, and the constants of its best bandwidth.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ R's *highfrequency* has the same and a rectangular one, but the code of its ``se
 
 @measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def realized_kernel(
-    ticks: F,
+    ticks: Frame,
     kernel: str = "parzen",
     *,
     bandwidth: float | None = None,
@@ -84,7 +84,7 @@ def realized_kernel(
     jitter: int = 2,
     column: str = "price",
     per: str | pl.Expr | None = None,
-) -> F:
+) -> Frame:
     r"""Realised kernel: the variance from every tick, with weighted autocovariances of returns.
 
     .. math:: K = \gamma_0 + 2 \sum_{h=1}^{H} k_h \gamma_h,
@@ -169,11 +169,11 @@ def realized_kernel(
         "noise_variance": pl.Float64(),
         "returns": pl.UInt32(),
     }
-    return like(ticks, each_group(ticks, logs, groups, LOG_PRICES, measure, schema))
+    return collect_like(ticks, measure_groups(ticks, logs, groups, LOG_PRICES, measure, schema))
 
 
 def autocovariances(returns: Floats, lags: int) -> Floats:
-    """Sums of products of returns so many steps apart, for each lag from none to ``lags``.
+    """Return sums of products of returns some steps apart, for each lag from 0 to ``lags``.
 
     By Fourier transforms of stretches some times as long as the lags: the work is n log(lags) and
     the memory that of a stretch.

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 import polars as pl
 
 from ibticks.analysis._engine.columns import (
-    F,
-    apart,
-    by,
-    like,
-    nanoseconds,
+    Frame,
+    collect_like,
+    duration_ns,
+    grouping_keys,
+    key_columns,
+    over_keys,
     refuse_disorder,
     require,
-    within,
 )
 from ibticks.analysis._engine.grouping import trade_rows
 from ibticks.analysis._engine.registry import Rowwise, measure
@@ -27,9 +27,15 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import Market
 
-__all__ = ["Method", "beside_quotes", "signed", "signed_with_mid", "trade_sign"]
+__all__ = [
+    "SigningMethod",
+    "sign_trades",
+    "sign_trades_with_mid",
+    "trade_sign",
+    "trades_with_quotes",
+]
 
-Method = Literal["tick", "quote", "lee_ready", "emo", "clnv"]
+SigningMethod = Literal["tick", "quote", "lee_ready", "emo", "clnv"]
 
 # Half the distance of the closest prices there are, in relation to the price, is far above this;
 # what rounding does to a mean of two is far below.
@@ -55,16 +61,16 @@ _JOINED: Final = ("bid_price", "bid_size", "ask_price", "ask_size", "mid", "quot
 
 @measure("Order flow", Rowwise("signing", "trades"))
 def trade_sign(
-    ticks: F,
-    method: Method = "lee_ready",
+    ticks: Frame,
+    method: SigningMethod = "lee_ready",
     *,
-    quotes: F | None = None,
+    quotes: Frame | None = None,
     quote_delay: str | timedelta = "0s",
     market: Market | str | None = None,
     session_type: str = "regular",
     sessions: SessionIntervals | None = None,
-) -> F:
-    """Each trade with its sign: 1 if a buyer began it, -1 if a seller did, 0 where none can say.
+) -> Frame:
+    """Sign of each trade: 1 if a buyer initiated it, -1 if a seller did, 0 where unknown.
 
     ========= ======================================================================================
     tick      as the last price that was different: above it a buy, below it a sale
@@ -143,40 +149,40 @@ def trade_sign(
             f"trade_sign: a method has a name, and is no {type(method).__name__}; quotes are given "
             "as quotes=..."
         )
-    if method not in get_args(Method):
+    if method not in get_args(SigningMethod):
         raise InputError(
-            f"no method {method!r}: there are {', '.join(get_args(Method))}", method=method
+            f"no method {method!r}: there are {', '.join(get_args(SigningMethod))}", method=method
         )
     require(ticks, "timestamp", "price", what=f"trade_sign by {method}")
-    keys = apart(ticks)
+    keys = grouping_keys(ticks)
     split = SessionSplit.of(market, session_type, sessions, what="trade_sign")
     if method == "tick":
         rows = trade_rows(ticks) if split is None else split.mark(trade_rows(ticks))
         found = rows.with_columns(sign=_rule(method, keys, split))
-        return like(ticks, found.drop("_session", strict=False), engine="streaming")
+        return collect_like(ticks, found.drop("_session", strict=False), engine="streaming")
     other = ticks if quotes is None else quotes
     alone = 'give quotes=..., or sign by the trades alone, with method="tick"'
     names = ("timestamp", "bid_price", "ask_price")
     require(other, *names, what=f"trade_sign by {method}", instead=alone)
-    joined, kept = beside_quotes(ticks, quotes, quote_delay, split)
+    joined, kept = trades_with_quotes(ticks, quotes, quote_delay, split)
     others = [each for each in kept if each.meta.output_name() != "sign"]
     found = joined.select(*others, sign=_rule(method, keys, split))
-    return like(ticks, found, engine="streaming")
+    return collect_like(ticks, found, engine="streaming")
 
 
-def signed(
+def sign_trades(
     ticks: pl.DataFrame | pl.LazyFrame,
-    method: Method | None,
+    method: SigningMethod | None,
     quotes: pl.DataFrame | pl.LazyFrame | None,
     quote_delay: str | timedelta,
     sessions: SessionIntervals | None = None,
 ) -> pl.LazyFrame:
-    """The trades with their ``sign``: the one they have, or without a method that of Lee and Ready.
+    """Return trades with their ``sign``: the one they have, or without a method Lee and Ready's.
 
     Examples
     --------
     >>> known = pl.DataFrame({"price": [1.0], "sign": [-1]})
-    >>> signed(known, None, None, "0s").collect()["sign"].to_list()
+    >>> sign_trades(known, None, None, "0s").collect()["sign"].to_list()
     [-1]
     """
     if method is None and "sign" in ticks.collect_schema():
@@ -192,34 +198,34 @@ def signed(
     )
 
 
-def signed_with_mid(
+def sign_trades_with_mid(
     ticks: pl.DataFrame | pl.LazyFrame,
-    method: Method | None,
+    method: SigningMethod | None,
     quotes: pl.DataFrame | pl.LazyFrame | None,
     quote_delay: str | timedelta,
     split: SessionSplit | None = None,
 ) -> pl.LazyFrame:
-    """The same, with the ``mid`` of the quote in force, and ``_session`` with a split."""
+    """Return signed trades with the ``mid`` in force, and ``_session`` with a split."""
     other = ticks if quotes is None else quotes
     require(other, "timestamp", "bid_price", "ask_price", what="the mid at each trade")
     known = method is None and "sign" in ticks.collect_schema()
     if known:
         rule = pl.col("sign").fill_null(0)
     else:
-        rule = _rule(method or "lee_ready", apart(ticks), split)
-    joined, kept = beside_quotes(ticks, quotes, quote_delay, split)
+        rule = _rule(method or "lee_ready", grouping_keys(ticks), split)
+    joined, kept = trades_with_quotes(ticks, quotes, quote_delay, split)
     others = [each for each in kept if each.meta.output_name() not in ("mid", "sign")]
     session = [] if split is None else ["_session"]
     return joined.select(*others, "mid", *session, sign=rule)
 
 
-def beside_quotes(
+def trades_with_quotes(
     ticks: pl.DataFrame | pl.LazyFrame,
     quotes: pl.DataFrame | pl.LazyFrame | None,
     quote_delay: str | timedelta,
     split: SessionSplit | None = None,
 ) -> tuple[pl.LazyFrame, list[pl.Expr]]:
-    """The trades with ``bid_price``, ``ask_price`` and ``mid`` in force, and what they had before.
+    """Return the trades with the quote in force, and the columns they had before.
 
     Returns
     -------
@@ -233,12 +239,12 @@ def beside_quotes(
     names = list(rows.collect_schema())
     # In one frame with the quotes, a trade has columns of quotes of its own: empty ones.
     own = [name for name in names if name in _JOINED]
-    source, keys = None, by(ticks)
+    source, keys = None, key_columns(ticks)
     if quotes is not None:
         # Sizes and tick types tell which sides and which quotes are none.
         columns = [name for name in _OF_QUOTES if name in quotes.collect_schema()]
-        source = quotes.select(*by(quotes), *columns)
-        if keys == by(quotes) and not apart(ticks, quotes):
+        source = quotes.select(*key_columns(quotes), *columns)
+        if keys == key_columns(quotes) and not grouping_keys(ticks, quotes):
             # Both of one contract: no need to look for it.
             own, source = own + keys, source.drop(keys)
     aside = {f"_own_{name}": pl.col(name) for name in own}
@@ -246,7 +252,7 @@ def beside_quotes(
     joined = join_quotes(
         rows,
         source,
-        nanoseconds(quote_delay),
+        duration_ns(quote_delay),
         split=split,
         sizes=False,
         are_trades=source is not None,
@@ -262,7 +268,7 @@ def _refuse_disorder(
         refuse_disorder(each, what="the quote at each trade")
 
 
-def _rule(method: Method, keys: list[str], split: SessionSplit | None = None) -> pl.Expr:
+def _rule(method: SigningMethod, keys: list[str], split: SessionSplit | None = None) -> pl.Expr:
     if method == "tick":
         sign = _by_tick(keys, split)
     elif method == "quote":
@@ -282,7 +288,7 @@ def _by_tick(keys: list[str], split: SessionSplit | None) -> pl.Expr:
         # Neither a change over the night nor the sign before it says anything of the first trade.
         begins = session.ne_missing(session.shift())
         sign = pl.when(begins).then(pl.lit(0, pl.Int8)).otherwise(moved)
-    return within(sign.forward_fill(), keys)
+    return over_keys(sign.forward_fill(), keys)
 
 
 def _by_quote() -> pl.Expr:
@@ -291,7 +297,7 @@ def _by_quote() -> pl.Expr:
 
 
 def _by_place(near: float) -> pl.Expr:
-    """At the bid or the ask, or within a share of the spread of it, on its inner side."""
+    """Sign trades at the bid or the ask, or within a fraction of the spread inside of it."""
     price, bid, ask = pl.col("price"), pl.col("bid_price"), pl.col("ask_price")
     margin = (ask - bid) * near
     buy = (price >= ask - margin - _rounding()) & (price <= ask + _rounding())

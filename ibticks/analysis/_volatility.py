@@ -17,11 +17,11 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis._engine.columns import (
-    F,
-    like,
-    nanoseconds,
+    Frame,
+    collect_like,
+    duration_ns,
 )
-from ibticks.analysis._engine.grouping import in_time, is_plain, kept
+from ibticks.analysis._engine.grouping import constant_keys, is_all_set, is_time_ordered
 from ibticks.analysis._engine.registry import (
     USE_BUFFER,
     Additive,
@@ -33,7 +33,7 @@ from ibticks.analysis._engine.sampling import (
     LOG_PRICE,
     LOG_PRICES,
     Sampled,
-    each_group,
+    measure_groups,
     noise_variance,
     pilot_variance,
     positive_prices,
@@ -62,14 +62,14 @@ _SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "1
     ),
 )
 def realized_variance(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | None = None,
     *,
     subsamples: int = 1,
     column: str = "price",
     per: str | pl.Expr | None = None,
-) -> F:
-    r"""The sum of squared log returns, :math:`\sum_i (\ln p_i - \ln p_{i-1})^2`.
+) -> Frame:
+    r"""Sum of squared log returns, :math:`\sum_i (\ln p_i - \ln p_{i-1})^2`.
 
     Sampled by the previous tick: the first price, then the last price at or before each multiple
     of ``every`` (counted from 1970 in UTC) up to the one after the last tick. With ``subsamples``
@@ -126,8 +126,8 @@ def realized_variance(
         if subsamples != 1:
             raise InputError("realized_variance: subsamples need the time between prices, every=")
         found = _sums(ticks, logs, groups, realized_variance=LOG_PRICE.diff().pow(2).sum())
-        return like(ticks, found)
-    step = nanoseconds(every)
+        return collect_like(ticks, found)
+    step = duration_ns(every)
     if subsamples < 1 or step % subsamples:
         raise InputError(
             f"{subsamples} subsamples do not divide {step} ns evenly; choose a number that does"
@@ -139,18 +139,18 @@ def realized_variance(
 
     schema = {"realized_variance": pl.Float64(), "returns": pl.UInt32()}
     found = _each_sampled(ticks, logs, groups, column, step // subsamples, measure, schema)
-    return like(ticks, found)
+    return collect_like(ticks, found)
 
 
 @measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def signature(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | Sequence[str | timedelta] = tuple(_SIGNATURE),
     *,
     column: str = "price",
     per: str | pl.Expr | None = None,
-) -> F:
-    """Realised variance by sampling interval: what a signature plot draws.
+) -> Frame:
+    """Realised variance by sampling interval: the data of a signature plot.
 
     Where it rises to the left, noise (the bid-ask bounce above all) is what is measured; the
     interval from which on it is flat is the one to sample at.
@@ -184,7 +184,7 @@ def signature(
         raise InputError("signature needs at least one interval, as in every=['1s', '1m']")
     logs, groups = positive_prices(ticks, column, per, "signature")
     each_of = (every,) if isinstance(every, str | timedelta) else every
-    steps = sorted(nanoseconds(each) for each in each_of)
+    steps = sorted(duration_ns(each) for each in each_of)
     # One pass over the ticks, at the grid that all have in common; the rest is small.
     finest = int(np.gcd.reduce(np.array(steps)))
 
@@ -202,18 +202,18 @@ def signature(
     nothing = [None] * len(steps)
     undefined = steps, nothing, nothing
     found = _each_sampled(ticks, logs, groups, column, finest, measure, schema, undefined)
-    return like(ticks, found.explode(*types, empty_as_null=False, keep_nulls=False))
+    return collect_like(ticks, found.explode(*types, empty_as_null=False, keep_nulls=False))
 
 
 @measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def two_scale_rv(
-    ticks: F,
+    ticks: Frame,
     slow: int | None = None,
     *,
     column: str = "price",
     per: str | pl.Expr | None = None,
     adjusted: bool = True,
-) -> F:
+) -> Frame:
     r"""Two-scale realised variance: free of independent noise, from every tick.
 
     .. math:: \frac1K \sum_{i=K}^{n} (X_i - X_{i-K})^2
@@ -271,18 +271,18 @@ def two_scale_rv(
 
     logs, groups = positive_prices(ticks, column, per, "two_scale_rv")
     schema = {"two_scale_rv": pl.Float64(), "slow": pl.UInt32(), "returns": pl.UInt32()}
-    return like(ticks, each_group(ticks, logs, groups, LOG_PRICES, measure, schema))
+    return collect_like(ticks, measure_groups(ticks, logs, groups, LOG_PRICES, measure, schema))
 
 
 @measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def bipower_variation(
-    ticks: F,
+    ticks: Frame,
     every: str | timedelta | None = None,
     *,
     column: str = "price",
     per: str | pl.Expr | None = None,
-) -> F:
-    r"""Bipower variation, which jumps do not reach, and the share of jumps in realised variance.
+) -> Frame:
+    r"""Bipower variation, robust to jumps, and the fraction of jumps in realised variance.
 
     .. math:: BV = \frac\pi2 \sum_{i=2}^{n} |r_i| |r_{i-1}|,
         \qquad \text{jump share} = \max(0, 1 - BV / RV)
@@ -331,18 +331,18 @@ def bipower_variation(
             "realized_variance": pl.Float64(),
             "returns": pl.UInt32(),
         }
-        found = _each_sampled(ticks, logs, groups, column, nanoseconds(every), measure, schema)
+        found = _each_sampled(ticks, logs, groups, column, duration_ns(every), measure, schema)
     share = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
     share = pl.when(pl.col("realized_variance") > 0).then(share.clip(lower_bound=0))
     measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
     found = found.with_columns(jump_share=share)
-    return like(ticks, found.select(pl.exclude(measures), *measures))
+    return collect_like(ticks, found.select(pl.exclude(measures), *measures))
 
 
 def _sums(
     ticks: pl.DataFrame | pl.LazyFrame, logs: pl.LazyFrame, groups: list[str], **values: pl.Expr
 ) -> pl.LazyFrame:
-    """A row for each group that has rows, and how many returns are in it."""
+    """Return a row for each group that has rows, with its number of returns."""
     values["returns"] = (pl.len() - 1).cast(pl.UInt32)
     has_logs = pl.col("_price").min() > 0
     values = {name: pl.when(has_logs).then(value) for name, value in values.items()}
@@ -350,7 +350,7 @@ def _sums(
         found = logs.select(pl.first("_all"), **values).drop_nulls("_all")
     else:
         found = logs.group_by(groups).agg(**values).sort(groups)
-    return found.select(*kept(ticks, groups), pl.exclude("_all"))
+    return found.select(*constant_keys(ticks, groups), pl.exclude("_all"))
 
 
 def _each_sampled(
@@ -363,10 +363,10 @@ def _each_sampled(
     schema: Mapping[str, pl.DataType],
     undefined: tuple[Any, ...] | None = None,
 ) -> pl.LazyFrame:
-    """What is measured of the samples of each group, every ``step`` nanoseconds."""
+    """Return a measure of the samples of each group, every ``step`` nanoseconds."""
     fine = _buckets(ticks, logs, groups, step, column).sort([*groups, "_bucket"])
     values = {name: pl.col(f"_{name}") for name in Sampled._fields}
-    return each_group(
+    return measure_groups(
         ticks, fine, groups, values, lambda *arrays: measure(Sampled(*arrays)), schema, undefined
     )
 
@@ -378,7 +378,7 @@ def _buckets(
     step: int,
     column: str,
 ) -> pl.LazyFrame:
-    """First and last log price of each interval (start, end], by the number of its end.
+    """Return first and last log price of each interval (start, end], by the number of its end.
 
     NaN where a price in between is negative, too.
     """
@@ -387,10 +387,10 @@ def _buckets(
     split = [name for name in groups if name != "_all"]
     price = pl.col("_price")
     ends = {"_first": price.first().log(), "_last": price.last().log()}
-    if not (isinstance(ticks, pl.DataFrame) and is_plain(ticks, column)):
+    if not (isinstance(ticks, pl.DataFrame) and is_all_set(ticks, column)):
         has_logs = price.min() > 0
         ends = {name: pl.when(has_logs).then(end).otherwise(np.nan) for name, end in ends.items()}
-    if not split and in_time(ticks):
+    if not split and is_time_ordered(ticks):
         # Those of an interval are in a row, and need not be looked for.
         bucket = bucket.set_sorted()
     found = logs.with_columns(_bucket=bucket).group_by(*split, "_bucket").agg(**ends)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibticks.analysis._engine.columns import F, instant, require
+from ibticks.analysis._engine.columns import Frame, require, time_ns
 from ibticks.analysis._engine.registry import NotIncremental, Rowwise, Snapshot, measure
 from ibticks.analysis._engine.sessions import session_start, session_table
 from ibticks.calendar import parse_duration
@@ -21,8 +21,8 @@ __all__ = ["session", "since_open", "trailing_window"]
 
 
 @measure("Time windows", Rowwise())
-def session(ticks: F, session_type: str = "regular", *, market: Market | str = "US") -> F:
-    """The ticks within the sessions of a market, on all days there are; not those in a break.
+def session(ticks: Frame, session_type: str = "regular", *, market: Market | str = "US") -> Frame:
+    """Select the ticks within the sessions of a market, on all days; not those in a break.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ def session(ticks: F, session_type: str = "regular", *, market: Market | str = "
 
 
 @measure("Time windows", Snapshot("result"))
-def trailing_window(ticks: F, duration: str | timedelta) -> F:
-    """The ticks of the time before the last one: ``last(ticks, "1h")``.
+def trailing_window(ticks: Frame, duration: str | timedelta) -> Frame:
+    """Select the ticks of the last period: ``trailing_window(ticks, "1h")``.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def trailing_window(ticks: F, duration: str | timedelta) -> F:
     """
     require(ticks, "timestamp", what="trailing_window")
     length = parse_duration(duration)
-    return ticks.filter(instant() >= instant().max() - length)
+    return ticks.filter(time_ns() >= time_ns().max() - length)
 
 
 @measure(
@@ -100,8 +100,10 @@ def trailing_window(ticks: F, duration: str | timedelta) -> F:
         "it is the whole session", "a buffer has it, store.buffer(..., buffer='since_open')"
     ),
 )
-def since_open(ticks: F, *, market: Market | str = "US", session_type: str = "regular") -> F:
-    """The ticks since the market's session opened that was the latest when the last tick arrived.
+def since_open(
+    ticks: Frame, *, market: Market | str = "US", session_type: str = "regular"
+) -> Frame:
+    """Select the ticks since the opening of the session in which the last tick arrived.
 
     Parameters
     ----------
@@ -145,5 +147,5 @@ def since_open(ticks: F, *, market: Market | str = "US", session_type: str = "re
             raise NoSessionError(f"since_open: no {session_type} session is known before the ticks")
         return pl.Series([int(table.start_ns[table.started(ns) - 1])])
 
-    opened = instant().max().map_batches(opening, pl.Int64, returns_scalar=True)
-    return ticks.filter(instant() >= opened)
+    opened = time_ns().max().map_batches(opening, pl.Int64, returns_scalar=True)
+    return ticks.filter(time_ns() >= opened)

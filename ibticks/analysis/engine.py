@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from ibticks.analysis._engine import columns
-from ibticks.analysis._engine.bars import Of
-from ibticks.analysis._engine.columns import by, finite, instant, nanoseconds, require
+from ibticks.analysis._engine.bars import BarSource
+from ibticks.analysis._engine.columns import (
+    duration_ns,
+    finite_column,
+    key_columns,
+    require,
+    time_ns,
+)
 from ibticks.analysis._engine.registry import MEASURES, SECTIONS
 from ibticks.analysis._engine.sessions import session_start, session_table
-from ibticks.analysis._signing import Method
+from ibticks.analysis._signing import SigningMethod
 
 __all__ = [
     "MEASURES",
     "SECTIONS",
-    "Method",
-    "Of",
-    "by",
+    "BarSource",
+    "SigningMethod",
     "columns",
-    "finite",
-    "instant",
-    "nanoseconds",
+    "duration_ns",
+    "finite_column",
+    "key_columns",
     "require",
     "session_start",
     "session_table",
+    "time_ns",
 ]

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ibticks.accessors._datasets import to_dataset
-from ibticks.accessors._delegation import arrow
+from ibticks.accessors._delegation import to_arrow
 from ibticks.frames import _schema as schema
 from ibticks.frames import to_pandas
 from ibticks.sample import sample
@@ -15,8 +15,8 @@ OPEN = datetime(2013, 10, 8, 13, 30, tzinfo=UTC)
 IN = {
     "polars": lambda ticks: ticks,
     "lazy": lambda ticks: ticks.lazy(),
-    "pandas": lambda ticks: to_pandas(arrow(ticks)),
-    "xarray": lambda ticks: to_dataset(arrow(ticks), attributes={}),
+    "pandas": lambda ticks: to_pandas(to_arrow(ticks)),
+    "xarray": lambda ticks: to_dataset(to_arrow(ticks), attributes={}),
 }
 
 

@@ -38,7 +38,7 @@ class Measures(Generic[T]):
 
     frame: T
 '''
-PAIRS = {"Cleaned[F]"}
+PAIRS = {"Cleaned[Frame]"}
 """Results that are two frames."""
 
 

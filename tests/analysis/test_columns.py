@@ -109,10 +109,15 @@ def test_rows_of_each_kind():
 def test_keys():
     one, two = pl.DataFrame({"contract_id": [1, 1]}), pl.DataFrame({"contract_id": [1, 2]})
     none = pl.DataFrame({"price": [1.0]})
-    assert [columns.by(each) for each in (one, two, none)] == [["contract_id"]] * 2 + [[]]
-    assert columns.apart(one) == columns.apart(one.clear()) == columns.apart(none) == []
-    assert columns.apart(two) == columns.apart(one.lazy()) == ["contract_id"]
-    assert columns.apart(one, one + 1) == ["contract_id"]
+    assert [columns.key_columns(each) for each in (one, two, none)] == [["contract_id"]] * 2 + [[]]
+    assert (
+        columns.grouping_keys(one)
+        == columns.grouping_keys(one.clear())
+        == columns.grouping_keys(none)
+        == []
+    )
+    assert columns.grouping_keys(two) == columns.grouping_keys(one.lazy()) == ["contract_id"]
+    assert columns.grouping_keys(one, one + 1) == ["contract_id"]
 
 
 @pytest.mark.parametrize(
@@ -120,13 +125,13 @@ def test_keys():
     [("0s", 0), ("0", 0), (timedelta(0), 0), ("5s", 5 * 10**9), (timedelta(microseconds=1), 1000)],
 )
 def test_lengths(text, ns):
-    assert columns.nanoseconds(text) == ns
+    assert columns.duration_ns(text) == ns
 
 
 def test_a_month_is_no_minute():
-    assert columns.nanoseconds("1m") == 60 * 10**9
+    assert columns.duration_ns("1m") == 60 * 10**9
     with pytest.raises(InputError, match="1mo"):
-        columns.nanoseconds("1mo")
+        columns.duration_ns("1mo")
 
 
 def test_instants_in_any_unit_and_zone():
@@ -136,9 +141,9 @@ def test_instants_in_any_unit_and_zone():
             pl.col("timestamp").dt.cast_time_unit(unit).dt.convert_time_zone(zone)
         )
         wanted = frame.select(pl.col("timestamp").cast(pl.Int64))
-        assert other.select(columns.instant()).equals(wanted)
-        back = other.select(timestamp=columns.instant()).select(
-            columns.as_times("timestamp", other)
+        assert other.select(columns.time_ns()).equals(wanted)
+        back = other.select(timestamp=columns.time_ns()).select(
+            columns.times_from_ns("timestamp", other)
         )
         assert back.to_series().equals(frame["timestamp"].dt.convert_time_zone(zone))
 

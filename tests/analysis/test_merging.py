@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ibticks.analysis import merge_same_timestamp
-from ibticks.analysis._engine import kernels as recurrences
-from ibticks.analysis._engine.window_kernels import in_pieces
+from ibticks.analysis._engine import window_kernels
+from ibticks.analysis._engine.window_kernels import run_in_blocks
 from ibticks.errors import InputError, UnknownColumnError
 
 from .frames import PATIENT, both, is_number, made, real, rows_of, ticks
@@ -112,5 +112,7 @@ def test_pieces_make_no_difference(monkeypatch, piece, how):
     quotes = real("ibm_quotes").head(1000)
     whole = merge_same_timestamp(quotes, of="quotes", how=how)
     assert 0 < whole.height < quotes.height
-    monkeypatch.setattr(recurrences, "in_pieces", partial(in_pieces, piece=piece))
+    monkeypatch.setattr(
+        window_kernels, "run_in_blocks", partial(run_in_blocks, rows_per_block=piece)
+    )
     assert_frame_equal(merge_same_timestamp(quotes, of="quotes", how=how), whole, check_exact=True)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibticks.analysis._engine import kernels as recurrences
-from ibticks.analysis._engine.window_kernels import in_pieces, neighbour_median, trimmed_moments
+from ibticks.analysis._engine import window_kernels
+from ibticks.analysis._engine.window_kernels import neighbour_median, run_in_blocks, trimmed_moments
 
 
 def walk(n: int, seed: int, decimals: int) -> np.ndarray:
@@ -60,6 +60,8 @@ def test_of_many_values(decimals, width, cut):
 def test_pieces_make_no_difference(monkeypatch, piece):
     values = walk(1_500, 3, 2)
     medians, moments = neighbour_median(values, 25), trimmed_moments(values, 60, 6)
-    monkeypatch.setattr(recurrences, "in_pieces", partial(in_pieces, piece=piece))
+    monkeypatch.setattr(
+        window_kernels, "run_in_blocks", partial(run_in_blocks, rows_per_block=piece)
+    )
     np.testing.assert_array_equal(neighbour_median(values, 25), medians)
     np.testing.assert_allclose(trimmed_moments(values, 60, 6), moments, rtol=1e-12, atol=1e-7)

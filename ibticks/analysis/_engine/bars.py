@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._engine.columns import as_times, instant, require
-from ibticks.analysis._engine.grouping import number, quote_rows, rows_with, trade_rows
+from ibticks.analysis._engine.columns import require, time_ns, times_from_ns
+from ibticks.analysis._engine.grouping import number_or_null, quote_rows, rows_with, trade_rows
 from ibticks.analysis._engine.sessions import session_start, session_table
 from ibticks.calendar import parse_duration
 from ibticks.errors import InputError
@@ -19,19 +19,27 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import Market, SessionTable
 
-__all__ = ["Anchor", "BarClock", "Of", "aggregates", "empty_values", "rows_of", "start_of_bar"]
+__all__ = [
+    "Anchor",
+    "BarClock",
+    "BarSource",
+    "bar_aggregates",
+    "bar_rows",
+    "empty_bar_values",
+    "start_of_bar",
+]
 
 Anchor: TypeAlias = Literal["clock", "session"]
 """What bars are anchored to."""
 
-_WEEK: Final = 604_800_000_000_000
+_WEEK_NS: Final = 604_800_000_000_000
 
-_MONDAY: Final = 345_600_000_000_000  # 1970-01-05
+_FIRST_MONDAY_NS: Final = 345_600_000_000_000  # 1970-01-05
 
 
 @dataclass(frozen=True, slots=True)
 class BarClock:
-    """The bars that ``every``, ``anchor``, ``market`` and ``session_type`` ask of a measure.
+    """Start and end of bars, by ``every``, ``anchor``, ``market`` and ``session_type``.
 
     Attributes
     ----------
@@ -54,7 +62,7 @@ class BarClock:
         *,
         what: str,
     ) -> BarClock:
-        """The clock that the arguments of a measure ask for.
+        """Return the clock of the arguments of a measure.
 
         Raises
         ------
@@ -87,7 +95,7 @@ class BarClock:
         return cls(step)
 
     @classmethod
-    def if_any(
+    def optional(
         cls,
         every: str | timedelta | None,
         anchor: Anchor,
@@ -96,11 +104,11 @@ class BarClock:
         *,
         what: str,
     ) -> BarClock | None:
-        """The same where there need be no bars: None without ``every``.
+        """Return the clock of the arguments of a measure, or None without ``every``.
 
         Examples
         --------
-        >>> BarClock.if_any(None, "clock", None, "regular", what="delta") is None
+        >>> BarClock.optional(None, "clock", None, "regular", what="delta") is None
         True
         """
         if every is not None:
@@ -109,45 +117,25 @@ class BarClock:
             raise InputError(f"{what} by sessions needs the length of bars, as in every='1d'")
         return None
 
-    @classmethod
-    def split_if_any(
-        cls,
-        every: str | timedelta | None,
-        anchor: Anchor,
-        market: Market | str | None,
-        session_type: str,
-        *,
-        what: str,
-    ) -> BarClock | None:
-        """The same of a measure that a market's sessions divide, whatever anchors its bars.
-
-        Examples
-        --------
-        >>> BarClock.split_if_any("5m", "clock", "US", "regular", what="quoted_spread")
-        BarClock(step=300000000000, table=None)
-        """
-        anchored = market if anchor == "session" else None
-        return cls.if_any(every, anchor, anchored, session_type, what=what)
-
     @property
     def origin(self) -> int:
-        """Where bars by the clock begin to be counted, nanoseconds since 1970."""
+        """Origin of bars by the clock, nanoseconds since 1970."""
         return _origin(self.step)
 
     def rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """The rows that lie in a bar, with what :attr:`start` asks of them."""
+        """Return the rows that lie in a bar, with the columns that :attr:`start` needs."""
         if self.table is None:
             return rows
         return rows.with_columns(_session=session_start(self.table)).drop_nulls("_session")
 
     @property
     def start(self) -> pl.Expr:
-        """Of :meth:`rows`, the start of the bar each lies in; int64 nanoseconds."""
+        """Start of the bar of each row of :meth:`rows`; int64 nanoseconds."""
         return start_of_bar(self.step, None if self.table is None else pl.col("_session"))
 
     @property
     def end(self) -> pl.Expr:
-        """Its end: that of the session, if that is sooner."""
+        """End of the bar, or of its session if that is sooner."""
         table, end = self.table, self.start + self.step
         if table is None:
             return end
@@ -161,11 +149,11 @@ class BarClock:
         return pl.min_horizontal(end, closed)
 
     def timestamp(self, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
-        """:attr:`start` as a time in the zone of the ticks, called ``timestamp``."""
-        return as_times(self.start, ticks).alias("timestamp")
+        """Return :attr:`start` as a time in the zone of the ticks, called ``timestamp``."""
+        return times_from_ns(self.start, ticks).alias("timestamp")
 
     def grid(self, bars: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
-        """All starts from the first to the last ``_start`` of each key, those without a row too."""
+        """Return all starts from the first to the last ``_start`` of each key, empty bars too."""
         ends = [pl.col("_start").min().alias("_first"), pl.col("_start").max().alias("_last")]
         span = bars.group_by(keys).agg(ends) if keys else bars.select(ends)
         if self.table is not None:
@@ -176,7 +164,7 @@ class BarClock:
 
 
 def start_of_bar(step: int, session: pl.Expr | None = None) -> pl.Expr:
-    """The start of the bar a row lies in, in nanoseconds as all of this.
+    """Return the start of the bar of each row, in UTC nanoseconds.
 
     Parameters
     ----------
@@ -195,19 +183,19 @@ def start_of_bar(step: int, session: pl.Expr | None = None) -> pl.Expr:
     '15:05'
     """
     if session is not None:
-        return instant() - (instant() - session) % step
+        return time_ns() - (time_ns() - session) % step
     origin = _origin(step)
-    return instant() - (instant() - origin) % step if origin else instant() // step * step
+    return time_ns() - (time_ns() - origin) % step if origin else time_ns() // step * step
 
 
 def _origin(step: int) -> int:
-    return 0 if step % _WEEK else _MONDAY
+    return 0 if step % _WEEK_NS else _FIRST_MONDAY_NS
 
 
 def _in_sessions(
     ends: pl.LazyFrame, keys: list[str], step: int, table: SessionTable
 ) -> pl.LazyFrame:
-    """Every bar of every session, but those that lie wholly in a break."""
+    """Return every bar of every session, but those that lie wholly in a break."""
     sessions = pl.LazyFrame({"_open": table.start_ns, "_close": table.end_ns})
     if len(table.break_start_ns):
         sessions = sessions.with_columns(
@@ -227,20 +215,20 @@ def _in_sessions(
     )
 
 
-Of: TypeAlias = Literal["trades", "quotes", "mids"]
+BarSource: TypeAlias = Literal["trades", "quotes", "mids"]
 """What bars are made of."""
 
-_NEEDED: Final[dict[str, tuple[str, ...]]] = {
+_REQUIRED_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "trades": ("timestamp", "price", "size"),
     "quotes": ("timestamp", "bid_price", "ask_price"),
     "mids": ("timestamp", "mid_price"),
 }
 
 
-def rows_of(
-    ticks: pl.DataFrame | pl.LazyFrame, of: Of, *, what: str, without_size: bool = False
+def bar_rows(
+    ticks: pl.DataFrame | pl.LazyFrame, of: BarSource, *, what: str, without_size: bool = False
 ) -> pl.LazyFrame:
-    """The rows that bars are made of, NaN made null, and what is derived of them.
+    """Return the rows that bars are made of, with NaN as null and derived columns.
 
     Raises
     ------
@@ -253,35 +241,35 @@ def rows_of(
     --------
     >>> from datetime import UTC, datetime
     >>> ticks = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)], "price": [1.0]})
-    >>> rows_of(ticks, "trades", what="time_bars")
+    >>> bar_rows(ticks, "trades", what="time_bars")
     Traceback (most recent call last):
         ...
     ibticks.errors.UnknownColumnError: time_bars of trades needs size; the frame has timestamp,
     price. Ticks of last or all_last carry it: store.select(..., "last")
     """
-    if of not in _NEEDED:
-        raise InputError(f"{what} of {of!r}: there are bars of {', '.join(get_args(Of))}")
-    needed = [name for name in _NEEDED[of] if not (without_size and name == "size")]
+    if of not in _REQUIRED_COLUMNS:
+        raise InputError(f"{what} of {of!r}: there are bars of {', '.join(get_args(BarSource))}")
+    needed = [name for name in _REQUIRED_COLUMNS[of] if not (without_size and name == "size")]
     require(ticks, *needed, what=f"{what} of {of}")
     match of:
         case "trades" if without_size:
             return trade_rows(ticks)
         case "trades":
-            size = number(ticks, "size").cast(pl.Float64)
+            size = number_or_null(ticks, "size").cast(pl.Float64)
             return trade_rows(ticks).with_columns(size)
         case "quotes":
-            bid, ask = (number(ticks, name) for name in ("bid_price", "ask_price"))
+            bid, ask = (number_or_null(ticks, name) for name in ("bid_price", "ask_price"))
             return quote_rows(ticks).with_columns(bid, ask, _mid=(bid + ask) / 2, _spread=ask - bid)
         case "mids":
             return rows_with(ticks, "mid_price")
 
 
-def aggregates(of: Of) -> list[pl.Expr]:
-    """The columns of a bar, as aggregates of its rows in order of arrival.
+def bar_aggregates(of: BarSource) -> list[pl.Expr]:
+    """Return the columns of a bar, as aggregates of its rows in order of arrival.
 
     Examples
     --------
-    >>> [each.meta.output_name() for each in aggregates("trades")]
+    >>> [each.meta.output_name() for each in bar_aggregates("trades")]
     ['open', 'high', 'low', 'close', 'volume', 'vwap', 'count', 'first_time', 'last_time']
     """
     match of:
@@ -304,12 +292,12 @@ def aggregates(of: Of) -> list[pl.Expr]:
     ]
 
 
-def empty_values(of: Of) -> dict[str, pl.Expr]:
-    """What a bar in which nothing happened has instead of nulls.
+def empty_bar_values(of: BarSource) -> dict[str, pl.Expr]:
+    """Return the values of a bar without rows that are not null.
 
     Examples
     --------
-    >>> list(empty_values("trades"))
+    >>> list(empty_bar_values("trades"))
     ['count', 'volume']
     """
     return {

@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 __all__ = [
-    "UNSET_LEAST",
-    "F",
-    "apart",
-    "as_times",
-    "by",
-    "finite",
-    "instant",
+    "UNSET_MINIMUM",
+    "Frame",
+    "collect_like",
+    "duration_ns",
+    "finite_column",
+    "grouping_keys",
     "is_quote",
     "is_set",
     "is_trade",
-    "like",
+    "key_columns",
     "mids",
-    "nanoseconds",
+    "over_keys",
     "per_contract",
     "present",
     "present_sides",
     "quotes",
     "refuse_disorder",
-    "relative_to",
+    "relative_to_mid",
     "require",
+    "time_ns",
+    "times_from_ns",
     "trades",
-    "within",
 ]
 
 _SIZE_OF: Final = {"price": "size", "bid_price": "bid_size", "ask_price": "ask_size"}
 
 _PRICE_OF: Final = {size: price for price, size in _SIZE_OF.items()}
 
-_ABSENT: Final = pl.lit(value=False)
+_NEVER: Final = pl.lit(value=False)
 
-UNSET_LEAST: Final = min(*UNSET_NUMBERS, UNSET_LIMIT)
+UNSET_MINIMUM: Final = min(*UNSET_NUMBERS, UNSET_LIMIT)
 """Numbers below it are set, numbers from it on may be unset."""
 
 _OTHER_SIDE: Final = {"bid_price": "ask_price", "ask_price": "bid_price"}
@@ -101,7 +101,7 @@ def present(name: str, columns: Collection[str]) -> pl.Expr:
     none = []
     if price in columns and size in columns:
         nothing = (pl.col(size) == 0) | (~is_set(pl.col(size)) & pl.col(size).is_not_nan())
-        none.append(_is_none(pl.col(price)) & nothing)
+        none.append(_is_no_price(pl.col(price)) & nothing)
     if price in columns and other in columns:
         none.append((pl.col(price) == 0) & (pl.col(other) == 0))
     known = is_set(pl.col(name))
@@ -142,8 +142,8 @@ def is_trade() -> pl.Expr:
     [1.5, 0.0]
     """
     price = pl.col("price")
-    nothing = pl.any_horizontal(_ABSENT, pl.col("^size$") == 0, ~is_set(pl.col("^size$")))
-    known = is_set(price) & ~(_is_none(price) & nothing.fill_null(value=False))
+    nothing = pl.any_horizontal(_NEVER, pl.col("^size$") == 0, ~is_set(pl.col("^size$")))
+    known = is_set(price) & ~(_is_no_price(price) & nothing.fill_null(value=False))
     return known.fill_null(value=False)
 
 
@@ -153,32 +153,34 @@ def present_sides(columns: Collection[str]) -> list[pl.Expr]:
     return [present(name, columns) for name in names if name in columns]
 
 
-def relative_to(value: pl.Expr, mid: pl.Expr) -> pl.Expr:
-    """Return a value as a share of a mid, of its size where that is negative; null at 0.
+def relative_to_mid(value: pl.Expr, mid: pl.Expr) -> pl.Expr:
+    """Return a value as a fraction of the absolute mid; null at 0.
 
     Examples
     --------
     >>> spreads = pl.DataFrame({"spread": [0.5, 0.5, 0.5], "mid": [100.0, -100.0, 0.0]})
-    >>> spreads.select(relative_to(pl.col("spread"), pl.col("mid")))["spread"].to_list()
+    >>> spreads.select(relative_to_mid(pl.col("spread"), pl.col("mid")))["spread"].to_list()
     [0.005, 0.005, None]
     """
     return pl.when(mid != 0).then(value / mid.abs())
 
 
-def _is_none(price: pl.Expr) -> pl.Expr:
+def _is_no_price(price: pl.Expr) -> pl.Expr:
     return reduce(or_, (price == number for number in NO_QUOTE_PRICES))
 
 
-F = TypeVar("F", pl.DataFrame, pl.LazyFrame)
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 """An eager or a lazy frame: what a measure is given is what it returns."""
 
-_MAKERS: Final = {
+_MEASURE_OF_COLUMN: Final = {
     "mid": "mid",
     "sign": "trade_sign",
     **dict.fromkeys(("open", "high", "low", "close"), "time_bars"),
 }
 
-_NOTHING: Final = frozenset("0" + unit for unit in ("", "w", "d", "h", "m", "s", "ms", "us", "ns"))
+_ZERO_DURATIONS: Final = frozenset(
+    "0" + unit for unit in ("", "w", "d", "h", "m", "s", "ms", "us", "ns")
+)
 
 
 def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str, instead: str = "") -> None:
@@ -222,7 +224,7 @@ def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str, instead:
     if missing:
         raise UnknownColumnError(
             f"{what} needs {', '.join(missing)}; the frame has {', '.join(schema) or 'no columns'}"
-            f"{_how_to_get(missing)}{instead and '; '}{instead}",
+            f"{_source_hint(missing)}{instead and '; '}{instead}",
             columns=missing,
         )
     if "timestamp" in names:
@@ -253,7 +255,7 @@ def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, what: str) -> None:
     """
     if isinstance(ticks, pl.LazyFrame) or ticks["timestamp"].is_sorted():
         return
-    back = ticks.select(within(pl.col("timestamp").diff() < pl.duration(), by(ticks)))
+    back = ticks.select(over_keys(pl.col("timestamp").diff() < pl.duration(), key_columns(ticks)))
     fallen = back.to_series().fill_null(value=False)
     if fallen.any():
         raise InputError(
@@ -262,8 +264,8 @@ def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, what: str) -> None:
         )
 
 
-def trades(ticks: F) -> F:
-    """Rows that are trades, of ``is_trade``.
+def trades(ticks: Frame) -> Frame:
+    """Return the rows that are trades.
 
     Raises
     ------
@@ -279,8 +281,8 @@ def trades(ticks: F) -> F:
     return ticks.filter(is_trade())
 
 
-def quotes(ticks: F) -> F:
-    """Rows that are quotes, of ``is_quote``; absent sides are null.
+def quotes(ticks: Frame) -> Frame:
+    """Return the rows that are quotes; absent sides are null.
 
     A quote of one side is one: it puts an end to the quote before it, and has no mid.
 
@@ -299,8 +301,8 @@ def quotes(ticks: F) -> F:
     return ticks.filter(is_quote()).with_columns(present_sides(ticks.collect_schema()))
 
 
-def mids(ticks: F) -> F:
-    """The rows that are mid points: those whose ``mid_price`` is set.
+def mids(ticks: Frame) -> Frame:
+    """Return the rows that are mid points: those whose ``mid_price`` is set.
 
     Raises
     ------
@@ -311,29 +313,29 @@ def mids(ticks: F) -> F:
     return ticks.filter(is_set(pl.col("mid_price")))
 
 
-def by(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
-    """The columns that keep contracts apart: ``["contract_id"]``, or none if there is no such.
+def key_columns(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
+    """Return the columns that keep contracts apart: ``["contract_id"]``, or none.
 
     Examples
     --------
-    >>> by(pl.DataFrame({"contract_id": [8314], "price": [182.1]}))
+    >>> key_columns(pl.DataFrame({"contract_id": [8314], "price": [182.1]}))
     ['contract_id']
     """
     return [name for name in ("contract_id",) if name in ticks.collect_schema()]
 
 
-def apart(*frames: pl.DataFrame | pl.LazyFrame) -> list[str]:
-    """The keys a computation must keep apart: :func:`by`, but none where all is of one contract.
+def grouping_keys(*frames: pl.DataFrame | pl.LazyFrame) -> list[str]:
+    """Return the columns to group by: :func:`key_columns`, but none for a single contract.
 
     Ticks of which it is not known whose they are, are not of a contract that is. Of a lazy frame
     that is not known. Polars is five times as fast without the keys.
 
     Examples
     --------
-    >>> apart(pl.DataFrame({"contract_id": [8314, 8314]}))
+    >>> grouping_keys(pl.DataFrame({"contract_id": [8314, 8314]}))
     []
     """
-    keys = by(frames[0])
+    keys = key_columns(frames[0])
     ids: set[object] = set()
     for frame in frames:
         if not keys or isinstance(frame, pl.LazyFrame):
@@ -343,22 +345,22 @@ def apart(*frames: pl.DataFrame | pl.LazyFrame) -> list[str]:
     return keys if len(ids) > 1 else []
 
 
-def within(value: pl.Expr, keys: list[str]) -> pl.Expr:
-    """An expression taken of each contract by itself; ``keys`` are those of :func:`apart`.
+def over_keys(value: pl.Expr, keys: list[str]) -> pl.Expr:
+    """Evaluate an expression for each contract; ``keys`` are those of :func:`grouping_keys`.
 
     Examples
     --------
     >>> frame = pl.DataFrame({"contract_id": [1, 2, 1], "price": [1.0, 5.0, 2.0]})
-    >>> frame.select(within(pl.col("price").diff(), apart(frame)))["price"].to_list()
+    >>> frame.select(over_keys(pl.col("price").diff(), grouping_keys(frame)))["price"].to_list()
     [None, None, 1.0]
     """
     return value.over(keys) if keys else value
 
 
-def like(
-    ticks: F, result: pl.LazyFrame, *, engine: Literal["in-memory", "streaming"] = "in-memory"
-) -> F:
-    """The result in the form of the frame it came from: collected if that was eager.
+def collect_like(
+    ticks: Frame, result: pl.LazyFrame, *, engine: Literal["in-memory", "streaming"] = "in-memory"
+) -> Frame:
+    """Return the result in the form of the input frame: collected if that was eager.
 
     Measures build a query even on an eager frame, so that polars touches only the columns used. The
     streaming engine takes rows on all processors, and groups by several keys in a fifth of the
@@ -367,7 +369,7 @@ def like(
     Examples
     --------
     >>> frame = pl.DataFrame({"price": [1.0]})
-    >>> like(frame, frame.lazy().select(pl.col("price") * 2)).item()
+    >>> collect_like(frame, frame.lazy().select(pl.col("price") * 2)).item()
     2.0
     """
     return result.collect(engine=engine) if isinstance(ticks, pl.DataFrame) else result
@@ -376,7 +378,7 @@ def like(
 def per_contract(
     ticks: pl.DataFrame | pl.LazyFrame, rows: pl.LazyFrame, values: list[pl.Expr]
 ) -> pl.LazyFrame:
-    """One row a contract (without such a column: one row), sorted; ``rows`` are of ``ticks``.
+    """Return one row for each contract, sorted; without contracts, one row.
 
     Examples
     --------
@@ -384,46 +386,46 @@ def per_contract(
     >>> per_contract(frame, frame.lazy(), [pl.col("size").sum()]).collect().rows()
     [(1, 2), (2, 4)]
     """
-    keys, several = by(ticks), apart(ticks)
+    keys, several = key_columns(ticks), grouping_keys(ticks)
     if several:
         return rows.group_by(keys).agg(values).sort(keys)
     # All at once, which is several times as fast. Of no rows, a contract would be null.
     return rows.select(*(pl.col(key).first() for key in keys), *values).drop_nulls(keys)
 
 
-def finite(name: str) -> pl.Expr:
-    """A column as float64, null wherever it is no number, or one that stands for none.
+def finite_column(name: str) -> pl.Expr:
+    """Return a column as float64, null where it is not finite or stands for no value.
 
     Examples
     --------
-    >>> pl.DataFrame({"price": [1, None]}).select(finite("price"))["price"].to_list()
+    >>> pl.DataFrame({"price": [1, None]}).select(finite_column("price"))["price"].to_list()
     [1.0, None]
     """
     value = pl.col(name).cast(pl.Float64)
     return pl.when(is_trade() if name == "price" else is_set(value)).then(value)
 
 
-def instant(name: str = "timestamp") -> pl.Expr:
-    """A column of times as int64 UTC nanoseconds, whatever its unit and zone.
+def time_ns(name: str = "timestamp") -> pl.Expr:
+    """Return a column of times as int64 UTC nanoseconds, for any unit and zone.
 
     Examples
     --------
     >>> from datetime import UTC, datetime
     >>> frame = pl.DataFrame({"timestamp": [datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)]})
-    >>> frame.select(instant()).item()
+    >>> frame.select(time_ns()).item()
     1000000000
     """
     return pl.col(name).dt.cast_time_unit("ns").cast(pl.Int64)
 
 
-def as_times(value: str | pl.Expr, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
-    """The reverse of :func:`instant`: a column of nanoseconds as times in the zone of the ticks.
+def times_from_ns(value: str | pl.Expr, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Expr:
+    """Return a column of UTC nanoseconds as times in the zone of the ticks.
 
     Examples
     --------
     >>> from datetime import UTC, datetime
     >>> ticks = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)]})
-    >>> ticks.select(at=instant()).select(as_times("at", ticks)).item() == ticks.item()
+    >>> ticks.select(at=time_ns()).select(times_from_ns("at", ticks)).item() == ticks.item()
     True
     """
     zone = getattr(ticks.collect_schema()["timestamp"], "time_zone", None) or "UTC"
@@ -431,20 +433,20 @@ def as_times(value: str | pl.Expr, ticks: pl.DataFrame | pl.LazyFrame) -> pl.Exp
     return given.cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone(zone)
 
 
-def nanoseconds(span: str | timedelta) -> int:
-    """A length of time in nanoseconds: as :func:`ibticks.calendar.parse_duration`, or none.
+def duration_ns(span: str | timedelta) -> int:
+    """Parse a duration to nanoseconds, as :func:`ibticks.calendar.parse_duration`, or 0.
 
     Examples
     --------
-    >>> nanoseconds("0s"), nanoseconds("1m30s")
+    >>> duration_ns("0s"), duration_ns("1m30s")
     (0, 90000000000)
     """
-    nothing = span.strip() in _NOTHING if isinstance(span, str) else not span
+    nothing = span.strip() in _ZERO_DURATIONS if isinstance(span, str) else not span
     return 0 if nothing else parse_duration(span)
 
 
-def _how_to_get(missing: list[str]) -> str:
-    makers = {_MAKERS.get(name) for name in missing}
+def _source_hint(missing: list[str]) -> str:
+    makers = {_MEASURE_OF_COLUMN.get(name) for name in missing}
     if len(makers) == 1 and None not in makers:
         return f". The measure {makers.pop()} makes it"
     carriers = [COLUMNS[name].tick_types for name in missing if name in COLUMNS]

@@ -1,7 +1,7 @@
 """Rows and groups of measures, with shortcuts for eager frames.
 
 An eager frame shows at little cost that it has one contract, or that each row is a trade; polars is
-several times as fast without the key, and without the copy. :func:`compiled` evaluates a numba
+several times as fast without the key, and without the copy. :func:`apply_kernel` evaluates a numba
 kernel for each contract.
 """
 
@@ -15,15 +15,15 @@ import polars as pl
 
 from ibticks.analysis._engine import columns
 from ibticks.analysis._engine.columns import (
-    UNSET_LEAST,
-    apart,
-    as_times,
-    by,
-    instant,
+    UNSET_MINIMUM,
+    grouping_keys,
     is_set,
     is_trade,
+    key_columns,
+    over_keys,
     require,
-    within,
+    time_ns,
+    times_from_ns,
 )
 
 if TYPE_CHECKING:
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
     from ibticks.analysis._engine.bars import BarClock
 
 __all__ = [
-    "compiled",
-    "grouped",
-    "has_plain_quotes",
-    "in_a_row",
-    "in_time",
-    "is_plain",
-    "kept",
-    "number",
+    "apply_kernel",
+    "constant_keys",
+    "group_adjacent",
+    "group_rows",
+    "has_complete_quotes",
+    "is_all_finite",
+    "is_all_set",
+    "is_time_ordered",
+    "number_or_null",
     "quote_rows",
     "rows_with",
     "trade_rows",
-    "whole",
 ]
 
 
 def trade_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
-    """The rows that are trades, as ``trades`` picks them.
+    """Return the rows that are trades, without a copy where all are.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def trade_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
 
 
 def quote_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
-    """The rows that are quotes, as ``quotes`` picks them.
+    """Return the rows that are quotes, without a copy where all are.
 
     Examples
     --------
@@ -71,25 +71,29 @@ def quote_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
     1
     """
     require(ticks, "bid_price", "ask_price", what="a measure of quotes")
-    return ticks.lazy() if has_plain_quotes(ticks) else columns.quotes(ticks.lazy())
+    return ticks.lazy() if has_complete_quotes(ticks) else columns.quotes(ticks.lazy())
 
 
-def has_plain_quotes(ticks: pl.DataFrame | pl.LazyFrame) -> bool:
+def has_complete_quotes(ticks: pl.DataFrame | pl.LazyFrame) -> bool:
     """Return True where each row is known to be a quote with two sides, whose sizes are set.
 
     Examples
     --------
     >>> ticks = pl.DataFrame({"bid_price": [1.0, -1.0], "ask_price": [2.0, 2.0]})
-    >>> has_plain_quotes(ticks[:1]), has_plain_quotes(ticks), has_plain_quotes(ticks[:1].lazy())
+    >>> (
+    ...     has_complete_quotes(ticks[:1]),
+    ...     has_complete_quotes(ticks),
+    ...     has_complete_quotes(ticks[:1].lazy()),
+    ... )
     (True, False, False)
     """
-    prices = all(is_plain(ticks, name) for name in ("bid_price", "ask_price"))
+    prices = all(is_all_set(ticks, name) for name in ("bid_price", "ask_price"))
     sizes = [name for name in ("bid_size", "ask_size") if name in ticks.collect_schema()]
-    return prices and all(is_plain(ticks, name, least=0) for name in sizes)
+    return prices and all(is_all_set(ticks, name, least=0) for name in sizes)
 
 
 def rows_with(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """The rows in which a column has a number, and not one that stands for none.
+    """Return the rows in which a column has a value.
 
     Examples
     --------
@@ -97,12 +101,14 @@ def rows_with(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.LazyFrame:
     1
     """
     lazy = ticks.lazy()
-    if is_plain(ticks, name):
+    if is_all_set(ticks, name):
         return lazy
     return lazy.filter(is_trade() if name == "price" else is_set(pl.col(name)))
 
 
-def is_plain(ticks: pl.DataFrame | pl.LazyFrame, name: str, *, least: float | None = None) -> bool:
+def is_all_set(
+    ticks: pl.DataFrame | pl.LazyFrame, name: str, *, least: float | None = None
+) -> bool:
     """Return True where a column is known to be finite and set, and nowhere a price for "none".
 
     Parameters
@@ -115,24 +121,28 @@ def is_plain(ticks: pl.DataFrame | pl.LazyFrame, name: str, *, least: float | No
     Examples
     --------
     >>> ticks = pl.DataFrame({"price": [1.0, 2.0], "bid_price": [1.0, -1.0], "size": [0.0, 1.0]})
-    >>> [is_plain(ticks, name) for name in ("price", "bid_price", "size")]
+    >>> [is_all_set(ticks, name) for name in ("price", "bid_price", "size")]
     [True, False, False]
-    >>> is_plain(ticks, "size", least=0)
+    >>> is_all_set(ticks, "size", least=0)
     True
     """
-    if not whole(ticks, name) or isinstance(ticks, pl.LazyFrame) or not ticks.height:
+    if not is_all_finite(ticks, name) or isinstance(ticks, pl.LazyFrame) or not ticks.height:
         return False
     low, high = ticks[name].min(), ticks[name].max()
-    return bool((low > 0 if least is None else low >= least) and high < UNSET_LEAST)  # type: ignore[operator]
+    return bool((low > 0 if least is None else low >= least) and high < UNSET_MINIMUM)  # type: ignore[operator]
 
 
-def whole(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
-    """Whether it is known of a column that each row is a finite number: then their sum is finite.
+def is_all_finite(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
+    """Return whether each row of a column is known to be finite: then their sum is finite.
 
     Examples
     --------
     >>> ticks = pl.DataFrame({"price": [1.0, 2.0], "size": [1.0, float("nan")]})
-    >>> whole(ticks, "price"), whole(ticks, "size"), whole(ticks.lazy(), "price")
+    >>> (
+    ...     is_all_finite(ticks, "price"),
+    ...     is_all_finite(ticks, "size"),
+    ...     is_all_finite(ticks.lazy(), "price"),
+    ... )
     (True, False, False)
     """
     if isinstance(ticks, pl.LazyFrame) or ticks[name].null_count():
@@ -141,21 +151,21 @@ def whole(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
     return total is not None and math.isfinite(total)
 
 
-def number(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.Expr:
-    """A column of numbers, null where it is NaN, infinite or unset.
+def number_or_null(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> pl.Expr:
+    """Return a column of numbers, null where it is NaN, infinite or unset.
 
     Examples
     --------
     >>> ticks = pl.DataFrame({"price": [1.0, float("nan")]})
-    >>> ticks.select(number(ticks, "price"))["price"].to_list()
+    >>> ticks.select(number_or_null(ticks, "price"))["price"].to_list()
     [1.0, None]
     """
-    if is_plain(ticks, name, least=-math.inf):
+    if is_all_set(ticks, name, least=-math.inf):
         return pl.col(name)
     return pl.when(is_set(pl.col(name))).then(pl.col(name))
 
 
-def grouped(
+def group_rows(
     rows: pl.LazyFrame,
     groups: Sequence[pl.Expr],
     ticks: pl.DataFrame | pl.LazyFrame,
@@ -163,7 +173,7 @@ def grouped(
     /,
     **values: pl.Expr,
 ) -> pl.LazyFrame:
-    """A row for each group, sorted by the groups; without any, one if there are rows at all.
+    """Return a row for each group, sorted; without groups, one row if there are rows.
 
     Parameters
     ----------
@@ -181,7 +191,9 @@ def grouped(
     Examples
     --------
     >>> ticks = pl.DataFrame({"contract_id": [8314, 8314], "price": [1.0, 2.0]})
-    >>> grouped(ticks.lazy(), [pl.col("contract_id")], ticks, high=pl.col("price").max()).collect()
+    >>> group_rows(
+    ...     ticks.lazy(), [pl.col("contract_id")], ticks, high=pl.col("price").max()
+    ... ).collect()
     shape: (1, 2)
     ┌─────────────┬──────┐
     │ contract_id ┆ high │
@@ -191,22 +203,24 @@ def grouped(
     │ 8314        ┆ 2.0  │
     └─────────────┴──────┘
     """
-    split = apart(ticks)
-    alone = [key for key in by(ticks) if key not in split]
+    split = grouping_keys(ticks)
+    alone = [key for key in key_columns(ticks) if key not in split]
     names = [each.meta.output_name() for each in groups]
     hashed = [each for each, name in zip(groups, names, strict=True) if name not in alone]
     said = [pl.col(name).first() for name in names if name in alone]
     if not hashed:
         found = rows.select(*said, _rows=pl.len(), **values).filter(pl.col("_rows") > 0)
-    elif not (in_time(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]):
+    elif not (
+        is_time_ordered(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]
+    ):
         found = rows.group_by(hashed).agg(*said, **values)
         found = found.sort([name for name in names if name not in alone])
-    elif clock is not None and clock.table is None and _as_many(ticks, clock.step):
+    elif clock is not None and clock.table is None and _has_dense_bars(ticks, clock.step):
         every, offset = f"{clock.step}i", f"{clock.origin}i"
-        counted = rows.with_columns(_group=instant().set_sorted())
+        counted = rows.with_columns(_group=time_ns().set_sorted())
         bars = counted.group_by_dynamic("_group", every=every, offset=offset)
         found = bars.agg(*said, **values)
-        found = found.with_columns(timestamp=as_times("_group", ticks))
+        found = found.with_columns(timestamp=times_from_ns("_group", ticks))
     else:
         # Known to rise, they are found where they lie.
         rising = rows.with_columns(_group=hashed[0].set_sorted()).group_by("_group")
@@ -214,8 +228,10 @@ def grouped(
     return found.select(*names, *values)
 
 
-def in_a_row(rows: pl.LazyFrame, group: pl.Expr, *said: pl.Expr, **values: pl.Expr) -> pl.LazyFrame:
-    """A row for each group, of groups whose rows are in a row: ``group``, and what is said of it.
+def group_adjacent(
+    rows: pl.LazyFrame, group: pl.Expr, *said: pl.Expr, **values: pl.Expr
+) -> pl.LazyFrame:
+    """Return a row for each group of adjacent rows: ``group``, and its aggregates.
 
     They need not be looked for, and each is a slice: where there are many, and much is said of
     each, that is twice as fast as to group by a value that is known to rise.
@@ -224,7 +240,7 @@ def in_a_row(rows: pl.LazyFrame, group: pl.Expr, *said: pl.Expr, **values: pl.Ex
     --------
     >>> rows = pl.LazyFrame({"place": [0, 1, 2, 3]})
     >>> third = (pl.col("place") // 3).alias("third")
-    >>> in_a_row(rows, third, pl.col("place")).collect().rows()
+    >>> group_adjacent(rows, third, pl.col("place")).collect().rows()
     [(0, [0, 1, 2]), (1, [3])]
     """
     name = group.meta.output_name()
@@ -238,55 +254,55 @@ def in_a_row(rows: pl.LazyFrame, group: pl.Expr, *said: pl.Expr, **values: pl.Ex
     return found.select(pl.col("_group").alias(name), pl.exclude("_number", "_group"))
 
 
-def in_time(ticks: pl.DataFrame | pl.LazyFrame) -> bool:
-    """Whether it is known that all is of one contract, and the times never fall.
+def is_time_ordered(ticks: pl.DataFrame | pl.LazyFrame) -> bool:
+    """Return whether the frame is known to have one contract, in order of time.
 
     Examples
     --------
     >>> from datetime import UTC, datetime
     >>> ticks = pl.DataFrame({"timestamp": [datetime(2025, 1, day, tzinfo=UTC) for day in (1, 2)]})
-    >>> in_time(ticks), in_time(ticks.reverse()), in_time(ticks.lazy())
+    >>> is_time_ordered(ticks), is_time_ordered(ticks.reverse()), is_time_ordered(ticks.lazy())
     (True, False, False)
     """
-    if isinstance(ticks, pl.LazyFrame) or apart(ticks):
+    if isinstance(ticks, pl.LazyFrame) or grouping_keys(ticks):
         return False
     return not ticks["timestamp"].null_count() and ticks["timestamp"].is_sorted()
 
 
-def kept(ticks: pl.DataFrame | pl.LazyFrame, groups: list[str]) -> list[pl.Expr]:
-    """The contract of an eager frame that has but one, which ``groups`` leave out, to be put back.
+def constant_keys(ticks: pl.DataFrame | pl.LazyFrame, groups: list[str]) -> list[pl.Expr]:
+    """Return the contract of an eager frame with one contract, which ``groups`` leave out.
 
     Examples
     --------
     >>> ticks = pl.DataFrame({"contract_id": [8314, 8314]})
-    >>> pl.select(kept(ticks, [])).item()
+    >>> pl.select(constant_keys(ticks, [])).item()
     8314
     """
     schema = ticks.collect_schema()
     found = []
-    for name in by(ticks):
+    for name in key_columns(ticks):
         if name not in groups and isinstance(ticks, pl.DataFrame):
             value = ticks[name].min()
             found.append(pl.lit(value, schema[name]).alias(name))
     return found
 
 
-def _as_many(ticks: pl.DataFrame | pl.LazyFrame, step: int) -> bool:
-    """Whether there are as many rows as bars: polars makes room for those without a row, too."""
+def _has_dense_bars(ticks: pl.DataFrame | pl.LazyFrame, step: int) -> bool:
+    """Return whether there are as many rows as bars: polars allocates empty bars, too."""
     if isinstance(ticks, pl.LazyFrame) or not ticks.height:
         return False
-    first, last = ticks[[0, -1]].select(instant()).to_series()
+    first, last = ticks[[0, -1]].select(time_ns()).to_series()
     return bool((last - first) // step < ticks.height)
 
 
-def compiled(
+def apply_kernel(
     name: str,
     inputs: Sequence[pl.Expr],
     *constants: float,
     keys: list[str],
     results: Mapping[str, pl.DataType],
 ) -> pl.Expr:
-    """What a kernel of :mod:`ibticks.analysis` makes of each contract.
+    """Return a numba kernel, applied to each contract, as an expression.
 
     Parameters
     ----------
@@ -298,7 +314,7 @@ def compiled(
     *constants : float or int
         Its other arguments, always of the same type, for each of which it is compiled.
     keys : list of str
-        From ``apart``.
+        From ``grouping_keys``.
     results : mapping of str to polars.DataType
         What it returns: one of them is a plain column, several are the fields of a struct.
 
@@ -311,7 +327,7 @@ def compiled(
     Examples
     --------
     >>> frame = pl.DataFrame({"contract_id": [1, 2, 1, 1], "size": [3.0, 9.0, 4.0, 2.0]})
-    >>> bar = compiled(
+    >>> bar = apply_kernel(
     ...     "filled_bars", [pl.col("size")], 5.0, keys=["contract_id"], results={"bar": pl.Int64()}
     ... )
     >>> frame.select(bar.alias("bar"))["bar"].to_list()
@@ -320,19 +336,21 @@ def compiled(
     several = len(results) > 1
 
     def run(columns: Sequence[pl.Series]) -> pl.Series:
-        from ibticks.analysis._engine import kernels as recurrences
+        from ibticks.analysis._engine import kernels
 
         rows = len(columns[0])
-        found = getattr(recurrences, name)(*(_array(each, rows) for each in columns), *constants)
+        found = getattr(kernels, name)(
+            *(_read_only_array(each, rows) for each in columns), *constants
+        )
         names = dict(zip(results, found if several else [found], strict=True))
         frame = pl.DataFrame(names).fill_nan(None)
         return frame.to_struct(name) if several else frame.to_series()
 
     (first, *_), fields = results.values(), pl.Struct(dict(results))
-    return within(pl.map_batches(inputs, run, fields if several else first), keys)
+    return over_keys(pl.map_batches(inputs, run, fields if several else first), keys)
 
 
-def _array(column: pl.Series, rows: int) -> npt.NDArray[Any]:
+def _read_only_array(column: pl.Series, rows: int) -> npt.NDArray[Any]:
     values = np.ascontiguousarray(np.broadcast_to(column.to_numpy(), rows)).view()
     # To numba an array that may be written to is of another type, to be compiled for once more.
     values.flags.writeable = False

@@ -14,9 +14,9 @@ import numpy as np
 
 from ibticks._jit import compile_lazily, inline
 from ibticks.analysis._engine.window_kernels import (
-    merged,
+    merge_equal_times,
     neighbour_median,
-    refreshed,
+    refresh_rows,
     trimmed_moments,
 )
 
@@ -33,10 +33,10 @@ __all__ = [
     "filled_bars",
     "imbalance_bars",
     "imbalance_bars_after",
-    "merged",
+    "merge_equal_times",
     "moments",
     "neighbour_median",
-    "refreshed",
+    "refresh_rows",
     "run_bars",
     "run_bars_after",
     "time_average",
@@ -54,7 +54,7 @@ _AVERAGE_ROUNDING = 1e-12
 
 @inline
 def _two_sum(one: float, other: float) -> tuple[float, float]:
-    """Sum of two numbers and its rounding error, exactly (Knuth)."""
+    """Return the sum of two numbers and its rounding error, exactly (Knuth)."""
     total = one + other
     part = total - one
     return total, (one - (total - part)) + (other - part)
@@ -62,7 +62,7 @@ def _two_sum(one: float, other: float) -> tuple[float, float]:
 
 @compile_lazily
 def filled_bars(amounts: Floats, threshold: float) -> Ints:
-    """The bar of each row: a bar closes with the row that brings it to the threshold.
+    """Return the bar of each row: a bar closes with the row that brings it to the threshold.
 
     Each bar begins at nothing; what was over is not carried. NaN counts as nothing. The rows of the
     last bar, if it is not full, have its number as ``-1 - number``. Decimal amounts close a bar
@@ -85,7 +85,7 @@ def filled_bars(amounts: Floats, threshold: float) -> Ints:
 
 @compile_lazily
 def compensated_cumulative_sum(amounts: Floats) -> Floats:
-    """Cumulative sum of finite amounts, each to the last bit but one, however many there are."""
+    """Return the cumulative sum of finite amounts, each exact to the last bit but one."""
     sums = np.empty(len(amounts))
     total, lost = 0.0, 0.0
     for row in range(len(amounts)):
@@ -105,7 +105,7 @@ def imbalance_bars(
     fewest: float,
     most: float,
 ) -> tuple[Ints, Floats]:
-    """The bar of each row (as :func:`filled_bars` says it), and its signed amount."""
+    """Return the bar of each row, numbered as by :func:`filled_bars`, and its signed amount."""
     nothing = np.empty(0)
     bars, signed, _ = imbalance_bars_after(
         nothing, prices, amounts, sides, expected, span, fewest, most
@@ -124,7 +124,7 @@ def imbalance_bars_after(
     fewest: float,
     most: float,
 ) -> tuple[Ints, Floats, Floats]:
-    """The same as :func:`imbalance_bars`, after bars that are closed.
+    """Return :func:`imbalance_bars` of the rows after closed bars.
 
     ``known`` is what an earlier call returned last: what is expected when its last bar closed. It
     is empty where nothing is known. The rows begin after that bar.
@@ -179,7 +179,7 @@ def run_bars(
     fewest: float,
     most: float,
 ) -> tuple[Ints, Floats]:
-    """The same as :func:`imbalance_bars`, of runs."""
+    """Return the bar of each row and its signed amount, for bars of runs."""
     nothing = np.empty(0)
     bars, signed, _ = run_bars_after(nothing, prices, amounts, sides, expected, span, fewest, most)
     return bars, signed
@@ -196,7 +196,7 @@ def run_bars_after(
     fewest: float,
     most: float,
 ) -> tuple[Ints, Floats, Floats]:
-    """The same as :func:`imbalance_bars_after`, of runs."""
+    """Return :func:`run_bars` of the rows after closed bars."""
     bars, signed = np.empty(len(prices), dtype=np.int64), np.empty(len(prices))
     bar, begun, bought, sold, buys, sells = 0, 0, 0.0, 0.0, 0, 0
     bought_lost, sold_lost = 0.0, 0.0
@@ -253,7 +253,7 @@ def run_bars_after(
 
 @compile_lazily
 def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[Floats, Floats]:
-    """Weighted mean and variance (of the population) of ``(time - window, time]``, up to each row.
+    """Return the weighted mean and population variance of ``(time - window, time]`` for each row.
 
     A NaN value is no row, and gets NaN; a NaN weight is none.
     """
@@ -295,7 +295,7 @@ def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[
 
 @compile_lazily
 def time_average(times: Ints, values: Floats, window: int) -> Floats:
-    """Average over ``[time - window, time]`` of the value in force, each held until the next.
+    """Return the average over ``[time - window, time]`` of a value held until the next.
 
     Where the first value is younger than the window, from it on. A NaN value is no row.
     """
@@ -341,7 +341,7 @@ def time_average(times: Ints, values: Floats, window: int) -> Floats:
 
 @compile_lazily
 def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Weighted mean and variance (of the population) of all rows of the same anchor, up to each.
+    """Return the weighted mean and population variance of the rows so far of each anchor.
 
     A NaN value is no row, and gets NaN; so does every row with an anchor below 0. A NaN weight is
     none.
@@ -368,7 +368,7 @@ def anchored_moments(anchors: Ints, values: Floats, weights: Floats) -> tuple[Fl
 
 @compile_lazily
 def anchored_average(anchors: Ints, times: Ints, values: Floats) -> Floats:
-    """Average since the first row of the same anchor of the value in force, each until the next.
+    """Return the average over time, since the first row of its anchor, of a held value.
 
     NaN and anchors below 0 as in :func:`anchored_moments`.
     """

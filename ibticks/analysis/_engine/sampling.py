@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis._engine.columns import (
-    apart,
-    instant,
+    grouping_keys,
     is_set,
     is_trade,
     require,
+    time_ns,
 )
-from ibticks.analysis._engine.grouping import is_plain, kept
+from ibticks.analysis._engine.grouping import constant_keys, is_all_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +26,7 @@ __all__ = [
     "LOG_PRICE",
     "LOG_PRICES",
     "Sampled",
-    "each_group",
+    "measure_groups",
     "noise_variance",
     "pilot_variance",
     "positive_prices",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class Sampled(NamedTuple):
-    """Prices of one group at intervals (start, end]: those that have any, by rising number.
+    """Prices of one group sampled at intervals (start, end]: intervals with prices, in order.
 
     Attributes
     ----------
@@ -58,16 +58,16 @@ class Sampled(NamedTuple):
 
     @property
     def returns(self) -> NDArray[np.float64]:
-        """From last price to last price; the first one from the first price."""
+        """Returns from last price to last price; the first one from the first price."""
         return np.diff(self.last, prepend=self.first[0])
 
     @property
     def intervals(self) -> int:
-        """How many there are, also without prices."""
+        """Number of intervals, those without prices too."""
         return int(self.bucket[-1] - self.bucket[0]) + 1
 
     def coarser(self, times: int) -> Sampled:
-        """The same at intervals so many times as long."""
+        """Return the samples at intervals some times as long."""
         if times == 1:
             return self
         bucket = -(-self.bucket // times)
@@ -76,7 +76,7 @@ class Sampled(NamedTuple):
         return Sampled(bucket[ends], self.first[starts], self.last[ends])
 
     def variance_on_grids(self, grids: int) -> float:
-        """Realised variance at intervals ``grids`` times as long, a mean over as many grids.
+        """Return the realised variance at longer intervals, averaged over shifted grids.
 
         One of them ends at each interval here, wherever that is.
         """
@@ -86,7 +86,7 @@ class Sampled(NamedTuple):
         return self.squares(grids, *ends) / grids
 
     def squares(self, lag: int, begin: int, end: int) -> float:
-        """The squared change over ``lag`` intervals, summed over their ends ``[begin, end)``.
+        """Return the squared changes over ``lag`` intervals, summed over ends ``[begin, end)``.
 
         It is the same from one price, or the end of its time, to the next.
         """
@@ -99,11 +99,11 @@ class Sampled(NamedTuple):
         return float(spans @ change**2)
 
 
-_MINUTE: Final = 60_000_000_000
+_MINUTE_NS: Final = 60_000_000_000
 
 
 def noise_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
-    r"""The variance of the noise in log prices, from prices about two minutes apart.
+    r"""Estimate the variance of the noise in log prices, from prices two minutes apart.
 
     :math:`\hat\omega^2 = RV / 2n` where n counts the returns that are not zero, over the prices of
     each q-th tick, pooled over the q first ticks to begin with. With q such that they are two
@@ -130,7 +130,7 @@ def noise_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
     """
     if len(log) < 2:
         return 0.0
-    minutes = max(1, int(at[-1] - at[0]) // (2 * _MINUTE))
+    minutes = max(1, int(at[-1] - at[0]) // (2 * _MINUTE_NS))
     q = max(1, (len(log) - 1) // minutes)
     moves = log[q:] - log[:-q]
     moved = np.count_nonzero(moves)
@@ -138,7 +138,7 @@ def noise_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
 
 
 def pilot_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
-    """A first guess at the variance without noise: returns of twenty minutes, at each second.
+    """Estimate the variance without noise: returns of twenty minutes, at each second.
 
     Where there are less than 200 minutes, a tenth of the time takes the place of twenty minutes.
 
@@ -157,8 +157,8 @@ def pilot_variance(at: NDArray[np.int64], log: NDArray[np.float64]) -> float:
     True
     """
     span = int(at[-1] - at[0])
-    step = min(20 * _MINUTE, span // 10)
-    shift = max(1, min(_MINUTE // 60, step // 60))
+    step = min(20 * _MINUTE_NS, span // 10)
+    shift = max(1, min(_MINUTE_NS // 60, step // 60))
     lag = step // shift
     if not lag:
         return float((log[-1] - log[0]) ** 2)
@@ -178,7 +178,7 @@ LOG_PRICES: Final = {"at": pl.col("_at"), "log": LOG_PRICE}
 def positive_prices(
     ticks: pl.DataFrame | pl.LazyFrame, column: str, per: str | pl.Expr | None, what: str
 ) -> tuple[pl.LazyFrame, list[str]]:
-    """The prices that have a log with their times, and the columns that keep contracts apart.
+    """Return the prices that have a log, with their times, and the columns to group by.
 
     Returns
     -------
@@ -188,19 +188,19 @@ def positive_prices(
         Never empty: ``["_all"]`` where nothing is to be kept apart.
     """
     require(ticks, "timestamp", column, what=what)
-    split = [pl.col(name) for name in apart(ticks)]
+    split = [pl.col(name) for name in grouping_keys(ticks)]
     if per is not None:
         split.append(pl.col(per) if isinstance(per, str) else per)
     split = split or [pl.lit(0, pl.UInt8).alias("_all")]
     price = pl.col(column)
     rows = ticks.lazy()
-    if not (isinstance(ticks, pl.DataFrame) and is_plain(ticks, column)):
+    if not (isinstance(ticks, pl.DataFrame) and is_all_set(ticks, column)):
         rows = rows.filter(is_trade() if column == "price" else is_set(price), price != 0)
-    logs = rows.select(*split, _at=instant(), _price=price.cast(pl.Float64))
+    logs = rows.select(*split, _at=time_ns(), _price=price.cast(pl.Float64))
     return logs, [each.meta.output_name() for each in split]
 
 
-def each_group(
+def measure_groups(
     ticks: pl.DataFrame | pl.LazyFrame,
     rows: pl.LazyFrame,
     groups: list[str],
@@ -209,7 +209,7 @@ def each_group(
     schema: Mapping[str, pl.DataType],
     undefined: tuple[Any, ...] | None = None,
 ) -> pl.LazyFrame:
-    """A row for each group that has rows, of what ``measure`` says of their values, as arrays.
+    """Return a row for each group: ``measure`` of its values as arrays.
 
     Where a value is NaN, the log of a negative price, the row is ``undefined``: by default nulls.
     """
@@ -236,7 +236,7 @@ def each_group(
     found = together.map_batches(
         measure_all, schema={**{name: known[name] for name in names}, **schema}
     )
-    return found.select(*kept(ticks, groups), pl.all())
+    return found.select(*constant_keys(ticks, groups), pl.all())
 
 
 def _has_nan(arrays: Iterable[NDArray[Any]]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._engine.columns import instant
+from ibticks.analysis._engine.columns import time_ns
 from ibticks.calendar import market as find_market
 from ibticks.calendar import to_ns
 from ibticks.config import TIME_MAX, TIME_MIN
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 __all__ = [
     "SessionIntervals",
     "SessionSplit",
-    "not_over_a_close",
     "session_start",
     "session_table",
     "within_session",
+    "within_session_only",
 ]
 
 _NO_SESSION: Final = np.iinfo(np.int64).min
 
 
 def session_table(market: Market | str | None, session_type: str, *, what: str) -> SessionTable:
-    """The sessions of a market, by its name.
+    """Return the sessions of a market, by its name.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def session_table(market: Market | str | None, session_type: str, *, what: str) 
 
 
 def session_start(table: SessionTable) -> pl.Expr:
-    """Start of the session in which each tick lies.
+    """Return the start of the session of each tick; null outside of sessions.
 
     Parameters
     ----------
@@ -91,11 +91,11 @@ def session_start(table: SessionTable) -> pl.Expr:
         started = pl.Series(times.name, _starts(times.fill_null(_NO_SESSION).to_numpy(), table))
         return pl.select(pl.when(started != _NO_SESSION).then(started)).to_series()
 
-    return instant().map_batches(place, pl.Int64, is_elementwise=True)
+    return time_ns().map_batches(place, pl.Int64, is_elementwise=True)
 
 
 def _starts(ns: npt.NDArray[np.int64], table: SessionTable) -> npt.NDArray[np.int64]:
-    """The same as an array; ``_NO_SESSION`` where there is no session."""
+    """Return the starts as an array; ``_NO_SESSION`` where there is no session."""
     if not bool(np.all(ns[1:] >= ns[:-1])):
         order = np.argsort(ns, kind="stable")
         starts = np.empty_like(ns)
@@ -117,7 +117,7 @@ def _starts(ns: npt.NDArray[np.int64], table: SessionTable) -> npt.NDArray[np.in
 SessionIntervals: TypeAlias = Iterable[tuple[Any, Any]]
 """Sessions as half-open ``(start, end)``: times with a zone, their text, or UTC nanoseconds."""
 
-_OUTSIDE: Final = -1
+_NO_SESSION_NUMBER: Final = -1
 
 _OPEN_ENDS: Final = {"the beginning": TIME_MIN, "the end": TIME_MAX}
 
@@ -203,9 +203,9 @@ class SessionSplit:
         def place(times: pl.Series) -> pl.Series:
             missing = np.iinfo(np.int64).min
             found = pl.Series(times.name, self._numbers(times.fill_null(missing).to_numpy()))
-            return pl.select(pl.when(found != _OUTSIDE).then(found)).to_series()
+            return pl.select(pl.when(found != _NO_SESSION_NUMBER).then(found)).to_series()
 
-        return instant().map_batches(place, pl.Int64, is_elementwise=True)
+        return time_ns().map_batches(place, pl.Int64, is_elementwise=True)
 
     def mark(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """Return the rows with :attr:`number` as column ``_session``."""
@@ -217,12 +217,12 @@ class SessionSplit:
 
     def _numbers(self, ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if not len(ns) or not len(self.start_ns):
-            return np.full(len(ns), _OUTSIDE, dtype=np.int64)
+            return np.full(len(ns), _NO_SESSION_NUMBER, dtype=np.int64)
         if not bool(np.all(ns[1:] >= ns[:-1])):
             latest = np.searchsorted(self.start_ns, ns, side="right") - 1
-            return np.where((latest >= 0) & (ns < self.end_ns[latest]), latest, _OUTSIDE)
+            return np.where((latest >= 0) & (ns < self.end_ns[latest]), latest, _NO_SESSION_NUMBER)
         # In order of time, the few sessions are looked for among the many ticks.
-        numbers = np.full(len(ns), _OUTSIDE, dtype=np.int64)
+        numbers = np.full(len(ns), _NO_SESSION_NUMBER, dtype=np.int64)
         first = int(np.searchsorted(self.end_ns, ns[0], side="right"))
         last = int(np.searchsorted(self.start_ns, ns[-1], side="right"))
         begins = np.searchsorted(ns, self.start_ns[first:last]).tolist()
@@ -247,7 +247,7 @@ def within_session(value: pl.Expr, rows: int = 1) -> pl.Expr:
     return pl.when(session == session.shift(rows)).then(value)
 
 
-def not_over_a_close(value: pl.Expr, rows: int = 1) -> pl.Expr:
+def within_session_only(value: pl.Expr, rows: int = 1) -> pl.Expr:
     """Return a value of a row and the one so many rows before it, null from session to session.
 
     As :func:`within_session`, but a row outside of sessions is joined with those around it.
@@ -255,7 +255,7 @@ def not_over_a_close(value: pl.Expr, rows: int = 1) -> pl.Expr:
     Examples
     --------
     >>> rows = pl.DataFrame({"_session": [0, None, 1, 2], "price": [1.0, 3.0, 9.0, 10.0]})
-    >>> rows.select(not_over_a_close(pl.col("price").diff()))["price"].to_list()
+    >>> rows.select(within_session_only(pl.col("price").diff()))["price"].to_list()
     [None, 2.0, 6.0, None]
     """
     session = pl.col("_session")

@@ -23,23 +23,31 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
 
-__all__ = ["in_pieces", "merged", "neighbour_median", "refreshed", "trimmed_moments"]
+__all__ = [
+    "merge_equal_times",
+    "neighbour_median",
+    "refresh_rows",
+    "run_in_blocks",
+    "trimmed_moments",
+]
 
-_PIECE: Final = 1 << 19  # rows; the same on every machine, so that rounding is, too
+_BLOCK_ROWS: Final = 1 << 19  # rows; the same on every machine, so that rounding is, too
 
 
-def in_pieces(rows: int, work: Callable[[int, int], None], piece: int = _PIECE) -> None:
-    """Do the work for the rows ``[begin, end)`` of each piece, at once as far as there are threads.
+def run_in_blocks(
+    rows: int, work: Callable[[int, int], None], rows_per_block: int = _BLOCK_ROWS
+) -> None:
+    """Call ``work`` for the rows ``[begin, end)`` of each block, on all processors.
 
     Examples
     --------
     >>> done = []
-    >>> in_pieces(5, lambda begin, end: done.append((begin, end)), piece=2)
+    >>> run_in_blocks(5, lambda begin, end: done.append((begin, end)), rows_per_block=2)
     >>> sorted(done)
     [(0, 2), (2, 4), (4, 5)]
     """
-    begins = range(0, rows, piece)
-    ends = (min(begin + piece, rows) for begin in begins)
+    begins = range(0, rows, rows_per_block)
+    ends = (min(begin + rows_per_block, rows) for begin in begins)
     if len(begins) < 2:
         for begin, end in zip(begins, ends, strict=True):
             work(begin, end)
@@ -52,10 +60,10 @@ def in_pieces(rows: int, work: Callable[[int, int], None], piece: int = _PIECE) 
 _FRESH = 256
 
 
-def merged(
+def merge_equal_times(
     times: Ints, values: Floats, weights: Floats, how: int
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Of each run of equal times: one value, sum and largest of the weights, how many rows.
+    """Merge rows of equal times: one value, sum and largest of the weights, number of rows.
 
     They stand at its last row, elsewhere NaN. ``how`` is 0 for the median, 1 for the highest value
     of the largest weight, 2 for the weighted mean (plain, where no weight is above 0). A NaN value
@@ -63,12 +71,14 @@ def merged(
     """
     found, sums, most, counts = (np.empty(len(times)) for _ in range(4))
     into = found, sums, most, counts
-    in_pieces(len(times), lambda *piece: _merged(times, values, weights, how, *piece, *into))
+    run_in_blocks(
+        len(times), lambda *block: _merge_equal_times(times, values, weights, how, *block, *into)
+    )
     return into
 
 
 @compile_lazily
-def _merged(
+def _merge_equal_times(
     times: Ints,
     values: Floats,
     weights: Floats,
@@ -120,8 +130,8 @@ def _merged(
 
 
 @compile_lazily
-def refreshed(times: Ints, contracts: Ints, many: int) -> Ints:
-    """Refresh times: whenever every one of ``many`` contracts has a new row since the last.
+def refresh_rows(times: Ints, contracts: Ints, many: int) -> Ints:
+    """Return the rows of refresh times: all of ``many`` contracts have a new row since the last.
 
     Takes the rows of all contracts, numbered from 0. Returns, for each refresh time in turn and
     each contract, the place of its last row at or before that time.
@@ -145,8 +155,8 @@ def refreshed(times: Ints, contracts: Ints, many: int) -> Ints:
 
 
 @inline
-def _place(held: Floats, size: int, value: float) -> int:
-    """The first place of a value, in sorted ones."""
+def _sorted_place(held: Floats, size: int, value: float) -> int:
+    """Return the first place of a value in sorted values."""
     low = 0
     while size > 1:
         half = size // 2
@@ -157,7 +167,7 @@ def _place(held: Floats, size: int, value: float) -> int:
 
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
 def _sums(held: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
-    """Sum of distances from the middle, and of their squares, in any order."""
+    """Return the sum of distances from the middle, and of their squares."""
     total = squares = 0.0
     for place in range(begin, end):
         off = held[place] - middle
@@ -167,8 +177,8 @@ def _sums(held: Floats, begin: int, end: int, middle: float) -> tuple[float, flo
 
 
 @inline
-def _put(held: Floats, size: int, value: float) -> int:
-    """Put a value into sorted ones."""
+def _sorted_insert(held: Floats, size: int, value: float) -> int:
+    """Insert a value into sorted values."""
     place = size
     while place and held[place - 1] > value:
         held[place] = held[place - 1]
@@ -178,17 +188,17 @@ def _put(held: Floats, size: int, value: float) -> int:
 
 
 @inline
-def _take(held: Floats, size: int, value: float) -> int:
-    """Take a value out of sorted ones."""
-    for place in range(_place(held, size, value), size - 1):
+def _sorted_remove(held: Floats, size: int, value: float) -> int:
+    """Remove a value from sorted values."""
+    for place in range(_sorted_place(held, size, value), size - 1):
         held[place] = held[place + 1]
     return size - 1
 
 
 @inline
-def _swap(held: Floats, size: int, old: float, new: float) -> None:
-    """Put a value in the place of another, in sorted ones: only what lies between them moves."""
-    place = _place(held, size, old)
+def _sorted_replace(held: Floats, size: int, old: float, new: float) -> None:
+    """Replace a value in sorted values: only values between the two move."""
+    place = _sorted_place(held, size, old)
     while place + 1 < size and held[place + 1] < new:
         held[place] = held[place + 1]
         place += 1
@@ -199,12 +209,12 @@ def _swap(held: Floats, size: int, old: float, new: float) -> None:
 
 
 def neighbour_median(values: Floats, half: int) -> Floats:
-    """Median of the ``half`` values before and the ``half`` after each, without itself.
+    """Return the median of the ``half`` values before and after each, without itself.
 
     Towards the ends there are fewer; of a single value NaN. No value is NaN.
     """
     medians = np.full(len(values), np.nan)
-    in_pieces(len(values), lambda *piece: _neighbour_median(values, half, *piece, medians))
+    run_in_blocks(len(values), lambda *block: _neighbour_median(values, half, *block, medians))
     return medians
 
 
@@ -214,19 +224,19 @@ def _neighbour_median(values: Floats, half: int, begin: int, end: int, medians: 
     held = np.empty(2 * half + 1)
     size = 0
     for row in range(max(begin - half - 1, 0), min(begin + half, n)):
-        size = _put(held, size, values[row])
+        size = _sorted_insert(held, size, values[row])
     for row in range(begin, end):
         entering, leaving = row + half, row - half - 1
         if entering < n and leaving >= 0:
             if values[entering] != values[leaving]:
-                _swap(held, size, values[leaving], values[entering])
+                _sorted_replace(held, size, values[leaving], values[entering])
         elif entering < n:
-            size = _put(held, size, values[entering])
+            size = _sorted_insert(held, size, values[entering])
         elif leaving >= 0:
-            size = _take(held, size, values[leaving])
+            size = _sorted_remove(held, size, values[leaving])
         others = size - 1
         if others:
-            place = _place(held, size, values[row])
+            place = _sorted_place(held, size, values[row])
             low, high = (others - 1) // 2, others // 2
             # Itself stands at its place in the sorted values; what is above moves down by one.
             below = held[low + (low >= place)]
@@ -234,11 +244,11 @@ def _neighbour_median(values: Floats, half: int, begin: int, end: int, medians: 
 
 
 @inline
-def _swap_between(
+def _sorted_replace_between(
     held: Floats, size: int, low: int, high: int, old: float, new: float
 ) -> tuple[float, float]:
-    """As :func:`_swap`; and which value leaves the places ``low`` to ``high``, and which enters."""
-    place = _place(held, size, old)
+    """Replace a value; return the values that leave and enter ``[low, high)``."""
+    place = _sorted_place(held, size, old)
     after = place
     if new > old:
         while after + 1 < size and held[after + 1] < new:
@@ -265,7 +275,7 @@ def _swap_between(
 
 
 def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Floats]:
-    """Mean and sample deviation of the ``width`` values around each, but ``cut`` at either extreme.
+    """Return mean and sample deviation of ``width`` values around each, less ``cut`` at each end.
 
     The window of a value near an end is the first or the last ``width`` values. NaN is none of
     them, and has no moments.
@@ -273,16 +283,18 @@ def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Float
     there = values == values
     if not there.all():
         means, deviations = trimmed_moments(values[there], width, cut)
-        return _spread_out(means, there), _spread_out(deviations, there)
+        return _scatter(means, there), _scatter(deviations, there)
     n = len(values)
     means, deviations = np.full(n, np.nan), np.full(n, np.nan)
     width = min(width, n)
     if width > 2 * cut + 1:
-        in_pieces(n, lambda *piece: _trimmed_moments(values, width, cut, *piece, means, deviations))
+        run_in_blocks(
+            n, lambda *block: _trimmed_moments(values, width, cut, *block, means, deviations)
+        )
     return means, deviations
 
 
-def _spread_out(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+def _scatter(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
     found = np.full(len(there), np.nan)
     found[there] = values
     return found
@@ -303,7 +315,7 @@ def _trimmed_moments(
     held = np.empty(width + 1)
     size = 0
     for row in range(begun, begun + width):
-        size = _put(held, size, values[row])
+        size = _sorted_insert(held, size, values[row])
     low, high = cut, width - cut
     stale, kept = _FRESH, high - low
     middle = total = squares = mean = deviation = 0.0
@@ -313,7 +325,7 @@ def _trimmed_moments(
             begun = begin
             old, new = values[begin - 1], values[begin + width - 1]
             if old != new:
-                out, into = _swap_between(held, width, low, high, old, new)
+                out, into = _sorted_replace_between(held, width, low, high, old, new)
                 total += into - out
                 squares += (into - middle) ** 2 - (out - middle) ** 2
                 stale += 1

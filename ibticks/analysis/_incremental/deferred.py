@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias
 import numpy as np
 import polars as pl
 
-from ibticks.analysis._engine.bars import BarClock, rows_of
-from ibticks.analysis._engine.columns import apart, by, instant, nanoseconds, within
+from ibticks.analysis._engine.bars import BarClock, bar_rows
+from ibticks.analysis._engine.columns import (
+    duration_ns,
+    grouping_keys,
+    key_columns,
+    over_keys,
+    time_ns,
+)
 from ibticks.analysis._engine.grouping import rows_with
 from ibticks.analysis._engine.sessions import session_table
 from ibticks.analysis._incremental.lookback import (
-    beside,
     by_column,
-    latest,
-    per_key,
+    group_by_keys,
+    join_per_contract,
+    last_rows,
     quotes,
     signing_and_mid,
     trades,
@@ -84,15 +90,15 @@ class HorizonState:
         trade, quote = trades(self.call), quotes(self.call)
         relevant = ticks.filter(trade | quote).with_columns(_final=pl.lit(value=False))
         rows = append_ticks(self.ticks, relevant)
-        keys, newest = apart(rows), instant().filter(quote).max()
-        is_over = instant() + nanoseconds(self.call["horizon"]) < within(newest, keys)
+        keys, newest = grouping_keys(rows), time_ns().filter(quote).max()
+        is_over = time_ns() + duration_ns(self.call["horizon"]) < over_keys(newest, keys)
         marked = rows.with_columns(_over=(trade & is_over).fill_null(value=False))
         all_trades = marked.filter(trade)
         result = self.call(rows.drop("_final"))
         result = result.filter(all_trades["_over"] & ~all_trades["_final"])
         is_pending = trade & ~pl.col("_over")
         marked = marked.with_columns(
-            _since=within(is_pending.cum_sum(), keys) > 0,
+            _since=over_keys(is_pending.cum_sum(), keys) > 0,
             _final=pl.col("_over") | pl.col("_final"),
         )
         before = marked.filter(~pl.col("_since"))
@@ -155,18 +161,20 @@ class GridState:
         rows, key, previous = append_ticks(self.ticks, relevant), pl.col("_key"), self.newest
         if not relevant.height:
             return self._at(rows, _NO_INSTANTS), replace(self, ticks=rows)
-        earliest, newest = relevant.select(first=instant().min(), last=instant().max()).row(0)
+        earliest, newest = relevant.select(first=time_ns().min(), last=time_ns().max()).row(0)
         first, newest = earliest if self.first is None else self.first, max(newest, previous)
         self._refuse_late(relevant, earliest)
         clock = self.instants(max(first, previous), newest).filter(key >= previous, key < newest)
         result = self._at(rows, clock)
-        if by(rows) and self.ticks.height:
-            new = relevant.join(self.ticks, on=by(rows), how="anti", maintain_order="left")
+        if key_columns(rows) and self.ticks.height:
+            new = relevant.join(self.ticks, on=key_columns(rows), how="anti", maintain_order="left")
             earlier = _NO_INSTANTS
             if new.height:
                 earlier = self.instants(first, previous).filter(key < previous)
             result = pl.concat([self._at(new, earlier), result])
-        return result, replace(self, ticks=latest(rows, apart(rows)), first=first, newest=newest)
+        return result, replace(
+            self, ticks=last_rows(rows, grouping_keys(rows)), first=first, newest=newest
+        )
 
     def pending(self) -> pl.DataFrame:
         """Return the rows of instants at or after the newest tick."""
@@ -185,7 +193,7 @@ class GridState:
             return
         clock = self.instants(earliest, self.newest).filter(pl.col("_key") < self.newest)
         last_final = clock.select(pl.col("_key").max()).collect().item()
-        late = ticks.filter(instant() <= last_final)
+        late = ticks.filter(time_ns() <= last_final)
         if late.height:
             refuse_late(self.call, late, f"{format_time(last_final)} was given already")
 
@@ -211,8 +219,8 @@ class Clock(Protocol):
 class TimestampClock:
     """Clock with a bar for each timestamp."""
 
-    start: Final = instant()
-    end: Final = instant() + 1
+    start: Final = time_ns()
+    end: Final = time_ns() + 1
 
     def rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """Return all rows."""
@@ -273,26 +281,30 @@ class ClockBarsState:
     def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, ClockBarsState]:
         """Return the bars that are final with more ticks, and the state after them."""
         rows = append_ticks(self.ticks, self._with_bars(ticks))
-        keys, start = by(ticks), pl.col("_start")
+        keys, start = key_columns(ticks), pl.col("_start")
         self._refuse_late(rows)
         newest = max(now, self.newest)
         is_final = (pl.col("_end") <= newest).fill_null(value=True)
         if self.per_contract:
-            is_final = start < within(start.max(), apart(rows))
+            is_final = start < over_keys(start.max(), grouping_keys(rows))
         rows = rows.with_columns(_final=is_final)
         pending = rows.filter(~pl.col("_final"))
         bars = self._bars(rows)
         if self.per_contract:
-            first = per_key(pending, keys).agg(start.min())
-            bars = beside(bars, first.select(*keys, start)).filter(instant() < start).drop("_start")
+            first = group_by_keys(pending, keys).agg(start.min())
+            bars = (
+                join_per_contract(bars, first.select(*keys, start))
+                .filter(time_ns() < start)
+                .drop("_start")
+            )
         elif pending.height:
-            bars = bars.filter(instant() < pending["_start"].min())
+            bars = bars.filter(time_ns() < pending["_start"].min())
         state = replace(self, newest=newest, ticks=pending.drop("_final"))
         if self.previous:
-            last = latest(rows.filter("_final"), apart(rows)).drop("_final")
-            final = append_ticks(self.final, bars.select(*keys, _last_final=instant()))
+            last = last_rows(rows.filter("_final"), grouping_keys(rows)).drop("_final")
+            final = append_ticks(self.final, bars.select(*keys, _last_final=time_ns()))
             ticks = pl.concat([last, state.ticks])
-            state = replace(state, ticks=ticks, final=latest(final, keys))
+            state = replace(state, ticks=ticks, final=last_rows(final, keys))
         return bars, state
 
     def pending(self) -> pl.DataFrame:
@@ -307,7 +319,7 @@ class ClockBarsState:
         if self.outside:
             known = inside.select("_row", "_start", "_end")
             timed = rows.join(known, on="_row", how="left", maintain_order="left")
-            timed = timed.with_columns(pl.col("_start").fill_null(instant()))
+            timed = timed.with_columns(pl.col("_start").fill_null(time_ns()))
         return timed.drop("_row").collect()
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -316,14 +328,14 @@ class ClockBarsState:
         if not self.final.height:
             return bars
         last_final = pl.col("_last_final")
-        is_new = last_final.is_null() | (instant() > last_final)
-        return beside(bars, self.final).filter(is_new).drop("_last_final")
+        is_new = last_final.is_null() | (time_ns() > last_final)
+        return join_per_contract(bars, self.final).filter(is_new).drop("_last_final")
 
     def _refuse_late(self, rows: pl.DataFrame) -> None:
         """Refuse new ticks of bars that are final, which would be lost."""
         start = pl.col("_start")
         if self.per_contract:
-            late = rows.filter(start < within(start.cum_max(), apart(rows)))
+            late = rows.filter(start < over_keys(start.cum_max(), grouping_keys(rows)))
         else:
             late = rows[self.lookback_rows :].filter(pl.col("_end") <= self.newest)
         if late.height:
@@ -410,9 +422,13 @@ class InformationBarsState:
         names = ("amount", "expected_ticks", "span", "limits", "sign")
         inputs, constants = kernel_arguments(name, *(self.call[each] for each in names))
         kernel = getattr(kernels, f"{name}_after")
-        rows = rows_of(ticks, "trades", what=name).collect()
+        rows = bar_rows(ticks, "trades", what=name).collect()
         columns = rows.select(each.alias(str(n)) for n, each in enumerate(inputs)).get_columns()
-        ids = rows[by(ticks)[0]].to_numpy() if by(ticks) else np.zeros(len(rows), dtype=np.int64)
+        ids = (
+            rows[key_columns(ticks)[0]].to_numpy()
+            if key_columns(ticks)
+            else np.zeros(len(rows), dtype=np.int64)
+        )
         bar, signed = np.empty(len(rows), dtype=np.int64), np.empty(len(rows))
         expected = dict(self.expected)
         for contract in np.unique(ids).tolist():
@@ -432,10 +448,12 @@ def _read_only(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _after_full(bars: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of each contract after those of its full bars, which come first."""
-    keys, place = by(rows), pl.int_range(pl.len())
+    keys, place = key_columns(rows), pl.int_range(pl.len())
     if not keys:
         return rows[int(bars["count"].sum()) :]
     counts = bars.group_by(keys).agg(pl.col("count").sum().alias("_full"))
-    marked = beside(rows.with_columns(_place=within(place, apart(rows))), counts)
+    marked = join_per_contract(
+        rows.with_columns(_place=over_keys(place, grouping_keys(rows))), counts
+    )
     left = marked.filter(pl.col("_place") >= pl.col("_full").fill_null(0))
     return left.select(rows.columns)

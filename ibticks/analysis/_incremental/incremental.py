@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ibticks._html import Html, html_table
-from ibticks.analysis._engine.columns import instant, require
+from ibticks.analysis._engine.columns import require, time_ns
 from ibticks.analysis._incremental.plans import initial_state
 from ibticks.analysis._incremental.states import bind_measure, format_time
 from ibticks.config import TIME_MIN
@@ -144,7 +144,7 @@ class Incremental:
                 f"{self._call.name}: the ticks have columns {_format_schema(frame.schema)}; those "
                 f"before had {_format_schema(self._schema)}"
             )
-        newest = frame.select(instant().max()).item()
+        newest = frame.select(time_ns().max()).item()
         now = self._newest if newest is None else max(newest, self._newest)
         result, self._state = self._state.advance(frame, now)
         self._schema, self._newest, self._ticks = frame.schema, now, self._ticks + frame.height

@@ -43,7 +43,7 @@ from ibticks.analysis._incremental.states import (
     RunningTotalState,
     SnapshotState,
 )
-from ibticks.analysis._signing import signed
+from ibticks.analysis._signing import sign_trades
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _signed_first(call: Call, plan: Plan) -> ChainedState:
 
     def sign(ticks: pl.DataFrame, **arguments: Any) -> pl.DataFrame:
         names = ("method", "quotes", "quote_delay", "sessions")
-        return signed(ticks, *(arguments[name] for name in names)).collect()
+        return sign_trades(ticks, *(arguments[name] for name in names)).collect()
 
     signing = RowwiseState(replace(call, function=sign), lookback.signing, lookback.trades)
     known = replace(call, arguments={**call.arguments, "method": None, "sessions": None})

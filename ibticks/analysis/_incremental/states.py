@@ -13,8 +13,13 @@ import numpy as np
 import polars as pl
 
 from ibticks import analysis
-from ibticks.analysis._engine.columns import apart, by, instant, within
-from ibticks.analysis._incremental.lookback import beside, every_row, latest, per_key
+from ibticks.analysis._engine.columns import grouping_keys, key_columns, over_keys, time_ns
+from ibticks.analysis._incremental.lookback import (
+    every_row,
+    group_by_keys,
+    join_per_contract,
+    last_rows,
+)
 from ibticks.config import TIME_MIN
 from ibticks.errors import InputError
 
@@ -127,8 +132,8 @@ def refuse_late(call: Call, late: pl.DataFrame, reason: str) -> NoReturn:
     ------
     InputError
     """
-    came = format_time(late.select(instant()).item(0, 0))
-    contract = f" of contract {late[by(late)[0]][0]}" if by(late) else ""
+    came = format_time(late.select(time_ns()).item(0, 0))
+    contract = f" of contract {late[key_columns(late)[0]][0]}" if key_columns(late) else ""
     raise InputError(
         f"{call.name}: a tick{contract} of {came} came late, when {reason}. Nothing of these ticks "
         "was taken; leave it out, and update again. Live streams come in order of time if they "
@@ -320,7 +325,7 @@ class AdditiveState:
             # Without any weight, such as no time that passed, the newest block decides.
             newest = pl.col(name).drop_nulls().last()
             values.append(pl.when(weights > 0).then(average).otherwise(newest).alias(name))
-        both = per_key(pl.concat([self.sums, block]), groups).agg(values)
+        both = group_by_keys(pl.concat([self.sums, block]), groups).agg(values)
         return both.sort(groups or "_all").select(block.columns).cast(block.schema)
 
 
@@ -348,14 +353,14 @@ class RunningTotalState:
 
     def advance(self, ticks: pl.DataFrame, now: int) -> tuple[pl.DataFrame, RunningTotalState]:
         """Return rows with the running total, and the state after them."""
-        running = within(pl.col(self.column).cum_sum(), apart(ticks))
+        running = over_keys(pl.col(self.column).cum_sum(), grouping_keys(ticks))
         result = ticks.with_columns(running.alias(self.name))
         if self.sums.height:
             before = pl.col("_before").fill_null(0)
-            result = beside(result, self.sums).with_columns(pl.col(self.name) + before)
+            result = join_per_contract(result, self.sums).with_columns(pl.col(self.name) + before)
         result = result.drop("_before", strict=False)
-        sums = append_ticks(self.sums, result.select(*by(ticks), _before=self.name))
-        return result, replace(self, sums=latest(sums, by(ticks)))
+        sums = append_ticks(self.sums, result.select(*key_columns(ticks), _before=self.name))
+        return result, replace(self, sums=last_rows(sums, key_columns(ticks)))
 
     def pending(self) -> pl.DataFrame:
         """Return no rows: all of them are final."""

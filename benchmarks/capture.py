@@ -22,10 +22,10 @@ import ibticks as ibt
 from benchmarks.report import Figure, Row, at_least, at_most
 from benchmarks.timing import Contender, compare
 from ibticks.capture import (
-    FIRST_REQUEST,
+    FIRST_REQUEST_ID,
     CaptureSettings,
+    ConnectionHandler,
     Recorder,
-    Session,
     Subscriptions,
     TrackedContract,
 )
@@ -59,7 +59,7 @@ def tick(scene: Scene) -> Iterator[Row]:
             each for each in Replay.from_samples([sample]).streams.items() if each[0][1] == kind
         )
         ticks = min(_TICKS, stream.rows)
-        tape = b"".join(stream.frames(FIRST_REQUEST, 0, ticks))
+        tape = b"".join(stream.frames(FIRST_REQUEST_ID, 0, ticks))
         took = compare(
             [
                 Contender("ibapi", partial(_official, tape)),
@@ -167,10 +167,10 @@ def _ours(
         (TrackedContract(stream.contract_id, "IBM", (stream.tick_type,)),), same_contract_seconds=0
     )
     subscriptions = Subscriptions(settings, [recorder], {})
-    subscriptions.by_request = {FIRST_REQUEST: next(iter(subscriptions))}
+    subscriptions.by_request = {FIRST_REQUEST_ID: next(iter(subscriptions))}
     failures: list[Exception] = []
     client = Client(
-        Session(settings, subscriptions, index, lambda _, error: failures.append(error))
+        ConnectionHandler(settings, subscriptions, index, lambda _, error: failures.append(error))
     )
     yield lambda: _play(client, tape, lambda _: None)
     if failures or recorder.ticks != ticks:

@@ -1,9 +1,10 @@
-"""A server that says exactly what a test wants, byte by byte; and a listener that keeps it."""
+"""A server that sends exactly the bytes of a test, and a log of the events of its client."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def _exactly(line: socket.socket, size: int) -> bytes:
     return data
 
 
-class Heard:
-    """The client's Events, kept in order."""
+class EventLog:
+    """Events of a client, kept in order."""
 
     def __init__(self) -> None:
         self.all: list[tuple[Any, ...]] = []
@@ -103,14 +104,17 @@ class Heard:
         self.fails: dict[str, Exception] = {}
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        def hear(*said: Any) -> None:
-            self.all.append((name, *said))
+        def log(*arguments: Any) -> None:
+            self.all.append((name, *arguments))
             if name in self.fails:
                 raise self.fails[name]
 
-        return hear
+        return log
 
-    def failed(self, where: str, error: Exception) -> None:
+    def ticks(self, request: int) -> TickLog:
+        return TickLog(self, request)
+
+    def callback_failed(self, where: str, error: Exception) -> None:
         self.failures.append((where, error))
 
     def closed(self) -> None:
@@ -118,4 +122,14 @@ class Heard:
         self.over.set()
 
     def of(self, name: str) -> list[tuple[Any, ...]]:
-        return [said for kind, *said in self.all if kind == name]
+        return [arguments for event, *arguments in self.all if event == name]
+
+
+class TickLog:
+    """Ticks of one request, kept among the other events."""
+
+    def __init__(self, log: EventLog, request: int) -> None:
+        self._log, self._request = log, request
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return partial(getattr(self._log, name), self._request)

@@ -1,4 +1,9 @@
-"""IB ticks into a store: the official client, supervised, losing nothing it handed over."""
+"""The capture of ticks from TWS or IB Gateway into a store.
+
+In come settings and a store; out go hour files, coverage and a status. ``ibt.Capture`` records
+tracked contracts in the background until it is stopped; ``ibt.stream_ticks`` yields the messages of
+one stream. The command line, the notebook and the widgets use it.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +13,30 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.capture._capture import Capture
-    from ibticks.capture._connection import Session
+    from ibticks.capture._connection import ConnectionHandler
     from ibticks.capture._on_demand import OnDemandStream, stream_ticks
-    from ibticks.capture._panel import panel_html, show_live, status_text
     from ibticks.capture._recorder import Recorder
-    from ibticks.capture._settings import FIRST_REQUEST, CaptureSettings
+    from ibticks.capture._settings import (
+        FIRST_REQUEST_ID,
+        CaptureSettings,
+        TrackedContract,
+        parse_tracked,
+    )
+    from ibticks.capture._status import display_status, panel_html, status_text
     from ibticks.capture._subscriptions import Subscriptions
-    from ibticks.capture._tracked import TrackedContract, parse_tracked
 
 __all__ = [
-    "FIRST_REQUEST",
+    "FIRST_REQUEST_ID",
     "Capture",
     "CaptureSettings",
+    "ConnectionHandler",
     "OnDemandStream",
     "Recorder",
-    "Session",
     "Subscriptions",
     "TrackedContract",
+    "display_status",
     "panel_html",
     "parse_tracked",
-    "show_live",
     "status_text",
     "stream_ticks",
 ]

@@ -1,4 +1,4 @@
-"""A capture: IB's ticks into a store, in the background of this process."""
+"""The capture of a store: it owns the recorders and the background threads that serve them."""
 
 from __future__ import annotations
 
@@ -11,59 +11,63 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.capture._compressing import HourCompressor
-from ibticks.capture._panel import panel_html, show_live
-from ibticks.capture._pruning import HourPruner
+from ibticks.capture._maintenance import HourCompressor, HourPruner
 from ibticks.capture._queued_index import Clerk
-from ibticks.capture._recorder import Recorder, last_sequence
+from ibticks.capture._recorder import Recorder, open_recorder
 from ibticks.capture._settings import CaptureSettings
-from ibticks.capture._shutdown import ended, stop_with_kernel
-from ibticks.capture._status import contracts_status, write_status
-from ibticks.coverage import resume_ledger
+from ibticks.capture._shutdown import stop_with_kernel, unregister
+from ibticks.capture._status import (
+    contracts_status,
+    display_status,
+    panel_html,
+    write_status,
+)
 from ibticks.errors import CaptureError, MissingExtraError
 from ibticks.history import GapFiller
 from ibticks.index import ContractRecord
-from ibticks.storage import SealerApart, StreamAppender
+from ibticks.storage import SealerApart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
+    from ibticks.capture._settings import TrackedContract
     from ibticks.capture._supervisor import Supervisor
-    from ibticks.capture._tracked import TrackedContract
     from ibticks.store import Store
 
 __all__ = ["Capture"]
 
 _log = logging.getLogger(__name__)
-_BEAT: Final = 0.5
+_POLL_SECONDS: Final = 0.5
 _STATUS_SECONDS: Final = 5.0
-_REST_SECONDS: Final = 15.0  # for upkeep that failed, and until an idle sealer is ended
-_STOP_SECONDS: Final = 90.0  # what was received is handed over first
-_STEP_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 15.0  # after failed maintenance
+_SEALER_IDLE_SECONDS: Final = 15.0
+_STOP_SECONDS: Final = 90.0  # received ticks are recorded first
+_RESTART_SECONDS: Final = 1.0
+_CLOCK_STEP_SECONDS: Final = 1.0
 
 
 class Capture:
-    """Captures the ticks of some contracts into a store.
+    """Captures the ticks of some contracts into a store, in the background.
 
-    It runs in threads of its own: a cell that is interrupted, or that takes long, does not disturb
-    it; it stops with the kernel.
+    It runs in threads that the cells of a notebook neither block nor interrupt, and it stops with
+    the kernel.
 
     Parameters
     ----------
     store : Store
     tracked : str or sequence of TrackedContract, optional
-        Which contracts and tick types, as ``contract_id:symbol:tick_types:buffer_hours,...``; by
-        default what ``IB_STREAM_TRACKED_CONTRACTS`` says.
+        Contracts and tick types, as ``contract_id:symbol:tick_types:buffer_hours,...``; by default
+        ``IB_STREAM_TRACKED_CONTRACTS``.
     **settings
-        Any of :class:`~ibticks.capture.CaptureSettings`, such as ``host`` and ``port``;
-        what is not given comes from the environment.
+        Any of :class:`~ibticks.capture.CaptureSettings`, such as ``host`` and ``port``, instead of
+        those of the environment.
 
     Raises
     ------
     ConfigError
-        If the contracts cannot be read, or there are none.
+        If the contracts cannot be parsed, or there are none.
     MissingExtraError
         If ibapi is not installed.
 
@@ -73,7 +77,7 @@ class Capture:
 
         capture = ibt.Capture(store, "265598:AAPL:bid_ask;last:1", port=7497)
         capture.start()
-        capture  # a panel that shows how it is doing
+        capture  # a panel with its status
         capture.stop()
     """
 
@@ -84,12 +88,12 @@ class Capture:
         **settings: Any,
     ) -> None:
         self.settings: Final = CaptureSettings.from_environment(tracked=tracked, **settings)
-        self.settings.wanted()
+        self.settings.enabled_contracts()
         self.store: Final = store
         self.failures: Final[deque[str]] = deque(maxlen=100)
         self._recorders: list[Recorder] = []
         self._supervisor: Supervisor | None = None
-        self._clerk: Clerk | None = None
+        self._index: Clerk | None = None
         self._filler: GapFiller | None = None
         self._compressor: HourCompressor | None = None
         self._pruner: HourPruner | None = None
@@ -97,20 +101,21 @@ class Capture:
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._stopping.set()
+        # Held by `start` and `stop`; no other thread of the capture takes it.
         self._changing = threading.RLock()
         self._rates: deque[tuple[float, int]] = deque(maxlen=20)
 
-    # -- beginning and ending ----------------------------------------------------------------------
+    # -- start and stop ----------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Begin; returns at once, while the connection is made in the background.
+        """Start the capture; it connects in the background.
 
         Raises
         ------
         WriterLockedError
-            If one of the streams is captured already; names by whom.
+            If another process captures one of the streams; the error names it.
         CaptureError
-            If it runs already.
+            If the capture is running.
         """
         try:
             from ibticks.capture._supervisor import Supervisor
@@ -121,39 +126,41 @@ class Capture:
                 "capture needs the official client: pip install 'ibticks[capture]'"
             ) from error
         with self._changing:
-            if self._clerk is not None:
-                raise CaptureError("this capture runs already")
-            self._clerk = Clerk(self.store.index, self._failed)
+            if self._index is not None:
+                raise CaptureError("this capture is already running")
+            self._index = Clerk(self.store.index, self._failed)
             self._recorders = []
             self._rates.clear()
             run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
             try:
-                for contract in self.settings.wanted():
-                    for kind in contract.tick_types:
+                for contract in self.settings.enabled_contracts():
+                    for tick_type in contract.tick_types:
                         self._recorders.append(
-                            self._recorder(self._clerk, contract.contract_id, kind, run)
+                            self._open_recorder(self._index, contract.contract_id, tick_type, run)
                         )
-                # Before there is a connection, which may never be made.
-                self._clerk.put_contracts(
+                # Symbols are known before there is a connection, which may never be made.
+                self._index.put_contracts(
                     ContractRecord(contract.contract_id, contract.symbol)
                     for contract in self.settings.tracked
                     if contract.symbol
                 )
-                # One without an exchange was named and never resolved: IB is asked for it.
+                # A contract without an exchange was added by hand: its details are requested.
                 known = {
                     record.contract_id: record
                     for record in self.store.index.contracts()
                     if record.exchange
                 }
                 self._supervisor = Supervisor(
-                    self.settings, self._recorders, known, self._clerk, self._failed
+                    self.settings, self._recorders, known, self._index, self._failed
                 )
                 self._stopping.clear()
                 atexit.register(self.stop)
                 stop_with_kernel(self)
                 self._threads = [
-                    threading.Thread(target=self._supervise, name="ibticks-capture", daemon=True),
-                    threading.Thread(target=self._keep, name="ibticks-keeper", daemon=True),
+                    threading.Thread(
+                        target=self._run_supervisor, name="ibticks-capture", daemon=True
+                    ),
+                    threading.Thread(target=self._run_keeper, name="ibticks-keeper", daemon=True),
                 ]
                 for thread in self._threads:
                     thread.start()
@@ -163,13 +170,13 @@ class Capture:
                 after = self.settings.compress_after
                 if after is not None:
                     self._compressor = HourCompressor(
-                        self._recorders, self._clerk, after, self._failed
+                        self._recorders, self._index, after, self._failed
                     )
                     self._compressor.start()
                 keep = self.settings.keep
                 if keep is not None:
                     self._pruner = HourPruner(
-                        self.store, self._recorders, self._clerk, keep, self._failed
+                        self.store, self._recorders, self._index, keep, self._failed
                     )
                     self._pruner.start()
             except BaseException:
@@ -177,33 +184,26 @@ class Capture:
                 raise
         return self
 
-    def _recorder(self, clerk: Clerk, contract_id: int, kind: str, run: str) -> Recorder:
-        appender = StreamAppender(
+    def _open_recorder(self, index: Clerk, contract_id: int, tick_type: str, run: str) -> Recorder:
+        return open_recorder(
             self.store.root,
             contract_id,
-            kind,
-            clerk,
+            tick_type,
+            index,
+            run,
             fsync=0 if self.settings.fsync == 0 else None,
-            on_sealed=lambda _: clerk.do(self.store.note_change),
+            on_sealed=lambda _: index.do(self.store.note_change),
             sealer=self._sealer,
         )
-        try:
-            last = last_sequence(clerk.files([contract_id], [kind]))
-            ledger = resume_ledger(self.store.root, clerk, contract_id, kind, run)
-        except BaseException:
-            appender.close()
-            raise
-        return Recorder(appender, run, last, ledger, clerk)
 
     def stop(self) -> None:
-        """End: subscriptions are cancelled, files sealed, the index is brought up to date.
+        """Stop the capture: cancel the subscriptions, write received ticks, seal, update the index.
 
-        What was received is written first. Stopped twice, or while it does not run, it does
-        nothing.
+        A no-op while it is not running.
         """
         with self._changing:
             atexit.unregister(self.stop)
-            if self._clerk is None:
+            if self._index is None:
                 return
             supervisor = self._supervisor
             if supervisor is not None:
@@ -216,28 +216,28 @@ class Capture:
                 self._try("stop", self._pruner.stop, "the pruner")
             for thread in self._threads:
                 self._join(thread)
-                # The keeper goes on for as long as ticks may come.
+                # The keeper runs for as long as ticks may arrive.
                 self._stopping.set()
             self._stopping.set()
             for recorder in self._recorders:
                 self._try("close", recorder.close, recorder.stream_id)
             self._try("close", self._sealer.close, "the sealer")
-            self._clerk.close()
-            self._clerk = None
+            self._index.close()
+            self._index = None
             self._threads = []
             if supervisor is not None:
                 write_status(self.store.root, self.status())
-            ended(self)
+            unregister(self)
 
     def _join(self, thread: threading.Thread) -> None:
         if thread.ident is None or thread is threading.current_thread():
             return
         thread.join(_STOP_SECONDS)
         if thread.is_alive():
-            _log.critical("%s does not end; what it still does is lost", thread.name)
+            _log.critical("%s does not end within %g s", thread.name, _STOP_SECONDS)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the capture has ended; False if it has not by then."""
+        """Wait until the capture has stopped; return False after the timeout."""
         return self._stopping.wait(timeout)
 
     def __enter__(self) -> Self:
@@ -245,49 +245,49 @@ class Capture:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self.stop()
 
-    # -- its threads -------------------------------------------------------------------------------
+    # -- threads -----------------------------------------------------------------------------------
 
-    def _supervise(self) -> None:
+    def _run_supervisor(self) -> None:
         supervisor = self._supervisor
         assert supervisor is not None
         while not supervisor.stopping.is_set():
-            # A mistake of ours must not end the capture: the connection is made anew.
-            if not self._try("supervisor", supervisor.run, "the supervisor begins again"):
-                supervisor.stopping.wait(_STEP_SECONDS)
+            # An internal error does not end the capture: the supervisor restarts.
+            if not self._try("supervisor", supervisor.run, "the supervisor restarts"):
+                supervisor.stopping.wait(_RESTART_SECONDS)
 
-    def _keep(self) -> None:
-        """Sync, seal, and tell the status, every now and then."""
-        synced = told = 0.0
-        resting: dict[str, float] = {}
-        step = time.time() - time.monotonic()
-        while not self._stopping.wait(_BEAT):
+    def _run_keeper(self) -> None:
+        """Sync, seal and write the status file, periodically."""
+        synced_at = status_at = 0.0
+        retry_at: dict[str, float] = {}
+        clock_offset = time.time() - time.monotonic()
+        while not self._stopping.wait(_POLL_SECONDS):
             now = time.monotonic()
-            step = _notice_step(step, time.time() - now)
+            clock_offset = _check_clock(clock_offset, time.time() - now)
             self._rates.append((now, sum(recorder.ticks for recorder in self._recorders)))
-            syncs = self.settings.fsync is not None and now - synced >= self.settings.fsync
+            is_sync_due = self.settings.fsync is not None and now - synced_at >= self.settings.fsync
             for recorder in self._recorders:
                 name = recorder.stream_id
-                if syncs:
+                if is_sync_due:
                     self._try("sync", recorder.sync, name)
-                if now >= resting.get(name, 0.0) and not self._try(
+                if now >= retry_at.get(name, 0.0) and not self._try(
                     "upkeep", recorder.maintain, name
                 ):
-                    resting[name] = now + _REST_SECONDS
-            if syncs:
-                synced = now
-            self._sealer.rest(_REST_SECONDS)
-            if now - told >= _STATUS_SECONDS:
-                told = now
+                    retry_at[name] = now + _RETRY_SECONDS
+            if is_sync_due:
+                synced_at = now
+            self._sealer.rest(_SEALER_IDLE_SECONDS)
+            if now - status_at >= _STATUS_SECONDS:
+                status_at = now
                 write_status(self.store.root, self.status())
 
     def _try(self, where: str, work: Callable[[], object], what: str) -> bool:
-        """Do something of which a failure must be seen, and must not end what goes on beside it."""
+        """Do some work; report an exception, and return False, instead of raising it."""
         try:
             work()
         except Exception as error:
@@ -299,28 +299,28 @@ class Capture:
     def _failed(self, where: str, error: Exception) -> None:
         self.failures.append(f"{datetime.now(UTC):%H:%M:%S} {where}: {error!r}")
 
-    # -- how it is doing ---------------------------------------------------------------------------
+    # -- status ------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
-        """Whether it has been started and not stopped."""
+        """Return whether the capture has been started and not stopped."""
         return not self._stopping.is_set()
 
     @property
     def unwritten(self) -> int:
-        """Messages that wait for room on the disk; once it has ended, they are lost."""
+        """Messages that wait for room on the disk; after the stop they are lost."""
         return sum(recorder.waiting for recorder in self._recorders)
 
     @property
     def ticks_per_second(self) -> float:
-        """Ticks a second, over the last seconds."""
+        """Ticks a second, over the last ten seconds."""
         if len(self._rates) < 2 or not self.running:
             return 0.0
         (begin, before), (end, after) = self._rates[0], self._rates[-1]
         return (after - before) / (end - begin) if end > begin else 0.0
 
     def status(self) -> dict[str, Any]:
-        """How it is doing, as JSON can hold it.
+        """Return the status as a dictionary for JSON.
 
         Returns
         -------
@@ -366,13 +366,13 @@ class Capture:
         return panel_html(self.status())
 
     def _ipython_display_(self) -> None:
-        show_live(self)
+        display_status(self)
 
 
-def _notice_step(before: float, after: float) -> float:
-    """Tell that the clock was set: how far it was ahead of a steady one, and is."""
-    if abs(after - before) > _STEP_SECONDS:
+def _check_clock(before: float, after: float) -> float:
+    """Log a step of the wall clock, from its old and new offset to the monotonic one."""
+    if abs(after - before) > _CLOCK_STEP_SECONDS:
         _log.warning(
-            "the clock was set by %+.1f s: ticks go by the new time from here on", after - before
+            "the clock was set by %+.1f s: ticks get the new time from here on", after - before
         )
     return after

@@ -1,7 +1,7 @@
-"""One connection, from its beginning to its end: what is heard, and what is done about it.
+"""One connection to TWS, from its beginning to its end: its messages, and the reaction to each.
 
-The client's thread hands ticks straight to the recorders; everything else it hears becomes an
-event here, so that what is decided about a connection is decided in one place, in order.
+The client's thread hands ticks straight to the recorders. Everything else it receives is queued
+here, and the supervisor's thread reacts to it, in order.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ibticks.capture._watchdog import Watch
+from ibticks.capture._watchdog import Watchdog
 from ibticks.coverage import CoverageState, StreamStatus
-from ibticks.tws import Action, Outages, meaning
+from ibticks.tws import NO_TICKS, Action, Outages, TwsEvents, find_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from decimal import Decimal
+    from collections.abc import Callable
     from threading import Event
 
     from ibticks.capture._settings import CaptureSettings
     from ibticks.capture._subscriptions import Subscription, Subscriptions
     from ibticks.index import Index
-    from ibticks.tws import Client
+    from ibticks.tws import Client, TickSink
 
-__all__ = ["End", "Session"]
+__all__ = ["ConnectionHandler", "Disconnect"]
 
 _log = logging.getLogger(__name__)
-_RETRY_LATER: Final = 300.0
-_RETRY_RARELY: Final = 3600.0
-_PACING_PAUSE: Final = 15.0
-_STRAY_PAUSE: Final = 2.0
-_BEAT: Final = 0.25
+_RETRY_SECONDS: Final = 300.0
+_RETRY_REFUSED_SECONDS: Final = 3600.0
+_PACING_PAUSE_SECONDS: Final = 15.0
+_STRAY_PAUSE_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.25
 _PORT: Final = re.compile(r"port\D{0,20}(\d{2,5})", re.IGNORECASE)
 _COMPETING_SESSION: Final = 10197
 _PACING: Final = 420
@@ -41,25 +40,25 @@ _MOVED: Final = 1300
 _NOT_CONNECTED: Final = 504
 
 
-class End(NamedTuple):
-    """Why a connection is over, and on which port TWS said it is from now on, if it did."""
+class Disconnect(NamedTuple):
+    """Reason for the end of a connection, and the port TWS announced for the next one, if any."""
 
     reason: str
     code: int
     port: int | None = None
 
 
-class Session:
-    """What happens on one connection; the ``Events`` of its client.
+class ConnectionHandler(TwsEvents):
+    """Receiver of one connection, and the loop that reacts to what it brings.
 
     Parameters
     ----------
     settings : CaptureSettings
     subscriptions : Subscriptions
     index : Index
-        Where contracts are kept.
+        Where contracts are stored.
     on_failure : callable
-        Told of each exception in our own callbacks.
+        Called with the place and the exception of each callback that raises.
     """
 
     def __init__(
@@ -71,158 +70,128 @@ class Session:
     ) -> None:
         self._subscriptions = subscriptions
         self._index = index
+        self._on_failure = on_failure
         self._events: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
-        self._strays: dict[int, float] = {}
-        self._watch = Watch(settings, subscriptions)
-        self.failed = on_failure
+        self._next_stray_report: dict[int, float] = {}
+        self._watchdog = Watchdog(settings, subscriptions)
         self.outages: Final = Outages()
 
-    # -- the client's side (Events), in its thread -------------------------------------------------
+    # -- callbacks, in the client's thread ---------------------------------------------------------
 
-    def trade(
-        self,
-        request: int,
-        time: int,
-        price: float,
-        size: Decimal,
-        exchange: str,
-        conditions: str,
-        past_limit: bool,
-        unreported: bool,
-    ) -> None:
-        """A trade: straight to its recorder."""
+    def ticks(self, request: int) -> TickSink:
+        """Return the recorder of a request; ticks of a cancelled one are discarded."""
         subscription = self._subscriptions.by_request.get(request)
-        if subscription is None or not subscription.accepts(request):
-            self._stray(request)
-        else:
-            subscription.recorder.trade(
-                time, price, size, exchange, conditions, past_limit, unreported
-            )
+        if subscription is not None and subscription.accepts(request):
+            return subscription.recorder
+        self._report_stray(request)
+        return NO_TICKS
 
-    def quote(
-        self,
-        request: int,
-        time: int,
-        bid_price: float,
-        bid_size: Decimal,
-        ask_price: float,
-        ask_size: Decimal,
-        bid_past_low: bool,
-        ask_past_high: bool,
-    ) -> None:
-        """A quote: straight to its recorder."""
-        subscription = self._subscriptions.by_request.get(request)
-        if subscription is None or not subscription.accepts(request):
-            self._stray(request)
-        else:
-            subscription.recorder.quote(
-                time, bid_price, bid_size, ask_price, ask_size, bid_past_low, ask_past_high
-            )
-
-    def mid_point(self, request: int, time: int, mid_price: float) -> None:
-        """A mid point: straight to its recorder."""
-        subscription = self._subscriptions.by_request.get(request)
-        if subscription is None or not subscription.accepts(request):
-            self._stray(request)
-        else:
-            subscription.recorder.mid_point(time, mid_price)
-
-    def _stray(self, request: int) -> None:
-        """A tick of a stream that was cancelled, and of which IB has not heard that."""
+    def _report_stray(self, request: int) -> None:
+        """Have a stream cancelled again whose cancellation IB has not processed."""
         now = time.monotonic()
-        if now >= self._strays.get(request, now):
-            self._strays[request] = now + _STRAY_PAUSE
+        if now >= self._next_stray_report.get(request, now):
+            self._next_stray_report[request] = now + _STRAY_PAUSE_SECONDS
             self._events.put(("stray", request))
 
-    def history(self, request: int, ticks: Sequence[Any], done: bool) -> None:
-        """Nothing: historical ticks are asked for over a connection of their own."""
+    def contract_details(self, request: int, details: Any) -> None:
+        """Queue the details of a contract."""
+        self._events.put(("contract_details", request, details))
 
-    def contract(self, request: int, details: Any) -> None:
-        """A contract's details."""
-        self._events.put(("contract", request, details))
-
-    def contracts_end(self, request: int) -> None:
-        """The end of a contract's details."""
-        self._events.put(("contracts_end", request))
+    def contract_details_end(self, request: int) -> None:
+        """Queue the end of the details of a contract."""
+        self._events.put(("contract_details_end", request))
 
     def message(self, request: int, code: int, text: str) -> None:
-        """An error or a note."""
+        """Queue an error or a notice."""
         self._events.put(("message", request, code, text))
 
-    def alive(self) -> None:
-        """A sign of life."""
-        self._events.put(("alive",))
+    def current_time(self) -> None:
+        """Queue the answer to a heartbeat."""
+        self._events.put(("current_time",))
 
     def closed(self) -> None:
-        """The connection is over."""
+        """Queue the end of the connection."""
         self._events.put(("closed",))
 
-    # -- deciding, in the supervisor's thread ------------------------------------------------------
+    def callback_failed(self, where: str, error: Exception) -> None:
+        """Report an exception of a callback."""
+        self._on_failure(where, error)
+
+    # -- reactions, in the supervisor's thread -----------------------------------------------------
 
     def wake(self) -> None:
-        """Have :meth:`serve` look whether it is to stop; from any thread."""
+        """Make :meth:`serve` check whether it has to stop; from any thread."""
         self._events.put(("",))
 
-    def serve(self, client: Client, stopping: Event) -> End | None:
-        """Ask, listen and watch until the connection is over; None: because of ``stopping``."""
+    def serve(self, client: Client, stopping: Event) -> Disconnect | None:
+        """Send requests and react to events until the connection ends.
+
+        Returns None if ``stopping`` is set.
+        """
         now = time.monotonic()
-        self._watch.heard(now)
-        self._subscriptions.forget(now)
+        self._watchdog.note_message(now)
+        self._subscriptions.reset(now)
         while not stopping.is_set():
-            pause = _BEAT
-            if not self.outages.of_ib and not client.lost:
-                pause = min(pause, self._subscriptions.ask(client, time.monotonic()))
+            pause = _POLL_SECONDS
+            if not self.outages.is_ib_lost and not client.is_lost:
+                pause = min(pause, self._subscriptions.send_due(client, time.monotonic()))
             try:
-                kind, *said = self._events.get(timeout=pause)
+                event, *arguments = self._events.get(timeout=pause)
             except queue.Empty:
-                kind, said = "", []
-            end = self._handle(client, kind, said)
-            if end is None and not client.lost:
-                end = self._look(client)
-            if end is not None:
-                return end
+                event, arguments = "", []
+            disconnect = self._handle(client, event, arguments)
+            if disconnect is None and not client.is_lost:
+                disconnect = self._check_liveness(client)
+            if disconnect is not None:
+                return disconnect
         self._subscriptions.cancel_all(client)
         return None
 
     def note_all(self, status: StreamStatus, reason: str, code: int) -> None:
-        """Tell every stream that has anything left to lose what has become of it."""
+        """Note a status in every stream that is not disconnected or refused already."""
         for subscription in self._subscriptions:
             recorder = subscription.recorder
             if recorder.state not in (CoverageState.DISCONNECTED, CoverageState.NOT_PERMITTED):
                 recorder.note(status, reason, code)
 
-    def _look(self, client: Client) -> End | None:
+    def _check_liveness(self, client: Client) -> Disconnect | None:
         now = time.monotonic()
-        if self._watch.is_dead(client, now):
-            return End("no sign of life: the connection is dead", _NOT_CONNECTED)
+        if self._watchdog.is_dead(client, now):
+            return Disconnect("heartbeat timeout: the connection is dead", _NOT_CONNECTED)
         if not self.outages:
-            self._watch.look_for_silence(now)
+            self._watchdog.check_silence(now)
         return None
 
-    def _handle(self, client: Client, kind: str, said: list[Any]) -> End | None:
-        """Act on an event; why the connection is over, if it is."""
-        if kind:
-            self._watch.heard(time.monotonic())
-        if kind == "closed":
-            return End(client.problem or "the connection was closed", _NOT_CONNECTED)
-        if kind == "message":
-            return self._on_message(*said)
-        if kind == "contract":
-            record = self._subscriptions.learn(*said)
+    def _handle(self, client: Client, event: str, arguments: list[Any]) -> Disconnect | None:
+        """React to an event; return the reason if it ends the connection."""
+        if event:
+            self._watchdog.note_message(time.monotonic())
+        if event == "closed":
+            return Disconnect(client.problem or "the connection was closed", _NOT_CONNECTED)
+        if event == "message":
+            return self._on_message(*arguments)
+        if event == "contract_details":
+            record = self._subscriptions.apply_details(*arguments)
             if record is not None:
                 self._index.put_contracts([record])
-        elif kind == "contracts_end":
-            details = self._subscriptions.asked_for(*said)
+        elif event == "contract_details_end":
+            details = self._subscriptions.find_details(*arguments)
             if details is not None:
-                details.known = time.monotonic()
-        elif kind == "stray":
-            self._subscriptions.cancel(*said)
+                details.answered_at = time.monotonic()
+        elif event == "stray":
+            self._subscriptions.cancel(*arguments)
         return None
 
-    def _on_message(self, request: int, number: int, text: str) -> End | None:
-        code = meaning(number, text)
-        calm = code.action in (Action.NOTE, Action.RESTORED)
-        _log.log(logging.INFO if calm else logging.WARNING, "IB %d (%d): %s", number, request, text)
+    def _on_message(self, request: int, number: int, text: str) -> Disconnect | None:
+        code = find_code(number, text)
+        is_harmless = code.action in (Action.NOTE, Action.RESTORED)
+        _log.log(
+            logging.INFO if is_harmless else logging.WARNING,
+            "IB %d (%d): %s",
+            number,
+            request,
+            text,
+        )
         reason = text if code.text in text else f"{code.text}: {text}"
         match code.action:
             case Action.BROKEN:
@@ -230,13 +199,15 @@ class Session:
                 self.note_all(StreamStatus.DISCONNECTED, reason, number)
             case Action.RESTORED:
                 if self.outages.end(number, text):
-                    self._restore(reason, number)
+                    self._note_restored(reason, number)
             case Action.RESUBSCRIBE_ALL:
-                # IB has forgotten the subscriptions: there is nothing to cancel.
+                # IB has dropped the subscriptions: there is nothing to cancel.
                 self.outages.end(number, text)
-                self._lose_all(reason, number)
+                self._resubscribe_all(reason, number)
             case Action.RECONNECT:
-                return End(reason, number, _port(text) if number == _MOVED else None)
+                return Disconnect(
+                    reason, number, _announced_port(text) if number == _MOVED else None
+                )
             case Action.SLOW_DOWN:
                 self._subscriptions.slow_down(time.monotonic())
             case Action.NOTE:
@@ -245,60 +216,60 @@ class Session:
                 self._on_refusal(request, code.action, number, reason)
         return None
 
-    def _lose_all(self, reason: str, number: int) -> None:
+    def _resubscribe_all(self, reason: str, number: int) -> None:
         for subscription in self._subscriptions:
             if subscription.request is not None:
                 subscription.recorder.note(StreamStatus.DISCONNECTED, reason, number)
-        self._subscriptions.forget(time.monotonic())
+        self._subscriptions.reset(time.monotonic())
 
-    def _restore(self, reason: str, number: int) -> None:
+    def _note_restored(self, reason: str, number: int) -> None:
         for subscription in self._subscriptions:
             if subscription.request is not None:
                 subscription.recorder.note(StreamStatus.RESTORED, reason, number)
 
     def _on_refusal(self, request: int, action: Action, number: int, reason: str) -> None:
-        """A request failed: of one stream, or for the details of a contract; the others go on."""
+        """React to the refusal of one stream, or of the details of one contract."""
         subscription = self._subscriptions.by_request.get(request)
         if subscription is not None:
-            # What becomes of a request that was replaced does not matter any more.
+            # The refusal of a request that was replaced is of no consequence.
             if subscription.is_latest(request):
                 self._refuse(subscription, action, number, reason)
             return
-        details = self._subscriptions.asked_for(request)
+        details = self._subscriptions.find_details(request)
         if details is None:
             return
         if action is Action.GIVE_UP:
             details.refused = True
-            for each in details.streams:
-                self._refuse(each, action, number, reason)
+            for stream in details.streams:
+                self._refuse(stream, action, number, reason)
         else:
-            # Its streams are tried with what is known of it.
-            details.known = time.monotonic()
+            # Its streams are tried with the details known so far.
+            details.answered_at = time.monotonic()
 
     def _refuse(self, subscription: Subscription, action: Action, number: int, reason: str) -> None:
         recorder = subscription.recorder
         now = time.monotonic()
         recorder.error(number, reason, recoverable=action is not Action.GIVE_UP)
         if action is Action.GIVE_UP:
-            self._subscriptions.drop(subscription, now + _RETRY_RARELY)
+            self._subscriptions.drop(subscription, now + _RETRY_REFUSED_SECONDS)
             recorder.note(StreamStatus.NOT_PERMITTED, reason, number)
         elif action is Action.RESUBSCRIBE:
             self._subscriptions.resubscribe(subscription, now)
             recorder.note(StreamStatus.DISCONNECTED, reason, number)
         elif action is Action.RETRY_SOON:
-            self._subscriptions.repeat(subscription, now)
+            self._subscriptions.retry_with_backoff(subscription, now)
             recorder.note(StreamStatus.DISCONNECTED, reason, number)
         elif number == _COMPETING_SESSION:
-            # It was subscribed, and might begin again by itself: then it would come twice.
-            self._subscriptions.renew(subscription, now + _RETRY_LATER)
+            # The subscription might resume by itself, and then every tick would come twice.
+            self._subscriptions.renew(subscription, now + _RETRY_SECONDS)
             recorder.note(StreamStatus.QUIET, reason, number)
         else:
-            wait = _PACING_PAUSE if number == _PACING else _RETRY_LATER
+            wait = _PACING_PAUSE_SECONDS if number == _PACING else _RETRY_SECONDS
             self._subscriptions.drop(subscription, now + wait)
             recorder.note(StreamStatus.NOT_PERMITTED, reason, number)
 
 
-def _port(text: str) -> int | None:
-    """The port that TWS says it listens on from now on."""
-    found = _PORT.search(text)
-    return int(found[1]) if found and 0 < int(found[1]) < 65536 else None
+def _announced_port(text: str) -> int | None:
+    """Return the port that TWS announces for the next connection."""
+    match = _PORT.search(text)
+    return int(match[1]) if match and 0 < int(match[1]) < 65536 else None

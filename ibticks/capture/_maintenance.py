@@ -1,98 +1,250 @@
-"""What a capture does now and then for each of its streams, in a thread of its own."""
+"""Maintenance of a running capture: compression and deletion of its own old hours.
+
+Another process cannot do either, since the capture holds the lock of each stream.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ibticks.errors import StorageError
+from ibticks.config import NANOSECONDS
+from ibticks.coverage import mark_files_deleted
+from ibticks.errors import StorageError, WriterLockedError
+from ibticks.storage import HOUR, FileKey, SealerApart, StreamLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from ibticks.capture._queued_index import Clerk
     from ibticks.capture._recorder import Recorder
-    from ibticks.storage import FileKey
+    from ibticks.index import Index
+    from ibticks.store import Store
 
-__all__ = ["Rounds"]
+__all__ = ["HourCompressor", "HourPruner"]
 
 _log = logging.getLogger(__name__)
-_EVERY_SECONDS: Final = 60.0
+_INTERVAL_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 30.0
+_INDEX_WAIT_SECONDS: Final = 10.0
+_COMPRESSION: Final = "zstd"
 
 
-class Rounds:
-    """Visits one recorder after another, every minute.
+class _PeriodicTask:
+    """A thread that works on one recorder after another, every minute.
 
     Parameters
     ----------
-    what : str
-        What is done to their files, such as ``"prune"``.
+    verb : str
+        What is done to the files, such as ``"prune"``; names the thread and its log messages.
     recorders : sequence of Recorder
-    visit : callable
+    work : callable
         Takes a recorder.
     on_failure : callable
-        Told ``what``, and what exception, of anything unexpected. The next round comes all the
-        same.
-    at_end : callable, optional
-        Called at the end of each round.
+        Called with the verb and each unexpected exception; the task continues.
+    after_round : callable, optional
+        Called after the last recorder.
 
     Attributes
     ----------
-    refused : set of str
-        Paths of the files to which it could not be done; they are not tried every minute.
+    failed_paths : set of str
+        Paths of the files on which the work failed; they are not tried again.
     """
 
     def __init__(
         self,
-        what: str,
+        verb: str,
         recorders: Sequence[Recorder],
-        visit: Callable[[Recorder], None],
+        work: Callable[[Recorder], None],
         on_failure: Callable[[str, Exception], None],
         *,
-        at_end: Callable[[], None] | None = None,
+        after_round: Callable[[], None] | None = None,
     ) -> None:
-        self._what = what
+        self._verb = verb
         self._recorders = recorders
-        self._visit = visit
+        self._work = work
         self._on_failure = on_failure
-        self._at_end = at_end
-        self.refused: Final[set[str]] = set()
+        self._after_round = after_round
+        self.failed_paths: Final[set[str]] = set()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name=f"ibticks-{what}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"ibticks-{verb}", daemon=True)
 
     @property
-    def stopping(self) -> bool:
-        """Whether nothing more is to be begun."""
+    def is_stopping(self) -> bool:
+        """Return whether no further file is to be begun."""
         return self._stopping.is_set()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, once what was begun is done."""
+        """Stop after the current file."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
 
     def attempt(self, key: FileKey, work: Callable[[], object]) -> None:
-        """Do something to a file; if storage fails, it stays as it is."""
+        """Work on one file; report it if storage fails."""
         try:
             work()
         except StorageError as error:
-            self.refused.add(key.path)
-            _log.exception("%s: could not %s it", key.path, self._what)
-            self._on_failure(self._what, error)
+            self.failed_paths.add(key.path)
+            _log.exception("%s: could not %s it", key.path, self._verb)
+            self._on_failure(self._verb, error)
 
-    def _work(self) -> None:
-        while not self._stopping.wait(_EVERY_SECONDS):
+    def _run(self) -> None:
+        while not self._stopping.wait(_INTERVAL_SECONDS):
             for recorder in self._recorders:
                 try:
-                    if not self.stopping:
-                        self._visit(recorder)
+                    if not self.is_stopping:
+                        self._work(recorder)
                 except Exception as error:
-                    _log.exception("%s: could not %s old hours", recorder.stream_id, self._what)
-                    self._on_failure(self._what, error)
-            if self._at_end is not None:
-                self._at_end()
+                    _log.exception("%s: could not %s old hours", recorder.stream_id, self._verb)
+                    self._on_failure(self._verb, error)
+            if self._after_round is not None:
+                self._after_round()
+
+
+class HourCompressor:
+    """Compresses files some time after the end of their hour, one at a time.
+
+    It has a process of its own, so that syncing and sealing do not wait for it.
+
+    Parameters
+    ----------
+    recorders : sequence of Recorder
+    index : Index
+        Index of their files.
+    after_seconds : float
+        Seconds since the end of an hour.
+    on_failure : callable
+        Called with a place and each unexpected exception.
+    """
+
+    def __init__(
+        self,
+        recorders: Sequence[Recorder],
+        index: Index,
+        after_seconds: float,
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self._index = index
+        self._sealer = SealerApart()
+        self._after_ns = round(after_seconds * NANOSECONDS)
+        self._task = _PeriodicTask(
+            "compress", recorders, self._compress, on_failure, after_round=self._sealer.close
+        )
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._task.start()
+
+    def stop(self) -> None:
+        """Stop after the file that is being compressed."""
+        self._task.stop()
+
+    def _compress(self, recorder: Recorder) -> None:
+        for key in self._due_files(recorder):
+            if not self._task.is_stopping:
+                work = partial(recorder.compress, key, _COMPRESSION, self._sealer.compress)
+                self._task.attempt(key, work)
+
+    def _due_files(self, recorder: Recorder) -> Iterator[FileKey]:
+        before_ns = time.time_ns() - self._after_ns
+        for file in self._index.files(
+            [recorder.contract_id], [recorder.tick_type], None, before_ns
+        ):
+            key = FileKey.parse(file.path)
+            if (
+                key is not None
+                and file.sealed
+                and not file.backfilled
+                and file.compression != _COMPRESSION
+                and file.hour_ns + HOUR <= before_ns
+                and file.path not in self._task.failed_paths
+            ):
+                yield key
+
+
+class HourPruner:
+    """Deletes files once their retention time is over.
+
+    As in :meth:`ibticks.Store.prune`, coverage and index are updated first, so that neither names a
+    file that is gone. While the index cannot be written, every file stays.
+
+    Parameters
+    ----------
+    store : Store
+    recorders : sequence of Recorder
+    index : Clerk
+        Queue of index writes that the recorders use, too: it keeps their order.
+    keep_seconds : float
+        Seconds since the end of an hour.
+    on_failure : callable
+        Called with a place and each unexpected exception.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        recorders: Sequence[Recorder],
+        index: Clerk,
+        keep_seconds: float,
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._keep_ns = round(keep_seconds * NANOSECONDS)
+        # By stream: files that are out of the index and not deleted yet.
+        self._unindexed: dict[str, set[FileKey]] = {}
+        self._task = _PeriodicTask("prune", recorders, self._prune, on_failure)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._task.start()
+
+    def stop(self) -> None:
+        """Stop after the files that are being deleted."""
+        self._task.stop()
+
+    def _prune(self, recorder: Recorder) -> None:
+        partial_answers = self._store.index.partial_answers
+        keys = self._due_files(recorder)
+        if not keys or self._store.index.partial_answers != partial_answers:
+            return  # without PostgreSQL the catalogue answers, which may be out of date
+        with ExitStack() as locks:
+            if any(key.part == "backfill" for key in keys):
+                try:
+                    stream = recorder.contract_id, recorder.tick_type
+                    lock = StreamLock(self._store.root, *stream, backfill=True)
+                except WriterLockedError as error:
+                    _log.info("old hours are deleted later: %s", error)
+                    return
+                locks.callback(lock.release)
+            recorder.forget_before(max(key.hour_ns for key in keys) + HOUR)
+            mark_files_deleted(self._index, keys)
+            self._index.drop_files([key.path for key in keys])
+            unindexed = self._unindexed.setdefault(recorder.stream_id, set())
+            unindexed.update(keys)
+            if self._index.settled(_INDEX_WAIT_SECONDS):
+                for key in keys:
+                    self._task.attempt(key, partial(recorder.delete, key))
+                    unindexed.discard(key)
+                self._index.do(self._store.note_change)
+
+    def _due_files(self, recorder: Recorder) -> list[FileKey]:
+        before_ns = time.time_ns() - self._keep_ns
+        files = self._index.files([recorder.contract_id], [recorder.tick_type], None, before_ns)
+        indexed = {FileKey.parse(file.path) for file in files}
+        ended = {key for key in indexed if key is not None and key.hour_ns + HOUR <= before_ns}
+        ended |= self._unindexed.get(recorder.stream_id, set())
+        return sorted(
+            key
+            for key in ended
+            if key.path not in self._task.failed_paths and not recorder.has_open(key)
+        )

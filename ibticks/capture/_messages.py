@@ -1,4 +1,4 @@
-"""What a stream says, as v2 messages."""
+"""v2 messages of a stream: ticks, statuses, errors and the end, as JSON dictionaries."""
 
 from __future__ import annotations
 
@@ -7,22 +7,74 @@ from typing import TYPE_CHECKING, Any
 
 from ibticks.format import format_timestamp
 from ibticks.schema import clean_number, clean_side
+from ibticks.tws import TickSink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from decimal import Decimal
 
     from ibticks.coverage import StreamStatus
     from ibticks.index import ContractRecord
 
-__all__ = [
-    "complete_message",
-    "error_message",
-    "info_message",
-    "mid_point_data",
-    "quote_data",
-    "tick_message",
-    "trade_data",
-]
+__all__ = ["TickData", "complete_message", "error_message", "info_message", "tick_message"]
+
+
+class TickData(TickSink):
+    """Receiver of ticks that turns each into the ``data`` of its v2 message.
+
+    Parameters
+    ----------
+    on_tick : callable
+        Called with the time of IB, in UTC seconds, and the data.
+    """
+
+    def __init__(self, on_tick: Callable[[int, dict[str, Any]], None]) -> None:
+        self._on_tick = on_tick
+
+    def trade(
+        self,
+        time: int,
+        price: float,
+        size: Decimal,
+        exchange: str,
+        conditions: str,
+        past_limit: bool,
+        unreported: bool,
+    ) -> None:
+        """Take a trade, without unset values; IB separates conditions by spaces."""
+        data: dict[str, Any] = _present(price=clean_number(price), size=clean_number(size))
+        data["exchange"] = exchange
+        if conditions:
+            data["conditions"] = conditions.split(" ")
+        data |= {"past_limit": bool(past_limit), "unreported": bool(unreported)}
+        self._on_tick(time, data)
+
+    def quote(
+        self,
+        time: int,
+        bid_price: float,
+        bid_size: Decimal,
+        ask_price: float,
+        ask_size: Decimal,
+        bid_past_low: bool,
+        ask_past_high: bool,
+    ) -> None:
+        """Take a quote, without unset values and sides that have no quote."""
+        bid, bid_volume = clean_side(bid_price, bid_size)
+        ask, ask_volume = clean_side(ask_price, ask_size)
+        data: dict[str, Any] = _present(
+            bid_price=bid, bid_size=bid_volume, ask_price=ask, ask_size=ask_volume
+        )
+        data |= {"bid_past_low": bool(bid_past_low), "ask_past_high": bool(ask_past_high)}
+        self._on_tick(time, data)
+
+    def mid_point(self, time: int, mid_price: float) -> None:
+        """Take a mid point, without a price if it is unset."""
+        self._on_tick(time, _present(mid_price=clean_number(mid_price)))
+
+
+def _present(**values: float | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def tick_message(
@@ -33,7 +85,7 @@ def tick_message(
     exchange_time: int,
     data: dict[str, Any],
 ) -> dict[str, Any]:
-    """A tick that has come just now; ``exchange_time`` is IB's, UTC seconds."""
+    """Return the message of a tick that arrives now; ``exchange_time`` is IB's, UTC seconds."""
     return {
         "type": "tick",
         "stream_id": stream_id,
@@ -48,49 +100,6 @@ def tick_message(
     }
 
 
-def trade_data(
-    price: float,
-    size: Decimal,
-    exchange: str,
-    conditions: str,
-    past_limit: bool,
-    unreported: bool,
-) -> dict[str, Any]:
-    """Return the data of a trade without unset values; IB separates conditions by spaces."""
-    data: dict[str, Any] = _present(price=clean_number(price), size=clean_number(size))
-    data["exchange"] = exchange
-    if conditions:
-        data["conditions"] = conditions.split(" ")
-    return {**data, "past_limit": bool(past_limit), "unreported": bool(unreported)}
-
-
-def quote_data(
-    bid_price: float,
-    bid_size: Decimal,
-    ask_price: float,
-    ask_size: Decimal,
-    bid_past_low: bool,
-    ask_past_high: bool,
-) -> dict[str, Any]:
-    """Return the data of a quote without unset values and sides that have no quote."""
-    bid, bid_volume = clean_side(bid_price, bid_size)
-    ask, ask_volume = clean_side(ask_price, ask_size)
-    return {
-        **_present(bid_price=bid, bid_size=bid_volume, ask_price=ask, ask_size=ask_volume),
-        "bid_past_low": bool(bid_past_low),
-        "ask_past_high": bool(ask_past_high),
-    }
-
-
-def mid_point_data(mid_price: float) -> dict[str, Any]:
-    """Return the data of a mid point, none if it is unset."""
-    return _present(mid_price=clean_number(mid_price))
-
-
-def _present(**values: float | None) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def info_message(
     stream_id: str,
     run: str,
@@ -102,7 +111,7 @@ def info_message(
     contract: ContractRecord | None = None,
     config: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What has become of a stream, now or at a given time."""
+    """Return the message of a status, of now or of a given time."""
     data: dict[str, Any] = {"status": str(status)}
     if contract is not None:
         data["contract_info"] = {
@@ -126,13 +135,19 @@ def info_message(
 
 
 def error_message(
-    stream_id: str, run: str, code: int, text: str, *, recoverable: bool
+    stream_id: str,
+    run: str,
+    code: int,
+    text: str,
+    *,
+    recoverable: bool,
+    at_ns: int | None = None,
 ) -> dict[str, Any]:
-    """An error of IB's or, with code 0, of ours."""
+    """Return the message of an error of IB or, with code 0, of the capture."""
     return {
         "type": "error",
         "stream_id": stream_id,
-        "timestamp": format_timestamp(time.time_ns()),
+        "timestamp": format_timestamp(time.time_ns() if at_ns is None else at_ns),
         "data": {"code": str(code), "message": text, "recoverable": recoverable},
         "metadata": {"run": run},
     }
@@ -147,7 +162,7 @@ def complete_message(
     duration_seconds: float,
     final_sequence: int | None,
 ) -> dict[str, Any]:
-    """The end of a stream, and why.
+    """Return the message of the end of a stream, with its reason.
 
     ``reason`` is ``limit_reached``, ``timeout``, ``disconnected``, ``cancelled`` or ``error``.
     """

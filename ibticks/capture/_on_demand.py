@@ -1,4 +1,4 @@
-"""Streams on demand: ticks of one contract as messages, until enough have come.
+"""Streams on demand: the ticks of one contract as messages, up to a limit or a timeout.
 
 ::
 
@@ -6,7 +6,7 @@
         for message in stream:
             ...
 
-The first message is an ``info`` (subscribed), the last one a ``complete`` that says why it ended.
+The first message is an ``info`` (subscribed), the last one a ``complete`` with the reason.
 """
 
 from __future__ import annotations
@@ -19,39 +19,38 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.capture._message_recorder import StreamRecord
+from ibticks._types import StreamKey
 from ibticks.capture._messages import (
+    TickData,
     complete_message,
     error_message,
     info_message,
-    mid_point_data,
-    quote_data,
     tick_message,
-    trade_data,
 )
-from ibticks.capture._settings import ON_DEMAND_CLIENT
+from ibticks.capture._recorder import open_recorder
+from ibticks.capture._settings import ON_DEMAND_CLIENT_ID
 from ibticks.coverage import StreamStatus
 from ibticks.errors import InputError, MissingExtraError, StorageError
 from ibticks.index import ContractRecord
 from ibticks.schema import check_contract_id, check_tick_type
-from ibticks.tws import Action, gateway_address, meaning
+from ibticks.tws import NO_TICKS, Action, TickSink, TwsEvents, find_code, gateway_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from decimal import Decimal
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
+    from ibticks.capture._recorder import Recorder
     from ibticks.store import Store
     from ibticks.tws import Client
 
 __all__ = ["OnDemandStream", "stream_ticks"]
 
 _log = logging.getLogger(__name__)
-_DETAILS: Final = 50_000
-_FIRST_REQUEST: Final = 50_001
-_DETAILS_SECONDS: Final = 10.0
-_MOST_WAITING: Final = 10_000
+_DETAILS_REQUEST_ID: Final = 50_000
+_FIRST_REQUEST_ID: Final = 50_001
+_DETAILS_TIMEOUT_SECONDS: Final = 10.0
+_MAX_UNREAD: Final = 10_000
 _NOT_CONNECTED: Final = 504
 
 
@@ -61,7 +60,7 @@ def stream_ticks(
     *,
     host: str | None = None,
     port: int | None = None,
-    client_id: int = ON_DEMAND_CLIENT,
+    client_id: int = ON_DEMAND_CLIENT_ID,
     limit: int | None = None,
     timeout_seconds: float | None = None,
     store: Store | None = None,
@@ -76,32 +75,32 @@ def stream_ticks(
     tick_type : str
         ``last``, ``all_last``, ``bid_ask`` or ``mid_point``.
     host, port : optional
-        Of TWS or IB Gateway; by default what ``IBTICKS_GATEWAY`` says, or ``127.0.0.1:4002``.
+        Address of TWS or IB Gateway; by default ``IBTICKS_GATEWAY``, or ``127.0.0.1:4002``.
     client_id : int
-        One that no other connection uses.
+        Id that no other connection uses.
     limit : int, optional
-        End after so many ticks.
+        Number of ticks after which the stream ends.
     timeout_seconds : float, optional
-        End after so many seconds.
+        Seconds after which the stream ends.
     store : Store, optional
-        Record the stream, too: every message is stored before it is handed out.
+        Store that records the stream: every message is stored before it is handed out.
     connect_timeout : float
-        Seconds the connection may take.
+        Seconds that connecting may take.
 
     Returns
     -------
     OnDemandStream
-        To be iterated over, once; close it, or use it in a ``with`` statement.
+        An iterator, to be used once; close it, or use it in a ``with`` statement.
 
     Raises
     ------
     ConnectionFailedError
         If IB cannot be reached, or refuses the client id.
     WriterLockedError
-        If the stream is to be recorded, and a capture has it; names by whom.
+        If the stream is to be recorded, and a capture has it; the error names that capture.
     UnknownTickTypeError, InputError
-        If there is no such tick type, or no contract can have that id, or limit and timeout let
-        nothing through.
+        If there is no such tick type, no contract can have that id, or limit or timeout is not
+        above zero.
     MissingExtraError
         If ibapi is not installed.
     """
@@ -120,15 +119,24 @@ def stream_ticks(
             "a stream needs the official client: pip install 'ibticks[capture]'"
         ) from error
     run = f"stream-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-    record = None if store is None else StreamRecord(store, contract_id, tick_type, run)
-    listener = _Listener(contract_id, tick_type, run, limit, timeout_seconds, record)
-    there = gateway_address()
+    recorder = None
+    if store is not None:
+        recorder = open_recorder(
+            store.root,
+            contract_id,
+            tick_type,
+            store.index,
+            run,
+            on_sealed=lambda _: store.note_change(),
+        )
+    listener = _Listener(contract_id, tick_type, run, limit, timeout_seconds, recorder)
+    default_host, default_port = gateway_address()
     client = listener.client = Client(listener)
     try:
-        client.open(host or there[0], port or there[1], client_id, connect_timeout)
+        client.open(host or default_host, port or default_port, client_id, connect_timeout)
         listener.begin(client)
     except BaseException:
-        listener.give_up()
+        listener.abandon()
         raise
     return OnDemandStream(listener)
 
@@ -136,7 +144,7 @@ def stream_ticks(
 class OnDemandStream:
     """The messages of one stream, as v2 JSON dictionaries; made by :func:`stream_ticks`.
 
-    An iterator and a context manager. Nothing is dropped: who reads slowly slows the gateway down.
+    An iterator and a context manager. No message is dropped: a slow reader slows the gateway down.
     """
 
     def __init__(self, listener: _Listener) -> None:
@@ -154,7 +162,7 @@ class OnDemandStream:
         return message
 
     def close(self) -> None:
-        """End it, if it has not ended; what has come is still handed out, and ``complete``."""
+        """End the stream; unread messages can still be read, up to ``complete``."""
         self._listener.close()
 
     def __enter__(self) -> Self:
@@ -162,7 +170,7 @@ class OnDemandStream:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -174,8 +182,12 @@ class OnDemandStream:
             listener.close()
 
 
-class _Listener:
-    """What the client tells (its Events), turned into messages that wait to be read."""
+class _Listener(TwsEvents):
+    """Receiver of the connection that queues its messages for the reader.
+
+    Locks, in the order in which they are taken: ``_finishing`` while the connection and the files
+    are closed, ``_lock`` for the order of messages and the end, ``_changed`` for the queue.
+    """
 
     def __init__(
         self,
@@ -184,48 +196,49 @@ class _Listener:
         run: str,
         limit: int | None,
         timeout_seconds: float | None,
-        record: StreamRecord | None,
+        recorder: Recorder | None,
     ) -> None:
-        self._stream = contract_id, tick_type
+        self._stream = StreamKey(contract_id, tick_type)
         self._run = run
-        self._id = f"{contract_id}_{tick_type}_{run}"
+        self._stream_id = f"{contract_id}_{tick_type}_{run}"
         self._limit = limit
         self._timeout = timeout_seconds
-        self._record = record
+        self._recorder = recorder
         self.client: Client | None = None
         self._contract: ContractRecord | None = None
-        self._described = threading.Event()
-        self._request = _FIRST_REQUEST - 1
+        self._has_details = threading.Event()
+        self._request = _FIRST_REQUEST_ID - 1
         self._begun = False
         self._subscribed = False
         self._broken = False
         self._ticks = 0
-        self._ticks_resubscribed = -1  # how many had come when it was last subscribed anew
-        self._sequence = 0 if record is None else record.last_sequence
+        self._ticks_at_resubscription = -1
+        self._sequence = 0 if recorder is None else recorder.sequence
         self._began = self._ended = time.monotonic()
         self._deadline: float | None = None
-        self._reason = ""  # why it ended, once it has
+        self._reason = ""  # of the end; empty until then
         self._complete: dict[str, Any] | None = None
-        self._waiting: deque[dict[str, Any]] = deque()
-        self._changed = threading.Condition()  # of what waits, and of the two around it
+        self._unread: deque[dict[str, Any]] = deque()
+        self._changed = threading.Condition()
         self._closing = False
-        # Held while a message is taken: what comes after the end comes too late.
+        self._tick_data = TickData(self._tick)
         self._lock = threading.RLock()
         self._finishing = threading.Lock()
 
     # -- beginning and ending ----------------------------------------------------------------------
 
     def begin(self, client: Client) -> None:
-        """Have the contract described, and subscribe."""
-        from ibticks.tws import contract_of
+        """Request the details of the contract, and subscribe."""
+        from ibticks.tws import make_contract
 
         self._begun = True
-        if client.lost:
+        if client.is_lost:
             self.closed()
-        client.reqContractDetails(_DETAILS, contract_of(self._stream[0], ""))
-        if not self._described.wait(_DETAILS_SECONDS):
+        client.reqContractDetails(_DETAILS_REQUEST_ID, make_contract(self._stream.contract_id, ""))
+        if not self._has_details.wait(_DETAILS_TIMEOUT_SECONDS):
             _log.warning(
-                "IB does not describe contract %d; it is tried with SMART", self._stream[0]
+                "IB sends no details of contract %d; it is requested from SMART",
+                self._stream.contract_id,
             )
         self._began = self._ended = time.monotonic()
         if self._timeout is not None:
@@ -233,7 +246,7 @@ class _Listener:
         self._subscribe()
 
     def _subscribe(self) -> None:
-        from ibticks.tws import contract_of
+        from ibticks.tws import make_contract
 
         client, contract = self.client, self._contract
         with self._lock:
@@ -243,10 +256,12 @@ class _Listener:
             self._subscribed = True
             self._note(StreamStatus.SUBSCRIBED, "subscribed")
         exchange = contract.exchange if contract is not None and contract.exchange else "SMART"
-        client.subscribe(self._request, contract_of(self._stream[0], exchange), self._stream[1])
+        client.subscribe(
+            self._request, make_contract(self._stream.contract_id, exchange), self._stream.tick_type
+        )
 
     def end(self, reason: str) -> None:
-        """No more ticks: the first reason counts."""
+        """End the stream; the first reason counts."""
         with self._lock:
             if self._reason:
                 return
@@ -254,16 +269,16 @@ class _Listener:
                 self._reason, self._ended = reason, time.monotonic()
                 self._changed.notify_all()
 
-    def give_up(self) -> None:
-        """It never began: let go of everything, and leave nothing."""
+    def abandon(self) -> None:
+        """Close the connection and the files of a stream that never began."""
         self.end("error")
         if self.client is not None:
-            self.client.shut()
-        if self._record is not None:
-            self._record.abandon()
+            self.client.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
     def close(self) -> None:
-        """End, from any thread, and let go of everything."""
+        """End the stream, from any thread, and close the connection and the files."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -271,38 +286,38 @@ class _Listener:
         self.finish()
 
     def finish(self) -> dict[str, Any]:
-        """Let go of the connection and the files; the last message."""
+        """Close the connection and the files; return the last message."""
         with self._finishing:
             if self._complete is None:
                 self._unsubscribe()
                 if self.client is not None:
-                    self.client.shut()
+                    self.client.close()
                 self._complete = complete_message(
-                    self._id,
+                    self._stream_id,
                     self._run,
                     reason=self._reason,
                     total_ticks=self._ticks,
                     duration_seconds=self._ended - self._began,
                     final_sequence=self._sequence if self._ticks else None,
                 )
-                if self._record is not None:
-                    self._record.close(self._complete)
+                if self._recorder is not None:
+                    self._recorder.close(self._complete)
             return self._complete
 
     def _unsubscribe(self) -> None:
-        if self._subscribed and self.client is not None and not self.client.lost:
+        if self._subscribed and self.client is not None and not self.client.is_lost:
             self.client.unsubscribe(self._request)
         self._subscribed = False
 
     def next_message(self) -> dict[str, Any]:
-        """The next message, the last of which is ``complete``."""
+        """Wait for the next message; the last one is ``complete``."""
         with self._changed:
-            while not self._waiting and not self._reason:
-                left = None if self._deadline is None else self._deadline - time.monotonic()
-                if not self._changed.wait(left) and self._is_late():
+            while not self._unread and not self._reason:
+                remaining = None if self._deadline is None else self._deadline - time.monotonic()
+                if not self._changed.wait(remaining) and self._is_late():
                     break
-            if self._waiting:
-                message = self._waiting.popleft()
+            if self._unread:
+                message = self._unread.popleft()
                 self._changed.notify_all()
                 return message
         if not self._reason:
@@ -313,33 +328,33 @@ class _Listener:
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    # -- messages, with the lock held --------------------------------------------------------------
+    # -- messages; the caller holds the lock -------------------------------------------------------
 
     def _put(self, message: dict[str, Any], status: StreamStatus | None = None) -> None:
-        if self._record is not None:
-            self._record.write(message, status)
+        if self._recorder is not None:
+            self._recorder.write(message, status)
         self._hand_over(message)
 
     def _hand_over(self, message: dict[str, Any]) -> None:
         with self._changed:
-            # A reader that is slow slows the gateway down, too: nothing more is read from the line.
-            self._changed.wait_for(lambda: self._closing or len(self._waiting) < _MOST_WAITING)
-            self._waiting.append(message)
+            # A slow reader slows the gateway down: the client's thread waits here.
+            self._changed.wait_for(lambda: self._closing or len(self._unread) < _MAX_UNREAD)
+            self._unread.append(message)
             self._changed.notify_all()
 
     def _note(self, status: StreamStatus, reason: str, code: int | None = None) -> None:
-        config: dict[str, Any] = {"tick_type": self._stream[1]}
+        config: dict[str, Any] = {"tick_type": self._stream.tick_type}
         if self._limit is not None:
             config["limit"] = self._limit
         if self._timeout is not None:
             config["timeout_seconds"] = max(1, round(self._timeout))
         message = info_message(
-            self._id,
+            self._stream_id,
             self._run,
             status,
             reason,
             code,
-            at_ns=None if self._record is None else self._record.after(time.time_ns()),
+            at_ns=None if self._recorder is None else self._recorder.next_status_ns(time.time_ns()),
             contract=self._contract if status is StreamStatus.SUBSCRIBED else None,
             config=config if status is StreamStatus.SUBSCRIBED else None,
         )
@@ -352,7 +367,7 @@ class _Listener:
             if self._is_late():
                 self.end("timeout")
                 return
-            message = tick_message(self._id, *self._stream, self._sequence + 1, event, data)
+            message = tick_message(self._stream_id, *self._stream, self._sequence + 1, event, data)
             try:
                 self._put(message)
             except StorageError as error:
@@ -365,123 +380,93 @@ class _Listener:
                 self._unsubscribe()
 
     def _fail(self, code: int, text: str, reason: str, *, recoverable: bool) -> None:
-        """Tell an error, after which nothing comes."""
+        """Report an error, and end the stream."""
         with self._lock:
-            # Why there is no connection at all, its maker tells.
+            # Before the begin, `stream_ticks` raises the error of the connection.
             if self._begun and not self._reason:
-                message = error_message(self._id, self._run, code, text, recoverable=recoverable)
+                message = error_message(
+                    self._stream_id, self._run, code, text, recoverable=recoverable
+                )
                 try:
                     self._put(message)
                 except StorageError:
-                    _log.exception("%s: this cannot be stored: %s", self._id, text)
+                    _log.exception("%s: an error cannot be stored: %s", self._stream_id, text)
                     self._hand_over(message)
                 self.end(reason)
-        self._described.set()
+        self._has_details.set()
 
-    # -- the client's side (Events), in its thread -------------------------------------------------
+    # -- callbacks, in the client's thread ---------------------------------------------------------
 
-    def trade(
-        self,
-        request: int,
-        time: int,
-        price: float,
-        size: Decimal,
-        exchange: str,
-        conditions: str,
-        past_limit: bool,
-        unreported: bool,
-    ) -> None:
-        """A trade."""
-        if request == self._request:
-            self._tick(time, trade_data(price, size, exchange, conditions, past_limit, unreported))
+    def ticks(self, request: int) -> TickSink:
+        """Return the receiver of the current subscription; ticks of older ones are discarded."""
+        return self._tick_data if request == self._request else NO_TICKS
 
-    def quote(
-        self,
-        request: int,
-        time: int,
-        bid_price: float,
-        bid_size: Decimal,
-        ask_price: float,
-        ask_size: Decimal,
-        bid_past_low: bool,
-        ask_past_high: bool,
-    ) -> None:
-        """A quote."""
-        if request == self._request:
-            self._tick(
-                time,
-                quote_data(bid_price, bid_size, ask_price, ask_size, bid_past_low, ask_past_high),
-            )
-
-    def mid_point(self, request: int, time: int, mid_price: float) -> None:
-        """A mid point."""
-        if request == self._request:
-            self._tick(time, mid_point_data(mid_price))
-
-    def contract(self, request: int, details: Any) -> None:
-        """What IB says of the contract."""
-        said = details.contract
-        if said.conId == self._stream[0]:
+    def contract_details(self, request: int, details: Any) -> None:
+        """Note the details of the contract."""
+        contract = details.contract
+        if contract.conId == self._stream.contract_id:
             self._contract = ContractRecord(
-                said.conId,
-                said.symbol,
-                said.exchange or said.primaryExchange,
-                said.currency,
-                said.secType,
+                contract.conId,
+                contract.symbol,
+                contract.exchange or contract.primaryExchange,
+                contract.currency,
+                contract.secType,
             )
-            if self._record is not None:
-                self._record.describe(self._contract)
+            if self._recorder is not None:
+                self._recorder.store_contract(self._contract)
 
-    def contracts_end(self, request: int) -> None:
-        """It has said it all."""
-        self._described.set()
+    def contract_details_end(self, request: int) -> None:
+        """Note that the details are complete."""
+        self._has_details.set()
 
     def message(self, request: int, code: int, text: str) -> None:
-        """An error or a note of IB's."""
-        action = meaning(code, text).action
-        if action is Action.NOTE or (request == _DETAILS and action is not Action.GIVE_UP):
+        """React to an error or a notice of IB."""
+        action = find_code(code, text).action
+        if action is Action.NOTE or (
+            request == _DETAILS_REQUEST_ID and action is not Action.GIVE_UP
+        ):
             _log.info("IB %d (%d): %s", code, request, text)
-            if request == _DETAILS:
-                self._described.set()
+            if request == _DETAILS_REQUEST_ID:
+                self._has_details.set()
         elif action is Action.RESUBSCRIBE and self._may_resubscribe(request):
-            self._turn(StreamStatus.DISCONNECTED, text, code, broken=False)
+            self._change_status(StreamStatus.DISCONNECTED, text, code, broken=False)
             self._unsubscribe()
             self._subscribe()
-        elif request in (_DETAILS, self._request):
+        elif request in (_DETAILS_REQUEST_ID, self._request):
             self._fail(code, text, "error", recoverable=action is not Action.GIVE_UP)
         elif request == -1:
-            self._on_line(action, code, text)
+            self._on_connection(action, code, text)
 
     def _may_resubscribe(self, request: int) -> bool:
-        """Whether a request is that of the ticks, and some have come since it was made."""
-        if request != self._request or self._ticks == self._ticks_resubscribed:
+        """Return whether a request is the current subscription, and has brought ticks."""
+        if request != self._request or self._ticks == self._ticks_at_resubscription:
             return False
-        self._ticks_resubscribed = self._ticks
+        self._ticks_at_resubscription = self._ticks
         return True
 
-    def _on_line(self, action: Action, code: int, text: str) -> None:
-        """Something about the connection."""
+    def _on_connection(self, action: Action, code: int, text: str) -> None:
+        """React to a message about the connection."""
         match action:
             case Action.BROKEN:
-                self._turn(StreamStatus.DISCONNECTED, text, code, broken=True)
+                self._change_status(StreamStatus.DISCONNECTED, text, code, broken=True)
             case Action.RESTORED if self._broken:
-                self._turn(StreamStatus.RESTORED, text, code, broken=False)
+                self._change_status(StreamStatus.RESTORED, text, code, broken=False)
             case Action.RESUBSCRIBE_ALL:
-                self._turn(StreamStatus.DISCONNECTED, text, code, broken=False)
+                self._change_status(StreamStatus.DISCONNECTED, text, code, broken=False)
                 self._subscribe()
             case Action.RECONNECT:
                 self._fail(code, text, "disconnected", recoverable=True)
             case _:
                 _log.info("IB %d: %s", code, text)
 
-    def _turn(self, status: StreamStatus, text: str, code: int, *, broken: bool) -> None:
+    def _change_status(self, status: StreamStatus, text: str, code: int, *, broken: bool) -> None:
         with self._lock:
             self._broken = broken
             if not self._reason:
                 self._note(status, text, code)
 
     def closed(self) -> None:
-        """The connection is over."""
+        """End the stream with the connection."""
         problem = "" if self.client is None else self.client.problem
         self._fail(
             _NOT_CONNECTED,
@@ -490,12 +475,6 @@ class _Listener:
             recoverable=True,
         )
 
-    def failed(self, where: str, error: Exception) -> None:
-        """A mistake of ours."""
+    def callback_failed(self, where: str, error: Exception) -> None:
+        """End the stream with the exception of a callback."""
         self._fail(0, f"{where}: {error!r}", "error", recoverable=False)
-
-    def history(self, request: int, ticks: Sequence[Any], done: bool) -> None:
-        """Nothing: none are asked for."""
-
-    def alive(self) -> None:
-        """Nothing: nobody asks for the time here."""

@@ -1,55 +1,83 @@
-"""One captured stream: what the client hands over, written before the callback returns."""
+"""The recorder of one stream: it writes each tick and message before its callback returns."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from datetime import UTC, datetime
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ibticks.config import NANOSECONDS
-from ibticks.coverage import STATE_OF_STATUS, CoverageState, StreamStatus
+from ibticks.capture._messages import error_message, info_message
+from ibticks.coverage import STATE_OF_STATUS, CoverageState, StreamStatus, resume_ledger
 from ibticks.errors import StorageError
 from ibticks.format import TickEncoder, encode_frame, encode_message
 from ibticks.schema import clean_number, clean_side
+from ibticks.storage import StreamAppender
+from ibticks.tws import TickSink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from decimal import Decimal
+    from pathlib import Path
 
     from ibticks.coverage import Ledger
     from ibticks.index import ContractRecord, FileRecord, Index
-    from ibticks.storage import Compressor, FileKey, StreamAppender
+    from ibticks.storage import Compressor, FileKey
 
-__all__ = ["Recorder", "last_sequence"]
+__all__ = ["LastStatus", "Recorder", "last_sequence", "open_recorder"]
 
 _log = logging.getLogger(__name__)
 _CAPTURED: Final = CoverageState.CAPTURED
-_MOST_WAITING: Final = 200_000
-_SMALLEST_TICK: Final = 16  # bytes of a frame with a sequence number in it, and surely more
+_MAX_PENDING: Final = 200_000
+_MIN_TICK_BYTES: Final = 16  # less than any frame with a sequence number
 
 
-class Recorder:
-    """Records one stream.
+class LastStatus(NamedTuple):
+    """The status that was noted last, with its reason, IB's code and its time."""
 
-    When :meth:`trade`, :meth:`quote` or :meth:`mid_point` returns, the tick has been handed to the
-    operating system, and a kill of the process loses nothing of it. If the disk is full, ticks
-    wait in memory, in order, until there is room again.
+    status: StreamStatus
+    reason: str
+    code: int | None
+    time_ns: int
+
+
+class Recorder(TickSink):
+    """The only writer of one stream: its ticks, its messages and its coverage.
+
+    Ticks come decoded (:meth:`trade`, :meth:`quote`, :meth:`mid_point`) and are encoded straight to
+    wire frames, or as whole v2 messages (:meth:`write`). When one of these methods returns, the
+    tick has been handed to the operating system, and a kill of the process does not lose it. While
+    the disk is full, decoded ticks wait in memory, in order, until there is room again; a message
+    raises instead.
+
+    Its methods may be called from any thread: one lock guards the state of the stream.
 
     Parameters
     ----------
     appender : StreamAppender
-        Of the stream; the recorder closes it.
+        Appender of the stream; the recorder closes it.
     run : str
-        Names this run of the capture in stream ids and messages.
+        Name of this run of the capture in stream ids and messages.
     sequence : int
-        Of the last tick of the stream that is stored.
+        Sequence number of the last tick that is stored.
     ledger : Ledger
-        Of the stream's coverage.
+        Coverage ledger of the stream.
     index : Index
-        Told of coverage.
+        Where coverage is stored.
+
+    Attributes
+    ----------
+    contract : ContractRecord or None
+        Details of the contract, written with the status ``subscribed``.
+    state : CoverageState or None
+        Coverage state; None before the first status.
+    sequence, ticks, lost, errors : int
+        Last sequence number, and counts of this run.
+    last_ns, last_event : int
+        Arrival of the last tick in nanoseconds, and its time at IB in seconds.
+    last_error : str
+    last_status : LastStatus or None
     """
 
     def __init__(
@@ -68,28 +96,22 @@ class Recorder:
         self.last_ns = 0
         self.last_event = 0
         self.last_error = ""
+        self.last_status: LastStatus | None = None
         self._appender = appender
         self._ledger = ledger
         self._index = index
         self._encoder = TickEncoder(self.contract_id, self.tick_type, self.stream_id)
         self._append = appender.append_frames
-        # Of all of the above: ticks, notes and upkeep come from threads of their own.
+        # Guards all of the above: ticks, statuses and upkeep come from different threads.
         self._lock = threading.RLock()
-        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._pending: deque[tuple[bytes, int]] = deque()
         self._closed = False
-        # What was said last of the state, and when.
-        self._said: tuple[StreamStatus, str, int | None, int] | None = None
-
-    @property
-    def said(self) -> tuple[StreamStatus, str, int | None, int] | None:
-        """The status noted last: with its reason, IB's code and its time."""
-        return self._said
 
     # -- ticks, in the client's thread -------------------------------------------------------------
 
     def quote(
         self,
-        event: int,
+        time: int,
         bid_price: float,
         bid_size: Decimal,
         ask_price: float,
@@ -97,7 +119,7 @@ class Recorder:
         bid_past_low: bool,
         ask_past_high: bool,
     ) -> None:
-        """Record a bid_ask tick; ``event`` is IB's time, UTC seconds."""
+        """Record a bid_ask tick."""
         bid, bid_volume = clean_side(bid_price, bid_size)
         ask, ask_volume = clean_side(ask_price, ask_size)
         with self._lock:
@@ -110,17 +132,17 @@ class Recorder:
                     ask,
                     ask_volume,
                     self.sequence + 1,
-                    event,
+                    time,
                     bid_past_low,
                     ask_past_high,
                 ),
                 now,
-                event,
+                time,
             )
 
     def trade(
         self,
-        event: int,
+        time: int,
         price: float,
         size: Decimal,
         exchange: str,
@@ -128,7 +150,7 @@ class Recorder:
         past_limit: bool,
         unreported: bool,
     ) -> None:
-        """Record a last or all_last tick; IB's conditions are words, separated by spaces."""
+        """Record a last or all_last tick."""
         with self._lock:
             now = time_ns()
             self._record(
@@ -139,37 +161,37 @@ class Recorder:
                     exchange,
                     conditions.split(" ") if conditions else (),
                     self.sequence + 1,
-                    event,
+                    time,
                     past_limit,
                     unreported,
                 ),
                 now,
-                event,
+                time,
             )
 
-    def mid_point(self, event: int, mid_price: float) -> None:
+    def mid_point(self, time: int, mid_price: float) -> None:
         """Record a mid_point tick."""
         with self._lock:
             now = time_ns()
             mid = clean_number(mid_price)
-            self._record(self._encoder.mid_point(now, mid, self.sequence + 1, event), now, event)
+            self._record(self._encoder.mid_point(now, mid, self.sequence + 1, time), now, time)
 
     def _record(self, frames: bytes, now: int, event: int) -> None:
-        """With the lock held."""
+        """Append a tick; the caller holds the lock."""
         if self.state is not _CAPTURED:
             if self._closed:
                 self.lost += 1
                 return
-            if not self._waiting:
-                # A stream that was thought silent or broken is not.
+            if not self._pending:
+                # A stream that was noted as silent or disconnected is not.
                 self._note(StreamStatus.RESTORED, "ticks are coming", None, now)
-        if self._waiting:
+        if self._pending:
             self._hold(frames, now)
         else:
             try:
                 self._append(frames, now)
             except StorageError as error:
-                self._refused(error)
+                self._report_refusal(error)
                 self._hold(frames, now)
         self.sequence += 1
         self.ticks += 1
@@ -177,123 +199,150 @@ class Recorder:
         self.last_event = event
 
     def _hold(self, frames: bytes, now: int) -> None:
-        if len(self._waiting) < _MOST_WAITING:
-            self._waiting.append((frames, now))
+        """Keep a tick in memory until there is room on the disk."""
+        if len(self._pending) < _MAX_PENDING:
+            self._pending.append((frames, now))
             return
         self.lost += 1
         if self.state is _CAPTURED:
             self._note(StreamStatus.DISCONNECTED, "no room on the disk: ticks are lost", None, now)
 
-    def _refused(self, error: StorageError) -> None:
+    def _report_refusal(self, error: StorageError) -> None:
         self.errors += 1
         self.last_error = str(error)
         _log.error("%s: %s; ticks wait in memory until there is room", self.stream_id, error)
 
-    # -- what is said about the stream -------------------------------------------------------------
+    # -- whole messages, of a stream on demand -----------------------------------------------------
+
+    def write(self, message: Mapping[str, Any], status: StreamStatus | None = None) -> None:
+        """Store a v2 message of the stream.
+
+        Parameters
+        ----------
+        message : mapping
+        status : StreamStatus, optional
+            Status that an info message reports; the coverage of the stream changes with it.
+
+        Raises
+        ------
+        StorageFullError, StorageError
+            The message is then not stored.
+        """
+        with self._lock:
+            payload, message_ns = self._appender.encode(message)
+            self._appender.append_payload(payload, message_ns)
+            if status is None:
+                self._ledger.touch(message_ns)
+            else:
+                metadata = message["metadata"]
+                self._change(status, metadata["reason"], metadata.get("code"), message_ns)
+
+    def next_status_ns(self, now_ns: int) -> int:
+        """Return the time that a status of now gets: after everything that was recorded."""
+        return self._ledger.after(now_ns)
+
+    def store_contract(self, contract: ContractRecord) -> None:
+        """Store a contract in the index, so that it can be selected by its symbol."""
+        self.contract = contract
+        self._index.put_contracts([contract])
+
+    # -- statuses and errors -----------------------------------------------------------------------
 
     def note(self, status: StreamStatus, reason: str = "", code: int | None = None) -> None:
-        """Record what becomes of the stream, in it and in the ledger."""
+        """Record a status of the stream, as a message and in the coverage ledger."""
         with self._lock:
             self._note(status, reason, code, max(time_ns(), self.last_ns))
 
     def _note(self, status: StreamStatus, reason: str, code: int | None, now: int) -> None:
-        metadata: dict[str, Any] = {"run": self.run, "reason": reason}
-        if code is not None:
-            metadata["code"] = code
         now = self._ledger.after(now)
-        self._say("info", {"status": str(status), **self._about(status)}, metadata, now)
+        is_subscribed = status is StreamStatus.SUBSCRIBED
+        message = info_message(
+            self.stream_id,
+            self.run,
+            status,
+            reason,
+            code,
+            at_ns=now,
+            contract=self.contract if is_subscribed else None,
+            config={"tick_type": self.tick_type} if is_subscribed else None,
+        )
+        self._append_message(message, now)
+        self._change(status, reason, code, now)
+
+    def _change(self, status: StreamStatus, reason: str, code: int | None, at_ns: int) -> None:
+        """Apply a status to the state and to the coverage."""
         if status in STATE_OF_STATUS:
             self.state = STATE_OF_STATUS[status]
-            self._said = status, reason, code, now
-        rows = self._ledger.change(status, now, reason, code)
+            self.last_status = LastStatus(status, reason, code, at_ns)
+        rows = self._ledger.change(status, at_ns, reason, code)
         if rows:
             self._index.put_coverage(rows)
 
     def error(self, code: int, text: str, *, recoverable: bool) -> None:
-        """Record an error of IB's, or of ours, in the stream."""
+        """Record an error of IB, or with code 0 of the capture."""
         with self._lock:
             self.errors += 1
             self.last_error = f"{code}: {text}"
-            said = {"code": str(code), "message": text, "recoverable": recoverable}
-            self._say("error", said, {"run": self.run}, time_ns())
+            now = time_ns()
+            message = error_message(
+                self.stream_id, self.run, code, text, recoverable=recoverable, at_ns=now
+            )
+            self._append_message(message, now)
 
-    def _about(self, status: StreamStatus) -> dict[str, Any]:
-        if status is not StreamStatus.SUBSCRIBED:
-            return {}
-        about: dict[str, Any] = {"stream_config": {"tick_type": self.tick_type}}
-        if self.contract is not None:
-            about["contract_info"] = {
-                "symbol": self.contract.symbol,
-                "exchange": self.contract.exchange,
-                "currency": self.contract.currency,
-                "contract_type": self.contract.contract_type,
-            }
-        return about
-
-    def _say(self, kind: str, data: dict[str, Any], metadata: dict[str, Any], now: int) -> None:
-        stamp = datetime.fromtimestamp(now // NANOSECONDS, UTC)
-        payload = encode_message(
-            {
-                "type": kind,
-                "stream_id": self.stream_id,
-                "timestamp": f"{stamp:%Y-%m-%dT%H:%M:%S}.{now % NANOSECONDS:09d}Z",
-                "data": data,
-                "metadata": metadata,
-            }
-        )
-        frames = encode_frame(payload)
-        if not self._waiting:
+    def _append_message(self, message: Mapping[str, Any], now: int) -> None:
+        frames = encode_frame(encode_message(message))
+        if not self._pending:
             try:
                 self._append(frames, now)
             except StorageError as error:
-                self._refused(error)
+                self._report_refusal(error)
             else:
                 return
-        self._waiting.append((frames, now))
+        self._pending.append((frames, now))
 
     # -- upkeep, in the keeper's thread ------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
         """Messages that wait for room on the disk."""
-        return len(self._waiting)
+        return len(self._pending)
 
     def sync(self) -> None:
-        """Force what was appended to the disk, without holding ticks up meanwhile."""
+        """Force what was appended to the disk; ticks do not wait for it."""
         self._appender.sync()
 
     def maintain(self, now_ns: int | None = None) -> None:
-        """Write what waited, if there is room again; seal the hours that are over."""
+        """Write pending messages, if there is room again, and seal the hours that have ended."""
         with self._lock:
-            self._write_waiting()
+            self._write_pending()
             self._ledger.touch(self.last_ns)
         self._appender.seal_ended_hours(now_ns)
 
     def compress(self, key: FileKey, compression: str, compressor: Compressor) -> None:
-        """Have a sealed file of the stream compressed; ticks do not wait for it.
+        """Compress a sealed file of the stream; ticks do not wait for it.
 
         Raises
         ------
         StorageError
-            It stays as it is.
+            The file then stays as it is.
         """
         self._appender.compress(key, compression, compressor)
 
     def has_open(self, key: FileKey) -> bool:
-        """Whether a file of the stream is written, or about to be sealed."""
+        """Return whether a file of the stream is open, or about to be sealed."""
         return self._appender.has_open(key)
 
-    def forget(self, before_ns: int) -> None:
-        """Note that the files of the stream with all before some time are about to be deleted.
+    def forget_before(self, before_ns: int) -> None:
+        """Remove the coverage of files that are about to be deleted.
 
-        If what was said last of its state is among that, it is said again: else whoever makes the
-        ledger anew from the files would not find it.
+        If the last status is in one of them, it is recorded again: otherwise a ledger that is
+        rebuilt from the files would not contain it.
         """
         with self._lock:
-            if self.state is not None and self._said is not None:
-                status, reason, code, said_ns = self._said
-                if said_ns < before_ns:
-                    self._note(status, reason, code, max(time_ns(), self.last_ns))
+            last = self.last_status
+            if self.state is not None and last is not None and last.time_ns < before_ns:
+                now = max(time_ns(), self.last_ns)
+                self._note(last.status, last.reason, last.code, now)
             rows = self._ledger.mark_deleted(before_ns)
             if rows:
                 self._index.put_coverage(rows)
@@ -304,46 +353,95 @@ class Recorder:
         Raises
         ------
         StorageError
-            It stays where it is.
+            The file then stays where it is.
         """
         self._appender.delete(key)
 
-    def _write_waiting(self) -> None:
-        waited = len(self._waiting)
-        while self._waiting:
-            frames, now = self._waiting[0]
+    def _write_pending(self) -> None:
+        count = len(self._pending)
+        while self._pending:
+            frames, now = self._pending[0]
             try:
                 self._append(frames, now)
             except StorageError as error:
                 self.last_error = str(error)
                 return
-            self._waiting.popleft()
-        if waited:
-            _log.warning("%s: %d messages that waited are written", self.stream_id, waited)
+            self._pending.popleft()
+        if count:
+            _log.warning("%s: %d messages that waited are written", self.stream_id, count)
 
-    def close(self) -> None:
-        """Note the end, seal the files and let the next writer in."""
+    def close(self, last_message: Mapping[str, Any] | None = None) -> None:
+        """Note the end, seal the files and release the stream to the next writer.
+
+        Parameters
+        ----------
+        last_message : mapping, optional
+            A message to store before the end.
+
+        Raises
+        ------
+        StorageError
+            The last message could not be stored; the stream is released nevertheless.
+        """
         with self._lock:
             if self._closed:
                 return
-            if self.state is not None:
-                self.note(StreamStatus.STOPPED, "stopped")
             self._closed = True
-            self._write_waiting()
-            if self._waiting:
-                _log.critical(
-                    "%s: %d messages could not be written: %s",
-                    self.stream_id,
-                    len(self._waiting),
-                    self.last_error,
-                )
-            self._appender.close()
+            try:
+                if last_message is not None:
+                    self.write(last_message)
+                if self.state is not None:
+                    self.note(StreamStatus.STOPPED, "stopped")
+                self._write_pending()
+                if self._pending:
+                    _log.critical(
+                        "%s: %d messages could not be written: %s",
+                        self.stream_id,
+                        len(self._pending),
+                        self.last_error,
+                    )
+            finally:
+                self._appender.close()
+
+
+def open_recorder(
+    root: Path, contract_id: int, tick_type: str, index: Index, run: str, **settings: Any
+) -> Recorder:
+    """Open the only writer of a stream, where the run before it ended.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the store.
+    contract_id : int
+    tick_type : str
+    index : Index
+    run : str
+        Name of the run.
+    **settings
+        Those of :class:`~ibticks.storage.StreamAppender`.
+
+    Raises
+    ------
+    WriterLockedError
+        If another writer has the stream; it is named.
+    """
+    appender = StreamAppender(root, contract_id, tick_type, index, **settings)
+    try:
+        sequence = last_sequence(index.files([contract_id], [tick_type]))
+        ledger = resume_ledger(root, index, contract_id, tick_type, run)
+    except BaseException:
+        appender.close()
+        raise
+    return Recorder(appender, run, sequence, ledger, index)
 
 
 def last_sequence(files: Sequence[FileRecord]) -> int:
-    """The last sequence number a stream may have used, of its files.
+    """Return an upper bound of the sequence numbers in the files of a stream.
 
-    A file that could not be sealed, being damaged, does not say: none it may hold is used again.
+    A damaged file that could not be sealed has no last sequence: it counts with all that may fit.
     """
-    told = max((file.last_sequence for file in files if file.last_sequence is not None), default=0)
-    return told + sum(file.size // _SMALLEST_TICK for file in files if not file.sealed)
+    sealed = (file.last_sequence for file in files if file.last_sequence is not None)
+    return max(sealed, default=0) + sum(
+        file.size // _MIN_TICK_BYTES for file in files if not file.sealed
+    )

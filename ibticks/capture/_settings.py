@@ -1,15 +1,16 @@
-"""How a capture connects and behaves."""
+"""Settings of a capture: the tracked contracts, the connection, and their defaults."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass
 from datetime import timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.capture._tracked import MAX_TRACKED, TrackedContract, check_tracked, parse_tracked
-from ibticks.config import NANOSECONDS
+from ibticks.config import NANOSECONDS, TICK_TYPES
 from ibticks.errors import ConfigError
 from ibticks.tws import gateway_address
 
@@ -17,33 +18,187 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
-    "BACKGROUND_CLIENT",
-    "FIRST_REQUEST",
-    "ON_DEMAND_CLIENT",
+    "BACKGROUND_CLIENT_ID",
+    "FIRST_REQUEST_ID",
+    "MAX_TRACKED",
+    "ON_DEMAND_CLIENT_ID",
     "CaptureSettings",
+    "TrackedContract",
+    "check_tracked",
+    "format_tracked",
+    "parse_tracked",
 ]
 
-BACKGROUND_CLIENT: Final = 10
-"""Client id of the capture that runs all the time."""
+BACKGROUND_CLIENT_ID: Final = 10
+"""Client id of a capture."""
 
-ON_DEMAND_CLIENT: Final = 2
-"""Client id of streams that are asked for on demand."""
+ON_DEMAND_CLIENT_ID: Final = 2
+"""Client id of streams on demand."""
 
-FIRST_REQUEST: Final = 60_000
-"""Request ids of the background capture begin here."""
+FIRST_REQUEST_ID: Final = 60_000
+"""First request id of a capture."""
+
+MAX_TRACKED: Final = 10
+"""Default of the largest number of contracts."""
+
+_DEFAULT_TYPES: Final = ("bid_ask", "last")
+_MAX_CONTRACT_ID: Final = 2**32 - 1
+_MAX_BUFFER_HOURS: Final = 24 * 7
+_WHOLE: Final = re.compile(r"\d{1,18}", re.ASCII)
+_SEPARATORS: Final = ":;,"  # of the line that lists contracts
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedContract:
+    """One contract to capture.
+
+    Attributes
+    ----------
+    contract_id : int
+        IB's conId.
+    symbol : str
+        For display; requests use the id.
+    tick_types : sequence of str
+        In the order in which they are subscribed.
+    buffer_hours : int
+        Hours of history at the start of a live view.
+    enabled : bool
+    """
+
+    contract_id: int
+    symbol: str
+    tick_types: Sequence[str] = _DEFAULT_TYPES
+    buffer_hours: int = 1
+    enabled: bool = True
+
+    def __post_init__(self) -> None:
+        where = f"contract {self.symbol or self.contract_id}"
+        is_whole = isinstance(self.contract_id, int) and not isinstance(self.contract_id, bool)
+        if not is_whole or not 0 < self.contract_id <= _MAX_CONTRACT_ID:
+            raise ConfigError(f"{where}: {self.contract_id!r} is not a contract id of IB")
+        if not isinstance(self.symbol, str) or any(mark in self.symbol for mark in _SEPARATORS):
+            raise ConfigError(f"{where}: {self.symbol!r} is not a symbol")
+        if isinstance(self.tick_types, str):
+            raise ConfigError(f"{where}: give tick types as a tuple: ({self.tick_types!r},)")
+        object.__setattr__(self, "tick_types", tuple(self.tick_types))
+        if not self.tick_types:
+            raise ConfigError(f"{where}: no tick type; use some of {', '.join(TICK_TYPES)}")
+        for tick_type in self.tick_types:
+            if tick_type not in TICK_TYPES:
+                raise ConfigError(
+                    f"{where}: unknown tick type {tick_type!r}; use some of {', '.join(TICK_TYPES)}"
+                )
+        if len(set(self.tick_types)) < len(self.tick_types):
+            raise ConfigError(f"{where}: a tick type is named twice: {';'.join(self.tick_types)}")
+        if not isinstance(self.buffer_hours, int) or not 0 < self.buffer_hours <= _MAX_BUFFER_HOURS:
+            raise ConfigError(
+                f"{where}: buffer of {self.buffer_hours!r} hours; use 1 to {_MAX_BUFFER_HOURS}"
+            )
+
+
+def parse_tracked(text: str) -> tuple[TrackedContract, ...]:
+    """Parse ``contract_id:symbol:tick_types:buffer_hours,...``.
+
+    Tick types are separated by semicolons. They and the hours may be left out.
+
+    Raises
+    ------
+    ConfigError
+        If an entry is wrong; the message names it.
+
+    Examples
+    --------
+    >>> parse_tracked("711280073:MNQ:bid_ask;last:2")[0].buffer_hours
+    2
+    >>> parse_tracked("265598:AAPL")[0].tick_types
+    ('bid_ask', 'last')
+    """
+    entries = [entry.strip() for entry in text.split(",")]
+    if not any(entries):
+        return ()
+    contracts: list[TrackedContract] = []
+    for number, entry in enumerate(entries, 1):
+        if not entry:
+            raise ConfigError(f"entry {number} of the tracked contracts is empty: {text!r}")
+        contract = _parse_entry(entry, number)
+        if any(contract.contract_id == other.contract_id for other in contracts):
+            raise ConfigError(
+                f"entry {number} of the tracked contracts ({entry!r}): contract "
+                f"{contract.contract_id} is there already; put all its tick types into one entry"
+            )
+        contracts.append(contract)
+    return tuple(contracts)
+
+
+def check_tracked(contracts: Sequence[TrackedContract], max_tracked: int) -> None:
+    """Check that contracts can be captured together.
+
+    Raises
+    ------
+    ConfigError
+        If there are more than ``max_tracked``, or one is listed twice.
+    """
+    if len(contracts) > max_tracked:
+        raise ConfigError(
+            f"{len(contracts)} contracts are to be tracked, and at most {max_tracked} may be: IB "
+            "limits tick-by-tick lines; raise IB_STREAM_MAX_TRACKED if your account has more"
+        )
+    seen: set[int] = set()
+    for contract in contracts:
+        if not isinstance(contract, TrackedContract):
+            raise ConfigError(f"{contract!r} is not a TrackedContract")
+        if contract.contract_id in seen:
+            raise ConfigError(
+                f"contract {contract.contract_id} is to be tracked twice: put all its tick types "
+                "into one"
+            )
+        seen.add(contract.contract_id)
+
+
+def format_tracked(contracts: Sequence[TrackedContract]) -> str:
+    """Format contracts as the line that :func:`parse_tracked` parses."""
+    return ",".join(
+        f"{c.contract_id}:{c.symbol}:{';'.join(c.tick_types)}:{c.buffer_hours}" for c in contracts
+    )
+
+
+def _parse_entry(entry: str, number: int) -> TrackedContract:
+    where = f"entry {number} of the tracked contracts ({entry!r})"
+    fields = [part.strip() for part in entry.split(":")]
+    if not 2 <= len(fields) <= 4:
+        raise ConfigError(
+            f"{where} has {len(fields)} parts: write contract_id:symbol:tick_types:buffer_hours, "
+            "as 265598:AAPL:bid_ask;last:1"
+        )
+    if not _WHOLE.fullmatch(fields[0]):
+        raise ConfigError(f"{where}: {fields[0]!r} is not a contract id (a whole number)")
+    if not fields[1]:
+        raise ConfigError(f"{where}: the symbol is missing")
+    tick_types: tuple[str, ...] = _DEFAULT_TYPES
+    if len(fields) > 2 and fields[2]:
+        tick_types = tuple(name.strip() for name in fields[2].split(";"))
+    hours = 1
+    if len(fields) > 3 and fields[3]:
+        if not _WHOLE.fullmatch(fields[3]):
+            raise ConfigError(f"{where}: {fields[3]!r} is not a number of hours (a whole number)")
+        hours = int(fields[3])
+    try:
+        return TrackedContract(int(fields[0]), fields[1], tick_types, hours)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureSettings:
-    """What a capture needs to know.
+    """Settings of a capture.
 
     Attributes
     ----------
     tracked : tuple of TrackedContract
     max_tracked : int
-        How many contracts there may be: IB limits tick-by-tick lines.
+        Largest number of contracts: IB limits tick-by-tick lines.
     host, port : str, int
-        Of TWS (7497 paper, 7496 live) or IB Gateway (4002 paper, 4001 live).
+        Address of TWS (7497 paper, 7496 live) or IB Gateway (4002 paper, 4001 live).
     client_id : int
     reconnect_delay : float
         Seconds before the second attempt to connect; doubled from attempt to attempt, up to ten
@@ -56,8 +211,8 @@ class CaptureSettings:
         Seconds without a tick, while the market is open and others tick, after which a stream
         counts as silent, and is subscribed anew some minutes later.
     heartbeat : float
-        Seconds without any message after which the server is asked for a sign of life, and seconds
-        it has to give one.
+        Seconds without any message after which a heartbeat is requested, and seconds until the
+        answer is overdue.
     same_contract_seconds : float
         IB allows one tick-by-tick request for a contract in this time.
     requests_per_second : int
@@ -74,14 +229,14 @@ class CaptureSettings:
     Raises
     ------
     ConfigError
-        Saying which setting is wrong, and how.
+        If a setting is wrong; the message names it.
     """
 
     tracked: tuple[TrackedContract, ...]
     max_tracked: int = MAX_TRACKED
     host: str = "127.0.0.1"
     port: int = 4002
-    client_id: int = BACKGROUND_CLIENT
+    client_id: int = BACKGROUND_CLIENT_ID
     reconnect_delay: float = 30.0
     connect_timeout: float = 15.0
     fsync: float | None = 1.0
@@ -96,47 +251,47 @@ class CaptureSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.host, str) or not self.host:
             raise ConfigError(f"host={self.host!r}: give the name or address of a machine")
-        self._whole("port", 1, 65535)
-        self._whole("client_id", 0, 2**31 - 1)
-        self._whole("max_tracked", 1, 10_000)
-        self._whole("requests_per_second", 1, 50)
+        self._check_whole("port", 1, 65535)
+        self._check_whole("client_id", 0, 2**31 - 1)
+        self._check_whole("max_tracked", 1, 10_000)
+        self._check_whole("requests_per_second", 1, 50)
         for name in ("reconnect_delay", "connect_timeout", "quiet_after", "heartbeat"):
-            self._seconds(name, zero=False)
-        self._seconds("same_contract_seconds", zero=True)
+            self._check_seconds(name, zero=False)
+        self._check_seconds("same_contract_seconds", zero=True)
         for name in ("fsync", "compress_after"):
             if getattr(self, name) is not None:
-                self._seconds(name, zero=True)
+                self._check_seconds(name, zero=True)
         if self.keep is not None:
-            self._seconds("keep", zero=False)
+            self._check_seconds("keep", zero=False)
         check_tracked(self.tracked, self.max_tracked)
 
-    def wanted(self) -> tuple[TrackedContract, ...]:
-        """The contracts that are to be captured: those that are enabled.
+    def enabled_contracts(self) -> tuple[TrackedContract, ...]:
+        """Return the contracts to capture.
 
         Raises
         ------
         ConfigError
-            If there are none.
+            If no contract is enabled.
         """
-        wanted = tuple(contract for contract in self.tracked if contract.enabled)
-        if not wanted:
+        enabled = tuple(contract for contract in self.tracked if contract.enabled)
+        if not enabled:
             raise ConfigError(
                 "no contract to capture: give some, as '265598:AAPL:bid_ask;last:1', or set "
                 "IB_STREAM_TRACKED_CONTRACTS"
             )
-        return wanted
+        return enabled
 
-    def _whole(self, name: str, least: int, most: int) -> None:
+    def _check_whole(self, name: str, minimum: int, maximum: int) -> None:
         value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ConfigError(f"{name}={value!r}: give a whole number from {least} to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise ConfigError(f"{name}={value!r}: give a whole number from {minimum} to {maximum}")
 
-    def _seconds(self, name: str, *, zero: bool) -> None:
+    def _check_seconds(self, name: str, *, zero: bool) -> None:
         value = getattr(self, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not isfinite(value) or value < 0 or (value == 0 and not zero):
-            least = "0 or more" if zero else "more than 0"
-            raise ConfigError(f"{name}={value!r}: give seconds, {least}")
+            allowed = "0 or more" if zero else "more than 0"
+            raise ConfigError(f"{name}={value!r}: give seconds, {allowed}")
 
     @classmethod
     def from_environment(
@@ -144,7 +299,7 @@ class CaptureSettings:
         environment: Mapping[str, str] | None = None,
         *,
         tracked: str | Sequence[TrackedContract] | None = None,
-        **given: Any,
+        **settings: Any,
     ) -> CaptureSettings:
         """Read ``IB_STREAM_TRACKED_CONTRACTS`` and the other variables.
 
@@ -160,50 +315,54 @@ class CaptureSettings:
         Parameters
         ----------
         environment : mapping, optional
-            By default that of the process.
+            By default the environment of the process.
         tracked : str or sequence of TrackedContract, optional
-        **given
-            Other settings. What is given is not read from the environment.
+        **settings
+            Other settings, instead of those of the environment.
 
         Raises
         ------
         ConfigError
-            Saying which variable or setting is wrong, and how.
+            If a variable or a setting is wrong; the message names it.
         UnknownPeriodError
             If ``compress_after`` or ``keep`` is no length of time.
         """
-        said = os.environ if environment is None else environment
-        names = [field.name for field in fields(cls)]
-        unknown = sorted(given.keys() - set(names))
+        environment = os.environ if environment is None else environment
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(settings.keys() - set(names))
         if unknown:
             raise ConfigError(f"a capture has no setting {unknown[0]!r}; it has {', '.join(names)}")
-        most = given.setdefault("max_tracked", None)
-        if most is None:
-            most = given["max_tracked"] = _whole(said, "IB_STREAM_MAX_TRACKED", MAX_TRACKED)
-        if "reconnect_delay" not in given:
-            given["reconnect_delay"] = _number(said, "IB_STREAM_RECONNECT_DELAY", 30.0)
-        if "host" not in given or "port" not in given:
-            host, port = gateway_address(said)
-            given = {"host": host, "port": port} | given
+        max_tracked = settings.setdefault("max_tracked", None)
+        if max_tracked is None:
+            max_tracked = settings["max_tracked"] = _read_whole(
+                environment, "IB_STREAM_MAX_TRACKED", MAX_TRACKED
+            )
+        if "reconnect_delay" not in settings:
+            settings["reconnect_delay"] = _read_number(
+                environment, "IB_STREAM_RECONNECT_DELAY", 30.0
+            )
+        if "host" not in settings or "port" not in settings:
+            host, port = gateway_address(environment)
+            settings = {"host": host, "port": port} | settings
         if tracked is None:
             try:
-                tracked = parse_tracked(said.get("IB_STREAM_TRACKED_CONTRACTS", ""))
-                check_tracked(tracked, most)
+                tracked = parse_tracked(environment.get("IB_STREAM_TRACKED_CONTRACTS", ""))
+                check_tracked(tracked, max_tracked)
             except ConfigError as error:
                 raise ConfigError(f"IB_STREAM_TRACKED_CONTRACTS: {error}") from error
         elif isinstance(tracked, str):
             tracked = parse_tracked(tracked)
         for name in ("compress_after", "keep"):
-            length = given.get(name)
-            if isinstance(length, str | timedelta):
+            duration = settings.get(name)
+            if isinstance(duration, str | timedelta):
                 from ibticks.calendar import parse_duration
 
-                given[name] = parse_duration(length) / NANOSECONDS
-        return cls(tuple(tracked), **given)
+                settings[name] = parse_duration(duration) / NANOSECONDS
+        return cls(tuple(tracked), **settings)
 
 
-def _whole(said: Mapping[str, str], name: str, default: int) -> int:
-    text = said.get(name, "").strip()
+def _read_whole(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, "").strip()
     if not text:
         return default
     if not text.isascii() or not text.isdecimal() or not int(text):
@@ -211,8 +370,8 @@ def _whole(said: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _number(said: Mapping[str, str], name: str, default: float) -> float:
-    text = said.get(name, "").strip()
+def _read_number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "").strip()
     if not text:
         return default
     try:

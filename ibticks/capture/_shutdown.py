@@ -1,4 +1,4 @@
-"""Captures end with the notebook's kernel: whatever a cell is doing, files are sealed first."""
+"""Stop captures with the kernel of a notebook, so that files are sealed while a cell is busy."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import sys
 import threading
 from typing import Any, Final, NoReturn, Protocol
 
-__all__ = ["ended", "stop_captures", "stop_with_kernel"]
+__all__ = ["stop_captures", "stop_with_kernel", "unregister"]
 
 
 class Stoppable(Protocol):
-    """A capture, as far as its end is concerned."""
+    """The one method of a capture that a shutdown needs."""
 
     def stop(self) -> None:
-        """End it; done again while it is being done, it returns when it is done."""
+        """Stop it; a second call during the first one waits for it."""
 
 
 _running: Final[set[Stoppable]] = set()
 
 
 def stop_with_kernel(capture: Stoppable) -> None:
-    """Have a capture stopped when the kernel it runs in is shut down, restarted or terminated.
+    """Stop a capture when the kernel of this process is shut down, restarted or terminated.
 
-    The request comes in a thread of its own, while a cell may be busy: at the end of the process it
-    would be too late, since Jupyter terminates a kernel that has not left after 2.5 seconds, and
-    kills it after 5 (``KernelManager.shutdown_wait_time``). Without a kernel Python ends as it
-    does, and captures with it.
+    The shutdown request arrives in the control thread, while a cell may be busy. ``atexit`` would
+    be too late: Jupyter terminates a kernel that has not exited after 2.5 seconds, and kills it
+    after 5 (``KernelManager.shutdown_wait_time``). Without a kernel, ``atexit`` stops the capture.
     """
     _running.add(capture)
     ipython: Any = sys.modules.get("IPython")
@@ -37,8 +36,8 @@ def stop_with_kernel(capture: Stoppable) -> None:
         _hook(kernel)
 
 
-def ended(capture: Stoppable) -> None:
-    """Forget a capture, which has been stopped."""
+def unregister(capture: Stoppable) -> None:
+    """Remove a capture that has stopped."""
     _running.discard(capture)
 
 
@@ -57,7 +56,7 @@ def _hook(kernel: Any) -> None:
         return await answer if inspect.isawaitable(answer) else answer
 
     def on_term(_: int, __: object) -> NoReturn:
-        # If they are being stopped already, this waits until they are.
+        # A stop that is under way is waited for.
         stop_captures()
         kernel.io_loop.add_callback_from_signal(kernel.io_loop.stop)
         raise SystemExit

@@ -1,12 +1,16 @@
-"""How a capture is doing, as JSON can hold it, and the file that tells other processes."""
+"""Status of a capture: as JSON, as a file for other processes, and as a panel in a notebook."""
 
 from __future__ import annotations
 
 import json
 import logging
+import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from html import escape
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ibticks._html import Html, html_table
+from ibticks._types import StreamKey
 from ibticks.filesystem import give_to_store_owner
 from ibticks.storage import metadata
 
@@ -15,18 +19,35 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.capture._recorder import Recorder
+    from ibticks.capture._settings import TrackedContract
     from ibticks.capture._supervisor import Supervisor
-    from ibticks.capture._tracked import TrackedContract
 
-__all__ = ["contracts_status", "status_path", "write_status"]
+__all__ = [
+    "contracts_status",
+    "display_status",
+    "panel_html",
+    "status_path",
+    "status_text",
+    "write_status",
+]
 
 _log = logging.getLogger(__name__)
 
 REPLAY_LAG_SECONDS: Final = 3600.0
-"""A tick whose time at IB is that far from its arrival was replayed: that is not a lag."""
+"""Difference of arrival and time at IB from which a tick counts as replayed, not as late."""
 
-AHEAD_SECONDS: Final = 2.0
-"""A tick that comes that much before its time at IB was stamped anew, or a clock is wrong."""
+CLOCK_AHEAD_SECONDS: Final = 2.0
+"""Lead of the time at IB over the arrival of a tick from which one of the two is wrong."""
+
+_REFRESH_SECONDS: Final = 1.0
+_COLOURS: Final = {
+    "captured": "#2e7d32",
+    "quiet": "#b26a00",
+    "disconnected": "#c62828",
+    "not_permitted": "#6a1b9a",
+    "session_closed": "#546e7a",
+}
+_CELL_STYLE: Final = "padding:2px 10px;"
 
 
 def contracts_status(
@@ -34,18 +55,18 @@ def contracts_status(
     recorders: Sequence[Recorder],
     supervisor: Supervisor | None,
 ) -> dict[str, dict[str, Any]]:
-    """Contracts by id, with their streams."""
+    """Return the status of contracts by id, with their streams."""
     subscribed = {
-        (each.recorder.contract_id, each.recorder.tick_type)
-        for each in (() if supervisor is None else supervisor.subscriptions)
-        if each.request is not None
+        StreamKey(subscription.recorder.contract_id, subscription.recorder.tick_type)
+        for subscription in (() if supervisor is None else supervisor.subscriptions)
+        if subscription.request is not None
     }
-    streams = {(each.contract_id, each.tick_type): each for each in recorders}
-    told: dict[str, dict[str, Any]] = {}
+    streams = {StreamKey(rec.contract_id, rec.tick_type): rec for rec in recorders}
+    contracts: dict[str, dict[str, Any]] = {}
     for contract in tracked:
         number = contract.contract_id
-        active = [kind for kind in contract.tick_types if (number, kind) in subscribed]
-        told[str(number)] = {
+        active = [name for name in contract.tick_types if (number, name) in subscribed]
+        contracts[str(number)] = {
             "symbol": contract.symbol,
             "enabled": contract.enabled,
             "expected_tick_types": list(contract.tick_types),
@@ -53,27 +74,27 @@ def contracts_status(
             "stream_count": len(active),
             "buffer_hours": contract.buffer_hours,
             "streams": {
-                kind: _stream(streams[number, kind])
-                for kind in contract.tick_types
-                if (number, kind) in streams
+                tick_type: _stream_status(streams[key])
+                for tick_type in contract.tick_types
+                if (key := StreamKey(number, tick_type)) in streams
             },
         }
-    return told
+    return contracts
 
 
-def _stream(recorder: Recorder) -> dict[str, Any]:
-    last, said = recorder.last_ns, recorder.said
+def _stream_status(recorder: Recorder) -> dict[str, Any]:
+    last, status = recorder.last_ns, recorder.last_status
     lag = last / 1e9 - recorder.last_event if last else None
     problem = "" if lag is None else _lag_problem(lag)
     return {
         "state": None if recorder.state is None else str(recorder.state),
-        "since": None if said is None else _instant(said[3] / 1e9),
-        "reason": "" if said is None else said[1],
-        "code": None if said is None else said[2],
+        "since": None if status is None else _format_time(status.time_ns / 1e9),
+        "reason": "" if status is None else status.reason,
+        "code": None if status is None else status.code,
         "ticks": recorder.ticks,
         "sequence": recorder.sequence,
-        "last_tick": _instant(last / 1e9) if last else None,
-        "last_event": _instant(recorder.last_event) if last else None,
+        "last_tick": _format_time(last / 1e9) if last else None,
+        "last_event": _format_time(recorder.last_event) if last else None,
         "lag_seconds": None if lag is None or problem else round(lag, 3),
         "lag_problem": problem,
         "waiting": recorder.waiting,
@@ -84,38 +105,130 @@ def _stream(recorder: Recorder) -> dict[str, Any]:
 
 
 def _lag_problem(lag: float) -> str:
-    """Why the time from IB's stamp to the arrival of a tick is no lag, if it is none."""
+    """Return why the time from IB's stamp to the arrival is not a lag; empty if it is one."""
     if abs(lag) > REPLAY_LAG_SECONDS:
         return "replay"
-    if lag < -AHEAD_SECONDS:
+    if lag < -CLOCK_AHEAD_SECONDS:
         return "ahead of this clock"
     return ""
 
 
-def _instant(seconds: float) -> str | None:
+def _format_time(seconds: float) -> str | None:
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat()
     except (OverflowError, ValueError, OSError):
-        return None  # no time that a calendar has
+        return None  # beyond the calendar
 
 
 def status_path(root: Path) -> Path:
-    """Where the capture of a store tells how it is doing."""
+    """Return the path of the status file of the capture of a store."""
     return metadata(root) / "capture.json"
 
 
 def write_status(root: Path, status: dict[str, Any]) -> None:
-    """Tell other processes, as ``ibticks status``; if the disk has no room, they are not told."""
+    """Write the status file, which ``ibticks status`` reads; on a full disk it stays as it is."""
     path = status_path(root)
-    beside = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}.new")
     try:
-        beside.write_text(json.dumps(status))
-        give_to_store_owner(beside)
-        beside.replace(path)
+        temporary.write_text(json.dumps(status))
+        give_to_store_owner(temporary)
+        temporary.replace(path)
     except OSError as error:
         _log.warning("the status cannot be written to %s: %s", path, error)
-        # What a full disk left of it would only stand in the way.
+        # A full disk may have left a part of it.
         try:
-            beside.unlink(missing_ok=True)
-        except OSError as left:
-            _log.warning("%s is left over: %s", beside, left)
+            temporary.unlink(missing_ok=True)
+        except OSError as unlink_error:
+            _log.warning("%s is left over: %s", temporary, unlink_error)
+
+
+def panel_html(status: dict[str, Any]) -> str:
+    """Render the status of :meth:`Capture.status` as HTML."""
+    capture = status["status"]
+    good = capture["running"] and capture["tws_connected"]
+    colour = _COLOURS["captured"] if good else _COLOURS["disconnected"]
+    word = "connected" if good else ("reconnecting" if capture["running"] else "stopped")
+    table = html_table(
+        [
+            _stream_row(contract["symbol"], tick_type, stream)
+            for contract in capture["contracts"].values()
+            for tick_type, stream in contract["streams"].items()
+        ],
+        ("contract", "tick type", "state", "ticks", "last tick (UTC)", "lag", "last error"),
+        cell_style=_CELL_STYLE,
+    )
+    problem = capture["last_problem"] or (capture["failures"][-1] if capture["failures"] else "")
+    note = f"<div style='color:{_COLOURS['disconnected']}'>{escape(problem)}</div>"
+    return (
+        "<div style='font-family:sans-serif;font-size:13px'>"
+        f"<div><span style='color:{colour}'>&#9679;</span> <b>ibticks capture</b> {word} · "
+        f"{escape(capture['gateway'])} · {capture['total_streams']} streams · "
+        f"{capture['ticks']:,} ticks · {capture['ticks_per_second']:,.1f} ticks/s</div>"
+        f"{table}{note if problem else ''}</div>"
+    )
+
+
+def _stream_row(symbol: str, tick_type: str, stream: dict[str, Any]) -> tuple[str, ...]:
+    state = stream["state"] or "not yet subscribed"
+    colour = _COLOURS.get(state, "#546e7a")
+    return (
+        symbol,
+        tick_type,
+        Html(f"<span style='color:{colour}'>{escape(state.replace('_', ' '))}</span>"),
+        f"{stream['ticks']:,}",
+        (stream["last_tick"] or "–")[:23].replace("T", " "),
+        _format_lag(stream),
+        stream["last_error"],
+    )
+
+
+def _format_lag(stream: dict[str, Any]) -> str:
+    """Format the lag of a tick by IB's whole seconds; of a replay, the time it replays."""
+    if stream["lag_problem"]:
+        event = (stream["last_event"] or "an unknown time")[:19].replace("T", " ")
+        return f"{stream['lag_problem']}: {event} UTC"
+    return "–" if stream["lag_seconds"] is None else f"{stream['lag_seconds']:.1f} s"
+
+
+def status_text(status: dict[str, Any]) -> str:
+    """Format the status of :meth:`Capture.status` as one line of text."""
+    capture = status["status"]
+    word = "connected" if capture["tws_connected"] else "not connected"
+    problem = capture["last_problem"] or (capture["failures"][-1] if capture["failures"] else "")
+    return (
+        f"ibticks capture {word if capture['running'] else 'stopped'}, "
+        f"{capture['total_streams']} streams, {capture['ticks']:,} ticks"
+        + (f"; last problem: {problem}" if problem else "")
+    )
+
+
+class SupportsStatus(Protocol):
+    """The methods of a capture that its display needs."""
+
+    @property
+    def running(self) -> bool: ...
+    def status(self) -> dict[str, Any]: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+def display_status(capture: SupportsStatus) -> None:
+    """Display the panel, and update it every second while the capture runs.
+
+    In a terminal it is printed once.
+    """
+    from IPython import display, get_ipython
+
+    def panel() -> dict[str, str]:
+        status = capture.status()
+        return {"text/html": panel_html(status), "text/plain": status_text(status)}
+
+    handle: Any = display.display(panel(), raw=True, display_id=True)
+    if handle is None or not capture.running or not hasattr(get_ipython(), "kernel"):
+        return
+
+    def follow() -> None:
+        while not capture.wait(_REFRESH_SECONDS):
+            handle.update(panel(), raw=True)
+        handle.update(panel(), raw=True)
+
+    threading.Thread(target=follow, name="ibticks-panel", daemon=True).start()

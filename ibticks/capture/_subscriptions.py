@@ -1,4 +1,4 @@
-"""What is asked of IB, and when: streams and contract details, at IB's pace."""
+"""Requests for streams and contract details, sent within the pacing limits of IB."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.capture._settings import FIRST_REQUEST
+from ibticks.capture._settings import FIRST_REQUEST_ID
 from ibticks.coverage import StreamStatus
 from ibticks.index import ContractRecord
-from ibticks.tws import TradingHours, contract_of, parse_trading_hours
+from ibticks.tws import TradingHours, make_contract, parse_trading_hours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,82 +24,101 @@ if TYPE_CHECKING:
 __all__ = ["Subscription", "Subscriptions", "TrackedDetails"]
 
 _log = logging.getLogger(__name__)
-_DETAILS_TIMEOUT: Final = 15.0
-_DETAILS_FRESH: Final = 12 * 3600.0
-_SLOWEST: Final = 2.0
-_TOO_MANY_WITHIN: Final = 1.0  # seconds over which IB counts
-_DROPPED_WITHIN: Final = 2.0
-_REPEAT_AFTER: Final = 1.0
-_MOST_REPEATS: Final = 8
+_DETAILS_TIMEOUT_SECONDS: Final = 15.0
+_DETAILS_REFRESH_SECONDS: Final = 12 * 3600.0
+_MAX_INTERVAL_SECONDS: Final = 2.0
+_RATE_WINDOW_SECONDS: Final = 1.0  # IB counts messages over it
+_MAYBE_DROPPED_SECONDS: Final = 2.0
+_BACKOFF_SECONDS: Final = 1.0
+_MAX_DOUBLINGS: Final = 8
 
 
 @dataclass(slots=True)
 class Subscription:
-    """One stream on the present connection.
+    """The subscription of one stream on the current connection.
 
     Attributes
     ----------
     recorder : Recorder
     request : int or None
-        Its request id, while it is subscribed.
+        Request id while it is subscribed.
     due : float
-        When it may be subscribed (monotonic seconds).
-    repeats : int
-        How often in a row it was refused for no good reason.
+        Earliest time of the next request (monotonic seconds).
+    retries : int
+        Refusals in a row without a tick between them.
     since : float
-        When it was subscribed.
-    heard : float
-        When its last tick was noticed, or it was subscribed.
+        Time of the last request.
+    last_tick : float
+        Time at which the last tick was noticed; at first that of the request.
     has_logged_wait : bool
-        Whether it was logged that the stream waits for another one of its contract.
+        Whether the wait for another stream of the contract was logged.
     """
 
     recorder: Recorder
     request: int | None = None
     due: float = 0.0
-    repeats: int = 0
+    retries: int = 0
     since: float = -inf
-    heard: float = -inf
+    last_tick: float = -inf
     has_logged_wait: bool = False
     _latest: int | None = None
     _is_answered: bool = False
-    _ticks: int = 0
+    _seen_ticks: int = 0
 
     def begin(self, request: int, now: float) -> None:
-        """Subscribe the stream by a new request."""
+        """Note that the stream is subscribed by a new request."""
         self._latest, self._is_answered = request, False
         self.request = request
-        self.since = self.heard = now
+        self.since = self.last_tick = now
 
     def is_latest(self, request: int) -> bool:
-        """Return whether a request is the last one the stream was subscribed by."""
+        """Return whether a request is the last one of the stream."""
         return request == self._latest
 
     def accepts(self, request: int) -> bool:
         """Return whether a tick of this request belongs to the stream.
 
-        A request that was cancelled has ticks on their way until the server reads of it. They come
-        before the first tick of the next request, since a connection keeps the order; after that
-        one they would be there twice.
+        A cancelled request has ticks in flight until the server processes the cancellation. They
+        arrive before the first tick of the next request, since a connection keeps the order; after
+        that one they would be stored twice.
         """
         if request == self._latest:
             self._is_answered = True
             return True
         return not self._is_answered
 
-    def listen(self, now: float) -> bool:
-        """Whether ticks have come since it was asked last."""
-        if self.recorder.ticks == self._ticks:
+    def has_new_ticks(self, now: float) -> bool:
+        """Return whether ticks have arrived since the last call, and note the time if so."""
+        if self.recorder.ticks == self._seen_ticks:
             return False
-        self._ticks = self.recorder.ticks
-        self.heard = now
-        self.repeats = 0
+        self._seen_ticks = self.recorder.ticks
+        self.last_tick = now
+        self.retries = 0
         return True
 
 
 @dataclass(slots=True)
 class TrackedDetails:
-    """One contract: what IB said of it, and its streams."""
+    """One contract: its details at IB, and its streams.
+
+    Attributes
+    ----------
+    contract_id : int
+    record : ContractRecord or None
+        Symbol, exchange and currency, once they are known.
+    exchange : str
+        Where its ticks are requested from.
+    hours, liquid_hours : TradingHours or None
+    request : int or None
+        Request id of its details.
+    requested_at, answered_at : float
+        When its details were requested and received last (monotonic seconds).
+    refused : bool
+        Whether IB knows no such contract.
+    streamed_at : float
+        When one of its streams was subscribed last.
+    streams : list of Subscription
+    """
 
     contract_id: int
     record: ContractRecord | None
@@ -107,30 +126,35 @@ class TrackedDetails:
     hours: TradingHours | None = None
     liquid_hours: TradingHours | None = None
     request: int | None = None
-    asked: float = -inf
-    known: float = -inf
+    requested_at: float = -inf
+    answered_at: float = -inf
     refused: bool = False
-    streamed: float = -inf
+    streamed_at: float = -inf
     streams: list[Subscription] = field(default_factory=list)
 
     def due(self) -> float:
-        """When its details should be asked for."""
+        """Return the time at which its details should be requested."""
         if self.refused:
             return inf
-        # Asked and not answered: soon again. Answered: trading hours are told for some days.
-        return max(self.asked + 4 * _DETAILS_TIMEOUT, self.known + _DETAILS_FRESH)
+        # Without an answer: soon again. The trading hours of an answer cover some days.
+        return max(
+            self.requested_at + 4 * _DETAILS_TIMEOUT_SECONDS,
+            self.answered_at + _DETAILS_REFRESH_SECONDS,
+        )
 
     def ready(self) -> float:
-        """When its streams may be asked for: once it is known where it trades."""
+        """Return the time from which its streams may be requested: once its exchange is known."""
         if self.refused:
             return inf
-        if self.record is not None or self.known > -inf:
+        if self.record is not None or self.answered_at > -inf:
             return -inf
-        return self.asked + _DETAILS_TIMEOUT if self.asked > -inf else inf
+        return self.requested_at + _DETAILS_TIMEOUT_SECONDS if self.requested_at > -inf else inf
 
 
 class Subscriptions:
-    """Every contract and stream of a capture, and what is due of them.
+    """The contracts and streams of a capture, and the requests that are due for them.
+
+    All methods run in the supervisor's thread; the client's thread reads :attr:`by_request` alone.
 
     Parameters
     ----------
@@ -138,6 +162,12 @@ class Subscriptions:
     recorders : sequence of Recorder
     known : dict of int to ContractRecord
         Contracts that were resolved before.
+
+    Attributes
+    ----------
+    by_request : dict of int to Subscription
+        Subscribed streams; replaced as a whole, never changed.
+    contracts : dict of int to TrackedDetails
     """
 
     def __init__(
@@ -146,10 +176,10 @@ class Subscriptions:
         recorders: Sequence[Recorder],
         known: dict[int, ContractRecord],
     ) -> None:
-        self._apart = settings.same_contract_seconds
-        self._usual_interval = self._interval = 1.0 / settings.requests_per_second
+        self._contract_interval = settings.same_contract_seconds
+        self._normal_interval = self._interval = 1.0 / settings.requests_per_second
         self._next_send = -inf
-        self._next_request = FIRST_REQUEST
+        self._next_request = FIRST_REQUEST_ID
         self._to_cancel: deque[int] = deque()
         self.by_request: dict[int, Subscription] = {}
         self.contracts: dict[int, TrackedDetails] = {}
@@ -162,65 +192,73 @@ class Subscriptions:
             ).streams.append(Subscription(recorder))
 
     def __iter__(self) -> Iterator[Subscription]:
-        return (each for details in self.contracts.values() for each in details.streams)
+        return (stream for details in self.contracts.values() for stream in details.streams)
 
-    def forget(self, now: float) -> None:
-        """Begin anew: the server knows of no subscription; all are due."""
+    def reset(self, now: float) -> None:
+        """Make every stream due: the server has no subscription."""
         self.by_request = {}
         self._to_cancel.clear()
-        self._interval = self._usual_interval
+        self._interval = self._normal_interval
         for details in self.contracts.values():
             details.request = None
-            details.streamed = -inf
+            details.streamed_at = -inf
             details.refused = False
-            if details.known == -inf:
-                details.asked = -inf
+            if details.answered_at == -inf:
+                details.requested_at = -inf
         for subscription in self:
             self.drop(subscription, now)
 
-    def ask(self, client: Client, now: float) -> float:
-        """Send what is due, as far as IB's pace allows; in how many seconds there may be more."""
-        later = inf
-        for at, send in self._wishes():
-            if at > now:
-                later = min(later, at)
+    def send_due(self, client: Client, now: float) -> float:
+        """Send the requests that are due, within the pacing limits.
+
+        Returns
+        -------
+        float
+            Seconds until the next request may be due.
+        """
+        next_due = inf
+        for due, send in self._requests():
+            if due > now:
+                next_due = min(next_due, due)
             elif now < self._next_send:
                 return self._next_send - now
             else:
                 self._next_send = now + self._interval
                 send(client, now)
         self._log_waits(now)
-        return max(later - now, 0.0)
+        return max(next_due - now, 0.0)
 
-    def _wishes(self) -> Iterator[tuple[float, Callable[[Client, float], None]]]:
-        """What is to be sent and when; the streams first, as their ticks go by meanwhile."""
+    def _requests(self) -> Iterator[tuple[float, Callable[[Client, float], None]]]:
+        """Yield requests with their due times; streams first, since unrequested ticks are lost."""
         if self._to_cancel:
             yield -inf, self._cancel
         for details in self.contracts.values():
-            for each in details.streams:
-                if each.request is None:
-                    due = max(each.due, details.ready(), details.streamed + self._apart)
-                    yield due, partial(self._subscribe, details, each)
+            for stream in details.streams:
+                if stream.request is None:
+                    spaced = details.streamed_at + self._contract_interval
+                    due = max(stream.due, details.ready(), spaced)
+                    yield due, partial(self._subscribe, details, stream)
         for details in self.contracts.values():
             yield details.due(), partial(self._resolve, details)
 
     def _log_waits(self, now: float) -> None:
-        """Log, once for each stream, that it waits for IB's limit on requests for a contract."""
+        """Log, once for each stream, the wait for IB's limit on requests for a contract."""
         for details in self.contracts.values():
-            wait = details.streamed + self._apart - now
+            wait = details.streamed_at + self._contract_interval - now
             if wait <= 0 or details.ready() > now:
                 continue
-            waiting = (each for each in details.streams if each.request is None and each.due <= now)
-            following = next(waiting, None)
-            if following is not None and not following.has_logged_wait:
-                following.has_logged_wait = True
+            streams = details.streams
+            waiting = (stream for stream in streams if stream.request is None and stream.due <= now)
+            first = next(waiting, None)
+            if first is not None and not first.has_logged_wait:
+                first.has_logged_wait = True
                 symbol = details.record.symbol if details.record is not None else ""
                 _log.info(
                     "waiting %.3g s before %s %s: IB allows one request for a contract in %g s",
                     wait,
                     symbol or details.contract_id,
-                    following.recorder.tick_type,
-                    self._apart,
+                    first.recorder.tick_type,
+                    self._contract_interval,
                 )
 
     def _cancel(self, client: Client, now: float) -> None:
@@ -232,10 +270,10 @@ class Subscriptions:
         request = self._take_request()
         recorder = subscription.recorder
         recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
-        subscription.listen(now)
-        details.streamed = now
-        # The client's thread reads it: replaced as a whole, never changed. A stream has its last
-        # request and the one before, whose ticks may still be on their way.
+        subscription.has_new_ticks(now)
+        details.streamed_at = now
+        # The client's thread reads the dict: it is replaced as a whole, never changed. A stream has
+        # its last request and the one before, whose ticks may still be in flight.
         others = {
             number: other
             for number, other in self.by_request.items()
@@ -244,86 +282,87 @@ class Subscriptions:
         subscription.begin(request, now)
         self.by_request = {**others, request: subscription}
         client.subscribe(
-            request, contract_of(details.contract_id, details.exchange), recorder.tick_type
+            request, make_contract(details.contract_id, details.exchange), recorder.tick_type
         )
 
     def _resolve(self, details: TrackedDetails, client: Client, now: float) -> None:
         details.request = self._take_request()
-        details.asked = now
-        client.reqContractDetails(details.request, contract_of(details.contract_id, ""))
+        details.requested_at = now
+        client.reqContractDetails(details.request, make_contract(details.contract_id, ""))
 
     def _take_request(self) -> int:
         self._next_request += 1
         return self._next_request - 1
 
-    # -- what was asked, and is to be asked again --------------------------------------------------
+    # -- requests that failed ----------------------------------------------------------------------
 
     def slow_down(self, now: float) -> None:
-        """Send half as many requests a second; what IB may have dropped is due again."""
-        self._interval = min(2 * self._interval, _SLOWEST)
-        self._next_send = now + _TOO_MANY_WITHIN
+        """Halve the rate of requests, and repeat those that IB may have dropped."""
+        self._interval = min(2 * self._interval, _MAX_INTERVAL_SECONDS)
+        self._next_send = now + _RATE_WINDOW_SECONDS
         for details in self.contracts.values():
-            if details.known < details.asked and now - details.asked < _DROPPED_WITHIN:
-                details.asked = -inf
-        for each in self:
-            is_new = each.request is not None and now - each.since < _DROPPED_WITHIN
-            if is_new and not each.listen(now):
-                self.renew(each, now)
+            is_open = details.answered_at < details.requested_at
+            if is_open and now - details.requested_at < _MAYBE_DROPPED_SECONDS:
+                details.requested_at = -inf
+        for stream in self:
+            is_new = stream.request is not None and now - stream.since < _MAYBE_DROPPED_SECONDS
+            if is_new and not stream.has_new_ticks(now):
+                self.renew(stream, now)
 
-    def repeat(self, subscription: Subscription, now: float) -> None:
-        """A stream was refused for no good reason: it is due soon, and later from time to time."""
-        repeats = subscription.repeats
-        self.drop(subscription, now + _REPEAT_AFTER * 2 ** min(repeats, _MOST_REPEATS))
-        subscription.repeats = repeats + 1
+    def retry_with_backoff(self, subscription: Subscription, now: float) -> None:
+        """Make a refused stream due again; the delay doubles from refusal to refusal."""
+        retries = subscription.retries
+        self.drop(subscription, now + _BACKOFF_SECONDS * 2 ** min(retries, _MAX_DOUBLINGS))
+        subscription.retries = retries + 1
 
     def resubscribe(self, subscription: Subscription, now: float) -> None:
-        """Cancel a stream that IB has ended, and subscribe it anew: soon, and at IB's pace.
+        """Cancel a stream that IB has ended, and make it due again with a backoff.
 
-        IB may still know the request, and then take no new one for the contract: it is cancelled
-        first. Where no tick came since the last time, it waits longer from time to time.
+        IB may still know the request, and then accepts no new one for the contract: it is cancelled
+        first. Ticks since the last request reset the backoff.
         """
-        subscription.listen(now)
+        subscription.has_new_ticks(now)
         if subscription.request is not None:
             self.cancel(subscription.request)
-        self.repeat(subscription, now)
+        self.retry_with_backoff(subscription, now)
 
     def drop(self, subscription: Subscription, due: float) -> None:
-        """A stream is not subscribed any more; when it is due again."""
+        """Note that a stream is not subscribed, and the time at which it is due again."""
         subscription.request = None
         subscription.due = due
 
     def renew(self, subscription: Subscription, due: float) -> None:
-        """Cancel a stream, of which IB may know, and have it subscribed anew."""
+        """Cancel a stream that IB may still serve, and make it due again."""
         if subscription.request is not None:
             self.cancel(subscription.request)
         self.drop(subscription, due)
 
     def cancel(self, request: int) -> None:
-        """Have a stream cancelled, when it is its turn."""
+        """Queue the cancellation of a request."""
         self._to_cancel.append(request)
 
     def cancel_all(self, client: Client) -> None:
-        """Cancel every stream: the capture ends."""
+        """Cancel every stream at once, at the end of the capture."""
         for subscription in self:
             if subscription.request is not None:
                 client.unsubscribe(subscription.request)
                 subscription.request = None
 
-    # -- what IB says of contracts -----------------------------------------------------------------
+    # -- contract details --------------------------------------------------------------------------
 
-    def asked_for(self, request: int) -> TrackedDetails | None:
-        """The contract whose details a request was for."""
+    def find_details(self, request: int) -> TrackedDetails | None:
+        """Return the contract whose details a request was for."""
         return next((d for d in self.contracts.values() if d.request == request), None)
 
-    def learn(self, request: int, said: Any) -> ContractRecord | None:
-        """Take in a contract's details; the record that is to be kept, if they are of ours."""
-        details = self.asked_for(request)
-        contract = said.contract
+    def apply_details(self, request: int, ib_details: Any) -> ContractRecord | None:
+        """Store the details of a contract; return its record, if the contract is tracked."""
+        details = self.find_details(request)
+        contract = ib_details.contract
         if details is None or contract.conId != details.contract_id:
             return None
         details.exchange = contract.exchange or details.exchange
-        details.hours = parse_trading_hours(said.tradingHours, said.timeZoneId)
-        details.liquid_hours = parse_trading_hours(said.liquidHours, said.timeZoneId)
+        details.hours = parse_trading_hours(ib_details.tradingHours, ib_details.timeZoneId)
+        details.liquid_hours = parse_trading_hours(ib_details.liquidHours, ib_details.timeZoneId)
         details.record = ContractRecord(
             details.contract_id,
             contract.symbol,

@@ -1,4 +1,4 @@
-"""Keeping a capture connected: one connection after the other, for as long as it runs."""
+"""The supervisor of a capture: it connects, serves the connection, and reconnects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ibticks.capture._connection import End, Session
+from ibticks.capture._connection import ConnectionHandler, Disconnect
 from ibticks.capture._subscriptions import Subscriptions
 from ibticks.coverage import StreamStatus
 from ibticks.errors import ConnectionFailedError
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["Supervisor"]
 
 _log = logging.getLogger(__name__)
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 10.0  # times the delay of the settings
-_MOST_DOUBLINGS: Final = 10
+_FIRST_DELAY_SECONDS: Final = 1.0
+_MAX_DELAY_FACTOR: Final = 10.0  # times the delay of the settings
+_MAX_DOUBLINGS: Final = 10
 
 
 class Supervisor:
-    """Connects, has the session served, and begins again.
+    """Connects, serves the connection until it ends, and connects again after a backoff.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ class Supervisor:
     known : dict of int to ContractRecord
         Contracts that were resolved before.
     index : Index
-        Where contracts are kept.
+        Where contracts are stored.
     on_failure : callable
-        Told of each exception in our own callbacks.
+        Called with the place and the exception of each callback that raises.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Supervisor:
         self._settings = settings
         self._index = index
         self._on_failure = on_failure
-        self._ports = deque([settings.port])  # the one to be tried next is the first
+        self._ports = deque([settings.port])  # the next one to try is the first
         self.stopping: Final = threading.Event()
-        # The connection that is made or served, to be woken and hung up from another thread.
-        self._current: tuple[Client, Session] | None = None
+        # The current connection, which :meth:`stop` ends from another thread.
+        self._current: tuple[Client, ConnectionHandler] | None = None
         self._connected = False
         self.subscriptions: Final = Subscriptions(settings, recorders, known)
         self.connections = 0
@@ -68,7 +68,7 @@ class Supervisor:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, and IB's side of it is not known to be broken."""
+        """Return whether there is a connection, and no outage on IB's side."""
         current = self._current
         return self._connected and current is not None and not current[1].outages
 
@@ -77,72 +77,75 @@ class Supervisor:
         self.stopping.set()
         current = self._current
         if current is not None:
-            client, session = current
-            session.wake()
+            client, handler = current
+            handler.wake()
             if not self._connected:
                 client.hang_up()
 
     def run(self) -> None:
-        """Connect and serve until stopped."""
+        """Connect and serve until :meth:`stop`."""
         while not self.stopping.is_set():
-            session = Session(self._settings, self.subscriptions, self._index, self._on_failure)
-            client = Client(session)
-            self._current = client, session
+            handler = ConnectionHandler(
+                self._settings, self.subscriptions, self._index, self._on_failure
+            )
+            client = Client(handler)
+            self._current = client, handler
             try:
-                end = self._connect(client, session)
+                disconnect = self._connect(client, handler)
             finally:
                 self._connected = False
-                client.shut()
+                client.close()
                 self._current = None
-            if end is not None and not self.stopping.is_set():
+            if disconnect is not None and not self.stopping.is_set():
                 self._pause()
 
-    def _connect(self, client: Client, session: Session) -> End | None:
-        """One connection, from beginning to end; why it is over, if not because of us."""
+    def _connect(self, client: Client, handler: ConnectionHandler) -> Disconnect | None:
+        """Serve one connection; return the reason of its end unless the capture stops."""
         settings = self._settings
         try:
             client.open(settings.host, self._ports[0], settings.client_id, settings.connect_timeout)
         except ConnectionFailedError as error:
-            # Where TWS said that it had moved to, there may be nobody any more.
-            self._ports = deque([settings.port])  # the one to be tried next is the first
-            refusal = End(error.context["problem"], int(error.context["code"]))
-            # Advice is for people: streams and ledger have the problem alone, and the log has the
-            # advice once for each series of failures.
-            self._over(session, refusal, str(error) if self.failed_attempts == 0 else "")
+            # The port that TWS announced may be out of date.
+            self._ports = deque([settings.port])
+            refusal = Disconnect(error.context["problem"], int(error.context["code"]))
+            # Streams and ledger get the problem without advice, and the log gets the advice once
+            # for each series of failures.
+            self._note_disconnect(handler, refusal, str(error) if self.failed_attempts == 0 else "")
             self.last_problem = str(error)
             return refusal
         began = time.monotonic()
         self.connections += 1
         self._connected, self.last_problem = True, ""
         try:
-            end = session.serve(client, self.stopping)
+            disconnect = handler.serve(client, self.stopping)
         except BaseException as error:
-            self._over(session, End(f"a mistake of ours: {error!r}", 0))
+            self._note_disconnect(handler, Disconnect(f"internal error: {error!r}", 0))
             raise
-        # One that held for a while starts the waiting over.
+        # A connection that lasted for a while resets the backoff.
         if time.monotonic() - began > settings.reconnect_delay:
             self.failed_attempts = 0
-        if end is not None:
-            if end.port is not None:
-                self._ports = deque(dict.fromkeys((end.port, settings.port)))
-            self._over(session, end)
-        return end
+        if disconnect is not None:
+            if disconnect.port is not None:
+                self._ports = deque(dict.fromkeys((disconnect.port, settings.port)))
+            self._note_disconnect(handler, disconnect)
+        return disconnect
 
-    def _over(self, session: Session, end: End, logged: str = "") -> End:
+    def _note_disconnect(
+        self, handler: ConnectionHandler, disconnect: Disconnect, log_text: str = ""
+    ) -> None:
         if not self.stopping.is_set():
-            self.last_problem = end.reason
-            _log.warning("not connected: %s", logged or end.reason)
-            session.note_all(StreamStatus.DISCONNECTED, end.reason, end.code)
-        return end
+            self.last_problem = disconnect.reason
+            _log.warning("not connected: %s", log_text or disconnect.reason)
+            handler.note_all(StreamStatus.DISCONNECTED, disconnect.reason, disconnect.code)
 
     def _pause(self) -> None:
-        """Wait before the next attempt: a second, then the delay, then twice that, and so on."""
+        """Wait before the next attempt: a second, then the delay, then its doubles."""
         delay = self._settings.reconnect_delay
         if self.failed_attempts == 0:
-            wait = min(_FIRST_PAUSE, delay)
+            wait = min(_FIRST_DELAY_SECONDS, delay)
         else:
-            doublings = min(self.failed_attempts - 1, _MOST_DOUBLINGS)
-            wait = min(delay * 2.0**doublings, _LONGEST_PAUSE * delay)
+            doublings = min(self.failed_attempts - 1, _MAX_DOUBLINGS)
+            wait = min(delay * 2.0**doublings, _MAX_DELAY_FACTOR * delay)
             wait *= random.uniform(0.75, 1.25)
         self.failed_attempts += 1
         self.stopping.wait(wait)

@@ -92,7 +92,7 @@ def capture(
             "keep": keep,
         }
         # Before a store is made for it.
-        CaptureSettings.from_environment(**chosen).wanted()
+        CaptureSettings.from_environment(**chosen).enabled_contracts()
         asked = _listen()
         with opened(root, dsn, create=True) as store:
             unwritten = _capture(Capture(store, **chosen), asked)
@@ -123,7 +123,7 @@ def _capture(running: Capture, asked: list[int]) -> int:
     running.start()
     _log.warning(
         "capturing %s from %s:%d into %s",
-        ", ".join(contract.symbol for contract in running.settings.wanted()),
+        ", ".join(contract.symbol for contract in running.settings.enabled_contracts()),
         running.settings.host,
         running.settings.port,
         running.store.root,

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ibticks.errors import CaptureError, ConnectionFailedError
 from ibticks.history._historical_tick import SHOWN_AS, PastTick, from_ib
 from ibticks.history._pacing import Pace, Pacing
-from ibticks.tws import Client, contract_of
+from ibticks.tws import Client, TwsEvents, make_contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from decimal import Decimal
     from types import TracebackType
     from typing import Self
 
@@ -102,7 +101,7 @@ class History:
 
     def close(self) -> None:
         """Hang up."""
-        self._client.shut()
+        self._client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +126,7 @@ class History:
         """
         self._rest(self._pace.message(time.monotonic()))
         found = self._ask(
-            lambda request: self._client.reqContractDetails(request, contract_of(contract_id, ""))
+            lambda request: self._client.reqContractDetails(request, make_contract(contract_id, ""))
         )
         return next((each.contract.exchange for each in found if each.contract.exchange), "SMART")
 
@@ -158,7 +157,15 @@ class History:
 
         def send(request: int) -> None:
             self._client.reqHistoricalTicks(
-                request, contract_of(contract_id, exchange), begin, "", most, shown_as, 0, False, []
+                request,
+                make_contract(contract_id, exchange),
+                begin,
+                "",
+                most,
+                shown_as,
+                0,
+                False,
+                [],
             )
 
         group = (contract_id, shown_as)
@@ -213,8 +220,8 @@ class _PacingError(CaptureError):
     """IB was asked too often."""
 
 
-class _Answers:
-    """What the server says to one request at a time: the client's Events."""
+class _Answers(TwsEvents):
+    """Answers of the server to one request at a time."""
 
     def __init__(self) -> None:
         self._request = -1
@@ -231,19 +238,19 @@ class _Answers:
         if not self.over:
             self.done.clear()
 
-    def history(self, request: int, ticks: Sequence[Any], done: bool) -> None:
+    def historical_ticks(self, request: int, ticks: Sequence[Any], done: bool) -> None:
         """A page, or a part of it."""
         if request == self._request:
             self.found += ticks
             if done:
                 self.done.set()
 
-    def contract(self, request: int, details: Any) -> None:
+    def contract_details(self, request: int, details: Any) -> None:
         """A contract that fits."""
         if request == self._request:
             self.found.append(details)
 
-    def contracts_end(self, request: int) -> None:
+    def contract_details_end(self, request: int) -> None:
         """No more of them."""
         if request == self._request:
             self.done.set()
@@ -274,39 +281,7 @@ class _Answers:
         self.over = True
         self.done.set()
 
-    def failed(self, where: str, error: Exception) -> None:
+    def callback_failed(self, where: str, error: Exception) -> None:
         """A mistake of ours: the answer is not to be trusted."""
         self.refusal = CaptureError(f"{where}: {error!r}", code=0)
         self.done.set()
-
-    def alive(self) -> None:
-        """Nothing: nobody asks for the time here."""
-
-    def trade(
-        self,
-        request: int,
-        time: int,
-        price: float,
-        size: Decimal,
-        exchange: str,
-        conditions: str,
-        past_limit: bool,
-        unreported: bool,
-    ) -> None:
-        """Nothing: no stream is subscribed here."""
-
-    def quote(
-        self,
-        request: int,
-        time: int,
-        bid_price: float,
-        bid_size: Decimal,
-        ask_price: float,
-        ask_size: Decimal,
-        bid_past_low: bool,
-        ask_past_high: bool,
-    ) -> None:
-        """Nothing: no stream is subscribed here."""
-
-    def mid_point(self, request: int, time: int, mid_price: float) -> None:
-        """Nothing: no stream is subscribed here."""

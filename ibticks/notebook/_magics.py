@@ -22,7 +22,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from ibticks.capture import Capture, CaptureSettings, show_live, status_text
+from ibticks.capture import Capture, CaptureSettings, display_status, status_text
 from ibticks.errors import CaptureError, ConfigError, TickError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class CaptureMagics(Magics):
                 raise ConfigError(_NOTHING)
             capture = Capture(self._store(said.store), said.contracts, **settings)
         self.shell.push({"capture": capture.start(), "store": capture.store})
-        show_live(capture)
+        display_status(capture)
 
     def _stop(self, said: Namespace) -> None:
         _refuse_rest(said)
@@ -99,7 +99,7 @@ class CaptureMagics(Magics):
 
     def _status(self, said: Namespace) -> None:
         _refuse_rest(said)
-        show_live(self._capture())
+        display_status(self._capture())
 
     def _capture(self) -> Capture:
         capture = self.shell.user_ns.get("capture")

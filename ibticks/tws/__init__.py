@@ -1,4 +1,9 @@
-"""tws."""
+"""The connection to TWS or IB Gateway.
+
+In comes an address; out come decoded ticks, contract details and messages, handed to a receiver
+(:class:`TwsEvents`, :class:`TickSink`) in the thread of the :class:`Client`. Captures, on-demand
+streams and the backfill use it. It stores nothing, and alone imports ibapi.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +13,22 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.tws._address import gateway_address, parse_address
-    from ibticks.tws._client import Client, contract_of
-    from ibticks.tws._error_codes import Action, meaning
-    from ibticks.tws._outages import Outages
+    from ibticks.tws._client import Client, make_contract
+    from ibticks.tws._error_codes import Action, Outages, find_code
+    from ibticks.tws._events import NO_TICKS, TickSink, TwsEvents
     from ibticks.tws._trading_hours import TradingHours, parse_trading_hours
 
 __all__ = [
+    "NO_TICKS",
     "Action",
     "Client",
     "Outages",
+    "TickSink",
     "TradingHours",
-    "contract_of",
+    "TwsEvents",
+    "find_code",
     "gateway_address",
-    "meaning",
+    "make_contract",
     "parse_address",
     "parse_trading_hours",
 ]

@@ -20,7 +20,7 @@ __all__ = [
     "parse_address",
 ]
 
-_ADDRESS: Final = "127.0.0.1:4002"
+_DEFAULT_ADDRESS: Final = "127.0.0.1:4002"
 
 USUAL_PORTS: Final = {
     7496: "TWS, live",
@@ -34,7 +34,7 @@ _PROBE_SECONDS: Final = 0.5
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Read ``host:port``.
+    """Parse ``host:port``.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def parse_address(text: str) -> tuple[str, int]:
         or not (port.isascii() and port.isdecimal())
         or not 0 < int(port) < 65536
     ):
-        raise ConfigError(f"{text!r} is not an address: write host:port, as {_ADDRESS}")
+        raise ConfigError(f"{text!r} is not an address: write host:port, as {_DEFAULT_ADDRESS}")
     return bare, int(port)
 
 
@@ -62,7 +62,7 @@ def gateway_address(environment: Mapping[str, str] | None = None) -> tuple[str, 
     Raises
     ------
     ConfigError
-        If it is not an address.
+        If the variable is not an address.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def gateway_address(environment: Mapping[str, str] | None = None) -> tuple[str, 
     """
     environment = os.environ if environment is None else environment
     try:
-        return parse_address(environment.get("IBTICKS_GATEWAY", "").strip() or _ADDRESS)
+        return parse_address(environment.get("IBTICKS_GATEWAY", "").strip() or _DEFAULT_ADDRESS)
     except ConfigError as error:
         raise ConfigError(f"IBTICKS_GATEWAY: {error}") from error
 
@@ -84,7 +84,7 @@ def listening_ports(host: str, ports: tuple[int, ...], timeout: float) -> tuple[
     host : str
     ports : tuple of int
     timeout : float
-        Seconds for all of them, which are tried at the same time.
+        Seconds for all ports, which are tried at the same time.
     """
 
     def accepts(port: int) -> bool:
@@ -97,23 +97,23 @@ def listening_ports(host: str, ports: tuple[int, ...], timeout: float) -> tuple[
     if not ports:
         return ()
     with ThreadPoolExecutor(len(ports)) as probes:
-        found = list(probes.map(accepts, ports))
-    return tuple(port for port, open_ in zip(ports, found, strict=True) if open_)
+        answers = list(probes.map(accepts, ports))
+    return tuple(port for port, open_ in zip(ports, answers, strict=True) if open_)
 
 
 def connection_advice(host: str, port: int, timeout: float) -> str:
-    """Return what to do about a connection that TWS or IB Gateway did not take.
+    """Return advice about a connection that TWS or IB Gateway did not accept.
 
     It names the usual ports, those of them that answer on the host, and the API settings of TWS.
-    Nothing is sent to a port that answers: its API may be another program's.
+    Nothing is sent to a port that answers, since another program may own it.
 
     Parameters
     ----------
     host : str
     port : int
-        The one that was tried.
+        The port that was tried.
     timeout : float
-        Seconds that the connection was given; the ports get half a second of their own at most.
+        Seconds that the connection was given; the usual ports get half a second at most.
     """
     usual = ", ".join(f"{number} ({name})" for number, name in USUAL_PORTS.items())
     try:
@@ -121,10 +121,10 @@ def connection_advice(host: str, port: int, timeout: float) -> str:
     except OSError:
         return f"The host {host} is not known: check its name. The usual ports are {usual}"
     others = tuple(number for number in USUAL_PORTS if number != port)
-    found = listening_ports(host, others, min(timeout, _PROBE_SECONDS))
-    if found:
-        names = " and ".join(f"{number} ({USUAL_PORTS[number]})" for number in found)
-        seen = f"on {host} {names} {'answers' if len(found) == 1 else 'answer'}: connect there"
+    listening = listening_ports(host, others, min(timeout, _PROBE_SECONDS))
+    if listening:
+        names = " and ".join(f"{number} ({USUAL_PORTS[number]})" for number in listening)
+        seen = f"on {host} {names} {'answers' if len(listening) == 1 else 'answer'}: connect there"
     else:
         seen = f"on {host} none of the others answers: start TWS or IB Gateway there and log in"
     return (

@@ -1,14 +1,15 @@
-"""The official ibapi client, made safe to record with.
+"""The official ibapi client, made reliable enough to capture with.
 
-Of ibapi it uses how to connect, ask and decode, and not its loops, which would lose ticks:
+It connects, sends requests and decodes messages as ibapi does. It replaces ibapi's two loops, which
+lose ticks:
 
-- its reader throws away what it has read: ours (:mod:`ibticks.tws`) does not;
-- an exception in a callback, or a message it cannot read, ends its message loop, and what was read
-  already goes with it: ours tells of the exception and goes on with the next message;
-- ``connect()`` waits for a silent server for ever: ours for as long as it is told.
+- the reader: :mod:`ibticks.tws._transport` keeps every byte it has read;
+- the message loop: an exception in a callback, or a message that cannot be decoded, ends ibapi's
+  loop and discards its queue; this one reports the exception and continues with the next message;
+- ``connect()`` has a timeout.
 
-A connection is used once. For the next one a new client is made, since ibapi keeps messages of
-the old one.
+A client is used for one connection. The next connection needs a new client, since ibapi keeps
+messages of the old one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from ibapi.client import EClient
 from ibapi.comm import read_fields
@@ -27,17 +28,18 @@ from ibapi.wrapper import EWrapper
 
 from ibticks.errors import ConnectionFailedError
 from ibticks.tws._address import connection_advice
-from ibticks.tws._transport import Line
+from ibticks.tws._transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from decimal import Decimal
 
-__all__ = ["Client", "Events", "contract_of"]
+    from ibticks.tws._events import TwsEvents
+
+__all__ = ["Client", "make_contract"]
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS: Final = 60.0
-_GOODBYE_SECONDS: Final = 1.0
+_HALF_CLOSE_SECONDS: Final = 1.0
 _UNREACHABLE: Final = 502
 _NOT_CONNECTED: Final = 504
 _TICK_BY_TICK: Final = {
@@ -46,61 +48,7 @@ _TICK_BY_TICK: Final = {
     "bid_ask": "BidAsk",
     "mid_point": "MidPoint",
 }
-_FARMS_ARE_FINE: Final = (2104, 2106, 2107, 2108, 2158)
-
-
-class Events(Protocol):
-    """Who is told what the server says; called in the client's thread, so: quickly."""
-
-    def trade(
-        self,
-        request: int,
-        time: int,
-        price: float,
-        size: Decimal,
-        exchange: str,
-        conditions: str,
-        past_limit: bool,
-        unreported: bool,
-    ) -> None:
-        """A tick of type last or all_last."""
-
-    def quote(
-        self,
-        request: int,
-        time: int,
-        bid_price: float,
-        bid_size: Decimal,
-        ask_price: float,
-        ask_size: Decimal,
-        bid_past_low: bool,
-        ask_past_high: bool,
-    ) -> None:
-        """A tick of type bid_ask."""
-
-    def mid_point(self, request: int, time: int, mid_price: float) -> None:
-        """A tick of type mid_point."""
-
-    def history(self, request: int, ticks: Sequence[Any], done: bool) -> None:
-        """A page of historical ticks."""
-
-    def contract(self, request: int, details: Any) -> None:
-        """One contract that fits a request."""
-
-    def contracts_end(self, request: int) -> None:
-        """No more contracts fit."""
-
-    def message(self, request: int, code: int, text: str) -> None:
-        """An error, or a note, of IB's; request -1: about the connection."""
-
-    def alive(self) -> None:
-        """The server said its time."""
-
-    def closed(self) -> None:
-        """The connection is over, and everything it brought has been handed over; told once."""
-
-    def failed(self, where: str, error: Exception) -> None:
-        """One of the above raised ``error``."""
+_HARMLESS_CODES: Final = (2104, 2106, 2107, 2108, 2158)
 
 
 class Client(EWrapper, EClient):  # type: ignore[misc]
@@ -108,16 +56,17 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
 
     Parameters
     ----------
-    events : Events
+    events : TwsEvents
+        Receiver of what the server sends.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: TwsEvents) -> None:
         self._connection: Any = None
-        self._line: Line | None = None
-        self._patience = 0.0
+        self._transport: Transport | None = None
+        self._timeout_seconds = 0.0
         self._events = events
         self._ready = threading.Event()
-        self._settled = threading.Event()  # it is ready, or never will be
+        self._decided = threading.Event()  # the server is ready, or never will be
         self._lost = threading.Event()
         self._ended = False
         self._refusal: tuple[int, str] | None = None
@@ -125,89 +74,89 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         EWrapper.__init__(self)
         EClient.__init__(self, self)
 
-    # -- what ibapi assigns to, and does, that must not be as it is --------------------------------
+    # -- overrides of ibapi ------------------------------------------------------------------------
 
     @property
     def conn(self) -> Any:
-        """Ibapi's connection."""
+        """The connection of ibapi."""
         return self._connection
 
     @conn.setter
     def conn(self, connection: Any) -> None:
         # EClient assigns a fresh Connection here when it connects.
         if connection is not None:
-            self._line = Line(connection, self._patience)
-            connection.connect = self._line.connect
-            connection.recvMsg = self._line.receive
+            self._transport = Transport(connection, self._timeout_seconds)
+            connection.connect = self._transport.connect
+            connection.recvMsg = self._transport.receive
             if self._ended:
-                self._line.hang_up()
+                self._transport.hang_up()
         self._connection = connection
 
     def reset(self) -> None:
-        """Begin anew: before the first connection, and never again.
+        """Reset the state of ibapi, before the first connection only.
 
-        Afterwards it would forget what the last messages are to be read with.
+        A later reset would drop the server version, which decodes the last messages.
         """
         if self._connection is None:
             super().reset()
 
-    # -- beginning and ending ----------------------------------------------------------------------
+    # -- connecting and closing --------------------------------------------------------------------
 
     def open(self, host: str, port: int, client_id: int, timeout: float) -> None:
-        """Connect, and wait until the server takes requests.
+        """Connect, and wait until the server is ready for requests.
 
         Raises
         ------
         ConnectionFailedError
-            If it cannot be reached, is silent, or refuses; ``context["code"]`` is IB's, or 502, or
-            504 for a server that let us in and no more, and ``context["problem"]`` is the message
-            without advice.
+            If the server cannot be reached, is silent, or refuses the client. ``context["code"]``
+            is IB's code, 502, or 504 for a server that accepts the connection and is not ready in
+            time; ``context["problem"]`` is the message without advice.
         """
-        until = time.monotonic() + timeout
-        self._patience = timeout
+        deadline = time.monotonic() + timeout
+        self._timeout_seconds = timeout
         where = f"{host}:{port}"
         try:
             self.connect(host, port, client_id)
         except Exception as error:
-            self.shut()
-            problem = f"{where} does not answer as TWS or IB Gateway do: {error!r}"
+            self.close()
+            problem = f"{where} does not answer as TWS or IB Gateway: {error!r}"
             raise _unreachable(problem, _UNREACHABLE, host, port, timeout) from error
-        if self.reader is not None:  # it has greeted, and may be gone already
+        if self.reader is not None:  # the server has greeted, and may be gone already
             self._loop = threading.Thread(target=self.run, name="ibticks-client", daemon=True)
             self._loop.start()
-            self._settled.wait(max(until - time.monotonic(), 0.0))
+            self._decided.wait(max(deadline - time.monotonic(), 0.0))
         if not self._ready.is_set():
-            alive, stopped = not self.lost, self._ended
-            self.shut()
-            code, text = self._why_not(timeout, alive=alive)
+            alive, stopped = not self.is_lost, self._ended
+            self.close()
+            code, text = self._refusal_reason(timeout, alive=alive)
             if code in (_UNREACHABLE, _NOT_CONNECTED) and not stopped:
                 problem = f"{where} cannot be used: {text} ({code})"
                 raise _unreachable(problem, code, host, port, timeout)
             problem = f"{where} cannot be used with client id {client_id}: {text} ({code})"
             raise ConnectionFailedError(problem, code=code, problem=problem)
 
-    def _why_not(self, timeout: float, *, alive: bool) -> tuple[int, str]:
+    def _refusal_reason(self, timeout: float, *, alive: bool) -> tuple[int, str]:
         if self._refusal is not None and self._refusal[0] != _UNREACHABLE:
             return self._refusal
         if alive:
-            return _NOT_CONNECTED, f"it let us in and was not ready within {timeout:g} s"
-        problem = self._line.problem if self._line is not None else ""
-        return _UNREACHABLE, problem or "it hung up"
+            return _NOT_CONNECTED, f"connected, but no nextValidId within {timeout:g} s"
+        problem = self._transport.problem if self._transport is not None else ""
+        return _UNREACHABLE, problem or "the server closed the connection"
 
     def hang_up(self) -> None:
-        """End the connection soon, from any thread; what has arrived is still handed over."""
+        """End the connection soon, from any thread; received messages are still handed over."""
         self._ended = True
-        if self._line is not None:
-            self._line.hang_up()
+        if self._transport is not None:
+            self._transport.hang_up()
 
-    def shut(self) -> None:
-        """End the connection; what the server sent until then is handed over before this returns.
+    def close(self) -> None:
+        """End the connection, and hand over what the server sent until then.
 
-        A server that does not end its side within a second is not waited for.
+        The server has a second to end its side.
         """
-        if self.reader is not None and self._line is not None and not self._ended:
-            self._line.say_goodbye()
-            self.reader.join(_GOODBYE_SECONDS)
+        if self.reader is not None and self._transport is not None and not self._ended:
+            self._transport.half_close()
+            self.reader.join(_HALF_CLOSE_SECONDS)
         self.hang_up()
         for thread in (self.reader, self._loop):
             if thread is not None:
@@ -215,21 +164,21 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         self.disconnect()
 
     def run(self) -> None:
-        """Hand over what the server says until the connection is over."""
-        line = self._line
-        assert line is not None
+        """Decode messages until the connection ends; the body of the client's thread."""
+        transport = self._transport
+        assert transport is not None
         try:
-            for message in line.messages():
-                if not self._take(message):
-                    line.give_up(f"it sent garbage: {message[:32]!r}")
+            for message in transport.messages():
+                if not self._dispatch(message):
+                    transport.fail(f"the server sent garbage: {message[:32]!r}")
                     break
         finally:
             self.disconnect()
-            self._settled.set()
+            self._decided.set()
             self._events.closed()
 
-    def _take(self, message: bytes) -> bool:
-        """Have a message decoded, which calls us back; False if it is none."""
+    def _dispatch(self, message: bytes) -> bool:
+        """Decode a message, which runs its callback; False if it is not a message."""
         if self.serverVersion_ >= MIN_SERVER_VER_PROTOBUF:
             number, body = int.from_bytes(message[:4], "big"), message[4:]
         else:
@@ -243,33 +192,32 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
             else:
                 self.decoder.interpret(read_fields(body), number)
         except Exception as error:
-            # Neither an exception of ours nor a message that cannot be read ends the loop; and none
-            # goes unseen.
-            _log.exception("a message could not be taken: %.500r", message)
-            self._events.failed("message", error)
+            # Neither a callback that raises nor a message that cannot be decoded ends the loop.
+            _log.exception("a message could not be processed: %.500r", message)
+            self._events.callback_failed("message", error)
         return True
 
     @property
-    def lost(self) -> bool:
-        """Whether the connection is gone, though what it brought may still be handed over."""
+    def is_lost(self) -> bool:
+        """Return whether the connection is gone; its last messages may not be decoded yet."""
         return self._lost.is_set() or not self.isConnected()
 
     @property
     def problem(self) -> str:
-        """Why the connection is of no use any more, if it was not simply closed."""
-        return "" if self._line is None else self._line.problem
+        """Why the connection cannot be used any more; empty where it was closed."""
+        return "" if self._transport is None else self._transport.problem
 
-    # -- what is asked -----------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     def subscribe(self, request: int, contract: Contract, tick_type: str) -> None:
-        """Ask for a stream of ticks."""
+        """Request a stream of ticks."""
         self.reqTickByTickData(request, contract, _TICK_BY_TICK[tick_type], 0, False)
 
     def unsubscribe(self, request: int) -> None:
-        """End a stream of ticks."""
+        """Cancel a stream of ticks."""
         self.cancelTickByTickData(request)
 
-    # -- what ibapi calls; the ticks first, as they come thousands of times a second ---------------
+    # -- callbacks of ibapi; ticks first, as they come thousands of times a second -----------------
 
     def tickByTickAllLast(  # noqa: N802
         self,
@@ -282,8 +230,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         exchange: str,
         specialConditions: str,  # noqa: N803
     ) -> None:
-        self._events.trade(
-            reqId,
+        self._events.ticks(reqId).trade(
             time,
             price,
             size,
@@ -303,8 +250,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         askSize: Decimal,  # noqa: N803
         tickAttribBidAsk: Any,  # noqa: N803
     ) -> None:
-        self._events.quote(
-            reqId,
+        self._events.ticks(reqId).quote(
             time,
             bidPrice,
             bidSize,
@@ -315,37 +261,37 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         )
 
     def tickByTickMidPoint(self, reqId: int, time: int, midPoint: float) -> None:  # noqa: N802, N803
-        self._events.mid_point(reqId, time, midPoint)
+        self._events.ticks(reqId).mid_point(time, midPoint)
 
     def nextValidId(self, orderId: int) -> None:  # noqa: N802, N803
         self._ready.set()
-        self._settled.set()
+        self._decided.set()
 
     def connectionClosed(self) -> None:  # noqa: N802
         self._lost.set()
 
     def currentTime(self, time: int) -> None:  # noqa: N802
-        self._events.alive()
+        self._events.current_time()
 
     def contractDetails(self, reqId: int, contractDetails: Any) -> None:  # noqa: N802, N803
-        self._events.contract(reqId, contractDetails)
+        self._events.contract_details(reqId, contractDetails)
 
     def contractDetailsEnd(self, reqId: int) -> None:  # noqa: N802, N803
-        self._events.contracts_end(reqId)
+        self._events.contract_details_end(reqId)
 
     def historicalTicks(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: N802, N803
-        self._events.history(reqId, ticks, done)
+        self._events.historical_ticks(reqId, ticks, done)
 
     def historicalTicksBidAsk(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: N802, N803
-        self._events.history(reqId, ticks, done)
+        self._events.historical_ticks(reqId, ticks, done)
 
     def historicalTicksLast(self, reqId: int, ticks: Any, done: bool) -> None:  # noqa: N802, N803
-        self._events.history(reqId, ticks, done)
+        self._events.historical_ticks(reqId, ticks, done)
 
-    def error(self, reqId: int, *said: Any) -> None:  # noqa: N803
+    def error(self, reqId: int, *arguments: Any) -> None:  # noqa: N803
         # Before version 10.33 there is no time: (code, text[, advanced]).
-        code, text = said[:2] if isinstance(said[1], str) else said[1:3]
-        if not self._ready.is_set() and code not in _FARMS_ARE_FINE:
+        code, text = arguments[:2] if isinstance(arguments[1], str) else arguments[1:3]
+        if not self._ready.is_set() and code not in _HARMLESS_CODES:
             self._refusal = (int(code), str(text))
         self._events.message(reqId, int(code), str(text))
 
@@ -353,13 +299,13 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
 def _unreachable(
     problem: str, code: int, host: str, port: int, timeout: float
 ) -> ConnectionFailedError:
-    """Return the error of a server that is not there, with advice."""
+    """Return the error of a server that cannot be reached, with advice."""
     advice = connection_advice(host, port, timeout)
     return ConnectionFailedError(f"{problem}. {advice}", code=code, problem=problem)
 
 
-def contract_of(contract_id: int, exchange: str) -> Contract:
-    """What ibapi needs to know of a contract to stream its ticks."""
+def make_contract(contract_id: int, exchange: str) -> Contract:
+    """Return the contract of ibapi that requests ticks or details by contract id."""
     contract = Contract()
     contract.conId = contract_id
     contract.exchange = exchange

@@ -1,4 +1,4 @@
-"""What IB's message codes mean for a capture, and what it does about each.
+"""Message codes of IB, the action of a capture for each, and the outages they report.
 
 Sources: Interactive Brokers, *TWS API: Message Codes*, and the errors of ``ibapi`` itself
 (``ibapi.errors``, codes 501 to 593) for the meanings. Codes that neither list has, or explains, are
@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-__all__ = ["CODES", "Action", "Code", "meaning"]
+__all__ = ["CODES", "Action", "Code", "Outages", "find_code"]
+
+_TO_IB: Final = (1100, 2110)
+_ALL_RESTORED: Final = (1101, 1102)
 
 
 class Action(Enum):
-    """What a capture does about a code."""
+    """Reaction of a capture to a code."""
 
-    NOTE = auto()  # keep it in the log
+    NOTE = auto()  # log it
     BROKEN = auto()  # IB's side is broken: a gap begins; wait, subscriptions stay
     RESTORED = auto()  # it is back, nothing was lost: the gap ends
     RESUBSCRIBE = auto()  # IB has ended this subscription: cancel it and subscribe again at once
@@ -33,7 +36,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One code of IB: its number, what it means, what is done."""
+    """One code of IB: its number, meaning and action."""
 
     number: int
     text: str
@@ -109,11 +112,11 @@ _ALL: Final = (
 )
 
 CODES: Final[dict[int, Code]] = {code.number: code for code in _ALL}
-"""Every code a capture acts on, or knows to be harmless."""
+"""Every code that a capture acts on, or knows to be harmless, by number."""
 
 _UNKNOWN: Final = None
-# IB says the same number for what will never work and for what will, and only the text differs; and
-# it has numbers in no list, whose text says that a subscription has ended. The first that fits.
+# IB uses the same number for permanent and for temporary refusals, and only the text differs. The
+# text of an unlisted number may say that a subscription has ended. The first match counts.
 _BY_TEXT: Final[tuple[tuple[tuple[int | None, ...], tuple[str, ...], Action], ...]] = (
     (
         (420, 10189),
@@ -129,28 +132,72 @@ _BY_TEXT: Final[tuple[tuple[tuple[int | None, ...], tuple[str, ...], Action], ..
 )
 
 
-def meaning(number: int, text: str = "") -> Code:
-    """What a code means; one that is not known is noted.
+def find_code(number: int, text: str = "") -> Code:
+    """Return the code of a message; an unknown one is only logged.
 
     Parameters
     ----------
     number : int
     text : str
-        IB's own words, which decide where a number alone does not.
+        The message, which decides where the number alone does not.
 
     Examples
     --------
-    >>> meaning(1101).action.name
+    >>> find_code(1101).action.name
     'RESUBSCRIBE_ALL'
-    >>> meaning(10189, "No market data permissions for NYSE").action.name
+    >>> find_code(10189, "No market data permissions for NYSE").action.name
     'GIVE_UP'
-    >>> meaning(10999, "Subscription lost. Please resubscribe.").action.name
+    >>> find_code(10999, "Subscription lost. Please resubscribe.").action.name
     'RESUBSCRIBE'
     """
     code = CODES.get(number, Code(number, text, Action.NOTE))
     known = number if number in CODES else _UNKNOWN
     words = text.lower()
-    for numbers, parts, action in _BY_TEXT:
-        if known in numbers and any(part in words for part in parts):
+    for numbers, phrases, action in _BY_TEXT:
+        if known in numbers and any(phrase in words for phrase in phrases):
             return Code(number, code.text, action)
     return code
+
+
+class Outages:
+    """Outages that are not over: the connection of TWS to IB, and market data farms.
+
+    Examples
+    --------
+    >>> outages = Outages()
+    >>> outages.begin(2103, "Market data farm connection is broken:usfarm")
+    >>> outages.end(2104, "Market data farm connection is OK:eufarm")
+    False
+    >>> outages.end(2104, "Market data farm connection is OK:usfarm")
+    True
+    """
+
+    def __init__(self) -> None:
+        self._broken: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._broken)
+
+    @property
+    def is_ib_lost(self) -> bool:
+        """Return whether TWS has no connection to IB, so that no request can be answered."""
+        return "" in self._broken
+
+    def begin(self, number: int, text: str) -> None:
+        """Note the beginning of an outage."""
+        self._broken.add("" if number in _TO_IB else _farm(text))
+
+    def end(self, number: int, text: str) -> bool:
+        """Note the end of an outage; return whether it was the last one."""
+        if not self._broken:
+            return False
+        if number in _ALL_RESTORED:
+            self._broken.clear()
+        else:
+            self._broken.discard(_farm(text))
+        return not self._broken
+
+
+def _farm(text: str) -> str:
+    """Return the farm that a message is about: its end after a colon."""
+    return text.rpartition(":")[2].strip() or "farm"

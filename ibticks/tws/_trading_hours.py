@@ -1,7 +1,7 @@
-"""The trading hours IB itself gives for a contract.
+"""Trading hours of a contract as IB gives them.
 
-A capture knows from them whether silence is to be expected. They come with the contract's details,
-so that no calendar (and no pandas) has to be loaded for it.
+A capture tells a closed market from a silent stream by them. They come with the contract details,
+so that a capture loads no calendar, and no pandas.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ibticks._types import Interval
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["TradingHours", "parse_trading_hours"]
 
 _NANOSECONDS: Final = 1_000_000_000
-_SPAN: Final = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
-_DAY: Final = re.compile(r"(\d{8}):CLOSED")
+_OPEN: Final = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
+_CLOSED: Final = re.compile(r"(\d{8}):CLOSED")
 # IB still uses some names that are not in the time zone database.
 _ZONES: Final = {
     "EST": "America/New_York",
@@ -33,32 +35,32 @@ _ZONES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TradingHours:
-    """When a contract trades, as far as IB has said.
+    """Trading hours of a contract, as far as IB has given them.
 
     Attributes
     ----------
-    spans : tuple of (int, int)
-        Half-open ranges of UTC nanoseconds, in order.
-    known : tuple of (int, int)
-        Outside of this range nothing is known.
+    intervals : tuple of Interval
+        Open times, in order.
+    known : Interval
+        Days that the hours cover; nothing is known outside of it.
     """
 
-    spans: tuple[tuple[int, int], ...]
-    known: tuple[int, int]
+    intervals: tuple[Interval, ...]
+    known: Interval
 
     def is_open(self, now_ns: int) -> bool | None:
-        """Whether it trades at that time; None where IB has not said."""
-        if not self.known[0] <= now_ns < self.known[1]:
+        """Return whether the contract trades at that time; None where it is not known."""
+        if not self.known.contains(now_ns):
             return None
-        return any(start <= now_ns < end for start, end in self.spans)
+        return any(interval.contains(now_ns) for interval in self.intervals)
 
     def next_open(self, now_ns: int) -> int | None:
         """Return the next opening in UTC nanoseconds; None where IB's hours do not reach so far."""
-        return min((start for start, _ in self.spans if start > now_ns), default=None)
+        return min((start for start, _ in self.intervals if start > now_ns), default=None)
 
 
 def parse_trading_hours(text: str, zone: str) -> TradingHours | None:
-    """Read ``tradingHours`` of a contract's details.
+    """Parse ``tradingHours`` of contract details.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ def parse_trading_hours(text: str, zone: str) -> TradingHours | None:
     Returns
     -------
     TradingHours or None
-        None where it says nothing, or in a way that cannot be read.
+        None where the text is empty or cannot be parsed.
 
     Examples
     --------
@@ -80,44 +82,46 @@ def parse_trading_hours(text: str, zone: str) -> TradingHours | None:
     (True, None)
     """
     try:
-        return _read(text, ZoneInfo(_ZONES.get(zone.split(" ")[0], zone.split(" ")[0])))
+        return _parse(text, ZoneInfo(_ZONES.get(zone.split(" ")[0], zone.split(" ")[0])))
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None  # no zone, no day, or (older Pythons, for the name of a folder) no file
 
 
-def _read(text: str, place: ZoneInfo) -> TradingHours | None:
-    spans: list[tuple[int, int]] = []
+def _parse(text: str, zone: ZoneInfo) -> TradingHours | None:
+    intervals: list[Interval] = []
     days: list[int] = []
-    for part in filter(None, re.split(r"[;,]", text)):
-        closed = _DAY.fullmatch(part.strip())
+    for entry in filter(None, re.split(r"[;,]", text)):
+        closed = _CLOSED.fullmatch(entry.strip())
         if closed:
-            days += [_instant(closed[1], "0000", place), _instant(closed[1], "2359", place)]
+            days += [_to_ns(closed[1], "0000", zone), _to_ns(closed[1], "2359", zone)]
             continue
-        match = _SPAN.fullmatch(part.strip())
+        match = _OPEN.fullmatch(entry.strip())
         if match is None:
             return None
-        start = _instant(match[1], match[2], place)
-        end = _instant(match[3] or match[1], match[4], place)
+        start = _to_ns(match[1], match[2], zone)
+        end = _to_ns(match[3] or match[1], match[4], zone)
         if end <= start:
             return None
-        spans.append((start, end))
-        days += [_instant(match[1], "0000", place), _instant(match[3] or match[1], "2359", place)]
+        intervals.append(Interval(start, end))
+        days += [_to_ns(match[1], "0000", zone), _to_ns(match[3] or match[1], "2359", zone)]
         days += [start, end]
     if not days:
         return None
-    return TradingHours(_joined(spans), (min(days), max(days)))
+    return TradingHours(_merge(intervals), Interval(min(days), max(days)))
 
 
-def _instant(day: str, minute: str, zone: ZoneInfo) -> int:
+def _to_ns(day: str, minute: str, zone: ZoneInfo) -> int:
     local = datetime.strptime(f"{day}{minute}", "%Y%m%d%H%M").replace(tzinfo=zone)
     return int(local.timestamp()) * _NANOSECONDS
 
 
-def _joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+def _merge(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
+    """Return the union of intervals, in order."""
+    merged: list[Interval] = []
+    for interval in sorted(intervals):
+        if merged and interval.start_ns <= merged[-1].end_ns:
+            last = merged[-1]
+            merged[-1] = Interval(last.start_ns, max(interval.end_ns, last.end_ns))
         else:
-            joined.append((start, end))
-    return tuple(joined)
+            merged.append(interval)
+    return tuple(merged)

@@ -1,9 +1,9 @@
-"""The receiving side of ibapi's connection, replaced: nothing that was read is thrown away.
+"""TCP transport of the TWS protocol: the receiving side of ibapi's connection, replaced.
 
-Ibapi's own goes on reading as long as a read fills 4096 bytes, and when nothing follows within a
-second it discards them all. It cannot read a greeting that comes in pieces, drops what comes
-behind it in the same read, waits for a silent server for ever, and takes a damaged length for a
-message of up to 4 GiB, which it then waits for.
+Ibapi's own ``recvMsg`` loses messages: it goes on reading as long as a read fills 4096 bytes, and
+discards all of it when nothing follows within a second. It also cannot read a greeting that arrives
+in several segments, drops what follows the greeting in the same read, waits for a silent server
+without a timeout, and takes a damaged length prefix for a message of up to 4 GiB.
 """
 
 from __future__ import annotations
@@ -17,71 +17,73 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Line"]
+__all__ = ["Transport"]
 
 _READ_BYTES: Final = 65_536
 _POLL_SECONDS: Final = 0.5
 _LENGTH: Final = Struct(">I")
-_LARGEST: Final = 0xFFFFFF  # ibapi takes no longer message either
-_LONGEST_GREETING: Final = 4096
-_MOST_WAITING: Final = 256 << 20  # bytes
-_BREATH: Final = 0.01
+_MAX_MESSAGE_BYTES: Final = 0xFFFFFF  # ibapi takes no longer message either
+_MAX_GREETING_BYTES: Final = 4096
+_MAX_QUEUED_BYTES: Final = 256 << 20
+_BACKPRESSURE_SECONDS: Final = 0.01
+_MIN_CONNECT_SECONDS: Final = 0.01
 
 
-class Line:
+class Transport:
     """One TCP connection to a server that speaks the TWS protocol.
 
-    Its :meth:`connect` and :meth:`receive` stand in for those of an ``ibapi.Connection``. Once the
-    server has greeted, ibapi's reader thread does nothing but :meth:`receive`: the server is always
-    read from at once, since it drops what is not, and :meth:`messages` has what it said.
+    Its :meth:`connect` and :meth:`receive` replace those of an ``ibapi.Connection``. After the
+    greeting, ibapi's reader thread runs :meth:`receive` alone: the socket is read without delay,
+    since TWS drops what a slow client does not read, and :meth:`messages` yields the messages to
+    another thread.
 
     Parameters
     ----------
     connection : ibapi.connection.Connection
-        Whose ``socket`` it is.
-    patience : float
-        Seconds until the server has to have greeted.
+        The owner of the ``socket``.
+    timeout_seconds : float
+        Seconds until the server has to have sent its greeting.
 
     Attributes
     ----------
     problem : str
-        Why the line is of no use any more, if something is wrong with it.
+        Why the transport cannot be used any more, if something is wrong with it.
     """
 
-    def __init__(self, connection: Any, patience: float) -> None:
+    def __init__(self, connection: Any, timeout_seconds: float) -> None:
         self._connection = connection
-        self._until = time.monotonic() + patience
+        self._deadline = time.monotonic() + timeout_seconds
         self._ended = False
         self._greeted = False
         self._greeting = b""
         self._chunks: SimpleQueue[bytes] = SimpleQueue()
-        self._received = 0
-        self._handed_on = 0
+        self._received_bytes = 0
+        self._consumed_bytes = 0
         self.problem = ""
 
     def connect(self) -> None:
-        """Reach the server.
+        """Connect to the server.
 
         Raises
         ------
         OSError
-            If nobody answers in time.
+            If no address of the host accepts a connection in time.
         """
-        refusal: OSError = ConnectionError("it has no address")
+        refusal: OSError = ConnectionError("the host has no address")
         try:
             for family, kind, protocol, _, address in socket.getaddrinfo(
                 self._connection.host, self._connection.port, type=socket.SOCK_STREAM
             ):
-                line = self._connection.socket = socket.socket(family, kind, protocol)
+                sock = self._connection.socket = socket.socket(family, kind, protocol)
                 try:
-                    line.settimeout(max(self._until - time.monotonic(), _BREATH))
+                    sock.settimeout(max(self._deadline - time.monotonic(), _MIN_CONNECT_SECONDS))
                     if not self._ended:
-                        line.connect(address)
-                        line.settimeout(_POLL_SECONDS)
+                        sock.connect(address)
+                        sock.settimeout(_POLL_SECONDS)
                         return
                 except OSError as error:
                     refusal = error
-                line.close()
+                sock.close()
         except OSError as error:
             refusal = error
         self._connection.socket = None
@@ -89,60 +91,64 @@ class Line:
         raise refusal
 
     def hang_up(self) -> None:
-        """End the line, from any thread; what has arrived is still read, then comes the end."""
+        """Shut the socket down, from any thread; messages already received are still yielded."""
         self._ended = True
-        line = self._connection.socket
-        if line is not None:
+        sock = self._connection.socket
+        if sock is not None:
             try:
-                line.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return  # it is not connected yet, or the other side was quicker
 
-    def say_goodbye(self) -> None:
-        """Have the server end the line, so that all it has sent until then still comes."""
-        line = self._connection.socket
-        if line is not None:
+    def half_close(self) -> None:
+        """Shut the sending side down: the server ends, and all it sent until then arrives."""
+        sock = self._connection.socket
+        if sock is not None:
             try:
-                line.shutdown(socket.SHUT_WR)
+                sock.shutdown(socket.SHUT_WR)
             except OSError:
                 return  # it is over already
 
     def receive(self) -> bytes:
-        """Ibapi's ``recvMsg``: a message of the greeting; after it, nothing, when all is over."""
-        line = self._connection.socket
+        """Stand in for ibapi's ``recvMsg``.
+
+        Until the server has greeted, return one message of the greeting. After that, read until the
+        connection ends, and return nothing.
+        """
+        sock = self._connection.socket
         try:
-            if line is None:
-                raise ConnectionError("it is closed")
+            if sock is None:
+                raise ConnectionError("the socket is closed")
             if not self._greeted:
-                return self._greet(line)
-            self._pump(line)
+                return self._read_greeting(sock)
+            self._read_until_end(sock)
         except OSError as error:
-            # What it was given up for counts, not how it then ended.
+            # The reason of an earlier failure counts, not how the socket then ended.
             self.problem = self.problem or error.strerror or str(error)
         self._chunks.put(b"")
         self._connection.disconnect()
         return b""
 
-    def give_up(self, problem: str) -> None:
-        """End the line because of what came over it."""
+    def fail(self, problem: str) -> None:
+        """End the connection because of what it received."""
         self.problem = problem
         self.hang_up()
 
     def messages(self) -> Iterator[bytes]:
-        """What the server says after its greeting, until the line ends.
+        """Yield the messages after the greeting, until the connection ends.
 
-        What cannot be a message ends it, too.
+        An impossible length prefix ends it, too.
         """
         data = b""
         while chunk := self._chunks.get():
-            self._handed_on += len(chunk)
+            self._consumed_bytes += len(chunk)
             data = data + chunk if data else chunk
             at, end = 0, len(data)
             while at + _LENGTH.size <= end:
                 begin = at + _LENGTH.size
                 size = _LENGTH.unpack_from(data, at)[0]
-                if not 0 < size <= _LARGEST:
-                    self.give_up(f"it sent garbage: a message of {size:,} bytes")
+                if not 0 < size <= _MAX_MESSAGE_BYTES:
+                    self.fail(f"the server sent garbage: a message of {size:,} bytes")
                     return
                 if begin + size > end:
                     break
@@ -150,31 +156,31 @@ class Line:
                 yield data[begin:at]
             data = data[at:]
 
-    def _pump(self, line: socket.socket) -> None:
-        line.settimeout(None)
-        while data := line.recv(_READ_BYTES):
+    def _read_until_end(self, sock: socket.socket) -> None:
+        sock.settimeout(None)
+        while data := sock.recv(_READ_BYTES):
             self._chunks.put(data)
-            self._received += len(data)
-            while self._received - self._handed_on > _MOST_WAITING:
-                time.sleep(_BREATH)
+            self._received_bytes += len(data)
+            while self._received_bytes - self._consumed_bytes > _MAX_QUEUED_BYTES:
+                time.sleep(_BACKPRESSURE_SECONDS)
 
-    def _greet(self, line: socket.socket) -> bytes:
-        """The next message, whole and alone, as ibapi wants it until it knows the version."""
+    def _read_greeting(self, sock: socket.socket) -> bytes:
+        """Return the next message alone, as ibapi needs it until it knows the version."""
         while True:
             if len(self._greeting) >= _LENGTH.size:
                 end = _LENGTH.size + _LENGTH.unpack_from(self._greeting)[0]
-                if end > _LONGEST_GREETING:
-                    raise ConnectionError("what answers there does not speak the protocol of TWS")
+                if end > _MAX_GREETING_BYTES:
+                    raise ConnectionError("the server does not speak the TWS protocol")
                 if len(self._greeting) >= end:
                     break
             try:
-                data = line.recv(_LONGEST_GREETING)
+                data = sock.recv(_MAX_GREETING_BYTES)
             except TimeoutError:
-                if time.monotonic() > self._until or self._ended:
-                    raise ConnectionError("it took the connection and said nothing") from None
+                if time.monotonic() > self._deadline or self._ended:
+                    raise ConnectionError("connected, but the server sent no greeting") from None
                 continue
             if not data:
-                raise ConnectionError("it hung up")
+                raise ConnectionError("the server closed the connection")
             self._greeting += data
         message, self._greeting = self._greeting[:end], self._greeting[end:]
         # Version and time: two fields. Ibapi passes over anything else that comes before.

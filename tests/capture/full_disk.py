@@ -171,7 +171,7 @@ def it_is_freed_before_memory_is_used_up(stage: Stage) -> None:
 
 def memory_is_used_up(stage: Stage) -> None:
     """What then comes is lost, which the ledger says, and the numbers of the ticks."""
-    most, recorder_module._MOST_WAITING = recorder_module._MOST_WAITING, 200
+    most, recorder_module._MAX_PENDING = recorder_module._MAX_PENDING, 200
     stage.disk.fill()
     stage.until(lambda: stage.stream["lost"] > 100)
     stage.disk.free()
@@ -179,7 +179,7 @@ def memory_is_used_up(stage: Stage) -> None:
     ticks = stage.stream["ticks"]
     stage.until(lambda: stage.stream["ticks"] > ticks + 50)
     stage.end()
-    recorder_module._MOST_WAITING = most
+    recorder_module._MAX_PENDING = most
     lost = stage.capture._recorders[0].lost
     assert len(stage.found()) == len(stage.gateway.rows_sent(1, "bid_ask")) - lost
     assert stage.states() == ["captured", "disconnected", "captured"]

@@ -16,7 +16,7 @@ import time
 import traceback
 
 import ibticks as ibt
-from ibticks.capture import Session
+from ibticks.capture import Recorder
 from ibticks.capture import _capture as capture_module
 from ibticks.capture import _recorder as recorder_module
 from ibticks.format import TickEncoder
@@ -52,23 +52,23 @@ def prepare(folder: str) -> None:
         appender.append_frames(TickEncoder(1, "last", "").trade(now, 1, 1, "", (), 1, 1), now)
 
 
-def report(session: type[Session], descriptor: int) -> None:
-    """Have every tick told once its recorder has it."""
-    quote, trade, mid_point = session.quote, session.trade, session.mid_point
+def report(recorder: type[Recorder], descriptor: int) -> None:
+    """Write every tick to a file once its recorder has written it."""
+    quote, trade, mid_point = recorder.quote, recorder.trade, recorder.mid_point
 
-    def on_quote(self, request, event, bid, *rest):
-        quote(self, request, event, bid, *rest)
+    def on_quote(self, event, bid, *rest):
+        quote(self, event, bid, *rest)
         os.write(descriptor, TICK.pack(0, bid))
 
-    def on_trade(self, request, event, price, *rest):
-        trade(self, request, event, price, *rest)
+    def on_trade(self, event, price, *rest):
+        trade(self, event, price, *rest)
         os.write(descriptor, TICK.pack(1, price))
 
-    def on_mid_point(self, request, event, price):
-        mid_point(self, request, event, price)
+    def on_mid_point(self, event, price):
+        mid_point(self, event, price)
         os.write(descriptor, TICK.pack(2, price))
 
-    session.quote, session.trade, session.mid_point = on_quote, on_trade, on_mid_point
+    recorder.quote, recorder.trade, recorder.mid_point = on_quote, on_trade, on_mid_point
 
 
 def run(root: str, dsn: str, port: int, tracked: str, epoch: int, told: str) -> None:
@@ -79,7 +79,7 @@ def run(root: str, dsn: str, port: int, tracked: str, epoch: int, told: str) -> 
 
     time.time_ns = recorder_module.time_ns = fast
     capture_module.SealerApart = SealedHere
-    report(Session, os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    report(Recorder, os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     with (

@@ -15,7 +15,7 @@ import pytest
 
 import ibticks as ibt
 from ibticks.capture import TrackedContract, panel_html
-from ibticks.capture import _capture as capture_module
+from ibticks.capture import _recorder as recorder_module
 from ibticks.capture._status import status_path, write_status
 from ibticks.errors import CaptureError, MissingExtraError, WriterLockedError
 from ibticks.storage import is_written
@@ -199,7 +199,7 @@ def test_a_beginning_that_fails_half_way(where, steady, serve, store, monkeypatc
         if where == "index":
             patch.setattr(store.index, "contracts", failing)
         elif where == "resume":
-            patch.setattr(capture_module, "resume", failing)
+            patch.setattr(recorder_module, "resume_ledger", failing)
         else:
             patch.setattr("ibticks.capture._supervisor.Supervisor", failing)
         threads = set(threading.enumerate())

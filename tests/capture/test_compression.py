@@ -10,8 +10,7 @@ from decimal import Decimal
 import pytest
 
 from ibticks.capture import CaptureSettings, Recorder
-from ibticks.capture import _compressing as compressing
-from ibticks.capture import _maintenance as rounds
+from ibticks.capture import _maintenance as maintenance
 from ibticks.capture import _recorder as recorder_module
 from ibticks.config import NANOSECONDS
 from ibticks.coverage import resume_ledger
@@ -24,7 +23,7 @@ TRACKED = "1:ONE:bid_ask"
 
 
 def test_old_hours_are_compressed_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
-    monkeypatch.setattr(rounds, "_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.1)
     real_ns, ahead = time.time_ns, [0]
     for module in (time, recorder_module):
         monkeypatch.setattr(module, "time_ns", lambda: real_ns() + ahead[0])
@@ -170,12 +169,12 @@ def test_a_file_that_is_open_is_left_alone(stage):
 
 
 def test_what_cannot_be_compressed_is_said_once(stage, monkeypatch):
-    monkeypatch.setattr(rounds, "_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.01)
     path = stage.root / stage.keys[0].path
     whole = path.read_bytes()
     path.write_bytes(whole[:-3])
     failures = []
-    made = compressing.HourCompressor(
+    made = maintenance.HourCompressor(
         [stage.recorder], stage.index, 0, lambda where, error: failures.append((where, error))
     )
     made.start()
@@ -218,4 +217,4 @@ def test_a_compression_killed_before_its_row_is_settled_by_the_next_writer(stage
 
 
 def test_one_that_never_began_can_be_stopped():
-    compressing.HourCompressor([], MemoryIndex(), 0, print).stop()
+    maintenance.HourCompressor([], MemoryIndex(), 0, print).stop()

@@ -9,13 +9,13 @@ import re
 import pytest
 from ibapi import errors as ibapi_errors
 
-from ibticks.capture import _connection as session
+from ibticks.capture import _connection as connection
 from ibticks.capture import _subscriptions as subscriptions
 from ibticks.gateway import Limits
-from ibticks.tws import Action, Client, contract_of, meaning
+from ibticks.tws import Action, Client, find_code, make_contract
 from ibticks.tws._error_codes import CODES
 from tests.capture_checks import check_stored, covered, errors, statuses, stored, until
-from tests.scripted_server import Heard
+from tests.scripted_server import EventLog
 
 BOTH = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
@@ -24,10 +24,10 @@ STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """What takes minutes takes parts of a second."""
-    monkeypatch.setattr(session, "_RETRY_LATER", 0.3)
-    monkeypatch.setattr(session, "_RETRY_RARELY", 0.3)
-    monkeypatch.setattr(session, "_PACING_PAUSE", 0.3)
-    monkeypatch.setattr(subscriptions, "_REPEAT_AFTER", 0.05)
+    monkeypatch.setattr(connection, "_RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "_RETRY_REFUSED_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "_PACING_PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr(subscriptions, "_BACKOFF_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_what_is_refused_for_good(code, text, begin, store):
     gateway, capture = begin(streams=2, before=refuse)
     until(lambda: states(capture)[1] == "not_permitted")
     grows(capture, (1, "bid_ask"), (2, "bid_ask"))
-    assert meaning(code, text).action is Action.GIVE_UP
+    assert find_code(code, text).action is Action.GIVE_UP
     gateway.permit(1, "last")
     until(lambda: states(capture)[1] == "captured")
     grows(capture)
@@ -415,16 +415,16 @@ def test_another_session_has_the_data(begin, store):
 
 
 def test_the_lines_are_used_up_until_one_is_free(begin, steady, store):
-    taken = Client(Heard())
+    taken = Client(EventLog())
 
     def take(gateway):
         taken.open("127.0.0.1", gateway.port, 11, 20.0)
-        taken.subscribe(1, contract_of(2, "CME"), "last")
+        taken.subscribe(1, make_contract(2, "CME"), "last")
         until(lambda: gateway.subscriptions == 1)
 
     _gateway, capture = begin(streams=2, before=take, limits=Limits(streams=3))
     until(lambda: "not_permitted" in states(capture))
-    taken.shut()
+    taken.close()
     until(lambda: states(capture) == ["captured"] * 3)
     grows(capture)
     assert {code for key in STREAMS for code, _ in errors(store, *key)} == {"10190"}
@@ -646,15 +646,15 @@ def test_a_lost_subscription_of_nobody_changes_nothing(begin, store):
 def test_no_line_is_free_by_another_number():
     """Seen as 322 where others see 10190: it is no use to ask again at once."""
     text = "Error processing request:-'cm' : cause - Max number of tick-by-tick requests reached"
-    assert meaning(322, text).action is Action.RETRY_LATER
-    assert meaning(322, "Duplicate ticker id").action is Action.RETRY_SOON
+    assert find_code(322, text).action is Action.RETRY_LATER
+    assert find_code(322, "Duplicate ticker id").action is Action.RETRY_SOON
 
 
-def test_every_code_has_a_meaning():
+def test_every_code_has_a_find_code():
     assert len(CODES) == len({code.number for code in CODES.values()}) == 60
     assert all(code.text for code in CODES.values())
     assert set(CHECKS) == set(Action)
-    assert meaning(9999, "whatever").action is Action.NOTE
+    assert find_code(9999, "whatever").action is Action.NOTE
 
 
 def test_what_ibapi_says_of_a_stream_or_a_connection_is_in_the_table():

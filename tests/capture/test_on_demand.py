@@ -18,7 +18,7 @@ from ibticks.errors import (
     WriterLockedError,
 )
 from ibticks.gateway import Replay
-from ibticks.tws import _transport as line
+from ibticks.tws import _transport as transport
 from tests.capture_checks import BTC, IBM, covered, until
 from tests.captures import FakeCapture
 
@@ -159,12 +159,12 @@ def test_with_closes_it_and_so_does_forgetting_it(serve, stream):
 
 
 def test_a_slow_reader_loses_nothing_and_holds_the_gateway_up(serve, stream, samples, monkeypatch):
-    monkeypatch.setattr(on_demand, "_MOST_WAITING", 50)
-    monkeypatch.setattr(line, "_MOST_WAITING", 20_000)  # bytes
+    monkeypatch.setattr(on_demand, "_MAX_UNREAD", 50)
+    monkeypatch.setattr(transport, "_MAX_QUEUED_BYTES", 20_000)
     gateway = serve(samples)
     ticks = stream(gateway)
     until(lambda: gateway.buffered > 0, "the gateway waits for its reader")
-    waiting = ticks._listener._waiting
+    waiting = ticks._listener._unread
     assert len(waiting) == 50
     total = gateway.replay.streams[IBM, "bid_ask"].rows
     assert gateway.sent[IBM, "bid_ask"] < total
@@ -180,9 +180,9 @@ def test_a_slow_reader_loses_nothing_and_holds_the_gateway_up(serve, stream, sam
 
 
 def test_a_slow_reader_can_still_close(serve, stream, monkeypatch):
-    monkeypatch.setattr(on_demand, "_MOST_WAITING", 10)
+    monkeypatch.setattr(on_demand, "_MAX_UNREAD", 10)
     ticks = stream(serve())
-    until(lambda: len(ticks._listener._waiting) == 10)
+    until(lambda: len(ticks._listener._unread) == 10)
     ticks.close()
     *messages, last = ticks
     assert last["data"]["reason"] == "cancelled"

@@ -110,7 +110,7 @@ def test_a_line_that_ends_badly(how, steady, serve, capturing, store):
             stored(store, *key)
     if how == "garbage":
         (gap,) = [row for row in store.index.coverage([1], ["last"]) if row.state == "disconnected"]
-        assert "it sent garbage" in gap.reason
+        assert "the server sent garbage" in gap.reason
 
 
 def test_the_nightly_restart(steady, serve, capturing, store):
@@ -183,18 +183,18 @@ def test_a_mistake_of_ours_is_seen_and_the_capture_goes_on(
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
-    learn = capture._supervisor.subscriptions.learn
+    apply_details = capture._supervisor.subscriptions.apply_details
     mistakes = [ZeroDivisionError("a mistake of ours")]
 
     def failing(*said):
         if mistakes:
             raise mistakes.pop()
-        return learn(*said)
+        return apply_details(*said)
 
-    monkeypatch.setattr(supervisor_module, "_FIRST_PAUSE", 0.01)
-    capture._supervisor.subscriptions.learn = failing
+    monkeypatch.setattr(supervisor_module, "_FIRST_DELAY_SECONDS", 0.01)
+    capture._supervisor.subscriptions.apply_details = failing
     for details in capture._supervisor.subscriptions.contracts.values():
-        details.known = details.asked = -float("inf")
+        details.answered_at = details.requested_at = -float("inf")
     until(lambda: connections(capture) == 2)
     more(capture)
     assert "supervisor: ZeroDivisionError('a mistake of ours')" in capture.failures[0]

@@ -11,11 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from ibticks.capture import CaptureSettings, Recorder
-from ibticks.capture import _maintenance as rounds
-from ibticks.capture import _pruning as pruning
+from ibticks.capture import _maintenance as maintenance
 from ibticks.capture import _queued_index as clerk
 from ibticks.capture import _recorder as recorder_module
-from ibticks.capture._pruning import HourPruner
+from ibticks.capture._maintenance import HourPruner
 from ibticks.capture._queued_index import Clerk
 from ibticks.config import NANOSECONDS
 from ibticks.coverage import StreamStatus, rebuild_coverage, resume_ledger
@@ -30,7 +29,7 @@ TRACKED = "1:ONE:bid_ask"
 
 
 def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
-    monkeypatch.setattr(rounds, "_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.1)
     real_ns, ahead = time.time_ns, [0]
     for module in (time, recorder_module):
         monkeypatch.setattr(module, "time_ns", lambda: real_ns() + ahead[0])
@@ -102,7 +101,7 @@ class Stage:
     def __init__(self, root, monkeypatch):
         self.now = NOW + MINUTE
         monkeypatch.setattr(recorder_module, "time_ns", self.clock)
-        monkeypatch.setattr(pruning.time, "time_ns", self.clock)
+        monkeypatch.setattr(maintenance.time, "time_ns", self.clock)
         self.root, self.index, self.failures = root, MemoryIndex(), []
         self.index.partial_answers = 0
         self.clerk = Clerk(self.index, self.failed)
@@ -202,7 +201,7 @@ def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage):
 
 
 def test_nothing_goes_before_the_index_knows(stage, monkeypatch):
-    monkeypatch.setattr(pruning, "_PATIENCE", 0.1)
+    monkeypatch.setattr(maintenance, "_INDEX_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(clerk, "_COURTESY", 0.1)
     monkeypatch.setattr(clerk, "_AGAIN", 0.05)
     pruner, tell = stage.pruner(1.0), MemoryIndex.drop_files
@@ -250,7 +249,7 @@ def test_backfilled_hours_go_too_but_not_while_somebody_backfills(stage):
 
 
 def test_what_cannot_be_deleted_is_said_once(stage, monkeypatch):
-    monkeypatch.setattr(rounds, "_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.01)
     path = stage.root / stage.keys[0].path
     path.unlink()
     path.mkdir()

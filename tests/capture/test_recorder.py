@@ -304,7 +304,7 @@ def test_ticks_wait_for_room_and_keep_their_order(stage, caplog):
 
 
 def test_what_finds_no_room_in_memory_is_counted_and_said(stage, monkeypatch):
-    monkeypatch.setattr(recorder_module, "_MOST_WAITING", 3)
+    monkeypatch.setattr(recorder_module, "_MAX_PENDING", 3)
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.quote()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.capture import TrackedContract, parse_tracked
-from ibticks.capture._tracked import check_tracked, format_tracked
+from ibticks.capture._settings import check_tracked, format_tracked
 from ibticks.config import TICK_TYPES
 from ibticks.errors import ConfigError
 

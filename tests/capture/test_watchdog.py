@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ibticks.capture import _recorder as recorder_module
-from ibticks.capture import _watchdog as watch
+from ibticks.capture import _watchdog as watchdog
 from ibticks.gateway import GatewayContract, Replay
 from ibticks.tws import Client, TradingHours
 from tests.capture_checks import check_stored, covered, statuses, until
@@ -113,7 +113,7 @@ def test_a_stall_that_ends_costs_nothing(steady, serve, capturing, store):
 def test_a_silent_stream_among_others_is_found_and_renewed(
     steady, serve, capturing, store, monkeypatch
 ):
-    monkeypatch.setattr(watch, "_RENEW_AFTER", 1.2)
+    monkeypatch.setattr(watchdog, "_RENEW_AFTER_SECONDS", 1.2)
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=1.0)
     until(lambda: ticks(capture) > 10)

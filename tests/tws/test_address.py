@@ -10,7 +10,7 @@ from ibticks.errors import ConnectionFailedError
 from ibticks.tws import Client
 from ibticks.tws import _address as ports
 from tests.capture_checks import IBM, until
-from tests.scripted_server import Heard, Server, linger
+from tests.scripted_server import EventLog, Server, linger
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def usual(monkeypatch):
 def test_the_ports_that_answer_are_named(usual, answering, says, nothing_left):
     numbers = usual(*answering)
     with pytest.raises(ConnectionFailedError) as raised:
-        Client(Heard()).open("127.0.0.1", numbers[0], 10, 20.0)
+        Client(EventLog()).open("127.0.0.1", numbers[0], 10, 20.0)
     said = str(raised.value)
     assert said.startswith(f"127.0.0.1:{numbers[0]} cannot be used: Connection refused (502). ")
     assert says.format(*numbers) in said
@@ -61,7 +61,7 @@ def test_a_program_of_another_kind_is_no_client_id_either(usual, nothing_left):
         linger(line)
 
     with Server(script) as server, pytest.raises(ConnectionFailedError) as raised:
-        Client(Heard()).open("127.0.0.1", server.port, 10, 20.0)
+        Client(EventLog()).open("127.0.0.1", server.port, 10, 20.0)
     assert f"{numbers[3]} (D) answers: connect there" in str(raised.value)
     assert "client id" not in str(raised.value)
 

@@ -11,12 +11,12 @@ from decimal import Decimal
 import pytest
 
 from ibticks.errors import ConnectionFailedError
-from ibticks.tws import Client, contract_of
+from ibticks.tws import Client, make_contract
 from tests.capture_checks import IBM, ONE, check_stored, until
 from tests.scripted_server import (
     GREETING,
     READY,
-    Heard,
+    EventLog,
     Server,
     hello,
     let_in,
@@ -28,15 +28,15 @@ from tests.scripted_server import (
 
 
 @pytest.fixture
-def heard():
-    return Heard()
+def events():
+    return EventLog()
 
 
 @pytest.fixture
-def client(heard, nothing_left):
-    client = Client(heard)
+def client(events, nothing_left):
+    client = Client(events)
     yield client
-    client.shut()
+    client.close()
 
 
 def opened(client, script, timeout=20.0):
@@ -69,11 +69,11 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def test_nobody_is_there(client, heard):
+def test_nobody_is_there(client, events):
     assert refusal(client, free_port()) == "Connection refused (502)"
     assert not client.isConnected()
-    assert client.lost
-    assert heard.of("closed") == []
+    assert client.is_lost
+    assert events.of("closed") == []
 
 
 def test_there_is_no_such_machine(client):
@@ -84,14 +84,14 @@ def test_a_server_that_says_nothing(client, serve):
     gateway = serve()
     gateway.answer_connections("silence")
     said = refusal(client, gateway.port, timeout=0.2)
-    assert said == "it took the connection and said nothing (502)"
+    assert said == "connected, but the server sent no greeting (502)"
 
 
 def test_a_server_that_hangs_up_at_once(client, serve):
     gateway = serve()
     gateway.answer_connections("hang_up")
     assert refusal(client, gateway.port) in (
-        "it hung up (502)",
+        "the server closed the connection (502)",
         "Connection reset by peer (502)",
         "Broken pipe (502)",
     )
@@ -104,7 +104,7 @@ def test_a_server_that_hangs_up_after_its_greeting(client):
         request(line)
 
     with Server(script) as server:
-        assert refusal(client, server.port) == "it hung up (502)"
+        assert refusal(client, server.port) == "the server closed the connection (502)"
 
 
 def test_a_server_that_greets_and_no_more(client):
@@ -115,7 +115,7 @@ def test_a_server_that_greets_and_no_more(client):
 
     with Server(script) as server:
         said = refusal(client, server.port, timeout=0.3, code=504)
-    assert said == "it let us in and was not ready within 0.3 s (504)"
+    assert said == "connected, but no nextValidId within 0.3 s (504)"
 
 
 def test_something_else_answers(client):
@@ -125,7 +125,7 @@ def test_something_else_answers(client):
 
     with Server(script) as server:
         said = refusal(client, server.port)
-    assert said == "what answers there does not speak the protocol of TWS (502)"
+    assert said == "the server does not speak the TWS protocol (502)"
 
 
 def test_a_greeting_that_is_none(client):
@@ -138,17 +138,17 @@ def test_a_greeting_that_is_none(client):
         client.open("127.0.0.1", server.port, 10, 20.0)
 
 
-def test_a_client_id_in_use(client, serve, heard):
+def test_a_client_id_in_use(client, serve, events):
     gateway = serve()
     gateway.refuse(10)
     said = refusal(client, gateway.port, code=326)
     assert said == "Unable to connect as the client id is already in use. (326)"
     # And once it is free, another client gets in.
     gateway.admit(10)
-    other = Client(heard)
+    other = Client(events)
     other.open("127.0.0.1", gateway.port, 10, 20.0)
     assert gateway.clients == (10,)
-    other.shut()
+    other.close()
 
 
 @pytest.mark.parametrize("greeting", ["silence", "greet"])
@@ -227,7 +227,7 @@ def test_news_before_the_greeting_are_passed_over(client):
     assert client.serverVersion() == 200
 
 
-def test_what_was_said_before_it_was_ready_is_kept(client, heard):
+def test_what_was_said_before_it_was_ready_is_kept(client, events):
     def script(line):
         hello(line)
         line.sendall(GREETING)
@@ -236,13 +236,13 @@ def test_what_was_said_before_it_was_ready_is_kept(client, heard):
         linger(line)
 
     opened(client, script)
-    assert heard.of("message") == [[-1, 1100, "lost"]]
+    assert events.of("message") == [[-1, 1100, "lost"]]
 
 
 # --- what it hands over ---------------------------------------------------------------------------
 
 
-def test_every_kind_of_message(client, heard):
+def test_every_kind_of_message(client, events):
     def script(line):
         let_in(line)
         line.sendall(
@@ -256,21 +256,21 @@ def test_every_kind_of_message(client, heard):
         )
 
     opened(client, script)
-    assert heard.over.wait(20)
-    assert heard.all == [
+    assert events.over.wait(20)
+    assert events.all == [
         ("quote", 5, 7, 1.5, Decimal("0.25"), 2.5, Decimal(300), True, True),
         ("trade", 6, 8, 10.25, Decimal(100), "NYSE", "T I", True, False),
         ("trade", 6, 9, 0.0, Decimal(0), "", "", False, True),
         ("mid_point", 7, 10, 1.75),
         ("message", 5, 10189, "no é"),
-        ("alive",),
-        ("contracts_end", 60_000),
+        ("current_time",),
+        ("contract_details_end", 60_000),
         ("closed",),
     ]
-    assert heard.failures == []
+    assert events.failures == []
 
 
-def test_what_came_before_the_end_is_handed_over(client, heard):
+def test_what_came_before_the_end_is_handed_over(client, events):
     """However the connection ends: ibapi throws what is in its queue away if we end it."""
 
     def script(line):
@@ -278,34 +278,34 @@ def test_what_came_before_the_end_is_handed_over(client, heard):
         line.sendall(b"".join(quote(5, number) for number in range(5000)))
 
     hold = threading.Event()
-    heard.quote = lambda *said: (hold.wait(20), heard.all.append(("quote", *said)))
+    events.quote = lambda *said: (hold.wait(20), events.all.append(("quote", *said)))
     opened(client, script)
-    closing = threading.Thread(target=client.shut)
+    closing = threading.Thread(target=client.close)
     closing.start()
     hold.set()
     closing.join(60)
-    told = [said[2] for said in heard.of("quote")]
+    told = [said[2] for said in events.of("quote")]
     # All that the server sent before it ended its side, too.
     assert told == [float(number) for number in range(5000)]
-    assert heard.all[-1] == ("closed",)
-    assert heard.failures == []
+    assert events.all[-1] == ("closed",)
+    assert events.failures == []
 
 
-def test_what_the_server_sent_before_it_left_is_handed_over(client, heard):
+def test_what_the_server_sent_before_it_left_is_handed_over(client, events):
     def script(line):
         let_in(line)
         line.sendall(b"".join(quote(5, number) for number in range(20_000)) + quote(5, 1)[:-5])
 
     opened(client, script)
-    assert heard.over.wait(60)
-    assert [said[2] for said in heard.of("quote")] == [float(number) for number in range(20_000)]
-    assert heard.of("closed") == [[]]
-    client.shut()
-    assert heard.of("closed") == [[]]
+    assert events.over.wait(60)
+    assert [said[2] for said in events.of("quote")] == [float(number) for number in range(20_000)]
+    assert events.of("closed") == [[]]
+    client.close()
+    assert events.of("closed") == [[]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
-def test_messages_in_small_pieces(size, client, heard):
+def test_messages_in_small_pieces(size, client, events):
     sent = b"".join(quote(5, number) for number in range(60))
 
     def script(line):
@@ -315,11 +315,11 @@ def test_messages_in_small_pieces(size, client, heard):
             line.sendall(sent[place : place + size])
 
     opened(client, script)
-    assert heard.over.wait(60)
-    assert [said[2] for said in heard.of("quote")] == [float(number) for number in range(60)]
+    assert events.over.wait(60)
+    assert [said[2] for said in events.of("quote")] == [float(number) for number in range(60)]
 
 
-def test_a_message_as_long_as_there_can_be(client, heard):
+def test_a_message_as_long_as_there_can_be(client, events):
     text = "x" * (0xFFFFFF - 40)
 
     def script(line):
@@ -327,9 +327,9 @@ def test_a_message_as_long_as_there_can_be(client, heard):
         line.sendall(message(4, 5, 10189, text, "", 5) + quote(5, 1))
 
     opened(client, script)
-    assert heard.over.wait(60)
-    assert heard.of("message") == [[5, 10189, text]]
-    assert len(heard.of("quote")) == 1
+    assert events.over.wait(60)
+    assert events.of("message") == [[5, 10189, text]]
+    assert len(events.of("quote")) == 1
 
 
 # --- what is wrong with a message, or with us -----------------------------------------------------
@@ -342,23 +342,23 @@ def test_a_message_as_long_as_there_can_be(client, heard):
         ("trade", message(99, 6, 1, 8, 10.25, 100, 1, "NYSE", "T I")),
         ("mid_point", message(99, 7, 4, 10, 1.75)),
         ("message", message(4, 5, 10189, "no", "", 5)),
-        ("alive", message(49, 1, 1_381_239_000)),
-        ("contracts_end", message(52, 1, 60_000)),
+        ("current_time", message(49, 1, 1_381_239_000)),
+        ("contract_details_end", message(52, 1, 60_000)),
     ],
 )
-def test_a_callback_that_raises_is_seen_and_ends_nothing(name, sent, client, heard, caplog):
-    mistake = heard.fails[name] = RuntimeError("a mistake of ours")
+def test_a_callback_that_raises_is_seen_and_ends_nothing(name, sent, client, events, caplog):
+    mistake = events.fails[name] = RuntimeError("a mistake of ours")
 
     def script(line):
         let_in(line)
         line.sendall(sent + message(99, 8, 4, 11, 2.5) + sent)
 
     opened(client, script)
-    assert heard.over.wait(20)
-    assert ["message", mistake] in [list(failure) for failure in heard.failures]
-    assert len(heard.of(name)) >= 2
-    assert [8, 11, 2.5] in heard.of("mid_point")
-    assert heard.of("closed") == [[]]
+    assert events.over.wait(20)
+    assert ["message", mistake] in [list(failure) for failure in events.failures]
+    assert len(events.of(name)) >= 2
+    assert [8, 11, 2.5] in events.of("mid_point")
+    assert events.of("closed") == [[]]
     assert "a mistake of ours" in caplog.text
 
 
@@ -375,41 +375,41 @@ def test_a_callback_that_raises_is_seen_and_ends_nothing(name, sent, client, hea
         message(10, 1, "x"),
     ],
 )
-def test_a_message_that_cannot_be_read_is_seen_and_passed_over(bad, client, heard, caplog):
+def test_a_message_that_cannot_be_read_is_seen_and_passed_over(bad, client, events, caplog):
     def script(line):
         let_in(line)
         line.sendall(quote(5, 1) + bad + quote(5, 2))
 
     opened(client, script)
-    assert heard.over.wait(20)
-    assert [said[2] for said in heard.of("quote")] == [1.0, 2.0]
-    assert len(heard.failures) == 1
-    assert "a message could not be taken" in caplog.text
+    assert events.over.wait(20)
+    assert [said[2] for said in events.of("quote")] == [1.0, 2.0]
+    assert len(events.failures) == 1
+    assert "a message could not be processed" in caplog.text
 
 
-def test_a_message_nobody_knows_is_passed_over(client, heard):
+def test_a_message_nobody_knows_is_passed_over(client, events):
     def script(line):
         let_in(line)
         line.sendall(message(999, 1, 2) + message(9999, 1) + quote(5, 2))
 
     opened(client, script)
-    assert heard.over.wait(20)
-    assert [said[2] for said in heard.of("quote")] == [2.0]
+    assert events.over.wait(20)
+    assert [said[2] for said in events.of("quote")] == [2.0]
 
 
 @pytest.mark.parametrize(
     ("garbage", "problem"),
     [
-        (b"\xff" * 64, "it sent garbage: a message of 4,294,967,295 bytes"),
-        (b"\x01\x00\x00\x00", "it sent garbage: a message of 16,777,216 bytes"),
-        (b"\0\0\0\0", "it sent garbage: a message of 0 bytes"),
-        (b"\0\0\0\x03abc", "it sent garbage: b'abc'"),
-        (b"\0\0\0\x03\0\0\0", r"it sent garbage: b'\x00\x00\x00'"),
+        (b"\xff" * 64, "the server sent garbage: a message of 4,294,967,295 bytes"),
+        (b"\x01\x00\x00\x00", "the server sent garbage: a message of 16,777,216 bytes"),
+        (b"\0\0\0\0", "the server sent garbage: a message of 0 bytes"),
+        (b"\0\0\0\x03abc", "the server sent garbage: b'abc'"),
+        (b"\0\0\0\x03\0\0\0", r"the server sent garbage: b'\x00\x00\x00'"),
     ],
 )
 @pytest.mark.parametrize("apart", [False, True])
 def test_garbage_ends_the_connection_and_costs_nothing_before_it(
-    garbage, problem, apart, client, heard
+    garbage, problem, apart, client, events
 ):
     """Ibapi takes four such bytes for a message of 4 GiB, and waits for it while ticks go by."""
 
@@ -422,27 +422,27 @@ def test_garbage_ends_the_connection_and_costs_nothing_before_it(
         linger(line)
 
     opened(client, script)
-    assert heard.over.wait(20)
-    assert [said[2] for said in heard.of("quote")] == [float(number) for number in range(100)]
+    assert events.over.wait(20)
+    assert [said[2] for said in events.of("quote")] == [float(number) for number in range(100)]
     assert client.problem == problem
-    assert client.lost
+    assert client.is_lost
 
 
-def test_asking_when_all_is_over_is_no_error(client, heard):
+def test_asking_when_all_is_over_is_no_error(client, events):
     opened(client, let_in)
-    assert heard.over.wait(20)
-    client.subscribe(5, contract_of(IBM, "SMART"), "last")
+    assert events.over.wait(20)
+    client.subscribe(5, make_contract(IBM, "SMART"), "last")
     client.unsubscribe(5)
     client.reqCurrentTime()
-    client.reqContractDetails(6, contract_of(IBM, ""))
-    assert {said[1] for said in heard.of("message")} == {504}
+    client.reqContractDetails(6, make_contract(IBM, ""))
+    assert {said[1] for said in events.of("message")} == {504}
 
 
-def test_both_ways_ibapi_tells_an_error(client, heard):
+def test_both_ways_ibapi_tells_an_error(client, events):
     client.error(5, 1_381_239_000_000, 200, "no contract", "")
     client.error(5, 200, "no contract", "")
     client.error(5, 200, "no contract")
-    assert heard.of("message") == [[5, 200, "no contract"]] * 3
+    assert events.of("message") == [[5, 200, "no contract"]] * 3
 
 
 # --- the fault that loses ticks -------------------------------------------------------------------

@@ -39,7 +39,7 @@ def test_a_future_trades_over_midnight_with_a_break():
         "US/Central",
     )
     chicago = ZoneInfo("America/Chicago")
-    assert hours.spans[0] == (
+    assert hours.intervals[0] == (
         ns(2025, 1, 9, 17, zone=chicago),
         ns(2025, 1, 10, 16, 15, zone=chicago),
     )
@@ -50,7 +50,7 @@ def test_a_future_trades_over_midnight_with_a_break():
 def test_the_clock_of_the_place_is_changed():
     """On 2025-03-09 New York has no 02:30, and an hour less."""
     hours = parse_trading_hours("20250308:1800-20250309:1700", "US/Eastern")
-    ((start, end),) = hours.spans
+    ((start, end),) = hours.intervals
     assert end - start == 22 * 3600 * 1_000_000_000
 
 
@@ -71,7 +71,7 @@ def test_the_clock_of_the_place_is_changed():
 def test_zones_as_ib_names_them(zone, utc_hour):
     hours = parse_trading_hours("20250110:0900-20250110:1000", zone)
     begin = ns(2025, 1, 10, utc_hour, zone=UTC)
-    assert hours.spans == ((begin, begin + 3600 * 1_000_000_000),)
+    assert hours.intervals == ((begin, begin + 3600 * 1_000_000_000),)
 
 
 def test_an_older_server_leaves_the_second_date_out():
@@ -105,5 +105,5 @@ def test_what_cannot_be_read_says_nothing(text, zone):
 def test_nothing_it_may_be_told_is_an_error(text, zone):
     hours = parse_trading_hours(text, zone)
     if hours is not None:
-        assert all(start < end for start, end in hours.spans)
+        assert all(start < end for start, end in hours.intervals)
         assert hours.is_open(0) in (True, False, None)

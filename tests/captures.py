@@ -84,11 +84,12 @@ class FakeCapture:
         return time_ns
 
     def kill(self) -> None:
-        """Leave everything as it is, the lock as the system would: let go."""
-        for file in self.writer._open.values():
+        """Leave the files as they are, and release the lock as the system does after a kill."""
+        appender = self.writer.appender
+        for file in appender._open.values():
             file.close()
-        self.writer._open.clear()
-        self.writer._lock.release()
+        appender._open.clear()
+        appender._stream_lock.release()
 
     def _append(self, kind: str, data: dict, time_ns: int, metadata: dict | None = None) -> None:
         seconds, rest = divmod(time_ns, _SECOND)

@@ -1,4 +1,9 @@
-"""notebook."""
+"""The notebook side of a capture: a Jupyter kernel, its kernelspec, and an IPython magic.
+
+``ibticks kernel install`` tells Jupyter of the kernel (:func:`install_kernel`), which Jupyter
+starts as ``python -m ibticks.notebook``: ``store`` and ``capture`` exist from the first cell on.
+``%load_ext ibticks`` defines ``%capture_ticks``.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""A Jupyter kernel in which ``store`` and ``capture`` exist already.
+"""A Jupyter kernel whose notebooks have a ``store`` and a ``capture`` from the first cell.
 
-It is started by Jupyter, as ``python -m ibticks.notebook._kernel -f CONNECTION_FILE``, once
-``ibticks kernel install`` has told Jupyter of it. What it finds:
+Jupyter starts it as ``python -m ibticks.notebook -f CONNECTION_FILE``, once
+``ibticks kernel install`` has installed its kernelspec. Its environment:
 
 ================================  ==============================================================
 variable                          meaning
 ================================  ==============================================================
 ``IBTICKS_STORE``                 folder of ``store``; by default the notebook's
-``IB_STREAM_TRACKED_CONTRACTS``   what ``capture`` captures
-``IBTICKS_CAPTURE``               ``start``: it begins with the kernel
+``IB_STREAM_TRACKED_CONTRACTS``   contracts and tick types of ``capture``
+``IBTICKS_CAPTURE``               ``start``: the capture starts with the kernel
 ================================  ==============================================================
 
 and those of :meth:`ibticks.capture.CaptureSettings.from_environment`.
@@ -27,17 +27,17 @@ from ibticks.errors import ConfigError, MissingExtraError, TickError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Absent", "furnish", "main"]
+__all__ = ["Unavailable", "main", "make_namespace"]
 
-_STARTS: Final = ("", "start")
+_CAPTURE_MODES: Final = ("", "start")
 
 
-class Absent:
-    """Stands where a store or a capture would be, and says why there is none.
+class Unavailable:
+    """Placeholder of a store or a capture that could not be made; its use raises the reason.
 
     Examples
     --------
-    >>> capture = Absent("no contract to capture")
+    >>> capture = Unavailable("no contract to capture")
     >>> capture
     no contract to capture
     >>> capture.start()
@@ -45,21 +45,21 @@ class Absent:
     ibticks.errors.ConfigError: no contract to capture
     """
 
-    def __init__(self, why: str) -> None:
-        self._why = why
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
 
     def __repr__(self) -> str:
-        return self._why
+        return self._reason
 
     def __getattr__(self, name: str) -> NoReturn:
-        # What Python and IPython look for is looked for in vain; what a user asks for is answered.
+        # Python and IPython probe for private names; a public name is the request of a user.
         if name.startswith("_"):
             raise AttributeError(name)
-        raise ConfigError(self._why)
+        raise ConfigError(self._reason)
 
 
-def furnish(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Make what a notebook begins with.
+def make_namespace(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Make the initial names of a notebook.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def furnish(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     Returns
     -------
     names : dict
-        ``ibt``, ``store`` and ``capture``; the last two may be :class:`Absent`.
+        ``ibt``, ``store`` and ``capture``; the last two may be :class:`Unavailable`.
     notes : list of str
-        What a user should know: what is missing and why.
+        Messages to the user: the reason of each missing name.
     """
     import ibticks as ibt
 
@@ -79,22 +79,23 @@ def furnish(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     try:
         names["store"] = ibt.open(root)
     except TickError as error:
-        why = f"no store: {error}"
-        return names | {"store": Absent(why), "capture": Absent(why)}, [why]
+        reason = f"no store: {error}"
+        missing = Unavailable(reason)
+        return names | {"store": missing, "capture": missing}, [reason]
     try:
-        names["capture"] = _capture(names["store"], environment)
+        names["capture"] = _make_capture(names["store"], environment)
     except TickError as error:
-        why = f"no capture: {error}"
-        return names | {"capture": Absent(why)}, [why]
+        reason = f"no capture: {error}"
+        return names | {"capture": Unavailable(reason)}, [reason]
     try:
-        if _is_to_start(environment):
+        if _should_start(environment):
             names["capture"].start()
     except TickError as error:
         return names, [f"capture is not started: {error}"]
     return names, []
 
 
-def _capture(store: Any, environment: Mapping[str, str]) -> Capture:
+def _make_capture(store: Any, environment: Mapping[str, str]) -> Capture:
     if not environment.get("IB_STREAM_TRACKED_CONTRACTS", "").strip():
         raise ConfigError(
             "IB_STREAM_TRACKED_CONTRACTS is not set; say what to capture: "
@@ -103,15 +104,15 @@ def _capture(store: Any, environment: Mapping[str, str]) -> Capture:
     return Capture(store)
 
 
-def _is_to_start(environment: Mapping[str, str]) -> bool:
-    word = environment.get("IBTICKS_CAPTURE", "").strip().lower()
-    if word not in _STARTS:
-        raise ConfigError(f"IBTICKS_CAPTURE={word!r}: set it to start, or leave it out")
-    return bool(word)
+def _should_start(environment: Mapping[str, str]) -> bool:
+    mode = environment.get("IBTICKS_CAPTURE", "").strip().lower()
+    if mode not in _CAPTURE_MODES:
+        raise ConfigError(f"IBTICKS_CAPTURE={mode!r}: set it to start, or leave it out")
+    return mode == "start"
 
 
 def main() -> None:
-    """Run the kernel until Jupyter shuts it down; captures are stopped before it ends."""
+    """Run the kernel until Jupyter shuts it down, which stops its captures first."""
     try:
         from ipykernel.kernelapp import IPKernelApp
     except ImportError as error:
@@ -119,25 +120,21 @@ def main() -> None:
     app: Any = IPKernelApp.instance()
     app.initialize(sys.argv[1:])
     shell = app.shell
-    names, notes = furnish(os.environ)
+    names, notes = make_namespace(os.environ)
     shell.push(names)
     shell.extension_manager.load_extension("ibticks")
     if notes:
-        _tell_once(shell, "\n".join(notes))
-    # What ibapi says of every message belongs into no notebook.
+        _print_at_first_cell(shell, "\n".join(notes))
+    # Ibapi logs every message at level INFO.
     logging.getLogger("ibapi").setLevel(logging.WARNING)
     app.start()
 
 
-def _tell_once(shell: Any, text: str) -> None:
-    """Print below the first cell: before it, a notebook shows nothing of what is printed."""
+def _print_at_first_cell(shell: Any, text: str) -> None:
+    """Print below the first cell, since a notebook shows no output before it."""
 
-    def tell(_: object) -> None:
-        shell.events.unregister("pre_run_cell", tell)
+    def print_text(_: object) -> None:
+        shell.events.unregister("pre_run_cell", print_text)
         sys.stderr.write(f"{text}\n")
 
-    shell.events.register("pre_run_cell", tell)
-
-
-if __name__ == "__main__":
-    main()
+    shell.events.register("pre_run_cell", print_text)

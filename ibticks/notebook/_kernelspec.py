@@ -1,4 +1,4 @@
-"""Telling Jupyter of the kernel in which ``store`` and ``capture`` exist already."""
+"""Kernelspecs of the capture kernel: install, list and uninstall."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["KERNEL_NAME", "install_kernel", "installed_kernels", "uninstall_kernel"]
 
 KERNEL_NAME: Final = "ibticks-capture"
-"""The name by which Jupyter knows the kernel unless it is given another."""
+"""Default name of the kernel in Jupyter."""
 
 _DISPLAY_NAME: Final = "ibticks capture"
-_MARK: Final = "ibticks"
+_METADATA_KEY: Final = "ibticks"
 _LOGO: Final = Path(__file__).with_name("logo")
 _NAME: Final = re.compile(r"[a-z0-9._-]+", re.ASCII | re.IGNORECASE)
 
@@ -34,18 +34,18 @@ def install_kernel(
     prefix: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Path:
-    """Tell Jupyter of the kernel.
+    """Install the kernelspec of the kernel.
 
     Parameters
     ----------
     name : str
-        A kernel of that name is replaced.
+        Name of the kernelspec; one of the same name is replaced.
     user : bool
-        For this user, whichever environment Jupyter runs in.
+        Whether to install for this user, in every environment of Jupyter.
     prefix : path, optional
-        For the environment there; by default for the one ibticks is installed in.
+        Environment to install into; by default that of ibticks.
     environment : mapping of str to str, optional
-        Variables the kernel gets, such as ``IBTICKS_STORE``; see :mod:`ibticks.notebook`.
+        Variables of the kernel, such as ``IBTICKS_STORE``; see :mod:`ibticks.notebook`.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def install_kernel(
     Raises
     ------
     InputError
-        If the name is none, or ``user`` and ``prefix`` are given both.
+        If Jupyter takes no such name, or ``user`` and ``prefix`` are given both.
     StoreAccessError
         If this user may not write there.
     MissingExtraError
@@ -67,75 +67,75 @@ def install_kernel(
         raise InputError("a kernel is installed for a user or into a prefix, not both")
     display = _DISPLAY_NAME if name == KERNEL_NAME else f"{_DISPLAY_NAME} ({name})"
     spec = {
-        # As ipykernel itself starts: with frozen modules the debugger cannot stop everywhere.
+        # As ipykernel: with frozen modules the debugger misses breakpoints.
         "argv": [
             sys.executable,
             "-Xfrozen_modules=off",
             "-m",
-            "ibticks.notebook._kernel",
+            "ibticks.notebook",
             "-f",
             "{connection_file}",
         ],
         "display_name": display,
         "language": "python",
         "interrupt_mode": "signal",
-        "metadata": {"debugger": True, _MARK: True},
+        "metadata": {"debugger": True, _METADATA_KEY: True},
         "env": dict(environment or {}),
     }
-    specs = _manager()
+    specs = _spec_manager()
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / name
-        shutil.copytree(_LOGO, made)
-        (made / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n")
+        spec_folder = Path(folder) / name
+        shutil.copytree(_LOGO, spec_folder)
+        (spec_folder / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n")
         try:
             path = specs.install_kernel_spec(
-                str(made),
+                str(spec_folder),
                 kernel_name=name,
                 user=user,
                 prefix=None if user else str(prefix or sys.prefix),
             )
         except OSError as error:
             raise StoreAccessError(
-                f"the kernel cannot be installed: {error}; use --user, or --prefix with a folder "
-                "of yours",
+                f"the kernel cannot be installed: {error}; use --user, or --prefix with a "
+                "writable folder",
                 path=str(error.filename),
             ) from error
     return Path(path)
 
 
 def installed_kernels() -> dict[str, Path]:
-    """The kernels of ibticks that Jupyter knows, by name, and their folders."""
+    """Return the installed kernels of ibticks: their folders by name."""
     return {
         name: Path(entry["resource_dir"])
-        for name, entry in sorted(_manager().get_all_specs().items())
-        if entry["spec"].get("metadata", {}).get(_MARK)
+        for name, entry in sorted(_spec_manager().get_all_specs().items())
+        if entry["spec"].get("metadata", {}).get(_METADATA_KEY)
     }
 
 
 def uninstall_kernel(name: str = KERNEL_NAME) -> Path:
-    """Make Jupyter forget a kernel of ibticks; gives the folder that is gone.
+    """Uninstall a kernel of ibticks; return the folder that was deleted.
 
     Raises
     ------
     InputError
-        If there is none of that name; says which there are. Other kernels are not touched.
+        If no kernel of ibticks has that name, even if another kernel does.
     StoreAccessError
-        If this user may not delete it.
+        If the folder cannot be deleted.
     """
-    there = installed_kernels()
-    if name not in there:
-        names = ", ".join(there) or "none"
+    installed = installed_kernels()
+    if name not in installed:
+        names = ", ".join(installed) or "none"
         raise InputError(f"no kernel of ibticks is called {name!r}; installed: {names}")
     try:
-        shutil.rmtree(there[name])
+        shutil.rmtree(installed[name])
     except OSError as error:
         raise StoreAccessError(
-            f"{there[name]} cannot be deleted: {error.strerror}", path=str(there[name])
+            f"{installed[name]} cannot be deleted: {error.strerror}", path=str(installed[name])
         ) from error
-    return there[name]
+    return installed[name]
 
 
-def _manager() -> Any:
+def _spec_manager() -> Any:
     try:
         return import_module("jupyter_client.kernelspec").KernelSpecManager()
     except ImportError as error:

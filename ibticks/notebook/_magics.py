@@ -1,4 +1,4 @@
-"""``%capture_ticks``: capturing from a notebook, in one line.
+"""The magic ``%capture_ticks``: start, stop and watch a capture in one line.
 
 ::
 
@@ -7,8 +7,8 @@
     %capture_ticks status
     %capture_ticks stop
 
-Afterwards ``store`` and ``capture`` are names in the notebook. What is not given is taken from the
-notebook, if it has a ``store`` or a ``capture``, or else from the environment, as in
+Afterwards ``store`` and ``capture`` are names in the notebook. Omitted arguments come from the
+``store`` or ``capture`` of the notebook, or else from the environment, as in
 :meth:`ibticks.capture.CaptureSettings.from_environment`.
 """
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from ibticks.store import Store
 
-__all__ = ["CaptureMagics", "load"]
+__all__ = ["CaptureMagics", "load_magics"]
 
-_NOTHING: Final = (
+_NO_CONTRACTS: Final = (
     "no contract to capture: %capture_ticks start 265598:AAPL:bid_ask;last, or set "
     "IB_STREAM_TRACKED_CONTRACTS"
 )
@@ -40,7 +40,7 @@ _NOTHING: Final = (
 
 @magics_class
 class CaptureMagics(Magics):
-    """The magic and what it needs to know: the shell whose names it uses."""
+    """The magic, which reads and sets names of its shell."""
 
     shell: Any
 
@@ -52,7 +52,7 @@ class CaptureMagics(Magics):
         help="contract_id:symbol:tick_types:buffer_hours,... with tick types joined by ;",
     )
     @argument("--store", "-s", help="Folder of the store.")
-    @argument("--host", help="Of TWS or IB Gateway.")
+    @argument("--host", help="Host of TWS or IB Gateway.")
     @argument("--port", type=int, help="7497 or 7496: TWS, paper or live; 4002 or 4001: Gateway.")
     @argument("--client-id", type=int, help="Client id at TWS, 10 by default.")
     @argument(
@@ -65,59 +65,65 @@ class CaptureMagics(Magics):
     @argument("--backfill", action="store_true", default=None, help="Fill gaps from IB's history.")
     @line_magic
     def capture_ticks(self, line: str) -> None:
-        """Start, stop or look at the capture of this notebook."""
-        said = parse_argstring(self.capture_ticks, line)
+        """Start, stop or show the capture of this notebook."""
+        options = parse_argstring(self.capture_ticks, line)
         try:
-            getattr(self, f"_{said.action}")(said)
+            getattr(self, f"_{options.action}")(options)
         except TickError as error:
-            # IPython prints it as one line, without a traceback, and the cell has failed.
+            # IPython prints a UsageError as one line without a traceback, and the cell fails.
             raise UsageError(str(error)) from error
 
-    def _start(self, said: Namespace) -> None:
+    def _start(self, options: Namespace) -> None:
         names = self.shell.user_ns
-        old = names.get("capture")
-        if isinstance(old, Capture) and old.running:
-            raise CaptureError("a capture runs already: %capture_ticks stop ends it")
-        settings = _settings(said)
-        if isinstance(old, Capture) and said.contracts is said.store is None and not settings:
-            capture = old
+        current = names.get("capture")
+        if isinstance(current, Capture) and current.running:
+            raise CaptureError("a capture is already running: %capture_ticks stop ends it")
+        settings = _settings(options)
+        if (
+            isinstance(current, Capture)
+            and options.contracts is options.store is None
+            and not settings
+        ):
+            capture = current
         else:
-            # Looked at first: for a slip of the pen no store is begun.
-            if not CaptureSettings.from_environment(tracked=said.contracts, **settings).tracked:
-                raise ConfigError(_NOTHING)
-            capture = Capture(self._store(said.store), said.contracts, **settings)
+            # Checked first, so that a typing error creates no store.
+            if not CaptureSettings.from_environment(tracked=options.contracts, **settings).tracked:
+                raise ConfigError(_NO_CONTRACTS)
+            capture = Capture(self._store(options.store), options.contracts, **settings)
         self.shell.push({"capture": capture.start(), "store": capture.store})
         display_status(capture)
 
-    def _stop(self, said: Namespace) -> None:
-        _refuse_rest(said)
+    def _stop(self, options: Namespace) -> None:
+        _refuse_arguments(options)
         capture = self._capture()
         if not capture.running:
-            raise CaptureError("the capture does not run")
+            raise CaptureError("the capture is not running")
         capture.stop()
         sys.stdout.write(f"{status_text(capture.status())}\n")
 
-    def _status(self, said: Namespace) -> None:
-        _refuse_rest(said)
+    def _status(self, options: Namespace) -> None:
+        _refuse_arguments(options)
         display_status(self._capture())
 
     def _capture(self) -> Capture:
         capture = self.shell.user_ns.get("capture")
         if not isinstance(capture, Capture):
-            raise CaptureError("there is no capture here: %capture_ticks start CONTRACTS makes one")
+            raise CaptureError(
+                "no capture in this notebook: %capture_ticks start CONTRACTS makes one"
+            )
         return capture
 
     def _store(self, root: str | None) -> Store:
         import ibticks as ibt
 
-        there = self.shell.user_ns.get("store")
-        if root is None and isinstance(there, ibt.Store):
-            return there
+        current = self.shell.user_ns.get("store")
+        if root is None and isinstance(current, ibt.Store):
+            return current
         return ibt.open(root or os.environ.get("IBTICKS_STORE") or ".")
 
 
-def _settings(said: Namespace) -> dict[str, Any]:
-    """Those that were given; the others come from the environment."""
+def _settings(options: Namespace) -> dict[str, Any]:
+    """Return the settings among the options; the others come from the environment."""
     names = (
         "host",
         "port",
@@ -127,14 +133,14 @@ def _settings(said: Namespace) -> dict[str, Any]:
         "keep",
         "backfill",
     )
-    return {name: value for name in names if (value := getattr(said, name)) is not None}
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def _refuse_rest(said: Namespace) -> None:
-    if said.contracts is not None or said.store is not None or _settings(said):
-        raise CaptureError(f"%capture_ticks {said.action} takes nothing more")
+def _refuse_arguments(options: Namespace) -> None:
+    if options.contracts is not None or options.store is not None or _settings(options):
+        raise CaptureError(f"%capture_ticks {options.action} takes no other argument")
 
 
-def load(shell: Any) -> None:
-    """Make the magic known to a shell."""
+def load_magics(shell: Any) -> None:
+    """Register the magic in a shell."""
     shell.register_magics(CaptureMagics)

@@ -41,7 +41,7 @@ def test_from_beginning_to_end_and_again(steady, serve, capturing, store):
     capture = capturing(gateway, TICKING)
     assert capture.running
     assert not capture.wait(0.01)
-    with pytest.raises(CaptureError, match="this capture runs already"):
+    with pytest.raises(CaptureError, match="this capture is already running"):
         capture.start()
     until(lambda: ticks(capture) > 20)
     capture.stop()

@@ -19,7 +19,7 @@ import ibticks as ibt
 from ibticks.errors import ConfigError, InputError, WriterLockedError
 from ibticks.gateway import Gateway, Replay
 from ibticks.notebook import install_kernel, installed_kernels, uninstall_kernel
-from ibticks.notebook._kernel import Absent, furnish
+from ibticks.notebook._kernel import Unavailable, make_namespace
 from tests.capture_checks import until
 
 from .kernels import Notebook, PatientKernelManager
@@ -186,24 +186,24 @@ def test_without_contracts_it_says_what_to_do(notebook, surroundings):
 def test_it_is_not_started_unless_told_to(surroundings, monkeypatch):
     for name, value in surroundings.items():
         monkeypatch.setenv(name, value)
-    names, notes = furnish(surroundings | {"IBTICKS_CAPTURE": ""})
+    names, notes = make_namespace(surroundings | {"IBTICKS_CAPTURE": ""})
     assert not names["capture"].running
     assert notes == []
     names["store"].close()
-    names, [note] = furnish(surroundings | {"IBTICKS_CAPTURE": "yes"})
+    names, [note] = make_namespace(surroundings | {"IBTICKS_CAPTURE": "yes"})
     assert "IBTICKS_CAPTURE='yes'" in note
     names["store"].close()
 
 
 def test_what_is_wrong_is_a_note_and_not_a_dead_kernel(surroundings, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    names, [note] = furnish({"IBTICKS_STORE": str(tmp_path / "file")})
-    assert isinstance(names["store"], Absent)
-    assert isinstance(names["capture"], Absent)
+    names, [note] = make_namespace({"IBTICKS_STORE": str(tmp_path / "file")})
+    assert isinstance(names["store"], Unavailable)
+    assert isinstance(names["capture"], Unavailable)
     assert "file" in note
     monkeypatch.setenv("IBTICKS_DSN", surroundings["IBTICKS_DSN"])
     monkeypatch.setenv("IB_STREAM_TRACKED_CONTRACTS", "8314")
-    names, [note] = furnish(surroundings | {"IB_STREAM_TRACKED_CONTRACTS": "8314"})
+    names, [note] = make_namespace(surroundings | {"IB_STREAM_TRACKED_CONTRACTS": "8314"})
     assert "IB_STREAM_TRACKED_CONTRACTS: entry 1" in note
     with pytest.raises(ConfigError, match="entry 1"):
         names["capture"].start()
@@ -218,6 +218,24 @@ def test_a_second_kernel_is_told_of_the_first(notebook, surroundings):
     second = notebook(surroundings)
     assert f"process {pid}" in second.run("1").text
     assert second.run("capture.start()").reply["ename"] == WriterLockedError.__name__
+
+
+def test_a_kernelspec_of_an_older_version_still_starts(notebook, prefix, surroundings):
+    spec_path = prefix / "share" / "jupyter" / "kernels" / "older" / "kernel.json"
+    spec = json.loads((install_kernel("older", prefix=prefix) / "kernel.json").read_text())
+    assert spec["argv"][2:4] == ["-m", "ibticks.notebook"]
+    spec["argv"][3] = "ibticks.capture.kernel"
+    spec_path.write_text(json.dumps(spec))
+    book = notebook(surroundings, "older")
+    assert book.value("type(store).__name__, type(capture).__name__") == "('Store', 'Capture')"
+
+
+def test_the_entry_point_of_an_older_version_warns():
+    command = (sys.executable, "-W", "error::DeprecationWarning", "-m", "ibticks.capture.kernel")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "DeprecationWarning: ibticks.capture.kernel is deprecated" in done.stderr
+    assert "ibticks kernel install" in done.stderr
 
 
 # -- telling Jupyter of it -------------------------------------------------------------------------

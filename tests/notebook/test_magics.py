@@ -61,11 +61,11 @@ def test_start_status_and_stop(notebook, gateway, tmp_path):
     )
     assert "2 streams" in notebook.run("%capture_ticks status").displays[0][1]["text/plain"]
     again = notebook.run(f"%capture_ticks start {IBM}")
-    assert again.text == ("UsageError: a capture runs already: %capture_ticks stop ends it\n")
+    assert again.text == ("UsageError: a capture is already running: %capture_ticks stop ends it\n")
     stopped = notebook.run("%capture_ticks stop")
     assert stopped.text.startswith("ibticks capture stopped, ")
     assert notebook.value("all(file.sealed for file in store.index.files())") == "True"
-    assert notebook.run("%capture_ticks stop").text == "UsageError: the capture does not run\n"
+    assert notebook.run("%capture_ticks stop").text == "UsageError: the capture is not running\n"
     # What it was is what it is again.
     notebook.run("%capture_ticks start")
     assert notebook.value("capture.running, len(store.select('IBM').files())") == "(True, 2)"
@@ -90,8 +90,8 @@ def test_the_capture_of_the_notebook_is_used(notebook, gateway, tmp_path):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("status", "there is no capture here"),
-        ("stop", "there is no capture here"),
+        ("status", "no capture in this notebook"),
+        ("stop", "no capture in this notebook"),
         ("start", "no contract to capture"),
         ("start 8314", "entry 1 of the tracked contracts"),
         ("start 8314:IBM:quotes", "unknown tick type 'quotes'"),

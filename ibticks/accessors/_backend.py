@@ -87,12 +87,14 @@ class TickBackend(BackendEntrypoint):
         dropped = {drop_variables} if isinstance(drop_variables, str) else {*(drop_variables or ())}
         variables = {name: _variable(files, name) for name in names if name not in dropped}
         labels = {name: variables.pop(name) for name in _LABELS if name in variables}
-        said = {
+        metadata = {
             "files": [str(files.root / record.path) for record in files.records],
             "contract_ids": list(files.contract_ids),
             "tick_types": list(files.tick_types),
         }
-        text = attach_metadata(said, files.missing, files.left_out)[METADATA_KEY.encode()].decode()
+        text = attach_metadata(metadata, files.missing, files.left_out)[
+            METADATA_KEY.encode()
+        ].decode()
         return xr.Dataset(variables, labels, {"Conventions": "CF-1.11", METADATA_KEY: text})
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:

@@ -157,21 +157,21 @@ class View:
         table = self.table
         if table is not None:
             lazy = lazy.filter(session_start(table).is_not_null())
-        found = drawable_sizes(lazy).collect()
-        contracts = found["contract_id"].unique().sort().to_list() if keys else []
+        result = drawable_sizes(lazy).collect()
+        contracts = result["contract_id"].unique().sort().to_list() if keys else []
         if len(contracts) > 1:
             some = ", ".join(map(str, contracts[:5])) + (", …" if len(contracts) > 5 else "")
             raise InputError(
                 f"a plot is of one contract, and there are {some}: choose one, as in "
                 f"contract={contracts[0]}"
             )
-        if found.is_empty():
+        if result.is_empty():
             of = "" if self.contract is None else f" of contract {self.contract}"
             shown = ""
             if self.market is not None:
                 shown = f" in the {self.session} sessions of {self.market.name}"
             raise InputError(f"there is nothing{of} to plot{shown}")
-        return found
+        return result
 
     def of_bars(self, bars: pl.DataFrame) -> View:
         """Return the view by day, if no session has two of the bars.
@@ -319,7 +319,7 @@ def thin_rows(rows: pl.DataFrame, *columns: str, buckets: int = _DEFAULT_BUCKETS
     shown = len(np.unique(ns // _MINUTE_NS)) * _MINUTE_NS
     bucket = pl.Series("_bucket", ns // max(shown // buckets, 1))
     value = [pl.col(name) for name in columns]
-    kept = (
+    remaining = (
         rows.select(*columns)
         .with_columns(bucket)
         .with_row_index("_row")
@@ -332,7 +332,7 @@ def thin_rows(rows: pl.DataFrame, *columns: str, buckets: int = _DEFAULT_BUCKETS
         )
         .drop("_bucket")
     )
-    picked = np.unique(np.concatenate([each.drop_nulls().to_numpy() for each in kept]))
+    picked = np.unique(np.concatenate([each.drop_nulls().to_numpy() for each in remaining]))
     return rows[picked]
 
 

@@ -87,12 +87,16 @@ def column_attributes(name: str) -> dict[str, str]:
     {'long_name': 'first time'}
     """
     spoken = name.replace("_", " ")
-    found = _KNOWN.get(name)
-    if found is None:
-        matches = ((said, unit) for pattern, said, unit in _PATTERNS if re.fullmatch(pattern, name))
-        found = next(matches, ("{0}", _NO_UNIT))
-    said, unit = found
-    return {"long_name": said.format(spoken)} | ({"units": unit} if unit else {})
+    result = _KNOWN.get(name)
+    if result is None:
+        matches = (
+            (long_name, unit)
+            for pattern, long_name, unit in _PATTERNS
+            if re.fullmatch(pattern, name)
+        )
+        result = next(matches, ("{0}", _NO_UNIT))
+    long_name, unit = result
+    return {"long_name": long_name.format(spoken)} | ({"units": unit} if unit else {})
 
 
 PANEL_DIMENSIONS: Final = ("contract", "time")
@@ -140,12 +144,14 @@ def to_panel(
         if each.name not in _KEYS
         for timed in [each.dtype == pl.Datetime]
     }
-    named = ids if names is None else np.array([names.get(i, str(i)) for i in ids.tolist()])
+    contract_labels = (
+        ids if names is None else np.array([names.get(i, str(i)) for i in ids.tolist()])
+    )
     start = xr.Variable(
         "time", times.view("M8[ns]"), column_attributes("time") | UTC_ATTRIBUTES, TIME_ENCODING
     )
     labels = {
-        "contract": xr.Variable("contract", named, column_attributes("contract")),
+        "contract": xr.Variable("contract", contract_labels, column_attributes("contract")),
         "contract_id": xr.Variable("contract", ids, column_attributes("contract_id")),
         "time": start,
     }
@@ -193,8 +199,8 @@ def from_panel(panel: xr.Dataset) -> pa.Table:
     for name, array in cells.items():
         column = pa.array(array.values[there], from_pandas=True)
         arrays[name] = column.cast(arrow_type("timestamp")) if array.dtype.kind == "M" else column
-    said = json.loads(panel.attrs.get(METADATA_KEY, "{}"))
-    return pa.table(arrays).replace_schema_metadata(attach_metadata(said, ()))
+    metadata = json.loads(panel.attrs.get(METADATA_KEY, "{}"))
+    return pa.table(arrays).replace_schema_metadata(attach_metadata(metadata, ()))
 
 
 def _refuse_repeats(frame: pl.DataFrame, place: NDArray[np.int64]) -> None:
@@ -215,10 +221,10 @@ def _fill_panel(
     flat: NDArray[Any]
     if values.dtype == pl.Datetime:
         flat = np.full(shape, np.datetime64("NaT", "ns")).ravel()
-        found = (
+        result = (
             values.dt.cast_time_unit("ns").dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         )
-        flat[place] = found.to_numpy()
+        flat[place] = result.to_numpy()
     elif values.dtype.is_numeric() or values.dtype == pl.Boolean:
         flat = np.full(shape, np.nan).ravel()
         flat[place] = values.cast(pl.Float64).to_numpy()
@@ -260,11 +266,11 @@ def to_dataset(table: pa.Table, *, attributes: Mapping[str, Any]) -> xr.Dataset:
     along = _dimension(table)
     variables = {name: _variable(name, table[name], along) for name in table.column_names}
     labels = {name: variables.pop(name) for name in _LABELS if name in variables}
-    said = {
+    attrs = {
         "Conventions": "CF-1.11",
         METADATA_KEY: json.dumps(attributes, ensure_ascii=False, default=str),
     }
-    return xr.Dataset(variables, labels, said)
+    return xr.Dataset(variables, labels, attrs)
 
 
 def dataset_like(
@@ -277,29 +283,29 @@ def dataset_like(
     """
     panel = _panel_of(source)
     if panel is None:
-        found, along = to_dataset(table, attributes=attributes), _times_of(source)
+        output, along = to_dataset(table, attributes=attributes), _times_of(source)
         return (
-            found
-            if along is None or "timestamp" not in found.dims
-            else found.rename(timestamp=along)
+            output
+            if along is None or "timestamp" not in output.dims
+            else output.rename(timestamp=along)
         )
     ids = panel["contract_id" if "contract_id" in panel.coords else "contract"].values.tolist()
     names = dict(zip(ids, panel["contract"].values.tolist(), strict=True))
     if {"timestamp", "contract_id"} <= set(result.columns):
         same = names == {i: i for i in ids}
-        found = to_panel(result, names=None if same else names, attributes=attributes)
+        output = to_panel(result, names=None if same else names, attributes=attributes)
     else:
-        found = to_dataset(table, attributes=attributes)
-        if "contract_id" not in found.dims:
-            return found
+        output = to_dataset(table, attributes=attributes)
+        if "contract_id" not in output.dims:
+            return output
         # By name, as in the panel.
-        labels = np.array([names[i] for i in found["contract_id"].values.tolist()])
+        labels = np.array([names[i] for i in output["contract_id"].values.tolist()])
         along_contracts = xr.Variable("contract_id", labels, column_attributes("contract"))
-        found = found.assign_coords(contract=along_contracts).swap_dims(contract_id="contract")
+        output = output.assign_coords(contract=along_contracts).swap_dims(contract_id="contract")
     chosen = [
-        dim for dim in PANEL_DIMENSIONS if dim not in source.dims and found.sizes.get(dim) == 1
+        dim for dim in PANEL_DIMENSIONS if dim not in source.dims and output.sizes.get(dim) == 1
     ]
-    return found.squeeze(chosen)
+    return output.squeeze(chosen)
 
 
 def from_dataset(dataset: xr.Dataset) -> pa.Table:
@@ -354,26 +360,30 @@ def _dimension(table: pa.Table) -> str:
 
 
 def _variable(name: str, column: pa.ChunkedArray, along: str) -> xr.Variable:
-    kind = column.type
-    if name in COLUMNS and (kind != pa.string() or COLUMNS[name].type.value == "string"):
-        zoned = pa.types.is_timestamp(kind)
+    dtype = column.type
+    if name in COLUMNS and (dtype != pa.string() or COLUMNS[name].type.value == "string"):
+        zoned = pa.types.is_timestamp(dtype)
         return variable(
             COLUMNS[name], column.cast(arrow_type("timestamp")) if zoned else column, along
         )
     attributes: dict[str, Any] = dict(column_attributes(name))
     encoding: Mapping[str, Any] = {}
     values: NDArray[Any]
-    if pa.types.is_timestamp(kind):
-        values = column.cast(pa.timestamp("ns", kind.tz)).cast(pa.timestamp("ns")).to_numpy()
-        attributes |= UTC_ATTRIBUTES if kind.tz else {}
+    if pa.types.is_timestamp(dtype):
+        values = column.cast(pa.timestamp("ns", dtype.tz)).cast(pa.timestamp("ns")).to_numpy()
+        attributes |= UTC_ATTRIBUTES if dtype.tz else {}
         encoding = TIME_ENCODING
-    elif pa.types.is_duration(kind):
+    elif pa.types.is_duration(dtype):
         values, encoding = column.cast(pa.duration("ns")).to_numpy(), _DURATION
-    elif pa.types.is_date(kind):
+    elif pa.types.is_date(dtype):
         values = column.cast(pa.timestamp("ns")).to_numpy()
-    elif pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    elif (
+        pa.types.is_dictionary(dtype)
+        or pa.types.is_string(dtype)
+        or pa.types.is_large_string(dtype)
+    ):
         values = np.array(column.cast(pa.string()).fill_null("").to_pylist(), dtype=np.str_)
-    elif pa.types.is_boolean(kind):
+    elif pa.types.is_boolean(dtype):
         values = column.fill_null(False).to_numpy()
     elif column.null_count:
         values = column.cast(pa.float64()).to_numpy()

@@ -52,9 +52,9 @@ def library_of(value: object) -> Library | None:
     >>> library_of(pl.DataFrame()), library_of("no frame")
     ('polars', None)
     """
-    for name, kinds in _CLASSES.items():
+    for name, class_names in _CLASSES.items():
         module = sys.modules.get(name)
-        if module is not None and isinstance(value, tuple(getattr(module, k) for k in kinds)):
+        if module is not None and isinstance(value, tuple(getattr(module, k) for k in class_names)):
             return name
     return None
 
@@ -99,8 +99,8 @@ def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
             f"a {type(frame).__name__} is no frame of pandas or polars, and no dataset of xarray"
         )
     ticks = _from_arrow(_to_arrow_table(frame, library))
-    kind = ticks.schema.get("timestamp")
-    if isinstance(kind, pl.Datetime) and kind.time_zone is None:
+    dtype = ticks.schema.get("timestamp")
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
         indexed = library == "pandas" and "timestamp" not in frame.columns
         raise NaiveDatetimeError(
             "the times in column timestamp have no zone; say which it is, as in "
@@ -208,7 +208,7 @@ def to_arrow(frame: pl.DataFrame) -> pa.Table:
 
 def _decimals_as_floats(frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
     """Cast decimals, as databases have them: measures compute with floats."""
-    exact = [name for name, kind in frame.collect_schema().items() if kind == pl.Decimal]
+    exact = [name for name, dtype in frame.collect_schema().items() if dtype == pl.Decimal]
     return frame.with_columns(pl.col(exact).cast(pl.Float64)) if exact else frame
 
 
@@ -287,10 +287,10 @@ def _make_method(function: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Measures[Any], *args: Any, **kwargs: Any) -> Any:
         source = SourceFrame(self.frame)
         positional = [_convert(source, value) for value in args]
-        named = {name: _convert(source, value) for name, value in kwargs.items()}
-        if divides and named.get("market") is None and named.get("sessions") is None:
-            named["sessions"] = source.sessions()
-        result = function(source.polars(), *positional, **named)
+        keywords = {name: _convert(source, value) for name, value in kwargs.items()}
+        if divides and keywords.get("market") is None and keywords.get("sessions") is None:
+            keywords["sessions"] = source.sessions()
+        result = function(source.polars(), *positional, **keywords)
         call = call_text(function.__name__, args, kwargs)
         if isinstance(result, tuple):
             named_tuple: Any = type(result)

@@ -91,12 +91,12 @@ def price(frame: Frame, quotes: Frame | None, view: View) -> go.Figure:
     shown = [each for each in (band, trades) if each is not None]
     price_axis(drawn)
     times = pl.concat([each.select(columns.time_ns()).to_series() for each in shown])
-    said = " and ".join(
+    text = " and ".join(
         f"{each.height:,} {what}"
         for each, what in ((trades, "trades"), (band, "quotes"))
         if each is not None
     )
-    set_title(drawn, contract_label(shown[0], view), f"{format_days(shown, view)}: {said}")
+    set_title(drawn, contract_label(shown[0], view), f"{format_days(shown, view)}: {text}")
     return set_time_axis(drawn, view, times)
 
 
@@ -104,13 +104,13 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
     """See :meth:`ibticks.accessors.Plot.candles`."""
     rows = view.rows(frame)
     if {"open", "mid_open"} & set(rows.columns):
-        bars, said = rows, "bars"
+        bars, text = rows, "bars"
     else:
         length = every or bar_length(rows, view)
-        bars, said = make_bars(rows, length, view, _bar_source(rows)), f"bars of {length}"
+        bars, text = make_bars(rows, length, view, _bar_source(rows)), f"bars of {length}"
     if "open" not in bars.columns:
         bars = bars.rename({f"mid_{each}": each for each in _OHLC}, strict=False)
-        said += ", of the middle of bid and ask"
+        text += ", of the middle of bid and ask"
     require(bars, "timestamp", *_OHLC, what="candles")
     view = view.of_bars(bars)
     bars = bars.with_columns(_x=view.clock())
@@ -159,7 +159,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
         )
         drawn.update_yaxes(title_text="volume", row=2)
     set_title(
-        drawn, contract_label(bars, view), f"{format_days([bars], view)}: {bars.height:,} {said}"
+        drawn, contract_label(bars, view), f"{format_days([bars], view)}: {bars.height:,} {text}"
     )
     return set_time_axis(drawn, view, bars.select(columns.time_ns()).to_series())
 
@@ -211,8 +211,8 @@ def contract_label(rows: pl.DataFrame, view: View) -> str:
 def format_days(frames: list[pl.DataFrame], view: View) -> str:
     """Format the days that are shown."""
     dates = pl.concat(each.select(view.clock().dt.date()).to_series().unique() for each in frames)
-    found: list[date] = dates.sort().to_list()
-    first, last = found[0], found[-1]
+    result: list[date] = dates.sort().to_list()
+    first, last = result[0], result[-1]
     if first == last:
         return f"{first:%A, %-d %B %Y}"
     return f"{first:%-d %B %Y} to {last:%-d %B %Y}"
@@ -260,14 +260,14 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
     edge: dict[str, Any] = {"shape": "hv", "width": 1, "color": BLUE}
     few = thin_rows(band, "bid_price", "ask_price").with_columns(_x=view.clock())
     # Plotly fills across the gaps in a line: each session is a band of its own.
-    parts = [few]
+    bands = [few]
     if view.table is not None:
         sessions = few.with_columns(_session=session_start(view.table))
-        parts = sessions.partition_by("_session", maintain_order=True)
-    for part in parts if len(parts) <= _MAX_BANDS else [few]:
+        bands = sessions.partition_by("_session", maintain_order=True)
+    for segment in bands if len(bands) <= _MAX_BANDS else [few]:
         drawn.add_scatter(
-            x=part["_x"],
-            y=part["bid_price"],
+            x=segment["_x"],
+            y=segment["bid_price"],
             mode="lines",
             line=edge,
             name="bid",
@@ -277,15 +277,15 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
             hovertemplate=f"%{{y:{NUMBER}}}",
         )
         drawn.add_scatter(
-            x=part["_x"],
-            y=part["ask_price"],
+            x=segment["_x"],
+            y=segment["ask_price"],
             mode="lines",
             line=edge,
             fill="tonexty",
             fillcolor=HAZE,
             name="bid to ask",
             legendgroup="band",
-            showlegend=part is parts[0] or part is few,
+            showlegend=segment is bands[0] or segment is few,
             row=1,
             col=1,
             hovertemplate=f"%{{y:{NUMBER}}}<extra>ask</extra>",

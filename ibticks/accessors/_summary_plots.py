@@ -123,8 +123,8 @@ def cumulative_delta(
     drawn.update_yaxes(title_text="cumulative", row=2, zeroline=True, zerolinecolor=GREY)
     drawn.update_yaxes(title_text="delta", row=3, zeroline=True, zerolinecolor=GREY)
     rule = "as signed" if method is None else f"by {method.replace('_', '-')}"
-    said = f"{format_days([trades], view)}: bought less sold, {rule}, {length} a bar"
-    set_title(drawn, f"{contract_label(trades, view)}: cumulative delta", said)
+    text = f"{format_days([trades], view)}: bought less sold, {rule}, {length} a bar"
+    set_title(drawn, f"{contract_label(trades, view)}: cumulative delta", text)
     return set_time_axis(drawn, view, bars.select(columns.time_ns()).to_series())
 
 
@@ -201,13 +201,13 @@ def volume_profile(frame: Frame, step: float | None, share: float, view: View) -
             font={"size": 11, "color": colour},
         )
     price_axis(drawn)
-    said = (
+    text = (
         f"{format_days([trades], view)}: {levels['volume'].sum():,.0f} traded, levels of {step:g}, "
     )
     set_title(
         drawn,
         f"{contract_label(trades, view)}: volume by price",
-        f"{said}{share:.0%} in the value area",
+        f"{text}{share:.0%} in the value area",
     )
     return set_time_axis(drawn, view, trades.select(columns.time_ns()).to_series(), x="xaxis")
 
@@ -242,20 +242,22 @@ def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) 
     """See :meth:`ibticks.accessors.Plot.day`."""
     spreads = _spreads(frame, quotes, every, view)
     trades = drawable_trades(frame, view)
-    parts: list[tuple[pl.DataFrame, str, str]] = []
+    panels: list[tuple[pl.DataFrame, str, str]] = []
     if spreads is not None:
-        parts.append((spreads, "spread", BLUE))
+        panels.append((spreads, "spread", BLUE))
     if trades is not None:
         volume = pl.col("size").cast(pl.Float64).fill_nan(None).sum()
-        parts.append((_cell_values(trades, every, view, volume), "volume", GREY))
+        panels.append((_cell_values(trades, every, view, volume), "volume", GREY))
     if spreads is not None and trades is None:
         source = view.rows(columns.quotes(frame.lazy()))
-        parts.append((_cell_values(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY))
-    if not parts:
+        panels.append(
+            (_cell_values(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY)
+        )
+    if not panels:
         refuse_empty(frame, "price", "size", what="a plot of the day")
-    drawn = make_figure(view, [1.0] * len(parts), height=180 + 200 * len(parts))
+    drawn = make_figure(view, [1.0] * len(panels), height=180 + 200 * len(panels))
     width_ms = duration_ns(every) / 1e6
-    for row, (values, title, colour) in enumerate(parts, 1):
+    for row, (values, title, colour) in enumerate(panels, 1):
         middle = values.group_by("_x").agg(
             pl.col("value").median(),
             pl.col("value").quantile(0.25).alias("low"),
@@ -291,15 +293,15 @@ def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) 
         )
         drawn.update_yaxes(title_text=title, rangemode="tozero", row=row)
     _clock_axis(drawn, view)
-    shown = [each for each, _, _ in parts]
+    shown = [each for each, _, _ in panels]
     count = max(each["_day"].n_unique() for each in shown)
-    said = f"median and middle half of {count} days"
+    text = f"median and middle half of {count} days"
     if count == 1:
-        said = f"{shown[0]['_day'][0]:%A, %-d %B %Y}"
+        text = f"{shown[0]['_day'][0]:%A, %-d %B %Y}"
     source = trades if trades is not None else view.rows(frame)
     weighed = "" if spreads is None else "; the spread is weighed by time"
-    said += f", {every} a bar{weighed}"
-    return set_title(drawn, f"{contract_label(source, view)} through the day", said)
+    text += f", {every} a bar{weighed}"
+    return set_title(drawn, f"{contract_label(source, view)} through the day", text)
 
 
 def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.Figure:
@@ -343,8 +345,8 @@ def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.
     drawn.update_layout(hovermode="closest")
     drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     _clock_axis(drawn, view)
-    said = f"{format_days([rows], view)}: {_VALUES[value]} in {every}"
-    return set_title(drawn, f"{contract_label(rows, view)} by day and time of day", said)
+    text = f"{format_days([rows], view)}: {_VALUES[value]} in {every}"
+    return set_title(drawn, f"{contract_label(rows, view)} by day and time of day", text)
 
 
 def _cells_as_table(
@@ -386,12 +388,14 @@ def _spreads(
     rows = columns.quotes(source.lazy()).collect()
     if not rows.height:
         return None
-    held = (time_ns().shift(-1) - time_ns()).clip(0, duration_ns(every)).cast(pl.Float64)
+    duration = (time_ns().shift(-1) - time_ns()).clip(0, duration_ns(every)).cast(pl.Float64)
     spread = pl.col("ask_price") - pl.col("bid_price")
     sound = spread.is_finite() & (spread >= 0)
     weight = pl.when(sound).then(pl.col("_held"))
     mean = (spread * weight).sum() / weight.sum()
-    return _cell_values(view.rows(rows).with_columns(_held=held), every, view, mean.fill_nan(None))
+    return _cell_values(
+        view.rows(rows).with_columns(_held=duration), every, view, mean.fill_nan(None)
+    )
 
 
 def _clock_axis(drawn: go.Figure, view: View) -> None:
@@ -441,8 +445,8 @@ def signature(
     times: list[float] = []
     for rows, column, what, colour in lines:
         chosen = {} if every is None else {"every": every}
-        found = analysis.signature(rows, column=column, per=day, **chosen)
-        curve = found.group_by("every").agg(pl.col("realized_variance").mean()).sort("every")
+        result = analysis.signature(rows, column=column, per=day, **chosen)
+        curve = result.group_by("every").agg(pl.col("realized_variance").mean()).sort("every")
         times = (curve["every"].dt.total_nanoseconds() / 1e9).to_list()
         drawn.add_scatter(
             x=times,
@@ -456,14 +460,14 @@ def signature(
     rows, column, what, _ = lines[0]
     scales = analysis.two_scale_rv(rows, column=column, per=day)["two_scale_rv"]
     kernel = analysis.realized_kernel(rows, column=column, per=day)["realized_kernel"]
-    for value, said, dash in ((scales, "two scales", "dash"), (kernel, "realised kernel", "dot")):
+    for value, text, dash in ((scales, "two scales", "dash"), (kernel, "realised kernel", "dot")):
         level = value.mean()
         if isinstance(level, float) and level > 0:
             drawn.add_scatter(
                 x=[times[0], times[-1]],
                 y=[level**0.5 * 100] * 2,
                 mode="lines",
-                name=f"{said} of {what}, {level**0.5:.2%}",
+                name=f"{text} of {what}, {level**0.5:.2%}",
                 line={"color": GREY, "width": 1.4, "dash": dash},
                 hoverinfo="skip",
             )
@@ -478,6 +482,6 @@ def signature(
     drawn.update_yaxes(title_text="realised volatility, %", rangemode="tozero")
     shown = [each for each, _, _, _ in lines]
     several = shown[0].select(day.n_unique()).item()
-    said = f"{format_days(shown, view)}: square root of the realised variance of a day"
-    said += f", mean of {several} days" if several > 1 else ""
-    return set_title(drawn, f"{contract_label(shown[0], view)}: signature plot", said)
+    text = f"{format_days(shown, view)}: square root of the realised variance of a day"
+    text += f", mean of {several} days" if several > 1 else ""
+    return set_title(drawn, f"{contract_label(shown[0], view)}: signature plot", text)

@@ -88,15 +88,15 @@ class TickFiles:
         """
         rows = rows if self.order is None else self.order[rows]
         places = np.searchsorted(self.starts, rows, side="right") - 1
-        parts = []
+        blocks = []
         for place in np.unique(places).tolist():
             mine = np.flatnonzero(places == place)
-            parts.append((mine, self._column(place, name)[rows[mine] - self.starts[place]]))
-        if not parts:
+            blocks.append((mine, self._column(place, name)[rows[mine] - self.starts[place]]))
+        if not blocks:
             return self.like(name).values
-        values = np.empty(len(rows), np.result_type(*(part for _, part in parts)))
-        for mine, part in parts:
-            values[mine] = part
+        values = np.empty(len(rows), np.result_type(*(block for _, block in blocks)))
+        for mine, block in blocks:
+            values[mine] = block
         return values
 
     def _column(self, place: int, name: str) -> NDArray[Any]:
@@ -138,16 +138,16 @@ def open_files(path: Path, *, strict: bool = False) -> TickFiles:
     root = path if path.is_dir() else path.parent
     names = [path.name]
     if path.is_dir():
-        found = sorted(path.rglob("[0-2][0-9]*_ticks.pb"))
-        names = [each.relative_to(root).as_posix() for each in found]
+        result = sorted(path.rglob("[0-2][0-9]*_ticks.pb"))
+        names = [each.relative_to(root).as_posix() for each in result]
         names = [name for name in names if part_of(name) != "backfill"]
         if not names:
             raise NoStoreError(f"{path}: there is no tick file in this folder", path=str(path))
     records = sorted((_record(root, name) for name in names), key=_place)
     read = [read_ticks(root, [record], ["timestamp"], strict=strict) for record in records]
-    counts = [sum(part.rows for part in parts) for parts in read]
+    counts = [sum(block.rows for block in blocks) for blocks in read]
     nothing: Rows = np.empty(0, dtype=np.int64)
-    times = np.concatenate([nothing, *(part.timestamp for parts in read for part in parts)])
+    times = np.concatenate([nothing, *(block.timestamp for blocks in read for block in blocks)])
     order = None
     if not bool(np.all(times[1:] >= times[:-1])):
         order = np.argsort(times, kind="stable")
@@ -158,8 +158,8 @@ def open_files(path: Path, *, strict: bool = False) -> TickFiles:
         starts=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
         times=times,
         order=order,
-        missing=tuple(gap for parts in read for part in parts for gap in part.missing),
-        left_out=tuple(file for parts in read for part in parts for file in part.left_out),
+        missing=tuple(gap for blocks in read for block in blocks for gap in block.missing),
+        left_out=tuple(file for blocks in read for block in blocks for file in block.left_out),
         strict=strict,
     )
 

@@ -228,8 +228,8 @@ def rolling_vwap(
     require(ticks, "timestamp", "price", "size", what="rolling_vwap")
     size = finite_column("size")
     split = SessionSplit.of(market, session_type, sessions, what="rolling_vwap")
-    found = {"vwap": pl.col("_mean")}
-    return _with_moments(ticks, "price", size, window, "rolling_vwap", found, split)
+    result = {"vwap": pl.col("_mean")}
+    return _with_moments(ticks, "price", size, window, "rolling_vwap", result, split)
 
 
 @measure("Prices", Rowwise("window"))
@@ -290,13 +290,13 @@ def bollinger_bands(
         raise InputError(f"bollinger_bands: deviations={deviations!r} must not be below 0")
     require(ticks, "timestamp", column, what="bollinger_bands")
     middle, away = pl.col("_mean"), pl.col("_variance").sqrt() * deviations
-    found = {
+    result = {
         "bollinger_middle": middle,
         "bollinger_lower": middle - away,
         "bollinger_upper": middle + away,
     }
     split = SessionSplit.of(market, session_type, sessions, what="bollinger_bands")
-    return _with_moments(ticks, column, pl.lit(1.0), window, "bollinger_bands", found, split)
+    return _with_moments(ticks, column, pl.lit(1.0), window, "bollinger_bands", result, split)
 
 
 @measure("Prices", Rowwise("window_and_before"))
@@ -372,7 +372,7 @@ def _with_moments(
     weight: pl.Expr,
     window: str | timedelta | int,
     what: str,
-    found: dict[str, pl.Expr],
+    result: dict[str, pl.Expr],
     split: SessionSplit | None,
 ) -> Frame:
     split = None if isinstance(window, int) else split
@@ -391,7 +391,7 @@ def _with_moments(
     fields = {f"_{name}": pl.col("_moments").struct.field(name) for name in _MOMENTS}
     rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
     lazy = rows.with_columns(_moments=moments).drop("_session", strict=False)
-    lazy = lazy.with_columns(**fields).with_columns(**found)
+    lazy = lazy.with_columns(**fields).with_columns(**result)
     return collect_like(ticks, lazy.drop("_moments", *fields))
 
 

@@ -188,13 +188,13 @@ def quotes_cleanup(
 
 
 def _apply(rows: Frame, rules: Mapping[str, Callable[[Frame], Frame]]) -> Cleaned[Frame]:
-    given, counts = rows, [_counted("given", rows)]
+    original, counts = rows, [_counted("given", rows)]
     for name, rule in rules.items():
         rows = rule(rows)
         counts.append(_counted(name, rows))
     dropped = (pl.col("rows").shift().cast(pl.Int64) - pl.col("rows")).fill_null(0)
     report = pl.concat(counts).with_columns(dropped=dropped.cast(pl.UInt32))
-    return Cleaned(rows, collect_like(given, report))
+    return Cleaned(rows, collect_like(original, report))
 
 
 def _counted(rule: str, rows: Frame) -> pl.LazyFrame:

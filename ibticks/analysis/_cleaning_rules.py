@@ -68,8 +68,8 @@ def no_zero_prices(ticks: Frame) -> Frame:
     [1.0, -37.63]
     """
     require(ticks, "price", what="no_zero_prices")
-    kept = rows_with(ticks, "price").filter(pl.col("price") != 0)
-    return collect_like(ticks, kept, engine="streaming")
+    remaining = rows_with(ticks, "price").filter(pl.col("price") != 0)
+    return collect_like(ticks, remaining, engine="streaming")
 
 
 @measure("Cleaning", Rowwise())
@@ -125,16 +125,16 @@ def sales_condition(ticks: Frame, conditions: Collection[str] = CONDITIONS) -> F
     require(ticks, "conditions", what="sales_condition")
     several = isinstance(ticks.collect_schema()["conditions"], pl.List)
 
-    def normal(said: pl.Series) -> pl.Series:
-        words = _together(said) if several else said.cast(pl.String)
+    def normal(conditions_column: pl.Series) -> pl.Series:
+        words = _together(conditions_column) if several else conditions_column.cast(pl.String)
         # There are few, to be looked at letter by letter.
         different = words.unique()
         bare = different.str.replace_all(r"\s", "").fill_null("")
         wanted = different.filter(bare.is_in(list(conditions)))
         return words.is_in(wanted.to_list(), nulls_equal=True)
 
-    kept = pl.col("conditions").map_batches(normal, pl.Boolean, is_elementwise=True)
-    return collect_like(ticks, ticks.lazy().filter(kept), engine="streaming")
+    remaining = pl.col("conditions").map_batches(normal, pl.Boolean, is_elementwise=True)
+    return collect_like(ticks, ticks.lazy().filter(remaining), engine="streaming")
 
 
 @measure("Cleaning", Rowwise())
@@ -217,8 +217,8 @@ def rm_negative_spread(ticks: Frame) -> Frame:
     1
     """
     crossed = number_or_null(ticks, "bid_price") > number_or_null(ticks, "ask_price")
-    kept = quote_rows(ticks).filter(~crossed.fill_null(value=False))
-    return collect_like(ticks, kept, engine="streaming")
+    remaining = quote_rows(ticks).filter(~crossed.fill_null(value=False))
+    return collect_like(ticks, remaining, engine="streaming")
 
 
 @measure("Cleaning", NotIncremental("it looks at the median spread of the whole day"))
@@ -325,8 +325,8 @@ def rm_quote_outliers(
     allowed = times * _NORMAL * _of_day(pl.col("_off").median(), days)
     # A single quote has no neighbours, and its median is null.
     far = (pl.col("_mid") - pl.col("_median")).abs() > allowed
-    kept = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
-    return collect_like(ticks, kept, engine="streaming")
+    remaining = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
+    return collect_like(ticks, remaining, engine="streaming")
 
 
 @measure("Cleaning", Rowwise("quotes_in_force", "no_row"))
@@ -367,11 +367,11 @@ def rm_trade_outliers(
     """
     require(ticks, "timestamp", "price", what="rm_trade_outliers")
     split = SessionSplit.of(market, session_type, sessions, what="rm_trade_outliers")
-    joined, kept = trades_with_quotes(ticks, quotes, quote_delay, split)
+    with_quotes, remaining = trades_with_quotes(ticks, quotes, quote_delay, split)
     bid, ask, price = pl.col("bid_price"), pl.col("ask_price"), pl.col("price")
     rounding = price.abs() * _ROUNDING
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
-    near = joined.filter(~far.fill_null(value=False)).select(kept)
+    near = with_quotes.filter(~far.fill_null(value=False)).select(remaining)
     return collect_like(ticks, near, engine="streaming")
 
 
@@ -462,7 +462,7 @@ def merge_same_timestamp(
     rows = columns.trades(lazy) if of == "trades" else columns.quotes(lazy)
     keys = grouping_keys(ticks)
     code = get_args(How).index(how)
-    runs = {
+    merges = {
         f"_{price}": apply_kernel(
             "merge_equal_times",
             [time_ns(), finite_column(price), finite_column(size)],
@@ -474,10 +474,10 @@ def merge_same_timestamp(
     }
     merged = {}
     for price, size in sides[of]:
-        run = pl.col(f"_{price}").struct.field
-        merged[price] = run("value")
-        merged[size] = run("largest" if (how, of) == ("max_volume", "trades") else "sum")
-        merged["count"] = run("rows")
+        field = pl.col(f"_{price}").struct.field
+        merged[price] = field("value")
+        merged[size] = field("largest" if (how, of) == ("max_volume", "trades") else "sum")
+        merged["count"] = field("rows")
     last = pl.col("count").is_not_null()
-    rows = rows.with_columns(**runs).with_columns(**merged).filter(last)
-    return collect_like(ticks, rows.drop(runs).with_columns(pl.col("count").cast(pl.UInt32)))
+    rows = rows.with_columns(**merges).with_columns(**merged).filter(last)
+    return collect_like(ticks, rows.drop(merges).with_columns(pl.col("count").cast(pl.UInt32)))

@@ -125,16 +125,16 @@ def quoted_spread(
         _spread=ask - bid,
         _relative=relative_to_mid(ask - bid, (ask + bid) / 2),
     )
-    held = pl.col("_at").shift(-1) - pl.col("_at")
+    duration = pl.col("_at").shift(-1) - pl.col("_at")
     if split is not None:
-        held = within_session_only(held, -1)
-    quotes = quotes.with_columns(_held=over_keys(held, keys))
+        duration = within_session_only(duration, -1)
+    quotes = quotes.with_columns(_held=over_keys(duration, keys))
     if clock is None:
         groups = [pl.col(key) for key in key_columns(ticks)]
         bars = group_rows(quotes, groups, ticks, **_spreads(pl.col("_held").fill_null(0)))
     else:
         bars = _spreads_by_bar(quotes, ticks, clock, split)
-    found = bars.select(
+    result = bars.select(
         *([] if clock is None else ["timestamp"]),
         *key_columns(ticks),
         pl.col("quoted_spread", "relative_quoted_spread"),
@@ -142,7 +142,7 @@ def quoted_spread(
         relative_time_weighted_spread=_ratio("_relative_sum", "_relative_time"),
         quotes=pl.col("quotes").cast(pl.UInt32),
     )
-    return collect_like(ticks, found, engine="streaming" if clock is None else "in-memory")
+    return collect_like(ticks, result, engine="streaming" if clock is None else "in-memory")
 
 
 @measure("Costs and liquidity", Rowwise("signing_and_mid", "trades"))
@@ -193,8 +193,8 @@ def effective_spread(
     split = SessionSplit.of(market, session_type, sessions, what="effective_spread")
     trades = _with_mid(ticks, quotes, method, quote_delay, split)
     spread = 2 * _side() * (pl.col("price") - pl.col("mid"))
-    found = trades.drop("_session", strict=False).with_columns(**_both("effective_spread", spread))
-    return collect_like(ticks, found, engine="streaming")
+    result = trades.drop("_session", strict=False).with_columns(**_both("effective_spread", spread))
+    return collect_like(ticks, result, engine="streaming")
 
 
 @measure("Costs and liquidity", Horizon())
@@ -243,8 +243,8 @@ def realized_spread(
     split = SessionSplit.of(market, session_type, sessions, what="realized_spread")
     trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay, split)
     spread = 2 * _side() * (pl.col("price") - pl.col("later_mid"))
-    found = trades.with_columns(**_both("realized_spread", spread))
-    return collect_like(ticks, found, engine="streaming")
+    result = trades.with_columns(**_both("realized_spread", spread))
+    return collect_like(ticks, result, engine="streaming")
 
 
 @measure("Costs and liquidity", Horizon())
@@ -290,8 +290,8 @@ def price_impact(
     split = SessionSplit.of(market, session_type, sessions, what="price_impact")
     trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay, split)
     impact = 2 * _side() * (pl.col("later_mid") - pl.col("mid"))
-    found = trades.with_columns(**_both("price_impact", impact))
-    return collect_like(ticks, found, engine="streaming")
+    result = trades.with_columns(**_both("price_impact", impact))
+    return collect_like(ticks, result, engine="streaming")
 
 
 def _side() -> pl.Expr:
@@ -342,7 +342,7 @@ def _with_later_mid(
             )
         )
     )
-    joined = (
+    with_quotes = (
         trades.drop("later_mid", strict=False)
         .with_columns(_key=time_ns() + duration_ns(horizon))
         .join_asof(later, on="_key", by=keys or None, coalesce=True, check_sortedness=False)
@@ -351,20 +351,20 @@ def _with_later_mid(
     if split is not None:
         # The last quote before the end of the horizon may be one of a later session.
         seen &= pl.col("_session") == pl.col("_later_session")
-    return joined.with_columns(pl.when(seen).then("later_mid")).drop(
+    return with_quotes.with_columns(pl.when(seen).then("later_mid")).drop(
         "_key", "_end", "_session", "_later_session", strict=False
     )
 
 
-def _spreads(held: pl.Expr) -> dict[str, pl.Expr]:
+def _spreads(duration: pl.Expr) -> dict[str, pl.Expr]:
     spread, relative = pl.col("_spread"), pl.col("_relative")
     return {
         "quoted_spread": spread.mean(),
         "relative_quoted_spread": relative.mean(),
-        "_sum": (spread * held).sum(),
-        "_relative_sum": (relative * held).sum(),
-        "_time": held.filter(spread.is_not_null()).sum(),
-        "_relative_time": held.filter(relative.is_not_null()).sum(),
+        "_sum": (spread * duration).sum(),
+        "_relative_sum": (relative * duration).sum(),
+        "_time": duration.filter(spread.is_not_null()).sum(),
+        "_relative_time": duration.filter(relative.is_not_null()).sum(),
         "quotes": spread.count(),
     }
 
@@ -383,10 +383,10 @@ def _spreads_by_bar(
         if split is not None:
             earlier = within_session_only(earlier)
         before.append(over_keys(earlier, grouping_keys(ticks)).alias(f"_before{name}"))
-    held = pl.min_horizontal(pl.col("_held"), clock.end - at)
-    held = pl.when(pl.col("_held").is_not_null()).then(held).otherwise(0)
+    duration = pl.min_horizontal(pl.col("_held"), clock.end - at)
+    duration = pl.when(pl.col("_held").is_not_null()).then(duration).otherwise(0)
     bars = group_rows(
-        clock.rows(quotes.with_columns(before)).with_columns(_held=held),
+        clock.rows(quotes.with_columns(before)).with_columns(_held=duration),
         [clock.timestamp(ticks), *(pl.col(key) for key in key_columns(ticks))],
         ticks,
         clock,

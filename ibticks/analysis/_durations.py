@@ -84,8 +84,8 @@ def interarrival(
     require(ticks, "timestamp", what="interarrival")
     split = SessionSplit.of(market, session_type, sessions, what="interarrival")
     rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
-    found = rows.with_columns(interarrival=_since_last(stream_keys(ticks), split))
-    return collect_like(ticks, found.drop("_session", strict=False), engine="streaming")
+    result = rows.with_columns(interarrival=_since_last(stream_keys(ticks), split))
+    return collect_like(ticks, result.drop("_session", strict=False), engine="streaming")
 
 
 @measure("Arrival and quality", ClockBars("every_row"))
@@ -177,18 +177,18 @@ def gaps(
     require(ticks, "timestamp", what="gaps")
     keys = stream_columns(ticks)
     split = stream_keys(ticks)
-    parts = SessionSplit.of(market, session_type, sessions, what="gaps")
-    rows = (ticks.lazy() if parts is None else parts.mark(ticks.lazy())).select(
+    groups = SessionSplit.of(market, session_type, sessions, what="gaps")
+    rows = (ticks.lazy() if groups is None else groups.mark(ticks.lazy())).select(
         *keys,
         end="timestamp",
-        duration=_since_last(split, parts),
+        duration=_since_last(split, groups),
     )
     shortest = pl.duration(nanoseconds=duration_ns(longer_than), time_unit="ns")
     start = pl.col("end") - pl.col("duration")
-    found = rows.filter(pl.col("duration") > shortest).select(
+    result = rows.filter(pl.col("duration") > shortest).select(
         *keys, start.alias("start"), "end", "duration"
     )
-    return collect_like(ticks, found.sort(*split, "start"), engine="streaming")
+    return collect_like(ticks, result.sort(*split, "start"), engine="streaming")
 
 
 @measure("Arrival and quality", Rowwise("since_same_prices"))
@@ -238,8 +238,8 @@ def staleness(
     standing = time_ns() - over_keys(since, stream_keys(ticks))
     if split is not None:
         standing = pl.when(session.is_not_null()).then(standing)
-    found = rows.with_columns(staleness=standing.cast(pl.Duration("ns")))
-    return collect_like(ticks, found.drop("_session", strict=False), engine="streaming")
+    result = rows.with_columns(staleness=standing.cast(pl.Duration("ns")))
+    return collect_like(ticks, result.drop("_session", strict=False), engine="streaming")
 
 
 @measure("Arrival and quality", Rowwise())
@@ -351,7 +351,7 @@ def coverage(
         span = pl.len()
     else:
         span = (time_ns().max() - time_ns().min()) // clock.step + 1
-    found = group_rows(
+    result = group_rows(
         bars,
         groups,
         ticks,
@@ -361,7 +361,7 @@ def coverage(
         bars=span.cast(pl.UInt32),
         filled=pl.col("ticks").count().cast(pl.UInt32),
     )
-    return collect_like(ticks, found.with_columns(coverage=pl.col("filled") / pl.col("bars")))
+    return collect_like(ticks, result.with_columns(coverage=pl.col("filled") / pl.col("bars")))
 
 
 def stream_columns(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
@@ -388,10 +388,10 @@ def stream_keys(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
     >>> stream_keys(pl.DataFrame({"tick_type": ["last", "bid_ask"], "contract_id": [1, 1]}))
     ['tick_type']
     """
-    kinds = [name for name in stream_columns(ticks) if name == "tick_type"]
-    if kinds and isinstance(ticks, pl.DataFrame) and ticks["tick_type"].n_unique() < 2:
-        kinds = []
-    return [*grouping_keys(ticks), *kinds]
+    tick_types = [name for name in stream_columns(ticks) if name == "tick_type"]
+    if tick_types and isinstance(ticks, pl.DataFrame) and ticks["tick_type"].n_unique() < 2:
+        tick_types = []
+    return [*grouping_keys(ticks), *tick_types]
 
 
 def _since_last(keys: list[str], split: SessionSplit | None) -> pl.Expr:

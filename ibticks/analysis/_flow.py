@@ -87,8 +87,8 @@ def signed_volume(
     """
     require(ticks, "price", "size", what="signed_volume")
     trades = sign_trades(ticks, method, quotes, quote_delay, sessions)
-    found = trades.with_columns(signed_volume=trade_size(ticks) * pl.col("sign"))
-    return collect_like(ticks, found, engine="streaming")
+    result = trades.with_columns(signed_volume=trade_size(ticks) * pl.col("sign"))
+    return collect_like(ticks, result, engine="streaming")
 
 
 @measure(
@@ -156,7 +156,7 @@ def delta(
     if clock is not None:
         trades = clock.rows(trades)
     size, sign = pl.col("_size"), pl.col("sign")
-    found = group_rows(
+    result = group_rows(
         trades.with_columns(_size=trade_size(ticks)),
         groups,
         ticks,
@@ -168,7 +168,7 @@ def delta(
     )
     bought_more = pl.col("buy_volume") - pl.col("sell_volume")
     return collect_like(
-        ticks, found.select(pl.exclude("trades"), bought_more.alias("delta"), "trades")
+        ticks, result.select(pl.exclude("trades"), bought_more.alias("delta"), "trades")
     )
 
 
@@ -227,8 +227,8 @@ def cumulative_delta(
             sessions=sessions,
         )
         rows, total = bars.lazy(), pl.col("delta").cum_sum()
-    found = rows.with_columns(cumulative_delta=over_keys(total, grouping_keys(ticks)))
-    return collect_like(ticks, found, engine="streaming")
+    result = rows.with_columns(cumulative_delta=over_keys(total, grouping_keys(ticks)))
+    return collect_like(ticks, result, engine="streaming")
 
 
 @measure(
@@ -308,8 +308,8 @@ def order_flow_imbalance(
     clock = BarClock.optional(every, anchor, market, session_type, what="order_flow_imbalance")
     if clock is None:
         names = [name for name in ticks.collect_schema() if name != "order_flow_imbalance"]
-        found = rows.with_columns(**last).select(*names, order_flow_imbalance=event)
-        return collect_like(ticks, found, engine="streaming")
+        result = rows.with_columns(**last).select(*names, order_flow_imbalance=event)
+        return collect_like(ticks, result, engine="streaming")
     events = rows.with_columns(**last).with_columns(_event=event)
     bars = group_rows(
         clock.rows(events),
@@ -357,9 +357,9 @@ def quote_imbalance(ticks: Frame) -> Frame:
         number_or_null(ticks, "bid_price").is_not_null()
         & number_or_null(ticks, "ask_price").is_not_null()
     )
-    share = pl.when(sides & (bid + ask > 0)).then((bid - ask) / (bid + ask))
-    found = quote_rows(ticks).with_columns(quote_imbalance=share)
-    return collect_like(ticks, found, engine="streaming")
+    fraction = pl.when(sides & (bid + ask > 0)).then((bid - ask) / (bid + ask))
+    result = quote_rows(ticks).with_columns(quote_imbalance=fraction)
+    return collect_like(ticks, result, engine="streaming")
 
 
 def price_level(step: float | None) -> pl.Expr:

@@ -111,8 +111,8 @@ def imbalance_bars(
     >>> bars.select("count", "imbalance").head(2).rows()
     [(500, 69281.0), (2210, -66609.0)]
     """
-    given = kernel_arguments("imbalance_bars", amount, expected_ticks, span, limits, sign)
-    return _information_bars(ticks, "imbalance_bars", given, sign, partial)
+    kernel_inputs = kernel_arguments("imbalance_bars", amount, expected_ticks, span, limits, sign)
+    return _information_bars(ticks, "imbalance_bars", kernel_inputs, sign, partial)
 
 
 @measure("Bars", InformationBars())
@@ -174,8 +174,8 @@ def run_bars(
     >>> bars.select("count", "run").head(2).rows()
     [(500, 282.0), (474, 283.0)]
     """
-    given = kernel_arguments("run_bars", amount, expected_ticks, span, limits, sign)
-    return _information_bars(ticks, "run_bars", given, sign, partial)
+    kernel_inputs = kernel_arguments("run_bars", amount, expected_ticks, span, limits, sign)
+    return _information_bars(ticks, "run_bars", kernel_inputs, sign, partial)
 
 
 def kernel_arguments(
@@ -242,17 +242,17 @@ def numbered_information_bars(
 def _information_bars(
     ticks: Frame,
     what: InformationBarsName,
-    given: tuple[list[pl.Expr], tuple[float, ...]],
+    kernel_inputs: tuple[list[pl.Expr], tuple[float, ...]],
     sign: str | None,
     partial: bool,
 ) -> Frame:
     rows = bar_rows(ticks, "trades", what=what)
     if sign is not None:
         require(ticks, sign, what=what)
-    inputs, constants = given
+    inputs, constants = kernel_inputs
     results = {"bar": pl.Int64(), "signed": pl.Float64()}
-    found = apply_kernel(what, inputs, *constants, keys=grouping_keys(ticks), results=results)
-    rows = rows.with_columns(_found=found).with_columns(
+    result = apply_kernel(what, inputs, *constants, keys=grouping_keys(ticks), results=results)
+    rows = rows.with_columns(_found=result).with_columns(
         _bar=pl.col("_found").struct.field("bar"), _signed=pl.col("_found").struct.field("signed")
     )
     return numbered_information_bars(ticks, rows, what, partial)

@@ -238,9 +238,9 @@ def refresh_time(ticks: Frame, *, column: str = "price") -> Frame:
             return frame.with_columns(last_time="timestamp").select(columns)
         places = refresh_rows(at, np.searchsorted(contracts, ids).astype(np.int64), many)
         instants = pl.Series("_key", at[places].reshape(-1, many).max(axis=1).repeat(many))
-        found = frame.select(pl.all().gather(places)).with_columns(instants)
+        result = frame.select(pl.all().gather(places)).with_columns(instants)
         times = times_from_ns("_key", frame).cast(types["last_time"])
-        return found.with_columns(timestamp=times, last_time="timestamp").select(columns)
+        return result.with_columns(timestamp=times, last_time="timestamp").select(columns)
 
     return collect_like(
         ticks, rows.map_batches(refresh, schema=pl.Schema({name: types[name] for name in columns}))
@@ -280,9 +280,9 @@ def instants(at: pl.Series | Sequence[datetime] | datetime) -> pl.LazyFrame:
     │ 1000000000 │
     └────────────┘
     """
-    given = [at] if isinstance(at, datetime) else at
+    values = [at] if isinstance(at, datetime) else at
     try:
-        times = pl.Series(given)
+        times = pl.Series(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"last_value: at must be times, not a {type(at).__name__}") from error
     if not isinstance(times.dtype, pl.Datetime):
@@ -342,16 +342,16 @@ def as_of(
         left = left.sort("_key", *keys)
     value = pl.col(column).cast(pl.Float64)
     right = rows.select(*grouping_keys(ticks), value, last_time="timestamp", _key=time_ns())
-    joined = left.join_asof(
+    with_quotes = left.join_asof(
         right, on="_key", by=grouping_keys(ticks) or None, check_sortedness=False
     )
     if tolerance is not None:
         fresh = pl.col("_key") - time_ns("last_time") <= duration_ns(tolerance)
-        joined = joined.with_columns(
+        with_quotes = with_quotes.with_columns(
             pl.when(fresh).then(pl.col(name)) for name in (column, "last_time")
         )
     times = times_from_ns("_key", ticks).alias("timestamp")
-    return collect_like(ticks, joined.select(times, *keys, column, "last_time"))
+    return collect_like(ticks, with_quotes.select(times, *keys, column, "last_time"))
 
 
 _QUOTE: Final = ("bid_price", "bid_size", "ask_price", "ask_size")
@@ -440,9 +440,11 @@ def quotes_at(
     source = trades if quotes is None else quotes
     require(source, "timestamp", "bid_price", "ask_price", what="quotes_at")
     split = SessionSplit.of(market, session_type, sessions, what="quotes_at")
-    joined = join_quotes(trades, quotes, duration_ns(lag), tolerance, strict=strict, split=split)
+    with_quotes = join_quotes(
+        trades, quotes, duration_ns(lag), tolerance, strict=strict, split=split
+    )
     order = [pl.exclude("quote_timestamp", "_session"), pl.col("quote_timestamp")]
-    return collect_like(trades, joined.select(order))
+    return collect_like(trades, with_quotes.select(order))
 
 
 def join_quotes(
@@ -479,19 +481,19 @@ def join_quotes(
         left = left.with_columns(_key=time_ns() - lag_ns)
         right = quote_rows(source).with_columns(_key=time_ns())
     names = _QUOTE if sizes else ("bid_price", "ask_price")
-    found: list[str] = [name for name in names if name in source.collect_schema()]
+    result: list[str] = [name for name in names if name in source.collect_schema()]
     session = [] if split is None else ["_quote_session"]
     if split is not None:
         left, right = split.mark(left), right.with_columns(_quote_session=split.number)
     right = right.select(
         *(pl.col(key).cast(trades.collect_schema()[key]) for key in grouping_keys(trades, source)),
-        *(pl.col(name) for name in found),
+        *(pl.col(name) for name in result),
         "_key",
         *session,
         quote_timestamp="timestamp",
     )
-    old = [*found, "mid", "quote_timestamp"]
-    joined = left.drop(old, strict=False).join_asof(
+    old = [*result, "mid", "quote_timestamp"]
+    with_quotes = left.drop(old, strict=False).join_asof(
         right,
         on="_key",
         by=grouping_keys(trades, source) or None,
@@ -502,14 +504,14 @@ def join_quotes(
     )
     if split is not None:
         here = pl.col("_session") == pl.col("_quote_session")
-        joined = joined.with_columns(
-            pl.when(here).then(pl.col(name)) for name in [*found, "quote_timestamp"]
+        with_quotes = with_quotes.with_columns(
+            pl.when(here).then(pl.col(name)) for name in [*result, "quote_timestamp"]
         ).drop("_quote_session")
     if tolerance is not None:
         age = time_ns() - lag_ns - time_ns("quote_timestamp")
         fresh = age <= duration_ns(tolerance)
-        joined = joined.with_columns(
-            pl.when(fresh).then(pl.col(name)) for name in [*found, "quote_timestamp"]
+        with_quotes = with_quotes.with_columns(
+            pl.when(fresh).then(pl.col(name)) for name in [*result, "quote_timestamp"]
         )
     mid = (pl.col("bid_price") + pl.col("ask_price")) / 2
-    return joined.drop("_key", "_order", strict=False).with_columns(mid=mid)
+    return with_quotes.drop("_key", "_order", strict=False).with_columns(mid=mid)

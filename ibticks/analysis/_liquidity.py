@@ -111,14 +111,14 @@ def kyle_lambda(
     )
     freedom = pl.col("observations").cast(pl.Int64) - 2
     rest = pl.when((freedom > 0) & (fit < 1)).then((freedom * fit / (1 - fit)).sqrt())
-    found = sums.select(
+    result = sums.select(
         *contract,
         kyle_lambda=slope,
         t_statistic=rest * pl.col("_xy").sign(),
         r_squared=fit,
         observations="observations",
     )
-    return collect_like(ticks, found, engine="streaming")
+    return collect_like(ticks, result, engine="streaming")
 
 
 @measure("Costs and liquidity", NotIncremental("it is a mean over bars"))
@@ -178,10 +178,10 @@ def amihud(
     price = pl.when(pl.col("price") > 0).then("price")
     move = (price / price.shift() - 1).abs()
     ratio = pl.when(pl.col("_value") > 0).then(move / pl.col("_value"))
-    found = group_rows(
+    result = group_rows(
         bars, contract, ticks, amihud=ratio.mean(), observations=ratio.count().cast(pl.UInt32)
     )
-    return collect_like(ticks, found)
+    return collect_like(ticks, result)
 
 
 @measure("Costs and liquidity", NotIncremental("it is a fit over all there is"))
@@ -239,13 +239,13 @@ def roll_spread(
         observations=pairs.cast(pl.UInt32),
     )
     covariance = pl.col("covariance")
-    found = sums.select(
+    result = sums.select(
         *contract,
         pl.when(covariance <= 0).then(2 * (-covariance).sqrt()).alias("roll"),
         covariance,
         "observations",
     )
-    return collect_like(ticks, found, engine="streaming" if every is None else "in-memory")
+    return collect_like(ticks, result, engine="streaming" if every is None else "in-memory")
 
 
 _ROUNDING: Final = 1e-12  # of a volume: far above that of its sum, far below a decimal of it
@@ -340,9 +340,9 @@ def vpin(
     }
 
     def bucketed(frame: pl.DataFrame) -> pl.DataFrame:
-        parts = frame.partition_by(keys, maintain_order=True) if keys and len(frame) else [frame]
+        blocks = frame.partition_by(keys, maintain_order=True) if keys and len(frame) else [frame]
         return pl.concat(
-            _buckets(part, keys, bucket, window).select(list(schema)) for part in parts
+            _buckets(block, keys, bucket, window).select(list(schema)) for block in blocks
         )
 
     return collect_like(ticks, barred.map_batches(bucketed, schema=schema))
@@ -365,7 +365,7 @@ def _buckets(
     # Bought volume as a function of volume is straight within a bar.
     buys = np.diff(np.interp(edges, total, np.concatenate([[0.0], np.cumsum(bought)])), prepend=0.0)
     filled = np.searchsorted(total[1:], edges * (1 - _ROUNDING))
-    found = bars[filled].select(
+    result = bars[filled].select(
         *keys,
         "timestamp",
         bucket=pl.int_range(pl.len(), dtype=pl.UInt32),
@@ -373,7 +373,7 @@ def _buckets(
         sell_volume=pl.Series(size - buys, dtype=pl.Float64),
     )
     uneven = (pl.col("buy_volume") - pl.col("sell_volume")).abs()
-    return found.with_columns(vpin=uneven.rolling_mean(window) / size)
+    return result.with_columns(vpin=uneven.rolling_mean(window) / size)
 
 
 def _bulk(prices: Floats) -> Floats:

@@ -167,12 +167,12 @@ def spread(ticks: Frame, *, tick_size: float | None = None) -> Frame:
     require(ticks, "bid_price", "ask_price", what="spread")
     bid, ask = _sides(ticks)
     wide = ask - bid
-    found = {"spread": wide, "relative_spread": relative_to_mid(wide, _mid(bid, ask))}
+    result = {"spread": wide, "relative_spread": relative_to_mid(wide, _mid(bid, ask))}
     if tick_size is not None:
         if not tick_size > 0:
             raise InputError(f"spread: tick_size={tick_size!r} must be above 0")
-        found["spread_ticks"] = wide / tick_size
-    return collect_like(ticks, ticks.lazy().with_columns(**found))
+        result["spread_ticks"] = wide / tick_size
+    return collect_like(ticks, ticks.lazy().with_columns(**result))
 
 
 @measure("Prices", Additive(("volume", "count"), {"vwap": "volume"}))
@@ -396,8 +396,8 @@ def mark_value_area(levels: pl.DataFrame, share: float) -> pl.DataFrame:
     [False, True, False]
     """
     keys = key_columns(levels) if len(levels) else []
-    parts = levels.partition_by(keys, maintain_order=True) if keys else [levels]
-    return pl.concat(_mark(part, share) for part in parts)
+    blocks = levels.partition_by(keys, maintain_order=True) if keys else [levels]
+    return pl.concat(_mark(block, share) for block in blocks)
 
 
 def value_area(volumes: NDArray[np.float64], share: float) -> tuple[int, int, int]:
@@ -416,15 +416,15 @@ def value_area(volumes: NDArray[np.float64], share: float) -> tuple[int, int, in
     largest = np.flatnonzero(volumes == volumes.max())
     control = int(min(largest, key=lambda place: abs(2 * place - (len(volumes) - 1))))
     low = high = control
-    held, wanted = float(volumes[control]), share * float(volumes.sum()) * (1 - 1e-12)
-    while held < wanted:
+    included, wanted = float(volumes[control]), share * float(volumes.sum()) * (1 - 1e-12)
+    while included < wanted:
         above, below = volumes[high + 1 : high + 3], volumes[max(0, low - 2) : low]
         if len(above) and (not len(below) or above.sum() >= below.sum()):
             high += len(above)
-            held += float(above.sum())
+            included += float(above.sum())
         else:
             low -= len(below)
-            held += float(below.sum())
+            included += float(below.sum())
     return control, low, high
 
 

@@ -140,13 +140,13 @@ def outliers(
     allowed = deviations * deviation + pl.col("_gamma") + _ROUNDING * price.abs()
     far = pl.when((price - mean).abs() > allowed).then(pl.lit("brownlees_gallo", _RULES))
     names = [name for name in ticks.collect_schema() if name not in ("outlier", "outlier_rule")]
-    found = (
+    result = (
         rows.with_columns(_price=value, _rule=first)
         .with_columns(_moments=moments, _gamma=gamma)
         .with_columns(_rule=pl.coalesce("_rule", far))
         .select(*names, outlier=pl.col("_rule").is_not_null(), outlier_rule="_rule")
     )
-    return collect_like(ticks, found, engine="streaming")
+    return collect_like(ticks, result, engine="streaming")
 
 
 @measure("Arrival and quality", Rowwise("last_of_stream"))
@@ -183,8 +183,8 @@ def duplicates(ticks: Frame) -> Frame:
     same += [pl.col(name).eq_missing(pl.col(name).shift()) for name in compared if name not in full]
     if not full:  # of those that are, the first row says that nothing is before it
         same.append(pl.int_range(pl.len()) > 0)
-    found = pl.all_horizontal(same).fill_null(value=False)
-    marked = ticks.lazy().with_columns(duplicate=over_keys(found, stream_keys(ticks)))
+    result = pl.all_horizontal(same).fill_null(value=False)
+    marked = ticks.lazy().with_columns(duplicate=over_keys(result, stream_keys(ticks)))
     return collect_like(ticks, marked, engine="streaming")
 
 
@@ -211,10 +211,10 @@ def crossed_quotes(ticks: Frame) -> Frame:
     """
     require(ticks, "bid_price", "ask_price", what="crossed_quotes")
     bid, ask = pl.col("bid_price"), pl.col("ask_price")
-    found = {"crossed": bid > ask, "locked": bid == ask}
+    result = {"crossed": bid > ask, "locked": bid == ask}
     if not (is_all_set(ticks, "bid_price") and is_all_set(ticks, "ask_price")):
-        found = {name: each.fill_null(value=False) for name, each in found.items()}
-    return collect_like(ticks, quote_rows(ticks).with_columns(**found), engine="streaming")
+        result = {name: each.fill_null(value=False) for name, each in result.items()}
+    return collect_like(ticks, quote_rows(ticks).with_columns(**result), engine="streaming")
 
 
 def _is_full(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
@@ -272,8 +272,10 @@ def quality_report(ticks: Frame, *, granularity: float | None = None) -> Frame:
     require(ticks, "timestamp", what="quality_report")
     keys: list[str] = key_columns(ticks)
     reports = [
-        _report(rows, kind, granularity).select(*keys, pl.lit(kind).alias("kind"), pl.exclude(keys))
-        for kind, rows in _kinds(ticks)
+        _report(rows, source, granularity).select(
+            *keys, pl.lit(source).alias("kind"), pl.exclude(keys)
+        )
+        for source, rows in _kinds(ticks)
     ]
     if not reports:
         require(ticks, "price", what="quality_report")
@@ -292,7 +294,7 @@ def _kinds(ticks: Frame) -> Iterator[tuple[str, Frame]]:
         yield "mids", columns.mids(ticks).with_columns(price=pl.col("mid_price"))
 
 
-def _report(rows: Frame, kind: str, granularity: float | None) -> pl.LazyFrame:
+def _report(rows: Frame, source: str, granularity: float | None) -> pl.LazyFrame:
     rows = outliers(duplicates(rows), granularity=granularity)
     contract: list[pl.Expr] = [pl.col(key) for key in key_columns(rows)]
     counted = {
@@ -301,7 +303,7 @@ def _report(rows: Frame, kind: str, granularity: float | None) -> pl.LazyFrame:
         "not_positive": pl.col("outlier_rule") == "not_positive",
         "outliers": pl.col("outlier_rule") == "brownlees_gallo",
     }
-    if kind == "quotes":
+    if source == "quotes":
         rows = crossed_quotes(rows)
         both = pl.col("bid_price").is_finite() & pl.col("ask_price").is_finite()
         counted["crossed"], counted["locked"] = pl.col("crossed"), pl.col("locked")

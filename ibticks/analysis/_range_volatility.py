@@ -201,15 +201,15 @@ def yang_zhang(bars: Frame, window: int | None = None) -> Frame:
     night = (pl.col("open") / before).log()
     known = night.is_not_null()
     # The first bar has no night, and so takes no part in the rest either.
-    parts = {
+    terms = {
         "_night": night,
         "_day": pl.when(known).then(_log("close", "open")),
         "_rs": pl.when(known).then(_drift_free()),
     }
     if keys:
-        parts = {name: part.over(keys) for name, part in parts.items()}
+        terms = {name: term.over(keys) for name, term in terms.items()}
     # The night after a bar without logs is left out: it is not one from the bar before that.
-    frame = _with_prices(bars).with_columns(**parts).filter(_has_logs())
+    frame = _with_prices(bars).with_columns(**terms).filter(_has_logs())
     if window is None:
         n = pl.col("_night").count()
         whole = _weighed(lambda name: pl.col(name).var(), pl.col("_rs").mean(), n)
@@ -220,7 +220,7 @@ def yang_zhang(bars: Frame, window: int | None = None) -> Frame:
         pl.lit(window),
     )
     rolling = rolling.over(keys) if keys else rolling
-    return collect_like(bars, frame.with_columns(yang_zhang=rolling).drop(parts))
+    return collect_like(bars, frame.with_columns(yang_zhang=rolling).drop(terms))
 
 
 def _weighed(variance: Callable[[str], pl.Expr], drift_free: pl.Expr, n: pl.Expr) -> pl.Expr:
@@ -266,5 +266,5 @@ def _mean(bars: Frame, window: int | None, name: str, variance: pl.Expr) -> Fram
 
 def _whole(frame: pl.LazyFrame, keys: list[str], name: str, value: pl.Expr) -> pl.LazyFrame:
     groups = [pl.col(key) for key in keys] or [pl.lit(0).alias("_all")]
-    found = frame.group_by(groups).agg(value.alias(name), bars=pl.len().cast(pl.UInt32))
-    return found.sort(keys or "_all").drop("_all", strict=False)
+    result = frame.group_by(groups).agg(value.alias(name), bars=pl.len().cast(pl.UInt32))
+    return result.sort(keys or "_all").drop("_all", strict=False)

@@ -187,10 +187,10 @@ def autocovariances(returns: Floats, lags: int) -> Floats:
         n = len(returns)
         return np.array([returns[h:] @ returns[: n - h] for h in range(lags + 1)])
     size = 1 << max(12, (8 * lags).bit_length())
-    stretch = size - lags
+    block = size - lags
     spectrum = np.zeros(size // 2 + 1, np.complex128)
-    for start in range(0, len(returns), stretch):
-        here = returns[start : start + stretch]
+    for start in range(0, len(returns), block):
+        here = returns[start : start + block]
         back = min(lags, start)
         before = np.zeros(size)
         before[lags - back : lags + len(here)] = returns[start - back : start + len(here)]

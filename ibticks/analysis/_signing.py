@@ -158,16 +158,16 @@ def trade_sign(
     split = SessionSplit.of(market, session_type, sessions, what="trade_sign")
     if method == "tick":
         rows = trade_rows(ticks) if split is None else split.mark(trade_rows(ticks))
-        found = rows.with_columns(sign=_rule(method, keys, split))
-        return collect_like(ticks, found.drop("_session", strict=False), engine="streaming")
+        result = rows.with_columns(sign=_rule(method, keys, split))
+        return collect_like(ticks, result.drop("_session", strict=False), engine="streaming")
     other = ticks if quotes is None else quotes
     alone = 'give quotes=..., or sign by the trades alone, with method="tick"'
     names = ("timestamp", "bid_price", "ask_price")
     require(other, *names, what=f"trade_sign by {method}", instead=alone)
-    joined, kept = trades_with_quotes(ticks, quotes, quote_delay, split)
-    others = [each for each in kept if each.meta.output_name() != "sign"]
-    found = joined.select(*others, sign=_rule(method, keys, split))
-    return collect_like(ticks, found, engine="streaming")
+    with_quotes, remaining = trades_with_quotes(ticks, quotes, quote_delay, split)
+    others = [each for each in remaining if each.meta.output_name() != "sign"]
+    result = with_quotes.select(*others, sign=_rule(method, keys, split))
+    return collect_like(ticks, result, engine="streaming")
 
 
 def sign_trades(
@@ -213,10 +213,10 @@ def sign_trades_with_mid(
         rule = pl.col("sign").fill_null(0)
     else:
         rule = _rule(method or "lee_ready", grouping_keys(ticks), split)
-    joined, kept = trades_with_quotes(ticks, quotes, quote_delay, split)
-    others = [each for each in kept if each.meta.output_name() not in ("mid", "sign")]
+    with_quotes, remaining = trades_with_quotes(ticks, quotes, quote_delay, split)
+    others = [each for each in remaining if each.meta.output_name() not in ("mid", "sign")]
     session = [] if split is None else ["_session"]
-    return joined.select(*others, "mid", *session, sign=rule)
+    return with_quotes.select(*others, "mid", *session, sign=rule)
 
 
 def trades_with_quotes(
@@ -249,7 +249,7 @@ def trades_with_quotes(
             own, source = own + keys, source.drop(keys)
     aside = {f"_own_{name}": pl.col(name) for name in own}
     rows = rows.with_columns(**aside).drop(own if source is not None else [])
-    joined = join_quotes(
+    with_quotes = join_quotes(
         rows,
         source,
         duration_ns(quote_delay),
@@ -257,8 +257,8 @@ def trades_with_quotes(
         sizes=False,
         are_trades=source is not None,
     )
-    kept = [pl.col(f"_own_{name}" if name in own else name).alias(name) for name in names]
-    return joined, kept
+    remaining = [pl.col(f"_own_{name}" if name in own else name).alias(name) for name in names]
+    return with_quotes, remaining
 
 
 def _refuse_disorder(

@@ -125,8 +125,8 @@ def realized_variance(
     if every is None:
         if subsamples != 1:
             raise InputError("realized_variance: subsamples need the time between prices, every=")
-        found = _sums(ticks, logs, groups, realized_variance=LOG_PRICE.diff().pow(2).sum())
-        return collect_like(ticks, found)
+        result = _sums(ticks, logs, groups, realized_variance=LOG_PRICE.diff().pow(2).sum())
+        return collect_like(ticks, result)
     step = duration_ns(every)
     if subsamples < 1 or step % subsamples:
         raise InputError(
@@ -138,8 +138,8 @@ def realized_variance(
         return sampled.variance_on_grids(subsamples), returns
 
     schema = {"realized_variance": pl.Float64(), "returns": pl.UInt32()}
-    found = _each_sampled(ticks, logs, groups, column, step // subsamples, measure, schema)
-    return collect_like(ticks, found)
+    result = _each_sampled(ticks, logs, groups, column, step // subsamples, measure, schema)
+    return collect_like(ticks, result)
 
 
 @measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
@@ -201,8 +201,8 @@ def signature(
     schema = {name: pl.List(each) for name, each in types.items()}
     nothing = [None] * len(steps)
     undefined = steps, nothing, nothing
-    found = _each_sampled(ticks, logs, groups, column, finest, measure, schema, undefined)
-    return collect_like(ticks, found.explode(*types, empty_as_null=False, keep_nulls=False))
+    result = _each_sampled(ticks, logs, groups, column, finest, measure, schema, undefined)
+    return collect_like(ticks, result.explode(*types, empty_as_null=False, keep_nulls=False))
 
 
 @measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
@@ -265,9 +265,9 @@ def two_scale_rv(
         if n <= k:
             return None, k, n
         slower, fast = log[k:] - log[:-k], np.diff(log)
-        share = (n - k + 1) / k / n
-        value = slower @ slower / k - share * (fast @ fast)
-        return value / (1 - share) if adjusted else value, k, n
+        fraction = (n - k + 1) / k / n
+        value = slower @ slower / k - fraction * (fast @ fast)
+        return value / (1 - fraction) if adjusted else value, k, n
 
     logs, groups = positive_prices(ticks, column, per, "two_scale_rv")
     schema = {"two_scale_rv": pl.Float64(), "slow": pl.UInt32(), "returns": pl.UInt32()}
@@ -316,7 +316,7 @@ def bipower_variation(
         move = LOG_PRICE.diff()
         pairs = (move.abs() * move.abs().shift()).sum()
         sums = {"bipower_variation": pairs * np.pi / 2, "realized_variance": move.pow(2).sum()}
-        found = _sums(ticks, logs, groups, **sums)
+        result = _sums(ticks, logs, groups, **sums)
     else:
 
         def measure(sampled: Sampled) -> tuple[Any, ...]:
@@ -331,12 +331,12 @@ def bipower_variation(
             "realized_variance": pl.Float64(),
             "returns": pl.UInt32(),
         }
-        found = _each_sampled(ticks, logs, groups, column, duration_ns(every), measure, schema)
-    share = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
-    share = pl.when(pl.col("realized_variance") > 0).then(share.clip(lower_bound=0))
+        result = _each_sampled(ticks, logs, groups, column, duration_ns(every), measure, schema)
+    fraction = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
+    fraction = pl.when(pl.col("realized_variance") > 0).then(fraction.clip(lower_bound=0))
     measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
-    found = found.with_columns(jump_share=share)
-    return collect_like(ticks, found.select(pl.exclude(measures), *measures))
+    result = result.with_columns(jump_share=fraction)
+    return collect_like(ticks, result.select(pl.exclude(measures), *measures))
 
 
 def _sums(
@@ -347,10 +347,10 @@ def _sums(
     has_logs = pl.col("_price").min() > 0
     values = {name: pl.when(has_logs).then(value) for name, value in values.items()}
     if groups == ["_all"]:
-        found = logs.select(pl.first("_all"), **values).drop_nulls("_all")
+        result = logs.select(pl.first("_all"), **values).drop_nulls("_all")
     else:
-        found = logs.group_by(groups).agg(**values).sort(groups)
-    return found.select(*constant_keys(ticks, groups), pl.exclude("_all"))
+        result = logs.group_by(groups).agg(**values).sort(groups)
+    return result.select(*constant_keys(ticks, groups), pl.exclude("_all"))
 
 
 def _each_sampled(
@@ -393,8 +393,8 @@ def _buckets(
     if not split and is_time_ordered(ticks):
         # Those of an interval are in a row, and need not be looked for.
         bucket = bucket.set_sorted()
-    found = logs.with_columns(_bucket=bucket).group_by(*split, "_bucket").agg(**ends)
-    return found if split else found.with_columns(_all=pl.lit(0, pl.UInt8))
+    result = logs.with_columns(_bucket=bucket).group_by(*split, "_bucket").agg(**ends)
+    return result if split else result.with_columns(_all=pl.lit(0, pl.UInt8))
 
 
 def _optimal_scale(at: NDArray[np.int64], log: NDArray[np.float64]) -> int:

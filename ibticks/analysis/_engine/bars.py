@@ -159,8 +159,8 @@ class BarClock:
         if self.table is not None:
             return _in_sessions(span, keys, self.step, self.table)
         starts = pl.int_ranges("_first", pl.col("_last") + 1, self.step).alias("_start")
-        found = span.drop_nulls("_first").select(*keys, starts)
-        return found.explode("_start", empty_as_null=False, keep_nulls=False)
+        result = span.drop_nulls("_first").select(*keys, starts)
+        return result.explode("_start", empty_as_null=False, keep_nulls=False)
 
 
 def start_of_bar(step: int, session: pl.Expr | None = None) -> pl.Expr:

@@ -429,8 +429,8 @@ def times_from_ns(value: str | pl.Expr, ticks: pl.DataFrame | pl.LazyFrame) -> p
     True
     """
     zone = getattr(ticks.collect_schema()["timestamp"], "time_zone", None) or "UTC"
-    given = pl.col(value) if isinstance(value, str) else value
-    return given.cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone(zone)
+    ns = pl.col(value) if isinstance(value, str) else value
+    return ns.cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone(zone)
 
 
 def duration_ns(span: str | timedelta) -> int:
@@ -452,10 +452,14 @@ def _source_hint(missing: list[str]) -> str:
     carriers = [COLUMNS[name].tick_types for name in missing if name in COLUMNS]
     if len(carriers) < len(missing):
         return ""
-    shared = [kind for kind in carriers[0] if all(kind in kinds for kinds in carriers)]
+    shared = [
+        tick_type
+        for tick_type in carriers[0]
+        if all(tick_type in tick_types for tick_types in carriers)
+    ]
     if not shared:
-        kinds = sorted({kinds[0] for kinds in carriers})
-        return f". No tick type carries all of them: store.select(..., {kinds!r})"
+        tick_types = sorted({tick_types[0] for tick_types in carriers})
+        return f". No tick type carries all of them: store.select(..., {tick_types!r})"
     return f'. Ticks of {" or ".join(shared)} carry it: store.select(..., "{shared[0]}")'
 
 

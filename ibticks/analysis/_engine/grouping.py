@@ -207,29 +207,29 @@ def group_rows(
     alone = [key for key in key_columns(ticks) if key not in split]
     names = [each.meta.output_name() for each in groups]
     hashed = [each for each, name in zip(groups, names, strict=True) if name not in alone]
-    said = [pl.col(name).first() for name in names if name in alone]
+    constants = [pl.col(name).first() for name in names if name in alone]
     if not hashed:
-        found = rows.select(*said, _rows=pl.len(), **values).filter(pl.col("_rows") > 0)
+        result = rows.select(*constants, _rows=pl.len(), **values).filter(pl.col("_rows") > 0)
     elif not (
         is_time_ordered(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]
     ):
-        found = rows.group_by(hashed).agg(*said, **values)
-        found = found.sort([name for name in names if name not in alone])
+        result = rows.group_by(hashed).agg(*constants, **values)
+        result = result.sort([name for name in names if name not in alone])
     elif clock is not None and clock.table is None and _has_dense_bars(ticks, clock.step):
         every, offset = f"{clock.step}i", f"{clock.origin}i"
         counted = rows.with_columns(_group=time_ns().set_sorted())
         bars = counted.group_by_dynamic("_group", every=every, offset=offset)
-        found = bars.agg(*said, **values)
-        found = found.with_columns(timestamp=times_from_ns("_group", ticks))
+        result = bars.agg(*constants, **values)
+        result = result.with_columns(timestamp=times_from_ns("_group", ticks))
     else:
         # Known to rise, they are found where they lie.
         rising = rows.with_columns(_group=hashed[0].set_sorted()).group_by("_group")
-        found = rising.agg(*said, **values).sort("_group").rename({"_group": "timestamp"})
-    return found.select(*names, *values)
+        result = rising.agg(*constants, **values).sort("_group").rename({"_group": "timestamp"})
+    return result.select(*names, *values)
 
 
 def group_adjacent(
-    rows: pl.LazyFrame, group: pl.Expr, *said: pl.Expr, **values: pl.Expr
+    rows: pl.LazyFrame, group: pl.Expr, *aggregates: pl.Expr, **values: pl.Expr
 ) -> pl.LazyFrame:
     """Return a row for each group of adjacent rows: ``group``, and its aggregates.
 
@@ -248,10 +248,10 @@ def group_adjacent(
     numbered = rows.with_columns(_group=group).with_columns(
         _number=pl.col("_group").rle_id().cast(pl.Int64).set_sorted()
     )
-    found = numbered.group_by_dynamic("_number", every="1i").agg(
-        pl.col("_group").first(), *said, **values
+    result = numbered.group_by_dynamic("_number", every="1i").agg(
+        pl.col("_group").first(), *aggregates, **values
     )
-    return found.select(pl.col("_group").alias(name), pl.exclude("_number", "_group"))
+    return result.select(pl.col("_group").alias(name), pl.exclude("_number", "_group"))
 
 
 def is_time_ordered(ticks: pl.DataFrame | pl.LazyFrame) -> bool:
@@ -279,12 +279,12 @@ def constant_keys(ticks: pl.DataFrame | pl.LazyFrame, groups: list[str]) -> list
     8314
     """
     schema = ticks.collect_schema()
-    found = []
+    result = []
     for name in key_columns(ticks):
         if name not in groups and isinstance(ticks, pl.DataFrame):
             value = ticks[name].min()
-            found.append(pl.lit(value, schema[name]).alias(name))
-    return found
+            result.append(pl.lit(value, schema[name]).alias(name))
+    return result
 
 
 def _has_dense_bars(ticks: pl.DataFrame | pl.LazyFrame, step: int) -> bool:
@@ -335,19 +335,19 @@ def apply_kernel(
     """
     several = len(results) > 1
 
-    def run(columns: Sequence[pl.Series]) -> pl.Series:
+    def evaluate(columns: Sequence[pl.Series]) -> pl.Series:
         from ibticks.analysis._engine import kernels
 
         rows = len(columns[0])
-        found = getattr(kernels, name)(
+        result = getattr(kernels, name)(
             *(_read_only_array(each, rows) for each in columns), *constants
         )
-        names = dict(zip(results, found if several else [found], strict=True))
+        names = dict(zip(results, result if several else [result], strict=True))
         frame = pl.DataFrame(names).fill_nan(None)
         return frame.to_struct(name) if several else frame.to_series()
 
     (first, *_), fields = results.values(), pl.Struct(dict(results))
-    return over_keys(pl.map_batches(inputs, run, fields if several else first), keys)
+    return over_keys(pl.map_batches(inputs, evaluate, fields if several else first), keys)
 
 
 def _read_only_array(column: pl.Series, rows: int) -> npt.NDArray[Any]:

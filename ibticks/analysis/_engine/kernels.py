@@ -56,8 +56,8 @@ _AVERAGE_ROUNDING = 1e-12
 def _two_sum(one: float, other: float) -> tuple[float, float]:
     """Return the sum of two numbers and its rounding error, exactly (Knuth)."""
     total = one + other
-    part = total - one
-    return total, (one - (total - part)) + (other - part)
+    rest = total - one
+    return total, (one - (total - rest)) + (other - rest)
 
 
 @compile_lazily
@@ -226,24 +226,24 @@ def run_bars_after(
             sold_lost, sells = sold_lost + rounding, sells + 1
         bars[row] = bar
         length = row + 1 - begun
-        run = max(bought + bought_lost, sold + sold_lost)
-        if length >= expected if first else run >= threshold * (1 - _AVERAGE_ROUNDING):
+        larger = max(bought + bought_lost, sold + sold_lost)
+        if length >= expected if first else larger >= threshold * (1 - _AVERAGE_ROUNDING):
             bought, sold = bought + bought_lost, sold + sold_lost
-            found = (
+            result = (
                 float(length),
                 buys / (buys + sells) if buys + sells else np.nan,
                 bought / buys if buys else np.nan,
                 sold / sells if sells else np.nan,
             )
             for place in range(4):
-                if found[place] == found[place]:
-                    sums[place] = sums[place] * keep + found[place]
+                if result[place] == result[place]:
+                    sums[place] = sums[place] * keep + result[place]
                     weights[place] = weights[place] * keep + 1
             rows = min(max(sums[0] / weights[0], fewest), most)
-            share = sums[1] / weights[1] if weights[1] else 0.5
+            fraction = sums[1] / weights[1] if weights[1] else 0.5
             buy = sums[2] / weights[2] if weights[2] else 0.0
             sell = sums[3] / weights[3] if weights[3] else 0.0
-            threshold = rows * max(share * buy, (1 - share) * sell)
+            threshold = rows * max(fraction * buy, (1 - fraction) * sell)
             known = np.concatenate((np.array([side, last, threshold]), sums, weights))
             bar, begun, bought, sold, buys, sells = bar + 1, row + 1, 0.0, 0.0, 0, 0
             bought_lost, sold_lost, first = 0.0, 0.0, False
@@ -259,7 +259,7 @@ def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[
     """
     rows = len(values)
     means, variances = np.full(rows, np.nan), np.full(rows, np.nan)
-    oldest, held, removed, reference = 0, 0, 0, 0.0
+    oldest, in_window, removed, reference = 0, 0, 0, 0.0
     weight, first, second = 0.0, 0.0, 0.0
     for row in range(rows):
         if values[row] != values[row]:
@@ -271,16 +271,16 @@ def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[
                     weight -= weights[oldest]
                     first -= weights[oldest] * away
                     second -= weights[oldest] * away * away
-                held, removed = held - 1, removed + 1
+                in_window, removed = in_window - 1, removed + 1
             oldest += 1
         # What is added and taken away again leaves its rounding behind: begin anew before it tells.
         start = row
-        if held == 0 or removed > held + 1000:
-            start, reference, held, removed = oldest, values[row], 0, 0
+        if in_window == 0 or removed > in_window + 1000:
+            start, reference, in_window, removed = oldest, values[row], 0, 0
             weight, first, second = 0.0, 0.0, 0.0
         for new in range(start, row + 1):
             if values[new] == values[new]:
-                held += 1
+                in_window += 1
                 if weights[new] == weights[new]:
                     away = values[new] - reference
                     weight += weights[new]
@@ -304,34 +304,34 @@ def time_average(times: Ints, values: Floats, window: int) -> Floats:
     # Rows that count. The window begins while that at ``held`` is in force; what those after it
     # were while they held, up to the newest, is summed in ``area``.
     places = np.empty(rows, dtype=np.int64)
-    count, held, removed, reference, area = 0, -1, 0, 0.0, 0.0
+    count, in_window, removed, reference, area = 0, -1, 0, 0.0, 0.0
     for row in range(rows):
         if values[row] != values[row]:
             continue
         places[count] = row
         count += 1
         start = times[row] - window
-        low = held + 1
-        while held + 1 < count and times[places[held + 1]] <= start:
-            held += 1
-        for gone in range(low, min(held + 1, count - 2)):
+        low = in_window + 1
+        while in_window + 1 < count and times[places[in_window + 1]] <= start:
+            in_window += 1
+        for gone in range(low, min(in_window + 1, count - 2)):
             span = times[places[gone + 1]] - times[places[gone]]
             area -= (values[places[gone]] - reference) * span
             removed += 1
         newest = count - 2
         # What is added and taken away again leaves its rounding behind: begin anew before it tells.
-        if newest <= held + 1 or removed > newest - held + 1000:
-            newest_known, reference, area, removed = held + 1, values[row], 0.0, 0
+        if newest <= in_window + 1 or removed > newest - in_window + 1000:
+            newest_known, reference, area, removed = in_window + 1, values[row], 0.0, 0
         else:
             newest_known = newest
         for inside in range(newest_known, newest + 1):
             span = times[places[inside + 1]] - times[places[inside]]
             area += (values[places[inside]] - reference) * span
-        if held < 0:
+        if in_window < 0:
             total, span = area, times[row] - times[places[0]]
-        elif held + 1 < count:
-            before = places[held]
-            first = times[places[held + 1]] - start
+        elif in_window + 1 < count:
+            before = places[in_window]
+            first = times[places[in_window + 1]] - start
             total, span = area + (values[before] - reference) * first, window
         else:
             total, span = 0.0, 0

@@ -95,8 +95,8 @@ class Sampled(NamedTuple):
         enters = order < len(self.bucket)
         now, left = np.cumsum(enters) - 1, np.cumsum(~enters) - 1
         change = self.last[now] - np.where(left < 0, self.first[0], self.last[left])
-        spans = np.diff(np.clip(edges[order], begin, end), append=end)
-        return float(spans @ change**2)
+        bounds = np.diff(np.clip(edges[order], begin, end), append=end)
+        return float(bounds @ change**2)
 
 
 _MINUTE_NS: Final = 60_000_000_000
@@ -229,14 +229,14 @@ def measure_groups(
             for row in zip(*(frame[name] for name in values), strict=True)
         )
         measured = [instead if _has_nan(each) else measure(*each) for each in arrays]
-        found = pl.DataFrame(measured, schema=schema, orient="row")
-        return found.select(*(frame[name] for name in names), pl.all())
+        result = pl.DataFrame(measured, schema=schema, orient="row")
+        return result.select(*(frame[name] for name in names), pl.all())
 
     known = rows.collect_schema()
-    found = together.map_batches(
+    result = together.map_batches(
         measure_all, schema={**{name: known[name] for name in names}, **schema}
     )
-    return found.select(*constant_keys(ticks, groups), pl.all())
+    return result.select(*constant_keys(ticks, groups), pl.all())
 
 
 def _has_nan(arrays: Iterable[NDArray[Any]]) -> bool:

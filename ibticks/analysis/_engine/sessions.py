@@ -202,8 +202,8 @@ class SessionSplit:
 
         def place(times: pl.Series) -> pl.Series:
             missing = np.iinfo(np.int64).min
-            found = pl.Series(times.name, self._numbers(times.fill_null(missing).to_numpy()))
-            return pl.select(pl.when(found != _NO_SESSION_NUMBER).then(found)).to_series()
+            result = pl.Series(times.name, self._numbers(times.fill_null(missing).to_numpy()))
+            return pl.select(pl.when(result != _NO_SESSION_NUMBER).then(result)).to_series()
 
         return time_ns().map_batches(place, pl.Int64, is_elementwise=True)
 

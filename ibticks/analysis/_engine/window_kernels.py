@@ -69,8 +69,8 @@ def merge_equal_times(
     of the largest weight, 2 for the weighted mean (plain, where no weight is above 0). A NaN value
     is left out, a NaN weight is 0.
     """
-    found, sums, most, counts = (np.empty(len(times)) for _ in range(4))
-    into = found, sums, most, counts
+    result, sums, most, counts = (np.empty(len(times)) for _ in range(4))
+    into = result, sums, most, counts
     run_in_blocks(
         len(times), lambda *block: _merge_equal_times(times, values, weights, how, *block, *into)
     )
@@ -85,7 +85,7 @@ def _merge_equal_times(
     how: int,
     begin: int,
     end: int,
-    found: Floats,
+    result: Floats,
     sums: Floats,
     most: Floats,
     counts: Floats,
@@ -109,21 +109,21 @@ def _merge_equal_times(
                 largest, highest = weight, value
         if row < begin:
             continue
-        found[row] = sums[row] = most[row] = counts[row] = np.nan
+        result[row] = sums[row] = most[row] = counts[row] = np.nan
         if row + 1 < rows and times[row + 1] == times[row]:
             continue
         if size == 1:
-            found[row] = known[0]
+            result[row] = known[0]
         elif size and how == 1:
-            found[row] = highest
+            result[row] = highest
         elif size and how == 2 and value_weight > 0:
-            found[row] = value_sum / value_weight
+            result[row] = value_sum / value_weight
         elif size and how == 2:
-            found[row] = known[:size].mean()
+            result[row] = known[:size].mean()
         elif size == 2:
-            found[row] = (known[0] + known[1]) / 2
+            result[row] = (known[0] + known[1]) / 2
         elif size:
-            found[row] = np.median(known[:size])
+            result[row] = np.median(known[:size])
         sums[row], most[row], counts[row] = total, largest, row + 1 - begun
         begun, size = row + 1, 0
         total, largest, highest, value_sum, value_weight = 0.0, -np.inf, np.nan, 0.0, 0.0
@@ -136,7 +136,7 @@ def refresh_rows(times: Ints, contracts: Ints, many: int) -> Ints:
     Takes the rows of all contracts, numbered from 0. Returns, for each refresh time in turn and
     each contract, the place of its last row at or before that time.
     """
-    found = np.empty(len(times), dtype=np.int64)
+    result = np.empty(len(times), dtype=np.int64)
     latest, fresh = np.zeros(many, dtype=np.int64), np.zeros(many, dtype=np.bool_)
     waiting, count = many, 0
     for row in range(len(times)):
@@ -147,65 +147,65 @@ def refresh_rows(times: Ints, contracts: Ints, many: int) -> Ints:
             waiting -= 1
         last_of_instant = row + 1 == len(times) or times[row + 1] != times[row]
         if waiting == 0 and last_of_instant:
-            found[count : count + many] = latest
+            result[count : count + many] = latest
             count += many
             fresh[:] = False
             waiting = many
-    return found[:count].copy()
+    return result[:count].copy()
 
 
 @inline
-def _sorted_place(held: Floats, size: int, value: float) -> int:
+def _sorted_place(ordered: Floats, size: int, value: float) -> int:
     """Return the first place of a value in sorted values."""
     low = 0
     while size > 1:
         half = size // 2
-        low += half if held[low + half - 1] < value else 0
+        low += half if ordered[low + half - 1] < value else 0
         size -= half
     return low
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
-def _sums(held: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
+def _sums(ordered: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
     """Return the sum of distances from the middle, and of their squares."""
     total = squares = 0.0
     for place in range(begin, end):
-        off = held[place] - middle
+        off = ordered[place] - middle
         total += off
         squares += off * off
     return total, squares
 
 
 @inline
-def _sorted_insert(held: Floats, size: int, value: float) -> int:
+def _sorted_insert(ordered: Floats, size: int, value: float) -> int:
     """Insert a value into sorted values."""
     place = size
-    while place and held[place - 1] > value:
-        held[place] = held[place - 1]
+    while place and ordered[place - 1] > value:
+        ordered[place] = ordered[place - 1]
         place -= 1
-    held[place] = value
+    ordered[place] = value
     return size + 1
 
 
 @inline
-def _sorted_remove(held: Floats, size: int, value: float) -> int:
+def _sorted_remove(ordered: Floats, size: int, value: float) -> int:
     """Remove a value from sorted values."""
-    for place in range(_sorted_place(held, size, value), size - 1):
-        held[place] = held[place + 1]
+    for place in range(_sorted_place(ordered, size, value), size - 1):
+        ordered[place] = ordered[place + 1]
     return size - 1
 
 
 @inline
-def _sorted_replace(held: Floats, size: int, old: float, new: float) -> None:
+def _sorted_replace(ordered: Floats, size: int, old: float, new: float) -> None:
     """Replace a value in sorted values: only values between the two move."""
-    place = _sorted_place(held, size, old)
-    while place + 1 < size and held[place + 1] < new:
-        held[place] = held[place + 1]
+    place = _sorted_place(ordered, size, old)
+    while place + 1 < size and ordered[place + 1] < new:
+        ordered[place] = ordered[place + 1]
         place += 1
-    while place and held[place - 1] > new:
-        held[place] = held[place - 1]
+    while place and ordered[place - 1] > new:
+        ordered[place] = ordered[place - 1]
         place -= 1
-    held[place] = new
+    ordered[place] = new
 
 
 def neighbour_median(values: Floats, half: int) -> Floats:
@@ -221,56 +221,56 @@ def neighbour_median(values: Floats, half: int) -> Floats:
 @compile_lazily
 def _neighbour_median(values: Floats, half: int, begin: int, end: int, medians: Floats) -> None:
     n = len(values)
-    held = np.empty(2 * half + 1)
+    ordered = np.empty(2 * half + 1)
     size = 0
     for row in range(max(begin - half - 1, 0), min(begin + half, n)):
-        size = _sorted_insert(held, size, values[row])
+        size = _sorted_insert(ordered, size, values[row])
     for row in range(begin, end):
         entering, leaving = row + half, row - half - 1
         if entering < n and leaving >= 0:
             if values[entering] != values[leaving]:
-                _sorted_replace(held, size, values[leaving], values[entering])
+                _sorted_replace(ordered, size, values[leaving], values[entering])
         elif entering < n:
-            size = _sorted_insert(held, size, values[entering])
+            size = _sorted_insert(ordered, size, values[entering])
         elif leaving >= 0:
-            size = _sorted_remove(held, size, values[leaving])
+            size = _sorted_remove(ordered, size, values[leaving])
         others = size - 1
         if others:
-            place = _sorted_place(held, size, values[row])
+            place = _sorted_place(ordered, size, values[row])
             low, high = (others - 1) // 2, others // 2
             # Itself stands at its place in the sorted values; what is above moves down by one.
-            below = held[low + (low >= place)]
-            medians[row] = (below + held[high + (high >= place)]) / 2
+            below = ordered[low + (low >= place)]
+            medians[row] = (below + ordered[high + (high >= place)]) / 2
 
 
 @inline
 def _sorted_replace_between(
-    held: Floats, size: int, low: int, high: int, old: float, new: float
+    ordered: Floats, size: int, low: int, high: int, old: float, new: float
 ) -> tuple[float, float]:
     """Replace a value; return the values that leave and enter ``[low, high)``."""
-    place = _sorted_place(held, size, old)
+    place = _sorted_place(ordered, size, old)
     after = place
     if new > old:
-        while after + 1 < size and held[after + 1] < new:
+        while after + 1 < size and ordered[after + 1] < new:
             after += 1
         if place >= high or after < low:
             out = into = new
         else:
-            out = held[max(place, low)]
-            into = new if after < high else held[high]
+            out = ordered[max(place, low)]
+            into = new if after < high else ordered[high]
         for each in range(place, after):
-            held[each] = held[each + 1]
+            ordered[each] = ordered[each + 1]
     else:
-        while after and held[after - 1] > new:
+        while after and ordered[after - 1] > new:
             after -= 1
         if place < low or after >= high:
             out = into = new
         else:
-            out = held[min(place, high - 1)]
-            into = new if after >= low else held[low - 1]
+            out = ordered[min(place, high - 1)]
+            into = new if after >= low else ordered[low - 1]
         for each in range(place, after, -1):
-            held[each] = held[each - 1]
-    held[after] = new
+            ordered[each] = ordered[each - 1]
+    ordered[after] = new
     return out, into
 
 
@@ -295,9 +295,9 @@ def trimmed_moments(values: Floats, width: int, cut: int) -> tuple[Floats, Float
 
 
 def _scatter(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
-    found = np.full(len(there), np.nan)
-    found[there] = values
-    return found
+    result = np.full(len(there), np.nan)
+    result[there] = values
+    return result
 
 
 @compile_lazily
@@ -312,12 +312,12 @@ def _trimmed_moments(
 ) -> None:
     n = len(values)
     begun = min(max(first - width // 2, 0), n - width)
-    held = np.empty(width + 1)
+    ordered = np.empty(width + 1)
     size = 0
     for row in range(begun, begun + width):
-        size = _sorted_insert(held, size, values[row])
+        size = _sorted_insert(ordered, size, values[row])
     low, high = cut, width - cut
-    stale, kept = _FRESH, high - low
+    stale, remaining = _FRESH, high - low
     middle = total = squares = mean = deviation = 0.0
     for row in range(first, end):
         begin = min(max(row - width // 2, 0), n - width)
@@ -325,7 +325,7 @@ def _trimmed_moments(
             begun = begin
             old, new = values[begin - 1], values[begin + width - 1]
             if old != new:
-                out, into = _sorted_replace_between(held, width, low, high, old, new)
+                out, into = _sorted_replace_between(ordered, width, low, high, old, new)
                 total += into - out
                 squares += (into - middle) ** 2 - (out - middle) ** 2
                 stale += 1
@@ -335,8 +335,8 @@ def _trimmed_moments(
         if stale >= _FRESH:
             # About the middle one, so that the square of a large price swallows no digits; and
             # anew every now and then, so that rounding does not add up.
-            middle, stale = held[width // 2], 0
-            total, squares = _sums(held, low, high, middle)
-        mean = middle + total / kept
-        deviation = max(0.0, (squares - total * total / kept) / (kept - 1)) ** 0.5
+            middle, stale = ordered[width // 2], 0
+            total, squares = _sums(ordered, low, high, middle)
+        mean = middle + total / remaining
+        deviation = max(0.0, (squares - total * total / remaining) / (remaining - 1)) ** 0.5
         means[row], deviations[row] = mean, deviation

@@ -143,17 +143,17 @@ def group_by_keys(rows: pl.DataFrame, keys: list[str]) -> GroupBy:
     return rows.with_columns(_all=0).group_by(keys or ["_all"], maintain_order=True)
 
 
-def last_of_stream(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def last_of_stream(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the last tick of each contract and tick type."""
     return last_rows(rows, stream_keys(rows))
 
 
-def last_quote(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def last_quote(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the last quote of each contract."""
     return last_rows(rows.filter(_QUOTE), grouping_keys(rows))
 
 
-def last_priced(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def last_priced(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the last tick with a price above 0 of each contract, and of each ``per``."""
     priced, per = rows.filter(by_column(call) & (pl.col(call["column"]) > 0)), call["per"]
     if per is None:
@@ -162,29 +162,29 @@ def last_priced(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataF
     return last_rows(marked, [*key_columns(rows), "_per"]).select(rows.columns)
 
 
-def last_with_column(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def last_with_column(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the last tick of each contract with the price that ``column`` names."""
     return last_rows(rows.filter(by_column(call)), grouping_keys(rows))
 
 
-def since_same_prices(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def since_same_prices(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the last tick of each stream, at the time its prices first came."""
     since = pl.col("timestamp") - pl.col("staleness")
-    began = found.with_columns(since.cast(rows.schema["timestamp"]).alias("timestamp"))
+    began = result.with_columns(since.cast(rows.schema["timestamp"]).alias("timestamp"))
     return last_rows(began, stream_keys(rows)).select(rows.columns)
 
 
-def result(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def result(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the result: ticks that the measure selects."""
-    return found
+    return result
 
 
-def last_bars(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def last_bars(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the last bars that count, as many as the window has."""
-    return last_rows(found.select(rows.columns), grouping_keys(found), call["window"])
+    return last_rows(result.select(rows.columns), grouping_keys(result), call["window"])
 
 
-def window(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def window(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks within the window that ends with the last tick of the contract."""
     priced, length = rows.filter(by_column(call)), call["window"]
     if isinstance(length, int):
@@ -192,26 +192,26 @@ def window(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     return _since(priced, duration_ns(length))
 
 
-def window_and_before(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def window_and_before(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks within the window, and the tick before them, whose price was in force."""
     return _since(rows.filter(by_column(call)), duration_ns(call["window"]))
 
 
-def quotes_in_force(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def quotes_in_force(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the quotes that may be in force for a later trade, not as trades."""
     delay = call.arguments.get("quote_delay", call.arguments.get("lag"))
     marked = _mark_in_force(rows.with_row_index("_row"), duration_ns(delay))
     return marked.filter("_kept").with_columns(price=None).cast(rows.schema).select(rows.columns)
 
 
-def signing(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def signing(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks that sign trades: quotes, the last trade, and the last at another price."""
     if call["method"] == "tick":
         rows = rows.filter(_TRADE)
-    return signing_and_mid(call, rows, found)
+    return signing_and_mid(call, rows, result)
 
 
-def signing_and_mid(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def signing_and_mid(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return the ticks that sign trades, with the quotes whatever the method."""
     keys, row = grouping_keys(rows), pl.col("_row")
     marked = rows.with_row_index("_row").with_columns(
@@ -224,11 +224,11 @@ def signing_and_mid(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.D
     return marked.filter(pl.any_horizontal("_kept", *lasts)).select(rows.columns)
 
 
-def session_pair(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def session_pair(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return two trades with the size, mean price and variance of the session so far."""
     size, last = pl.col("size").cast(pl.Float64), pl.col("vwap").last()
     away = (pl.col("vwap_upper").last() - last) / (call["deviations"] or 1.0)
-    sums = _of_session(call, found).filter(size > 0, is_set(size))
+    sums = _of_session(call, result).filter(size > 0, is_set(size))
     columns = [
         pl.col(name).last() for name in rows.columns if name not in (*key_columns(rows), "size")
     ]
@@ -241,9 +241,9 @@ def session_pair(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.Data
     return pl.concat(each).select(rows.columns)
 
 
-def session_mean_and_last(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def session_mean_and_last(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return a tick at the opening with the mean price over time since, and the last tick."""
-    priced, keys = _of_session(call, found), grouping_keys(rows)
+    priced, keys = _of_session(call, result), grouping_keys(rows)
     row, price = pl.col("_row"), pl.col(call["column"])
     numbered = priced.with_row_index("_row")
     last = row == over_keys(row.max(), keys)
@@ -256,26 +256,26 @@ def session_mean_and_last(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -
     )
 
 
-def mean_and_last(call: Call, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def mean_and_last(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:
     """Return a tick at the start with the mean price over time since, and the last tick."""
     return session_mean_and_last(call, rows, anchored_twap(rows, column=call["column"]))
 
 
-def _of_session(call: Call, found: pl.DataFrame) -> pl.DataFrame:
+def _of_session(call: Call, result: pl.DataFrame) -> pl.DataFrame:
     """Return the priced ticks of the session of the last tick of each contract."""
-    priced = found.filter(by_column(call))
+    priced = result.filter(by_column(call))
     if call.arguments.get("sessions") is not None:
         split = SessionSplit.of(None, "regular", call["sessions"], what=call.name)
         if split is not None:
             marked = split.inside(priced.lazy()).collect()
-            last = over_keys(pl.col("_session").last(), grouping_keys(found))
+            last = over_keys(pl.col("_session").last(), grouping_keys(result))
             return marked.filter(pl.col("_session") == last)
     if call.arguments.get("market") is None:
         return priced
     table = session_table(call["market"], call["session_type"], what=call.name)
     inside = priced.with_columns(_session=session_start(table)).drop_nulls("_session")
     return inside.filter(
-        pl.col("_session") == over_keys(pl.col("_session").last(), grouping_keys(found))
+        pl.col("_session") == over_keys(pl.col("_session").last(), grouping_keys(result))
     )
 
 

@@ -44,7 +44,7 @@ class Ticks(Measures[T]):
     In pandas, a time index is taken for the column ``timestamp``, and is the index of the result
     too; rows are numbered from 0 otherwise. In xarray, the dimension is ``timestamp``, or the one
     there is, if it is of times; where a result has no times, ``contract_id`` (of a panel,
-    ``contract``) if each contract has one row, and ``row`` if not. What was computed is noted in
+    ``contract``) if each contract has one row, and ``row`` if not. The calls are listed in
     ``df.attrs["ibticks"]["measures"]``, in xarray in the JSON of ``ds.attrs["ibticks"]``.
 
     Parameters
@@ -78,7 +78,7 @@ class Ticks(Measures[T]):
         Parameters
         ----------
         names : mapping of int to str, optional
-            What to call each contract id along ``contract``, such as symbols; the coordinate
+            Label of each contract id along ``contract``, such as a symbol; the coordinate
             ``contract_id`` keeps the ids. By default they are the labels.
 
         Returns

@@ -75,7 +75,7 @@ class TickBackend(BackendEntrypoint):
         UnknownColumnError
             Naming the columns that exist.
         CorruptFileError
-            A file is none of ours; or with ``strict``, damaged.
+            A file is no tick file; or with ``strict``, damaged.
         """
         from ibticks.accessors._tick_files import open_files
         from ibticks.frames import METADATA_KEY, attach_metadata

@@ -84,7 +84,7 @@ class View:
     market : Market or None
         Only its sessions are shown, and what lies between them is folded away.
     session : str
-        Which of its sessions.
+        Session type of the market.
     zone : str
         The time zone of the axis.
     name : str or None
@@ -139,7 +139,7 @@ class View:
         """Sessions shown; None if all time is."""
         if self.market is None:
             return None
-        return session_table(self.market, self.session, what="a plot")
+        return session_table(self.market, self.session, caller="a plot")
 
     def rows(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
         """Return the rows to draw, collected.
@@ -149,7 +149,7 @@ class View:
         InputError
             The frame has several contracts, and none is chosen; or nothing is left.
         """
-        require(frame, "timestamp", what="a plot")
+        require(frame, "timestamp", caller="a plot")
         lazy = frame.lazy()
         keys = key_columns(frame)
         if self.contract is not None and keys:
@@ -295,7 +295,7 @@ def bar_length(rows: pl.DataFrame, view: View, bars: int = _DEFAULT_BARS) -> str
 def thin_rows(rows: pl.DataFrame, *columns: str, buckets: int = _DEFAULT_BUCKETS) -> pl.DataFrame:
     """Reduce rows to as many as look the same.
 
-    Of each stretch of time they are the first and the last row, and those with the least and the
+    They are, for each interval, the first and the last row, and those with the least and the
     greatest value of each column.
 
     Examples
@@ -478,7 +478,7 @@ def set_time_axis(
     Parameters
     ----------
     times : polars.Series
-        Of all that is drawn, in UTC nanoseconds.
+        Times of all that is drawn, in UTC nanoseconds.
     x : str, optional
         The one axis that shows time, where there are others.
     """

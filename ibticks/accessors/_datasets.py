@@ -126,7 +126,7 @@ def to_panel(
     >>> panel["close"].attrs["units"]
     'currency of the contract'
     """
-    require(bars, *_KEYS, what="panel")
+    require(bars, *_KEYS, caller="panel")
     frame = bars.collect() if isinstance(bars, pl.LazyFrame) else bars
     ids, rows = np.unique(frame["contract_id"].to_numpy(), return_inverse=True)
     times, columns = np.unique(frame.select(time_ns()).to_series(), return_inverse=True)
@@ -247,7 +247,7 @@ def to_dataset(table: pa.Table, *, attributes: Mapping[str, Any]) -> xr.Dataset:
     table : pyarrow.Table
         Ticks, bars, or a row for each contract.
     attributes : mapping
-        What is known of where it comes from; JSON in ``ds.attrs["ibticks"]``.
+        Metadata of the source; JSON in ``ds.attrs["ibticks"]``.
 
     Returns
     -------
@@ -278,8 +278,8 @@ def dataset_like(
 ) -> xr.Dataset:
     """Return a result in the form of its source dataset, along dimensions of the same names.
 
-    Of a panel it is a panel if it has times, and if not, a value for each contract; of what was
-    selected from a panel, such as one contract, a result of that alone.
+    The result of a panel is a panel if it has times, else a value for each contract; the result of
+    a selection from a panel, such as one contract, is of that selection alone.
     """
     panel = _panel_of(source)
     if panel is None:

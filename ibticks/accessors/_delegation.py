@@ -74,7 +74,7 @@ def describe_frame(frame: object) -> str:
 def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
     """Convert a frame of any library for the measures; polars frames stay as they are.
 
-    Times keep their nanoseconds and their zone. What stands for absent becomes null, and decimals
+    Times keep their nanoseconds and their zone. Absent values become null, and decimals
     become float64, in polars too.
 
     Raises
@@ -302,7 +302,8 @@ def _make_method(function: Callable[..., Any]) -> Callable[..., Any]:
     method.__name__ = function.__name__
     method.__qualname__ = f"Ticks.{function.__name__}"
     method.__doc__ = function.__doc__
-    method.__signature__ = signature.replace(parameters=[_SELF, *others])  # type: ignore[attr-defined]
+    parameters = [_SELF, *others]
+    method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return method
 
 

@@ -42,13 +42,13 @@ class Plot(Generic[T]):
         Such as ``"US"``: only its sessions are shown, on its clock; nights, weekends, holidays and
         breaks are folded away. Without it, all there is, on the clock of ``tz``.
     session : str
-        Which sessions of the market: ``"regular"``, ``"extended"``, ...
+        Session type of the market: ``"regular"``, ``"extended"``, ...
     tz : str, optional
         Time zone of the axis; that of the market, else UTC.
     name : str, optional
         Title of the picture; by default the symbol of the contract, else its id.
     contract : int, optional
-        Which contract id, where the frame has several.
+        Contract id, where the frame has several.
     template : str or plotly.graph_objects.layout.Template, optional
         Plotly's theme, such as ``"plotly_dark"``. By default ``plotly.io.templates.default``; where
         that is plotly's own, the picture has no background and takes that of the notebook.
@@ -107,7 +107,7 @@ class Plot(Generic[T]):
     ) -> go.Figure:
         """Plot each trade, by its size, in the band from bid to ask; below it volume or the spread.
 
-        Of mid points, their line.
+        Mid points are drawn as a line.
 
         Parameters
         ----------

@@ -92,8 +92,8 @@ def price(frame: Frame, quotes: Frame | None, view: View) -> go.Figure:
     price_axis(drawn)
     times = pl.concat([each.select(columns.time_ns()).to_series() for each in shown])
     text = " and ".join(
-        f"{each.height:,} {what}"
-        for each, what in ((trades, "trades"), (band, "quotes"))
+        f"{each.height:,} {tick_name}"
+        for each, tick_name in ((trades, "trades"), (band, "quotes"))
         if each is not None
     )
     set_title(drawn, contract_label(shown[0], view), f"{format_days(shown, view)}: {text}")
@@ -111,7 +111,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
     if "open" not in bars.columns:
         bars = bars.rename({f"mid_{each}": each for each in _OHLC}, strict=False)
         text += ", of the middle of bid and ask"
-    require(bars, "timestamp", *_OHLC, what="candles")
+    require(bars, "timestamp", *_OHLC, caller="candles")
     view = view.of_bars(bars)
     bars = bars.with_columns(_x=view.clock())
     drawn = make_figure(view, [0.76, 0.24] if "volume" in bars.columns else [1.0], height=580)
@@ -185,7 +185,7 @@ def quotes_with_spread(frame: Frame, quotes: Frame | None, view: View) -> pl.Dat
     source = frame if quotes is None else quotes
     if not {"bid_price", "ask_price"} <= set(source.collect_schema()):
         if quotes is not None:
-            require(source, "bid_price", "ask_price", what="a band from bid to ask")
+            require(source, "bid_price", "ask_price", caller="a band from bid to ask")
         return None
     spread = pl.col("ask_price") - pl.col("bid_price")
     rows = columns.quotes(source.lazy()).with_columns(_spread=spread).filter(spread >= 0).collect()
@@ -218,9 +218,9 @@ def format_days(frames: list[pl.DataFrame], view: View) -> str:
     return f"{first:%-d %B %Y} to {last:%-d %B %Y}"
 
 
-def refuse_empty(frame: Frame, *names: str, what: str) -> NoReturn:
+def refuse_empty(frame: Frame, *names: str, caller: str) -> NoReturn:
     """Raise an error that names the missing column, or says that there are no ticks."""
-    require(frame, *names, what=what)
+    require(frame, *names, caller=caller)
     raise InputError("there is nothing to plot: no trade, and no quote")
 
 
@@ -234,7 +234,7 @@ def _bar_source(ticks: pl.DataFrame) -> BarSource:
 def _mid_points(frame: Frame, view: View) -> go.Figure:
     """Plot mid points, as IB sends them."""
     if "mid_price" not in frame.collect_schema():
-        refuse_empty(frame, "price", what="a plot of the price")
+        refuse_empty(frame, "price", caller="a plot of the price")
     mids = view.rows(columns.mids(frame.lazy()))
     drawn = make_figure(view, [1.0], height=460)
     path = view.parted(thin_rows(mids, "mid_price"))
@@ -259,7 +259,7 @@ def _mid_points(frame: Frame, view: View) -> go.Figure:
 def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
     edge: dict[str, Any] = {"shape": "hv", "width": 1, "color": BLUE}
     few = thin_rows(band, "bid_price", "ask_price").with_columns(_x=view.clock())
-    # Plotly fills across the gaps in a line: each session is a band of its own.
+    # Plotly fills across the gaps in a line: each session is a separate band.
     bands = [few]
     if view.table is not None:
         sessions = few.with_columns(_session=session_start(view.table))

@@ -64,7 +64,7 @@ def cumulative_delta(
     view: View,
 ) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.cumulative_delta`."""
-    require(frame, "timestamp", "price", "size", what="cumulative_delta")
+    require(frame, "timestamp", "price", "size", caller="cumulative_delta")
     here = drawable_sizes(frame.lazy()).collect()
     known = set(here.columns)
     if method is None and "sign" not in known:
@@ -130,7 +130,7 @@ def cumulative_delta(
 
 def volume_profile(frame: Frame, step: float | None, share: float, view: View) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.volume_profile`."""
-    require(frame, "timestamp", "price", "size", what="volume_profile")
+    require(frame, "timestamp", "price", "size", caller="volume_profile")
     trades = view.rows(columns.trades(frame.lazy()))
     step = step or _round_step(trades["price"])
     levels = analysis.volume_profile(trades, step, share=share)
@@ -176,7 +176,7 @@ def volume_profile(frame: Frame, step: float | None, share: float, view: View) -
         hovermode="closest",
     )
     drawn.update_layout(margin_r=96)
-    for value, what, colour, anchor in (
+    for value, line_name, colour, anchor in (
         (area[-1], "value high", BLUE, "bottom"),
         (control, "control", DOWN, "middle"),
         (area[0], "value low", BLUE, "top"),
@@ -197,7 +197,7 @@ def volume_profile(frame: Frame, step: float | None, share: float, view: View) -
             y=value,
             yanchor=anchor,
             showarrow=False,
-            text=f"{what} {value:,.10g}",
+            text=f"{line_name} {value:,.10g}",
             font={"size": 11, "color": colour},
         )
     price_axis(drawn)
@@ -254,7 +254,7 @@ def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) 
             (_cell_values(source, every, view, pl.len().cast(pl.Float64)), "quotes", GREY)
         )
     if not panels:
-        refuse_empty(frame, "price", "size", what="a plot of the day")
+        refuse_empty(frame, "price", "size", caller="a plot of the day")
     drawn = make_figure(view, [1.0] * len(panels), height=180 + 200 * len(panels))
     width_ms = duration_ns(every) / 1e6
     for row, (values, title, colour) in enumerate(panels, 1):
@@ -310,7 +310,7 @@ def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.
         raise InputError(f"no heat map of {value!r}: there are {', '.join(_VALUES)}")
     if value == "spread":
         cells = _spreads(frame, None, every, view)
-        require(frame, "bid_price", "ask_price", what="a heat map of the spread")
+        require(frame, "bid_price", "ask_price", caller="a heat map of the spread")
         assert cells is not None
         rows = view.rows(columns.quotes(frame.lazy()))
     else:
@@ -440,10 +440,10 @@ def signature(
         mids = analysis.mid(view.rows(columns.quotes(source.lazy())))
         lines.append((mids, "mid", "mids of quotes", BLUE))
     if not lines:
-        refuse_empty(frame, "price", what="a signature plot")
+        refuse_empty(frame, "price", caller="a signature plot")
     drawn = make_figure(view, [1.0], height=480)
     times: list[float] = []
-    for rows, column, what, colour in lines:
+    for rows, column, line_name, colour in lines:
         chosen = {} if every is None else {"every": every}
         result = analysis.signature(rows, column=column, per=day, **chosen)
         curve = result.group_by("every").agg(pl.col("realized_variance").mean()).sort("every")
@@ -452,12 +452,12 @@ def signature(
             x=times,
             y=curve["realized_variance"].sqrt() * 100,
             mode="lines+markers",
-            name=what,
+            name=line_name,
             line={"color": colour, "width": 1.8},
             marker={"size": 6},
             hovertemplate="%{y:.3f}%",
         )
-    rows, column, what, _ = lines[0]
+    rows, column, line_name, _ = lines[0]
     scales = analysis.two_scale_rv(rows, column=column, per=day)["two_scale_rv"]
     kernel = analysis.realized_kernel(rows, column=column, per=day)["realized_kernel"]
     for value, text, dash in ((scales, "two scales", "dash"), (kernel, "realised kernel", "dot")):
@@ -467,7 +467,7 @@ def signature(
                 x=[times[0], times[-1]],
                 y=[level**0.5 * 100] * 2,
                 mode="lines",
-                name=f"{text} of {what}, {level**0.5:.2%}",
+                name=f"{text} of {line_name}, {level**0.5:.2%}",
                 line={"color": GREY, "width": 1.4, "dash": dash},
                 hoverinfo="skip",
             )

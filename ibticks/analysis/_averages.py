@@ -54,10 +54,10 @@ def anchored_vwap(
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks in order of arrival, some of which are trades.
     market, session_type : optional
-        Whose sessions: ``market="US"``. Without a market, the first trade of each contract is the
-        anchor.
+        Market of the sessions: ``market="US"``. Without a market, the first trade of each contract
+        is the anchor.
     deviations : float
-        How many :math:`\sigma` the bands are away.
+        Distance of the bands, in :math:`\sigma`.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def anchored_vwap(
     """
     if not deviations >= 0:
         raise InputError(f"anchored_vwap: deviations={deviations!r} must not be below 0")
-    require(ticks, "timestamp", "price", "size", what="anchored_vwap")
+    require(ticks, "timestamp", "price", "size", caller="anchored_vwap")
     size = finite_column("size")
     moments = apply_kernel(
         "anchored_moments",
@@ -122,8 +122,8 @@ def anchored_twap(
     sessions : optional
         ``(start, end)`` of each session, instead of a market.
     column : str
-        Of which price: ``"price"``, ``"mid_price"``, ``"mid"``, ...; rows without it are passed
-        over.
+        Column of the price: ``"price"``, ``"mid_price"``, ``"mid"``, ...; rows without it are
+        passed over.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def anchored_twap(
     >>> anchored_twap(pl.DataFrame({"timestamp": at, "price": [1.0, 4.0, 9.0]}))["twap"].to_list()
     [1.0, 1.0, 2.0]
     """
-    require(ticks, "timestamp", column, what="anchored_twap")
+    require(ticks, "timestamp", column, caller="anchored_twap")
     average = apply_kernel(
         "anchored_average",
         [
@@ -162,17 +162,17 @@ def anchored_twap(
 def _anchor(
     market: Market | str | None,
     session_type: str,
-    what: str,
+    caller: str,
     sessions: SessionIntervals | None = None,
 ) -> pl.Expr:
     """Return a number that is the same for all rows of a session; -1 outside."""
     if sessions is not None:
-        split = SessionSplit.of(market, session_type, sessions, what=what)
+        split = SessionSplit.of(market, session_type, sessions, caller=caller)
         if split is not None:
             return split.number.fill_null(-1)
     if market is None:
         return time_ns() * 0
-    table = session_table(market, session_type, what=what)
+    table = session_table(market, session_type, caller=caller)
     return session_start(table).fill_null(-1)
 
 
@@ -225,9 +225,9 @@ def rolling_vwap(
     >>> rolling_vwap(trades, "5m")["vwap"].to_list()
     [10.0, 10.5, 12.5]
     """
-    require(ticks, "timestamp", "price", "size", what="rolling_vwap")
+    require(ticks, "timestamp", "price", "size", caller="rolling_vwap")
     size = finite_column("size")
-    split = SessionSplit.of(market, session_type, sessions, what="rolling_vwap")
+    split = SessionSplit.of(market, session_type, sessions, caller="rolling_vwap")
     result = {"vwap": pl.col("_mean")}
     return _with_moments(ticks, "price", size, window, "rolling_vwap", result, split)
 
@@ -252,9 +252,9 @@ def bollinger_bands(
     window : str, timedelta or int
         As of :func:`rolling_vwap`.
     deviations : float
-        How far from the average the bands are.
+        Distance of the bands from the average.
     column : str
-        Of which price; rows without it are passed over.
+        Column of the price; rows without it are passed over.
     market, session_type, sessions : optional
         As of :func:`rolling_vwap`.
 
@@ -288,14 +288,14 @@ def bollinger_bands(
     """
     if not deviations >= 0:
         raise InputError(f"bollinger_bands: deviations={deviations!r} must not be below 0")
-    require(ticks, "timestamp", column, what="bollinger_bands")
+    require(ticks, "timestamp", column, caller="bollinger_bands")
     middle, away = pl.col("_mean"), pl.col("_variance").sqrt() * deviations
     result = {
         "bollinger_middle": middle,
         "bollinger_lower": middle - away,
         "bollinger_upper": middle + away,
     }
-    split = SessionSplit.of(market, session_type, sessions, what="bollinger_bands")
+    split = SessionSplit.of(market, session_type, sessions, caller="bollinger_bands")
     return _with_moments(ticks, column, pl.lit(1.0), window, "bollinger_bands", result, split)
 
 
@@ -320,8 +320,8 @@ def rolling_twap(
     window : str or timedelta
         ``"5m"``: the last five minutes, or for earlier rows the time since the first.
     column : str
-        Of which price: ``"price"``, ``"mid_price"``, ``"mid"``, ...; rows without it are passed
-        over.
+        Column of the price: ``"price"``, ``"mid_price"``, ``"mid"``, ...; rows without it are
+        passed over.
     market, session_type, sessions : optional
         Sessions, as in :func:`~ibticks.analysis.quoted_spread`: a window begins with the first row
         of its session at the earliest.
@@ -352,9 +352,9 @@ def rolling_twap(
         2.6
     ]
     """
-    require(ticks, "timestamp", column, what="rolling_twap")
-    refuse_disorder(ticks, what="rolling_twap")
-    split = SessionSplit.of(market, session_type, sessions, what="rolling_twap")
+    require(ticks, "timestamp", column, caller="rolling_twap")
+    refuse_disorder(ticks, caller="rolling_twap")
+    split = SessionSplit.of(market, session_type, sessions, caller="rolling_twap")
     average = apply_kernel(
         "time_average",
         [time_ns(), _priced(column, split)],
@@ -371,7 +371,7 @@ def _with_moments(
     column: str,
     weight: pl.Expr,
     window: str | timedelta | int,
-    what: str,
+    caller: str,
     result: dict[str, pl.Expr],
     split: SessionSplit | None,
 ) -> Frame:
@@ -379,12 +379,12 @@ def _with_moments(
     keys = _keys(ticks, split)
     if isinstance(window, int):
         if isinstance(window, bool) or window < 1:
-            raise InputError(f"{what}: a window of {window!r} rows holds none; give 1 or more")
+            raise InputError(f"{caller}: a window of {window!r} rows holds none; give 1 or more")
         length = window
         times = over_keys(finite_column(column).is_not_null().cum_sum(), keys).cast(pl.Int64)
     else:
-        refuse_disorder(ticks, what=what)
-        length, times = _length(window, what), time_ns()
+        refuse_disorder(ticks, caller=caller)
+        length, times = _length(window, caller), time_ns()
     moments = apply_kernel(
         "moments", [times, _priced(column, split), weight], length, keys=keys, results=_MOMENTS
     )
@@ -405,8 +405,8 @@ def _priced(column: str, split: SessionSplit | None) -> pl.Expr:
     return value if split is None else pl.when(pl.col("_session").is_not_null()).then(value)
 
 
-def _length(window: str | timedelta, what: str) -> int:
+def _length(window: str | timedelta, caller: str) -> int:
     length = duration_ns(window)
     if not length:
-        raise InputError(f"{what}: a window of {window!r} holds nothing")
+        raise InputError(f"{caller}: a window of {window!r} holds nothing")
     return length

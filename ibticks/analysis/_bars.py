@@ -74,14 +74,14 @@ def time_bars(
         ``"90s"``, ``"5m"`` (minutes), ``"1h"``, ``"1d"``, as
         :func:`ibticks.calendar.parse_duration` reads it.
     of : {"trades", "quotes", "mids"}
-        Of which rows.
+        Rows that bars are made of.
     anchor : {"clock", "session"}
         ``"clock"``: bars start at multiples of ``every`` since midnight UTC, those of weeks on
         Mondays. ``"session"``: they start with each session of the market and every ``every``
         after; the last one ends with the session, however short it is. Ticks outside the sessions,
         and in their breaks, are in no bar, so that ``"1d"`` is a bar for each session.
     market, session_type : optional
-        Whose sessions, where bars are anchored to them: ``market="US"``.
+        Market of the sessions that bars are anchored to: ``market="US"``.
     empty : bool
         Whether bars without a row, between the first and the last bar of a contract, are there too:
         their ``count`` and ``volume`` are 0, all else is null. By sessions, there are none while
@@ -124,8 +124,8 @@ def time_bars(
     >>> day.select("open", "high", "low", "close", "volume", "count").rows()
     [(181.89, 181.99, 178.71, 178.81, 5203752.0, 33323)]
     """
-    clock = BarClock.of(every, anchor, market, session_type, what="time_bars")
-    rows = clock.rows(bar_rows(ticks, of, what="time_bars"))
+    clock = BarClock.of(every, anchor, market, session_type, caller="time_bars")
+    rows = clock.rows(bar_rows(ticks, of, caller="time_bars"))
     start = clock.start
     keys: list[str] = key_columns(ticks)
     at_hand = is_time_ordered(ticks)
@@ -166,9 +166,9 @@ def tick_bars(ticks: Frame, n: int, *, of: BarSource = "trades", partial: bool =
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks in order of arrival, of any contracts and tick types.
     n : int
-        How many rows make a bar.
+        Number of rows of a bar.
     of : {"trades", "quotes", "mids"}
-        Of which rows.
+        Rows that bars are made of.
     partial : bool
         Whether the last bar of each contract comes, too, if it is not full.
 
@@ -201,7 +201,7 @@ def tick_bars(ticks: Frame, n: int, *, of: BarSource = "trades", partial: bool =
     if not partial:
         bar = pl.when(bar < over_keys(pl.len(), keys) // n).then(bar)
     return numbered_bars(
-        ticks, bar_rows(ticks, of, what="tick_bars").with_columns(_bar=bar), bar_aggregates(of)
+        ticks, bar_rows(ticks, of, caller="tick_bars").with_columns(_bar=bar), bar_aggregates(of)
     )
 
 
@@ -285,9 +285,9 @@ def dollar_bars(ticks: Frame, value: float, *, partial: bool = False) -> Frame:
     return _filled(ticks, "dollar", value, partial, "dollar_bars")
 
 
-def _filled(ticks: Frame, amount: Amount, threshold: float, partial: bool, what: str) -> Frame:
+def _filled(ticks: Frame, amount: Amount, threshold: float, partial: bool, caller: str) -> Frame:
     if not threshold > 0:
-        raise InputError(f"{what}: a threshold of {threshold!r} closes no bar; give one above 0")
+        raise InputError(f"{caller}: a threshold of {threshold!r} closes no bar; give one above 0")
 
     bar = apply_kernel(
         "filled_bars",
@@ -296,7 +296,7 @@ def _filled(ticks: Frame, amount: Amount, threshold: float, partial: bool, what:
         keys=grouping_keys(ticks),
         results={"bar": pl.Int64()},
     )
-    rows = bar_rows(ticks, "trades", what=what).with_columns(_bar=bar)
+    rows = bar_rows(ticks, "trades", caller=caller).with_columns(_bar=bar)
     return numbered_bars(ticks, closed_rows(rows, partial), bar_aggregates("trades"))
 
 

@@ -111,7 +111,7 @@ def trades_cleanup(
     select_exchange         5479 27902
     merge_same_timestamp    4925   554
     """
-    require(ticks, "timestamp", "price", "size", what="trades_cleanup")
+    require(ticks, "timestamp", "price", "size", caller="trades_cleanup")
     rules: dict[str, Callable[[Frame], Frame]] = {"no_zero_prices": no_zero_prices}
     if exchanges is not None:
         rules["select_exchange"] = lambda rows: select_exchange(rows, exchanges)
@@ -176,7 +176,7 @@ def quotes_cleanup(
     merge_same_timestamp   48983 13848
     rm_quote_outliers      48983     0
     """
-    require(ticks, "timestamp", "bid_price", "ask_price", what="quotes_cleanup")
+    require(ticks, "timestamp", "bid_price", "ask_price", caller="quotes_cleanup")
     rules: dict[str, Callable[[Frame], Frame]] = {"no_zero_quotes": no_zero_quotes}
     if exchanges is not None:
         rules["select_exchange"] = lambda rows: select_exchange(rows, exchanges)

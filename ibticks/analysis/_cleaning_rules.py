@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 CONDITIONS: Final = ("", "@", "E", "@E", "F", "FI", "@F", "@FI", "I", "@I")
-"""What R's *highfrequency* takes for normal trades of US shares."""
+"""Sale conditions that R's *highfrequency* takes for normal trades of US shares."""
 
 _MAP: Final = pl.Map(pl.String, pl.String)
 
@@ -67,7 +67,7 @@ def no_zero_prices(ticks: Frame) -> Frame:
     >>> no_zero_prices(pl.DataFrame({"price": [0.0, 1.0, -37.63, None]}))["price"].to_list()
     [1.0, -37.63]
     """
-    require(ticks, "price", what="no_zero_prices")
+    require(ticks, "price", caller="no_zero_prices")
     remaining = rows_with(ticks, "price").filter(pl.col("price") != 0)
     return collect_like(ticks, remaining, engine="streaming")
 
@@ -81,7 +81,7 @@ def no_zero_quotes(ticks: Frame) -> Frame:
     >>> no_zero_quotes(pl.DataFrame({"bid_price": [0.0, 1.0], "ask_price": [2.0, 2.0]})).height
     1
     """
-    require(ticks, "bid_price", "ask_price", what="no_zero_quotes")
+    require(ticks, "bid_price", "ask_price", caller="no_zero_quotes")
     if has_complete_quotes(ticks):
         return ticks.clone()
     names = ticks.collect_schema()
@@ -100,7 +100,7 @@ def select_exchange(
     >>> select_exchange(pl.DataFrame({"exchange": ["N", "Q", None]}), "N").height
     1
     """
-    require(ticks, column, what="select_exchange")
+    require(ticks, column, caller="select_exchange")
     name = pl.col(column).cast(pl.String)
     wanted = name == exchanges if isinstance(exchanges, str) else name.is_in(list(exchanges))
     return collect_like(ticks, ticks.lazy().filter(wanted), engine="streaming")
@@ -122,7 +122,7 @@ def sales_condition(ticks: Frame, conditions: Collection[str] = CONDITIONS) -> F
     >>> sales_condition(pl.DataFrame({"conditions": [[], ["F", "I"], ["T"]]})).height
     2
     """
-    require(ticks, "conditions", what="sales_condition")
+    require(ticks, "conditions", caller="sales_condition")
     several = isinstance(ticks.collect_schema()["conditions"], pl.List)
 
     def normal(conditions_column: pl.Series) -> pl.Series:
@@ -151,7 +151,7 @@ def rm_corrected(ticks: Frame, column: str | None = None) -> Frame:
         Ticks with the correction in a column, or in the map ``metadata`` under ``correction``, as
         imported ones have it: ``store.select(...).with_columns("price", ..., "metadata")``.
     column : str, optional
-        Of the corrections, text or numbers. By default ``correction``, else ``metadata``.
+        Column of the corrections, text or numbers. By default ``correction``, else ``metadata``.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def rm_corrected(ticks: Frame, column: str | None = None) -> Frame:
     [1.0, 3.0]
     """
     name = column or correction_column(ticks) or "correction"
-    require(ticks, name, what="rm_corrected")
+    require(ticks, name, caller="rm_corrected")
     dtype, indicator = ticks.collect_schema()[name], pl.col(name)
     if isinstance(dtype, pl.Map | pl.List):
         entries = indicator.cast(_MAP) if isinstance(dtype, pl.List) else indicator
@@ -234,7 +234,7 @@ def rm_large_spread(
     times : float
         50 in the paper.
     day : str or polars.Expr, optional
-        What tells days apart; by default the date of ``timestamp``, in its zone.
+        Column or expression of the day; by default the date of ``timestamp``, in its zone.
 
     Notes
     -----
@@ -253,7 +253,7 @@ def rm_large_spread(
     >>> rm_large_spread(quotes).height
     2
     """
-    require(ticks, "timestamp", "bid_price", "ask_price", what="rm_large_spread")
+    require(ticks, "timestamp", "bid_price", "ask_price", caller="rm_large_spread")
     spread = number_or_null(ticks, "ask_price") - number_or_null(ticks, "bid_price")
     typical = _of_day(spread.median(), _days(ticks, day))
     rounding = number_or_null(ticks, "ask_price").abs() * _ROUNDING
@@ -286,7 +286,7 @@ def rm_quote_outliers(
     Notes
     -----
     The paper has the mean absolute deviation of the window; R's *highfrequency*, which this
-    follows, the median one of the day, so that a calm stretch does not make every change an
+    follows, the median one of the day, so that a calm period does not make every change an
     outlier. This is its ``type="standard"``; its default takes the nearest of three medians: of the
     neighbours, of those before, of those after. Towards the ends of the frame there are fewer
     neighbours. Where most mids of a day are the same, the deviation is 0, and only mids that are
@@ -305,7 +305,7 @@ def rm_quote_outliers(
     >>> rm_quote_outliers(quotes).height
     4
     """
-    require(ticks, "timestamp", "bid_price", "ask_price", what="rm_quote_outliers")
+    require(ticks, "timestamp", "bid_price", "ask_price", caller="rm_quote_outliers")
     if window < 2 or window % 2:
         raise InputError(
             f"rm_quote_outliers: the window must be even, for two halves, not {window}"
@@ -365,8 +365,8 @@ def rm_trade_outliers(
     >>> rm_trade_outliers(ticks)["price"].to_list()
     [10.02]
     """
-    require(ticks, "timestamp", "price", what="rm_trade_outliers")
-    split = SessionSplit.of(market, session_type, sessions, what="rm_trade_outliers")
+    require(ticks, "timestamp", "price", caller="rm_trade_outliers")
+    split = SessionSplit.of(market, session_type, sessions, caller="rm_trade_outliers")
     with_quotes, remaining = trades_with_quotes(ticks, quotes, quote_delay, split)
     bid, ask, price = pl.col("bid_price"), pl.col("ask_price"), pl.col("price")
     rounding = price.abs() * _ROUNDING
@@ -408,7 +408,7 @@ def merge_same_timestamp(
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks in order of arrival; rows of the other kind are left out.
     of : {"trades", "quotes"}
-        Which rows.
+        Rows that are merged.
     how : {"median", "max_volume", "weighted_average"}
         The price is the median; that of the largest size (the highest of several); or the average
         weighted by size (the plain average if all sizes are zero). Of a quote, each side by its own
@@ -457,7 +457,7 @@ def merge_same_timestamp(
             f"{', '.join(get_args(How))}"
         )
     names: list[str] = [name for side in sides[of] for name in side]
-    require(ticks, "timestamp", *names, what=f"merge_same_timestamp of {of}")
+    require(ticks, "timestamp", *names, caller=f"merge_same_timestamp of {of}")
     lazy = ticks.lazy()
     rows = columns.trades(lazy) if of == "trades" else columns.quotes(lazy)
     keys = grouping_keys(ticks)

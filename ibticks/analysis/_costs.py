@@ -69,7 +69,7 @@ def quoted_spread(
     every : str or timedelta, optional
         The length of bars. By default all in one.
     anchor
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
     market, session_type, sessions : optional
         The sessions of a market (``market="US"``), or ``(start, end)`` of each, such as the
         ``intervals`` of a selection: no quote is in force over the end of one, and those outside
@@ -106,13 +106,13 @@ def quoted_spread(
     >>> quoted_spread(quotes).select("time_weighted_spread", "quotes").row(0)
     (0.55, 3)
     """
-    require(ticks, "timestamp", "bid_price", "ask_price", what="quoted_spread")
+    require(ticks, "timestamp", "bid_price", "ask_price", caller="quoted_spread")
     keys: list[str] = grouping_keys(ticks)
     bid, ask = (number_or_null(ticks, name) for name in ("bid_price", "ask_price"))
-    split = SessionSplit.of(market, session_type, sessions, what="quoted_spread")
+    split = SessionSplit.of(market, session_type, sessions, caller="quoted_spread")
     # Sessions divide the quotes anyway; they divide the bars only if the anchor says so.
     bar_market = market if anchor == "session" else None
-    clock = BarClock.optional(every, anchor, bar_market, session_type, what="quoted_spread")
+    clock = BarClock.optional(every, anchor, bar_market, session_type, caller="quoted_spread")
     rows = quote_rows(ticks)
     if split is not None:
         # A quote from before the opening may be in force in the first bar of a session.
@@ -165,7 +165,8 @@ def effective_spread(
     quotes, quote_delay
         As in :func:`~ibticks.analysis.trade_sign`; the mid is that of the same quote.
     method : str, optional
-        How trades are signed; by default the column ``sign`` if there is one, else Lee and Ready's.
+        Rule that signs trades; by default the column ``sign`` if there is one, else Lee and
+        Ready's.
     market, session_type, sessions : optional
         Sessions, as in :func:`quoted_spread`: the quote in force is one of the same session as the
         trade, and so are the prices that sign it.
@@ -190,7 +191,7 @@ def effective_spread(
     >>> round(effective_spread(trades, quotes=quotes)["effective_spread"].median(), 3)
     0.02
     """
-    split = SessionSplit.of(market, session_type, sessions, what="effective_spread")
+    split = SessionSplit.of(market, session_type, sessions, caller="effective_spread")
     trades = _with_mid(ticks, quotes, method, quote_delay, split)
     spread = 2 * _side() * (pl.col("price") - pl.col("mid"))
     result = trades.drop("_session", strict=False).with_columns(**_both("effective_spread", spread))
@@ -240,7 +241,7 @@ def realized_spread(
     >>> round(realized_spread(trades, "5m", quotes=quotes)["realized_spread"].mean(), 3)
     0.007
     """
-    split = SessionSplit.of(market, session_type, sessions, what="realized_spread")
+    split = SessionSplit.of(market, session_type, sessions, caller="realized_spread")
     trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay, split)
     spread = 2 * _side() * (pl.col("price") - pl.col("later_mid"))
     result = trades.with_columns(**_both("realized_spread", spread))
@@ -287,7 +288,7 @@ def price_impact(
     >>> round(price_impact(trades, "5m", quotes=quotes)["price_impact"].mean(), 3)
     0.02
     """
-    split = SessionSplit.of(market, session_type, sessions, what="price_impact")
+    split = SessionSplit.of(market, session_type, sessions, caller="price_impact")
     trades = _with_later_mid(ticks, horizon, quotes, method, quote_delay, split)
     impact = 2 * _side() * (pl.col("later_mid") - pl.col("mid"))
     result = trades.with_columns(**_both("price_impact", impact))
@@ -310,7 +311,7 @@ def _with_mid(
     split: SessionSplit | None,
 ) -> pl.LazyFrame:
     """Return the trades with ``sign`` and ``mid``, and ``_session`` with a split."""
-    require(ticks, "timestamp", "price", what="a measure of spreads")
+    require(ticks, "timestamp", "price", caller="a measure of spreads")
     return sign_trades_with_mid(ticks, method, quotes, quote_delay, split)
 
 
@@ -325,7 +326,7 @@ def _with_later_mid(
     """Return the trades with ``later_mid`` too: that of the last quote before the horizon."""
     trades = _with_mid(ticks, quotes, method, quote_delay, split)
     source = ticks if quotes is None else quotes
-    refuse_disorder(source, what="the later mid")
+    refuse_disorder(source, caller="the later mid")
     keys: list[str] = grouping_keys(ticks, source)
     session = [] if split is None else [split.number.alias("_later_session")]
     later = (

@@ -81,8 +81,8 @@ def interarrival(
     >>> interarrival(pl.DataFrame({"timestamp": at}))["interarrival"].dt.total_seconds().to_list()
     [None, 0, 3]
     """
-    require(ticks, "timestamp", what="interarrival")
-    split = SessionSplit.of(market, session_type, sessions, what="interarrival")
+    require(ticks, "timestamp", caller="interarrival")
+    split = SessionSplit.of(market, session_type, sessions, caller="interarrival")
     rows = ticks.lazy() if split is None else split.mark(ticks.lazy())
     result = rows.with_columns(interarrival=_since_last(stream_keys(ticks), split))
     return collect_like(ticks, result.drop("_session", strict=False), engine="streaming")
@@ -106,7 +106,7 @@ def intensity(
     every : str or timedelta
         The length of bars.
     anchor, market, session_type
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`. Those that end with a
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`. Those that end with a
         session before they are full count for the time they have.
 
     Returns
@@ -122,8 +122,8 @@ def intensity(
     >>> intensity(pl.DataFrame({"timestamp": at})).select("ticks", "intensity").row(0)
     (3, 0.05)
     """
-    require(ticks, "timestamp", what="intensity")
-    clock = BarClock.of(every, anchor, market, session_type, what="intensity")
+    require(ticks, "timestamp", caller="intensity")
+    clock = BarClock.of(every, anchor, market, session_type, caller="intensity")
     keys: list[str] = stream_columns(ticks)
     groups = [clock.timestamp(ticks), *(pl.col(key) for key in keys)]
     length = pl.lit(clock.step) if clock.table is None else (clock.end - clock.start).first()
@@ -157,7 +157,7 @@ def gaps(
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``, in order of arrival.
     longer_than : str or timedelta
-        The shortest stretch, itself not among them.
+        The shortest interval, itself not among them.
     market, session_type, sessions : optional
         Sessions, as in :func:`~ibticks.analysis.quoted_spread`: a night between two is no gap.
 
@@ -174,10 +174,10 @@ def gaps(
     >>> gaps(pl.DataFrame({"timestamp": at}))["duration"].dt.total_minutes().to_list()
     [3]
     """
-    require(ticks, "timestamp", what="gaps")
+    require(ticks, "timestamp", caller="gaps")
     keys = stream_columns(ticks)
     split = stream_keys(ticks)
-    groups = SessionSplit.of(market, session_type, sessions, what="gaps")
+    groups = SessionSplit.of(market, session_type, sessions, caller="gaps")
     rows = (ticks.lazy() if groups is None else groups.mark(ticks.lazy())).select(
         *keys,
         end="timestamp",
@@ -223,13 +223,13 @@ def staleness(
     >>> staleness(ticks)["staleness"].dt.total_seconds().to_list()
     [0, 1, 0]
     """
-    require(ticks, "timestamp", what="staleness")
+    require(ticks, "timestamp", caller="staleness")
     priced = [name for name in _PRICES if name in ticks.collect_schema()]
     if not priced:
-        require(ticks, "price", what="staleness")
+        require(ticks, "price", caller="staleness")
     changes = [pl.col(name).ne_missing(pl.col(name).shift()) for name in priced]
     first = pl.int_range(pl.len()) == 0
-    split = SessionSplit.of(market, session_type, sessions, what="staleness")
+    split = SessionSplit.of(market, session_type, sessions, caller="staleness")
     rows, session = ticks.lazy(), pl.col("_session")
     if split is not None:
         rows = split.mark(rows)
@@ -275,7 +275,7 @@ def latency(ticks: Frame) -> Frame:
     >>> bounds.row(0)
     (-750, 250)
     """
-    require(ticks, "timestamp", "exchange_time", what="latency")
+    require(ticks, "timestamp", "exchange_time", caller="latency")
     late = time_ns() - time_ns("exchange_time")
     return collect_like(
         ticks,
@@ -310,7 +310,7 @@ def coverage(
     every : str or timedelta
         The length of bars.
     anchor, market, session_type
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -322,7 +322,7 @@ def coverage(
     Notes
     -----
     By the clock, nights count as bars without ticks; by sessions, only bars in which the market is
-    open count. What was captured, quiet or lost says the store: ``store.select(...).coverage()``.
+    open count. The store knows what was captured, quiet or lost: ``store.select(...).coverage()``.
 
     Examples
     --------
@@ -331,8 +331,8 @@ def coverage(
     >>> coverage(pl.DataFrame({"timestamp": at})).select("bars", "filled", "coverage").row(0)
     (4, 3, 0.75)
     """
-    require(ticks, "timestamp", what="coverage")
-    clock = BarClock.of(every, anchor, market, session_type, what="coverage")
+    require(ticks, "timestamp", caller="coverage")
+    clock = BarClock.of(every, anchor, market, session_type, caller="coverage")
     keys: list[str] = stream_columns(ticks)
     at = pl.col("timestamp")
     groups: list[pl.Expr] = [pl.col(key) for key in keys]

@@ -85,7 +85,7 @@ def signed_volume(
     >>> signed_volume(ticks)["signed_volume"].to_list()
     [-100.0, 200.0]
     """
-    require(ticks, "price", "size", what="signed_volume")
+    require(ticks, "price", "size", caller="signed_volume")
     trades = sign_trades(ticks, method, quotes, quote_delay, sessions)
     result = trades.with_columns(signed_volume=trade_size(ticks) * pl.col("sign"))
     return collect_like(ticks, result, engine="streaming")
@@ -129,7 +129,7 @@ def delta(
         With ``by_price``, the distance of price levels; each trade counts at the nearest. By
         default each price is one.
     anchor, market, session_type
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -145,8 +145,8 @@ def delta(
     >>> delta(ibm, method="tick").row(0)
     (2513995.0, 3050376.0, 300.0, -536381.0, 33381)
     """
-    require(ticks, "price", "size", what="delta")
-    clock = BarClock.optional(every, anchor, market, session_type, what="delta")
+    require(ticks, "price", "size", caller="delta")
+    clock = BarClock.optional(every, anchor, market, session_type, caller="delta")
     groups = _groups(ticks, clock)
     if by_price:
         groups.append(price_level(step))
@@ -194,7 +194,7 @@ def cumulative_delta(
     every : str or timedelta, optional
         The length of bars. By default each trade.
     anchor, market, session_type
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -208,9 +208,9 @@ def cumulative_delta(
     >>> cumulative_delta(ticks)["cumulative_delta"].to_list()
     [-100.0, 150.0]
     """
-    clock = BarClock.optional(every, anchor, market, session_type, what="cumulative_delta")
+    clock = BarClock.optional(every, anchor, market, session_type, caller="cumulative_delta")
     if clock is None:
-        require(ticks, "price", "size", what="cumulative_delta")
+        require(ticks, "price", "size", caller="cumulative_delta")
         rows = sign_trades(ticks, method, quotes, quote_delay, sessions)
         rows = rows.with_columns(signed_volume=trade_size(ticks) * pl.col("sign"))
         total = pl.col("signed_volume").cum_sum()
@@ -255,7 +255,7 @@ def order_flow_imbalance(
     every : str or timedelta, optional
         The length of bars. By default each quote.
     anchor, market, session_type
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -292,7 +292,7 @@ def order_flow_imbalance(
     [None, 7.0, 3.0]
     """
     needed = ("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
-    require(ticks, *needed, what="order_flow_imbalance")
+    require(ticks, *needed, caller="order_flow_imbalance")
     keys = grouping_keys(ticks)
     now = {f"_{name}": number_or_null(ticks, name).cast(pl.Float64) for name in _BOOK}
     rows = quote_rows(ticks).with_columns(**now)
@@ -305,7 +305,7 @@ def order_flow_imbalance(
         - size_a * (ask <= ask_0)
         + size_a0 * (ask >= ask_0)
     )
-    clock = BarClock.optional(every, anchor, market, session_type, what="order_flow_imbalance")
+    clock = BarClock.optional(every, anchor, market, session_type, caller="order_flow_imbalance")
     if clock is None:
         names = [name for name in ticks.collect_schema() if name != "order_flow_imbalance"]
         result = rows.with_columns(**last).select(*names, order_flow_imbalance=event)
@@ -350,7 +350,7 @@ def quote_imbalance(ticks: Frame) -> Frame:
     >>> quote_imbalance(quotes)["quote_imbalance"].to_list()
     [0.5]
     """
-    require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", what="quote_imbalance")
+    require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", caller="quote_imbalance")
     bid, ask = (number_or_null(ticks, name).cast(pl.Float64) for name in ("bid_size", "ask_size"))
     # The size of a side without a price is the size of nothing.
     sides = (
@@ -399,5 +399,5 @@ def _groups(ticks: pl.DataFrame | pl.LazyFrame, clock: BarClock | None) -> list[
     keys = [pl.col(name) for name in key_columns(ticks)]
     if clock is None:
         return keys
-    require(ticks, "timestamp", what="bars")
+    require(ticks, "timestamp", caller="bars")
     return [clock.timestamp(ticks), *keys]

@@ -61,11 +61,11 @@ def imbalance_bars(
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks in order of arrival, of any contracts and tick types.
     amount : {"tick", "volume", "dollar"}
-        What a trade counts for: 1, its size, or price times size.
+        Amount of a trade: 1, its size, or price times size.
     expected_ticks : int
         Length of the first bar of each contract, of which nothing is expected yet.
     span : float
-        Of the exponential averages, in bars: the weight of a bar falls by
+        Span of the exponential averages, in bars: the weight of a bar falls by
         ``1 - 2 / (span + 1)`` with the next.
     limits : (float, float), optional
         Least and most that :math:`E_0[T]` may become. Without limits a threshold that has grown may
@@ -179,7 +179,7 @@ def run_bars(
 
 
 def kernel_arguments(
-    what: InformationBarsName,
+    caller: InformationBarsName,
     amount: Amount,
     expected_ticks: int,
     span: float,
@@ -206,11 +206,11 @@ def kernel_arguments(
     """
     fewest, most = (0.0, float("inf")) if limits is None else limits
     if amount not in AMOUNTS:
-        raise InputError(f"{what} of {amount!r}: there are {', '.join(get_args(Amount))}")
+        raise InputError(f"{caller} of {amount!r}: there are {', '.join(get_args(Amount))}")
     if expected_ticks < 1 or span < 1 or not 0 <= fewest <= most:
         raise InputError(
-            f"{what}: expected_ticks={expected_ticks!r} and span={span!r} must be at least 1, and "
-            f"limits={limits!r} the lower first"
+            f"{caller}: expected_ticks={expected_ticks!r} and span={span!r} must be at least 1, "
+            f"and limits={limits!r} the lower first"
         )
     side = pl.lit(None, pl.Float64) if sign is None else pl.col(sign).cast(pl.Float64)
     inputs = [pl.col("price").cast(pl.Float64), AMOUNTS[amount], pl.when(side != 0).then(side)]
@@ -218,11 +218,11 @@ def kernel_arguments(
 
 
 def numbered_information_bars(
-    ticks: Frame, rows: pl.LazyFrame, what: InformationBarsName, partial: bool
+    ticks: Frame, rows: pl.LazyFrame, caller: InformationBarsName, partial: bool
 ) -> Frame:
     """Return the bars of rows with ``_bar _signed``.
 
-    Of those the kernel gives; see :func:`ibticks.analysis.imbalance_bars`.
+    The kernel computes both; see :func:`ibticks.analysis.imbalance_bars`.
 
     Examples
     --------
@@ -235,24 +235,24 @@ def numbered_information_bars(
     [2.0]
     """
     return numbered_bars(
-        ticks, closed_rows(rows, partial), [*bar_aggregates("trades"), _THETA[what]]
+        ticks, closed_rows(rows, partial), [*bar_aggregates("trades"), _THETA[caller]]
     )
 
 
 def _information_bars(
     ticks: Frame,
-    what: InformationBarsName,
+    caller: InformationBarsName,
     kernel_inputs: tuple[list[pl.Expr], tuple[float, ...]],
     sign: str | None,
     partial: bool,
 ) -> Frame:
-    rows = bar_rows(ticks, "trades", what=what)
+    rows = bar_rows(ticks, "trades", caller=caller)
     if sign is not None:
-        require(ticks, sign, what=what)
+        require(ticks, sign, caller=caller)
     inputs, constants = kernel_inputs
     results = {"bar": pl.Int64(), "signed": pl.Float64()}
-    result = apply_kernel(what, inputs, *constants, keys=grouping_keys(ticks), results=results)
+    result = apply_kernel(caller, inputs, *constants, keys=grouping_keys(ticks), results=results)
     rows = rows.with_columns(_found=result).with_columns(
         _bar=pl.col("_found").struct.field("bar"), _signed=pl.col("_found").struct.field("signed")
     )
-    return numbered_information_bars(ticks, rows, what, partial)
+    return numbered_information_bars(ticks, rows, caller, partial)

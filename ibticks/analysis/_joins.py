@@ -70,7 +70,7 @@ def last_value(
     at : polars.Series, or a datetime, or a sequence or an index of them
         Instants, with a time zone, in any order.
     column : str
-        Of which column: ``"price"``, ``"mid_price"``, ``"mid"`` (from
+        Column of the value: ``"price"``, ``"mid_price"``, ``"mid"`` (from
         :func:`ibticks.analysis.mid`), ...; rows without it are passed over.
     tolerance : str or timedelta, optional
         A value older than this is null.
@@ -98,7 +98,7 @@ def last_value(
     >>> last_value(ticks, when)["price"].to_list()
     [11.0]
     """
-    require(ticks, "timestamp", column, what="last_value")
+    require(ticks, "timestamp", column, caller="last_value")
     return as_of(ticks, rows_with(ticks, column), instants(at), column, tolerance)
 
 
@@ -157,12 +157,12 @@ def align(
     [(5, 11.0), (10, 11.0), (15, 13.0)]
     """
     step = parse_duration(every)
-    require(ticks, "timestamp", column, what="align")
+    require(ticks, "timestamp", column, caller="align")
     rows = rows_with(ticks, column)
     at = pl.col("timestamp")
     ends = rows.select(_first=at.min(), _last=at.max()).drop_nulls()
     ends = ends.select(time_ns("_first"), time_ns("_last"))
-    table = None if market is None else session_table(market, session_type, what="align")
+    table = None if market is None else session_table(market, session_type, caller="align")
     return as_of(ticks, rows, grid(ends, step, table), column, tolerance)
 
 
@@ -218,7 +218,7 @@ def refresh_time(ticks: Frame, *, column: str = "price") -> Frame:
     >>> refreshed.rows()
     [(3, 1, 10.1), (3, 2, 50.0), (9, 1, 10.2), (9, 2, 50.5)]
     """
-    require(ticks, "timestamp", column, what="refresh_time")
+    require(ticks, "timestamp", column, caller="refresh_time")
     keys: list[str] = key_columns(ticks)
     rows = ticks.lazy().select("timestamp", *keys, finite_column(column)).drop_nulls(column)
     schema = ticks.collect_schema()
@@ -334,7 +334,7 @@ def as_of(
     >>> as_of(ticks, ticks.lazy(), clock, "price", None)["price"].to_list()
     [None, 10.0]
     """
-    refuse_disorder(ticks, what="the last value")
+    refuse_disorder(ticks, caller="the last value")
     keys: list[str] = key_columns(ticks)
     contracts = rows.select(keys).unique() if grouping_keys(ticks) else rows.select(keys).head(1)
     left = clock.join(contracts, how="cross") if keys else clock
@@ -385,7 +385,7 @@ def quotes_at(
         Ticks with ``timestamp``, ``bid_price``, ``ask_price`` and maybe the sizes, in order of
         arrival. Without it, they are in the same frame as the trades.
     lag : str or timedelta
-        How much older than the trade a quote must at least be: ``"5s"`` is Lee and Ready's rule.
+        Least age of a quote at its trade: ``"5s"`` is Lee and Ready's rule.
     tolerance : str or timedelta, optional
         A quote that came longer than this before ``timestamp - lag`` does not count. By default a
         quote holds until the next.
@@ -436,10 +436,10 @@ def quotes_at(
     >>> quotes_at(ticks, tolerance="1s")["mid"].to_list()
     [187.51, None]
     """
-    require(trades, "timestamp", "price", what="quotes_at")
+    require(trades, "timestamp", "price", caller="quotes_at")
     source = trades if quotes is None else quotes
-    require(source, "timestamp", "bid_price", "ask_price", what="quotes_at")
-    split = SessionSplit.of(market, session_type, sessions, what="quotes_at")
+    require(source, "timestamp", "bid_price", "ask_price", caller="quotes_at")
+    split = SessionSplit.of(market, session_type, sessions, caller="quotes_at")
     with_quotes = join_quotes(
         trades, quotes, duration_ns(lag), tolerance, strict=strict, split=split
     )
@@ -476,7 +476,7 @@ def join_quotes(
         left, right = columns.trades(numbered), columns.quotes(numbered)
     else:
         for each in (trades, source):
-            refuse_disorder(each, what="quotes_at")
+            refuse_disorder(each, caller="quotes_at")
         left = trades.lazy() if are_trades else trade_rows(trades)
         left = left.with_columns(_key=time_ns() - lag_ns)
         right = quote_rows(source).with_columns(_key=time_ns())

@@ -55,7 +55,7 @@ def kyle_lambda(
     every : str or timedelta, optional
         The length of bars; ``None``: trade by trade.
     anchor, market, session_type
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -78,11 +78,11 @@ def kyle_lambda(
     >>> found.select((pl.col("kyle_lambda") * 1e6).round(2), "observations").row(0)
     (1.68, 98)
     """
-    require(ticks, "timestamp", "price", "size", what="kyle_lambda")
+    require(ticks, "timestamp", "price", "size", caller="kyle_lambda")
     contract: list[pl.Expr] = [pl.col(key) for key in key_columns(ticks)]
     rows = sign_trades(ticks, method, quotes, quote_delay, sessions)
     volume = trade_size(ticks) * pl.col("sign")
-    clock = BarClock.optional(every, anchor, market, session_type, what="kyle_lambda")
+    clock = BarClock.optional(every, anchor, market, session_type, caller="kyle_lambda")
     if clock is None:
         bars = rows.select(*contract, "price", _flow=volume)
     else:
@@ -139,7 +139,7 @@ def amihud(
     every : str or timedelta
         The length of bars; Amihud has days.
     anchor, market, session_type
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -163,9 +163,9 @@ def amihud(
     >>> amihud(ibm, "1h").with_columns((pl.col("amihud") * 1e12).round(2)).row(0)
     (6194.95, 11)
     """
-    require(ticks, "timestamp", "price", "size", what="amihud")
+    require(ticks, "timestamp", "price", "size", caller="amihud")
     contract: list[pl.Expr] = [pl.col(key) for key in key_columns(ticks)]
-    clock = BarClock.of(every, anchor, market, session_type, what="amihud")
+    clock = BarClock.of(every, anchor, market, session_type, caller="amihud")
     bars = group_rows(
         clock.rows(trade_rows(ticks)),
         [*contract, clock.timestamp(ticks)],
@@ -202,7 +202,7 @@ def roll_spread(
     every : str or timedelta, optional
         The length of bars, whose last prices are taken. By default every trade is.
     anchor, market, session_type
-        When bars begin and end, as in :func:`~ibticks.analysis.time_bars`.
+        Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
 
     Returns
     -------
@@ -221,12 +221,12 @@ def roll_spread(
     >>> roll_spread(bounce).select(pl.col("roll").round(3), "observations").row(0)
     (0.866, 5)
     """
-    require(ticks, "price", what="roll_spread")
+    require(ticks, "price", caller="roll_spread")
     contract: list[pl.Expr] = [pl.col(key) for key in key_columns(ticks)]
     rows = trade_rows(ticks)
-    clock = BarClock.optional(every, anchor, market, session_type, what="roll_spread")
+    clock = BarClock.optional(every, anchor, market, session_type, caller="roll_spread")
     if clock is not None:
-        require(ticks, "timestamp", what="roll_spread")
+        require(ticks, "timestamp", caller="roll_spread")
         groups = [*contract, clock.timestamp(ticks)]
         rows = group_rows(clock.rows(rows), groups, ticks, clock, price=pl.col("price").last())
     move = pl.col("price").diff()
@@ -298,7 +298,7 @@ def vpin(
     -----
     :math:`\Delta P` is from the last price of a bar to that of the next, 0 at the first (R's
     *PINstimation* takes it from the first price of a bar to its last); :math:`\sigma` is that of
-    all bars there are. What is known of later days thus enters, as in the paper; take the frame no
+    all bars there are. Later days thus enter, as in the paper; take the frame no
     longer than that may be.
 
     References
@@ -313,7 +313,7 @@ def vpin(
     >>> round(vpin(ibm, 50_000)["vpin"].mean(), 3)
     0.167
     """
-    require(ticks, "timestamp", "price", "size", what="vpin")
+    require(ticks, "timestamp", "price", "size", caller="vpin")
     if classify not in get_args(_Classes):
         raise InputError(f"vpin: classify={classify!r}; there are {', '.join(get_args(_Classes))}")
     if window < 1 or not (bucket is None or 0 < bucket < np.inf):
@@ -327,7 +327,7 @@ def vpin(
         sums["_bought"] = (size * (1 + pl.col("sign")) / 2).sum()
     else:
         rows = trade_rows(ticks)
-    start = BarClock.of(bars, what="vpin").timestamp(ticks)
+    start = BarClock.of(bars, caller="vpin").timestamp(ticks)
     barred = group_rows(rows, [*(pl.col(key) for key in keys), start], ticks, **sums)
     known = lazy.collect_schema()
     schema = {

@@ -77,7 +77,7 @@ def mid(ticks: Frame) -> Frame:
         null
     ]
     """
-    require(ticks, "bid_price", "ask_price", what="mid")
+    require(ticks, "bid_price", "ask_price", caller="mid")
     return collect_like(ticks, ticks.lazy().with_columns(mid=_mid(*_sides(ticks))))
 
 
@@ -120,7 +120,7 @@ def microprice(ticks: Frame) -> Frame:
     10.3
     """
     names = ("bid_price", "bid_size", "ask_price", "ask_size")
-    require(ticks, *names, what="microprice")
+    require(ticks, *names, caller="microprice")
     plain = has_complete_quotes(ticks)
     bid, bid_size, ask, ask_size = (
         pl.col(name) if plain else present(name, names) for name in names
@@ -164,7 +164,7 @@ def spread(ticks: Frame, *, tick_size: float | None = None) -> Frame:
     >>> spread(quote, tick_size=0.25).row(0)
     (99.75, 100.25, 0.5, 0.005, 2.0)
     """
-    require(ticks, "bid_price", "ask_price", what="spread")
+    require(ticks, "bid_price", "ask_price", caller="spread")
     bid, ask = _sides(ticks)
     wide = ask - bid
     result = {"spread": wide, "relative_spread": relative_to_mid(wide, _mid(bid, ask))}
@@ -205,7 +205,7 @@ def vwap(ticks: Frame) -> Frame:
     >>> vwap(pl.read_parquet(sample("ibm_trades").path)).row(0)
     (179.79936..., 5564671.0, 33381)
     """
-    rows = bar_rows(ticks, "trades", what="vwap")
+    rows = bar_rows(ticks, "trades", caller="vwap")
     volume = pl.col("size").sum()
     average = (pl.col("price") * pl.col("size")).sum() / volume
     values = [
@@ -240,7 +240,7 @@ def twap(
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks in order of arrival.
     column : str
-        Of which price: ``"price"``, ``"mid_price"``, ``"mid"`` (from :func:`mid`), ...; rows
+        Column of the price: ``"price"``, ``"mid_price"``, ``"mid"`` (from :func:`mid`), ...; rows
         without it are passed over.
     market, session_type, sessions : optional
         Sessions, as in :func:`~ibticks.analysis.quoted_spread`: no price holds over the end of one.
@@ -268,9 +268,9 @@ def twap(
     >>> twap(pl.DataFrame({"timestamp": at, "price": [10.0, 14.0, 99.0]})).row(0)
     (13.0, 4.0)
     """
-    require(ticks, "timestamp", column, what="twap")
+    require(ticks, "timestamp", column, caller="twap")
     price, at = pl.col(column), pl.col("_at")
-    split = SessionSplit.of(market, session_type, sessions, what="twap")
+    split = SessionSplit.of(market, session_type, sessions, caller="twap")
     rows = rows_with(ticks, column).with_columns(_at=time_ns())
     passed, span = at.diff(), (at.last() - at.first()).alias("_span")
     if split is not None:
@@ -322,8 +322,8 @@ def volume_profile(ticks: Frame, step: float | None = None, *, share: float = 0.
     Parameters
     ----------
     ticks : polars.DataFrame or polars.LazyFrame
-        Ticks with ``price`` and ``size``; with ``sign`` too, the volume is told apart. Collected as
-        soon as a lazy result is, when it is a row for each price.
+        Ticks with ``price`` and ``size``; with ``sign`` too, bought and sold volume are separate.
+        Collected as soon as a lazy result is, when it is a row for each price.
     step : float, optional
         The distance of levels; each trade counts at the nearest. By default each price is one.
     share : float
@@ -338,7 +338,7 @@ def volume_profile(ticks: Frame, step: float | None = None, *, share: float = 0.
 
     Notes
     -----
-    What to do with equals is as in Linn Software's method A (linnsoft.com/qa/a/123.htm); the book
+    Equals are treated as in Linn Software's method A (linnsoft.com/qa/a/123.htm); the book
     does not say.
 
     References
@@ -356,7 +356,7 @@ def volume_profile(ticks: Frame, step: float | None = None, *, share: float = 0.
     >>> profile.filter("value_area")["price"].to_list()
     [178.5, 179.0, 179.5, 180.0, 180.5]
     """
-    require(ticks, "price", "size", what="volume_profile")
+    require(ticks, "price", "size", caller="volume_profile")
     if not 0 < share <= 1:
         raise InputError(
             f"volume_profile: the share of the value area is within 0 to 1, not {share}"

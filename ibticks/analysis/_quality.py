@@ -70,9 +70,9 @@ def outliers(
     trim : float
         Delta, below 0.5.
     deviations : float
-        How many deviations are in line.
+        Number of deviations that are in line.
     granularity : float, optional
-        Gamma: without it, after a calm stretch each change would be an outlier. Some ticks of the
+        Gamma: without it, after a calm period each change would be an outlier. Some ticks of the
         contract; by default twice the least change of price in the frame.
 
     Returns
@@ -90,8 +90,8 @@ def outliers(
 
     Notes
     -----
-    Take one session at a time: neighbours should not lie a night apart. With fewer prices than
-    ``2 + 2 * int(trim * neighbours)`` nothing is said. The rule looks at what comes after, and so
+    Take one session at a time: neighbours should not lie a night apart. There is no result with
+    fewer prices than ``2 + 2 * int(trim * neighbours)``. The rule looks at what comes after, and so
     cannot be applied as ticks come in.
 
     References
@@ -116,7 +116,7 @@ def outliers(
     if "price" in ticks.collect_schema():
         rows, value, rules = trade_rows(ticks), pl.col("price"), _of_prices("price")
     else:
-        require(ticks, "bid_price", "ask_price", what="outliers")
+        require(ticks, "bid_price", "ask_price", caller="outliers")
         rows = quote_rows(ticks)
         bid, ask = (number_or_null(ticks, name) for name in ("bid_price", "ask_price"))
         value, rules = (
@@ -173,7 +173,7 @@ def duplicates(ticks: Frame) -> Frame:
     >>> duplicates(pl.DataFrame({"timestamp": at, "price": [1.0, 1.0, 2.0]}))["duplicate"].to_list()
     [False, True, False]
     """
-    require(ticks, "timestamp", what="duplicates")
+    require(ticks, "timestamp", caller="duplicates")
     keys: list[str] = stream_columns(ticks)
     compared = [
         name for name in ticks.collect_schema() if name not in (*keys, *_NO_SAMENESS, "duplicate")
@@ -209,7 +209,7 @@ def crossed_quotes(ticks: Frame) -> Frame:
     >>> crossed_quotes(quotes).select("crossed", "locked").rows()
     [(False, False), (False, True), (True, False)]
     """
-    require(ticks, "bid_price", "ask_price", what="crossed_quotes")
+    require(ticks, "bid_price", "ask_price", caller="crossed_quotes")
     bid, ask = pl.col("bid_price"), pl.col("ask_price")
     result = {"crossed": bid > ask, "locked": bid == ask}
     if not (is_all_set(ticks, "bid_price") and is_all_set(ticks, "ask_price")):
@@ -269,7 +269,7 @@ def quality_report(ticks: Frame, *, granularity: float | None = None) -> Frame:
     >>> report.select("ticks", "duplicates", "crossed", "locked", "one_sided", "outliers").row(0)
     (62875, 0, 40, 504, 0, 86)
     """
-    require(ticks, "timestamp", what="quality_report")
+    require(ticks, "timestamp", caller="quality_report")
     keys: list[str] = key_columns(ticks)
     reports = [
         _report(rows, source, granularity).select(
@@ -278,7 +278,7 @@ def quality_report(ticks: Frame, *, granularity: float | None = None) -> Frame:
         for source, rows in _kinds(ticks)
     ]
     if not reports:
-        require(ticks, "price", what="quality_report")
+        require(ticks, "price", caller="quality_report")
     return collect_like(
         ticks, pl.concat(reports).sort(*keys, "kind", descending=[*(False for _ in keys), True])
     )

@@ -43,7 +43,7 @@ def parkinson(bars: Frame, window: int | None = None) -> Frame:
     bars : polars.DataFrame or polars.LazyFrame
         Bars with ``open high low close``, in order.
     window : int, optional
-        How many bars the mean is over. By default all.
+        Number of bars the mean is over. By default all.
 
     Returns
     -------
@@ -236,10 +236,10 @@ def _drift_free() -> pl.Expr:
     return _log("high", "close") * _log("high", "open") + _log("low", "close") * _log("low", "open")
 
 
-def _check(bars: pl.DataFrame | pl.LazyFrame, window: int | None, least: int, what: str) -> None:
-    require(bars, "open", "high", "low", "close", what=what)
+def _check(bars: pl.DataFrame | pl.LazyFrame, window: int | None, least: int, caller: str) -> None:
+    require(bars, "open", "high", "low", "close", caller=caller)
     if window is not None and window < least:
-        raise InputError(f"{what}: a window has {least} bars or more, not {window}")
+        raise InputError(f"{caller}: a window has {least} bars or more, not {window}")
 
 
 def _priced(bars: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:

@@ -108,7 +108,8 @@ def realized_kernel(
     flat_top : bool
         The kernels of 2008: they converge faster when noise is independent, and may be negative.
     jitter : int
-        How many prices at either end are averaged into one, so that noise at the ends cancels.
+        Number of prices at either end that are averaged into one, so that noise at the ends
+        cancels.
     column, per
         As in :func:`~ibticks.analysis.realized_variance`.
 
@@ -175,8 +176,8 @@ def realized_kernel(
 def autocovariances(returns: Floats, lags: int) -> Floats:
     """Return sums of products of returns some steps apart, for each lag from 0 to ``lags``.
 
-    By Fourier transforms of stretches some times as long as the lags: the work is n log(lags) and
-    the memory that of a stretch.
+    By Fourier transforms of blocks some times as long as the lags: the work is n log(lags) and the
+    memory that of a block.
 
     Examples
     --------

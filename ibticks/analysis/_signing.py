@@ -92,7 +92,7 @@ def trade_sign(
         Ticks with ``timestamp``, ``bid_price`` and ``ask_price``. Without it, they are in the same
         frame as the trades. The tick rule needs none.
     quote_delay : str or timedelta
-        How much older than the trade the quote must at least be. Lee and Ready took five seconds
+        Least age of a quote at its trade. Lee and Ready took five seconds
         for the late reports of 1988. See the notes: it matters.
     market, session_type, sessions : optional
         Sessions, as in :func:`~ibticks.analysis.quoted_spread`: each begins without a quote and
@@ -153,9 +153,9 @@ def trade_sign(
         raise InputError(
             f"no method {method!r}: there are {', '.join(get_args(SigningMethod))}", method=method
         )
-    require(ticks, "timestamp", "price", what=f"trade_sign by {method}")
+    require(ticks, "timestamp", "price", caller=f"trade_sign by {method}")
     keys = grouping_keys(ticks)
-    split = SessionSplit.of(market, session_type, sessions, what="trade_sign")
+    split = SessionSplit.of(market, session_type, sessions, caller="trade_sign")
     if method == "tick":
         rows = trade_rows(ticks) if split is None else split.mark(trade_rows(ticks))
         result = rows.with_columns(sign=_rule(method, keys, split))
@@ -163,7 +163,7 @@ def trade_sign(
     other = ticks if quotes is None else quotes
     alone = 'give quotes=..., or sign by the trades alone, with method="tick"'
     names = ("timestamp", "bid_price", "ask_price")
-    require(other, *names, what=f"trade_sign by {method}", instead=alone)
+    require(other, *names, caller=f"trade_sign by {method}", instead=alone)
     with_quotes, remaining = trades_with_quotes(ticks, quotes, quote_delay, split)
     others = [each for each in remaining if each.meta.output_name() != "sign"]
     result = with_quotes.select(*others, sign=_rule(method, keys, split))
@@ -207,7 +207,7 @@ def sign_trades_with_mid(
 ) -> pl.LazyFrame:
     """Return signed trades with the ``mid`` in force, and ``_session`` with a split."""
     other = ticks if quotes is None else quotes
-    require(other, "timestamp", "bid_price", "ask_price", what="the mid at each trade")
+    require(other, "timestamp", "bid_price", "ask_price", caller="the mid at each trade")
     known = method is None and "sign" in ticks.collect_schema()
     if known:
         rule = pl.col("sign").fill_null(0)
@@ -232,12 +232,12 @@ def trades_with_quotes(
     joined : polars.LazyFrame
         The trades, one and all.
     kept : list of polars.Expr
-        Of ``joined``, the columns that ``ticks`` has.
+        Columns of ``ticks`` among those of the result.
     """
     _refuse_disorder(ticks, quotes)
     rows = ticks.lazy() if quotes is None else trade_rows(ticks)
     names = list(rows.collect_schema())
-    # In one frame with the quotes, a trade has columns of quotes of its own: empty ones.
+    # In one frame with the quotes, a trade has the columns of quotes, empty.
     own = [name for name in names if name in _JOINED]
     source, keys = None, key_columns(ticks)
     if quotes is not None:
@@ -265,7 +265,7 @@ def _refuse_disorder(
     ticks: pl.DataFrame | pl.LazyFrame, quotes: pl.DataFrame | pl.LazyFrame | None
 ) -> None:
     for each in () if quotes is None else (ticks, quotes):
-        refuse_disorder(each, what="the quote at each trade")
+        refuse_disorder(each, caller="the quote at each trade")
 
 
 def _rule(method: SigningMethod, keys: list[str], split: SessionSplit | None = None) -> pl.Expr:

@@ -85,11 +85,11 @@ def realized_variance(
     every : str or timedelta, optional
         The time between prices: ``"5m"``. By default each tick is one.
     subsamples : int
-        How many grids; must divide ``every``.
+        Number of grids; must divide ``every``.
     column : str
         The price: ``price``, ``mid_price``, or any other column.
     per : str or polars.Expr, optional
-        What else keeps rows apart, such as
+        Column or expression that keeps rows apart, such as
         ``pl.col("timestamp").dt.convert_time_zone("America/New_York").dt.date()``.
 
     Returns

@@ -31,8 +31,8 @@ def session(ticks: Frame, session_type: str = "regular", *, market: Market | str
     session_type : str
         One of the market's: ``"regular"``, ``"pre_market"``, ...
     market : Market or str
-        By default ``"US"``, as of :meth:`ibticks.Store.select`: a frame does not say of which it
-        is.
+        By default ``"US"``, as of :meth:`ibticks.Store.select`: a frame does not say of which
+        market it is.
 
     Returns
     -------
@@ -53,8 +53,8 @@ def session(ticks: Frame, session_type: str = "regular", *, market: Market | str
     >>> trades.height, session(trades, "regular").height
     (33381, 33323)
     """
-    require(ticks, "timestamp", what="session")
-    table = session_table(market, session_type, what="session")
+    require(ticks, "timestamp", caller="session")
+    table = session_table(market, session_type, caller="session")
     return ticks.filter(session_start(table).is_not_null())
 
 
@@ -89,7 +89,7 @@ def trailing_window(ticks: Frame, duration: str | timedelta) -> Frame:
     >>> trailing_window(trades, "1h").height
     3
     """
-    require(ticks, "timestamp", what="trailing_window")
+    require(ticks, "timestamp", caller="trailing_window")
     length = parse_duration(duration)
     return ticks.filter(time_ns() >= time_ns().max() - length)
 
@@ -110,10 +110,10 @@ def since_open(
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks, or anything with a ``timestamp``.
     market : Market or str
-        By default ``"US"``, as of :meth:`ibticks.Store.select`: a frame does not say of which it
-        is.
+        By default ``"US"``, as of :meth:`ibticks.Store.select`: a frame does not say of which
+        market it is.
     session_type : str
-        Which of the market's sessions.
+        Session type of the market.
 
     Returns
     -------
@@ -136,8 +136,8 @@ def since_open(
     >>> since_open(trades, market="US")["timestamp"].min()
     datetime.datetime(2013, 10, 8, 13, 30, 3, 268000, tzinfo=zoneinfo.ZoneInfo(key='UTC'))
     """
-    require(ticks, "timestamp", what="since_open")
-    table = session_table(market, session_type, what="since_open")
+    require(ticks, "timestamp", caller="since_open")
+    table = session_table(market, session_type, caller="since_open")
 
     def opening(newest: pl.Series) -> pl.Series:
         ns = newest.item()

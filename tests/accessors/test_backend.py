@@ -102,7 +102,7 @@ def test_several_files(sample_store, hours):
     assert by_time.sizes == opened.sizes
 
 
-def test_only_what_is_asked_for_is_read(hours, reads):
+def test_only_requested_columns_are_read(hours, reads):
     opened = xr.open_dataset(hours[1], engine="ibticks")
     assert reads == [("13_ticks.pb", "timestamp")]
     reads.clear()
@@ -164,7 +164,7 @@ def test_columns(hours):
         xr.open_dataset(hours[0], engine="ibticks", columns=["prices"])
 
 
-def test_what_cannot_be_opened(tmp_path):
+def test_files_that_cannot_be_opened_are_refused(tmp_path):
     with pytest.raises(NoStoreError, match="there is no such file or folder"):
         xr.open_dataset(tmp_path / "14_ticks.pb", engine="ibticks")
     with pytest.raises(NoStoreError, match="there is no tick file in this folder"):
@@ -174,7 +174,7 @@ def test_what_cannot_be_opened(tmp_path):
         xr.open_dataset(tmp_path / "14_ticks.pb", engine="ibticks")
 
 
-def test_what_is_guessed(tmp_path):
+def test_guesses_by_name(tmp_path):
     guess = TickBackend().guess_can_open
     assert guess("14-30_ticks.pb")
     assert not guess("panel.nc")
@@ -182,7 +182,7 @@ def test_what_is_guessed(tmp_path):
     assert not guess(b"14_ticks.pb")
 
 
-def test_a_damaged_block_is_left_out_and_told(hours, tmp_path):
+def test_a_damaged_block_is_left_out_with_a_warning(hours, tmp_path):
     copy = shutil.copy(hours[2], tmp_path / "14_ticks.pb")
     data = bytearray(copy.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 4] = b"\xff\xff\xff\xff"

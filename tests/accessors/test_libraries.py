@@ -57,7 +57,7 @@ def test_a_window_changes_nothing_but_the_rows(stored, turn):
 
 
 @pytest.mark.parametrize("turn", [to_pandas, to_xarray])
-def test_metadata_goes_on_and_says_what_was_done(stored, turn):
+def test_metadata_is_kept_and_lists_measures(stored, turn):
     frame = turn(stored)
     bars = frame.ticks.trailing_window("1s").ticks.time_bars("1m", of="trades")
     said = metadata_of(bars)
@@ -152,20 +152,20 @@ def test_times_without_a_zone_are_refused_with_what_to_do():
     assert to_polars(dataset).schema["timestamp"] == pl.Datetime("ns", "UTC")
 
 
-def test_what_is_no_frame():
+def test_other_objects_are_refused():
     with pytest.raises(InputError, match="a dict is no frame of pandas or polars"):
         Ticks({}).vwap()
     assert library_of(pl.Series([1])) is None
     assert library_of(pd.Series([1])) is None
 
 
-def test_how_it_shows_itself():
+def test_repr():
     assert repr(pl.LazyFrame().ticks) == "<ticks of a polars LazyFrame>"
     assert repr(xr.Dataset().ticks) == "<ticks of an xarray Dataset>"
     assert repr(pd.DataFrame().ticks.plot) == "<plots of a pandas DataFrame>"
 
 
-def test_in_a_notebook_it_lists_what_can_be_asked():
+def test_html_lists_all_measures():
     shown = pl.DataFrame().ticks._repr_html_()
     table = ElementTree.fromstring(shown)
     assert table.find("summary").text == "ticks of a polars DataFrame"
@@ -204,7 +204,7 @@ def test_an_xarray_frame_of_times_before_1970():
     assert dataset.ticks.trailing_window("1s")["timestamp"].values.astype(int).tolist() == [-1]
 
 
-def test_utc_of_any_kind(minutes):
+def test_every_form_of_utc(minutes):
     """Arrow's times of microseconds are as good."""
     at = datetime(2025, 1, 10, tzinfo=UTC)
     frame = pd.DataFrame({"timestamp": pd.Series([at]).astype("datetime64[us, UTC]"), "price": [1]})

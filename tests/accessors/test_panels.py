@@ -31,7 +31,7 @@ def panel(bars):
     return bars.ticks.panel(names=NAMES)
 
 
-def test_each_bar_is_where_it_belongs(bars, panel):
+def test_bars_are_placed_by_contract_and_time(bars, panel):
     assert dict(panel.sizes) == {"contract": 2, "time": bars["timestamp"].n_unique()}
     for row in bars.iter_rows(named=True):
         time = np.datetime64(row["timestamp"].replace(tzinfo=None), "ns")
@@ -43,7 +43,7 @@ def test_each_bar_is_where_it_belongs(bars, panel):
     assert np.isnat(panel["first_time"].values[~filled.values]).all()
 
 
-def test_what_a_panel_says_of_itself(bars):
+def test_panel_attributes(bars):
     panel = IN["pandas"](bars).ticks.trailing_window("1h").ticks.panel()
     assert panel["contract"].values.tolist() == sorted(NAMES)
     assert panel["contract_id"].dims == ("contract",)
@@ -128,17 +128,17 @@ def test_measures_of_one_time_of_a_panel(bars, panel):
     assert one["parkinson"].item() == expected[0]
 
 
-def test_there_and_back(bars, panel):
+def test_round_trip_of_a_panel(bars, panel):
     again = to_polars(panel)
     names = ["timestamp", "contract_id", "open", "close", "volume", "first_time"]
     assert again.select(names).rows() == bars.select(names).rows()
 
 
-def test_a_contract_without_a_name_is_called_by_its_id(bars):
+def test_an_unnamed_contract_is_labelled_by_its_id(bars):
     assert bars.ticks.panel(names={8314: "IBM"})["contract"].values.tolist() == ["4815", "IBM"]
 
 
-def test_what_makes_no_panel(bars, panel):
+def test_frames_that_make_no_panel_are_refused(bars, panel):
     with pytest.raises(UnknownColumnError, match="panel needs contract_id"):
         bars.drop("contract_id").ticks.panel()
     with pytest.raises(InputError, match="one bar for each contract and time, and 8314"):
@@ -147,7 +147,7 @@ def test_what_makes_no_panel(bars, panel):
         panel.assign(depth=("level", [1, 2])).ticks.parkinson()
 
 
-def test_a_panel_of_nothing(bars):
+def test_a_panel_without_bars(bars):
     assert dict(bars.head(0).ticks.panel().sizes) == {"contract": 0, "time": 0}
 
 

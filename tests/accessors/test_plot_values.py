@@ -40,7 +40,7 @@ def trades(sizes) -> pl.DataFrame:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_sizes_that_are_none_count_as_none(sizes, kind, library):
+def test_absent_sizes_are_not_drawn(sizes, kind, library):
     sound = [size if size in (0.0, 1.0, 4.0) else None for size in sizes]
     drawn = getattr(IN[library](trades(sizes)).ticks.plot, kind)().to_json()
     assert (

@@ -113,12 +113,12 @@ def test_mid_points_are_a_line(day, library):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_nothing_there_is_no_picture(day, library, kind):
+def test_empty_frames_are_not_plotted(day, library, kind):
     with pytest.raises(InputError, match="there is nothing to plot"):
         getattr(IN[library](day[0].head(0)).ticks.plot, kind)()
 
 
-def test_of_equal_sizes_some_of_all_times_are_drawn():
+def test_trades_of_equal_size_are_drawn_at_all_times():
     start = datetime(2025, 1, 10, 15, tzinfo=UTC)
     at = [start + timedelta(seconds=i) for i in range(4000)]
     trades = pl.DataFrame({"timestamp": at, "price": 1.0, "size": 1.0})
@@ -198,7 +198,7 @@ def test_the_spread_through_the_day_is_weighed_by_time():
     assert list(count.y) == [2, 1]
 
 
-def test_of_several_days_the_median(week):
+def test_several_days_show_the_median(week):
     figure = week[0].ticks.plot.day("1h", quotes=week[1], **US)
     spread, volume = figure.data
     assert len(spread.x) == len(volume.x) == 7
@@ -240,7 +240,7 @@ def test_a_heat_map_has_a_column_for_each_time_of_day(unit):
     assert fine.xgap == 0
 
 
-def test_numbers_that_are_pointed_at_are_written_in_full(day):
+def test_hover_labels_show_numbers_in_full(day):
     """Prices to the step of the market, and sizes of a thousandth of a coin."""
     trades, quotes = day
     candles = traces(trades.ticks.plot.candles("5m", **US))
@@ -295,7 +295,7 @@ def test_prices_have_the_decimals_they_need(level, span):
         assert figure.layout.yaxis.exponentformat == "none"
 
 
-def test_thinning_keeps_what_is_seen(day):
+def test_thinning_keeps_extremes(day):
     quotes = day[1]
     bid = traces(quotes.ticks.plot.price(**US))["bid"]
     regular = quotes.ticks.session("regular", market="US")
@@ -304,7 +304,7 @@ def test_thinning_keeps_what_is_seen(day):
     assert len(bid.x) < 6_000
 
 
-def test_a_frame_of_both_is_drawn_as_two_are(minutes):
+def test_one_mixed_frame_is_drawn_like_two_frames(minutes):
     trades, quotes = (ticks.filter(pl.col("contract_id") == 8314) for ticks in minutes)
     both = pl.concat([quotes, trades], how="diagonal").sort("timestamp", maintain_order=True)
     one, two = both.ticks.plot(), trades.ticks.plot(quotes=quotes)
@@ -328,12 +328,12 @@ def test_several_contracts_and_none(minutes, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_single_trade_is_a_picture(kind):
+def test_a_single_trade_is_plotted(kind):
     trade = pl.DataFrame({"timestamp": [OPEN], "price": [10.5], "size": [100.0]})
     assert getattr(trade.ticks.plot, kind)().data
 
 
-def test_what_is_missing(day):
+def test_missing_columns_are_named(day):
     trades, quotes = day
     for kind in KINDS[2:4]:
         with pytest.raises(UnknownColumnError, match="price"):

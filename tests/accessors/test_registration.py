@@ -24,7 +24,7 @@ def run(*lines: str) -> str:
 
 
 @pytest.mark.parametrize("first", [*LIBRARIES, "pandas, polars, xarray"])
-def test_whichever_is_imported_first(first):
+def test_any_order_of_imports(first):
     """Of all orders those that differ: some before, the others after."""
     later = [name for name in LIBRARIES if name not in first]
     said = run(
@@ -68,7 +68,7 @@ def test_a_second_import_of_ibticks_registers_nothing_twice():
     )
 
 
-def test_a_look_for_a_library_is_no_import():
+def test_finding_a_library_spec_imports_nothing():
     said = run(
         "import ibticks, importlib.util",
         "print(importlib.util.find_spec('pandas').name, 'pandas' in sys.modules)",

@@ -171,7 +171,7 @@ def test_filled_bars(measure, amount, frame, threshold, rest):
     span=st.sampled_from([1, 3, 20]),
     limits=st.sampled_from([None, (2, 6)]),
 )
-def test_informed_bars(measure, slowly, amount, frame, expected, span, limits):
+def test_information_bars(measure, slowly, amount, frame, expected, span, limits):
     what = {"amount": amount, "expected_ticks": expected, "span": span, "limits": limits}
     found = both(partial(measure, **what), frame)
     for contract in (1, 2):
@@ -185,7 +185,7 @@ def test_informed_bars(measure, slowly, amount, frame, expected, span, limits):
 
 @pytest.mark.parametrize(("measure", "slowly"), [(imbalance_bars, imbalanced), (run_bars, ran)])
 @pytest.mark.parametrize("amount", AMOUNTS)
-def test_informed_bars_of_real_trades(measure, slowly, amount):
+def test_information_bars_of_real_trades(measure, slowly, amount):
     frame = real("btcusdt_trades")[:1500]
     found = measure(frame, amount, expected_ticks=50, limits=(10, 200))
     bars = slowly(trades_of(frame, 990101), amount, 50, 20, (10, 200))
@@ -233,7 +233,7 @@ def test_decimal_thresholds_of_ticks_as_they_come(size, threshold, count, rows):
     assert (found.height, counts(found)) == (7, [count])
 
 
-def test_decimal_thresholds_of_informed_bars():
+def test_decimal_thresholds_of_information_bars():
     """Ten buys of 0.1 are expected, and ten make each bar after the first."""
     trades = equal_trades("0.1", 100).with_columns(sign=pl.lit(1))
     for measure in (imbalance_bars, run_bars):
@@ -350,13 +350,13 @@ def test_volume_is_never_lost():
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_nothing_gives_nothing(name):
+def test_empty_frames_give_empty_results(name):
     found = both(MEASURES[name], made([]))
     assert found.height == 0
     assert both(MEASURES[name], made([]).drop("contract_id")).height == 0
 
 
-def test_what_cannot_be_had():
+def test_invalid_arguments_are_refused():
     frame = real("ibm_trades")
     for n in (0, -1, 2.5):
         with pytest.raises(InputError, match="at least 1"):

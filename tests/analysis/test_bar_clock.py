@@ -156,7 +156,7 @@ def test_bars_are_in_the_zone_of_the_ticks(name, how, futures):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_what_cannot_be_is_refused(name, futures):
+def test_invalid_arguments_are_refused(name, futures):
     measure = MEASURES[name]
     if name == "quoted_spread":
         # A market divides its quotes by session, whatever its bars are anchored to.

@@ -78,7 +78,7 @@ def test_large_spreads(frame):
     assert kept(lambda f: analysis.rm_large_spread(f, 1.5), frame) == expected
 
 
-def test_a_spread_of_exactly_so_many_times_stays():
+def test_a_spread_equal_to_the_limit_stays():
     # 0.5 is 50 times 0.01, "not more than"; but 10.0 - 9.5 > 50 * (10.0 - 9.99) in binary.
     sides_of = [(9.99, 10.0)] * 3 + [(9.5, 10.0), (9.49, 10.0)]
     frame = made([{"ns": 0, "bid_price": bid, "ask_price": ask} for bid, ask in sides_of])
@@ -125,7 +125,7 @@ def test_trade_outliers(frame):
     assert kept(analysis.rm_trade_outliers, frame) == expected
 
 
-def test_conditions_are_looked_up_without_a_complaint(capfd):
+def test_conditions_are_compared_without_warnings(capfd):
     """Where polars has a thread of its own, a warning is no error but a line in the notebook."""
     ticks = pl.DataFrame({"conditions": [[], ["F", "I"], ["T"], None]})
     assert both(analysis.sales_condition, ticks).height == 3
@@ -191,14 +191,14 @@ def test_anything_can_be_cleaned(frame):
     assert (quotes.ticks["bid_price"] <= quotes.ticks["ask_price"]).all()
 
 
-def test_a_mixed_frame_is_cleaned_of_one_kind_at_a_time():
+def test_a_mixed_frame_is_cleaned_for_one_tick_type_at_a_time():
     trades, quotes = real("ibm_trades")[:3000], real("ibm_quotes")[:9000]
     whole = together(quotes, trades)
     alone = analysis.trades_cleanup(trades).ticks
     assert_frame_equal(analysis.trades_cleanup(whole).ticks.select(alone.columns), alone)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     quotes = real("ibm_quotes")[:5]
     with pytest.raises(InputError, match="even"):
         analysis.rm_quote_outliers(quotes, window=3)

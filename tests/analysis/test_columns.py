@@ -19,7 +19,7 @@ from .frames import both, made, real, together
 
 def test_a_missing_column_is_named_with_a_way_to_get_it():
     with pytest.raises(UnknownColumnError, match=r"vwap .* needs price, size; .*bid_price") as info:
-        columns.require(pl.DataFrame({"bid_price": [1.0]}), "price", "size", what="vwap of all")
+        columns.require(pl.DataFrame({"bid_price": [1.0]}), "price", "size", caller="vwap of all")
     assert 'store.select(..., "last")' in str(info.value)
     assert isinstance(info.value, TickError)
     assert pickle.loads(pickle.dumps(info.value)).context == {"columns": ["price", "size"]}
@@ -27,12 +27,12 @@ def test_a_missing_column_is_named_with_a_way_to_get_it():
 
 def test_columns_that_no_tick_type_carries_together():
     with pytest.raises(UnknownColumnError, match=r"\['bid_ask', 'last'\]"):
-        columns.require(pl.DataFrame({"x": [1]}), "price", "bid_price", what="costs")
+        columns.require(pl.DataFrame({"x": [1]}), "price", "bid_price", caller="costs")
 
 
-def test_a_column_that_is_none_of_a_ticks():
+def test_an_unknown_missing_column_has_no_advice():
     with pytest.raises(UnknownColumnError, match=r"needs fee; the frame has x$"):
-        columns.require(pl.DataFrame({"x": [1]}), "fee", what="delta")
+        columns.require(pl.DataFrame({"x": [1]}), "fee", caller="delta")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_column_that_is_none_of_a_ticks():
 )
 def test_a_column_that_a_measure_makes(names, maker):
     with pytest.raises(UnknownColumnError, match=rf"the measure {maker} makes it$".capitalize()):
-        columns.require(pl.DataFrame({"x": [1]}), *names, what="it")
+        columns.require(pl.DataFrame({"x": [1]}), *names, caller="it")
 
 
 def test_a_lazy_frame_is_refused_before_it_is_collected():
@@ -56,19 +56,19 @@ def test_naive_times_are_refused(zone):
     )
     if zone is None:
         with pytest.raises(NaiveDatetimeError, match="replace_time_zone"):
-            columns.require(frame, "timestamp", what="bars")
+            columns.require(frame, "timestamp", caller="bars")
     else:
-        columns.require(frame, "timestamp", what="bars")
+        columns.require(frame, "timestamp", caller="bars")
 
 
-def test_times_that_are_none_are_refused():
+def test_columns_that_are_not_times_are_refused():
     with pytest.raises(InputError, match="not Int64"):
-        columns.require(pl.DataFrame({"timestamp": [1]}), "timestamp", what="bars")
+        columns.require(pl.DataFrame({"timestamp": [1]}), "timestamp", caller="bars")
 
 
 @pytest.mark.parametrize("dtype", [pl.String, pl.Decimal(10, 2), pl.Boolean])
 @pytest.mark.parametrize("measure", [analysis.vwap, lambda t: analysis.time_bars(t, "1m")])
-def test_prices_that_are_no_numbers_are_refused(measure, dtype):
+def test_prices_that_are_not_numbers_are_refused(measure, dtype):
     trades = made([{"ns": 0, "price": 1.0, "size": 1.0}]).with_columns(pl.col("size").cast(dtype))
     for ticks in (trades, trades.lazy()):
         with pytest.raises(InputError, match=r'numbers in column size, .*pl.col\("size"\).cast'):
@@ -86,7 +86,7 @@ def test_a_frame_of_another_library_is_refused():
         analysis.vwap({"price": [1.0]})
 
 
-def test_rows_of_each_kind():
+def test_rows_of_each_tick_type():
     frame = made(
         [
             {"ns": 0, "price": 1.0},
@@ -124,7 +124,7 @@ def test_keys():
     ("text", "ns"),
     [("0s", 0), ("0", 0), (timedelta(0), 0), ("5s", 5 * 10**9), (timedelta(microseconds=1), 1000)],
 )
-def test_lengths(text, ns):
+def test_durations(text, ns):
     assert columns.duration_ns(text) == ns
 
 
@@ -176,7 +176,7 @@ def test_the_zone_of_a_frame_is_kept():
         lambda ticks: analysis.tick_bars(ticks, 1),
     ],
 )
-def test_ticks_of_nobody_are_not_of_a_contract(measure):
+def test_null_contract_ids_form_a_group(measure):
     """As where frames with and without a contract were put together."""
     rows = [{"ns": place, "price": 1.0 + place, "size": 1.0} for place in range(3)]
     ticks = made(rows).with_columns(
@@ -199,7 +199,7 @@ BY_TIME = {
 
 
 @pytest.mark.parametrize("name", BY_TIME)
-def test_disorder_is_refused_where_it_would_spoil_the_result(name):
+def test_disorder_is_refused_where_order_matters(name):
     rows = [{"ns": i * 10**9, "price": 1.0 + i % 3, "size": 1.0} for i in range(9)]
     trades = made(rows)
     quotes = made([{"ns": i * 10**9, **QUOTE} for i in range(9)])
@@ -222,7 +222,7 @@ def test_a_window_of_time_wants_order(measure):
 
 
 @pytest.mark.parametrize("name", BY_TIME)
-def test_contracts_may_stand_one_after_the_other(name):
+def test_concatenated_contracts_are_in_order(name):
     trades, quotes = (
         together(*(f.with_columns(contract_id=pl.lit(i, pl.UInt32)) for i in (2, 1)))
         for f in (real("ibm_trades").gather_every(40), real("ibm_quotes").gather_every(40))

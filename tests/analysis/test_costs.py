@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ibticks import analysis
 from ibticks.errors import InputError, UnknownColumnError
 
+from .equality import same
 from .frames import both, is_number, made, real, rows_of, ticks, together
-from .same import same
 from .test_flow import signed_trades
 from .test_signing import plain_signs
 
@@ -137,7 +137,7 @@ def test_effective_is_realized_and_impact():
     assert impact["price_impact"].mean() > realized["realized_spread"].mean()
 
 
-def test_signs_of_the_frame_are_taken():
+def test_an_existing_sign_column_is_used():
     trades, quotes = real("ibm_trades")[:500], real("ibm_quotes")
     signed = trades.with_columns(sign=pl.lit(1, pl.Int8))
     found = analysis.effective_spread(signed, quotes=quotes)
@@ -181,7 +181,7 @@ def test_kyle_lambda(frame, every):
                 same(row[2], r * ((len(y) - 2) / (1 - r * r)) ** 0.5, absolute=1e-6)
 
 
-def test_lambda_that_is_known():
+def test_kyle_lambda_recovers_a_known_value():
     random = np.random.default_rng(4)
     side = random.choice([-1, 1], 5_000)
     size = random.integers(1, 100, 5_000)
@@ -209,7 +209,7 @@ def test_amihud(frame):
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([None, "1m"]))
-def test_roll(frame, every):
+def test_roll_spread(frame, every):
     found = both(lambda f: analysis.roll_spread(f, every), frame)
     step = None if every is None else MINUTE
     for row, (contract, bars) in zip(
@@ -229,7 +229,7 @@ def test_roll(frame, every):
             assert row[1] is None
 
 
-def test_roll_finds_a_bounce():
+def test_roll_spread_of_a_bid_ask_bounce():
     random = np.random.default_rng(5)
     price = 50 + np.cumsum(random.normal(0, 0.005, 20_000)) + 0.05 * random.choice([-1, 1], 20_000)
     frame = pl.DataFrame({"price": price})
@@ -248,7 +248,7 @@ def test_two_contracts_are_two():
         same(whole, pl.concat(parts).rows())
 
 
-def test_what_is_missing_is_named():
+def test_missing_columns_are_named():
     with pytest.raises(UnknownColumnError, match="bid_price"):
         analysis.effective_spread(real("ibm_trades")[:5])
     with pytest.raises(UnknownColumnError, match="ask_price"):

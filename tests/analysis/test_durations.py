@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from ibticks import analysis
 from ibticks.errors import InputError, UnknownColumnError
 
+from .equality import same
 from .frames import both, is_number, made, real, rows_of, ticks
-from .same import same
 
 MINUTE = 60_000_000_000
 
@@ -96,7 +96,7 @@ def test_a_real_day():
         assert both(measure, quotes.clear()).height == 0
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     quotes = real("ibm_quotes")[:5]
     with pytest.raises(UnknownColumnError, match="exchange_time"):
         analysis.latency(quotes)

@@ -15,8 +15,8 @@ from ibticks import analysis
 from ibticks.analysis._prices import value_area
 from ibticks.errors import InputError
 
+from .equality import same
 from .frames import both, is_number, made, real, rows_of, ticks, together
-from .same import same
 from .test_signing import plain_signs
 
 MINUTE = 60_000_000_000
@@ -92,7 +92,7 @@ def test_a_footprint_of_a_day():
     assert footprint["timestamp"].dt.minute().unique().to_list() == [0]
 
 
-def test_signs_that_are_there_are_taken():
+def test_an_existing_sign_column_is_used():
     frame = real("ibm_trades")[:50].with_columns(sign=pl.lit(-1, pl.Int8))
     assert analysis.delta(frame)["buy_volume"].item() == 0
     assert analysis.delta(frame, method="tick")["buy_volume"].item() > 0
@@ -184,7 +184,7 @@ def test_volume_profile(frame):
     same(both(analysis.volume_profile, frame), expected)
 
 
-def test_profile_tells_sides_apart():
+def test_profile_separates_sides():
     ibm = analysis.trade_sign(real("ibm_trades"), "tick")
     profile = both(lambda f: analysis.volume_profile(f, 0.1), ibm)
     assert profile["volume"].sum() == ibm["size"].sum()
@@ -254,7 +254,7 @@ def test_vpin_on_anything(frame):
     both(analysis.vpin, frame)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     ibm = real("ibm_trades")[:10].with_columns(sign=1)
     for call in (
         lambda: analysis.delta(ibm, step=0.1),

@@ -260,7 +260,7 @@ def test_every_public_measure_is_registered_and_tested():
 @pytest.mark.parametrize(("name", "args", "kwargs"), CALLS, ids=IDS)
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
-def test_pieces_give_what_the_whole_gives(name, args, kwargs, data):
+def test_blocks_give_the_result_of_the_whole_frame(name, args, kwargs, data):
     frame = ticks_of(name, data.draw(ticks(contracts=2)))
     if data.draw(st.booleans()):
         frame = frame.filter(pl.col("contract_id") == 1).drop("contract_id")
@@ -268,7 +268,7 @@ def test_pieces_give_what_the_whole_gives(name, args, kwargs, data):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_real_day_in_pieces(name):
+def test_a_real_day_in_blocks(name):
     """And what is kept does not grow with it."""
     args, kwargs = CASES[name][0]
     frame = ticks_of(name, together(real("ibm_trades"), real("ibm_quotes")))
@@ -323,7 +323,7 @@ def test_rows_that_are_trades_and_quotes_at_once(name, args, kwargs):
     check(name, args, kwargs, cut(frame, [places.randrange(frame.height) for _ in range(12)]))
 
 
-def test_ticks_one_by_one_do_not_pile_up():
+def test_single_ticks_do_not_accumulate():
     bars, window = Incremental("time_bars", "1d"), Incremental("rolling_vwap", "1h")
     for tick in real("ibm_trades")[:200].iter_slices(1):
         bars.update(tick)
@@ -337,12 +337,12 @@ def test_ticks_one_by_one_do_not_pile_up():
     ("name", "args", "reason"),
     [(name, *said) for name, said in [*REFUSED.items(), *REFUSED_SO.items()]],
 )
-def test_what_cannot_go_on_says_why(name, args, reason):
+def test_measures_that_are_not_incremental_say_why(name, args, reason):
     with pytest.raises(InputError, match=f"^{name} cannot take ticks as they come: .*{reason}"):
         Incremental(name, *args)
 
 
-def test_mistakes_are_found_at_once():
+def test_invalid_arguments_are_refused_at_construction():
     with pytest.raises(InputError, match="time_bar is no measure"):
         Incremental("time_bar", "1m")
     with pytest.raises(InputError, match="len is no measure"):
@@ -357,7 +357,7 @@ def test_mistakes_are_found_at_once():
         Incremental("trade_sign", quotes=real("ibm_quotes"))
 
 
-def test_what_is_wrong_with_the_ticks_says_the_measure():
+def test_the_measure_refuses_invalid_ticks():
     measure = Incremental("volume_bars", 100)
     with pytest.raises(UnknownColumnError, match="volume_bars of trades needs price, size"):
         measure.update(real("ibm_quotes"))
@@ -376,7 +376,7 @@ def second(at: int, price: float = 10.0, **more) -> dict:
     return {"ns": at * 1_000_000_000, "price": price, "size": 1.0, **more}
 
 
-def test_a_bar_is_final_when_a_tick_of_any_kind_came_after_its_end():
+def test_a_bar_is_final_when_a_tick_of_any_type_came_after_its_end():
     bars = Incremental(analysis.time_bars, timedelta(seconds=10))
     rows = [second(1), second(2, contract_id=2), {"ns": 9_999_999_999, "bid_price": 9.0}]
     assert bars.update(made(rows)).is_empty()
@@ -432,7 +432,7 @@ def test_bars_chain():
     same(pl.concat(said), analysis.parkinson(analysis.time_bars(trades, "5m"), 12))
 
 
-def test_how_it_shows_itself():
+def test_repr():
     measure = Incremental("tick_bars", 3, of="quotes")
     assert repr(measure) == "<Incremental tick_bars(3, of='quotes'): 0 ticks, 0 rows kept>"
     assert measure.pending().equals(pl.DataFrame())
@@ -479,7 +479,7 @@ def test_bars_of_a_live_stream(store):
     assert found.height > 60
 
 
-def test_measures_of_both_kinds_of_a_live_stream(store):
+def test_measures_of_trades_and_quotes_of_a_live_stream(store):
     """Trades and quotes in one frame, as a feed of both has them."""
     frame = together(real("ibm_quotes")[:4_000], real("ibm_trades")[:1_500])
     sides = ("bid_price", "bid_size", "ask_price", "ask_size")

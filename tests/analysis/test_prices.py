@@ -48,7 +48,7 @@ def divided(over, under):
 
 @PATIENT
 @given(ticks())
-def test_of_quotes(frame):
+def test_prices_of_quotes(frame):
     found = both(lambda each: spread(microprice(mid(each)), tick_size=0.01), frame)
     assert found.columns[: frame.width] == frame.columns
     assert_frame_equal(found.select(frame.columns), frame)
@@ -81,7 +81,7 @@ def test_a_mid_of_nothing_has_no_relative_spread():
 
 @PATIENT
 @given(ticks())
-def test_whole_averages(frame):
+def test_averages_of_all_ticks(frame):
     found = both(vwap, frame)
     over_time = both(twap, frame)
     for contract in (1, 2):
@@ -282,7 +282,7 @@ def test_contracts_together_and_apart(name):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_nothing_gives_nothing(name):
+def test_empty_frames_give_empty_results(name):
     assert both(ROWS[name], made([])).height == 0
 
 
@@ -294,7 +294,7 @@ def test_integers_will_do():
         assert_frame_equal(*same)
 
 
-def test_what_cannot_be_had():
+def test_invalid_arguments_are_refused():
     frame = real("ibm_trades")
     for window in (0, -1, True):
         with pytest.raises(InputError, match="holds none"):

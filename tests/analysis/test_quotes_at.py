@@ -73,7 +73,7 @@ def test_two_frames(trades, quotes, lag_ns, strict):
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_real_stretch(strict):
+def test_real_trades_and_quotes(strict):
     # Around the opening, when trades and quotes of the same millisecond abound.
     trades = real("ibm_trades")[:400]
     quotes = real("ibm_quotes").filter(pl.col("timestamp") <= trades["timestamp"].max())[-900:]
@@ -126,7 +126,7 @@ def test_merged_real_streams_give_what_two_frames_give():
     )
 
 
-def test_what_stood_there_before_is_replaced_and_the_rest_stays():
+def test_existing_quote_columns_are_replaced():
     once = quotes_at(real("ibm_trades")[:50], real("ibm_quotes"))
     again = quotes_at(once, real("ibm_quotes"))
     assert_frame_equal(again, once)
@@ -148,7 +148,7 @@ def test_contract_ids_of_another_integer_type():
         assert found["mid"].count() > 30_000
 
 
-def test_what_cannot_be_joined():
+def test_frames_that_cannot_be_joined_are_refused():
     trades, quotes = real("ibm_trades"), real("ibm_quotes")
     with pytest.raises(InputError, match="no contract_id"):
         quotes_at(trades, quotes.drop("contract_id"))

@@ -309,7 +309,7 @@ def test_a_lunch_break_divides_a_session():
 
 def test_ticks_out_of_order_lie_in_their_sessions():
     split = SessionSplit.of(
-        None, "regular", [(START + 10, START + 20), (START + 30, START + 40)], what="a test"
+        None, "regular", [(START + 10, START + 20), (START + 30, START + 40)], caller="a test"
     )
     at = pl.Series([35, 10, 20, 19, None, 40, 5]) + START
     at = at.cast(pl.Datetime("ns", "UTC"))
@@ -330,7 +330,7 @@ def test_ticks_out_of_order_lie_in_their_sessions():
         ([("2025-01-10 09:30", "2025-01-10 16:00")], "time zone"),
     ],
 )
-def test_sessions_that_are_none(sessions, message):
+def test_invalid_sessions_are_refused(sessions, message):
     ticks = made([{"ns": 0, "price": 1.0}])
     with pytest.raises(InputError, match=message):
         analysis.twap(ticks, sessions=sessions)

@@ -68,7 +68,7 @@ def test_signs_of_a_day(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_signs_as_tclf_has_them(method):
+def test_signs_agree_with_tclf(method):
     known = pl.read_csv(SIGNS, comment_prefix="#")
     rows = [
         {"ns": i, "price": p / 100, "bid_price": b / 100, "ask_price": a / 100}
@@ -106,7 +106,7 @@ def test_sides_that_are_known():
     assert right("lee_ready", "100ms") > 0.95
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(InputError, match="there are tick, quote, lee_ready, emo, clnv"):
         analysis.trade_sign(real("ibm_trades")[:10], "rock")
     with pytest.raises(UnknownColumnError, match="store"):
@@ -124,7 +124,7 @@ def test_without_quotes_it_says_how_to_sign_by_trades_alone():
             measure(trades)
 
 
-def test_quotes_in_the_place_of_the_method_are_told_theirs():
+def test_quotes_as_the_method_argument_are_refused_with_advice():
     trades = made([{"ns": 0, "price": 1.0, "size": 1.0}])
     with pytest.raises(InputError, match="given as quotes="):
         analysis.trade_sign(trades, trades)

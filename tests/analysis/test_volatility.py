@@ -15,8 +15,8 @@ from ibticks import analysis
 from ibticks.analysis._engine.sampling import noise_variance, pilot_variance
 from ibticks.errors import InputError, UnknownColumnError
 
+from .equality import same
 from .frames import START, both, is_number, made, real, rows_of, ticks, together
-from .same import same
 
 SECOND = 1_000_000_000
 
@@ -229,7 +229,7 @@ def test_mids_are_prices_too():
         lambda f: analysis.two_scale_rv(f, 1),
     ],
 )
-def test_what_cannot_be_is_refused(call):
+def test_invalid_arguments_are_refused(call):
     with pytest.raises(InputError):
         call(real("ibm_trades")[:10])
 

@@ -78,14 +78,14 @@ def test_a_frame_of_anything_with_times():
     assert session(bars, market="US").height == 33_323
 
 
-def test_without_a_market_it_is_that_of_a_selection(sample_store):
+def test_default_market_is_that_of_a_selection(sample_store):
     selected = sample_store.select("IBM", "all_last", session="pre_market", date="2013-10-08")
     frame = real("ibm_trades")
     assert session(frame, "pre_market").height == selected.count()
     assert since_open(frame).equals(since_open(frame, market="US"))
 
 
-def test_what_cannot_be_had():
+def test_invalid_arguments_are_refused():
     frame = real("ibm_trades")
     with pytest.raises(UnknownMarketError, match="'lunch': it has pre_market"):
         session(frame, "lunch", market="US")

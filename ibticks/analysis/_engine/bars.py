@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Anchor: TypeAlias = Literal["clock", "session"]
-"""What bars are anchored to."""
+"""Anchor of bars."""
 
 _WEEK_NS: Final = 604_800_000_000_000
 
@@ -60,7 +60,7 @@ class BarClock:
         market: Market | str | None = None,
         session_type: str = "regular",
         *,
-        what: str,
+        caller: str,
     ) -> BarClock:
         """Return the clock of the arguments of a measure.
 
@@ -74,9 +74,9 @@ class BarClock:
 
         Examples
         --------
-        >>> BarClock.of("5m", what="delta").step
+        >>> BarClock.of("5m", caller="delta").step
         300000000000
-        >>> BarClock.of("5m", market="US", what="delta")
+        >>> BarClock.of("5m", market="US", caller="delta")
         Traceback (most recent call last):
             ...
         ibticks.errors.InputError: delta: bars of the clock need no market; those of its sessions
@@ -84,12 +84,12 @@ class BarClock:
         """
         step = parse_duration(every)
         if anchor == "session":
-            return cls(step, session_table(market, session_type, what=what))
+            return cls(step, session_table(market, session_type, caller=caller))
         if anchor != "clock":
             raise InputError(f"anchor={anchor!r}: bars are anchored to 'clock' or 'session'")
         if market is not None:
             raise InputError(
-                f"{what}: bars of the clock need no market; those of its sessions are had with "
+                f"{caller}: bars of the clock need no market; those of its sessions are had with "
                 "anchor='session'"
             )
         return cls(step)
@@ -102,19 +102,19 @@ class BarClock:
         market: Market | str | None,
         session_type: str,
         *,
-        what: str,
+        caller: str,
     ) -> BarClock | None:
         """Return the clock of the arguments of a measure, or None without ``every``.
 
         Examples
         --------
-        >>> BarClock.optional(None, "clock", None, "regular", what="delta") is None
+        >>> BarClock.optional(None, "clock", None, "regular", caller="delta") is None
         True
         """
         if every is not None:
-            return cls.of(every, anchor, market, session_type, what=what)
+            return cls.of(every, anchor, market, session_type, caller=caller)
         if anchor != "clock" or market is not None:
-            raise InputError(f"{what} by sessions needs the length of bars, as in every='1d'")
+            raise InputError(f"{caller} by sessions needs the length of bars, as in every='1d'")
         return None
 
     @property
@@ -141,7 +141,7 @@ class BarClock:
             return end
 
         def close(sessions: pl.Series) -> pl.Series:
-            # Polars may look before it drops the rows that lie in no session.
+            # Polars may evaluate this before it drops the rows outside of sessions.
             place = np.searchsorted(table.start_ns, sessions.fill_null(0).to_numpy())
             return pl.Series(table.end_ns[place.clip(max=len(table) - 1)])
 
@@ -216,7 +216,7 @@ def _in_sessions(
 
 
 BarSource: TypeAlias = Literal["trades", "quotes", "mids"]
-"""What bars are made of."""
+"""Rows that bars are made of."""
 
 _REQUIRED_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "trades": ("timestamp", "price", "size"),
@@ -226,7 +226,7 @@ _REQUIRED_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def bar_rows(
-    ticks: pl.DataFrame | pl.LazyFrame, of: BarSource, *, what: str, without_size: bool = False
+    ticks: pl.DataFrame | pl.LazyFrame, of: BarSource, *, caller: str, without_size: bool = False
 ) -> pl.LazyFrame:
     """Return the rows that bars are made of, with NaN as null and derived columns.
 
@@ -241,16 +241,16 @@ def bar_rows(
     --------
     >>> from datetime import UTC, datetime
     >>> ticks = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)], "price": [1.0]})
-    >>> bar_rows(ticks, "trades", what="time_bars")
+    >>> bar_rows(ticks, "trades", caller="time_bars")
     Traceback (most recent call last):
         ...
     ibticks.errors.UnknownColumnError: time_bars of trades needs size; the frame has timestamp,
     price. Ticks of last or all_last carry it: store.select(..., "last")
     """
     if of not in _REQUIRED_COLUMNS:
-        raise InputError(f"{what} of {of!r}: there are bars of {', '.join(get_args(BarSource))}")
+        raise InputError(f"{caller} of {of!r}: there are bars of {', '.join(get_args(BarSource))}")
     needed = [name for name in _REQUIRED_COLUMNS[of] if not (without_size and name == "size")]
-    require(ticks, *needed, what=f"{what} of {of}")
+    require(ticks, *needed, caller=f"{caller} of {of}")
     match of:
         case "trades" if without_size:
             return trade_rows(ticks)
@@ -277,15 +277,15 @@ def bar_aggregates(of: BarSource) -> list[pl.Expr]:
             volume = pl.col("size").sum()
             value = (pl.col("price") * pl.col("size")).sum()
             vwap = pl.when(volume > 0).then(value / volume).alias("vwap")
-            what = [*_ohlc("price"), volume.alias("volume"), vwap]
+            caller = [*_ohlc("price"), volume.alias("volume"), vwap]
         case "quotes":
             sides = ("bid_price", "bid_"), ("ask_price", "ask_"), ("_mid", "mid_")
-            what = [each for name, prefix in sides for each in _ohlc(name, prefix)]
-            what.append(pl.col("_spread").mean().alias("spread"))
+            caller = [each for name, prefix in sides for each in _ohlc(name, prefix)]
+            caller.append(pl.col("_spread").mean().alias("spread"))
         case "mids":
-            what = _ohlc("mid_price")
+            caller = _ohlc("mid_price")
     return [
-        *what,
+        *caller,
         pl.len().alias("count"),
         pl.col("timestamp").first().alias("first_time"),
         pl.col("timestamp").last().alias("last_time"),

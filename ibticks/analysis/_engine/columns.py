@@ -83,10 +83,10 @@ def present(name: str, columns: Collection[str]) -> pl.Expr:
     Parameters
     ----------
     name : str
-        Of the column; for ``price``, the sides of quotes and their sizes, price and size decide
-        together.
+        Name of the column; for ``price``, the sides of quotes and their sizes, price and size
+        decide together.
     columns : collection of str
-        Those of the frame.
+        Columns of the frame.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def is_quote() -> pl.Expr:
     """Return where a row is a quote: a side has a finite price, or its tick type is ``bid_ask``.
 
     A quote without a bid and an offer is one: it ends the quote before it. In a frame without
-    ``tick_type`` it cannot be told from a trade.
+    ``tick_type`` it cannot be distinguished from a trade.
 
     Examples
     --------
@@ -183,7 +183,9 @@ _ZERO_DURATIONS: Final = frozenset(
 )
 
 
-def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str, instead: str = "") -> None:
+def require(
+    frame: pl.DataFrame | pl.LazyFrame, *names: str, caller: str, instead: str = ""
+) -> None:
     """Refuse a frame that lacks a column, whose times have no zone, or whose prices are no numbers.
 
     Parameters
@@ -191,10 +193,10 @@ def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str, instead:
     frame : polars.DataFrame or polars.LazyFrame
     *names : str
         The columns that must be there.
-    what : str
-        Who asks, for the message: ``"time_bars of quotes"``.
+    caller : str
+        Name of the measure, for the message: ``"time_bars of quotes"``.
     instead : str
-        What else can be done about a missing column, for the message.
+        Another way to get a missing column, for the message.
 
     Raises
     ------
@@ -208,7 +210,7 @@ def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str, instead:
 
     Examples
     --------
-    >>> require(pl.DataFrame({"bid_price": [1.0]}), "price", what="vwap")
+    >>> require(pl.DataFrame({"bid_price": [1.0]}), "price", caller="vwap")
     Traceback (most recent call last):
         ...
     ibticks.errors.UnknownColumnError: vwap needs price; the frame has bid_price. Ticks of last or
@@ -216,27 +218,28 @@ def require(frame: pl.DataFrame | pl.LazyFrame, *names: str, what: str, instead:
     """
     if not hasattr(frame, "collect_schema"):
         raise InputError(
-            f"{what} takes a frame of polars, not a {type(frame).__name__}; frames of pandas and "
+            f"{caller} takes a frame of polars, not a {type(frame).__name__}; frames of pandas and "
             "datasets of xarray have the measures as methods of .ticks"
         )
     schema = frame.collect_schema()
     missing = [name for name in names if name not in schema]
     if missing:
         raise UnknownColumnError(
-            f"{what} needs {', '.join(missing)}; the frame has {', '.join(schema) or 'no columns'}"
+            f"{caller} needs {', '.join(missing)}; the frame has "
+            f"{', '.join(schema) or 'no columns'}"
             f"{_source_hint(missing)}{instead and '; '}{instead}",
             columns=missing,
         )
     if "timestamp" in names:
-        _check_times(schema["timestamp"], what)
+        _check_times(schema["timestamp"], caller)
     for name in names:
-        _check_number(name, schema[name], what)
+        _check_number(name, schema[name], caller)
 
 
-def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, what: str) -> None:
+def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, caller: str) -> None:
     """Refuse a frame in which the times of a contract fall, where that would spoil the result.
 
-    What a store gives is in order. Of a lazy frame it is not known.
+    Ticks of a store are in order. The order of a lazy frame is not known.
 
     Raises
     ------
@@ -247,7 +250,7 @@ def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, what: str) -> None:
     --------
     >>> from datetime import UTC, datetime
     >>> at = [datetime(2025, 1, day, tzinfo=UTC) for day in (11, 10)]
-    >>> refuse_disorder(pl.DataFrame({"timestamp": at}), what="quotes_at")
+    >>> refuse_disorder(pl.DataFrame({"timestamp": at}), caller="quotes_at")
     Traceback (most recent call last):
         ...
     ibticks.errors.InputError: quotes_at needs ticks in order of time, and in row 1 they go back:
@@ -259,7 +262,7 @@ def refuse_disorder(ticks: pl.DataFrame | pl.LazyFrame, *, what: str) -> None:
     fallen = back.to_series().fill_null(value=False)
     if fallen.any():
         raise InputError(
-            f"{what} needs ticks in order of time, and in row {fallen.arg_max()} they go back: "
+            f"{caller} needs ticks in order of time, and in row {fallen.arg_max()} they go back: "
             '.sort("timestamp", maintain_order=True)'
         )
 
@@ -277,7 +280,7 @@ def trades(ticks: Frame) -> Frame:
     >>> trades(pl.DataFrame({"price": [1.5, None], "bid_price": [None, 1.0]})).height
     1
     """
-    require(ticks, "price", what="a measure of trades")
+    require(ticks, "price", caller="a measure of trades")
     return ticks.filter(is_trade())
 
 
@@ -297,7 +300,7 @@ def quotes(ticks: Frame) -> Frame:
     >>> quotes(ticks).height
     2
     """
-    require(ticks, "bid_price", "ask_price", what="a measure of quotes")
+    require(ticks, "bid_price", "ask_price", caller="a measure of quotes")
     return ticks.filter(is_quote()).with_columns(present_sides(ticks.collect_schema()))
 
 
@@ -309,7 +312,7 @@ def mids(ticks: Frame) -> Frame:
     UnknownColumnError
         The frame has no column ``mid_price``.
     """
-    require(ticks, "mid_price", what="a measure of mid points")
+    require(ticks, "mid_price", caller="a measure of mid points")
     return ticks.filter(is_set(pl.col("mid_price")))
 
 
@@ -327,8 +330,8 @@ def key_columns(ticks: pl.DataFrame | pl.LazyFrame) -> list[str]:
 def grouping_keys(*frames: pl.DataFrame | pl.LazyFrame) -> list[str]:
     """Return the columns to group by: :func:`key_columns`, but none for a single contract.
 
-    Ticks of which it is not known whose they are, are not of a contract that is. Of a lazy frame
-    that is not known. Polars is five times as fast without the keys.
+    A null ``contract_id`` forms its own group. A lazy frame always keeps its keys. Polars is five
+    times as fast without them.
 
     Examples
     --------
@@ -463,24 +466,26 @@ def _source_hint(missing: list[str]) -> str:
     return f'. Ticks of {" or ".join(shared)} carry it: store.select(..., "{shared[0]}")'
 
 
-def _check_times(dtype: pl.DataType, what: str) -> None:
+def _check_times(dtype: pl.DataType, caller: str) -> None:
     if not isinstance(dtype, pl.Datetime):
-        raise InputError(f"{what} needs times in column timestamp, not {dtype}", column="timestamp")
+        raise InputError(
+            f"{caller} needs times in column timestamp, not {dtype}", column="timestamp"
+        )
     if dtype.time_zone is None:
         raise NaiveDatetimeError(
-            f"{what}: the times in column timestamp have no zone; say which it is with "
+            f"{caller}: the times in column timestamp have no zone; say which it is with "
             '.dt.replace_time_zone("UTC")',
             column="timestamp",
         )
 
 
-def _check_number(name: str, dtype: pl.DataType, what: str) -> None:
+def _check_number(name: str, dtype: pl.DataType, caller: str) -> None:
     known = COLUMNS.get(name)
     if known is None or known.type is not FieldType.FLOAT or dtype.is_float() or dtype.is_integer():
         return
     if dtype != pl.Null:
         raise InputError(
-            f"{what} needs numbers in column {name}, not {dtype}: cast it with "
+            f"{caller} needs numbers in column {name}, not {dtype}: cast it with "
             f'pl.col("{name}").cast(pl.Float64)',
             column=name,
         )

@@ -57,7 +57,7 @@ def trade_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
     >>> trade_rows(pl.DataFrame({"price": [1.5, None]})).collect().height
     1
     """
-    require(ticks, "price", what="a measure of trades")
+    require(ticks, "price", caller="a measure of trades")
     return rows_with(ticks, "price")
 
 
@@ -70,7 +70,7 @@ def quote_rows(ticks: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
     >>> quote_rows(ticks).collect().height
     1
     """
-    require(ticks, "bid_price", "ask_price", what="a measure of quotes")
+    require(ticks, "bid_price", "ask_price", caller="a measure of quotes")
     return ticks.lazy() if has_complete_quotes(ticks) else columns.quotes(ticks.lazy())
 
 
@@ -179,14 +179,14 @@ def group_rows(
     ----------
     rows : polars.LazyFrame
     groups : sequence of polars.Expr
-        What to group and sort by, the contract among it; one called ``timestamp`` is the start of
-        bars, and rises with time.
+        Expressions to group and sort by, the contract among them; one called ``timestamp`` is the
+        start of bars, and rises with time.
     ticks : polars.DataFrame or polars.LazyFrame
         The frame that the rows are of.
     clock : BarClock, optional
-        What bars begin with, where ``timestamp`` is among the groups.
+        Clock of the bars, where ``timestamp`` is among the groups.
     **values : polars.Expr
-        What is said of each group.
+        Aggregates of each group.
 
     Examples
     --------
@@ -233,8 +233,8 @@ def group_adjacent(
 ) -> pl.LazyFrame:
     """Return a row for each group of adjacent rows: ``group``, and its aggregates.
 
-    They need not be looked for, and each is a slice: where there are many, and much is said of
-    each, that is twice as fast as to group by a value that is known to rise.
+    Each group is a slice: with many groups and many aggregates, that is twice as fast as to group
+    by a value that is known to rise.
 
     Examples
     --------
@@ -307,16 +307,16 @@ def apply_kernel(
     Parameters
     ----------
     name : str
-        Of the kernel.
+        Name of the kernel.
     inputs : sequence of polars.Expr
-        Its arrays, Int64 without nulls or Float64, where null becomes NaN; an expression may be a
-        constant, but not the first.
+        Arrays of the kernel, Int64 without nulls or Float64, where null becomes NaN; an expression
+        may be a constant, but not the first.
     *constants : float or int
-        Its other arguments, always of the same type, for each of which it is compiled.
+        Other arguments of the kernel, which is compiled once for each type of them.
     keys : list of str
         From ``grouping_keys``.
     results : mapping of str to polars.DataType
-        What it returns: one of them is a plain column, several are the fields of a struct.
+        Results of the kernel: one is a plain column, several are the fields of a struct.
 
     Returns
     -------
@@ -352,6 +352,6 @@ def apply_kernel(
 
 def _read_only_array(column: pl.Series, rows: int) -> npt.NDArray[Any]:
     values = np.ascontiguousarray(np.broadcast_to(column.to_numpy(), rows)).view()
-    # To numba an array that may be written to is of another type, to be compiled for once more.
+    # numba would compile the kernel once more for writable arrays.
     values.flags.writeable = False
     return values

@@ -273,7 +273,7 @@ def moments(times: Ints, values: Floats, weights: Floats, window: int) -> tuple[
                     second -= weights[oldest] * away * away
                 in_window, removed = in_window - 1, removed + 1
             oldest += 1
-        # What is added and taken away again leaves its rounding behind: begin anew before it tells.
+        # Sums that are added and subtracted accumulate rounding: begin anew before it matters.
         start = row
         if in_window == 0 or removed > in_window + 1000:
             start, reference, in_window, removed = oldest, values[row], 0, 0
@@ -319,7 +319,7 @@ def time_average(times: Ints, values: Floats, window: int) -> Floats:
             area -= (values[places[gone]] - reference) * span
             removed += 1
         newest = count - 2
-        # What is added and taken away again leaves its rounding behind: begin anew before it tells.
+        # Sums that are added and subtracted accumulate rounding: begin anew before it matters.
         if newest <= in_window + 1 or removed > newest - in_window + 1000:
             newest_known, reference, area, removed = in_window + 1, values[row], 0.0, 0
         else:

@@ -56,7 +56,7 @@ SECTIONS: Final[tuple[Section, ...]] = get_args(Section)
 """All sections, in the order of the documentation."""
 
 USE_BUFFER: Final = "take the measure of a buffer, as of store.buffer(...).to_polars()"
-"""What to do about a measure that is not incremental, for messages."""
+"""Advice about a measure that is not incremental, for messages."""
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -202,9 +202,9 @@ class NotIncremental:
     Attributes
     ----------
     reason : str
-        Why, for the message.
+        Reason, for the message.
     instead : str
-        What to do, for the message.
+        Advice, for the message.
     """
 
     reason: str
@@ -239,7 +239,7 @@ class Measure:
     section : str
         Section of the documentation.
     incremental : Plan
-        How new ticks update it.
+        Plan by which new ticks update it.
     """
 
     function: Callable[..., Any]
@@ -259,7 +259,7 @@ def measure(section: Section, incremental: Plan) -> Callable[[Function], Functio
     section : str
         Section of the documentation.
     incremental : Plan
-        How new ticks update it, or :class:`NotIncremental`.
+        Plan by which new ticks update it, or :class:`NotIncremental`.
 
     Examples
     --------

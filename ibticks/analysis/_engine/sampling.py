@@ -176,7 +176,7 @@ LOG_PRICES: Final = {"at": pl.col("_at"), "log": LOG_PRICE}
 
 
 def positive_prices(
-    ticks: pl.DataFrame | pl.LazyFrame, column: str, per: str | pl.Expr | None, what: str
+    ticks: pl.DataFrame | pl.LazyFrame, column: str, per: str | pl.Expr | None, caller: str
 ) -> tuple[pl.LazyFrame, list[str]]:
     """Return the prices that have a log, with their times, and the columns to group by.
 
@@ -187,7 +187,7 @@ def positive_prices(
     groups : list of str
         Never empty: ``["_all"]`` where nothing is to be kept apart.
     """
-    require(ticks, "timestamp", column, what=what)
+    require(ticks, "timestamp", column, caller=caller)
     split = [pl.col(name) for name in grouping_keys(ticks)]
     if per is not None:
         split.append(pl.col(per) if isinstance(per, str) else per)

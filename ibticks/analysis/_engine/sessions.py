@@ -33,7 +33,7 @@ __all__ = [
 _NO_SESSION: Final = np.iinfo(np.int64).min
 
 
-def session_table(market: Market | str | None, session_type: str, *, what: str) -> SessionTable:
+def session_table(market: Market | str | None, session_type: str, *, caller: str) -> SessionTable:
     """Return the sessions of a market, by its name.
 
     Raises
@@ -45,13 +45,13 @@ def session_table(market: Market | str | None, session_type: str, *, what: str) 
 
     Examples
     --------
-    >>> session_table("US", "lunch", what="time_bars")
+    >>> session_table("US", "lunch", caller="time_bars")
     Traceback (most recent call last):
         ...
     ibticks.errors.UnknownMarketError: US has no session type 'lunch': it has pre_market, ...
     """
     if market is None:
-        raise InputError(f"{what} by sessions needs a market, as in market='US'")
+        raise InputError(f"{caller} by sessions needs a market, as in market='US'")
     known = find_market(market) if isinstance(market, str) else market
     if session_type not in known.tables:
         raise UnknownMarketError(
@@ -81,7 +81,7 @@ def session_start(table: SessionTable) -> pl.Expr:
     --------
     >>> from datetime import UTC, datetime
     >>> ticks = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, 14, 30, tzinfo=UTC)]})
-    >>> start = session_start(session_table("US", "regular", what="an example"))
+    >>> start = session_start(session_table("US", "regular", caller="an example"))
     >>> ticks.select(start.cast(pl.Datetime("ns", "UTC"))).item()
     datetime.datetime(2025, 1, 10, 14, 30, tzinfo=zoneinfo.ZoneInfo(key='UTC'))
     """
@@ -142,7 +142,7 @@ class SessionSplit:
         session_type: str,
         sessions: SessionIntervals | None,
         *,
-        what: str,
+        caller: str,
     ) -> SessionSplit | None:
         """Return the sessions that the arguments of a measure ask for, None for no split.
 
@@ -155,22 +155,24 @@ class SessionSplit:
 
         Examples
         --------
-        >>> SessionSplit.of(None, "regular", [("2025-01-10T14:30Z", "2025-01-10T21:00Z")], what="")
+        >>> SessionSplit.of(
+        ...     None, "regular", [("2025-01-10T14:30Z", "2025-01-10T21:00Z")], caller=""
+        ... )
         SessionSplit(start_ns=array([1736519400000000000]), end_ns=array([1736542800000000000]))
-        >>> SessionSplit.of("US", "regular", [(0, 1)], what="twap")
+        >>> SessionSplit.of("US", "regular", [(0, 1)], caller="twap")
         Traceback (most recent call last):
             ...
         ibticks.errors.InputError: twap: sessions= and market= are both given; keep one of them
         """
         if sessions is None:
-            return None if market is None else cls._of_market(market, session_type, what)
+            return None if market is None else cls._of_market(market, session_type, caller)
         if market is not None:
-            raise InputError(f"{what}: sessions= and market= are both given; keep one of them")
-        return cls._of_intervals(sessions, what)
+            raise InputError(f"{caller}: sessions= and market= are both given; keep one of them")
+        return cls._of_intervals(sessions, caller)
 
     @classmethod
-    def _of_market(cls, market: Market | str, session_type: str, what: str) -> SessionSplit:
-        table = session_table(market, session_type, what=what)
+    def _of_market(cls, market: Market | str, session_type: str, caller: str) -> SessionSplit:
+        table = session_table(market, session_type, caller=caller)
         starts, ends = table.start_ns, table.end_ns
         if len(table.break_start_ns):
             # Where there is no break, its start and end are equal.
@@ -180,19 +182,19 @@ class SessionSplit:
         return cls(starts, ends)
 
     @classmethod
-    def _of_intervals(cls, sessions: SessionIntervals, what: str) -> SessionSplit:
+    def _of_intervals(cls, sessions: SessionIntervals, caller: str) -> SessionSplit:
         try:
             times = [(start, end) for start, end in sessions]
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"{what}: sessions= takes pairs of times, (start, end), not {sessions!r}"
+                f"{caller}: sessions= takes pairs of times, (start, end), not {sessions!r}"
             ) from error
-        pairs = [(_to_ns(start, what), _to_ns(end, what)) for start, end in times]
+        pairs = [(_to_ns(start, caller), _to_ns(end, caller)) for start, end in times]
         starts, ends = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         if (starts >= ends).any() or (ends[:-1] > starts[1:]).any():
             raise InputError(
-                f"{what}: sessions= takes intervals in order of time, none empty, none overlapping "
-                "another"
+                f"{caller}: sessions= takes intervals in order of time, none empty, none "
+                "overlapping another"
             )
         return cls(starts, ends)
 
@@ -263,9 +265,9 @@ def within_session_only(value: pl.Expr, rows: int = 1) -> pl.Expr:
     return pl.when(~other).then(value)
 
 
-def _to_ns(time: Any, what: str) -> int:
+def _to_ns(time: Any, caller: str) -> int:
     if isinstance(time, str) and time in _OPEN_ENDS:
         return _OPEN_ENDS[time]
     if isinstance(time, int) and time in _OPEN_ENDS.values():
         return time
-    return to_ns(time, name=f"{what}: sessions")
+    return to_ns(time, name=f"{caller}: sessions")

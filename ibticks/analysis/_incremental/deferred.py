@@ -115,7 +115,7 @@ def grid_instants(call: Call) -> Instants:
     """Return the instants of ``align``, from the first and the last time of ticks."""
     step, table = parse_duration(call["every"]), None
     if call["market"] is not None:
-        table = session_table(call["market"], call["session_type"], what=call.name)
+        table = session_table(call["market"], call["session_type"], caller=call.name)
     return lambda first, last: grid(pl.LazyFrame({"_first": [first], "_last": [last]}), step, table)
 
 
@@ -233,7 +233,7 @@ def bar_clock(call: Call) -> Clock:
     arguments = {name: call[name] for name in names if name in call.arguments}
     if call.name == "quoted_spread" and call["anchor"] == "clock":
         arguments["market"] = None  # it divides the quotes, not the bars
-    return BarClock.of(call["every"], **arguments, what=call.name)
+    return BarClock.of(call["every"], **arguments, caller=call.name)
 
 
 @dataclass(frozen=True)
@@ -422,7 +422,7 @@ class InformationBarsState:
         names = ("amount", "expected_ticks", "span", "limits", "sign")
         inputs, constants = kernel_arguments(name, *(self.call[each] for each in names))
         kernel = getattr(kernels, f"{name}_after")
-        rows = bar_rows(ticks, "trades", what=name).collect()
+        rows = bar_rows(ticks, "trades", caller=name).collect()
         columns = rows.select(each.alias(str(n)) for n, each in enumerate(inputs)).get_columns()
         ids = (
             rows[key_columns(ticks)[0]].to_numpy()

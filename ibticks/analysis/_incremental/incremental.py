@@ -136,7 +136,7 @@ class Incremental:
         """
         frame = ticks.lazy().collect()
         if self._schema is None:
-            require(frame, "timestamp", what=f"{self._call.name} of ticks as they come")
+            require(frame, "timestamp", caller=f"{self._call.name} of ticks as they come")
             # The measure refuses wrong columns and arguments, even without ticks.
             self._call(frame.clear())
         elif frame.schema != self._schema:

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from ibticks.analysis._incremental.states import Call
 
     Lookback: TypeAlias = Callable[[Call, pl.DataFrame, pl.DataFrame], pl.DataFrame]
-    """From the measure, the ticks and what it said of them to the ticks that are kept."""
+    """From the call, its ticks and its result to the lookback."""
 
     Pick: TypeAlias = Callable[[Call], pl.Expr]
-    """From the measure to what says of each tick whether it is its business."""
+    """From the call to an expression that picks ticks."""
 
 __all__ = [
     "by_column",
@@ -265,14 +265,14 @@ def _of_session(call: Call, result: pl.DataFrame) -> pl.DataFrame:
     """Return the priced ticks of the session of the last tick of each contract."""
     priced = result.filter(by_column(call))
     if call.arguments.get("sessions") is not None:
-        split = SessionSplit.of(None, "regular", call["sessions"], what=call.name)
+        split = SessionSplit.of(None, "regular", call["sessions"], caller=call.name)
         if split is not None:
             marked = split.inside(priced.lazy()).collect()
             last = over_keys(pl.col("_session").last(), grouping_keys(result))
             return marked.filter(pl.col("_session") == last)
     if call.arguments.get("market") is None:
         return priced
-    table = session_table(call["market"], call["session_type"], what=call.name)
+    table = session_table(call["market"], call["session_type"], caller=call.name)
     inside = priced.with_columns(_session=session_start(table)).drop_nulls("_session")
     return inside.filter(
         pl.col("_session") == over_keys(pl.col("_session").last(), grouping_keys(result))

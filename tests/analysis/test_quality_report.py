@@ -30,7 +30,7 @@ def test_a_day():
     assert report.select("crossed", "locked", "one_sided").rows() == [(None,) * 3, (40, 504, 0)]
 
 
-def test_what_is_wrong_is_counted():
+def test_doubtful_ticks_are_counted():
     frame = made(
         [
             {"ns": 10, "price": 1.0},

@@ -25,7 +25,7 @@ def plain_covariances(returns: list[float], lags: int) -> list[float]:
 
 
 @given(st.integers(1, 60), st.integers(0, 59), st.integers(0, 9))
-def test_autocovariances_of_few(n, lags, seed):
+def test_autocovariances_of_few_returns(n, lags, seed):
     returns = np.random.default_rng(seed).normal(size=n)
     lags = min(lags, n - 1)
     assert autocovariances(returns, lags) == pytest.approx(
@@ -33,7 +33,7 @@ def test_autocovariances_of_few(n, lags, seed):
     )
 
 
-def test_autocovariances_over_several_stretches():
+def test_autocovariances_over_several_blocks():
     returns = np.random.default_rng(1).normal(size=30_000)
     direct = [returns[h:] @ returns[: len(returns) - h] for h in range(301)]
     assert autocovariances(returns, 300) == pytest.approx(direct, abs=1e-8)
@@ -106,7 +106,7 @@ def test_realized_kernel_on_anything(frame):
         assert value is None or value >= -1e-15
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     frame = real("ibm_trades")[:10]
     with pytest.raises(InputError, match="there are bartlett"):
         analysis.realized_kernel(frame, "box")

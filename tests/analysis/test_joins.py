@@ -90,7 +90,7 @@ def test_align_by_sessions(frame):
     assert_frame_equal(found, as_frame(on_clock(frame, grid if seen else []), found))
 
 
-def test_nothing_of_later_is_known():
+def test_values_do_not_look_ahead():
     """Values on the grid stay as they are when more ticks come."""
     frame = together(real("ibm_trades")[:3000], real("btcusdt_trades")[:10])
     day = align(real("ibm_trades"), "1s")
@@ -183,7 +183,7 @@ def test_units_and_zones(unit):
         assert zoned.equals(plain["timestamp"])
 
 
-def test_nothing_gives_nothing():
+def test_empty_frames_give_empty_results():
     for frame in (made([]), made([]).drop("contract_id"), made([{"ns": 0, "bid_price": 1.0}])):
         for measure in (
             refresh_time,
@@ -194,7 +194,7 @@ def test_nothing_gives_nothing():
     assert both(partial(last_value, at=times()), real("ibm_trades")).height == 0
 
 
-def test_what_cannot_be_had():
+def test_invalid_arguments_are_refused():
     frame = real("ibm_trades")
     with pytest.raises(NaiveDatetimeError, match="replace_time_zone"):
         last_value(frame, pl.Series([datetime(2025, 1, 10)]))
@@ -228,12 +228,12 @@ def test_instants_in_any_form(at):
 
 
 @pytest.mark.parametrize("at", [3, "2025-01-10", ["2025-01-10"], [1.5]])
-def test_what_are_no_instants(at):
+def test_invalid_instants_are_refused(at):
     with pytest.raises(InputError, match="last_value: at must be"):
         last_value(made([{"ns": 0, "price": 1.0}]), at)
 
 
-def test_refresh_times_of_contracts_one_after_the_other():
+def test_refresh_times_of_concatenated_contracts():
     trades = real("ibm_trades").head(500)
     later = trades.with_columns(
         pl.col("timestamp") + pl.duration(milliseconds=7, time_unit="ns"),

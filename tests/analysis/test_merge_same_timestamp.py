@@ -75,7 +75,7 @@ def test_real_trades():
     assert found["timestamp"].is_unique().all()
 
 
-def test_all_else_is_of_the_last_row():
+def test_other_columns_are_those_of_the_last_row():
     frame = made([{"ns": 0, "price": 1.0, "size": 1.0}, {"ns": 0, "price": 2.0, "size": 1.0}])
     frame = frame.with_columns(exchange=pl.Series(["N", "Q"]), count=pl.lit("theirs"))
     found = merge_same_timestamp(frame)
@@ -89,14 +89,14 @@ def test_a_price_of_either_sign():
     assert merge_same_timestamp(frame, how="max_volume")["price"].item() == -3.0
 
 
-def test_nothing_gives_nothing():
+def test_empty_frames_give_empty_results():
     assert both(merge_same_timestamp, made([])).height == 0
     assert (
         both(partial(merge_same_timestamp, of="quotes"), made([]).drop("contract_id")).height == 0
     )
 
 
-def test_what_cannot_be_had():
+def test_invalid_arguments_are_refused():
     frame = real("ibm_trades")
     with pytest.raises(InputError, match="median, max_volume, weighted_average"):
         merge_same_timestamp(frame, how="mean")
@@ -108,7 +108,7 @@ def test_what_cannot_be_had():
 
 @pytest.mark.parametrize("piece", [1, 3, 100])
 @pytest.mark.parametrize("how", ["median", "max_volume", "weighted_average"])
-def test_pieces_make_no_difference(monkeypatch, piece, how):
+def test_blocks_do_not_change_results(monkeypatch, piece, how):
     quotes = real("ibm_quotes").head(1000)
     whole = merge_same_timestamp(quotes, of="quotes", how=how)
     assert 0 < whole.height < quotes.height

@@ -44,7 +44,7 @@ def trade(ns, price=9.9, size=1.0):
 
 
 @pytest.mark.parametrize("side", NO_SIDE)
-def test_a_side_that_is_none(side):
+def test_absent_sides(side):
     price, size = NO_SIDE[side]
     frame = made(
         [
@@ -93,7 +93,7 @@ def test_a_side_that_is_none(side):
 
 @pytest.mark.parametrize("name", ["quotes_at", "effective_spread", "trade_sign", "mid"])
 @pytest.mark.parametrize("pieces", [1, 3, 100])
-def test_sides_that_are_none_in_pieces(name, pieces):
+def test_absent_sides_in_blocks(name, pieces):
     rows = [quote(0), quote(1, -1.0, 0.0, -1.0, 0.0), trade(2), quote(3, 0.0, 0.0), trade(4)]
     rows += [quote(5), trade(6), quote(7, None, None, None, None), trade(8)]
     types = ["last" if "price" in row else "bid_ask" for row in rows]
@@ -120,7 +120,7 @@ def test_unset_sizes(unset):
 
 
 @pytest.mark.parametrize(("price", "size"), [(0.0, 0.0), (-1.0, 0.0), (2147483647.0, 1.0)])
-def test_trades_that_are_none(price, size):
+def test_absent_trades(price, size):
     frame = made([trade(0, 10.0), trade(1, price, size), trade(2, 11.0)])
     assert both(analysis.vwap, frame).select("vwap", "count").row(0) == (10.5, 2)
     assert both(lambda each: analysis.time_bars(each, "1m"), frame)["low"].to_list() == [10.0]
@@ -130,7 +130,7 @@ def test_trades_that_are_none(price, size):
     assert analysis.last_value(frame, frame["timestamp"])["price"].to_list() == [10.0, 10.0, 11.0]
 
 
-def test_a_price_of_minus_one_with_a_size_is_one():
+def test_a_price_of_minus_one_with_a_size_is_a_price():
     """A futures spread may well be quoted at -1, or at 0 on one side."""
     frame = made([quote(0, -1.0, 5.0, 0.0, 5.0), trade(1, -1.0, 2.0)])
     assert analysis.mid(frame)["mid"][0] == -0.5
@@ -214,7 +214,7 @@ def test_no_log_return_of_negative_prices(name):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 6])
-def test_no_log_return_of_negative_prices_in_pieces(rows):
+def test_no_log_return_of_negative_prices_in_blocks(rows):
     variance = Incremental("realized_variance")
     for piece in oil().iter_slices(rows):
         found = variance.update(piece)
@@ -260,7 +260,7 @@ def test_negative_quotes_are_quotes():
     assert paid["relative_effective_spread"].item() > 0
 
 
-def test_real_quotes_have_none_of_this():
+def test_real_quotes_have_no_absent_sides():
     quotes = real("ibm_quotes")
     assert analysis.mid(quotes)["mid"].null_count() == 0
     assert analysis.no_zero_quotes(quotes).height == quotes.height

@@ -42,7 +42,7 @@ def page(browser):
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_is_drawn(page, day, week, name, tmp_path):
+def test_a_browser_draws_each_plot(page, day, week, name, tmp_path):
     trades, quotes = week if name in ("heatmap", "candles") else day
     page.evaluate(DRAW, PICTURES[name](trades, quotes).to_json())
     path = tmp_path / f"{name}.png"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from ibticks import analysis
 from ibticks.errors import InputError
 
+from .equality import same
 from .frames import both, real
-from .same import same
 
 LN2 = math.log(2)
 
@@ -73,7 +73,7 @@ def by_contract(frame):
 @pytest.mark.parametrize("name", PLAIN)
 @settings(max_examples=30, deadline=None)
 @given(frame=bars())
-def test_of_all_bars(name, frame):
+def test_variance_of_all_bars(name, frame):
     found = both(getattr(analysis, name), frame)
     expected = [
         (c, fmean(PLAIN[name](*row[1:]) for row in rows), len(rows))
@@ -86,7 +86,7 @@ def test_of_all_bars(name, frame):
 @pytest.mark.parametrize("name", PLAIN)
 @settings(max_examples=30, deadline=None)
 @given(frame=bars())
-def test_of_the_last_bars(name, frame):
+def test_variance_of_the_last_bars(name, frame):
     found = both(lambda f: getattr(analysis, name)(f, 3), frame)
     for contract, rows in by_contract(frame).items():
         each = [PLAIN[name](*row[1:]) for row in rows]
@@ -108,7 +108,7 @@ def test_yang_zhang(frame):
         same(rolling.filter(contract_id=contract)["yang_zhang"].to_list(), expected)
 
 
-def test_they_agree_on_a_day():
+def test_range_variances_agree_on_a_day():
     day = analysis.time_bars(real("ibm_trades"), "5m", anchor="session", market="US")
     squares = (day["close"] / day["open"]).log().pow(2).mean()
     for name in (*PLAIN, "yang_zhang"):

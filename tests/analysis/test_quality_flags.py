@@ -97,14 +97,14 @@ def test_outliers_of_a_day():
     assert 0 < found["outlier"].sum() < 0.2 * trades.height
 
 
-def test_what_is_wrong_for_certain_is_no_neighbour():
+def test_absent_prices_are_no_neighbours():
     prices = [10.0, 10.01] * 20 + [0.0, -5.0] * 5 + [10.0, 10.01] * 20
     frame = made([{"ns": i, "price": p} for i, p in enumerate(prices)])
     found = analysis.outliers(frame)
     assert found["outlier_rule"].value_counts().drop_nulls().rows() == [("not_positive", 10)]
 
 
-def test_numbers_that_cannot_be():
+def test_impossible_arguments_are_refused():
     frame = real("ibm_trades")[:5]
     for wrong in (
         {"neighbours": 1},

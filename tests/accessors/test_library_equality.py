@@ -182,7 +182,7 @@ def test_the_accessor_is_the_same_in_every_library(given):
 
 
 @pytest.mark.parametrize("other", IN)
-def test_quotes_of_any_library_will_do(given, library, other):
+def test_quotes_of_any_library(given, library, other):
     quotes = IN[other](given["quotes"])
     signed = IN[library](given["trades"]).ticks.trade_sign(quotes=quotes)
     expected = analysis.trade_sign(given["trades"], quotes=given["quotes"])
@@ -215,7 +215,7 @@ def test_bars_are_made_from_the_store_a_file_at_a_time(sample_store):
     assert all(alike(values[column], truth[column]) for column in truth)
 
 
-def test_what_a_column_is_missing_for(given, library):
+def test_missing_columns_name_their_tick_types(given, library):
     from ibticks.errors import UnknownColumnError
 
     with pytest.raises(UnknownColumnError, match=r'needs price.*store\.select\(\.\.\., "last"\)'):

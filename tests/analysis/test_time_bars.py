@@ -190,7 +190,7 @@ def test_empty_bars_by_sessions_leave_the_night_out():
     assert bars.lazy().collect_schema() == time_bars(frame, "30m").schema
 
 
-def test_each_contract_has_empty_bars_of_its_own():
+def test_each_contract_has_its_empty_bars():
     frame = made(
         [
             {"ns": i * MINUTE, "contract_id": c, "price": 1.0, "size": 1.0}
@@ -203,7 +203,7 @@ def test_each_contract_has_empty_bars_of_its_own():
 
 @pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("where", [{}, {"anchor": "session", "market": "US"}])
-def test_nothing_gives_nothing(where, empty):
+def test_empty_frames_give_empty_results(where, empty):
     frame = made([])
     found = both(partial(time_bars, every="1m", empty=empty, **where), frame)
     assert found.height == 0
@@ -218,7 +218,7 @@ def test_without_contracts():
     assert_frame_equal(plain, time_bars(frame, "1h", empty=True).drop("contract_id"))
 
 
-def test_times_out_of_order_lie_in_their_sessions_all_the_same():
+def test_unordered_times_lie_in_their_sessions():
     frame = real("ibm_trades")
     shuffled = frame.sample(fraction=1, shuffle=True, seed=1)
     bars = partial(time_bars, every="1h", anchor="session", market="US")
@@ -226,7 +226,7 @@ def test_times_out_of_order_lie_in_their_sessions_all_the_same():
     assert_frame_equal(bars(shuffled).select(same), bars(frame).select(same))
 
 
-def test_what_cannot_be_had():
+def test_invalid_arguments_are_refused():
     frame = real("ibm_trades")
     with pytest.raises(UnknownPeriodError, match="1mo"):
         time_bars(frame, "1mo")

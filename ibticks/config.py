@@ -10,6 +10,7 @@ __all__ = [
     "CACHE_BYTES",
     "COMPRESSIONS",
     "NANOSECONDS",
+    "QUERY_TIMEOUT_SECONDS",
     "SPLIT_BYTES",
     "TICK_TYPES",
     "TIME_MAX",
@@ -36,6 +37,10 @@ SPLIT_BYTES: Final = 200 * 1024 * 1024
 
 CACHE_BYTES: Final = 512 * 1024 * 1024
 """How much memory a store keeps of what loads have decoded, unless something else is said."""
+
+
+QUERY_TIMEOUT_SECONDS: Final = 60.0
+"""Time limit of a user's SQL query on the index, unless the caller sets another."""
 
 
 def dsn_from_environment() -> str | None:

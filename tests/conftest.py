@@ -13,7 +13,8 @@ from psycopg.conninfo import make_conninfo
 
 import ibticks as ibt
 from ibticks.calendar import MARKETS, session_rows
-from ibticks.index import EmbeddedServer, PostgresIndex
+from ibticks.index import PostgresIndex
+from ibticks.index.embedded import EmbeddedServer
 from ibticks.sample import SAMPLES
 
 from .captures import FakeCapture

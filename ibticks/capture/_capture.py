@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.capture._maintenance import HourCompressor, HourPruner
-from ibticks.capture._queued_index import Clerk
+from ibticks.capture._queued_index import QueuedIndex
 from ibticks.capture._recorder import Recorder, open_recorder
 from ibticks.capture._settings import CaptureSettings
 from ibticks.capture._shutdown import stop_with_kernel, unregister
@@ -93,7 +93,7 @@ class Capture:
         self.failures: Final[deque[str]] = deque(maxlen=100)
         self._recorders: list[Recorder] = []
         self._supervisor: Supervisor | None = None
-        self._index: Clerk | None = None
+        self._index: QueuedIndex | None = None
         self._filler: GapFiller | None = None
         self._compressor: HourCompressor | None = None
         self._pruner: HourPruner | None = None
@@ -128,7 +128,7 @@ class Capture:
         with self._changing:
             if self._index is not None:
                 raise CaptureError("this capture is already running")
-            self._index = Clerk(self.store.index, self._failed)
+            self._index = QueuedIndex(self.store.index, self._failed)
             self._recorders = []
             self._rates.clear()
             run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
@@ -184,7 +184,9 @@ class Capture:
                 raise
         return self
 
-    def _open_recorder(self, index: Clerk, contract_id: int, tick_type: str, run: str) -> Recorder:
+    def _open_recorder(
+        self, index: QueuedIndex, contract_id: int, tick_type: str, run: str
+    ) -> Recorder:
         return open_recorder(
             self.store.root,
             contract_id,
@@ -192,7 +194,7 @@ class Capture:
             index,
             run,
             fsync=0 if self.settings.fsync == 0 else None,
-            on_sealed=lambda _: index.do(self.store.note_change),
+            on_sealed=lambda _: index.submit(self.store.note_change),
             sealer=self._sealer,
         )
 

@@ -20,7 +20,7 @@ from ibticks.storage import HOUR, FileKey, SealerApart, StreamLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ibticks.capture._queued_index import Clerk
+    from ibticks.capture._queued_index import QueuedIndex
     from ibticks.capture._recorder import Recorder
     from ibticks.index import Index
     from ibticks.store import Store
@@ -181,7 +181,7 @@ class HourPruner:
     ----------
     store : Store
     recorders : sequence of Recorder
-    index : Clerk
+    index : QueuedIndex
         Queue of index writes that the recorders use, too: it keeps their order.
     keep_seconds : float
         Seconds since the end of an hour.
@@ -193,7 +193,7 @@ class HourPruner:
         self,
         store: Store,
         recorders: Sequence[Recorder],
-        index: Clerk,
+        index: QueuedIndex,
         keep_seconds: float,
         on_failure: Callable[[str, Exception], None],
     ) -> None:
@@ -231,11 +231,11 @@ class HourPruner:
             self._index.drop_files([key.path for key in keys])
             unindexed = self._unindexed.setdefault(recorder.stream_id, set())
             unindexed.update(keys)
-            if self._index.settled(_INDEX_WAIT_SECONDS):
+            if self._index.wait_until_empty(_INDEX_WAIT_SECONDS):
                 for key in keys:
                     self._task.attempt(key, partial(recorder.delete, key))
                     unindexed.discard(key)
-                self._index.do(self._store.note_change)
+                self._index.submit(self._store.note_change)
 
     def _due_files(self, recorder: Recorder) -> list[FileKey]:
         before_ns = time.time_ns() - self._keep_ns

@@ -10,7 +10,6 @@ import typer
 
 from ibticks.cli._options import Dsn, Json, Root, emit, facts, instant, opened, size_text, table
 from ibticks.filesystem import expand_home
-from ibticks.index import file_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +30,7 @@ def ls(
         if files:
             records = store.index.files(ids)
             if json:
-                emit([file_to_json(record, blocks=False) for record in records])
+                emit([record.to_dict(blocks=False) for record in records])
                 return
             table(
                 str(store.root),

@@ -1,18 +1,10 @@
-"""The index of a store: which files there are and what is in them.
+"""The index of a store: which files it has, their statistics, contracts and coverage.
 
-It lives in PostgreSQL, embedded or anywhere; a catalogue file and a journal stand in while that is
-away. The files are the truth: all of it can be rebuilt.
-
-=================== ================================================================
-:func:`open_index`  the index of a store, whichever it is
-``records``         the values an index keeps, and the protocol ``Index``
-``PostgresIndex``   the index in a PostgreSQL database
-``EmbeddedServer``  a PostgreSQL of the store's own
-``JournaledIndex``  PostgreSQL, and what stands in for it
-``CatalogueIndex``  the read-only catalogue file (``write_catalogue``)
-``MemoryIndex``     an index in memory
-``Journal``         the changes the server has not yet got
-=================== ================================================================
+Records of files, contracts and coverage intervals come in and go out; every write is one
+``IndexChange``. The index is a PostgreSQL database, embedded or on a server; a journal file takes
+the writes, and a catalogue file answers the reads, while the server is away. The files of the store
+are the truth: all of it can be rebuilt from them. Storage, coverage, selection, capture and the
+Store use it; :func:`open_index` is the entry point.
 """
 
 from __future__ import annotations
@@ -23,41 +15,40 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.index._catalogue import CatalogueIndex, write_catalogue
-    from ibticks.index._encoding import dump_json, file_from_json, file_to_json
-    from ibticks.index._journal import Journal
     from ibticks.index._journaled import JournaledIndex
     from ibticks.index._memory import MemoryIndex
-    from ibticks.index._open import open_index
+    from ibticks.index._open import find_store_id, open_index
     from ibticks.index._postgres import PostgresIndex
+    from ibticks.index._protocol import (
+        ForwardingIndex,
+        Index,
+        IndexChange,
+        IndexReads,
+        ReadScope,
+    )
     from ibticks.index._records import (
-        QUERY_SECONDS,
         Block,
         ContractRecord,
         CoverageRecord,
         DailyStats,
         FileRecord,
-        Index,
     )
-    from ibticks.index._store_id import find_store_id
-    from ibticks.index.embedded import EmbeddedServer
 
 __all__ = [
-    "QUERY_SECONDS",
     "Block",
     "CatalogueIndex",
     "ContractRecord",
     "CoverageRecord",
     "DailyStats",
-    "EmbeddedServer",
     "FileRecord",
+    "ForwardingIndex",
     "Index",
-    "Journal",
+    "IndexChange",
+    "IndexReads",
     "JournaledIndex",
     "MemoryIndex",
     "PostgresIndex",
-    "dump_json",
-    "file_from_json",
-    "file_to_json",
+    "ReadScope",
     "find_store_id",
     "open_index",
     "write_catalogue",

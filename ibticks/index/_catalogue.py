@@ -11,8 +11,8 @@ One JSON object with one row a file, columns named once::
         "coverage": [{...}],
     }
 
-The blocks of the files are left out (they would be most of it): without them a part of an hour is
-found by reading the hour.
+The blocks of the files are left out (they would be most of it): a query of a part of an hour then
+reads the whole hour.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import os
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ibticks.errors import (
     CorruptFileError,
@@ -33,29 +33,29 @@ from ibticks.errors import (
     StoreAccessError,
     TickError,
 )
-from ibticks.filesystem import give_to_store_owner
-from ibticks.index._encoding import (
-    FILE_FIELDS,
-    contract_from_json,
-    contract_to_json,
-    coverage_from_json,
-    coverage_to_json,
-    dump_json,
-    file_from_json,
-    file_to_json,
-)
+from ibticks.filesystem import give_to_store_owner, sync_folder
 from ibticks.index._memory import MemoryIndex
+from ibticks.index._protocol import ForwardingIndex
+from ibticks.index._records import (
+    FILE_FIELDS,
+    ContractRecord,
+    CoverageRecord,
+    FileRecord,
+    dump_json,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from ibticks.index._records import ContractRecord, CoverageRecord, DailyStats, FileRecord
+    from ibticks.index._protocol import IndexChange, IndexReads, ReadScope
 
-__all__ = ["SCHEMA", "CatalogueIndex", "sync_folder", "write_catalogue"]
+__all__ = ["SCHEMA_VERSION", "CatalogueIndex", "write_catalogue"]
 
-SCHEMA: Final = 1
+SCHEMA_VERSION: Final = 1
 """Version of the catalogue's layout."""
+
+_T = TypeVar("_T")
 
 
 def write_catalogue(
@@ -64,9 +64,9 @@ def write_catalogue(
     contracts: Iterable[ContractRecord],
     coverage: Iterable[CoverageRecord] = (),
 ) -> None:
-    """Write the catalogue at once: whoever reads sees the old one or the new one, whole.
+    """Write the catalogue atomically: a reader sees all of the old one or all of the new one.
 
-    The files are taken one by one, so that an iterator over many needs little memory.
+    The files are consumed one by one, so that an iterator over many needs little memory.
 
     Raises
     ------
@@ -77,10 +77,10 @@ def write_catalogue(
     """
     head = dump_json(
         {
-            "schema": SCHEMA,
+            "schema": SCHEMA_VERSION,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "contracts": [contract_to_json(record) for record in contracts],
-            "coverage": [coverage_to_json(record) for record in coverage],
+            "contracts": [record.to_dict() for record in contracts],
+            "coverage": [record.to_dict() for record in coverage],
             "file_columns": FILE_FIELDS,
             "files": [],
         }
@@ -91,7 +91,7 @@ def write_catalogue(
             stream.write(head.removesuffix("]}"))
             separator = "\n"
             for file in files:
-                plain = file_to_json(file, blocks=False)
+                plain = file.to_dict(blocks=False)
                 stream.write(separator + dump_json([plain[name] for name in FILE_FIELDS]))
                 separator = ",\n"
             stream.write("]}\n")
@@ -108,7 +108,7 @@ def write_catalogue(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFullError(
                 f"no space left while writing the catalogue {path}: free some; the old one stays, "
-                "and the next one has everything",
+                "and the next one will be complete",
                 path=str(path),
             ) from error
         raise StoreAccessError(
@@ -116,11 +116,10 @@ def write_catalogue(
         ) from error
 
 
-class CatalogueIndex:
-    """The catalogue as a read-only :class:`~ibticks.index.Index`.
+class CatalogueIndex(ForwardingIndex):
+    """The catalogue file as a read-only :class:`~ibticks.index.Index`.
 
-    It follows the file: a catalogue written anew is read anew. A file that is not there is an empty
-    index.
+    A catalogue that was written again is read again. A missing file is an empty index.
 
     Parameters
     ----------
@@ -130,8 +129,8 @@ class CatalogueIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
+        self._lock = threading.Lock()  # guards the two fields below
+        self._version: tuple[int, int, int] | None = None
         self._records = MemoryIndex()
 
     @property
@@ -140,11 +139,11 @@ class CatalogueIndex:
         return False
 
     def describe(self) -> str:
-        """Where it is, in words."""
+        """Return the location in words."""
         return f"the catalogue {self.path}, read-only"
 
     def read(self) -> MemoryIndex:
-        """What the catalogue says now, in memory; shared, so copy it before changing it.
+        """Return the content of the catalogue; shared, so copy it before changing it.
 
         Raises
         ------
@@ -159,33 +158,46 @@ class CatalogueIndex:
             try:
                 with self.path.open("rb") as stream:
                     status = os.fstat(stream.fileno())
-                    seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-                    if seen != self._seen:
+                    version = (status.st_ino, status.st_size, status.st_mtime_ns)
+                    if version != self._version:
                         self._records = self._parse(stream.read())
-                        self._seen = seen
+                        self._version = version
             except FileNotFoundError:
-                self._seen, self._records = None, MemoryIndex()
+                self._version, self._records = None, MemoryIndex()
             except OSError as error:
                 raise StoreAccessError(
                     f"cannot read the catalogue {self.path}: {error.strerror}", path=str(self.path)
                 ) from error
             return self._records
 
+    def write(self, change: IndexChange) -> None:
+        """Raise ReadOnlyError."""
+        raise ReadOnlyError(
+            f"the catalogue {self.path} is read-only: open the store with its index",
+            path=str(self.path),
+        )
+
+    def _forward(self, read: Callable[[IndexReads], _T], scope: ReadScope) -> _T:
+        return read(self.read())
+
     def _parse(self, text: bytes) -> MemoryIndex:
         try:
             plain: dict[str, Any] = json.loads(text)
             schema = int(plain["schema"])
-            if schema > SCHEMA:
+            if schema > SCHEMA_VERSION:
                 raise IndexVersionError(
                     f"a newer ibticks wrote the catalogue {self.path} (schema {schema}, this one "
-                    f"knows {SCHEMA}): upgrade ibticks, or remove the file and rebuild it",
+                    f"knows {SCHEMA_VERSION}): upgrade ibticks, or remove the file and rebuild it",
                     path=str(self.path),
                 )
             columns = plain["file_columns"]
             return MemoryIndex(
-                (file_from_json(dict(zip(columns, row, strict=True))) for row in plain["files"]),
-                map(contract_from_json, plain["contracts"]),
-                map(coverage_from_json, plain["coverage"]),
+                (
+                    FileRecord.from_dict(dict(zip(columns, row, strict=True)))
+                    for row in plain["files"]
+                ),
+                map(ContractRecord.from_dict, plain["contracts"]),
+                map(CoverageRecord.from_dict, plain["coverage"]),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptFileError(
@@ -194,99 +206,3 @@ class CatalogueIndex:
                 path=str(self.path),
                 offset=getattr(error, "pos", 0),
             ) from error
-
-    def files(
-        self,
-        contract_ids: Sequence[int] | None = None,
-        tick_types: Sequence[str] | None = None,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> list[FileRecord]:
-        """Files that may hold messages in ``[start_ns, end_ns)``; without their blocks."""
-        return self.read().files(contract_ids, tick_types, start_ns, end_ns)
-
-    def streams(self) -> set[tuple[int, str]]:
-        """Return the contract ids and tick types that have captured files."""
-        return self.read().streams()
-
-    def tick_ranges(
-        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
-    ) -> dict[tuple[int, str], tuple[int, int]]:
-        """Return the first and last tick in the sealed files of each stream that has any."""
-        return self.read().tick_ranges(contract_ids, tick_types)
-
-    def open_files(
-        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
-    ) -> list[FileRecord]:
-        """Return the files that are not sealed, by contract, type and hour."""
-        return self.read().open_files(contract_ids, tick_types)
-
-    def contracts(self) -> list[ContractRecord]:
-        """Every contract known, by id."""
-        return self.read().contracts()
-
-    def daily_stats(
-        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
-    ) -> list[DailyStats]:
-        """Daily statistics, computed from the files' records."""
-        return self.read().daily_stats(contract_ids, tick_types)
-
-    def coverage(
-        self,
-        contract_ids: Sequence[int] | None = None,
-        tick_types: Sequence[str] | None = None,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> list[CoverageRecord]:
-        """Intervals that meet ``[start_ns, end_ns)``, by contract, type and start."""
-        return self.read().coverage(contract_ids, tick_types, start_ns, end_ns)
-
-    def put_files(self, records: Iterable[FileRecord]) -> None:
-        """Raise ReadOnlyError."""
-        self._refuse()
-
-    def drop_files(self, paths: Iterable[str]) -> None:
-        """Raise ReadOnlyError."""
-        self._refuse()
-
-    def replace_files(self, records: Iterable[FileRecord]) -> None:
-        """Raise ReadOnlyError."""
-        self._refuse()
-
-    def put_contracts(self, records: Iterable[ContractRecord]) -> None:
-        """Raise ReadOnlyError."""
-        self._refuse()
-
-    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
-        """Raise ReadOnlyError."""
-        self._refuse()
-
-    def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
-        """Raise ReadOnlyError."""
-        self._refuse()
-
-    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
-        """Raise ReadOnlyError."""
-        self._refuse()
-
-    def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
-        """Raise ReadOnlyError."""
-        self._refuse()
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-    def _refuse(self) -> NoReturn:
-        raise ReadOnlyError(
-            f"the catalogue {self.path} is read-only: open the store with its index",
-            path=str(self.path),
-        )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new or renamed file's name last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,8 @@
-"""Connections to the index's database: opened, checked, shared by threads, renewed when lost.
+"""The connection pool of an index's database, shared by threads.
 
-Each connection is checked once: server version, schema (:mod:`.migrations`), and whose index it
-is. A connection that turns out broken is replaced and the work done again, once: everything the
-index does may be repeated.
+Each new connection is checked once: server version, schema migrations, and the identity of the
+store. After a lost connection a transaction is retried once: all operations of the index are
+idempotent.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from ibticks.errors import (
     IndexVersionError,
     TickIndexError,
 )
-from ibticks.index._connection import connect, dsn_parameters
+from ibticks.index._connection import STATEMENT_TIMEOUT_SECONDS, connect, dsn_parameters
 from ibticks.index._migrations import MIGRATION_TIMEOUT_SECONDS, migrate, migrations
-from ibticks.index._timeout_connection import STATEMENT_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,31 +32,32 @@ if TYPE_CHECKING:
     from psycopg import Connection, Cursor
     from psycopg.rows import TupleRow
 
-    from ibticks.index._timeout_connection import BoundedConnection
+    from ibticks.index._connection import TimeoutConnection
 
 __all__ = ["MINIMUM_VERSION", "Database"]
 
 MINIMUM_VERSION: Final = 14
-"""Oldest major version of PostgreSQL that serves."""
+"""Oldest supported major version of PostgreSQL."""
 
-_REFUSED: Final = ("21", "22", "23")
-"""Classes of SQLSTATE that are about the values given: cardinality, data, constraints."""
+_VALUE_ERRORS: Final = ("21", "22", "23")
+"""SQLSTATE classes of invalid values: cardinality, data, constraints."""
 
-_DAMAGED: Final = ("XX001", "XX002", "58P01", "58030")
+_DAMAGED_STATES: Final = ("XX001", "XX002", "58P01", "58030")
 """SQLSTATEs of a damaged database: corrupted data or index, a missing file, an I/O error."""
 
-_MISSING_FOLDER: Final = "subdirectory"
-"""In the message of a connection refused for want of the database's folder; it has no SQLSTATE."""
+_MISSING_FOLDER_TEXT: Final = "subdirectory"
+"""Part of the message (without SQLSTATE) about a missing folder of the database."""
 
-_CONNECTIONS: Final = 8
+_POOL_SIZE: Final = 8
 _T = TypeVar("_T")
 
-# A forked child must neither use nor close its parent's connections; kept here, none is collected.
-_inherited: list[Connection[TupleRow]] = []
+# A forked child must neither use nor close its parent's connections; this list prevents their
+# garbage collection.
+_parent_connections: list[Connection[TupleRow]] = []
 
 
 class Database:
-    """The database of one store.
+    """The database of one store, with a pool of connections.
 
     Parameters
     ----------
@@ -66,19 +66,19 @@ class Database:
     store_id : str
         The id in the store's ``metadata/store.json``.
     root : Path, optional
-        Where the store lies, to tell a moved store from a copied one.
+        The store's folder, to tell a moved store from a copied one.
     minimum_version : int
-        Oldest major version of the server that is accepted.
+        Oldest accepted major version of the server.
     replacement : str, optional
-        How the database is replaced when it is damaged, for the messages.
+        Instruction for the user to replace a damaged database, for error messages.
     on_damage : callable, optional
         Called with the reason when the server reports that the database is damaged.
 
     Raises
     ------
     IndexUnavailableError
-        Nothing answers there, it does not let us in, or the database is damaged. The message never
-        has the password.
+        No server answers, it refuses the connection, or the database is damaged. The message never
+        contains the password.
     IndexVersionError
         The server is older than ``minimum_version``, or the schema newer than this ibticks.
     IndexMismatchError
@@ -101,7 +101,7 @@ class Database:
         self._store_id = store_id
         self._root = root
         self._minimum_version = minimum_version
-        self._slots = threading.BoundedSemaphore(_CONNECTIONS)
+        self._slots = threading.BoundedSemaphore(_POOL_SIZE)  # one for each connection in use
         self._idle: list[Connection[TupleRow]] = []
         self._closed = False
         self._pid = os.getpid()
@@ -110,37 +110,37 @@ class Database:
             self.server_version = connection.info.server_version
 
     def describe(self) -> str:
-        """Server, place and user, in words; without the password.
+        """Return server version, location and user in words, without the password.
 
-        Shown to people: ``PostgreSQL 18.4, database ticks on db.example.com:5432 as me``.
+        For example ``PostgreSQL 18.4, database ticks on db.example.com:5432 as me``.
         """
         major, minor = divmod(self.server_version, 10_000)
         return f"PostgreSQL {major}.{minor}, {_place(self._parameters)}"
 
     def run(self, work: Callable[[Cursor[TupleRow]], _T]) -> _T:
-        """Do ``work`` in one transaction and return what it returns; it may be done twice.
+        """Call ``work`` in one transaction and return its result; it is retried once.
 
         Raises
         ------
         IndexUnavailableError
-            The server went away and is not back, or its database cannot be used as it is.
+            The server stays away, or its database cannot be used.
         TickIndexError
             The server refused the values.
         """
-        for last in (False, True):
+        for is_retry in (False, True):
             with self._lease() as connection:
                 try:
                     with connection.transaction(), connection.cursor(binary=True) as cursor:
                         return work(cursor)
                 except psycopg.Error as error:
-                    if last or not _passes(connection, error):
+                    if is_retry or not _is_transient(connection, error):
                         raise self._failure(error) from error
-                    if connection.broken:  # then so are those that were idle meanwhile
+                    if connection.broken:  # then the idle ones are too
                         self._close_idle()
         raise AssertionError("unreachable")
 
-    def connect(self) -> BoundedConnection:
-        """A checked connection of the caller's own, in autocommit."""
+    def connect(self) -> TimeoutConnection:
+        """Open a checked connection in autocommit mode, outside the pool."""
         if self._closed:
             raise IndexUnavailableError(f"the index is closed ({_place(self._parameters)})")
         try:
@@ -158,7 +158,7 @@ class Database:
         return connection
 
     def close(self) -> None:
-        """Close the connections; those at work close when they are done."""
+        """Close the idle connections; those in use close after their transaction."""
         self._closed = True
         self._close_idle()
         self._finalizer.detach()
@@ -168,7 +168,7 @@ class Database:
     @contextmanager
     def _lease(self) -> Iterator[Connection[TupleRow]]:
         if os.getpid() != self._pid:
-            self._forget_parent()
+            self._reset_in_child()
         with self._slots:
             try:
                 connection = self._idle.pop()
@@ -189,17 +189,17 @@ class Database:
             except IndexError:  # another thread took the last
                 return
 
-    def _forget_parent(self) -> None:
-        _inherited.extend(self._idle)
+    def _reset_in_child(self) -> None:
+        _parent_connections.extend(self._idle)
         self._idle = []
-        self._slots = threading.BoundedSemaphore(_CONNECTIONS)
+        self._slots = threading.BoundedSemaphore(_POOL_SIZE)
         self._pid = os.getpid()
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, _close_all, self._idle, self._pid)
 
     # -- checks -----------------------------------------------------------------------------------
 
-    def _check(self, connection: BoundedConnection) -> None:
+    def _check(self, connection: TimeoutConnection) -> None:
         if connection.info.server_version < self._minimum_version * 10_000:
             major, minor = divmod(connection.info.server_version, 10_000)
             raise IndexVersionError(
@@ -207,7 +207,7 @@ class Database:
                 f"needs {self._minimum_version} or newer",
                 server_version=connection.info.server_version,
             )
-        # Before anything is made or changed in a database that may be another store's.
+        # Before any change to a database that may belong to another store.
         is_claimed = self._check_identity(connection, claim=False)
         with connection.allow_seconds(MIGRATION_TIMEOUT_SECONDS):
             migrate(connection, migrations())
@@ -215,12 +215,12 @@ class Database:
             self._check_identity(connection, claim=True)
 
     def _check_identity(self, connection: Connection[TupleRow], *, claim: bool) -> bool:
-        """Check whose index the database is; False if it is no store's and is not claimed.
+        """Compare the store id in the database; False if it has none and is not claimed.
 
         Raises
         ------
         IndexMismatchError
-            Another store's.
+            The database is the index of another store.
         """
         root = None if self._root is None else str(self._root.resolve())
         select = "SELECT store_id, root FROM store_identity"
@@ -243,7 +243,7 @@ class Database:
             other = "no store" if row is None else f"the store {row[0]} at {row[1]}"
             raise IndexMismatchError(
                 f"the database ({_place(self._parameters)}) is the index of {other}, not of "
-                f"{self._store_id}: give each store a database of its own (createdb)",
+                f"{self._store_id}: give each store its own database (createdb)",
                 store_id=self._store_id,
             )
         if root is None or row[1] == root:
@@ -252,7 +252,7 @@ class Database:
             raise IndexMismatchError(
                 f"{root} is a copy of the store at {row[1]}: both have the id {self._store_id} "
                 f"and would share an index. Remove {root}/metadata/store.json to make the copy a "
-                "store of its own",
+                "separate store",
                 store_id=self._store_id,
                 path=root,
             )
@@ -260,14 +260,14 @@ class Database:
         return True
 
     def _failure(self, error: psycopg.Error) -> TickIndexError:
-        """Describe an error of the database: only refused values are the caller's fault."""
+        """Return the exception for a database error; only invalid values are a TickIndexError."""
         state = error.sqlstate or ""
-        if state[:2] in _REFUSED or (not state and isinstance(error, psycopg.DataError)):
+        if state[:2] in _VALUE_ERRORS or (not state and isinstance(error, psycopg.DataError)):
             return TickIndexError(f"the index refused: {str(error).strip()}", sqlstate=state)
         if not state:
             return self._unavailable(error)
         reason = ": ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
-        if state in _DAMAGED and self._on_damage is not None:
+        if state in _DAMAGED_STATES and self._on_damage is not None:
             self._on_damage(reason)
         place = _place(self._parameters)
         return IndexUnavailableError(
@@ -277,7 +277,7 @@ class Database:
         )
 
     def _remedy(self, state: str) -> str:
-        """Return the remedy of a database error, for the user."""
+        """Return what the user can do about an SQLSTATE."""
         if state == "55P03":
             return (
                 "Another session holds the lock: SELECT pid, query, pg_blocking_pids(pid) FROM "
@@ -285,19 +285,20 @@ class Database:
             )
         if state == "57014":
             return (
-                f"A statement took longer than {STATEMENT_TIMEOUT_SECONDS} s: check the load of "
+                "A statement exceeded its timeout of "
+                f"{STATEMENT_TIMEOUT_SECONDS} s: check the load of "
                 "the server and its disk"
             )
         if state == "42501":
             return "Let the owner of the tables GRANT this user the rights to them"
         if state == "25006":
             return "The server takes no changes: connect to the primary, not to a standby"
-        if state in _DAMAGED and self._on_damage is not None:
+        if state in _DAMAGED_STATES and self._on_damage is not None:
             return (
                 "The database is damaged, the files are not: close all programs that use the "
-                "store; the next opening sets the database aside and rebuilds it from the files"
+                "store; the next opening renames the database and rebuilds it from the files"
             )
-        if state in _DAMAGED or state[:2] in ("XX", "58"):
+        if state in _DAMAGED_STATES or state[:2] in ("XX", "58"):
             return (
                 "The database is damaged, the files are not: close all programs that use the "
                 f"store and {self._replacement}; the next opening rebuilds it from the files"
@@ -311,39 +312,39 @@ class Database:
 
     def _unavailable(self, error: psycopg.Error) -> IndexUnavailableError:
         reason = str(error).strip() or type(error).__name__
-        if _MISSING_FOLDER in reason and self._on_damage is not None:
+        if _MISSING_FOLDER_TEXT in reason and self._on_damage is not None:
             self._on_damage(reason)
         password = self._parameters.get("password")
         if password:
             reason = reason.replace(str(password), "***")
         return IndexUnavailableError(
-            f"the index is out of reach, {_place(self._parameters)}: {reason}. Check that the "
+            f"cannot connect to the index, {_place(self._parameters)}: {reason}. Check that the "
             "server runs and the DSN is right",
             place=_place(self._parameters),
         )
 
 
 def _parse(dsn: str) -> dict[str, str]:
-    """The DSN's parts and our own; errors never quote it, since it may hold a password."""
+    """Return the connection parameters of a DSN; errors never quote it or its password."""
     try:
         parameters = dsn_parameters(dsn)
     except psycopg.ProgrammingError:
-        raise _unreadable() from None
+        raise _invalid_dsn() from None
     if any("@" in str(parameters.get(part, "")) for part in ("host", "dbname", "port")):
-        raise _unreadable()  # of a password with an @, the rest would be shown as the host
+        raise _invalid_dsn()  # the rest of a password with an @ would be shown as the host
     return parameters
 
 
-def _unreadable() -> IndexUnavailableError:
+def _invalid_dsn() -> IndexUnavailableError:
     return IndexUnavailableError(
-        "the DSN of the index cannot be read: write postgresql://user@host:5432/database or "
+        "the DSN of the index cannot be parsed: write postgresql://user@host:5432/database or "
         "host=... dbname=... user=..., and in a password @ as %40, : as %3A, / as %2F"
     )
 
 
 def _place(parameters: dict[str, str]) -> str:
-    # What the DSN leaves out libpq takes from variables such as PGPORT, or has a default for.
-    defaults = {one.keyword.decode(): one.val for one in pq.Conninfo.get_defaults()}
+    # libpq fills in what the DSN leaves out from variables such as PGPORT, or by default.
+    defaults = {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults()}
     full = {name: value.decode() for name, value in defaults.items() if value} | parameters
     host = full.get("host") or full.get("hostaddr") or "this host"
     user = parameters.get("user")
@@ -352,12 +353,12 @@ def _place(parameters: dict[str, str]) -> str:
     return f"{place} as {user}" if user else place
 
 
-def _passes(connection: Connection[TupleRow], error: psycopg.Error) -> bool:
-    """Whether an error is the server's state rather than what was asked of it.
+def _is_transient(connection: Connection[TupleRow], error: psycopg.Error) -> bool:
+    """Return whether a transaction may succeed when it is retried.
 
-    Lost connections; and of the server's own errors the classes 40 (rolled back because of
-    another transaction), 53 (out of disk, memory or connections) and 57 (shutting down), but for
-    a statement that took too long.
+    After a lost connection, and for SQLSTATE classes 40 (rolled back because of another
+    transaction), 53 (out of disk, memory or connections) and 57 (shutting down), except 57014
+    (the statement timeout).
     """
     if connection.closed or connection.broken:
         return True
@@ -366,7 +367,7 @@ def _passes(connection: Connection[TupleRow], error: psycopg.Error) -> bool:
 
 
 def _is_copy(root: Path, other: Path, store_id: str) -> bool:
-    """Whether ``other`` still is a store of that id, and another folder than ``root``."""
+    """Return whether ``other`` is another folder than ``root`` with a store of that id."""
     try:
         return not root.samefile(other) and store_id in (
             other / "metadata" / "store.json"

@@ -1,11 +1,11 @@
-"""The journal: changes of the index kept in a file while the server is away.
+"""The journal: a write-ahead file of index changes for the time the server is away.
 
 One JSON object a line, ``{"op": "put_files", "records": [...]}``, fsynced before the call returns.
-A line that a crash cut short was never promised: it is ignored, and cut off by the next append.
+A line that a crash cut short was never acknowledged: it is ignored, and cut off by the next append.
 
-To apply it, the journal is first renamed to ``{name}.applying``, so that nobody who appends has to
-wait for the server; what an applying process leaves when it is killed is applied again by the
-next, which changes nothing. Any number of processes and threads may append and apply.
+To be applied, the journal is first renamed to ``{name}.applying``, so that an append never waits
+for the server. A killed process leaves that file behind; the next one applies it again, which is
+idempotent. Any number of processes and threads may append and apply.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import json
 import logging
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from filelock import FileLock, Timeout
 
@@ -32,95 +31,37 @@ from ibticks.errors import (
     TickError,
     TickIndexError,
 )
-from ibticks.filesystem import give_to_store_owner, make_lock_file
-from ibticks.index._catalogue import sync_folder
-from ibticks.index._encoding import (
-    contract_from_json,
-    contract_to_json,
-    coverage_from_json,
-    coverage_to_json,
-    dump_json,
-    file_from_json,
-    file_to_json,
-)
+from ibticks.filesystem import give_to_store_owner, make_lock_file, sync_folder, write_all
+from ibticks.index._protocol import IndexChange, Operation
+from ibticks.index._records import ContractRecord, CoverageRecord, FileRecord, dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ibticks.index._records import ContractRecord, CoverageRecord, FileRecord
+    from ibticks.index._protocol import IndexWrites
 
-__all__ = ["OPERATIONS", "Change", "Journal", "Target", "replay"]
+__all__ = ["OPERATIONS", "Journal"]
 
-_PATIENCE: Final = 10.0  # seconds, for another process that holds a lock
+_LOCK_TIMEOUT_SECONDS: Final = 10.0
+
+OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
+
+_DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "files": FileRecord.from_dict,
+    "contracts": ContractRecord.from_dict,
+    "coverage": CoverageRecord.from_dict,
+}
+"""Record decoders of the tables that the names of the operations end in."""
+
+_MERGEABLE: Final = tuple(name for name in OPERATIONS if not name.startswith("replace_"))
+"""Operations of which neighbours have the same effect as one with all their records."""
 
 _log = logging.getLogger(__name__)
 
 
-class Target(Protocol):
-    """What changes can be applied to."""
-
-    def put_files(self, records: Iterable[FileRecord]) -> None:
-        """Insert or replace files by path."""
-
-    def drop_files(self, paths: Iterable[str]) -> None:
-        """Remove files by path."""
-
-    def replace_files(self, records: Iterable[FileRecord]) -> None:
-        """Make these files, and no others, the index."""
-
-    def put_contracts(self, records: Iterable[ContractRecord]) -> None:
-        """Insert contracts, or fill in what a known one lacks."""
-
-    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
-        """Insert contracts, or replace what is known of them by what is not empty."""
-
-    def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
-        """Insert intervals, or replace those of the same stream and start."""
-
-    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
-        """Remove the intervals of these streams and starts."""
-
-    def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
-        """Make these intervals, and no others, the ledger."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change: the name of a method of :class:`Target`, and what it was given."""
-
-    operation: str
-    records: tuple[Any, ...]
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-OPERATIONS: Final[dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
-    "put_files": (file_to_json, file_from_json),
-    "drop_files": (_same, _same),
-    "replace_files": (file_to_json, file_from_json),
-    "put_contracts": (contract_to_json, contract_from_json),
-    "correct_contracts": (contract_to_json, contract_from_json),
-    "put_coverage": (coverage_to_json, coverage_from_json),
-    "drop_coverage": (coverage_to_json, coverage_from_json),
-    "replace_coverage": (coverage_to_json, coverage_from_json),
-}
-"""Each operation, with how a record of it becomes JSON and comes back."""
-
-_TOGETHER: Final = (
-    "put_files",
-    "drop_files",
-    "put_contracts",
-    "correct_contracts",
-    "put_coverage",
-    "drop_coverage",
-)
-
-
 class Journal:
-    """The journal in a file.
+    """Changes of an index in a file.
 
     Parameters
     ----------
@@ -135,7 +76,7 @@ class Journal:
 
     @property
     def writable(self) -> bool:
-        """Whether changes could be kept here."""
+        """Whether changes can be appended."""
         return os.access(self.path.parent, os.W_OK | os.X_OK)
 
     @property
@@ -143,30 +84,30 @@ class Journal:
         """Whether there are changes to apply."""
         return self.path.exists() or self._applying.exists()
 
-    def append(self, change: Change) -> None:
-        """Keep a change; it is on the disk when this returns.
+    def append(self, change: IndexChange) -> None:
+        """Append a change and sync it to the disk.
 
         Raises
         ------
         StorageFullError
-            The disk is full; the change is not promised.
+            The disk is full; the change is not in the journal.
         ReadOnlyError
             The folder cannot be written to.
         """
-        line = _line(change)
+        line = _encode_line(change)
         with self._locked("lock"):
             is_new = not self.path.exists()
-            # Without a buffer: a refused line is not written when the file is closed.
+            # Unbuffered: otherwise a line that failed would be written when the file is closed.
             with self.path.open("a+b", buffering=0) as stream:
                 _cut_torn_line(stream.fileno(), self.path)
                 size = os.fstat(stream.fileno()).st_size
                 try:
-                    _write_all(stream.fileno(), line)
+                    write_all(stream.fileno(), line)
                     os.fsync(stream.fileno())
                 except BaseException:
-                    # Another sync would succeed and mean nothing: the next line is written where
-                    # this one was. Where it cannot be cut off, its end is looked for by whoever
-                    # appends next, and a line that was not promised may be applied.
+                    # After a failed fsync another one would succeed and mean nothing: the next
+                    # line is written over this one. Where truncating fails too, the next append
+                    # cuts a torn line off, but a whole line may be applied all the same.
                     with suppress(OSError):
                         os.ftruncate(stream.fileno(), size)
                     raise
@@ -174,8 +115,8 @@ class Journal:
                 give_to_store_owner(self.path)
                 sync_folder(self.path.parent)
 
-    def changes(self) -> list[Change]:
-        """Everything not yet applied, in order.
+    def read_changes(self) -> list[IndexChange]:
+        """Return the changes not yet applied, in order.
 
         Raises
         ------
@@ -184,17 +125,17 @@ class Journal:
         StoreAccessError
             It cannot be read.
         """
-        changes, damaged = self.whole_changes()
+        changes, damaged = self.read_valid_changes()
         if damaged is not None:
             raise damaged
         return changes
 
-    def whole_changes(self) -> tuple[list[Change], TickError | None]:
-        """Return the changes not yet applied that can be read, and the first damage."""
+    def read_valid_changes(self) -> tuple[list[IndexChange], TickError | None]:
+        """Return the changes not yet applied that can be read, and the first error."""
         if not self.pending:
             return [], None
         if not self.writable:
-            # No lock either. In this order a renaming meanwhile shows a change twice, never not.
+            # Without the lock, a rename between these reads shows a change twice, but loses none.
             newer, newer_damage = _read(self.path)
             older, older_damage = _read(self._applying)
         else:
@@ -203,17 +144,17 @@ class Journal:
                 newer, newer_damage = _read(self.path)
         return [*older, *newer], older_damage or newer_damage
 
-    def apply(self, target: Target, *, on_damage: Callable[[], None] | None = None) -> int:
-        """Do every change to ``target``, in order, and return how many there were.
+    def apply(self, target: IndexWrites, *, on_damage: Callable[[], None] | None = None) -> int:
+        """Apply all changes to ``target``, in order, and return their number.
 
-        A damaged line, and what ``target`` refuses (never what it was away for), is set aside in
-        ``{name}.refused`` and logged: the index is then to be rebuilt, and the rest is not held up.
+        Damaged lines, and changes that ``target`` refuses, are moved to ``{name}.refused`` and
+        logged: the index then needs a rebuild, and the other changes are applied.
 
         Parameters
         ----------
-        target : Target
+        target : IndexWrites
         on_damage : callable, optional
-            Called before damaged lines are set aside: ``target`` lacks what they said.
+            Called before damaged lines are moved: ``target`` lacks their changes.
 
         Raises
         ------
@@ -221,26 +162,26 @@ class Journal:
             The server went away again, or another process is slow to apply; nothing is lost.
         ReadOnlyError, StorageFullError
         """
-        done = 0
+        applied = 0
         if not self.pending:
-            return done
+            return applied
         with self._locked("apply.lock"):
-            while self._take():
+            while self._start_applying():
                 changes, damaged = _parse(self._applying)
                 if damaged:
                     if on_damage is not None:
                         on_damage()
                     self._set_aside(damaged, f"is damaged at byte {damaged[0].offset}")
-                self._replay(changes, target)
-                done += len(changes)
+                self._apply_batches(changes, target)
+                applied += len(changes)
                 with self._locked("lock"):
                     self._applying.unlink()
-                    # Should it come back, its changes would be done again after newer ones.
+                    # A file that came back after a crash would undo newer changes.
                     sync_folder(self.path.parent)
-        return done
+        return applied
 
-    def _take(self) -> bool:
-        """Make the journal, or what an earlier attempt left of one, the one being applied."""
+    def _start_applying(self) -> bool:
+        """Rename the journal to be applied, unless an earlier attempt left one; False if none."""
         with self._locked("lock"):
             if not self._applying.exists():
                 if not self.path.exists():
@@ -249,38 +190,40 @@ class Journal:
                 sync_folder(self.path.parent)
             return True
 
-    def _replay(self, changes: list[Change], target: Target) -> None:
+    def _apply_batches(self, changes: list[IndexChange], target: IndexWrites) -> None:
         for batch in _batches(changes):
             try:
-                replay([batch], target)
+                target.write(batch)
             except IndexUnavailableError:
                 raise
             except TickIndexError:
-                self._replay_one_by_one(batch, target)
+                self._apply_one_by_one(batch, target)
 
-    def _replay_one_by_one(self, batch: Change, target: Target) -> None:
+    def _apply_one_by_one(self, batch: IndexChange, target: IndexWrites) -> None:
         singles = (
-            [Change(batch.operation, (record,)) for record in batch.records]
-            if batch.operation in _TOGETHER
+            [IndexChange(batch.operation, (record,)) for record in batch.records]
+            if batch.operation in _MERGEABLE
             else [batch]
         )
         for change in singles:
             try:
-                replay([change], target)
+                target.write(change)
             except IndexUnavailableError:
                 raise
             except TickIndexError as error:
-                self._set_aside([_Damaged(0, _line(change))], f"has what {error}")
+                self._set_aside(
+                    [_DamagedLine(0, _encode_line(change))], f"has a change that failed: {error}"
+                )
 
-    def _set_aside(self, lines: list[_Damaged], reason: str) -> None:
+    def _set_aside(self, lines: list[_DamagedLine], reason: str) -> None:
         _log.error(
-            "the index's journal %s %s; kept in %s: rebuild the index",
+            "the index's journal %s %s; moved to %s: rebuild the index",
             self.path,
             reason,
             self._refused,
         )
         with self._refused.open("ab") as stream:
-            stream.writelines(one.line for one in lines)
+            stream.writelines(damaged.line for damaged in lines)
             stream.flush()
             os.fsync(stream.fileno())
         give_to_store_owner(self._refused)
@@ -290,22 +233,23 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = self.path.with_name(f"{self.path.name}.{name}")
-            with FileLock(lock, timeout=_PATIENCE, mode=make_lock_file(lock)):
+            with FileLock(lock, timeout=_LOCK_TIMEOUT_SECONDS, mode=make_lock_file(lock)):
                 yield
         except Timeout as error:
             raise IndexUnavailableError(
-                f"another process has held the index's journal {self.path} for {_PATIENCE} s",
+                f"another process has locked the index's journal {self.path} for "
+                f"{_LOCK_TIMEOUT_SECONDS} s",
                 path=str(self.path),
             ) from error
         except OSError as error:
             if isinstance(error, StorageError | IndexUnavailableError):
                 raise
-            raise self._cannot_write(error) from error
+            raise self._write_error(error) from error
 
-    def _cannot_write(self, error: OSError) -> StorageError:
+    def _write_error(self, error: OSError) -> StorageError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StorageFullError(
-                f"no room for the index's journal {self.path}: free some", path=str(self.path)
+                f"no space left for the index's journal {self.path}: free some", path=str(self.path)
             )
         return ReadOnlyError(
             f"cannot write the index's journal {self.path}: {error.strerror or error}",
@@ -313,36 +257,44 @@ class Journal:
         )
 
 
-def replay(changes: Iterable[Change], target: Target) -> None:
-    """Do changes to a target, in order."""
-    for change in changes:
-        getattr(target, change.operation)(change.records)
-
-
-def _batches(changes: list[Change]) -> Iterator[Change]:
-    """The same changes in fewer calls: neighbours of one kind together."""
+def _batches(changes: list[IndexChange]) -> Iterator[IndexChange]:
+    """Merge neighbouring changes of one operation."""
     for operation, group in groupby(changes, key=attrgetter("operation")):
-        if operation in _TOGETHER:
-            yield Change(operation, tuple(record for one in group for record in one.records))
+        if operation in _MERGEABLE:
+            records = tuple(record for change in group for record in change.records)
+            yield IndexChange(operation, records)
         else:
             yield from group
 
 
-def _line(change: Change) -> bytes:
-    encode, _ = OPERATIONS[change.operation]
-    plain = {"op": change.operation, "records": [*map(encode, change.records)]}
-    return dump_json(plain).encode("utf-8") + b"\n"
+def _encode_line(change: IndexChange) -> bytes:
+    records = (
+        change.records
+        if change.operation == "drop_files"  # its records are paths
+        else [record.to_dict() for record in change.records]
+    )
+    return dump_json({"op": change.operation, "records": records}).encode("utf-8") + b"\n"
 
 
-class _Damaged(NamedTuple):
-    """A line that cannot be read, and where it begins."""
+def _decode_line(line: bytes) -> IndexChange:
+    plain = json.loads(line)
+    operation, records = plain["op"], plain["records"]
+    if operation not in OPERATIONS:
+        raise ValueError(operation)
+    if operation != "drop_files":
+        records = map(_DECODERS[operation.partition("_")[2]], records)
+    return IndexChange(operation, tuple(records))
+
+
+class _DamagedLine(NamedTuple):
+    """A line that cannot be read, and its position in the file."""
 
     offset: int
     line: bytes
 
 
-def _read(path: Path) -> tuple[list[Change], TickError | None]:
-    """The changes in a file that can be read, and the first damage."""
+def _read(path: Path) -> tuple[list[IndexChange], TickError | None]:
+    """Return the changes in a file that can be read, and the first error."""
     try:
         changes, damaged = _parse(path)
     except OSError as error:
@@ -359,10 +311,10 @@ def _read(path: Path) -> tuple[list[Change], TickError | None]:
     )
 
 
-def _parse(path: Path) -> tuple[list[Change], list[_Damaged]]:
-    """The changes in a file, and the lines that are none."""
-    changes: list[Change] = []
-    damaged: list[_Damaged] = []
+def _parse(path: Path) -> tuple[list[IndexChange], list[_DamagedLine]]:
+    """Return the changes in a file, and the damaged lines."""
+    changes: list[IndexChange] = []
+    damaged: list[_DamagedLine] = []
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -373,23 +325,15 @@ def _parse(path: Path) -> tuple[list[Change], list[_Damaged]]:
             _log.warning("%s ends in a line that a crash cut short; it is ignored", path)
             break
         try:
-            plain = json.loads(line)
-            _, decode = OPERATIONS[plain["op"]]
-            changes.append(Change(plain["op"], tuple(map(decode, plain["records"]))))
+            changes.append(_decode_line(line))
         except (ValueError, KeyError, TypeError):
-            damaged.append(_Damaged(offset, line))
+            damaged.append(_DamagedLine(offset, line))
         offset += len(line)
     return changes, damaged
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 def _cut_torn_line(descriptor: int, path: Path) -> None:
-    """Cut what follows the last newline of an open file."""
+    """Truncate an open file after its last newline."""
     size = end = os.fstat(descriptor).st_size
     while end > 0:
         start = max(0, end - 65_536)

@@ -1,7 +1,7 @@
-"""The database's schema: the numbered files of ``sql/``, applied once each.
+"""Schema migrations: the numbered files of ``sql/``, applied once each.
 
-Several processes may open a new database at once: whoever gets the lock applies, the others find
-it done. Each file runs in one transaction with the row that records it.
+Several processes may open a new database at once: an advisory lock lets one apply, and the others
+find the migration done. Each file runs in one transaction with the row that records it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["MIGRATION_TIMEOUT_SECONDS", "Migration", "migrate", "migrations", "read_migrations"]
 
 MIGRATION_TIMEOUT_SECONDS: Final = 600
-"""Longest time of one migration, which may rewrite large tables, and of the wait for another's."""
+"""Timeout of one migration, which may rewrite large tables, and of the wait for its lock."""
 
-_HALF_MIGRATED: Final = (
+_HALF_MIGRATED_ERRORS: Final = (
     psycopg.errors.DuplicateTable,
     psycopg.errors.DuplicateFunction,
     psycopg.errors.DuplicateColumn,
@@ -39,14 +39,14 @@ _HALF_MIGRATED: Final = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.UndefinedObject,
 )
-"""Errors of a migration whose objects are there already, or whose foundations are not."""
+"""Errors of a migration whose objects exist already, or whose prerequisites do not."""
 
-_LOCK: Final = 7_305_451_000  # any number, the same for all; lock_tick_files() has the next
+_ADVISORY_LOCK_KEY: Final = 7_305_451_000  # lock_tick_files() in sql/ uses the next number
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file of ``sql/``: its number, its name, its text and the text's SHA-256."""
+    """A file of ``sql/``: number, name, text and SHA-256 of the text."""
 
     version: int
     name: str
@@ -55,56 +55,56 @@ class Migration:
 
 
 def read_migrations(folder: Path) -> tuple[Migration, ...]:
-    """The files ``NNNN_*.sql`` of a folder, by number: 1, 2, 3, ... without a gap.
+    """Read the files ``NNNN_*.sql`` of a folder, numbered 1, 2, 3, ... without a gap.
 
     Raises
     ------
     TickIndexError
-        There are none, or a number is missing or doubled: the installation is damaged.
+        There are none, or a number is missing or duplicate: the installation is damaged.
     """
-    found = []
+    files = []
     for path in sorted(folder.glob("*.sql")):
-        sql = path.read_text(encoding="utf-8")  # newlines come as \n wherever it was checked out
+        sql = path.read_text(encoding="utf-8")  # universal newlines: the checksum is portable
         match = re.match(r"(\d{4})_\w+$", path.stem)
         version = int(match[1]) if match else 0
-        found.append(
+        files.append(
             Migration(version, path.stem, sql, hashlib.sha256(sql.encode("utf-8")).hexdigest())
         )
-    if not found or [one.version for one in found] != list(range(1, len(found) + 1)):
+    if not files or [file.version for file in files] != list(range(1, len(files) + 1)):
         raise TickIndexError(
             f"{folder} should have the files 0001_*.sql, 0002_*.sql and so on, and has "
-            f"{', '.join(one.name for one in found) or 'none'}: install ibticks again",
+            f"{', '.join(file.name for file in files) or 'none'}: install ibticks again",
             path=str(folder),
         )
-    return tuple(found)
+    return tuple(files)
 
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """The migrations of this ibticks."""
+    """Return the migrations of this ibticks."""
     return read_migrations(resource("sql"))
 
 
-def migrate(connection: Connection[TupleRow], wanted: Sequence[Migration]) -> bool:
-    """Bring a database to the schema ``wanted`` makes; True if anything was applied.
+def migrate(connection: Connection[TupleRow], target: Sequence[Migration]) -> bool:
+    """Apply the migrations of ``target`` that a database lacks; True if there were any.
 
     Raises
     ------
     IndexVersionError
-        The database has a migration we do not know, or one of another text.
+        The database has a migration unknown to this ibticks, or one with another text.
     TickIndexError
-        A migration failed: no right to make tables, or tables of those names exist.
+        A migration failed: no permission to create tables, or tables of those names exist.
     """
     applied = False
-    for migration in _missing(connection, wanted):
+    for migration in _missing(connection, target):
         with connection.transaction():
             connection.execute(
                 "SELECT set_config('statement_timeout', %s, true), "
                 "set_config('lock_timeout', %s, true)",
                 (f"{MIGRATION_TIMEOUT_SECONDS}s",) * 2,
             )
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            if migration in _missing(connection, wanted):
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK_KEY,))
+            if migration in _missing(connection, target):
                 _apply(connection, migration)
                 applied = True
     return applied
@@ -115,19 +115,19 @@ def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
         connection.execute(migration.sql.encode("utf-8"))
     except psycopg.errors.InsufficientPrivilege as error:
         raise TickIndexError(
-            f"{connection.info.user} may not make tables in the database "
+            f"{connection.info.user} may not create tables in the database "
             f"{connection.info.dbname}: {error.diag.message_primary}. Let its owner run: GRANT "
             f"CREATE ON SCHEMA public TO {connection.info.user}",
         ) from error
     except psycopg.ProgrammingError as error:
-        if migration.version > 1 and isinstance(error, _HALF_MIGRATED):
+        if migration.version > 1 and isinstance(error, _HALF_MIGRATED_ERRORS):
             raise _half_migrated(
                 connection, f"{migration.name} fails: {error.diag.message_primary}"
             ) from error
         if isinstance(error, psycopg.errors.DuplicateTable | psycopg.errors.DuplicateFunction):
             raise TickIndexError(
-                f"the database {connection.info.dbname} has tables that are not ours: "
-                f"{error.diag.message_primary}. Give the store a database of its own (createdb)",
+                f"the database {connection.info.dbname} has other tables: "
+                f"{error.diag.message_primary}. Give the store its own database (createdb)",
             ) from error
         raise TickIndexError(
             f"migration {migration.name} failed on PostgreSQL {connection.info.server_version}: "
@@ -149,37 +149,37 @@ def _half_migrated(connection: Connection[TupleRow], reason: str) -> IndexUnavai
     )
 
 
-def _missing(connection: Connection[TupleRow], wanted: Sequence[Migration]) -> list[Migration]:
-    """What the database still lacks."""
-    # Not to_regclass(): while we waited for the lock its cache may have learnt of no new table.
-    found = connection.execute(
+def _missing(connection: Connection[TupleRow], target: Sequence[Migration]) -> list[Migration]:
+    """Return the migrations that the database lacks."""
+    # Not to_regclass(): its cache may lack a table that was created during the wait for the lock.
+    table = connection.execute(
         "SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
         "WHERE c.relname = 'schema_migrations' AND n.nspname = ANY(current_schemas(false))"
     ).fetchone()
-    if found is None:
-        return list(wanted)
+    if table is None:
+        return list(target)
     applied = connection.execute(
         "SELECT version, name, checksum FROM schema_migrations ORDER BY version"
     ).fetchall()
-    ours = {migration.version: migration for migration in wanted}
+    known = {migration.version: migration for migration in target}
     for version, name, checksum in applied:
-        if version not in ours:
+        if version not in known:
             raise IndexVersionError(
                 f"the database {connection.info.dbname} has the schema of a newer ibticks "
-                f"({name}): upgrade ibticks, or give this one a database of its own",
+                f"({name}): upgrade ibticks, or use another database",
                 migration=name,
             )
-        if checksum != ours[version].checksum:
+        if checksum != known[version].checksum:
             raise IndexVersionError(
-                f"the database {connection.info.dbname} was made with another {name} than this "
-                "ibticks has: use the ibticks that made it, or a new database (the index is "
+                f"the database {connection.info.dbname} was created with another {name} than this "
+                "ibticks has: use the ibticks that created it, or a new database (the index is "
                 "rebuilt from the files)",
                 migration=name,
             )
-    done = {version for version, _, _ in applied}
-    latest = max(done, default=1)
-    lacking = [one.name for one in wanted if one.version not in done and one.version <= latest]
-    if lacking:
-        names = ", ".join(lacking)
+    versions = {version for version, _, _ in applied}
+    latest = max(versions, default=1)
+    skipped = [m.name for m in target if m.version not in versions and m.version <= latest]
+    if skipped:
+        names = ", ".join(skipped)
         raise _half_migrated(connection, f"schema_migrations does not have {names}")
-    return [migration for migration in wanted if migration.version not in done]
+    return [migration for migration in target if migration.version not in versions]

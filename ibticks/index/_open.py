@@ -1,4 +1,4 @@
-"""Opening the index of a store: the one place that knows all its kinds."""
+"""Open the index of a store: PostgreSQL by DSN or embedded, behind a journal and a catalogue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ibticks.index._postgres import PostgresIndex
     from ibticks.index._records import FileRecord
 
-__all__ = ["open_index"]
+__all__ = ["find_store_id", "open_index"]
 
 
 def open_index(
@@ -30,12 +30,12 @@ def open_index(
 ) -> JournaledIndex:
     """Open the index of a store.
 
-    With a DSN it is in that server's database, which must answer now. Without, it is in an embedded
-    PostgreSQL of this user's (see :mod:`ibticks.index.embedded`). Where that cannot run, or the
-    database is damaged, locked or slow, the store is served from its catalogue, changes go to its
-    journal, and a warning says why.
+    With a DSN the index is in that server's database, which must answer now. Without, it is in an
+    embedded PostgreSQL of this user (see :mod:`ibticks.index.embedded`). Where that cannot run, or
+    the database is damaged, locked or slow, the store is read from its catalogue, changes go to its
+    journal, and a warning gives the reason.
 
-    A database made just now is empty: ``complete`` enters the files of the store.
+    A new database is empty: ``complete`` inserts the files of the store.
 
     Parameters
     ----------
@@ -46,18 +46,17 @@ def open_index(
     dsn : str, optional
         ``postgresql://user@host:port/database`` or libpq's ``key=value`` pairs.
     retry_seconds : float
-        Least time between two attempts to reach a server that went away.
+        Least time between two attempts to connect to a server that went away.
     complete : callable, optional
-        Enters what a database lacks, whenever it is reached; see
-        ``complete_index``.
+        Inserts the files that a database lacks, after every connect; see ``complete_index``.
     find_missing : callable, optional
-        Finds what catalogue and journal lack, while the server is away; see
+        Finds the files that catalogue and journal lack, while the server is away; see
         ``find_missing``.
 
     Raises
     ------
     IndexUnavailableError
-        Nothing answers at ``dsn``, or it does not let us in.
+        No server answers at ``dsn``, or it refuses the connection.
     IndexVersionError
         The server is older than PostgreSQL 14, or the schema newer than this ibticks.
     IndexMismatchError
@@ -71,7 +70,7 @@ def open_index(
     root = Path(root)
     metadata = root / "metadata"
 
-    def reach(patience: float) -> PostgresIndex:
+    def connect(timeout_seconds: float) -> PostgresIndex:
         from ibticks.index._postgres import PostgresIndex
 
         if dsn is not None:
@@ -83,7 +82,7 @@ def open_index(
             )
         from ibticks.index.embedded import EmbeddedServer
 
-        server = EmbeddedServer.for_store(root, store_id, patience=patience)
+        server = EmbeddedServer.for_store(root, store_id, timeout_seconds=timeout_seconds)
         try:
             return PostgresIndex(server.dsn, store_id, root=root, server=server)
         except BaseException:
@@ -91,7 +90,7 @@ def open_index(
             raise
 
     index = JournaledIndex(
-        reach,
+        connect,
         metadata / "index.json",
         metadata / "index.journal",
         retry_seconds=retry_seconds,
@@ -101,8 +100,7 @@ def open_index(
     try:
         index.connect()
     except (IndexUnavailableError, StoreAccessError) as error:
-        # A server by DSN that does not answer may be a mistyped one; one whose database is damaged
-        # is not.
+        # A DSN without an answer may be mistyped; with an SQL error (a damaged database) it is not.
         if dsn is not None and not error.context.get("sqlstate"):
             raise
         warnings.warn(
@@ -113,3 +111,36 @@ def open_index(
             stacklevel=2,
         )
     return index
+
+
+def find_store_id(root: Path, dsn: str | None) -> str | None:
+    """Return the store id that the index of the store at ``root`` has, or None.
+
+    For a store that lost its ``metadata/store.json``.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    dsn : str, optional
+        DSN of the index's database; by default the owner file of the embedded index is read.
+
+    Raises
+    ------
+    TickIndexError
+        The DSN cannot be parsed.
+    """
+    if dsn is None:
+        from ibticks.index.embedded import recorded_store_id
+
+        return recorded_store_id(root)
+    import psycopg
+
+    from ibticks.index._connection import connect, dsn_parameters
+
+    try:
+        with connect(dsn_parameters(dsn)) as connection:
+            row = connection.execute("SELECT store_id, root FROM store_identity").fetchone()
+    except psycopg.Error:
+        return None
+    return str(row[0]) if row is not None and row[1] in (None, str(root.resolve())) else None

@@ -1,12 +1,12 @@
-"""SQL queries of users: one statement that reads, run as a role that can only read.
+"""SQL queries of users: one read-only statement, run as a role that can only read.
 
-A read-only transaction alone does not hold a superuser back: ``COPY ... TO PROGRAM`` and
+A read-only transaction alone does not restrict a superuser: ``COPY ... TO PROGRAM`` and
 ``pg_read_file`` reach the machine, and a ``DO`` block ends the transaction. Queries therefore run
 inside the function ``ibticks_read``, with the rights of the role ``ibticks_reader``: a role that
 may ``SELECT`` from the schema of the index and nothing else. Inside such a function
 (``SECURITY DEFINER``) PostgreSQL refuses to change the role or to end the transaction.
 
-On a server where the user may not make roles, a query runs with the user's own rights, in a
+On a server where the user may not create roles, a query runs with the rights of the user, in a
 read-only transaction.
 """
 
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import psycopg
 from psycopg import pq, sql
 
+from ibticks.config import QUERY_TIMEOUT_SECONDS
 from ibticks.errors import IndexUnavailableError, ReadOnlyError, TickIndexError
-from ibticks.index._records import QUERY_SECONDS, QueryResult
+from ibticks.index._records import QueryResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.rows import TupleRow
 
-__all__ = ["READER_ROLE", "make_reader", "run_query"]
+__all__ = ["READER_ROLE", "create_reader_role", "run_query"]
 
 READER_ROLE: Final = "ibticks_reader"
-"""Role whose rights queries have; nobody can log in as it."""
+"""Role (NOLOGIN) whose rights queries have."""
 
-_READING: Final = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW")
+_READ_KEYWORDS: Final = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW")
 
 _SKIPPED: Final = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$))+")
 _WORD: Final = re.compile(r"[A-Za-z_]+")
@@ -51,7 +52,7 @@ class _Column(NamedTuple):
     name: str
     type: str
     is_pseudo: bool
-    """Of a type only functions use, such as ``void`` or ``record``: it is read as text."""
+    """Whether the type is a pseudo-type such as ``void`` or ``record``, which is read as text."""
 
 
 def run_query(
@@ -60,19 +61,19 @@ def run_query(
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
     *,
     as_reader: bool,
-    timeout_seconds: float = QUERY_SECONDS,
+    timeout_seconds: float = QUERY_TIMEOUT_SECONDS,
 ) -> QueryResult:
-    """Run one statement that reads.
+    """Run one read-only statement.
 
     Parameters
     ----------
     connection : Connection
-        In autocommit, and of no other use: its session is left read-only.
+        In autocommit mode, to be closed afterwards: its session stays read-only.
     query : str
         One statement; ``%s`` or ``%(name)s`` stand for ``parameters``, if there are any.
     parameters : sequence or mapping, optional
     as_reader : bool
-        Whether to run it as :data:`READER_ROLE`; see :func:`make_reader`.
+        Whether to run as :data:`READER_ROLE`; see :func:`create_reader_role`.
     timeout_seconds : float
         Time limit.
 
@@ -81,11 +82,11 @@ def run_query(
     ReadOnlyError
         The statement would change something, or reads more than the index.
     TickIndexError
-        PostgreSQL refused the statement, for the reason it gives, or it took too long.
+        PostgreSQL refused the statement, or it exceeded the timeout.
     IndexUnavailableError
         The connection was lost.
     """
-    _check_reading(query)
+    _check_read_only(query)
     try:
         connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
         _limit_time(connection, timeout_seconds)
@@ -93,7 +94,7 @@ def run_query(
         if parameters is not None:
             text = psycopg.ClientCursor(connection).mogrify(query, parameters)
         columns = _describe(connection, text)
-        if not columns:  # run nonetheless: SELECT INTO has none
+        if not columns:  # SELECT INTO has none: run it for its error
             count = [_Column("count", "bigint", is_pseudo=False)]
             _fetch(connection, _as_table(text, "count(*)", "q"), count, as_reader=as_reader)
             return QueryResult((), (), [])
@@ -101,7 +102,7 @@ def run_query(
             text = _with_text_columns(text, columns)
         rows = _fetch(connection, text, columns, as_reader=as_reader)
     except psycopg.Error as error:
-        raise _explained(connection, error, query, timeout_seconds, as_reader) from error
+        raise _query_error(connection, error, query, timeout_seconds, as_reader) from error
     return QueryResult(
         _unique(column.name for column in columns), tuple(column.type for column in columns), rows
     )
@@ -112,34 +113,34 @@ def _limit_time(connection: Connection[TupleRow], timeout_seconds: float) -> Non
     connection.execute("SELECT set_config('statement_timeout', %s, false)", (str(milliseconds),))
 
 
-def _check_reading(query: str) -> None:
-    """Raise ReadOnlyError unless the statement begins with a word of those that read."""
-    word = _first_word(query)
-    if word not in _READING:
+def _check_read_only(query: str) -> None:
+    """Raise ReadOnlyError unless the statement begins with a read-only keyword."""
+    keyword = _first_keyword(query)
+    if keyword not in _READ_KEYWORDS:
         raise ReadOnlyError(
-            f"sql only reads: a statement begins with {', '.join(_READING[:-1])} or "
-            f"{_READING[-1]}, and not with {word or 'nothing'}",
+            f"sql only reads: a statement begins with {', '.join(_READ_KEYWORDS[:-1])} or "
+            f"{_READ_KEYWORDS[-1]}, and not with {keyword or 'nothing'}",
             sql=query,
         )
 
 
-def _first_word(query: str) -> str:
-    place = 0
+def _first_keyword(query: str) -> str:
+    position = 0
     while True:
-        if match := _SKIPPED.match(query, place):
-            place = match.end()
-        elif query.startswith("/*", place):
-            place = _end_of_comment(query, place)
+        if match := _SKIPPED.match(query, position):
+            position = match.end()
+        elif query.startswith("/*", position):
+            position = _end_of_comment(query, position)
         else:
             break
-    word = _WORD.match(query, place)
-    return word[0].upper() if word else query[place : place + 1]
+    keyword = _WORD.match(query, position)
+    return keyword[0].upper() if keyword else query[position : position + 1]
 
 
-def _end_of_comment(query: str, place: int) -> int:
-    """Return where a comment ends that begins at ``place``; comments may be nested."""
+def _end_of_comment(query: str, position: int) -> int:
+    """Return the end of the comment that begins at ``position``; comments may be nested."""
     depth = 0
-    for mark in re.compile(r"/\*|\*/").finditer(query, place):
+    for mark in re.compile(r"/\*|\*/").finditer(query, position):
         depth += 1 if mark[0] == "/*" else -1
         if depth == 0:
             return mark.end()
@@ -147,7 +148,7 @@ def _end_of_comment(query: str, place: int) -> int:
 
 
 def _describe(connection: Connection[TupleRow], text: str) -> list[_Column]:
-    """Have the server parse one statement, and return its columns; nothing is run."""
+    """Return the columns of one statement, which the server parses but does not run."""
     encoding = connection.info.encoding
     result = connection.pgconn.prepare(b"", text.encode(encoding))
     if result.status == pq.ExecStatus.COMMAND_OK:
@@ -169,7 +170,7 @@ def _describe(connection: Connection[TupleRow], text: str) -> list[_Column]:
 
 
 def _with_text_columns(text: str, columns: Sequence[_Column]) -> str:
-    """Cast the columns to text of which a function can have none."""
+    """Cast the columns of pseudo-types to text: a function cannot return them."""
     names = [f"c{number}" for number in range(len(columns))]
     selected = ", ".join(
         f"q.{name}::TEXT" if column.is_pseudo else f"q.{name}"
@@ -179,7 +180,7 @@ def _with_text_columns(text: str, columns: Sequence[_Column]) -> str:
 
 
 def _as_table(text: str, selected: str, name: str) -> str:
-    """Select from the rows of a query."""
+    """Return a query of the rows of another one."""
     inner = re.sub(r";\s*$", "", text)
     return f"SELECT {selected} FROM ({inner}\n) AS {name}"
 
@@ -196,28 +197,28 @@ def _fetch(
 
 
 def _unique(names: Any) -> tuple[str, ...]:
-    """Number the names that come again.
+    """Append numbers to repeated names.
 
     Examples
     --------
     >>> _unique(["a", "b", "a", "a"])
     ('a', 'b', 'a_1', 'a_2')
     """
-    wanted = list(names)
-    taken = set(wanted)
-    seen: set[str] = set()
+    originals = list(names)
+    reserved = set(originals)
+    used: set[str] = set()
     result = []
-    for name in wanted:
+    for name in originals:
         unique, number = name, 0
-        while unique in seen or (number and unique in taken):
+        while unique in used or (number and unique in reserved):
             number += 1
             unique = f"{name}_{number}"
-        seen.add(unique)
+        used.add(unique)
         result.append(unique)
     return tuple(result)
 
 
-def _explained(
+def _query_error(
     connection: Connection[TupleRow],
     error: psycopg.Error,
     query: str,
@@ -229,8 +230,8 @@ def _explained(
         return IndexUnavailableError(f"the connection was lost during a query: {reason}")
     if isinstance(error, psycopg.errors.QueryCanceled):
         return TickIndexError(
-            f"the query took longer than {timeout_seconds:g} s and was ended: ask for less, or "
-            "give it more time (timeout_seconds=)",
+            f"the query exceeded its timeout of {timeout_seconds:g} s: select less, or raise "
+            "timeout_seconds=",
             sql=query,
         )
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
@@ -239,58 +240,58 @@ def _explained(
         rights = f" of {READER_ROLE}, which may SELECT from the index" if as_reader else ""
         return ReadOnlyError(f"sql only reads, with the rights{rights}: {reason}", sql=query)
     if "multiple commands" in reason:
-        return ReadOnlyError("sql only reads: give one statement at a time", sql=query)
-    advice = ""
+        return ReadOnlyError("sql only reads: pass one statement at a time", sql=query)
+    remedy = ""
     if isinstance(error, psycopg.errors.UndefinedTable):
-        advice = (
+        remedy = (
             "\nThe index has the tables tick_files, daily_tick_stats, contracts, coverage and "
             "market_sessions; the ticks are in the files: load them with store.select(...)"
         )
-    return TickIndexError(f"PostgreSQL refused the query: {str(error).strip()}{advice}", sql=query)
+    return TickIndexError(f"PostgreSQL refused the query: {str(error).strip()}{remedy}", sql=query)
 
 
 # -- the role --------------------------------------------------------------------------------------
 
 
-def make_reader(
-    connection: Connection[TupleRow], *, timeout_seconds: float = QUERY_SECONDS
+def create_reader_role(
+    connection: Connection[TupleRow], *, timeout_seconds: float = QUERY_TIMEOUT_SECONDS
 ) -> bool:
-    """Make the role and the function queries run with, unless they are there; True if they are.
+    """Create the role and the function that run queries, unless they exist; False if it cannot.
 
     Parameters
     ----------
     connection : Connection
-        In autocommit, with the schema of the index first in its search path.
+        In autocommit mode, with the schema of the index first in its search path.
     timeout_seconds : float
-        Time limit of each statement: a table may be locked.
+        Timeout of each statement: a table may be locked.
 
     Raises
     ------
     ReadOnlyError
-        The user is a superuser, and the role cannot be made: the server is a standby.
+        The user is a superuser, and the role cannot be created: the server is a standby.
     TickIndexError, IndexUnavailableError
-        PostgreSQL refused, or took too long.
+        PostgreSQL refused, or exceeded the timeout.
     """
     try:
         _limit_time(connection, timeout_seconds)
-        if _is_ready(connection):
+        if _reader_exists(connection):
             return True
         with connection.transaction():
-            _make_role(connection)
-            _make_function(connection)
+            _create_role(connection)
+            _create_function(connection)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as error:
         reason = error.diag.message_primary
         if connection.pgconn.parameter_status(b"is_superuser") == b"on":
             raise ReadOnlyError(
                 f"sql does not run with the rights of the superuser {connection.info.user}, and "
-                f"the role {READER_ROLE} cannot be made: {reason}. Open the store with the DSN of "
-                "a user who may only SELECT, or once on the primary server"
+                f"the role {READER_ROLE} cannot be created: {reason}. Open the store with the DSN "
+                "of a user who may only SELECT, or once on the primary server"
             ) from error
         _log.warning(
             "sql runs with the rights of %s, in read-only transactions: the role %s, which may "
-            "only SELECT from the index, cannot be made (%s). Let an administrator of the server "
-            "open the store and call sql once, or give %s the rights CREATEROLE and CREATE on the "
-            "database's schema",
+            "only SELECT from the index, cannot be created (%s). Let an administrator of the "
+            "server open the store and call sql once, or give %s the rights CREATEROLE and CREATE "
+            "on the database's schema",
             connection.info.user,
             READER_ROLE,
             reason,
@@ -298,12 +299,12 @@ def make_reader(
         )
         return False
     except psycopg.Error as error:
-        raise _explained(connection, error, "", timeout_seconds, False) from error
+        raise _query_error(connection, error, "", timeout_seconds, False) from error
     return True
 
 
-def _is_ready(connection: Connection[TupleRow]) -> bool:
-    """Whether role and function are there, and may read every table this user may grant."""
+def _reader_exists(connection: Connection[TupleRow]) -> bool:
+    """Return whether role and function exist and can read all tables this user may grant."""
     row = connection.execute(
         """
         SELECT NOT r.rolsuper AND NOT r.rolcanlogin
@@ -326,7 +327,7 @@ def _is_ready(connection: Connection[TupleRow]) -> bool:
     return bool(row and row[0])
 
 
-def _make_role(connection: Connection[TupleRow]) -> None:
+def _create_role(connection: Connection[TupleRow]) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('ibticks_reader'))")
     exists = "SELECT FROM pg_catalog.pg_roles WHERE rolname = %s"
     if connection.execute(exists, (READER_ROLE,)).fetchone() is None:
@@ -334,16 +335,17 @@ def _make_role(connection: Connection[TupleRow]) -> None:
             with connection.transaction():
                 connection.execute("CREATE ROLE ibticks_reader NOLOGIN NOSUPERUSER NOCREATEDB")
         except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
-            pass  # made meanwhile for another database of the server
+            pass  # created meanwhile for another database of the server
     if connection.pgconn.parameter_status(b"is_superuser") != b"on":
-        # To give it the function; a superuser need not be a member.
+        # To transfer the function to it; a superuser need not be a member.
         connection.execute("GRANT ibticks_reader TO CURRENT_USER")
 
 
-def _make_function(connection: Connection[TupleRow]) -> None:
-    found = connection.execute("SELECT current_schema()").fetchone()
-    assert found is not None
-    schema = sql.Identifier(found[0])
+def _create_function(connection: Connection[TupleRow]) -> None:
+    row = connection.execute("SELECT current_schema()").fetchone()
+    assert row is not None
+    schema_name = row[0]
+    schema = sql.Identifier(schema_name)
     owner = connection.execute(
         "SELECT pg_catalog.pg_get_userbyid(relowner) FROM pg_catalog.pg_class "
         "WHERE oid = 'tick_files'::regclass"
@@ -366,13 +368,13 @@ def _make_function(connection: Connection[TupleRow]) -> None:
         "REVOKE ALL ON FUNCTION {schema}.ibticks_read(TEXT) FROM PUBLIC",
         "GRANT EXECUTE ON FUNCTION {schema}.ibticks_read(TEXT) TO CURRENT_USER, {owner}",
         "ALTER FUNCTION {schema}.ibticks_read(TEXT) OWNER TO ibticks_reader",
-        # Only whoever may make functions can be given one.
+        # CREATE was needed only to receive the function.
         "REVOKE CREATE ON SCHEMA {schema} FROM ibticks_reader",
     ):
         connection.execute(
             sql.SQL(statement).format(
                 schema=schema,
-                tables=sql.SQL(", ").join(sql.Identifier(found[0], name) for (name,) in tables),
+                tables=sql.SQL(", ").join(sql.Identifier(schema_name, name) for (name,) in tables),
                 owner=sql.Identifier(owner[0]),
                 body=sql.Literal(_FUNCTION_BODY),
                 comment=sql.Literal(_FUNCTION_COMMENT),

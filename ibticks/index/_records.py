@@ -1,49 +1,58 @@
-"""What the index keeps, as plain values, and the protocol a room speaks to it.
+"""Records of the index as plain values, and their JSON encoding.
 
-Nothing here needs a database: storage fills these records from the files, and any index (the
-PostgreSQL one, the read-only catalogue, one of your own) keeps and returns them. Times are UTC
-nanoseconds (int64), since PostgreSQL's own timestamps stop at the microsecond.
+Nothing here needs a database: the storage package fills these records from the files, and every
+index stores and returns them. Times are UTC nanoseconds (int64), since PostgreSQL's own timestamps
+stop at the microsecond.
+
+The journal, the catalogue and the database share one encoding. A record becomes a flat object of
+its attribute names; the blocks of a file become eight arrays ``block_offset``, ``block_size`` and
+so on. Numbers are exact; an infinite one, which JSON lacks, is the string ``"Infinity"`` or
+``"-Infinity"``, which PostgreSQL reads too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+import json
+import math
+import operator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ibticks._types import StreamKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping
 
 __all__ = [
-    "QUERY_SECONDS",
+    "BLOCK_FIELDS",
+    "FILE_FIELDS",
     "Block",
     "ContractRecord",
     "CoverageRecord",
     "DailyStats",
     "FileRecord",
-    "Index",
     "QueryResult",
+    "dump_json",
+    "nan_to_none",
 ]
-
-QUERY_SECONDS: Final = 60.0
-"""Time limit of a user's SQL query, unless the caller gives another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """About 1 MiB of whole frames inside a file.
+    """A block of an hour file: about 1 MiB of whole frames.
 
     Attributes
     ----------
     offset, size : int
-        Where its stored bytes begin in the file, and how many they are.
+        Position and number of the stored bytes in the file.
     raw_size : int
-        Bytes of its frames once decompressed; equal to ``size`` in a plain file.
+        Bytes of the frames once decompressed; equal to ``size`` in a plain file.
     messages : int
-        Frames in it.
+        Number of frames.
     first_ns, min_ns, max_ns : int
-        Time of its first message, and the earliest and latest time in it (both inclusive).
+        Time of the first message, and the earliest and latest time (both inclusive).
     crc32c : int
-        CRC-32C of its stored bytes.
+        CRC-32C of the stored bytes.
     """
 
     offset: int
@@ -58,7 +67,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One file of a store: what a row of ``tick_files`` says.
+    """One file of a store: a row of ``tick_files``.
 
     Attributes
     ----------
@@ -67,24 +76,25 @@ class FileRecord:
     contract_id : int
     tick_type : str
     hour_ns : int
-        Start of the UTC hour the file is for.
+        Start of the UTC hour of the file.
     start_ns, end_ns : int
-        Earliest and latest message (inclusive). An open file is taken to reach to the end of time.
+        Earliest and latest message (inclusive). An open file counts as reaching to the end of time.
     size : int
         Bytes on disk, header included.
     messages, ticks : int
-        Frames after the header, and how many of them are ticks.
+        Frames after the header, and ticks among them.
     compression : str
         ``none``, ``gzip``, ``zstd`` or ``snappy``.
     sealed : bool
     crc32c : int or None
-        Of all bytes after the header frame; None while the file is open.
+        CRC-32C of all bytes after the header frame; None while the file is open.
     first_tick_ns, last_tick_ns : int or None
         Earliest and latest tick.
     first_sequence, last_sequence : int or None
         Smallest and largest sequence number.
     min_price, max_price : float or None
-        Of ``price`` (last, all_last), ``mid_price`` (mid_point), or lowest bid and highest ask.
+        Range of ``price`` (last, all_last) or ``mid_price`` (mid_point), or lowest bid and
+        highest ask.
     sum_price : float or None
         Sum of ``price``, of ``mid_price``, or of the mids of two-sided quotes; with
         ``priced_ticks`` it gives a mean over several files.
@@ -121,13 +131,49 @@ class FileRecord:
 
     @property
     def backfilled(self) -> bool:
-        """Whether its ticks were asked of IB afterwards, and not captured: its path tells."""
+        """Whether the ticks come from a backfill, by the name of the file."""
         return self.path.endswith("-backfill_ticks.pb")
+
+    @property
+    def stream(self) -> StreamKey:
+        """The stream of the file."""
+        return StreamKey(self.contract_id, self.tick_type)
+
+    def to_dict(self, *, blocks: bool = True) -> dict[str, Any]:
+        """Return the record as an object that :func:`dump_json` encodes.
+
+        Parameters
+        ----------
+        blocks : bool
+            Whether to include the blocks.
+
+        Examples
+        --------
+        >>> record = FileRecord("1/last/2025/01/10/14_ticks.pb", 1, "last", 0, 0, 9, 256, 0, 0)
+        >>> FileRecord.from_dict(record.to_dict()) == record
+        True
+        """
+        plain: dict[str, Any] = {name: getattr(self, name) for name in FILE_FIELDS}
+        for name in _FLOAT_FIELDS:
+            plain[name] = _float_to_json(plain[name])
+        if blocks:
+            for name in BLOCK_FIELDS:
+                plain[f"block_{name}"] = [getattr(block, name) for block in self.blocks]
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the record that :meth:`to_dict` encoded; it may lack the blocks."""
+        values = {name: plain[name] for name in FILE_FIELDS}
+        for name in _FLOAT_FIELDS:
+            values[name] = None if values[name] is None else float(values[name])
+        columns = [plain.get(f"block_{name}", ()) for name in BLOCK_FIELDS]
+        return cls(**values, blocks=tuple(map(Block, *columns)))
 
 
 @dataclass(frozen=True, slots=True)
 class ContractRecord:
-    """One contract: what a row of ``contracts`` says. Empty strings where nothing is known."""
+    """One contract: a row of ``contracts``. Unknown fields are empty strings."""
 
     contract_id: int
     symbol: str
@@ -135,10 +181,19 @@ class ContractRecord:
     currency: str = ""
     contract_type: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as an object that :func:`dump_json` encodes."""
+        return {name: getattr(self, name) for name in _CONTRACT_FIELDS}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the record that :meth:`to_dict` encoded."""
+        return cls(**{name: plain[name] for name in _CONTRACT_FIELDS})
+
 
 @dataclass(frozen=True, slots=True)
 class DailyStats:
-    """One UTC day of one contract and tick type: what a row of ``daily_tick_stats`` says.
+    """One UTC day of one stream: a row of ``daily_tick_stats``.
 
     Backfilled files do not count.
 
@@ -164,11 +219,11 @@ class DailyStats:
 
 @dataclass(frozen=True, slots=True)
 class CoverageRecord:
-    """An interval ``[start_ns, end_ns)`` of a stream and what the capture was doing in it.
+    """An interval ``[start_ns, end_ns)`` of a stream, with the state of the capture in it.
 
     ``state`` is ``captured``, ``backfilled``, ``session_closed``, ``quiet``, ``disconnected``,
-    ``not_permitted`` or ``deleted`` (:data:`ibticks.coverage.MEANINGS` says what each
-    means); ``reason`` says why (an IB code, or words). ``end_ns`` is None while the interval lasts.
+    ``not_permitted`` or ``deleted`` (:data:`ibticks.coverage.MEANINGS` explains each);
+    ``reason`` is an IB code, or words. ``end_ns`` is None while the interval lasts.
     """
 
     contract_id: int
@@ -178,17 +233,31 @@ class CoverageRecord:
     state: str
     reason: str = ""
 
+    @property
+    def stream(self) -> StreamKey:
+        """The stream of the interval."""
+        return StreamKey(self.contract_id, self.tick_type)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as an object that :func:`dump_json` encodes."""
+        return {name: getattr(self, name) for name in _COVERAGE_FIELDS}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the record that :meth:`to_dict` encoded."""
+        return cls(**{name: plain[name] for name in _COVERAGE_FIELDS})
+
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """Rows, with the name and the PostgreSQL type of each column, also where there are no rows.
+    """Rows of an SQL query, with the name and the PostgreSQL type of each column.
 
     Attributes
     ----------
     columns : tuple of str
-        Names. The second column of the name ``a`` is ``a_1``, the third ``a_2``.
+        Unique names: the second column of the name ``a`` is ``a_1``, the third ``a_2``.
     types : tuple of str
-        As PostgreSQL writes them: ``bigint``, ``timestamp with time zone``, ``text[]``.
+        Type names as PostgreSQL writes them: ``bigint``, ``timestamp with time zone``, ``text[]``.
     rows : list of tuple
         Times in UTC.
     """
@@ -202,75 +271,29 @@ class QueryResult:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-class Index(Protocol):
-    """What the rooms above need of an index."""
+FILE_FIELDS: Final = tuple(field.name for field in fields(FileRecord) if field.name != "blocks")
+"""Attributes of a file without its blocks, in order."""
 
-    @property
-    def writable(self) -> bool:
-        """Whether changes are kept (at once, or through the journal)."""
+BLOCK_FIELDS: Final = tuple(field.name for field in fields(Block))
+"""Attributes of a block, in order."""
 
-    def describe(self) -> str:
-        """Where the index lives, in words, for a person."""
+_FLOAT_FIELDS: Final = ("min_price", "max_price", "sum_price", "volume", "notional")
+_CONTRACT_FIELDS: Final = tuple(field.name for field in fields(ContractRecord))
+_COVERAGE_FIELDS: Final = tuple(field.name for field in fields(CoverageRecord))
 
-    def files(
-        self,
-        contract_ids: Sequence[int] | None = None,
-        tick_types: Sequence[str] | None = None,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> list[FileRecord]:
-        """Files that may hold messages in ``[start_ns, end_ns)``, by contract, type and hour."""
 
-    def streams(self) -> set[tuple[int, str]]:
-        """Return the contract ids and tick types that have captured files."""
+def dump_json(value: Any) -> str:
+    """Encode as compact JSON; numpy integers are integers too."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, default=operator.index)
 
-    def tick_ranges(
-        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
-    ) -> dict[tuple[int, str], tuple[int, int]]:
-        """Return the first and last tick in the sealed files of each stream that has any."""
 
-    def open_files(
-        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
-    ) -> list[FileRecord]:
-        """Return the files that are not sealed, by contract, type and hour."""
+def nan_to_none(value: float | None) -> float | None:
+    """Return the number, or None for NaN."""
+    return None if value is None or math.isnan(value) else value
 
-    def put_files(self, records: Iterable[FileRecord]) -> None:
-        """Insert or replace rows by path; the daily statistics of their days follow."""
 
-    def drop_files(self, paths: Iterable[str]) -> None:
-        """Remove rows by path; the daily statistics of their days follow."""
-
-    def replace_files(self, records: Iterable[FileRecord]) -> None:
-        """Make these rows, and no others, the index (a rebuild)."""
-
-    def contracts(self) -> list[ContractRecord]:
-        """Every contract known, by id."""
-
-    def put_contracts(self, records: Iterable[ContractRecord]) -> None:
-        """Insert contracts, or fill in what a known one lacks (what a capture learns of IB)."""
-
-    def correct_contracts(self, records: Iterable[ContractRecord]) -> None:
-        """Insert contracts, or replace what is known of them by what is not empty (a user's)."""
-
-    def daily_stats(
-        self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
-    ) -> list[DailyStats]:
-        """Daily statistics, by contract, tick type and date."""
-
-    def coverage(
-        self,
-        contract_ids: Sequence[int] | None = None,
-        tick_types: Sequence[str] | None = None,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> list[CoverageRecord]:
-        """Intervals that reach into ``[start_ns, end_ns)``, by contract, type and start."""
-
-    def put_coverage(self, records: Iterable[CoverageRecord]) -> None:
-        """Insert intervals, or replace those of the same stream and start (to close one)."""
-
-    def drop_coverage(self, records: Iterable[CoverageRecord]) -> None:
-        """Remove the intervals of these streams and starts."""
-
-    def close(self) -> None:
-        """Let go of connections; the embedded server stops with its last user."""
+def _float_to_json(value: float | None) -> float | str | None:
+    value = nan_to_none(value)
+    if value is None or math.isfinite(value):
+        return value
+    return "Infinity" if value > 0 else "-Infinity"

@@ -47,7 +47,7 @@ class Lookup:
 
     def streams(self, ids: Sequence[int] | None = None) -> set[tuple[int, str]]:
         """Contract ids and tick types that have files."""
-        streams = self._index.streams()
+        streams: set[tuple[int, str]] = set(self._index.streams())
         if ids is None:
             return streams
         chosen = frozenset(ids)

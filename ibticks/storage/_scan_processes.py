@@ -20,14 +20,13 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import StorageError
-from ibticks.index import dump_json, file_from_json, file_to_json
+from ibticks.index import FileRecord
 from ibticks.storage._layout import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from ibticks.index import FileRecord
 
 __all__ = ["BATCH_FILES", "MIN_FILES", "iter_records"]
 
@@ -135,7 +134,7 @@ class _Worker:
             raise errors[0]
         if failures is not None:
             failures += errors
-        return [file_from_json(plain) for plain in answer["records"]]
+        return [FileRecord.from_dict(plain) for plain in answer["records"]]
 
     def _ask(self, question: str) -> dict[str, Any] | None:
         """The answer of the process, or None if it has none."""
@@ -198,11 +197,11 @@ def _serve() -> None:
         failures: list[StorageError] = []
         records = _read_here(Path(question["root"]), keys, failures)
         answer = {
-            "records": [file_to_json(record) for record in records],
+            "records": [record.to_dict() for record in records],
             "failures": [error.message for error in failures],
             "warnings": messages.texts,
         }
-        sys.stdout.write(dump_json(answer) + "\n")
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
         messages.texts = []
 

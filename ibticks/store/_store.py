@@ -9,7 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import CACHE_BYTES, TIME_MAX, TIME_MIN, dsn_from_environment
+from ibticks.config import (
+    CACHE_BYTES,
+    QUERY_TIMEOUT_SECONDS,
+    TIME_MAX,
+    TIME_MIN,
+    dsn_from_environment,
+)
 from ibticks.errors import (
     IndexAwayWarning,
     IndexUnavailableError,
@@ -18,7 +24,7 @@ from ibticks.errors import (
     TimeRangeError,
 )
 from ibticks.filesystem import expand_home
-from ibticks.index import QUERY_SECONDS, ContractRecord
+from ibticks.index import ContractRecord
 from ibticks.schema import check_contract_id
 from ibticks.selection import (
     Lookup,
@@ -556,7 +562,7 @@ class Store:
         """
         from ibticks.coverage import feed_states
 
-        streams = sorted(self.index.streams())
+        streams: list[tuple[int, str]] = sorted(self.index.streams())
         if contracts is not None:
             ids = self._lookup.ids_to_come(contracts)
             kinds = self._lookup.tick_types(ids, tick_types)
@@ -639,7 +645,7 @@ class Store:
         query: str,
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         *,
-        timeout_seconds: float = QUERY_SECONDS,
+        timeout_seconds: float = QUERY_TIMEOUT_SECONDS,
     ) -> pl.DataFrame:
         """Run an SQL query on the index; it can read the tables of the index and nothing else.
 

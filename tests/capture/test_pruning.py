@@ -10,12 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from ibticks.capture import CaptureSettings, Recorder
+from ibticks.capture import CaptureSettings, Recorder, _queued_index
 from ibticks.capture import _maintenance as maintenance
-from ibticks.capture import _queued_index as clerk
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture._maintenance import HourPruner
-from ibticks.capture._queued_index import Clerk
+from ibticks.capture._queued_index import QueuedIndex
 from ibticks.config import NANOSECONDS
 from ibticks.coverage import StreamStatus, rebuild_coverage, resume_ledger
 from ibticks.coverage._rebuild import closing_rows
@@ -104,10 +103,10 @@ class Stage:
         monkeypatch.setattr(maintenance.time, "time_ns", self.clock)
         self.root, self.index, self.failures = root, MemoryIndex(), []
         self.index.partial_answers = 0
-        self.clerk = Clerk(self.index, self.failed)
-        appender = StreamAppender(root, 1, "bid_ask", self.clerk, fsync=None)
-        ledger = resume_ledger(root, self.clerk, 1, "bid_ask", "run")
-        self.recorder = Recorder(appender, "run", 0, ledger, self.clerk)
+        self.queued_index = QueuedIndex(self.index, self.failed)
+        appender = StreamAppender(root, 1, "bid_ask", self.queued_index, fsync=None)
+        ledger = resume_ledger(root, self.queued_index, 1, "bid_ask", "run")
+        self.recorder = Recorder(appender, "run", 0, ledger, self.queued_index)
         self.recorder.note(StreamStatus.SUBSCRIBED)
         for _ in range(2):
             self.quote()
@@ -128,13 +127,13 @@ class Stage:
 
     def pruner(self, keep: float) -> HourPruner:
         store = SimpleNamespace(root=self.root, index=self.index, note_change=lambda: None)
-        return HourPruner(store, [self.recorder], self.clerk, keep, self.failed)
+        return HourPruner(store, [self.recorder], self.queued_index, keep, self.failed)
 
     def prune(self, keep: float = 1.0) -> None:
         self.pruner(keep)._prune(self.recorder)
 
     def rows(self):
-        assert self.clerk.settled(30)
+        assert self.queued_index.wait_until_empty(30)
         return [
             (row.start_ns - NOW, None if row.end_ns is None else row.end_ns - NOW, row.state)
             for row in self.index.coverage()
@@ -149,7 +148,7 @@ def stage(tmp_path, monkeypatch):
     made = Stage(tmp_path, monkeypatch)
     yield made
     made.recorder.close()
-    made.clerk.close()
+    made.queued_index.close()
     assert made.index.files() == list(records_on_disk(made.root))
     assert made.failures == []
 
@@ -175,7 +174,7 @@ def test_what_is_left_says_that_it_was_captured(stage):
     """The first word of the capture is deleted: a kill, and a rebuild, find another one."""
     stage.prune()
     stage.quote()
-    assert stage.clerk.settled(30)
+    assert stage.queued_index.wait_until_empty(30)
     *_, last = stage.index.coverage()
     (row,) = closing_rows(stage.root, stage.index, last)
     assert (row.start_ns, row.state) == (NOW + 2 * HOUR, "captured")
@@ -202,21 +201,21 @@ def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage):
 
 def test_nothing_goes_before_the_index_knows(stage, monkeypatch):
     monkeypatch.setattr(maintenance, "_INDEX_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(clerk, "_COURTESY", 0.1)
-    monkeypatch.setattr(clerk, "_AGAIN", 0.05)
-    pruner, tell = stage.pruner(1.0), MemoryIndex.drop_files
-    hears = threading.Event()
+    monkeypatch.setattr(_queued_index, "_WRITE_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(_queued_index, "_RETRY_SECONDS", 0.05)
+    pruner, write = stage.pruner(1.0), MemoryIndex.write
+    is_back = threading.Event()
 
-    def drop(self, paths):
-        if not hears.is_set():
+    def write_when_back(self, change):
+        if change.operation == "drop_files" and not is_back.is_set():
             raise IndexUnavailableError("away")
-        tell(self, paths)
+        write(self, change)
 
-    monkeypatch.setattr(MemoryIndex, "drop_files", drop)
+    monkeypatch.setattr(MemoryIndex, "write", write_when_back)
     pruner._prune(stage.recorder)
     assert stage.paths() == [key.path for key in stage.keys]
-    hears.set()
-    assert stage.clerk.settled(30)
+    is_back.set()
+    assert stage.queued_index.wait_until_empty(30)
     pruner._prune(stage.recorder)
     assert stage.paths() == [stage.keys[2].path]
 

@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 import ibticks as ibt
-from ibticks.index import EmbeddedServer
+from ibticks.index.embedded import EmbeddedServer
 from tests.capture_checks import check_index, check_stored, covered, until
 
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"

@@ -18,10 +18,10 @@ from ibticks.index import (
     Block,
     ContractRecord,
     CoverageRecord,
-    EmbeddedServer,
     FileRecord,
     PostgresIndex,
 )
+from ibticks.index.embedded import EmbeddedServer
 
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC

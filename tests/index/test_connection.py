@@ -205,7 +205,7 @@ def test_tables_are_found_behind_a_schema_made_later(dsn, database_name, store_i
 
 
 def test_a_search_path_without_a_schema_is_said(dsn, store_id):
-    with pytest.raises(TickIndexError, match=r"names no schema that exists: make it"):
+    with pytest.raises(TickIndexError, match=r"names no existing schema: create it"):
         Database(make_conninfo(dsn, options="-c search_path=research"), store_id)
 
 

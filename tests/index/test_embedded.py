@@ -18,7 +18,7 @@ import pytest
 
 from ibticks.errors import IndexUnavailableError, IndexVersionError, StoreAccessError
 from ibticks.filesystem import open_lock, try_lock
-from ibticks.index import EmbeddedServer
+from ibticks.index.embedded import EmbeddedServer
 from ibticks.index.embedded import _binaries as binaries
 from ibticks.index.embedded._account import SERVER_USER, Account, server_account, user_name
 from ibticks.index.embedded._binaries import find_binaries, reachable_binaries
@@ -31,7 +31,7 @@ BINARIES = find_binaries()
 
 OPEN = """
 import sys
-from ibticks.index import EmbeddedServer
+from ibticks.index.embedded import EmbeddedServer
 server = EmbeddedServer.for_store(sys.argv[1], sys.argv[2])
 """
 OPEN_AND_WAIT = OPEN + 'print("open", flush=True)\nsys.stdin.readline()\nserver.close()\n'
@@ -182,9 +182,9 @@ def test_another_server_on_the_socket_is_refused(store):
         (other.home / ".s.PGSQL.5432").symlink_to(home / ".s.PGSQL.5432")
         try:
             with pytest.raises(IndexUnavailableError, match="another PostgreSQL answers"):
-                other.enter(10)
+                other.join(10)
         finally:
-            other.forget()
+            other.release()
             os.close(lock)
             shutil.rmtree(other.home)
 
@@ -295,8 +295,8 @@ def test_slow_recovery_is_waited_for(store, tmp_path, base):
 
     recovering = Cluster(base, key, server_account(), user_name(os.geteuid()), programs)
     with pytest.raises(IndexUnavailableError, match=r"(?s)not ready after 0 s.*try again later"):
-        recovering.enter(0.2)
-    recovering.enter(60)
+        recovering.join(0.2)
+    recovering.join(60)
     assert answers(recovering.dsn)
     recovering.leave()
     assert not runs(recovering.home)
@@ -318,7 +318,7 @@ def test_another_process_that_starts_it_for_ever(store):
     try:
         assert try_lock(lock)
         with pytest.raises(IndexUnavailableError, match="another process"):
-            EmbeddedServer.for_store(store, STORE_ID, patience=0.1)
+            EmbeddedServer.for_store(store, STORE_ID, timeout_seconds=0.1)
     finally:
         os.close(lock)
 
@@ -328,7 +328,7 @@ def test_a_folder_that_is_no_database(store, base):
         version = home_of(server) / "data" / "PG_VERSION"
     version.rename(version.with_name("elsewhere"))
     try:
-        with pytest.raises(IndexUnavailableError, match="is no database"):
+        with pytest.raises(IndexUnavailableError, match="is not a PostgreSQL data directory"):
             EmbeddedServer.for_store(store, STORE_ID)
     finally:
         version.with_name("elsewhere").rename(version)
@@ -339,7 +339,7 @@ def test_data_of_another_major_version(store):
         version = home_of(server) / "data" / "PG_VERSION"
     version.write_text("16\n")
     try:
-        with pytest.raises(IndexVersionError, match="PostgreSQL 16 made"):
+        with pytest.raises(IndexVersionError, match="is of PostgreSQL 16"):
             EmbeddedServer.for_store(store, STORE_ID)
     finally:
         version.write_text(f"{binaries.MAJOR}\n")
@@ -410,7 +410,7 @@ def test_paths_a_shell_would_trip_over(base, store, monkeypatch, name):
 
 def test_a_missing_folder_is_made(base, store, monkeypatch):
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / "not" / "yet"))
-    monkeypatch.setattr(Cluster, "_see_it_runs", lambda *_: None)
+    monkeypatch.setattr(Cluster, "_ensure_running", lambda *_: None)
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         assert home_of(server).is_dir()
 
@@ -448,7 +448,7 @@ def test_a_folder_anyone_may_write_to(base, store, monkeypatch):
     (base / "open").mkdir()
     (base / "open").chmod(0o777)
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / "open"))
-    with pytest.raises(StoreAccessError, match="anyone can replace"):
+    with pytest.raises(StoreAccessError, match="is writable by everyone"):
         EmbeddedServer.for_store(store, STORE_ID)
 
 
@@ -471,7 +471,7 @@ def test_the_store_says_whose_its_index_is(store):
     owner = store / "metadata" / "index-owner.json"
     assert f'"uid": {os.geteuid()}' in owner.read_text()
     owner.write_text('{"uid": 4711}')
-    with pytest.raises(StoreAccessError, match=r"user id 4711's.*DSN.*remove"):
+    with pytest.raises(StoreAccessError, match=r"belongs to user id 4711.*DSN.*remove"):
         EmbeddedServer.for_store(store, STORE_ID)
     owner.write_text("{")
     with pytest.raises(StoreAccessError, match="Remove that file"):
@@ -490,7 +490,7 @@ def ordinary(python, base):
     become = (
         "import os, pathlib, stat, subprocess, sys, tempfile, psycopg\n"
         "from ibticks.errors import StoreAccessError\n"
-        "from ibticks.index import embedded\n"
+        "from ibticks.index.embedded import _server as embedded\n"
         "subprocess.run(['true'], user=os.geteuid())\n"
         f"embedded.find_binaries = lambda: pathlib.Path({str(programs)!r})\n"
     )
@@ -523,7 +523,7 @@ def test_an_ordinary_user(store, ordinary, monkeypatch):
         if AS_ROOT:
             monkeypatch.setenv("IBTICKS_PGDATA", str(place))
             Path(f"{home}.lock").unlink()  # which the kernel may keep root out of, too
-            with pytest.raises(StoreAccessError, match=f"is {role}'s, and only theirs"):
+            with pytest.raises(StoreAccessError, match=f"belongs to {role}"):
                 EmbeddedServer.for_store(store, STORE_ID)
             assert Path(home).stat().st_uid == owner, "root took the cluster of a user"
     finally:
@@ -541,7 +541,7 @@ def test_an_ordinary_user_where_it_may_not_write(store, ordinary):
         "    print(error)\n"
     )
     (said,) = ordinary(code, place)
-    assert "Set IBTICKS_PGDATA to a folder of yours" in said
+    assert "Set IBTICKS_PGDATA to a folder you can write to" in said
 
 
 def test_root_never_opens_a_private_folder(store, tmp_path, base, monkeypatch):
@@ -591,7 +591,7 @@ def test_root_without_a_way_to_make_the_system_user(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("ibticks.index.embedded._account.SERVER_USER", "no-such-user-of-ibticks")
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(IndexUnavailableError, match="Make that user"):
+    with pytest.raises(IndexUnavailableError, match="Create that user"):
         server_account()
 
 
@@ -610,4 +610,4 @@ def test_programs_that_do_not_run(base):
     (programs / "postgres").touch()
     broken = Cluster(base, "key", account, account.name, programs)
     with pytest.raises(IndexUnavailableError, match="initdb does not run here"):
-        broken.enter(1)
+        broken.join(1)

@@ -19,8 +19,8 @@ from ibticks.errors import (
     StoreAccessError,
     TickIndexError,
 )
-from ibticks.index import ContractRecord, Journal, MemoryIndex
-from ibticks.index._journal import OPERATIONS, Change, replay
+from ibticks.index import ContractRecord, IndexChange, MemoryIndex
+from ibticks.index._journal import OPERATIONS, Journal
 
 DAY = 1_736_467_200_000_000_000
 
@@ -39,20 +39,22 @@ def journal(path):
 def changes(make_file, aapl, make_interval):
     """Every kind of change, where order matters."""
     return [
-        Change("replace_files", (make_file(90), make_file(91))),
-        Change("put_files", (make_file(0, sealed=False), make_file(1))),
-        Change("put_files", (make_file(0, messages=13),)),
-        Change("drop_files", (make_file(1).path, make_file(91).path)),
-        Change("put_files", (make_file(1, blocks=0),)),
-        Change("put_contracts", (aapl, ContractRecord(2, ""))),
-        Change("put_contracts", (ContractRecord(2, "MNQ"),)),
-        Change("correct_contracts", (ContractRecord(2, "MES"), ContractRecord(2, "ES", "CME"))),
-        Change("put_contracts", (ContractRecord(2, "MNQ", "", "USD"),)),
-        Change("replace_coverage", (make_interval(DAY - 9),)),
-        Change("put_coverage", (make_interval(DAY),)),
-        Change("put_coverage", (make_interval(DAY, DAY + 5), make_interval(DAY + 5))),
-        Change("put_coverage", (make_interval(DAY + 7), make_interval(DAY + 8))),
-        Change("drop_coverage", (make_interval(DAY + 7, DAY + 9), make_interval(DAY + 6))),
+        IndexChange("replace_files", (make_file(90), make_file(91))),
+        IndexChange("put_files", (make_file(0, sealed=False), make_file(1))),
+        IndexChange("put_files", (make_file(0, messages=13),)),
+        IndexChange("drop_files", (make_file(1).path, make_file(91).path)),
+        IndexChange("put_files", (make_file(1, blocks=0),)),
+        IndexChange("put_contracts", (aapl, ContractRecord(2, ""))),
+        IndexChange("put_contracts", (ContractRecord(2, "MNQ"),)),
+        IndexChange(
+            "correct_contracts", (ContractRecord(2, "MES"), ContractRecord(2, "ES", "CME"))
+        ),
+        IndexChange("put_contracts", (ContractRecord(2, "MNQ", "", "USD"),)),
+        IndexChange("replace_coverage", (make_interval(DAY - 9),)),
+        IndexChange("put_coverage", (make_interval(DAY),)),
+        IndexChange("put_coverage", (make_interval(DAY, DAY + 5), make_interval(DAY + 5))),
+        IndexChange("put_coverage", (make_interval(DAY + 7), make_interval(DAY + 8))),
+        IndexChange("drop_coverage", (make_interval(DAY + 7, DAY + 9), make_interval(DAY + 6))),
     ]
 
 
@@ -71,10 +73,10 @@ def test_every_operation_is_tried_here(changes):
 
 def test_changes_come_back_in_order(journal, path, changes):
     assert not journal.pending
-    assert journal.changes() == []
+    assert journal.read_changes() == []
     fill(journal, changes)
     assert journal.pending
-    assert Journal(path).changes() == changes
+    assert Journal(path).read_changes() == changes
     assert all(json.loads(line)["op"] in OPERATIONS for line in path.read_text().splitlines())
 
 
@@ -83,7 +85,8 @@ def test_applied_to_postgresql_it_is_what_a_direct_write_would_be(journal, chang
     assert journal.apply(index) == len(changes)
     assert not journal.pending
     memory = MemoryIndex()
-    replay(changes, memory)
+    for change in changes:
+        memory.write(change)
     assert contents(index) == contents(memory)
     assert journal.apply(index) == 0
 
@@ -94,7 +97,8 @@ def test_applied_twice_it_is_the_same(journal, changes, index):
         fill(journal, changes)
         journal.apply(index)
     memory = MemoryIndex()
-    replay(changes, memory)
+    for change in changes:
+        memory.write(change)
     assert contents(index) == contents(memory)
 
 
@@ -102,19 +106,19 @@ def test_a_torn_last_line_is_ignored_then_cut(journal, path, changes, caplog):
     fill(journal, changes)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op": "put_files", "rec')
-    assert journal.changes() == changes
+    assert journal.read_changes() == changes
     assert "cut short" in caplog.text
     journal.append(changes[0])
-    assert journal.changes() == [*changes, changes[0]]
+    assert journal.read_changes() == [*changes, changes[0]]
     assert path.read_bytes().startswith(whole)
 
 
 @pytest.mark.parametrize("size", [1, 65_536, 200_000])
 def test_a_torn_line_of_any_length_with_nothing_before_it(journal, path, changes, size):
     path.write_bytes(b"x" * size)
-    assert journal.changes() == []
+    assert journal.read_changes() == []
     journal.append(changes[0])
-    assert journal.changes() == [changes[0]]
+    assert journal.read_changes() == [changes[0]]
 
 
 def test_every_cut_of_a_journal_keeps_the_whole_lines(journal, path, changes):
@@ -123,7 +127,7 @@ def test_every_cut_of_a_journal_keeps_the_whole_lines(journal, path, changes):
     first = whole.index(b"\n") + 1
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
-        assert journal.changes() == changes[5:6][: size >= first]
+        assert journal.read_changes() == changes[5:6][: size >= first]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line
         stream.write(line)
     journal.append(changes[1])
     with pytest.raises(CorruptFileError, match=f"damaged at byte {offset}.*rebuild the index"):
-        journal.changes()
+        journal.read_changes()
     memory = MemoryIndex()
     assert journal.apply(memory) == 2, "one bad line holds up the rest"
     assert len(memory.files()) == 4
@@ -162,21 +166,22 @@ def test_a_journal_that_cannot_be_read_is_named(
     monkeypatch.setattr(Path, "read_bytes", read)
     monkeypatch.setattr(Journal, "writable", writable)
     with pytest.raises(StoreAccessError, match=f"{name}: {os.strerror(code)}"):
-        journal.changes()
-    assert journal.whole_changes()[0] == changes[:2]
+        journal.read_changes()
+    assert journal.read_valid_changes()[0] == changes[:2]
 
 
 def test_what_an_outage_interrupts_is_applied_later(journal, changes):
     class GoesAway(MemoryIndex):
-        def put_contracts(self, records):
-            if list(records):
+        def write(self, change):
+            if change.operation == "put_contracts" and change.records:
                 raise IndexUnavailableError("gone")
+            super().write(change)
 
     fill(journal, changes)
     with pytest.raises(IndexUnavailableError):
         journal.apply(GoesAway())
     journal.append(changes[0])
-    assert journal.changes() == [*changes, changes[0]]
+    assert journal.read_changes() == [*changes, changes[0]]
     memory = MemoryIndex()
     assert journal.apply(memory) == len(changes) + 1
     assert not journal.pending
@@ -186,10 +191,10 @@ def test_appending_does_not_wait_for_a_server_that_hangs(journal, changes):
     applying, go_on = threading.Event(), threading.Event()
 
     class Hangs(MemoryIndex):
-        def put_files(self, records):
+        def write(self, change):
             applying.set()
             assert go_on.wait(30)
-            super().put_files(records)
+            super().write(change)
 
     journal.append(changes[1])
     target = Hangs()
@@ -197,7 +202,7 @@ def test_appending_does_not_wait_for_a_server_that_hangs(journal, changes):
     applier.start()
     assert applying.wait(30)
     journal.append(changes[2])
-    assert journal.changes() == changes[1:3]
+    assert journal.read_changes() == changes[1:3]
     go_on.set()
     applier.join()
     assert not journal.pending
@@ -206,8 +211,8 @@ def test_appending_does_not_wait_for_a_server_that_hangs(journal, changes):
 
 def test_what_the_index_refuses_does_not_hold_up_the_rest(journal, path, index, make_file, caplog):
     bad = make_file(1, start_ns=2, end_ns=1)
-    journal.append(Change("put_files", (make_file(0), bad)))
-    journal.append(Change("put_files", (make_file(2),)))
+    journal.append(IndexChange("put_files", (make_file(0), bad)))
+    journal.append(IndexChange("put_files", (make_file(2),)))
     assert journal.apply(index) == 2
     assert index.files() == [make_file(0), make_file(2)]
     assert not journal.pending
@@ -220,16 +225,17 @@ def test_threads_and_processes_append_at_once(journal, path, python, make_file):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ibticks.index._journal import Change, Journal\n"
+        "from ibticks.index import IndexChange\n"
+        "from ibticks.index._journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for n in range(20):\n"
-        "    journal.append(Change('drop_files', (f'{sys.argv[2]}-{n}',)))\n"
+        "    journal.append(IndexChange('drop_files', (f'{sys.argv[2]}-{n}',)))\n"
     )
     others = [python(code, path, name) for name in ("a", "b")]
 
     def append(name):
         for n in range(20):
-            journal.append(Change("drop_files", (f"{name}-{n}",)))
+            journal.append(IndexChange("drop_files", (f"{name}-{n}",)))
 
     threads = [threading.Thread(target=append, args=(name,)) for name in ("c", "d")]
     for thread in threads:
@@ -239,7 +245,7 @@ def test_threads_and_processes_append_at_once(journal, path, python, make_file):
     for other in others:
         _, err = other.communicate(timeout=60)
         assert other.returncode == 0, err
-    seen = [change.records[0] for change in journal.changes()]
+    seen = [change.records[0] for change in journal.read_changes()]
     assert sorted(seen) == sorted(f"{name}-{n}" for name in "abcd" for n in range(20))
     for name in "abcd":  # each in its own order
         assert [one for one in seen if one.startswith(name)] == [f"{name}-{n}" for n in range(20)]
@@ -249,10 +255,11 @@ def test_a_writer_killed_at_any_moment_tears_nothing(path, python):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ibticks.index._journal import Change, Journal\n"
+        "from ibticks.index import IndexChange\n"
+        "from ibticks.index._journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for n in range(10**6):\n"
-        "    journal.append(Change('drop_files', (str(n),)))\n"
+        "    journal.append(IndexChange('drop_files', (str(n),)))\n"
         "    print(n, flush=True)\n"
     )
     process = python(code, path)
@@ -261,16 +268,16 @@ def test_a_writer_killed_at_any_moment_tears_nothing(path, python):
     process.kill()
     rest = process.stdout.read().splitlines()
     promised = int(rest[-1]) if rest and rest[-1].isdigit() else promised
-    seen = [int(change.records[0]) for change in Journal(path).changes()]
+    seen = [int(change.records[0]) for change in Journal(path).read_changes()]
     assert seen == list(range(len(seen)))
     assert len(seen) > promised - 1
 
 
 def test_a_process_that_holds_the_journal_for_ever(journal, path, changes, monkeypatch):
-    monkeypatch.setattr("ibticks.index._journal._PATIENCE", 0.05)
+    monkeypatch.setattr("ibticks.index._journal._LOCK_TIMEOUT_SECONDS", 0.05)
     with (
         FileLock(path.with_name("index.journal.lock")),
-        pytest.raises(IndexUnavailableError, match="another process has held"),
+        pytest.raises(IndexUnavailableError, match="another process has locked"),
     ):
         journal.append(changes[0])
 
@@ -296,10 +303,10 @@ def test_a_line_that_could_not_be_synced_is_refused_and_in_nobodys_way(
             with pytest.raises(ReadOnlyError, match="Input/output error"):
                 journal.append(changes[1])
     journal.append(changes[2])
-    promised = [each for each in journal.changes() if each != changes[1]]
+    promised = [each for each in journal.read_changes() if each != changes[1]]
     assert promised == [changes[0], changes[2]]
     if "ftruncate" not in failing:
-        assert len(journal.changes()) == 2
+        assert len(journal.read_changes()) == 2
 
 
 def test_the_renames_of_a_journal_are_on_the_disk(journal, path, changes, monkeypatch):
@@ -341,13 +348,15 @@ def test_a_journal_one_can_only_read(journal, path, changes, monkeypatch):
     path.rename(path.with_name("index.journal.applying"))
     fill(journal, changes[2:])
     monkeypatch.setattr(Journal, "writable", False)
-    assert journal.changes() == changes
+    assert journal.read_changes() == changes
 
 
 def test_errors_of_the_target_keep_their_kind(journal, changes):
     class Refuses(MemoryIndex):
-        def replace_files(self, records):
-            raise TickIndexError("no")
+        def write(self, change):
+            if change.operation == "replace_files":
+                raise TickIndexError("no")
+            super().write(change)
 
     fill(journal, changes[:2])
     target = Refuses()

@@ -20,13 +20,13 @@ from ibticks.errors import (
 )
 from ibticks.index import (
     ContractRecord,
-    Journal,
+    IndexChange,
     JournaledIndex,
     MemoryIndex,
     PostgresIndex,
     write_catalogue,
 )
-from ibticks.index._journal import Change
+from ibticks.index._journal import Journal
 
 DAY = 1_736_467_200_000_000_000
 
@@ -224,7 +224,7 @@ def test_a_writer_never_waits_for_a_server_that_hangs(dsn, store_id, metadata, o
     assert hangs.wait(30)
     for hour in range(1, 50):
         journaled.put_files([make_file(hour)])  # hangs here, if it waits
-    assert len(Journal(metadata / "index.journal").changes()) == 50
+    assert len(Journal(metadata / "index.journal").read_changes()) == 50
     outage(False)
     go_on.set()
     until(lambda: not journaled.away)
@@ -235,12 +235,12 @@ def test_a_writer_never_waits_for_a_server_that_hangs(dsn, store_id, metadata, o
 def test_changes_another_process_left_come_first(open_, metadata, index, make_file):
     journaled = open_()
     journal = Journal(metadata / "index.journal")
-    journal.append(Change("put_files", (make_file(0, messages=1), make_file(1))))
+    journal.append(IndexChange("put_files", (make_file(0, messages=1), make_file(1))))
     journaled.put_files([make_file(0, messages=2)])
     assert index.files() == [make_file(0, messages=2), make_file(1)]
-    journal.append(Change("put_files", (make_file(2),)))
+    journal.append(IndexChange("put_files", (make_file(2),)))
     assert len(journaled.files()) == 3
-    journal.append(Change("put_files", (make_file(3),)))
+    journal.append(IndexChange("put_files", (make_file(3),)))
     assert journaled.query("SELECT count(*) AS n FROM tick_files") == [{"n": 4}]
 
 
@@ -248,8 +248,8 @@ def test_a_journal_that_cannot_be_taken_is_laid_over(open_, metadata, make_file,
     journaled = open_()
     journaled.put_files([make_file(0), make_file(1)])
     journal = Journal(metadata / "index.journal")
-    journal.append(Change("drop_files", (make_file(0).path,)))
-    journal.append(Change("put_contracts", (aapl,)))
+    journal.append(IndexChange("drop_files", (make_file(0).path,)))
+    journal.append(IndexChange("put_contracts", (aapl,)))
 
     def refuse(self, target, **options):
         raise ReadOnlyError("not ours to write")

@@ -64,7 +64,7 @@ def test_a_failed_migration_leaves_nothing(connection):
 
 def test_tables_that_are_not_ours(connection):
     connection.execute("CREATE TABLE tick_files (id INT)")
-    with pytest.raises(TickIndexError, match="a database of its own"):
+    with pytest.raises(TickIndexError, match="its own database"):
         migrate(connection, migrations())
 
 
@@ -78,7 +78,7 @@ def test_a_newer_schema(connection):
 def test_another_text_of_the_same_number(connection):
     migrate(connection, migrations())
     other = [replace(migrations()[0], checksum="00"), *migrations()[1:]]
-    with pytest.raises(IndexVersionError, match="made with another 0001_tables"):
+    with pytest.raises(IndexVersionError, match="created with another 0001_tables"):
         migrate(connection, other)
 
 

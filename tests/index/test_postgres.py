@@ -20,7 +20,7 @@ from ibticks.index import (
     PostgresIndex,
 )
 from ibticks.index import _postgres as postgres
-from ibticks.index._statistics import daily_statistics
+from ibticks.index._memory import daily_statistics
 
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
@@ -382,7 +382,7 @@ def test_describes_itself(index):
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
 def test_files_page_by_page_are_all_files(index, make_file, monkeypatch, page):
-    monkeypatch.setattr(postgres, "_BATCH", page)
+    monkeypatch.setattr(postgres, "BATCH_ROWS", page)
     index.put_files([make_file(hour) for hour in range(5)])
     assert list(index.iter_files()) == [make_file(hour, blocks=0) for hour in range(5)]
 

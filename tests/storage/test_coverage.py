@@ -485,8 +485,7 @@ def test_settling_loads_no_compiler(killed, root, index):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ibticks.index._memory import MemoryIndex\n"
-        "from ibticks.index._records import CoverageRecord, FileRecord\n"
+        "from ibticks.index import CoverageRecord, FileRecord, MemoryIndex\n"
         "from ibticks.coverage._rebuild import resume_ledger\n"
         f"index = MemoryIndex({index.files()!r}, coverage={index.coverage()!r})\n"
         f"resume_ledger(Path({str(root)!r}), index, {AAPL}, 'last', 'again')\n"

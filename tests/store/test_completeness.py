@@ -18,8 +18,8 @@ import ibticks as ibt
 from ibticks.calendar import to_ns
 from ibticks.coverage import CoverageState, StreamStatus
 from ibticks.errors import CorruptDataWarning, IndexAwayWarning
-from ibticks.index import ContractRecord, CoverageRecord, Journal, write_catalogue
-from ibticks.index._journal import Change
+from ibticks.index import ContractRecord, CoverageRecord, IndexChange, write_catalogue
+from ibticks.index._journal import Journal
 from ibticks.storage import _audit as audit
 
 AAPL = 265598
@@ -93,8 +93,8 @@ def journal(root):
 def test_a_journal_does_not_make_a_new_database_complete(root, journal, new_database):
     with ibt.open(root, dsn=new_database()) as store:
         known = store.index.files()
-    journal.append(Change("put_files", tuple(known[:2])))
-    journal.append(Change("put_files", (replace(known[2], sealed=False),)))
+    journal.append(IndexChange("put_files", tuple(known[:2])))
+    journal.append(IndexChange("put_files", (replace(known[2], sealed=False),)))
     with ibt.open(root, dsn=new_database()) as store:
         assert count(store) == HOURS
         assert store.index.files()[:2] == known[:2]
@@ -105,8 +105,8 @@ def test_a_journal_outweighs_the_catalogue_of_a_lost_database(root, journal, new
     lasting = CoverageRecord(AAPL, "last", T0, None, "captured")
     write_catalogue(root / "metadata" / "index.json", [], [ContractRecord(AAPL, "APPL")], [lasting])
     deleted = replace(lasting, end_ns=T0 + HOUR, state=CoverageState.DELETED.value)
-    journal.append(Change("put_coverage", (deleted,)))
-    journal.append(Change("correct_contracts", (ContractRecord(AAPL, "AAPL"),)))
+    journal.append(IndexChange("put_coverage", (deleted,)))
+    journal.append(IndexChange("correct_contracts", (ContractRecord(AAPL, "AAPL"),)))
     with ibt.open(root, dsn=new_database()) as store:
         assert store.index.coverage() == [deleted]
         assert store.contracts() == [ContractRecord(AAPL, "AAPL")]
@@ -119,7 +119,8 @@ def test_a_database_lost_under_an_open_store(root, new_database):
     with ibt.open(root, dsn=dsn) as store:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("TRUNCATE tick_files; UPDATE index_state SET complete = false")
-        store.index._lost(store.index._primary, ibt.errors.IndexUnavailableError("it was lost"))
+        error = ibt.errors.IndexUnavailableError("it was lost")
+        store.index._drop_primary(store.index._primary, error)
         store.write(hours(day=11), contract_id=AAPL, tick_type="last")
         assert count(store) == 2 * HOURS
         assert is_complete(store)
@@ -224,7 +225,7 @@ def test_a_journal_damaged_under_an_open_store(root, journal, new_database):
         write(store, tick(4, 30))
         (row,) = store.index.files(start_ns=T0 - 11 * HOUR, end_ns=T0 - 10 * HOUR)
         store.index.put_files([replace(row, size=row.size - 1, ticks=1)])
-        journal.append(Change("put_files", (row,)))
+        journal.append(IndexChange("put_files", (row,)))
         damage_lines(journal)
         assert count(store) == HOURS + 1
         assert not problems(store)

@@ -355,7 +355,7 @@ def test_a_server_that_is_too_old(tmp_path, database, monkeypatch):
 
 def test_the_database_of_another_store(tmp_path, database):
     ibt.open(tmp_path / "one", dsn=database).close()
-    with pytest.raises(errors.IndexMismatchError, match="give each store a database of its own"):
+    with pytest.raises(errors.IndexMismatchError, match="give each store its own database"):
         ibt.open(tmp_path / "two", dsn=database)
 
 

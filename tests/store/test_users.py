@@ -18,8 +18,8 @@ import pytest
 import ibticks as ibt
 from ibticks import errors
 from ibticks.capture._status import write_status
-from ibticks.index import ContractRecord, Journal, MemoryIndex
-from ibticks.index._journal import Change
+from ibticks.index import ContractRecord, IndexChange, MemoryIndex
+from ibticks.index._journal import Journal
 from ibticks.storage import StreamLock, StreamWriter, is_written
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
@@ -91,7 +91,7 @@ def test_what_root_puts_into_the_journal_belongs_to_the_owner(root, monkeypatch)
     journal = root / "metadata" / "index.journal"
     assert journal.exists()
     assert set(owners(root).values()) == {OWNER}
-    change = Change("put_contracts", (ContractRecord(8, "XYZ"),))
+    change = IndexChange("put_contracts", (ContractRecord(8, "XYZ"),))
     assert run_as(OWNER, lambda: Journal(journal).append(change)) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.IndexAwayWarning)
@@ -153,7 +153,7 @@ def test_a_reader_cannot_hold_a_lock(root, before):
     def write():
         StreamLock(root, 7, "last").release()
         journal = Journal(root / "metadata" / "index.journal")
-        journal.append(Change("put_contracts", (ContractRecord(8, "XYZ"),)))
+        journal.append(IndexChange("put_contracts", (ContractRecord(8, "XYZ"),)))
 
     assert run_as(OWNER, write) == 0
     assert len(locks(root)) == 2

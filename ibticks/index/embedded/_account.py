@@ -1,9 +1,9 @@
-"""Which system user the embedded server runs as.
+"""The system user of the embedded server, and the private folders of its clusters.
 
 PostgreSQL refuses to run as root. For an ordinary user the server runs as that user; for root it
-runs as a system user of its own, ``ibticks``, made on first use. That user must be able to reach
-the server's programs and its data. Folders are never opened for it: where it cannot go, we say so
-(or, for the programs, make a copy).
+runs as the system user ``ibticks``, created on first use. That user needs access to the server's
+programs and data. The modes and owners of existing folders are never changed: an error names the
+problem with the command that solves it (the programs are copied instead).
 """
 
 from __future__ import annotations
@@ -16,22 +16,34 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.errors import IndexUnavailableError
+from ibticks.errors import IndexUnavailableError, StoreAccessError
+from ibticks.filesystem import open_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SERVER_USER", "Account", "server_account", "user_name"]
+__all__ = [
+    "SERVER_USER",
+    "Account",
+    "check_private",
+    "check_socket_path",
+    "make_base",
+    "make_home",
+    "server_account",
+    "user_name",
+]
 
 SERVER_USER: Final = "ibticks"
-"""The system user the server runs as when ibticks runs as root."""
+"""System user that runs the server when ibticks runs as root."""
+
+_MAX_SOCKET_PATH_BYTES: Final = 103  # macOS; Linux accepts 107
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A system user: who owns the data and runs the server."""
+    """A system user that owns the data and runs the server."""
 
     uid: int
     gid: int
@@ -39,15 +51,15 @@ class Account:
 
     @property
     def subprocess_options(self) -> dict[str, Any]:
-        """What makes ``subprocess.run`` run a program as this user."""
+        """Arguments of ``subprocess.run`` that run a program as this user."""
         if self.uid == os.geteuid():
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def barrier(self, path: Path) -> Path | None:
-        """The outermost folder above ``path`` a system user may not pass through, or None.
+        """Return the outermost folder above ``path`` that this user cannot enter, or None.
 
-        Access lists are not looked at: a folder they open may still be called a barrier.
+        Access control lists are ignored: a folder that one opens may still be returned.
         """
         if self.uid == os.geteuid():
             return None
@@ -65,7 +77,7 @@ class Account:
 
 
 def user_name(uid: int) -> str:
-    """The name of a system user, or its number where it has none."""
+    """Return the name of a system user, or its number where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -73,12 +85,12 @@ def user_name(uid: int) -> str:
 
 
 def server_account() -> Account:
-    """Who the embedded server runs as.
+    """Return the system user that runs the embedded server.
 
     Raises
     ------
     IndexUnavailableError
-        This user has no name (PostgreSQL needs one), or root cannot make the system user.
+        This user has no name (PostgreSQL needs one), or root cannot create the system user.
     """
     uid = os.geteuid()
     if uid == 0:
@@ -99,25 +111,103 @@ def _system_user() -> Account:
         entry = pwd.getpwnam(SERVER_USER)
     except KeyError:
         _log.warning(
-            "PostgreSQL does not run as root: making the system user %s to run it", SERVER_USER
+            "PostgreSQL does not run as root: creating the system user %s to run it", SERVER_USER
         )
-        entry = _make_system_user()
+        entry = _create_system_user()
     return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
 
 
-def _make_system_user() -> pwd.struct_passwd:
+def _create_system_user() -> pwd.struct_passwd:
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/"]
     command += ["--shell", "/usr/sbin/nologin", SERVER_USER]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        said = done.stderr.strip()
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        reason = result.stderr.strip()
     except OSError as error:
-        said = str(error)
+        reason = str(error)
     try:
-        return pwd.getpwnam(SERVER_USER)  # another process may have been faster
+        return pwd.getpwnam(SERVER_USER)  # possibly created by another process
     except KeyError:
         raise IndexUnavailableError(
             f"the embedded PostgreSQL cannot run as root, and the system user {SERVER_USER} that "
-            f"would run it could not be made: {said}. Make that user, run ibticks as an ordinary "
-            "user, or give the DSN of a server (dsn=, IBTICKS_DSN)"
+            f"would run it could not be created: {reason}. Create that user, run ibticks as an "
+            "ordinary user, or give the DSN of a server (dsn=, IBTICKS_DSN)"
         ) from None
+
+
+# -- folders ---------------------------------------------------------------------------------------
+
+
+def check_socket_path(path: Path) -> None:
+    """Raise IndexUnavailableError for a path too long for a socket, or with a comma (two hosts)."""
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES or "," in str(path):
+        raise IndexUnavailableError(
+            f"the embedded PostgreSQL cannot have its socket at {path}: such a path has at most "
+            f"{_MAX_SOCKET_PATH_BYTES} bytes and no comma. Set IBTICKS_PGDATA to another folder",
+            path=str(path),
+        )
+
+
+def make_base(base: Path, lock: Path) -> None:
+    """Create the folder of all clusters, and the lock file of one.
+
+    Raises
+    ------
+    StoreAccessError
+        It cannot be created or written to, or is writable by everyone.
+    """
+    try:
+        base.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        mode = base.stat().st_mode
+        os.close(open_lock(lock))
+    except OSError as error:
+        raise StoreAccessError(
+            f"the embedded PostgreSQL cannot keep its data in {base}: {error.strerror}. Set "
+            "IBTICKS_PGDATA to a folder you can write to, or give the DSN of a server",
+            path=str(base),
+        ) from error
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise StoreAccessError(
+            f"the folder {base} is writable by everyone: chmod o-w {base}", path=str(base)
+        )
+
+
+def make_home(home: Path, account: Account) -> None:
+    """Create the private folder of a cluster, with the cluster's lock held.
+
+    Raises
+    ------
+    StoreAccessError
+        It belongs to another user, is open to others, or the server's user cannot enter it.
+    """
+    home.mkdir(mode=0o700, exist_ok=True)
+    if account.uid != os.geteuid() == home.lstat().st_uid:
+        os.chown(home, account.uid, account.gid, follow_symlinks=False)
+    check_private(home, account)
+    barrier = account.barrier(home)
+    if barrier is not None:
+        raise StoreAccessError(
+            f"as root the embedded PostgreSQL runs as the system user {account.name}, which cannot "
+            f"enter {barrier}. Set IBTICKS_PGDATA to a folder it can enter, such as "
+            "/var/lib/ibticks",
+            path=str(barrier),
+        )
+
+
+def check_private(folder: Path, account: Account) -> None:
+    """Raise StoreAccessError unless the folder belongs to the account and is closed to others."""
+    status = folder.lstat()
+    if status.st_uid != account.uid:
+        owner = user_name(status.st_uid)
+        person = "root" if owner == SERVER_USER else owner
+        raise StoreAccessError(
+            f"the embedded PostgreSQL in {folder} belongs to {person}. Run ibticks as that user, "
+            "set IBTICKS_PGDATA to another folder, or give the DSN of a server",
+            path=str(folder),
+            owner=owner,
+        )
+    if not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
+        raise StoreAccessError(
+            f"other users can enter the index's database folder {folder}: chmod 700 {folder}",
+            path=str(folder),
+        )

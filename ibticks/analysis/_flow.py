@@ -352,7 +352,7 @@ def quote_imbalance(ticks: Frame) -> Frame:
     """
     require(ticks, "bid_price", "bid_size", "ask_price", "ask_size", caller="quote_imbalance")
     bid, ask = (number_or_null(ticks, name).cast(pl.Float64) for name in ("bid_size", "ask_size"))
-    # The size of a side without a price is the size of nothing.
+    # The size of a side without a price does not count.
     sides = (
         number_or_null(ticks, "bid_price").is_not_null()
         & number_or_null(ticks, "ask_price").is_not_null()

@@ -228,7 +228,7 @@ def refresh_time(ticks: Frame, *, column: str = "price") -> Frame:
     def refresh(frame: pl.DataFrame) -> pl.DataFrame:
         from ibticks.analysis._engine.window_kernels import refresh_rows
 
-        # Contracts may stand one after the other.
+        # Contracts may be concatenated.
         frame = frame.sort("timestamp", maintain_order=True)
         ids = frame[keys[0]].to_numpy() if keys else np.zeros(len(frame), dtype=np.int64)
         contracts = np.unique(ids)

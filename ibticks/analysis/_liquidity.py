@@ -248,7 +248,9 @@ def roll_spread(
     return collect_like(ticks, result, engine="streaming" if every is None else "in-memory")
 
 
-_ROUNDING: Final = 1e-12  # of a volume: far above that of its sum, far below a decimal of it
+_VOLUME_TOLERANCE: Final = (
+    1e-12  # of a volume: far above that of its sum, far below a decimal of it
+)
 
 _Classes = Literal["bulk", "signs"]
 
@@ -360,11 +362,11 @@ def _buckets(
 
     total = np.concatenate([[0.0], compensated_cumulative_sum(volume)])
     size = bucket or total[-1] / max(1, bars["timestamp"].dt.date().n_unique()) / 50 or 1.0
-    count = int(total[-1] / size * (1 + _ROUNDING))
+    count = int(total[-1] / size * (1 + _VOLUME_TOLERANCE))
     edges = size * np.arange(1, count + 1)
     # Bought volume as a function of volume is straight within a bar.
     buys = np.diff(np.interp(edges, total, np.concatenate([[0.0], np.cumsum(bought)])), prepend=0.0)
-    filled = np.searchsorted(total[1:], edges * (1 - _ROUNDING))
+    filled = np.searchsorted(total[1:], edges * (1 - _VOLUME_TOLERANCE))
     result = bars[filled].select(
         *keys,
         "timestamp",

@@ -37,9 +37,9 @@ _MOMENTS: Final[Mapping[str, pl.DataType]] = {"mean": pl.Float64(), "deviation":
 
 _RULES: Final = pl.Enum(["not_positive", "crossed", "brownlees_gallo"])
 
-_LEAST_CHANGE: Final = 1e-9
+_MIN_RELATIVE_CHANGE: Final = 1e-9
 
-_ROUNDING: Final = 1e-11
+_PRICE_TOLERANCE: Final = 1e-11
 
 _NO_SAMENESS: Final = ("sequence", "stream_id", "metadata")
 
@@ -124,7 +124,7 @@ def outliers(
             {**_of_prices("bid_price", "ask_price"), "crossed": bid > ask},
         )
     first = pl.coalesce(pl.when(fired).then(pl.lit(name, _RULES)) for name, fired in rules.items())
-    # Only what no other rule takes is a neighbour.
+    # Ticks that another rule flags are no neighbours.
     sound = pl.when(pl.col("_rule").is_null() & pl.col("_price").is_finite()).then("_price")
     moments = apply_kernel(
         "trimmed_moments",
@@ -134,10 +134,10 @@ def outliers(
         keys=keys,
         results=_MOMENTS,
     )
-    gamma = over_keys(_least(sound), keys) if granularity is None else pl.lit(granularity)
+    gamma = over_keys(_least_change(sound), keys) if granularity is None else pl.lit(granularity)
     mean, deviation = (pl.col("_moments").struct.field(name) for name in _MOMENTS)
     price = pl.col("_price")
-    allowed = deviations * deviation + pl.col("_gamma") + _ROUNDING * price.abs()
+    allowed = deviations * deviation + pl.col("_gamma") + _PRICE_TOLERANCE * price.abs()
     far = pl.when((price - mean).abs() > allowed).then(pl.lit("brownlees_gallo", _RULES))
     names = [name for name in ticks.collect_schema() if name not in ("outlier", "outlier_rule")]
     result = (
@@ -222,11 +222,11 @@ def _is_full(ticks: pl.DataFrame | pl.LazyFrame, name: str) -> bool:
     return isinstance(ticks, pl.DataFrame) and not ticks[name].null_count()
 
 
-def _least(price: pl.Expr) -> pl.Expr:
+def _least_change(price: pl.Expr) -> pl.Expr:
     """Return twice the least change of price; none, where no price changes."""
     there = price.drop_nulls()
     change = there.diff().abs()
-    return 2 * change.filter(change > _LEAST_CHANGE * there.abs()).min().fill_null(0)
+    return 2 * change.filter(change > _MIN_RELATIVE_CHANGE * there.abs()).min().fill_null(0)
 
 
 def _of_prices(*names: str) -> dict[str, pl.Expr]:

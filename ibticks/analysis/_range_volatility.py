@@ -200,7 +200,7 @@ def yang_zhang(bars: Frame, window: int | None = None) -> Frame:
     before = pl.when(_has_logs()).then("close").shift()
     night = (pl.col("open") / before).log()
     known = night.is_not_null()
-    # The first bar has no night, and so takes no part in the rest either.
+    # The first bar has no overnight return, and is left out of the other terms, too.
     terms = {
         "_night": night,
         "_day": pl.when(known).then(_log("close", "open")),
@@ -208,7 +208,7 @@ def yang_zhang(bars: Frame, window: int | None = None) -> Frame:
     }
     if keys:
         terms = {name: term.over(keys) for name, term in terms.items()}
-    # The night after a bar without logs is left out: it is not one from the bar before that.
+    # The overnight return after a bar without logs is left out: no bar is bridged.
     frame = _with_prices(bars).with_columns(**terms).filter(_has_logs())
     if window is None:
         n = pl.col("_night").count()

@@ -39,13 +39,13 @@ SigningMethod = Literal["tick", "quote", "lee_ready", "emo", "clnv"]
 
 # Half the distance of the closest prices there are, in relation to the price, is far above this;
 # what rounding does to a mean of two is far below.
-_SAME: Final = 1e-11
+_PRICE_TOLERANCE: Final = 1e-11
 
-_NEAR: Final = 0.3
+_INNER_FRACTION: Final = 0.3
 
 _BUY: Final = pl.lit(1, pl.Int8)
 
-_SALE: Final = pl.lit(-1, pl.Int8)
+_SELL: Final = pl.lit(-1, pl.Int8)
 
 _OF_QUOTES: Final = (
     "timestamp",
@@ -241,11 +241,11 @@ def trades_with_quotes(
     own = [name for name in names if name in _JOINED]
     source, keys = None, key_columns(ticks)
     if quotes is not None:
-        # Sizes and tick types tell which sides and which quotes are none.
+        # Sizes and tick types decide which sides and quotes are absent.
         columns = [name for name in _OF_QUOTES if name in quotes.collect_schema()]
         source = quotes.select(*key_columns(quotes), *columns)
         if keys == key_columns(quotes) and not grouping_keys(ticks, quotes):
-            # Both of one contract: no need to look for it.
+            # Both frames have one contract: no key is needed.
             own, source = own + keys, source.drop(keys)
     aside = {f"_own_{name}": pl.col(name) for name in own}
     rows = rows.with_columns(**aside).drop(own if source is not None else [])
@@ -282,10 +282,10 @@ def _rule(method: SigningMethod, keys: list[str], split: SessionSplit | None = N
 
 def _by_tick(keys: list[str], split: SessionSplit | None) -> pl.Expr:
     change, session = pl.col("price").diff(), pl.col("_session")
-    moved = pl.when(change > 0).then(_BUY).when(change < 0).then(_SALE)
+    moved = pl.when(change > 0).then(_BUY).when(change < 0).then(_SELL)
     sign: pl.Expr = moved
     if split is not None:
-        # Neither a change over the night nor the sign before it says anything of the first trade.
+        # Neither a change over the night nor the sign before it signs the first trade.
         begins = session.ne_missing(session.shift())
         sign = pl.when(begins).then(pl.lit(0, pl.Int8)).otherwise(moved)
     return over_keys(sign.forward_fill(), keys)
@@ -302,7 +302,7 @@ def _by_place(near: float) -> pl.Expr:
     margin = (ask - bid) * near
     buy = (price >= ask - margin - _rounding()) & (price <= ask + _rounding())
     sale = (price <= bid + margin + _rounding()) & (price >= bid - _rounding())
-    return pl.when(_sound() & (buy != sale)).then(pl.when(buy).then(_BUY).otherwise(_SALE))
+    return pl.when(_sound() & (buy != sale)).then(pl.when(buy).then(_BUY).otherwise(_SELL))
 
 
 def _sound() -> pl.Expr:
@@ -311,12 +311,12 @@ def _sound() -> pl.Expr:
 
 
 def _rounding() -> pl.Expr:
-    return pl.col("price").abs() * _SAME
+    return pl.col("price").abs() * _PRICE_TOLERANCE
 
 
 _RULES: Final = {
     "quote": _by_quote(),
     "lee_ready": _by_quote(),
     "emo": _by_place(0.0),
-    "clnv": _by_place(_NEAR),
+    "clnv": _by_place(_INNER_FRACTION),
 }

@@ -47,7 +47,20 @@ if TYPE_CHECKING:
 
 __all__ = ["bipower_variation", "realized_variance", "signature", "two_scale_rv"]
 
-_SIGNATURE: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
+_SIGNATURE_INTERVALS: Final = [
+    "1s",
+    "2s",
+    "5s",
+    "10s",
+    "15s",
+    "30s",
+    "1m",
+    "2m",
+    "5m",
+    "10m",
+    "15m",
+    "30m",
+]
 
 
 @measure(
@@ -145,7 +158,7 @@ def realized_variance(
 @measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def signature(
     ticks: Frame,
-    every: str | timedelta | Sequence[str | timedelta] = tuple(_SIGNATURE),
+    every: str | timedelta | Sequence[str | timedelta] = tuple(_SIGNATURE_INTERVALS),
     *,
     column: str = "price",
     per: str | pl.Expr | None = None,
@@ -185,7 +198,7 @@ def signature(
     logs, groups = positive_prices(ticks, column, per, "signature")
     each_of = (every,) if isinstance(every, str | timedelta) else every
     steps = sorted(duration_ns(each) for each in each_of)
-    # One pass over the ticks, at the grid that all have in common; the rest is small.
+    # One pass over the ticks on the finest common grid; the rest is small.
     finest = int(np.gcd.reduce(np.array(steps)))
 
     def measure(sampled: Sampled) -> tuple[Any, ...]:
@@ -321,7 +334,7 @@ def bipower_variation(
 
         def measure(sampled: Sampled) -> tuple[Any, ...]:
             sizes = np.abs(sampled.returns)
-            # An interval without a tick has no return: the product with it is nothing.
+            # An interval without a tick has no return, and no product.
             adjacent = np.diff(sampled.bucket) == 1
             products = (sizes[1:] * sizes[:-1])[adjacent].sum()
             return products * np.pi / 2, sizes @ sizes, sampled.intervals
@@ -383,7 +396,7 @@ def _buckets(
     NaN where a price in between is negative, too.
     """
     bucket = (pl.col("_at") + (step - 1)) // step
-    # A second key, be it always the same, would take three times as long.
+    # A constant second key would take three times as long.
     split = [name for name in groups if name != "_all"]
     price = pl.col("_price")
     ends = {"_first": price.first().log(), "_last": price.last().log()}
@@ -391,7 +404,7 @@ def _buckets(
         has_logs = price.min() > 0
         ends = {name: pl.when(has_logs).then(end).otherwise(np.nan) for name, end in ends.items()}
     if not split and is_time_ordered(ticks):
-        # Those of an interval are in a row, and need not be looked for.
+        # The rows of an interval are adjacent.
         bucket = bucket.set_sorted()
     result = logs.with_columns(_bucket=bucket).group_by(*split, "_bucket").agg(**ends)
     return result if split else result.with_columns(_all=pl.lit(0, pl.UInt8))

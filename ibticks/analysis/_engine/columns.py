@@ -392,7 +392,7 @@ def per_contract(
     keys, several = key_columns(ticks), grouping_keys(ticks)
     if several:
         return rows.group_by(keys).agg(values).sort(keys)
-    # All at once, which is several times as fast. Of no rows, a contract would be null.
+    # One select is several times as fast. Without rows, the contract would be null.
     return rows.select(*(pl.col(key).first() for key in keys), *values).drop_nulls(keys)
 
 

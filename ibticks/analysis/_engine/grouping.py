@@ -222,7 +222,7 @@ def group_rows(
         result = bars.agg(*constants, **values)
         result = result.with_columns(timestamp=times_from_ns("_group", ticks))
     else:
-        # Known to rise, they are found where they lie.
+        # Groups that are known to rise are found without hashing.
         rising = rows.with_columns(_group=hashed[0].set_sorted()).group_by("_group")
         result = rising.agg(*constants, **values).sort("_group").rename({"_group": "timestamp"})
     return result.select(*names, *values)
@@ -244,7 +244,7 @@ def group_adjacent(
     [(0, [0, 1, 2]), (1, [3])]
     """
     name = group.meta.output_name()
-    # By the number of the group: by what it is, polars makes room for all that could be between.
+    # Grouped by number: by value, polars would allocate all values in between.
     numbered = rows.with_columns(_group=group).with_columns(
         _number=pl.col("_group").rle_id().cast(pl.Int64).set_sorted()
     )

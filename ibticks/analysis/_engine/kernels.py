@@ -301,37 +301,37 @@ def time_average(times: Ints, values: Floats, window: int) -> Floats:
     """
     rows = len(values)
     averages = np.full(rows, np.nan)
-    # Rows that count. The window begins while that at ``held`` is in force; what those after it
-    # were while they held, up to the newest, is summed in ``area``.
+    # Rows with values. ``in_force`` is the row in force when the window begins; ``area`` sums the
+    # later values by their time, up to the newest.
     places = np.empty(rows, dtype=np.int64)
-    count, in_window, removed, reference, area = 0, -1, 0, 0.0, 0.0
+    count, in_force, removed, reference, area = 0, -1, 0, 0.0, 0.0
     for row in range(rows):
         if values[row] != values[row]:
             continue
         places[count] = row
         count += 1
         start = times[row] - window
-        low = in_window + 1
-        while in_window + 1 < count and times[places[in_window + 1]] <= start:
-            in_window += 1
-        for gone in range(low, min(in_window + 1, count - 2)):
+        low = in_force + 1
+        while in_force + 1 < count and times[places[in_force + 1]] <= start:
+            in_force += 1
+        for gone in range(low, min(in_force + 1, count - 2)):
             span = times[places[gone + 1]] - times[places[gone]]
             area -= (values[places[gone]] - reference) * span
             removed += 1
         newest = count - 2
         # Sums that are added and subtracted accumulate rounding: begin anew before it matters.
-        if newest <= in_window + 1 or removed > newest - in_window + 1000:
-            newest_known, reference, area, removed = in_window + 1, values[row], 0.0, 0
+        if newest <= in_force + 1 or removed > newest - in_force + 1000:
+            newest_known, reference, area, removed = in_force + 1, values[row], 0.0, 0
         else:
             newest_known = newest
         for inside in range(newest_known, newest + 1):
             span = times[places[inside + 1]] - times[places[inside]]
             area += (values[places[inside]] - reference) * span
-        if in_window < 0:
+        if in_force < 0:
             total, span = area, times[row] - times[places[0]]
-        elif in_window + 1 < count:
-            before = places[in_window]
-            first = times[places[in_window + 1]] - start
+        elif in_force + 1 < count:
+            before = places[in_force]
+            first = times[places[in_force + 1]] - start
             total, span = area + (values[before] - reference) * first, window
         else:
             total, span = 0.0, 0

@@ -215,7 +215,7 @@ def measure_groups(
     """
     instead = undefined or (None,) * len(schema)
     if groups == ["_all"]:
-        # As they lie; to group all into one would copy them.
+        # A group of all rows would copy them.
         together = rows.select(
             pl.first("_all"), **{name: each.implode() for name, each in values.items()}
         ).drop_nulls("_all")

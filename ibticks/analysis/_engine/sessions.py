@@ -223,7 +223,7 @@ class SessionSplit:
         if not bool(np.all(ns[1:] >= ns[:-1])):
             latest = np.searchsorted(self.start_ns, ns, side="right") - 1
             return np.where((latest >= 0) & (ns < self.end_ns[latest]), latest, _NO_SESSION_NUMBER)
-        # In order of time, the few sessions are looked for among the many ticks.
+        # Ticks in order of time: search the few sessions among the many ticks.
         numbers = np.full(len(ns), _NO_SESSION_NUMBER, dtype=np.int64)
         first = int(np.searchsorted(self.end_ns, ns[0], side="right"))
         last = int(np.searchsorted(self.start_ns, ns[-1], side="right"))

@@ -31,7 +31,7 @@ __all__ = [
     "trimmed_moments",
 ]
 
-_BLOCK_ROWS: Final = 1 << 19  # rows; the same on every machine, so that rounding is, too
+_BLOCK_ROWS: Final = 1 << 19  # the same on every machine, so that rounding is, too
 
 
 def run_in_blocks(
@@ -57,7 +57,7 @@ def run_in_blocks(
             pass
 
 
-_FRESH = 256
+_ROWS_BETWEEN_RESTARTS = 256
 
 
 def merge_equal_times(
@@ -166,7 +166,7 @@ def _sorted_place(ordered: Floats, size: int, value: float) -> int:
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
-def _sums(ordered: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
+def _distance_sums(ordered: Floats, begin: int, end: int, middle: float) -> tuple[float, float]:
     """Return the sum of distances from the middle, and of their squares."""
     total = squares = 0.0
     for place in range(begin, end):
@@ -238,7 +238,7 @@ def _neighbour_median(values: Floats, half: int, begin: int, end: int, medians: 
         if others:
             place = _sorted_place(ordered, size, values[row])
             low, high = (others - 1) // 2, others // 2
-            # Itself stands at its place in the sorted values; what is above moves down by one.
+            # The value itself is among the sorted values; those above it move down by one.
             below = ordered[low + (low >= place)]
             medians[row] = (below + ordered[high + (high >= place)]) / 2
 
@@ -317,7 +317,7 @@ def _trimmed_moments(
     for row in range(begun, begun + width):
         size = _sorted_insert(ordered, size, values[row])
     low, high = cut, width - cut
-    stale, remaining = _FRESH, high - low
+    stale, remaining = _ROWS_BETWEEN_RESTARTS, high - low
     middle = total = squares = mean = deviation = 0.0
     for row in range(first, end):
         begin = min(max(row - width // 2, 0), n - width)
@@ -332,11 +332,11 @@ def _trimmed_moments(
         elif row > first:
             means[row], deviations[row] = mean, deviation
             continue
-        if stale >= _FRESH:
-            # About the middle one, so that the square of a large price swallows no digits; and
-            # anew every now and then, so that rounding does not add up.
+        if stale >= _ROWS_BETWEEN_RESTARTS:
+            # Around the middle value, so that squares of large prices lose no digits; and
+            # recomputed regularly, so that rounding does not accumulate.
             middle, stale = ordered[width // 2], 0
-            total, squares = _sums(ordered, low, high, middle)
+            total, squares = _distance_sums(ordered, low, high, middle)
         mean = middle + total / remaining
         deviation = max(0.0, (squares - total * total / remaining) / (remaining - 1)) ** 0.5
         means[row], deviations[row] = mean, deviation

@@ -80,7 +80,7 @@ def to_polars(frame: Any) -> pl.DataFrame | pl.LazyFrame:
     Raises
     ------
     InputError
-        It is no frame, or has columns that are not of one kind.
+        It is no frame, or has columns of mixed types.
     NaiveDatetimeError
         The times of a pandas frame or a dataset do not say their zone.
 

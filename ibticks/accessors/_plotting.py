@@ -186,7 +186,7 @@ class Plot(Generic[T]):
         step : float, optional
             The distance of levels; by default such that there are about sixty.
         share : float
-            The part of the volume that the value area holds.
+            Fraction of the volume in the value area.
         **options
             As in :class:`Plot`.
         """

@@ -53,13 +53,11 @@ CONDITIONS: Final = ("", "@", "E", "@E", "F", "FI", "@F", "@FI", "I", "@I")
 
 _MAP: Final = pl.Map(pl.String, pl.String)
 
-_NORMAL_MAD_RATIO: Final = (
-    1.4826  # standard deviation by median absolute deviation, of a normal distribution
-)
+_NORMAL_MAD_RATIO: Final = 1.4826
+"""Standard deviation by median absolute deviation of a normal distribution."""
 
-_PRICE_TOLERANCE: Final = (
-    1e-11  # of a price: far above what rounding does to one, far below a change
-)
+_PRICE_TOLERANCE: Final = 1e-11
+"""Relative tolerance: far above the rounding of a price, far below a change of one."""
 
 
 @measure("Cleaning", Rowwise())
@@ -410,7 +408,7 @@ def merge_same_timestamp(
     Parameters
     ----------
     ticks : polars.DataFrame or polars.LazyFrame
-        Ticks in order of arrival; rows of the other kind are left out.
+        Ticks in order of arrival; other rows are left out.
     of : {"trades", "quotes"}
         Rows that are merged.
     how : {"median", "max_volume", "weighted_average"}

@@ -248,9 +248,8 @@ def roll_spread(
     return collect_like(ticks, result, engine="streaming" if every is None else "in-memory")
 
 
-_VOLUME_TOLERANCE: Final = (
-    1e-12  # of a volume: far above that of its sum, far below a decimal of it
-)
+_VOLUME_TOLERANCE: Final = 1e-12
+"""Relative tolerance: far above the rounding of a sum, far below a decimal of a volume."""
 
 _Classes = Literal["bulk", "signs"]
 
@@ -267,8 +266,8 @@ def vpin(
     r"""Volume-synchronised probability of informed trading.
 
     Volume is cut into buckets of the same size V. In bulk, the volume of each time bar is bought to
-    the share :math:`Z(\Delta P / \sigma_{\Delta P})`, Z the normal distribution, and the rest sold;
-    a bar that fills a bucket goes on in the next at the same share. Over n buckets
+    the fraction :math:`Z(\Delta P / \sigma_{\Delta P})`, Z the normal distribution, and the rest sold;
+    a bar that fills a bucket goes on in the next at the same fraction. Over n buckets
 
     .. math:: VPIN = \frac{\sum_{\tau=1}^{n} |V^S_\tau - V^B_\tau|}{nV}
 

@@ -146,7 +146,7 @@ def spread(ticks: Frame, *, tick_size: float | None = None) -> Frame:
     -------
     same as ticks
         All rows, with ``spread`` (ask - bid, in the unit of the price), ``relative_spread`` (a
-        share of the absolute mid, null where that is 0) and, if a tick size is given,
+        fraction of the absolute mid, null where that is 0) and, if a tick size is given,
         ``spread_ticks``; float64, null where there is no quote, or of one side only. A locked
         quote has 0, a crossed one less. IB's sentinels for no price, and a quote of 0 by 0, are
         absent sides.
@@ -327,7 +327,7 @@ def volume_profile(ticks: Frame, step: float | None = None, *, share: float = 0.
     step : float, optional
         The distance of levels; each trade counts at the nearest. By default each price is one.
     share : float
-        The part of the volume that the value area holds, above 0 and up to 1.
+        Fraction of the volume in the value area, above 0 and up to 1.
 
     Returns
     -------

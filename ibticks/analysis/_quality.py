@@ -58,7 +58,7 @@ def outliers(
     A price :math:`p_i` is in line, by Brownlees and Gallo's rule, if
     :math:`|p_i - \bar p_i(k)| \le 3 s_i(k) + \gamma`, where :math:`\bar p_i(k)` and :math:`s_i(k)`
     are the mean and the sample deviation of the k prices around it (itself among them; at the ends
-    of the frame the first or last k) without the share :math:`\delta` at either extreme. The price
+    of the frame the first or last k) without the fraction :math:`\delta` at either extreme. The price
     is that of trades where the frame has some, else the mid of quotes.
 
     Parameters
@@ -248,7 +248,7 @@ def quality_report(ticks: Frame, *, granularity: float | None = None) -> Frame:
     Returns
     -------
     same as ticks
-        A row for each contract and kind of tick that there is, in this order: ``contract_id`` (if
+        A row for each contract and type of tick that there is, in this order: ``contract_id`` (if
         the ticks have it), ``kind`` (``trades``, ``quotes``, ``mids``), ``first`` and ``last``
         (times), ``longest_gap`` (duration[ns]), and counts (uint32): ``ticks``; ``out_of_order``,
         whose time is before that of the tick before; ``duplicates``, as
@@ -259,7 +259,7 @@ def quality_report(ticks: Frame, *, granularity: float | None = None) -> Frame:
     Raises
     ------
     UnknownColumnError
-        The frame has no times, or no prices of any kind.
+        The frame has no times, or no prices of any type.
 
     Examples
     --------

@@ -436,7 +436,7 @@ def times_from_ns(value: str | pl.Expr, ticks: pl.DataFrame | pl.LazyFrame) -> p
     return ns.cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone(zone)
 
 
-def duration_ns(span: str | timedelta) -> int:
+def duration_ns(duration: str | timedelta) -> int:
     """Parse a duration to nanoseconds, as :func:`ibticks.calendar.parse_duration`, or 0.
 
     Examples
@@ -444,8 +444,8 @@ def duration_ns(span: str | timedelta) -> int:
     >>> duration_ns("0s"), duration_ns("1m30s")
     (0, 90000000000)
     """
-    nothing = span.strip() in _ZERO_DURATIONS if isinstance(span, str) else not span
-    return 0 if nothing else parse_duration(span)
+    nothing = duration.strip() in _ZERO_DURATIONS if isinstance(duration, str) else not duration
+    return 0 if nothing else parse_duration(duration)
 
 
 def _source_hint(missing: list[str]) -> str:

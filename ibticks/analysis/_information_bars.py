@@ -158,7 +158,7 @@ def run_bars(
     Notes
     -----
     At the close of each bar, :math:`E_0[T]` is the exponential average of the lengths of all bars
-    so far, :math:`P[b_t = 1]` that of their fractions of buys (among trades whose side is known), and
+    so far, :math:`P[b_t = 1]` that of their shares of buys (among trades whose side is known), and
     :math:`E_0[v_t | b_t]` those of their mean amounts of a buy and of a sell; bars without such a
     trade are left out of the average. All weigh as ``ewm_mean(adjust=True)`` does.
 

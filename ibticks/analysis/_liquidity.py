@@ -266,8 +266,8 @@ def vpin(
     r"""Volume-synchronised probability of informed trading.
 
     Volume is cut into buckets of the same size V. In bulk, the volume of each time bar is bought to
-    the fraction :math:`Z(\Delta P / \sigma_{\Delta P})`, Z the normal distribution, and the rest sold;
-    a bar that fills a bucket goes on in the next at the same fraction. Over n buckets
+    the share :math:`Z(\Delta P / \sigma_{\Delta P})`, Z the normal distribution, and the rest sold;
+    a bar that fills a bucket goes on in the next at the same share. Over n buckets
 
     .. math:: VPIN = \frac{\sum_{\tau=1}^{n} |V^S_\tau - V^B_\tau|}{nV}
 

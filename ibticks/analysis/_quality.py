@@ -58,7 +58,7 @@ def outliers(
     A price :math:`p_i` is in line, by Brownlees and Gallo's rule, if
     :math:`|p_i - \bar p_i(k)| \le 3 s_i(k) + \gamma`, where :math:`\bar p_i(k)` and :math:`s_i(k)`
     are the mean and the sample deviation of the k prices around it (itself among them; at the ends
-    of the frame the first or last k) without the fraction :math:`\delta` at either extreme. The price
+    of the frame the first or last k) without the share :math:`\delta` at either extreme. The price
     is that of trades where the frame has some, else the mid of quotes.
 
     Parameters

@@ -47,20 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bipower_variation", "realized_variance", "signature", "two_scale_rv"]
 
-_SIGNATURE_INTERVALS: Final = [
-    "1s",
-    "2s",
-    "5s",
-    "10s",
-    "15s",
-    "30s",
-    "1m",
-    "2m",
-    "5m",
-    "10m",
-    "15m",
-    "30m",
-]
+_INTERVALS: Final = ["1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"]
 
 
 @measure(
@@ -158,7 +145,7 @@ def realized_variance(
 @measure("Volatility", NotIncremental("it samples prices and looks at all of them together"))
 def signature(
     ticks: Frame,
-    every: str | timedelta | Sequence[str | timedelta] = tuple(_SIGNATURE_INTERVALS),
+    every: str | timedelta | Sequence[str | timedelta] = tuple(_INTERVALS),
     *,
     column: str = "price",
     per: str | pl.Expr | None = None,

@@ -85,12 +85,12 @@ def main(
     rows: list[Row] = []
     with scene(ticks, repeat) as made:
         for name in only or _GROUPS:
-            found: list[Row] = []
+            result: list[Row] = []
             for measure in _GROUPS[name]:
                 with console.status(f"{name}: {measure.__name__.replace('_', ' ')}"):
-                    found += measure(made)
-            console.print(as_table(name, found))
-            rows += found
+                    result += measure(made)
+            console.print(as_table(name, result))
+            rows += result
     about["seconds"] = round(time.perf_counter() - begun, 1)
     console.print(", ".join(f"{key} {value}" for key, value in about.items()), highlight=False)
     if out is not None:

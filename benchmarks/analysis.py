@@ -35,10 +35,10 @@ _OHLC: Final = [
     *_TIMES,
 ]
 _QUOTED: Final = [
-    each
+    item
     for side in ("bid", "ask", "mid")
     for value in (pl.col("mid" if side == "mid" else f"{side}_price"),)
-    for each in (
+    for item in (
         value.first().alias(f"{side}_open"),
         value.max().alias(f"{side}_high"),
         value.min().alias(f"{side}_low"),
@@ -228,13 +228,13 @@ def clocks(scene: Scene) -> Iterator[Row]:
     latest = pl.lit(_sessions().filter(last >= _OPENED)["opened"].max())
 
     def on_minutes() -> pl.DataFrame:
-        held = frame.select("timestamp", "price", last_time="timestamp")
-        return pl.DataFrame({"timestamp": minutes}).join_asof(held, on="timestamp")
+        current = frame.select("timestamp", "price", last_time="timestamp")
+        return pl.DataFrame({"timestamp": minutes}).join_asof(current, on="timestamp")
 
     def seconds_before() -> pl.DataFrame:
         asked = frame.with_columns(at=_AT - pl.duration(seconds=5, time_unit="ns"))
-        joined = asked.join_asof(book, left_on="at", right_on="timestamp", coalesce=True)
-        return joined.with_columns(mid=_MID).drop("at")
+        combined = asked.join_asof(book, left_on="at", right_on="timestamp", coalesce=True)
+        return combined.with_columns(mid=_MID).drop("at")
 
     yield from measured(
         [
@@ -325,13 +325,15 @@ def _sessions() -> pl.DataFrame:
 
 def _opened(frame: pl.DataFrame) -> pl.LazyFrame:
     """When the session opened in which each row is."""
-    joined = frame.lazy().join_asof(
+    combined = frame.lazy().join_asof(
         _sessions().lazy().with_columns(_OPENED.set_sorted()),
         left_on="timestamp",
         right_on="opened",
         coalesce=False,
     )
-    return joined.with_columns(opened=pl.when(pl.col("closed") > _AT).then("opened")).drop("closed")
+    return combined.with_columns(opened=pl.when(pl.col("closed") > _AT).then("opened")).drop(
+        "closed"
+    )
 
 
 def _rolling_twap(frame: pl.DataFrame) -> pl.DataFrame:
@@ -339,20 +341,20 @@ def _rolling_twap(frame: pl.DataFrame) -> pl.DataFrame:
     window = 300_000_000_000
     at = _AT.to_physical()
     area = (_PRICE.shift() * at.diff()).fill_null(0).cum_sum()
-    held = frame.lazy().select(before=at, held="price", area=area)
+    current = frame.lazy().select(before=at, held="price", area=area)
     rows = frame.lazy().with_columns(start=pl.max_horizontal(at - window, at.first()), until=area)
-    joined = rows.join_asof(held, left_on="start", right_on="before", coalesce=False)
+    combined = rows.join_asof(current, left_on="start", right_on="before", coalesce=False)
     start, held_for = pl.col("start"), pl.col("start") - pl.col("before")
     inside = pl.col("until") - pl.col("area") - pl.col("held") * held_for
     average = pl.when(at > start).then(inside / (at - start)).otherwise("price")
     names = ["start", "until", "before", "held", "area"]
-    return joined.with_columns(twap=average).drop(names).collect()
+    return combined.with_columns(twap=average).drop(names).collect()
 
 
 def _since_opening_vwap(frame: pl.DataFrame) -> pl.DataFrame:
     """Of squares about a price, in which no digit is lost."""
     away = _PRICE - frame["price"][0]
-    total = [(each * _SIZE).cum_sum().over("opened") for each in (pl.lit(1.0), away, away * away)]
+    total = [(item * _SIZE).cum_sum().over("opened") for item in (pl.lit(1.0), away, away * away)]
     inside = _OPENED.is_not_null()
     volume, mean, square = pl.col("volume"), pl.col("mean"), pl.col("square")
     off = (square / volume - (mean / volume) ** 2).clip(lower_bound=0).sqrt() * 2
@@ -373,5 +375,5 @@ def _since_opening_twap(frame: pl.DataFrame) -> pl.DataFrame:
     area = (_PRICE.shift() * at.diff()).fill_null(0).cum_sum().over("opened")
     span = at - at.first().over("opened")
     average = pl.when(span > 0).then(area / span).otherwise("price")
-    found = _opened(frame).with_columns(twap=pl.when(_OPENED.is_not_null()).then(average))
-    return found.drop("opened").collect()
+    result = _opened(frame).with_columns(twap=pl.when(_OPENED.is_not_null()).then(average))
+    return result.drop("opened").collect()

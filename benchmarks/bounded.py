@@ -43,18 +43,18 @@ def bounded(scene: Scene) -> Iterator[Row]:
     path = scene.folder / "trades.parquet"
     frame = trades(scene)
     frame.write_parquet(path)
-    held = Figure.size(frame.estimated_size())
+    current = Figure.size(frame.estimated_size())
     what = "peak memory of bars of 1 hour"
-    yield from _pair(f"{what}, streamed from Parquet", "the ticks", held, 1, "parquet", path)
+    yield from _pair(f"{what}, streamed from Parquet", "the ticks", current, 1, "parquet", path)
     loaded = _taken("loaded", path)
-    yield Row(f"{what}, of a loaded frame", loaded, "the frame", held, share=True)
+    yield Row(f"{what}, of a loaded frame", loaded, "the frame", current, share=True)
     what = "peak memory of bars of 1 minute"
-    held = Figure.size(scene.frame.estimated_size() * _HOURS)
+    current = Figure.size(scene.frame.estimated_size() * _HOURS)
     for contract, kind in ((_PLAIN, "plain"), (_SEALED, "sealed")):
         _store_hours(scene, contract, "zstd" if kind == "sealed" else "none")
         which = f"{what}, {_HOURS} {kind} hours of a store"
         where = scene.store.root, contract
-        yield from _pair(which, "the hours loaded", held, _HOURS, "store", *where)
+        yield from _pair(which, "the hours loaded", current, _HOURS, "store", *where)
 
 
 def _pair(

@@ -56,7 +56,7 @@ def tick(scene: Scene) -> Iterator[Row]:
     """Recorded messages through ibapi's reader, queue and decoder, into a callback."""
     for kind, sample in _KINDS.items():
         ((_, stream),) = (
-            each for each in Replay.from_samples([sample]).streams.items() if each[0][1] == kind
+            value for value in Replay.from_samples([sample]).streams.items() if value[0][1] == kind
         )
         ticks = min(_TICKS, stream.rows)
         tape = b"".join(stream.frames(FIRST_REQUEST_ID, 0, ticks))
@@ -200,7 +200,7 @@ def _peak_bytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         # getrusage would count what the parent process had when it began this one.
-        line = next(each for each in status.read_text().splitlines() if each.startswith("VmHWM"))
+        line = next(value for value in status.read_text().splitlines() if value.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

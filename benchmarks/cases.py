@@ -61,8 +61,8 @@ class Case:
     def check(self) -> None:
         """Refuse a query that does not return what the measure does."""
         if self.theirs is not None and self.same:
-            found = [run().select(self.same.split()) for run in (self.ours, self.theirs)]
-            ours, theirs = found if self.rows is None else map(self.rows, found)
+            result = [run().select(self.same.split()) for run in (self.ours, self.theirs)]
+            ours, theirs = result if self.rows is None else map(self.rows, result)
             assert_frame_equal(
                 ours, theirs, check_dtypes=False, rel_tol=1e-9, abs_tol=self.rounding
             )
@@ -82,10 +82,10 @@ def quotes(scene: Scene) -> pl.DataFrame:
 
 
 def _days(name: str, ticks: int, numbers: list[str], words: tuple[str, ...] = ()) -> pl.DataFrame:
-    found, at = sample(name), pl.col("timestamp")
-    day = pl.read_parquet(found.path).select(
+    result, at = sample(name), pl.col("timestamp")
+    day = pl.read_parquet(result.path).select(
         "timestamp",
-        pl.lit(found.contract_id, pl.UInt32).alias("contract_id"),
+        pl.lit(result.contract_id, pl.UInt32).alias("contract_id"),
         pl.col(numbers).cast(pl.Float64),
         *words,
     )

@@ -110,9 +110,9 @@ def durations(scene: Scene) -> Iterator[Row]:
 def cleaning(scene: Scene) -> Iterator[Row]:
     """What is marked, and what is left out."""
     frame, made = trades(scene), quotes(scene)
-    named = trades(scene, "exchange", "conditions")
+    names = trades(scene, "exchange", "conditions")
     # As a store has them: a list of words.
-    said = named.with_columns(pl.concat_list("conditions"))
+    details = names.with_columns(pl.concat_list("conditions"))
     day, spread = _AT.dt.date(), _ASK - _BID
     same = pl.all_horizontal(pl.exclude("contract_id") == pl.exclude("contract_id").shift())
     normal = ["1", "20"]
@@ -152,16 +152,16 @@ def cleaning(scene: Scene) -> Iterator[Row]:
             ),
             Case(
                 "trades of New York",
-                lambda: analysis.select_exchange(named, "N"),
+                lambda: analysis.select_exchange(names, "N"),
                 "polars, filter",
-                lambda: named.filter(pl.col("exchange") == "N"),
+                lambda: names.filter(pl.col("exchange") == "N"),
                 "exchange price",
             ),
             Case(
                 "trades of some conditions",
-                lambda: analysis.sales_condition(said, normal),
+                lambda: analysis.sales_condition(details, normal),
                 "polars, list.join",
-                lambda: said.filter(pl.col("conditions").list.join("").is_in(normal)),
+                lambda: details.filter(pl.col("conditions").list.join("").is_in(normal)),
                 "conditions price",
             ),
             Case(
@@ -227,8 +227,8 @@ def _within_quotes(frame: pl.DataFrame, made: pl.DataFrame) -> pl.DataFrame:
     """At most a spread outside; up to rounding. Trades before the first quote stay."""
     book = made.lazy().select("timestamp", "bid_price", "ask_price")
     near = _PRICE.is_between(2 * _BID - _ASK - 1e-9, 2 * _ASK - _BID + 1e-9)
-    joined = frame.lazy().join_asof(book, on="timestamp").filter(near.fill_null(value=True))
-    return joined.drop("bid_price", "ask_price").collect()
+    combined = frame.lazy().join_asof(book, on="timestamp").filter(near.fill_null(value=True))
+    return combined.drop("bid_price", "ask_price").collect()
 
 
 def _merged(frame: pl.DataFrame) -> pl.DataFrame:

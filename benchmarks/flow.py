@@ -163,7 +163,9 @@ def costs(scene: Scene) -> Iterator[Row]:
     frame, made = trades(scene), quotes(scene)
     signed = analysis.trade_sign(frame, "tick")
     middle, side = pl.col("later_mid"), pl.when(_SIGN != 0).then(_SIGN)
-    paid, kept, went = (2 * side * each for each in (_PRICE - _MID, _PRICE - middle, middle - _MID))
+    paid, remaining, went = (
+        2 * side * value for value in (_PRICE - _MID, _PRICE - middle, middle - _MID)
+    )
     yield from measured(
         [
             Case(
@@ -198,7 +200,7 @@ def costs(scene: Scene) -> Iterator[Row]:
                 _JOIN,
                 lambda: (
                     _later(signed, made)
-                    .with_columns(realized_spread=kept)
+                    .with_columns(realized_spread=remaining)
                     .with_columns(relative_realized_spread=pl.col("realized_spread") / _MID)
                     .collect()
                 ),
@@ -231,9 +233,9 @@ def _lee_ready(frame: pl.DataFrame, made: pl.DataFrame) -> pl.LazyFrame:
     """By the quote unless bid is above ask, or the price is the mid, up to rounding."""
     above = _PRICE - _MID
     by_quote = pl.when((_BID <= _ASK) & (above.abs() > 1e-9)).then(above.sign())
-    joined = frame.lazy().join_asof(_mids(made), on="timestamp")
+    combined = frame.lazy().join_asof(_mids(made), on="timestamp")
     sign = pl.coalesce(by_quote, _TICK).cast(pl.Int8)
-    return joined.with_columns(sign=sign).drop("bid_price", "ask_price")
+    return combined.with_columns(sign=sign).drop("bid_price", "ask_price")
 
 
 def _delta(signed: pl.DataFrame) -> pl.DataFrame:
@@ -262,7 +264,7 @@ def _vpin(frame: pl.DataFrame, bucket: float) -> pl.DataFrame:
     bars = groups.agg(_SIZE.sum(), _PRICE.last()).collect()
     volume, move = bars["size"].to_numpy(), bars["price"].diff().fill_null(0).to_numpy()
     normal = NormalDist(0, float(move[1:].std(ddof=1)))
-    bought = volume * np.array([normal.cdf(each) for each in move])
+    bought = volume * np.array([normal.cdf(value) for value in move])
     total = np.cumsum(volume)
     edges = bucket * np.arange(1, int(total[-1] / bucket) + 1)
     buys = np.interp(edges, [0, *total], [0, *np.cumsum(bought)])
@@ -308,24 +310,24 @@ def _held(made: pl.DataFrame) -> pl.LazyFrame:
 
 
 def _means() -> list[pl.Expr]:
-    spread, relative, held = pl.col("spread"), pl.col("relative"), pl.col("held")
+    spread, relative, current = pl.col("spread"), pl.col("relative"), pl.col("held")
     return [
         spread.mean().alias("quoted_spread"),
         relative.mean().alias("relative_quoted_spread"),
-        (spread * held).sum().alias("area"),
-        (relative * held).sum().alias("relative_area"),
-        held.sum(),
+        (spread * current).sum().alias("area"),
+        (relative * current).sum().alias("relative_area"),
+        current.sum(),
         pl.len().alias("quotes"),
     ]
 
 
 def _by_minutes(made: pl.DataFrame) -> pl.LazyFrame:
     """Each quote to the end of its minute; the last one of a minute in the next, too."""
-    minute, held = pl.duration(minutes=1), pl.col("held")
+    minute, current = pl.duration(minutes=1), pl.col("held")
     inside = _AT.dt.truncate("1m") + minute - _AT
     # The last quote of all is followed by none, and held for no time.
-    within = pl.when(held.is_not_null()).then(
-        pl.min_horizontal(held, inside.dt.total_nanoseconds())
+    within = pl.when(current.is_not_null()).then(
+        pl.min_horizontal(current, inside.dt.total_nanoseconds())
     )
     rows = _held(made).with_columns(held=within)
     bars = rows.group_by_dynamic("timestamp", every="1m").agg(
@@ -336,7 +338,7 @@ def _by_minutes(made: pl.DataFrame) -> pl.LazyFrame:
     return bars.with_columns(
         pl.col("area") + (before[0] * wait).fill_null(0),
         pl.col("relative_area") + (before[1] * wait).fill_null(0),
-        held + pl.when(before[0].is_not_null()).then(wait).otherwise(0),
+        current + pl.when(before[0].is_not_null()).then(wait).otherwise(0),
     )
 
 
@@ -351,11 +353,11 @@ def _later(signed: pl.DataFrame, made: pl.DataFrame) -> pl.LazyFrame:
     """The mid at each trade, and five minutes after, as long as there are quotes."""
     after = _mids(made).select(at="timestamp", later_mid="mid")
     horizon = pl.duration(minutes=5, time_unit="ns")
-    joined = (
+    combined = (
         signed.lazy()
         .join_asof(_mids(made).select("timestamp", "mid"), on="timestamp")
         .with_columns(at=_AT + horizon)
         .join_asof(after, on="at")
     )
     known = pl.col("at") <= made["timestamp"][-1]
-    return joined.with_columns(later_mid=pl.when(known).then("later_mid")).drop("at")
+    return combined.with_columns(later_mid=pl.when(known).then("later_mid")).drop("at")

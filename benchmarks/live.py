@@ -60,11 +60,11 @@ def idle(scene: Scene) -> Iterator[Row]:
         now = time.time_ns()
         appender.append_frames(encoder.bid_ask(now, 1, 1, 2, 1, 1, now // NANOSECONDS), now)
         done = _run("wait", root, _IDLE_SECONDS)
-    said = float(done.communicate()[0])
+    details = float(done.communicate()[0])
     goal = at_most(0.02, absolute=True)
     yield Row(
         "a reader of two streams that waits: processor time a second",
-        Figure.seconds([said]),
+        Figure.seconds([details]),
         goal=goal,
     )
 
@@ -80,7 +80,7 @@ def buffers(scene: Scene) -> Iterator[Row]:
     what = f"{_ASKING} at once for an hour of {_BUFFER:,} ticks, into polars"
     for share, name, goal in ((50, "median", None), (99, "p99", at_most(0.1, absolute=True))):
         figure, peer = (
-            Figure(float(np.percentile(each, share)), "s", tuple(each)) for each in (ours, plain)
+            Figure(float(np.percentile(value, share)), "s", tuple(value)) for value in (ours, plain)
         )
         yield Row(f"{what}: {name}", figure, "Store.select", peer, goal=goal)
 

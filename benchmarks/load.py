@@ -127,8 +127,8 @@ def sealed(scene: Scene) -> Iterator[Row]:
     }
     took = compare(
         [
-            simple(kind, each.to_polars, lambda frame: scene.same_height(frame.height))
-            for kind, each in selections.items()
+            simple(kind, selection.to_polars, lambda frame: scene.same_height(frame.height))
+            for kind, selection in selections.items()
         ],
         scene.repeat,
     )

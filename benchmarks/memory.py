@@ -87,7 +87,7 @@ def peak() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         # getrusage would count what the parent process had when it began this one.
-        line = next(each for each in status.read_text().splitlines() if each.startswith("VmHWM"))
+        line = next(value for value in status.read_text().splitlines() if value.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -40,7 +40,7 @@ _FIELDS: Final = tuple(field.name for field in TickData.DESCRIPTOR.fields if not
 def load_plain(path: Path, columns: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
     """Frame by frame into dictionaries, these by time, and then into polars."""
     messages = read_plain(path, start, end)
-    ticks = [{"timestamp": each["timestamp"], **each["data"]} for each in messages]
+    ticks = [{"timestamp": message["timestamp"], **message["data"]} for message in messages]
     return (
         pl.DataFrame(ticks)
         .select(columns)
@@ -56,20 +56,20 @@ def read_plain(path: Path, start: datetime, end: datetime) -> list[dict[str, Any
         while len(length := file.read(4)) == 4:
             message = StreamMessage()
             message.ParseFromString(file.read(_LENGTH.unpack(length)[0]))
-            found: dict[str, Any] = {
+            result: dict[str, Any] = {
                 "type": message.type,
                 "stream_id": message.stream_id,
                 "timestamp": message.timestamp.ToDatetime().isoformat() + "Z",
             }
             if message.HasField("tick_data"):
-                found["data"] = _data(message.tick_data)
+                result["data"] = _data(message.tick_data)
             if message.metadata:
-                found["metadata"] = dict(message.metadata)
-            at = datetime.fromisoformat(found["timestamp"])
+                result["metadata"] = dict(message.metadata)
+            at = datetime.fromisoformat(result["timestamp"])
             if start <= at < end:
-                messages.append((at, found))
+                messages.append((at, result))
     messages.sort(key=lambda each: each[0])
-    return [found for _, found in messages]
+    return [result for _, result in messages]
 
 
 def _data(tick: TickData) -> dict[str, Any]:
@@ -119,12 +119,12 @@ def payloads(path: Path) -> list[bytes]:
     data = path.read_bytes()
     length = _LENGTH.unpack_from
     at = 4 + length(data, 0)[0]
-    found = []
+    result = []
     while at < len(data):
         end = at + 4 + length(data, at)[0]
-        found.append(data[at + 4 : end])
+        result.append(data[at + 4 : end])
         at = end
-    return found
+    return result
 
 
 def load_ptars(path: Path, columns: Sequence[str]) -> pl.DataFrame:
@@ -137,11 +137,11 @@ def parse_ptars(messages: list[bytes], columns: Sequence[str]) -> pl.DataFrame:
     batch = _HANDLER.list_to_record_batch(messages)
     ticks = batch.column("tick_data")
     kind = batch.schema.field("tick_data").type
-    found = {"timestamp": batch.column("timestamp")}
-    found |= {
+    result = {"timestamp": batch.column("timestamp")}
+    result |= {
         name: ticks.field(kind.get_field_index(name)) for name in columns if name != "timestamp"
     }
-    return pl.DataFrame(pl.from_arrow(pa.table(found), rechunk=False))
+    return pl.DataFrame(pl.from_arrow(pa.table(result), rechunk=False))
 
 
 # --- files of columns -----------------------------------------------------------------------------

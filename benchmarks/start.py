@@ -51,7 +51,7 @@ def _interleaved(statements: dict[str, str], repeat: int) -> dict[str, Figure]:
             taken = _seconds(statement)
             if turn > 0:
                 runs[name].append(taken)
-    return {name: Figure.seconds(each) for name, each in runs.items()}
+    return {name: Figure.seconds(run) for name, run in runs.items()}
 
 
 def _seconds(statement: str, environment: dict[str, str] | None = None) -> float:

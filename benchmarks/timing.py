@@ -50,14 +50,14 @@ def simple(
 
 def compare(contenders: list[Contender], repeat: int) -> dict[str, list[float]]:
     """The seconds of each run of each contender."""
-    seconds: dict[str, list[float]] = {each.name: [] for each in contenders}
-    for each in contenders:
-        if not each.once:
-            _timed(each)
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for contender in contenders:
+        if not contender.once:
+            _timed(contender)
     for turn in range(repeat):
-        for each in contenders:
-            if turn == 0 or not each.once:
-                seconds[each.name].append(_timed(each))
+        for contender in contenders:
+            if turn == 0 or not contender.once:
+                seconds[contender.name].append(_timed(contender))
     return seconds
 
 

@@ -38,7 +38,7 @@ def variance(scene: Scene) -> Iterator[Row]:
     high, low, opened, close = (pl.col(name) for name in ("high", "low", "open", "close"))
     up, down, through = (high / opened).log(), (low / opened).log(), (close / opened).log()
     overnight, number = (opened / close.shift()).log(), pl.len() - 1
-    moves = [each.slice(1) for each in (up, down, through)]
+    moves = [value.slice(1) for value in (up, down, through)]
     weight = 0.34 / (1.34 + (number + 1) / (number - 1))
     satchell = moves[0] * (moves[0] - moves[2]) + moves[1] * (moves[1] - moves[2])
     yang_zhang = overnight.slice(1).var() + weight * moves[2].var() + (1 - weight) * satchell.mean()
@@ -137,35 +137,35 @@ def _on_grids(frame: pl.DataFrame) -> pl.DataFrame:
     lasts = _returns(frame.lazy(), 5).collect()
     begin, end = (pl.lit(lasts["timestamp"][row], _UTC) for row in (0, -1))
     grid = pl.select(timestamp=pl.datetime_range(begin, end + pl.duration(seconds=295), "5s"))
-    held = grid.cast(lasts.schema["timestamp"]).join_asof(lasts, on="timestamp")
+    current = grid.cast(lasts.schema["timestamp"]).join_asof(lasts, on="timestamp")
     first = lasts["first"][0]
     move = pl.col("last") - pl.col("last").shift(_GRIDS).fill_null(first)
-    return held.select(realized_variance=move.pow(2).sum() / _GRIDS)
+    return current.select(realized_variance=move.pow(2).sum() / _GRIDS)
 
 
 def _signature(frame: pl.DataFrame) -> pl.DataFrame:
     """Every interval from seconds, each of which is the last price of one."""
     seconds = _returns(frame.lazy(), 1).collect().lazy()
-    found = []
-    for each in _SIGNATURE:
+    result = []
+    for value in _SIGNATURE:
         # A second is known by its start, and so lies where that does.
-        groups = seconds.group_by_dynamic("timestamp", every=f"{each}s")
+        groups = seconds.group_by_dynamic("timestamp", every=f"{value}s")
         lasts = groups.agg(pl.col("first").first(), pl.col("last").last())
-        found.append(_variance(lasts.with_columns(move=_STEP), each))
-    return pl.concat(found).collect()
+        result.append(_variance(lasts.with_columns(move=_STEP), value))
+    return pl.concat(result).collect()
 
 
 def _bipower(frame: pl.DataFrame) -> pl.DataFrame:
     adjacent = _AT.diff().dt.total_seconds() == 60
     size = _MOVE.abs()
     bipower = pl.when(adjacent).then(size * size.shift()).sum() * pi / 2
-    found = _returns(frame.lazy(), 60).select(
+    result = _returns(frame.lazy(), 60).select(
         bipower_variation=bipower,
         realized_variance=_MOVE.pow(2).sum(),
         returns=_intervals(60),
     )
     share = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
-    return found.with_columns(jump_share=share.clip(lower_bound=0)).collect()
+    return result.with_columns(jump_share=share.clip(lower_bound=0)).collect()
 
 
 def _two_scales(frame: pl.DataFrame) -> pl.DataFrame:

@@ -99,8 +99,8 @@ def append(scene: Scene) -> Iterator[Row]:
 def _messages(scene: Scene, most: int) -> Iterator[tuple[dict[str, Any], bytes, int]]:
     """The first ticks of the hour as v2 JSON and as payloads, with their times."""
     data = np.fromfile(scene.path(), dtype=np.uint8)
-    found = find_payloads(data, HEADER_BYTES, ticks=True, others=False)
-    for at, size, time_ns in zip(*(part[:most].tolist() for part in found), strict=True):
+    payloads = find_payloads(data, HEADER_BYTES, ticks=True, others=False)
+    for at, size, time_ns in zip(*(part[:most].tolist() for part in payloads), strict=True):
         message = decode_message(data[at : at + size].data)
         message["data"]["contract_id"] = _CONTRACT
         yield message, data[at : at + size].tobytes(), time_ns

@@ -133,4 +133,4 @@ def corrections_of(name: str) -> tuple[Correction, ...]:
     >>> [(f"{each.day}", f"{each.close}") for each in corrections_of("CBOT_Agriculture")]
     [('2025-01-09', '12:15:00'), ('2018-12-05', 'None')]
     """
-    return tuple(each for each in CORRECTIONS if name in each.calendars)
+    return tuple(correction for correction in CORRECTIONS if name in correction.calendars)

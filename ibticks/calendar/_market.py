@@ -133,7 +133,9 @@ class Market:
         before = self._session(session_type, index - 1) if index else None
         after = self._session(session_type, index) if index < len(table) else None
         near = {"previous": before, "next": after}
-        hint = ", ".join(f"the {which} one is {_on(each)}" for which, each in near.items() if each)
+        hint = ", ".join(
+            f"the {which} one is {_on(value)}" for which, value in near.items() if value
+        )
         raise NoSessionError(
             f"{self.name} has no {session_type} session on {day:%A} {day}; {hint}",
             market=self.name,
@@ -284,7 +286,9 @@ class Market:
                 shown = self._session(session_type, index)
                 cells[2:] = _on(shown), format_ns(shown.start_ns)
             rows.append("".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in cells))
-        head = "".join(f"<th>{each}</th>" for each in ("session", "", self.timezone, "start, UTC"))
+        head = "".join(
+            f"<th>{value}</th>" for value in ("session", "", self.timezone, "start, UTC")
+        )
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         title = escape(f"{self.name}: {self.title}")
         return f"<table><caption>{title}</caption><tr>{head}</tr>{body}</table>"

@@ -155,12 +155,12 @@ def session_rows(
     """
     if start_date > end_date:
         raise TimeRangeError(f"start_date {start_date} is after end_date {end_date}")
-    return _rows([_known(each) for each in markets], start_date, end_date)
+    return _rows([_known(value) for value in markets], start_date, end_date)
 
 
 def _rows(markets: list[Market], start_date: date, end_date: date) -> Iterator[SessionRow]:
-    for each in markets:
-        for session_type, table in each.tables.items():
+    for value in markets:
+        for session_type, table in value.tables.items():
             part = slice(table.place(start_date), table.place(end_date + timedelta(days=1)))
             for day, start_ns, end_ns, early in zip(
                 table.days[part].tolist(),
@@ -169,7 +169,7 @@ def _rows(markets: list[Market], start_date: date, end_date: date) -> Iterator[S
                 table.early[part].tolist(),
                 strict=True,
             ):
-                yield each.name, session_type, day, start_ns, end_ns, early
+                yield value.name, session_type, day, start_ns, end_ns, early
 
 
 def _known(name: Market | str) -> Market:
@@ -185,9 +185,9 @@ def _calendar_name(name: str) -> str:
     from ibticks.calendar._schedules import calendar_names
 
     known = calendar_names()
-    for each in known:
-        if each.upper() == name.upper():
-            return each
+    for value in known:
+        if value.upper() == name.upper():
+            return value
     raise UnknownMarketError(
         f"there is no market {name!r}{close_matches(name, (*MARKETS, *known)) or '.'} Markets are "
         f"{', '.join(MARKETS)}, and any calendar of pandas_market_calendars by its name, such as "

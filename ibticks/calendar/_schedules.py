@@ -107,12 +107,16 @@ def read_schedule(name: str, first: date, last: date) -> Schedule:
         A calendar without an opening or closing time, one known to be wrong, or one that fails.
     """
     calendar = _calendar(name)
-    kept = [each for each in calendar.market_times if each in calendar.open_close_map]
-    if not {"market_open", "market_close"} <= set(kept):
+    remaining = [
+        market_time
+        for market_time in calendar.market_times
+        if market_time in calendar.open_close_map
+    ]
+    if not {"market_open", "market_close"} <= set(remaining):
         raise UnknownMarketError(f"calendar {name!r} has no opening and closing time", market=name)
     try:
         with _quiet():
-            frame = calendar.schedule(first, last, market_times=kept)
+            frame = calendar.schedule(first, last, market_times=remaining)
             shorter = calendar.is_different(frame["market_close"], pd.Series.lt)
     except Exception as error:
         # Some of its calendars break with some versions of pandas: ASEX with pandas 3.
@@ -122,14 +126,14 @@ def read_schedule(name: str, first: date, last: date) -> Schedule:
             market=name,
         ) from error
     early = shorter.to_numpy(dtype=np.bool_)
-    held = ~frame.index.isin(_CLOSED.get(name, []))
+    current = ~frame.index.isin(_CLOSED.get(name, []))
     if name in _NO_SUNDAYS:
-        held &= frame.index.day_of_week != 6
-    frame, early = frame[held], early[held]
+        current &= frame.index.day_of_week != 6
+    frame, early = frame[current], early[current]
     schedule = Schedule(
         timezone=str(calendar.tz),
         days=frame.index.to_numpy().astype("datetime64[D]"),
-        times={each: _nanoseconds(pd.DatetimeIndex(frame[each])) for each in kept},
+        times={value: _nanoseconds(pd.DatetimeIndex(frame[value])) for value in remaining},
         early=early,
     )
     for correction in corrections_of(name):

@@ -201,11 +201,15 @@ def sorted_table(
         np.zeros(len(days), dtype=np.bool_) if early is None else early,
         *(pause or ()),
     ]
-    kept = SessionTable(*(_read_only(column[real]) for column in columns))
-    wrong = (kept.start_ns[1:] < kept.end_ns[:-1]) | (kept.days[1:] <= kept.days[:-1])
+    remaining = SessionTable(*(_read_only(column[real]) for column in columns))
+    wrong = (remaining.start_ns[1:] < remaining.end_ns[:-1]) | (
+        remaining.days[1:] <= remaining.days[:-1]
+    )
     if wrong.any():
-        raise ValueError(f"the sessions of {kept.days[1:][wrong][0]} and the day before overlap")
-    return kept
+        raise ValueError(
+            f"the sessions of {remaining.days[1:][wrong][0]} and the day before overlap"
+        )
+    return remaining
 
 
 def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

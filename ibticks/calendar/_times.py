@@ -259,9 +259,10 @@ def _place(naive: datetime, zone: tzinfo, name: str) -> datetime:
     # PEP 495: around a change of the clocks, fold 0 takes the offset before it, fold 1 after it.
     twice = first.utcoffset() > second.utcoffset()  # type: ignore[operator]
     choices = [
-        datetime.fromtimestamp(_utc_seconds(each), UTC).astimezone(zone) for each in (first, second)
+        datetime.fromtimestamp(_utc_seconds(value), UTC).astimezone(zone)
+        for value in (first, second)
     ]
-    one, other = (f"{each.isoformat()} ({each.tzname()})" for each in choices)
+    one, other = (f"{choice.isoformat()} ({choice.tzname()})" for choice in choices)
     what = (
         "happened twice: the clocks went back"
         if twice
@@ -270,7 +271,7 @@ def _place(naive: datetime, zone: tzinfo, name: str) -> datetime:
     raise TimeRangeError(
         f"{name}: {naive:%Y-%m-%d %H:%M:%S} in {zone} {what}; write {one} or {other}",
         name=name,
-        choices=tuple(each.isoformat() for each in choices),
+        choices=tuple(choice.isoformat() for choice in choices),
     )
 
 

@@ -89,8 +89,8 @@ def close_matches(word: str, names: Iterable[str]) -> str:
     for name in names:
         for key in {name.lower(), name.lower().rpartition("/")[2]}:
             keys.setdefault(key, []).append(name)
-    found = [name for key in get_close_matches(word.lower(), keys, 3, 0.7) for name in keys[key]]
-    shown = [repr(name) for name in dict.fromkeys(found)][:3]
+    result = [name for key in get_close_matches(word.lower(), keys, 3, 0.7) for name in keys[key]]
+    shown = [repr(name) for name in dict.fromkeys(result)][:3]
     if not shown:
         return ""
     *first, last = shown

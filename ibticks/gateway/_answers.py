@@ -116,7 +116,7 @@ class Answers:
         key = self._allowed(request)
         ignore_size = request.ignore_size and key[1] == "bid_ask"
         progress = state.positions.resume(self._client_id, key, ignore_size=ignore_size)
-        if any(each.progress is progress for each in self._subscriptions.values()):
+        if any(subscription.progress is progress for subscription in self._subscriptions.values()):
             progress = replace(progress)
         rows = state.replay.streams[key].price_changes() if ignore_size else None
         before: tuple[bytes, ...] = ()
@@ -152,10 +152,10 @@ class Answers:
         return key
 
     def _describe(self, request: requests.AskContract) -> tuple[bytes, ...]:
-        req_id, found = request.req_id, matching(self._state.replay.contracts, request.contract)
-        if not found:
-            raise _Refused(200, _not_one(found))
-        details = (replies.contract_details(self._version, req_id, each) for each in found)
+        req_id, result = request.req_id, matching(self._state.replay.contracts, request.contract)
+        if not result:
+            raise _Refused(200, _not_one(result))
+        details = (replies.contract_details(self._version, req_id, value) for value in result)
         return (*details, replies.contract_details_end(req_id))
 
     def _history(self, request: requests.AskHistoricalTicks) -> bytes:
@@ -188,10 +188,10 @@ class Answers:
         raise _Refused(10187, f"Failed to request historical ticks: no {what} data")
 
     def _only(self, query: ContractQuery) -> GatewayContract:
-        found = matching(self._state.replay.contracts, query)
-        if len(found) != 1:
-            raise _Refused(200, _not_one(found))
-        return found[0]
+        result = matching(self._state.replay.contracts, query)
+        if len(result) != 1:
+            raise _Refused(200, _not_one(result))
+        return result[0]
 
     def _error(self, req_id: int, code: int, text: str) -> bytes:
         return replies.error(self._version, req_id, code, text, at_ms=now_ms())

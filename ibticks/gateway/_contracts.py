@@ -79,8 +79,8 @@ class GatewayContract:
     @property
     def exchanges(self) -> frozenset[str]:
         """Every exchange a request may name for it."""
-        named = {self.exchange, self.primary_exchange, *self.valid_exchanges.split(",")}
-        return frozenset(named - {""})
+        names = {self.exchange, self.primary_exchange, *self.valid_exchanges.split(",")}
+        return frozenset(names - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def matching(
 
 
 def _agrees(contract: GatewayContract, query: ContractQuery) -> bool:
-    said = (
+    details = (
         (query.symbol, contract.symbol),
         (query.sec_type, contract.sec_type),
         (query.currency, contract.currency),
@@ -135,7 +135,7 @@ def _agrees(contract: GatewayContract, query: ContractQuery) -> bool:
     )
     places = (query.exchange, query.primary_exchange)
     return (
-        all(not wanted or wanted == had for wanted, had in said)
+        all(not wanted or wanted == had for wanted, had in details)
         and all(not place or place in contract.exchanges for place in places)
         and query.strike in (0.0, contract.strike)
     )

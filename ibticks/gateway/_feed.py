@@ -77,7 +77,7 @@ class Feed:
             return None
         # One reading of the clock for all, or a later stream would be ahead of an earlier one.
         elapsed = state.clock.elapsed_ns()
-        windows = [self._window(each.progress, elapsed) for each in wanted]
+        windows = [self._window(value.progress, elapsed) for value in wanted]
         room = state.room()
         owners = merged(windows, _CHUNK if room is None else min(_CHUNK, room))
         if not len(owners):

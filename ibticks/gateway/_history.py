@@ -51,7 +51,7 @@ def ib_seconds(text: str, zone: tzinfo) -> int:
     day, _, rest = text.strip().partition("-" if "-" in text[:9] else " ")
     clock, _, name = rest.strip().partition(" ")
     try:
-        named = zone if not name else ZoneInfo(name.strip())
+        names = zone if not name else ZoneInfo(name.strip())
         moment = datetime.strptime(f"{day} {clock}", "%Y%m%d %H:%M:%S")
     except (ValueError, ZoneInfoNotFoundError) as error:
         raise InputError(
@@ -59,7 +59,7 @@ def ib_seconds(text: str, zone: tzinfo) -> int:
             "yyyymmdd-hh:mm:ss in UTC",
             text=text,
         ) from error
-    return int(moment.replace(tzinfo=UTC if "-" in text[:9] else named).timestamp())
+    return int(moment.replace(tzinfo=UTC if "-" in text[:9] else names).timestamp())
 
 
 def page(

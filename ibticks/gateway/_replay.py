@@ -103,8 +103,8 @@ class Replay:
 
         streams = stored_streams(selection)
         ids = {stream.contract_id for stream in streams}
-        given = stored_contracts(selection, ids) if contracts is None else contracts
-        return cls(given, streams)
+        values = stored_contracts(selection, ids) if contracts is None else contracts
+        return cls(values, streams)
 
     @classmethod
     def from_columns(
@@ -189,8 +189,10 @@ class Replay:
             if (contract_ids is None or contract_id in contract_ids)
             and (tick_types is None or tick_type in tick_types)
         ]
-        kept = {stream.contract_id for stream in streams} if contract_ids is None else contract_ids
-        return Replay((c for c in self.contracts if c.contract_id in kept), streams)
+        remaining = (
+            {stream.contract_id for stream in streams} if contract_ids is None else contract_ids
+        )
+        return Replay((c for c in self.contracts if c.contract_id in remaining), streams)
 
     def between(self, start_ns: int, end_ns: int) -> Replay:
         """The ticks in ``[start_ns, end_ns)``, UTC nanoseconds."""

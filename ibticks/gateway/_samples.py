@@ -43,8 +43,8 @@ def sample_streams(
 ) -> tuple[list[GatewayContract], list[TickStream]]:
     """Contracts and streams of these samples, or of all."""
     wanted = SAMPLES if names is None else tuple(sample(name) for name in names)
-    contracts = {each.contract_id: _contract(each) for each in wanted}
-    return list(contracts.values()), [_stream(each) for each in wanted]
+    contracts = {value.contract_id: _contract(value) for value in wanted}
+    return list(contracts.values()), [_stream(value) for value in wanted]
 
 
 def _contract(of: Sample) -> GatewayContract:

@@ -65,10 +65,10 @@ def _joined(parts: list[TickColumns]) -> TickColumns:
     """Stretches of one stream, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    joined = {}
+    combined = {}
     for name in parts[0].columns:
-        joined[name] = _join([part.columns[name] for part in parts])
-    return TickColumns(sum(part.rows for part in parts), joined)
+        combined[name] = _join([part.columns[name] for part in parts])
+    return TickColumns(sum(part.rows for part in parts), combined)
 
 
 def _join(columns: Sequence[Column]) -> Column:
@@ -79,12 +79,12 @@ def _join(columns: Sequence[Column]) -> Column:
             return StringColumn(codes, values)
         case StringListColumn():
             lists = [column for column in columns if isinstance(column, StringListColumn)]
-            codes, values = _recoded([(each.codes, each.values) for each in lists])
-            lengths = np.concatenate([np.diff(each.offsets) for each in lists])
+            codes, values = _recoded([(value.codes, value.values) for value in lists])
+            lengths = np.concatenate([np.diff(value.offsets) for value in lists])
             return StringListColumn(np.concatenate(([0], np.cumsum(lengths))), codes, values)
         case _:
             numbers = [column for column in columns if isinstance(column, Values)]
-            return Values(np.concatenate([each.values for each in numbers]))
+            return Values(np.concatenate([number.values for number in numbers]))
 
 
 def _recoded(

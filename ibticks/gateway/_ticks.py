@@ -192,11 +192,11 @@ class TickStream:
         values, codes = conditions.values, conditions.codes
         starts, ends = conditions.offsets[:-1][rows], conditions.offsets[1:][rows]
         # IB sends the conditions of a trade as one text.
-        joined = [
+        combined = [
             " ".join([values[code] for code in codes[start:end].tolist()])
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ]
-        return names, joined
+        return names, combined
 
 
 def _complete(contract_id: int, tick_type: str, columns: TickColumns) -> TickColumns:

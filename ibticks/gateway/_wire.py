@@ -50,7 +50,7 @@ def message(*fields: str | int | float) -> bytes:
     >>> message(9, 1, 7)
     b'\x00\x00\x00\x069\x001\x007\x00'
     """
-    text = "\0".join(each if isinstance(each, str) else plain(each) for each in fields)
+    text = "\0".join(field if isinstance(field, str) else plain(field) for field in fields)
     return frame(text.encode() + b"\0")
 
 

@@ -10,7 +10,7 @@ from ibticks.calendar import market
 from ibticks.calendar._corrections import CORRECTIONS
 from ibticks.errors import NoSessionError
 
-ROWS = [(name, each) for each in CORRECTIONS for name in each.calendars]
+ROWS = [(name, value) for value in CORRECTIONS for name in value.calendars]
 
 
 def local(session, ns) -> datetime:
@@ -29,12 +29,12 @@ def test_every_correction_holds(name, correction):
         return
     session = market(name).session(correction.day, kind)
     usual = next(
-        each
+        value
         for days in range(1, 15)
-        for each in market(name).sessions(
+        for value in market(name).sessions(
             correction.day - timedelta(days), correction.day - timedelta(days), kind
         )
-        if not each.early_close
+        if not value.early_close
     )
     # It opens as ever, in the evening before where that is usual.
     opens = local(session, session.start_ns)
@@ -48,7 +48,7 @@ def test_every_correction_holds(name, correction):
 
 
 @pytest.mark.parametrize("name", ["NYSE", "NASDAQ", "CFE", "US"])
-@pytest.mark.parametrize("day", sorted({each.day for each in CORRECTIONS}))
+@pytest.mark.parametrize("day", sorted({correction.day for correction in CORRECTIONS}))
 def test_shares_were_not_traded(name, day):
     with pytest.raises(NoSessionError):
         market(name).session(day)

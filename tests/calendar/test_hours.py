@@ -24,7 +24,8 @@ def local(name: str, day: str, session_type: str) -> str:
 
 def closed_weekdays(name: str, year: int, session_type: str = "regular") -> list[str]:
     days = {
-        each.date for each in market(name).sessions(f"{year}-01-01", f"{year}-12-31", session_type)
+        session.date
+        for session in market(name).sessions(f"{year}-01-01", f"{year}-12-31", session_type)
     }
     every = (date(year, 1, 1) + timedelta(days=n) for n in range(366))
     return [
@@ -36,7 +37,11 @@ def closed_weekdays(name: str, year: int, session_type: str = "regular") -> list
 
 def early_closes(name: str, year: int, session_type: str = "regular") -> dict[str, str]:
     sessions = market(name).sessions(f"{year}-01-01", f"{year}-12-31", session_type)
-    return {f"{each.date:%m-%d}": f"{each.end:%H:%M}" for each in sessions if each.early_close}
+    return {
+        f"{session.date:%m-%d}": f"{session.end:%H:%M}"
+        for session in sessions
+        if session.early_close
+    }
 
 
 @pytest.mark.parametrize(
@@ -101,7 +106,7 @@ def test_us_monday_after_the_clocks_went_forward(session_type, hours):
 
 def test_us_overnight_begins_on_sunday_and_ends_on_friday():
     week = market("US").sessions("2025-01-11", "2025-01-17", "overnight")
-    assert [f"{each.start:%a}-{each.end:%a}" for each in week] == [
+    assert [f"{value.start:%a}-{value.end:%a}" for value in week] == [
         "Sun-Mon",
         "Mon-Tue",
         "Tue-Wed",
@@ -196,7 +201,7 @@ def test_uk_extended_hours():
     ],
 )
 def test_jp_hours(day, morning, afternoon, regular):
-    shown = [local("JP", day, each) for each in ("morning", "afternoon", "regular")]
+    shown = [local("JP", day, value) for value in ("morning", "afternoon", "regular")]
     assert shown == [morning, afternoon, regular]
     assert early_closes("JP", 2024) == {}
 
@@ -236,7 +241,7 @@ def test_jp_holidays(year, closed):
 
 def test_jp_lunch_is_a_break():
     day = market("JP").session("2025-01-10")
-    assert [tuple(map(format_ns, each)) for each in day.breaks] == [
+    assert [tuple(map(format_ns, value)) for value in day.breaks] == [
         ("2025-01-10T02:30:00Z", "2025-01-10T03:30:00Z")
     ]
 
@@ -258,7 +263,7 @@ def test_cme_globex_day(day, hours, pause):
     assert not session.early_close
     expected = [f"{day} 15:15", f"{day} 15:30"] if pause else []
     chicago = [
-        format_ns(ns, session.tz)[:16].replace("T", " ") for each in session.breaks for ns in each
+        format_ns(ns, session.tz)[:16].replace("T", " ") for value in session.breaks for ns in value
     ]
     assert chicago == expected
 
@@ -344,8 +349,8 @@ def test_cme_globex_holidays(year, closed):
     ],
 )
 def test_cme_globex_early_closes(year, closes):
-    found = early_closes("CME", year, "globex")
-    assert ", ".join(f"{day} {time}" for day, time in found.items()) == closes
+    actual = early_closes("CME", year, "globex")
+    assert ", ".join(f"{day} {time}" for day, time in actual.items()) == closes
 
 
 def test_cme_early_close_has_no_pause():
@@ -417,7 +422,7 @@ def test_holidays_of_other_calendars(name, year, closed):
 
 def test_currencies_trade_from_sunday_evening_to_friday_evening():
     week = market("FOREX").sessions("2025-01-11", "2025-01-18")
-    assert [f"{each.start:%a %H:%M} {each.end:%a %H:%M}" for each in (week[0], week[-1])] == [
+    assert [f"{value.start:%a %H:%M} {value.end:%a %H:%M}" for value in (week[0], week[-1])] == [
         "Sun 17:00 Mon 17:00",
         "Thu 17:00 Fri 17:00",
     ]
@@ -433,7 +438,10 @@ def test_a_break_that_ended_long_ago_is_gone():
 def test_pre_and_post_of_another_calendar():
     eurex = market("EUREX_PrePost")
     assert eurex.session_types == ("regular", "pre_market", "after_hours", "extended")
-    day = {each: eurex.session("2025-07-01", each) for each in eurex.session_types}
+    day = {
+        session_type: eurex.session("2025-07-01", session_type)
+        for session_type in eurex.session_types
+    }
     assert day["pre_market"].end_ns == day["regular"].start_ns
     assert day["regular"].end_ns == day["after_hours"].start_ns
     assert day["extended"].start_ns == day["pre_market"].start_ns

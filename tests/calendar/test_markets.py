@@ -35,7 +35,7 @@ from ibticks.errors import (
     UnknownMarketError,
 )
 
-TYPES = [(name, each) for name in MARKETS for each in market(name).session_types]
+TYPES = [(name, item) for name in MARKETS for item in market(name).session_types]
 DAYS = st.dates(date(2012, 11, 19), date(2049, 12, 31))
 INSTANTS = st.integers(to_ns("2013-01-03T00:00Z"), to_ns("2049-12-01T00:00Z"))
 
@@ -162,7 +162,7 @@ def test_calendars_end_where_their_list_of_holidays_does():
 
 def test_sessions_include_both_ends():
     week = market("US").sessions("2025-01-08", "2025-01-14")
-    assert [each.date.day for each in week] == [8, 10, 13, 14]
+    assert [value.date.day for value in week] == [8, 10, 13, 14]
     assert market("US").sessions("2025-01-11", "2025-01-12") == []
     with pytest.raises(TimeRangeError, match="is after"):
         market("US").sessions("2025-01-10", "2025-01-09")
@@ -249,11 +249,13 @@ def test_previous_current_next():
 
 def test_previous_sessions_over_thanksgiving():
     us = market("US")
-    days = [f"{each.date:%m-%d}" for each in us.previous_sessions(5, now="2024-12-02T14:00:00Z")]
+    days = [
+        f"{session.date:%m-%d}" for session in us.previous_sessions(5, now="2024-12-02T14:00:00Z")
+    ]
     assert days == ["11-22", "11-25", "11-26", "11-27", "11-29"]
     # On Friday at noon the short day still runs, and Thursday was none.
     friday = us.previous_sessions(2, now="2024-11-29T12:00:00-05:00")
-    assert [each.date.day for each in friday] == [26, 27]
+    assert [value.date.day for value in friday] == [26, 27]
     # At its early close it has taken place.
     assert us.previous_sessions(1, now="2024-11-29T13:00:00-05:00")[0].date.day == 29
 
@@ -293,8 +295,8 @@ def test_rows_for_the_database():
     sessions = [
         session
         for name in MARKETS
-        for each in market(name).session_types
-        for session in market(name).sessions(start, end, each)
+        for session_type in market(name).session_types
+        for session in market(name).sessions(start, end, session_type)
     ]
     assert rows == [
         (s.market, s.session_type, s.date, s.start_ns, s.end_ns, s.early_close) for s in sessions
@@ -329,7 +331,7 @@ def test_rows_refuse_what_they_cannot_give():
 def test_notebook_views():
     for name in MARKETS:
         html = market(name)._repr_html_()
-        assert all(each in html for each in market(name).session_types)
+        assert all(session_type in html for session_type in market(name).session_types)
         assert market(name).timezone in html
     assert repr(market("US")) == "<Market US: US shares (NYSE, Nasdaq), America/New_York>"
 
@@ -391,7 +393,9 @@ def test_an_instant_lies_between_previous_and_next(which, now):
 def test_the_running_session_holds_the_instant(now, name):
     here = market(name)
     running = here.current_session(now)
-    assert (running is not None) == any(here.is_open(now, each) for each in here.session_types)
+    assert (running is not None) == any(
+        here.is_open(now, session_type) for session_type in here.session_types
+    )
     if running is not None:
         assert now in running
         assert running.is_open(now)
@@ -401,7 +405,7 @@ def test_the_running_session_holds_the_instant(now, name):
 def test_the_parts_of_a_day_in_new_york_meet(day):
     us = market("US")
     try:
-        parts = {each: us.session(day, each) for each in us.session_types}
+        parts = {session_type: us.session(day, session_type) for session_type in us.session_types}
     except NoSessionError:
         return
     assert parts["overnight"].end_ns < parts["pre_market"].start_ns

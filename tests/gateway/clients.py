@@ -285,8 +285,8 @@ def expected(stream, first: int = 0, last: int | None = None) -> list[tuple]:
     columns = [part.numbers(name).tolist() for name in names]
     exchange, conditions = part.columns["exchange"], part.columns["conditions"]
     exchanges = [exchange.values[code] for code in exchange.codes.tolist()]
-    joined = [
+    combined = [
         " ".join(conditions.values[c] for c in conditions.codes[start:end])
         for start, end in zip(conditions.offsets[:-1], conditions.offsets[1:], strict=True)
     ]
-    return list(zip(seconds, *columns, exchanges, joined, strict=True))
+    return list(zip(seconds, *columns, exchanges, combined, strict=True))

@@ -84,9 +84,9 @@ def test_a_store_from_a_shell(command, sample_root, sample_store):
         client.subscribe(1, 1_000_001, "AllLast")
         assert client.until("99")[2:5] == ["2", "1381239003", "181.89"]
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, details = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert "closed after" in said
+    assert "closed after" in details
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,6 @@ def test_a_store_from_a_shell(command, sample_root, sample_store):
 )
 def test_what_cannot_be_replayed(command, arguments, code, words):
     process = command(*arguments)
-    _, said = process.communicate(timeout=60)
+    _, details = process.communicate(timeout=60)
     assert process.returncode == code
-    assert words in said
+    assert words in details

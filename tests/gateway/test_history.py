@@ -136,11 +136,11 @@ def test_pages_that_are_cut_on_command(serve, dial):
 
     forward = {"start": "20231114-22:13:20"}
     backward = {"end": "20231114-22:13:30"}
-    for where, kept in ((forward, slice(3)), (backward, slice(-3, None))):
+    for where, remaining in ((forward, slice(3)), (backward, slice(-3, None))):
         whole = seconds(**where)
         assert len(whole) > 3
         gateway.cut_pages()
-        assert seconds(**where) == whole[kept]
+        assert seconds(**where) == whole[remaining]
         gateway.cut_pages(cuts=False)
         assert seconds(**where) == whole
 

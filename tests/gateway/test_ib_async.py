@@ -64,10 +64,10 @@ def test_it_connects_without_a_timeout(serve, caplog):
 
 def test_contract_details(serve):
     async def talk(ib):
-        found = await ib.reqContractDetailsAsync(ib_async.Stock("ONE", "NYSE", "USD"))
+        actual = await ib.reqContractDetailsAsync(ib_async.Stock("ONE", "NYSE", "USD"))
         ambiguous = await ib.reqContractDetailsAsync(ib_async.Contract(symbol="TWO"))
         unknown = await ib.reqContractDetailsAsync(ib_async.Contract(conId=99))
-        return found, ambiguous, unknown
+        return actual, ambiguous, unknown
 
     (details,), ambiguous, unknown = run(serve(), talk)
     assert (details.contract.conId, details.contract.symbol) == (1, "ONE")
@@ -77,7 +77,7 @@ def test_contract_details(serve):
         "COMMON",
     )
     assert details.timeZoneId == "UTC"
-    assert [each.contract.exchange for each in ambiguous] == ["GLOBEX", "EUREX"]
+    assert [value.contract.exchange for value in ambiguous] == ["GLOBEX", "EUREX"]
     assert unknown == []
 
 

@@ -11,7 +11,7 @@ from .clients import KINDS, contract, expected
 
 @pytest.mark.parametrize("symbol", ["IBM", "BTCUSDT"])
 def test_a_whole_sample_arrives_field_by_field(samples, serve, official, symbol):
-    (chosen,) = (each for each in samples.contracts if each.symbol == symbol)
+    (chosen,) = (value for value in samples.contracts if value.symbol == symbol)
     replay = samples.only([chosen.contract_id])
     gateway = serve(replay, start_after=4)
     client = official(gateway).ready()

@@ -73,7 +73,7 @@ def test_copies_share_the_ticks(samples):
     ten = samples.cloned(8)
     assert len(ten.contracts) == 10
     assert len(ten.streams) == 40
-    assert [each.symbol for each in ten.contracts[2:6]] == [
+    assert [contract.symbol for contract in ten.contracts[2:6]] == [
         "IBM.1",
         "BTCUSDT.1",
         "IBM.2",
@@ -85,8 +85,8 @@ def test_copies_share_the_ticks(samples):
         for replay in (ten.streams[1_000_001, "last"], samples.streams[8314, "last"])
     )
     assert np.shares_memory(one, two)
-    (found,) = matching(ten.contracts, ContractQuery(symbol="IBM.2"))
-    assert found.contract_id == 1_000_003
+    (actual,) = matching(ten.contracts, ContractQuery(symbol="IBM.2"))
+    assert actual.contract_id == 1_000_003
 
 
 def test_stretches(ticks):
@@ -99,8 +99,8 @@ def test_stretches(ticks):
     assert ticks.shifted(7).start_ns == start + 7
     assert ticks.shifted(7).end_ns == ticks.end_ns + 7
     assert ticks.only([1], ["last"]).streams.keys() == {(1, "last")}
-    assert [each.contract_id for each in ticks.only([1]).contracts] == [1]
-    assert [each.contract_id for each in ticks.only(None, ["last"]).contracts] == [1, 2]
+    assert [contract.contract_id for contract in ticks.only([1]).contracts] == [1]
+    assert [contract.contract_id for contract in ticks.only(None, ["last"]).contracts] == [1, 2]
     empty = Replay([], [])
     assert (empty.rows, empty.start_ns, empty.end_ns) == (0, 0, 0)
 
@@ -124,7 +124,7 @@ def test_a_store_replays_what_was_imported(samples, sample_store):
     }
     for key, stream in replay.streams.items():
         assert same(stream, samples.streams[key])
-    assert {each.contract_id: each.symbol for each in replay.contracts} == {
+    assert {contract.contract_id: contract.symbol for contract in replay.contracts} == {
         8314: "IBM",
         990101: "BTCUSDT",
     }

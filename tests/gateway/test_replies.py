@@ -58,18 +58,18 @@ class HeardByIbAsync:
 
 
 def ibapi_hears(version: int, frame: bytes) -> tuple:
-    heard = Heard()
+    received = Heard()
     fields = read_fields(frame[4:])
-    Decoder(heard, version).interpret(fields[1:], int(fields[0]))
-    (call,) = heard.calls
+    Decoder(received, version).interpret(fields[1:], int(fields[0]))
+    (call,) = received.calls
     return call
 
 
 def ib_async_hears(version: int, frame: bytes) -> tuple:
-    heard = HeardByIbAsync()
+    received = HeardByIbAsync()
     fields = frame[4:].decode().split("\0")[:-1]
-    ib_async.decoder.Decoder(heard, version).interpret(fields)
-    (call,) = heard.calls
+    ib_async.decoder.Decoder(received, version).interpret(fields)
+    (call,) = received.calls
     return call
 
 

@@ -13,13 +13,13 @@ ROOT = Path(ibticks.__file__).parent
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    actual = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            actual |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            actual |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return actual
 
 
 def test_nobody_imports_the_gateway_but_the_command_line():

@@ -104,8 +104,8 @@ def test_rows_and_times(item):
 @quotes
 def test_quotes(name):
     table, known = columns(name), facts(name)
-    found = quote_facts(table["bid_price"], table["ask_price"])
-    assert found == {key: known[key] for key in found}
+    actual = quote_facts(table["bid_price"], table["ask_price"])
+    assert actual == {key: known[key] for key in actual}
     for side in ("bid", "ask"):
         assert float(sum(map(exact, table[f"{side}_size"]))) == known[f"sum_{side}_size"]
 
@@ -113,8 +113,8 @@ def test_quotes(name):
 @trades
 def test_trades(name):
     table, known = columns(name), facts(name)
-    found = trade_facts(table["price"], table["size"])
-    assert found == {key: known[key] for key in found}
+    actual = trade_facts(table["price"], table["size"])
+    assert actual == {key: known[key] for key in actual}
     assert float(sum(map(exact, table["price"]))) == known["sum_price"]
 
 
@@ -125,8 +125,8 @@ def test_the_regular_session_of_ibm():
         known = facts(name)["regular_session"]
         assert len(rows) == known["rows"]
         pair = ("bid_price", "ask_price") if name == "ibm_quotes" else ("price", "size")
-        found = inside(*([table[column][row] for row in rows] for column in pair))
-        assert found == {key: known[key] for key in found}
+        actual = inside(*([table[column][row] for row in rows] for column in pair))
+        assert actual == {key: known[key] for key in actual}
 
 
 def test_the_rest_of_the_facts():
@@ -203,5 +203,7 @@ def test_looking_at_the_samples_loads_no_library():
         "import sys, ibticks.sample; ibticks.sample.sample('ibm_trades'); "
         f"print([name for name in {heavy.split()} if name in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"

@@ -174,7 +174,7 @@ def prices(scene: Scene) -> Iterator[Row]:
                 lambda: frame.with_columns(vwap=rolled),
                 "timestamp vwap",
                 rounding=1e-6,
-                rows=lambda found: found.unique("timestamp", keep="last", maintain_order=True),
+                rows=lambda frame: frame.unique("timestamp", keep="last", maintain_order=True),
             ),
             Case(
                 "rolling TWAP, 5 minutes",
@@ -324,7 +324,7 @@ def _sessions() -> pl.DataFrame:
 
 
 def _opened(frame: pl.DataFrame) -> pl.LazyFrame:
-    """When the session opened in which each row is."""
+    """Return the opening time of the session of each row."""
     combined = frame.lazy().join_asof(
         _sessions().lazy().with_columns(_OPENED.set_sorted()),
         left_on="timestamp",
@@ -352,7 +352,7 @@ def _rolling_twap(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _since_opening_vwap(frame: pl.DataFrame) -> pl.DataFrame:
-    """Of squares about a price, in which no digit is lost."""
+    """Sum squares about a price, so that no digit is lost."""
     away = _PRICE - frame["price"][0]
     total = [(item * _SIZE).cum_sum().over("opened") for item in (pl.lit(1.0), away, away * away)]
     inside = _OPENED.is_not_null()

@@ -58,10 +58,10 @@ def bounded(scene: Scene) -> Iterator[Row]:
 
 
 def _pair(
-    what: str, peer: str, held: Figure, number: int, kind: str, path: Path, *more: object
+    what: str, peer: str, reference: Figure, number: int, kind: str, path: Path, *more: object
 ) -> Iterator[Row]:
     once, often = (_taken(kind, path, number * times, *more) for times in (1, _MORE))
-    yield Row(what, once, peer, held, share=True)
+    yield Row(what, once, peer, reference, share=True)
     goal = at_most(2)
     yield Row(f"· of {_MORE} times the ticks", often, "of them once", once, share=True, goal=goal)
 

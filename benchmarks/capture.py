@@ -1,4 +1,4 @@
-"""What capturing costs: time for each tick beside ibapi's own, and memory without a notebook."""
+"""Cost of a capture: time for each tick beside ibapi's own, and memory without a notebook."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _VERSION: Final = 200
 _READ: Final = 16_384
 _TICKS: Final = 50_000
 _APPENDED: Final = 200_000
-_PATIENCE: Final = 120.0
+_TIMEOUT_SECONDS: Final = 120.0
 _RUN: Final = "20131008T133000-1"
 _KINDS: Final = {"bid_ask": "ibm_quotes", "all_last": "ibm_trades"}
 
@@ -133,7 +133,7 @@ class _Official(EWrapper, EClient):
 
 
 def _play(client: EClient, tape: bytes, cure: Callable[[Connection], None]) -> None:
-    """What the threads of a client do, one after the other, so that neither waits for the other."""
+    """Run the work of the threads of a client one after the other, so that neither waits."""
     connection = Connection("tape", 0)
     cure(connection)
     client.conn = connection
@@ -211,10 +211,10 @@ def _capture(root: str, port: str, tracked: str, ticks: str) -> int:
         ibt.open(root) as store,
         ibt.Capture(store, tracked, port=int(port), same_contract_seconds=0) as capture,
     ):
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT_SECONDS
         while capture.status()["status"]["ticks"] < int(ticks):
             if time.monotonic() > end:
-                raise AssertionError(f"after {_PATIENCE} s only {capture!r}")
+                raise AssertionError(f"after {_TIMEOUT_SECONDS} s only {capture!r}")
             time.sleep(0.05)
         return _peak_bytes()
 

@@ -1,9 +1,9 @@
 """Ten million real ticks, and measures of them held against queries written by hand.
 
-The ticks are the real IBM day of ``ibticks.sample``, again and again, each time a day later. The
-queries are for one contract and for ticks without nulls, as whoever writes one for the moment would
-have it; ibticks keeps contracts apart and looks for both. What a query returns is what the measure
-does: the columns that both have are compared before the clock runs.
+The ticks are the real IBM day of ``ibticks.sample``, repeated, each time a day later. The queries are
+for one contract and for ticks without nulls, as one writes them for the moment; ibticks keeps
+contracts apart and looks for both. Before the clock runs, the columns that a query and its measure
+both return are compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When ten million ticks come, which are to be doubted, and what is left of them."""
+"""Arrival, quality and cleaning of ten million ticks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECOND: Final = pl.duration(seconds=1, time_unit="ns")
 
 
 def durations(scene: Scene) -> Iterator[Row]:
-    """When trades come."""
+    """Measure the arrival of trades."""
     frame = trades(scene)
     # As IB's: the second in which it was, and here in which it came.
     stamped = frame.with_columns(exchange_time=_AT.dt.truncate("1s"))
@@ -108,7 +108,7 @@ def durations(scene: Scene) -> Iterator[Row]:
 
 
 def cleaning(scene: Scene) -> Iterator[Row]:
-    """What is marked, and what is left out."""
+    """Measure flags and cleaning rules."""
     frame, made = trades(scene), quotes(scene)
     names = trades(scene, "exchange", "conditions")
     # As a store has them: a list of words.

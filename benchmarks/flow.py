@@ -1,4 +1,4 @@
-"""Who trades, what it pushes and what it costs: ten million trades, and as many quotes."""
+"""Order flow, price impact and costs of ten million trades and as many quotes."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def costs(scene: Scene) -> Iterator[Row]:
                 "quoted spread",
                 lambda: analysis.quoted_spread(made),
                 "polars",
-                lambda: _weighted(_held(made).select(*_means())).collect(),
+                lambda: _weighted(_quotes_in_force(made).select(*_means())).collect(),
                 _SPREADS,
             ),
             Case(
@@ -299,7 +299,7 @@ _SPREADS: Final = (
 )
 
 
-def _held(made: pl.DataFrame) -> pl.LazyFrame:
+def _quotes_in_force(made: pl.DataFrame) -> pl.LazyFrame:
     """The spread of each quote, the same of the mid, and how long the quote was in force."""
     return made.lazy().select(
         "timestamp",
@@ -329,7 +329,7 @@ def _by_minutes(made: pl.DataFrame) -> pl.LazyFrame:
     within = pl.when(current.is_not_null()).then(
         pl.min_horizontal(current, inside.dt.total_nanoseconds())
     )
-    rows = _held(made).with_columns(held=within)
+    rows = _quotes_in_force(made).with_columns(held=within)
     bars = rows.group_by_dynamic("timestamp", every="1m").agg(
         *_means(), pl.col("spread", "relative").last(), first=_AT.first().alias("first")
     )

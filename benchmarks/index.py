@@ -106,10 +106,10 @@ def opening(scene: Scene) -> Iterator[Row]:
     again = [_opened(root) for _ in range(scene.repeat)]
     yield Row("open: again, its server started", Figure.seconds(again))
     with ibt.open(root):
-        yield Row("open: its server is running", Figure.seconds(_joined(root, scene.repeat)))
+        yield Row("open: its server is running", Figure.seconds(_attach_times(root, scene.repeat)))
     with ibt.open(root) as store:
         store.index.replace_files(_records(scene))
-        runs = _joined(root, scene.repeat)
+        runs = _attach_times(root, scene.repeat)
     yield Row(f"open: the same, {_CONTRACTS * _HOURS:,} files", Figure.seconds(runs))
 
 
@@ -161,7 +161,7 @@ def _opened(root: Path) -> float:
     return taken
 
 
-def _joined(root: Path, repeat: int) -> list[float]:
+def _attach_times(root: Path, repeat: int) -> list[float]:
     command = [sys.executable, "-c", _OPEN, str(root)]
     return [
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -38,7 +38,7 @@ _SECONDS: Final = 5
 _RATE: Final = 1_000
 _IDLE_SECONDS: Final = 10
 _ASKING: Final = 50
-_BUFFER: Final = 60_000
+_BUFFER_ROWS: Final = 60_000
 
 
 def delay(scene: Scene) -> Iterator[Row]:
@@ -53,7 +53,7 @@ def delay(scene: Scene) -> Iterator[Row]:
 
 
 def idle(scene: Scene) -> Iterator[Row]:
-    """What a reader costs while nothing comes."""
+    """Measure a reader while nothing comes."""
     root = scene.folder / "live-idle"
     with StreamAppender(root, CONTRACT, "bid_ask", MemoryIndex(), fsync=None) as appender:
         encoder = TickEncoder(CONTRACT, "bid_ask", "")
@@ -73,11 +73,11 @@ def buffers(scene: Scene) -> Iterator[Row]:
     """The same hour, still open, asked for by many at the same time."""
     contract = CONTRACT + 50
     with scene.store.writer(contract, TICK_TYPE, fsync=None) as writer:
-        writer.write(busy_hour(_BUFFER))
+        writer.write(busy_hour(_BUFFER_ROWS))
         now = HOUR_NS + 3600 * NANOSECONDS
         ours = _asked(lambda: scene.store.buffer(contract, TICK_TYPE, "1h", now=now), scene.repeat)
         plain = _asked(lambda: scene.store.select(contract, TICK_TYPE, "1h", now=now), scene.repeat)
-    what = f"{_ASKING} at once for an hour of {_BUFFER:,} ticks, into polars"
+    what = f"{_ASKING} at once for an hour of {_BUFFER_ROWS:,} ticks, into polars"
     for share, name, goal in ((50, "median", None), (99, "p99", at_most(0.1, absolute=True))):
         figure, peer = (
             Figure(float(np.percentile(value, share)), "s", tuple(value)) for value in (ours, plain)
@@ -111,7 +111,7 @@ def _asked(ask: Callable[[], Selection], repeat: int) -> list[float]:
     def run(_: int) -> float:
         together.wait()
         begun = time.perf_counter()
-        if ask().to_polars().height != _BUFFER:
+        if ask().to_polars().height != _BUFFER_ROWS:
             raise AssertionError("ticks are missing")
         return time.perf_counter() - begun
 

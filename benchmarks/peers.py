@@ -1,4 +1,4 @@
-"""What ibticks is held against, each written as its own users would write it."""
+"""The peers of ibticks, each used as its own users would write it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_plain(path: Path, start: datetime, end: datetime) -> list[dict[str, Any
             at = datetime.fromisoformat(result["timestamp"])
             if start <= at < end:
                 messages.append((at, result))
-    messages.sort(key=lambda each: each[0])
+    messages.sort(key=lambda message: message[0])
     return [result for _, result in messages]
 
 

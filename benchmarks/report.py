@@ -32,9 +32,9 @@ class Figure:
     runs: tuple[float, ...] = ()
 
     @classmethod
-    def seconds(cls, runs: Sequence[float], each: int = 1) -> Figure:
+    def seconds(cls, runs: Sequence[float], count: int = 1) -> Figure:
         """The median of some times, each of which was taken of ``each`` repetitions."""
-        per = tuple(run / each for run in runs)
+        per = tuple(run / count for run in runs)
         return cls(median(per), "s", per)
 
     @classmethod
@@ -54,14 +54,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is to be reached: by the ratio, or (``absolute``) by the figure of ibticks itself."""
+    """A goal: of the ratio, or (``absolute``) by the figure of ibticks itself."""
 
     bound: float
     least: bool
     absolute: bool
 
     def met(self, row: Row) -> bool | None:
-        """Whether a row reaches it; None where there is nothing to compare with."""
+        """Return whether a row reaches the goal; None where there is nothing to compare with."""
         value = row.ours.value if self.absolute else row.ratio
         if value is None:
             return None
@@ -111,12 +111,12 @@ class Row:
 
     @property
     def goals(self) -> list[Goal]:
-        """What is to be reached."""
+        """The goals of the section."""
         return [goal for goal in (self.goal, self.also) if goal is not None]
 
     @property
     def reached(self) -> bool | None:
-        """Whether all of it is; None where there is nothing to reach, or to compare with."""
+        """Return whether all goals are reached; None where there are none, or no peers."""
         met = [goal.met(self) for goal in self.goals]
         return None if None in met or not met else all(met)
 

@@ -1,4 +1,4 @@
-"""Where the measuring takes place: a temporary store with the hour in it, and the peers' files."""
+"""The scene of the benchmarks: a temporary store with the hour in it, and the peers' files."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Scene:
         return contract
 
     def record(self, compression: str = "none") -> FileRecord:
-        """What the index knows of that file."""
+        """The index record of that file."""
         self.contract(compression)
         return self._written[compression]
 

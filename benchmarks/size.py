@@ -1,4 +1,4 @@
-"""What the hour takes on disk."""
+"""Bytes of the hour on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to begin: imports, compiled code, the first frame of a new process."""
+"""Cost of the first use: imports, compiled code, the first frame of a new process."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ __all__ = ["view"]
 
 _RATE: Final = 5_000
 _SECONDS: Final = 30
-_PATIENCE: Final = 30
+_TIMEOUT_SECONDS: Final = 30
 _CONTRACT: Final = 990101
 _KINDS: Final = ("bid_ask", "all_last")
 _EACH_TRADE: Final = 5  # one of so many ticks is a trade
@@ -73,7 +73,7 @@ _WATCH: Final = """\
 
 
 def view(scene: Scene) -> Iterator[Row]:
-    """What the page and its kernel do while quotes and trades come."""
+    """Measure the page and its kernel while quotes and trades come."""
     if (lack := _lack()) is not None:
         Console().print(f"No figures of the view: there is no {lack}.")
         return
@@ -112,7 +112,7 @@ def view(scene: Scene) -> Iterator[Row]:
 
 
 def _lack() -> str | None:
-    """What a browser needs and is not there."""
+    """Return the parts that a browser needs and that are missing."""
     if any(find_spec(name) is None for name in ("jupyterlab", "playwright", "pytest")):
         return "JupyterLab with playwright (pip install -e '.[test]')"
     from tests.conftest import CHROMIUM
@@ -121,7 +121,7 @@ def _lack() -> str | None:
 
 
 def _seen(root: Path) -> tuple[dict[str, list[float]], float, int, int]:
-    """What the page saw, the kernel's processor time a second, ticks written, and ticks read."""
+    """Return figures of the page, processor time a second, ticks written, and ticks read."""
     from playwright.sync_api import sync_playwright
 
     from tests.conftest import CHROMIUM, FLAGS
@@ -152,7 +152,7 @@ def _seen(root: Path) -> tuple[dict[str, list[float]], float, int, int]:
             written = int(writer.communicate()[0])
             used = (float(sheet.value(_USED)) - before) / (time.monotonic() - begun)
             seen: dict[str, Any] = json.loads(sheet.page.evaluate("JSON.stringify(window.seen)"))
-            end = time.monotonic() + _PATIENCE
+            end = time.monotonic() + _TIMEOUT_SECONDS
             while (read := int(sheet.value("live.stats()['ticks']"))) < written:
                 if time.monotonic() > end:
                     break

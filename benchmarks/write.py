@@ -106,8 +106,8 @@ def _messages(scene: Scene, most: int) -> Iterator[tuple[dict[str, Any], bytes, 
         yield message, data[at : at + size].tobytes(), time_ns
 
 
-def _write(writer: StreamWriter, stretches: list[TickColumns]) -> None:
-    for ticks in stretches:
+def _write(writer: StreamWriter, chunks: list[TickColumns]) -> None:
+    for ticks in chunks:
         writer.write(ticks)
 
 
@@ -125,12 +125,12 @@ def _append_payload(writer: StreamWriter, payloads: list[tuple[bytes, int]]) -> 
 def _writing(
     scene: Scene,
     run: Callable[[StreamWriter, list[Any]], None],
-    given: list[Any],
+    chunks: list[Any],
     fsync: float | None = None,
 ) -> Iterator[Callable[[], object]]:
     """Write into a new stream, sealed and deleted when the clock has stopped."""
     with scene.store.writer(_CONTRACT, TICK_TYPE, fsync=fsync) as writer:
-        yield lambda: run(writer, given)
+        yield lambda: run(writer, chunks)
     _clear(scene)
 
 

@@ -57,7 +57,7 @@ class Market:
 
     @property
     def title(self) -> str:
-        """What market it is, in words."""
+        """Description of the market."""
         return _TITLES.get(self.name, f"{self.name} (pandas_market_calendars)")
 
     @property
@@ -170,7 +170,7 @@ class Market:
         return [self._session(session_type, index) for index in range(table.place(first), stop)]
 
     def is_open(self, now: TimeLike | None = None, session_type: str = "regular") -> bool:
-        """Whether a session of that type runs; a lunch break or pause in it counts as closed.
+        """Return whether a session of that type runs; a lunch break in it counts as closed.
 
         Examples
         --------

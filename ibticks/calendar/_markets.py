@@ -95,7 +95,7 @@ def market(name: str) -> Market:
 def is_market_open(
     market: Market | str = "US", now: TimeLike | None = None, session_type: str = "regular"
 ) -> bool:
-    """Whether a session of that type runs: :meth:`Market.is_open`.
+    """Return whether a session of that type runs: :meth:`Market.is_open`.
 
     Examples
     --------

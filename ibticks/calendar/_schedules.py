@@ -1,4 +1,4 @@
-"""What pandas_market_calendars knows, as plain arrays: the one place that talks to it.
+"""Schedules of pandas_market_calendars as plain arrays: the one place that imports it.
 
 Only trading days, opens, closes and breaks are taken from it. What it does not know, or does not
 say, is handled here: the years a calendar is good for, and calendars known to be wrong. Single days

@@ -25,7 +25,7 @@ def _no_breaks() -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A stretch of time in which a market trades: ``[start_ns, end_ns)``.
+    """An interval in which a market trades: ``[start_ns, end_ns)``.
 
     Attributes
     ----------
@@ -73,12 +73,12 @@ class Session:
 
     @property
     def start(self) -> datetime:
-        """When it starts, aware, in the market's zone."""
+        """Start, aware, in the market's zone."""
         return from_ns(self.start_ns, self.tz)
 
     @property
     def end(self) -> datetime:
-        """When it has ended, aware, in the market's zone; not in the session itself."""
+        """End, aware, in the market's zone; it is not in the session."""
         return from_ns(self.end_ns, self.tz)
 
     @property
@@ -87,11 +87,11 @@ class Session:
         return timedelta(microseconds=(self.end_ns - self.start_ns) // 1000)
 
     def __contains__(self, instant: TimeLike) -> bool:
-        """Whether the instant lies in ``[start, end)``, be it in a break."""
+        """Return whether the instant lies in ``[start, end)``, also in a break."""
         return self.start_ns <= to_ns(instant, name="instant") < self.end_ns
 
     def is_open(self, instant: TimeLike) -> bool:
-        """Whether the market trades at that instant: in the session and not in a break."""
+        """Return whether the market trades at that instant: in the session and not in a break."""
         ns = to_ns(instant, name="instant")
         return self.start_ns <= ns < self.end_ns and not any(a <= ns < b for a, b in self.breaks)
 
@@ -157,11 +157,11 @@ class SessionTable:
         return int(np.searchsorted(self.days, np.datetime64(day, "D")))
 
     def started(self, ns: int) -> int:
-        """How many sessions have started at that instant."""
+        """Count the sessions that have started at that instant."""
         return int(np.searchsorted(self.start_ns, ns, side="right"))
 
     def ended(self, ns: int) -> int:
-        """How many sessions have ended at that instant."""
+        """Count the sessions that have ended at that instant."""
         return int(np.searchsorted(self.end_ns, ns, side="right"))
 
     def breaks(self, index: int) -> tuple[tuple[int, int], ...]:
@@ -172,7 +172,7 @@ class SessionTable:
         return ((start, end),) if start < end else ()
 
     def is_open(self, ns: int) -> bool:
-        """Whether one of the sessions runs at that instant and is not in a break."""
+        """Return whether one of the sessions runs at that instant and is not in a break."""
         index = self.started(ns) - 1
         if index < 0 or ns >= self.end_ns[index]:
             return False

@@ -229,12 +229,12 @@ def _unreadable(text: str, name: str) -> InputError:
 
 
 def _from_datetime(
-    value: datetime, nanosecond: int, tz: str | tzinfo | None, name: str, given: object
+    value: datetime, nanosecond: int, tz: str | tzinfo | None, name: str, original: object
 ) -> int:
     if value != value:  # pandas.NaT is a datetime that equals nothing
         raise InputError(f"{name} is NaT, which is no time", name=name)
     if value.utcoffset() is None:
-        zone = _zone_of_naive(given, tz, name)
+        zone = _zone_of_naive(original, tz, name)
         seconds = _utc_seconds(_place(value, zone, name))
     else:
         refuse_local_mean_time(value, name)

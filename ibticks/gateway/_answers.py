@@ -1,4 +1,4 @@
-"""What a gateway answers to each request of a client that has started the API."""
+"""Answers of a gateway to each request of a client that has started the API."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _not_one(found: tuple[GatewayContract, ...]) -> str:
-    if not found:
-        return "No security definition has been found for the request"
-    return f"The contract description specified for {found[0].symbol} is ambiguous."
+def _not_one(contracts: tuple[GatewayContract, ...]) -> str:
+    if not contracts:
+        return "No security definition has been contracts for the request"
+    return f"The contract description specified for {contracts[0].symbol} is ambiguous."

@@ -55,7 +55,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a client has come in a stream.
+    """The progress of a client in a stream.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Progress:
 
     @property
     def ended(self) -> bool:
-        """Whether every row has gone by."""
+        """Return whether every row was sent or skipped."""
         return self.next >= self.stream.rows
 
     def skip(self, rows: int) -> None:
@@ -85,10 +85,11 @@ class Progress:
 
 
 class Positions:
-    """The progress of every client in every stream, kept when a client goes away.
+    """The progress of every client in every stream, kept when a client disconnects.
 
-    A client that comes back goes on where the replay is by then: what went by is lost to it, as it
-    would be with IB. At full speed nothing goes by while nobody reads, unless rows are skipped.
+    A client that comes back resumes at the present row of the replay: it has missed the rows in
+    between, as it would have with IB. At full speed the replay waits for its readers, unless rows
+    are skipped.
     """
 
     def __init__(self, replay: Replay, clock: Clock, mode: ClockMode) -> None:
@@ -99,7 +100,7 @@ class Positions:
         self._known: dict[tuple[int, StreamKey, bool], Progress] = {}
 
     def resume(self, client_id: int, key: StreamKey, *, ignore_size: bool) -> Progress:
-        """Where this client goes on in that stream, or begins."""
+        """Return the progress of this client in that stream, new or resumed."""
         progress = self._known.get((client_id, key, ignore_size))
         if progress is None:
             progress = self._begin(key, ignore_size=ignore_size)
@@ -119,7 +120,7 @@ class Positions:
         self._frontier_ns = max(self._frontier_ns, time_ns)
 
     def rewind(self) -> None:
-        """Forget it all: whoever subscribes from now on begins at the beginning."""
+        """Reset all progress: the next subscriptions begin at the first row."""
         self._known.clear()
         self._frontier_ns = self._replay.start_ns
 

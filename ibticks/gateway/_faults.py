@@ -96,7 +96,7 @@ class Faults(ABC):
                 subscription.progress.skip(lose)
             connection.abort() if abrupt else connection.leave()
 
-        return self._each(client_id, act)
+        return self._apply(client_id, act)
 
     def send_error(
         self,
@@ -136,7 +136,7 @@ class Faults(ABC):
             elif code in _ENDS_SUBSCRIPTION:
                 connection.subscriptions.pop(req_id, None)
 
-        return self._each(client_id, act)
+        return self._apply(client_id, act)
 
     def lose_contact(self, client_id: int | None = None) -> int:
         """Lose IB, as code 1100 says: connections stay, no tick comes until contact is back."""
@@ -145,7 +145,7 @@ class Faults(ABC):
             connection.in_contact = False
             connection.post(connection.error(NO_REQUEST, 1100, _TEXTS[1100]))
 
-        return self._each(client_id, act)
+        return self._apply(client_id, act)
 
     def regain_contact(
         self, client_id: int | None = None, *, data_lost: bool, lose: int = 0
@@ -171,10 +171,10 @@ class Faults(ABC):
                 connection.subscriptions.clear()
             connection.wake()
 
-        return self._each(client_id, act)
+        return self._apply(client_id, act)
 
     def refuse(self, client_id: int) -> None:
-        """Tell whoever connects with this client id that it is in use (326), until admitted."""
+        """Refuse connections with this client id as in use (326), until admitted."""
         self._call(lambda: self._state.refused_clients.add(client_id))
 
     def admit(self, client_id: int) -> None:
@@ -182,7 +182,7 @@ class Faults(ABC):
         self._call(lambda: self._state.refused_clients.discard(client_id))
 
     def answer_connections(self, greeting: Greeting) -> None:
-        """What a client meets that connects from now on.
+        """Set the fault that the next connections meet.
 
         Parameters
         ----------
@@ -278,20 +278,20 @@ class Faults(ABC):
         int
             Clients it concerns.
         """
-        return self._each(client_id, lambda connection: connection.outlet.silence(seconds))
+        return self._apply(client_id, lambda connection: connection.outlet.silence(seconds))
 
     def flow(self, client_id: int | None = None) -> int:
         """End what :meth:`stall` began."""
-        return self._each(client_id, lambda connection: connection.outlet.flow())
+        return self._apply(client_id, lambda connection: connection.outlet.flow())
 
     def garbage(self, data: bytes = b"\xff" * 64, client_id: int | None = None) -> int:
         """Send these bytes between two messages; by default the start of a frame of 4 GiB."""
-        return self._each(client_id, lambda connection: connection.post(data))
+        return self._apply(client_id, lambda connection: connection.post(data))
 
     def close_mid_message(self, client_id: int | None = None) -> int:
         """Send the first half of a message, and close."""
         half = frame(b"99\x001\x003\x001381239000\x00181.5\x00")[:-8]
-        return self._each(client_id, lambda connection: connection.leave(half))
+        return self._apply(client_id, lambda connection: connection.leave(half))
 
     def split_writes(self, size: int | None) -> None:
         """Write at most so many bytes at a time, to all clients; None ends it.
@@ -342,9 +342,9 @@ class Faults(ABC):
         def act(connection: Connection) -> None:
             connection.outlet.boundary = Boundary(size, seconds, bursts, whole)
 
-        return self._each(client_id, act)
+        return self._apply(client_id, act)
 
-    def _each(self, client_id: int | None, act: Callable[[Connection], Any]) -> int:
+    def _apply(self, client_id: int | None, act: Callable[[Connection], Any]) -> int:
         def run() -> int:
             chosen = [
                 connection

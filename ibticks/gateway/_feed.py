@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Feed", "Subscription"]
 
-_CHUNK: Final = 512
+_MOST_ROWS: Final = 512
 _SOONEST: Final = 0.001
 
 
@@ -79,7 +79,7 @@ class Feed:
         elapsed = state.clock.elapsed_ns()
         windows = [self._window(value.progress, elapsed) for value in wanted]
         room = state.room()
-        owners = merged(windows, _CHUNK if room is None else min(_CHUNK, room))
+        owners = merged(windows, _MOST_ROWS if room is None else min(_MOST_ROWS, room))
         if not len(owners):
             return None
         counts = np.bincount(owners, minlength=len(wanted)).tolist()
@@ -87,7 +87,7 @@ class Feed:
         return [frame for owner in owners.tolist() if (frame := next(parts[owner], None))]
 
     def seconds_to_next(self) -> float | None:
-        """How long until the next tick is due; None if none will be without something new."""
+        """Return the seconds until the next tick is due; None if no subscription has one."""
         state = self._state
         speed = state.clock.speed
         if speed is None or not (state.clock.running and self._connection.in_contact):
@@ -103,7 +103,7 @@ class Feed:
 
     def _window(self, progress: Progress, elapsed_ns: int) -> tuple[npt.NDArray[np.int64], bool]:
         stream, first = progress.stream, progress.next
-        times = stream.time_ns[first : first + _CHUNK]
+        times = stream.time_ns[first : first + _MOST_ROWS]
         end = first + len(times)
         if self._state.clock.speed is not None:
             # Streams may have clocks of their own: what counts is when each tick is due.

@@ -1,4 +1,4 @@
-"""What IB does not let a client do, switched on where a test wants it."""
+"""Limits of IB on its clients, switched on by tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Pace:
         self._times: deque[float] = deque()
 
     def allows(self) -> bool:
-        """Whether a request that comes now is within the limit."""
+        """Return whether a request that comes now is within the limit."""
         if self._most is None:
             return True
         now = time.monotonic()

@@ -43,14 +43,14 @@ class Boundary:
     bursts: int
     whole: bool
 
-    def takes(self, held: int, frame: int) -> bool:
-        """Whether a message of ``frame`` bytes fits in a burst that has ``held`` already."""
-        filled = held + frame
-        return not self.whole or held == 0 or filled == self.size or filled + _NOTICE <= self.size
+    def takes(self, size: int, frame: int) -> bool:
+        """Return whether a message of ``frame`` bytes fits in a burst of ``size`` bytes."""
+        filled = size + frame
+        return not self.whole or size == 0 or filled == self.size or filled + _NOTICE <= self.size
 
-    def gap(self, held: int) -> int:
+    def gap(self, size: int) -> int:
         """Bytes of the notice that fills a burst up."""
-        gap = -held % self.size
+        gap = -size % self.size
         return gap + self.size if 0 < gap < _NOTICE else gap
 
 
@@ -76,7 +76,7 @@ class Outlet:
         self._lock = asyncio.Lock()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._held = bytearray()
+        self._burst = bytearray()
         self._coming: deque[bytes] = deque()
         self._finished = False
         self._silence: asyncio.TimerHandle | None = None
@@ -87,7 +87,7 @@ class Outlet:
     @property
     def buffered(self) -> int:
         """Bytes that wait in this process for the client to read."""
-        return self._writer.transport.get_write_buffer_size() + len(self._held)
+        return self._writer.transport.get_write_buffer_size() + len(self._burst)
 
     async def send(self, *frames: bytes) -> None:
         """Send whole messages, when it is their turn."""
@@ -96,7 +96,7 @@ class Outlet:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """The right to :meth:`put`: nobody else writes, and the line is not silent."""
+        """The right to :meth:`put`: no other thread writes, and the connection is not muted."""
         async with self._lock:
             await self._flowing.wait()
             yield
@@ -107,24 +107,24 @@ class Outlet:
             return
         boundary = self.boundary
         if boundary is None:
-            self._held += b"".join(frames)
+            self._burst += b"".join(frames)
             await self._write_held(self.split)
             return
         self._coming.extend(frames)
         while self._coming:
-            if boundary.bursts and not boundary.takes(len(self._held), len(self._coming[0])):
+            if boundary.bursts and not boundary.takes(len(self._burst), len(self._coming[0])):
                 await self._burst(boundary)
                 # What was coming may have gone out meanwhile, with the end of the line.
                 continue
-            self._held += self._coming.popleft()
-            while boundary.bursts and not boundary.whole and len(self._held) >= boundary.size:
+            self._burst += self._coming.popleft()
+            while boundary.bursts and not boundary.whole and len(self._burst) >= boundary.size:
                 await self._burst(boundary)
         if not boundary.bursts:
             await self._write_held(self.split)
 
     async def settle(self) -> None:
         """Send what waits for a burst to be full, since nothing more is coming for now."""
-        if self._held:
+        if self._burst:
             async with self.turn():
                 if self.boundary is not None and self.boundary.whole:
                     await self._burst(self.boundary)
@@ -135,8 +135,8 @@ class Outlet:
         if self._finished or self._writer.is_closing():
             return
         self._finished = True
-        self._writer.write(bytes(self._held) + b"".join(self._coming) + last)
-        self._held.clear()
+        self._writer.write(bytes(self._burst) + b"".join(self._coming) + last)
+        self._burst.clear()
         self._coming.clear()
         self._writer.write_eof()
 
@@ -155,14 +155,14 @@ class Outlet:
         self._flowing.set()
 
     async def _burst(self, boundary: Boundary) -> None:
-        gap = boundary.gap(len(self._held))
+        gap = boundary.gap(len(self._burst))
         if boundary.whole and gap:
-            self._held += self._padding(gap)
+            self._burst += self._padding(gap)
         # A client that reads on meets the burst from its first byte.
         await asyncio.sleep(_CALM)
-        end = len(self._held) // boundary.size * boundary.size
-        data = bytes(self._held[:end])
-        del self._held[:end]
+        end = len(self._burst) // boundary.size * boundary.size
+        data = bytes(self._burst[:end])
+        del self._burst[:end]
         if not self._finished:
             self._writer.write(data)
         await self._writer.drain()
@@ -173,10 +173,10 @@ class Outlet:
 
     async def _write_held(self, most: int | None) -> None:
         """Write what is held, at most so many bytes at a time."""
-        while self._held:
-            data = bytes(self._held[:most])
-            del self._held[: len(data)]
+        while self._burst:
+            data = bytes(self._burst[:most])
+            del self._burst[: len(data)]
             self._writer.write(data)
             await self._writer.drain()
-            if self._held:
+            if self._burst:
                 await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What a gateway replays: contracts, and the ticks of their streams."""
+"""Replays of a gateway: contracts, and the ticks of their streams."""
 
 from __future__ import annotations
 

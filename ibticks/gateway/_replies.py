@@ -1,4 +1,4 @@
-"""What a gateway says to its clients, laid out as the agreed server version wants it.
+"""Messages of a gateway to its clients, laid out as the agreed server version wants it.
 
 Every function returns one whole frame. The layouts hold for server versions 157 to 200; above 200
 ids are binary and most messages protobuf, which is why a gateway here never announces more.

@@ -1,4 +1,4 @@
-"""What clients ask of a gateway, as values.
+"""Requests of clients to a gateway, as values.
 
 Requests whose answer is always the same "nothing here" (positions, orders, executions, account
 updates) are understood because ib_async asks them before it calls itself connected. Every other

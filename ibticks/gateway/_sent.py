@@ -1,4 +1,4 @@
-"""What a gateway has sent to whom: what a client must have, tick for tick."""
+"""Log of the ticks a gateway has sent to each client: the ground truth of tests."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class SentLog:
             return dict(self._counts)
 
     def ended(self) -> int:
-        """How often a client has come to the end of a stream."""
+        """Count how often a client has reached the end of a stream."""
         with self._changed:
             return len(self._ended)
 

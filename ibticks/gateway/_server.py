@@ -33,7 +33,7 @@ __all__ = ["Gateway"]
 _T = TypeVar("_T")
 
 _BACKLOG: Final = 128
-_SEND_BUFFER: Final = 1 << 17
+_SEND_BUFFER_BYTES: Final = 1 << 17
 
 
 class Gateway(Faults):
@@ -112,7 +112,7 @@ class Gateway(Faults):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
-        # The port, bound but not listened on, while nobody is to get in.
+        # The port, bound but not listened on, while no client may connect.
         self._listening: socket.socket | None = None
 
     def start(self) -> Self:
@@ -195,7 +195,7 @@ class Gateway(Faults):
 
     @property
     def unknown_requests(self) -> dict[int, int]:
-        """How often clients asked for what this gateway does not serve, by message id."""
+        """Count requests that this gateway does not serve, by message id."""
         return self._call(lambda: dict(self._state.unknown_requests))
 
     def wait_sent(
@@ -316,7 +316,7 @@ class Gateway(Faults):
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Small, so that a client that does not read holds the replay up soon.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             listening.bind((self.host, self._port))
         except OSError as error:
             listening.close()
@@ -331,7 +331,7 @@ class Gateway(Faults):
     def _reopen(self) -> None:
         listening, self._listening = self._listening, None
         if listening is not None:
-            # Whoever connects from here on is let in, if not at once.
+            # A client that connects from here on is accepted, if not at once.
             listening.listen(_BACKLOG)
             task = asyncio.get_running_loop().create_task(self._serve(listening))
             self._serving.add(task)

@@ -1,4 +1,4 @@
-"""What the connections of one gateway share; touched by the gateway's own thread only."""
+"""State shared by the connections of one gateway; touched by the gateway's own thread only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class State:
     connections : dict of int to Connection
         Those that have started the API, by client id.
     refused_clients : set of int
-        Client ids that are told they are in use.
+        Client ids that are sent they are in use.
     forbidden : dict
         Streams without permission: code and text, by contract id and tick type (None for all).
     refused_pages : dict
@@ -111,7 +111,7 @@ class State:
             connection.wake()
 
     def is_muted(self, key: StreamKey) -> bool:
-        """Whether nothing is sent of that stream."""
+        """Return whether that stream is muted."""
         return key in self.muted or (key[0], None) in self.muted
 
     def refusal(self, key: StreamKey) -> tuple[int, str] | None:

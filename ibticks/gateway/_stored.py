@@ -47,11 +47,11 @@ def stored_streams(selection: Selection) -> list[TickStream]:
                 parts[contract_id, tick_type].append(TickStream(contract_id, tick_type, part))
     if not parts:
         raise InputError(f"there are no ticks in {selection}: nothing to replay")
-    return [TickStream(*key, _joined([part.columns for part in parts[key]])) for key in parts]
+    return [TickStream(*key, _concatenate([part.columns for part in parts[key]])) for key in parts]
 
 
 def stored_contracts(selection: Selection, ids: Collection[int]) -> list[GatewayContract]:
-    """What the store's index knows of these contracts; a nameless one is called by its id."""
+    """Return the index records of these contracts; the id names one without a symbol."""
     known = {record.contract_id: record for record in selection.index.contracts()}
     return [
         GatewayContract.from_record(known[contract_id])
@@ -61,8 +61,8 @@ def stored_contracts(selection: Selection, ids: Collection[int]) -> list[Gateway
     ]
 
 
-def _joined(parts: list[TickColumns]) -> TickColumns:
-    """Stretches of one stream, one after the other."""
+def _concatenate(parts: list[TickColumns]) -> TickColumns:
+    """Concatenate column chunks of one stream."""
     if len(parts) == 1:
         return parts[0]
     combined = {}

@@ -18,7 +18,7 @@ def local(session, ns) -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("name", "correction"), ROWS, ids=lambda each: str(getattr(each, "day", each))
+    ("name", "correction"), ROWS, ids=lambda value: str(getattr(value, "day", value))
 )
 def test_every_correction_holds(name, correction):
     assert correction.source

@@ -1,4 +1,4 @@
-"""What is heavy loads when a market is asked, and not before."""
+"""Heavy libraries load when a market is first used, and not before."""
 
 from __future__ import annotations
 

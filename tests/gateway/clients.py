@@ -13,7 +13,7 @@ from ibapi.client import EClient
 from ibapi.contract import Contract
 from ibapi.wrapper import EWrapper
 
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 KINDS = {"last": "Last", "all_last": "AllLast", "bid_ask": "BidAsk", "mid_point": "MidPoint"}
 
 
@@ -30,7 +30,7 @@ class RawClient:
     """A client made of a socket: it sends and shows bytes, and hides nothing."""
 
     def __init__(self, port: int, *, versions=(157, 200), client_id: int | None = 1) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
         self.buffer = b""
         if versions is None:
             return
@@ -79,13 +79,13 @@ class RawClient:
         return [self.until("99") for _ in range(count)]
 
     def answers(self) -> bool:
-        """Whether the gateway serves: everything sent before has been dealt with then."""
+        """Return whether the gateway serves: everything sent before has been dealt with then."""
         self.send(49, 1)
         self.until("49")
         return True
 
     def quiet(self, seconds: float = 0.3) -> bool:
-        """Whether nothing comes for so long."""
+        """Return whether nothing comes for so long."""
         if self.buffer:
             return False
         self.socket.settimeout(seconds)
@@ -94,11 +94,11 @@ class RawClient:
         except TimeoutError:
             return True
         finally:
-            self.socket.settimeout(PATIENCE)
+            self.socket.settimeout(TIMEOUT_SECONDS)
         return False
 
     def ended(self) -> bytes:
-        """What comes until the line ends, one way or another."""
+        """Return the bytes that come until the connection ends."""
         rest = self.buffer
         try:
             while data := self.socket.recv(65536):
@@ -134,11 +134,11 @@ def _prefixed(payload: bytes) -> bytes:
 
 
 class Official(EWrapper, EClient):
-    """The official client with its reader mended, keeping everything it is told."""
+    """The official client with its reader mended, recording every callback."""
 
     def __init__(self, port: int, client_id: int = 10) -> None:
         EClient.__init__(self, self)
-        self.told = threading.Condition()
+        self.recorded = threading.Condition()
         self.next_id: int | None = None
         self.accounts = ""
         self.errors: list[tuple[int, int, str]] = []
@@ -153,8 +153,8 @@ class Official(EWrapper, EClient):
         self.receiver = self.reader
 
     def wait(self, holds) -> None:
-        with self.told:
-            assert self.told.wait_for(holds, PATIENCE), "the client was not told"
+        with self.recorded:
+            assert self.recorded.wait_for(holds, TIMEOUT_SECONDS), "the client was not told"
 
     def ready(self) -> Official:
         self.wait(lambda: self.next_id is not None)
@@ -162,8 +162,8 @@ class Official(EWrapper, EClient):
 
     def leave(self) -> None:
         self.disconnect()
-        self.runner.join(PATIENCE)
-        self.receiver.join(PATIENCE)
+        self.runner.join(TIMEOUT_SECONDS)
+        self.receiver.join(TIMEOUT_SECONDS)
         assert not self.runner.is_alive()
         assert not self.receiver.is_alive()
 
@@ -171,9 +171,9 @@ class Official(EWrapper, EClient):
         self.reqTickByTickData(req_id, contract(con_id), KINDS[tick_type], 0, False)
 
     def _note(self, note) -> None:
-        with self.told:
+        with self.recorded:
             note()
-            self.told.notify_all()
+            self.recorded.notify_all()
 
     def nextValidId(self, order_id):
         self._note(lambda: setattr(self, "next_id", order_id))

@@ -1,4 +1,4 @@
-"""What the tests of the gateway share: ticks to replay, and gateways that close after each test."""
+"""Fixtures of the gateway: ticks to replay, and gateways that close after each test."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def listen():
 
 
 def both(samples, serve, listen, size, *, whole):
-    """What the client gets as it is, and mended; and what was sent."""
+    """Return the callbacks of the client as it is, and mended; and the ticks sent."""
     replay = samples.only([8314], ["bid_ask"]).head(QUOTES)
     gateway = serve(replay, start_after=0)
     clients = [listen(gateway, 1, "as-it-is"), listen(gateway, 2, "mended")]

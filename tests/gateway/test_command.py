@@ -1,4 +1,4 @@
-"""``ibticks gateway``: from a shell, to any client, until it is told to end."""
+"""``ibticks gateway``: from a shell, to any client, until it is stopped."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_a_nightly_restart(ticks, serve, dial):
     assert client.ended() == b""
     with pytest.raises(ConnectionRefusedError):
         RawClient(gateway.port)
-    # Nobody else gets the port meanwhile.
+    # No other process gets the port meanwhile.
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", gateway.port))
     gateway.reopen()
@@ -247,10 +247,10 @@ def test_a_client_that_connects_later_gets_small_pieces_after_its_greeting(serve
 
 
 @pytest.mark.parametrize(
-    ("held", "gap"), [(0, 0), (100, 0), (200, 0), (30, 70), (37, 163), (99, 101), (101, 99)]
+    ("size", "gap"), [(0, 0), (100, 0), (200, 0), (30, 70), (37, 163), (99, 101), (101, 99)]
 )
-def test_a_notice_fills_a_burst_to_a_multiple_of_its_size(held, gap):
-    assert Boundary(100, 1.0, 1, whole=True).gap(held) == gap
+def test_a_notice_fills_a_burst_to_a_multiple_of_its_size(size, gap):
+    assert Boundary(100, 1.0, 1, whole=True).gap(size) == gap
 
 
 @pytest.mark.parametrize("size", [4096, 8192])

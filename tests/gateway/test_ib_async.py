@@ -11,7 +11,7 @@ import pytest
 
 from .clients import KINDS, expected
 
-PATIENCE = 30
+TIMEOUT_SECONDS = 30
 
 
 def run(gateway, talk):
@@ -21,7 +21,7 @@ def run(gateway, talk):
         ib = ib_async.IB()
         await ib.connectAsync("127.0.0.1", gateway.port, clientId=2, raiseSyncErrors=True)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 return await talk(ib)
         finally:
             ib.disconnect()
@@ -31,7 +31,7 @@ def run(gateway, talk):
 
 async def arrived(ticker, count, got):
     while len(got) < count:
-        await asyncio.wait_for(ticker.updateEvent, PATIENCE)
+        await asyncio.wait_for(ticker.updateEvent, TIMEOUT_SECONDS)
 
 
 def quote_flags(tick):
@@ -86,7 +86,7 @@ def test_ticks(ticks, serve, tick_type):
     async def talk(ib):
         got = []
         ticker = ib.reqTickByTickData(ib_async.Contract(conId=1), KINDS[tick_type])
-        ticker.updateEvent += lambda each: got.extend(each.tickByTicks)
+        ticker.updateEvent += lambda update: got.extend(update.tickByTicks)
         await arrived(ticker, 600, got)
         return got
 

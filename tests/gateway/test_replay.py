@@ -159,7 +159,7 @@ FUTURE = GatewayContract(
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "contracts"),
     [
         (ContractQuery(8314), [IBM]),
         (ContractQuery(8314, symbol="AAPL"), [IBM]),
@@ -175,8 +175,8 @@ FUTURE = GatewayContract(
         (ContractQuery(symbol="MNQ", strike=100.0), []),
     ],
 )
-def test_what_a_description_means(query, found):
-    assert list(matching([IBM, FUTURE], query)) == found
+def test_what_a_description_means(query, contracts):
+    assert list(matching([IBM, FUTURE], query)) == contracts
 
 
 def test_two_contracts_of_one_symbol():

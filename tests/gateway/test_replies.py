@@ -34,31 +34,31 @@ FUTURE = GatewayContract(
 )
 
 
-class Heard(EWrapper):
+class Recorded(EWrapper):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple] = []
 
-    def error(self, *said):
-        self.calls.append(said)
+    def error(self, *arguments):
+        self.calls.append(arguments)
 
-    def contractDetails(self, *said):  # noqa: N802
-        self.calls.append(said)
+    def contractDetails(self, *arguments):  # noqa: N802
+        self.calls.append(arguments)
 
 
-class HeardByIbAsync:
+class RecordedByIbAsync:
     def __init__(self) -> None:
         self.calls: list[tuple] = []
 
-    def error(self, *said):
-        self.calls.append(said)
+    def error(self, *arguments):
+        self.calls.append(arguments)
 
-    def contractDetails(self, *said):  # noqa: N802
-        self.calls.append(said)
+    def contractDetails(self, *arguments):  # noqa: N802
+        self.calls.append(arguments)
 
 
 def ibapi_hears(version: int, frame: bytes) -> tuple:
-    received = Heard()
+    received = Recorded()
     fields = read_fields(frame[4:])
     Decoder(received, version).interpret(fields[1:], int(fields[0]))
     (call,) = received.calls
@@ -66,7 +66,7 @@ def ibapi_hears(version: int, frame: bytes) -> tuple:
 
 
 def ib_async_hears(version: int, frame: bytes) -> tuple:
-    received = HeardByIbAsync()
+    received = RecordedByIbAsync()
     fields = frame[4:].decode().split("\0")[:-1]
     ib_async.decoder.Decoder(received, version).interpret(fields)
     (call,) = received.calls

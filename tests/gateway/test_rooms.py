@@ -1,4 +1,4 @@
-"""The gateway stands apart: no client library, no frames until asked, and nobody needs it."""
+"""Imports of the gateway: no client library, frames when used, and no room imports it."""
 
 from __future__ import annotations
 

@@ -320,7 +320,7 @@ def test_closing_leaves_nothing(ticks):
 
 
 def test_nothing_is_left_of_a_client_that_asks_and_leaves(ticks, serve, dial):
-    """What wakes its feed and what ends it come at once."""
+    """A wake-up of the feed and its end come at once."""
     gateway = serve(ticks, speed=1.0)
     for number in range(5):
         client = dial(gateway, client_id=number)

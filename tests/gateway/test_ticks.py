@@ -17,7 +17,7 @@ from .clients import Official, expected
 from .conftest import SECOND, START
 
 
-class Heard(Official):
+class Recorded(Official):
     """The official client's callbacks without a connection."""
 
     def __init__(self) -> None:
@@ -27,8 +27,8 @@ class Heard(Official):
         note()
 
 
-def heard(frames: list[bytes]) -> list[tuple]:
-    listener = Heard()
+def record(frames: list[bytes]) -> list[tuple]:
+    listener = Recorded()
     decoder = Decoder(listener, 200)
     for frame in frames:
         fields = read_fields(frame[4:])
@@ -39,8 +39,8 @@ def heard(frames: list[bytes]) -> list[tuple]:
 @pytest.mark.parametrize("tick_type", ["bid_ask", "mid_point", "all_last", "last"])
 def test_the_official_decoder_reads_what_the_columns_hold(ticks, tick_type):
     stream = ticks.streams[1, tick_type]
-    assert heard(stream.frames(1, 0, stream.rows)) == expected(stream)
-    assert heard(stream.frames(1, 17, 17)) == []
+    assert record(stream.frames(1, 0, stream.rows)) == expected(stream)
+    assert record(stream.frames(1, 17, 17)) == []
 
 
 def test_what_a_tick_lacks_is_sent_as_nothing():
@@ -58,7 +58,7 @@ def test_what_a_tick_lacks_is_sent_as_nothing():
     stream = TickStream(1, "last", trades)
     assert tuple(stream.columns.columns) == list_columns(["last"])
     second = START // SECOND
-    assert heard(stream.frames(1, 0, 2)) == [
+    assert record(stream.frames(1, 0, 2)) == [
         (second, 1.5, 0.0, True, False, "ARCA", ""),
         (second, 0.0, 77.0, False, False, "", ""),
     ]
@@ -100,9 +100,9 @@ def test_conditions_become_one_text():
         ),
     }
     stream = TickStream(1, "all_last", TickColumns(3, columns))
-    assert [tick[-1] for tick in heard(stream.frames(1, 0, 3))] == ["T I", "", "I"]
+    assert [tick[-1] for tick in record(stream.frames(1, 0, 3))] == ["T I", "", "I"]
     some = stream.take(np.array([2, 0]))
-    assert [tick[-1] for tick in heard(some.frames(1, 0, 2))] == ["I", "T I"]
+    assert [tick[-1] for tick in record(some.frames(1, 0, 2))] == ["I", "T I"]
 
 
 def test_price_changes(ticks):
@@ -133,7 +133,7 @@ def test_any_quote_arrives_exactly(quotes):
     }
     columns["timestamp"] = Values(np.full(len(quotes), START, dtype=np.int64))
     stream = TickStream(1, "bid_ask", TickColumns(len(quotes), columns))
-    assert heard(stream.frames(1, 0, len(quotes))) == [(START // SECOND, *q) for q in quotes]
+    assert record(stream.frames(1, 0, len(quotes))) == [(START // SECOND, *q) for q in quotes]
 
 
 def test_what_cannot_be_a_stream():

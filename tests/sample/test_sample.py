@@ -26,7 +26,7 @@ SECOND = 10**9
 OPEN = int(datetime(2013, 10, 8, 13, 30, tzinfo=UTC).timestamp()) * SECOND
 CLOSE = OPEN + int(6.5 * 3600) * SECOND
 
-each = pytest.mark.parametrize("item", SAMPLES, ids=lambda item: item.name)
+each_sample = pytest.mark.parametrize("item", SAMPLES, ids=lambda item: item.name)
 quotes = pytest.mark.parametrize("name", ["ibm_quotes", "btcusdt_quotes"])
 trades = pytest.mark.parametrize("name", ["ibm_trades", "btcusdt_trades"])
 
@@ -84,7 +84,7 @@ def trade_facts(prices: list[float], sizes: list[float]) -> dict:
     }
 
 
-@each
+@each_sample
 def test_rows_and_times(item):
     table, known = columns(item.name), facts(item.name)
     times = table["timestamp"]
@@ -174,7 +174,7 @@ def test_the_minute_bars_agree_with_the_trades():
         assert abs(vwap - Decimal(bar["vwap"])) < Decimal("1e-8")
 
 
-@each
+@each_sample
 def test_any_library_reads_the_files(item):
     table = pq.read_table(item.path)
     assert table.schema.field("timestamp").type == pa.timestamp("ns", "UTC")

@@ -1,6 +1,6 @@
 """Ten million real ticks, and measures of them held against queries written by hand.
 
-The ticks are the real IBM day of ``ibticks.sample``, repeated a day later each time. The queries are
+The ticks are the real IBM day of ``ibticks.sample``, repeated a day later each time. Queries are
 for one contract and for ticks without nulls, as one writes them for the moment; ibticks keeps
 contracts apart and looks for both. Before the clock runs, the columns that a query and its measure
 both return are compared.

@@ -76,7 +76,7 @@ class Outlet:
         self._lock = asyncio.Lock()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._burst = bytearray()
+        self._unsent = bytearray()
         self._coming: deque[bytes] = deque()
         self._finished = False
         self._silence: asyncio.TimerHandle | None = None
@@ -87,7 +87,7 @@ class Outlet:
     @property
     def buffered(self) -> int:
         """Bytes that wait in this process for the client to read."""
-        return self._writer.transport.get_write_buffer_size() + len(self._burst)
+        return self._writer.transport.get_write_buffer_size() + len(self._unsent)
 
     async def send(self, *frames: bytes) -> None:
         """Send whole messages, when it is their turn."""
@@ -107,24 +107,24 @@ class Outlet:
             return
         boundary = self.boundary
         if boundary is None:
-            self._burst += b"".join(frames)
+            self._unsent += b"".join(frames)
             await self._write_held(self.split)
             return
         self._coming.extend(frames)
         while self._coming:
-            if boundary.bursts and not boundary.takes(len(self._burst), len(self._coming[0])):
+            if boundary.bursts and not boundary.takes(len(self._unsent), len(self._coming[0])):
                 await self._burst(boundary)
                 # What was coming may have gone out meanwhile, with the end of the line.
                 continue
-            self._burst += self._coming.popleft()
-            while boundary.bursts and not boundary.whole and len(self._burst) >= boundary.size:
+            self._unsent += self._coming.popleft()
+            while boundary.bursts and not boundary.whole and len(self._unsent) >= boundary.size:
                 await self._burst(boundary)
         if not boundary.bursts:
             await self._write_held(self.split)
 
     async def settle(self) -> None:
         """Send what waits for a burst to be full, since nothing more is coming for now."""
-        if self._burst:
+        if self._unsent:
             async with self.turn():
                 if self.boundary is not None and self.boundary.whole:
                     await self._burst(self.boundary)
@@ -135,8 +135,8 @@ class Outlet:
         if self._finished or self._writer.is_closing():
             return
         self._finished = True
-        self._writer.write(bytes(self._burst) + b"".join(self._coming) + last)
-        self._burst.clear()
+        self._writer.write(bytes(self._unsent) + b"".join(self._coming) + last)
+        self._unsent.clear()
         self._coming.clear()
         self._writer.write_eof()
 
@@ -155,14 +155,14 @@ class Outlet:
         self._flowing.set()
 
     async def _burst(self, boundary: Boundary) -> None:
-        gap = boundary.gap(len(self._burst))
+        gap = boundary.gap(len(self._unsent))
         if boundary.whole and gap:
-            self._burst += self._padding(gap)
+            self._unsent += self._padding(gap)
         # A client that reads on meets the burst from its first byte.
         await asyncio.sleep(_CALM)
-        end = len(self._burst) // boundary.size * boundary.size
-        data = bytes(self._burst[:end])
-        del self._burst[:end]
+        end = len(self._unsent) // boundary.size * boundary.size
+        data = bytes(self._unsent[:end])
+        del self._unsent[:end]
         if not self._finished:
             self._writer.write(data)
         await self._writer.drain()
@@ -173,10 +173,10 @@ class Outlet:
 
     async def _write_held(self, most: int | None) -> None:
         """Write what is held, at most so many bytes at a time."""
-        while self._burst:
-            data = bytes(self._burst[:most])
-            del self._burst[: len(data)]
+        while self._unsent:
+            data = bytes(self._unsent[:most])
+            del self._unsent[: len(data)]
             self._writer.write(data)
             await self._writer.drain()
-            if self._burst:
+            if self._unsent:
                 await asyncio.sleep(0)

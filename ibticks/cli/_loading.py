@@ -53,10 +53,10 @@ def load(
     json: Json = False,
 ) -> None:
     """Load ticks: print them, or write them to CSV, Parquet or Arrow."""
-    from ibticks.frames import file_kind, json_lines, to_polars
+    from ibticks.frames import json_lines, parse_file_format, to_polars
     from ibticks.selection import check_backfill
 
-    kind = None if output is None else file_kind(output)
+    kind = None if output is None else parse_file_format(output)
     with opened(root, dsn) as store:
         begun = time.perf_counter()
         selection = store.select(

@@ -13,7 +13,7 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.frames._arrays import combine_chunks
-    from ibticks.frames._export import file_kind, write_tables
+    from ibticks.frames._export import parse_file_format, write_tables
     from ibticks.frames._from_arrow import frame_to_arrow, from_arrow
     from ibticks.frames._records import coverage_frame, from_query
     from ibticks.frames._scan import scan
@@ -38,13 +38,13 @@ __all__ = [
     "attach_metadata",
     "combine_chunks",
     "coverage_frame",
-    "file_kind",
     "frame_to_arrow",
     "from_arrow",
     "from_query",
     "json_lines",
     "map_array",
     "metadata_of",
+    "parse_file_format",
     "read_times",
     "remember_symbols",
     "scan",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,8 +18,6 @@ from ibticks.schema import MapColumn, StringColumn, StringListColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import numpy.typing as npt
 
 
 __all__ = [
@@ -37,7 +34,7 @@ __all__ = [
 
 
 def numbers(values: npt.NDArray[Any]) -> pa.Array:
-    """Numbers, none of them absent, around the same memory.
+    """Make an array of numbers without nulls, around the same memory.
 
     Examples
     --------
@@ -48,8 +45,8 @@ def numbers(values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, data])
 
 
-def texts(values: Sequence[str], kind: pa.DataType) -> pa.Array:
-    """Strings, none of them absent.
+def texts(values: Sequence[str], data_type: pa.DataType) -> pa.Array:
+    """Make an array of strings without nulls.
 
     Parameters
     ----------
@@ -63,14 +60,14 @@ def texts(values: Sequence[str], kind: pa.DataType) -> pa.Array:
     ['Ω', '']
     """
     raw = [value.encode() for value in values]
-    offsets = np.zeros(len(raw) + 1, dtype=np.int32 if pa.types.is_string(kind) else np.int64)
-    np.cumsum([len(each) for each in raw], out=offsets[1:])
+    offsets = np.zeros(len(raw) + 1, dtype=np.int32 if pa.types.is_string(data_type) else np.int64)
+    np.cumsum([len(text) for text in raw], out=offsets[1:])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(raw))]
-    return pa.Array.from_buffers(kind, len(raw), buffers)
+    return pa.Array.from_buffers(data_type, len(raw), buffers)
 
 
 def combine_chunks(column: pa.ChunkedArray) -> pa.Array:
-    """The column in one piece; not copied if it is one already.
+    """Combine the chunks of a column; a single chunk is not copied.
 
     Examples
     --------
@@ -85,7 +82,7 @@ def combine_chunks(column: pa.ChunkedArray) -> pa.Array:
 
 
 def take_rows(arrays: Sequence[pa.Array], rows: npt.NDArray[Any]) -> pa.Array:
-    """The rows at these positions of the arrays laid end to end.
+    """Take rows by their positions in the concatenated arrays.
 
     Examples
     --------
@@ -93,19 +90,23 @@ def take_rows(arrays: Sequence[pa.Array], rows: npt.NDArray[Any]) -> pa.Array:
     >>> take_rows([pa.array([1.5, None]), pa.array([2.5])], np.array([2, 1])).to_pylist()
     [2.5, None]
     """
-    array, places = pa.concat_arrays(arrays), numbers(rows)
-    kind = array.type
-    if not array.null_count or not pa.types.is_primitive(kind) or pa.types.is_boolean(kind):
-        return array.take(places)
+    array, indices = pa.concat_arrays(arrays), numbers(rows)
+    data_type = array.type
+    if (
+        not array.null_count
+        or not pa.types.is_primitive(data_type)
+        or pa.types.is_boolean(data_type)
+    ):
+        return array.take(indices)
     # Arrow takes numbers with nulls ten times slower than numbers and their validity apart.
     _, data = array.buffers()
-    bare = pa.Array.from_buffers(kind, len(array), [None, data], offset=array.offset)
-    _, valid = array.is_valid().take(places).buffers()
-    return pa.Array.from_buffers(kind, len(places), [valid, bare.take(places).buffers()[1]])
+    bare = pa.Array.from_buffers(data_type, len(array), [None, data], offset=array.offset)
+    _, valid = array.is_valid().take(indices).buffers()
+    return pa.Array.from_buffers(data_type, len(indices), [valid, bare.take(indices).buffers()[1]])
 
 
 def string_column(column: pa.ChunkedArray) -> StringColumn:
-    """Read strings; only those that occur are kept, in the order in which they do.
+    """Read strings, dictionary-encoded in the order of first appearance.
 
     Examples
     --------
@@ -122,28 +123,30 @@ def string_column(column: pa.ChunkedArray) -> StringColumn:
 
 
 def strings_column(column: pa.ChunkedArray) -> StringListColumn:
-    """Read lists of strings; a single string is a list of itself, an empty one none at all.
+    """Read lists of strings; a single string becomes a list of one, an empty one an empty list.
 
     Examples
     --------
     >>> strings_column(pa.chunked_array([["2000", "", None]])).offsets
     array([0, 1, 1, 1])
     """
-    kind = column.type
-    if pa.types.is_null(kind):
+    data_type = column.type
+    if pa.types.is_null(data_type):
         return StringListColumn(np.zeros(len(column) + 1, np.int64), np.zeros(0, np.int32), ())
-    if not _is_list(kind):
+    if not _is_list(data_type):
         single = string_column(column)
         empty = single.values.index("") if "" in single.values else -1
-        there = (single.codes >= 0) & (single.codes != empty)
-        codes = single.codes[there]
-        return StringListColumn(_offsets(there), *_compact(codes, single.values))
+        is_present = (single.codes >= 0) & (single.codes != empty)
+        codes = single.codes[is_present]
+        return StringListColumn(_offsets(is_present), *_without_empty(codes, single.values))
     array = combine_chunks(column)
     lengths = pc.list_value_length(array).fill_null(0).to_numpy().astype(np.int64)
     items = string_column(pa.chunked_array([array.flatten()]))
-    # An element that is null is no string: the list is shorter by it.
-    there = items.codes >= 0
-    return StringListColumn(_offsets(there)[_offsets(lengths)], items.codes[there], items.values)
+    # A null element is no string: it shortens the list.
+    is_present = items.codes >= 0
+    return StringListColumn(
+        _offsets(is_present)[_offsets(lengths)], items.codes[is_present], items.values
+    )
 
 
 def map_column(column: pa.ChunkedArray) -> MapColumn:
@@ -157,8 +160,8 @@ def map_column(column: pa.ChunkedArray) -> MapColumn:
     """
     array = combine_chunks(column)
     if pa.types.is_null(array.type):
-        nothing = np.zeros(0, np.int32)
-        return MapColumn(np.zeros(len(array) + 1, np.int64), nothing, nothing, ())
+        no_codes = np.zeros(0, np.int32)
+        return MapColumn(np.zeros(len(array) + 1, np.int64), no_codes, no_codes, ())
     if pa.types.is_struct(array.type):
         return _map_of_struct(array)
     if pa.types.is_map(array.type):
@@ -170,32 +173,36 @@ def map_column(column: pa.ChunkedArray) -> MapColumn:
             f"column 'metadata' holds {array.type}, not pairs of strings", column="metadata"
         )
     lengths = pc.list_value_length(array).fill_null(0).to_numpy().astype(np.int64)
-    keys, items = (part.cast(pa.large_string()) for part in array.flatten().flatten())
+    keys, items = (strings.cast(pa.large_string()) for strings in array.flatten().flatten())
     return _map(_offsets(lengths), keys, items)
 
 
 def _map_of_struct(array: pa.StructArray) -> MapColumn:
     fields = [child.cast(pa.large_string()) for child in array.flatten()]
     names = pa.array(array.type.names, pa.large_string())
-    there = np.stack([child.is_valid().to_numpy(zero_copy_only=False) for child in fields], axis=1)
-    rows, places = np.nonzero(there)
-    # Child after child, as they lie; the rows want one of each in turn.
-    laid_end_to_end = pa.concat_arrays(fields).take(pa.array(places * len(array) + rows))
-    return _map(_offsets(there.sum(axis=1)), names.take(pa.array(places)), laid_end_to_end)
+    is_present = np.stack(
+        [child.is_valid().to_numpy(zero_copy_only=False) for child in fields], axis=1
+    )
+    rows, children = np.nonzero(is_present)
+    # Arrow stores child after child; a map has the pairs of a row together.
+    items = pa.concat_arrays(fields).take(pa.array(children * len(array) + rows))
+    return _map(_offsets(is_present.sum(axis=1)), names.take(pa.array(children)), items)
 
 
 def _map(offsets: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array) -> MapColumn:
-    both = string_column(pa.chunked_array([keys.fill_null(""), items.fill_null("")]))
-    return MapColumn(offsets, both.codes[: len(keys)], both.codes[len(keys) :], both.values)
+    strings = string_column(pa.chunked_array([keys.fill_null(""), items.fill_null("")]))
+    return MapColumn(
+        offsets, strings.codes[: len(keys)], strings.codes[len(keys) :], strings.values
+    )
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_list(data_type: pa.DataType) -> bool:
     return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
+        pa.types.is_list(data_type)
+        or pa.types.is_large_list(data_type)
+        or pa.types.is_fixed_size_list(data_type)
+        or pa.types.is_list_view(data_type)
+        or pa.types.is_large_list_view(data_type)
     )
 
 
@@ -205,10 +212,10 @@ def _offsets(lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return offsets
 
 
-def _compact(
+def _without_empty(
     codes: npt.NDArray[np.int32], values: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-    """The codes without the empty string, which is no longer used."""
+    """Drop the empty string from the values, and renumber the codes."""
     if "" not in values:
         return codes, values
     empty = values.index("")
@@ -223,7 +230,7 @@ def distinct_lists(column: StringListColumn) -> tuple[npt.NDArray[np.int64], lis
     numbers : numpy.ndarray
         int64, one a row.
     lists : list of tuple of str
-        The list of each number; number 0 is the empty one, and some may stand in no row.
+        The list of each number; number 0 is the empty list. Some may occur in no row.
 
     Examples
     --------
@@ -235,16 +242,18 @@ def distinct_lists(column: StringListColumn) -> tuple[npt.NDArray[np.int64], lis
     >>> distinct_lists(column)
     (array([1, 0, 1, 2]), [(), ('a',), ('a', 'b')])
     """
+    import pandas as pd  # here, since Arrow and polars do without it
+
     starts, lengths = column.offsets[:-1], np.diff(column.offsets)
     numbers = np.zeros(len(lengths), dtype=np.int64)
     lists: list[tuple[str, ...]] = [()]
     rows = np.flatnonzero(lengths > 0)
     position = 0
-    # A list is known by the number of all but its last string, and that string.
+    # A list is identified by the number of its beginning and by its last string.
     while len(rows):
         strings = column.codes[starts[rows] + position]
-        found, pairs = pd.factorize(numbers[rows] * len(column.values) + strings)
-        numbers[rows] = len(lists) + found
+        codes, pairs = pd.factorize(numbers[rows] * len(column.values) + strings)
+        numbers[rows] = len(lists) + codes
         beginnings = (divmod(pair, len(column.values)) for pair in pairs.tolist())
         lists += [(*lists[number], column.values[string]) for number, string in beginnings]
         position += 1
@@ -260,7 +269,7 @@ def object_array(values: Iterable[Any]) -> npt.NDArray[np.object_]:
     >>> object_array([(), ("a", "b")]).shape
     (2,)
     """
-    listed = list(values)
-    array = np.empty(len(listed), dtype=object)
-    array[:] = listed
+    items = list(values)
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
     return array

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from os import PathLike
 
 
-__all__ = ["FileKind", "file_kind", "write_tables"]
+__all__ = ["FileFormat", "parse_file_format", "write_tables"]
 
-FileKind: TypeAlias = Literal["csv", "ipc", "parquet"]
+FileFormat: TypeAlias = Literal["csv", "ipc", "parquet"]
 
 _GROUP_ROWS: Final = 1 << 19
 """Rows that are written together: a row group of Parquet, a record batch of Arrow."""
 
 _Writer: TypeAlias = "Callable[..., int]"
-_KINDS: Final[dict[str, FileKind]] = {
+_FORMATS: Final[dict[str, FileFormat]] = {
     ".csv": "csv",
     ".parquet": "parquet",
     ".arrow": "ipc",
@@ -42,7 +42,7 @@ def write_tables(
     tables: Iterable[pa.Table],
     columns: Sequence[str],
     file: BinaryIO,
-    kind: FileKind,
+    file_format: FileFormat,
     *,
     metadata: Mapping[str, Any] | None = None,
     scratch: str | PathLike[str] | None = None,
@@ -56,7 +56,7 @@ def write_tables(
     columns : sequence of str
     file : binary file
         Empty, to be written to and read.
-    kind : {"csv", "ipc", "parquet"}
+    file_format : {"csv", "ipc", "parquet"}
         Parquet and Arrow IPC, compressed with zstd, keep every type and the metadata. In CSV times
         are ISO 8601 in UTC to the nanosecond, conditions are joined by ``;`` and metadata is JSON.
     metadata : mapping, optional
@@ -80,9 +80,11 @@ def write_tables(
     >>> file.getvalue()
     b'timestamp,price\n'
     """
-    about = _Metadata(metadata)
+    file_metadata = _Metadata(metadata)
     schema = arrow_schema(columns)
-    return _WRITERS[kind](_groups(about.of(tables), schema), schema, file, about, scratch)
+    return _WRITERS[file_format](
+        _groups(file_metadata.of(tables), schema), schema, file, file_metadata, scratch
+    )
 
 
 class _Metadata:
@@ -96,9 +98,9 @@ class _Metadata:
     def of(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """Pass tables on, and note which times and files they miss."""
         for table in tables:
-            about = metadata_of(table)
-            self._missing += missing_of(about)
-            self._left_out += about.get("left_out", ())
+            file_metadata = metadata_of(table)
+            self._missing += missing_of(file_metadata)
+            self._left_out += file_metadata.get("left_out", ())
             yield table
 
     def as_arrow(self) -> dict[bytes, bytes]:
@@ -108,16 +110,16 @@ class _Metadata:
 
 def _groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     """Join small tables into groups of rows; at least one group, which may be empty."""
-    waiting = [schema.empty_table()]
+    pending = [schema.empty_table()]
     rows = 0
     for table in tables:
-        waiting.append(table)
+        pending.append(table)
         rows += table.num_rows
         if rows >= _GROUP_ROWS:
-            yield pa.concat_tables(waiting)
-            waiting, rows = [], 0
-    if waiting:
-        yield pa.concat_tables(waiting)
+            yield pa.concat_tables(pending)
+            pending, rows = [], 0
+    if pending:
+        yield pa.concat_tables(pending)
 
 
 def _write_csv(tables: Iterable[pa.Table], schema: pa.Schema, file: BinaryIO, *_: object) -> int:
@@ -149,27 +151,27 @@ def _write_parquet(
     tables: Iterable[pa.Table],
     schema: pa.Schema,
     file: BinaryIO,
-    about: _Metadata,
+    file_metadata: _Metadata,
     scratch: str | PathLike[str] | None,
 ) -> int:
     rows = 0
-    promised = about.as_arrow()
-    with pq.ParquetWriter(file, schema.with_metadata(promised), compression="zstd") as writer:
+    announced = file_metadata.as_arrow()
+    with pq.ParquetWriter(file, schema.with_metadata(announced), compression="zstd") as writer:
         for table in tables:
             writer.write_table(table)
             rows += table.num_rows
-    if about.as_arrow() != promised:
+    if file_metadata.as_arrow() != announced:
         # Something is missing, which only the last row group tells; the schema is in the footer.
-        with _scratch_file(scratch) as between:
+        with _scratch_file(scratch) as scratch_file:
             whole = pq.ParquetFile(file)
-            final = schema.with_metadata(about.as_arrow())
-            with pq.ParquetWriter(between, final, compression="zstd") as writer:
+            final = schema.with_metadata(file_metadata.as_arrow())
+            with pq.ParquetWriter(scratch_file, final, compression="zstd") as writer:
                 for group in range(whole.num_row_groups):
                     writer.write_table(whole.read_row_group(group))
-            for opened in (between, file):
+            for opened in (scratch_file, file):
                 opened.seek(0)
             file.truncate()
-            shutil.copyfileobj(between, file)
+            shutil.copyfileobj(scratch_file, file)
     return rows
 
 
@@ -177,28 +179,28 @@ def _write_ipc(
     tables: Iterable[pa.Table],
     schema: pa.Schema,
     file: BinaryIO,
-    about: _Metadata,
+    file_metadata: _Metadata,
     scratch: str | PathLike[str] | None,
 ) -> int:
     """Write an Arrow file: schema and dictionaries come first, so the rows are written twice."""
     names = [field.name for field in schema if field.type == CATEGORY]
-    words: dict[str, dict[str, None]] = {name: {} for name in names}
+    dictionaries: dict[str, dict[str, None]] = {name: {} for name in names}
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     rows = 0
-    with _scratch_file(scratch) as between:
-        with pa.ipc.new_stream(between, schema, options=options) as stream:
+    with _scratch_file(scratch) as scratch_file:
+        with pa.ipc.new_stream(scratch_file, schema, options=options) as stream:
             for table in tables:
                 unified = table.unify_dictionaries()
                 for name in names:
                     for chunk in unified[name].chunks[:1]:
-                        words[name] |= dict.fromkeys(chunk.dictionary.to_pylist())
+                        dictionaries[name] |= dict.fromkeys(chunk.dictionary.to_pylist())
                 stream.write_table(unified.replace_schema_metadata(None))
                 rows += table.num_rows
-        between.seek(0)
-        whole = {name: pa.array(list(words[name]), pa.string()) for name in names}
-        final = schema.with_metadata(about.as_arrow())
+        scratch_file.seek(0)
+        whole = {name: pa.array(list(dictionaries[name]), pa.string()) for name in names}
+        final = schema.with_metadata(file_metadata.as_arrow())
         with (
-            pa.ipc.open_stream(between) as batches,
+            pa.ipc.open_stream(scratch_file) as batches,
             pa.ipc.new_file(file, final, options=options) as writer,
         ):
             for batch in batches:
@@ -207,15 +209,15 @@ def _write_ipc(
 
 
 def _recoded(
-    batch: pa.RecordBatch, words: Mapping[str, pa.Array], schema: pa.Schema
+    batch: pa.RecordBatch, dictionaries: Mapping[str, pa.Array], schema: pa.Schema
 ) -> pa.RecordBatch:
     """Return a batch with codes into the dictionaries of the whole file."""
     arrays = []
     for name, array in zip(batch.schema.names, batch.columns, strict=True):
-        if name in words:
-            places = pc.index_in(array.dictionary, words[name]).cast(pa.int32())
+        if name in dictionaries:
+            places = pc.index_in(array.dictionary, dictionaries[name]).cast(pa.int32())
             codes = pc.take(places, array.indices)
-            arrays.append(pa.DictionaryArray.from_arrays(codes, words[name]))
+            arrays.append(pa.DictionaryArray.from_arrays(codes, dictionaries[name]))
         else:
             arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -227,7 +229,7 @@ def _scratch_file(folder: str | PathLike[str] | None) -> Iterator[Any]:
         yield file
 
 
-def file_kind(path: str | PathLike[str]) -> FileKind:
+def parse_file_format(path: str | PathLike[str]) -> FileFormat:
     """Return the file format that the suffix of a path stands for.
 
     Raises
@@ -237,20 +239,20 @@ def file_kind(path: str | PathLike[str]) -> FileKind:
 
     Examples
     --------
-    >>> file_kind("ticks.feather")
+    >>> parse_file_format("ticks.feather")
     'ipc'
     """
     suffix = Path(path).suffix
-    if suffix not in _KINDS:
+    if suffix not in _FORMATS:
         raise InputError(
             f"{path}: ticks are not written as {suffix or 'a file without a suffix'}; use "
-            f"{', '.join(_KINDS)}",
+            f"{', '.join(_FORMATS)}",
             path=str(path),
         )
-    return _KINDS[suffix]
+    return _FORMATS[suffix]
 
 
-_WRITERS: Final[dict[FileKind, _Writer]] = {
+_WRITERS: Final[dict[FileFormat, _Writer]] = {
     "csv": _write_csv,
     "ipc": _write_ipc,
     "parquet": _write_parquet,

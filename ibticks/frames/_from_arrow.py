@@ -61,20 +61,20 @@ def from_arrow(
     Parameters
     ----------
     data : pyarrow.Table, polars.DataFrame, pandas.DataFrame, xarray.Dataset, or any other
-        Whatever has ``__arrow_c_stream__``. Its columns have the names of
+        Any object with ``__arrow_c_stream__``. Its columns have the names of
         :data:`ibticks.schema.COLUMNS`, in any order and in any type that can hold them; a
         pandas time index counts as ``timestamp``.
     contract_id, tick_type : optional
         Of all rows, where ``data`` has no such column.
     tz : str or tzinfo, optional
-        Zone of times that do not say theirs: see :func:`ibticks.calendar.find_timezone`.
+        Zone of times that have none: see :func:`ibticks.calendar.find_timezone`.
     timestamp_unit : {"s", "ms", "us", "ns"}, optional
         Unit of times that are numbers.
 
     Returns
     -------
     TickColumns
-        With the columns given and ``contract_id`` and ``tick_type``; the rows in the order given.
+        With the columns of ``data``, ``contract_id`` and ``tick_type``; the rows in their order.
         Nulls are absent, in pandas NaN and NaT, too; ``exchange_time`` is floored to seconds.
 
     Raises
@@ -82,7 +82,7 @@ def from_arrow(
     UnknownColumnError
         If a column is none of a tick's.
     NaiveDatetimeError
-        If times do not say their zone and ``tz`` does not.
+        If times have no zone, and ``tz`` is not given.
     UnknownTickTypeError
         If a tick type is none of IB's.
     InputError
@@ -111,19 +111,38 @@ def from_arrow(
         raise InputError(
             f"no column timestamp: there are {', '.join(names) or 'none'}", column="timestamp"
         )
-    found = {
+    tick_columns = {
         name: read_column(field, table[name], tz=zone, unit=timestamp_unit)
         for name, field in COLUMNS.items()
         if name in names
     }
-    _check_complete("timestamp", _absent(found["timestamp"]))
-    found["contract_id"] = _contracts(found.get("contract_id"), rows, contract_id)
-    found["tick_type"] = _tick_types(found.get("tick_type"), rows, tick_type)
-    ordered = {name: found[name] for name in COLUMNS if name in found}
+    _check_no_nulls("timestamp", _null_rows(tick_columns["timestamp"]))
+    tick_columns["contract_id"] = _contract_column(
+        tick_columns.get("contract_id"), rows, contract_id
+    )
+    tick_columns["tick_type"] = _tick_type_column(tick_columns.get("tick_type"), rows, tick_type)
+    ordered = {name: tick_columns[name] for name in COLUMNS if name in tick_columns}
     return TickColumns(rows, ordered, missing_of(metadata_of(table)))
 
 
 def frame_to_arrow(data: Any) -> pa.Table:
+    """Convert a frame of any library to an Arrow table, without checking its columns.
+
+    Parameters
+    ----------
+    data : pyarrow.Table, polars.DataFrame, pandas.DataFrame, xarray.Dataset, or any other
+        Any object with ``__arrow_c_stream__``; a pandas time index counts as ``timestamp``.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or its objects cannot be read.
+
+    Examples
+    --------
+    >>> frame_to_arrow(pa.table({"price": [1.5]})).column_names
+    ['price']
+    """
     pandas, xarray = sys.modules.get("pandas"), sys.modules.get("xarray")
     if pandas is not None and isinstance(data, pandas.DataFrame):
         from ibticks.frames._to_pandas import from_pandas
@@ -148,8 +167,8 @@ def frame_to_arrow(data: Any) -> pa.Table:
     )
 
 
-def _absent(column: Column | None) -> npt.NDArray[np.intp]:
-    """The rows at which a column says nothing."""
+def _null_rows(column: Column | None) -> npt.NDArray[np.intp]:
+    """Return the rows at which a column is null."""
     match column:
         case StringColumn(codes):
             return np.flatnonzero(codes < 0)
@@ -158,7 +177,7 @@ def _absent(column: Column | None) -> npt.NDArray[np.intp]:
     return np.zeros(0, dtype=np.intp)
 
 
-def _check_complete(name: str, absent: npt.NDArray[np.intp]) -> None:
+def _check_no_nulls(name: str, absent: npt.NDArray[np.intp]) -> None:
     if len(absent):
         raise InputError(
             f"{len(absent)} rows have no {name}, the first is row {absent[0]}: every tick has one",
@@ -167,37 +186,37 @@ def _check_complete(name: str, absent: npt.NDArray[np.intp]) -> None:
         )
 
 
-def _contracts(column: Column | None, rows: int, given: int | None) -> Values:
-    if given is None:
+def _contract_column(column: Column | None, rows: int, contract_id: int | None) -> Values:
+    if contract_id is None:
         if not isinstance(column, Values):
             raise InputError("the ticks do not say their contract: give contract_id=")
-        _check_complete("contract_id", _absent(column))
+        _check_no_nulls("contract_id", _null_rows(column))
         return column
-    check_contract_id(given)
+    check_contract_id(contract_id)
     if isinstance(column, Values):
-        said = column.values if column.valid is None else column.values[column.valid]
-        _check_same("contract_id", set(np.unique(said).tolist()), given)
-    return Values(np.full(rows, given, dtype=np.uint32))
+        column_ids = column.values if column.valid is None else column.values[column.valid]
+        _check_equal("contract_id", set(np.unique(column_ids).tolist()), contract_id)
+    return Values(np.full(rows, contract_id, dtype=np.uint32))
 
 
-def _tick_types(column: Column | None, rows: int, given: str | None) -> StringColumn:
-    if given is None:
+def _tick_type_column(column: Column | None, rows: int, tick_type: str | None) -> StringColumn:
+    if tick_type is None:
         if not isinstance(column, StringColumn):
             raise InputError("the ticks do not say their tick type: give tick_type=")
-        _check_complete("tick_type", _absent(column))
+        _check_no_nulls("tick_type", _null_rows(column))
         for value in column.values:
             check_tick_type(value)
         return column
     if isinstance(column, StringColumn):
-        _check_same("tick_type", set(column.values), given)
-    return StringColumn(np.zeros(rows, dtype=np.int32), (check_tick_type(given),))
+        _check_equal("tick_type", set(column.values), tick_type)
+    return StringColumn(np.zeros(rows, dtype=np.int32), (check_tick_type(tick_type),))
 
 
-def _check_same(name: str, said: set[Any], given: object) -> None:
-    others = said - {given}
-    if others:
+def _check_equal(name: str, values: set[Any], value: object) -> None:
+    other_values = values - {value}
+    if other_values:
         raise InputError(
-            f"{name}={given!r} was given, but the column {name} has {min(others)!r}: leave "
+            f"{name}={value!r} was given, but the column {name} has {min(other_values)!r}: leave "
             f"the argument out, or select the rows that are meant",
             column=name,
         )
@@ -218,7 +237,7 @@ def read_column(
         Which column it is.
     column : pyarrow.ChunkedArray
     tz : str or tzinfo, optional
-        Zone of times that do not say theirs.
+        Zone of times that have none.
     unit : {"s", "ms", "us", "ns"}, optional
         Unit of times that are numbers.
 
@@ -247,18 +266,18 @@ def read_column(
         ) from error
 
 
-def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> Values:
+def _numbers(column: pa.ChunkedArray, data_type: pa.DataType) -> Values:
     array = combine_chunks(column)
-    if pa.types.is_decimal(array.type) and pa.types.is_floating(kind):
+    if pa.types.is_decimal(array.type) and pa.types.is_floating(data_type):
         # Arrow's own cast is one unit in the last place off for every third decimal.
         array = array.cast(pa.large_string())
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
-    if pa.types.is_boolean(array.type) and not pa.types.is_boolean(kind):
+    if pa.types.is_boolean(array.type) and not pa.types.is_boolean(data_type):
         raise pa.ArrowInvalid("True and False are no numbers")  # Arrow makes them 1 and 0
-    array = array.cast(kind)
+    array = array.cast(data_type)
     if not array.null_count:
         return Values(array.to_numpy(zero_copy_only=False))
     valid = array.is_valid().to_numpy(zero_copy_only=False)
-    zero = False if pa.types.is_boolean(kind) else 0
+    zero = False if pa.types.is_boolean(data_type) else 0
     return Values(array.fill_null(zero).to_numpy(zero_copy_only=False), valid)

@@ -79,8 +79,12 @@ def _numeric_series(name: str, values: list[Any]) -> pl.Series:
     numbers = [value for value in values if value is not None]
     if all(number.is_finite() for number in numbers):
         exponents = [number.as_tuple().exponent for number in numbers]
-        return pl.Series(name, values, pl.Decimal(38, max([0, *(-each for each in exponents)])))
-    return pl.Series(name, [None if one is None else float(one) for one in values], pl.Float64)
+        return pl.Series(
+            name, values, pl.Decimal(38, max([0, *(-exponent for exponent in exponents)]))
+        )
+    return pl.Series(
+        name, [None if value is None else float(value) for value in values], pl.Float64
+    )
 
 
 def _as_text(values: list[Any]) -> list[str | None]:
@@ -148,15 +152,15 @@ def coverage_frame(
 
 def _coverage_table(intervals: Sequence[_CoverageInterval]) -> pa.Table:
     time, duration = pa.timestamp("ns", "UTC"), pa.duration("ns")
-    durations = [one.end_ns - one.start_ns for one in intervals]
+    durations = [interval.end_ns - interval.start_ns for interval in intervals]
     return pa.table(
         {
-            "contract_id": pa.array([one.contract_id for one in intervals], pa.uint32()),
-            "tick_type": pa.array([one.tick_type for one in intervals], pa.string()),
-            "start": pa.array([one.start_ns for one in intervals], pa.int64()).cast(time),
-            "end": pa.array([one.end_ns for one in intervals], pa.int64()).cast(time),
+            "contract_id": pa.array([interval.contract_id for interval in intervals], pa.uint32()),
+            "tick_type": pa.array([interval.tick_type for interval in intervals], pa.string()),
+            "start": pa.array([interval.start_ns for interval in intervals], pa.int64()).cast(time),
+            "end": pa.array([interval.end_ns for interval in intervals], pa.int64()).cast(time),
             "duration": pa.array(durations, pa.int64()).cast(duration),
-            "state": pa.array([str(one.state) for one in intervals], pa.string()),
-            "reason": pa.array([one.reason for one in intervals], pa.string()),
+            "state": pa.array([str(interval.state) for interval in intervals], pa.string()),
+            "reason": pa.array([interval.reason for interval in intervals], pa.string()),
         }
     )

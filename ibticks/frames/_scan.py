@@ -16,11 +16,11 @@ from ibticks.schema import check_columns
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Bounds", "TickSource", "bounds_of", "scan"]
+__all__ = ["Bounds", "TickSource", "parse_bounds", "scan"]
 
-_DAY: Final = 86_400 * NANOSECONDS
-_FIRST, _LAST = -(2**63), 2**63 - 1
-_SIZES: Final = {"ms": 1_000_000, "us": 1_000, "ns": 1}
+_DAY_NS: Final = 86_400 * NANOSECONDS
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_UNIT_NS: Final = {"ms": 1_000_000, "us": 1_000, "ns": 1}
 _T = TypeVar("_T")
 _Operator = Callable[[pl.Expr, pl.Expr], pl.Expr]
 _COMPARISONS: Final[dict[str, _Operator]] = {
@@ -43,7 +43,7 @@ _CLOSED: Final[dict[Literal["both", "left", "right", "none"], tuple[str, str]]] 
 
 
 class TickSource(Protocol):
-    """Where a lazy frame reads its ticks."""
+    """Source of the ticks of a lazy frame."""
 
     def batches(
         self,
@@ -56,9 +56,8 @@ class TickSource(Protocol):
     ) -> Iterator[pa.Table]:
         """Read ticks, some of them at a time, sorted by time throughout.
 
-        The bounds are leave to skip: files and blocks outside them need not be read, and ticks
-        outside them may be handed out all the same. A generator is closed as soon as no more ticks
-        are wanted.
+        The bounds permit to skip: files and blocks outside them need not be read, and ticks outside
+        them may be yielded all the same. A generator is closed as soon as no more ticks are wanted.
 
         Parameters
         ----------
@@ -82,7 +81,7 @@ def scan(columns: Sequence[str], source: TickSource) -> pl.LazyFrame:
 
     A query reads the columns it uses, stops after the rows it wants (``head``), and where its
     filter bounds ``timestamp``, ``contract_id`` or ``tick_type`` by constants, only files and
-    blocks within: see ``bounds_of`` for what is understood.
+    blocks within: see ``parse_bounds`` for the filters that are understood.
     ``collect(engine="streaming")`` holds one batch at a time.
 
     Parameters
@@ -90,12 +89,12 @@ def scan(columns: Sequence[str], source: TickSource) -> pl.LazyFrame:
     columns : sequence of str
         The columns of the frame.
     source : TickSource
-        Read when the query is collected, once for each place where the frame stands in it.
+        Read when the query is collected, once for each occurrence of the frame in it.
 
     Returns
     -------
     polars.LazyFrame
-        With the schema :func:`ibticks.frames.polars_schema`.
+        With the schema of :func:`ibticks.frames.to_polars`.
 
     Raises
     ------
@@ -123,7 +122,7 @@ def scan(columns: Sequence[str], source: TickSource) -> pl.LazyFrame:
         wanted = list(names) if with_columns is None else with_columns
         used = {*wanted, *(() if predicate is None else predicate.meta.root_names())}
         # polars counts rows before it filters them: where it does both, all rows count.
-        bounds = Bounds() if predicate is None or n_rows is not None else bounds_of(predicate)
+        bounds = Bounds() if predicate is None or n_rows is not None else parse_bounds(predicate)
         if bounds.empty or n_rows == 0:
             return
         left = n_rows
@@ -148,7 +147,7 @@ def scan(columns: Sequence[str], source: TickSource) -> pl.LazyFrame:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Where the rows of a filter can lie; None where it does not say.
+    """Bounds of the rows that a filter can select; None where the filter does not bound them.
 
     Attributes
     ----------
@@ -165,31 +164,31 @@ class Bounds:
 
     @property
     def empty(self) -> bool:
-        """Whether no row can lie there."""
+        """True if no row can lie within the bounds."""
         backwards = (
             self.start_ns is not None and self.end_ns is not None and self.start_ns >= self.end_ns
         )
-        nobody = self.contract_ids is not None and not self.contract_ids
-        return backwards or nobody or (self.tick_types is not None and not self.tick_types)
+        no_contract = self.contract_ids is not None and not self.contract_ids
+        return backwards or no_contract or (self.tick_types is not None and not self.tick_types)
 
     def __and__(self, other: Bounds) -> Bounds:
         return Bounds(
-            _pick(max, self.start_ns, other.start_ns),
-            _pick(min, self.end_ns, other.end_ns),
-            _pick(frozenset.intersection, self.contract_ids, other.contract_ids),
-            _pick(frozenset.intersection, self.tick_types, other.tick_types),
+            _combine(max, self.start_ns, other.start_ns),
+            _combine(min, self.end_ns, other.end_ns),
+            _combine(frozenset.intersection, self.contract_ids, other.contract_ids),
+            _combine(frozenset.intersection, self.tick_types, other.tick_types),
         )
 
     def __or__(self, other: Bounds) -> Bounds:
         return Bounds(
-            _both(min, self.start_ns, other.start_ns),
-            _both(max, self.end_ns, other.end_ns),
-            _both(frozenset.union, self.contract_ids, other.contract_ids),
-            _both(frozenset.union, self.tick_types, other.tick_types),
+            _combine_if_both(min, self.start_ns, other.start_ns),
+            _combine_if_both(max, self.end_ns, other.end_ns),
+            _combine_if_both(frozenset.union, self.contract_ids, other.contract_ids),
+            _combine_if_both(frozenset.union, self.tick_types, other.tick_types),
         )
 
 
-def bounds_of(predicate: pl.Expr) -> Bounds:
+def parse_bounds(predicate: pl.Expr) -> Bounds:
     """Read bounds off a filter.
 
     Understood are comparisons, ``is_between``, ``is_in``, ``&`` and ``|`` of ``timestamp`` (also
@@ -209,48 +208,48 @@ def bounds_of(predicate: pl.Expr) -> Bounds:
     --------
     >>> from datetime import datetime, UTC
     >>> since = pl.col("timestamp") >= datetime(2025, 1, 10, tzinfo=UTC)
-    >>> bounds_of(since & (pl.col("price") > 5)).start_ns
+    >>> parse_bounds(since & (pl.col("price") > 5)).start_ns
     1736467200000000000
-    >>> bounds_of(pl.col("price") > 5)
+    >>> parse_bounds(pl.col("price") > 5)
     Bounds(start_ns=None, end_ns=None, contract_ids=None, tick_types=None)
     """
-    if _constant(predicate):
+    if _is_constant(predicate):
         return Bounds() if any(pl.select(predicate).to_series()) else _NOWHERE
-    pieces = predicate.meta.pop()[::-1]
-    if len(pieces) == 2:
-        first, second = pieces
+    operands = predicate.meta.pop()[::-1]
+    if len(operands) == 2:
+        first, second = operands
         if predicate.meta.eq(first & second):
-            return bounds_of(first) & bounds_of(second)
+            return parse_bounds(first) & parse_bounds(second)
         if predicate.meta.eq(first | second):
-            return bounds_of(first) | bounds_of(second)
+            return parse_bounds(first) | parse_bounds(second)
         for operator, compose in _COMPARISONS.items():
             if predicate.meta.eq(compose(first, second)):
-                return _comparison(first, operator, second)
-    if len(pieces) == 3:
-        column, low, high = pieces
+                return _compare(first, operator, second)
+    if len(operands) == 3:
+        column, low, high = operands
         for closed, (above, below) in _CLOSED.items():
             if predicate.meta.eq(column.is_between(low, high, closed=closed)):
-                return _comparison(column, above, low) & _comparison(column, below, high)
+                return _compare(column, above, low) & _compare(column, below, high)
     return Bounds()
 
 
-def _comparison(first: pl.Expr, operator: str, second: pl.Expr) -> Bounds:
-    if _constant(second):
-        return _compared(first, operator, pl.select(second).to_series())
-    if operator in _MIRRORED and _constant(first):
-        return _compared(second, _MIRRORED[operator], pl.select(first).to_series())
+def _compare(first: pl.Expr, operator: str, second: pl.Expr) -> Bounds:
+    if _is_constant(second):
+        return _compare_column(first, operator, pl.select(second).to_series())
+    if operator in _MIRRORED and _is_constant(first):
+        return _compare_column(second, _MIRRORED[operator], pl.select(first).to_series())
     return Bounds()
 
 
-def _constant(expression: pl.Expr) -> bool:
-    """Whether an expression has the same single value whatever frame it stands in."""
+def _is_constant(expression: pl.Expr) -> bool:
+    """Return whether an expression has the same single value in every frame."""
     if expression.meta.is_literal(allow_aliasing=True):
         return True
-    pieces = expression.meta.pop()
-    return bool(pieces) and all(_constant(piece) for piece in pieces)
+    operands = expression.meta.pop()
+    return bool(operands) and all(_is_constant(operand) for operand in operands)
 
 
-def _compared(column: pl.Expr, operator: str, value: pl.Series) -> Bounds:
+def _compare_column(column: pl.Expr, operator: str, value: pl.Series) -> Bounds:
     values = value[0] if operator in ("in", "inv") and value.dtype.is_nested() else value
     if not isinstance(values, pl.Series) or (values is value and len(value) != 1):
         return Bounds()
@@ -259,12 +258,12 @@ def _compared(column: pl.Expr, operator: str, value: pl.Series) -> Bounds:
             return Bounds(contract_ids=frozenset(values.drop_nulls().to_list()))
         if values.dtype in (pl.String, pl.Categorical, pl.Enum) and _is_tick_type(column):
             return Bounds(tick_types=frozenset(values.drop_nulls().to_list()))
-    grain = _grain(column, values.dtype)
-    if grain is None or values.null_count() == len(values):
+    resolution = _time_resolution(column, values.dtype)
+    if resolution is None or values.null_count() == len(values):
         return Bounds()
     steps = values.to_physical()
     least, most = cast("int", steps.min()), cast("int", steps.max())
-    return _range(operator, least * grain.unit, most * grain.unit, grain)
+    return _time_bounds(operator, least * resolution.unit_ns, most * resolution.unit_ns, resolution)
 
 
 def _is_tick_type(column: pl.Expr) -> bool:
@@ -273,64 +272,64 @@ def _is_tick_type(column: pl.Expr) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Grain:
-    """How a filter looks at ``timestamp``.
+class _TimeResolution:
+    """Resolution at which a filter compares ``timestamp``.
 
-    ``unit`` is the nanoseconds of one step of its constant; ``floored`` is whether it surely sees
-    the column in such steps.
+    ``unit_ns`` is the size of one step of its constant; ``floored`` is true if the filter certainly
+    rounds the column down to such steps.
     """
 
-    unit: int
+    unit_ns: int
     floored: bool
 
 
-def _grain(column: pl.Expr, dtype: pl.DataType) -> _Grain | None:
+def _time_resolution(column: pl.Expr, dtype: pl.DataType) -> _TimeResolution | None:
     plain = pl.col("timestamp")
     if dtype == pl.Date:
-        return _Grain(_DAY, floored=True) if column.meta.eq(plain.dt.date()) else None
+        return _TimeResolution(_DAY_NS, floored=True) if column.meta.eq(plain.dt.date()) else None
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
         return None
-    unit = _SIZES[dtype.time_unit]
+    unit = _UNIT_NS[dtype.time_unit]
     for form in (plain, plain.dt.convert_time_zone(dtype.time_zone)):
         if column.meta.eq(form):
-            return _Grain(unit, floored=False)
+            return _TimeResolution(unit, floored=False)
         if any(column.meta.eq(form.cast(dtype, strict=strict)) for strict in (True, False)):
-            return _Grain(unit, floored=True)
+            return _TimeResolution(unit, floored=True)
     return None
 
 
-def _range(operator: str, least: int, most: int, grain: _Grain) -> Bounds:
-    """Where a time lies that compares so with constants from ``least`` to ``most`` (ns)."""
+def _time_bounds(operator: str, least: int, most: int, resolution: _TimeResolution) -> Bounds:
+    """Return the bounds of a time that compares so with constants of ``least`` to ``most`` ns."""
     # Before 1970 rounding may go the other way.
-    slack = grain.unit if least <= 0 else 0
-    start, end = least - slack, most + grain.unit + slack
+    slack = resolution.unit_ns if least <= 0 else 0
+    start, end = least - slack, most + resolution.unit_ns + slack
     match operator:
         case ">=":
-            return _within(start, None)
+            return _clip_to_int64(start, None)
         case ">":
-            return _within(start + (grain.unit if grain.floored else 1), None)
+            return _clip_to_int64(start + (resolution.unit_ns if resolution.floored else 1), None)
         case "<":
-            return _within(None, most + slack)
+            return _clip_to_int64(None, most + slack)
         case "<=":
-            return _within(None, end)
-    return _within(start, end)
+            return _clip_to_int64(None, end)
+    return _clip_to_int64(start, end)
 
 
-def _within(start: int | None, end: int | None) -> Bounds:
-    """Bounds that 64 bits can say: constants may lie anywhere in the years 1 to 9999."""
+def _clip_to_int64(start: int | None, end: int | None) -> Bounds:
+    """Return bounds clipped to int64: constants may lie anywhere in the years 1 to 9999."""
     return Bounds(
-        None if start is None or start <= _FIRST else min(start, _LAST),
-        None if end is None or end > _LAST else max(end, _FIRST),
+        None if start is None or start <= _INT64_MIN else min(start, _INT64_MAX),
+        None if end is None or end > _INT64_MAX else max(end, _INT64_MIN),
     )
 
 
-def _pick(choose: Callable[..., _T], first: _T | None, second: _T | None) -> _T | None:
+def _combine(choose: Callable[..., _T], first: _T | None, second: _T | None) -> _T | None:
     if first is None or second is None:
         return second if first is None else first
     return choose(first, second)
 
 
-def _both(choose: Callable[..., _T], first: _T | None, second: _T | None) -> _T | None:
+def _combine_if_both(choose: Callable[..., _T], first: _T | None, second: _T | None) -> _T | None:
     return None if first is None or second is None else choose(first, second)
 
 

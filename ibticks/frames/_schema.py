@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
+from ibticks._types import Interval
 from ibticks.errors import InputError
 from ibticks.schema import COLUMNS, FieldType, check_columns
 
@@ -56,14 +57,13 @@ _TYPES: Final = {
 }
 
 METADATA_KEY: Final = "ibticks"
-"""Under which name the metadata stands."""
+"""Name of the metadata in schemas and attributes."""
 
-Range = tuple[int, int]
 _SYMBOLS: Final[dict[int, str]] = {}
 
 
 def arrow_type(name: str) -> pa.DataType:
-    """The Arrow type of a column.
+    """Return the Arrow type of a column.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def arrow_type(name: str) -> pa.DataType:
 
 
 def arrow_schema(columns: Sequence[str]) -> pa.Schema:
-    """The Arrow schema of a frame with these columns, in their standard order.
+    """Return the Arrow schema of a frame with these columns, in their standard order.
 
     Raises
     ------
@@ -91,14 +91,17 @@ def arrow_schema(columns: Sequence[str]) -> pa.Schema:
 
 
 def attach_metadata(
-    metadata: Mapping[str, Any] | None, missing: Iterable[Range], left_out: Iterable[str] = ()
+    metadata: Mapping[str, Any] | None,
+    missing: Iterable[tuple[int, int]],
+    left_out: Iterable[str] = (),
 ) -> dict[bytes, bytes]:
-    """Arrow schema metadata made of what the caller says and what could not be read.
+    """Make Arrow schema metadata of a mapping and of the intervals that could not be read.
 
     Parameters
     ----------
     metadata : mapping, optional
-        What JSON can hold; anything else becomes its text. Its own ``"missing"`` is kept, too.
+        Values that JSON can hold; any other becomes its text. Its ``"missing"`` is added to the
+        result.
     missing : iterable of (int, int)
         Half-open ranges of UTC nanoseconds; in the result they are RFC 3339 texts under
         ``"missing"``, sorted, those that touch joined.
@@ -111,16 +114,16 @@ def attach_metadata(
     '{"selection": "AAPL last", "missing": [["1970-01-01T00:00:00.000000000Z",
     "1970-01-01T00:00:01.000000000Z"]]}'
     """
-    said = dict(metadata or {})
-    ranges = _union([*missing, *missing_of(said)])
-    said["missing"] = [[_format_ns(start), _format_ns(end)] for start, end in ranges]
-    if files := sorted({*left_out, *said.get("left_out", ())}):
-        said["left_out"] = files
-    return {METADATA_KEY.encode(): json.dumps(said, default=str, ensure_ascii=False).encode()}
+    combined = dict(metadata or {})
+    ranges = _union([*missing, *missing_of(combined)])
+    combined["missing"] = [[_format_ns(start), _format_ns(end)] for start, end in ranges]
+    if files := sorted({*left_out, *combined.get("left_out", ())}):
+        combined["left_out"] = files
+    return {METADATA_KEY.encode(): json.dumps(combined, default=str, ensure_ascii=False).encode()}
 
 
 def metadata_of(data: Any) -> dict[str, Any]:
-    """The metadata of an Arrow table or schema, a pandas frame or an xarray dataset.
+    """Return the metadata of an Arrow table or schema, a pandas frame or an xarray dataset.
 
     Parameters
     ----------
@@ -134,7 +137,7 @@ def metadata_of(data: Any) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If ``data`` is something that carries no metadata (a polars frame).
+        If ``data`` carries no metadata (a polars frame).
 
     Examples
     --------
@@ -151,23 +154,25 @@ def metadata_of(data: Any) -> dict[str, Any]:
         raise InputError(
             f"a {type(data).__name__} carries no metadata: ask the selection, or its Arrow table"
         )
-    said = json.loads(text) if isinstance(text, str | bytes) else text
-    return dict(said)
+    parsed = json.loads(text) if isinstance(text, str | bytes) else text
+    return dict(parsed)
 
 
-def missing_of(metadata: Mapping[str, Any]) -> tuple[Range, ...]:
-    """The missing ranges in UTC nanoseconds that :func:`attach_metadata` wrote down."""
-    return tuple((_parse_ns(start), _parse_ns(end)) for start, end in metadata.get("missing", ()))
+def missing_of(metadata: Mapping[str, Any]) -> tuple[Interval, ...]:
+    """Return the missing intervals that :func:`attach_metadata` has written."""
+    return tuple(
+        Interval(_parse_ns(start), _parse_ns(end)) for start, end in metadata.get("missing", ())
+    )
 
 
-def _union(ranges: Iterable[Range]) -> list[Range]:
-    joined: list[Range] = []
+def _union(ranges: Iterable[tuple[int, int]]) -> list[Interval]:
+    merged: list[Interval] = []
     for start, end in sorted(ranges):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        if merged and start <= merged[-1].end_ns:
+            merged[-1] = Interval(merged[-1].start_ns, max(end, merged[-1].end_ns))
         else:
-            joined.append((start, end))
-    return joined
+            merged.append(Interval(start, end))
+    return merged
 
 
 def _format_ns(instant: int) -> str:

@@ -112,7 +112,7 @@ def _read(name: str, row: int, value: Any) -> _Read:
             return None
         nanoseconds = value.astype("datetime64[ns]")
         if nanoseconds.astype(value.dtype) != value:
-            raise _outside(name, row)
+            raise _outside_int64(name, row)
         return int(nanoseconds.astype(np.int64)), False
     if isinstance(value, float) and value != value:
         return None
@@ -137,11 +137,11 @@ def _text(value: _Read) -> str | None:
 
 def _checked(name: str, row: int, time_ns: int) -> int:
     if time_ns not in _INT64:
-        raise _outside(name, row)
+        raise _outside_int64(name, row)
     return time_ns
 
 
-def _outside(name: str, row: int) -> InputError:
+def _outside_int64(name: str, row: int) -> InputError:
     return InputError(
         f"column {name!r}, row {row}: a time outside 1677-09-21 to 2262-04-11, which nanoseconds "
         "in 64 bits cannot say",

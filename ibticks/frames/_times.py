@@ -1,4 +1,4 @@
-"""Times that users hand in become UTC nanoseconds, and nothing about them is guessed.
+"""Convert times of users to UTC nanoseconds, without guesses.
 
 A naive time needs a zone. A number needs a unit, unless its size leaves only one: from 1990 to
 2100 seconds, milliseconds, microseconds and nanoseconds since 1970 never look alike.
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["Times", "check_time_of_day", "read_times", "utc_nanoseconds"]
 
 Times: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]
-_UNITS: Final[dict[str, int]] = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_UNIT_NS: Final[dict[str, int]] = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _EPOCH: Final = datetime(1970, 1, 1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MINUTE_NS: Final = 60 * NANOSECONDS
 _EXACT_FLOAT: Final = 2**53  # a float holds every whole number up to it
-_FIRST, _LAST = 631_152_000, 4_102_444_800  # seconds: 1990-01-01 and 2100-01-01
+_FIRST_SECOND, _LAST_SECOND = 631_152_000, 4_102_444_800  # seconds: 1990-01-01 and 2100-01-01
 
 # What Arrow does not read by itself, made ISO 8601: 20250110 09:30:00 (also with a hyphen, as IB
 # writes it) and 2025/01/10; the zone spelled " UTC" or " GMT". Day and month never change places.
@@ -90,7 +90,7 @@ def utc_nanoseconds(
     name : str
         The column's name, for errors.
     tz : str or tzinfo, optional
-        Zone of times that do not say theirs: see :func:`ibticks.calendar.find_timezone`.
+        Zone of times that have none: see :func:`ibticks.calendar.find_timezone`.
     unit : {"s", "ms", "us", "ns"}, optional
         Unit of numbers.
 
@@ -125,27 +125,29 @@ def utc_nanoseconds(
         if _all_match(array, _LONG_NUMBER if unit is None else _NUMBER):
             return _split_numbers(array, name, unit)
         array = _read_texts(array, name)
-    kind = array.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+    data_type = array.type
+    if pa.types.is_integer(data_type) or pa.types.is_floating(data_type):
         return _read_numbers(array, name, unit)
-    if pa.types.is_date(kind):
-        array = array.cast(pa.timestamp("s" if pa.types.is_date32(kind) else "ms"))
-    elif not pa.types.is_timestamp(kind):
-        raise InputError(f"column {name!r} holds {kind}, not times", column=name)
+    if pa.types.is_date(data_type):
+        array = array.cast(pa.timestamp("s" if pa.types.is_date32(data_type) else "ms"))
+    elif not pa.types.is_timestamp(data_type):
+        raise InputError(f"column {name!r} holds {data_type}, not times", column=name)
     return _values(_in_utc(_in_nanoseconds(array, name), name, tz))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text(data_type: pa.DataType) -> bool:
     return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        pa.types.is_string(data_type)
+        or pa.types.is_large_string(data_type)
+        or pa.types.is_string_view(data_type)
     )
 
 
 def _all_match(texts: pa.Array, pattern: str) -> bool:
-    there = texts.drop_null()
-    # Almost always the first one tells.
+    values = texts.drop_null()
+    # The first value almost always decides.
     return all(
-        pc.all(pc.match_substring_regex(some, pattern)).as_py() for some in (there[:1], there)
+        pc.all(pc.match_substring_regex(sample, pattern)).as_py() for sample in (values[:1], values)
     )
 
 
@@ -161,7 +163,7 @@ def _in_nanoseconds(array: pa.Array, name: str) -> pa.Array:
     try:
         return array.cast(pa.timestamp("ns", array.type.tz))
     except pa.ArrowInvalid as error:
-        raise _outside(name) from error
+        raise _outside_int64(name) from error
 
 
 def _in_utc(array: pa.Array, name: str, tz: str | tzinfo | None) -> pa.Array:
@@ -178,11 +180,11 @@ def _in_utc(array: pa.Array, name: str, tz: str | tzinfo | None) -> pa.Array:
         try:
             shifted = pc.subtract_checked(array.view(pa.int64()), offset // _MICROSECOND * 1000)
         except pa.ArrowInvalid as error:
-            raise _outside(name) from error
+            raise _outside_int64(name) from error
         return shifted.view(pa.timestamp("ns")).cast(TIMESTAMP)
     key = getattr(zone, "key", None)
     if not isinstance(key, str):
-        return _placed(array, name, zone)
+        return _localize(array, name, zone)
     try:
         # polars carries the time zones itself; Arrow needs those of the system.
         zoned = cast("pl.Series", pl.from_arrow(array)).dt.replace_time_zone(key)
@@ -194,7 +196,7 @@ def _in_utc(array: pa.Array, name: str, tz: str | tzinfo | None) -> pa.Array:
     return zoned.dt.convert_time_zone("UTC").to_arrow()
 
 
-def _placed(array: pa.Array, name: str, zone: tzinfo) -> pa.Array:
+def _localize(array: pa.Array, name: str, zone: tzinfo) -> pa.Array:
     """Place naive times in a zone of which only Python knows the offsets."""
     times, valid = _values(array)
     minutes, places = np.unique(times // _MINUTE_NS, return_inverse=True)
@@ -217,10 +219,10 @@ def _placed(array: pa.Array, name: str, zone: tzinfo) -> pa.Array:
 
 
 def _read_texts(texts: pa.Array, name: str) -> pa.Array:
-    for kind in (pa.timestamp("ns"), TIMESTAMP):
+    for data_type in (pa.timestamp("ns"), TIMESTAMP):
         # What Arrow reads by itself, it reads several times faster than it rewrites.
         with suppress(pa.ArrowInvalid):
-            return texts.cast(kind)
+            return texts.cast(data_type)
     texts = pc.utf8_trim_whitespace(texts)
     for pattern, replacement in _REWRITES:
         texts = pc.replace_substring_regex(texts, pattern, replacement)
@@ -236,9 +238,9 @@ def _read_texts(texts: pa.Array, name: str) -> pa.Array:
 
 
 def _unit_of(least: float, most: float, name: str) -> TimeUnit:
-    for unit, size in _UNITS.items():
+    for unit, size in _UNIT_NS.items():
         seconds = NANOSECONDS / size
-        if least / seconds >= _FIRST and most / seconds < _LAST:
+        if least / seconds >= _FIRST_SECOND and most / seconds < _LAST_SECOND:
             return cast("TimeUnit", unit)
     raise InputError(
         f"column {name!r} holds numbers from {least:.15g} to {most:.15g}, which could be times in "
@@ -255,8 +257,8 @@ def _read_numbers(array: pa.Array, name: str, unit: TimeUnit | None) -> Times:
         numbers = np.where(valid, numbers, 0)
         whole = np.floor(numbers)
         if not bool(np.all(np.abs(whole) < 2.0**63)):
-            raise _outside(name)
-        whole_numbers, valid = whole.astype(np.int64), _all_or_which(valid)
+            raise _outside_int64(name)
+        whole_numbers, valid = whole.astype(np.int64), _mask_or_none(valid)
         unit = unit or _unit(whole_numbers, valid, name)
         if unit == "ns" and bool(np.any(np.abs(whole) > _EXACT_FLOAT)):
             raise InputError(
@@ -268,7 +270,7 @@ def _read_numbers(array: pa.Array, name: str, unit: TimeUnit | None) -> Times:
     try:
         numbers, valid = _values(array.cast(pa.int64()))
     except pa.ArrowInvalid as error:
-        raise _outside(name) from error
+        raise _outside_int64(name) from error
     return _scaled(numbers, None, valid, name, unit)
 
 
@@ -277,27 +279,27 @@ def _split_numbers(texts: pa.Array, name: str, unit: TimeUnit | None) -> Times:
     try:
         whole, valid = _values(pc.replace_substring_regex(texts, r"\..*$", "").cast(pa.int64()))
     except pa.ArrowInvalid as error:
-        raise _outside(name) from error
+        raise _outside_int64(name) from error
     behind = pc.replace_substring_regex(texts, r"^[^.]*\.?", "")
     digits = pc.utf8_slice_codeunits(pc.utf8_rpad(behind, 9, "0"), 0, 9)
     fraction, _ = _values(digits.cast(pa.int64()))
     if np.any(fraction) and np.any(whole < 0):
-        raise _outside(name)
+        raise _outside_int64(name)
     unit = unit or _unit(whole, valid, name)
     scaled, _ = _scaled(whole, None, valid, name, unit)
     longer = pc.any(pc.match_substring_regex(behind, r"^\d{9}0*[1-9]")).as_py()
-    if longer or np.any(fraction * _UNITS[unit] % NANOSECONDS):
+    if longer or np.any(fraction * _UNIT_NS[unit] % NANOSECONDS):
         raise InputError(
             f"column {name!r} has a time with a part of a nanosecond, which would be lost: round "
             f"it, or say another unit with timestamp_unit=",
             column=name,
         )
-    return scaled + fraction * _UNITS[unit] // NANOSECONDS, valid
+    return scaled + fraction * _UNIT_NS[unit] // NANOSECONDS, valid
 
 
 def _unit(whole: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_] | None, name: str) -> TimeUnit:
-    there = whole if valid is None else whole[valid]
-    return _unit_of(int(there.min()), int(there.max()), name) if len(there) else "ns"
+    present = whole if valid is None else whole[valid]
+    return _unit_of(int(present.min()), int(present.max()), name) if len(present) else "ns"
 
 
 def _scaled(
@@ -307,23 +309,23 @@ def _scaled(
     name: str,
     unit: TimeUnit | None,
 ) -> Times:
-    if unit is not None and unit not in _UNITS:
-        raise InputError(f"unknown unit {unit!r}: use one of {', '.join(_UNITS)}", unit=unit)
-    size = _UNITS[unit or _unit(whole, valid, name)]
+    if unit is not None and unit not in _UNIT_NS:
+        raise InputError(f"unknown unit {unit!r}: use one of {', '.join(_UNIT_NS)}", unit=unit)
+    size = _UNIT_NS[unit or _unit(whole, valid, name)]
     bound = np.iinfo(np.int64).max // size
     if len(whole) and (whole.max() >= bound or whole.min() <= -bound):
-        raise _outside(name)
+        raise _outside_int64(name)
     times = whole * size
     if fraction is not None:
         times += np.rint(fraction * size).astype(np.int64)
     return times, valid
 
 
-def _all_or_which(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+def _mask_or_none(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
     return None if bool(valid.all()) else valid
 
 
-def _outside(name: str) -> InputError:
+def _outside_int64(name: str) -> InputError:
     return InputError(
         f"column {name!r} has a time outside 1677-09-21 to 2262-04-11, which nanoseconds in 64 "
         f"bits cannot say",
@@ -339,16 +341,16 @@ def check_time_of_day(column: pa.ChunkedArray, name: str, unit: TimeUnit | None 
     InputError
         If the column holds dates, or texts of which one is a date alone.
     """
-    kind = column.type
-    alone = pa.types.is_date(kind)
-    if not alone and _is_text(kind):
+    data_type = column.type
+    has_dates_alone = pa.types.is_date(data_type)
+    if not has_dates_alone and _is_text(data_type):
         texts = combine_chunks(column).cast(pa.large_string())
         # With a unit, eight digits are a number.
         patterns = [_ISO_DATE_ONLY, *([_DIGITS_DATE_ONLY] if unit is None else [])]
-        alone = any(
+        has_dates_alone = any(
             pc.any(pc.match_substring_regex(texts, pattern)).as_py() for pattern in patterns
         )
-    if alone and len(column) > column.null_count:
+    if has_dates_alone and len(column) > column.null_count:
         raise InputError(
             f"column {name!r} has a date without a time of day, which would become midnight: give "
             f"both in one value, such as 2025-01-10 09:30:00",

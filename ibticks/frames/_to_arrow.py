@@ -30,7 +30,7 @@ from ibticks.schema import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["map_array", "sort_blocks", "to_table"]
+__all__ = ["group_by_time", "map_array", "to_table"]
 
 _LAST_SECOND: Final = np.iinfo(np.int64).max // NANOSECONDS
 _DTYPES: Final = {
@@ -42,42 +42,43 @@ _DTYPES: Final = {
 
 
 def to_table(
-    parts: Sequence[TickColumns],
+    column_chunks: Sequence[TickColumns],
     columns: Sequence[str],
     *,
     metadata: Mapping[str, Any] | None = None,
 ) -> pa.Table:
-    """Make one table of several stretches of ticks, sorted by time.
+    """Make one Arrow table of column chunks, sorted by time.
 
-    Parts that follow each other become chunks of the table around their own memory, so the arrays
-    must not be written to afterwards. Parts that overlap in time (several tick types or contracts)
-    are merged, stable in the order of the parts.
+    Column chunks that follow each other become chunks of the table around the same memory, so the
+    arrays must not be written to afterwards. Column chunks that overlap in time (several tick types
+    or contracts) are merged, stable in their order.
 
     Parameters
     ----------
-    parts : sequence of TickColumns
-        They need ``timestamp`` to be sorted, also if it is not asked for; without it, the rows come
-        as the parts are given.
+    column_chunks : sequence of TickColumns
+        They need ``timestamp`` to be sorted, also if it is not asked for; without it, the rows keep
+        the order of the sequence.
     columns : sequence of str
-        The columns of the table, whatever the parts carry: what a part lacks is null there
-        (``conditions`` and ``metadata``: empty).
+        Columns of the table. A column that a chunk lacks is null there (``conditions`` and
+        ``metadata``: empty).
     metadata : mapping, optional
-        Goes as JSON into the schema metadata under ``b"ibticks"``, with the time ranges that the
-        parts miss under ``"missing"``, and their files under ``"left_out"``; read it with
+        Goes as JSON into the schema metadata under ``b"ibticks"``, with the intervals that are
+        missing under ``"missing"``, and their files under ``"left_out"``; read it with
         :func:`ibticks.frames.metadata_of`.
 
     Returns
     -------
     pyarrow.Table
-        With the schema :func:`ibticks.frames.arrow_schema`, also when there is no tick. Times are
-        ``timestamp[ns, UTC]``; an ``exchange_time`` outside 1677 to 2262 is null.
+        With these columns and their types (:func:`ibticks.frames.arrow_type`), also when there is
+        no tick. Times are ``timestamp[ns, UTC]``; an ``exchange_time`` outside 1677 to 2262 is
+        null.
 
     Raises
     ------
     UnknownColumnError
         Naming the columns that exist.
     InputError
-        If ``timestamp``, ``contract_id`` or ``tick_type`` is asked for and a part lacks it.
+        If ``timestamp``, ``contract_id`` or ``tick_type`` is asked for and a chunk lacks it.
 
     Examples
     --------
@@ -91,45 +92,47 @@ def to_table(
     schema = arrow_schema(columns).with_metadata(
         attach_metadata(
             metadata,
-            [gap for part in parts for gap in part.missing],
-            [path for part in parts for path in part.left_out],
+            [gap for chunk in column_chunks for gap in chunk.missing],
+            [path for chunk in column_chunks for path in chunk.left_out],
         )
     )
-    filled = [part for part in parts if part.rows]
-    if not filled:
+    nonempty = [chunk for chunk in column_chunks if chunk.rows]
+    if not nonempty:
         return schema.empty_table()
-    if all("timestamp" in part.columns for part in filled):
-        arranged = sort_blocks([part.timestamp for part in filled])
+    if all("timestamp" in chunk.columns for chunk in nonempty):
+        groups = group_by_time([chunk.timestamp for chunk in nonempty])
     else:
-        arranged = [SortedGroup(list(range(len(filled))), None)]
-    arrays = [_chunked_column(name, filled, arranged) for name in check_columns(schema.names)]
+        groups = [SortedGroup(list(range(len(nonempty))), None)]
+    arrays = [_chunked_column(name, nonempty, groups) for name in check_columns(schema.names)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _chunked_column(
-    name: str, parts: Sequence[TickColumns], arranged: Sequence[SortedGroup]
+    name: str, column_chunks: Sequence[TickColumns], groups: Sequence[SortedGroup]
 ) -> pa.ChunkedArray:
     field = COLUMNS[name]
-    columns = [part.columns.get(name) for part in parts]
+    columns = [chunk.columns.get(name) for chunk in column_chunks]
     categories = None
     if field.type is FieldType.STRING:
         categories = Categories(c for c in columns if isinstance(c, StringColumn))
-    chunks: list[pa.Array] = []
-    for run in arranged:
-        arrays = [array_of(field, columns[i], parts[i].rows, categories) for i in run.parts]
-        if run.rows is not None:
-            arrays = [take_rows(arrays, run.rows)]
-        chunks += arrays
-    return pa.chunked_array(chunks)
+    arrow_chunks: list[pa.Array] = []
+    for group in groups:
+        arrays = [
+            array_of(field, columns[i], column_chunks[i].rows, categories) for i in group.chunks
+        ]
+        if group.rows is not None:
+            arrays = [take_rows(arrays, group.rows)]
+        arrow_chunks += arrays
+    return pa.chunked_array(arrow_chunks)
 
 
 class Categories:
-    """The strings of a column over all its parts, so that every chunk has one dictionary.
+    """Strings of a column over all column chunks, so that Arrow's chunks share one dictionary.
 
     Parameters
     ----------
     columns : iterable of StringColumn
-        The column as it stands in each part that has it.
+        The column in each chunk that has it.
     """
 
     def __init__(self, columns: Iterable[StringColumn]) -> None:
@@ -140,7 +143,7 @@ class Categories:
         self._values: Final = texts(list(self._places), pa.string())
 
     def array(self, column: StringColumn) -> pa.DictionaryArray:
-        """The column of one part, coded by the common strings."""
+        """Return the column of one chunk, coded by the common strings."""
         codes = np.ascontiguousarray(column.codes, dtype=np.int32)
         places = np.array([self._places[value] for value in column.values], dtype=np.int32)
         absent = _bitmap(codes >= 0) if len(codes) and codes.min() < 0 else None
@@ -154,7 +157,7 @@ class Categories:
 def array_of(
     field: Field, column: Column | None, rows: int, categories: Categories | None
 ) -> pa.Array:
-    """The Arrow array of a column; of nulls, or of empty lists, where the part has none.
+    """Return the Arrow array of a column; nulls, or empty lists, where the chunk lacks it.
 
     Parameters
     ----------
@@ -171,7 +174,7 @@ def array_of(
     InputError
         If a column that every tick has is missing.
     """
-    kind = arrow_type(field.name)
+    data_type = arrow_type(field.name)
     match column:
         case Values(values, valid):
             return _values(field, values, valid)
@@ -197,7 +200,7 @@ def array_of(
         nowhere = numbers(np.zeros(rows + 1, dtype=np.int32))
         nothing = texts([], pa.string())
         return pa.MapArray.from_arrays(nowhere, nothing, nothing)
-    return pa.nulls(rows, kind)
+    return pa.nulls(rows, data_type)
 
 
 def map_array(column: pa.ChunkedArray) -> pa.Array:
@@ -236,76 +239,81 @@ def _bitmap(valid: npt.NDArray[np.bool_] | None) -> pa.Buffer | None:
     return pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
-def _strings(values: tuple[str, ...], codes: npt.NDArray[np.int32], kind: pa.DataType) -> pa.Array:
-    return texts(values, kind).take(numbers(codes))
+def _strings(
+    values: tuple[str, ...], codes: npt.NDArray[np.int32], data_type: pa.DataType
+) -> pa.Array:
+    return texts(values, data_type).take(numbers(codes))
 
 
 @dataclass(frozen=True, slots=True)
 class SortedGroup:
-    """Parts that come next, and how their rows are to be rearranged.
+    """Column chunks that overlap in time, and the order of their rows.
 
     Attributes
     ----------
-    parts : list of int
-        Which parts, in the order given.
+    chunks : list of int
+        Numbers of the chunks, ascending.
     rows : numpy.ndarray or None
-        int64 positions in the parts laid end to end; None where they are in order as they are.
+        int64 positions in the concatenated chunks; None where these are sorted by time.
     """
 
-    parts: list[int]
+    chunks: list[int]
     rows: npt.NDArray[np.intp] | None
 
 
 @dataclass(frozen=True, slots=True)
 class _TimeBounds:
-    part: int
+    chunk: int
     first: int
     last: int
     ordered: bool
 
 
-def sort_blocks(times: Sequence[npt.NDArray[np.int64]]) -> list[SortedGroup]:
-    """Arrange parts so that, run after run, their rows are sorted by time, stable as given.
+def group_by_time(times: Sequence[npt.NDArray[np.int64]]) -> list[SortedGroup]:
+    """Group chunks so that, group after group, their rows are sorted by time, stable.
 
-    Parts are only touched where they overlap in time: hours of one stream come out as they are, the
-    same hour of two streams is merged by itself.
+    Only chunks that overlap in time are merged: hours of one stream are not touched, the same hour
+    of two streams is merged by itself.
 
     Parameters
     ----------
     times : sequence of numpy.ndarray
-        int64 nanoseconds, one array a part, none of them empty.
+        int64 nanoseconds, one array a chunk, none of them empty.
 
     Examples
     --------
     >>> import numpy as np
-    >>> sort_blocks([np.array([5, 6]), np.array([1, 3]), np.array([2])])
-    [SortedGroup(parts=[1, 2], rows=array([0, 2, 1])), SortedGroup(parts=[0], rows=None)]
+    >>> group_by_time([np.array([5, 6]), np.array([1, 3]), np.array([2])])
+    [SortedGroup(chunks=[1, 2], rows=array([0, 2, 1])), SortedGroup(chunks=[0], rows=None)]
     """
     groups: list[list[_TimeBounds]] = []
-    reach = 0
-    for span in sorted(
-        (_time_bounds(i, part) for i, part in enumerate(times)), key=lambda s: s.first
+    last_time = 0
+    for bounds in sorted(
+        (_time_bounds(i, chunk_times) for i, chunk_times in enumerate(times)),
+        key=lambda bounds: bounds.first,
     ):
-        # Parts that touch at one instant belong together: which comes first is up to their order.
-        if groups and span.first <= reach:
-            groups[-1].append(span)
-            reach = max(reach, span.last)
+        # Chunks that touch at one instant belong together: their order decides which comes first.
+        if groups and bounds.first <= last_time:
+            groups[-1].append(bounds)
+            last_time = max(last_time, bounds.last)
         else:
-            groups.append([span])
-            reach = span.last
+            groups.append([bounds])
+            last_time = bounds.last
     return [_sorted_group(group, times) for group in groups]
 
 
-def _time_bounds(part: int, times: npt.NDArray[np.int64]) -> _TimeBounds:
+def _time_bounds(chunk: int, times: npt.NDArray[np.int64]) -> _TimeBounds:
     if bool(np.all(times[1:] >= times[:-1])):
-        return _TimeBounds(part, int(times[0]), int(times[-1]), ordered=True)
-    return _TimeBounds(part, int(times.min()), int(times.max()), ordered=False)
+        return _TimeBounds(chunk, int(times[0]), int(times[-1]), ordered=True)
+    return _TimeBounds(chunk, int(times.min()), int(times.max()), ordered=False)
 
 
 def _sorted_group(group: list[_TimeBounds], times: Sequence[npt.NDArray[np.int64]]) -> SortedGroup:
-    spans = sorted(group, key=lambda s: s.part)
-    parts = [s.part for s in spans]
-    follows = all(a.last <= b.first for a, b in pairwise(spans))
-    if follows and all(s.ordered for s in spans):
-        return SortedGroup(parts, None)
-    return SortedGroup(parts, np.argsort(np.concatenate([times[i] for i in parts]), kind="stable"))
+    bounds = sorted(group, key=lambda chunk_bounds: chunk_bounds.chunk)
+    chunks = [chunk_bounds.chunk for chunk_bounds in bounds]
+    is_ascending = all(a.last <= b.first for a, b in pairwise(bounds))
+    if is_ascending and all(chunk_bounds.ordered for chunk_bounds in bounds):
+        return SortedGroup(chunks, None)
+    return SortedGroup(
+        chunks, np.argsort(np.concatenate([times[i] for i in chunks]), kind="stable")
+    )

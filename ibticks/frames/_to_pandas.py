@@ -100,8 +100,10 @@ def from_pandas(frame: pd.DataFrame) -> pa.Table:
     columns |= {name: frame[name] for name in frame.columns}
     arrays = {str(name): _array(str(name), column) for name, column in columns.items()}
     table = pa.table(arrays)
-    said = frame.attrs.get(METADATA_KEY)
-    return table.replace_schema_metadata(None if said is None else attach_metadata(said, ()))
+    metadata = frame.attrs.get(METADATA_KEY)
+    return table.replace_schema_metadata(
+        None if metadata is None else attach_metadata(metadata, ())
+    )
 
 
 def _objects(name: str, column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
@@ -117,9 +119,9 @@ def _array(name: str, column: pd.Series[Any]) -> pa.Array:
     # Dicts would be taken for structs, with every key in every row.
     if column.dtype == object and name in PRICES_AND_SIZES:
         column = _without_unset_integers(name, column)
-    kind = arrow_type(name) if name == "metadata" and column.dtype == object else None
+    data_type = arrow_type(name) if name == "metadata" and column.dtype == object else None
     try:
-        array = pa.array(column, kind, from_pandas=True)
+        array = pa.array(column, data_type, from_pandas=True)
         nothing = pa.types.is_list(array.type) and pa.types.is_null(array.type.value_type)
         return array.cast(arrow_type(name)) if nothing and name in COLUMNS else array
     except pa.ArrowException as error:

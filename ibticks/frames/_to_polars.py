@@ -37,8 +37,8 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
     polars.DataFrame
         ``timestamp`` and ``exchange_time`` as ``Datetime("ns", "UTC")``, ``contract_id`` UInt32,
         ``tick_type``, ``exchange`` and ``stream_id`` Categorical, prices and sizes Float64, null
-        where absent, ``conditions`` List(String), ``sequence`` UInt64, flags Boolean. Where the
-        times are sorted, the column says so, which spares polars the look. A polars frame carries
+        where absent, ``conditions`` List(String), ``sequence`` UInt64, flags Boolean. Sorted
+        times are flagged as sorted. A polars frame carries
         no metadata.
 
     Examples
@@ -80,7 +80,7 @@ def from_polars(frame: pl.DataFrame) -> pa.Table:
 
 
 def polars_schema(columns: Sequence[str]) -> pl.Schema:
-    """The polars schema of a frame with these columns, in their standard order.
+    """Return the polars schema of a frame with these columns, in their standard order.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def polars_schema(columns: Sequence[str]) -> pl.Schema:
 
 
 def json_lines(table: pa.Table) -> Iterator[str]:
-    r"""The rows of a table of ticks as JSON objects, one a line, many lines at a time.
+    r"""Yield the rows of a table of ticks as lines of JSON, many lines at a time.
 
     Times are ISO 8601 in UTC to the nanosecond; NaN and the infinities, which JSON lacks, are null.
 
@@ -111,12 +111,12 @@ def json_lines(table: pa.Table) -> Iterator[str]:
     >>> list(json_lines(to_table([ticks], ["timestamp", "price"])))
     ['{"timestamp":"1970-01-01T00:00:00.000000001+00:00","price":5.0}\n']
     """
-    for part in to_polars(table).iter_slices(_JSON_BLOCK_ROWS):
-        yield part.write_ndjson()
+    for rows in to_polars(table).iter_slices(_JSON_BLOCK_ROWS):
+        yield rows.write_ndjson()
 
 
 def _unsigned(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The same categories by unsigned codes, which polars takes in half the time."""
+    """Return categories with unsigned codes, which polars converts in half the time."""
     if column.type != CATEGORY:
         return column
     chunks = [

@@ -89,11 +89,11 @@ def to_xarray(table: pa.Table) -> xr.Dataset:
         raise InputError("an xarray dataset of ticks needs their timestamp", column="timestamp")
     variables = {name: variable(COLUMNS[name], table[name]) for name in table.column_names}
     labels = {name: variables.pop(name) for name in ("timestamp", *_LABELS) if name in variables}
-    said = {
+    attributes = {
         "Conventions": "CF-1.11",
         METADATA_KEY: json.dumps(metadata_of(table), ensure_ascii=False),
     }
-    return xr.Dataset(variables, labels, said)
+    return xr.Dataset(variables, labels, attributes)
 
 
 def from_xarray(dataset: xr.Dataset) -> pa.Table:
@@ -134,12 +134,12 @@ def from_xarray(dataset: xr.Dataset) -> pa.Table:
             )
         values = np.broadcast_to(variable.values, [dataset.sizes[dim] for dim in along])
         arrays[str(name)] = _array(name, values, variable.attrs)
-    said = dataset.attrs.get(METADATA_KEY)
+    metadata = dataset.attrs.get(METADATA_KEY)
     table = pa.table(arrays)
     return (
         table
-        if said is None
-        else table.replace_schema_metadata(attach_metadata(json.loads(said), ()))
+        if metadata is None
+        else table.replace_schema_metadata(attach_metadata(json.loads(metadata), ()))
     )
 
 
@@ -181,13 +181,13 @@ def variable(field: Field, column: pa.ChunkedArray, along: str = "timestamp") ->
 
 def _array(name: Hashable, values: Array, attributes: dict[Hashable, Any]) -> pa.Array:
     field = COLUMNS.get(str(name))
-    kind = None if field is None else field.type
+    field_type = None if field is None else field.type
     if values.dtype == object and has_time_objects(str(name), values.tolist()):
         return read_time_objects(str(name), values.tolist())
     if values.dtype.kind == "M":
         times = pa.array(values)
         return times.cast(TIMESTAMP) if attributes.get("time_zone") == "UTC" else times
-    match kind:
+    match field_type:
         case FieldType.BOOL if values.dtype.kind == "i":
             return pa.array(values == 1, mask=values < 0)
         case FieldType.UINT64:

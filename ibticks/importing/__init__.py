@@ -1,14 +1,23 @@
-"""Importing files: quotes or trades in CSV or Parquet, v2 messages as JSON lines, tick files.
+"""Import files into a store: tables, v2 messages as JSON lines, and tick files.
 
-An import can be interrupted at any moment and started again: ticks that the store already holds
-are not written a second time (see :mod:`ibticks.storage`).
+A store and a path come in; an :class:`ImportResult` comes out. An import can be interrupted at any
+moment and repeated: ticks that the store has already are not written a second time (see
+:class:`ibticks.storage.Ingest`). ``ibt.import_table``, ``ibt.import_messages``,
+``ibt.import_tick_file`` and the command ``ibticks import`` are these functions.
 """
 
 from __future__ import annotations
 
-from ibticks.importing._messages import import_messages
-from ibticks.importing._result import ImportResult
-from ibticks.importing._tables import import_table
-from ibticks.importing._tick_files import import_tick_file, is_tick_file
+from typing import TYPE_CHECKING
+
+from ibticks._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ibticks.importing._messages import import_messages, import_tick_file, is_tick_file
+    from ibticks.importing._result import ImportResult
+    from ibticks.importing._tables import import_table
 
 __all__ = ["ImportResult", "import_messages", "import_table", "import_tick_file", "is_tick_file"]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ibticks._types import StreamKey
 
 __all__ = ["ImportResult"]
 
@@ -17,13 +21,13 @@ class ImportResult:
         The file.
     read, added, known : int
         Messages read from it, written to the store, and found there already.
-    streams : tuple of (int, str)
+    streams : tuple of StreamKey
         Contract ids and tick types they belong to.
     mapped : dict of str to tuple of str
-        Our column names, and the columns of the file they were read from; a key of the column
+        Columns of a tick, and the columns of the file they were read from; a key of the column
         ``metadata`` as ``metadata.KEY``.
     ignored : tuple of str
-        Columns of the file that have no place in a tick.
+        Columns of the file that were not read.
     preset : str or None
         Preset of column names that was used.
     first_ns, last_ns : int or None
@@ -35,14 +39,14 @@ class ImportResult:
     rejects : str or None
         File that has them, with their line numbers.
     notes : tuple of str
-        What is not stored as the file has it.
+        Notes on values that are not stored as the file has them.
     """
 
     source: str
     read: int
     added: int
     known: int
-    streams: tuple[tuple[int, str], ...]
+    streams: tuple[StreamKey, ...]
     mapped: dict[str, tuple[str, ...]]
     ignored: tuple[str, ...]
     preset: str | None = None

@@ -175,17 +175,17 @@ class _DelimitedFile:
         skip_ragged: bool = False,
         verbatim: Sequence[str] = (),
     ) -> Iterator[pa.Table]:
-        waiting: list[pa.RecordBatch] = []
-        there = 0
+        pending: list[pa.RecordBatch] = []
+        pending_rows = 0
         for batch in self._read(columns, skip_ragged=skip_ragged):
-            waiting.append(_with_nulls(batch, verbatim))
-            there += batch.num_rows
-            while there >= rows:
-                table = pa.Table.from_batches(waiting)
+            pending.append(_with_nulls(batch, verbatim))
+            pending_rows += batch.num_rows
+            while pending_rows >= rows:
+                table = pa.Table.from_batches(pending)
                 yield table[:rows]
-                waiting, there = table[rows:].to_batches(), there - rows
-        if there:
-            yield pa.Table.from_batches(waiting)
+                pending, pending_rows = table[rows:].to_batches(), pending_rows - rows
+        if pending_rows:
+            yield pa.Table.from_batches(pending)
 
     def bad_rows(self, numbers: Collection[int]) -> Iterator[BadRow]:
         wanted, row = set(numbers), 0

@@ -62,7 +62,7 @@ _PRICES_OF_OTHERS: Final = {
 }
 _ON_QUOTES: Final = ("exchange", "conditions")
 _METADATA_PREFIX: Final = "metadata."
-InstrumentKind: TypeAlias = Literal["contract_id", "symbol", "id", "term"]
+InstrumentRole: TypeAlias = Literal["contract_id", "symbol", "id", "term"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ class InstrumentColumn:
 
     Attributes
     ----------
-    kind : {"contract_id", "symbol", "id", "term"}
+    role : {"contract_id", "symbol", "id", "term"}
         IB's contract id, a symbol, a name or number that only the source of the file knows, or a
         term of the contract, such as its expiry.
     sources : tuple of str
         Column of the file; for a symbol also a root and a suffix.
     """
 
-    kind: InstrumentKind
+    role: InstrumentRole
     sources: tuple[str, ...]
 
 
@@ -138,17 +138,17 @@ class ColumnMapping:
 
     def described(self) -> dict[str, tuple[str, ...]]:
         """Return what is read from where, metadata as ``metadata.KEY``."""
-        kept = {f"{_METADATA_PREFIX}{key}": (name,) for key, name in self.metadata.items()}
-        return {**self.columns, **kept}
+        metadata = {f"{_METADATA_PREFIX}{key}": (name,) for key, name in self.metadata.items()}
+        return {**self.columns, **metadata}
 
     def sources(self) -> list[str]:
         """Return the columns of the file that are read, each once."""
-        several = [
+        groups = [
             *self.columns.values(),
             *((name,) for name in self.metadata.values()),
-            *(one.sources for one in self.instruments),
+            *(column.sources for column in self.instruments),
         ]
-        return list(dict.fromkeys(name for names in several for name in names))
+        return list(dict.fromkeys(name for names in groups for name in names))
 
 
 def describe_mapping(
@@ -224,35 +224,35 @@ def match_columns(
         As for :func:`describe_mapping`; also if two columns have the same name but for case and
         punctuation, and one of them would be read.
     """
-    there = list(columns)
+    file_columns = list(columns)
     carried = [*list_columns([check_tick_type(tick_type)])]
     carried += [name for name in _ON_QUOTES if tick_type == "bid_ask"]
-    chosen = dict(mapping or {})
-    plain = _Plain(there)
-    found = find_preset(plain.names, preset)
-    _check_mapping(chosen, carried, there, tick_type)
-    given = {
+    explicit = dict(mapping or {})
+    plain = _Plain(file_columns)
+    detected = find_preset(plain.names, preset)
+    _check_mapping(explicit, carried, file_columns, tick_type)
+    assigned = {
         name
-        for tick_column, source in chosen.items()
+        for tick_column, source in explicit.items()
         if source and not tick_column.startswith(_METADATA_PREFIX)
-        for name in _split(source, there)
+        for name in _split(source, file_columns)
     }
 
     mapped: dict[str, tuple[str, ...]] = {}
-    times = time_names(there, found, exclude=given)
+    times = time_names(file_columns, detected, exclude=assigned)
     zone: str | None = None
     for name in carried:
-        if name in chosen:
-            source = chosen[name]
+        if name in explicit:
+            source = explicit[name]
             if source is not None and name != "contract_id":
-                mapped[name] = _split(source, there)
+                mapped[name] = _split(source, file_columns)
         elif name == "timestamp":
             sources = timestamp[0] if timestamp else _time_by_name(times)
             if sources:
                 mapped[name] = sources
-        elif name != "contract_id" and not (found and name in found.unread):
-            own = found.names.get(name, ()) if found else ()
-            used = {*given, *mapped.get("timestamp", ())}
+        elif name != "contract_id" and not (detected and name in detected.unread):
+            own = detected.names.get(name, ()) if detected else ()
+            used = {*assigned, *mapped.get("timestamp", ())}
             if source := plain.first((*own, *COLUMN_NAMES[name]), used):
                 mapped[name] = (source,)
     if "timestamp" in mapped:
@@ -260,16 +260,16 @@ def match_columns(
     lacking = [name for name in ("timestamp", *_REQUIRED[tick_type]) if name not in mapped]
     if lacking:
         raise InputError(
-            f"no column for {', '.join(lacking)}: the file has {', '.join(there)}; say which it "
-            f"is with mapping={{{lacking[0]!r}: ...}}",
+            f"no column for {', '.join(lacking)}: the file has {', '.join(file_columns)}; say "
+            f"which it is with mapping={{{lacking[0]!r}: ...}}",
             column=lacking[0],
         )
-    metadata = _metadata(plain, chosen, tick_type, given)
-    instruments = _instruments(plain, chosen, given)
-    result = ColumnMapping(mapped, metadata, instruments, (), found, zone)
+    metadata = _metadata(plain, explicit, tick_type, assigned)
+    instruments = _instruments(plain, explicit, assigned)
+    result = ColumnMapping(mapped, metadata, instruments, (), detected, zone)
     read = set(result.sources())
-    ignored = tuple(name for name in there if name not in read)
-    return ColumnMapping(mapped, metadata, instruments, ignored, found, zone)
+    ignored = tuple(name for name in file_columns if name not in read)
+    return ColumnMapping(mapped, metadata, instruments, ignored, detected, zone)
 
 
 def other_prices(
@@ -283,7 +283,7 @@ def other_prices(
     >>> other_prices(names, "last", match_columns(names, "last"))
     (('price',), ('bid', 'ask'))
     """
-    own = tuple(one for name in _REQUIRED[tick_type] for one in matched.columns[name])
+    own = tuple(source for name in _REQUIRED[tick_type] for source in matched.columns[name])
     read = set(matched.sources())
     presets = matched.preset.names if matched.preset else {}
     wanted = {
@@ -291,7 +291,7 @@ def other_prices(
         for name in _PRICES_OF_OTHERS[tick_type]
         for plain in (*presets.get(name, ()), *COLUMN_NAMES[name])
     }
-    return own, tuple(one for one in columns if plain_name(one) in wanted and one not in read)
+    return own, tuple(name for name in columns if plain_name(name) in wanted and name not in read)
 
 
 def time_names(
@@ -315,23 +315,27 @@ def time_names(
         if zone:
             zones[name] = zone
 
-    def named(names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(one for base in names for one in bases.get(base, ())))
+    def with_base(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for base in names for name in bases.get(base, ())))
 
-    tiers = [named(preset.names.get("timestamp", ()))] if preset else []
+    tiers = [with_base(preset.names.get("timestamp", ()))] if preset else []
     # A name that says UTC leaves the least to guess.
     flat = [base for tier in INSTANT_NAMES for base in tier]
-    tiers.append(tuple(one for one in named(flat) if zones.get(one) == "UTC"))
-    tiers += [named(tier) for tier in INSTANT_NAMES]
+    tiers.append(tuple(name for name in with_base(flat) if zones.get(name) == "UTC"))
+    tiers += [with_base(tier) for tier in INSTANT_NAMES]
     seen: set[str] = set()
     instants = []
     for tier in tiers:
-        fresh = tuple(one for one in tier if one not in seen)
+        fresh = tuple(name for name in tier if name not in seen)
         seen.update(fresh)
         if fresh:
             instants.append(fresh)
     return TimeNames(
-        tuple(instants), named(DATE_NAMES), named(TIME_OF_DAY_NAMES), named(NANOSECOND_NAMES), zones
+        tuple(instants),
+        with_base(DATE_NAMES),
+        with_base(TIME_OF_DAY_NAMES),
+        with_base(NANOSECOND_NAMES),
+        zones,
     )
 
 
@@ -351,7 +355,7 @@ class _Plain:
         """Return the column with the first of these plain names that the file has."""
         others = set(exclude)
         for name in names:
-            same = [one for one in self._columns.get(name, ()) if one not in others]
+            same = [column for column in self._columns.get(name, ()) if column not in others]
             if len(same) > 1:
                 raise InputError(
                     f"the columns {', '.join(map(repr, same))} differ only in case or "
@@ -381,8 +385,8 @@ def _zone_of(text: str) -> str:
 
 
 def _zone(sources: Iterable[str], zones: Mapping[str, str]) -> str | None:
-    named = {zones[name] for name in sources if name in zones}
-    return named.pop() if len(named) == 1 else None
+    stated_zones = {zones[name] for name in sources if name in zones}
+    return stated_zones.pop() if len(stated_zones) == 1 else None
 
 
 def _time_by_name(times: TimeNames) -> tuple[str, ...]:
@@ -402,9 +406,9 @@ def _time_by_name(times: TimeNames) -> tuple[str, ...]:
 
 
 def _check_mapping(
-    chosen: Mapping[str, str | None], carried: list[str], there: list[str], tick_type: str
+    mapping: Mapping[str, str | None], carried: list[str], file_columns: list[str], tick_type: str
 ) -> None:
-    for name, source in chosen.items():
+    for name, source in mapping.items():
         key = name.removeprefix(_METADATA_PREFIX)
         known = name in carried or name == "symbol" or (key != name and key)
         if not known:
@@ -413,67 +417,68 @@ def _check_mapping(
                 f"symbol or metadata.KEY",
                 column=name,
             )
-        lacking = [one for one in _split(source, there) if one not in there] if source else []
+        sources = _split(source, file_columns) if source else ()
+        lacking = [column for column in sources if column not in file_columns]
         if lacking:
             raise InputError(
                 f"mapping reads {name} from {lacking[0]!r}, which the file lacks: it has "
-                f"{', '.join(there)}",
+                f"{', '.join(file_columns)}",
                 column=lacking[0],
             )
-        if source and len(_split(source, there)) > 1 and name not in ("timestamp", "symbol"):
+        if source and len(_split(source, file_columns)) > 1 and name not in ("timestamp", "symbol"):
             raise InputError(
                 f"mapping joins columns for {name}: only timestamp and symbol can be joined",
                 column=name,
             )
 
 
-def _split(source: str, there: list[str]) -> tuple[str, ...]:
+def _split(source: str, file_columns: list[str]) -> tuple[str, ...]:
     """Return the columns that ``"A+B"`` joins, unless one column is named so."""
-    if source in there or "+" not in source:
+    if source in file_columns or "+" not in source:
         return (source,)
-    return tuple(part.strip() for part in source.split("+"))
+    return tuple(name.strip() for name in source.split("+"))
 
 
 def _metadata(
-    plain: _Plain, chosen: Mapping[str, str | None], tick_type: str, given: set[str]
+    plain: _Plain, mapping: Mapping[str, str | None], tick_type: str, assigned: set[str]
 ) -> dict[str, str]:
     wanted = dict(METADATA_NAMES)
     if tick_type == "bid_ask":
         wanted |= SIDE_EXCHANGE_NAMES
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for key, names in wanted.items():
-        if f"{_METADATA_PREFIX}{key}" not in chosen and (source := plain.first(names, given)):
-            found[key] = source
-    for name, source in chosen.items():
+        if f"{_METADATA_PREFIX}{key}" not in mapping and (source := plain.first(names, assigned)):
+            sources[key] = source
+    for name, source in mapping.items():
         if name.startswith(_METADATA_PREFIX) and source is not None:
-            found[name.removeprefix(_METADATA_PREFIX)] = source
-    return found
+            sources[name.removeprefix(_METADATA_PREFIX)] = source
+    return sources
 
 
 def _instruments(
-    plain: _Plain, chosen: Mapping[str, str | None], given: set[str]
+    plain: _Plain, mapping: Mapping[str, str | None], assigned: set[str]
 ) -> tuple[InstrumentColumn, ...]:
-    found: list[InstrumentColumn] = []
-    if "contract_id" in chosen:
-        if (source := chosen["contract_id"]) is not None:
-            found.append(InstrumentColumn("contract_id", (source,)))
+    columns: list[InstrumentColumn] = []
+    if "contract_id" in mapping:
+        if (source := mapping["contract_id"]) is not None:
+            columns.append(InstrumentColumn("contract_id", (source,)))
     else:
-        names = (plain.first([name], given) for name in CONTRACT_ID_NAMES)
-        found += [InstrumentColumn("contract_id", (name,)) for name in names if name]
-    if "symbol" in chosen:
-        if (source := chosen["symbol"]) is not None:
-            found.append(InstrumentColumn("symbol", tuple(source.split("+"))))
-        return tuple(found)
-    if root := plain.first(ROOT_SYMBOL_NAMES, given):
-        suffix = plain.first(SYMBOL_SUFFIX_NAMES, given)
-        found.append(InstrumentColumn("symbol", (root, suffix) if suffix else (root,)))
-    kinds: tuple[tuple[InstrumentKind, tuple[str, ...]], ...] = (
+        names = (plain.first([name], assigned) for name in CONTRACT_ID_NAMES)
+        columns += [InstrumentColumn("contract_id", (name,)) for name in names if name]
+    if "symbol" in mapping:
+        if (source := mapping["symbol"]) is not None:
+            columns.append(InstrumentColumn("symbol", tuple(source.split("+"))))
+        return tuple(columns)
+    if root := plain.first(ROOT_SYMBOL_NAMES, assigned):
+        suffix = plain.first(SYMBOL_SUFFIX_NAMES, assigned)
+        columns.append(InstrumentColumn("symbol", (root, suffix) if suffix else (root,)))
+    names_by_role: tuple[tuple[InstrumentRole, tuple[str, ...]], ...] = (
         ("symbol", SYMBOL_NAMES),
         ("id", OTHER_ID_NAMES),
         ("term", CONTRACT_TERM_NAMES),
     )
-    for kind, several in kinds:
-        for name in several:
-            if source := plain.first([name], given):
-                found.append(InstrumentColumn(kind, (source,)))
-    return tuple(found)
+    for role, role_names in names_by_role:
+        for name in role_names:
+            if source := plain.first([name], assigned):
+                columns.append(InstrumentColumn(role, (source,)))
+    return tuple(columns)

@@ -221,12 +221,12 @@ def find_preset(plain_names: Collection[str], name: str | None = None) -> Preset
                 preset=name,
             )
         return PRESETS[name]
-    there = set(plain_names)
+    available = set(plain_names)
     matches = {
-        preset.name: sum(signature <= there for signature in preset.signatures)
+        preset.name: sum(signature <= available for signature in preset.signatures)
         for preset in PRESETS.values()
     }
-    best = max(matches, key=lambda one: matches[one])
+    best = max(matches, key=lambda preset_name: matches[preset_name])
     return PRESETS[best] if matches[best] else None
 
 

@@ -50,7 +50,7 @@ def _sure_notation(decimal: str) -> str:
 def find_decimal_mark(
     columns: Iterable[tuple[str, pa.ChunkedArray]], delimiter: str = ","
 ) -> str | None:
-    """Find out whether a file writes decimals with a point or a comma.
+    """Detect whether a file writes decimals with a point or a comma.
 
     Parameters
     ----------
@@ -162,10 +162,10 @@ def read_numerals(
     """
     if not is_string(column.type):
         return column
-    kind = pa.uint64() if whole else pa.float64()
+    data_type = pa.uint64() if whole else pa.float64()
     if decimal != ",":
         try:
-            plain = column.cast(kind)
+            plain = column.cast(data_type)
         except pa.ArrowInvalid:
             pass
         else:
@@ -192,7 +192,7 @@ def read_numerals(
         texts = pc.replace_substring_regex(texts, r"\.0*$", "")
     texts = pc.replace_substring_regex(texts, r"^\+", "")
     try:
-        return pa.chunked_array([texts.cast(kind)])
+        return pa.chunked_array([texts.cast(data_type)])
     except pa.ArrowInvalid as error:
         raise InputError(
             f"column {name!r} has a text that is no number: {error}", column=name

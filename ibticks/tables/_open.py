@@ -20,7 +20,7 @@ __all__ = ["count_rows", "file_columns", "open_table", "read_batches"]
 
 
 def file_columns(path: str | PathLike[str]) -> list[str]:
-    """The columns of a Parquet or delimited text file.
+    """Return the columns of a Parquet or delimited text file.
 
     Raises
     ------
@@ -61,12 +61,12 @@ def read_batches(
     path : path-like
         Parquet, or text with a header, also compressed (``.csv.gz``).
     tick_type, contract_id
-        What the rows are; a file that says otherwise is refused.
+        Of all rows; a file that states others is refused.
     mapping : mapping of str to str or None, optional
-        Column of a tick to column of the file, where the names do not say it:
+        Column of a tick to column of the file, where the names differ:
         see :func:`ibticks.tables.describe_mapping`.
     tz : str or tzinfo, optional
-        Zone of times that do not say theirs.
+        Zone of times that have none.
     timestamp_unit : {"s", "ms", "us", "ns"}, optional
         Unit of times that are numbers, if their size leaves a choice.
     batch_rows : int
@@ -86,7 +86,7 @@ def read_batches(
     InputError
         If the file cannot be read, lacks a column, holds several instruments, or has a value that
         fits no tick; the message names file and row (from 1), and the rows before it are yielded
-        first. What is wrong with the columns is said before the first row is read.
+        first. Errors of the columns are raised before the first row is read.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def open_table(
         Name of one of ``PRESETS``, or ``"none"``; by default the one
         that the columns match.
     time_format : str, optional
-        Format of times that are texts, in the words of ``strptime``, such as
+        Format of times that are texts, as for ``strptime``, such as
         ``"%d/%m/%Y %H:%M:%S.%f"``. A format of a date or of a time of day alone is for that column.
     decimal : "." or ",", optional
         Decimal mark of numbers that are texts; by default what the numbers show.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final
 
@@ -13,23 +12,20 @@ import pyarrow.compute as pc
 from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.frames import from_arrow
 from ibticks.schema import COLUMNS, FieldType
-from ibticks.tables._files import BadRow, TableFile, is_string, open_table_file
-from ibticks.tables._mapping import ColumnMapping, match_columns, other_prices, time_names
-from ibticks.tables._names import TRADE_IDS, plain_name
-from ibticks.tables._numerals import check_no_fractions, find_decimal_mark, read_numerals
-from ibticks.tables._time_choice import choose_time
+from ibticks.tables._files import BadRow, TableFile, open_table_file
+from ibticks.tables._mapping import ColumnMapping, other_prices
+from ibticks.tables._names import plain_name
+from ibticks.tables._numerals import read_numerals
 from ibticks.tables._time_reader import TimeReader, fits_format
 from ibticks.tables._values import (
     INSTRUMENT_SEPARATOR,
     Instrument,
-    are_text_ids,
     check_sizes,
     contract_ids,
     format_instrument,
     has_value,
     instrument_keys,
     is_attributes,
-    is_fixed_point,
     read_fixed_point,
     read_flag,
     read_json,
@@ -47,23 +43,22 @@ if TYPE_CHECKING:
     from ibticks._types import TimeUnit
     from ibticks.schema import TickColumns
 
+from ibticks.tables._detection import (
+    detect_notation,
+    find_other_prices,
+    has_metadata,
+    map_trade_ids,
+    match_by_values,
+)
+
 __all__ = ["BATCH_ROWS", "TickTable"]
 
 BATCH_ROWS: Final = 1 << 18
 """Rows read at a time: some tens of megabytes."""
 
-_SAMPLE_ROWS: Final = 10_000
 _SIZE_ABSENT: Final = 2**32 - 1
 _TIME_ABSENT: Final = 2**64 - 1
 _NOT_CORRECTED: Final = r"^0*$"
-
-
-@dataclass(frozen=True, slots=True)
-class _Numerals:
-    """Notation of a file's numbers."""
-
-    decimal: str | None
-    fixed_point: bool
 
 
 class TickTable:
@@ -94,14 +89,16 @@ class TickTable:
         self.path: Final = fspath(path)
         self.tick_type: Final = tick_type
         self._file: Final[TableFile] = open_table_file(path)
-        chosen = self._with_trade_ids(dict(mapping or {}), preset)
-        self.mapping, sample = self._match(chosen, preset, tz, unit, time_format)
+        chosen = map_trade_ids(self._file, tick_type, dict(mapping or {}), preset)
+        self.mapping, sample = match_by_values(
+            self._file, self.path, tick_type, chosen, preset, tz, unit, time_format
+        )
         self._tz, self._unit, self._format = tz, unit, time_format
-        self._metadata_column = self._has_metadata()
-        self._numerals = self._find_numerals(sample, decimal)
+        self._metadata_column = has_metadata(self._file, self.mapping)
+        self._notation = detect_notation(self.mapping, sample, decimal, self._file.delimiter)
         self._readers = self._time_readers(sample)
-        self._other_prices = self._find_other_prices()
-        self.notes: Final = tuple(self._find_notes(sample))
+        self._other_prices = find_other_prices(self._file, tick_type, self.mapping)
+        self.notes: Final = tuple(self._list_notes(sample))
 
     @property
     def columns(self) -> list[str]:
@@ -126,7 +123,7 @@ class TickTable:
             If the file cannot be read, or a row has too many or too few values.
         """
         columns = self.mapping.instruments
-        sources = list(dict.fromkeys(name for one in columns for name in one.sources))
+        sources = list(dict.fromkeys(name for column in columns for name in column.sources))
         events = self._event_column()
         sources += [events] if events is not None and events not in sources else []
         sources = sources or self._file.columns[:1]
@@ -137,9 +134,9 @@ class TickTable:
         for batch in batches:
             if events is not None:
                 self._check_events(batch[events], events)
-            for counted in pc.value_counts(instrument_keys(batch, columns)).to_pylist():
-                instrument = tuple(counted["values"].split(INSTRUMENT_SEPARATOR))
-                rows[instrument] = rows.get(instrument, 0) + counted["counts"]
+            for entry in pc.value_counts(instrument_keys(batch, columns)).to_pylist():
+                instrument = tuple(entry["values"].split(INSTRUMENT_SEPARATOR))
+                rows[instrument] = rows.get(instrument, 0) + entry["counts"]
         return rows
 
     def bad_rows(self, numbers: list[int]) -> Iterator[BadRow]:
@@ -169,7 +166,7 @@ class TickTable:
         InputError
             As for :func:`read_batches`.
         """
-        seen: set[str] = set()
+        seen_instruments: set[str] = set()
         row, good_rows = 0, 0
         sources = [*self.mapping.sources(), *(["metadata"] if self._metadata_column else [])]
         sources += self._other_prices
@@ -181,8 +178,8 @@ class TickTable:
         )
         for batch in batches:
 
-            def convert(part: pa.Table) -> TickColumns:
-                return self._convert(part, contracts, seen)
+            def convert(table: pa.Table) -> TickColumns:
+                return self._convert(table, contracts, seen_instruments)
 
             if on_bad_row is not None:
 
@@ -191,115 +188,35 @@ class TickTable:
 
                 failures: list[InputError] = []
                 numbers = np.arange(row + 1, row + 1 + len(batch))
-                others = self._rows_of_others(batch)
-                if others.any():
+                is_other_type = self._is_other_type(batch)
+                if is_other_type.any():
                     # At once: a file of quotes and trades has too many to look for each.
-                    failures.append(self._no_tick())
-                    for number in numbers[others].tolist():
+                    failures.append(self._other_type_error())
+                    for number in numbers[is_other_type].tolist():
                         reject(number, failures[0])
-                good_batch = batch.filter(pa.array(~others)) if others.any() else batch
-                for good in _good_rows(good_batch, convert, numbers[~others], reject, failures):
+                good_batch = (
+                    batch.filter(pa.array(~is_other_type)) if is_other_type.any() else batch
+                )
+                for good in _good_rows(
+                    good_batch, convert, numbers[~is_other_type], reject, failures
+                ):
                     good_rows += good.rows
                     yield good
                 if failures and not good_rows:
-                    raise _placed(failures[0], self.path, self.mapping, row + 1)
+                    raise _with_place(failures[0], self.path, self.mapping, row + 1)
             else:
                 try:
                     yield convert(batch)
                 except InputError as error:
-                    good_part, cause = _rows_before_error(batch, convert, error)
-                    if good_part is not None:
-                        yield good_part
-                    bad = row + 1 + (0 if good_part is None else good_part.rows)
-                    raise _placed(cause, self.path, self.mapping, bad) from cause
+                    good_rows_before, cause = _rows_before_error(batch, convert, error)
+                    if good_rows_before is not None:
+                        yield good_rows_before
+                    bad_row = row + 1 + (0 if good_rows_before is None else good_rows_before.rows)
+                    raise _with_place(cause, self.path, self.mapping, bad_row) from cause
             row += len(batch)
 
-    def _with_trade_ids(
-        self, chosen: dict[str, str | None], preset: str | None
-    ) -> dict[str, str | None]:
-        """Read the ids of trades, which tell equal trades at one time apart.
-
-        Numbers become ``sequence``, texts become ``metadata.trade_id``. An ``id`` that counts the
-        rows of its file, from 0 or 1, is not read: a tick has another one in the next file.
-        """
-        if self.tick_type not in ("last", "all_last") or "sequence" in chosen:
-            return chosen
-        matched = match_columns(self._file.columns, self.tick_type, chosen, preset)
-        numbered = matched.columns.get("sequence", ())
-        if numbered and plain_name(numbered[0]) not in TRADE_IDS:
-            return chosen
-        read = set(matched.sources()) - set(numbered)
-        there = [one for one in self._file.columns if one not in read]
-        names = [one for plain in TRADE_IDS for one in there if plain_name(one) == plain]
-        if not names or (len(names) > 1 and plain_name(names[0]) == plain_name(names[1])):
-            return chosen
-        sample = next(self._file.batches(names[:1], _SAMPLE_ROWS, skip_ragged=True), None)
-        if sample is None:
-            return chosen
-        column = sample[names[0]]
-        # A column of the name metadata is not read beside single keys.
-        are_texts = "metadata" not in self._file.columns and are_text_ids(column)
-        if numbered:
-            return _with_text_ids(chosen, names[0]) if are_texts else chosen
-        texts = text_values(column)
-        if len(texts) < 2 or texts.null_count or len(pc.unique(texts)) < len(texts):
-            return chosen
-        if are_texts:
-            return _with_text_ids(chosen, names[0])
-        if not pc.all(pc.match_substring_regex(texts, r"^\d{1,19}$")).as_py():
-            return chosen
-        numbers = np.sort(texts.cast(pa.uint64()).to_numpy())
-        counts_rows = numbers[0] <= 1 and bool((np.diff(numbers) == 1).all())
-        return chosen if counts_rows else {**chosen, "sequence": names[0]}
-
-    def _match(
-        self,
-        chosen: dict[str, str | None],
-        preset: str | None,
-        tz: str | tzinfo | None,
-        unit: TimeUnit | None,
-        time_format: str | None,
-    ) -> tuple[ColumnMapping, pa.Table]:
-        """Match by names, then decide by the first values where the time is."""
-        columns = self._file.columns
-        by_name = match_columns(columns, self.tick_type, chosen, preset)
-        explicit = by_name.columns["timestamp"] if "timestamp" in chosen else None
-        given = {
-            name
-            for tick, source in chosen.items()
-            if source and tick != "timestamp" and not tick.startswith("metadata.")
-            for name in ([source] if source in columns else source.split("+"))
-        }
-        names = time_names(columns, by_name.preset, exclude=given)
-        times = [name for name in names.all if name in columns]
-        wanted = list(dict.fromkeys([*times, *(explicit or ()), *by_name.sources()]))
-        sample = next(self._file.batches(wanted, _SAMPLE_ROWS, skip_ragged=True), None)
-        if sample is None:
-            return by_name, pa.table({name: pa.array([], pa.large_string()) for name in wanted})
-        time_sample = sample.select(list(dict.fromkeys([*times, *(explicit or ())])))
-        try:
-            found = choose_time(
-                names, time_sample, unit=unit, time_format=time_format, explicit=explicit
-            )
-        except InputError as error:
-            raise type(error)(
-                f"{self.path}: {error}", **{**error.context, "path": self.path}
-            ) from error
-        if found is None:
-            return by_name, sample
-        zones = {names.zones[name] for name in found if name in names.zones}
-        zone = zones.pop() if len(zones) == 1 else None
-        if explicit is not None and tz is not None:
-            zone = None
-        matched = match_columns(columns, self.tick_type, chosen, preset, timestamp=(found, zone))
-        lacking = [name for name in matched.sources() if name not in wanted]
-        if lacking:
-            wanted += lacking
-            sample = next(self._file.batches(wanted, _SAMPLE_ROWS, skip_ragged=True))
-        return matched, sample
-
     def _symbol_columns(self) -> list[str]:
-        symbols = (one.sources for one in self.mapping.instruments if one.kind == "symbol")
+        symbols = (column.sources for column in self.mapping.instruments if column.role == "symbol")
         return [sources[0] for sources in symbols]
 
     def _event_column(self) -> str | None:
@@ -308,13 +225,13 @@ class TickTable:
         if preset is None or not preset.trade_event or "price" not in self.mapping.columns:
             return None
         name, _ = preset.trade_event
-        return next((one for one in self._file.columns if plain_name(one) == name), None)
+        return next((column for column in self._file.columns if plain_name(column) == name), None)
 
     def _check_events(self, column: pa.ChunkedArray, name: str) -> None:
         preset = self.mapping.preset
         trade = preset.trade_event[1] if preset is not None else ""
         others = sorted(
-            {one or "none" for one in pc.unique(text_values(column)).to_pylist()} - {trade}
+            {event or "none" for event in pc.unique(text_values(column)).to_pylist()} - {trade}
         )
         if others:
             raise InputError(
@@ -324,38 +241,7 @@ class TickTable:
                 column=name,
             )
 
-    def _has_metadata(self) -> bool:
-        """Tell whether the file is one of ours, with the column of that name."""
-        if "metadata" not in self._file.columns or self.mapping.metadata:
-            return False
-        first = next(self._file.batches(["metadata"], 1), None)
-        kind = None if first is None else first["metadata"].type
-        if kind is not None and is_string(kind):
-            return self.mapping.preset is not None and self.mapping.preset.name == "ibticks"
-        return kind is not None and bool(
-            pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        )
-
-    def _find_other_prices(self) -> tuple[str, ...]:
-        """Return the columns of prices that make a row without its own price another tick.
-
-        None where rows have prices of both kinds: in a file of snapshots, a side that is missing
-        is a market without a quote.
-        """
-        if self.mapping.preset is not None and self.mapping.preset.trade_event:
-            return ()
-        own, others = other_prices(self._file.columns, self.tick_type, self.mapping)
-        if not others or self.tick_type != "bid_ask":
-            return others
-        sample = next(self._file.batches([*own, *others], _SAMPLE_ROWS, skip_ragged=True), None)
-        if (
-            sample is None
-            or pc.any(pc.and_(has_value(sample, own), has_value(sample, others))).as_py()
-        ):
-            return ()
-        return others
-
-    def _rows_of_others(self, batch: pa.Table) -> npt.NDArray[np.bool_]:
+    def _is_other_type(self, batch: pa.Table) -> npt.NDArray[np.bool_]:
         """Return which rows are ticks of another type."""
         if not self._other_prices:
             return np.zeros(len(batch), dtype=np.bool_)
@@ -365,7 +251,7 @@ class TickTable:
         ).to_numpy(zero_copy_only=False)
         return rows
 
-    def _no_tick(self) -> InputError:
+    def _other_type_error(self) -> InputError:
         names = other_prices(self._file.columns, self.tick_type, self.mapping)
         own, others = (" and ".join(map(repr, several)) for several in names)
         return InputError(
@@ -373,25 +259,6 @@ class TickTable:
             f"tick: divide the file into trades and quotes",
             column=names[0][0],
         )
-
-    def _find_numerals(self, sample: pa.Table, decimal: str | None) -> _Numerals:
-        preset = self.mapping.preset
-        floats = [
-            (name, sources[0])
-            for name, sources in self.mapping.columns.items()
-            if COLUMNS[name].type is FieldType.FLOAT
-        ]
-        fixed = False
-        if preset is not None and preset.fixed_point:
-            prices = [sample[source] for name, source in floats if name.endswith("price")]
-            fixed = any(is_fixed_point(column) for column in prices)
-        for name, source in floats:
-            if name.endswith("price"):
-                check_no_fractions(source, sample[source])
-        if decimal is None and not fixed:
-            numbers = [(source, sample[source]) for _, source in floats]
-            decimal = find_decimal_mark(numbers, self._file.delimiter)
-        return _Numerals(decimal, fixed)
 
     def _time_readers(self, sample: pa.Table) -> dict[str, TimeReader]:
         readers: dict[str, TimeReader] = {}
@@ -412,8 +279,8 @@ class TickTable:
             )
         return readers
 
-    def _find_notes(self, sample: pa.Table) -> Iterator[str]:
-        if self._numerals.fixed_point:
+    def _list_notes(self, sample: pa.Table) -> Iterator[str]:
+        if self._notation.fixed_point:
             yield "integer prices are read as fixed point, multiples of 1e-9"
         sources = self.mapping.columns.get("exchange_time")
         if sources and self._has_fractions(sample):
@@ -434,8 +301,8 @@ class TickTable:
         self, batch: pa.Table, contracts: int | Mapping[Instrument, int], seen: set[str]
     ) -> TickColumns:
         columns: dict[str, pa.ChunkedArray] = {}
-        if self._rows_of_others(batch).any():
-            raise self._no_tick()
+        if self._is_other_type(batch).any():
+            raise self._other_type_error()
         for name, sources in self.mapping.columns.items():
             columns[name] = self._column(name, batch, sources)
         if self.mapping.metadata:
@@ -465,18 +332,18 @@ class TickTable:
                 )
             return self._readers[name].read(batch)
         column = batch[sources[0]]
-        kind = COLUMNS[name].type
-        if kind is FieldType.FLOAT:
-            if self._numerals.fixed_point and name.endswith("price"):
+        field_type = COLUMNS[name].type
+        if field_type is FieldType.FLOAT:
+            if self._notation.fixed_point and name.endswith("price"):
                 return read_fixed_point(column, name)
             if fixed:
                 column = without_sentinel(column, _SIZE_ABSENT)
-            return read_numerals(column, name, self._numerals.decimal)
-        if kind in (FieldType.UINT32, FieldType.UINT64):
-            return read_numerals(column, name, self._numerals.decimal, whole=True)
-        if kind is FieldType.BOOL and is_attributes(sources[0]):
+            return read_numerals(column, name, self._notation.decimal)
+        if field_type in (FieldType.UINT32, FieldType.UINT64):
+            return read_numerals(column, name, self._notation.decimal, whole=True)
+        if field_type is FieldType.BOOL and is_attributes(sources[0]):
             return read_flag(column, name)
-        if kind is FieldType.STRINGS and preset is not None and preset.separator:
+        if field_type is FieldType.STRINGS and preset is not None and preset.separator:
             return split_texts(column, preset.separator)
         return column
 
@@ -493,27 +360,30 @@ class TickTable:
 
     def _check_one_instrument(self, batch: pa.Table, contract_id: int, seen: set[str]) -> None:
         keys = instrument_keys(batch, self.mapping.instruments)
-        here = {*seen, *pc.unique(keys).to_pylist()}
-        if len(here) > 1:
+        keys_so_far = {*seen, *pc.unique(keys).to_pylist()}
+        if len(keys_so_far) > 1:
             raise InputError(
                 f"contract_id={contract_id} was given, and the file holds several instruments: "
                 + ", ".join(
                     sorted(
-                        format_instrument(tuple(key.split(INSTRUMENT_SEPARATOR))) for key in here
+                        format_instrument(tuple(key.split(INSTRUMENT_SEPARATOR)))
+                        for key in keys_so_far
                     )[:8]
                 ),
                 column=self.mapping.instruments[0].sources[0],
             )
-        for one, value in zip(
-            self.mapping.instruments, (*here, "")[0].split(INSTRUMENT_SEPARATOR), strict=False
+        for column, value in zip(
+            self.mapping.instruments,
+            (*keys_so_far, "")[0].split(INSTRUMENT_SEPARATOR),
+            strict=False,
         ):
-            if one.kind == "contract_id" and value not in ("", str(contract_id)):
+            if column.role == "contract_id" and value not in ("", str(contract_id)):
                 raise InputError(
-                    f"contract_id={contract_id} was given, but the column {one.sources[0]!r} has "
-                    f"{value}: leave the argument out, or select the rows that are meant",
+                    f"contract_id={contract_id} was given, but the column {column.sources[0]!r} "
+                    f"has {value}: leave the argument out, or select the rows that are meant",
                     column="contract_id",
                 )
-        seen.update(here)
+        seen.update(keys_so_far)
 
 
 def _good_rows(
@@ -546,7 +416,7 @@ def _good_rows(
 def _rows_before_error(
     batch: pa.Table, convert: Callable[[pa.Table], TickColumns], error: InputError
 ) -> tuple[TickColumns | None, InputError]:
-    """The rows before the first that cannot be read with them, and why it cannot."""
+    """Return the rows before the first bad one, and its error."""
     good, low, high = None, 0, len(batch)
     while high - low > 1:
         middle = (low + high) // 2
@@ -557,10 +427,6 @@ def _rows_before_error(
     return good, error
 
 
-def _with_text_ids(chosen: dict[str, str | None], name: str) -> dict[str, str | None]:
-    return {"metadata.trade_id": name, **chosen, "sequence": None}
-
-
 def _with_sources(error: InputError, mapping: ColumnMapping) -> InputError:
     """Return the same error, naming the columns of the file."""
     sources = mapping.columns.get(str(error.context.get("column")), ())
@@ -569,7 +435,7 @@ def _with_sources(error: InputError, mapping: ColumnMapping) -> InputError:
     return type(error)(f"{error} (read from {', '.join(map(repr, sources))})", **error.context)
 
 
-def _placed(error: InputError, path: str, mapping: ColumnMapping, row: int) -> InputError:
+def _with_place(error: InputError, path: str, mapping: ColumnMapping, row: int) -> InputError:
     """Return the same error, naming the place in the file."""
     message = f"{path}, row {row}: {_with_sources(error, mapping)}"
     return type(error)(message, **{**error.context, "path": path, "row": row})

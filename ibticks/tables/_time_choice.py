@@ -57,21 +57,25 @@ def time_content(column: pa.ChunkedArray, unit: TimeUnit | None = None) -> TimeC
     'time_of_day'
     """
     array = combine_chunks(column)
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        return time_content(pa.chunked_array([array.cast(kind.value_type)]), unit)
+    data_type = array.type
+    if pa.types.is_dictionary(data_type):
+        return time_content(pa.chunked_array([array.cast(data_type.value_type)]), unit)
     array = array.drop_null()[:_SAMPLE_VALUES]
-    if not len(array) or pa.types.is_boolean(kind):
+    if not len(array) or pa.types.is_boolean(data_type):
         return "none"
-    if pa.types.is_date(kind):
+    if pa.types.is_date(data_type):
         return "date"
-    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+    if pa.types.is_time(data_type) or pa.types.is_duration(data_type):
         return "time_of_day"
-    if pa.types.is_timestamp(kind):
-        return "instant" if kind.tz or not all_at_midnight(array) else "midnight"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if pa.types.is_timestamp(data_type):
+        return "instant" if data_type.tz or not all_at_midnight(array) else "midnight"
+    if (
+        pa.types.is_integer(data_type)
+        or pa.types.is_floating(data_type)
+        or pa.types.is_decimal(data_type)
+    ):
         return _number_content(array.cast(pa.float64(), safe=False), unit)
-    if not is_text(kind):
+    if not is_text(data_type):
         return "none"
     return _text_content(pc.utf8_trim_whitespace(array.cast(pa.large_string())), unit)
 
@@ -142,7 +146,7 @@ def choose_time(
         The first rows of the columns that may hold times.
     unit : {"s", "ms", "us", "ns"}, optional
     time_format : str, optional
-        Format of text times, in the words of ``strptime``.
+        Format of text times, as for ``strptime``.
     explicit : tuple of str, optional
         Columns that the user chose.
 
@@ -163,7 +167,7 @@ def choose_time(
     if explicit is not None:
         _check_explicit(explicit, content, names)
         return _with_nanoseconds(explicit, names, sample)
-    if not any(kind != "none" for kind in content.values()):
+    if not any(one_content != "none" for one_content in content.values()):
         return None
     instants = [
         [name for name in tier if content.get(name) == "instant"] for tier in names.instants
@@ -209,9 +213,9 @@ def choose_time(
     if midnights:
         return (midnights[0],)
     if dates:
-        raise _half(dates[0], "dates without a time of day", names)
+        raise _incomplete_time(dates[0], "dates without a time of day", names)
     if clocks:
-        raise _half(clocks[0], "times of day without a date", names)
+        raise _incomplete_time(clocks[0], "times of day without a date", names)
     return None
 
 
@@ -226,8 +230,8 @@ def _content_in_format(
     if not len(texts):
         return content
     has_date, has_time = format_parts(time_format)
-    part = None if has_date and has_time else pl.Date if has_date else pl.Time
-    read = parse_times(texts, time_format, kind=part)
+    dtype = None if has_date and has_time else pl.Date if has_date else pl.Time
+    read = parse_times(texts, time_format, value_type=dtype)
     if 2 * read.null_count > len(texts):
         return content
     if has_date and has_time:
@@ -238,20 +242,20 @@ def _content_in_format(
 def _check_explicit(
     explicit: tuple[str, ...], content: Mapping[str, TimeContent], names: TimeNames
 ) -> None:
-    kinds = [content.get(name, "none") for name in explicit]
+    contents = [content.get(name, "none") for name in explicit]
     if len(explicit) == 1:
-        if kinds[0] == "date":
-            raise _half(explicit[0], "dates without a time of day", names)
-        if kinds[0] == "time_of_day":
-            raise _half(explicit[0], "times of day without a date", names)
+        if contents[0] == "date":
+            raise _incomplete_time(explicit[0], "dates without a time of day", names)
+        if contents[0] == "time_of_day":
+            raise _incomplete_time(explicit[0], "times of day without a date", names)
         return
-    if kinds[0] not in ("date", "midnight", "none"):
+    if contents[0] not in ("date", "midnight", "none"):
         raise InputError(
             f"column {explicit[0]!r} is to be joined with {explicit[1]!r} and holds no dates: "
             f"write mapping={{'timestamp': 'DATE+TIME'}} with the date first",
             column=explicit[0],
         )
-    if kinds[1] in ("date", "midnight", "instant"):
+    if contents[1] in ("date", "midnight", "instant"):
         raise InputError(
             f"column {explicit[1]!r} is to be joined with the date in {explicit[0]!r} and holds "
             f"no times of day",
@@ -259,8 +263,8 @@ def _check_explicit(
         )
 
 
-def _half(name: str, content: str, names: TimeNames) -> InputError:
-    others = [one for one in names.all if one != name]
+def _incomplete_time(name: str, content: str, names: TimeNames) -> InputError:
+    others = [other for other in names.all if other != name]
     beside = f"; other columns that may hold times: {_listed(others)}" if others else ""
     return InputError(
         f"column {name!r} holds {content}, which is no timestamp{beside}: name the columns of "
@@ -298,11 +302,11 @@ def _check_whole(
     name: str, names: TimeNames, sample: pa.Table, unit: TimeUnit | None, time_format: str | None
 ) -> None:
     """Refuse an instant whose nanoseconds are in a column of their own."""
-    for part in names.nanoseconds:
-        if part not in sample.column_names:
+    for nanoseconds in names.nanoseconds:
+        if nanoseconds not in sample.column_names:
             continue
         numbers = pc.replace_substring_regex(
-            combine_chunks(sample[part]).cast(pa.large_string()), r"\.0*$", ""
+            combine_chunks(sample[nanoseconds]).cast(pa.large_string()), r"\.0*$", ""
         )
         if not pc.any(pc.match_substring_regex(numbers, "[1-9]")).as_py():
             continue
@@ -313,9 +317,10 @@ def _check_whole(
             return  # the row that cannot be read is named when it is read
         if pc.all(pc.equal(pc.floor_temporal(times, unit="microsecond"), times)).as_py():
             raise InputError(
-                f"column {part!r} may hold the nanoseconds that {name!r} lacks: write both in one "
-                f"column, or leave the nanoseconds out with mapping={{'timestamp': {name!r}}}",
-                column=part,
+                f"column {nanoseconds!r} may hold the nanoseconds that {name!r} lacks: write both "
+                f"in one column, or leave the nanoseconds out with "
+                f"mapping={{'timestamp': {name!r}}}",
+                column=nanoseconds,
             )
 
 
@@ -326,8 +331,8 @@ def _without_equal_columns(columns: Sequence[str], sample: pa.Table) -> list[str
 
 def _with_nanoseconds(pair: tuple[str, ...], names: TimeNames, sample: pa.Table) -> tuple[str, ...]:
     """Add the column that has the last three digits of a time of day that stops at microseconds."""
-    parts = [name for name in names.nanoseconds if name in sample.column_names]
-    if len(pair) != 2 or not parts:
+    nanosecond_columns = [name for name in names.nanoseconds if name in sample.column_names]
+    if len(pair) != 2 or not nanosecond_columns:
         return pair
     clock = combine_chunks(sample[pair[1]])
     if (
@@ -335,7 +340,7 @@ def _with_nanoseconds(pair: tuple[str, ...], names: TimeNames, sample: pa.Table)
         and pc.any(pc.match_substring_regex(clock.cast(pa.large_string()), r"[.,]\d{7,}")).as_py()
     ):
         return pair
-    return (*pair, parts[0])
+    return (*pair, nanosecond_columns[0])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ class TimeReader:
     zone : str, optional
         Zone that the name of the column says; only a zone of the time zone database counts.
     tz : str, optional
-        Zone of times that do not say theirs, as the user gave it.
+        Zone of times that have none, as the user gave it.
     unit, time_format : optional
     name : str
         Column of a tick that is read, for errors.
@@ -83,7 +83,7 @@ class TimeReader:
         if len(self._sources) == 1:
             column = self._instants(table[self._sources[0]])
         else:
-            column = pa.chunked_array([self._joined(table)])
+            column = pa.chunked_array([self._join_parts(table)])
         return pa.chunked_array([self._in_utc(column)])
 
     def _in_utc(self, column: pa.ChunkedArray) -> pa.Array:
@@ -146,7 +146,7 @@ class TimeReader:
             texts = pc.replace_substring_regex(texts, r"(:\d{2}),(\d)", r"\1.\2")
         return pa.chunked_array([texts])
 
-    def _joined(self, table: pa.Table) -> pa.Array:
+    def _join_parts(self, table: pa.Table) -> pa.Array:
         date, clock = (combine_chunks(table[name]) for name in self._sources[:2])
         has_date, has_time = format_parts(self._format) if self._format else (False, False)
         if has_date and has_time and self._format is not None:
@@ -167,9 +167,9 @@ class TimeReader:
 
 def _date_texts(array: pa.Array, time_format: str | None, name: str) -> pa.Array:
     """Return dates as ISO 8601 texts; what is no date stays as it is."""
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        array = array.cast(kind.value_type)
+    data_type = array.type
+    if pa.types.is_dictionary(data_type):
+        array = array.cast(data_type.value_type)
     if pa.types.is_timestamp(array.type):
         if not all_at_midnight(array.drop_null()):
             raise InputError(
@@ -180,7 +180,9 @@ def _date_texts(array: pa.Array, time_format: str | None, name: str) -> pa.Array
         array = array.cast(pa.int64())
     texts = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
     if time_format is not None:
-        return parse_times(texts, time_format, name=name, kind=pl.Date).cast(pa.large_string())
+        return parse_times(texts, time_format, name=name, value_type=pl.Date).cast(
+            pa.large_string()
+        )
     texts = pc.replace_substring_regex(texts, _AT_MIDNIGHT, "")
     texts = pc.replace_substring_regex(texts, r"^(\d{4})(\d{2})(\d{2})(\.0*)?$", r"\1-\2-\3")
     return pc.replace_substring_regex(texts, r"^(\d{4})[./](\d{2})[./](\d{2})$", r"\1-\2-\3")
@@ -190,9 +192,9 @@ def _clock_texts(
     array: pa.Array, time_format: str | None, name: str, unit: TimeUnit | None
 ) -> pa.Array:
     """Return times of day as texts, hours of two digits; what is none stays as it is."""
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        array = array.cast(kind.value_type)
+    data_type = array.type
+    if pa.types.is_dictionary(data_type):
+        array = array.cast(data_type.value_type)
     if pa.types.is_duration(array.type):
         array = _since_midnight(array.cast(pa.duration("ns")).cast(pa.int64()), 1, name)
     elif pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
@@ -213,16 +215,16 @@ def _clock_texts(
             is_number = pc.match_substring_regex(digits, r"^\d+$")
             padded = pc.utf8_lpad(digits, time_format.count("%") * 2, "0")
             texts = pc.if_else(is_number, padded, texts)
-        read = parse_times(texts, time_format, name=name, kind=pl.Time)
+        read = parse_times(texts, time_format, name=name, value_type=pl.Time)
         return read.cast(pa.large_string())
     if unit is not None and pc.all(pc.match_substring_regex(texts, r"^\d+(\.\d*)?$")).as_py():
         from decimal import Decimal
 
         size = _NANOSECONDS_PER_UNIT[unit]
-        exact = [None if one is None else Decimal(one) * size for one in texts.to_pylist()]
-        if any(one is not None and one != int(one) for one in exact):
+        exact = [None if text is None else Decimal(text) * size for text in texts.to_pylist()]
+        if any(text is not None and text != int(text) for text in exact):
             raise InputError(f"column {name!r} has a part of a nanosecond", column=name)
-        whole = pa.array([None if one is None else int(one) for one in exact], pa.int64())
+        whole = pa.array([None if text is None else int(text) for text in exact], pa.int64())
         return _since_midnight(whole, 1, name).cast(pa.large_string())
     texts = pc.replace_substring_regex(texts, r"^(\d{2})(\d{2})(\d{2})(\d{9})$", r"\1:\2:\3.\4")
     texts = pc.replace_substring_regex(texts, r"^(0+ days? |0*D)", "")
@@ -277,7 +279,7 @@ def _append_nanoseconds(
 
 
 def fits_format(column: pa.ChunkedArray, time_format: str) -> bool:
-    """Tell whether most texts of a column are times of day and days in this format."""
+    """Return whether most texts of a column are times of day and days in this format."""
     if not is_text(column.type) or not all(format_parts(time_format)):
         return False
     texts = combine_chunks(column).drop_null()[:_SAMPLE_VALUES]
@@ -296,13 +298,13 @@ def parse_times(
     time_format: str,
     *,
     name: str | None = None,
-    kind: type[pl.Date] | type[pl.Time] | None = None,
+    value_type: type[pl.Date] | type[pl.Time] | None = None,
 ) -> pa.Array:
     """Read texts in a format; without ``name``, texts that do not fit become null."""
-    for directive, how in _UNPLACED_DIRECTIVES.items():
+    for directive, remedy in _UNPLACED_DIRECTIVES.items():
         if re.search(rf"(?<!%)(%%)*%{directive}", time_format):
             raise InputError(
-                f"format {time_format!r}: %{directive} reads no instant; {how}",
+                f"format {time_format!r}: %{directive} reads no instant; {remedy}",
                 time_format=time_format,
             )
     pattern = re.sub(r"%(:{1,3}|#)?z", "%#z", time_format.replace(".%f", "%.f"))
@@ -313,7 +315,7 @@ def parse_times(
             time_format=time_format,
         )
     series = cast("pl.Series", pl.from_arrow(texts.cast(pa.large_string()))).str.strip_chars()
-    dtype: pl.DataType | type[pl.DataType] = kind or pl.Datetime(
+    dtype: pl.DataType | type[pl.DataType] = value_type or pl.Datetime(
         "ns", "UTC" if "%#z" in pattern else None
     )
     try:
@@ -337,10 +339,10 @@ def parse_times(
 
 
 def _same_zone(tz: str | tzinfo, zone: str) -> bool:
-    given, named = find_timezone(tz), find_timezone(zone)
-    if (offset := fixed_offset(named)) is not None:
-        return fixed_offset(given) == offset
-    return getattr(given, "key", None) == getattr(named, "key", None)
+    first_zone, second_zone = find_timezone(tz), find_timezone(zone)
+    if (offset := fixed_offset(second_zone)) is not None:
+        return fixed_offset(first_zone) == offset
+    return getattr(first_zone, "key", None) == getattr(second_zone, "key", None)
 
 
 def _listed(names: Sequence[str]) -> str:

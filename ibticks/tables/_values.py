@@ -77,16 +77,16 @@ def instrument_keys(table: pa.Table, instruments: tuple[InstrumentColumn, ...]) 
     """Return one text a row that names its instrument: a value for each instrument column."""
     if not instruments:
         return pa.array([""], pa.large_string()).take(pa.array(np.zeros(len(table), np.int64)))
-    parts = []
-    for one in instruments:
-        texts = [pc.fill_null(text_values(table[source]), "") for source in one.sources]
+    values = []
+    for column in instruments:
+        texts = [pc.fill_null(text_values(table[source]), "") for source in column.sources]
         value = texts[0]
         for suffix in texts[1:]:
             value = pc.utf8_trim_whitespace(
                 pc.binary_join_element_wise(value, suffix, text_scalar(" "))
             )
-        parts.append(value)
-    return pc.binary_join_element_wise(*parts, text_scalar(INSTRUMENT_SEPARATOR))
+        values.append(value)
+    return pc.binary_join_element_wise(*values, text_scalar(INSTRUMENT_SEPARATOR))
 
 
 def contract_ids(
@@ -123,7 +123,7 @@ def text_values(column: pa.ChunkedArray) -> pa.Array:
 
 
 def are_text_ids(column: pa.ChunkedArray) -> bool:
-    """Tell whether the ids of trades are texts; a bad value among numbers makes none of them."""
+    """Return whether the ids of trades are texts; a bad value among numbers makes none of them."""
     if not is_string(column.type):
         return False
     texts = text_values(column).drop_null()
@@ -139,15 +139,15 @@ def has_value(table: pa.Table, names: tuple[str, ...]) -> pa.Array:
     """Return the rows that have a value in any of these columns; NaN is none."""
     valid = [pc.is_valid(combine_chunks(table[name])) for name in names]
     for place, name in enumerate(names):
-        kind = table[name].type
-        if pa.types.is_floating(kind):
+        data_type = table[name].type
+        if pa.types.is_floating(data_type):
             valid[place] = pc.invert(pc.is_null(combine_chunks(table[name]), nan_is_null=True))
-        elif is_string(kind):
+        elif is_string(data_type):
             blank = pc.match_substring_regex(combine_chunks(table[name]), r"^\s*$")
             valid[place] = pc.and_(valid[place], pc.invert(pc.fill_null(blank, True)))
     result = valid[0]
-    for one in valid[1:]:
-        result = pc.or_(result, one)
+    for mask in valid[1:]:
+        result = pc.or_(result, mask)
     return result
 
 
@@ -167,7 +167,9 @@ def read_json(column: pa.ChunkedArray) -> pa.ChunkedArray:
             pairs = json.loads(text) if text else {}
         except (ValueError, RecursionError):
             pairs = None
-        if not isinstance(pairs, dict) or not all(isinstance(one, str) for one in pairs.values()):
+        if not isinstance(pairs, dict) or not all(
+            isinstance(value, str) for value in pairs.values()
+        ):
             raise InputError(
                 f"column 'metadata' has {text!r}, which is no JSON object of texts",
                 column="metadata",
@@ -190,18 +192,18 @@ def split_texts(column: pa.ChunkedArray, separator: str) -> pa.ChunkedArray:
 def without_sentinel(column: pa.ChunkedArray, absent: int) -> pa.ChunkedArray:
     """Return a column with null where it has the number that stands for none."""
     array = combine_chunks(column)
-    kind = array.type
-    if is_string(kind):
-        is_absent = pc.equal(array, pa.scalar(str(absent), kind))
-    elif pa.types.is_integer(kind) and absent <= np.iinfo(kind.to_pandas_dtype()).max:
-        is_absent = pc.equal(array, pa.scalar(absent, kind))
+    data_type = array.type
+    if is_string(data_type):
+        is_absent = pc.equal(array, pa.scalar(str(absent), data_type))
+    elif pa.types.is_integer(data_type) and absent <= np.iinfo(data_type.to_pandas_dtype()).max:
+        is_absent = pc.equal(array, pa.scalar(absent, data_type))
     else:
         return column
     return pa.chunked_array([pc.if_else(is_absent, None, array)])
 
 
 def is_fixed_point(column: pa.ChunkedArray) -> bool:
-    """Tell whether all prices are integers and one is too large to be a plain price."""
+    """Return whether all prices are integers and one is too large to be a plain price."""
     array = combine_chunks(column).drop_null()
     if is_string(array.type):
         if not pc.all(pc.match_substring_regex(array, r"^\s*-?\d{1,19}\s*$")).as_py():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ibticks.errors import InputError, UnknownColumnError
 from ibticks.frames import from_arrow, metadata_of, to_table
 from ibticks.frames._schema import arrow_schema
-from ibticks.frames._to_arrow import sort_blocks
+from ibticks.frames._to_arrow import group_by_time
 from ibticks.schema import COLUMNS, StringColumn, TickColumns, Values
 
 ALL = list(COLUMNS)
@@ -158,7 +158,7 @@ def test_metadata_says_what_is_missing(ticks, quotes_and_trades):
 def test_rows_are_sorted_by_time_and_stable_as_given(times):
     arrays = [np.array(part, dtype=np.int64) for part in times]
     arranged = []
-    for run in sort_blocks(arrays):
+    for run in group_by_time(arrays):
         there = [(t, p, i) for p in run.parts for i, t in enumerate(times[p])]
         arranged += there if run.rows is None else [there[i] for i in run.rows]
     assert arranged == sorted((t, p, i) for p, part in enumerate(times) for i, t in enumerate(part))
@@ -166,7 +166,7 @@ def test_rows_are_sorted_by_time_and_stable_as_given(times):
 
 def test_hours_in_order_are_not_rearranged():
     hours = [np.arange(start, start + 5) for start in range(0, 40, 10)]
-    assert [run.rows for run in sort_blocks(hours)] == [None] * 4
+    assert [run.rows for run in group_by_time(hours)] == [None] * 4
     touching = [np.array([1, 2]), np.array([2, 3])]
-    assert all(run.rows is None for run in sort_blocks(touching))
-    assert list(itertools.chain(*(run.parts for run in sort_blocks(hours[::-1])))) == [3, 2, 1, 0]
+    assert all(run.rows is None for run in group_by_time(touching))
+    assert list(itertools.chain(*(run.parts for run in group_by_time(hours[::-1])))) == [3, 2, 1, 0]

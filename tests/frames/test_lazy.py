@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ibticks.errors import CorruptFileError, UnknownColumnError
 from ibticks.frames import scan, to_polars, to_table
-from ibticks.frames._scan import Bounds, bounds_of
+from ibticks.frames._scan import Bounds, parse_bounds
 from ibticks.frames._to_polars import polars_schema
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ def test_pushed_down_or_not_the_rows_are_the_same(hours, eager):
     def check(where, engine):
         expected = eager.filter(where)
         assert scan(COLUMNS, hours).filter(where).collect(engine=engine).equals(expected)
-        bounds = bounds_of(where)
+        bounds = parse_bounds(where)
         for row in expected.select(time.to_physical(), "contract_id", "tick_type").iter_rows():
             assert contains(bounds, *row)
 
@@ -299,22 +299,22 @@ def contains(bounds, instant, contract, kind):
 
 
 def test_bounds_are_exact_where_they_can_be():
-    assert bounds_of(time.is_between(START, START, closed="none")).empty
-    assert not bounds_of(time.is_between(START, START)).empty
+    assert parse_bounds(time.is_between(START, START, closed="none")).empty
+    assert not parse_bounds(time.is_between(START, START)).empty
     nanoseconds = pl.lit(START_NS + 1).cast(pl.Datetime("ns", "UTC"))
-    assert bounds_of(time > nanoseconds) == Bounds(start_ns=START_NS + 2)
-    assert bounds_of(time <= nanoseconds) == Bounds(end_ns=START_NS + 2)
-    assert bounds_of(time.dt.date() > date(2025, 1, 10)) == Bounds(start_ns=START_NS + 10 * HOUR)
+    assert parse_bounds(time > nanoseconds) == Bounds(start_ns=START_NS + 2)
+    assert parse_bounds(time <= nanoseconds) == Bounds(end_ns=START_NS + 2)
+    assert parse_bounds(time.dt.date() > date(2025, 1, 10)) == Bounds(start_ns=START_NS + 10 * HOUR)
     far = pl.lit(datetime(9999, 12, 31, tzinfo=UTC))
-    assert bounds_of(time < far) == Bounds()
-    assert bounds_of(time > far).start_ns == 2**63 - 1
+    assert parse_bounds(time < far) == Bounds()
+    assert parse_bounds(time > far).start_ns == 2**63 - 1
     past = pl.lit(datetime(1, 1, 1, tzinfo=UTC))
-    assert bounds_of(time >= past) == Bounds()
-    assert bounds_of(time < past).end_ns == -(2**63)
-    assert bounds_of(time == pl.lit(None, dtype=pl.Datetime("ns", "UTC"))) == Bounds()
-    assert bounds_of(pl.col("exchange") == "P") == Bounds()
-    assert bounds_of(pl.col("contract_id") == 5.0) == Bounds()
-    assert bounds_of(pl.col("price") == 5) == Bounds()
-    assert bounds_of(pl.lit(value=True)) == Bounds()
-    assert bounds_of(pl.lit(value=False)).empty
-    assert bounds_of(pl.lit(None, dtype=pl.Boolean)).empty
+    assert parse_bounds(time >= past) == Bounds()
+    assert parse_bounds(time < past).end_ns == -(2**63)
+    assert parse_bounds(time == pl.lit(None, dtype=pl.Datetime("ns", "UTC"))) == Bounds()
+    assert parse_bounds(pl.col("exchange") == "P") == Bounds()
+    assert parse_bounds(pl.col("contract_id") == 5.0) == Bounds()
+    assert parse_bounds(pl.col("price") == 5) == Bounds()
+    assert parse_bounds(pl.lit(value=True)) == Bounds()
+    assert parse_bounds(pl.lit(value=False)).empty
+    assert parse_bounds(pl.lit(None, dtype=pl.Boolean)).empty

@@ -107,8 +107,8 @@ def from_xarray(dataset: xr.Dataset) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        What stands for absent in the dataset is null. Times are UTC if their attribute
-        ``time_zone`` says so, and naive if not.
+        Values that mark absence in the dataset are null. Times are UTC if their attribute
+        ``time_zone`` is ``UTC``, and naive if not.
 
     Raises
     ------

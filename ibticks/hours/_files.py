@@ -173,7 +173,7 @@ def describe_file(path: Path) -> HourFileInfo:
     CorruptFileError
         If the file does not begin with a header.
     StorageError
-        As the operating system says.
+        If the operating system refuses.
     """
     with Source(ROOT) as source:
         source.open(fspath(path))
@@ -331,5 +331,5 @@ def _is_wanted(file: Path, backfill: Backfill) -> bool:
 
 def _sort_key(file: HourFileInfo) -> tuple[int, str, int, str, int]:
     record = file.record
-    part = part_of(record.path) if file.has_place else ""
-    return record.contract_id, record.tick_type, record.hour_ns, part, record.start_ns
+    hour_part = part_of(record.path) if file.has_place else ""
+    return record.contract_id, record.tick_type, record.hour_ns, hour_part, record.start_ns

@@ -54,7 +54,7 @@ def iter_messages(path: str | PathLike[str], *, strict: bool = False) -> Iterato
     ----------
     path : path-like
     strict : bool
-        Whether damage raises. Otherwise a warning says what is damaged, and the messages that can
+        Whether damage raises. Otherwise a warning names the damage, and the messages that can
         be read are yielded, also those of a sealed file without its checksum.
 
     Yields

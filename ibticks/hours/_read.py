@@ -111,19 +111,19 @@ def read_hours(
     0
     """
     interval = parse_interval(start, end, tz)
-    found = find_hour_files(paths, strict=strict, backfill=backfill)
-    names = choose_columns(found, columns)
+    hour_files = find_hour_files(paths, strict=strict, backfill=backfill)
+    names = choose_columns(hour_files, columns)
     return HourTicks(
-        files=tuple(file.record.path for file in found.files),
-        contract_ids=found.contract_ids,
-        tick_types=found.tick_types,
+        files=tuple(file.record.path for file in hour_files.files),
+        contract_ids=hour_files.contract_ids,
+        tick_types=hour_files.tick_types,
         columns=names,
         column_chunks=tuple(
             chunk
-            for _, stream_files in groupby(found.files, key=lambda file: file.stream)
+            for _, stream_files in groupby(hour_files.files, key=lambda file: file.stream)
             for chunk in read_columns(list(stream_files), names, interval, strict=strict)
         ),
-        unreadable=found.left_out,
+        unreadable=hour_files.left_out,
     )
 
 
@@ -217,7 +217,10 @@ class HourTicks:
         times = [chunk.timestamp for chunk in self.column_chunks if chunk.rows]
         if not times:
             return "no time"
-        first, last = min(int(one.min()) for one in times), max(int(one.max()) for one in times)
+        first, last = (
+            min(int(chunk_times.min()) for chunk_times in times),
+            max(int(chunk_times.max()) for chunk_times in times),
+        )
         return f"{format_ns(first)} to {format_ns(last)}"
 
     def _streams(self) -> str:
@@ -225,11 +228,11 @@ class HourTicks:
         return f"{contracts} {', '.join(self.tick_types)}".strip()
 
     def __repr__(self) -> str:
-        parts = [_count(len(self), "tick"), _count(len(self.files), "file")]
-        parts += [self._streams(), self._times()]
+        words = [_count(len(self), "tick"), _count(len(self.files), "file")]
+        words += [self._streams(), self._times()]
         if self.left_out:
-            parts.append(f"{_count(len(self.left_out), 'file')} damaged")
-        return f"HourTicks({', '.join(parts)})"
+            words.append(f"{_count(len(self.left_out), 'file')} damaged")
+        return f"HourTicks({', '.join(words)})"
 
     def _repr_html_(self) -> str:
         rows = [

@@ -78,8 +78,10 @@ def scan_hours(
     from ibticks.frames import scan
 
     interval = parse_interval(start, end, tz)
-    found = find_hour_files(paths, strict=strict, backfill=backfill)
-    return scan(choose_columns(found, columns), _HourBatches(found.files, interval, strict))
+    hour_files = find_hour_files(paths, strict=strict, backfill=backfill)
+    return scan(
+        choose_columns(hour_files, columns), _HourBatches(hour_files.files, interval, strict)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,10 @@ def _measure(file: HourFileInfo, *, strict: bool) -> HourFileInfo:
     times = [block.timestamp for block in blocks if block.rows]
     if not times:
         return replace(file, interval=Interval(0, 0))
-    first, last = min(int(one.min()) for one in times), max(int(one.max()) for one in times)
+    first, last = (
+        min(int(block_times.min()) for block_times in times),
+        max(int(block_times.max()) for block_times in times),
+    )
     return replace(file, interval=Interval(first, last + 1))
 
 
@@ -140,13 +145,13 @@ def _overlapping(files: Iterable[HourFileInfo], interval: Interval) -> Iterator[
     group: list[HourFileInfo] = []
     reach_ns = TIME_MIN
     placed = [(file.interval or interval, number, file) for number, file in enumerate(files)]
-    for bounds, _, file in sorted(placed, key=lambda one: one[:2]):
+    for bounds, _, file in sorted(placed, key=lambda entry: entry[:2]):
         if bounds.intersection(interval) is None:
             continue
         if group and bounds.start_ns >= reach_ns:
-            yield sorted(group, key=lambda one: one.stream)
+            yield sorted(group, key=lambda entry: entry.stream)
             group = []
         group.append(file)
         reach_ns = max(reach_ns, bounds.end_ns)
     if group:
-        yield sorted(group, key=lambda one: one.stream)
+        yield sorted(group, key=lambda entry: entry.stream)

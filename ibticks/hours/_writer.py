@@ -78,7 +78,7 @@ class HourWriter:
 
     Notes
     -----
-    The index of a store in the same folder is not told: write with ``Store.write`` there, or run
+    The index of a store in the same folder is not updated: write with ``Store.write`` there, or run
     ``ibticks index rebuild`` afterwards.
 
     Examples
@@ -148,7 +148,7 @@ class HourWriter:
         tz: str | tzinfo | None = None,
         timestamp_unit: TimeUnit | None = None,
     ) -> int:
-        """Write the ticks of a frame, each to the file of its own hour.
+        """Write the ticks of a frame, each to the file of its hour.
 
         Parameters
         ----------
@@ -227,7 +227,7 @@ class HourWriter:
         CorruptFileError
             If a file cannot be sealed, since what it had before is damaged.
         StorageError
-            As the operating system says.
+            If the operating system refuses.
         """
         if self._is_closed:
             return

@@ -1,4 +1,4 @@
-"""What the tests of frames share: ticks made by hand, by hypothesis, and read plainly."""
+"""Ticks made by hand, by hypothesis, and read plainly, for tests of frames."""
 
 from __future__ import annotations
 

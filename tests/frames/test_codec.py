@@ -1,4 +1,4 @@
-"""What frames make of a user's table goes through the codec as it is, read-only memory and all."""
+"""Columns made of a user's table go through the codec unchanged, in read-only memory, too."""
 
 from __future__ import annotations
 

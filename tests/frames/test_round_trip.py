@@ -47,16 +47,16 @@ def plain(rows, way):
     """Rows as they can be after this way; NaN by name, since it equals nothing."""
     numpy_like = way.startswith(("pandas", "xarray"))
     for row in rows:
-        said = dict(row)
+        values = dict(row)
         for name in FLOATS:
-            if said[name] is not None and np.isnan(said[name]):
-                said[name] = None if numpy_like else "nan"
+            if values[name] is not None and np.isnan(values[name]):
+                values[name] = None if numpy_like else "nan"
         if way.startswith("xarray"):
-            said["sequence"] = said["sequence"] or None
-            said["exchange"] = said["exchange"] or None
-            said["stream_id"] = said["stream_id"] or None
-            said["conditions"] = ";".join(said["conditions"])
-        yield said
+            values["sequence"] = values["sequence"] or None
+            values["exchange"] = values["exchange"] or None
+            values["stream_id"] = values["stream_id"] or None
+            values["conditions"] = ";".join(values["conditions"])
+        yield values
 
 
 @pytest.mark.parametrize("way", WAYS)

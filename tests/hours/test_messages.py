@@ -31,13 +31,15 @@ def frame_offsets(data: bytes) -> list[int]:
 def test_every_message_has_its_offset(written_folder):
     path = written_folder / QUOTES_HOUR
     data = path.read_bytes()
-    found = list(ibt.iter_messages(path))
-    assert [offset for offset, _ in found] == frame_offsets(data)
-    for offset, message in found[::1000]:
+    messages_read = list(ibt.iter_messages(path))
+    assert [offset for offset, _ in messages_read] == frame_offsets(data)
+    for offset, message in messages_read[::1000]:
         (size,) = struct.unpack_from(">I", data, offset)
         assert StreamMessage.FromString(data[offset + 4 : offset + 4 + size]) == message
     quotes = in_hour(recorded("ibm_quotes"), 14)
-    assert [message.tick_data.bid_price for _, message in found] == quotes["bid_price"].to_list()
+    assert [message.tick_data.bid_price for _, message in messages_read] == quotes[
+        "bid_price"
+    ].to_list()
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
@@ -101,8 +103,8 @@ def test_a_frame_that_is_no_message_is_passed_over(tmp_path):
         file.write(len(payload).to_bytes(4, "big") + payload)
     assert not header.sealed
     with pytest.warns(errors.CorruptDataWarning, match="no StreamMessage"):
-        found = [message.type for _, message in ibt.iter_messages(path)]
-    assert found == ["tick", "info"]
+        messages_read = [message.type for _, message in ibt.iter_messages(path)]
+    assert messages_read == ["tick", "info"]
 
 
 def made_open(tmp_path):

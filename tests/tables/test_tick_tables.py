@@ -49,11 +49,11 @@ def test_real_quotes_with_a_side_missing(real, rows):
 def test_real_trades_with_codes_and_repeated_times(real, rows):
     path = real / "ibm_20131007.trades.parquet"
     (batch,) = read(path, tick_type="all_last", **IBM)
-    found = rows(batch)
-    assert found[0]["conditions"] == [pq.read_table(path)["conditions"][0].as_py()]
-    assert len({row["timestamp"] for row in found}) < len(found) == 400
-    assert {row["exchange"] for row in found} >= {"P", "Q", "N"}
-    assert sum(row["size"] for row in found) == sum(pq.read_table(path)["size"].to_pylist())
+    read_rows = rows(batch)
+    assert read_rows[0]["conditions"] == [pq.read_table(path)["conditions"][0].as_py()]
+    assert len({row["timestamp"] for row in read_rows}) < len(read_rows) == 400
+    assert {row["exchange"] for row in read_rows} >= {"P", "Q", "N"}
+    assert sum(row["size"] for row in read_rows) == sum(pq.read_table(path)["size"].to_pylist())
 
 
 def test_real_quotes_without_sizes_in_microseconds(real, rows):
@@ -76,16 +76,16 @@ def test_real_trades_with_ids_and_the_time_of_the_exchange(real, rows):
 
 @pytest.mark.parametrize("name", ["ibm_20131007.quotes", "ibm_20131007.trades"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_text_says_the_same_as_parquet(real, rows, tmp_path, name, separator):
+def test_text_has_the_ticks_of_parquet(real, rows, tmp_path, name, separator):
     path = real / f"{name}.parquet"
     pl.read_parquet(path).write_csv(
         tmp_path / "ticks.csv", separator=separator, datetime_format="%F %T%.9f"
     )
     options = {"tick_type": "bid_ask" if "quotes" in name else "last", **IBM}
     (expected,) = read(path, **options)
-    found = read(tmp_path / "ticks.csv", **options, tz="UTC", batch_rows=64)
-    assert [batch.rows for batch in found[:2]] == [64, 64]
-    assert [row for batch in found for row in rows(batch)] == rows(expected)
+    read_rows = read(tmp_path / "ticks.csv", **options, tz="UTC", batch_rows=64)
+    assert [batch.rows for batch in read_rows[:2]] == [64, 64]
+    assert [row for batch in read_rows for row in rows(batch)] == rows(expected)
     assert count_rows(tmp_path / "ticks.csv") == expected.rows
 
 
@@ -157,7 +157,7 @@ def test_the_first_bad_row_is_found(tmp_path, bad):
     assert sum(seen) == bad - 1
 
 
-def test_what_is_wrong_is_said_before_the_first_row(tmp_path, real):
+def test_errors_of_columns_are_raised_before_the_first_row(tmp_path, real):
     quotes = real / "ibm_20131007.quotes.parquet"
     with pytest.raises(InputError, match="no column for price: the file has timestamp, bid_price"):
         read_batches(quotes, tick_type="last", **IBM)
@@ -165,13 +165,13 @@ def test_what_is_wrong_is_said_before_the_first_row(tmp_path, real):
         read_batches(quotes, tick_type="trades", **IBM)
     with pytest.raises(InputError, match="batch_rows"):
         read_batches(quotes, tick_type="bid_ask", **IBM, batch_rows=0)
-    for text, told in (
+    for text, message in (
         ("", "neither"),
         ("a,a\n1,2\n", "twice"),
         ("PAR1 and nothing else", "cannot be read"),
     ):
         (tmp_path / "bad.csv").write_text(text)
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             read_batches(tmp_path / "bad.csv", tick_type="last", **IBM)
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):

@@ -145,8 +145,8 @@ def test_only_the_columns_used_are_read(hours, eager, engine):
     ],
 )
 def test_only_the_hours_of_the_filter_are_read(hours, eager, engine, where, expected):
-    found = scan(COLUMNS, hours).filter(where).collect(engine=engine)
-    assert found.equals(eager.filter(where))
+    collected = scan(COLUMNS, hours).filter(where).collect(engine=engine)
+    assert collected.equals(eager.filter(where))
     assert read_hours(hours) == expected
 
 
@@ -170,8 +170,8 @@ def test_only_the_hours_of_the_filter_are_read(hours, eager, engine, where, expe
     ],
 )
 def test_only_the_streams_of_the_filter_are_read(hours, eager, where, expected):
-    found = scan(COLUMNS, hours).filter(where).collect()
-    assert found.equals(eager.filter(where))
+    collected = scan(COLUMNS, hours).filter(where).collect()
+    assert collected.equals(eager.filter(where))
     assert {key[1:] for key in hours.read} <= expected
     assert not expected or {key[1:] for key in hours.read} == expected
 
@@ -188,15 +188,15 @@ def test_a_head_stops_reading(hours, eager, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_filter_of_a_head_counts_every_row(hours, eager, engine):
     where = time >= START + timedelta(hours=1)
-    found = scan(COLUMNS, hours).head(30).filter(where).collect(engine=engine)
-    assert found.equals(eager.head(30).filter(where))
-    assert found.height == 6
+    collected = scan(COLUMNS, hours).head(30).filter(where).collect(engine=engine)
+    assert collected.equals(eager.head(30).filter(where))
+    assert collected.height == 6
 
 
 def test_a_head_of_a_filter(hours, eager):
     where = pl.col("price") > 120
-    found = scan(COLUMNS, hours).filter(where).head(3).collect(engine="streaming")
-    assert found.equals(eager.filter(where).head(3))
+    collected = scan(COLUMNS, hours).filter(where).head(3).collect(engine="streaming")
+    assert collected.equals(eager.filter(where).head(3))
 
 
 def test_joins_and_tails(hours, eager):

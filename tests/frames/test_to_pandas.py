@@ -16,13 +16,13 @@ UTC = "datetime64[ns, UTC]"
 
 
 def dtypes(frame):
-    named = {name: str(dtype) for name, dtype in frame.dtypes.items()}
+    dtype_names = {name: str(dtype) for name, dtype in frame.dtypes.items()}
     categories = {
         name: str(frame[name].cat.categories.dtype)
-        for name, dtype in named.items()
+        for name, dtype in dtype_names.items()
         if dtype == "category"
     }
-    return named, categories
+    return dtype_names, categories
 
 
 def test_the_dtypes_of_pandas_do_not_depend_on_the_data(ticks, quotes_and_trades):
@@ -90,8 +90,10 @@ def test_a_time_index_is_the_timestamp():
     ticks = from_arrow(frame, contract_id=8314, tick_type="last")
     assert ticks.timestamp.tolist() == [t.value for t in times]
     assert ticks.columns["price"].valid.tolist() == [True, False]
-    named = from_arrow(frame.rename_axis("timestamp"), contract_id=8314, tick_type="last")
-    assert named.timestamp.tolist() == ticks.timestamp.tolist()
+    with_named_index = from_arrow(
+        frame.rename_axis("timestamp"), contract_id=8314, tick_type="last"
+    )
+    assert with_named_index.timestamp.tolist() == ticks.timestamp.tolist()
 
 
 def test_other_indexes():

@@ -58,21 +58,21 @@ def test_conditions_and_metadata_in_other_clothes(rows):
             "metadata": [{"source": "a", "x": None}, {"source": None, "x": "1"}, None, {}],
         }
     )
-    found = rows(from_arrow(frame, **WHO))
-    assert [row["conditions"] for row in found] == [["2000"], [], [], ["2000"]]
-    assert [row["metadata"] for row in found] == [{"source": "a"}, {"x": "1"}, {}, {}]
+    read_rows = rows(from_arrow(frame, **WHO))
+    assert [row["conditions"] for row in read_rows] == [["2000"], [], [], ["2000"]]
+    assert [row["metadata"] for row in read_rows] == [{"source": "a"}, {"x": "1"}, {}, {}]
     lists = pa.array([["a", None, "b"], None, [], ["b"]], pa.list_(pa.dictionary(pa.int8(), "str")))
     pairs = pa.array([[("k", "v")], None, [], []], pa.list_(pa.struct({"a": "str", "b": "str"})))
     again = frame.set_column(1, "conditions", lists).set_column(2, "metadata", pairs)
-    found = rows(from_arrow(again[:2], **WHO)) + rows(from_arrow(again[2:], **WHO))
-    assert [row["conditions"] for row in found] == [["a", "b"], [], [], ["b"]]
-    assert [row["metadata"] for row in found] == [{"k": "v"}, {}, {}, {}]
+    read_rows = rows(from_arrow(again[:2], **WHO)) + rows(from_arrow(again[2:], **WHO))
+    assert [row["conditions"] for row in read_rows] == [["a", "b"], [], [], ["b"]]
+    assert [row["metadata"] for row in read_rows] == [{"k": "v"}, {}, {}, {}]
     nothing = pa.table({"timestamp": [NOW], "conditions": [None], "metadata": [None]})
     assert rows(from_arrow(nothing, **WHO))[0]["metadata"] == {}
 
 
 def test_values_that_fit_no_tick():
-    for name, value, told in (
+    for name, value, quoted in (
         ("price", "12,5", "12,5"),
         ("sequence", -1, "-1"),
         ("sequence", 1.5, "1.5"),
@@ -84,7 +84,7 @@ def test_values_that_fit_no_tick():
     ):
         frame = pa.table({"timestamp": [NOW], name: [value]})
         arguments = {"tick_type": "last"} if name == "contract_id" else WHO
-        with pytest.raises(InputError, match=rf"'{name}'.*{told}") as caught:
+        with pytest.raises(InputError, match=rf"'{name}'.*{quoted}") as caught:
             from_arrow(frame, **arguments)
         assert caught.value.context["column"] == name
 

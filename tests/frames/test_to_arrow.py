@@ -138,8 +138,8 @@ def test_a_second_beyond_nanoseconds_is_null():
 def test_metadata_says_what_is_missing(ticks, quotes_and_trades):
     hour = ticks(quotes_and_trades)
     damaged = TickColumns(hour.rows, hour.columns, ((30, 40), (10, 20)))
-    told = {"selection": "IBM bid_ask", "missing": [["1970-01-01T00:00:00.000000040Z"] * 2]}
-    table = to_table([damaged, TickColumns(0, {}, ((20, 25),))], ALL, metadata=told)
+    metadata = {"selection": "IBM bid_ask", "missing": [["1970-01-01T00:00:00.000000040Z"] * 2]}
+    table = to_table([damaged, TickColumns(0, {}, ((20, 25),))], ALL, metadata=metadata)
     stamp = "1970-01-01T00:00:00.0000000{}Z".format
     assert metadata_of(table) == {
         "selection": "IBM bid_ask",
@@ -159,7 +159,7 @@ def test_rows_are_sorted_by_time_and_stable_as_given(times):
     arrays = [np.array(part, dtype=np.int64) for part in times]
     arranged = []
     for run in group_by_time(arrays):
-        there = [(t, p, i) for p in run.parts for i, t in enumerate(times[p])]
+        there = [(t, p, i) for p in run.chunks for i, t in enumerate(times[p])]
         arranged += there if run.rows is None else [there[i] for i in run.rows]
     assert arranged == sorted((t, p, i) for p, part in enumerate(times) for i, t in enumerate(part))
 
@@ -169,4 +169,9 @@ def test_hours_in_order_are_not_rearranged():
     assert [run.rows for run in group_by_time(hours)] == [None] * 4
     touching = [np.array([1, 2]), np.array([2, 3])]
     assert all(run.rows is None for run in group_by_time(touching))
-    assert list(itertools.chain(*(run.parts for run in group_by_time(hours[::-1])))) == [3, 2, 1, 0]
+    assert list(itertools.chain(*(run.chunks for run in group_by_time(hours[::-1])))) == [
+        3,
+        2,
+        1,
+        0,
+    ]

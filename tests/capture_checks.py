@@ -1,4 +1,4 @@
-"""What the tests of capture look at: what is stored, what was sent, what is said of it."""
+"""Checks of a capture: stored ticks against sent ones, statuses, errors and coverage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ibticks as ibt
     from ibticks.gateway import Gateway
 
-PATIENCE = 40.0
+TIMEOUT_SECONDS = 40.0
 QUICK: dict[str, Any] = {
     "reconnect_delay": 0.05,
     "connect_timeout": 10.0,
@@ -36,7 +36,7 @@ FOUR = "8314:IBM:bid_ask;last;all_last;mid_point"
 _OURS = ("timestamp", "sequence")
 
 
-def until(holds: Callable[[], object], what: str = "", seconds: float = PATIENCE) -> None:
+def until(holds: Callable[[], object], what: str = "", seconds: float = TIMEOUT_SECONDS) -> None:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not holds():
@@ -45,7 +45,7 @@ def until(holds: Callable[[], object], what: str = "", seconds: float = PATIENCE
 
 
 def stored(store: ibt.Store, contract_id: int, tick_type: str) -> pl.DataFrame:
-    """What is stored of a stream: in the order of arrival, numbered from 1 without a gap."""
+    """Return the stored ticks of a stream; they are in order and numbered from 1 without a gap."""
     frame = store.select(contract_id, tick_type).to_polars()
     assert frame["sequence"].to_list() == list(range(1, len(frame) + 1))
     assert frame["timestamp"].is_sorted()
@@ -81,7 +81,7 @@ def check_stored(
 
 
 def statuses(store: ibt.Store, contract_id: int, tick_type: str) -> list[tuple[str, int | None]]:
-    """What a stream says of itself, in order: statuses with IB's code."""
+    """Return the statuses of a stream in order, with the codes of IB."""
     return [
         (message["data"]["status"], message["metadata"].get("code"))
         for message in store.select(contract_id, tick_type).messages()

@@ -136,12 +136,12 @@ def nothing_left(request):
 
 
 def open_files() -> set[str]:
-    found = set()
+    files = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
             target = str(descriptor.readlink())
         except FileNotFoundError:
             continue
         if not target.startswith("/proc"):
-            found.add(f"{descriptor.name} {target}")
-    return found
+            files.add(f"{descriptor.name} {target}")
+    return files

@@ -30,12 +30,12 @@ class Recorded:
         replay: Replay,
         gaps: list[tuple[int, int]],
         *,
-        named: bool = True,
+        has_symbols: bool = True,
     ) -> None:
         self.store, self.replay, self.gaps = store, replay, gaps
         self.begin = replay.start_ns - _SECOND
         self.end = replay.end_ns + 2 * _SECOND
-        for contract in replay.contracts if named else ():
+        for contract in replay.contracts if has_symbols else ():
             store.add_contract(
                 contract.contract_id,
                 contract.symbol,
@@ -59,7 +59,7 @@ class Recorded:
         capture.stop(self.end)
 
     def missed(self, contract_id: int, tick_type: str) -> int:
-        """How many ticks of a stream came in the gaps."""
+        """Count the ticks of a stream that came in the gaps."""
         times = self.replay.streams[contract_id, tick_type].time_ns
         return sum(int(np.diff(np.searchsorted(times, gap)).item()) for gap in self.gaps)
 

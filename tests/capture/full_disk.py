@@ -30,7 +30,7 @@ from ibticks.schema import TickColumns, Values
 from ibticks.storage import read_ticks, seal_files, verify
 from ibticks.storage._audit import records_on_disk
 
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 ROWS = 6000
 
 
@@ -72,7 +72,7 @@ class SmallFiles:
 
 
 class Store:
-    """What a capture needs of a store, with its index in memory."""
+    """The parts of a store that a capture uses, with its index in memory."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -124,17 +124,17 @@ class Stage:
         return self.capture.status()["status"]["contracts"]["1"]["streams"]["bid_ask"]
 
     def until(self, holds) -> None:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT_SECONDS
         while not holds():
             assert time.monotonic() < end, self.capture.status()
             time.sleep(0.01)
 
-    def found(self) -> list[float]:
+    def stored_prices(self) -> list[float]:
         return [
             price
             for record in self.store.index.files()
-            for part in read_ticks(self.store.root, [record], ["timestamp", "bid_price"])
-            for price in part.numbers("bid_price").tolist()
+            for chunk in read_ticks(self.store.root, [record], ["timestamp", "bid_price"])
+            for price in chunk.numbers("bid_price").tolist()
         ]
 
     def states(self) -> list[str]:
@@ -152,7 +152,7 @@ class Stage:
 
 
 def it_is_freed_before_memory_is_used_up(stage: Stage) -> None:
-    """Nothing is lost, though the line was dropped meanwhile, and the status could not be told."""
+    """Nothing is lost, though the connection dropped and the status file could not be written."""
     stage.disk.fill()
     stage.until(lambda: stage.stream["waiting"] > 100)
     stage.gateway.drop()
@@ -165,13 +165,15 @@ def it_is_freed_before_memory_is_used_up(stage: Stage) -> None:
     stage.until(lambda: stage.stream["ticks"] > ticks + 50)
     stage.end()
     sent = len(stage.gateway.rows_sent(1, "bid_ask"))
-    assert stage.found() == [row + 1.0 for row in stage.gateway.rows_sent(1, "bid_ask")], sent
+    assert stage.stored_prices() == [row + 1.0 for row in stage.gateway.rows_sent(1, "bid_ask")], (
+        sent
+    )
     assert stage.states() == ["captured", "disconnected", "captured"]
 
 
 def memory_is_used_up(stage: Stage) -> None:
-    """What then comes is lost, which the ledger says, and the numbers of the ticks."""
-    most, recorder_module._MAX_PENDING = recorder_module._MAX_PENDING, 200
+    """Ticks beyond the limit are lost; coverage and sequence numbers show it."""
+    max_pending, recorder_module._MAX_PENDING = recorder_module._MAX_PENDING, 200
     stage.disk.fill()
     stage.until(lambda: stage.stream["lost"] > 100)
     stage.disk.free()
@@ -179,9 +181,9 @@ def memory_is_used_up(stage: Stage) -> None:
     ticks = stage.stream["ticks"]
     stage.until(lambda: stage.stream["ticks"] > ticks + 50)
     stage.end()
-    recorder_module._MAX_PENDING = most
+    recorder_module._MAX_PENDING = max_pending
     lost = stage.capture._recorders[0].lost
-    assert len(stage.found()) == len(stage.gateway.rows_sent(1, "bid_ask")) - lost
+    assert len(stage.stored_prices()) == len(stage.gateway.rows_sent(1, "bid_ask")) - lost
     assert stage.states() == ["captured", "disconnected", "captured"]
     assert "no room on the disk" in stage.store.index.coverage()[1].reason
 
@@ -194,15 +196,15 @@ def it_is_full_at_the_end(stage: Stage) -> None:
     stage.gateway.close()
     stage.disk.free()
     assert stage.capture.status()["status"]["contracts"]["1"]["streams"]["bid_ask"]["waiting"] > 10
-    found = stage.found()
-    assert found == [row + 1.0 for row in range(len(found))]
-    assert len(found) > 50
+    prices = stage.stored_prices()
+    assert prices == [row + 1.0 for row in range(len(prices))]
+    assert len(prices) > 50
 
 
 def it_is_full_at_the_beginning(stage: Stage) -> None:
     """A capture that cannot write begins all the same, and writes when it can."""
     stage.capture.stop()
-    before = stage.found()
+    before = stage.stored_prices()
     stage.disk.fill()
     try:
         stage.capture.start()
@@ -211,8 +213,8 @@ def it_is_full_at_the_beginning(stage: Stage) -> None:
         stage.disk.free()
     stage.until(lambda: stage.stream["waiting"] == 0)
     stage.end()
-    assert stage.found()[: len(before)] == before
-    assert stage.found() == [row + 1.0 for row in stage.gateway.rows_sent(1, "bid_ask")]
+    assert stage.stored_prices()[: len(before)] == before
+    assert stage.stored_prices() == [row + 1.0 for row in stage.gateway.rows_sent(1, "bid_ask")]
 
 
 SCENES = {
@@ -228,20 +230,20 @@ DISKS = {"small disk": SmallDisk, "small files": SmallFiles}
 
 
 def play(kind: str, folder: Path) -> dict[str, str]:
-    """How each scene went: nothing, or what was wrong."""
-    said = {}
+    """Return the error of each scene, empty where there was none."""
+    errors = {}
     for name, scene in SCENES.items():
         stage = Stage(DISKS[kind](folder / name))
         try:
             scene(stage)
-            said[name] = ""
+            errors[name] = ""
         except BaseException:
-            said[name] = traceback.format_exc()
+            errors[name] = traceback.format_exc()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
             stage.capture.stop()
             stage.gateway.close()
-    return said
+    return errors
 
 
 def apart() -> list[str] | None:

@@ -1,8 +1,7 @@
-"""Captures to be killed: run as a script, it forks one for every line it is sent.
+"""Captures to be killed: the script forks one for every line of its input.
 
-Each says of every tick that was handed to its recorder, and written when that returned, by writing
-to a file without any buffer, so that it is there however the process ends. Their clock runs fast,
-so that hours end, and files are sealed, all the time.
+Each reports every tick that its recorder has written, by an unbuffered write to a file, which
+survives a kill. Their clock runs fast, so that hours end, and files are sealed, all the time.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from ibticks.storage import StreamAppender, seal_files
 
 FAST = 7200  # two hours a second
 TICK = struct.Struct("<Bd")
-KINDS = ("bid_ask", "last", "mid_point")
+TICK_TYPES = ("bid_ask", "last", "mid_point")
 
 _real = time.time_ns
 
 
 class SealedHere:
-    """Seals in this process: another one would take longer to start than these live."""
+    """Seals in this process, since another one would take longer to start than these live."""
 
     def __call__(self, root, keys):
         return seal_files(root, keys)
@@ -44,7 +43,7 @@ class SealedHere:
 
 
 def prepare(folder: str) -> None:
-    """Load everything there is to load, so that those who are forked have it."""
+    """Load every module that a forked process needs."""
     from pathlib import Path
 
     with StreamAppender(Path(folder), 1, "last", MemoryIndex()) as appender:
@@ -71,7 +70,7 @@ def report(recorder: type[Recorder], descriptor: int) -> None:
     recorder.quote, recorder.trade, recorder.mid_point = on_quote, on_trade, on_mid_point
 
 
-def run(root: str, dsn: str, port: int, tracked: str, epoch: int, told: str) -> None:
+def run(root: str, dsn: str, port: int, tracked: str, epoch: int, report_path: str) -> None:
     """Capture until it is killed, or asked to end."""
 
     def fast() -> int:
@@ -79,16 +78,16 @@ def run(root: str, dsn: str, port: int, tracked: str, epoch: int, told: str) -> 
 
     time.time_ns = recorder_module.time_ns = fast
     capture_module.SealerApart = SealedHere
-    report(Recorder, os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-    asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    report(Recorder, os.open(report_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     with (
         ibt.open(root, dsn=dsn) as store,
         ibt.Capture(
             store, tracked, port=port, same_contract_seconds=0, reconnect_delay=0.02, fsync=0.1
         ) as capture,
     ):
-        while not asked:
+        while not signals:
             time.sleep(0.005)
     assert list(capture.failures) == [], capture.failures
 

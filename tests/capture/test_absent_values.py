@@ -61,7 +61,7 @@ def replay() -> Replay:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_capture_stores_them_as_absent(kind, store, serve, capturing, replay):
+def test_capture_stores_unset_values_as_absent(kind, store, serve, capturing, replay):
     capture = capturing(serve(replay), f"{XYZ}:XYZ:{kind}")
     rows = replay.streams[XYZ, kind].rows
     until(lambda: capture.status()["status"]["ticks"] == rows, "all are captured")
@@ -71,7 +71,7 @@ def test_a_capture_stores_them_as_absent(kind, store, serve, capturing, replay):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stream_on_demand_leaves_them_out(kind, store, serve, replay):
+def test_stream_on_demand_omits_unset_values(kind, store, serve, replay):
     rows = replay.streams[XYZ, kind].rows
     with ibt.stream_ticks(
         XYZ, kind, port=serve(replay).port, limit=rows, store=store, timeout_seconds=60
@@ -84,7 +84,7 @@ def test_a_stream_on_demand_leaves_them_out(kind, store, serve, replay):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_backfill_stores_them_as_absent_and_once(kind, store, serve, replay):
+def test_backfill_stores_unset_values_as_absent_and_once(kind, store, serve, replay):
     only = Replay.from_columns(replay.contracts, {(XYZ, kind): replay.streams[XYZ, kind].columns})
     recorded = Recorded(store, only, [(START + SECOND, START + 3 * SECOND)])
     pacing = ibt.Pacing(requests=10**6, burst=10**6, identical_seconds=0, messages_per_second=1000)

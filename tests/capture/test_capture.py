@@ -36,7 +36,7 @@ def streams(capture) -> list[tuple[int, str]]:
 # --- beginning and ending -------------------------------------------------------------------------
 
 
-def test_from_beginning_to_end_and_again(steady, serve, capturing, store):
+def test_start_stop_and_start_again(steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     assert capture.running
@@ -64,7 +64,7 @@ def test_from_beginning_to_end_and_again(steady, serve, capturing, store):
     check_index(store.root, store.index)
 
 
-def test_one_that_never_began(store):
+def test_stop_before_start(store):
     capture = ibt.Capture(store, TICKING, **QUICK)
     capture.stop()
     assert capture.wait(0)
@@ -72,7 +72,7 @@ def test_one_that_never_began(store):
     assert json.dumps(capture.status())
 
 
-def test_nothing_is_left_behind(steady, serve, capturing, store, request):
+def test_stop_leaves_no_thread_and_no_file_open(steady, serve, capturing, store, request):
     gateway = serve(steady, speed=1.0)
     with capturing(gateway, TICKING) as first:
         until(lambda: ticks(first) > 20)
@@ -85,7 +85,7 @@ def test_nothing_is_left_behind(steady, serve, capturing, store, request):
     assert not [path for path in (store.root / "metadata").iterdir() if path.name.endswith(".new")]
 
 
-def test_with_the_sealer_of_its_own(steady, serve, store, monkeypatch):
+def test_sealing_in_another_process(steady, serve, store, monkeypatch):
     """The real one, another process, which is gone at the end, too."""
     gateway = serve(steady, speed=1.0)
     capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
@@ -112,7 +112,7 @@ def test_inside_a_running_event_loop(steady, serve, capturing, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_from_threads_of_others(steady, serve, capturing, store):
+def test_start_and_stop_from_several_threads(steady, serve, capturing, store):
     """A notebook's cell may begin it and another thread end it."""
     gateway = serve(steady, speed=1.0)
     made = []
@@ -129,8 +129,8 @@ def test_from_threads_of_others(steady, serve, capturing, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_an_interrupt_in_the_middle_of_stopping(steady, serve, capturing, store, monkeypatch):
-    """Whoever interrupts the cell that stops it can stop it once more."""
+def test_interrupt_during_stop(steady, serve, capturing, store, monkeypatch):
+    """After an interrupt of the cell that stops it, a capture can be stopped again."""
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     until(lambda: ticks(capture) > 20)
@@ -153,7 +153,7 @@ def test_an_interrupt_in_the_middle_of_stopping(steady, serve, capturing, store,
 # --- two of them ----------------------------------------------------------------------------------
 
 
-def test_two_captures_of_one_stream(steady, serve, capturing, store):
+def test_second_capture_of_a_stream_is_refused(steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
     first = capturing(gateway, "1:ONE:bid_ask;last")
     until(lambda: ticks(first) > 20)
@@ -187,7 +187,7 @@ def test_two_captures_of_one_stream(steady, serve, capturing, store):
 
 
 @pytest.mark.parametrize("where", ["index", "resume", "Supervisor"])
-def test_a_beginning_that_fails_half_way(where, steady, serve, store, monkeypatch, request):
+def test_start_that_fails_half_way(where, steady, serve, store, monkeypatch, request):
     gateway = serve(steady, speed=1.0)
     capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
     mistake = ZeroDivisionError("a mistake of ours")
@@ -228,7 +228,7 @@ def test_without_the_official_client(store, monkeypatch):
 # --- contracts ------------------------------------------------------------------------------------
 
 
-def test_contracts_are_resolved_once_and_kept(steady, serve, capturing, store):
+def test_contract_details_are_requested_once_and_stored(steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
     with capturing(gateway, TICKING) as capture:
         until(lambda: ticks(capture) > 20)
@@ -247,8 +247,8 @@ def test_contracts_are_resolved_once_and_kept(steady, serve, capturing, store):
     }
 
 
-def asked_first(capturing, answers) -> list[list[str]]:
-    """What a capture asks for, in order, of a server that answers so."""
+def first_requests(capturing, answers) -> list[list[str]]:
+    """Return the first requests of a capture to a server with these answers."""
     asked: list[list[str]] = []
 
     def script(line):
@@ -268,16 +268,16 @@ def asked_first(capturing, answers) -> list[list[str]]:
     return asked[:2]
 
 
-def test_a_contract_that_is_known_is_streamed_at_once(capturing, store):
+def test_known_contract_is_subscribed_at_once(capturing, store):
     """Ticks go by while details are on their way: they are asked for after the stream."""
     store.add_contract(1, "ONE", exchange="NYSE")
-    first, second = asked_first(capturing, lambda asked: ())
+    first, second = first_requests(capturing, lambda asked: ())
     assert (first[0], first[2], first[9]) == ("97", "1", "NYSE")
     assert second[0] == "9"
 
 
-def test_a_contract_that_is_not_known_is_asked_about_first(capturing, store):
-    first, second = asked_first(
+def test_details_of_an_unknown_contract_come_first(capturing, store):
+    first, second = first_requests(
         capturing, lambda asked: (message(52, 1, asked[2]),) if asked[0] == "9" else ()
     )
     assert (first[0], first[3]) == ("9", "1")
@@ -329,7 +329,7 @@ def test_the_status(steady, serve, capturing, store):
     assert json.loads(status_path(store.root).read_text())["status"]["running"] is False
 
 
-def test_a_contract_that_is_switched_off(steady, serve, capturing):
+def test_disabled_contract(steady, serve, capturing):
     gateway = serve(steady, speed=1.0)
     off = TrackedContract(2, "TWO", ("bid_ask",), enabled=False)
     capture = capturing(gateway, [TrackedContract(1, "ONE", ("bid_ask",)), off])
@@ -339,7 +339,7 @@ def test_a_contract_that_is_switched_off(steady, serve, capturing):
     assert (two["enabled"], two["stream_count"], two["streams"]) == (False, 0, {})
 
 
-def test_a_status_that_cannot_be_written(tmp_path, caplog):
+def test_status_file_that_cannot_be_written(tmp_path, caplog):
     """It is a courtesy; and half of one is worse than none."""
     (tmp_path / "metadata").mkdir()
     write_status(tmp_path, {"a": 1})
@@ -349,16 +349,16 @@ def test_a_status_that_cannot_be_written(tmp_path, caplog):
     (path / "in the way").touch()
     write_status(tmp_path, {"a": 2})
     assert "the status cannot be written" in caplog.text
-    assert [each.name for each in path.parent.iterdir()] == ["capture.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["capture.json"]
 
 
 class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.found: set[str] = set()
+        self.names: set[str] = set()
 
     def handle_starttag(self, tag, attrs):
-        self.found.add(tag)
+        self.names.add(tag)
 
 
 LAGS = [
@@ -371,8 +371,8 @@ LAGS = [
 
 
 @pytest.mark.parametrize(("shift", "problem", "words"), LAGS)
-def test_the_lag_of_a_replay_is_none(steady, serve, capturing, shift, problem, words):
-    """IB's time of a replayed tick says nothing about how long it took."""
+def test_lag_of_a_replay_is_none(steady, serve, capturing, shift, problem, words):
+    """The lag of a replayed tick cannot be computed from its time at IB."""
     ahead = 0 if shift is None else time.time_ns() - steady.start_ns + shift * 10**9
     gateway = serve(steady if shift is None else steady.shifted(ahead), speed=1.0)
     capture = capturing(gateway, "1:ONE:bid_ask")
@@ -403,7 +403,7 @@ def test_the_status_of_a_stream_has_its_reason_and_since_when(steady, serve, cap
     assert datetime.fromisoformat(stream()["since"]) <= datetime.now(UTC)
 
 
-def test_what_others_say_is_text_in_the_panel(steady, serve, capturing):
+def test_panel_escapes_text_of_ib(steady, serve, capturing):
     nasty = "<script>alert('x')</script><img src=x onerror=alert(1)>&amp;"
     gateway = serve(steady, speed=1.0)
     gateway.forbid(2, code=354, message=nasty)
@@ -418,6 +418,6 @@ def test_what_others_say_is_text_in_the_panel(steady, serve, capturing):
     capture.failures.append(nasty)
     tags = Tags()
     tags.feed(capture._repr_html_())
-    assert tags.found == {"div", "span", "b", "table", "thead", "tbody", "tr", "th", "td"}
+    assert tags.names == {"div", "span", "b", "table", "thead", "tbody", "tr", "th", "td"}
     assert "&lt;script&gt;alert" in capture._repr_html_()
     assert "connected" in capture._repr_html_()

@@ -1,4 +1,4 @@
-"""A capture compresses its old hours, whatever else comes for them."""
+"""Compression of old hours by a running capture."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def test_old_hours_are_compressed_and_ticks_go_on(steady, serve, capturing, stor
     check_index(store.root, store.index)
 
 
-def test_nothing_is_compressed_unless_it_is_asked_for(steady, serve, capturing):
+def test_no_compression_by_default(steady, serve, capturing):
     capture = capturing(serve(steady, speed=1.0), TRACKED)
-    assert not any(each.name == "ibticks-compress" for each in threading.enumerate())
+    assert not any(thread.name == "ibticks-compress" for thread in threading.enumerate())
     assert capture.settings.compress_after is None
 
 
-def test_a_file_that_was_deleted_meanwhile_is_passed_over(stage):
-    def compressor(*given):
-        raise AssertionError(given)
+def test_compression_skips_a_deleted_file(stage):
+    def compressor(*arguments):
+        raise AssertionError(arguments)
 
     path = stage.root / stage.keys[0].path
     away = path.rename(path.with_name("away"))
@@ -76,15 +76,15 @@ def test_a_file_that_was_deleted_meanwhile_is_passed_over(stage):
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"),
+    ("duration", "seconds"),
     [("24h", 86400.0), (timedelta(minutes=1), 60.0), (7, 7), (0, 0), (None, None)],
 )
-def test_how_long_may_be_said_in_several_ways(given, seconds):
-    said = CaptureSettings.from_environment({}, tracked=TRACKED, compress_after=given)
-    assert said.compress_after == seconds
+def test_durations_in_several_forms(duration, seconds):
+    settings = CaptureSettings.from_environment({}, tracked=TRACKED, compress_after=duration)
+    assert settings.compress_after == seconds
 
 
-def test_what_is_no_length_of_time():
+def test_invalid_durations():
     with pytest.raises(UnknownPeriodError):
         CaptureSettings.from_environment({}, tracked=TRACKED, compress_after="some day")
     with pytest.raises(ConfigError, match="compress_after=-1"):
@@ -132,13 +132,13 @@ def stage(tmp_path, monkeypatch):
     check_index(made.root, made.index)
 
 
-def test_a_tick_of_the_file_that_is_compressed_waits_and_no_other_does(stage):
+def test_only_ticks_of_the_compressed_file_wait(stage):
     working, go_on = threading.Event(), threading.Event()
 
-    def compressor(*given):
+    def compressor(*arguments):
         working.set()
         assert go_on.wait(30)
-        return compress_file(*given)
+        return compress_file(*arguments)
 
     compressor_thread = threading.Thread(
         target=stage.recorder.compress, args=(stage.keys[0], "zstd", compressor)
@@ -160,15 +160,15 @@ def test_a_tick_of_the_file_that_is_compressed_waits_and_no_other_does(stage):
     assert stage.files() == [(True, "none", 2), (True, "none", 2)]
 
 
-def test_a_file_that_is_open_is_left_alone(stage):
-    def compressor(*given):
-        raise AssertionError(given)
+def test_open_file_is_not_compressed(stage):
+    def compressor(*arguments):
+        raise AssertionError(arguments)
 
     stage.recorder.compress(stage.keys[1], "zstd", compressor)
     assert stage.files()[1][:2] == (False, "none")
 
 
-def test_what_cannot_be_compressed_is_said_once(stage, monkeypatch):
+def test_failed_compression_is_reported_once(stage, monkeypatch):
     monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.01)
     path = stage.root / stage.keys[0].path
     whole = path.read_bytes()
@@ -189,10 +189,10 @@ def test_what_cannot_be_compressed_is_said_once(stage, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["before the rename", "after the rename"])
-def test_a_compression_that_fails_has_the_row_of_its_file(stage, place):
-    def compressor(*given):
+def test_failed_compression_leaves_a_true_index_row(stage, place):
+    def compressor(*arguments):
         if place == "after the rename":
-            compress_file(*given)
+            compress_file(*arguments)
         raise StorageError("the sealing process ended")
 
     with pytest.raises(StorageError, match="the sealing process ended"):
@@ -200,12 +200,12 @@ def test_a_compression_that_fails_has_the_row_of_its_file(stage, place):
     assert stage.files()[0][:2] == (True, "none" if place == "before the rename" else "zstd")
 
 
-def test_a_compression_killed_before_its_row_is_settled_by_the_next_writer(stage):
+def test_compression_killed_before_its_index_row_is_repaired_by_the_next_writer(stage):
     class Killed(BaseException):
         pass
 
-    def compressor(*given):
-        compress_file(*given)
+    def compressor(*arguments):
+        compress_file(*arguments)
         raise Killed
 
     with pytest.raises(Killed):
@@ -216,5 +216,5 @@ def test_a_compression_killed_before_its_row_is_settled_by_the_next_writer(stage
     assert stage.files()[0][:2] == (True, "zstd")
 
 
-def test_one_that_never_began_can_be_stopped():
+def test_stop_without_start():
     maintenance.HourCompressor([], MemoryIndex(), 0, print).stop()

@@ -1,4 +1,4 @@
-"""What IB says, and what is done about it, from the gateway's mouth to the files and the ledger."""
+"""Messages of IB and the reaction of a capture, from the gateway to the files and the coverage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    """What takes minutes takes parts of a second."""
+    """Shorten delays of minutes to parts of a second."""
     monkeypatch.setattr(connection, "_RETRY_SECONDS", 0.3)
     monkeypatch.setattr(connection, "_RETRY_REFUSED_SECONDS", 0.3)
     monkeypatch.setattr(connection, "_PACING_PAUSE_SECONDS", 0.3)
@@ -73,13 +73,13 @@ def requests(gateway) -> set[int]:
 
 
 def with_codes(store, contract_id, tick_type):
-    return [each for each in statuses(store, contract_id, tick_type) if each[1] is not None]
+    return [status for status in statuses(store, contract_id, tick_type) if status[1] is not None]
 
 
 # --- IB and its farms -----------------------------------------------------------------------------
 
 
-def test_ib_is_lost_and_back_with_its_data(begin, store):
+def test_outage_of_ib_that_ends_with_data_kept(begin, store):
     gateway, capture = begin()
     gateway.lose_contact()
     until(lambda: states(capture) == ["disconnected"] * 3)
@@ -97,8 +97,8 @@ def test_ib_is_lost_and_back_with_its_data(begin, store):
         check_stored(store, gateway, *key)
 
 
-def test_ib_is_lost_and_back_without_its_data(begin, store):
-    """Then it has forgotten what was subscribed, and nobody else subscribes it again."""
+def test_outage_of_ib_that_ends_with_data_lost(begin, store):
+    """IB has dropped the subscriptions, and the capture subscribes again."""
     gateway, capture = begin()
     gateway.lose_contact()
     until(lambda: states(capture) == ["disconnected"] * 3)
@@ -121,7 +121,7 @@ def test_ib_is_lost_and_back_without_its_data(begin, store):
         check_stored(store, gateway, *key)
 
 
-def test_data_lost_without_a_word_before(begin, store):
+def test_data_lost_without_an_outage_before(begin, store):
     gateway, capture = begin()
     gateway.send_error(1101)
     until(lambda: statuses(store, 1, "last").count(("subscribed", None)) == 2)
@@ -132,7 +132,7 @@ def test_data_lost_without_a_word_before(begin, store):
         check_stored(store, gateway, *key)
 
 
-def test_nothing_is_asked_while_ib_is_lost(begin):
+def test_no_request_is_sent_during_an_outage_of_ib(begin):
     gateway, capture = begin()
     gateway.forbid(1, "last", code=420)
     gateway.send_error(1101)
@@ -147,7 +147,7 @@ def test_nothing_is_asked_while_ib_is_lost(begin):
     grows(capture)
 
 
-def test_tws_has_lost_its_server(begin, store):
+def test_tws_loses_the_connection_to_its_server(begin, store):
     gateway, capture = begin()
     gateway.pause()
     gateway.send_error(2110)
@@ -160,13 +160,13 @@ def test_tws_has_lost_its_server(begin, store):
         assert with_codes(store, *key) == [("disconnected", 2110), ("restored", 1102)]
 
 
-def test_a_farm_is_broken_and_mended(begin, store):
+def test_outage_of_a_market_data_farm(begin, store):
     gateway, capture = begin()
     gateway.pause()
     gateway.send_error(2103)
     until(lambda: states(capture) == ["disconnected"] * 3)
     asked = requests(gateway)
-    # Another farm is none of ours.
+    # The outage of another farm does not count.
     gateway.send_error(2104, "Market data farm connection is OK:eufarm")
     with pytest.raises(AssertionError):
         until(lambda: "captured" in states(capture), seconds=0.3)
@@ -181,7 +181,7 @@ def test_a_farm_is_broken_and_mended(begin, store):
         assert covered(store, *key) == ["captured", "disconnected", "captured"]
 
 
-def test_whose_farm_is_not_broken_ticks_on(begin, store):
+def test_streams_of_another_farm_go_on(begin, store):
     gateway, capture = begin()
     gateway.mute(2)
     gateway.send_error(2103, "Market data farm connection is broken:usfuture")
@@ -194,7 +194,7 @@ def test_whose_farm_is_not_broken_ticks_on(begin, store):
     assert ("restored", None) in statuses(store, 2, "bid_ask")
 
 
-def test_a_broken_farm_keeps_nothing_from_being_subscribed(begin):
+def test_streams_are_subscribed_during_the_outage_of_a_farm(begin):
     """Farms of no concern may be broken for a whole weekend."""
     gateway, capture = begin()
     gateway.send_error(2103, "Market data farm connection is broken:cashhmds")
@@ -210,7 +210,7 @@ def test_a_broken_farm_keeps_nothing_from_being_subscribed(begin):
 CALM = sorted(number for number, code in CODES.items() if code.action is Action.NOTE)
 
 
-def test_what_is_harmless_changes_nothing(begin, store):
+def test_harmless_messages_change_nothing(begin, store):
     of_requests, of_farms = [300, 317, 501, 505, 531, 577, 587], [2105, 2106, 2107, 2108, 2109]
     of_data = [2119, 2157, 2158, 2176, 10090, 10091, 10167]
     assert [*of_requests, *of_farms, *of_data] == CALM
@@ -231,7 +231,7 @@ def test_what_is_harmless_changes_nothing(begin, store):
 # --- the connection -------------------------------------------------------------------------------
 
 
-def test_tws_moves_to_another_port_and_back(begin, serve, steady, capturing, store):
+def test_tws_announces_another_port_and_comes_back(begin, serve, steady, capturing, store):
     gateway, capture = begin()
     other = serve(steady, speed=1.0)
     gateway.send_error(
@@ -250,14 +250,14 @@ def test_tws_moves_to_another_port_and_back(begin, serve, steady, capturing, sto
 
 
 @pytest.mark.parametrize("text", ["", "the new port is 99999", "the new port is none"])
-def test_tws_moves_and_does_not_say_where(text, begin):
+def test_tws_announces_no_valid_port(text, begin):
     gateway, capture = begin()
     gateway.send_error(1300, text)
     until(lambda: capture.status()["status"]["connections"] == 2)
     grows(capture)
 
 
-def test_nobody_is_there_yet(serve, steady, capturing, store, caplog):
+def test_capture_starts_before_tws(serve, steady, capturing, store, caplog):
     gone = serve(steady)
     port = gone.port
     gone.close()
@@ -277,7 +277,7 @@ def test_nobody_is_there_yet(serve, steady, capturing, store, caplog):
         check_stored(store, gateway, *key)
 
 
-def test_the_client_id_is_in_use_and_then_free(begin, serve, steady, capturing, store):
+def test_client_id_in_use_until_it_is_free(begin, serve, steady, capturing, store):
     gateway = serve(steady, speed=1.0)
     gateway.refuse(10)
     capture = capturing(gateway, BOTH)
@@ -290,7 +290,7 @@ def test_the_client_id_is_in_use_and_then_free(begin, serve, steady, capturing, 
         assert statuses(store, *key)[:2] == [("disconnected", 326), ("subscribed", None)]
 
 
-def test_a_second_capture_takes_the_client_id(begin, capturing, store):
+def test_client_id_taken_by_a_second_capture(begin, capturing, store):
     """It is refused for as long as the first one is there, and goes on trying."""
     gateway, capture = begin("1:ONE:bid_ask", 1)
     second = capturing(gateway, "2:TWO:bid_ask")
@@ -302,7 +302,7 @@ def test_a_second_capture_takes_the_client_id(begin, capturing, store):
 # --- one request ----------------------------------------------------------------------------------
 
 
-def test_a_contract_there_is_not(begin, store):
+def test_unknown_contract_is_refused(begin, store):
     gateway, capture = begin("7:NONE:last;bid_ask,1:ONE:bid_ask;last,2:TWO:bid_ask")
     until(lambda: states(capture)[:2] == ["not_permitted"] * 2)
     grows(capture, *STREAMS)
@@ -335,7 +335,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize(("code", "text"), PERMANENT)
-def test_what_is_refused_for_good(code, text, begin, store):
+def test_permanent_refusals(code, text, begin, store):
     """It is tried again now and then, since permissions are bought; and the others tick on."""
 
     def refuse(gateway):
@@ -360,7 +360,7 @@ def test_what_is_refused_for_good(code, text, begin, store):
 
 
 @pytest.mark.parametrize(("code", "text"), PASSING)
-def test_what_is_refused_for_now(code, text, begin, store):
+def test_temporary_refusals(code, text, begin, store):
     def refuse(gateway):
         gateway.forbid(1, "last", code=code, message=text)
 
@@ -378,7 +378,7 @@ def test_what_is_refused_for_now(code, text, begin, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_what_is_refused_again_and_again_is_asked_for_less_often(begin, store):
+def test_repeated_refusals_back_off(begin, store):
     def refuse(gateway):
         gateway.forbid(1, "last", code=322)
 
@@ -396,7 +396,7 @@ def test_what_is_refused_again_and_again_is_asked_for_less_often(begin, store):
     capture.stop()
 
 
-def test_another_session_has_the_data(begin, store):
+def test_competing_session_takes_the_data(begin, store):
     gateway, capture = begin()
     (request,) = {sent.req_id for sent in gateway.log if sent.key == (1, "last")}
     gateway.mute(1, "last")
@@ -414,7 +414,7 @@ def test_another_session_has_the_data(begin, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_the_lines_are_used_up_until_one_is_free(begin, steady, store):
+def test_tick_by_tick_limit_reached_until_a_line_is_free(begin, steady, store):
     taken = Client(EventLog())
 
     def take(gateway):
@@ -431,7 +431,7 @@ def test_the_lines_are_used_up_until_one_is_free(begin, steady, store):
 
 
 @pytest.mark.parametrize("most", [3, 5])
-def test_too_many_requests(most, begin, store):
+def test_too_many_requests_slow_the_capture_down(most, begin, store):
     """IB drops what is too much, be it a cancellation, and says only that it dropped something."""
     gateway, capture = begin(limits=Limits(requests_per_second=most))
     until(lambda: gateway.subscriptions == 3, "each stream comes once")
@@ -443,7 +443,7 @@ def test_too_many_requests(most, begin, store):
         assert values.is_unique().all()
 
 
-def test_the_pace_of_one_contract(begin, serve, steady, capturing, store):
+def test_requests_for_one_contract_are_spaced(begin, serve, steady, capturing, store):
     # Requests arrive later than they are sent, on a busy machine by parts of a second: the gateway
     # allows much less than the capture waits, and more than requests without a pace would have.
     gateway = serve(steady, speed=1.0, limits=Limits(seconds_between=0.1))
@@ -461,7 +461,7 @@ def test_the_pace_of_one_contract(begin, serve, steady, capturing, store):
         ("1:ONE:last,2:TWO:bid_ask", []),
     ],
 )
-def test_a_stream_that_waits_for_the_pace_is_logged_once(
+def test_wait_for_the_limit_of_a_contract_is_logged_once(
     serve, steady, capturing, caplog, tracked, waiting
 ):
     caplog.set_level(logging.INFO)
@@ -470,20 +470,20 @@ def test_a_stream_that_waits_for_the_pace_is_logged_once(
     until(lambda: ticking(capture) == contracts)
     grows(capture, *(key for key, stream in streams_of(capture).items() if stream["ticks"]))
     pattern = r"waiting [56]\d\d? s before (.*): IB allows one request for a contract in 600 s"
-    found = [re.fullmatch(pattern, record.getMessage()) for record in caplog.records]
-    assert sorted(match.group(1) for match in found if match) == waiting
+    matches = [re.fullmatch(pattern, record.getMessage()) for record in caplog.records]
+    assert sorted(match.group(1) for match in matches if match) == waiting
 
 
 # --- the whole table ------------------------------------------------------------------------------
 
 
 def request_of(gateway, contract_id, tick_type) -> int:
-    """The request a stream was asked for with last."""
+    """Return the last request of a stream."""
     return max(sent.req_id for sent in gateway.log if sent.key == (contract_id, tick_type))
 
 
-def is_asked_anew(gateway, before, *keys) -> bool:
-    """Whether these streams tick for requests that were not there before."""
+def is_requested_again(gateway, before, *keys) -> bool:
+    """Return whether these streams tick for new requests."""
     return all(request_of(gateway, *key) > max(before) for key in keys)
 
 
@@ -526,7 +526,7 @@ def check_restored(number, gateway, capture, store):
 def check_resubscribe(number, gateway, capture, store):
     before = requests(gateway)
     gateway.send_error(number, req_id=request_of(gateway, 1, "last"))
-    until(lambda: is_asked_anew(gateway, before, (1, "last")), "it is asked for again")
+    until(lambda: is_requested_again(gateway, before, (1, "last")), "it is asked for again")
     grows(capture)
     assert len(requests(gateway)) == len(before) + 1, "the others are left alone"
     assert errors(store, 1, "last") == [(str(number), True)]
@@ -537,7 +537,7 @@ def check_resubscribe(number, gateway, capture, store):
 def check_resubscribe_all(number, gateway, capture, store):
     before = requests(gateway)
     gateway.send_error(number)
-    until(lambda: is_asked_anew(gateway, before, *STREAMS), "all are asked for again")
+    until(lambda: is_requested_again(gateway, before, *STREAMS), "all are asked for again")
     assert ("disconnected", number) in statuses(store, 1, "last")
 
 
@@ -554,7 +554,7 @@ def check_refusal(number, gateway, capture, store):
     gateway.send_error(1101)  # all are asked for again
     until(lambda: errors(store, 1, "last"), "it is refused")
     gateway.permit(1, "last")
-    until(lambda: is_asked_anew(gateway, before, (1, "last")), "it is asked for again")
+    until(lambda: is_requested_again(gateway, before, (1, "last")), "it is asked for again")
     assert set(errors(store, 1, "last")) == {(str(number), action is not Action.GIVE_UP)}
     state = "disconnected" if action is Action.RETRY_SOON else "not_permitted"
     assert ("quiet" if number == 10197 else state, number) in statuses(store, 1, "last")
@@ -604,14 +604,14 @@ LOST = [
 
 
 @pytest.mark.parametrize(("number", "text"), LOST)
-def test_a_subscription_that_is_lost_again_and_again(number, text, begin, store):
-    """It is asked for once more each time, cancelled before, and its gaps are told."""
+def test_subscription_that_is_lost_repeatedly(number, text, begin, store):
+    """Each time it is cancelled and requested again, and its gap is recorded."""
     gateway, capture = begin()
     for _ in range(3):
         before = requests(gateway)
         ended = request_of(gateway, 1, "last")
         gateway.send_error(number, text, req_id=ended)
-        until(lambda before=before: is_asked_anew(gateway, before, (1, "last")))
+        until(lambda before=before: is_requested_again(gateway, before, (1, "last")))
         grows(capture)
     until(lambda: gateway.subscriptions == 3)
     capture.stop()
@@ -621,7 +621,7 @@ def test_a_subscription_that_is_lost_again_and_again(number, text, begin, store)
     check_stored(store, gateway, 1, "last")
 
 
-def test_ticks_on_their_way_when_a_stream_is_subscribed_anew():
+def test_ticks_in_flight_at_a_new_subscription():
     subscription = subscriptions.Subscription(recorder=None)
     subscription.begin(1, 0.0)
     assert [subscription.accepts(request) for request in (1, 0)] == [True, False]
@@ -633,7 +633,7 @@ def test_ticks_on_their_way_when_a_stream_is_subscribed_anew():
     ]
 
 
-def test_a_lost_subscription_of_nobody_changes_nothing(begin, store):
+def test_loss_of_an_unknown_request_changes_nothing(begin, store):
     gateway, capture = begin()
     before = requests(gateway)
     for request in (-1, 77):
@@ -643,21 +643,21 @@ def test_a_lost_subscription_of_nobody_changes_nothing(begin, store):
     assert [errors(store, *key) for key in STREAMS] == [[], [], []]
 
 
-def test_no_line_is_free_by_another_number():
+def test_limit_of_lines_reported_by_another_code():
     """Seen as 322 where others see 10190: it is no use to ask again at once."""
     text = "Error processing request:-'cm' : cause - Max number of tick-by-tick requests reached"
     assert find_code(322, text).action is Action.RETRY_LATER
     assert find_code(322, "Duplicate ticker id").action is Action.RETRY_SOON
 
 
-def test_every_code_has_a_find_code():
+def test_every_code_has_a_text():
     assert len(CODES) == len({code.number for code in CODES.values()}) == 60
     assert all(code.text for code in CODES.values())
     assert set(CHECKS) == set(Action)
     assert find_code(9999, "whatever").action is Action.NOTE
 
 
-def test_what_ibapi_says_of_a_stream_or_a_connection_is_in_the_table():
+def test_codes_of_ibapi_are_in_the_table():
     """Errors of the client, that are about no order, account, bar or news."""
     ours = ("TICKBYTICKDATA", "REQCONTRACT", "STARTAPI", "CURRTIME", "SOCK", "INVALID_SYMBOL")
     ours += ("CONNECT", "UPDATE_TWS", "UNKNOWN_ID", "BAD_", "PROTOBUF")

@@ -20,8 +20,8 @@ SMALL = 100e6
 
 COMMAND = ("-c", "from ibticks.cli import main; main()")
 
-# The command, with somebody beside it who tells what its process has loaded.
-TOLD = """
+# The command, and a thread that reports the modules and memory of its process.
+REPORTING = """
 import json, sys, threading
 from pathlib import Path
 from ibticks.cli import run
@@ -43,7 +43,7 @@ threading.Thread(target=tell, daemon=True).start()
 run()
 """
 
-# One that takes its time to open the store, and one that would take for ever to stop.
+# A command that opens the store slowly, and one whose stop would never end.
 SLOW = """
 import time
 from ibticks.store._store import _store as store
@@ -51,10 +51,10 @@ from ibticks.cli import main
 
 open_store = store.open_store
 
-def slow(*given, **how):
+def slow(*arguments, **options):
     print("opening", flush=True)
     time.sleep(0.5)
-    return open_store(*given, **how)
+    return open_store(*arguments, **options)
 
 store.open_store = slow
 main()
@@ -95,15 +95,15 @@ class Service:
         )
 
     def end(self, how=signal.SIGTERM) -> tuple[int, str, str]:
-        """Exit code, and what it said."""
+        """Send a signal; return the exit code and the output."""
         self.process.send_signal(how)
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 
     def status(self) -> dict:
-        code, said = ask_status(self.root)
-        assert code == (0 if said["status"]["running"] else 1)
-        return said["status"]
+        code, answer = ask_status(self.root)
+        assert code == (0 if answer["status"]["running"] else 1)
+        return answer["status"]
 
 
 def ask_status(root, *more) -> tuple[int, dict]:
@@ -126,10 +126,10 @@ def service(tmp_path, database):
         return started[-1]
 
     yield start
-    for each in started:
-        if each.process.poll() is None:
-            each.process.kill()
-        each.process.communicate()
+    for running in started:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.communicate()
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def reopened(tmp_path, database):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_cleanly(how, steady, serve, service, reopened):
+def test_command_ends_cleanly(how, steady, serve, service, reopened):
     gateway = serve(steady, speed=1.0)
     running = service(gateway)
     assert gateway.wait_sent(100)
@@ -164,15 +164,15 @@ def test_it_ends_cleanly(how, steady, serve, service, reopened):
         assert len(store.select(*key).to_polars()) > 0
         assert [status for status, _ in statuses(store, *key)] == ["subscribed", "stopped"]
         assert covered(store, *key) == ["captured"]
-    assert {each.symbol for each in store.contracts()} == {"ONE", "TWO"}
+    assert {contract.symbol for contract in store.contracts()} == {"ONE", "TWO"}
     check_index(store.root, store.index)
 
 
-def test_the_status_and_the_logs(steady, serve, service, tmp_path):
+def test_status_and_logs(steady, serve, service, tmp_path):
     root = tmp_path / "ticks"
-    code, said = ask_status(tmp_path)
+    code, answer = ask_status(tmp_path)
     assert code == 1
-    assert said == {"enabled": False, "status": {"running": False, "tws_connected": False}}
+    assert answer == {"enabled": False, "status": {"running": False, "tws_connected": False}}
     gateway = serve(steady, speed=1.0)
     running = service(gateway, TRACKED, "--json-logs")
     until(lambda: (root / "metadata" / "capture.json").exists())
@@ -208,7 +208,7 @@ def test_the_status_and_the_logs(steady, serve, service, tmp_path):
     assert running.status()["running"] is False
 
 
-def test_one_that_was_killed_does_not_run(steady, serve, service, tmp_path):
+def test_status_of_a_killed_capture(steady, serve, service, tmp_path):
     gateway = serve(steady, speed=1.0)
     running = service(gateway)
     until(lambda: (tmp_path / "ticks" / "metadata" / "capture.json").exists())
@@ -224,7 +224,7 @@ def test_one_that_was_killed_does_not_run(steady, serve, service, tmp_path):
     assert again.end()[0] == 0
 
 
-def test_told_to_stop_before_it_has_begun(steady, serve, service, reopened):
+def test_signal_before_the_start(steady, serve, service, reopened):
     gateway = serve(steady, speed=1.0)
     running = service(gateway, TRACKED, command=("-c", SLOW))
     assert running.process.stdout.readline() == "opening\n"
@@ -233,7 +233,7 @@ def test_told_to_stop_before_it_has_begun(steady, serve, service, reopened):
     assert all(file.sealed for file in reopened().index.files())
 
 
-def test_told_twice_it_ends_at_once(steady, serve, service, reopened):
+def test_second_signal_ends_at_once(steady, serve, service, reopened):
     """And what it has captured is safe all the same."""
     gateway = serve(steady, speed=1.0)
     running = service(gateway, TRACKED, command=("-c", STUCK))
@@ -246,7 +246,7 @@ def test_told_twice_it_ends_at_once(steady, serve, service, reopened):
     assert len(store.select(1, "last").to_polars()) > 0
 
 
-def test_a_second_one_is_told_who_has_the_stream(steady, serve, service):
+def test_second_command_names_the_writer_of_the_stream(steady, serve, service):
     gateway = serve(steady, speed=1.0)
     first = service(gateway)
     assert gateway.wait_sent(50)
@@ -276,7 +276,7 @@ def test_a_second_one_is_told_who_has_the_stream(steady, serve, service):
         (TRACKED, ("--keep", "for ever"), "'for ever'"),
     ],
 )
-def test_a_command_that_is_wrong(tracked, more, problem, tmp_path):
+def test_invalid_commands(tracked, more, problem, tmp_path):
     done = subprocess.run(
         [sys.executable, *COMMAND, "capture", tracked, "-s", tmp_path / "none", *more],
         capture_output=True,
@@ -289,7 +289,7 @@ def test_a_command_that_is_wrong(tracked, more, problem, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_it_stays_small(few, serve, service, tmp_path, reopened):
+def test_memory_stays_small(few, serve, service, tmp_path, reopened):
     """Ten contracts, three tick types each, in less than 100 MB; and what is heavy stays out."""
     replay = few.cloned(8)
     replay = Replay(
@@ -297,18 +297,19 @@ def test_it_stays_small(few, serve, service, tmp_path, reopened):
     )
     gateway = serve(replay)
     tracked = ",".join(
-        f"{each.contract_id}:{each.symbol}:bid_ask;all_last;mid_point" for each in replay.contracts
+        f"{contract.contract_id}:{contract.symbol}:bid_ask;all_last;mid_point"
+        for contract in replay.contracts
     )
-    running = service(gateway, tracked, command=("-c", TOLD))
+    running = service(gateway, tracked, command=("-c", REPORTING))
     assert gateway.wait_finished()
     until(lambda: running.status().get("ticks") == replay.rows)
     running.process.stdin.write("tell\n")
     running.process.stdin.flush()
     ready, _, _ = select.select([running.process.stdout], [], [], 30)
     assert ready, running.end()
-    told = json.loads(running.process.stdout.readline())
-    assert HEAVY & set(told["modules"]) == set()
-    assert told["resident"] < SMALL
+    report = json.loads(running.process.stdout.readline())
+    assert HEAVY & set(report["modules"]) == set()
+    assert report["resident"] < SMALL
     assert running.end()[0] == 0
     store = reopened()
     assert sum(check_stored(store, gateway, *key) for key in replay.streams) == replay.rows

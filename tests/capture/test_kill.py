@@ -55,9 +55,9 @@ def captures(tmp_path):
             server.stdin.write(json.dumps(arguments) + "\n")
             server.stdin.flush()
             child = int(server.stdout.readline())
-            told = Path(arguments["told"])
+            report = Path(arguments["report_path"])
             if ticking:
-                until(lambda: told.exists() and told.stat().st_size)
+                until(lambda: report.exists() and report.stat().st_size)
             time.sleep(seconds)
             os.kill(child, how)
             return int(server.stdout.readline())
@@ -66,14 +66,14 @@ def captures(tmp_path):
         server.stdin.close()
 
 
-def told_in(path: Path) -> dict[str, list[float]]:
-    """What a run said it had written, by tick type."""
-    told: dict[str, list[float]] = {kind: [] for kind in killed_captures.KINDS}
+def reported_prices(path: Path) -> dict[str, list[float]]:
+    """Return the prices that a run reported as written, by tick type."""
+    prices: dict[str, list[float]] = {name: [] for name in killed_captures.TICK_TYPES}
     data = path.read_bytes() if path.exists() else b""
     whole = len(data) // killed_captures.TICK.size * killed_captures.TICK.size
-    for kind, price in killed_captures.TICK.iter_unpack(data[:whole]):
-        told[killed_captures.KINDS[kind]].append(price)
-    return told
+    for number, price in killed_captures.TICK.iter_unpack(data[:whole]):
+        prices[killed_captures.TICK_TYPES[number]].append(price)
+    return prices
 
 
 def test_a_hundred_kills(endless, serve, captures, store, database, tmp_path):
@@ -93,7 +93,7 @@ def test_a_hundred_kills(endless, serve, captures, store, database, tmp_path):
             port=gateway.port,
             tracked=TRACKED,
             epoch=epoch,
-            told=str(reports[-1]),
+            report_path=str(reports[-1]),
         )
 
     # Some have barely begun, some recover what the one before left, some seal an hour.
@@ -102,17 +102,16 @@ def test_a_hundred_kills(endless, serve, captures, store, database, tmp_path):
         assert run(how, seconds, ticking=number % 3 > 0) == -signal.SIGKILL
     assert run(signal.SIGTERM, 0.5, ticking=True) == 0
 
-    runs = [told_in(path) for path in reports]
-    told = sum(len(prices) for run in runs for prices in run.values())
-    assert told > 10_000
+    runs = [reported_prices(path) for path in reports]
+    reported = sum(len(prices) for run in runs for prices in run.values())
+    assert reported > 10_000
     for kind, name in PRICES.items():
         frame = store.select(1, kind).to_polars()
         prices = frame[name].to_list()
         # In order, and none twice.
         assert all(one < other for one, other in pairwise(prices))
         assert frame["sequence"].to_list() == list(range(1, len(frame) + 1))
-        # All that was handed over is there; and of each run one more may be, of which it had no
-        # time to tell.
+        # Every reported tick is stored; each run may have stored one more before its report.
         accepted = [price for run in runs for price in run[kind]]
         assert set(accepted) <= set(prices)
         assert len(prices) <= len(accepted) + len(runs)

@@ -43,8 +43,8 @@ def stream():
         return opened[-1]
 
     yield start
-    for each in opened:
-        each.close()
+    for one in opened:
+        one.close()
 
 
 def kinds(messages):
@@ -64,7 +64,7 @@ def sent_rows(gateway, count, contract_id=IBM, tick_type="bid_ask"):
 
 
 @pytest.mark.parametrize("tick_type", KINDS)
-def test_from_subscribed_to_complete(serve, stream, tick_type):
+def test_stream_from_subscribed_to_complete(serve, stream, tick_type):
     gateway = serve()
     before = time.time_ns()
     first, *ticks, last = stream(gateway, IBM, tick_type, limit=200, timeout_seconds=60)
@@ -101,7 +101,7 @@ def test_messages_are_v2_messages(serve, stream, tmp_path, database):
     assert stored == messages
 
 
-def test_after_the_timeout_nothing_more_comes(serve, stream, few):
+def test_no_message_after_the_timeout(serve, stream, few):
     """A stream that ticks, and one that does not."""
     gateway = serve(few, speed=1.0)
     gateway.mute(BTC)
@@ -122,7 +122,7 @@ def test_a_stream_ends_once_and_stays_ended(serve, stream):
     ticks.close()
 
 
-def test_what_has_come_is_handed_out_after_a_cancel(serve, stream):
+def test_unread_messages_are_handed_out_after_a_cancel(serve, stream):
     gateway = serve()
     ticks = stream(gateway)
     got = [next(ticks) for _ in range(11)]
@@ -135,7 +135,7 @@ def test_what_has_come_is_handed_out_after_a_cancel(serve, stream):
     assert rest[-1]["data"]["total_ticks"] == len(sequences)
 
 
-def test_a_stream_that_is_closed_elsewhere_ends_for_its_reader(serve, stream):
+def test_close_from_another_thread_ends_the_reader(serve, stream):
     gateway = serve()
     gateway.mute(IBM)
     ticks = stream(gateway)
@@ -146,7 +146,7 @@ def test_a_stream_that_is_closed_elsewhere_ends_for_its_reader(serve, stream):
     closing.join()
 
 
-def test_with_closes_it_and_so_does_forgetting_it(serve, stream):
+def test_with_statement_and_garbage_collection_close_a_stream(serve, stream):
     gateway = serve()
     with ibt.stream_ticks(IBM, "bid_ask", port=gateway.port) as ticks:
         next(ticks)
@@ -158,7 +158,7 @@ def test_with_closes_it_and_so_does_forgetting_it(serve, stream):
     until(lambda: not gateway.clients, "the client leaves")
 
 
-def test_a_slow_reader_loses_nothing_and_holds_the_gateway_up(serve, stream, samples, monkeypatch):
+def test_slow_reader_loses_nothing_and_slows_the_gateway(serve, stream, samples, monkeypatch):
     monkeypatch.setattr(on_demand, "_MAX_UNREAD", 50)
     monkeypatch.setattr(transport, "_MAX_QUEUED_BYTES", 20_000)
     gateway = serve(samples)
@@ -192,7 +192,7 @@ def test_a_slow_reader_can_still_close(serve, stream, monkeypatch):
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
-def test_a_contract_that_is_none(serve, stream):
+def test_stream_of_an_unknown_contract(serve, stream):
     error, complete = stream(serve(), 4711, "last")
     assert error["data"]["code"] == "200"
     assert not error["data"]["recoverable"]
@@ -200,7 +200,7 @@ def test_a_contract_that_is_none(serve, stream):
     assert complete["data"]["total_ticks"] == 0
 
 
-def test_a_stream_that_ib_refuses(serve, stream):
+def test_stream_that_ib_refuses(serve, stream):
     gateway = serve()
     gateway.forbid(IBM, "last")
     subscribed, error, complete = stream(gateway, IBM, "last")
@@ -221,43 +221,43 @@ def test_a_connection_that_is_lost(serve, stream):
     assert complete["data"]["total_ticks"] == 50
 
 
-def test_an_outage_of_ib_is_told_and_the_stream_goes_on(serve, stream):
+def test_outage_of_ib_is_reported_and_the_stream_goes_on(serve, stream):
     gateway = serve()
     gateway.after(20, lambda: gateway.send_error(1100, "Connectivity has been lost"))
     gateway.after(30, lambda: gateway.send_error(1102, "Connectivity has been restored"))
     messages = list(stream(gateway, limit=60))
-    told = [
+    infos = [
         (m["data"]["status"], m["metadata"].get("code")) for m in messages if m["type"] == "info"
     ]
-    assert told == [("subscribed", None), ("disconnected", 1100), ("restored", 1102)]
+    assert infos == [("subscribed", None), ("disconnected", 1100), ("restored", 1102)]
     assert kinds(messages).count("tick") == 60
 
 
-def test_a_stream_that_ib_has_forgotten_is_subscribed_again(serve, stream):
+def test_stream_is_subscribed_again_after_data_loss(serve, stream):
     gateway = serve()
     gateway.after(20, lambda: (gateway.lose_contact(), gateway.regain_contact(data_lost=True)))
     messages = list(stream(gateway, limit=60))
-    told = [m["data"]["status"] for m in messages if m["type"] == "info"]
-    assert told[0] == told[-1] == "subscribed"
-    assert "disconnected" in told
+    infos = [m["data"]["status"] for m in messages if m["type"] == "info"]
+    assert infos[0] == infos[-1] == "subscribed"
+    assert "disconnected" in infos
     sequences = [m["data"]["sequence"] for m in messages if m["type"] == "tick"]
     assert sequences == list(range(1, 61))
 
 
 @pytest.mark.parametrize("code", [316, 10182, 10225])
-def test_a_stream_that_ib_has_ended_is_subscribed_again(code, serve, stream):
+def test_stream_that_ib_ends_is_subscribed_again(code, serve, stream):
     gateway = serve()
     gateway.after(20, lambda: gateway.send_error(code, req_id=gateway.log[-1].req_id))
     messages = list(stream(gateway, limit=60))
-    told = [
+    infos = [
         (m["data"]["status"], m["metadata"].get("code")) for m in messages if m["type"] == "info"
     ]
-    assert told == [("subscribed", None), ("disconnected", code), ("subscribed", None)]
+    assert infos == [("subscribed", None), ("disconnected", code), ("subscribed", None)]
     sequences = [m["data"]["sequence"] for m in messages if m["type"] == "tick"]
     assert sequences == list(range(1, 61))
 
 
-def test_a_stream_that_ib_ends_again_before_a_tick_has_failed(serve, stream):
+def test_stream_that_ib_ends_again_without_a_tick_fails(serve, stream):
     gateway = serve()
     gateway.forbid(IBM, "bid_ask", code=10225)
     subscribed, disconnected, again, error, complete = stream(gateway, IBM, "bid_ask")
@@ -270,7 +270,7 @@ def test_a_stream_that_ib_ends_again_before_a_tick_has_failed(serve, stream):
     assert complete["data"]["reason"] == "error"
 
 
-def test_a_gateway_that_is_not_there_or_does_not_want_us(serve):
+def test_gateway_that_is_away_or_refuses_the_client(serve):
     gateway = serve()
     gateway.refuse(2)
     with pytest.raises(ConnectionFailedError, match="326"):
@@ -291,7 +291,7 @@ def test_a_gateway_that_is_not_there_or_does_not_want_us(serve):
         ({"timeout_seconds": float("nan")}, InputError, "timeout_seconds=nan"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anybody_is_asked(wrong, error, words):
+def test_invalid_arguments_are_refused_before_connecting(wrong, error, words):
     with pytest.raises(error, match=words):
         ibt.stream_ticks(**{"contract_id": IBM, "tick_type": "last", "port": 1} | wrong)
 
@@ -299,7 +299,7 @@ def test_what_makes_no_sense_is_refused_before_anybody_is_asked(wrong, error, wo
 # -- recorded --------------------------------------------------------------------------------------
 
 
-def test_what_is_handed_out_is_in_the_store(serve, stream, store):
+def test_messages_of_a_recorded_stream_are_in_the_store(serve, stream, store):
     gateway = serve()
     messages = list(stream(gateway, store=store, limit=300))
     stored = list(store.select(IBM, "bid_ask").messages(ticks=True))
@@ -325,7 +325,7 @@ def test_a_tick_is_stored_before_it_is_handed_out(serve, stream, store):
     assert [m["data"].get("sequence") for m in there[:6]] == [None, 1, 2, 3, 4, 5]
 
 
-def test_a_stream_that_is_captured_is_not_recorded_again(serve, stream, store):
+def test_captured_stream_cannot_be_recorded(serve, stream, store):
     gateway = serve()
     capture = FakeCapture(store.root, store.index, IBM, "bid_ask")
     with pytest.raises(WriterLockedError, match="already written by"):
@@ -337,7 +337,7 @@ def test_a_stream_that_is_captured_is_not_recorded_again(serve, stream, store):
     capture.kill()
 
 
-def test_nothing_is_stored_of_a_stream_that_never_began(serve, store):
+def test_stream_that_never_began_stores_nothing(serve, store):
     gateway = serve()
     gateway.refuse(2)
     with pytest.raises(ConnectionFailedError):
@@ -356,7 +356,7 @@ def test_several_streams_at_once(serve, few):
     assert len(pairs) == 102
 
 
-def test_there_is_nothing_to_replay(serve, stream, few):
+def test_gateway_without_ticks(serve, stream, few):
     empty = Replay(few.contracts, [few.streams[IBM, "last"].take(slice(0))])
     subscribed, complete = stream(serve(empty), IBM, "last", timeout_seconds=0.2)
     assert subscribed["data"]["status"] == "subscribed"

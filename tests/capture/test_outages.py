@@ -1,4 +1,4 @@
-"""What breaks around a capture: it goes on, loses nothing it had, and says what is missing."""
+"""Outages around a capture: it goes on, loses no tick it received, and records each gap."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def test_fifty_drops(samples, serve, capturing, store):
         gaps = statuses(store, IBM, kind).count(("disconnected", 504))
         # Some connections were over before they had both streams.
         assert gaps == 50 if kind == "bid_ask" else 0 < gaps <= 50
-        told = covered(store, IBM, kind)
-        assert told[-2 * gaps :] == ["disconnected", "captured"] * gaps
-        assert told[: -2 * gaps] in ([], ["captured"])
+        states = covered(store, IBM, kind)
+        assert states[-2 * gaps :] == ["disconnected", "captured"] * gaps
+        assert states[: -2 * gaps] in ([], ["captured"])
     check_index(store.root, store.index)
 
 
 @pytest.mark.parametrize("how", ["close_mid_message", "garbage", "abrupt"])
-def test_a_line_that_ends_badly(how, steady, serve, capturing, store):
+def test_connection_that_ends_with_garbage(how, steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
@@ -147,13 +147,13 @@ def test_writes_in_small_pieces(few, serve, capturing, store):
         assert check_stored(store, gateway, IBM, kind) == 300
 
 
-def test_it_never_stops_trying(capturing, monkeypatch):
+def test_reconnects_with_backoff_for_ever(capturing, monkeypatch):
     """Also after a weekend, when it has tried a thousand times."""
     waits = []
-    # Bound and not listened on: nobody else gets the port, and nobody answers.
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        capture = capturing(held.getsockname()[1], ONE)
+    # Bound without listening: no other process gets the port, and no connection is accepted.
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        capture = capturing(reserved.getsockname()[1], ONE)
         running = capture._supervisor
         monkeypatch.setattr(running.stopping, "wait", lambda wait: waits.append(wait))
         until(lambda: running.failed_attempts > 1200)
@@ -167,7 +167,7 @@ def test_it_never_stops_trying(capturing, monkeypatch):
     assert len(set(waits[10:])) > 1000, "so that many captures do not all come at once"
 
 
-def test_a_connection_that_held_begins_the_waiting_anew(steady, serve, capturing):
+def test_lasting_connection_resets_the_backoff(steady, serve, capturing):
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, ONE.replace("8314:IBM", "1:ONE"), reconnect_delay=0.1)
     for number in range(1, 4):
@@ -177,7 +177,7 @@ def test_a_connection_that_held_begins_the_waiting_anew(steady, serve, capturing
     assert capture._supervisor.failed_attempts == 1
 
 
-def test_a_mistake_of_ours_is_seen_and_the_capture_goes_on(
+def test_internal_error_is_reported_and_the_capture_goes_on(
     steady, serve, capturing, store, monkeypatch
 ):
     gateway = serve(steady, speed=1.0)
@@ -186,10 +186,10 @@ def test_a_mistake_of_ours_is_seen_and_the_capture_goes_on(
     apply_details = capture._supervisor.subscriptions.apply_details
     mistakes = [ZeroDivisionError("a mistake of ours")]
 
-    def failing(*said):
+    def failing(*arguments):
         if mistakes:
             raise mistakes.pop()
-        return apply_details(*said)
+        return apply_details(*arguments)
 
     monkeypatch.setattr(supervisor_module, "_FIRST_DELAY_SECONDS", 0.01)
     capture._supervisor.subscriptions.apply_details = failing
@@ -204,24 +204,24 @@ def test_a_mistake_of_ours_is_seen_and_the_capture_goes_on(
     assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]
 
 
-def test_a_callback_that_raises_is_seen_and_the_capture_goes_on(steady, serve, capturing, caplog):
+def test_callback_that_raises_is_reported_and_the_capture_goes_on(steady, serve, capturing, caplog):
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
     recorder = capture._recorders[0]
     record, raised = recorder.quote, []
 
-    def failing(*said):
+    def failing(*tick):
         if not raised:
-            raised.append(said)
+            raised.append(tick)
             raise ZeroDivisionError("a mistake of ours")
-        record(*said)
+        record(*tick)
 
     recorder.quote = failing
     until(lambda: raised)
     more(capture)
     assert connections(capture) == 1
-    assert [each.partition(" ")[2] for each in capture.failures] == [
+    assert [failure.partition(" ")[2] for failure in capture.failures] == [
         "message: ZeroDivisionError('a mistake of ours')"
     ]
     assert "ZeroDivisionError: a mistake of ours" in caplog.text
@@ -230,7 +230,7 @@ def test_a_callback_that_raises_is_seen_and_the_capture_goes_on(steady, serve, c
 # --- the clock ------------------------------------------------------------------------------------
 
 
-def test_the_clock_is_set_back_and_put_right(steady, serve, capturing, store, monkeypatch, caplog):
+def test_clock_set_back_and_corrected(steady, serve, capturing, store, monkeypatch, caplog):
     """Into hours that are over, whose files are opened again: every tick is there, and in order."""
     real, real_ns, ahead = time.time, time.time_ns, [0]
     monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
@@ -239,10 +239,10 @@ def test_the_clock_is_set_back_and_put_right(steady, serve, capturing, store, mo
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more_of_each(capture)
-    for seconds, said in ((-3 * 3600, "the clock was set by -10800"), (0, "set by +10800")):
+    for seconds, text in ((-3 * 3600, "the clock was set by -10800"), (0, "set by +10800")):
         ahead[0] = seconds
         more_of_each(capture)
-        until(lambda words=said: words in caplog.text)
+        until(lambda words=text: words in caplog.text)
     gateway.drop()
     until(lambda: connections(capture) == 2)
     more_of_each(capture)
@@ -269,12 +269,12 @@ def test_the_clock_is_set_back_and_put_right(steady, serve, capturing, store, mo
 
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
-def test_the_database_is_away_for_a_while(outage, steady, serve, capturing, store):
+def test_database_outage_during_a_capture(outage, steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
     outage(away=True)
-    gateway.drop()  # which is to be told to the ledger
+    gateway.drop()  # which changes the coverage
     until(lambda: connections(capture) == 2)
     more(capture)
     until(lambda: store.index.away)
@@ -291,7 +291,7 @@ def test_the_database_is_away_for_a_while(outage, steady, serve, capturing, stor
 
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
-def test_the_database_is_away_from_beginning_to_end(outage, steady, serve, capturing, store):
+def test_database_outage_from_start_to_stop(outage, steady, serve, capturing, store):
     outage(away=True)
     with pytest.warns(IndexAwayWarning):
         store.index.files()
@@ -305,12 +305,12 @@ def test_the_database_is_away_from_beginning_to_end(outage, steady, serve, captu
     assert not store.index.pending
     for key in STREAMS:
         check_stored(store, gateway, *key)
-    assert {each.symbol for each in store.contracts()} == {"ONE", "TWO"}
+    assert {contract.symbol for contract in store.contracts()} == {"ONE", "TWO"}
     check_index(store.root, store.index)
 
 
 def test_a_database_that_hangs_costs_no_tick(steady, serve, capturing, store, database):
-    """No statement of ours ends while somebody else has the tables locked."""
+    """No statement ends while another session has the tables locked."""
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
@@ -335,7 +335,7 @@ KINDS = ["small files"] if MOUNT is None else ["small disk", "small files"]
 
 @pytest.fixture(scope="module", params=KINDS)
 def played(request, tmp_path_factory, postgres):
-    """How each scene went on a disk of this kind."""
+    """Errors by scene, on a full disk of this type, and the log."""
     before = MOUNT if request.param == "small disk" else []
     folder = tmp_path_factory.mktemp("disk")
     done = subprocess.run(
@@ -350,5 +350,5 @@ def played(request, tmp_path_factory, postgres):
 
 @pytest.mark.parametrize("scene", full_disk.SCENES)
 def test_a_full_disk(played, scene):
-    said, log = played
-    assert said[scene] == "", f"{said[scene]}\n{log}"
+    errors, log = played
+    assert errors[scene] == "", f"{errors[scene]}\n{log}"

@@ -1,4 +1,4 @@
-"""A capture deletes its old hours: the ledger and the index know first, whatever else happens."""
+"""Deletion of old hours by a running capture: coverage and index are updated first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, 
     before = ticks()
     until(lambda: ticks() > before + 50)
     until(lambda: [file.sealed for file in store.index.files()] == [True, False])
-    kept = store.index.files()[1].path
+    remaining = store.index.files()[1].path
     ahead[0] += 2 * HOUR
     until(lambda: first.path not in [file.path for file in store.index.files()])
     until(lambda: not (store.root / first.path).exists())
@@ -54,7 +54,7 @@ def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, 
     until(lambda: ticks() == sum(gateway.sent.values()))
     capture.stop()
     assert list(capture.failures) == []
-    assert kept in [file.path for file in store.index.files()]
+    assert remaining in [file.path for file in store.index.files()]
     assert {key.path for key in list_files(store.root)} == {
         file.path for file in store.index.files()
     }
@@ -66,21 +66,21 @@ def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, 
     assert 0 < frame.height < ticks()
 
 
-def test_nothing_is_deleted_unless_it_is_asked_for(steady, serve, capturing):
+def test_no_deletion_by_default(steady, serve, capturing):
     capture = capturing(serve(steady, speed=1.0), TRACKED)
-    assert not any(each.name == "ibticks-prune" for each in threading.enumerate())
+    assert not any(thread.name == "ibticks-prune" for thread in threading.enumerate())
     assert capture.settings.keep is None
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"),
+    ("duration", "seconds"),
     [("90d", 90 * 86400.0), (timedelta(hours=1), 3600.0), (7, 7), (None, None)],
 )
-def test_how_long_may_be_said_in_several_ways(given, seconds):
-    assert CaptureSettings.from_environment({}, tracked=TRACKED, keep=given).keep == seconds
+def test_durations_in_several_forms(duration, seconds):
+    assert CaptureSettings.from_environment({}, tracked=TRACKED, keep=duration).keep == seconds
 
 
-def test_what_is_no_length_of_time():
+def test_invalid_durations():
     with pytest.raises(UnknownPeriodError):
         CaptureSettings.from_environment({}, tracked=TRACKED, keep="some day")
     for nothing in (0, -1):
@@ -153,7 +153,7 @@ def stage(tmp_path, monkeypatch):
     assert made.failures == []
 
 
-def test_what_was_captured_without_a_break_is_told_apart(stage):
+def test_deleted_hours_split_a_coverage_interval(stage):
     (begin, end, state) = stage.rows()[0]
     assert (end, state) == (None, "captured")
     stage.prune(keep=3600.0)
@@ -170,8 +170,8 @@ def test_what_was_captured_without_a_break_is_told_apart(stage):
     assert [state for *_, state in stage.rows()][2:] == ["captured", "disconnected"]
 
 
-def test_what_is_left_says_that_it_was_captured(stage):
-    """The first word of the capture is deleted: a kill, and a rebuild, find another one."""
+def test_remaining_files_contain_the_last_status(stage):
+    """The first status is deleted: after a kill, a rebuild needs another one."""
     stage.prune()
     stage.quote()
     assert stage.queued_index.wait_until_empty(30)
@@ -182,8 +182,8 @@ def test_what_is_left_says_that_it_was_captured(stage):
     (again,) = rebuild_coverage(stage.root, list(records_on_disk(stage.root)))
     assert (again.state, again.end_ns) == ("captured", None)
     stage.prune()
-    said = [status for *_, status in stage.rows()]
-    assert said == ["deleted", "captured"]
+    states = [state for *_, state in stage.rows()]
+    assert states == ["deleted", "captured"]
 
 
 def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage):
@@ -199,7 +199,7 @@ def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage):
     assert stage.paths() == [stage.keys[2].path]
 
 
-def test_nothing_goes_before_the_index_knows(stage, monkeypatch):
+def test_no_file_is_deleted_before_its_index_row(stage, monkeypatch):
     monkeypatch.setattr(maintenance, "_INDEX_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(_queued_index, "_WRITE_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(_queued_index, "_RETRY_SECONDS", 0.05)
@@ -220,7 +220,7 @@ def test_nothing_goes_before_the_index_knows(stage, monkeypatch):
     assert stage.paths() == [stage.keys[2].path]
 
 
-def test_what_the_catalogue_says_is_not_enough(stage, monkeypatch):
+def test_no_deletion_by_answers_of_the_catalogue(stage, monkeypatch):
     def files(self, *asked):
         self.partial_answers += 1
         return records(self, *asked)
@@ -231,7 +231,7 @@ def test_what_the_catalogue_says_is_not_enough(stage, monkeypatch):
     assert stage.paths() == [key.path for key in stage.keys]
 
 
-def test_backfilled_hours_go_too_but_not_while_somebody_backfills(stage):
+def test_backfilled_hours_are_deleted_unless_a_backfill_runs(stage):
     backfill = FileKey(1, "bid_ask", NOW, "backfill")
     with StreamAppender(stage.root, 1, "bid_ask", stage.index, backfill=True) as appender:
         tick = {"contract_id": 1, "tick_type": "bid_ask", "bid_price": 1.5}
@@ -247,7 +247,7 @@ def test_backfilled_hours_go_too_but_not_while_somebody_backfills(stage):
     assert stage.paths() == [stage.keys[2].path]
 
 
-def test_what_cannot_be_deleted_is_said_once(stage, monkeypatch):
+def test_failed_deletion_is_reported_once(stage, monkeypatch):
     monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.01)
     path = stage.root / stage.keys[0].path
     path.unlink()
@@ -265,5 +265,5 @@ def test_what_cannot_be_deleted_is_said_once(stage, monkeypatch):
     path.rmdir()
 
 
-def test_one_that_never_began_can_be_stopped():
+def test_stop_without_start():
     HourPruner(None, [], None, 1.0, print).stop()

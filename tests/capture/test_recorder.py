@@ -86,23 +86,23 @@ class Stage:
         self.recorder.quote(1_381_239_000, price, Decimal(2), price + 1, Decimal(4), False, True)
 
     def kill(self):
-        """What is left when the process is killed: the files as they are, and no lock."""
+        """Release the lock as a kill of the process does, and leave the files as they are."""
         self.disk._stream_lock.release()
 
     def sequences(self):
         """In the order in which they lie in the files."""
-        found = []
+        sequences = []
         for record in self.index.files():
-            for part in read_ticks(self.root, [record], ["timestamp", "sequence"]):
-                found += part.numbers("sequence").tolist()
-        return found
+            for chunk in read_ticks(self.root, [record], ["timestamp", "sequence"]):
+                sequences += chunk.numbers("sequence").tolist()
+        return sequences
 
     def check_ledger(self):
         assert self.index.coverage() == rebuild_coverage(self.root, records_on_disk(self.root))
 
     def messages(self, *kinds):
-        found = read_messages(self.root, self.index.files(), ticks=True)
-        return [message for _, message in found if message["type"] in kinds]
+        messages = read_messages(self.root, self.index.files(), ticks=True)
+        return [message for _, message in messages if message["type"] in kinds]
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def stage(tmp_path, clock):
 
 
 @pytest.mark.parametrize("kind", ["last", "all_last", "bid_ask", "mid_point"])
-def test_every_field_is_there_when_the_call_returns(kind, tmp_path, clock):
+def test_every_field_is_stored_when_the_call_returns(kind, tmp_path, clock):
     stage = Stage(tmp_path, kind)
     data = {"contract_id": CONTRACT, "tick_type": kind, "sequence": 1, "exchange_time": 7}
     if kind == "bid_ask":
@@ -132,8 +132,8 @@ def test_every_field_is_there_when_the_call_returns(kind, tmp_path, clock):
         data |= {"price": 10.25, "size": 100.0, "exchange": "NYSE", "conditions": ["T", "", "I"]}
         data |= {"past_limit": True, "unreported": False}
     (message,) = stage.messages("tick")
-    told = message["data"]
-    assert {name: told[name] for name in data if name != "exchange_time"} == {
+    stored = message["data"]
+    assert {name: stored[name] for name in data if name != "exchange_time"} == {
         name: value for name, value in data.items() if name != "exchange_time"
     }
     assert message["stream_id"] == f"{CONTRACT}_{kind}_run1"
@@ -144,7 +144,7 @@ def test_every_field_is_there_when_the_call_returns(kind, tmp_path, clock):
     stage.recorder.close()
 
 
-def test_what_is_said_of_a_stream(stage):
+def test_statuses_and_errors_of_a_stream(stage):
     recorder = stage.recorder
     recorder.contract = ContractRecord(CONTRACT, "IBM", "SMART", "USD", "STK")
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
@@ -169,7 +169,7 @@ def test_what_is_said_of_a_stream(stage):
     assert (recorder.errors, recorder.last_error) == (1, "10189: no permission")
 
 
-def test_ticks_that_come_tell_that_a_stream_is_well(stage):
+def test_ticks_restore_a_stream(stage):
     for status in (
         StreamStatus.QUIET,
         StreamStatus.DISCONNECTED,
@@ -180,7 +180,7 @@ def test_ticks_that_come_tell_that_a_stream_is_well(stage):
         stage.quote()
         assert stage.recorder.state is CoverageState.CAPTURED
     *_, before, restored, tick = stage.messages("info", "tick")
-    assert [each["data"].get("status") for each in (before, restored, tick)] == [
+    assert [message["data"].get("status") for message in (before, restored, tick)] == [
         "session_closed",
         "restored",
         None,
@@ -190,7 +190,7 @@ def test_ticks_that_come_tell_that_a_stream_is_well(stage):
     stage.check_ledger()
 
 
-def test_sequences_go_on_from_run_to_run(stage):
+def test_sequence_numbers_continue_from_run_to_run(stage):
     for _ in range(3):
         stage.quote()
     stage.recorder.close()
@@ -202,7 +202,7 @@ def test_sequences_go_on_from_run_to_run(stage):
     assert stage.sequences() == [1, 2, 3, 4, 5]
 
 
-def test_of_a_damaged_file_no_number_is_given_again(stage, clock, caplog):
+def test_sequence_numbers_of_a_damaged_file_are_not_used_again(stage, clock, caplog):
     for _ in range(100):
         stage.quote()
     stage.recorder.close()
@@ -223,7 +223,7 @@ def test_of_a_damaged_file_no_number_is_given_again(stage, clock, caplog):
     assert "is damaged and stays as it is" in caplog.text
 
 
-def test_what_a_damaged_file_may_hold():
+def test_bound_of_sequence_numbers_in_a_damaged_file():
     whole = FileRecord(
         path="1/last/1",
         contract_id=1,
@@ -251,7 +251,7 @@ def test_what_a_damaged_file_may_hold():
 
 
 @pytest.mark.parametrize("step", [-SECOND, -90 * 60 * SECOND, -50 * HOUR, 90 * 60 * SECOND])
-def test_the_clock_is_set(step, stage, clock):
+def test_clock_steps(step, stage, clock):
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     for _ in range(5):
@@ -277,7 +277,7 @@ def numbers_in(stage, record):
 # --- a disk that is full --------------------------------------------------------------------------
 
 
-def test_ticks_wait_for_room_and_keep_their_order(stage, caplog):
+def test_ticks_wait_for_disk_space_in_order(stage, caplog):
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.quote(1)
@@ -295,15 +295,15 @@ def test_ticks_wait_for_room_and_keep_their_order(stage, caplog):
     recorder.maintain()
     assert recorder.waiting == 0
     assert stage.sequences() == [1, 2, 3, 4]
-    told = [m["data"].get("status", m["type"]) for m in stage.messages("info", "error", "tick")]
-    assert told == ["subscribed", "tick", "tick", "tick", "disconnected", "error", "tick"]
-    # What came after it was said to be gone tells that it is not.
+    infos = [m["data"].get("status", m["type"]) for m in stage.messages("info", "error", "tick")]
+    assert infos == ["subscribed", "tick", "tick", "tick", "disconnected", "error", "tick"]
+    # A tick restores a stream that was noted as disconnected.
     stage.quote(5)
     assert recorder.state is CoverageState.CAPTURED
     stage.check_ledger()
 
 
-def test_what_finds_no_room_in_memory_is_counted_and_said(stage, monkeypatch):
+def test_ticks_beyond_the_memory_limit_are_counted_as_lost(stage, monkeypatch):
     monkeypatch.setattr(recorder_module, "_MAX_PENDING", 3)
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
@@ -323,7 +323,7 @@ def test_what_finds_no_room_in_memory_is_counted_and_said(stage, monkeypatch):
     stage.check_ledger()
 
 
-def test_what_waits_at_the_end_is_written_if_there_is_room(stage):
+def test_pending_ticks_are_written_at_the_end(stage):
     stage.disk.problem = StorageFullError("no space left")
     stage.quote()
     stage.disk.problem = None
@@ -331,7 +331,7 @@ def test_what_waits_at_the_end_is_written_if_there_is_room(stage):
     assert stage.sequences() == [1]
 
 
-def test_what_cannot_be_written_at_the_end_is_said(stage, caplog):
+def test_pending_ticks_lost_at_the_end_are_logged(stage, caplog):
     stage.recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.disk.problem = StorageFullError("no space left")
     stage.quote()
@@ -433,7 +433,7 @@ def test_a_capture_survives_a_torn_tick_that_cannot_be_taken_back(stage, monkeyp
 # --- everything at once ---------------------------------------------------------------------------
 
 
-def test_ticks_notes_and_upkeep_from_threads_of_their_own(stage, clock):
+def test_ticks_statuses_and_upkeep_from_several_threads(stage, clock):
     """Through an hour that ends again and again: files are sealed while ticks come for them."""
     recorder, count = stage.recorder, 4000
     done = threading.Event()
@@ -456,7 +456,7 @@ def test_ticks_notes_and_upkeep_from_threads_of_their_own(stage, clock):
             recorder.sync()
             recorder.maintain(clock.now + 3 * HOUR)
 
-    threads = [threading.Thread(target=each) for each in (ticks, notes, upkeep)]
+    threads = [threading.Thread(target=work) for work in (ticks, notes, upkeep)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -18,7 +18,7 @@ FLAGS = {
 }
 
 
-def test_a_stream_of_each_type(serve, capturing, store):
+def test_streams_of_every_tick_type(serve, capturing, store):
     gateway = serve()
     capture = capturing(gateway, FOUR)
     until(lambda: capture.status()["status"]["ticks"] == 6000)
@@ -50,7 +50,7 @@ def test_the_whole_sample_of_ten_contracts_at_once(samples, serve, capturing, st
     assert replay.rows == 5 * samples.rows > 1_300_000
     gateway = serve(replay)
     kinds = ";".join(TICK_TYPES)
-    tracked = ",".join(f"{each.contract_id}:{each.symbol}:{kinds}" for each in replay.contracts)
+    tracked = ",".join(f"{c.contract_id}:{c.symbol}:{kinds}" for c in replay.contracts)
     # IBM's are of another year: they are over, and silent, while those of BTCUSDT go on.
     capture = capturing(gateway, tracked, quiet_after=600.0)
     until(lambda: capture.status()["status"]["ticks"] == replay.rows, "all are stored", 300)

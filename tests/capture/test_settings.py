@@ -15,7 +15,7 @@ AAPL = TrackedContract(265598, "AAPL")
 TWELVE = ",".join(f"{n}:S{n}" for n in range(1, 13))
 
 
-def test_what_nobody_says():
+def test_defaults():
     settings = CaptureSettings.from_environment({})
     assert (settings.tracked, settings.max_tracked) == ((), 10)
     assert (settings.host, settings.port, settings.client_id) == ("127.0.0.1", 4002, 10)
@@ -31,7 +31,7 @@ def test_the_environment():
             "IBTICKS_GATEWAY": "tws.local:7497",
         }
     )
-    assert [each.contract_id for each in settings.tracked] == list(range(1, 13))
+    assert [contract.contract_id for contract in settings.tracked] == list(range(1, 13))
     assert (settings.max_tracked, settings.reconnect_delay) == (12, 2.5)
     assert (settings.host, settings.port) == ("tws.local", 7497)
 
@@ -53,17 +53,17 @@ def test_the_environment():
         ("IBTICKS_GATEWAY", "localhost:tws", "is not an address"),
     ],
 )
-def test_a_variable_that_is_wrong(variable, value, problem):
+def test_invalid_variables(variable, value, problem):
     with pytest.raises(ConfigError, match=re.escape(problem)):
         CaptureSettings.from_environment({variable: value})
 
 
 @pytest.mark.parametrize("name", ["IB_STREAM_MAX_TRACKED", "IB_STREAM_RECONNECT_DELAY"])
-def test_an_empty_variable_says_nothing(name):
+def test_empty_variables_are_ignored(name):
     assert CaptureSettings.from_environment({name: " "}) == CaptureSettings(())
 
 
-def test_what_is_given_is_not_read_from_the_environment():
+def test_arguments_override_the_environment():
     wrong = {
         "IB_STREAM_TRACKED_CONTRACTS": "?",
         "IB_STREAM_MAX_TRACKED": "?",
@@ -79,7 +79,7 @@ def test_what_is_given_is_not_read_from_the_environment():
         CaptureSettings.from_environment({"IBTICKS_GATEWAY": "?"}, tracked=[AAPL], host="h")
 
 
-def test_the_limit_of_the_environment_holds_for_what_is_given():
+def test_limit_of_the_environment_applies_to_arguments():
     with pytest.raises(ConfigError, match="12 contracts are to be tracked, and at most 10"):
         CaptureSettings.from_environment({}, tracked=TWELVE)
     more = CaptureSettings.from_environment({"IB_STREAM_MAX_TRACKED": "12"}, tracked=TWELVE)
@@ -108,13 +108,13 @@ def test_the_limit_of_the_environment_holds_for_what_is_given():
         ("tracked", (1,), "1 is not a TrackedContract"),
     ],
 )
-def test_a_setting_that_is_wrong(name, value, problem):
+def test_invalid_settings(name, value, problem):
     with pytest.raises(ConfigError, match=re.escape(problem)):
         CaptureSettings(**{"tracked": (AAPL,), name: value})
 
 
 @pytest.mark.parametrize("fsync", [None, 0, 0.5])
-def test_every_way_to_sync(fsync):
+def test_settings_of_fsync(fsync):
     assert CaptureSettings((AAPL,), fsync=fsync).fsync == fsync
 
 
@@ -136,12 +136,12 @@ def test_every_way_to_sync(fsync):
         "[::1:1",
     ],
 )
-def test_what_is_no_address(text):
+def test_invalid_addresses(text):
     with pytest.raises(ConfigError, match="is not an address: write host:port, as "):
         parse_address(text)
 
 
-def test_a_capture_says_what_it_cannot_do(tmp_path, monkeypatch):
+def test_capture_refuses_invalid_settings(tmp_path, monkeypatch):
     monkeypatch.delenv("IB_STREAM_TRACKED_CONTRACTS", raising=False)
     store = object()
     with pytest.raises(ConfigError, match="no contract to capture: give some, as '265598:AAPL"):

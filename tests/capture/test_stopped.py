@@ -33,7 +33,7 @@ def start(clusters, tmp_path):
 
 @pytest.fixture
 def store(start, tmp_path):
-    """A store whose index is there, known by its DSN: so nobody but the test starts it again."""
+    """A store whose index is known by its DSN, so that only the test starts the server again."""
     with ibt.open(tmp_path / "ticks", dsn=start().dsn) as opened:
         yield opened
 
@@ -48,14 +48,14 @@ def more(capture) -> None:
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["shut down", "killed"])
-def test_a_server_that_is_stopped_for_a_while(how, start, steady, serve, capturing, store):
+def test_stopped_database_server(how, start, steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
     server = start()
     home = Path(conninfo_to_dict(server.dsn)["host"])
     os.kill(int((home / "data" / "postmaster.pid").read_text().split()[0]), how)
-    gateway.drop()  # which is to be told to the ledger
+    gateway.drop()  # which changes the coverage
     until(lambda: capture.status()["status"]["connections"] == 2)
     until(lambda: store.index.away)
     more(capture)

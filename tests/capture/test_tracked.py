@@ -1,4 +1,4 @@
-"""What is to be captured, in one line: read, written, and refused with the reason."""
+"""The line of tracked contracts: parsed, formatted, and refused with a reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTRACTS = st.builds(
 
 
 @given(st.lists(CONTRACTS, unique_by=lambda contract: contract.contract_id, max_size=12))
-def test_what_is_written_is_read(contracts):
+def test_formatted_contracts_are_parsed_again(contracts):
     assert parse_tracked(format_tracked(contracts)) == tuple(contracts)
 
 
@@ -36,12 +36,12 @@ def test_the_example_of_the_reference():
 
 
 @pytest.mark.parametrize("text", ["265598:AAPL", "265598:AAPL:", "265598:AAPL::", "265598:AAPL::1"])
-def test_what_is_left_out(text):
+def test_omitted_fields(text):
     assert parse_tracked(text) == (TrackedContract(265598, "AAPL", ("bid_ask", "last"), 1),)
 
 
 @pytest.mark.parametrize("text", ["", " ", ",", " , "])
-def test_nothing(text):
+def test_empty_text(text):
     assert parse_tracked(text) == ()
 
 
@@ -74,13 +74,13 @@ def test_nothing(text):
         ("1:A:last,1:A:bid_ask", "entry 2 of the tracked contracts ('1:A:bid_ask'): contract 1 is"),
     ],
 )
-def test_what_is_wrong_is_said(text, problem):
+def test_errors_name_the_entry(text, problem):
     with pytest.raises(ConfigError, match=re.escape(problem)):
         parse_tracked(text)
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("arguments", "problem"),
     [
         (("265598", "AAPL"), "contract AAPL: '265598' is not a contract id of IB"),
         ((True, "AAPL"), "True is not a contract id"),
@@ -92,12 +92,12 @@ def test_what_is_wrong_is_said(text, problem):
         ((1, ""), None),
     ],
 )
-def test_a_contract_made_by_hand(given, problem):
+def test_invalid_contracts(arguments, problem):
     if problem is None:
-        assert TrackedContract(*given).symbol == ""
+        assert TrackedContract(*arguments).symbol == ""
     else:
         with pytest.raises(ConfigError, match=re.escape(problem)):
-            TrackedContract(*given)
+            TrackedContract(*arguments)
 
 
 def test_a_list_of_tick_types_is_kept_as_a_tuple():
@@ -112,6 +112,6 @@ def test_a_list_of_tick_types_is_kept_as_a_tuple():
         ([(1, "A")], "(1, 'A') is not a TrackedContract"),
     ],
 )
-def test_what_cannot_be_captured_together(contracts, problem):
+def test_contracts_that_cannot_be_captured_together(contracts, problem):
     with pytest.raises(ConfigError, match=re.escape(problem)):
         check_tracked(contracts, 2)

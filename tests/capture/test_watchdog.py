@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ibticks._types import Interval
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture import _watchdog as watchdog
 from ibticks.gateway import GatewayContract, Replay
@@ -62,7 +63,7 @@ def never(holds, seconds=1.0):
 # --- the line -------------------------------------------------------------------------------------
 
 
-def test_a_line_that_is_dead_is_found_and_left(steady, serve, capturing, store):
+def test_dead_connection_is_detected_and_closed(steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, heartbeat=0.2)
     until(lambda: ticks(capture) > 10)
@@ -82,7 +83,7 @@ def test_a_line_that_is_dead_is_found_and_left(steady, serve, capturing, store):
     assert reasons[1] == "504: no sign of life: the connection is dead"
 
 
-def test_a_line_on_which_nothing_happens_is_kept(steady, serve, capturing, monkeypatch):
+def test_idle_connection_is_kept(steady, serve, capturing, monkeypatch):
     """It is asked for a sign of life, and gives it."""
     ask, asked = Client.reqCurrentTime, []
     monkeypatch.setattr(Client, "reqCurrentTime", lambda client: asked.append(ask(client)))
@@ -110,7 +111,7 @@ def test_a_stall_that_ends_costs_nothing(steady, serve, capturing, store):
 # --- one stream -----------------------------------------------------------------------------------
 
 
-def test_a_silent_stream_among_others_is_found_and_renewed(
+def test_silent_stream_is_detected_and_subscribed_again(
     steady, serve, capturing, store, monkeypatch
 ):
     monkeypatch.setattr(watchdog, "_RENEW_AFTER_SECONDS", 1.2)
@@ -132,7 +133,7 @@ def test_a_silent_stream_among_others_is_found_and_renewed(
     check_stored(store, gateway, 2, "bid_ask")
 
 
-def test_trades_may_be_silent_for_longer(steady, serve, capturing, store):
+def test_trades_may_be_silent_for_longer_than_quotes(steady, serve, capturing, store):
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=0.3)
     until(lambda: ticks(capture) > 10)
@@ -148,8 +149,8 @@ def test_trades_may_be_silent_for_longer(steady, serve, capturing, store):
     assert quiet_from(2, "bid_ask") < quiet_from(1, "last")
 
 
-def test_a_market_that_is_calm_as_a_whole_is_calm(steady, serve, capturing):
-    """Nobody ticks, and IB does not say that anybody should: nothing is amiss."""
+def test_no_stream_is_silent_in_a_calm_market(steady, serve, capturing):
+    """No stream ticks, and by IB's hours none should."""
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=0.1)
     until(lambda: ticks(capture) > 10)
@@ -162,24 +163,24 @@ def test_a_market_that_is_calm_as_a_whole_is_calm(steady, serve, capturing):
 
 
 @pytest.mark.parametrize(
-    ("trading", "liquid", "found"),
+    ("trading", "liquid", "is_found"),
     [(ALWAYS, ALWAYS, True), (ALWAYS, NEVER, False), (ALWAYS, (), True), ((), (), False)],
 )
-def test_a_stream_alone_goes_by_the_hours_ib_gives(
-    trading, liquid, found, steady, serve, capturing
+def test_single_stream_is_judged_by_trading_hours(
+    trading, liquid, is_found, steady, serve, capturing
 ):
     """In regular hours it should tick; before and after them it may well be calm."""
     gateway = serve(with_hours(steady, trading, liquid), speed=1.0)
     capture = capturing(gateway, "1:ONE:bid_ask", quiet_after=0.2)
     until(lambda: ticks(capture) > 10)
     gateway.mute(1)
-    if found:
+    if is_found:
         until(lambda: state(capture, 1, "bid_ask") == "quiet")
     else:
         never(lambda: state(capture, 1, "bid_ask") == "quiet")
 
 
-def test_a_market_that_is_closed(steady, serve, capturing, store):
+def test_closed_market(steady, serve, capturing, store):
     gateway = serve(with_hours(steady, NEVER), speed=1.0)
     gateway.mute(2)
     capture = capturing(gateway, TICKING, quiet_after=1.0)
@@ -193,35 +194,37 @@ def test_a_market_that_is_closed(steady, serve, capturing, store):
     assert covered(store, 1, "bid_ask") == ["captured"]
 
 
-def test_a_session_that_begins(steady, serve, capturing, store):
+def test_market_opens(steady, serve, capturing, store):
     gateway = serve(with_hours(steady, NEVER), speed=1.0)
     gateway.mute(2)
     capture = capturing(gateway, TICKING, quiet_after=0.3)
     until(lambda: state(capture, 2, "bid_ask") == "session_closed")
     now = time.time_ns()
     contract = capture._supervisor.subscriptions.contracts[2]
-    contract.hours = contract.liquid_hours = TradingHours(((now, 2 * now),), (0, 2 * now))
+    contract.hours = contract.liquid_hours = TradingHours(
+        (Interval(now, 2 * now),), Interval(0, 2 * now)
+    )
     until(lambda: state(capture, 2, "bid_ask") == "quiet", "it should tick, and does not")
     gateway.unmute(2)
     until(lambda: state(capture, 2, "bid_ask") == "captured")
     capture.stop()
-    told = [status for status, _ in statuses(store, 2, "bid_ask")]
-    assert told[:4] == ["subscribed", "session_closed", "restored", "quiet"]
+    states = [status for status, _ in statuses(store, 2, "bid_ask")]
+    assert states[:4] == ["subscribed", "session_closed", "restored", "quiet"]
 
 
-def test_a_quiet_stream_whose_market_closes(steady, serve, capturing):
+def test_market_of_a_quiet_stream_closes(steady, serve, capturing):
     gateway = serve(with_hours(steady, ALWAYS), speed=1.0)
     gateway.mute(2)
     capture = capturing(gateway, TICKING, quiet_after=0.3)
     until(lambda: state(capture, 2, "bid_ask") == "quiet")
     now = time.time_ns()
     contract = capture._supervisor.subscriptions.contracts[2]
-    contract.hours = TradingHours((), (0, 2 * now))
+    contract.hours = TradingHours((), Interval(0, 2 * now))
     until(lambda: state(capture, 2, "bid_ask") == "session_closed")
 
 
 @pytest.mark.parametrize("step", [-7200, 7200])
-def test_silence_goes_by_a_clock_that_cannot_be_set(
+def test_silence_is_measured_by_the_monotonic_clock(
     step, steady, serve, capturing, store, monkeypatch
 ):
     """Set back, it would hide silence for hours; set ahead, it would see it everywhere."""
@@ -237,6 +240,6 @@ def test_silence_goes_by_a_clock_that_cannot_be_set(
     until(lambda: ticks(capture) > before + 50)
     capture.stop()
     assert covered(store, 1, "bid_ask") == ["captured"]
-    found = store.select(1, "bid_ask").to_polars()["sequence"]
-    assert found.sort().to_list() == list(range(1, len(found) + 1))
-    assert len(found) == len(gateway.rows_sent(1, "bid_ask"))
+    sequences = store.select(1, "bid_ask").to_polars()["sequence"]
+    assert sequences.sort().to_list() == list(range(1, len(sequences) + 1))
+    assert len(sequences) == len(gateway.rows_sent(1, "bid_ask"))

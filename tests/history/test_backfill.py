@@ -408,7 +408,7 @@ def test_a_contract_ib_does_not_know_leaves_the_others(store, serve, midnight, f
 
 def test_a_contract_of_which_nobody_knows_where_it_trades(store, serve, midnight, fill, gap):
     """IB is asked first; one it does not know is refused then."""
-    recorded = Recorded(store, midnight.only(None, ["last"]), [gap], named=False)
+    recorded = Recorded(store, midnight.only(None, ["last"]), [gap], has_symbols=False)
     assert store.contracts() == []
     [left] = fill(serve(Replay([], []))).remaining
     assert "(200)" in left.why

@@ -1,4 +1,4 @@
-"""Real kernels, asked over Jupyter's protocol as a notebook would."""
+"""Real kernels, driven over Jupyter's protocol as by a notebook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jupyter_client.manager import KernelManager
 if TYPE_CHECKING:
     from typing import Any
 
-PATIENCE = 90.0
+TIMEOUT_SECONDS = 90.0
 
 
 class PatientKernelManager(KernelManager):
@@ -27,13 +27,13 @@ class PatientKernelManager(KernelManager):
 
     async def _async_kill_kernel(self, restart: bool = False) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._async_wait(), PATIENCE)
+            await asyncio.wait_for(self._async_wait(), TIMEOUT_SECONDS)
         await super()._async_kill_kernel(restart)
 
 
 @dataclass
 class Shown:
-    """What came back below a cell."""
+    """The output of a cell."""
 
     reply: dict[str, Any] = field(default_factory=dict)
     text: str = ""
@@ -56,7 +56,7 @@ class Notebook:
     def _connect(self) -> None:
         self._client = self.manager.client()
         self._client.start_channels()
-        self._client.wait_for_ready(timeout=PATIENCE)
+        self._client.wait_for_ready(timeout=TIMEOUT_SECONDS)
 
     def begin(self, code: str) -> str:
         """Begin a cell, and do not wait for it."""
@@ -68,7 +68,7 @@ class Notebook:
     def finish(self, cell: str) -> Shown:
         """Wait for the end of a cell."""
         shown = Shown()
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < until:
             message = self._message()
             kind, content = message["msg_type"], message["content"]
@@ -87,12 +87,12 @@ class Notebook:
                 case "status" if content["execution_state"] == "idle":
                     shown.reply = self._reply(cell)
                     return shown
-        raise TimeoutError(f"the cell did not end in {PATIENCE} s")
+        raise TimeoutError(f"the cell did not end in {TIMEOUT_SECONDS} s")
 
     def _message(self) -> dict[str, Any]:
         """Return the next message of any cell."""
         try:
-            return self._client.get_iopub_msg(timeout=PATIENCE)
+            return self._client.get_iopub_msg(timeout=TIMEOUT_SECONDS)
         except queue.Empty:
             # The kernel's faulthandler prints the stacks of its threads.
             self.manager.signal_kernel(signal.SIGABRT)
@@ -100,7 +100,7 @@ class Notebook:
 
     def _reply(self, cell: str) -> dict[str, Any]:
         while True:
-            reply = self._client.get_shell_msg(timeout=PATIENCE)
+            reply = self._client.get_shell_msg(timeout=TIMEOUT_SECONDS)
             if reply["parent_header"]["msg_id"] == cell:
                 return reply["content"]
 
@@ -114,7 +114,7 @@ class Notebook:
         """Wait until an expression holds in the kernel."""
         code = (
             "import time as _time\n"
-            f"_until = _time.monotonic() + {PATIENCE}\n"
+            f"_until = _time.monotonic() + {TIMEOUT_SECONDS}\n"
             f"while not ({expression}) and _time.monotonic() < _until: _time.sleep(0.02)\n"
             f"assert {expression}"
         )

@@ -43,7 +43,7 @@ def gateway():
 
 @pytest.fixture
 def surroundings(tmp_path, database, gateway) -> dict[str, str]:
-    """What the kernel finds in its environment."""
+    """Environment of the kernel."""
     return {
         **os.environ,
         "IBTICKS_STORE": str(tmp_path / "ticks"),
@@ -69,9 +69,9 @@ def notebook(prefix, tmp_path):
         return begun[-1]
 
     yield start
-    for each in begun:
-        if each.manager.has_kernel:
-            each.close()
+    for book in begun:
+        if book.manager.has_kernel:
+            book.close()
 
 
 def captured(root: Path, dsn: str):
@@ -81,7 +81,7 @@ def captured(root: Path, dsn: str):
         return store.select(8314, "bid_ask").to_polars(), all(file.sealed for file in files)
 
 
-def test_store_and_capture_are_there_and_capture_runs(notebook, surroundings):
+def test_kernel_has_a_store_and_a_running_capture(notebook, surroundings):
     book = notebook(surroundings)
     assert book.value("type(store).__name__, type(capture).__name__, capture.running") == (
         "('Store', 'Capture', True)"
@@ -91,7 +91,7 @@ def test_store_and_capture_are_there_and_capture_runs(notebook, surroundings):
     book.wait("capture.status()['status']['ticks'] > 0")
 
 
-def test_the_panel_follows_while_another_cell_runs(notebook, surroundings):
+def test_panel_is_updated_while_another_cell_runs(notebook, surroundings):
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 0")
     [(name, panel)] = book.run("capture").displays
@@ -111,7 +111,7 @@ def test_the_panel_follows_while_another_cell_runs(notebook, surroundings):
     assert counts[-1] > 0
 
 
-def test_an_interrupted_cell_does_not_disturb_it(notebook, surroundings, gateway):
+def test_interrupted_cell_does_not_disturb_the_capture(notebook, surroundings, gateway):
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 0")
     cell = book.begin("import time; print('asleep', flush=True); time.sleep(600)")
@@ -131,7 +131,7 @@ def test_an_interrupted_cell_does_not_disturb_it(notebook, surroundings, gateway
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-def test_shut_down_it_leaves_sealed_files_and_no_process(notebook, surroundings, busy):
+def test_shutdown_leaves_sealed_files_and_no_process(notebook, surroundings, busy):
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 100")
     there = psutil.Process(int(book.value("import os; os.getpid()")))
@@ -146,7 +146,7 @@ def test_shut_down_it_leaves_sealed_files_and_no_process(notebook, surroundings,
     assert frame.height > 100
 
 
-def test_terminated_it_ends_as_if_shut_down(notebook, surroundings):
+def test_sigterm_seals_files(notebook, surroundings):
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 100")
     there = psutil.Process(int(book.value("import os; os.getpid()")))
@@ -157,7 +157,7 @@ def test_terminated_it_ends_as_if_shut_down(notebook, surroundings):
     assert frame.height > 100
 
 
-def test_restarted_it_goes_on_where_it_was(notebook, surroundings, gateway):
+def test_restarted_kernel_continues_the_sequence(notebook, surroundings, gateway):
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 100")
     book.restart()
@@ -169,7 +169,7 @@ def test_restarted_it_goes_on_where_it_was(notebook, surroundings, gateway):
     assert frame.height > 200
 
 
-def test_without_contracts_it_says_what_to_do(notebook, surroundings):
+def test_kernel_without_contracts_says_what_to_do(notebook, surroundings):
     del surroundings["IB_STREAM_TRACKED_CONTRACTS"]
     book = notebook(surroundings)
     first = book.run("1 + 1")
@@ -183,7 +183,7 @@ def test_without_contracts_it_says_what_to_do(notebook, surroundings):
     book.wait("capture.status()['status']['ticks'] > 0")
 
 
-def test_it_is_not_started_unless_told_to(surroundings, monkeypatch):
+def test_capture_starts_only_on_request(surroundings, monkeypatch):
     for name, value in surroundings.items():
         monkeypatch.setenv(name, value)
     names, notes = make_namespace(surroundings | {"IBTICKS_CAPTURE": ""})
@@ -195,7 +195,7 @@ def test_it_is_not_started_unless_told_to(surroundings, monkeypatch):
     names["store"].close()
 
 
-def test_what_is_wrong_is_a_note_and_not_a_dead_kernel(surroundings, tmp_path, monkeypatch):
+def test_invalid_environment_is_a_note_and_no_dead_kernel(surroundings, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     names, [note] = make_namespace({"IBTICKS_STORE": str(tmp_path / "file")})
     assert isinstance(names["store"], Unavailable)
@@ -211,7 +211,7 @@ def test_what_is_wrong_is_a_note_and_not_a_dead_kernel(surroundings, tmp_path, m
     names["store"].close()
 
 
-def test_a_second_kernel_is_told_of_the_first(notebook, surroundings):
+def test_second_kernel_names_the_first(notebook, surroundings):
     first = notebook(surroundings)
     first.wait("capture.status()['status']['ticks'] > 0")
     pid = first.value("import os; os.getpid()")
@@ -267,7 +267,7 @@ def test_install_list_and_uninstall_from_a_shell(tmp_path):
         "IB_STREAM_TRACKED_CONTRACTS": IBM,
         "IBTICKS_CAPTURE": "start",
     }
-    assert {each.name for each in folder.iterdir()} >= {"logo-svg.svg", "logo-64x64.png"}
+    assert {file.name for file in folder.iterdir()} >= {"logo-svg.svg", "logo-64x64.png"}
     assert json.loads(shell("list", "--json", **paths).stdout)["mine"] == str(folder)
     assert shell("uninstall", "--name", "mine", **paths).returncode == 0
     assert not folder.exists()
@@ -276,7 +276,7 @@ def test_install_list_and_uninstall_from_a_shell(tmp_path):
     assert "no kernel of ibticks is called 'mine'" in missing.stderr
 
 
-def test_only_our_own_kernels_are_uninstalled(prefix, monkeypatch):
+def test_only_kernels_of_ibticks_are_uninstalled(prefix, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(prefix / "share" / "jupyter"))
     assert "ibticks-capture" in installed_kernels()
     assert "python3" not in installed_kernels()
@@ -285,18 +285,18 @@ def test_only_our_own_kernels_are_uninstalled(prefix, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "näme"])
-def test_a_name_jupyter_would_not_take(name, tmp_path):
+def test_invalid_kernel_names(name, tmp_path):
     with pytest.raises(InputError, match="no name of a kernel"):
         install_kernel(name, prefix=tmp_path)
 
 
-def test_contracts_are_checked_before_they_are_installed(tmp_path):
+def test_contracts_are_checked_before_the_install(tmp_path):
     done = shell("install", "--prefix", str(tmp_path), "--contracts", "8314")
     assert done.returncode == 1
     assert "contract_id:symbol" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_for_a_user_or_a_prefix(tmp_path):
+def test_user_and_prefix_exclude_each_other(tmp_path):
     with pytest.raises(InputError, match="not both"):
         install_kernel(user=True, prefix=tmp_path)

@@ -73,7 +73,7 @@ def test_start_status_and_stop(notebook, gateway, tmp_path):
     assert name in {of for of, _ in notebook.updates}
 
 
-def test_the_capture_of_the_notebook_is_used(notebook, gateway, tmp_path):
+def test_magic_uses_the_capture_of_the_notebook(notebook, gateway, tmp_path):
     made = (
         "import ibticks as ibt; store = ibt.open('here'); "
         f"capture = ibt.Capture(store, {IBM!r}, port={gateway.port}, same_contract_seconds=0); "
@@ -103,7 +103,7 @@ def test_the_capture_of_the_notebook_is_used(notebook, gateway, tmp_path):
         ("", "the following arguments are required: action"),
     ],
 )
-def test_mistakes_are_one_line(mistaken, line, says):
+def test_errors_are_one_line(mistaken, line, says):
     shown = mistaken.run(f"%capture_ticks {line}")
     assert not shown.ok
     assert shown.text.startswith("UsageError: ")
@@ -124,7 +124,7 @@ def mistaken(postgres, tmp_path_factory):
     book.close()
 
 
-def test_shut_down_while_a_cell_is_busy_files_are_sealed(notebook, gateway, tmp_path, database):
+def test_shutdown_during_a_busy_cell_seals_files(notebook, gateway, tmp_path, database):
     import ibticks as ibt
 
     notebook.run(f"%capture_ticks start {IBM} --store {tmp_path}/ticks --port {gateway.port}")
@@ -138,7 +138,7 @@ def test_shut_down_while_a_cell_is_busy_files_are_sealed(notebook, gateway, tmp_
     assert all(file.sealed for file in files)
 
 
-def test_without_the_extension_files_are_sealed_all_the_same(plain, gateway, tmp_path, database):
+def test_shutdown_without_the_extension_seals_files(plain, gateway, tmp_path, database):
     """Whatever the capture is called, and wherever it is kept."""
     import ibticks as ibt
 
@@ -176,7 +176,7 @@ def test_without_the_extension_files_are_sealed_all_the_same(plain, gateway, tmp
         check_index(store.root, store.index)
 
 
-def test_in_a_terminal_the_panel_is_a_line(gateway, tmp_path, database):
+def test_terminal_shows_one_line(gateway, tmp_path, database):
     code = "\n".join(
         [
             "%load_ext ibticks",

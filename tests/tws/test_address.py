@@ -43,14 +43,14 @@ def test_the_ports_that_answer_are_named(usual, answering, says, nothing_left):
     numbers = usual(*answering)
     with pytest.raises(ConnectionFailedError) as raised:
         Client(EventLog()).open("127.0.0.1", numbers[0], 10, 20.0)
-    said = str(raised.value)
-    assert said.startswith(f"127.0.0.1:{numbers[0]} cannot be used: Connection refused (502). ")
-    assert says.format(*numbers) in said
-    assert all(f"{number} ({name})" in said for number, name in ports.USUAL_PORTS.items())
-    assert "client id" not in said
+    text = str(raised.value)
+    assert text.startswith(f"127.0.0.1:{numbers[0]} cannot be used: Connection refused (502). ")
+    assert says.format(*numbers) in text
+    assert all(f"{number} ({name})" in text for number, name in ports.USUAL_PORTS.items())
+    assert "client id" not in text
     for setting in ("Global Configuration > API > Settings", "Socket port", "Trusted IPs"):
-        assert setting in said
-    assert "Enable ActiveX and Socket Clients" in said
+        assert setting in text
+    assert "Enable ActiveX and Socket Clients" in text
 
 
 def test_a_program_of_another_kind_is_no_client_id_either(usual, nothing_left):
@@ -67,18 +67,19 @@ def test_a_program_of_another_kind_is_no_client_id_either(usual, nothing_left):
 
 
 def test_a_host_that_does_not_exist_is_not_asked_for_its_ports():
-    said = ports.connection_advice("nowhere.invalid", 4002, 20.0)
-    assert said.startswith("The host nowhere.invalid is not known: check its name.")
+    text = ports.connection_advice("nowhere.invalid", 4002, 20.0)
+    assert text.startswith("The host nowhere.invalid is not known: check its name.")
 
 
 @pytest.mark.parametrize("tracked", ["77:XYZ:last", "77:XYZ:last;bid_ask,78:ABC:mid_point"])
 def test_symbols_are_kept_where_no_connection_is_made(tracked, usual, store, capturing):
     numbers = usual()
     capturing(numbers[0], tracked).stop()
-    names = {each.split(":")[1] for each in tracked.split(",")}
+    names = {entry.split(":")[1] for entry in tracked.split(",")}
     assert {contract.symbol for contract in store.contracts()} == names
     assert store.contract_ids(sorted(names)) == tuple(
-        int(each.split(":")[0]) for each in sorted(tracked.split(","), key=lambda each: each[3:])
+        int(entry.split(":")[0])
+        for entry in sorted(tracked.split(","), key=lambda entry: entry[3:])
     )
 
 

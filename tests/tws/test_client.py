@@ -1,4 +1,4 @@
-"""The official client, cured: it connects or says why not, and hands over all that it reads."""
+"""The client connects or gives the reason, and hands over all that it reads."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def refusal(client, port, timeout=20.0, host="127.0.0.1", code=502) -> str:
     with pytest.raises(ConnectionFailedError) as raised:
         client.open(host, port, 10, timeout)
     assert raised.value.context["code"] == code
-    said, problem = str(raised.value), raised.value.context["problem"]
+    text, problem = str(raised.value), raised.value.context["problem"]
     if code in (502, 504):
         # It is not the client id's fault: the ports and the settings of TWS are named instead.
         assert problem.startswith(f"{host}:{port} cannot be used: ")
-        assert said.startswith(f"{problem}. The ")
+        assert text.startswith(f"{problem}. The ")
         for usual in ("7496", "7497", "4001", "4002"):
-            assert usual in said.removeprefix(problem)
+            assert usual in text.removeprefix(problem)
         return problem.partition("used: ")[2]
-    assert said == problem
-    assert said.startswith(f"{host}:{port} cannot be used with client id 10: ")
-    return said.partition("10: ")[2]
+    assert text == problem
+    assert text.startswith(f"{host}:{port} cannot be used with client id 10: ")
+    return text.partition("10: ")[2]
 
 
 def free_port() -> int:
@@ -69,25 +69,25 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def test_nobody_is_there(client, events):
+def test_connection_refused(client, events):
     assert refusal(client, free_port()) == "Connection refused (502)"
     assert not client.isConnected()
     assert client.is_lost
     assert events.of("closed") == []
 
 
-def test_there_is_no_such_machine(client):
+def test_unknown_host(client):
     assert "(502)" in refusal(client, 4002, host="nowhere.invalid")
 
 
-def test_a_server_that_says_nothing(client, serve):
+def test_server_sends_no_greeting(client, serve):
     gateway = serve()
     gateway.answer_connections("silence")
-    said = refusal(client, gateway.port, timeout=0.2)
-    assert said == "connected, but the server sent no greeting (502)"
+    reason = refusal(client, gateway.port, timeout=0.2)
+    assert reason == "connected, but the server sent no greeting (502)"
 
 
-def test_a_server_that_hangs_up_at_once(client, serve):
+def test_server_closes_the_connection_at_once(client, serve):
     gateway = serve()
     gateway.answer_connections("hang_up")
     assert refusal(client, gateway.port) in (
@@ -97,7 +97,7 @@ def test_a_server_that_hangs_up_at_once(client, serve):
     )
 
 
-def test_a_server_that_hangs_up_after_its_greeting(client):
+def test_server_closes_the_connection_after_its_greeting(client):
     def script(line):
         hello(line)
         line.sendall(GREETING)
@@ -107,28 +107,28 @@ def test_a_server_that_hangs_up_after_its_greeting(client):
         assert refusal(client, server.port) == "the server closed the connection (502)"
 
 
-def test_a_server_that_greets_and_no_more(client):
+def test_server_greets_and_is_never_ready(client):
     def script(line):
         hello(line)
         line.sendall(GREETING)
         linger(line)
 
     with Server(script) as server:
-        said = refusal(client, server.port, timeout=0.3, code=504)
-    assert said == "connected, but no nextValidId within 0.3 s (504)"
+        reason = refusal(client, server.port, timeout=0.3, code=504)
+    assert reason == "connected, but no nextValidId within 0.3 s (504)"
 
 
-def test_something_else_answers(client):
+def test_server_of_another_protocol(client):
     def script(line):
         line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         linger(line)
 
     with Server(script) as server:
-        said = refusal(client, server.port)
-    assert said == "the server does not speak the TWS protocol (502)"
+        reason = refusal(client, server.port)
+    assert reason == "the server does not speak the TWS protocol (502)"
 
 
-def test_a_greeting_that_is_none(client):
+def test_invalid_greeting(client):
     def script(line):
         hello(line)
         line.sendall(message("two", "hundred"))
@@ -138,11 +138,11 @@ def test_a_greeting_that_is_none(client):
         client.open("127.0.0.1", server.port, 10, 20.0)
 
 
-def test_a_client_id_in_use(client, serve, events):
+def test_client_id_in_use(client, serve, events):
     gateway = serve()
     gateway.refuse(10)
-    said = refusal(client, gateway.port, code=326)
-    assert said == "Unable to connect as the client id is already in use. (326)"
+    reason = refusal(client, gateway.port, code=326)
+    assert reason == "Unable to connect as the client id is already in use. (326)"
     # And once it is free, another client gets in.
     gateway.admit(10)
     other = Client(events)
@@ -152,8 +152,8 @@ def test_a_client_id_in_use(client, serve, events):
 
 
 @pytest.mark.parametrize("greeting", ["silence", "greet"])
-def test_connecting_can_be_broken_off(client, greeting):
-    """A capture that is told to stop does not wait for a server that says nothing."""
+def test_connecting_can_be_cancelled(client, greeting):
+    """A capture that stops does not wait for a silent server."""
     reached = threading.Event()
 
     def script(line):
@@ -178,7 +178,7 @@ def refused(client, port):
         client.open("127.0.0.1", port, 10, 600.0)
 
 
-def test_one_that_is_not_wanted_any_more_does_not_connect(client, serve):
+def test_cancelled_client_does_not_connect(client, serve):
     gateway = serve()
     client.hang_up()
     with pytest.raises(ConnectionFailedError):
@@ -189,7 +189,7 @@ def test_one_that_is_not_wanted_any_more_does_not_connect(client, serve):
 # --- how it begins --------------------------------------------------------------------------------
 
 
-def test_a_greeting_in_pieces(client):
+def test_greeting_in_several_segments(client):
     def script(line):
         hello(line)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -204,7 +204,7 @@ def test_a_greeting_in_pieces(client):
     assert client.serverVersion() == 200
 
 
-def test_what_comes_with_the_greeting_is_not_lost(client):
+def test_messages_behind_the_greeting_are_not_lost(client):
     """Ibapi drops what it reads behind the greeting, and never learns that it may begin."""
 
     def script(line):
@@ -215,7 +215,7 @@ def test_what_comes_with_the_greeting_is_not_lost(client):
     opened(client, script)
 
 
-def test_news_before_the_greeting_are_passed_over(client):
+def test_messages_before_the_greeting_are_skipped(client):
     def script(line):
         hello(line)
         line.sendall(message("some", "news", "first") + GREETING)
@@ -227,7 +227,7 @@ def test_news_before_the_greeting_are_passed_over(client):
     assert client.serverVersion() == 200
 
 
-def test_what_was_said_before_it_was_ready_is_kept(client, events):
+def test_messages_before_next_valid_id_are_handed_over(client, events):
     def script(line):
         hello(line)
         line.sendall(GREETING)
@@ -242,7 +242,7 @@ def test_what_was_said_before_it_was_ready_is_kept(client, events):
 # --- what it hands over ---------------------------------------------------------------------------
 
 
-def test_every_kind_of_message(client, events):
+def test_every_type_of_message(client, events):
     def script(line):
         let_in(line)
         line.sendall(
@@ -270,7 +270,7 @@ def test_every_kind_of_message(client, events):
     assert events.failures == []
 
 
-def test_what_came_before_the_end_is_handed_over(client, events):
+def test_messages_before_close_are_handed_over(client, events):
     """However the connection ends: ibapi throws what is in its queue away if we end it."""
 
     def script(line):
@@ -278,27 +278,27 @@ def test_what_came_before_the_end_is_handed_over(client, events):
         line.sendall(b"".join(quote(5, number) for number in range(5000)))
 
     hold = threading.Event()
-    events.quote = lambda *said: (hold.wait(20), events.all.append(("quote", *said)))
+    events.quote = lambda *tick: (hold.wait(20), events.all.append(("quote", *tick)))
     opened(client, script)
     closing = threading.Thread(target=client.close)
     closing.start()
     hold.set()
     closing.join(60)
-    told = [said[2] for said in events.of("quote")]
+    prices = [tick[2] for tick in events.of("quote")]
     # All that the server sent before it ended its side, too.
-    assert told == [float(number) for number in range(5000)]
+    assert prices == [float(number) for number in range(5000)]
     assert events.all[-1] == ("closed",)
     assert events.failures == []
 
 
-def test_what_the_server_sent_before_it_left_is_handed_over(client, events):
+def test_messages_before_the_server_left_are_handed_over(client, events):
     def script(line):
         let_in(line)
         line.sendall(b"".join(quote(5, number) for number in range(20_000)) + quote(5, 1)[:-5])
 
     opened(client, script)
     assert events.over.wait(60)
-    assert [said[2] for said in events.of("quote")] == [float(number) for number in range(20_000)]
+    assert [tick[2] for tick in events.of("quote")] == [float(number) for number in range(20_000)]
     assert events.of("closed") == [[]]
     client.close()
     assert events.of("closed") == [[]]
@@ -316,10 +316,10 @@ def test_messages_in_small_pieces(size, client, events):
 
     opened(client, script)
     assert events.over.wait(60)
-    assert [said[2] for said in events.of("quote")] == [float(number) for number in range(60)]
+    assert [tick[2] for tick in events.of("quote")] == [float(number) for number in range(60)]
 
 
-def test_a_message_as_long_as_there_can_be(client, events):
+def test_longest_message(client, events):
     text = "x" * (0xFFFFFF - 40)
 
     def script(line):
@@ -346,8 +346,8 @@ def test_a_message_as_long_as_there_can_be(client, events):
         ("contract_details_end", message(52, 1, 60_000)),
     ],
 )
-def test_a_callback_that_raises_is_seen_and_ends_nothing(name, sent, client, events, caplog):
-    mistake = events.fails[name] = RuntimeError("a mistake of ours")
+def test_callback_that_raises_is_reported_and_the_loop_goes_on(name, sent, client, events, caplog):
+    mistake = events.fails[name] = RuntimeError("an error in a callback")
 
     def script(line):
         let_in(line)
@@ -359,7 +359,7 @@ def test_a_callback_that_raises_is_seen_and_ends_nothing(name, sent, client, eve
     assert len(events.of(name)) >= 2
     assert [8, 11, 2.5] in events.of("mid_point")
     assert events.of("closed") == [[]]
-    assert "a mistake of ours" in caplog.text
+    assert "an error in a callback" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -375,26 +375,26 @@ def test_a_callback_that_raises_is_seen_and_ends_nothing(name, sent, client, eve
         message(10, 1, "x"),
     ],
 )
-def test_a_message_that_cannot_be_read_is_seen_and_passed_over(bad, client, events, caplog):
+def test_undecodable_message_is_reported_and_skipped(bad, client, events, caplog):
     def script(line):
         let_in(line)
         line.sendall(quote(5, 1) + bad + quote(5, 2))
 
     opened(client, script)
     assert events.over.wait(20)
-    assert [said[2] for said in events.of("quote")] == [1.0, 2.0]
+    assert [tick[2] for tick in events.of("quote")] == [1.0, 2.0]
     assert len(events.failures) == 1
     assert "a message could not be processed" in caplog.text
 
 
-def test_a_message_nobody_knows_is_passed_over(client, events):
+def test_unknown_message_is_skipped(client, events):
     def script(line):
         let_in(line)
         line.sendall(message(999, 1, 2) + message(9999, 1) + quote(5, 2))
 
     opened(client, script)
     assert events.over.wait(20)
-    assert [said[2] for said in events.of("quote")] == [2.0]
+    assert [tick[2] for tick in events.of("quote")] == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_message_nobody_knows_is_passed_over(client, events):
     ],
 )
 @pytest.mark.parametrize("apart", [False, True])
-def test_garbage_ends_the_connection_and_costs_nothing_before_it(
+def test_garbage_ends_the_connection_after_the_messages_before_it(
     garbage, problem, apart, client, events
 ):
     """Ibapi takes four such bytes for a message of 4 GiB, and waits for it while ticks go by."""
@@ -423,22 +423,22 @@ def test_garbage_ends_the_connection_and_costs_nothing_before_it(
 
     opened(client, script)
     assert events.over.wait(20)
-    assert [said[2] for said in events.of("quote")] == [float(number) for number in range(100)]
+    assert [tick[2] for tick in events.of("quote")] == [float(number) for number in range(100)]
     assert client.problem == problem
     assert client.is_lost
 
 
-def test_asking_when_all_is_over_is_no_error(client, events):
+def test_requests_after_the_end_are_no_error(client, events):
     opened(client, let_in)
     assert events.over.wait(20)
     client.subscribe(5, make_contract(IBM, "SMART"), "last")
     client.unsubscribe(5)
     client.reqCurrentTime()
     client.reqContractDetails(6, make_contract(IBM, ""))
-    assert {said[1] for said in events.of("message")} == {504}
+    assert {message[1] for message in events.of("message")} == {504}
 
 
-def test_both_ways_ibapi_tells_an_error(client, events):
+def test_both_signatures_of_ibapi_errors(client, events):
     client.error(5, 1_381_239_000_000, 200, "no contract", "")
     client.error(5, 200, "no contract", "")
     client.error(5, 200, "no contract")
@@ -462,7 +462,7 @@ class Plain(EWrapper, EClient):
         self.ready.set()
     def tickByTickBidAsk(self, *tick):
         self.ticks += 1
-    def error(self, *said):
+    def error(self, *arguments):
         pass
 
 client = Plain()
@@ -474,18 +474,20 @@ contract = Contract()
 contract.conId, contract.exchange = 8314, "SMART"
 client.reqTickByTickData(1, contract, "BidAsk", 0, False)
 sys.stdin.readline()
-# Nothing more is coming. Whatever it has read it has handed over when it is still for a while.
-told = -1
-while told < client.ticks:
-    told = client.ticks
+# Nothing more is coming. When its count stands still, it has handed over all it has read.
+counted = -1
+while counted < client.ticks:
+    counted = client.ticks
     time.sleep(2.0)
-print(told)
+print(counted)
 client.disconnect()
 """
 
 
 @pytest.mark.parametrize(("size", "whole"), [(4096, False), (4096, 1), (8192, 1), (65536, 1)])
-def test_bursts_of_just_so_many_bytes_lose_nothing(size, whole, samples, serve, capturing, store):
+def test_bursts_of_a_multiple_of_4096_bytes_lose_nothing(
+    size, whole, samples, serve, capturing, store
+):
     """Ibapi loses a burst of a multiple of 4096 bytes if nothing follows within a second."""
     quotes = samples.only([IBM], ["bid_ask"]).head(2 * size // 50)
     gateway = serve(quotes, start_after=0)
@@ -499,8 +501,8 @@ def test_bursts_of_just_so_many_bytes_lose_nothing(size, whole, samples, serve, 
         gateway.resume()
         assert gateway.wait_finished(2)
         until(lambda: gateway.buffered == 0)
-        without_the_cure, _ = plain.communicate("\n", 60)
-    assert int(without_the_cure) < len(gateway.rows_sent(IBM, "bid_ask", 11))
+        plain_count, _ = plain.communicate("\n", 60)
+    assert int(plain_count) < len(gateway.rows_sent(IBM, "bid_ask", 11))
     until(lambda: capture.status()["status"]["ticks"] == quotes.rows)
     capture.stop()
     assert check_stored(store, gateway, IBM, "bid_ask", 10) == quotes.rows

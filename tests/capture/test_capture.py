@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 import pytest
 
 import ibticks as ibt
+from ibticks import tws
 from ibticks.capture import TrackedContract, panel_html
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture._status import status_path, write_status
@@ -43,7 +44,7 @@ def test_start_stop_and_start_again(steady, serve, capturing, store):
     assert not capture.wait(0.01)
     with pytest.raises(CaptureError, match="this capture is already running"):
         capture.start()
-    until(lambda: ticks(capture) > 20)
+    until(lambda: ticks(capture) > 20 and all(r.ticks for r in capture._recorders))
     capture.stop()
     assert not capture.running
     assert capture.wait(0)
@@ -190,7 +191,7 @@ def test_second_capture_of_a_stream_is_refused(steady, serve, capturing, store):
 def test_start_that_fails_half_way(where, steady, serve, store, monkeypatch, request):
     gateway = serve(steady, speed=1.0)
     capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
-    mistake = ZeroDivisionError("a mistake of ours")
+    mistake = ZeroDivisionError("an internal error")
 
     def failing(*_: object, **__: object) -> None:
         raise mistake
@@ -215,8 +216,10 @@ def test_start_that_fails_half_way(where, steady, serve, store, monkeypatch, req
 
 
 def test_without_the_official_client(store, monkeypatch):
-    for name in ("supervisor", "session", "subscriptions", "client", "watch"):
-        monkeypatch.delitem(sys.modules, f"ibticks.capture.{name}", raising=False)
+    for name in ("capture._supervisor", "tws._client"):
+        monkeypatch.delitem(sys.modules, f"ibticks.{name}", raising=False)
+    for name in ("Client", "make_contract"):
+        monkeypatch.delattr(tws, name, raising=False)
     monkeypatch.setitem(sys.modules, "ibapi.client", None)
     capture = ibt.Capture(store, TICKING, **QUICK)
     with pytest.raises(MissingExtraError, match=r"pip install 'ibticks\[capture\]'"):
@@ -232,7 +235,7 @@ def test_contract_details_are_requested_once_and_stored(steady, serve, capturing
     gateway = serve(steady, speed=1.0)
     with capturing(gateway, TICKING) as capture:
         until(lambda: ticks(capture) > 20)
-        until(lambda: len(store.contracts()) == 2)
+        until(lambda: sum(bool(c.exchange) for c in store.contracts()) == 2)
     assert [(c.contract_id, c.symbol, c.exchange, c.contract_type) for c in store.contracts()] == [
         (1, "ONE", "NYSE", "STK"),
         (2, "TWO", "CME", "FUT"),

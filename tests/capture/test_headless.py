@@ -24,7 +24,7 @@ COMMAND = ("-c", "from ibticks.cli import main; main()")
 REPORTING = """
 import json, sys, threading
 from pathlib import Path
-from ibticks.cli import run
+from ibticks.cli._app import run
 
 def resident():
     status = Path("/proc/self/status")
@@ -46,7 +46,7 @@ run()
 # A command that opens the store slowly, and one whose stop would never end.
 SLOW = """
 import time
-from ibticks.store._store import _store as store
+from ibticks import store
 from ibticks.cli import main
 
 open_store = store.open_store

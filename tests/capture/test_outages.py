@@ -184,7 +184,7 @@ def test_internal_error_is_reported_and_the_capture_goes_on(
     capture = capturing(gateway, TICKING)
     more(capture)
     apply_details = capture._supervisor.subscriptions.apply_details
-    mistakes = [ZeroDivisionError("a mistake of ours")]
+    mistakes = [ZeroDivisionError("an internal error")]
 
     def failing(*arguments):
         if mistakes:
@@ -197,9 +197,9 @@ def test_internal_error_is_reported_and_the_capture_goes_on(
         details.answered_at = details.requested_at = -float("inf")
     until(lambda: connections(capture) == 2)
     more(capture)
-    assert "supervisor: ZeroDivisionError('a mistake of ours')" in capture.failures[0]
+    assert "supervisor: ZeroDivisionError('an internal error')" in capture.failures[0]
     assert "<td" in capture._repr_html_()
-    assert "a mistake of ours" in capture._repr_html_()
+    assert "an internal error" in capture._repr_html_()
     capture.stop()
     assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]
 
@@ -214,7 +214,7 @@ def test_callback_that_raises_is_reported_and_the_capture_goes_on(steady, serve,
     def failing(*tick):
         if not raised:
             raised.append(tick)
-            raise ZeroDivisionError("a mistake of ours")
+            raise ZeroDivisionError("an internal error")
         record(*tick)
 
     recorder.quote = failing
@@ -222,9 +222,9 @@ def test_callback_that_raises_is_reported_and_the_capture_goes_on(steady, serve,
     more(capture)
     assert connections(capture) == 1
     assert [failure.partition(" ")[2] for failure in capture.failures] == [
-        "message: ZeroDivisionError('a mistake of ours')"
+        "message: ZeroDivisionError('an internal error')"
     ]
-    assert "ZeroDivisionError: a mistake of ours" in caplog.text
+    assert "ZeroDivisionError: an internal error" in caplog.text
 
 
 # --- the clock ------------------------------------------------------------------------------------

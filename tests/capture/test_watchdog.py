@@ -80,11 +80,11 @@ def test_dead_connection_is_detected_and_closed(steady, serve, capturing, store)
     assert ("disconnected", 504) in statuses(store, 1, "last")
     assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]
     reasons = [row.reason for row in store.index.coverage([1], ["last"])]
-    assert reasons[1] == "504: no sign of life: the connection is dead"
+    assert reasons[1] == "504: heartbeat timeout: the connection is dead"
 
 
 def test_idle_connection_is_kept(steady, serve, capturing, monkeypatch):
-    """It is asked for a sign of life, and gives it."""
+    """The server answers a heartbeat."""
     ask, asked = Client.reqCurrentTime, []
     monkeypatch.setattr(Client, "reqCurrentTime", lambda client: asked.append(ask(client)))
     gateway = serve(steady, speed=1.0)

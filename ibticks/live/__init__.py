@@ -1,8 +1,10 @@
-"""History, then live: one stream of ticks without gap or duplicate.
+"""Live streams and buffers: stored ticks, then new ones, without gap or duplicate.
 
-The file is the log. Who has read a file up to some byte goes on from that byte, so that what was
-stored before and what comes cannot overlap, and nothing can be lost in between. The files are all
-there is to it: any process that can read them follows what another one writes.
+In come the folder of a store, streams and where to begin; out come messages, batches or frames. The
+hour files are the log: a reader that has read a file up to some byte goes on from that byte, so
+that stored and new ticks can neither overlap nor miss one. Any process that can read the files
+follows what another one writes. ``Store.live`` and ``Store.buffer`` build these objects, and
+``widgets`` shows them.
 
 Examples
 --------
@@ -21,11 +23,20 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.live._batch import Batch
-    from ibticks.live._buffers import Buffer, Buffers, BufferStats
-    from ibticks.live._live import Live, Policy
-    from ibticks.live._start import find_start
+    from ibticks.live._buffer import Buffer, BufferCache, BufferStats, resolve_buffer
+    from ibticks.live._follower import LiveOptions, Policy
+    from ibticks.live._live import Live
 
-__all__ = ["Batch", "Buffer", "BufferStats", "Buffers", "Live", "Policy", "find_start"]
+__all__ = [
+    "Batch",
+    "Buffer",
+    "BufferCache",
+    "BufferStats",
+    "Live",
+    "LiveOptions",
+    "Policy",
+    "resolve_buffer",
+]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(__name__)

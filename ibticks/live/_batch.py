@@ -1,4 +1,8 @@
-"""Ticks that came together: as a frame, as columns, or one message after another."""
+"""Batches of ticks: whole frames of hour files, decoded on demand.
+
+``FrameBatch`` holds consecutive frames of one file, ``FrameSlice`` some of its ticks, and ``Batch``
+the slices of several streams that are delivered together.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibticks.format import Decoder, decode_message
+from ibticks.live._position import Cursor, cursor_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,36 +22,111 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from ibticks.live._frame_batch import Part
+    from ibticks._types import StreamKey
     from ibticks.schema import TickColumns
+    from ibticks.storage import FileKey
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "FrameBatch", "FrameSlice"]
 
-_USUAL_FRAME = 64  # bytes
+_TYPICAL_FRAME_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameBatch:
+    """Consecutive whole frames of one file, with the places of the ticks in them.
+
+    Attributes
+    ----------
+    key : FileKey
+    raw : numpy.ndarray
+        uint8: some bytes before the frames, then the frames.
+    base : int
+        Offset of ``raw`` in the file's body.
+    offsets, sizes, times : numpy.ndarray
+        int64, shape ``(ticks,)``: the payloads in ``raw``, and their UTC nanoseconds.
+    end : Cursor
+        Cursor after the last frame.
+    """
+
+    key: FileKey
+    raw: npt.NDArray[np.uint8]
+    base: int
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
+    end: Cursor
+
+    @property
+    def ticks(self) -> int:
+        """Number of ticks."""
+        return len(self.times)
+
+    def cursor_after(self, ticks: int) -> Cursor:
+        """Return the cursor after this number of ticks."""
+        if ticks == self.ticks:
+            return self.end
+        # Before the next tick: messages between the two, which are no ticks, are read again then.
+        at = int(self.offsets[ticks]) - 4
+        return Cursor(self.base + at, -1, cursor_check(self.raw[:at]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameSlice:
+    """Ticks ``start`` to ``stop`` of a frame batch.
+
+    Attributes
+    ----------
+    stream : int
+        Number of the stream among those that are read together.
+    frames : FrameBatch
+    start, stop : int
+    keys : numpy.ndarray
+        int64: merge key of each tick, never less than the one before it.
+    """
+
+    stream: int
+    frames: FrameBatch
+    start: int
+    stop: int
+    keys: npt.NDArray[np.int64]
+
+    @property
+    def ticks(self) -> int:
+        """Number of ticks."""
+        return self.stop - self.start
+
+    def frame_bytes(self) -> npt.NDArray[np.uint8]:
+        """Return the bytes of the frames, with whatever lies between them."""
+        offsets, sizes, last = self.frames.offsets, self.frames.sizes, self.stop - 1
+        return self.frames.raw[offsets[self.start] - 4 : offsets[last] + sizes[last]]
+
+    def payload(self, tick: int) -> bytes:
+        """Return the message of one tick, counted from ``start``."""
+        at = self.frames.offsets[self.start + tick]
+        return self.frames.raw[at : at + self.frames.sizes[self.start + tick]].tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Some ticks of a live stream, not decoded yet.
+    """Ticks of a live stream that were delivered together, decoded on demand.
 
     Attributes
     ----------
-    parts : tuple of Part
-        By stream, those of each in the order of its files.
-    streams : tuple of (int, str)
-        Contract ids and tick types.
+    slices : tuple of FrameSlice
+        Ticks by stream, those of each stream in file order.
+    streams : tuple of StreamKey
     columns : tuple of str
-        Of the frames it gives.
+        Columns of the frames that the batch returns.
     start_ns : int
-        No tick is earlier.
+        Earlier ticks are left out, UTC nanoseconds.
     historical : bool
-        Whether they were stored already when the stream was opened.
+        Whether the ticks were stored before the stream was opened.
     rows : int
-        How many ticks.
+        Number of ticks.
     """
 
-    parts: tuple[Part, ...]
-    streams: tuple[tuple[int, str], ...]
+    slices: tuple[FrameSlice, ...]
+    streams: tuple[StreamKey, ...]
     columns: tuple[str, ...]
     start_ns: int
     historical: bool
@@ -56,61 +136,61 @@ class Batch:
         return self.rows
 
     def read(self, columns: Sequence[str] | None = None) -> list[TickColumns]:
-        """The ticks as plain numpy columns, stream by stream, each in the order of its files."""
-        wanted = [*(self.columns if columns is None else columns), "timestamp"]
-        found = []
-        for _, parts in groupby(self.parts, lambda part: part.stream):
-            frames = [part.frames() for part in parts if part.ticks]
-            if frames:
-                rows = sum(map(len, frames)) // _USUAL_FRAME + 1
-                decoder = Decoder(wanted, start_ns=self.start_ns, rows=rows)
-                for each in frames:
-                    decoder.feed(each)
-                found.append(decoder.finish())
-        return found
+        """Decode the ticks into numpy columns, stream by stream, each in file order."""
+        names = [*(self.columns if columns is None else columns), "timestamp"]
+        decoded = []
+        for _, slices in groupby(self.slices, lambda one: one.stream):
+            chunks = [one.frame_bytes() for one in slices if one.ticks]
+            if chunks:
+                rows = sum(map(len, chunks)) // _TYPICAL_FRAME_BYTES + 1
+                decoder = Decoder(names, start_ns=self.start_ns, rows=rows)
+                for chunk in chunks:
+                    decoder.feed(chunk)
+                decoded.append(decoder.finish())
+        return decoded
 
     def to_arrow(self) -> pa.Table:
-        """An Arrow table, sorted by timestamp; equal timestamps as in a Selection."""
+        """Return an Arrow table sorted by timestamp; equal timestamps as in a Selection."""
         from ibticks.frames import to_table
 
         return to_table(self.read(), self.columns)
 
     def to_polars(self) -> pl.DataFrame:
-        """A polars frame, sorted by timestamp; equal timestamps as in a Selection."""
+        """Return a polars frame sorted by timestamp; equal timestamps as in a Selection."""
         from ibticks.frames import to_polars
 
         return to_polars(self.to_arrow())
 
-    def order(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """For each tick by time, which part has it, and where: each stream in file order."""
-        sizes = [part.ticks for part in self.parts]
-        which = np.repeat(np.arange(len(sizes)), sizes)
-        where = np.concatenate([np.arange(size) for size in sizes] or [np.empty(0, np.int64)])
-        if len(self.parts) > 1:
-            keys = np.concatenate([part.keys for part in self.parts])
-            by_time = np.argsort(keys, kind="stable")
-            which, where = which[by_time], where[by_time]
-        return which, where
-
     def messages(self) -> Iterator[dict[str, Any]]:
-        """The ticks as v2 JSON messages, by time, each stream in the order of its files."""
-        for part, tick in zip(*(each.tolist() for each in self.order()), strict=True):
-            yield decode_message(self.parts[part].payload(tick))
+        """Yield the ticks as v2 JSON messages by time, each stream in file order."""
+        for number, tick in zip(*(places.tolist() for places in self.tick_order()), strict=True):
+            yield decode_message(self.slices[number].payload(tick))
 
-    def counts(self, ticks: int) -> list[int]:
-        """How many ticks of each part are among the first by time."""
-        which, _ = self.order()
-        counted: list[int] = np.bincount(which[:ticks], minlength=len(self.parts)).tolist()
-        return counted
+    def tick_order(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the slice number and the place in it of each tick, by merge key."""
+        sizes = [one.ticks for one in self.slices]
+        numbers = np.repeat(np.arange(len(sizes)), sizes)
+        places = np.concatenate([np.arange(size) for size in sizes] or [np.empty(0, np.int64)])
+        if len(self.slices) > 1:
+            keys = np.concatenate([one.keys for one in self.slices])
+            by_time = np.argsort(keys, kind="stable")
+            numbers, places = numbers[by_time], places[by_time]
+        return numbers, places
 
-    def rest(self, ticks: int) -> Batch:
-        """What remains after the first ticks by time."""
-        begun = zip(self.parts, self.counts(ticks), strict=True)
-        parts = tuple(
-            replace(part, start=part.start + count, keys=part.keys[count:]) for part, count in begun
+    def count_by_slice(self, ticks: int) -> list[int]:
+        """Count the ticks of each slice among the first ``ticks`` by time."""
+        numbers, _ = self.tick_order()
+        counts: list[int] = np.bincount(numbers[:ticks], minlength=len(self.slices)).tolist()
+        return counts
+
+    def drop_first(self, ticks: int) -> Batch:
+        """Return the batch without its first ``ticks`` by time."""
+        counted = zip(self.slices, self.count_by_slice(ticks), strict=True)
+        slices = tuple(
+            replace(one, start=one.start + count, keys=one.keys[count:]) for one, count in counted
         )
-        return replace(self, parts=parts, rows=self.rows - ticks)
+        return replace(self, slices=slices, rows=self.rows - ticks)
 
     def __repr__(self) -> str:
-        kind = "historical" if self.historical else "live"
-        return f"<Batch of {self.rows} {kind} ticks>"
+        origin = "historical" if self.historical else "live"
+        return f"<Batch of {self.rows} {origin} ticks>"

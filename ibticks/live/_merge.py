@@ -1,8 +1,8 @@
-"""Several streams as one, by time.
+"""Merge of several streams by time.
 
-A stream keeps the order of its file. Its ticks are merged with those of others by their timestamps
-or, where one is earlier than the tick before it, as if it had that one's. Equal times keep the
-order of the streams.
+A stream keeps the order of its files. Its ticks are merged with those of other streams by their
+timestamps; a late tick, which is earlier than the tick before it, is merged as if it had the
+timestamp of that one. Equal times keep the order of the streams.
 """
 
 from __future__ import annotations
@@ -14,115 +14,121 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibticks.config import TIME_MAX, TIME_MIN
-from ibticks.live._frame_batch import Part
+from ibticks.live._batch import FrameSlice
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ibticks.live._frame_batch import Stretch
+    from ibticks.live._batch import FrameBatch
 
-__all__ = ["Merge"]
+__all__ = ["StreamMerge"]
 
 
-class Merge:
-    """Takes stretches of streams as they are read, and gives their ticks by time.
+class StreamMerge:
+    """Merge of frame batches of several streams, which holds ticks until earlier ones have come.
 
     Parameters
     ----------
     streams : int
-        How many.
-    delay : float
-        Seconds a tick is held, for an earlier one of another stream to come. It is not held where
-        every other stream is past its time already.
+        Number of streams.
+    delay_seconds : float
+        Longest time that a tick is held for an earlier one of another stream. A tick is not held
+        where every other stream is past its time already.
+
+    Attributes
+    ----------
+    held_ticks : int
+        Number of ticks that are held.
     """
 
-    def __init__(self, streams: int, delay: float) -> None:
-        self._delay: Final = delay
-        self._waiting: list[deque[tuple[Part, float]]] = [deque() for _ in range(streams)]
-        self._reach: list[int] = [TIME_MIN] * streams  # the latest time of each
-        self.ticks = 0
-        """How many are held."""
+    def __init__(self, streams: int, delay_seconds: float) -> None:
+        self._delay_seconds: Final = delay_seconds
+        self._held: list[deque[tuple[FrameSlice, float]]] = [deque() for _ in range(streams)]
+        self._latest_ns: list[int] = [TIME_MIN] * streams
+        self.held_ticks = 0
 
-    def add(self, stream: int, stretch: Stretch, came: float) -> None:
-        """Take what was read of a stream.
+    def add(self, stream: int, frames: FrameBatch, arrival: float) -> None:
+        """Add frames that were read of a stream.
 
         Parameters
         ----------
         stream : int
-        stretch : Stretch
-            Also one without a tick: it says how far the file was read.
-        came : float
-            Seconds of a clock that is not set, for how long it is held from then on.
+        frames : FrameBatch
+            May have no tick: its end still says how far the file was read.
+        arrival : float
+            Monotonic seconds from which on the ticks are held.
         """
-        keys = stretch.times
-        if stretch.ticks:
-            keys = np.maximum(np.maximum.accumulate(keys), self._reach[stream])
-            self._reach[stream] = int(keys[-1])
-        self._waiting[stream].append((Part(stream, stretch, 0, stretch.ticks, keys), came))
-        self.ticks += stretch.ticks
+        keys = frames.times
+        if frames.ticks:
+            keys = np.maximum(np.maximum.accumulate(keys), self._latest_ns[stream])
+            self._latest_ns[stream] = int(keys[-1])
+        self._held[stream].append((FrameSlice(stream, frames, 0, frames.ticks, keys), arrival))
+        self.held_ticks += frames.ticks
 
-    def holds(self, stream: int) -> bool:
-        """Whether something of a stream is held."""
-        return bool(self._waiting[stream])
+    def has_held(self, stream: int) -> bool:
+        """Return whether frames of a stream are held."""
+        return bool(self._held[stream])
 
-    def reach(self, stream: int) -> int:
-        """The latest time read of a stream, UTC nanoseconds."""
-        return self._reach[stream]
+    def latest_ns(self, stream: int) -> int:
+        """Return the latest time read of a stream, UTC nanoseconds."""
+        return self._latest_ns[stream]
 
-    def due(self) -> float | None:
-        """When the first tick that is held has been held long enough."""
-        began = [held[0][1] for held in self._waiting if held]
-        return min(began) + self._delay if began else None
+    def due_at(self) -> float | None:
+        """Return when the first held tick has been held long enough, in monotonic seconds."""
+        arrivals = [held[0][1] for held in self._held if held]
+        return min(arrivals) + self._delay_seconds if arrivals else None
 
-    def take(self, now: float, more: Collection[int] = (), *, hold: bool = True) -> list[Part]:
-        """The ticks whose turn it is: by stream, those of each in their order.
+    def take(
+        self, now: float, unread: Collection[int] = (), *, hold: bool = True
+    ) -> list[FrameSlice]:
+        """Take the ticks that may go: by stream, those of each stream in their order.
 
         Parameters
         ----------
         now : float
-        more : collection of int
-            Streams of which more can be read at once: what they may still bring goes first.
+            Monotonic seconds.
+        unread : collection of int
+            Streams of which more can be read at once: what they still bring may have to go first.
         hold : bool
-            Whether something else may come.
+            Whether ticks are held for earlier ones of other streams.
         """
-        bound = min((self._reach[stream] for stream in more), default=TIME_MAX + 1)
-        if hold and len(self._waiting) > 1:
-            bound = min(bound, max(min(self._reach), self._past(now)))
-        return self._cut(bound)
+        bound_ns = min((self._latest_ns[stream] for stream in unread), default=TIME_MAX + 1)
+        if hold and len(self._held) > 1:
+            bound_ns = min(bound_ns, max(min(self._latest_ns), self._overdue_ns(now)))
+        return self._take_before(bound_ns)
 
-    def drop(self, keep: int) -> list[Part]:
+    def drop_oldest(self, keep: int) -> list[FrameSlice]:
         """Take the earliest ticks, so that about ``keep`` are left; more where times are equal."""
-        if self.ticks <= keep:
+        if self.held_ticks <= keep:
             return []
-        keys = np.concatenate([part.keys for held in self._waiting for part, _ in held])
-        return self._cut(int(np.partition(keys, len(keys) - keep)[len(keys) - keep]))
+        keys = np.concatenate([one.keys for held in self._held for one, _ in held])
+        return self._take_before(int(np.partition(keys, len(keys) - keep)[len(keys) - keep]))
 
-    def _past(self, now: float) -> int:
-        """Just after the latest tick that has been held long enough."""
-        due = [
-            int(part.keys[-1]) + 1
-            for held in self._waiting
-            for part, began in held
-            if part.ticks and began + self._delay <= now
+    def _overdue_ns(self, now: float) -> int:
+        """Return the nanosecond after the latest tick that has been held long enough."""
+        overdue = [
+            int(one.keys[-1]) + 1
+            for held in self._held
+            for one, arrival in held
+            if one.ticks and arrival + self._delay_seconds <= now
         ]
-        return max(due, default=TIME_MIN)
+        return max(overdue, default=TIME_MIN)
 
-    def _cut(self, bound: int) -> list[Part]:
-        """Everything before ``bound``."""
+    def _take_before(self, bound_ns: int) -> list[FrameSlice]:
         taken = []
-        for held in self._waiting:
+        for held in self._held:
             while held:
-                part, began = held[0]
-                count = part.ticks
-                if count and part.keys[-1] >= bound:
-                    count = int(np.searchsorted(part.keys, bound))
+                first, arrival = held[0]
+                count = first.ticks
+                if count and first.keys[-1] >= bound_ns:
+                    count = int(np.searchsorted(first.keys, bound_ns))
                     if count:
-                        middle = part.start + count
-                        taken.append(replace(part, stop=middle, keys=part.keys[:count]))
-                        rest = replace(part, start=middle, keys=part.keys[count:])
-                        held[0] = rest, began
+                        middle = first.start + count
+                        taken.append(replace(first, stop=middle, keys=first.keys[:count]))
+                        rest = replace(first, start=middle, keys=first.keys[count:])
+                        held[0] = rest, arrival
                     break
-                taken.append(part)
+                taken.append(first)
                 held.popleft()
-        self.ticks -= sum(part.ticks for part in taken)
+        self.held_ticks -= sum(one.ticks for one in taken)
         return taken

@@ -1,4 +1,4 @@
-"""Places in files: how far a stream has been read, in memory and as a token."""
+"""Read positions: a cursor for each file, and the resume token that holds them all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from ibticks._types import StreamKey
 from ibticks.errors import InputError
 from ibticks.format import checksum
 from ibticks.schema import check_contract_id, check_tick_type
@@ -19,63 +20,69 @@ if TYPE_CHECKING:
 
     from ibticks.storage import Part
 
-__all__ = ["MARK_BYTES", "Cursor", "Position", "mark_of", "read_token", "write_token"]
+__all__ = [
+    "CURSOR_CHECK_BYTES",
+    "Cursor",
+    "Position",
+    "cursor_check",
+    "format_position",
+    "parse_position",
+]
 
-MARK_BYTES: Final = 64
-_VERSION: Final = 1
-_LARGEST_TOKEN: Final = 1 << 22
+CURSOR_CHECK_BYTES: Final = 64
+_TOKEN_VERSION: Final = 1
+_MAX_TOKEN_BYTES: Final = 1 << 22
 
 
 class Cursor(NamedTuple):
-    """How far a file has been read.
+    """The place in one file up to which it has been read.
 
     Attributes
     ----------
     offset : int
-        Bytes of its body, plain: a frame begins there, or will.
+        Bytes of the uncompressed body: a frame begins there, or will.
     frames : int
-        How many frames that are; -1 where they were not counted.
-    mark : int
-        CRC-32C of the last :data:`MARK_BYTES` bytes before it: whether it is still the file that
-        was read.
+        Number of frames before it; -1 where they were not counted.
+    check : int
+        CRC-32C of the last :data:`CURSOR_CHECK_BYTES` bytes before it: a file with other bytes
+        there is not the file that was read.
     """
 
     offset: int = 0
     frames: int = 0
-    mark: int = 0
+    check: int = 0
 
 
 class Position(NamedTuple):
-    """How far some streams have been read.
+    """The place in some streams up to which they have been read.
 
     Attributes
     ----------
     start_ns : int
-        Earlier ticks are left out.
+        Earlier ticks are left out, UTC nanoseconds.
     cursors : dict
-        By file. A file that is not among them has not been read.
-    streams : tuple of (int, str)
-        Contract ids and tick types.
+        Cursors by file. A file without a cursor has not been read.
+    streams : tuple of StreamKey
     """
 
     start_ns: int
     cursors: dict[FileKey, Cursor]
-    streams: tuple[tuple[int, str], ...]
+    streams: tuple[StreamKey, ...]
 
 
-def mark_of(before: bytes | npt.NDArray[np.uint8]) -> int:
-    """The mark of a cursor after these bytes."""
-    return checksum(before[-MARK_BYTES:])
+def cursor_check(read: bytes | npt.NDArray[np.uint8]) -> int:
+    """Return the checksum of a cursor that stands after these bytes."""
+    return checksum(read[-CURSOR_CHECK_BYTES:])
 
 
-def write_token(position: Position) -> str:
-    """A position as one word of letters, digits, ``-`` and ``_``.
+def format_position(position: Position) -> str:
+    """Return a position as a resume token of letters, digits, ``-`` and ``_``.
 
     Examples
     --------
-    >>> streams = ((8314, "last"),)
-    >>> place = Position(7, {FileKey(8314, "last", HOUR): Cursor(90, 1, 5)}, streams)
-    >>> read_token(write_token(place)) == place
+    >>> streams = (StreamKey(8314, "last"),)
+    >>> position = Position(7, {FileKey(8314, "last", HOUR): Cursor(90, 1, 5)}, streams)
+    >>> parse_position(format_position(position)) == position
     True
     """
     streams = [
@@ -89,35 +96,35 @@ def write_token(position: Position) -> str:
         ]
         for stream in position.streams
     ]
-    text = json.dumps([_VERSION, position.start_ns, streams], separators=(",", ":"))
+    text = json.dumps([_TOKEN_VERSION, position.start_ns, streams], separators=(",", ":"))
     return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).rstrip(b"=").decode()
 
 
-def read_token(token: str) -> Position:
-    """The position a token says.
+def parse_position(token: str) -> Position:
+    """Parse a resume token.
 
     Raises
     ------
     InputError
-        If it is not one of ours.
+        If the text is not a resume token, or one of another version.
     """
     try:
         packed = base64.urlsafe_b64decode(token.encode() + b"=" * (-len(token) % 4))
         unpacker = zlib.decompressobj()
-        text = unpacker.decompress(packed, _LARGEST_TOKEN)
+        text = unpacker.decompress(packed, _MAX_TOKEN_BYTES)
         if not unpacker.eof or unpacker.unused_data:
             text = b""  # cut short, or followed by something else
-        version, start_ns, said = json.loads(text)
+        version, start_ns, entries = json.loads(text)
         streams = tuple(
-            (check_contract_id(contract_id), check_tick_type(tick_type))
-            for contract_id, tick_type, _ in said
+            StreamKey(check_contract_id(contract_id), check_tick_type(tick_type))
+            for contract_id, tick_type, _ in entries
         )
         cursors = {
-            _key(*stream, hour, part): Cursor(int(offset), int(frames), int(mark))
-            for stream, (_, _, files) in zip(streams, said, strict=True)
-            for hour, part, offset, frames, mark in files
+            _file_key(stream, hour, part): Cursor(int(offset), int(frames), int(check))
+            for stream, (_, _, files) in zip(streams, entries, strict=True)
+            for hour, part, offset, frames, check in files
         }
-        found = Position(int(start_ns), cursors, streams)
+        position = Position(int(start_ns), cursors, streams)
     except (
         AttributeError,
         TypeError,
@@ -127,18 +134,18 @@ def read_token(token: str) -> Position:
         zlib.error,
     ) as error:
         raise InputError(
-            f"resume={token!r:.60} is not a position: give what Live.position said ({error})"
+            f"resume={token!r:.60} is not a position: pass a value of Live.position ({error})"
         ) from error
-    if version != _VERSION:
+    if version != _TOKEN_VERSION:
         raise InputError(
-            f"resume= is a position of version {version}, which this ibticks knows not"
+            f"resume= is a position of version {version}, which this ibticks does not support"
         )
-    return found
+    return position
 
 
-def _key(contract_id: int, tick_type: str, hour: int, part: str) -> FileKey:
-    path = FileKey(contract_id, tick_type, hour * HOUR, cast("Part", part)).path
+def _file_key(stream: StreamKey, hour: int, part: str) -> FileKey:
+    path = FileKey(*stream, hour * HOUR, cast("Part", part)).path
     key = FileKey.parse(path)
     if key is None:
-        raise ValueError(f"no file is {path}")
+        raise ValueError(f"{path} is not the path of an hour file")
     return key

@@ -1,18 +1,24 @@
-"""One stream's files, read on from where they were read to."""
+"""The tail of one stream: its hour files, read on from a cursor as they grow."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ibticks._types import StreamKey
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.format import MAX_FRAME_BYTES, TORN, count_frames, find_payloads
-from ibticks.live._body import Body
-from ibticks.live._folders import Seen, list_days, list_folder, look_at
-from ibticks.live._frame_batch import Stretch
-from ibticks.live._position import MARK_BYTES, Cursor, mark_of
+from ibticks.live._batch import FrameBatch
+from ibticks.live._position import CURSOR_CHECK_BYTES, Cursor, cursor_check
+from ibticks.live._stream_files import (
+    FileBody,
+    FileVersion,
+    file_version,
+    list_day_files,
+    list_day_folders,
+)
 from ibticks.storage import FileKey, hour_of
 
 if TYPE_CHECKING:
@@ -25,26 +31,47 @@ if TYPE_CHECKING:
 __all__ = ["Tail"]
 
 _log = logging.getLogger(__name__)
-_CHUNK: Final = 1 << 20
-_ALL: Final = 2**63
-_HOT: Final = 2  # files at the end of a stream that are looked at most often
+_CHUNK_BYTES: Final = 1 << 20
+_NO_LIMIT: Final = 2**63
+_POLLED_FILES: Final = 2
+"""Number of the newest files of a stream that are polled, where nothing reports changes."""
+_MAX_EARLIER_CURSORS: Final = 8
 
 
-class _File:
-    """What is known of one file, and how far it has been read."""
+class _WholeFrames(NamedTuple):
+    """Whole frames that follow a cursor, with some bytes before them."""
 
-    __slots__ = ("before", "body", "cursor", "done", "key", "limit", "path", "seen", "snapshot")
+    raw: npt.NDArray[np.uint8]
+    base: int  # offset of `raw` in the body
+    stop: int  # where in `raw` the last whole frame ends
+    end: Cursor
+
+
+class _FollowedFile:
+    """The state of one file: its version, and the cursor up to which it has been read."""
+
+    __slots__ = (
+        "at_end",
+        "body",
+        "cursor",
+        "earlier_cursors",
+        "key",
+        "limit",
+        "path",
+        "snapshot",
+        "version",
+    )
 
     def __init__(self, root: Path, key: FileKey, cursor: Cursor) -> None:
         self.key: Final = key
         self.path: Final = root / key.path
         self.cursor = cursor
-        self.before: deque[Cursor] = deque(maxlen=8)
-        self.seen: Seen | None = None
-        self.body: Body | None = None
-        self.done = False  # whether the last read met the end
-        self.snapshot: Seen | None = None  # as it was when the stream was opened
-        self.limit: int | None = None  # how far its body was read then, or will have been
+        self.earlier_cursors: deque[Cursor] = deque(maxlen=_MAX_EARLIER_CURSORS)
+        self.version: FileVersion | None = None
+        self.body: FileBody | None = None
+        self.at_end = False  # whether the last read met the end
+        self.snapshot: FileVersion | None = None  # its version when the stream was opened
+        self.limit: int | None = None  # the length of its body in the snapshot, once it is known
 
     def close(self) -> None:
         if self.body is not None:
@@ -53,12 +80,11 @@ class _File:
 
 
 class Tail:
-    """Reads the files of one stream, each from its cursor to its end, and on as they grow.
+    """Read the files of one stream, each from its cursor to its end, and on as they grow.
 
-    A file is only read past a frame that is whole. It may be sealed, opened again, compressed or
-    have a torn end cut off meanwhile: the place in its body stays the same. What a crash tore is
-    never read. Files of what was backfilled are not followed: they are no part of the stream as it
-    happened.
+    Only whole frames are read. A file may be sealed, opened again, compressed or have a torn end
+    cut off meanwhile: the place in its body stays the same. What a crash tore is never read.
+    Backfilled files are not followed: they are no part of the stream as it happened.
 
     Parameters
     ----------
@@ -69,14 +95,15 @@ class Tail:
     start_ns : int
         Earlier ticks are passed over, and so are files of earlier hours.
     cursors : mapping of FileKey to Cursor
-        How far files have been read.
+        Cursors up to which files have been read already.
     visit : callable
         Called with each folder that has to be watched.
 
     Attributes
     ----------
+    stream : StreamKey
     intact : bool
-        Whether all files are what they were when they were read, and could be read.
+        Whether every file is still the one that was read, and could be read.
     """
 
     def __init__(
@@ -89,121 +116,121 @@ class Tail:
         cursors: Mapping[FileKey, Cursor] | None = None,
         visit: Callable[[Path], object] = lambda _: None,
     ) -> None:
-        self.contract_id: Final = contract_id
-        self.tick_type: Final = tick_type
+        self.stream: Final = StreamKey(contract_id, tick_type)
         self.start_ns: Final = start_ns
         self.intact = True
         self._root: Final = root
         self._visit: Final = visit
         self._cursors: Final = dict(cursors or {})
-        self._files: dict[FileKey, _File] = {}
+        self._files: dict[FileKey, _FollowedFile] = {}
         self._newest: FileKey | None = None
         self._changed: set[FileKey] = set()
-        self._known: dict[Path, FileKey | None] = {}
+        self._key_of_path: dict[Path, FileKey | None] = {}
         self._damaged: set[tuple[FileKey, int]] = set()
 
-    # -- looking -----------------------------------------------------------------------------------
+    # -- finding changes ---------------------------------------------------------------------------
 
-    def survey(self) -> bool:
-        """Look at every file; whether one changed that has not been looked at since."""
-        there: set[FileKey] = set()
-        days = list_days(self._root, self.contract_id, self.tick_type, self.start_ns, self._visit)
-        found = False
+    def rescan(self) -> bool:
+        """Compare every file with its known version; return whether any changed."""
+        present: set[FileKey] = set()
+        days = list_day_folders(self._root, self.stream, self.start_ns, self._visit)
+        is_changed = False
         for day in days:
-            for key, seen in list_folder(self._root, day):
+            for key, version in list_day_files(self._root, day):
                 if self._is_followed(key):
-                    there.add(key)
-                    found |= self._note(key, seen)
-        for key in self._files.keys() - there:
-            self._forget(key)
-        return found
+                    present.add(key)
+                    is_changed |= self._update(key, version)
+        for key in self._files.keys() - present:
+            self._remove(key)
+        return is_changed
 
-    def look(self, paths: Iterable[Path] | None = None) -> bool:
-        """Look at some files, or at the newest; whether one changed."""
+    def check(self, paths: Iterable[Path] | None = None) -> bool:
+        """Compare some files, or the newest, with their versions; return whether any changed."""
         if paths is None:
-            keys = sorted(self._files)[-_HOT:]
+            keys = sorted(self._files)[-_POLLED_FILES:]
         else:
-            keys = [key for key in map(self._key_of, paths) if key is not None]
-        found = False
+            keys = [key for key in map(self._parse_path, paths) if key is not None]
+        is_changed = False
         for key in keys:
-            seen = look_at(self._root / key.path)
-            if seen is not None:
-                found |= self._note(key, seen)
+            version = file_version(self._root / key.path)
+            if version is not None:
+                is_changed |= self._update(key, version)
             elif key in self._files:
-                self._forget(key)
-        return found
+                self._remove(key)
+        return is_changed
 
-    def _key_of(self, path: Path) -> FileKey | None:
-        if path not in self._known:
+    def _parse_path(self, path: Path) -> FileKey | None:
+        if path not in self._key_of_path:
             key = FileKey.parse(path.relative_to(self._root).as_posix())
-            self._known[path] = key if key is not None and self._is_followed(key) else None
-        return self._known[path]
+            self._key_of_path[path] = key if key is not None and self._is_followed(key) else None
+        return self._key_of_path[path]
 
     def _is_followed(self, key: FileKey) -> bool:
         return key.part != "backfill" and key.hour_ns >= hour_of(self.start_ns)
 
-    def _note(self, key: FileKey, seen: Seen) -> bool:
+    def _update(self, key: FileKey, version: FileVersion) -> bool:
         file = self._files.get(key)
         if file is None:
             cursor = self._cursors.pop(key, Cursor())
-            file = self._files[key] = _File(self._root, key, cursor)
+            file = self._files[key] = _FollowedFile(self._root, key, cursor)
             self._newest = key if self._newest is None else max(key, self._newest)
-        if file.seen == seen:
+        if file.version == version:
             return False
-        file.seen = seen
+        file.version = version
         self._changed.add(key)
         return True
 
-    def _forget(self, key: FileKey) -> None:
-        """A file is gone: one that takes its place is another one."""
+    def _remove(self, key: FileKey) -> None:
+        """Drop the state of a deleted file: a file that takes its place is another one."""
         if key in self._changed:
             _log.warning("%s was deleted before it was read to its end", key.path)
         self._files.pop(key).close()
         self.intact = False
         self._changed.discard(key)
 
-    # -- what was there, and what comes ------------------------------------------------------------
+    # -- buffer and live ---------------------------------------------------------------------------
 
     def take_snapshot(self) -> None:
-        """Take what the files hold now for history: until :meth:`go_on`, no more is read."""
-        self.survey()
+        """Make what the files hold now the buffer: until :meth:`go_live`, no more is read."""
+        self.rescan()
         for file in self._files.values():
-            file.snapshot = file.seen
+            file.snapshot = file.version
 
-    def go_on(self) -> None:
+    def go_live(self) -> None:
         """Read what came after the snapshot, too."""
         for file in self._files.values():
             file.snapshot = file.limit = None
-        self.survey()
+        self.rescan()
 
-    def skip(self) -> None:
-        """Pass over everything that the files hold now."""
-        self.survey()
+    def skip_to_end(self) -> None:
+        """Move every cursor to the end of what the files hold now."""
+        self.rescan()
         for key in sorted(self._changed):
             file = self._files[key]
             try:
-                self._skip(file)
+                self._skip_file(file)
             except CorruptFileError as error:
-                self._leave_out(file, error)
+                self._warn_damage(file, error)
             except StorageError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
                     raise
             file.close()
         self._changed.clear()
 
-    def _skip(self, file: _File) -> None:
+    def _skip_file(self, file: _FollowedFile) -> None:
         body = self._open(file)
         if body is None:
             return
         header = body.header
         if header.sealed and header.compression == "none":
-            # Sealed means whole: its frames need not be gone through.
+            # Sealed means whole: its frames need not be walked.
             offset = header.body_bytes
-            before = body.read(max(0, offset - MARK_BYTES), min(MARK_BYTES, offset))
-            file.cursor = Cursor(offset, header.message_count, mark_of(before))
+            checked = min(CURSOR_CHECK_BYTES, offset)
+            before = body.read(offset - checked, checked)
+            file.cursor = Cursor(offset, header.message_count, cursor_check(before))
             return
-        while (found := self._frames(file, body)) is not None:
-            file.cursor = found[-1]
+        while (whole := self._read_whole_frames(file, body)) is not None:
+            file.cursor = whole.end
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -212,162 +239,152 @@ class Tail:
         """Whether there may be more to read at once."""
         return bool(self._changed)
 
-    def read(self) -> Stretch | None:
-        """The next whole frames, about a MiB; none where everything has been read."""
+    def read(self) -> FrameBatch | None:
+        """Read the next whole frames, about a MiB; None where everything has been read."""
         while self._changed:
             key = min(self._changed)
             file = self._files[key]
-            stretch = self._read_on(file)
-            if stretch is None or file.done:
+            frames = self._read_file(file)
+            if frames is None or file.at_end:
                 self._changed.discard(key)
                 if key != self._newest:
                     file.close()
-            if stretch is not None:
-                return stretch
+            if frames is not None:
+                return frames
         return None
 
     def count(self, cursors: Mapping[FileKey, Cursor]) -> int:
-        """How many ticks of the snapshot come after these places."""
-        ours = {key: cursor for key, cursor in cursors.items() if key in self._files}
-        again = Tail(self._root, self.contract_id, self.tick_type, self.start_ns, cursors=ours)
+        """Count the ticks of the snapshot that come after these cursors."""
+        own = {key: cursor for key, cursor in cursors.items() if key in self._files}
+        counter = Tail(self._root, *self.stream, self.start_ns, cursors=own)
         for key, file in self._files.items():
             if file.snapshot is not None:
-                again._note(key, file.snapshot)
-                again._files[key].snapshot = file.snapshot
+                counter._update(key, file.snapshot)
+                counter._files[key].snapshot = file.snapshot
         ticks = 0
-        while (stretch := again.read()) is not None:
-            ticks += stretch.ticks
-        again.close()
+        while (frames := counter.read()) is not None:
+            ticks += frames.ticks
+        counter.close()
         return ticks
 
     def cursors(self) -> dict[FileKey, Cursor]:
-        """How far each file has been read."""
+        """Return the cursor of each file."""
         read = {key: file.cursor for key, file in self._files.items() if file.cursor.offset}
         return self._cursors | read
 
     def close(self) -> None:
-        """Let go of every file."""
+        """Close every file."""
         for file in self._files.values():
             file.close()
 
-    def _read_on(self, file: _File) -> Stretch | None:
+    def _read_file(self, file: _FollowedFile) -> FrameBatch | None:
         try:
             body = self._open(file)
-            found = None if body is None else self._frames(file, body)
-            if found is None:
+            whole = None if body is None else self._read_whole_frames(file, body)
+            if whole is None:
                 return None
-            raw, base, stop, cursor = found
-            stretch = self._find(file, raw, base, stop, cursor)
+            frames = self._find_ticks(file, whole)
         except CorruptFileError as error:
             file.close()  # it is checked anew once it has changed
-            self._leave_out(file, error)
+            self._warn_damage(file, error)
             return None
         except StorageError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            self._forget(file.key)
+            self._remove(file.key)
             return None
-        file.before.append(file.cursor)
-        file.cursor = stretch.end
-        return stretch
+        file.earlier_cursors.append(file.cursor)
+        file.cursor = frames.end
+        return frames
 
-    def _open(self, file: _File) -> Body | None:
-        """The body of a file, where there is anything to be read in it."""
-        if file.body is not None and file.seen is not None and file.body.inode == file.seen.inode:
+    def _open(self, file: _FollowedFile) -> FileBody | None:
+        """Return the body of a file, or None where there is nothing to read in it."""
+        if (
+            file.body is not None
+            and file.version is not None
+            and file.body.inode == file.version.inode
+        ):
             return file.body
         file.close()
-        body = file.body = Body(file.path)
+        body = file.body = FileBody(file.path)
         header, cursor = body.header, file.cursor
         if header.compression != "none" and 0 < header.message_count == cursor.frames:
             file.close()
             return None  # it was read before it was compressed
         if header.sealed and not cursor.offset:
             body.check()
-        if not self._fits(body, cursor):
+        if not self._matches(body, cursor):
             self._step_back(file, body)
         if file.snapshot is not None and file.limit is None:
-            same = body.inode == file.snapshot.inode and header.compression == "none"
-            file.limit = file.snapshot.size - header.frame_bytes if same else _ALL
+            is_same = body.inode == file.snapshot.inode and header.compression == "none"
+            file.limit = file.snapshot.size - header.frame_bytes if is_same else _NO_LIMIT
         return body
 
-    def _frames(
-        self, file: _File, body: Body
-    ) -> tuple[npt.NDArray[np.uint8], int, int, Cursor] | None:
-        """The whole frames that follow.
-
-        Returns
-        -------
-        raw : numpy.ndarray
-            Bytes, some of them before the cursor.
-        base : int
-            Where they begin in the body.
-        stop : int
-            Where in ``raw`` the last whole frame ends.
-        end : Cursor
-            After it.
-        """
-        size = _CHUNK
+    def _read_whole_frames(self, file: _FollowedFile, body: FileBody) -> _WholeFrames | None:
+        size = _CHUNK_BYTES
         while True:
             cursor = file.cursor
-            before = min(MARK_BYTES, cursor.offset)
+            before = min(CURSOR_CHECK_BYTES, cursor.offset)
             base = cursor.offset - before
             raw = body.read(base, before + size)
             if len(raw) < before:
                 self.intact = False
-                return None  # what could not be made durable was taken back: it comes again
-            if mark_of(raw[:before]) != cursor.mark:
+                return None  # a writer took back what it could not make durable: it comes again
+            if cursor_check(raw[:before]) != cursor.check:
                 self._step_back(file, body)
                 continue
             stop = len(raw) if file.limit is None else min(len(raw), file.limit - base)
-            frames, end, problem = count_frames(raw, before, max(before, stop))
-            whole = problem in (None, TORN)
-            file.done = whole and (len(raw) < before + size or stop < len(raw))
+            count, end, problem = count_frames(raw, before, max(before, stop))
+            is_whole = problem in (None, TORN)
+            file.at_end = is_whole and (len(raw) < before + size or stop < len(raw))
             if end > before:
-                count = -1 if cursor.frames < 0 else cursor.frames + frames
-                return raw, base, end, Cursor(base + end, count, mark_of(raw[:end]))
-            if not whole:
+                frames = -1 if cursor.frames < 0 else cursor.frames + count
+                return _WholeFrames(
+                    raw, base, end, Cursor(base + end, frames, cursor_check(raw[:end]))
+                )
+            if not is_whole:
                 raise CorruptFileError(
                     f"{file.path}: {problem}", path=str(file.path), offset=cursor.offset
                 )
-            if file.done or problem is None or size > MAX_FRAME_BYTES:
+            if file.at_end or problem is None or size > MAX_FRAME_BYTES:
                 return None
             size = MAX_FRAME_BYTES + 4
 
-    def _find(
-        self, file: _File, raw: npt.NDArray[np.uint8], base: int, stop: int, end: Cursor
-    ) -> Stretch:
+    def _find_ticks(self, file: _FollowedFile, whole: _WholeFrames) -> FrameBatch:
+        raw, base, stop, end = whole
         start = file.cursor.offset - base
         try:
-            found = find_payloads(
+            payloads = find_payloads(
                 raw, start, stop, ticks=True, others=False, start_ns=self.start_ns
             )
         except CorruptFileError as error:
-            good = error.context["offset"]
-            if good == start:
+            damage = error.context["offset"]
+            if damage == start:
                 raise
-            # What can be read comes; the rest is met again by the next read.
-            found = find_payloads(
-                raw, start, good, ticks=True, others=False, start_ns=self.start_ns
+            # The frames before the damage come now; the next read meets the damage again.
+            payloads = find_payloads(
+                raw, start, damage, ticks=True, others=False, start_ns=self.start_ns
             )
-            end = Cursor(base + good, -1, mark_of(raw[:good]))
-            file.done = False
-        return Stretch(file.key, raw, base, *found, end)
+            end = Cursor(base + damage, -1, cursor_check(raw[:damage]))
+            file.at_end = False
+        return FrameBatch(file.key, raw, base, *payloads, end)
 
     @staticmethod
-    def _fits(body: Body, cursor: Cursor) -> bool:
-        """Whether it was this file that was read to that place."""
-        before = min(MARK_BYTES, cursor.offset)
-        if not before:
+    def _matches(body: FileBody, cursor: Cursor) -> bool:
+        """Return whether the bytes before a cursor are those that were read."""
+        size = min(CURSOR_CHECK_BYTES, cursor.offset)
+        if not size:
             return True
-        read = body.read(cursor.offset - before, before)[:before]
-        return len(read) == before and mark_of(read) == cursor.mark
+        before = body.read(cursor.offset - size, size)[:size]
+        return len(before) == size and cursor_check(before) == cursor.check
 
-    def _step_back(self, file: _File, body: Body) -> None:
-        """Go back to where a file is still the one that was read, or to its beginning."""
-        while file.before and not self._fits(body, file.before[-1]):
-            file.before.pop()
+    def _step_back(self, file: _FollowedFile, body: FileBody) -> None:
+        """Move the cursor back to the last place where the file is unchanged, or to its start."""
+        earlier = file.earlier_cursors
+        while earlier and not self._matches(body, earlier[-1]):
+            earlier.pop()
         self.intact = False
-        last, file.cursor = file.cursor, file.before.pop() if file.before else Cursor()
+        last, file.cursor = file.cursor, earlier.pop() if earlier else Cursor()
         _log.warning(
             "%s is not the file it was up to byte %d of its body: it is read again from byte %d",
             file.path,
@@ -375,15 +392,15 @@ class Tail:
             file.cursor.offset,
         )
 
-    def _leave_out(self, file: _File, error: CorruptFileError) -> None:
-        """Tell of damage, once for each version of a file; what follows it is left out."""
+    def _warn_damage(self, file: _FollowedFile, error: CorruptFileError) -> None:
+        """Warn of damage once for each version of a file; the rest of the file is left out."""
         self.intact = False
-        inode = 0 if file.seen is None else file.seen.inode
+        inode = 0 if file.version is None else file.version.inode
         if (file.key, inode) in self._damaged:
             return
         self._damaged.add((file.key, inode))
         warnings.warn(
-            f"{error}; what follows in the file is left out. `ibticks verify` tells what else is "
+            f"{error}; what follows in the file is left out. `ibticks verify` reports what else is "
             "damaged",
             CorruptDataWarning,
             stacklevel=2,

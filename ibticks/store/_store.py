@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from ibticks.calendar import TimeLike
     from ibticks.coverage import Coverage, FeedState
     from ibticks.index import DailyStats, FileRecord, JournaledIndex, PostgresIndex
-    from ibticks.live import Buffer, Buffers, Live, Policy
+    from ibticks.live import Buffer, BufferCache, Live, Policy
     from ibticks.selection import Backfill
     from ibticks.storage import Decoded, Findings, StreamWriter
     from ibticks.store._deletion import Deletion
@@ -186,7 +186,7 @@ class Store:
         self._lookup = Lookup(root, index)
         self._cache = cache
         self._kept_decoded: Decoded | None = None
-        self._kept_buffers: Buffers | None = None
+        self._kept_buffers: BufferCache | None = None
         self._catalogue_at = time.monotonic()
         self._changed = False
 
@@ -384,7 +384,7 @@ class Store:
         ['info', 'tick', 'info', 'info']
         """
         from ibticks.calendar import parse_duration
-        from ibticks.live import Live, find_start
+        from ibticks.live import Live, LiveOptions, resolve_buffer
 
         ids = self._lookup.ids_to_come(contracts)
         kinds = self._lookup.tick_types(ids, tick_types)
@@ -393,7 +393,7 @@ class Store:
             raise InputError("buffer and resume both say where to begin: keep one of them")
         if buffer is not None:
             now_ns = self._lookup.now(now, tz, ids, kinds)
-            start_ns, words = find_start(buffer, now_ns, market=market, tz=tz)
+            start_ns, words = resolve_buffer(buffer, now_ns, market=market, tz=tz)
             when = f", {words}"
         chosen = frozenset(ids)
         return Live(
@@ -406,12 +406,14 @@ class Store:
                 one.contract_id: one.symbol for one in self.contracts() if one.contract_id in chosen
             },
             resume=resume,
-            delay=delay,
-            policy=policy,
-            most_waiting=most_waiting,
-            window_rows=window_rows,
-            window_ns=None if window is None else parse_duration(window),
-            markers=markers,
+            options=LiveOptions(
+                delay=delay,
+                policy=policy,
+                most_waiting=most_waiting,
+                window_rows=window_rows,
+                window_ns=None if window is None else parse_duration(window),
+                markers=markers,
+            ),
             index=self.index,
         )
 
@@ -455,12 +457,12 @@ class Store:
         ...     store.buffer(265598, "last", "30m", now="last_tick").stats().by_tick_type
         {'last': 1}
         """
-        from ibticks.live import Buffer, find_start
+        from ibticks.live import Buffer, resolve_buffer
 
         ids = self._lookup.ids_to_come(contracts)
         kinds = self._lookup.tick_types(ids, tick_types)
         now_ns = self._lookup.now(now, tz, ids, kinds)
-        start_ns, words = find_start(buffer, now_ns, market=market, tz=tz)
+        start_ns, words = resolve_buffer(buffer, now_ns, market=market, tz=tz)
         return Buffer(
             self.root,
             self.index,
@@ -1049,9 +1051,9 @@ class Store:
         return self._kept_decoded
 
     @property
-    def _buffers(self) -> Buffers:
+    def _buffers(self) -> BufferCache:
         if self._kept_buffers is None:
-            from ibticks.live import Buffers
+            from ibticks.live import BufferCache
 
-            self._kept_buffers = Buffers(self.root)
+            self._kept_buffers = BufferCache(self.root)
         return self._kept_buffers

@@ -1,7 +1,8 @@
-"""Views for notebooks: live prices, a capture's state, what a store holds.
+"""Widgets for notebooks: live prices, the state of a capture, a map of a store.
 
-They need the extra ``lab``. All they show comes from this installation: no page is loaded from
-elsewhere.
+In come a ``Live``, a ``Capture`` or a ``Store``; out comes a view in the page of a notebook, which
+users make in a cell. They need the extra ``lab``. Scripts and styles come from this installation: a
+page loads nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CaptureStatus", "LiveView", "StoreBrowser"]
 
-_EXTRA = ("IPython", "anywidget", "ipywidgets", "traitlets", "uplot")
+_LAB_PACKAGES = ("IPython", "anywidget", "ipywidgets", "traitlets", "uplot")
 
 _load, __dir__ = lazy_exports(__name__)
 
@@ -28,7 +29,7 @@ def __getattr__(name: str) -> Any:
         return _load(name)
     except ModuleNotFoundError as error:
         package = "" if error.name is None else error.name.partition(".")[0]
-        if package not in _EXTRA:
+        if package not in _LAB_PACKAGES:
             raise
         raise MissingExtraError(
             f"{name} needs {package}, which is not installed: pip install 'ibticks[lab]'"

@@ -1,4 +1,4 @@
-"""What a store holds, as a heat map of streams and days from which a Selection is picked."""
+"""``StoreBrowser``: a heat map of the streams and days of a store, to pick a Selection from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import anywidget
 import traitlets
 
-from ibticks.widgets._assets import module, style
-from ibticks.widgets._joined import Joined
+from ibticks._types import StreamKey
+from ibticks.config import NANOSECONDS
+from ibticks.widgets._assets import javascript, style
+from ibticks.widgets._page_widget import PageWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,20 +25,19 @@ __all__ = ["StoreBrowser"]
 _DAY_NS: Final = 86_400_000_000_000
 _EPOCH: Final = date(1970, 1, 1)
 _SATURDAY: Final = 5
-_LONG: Final = 14
+_MAX_EMPTY_DAYS: Final = 14
 
 
-class StoreBrowser(Joined, anywidget.AnyWidget):
-    """The streams of a store, a row each, and their UTC days: how many ticks, and what is missing.
+class StoreBrowser(PageWidget, anywidget.AnyWidget):
+    """A heat map of a store: a row for each stream, a column for each UTC day, ticks and gaps.
 
-    A click on a day, or Enter on it, selects it: :attr:`selection` is that day's ticks then.
+    A click or Enter on a day selects it: :attr:`selection` has the ticks of that day then.
 
     Parameters
     ----------
     store : Store
-        What is shown.
     on_select : callable, optional
-        Called with the Selection whenever one is picked.
+        Called with the Selection whenever a day is picked.
 
     Examples
     --------
@@ -50,7 +51,7 @@ class StoreBrowser(Joined, anywidget.AnyWidget):
     None
     """
 
-    _esm = module("store_browser")
+    _esm = javascript("store_browser")
     _css = style("store_browser")
 
     rows: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
@@ -62,10 +63,10 @@ class StoreBrowser(Joined, anywidget.AnyWidget):
     ) -> None:
         super().__init__()
         self.store: Final = store
-        self.described = f"The map of the store {store.root}"
+        self.summary = f"The map of the store {store.root}"
         self._on_select: Final = on_select
         self.refresh()
-        self.observe(self._tell, "picked")
+        self.observe(self._on_pick, "picked")
 
     @property
     def selection(self) -> Selection | None:
@@ -81,61 +82,64 @@ class StoreBrowser(Joined, anywidget.AnyWidget):
         )
 
     def refresh(self) -> None:
-        """Read again what is stored."""
-        symbols = {one.contract_id: one.symbol for one in self.store.contracts()}
-        ticks: dict[tuple[int, str], dict[date, int]] = defaultdict(dict)
+        """Read the contents of the store again."""
+        symbols = {contract.contract_id: contract.symbol for contract in self.store.contracts()}
+        ticks: dict[StreamKey, dict[date, int]] = defaultdict(dict)
         for stats in self.store.daily_stats():
-            ticks[stats.contract_id, stats.tick_type][date.fromisoformat(stats.date)] = stats.ticks
-        gaps: dict[tuple[int, str], dict[date, float]] = defaultdict(lambda: defaultdict(float))
+            ticks[StreamKey(stats.contract_id, stats.tick_type)][date.fromisoformat(stats.date)] = (
+                stats.ticks
+            )
+        gaps: dict[StreamKey, dict[date, float]] = defaultdict(lambda: defaultdict(float))
         for gap in self.store.coverage().gaps():
-            for day, seconds in _by_day(gap.start_ns, gap.end_ns):
-                gaps[gap.contract_id, gap.tick_type][day] += seconds
-        found = {day for of in (ticks, gaps) for days in of.values() for day in days}
-        days = _worth_showing(sorted(found))
-        place = {day: number for number, day in enumerate(days)}
+            stream = StreamKey(gap.contract_id, gap.tick_type)
+            for day, seconds in _seconds_by_day(gap.start_ns, gap.end_ns):
+                gaps[stream][day] += seconds
+        filled = {day for by_stream in (ticks, gaps) for days in by_stream.values() for day in days}
+        days = _fill_days(sorted(filled))
+        column = {day: number for number, day in enumerate(days)}
         rows: list[dict[str, Any]] = []
         for stream in sorted(ticks.keys() | gaps.keys()):
-            own = sorted(ticks[stream].keys() | gaps[stream].keys())
+            stream_days = sorted(ticks[stream].keys() | gaps[stream].keys())
             rows.append(
                 {
-                    "contract_id": stream[0],
-                    "tick_type": stream[1],
-                    "symbol": symbols.get(stream[0]) or str(stream[0]),
-                    "days": [place[day] for day in own],
-                    "ticks": [ticks[stream].get(day, 0) for day in own],
-                    "gaps": [gaps[stream].get(day, 0.0) for day in own],
+                    "contract_id": stream.contract_id,
+                    "tick_type": stream.tick_type,
+                    "symbol": symbols.get(stream.contract_id) or str(stream.contract_id),
+                    "days": [column[day] for day in stream_days],
+                    "ticks": [ticks[stream].get(day, 0) for day in stream_days],
+                    "gaps": [gaps[stream].get(day, 0.0) for day in stream_days],
                 }
             )
         with self.hold_sync():
             self.days = [day.isoformat() for day in days]
             self.rows = rows
 
-    def _tell(self, _: object) -> None:
+    def _on_pick(self, _: object) -> None:
         self.send({"type": "picked"})
         selection = self.selection
         if self._on_select is not None and selection is not None:
             self._on_select(selection)
 
 
-def _worth_showing(found: list[date]) -> list[date]:
-    """The days on which there is something, and few empty ones between them.
+def _fill_days(filled: list[date]) -> list[date]:
+    """Add the empty weekdays between days that have ticks or gaps, unless there are many.
 
-    A holiday stays and a weekend does not; nor do the years between two recordings.
+    A holiday is added and a weekend is not; nor are the years between two recordings.
     """
-    days = found[:1]
-    for day in found[1:]:
+    days = filled[:1]
+    for day in filled[1:]:
         between = [days[-1] + timedelta(days=n) for n in range(1, (day - days[-1]).days)]
-        if len(between) <= _LONG:
+        if len(between) <= _MAX_EMPTY_DAYS:
             days += [empty for empty in between if empty.weekday() < _SATURDAY]
         days.append(day)
     return days
 
 
-def _by_day(start_ns: int, end_ns: int) -> list[tuple[date, float]]:
-    """The seconds of each UTC day between two times."""
-    parts = []
+def _seconds_by_day(start_ns: int, end_ns: int) -> list[tuple[date, float]]:
+    """Return the seconds of each UTC day between two times."""
+    seconds = []
     for number in range(start_ns // _DAY_NS, -(-end_ns // _DAY_NS)):
         begin = max(start_ns, number * _DAY_NS)
         end = min(end_ns, (number + 1) * _DAY_NS)
-        parts.append((_EPOCH + timedelta(days=number), (end - begin) / 1e9))
-    return parts
+        seconds.append((_EPOCH + timedelta(days=number), (end - begin) / NANOSECONDS))
+    return seconds

@@ -9,11 +9,11 @@ import pytest
 
 from ibticks.frames import to_polars, to_table
 from ibticks.index import MemoryIndex
-from ibticks.live import Live
+from ibticks.live import Live, LiveOptions
 from ibticks.storage import StreamWriter
 from tests.storage.samples import CONTRACT, new_root, open_descriptors
 
-from .worlds import COLUMNS, STREAMS
+from .simulation import COLUMNS, STREAMS
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +57,20 @@ def follow(root):
     """Opens live streams; what a test leaves open is closed after it."""
     opened = []
 
-    def open_live(start_ns=None, streams=STREAMS[:1], **how) -> Live:
-        opened.append(Live(root, streams, how.pop("columns", COLUMNS), start_ns, **how))
-        return opened[-1]
+    def open_live(
+        start_ns=None, streams=STREAMS[:1], *, columns=COLUMNS, label="", resume=None, **options
+    ) -> Live:
+        live = Live(
+            root,
+            streams,
+            columns,
+            start_ns,
+            label=label,
+            resume=resume,
+            options=LiveOptions(**options),
+        )
+        opened.append(live)
+        return live
 
     yield open_live
     for each in opened:

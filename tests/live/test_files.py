@@ -13,7 +13,7 @@ from ibticks.storage._hour_file import HourFile
 from ibticks.store import delete_files
 from tests.storage.samples import CONTRACT, H13, KEY, MINUTE, SECOND, old_frame, old_header
 
-from .worlds import STREAMS, columns, message
+from .simulation import STREAMS, columns, message
 
 if TYPE_CHECKING:
     from ibticks.live import Live
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def numbers(live: Live) -> list[int]:
     """The numbers of the ticks that have come, in the order in which they came."""
     found = []
-    while (batch := live.take(hold=False)) is not None:
+    while (batch := live._reader.take(hold=False)) is not None:
         found += [each["data"]["sequence"] for each in batch.messages()]
     return found
 
@@ -81,22 +81,22 @@ def test_late_ticks_for_what_was_sealed_and_compressed(writer, live, root, index
 
 def test_what_was_read_is_not_unpacked_again(writer, live, root, monkeypatch):
     """Old hours are compressed by the dozen, under readers that have long read them."""
-    monkeypatch.setattr("ibticks.live._tail._CHUNK", 300)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 300)
     quotes = writer()
     assert write(quotes, 0, 50) == numbers(live)
     quotes.seal()
     compress_file(root, KEY, "zstd")
-    monkeypatch.setattr("ibticks.live._body.decompress", lambda *_: 1 // 0)
+    monkeypatch.setattr("ibticks.live._stream_files.decompress", lambda *_: 1 // 0)
     assert numbers(live) == []
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
 def test_compressed_between_two_looks(writer, live, root, monkeypatch, compression):
     """Read in part while it was plain, the rest from the blocks."""
-    monkeypatch.setattr("ibticks.live._tail._CHUNK", 300)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 300)
     quotes = writer()
     said = write(quotes, 0, 200)
-    batch = live.take(hold=False)
+    batch = live._reader.take(hold=False)
     quotes.seal()
     compress_file(root, KEY, compression)
     assert 0 < batch.rows < 20
@@ -111,7 +111,7 @@ def test_a_compressed_buffer_of_several_blocks(writer, follow, root):
     compress_file(root, KEY, "zstd")
     live = follow(H13 + 15_000)
     assert live.historical
-    assert live.count_buffer() == 25_000
+    assert live._reader.count_buffer() == 25_000
     assert numbers(live) == said[15_000:]
     assert not live.historical
 
@@ -213,7 +213,7 @@ def test_a_deleted_file_is_missed_where_it_had_more(writer, live, root, caplog):
     quotes = writer()
     write(quotes, 0, 5)
     kill(quotes)
-    live._follower._survey(0)
+    live._reader._follower._monitor.rescan(0)
     (root / KEY.path).unlink()
     assert numbers(live) == []
     assert not live.intact
@@ -245,13 +245,13 @@ def test_a_damaged_block_ends_a_compressed_file(writer, root, follow):
     compress_file(root, KEY, "zstd")
     live = follow(H13)
     path = root / KEY.path
-    first = live.take()
+    first = live._reader.take()
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     beside = path.with_suffix(".x")
     beside.write_bytes(data)
     os.replace(beside, path)  # noqa: PTH105
-    live._follower._survey(0)
+    live._reader._follower._monitor.rescan(0)
     with pytest.warns(CorruptDataWarning, match="what follows in the file is left out"):
         rest = numbers(live)
     assert rest == list(range(first.rows, first.rows + len(rest)))
@@ -293,7 +293,7 @@ def test_a_file_without_a_header(live, root):
 
 
 def test_a_message_larger_than_what_is_read_at_once(writer, live, monkeypatch):
-    monkeypatch.setattr("ibticks.live._tail._CHUNK", 100)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 100)
     quotes = writer()
     said = write(quotes, 0, 3)
     quotes.append({**message("bid_ask", H13, 3), "metadata": {"note": "x" * 100_000}})
@@ -358,7 +358,7 @@ def test_a_folder_nobody_may_list(live, root, monkeypatch):
     (root / str(CONTRACT) / "bid_ask").mkdir(parents=True)
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(StorageError, match="not permitted while listing"):
-        live._follower._survey(0)
+        live._reader._follower._monitor.rescan(0)
 
 
 def kill(writer: StreamWriter) -> None:

@@ -17,11 +17,11 @@ import pytest
 
 from ibticks.errors import InputError
 from ibticks.frames import to_polars, to_table
-from ibticks.live import Batch, Live
+from ibticks.live import Batch, Live, LiveOptions
 from ibticks.selection import Selection
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND, open_descriptors
 
-from .worlds import COLUMNS, STREAMS, columns, message
+from .simulation import COLUMNS, STREAMS, columns, message
 
 DELAY = 0.001
 
@@ -197,10 +197,10 @@ def test_batches_say_whether_they_were_stored(both, follow):
 
 def test_a_buffer_of_many_pieces(both, follow, root, index, monkeypatch):
     """No more is held than about one piece of each stream, and time goes on all the same."""
-    monkeypatch.setattr("ibticks.live._tail._CHUNK", 400)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 400)
     live = follow(H13, STREAMS)
     frames = []
-    while (batch := live.take()) is not None:
+    while (batch := live._reader.take()) is not None:
         frames.append(batch.to_polars())
         assert batch.rows < 20
     assert len(frames) > 10
@@ -214,7 +214,7 @@ def test_batches_not_more_often_than(quotes, follow):
     assert next(batches).height == 5
     some(quotes, 5, 5)
     assert batches.poll() is None
-    seconds, changes = batches.patience()
+    seconds, changes = batches.next_poll()
     assert 900 < seconds <= 1000
     assert not changes
 
@@ -277,14 +277,14 @@ def test_a_position_among_ticks_that_were_held(both, follow, root):
     live = follow(None, STREAMS, delay=1000, markers=False)
     for number in range(500, 506):
         both["bid_ask"].append(message("bid_ask", H13 + 3 * MINUTE + number, number))
-        assert live.take() is None
-    first = live.take(hold=False, at_once=False)
-    assert len(first.parts) > 2
+        assert live._reader.take() is None
+    first = live._reader.take(hold=False, deliver=False)
+    assert len(first.slices) > 2
     for handed in range(7):
         with Live(root, STREAMS, COLUMNS, None, resume=live.position) as again:
             rest = again.read()["sequence"].to_list()
         assert rest == list(range(500 + handed, 506))
-        live.hand_out(first)
+        live._reader.deliver_tick(first)
 
 
 def test_a_position_of_a_file_that_is_another_one(quotes, follow, root, caplog):
@@ -318,24 +318,24 @@ def test_positions_that_are_none(follow):
 
 def test_who_is_slow_misses_nothing(both, follow, monkeypatch):
     """What waits to be read waits in the files, and only the last of it for other streams."""
-    monkeypatch.setattr("ibticks.live._tail._CHUNK", 2000)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 2000)
     live = follow(None, STREAMS, delay=1000)
     for number in range(1000, 3000):
         both["bid_ask"].append(message("bid_ask", H13 + 5 * MINUTE + number, number))
     held = 0
     read: list[int] = []
     for hold in (True, False):
-        while (batch := live.take(hold=hold)) is not None:
+        while (batch := live._reader.take(hold=hold)) is not None:
             read += [each["data"]["sequence"] for each in batch.messages()]
-            held = max(held, batch.rows + live._follower.feed._merge.ticks)
-        held = max(held, live._follower.feed._merge.ticks)
+            held = max(held, batch.rows + live._reader._follower._merge.held_ticks)
+        held = max(held, live._reader._follower._merge.held_ticks)
     assert read == list(range(1000, 3000))
     assert held < 100, "more was held in memory than a piece"
     assert live.stats()["dropped"] == 0
 
 
 def test_the_latest_only(both, follow, monkeypatch):
-    monkeypatch.setattr("ibticks.live._tail._CHUNK", 2000)
+    monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 2000)
     live = follow(H13, STREAMS, policy="latest", most_waiting=50)
     assert live.read().height == 102, "what was stored is not dropped"
     for number in range(1000, 3000):
@@ -353,7 +353,7 @@ def test_the_latest_only(both, follow, monkeypatch):
 )
 def test_options_that_cannot_be(root, wrong):
     with pytest.raises(InputError, match=r"policy=|at least"):
-        Live(root, STREAMS, COLUMNS, None, **wrong)
+        Live(root, STREAMS, COLUMNS, None, options=LiveOptions(**wrong))
 
 
 # -- in the background -----------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def test_callbacks_get_every_batch(both, follow):
         both["last"].append(message("last", H13 + 4 * MINUTE, 501))
         assert done.wait(30)
         assert live.frame().height == 104
-        with pytest.raises(InputError, match="read by a thread of its own"):
+        with pytest.raises(InputError, match="read by a background thread"):
             next(iter(live))
         live.stop()
         assert not live.running
@@ -439,10 +439,10 @@ def test_several_errors_come_as_a_group(quotes, follow):
 
 def test_an_error_of_reading_is_seen(quotes, follow, monkeypatch, caplog):
     live = follow(H13)
-    monkeypatch.setattr(live, "take", lambda **_: 1 // 0)
+    monkeypatch.setattr(live._reader, "take", lambda **_: 1 // 0)
     live.start()
     until(lambda: not live.running)
-    assert "cannot be read on" in caplog.text
+    assert "reading a live stream failed" in caplog.text
     with pytest.raises(ZeroDivisionError):
         live.stop()
 
@@ -464,7 +464,7 @@ def test_who_waits_in_another_thread_is_let_go(follow):
     came: list[object] = []
     thread = threading.Thread(target=lambda: came.extend(live.batches()))
     thread.start()
-    until(lambda: live._follower._waiting._inside == 1)
+    until(lambda: live._reader._follower._waiter._waiters == 1)
     live.close()
     thread.join(30)
     assert not thread.is_alive()
@@ -478,7 +478,7 @@ def test_nothing_can_be_read_after_it_was_closed(quotes, follow):
     live.close()
     live.close()
     assert live.frame().height == 5, "the window stays"
-    assert live.take() is None
+    assert live._reader.take() is None
     assert live.stats()["closed"]
     for read in (live.read, live.batches, live.start, live.__iter__):
         with pytest.raises(InputError, match="is closed"):

@@ -14,8 +14,8 @@ from ibticks.storage._recovery import cut_torn_tail
 from tests.forking import Children
 from tests.storage.samples import CONTRACT, H13
 
-from .children import LAST, READERS, time_of
-from .worlds import STREAMS, check_read, message, stored
+from .processes import LAST, READERS, time_of
+from .simulation import STREAMS, check_read, message, stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ MANY = 60  # ticks that may be written at a time
 
 @pytest.fixture(scope="module")
 def children():
-    served = Children(Path(__file__).with_name("children.py"))
+    served = Children(Path(__file__).with_name("processes.py"))
     yield served
     served.close()
 

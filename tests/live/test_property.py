@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .worlds import Reader, World, check_read, stored
+from .simulation import Reader, World, check_read, stored
 
 STEPS = 300
 
@@ -13,7 +13,7 @@ STEPS = 300
 def test_every_reader_sees_every_tick_once(root, seed, monkeypatch):
     in_order = seed % 3 == 0
     if seed % 2:  # files in many pieces, some of them smaller than a message
-        monkeypatch.setattr("ibticks.live._tail._CHUNK", 50 + 150 * seed)
+        monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 50 + 150 * seed)
     world = World(root, seed, late=not in_order)
     readers: list[Reader] = []
     try:

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from ibticks.live import _watcher as watch_module
-from ibticks.live._watcher import Watch
+from ibticks.live import _watch as watch_module
+from ibticks.live._watch import FolderWatch
 from tests.storage.samples import H13, SECOND
 
-from .worlds import columns
+from .simulation import columns
 
 told = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 
 
 @pytest.fixture
 def watch():
-    opened = Watch()
+    opened = FolderWatch()
     yield opened
     opened.close()
 
@@ -107,7 +107,7 @@ def test_where_the_system_refuses_files_are_looked_at(
     refuse = lambda *_, **__: system  # noqa: E731
     monkeypatch.setattr(watch_module.ctypes, "CDLL", refuse)
     live = follow(None)
-    assert live._follower._watch.descriptor is None
+    assert live._reader._follower._watch.descriptor is None
     assert "cannot be watched (No space left on device)" in caplog.text
     monkeypatch.undo()
     look_and_read(writer, live, monkeypatch)
@@ -116,44 +116,46 @@ def test_where_the_system_refuses_files_are_looked_at(
 def test_elsewhere_files_are_looked_at(writer, follow, monkeypatch):
     monkeypatch.setattr(watch_module.sys, "platform", "darwin")
     live = follow(None)
-    assert live._follower._watch.descriptor is None
+    assert live._reader._follower._watch.descriptor is None
     look_and_read(writer, live, monkeypatch)
 
 
 def look_and_read(writer, live, monkeypatch) -> None:
-    monkeypatch.setattr("ibticks.live._follower._SURVEY_SECONDS", 0.05)
+    monkeypatch.setattr("ibticks.live._follower._RESCAN_SECONDS", 0.05)
     quotes, batches = writer(), live.batches()
     for number in range(3):
         quotes.write(columns("bid_ask", [H13 + number * 4000 * SECOND], number))
         assert next(batches)["sequence"].to_list() == [number]
-        assert live.patience() <= 0.01
+        assert live._reader.seconds_to_next() <= 0.01
 
 
 @told
 def test_a_file_system_that_tells_nothing_is_found_out(writer, follow, monkeypatch):
     """As one of another machine's, which this one's kernel does not see writing."""
-    monkeypatch.setattr("ibticks.live._follower._SURVEY_SECONDS", 0.0)
-    monkeypatch.setattr("ibticks.live._follower._SURVEY_SHARE", 0.0)
+    monkeypatch.setattr("ibticks.live._follower._RESCAN_SECONDS", 0.0)
+    monkeypatch.setattr("ibticks.live._follower._RESCAN_COST_FACTOR", 0.0)
     live = follow(None)
-    monkeypatch.setattr(Watch, "changes", lambda watch: None if watch.descriptor is None else set())
+    monkeypatch.setattr(
+        FolderWatch, "changes", lambda watch: None if watch.descriptor is None else set()
+    )
     quotes = writer()
     for number in range(5):
         quotes.write(columns("bid_ask", [H13 + number], number))
         assert live.read().height == 1
-    assert live._follower._watch.descriptor is None
-    assert live.patience() <= 0.01
+    assert live._reader._follower._watch.descriptor is None
+    assert live._reader.seconds_to_next() <= 0.01
 
 
 @told
 def test_a_tick_wakes_at_once_who_waits(writer, follow):
     """Long before anything is looked at without being told."""
     live = follow(None)
-    live.take()
-    live._follower._survey_at = time.monotonic() + 1000
+    live._reader.take()
+    live._reader._follower._monitor.rescan_at = time.monotonic() + 1000
     quotes = writer()
     quotes.write(columns("bid_ask", [H13], 0))
-    live.take()
-    live._follower._survey_at = time.monotonic() + 1000
+    live._reader.take()
+    live._reader._follower._monitor.rescan_at = time.monotonic() + 1000
     thread = threading.Timer(0.05, lambda: quotes.write(columns("bid_ask", [H13 + 1], 1)))
     thread.start()
     assert next(live.batches())["sequence"].to_list() == [1]
@@ -162,10 +164,8 @@ def test_a_tick_wakes_at_once_who_waits(writer, follow):
 
 def test_all_of_it_is_looked_at_less_often_the_longer_it_takes(follow, monkeypatch):
     live = follow(None)
-    follower = live._follower
-    monkeypatch.setattr(
-        type(follower._tails[live.streams[0]]), "survey", lambda _: time.sleep(0.02)
-    )
+    follower = live._reader._follower
+    monkeypatch.setattr(type(follower._tails[0]), "rescan", lambda _: time.sleep(0.02))
     now = time.monotonic()
-    follower._survey(now)
-    assert follower._survey_at - now >= 4.0
+    follower._monitor.rescan(now)
+    assert follower._monitor.rescan_at - now >= 4.0

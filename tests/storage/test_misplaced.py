@@ -145,7 +145,7 @@ def test_what_a_file_held_before_it_was_exchanged_is_not_shown_for_it(root, inde
 
 def test_a_live_reader_leaves_it_out(misplaced, root):
     tail = Tail(root, CONTRACT, "bid_ask", H13)
-    tail.survey()
+    tail.rescan()
     with pytest.warns(CorruptDataWarning, match="place of another"):
         stretch = tail.read()
     assert stretch is not None

@@ -236,7 +236,7 @@ def test_a_live_reader_follows_into_the_other_file_and_into_what_is_written_anew
     tail = Tail(root, CONTRACT, "bid_ask", H13)
 
     def ticks() -> int:
-        tail.survey()
+        tail.rescan()
         found = 0
         while (stretch := tail.read()) is not None:
             found += stretch.ticks

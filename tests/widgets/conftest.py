@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .lab import Lab, Sheet
+from .jupyterlab import Lab, Sheet
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

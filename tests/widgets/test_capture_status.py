@@ -10,7 +10,7 @@ import ibticks as ibt
 from ibticks.gateway import Gateway, Replay
 from ibticks.widgets import CaptureStatus
 
-from .lab import until
+from .jupyterlab import until
 
 
 @pytest.fixture

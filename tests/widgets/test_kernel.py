@@ -18,17 +18,17 @@ from ibticks.coverage import StreamStatus
 from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser
 from tests.captures import FakeCapture
 
-from .lab import until
+from .jupyterlab import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ibticks.widgets._joined import Joined
+    from ibticks.widgets._page_widget import PageWidget
 
 pytestmark = pytest.mark.browser
 
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-GONE = "No kernel answers: what stands here is how it was. Run the cell again."
+GONE = "The kernel does not respond: this is the last known state. Run the cell again."
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_a_kernel_that_is_restarted_or_ends(page, tmp_path_factory):
     views.run()
     views.page.evaluate(f"void {KERNEL}.restart()")
     views.shows("no kernel", "The kernel of this view has ended: run the cell again.")
-    views.foot("No kernel answers: run the cell again")
+    views.foot("The kernel does not respond: run the cell again")
     views.panel_says(gone=True)
     views.page.screenshot(path=tmp_path_factory.mktemp("pictures") / "ended.png")
     # The buttons of the page still work on what it has.
@@ -218,7 +218,7 @@ def test_a_kernel_that_is_restarted_or_ends(page, tmp_path_factory):
     assert views.sheet.errors == []
 
 
-def shown(*widgets: Joined) -> list[nbformat.NotebookNode]:
+def shown(*widgets: PageWidget) -> list[nbformat.NotebookNode]:
     """Cells that have shown these."""
     InteractiveShell.instance()
     cells = []
@@ -255,7 +255,7 @@ def test_a_notebook_of_yesterday(sheet, lab, ticking, tmp_path_factory, saved):
         words = opened.page.locator(".ibt-note, .ibt-store-foot, .ibt-gone").all_inner_texts()
         assert words == [
             "Not connected to a kernel: run the cell again.",
-            "No kernel answers: run the cell again to select a day.",
+            "The kernel does not respond: run the cell again to select a day.",
             GONE,
         ]
         assert opened.page.locator(".ibt-gone").evaluate("said => said.clientHeight") > 0

@@ -20,7 +20,7 @@ from ibticks.coverage import StreamStatus, closed_reason
 from ibticks.errors import InputError, UnknownMarketError
 from ibticks.widgets import LiveView
 
-from .lab import until
+from .jupyterlab import until
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_live_view.ipynb"
 
@@ -99,7 +99,7 @@ def test_a_page_that_begins_is_told_all(store, view_of):
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("ticks") == 3)
     before = len(view.told)
-    view._hear(view, {"type": "hello"}, [])
+    view._on_page_message(view, {"type": "snapshot_request"}, [])
     until(lambda: any(said["type"] == "reset" for said, _ in view.told[before:]))
     said, buffers = next(told for told in view.told[before:] if told[0]["type"] == "reset")
     assert len(buffers[1]) == 3 * 4 * 8, "the trades, all of them"
@@ -124,26 +124,26 @@ def test_a_message_tells_of_all_that_has_come(store, view_of):
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("state") == "no capture")
     with store.live("ONE", "last") as other:
-        assert other.take() is None
+        assert other._reader.take() is None
         batches = []
         for price in (103.0, 104.0):
             write(store, [price])
-            batches.append(other.take())
-    view._ended.set()
+            batches.append(other._reader.take())
+    view._closing.set()
     view._thread.join()
-    view._reader = SimpleNamespace(poll=lambda: batches.pop(0) if batches else None)
-    view._tell()
+    view._batches = SimpleNamespace(poll=lambda: batches.pop(0) if batches else None)
+    view._send_update()
     assert view.told[-1][0]["facts"]["last"] == 104
 
 
 def test_what_fails_is_seen(store, view_of, caplog):
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("ticks") == 3)
-    view._picture = None
+    view._chart = None
     write(store, [104.0])
     until(lambda: view.told[-1][0]["type"] == "failed")
     assert "AttributeError" in view.told[-1][0]["problem"]
-    assert "a live view has ended" in caplog.text
+    assert "a live view failed" in caplog.text
 
 
 def test_nothing_is_left_of_it(store):
@@ -212,15 +212,15 @@ def test_the_notebook(sheet, tmp_path_factory):
     waits(f"root => root.dataset.state === 'live' && root.dataset.n > {still['n']}")
 
     # Another window is another picture.
-    wide = int(data()["moments"])
+    wide = int(data()["buckets"])
     root.get_by_role("button", name="30s").click()
-    waits(f"root => Number(root.dataset.moments) !== {wide}")
+    waits(f"root => Number(root.dataset.buckets) !== {wide}")
     assert notebook.value("view.window") == "30.0"
 
     # What the page shows is what the kernel has.
     assert notebook.value("capture.running") == "True"
     notebook.value("[gateway.close(), capture.stop()]")
-    shown = "view._picture.whole(0)[0]['facts']"
+    shown = "view._chart.snapshot(0)[0]['facts']"
     waits("root => root.querySelector('.ibt-badge').textContent === 'NO CAPTURE'")
     page.wait_for_timeout(1500)
     assert float(data()["last"]) == float(notebook.value(f"{shown}['last']"))

@@ -10,7 +10,7 @@ import pytest
 import ibticks as ibt
 from ibticks.sample import SAMPLES
 from ibticks.widgets import StoreBrowser
-from ibticks.widgets._store_browser import _by_day, _worth_showing
+from ibticks.widgets._store_browser import _fill_days, _seconds_by_day
 
 DAY = 86_400_000_000_000
 
@@ -83,20 +83,20 @@ def test_an_empty_store(tmp_path):
 
 
 def test_gaps_are_told_by_the_day():
-    assert _by_day(DAY - 5_000_000_000, 2 * DAY + 1_000_000_000) == [
+    assert _seconds_by_day(DAY - 5_000_000_000, 2 * DAY + 1_000_000_000) == [
         (date(1970, 1, 1), 5.0),
         (date(1970, 1, 2), 86400.0),
         (date(1970, 1, 3), 1.0),
     ]
-    assert _by_day(DAY, 2 * DAY) == [(date(1970, 1, 2), 86400.0)]
+    assert _seconds_by_day(DAY, 2 * DAY) == [(date(1970, 1, 2), 86400.0)]
 
 
 def test_days_without_anything():
     friday, monday = date(2025, 1, 10), date(2025, 1, 13)
-    assert _worth_showing([friday, monday]) == [friday, monday]
-    assert _worth_showing([friday, date(2025, 1, 14)]) == [friday, monday, date(2025, 1, 14)]
-    assert _worth_showing([friday, date(2026, 1, 10)]) == [friday, date(2026, 1, 10)]
-    assert _worth_showing([]) == []
+    assert _fill_days([friday, monday]) == [friday, monday]
+    assert _fill_days([friday, date(2025, 1, 14)]) == [friday, monday, date(2025, 1, 14)]
+    assert _fill_days([friday, date(2026, 1, 10)]) == [friday, date(2026, 1, 10)]
+    assert _fill_days([]) == []
 
 
 @pytest.mark.browser

@@ -194,7 +194,7 @@ class Reader:
         """Read a little, or all there is, or go on with another one from the same place."""
         match self.world.choose.randrange(6):
             case 0:
-                if (batch := self.live.take(hold=False)) is not None:
+                if (batch := self.live._reader.take(hold=False)) is not None:
                     self._take(batch)
             case 1 | 2:
                 self._read_messages(self.world.choose.randrange(1, 300))
@@ -219,7 +219,7 @@ class Reader:
         self.live = Live(self.world.root, STREAMS, COLUMNS, None, resume=position)
 
     def drain(self) -> None:
-        while (batch := self.live.take(hold=False)) is not None:
+        while (batch := self.live._reader.take(hold=False)) is not None:
             self._take(batch)
 
     def _take(self, batch: Batch) -> None:

@@ -20,12 +20,12 @@ from ibticks.errors import (
     UnknownTickTypeError,
 )
 from ibticks.live import Buffer, BufferStats, Live
-from ibticks.live import _buffers as buffers_module
+from ibticks.live import _buffer as buffer_module
 from ibticks.schema import TickColumns
 from ibticks.storage import HOUR
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
 
-from .worlds import columns
+from .simulation import columns
 
 NOW = H13 + 2 * HOUR
 KINDS = ("bid_ask", "last")
@@ -151,7 +151,7 @@ def test_a_buffer_grows_with_what_comes(store):
 def test_each_tick_is_decoded_once(store, monkeypatch):
     asked = store.buffer("IBM", "bid_ask", "1h", now=NOW)
     whole = asked.to_polars()
-    monkeypatch.setattr(buffers_module.Selection, "to_polars", lambda _: 1 // 0)
+    monkeypatch.setattr(buffer_module.Selection, "to_polars", lambda _: 1 // 0)
     monkeypatch.setattr("ibticks.live._batch.Decoder", lambda *_, **__: 1 // 0)
     assert asked.to_polars().equals(whole)
     shorter = store.buffer("IBM", "bid_ask", "10m", now=NOW).to_polars()
@@ -165,7 +165,7 @@ def test_a_longer_buffer_begins_anew(store):
 
 
 def test_a_buffer_too_large_to_be_kept(store, monkeypatch):
-    monkeypatch.setattr(buffers_module, "_MOST_ROWS", 1000)
+    monkeypatch.setattr(buffer_module, "_MAX_CACHED_ROWS", 1000)
     asked = store.buffer("IBM", "bid_ask", "1h", now=NOW, columns=["timestamp", "sequence"])
     assert [asked.to_polars().height for _ in range(3)] == [3600, 3600, 3600]
     short = store.buffer("IBM", "bid_ask", "10m", now=NOW, columns=["timestamp", "sequence"])
@@ -173,12 +173,12 @@ def test_a_buffer_too_large_to_be_kept(store, monkeypatch):
 
 
 def test_no_more_buffers_are_kept_than_some(store, monkeypatch):
-    monkeypatch.setattr(buffers_module, "_MOST_KEPT", 2)
+    monkeypatch.setattr(buffer_module, "_MAX_CACHED_BUFFERS", 2)
     names = ["price", "size", "sequence", "exchange"]
     for name in names * 2:
         asked = store.buffer("IBM", "last", "1h", now=NOW, columns=["timestamp", name])
         assert asked.to_polars().columns == ["timestamp", name]
-        assert len(store._buffers._kept) <= 2
+        assert len(store._buffers._entries) <= 2
 
 
 def test_what_is_deleted_is_not_shown_any_more(store):

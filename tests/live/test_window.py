@@ -8,7 +8,7 @@ import pytest
 
 from tests.storage.samples import H13, SECOND
 
-from .worlds import STREAMS, columns
+from .simulation import STREAMS, columns
 
 KINDS = ("bid_ask", "last")
 
@@ -71,7 +71,7 @@ def test_pieces_stay_few(writer, follow):
     for number in range(1000):
         quotes.write(columns("bid_ask", [H13 + number], number))
         assert live.frame().height == number + 1
-    assert len(live._ring._pieces) < 12
+    assert len(live._reader._window._chunks) < 12
 
 
 def test_what_nobody_looks_at_is_decoded_now_and_then(writer, follow):
@@ -81,7 +81,7 @@ def test_what_nobody_looks_at_is_decoded_now_and_then(writer, follow):
     for number in range(600):
         quotes.write(columns("bid_ask", [H13 + number], number))
         live.read()
-    assert len(live._ring._new) <= 256
+    assert len(live._reader._window._pending) <= 256
     assert live.frame().height == 600
 
 

@@ -14,7 +14,7 @@ from ibticks.errors import (
     UnknownMarketError,
     UnknownPeriodError,
 )
-from ibticks.live import find_start
+from ibticks.live import resolve_buffer
 
 # Friday 2025-01-10, 10:40 in New York; the session began at 14:30 UTC.
 NOW = to_ns("2025-01-10T15:40Z")
@@ -36,18 +36,20 @@ NOW = to_ns("2025-01-10T15:40Z")
     ],
 )
 def test_every_way_to_say_it(buffer, start, words):
-    found, said = find_start(buffer, NOW)
+    found, said = resolve_buffer(buffer, NOW)
     assert found == to_ns(start)
     assert words is None or said == words
 
 
 def test_zones_and_markets():
-    assert find_start("2025-01-10 10:00", NOW, tz="America/New_York")[0] == to_ns("2025-01-10T15Z")
-    assert find_start(date(2025, 1, 10), NOW, tz="UTC")[0] == to_ns("2025-01-10T00Z")
-    assert find_start("today", NOW, tz="America/New_York")[0] == to_ns("2025-01-10T05:00Z")
-    assert find_start("globex", NOW, market="CME")[0] == to_ns("2025-01-09T23:00Z")
+    assert resolve_buffer("2025-01-10 10:00", NOW, tz="America/New_York")[0] == to_ns(
+        "2025-01-10T15Z"
+    )
+    assert resolve_buffer(date(2025, 1, 10), NOW, tz="UTC")[0] == to_ns("2025-01-10T00Z")
+    assert resolve_buffer("today", NOW, tz="America/New_York")[0] == to_ns("2025-01-10T05:00Z")
+    assert resolve_buffer("globex", NOW, market="CME")[0] == to_ns("2025-01-09T23:00Z")
     # The one that ran last, where none runs: Sunday.
-    assert find_start("regular", to_ns("2025-01-12T15:40Z"))[0] == to_ns("2025-01-10T14:30Z")
+    assert resolve_buffer("regular", to_ns("2025-01-12T15:40Z"))[0] == to_ns("2025-01-10T14:30Z")
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,9 @@ def test_zones_and_markets():
 )
 def test_mistakes(buffer, error, match):
     with pytest.raises(error, match=match):
-        find_start(buffer, NOW)
+        resolve_buffer(buffer, NOW)
 
 
 def test_a_market_there_is_not():
     with pytest.raises(UnknownMarketError):
-        find_start("regular", NOW, market="MOON")
+        resolve_buffer("regular", NOW, market="MOON")

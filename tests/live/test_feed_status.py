@@ -7,7 +7,7 @@ import pytest
 
 from ibticks.calendar import to_ns
 from ibticks.errors import UnknownMarketError
-from ibticks.live._previous_close import find_previous_close
+from ibticks.live._feed_status import find_previous_close
 
 IBM = 8314
 TRADES = {

@@ -18,7 +18,7 @@ from ibticks.storage import HOUR, FileKey, StreamWriter, compress_file, list_fil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.forking import Report, serve
-from tests.live.worlds import COLUMNS, STREAMS, columns, message
+from tests.live.simulation import COLUMNS, STREAMS, columns, message
 from tests.storage.samples import CONTRACT, H13, SECOND
 
 LAST = 1_000_000

@@ -1,4 +1,4 @@
-"""What joins a widget to its page, and what stands in the notebook where nothing does."""
+"""The base of the widgets: messages from the page, and text where no kernel draws them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from IPython import display
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Joined"]
+__all__ = ["PageWidget"]
 
-# In JupyterLab the words give way to the view, and stand instead of "model not found".
+# In JupyterLab the text is hidden beside its view, and replaces "model not found".
 _STYLE = (
     "<style>"
     ".jp-OutputArea-child:has(.ibt-stored):has(+ .jp-OutputArea-child .ibt-view),"
@@ -23,35 +23,35 @@ _STYLE = (
 )
 
 
-class Joined(ipywidgets.DOMWidget):  # type: ignore[misc]
-    """A widget that hears its page, and of which words are left where no kernel draws it.
+class PageWidget(ipywidgets.DOMWidget):  # type: ignore[misc]
+    """A widget that receives messages of its page, and shows a text where no kernel draws it.
 
     Attributes
     ----------
-    described : str
-        What it is, in words.
+    summary : str
+        Description of the widget, for the text and for ``repr``.
     """
 
-    described = "A view"
+    summary = "A view"
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.described}>"
+        return f"<{type(self).__name__}: {self.summary}>"
 
     def open(self) -> None:
-        """Begin to talk to the page."""
+        """Open the comm to the page."""
         super().open()
-        # ipykernel 7.4 hands what a page says to the subshell for which the kernel last spoke.
-        # JupyterLab ends those as it likes (one whenever a page is loaded), and then nothing the
-        # page says is heard any more. So it goes where the page has sent it.
+        # ipykernel 7.4 dispatches messages of the page to the subshell of the kernel's last reply.
+        # JupyterLab deletes subshells at will (one whenever a page is loaded), and from then on no
+        # message of the page would arrive. So use the subshell that the page has addressed.
         self.comm._reply_subshell_for = lambda _, asked: asked
 
     def _ipython_display_(self) -> None:
         show: Callable[..., object] = display.display
-        words = f"{self.described}: run the cell to see it."
-        note = f"<div class='ibt-stored'><em>{escape(words)}</em></div>{_STYLE}"
+        text = f"{self.summary}: run the cell to see it."
+        note = f"<div class='ibt-stored'><em>{escape(text)}</em></div>{_STYLE}"
         if self.comm is not None:
             self.add_class("ibt-view")
-        show({"text/html": note, "text/plain": words}, raw=True)
+        show({"text/html": note, "text/plain": text}, raw=True)
         if self.comm is not None:
             view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
             show(

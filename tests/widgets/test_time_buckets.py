@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.sample import sample
-from ibticks.widgets._moments import COLUMNS, Moments
+from ibticks.widgets._chart_state import COLUMNS, TimeBuckets
 
 WIDTH = 100
 PRICES = st.sampled_from([None, 1.0, 2.0, 2.5, 7.0])
@@ -61,16 +61,16 @@ def plain(ticks: pl.DataFrame) -> list[dict[str, float]]:
 @given(TICKS, st.lists(st.integers(0, 60), max_size=4))
 def test_each_moment_is_what_happened_in_it(ticks, cuts):
     whole = frame(ticks)
-    moments = Moments(WIDTH, 1000)
+    buckets = TimeBuckets(WIDTH, 1000)
     told: dict[int, list[float]] = {}
     edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
     for start, end in itertools.pairwise(edges):
-        changed = moments.add(whole[start:end])
-        columns = moments.since(changed)
+        changed = buckets.add(whole[start:end])
+        columns = buckets.since(changed)
         for place, row in enumerate(zip(*columns.values(), strict=True)):
             told[changed + place] = list(row)
     expected = [list(row.values()) for row in plain(whole)]
-    assert moments.end == len(expected)
+    assert buckets.end == len(expected)
     # What a page has that was told the changes, each time.
     assert np.array_equal(
         np.array([told[number] for number in sorted(told)]).reshape(-1, len(COLUMNS)),
@@ -79,26 +79,26 @@ def test_each_moment_is_what_happened_in_it(ticks, cuts):
     )
 
 
-def test_old_moments_are_forgotten():
-    moments = Moments(1, 10)
+def test_old_buckets_are_forgotten():
+    buckets = TimeBuckets(1, 10)
     for number in range(0, 100, 5):
-        moments.add(
+        buckets.add(
             frame([(1, None, None, None, float(number), 1)] * 5).with_columns(
                 pl.Series("timestamp", range(number, number + 5)).cast(pl.Datetime("ns", "UTC"))
             )
         )
-        assert moments.end - moments.first <= 20
-        assert moments.since(0)["time"][-1] == pytest.approx((number + 4) / 1e9)
-    assert moments.end == 100
-    assert len(moments.since(moments.end - 3)["time"]) == 3
+        assert buckets.end - buckets.first <= 20
+        assert buckets.since(0)["time"][-1] == pytest.approx((number + 4) / 1e9)
+    assert buckets.end == 100
+    assert len(buckets.since(buckets.end - 3)["time"]) == 3
 
 
 def test_a_real_day():
     ticks = pl.read_parquet(sample("ibm_trades").path)
-    moments = Moments(60_000_000_000, 2000)
+    buckets = TimeBuckets(60_000_000_000, 2000)
     for start in range(0, len(ticks), 777):
-        moments.add(ticks[start : start + 777])
-    columns = moments.since(0)
+        buckets.add(ticks[start : start + 777])
+    columns = buckets.since(0)
     bars = (
         ticks.group_by_dynamic("timestamp", every="1m")
         .agg(
@@ -106,6 +106,6 @@ def test_a_real_day():
         )
         .cast({"last": float, "low": float, "high": float, "volume": float})
     )
-    assert len(bars) == moments.end
+    assert len(bars) == buckets.end
     for name in ("last", "low", "high", "volume"):
         assert columns[name].tolist() == bars[name].to_list()

@@ -1,13 +1,11 @@
-"""The tape, and the messages of which a page makes its picture."""
+"""The tape, and the messages of which a page makes its chart."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 
-from ibticks.widgets._moments import COLUMNS
-from ibticks.widgets._picture import Picture
-from ibticks.widgets._tape import Tape
+from ibticks.widgets._chart_state import COLUMNS, ChartState, Tape
 
 START = 1_700_000_000_000_000_000
 
@@ -58,7 +56,7 @@ def page(*told) -> tuple[dict[str, list[float]], list[float], dict[str, float]]:
     rows: list[list[float]] = []
     base, tape, facts = 0, [], {}
     for kind, (message, buffers) in told:
-        columns = np.frombuffer(buffers[0]).reshape(len(COLUMNS), message["moments"])
+        columns = np.frombuffer(buffers[0]).reshape(len(COLUMNS), message["buckets"])
         if kind == "reset":
             rows, base, tape = [], message["first"], []
         rows = rows[: message["first"] - base] + columns.T.tolist()
@@ -68,15 +66,15 @@ def page(*told) -> tuple[dict[str, list[float]], list[float], dict[str, float]]:
 
 
 def test_a_page_that_hears_the_news_shows_the_whole():
-    picture = Picture(2000.0)
-    picture.add(ticks((0, quote(9, 11)), (0.1, trade(10))), now=0)
-    told = [("reset", picture.whole(0))]
+    chart = ChartState(2000.0)
+    chart.add(ticks((0, quote(9, 11)), (0.1, trade(10))), now=0)
+    told = [("reset", chart.snapshot(0))]
     for at in range(1, 30):
         part = ticks((0.3 * at, trade(10 + at)), (0.3 * at + 0.05, quote(9 + at, 11 + at)))
-        picture.add(part, now=at)
-        told.append(("append", picture.news(at)))
+        chart.add(part, now=at)
+        told.append(("append", chart.changes(at)))
     columns, tape, facts = page(*told)
-    whole, whole_tape, whole_facts = page(("reset", picture.whole(29)))
+    whole, whole_tape, whole_facts = page(("reset", chart.snapshot(29)))
     np.testing.assert_equal(columns, whole)
     assert tape == whole_tape == [10.0, *range(11, 40)]
     assert facts == whole_facts
@@ -86,22 +84,22 @@ def test_a_page_that_hears_the_news_shows_the_whole():
 
 
 def test_the_rate_falls_while_nothing_comes():
-    picture = Picture(60.0)
-    picture.add(ticks(*((0, trade(1)) for _ in range(50))), now=100)
-    assert picture.news(101)[0]["facts"]["rate"] == 10
-    assert picture.news(106)[0]["facts"]["rate"] == 0
+    chart = ChartState(60.0)
+    chart.add(ticks(*((0, trade(1)) for _ in range(50))), now=100)
+    assert chart.changes(101)[0]["facts"]["rate"] == 10
+    assert chart.changes(106)[0]["facts"]["rate"] == 0
 
 
 def test_as_many_decimals_as_the_prices_have():
-    picture = Picture(60.0)
+    chart = ChartState(60.0)
     for price, decimals in ((10.0, 0), (10.25, 2), (10.5, 2), (1.08345, 5)):
-        picture.add(ticks((0, trade(price))), now=0)
-        assert picture.news(0)[0]["facts"]["decimals"] == decimals
+        chart.add(ticks((0, trade(price))), now=0)
+        assert chart.changes(0)[0]["facts"]["decimals"] == decimals
 
 
 def test_nothing_is_told_twice():
-    picture = Picture(60.0)
-    picture.add(ticks((0, trade(1)), (1, trade(2))), now=0)
-    assert picture.news(0)[0]["moments"] == 2
-    message, buffers = picture.news(0)
-    assert (message["moments"], len(buffers[1])) == (0, 0)
+    chart = ChartState(60.0)
+    chart.add(ticks((0, trade(1)), (1, trade(2))), now=0)
+    assert chart.changes(0)[0]["buckets"] == 2
+    message, buffers = chart.changes(0)
+    assert (message["buckets"], len(buffers[1])) == (0, 0)

@@ -1,4 +1,4 @@
-"""A store in memory, its writers, and nothing left open after a test."""
+"""Fixtures: a store in memory, its writers and live streams, and a check for leaks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .simulation import COLUMNS, STREAMS
 
 
 @pytest.fixture(scope="session")
-def polars_has_begun():
-    """It opens files of its own when it is first used."""
+def loaded_polars():
+    """Load polars, which opens files when it is first used."""
     to_polars(to_table([], ["timestamp"])).select("timestamp")
 
 
 @pytest.fixture
-def root(polars_has_begun):
-    """A folder for a store; whoever opens something in it closes it."""
+def root(loaded_polars):
+    """A folder for a store; no descriptor or thread may be left open in it."""
     gc.collect()
     descriptors = open_descriptors()
     with new_root() as folder:
         yield folder
-    assert [each for each in threading.enumerate() if each.name == "ibticks-live"] == []
+    assert [thread for thread in threading.enumerate() if thread.name == "ibticks-live"] == []
     assert open_descriptors() == descriptors
 
 
@@ -40,21 +40,21 @@ def index() -> MemoryIndex:
 
 @pytest.fixture
 def writer(root, index):
-    """Opens writers; what a test leaves open is closed after it."""
+    """Open writers, which are closed after the test."""
     opened = []
 
-    def open_writer(tick_type="bid_ask", **how) -> StreamWriter:
-        opened.append(StreamWriter(root, CONTRACT, tick_type, index, **{"fsync": None} | how))
+    def open_writer(tick_type="bid_ask", **options) -> StreamWriter:
+        opened.append(StreamWriter(root, CONTRACT, tick_type, index, **{"fsync": None} | options))
         return opened[-1]
 
     yield open_writer
-    for each in opened:
-        each.close()
+    for one in opened:
+        one.close()
 
 
 @pytest.fixture
 def follow(root):
-    """Opens live streams; what a test leaves open is closed after it."""
+    """Open live streams, which are closed after the test."""
     opened = []
 
     def open_live(
@@ -73,5 +73,5 @@ def follow(root):
         return live
 
     yield open_live
-    for each in opened:
-        each.close()
+    for one in opened:
+        one.close()

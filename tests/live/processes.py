@@ -1,7 +1,7 @@
-"""Processes that write and read: run as a script, it forks one for every line it is sent.
+"""Writer and reader processes: run as a script, it forks one for every line of its input.
 
-A writer says of each tick that it was accepted, a reader of each that it came: a line in a file,
-there as soon as it is said, however the process ends.
+A writer reports each accepted tick, a reader each tick that came, as a line in a file that is there
+at once, however the process ends.
 """
 
 from __future__ import annotations
@@ -22,82 +22,82 @@ from tests.live.simulation import COLUMNS, STREAMS, columns, message
 from tests.storage.samples import CONTRACT, H13, SECOND
 
 LAST = 1_000_000
-"""The number of the tick after which readers end."""
+"""Number of the tick after which readers end."""
 
 
 def time_of(number: int) -> int:
-    """Ticks of some ten seconds apart, so that hours go by; every eleventh late by up to hours."""
+    """Time of a tick: ten seconds after the one before, every eleventh late by up to hours."""
     return H13 + number * 10 * SECOND - (number % 11 == 0) * (number % 7) * HOUR // 3
 
 
 def write(root: str, report: str, first: int, count: int, seed: int) -> None:
-    """Write at some pace, sealing and compressing on the way, until killed or done."""
-    say, choose = Report(report).say, random.Random(seed)
+    """Write, seal and compress at random until killed or done."""
+    report_line, choose = Report(report).say, random.Random(seed)
     folder, number = Path(root), first
     writers = {
-        kind: StreamWriter(
-            folder, CONTRACT, kind, MemoryIndex(), fsync=None, split_bytes=4000, open_files=2
+        tick_type: StreamWriter(
+            folder, CONTRACT, tick_type, MemoryIndex(), fsync=None, split_bytes=4000, open_files=2
         )
-        for _, kind in STREAMS
+        for _, tick_type in STREAMS
     }
     while number < first + count:
-        kind = choose.choice(["bid_ask", "bid_ask", "last"])
-        many = choose.choice([1, 1, 1, 5, 60])
-        numbers = range(number, number + many)
-        if many == 1:
-            writers[kind].append(message(kind, time_of(number), number))
+        tick_type = choose.choice(["bid_ask", "bid_ask", "last"])
+        count_written = choose.choice([1, 1, 1, 5, 60])
+        numbers = range(number, number + count_written)
+        if count_written == 1:
+            writers[tick_type].append(message(tick_type, time_of(number), number))
         else:
-            writers[kind].write(columns(kind, [time_of(each) for each in numbers], number))
-        say(f"{number} {many}")
-        number += many
+            writers[tick_type].write(columns(tick_type, [time_of(one) for one in numbers], number))
+        report_line(f"{number} {count_written}")
+        number += count_written
         chance = choose.random()
         if chance < 0.05:
-            writers[kind].maintain(time_of(number))
+            writers[tick_type].maintain(time_of(number))
         elif chance < 0.08:
-            writers[kind].seal()
-            compress_one(folder, kind, choose)
+            writers[tick_type].seal()
+            compress_one(folder, tick_type, choose)
         elif chance < 0.3:
             os.sched_yield()
     for writer in writers.values():
         writer.close()
 
 
-def compress_one(root: Path, kind: str, choose: random.Random) -> None:
-    keys: list[FileKey] = list(list_files(root, CONTRACT, kind))
+def compress_one(root: Path, tick_type: str, choose: random.Random) -> None:
+    keys: list[FileKey] = list(list_files(root, CONTRACT, tick_type))
     compress_file(root, choose.choice(keys), choose.choice(["zstd", "gzip", "snappy", "none"]))
 
 
-def read(root: str, report: str, start_ns: int | None, way: str) -> None:
-    """Read until the last tick has come, in one of the ways there are."""
-    say = Report(report).say
+def read(root: str, report: str, start_ns: int | None, consumer: str) -> None:
+    """Read until the last tick has come, with one of the consumers."""
+    report_line = Report(report).say
     with Live(Path(root), STREAMS, COLUMNS, start_ns) as live:
-        say("open")
-        READERS[way](live, say)
+        report_line("open")
+        READERS[consumer](live, report_line)
 
 
-def read_messages(live: Live, say) -> None:
-    for each in live:
-        if each["type"] == "tick":
-            say(each["data"]["sequence"])
-            if each["data"]["sequence"] == LAST:
+def read_messages(live: Live, report_line) -> None:
+    for item in live:
+        if item["type"] == "tick":
+            report_line(item["data"]["sequence"])
+            if item["data"]["sequence"] == LAST:
                 return
 
 
-def read_awaiting(live: Live, say) -> None:
+def read_awaiting(live: Live, report_line) -> None:
     async def main() -> None:
-        async for each in live:
-            if each["type"] == "tick":
-                say(each["data"]["sequence"])
-                if each["data"]["sequence"] == LAST:
+        async for item in live:
+            if item["type"] == "tick":
+                report_line(item["data"]["sequence"])
+                if item["data"]["sequence"] == LAST:
                     return
 
     asyncio.run(main())
 
 
-def read_batches(live: Live, say) -> None:
+def read_batches(live: Live, report_line) -> None:
     for batch in live.batches("batch", every=0.01):
-        numbers = [n for part in batch.read(["sequence"]) for n in part.numbers("sequence")]
-        say("\n".join(map(str, numbers)))
+        numbers = [n for chunk in batch.read(["sequence"]) for n in chunk.numbers("sequence")]
+        report_line("\n".join(map(str, numbers)))
         if LAST in numbers:
             return
 

@@ -1,4 +1,4 @@
-"""A small store that is written to in every way, and what its files really hold."""
+"""Random simulation of writers and readers of a small store, and the real contents of its files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibticks.format import TickColumns, Values
 from ibticks.index import MemoryIndex
 from ibticks.live import Batch, Live
-from ibticks.schema import TickColumns, Values
 from ibticks.storage import HOUR, FileKey, StreamWriter, compress_file, list_files
 from tests.storage.samples import CONTRACT, H13, SECOND, read_plainly, time_of
 
@@ -22,52 +22,52 @@ COLUMNS = ("timestamp", "contract_id", "tick_type", "price", "bid_price", "seque
 _PRICES = {"bid_ask": "bid_price", "last": "price"}
 
 
-def columns(kind: str, times: list[int], first: int) -> TickColumns:
+def columns(tick_type: str, times: list[int], first: int) -> TickColumns:
     """Ticks at these times, numbered from ``first``; the price is the number."""
     number = np.arange(first, first + len(times))
     return TickColumns(
         len(times),
         {
             "timestamp": Values(np.array(times, dtype=np.int64)),
-            _PRICES[kind]: Values(number.astype(float)),
+            _PRICES[tick_type]: Values(number.astype(float)),
             "sequence": Values(number.astype(np.uint64)),
         },
     )
 
 
-def message(kind: str, time_ns: int, number: int) -> dict[str, Any]:
-    """The v2 message of one such tick."""
-    data = {"contract_id": CONTRACT, "tick_type": kind, "sequence": number}
-    data[_PRICES[kind]] = float(number)
+def message(tick_type: str, time_ns: int, number: int) -> dict[str, Any]:
+    """The v2 message of such a tick."""
+    data = {"contract_id": CONTRACT, "tick_type": tick_type, "sequence": number}
+    data[_PRICES[tick_type]] = float(number)
     stamp = f"{np.datetime64(time_ns, 'ns')}Z"
     return {"type": "tick", "stream_id": "s", "timestamp": stamp, "data": data}
 
 
 def info(time_ns: int) -> dict[str, Any]:
-    """A message that is no tick."""
+    """A message without a tick."""
     stamp = f"{np.datetime64(time_ns, 'ns')}Z"
     return {"type": "info", "stream_id": "s", "timestamp": stamp, "data": {"status": "active"}}
 
 
 def stored(root: Path, start_ns: int = 0) -> dict[FileKey, list[int]]:
-    """The numbers of the ticks in each file, in their order, read plainly."""
+    """Numbers of the ticks in each file, in their order, read without the library."""
     return {
         key: [
-            found.tick_data.sequence
-            for found in read_plainly(root / key.path)[1]
-            if found.HasField("tick_data") and time_of(found) >= start_ns
+            message_.tick_data.sequence
+            for message_ in read_plainly(root / key.path)[1]
+            if message_.HasField("tick_data") and time_of(message_) >= start_ns
         ]
         for key in list_files(root)
     }
 
 
 def check_read(read: list[int], files: dict[FileKey, list[int]], without: Set[int] = frozenset()):
-    """Each tick of the files is there, once, those of each file in its order."""
+    """Check that each tick of the files came once, those of each file in its order."""
     assert len(read) == len(set(read)), "a tick came twice"
     expected = {key: [n for n in numbers if n not in without] for key, numbers in files.items()}
     home = {number: key for key, numbers in expected.items() for number in numbers}
-    strangers = [number for number in read if number not in home]
-    assert strangers == []
+    unexpected = [number for number in read if number not in home]
+    assert unexpected == []
     came: dict[FileKey, list[int]] = {key: [] for key in expected}
     for number in read:
         came[home[number]].append(number)
@@ -79,11 +79,11 @@ def check_read(read: list[int], files: dict[FileKey, list[int]], without: Set[in
         for key in expected
         if came[key] != expected[key]
     }
-    assert not wrong, f"ticks came otherwise than they are stored: {wrong}"
+    assert not wrong, f"ticks came in another order than they are stored, or not: {wrong}"
 
 
-class World:
-    """Two streams that are written to by chance, but always the same chance."""
+class Simulation:
+    """Two streams that a seeded random generator writes to."""
 
     def __init__(self, root: Path, seed: int, *, late: bool = True) -> None:
         self.root = root
@@ -93,18 +93,18 @@ class World:
         self.number = 0
         self.late = late
         self.writers: dict[str, StreamWriter] = {}
-        for _, kind in STREAMS:
-            self.open(kind)
+        for _, tick_type in STREAMS:
+            self.open(tick_type)
 
-    def open(self, kind: str) -> None:
-        self.writers[kind] = StreamWriter(
-            self.root, CONTRACT, kind, self.index, fsync=None, split_bytes=3000, open_files=2
+    def open(self, tick_type: str) -> None:
+        self.writers[tick_type] = StreamWriter(
+            self.root, CONTRACT, tick_type, self.index, fsync=None, split_bytes=3000, open_files=2
         )
 
     def step(self) -> None:
-        """Something happens."""
-        kind = self.choose.choice(["bid_ask", "bid_ask", "last"])
-        deed = self.choose.choices(
+        """Perform a random action of a writer."""
+        tick_type = self.choose.choice(["bid_ask", "bid_ask", "last"])
+        action = self.choose.choices(
             [
                 self.one,
                 self.many,
@@ -118,44 +118,44 @@ class World:
             ],
             [30, 8, 6 if self.late else 0, 3, 4, 4, 4, 2, 1],
         )[0]
-        deed(kind)
+        action(tick_type)
 
-    def one(self, kind: str) -> None:
+    def one(self, tick_type: str) -> None:
         self.now += self.choose.randrange(0, 2 * SECOND)
-        self.writers[kind].append(message(kind, self.now, self.number))
+        self.writers[tick_type].append(message(tick_type, self.now, self.number))
         self.number += 1
 
-    def many(self, kind: str) -> None:
+    def many(self, tick_type: str) -> None:
         count = self.choose.randrange(1, 400)
         times = sorted(self.now + self.choose.randrange(20 * SECOND) for _ in range(count))
-        self.writers[kind].write(columns(kind, times, self.number))
+        self.writers[tick_type].write(columns(tick_type, times, self.number))
         self.now = times[-1]
         self.number += count
 
-    def old(self, kind: str) -> None:
+    def old(self, tick_type: str) -> None:
         time_ns = self.now - self.choose.randrange(3 * HOUR)
-        self.writers[kind].append(message(kind, time_ns, self.number))
+        self.writers[tick_type].append(message(tick_type, time_ns, self.number))
         self.number += 1
 
-    def other(self, kind: str) -> None:
-        self.writers[kind].append(info(self.now))
+    def other(self, tick_type: str) -> None:
+        self.writers[tick_type].append(info(self.now))
 
-    def pass_time(self, kind: str) -> None:
+    def pass_time(self, tick_type: str) -> None:
         self.now += self.choose.randrange(HOUR)
 
-    def seal(self, kind: str) -> None:
-        self.writers[kind].maintain(self.now + self.choose.choice([0, 2 * HOUR]))
+    def seal(self, tick_type: str) -> None:
+        self.writers[tick_type].maintain(self.now + self.choose.choice([0, 2 * HOUR]))
 
-    def compress(self, kind: str) -> None:
-        sealed = [r for r in self.index.files() if r.sealed and r.tick_type == kind]
+    def compress(self, tick_type: str) -> None:
+        sealed = [r for r in self.index.files() if r.sealed and r.tick_type == tick_type]
         if sealed:
             key = FileKey.parse(self.choose.choice(sealed).path)
-            how = self.choose.choice(["zstd", "gzip", "snappy", "none"])
-            self.index.put_files([compress_file(self.root, key, how)])
+            compression = self.choose.choice(["zstd", "gzip", "snappy", "none"])
+            self.index.put_files([compress_file(self.root, key, compression)])
 
-    def crash(self, kind: str) -> None:
-        """As a kill leaves it: nothing sealed, and half a frame at the end of a file."""
-        writer = self.writers[kind]
+    def crash(self, tick_type: str) -> None:
+        """Leave the files as a kill does: nothing sealed, and half a frame at the end of one."""
+        writer = self.writers[tick_type]
         for file in writer.appender._open.values():
             file.close()
             if self.choose.random() < 0.5:
@@ -163,9 +163,9 @@ class World:
                     torn.write(self.choose.choice([b"\0", b"\0\0\0\x50torn", b"\0\0\0\x50"]))
         writer.appender._open.clear()
         writer.appender._stream_lock.release()
-        self.open(kind)
+        self.open(tick_type)
 
-    def halve(self, kind: str) -> None:
+    def halve(self, tick_type: str) -> None:
         self.now += HOUR // 2
 
     def close(self) -> None:
@@ -173,67 +173,69 @@ class World:
             writer.close()
 
 
-class Reader:
-    """Somebody who reads a live stream, now in this way, now in that."""
+class SimulatedReader:
+    """A reader of a live stream that changes between consumers at random."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.buffered = world.choose.random() < 0.8
-        self.there = self.at_first = self._stored()
-        start_ns = world.now - world.choose.randrange(4 * HOUR) if self.buffered else None
-        self.live = Live(world.root, STREAMS, COLUMNS, start_ns)
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.buffered = simulation.choose.random() < 0.8
+        self.stored_before = self.stored_at_first = self._stored()
+        start_ns = simulation.now - simulation.choose.randrange(4 * HOUR) if self.buffered else None
+        self.live = Live(simulation.root, STREAMS, COLUMNS, start_ns)
         self.start_ns = self.live.start_ns
         self.read: list[int] = []
         self.times: list[int] = []
         self.since_open: list[tuple[int, bool]] = []
 
     def _stored(self) -> set[int]:
-        return {number for numbers in stored(self.world.root).values() for number in numbers}
+        return {number for numbers in stored(self.simulation.root).values() for number in numbers}
 
     def step(self) -> None:
-        """Read a little, or all there is, or go on with another one from the same place."""
-        match self.world.choose.randrange(6):
+        """Read a little, or everything, or resume with another stream from the same position."""
+        match self.simulation.choose.randrange(6):
             case 0:
                 if (batch := self.live._reader.take(hold=False)) is not None:
                     self._take(batch)
             case 1 | 2:
-                self._read_messages(self.world.choose.randrange(1, 300))
+                self._read_messages(self.simulation.choose.randrange(1, 300))
             case 3:
                 self.drain()
-            case 4 if self.world.choose.random() < 0.3:
+            case 4 if self.simulation.choose.random() < 0.3:
                 self._resume()
 
     def _read_messages(self, count: int) -> None:
         messages = iter(self.live)
-        while count and (found := messages.poll()) is not None:
-            if found["type"] == "tick":
-                self._note(found, found["metadata"]["historical"])
+        while count and (item := messages.poll()) is not None:
+            if item["type"] == "tick":
+                self._record(item, item["metadata"]["historical"])
             count -= 1
 
     def _resume(self) -> None:
         self.check_history()
         position = self.live.position
         self.live.close()
-        self.there = self._stored() - set(self.read)
+        self.stored_before = self._stored() - set(self.read)
         self.since_open = []
-        self.live = Live(self.world.root, STREAMS, COLUMNS, None, resume=position)
+        self.live = Live(self.simulation.root, STREAMS, COLUMNS, None, resume=position)
 
     def drain(self) -> None:
         while (batch := self.live._reader.take(hold=False)) is not None:
             self._take(batch)
 
     def _take(self, batch: Batch) -> None:
-        for found in batch.messages():
-            self._note(found, batch.historical)
+        for item in batch.messages():
+            self._record(item, batch.historical)
 
-    def _note(self, found: dict[str, Any], historical: bool) -> None:
-        self.read.append(found["data"]["sequence"])
-        self.times.append(int(np.datetime64(found["timestamp"][:-1], "ns").astype(np.int64)))
+    def _record(self, item: dict[str, Any], historical: bool) -> None:
+        self.read.append(item["data"]["sequence"])
+        self.times.append(int(np.datetime64(item["timestamp"][:-1], "ns").astype(np.int64)))
         self.since_open.append((self.read[-1], historical))
 
     def check_history(self) -> None:
-        """What was there when it was opened came first, and was said to have been there."""
+        """Check that ticks stored before it was opened came first, as historical ones."""
         if self.buffered:
-            said = [historical for _, historical in self.since_open]
-            assert said == sorted(said, reverse=True)
-            assert all(historical for number, historical in self.since_open if number in self.there)
+            flags = [historical for _, historical in self.since_open]
+            assert flags == sorted(flags, reverse=True)
+            assert all(
+                historical for number, historical in self.since_open if number in self.stored_before
+            )

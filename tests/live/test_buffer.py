@@ -1,4 +1,4 @@
-"""Live streams and buffers of a store, with its index and without."""
+"""Live streams and buffers of a store."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
 from .simulation import columns
 
 NOW = H13 + 2 * HOUR
-KINDS = ("bid_ask", "last")
+TICK_TYPES = ("bid_ask", "last")
 
 
 @pytest.fixture(scope="module")
 def folder():
-    made = Path(tempfile.mkdtemp(prefix="ibt-"))
-    made.chmod(0o711)  # as root, PostgreSQL runs as another user, who must get through
-    yield made
-    shutil.rmtree(made)
+    path = Path(tempfile.mkdtemp(prefix="ibt-"))
+    path.chmod(0o711)  # as root, PostgreSQL runs as another user, who must get through
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="module")
 def store(folder):
-    """A store; what tests write into it is of other contracts."""
+    """A store; tests write other contracts into it."""
     with ibt.open(folder / "ticks") as opened:
         opened.add_contract(CONTRACT, "IBM")
-        for kind, step in (("bid_ask", SECOND), ("last", MINUTE)):
+        for tick_type, step in (("bid_ask", SECOND), ("last", MINUTE)):
             times = list(range(H13, NOW, step))
-            with opened.writer(CONTRACT, kind, fsync=None) as writer:
-                writer.write(columns(kind, times, 0 if kind == "bid_ask" else 100_000))
+            with opened.writer(CONTRACT, tick_type, fsync=None) as writer:
+                writer.write(columns(tick_type, times, 0 if tick_type == "bid_ask" else 100_000))
         yield opened
 
 
-def test_by_symbol_and_period(store):
+def test_live_by_symbol_and_period(store):
     with store.live("ibm", buffer="30m", now=NOW) as live:
         assert isinstance(live, Live)
         assert live.streams == ((CONTRACT, "bid_ask"), (CONTRACT, "last"))
@@ -60,7 +60,7 @@ def test_by_symbol_and_period(store):
         assert live.read().height == 0
 
 
-def test_what_is_written_afterwards_comes(store):
+def test_later_ticks_of_the_asked_streams_come(store):
     with (
         store.live(990103, "mid_point", "1h", now=NOW, columns="mid_price") as live,
         store.live([990103, 990101], "mid_point") as others,
@@ -74,17 +74,17 @@ def test_what_is_written_afterwards_comes(store):
         assert live.read().to_dict(as_series=False) == {"mid_price": [181.5]}
 
 
-def test_a_position_goes_on(store):
-    with store.live("IBM", KINDS, "30m", now=NOW) as live:
+def test_live_resumes_from_a_position(store):
+    with store.live("IBM", TICK_TYPES, "30m", now=NOW) as live:
         whole = live.read()
-    with store.live("IBM", KINDS, "30m", now=NOW) as live:
+    with store.live("IBM", TICK_TYPES, "30m", now=NOW) as live:
         messages = iter(live)
         first = [next(messages) for _ in range(101)][1:]
-        with store.live("IBM", KINDS, resume=live.position) as again:
+        with store.live("IBM", TICK_TYPES, resume=live.position) as again:
             assert len(first) + again.read().height == whole.height
 
 
-def test_a_window(store):
+def test_window_of_a_duration(store):
     with store.live("IBM", "bid_ask", "2h", now=NOW, window="10m") as live:
         assert live.frame().height == 601
 
@@ -99,13 +99,13 @@ def test_a_window(store):
         (("IBM", "last", "2013-10-08 13:00"), NaiveDatetimeError),
     ],
 )
-def test_mistakes(store, arguments, error):
-    for ask in (store.live, store.buffer):
+def test_wrong_arguments_raise(store, arguments, error):
+    for method in (store.live, store.buffer):
         with pytest.raises(error):
-            ask(*arguments)
+            method(*arguments)
 
 
-def test_options_that_do_not_fit(store):
+def test_wrong_options_raise(store):
     with pytest.raises(UnknownColumnError):
         store.live("IBM", "last", columns=["prize"])
     with pytest.raises(InputError, match="buffer and resume both say where to begin"):
@@ -120,8 +120,8 @@ def test_options_that_do_not_fit(store):
 @pytest.mark.parametrize(
     "buffer", ["30m", "1h30m", "last_hour", timedelta(minutes=5), "2013-10-08T14:00Z", "regular"]
 )
-def test_a_buffer_is_what_a_selection_gives(store, buffer):
-    asked = store.buffer("IBM", KINDS, buffer, now=NOW)
+def test_buffer_equals_a_selection(store, buffer):
+    asked = store.buffer("IBM", TICK_TYPES, buffer, now=NOW)
     assert isinstance(asked, Buffer)
     plain = ibt.Selection(
         store.root,
@@ -139,7 +139,7 @@ def test_a_buffer_is_what_a_selection_gives(store, buffer):
     assert asked.with_columns("price").to_polars().equals(plain.with_columns("price").to_polars())
 
 
-def test_a_buffer_grows_with_what_comes(store):
+def test_buffer_grows_with_new_ticks(store):
     asked = store.buffer(990104, "all_last", "1h", now="2013-10-08T16:00Z")
     assert asked.to_polars().height == 0
     for number in range(1, 4):
@@ -148,7 +148,7 @@ def test_a_buffer_grows_with_what_comes(store):
         assert asked.to_polars()["price"].to_list() == [1.0, 2.0, 3.0][:number]
 
 
-def test_each_tick_is_decoded_once(store, monkeypatch):
+def test_cached_buffer_decodes_nothing_again(store, monkeypatch):
     asked = store.buffer("IBM", "bid_ask", "1h", now=NOW)
     whole = asked.to_polars()
     monkeypatch.setattr(buffer_module.Selection, "to_polars", lambda _: 1 // 0)
@@ -159,12 +159,12 @@ def test_each_tick_is_decoded_once(store, monkeypatch):
     assert shorter.height == 600
 
 
-def test_a_longer_buffer_begins_anew(store):
+def test_longer_buffer_replaces_the_cached_one(store):
     assert store.buffer("IBM", "last", "10m", now=NOW).to_polars().height == 10
     assert store.buffer("IBM", "last", "2h", now=NOW).to_polars().height == 120
 
 
-def test_a_buffer_too_large_to_be_kept(store, monkeypatch):
+def test_buffer_too_large_for_the_cache(store, monkeypatch):
     monkeypatch.setattr(buffer_module, "_MAX_CACHED_ROWS", 1000)
     asked = store.buffer("IBM", "bid_ask", "1h", now=NOW, columns=["timestamp", "sequence"])
     assert [asked.to_polars().height for _ in range(3)] == [3600, 3600, 3600]
@@ -172,7 +172,7 @@ def test_a_buffer_too_large_to_be_kept(store, monkeypatch):
     assert short.to_polars().height == 600
 
 
-def test_no_more_buffers_are_kept_than_some(store, monkeypatch):
+def test_cache_evicts_least_recently_used_buffers(store, monkeypatch):
     monkeypatch.setattr(buffer_module, "_MAX_CACHED_BUFFERS", 2)
     names = ["price", "size", "sequence", "exchange"]
     for name in names * 2:
@@ -181,7 +181,7 @@ def test_no_more_buffers_are_kept_than_some(store, monkeypatch):
         assert len(store._buffers._entries) <= 2
 
 
-def test_what_is_deleted_is_not_shown_any_more(store):
+def test_deleted_file_leaves_the_buffer(store):
     with store.writer(990102, "last", fsync=None) as writer:
         ticks = columns("last", list(range(H13, NOW, SECOND)), 0).columns
         writer.write(TickColumns(7200, {name: ticks[name] for name in ("timestamp", "price")}))
@@ -195,16 +195,16 @@ def test_what_is_deleted_is_not_shown_any_more(store):
     assert store.buffer(990102, "last", "2h", now=NOW, strict=True).to_polars().height == 3600
 
 
-def test_many_ask_at_once(store):
-    asked = store.buffer("IBM", KINDS, "1h", now=NOW)
+def test_concurrent_readers_get_equal_frames(store):
+    asked = store.buffer("IBM", TICK_TYPES, "1h", now=NOW)
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda _: asked.to_polars(), range(50)))
-    assert all(frame.equals(found[0]) for frame in found)
-    assert found[0].height == 3660
+        frames = list(pool.map(lambda _: asked.to_polars(), range(50)))
+    assert all(frame.equals(frames[0]) for frame in frames)
+    assert frames[0].height == 3660
 
 
-def test_what_is_in_a_buffer(store):
-    stats = store.buffer("IBM", KINDS, "1h", now=NOW).stats()
+def test_buffer_stats(store):
+    stats = store.buffer("IBM", TICK_TYPES, "1h", now=NOW).stats()
     assert isinstance(stats, BufferStats)
     assert stats.counts == {(CONTRACT, "bid_ask"): 3600, (CONTRACT, "last"): 60}
     assert stats.ticks == 3660
@@ -220,10 +220,10 @@ def test_what_is_in_a_buffer(store):
     assert "3,600 ticks, 1.00/s" in html
 
 
-def test_what_is_in_an_empty_buffer(store):
-    stats = store.buffer("IBM", KINDS, "1h", now="2013-10-09T16:00Z").stats()
+def test_empty_buffer_stats(store):
+    stats = store.buffer("IBM", TICK_TYPES, "1h", now="2013-10-09T16:00Z").stats()
     assert stats.counts == {(CONTRACT, "bid_ask"): 0, (CONTRACT, "last"): 0}
-    said = stats.to_dict()
-    assert (said["time_range"], said["duration_available"]) == (None, "0:00:00")
-    assert said["rates"] == {"bid_ask": 0.0, "last": 0.0}
+    figures = stats.to_dict()
+    assert (figures["time_range"], figures["duration_available"]) == (None, "0:00:00")
+    assert figures["rates"] == {"bid_ask": 0.0, "last": 0.0}
     assert "no tick" in stats._repr_html_()

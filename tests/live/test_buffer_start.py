@@ -1,4 +1,4 @@
-"""Where a buffer begins."""
+"""Resolution of where a buffer begins."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ NOW = to_ns("2025-01-10T15:40Z")
         (datetime(2025, 1, 10, 15, tzinfo=UTC), "2025-01-10T15:00Z", None),
     ],
 )
-def test_every_way_to_say_it(buffer, start, words):
-    found, said = resolve_buffer(buffer, NOW)
-    assert found == to_ns(start)
-    assert words is None or said == words
+def test_buffer_start_of_each_form(buffer, start, words):
+    start_ns, label = resolve_buffer(buffer, NOW)
+    assert start_ns == to_ns(start)
+    assert words is None or label == words
 
 
-def test_zones_and_markets():
+def test_buffer_start_in_zones_and_markets():
     assert resolve_buffer("2025-01-10 10:00", NOW, tz="America/New_York")[0] == to_ns(
         "2025-01-10T15Z"
     )
     assert resolve_buffer(date(2025, 1, 10), NOW, tz="UTC")[0] == to_ns("2025-01-10T00Z")
     assert resolve_buffer("today", NOW, tz="America/New_York")[0] == to_ns("2025-01-10T05:00Z")
     assert resolve_buffer("globex", NOW, market="CME")[0] == to_ns("2025-01-09T23:00Z")
-    # The one that ran last, where none runs: Sunday.
+    # The last session, where none is running: Sunday.
     assert resolve_buffer("regular", to_ns("2025-01-12T15:40Z"))[0] == to_ns("2025-01-10T14:30Z")
 
 
@@ -61,11 +61,11 @@ def test_zones_and_markets():
         (3.5, InputError, "buffer=3.5 is not a time"),
     ],
 )
-def test_mistakes(buffer, error, match):
+def test_wrong_arguments_raise(buffer, error, match):
     with pytest.raises(error, match=match):
         resolve_buffer(buffer, NOW)
 
 
-def test_a_market_there_is_not():
+def test_unknown_market_raises():
     with pytest.raises(UnknownMarketError):
         resolve_buffer("regular", NOW, market="MOON")

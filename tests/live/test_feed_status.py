@@ -1,4 +1,4 @@
-"""The close before a day, as far as it is stored."""
+"""The previous close, from stored ticks."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def prices(store):
     return store
 
 
-def write(store, kind, ticks, *names):
+def write(store, tick_type, ticks, *names):
     frame = pl.DataFrame({"timestamp": list(ticks), **{name: ticks.values() for name in names}})
-    store.write(frame, contract_id=IBM, tick_type=kind)
+    store.write(frame, contract_id=IBM, tick_type=tick_type)
 
 
 def close_at(store, at, market="US"):
@@ -46,29 +46,29 @@ DAYS = [
 
 
 @pytest.mark.parametrize(("at", "price", "day"), DAYS)
-def test_the_day_of_a_time(prices, at, price, day):
+def test_previous_close_of_a_day(prices, at, price, day):
     close = close_at(prices, at)
     assert (close and close.price, close and str(close.session.date)) == (price, day)
 
 
-def test_it_has_a_name(prices):
+def test_previous_close_describes_its_session(prices):
     assert str(close_at(prices, "2013-10-08T14:00:00Z")) == (
         "last trade of the regular session of US on 2013-10-07, which closed at "
         "2013-10-07T20:00:00Z"
     )
 
 
-def test_a_mid_where_there_is_no_trade(store):
+def test_previous_close_is_a_mid_without_trades(store):
     write(store, "bid_ask", {"2013-10-07T19:00:00Z": 10.0}, "bid_price", "ask_price")
     close = close_at(store, "2013-10-08T14:00:00Z")
     assert (close.price, close.source) == (10.0, "bid_ask")
     assert str(close).startswith("last mid of")
 
 
-def test_a_day_of_which_no_calendar_knows(prices):
+def test_no_previous_close_outside_the_calendar(prices):
     assert close_at(prices, "1800-01-01T12:00:00Z") is None
 
 
-def test_the_market_has_to_be_one(prices):
+def test_previous_close_of_unknown_market_raises(prices):
     with pytest.raises(UnknownMarketError):
         close_at(prices, "2013-10-08T14:00:00Z", "MOON")

@@ -1,4 +1,4 @@
-"""What may become of a file while it is followed, one thing after another."""
+"""Changes of a file while it is followed: sealing, compression, damage, deletion."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def numbers(live: Live) -> list[int]:
-    """The numbers of the ticks that have come, in the order in which they came."""
-    found = []
+    """Numbers of the ticks that have come, in their order of arrival."""
+    ticks = []
     while (batch := live._reader.take(hold=False)) is not None:
-        found += [each["data"]["sequence"] for each in batch.messages()]
-    return found
+        ticks += [item["data"]["sequence"] for item in batch.messages()]
+    return ticks
 
 
 def write(writer: StreamWriter, first: int, count: int, start: int = H13) -> list[int]:
@@ -37,7 +37,7 @@ def live(follow):
     return follow(H13)
 
 
-def test_from_one_hour_into_the_next(writer, live):
+def test_reading_continues_in_the_next_hour_file(writer, live):
     quotes = writer()
     assert numbers(live) == []
     assert write(quotes, 0, 3) == numbers(live)
@@ -45,7 +45,7 @@ def test_from_one_hour_into_the_next(writer, live):
     assert write(quotes, 6, 3, H13 + 26 * HOUR) == numbers(live)
 
 
-def test_a_stream_that_begins_later(writer, follow):
+def test_stream_without_files_begins_later(writer, follow):
     live = follow(None, STREAMS)
     assert numbers(live) == []
     assert write(writer(), 0, 3) == numbers(live)
@@ -53,22 +53,22 @@ def test_a_stream_that_begins_later(writer, follow):
     assert numbers(live) == [7]
 
 
-def test_the_second_half_of_a_large_hour(writer, live, root):
+def test_split_hour_is_read_in_both_halves(writer, live, root):
     quotes = writer(split_bytes=500)
-    said = write(quotes, 0, 20)
-    said += write(quotes, 20, 3, H13 + HALF_HOUR)
+    expected = write(quotes, 0, 20)
+    expected += write(quotes, 20, 3, H13 + HALF_HOUR)
     assert (root / KEY.path.replace("13_", "13-30_")).exists()
-    assert numbers(live) == said
+    assert numbers(live) == expected
     assert write(quotes, 23, 3, H13 + HALF_HOUR + MINUTE) == numbers(live)
     assert write(quotes, 26, 3, H13 + MINUTE) == numbers(live)
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
-def test_late_ticks_for_what_was_sealed_and_compressed(writer, live, root, index, compression):
+def test_late_ticks_of_a_compressed_hour(writer, live, root, index, compression):
     quotes = writer()
-    said = write(quotes, 0, 50)
+    expected = write(quotes, 0, 50)
     write(quotes, 50, 2, H13 + HOUR)
-    assert numbers(live) == [*said, 50, 51]
+    assert numbers(live) == [*expected, 50, 51]
     quotes.seal()
     compress_file(root, KEY, compression)
     assert numbers(live) == []
@@ -79,8 +79,8 @@ def test_late_ticks_for_what_was_sealed_and_compressed(writer, live, root, index
     assert write(quotes, 54, 1, H13) == numbers(live)
 
 
-def test_what_was_read_is_not_unpacked_again(writer, live, root, monkeypatch):
-    """Old hours are compressed by the dozen, under readers that have long read them."""
+def test_file_read_before_compression_is_not_decompressed(writer, live, root, monkeypatch):
+    """Old hours are compressed while readers that have read them are open."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 300)
     quotes = writer()
     assert write(quotes, 0, 50) == numbers(live)
@@ -91,62 +91,62 @@ def test_what_was_read_is_not_unpacked_again(writer, live, root, monkeypatch):
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
-def test_compressed_between_two_looks(writer, live, root, monkeypatch, compression):
-    """Read in part while it was plain, the rest from the blocks."""
+def test_file_compressed_between_two_reads(writer, live, root, monkeypatch, compression):
+    """A part is read uncompressed, the rest from the blocks."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 300)
     quotes = writer()
-    said = write(quotes, 0, 200)
+    expected = write(quotes, 0, 200)
     batch = live._reader.take(hold=False)
     quotes.seal()
     compress_file(root, KEY, compression)
     assert 0 < batch.rows < 20
-    assert [*range(batch.rows), *numbers(live)] == said
+    assert [*range(batch.rows), *numbers(live)] == expected
 
 
-def test_a_compressed_buffer_of_several_blocks(writer, follow, root):
+def test_compressed_buffer_of_several_blocks(writer, follow, root):
     quotes = writer()
-    said = list(range(40_000))
-    quotes.write(columns("bid_ask", [H13 + i for i in said], 0))
+    expected = list(range(40_000))
+    quotes.write(columns("bid_ask", [H13 + i for i in expected], 0))
     quotes.seal()
     compress_file(root, KEY, "zstd")
     live = follow(H13 + 15_000)
     assert live.historical
     assert live._reader.count_buffer() == 25_000
-    assert numbers(live) == said[15_000:]
+    assert numbers(live) == expected[15_000:]
     assert not live.historical
 
 
-def test_a_torn_end_is_never_read(writer, live, root):
+def test_torn_end_is_never_read(writer, live, root):
     quotes = writer()
-    said = write(quotes, 0, 3)
+    expected = write(quotes, 0, 3)
     whole = quotes.appender._open[KEY].size
     kill(quotes)
     with (root / KEY.path).open("ab") as file:
         file.write(b"\0\0\0\x50half")
-    assert numbers(live) == said
+    assert numbers(live) == expected
     quotes = writer()
     assert (root / KEY.path).stat().st_size == whole
     assert write(quotes, 3, 2) == numbers(live)
     assert live.intact
 
 
-def test_half_a_frame_comes_once_it_is_whole(root, live):
+def test_partial_frame_comes_once_it_is_whole(root, live):
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(old_header() + old_frame(H13, 0))
     frame = old_frame(H13 + 1, 1)
     assert numbers(live) == [0]
-    for piece in (frame[:2], frame[2:9], frame[9:-1]):
+    for chunk in (frame[:2], frame[2:9], frame[9:-1]):
         with path.open("ab") as file:
-            file.write(piece)
+            file.write(chunk)
         assert numbers(live) == []
     with path.open("ab") as file:
         file.write(frame[-1:] + old_frame(H13 + 2, 2))
     assert numbers(live) == [1, 2]
 
 
-def test_the_header_of_an_older_writer_is_replaced(root, writer, live):
-    """Sealing gives it our length, so that everything behind it moves."""
+def test_replaced_header_of_an_older_writer(root, writer, live):
+    """Sealing changes the length of the header, so that everything behind it moves."""
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(old_header() + old_frame(H13, 0) + old_frame(H13 + 1, 1))
@@ -156,15 +156,15 @@ def test_the_header_of_an_older_writer_is_replaced(root, writer, live):
     assert write(quotes, 2, 2) == numbers(live)
 
 
-def test_what_was_taken_back_is_not_missed(writer, live):
-    """The disk refused it: whoever appends it again does so at the same place."""
+def test_append_taken_back_and_repeated(writer, live):
+    """The disk refused the append: the next one writes at the same place."""
     quotes = writer()
-    said = write(quotes, 0, 3)
+    expected = write(quotes, 0, 3)
     file = quotes.appender._open[KEY]
     before = file.size
     again = message("bid_ask", H13 + MINUTE, 3)
     quotes.append(again)
-    assert numbers(live) == [*said, 3]
+    assert numbers(live) == [*expected, 3]
     file.take_back(file.size - before)
     assert numbers(live) == []
     quotes.append(again)
@@ -172,7 +172,7 @@ def test_what_was_taken_back_is_not_missed(writer, live):
     assert write(quotes, 4, 1) == numbers(live)
 
 
-def test_what_was_taken_back_for_something_else(writer, live, caplog):
+def test_append_taken_back_and_replaced(writer, live, caplog):
     quotes = writer()
     write(quotes, 0, 3)
     numbers(live)
@@ -181,13 +181,13 @@ def test_what_was_taken_back_for_something_else(writer, live, caplog):
     quotes.append(message("bid_ask", H13 + MINUTE, 3))
     assert numbers(live) == [3]
     file.take_back(file.size - before)
-    said = write(quotes, 4, 5)
-    assert numbers(live) == said
+    expected = write(quotes, 4, 5)
+    assert numbers(live) == expected
     assert "is read again from byte" in caplog.text
 
 
 @pytest.mark.parametrize("count", [1, 5, 50])
-def test_a_file_that_is_deleted_and_begun_again(writer, live, root, index, caplog, count):
+def test_deleted_file_written_anew(writer, live, root, index, caplog, count):
     quotes = writer()
     assert write(quotes, 0, 5) == numbers(live)
     quotes.close()
@@ -198,7 +198,7 @@ def test_a_file_that_is_deleted_and_begun_again(writer, live, root, index, caplo
     assert write(quotes, 5 + count, 2) == numbers(live)
 
 
-def test_a_folder_that_is_removed(writer, live, root):
+def test_removed_day_folder(writer, live, root):
     quotes = writer()
     assert write(quotes, 0, 5) == numbers(live)
     kill(quotes)
@@ -209,7 +209,7 @@ def test_a_folder_that_is_removed(writer, live, root):
     assert write(writer(), 5, 5) == numbers(live)
 
 
-def test_a_deleted_file_is_missed_where_it_had_more(writer, live, root, caplog):
+def test_file_deleted_with_unread_ticks_is_logged(writer, live, root, caplog):
     quotes = writer()
     write(quotes, 0, 5)
     kill(quotes)
@@ -221,24 +221,24 @@ def test_a_deleted_file_is_missed_where_it_had_more(writer, live, root, caplog):
 
 
 @pytest.mark.parametrize("later", [0, 5])
-def test_what_is_damaged_is_left_out_and_said(writer, root, follow, later):
+def test_damaged_file_is_left_out_with_a_warning(writer, root, follow, later):
     quotes = writer()
     write(quotes, 0, 50)
-    said = write(quotes, 50, later, H13 + HOUR) if later else []
+    expected = write(quotes, 50, later, H13 + HOUR) if later else []
     quotes.close()
     data = bytearray((root / KEY.path).read_bytes())
     data[1000] ^= 1
     (root / KEY.path).write_bytes(data)
     live = follow(H13)
     with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb is sealed, but does not have its"):
-        assert numbers(live) == said
+        assert numbers(live) == expected
     with (root / KEY.path).open("r+b") as file:
         file.write(data[:1])
     assert numbers(live) == [], "it is still damaged"
     assert not live.intact
 
 
-def test_a_damaged_block_ends_a_compressed_file(writer, root, follow):
+def test_damaged_block_ends_a_compressed_file(writer, root, follow):
     quotes = writer()
     quotes.write(columns("bid_ask", [H13 + i for i in range(40_000)], 0))
     quotes.seal()
@@ -258,31 +258,31 @@ def test_a_damaged_block_ends_a_compressed_file(writer, root, follow):
     assert first.rows + len(rest) < 40_000
 
 
-def test_an_open_file_is_read_up_to_its_damage_and_on_once_it_is_cut(writer, live, root):
-    """As a power cut leaves it: zeros, which the next writer cuts off."""
+def test_open_file_is_read_up_to_its_damage_and_on_once_that_is_cut(writer, live, root):
+    """A power cut leaves zeros, which the next writer cuts off."""
     quotes = writer()
-    said = write(quotes, 0, 5)
+    expected = write(quotes, 0, 5)
     kill(quotes)
     with (root / KEY.path).open("ab") as file:
         file.write(bytes(200))
     with pytest.warns(CorruptDataWarning, match="a frame is empty or longer than 16 MiB"):
-        assert numbers(live) == said
+        assert numbers(live) == expected
     assert numbers(live) == []
     assert write(writer(), 5, 3) == numbers(live)
 
 
-def test_a_frame_that_is_no_message(writer, live, root):
+def test_frame_without_a_message_is_damage(writer, live, root):
     quotes = writer()
-    said = write(quotes, 0, 5)
+    expected = write(quotes, 0, 5)
     kill(quotes)
     with (root / KEY.path).open("ab") as file:
         file.write(b"\0\0\0\x02\xff\xff" + old_frame(H13, 9))
     with pytest.warns(CorruptDataWarning, match="a frame is not a StreamMessage"):
-        assert numbers(live) == said
+        assert numbers(live) == expected
     assert write(writer(), 5, 3) == numbers(live)
 
 
-def test_a_file_without_a_header(live, root):
+def test_file_without_a_header(live, root):
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\0\0")
@@ -292,23 +292,23 @@ def test_a_file_without_a_header(live, root):
     assert numbers(live) == [0]
 
 
-def test_a_message_larger_than_what_is_read_at_once(writer, live, monkeypatch):
+def test_message_larger_than_one_read(writer, live, monkeypatch):
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 100)
     quotes = writer()
-    said = write(quotes, 0, 3)
+    expected = write(quotes, 0, 3)
     quotes.append({**message("bid_ask", H13, 3), "metadata": {"note": "x" * 100_000}})
-    said += [3, *write(quotes, 4, 3)]
-    assert numbers(live) == said
+    expected += [3, *write(quotes, 4, 3)]
+    assert numbers(live) == expected
 
 
-def test_what_was_backfilled_is_not_what_happened(root, index, live, follow):
-    with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None, backfill=True) as filler:
-        write(filler, 0, 5)
+def test_backfilled_files_are_not_followed(root, index, live, follow):
+    with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None, backfill=True) as backfill:
+        write(backfill, 0, 5)
         assert numbers(live) == []
     assert numbers(follow(None)) == []
 
 
-def test_other_files_do_not_disturb(writer, live, root):
+def test_other_files_are_ignored(writer, live, root):
     quotes = writer()
     folder = (root / KEY.path).parent
     folder.mkdir(parents=True)
@@ -317,12 +317,12 @@ def test_other_files_do_not_disturb(writer, live, root):
     (root / str(CONTRACT) / "x").write_text("mine")
     (root / "metadata" / "x").write_text("mine")
     (folder.parent / "notes").write_text("mine")
-    said = write(quotes, 0, 3)
+    expected = write(quotes, 0, 3)
     (folder / "13_ticks.pb.torn").write_text("cut")
-    assert numbers(live) == said
+    assert numbers(live) == expected
 
 
-def test_without_a_buffer_only_what_comes(writer, root, follow):
+def test_without_a_buffer_only_new_ticks_come(writer, root, follow):
     quotes = writer()
     write(quotes, 0, 50)
     write(quotes, 50, 50, H13 + HOUR)
@@ -336,7 +336,7 @@ def test_without_a_buffer_only_what_comes(writer, root, follow):
     assert write(quotes, 151, 1, H13 + 3 * HOUR) == numbers(live)
     assert write(quotes, 152, 2, H13) == numbers(live)
     assert write(quotes, 154, 2, H13 + HOUR) == numbers(live)
-    # Whatever is later than two days is as good as never.
+    # Ticks later than two days do not come.
     write(quotes, 156, 2, H13 - 60 * HOUR)
     assert numbers(live) == []
 
@@ -351,7 +351,7 @@ def test_ticks_before_the_start_are_left_out(writer, follow):
     assert write(quotes, 100, 3, H13 + 40 * SECOND) == numbers(live)
 
 
-def test_a_folder_nobody_may_list(live, root, monkeypatch):
+def test_unreadable_folder_raises(live, root, monkeypatch):
     def refuse(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
@@ -362,7 +362,7 @@ def test_a_folder_nobody_may_list(live, root, monkeypatch):
 
 
 def kill(writer: StreamWriter) -> None:
-    """Leave everything as it is, as a kill does; the lock is let go of, as the system would."""
+    """Leave the files as a kill does; the lock is released, as the system would."""
     for file in writer.appender._open.values():
         assert isinstance(file, HourFile)
         file.close()

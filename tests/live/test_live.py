@@ -1,4 +1,4 @@
-"""A live stream as its users see it."""
+"""The public interface of a live stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND, open_descriptor
 
 from .simulation import COLUMNS, STREAMS, columns, message
 
-DELAY = 0.001
+DELAY_SECONDS = 0.001
 
 
 @pytest.fixture
@@ -34,35 +34,35 @@ def quotes(writer):
 @pytest.fixture
 def both(writer):
     """Quotes at full seconds, trades at full minutes: 100 and 2."""
-    writers = {kind: writer(kind) for _, kind in STREAMS}
+    writers = {tick_type: writer(tick_type) for _, tick_type in STREAMS}
     writers["bid_ask"].write(columns("bid_ask", [H13 + i * SECOND for i in range(100)], 0))
     writers["last"].write(columns("last", [H13, H13 + MINUTE], 100))
     return writers
 
 
-def some(quotes, first: int, count: int) -> list[int]:
+def write(quotes, first: int, count: int) -> list[int]:
     quotes.write(columns("bid_ask", [H13 + i * SECOND for i in range(first, first + count)], first))
     return list(range(first, first + count))
 
 
 def selected(root, index, start_ns: int, cols=COLUMNS) -> Selection:
-    kinds = tuple(kind for _, kind in STREAMS)
-    return Selection(root, index, (CONTRACT,), kinds, ((start_ns, H13 + 100 * MINUTE),), cols)
+    tick_types = tuple(tick_type for _, tick_type in STREAMS)
+    return Selection(root, index, (CONTRACT,), tick_types, ((start_ns, H13 + 100 * MINUTE),), cols)
 
 
 # -- messages --------------------------------------------------------------------------------------
 
 
-def test_markers_stand_around_what_was_stored(both, follow):
-    live = follow(H13 + 58 * SECOND, STREAMS, delay=DELAY)
+def test_markers_enclose_the_buffer(both, follow):
+    live = follow(H13 + 58 * SECOND, STREAMS, delay=DELAY_SECONDS)
     messages = iter(live)
     first = next(messages)
     assert first == {"type": "info", "data": {"status": "buffer_start", "buffer_message_count": 43}}
     stored = [next(messages) for _ in range(43)]
-    assert [each["metadata"] for each in stored] == [
+    assert [item["metadata"] for item in stored] == [
         {"historical": True, "buffer_index": i} for i in range(43)
     ]
-    assert [each["data"]["sequence"] for each in stored] == [58, 59, 60, 101, *range(61, 100)]
+    assert [item["data"]["sequence"] for item in stored] == [58, 59, 60, 101, *range(61, 100)]
     assert [next(messages)["data"] for _ in range(2)] == [
         {"status": "buffer_complete", "buffer_message_count": 43},
         {"status": "live_start"},
@@ -75,21 +75,21 @@ def test_markers_stand_around_what_was_stored(both, follow):
     assert json.loads(json.dumps(first)) == first
 
 
-def test_without_a_buffer_there_is_one_marker(both, follow):
-    messages = iter(follow(None, STREAMS, delay=DELAY))
+def test_one_marker_without_a_buffer(both, follow):
+    messages = iter(follow(None, STREAMS, delay=DELAY_SECONDS))
     both["last"].append(message("last", H13 + 3 * MINUTE, 500))
     assert next(messages) == {"type": "info", "data": {"status": "live_start"}}
     assert next(messages)["metadata"] == {"historical": False}
 
 
-def test_without_markers(both, follow):
-    live = follow(H13 + 98 * SECOND, STREAMS, markers=False, delay=DELAY)
+def test_messages_without_markers(both, follow):
+    live = follow(H13 + 98 * SECOND, STREAMS, markers=False, delay=DELAY_SECONDS)
     both["last"].append(message("last", H13 + 3 * MINUTE, 500))
     messages = iter(live)
     assert [next(messages)["data"]["sequence"] for _ in range(3)] == [98, 99, 500]
 
 
-def test_an_empty_buffer(follow):
+def test_markers_of_an_empty_buffer(follow):
     messages = iter(follow(H13))
     assert [next(messages)["data"] for _ in range(3)] == [
         {"status": "buffer_start", "buffer_message_count": 0},
@@ -98,22 +98,22 @@ def test_an_empty_buffer(follow):
     ]
 
 
-def test_in_an_event_loop(both, follow):
-    """Others have their turn; a tick wakes it; closing ends it."""
-    live = follow(H13, STREAMS, delay=DELAY)
+def test_async_iteration_shares_the_event_loop(both, follow):
+    """Other tasks run meanwhile, a tick wakes the reader, closing ends it."""
+    live = follow(H13, STREAMS, delay=DELAY_SECONDS)
     seen: list[int] = []
     turns = 0
 
     async def read() -> None:
-        async for each in live:
-            if each["type"] == "tick":
-                seen.append(each["data"]["sequence"])
+        async for item in live:
+            if item["type"] == "tick":
+                seen.append(item["data"]["sequence"])
                 if seen[-1] == 501:
                     break
-        rest = [each async for each in live.batches()]
+        rest = [item async for item in live.batches()]
         assert sum(frame.height for frame in rest) == 1
 
-    async def others() -> None:
+    async def write_meanwhile() -> None:
         nonlocal turns
         while len(seen) < 102:
             turns += 1
@@ -131,7 +131,7 @@ def test_in_an_event_loop(both, follow):
 
     async def main() -> None:
         async with live:
-            await asyncio.wait_for(asyncio.gather(read(), others()), 30)
+            await asyncio.wait_for(asyncio.gather(read(), write_meanwhile()), 30)
 
     asyncio.run(main())
     assert sorted(seen[:102]) == list(range(102))
@@ -139,7 +139,7 @@ def test_in_an_event_loop(both, follow):
     assert turns > 0
 
 
-def test_a_task_that_waits_can_be_cancelled(follow):
+def test_waiting_task_can_be_cancelled(follow):
     live = follow(None)
 
     async def main() -> None:
@@ -156,7 +156,7 @@ def test_a_task_that_waits_can_be_cancelled(follow):
 # -- batches ---------------------------------------------------------------------------------------
 
 
-def test_batches_are_what_a_selection_gives(both, follow, root, index):
+def test_batches_equal_a_selection(both, follow, root, index):
     both["bid_ask"].append(message("bid_ask", H13 + 10 * SECOND, 700))  # late
     cols = (*COLUMNS, "bid_size", "exchange", "conditions", "stream_id", "exchange_time")
     live = follow(H13 + 5 * SECOND, STREAMS, columns=cols)
@@ -172,7 +172,7 @@ def test_batches_are_what_a_selection_gives(both, follow, root, index):
     assert live.frame().equals(expected)
 
 
-def test_arrow_tables(both, follow, root, index):
+def test_arrow_batches_equal_a_selection(both, follow, root, index):
     live = follow(H13 + 5 * SECOND, STREAMS)
     table = next(live.batches("arrow"))
     assert isinstance(table, pa.Table)
@@ -181,8 +181,8 @@ def test_arrow_tables(both, follow, root, index):
     assert table.combine_chunks().equals(expected.combine_chunks())
 
 
-def test_batches_say_whether_they_were_stored(both, follow):
-    live = follow(H13, STREAMS, delay=DELAY)
+def test_batches_are_historical_or_live(both, follow):
+    live = follow(H13, STREAMS, delay=DELAY_SECONDS)
     batches = live.batches("batch")
     first = next(batches)
     assert first.historical
@@ -191,12 +191,12 @@ def test_batches_say_whether_they_were_stored(both, follow):
     both["last"].append(message("last", H13 + 3 * MINUTE, 500))
     second = next(batches)
     assert not second.historical
-    assert [part.numbers("sequence").tolist() for part in second.read(["sequence"])] == [[500]]
+    assert [chunk.numbers("sequence").tolist() for chunk in second.read(["sequence"])] == [[500]]
     assert str(second) == "<Batch of 1 live ticks>"
 
 
-def test_a_buffer_of_many_pieces(both, follow, root, index, monkeypatch):
-    """No more is held than about one piece of each stream, and time goes on all the same."""
+def test_buffer_of_many_frame_batches(both, follow, root, index, monkeypatch):
+    """About one frame batch of each stream is held, and ticks still come by time."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 400)
     live = follow(H13, STREAMS)
     frames = []
@@ -207,48 +207,48 @@ def test_a_buffer_of_many_pieces(both, follow, root, index, monkeypatch):
     assert pl.concat(frames).equals(selected(root, index, H13).to_polars())
 
 
-def test_batches_not_more_often_than(quotes, follow):
+def test_least_interval_between_batches(quotes, follow):
     live = follow(None)
-    some(quotes, 0, 5)
+    write(quotes, 0, 5)
     batches = live.batches(every=1000)
     assert next(batches).height == 5
-    some(quotes, 5, 5)
+    write(quotes, 5, 5)
     assert batches.poll() is None
     seconds, changes = batches.next_poll()
     assert 900 < seconds <= 1000
     assert not changes
 
 
-def test_a_format_there_is_not(follow):
+def test_unknown_format_raises(follow):
     with pytest.raises(InputError, match="format='csv': use one of polars, arrow, batch"):
         follow(None).batches("csv")
 
 
-# -- one way through -------------------------------------------------------------------------------
+# -- consumers -------------------------------------------------------------------------------------
 
 
-def test_what_was_read_in_one_way_is_not_read_in_another(quotes, follow):
-    said = some(quotes, 0, 50)
+def test_each_tick_comes_to_one_consumer_only(quotes, follow):
+    expected = write(quotes, 0, 50)
     live = follow(H13)
     messages = iter(live)
     next(messages)
     first = [next(messages)["data"]["sequence"] for _ in range(10)]
     rest = live.read()["sequence"].to_list()
-    assert first + rest == said
-    said += some(quotes, 50, 5)
-    # The iterator goes on with what comes, not with what it had begun.
-    others = (each for each in messages if each["type"] == "tick")
-    assert [next(others)["data"]["sequence"] for _ in range(5)] == said[50:]
+    assert first + rest == expected
+    expected += write(quotes, 50, 5)
+    # The iterator goes on with new ticks, not with the batch it had begun.
+    others = (item for item in messages if item["type"] == "tick")
+    assert [next(others)["data"]["sequence"] for _ in range(5)] == expected[50:]
 
 
-def test_the_window_reads_on_only_where_nobody_else_does(quotes, follow):
+def test_window_reads_on_only_without_another_consumer(quotes, follow):
     live = follow(H13)
-    some(quotes, 0, 5)
+    write(quotes, 0, 5)
     assert live.frame().height == 5
-    some(quotes, 5, 5)
+    write(quotes, 5, 5)
     assert live.frame().height == 10
     batches = live.batches()
-    some(quotes, 10, 5)
+    write(quotes, 10, 5)
     assert live.frame().height == 10
     assert next(batches).height == 5
     assert live.frame().height == 15
@@ -258,12 +258,12 @@ def test_the_window_reads_on_only_where_nobody_else_does(quotes, follow):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 37, 101, 102])
-def test_another_one_goes_on_from_a_position(both, follow, root, count):
-    live = follow(H13, STREAMS, markers=False, delay=DELAY)
+def test_resume_from_a_position(both, follow, root, count):
+    live = follow(H13, STREAMS, markers=False, delay=DELAY_SECONDS)
     messages = iter(live)
     first = [next(messages)["data"]["sequence"] for _ in range(count)]
     both["last"].append(message("last", H13 + 3 * MINUTE, 500))
-    again = follow(None, STREAMS, resume=live.position, delay=DELAY)
+    again = follow(None, STREAMS, resume=live.position, delay=DELAY_SECONDS)
     began = next(iter(again))["data"]
     assert began == {"status": "buffer_start", "buffer_message_count": 103 - count}
     rest = again.read()["sequence"].to_list()
@@ -272,23 +272,23 @@ def test_another_one_goes_on_from_a_position(both, follow, root, count):
     assert live.position.replace("-", "").replace("_", "").isalnum()
 
 
-def test_a_position_among_ticks_that_were_held(both, follow, root):
-    """Read in two pieces of one file, given together, handed out in part."""
+def test_position_between_held_ticks(both, follow, root):
+    """Frame batches of one file are delivered together, and only a part of the ticks."""
     live = follow(None, STREAMS, delay=1000, markers=False)
     for number in range(500, 506):
         both["bid_ask"].append(message("bid_ask", H13 + 3 * MINUTE + number, number))
         assert live._reader.take() is None
     first = live._reader.take(hold=False, deliver=False)
     assert len(first.slices) > 2
-    for handed in range(7):
+    for delivered in range(7):
         with Live(root, STREAMS, COLUMNS, None, resume=live.position) as again:
             rest = again.read()["sequence"].to_list()
-        assert rest == list(range(500 + handed, 506))
+        assert rest == list(range(500 + delivered, 506))
         live._reader.deliver_tick(first)
 
 
-def test_a_position_of_a_file_that_is_another_one(quotes, follow, root, caplog):
-    some(quotes, 0, 50)
+def test_resume_in_a_replaced_file(quotes, follow, root, caplog):
+    write(quotes, 0, 50)
     live = follow(H13)
     live.read()
     position = live.position
@@ -297,13 +297,13 @@ def test_a_position_of_a_file_that_is_another_one(quotes, follow, root, caplog):
     path.unlink()
     quotes._recover()
     quotes.__init__(root, CONTRACT, "bid_ask", quotes._index, fsync=None)
-    some(quotes, 50, 60)
+    write(quotes, 50, 60)
     again = follow(None, resume=position)
     assert again.read()["sequence"].to_list() == list(range(50, 110))
     assert "is not the file it was" in caplog.text
 
 
-def test_positions_that_are_none(follow):
+def test_invalid_positions_raise(follow):
     live = follow(None)
     with pytest.raises(InputError, match=r"a position in bid_ask of 8314, not in .*, last of 8314"):
         follow(None, STREAMS, resume=live.position)
@@ -316,8 +316,8 @@ def test_positions_that_are_none(follow):
 # -- slow readers ----------------------------------------------------------------------------------
 
 
-def test_who_is_slow_misses_nothing(both, follow, monkeypatch):
-    """What waits to be read waits in the files, and only the last of it for other streams."""
+def test_slow_reader_misses_nothing(both, follow, monkeypatch):
+    """Unread ticks wait in the files, and only the last of them for other streams."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 2000)
     live = follow(None, STREAMS, delay=1000)
     for number in range(1000, 3000):
@@ -326,32 +326,32 @@ def test_who_is_slow_misses_nothing(both, follow, monkeypatch):
     read: list[int] = []
     for hold in (True, False):
         while (batch := live._reader.take(hold=hold)) is not None:
-            read += [each["data"]["sequence"] for each in batch.messages()]
+            read += [item["data"]["sequence"] for item in batch.messages()]
             held = max(held, batch.rows + live._reader._follower._merge.held_ticks)
         held = max(held, live._reader._follower._merge.held_ticks)
     assert read == list(range(1000, 3000))
-    assert held < 100, "more was held in memory than a piece"
+    assert held < 100, "more was held in memory than a frame batch"
     assert live.stats()["dropped"] == 0
 
 
-def test_the_latest_only(both, follow, monkeypatch):
+def test_policy_latest_drops_the_oldest(both, follow, monkeypatch):
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 2000)
     live = follow(H13, STREAMS, policy="latest", most_waiting=50)
-    assert live.read().height == 102, "what was stored is not dropped"
+    assert live.read().height == 102, "ticks of the buffer are not dropped"
     for number in range(1000, 3000):
         both["bid_ask"].append(message("bid_ask", H13 + 5 * MINUTE + number, number))
     assert live.read()["sequence"].to_list() == list(range(2950, 3000))
     assert live.stats()["dropped"] == 1950
     assert live.stats()["ticks"] == 152
     again = follow(None, STREAMS, resume=live.position)
-    assert again.read().height == 0, "what was dropped comes after all"
+    assert again.read().height == 0, "dropped ticks come after all"
 
 
 @pytest.mark.parametrize(
     "wrong",
     [{"policy": "newest"}, {"most_waiting": 0}, {"window_rows": 0}, {"delay": -1}],
 )
-def test_options_that_cannot_be(root, wrong):
+def test_invalid_options_raise(root, wrong):
     with pytest.raises(InputError, match=r"policy=|at least"):
         Live(root, STREAMS, COLUMNS, None, options=LiveOptions(**wrong))
 
@@ -360,14 +360,14 @@ def test_options_that_cannot_be(root, wrong):
 
 
 def test_callbacks_get_every_batch(both, follow):
-    live = follow(H13, STREAMS, delay=DELAY)
+    live = follow(H13, STREAMS, delay=DELAY_SECONDS)
     came: list[Batch] = []
     done = threading.Event()
 
     @live.on_batch
-    def note(batch: Batch) -> None:
+    def record(batch: Batch) -> None:
         came.append(batch)
-        if any(each["data"]["sequence"] == 501 for each in batch.messages()):
+        if any(item["data"]["sequence"] == 501 for item in batch.messages()):
             done.set()
 
     with live.start():
@@ -387,19 +387,19 @@ def test_callbacks_get_every_batch(both, follow):
     assert not came[-1].historical
 
 
-def test_it_goes_on_after_it_was_stopped(quotes, follow):
+def test_start_after_stop_continues(quotes, follow):
     live = follow(H13)
     came: list[int] = []
     live.on_batch(lambda batch: came.extend(batch.to_polars()["sequence"]))
     for first in (0, 5, 10):
         live.start()
-        said = some(quotes, first, 5)
-        until(lambda said=said: came[-1:] == said[-1:])
+        expected = write(quotes, first, 5)
+        until(lambda expected=expected: came[-1:] == expected[-1:])
         live.stop()
     assert came == list(range(15))
 
 
-def test_an_error_in_a_callback_is_seen(quotes, follow, caplog):
+def test_failing_callback_is_logged_and_raised(quotes, follow, caplog):
     live = follow(H13)
     others: list[int] = []
     calls = itertools.count()
@@ -411,9 +411,9 @@ def test_an_error_in_a_callback_is_seen(quotes, follow, caplog):
 
     live.on_batch(lambda batch: others.append(batch.rows))
     live.start()
-    some(quotes, 0, 5)
+    write(quotes, 0, 5)
     until(lambda: sum(others) == 5)
-    some(quotes, 5, 5)
+    write(quotes, 5, 5)
     until(lambda: sum(others) == 10)
     assert live.stats()["failures"] == ["RuntimeError('the callback is wrong')"]
     assert "Traceback" in caplog.text
@@ -425,19 +425,19 @@ def test_an_error_in_a_callback_is_seen(quotes, follow, caplog):
     live.close()
 
 
-def test_several_errors_come_as_a_group(quotes, follow):
+def test_several_failures_are_raised_as_a_group(quotes, follow):
     live = follow(H13)
     for _ in range(2):
         live.on_batch(lambda batch: 1 // 0)
     live.start()
-    some(quotes, 0, 5)
+    write(quotes, 0, 5)
     until(lambda: len(live.stats()["failures"]) == 2)
     with pytest.raises(ExceptionGroup) as caught:
         live.stop()
     assert caught.group_contains(ZeroDivisionError)
 
 
-def test_an_error_of_reading_is_seen(quotes, follow, monkeypatch, caplog):
+def test_reading_failure_is_logged_and_raised(quotes, follow, monkeypatch, caplog):
     live = follow(H13)
     monkeypatch.setattr(live._reader, "take", lambda **_: 1 // 0)
     live.start()
@@ -447,11 +447,11 @@ def test_an_error_of_reading_is_seen(quotes, follow, monkeypatch, caplog):
         live.stop()
 
 
-def test_a_callback_may_close_it(quotes, follow):
+def test_callback_may_close_the_stream(quotes, follow):
     live = follow(H13)
     live.on_batch(lambda batch: live.close())
     live.start()
-    some(quotes, 0, 5)
+    write(quotes, 0, 5)
     until(lambda: not live.running)
     assert live.closed
 
@@ -459,7 +459,7 @@ def test_a_callback_may_close_it(quotes, follow):
 # -- closing ---------------------------------------------------------------------------------------
 
 
-def test_who_waits_in_another_thread_is_let_go(follow):
+def test_close_wakes_a_waiting_thread(follow):
     live = follow(None)
     came: list[object] = []
     thread = threading.Thread(target=lambda: came.extend(live.batches()))
@@ -471,8 +471,8 @@ def test_who_waits_in_another_thread_is_let_go(follow):
     assert came == []
 
 
-def test_nothing_can_be_read_after_it_was_closed(quotes, follow):
-    some(quotes, 0, 5)
+def test_closed_stream_cannot_be_read(quotes, follow):
+    write(quotes, 0, 5)
     live = follow(H13)
     live.frame()
     live.close()
@@ -486,7 +486,7 @@ def test_nothing_can_be_read_after_it_was_closed(quotes, follow):
     assert "closed" in repr(live)
 
 
-def test_what_is_forgotten_lets_go_of_its_files(quotes, root):
+def test_garbage_collection_closes_files(quotes, root):
     gc.collect()
     before = open_descriptors()
     live = Live(root, STREAMS, COLUMNS, H13)
@@ -500,7 +500,7 @@ def test_what_is_forgotten_lets_go_of_its_files(quotes, root):
 # -- as an object ----------------------------------------------------------------------------------
 
 
-def test_what_it_says_of_itself(both, follow):
+def test_repr_stats_and_html(both, follow):
     live = follow(H13, STREAMS, label="IBM bid_ask, last, the last 1h")
     assert repr(live) == "<Live IBM bid_ask, last, the last 1h: in the buffer, 0 ticks read>"
     live.frame()
@@ -524,22 +524,22 @@ def test_what_it_says_of_itself(both, follow):
     assert "3 ticks" in html
 
 
-def test_the_order_of_streams_does_not_matter(both, follow):
+def test_order_of_streams_does_not_matter(both, follow):
     one, other = follow(H13, STREAMS), follow(H13, STREAMS[::-1])
     assert one.streams == other.streams
     assert one.read().equals(other.read())
 
 
-def test_no_columns_of_messages_are_lost(quotes, follow):
-    """A frame of no ticks is as a frame of some."""
+def test_empty_frame_has_the_schema_of_a_full_one(quotes, follow):
+    """A frame without ticks has the schema of a full one."""
     live = follow(H13)
     empty = live.read()
-    some(quotes, 0, 2)
+    write(quotes, 0, 2)
     assert live.read().schema == empty.schema == to_polars(to_table([], COLUMNS)).schema
 
 
 def until(condition, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to be"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.001)

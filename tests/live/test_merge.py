@@ -1,4 +1,4 @@
-"""Several streams as one, by time."""
+"""The merge of several streams by time."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def ticks(slices) -> list[tuple[int, int, int]]:
 @given(
     st.lists(st.lists(st.lists(st.integers(0, 30), max_size=6), max_size=6), min_size=1, max_size=4)
 )
-def test_what_is_stored_comes_by_time_and_each_stream_in_its_order(streams):
-    """Streams are read as the feed reads them: where nothing is held, or nothing can go."""
+def test_merge_is_by_time_and_keeps_each_streams_order(streams):
+    """Streams are read as the follower reads them: where nothing is held, or nothing may go."""
     merge = StreamMerge(len(streams), DELAY_SECONDS)
     left = [list(batches) for batches in streams]
     merged = []
@@ -64,13 +64,13 @@ def test_what_is_stored_comes_by_time_and_each_stream_in_its_order(streams):
     assert equal == sorted(equal), "equal times are not in the order of the streams"
 
 
-def test_one_stream_is_not_held():
+def test_single_stream_is_not_held():
     merge = StreamMerge(1, DELAY_SECONDS)
     merge.add(0, frame_batch([3, 4]), 0.0)
     assert ticks(merge.take(0.0)) == [(3, 0, 3), (4, 0, 4)]
 
 
-def test_a_tick_is_held_until_the_others_are_past_it():
+def test_tick_is_held_until_other_streams_are_past_it():
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([10, 20]), 0.0)
     assert merge.take(1.0) == []
@@ -86,14 +86,14 @@ def test_a_tick_is_held_until_the_others_are_past_it():
     assert merge.due_at() is None
 
 
-def test_what_is_due_takes_what_is_earlier_along():
+def test_overdue_tick_takes_earlier_ticks_along():
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([50]), 0.0)
     merge.add(1, frame_batch([40, 60]), 4.0)
     assert ticks(merge.take(DELAY_SECONDS)) == [(40, 1, 40), (50, 0, 50)]
 
 
-def test_who_is_behind_is_waited_for():
+def test_unread_stream_is_waited_for():
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([50]), -math.inf)
     merge.add(1, frame_batch([40, 45]), -math.inf)
@@ -102,7 +102,7 @@ def test_who_is_behind_is_waited_for():
     assert ticks(merge.take(0.0, [1])) == [(45, 1, 45), (50, 0, 50)]
 
 
-def test_a_late_tick_keeps_its_place_in_the_file():
+def test_late_tick_keeps_its_place_in_the_file():
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([10, 5]), 0.0)
     merge.add(1, frame_batch([8]), 0.0)
@@ -112,7 +112,7 @@ def test_a_late_tick_keeps_its_place_in_the_file():
 
 
 @pytest.mark.parametrize("keep", [1, 3, 5, 6, 9])
-def test_the_earliest_are_dropped(keep):
+def test_oldest_ticks_are_dropped(keep):
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([10, 30, 50]), 0.0)
     merge.add(1, frame_batch([20, 40, 60]), 0.0)
@@ -122,14 +122,14 @@ def test_the_earliest_are_dropped(keep):
     assert len(ticks(merge.take(0.0, hold=False))) == min(keep, 6)
 
 
-def test_of_equal_times_none_is_dropped_before_the_others():
+def test_equal_times_are_dropped_together():
     merge = StreamMerge(1, DELAY_SECONDS)
     merge.add(0, frame_batch([7, 7, 7, 7]), 0.0)
     assert merge.drop_oldest(2) == []
     assert merge.held_ticks == 4
 
 
-def test_stretches_without_a_tick_come_along():
+def test_frame_batches_without_a_tick_come_along():
     merge = StreamMerge(2, DELAY_SECONDS)
     for times in ([], [5], []):
         merge.add(0, frame_batch(times), 0.0)

@@ -1,4 +1,4 @@
-"""Writers in other processes, killed at any moment; readers in others, that begin at any moment."""
+"""Writer processes that are killed, and reader processes that begin, at random moments."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ibticks.storage import FileKey
 
 ROUNDS = 12
-PATIENCE = 60.0
-MANY = 60  # ticks that may be written at a time
+TIMEOUT_SECONDS = 60.0
+MAX_WRITE = 60  # ticks that are written at a time
 
 
 @pytest.fixture(scope="module")
@@ -34,41 +34,49 @@ def children():
     served.close()
 
 
-def test_kills_and_restarts_under_readers(root, tmp_path, index, children):
+def test_kills_and_restarts_of_writers_under_readers(root, tmp_path, index, children):
     choose = random.Random(2013)
     readers: list[tuple[int, Path, int | None, int]] = []
     number, accepted = 0, set()
-    for round_ in range(ROUNDS):
-        told = tmp_path / f"writer{round_}"
-        told.touch()
+    for round_number in range(ROUNDS):
+        written = tmp_path / f"writer{round_number}"
+        written.touch()
         writer = children.start(
-            "write", root=root, report=told, first=number, count=4000, seed=round_
+            "write",
+            root=root,
+            report=written,
+            first=number,
+            count=4000,
+            seed=round_number,
         )
-        until(told.read_text)
-        if round_ % 2 == 0:
+        until(written.read_text)
+        if round_number % 2 == 0:
             start = choose.choice([H13, time_of(number) - choose.randrange(3 * HOUR), None])
-            report = tmp_path / f"reader{round_}"
+            report = tmp_path / f"reader{round_number}"
             report.touch()
-            how = {"start_ns": start, "way": list(READERS)[round_ // 2 % len(READERS)]}
-            pid = children.start("read", root=root, report=report, **how)
+            arguments = {
+                "start_ns": start,
+                "consumer": list(READERS)[round_number // 2 % len(READERS)],
+            }
+            pid = children.start("read", root=root, report=report, **arguments)
             if start is None:
                 until(report.read_text)  # what is written from here on has to come
-            readers.append((pid, report, start, max(sure(told)) + MANY))
+            readers.append((pid, report, start, max(accepted_ticks(written)) + MAX_WRITE))
         time.sleep(choose.uniform(0, 0.05))
         children.kill(writer)
-        accepted |= sure(told)
-        there = whole(root)
-        assert accepted <= there
-        number = max(there) + 1
+        accepted |= accepted_ticks(written)
+        stored_ticks = whole_ticks(root)
+        assert accepted <= stored_ticks
+        number = max(stored_ticks) + 1
     assert len(accepted) > 20 * ROUNDS
-    for _, kind in STREAMS:
-        with StreamWriter(root, CONTRACT, kind, index, fsync=None) as writer:
-            writer.append(message(kind, time_of(number), number))
+    for _, tick_type in STREAMS:
+        with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
+            writer.append(message(tick_type, time_of(number), number))
             number += 1
 
-    # A reader that opens only now finds each stream as it is at another moment: the last tick of
-    # one may be stored before it looks, and an earlier one of the other after. It ends when all
-    # have come, and not before.
+    # A reader lists its streams at different moments: the last tick of one may be stored before,
+    # and an earlier one of the other after. So the tick at which readers end is written only when
+    # all others have come.
     files = stored(root)
     for _, report, start, opened in readers:
         expected = numbers(stored(root, start)) if start is not None else numbers(files)
@@ -85,40 +93,40 @@ def test_kills_and_restarts_under_readers(root, tmp_path, index, children):
         if start is not None:
             check_read(read, stored(root, start))
             continue
-        # Of each file, everything from some tick on: the one where it was when it was opened.
+        # Of each file, every tick after the one that was the last when the reader opened.
         came = set(read)
         check_read(read, files, without=numbers(files) - came)
         for ticks in files.values():
-            is_read = [each in came for each in ticks]
+            is_read = [number in came for number in ticks]
             assert is_read == sorted(is_read)
         assert {n for n in numbers(files) if n > opened} <= came
 
 
-def whole(root: Path) -> set[int]:
-    """What is whole in the files of a writer that was killed."""
+def whole_ticks(root: Path) -> set[int]:
+    """Numbers of the ticks in the whole frames of a killed writer."""
     for path in root.rglob("*_ticks.pb"):
         cut_torn_tail(path)
     return numbers(stored(root))
 
 
 def numbers(files: Mapping[FileKey, list[int]]) -> set[int]:
-    """The numbers of the ticks in some files."""
+    """Numbers of the ticks in some files."""
     return {number for ticks in files.values() for number in ticks}
 
 
 def read_by(report: Path) -> list[int]:
-    """The numbers of the ticks that a reader has read so far, in its order."""
+    """Numbers of the ticks that a reader has read so far, in its order."""
     lines = report.read_text().rpartition("\n")[0].split()
     return [int(line) for line in lines if line != "open"]
 
 
-def sure(report: Path) -> set[int]:
-    said = [tuple(map(int, line.split())) for line in report.read_text().splitlines()]
-    return {each for first, count in said for each in range(first, first + count)}
+def accepted_ticks(report: Path) -> set[int]:
+    counts = [tuple(map(int, line.split())) for line in report.read_text().splitlines()]
+    return {number for first, count in counts for number in range(first, first + count)}
 
 
 def until(condition) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
-        assert time.monotonic() < end, "it did not come to be"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Being told of changes, and looking where nobody tells."""
+"""Changes reported by inotify, and polling without it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.storage.samples import H13, SECOND
 
 from .simulation import columns
 
-told = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 
 
 @pytest.fixture
@@ -29,25 +29,25 @@ def watch():
     opened.close()
 
 
-@told
-def test_every_kind_of_change_is_told(watch, root):
+@linux_only
+def test_every_kind_of_change_is_reported(watch, root):
     watch.add(root)
     file = root / "a"
-    deeds = [
+    actions = [
         lambda: file.write_bytes(b"x"),
         lambda: file.open("ab").close() or os.truncate(file, 0),
         lambda: file.rename(root / "b"),
         lambda: (root / "b").unlink(),
     ]
-    for deed, names in zip(deeds, ({"a"}, {"a"}, {"a", "b"}, {"b"}), strict=True):
+    for action, names in zip(actions, ({"a"}, {"a"}, {"a", "b"}, {"b"}), strict=True):
         assert watch.changes() == set()
-        deed()
+        action()
         assert select.select([watch.descriptor], [], [], 10)[0]
         assert {path.name for path in watch.changes()} == names
 
 
-@told
-def test_new_folders_may_mean_anything(watch, root):
+@linux_only
+def test_new_folder_means_any_change(watch, root):
     watch.add(root)
     (root / "day").mkdir()
     assert watch.changes() is None
@@ -65,14 +65,14 @@ def test_new_folders_may_mean_anything(watch, root):
     assert watch.changes() == {root / "day" / "y"}
 
 
-@told
-def test_a_folder_that_is_gone_is_no_reason_to_give_up(watch, root):
+@linux_only
+def test_missing_folder_keeps_the_watch(watch, root):
     watch.add(root / "nothing")
     assert watch.descriptor is not None
 
 
-@told
-def test_more_changes_than_the_system_keeps(watch, root):
+@linux_only
+def test_overflow_of_the_event_queue(watch, root):
     watch.add(root)
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     paths = [root / str(number) for number in range(2)]
@@ -84,43 +84,41 @@ def test_more_changes_than_the_system_keeps(watch, root):
     assert watch.changes() == set()
 
 
-class Refusing:
-    """A system that has had enough."""
+class RefusingLibc:
+    """A libc whose call of one name fails."""
 
-    def __init__(self, what: str, system: ctypes.CDLL) -> None:
-        self._what = what
+    def __init__(self, call: str, system: ctypes.CDLL) -> None:
+        self._call = call
         self._system = system
 
     def __getattr__(self, name: str):
-        if name != self._what:
+        if name != self._call:
             return getattr(self._system, name)
         ctypes.set_errno(errno.ENOSPC)
         return lambda *_: -1
 
 
-@told
-@pytest.mark.parametrize("what", ["inotify_init1", "inotify_add_watch"])
-def test_where_the_system_refuses_files_are_looked_at(
-    what, root, writer, follow, monkeypatch, caplog
-):
-    system = Refusing(what, ctypes.CDLL(None, use_errno=True))
-    refuse = lambda *_, **__: system  # noqa: E731
-    monkeypatch.setattr(watch_module.ctypes, "CDLL", refuse)
+@linux_only
+@pytest.mark.parametrize("call", ["inotify_init1", "inotify_add_watch"])
+def test_files_are_polled_where_inotify_refuses(call, root, writer, follow, monkeypatch, caplog):
+    system = RefusingLibc(call, ctypes.CDLL(None, use_errno=True))
+    open_libc = lambda *_, **__: system  # noqa: E731
+    monkeypatch.setattr(watch_module.ctypes, "CDLL", open_libc)
     live = follow(None)
     assert live._reader._follower._watch.descriptor is None
     assert "cannot be watched (No space left on device)" in caplog.text
     monkeypatch.undo()
-    look_and_read(writer, live, monkeypatch)
+    poll_and_read(writer, live, monkeypatch)
 
 
-def test_elsewhere_files_are_looked_at(writer, follow, monkeypatch):
+def test_files_are_polled_on_other_systems(writer, follow, monkeypatch):
     monkeypatch.setattr(watch_module.sys, "platform", "darwin")
     live = follow(None)
     assert live._reader._follower._watch.descriptor is None
-    look_and_read(writer, live, monkeypatch)
+    poll_and_read(writer, live, monkeypatch)
 
 
-def look_and_read(writer, live, monkeypatch) -> None:
+def poll_and_read(writer, live, monkeypatch) -> None:
     monkeypatch.setattr("ibticks.live._follower._RESCAN_SECONDS", 0.05)
     quotes, batches = writer(), live.batches()
     for number in range(3):
@@ -129,9 +127,9 @@ def look_and_read(writer, live, monkeypatch) -> None:
         assert live._reader.seconds_to_next() <= 0.01
 
 
-@told
-def test_a_file_system_that_tells_nothing_is_found_out(writer, follow, monkeypatch):
-    """As one of another machine's, which this one's kernel does not see writing."""
+@linux_only
+def test_file_system_without_events_is_polled(writer, follow, monkeypatch):
+    """As a network file system, on which the kernel does not see other machines write."""
     monkeypatch.setattr("ibticks.live._follower._RESCAN_SECONDS", 0.0)
     monkeypatch.setattr("ibticks.live._follower._RESCAN_COST_FACTOR", 0.0)
     live = follow(None)
@@ -146,9 +144,9 @@ def test_a_file_system_that_tells_nothing_is_found_out(writer, follow, monkeypat
     assert live._reader.seconds_to_next() <= 0.01
 
 
-@told
-def test_a_tick_wakes_at_once_who_waits(writer, follow):
-    """Long before anything is looked at without being told."""
+@linux_only
+def test_tick_wakes_a_waiting_reader_at_once(writer, follow):
+    """Long before the next rescan."""
     live = follow(None)
     live._reader.take()
     live._reader._follower._monitor.rescan_at = time.monotonic() + 1000
@@ -162,7 +160,7 @@ def test_a_tick_wakes_at_once_who_waits(writer, follow):
     thread.join()
 
 
-def test_all_of_it_is_looked_at_less_often_the_longer_it_takes(follow, monkeypatch):
+def test_slow_rescans_are_rarer(follow, monkeypatch):
     live = follow(None)
     follower = live._reader._follower
     monkeypatch.setattr(type(follower._tails[0]), "rescan", lambda _: time.sleep(0.02))

@@ -1,4 +1,4 @@
-"""The window: bounded, sorted, and made of what came."""
+"""The window: bounded, sorted, and complete from some time on."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from tests.storage.samples import H13, SECOND
 
 from .simulation import STREAMS, columns
 
-KINDS = ("bid_ask", "last")
+TICK_TYPES = ("bid_ask", "last")
 
 
 def write(writers, choose, number, at):
-    """A few ticks of one stream, now and then late ones; returns times and numbers."""
-    kind = choose.choice(KINDS)
+    """Write a few ticks of one stream, some of them late; return times and numbers."""
+    tick_type = choose.choice(TICK_TYPES)
     count = choose.choice([1, 1, 2, 30, 300])
     late = choose.random() < 0.2
     times = [at - choose.randrange(100 * SECOND) if late else at + i * 1000 for i in range(count)]
-    writers[kind].write(columns(kind, times, number))
+    writers[tick_type].write(columns(tick_type, times, number))
     return list(zip(times, range(number, number + count), strict=True))
 
 
 @pytest.mark.parametrize(
-    ("rows", "span"), [(10**6, None), (500, None), (10**6, 20 * SECOND), (300, 60 * SECOND)]
+    ("rows", "duration_ns"), [(10**6, None), (500, None), (10**6, 20 * SECOND), (300, 60 * SECOND)]
 )
-def test_the_window_is_the_last_of_what_came(writer, follow, rows, span):
+def test_window_has_the_last_ticks(writer, follow, rows, duration_ns):
     choose = random.Random(7)
-    writers = {kind: writer(kind) for kind in KINDS}
-    live = follow(H13 - 200 * SECOND, STREAMS, window_rows=rows, window_ns=span)
+    writers = {tick_type: writer(tick_type) for tick_type in TICK_TYPES}
+    live = follow(H13 - 200 * SECOND, STREAMS, window_rows=rows, window_ns=duration_ns)
     came: list[tuple[int, int]] = []
     at = H13
     for _ in range(120):
@@ -42,20 +42,20 @@ def test_the_window_is_the_last_of_what_came(writer, follow, rows, span):
             assert times == sorted(times)
             assert len(shown) == len(set(shown)) <= rows
             assert set(shown) <= set(came)
-            # All that is late enough is there, and nothing else where only time bounds it.
+            # Every tick late enough is there, and no other where only time bounds the window.
             whole = {pair for pair in came if pair[0] >= live.window_since}
             assert whole <= set(shown)
             if rows == 10**6:
                 assert whole == set(shown)
-            assert live.frame() is frame, "nothing came, and it was made anew"
+            assert live.frame() is frame, "nothing came, and the frame was built anew"
     height = live.frame().height
-    if span is not None and rows == 10**6:
-        assert live.window_since == max(time for time, _ in came) - span
+    if duration_ns is not None and rows == 10**6:
+        assert live.window_since == max(time for time, _ in came) - duration_ns
     if rows == 500:
         assert height == 500
 
 
-def test_equal_times_keep_the_order_in_which_they_came(writer, follow):
+def test_equal_times_keep_their_order_of_arrival(writer, follow):
     quotes = writer()
     live = follow(H13)
     for number in range(600):
@@ -65,7 +65,7 @@ def test_equal_times_keep_the_order_in_which_they_came(writer, follow):
     assert live.frame()["sequence"].to_list() == list(range(600))
 
 
-def test_pieces_stay_few(writer, follow):
+def test_chunks_stay_few(writer, follow):
     quotes = writer()
     live = follow(H13)
     for number in range(1000):
@@ -74,7 +74,7 @@ def test_pieces_stay_few(writer, follow):
     assert len(live._reader._window._chunks) < 12
 
 
-def test_what_nobody_looks_at_is_decoded_now_and_then(writer, follow):
+def test_pending_batches_are_bounded(writer, follow):
     quotes = writer()
     live = follow(H13)
     live.read()
@@ -85,14 +85,14 @@ def test_what_nobody_looks_at_is_decoded_now_and_then(writer, follow):
     assert live.frame().height == 600
 
 
-def test_columns_without_time(writer, follow):
+def test_window_without_a_timestamp_column(writer, follow):
     writer().write(columns("bid_ask", [H13 + 2, H13 + 1], 0))
     live = follow(H13, columns=("sequence",))
     assert live.frame().columns == ["sequence"]
     assert live.frame()["sequence"].to_list() == [1, 0]
 
 
-def test_an_empty_window_has_its_columns(follow):
+def test_empty_window_has_its_columns(follow):
     frame = follow(H13).frame()
     assert frame.height == 0
     assert frame.columns == [

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibticks.format import TickColumns, Values
 from ibticks.index import MemoryIndex
 from ibticks.live import Batch, Live
+from ibticks.schema import TickColumns, Values
 from ibticks.storage import HOUR, FileKey, StreamWriter, compress_file, list_files
 from tests.storage.samples import CONTRACT, H13, SECOND, read_plainly, time_of
 

@@ -125,7 +125,7 @@ def _seen(root: Path) -> tuple[dict[str, list[float]], float, int, int]:
     from playwright.sync_api import sync_playwright
 
     from tests.conftest import CHROMIUM, FLAGS
-    from tests.widgets.lab import Lab, Sheet
+    from tests.widgets.jupyterlab import Lab, Sheet
 
     home = root / "lab"
     home.mkdir(parents=True)

@@ -367,5 +367,5 @@ def kill(writer: StreamWriter) -> None:
         assert isinstance(file, HourFile)
         file.close()
     writer.appender._open.clear()
-    writer._turn_away()
+    writer.appender._leave_current()
     writer.appender._stream_lock.release()

@@ -287,7 +287,7 @@ def test_position_between_held_ticks(both, follow, root):
         live._reader.deliver_tick(first)
 
 
-def test_resume_in_a_replaced_file(quotes, follow, root, caplog):
+def test_resume_in_a_replaced_file(quotes, writer, follow, root, caplog):
     write(quotes, 0, 50)
     live = follow(H13)
     live.read()
@@ -295,9 +295,7 @@ def test_resume_in_a_replaced_file(quotes, follow, root, caplog):
     quotes.close()
     [path] = root.rglob("*_ticks.pb")
     path.unlink()
-    quotes._recover()
-    quotes.__init__(root, CONTRACT, "bid_ask", quotes._index, fsync=None)
-    write(quotes, 50, 60)
+    write(writer(), 50, 60)
     again = follow(None, resume=position)
     assert again.read()["sequence"].to_list() == list(range(50, 110))
     assert "is not the file it was" in caplog.text

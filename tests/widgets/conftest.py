@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A server that remembers no notebook of another module."""
+    """A JupyterLab server for the tests of one module."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     yield lab
     lab.close()
@@ -20,13 +20,13 @@ def lab(tmp_path_factory):
 
 @pytest.fixture
 def sheet(lab, browser):
-    """Makes notebooks that are open in the browser."""
-    sheets = []
+    """Open notebooks in the browser."""
+    opened = []
 
     def open_(name: str, *cells: str, notebook: NotebookNode | None = None) -> Sheet:
-        sheets.append(Sheet(lab, browser, name, list(cells), notebook))
-        return sheets[-1]
+        opened.append(Sheet(lab, browser, name, list(cells), notebook))
+        return opened[-1]
 
     yield open_
-    for one in sheets:
+    for one in opened:
         one.close()

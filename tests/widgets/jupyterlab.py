@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real browser, neither of which reaches beyond this machine."""
+"""JupyterLab in a browser; neither reaches beyond this machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Locator, Page
 
-PATIENCE = 120.0
+TIMEOUT_SECONDS = 120.0
 
 
 class Lab:
-    """A server of its own, in a process group of its own, on a free port of this machine."""
+    """A JupyterLab server in a new process group, on a free port of this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,7 +35,7 @@ class Lab:
         self.url = f"http://127.0.0.1:{port}"
         home = folder / "home"
         (home / "jupyter_config_dir" / "labconfig").mkdir(parents=True)
-        # Nor is it asked whether there is news.
+        # The extension that fetches announcements is disabled.
         (home / "jupyter_config_dir" / "labconfig" / "page_config.json").write_text(
             json.dumps(
                 {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
@@ -62,7 +62,7 @@ class Lab:
         self._wait()
 
     def _wait(self) -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 break
@@ -90,15 +90,15 @@ class Lab:
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + PATIENCE
+    """Wait until a condition holds."""
+    end = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 
 
 class Sheet:
-    """A notebook in the browser, its cells run from there."""
+    """A notebook in the browser, whose cells run from there."""
 
     def __init__(
         self,
@@ -119,54 +119,54 @@ class Sheet:
         }
         lab.put(name, notebook)
         self.errors: list[str] = []
-        self.strangers: list[str] = []
+        self.foreign_requests: list[str] = []
         self.page: Page = browser.new_page(viewport={"width": 1480, "height": 1100})
-        self.page.set_default_timeout(PATIENCE * 1000)
+        self.page.set_default_timeout(TIMEOUT_SECONDS * 1000)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._heard)
-        self.page.on("request", self._asked)
-        # Nobody answers a dialog of JupyterLab: a test that meets one says what it asks.
+        self.page.on("console", self._on_console)
+        self.page.on("request", self._on_request)
+        # No test answers a dialog of JupyterLab: a test that meets one fails with its text.
         self.page.add_locator_handler(self.page.locator(".jp-Dialog"), self._refuse_dialog)
-        # In a workspace of its own, where the notebooks of others are not open, too.
+        # Each notebook has a workspace, in which no other notebook is open.
         self.page.goto(f"{lab.url}/lab/workspaces/{name}/tree/{name}.ipynb")
         self.settle()
 
     def _refuse_dialog(self, dialog: Locator) -> None:
         raise AssertionError(f"JupyterLab shows a dialog: {dialog.inner_text()}")
 
-    def _heard(self, message: Any) -> None:
+    def _on_console(self, message: Any) -> None:
         if message.type == "error":
             self.errors.append(message.text)
 
-    def _asked(self, request: Any) -> None:
+    def _on_request(self, request: Any) -> None:
         local = (self.lab.url, self.lab.url.replace("http", "ws"), "data:", "blob:")
         if not request.url.startswith(local):
-            self.strangers.append(request.url)
+            self.foreign_requests.append(request.url)
 
     def settle(self) -> None:
-        """Wait until the notebook is there and its kernel idle."""
+        """Wait until the notebook is open and its kernel idle."""
         self.page.wait_for_selector(".jp-Notebook")
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
         # A notebook takes commands a moment after it looks ready.
         self.page.wait_for_timeout(1000)
 
     def run(self) -> None:
-        """Begin to run all cells; does not wait for their end."""
-        begun = (
+        """Start all cells; does not wait for their end."""
+        is_started = (
             "[...document.querySelectorAll('.jp-InputPrompt')]"
             ".some((prompt) => /[*\\d]/.test(prompt.innerText))"
         )
         for _ in range(10):
             self.page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-            # A notebook that is not ready yet takes a command for nothing.
+            # A notebook that is not ready yet ignores a command.
             self.page.wait_for_timeout(2000)
-            if self.page.evaluate(begun):
+            if self.page.evaluate(is_started):
                 return
         raise AssertionError("the notebook does not run")
 
     def value(self, expression: str) -> str:
-        """The repr of an expression, of the notebook's kernel."""
-        said = self.page.evaluate(
+        """Evaluate an expression in the notebook's kernel; return its repr."""
+        result = self.page.evaluate(
             """async (expression) => {
               const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
               const asked = kernel.requestExecute({
@@ -176,8 +176,8 @@ class Sheet:
             }""",
             expression,
         )
-        assert said["status"] == "ok", said
-        return said["data"]["text/plain"]
+        assert result["status"] == "ok", result
+        return result["data"]["text/plain"]
 
     def close(self) -> None:
         self.page.close()

@@ -1,4 +1,4 @@
-"""The state of a capture as a widget, against a real capture and the simulated gateway."""
+"""The status widget of a real capture from the simulated gateway."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def capture(tmp_path):
     gateway.close()
 
 
-def test_it_follows_the_capture_and_ends_it(capture):
+def test_status_follows_and_stops_a_capture(capture):
     threads = set(threading.enumerate())
     capture.start()
     status = CaptureStatus(capture)

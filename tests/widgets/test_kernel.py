@@ -1,4 +1,4 @@
-"""Views and their kernel: the page loaded again, the kernel interrupted, restarted, gone."""
+"""Views and their kernel: page reloaded, kernel interrupted, restarted, ended."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ GONE = "The kernel does not respond: this is the last known state. Run the cell 
 
 @pytest.fixture(scope="module")
 def ticking(tmp_path_factory):
-    """A store that is captured, by another process than the notebook's."""
-    ended = threading.Event()
+    """A store that another process than the notebook's captures."""
+    stopping = threading.Event()
 
     def write(contract_id: int, price: float) -> None:
         tick = {"timestamp": [time.time_ns()], "price": [price], "size": [1.0]}
@@ -44,8 +44,8 @@ def ticking(tmp_path_factory):
             tick_type="last",
         )
 
-    def go_on() -> None:
-        while not ended.wait(0.1):
+    def tick_on() -> None:
+        while not stopping.wait(0.1):
             capture.tick(time.time_ns())
 
     with ibt.open(tmp_path_factory.mktemp("ticking")) as store:
@@ -54,18 +54,18 @@ def ticking(tmp_path_factory):
             write(contract, 100.0)
         capture = FakeCapture(store.root, store.index, 1)
         capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
-        thread = threading.Thread(target=go_on)
+        thread = threading.Thread(target=tick_on)
         thread.start()
         yield store
-        ended.set()
+        stopping.set()
         thread.join()
         capture.stop(time.time_ns())
 
 
 class Page:
-    """A notebook with each of the views."""
+    """A notebook with one of each view."""
 
-    def __init__(self, sheet, name: str, root: Path, heard: Path) -> None:
+    def __init__(self, sheet, name: str, root: Path, received: Path) -> None:
         self.sheet = sheet(
             name,
             "import ibticks as ibt\n"
@@ -73,11 +73,11 @@ class Page:
             "from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser\n"
             f"store = ibt.open({str(root)!r})\n"
             "view = LiveView(store.live('ONE', 'last', '1h'), height=200)\n"
-            f"heard = Path({str(heard)!r})\n"
-            "view.observe(lambda change: heard.write_text(str(change['new'])), 'window')\n"
+            f"received = Path({str(received)!r})\n"
+            "view.observe(lambda change: received.write_text(str(change['new'])), 'window')\n"
             "view",
             "browser = StoreBrowser(store)\n"
-            "picked = lambda change: heard.write_text(str(change['new']['contract_id']))\n"
+            "picked = lambda change: received.write_text(str(change['new']['contract_id']))\n"
             "browser.observe(picked, 'picked')\n"
             "browser",
             "capture = ibt.Capture(store, '3:THREE:last', port=1)\n"
@@ -85,28 +85,28 @@ class Page:
             "status",
         )
         self.page = self.sheet.page
-        self.heard = heard
+        self.received = received
 
     def run(self) -> None:
         self.sheet.run()
-        self.comes_to_life()
+        self.wait_for_views()
 
-    def comes_to_life(self) -> None:
-        self.shows("live")
+    def wait_for_views(self) -> None:
+        self.wait_for_state("live")
         self.page.wait_for_selector(".ibt-store-foot")
         self.page.wait_for_selector(".widget-html table")
 
-    def shows(self, state: str, words: str = "") -> None:
+    def wait_for_state(self, state: str, text: str = "") -> None:
         self.page.wait_for_function(
-            "([state, words]) => { const root = document.querySelector('.ibt-live');"
+            "([state, text]) => { const root = document.querySelector('.ibt-live');"
             " return root?.dataset.state === state"
             " && root.querySelector('.ibt-badge').textContent === state.toUpperCase()"
-            " && root.querySelector('.ibt-note').textContent.startsWith(words); }",
-            arg=[state, words],
+            " && root.querySelector('.ibt-note').textContent.startsWith(text); }",
+            arg=[state, text],
         )
 
-    def goes_on(self) -> None:
-        """Wait for some more messages of the view, at the last of which it is live."""
+    def wait_for_updates(self) -> None:
+        """Wait for some more updates of the view, with a live state."""
         before = self.page.evaluate("Number(document.querySelector('.ibt-live').dataset.seq)")
         self.page.wait_for_function(
             f"Number(document.querySelector('.ibt-live').dataset.seq) > {before + 3}"
@@ -119,46 +119,46 @@ class Page:
     def pick(self, row: int) -> None:
         self.page.locator(".ibt-store canvas").click(position={"x": 10, "y": 31 + 18 * row})
 
-    def is_heard(self, word: str) -> None:
-        until(lambda: self.heard.exists() and self.heard.read_text() == word)
+    def wait_for_received(self, value: str) -> None:
+        until(lambda: self.received.exists() and self.received.read_text() == value)
 
-    def foot(self, words: str) -> None:
+    def wait_for_foot(self, text: str) -> None:
         self.page.wait_for_function(
-            "words => document.querySelector('.ibt-store-foot').textContent.startsWith(words)",
-            arg=words,
+            "text => document.querySelector('.ibt-store-foot').textContent.startsWith(text)",
+            arg=text,
         )
 
-    def panel_says(self, gone: bool) -> None:
+    def wait_for_panel(self, is_gone: bool) -> None:
         self.page.wait_for_function(
-            "([words, gone]) => { const said = document.querySelector('.ibt-gone');"
-            " return said?.textContent === words && (said.clientHeight > 0) === gone; }",
-            arg=[GONE, gone],
+            "([text, gone]) => { const note = document.querySelector('.ibt-gone');"
+            " return note?.textContent === text && (note.clientHeight > 0) === gone; }",
+            arg=[GONE, is_gone],
         )
 
 
 @pytest.fixture
 def page(sheet, ticking, tmp_path):
-    return lambda name: Page(sheet, name, ticking.root, tmp_path / "heard")
+    return lambda name: Page(sheet, name, ticking.root, tmp_path / "received")
 
 
-def test_whoever_has_a_kernel_is_heard_by_it(page):
-    views = page("heard")
+def test_messages_of_the_page_reach_the_kernel(page):
+    views = page("received")
     views.run()
 
-    def hears() -> None:
+    def check_messages() -> None:
         for name, window in (("30s", "30.0"), ("5m", "300.0")):
             views.click(name)
-            views.is_heard(window)
+            views.wait_for_received(window)
         for row in (0, 1):
             views.pick(row)
-            views.is_heard(str(row + 1))
+            views.wait_for_received(str(row + 1))
         for name, then in (("Start", "Stop"), ("Stop", "Start")):
             views.page.locator(".widget-button", has_text=name).click()
             views.page.locator(".widget-button", has_text=then).wait_for()
-        views.panel_says(gone=False)
+        views.wait_for_panel(is_gone=False)
 
-    hears()
-    # The last to have asked the kernel for something is a subshell that has ended since.
+    check_messages()
+    # The last request came from a subshell that has been deleted since.
     views.page.evaluate(
         f"""async () => {{
           const kernel = {KERNEL};
@@ -169,57 +169,57 @@ def test_whoever_has_a_kernel_is_heard_by_it(page):
           await kernel.requestDeleteSubshell({{ subshell_id: made.content.subshell_id }}).done;
         }}"""
     )
-    views.goes_on()
-    hears()
-    # JupyterLab does just that, now and then, when its page is loaded again.
+    views.wait_for_updates()
+    check_messages()
+    # JupyterLab does that, now and then, when its page is reloaded.
     views.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     for _ in range(2):
         views.page.reload()
         views.sheet.settle()
-        views.comes_to_life()
-    hears()
-    # A cell is busy: that hinders nobody; nor does its end.
+        views.wait_for_views()
+    check_messages()
+    # A busy cell does not block messages; nor does its end.
     views.page.evaluate(
         f"void (window.busy = {KERNEL}"
         ".requestExecute({ code: 'import time; time.sleep(99)' }).done)"
     )
     views.page.wait_for_function(f"{KERNEL}.status === 'busy'")
-    hears()
-    views.goes_on()
+    check_messages()
+    views.wait_for_updates()
     reply = views.page.evaluate(f"{KERNEL}.interrupt().then(() => window.busy)")
     assert reply["content"]["ename"] == "KeyboardInterrupt"
-    views.goes_on()
-    hears()
+    views.wait_for_updates()
+    check_messages()
     assert views.sheet.errors == []
 
 
-def test_a_kernel_that_is_restarted_or_ends(page, tmp_path_factory):
+def test_restarted_and_ended_kernels_are_shown(page, tmp_path_factory):
     views = page("ended")
     views.run()
     views.page.evaluate(f"void {KERNEL}.restart()")
-    views.shows("no kernel", "The kernel of this view has ended: run the cell again.")
-    views.foot("The kernel does not respond: run the cell again")
-    views.panel_says(gone=True)
+    views.wait_for_state("no kernel", "The kernel of this view has ended: run the cell again.")
+    views.wait_for_foot("The kernel does not respond: run the cell again")
+    views.wait_for_panel(is_gone=True)
     views.page.screenshot(path=tmp_path_factory.mktemp("pictures") / "ended.png")
-    # The buttons of the page still work on what it has.
+    # The buttons of the page still work on its data.
     views.click("30s")
     views.page.wait_for_selector(".ibt-live button[data-window='30'][aria-pressed='true']")
     views.sheet.settle()
     views.run()
-    views.foot("A click selects a day")
+    views.wait_for_foot("A click selects a day")
     views.click("30s")
-    views.is_heard("30.0")
-    views.panel_says(gone=False)
-    views.goes_on()
-    # One that ends for good does not say so.
+    views.wait_for_received("30.0")
+    views.wait_for_panel(is_gone=False)
+    views.wait_for_updates()
+    # A kernel that ends for good sends no message.
     views.page.evaluate(f"void {KERNEL}.shutdown()")
-    views.shows("no answer", "The kernel has not answered for ")
-    views.panel_says(gone=True)
+    views.wait_for_state("no answer", "The kernel has not answered for ")
+    views.wait_for_panel(is_gone=True)
     assert views.sheet.errors == []
 
 
 def shown(*widgets: PageWidget) -> list[nbformat.NotebookNode]:
-    """Cells that have shown these."""
+    """Cells whose outputs show these widgets."""
     InteractiveShell.instance()
     cells = []
     for widget in widgets:
@@ -233,8 +233,8 @@ def shown(*widgets: PageWidget) -> list[nbformat.NotebookNode]:
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_a_notebook_of_yesterday(sheet, lab, ticking, tmp_path_factory, saved):
-    """With the state of its widgets, as nbconvert saves it, or without, as JupyterLab."""
+def test_saved_notebook_without_its_kernel(sheet, lab, ticking, tmp_path_factory, saved):
+    """With the state of the widgets, as nbconvert saves it, or without, as JupyterLab does."""
     live = LiveView(ticking.live("ONE", "last", "1h"), height=200)
     browser = StoreBrowser(ticking)
     status = CaptureStatus(ibt.Capture(ticking, "3:THREE:last", port=1))
@@ -252,21 +252,21 @@ def test_a_notebook_of_yesterday(sheet, lab, ticking, tmp_path_factory, saved):
     pictures = tmp_path_factory.mktemp("pictures")
     if saved:
         opened.page.wait_for_selector(".ibt-live[data-state='no kernel']")
-        words = opened.page.locator(".ibt-note, .ibt-store-foot, .ibt-gone").all_inner_texts()
-        assert words == [
+        texts = opened.page.locator(".ibt-note, .ibt-store-foot, .ibt-gone").all_inner_texts()
+        assert texts == [
             "Not connected to a kernel: run the cell again.",
             "The kernel does not respond: run the cell again to select a day.",
             GONE,
         ]
-        assert opened.page.locator(".ibt-gone").evaluate("said => said.clientHeight") > 0
+        assert opened.page.locator(".ibt-gone").evaluate("note => note.clientHeight") > 0
         assert not opened.page.locator(".ibt-stored").first.is_visible()
     else:
         opened.page.wait_for_function(
             "document.body.innerText.split('run the cell to see it').length === 4"
         )
-        # JupyterLab looks for them for a while.
+        # JupyterLab searches for them for a while.
         opened.page.wait_for_function("!document.body.innerText.includes('Loading widget')")
         assert "Error" not in opened.page.locator(".jp-Notebook").inner_text()
-    # JupyterLab says so of models for which it has looked before it has read the notebook.
+    # JupyterLab logs that for models that it searched before it had read the notebook.
     assert [error for error in opened.errors if "widget model not found" not in error] == []
     opened.page.screenshot(path=pictures / f"yesterday_{saved}.png")

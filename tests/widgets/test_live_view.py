@@ -1,4 +1,4 @@
-"""The live view: what it tells the page, how it ends, and how it looks in a real notebook."""
+"""The live view: its messages to the page, its end, and its looks in a notebook."""
 
 from __future__ import annotations
 
@@ -50,29 +50,31 @@ def write(store, prices, contract_id=1):
     )
 
 
-class Heard(LiveView):
-    """A view that keeps what it tells the page."""
+class RecordingView(LiveView):
+    """A view that records its messages to the page."""
 
-    def __init__(self, *arguments, **named):
-        self.told = []
-        super().__init__(*arguments, **named)
+    def __init__(self, *arguments, **options):
+        self.sent = []
+        super().__init__(*arguments, **options)
 
     def send(self, content, buffers=None):
-        self.told.append((content, buffers))
+        self.sent.append((content, buffers))
         super().send(content, buffers)
 
 
 def facts(view):
-    return {name: fact for said, _ in view.told for name, fact in said.get("facts", {}).items()}
+    return {
+        name: fact for message, _ in view.sent for name, fact in message.get("facts", {}).items()
+    }
 
 
 @pytest.fixture
 def view_of(store):
     views = []
 
-    def make(*arguments, **named):
-        live = store.live(*arguments, **named)
-        views.append(Heard(live))
+    def make(*arguments, **options):
+        live = store.live(*arguments, **options)
+        views.append(RecordingView(live))
         return views[-1]
 
     yield make
@@ -80,33 +82,33 @@ def view_of(store):
         view.close()
 
 
-def test_history_and_then_what_comes(store, view_of):
+def test_view_shows_the_buffer_then_live_ticks(store, view_of):
     view = view_of("ONE", "last", "1h")
     assert view.contracts == [[1, "ONE"]]
-    assert repr(view) == "<Heard: A live view of ONE>"
+    assert repr(view) == "<RecordingView: A live view of ONE>"
     until(lambda: facts(view).get("state") == "no capture")
     assert (facts(view)["last"], facts(view)["ticks"]) == (102, 3)
     write(store, [103.0])
     until(lambda: facts(view).get("last") == 103)
     assert facts(view)["ticks"] == 4
-    kinds = [said["type"] for said, _ in view.told]
-    assert kinds[0] == "reset"
-    assert set(kinds[1:]) == {"append"}
-    assert [said["seq"] for said, _ in view.told] == list(range(1, len(kinds) + 1))
+    message_types = [message["type"] for message, _ in view.sent]
+    assert message_types[0] == "reset"
+    assert set(message_types[1:]) == {"append"}
+    assert [message["seq"] for message, _ in view.sent] == list(range(1, len(message_types) + 1))
 
 
-def test_a_page_that_begins_is_told_all(store, view_of):
+def test_new_page_gets_a_snapshot(store, view_of):
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("ticks") == 3)
-    before = len(view.told)
+    before = len(view.sent)
     view._on_page_message(view, {"type": "snapshot_request"}, [])
-    until(lambda: any(said["type"] == "reset" for said, _ in view.told[before:]))
-    said, buffers = next(told for told in view.told[before:] if told[0]["type"] == "reset")
+    until(lambda: any(message["type"] == "reset" for message, _ in view.sent[before:]))
+    message, buffers = next(sent for sent in view.sent[before:] if sent[0]["type"] == "reset")
     assert len(buffers[1]) == 3 * 4 * 8, "the trades, all of them"
-    assert said["facts"]["ticks"] == 3
+    assert message["facts"]["ticks"] == 3
 
 
-def test_another_contract_another_window(store, view_of):
+def test_contract_and_window_can_change(store, view_of):
     write(store, [5.0, 6.0], contract_id=2)
     view = view_of([1, 2], "last", "1h")
     until(lambda: facts(view).get("last") == 102)
@@ -119,8 +121,8 @@ def test_another_contract_another_window(store, view_of):
     assert facts(view)["ticks"] == 3
 
 
-def test_a_message_tells_of_all_that_has_come(store, view_of):
-    """Not only of the ticks that were held, while later ones are there already."""
+def test_update_has_every_tick_that_has_come(store, view_of):
+    """Not only ticks that were held, where later ones have come already."""
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("state") == "no capture")
     with store.live("ONE", "last") as other:
@@ -133,20 +135,20 @@ def test_a_message_tells_of_all_that_has_come(store, view_of):
     view._thread.join()
     view._batches = SimpleNamespace(poll=lambda: batches.pop(0) if batches else None)
     view._send_update()
-    assert view.told[-1][0]["facts"]["last"] == 104
+    assert view.sent[-1][0]["facts"]["last"] == 104
 
 
-def test_what_fails_is_seen(store, view_of, caplog):
+def test_failure_is_shown_in_the_page(store, view_of, caplog):
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("ticks") == 3)
     view._chart = None
     write(store, [104.0])
-    until(lambda: view.told[-1][0]["type"] == "failed")
-    assert "AttributeError" in view.told[-1][0]["problem"]
+    until(lambda: view.sent[-1][0]["type"] == "failed")
+    assert "AttributeError" in view.sent[-1][0]["problem"]
     assert "a live view failed" in caplog.text
 
 
-def test_nothing_is_left_of_it(store):
+def test_closed_view_leaves_nothing_open(store):
     def open_files():
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -161,7 +163,7 @@ def test_nothing_is_left_of_it(store):
 
 
 def cells_until_view() -> list[str]:
-    """The notebook's code, up to where it shows the view."""
+    """Code cells of the notebook up to the one that shows the view."""
     cells = [cell.source for cell in nbformat.read(NOTEBOOK, 4).cells if cell.cell_type == "code"]
     (last,) = (
         number for number, cell in enumerate(cells) if re.search(r"^view$", cell, re.MULTILINE)
@@ -170,7 +172,7 @@ def cells_until_view() -> list[str]:
 
 
 @pytest.mark.browser
-def test_the_notebook(sheet, tmp_path_factory):
+def test_live_view_notebook(sheet, tmp_path_factory):
     notebook = sheet("live_view", *cells_until_view())
     page = notebook.page
     notebook.run()
@@ -181,13 +183,13 @@ def test_the_notebook(sheet, tmp_path_factory):
     def data() -> dict[str, str]:
         return json.loads(root.evaluate("root => JSON.stringify({...root.dataset})"))
 
-    def waits(condition: str) -> None:
+    def wait_for(condition: str) -> None:
         page.wait_for_function(f"(({condition}))(document.querySelector('.ibt-live'))")
 
-    # It draws, and goes on.
-    waits("root => root.dataset.state === 'live' && Number(root.dataset.n) > 1000")
+    # It draws, and is updated.
+    wait_for("root => root.dataset.state === 'live' && Number(root.dataset.n) > 1000")
     first = data()
-    waits(f"root => root.dataset.last !== '{first['last']}' && root.dataset.n > {first['n']}")
+    wait_for(f"root => root.dataset.last !== '{first['last']}' && root.dataset.n > {first['n']}")
     drawn = root.locator("canvas").first.evaluate(
         "canvas => new Set(canvas.getContext('2d')"
         ".getImageData(0, 0, canvas.width, canvas.height).data).size"
@@ -196,41 +198,41 @@ def test_the_notebook(sheet, tmp_path_factory):
     assert root.locator(".ibt-tape tbody tr").count() > 10
     root.screenshot(path=tmp_path_factory.mktemp("pictures") / "live_view.png")
 
-    # Above it stands the capture's own state.
+    # Above it is the status of the capture.
     status = page.locator(".widget-html").first
     assert "connected" in status.inner_text()
     assert "BTCUSDT" in status.inner_text()
 
-    # Paused, it stands still while the stream goes on; the kernel knows.
+    # Paused, it is frozen while the stream goes on; the kernel has the trait.
     root.get_by_role("button", name="Pause").click()
-    waits("root => root.dataset.state === 'paused'")
+    wait_for("root => root.dataset.state === 'paused'")
     still = data()
-    waits(f"root => Number(root.dataset.seq) > {int(still['seq']) + 5}")
+    wait_for(f"root => Number(root.dataset.seq) > {int(still['seq']) + 5}")
     assert data()["n"] == still["n"]
     assert notebook.value("view.paused") == "True"
     root.get_by_role("button", name="Resume").click()
-    waits(f"root => root.dataset.state === 'live' && root.dataset.n > {still['n']}")
+    wait_for(f"root => root.dataset.state === 'live' && root.dataset.n > {still['n']}")
 
-    # Another window is another picture.
+    # Another window has another number of buckets.
     wide = int(data()["buckets"])
     root.get_by_role("button", name="30s").click()
-    waits(f"root => Number(root.dataset.buckets) !== {wide}")
+    wait_for(f"root => Number(root.dataset.buckets) !== {wide}")
     assert notebook.value("view.window") == "30.0"
 
-    # What the page shows is what the kernel has.
+    # The page shows the figures of the kernel.
     assert notebook.value("capture.running") == "True"
     notebook.value("[gateway.close(), capture.stop()]")
     shown = "view._chart.snapshot(0)[0]['facts']"
-    waits("root => root.querySelector('.ibt-badge').textContent === 'NO CAPTURE'")
+    wait_for("root => root.querySelector('.ibt-badge').textContent === 'NO CAPTURE'")
     page.wait_for_timeout(1500)
     assert float(data()["last"]) == float(notebook.value(f"{shown}['last']"))
     assert data()["n"] == notebook.value(f"{shown}['ticks']")
-    # Closed, it leaves nothing.
+    # A closed view leaves no thread.
     notebook.value("view.close()")
     threads = "[t.name for t in __import__('threading').enumerate() if t.name == 'ibticks-view']"
     assert notebook.value(threads) == "[]"
     assert notebook.errors == []
-    assert notebook.strangers == []
+    assert notebook.foreign_requests == []
 
 
 # --- the condition of the feed --------------------------------------------------------------------
@@ -238,7 +240,7 @@ def test_the_notebook(sheet, tmp_path_factory):
 
 @pytest.fixture
 def fed(store, fake_capture):
-    """A capture of the trades of ONE, begun now; whether it lives is for the test to say."""
+    """A capture of the trades of TWO, whose status the test sets."""
     store.add_contract(2, "TWO")
     running = fake_capture(store.root, store.index, 2)
     running.say(StreamStatus.SUBSCRIBED, time.time_ns())
@@ -247,7 +249,7 @@ def fed(store, fake_capture):
     running.kill()
 
 
-SAID = [
+CONDITIONS = [
     (StreamStatus.QUIET, "no tick for 61 s", None, "quiet"),
     (StreamStatus.DISCONNECTED, "connection lost", 1100, "disconnected"),
     (StreamStatus.NOT_PERMITTED, "no permission", 10189, "not permitted"),
@@ -255,8 +257,8 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("status", "reason", "code", "state"), SAID)
-def test_the_badge_has_the_condition_of_the_feed(fed, view_of, status, reason, code, state):
+@pytest.mark.parametrize(("status", "reason", "code", "state"), CONDITIONS)
+def test_badge_shows_the_condition_of_the_feed(fed, view_of, status, reason, code, state):
     view = view_of("TWO", "last", "1h")
     until(lambda: facts(view).get("state") == "live")
     fed.say(status, time.time_ns(), reason, code)
@@ -269,7 +271,7 @@ def test_the_badge_has_the_condition_of_the_feed(fed, view_of, status, reason, c
     until(lambda: facts(view).get("state") == "live")
 
 
-def test_a_killed_capture_is_seen(fed, view_of):
+def test_killed_capture_is_shown(fed, view_of):
     view = view_of("TWO", "last", "1h")
     until(lambda: facts(view).get("state") == "live")
     fed.kill()
@@ -277,18 +279,18 @@ def test_a_killed_capture_is_seen(fed, view_of):
     assert "killed" in facts(view)["streams"][0]["reason"]
 
 
-def test_the_badge_is_that_of_the_worst_stream(store, fed, view_of, fake_capture):
+def test_badge_shows_the_worst_stream(store, fed, view_of, fake_capture):
     quotes = fake_capture(store.root, store.index, 2, "bid_ask")
     quotes.say(StreamStatus.SUBSCRIBED, time.time_ns())
     view = view_of("TWO", ["last", "bid_ask"], "1h")
     until(lambda: facts(view).get("state") == "live")
     fed.say(StreamStatus.NOT_PERMITTED, time.time_ns(), "no permission", 354)
     until(lambda: facts(view).get("state") == "not permitted")
-    assert [each["condition"] for each in facts(view)["streams"]] == ["live", "not permitted"]
+    assert [stream["condition"] for stream in facts(view)["streams"]] == ["live", "not permitted"]
     quotes.kill()
 
 
-def test_the_change_is_from_the_close_before_and_says_which(store, view_of):
+def test_change_is_from_the_named_previous_close(store, view_of):
     for time_, price in (("2013-10-07T19:59:00Z", 181.0), ("2013-10-08T14:00:00Z", 184.0)):
         frame = pl.DataFrame({"timestamp": [time_], "price": [price], "size": [1.0]})
         store.write(frame, contract_id=3, tick_type="last")
@@ -304,7 +306,7 @@ def test_the_change_is_from_the_close_before_and_says_which(store, view_of):
 @pytest.mark.parametrize(
     ("wrong", "error"), [({"market": "MOON"}, UnknownMarketError), ({"window": "5q"}, InputError)]
 )
-def test_what_is_wrong_is_refused_and_leaves_the_stream_alone(store, wrong, error):
+def test_wrong_arguments_leave_the_stream_open(store, wrong, error):
     with store.live("ONE", "last", "1h") as live:
         with pytest.raises(error, match=next(iter(wrong.values()))):
             LiveView(live, **wrong)
@@ -349,7 +351,7 @@ view
 
 
 @pytest.mark.browser
-def test_each_condition_in_light_and_dark(sheet, tmp_path_factory):
+def test_each_condition_in_light_and_dark_themes(sheet, tmp_path_factory):
     notebook = sheet("conditions", CELLS.replace("REPOSITORY", repr(str(NOTEBOOK.parents[1]))))
     page = notebook.page
     notebook.run()
@@ -358,7 +360,7 @@ def test_each_condition_in_light_and_dark(sheet, tmp_path_factory):
     root.scroll_into_view_if_needed()
     pictures = Path(os.environ.get("IBTICKS_PICTURES") or tmp_path_factory.mktemp("pictures"))
 
-    def waits(condition: str) -> None:
+    def wait_for(condition: str) -> None:
         page.wait_for_function(f"(({condition}))(document.querySelector('.ibt-live'))")
 
     def badge() -> str:
@@ -368,8 +370,8 @@ def test_each_condition_in_light_and_dark(sheet, tmp_path_factory):
         return root.locator(".ibt-note").inner_text()
 
     def say(status: str, reason: str, code: int | None = None) -> None:
-        said = f"capture.say(StreamStatus.{status}, time.time_ns(), {reason}, {code})"
-        notebook.value(said)
+        call = f"capture.say(StreamStatus.{status}, time.time_ns(), {reason}, {code})"
+        notebook.value(call)
 
     def picture(name: str) -> None:
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
@@ -382,17 +384,19 @@ def test_each_condition_in_light_and_dark(sheet, tmp_path_factory):
             page.wait_for_function(f"document.body.dataset.jpThemeLight === '{light}'")
             root.screenshot(path=pictures / f"{name}-{theme.split()[1].lower()}.png")
 
-    waits("root => root.dataset.state === 'live'")
+    wait_for("root => root.dataset.state === 'live'")
     assert badge() == "LIVE"
     assert note() == ""
     change = root.locator(".ibt-fact").first.inner_text()
     assert "CLOSE" in change.upper()
     assert "(+7.14%)" in change, "from 1.4 to 1.5"
     picture("live")
-    # The axis and the age go on with the clock while nothing comes.
+    # The axis and the age follow the clock while no tick comes.
     age = float(root.get_attribute("data-age"))
     end = float(root.get_attribute("data-end"))
-    waits(f"root => Number(root.dataset.age) > {age} + 2 && Number(root.dataset.end) > {end} + 2")
+    wait_for(
+        f"root => Number(root.dataset.age) > {age} + 2 && Number(root.dataset.end) > {end} + 2"
+    )
     for name, arguments, words in (
         ("quiet", ("QUIET", "'no tick for 61 s'"), "no tick for 61 s"),
         ("disconnected", ("DISCONNECTED", "'connection lost'", 1100), "connection lost"),
@@ -400,18 +404,18 @@ def test_each_condition_in_light_and_dark(sheet, tmp_path_factory):
         ("closed", ("SESSION_CLOSED", "closed_reason(4102444800 * 10**9)"), "opens at 2099-12-31"),
     ):
         say(*arguments)
-        waits(f"root => root.dataset.state === '{name}'")
+        wait_for(f"root => root.dataset.state === '{name}'")
         assert badge() == name.upper()
         assert words in note()
         assert "America/New_York" in note(), "times have a zone"
         picture(name.replace(" ", "-"))
     say("RESTORED", "''")
-    waits("root => root.dataset.state === 'live'")
+    wait_for("root => root.dataset.state === 'live'")
     notebook.value("capture.kill()")
-    waits("root => root.dataset.state === 'no capture'")
+    wait_for("root => root.dataset.state === 'no capture'")
     assert badge() == "NO CAPTURE"
     assert "killed" in note()
     picture("no-capture")
     notebook.value("[view.close(), store.close(), scratch.cleanup()]")
     assert notebook.errors == []
-    assert notebook.strangers == []
+    assert notebook.foreign_requests == []

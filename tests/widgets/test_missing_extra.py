@@ -20,7 +20,7 @@ except ibticks.errors.MissingExtraError as error:
 
 @pytest.mark.parametrize("view", ["CaptureStatus", "LiveView", "StoreBrowser"])
 @pytest.mark.parametrize("package", ["ipywidgets", "traitlets"])
-def test_the_command_that_installs_it_is_named(view, package):
+def test_missing_package_names_the_install_command(view, package):
     probe = WITHOUT.format(package=package, view=view)
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout == (

@@ -1,4 +1,4 @@
-"""The heat map of a store: its figures, and a click on it in a real notebook."""
+"""The heat map of a store: its figures, and a click in a notebook."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def browser_of(stored):
         one.close()
 
 
-def test_every_tick_is_in_the_map(browser_of, stored):
+def test_map_counts_every_tick(browser_of, stored):
     widget = browser_of()
     assert [(row["symbol"], row["tick_type"]) for row in widget.rows] == [
         ("IBM", "all_last"),
@@ -62,27 +62,27 @@ def test_every_tick_is_in_the_map(browser_of, stored):
         assert shown == {str(day): count for day, count in days.iter_rows()}
 
 
-def test_it_is_named_in_a_terminal(browser_of, stored):
+def test_repr_names_the_store(browser_of, stored):
     assert repr(browser_of()) == f"<StoreBrowser: The map of the store {stored.root}>"
 
 
-def test_a_day_that_is_picked_is_a_selection(browser_of):
-    told = []
-    widget = browser_of(on_select=told.append)
+def test_picked_day_is_a_selection(browser_of):
+    picked = []
+    widget = browser_of(on_select=picked.append)
     assert widget.selection is None
     widget.picked = {"contract_id": 8314, "tick_type": "bid_ask", "date": "2013-10-08"}
     assert widget.selection.count() == 62_873
-    assert [selection.count() for selection in told] == [widget.selection.count()]
+    assert [selection.count() for selection in picked] == [widget.selection.count()]
 
 
-def test_an_empty_store(tmp_path):
+def test_map_of_an_empty_store(tmp_path):
     with ibt.open(tmp_path / "new") as store:
         widget = StoreBrowser(store)
         assert (widget.rows, widget.days, widget.selection) == ([], [], None)
         widget.close()
 
 
-def test_gaps_are_told_by_the_day():
+def test_gaps_are_split_by_day():
     assert _seconds_by_day(DAY - 5_000_000_000, 2 * DAY + 1_000_000_000) == [
         (date(1970, 1, 1), 5.0),
         (date(1970, 1, 2), 86400.0),
@@ -91,7 +91,7 @@ def test_gaps_are_told_by_the_day():
     assert _seconds_by_day(DAY, 2 * DAY) == [(date(1970, 1, 2), 86400.0)]
 
 
-def test_days_without_anything():
+def test_days_between_are_filled():
     friday, monday = date(2025, 1, 10), date(2025, 1, 13)
     assert _fill_days([friday, monday]) == [friday, monday]
     assert _fill_days([friday, date(2025, 1, 14)]) == [friday, monday, date(2025, 1, 14)]
@@ -100,7 +100,7 @@ def test_days_without_anything():
 
 
 @pytest.mark.browser
-def test_a_click_in_a_notebook(sheet, stored):
+def test_click_selects_a_day_in_a_notebook(sheet, stored):
     notebook = sheet(
         "store_browser",
         "import ibticks as ibt\nfrom ibticks.widgets import StoreBrowser\n"
@@ -126,4 +126,4 @@ def test_a_click_in_a_notebook(sheet, stored):
     row = notebook.value("browser.picked['tick_type'], browser.picked['date']")
     assert row == "('all_last', '2024-08-09')"
     assert notebook.errors == []
-    assert notebook.strangers == []
+    assert notebook.foreign_requests == []

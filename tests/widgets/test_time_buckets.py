@@ -1,4 +1,4 @@
-"""Ticks condensed for a chart, against the plain words of what a moment is."""
+"""Time buckets of a chart, against a reduction tick by tick."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TICKS = st.lists(
 
 
 def frame(ticks) -> pl.DataFrame:
-    """Ticks at times that mostly grow: a step of 40 goes back."""
+    """Ticks at times that mostly increase: a step of 40 goes back."""
     time, times = 1_000_000, []
     for step, *_ in ticks:
         time += -200 if step == 40 else step
@@ -35,21 +35,21 @@ def frame(ticks) -> pl.DataFrame:
     ).with_columns(pl.col("timestamp").cast(pl.Datetime("ns", "UTC")))
 
 
-def plain(ticks: pl.DataFrame) -> list[dict[str, float]]:
-    """The same, tick by tick."""
+def reduce_plainly(ticks: pl.DataFrame) -> list[dict[str, float]]:
+    """Reduce ticks to buckets one by one."""
     rows: list[dict[str, float]] = []
-    mark = -1
-    lasting = dict.fromkeys(("bid", "ask", "mid"), math.nan)
+    bucket = -1
+    carried = dict.fromkeys(("bid", "ask", "mid"), math.nan)
     for tick in ticks.with_columns(pl.col("timestamp").to_physical()).iter_rows(named=True):
-        if tick["timestamp"] // WIDTH > mark:
-            mark = tick["timestamp"] // WIDTH
+        if tick["timestamp"] // WIDTH > bucket:
+            bucket = tick["timestamp"] // WIDTH
             rows.append(dict.fromkeys(COLUMNS, math.nan) | {"time": 0.0, "volume": 0.0})
         row = rows[-1]
         row["time"] = max(row["time"], tick["timestamp"] / 1e9)
-        for name in lasting:
+        for name in carried:
             if tick[f"{name}_price"] is not None:
-                lasting[name] = tick[f"{name}_price"]
-        row |= lasting
+                carried[name] = tick[f"{name}_price"]
+        row |= carried
         if tick["price"] is not None:
             row["last"] = tick["price"]
             row["low"] = min(tick["price"], row["low"] if row["low"] == row["low"] else math.inf)
@@ -59,27 +59,27 @@ def plain(ticks: pl.DataFrame) -> list[dict[str, float]]:
 
 
 @given(TICKS, st.lists(st.integers(0, 60), max_size=4))
-def test_each_moment_is_what_happened_in_it(ticks, cuts):
+def test_buckets_equal_a_plain_reduction(ticks, cuts):
     whole = frame(ticks)
     buckets = TimeBuckets(WIDTH, 1000)
-    told: dict[int, list[float]] = {}
+    sent: dict[int, list[float]] = {}
     edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
     for start, end in itertools.pairwise(edges):
         changed = buckets.add(whole[start:end])
         columns = buckets.since(changed)
         for place, row in enumerate(zip(*columns.values(), strict=True)):
-            told[changed + place] = list(row)
-    expected = [list(row.values()) for row in plain(whole)]
+            sent[changed + place] = list(row)
+    expected = [list(row.values()) for row in reduce_plainly(whole)]
     assert buckets.end == len(expected)
-    # What a page has that was told the changes, each time.
+    # The rows of a page that gets every change.
     assert np.array_equal(
-        np.array([told[number] for number in sorted(told)]).reshape(-1, len(COLUMNS)),
+        np.array([sent[number] for number in sorted(sent)]).reshape(-1, len(COLUMNS)),
         np.array(expected).reshape(-1, len(COLUMNS)),
         equal_nan=True,
     )
 
 
-def test_old_buckets_are_forgotten():
+def test_old_buckets_are_dropped():
     buckets = TimeBuckets(1, 10)
     for number in range(0, 100, 5):
         buckets.add(
@@ -93,7 +93,7 @@ def test_old_buckets_are_forgotten():
     assert len(buckets.since(buckets.end - 3)["time"]) == 3
 
 
-def test_a_real_day():
+def test_buckets_of_a_real_day_equal_bars():
     ticks = pl.read_parquet(sample("ibm_trades").path)
     buckets = TimeBuckets(60_000_000_000, 2000)
     for start in range(0, len(ticks), 777):

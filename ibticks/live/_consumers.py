@@ -160,7 +160,7 @@ class CallbackThread:
 
     @property
     def running(self) -> bool:
-        """Whether the thread is alive."""
+        """True while the thread is alive."""
         return self._thread is not None and self._thread.is_alive()
 
     @property

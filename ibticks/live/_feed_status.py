@@ -50,7 +50,7 @@ class FeedStatus:
 
     @property
     def has_index(self) -> bool:
-        """Whether there is an index to ask."""
+        """True where there is an index to ask."""
         return self._index is not None
 
     def states(self, read_ns: Mapping[StreamKey, int], now_ns: int | None) -> list[FeedState]:

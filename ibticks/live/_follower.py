@@ -280,12 +280,12 @@ class Follower:
 
     @property
     def behind(self) -> bool:
-        """Whether the files have more than has been read."""
+        """True while the files have more than has been read."""
         return any(tail.behind for tail in self._tails)
 
     @property
     def intact(self) -> bool:
-        """Whether every file is still the one that was read, and could be read."""
+        """True while every file is still the one that was read, and could be read."""
         return all(tail.intact for tail in self._tails)
 
     def _batch(self, slices: list[FrameSlice]) -> Batch:

@@ -231,7 +231,7 @@ class Live:
 
     @property
     def historical(self) -> bool:
-        """Whether ticks that were stored when it was opened are still to be read."""
+        """True while ticks that were stored when it was opened are still to be read."""
         return self._reader.historical
 
     @property
@@ -246,17 +246,17 @@ class Live:
 
     @property
     def intact(self) -> bool:
-        """Whether every file is still the one that was read, and could be read."""
+        """True while every file is still the one that was read, and could be read."""
         return self._reader.intact
 
     @property
     def running(self) -> bool:
-        """Whether a thread reads the stream."""
+        """True while a thread reads the stream."""
         return self._callbacks.running
 
     @property
     def closed(self) -> bool:
-        """Whether the stream has been closed."""
+        """True once the stream has been closed."""
         return self._reader.closed
 
     @property

@@ -43,7 +43,7 @@ class StreamMerge:
 
     def __init__(self, streams: int, delay_seconds: float) -> None:
         self._delay_seconds: Final = delay_seconds
-        self._held: list[deque[tuple[FrameSlice, float]]] = [deque() for _ in range(streams)]
+        self._queues: list[deque[tuple[FrameSlice, float]]] = [deque() for _ in range(streams)]
         self._latest_ns: list[int] = [TIME_MIN] * streams
         self.held_ticks = 0
 
@@ -62,12 +62,12 @@ class StreamMerge:
         if frames.ticks:
             keys = np.maximum(np.maximum.accumulate(keys), self._latest_ns[stream])
             self._latest_ns[stream] = int(keys[-1])
-        self._held[stream].append((FrameSlice(stream, frames, 0, frames.ticks, keys), arrival))
+        self._queues[stream].append((FrameSlice(stream, frames, 0, frames.ticks, keys), arrival))
         self.held_ticks += frames.ticks
 
     def has_held(self, stream: int) -> bool:
         """Return whether frames of a stream are held."""
-        return bool(self._held[stream])
+        return bool(self._queues[stream])
 
     def latest_ns(self, stream: int) -> int:
         """Return the latest time read of a stream, UTC nanoseconds."""
@@ -75,7 +75,7 @@ class StreamMerge:
 
     def due_at(self) -> float | None:
         """Return when the first held tick has been held long enough, in monotonic seconds."""
-        arrivals = [held[0][1] for held in self._held if held]
+        arrivals = [queue[0][1] for queue in self._queues if queue]
         return min(arrivals) + self._delay_seconds if arrivals else None
 
     def take(
@@ -93,7 +93,7 @@ class StreamMerge:
             Whether ticks are held for earlier ones of other streams.
         """
         bound_ns = min((self._latest_ns[stream] for stream in unread), default=TIME_MAX + 1)
-        if hold and len(self._held) > 1:
+        if hold and len(self._queues) > 1:
             bound_ns = min(bound_ns, max(min(self._latest_ns), self._overdue_ns(now)))
         return self._take_before(bound_ns)
 
@@ -101,24 +101,24 @@ class StreamMerge:
         """Take the earliest ticks, so that about ``keep`` are left; more where times are equal."""
         if self.held_ticks <= keep:
             return []
-        keys = np.concatenate([one.keys for held in self._held for one, _ in held])
+        keys = np.concatenate([one.keys for queue in self._queues for one, _ in queue])
         return self._take_before(int(np.partition(keys, len(keys) - keep)[len(keys) - keep]))
 
     def _overdue_ns(self, now: float) -> int:
         """Return the nanosecond after the latest tick that has been held long enough."""
         overdue = [
             int(one.keys[-1]) + 1
-            for held in self._held
-            for one, arrival in held
+            for queue in self._queues
+            for one, arrival in queue
             if one.ticks and arrival + self._delay_seconds <= now
         ]
         return max(overdue, default=TIME_MIN)
 
     def _take_before(self, bound_ns: int) -> list[FrameSlice]:
         taken = []
-        for held in self._held:
-            while held:
-                first, arrival = held[0]
+        for queue in self._queues:
+            while queue:
+                first, arrival = queue[0]
                 count = first.ticks
                 if count and first.keys[-1] >= bound_ns:
                     count = int(np.searchsorted(first.keys, bound_ns))
@@ -126,9 +126,9 @@ class StreamMerge:
                         middle = first.start + count
                         taken.append(replace(first, stop=middle, keys=first.keys[:count]))
                         rest = replace(first, start=middle, keys=first.keys[count:])
-                        held[0] = rest, arrival
+                        queue[0] = rest, arrival
                     break
                 taken.append(first)
-                held.popleft()
+                queue.popleft()
         self.held_ticks -= sum(one.ticks for one in taken)
         return taken

@@ -195,7 +195,7 @@ class LiveReader:
 
     @property
     def historical(self) -> bool:
-        """Whether ticks of the buffer are still to be read."""
+        """True while ticks of the buffer are still to be read."""
         return self._follower.historical
 
     @property
@@ -210,7 +210,7 @@ class LiveReader:
 
     @property
     def intact(self) -> bool:
-        """Whether every file is still the one that was read, and could be read."""
+        """True while every file is still the one that was read, and could be read."""
         return self._follower.intact
 
     def last_tick_ns(self) -> dict[StreamKey, int]:

@@ -36,7 +36,7 @@ _EMPTY: Final = np.empty(0, dtype=np.uint8)
 
 
 class FileVersion(NamedTuple):
-    """What differs between two versions of a file, without reading it."""
+    """Inode, size and time of a file: two versions differ in one of them."""
 
     inode: int
     size: int

@@ -236,7 +236,7 @@ class Tail:
 
     @property
     def behind(self) -> bool:
-        """Whether there may be more to read at once."""
+        """True while there may be more to read at once."""
         return bool(self._changed)
 
     def read(self) -> FrameBatch | None:

@@ -320,15 +320,15 @@ def test_slow_reader_misses_nothing(both, follow, monkeypatch):
     live = follow(None, STREAMS, delay=1000)
     for number in range(1000, 3000):
         both["bid_ask"].append(message("bid_ask", H13 + 5 * MINUTE + number, number))
-    held = 0
+    max_held = 0
     read: list[int] = []
     for hold in (True, False):
         while (batch := live._reader.take(hold=hold)) is not None:
             read += [item["data"]["sequence"] for item in batch.messages()]
-            held = max(held, batch.rows + live._reader._follower._merge.held_ticks)
-        held = max(held, live._reader._follower._merge.held_ticks)
+            max_held = max(max_held, batch.rows + live._reader._follower._merge.held_ticks)
+        max_held = max(max_held, live._reader._follower._merge.held_ticks)
     assert read == list(range(1000, 3000))
-    assert held < 100, "more was held in memory than a frame batch"
+    assert max_held < 100, "more was held in memory than a frame batch"
     assert live.stats()["dropped"] == 0
 
 
@@ -520,6 +520,26 @@ def test_repr_stats_and_html(both, follow):
     assert "IBM bid_ask, last, the last 1h" in html
     assert "live, 103 ticks read" in html
     assert "3 ticks" in html
+
+
+@pytest.mark.parametrize("name", ["take", "count_buffer", "patience", "wait", "wait_async"])
+def test_former_methods_warn(follow, name):
+    live = follow(None)
+    assert name not in dir(live)
+    with pytest.warns(DeprecationWarning, match=rf"Live.{name} is not public any more: use"):
+        assert callable(getattr(live, name))
+
+
+def test_former_methods_still_deliver(quotes, follow):
+    live = follow(H13)
+    write(quotes, 0, 3)
+    with pytest.warns(DeprecationWarning, match=r"Live\.take"):
+        batch = live.take()
+    assert batch.rows == 3
+    with pytest.warns(DeprecationWarning, match=r"Live\.hand_out"):
+        assert not live.hand_out(batch)
+    with pytest.raises(AttributeError, match="no attribute 'taken'"):
+        live.taken  # noqa: B018
 
 
 def test_order_of_streams_does_not_matter(both, follow):

@@ -41,13 +41,13 @@ BANNED = {
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    found = shutil.which("node")
-    if found is None:
+    path = shutil.which("node")
+    if path is None:
         missing = "no node on the PATH: apt-get install nodejs"
         if os.environ.get("IBTICKS_BROWSER") == "required":
             pytest.fail(missing)
         pytest.skip(missing)
-    return found
+    return path
 
 
 def source(name: str) -> str:
@@ -61,7 +61,7 @@ def code(name: str) -> str:
 
 def names(pattern: re.Pattern[str], text: str) -> list[str]:
     """The names that a pattern captures, those of a destructured list one by one."""
-    return [name for found in pattern.findall(text) for name in re.findall(r"\w+", found)]
+    return [name for group in pattern.findall(text) for name in re.findall(r"\w+", group)]
 
 
 def imports(name: str) -> list[tuple[str, str]]:

@@ -55,8 +55,8 @@ class FakeCapture:
     def mention(self, status: StreamStatus, time_ns: int, **metadata: object) -> int:
         """Say a status in the stream only, as one that is killed the moment after."""
         time_ns = self.ledger.after(time_ns)
-        told = {key: value for key, value in metadata.items() if value is not None}
-        self._append("info", {"status": str(status)}, time_ns, {"run": self.run, **told})
+        reported = {key: value for key, value in metadata.items() if value is not None}
+        self._append("info", {"status": str(status)}, time_ns, {"run": self.run, **reported})
         return time_ns
 
     def backfill(
@@ -67,10 +67,12 @@ class FakeCapture:
         ours, self.run, self.stream_id = (self.run, self.stream_id), "backfill", "backfill"
         parts = missing_intervals(self._known(start_ns, end_ns), start_ns, end_ns)
         for start, end in parts:
-            told = {"start_ns": start, "end_ns": end, "ticks": ticks}
-            self.ledger.touch(self.mention(StreamStatus.BACKFILLED, time_ns, **told))
+            reported = {"start_ns": start, "end_ns": end, "ticks": ticks}
+            self.ledger.touch(self.mention(StreamStatus.BACKFILLED, time_ns, **reported))
             known = self._known(start, end)
-            self.index.put_coverage(backfilled_rows(contract_id, tick_type, **told, known=known))
+            self.index.put_coverage(
+                backfilled_rows(contract_id, tick_type, **reported, known=known)
+            )
         self.run, self.stream_id = ours
         return parts
 

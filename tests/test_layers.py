@@ -1,4 +1,4 @@
-"""Who may import whom, and which third party lives where."""
+"""Imports between rooms, and the one home of each third party."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# The rooms in which a third party may be imported. Whoever brings a new one says where it lives.
+# The rooms in which a third party may be imported. A new one is listed here.
 HOMES = {
     "IPython": {"capture", "notebook", "widgets"},
     "anywidget": {"widgets"},

@@ -1,4 +1,4 @@
-"""What the README shows is run, and what it says comes out comes out."""
+"""The README, run: its commands and code, and the output it shows."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Block:
 
     @property
     def stands_alone(self) -> bool:
-        """Whether it is to run where there is no ibticks."""
+        """Return whether the block runs without ibticks."""
         return "schema_pb2" in self.code
 
 
 def read_blocks() -> list[Block]:
     text = README.read_text(encoding="utf-8")
-    found = list(_FENCE.finditer(text))
+    actual = list(_FENCE.finditer(text))
     blocks = []
-    for match, after in zip(found, [*found[1:], None], strict=True):
+    for match, after in zip(actual, [*actual[1:], None], strict=True):
         follows = after is not None and not text[match.end() : after.start()].strip()
         shows = after[2] if follows and after[1] == "text" else None
         blocks.append(Block(match[1], match[2], text[: match.start(2)].count("\n"), shows))
@@ -73,7 +73,7 @@ def run_ibticks(line: str, root: Path) -> str:
 
 
 def run_cell(block: Block, root: Path, namespace: dict) -> str:
-    """What a notebook would show below a cell: the last expression, if it is one."""
+    """Return the output of a notebook cell: its last expression, if it is one."""
     tree = ast.parse(block.code.replace(STORE, str(root)))
     ast.increment_lineno(tree, block.line)
     last = ast.Expression(tree.body.pop().value) if isinstance(tree.body[-1], ast.Expr) else None
@@ -146,9 +146,9 @@ def test_a_file_is_read_with_protobuf_alone(root, tmp_path):
 
 
 def test_every_command_it_names_exists():
-    named = set(re.findall(r"`ibticks ([a-z]+)", README.read_text(encoding="utf-8")))
-    assert len(named) >= 9
-    assert named <= set(typer.main.get_command(app).commands)
+    names = set(re.findall(r"`ibticks ([a-z]+)", README.read_text(encoding="utf-8")))
+    assert len(names) >= 9
+    assert names <= set(typer.main.get_command(app).commands)
 
 
 def test_every_command_line_is_one():

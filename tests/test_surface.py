@@ -1,4 +1,4 @@
-"""What ibticks shows to the world: names, errors, and how little an import costs."""
+"""The public surface: names, errors, and the cost of an import."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_every_module_says_what_is_public(module):
     if not body or module.stem == "tick_stream_pb2":
         return
     assert ast.get_docstring(tree)
-    (said,) = [
+    (details,) = [
         node.value
         for node in body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     ]
-    names = [ast.literal_eval(element) for element in said.elts]
+    names = [ast.literal_eval(element) for element in details.elts]
     defined = {name for node in body for name in _defined(node)}
     assert names
     assert len(set(names)) == len(names)
@@ -98,12 +98,12 @@ def test_an_import_is_light(program, free):
 
 def test_every_error_is_in_the_tree():
     assert errors.__all__ == sorted(errors.__all__)
-    found = {
+    actual = {
         name
         for name, kind in vars(errors).items()
         if isinstance(kind, type) and issubclass(kind, errors.TickError | Warning)
     }
-    assert found == set(errors.__all__)
+    assert actual == set(errors.__all__)
     for kind in ERRORS:
         assert kind.__name__ in errors.__doc__
         assert kind.__doc__

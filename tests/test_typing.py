@@ -32,9 +32,9 @@ def test_mypy():
 def test_pyright():
     report = json.loads(run("basedpyright", "--outputjson", "--level", "error"))
     problems = [
-        f"{found['range']['start']['line'] + 1}: {found['message']}"
-        for found in report["generalDiagnostics"]
-        if Path(found["file"]).name == PAGE.name and found["severity"] == "error"
+        f"{actual['range']['start']['line'] + 1}: {actual['message']}"
+        for actual in report["generalDiagnostics"]
+        if Path(actual["file"]).name == PAGE.name and actual["severity"] == "error"
     ]
     assert problems == []
     assert report["summary"]["filesAnalyzed"] == 1

@@ -144,10 +144,10 @@ def status(root: Root = None, json: Json = False) -> None:
     """Tell how the capture of a store is doing; exit code 1 where none runs."""
     path = expand_home(root or ".") / "metadata" / "capture.json"
     try:
-        said: dict[str, Any] = json_.loads(path.read_text())
+        details: dict[str, Any] = json_.loads(path.read_text())
     except (FileNotFoundError, json_.JSONDecodeError):
-        said = {"enabled": False, "status": {"running": False, "tws_connected": False}}
-    about = said["status"]
+        details = {"enabled": False, "status": {"running": False, "tws_connected": False}}
+    about = details["status"]
     if about["running"]:
         age = datetime.now(UTC) - datetime.fromisoformat(about["told_at"])
         if age.total_seconds() > _STALE_SECONDS or not _alive(about["pid"]):
@@ -155,7 +155,7 @@ def status(root: Root = None, json: Json = False) -> None:
             for contract in about["contracts"].values():
                 contract.update(active_tick_types=[], stream_count=0)
     if json:
-        emit(said)
+        emit(details)
     else:
         _print(about)
     if not about["running"]:
@@ -216,15 +216,15 @@ class _JsonLines(logging.Formatter):
     """One JSON object a record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said = {
+        details = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
-        return json_.dumps(said)
+            details["exception"] = self.formatException(record.exc_info)
+        return json_.dumps(details)
 
 
 def _log_to_stderr(*, json_logs: bool) -> None:

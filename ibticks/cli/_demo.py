@@ -38,11 +38,11 @@ def demo(
     """Capture real ticks from a simulated gateway, index them, load by session and by period."""
     begun = time.perf_counter()
     with ExitStack() as stack:
-        kept = folder is not None
+        remaining = folder is not None
         if folder is None:
             folder = _temporary(stack)
         store = stack.enter_context(opened(str(folder), dsn, create=True))
-        captured = {} if kept else _capture(store, json=json)
+        captured = {} if remaining else _capture(store, json=json)
         writing = time.perf_counter()
         _import(store, json=json)
         written = time.perf_counter()
@@ -79,7 +79,7 @@ def demo(
 
 
 def _capture(store: Store, *, json: bool) -> dict[str, Any]:
-    """What came of capturing the sample; nothing where the official client is not installed."""
+    """Capture the sample and return the comparison; empty without the official client."""
     from ibticks.cli._rehearsal import rehearse
 
     try:

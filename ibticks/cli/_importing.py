@@ -195,12 +195,12 @@ def _summarize(result: ImportResult, names: Mapping[int, str]) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def _describe(store: Store, file: Path, ids: set[int], said: ContractRecord) -> str:
-    """Keep what was said of the contract that was imported; what of it was known otherwise."""
+def _describe(store: Store, file: Path, ids: set[int], details: ContractRecord) -> str:
+    """Record the details of the imported contract; return the details that differed before."""
     options = {
-        name: getattr(said, name)
+        name: getattr(details, name)
         for name in ("symbol", "exchange", "currency")
-        if getattr(said, name)
+        if getattr(details, name)
     }
     if not options or not ids:
         return ""
@@ -212,7 +212,9 @@ def _describe(store: Store, file: Path, ids: set[int], said: ContractRecord) -> 
         )
     (contract_id,) = ids
     known = {one.contract_id: one for one in store.contracts()}.get(contract_id)
-    store.add_contract(contract_id, said.symbol, exchange=said.exchange, currency=said.currency)
+    store.add_contract(
+        contract_id, details.symbol, exchange=details.exchange, currency=details.currency
+    )
     changes = [
         f"{name} {getattr(known, name)} is {value} now"
         for name, value in options.items()
@@ -233,7 +235,7 @@ def _pairs(mapping: list[str]) -> dict[str, str | None]:
 
 def _contracts(file: Path | None, pairs: list[str]) -> dict[str, int]:
     """Read the contract ids of symbols, from a file and from options."""
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     if file is not None:
         with explained(file, "reading"), file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text)
@@ -246,18 +248,22 @@ def _contracts(file: Path | None, pairs: list[str]) -> dict[str, int]:
                 )
             for row in reader:
                 name, number = row[names["symbol"]], row[names["contract_id"]]
-                _add_contract(found, name, number, f"{file}, line {reader.line_num}")
+                _add_contract(result, name, number, f"{file}, line {reader.line_num}")
     for pair in pairs:
         name, separator, number = pair.rpartition("=")
         if not separator:
             raise typer.BadParameter(f"--map-symbol {pair}: write it as SYMBOL=CONTRACT_ID")
-        _add_contract(found, name, number, f"--map-symbol {pair}")
-    return found
+        _add_contract(result, name, number, f"--map-symbol {pair}")
+    return result
 
 
-def _add_contract(found: dict[str, int], name: str | None, number: str | None, where: str) -> None:
+def _add_contract(
+    contracts: dict[str, int], name: str | None, number: str | None, where: str
+) -> None:
     symbol, text = (name or "").strip(), (number or "").strip()
     if not symbol or not text.isdecimal():
         raise InputError(f"{where}: {text!r} is no contract id of a symbol {symbol!r}")
-    if found.setdefault(symbol, int(text)) != int(text):
-        raise InputError(f"{where}: {symbol} is contract {found[symbol]} already, and now {text}")
+    if contracts.setdefault(symbol, int(text)) != int(text):
+        raise InputError(
+            f"{where}: {symbol} is contract {contracts[symbol]} already, and now {text}"
+        )

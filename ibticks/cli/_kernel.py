@@ -63,11 +63,11 @@ def list_(json: Json = False) -> None:
     """List the kernels of ibticks that Jupyter knows."""
     from ibticks.notebook import installed_kernels
 
-    found = installed_kernels()
+    result = installed_kernels()
     if json:
-        emit({name: str(path) for name, path in found.items()})
+        emit({name: str(path) for name, path in result.items()})
         return
-    for name, path in found.items():
+    for name, path in result.items():
         console.print(f"{escape(name)}  {escape(str(path))}", highlight=False, soft_wrap=True)
-    if not found:
+    if not result:
         console.print("none; ibticks kernel install adds one")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["rehearse"]
 
 _KINDS: Final = ("bid_ask", "all_last")
-_PATIENCE: Final = 120.0
-_BEAT: Final = 0.02
+_TIMEOUT_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.02
 
 
 def rehearse(store: Store) -> dict[str, Any]:
@@ -39,7 +39,10 @@ def rehearse(store: Store) -> dict[str, Any]:
     from ibticks.gateway import Gateway, Replay
 
     replay = Replay.from_samples().only(None, _KINDS)
-    tracked = [TrackedContract(each.contract_id, each.symbol, _KINDS) for each in replay.contracts]
+    tracked = [
+        TrackedContract(contract.contract_id, contract.symbol, _KINDS)
+        for contract in replay.contracts
+    ]
     begun_ns = time.time_ns()
     # Streams wait for one another, so that the first ticks come together.
     with Gateway(replay, speed=None, start_after=len(replay.streams)) as gateway:
@@ -61,14 +64,14 @@ def rehearse(store: Store) -> dict[str, Any]:
 
 
 def _wait(capture: Capture, ticks: int) -> None:
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _TIMEOUT_SECONDS
     while (has := capture.status()["status"])["ticks"] < ticks:
         if time.monotonic() > until:
             problem = has["last_problem"] or next(iter(has["failures"]), "no problem was reported")
             raise CaptureError(
-                f"{has['ticks']:,} of {ticks:,} ticks arrived in {_PATIENCE:.0f} s: {problem}"
+                f"{has['ticks']:,} of {ticks:,} ticks arrived in {_TIMEOUT_SECONDS:.0f} s: {problem}"
             )
-        time.sleep(_BEAT)
+        time.sleep(_POLL_SECONDS)
 
 
 def _compare(store: Store, replay: Replay, gateway: Gateway, begun_ns: int) -> None:

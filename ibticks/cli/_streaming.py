@@ -73,7 +73,7 @@ def stream(
                 sys.stdout.flush()
                 reason = message["data"].get("reason", "")
         except BrokenPipeError:
-            # Whoever read it has enough. Python would complain once more at its end.
+            # The reader has closed the pipe. Python would report it once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if reason in ("error", "disconnected"):
         raise typer.Exit(_ENDED_BADLY)

@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 
 
 class PlainConsole(Console):
-    """A console on which no text, whoever gave it, is a command to the terminal."""
+    """A console on which no text is a command to the terminal, wherever it comes from."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -23,7 +23,7 @@ from ibticks.cli._options import (
 
 __all__ = ["compress", "prune", "rebuild", "rm", "status", "verify"]
 
-_FOUND = 3
+_EXIT_FINDINGS = 3
 
 
 def verify(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:
@@ -53,7 +53,7 @@ def verify(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:
             highlight=False,
         )
     if problems:
-        raise typer.Exit(_FOUND)
+        raise typer.Exit(_EXIT_FINDINGS)
 
 
 def rebuild(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:

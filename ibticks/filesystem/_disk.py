@@ -80,7 +80,7 @@ def explained(path: Path, doing: str) -> Iterator[None]:
 
 
 def explanation(error: OSError, path: Path, doing: str) -> StorageError:
-    """What the operating system's error means for someone who was ``doing`` that to ``path``."""
+    """Return the error of the house for an operating system error while ``doing`` to ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(
             f"no space left while {doing} {path}: free some and go on; what was accepted before is "

@@ -38,8 +38,8 @@ def exclusive(path: Path, deadline: float) -> Iterator[bool]:
     """Hold a lock file alone; gives False if it was still held at ``deadline`` (monotonic)."""
     descriptor = open_lock(path)
     try:
-        while not (held := try_lock(descriptor)) and time.monotonic() < deadline:
+        while not (current := try_lock(descriptor)) and time.monotonic() < deadline:
             time.sleep(0.02)
-        yield held
+        yield current
     finally:
         os.close(descriptor)

@@ -33,13 +33,13 @@ def give_to_store_owner(path: Path) -> None:
     owner = root.stat()
     if owner.st_uid == 0:
         return
-    for each in (path, *path.parents):
-        if each == root:
+    for value in (path, *path.parents):
+        if value == root:
             return
         # Root of a container may lack the right to, and another process may have removed it.
         with suppress(PermissionError, FileNotFoundError):
-            if each.lstat().st_uid == 0:
-                os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            if value.lstat().st_uid == 0:
+                os.chown(value, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def make_lock_file(path: Path) -> int:

@@ -18,7 +18,7 @@ PROGRAM = [sys.executable, "-c", "from ibticks.cli import main; main()"]
 
 @dataclass(frozen=True)
 class Done:
-    """What a command did: exit code, standard output, standard error."""
+    """The result of a command: exit code, standard output, standard error."""
 
     code: int
     out: str

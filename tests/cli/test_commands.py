@@ -190,7 +190,7 @@ def test_ls(cli, sample):
     lines = [line.split() for line in done.out.splitlines()]
     assert lines[4][:3] == ["8314", "IBM", "bid_ask"]
     assert lines[4][-4:] == ["62,875", "17", *lines[4][-2:]]
-    assert cli("ls", "--json").json == [asdict(each) for each in sample.contents()]
+    assert cli("ls", "--json").json == [asdict(content) for content in sample.contents()]
     assert [c["tick_type"] for c in cli("ls", "ibm", "--json").json] == ["all_last", "bid_ask"]
     assert [c["symbol"] for c in cli("ls", "990101", "--json").json] == ["BTCUSDT"] * 2
 
@@ -368,8 +368,8 @@ def test_verify(cli, trades, damage_file):
     assert HOURS[0] in done.out
     done = cli("verify", *trades, "--json")
     assert done.code == 3
-    assert [each["path"] for each in done.json["problems"]] == [HOURS[0]]
-    # Damage is told when it is met, on the other channel.
+    assert [value["path"] for value in done.json["problems"]] == [HOURS[0]]
+    # Damage is reported when it is read, on standard error.
     done = cli("load", "btcusdt", *trades, "--json")
     assert (done.code, done.err.startswith("warning: ")) == (0, True)
     assert len(done.out.splitlines()) == 10147
@@ -429,9 +429,9 @@ def test_files_that_are_being_written_are_left_and_told(cli, trades):
             done = cli(*command, *trades, "--json")
             assert done.code == 0
             assert done.json in nothing
-            told = " ".join(done.err.split())
-            assert "warning: 2 files are left as they are: all_last of contract 990101" in told
-            assert f"process {os.getpid()} on" in told
+            reported = " ".join(done.err.split())
+            assert "warning: 2 files are left as they are: all_last of contract 990101" in reported
+            assert f"process {os.getpid()} on" in reported
     finally:
         lock.release()
     assert cli("compress", *trades, "--json").json["files"] == 2

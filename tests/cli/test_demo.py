@@ -35,7 +35,7 @@ IMPORTED = {
 
 
 def complaints(done) -> list[str]:
-    """What is said on standard error, but for PostgreSQL taking its time on a busy machine."""
+    """Return standard error without the lines of a slow start of PostgreSQL."""
     return [line for line in done.err.splitlines() if not line.startswith("waiting for PostgreSQL")]
 
 

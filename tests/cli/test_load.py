@@ -31,9 +31,9 @@ def test_the_first_and_the_last_rows(cli, sample):
 def test_as_many_rows_as_wanted(cli, sample, rows, shown):
     """A gap is a row; where all fit there is none."""
     done = cli("load", "IBM", "all_last", "1h", "--now", "2013-10-08T13:31:02Z", "--rows", rows)
-    found = int(done.err.split()[0])
+    actual = int(done.err.split()[0])
     lines = done.out.splitlines()[3:]
-    expected = found if rows >= found else rows + (rows > 1)
+    expected = actual if rows >= actual else rows + (rows > 1)
     assert len(lines) == expected
     assert (rows, len(lines)) in {(0, 0), (1, 1), (2, 3), (9, 10)} or rows == 100
 
@@ -60,8 +60,8 @@ def test_files_with_every_type(cli, sample, tmp_path, suffix):
     table = pq.read_table(path) if suffix == "parquet" else feather.read_table(path)
     selection = sample.select("IBM", "all_last", date="2013-10-08")
     assert table.equals(selection.to_arrow())
-    said = metadata_of(selection.with_columns("timestamp").to_arrow())
-    assert metadata_of(table)["selection"] == said["selection"]
+    details = metadata_of(selection.with_columns("timestamp").to_arrow())
+    assert metadata_of(table)["selection"] == details["selection"]
     assert from_arrow(table).rows == 33323
 
 
@@ -70,15 +70,15 @@ def test_csv(cli, sample, tmp_path):
     columns = "timestamp,price,size,exchange,conditions,sequence,stream_id,metadata"
     done = cli("load", "ibm", "all_last", *SESSION, "-o", path, "--columns", columns)
     assert done.code == 0
-    found = pl.read_csv(path, schema_overrides={"conditions": pl.String, "metadata": pl.String})
+    csv = pl.read_csv(path, schema_overrides={"conditions": pl.String, "metadata": pl.String})
     frame = sample.select("ibm", "all_last", date="2013-10-08").to_polars()
-    times = found["timestamp"].str.to_datetime(time_unit="ns", time_zone="UTC")
+    times = csv["timestamp"].str.to_datetime(time_unit="ns", time_zone="UTC")
     assert times.equals(frame["timestamp"])
     for name in ("price", "size", "exchange", "sequence"):
-        assert found[name].to_list() == frame[name].to_list()
-    assert found["conditions"].to_list() == frame["conditions"].list.join(";").to_list()
-    assert set(found["stream_id"]) == {"import"}
-    assert found["metadata"].null_count() == found.height
+        assert csv[name].to_list() == frame[name].to_list()
+    assert csv["conditions"].to_list() == frame["conditions"].list.join(";").to_list()
+    assert set(csv["stream_id"]) == {"import"}
+    assert csv["metadata"].null_count() == csv.height
 
 
 def test_a_csv_can_be_imported_again(cli, sample, own, tmp_path):

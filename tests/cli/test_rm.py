@@ -28,10 +28,10 @@ def test_rm(cli, trades):
     assert "delete 60 ticks from 2 hour files?" in refused.err
     done = cli("rm", *IBM, *trades, typed="y\n")
     assert done.code == 0
-    first, *kept, last = done.out.splitlines()
+    first, *remaining, last = done.out.splitlines()
     assert first.strip() == "60 ticks were deleted from 2 hour files"
-    assert len(kept) == 2
-    assert all(".deleted-" in line for line in kept)
+    assert len(remaining) == 2
+    assert all(".deleted-" in line for line in remaining)
     assert "--purge" in last
     again = cli("rm", *IBM, *trades)  # nothing left to ask about
     assert (again.code, again.out) == (0, "0 ticks were deleted from 0 hour files\n")
@@ -50,10 +50,10 @@ def test_rm_and_back_again(cli, trades):
 
 
 def test_rm_purge(cli, trades):
-    kept = cli("rm", *IBM, *trades, "--yes", "--json").json["kept"]
+    remaining = cli("rm", *IBM, *trades, "--yes", "--json").json["kept"]
     assert cli("rm", *IBM, *trades, "--purge", "--dry-run", "--json").json == {
         "purged": [],
-        "would_purge": kept,
+        "would_purge": remaining,
     }
     refused = cli("rm", *IBM, *trades, "--purge", typed="n\n")
     assert (refused.code, "remove 2 files of deleted ticks for good?" in refused.err) == (1, True)

@@ -106,8 +106,10 @@ def test_recorded_it_is_in_the_store_too(stream, own):
     assert done.code == 0
     with ibt.open(root, dsn=dsn) as store:
         assert store.contracts()[0].contract_type == "STK"
-        kept = list(store.select("IBM", "bid_ask").messages(ticks=True))
-        assert [message["data"] for message in kept[:-1]] == [each["data"] for each in messages]
+        remaining = list(store.select("IBM", "bid_ask").messages(ticks=True))
+        assert [message["data"] for message in remaining[:-1]] == [
+            value["data"] for value in messages
+        ]
         assert all(file.sealed for file in store.index.files())
         assert store.coverage(IBM).gaps() == []
 

@@ -69,7 +69,7 @@ def _wait(capture: Capture, ticks: int) -> None:
         if time.monotonic() > until:
             problem = has["last_problem"] or next(iter(has["failures"]), "no problem was reported")
             raise CaptureError(
-                f"{has['ticks']:,} of {ticks:,} ticks arrived in {_TIMEOUT_SECONDS:.0f} s: {problem}"
+                f"{has['ticks']:,} of {ticks:,} ticks came in {_TIMEOUT_SECONDS:.0f} s: {problem}"
             )
         time.sleep(_POLL_SECONDS)
 

@@ -1,4 +1,4 @@
-"""One embedded PostgreSQL for all tests of the index, and a database of its own for each."""
+"""One embedded PostgreSQL for all tests of the index, and one database for each test."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def server(tmp_path_factory, store_id):
 
 @pytest.fixture(scope="session")
 def admin(server):
-    """A connection to the server, to make and to break databases with."""
+    """A superuser connection to the server."""
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
 def template(server, admin, store_id):
-    """A database with the schema, which the others are copied from."""
+    """A template database with the schema."""
     admin.execute("CREATE DATABASE ready")
     PostgresIndex(make_conninfo(server.dsn, dbname="ready"), store_id).close()
     return "ready"
@@ -102,7 +102,7 @@ def sql(dsn):
 
 @pytest.fixture
 def outage(dsn, admin):
-    """Take the database away, and give it back: ``outage(True)``, ``outage(False)``."""
+    """Make the database unavailable, and available again: ``outage(True)``, ``outage(False)``."""
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
 
     def switch(away: bool) -> None:
@@ -177,7 +177,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def python():
-    """Start Python on a piece of code, in a process group of its own."""
+    """Start Python code in a new process group."""
     started = []
 
     def start(code, *arguments, options=(), **environment):
@@ -200,3 +200,27 @@ def python():
         process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             stream.close()
+
+
+@pytest.fixture
+def run_concurrently(python):
+    """Run code in several processes at once, and return the output of each.
+
+    The code prints ``ready`` when it is prepared, and waits for a line of its input.
+    """
+
+    def run(code, *arguments, processes):
+        started = [python(code, *arguments) for _ in range(processes)]
+        for process in started:
+            assert process.stdout.readline() == "ready\n"
+        for process in started:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        outputs = []
+        for process in started:
+            out, err = process.communicate(timeout=60)
+            assert process.returncode == 0, err
+            outputs.append(out)
+        return outputs
+
+    return run

@@ -1,4 +1,4 @@
-"""The catalogue: written whole or not at all, read anew when it changes."""
+"""The catalogue is written atomically and read again when it changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def path(store):
     return store / "metadata" / "index.json"
 
 
-def test_what_is_written_is_read(path, make_file, aapl, make_interval):
+def test_a_written_catalogue_is_read_back(path, make_file, aapl, make_interval):
     files = [make_file(hour, volume=math.inf if hour else 1.5, blocks=0) for hour in range(3)]
     write_catalogue(path, reversed(files), [aapl], [make_interval(DAY)])
     index, memory = CatalogueIndex(path), MemoryIndex(files, [aapl], [make_interval(DAY)])
@@ -42,13 +42,13 @@ def test_what_is_written_is_read(path, make_file, aapl, make_interval):
     index.close()
 
 
-def test_blocks_are_left_out(path, make_file):
+def test_a_catalogue_has_no_blocks(path, make_file):
     write_catalogue(path, [make_file(blocks=100)], [])
     assert CatalogueIndex(path).files() == [make_file(blocks=0)]
     assert path.stat().st_size < 1000
 
 
-def test_others_can_read_it_as_json(path, make_file, aapl):
+def test_the_catalogue_is_plain_json(path, make_file, aapl):
     write_catalogue(path, [make_file()], [aapl])
     plain = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert plain["schema"] == 1
@@ -57,7 +57,7 @@ def test_others_can_read_it_as_json(path, make_file, aapl):
     assert plain["contracts"][0]["symbol"] == "AAPL"
 
 
-def test_it_has_the_permissions_of_any_file(path):
+def test_the_catalogue_file_has_default_permissions(path):
     previous = os.umask(0o027)
     try:
         write_catalogue(path, [], [])
@@ -66,7 +66,7 @@ def test_it_has_the_permissions_of_any_file(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_no_file_is_an_empty_index(path, make_file):
+def test_a_missing_catalogue_is_an_empty_index(path, make_file):
     index = CatalogueIndex(path)
     assert index.files() == []
     write_catalogue(path, [make_file()], [])
@@ -77,7 +77,7 @@ def test_no_file_is_an_empty_index(path, make_file):
     assert index.contracts() == []
 
 
-def test_readers_see_a_whole_catalogue_while_it_is_written(path, make_file):
+def test_readers_see_a_whole_catalogue_during_a_write(path, make_file):
     versions = [[make_file(hour, blocks=0) for hour in range(count)] for count in (10, 200)]
     write_catalogue(path, versions[0], [])
     done = threading.Event()
@@ -100,10 +100,10 @@ def test_readers_see_a_whole_catalogue_while_it_is_written(path, make_file):
     for writer in writers:
         writer.join()
     assert problems == []
-    assert [one.name for one in path.parent.iterdir()] == ["index.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["index.json"]
 
 
-def test_changes_are_refused(path, make_file, aapl, make_interval):
+def test_the_catalogue_index_is_read_only(path, make_file, aapl, make_interval):
     index = CatalogueIndex(path)
     for change, records in [
         (index.put_files, [make_file()]),
@@ -129,26 +129,26 @@ def test_changes_are_refused(path, make_file, aapl, make_interval):
         b'{"schema": 1, "file_columns": ["path"], "files": [["a"]], "contracts": []}',
     ],
 )
-def test_what_is_no_catalogue(path, content):
+def test_a_corrupt_catalogue_raises(path, content):
     path.write_bytes(content)
     with pytest.raises(CorruptFileError, match="remove it") as caught:
         CatalogueIndex(path).files()
     assert caught.value.context["path"] == str(path)
 
 
-def test_a_newer_catalogue(path):
+def test_a_catalogue_of_a_newer_schema_raises(path):
     path.write_text('{"schema": 2}')
     with pytest.raises(IndexVersionError, match="upgrade ibticks"):
         CatalogueIndex(path).files()
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_writing_to_a_missing_folder_raises(tmp_path):
     with pytest.raises(StoreAccessError, match="cannot write the catalogue"):
         write_catalogue(tmp_path / "gone" / "index.json", [], [])
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_a_full_disk_is_called_that_and_the_old_catalogue_stays(path, monkeypatch, code):
+def test_a_full_disk_raises_and_keeps_the_old_catalogue(path, monkeypatch, code):
     write_catalogue(path, [], [])
     before = path.read_bytes()
 
@@ -160,10 +160,10 @@ def test_a_full_disk_is_called_that_and_the_old_catalogue_stays(path, monkeypatc
     with pytest.raises(expected, match="catalogue"):
         write_catalogue(path, [], [])
     assert path.read_bytes() == before
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_catalogue_that_cannot_be_read(path):
+def test_an_unreadable_catalogue_raises(path):
     path.mkdir()
     with pytest.raises(StoreAccessError, match="cannot read the catalogue"):
         CatalogueIndex(path).files()

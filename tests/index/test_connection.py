@@ -1,4 +1,4 @@
-"""Connections under every variable libpq reads, and under settings of roles and databases."""
+"""Connections with every libpq variable set, and with settings of roles and databases."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ VALUES = {
     "PGDATESTYLE": "nonsense",
     "PGGEQO": "nonsense",
 }
-KNOWN = {one.envvar.decode() for one in pq.Conninfo.get_defaults() if one.envvar}
+KNOWN = {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
 
 
 def session(connection):
@@ -64,7 +64,7 @@ def session(connection):
 
 @pytest.fixture
 def short_dsn(dsn):
-    """The DSN a person would write: where the server is, and no more."""
+    """A short DSN with only the location of the server."""
     full = conninfo_to_dict(dsn)
     return make_conninfo(**{name: full[name] for name in ("host", "port", "dbname", "user")})
 
@@ -75,14 +75,14 @@ def database_name(dsn):
 
 
 @pytest.mark.parametrize("variable", sorted(KNOWN | VALUES.keys()))
-def test_no_variable_reaches_the_embedded_server(server, monkeypatch, variable):
+def test_environment_variables_do_not_affect_the_embedded_server(server, monkeypatch, variable):
     monkeypatch.setenv(variable, VALUES.get(variable, "nonsense"))
     with connect(dsn_parameters(server.dsn)) as connection:
         assert session(connection) == ("UTC", "ISO, MDY", "UTF8", "off", "public", "postgres")
     assert os.environ[variable] == VALUES.get(variable, "nonsense")
 
 
-def test_an_embedded_store_opens_under_all_of_them_at_once(tmp_path, monkeypatch, admin):
+def test_an_embedded_store_opens_with_all_variables_set(tmp_path, monkeypatch, admin):
     for variable, value in VALUES.items():
         monkeypatch.setenv(variable, value)
     base = conninfo_to_dict(admin.info.dsn)["host"].rpartition("/")[0]
@@ -113,7 +113,7 @@ NAMED = ["PGPORT", "PGDATABASE", "PGUSER", "PGHOST"]
         *NAMED,
     ],
 )
-def test_a_dsn_is_not_changed_by_a_variable(
+def test_environment_variables_do_not_change_a_dsn(
     short_dsn, database_name, store_id, monkeypatch, aapl, variable
 ):
     monkeypatch.setenv(variable, VALUES[variable])
@@ -125,7 +125,7 @@ def test_a_dsn_is_not_changed_by_a_variable(
         assert session(connection) == ("UTC", "ISO, MDY", "UTF8", "off", "public", database_name)
 
 
-def test_what_a_dsn_leaves_out_is_taken_from_the_variables(dsn, database_name, monkeypatch):
+def test_a_partial_dsn_is_completed_from_the_environment(dsn, database_name, monkeypatch):
     full = conninfo_to_dict(dsn)
     monkeypatch.setenv("PGHOST", full["host"])
     monkeypatch.setenv("PGDATABASE", database_name)
@@ -133,7 +133,7 @@ def test_what_a_dsn_leaves_out_is_taken_from_the_variables(dsn, database_name, m
         assert session(connection)[-1] == database_name
 
 
-def test_an_error_names_the_place_the_variables_give(monkeypatch, store_id):
+def test_errors_name_the_server_from_the_environment(monkeypatch, store_id):
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("PGDATABASE", "ticks")
     with pytest.raises(IndexUnavailableError, match=r"database ticks on 127\.0\.0\.1:1"):
@@ -141,10 +141,10 @@ def test_an_error_names_the_place_the_variables_give(monkeypatch, store_id):
 
 
 @pytest.mark.parametrize("by", ["dsn", "variable"])
-def test_a_service_keeps_its_options(short_dsn, database_name, tmp_path, monkeypatch, sql, by):
+def test_a_service_file_keeps_its_options(short_dsn, database_name, tmp_path, monkeypatch, sql, by):
     sql.execute("CREATE SCHEMA ticks")
-    given = conninfo_to_dict(short_dsn)
-    lines = [f"{name}={given[name]}\n" for name in ("host", "port", "dbname")]
+    parameters = conninfo_to_dict(short_dsn)
+    lines = [f"{name}={parameters[name]}\n" for name in ("host", "port", "dbname")]
     services = tmp_path / "services.conf"
     services.write_text("".join(["[mine]\n", *lines, "options=-csearch_path=ticks,public\n"]))
     monkeypatch.setenv("PGSERVICEFILE", str(services))
@@ -158,7 +158,7 @@ def test_a_service_keeps_its_options(short_dsn, database_name, tmp_path, monkeyp
         assert path == "public, ticks,public"
 
 
-def test_a_program_started_later_has_the_variables(dsn, monkeypatch):
+def test_a_subprocess_inherits_hidden_variables(dsn, monkeypatch):
     monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     connect(dsn_parameters(dsn)).close()
     code = "import os; print(os.environ['PGTZ'])"
@@ -178,7 +178,7 @@ def test_a_program_started_later_has_the_variables(dsn, monkeypatch):
         "client_encoding = 'LATIN1'",
     ],
 )
-def test_settings_of_the_database_do_not_reach_the_index(
+def test_database_settings_do_not_affect_the_index(
     dsn, database_name, store_id, admin, make_file, setting
 ):
     admin.execute(f"ALTER DATABASE {database_name} SET {setting}".encode())
@@ -191,8 +191,8 @@ def test_settings_of_the_database_do_not_reach_the_index(
         assert session(connection)[:4] == ("UTC", "ISO, MDY", "UTF8", "off")
 
 
-def test_tables_are_found_behind_a_schema_made_later(dsn, database_name, store_id, admin, aapl):
-    """Such as one of the user's name, which PostgreSQL looks into first."""
+def test_tables_are_found_behind_a_schema_created_later(dsn, database_name, store_id, admin, aapl):
+    """A schema of the user's name comes first in the default search path."""
     index = PostgresIndex(dsn, store_id)
     index.put_contracts([aapl])
     index.close()
@@ -204,7 +204,7 @@ def test_tables_are_found_behind_a_schema_made_later(dsn, database_name, store_i
     again.close()
 
 
-def test_a_search_path_without_a_schema_is_said(dsn, store_id):
+def test_a_search_path_without_an_existing_schema_raises(dsn, store_id):
     with pytest.raises(TickIndexError, match=r"names no existing schema: create it"):
         Database(make_conninfo(dsn, options="-c search_path=research"), store_id)
 
@@ -213,7 +213,7 @@ def test_a_search_path_without_a_schema_is_said(dsn, store_id):
 
 
 @pytest.mark.parametrize("count", [1, 3, len(migrations()) - 1])
-def test_an_older_database_of_another_store_is_left_as_it_is(empty_dsn, store_id, count):
+def test_another_stores_database_is_not_migrated(empty_dsn, store_id, count):
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         migrate(connection, migrations()[:count])
         connection.execute("INSERT INTO store_identity (store_id) VALUES ('another')")

@@ -1,4 +1,4 @@
-"""A database that is damaged, locked, slow or half migrated is one that is away."""
+"""A damaged, locked, slow or half migrated database counts as away."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STORE_ID = "5f3f2f3e-0a37-4d5a-8f0a-2b7b8a6f8d10"
 
 @pytest.fixture
 def opened(store, dsn, store_id, make_file):
-    """A store's index with one file, which its catalogue has too."""
+    """A store's index with one file that is also in the catalogue."""
     index = open_index(store, store_id, dsn, retry_seconds=1000)
     index.put_files([make_file(0)])
     write_catalogue(store / "metadata" / "index.json", [make_file(0)], [])
@@ -41,7 +41,7 @@ def journal(store):
 
 
 def fail(sql, state):
-    """Have every reader and writer of tick_files meet an error."""
+    """Make every read and write of tick_files raise an error."""
     sql.execute(
         "CREATE FUNCTION fail() RETURNS BOOLEAN LANGUAGE plpgsql AS $$ BEGIN "
         f"RAISE EXCEPTION 'as the test wants it' USING ERRCODE = '{state}'; END $$"
@@ -67,7 +67,7 @@ def is_served_from_the_catalogue(index, journal, make_file):
 
 
 def backend(index):
-    """The process id of the server's side of the connection that is used next."""
+    """Return the backend process id of the connection that is used next."""
     database = index._primary._database
     return database.run(lambda c: c.execute("SELECT pg_backend_pid()").fetchone()[0])
 
@@ -92,7 +92,9 @@ def backend(index):
         ("0A000", "log of the server"),  # feature_not_supported
     ],
 )
-def test_catalogue_and_journal_take_over(opened, sql, journal, make_file, state, remedy):
+def test_an_sql_error_falls_back_to_catalogue_and_journal(
+    opened, sql, journal, make_file, state, remedy
+):
     fail(sql, state)
     with pytest.warns(IndexAwayWarning) as caught:
         assert [record.path for record in opened.files()] == [make_file(0).path]
@@ -102,7 +104,7 @@ def test_catalogue_and_journal_take_over(opened, sql, journal, make_file, state,
 
 
 @pytest.mark.parametrize("state", ["XX001", "58030", "42P01"])
-def test_a_damaged_database_by_dsn_does_not_keep_a_store_closed(
+def test_a_store_opens_with_a_damaged_database_by_dsn(
     opened, store, dsn, store_id, sql, make_file, state
 ):
     opened.close()
@@ -119,13 +121,13 @@ def test_a_damaged_database_by_dsn_does_not_keep_a_store_closed(
 
 @pytest.fixture
 def short(monkeypatch):
-    """Have timeouts pass within half a second."""
+    """Shorten the timeouts to half a second."""
     monkeypatch.setitem(connections._SESSION_SETTINGS, "lock_timeout", "300ms")
     monkeypatch.setitem(connections._SESSION_SETTINGS, "statement_timeout", "500ms")
     monkeypatch.setattr(TimeoutConnection, "reply_timeout", 1.5)
 
 
-def test_a_locked_table(short, opened, sql, journal, make_file):
+def test_a_locked_table_times_out(short, opened, sql, journal, make_file):
     with sql.transaction():
         sql.execute("LOCK TABLE tick_files IN ACCESS EXCLUSIVE MODE")
         with pytest.warns(IndexAwayWarning, match="lock timeout.*pg_blocking_pids"):
@@ -136,22 +138,22 @@ def test_a_locked_table(short, opened, sql, journal, make_file):
     assert not opened.pending
 
 
-def test_a_writer_that_keeps_its_transaction_open(short, opened, sql, journal, make_file):
+def test_a_writer_with_an_open_transaction_times_out(short, opened, sql, journal, make_file):
     with sql.transaction():
         sql.execute("SELECT lock_tick_files()")
         message = is_served_from_the_catalogue(opened, journal, make_file)
     assert "lock timeout" in message
 
 
-def test_a_statement_that_takes_too_long(short, opened, sql, journal, make_file):
+def test_a_slow_statement_times_out(short, opened, sql, journal, make_file):
     hide(sql, "pg_sleep(600)")
     with pytest.warns(IndexAwayWarning, match="statement timeout.*load of the server"):
         assert [record.path for record in opened.files()] == [make_file(0).path]
     is_served_from_the_catalogue(opened, journal, make_file)
 
 
-def test_a_server_that_was_stopped(short, opened, journal, dsn, admin, make_file):
-    """SIGSTOP: the socket stays open and nothing comes; TCP's timeouts do not help."""
+def test_a_write_to_a_stopped_server_times_out(short, opened, journal, dsn, admin, make_file):
+    """SIGSTOP: the socket stays open without a reply, and TCP timeouts do not apply."""
     pid = backend(opened)
     name = conninfo_to_dict(dsn)["dbname"]
     admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -169,7 +171,7 @@ def test_a_server_that_was_stopped(short, opened, journal, dsn, admin, make_file
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_reader_of_a_server_that_was_stopped(short, opened, make_file):
+def test_a_read_from_a_stopped_server_times_out(short, opened, make_file):
     pid = backend(opened)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -190,7 +192,7 @@ def test_a_reader_of_a_server_that_was_stopped(short, opened, make_file):
         (UNDO_7 + "DROP TABLE tick_files CASCADE", "0007_completeness fails"),
     ],
 )
-def test_a_half_migrated_database_is_named_so(opened, store, dsn, store_id, sql, broken, named):
+def test_a_half_migrated_database_is_reported(opened, store, dsn, store_id, sql, broken, named):
     opened.close()
     sql.execute(broken)
     with pytest.warns(IndexAwayWarning, match=f"half migrated: .*{named}.*rebuilds the index"):
@@ -199,7 +201,7 @@ def test_a_half_migrated_database_is_named_so(opened, store, dsn, store_id, sql,
     index.close()
 
 
-def test_a_newer_schema_is_not_called_half_migrated(opened, store, dsn, store_id, sql):
+def test_a_newer_schema_is_not_reported_as_half_migrated(opened, store, dsn, store_id, sql):
     opened.close()
     sql.execute("INSERT INTO schema_migrations VALUES (9999, '9999_newer', '00')")
     with pytest.raises(IndexVersionError, match="newer ibticks"):
@@ -220,23 +222,23 @@ def base(monkeypatch):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("noticed", ["by a writer", "by a reader", "at the next opening"])
-def test_a_damaged_cluster_is_set_aside_at_the_next_opening(store, base, make_file, noticed):
+@pytest.mark.parametrize("detected", ["by a writer", "by a reader", "at the next opening"])
+def test_a_damaged_cluster_is_replaced_at_the_next_opening(store, base, make_file, detected):
     index = open_index(store, STORE_ID, retry_seconds=1000)
     index.put_files([make_file(0)])
     (data,) = base.glob("*/data")
-    if noticed == "at the next opening":
+    if detected == "at the next opening":
         index.close()
     else:
         index._primary._database._close_idle()  # they have the files open
     shutil.rmtree(data / "base")
-    if noticed == "by a writer":
+    if detected == "by a writer":
         index.put_files([make_file(1)])
         assert index.pending
-    elif noticed == "by a reader":
-        assert index.files() == []  # of the new database: nobody else used the damaged one
+    elif detected == "by a reader":
+        assert index.files() == []  # of the new database: no other process used the damaged one
     index.close()
-    if noticed == "at the next opening":
+    if detected == "at the next opening":
         with pytest.warns(IndexAwayWarning, match="renames the database"):
             open_index(store, STORE_ID).close()
     index = open_index(store, STORE_ID)
@@ -246,8 +248,8 @@ def test_a_damaged_cluster_is_set_aside_at_the_next_opening(store, base, make_fi
     index.close()
 
 
-def test_a_server_in_use_is_not_set_aside(store, base, python):
-    """Another process uses the server: it goes on until that one has ended."""
+def test_a_damaged_cluster_in_use_is_not_replaced(store, base, python):
+    """The server keeps running until the other process that uses it has ended."""
     code = (
         "import sys\n"
         "from ibticks.index import open_index\n"

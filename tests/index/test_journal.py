@@ -1,4 +1,4 @@
-"""The journal: nothing promised is lost, whoever is killed and whatever tears."""
+"""The journal: no acknowledged change is lost by kills, torn lines or a full disk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def journal(path):
 
 @pytest.fixture
 def changes(make_file, aapl, make_interval):
-    """Every kind of change, where order matters."""
+    """Changes of every operation, in an order that matters."""
     return [
         IndexChange("replace_files", (make_file(90), make_file(91))),
         IndexChange("put_files", (make_file(0, sealed=False), make_file(1))),
@@ -67,11 +67,11 @@ def fill(journal, changes):
         journal.append(change)
 
 
-def test_every_operation_is_tried_here(changes):
+def test_the_changes_cover_every_operation(changes):
     assert {change.operation for change in changes} == set(OPERATIONS)
 
 
-def test_changes_come_back_in_order(journal, path, changes):
+def test_changes_are_read_in_order(journal, path, changes):
     assert not journal.pending
     assert journal.read_changes() == []
     fill(journal, changes)
@@ -80,7 +80,7 @@ def test_changes_come_back_in_order(journal, path, changes):
     assert all(json.loads(line)["op"] in OPERATIONS for line in path.read_text().splitlines())
 
 
-def test_applied_to_postgresql_it_is_what_a_direct_write_would_be(journal, changes, index):
+def test_applying_to_postgresql_equals_direct_writes(journal, changes, index):
     fill(journal, changes)
     assert journal.apply(index) == len(changes)
     assert not journal.pending
@@ -91,8 +91,8 @@ def test_applied_to_postgresql_it_is_what_a_direct_write_would_be(journal, chang
     assert journal.apply(index) == 0
 
 
-def test_applied_twice_it_is_the_same(journal, changes, index):
-    """As after a crash between applying and removing it."""
+def test_applying_is_idempotent(journal, changes, index):
+    """A crash between applying and removing the journal applies it twice."""
     for _ in range(2):
         fill(journal, changes)
         journal.apply(index)
@@ -102,7 +102,7 @@ def test_applied_twice_it_is_the_same(journal, changes, index):
     assert contents(index) == contents(memory)
 
 
-def test_a_torn_last_line_is_ignored_then_cut(journal, path, changes, caplog):
+def test_a_torn_last_line_is_ignored_then_truncated(journal, path, changes, caplog):
     fill(journal, changes)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op": "put_files", "rec')
@@ -114,14 +114,14 @@ def test_a_torn_last_line_is_ignored_then_cut(journal, path, changes, caplog):
 
 
 @pytest.mark.parametrize("size", [1, 65_536, 200_000])
-def test_a_torn_line_of_any_length_with_nothing_before_it(journal, path, changes, size):
+def test_a_torn_first_line_of_any_length_is_ignored(journal, path, changes, size):
     path.write_bytes(b"x" * size)
     assert journal.read_changes() == []
     journal.append(changes[0])
     assert journal.read_changes() == [changes[0]]
 
 
-def test_every_cut_of_a_journal_keeps_the_whole_lines(journal, path, changes):
+def test_a_truncated_journal_keeps_its_whole_lines(journal, path, changes):
     fill(journal, changes[5:7])
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
@@ -133,7 +133,7 @@ def test_every_cut_of_a_journal_keeps_the_whole_lines(journal, path, changes):
 @pytest.mark.parametrize(
     "line", [b"{}\n", b"not json\n", b'{"op": "explode", "records": []}\n', b"\xff\n", b"[]\n"]
 )
-def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line, caplog):
+def test_a_damaged_line_before_the_last_raises(journal, path, changes, line, caplog):
     journal.append(changes[0])
     offset = path.stat().st_size
     with path.open("ab") as stream:
@@ -142,7 +142,7 @@ def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line
     with pytest.raises(CorruptFileError, match=f"damaged at byte {offset}.*rebuild the index"):
         journal.read_changes()
     memory = MemoryIndex()
-    assert journal.apply(memory) == 2, "one bad line holds up the rest"
+    assert journal.apply(memory) == 2, "a bad line must not stop the others"
     assert len(memory.files()) == 4
     assert path.with_name("index.journal.refused").read_bytes() == line
     assert "rebuild the index" in caplog.text
@@ -151,7 +151,7 @@ def test_a_damaged_line_before_the_last_is_an_error(journal, path, changes, line
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE])
 @pytest.mark.parametrize("name", ["index.journal", "index.journal.applying"])
 @pytest.mark.parametrize("writable", [True, False])
-def test_a_journal_that_cannot_be_read_is_named(
+def test_an_unreadable_journal_raises_with_its_path(
     journal, path, changes, monkeypatch, code, name, writable
 ):
     fill(journal, changes[:2])
@@ -170,7 +170,7 @@ def test_a_journal_that_cannot_be_read_is_named(
     assert journal.read_valid_changes()[0] == changes[:2]
 
 
-def test_what_an_outage_interrupts_is_applied_later(journal, changes):
+def test_an_interrupted_apply_is_resumed(journal, changes):
     class GoesAway(MemoryIndex):
         def write(self, change):
             if change.operation == "put_contracts" and change.records:
@@ -187,7 +187,7 @@ def test_what_an_outage_interrupts_is_applied_later(journal, changes):
     assert not journal.pending
 
 
-def test_appending_does_not_wait_for_a_server_that_hangs(journal, changes):
+def test_append_does_not_wait_for_a_hanging_server(journal, changes):
     applying, go_on = threading.Event(), threading.Event()
 
     class Hangs(MemoryIndex):
@@ -209,7 +209,7 @@ def test_appending_does_not_wait_for_a_server_that_hangs(journal, changes):
     assert target.files()[0].messages == 13
 
 
-def test_what_the_index_refuses_does_not_hold_up_the_rest(journal, path, index, make_file, caplog):
+def test_refused_changes_are_moved_and_the_rest_is_applied(journal, path, index, make_file, caplog):
     bad = make_file(1, start_ns=2, end_ns=1)
     journal.append(IndexChange("put_files", (make_file(0), bad)))
     journal.append(IndexChange("put_files", (make_file(2),)))
@@ -221,7 +221,7 @@ def test_what_the_index_refuses_does_not_hold_up_the_rest(journal, path, index, 
     assert "rebuild the index" in caplog.text
 
 
-def test_threads_and_processes_append_at_once(journal, path, python, make_file):
+def test_threads_and_processes_append_concurrently(journal, path, python, make_file):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -248,10 +248,12 @@ def test_threads_and_processes_append_at_once(journal, path, python, make_file):
     seen = [change.records[0] for change in journal.read_changes()]
     assert sorted(seen) == sorted(f"{name}-{n}" for name in "abcd" for n in range(20))
     for name in "abcd":  # each in its own order
-        assert [one for one in seen if one.startswith(name)] == [f"{name}-{n}" for n in range(20)]
+        assert [path for path in seen if path.startswith(name)] == [
+            f"{name}-{n}" for n in range(20)
+        ]
 
 
-def test_a_writer_killed_at_any_moment_tears_nothing(path, python):
+def test_a_killed_writer_leaves_only_whole_lines(path, python):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -264,16 +266,16 @@ def test_a_writer_killed_at_any_moment_tears_nothing(path, python):
     )
     process = python(code, path)
     for _ in range(50):
-        promised = int(process.stdout.readline())
+        acknowledged = int(process.stdout.readline())
     process.kill()
     rest = process.stdout.read().splitlines()
-    promised = int(rest[-1]) if rest and rest[-1].isdigit() else promised
+    acknowledged = int(rest[-1]) if rest and rest[-1].isdigit() else acknowledged
     seen = [int(change.records[0]) for change in Journal(path).read_changes()]
     assert seen == list(range(len(seen)))
-    assert len(seen) > promised - 1
+    assert len(seen) > acknowledged - 1
 
 
-def test_a_process_that_holds_the_journal_for_ever(journal, path, changes, monkeypatch):
+def test_a_locked_journal_times_out(journal, path, changes, monkeypatch):
     monkeypatch.setattr("ibticks.index._journal._LOCK_TIMEOUT_SECONDS", 0.05)
     with (
         FileLock(path.with_name("index.journal.lock")),
@@ -283,7 +285,7 @@ def test_a_process_that_holds_the_journal_for_ever(journal, path, changes, monke
 
 
 @pytest.mark.parametrize("failing", [["fsync"], ["write"], ["fsync", "ftruncate"]], ids=" ".join)
-def test_a_line_that_could_not_be_synced_is_refused_and_in_nobodys_way(
+def test_a_line_that_fails_to_sync_raises_and_is_truncated(
     journal, path, changes, monkeypatch, failing
 ):
     def broken(descriptor, *data):
@@ -303,26 +305,26 @@ def test_a_line_that_could_not_be_synced_is_refused_and_in_nobodys_way(
             with pytest.raises(ReadOnlyError, match="Input/output error"):
                 journal.append(changes[1])
     journal.append(changes[2])
-    promised = [each for each in journal.read_changes() if each != changes[1]]
-    assert promised == [changes[0], changes[2]]
+    acknowledged = [change for change in journal.read_changes() if change != changes[1]]
+    assert acknowledged == [changes[0], changes[2]]
     if "ftruncate" not in failing:
         assert len(journal.read_changes()) == 2
 
 
-def test_the_renames_of_a_journal_are_on_the_disk(journal, path, changes, monkeypatch):
-    """One that came back after a power cut would be done again after newer changes."""
+def test_renames_of_the_journal_are_synced(journal, path, changes, monkeypatch):
+    """A file that came back after a power cut would be applied after newer changes."""
     seen = []
     fsync = os.fsync
 
     def noting(descriptor):
         fsync(descriptor)
         if Path(f"/proc/self/fd/{descriptor}").readlink() == path.parent:
-            seen.append(sorted(each.name for each in path.parent.glob("index.journal*")))
+            seen.append(sorted(file.name for file in path.parent.glob("index.journal*")))
 
     monkeypatch.setattr(os, "fsync", noting)
     journal.append(changes[1])
     journal.apply(MemoryIndex())
-    names = [[name for name in each if not name.endswith("lock")] for each in seen]
+    names = [[name for name in listing if not name.endswith("lock")] for listing in seen]
     assert names == [["index.journal"], ["index.journal.applying"], []]
 
 
@@ -335,7 +337,7 @@ def test_a_full_disk(journal, changes, monkeypatch):
         journal.append(changes[0])
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path, changes):
+def test_a_read_only_folder_raises(tmp_path, changes):
     (tmp_path / "file").touch()
     journal = Journal(tmp_path / "file" / "index.journal")
     assert not journal.writable
@@ -343,7 +345,7 @@ def test_a_place_that_cannot_be_written_to(tmp_path, changes):
         journal.append(changes[0])
 
 
-def test_a_journal_one_can_only_read(journal, path, changes, monkeypatch):
+def test_a_read_only_journal_is_read(journal, path, changes, monkeypatch):
     fill(journal, changes[:2])
     path.rename(path.with_name("index.journal.applying"))
     fill(journal, changes[2:])
@@ -351,7 +353,7 @@ def test_a_journal_one_can_only_read(journal, path, changes, monkeypatch):
     assert journal.read_changes() == changes
 
 
-def test_errors_of_the_target_keep_their_kind(journal, changes):
+def test_errors_of_the_target_do_not_stop_the_apply(journal, changes):
     class Refuses(MemoryIndex):
         def write(self, change):
             if change.operation == "replace_files":

@@ -1,4 +1,4 @@
-"""The index a store uses, while its server comes and goes."""
+"""The journaled index before, during and after outages of its server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def metadata(store):
 
 @pytest.fixture
 def attempts():
-    """When the server was reached for."""
+    """Timeouts of the connection attempts."""
     return []
 
 
@@ -46,13 +46,16 @@ def attempts():
 def open_(dsn, store_id, metadata, attempts):
     opened = []
 
-    def reach(patience):
-        attempts.append(patience)
+    def connect_primary(timeout_seconds):
+        attempts.append(timeout_seconds)
         return PostgresIndex(dsn, store_id)
 
     def start(retry_seconds=0.0, connect=True):
         index = JournaledIndex(
-            reach, metadata / "index.json", metadata / "index.journal", retry_seconds=retry_seconds
+            connect_primary,
+            metadata / "index.json",
+            metadata / "index.journal",
+            retry_seconds=retry_seconds,
         )
         opened.append(index)
         if connect:
@@ -75,7 +78,7 @@ def contents(index):
     return index.files(), index.contracts(), index.coverage(), index.daily_stats()
 
 
-def test_while_the_server_is_there_it_has_everything(open_, index, make_file, aapl, make_interval):
+def test_writes_go_to_an_available_server(open_, index, make_file, aapl, make_interval):
     journaled = open_()
     journaled.put_files(iter([make_file(0), make_file(1)]))
     journaled.drop_files([make_file(1).path])
@@ -92,8 +95,8 @@ def test_while_the_server_is_there_it_has_everything(open_, index, make_file, aa
     assert journaled.describe() == index.describe()
 
 
-def test_an_outage_loses_nothing(open_, outage, index, make_file, aapl, make_interval, caplog):
-    """Stopped for a while: the journal, once applied, makes what a rebuild would."""
+def test_an_outage_loses_no_change(open_, outage, index, make_file, aapl, make_interval, caplog):
+    """After an outage, the applied journal gives the same index as a rebuild."""
     journaled = open_(retry_seconds=1000)
     memory = MemoryIndex()
     steps = [
@@ -123,7 +126,9 @@ def test_an_outage_loses_nothing(open_, outage, index, make_file, aapl, make_int
     assert contents(index) == contents(memory)
 
 
-def test_reading_meanwhile(open_, outage, metadata, make_file, aapl, make_interval):
+def test_reads_during_an_outage_use_catalogue_and_journal(
+    open_, outage, metadata, make_file, aapl, make_interval
+):
     journaled = open_(retry_seconds=1000)
     known = [make_file(hour) for hour in range(3)]
     journaled.put_files(known)
@@ -152,7 +157,7 @@ def test_reading_meanwhile(open_, outage, metadata, make_file, aapl, make_interv
     assert journaled.writable
 
 
-def test_a_reader_meets_a_server_that_is_back(open_, outage, make_file):
+def test_a_read_reconnects_to_a_server_that_is_back(open_, outage, make_file):
     journaled = open_()
     journaled.put_files([make_file(0)])
     outage(True)
@@ -164,7 +169,7 @@ def test_a_reader_meets_a_server_that_is_back(open_, outage, make_file):
     assert not journaled.pending
 
 
-def test_a_reader_notices_that_the_server_was_restarted(open_, outage, make_file):
+def test_a_read_survives_a_server_restart(open_, outage, make_file):
     journaled = open_(retry_seconds=1000)
     journaled.put_files([make_file(0)])
     outage(True)
@@ -173,7 +178,7 @@ def test_a_reader_notices_that_the_server_was_restarted(open_, outage, make_file
     assert journaled.query("SELECT 1 AS one") == [{"one": 1}]
 
 
-def test_a_writer_brings_the_server_back_in_the_background(open_, outage, index, make_file):
+def test_a_write_reconnects_in_the_background(open_, outage, index, make_file):
     journaled = open_(retry_seconds=0.01)
     outage(True)
     journaled.put_files([make_file(0)])
@@ -192,7 +197,7 @@ def test_a_writer_brings_the_server_back_in_the_background(open_, outage, index,
     assert index.files() == [make_file(hour) for hour in range(number + 2)]
 
 
-def test_a_dead_server_is_reached_for_seldom(open_, outage, attempts, make_file):
+def test_connection_attempts_are_rate_limited(open_, outage, attempts, make_file):
     journaled = open_(retry_seconds=1000)
     outage(True)
     for hour in range(100):
@@ -203,12 +208,12 @@ def test_a_dead_server_is_reached_for_seldom(open_, outage, attempts, make_file)
     assert len(attempts) == 2  # opening, and once when it was lost
 
 
-def test_a_writer_never_waits_for_a_server_that_hangs(dsn, store_id, metadata, outage, make_file):
+def test_a_write_does_not_wait_for_a_hanging_server(dsn, store_id, metadata, outage, make_file):
     hangs, go_on = threading.Event(), threading.Event()
     first = PostgresIndex(dsn, store_id)
     servers = [first]
 
-    def reach(patience):
+    def connect_primary(timeout_seconds):
         if servers:
             return servers.pop()
         hangs.set()
@@ -216,7 +221,7 @@ def test_a_writer_never_waits_for_a_server_that_hangs(dsn, store_id, metadata, o
         return PostgresIndex(dsn, store_id)
 
     journaled = JournaledIndex(
-        reach, metadata / "index.json", metadata / "index.journal", retry_seconds=0
+        connect_primary, metadata / "index.json", metadata / "index.journal", retry_seconds=0
     )
     journaled.connect()
     outage(True)
@@ -232,7 +237,7 @@ def test_a_writer_never_waits_for_a_server_that_hangs(dsn, store_id, metadata, o
     journaled.close()
 
 
-def test_changes_another_process_left_come_first(open_, metadata, index, make_file):
+def test_changes_of_another_process_are_applied_first(open_, metadata, index, make_file):
     journaled = open_()
     journal = Journal(metadata / "index.journal")
     journal.append(IndexChange("put_files", (make_file(0, messages=1), make_file(1))))
@@ -244,7 +249,7 @@ def test_changes_another_process_left_come_first(open_, metadata, index, make_fi
     assert journaled.query("SELECT count(*) AS n FROM tick_files") == [{"n": 4}]
 
 
-def test_a_journal_that_cannot_be_taken_is_laid_over(open_, metadata, make_file, aapl, monkeypatch):
+def test_a_read_only_journal_is_merged_into_reads(open_, metadata, make_file, aapl, monkeypatch):
     journaled = open_()
     journaled.put_files([make_file(0), make_file(1)])
     journal = Journal(metadata / "index.journal")
@@ -262,7 +267,7 @@ def test_a_journal_that_cannot_be_taken_is_laid_over(open_, metadata, make_file,
     assert journaled.pending
 
 
-def test_neither_server_nor_journal(open_, outage, metadata, make_file, monkeypatch):
+def test_a_write_without_server_and_journal_raises(open_, outage, metadata, make_file, monkeypatch):
     journaled = open_(retry_seconds=1000)
     outage(True)
     with pytest.warns(IndexAwayWarning):
@@ -273,7 +278,7 @@ def test_neither_server_nor_journal(open_, outage, metadata, make_file, monkeypa
         assert journaled.files() == []
 
 
-def test_what_the_server_refuses_reaches_the_caller(open_, make_file):
+def test_an_invalid_value_raises_in_the_caller(open_, make_file):
     journaled = open_()
     with pytest.raises(TickIndexError, match="start_before_end"):
         journaled.put_files([make_file(start_ns=2, end_ns=1)])
@@ -281,7 +286,9 @@ def test_what_the_server_refuses_reaches_the_caller(open_, make_file):
     assert not journaled.pending
 
 
-def test_a_server_that_came_back_as_another_stores(open_, outage, sql, store_id, caplog, make_file):
+def test_a_server_that_returns_with_another_stores_index(
+    open_, outage, sql, store_id, caplog, make_file
+):
     caplog.set_level(logging.INFO)
     journaled = open_()
     sql.execute("UPDATE store_identity SET store_id = 'another'")
@@ -296,7 +303,7 @@ def test_a_server_that_came_back_as_another_stores(open_, outage, sql, store_id,
     assert "another" in journaled.describe()
 
 
-def test_connecting_to_what_is_not_there(open_, outage):
+def test_connect_during_an_outage_raises(open_, outage):
     outage(True)
     journaled = open_(connect=False)
     with pytest.raises(IndexUnavailableError):
@@ -307,7 +314,7 @@ def test_connecting_to_what_is_not_there(open_, outage):
     assert not journaled.away
 
 
-def test_closed_for_good(open_, make_file):
+def test_a_closed_index_does_not_reconnect(open_, make_file):
     journaled = open_()
     journaled.close()
     journaled.close()
@@ -315,17 +322,17 @@ def test_closed_for_good(open_, make_file):
         journaled.connect()
 
 
-def test_closed_while_it_is_reached_for(dsn, store_id, metadata):
-    reaching, go_on = threading.Event(), threading.Event()
-    reached = []
+def test_close_during_a_connection_attempt(dsn, store_id, metadata):
+    connecting, go_on = threading.Event(), threading.Event()
+    connected = []
 
-    def reach(patience):
-        reaching.set()
+    def connect_primary(timeout_seconds):
+        connecting.set()
         assert go_on.wait(60)
-        reached.append(PostgresIndex(dsn, store_id))
-        return reached[0]
+        connected.append(PostgresIndex(dsn, store_id))
+        return connected[0]
 
-    journaled = JournaledIndex(reach, metadata / "index.json", metadata / "index.journal")
+    journaled = JournaledIndex(connect_primary, metadata / "index.json", metadata / "index.journal")
     outcome = []
 
     def connect():
@@ -336,16 +343,16 @@ def test_closed_while_it_is_reached_for(dsn, store_id, metadata):
 
     thread = threading.Thread(target=connect)
     thread.start()
-    assert reaching.wait(30)
+    assert connecting.wait(30)
     journaled.close()
     go_on.set()
     thread.join()
     assert "closed meanwhile" in outcome[0]
     with pytest.raises(IndexUnavailableError, match="is closed"):
-        reached[0].files()
+        connected[0].files()
 
 
-def test_threads_write_through_an_outage(open_, outage, index, make_file):
+def test_threads_write_during_an_outage(open_, outage, index, make_file):
     journaled = open_(retry_seconds=0.01)
     start = threading.Barrier(5)
 

@@ -1,4 +1,4 @@
-"""The schema: applied once, whoever comes first, and never to a database that knows better."""
+"""Migrations are applied once, by one process, and never to a newer database."""
 
 from __future__ import annotations
 
@@ -18,71 +18,75 @@ def connection(empty_dsn):
         yield connection
 
 
-def test_the_files_are_numbered_from_one():
-    assert [one.version for one in migrations()] == list(range(1, len(migrations()) + 1))
-    assert all(len(one.checksum) == 64 for one in migrations())
+def test_migrations_are_numbered_from_one():
+    assert [migration.version for migration in migrations()] == list(
+        range(1, len(migrations()) + 1)
+    )
+    assert all(len(migration.checksum) == 64 for migration in migrations())
 
 
 @pytest.mark.parametrize(
     "names", [[], ["0002_second.sql"], ["0001_a.sql", "0001_b.sql"], ["0001_a.sql", "first.sql"]]
 )
-def test_files_that_are_missing_or_doubled(tmp_path, names):
+def test_missing_or_duplicate_numbers_raise(tmp_path, names):
     for name in names:
         (tmp_path / name).write_text("SELECT 1")
     with pytest.raises(TickIndexError, match="install ibticks again"):
         read_migrations(tmp_path)
 
 
-def test_newlines_do_not_matter(tmp_path):
+def test_checksums_ignore_newline_style(tmp_path):
     for folder, newline in (("unix", b"\n"), ("windows", b"\r\n")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "0001_a.sql").write_bytes(b"SELECT 1" + newline)
     assert read_migrations(tmp_path / "unix") == read_migrations(tmp_path / "windows")
 
 
-def test_applied_once(connection):
+def test_each_migration_is_applied_once(connection):
     assert migrate(connection, migrations())
     assert not migrate(connection, migrations())
     rows = connection.execute(
         "SELECT version, name, checksum FROM schema_migrations ORDER BY version"
     ).fetchall()
-    assert rows == [(one.version, one.name, one.checksum) for one in migrations()]
+    assert rows == [
+        (migration.version, migration.name, migration.checksum) for migration in migrations()
+    ]
 
 
-def test_only_what_is_missing(connection):
+def test_only_missing_migrations_are_applied(connection):
     migrate(connection, migrations()[:2])
     assert migrate(connection, migrations())
     assert connection.execute("SELECT count(*) FROM storage_per_day").fetchone() == (0,)
 
 
-def test_a_failed_migration_leaves_nothing(connection):
+def test_a_failed_migration_is_rolled_back(connection):
     broken = Migration(1, "0001_broken", "CREATE TABLE half (n INT); SELECT no_such_thing", "00")
     with pytest.raises(TickIndexError, match="0001_broken failed"):
         migrate(connection, [broken])
     assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
 
 
-def test_tables_that_are_not_ours(connection):
+def test_a_database_with_other_tables_raises(connection):
     connection.execute("CREATE TABLE tick_files (id INT)")
     with pytest.raises(TickIndexError, match="its own database"):
         migrate(connection, migrations())
 
 
-def test_a_newer_schema(connection):
+def test_a_newer_schema_raises(connection):
     newer = Migration(len(migrations()) + 1, "9999_newer", "SELECT 1", "00")
     migrate(connection, [*migrations(), newer])
     with pytest.raises(IndexVersionError, match="newer ibticks \\(9999_newer\\)"):
         migrate(connection, migrations())
 
 
-def test_another_text_of_the_same_number(connection):
+def test_another_text_of_a_migration_raises(connection):
     migrate(connection, migrations())
     other = [replace(migrations()[0], checksum="00"), *migrations()[1:]]
     with pytest.raises(IndexVersionError, match="created with another 0001_tables"):
         migrate(connection, other)
 
 
-def test_processes_race_for_a_new_database(empty_dsn, store_id, python):
+def test_processes_migrate_a_new_database_concurrently(empty_dsn, store_id, run_concurrently):
     code = (
         "import sys\n"
         "from ibticks.index._postgres import PostgresIndex\n"
@@ -92,18 +96,10 @@ def test_processes_race_for_a_new_database(empty_dsn, store_id, python):
         "print(len(index.files()))\n"
         "index.close()\n"
     )
-    racers = [python(code, empty_dsn, store_id) for _ in range(4)]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("\n")
-        racer.stdin.flush()
-    for racer in racers:
-        out, err = racer.communicate(timeout=60)
-        assert (racer.returncode, out) == (0, "0\n"), err
+    assert run_concurrently(code, empty_dsn, store_id, processes=4) == ["0\n"] * 4
 
 
-def test_people_find_a_comment_on_everything_they_meet(sql, index):
+def test_tables_functions_and_columns_have_comments(sql, index):
     bare = index.query(
         """
         SELECT c.relname AS name FROM pg_class AS c
@@ -128,8 +124,8 @@ def test_no_contrib_extension_is_needed(index):
     assert index.query("SELECT extname FROM pg_extension") == [{"extname": "plpgsql"}]
 
 
-def test_a_schema_of_ones_own(empty_dsn, store_id, make_file):
-    """With a search_path in the DSN, tables and functions live there; triggers find them."""
+def test_tables_are_created_in_the_schema_of_the_search_path(empty_dsn, store_id, make_file):
+    """With a search_path in the DSN, triggers find the tables and functions."""
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA ticks")
     dsn = psycopg.conninfo.make_conninfo(empty_dsn, options="-c search_path=ticks")

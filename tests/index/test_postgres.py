@@ -1,4 +1,4 @@
-"""The index in PostgreSQL keeps what it is given, and the rules the index in memory has."""
+"""The PostgreSQL index stores records exactly and has the rules of the memory index."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ ranges = st.fixed_dictionaries({"start_ns": st.none() | moments, "end_ns": st.no
 
 @given(st.lists(file_records(), max_size=6))
 @against_the_database
-def test_files_come_back_exactly(index, records):
+def test_files_are_read_back_exactly(index, records):
     index.replace_files(records)
     assert index.files() == MemoryIndex(records).files()
 
 
 @given(st.lists(file_records(), max_size=8), st.lists(st.tuples(streams, ranges), max_size=8))
 @against_the_database
-def test_a_question_gets_the_answer_of_the_index_in_memory(index, records, questions):
+def test_reads_equal_those_of_the_memory_index(index, records, questions):
     index.replace_files(records)
     memory = MemoryIndex(records)
     for stream, times in questions:
@@ -117,13 +117,13 @@ def test_a_question_gets_the_answer_of_the_index_in_memory(index, records, quest
 
 @given(st.lists(file_records(), max_size=8))
 @against_the_database
-def test_daily_statistics_are_those_computed_in_python(index, records):
+def test_daily_statistics_equal_those_in_python(index, records):
     index.replace_files(records)
     latest = MemoryIndex(records).files()
     assert index.daily_stats() == daily_statistics(latest)
 
 
-def test_statistics_follow_every_change(index, make_file):
+def test_statistics_follow_every_write(index, make_file):
     files = [make_file(hour, tick_type=t) for hour in (0, 1, 23, 24) for t in ("last", "bid_ask")]
     memory = MemoryIndex()
 
@@ -162,13 +162,13 @@ def test_statistics_follow_plain_sql_too(index, sql, make_file):
         ([-1.7976931348623157e308, -1.7976931348623157e308], -math.inf),
         ([math.inf, -math.inf], None),
         ([0.1, 0.2], 0.1 + 0.2),
-        ([1e16, 1.0, -1e16], 0.0),  # one after the other, as IEEE adds; not 1.0
+        ([1e16, 1.0, -1e16], 0.0),  # left to right, as IEEE adds; not 1.0
         ([None, 2.5], 2.5),
         ([None, None], None),
         ([math.nan, 2.5], 2.5),
     ],
 )
-def test_sums_beyond_a_double_stop_nothing(index, make_file, sums, expected):
+def test_sums_beyond_a_double_do_not_fail(index, make_file, sums, expected):
     records = [make_file(hour, volume=volume) for hour, volume in enumerate(sums)]
     index.put_files(records)
     (day,) = index.daily_stats()
@@ -176,7 +176,7 @@ def test_sums_beyond_a_double_stop_nothing(index, make_file, sums, expected):
     assert index.daily_stats() == daily_statistics(records)
 
 
-def test_upserts_make_no_duplicates(index, sql, make_file):
+def test_upserts_create_no_duplicates(index, sql, make_file):
     index.put_files([make_file(sealed=False), make_file(sealed=False, messages=13)])
     index.put_files([make_file(messages=14)])
     assert index.files() == [make_file(messages=14)]
@@ -185,7 +185,7 @@ def test_upserts_make_no_duplicates(index, sql, make_file):
     ).fetchone() == (1, True)
 
 
-def test_nothing_to_put_or_drop(index):
+def test_empty_writes_are_no_ops(index):
     index.put_files([])
     index.drop_files([])
     index.put_contracts([])
@@ -194,7 +194,7 @@ def test_nothing_to_put_or_drop(index):
     assert index.files() == []
 
 
-def test_more_than_one_batch(index, make_file):
+def test_writes_of_several_batches(index, make_file):
     records = [make_file(hour, blocks=1) for hour in range(2_500)]
     index.put_files(iter(records))
     assert index.files() == records
@@ -217,14 +217,14 @@ def test_ranges_are_half_open_to_the_nanosecond(index, make_file):
     assert index.files(start_ns=end, end_ns=end) == []
 
 
-def test_a_record_that_contradicts_itself_is_refused(index, make_file):
+def test_an_inconsistent_record_raises(index, make_file):
     with pytest.raises(TickIndexError, match="tick_files_start_before_end"):
         index.put_files([make_file(), make_file(1, start_ns=2, end_ns=1)])
     assert index.files() == []
 
 
-def test_writers_at_once_lose_no_statistics(dsn, store_id, make_file):
-    """Each adds files to the same days: none may compute them without the others' rows."""
+def test_concurrent_writers_lose_no_statistics(dsn, store_id, make_file):
+    """Writers add files to the same days: statistics must include the rows of all."""
 
     def write(worker):
         index = PostgresIndex(dsn, store_id)
@@ -287,7 +287,7 @@ def test_contracts_are_corrected(index):
 
 @given(st.lists(intervals(), max_size=8), st.lists(st.tuples(streams, ranges), max_size=8))
 @against_the_database
-def test_coverage_answers_as_the_index_in_memory(index, records, questions):
+def test_coverage_equals_that_of_the_memory_index(index, records, questions):
     index.replace_coverage([])
     index.put_coverage(records)
     memory = MemoryIndex(coverage=records)
@@ -296,7 +296,7 @@ def test_coverage_answers_as_the_index_in_memory(index, records, questions):
         assert index.coverage(**stream, **times) == memory.coverage(**stream, **times)
 
 
-def test_an_interval_is_opened_and_closed(index, make_interval):
+def test_an_open_interval_is_ended(index, make_interval):
     index.put_coverage([make_interval(DAY)])
     index.put_coverage(
         [make_interval(DAY, DAY + 5), make_interval(DAY + 5, state="disconnected", reason="1100")]
@@ -310,7 +310,7 @@ def test_an_interval_is_opened_and_closed(index, make_interval):
 
 
 @pytest.mark.parametrize("wrong", [{"end": DAY - 1}, {"state": "asleep"}])
-def test_intervals_that_make_no_sense_are_refused(index, make_interval, wrong):
+def test_invalid_intervals_raise(index, make_interval, wrong):
     with pytest.raises(TickIndexError, match="coverage_"):
         index.put_coverage([make_interval(DAY, **wrong)])
 
@@ -318,12 +318,12 @@ def test_intervals_that_make_no_sense_are_refused(index, make_interval, wrong):
 # -- sessions --------------------------------------------------------------------------------------
 
 
-def session(day, market="US", kind="regular", early=False):
+def session(day, market="US", session_type="regular", early=False):
     start = DAY + (day - date(2025, 1, 10)).days * 24 * HOUR_NS + 14 * HOUR_NS + HOUR_NS // 2
-    return (market, kind, day, start, start + (3 if early else 6) * HOUR_NS, early)
+    return (market, session_type, day, start, start + (3 if early else 6) * HOUR_NS, early)
 
 
-def test_sessions_are_replaced_between_the_first_and_the_last(index, sql):
+def test_market_sessions_are_replaced_between_the_first_and_the_last(index, sql):
     days = [date(2025, 1, 6) + timedelta(days=n) for n in range(5)]
     index.put_sessions(session(day) for day in days)
     index.put_sessions([session(date(2025, 1, 6), "UK")])
@@ -332,17 +332,17 @@ def test_sessions_are_replaced_between_the_first_and_the_last(index, sql):
 
     # The 9th was a day of mourning, announced after the calendar was made; the 10th closes early.
     index.put_sessions([session(days[1]), session(days[2]), session(days[4], early=True)])
-    kept = sql.execute(
+    remaining = sql.execute(
         "SELECT session_date, early_close FROM market_sessions WHERE market = 'US' ORDER BY 1"
     ).fetchall()
-    assert kept == [(days[0], False), (days[1], False), (days[2], False), (days[4], True)]
+    assert remaining == [(days[0], False), (days[1], False), (days[2], False), (days[4], True)]
     assert index.sessions_span("UK") == (date(2025, 1, 6), date(2025, 1, 6))
 
 
 # -- anything --------------------------------------------------------------------------------------
 
 
-def test_query_takes_parameters_of_both_kinds(index):
+def test_query_takes_positional_and_named_parameters(index):
     assert index.query("SELECT %s::INT AS n, 'a%%b' AS s", [3]) == [{"n": 3, "s": "a%b"}]
     assert index.query("SELECT %(n)s::INT AS n", {"n": 3}) == [{"n": 3}]
     assert index.query("SELECT 'a%b' AS s") == [{"s": "a%b"}]
@@ -357,35 +357,35 @@ def test_query_takes_parameters_of_both_kinds(index):
         "SELECT ns_floor(0); TRUNCATE contracts",
     ],
 )
-def test_query_changes_nothing(index, aapl, statement):
+def test_query_is_read_only(index, aapl, statement):
     index.put_contracts([aapl])
     with pytest.raises(ReadOnlyError, match="only reads"):
         index.query(statement)
     assert index.contracts() == [aapl]
 
 
-def test_query_says_what_is_wrong(index):
+def test_query_raises_the_error_of_postgresql(index):
     with pytest.raises(TickIndexError, match='"no_such_table" does not exist'):
         index.query("SELECT * FROM no_such_table")
     index.put_contracts([])  # and still may write
 
 
-def test_query_of_no_rows(index):
+def test_query_without_rows(index):
     assert index.query("SHOW timezone") == [{"TimeZone": "UTC"}]
     assert index.query("SELECT 1 AS n WHERE false") == []
 
 
-def test_describes_itself(index):
+def test_describe(index):
     assert index.writable
     assert index.describe().startswith("PostgreSQL ")
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-def test_files_page_by_page_are_all_files(index, make_file, monkeypatch, page):
+def test_iter_files_returns_all_pages(index, make_file, monkeypatch, page):
     monkeypatch.setattr(postgres, "BATCH_ROWS", page)
     index.put_files([make_file(hour) for hour in range(5)])
     assert list(index.iter_files()) == [make_file(hour, blocks=0) for hour in range(5)]
 
 
-def test_no_file_page_by_page(index):
+def test_iter_files_of_an_empty_index(index):
     assert list(index.iter_files()) == []

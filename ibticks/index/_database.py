@@ -115,7 +115,7 @@ class Database:
         For example ``PostgreSQL 18.4, database ticks on db.example.com:5432 as me``.
         """
         major, minor = divmod(self.server_version, 10_000)
-        return f"PostgreSQL {major}.{minor}, {_place(self._parameters)}"
+        return f"PostgreSQL {major}.{minor}, {self._location}"
 
     def run(self, work: Callable[[Cursor[TupleRow]], _T]) -> _T:
         """Call ``work`` in one transaction and return its result; it is retried once.
@@ -142,7 +142,7 @@ class Database:
     def connect(self) -> TimeoutConnection:
         """Open a checked connection in autocommit mode, outside the pool."""
         if self._closed:
-            raise IndexUnavailableError(f"the index is closed ({_place(self._parameters)})")
+            raise IndexUnavailableError(f"the index is closed ({self._location})")
         try:
             connection = connect(self._parameters)
         except psycopg.Error as error:
@@ -162,6 +162,10 @@ class Database:
         self._closed = True
         self._close_idle()
         self._finalizer.detach()
+
+    @property
+    def _location(self) -> str:
+        return _describe_location(self._parameters)
 
     # -- connections ------------------------------------------------------------------------------
 
@@ -203,7 +207,7 @@ class Database:
         if connection.info.server_version < self._minimum_version * 10_000:
             major, minor = divmod(connection.info.server_version, 10_000)
             raise IndexVersionError(
-                f"PostgreSQL {major}.{minor} ({_place(self._parameters)}) is too old: ibticks "
+                f"PostgreSQL {major}.{minor} ({self._location}) is too old: ibticks "
                 f"needs {self._minimum_version} or newer",
                 server_version=connection.info.server_version,
             )
@@ -242,7 +246,7 @@ class Database:
         if row is None or row[0] != self._store_id:
             other = "no store" if row is None else f"the store {row[0]} at {row[1]}"
             raise IndexMismatchError(
-                f"the database ({_place(self._parameters)}) is the index of {other}, not of "
+                f"the database ({self._location}) is the index of {other}, not of "
                 f"{self._store_id}: give each store its own database (createdb)",
                 store_id=self._store_id,
             )
@@ -269,10 +273,9 @@ class Database:
         reason = ": ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
         if state in _DAMAGED_STATES and self._on_damage is not None:
             self._on_damage(reason)
-        place = _place(self._parameters)
         return IndexUnavailableError(
-            f"the index cannot be used, {place}: {reason}. {self._remedy(state)}",
-            place=place,
+            f"the index cannot be used, {self._location}: {reason}. {self._remedy(state)}",
+            place=self._location,
             sqlstate=state,
         )
 
@@ -318,9 +321,9 @@ class Database:
         if password:
             reason = reason.replace(str(password), "***")
         return IndexUnavailableError(
-            f"cannot connect to the index, {_place(self._parameters)}: {reason}. Check that the "
+            f"cannot connect to the index, {self._location}: {reason}. Check that the "
             "server runs and the DSN is right",
-            place=_place(self._parameters),
+            place=self._location,
         )
 
 
@@ -330,7 +333,7 @@ def _parse(dsn: str) -> dict[str, str]:
         parameters = dsn_parameters(dsn)
     except psycopg.ProgrammingError:
         raise _invalid_dsn() from None
-    if any("@" in str(parameters.get(part, "")) for part in ("host", "dbname", "port")):
+    if any("@" in str(parameters.get(name, "")) for name in ("host", "dbname", "port")):
         raise _invalid_dsn()  # the rest of a password with an @ would be shown as the host
     return parameters
 
@@ -342,15 +345,15 @@ def _invalid_dsn() -> IndexUnavailableError:
     )
 
 
-def _place(parameters: dict[str, str]) -> str:
+def _describe_location(parameters: dict[str, str]) -> str:
     # libpq fills in what the DSN leaves out from variables such as PGPORT, or by default.
     defaults = {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults()}
     full = {name: value.decode() for name, value in defaults.items() if value} | parameters
     host = full.get("host") or full.get("hostaddr") or "this host"
     user = parameters.get("user")
     name = full.get("dbname") or full.get("user") or "by default"
-    place = f"database {name} on {host}:{full.get('port') or 5432}"
-    return f"{place} as {user}" if user else place
+    location = f"database {name} on {host}:{full.get('port') or 5432}"
+    return f"{location} as {user}" if user else location
 
 
 def _is_transient(connection: Connection[TupleRow], error: psycopg.Error) -> bool:

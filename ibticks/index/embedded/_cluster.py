@@ -116,7 +116,7 @@ class Cluster:
         IndexUnavailableError
             The server does not start, or not in time.
         IndexVersionError
-            Another major version of PostgreSQL made the data.
+            The data are of another major version of PostgreSQL.
         """
         check_socket_path(self.home / _SOCKET)
         make_base(self.base, self._start_lock)

@@ -152,7 +152,7 @@ class Selection:
         Returns
         -------
         pyarrow.Table
-            With the schema :func:`ibticks.frames.arrow_schema`.
+            With the columns of the selection; :func:`ibticks.frames.arrow_type` has their types.
 
         Warns
         -----

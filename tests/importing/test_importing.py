@@ -215,7 +215,7 @@ def test_killed_in_the_middle_and_begun_again(tmp_path, database, quotes):
     assert result["read"] == result["added"] + result["known"] == 2 * 62875
     assert result["known"] > 0
     with ibt.open(tmp_path / "ticks", dsn=database) as store:
-        assert [each for each in store.verify() if each.problem is not None] == []
+        assert [finding for finding in store.verify() if finding.problem is not None] == []
         got = store.select(8314, columns=part.columns).to_polars()
         sizes = pl.col("bid_size", "ask_size").cast(float)
         assert got.equals(
@@ -240,25 +240,25 @@ def info(time="2025-01-10T14:30:00.000000Z", stream_id="s", **data):
     return {"type": "info", "stream_id": stream_id, "timestamp": time, "data": data}
 
 
-def lines(path, found):
-    path.write_text("".join(json.dumps(each) + "\n" for each in found))
+def lines(path, rows):
+    path.write_text("".join(json.dumps(message) + "\n" for message in rows))
     return path
 
 
 def test_messages_go_where_the_ticks_of_their_stream_go(store, tmp_path):
-    said = [
+    sent = [
         info(stream_id="a", status="subscribed"),  # before any tick says whose stream it is
         tick(stream_id="b", tick_type="bid_ask", contract_id=2),
         info(stream_id="b"),
         tick(stream_id="a"),
         info("2025-01-10T15:00:00.000000Z", stream_id="a"),
     ]
-    result = ibt.import_messages(store, lines(tmp_path / "all.jsonl", said))
+    result = ibt.import_messages(store, lines(tmp_path / "all.jsonl", sent))
     assert (result.read, result.added, result.known) == (5, 5, 0)
     assert result.streams == ((2, "bid_ask"), (265598, "last"))
-    assert list(store.select(2).messages(ticks=True)) == said[1:3]
-    found = list(store.select(265598).messages(ticks=True))
-    assert sorted(map(str, found)) == sorted(map(str, [said[0], said[3], said[4]]))
+    assert list(store.select(2).messages(ticks=True)) == sent[1:3]
+    stored = list(store.select(265598).messages(ticks=True))
+    assert sorted(map(str, stored)) == sorted(map(str, [sent[0], sent[3], sent[4]]))
     again = ibt.import_messages(store, tmp_path / "all.jsonl", progress=False)
     assert (again.added, again.known) == (0, 5)
 
@@ -339,15 +339,15 @@ def test_all_kinds_of_messages_go_from_store_to_store(pair, tmp_path, data):
     contract = next(_contract)
     own = ticks("last", contract_ids=st.just(contract))
     others = messages().filter(lambda message: message["type"] != "tick")
-    found = data.draw(st.lists(st.one_of(own, others), max_size=12))
-    found = [
-        {**each, "stream_id": "s", "timestamp": data.draw(_WHEN)}
-        for each in [data.draw(own), *found]
+    drawn = data.draw(st.lists(st.one_of(own, others), max_size=12))
+    sent = [
+        {**message, "stream_id": "s", "timestamp": data.draw(_WHEN)}
+        for message in [data.draw(own), *drawn]
     ]
     path = tmp_path / "all.jsonl"
-    ibt.import_messages(first, lines(path, found))
+    ibt.import_messages(first, lines(path, sent))
     exported = list(first.select(contract).messages(ticks=True))
-    assert len(exported) == len(found)
+    assert len(exported) == len(sent)
     ibt.import_messages(second, lines(path, exported))
     assert list(second.select(contract).messages(ticks=True)) == exported
     one, other = (store.select(contract).to_polars() for store in pair)
@@ -361,7 +361,7 @@ def test_real_ticks_go_from_store_to_store(sample_store, store, tmp_path):
     assert len(exported) == selection.count() > 500
     path = lines(
         tmp_path / "all.jsonl",
-        ({**each, "stream_id": each["data"]["tick_type"]} for each in exported),
+        ({**message, "stream_id": message["data"]["tick_type"]} for message in exported),
     )
     ibt.import_messages(store, path)
     columns = [name for name in selection.columns if name != "stream_id"]

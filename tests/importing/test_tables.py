@@ -584,9 +584,9 @@ def test_tardis_and_kdb(store, tmp_path):
 
 def test_a_preset_that_is_forced_or_unknown(store, tmp_path):
     path = text(tmp_path / "a.csv", "time,sym,price", "2025-03-03T14:30:00Z,A,1")
-    for preset, found in ((None, "kdb"), ("none", None), ("taq", "taq")):
+    for preset, expected in ((None, "kdb"), ("none", None), ("taq", "taq")):
         result = ibt.import_table(store, path, contract_id=7, tick_type="last", preset=preset)
-        assert result.preset == found
+        assert result.preset == expected
     with pytest.raises(errors.InputError, match="'bloomberg': use one of taq, databento"):
         load(store, path, preset="bloomberg")
 

@@ -1,9 +1,8 @@
-"""How kernels are compiled: once for an installation, kept on disk, without the GIL, out loud.
+"""Compile kernels: once for an installation, cached on disk, without the GIL, announced in the log.
 
 Numba keeps the machine code beside the module, or in the user's cache folder where the module
-cannot be written to; with neither, kernels are compiled in memory by each process. What is compiled
-together must stand in one file: numba looks at the modification time of the file a kernel stands
-in, not of those it calls into.
+cannot be written to; with neither, each process compiles in memory. A cache entry is valid for the
+modification times of all files whose functions are compiled into the kernel.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numba
 from llvmlite import ir
 from numba.core import cgutils, event, types
+from numba.core.dispatcher import Dispatcher
 from numba.core.imputils import impl_ret_untracked
 from numba.extending import intrinsic
 
@@ -32,11 +32,14 @@ __all__ = [
     "load_u8",
     "load_u32",
     "load_u64",
+    "merge",
     "store_u8",
     "store_u64",
 ]
 
 _log = logging.getLogger("ibticks")
+
+_njit: Final[Any] = numba.njit  # its types lack some options
 
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 """A buffer to read: a memory map, ``bytes``, or an array."""
@@ -60,10 +63,13 @@ _CACHE_ERRORS: Final = (
 
 
 def kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile for one signature, or load the machine code an earlier process left on disk."""
+    """Compile for one signature, or load the machine code an earlier process left on disk.
+
+    The kernel must not allocate: it is compiled without reference counts.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = compile_lazily(function)
+        dispatcher = compile_lazily(function, _nrt=False)
         dispatcher.compile(signature)
         dispatcher.disable_compile()
         return dispatcher
@@ -71,20 +77,40 @@ def kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def compile_lazily(function: Callable[..., Any]) -> Any:
+def compile_lazily(function: Callable[..., Any], **options: Any) -> Any:
     """Compile at the first call, or load the machine code an earlier process left on disk."""
-    dispatcher: Any = numba.njit(nogil=True)(function)
+    dispatcher: Any = _njit(nogil=True, **options)(function)
     if _may_be_cached(function):
         try:
             dispatcher.enable_caching()
         except RuntimeError:  # "no locator available": no folder for the cache can be written to
             return dispatcher
+        dispatcher._cache._cache_file._source_stamp = _source_stamp(function)
         dispatcher._cache = _OptionalCache(dispatcher._cache)
     return dispatcher
 
 
+def _source_stamp(function: Callable[..., Any]) -> tuple[tuple[str, int, int], ...]:
+    """Return name, modification time and size of the files that a kernel is compiled from.
+
+    Numba's own stamp is that of the file the kernel stands in, without the functions it calls.
+    """
+    files = {Path(__file__)}
+    functions, pending = set[Any](), [function]
+    while pending:
+        code = pending.pop()
+        functions.add(code)
+        files.add(Path(code.__code__.co_filename))
+        called = (code.__globals__.get(name) for name in code.__code__.co_names)
+        pending += {
+            dispatcher.py_func for dispatcher in called if isinstance(dispatcher, Dispatcher)
+        } - functions
+    stats = [(file.name, file.stat()) for file in sorted(files) if file.is_file()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
 class _OptionalCache:
-    """Numba's cache of one function, passed over where its files cannot be read or written.
+    """Numba's cache of one function, skipped where its files cannot be read or written.
 
     Numba checks that the folder can be written to when the function is defined. A full disk, files
     of another user or a file cut short would otherwise raise from the compilation itself.
@@ -111,9 +137,9 @@ class _OptionalCache:
 
 
 def _may_be_cached(function: Callable[..., Any]) -> bool:
-    """Whether numba may look for a folder for the machine code of a function.
+    """Return whether numba may look for a folder for the machine code of a function.
 
-    For a user without a home folder numba would make a folder named ``~`` in the working folder.
+    For a user without a home folder numba would create a folder named ``~`` in the working folder.
     """
     settings: Any = numba.config
     if settings.CACHE_DIR or os.environ.get("XDG_CACHE_HOME"):
@@ -130,12 +156,20 @@ def _may_be_cached(function: Callable[..., Any]) -> bool:
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """A piece of a kernel: compiled into whatever calls it."""
-    return numba.njit(nogil=True)(function)
+    """Make a function that kernels call, and Python cannot; it must not allocate."""
+    return _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)(function)
+
+
+def merge(function: Callable[..., Any]) -> Any:
+    """Make a function whose code becomes part of the kernel that calls it, before types are known.
+
+    For functions of the hot loop that have one caller; they must not allocate.
+    """
+    return _njit(nogil=True, inline="always", _nrt=False)(function)
 
 
 class _Announcer(event.Listener):
-    """Log once a process why the user is waiting, or why every process has to wait."""
+    """Log, once per process, that kernels are compiled and why."""
 
     def __init__(self) -> None:
         self.is_done = False
@@ -154,10 +188,10 @@ class _Announcer(event.Listener):
             )
 
     def on_end(self, event: Any) -> None:
-        """Nothing to say."""
+        """No-op."""
 
     def report_cache(self, folder: str, error: Exception) -> None:
-        """Log that numba's cache cannot be used, unless something was logged already."""
+        """Log that numba's cache cannot be used, unless a compilation was logged already."""
         if not self.is_done:
             self.is_done = True
             _log.warning(

@@ -1,8 +1,8 @@
-"""Frames to columns.
+"""Decode frames to columns.
 
-A :class:`Decoder` owns the output arrays and one dictionary per string column, and is fed one
-buffer after another (files, blocks of a file); what it hands out at the end is one stretch of
-:class:`~ibticks.schema.TickColumns` without any copy.
+A :class:`Decoder` owns the output arrays and one dictionary per string column. It is fed one buffer
+after another (files, blocks of a file), and returns all ticks as one
+:class:`~ibticks.schema.TickColumns` without a copy.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import numpy.typing as npt
 
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format import _decode_kernels as k
-from ibticks.format._decode_kernels import State
+from ibticks.format import _string_kernels as string_kernels
+from ibticks.format import _wire_kernels as status_codes
+from ibticks.format._decode_kernels import TickArrays, decode_ticks
 from ibticks.format._framing import MAX_FRAME_BYTES
+from ibticks.format._shape_kernels import SHAPE_PLACES, SHAPE_WORDS, SHAPES, ShapeTables
+from ibticks.format._string_kernels import DICTIONARIES, StringTables, rehash
+from ibticks.format._wire_kernels import STATE_SIZE, State
 from ibticks.schema import (
     COLUMNS,
     Column,
@@ -30,49 +34,54 @@ from ibticks.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "TIME_MAX",
-    "TIME_MIN",
-    "Decoder",
-    "as_bytes",
-    "corrupt",
-    "decode",
-    "doubled",
-    "stretch",
-]
+__all__ = ["Decoder", "as_bytes", "check_bounds", "corrupt_error", "decode", "doubled"]
 
-_FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
 _FLAGS = ("past_limit", "unreported", "bid_past_low", "ask_past_high")
-_DICTIONARY = {"tick_type": 0, "exchange": 1, "stream_id": 2, "conditions": 3, "metadata": 4}
+_DICTIONARY = {
+    "tick_type": string_kernels.TICK_TYPE,
+    "exchange": string_kernels.EXCHANGE,
+    "stream_id": string_kernels.STREAM_ID,
+    "conditions": string_kernels.CONDITIONS,
+    "metadata": string_kernels.METADATA,
+}
 _BIT = {name: field.number for name, field in COLUMNS.items()} | {
     "timestamp": 0,
     "stream_id": 18,
     "metadata": 19,
 }
-_DTYPES: dict[str, Any] = {
+_DTYPES: Final[dict[str, Any]] = {
+    "timestamp": np.int64,
     "contract_id": np.uint32,
-    **dict.fromkeys(_FLOATS, np.float64),
-    "sequence": np.uint64,
     "exchange_time": np.int64,
+    "presence": np.uint32,
+    "flags": np.uint8,
     "tick_type": np.int32,
     "exchange": np.int32,
     "stream_id": np.int32,
+    "conditions_offsets": np.int64,
+    "metadata_offsets": np.int64,
+    "conditions": np.int32,
+    "metadata_keys": np.int32,
+    "metadata_items": np.int32,
 }
+"""Types of the arrays of :class:`TickArrays`; the others are uint64."""
+_FLAT = ("conditions", "metadata_keys", "metadata_items")
+_ALWAYS = ("timestamp", "presence", "flags")
 
 
 class Decoder:
-    """Decodes the ticks of one buffer after another into the same columns.
+    """Decoder of the ticks of one buffer after another into the same columns.
 
     Parameters
     ----------
     columns : sequence of str
-        Which columns; ``timestamp`` is always read, and handed out only if it is among them.
+        Names of the columns. ``timestamp`` is always decoded, and returned only if it is listed.
     start_ns, end_ns : int
-        Half-open range of UTC nanoseconds; ticks outside it are passed over.
+        Half-open interval of UTC nanoseconds; ticks outside it are skipped.
     rows : int
-        How many rows to make room for at first; it grows as needed.
+        Initial capacity in rows; it grows as needed.
 
     Examples
     --------
@@ -101,32 +110,35 @@ class Decoder:
         rows: int = 1024,
     ) -> None:
         self.columns: Final = check_columns(tuple(columns))
-        self._range = (start_ns, end_ns)
+        self._interval = (start_ns, end_ns)
         self._wanted = sum(1 << _BIT[name] for name in self.columns if name != "timestamp")
-        self._state = np.zeros(k.STATE_SIZE, dtype=np.int64)
+        self._state = np.zeros(STATE_SIZE, dtype=np.int64)
         self._state[State.LAST_TIME] = TIME_MIN
         self._state[State.IN_ALL] = -1
-        self._state[State.RECENT : State.RECENT + k.DICTIONARIES] = -1
-        capacity = max(1, rows)
-        self._arrays: dict[str, npt.NDArray[Any]] = {
-            name: np.empty(capacity if name in self.columns else 0, dtype=dtype)
-            for name, dtype in _DTYPES.items()
-        }
-        self._arrays["timestamp"] = np.empty(capacity, dtype=np.int64)
-        self._arrays["presence"] = np.empty(capacity, dtype=np.uint32)
-        self._arrays["flags"] = np.empty(capacity, dtype=np.uint8)
-        for name in ("conditions", "metadata"):
-            size = capacity + 1 if name in self.columns else 0
-            self._arrays[f"{name}_offsets"] = np.zeros(size, dtype=np.int64)
-        self._conditions = np.empty(16, dtype=np.int32)
-        self._keys = np.empty(16, dtype=np.int32)
-        self._items = np.empty(16, dtype=np.int32)
-        self._pool = np.empty(1024, dtype=np.uint8)
-        self._strings = np.empty((k.DICTIONARIES, 32, 2), dtype=np.int64)
-        self._table = np.full((k.DICTIONARIES, 64), -1, dtype=np.int32)
-        self._shapes = np.zeros((k.SHAPES, k.SHAPE_WORDS), dtype=np.uint64)
-        self._masks = np.zeros((k.SHAPES, k.SHAPE_WORDS), dtype=np.uint64)
-        self._places = np.full((k.SHAPES, k.SHAPE_PLACES), -1, dtype=np.int64)
+        self._state[State.RECENT : State.RECENT + DICTIONARIES] = -1
+        self._arrays = TickArrays(
+            *(self._allocate(name, max(1, rows)) for name in TickArrays._fields)
+        )
+        self._strings = StringTables(
+            pool=np.empty(1024, dtype=np.uint8),
+            entries=np.empty((DICTIONARIES, 32, 2), dtype=np.int64),
+            slots=np.full((DICTIONARIES, 64), -1, dtype=np.int32),
+        )
+        self._shapes = ShapeTables(
+            words=np.zeros((SHAPES, SHAPE_WORDS), dtype=np.uint64),
+            masks=np.zeros((SHAPES, SHAPE_WORDS), dtype=np.uint64),
+            places=np.full((SHAPES, SHAPE_PLACES), -1, dtype=np.int64),
+        )
+
+    def _allocate(self, name: str, rows: int) -> npt.NDArray[Any]:
+        """Return an output array with room for some rows; an empty one if it is not wanted."""
+        dtype = _DTYPES.get(name, np.uint64)
+        if name in _FLAT:
+            return np.empty(16, dtype=dtype)
+        if name.endswith("_offsets"):
+            is_wanted = name.removesuffix("_offsets") in self.columns
+            return np.zeros(rows + 1 if is_wanted else 0, dtype=dtype)
+        return np.empty(rows if name in _ALWAYS or name in self.columns else 0, dtype=dtype)
 
     @property
     def rows(self) -> int:
@@ -135,7 +147,7 @@ class Decoder:
 
     @property
     def messages(self) -> int:
-        """Frames gone through so far, of any kind and at any time."""
+        """Frames read so far: of any message and at any time."""
         return int(self._state[State.MESSAGES])
 
     @property
@@ -151,74 +163,55 @@ class Decoder:
         Returns
         -------
         int
-            Where the last whole frame ends: ``stop``, or less where the last frame is torn.
+            Position after the last whole frame: ``stop``, or less if the last frame is torn.
 
         Raises
         ------
         CorruptFileError
-            At a frame that is empty, longer than 16 MiB or not a message; ``context["offset"]``
-            is its place in ``buffer``. The rows before it stay decoded.
+            A frame is empty, longer than 16 MiB or not a message; ``context["offset"]`` is its
+            position in ``buffer``. The rows before it stay decoded.
         InputError
-            If ``buffer`` does not have these bytes.
+            ``buffer`` does not have these bytes.
         """
-        data, stop = stretch(buffer, start, stop)
+        data, stop = check_bounds(buffer, start, stop)
         self._state[State.POSITION] = start
         status = self._run(data, stop)
-        while status not in (k.DONE, k.TORN):
-            if status == k.NEED_ROWS:
-                self._grow_rows()
-            elif status == k.NEED_STRINGS:
-                self._grow_strings()
-            elif status == k.NEED_POOL:
-                self._pool = doubled(self._pool)
-            elif status == k.NEED_LIST:
-                self._conditions = doubled(self._conditions)
-            elif status == k.NEED_PAIRS:
-                self._keys, self._items = doubled(self._keys), doubled(self._items)
+        while status not in (status_codes.DONE, status_codes.TORN):
+            if status == status_codes.NEED_ROWS:
+                self._grow(name for name in TickArrays._fields if name not in _FLAT)
+            elif status == status_codes.NEED_STRINGS:
+                self._grow_dictionaries()
+            elif status == status_codes.NEED_POOL:
+                self._strings = self._strings._replace(pool=doubled(self._strings.pool))
+            elif status == status_codes.NEED_LIST:
+                self._grow(("conditions",))
+            elif status == status_codes.NEED_PAIRS:
+                self._grow(("metadata_keys", "metadata_items"))
             else:
-                raise corrupt(status, int(self._state[State.POSITION]))
+                raise corrupt_error(status, int(self._state[State.POSITION]))
             status = self._run(data, stop)
         return int(self._state[State.POSITION])
 
     def _run(self, data: npt.NDArray[np.uint8], stop: int) -> int:
-        arrays = self._arrays
         return int(
-            k.decode_ticks(
+            decode_ticks(
                 data,
                 stop,
-                *self._range,
+                *self._interval,
                 self._wanted,
-                arrays["timestamp"],
-                arrays["contract_id"],
-                *(arrays[name].view(np.uint64) for name in _FLOATS),
-                arrays["sequence"],
-                arrays["exchange_time"],
-                arrays["presence"],
-                arrays["flags"],
-                arrays["tick_type"],
-                arrays["exchange"],
-                arrays["stream_id"],
-                arrays["conditions_offsets"],
-                self._conditions,
-                arrays["metadata_offsets"],
-                self._keys,
-                self._items,
-                self._pool,
+                self._arrays,
                 self._strings,
-                self._table,
                 self._shapes,
-                self._masks,
-                self._places,
                 self._state,
             )
         )
 
     def mark(self) -> npt.NDArray[np.int64]:
-        """Where the decoder is, for :meth:`rewind`."""
+        """Return the state of the decoder, for :meth:`rewind`."""
         return self._state.copy()
 
     def rewind(self, mark: npt.NDArray[np.int64]) -> None:
-        """Forget the rows decoded since ``mark`` (a block that turned out to be damaged)."""
+        """Discard the rows decoded since ``mark`` (of a block that turned out to be damaged)."""
         # The dictionaries keep what they learned; only the rows go back.
         learned = self._state[State.POOL], self._state[State.STRINGS :].copy()
         self._state[:] = mark
@@ -226,7 +219,7 @@ class Decoder:
         self._state[State.STRINGS :] = learned[1]
 
     def finish(self, missing: Sequence[tuple[int, int]] = ()) -> TickColumns:
-        """The columns decoded so far, as views of the decoder's arrays."""
+        """Return the columns decoded so far, as views of the arrays of the decoder."""
         columns = {name: self._column(name) for name in self.columns}
         return TickColumns(self.rows, columns, tuple(missing))
 
@@ -235,22 +228,26 @@ class Decoder:
         field = COLUMNS[name]
         match field.type:
             case FieldType.STRING:
-                codes = self._arrays[name][:rows]
+                codes = getattr(self._arrays, name)[:rows]
                 return StringColumn(codes, self._dictionary(name))
             case FieldType.STRINGS:
-                offsets = self._arrays["conditions_offsets"][: rows + 1]
-                codes = self._conditions[: offsets[-1]]
+                offsets = self._arrays.conditions_offsets[: rows + 1]
+                codes = self._arrays.conditions[: offsets[-1]]
                 return StringListColumn(offsets, codes, self._dictionary(name))
             case FieldType.MAP:
-                offsets = self._arrays["metadata_offsets"][: rows + 1]
-                keys, items = self._keys[: offsets[-1]], self._items[: offsets[-1]]
+                offsets = self._arrays.metadata_offsets[: rows + 1]
+                keys = self._arrays.metadata_keys[: offsets[-1]]
+                items = self._arrays.metadata_items[: offsets[-1]]
                 return MapColumn(offsets, keys, items, self._dictionary(name))
             case FieldType.BOOL:
                 bit = np.uint8(1 << _FLAGS.index(name))
-                return Values((self._arrays["flags"][:rows] & bit) != 0, self._valid(name))
+                return Values((self._arrays.flags[:rows] & bit) != 0, self._valid(name))
+            case FieldType.FLOAT:
+                bits = getattr(self._arrays, name)[:rows]
+                return Values(bits.view(np.float64), self._valid(name))
             case _:
                 valid = self._valid(name) if field.nullable else None
-                return Values(self._arrays[name][:rows], valid)
+                return Values(getattr(self._arrays, name)[:rows], valid)
 
     def _valid(self, name: str) -> npt.NDArray[np.bool_] | None:
         bit = np.uint32(1 << _BIT[name])
@@ -258,28 +255,31 @@ class Decoder:
             return None
         if not self._state[State.IN_ANY] & bit:
             return np.zeros(self.rows, dtype=np.bool_)
-        present: npt.NDArray[np.bool_] = (self._arrays["presence"][: self.rows] & bit) != 0
+        present: npt.NDArray[np.bool_] = (self._arrays.presence[: self.rows] & bit) != 0
         return present
 
     def _dictionary(self, name: str) -> tuple[str, ...]:
-        which = _DICTIONARY[name]
-        count = self._state[State.STRINGS + which]
+        dictionary = _DICTIONARY[name]
+        count = self._state[State.STRINGS + dictionary]
         return tuple(
-            self._pool[start : start + size].tobytes().decode("utf-8")
-            for start, size in self._strings[which, :count].tolist()
+            self._strings.pool[start : start + size].tobytes().decode("utf-8")
+            for start, size in self._strings.entries[dictionary, :count].tolist()
         )
 
-    def _grow_rows(self) -> None:
-        for name, array in self._arrays.items():
-            if len(array):
-                self._arrays[name] = doubled(array)
+    def _grow(self, names: Iterable[str]) -> None:
+        """Double the arrays of these names; those that are not wanted stay empty."""
+        arrays = {name: getattr(self._arrays, name) for name in names}
+        self._arrays = self._arrays._replace(
+            **{name: doubled(array) for name, array in arrays.items() if len(array)}
+        )
 
-    def _grow_strings(self) -> None:
-        doubled = np.empty((k.DICTIONARIES, 2 * self._strings.shape[1], 2), dtype=np.int64)
-        doubled[:, : self._strings.shape[1]] = self._strings
-        self._strings = doubled
-        self._table = np.full((k.DICTIONARIES, 2 * self._table.shape[1]), -1, dtype=np.int32)
-        k.rehash(self._pool, self._strings, self._table, self._state)
+    def _grow_dictionaries(self) -> None:
+        pool, entries, slots = self._strings
+        more = np.empty((DICTIONARIES, 2 * entries.shape[1], 2), dtype=np.int64)
+        more[:, : entries.shape[1]] = entries
+        empty = np.full((DICTIONARIES, 2 * slots.shape[1]), -1, dtype=np.int32)
+        self._strings = StringTables(pool, more, empty)
+        rehash(self._strings, self._state)
 
 
 def decode(
@@ -293,8 +293,7 @@ def decode(
 ) -> TickColumns:
     """Decode the ticks of one buffer of frames.
 
-    Parameters are those of :class:`Decoder` and :meth:`Decoder.feed`; a torn last frame is left
-    out.
+    Parameters are those of :class:`Decoder` and :meth:`Decoder.feed`; a torn last frame is skipped.
     """
     decoder = Decoder(columns, start_ns=start_ns, end_ns=end_ns)
     decoder.feed(buffer, start, stop)
@@ -302,21 +301,21 @@ def decode(
 
 
 def as_bytes(buffer: bytes | memoryview | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The buffer as a one-dimensional uint8 array, without a copy."""
+    """Return the buffer as a one-dimensional uint8 array, without a copy."""
     if isinstance(buffer, np.ndarray):
         return buffer
     return np.frombuffer(buffer, dtype=np.uint8)
 
 
-def stretch(
+def check_bounds(
     buffer: bytes | memoryview | npt.NDArray[np.uint8], start: int, stop: int | None
 ) -> tuple[npt.NDArray[np.uint8], int]:
-    """The buffer as an array and where to stop in it: kernels trust both.
+    """Return the buffer as an array, and the position to stop at; kernels trust both.
 
     Raises
     ------
     InputError
-        If the buffer does not have these bytes.
+        The buffer does not have these bytes.
     """
     data = as_bytes(buffer)
     end = len(data) if stop is None else stop
@@ -325,9 +324,9 @@ def stretch(
     return data, end
 
 
-def corrupt(status: int, offset: int) -> CorruptFileError:
-    """What a kernel's status means, as an error."""
-    if status == k.BAD_LENGTH:
+def corrupt_error(status: int, offset: int) -> CorruptFileError:
+    """Return the error for the status of a kernel."""
+    if status == status_codes.BAD_LENGTH:
         reason = f"a frame is empty or longer than {MAX_FRAME_BYTES >> 20} MiB"
     else:
         reason = "a frame is not a StreamMessage"
@@ -335,7 +334,7 @@ def corrupt(status: int, offset: int) -> CorruptFileError:
 
 
 def doubled(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy with room for twice as many rows."""
+    """Return a copy with room for twice as many rows."""
     grown = np.empty((2 * len(array), *array.shape[1:]), dtype=array.dtype)
     grown[: len(array)] = array
     return grown

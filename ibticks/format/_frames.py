@@ -1,4 +1,4 @@
-"""Frames without decoding them: walking, finding, describing, telling apart."""
+"""Frames without decoding their ticks: count, find, describe and fingerprint them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ibticks.config import TIME_MAX, TIME_MIN
-from ibticks.format import _decode_kernels as k
-from ibticks.format._decode import corrupt, doubled, stretch
-from ibticks.format._decode_kernels import State
+from ibticks.format import _frame_kernels as kernels
+from ibticks.format import _wire_kernels as status_codes
+from ibticks.format._decode import check_bounds, corrupt_error, doubled
 from ibticks.format._framing import BLOCK_BYTES
+from ibticks.format._wire_kernels import STATE_SIZE, State
 
 __all__ = [
     "TORN",
@@ -43,16 +44,16 @@ class BlockScan:
 
 @dataclass(frozen=True, slots=True)
 class FrameScan:
-    """What a walk over the frames of a buffer found.
+    """The frames of a buffer, described in blocks.
 
     Attributes
     ----------
     blocks : tuple of ScannedBlock
     end : int
-        Where the last whole frame ends.
+        Position after the last whole frame.
     problem : str or None
-        Why the walk ended there, if not at the end of the buffer: ``torn`` (the last frame is not
-        whole) or a description of the damage.
+        Reason that the walk ended there, if not at the end of the buffer: ``torn`` (the last frame
+        is not whole) or a description of the damage.
     """
 
     blocks: tuple[BlockScan, ...]
@@ -61,12 +62,12 @@ class FrameScan:
 
     @property
     def messages(self) -> int:
-        """Whole frames."""
+        """Number of whole frames."""
         return sum(block.messages for block in self.blocks)
 
     @property
     def ticks(self) -> int:
-        """How many of them are ticks."""
+        """Number of ticks among them."""
         return sum(block.ticks for block in self.blocks)
 
 
@@ -79,14 +80,14 @@ def scan_frames(
 ) -> FrameScan:
     """Walk the frames of ``buffer[start:stop]`` and describe them in blocks.
 
-    A damaged or torn frame ends the walk; it is told, not raised.
+    A damaged or torn frame ends the walk and is reported in ``problem``, not raised.
     """
-    data, stop = stretch(buffer, start, stop)
+    data, stop = check_bounds(buffer, start, stop)
     most = (stop - start) // max(1, block_bytes) + 1
     arrays = [np.empty(most, dtype=np.int64) for _ in range(6)]
-    state = np.zeros(k.STATE_SIZE, dtype=np.int64)
+    state = np.zeros(STATE_SIZE, dtype=np.int64)
     state[State.POSITION] = start
-    status = k.scan_blocks(data, stop, block_bytes, *arrays, state)
+    status = kernels.scan_blocks(data, stop, block_bytes, *arrays, state)
     end = int(state[State.POSITION])
     rows = [array[: state[State.ROWS]].tolist() for array in arrays]
     offsets = [*rows[0], end]
@@ -98,28 +99,28 @@ def scan_frames(
 
 
 def _problem(status: int, end: int) -> str | None:
-    if status == k.DONE:
+    if status == status_codes.DONE:
         return None
-    return TORN if status == k.TORN else str(corrupt(status, end))
+    return TORN if status == status_codes.TORN else str(corrupt_error(status, end))
 
 
 def count_frames(
     buffer: bytes | memoryview | npt.NDArray[np.uint8], start: int = 0, stop: int | None = None
 ) -> tuple[int, int, str | None]:
-    """Count the whole frames of ``buffer[start:stop]`` without looking into them.
+    """Count the whole frames of ``buffer[start:stop]`` by their lengths alone.
 
     Returns
     -------
     frames : int
     end : int
-        Where the last whole one ends.
+        Position after the last whole one.
     problem : str or None
-        Why the walk ended there: ``torn``, or a description of the damage.
+        Reason that the walk ended there: ``torn``, or a description of the damage.
     """
-    data, stop = stretch(buffer, start, stop)
-    state = np.zeros(k.STATE_SIZE, dtype=np.int64)
+    data, stop = check_bounds(buffer, start, stop)
+    state = np.zeros(STATE_SIZE, dtype=np.int64)
     state[State.POSITION] = start
-    status = k.walk_frames(data, stop, state)
+    status = kernels.walk_frames(data, stop, state)
     end = int(state[State.POSITION])
     return int(state[State.MESSAGES]), end, _problem(status, end)
 
@@ -134,55 +135,55 @@ def find_payloads(
     start_ns: int = TIME_MIN,
     end_ns: int = TIME_MAX,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where the payloads of the messages in ``[start_ns, end_ns)`` are.
+    """Find the payloads of the messages in ``[start_ns, end_ns)``.
 
     Returns
     -------
     offsets, sizes, times : numpy.ndarray
-        int64, one a message, in file order; times in UTC nanoseconds. A torn tail is left out.
+        int64, one per message, in file order; times in UTC nanoseconds. A torn tail is skipped.
 
     Raises
     ------
     CorruptFileError
-        At a damaged frame.
+        A frame is damaged.
     """
-    data, stop = stretch(buffer, start, stop)
-    found = [np.empty(64, dtype=np.int64) for _ in range(3)]
-    state = np.zeros(k.STATE_SIZE, dtype=np.int64)
+    data, stop = check_bounds(buffer, start, stop)
+    arrays = [np.empty(64, dtype=np.int64) for _ in range(3)]
+    state = np.zeros(STATE_SIZE, dtype=np.int64)
     state[State.POSITION] = start
     while True:
-        status = k.find_messages(data, stop, start_ns, end_ns, ticks, others, *found, state)
-        if status != k.NEED_ROWS:
+        status = kernels.find_messages(data, stop, start_ns, end_ns, ticks, others, *arrays, state)
+        if status != status_codes.NEED_ROWS:
             break
-        found = [doubled(array) for array in found]
-    if status not in (k.DONE, k.TORN):
-        raise corrupt(status, int(state[State.POSITION]))
+        arrays = [doubled(array) for array in arrays]
+    if status not in (status_codes.DONE, status_codes.TORN):
+        raise corrupt_error(status, int(state[State.POSITION]))
     rows = int(state[State.ROWS])
-    return found[0][:rows], found[1][:rows], found[2][:rows]
+    return arrays[0][:rows], arrays[1][:rows], arrays[2][:rows]
 
 
 def fingerprint_payloads(
     buffer: bytes | memoryview | npt.NDArray[np.uint8], start: int = 0, stop: int | None = None
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """128-bit fingerprints of the payloads, and where each frame ends.
+    """Compute 128-bit fingerprints of the payloads, and the position after each frame.
 
     Returns
     -------
-    prints : numpy.ndarray
+    fingerprints : numpy.ndarray
         uint64, shape ``(messages, 2)``.
     ends : numpy.ndarray
         int64, shape ``(messages,)``.
     """
-    data, stop = stretch(buffer, start, stop)
-    prints, ends = np.empty((64, 2), dtype=np.uint64), np.empty(64, dtype=np.int64)
-    state = np.zeros(k.STATE_SIZE, dtype=np.int64)
+    data, stop = check_bounds(buffer, start, stop)
+    fingerprints, ends = np.empty((64, 2), dtype=np.uint64), np.empty(64, dtype=np.int64)
+    state = np.zeros(STATE_SIZE, dtype=np.int64)
     state[State.POSITION] = start
     while True:
-        status = k.fingerprint_frames(data, stop, prints, ends, state)
-        if status != k.NEED_ROWS:
+        status = kernels.fingerprint_frames(data, stop, fingerprints, ends, state)
+        if status != status_codes.NEED_ROWS:
             break
-        prints, ends = doubled(prints), doubled(ends)
-    if status not in (k.DONE, k.TORN):
-        raise corrupt(status, int(state[State.POSITION]))
+        fingerprints, ends = doubled(fingerprints), doubled(ends)
+    if status not in (status_codes.DONE, status_codes.TORN):
+        raise corrupt_error(status, int(state[State.POSITION]))
     rows = int(state[State.ROWS])
-    return prints[:rows], ends[:rows]
+    return fingerprints[:rows], ends[:rows]

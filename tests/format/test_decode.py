@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError, UnknownColumnError
 from ibticks.format import Decoder, count_frames, find_payloads, fingerprint_payloads, scan_frames
-from ibticks.format import _decode_kernels as k
 from ibticks.format._decode import decode
+from ibticks.format._string_kernels import DICTIONARIES
+from ibticks.format._wire_kernels import STATE_SIZE, State
 from ibticks.schema import COLUMNS
 from ibticks.testing import wire
 from ibticks.testing.strategies import malformed_messages, wire_messages
@@ -818,7 +819,7 @@ def test_buffers_of_any_kind():
 
 
 def test_the_state_has_a_place_for_everything():
-    places = [value for name, value in vars(k.State).items() if name.isupper()]
+    places = [value for name, value in vars(State).items() if name.isupper()]
     assert sorted(set(places)) == sorted(places)
-    assert k.State.RECENT - k.State.STRINGS == k.State.SHAPE - k.State.RECENT == k.DICTIONARIES
-    assert max(places) == k.STATE_SIZE - 1
+    assert State.RECENT - State.STRINGS == State.SHAPE - State.RECENT == DICTIONARIES
+    assert max(places) == STATE_SIZE - 1

@@ -14,19 +14,24 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 from ibticks import _jit as jit
-from ibticks.format import Decoder, Encoder
-from ibticks.format import _decode_kernels as decode_kernels
-from ibticks.format import _encode_kernels as encode_kernels
+from ibticks.format import (
+    Decoder,
+    Encoder,
+    _decode_kernels,
+    _encode_kernels,
+    _frame_kernels,
+    _string_kernels,
+)
 
 from .oracle import columns_of, framed
 from .test_decode import TICK, tick
 
 KERNELS = {
     name: kernel
-    for module in (decode_kernels, encode_kernels)
+    for module in (_decode_kernels, _encode_kernels, _frame_kernels)
     for name, kernel in vars(module).items()
     if isinstance(kernel, Dispatcher) and name in module.__all__
-}
+} | {"rehash": _string_kernels.rehash}
 
 
 def run(code: str, **environment: str) -> list[str]:

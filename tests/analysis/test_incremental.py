@@ -227,7 +227,7 @@ def check(name: str, args: tuple, kwargs: dict, pieces: list[pl.DataFrame]) -> I
     measure, function = Incremental(name, *args, **kwargs), getattr(analysis, name)
     whole = pl.concat(pieces)
     said = [measure.update(piece) for piece in pieces]
-    if measure._way.total:
+    if measure._state.is_total:
         so_far = pieces[0].clear()
         for piece, found in zip(pieces, said, strict=True):
             so_far = pl.concat([so_far, piece])

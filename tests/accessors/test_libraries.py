@@ -83,7 +83,8 @@ def test_a_time_index_is_the_timestamp_and_comes_back():
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), [("time_bars", ["1m"]), ("last", ["1m"]), ("vwap", []), ("gaps", ["1s"])]
+    ("name", "how"),
+    [("time_bars", ["1m"]), ("trailing_window", ["1m"]), ("vwap", []), ("gaps", ["1s"])],
 )
 def test_a_dimension_of_times_is_the_timestamp_and_stays(minutes, name, how):
     from .conftest import IN

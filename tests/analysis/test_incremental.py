@@ -329,8 +329,8 @@ def test_single_ticks_do_not_accumulate():
         bars.update(tick)
         window.update(tick)
     assert bars.lookback_rows == window.lookback_rows == 200
-    assert bars._way.ticks.n_chunks() == 1
-    assert window._way.ticks.n_chunks() == 1
+    assert bars._state.ticks.n_chunks() == 1
+    assert window._state.ticks.n_chunks() == 1
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,13 @@ ALWAYS, NEVER = ("open",) * 4, ("closed",) * 4
 def with_hours(replay, trading=(), liquid=None) -> Replay:
     contracts = [
         GatewayContract(
-            contract_id=each.contract_id,
-            symbol=each.symbol,
+            contract_id=contract.contract_id,
+            symbol=contract.symbol,
             time_zone="UTC",
             trading_hours=spoken(*trading),
             liquid_hours=spoken(*(trading if liquid is None else liquid)),
         )
-        for each in replay.contracts
+        for contract in replay.contracts
     ]
     return Replay(contracts, replay.streams.values())
 

@@ -19,11 +19,11 @@ import polars as pl
 from benchmarks.cases import trades
 from benchmarks.memory import peak
 from benchmarks.report import Figure, Row, at_most
-from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE
+from benchmarks.ticks import CONTRACT, FIRST_HOUR_NS, TICK_TYPE
 from ibticks import analysis
-from ibticks.config import NANOSECONDS
+from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import HOUR, FileKey, compress_file
+from ibticks.storage import FileKey, compress_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ def _pair(
 
 def _store_hours(scene: Scene, contract: int, compression: str) -> None:
     for number in range(_HOURS * _MORE):
-        key = FileKey(contract, TICK_TYPE, HOUR_NS + number * HOUR)
+        key = FileKey(contract, TICK_TYPE, FIRST_HOUR_NS + number * HOUR_NS)
         with scene.store.writer(contract, TICK_TYPE, fsync=None) as writer:
             writer.write(_later(scene.hour, number))
         if compression != "none":
@@ -77,7 +77,7 @@ def _store_hours(scene: Scene, contract: int, compression: str) -> None:
 
 
 def _later(hour: TickColumns, hours: int) -> TickColumns:
-    times = Values(hour.timestamp + hours * HOUR)
+    times = Values(hour.timestamp + hours * HOUR_NS)
     seconds = Values(times.values // NANOSECONDS)
     return TickColumns(hour.rows, {**hour.columns, "timestamp": times, "exchange_time": seconds})
 
@@ -102,7 +102,7 @@ def _prepared(kind: str, path: Path, times: int, contract: int) -> Callable[[], 
         case _:
             import ibticks as ibt
 
-            start = datetime.fromtimestamp(HOUR_NS // NANOSECONDS, UTC)
+            start = datetime.fromtimestamp(FIRST_HOUR_NS // NANOSECONDS, UTC)
             end = start + timedelta(hours=times)
             selection = ibt.open(path).select(contract, TICK_TYPE, start=start, end=end)
             # Import and open all that is not asked for before ticks are read.

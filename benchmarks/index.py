@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import ibticks as ibt
 from benchmarks.report import Figure, Row
-from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE
+from benchmarks.ticks import CONTRACT, FIRST_HOUR_NS, TICK_TYPE
 from benchmarks.timing import compare, simple
-from ibticks.storage import HOUR, FileKey
+from ibticks.config import HOUR_NS
+from ibticks.storage import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,13 +54,13 @@ def index(scene: Scene) -> Iterator[Row]:
         store.index.replace_files(records)
         store.add_contract(CONTRACT, "IBM")
         known = records[:_UPSERTS]
-        first = HOUR_NS + (_HOURS // 2) * HOUR
+        first = FIRST_HOUR_NS + (_HOURS // 2) * HOUR_NS
         took = compare(
             [
                 simple("singly", lambda: _put_singly(store, known)),
                 simple("together", lambda: store.index.put_files(known)),
-                simple("day", lambda: _asked(store, first, first + _DAY * HOUR)),
-                simple("hour", lambda: _asked(store, first, first + HOUR)),
+                simple("day", lambda: _asked(store, first, first + _DAY * HOUR_NS)),
+                simple("hour", lambda: _asked(store, first, first + HOUR_NS)),
                 simple("select", lambda: _selected(store, TICK_TYPE, first)),
                 simple("select, all types", lambda: _selected(store, None, first)),
             ],
@@ -82,7 +83,7 @@ def contracts(scene: Scene) -> Iterator[Row]:
     ids = range(CONTRACT, CONTRACT + _MANY)
     records = [_moved(model, contract, 0) for contract in ids]
     quotes = [
-        replace(record, tick_type="bid_ask", path=FileKey(contract, "bid_ask", HOUR_NS).path)
+        replace(record, tick_type="bid_ask", path=FileKey(contract, "bid_ask", FIRST_HOUR_NS).path)
         for contract, record in zip(ids, records, strict=True)
     ]
     with ibt.open(scene.folder / "contracts") as store:
@@ -117,7 +118,7 @@ def _records(scene: Scene) -> list[FileRecord]:
     """Rows like that of the hour, of many contracts and hours."""
     model = replace(scene.record(), blocks=scene.record().blocks[:_BLOCKS])
     return [
-        _moved(model, CONTRACT + contract, hour * HOUR)
+        _moved(model, CONTRACT + contract, hour * HOUR_NS)
         for contract in range(_CONTRACTS)
         for hour in range(_HOURS)
     ]
@@ -126,7 +127,7 @@ def _records(scene: Scene) -> list[FileRecord]:
 def _moved(model: FileRecord, contract: int, by: int) -> FileRecord:
     return replace(
         model,
-        path=FileKey(contract, TICK_TYPE, HOUR_NS + by).path,
+        path=FileKey(contract, TICK_TYPE, FIRST_HOUR_NS + by).path,
         contract_id=contract,
         hour_ns=model.hour_ns + by,
         start_ns=model.start_ns + by,
@@ -150,7 +151,7 @@ def _asked(store: Store, start_ns: int, end_ns: int) -> list[FileRecord]:
 
 
 def _selected(store: Store, tick_type: str | None, start_ns: int) -> Selection:
-    return store.select("IBM", tick_type, start=start_ns, end=start_ns + HOUR)
+    return store.select("IBM", tick_type, start=start_ns, end=start_ns + HOUR_NS)
 
 
 def _opened(root: Path) -> float:

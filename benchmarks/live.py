@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks.report import Figure, Row, at_most
-from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE, busy_hour
+from benchmarks.ticks import CONTRACT, FIRST_HOUR_NS, TICK_TYPE, busy_hour
 from ibticks.config import NANOSECONDS
 from ibticks.format import TickEncoder
 from ibticks.index import MemoryIndex
@@ -74,7 +74,7 @@ def buffers(scene: Scene) -> Iterator[Row]:
     contract = CONTRACT + 50
     with scene.store.writer(contract, TICK_TYPE, fsync=None) as writer:
         writer.write(busy_hour(_BUFFER_ROWS))
-        now = HOUR_NS + 3600 * NANOSECONDS
+        now = FIRST_HOUR_NS + 3600 * NANOSECONDS
         ours = _asked(lambda: scene.store.buffer(contract, TICK_TYPE, "1h", now=now), scene.repeat)
         plain = _asked(lambda: scene.store.select(contract, TICK_TYPE, "1h", now=now), scene.repeat)
     what = f"{_ASKING} at once for an hour of {_BUFFER_ROWS:,} ticks, into polars"

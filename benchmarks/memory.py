@@ -66,7 +66,7 @@ def _prepared(kind: str, place: str, *more: str) -> Callable[[], Any]:
             import ibticks as ibt
             import ibticks.frames._to_arrow
             import ibticks.frames._to_polars
-            import ibticks.storage._reader
+            import ibticks.storage._tick_reader
 
             selection = ibt.open(place).select(int(more[0]), TICK_TYPE)
             return selection.to_polars

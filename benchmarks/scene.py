@@ -14,7 +14,7 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 import ibticks as ibt
-from benchmarks.ticks import CONTRACT, HOUR_NS, TICK_TYPE, busy_hour
+from benchmarks.ticks import CONTRACT, FIRST_HOUR_NS, TICK_TYPE, busy_hour
 from ibticks.config import NANOSECONDS
 from ibticks.storage import FileKey, compress_file
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIVE_MINUTES", "HOUR", "Scene", "scene"]
 
-_START: Final = datetime.fromtimestamp(HOUR_NS // NANOSECONDS, UTC)
+_START: Final = datetime.fromtimestamp(FIRST_HOUR_NS // NANOSECONDS, UTC)
 HOUR: Final = (_START, _START + timedelta(hours=1))
 FIVE_MINUTES: Final = (_START + timedelta(minutes=20), _START + timedelta(minutes=25))
 
@@ -83,7 +83,7 @@ class Scene:
     @staticmethod
     def key(contract: int) -> FileKey:
         """The file of the hour."""
-        return FileKey(contract, TICK_TYPE, HOUR_NS)
+        return FileKey(contract, TICK_TYPE, FIRST_HOUR_NS)
 
     @cached_property
     def frame(self) -> pl.DataFrame:

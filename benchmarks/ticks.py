@@ -17,23 +17,22 @@ import numpy as np
 import polars as pl
 
 from ibticks.calendar import market
-from ibticks.config import NANOSECONDS
+from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.sample import sample
 from ibticks.schema import StringColumn, TickColumns, Values
-from ibticks.storage import HOUR
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CONTRACT", "HOUR_NS", "STREAM", "TICK_TYPE", "busy_hour"]
+__all__ = ["CONTRACT", "FIRST_HOUR_NS", "STREAM", "TICK_TYPE", "busy_hour"]
 
 _QUOTES: Final = sample("ibm_quotes")
 CONTRACT: Final = _QUOTES.contract_id
 TICK_TYPE: Final = _QUOTES.tick_type
-HOUR_NS: Final = int(datetime(2013, 10, 8, 14, tzinfo=UTC).timestamp()) * NANOSECONDS
+FIRST_HOUR_NS: Final = int(datetime(2013, 10, 8, 14, tzinfo=UTC).timestamp()) * NANOSECONDS
 """Start of the hour the ticks are put into, UTC nanoseconds."""
 
-STREAM: Final = f"{CONTRACT}_{TICK_TYPE}_{HOUR_NS // 1_000_000}_4821"
+STREAM: Final = f"{CONTRACT}_{TICK_TYPE}_{FIRST_HOUR_NS // 1_000_000}_4821"
 """The id of a v2 stream: contract, tick type, when it began in milliseconds, four digits."""
 
 _QUOTED: Final = (
@@ -58,7 +57,7 @@ def busy_hour(ticks: int) -> TickColumns:
     quotes = pl.concat([session, _upside_down(session)])
     rows = np.arange(ticks) % len(quotes)
     columns: dict[str, Any] = {
-        "timestamp": Values(HOUR_NS + _times(session["timestamp"].to_numpy(), ticks)),
+        "timestamp": Values(FIRST_HOUR_NS + _times(session["timestamp"].to_numpy(), ticks)),
     }
     for name in _QUOTED[:4]:
         columns[name] = Values(quotes[name].to_numpy()[rows])
@@ -114,5 +113,5 @@ def _times(session: npt.NDArray[np.int64], ticks: int) -> npt.NDArray[np.int64]:
     turns = -(-ticks // len(session))
     length = int(spread[-1] - spread[0]) + _MILLISECOND
     elapsed = np.concatenate([spread - spread[0] + turn * length for turn in range(turns)])[:ticks]
-    scaled = elapsed * ((HOUR - _MILLISECOND) / max(1, int(elapsed[-1])))
+    scaled = elapsed * ((HOUR_NS - _MILLISECOND) / max(1, int(elapsed[-1])))
     return scaled.astype(np.int64) // _MICROSECOND * _MICROSECOND

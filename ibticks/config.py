@@ -9,6 +9,8 @@ from typing import Final
 __all__ = [
     "CACHE_BYTES",
     "COMPRESSIONS",
+    "HALF_HOUR_NS",
+    "HOUR_NS",
     "NANOSECONDS",
     "QUERY_TIMEOUT_SECONDS",
     "SPLIT_BYTES",
@@ -21,6 +23,10 @@ __all__ = [
 
 NANOSECONDS: Final = 1_000_000_000
 """Nanoseconds in a second."""
+
+HOUR_NS: Final = 3600 * NANOSECONDS
+HALF_HOUR_NS: Final = HOUR_NS // 2
+"""Nanoseconds in an hour, and in half an hour."""
 
 TIME_MIN: Final = -(2**63) + 1
 TIME_MAX: Final = 2**63 - 1

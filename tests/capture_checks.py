@@ -13,7 +13,7 @@ from ibticks.coverage import rebuild_coverage
 from ibticks.frames import to_polars, to_table
 from ibticks.index import MemoryIndex
 from ibticks.schema import list_columns
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage._audit import read_all_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +109,7 @@ def covered(store: ibt.Store, contract_id: int, tick_type: str) -> list[str]:
 
 def check_index(root: Path, index: Any) -> None:
     """The index is what the files say: it equals one that is made anew from them."""
-    anew = MemoryIndex(files=records_on_disk(root))
+    anew = MemoryIndex(files=read_all_records(root))
     assert index.files() == anew.files()
     assert index.daily_stats() == anew.daily_stats()
     assert index.coverage() == rebuild_coverage(root, anew.files())

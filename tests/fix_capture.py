@@ -85,7 +85,7 @@ class SealedHere:
 @pytest.fixture
 def capturing(store, monkeypatch):
     """Starts captures of a gateway into ``store``; they stop after the test, without a failure."""
-    monkeypatch.setattr(capture_module, "SealerApart", SealedHere)
+    monkeypatch.setattr(capture_module, "SealProcess", SealedHere)
     for name in ("IB_STREAM_TRACKED_CONTRACTS", "IB_STREAM_MAX_TRACKED", "IBTICKS_GATEWAY"):
         monkeypatch.delenv(name, raising=False)
     started: list[ibt.Capture] = []

@@ -13,7 +13,7 @@ from ibticks.filesystem import expand_home
 from ibticks.frames import arrow_type, to_table, variable
 from ibticks.index import FileRecord
 from ibticks.schema import COLUMNS
-from ibticks.storage import FileKey, Source, hour_of, part_of, read_ticks
+from ibticks.storage import FileKey, FileReader, file_suffix, floor_hour, read_ticks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +140,7 @@ def open_files(path: Path, *, strict: bool = False) -> TickFiles:
     if path.is_dir():
         result = sorted(path.rglob("[0-2][0-9]*_ticks.pb"))
         names = [each.relative_to(root).as_posix() for each in result]
-        names = [name for name in names if part_of(name) != "backfill"]
+        names = [name for name in names if file_suffix(name) != "backfill"]
         if not names:
             raise NoStoreError(f"{path}: there is no tick file in this folder", path=str(path))
     records = sorted((_record(root, name) for name in names), key=_place)
@@ -170,7 +170,7 @@ def _record(root: Path, name: str) -> FileRecord:
     A file that lies in a store is described by its path: if its header states another contract or
     hour, reading it says so.
     """
-    with Source(root) as source:
+    with FileReader(root) as source:
         source.open(name)
         header = source.header
         if header is None:
@@ -181,7 +181,7 @@ def _record(root: Path, name: str) -> FileRecord:
             path=name,
             contract_id=header.contract_id if key is None else key.contract_id,
             tick_type=header.tick_type if key is None else key.tick_type,
-            hour_ns=hour_of(header.start_ns) if key is None else key.hour_ns,
+            hour_ns=floor_hour(header.start_ns) if key is None else key.hour_ns,
             start_ns=header.start_ns,
             end_ns=header.end_ns,
             size=source.size,
@@ -193,4 +193,4 @@ def _record(root: Path, name: str) -> FileRecord:
 
 def _place(record: FileRecord) -> tuple[int, str, str, str, str]:
     folder, _, name = record.path.rpartition("/")
-    return record.contract_id, record.tick_type, folder, name[:2], part_of(record.path)
+    return record.contract_id, record.tick_type, folder, name[:2], file_suffix(record.path)

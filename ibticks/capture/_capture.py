@@ -25,7 +25,7 @@ from ibticks.capture._status import (
 from ibticks.errors import CaptureError, MissingExtraError
 from ibticks.history import GapFiller
 from ibticks.index import ContractRecord
-from ibticks.storage import SealerApart
+from ibticks.storage import SealProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,7 +97,7 @@ class Capture:
         self._filler: GapFiller | None = None
         self._compressor: HourCompressor | None = None
         self._pruner: HourPruner | None = None
-        self._sealer = SealerApart()
+        self._sealer = SealProcess()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._stopping.set()
@@ -283,7 +283,7 @@ class Capture:
                     retry_at[name] = now + _RETRY_SECONDS
             if is_sync_due:
                 synced_at = now
-            self._sealer.rest(_SEALER_IDLE_SECONDS)
+            self._sealer.stop_if_idle(_SEALER_IDLE_SECONDS)
             if now - status_at >= _STATUS_SECONDS:
                 status_at = now
                 write_status(self.store.root, self.status())

@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ibticks.config import NANOSECONDS
+from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.coverage import mark_files_deleted
 from ibticks.errors import StorageError, WriterLockedError
-from ibticks.storage import HOUR, FileKey, SealerApart, StreamLock
+from ibticks.storage import FileKey, SealProcess, StreamLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -134,7 +134,7 @@ class HourCompressor:
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         self._index = index
-        self._sealer = SealerApart()
+        self._sealer = SealProcess()
         self._after_ns = round(after_seconds * NANOSECONDS)
         self._task = _PeriodicTask(
             "compress", recorders, self._compress, on_failure, after_round=self._sealer.close
@@ -165,7 +165,7 @@ class HourCompressor:
                 and file.sealed
                 and not file.backfilled
                 and file.compression != _COMPRESSION
-                and file.hour_ns + HOUR <= before_ns
+                and file.hour_ns + HOUR_NS <= before_ns
                 and file.path not in self._task.failed_paths
             ):
                 yield key
@@ -218,7 +218,7 @@ class HourPruner:
         if not keys or self._store.index.partial_answers != partial_answers:
             return  # without PostgreSQL the catalogue answers, which may be out of date
         with ExitStack() as locks:
-            if any(key.part == "backfill" for key in keys):
+            if any(key.suffix == "backfill" for key in keys):
                 try:
                     stream = recorder.contract_id, recorder.tick_type
                     lock = StreamLock(self._store.root, *stream, backfill=True)
@@ -226,7 +226,7 @@ class HourPruner:
                     _log.info("old hours are deleted later: %s", error)
                     return
                 locks.callback(lock.release)
-            recorder.forget_before(max(key.hour_ns for key in keys) + HOUR)
+            recorder.forget_before(max(key.hour_ns for key in keys) + HOUR_NS)
             mark_files_deleted(self._index, keys)
             self._index.drop_files([key.path for key in keys])
             unindexed = self._unindexed.setdefault(recorder.stream_id, set())
@@ -241,7 +241,7 @@ class HourPruner:
         before_ns = time.time_ns() - self._keep_ns
         files = self._index.files([recorder.contract_id], [recorder.tick_type], None, before_ns)
         indexed = {FileKey.parse(file.path) for file in files}
-        ended = {key for key in indexed if key is not None and key.hour_ns + HOUR <= before_ns}
+        ended = {key for key in indexed if key is not None and key.hour_ns + HOUR_NS <= before_ns}
         ended |= self._unindexed.get(recorder.stream_id, set())
         return sorted(
             key

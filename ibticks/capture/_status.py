@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ibticks._html import Html, html_table
 from ibticks._types import StreamKey
 from ibticks.filesystem import give_to_store_owner
-from ibticks.storage import metadata
+from ibticks.storage import metadata_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +122,7 @@ def _format_time(seconds: float) -> str | None:
 
 def status_path(root: Path) -> Path:
     """Return the path of the status file of the capture of a store."""
-    return metadata(root) / "capture.json"
+    return metadata_folder(root) / "capture.json"
 
 
 def write_status(root: Path, status: dict[str, Any]) -> None:

@@ -136,7 +136,7 @@ def info(
 def _file(path: Path, *, json: bool) -> None:
     """The header of a file and what it holds, wherever it lies."""
     from ibticks.errors import InputError
-    from ibticks.storage import FileKey, summarise
+    from ibticks.storage import FileKey, summarise_file
 
     whole = expand_home(path).resolve()
     key = FileKey.parse("/".join(whole.parts[-6:]))
@@ -145,7 +145,7 @@ def _file(path: Path, *, json: bool) -> None:
             f"{path} does not lie in a store as contract/tick_type/YYYY/MM/DD/HH_ticks.pb",
             path=str(path),
         )
-    summary = summarise(whole.parents[5], key)
+    summary = summarise_file(whole.parents[5], key)
     header, record = summary.header, summary.record
     about: dict[str, Any] = {
         "path": str(whole),

@@ -17,7 +17,7 @@ from ibticks.config import NANOSECONDS
 from ibticks.coverage._rebuild import closing_rows
 from ibticks.coverage._states import CoverageState, next_open_ns
 from ibticks.errors import TickIndexError
-from ibticks.storage import is_written, last_tick_ns, signed
+from ibticks.storage import StreamLock, read_last_tick_ns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -173,11 +173,11 @@ def _state(
 ) -> FeedState:
     last_ns = last_ticks.get(stream)
     if last_ns is None:
-        last_ns = last_tick_ns(root, index.files([stream[0]], [stream[1]]))
-    if not is_written(root, *stream):
+        last_ns = read_last_tick_ns(root, index.files([stream[0]], [stream[1]]))
+    if not StreamLock.is_locked(root, *stream):
         return _without_capture(root, index, stream, row, last_ns, now_ns)
     if row is None:
-        if signed(root, *stream) is None:
+        if StreamLock.read_run(root, *stream) is None:
             reason = "the stream is written, but not by a capture"
             return FeedState(*stream, FeedCondition.NO_CAPTURE, None, reason, None, None, last_ns)
         reason = "the capture has not subscribed yet"

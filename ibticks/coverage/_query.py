@@ -15,7 +15,7 @@ from ibticks.coverage._model import Coverage
 from ibticks.coverage._rebuild import closing_rows
 from ibticks.coverage._states import CoverageInterval, CoverageState, clip_intervals
 from ibticks.errors import CorruptFileError, StorageError
-from ibticks.storage import FileKey, is_written
+from ibticks.storage import FileKey, StreamLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -116,7 +116,7 @@ class _Ledgers:
             if not rows:
                 continue
             self._first_row_ns[stream] = rows[0].start_ns
-            if rows[-1].end_ns is None and not is_written(self._root, *stream):
+            if rows[-1].end_ns is None and not StreamLock.is_locked(self._root, *stream):
                 abandoned = rows.pop()
                 rows += closing_rows(self._root, self._index, abandoned)
             self._rows[stream] = list(_with_ends(rows, self._now_ns))
@@ -199,13 +199,13 @@ class _Ledgers:
 def _tick_range(root: Path, file: FileRecord) -> tuple[int | None, int | None]:
     """Return the times of the first and the last tick of a file that is not sealed."""
     # The index has the whole hour of such a file, because a later arrival may have any time of it.
-    from ibticks.storage import summarise
+    from ibticks.storage import summarise_file
 
     key = FileKey.parse(file.path)
     # A file that cannot be read may have any tick of its hour.
     with suppress(CorruptFileError, StorageError):
         if key is not None:
-            record = summarise(root, key).record
+            record = summarise_file(root, key).record
             return record.first_tick_ns, record.last_tick_ns
     return file.start_ns, file.end_ns
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
+from ibticks.config import HOUR_NS
 from ibticks.coverage._ledger import Ledger, StatusChange, deleted, intervals, replayed
 from ibticks.errors import FormatError
 from ibticks.format import from_protobuf
-from ibticks.storage import HOUR, is_written, part_of, payloads_backwards, sign, signed, time_of
+from ibticks.storage import StreamLock, file_suffix, iter_payloads_backwards, message_time_ns
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def rebuild_coverage(root: Path, files: Iterable[FileRecord]) -> list[CoverageRe
         records = list(found)
         last_ns = partial(_last_of_run, root, records)
         changes = list(_changes(root, records))
-        running = is_written(root, *stream) and _is_of(signed(root, *stream), changes)
+        running = StreamLock.is_locked(root, *stream) and _is_of(
+            StreamLock.read_run(root, *stream), changes
+        )
         rows += intervals(*stream, changes, last_ns, running=running)
     return rows
 
@@ -89,10 +92,10 @@ def end_abandoned_intervals(root: Path, index: Index) -> list[CoverageRecord]:
         if following:
             # An index that was rebuilt while a capture ran may not have heard of its end.
             settled.append(replace(row, end_ns=following[0].start_ns))
-        elif not is_written(root, *stream):
+        elif not StreamLock.is_locked(root, *stream):
             rows = closing_rows(root, index, row)
             # Should a capture have begun meanwhile, its messages may be among those just read.
-            if not is_written(root, *stream):
+            if not StreamLock.is_locked(root, *stream):
                 settled += rows
     if settled and index.writable:
         index.put_coverage(settled)
@@ -104,7 +107,7 @@ def resume_ledger(root: Path, index: Index, contract_id: int, tick_type: str, ru
 
     The caller holds the lock of the stream, which is from now on known to be held by this run.
     """
-    sign(root, contract_id, tick_type, run)
+    StreamLock.write_run(root, contract_id, tick_type, run)
     known = index.coverage([contract_id], [tick_type])
     row = known.pop() if known and known[-1].end_ns is None else None
     before = Ledger(contract_id, tick_type, "", row)
@@ -146,7 +149,7 @@ def read_hour_changes(
     root: Path, index: Index, contract_id: int, tick_type: str, hour_ns: int
 ) -> list[StatusChange]:
     """Return what the files of one hour of a stream tell of its coverage."""
-    files = index.files([contract_id], [tick_type], hour_ns, hour_ns + HOUR)
+    files = index.files([contract_id], [tick_type], hour_ns, hour_ns + HOUR_NS)
     return list(_changes(root, [file for file in files if file.hour_ns == hour_ns]))
 
 
@@ -155,7 +158,7 @@ def mark_files_deleted(index: Index, keys: Iterable[FileKey]) -> None:
     until: dict[tuple[int, str], int] = {}
     for key in keys:
         stream = key.contract_id, key.tick_type
-        until[stream] = max(key.hour_ns + HOUR, until.get(stream, key.hour_ns))
+        until[stream] = max(key.hour_ns + HOUR_NS, until.get(stream, key.hour_ns))
     for (contract_id, tick_type), before_ns in until.items():
         known = index.coverage([contract_id], [tick_type], None, before_ns)
         if rows := deleted(known, before_ns):
@@ -163,7 +166,7 @@ def mark_files_deleted(index: Index, keys: Iterable[FileKey]) -> None:
 
 
 def _place(file: FileRecord) -> tuple[int, str, int, str]:
-    return file.contract_id, file.tick_type, file.hour_ns, part_of(file.path)
+    return file.contract_id, file.tick_type, file.hour_ns, file_suffix(file.path)
 
 
 def _may_tell(file: FileRecord) -> bool:
@@ -187,12 +190,12 @@ def _backwards(root: Path, file: FileRecord) -> Iterator[StatusChange]:
     """The changes of state a file tells, the last first."""
     if not _may_tell(file) or file.backfilled:
         return
-    for payload in payloads_backwards(root, file):
+    for payload in iter_payloads_backwards(root, file):
         if not payload.startswith(_INFO):
             continue
         try:
             message = StreamMessage.FromString(payload)
-            change = StatusChange.of(time_of(message), from_protobuf(message))
+            change = StatusChange.of(message_time_ns(message), from_protobuf(message))
         except (DecodeError, FormatError):
             continue  # no message of ours; reading the file tells
         if change is not None and change.is_of_state:
@@ -204,11 +207,11 @@ def _last_of_run(root: Path, files: Sequence[FileRecord], change: StatusChange) 
     for file in sorted(files, key=_place, reverse=True):
         if file.backfilled:
             continue
-        for payload in payloads_backwards(root, file):
+        for payload in iter_payloads_backwards(root, file):
             try:
                 message = StreamMessage.FromString(payload)
             except DecodeError:
                 continue
             if message.stream_id == change.stream_id:
-                return max(time_of(message), change.time_ns)
+                return max(message_time_ns(message), change.time_ns)
     return None

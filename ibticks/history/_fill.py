@@ -7,7 +7,7 @@ import time
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Final
 
-from ibticks.config import NANOSECONDS
+from ibticks.config import HALF_HOUR_NS, HOUR_NS, NANOSECONDS
 from ibticks.coverage import StreamStatus, backfilled_rows, missing_intervals
 from ibticks.errors import CaptureError, StorageError, WriterLockedError
 from ibticks.format import encode_frame, encode_message, format_timestamp
@@ -15,7 +15,7 @@ from ibticks.history._historical_tick import SOURCE, encode, not_among
 from ibticks.history._pages import walk
 from ibticks.history._result import Filled
 from ibticks.history._stored_ticks import Held, notes_of
-from ibticks.storage import HALF_HOUR, HOUR, FileKey, StreamAppender, hour_of, seal_files
+from ibticks.storage import FileKey, StreamAppender, floor_hour, seal_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -32,8 +32,8 @@ __all__ = ["StreamFiller", "seal_left"]
 
 _log = logging.getLogger(__name__)
 _NOTE_PAGES: Final = 10  # what a kill costs at most, in pages that are asked for again
-_HOUR: Final = HOUR // NANOSECONDS
-_HALF_HOUR: Final = HALF_HOUR // NANOSECONDS
+_HOUR: Final = HOUR_NS // NANOSECONDS
+_HALF_HOUR: Final = HALF_HOUR_NS // NANOSECONDS
 
 
 def seal_left(
@@ -152,7 +152,7 @@ class StreamFiller:
         Those are of a backfill that was killed right after it wrote them.
         """
         found: list[StatusChange] = []
-        for hour in range(hour_of(start_ns), end_ns, HOUR):
+        for hour in range(floor_hour(start_ns), end_ns, HOUR_NS):
             key = FileKey(*self._stream, hour, "backfill")
             found += notes_of(self._root, key, start_ns, end_ns)
         # Nobody else changes it there: from here on the index is told, and not asked.
@@ -222,7 +222,7 @@ class StreamFiller:
     def _note_ticks(self, until: int) -> Iterator[Filled]:
         """Tell of the ticks, if any: in their own file, so that the note goes when they go."""
         if self._ticks:
-            end_of_hour = (self._hour + 1) * HOUR
+            end_of_hour = (self._hour + 1) * HOUR_NS
             yield from self._note_range(min(until * NANOSECONDS, self._end_ns, end_of_hour))
 
     def _note_range(self, end_ns: int) -> Iterator[Filled]:

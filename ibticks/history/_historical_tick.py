@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ibticks.config import NANOSECONDS
 from ibticks.format import encode_frame
 from ibticks.schema import clean_number, clean_side, clear_absent_fields
-from ibticks.storage import time_of
+from ibticks.storage import message_time_ns
 from ibticks.tick_stream_pb2 import StreamMessage, TickData
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def from_stored(message: StreamMessage) -> PastTick:
     """
     tick = message.tick_data
     clear_absent_fields(tick)
-    came = time_of(message) // NANOSECONDS
+    came = message_time_ns(message) // NANOSECONDS
     return PastTick(
         tick.exchange_time if tick.HasField("exchange_time") else came,
         tuple(

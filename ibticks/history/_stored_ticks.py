@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from ibticks.config import NANOSECONDS
+from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.coverage import CoverageState, StatusChange
 from ibticks.format import from_protobuf
 from ibticks.history._historical_tick import PastTick, from_stored
 from ibticks.index import FileRecord
-from ibticks.storage import HOUR, FileKey, hour_of, messages_between, time_of
+from ibticks.storage import FileKey, floor_hour, iter_messages, message_time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ibticks.index import CoverageRecord, Index
-    from ibticks.storage import Part
+    from ibticks.storage import FileSuffix
     from ibticks.tick_stream_pb2 import StreamMessage
 
 __all__ = ["AROUND", "Held", "notes_of"]
@@ -32,8 +32,8 @@ AROUND: Final = 120
 """Seconds by which IB's time of a tick and ours may differ."""
 
 _CHUNK: Final = 300
-_LIVE: Final[tuple[Part, ...]] = ("", "30")
-_ALL: Final[tuple[Part, ...]] = ("", "30", "backfill")
+_LIVE: Final[tuple[FileSuffix, ...]] = ("", "30")
+_ALL: Final[tuple[FileSuffix, ...]] = ("", "30", "backfill")
 
 
 class Held:
@@ -85,27 +85,27 @@ class Held:
         if before is not None:
             begin = max(before.start_ns, start_ns - around)
             ticks = self._messages(begin, start_ns, _LIVE)
-            newest = max(ticks, key=time_of, default=None)
+            newest = max(ticks, key=message_time_ns, default=None)
             found = begin // NANOSECONDS if newest is None else from_stored(newest).time
             first = min(first, found)
         after = next((row for row in rows if row.start_ns == end_ns and _captured(row)), None)
         if after is not None:
             stop = end_ns + around if after.end_ns is None else min(after.end_ns, end_ns + around)
             ticks = self._messages(end_ns, stop, _LIVE)
-            oldest = min(ticks, key=time_of, default=None)
+            oldest = min(ticks, key=message_time_ns, default=None)
             found = -(-stop // NANOSECONDS) if oldest is None else from_stored(oldest).time + 1
             last = max(last, found)
         return first, last
 
     def _messages(
-        self, start_ns: int, end_ns: int, parts: Sequence[Part]
+        self, start_ns: int, end_ns: int, parts: Sequence[FileSuffix]
     ) -> Iterator[StreamMessage]:
         """The ticks that came in ``[start_ns, end_ns)``."""
         records = {
             record.path: record
             for record in self._index.files([self._stream[0]], [self._stream[1]], start_ns, end_ns)
         }
-        for hour in range(hour_of(start_ns), end_ns, HOUR):
+        for hour in range(floor_hour(start_ns), end_ns, HOUR_NS):
             for part in parts:
                 key = FileKey(*self._stream, hour, part)
                 # The index may not have heard of a file yet.
@@ -119,7 +119,7 @@ def notes_of(root: Path, key: FileKey, start_ns: int, end_ns: int) -> Iterator[S
     """The notes in a backfilled file, from ``start_ns`` on and before ``end_ns``."""
     for message in _messages_of(root, _bare(key), start_ns, end_ns):
         if message.HasField("info_data"):
-            change = StatusChange.of(time_of(message), from_protobuf(message))
+            change = StatusChange.of(message_time_ns(message), from_protobuf(message))
             if change is not None:
                 yield change
 
@@ -128,7 +128,7 @@ def _messages_of(
     root: Path, file: FileRecord, start_ns: int, end_ns: int
 ) -> Iterator[StreamMessage]:
     if (root / file.path).exists():
-        yield from messages_between(root, file, start_ns, end_ns)
+        yield from iter_messages(root, file, start_ns, end_ns)
 
 
 def _captured(row: CoverageRecord) -> bool:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from ibticks._types import Interval, StreamKey
+from ibticks._warnings import user_stacklevel
 from ibticks.calendar import to_ns
-from ibticks.config import TICK_TYPES, TIME_MAX, TIME_MIN
+from ibticks.config import HOUR_NS, TICK_TYPES, TIME_MAX, TIME_MIN
 from ibticks.errors import (
     CorruptDataWarning,
     CorruptFileError,
@@ -23,7 +24,7 @@ from ibticks.errors import (
 from ibticks.filesystem import expand_home
 from ibticks.index import FileRecord
 from ibticks.schema import check_columns, list_columns
-from ibticks.storage import HOUR, FileKey, Source, caller_depth, hour_of, part_of, read_ticks
+from ibticks.storage import FileKey, FileReader, file_suffix, floor_hour, read_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -158,7 +159,9 @@ def find_hour_files(
             except (CorruptFileError, StorageError) as error:
                 if is_named or strict:
                     raise
-                warnings.warn(f"{error}; left out", CorruptDataWarning, stacklevel=caller_depth())
+                warnings.warn(
+                    f"{error}; left out", CorruptDataWarning, stacklevel=user_stacklevel()
+                )
                 left_out.append(fspath(path))
     return FoundFiles(tuple(sorted(infos.values(), key=_sort_key)), tuple(left_out))
 
@@ -175,7 +178,7 @@ def describe_file(path: Path) -> HourFileInfo:
     StorageError
         If the operating system refuses.
     """
-    with Source(ROOT) as source:
+    with FileReader(ROOT) as source:
         source.open(fspath(path))
         header = source.header
         if header is None:
@@ -189,7 +192,7 @@ def describe_file(path: Path) -> HourFileInfo:
             path=fspath(path),
             contract_id=header.contract_id if key is None else key.contract_id,
             tick_type=header.tick_type if key is None else key.tick_type,
-            hour_ns=hour_of(header.start_ns) if key is None else key.hour_ns,
+            hour_ns=floor_hour(header.start_ns) if key is None else key.hour_ns,
             start_ns=header.start_ns,
             end_ns=header.end_ns,
             size=source.size,
@@ -199,7 +202,7 @@ def describe_file(path: Path) -> HourFileInfo:
         )
     interval: Interval | None = None
     if key is not None:
-        interval = Interval(key.hour_ns, key.hour_ns + HOUR)
+        interval = Interval(key.hour_ns, key.hour_ns + HOUR_NS)
     elif header.sealed:
         interval = Interval(header.start_ns, header.end_ns + 1)
     return HourFileInfo(record, key is not None, header.sealed, interval)
@@ -326,10 +329,10 @@ def _is_wanted(file: Path, backfill: Backfill) -> bool:
     # A name with a leading dot is one of a file that is being written.
     if file.name.startswith(".") or not file.is_file():
         return False
-    return backfill == "include" or (part_of(file.name) == "backfill") == (backfill == "only")
+    return backfill == "include" or (file_suffix(file.name) == "backfill") == (backfill == "only")
 
 
 def _sort_key(file: HourFileInfo) -> tuple[int, str, int, str, int]:
     record = file.record
-    hour_part = part_of(record.path) if file.has_place else ""
+    hour_part = file_suffix(record.path) if file.has_place else ""
     return record.contract_id, record.tick_type, record.hour_ns, hour_part, record.start_ns

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from ibticks._warnings import user_stacklevel
 from ibticks.errors import CorruptDataWarning, CorruptFileError, NoStoreError, ProtocolError
 from ibticks.filesystem import expand_home, explained
 from ibticks.format import MAX_FRAME_BYTES, checksum, from_protobuf, to_protobuf
-from ibticks.storage import caller_depth, decompress, header_of, split
+from ibticks.storage import decompress_block, read_file_header, split_blocks
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def iter_messages(path: str | PathLike[str], *, strict: bool = False) -> Iterato
     with explained(source, "reading"):
         file = source.open("rb", buffering=_READ_BYTES)
     try:
-        header = header_of(file.fileno(), str(source))
+        header = read_file_header(file.fileno(), str(source))
     except BaseException:
         file.close()
         raise
@@ -150,7 +151,7 @@ class _Damage:
         message = f"{self._path} is damaged at byte {offset}: {problem}"
         if self._strict:
             raise CorruptFileError(message, path=str(self._path), offset=offset)
-        warnings.warn(message, CorruptDataWarning, stacklevel=caller_depth())
+        warnings.warn(message, CorruptDataWarning, stacklevel=user_stacklevel())
 
 
 def _iter_file(file: BinaryIO, header: Header, path: Path, *, strict: bool) -> Iterator[RawMessage]:
@@ -211,7 +212,7 @@ def _iter_frames(
 
 def _iter_block_frames(body: bytes, header: Header, damage: _Damage) -> Iterator[tuple[int, bytes]]:
     """Yield the payloads of a compressed body, each with the byte at which its block begins."""
-    blocks = split(body, header.compression)
+    blocks = split_blocks(body, header.compression)
     while True:
         try:
             begin, end = next(blocks)
@@ -222,7 +223,7 @@ def _iter_block_frames(body: bytes, header: Header, damage: _Damage) -> Iterator
             return
         offset = header.frame_bytes + begin
         try:
-            frames = decompress(body[begin:end], header.compression)
+            frames = decompress_block(body[begin:end], header.compression)
         except CorruptFileError as error:
             damage.report(offset, str(error))
             continue

@@ -13,7 +13,7 @@ from ibticks.errors import InputError, ProtocolError
 from ibticks.filesystem import expand_home, explained
 from ibticks.importing._result import ImportResult
 from ibticks.schema import check_tick_type
-from ibticks.storage import Ingest, TickFile, hour_of
+from ibticks.storage import Ingest, TickFile, floor_hour
 from ibticks.store import bar, undo_deletion
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def import_tick_file(
             advance(ticks.rows)
         if times:
             undo_deletion(
-                store.root, store.index, writer.appender, source, hour_of(min(times)), tick_count
+                store.root, store.index, writer.appender, source, floor_hour(min(times)), tick_count
             )
     return ImportResult(
         str(source),

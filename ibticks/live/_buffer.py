@@ -13,11 +13,12 @@ from ibticks._html import html_table
 from ibticks._types import StreamKey
 from ibticks.calendar import format_ns, resolve_period, to_ns
 from ibticks.calendar import market as find_market
+from ibticks.config import HOUR_NS
 from ibticks.errors import TimeRangeError
 from ibticks.live._follower import LiveOptions
 from ibticks.live._live import Live
 from ibticks.selection import Selection
-from ibticks.storage import HOUR, hour_of
+from ibticks.storage import floor_hour
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -31,7 +32,7 @@ __all__ = ["Buffer", "BufferCache", "BufferStats", "resolve_buffer"]
 
 _MAX_CACHED_BUFFERS: Final = 8
 _MAX_CACHED_ROWS: Final = 300_000
-_MAX_CACHED_NS: Final = 24 * HOUR
+_MAX_CACHED_NS: Final = 24 * HOUR_NS
 _DATE: Final = re.compile(r"\d{4}-?\d\d-?\d\d.*")
 
 
@@ -206,11 +207,11 @@ class BufferCache:
                     self._root,
                     streams,
                     ("timestamp", *buffer.columns),
-                    hour_of(start_ns),
+                    floor_hour(start_ns),
                     label=buffer.label,
                     options=LiveOptions(
                         window_rows=_MAX_CACHED_ROWS,
-                        window_ns=end_ns - start_ns + HOUR,
+                        window_ns=end_ns - start_ns + HOUR_NS,
                         watched=False,
                     ),
                 )

@@ -12,7 +12,7 @@ from ibticks.config import NANOSECONDS
 from ibticks.coverage import FeedCondition, FeedState, feed_states
 from ibticks.errors import NoSessionError, TimeRangeError
 from ibticks.selection import Selection
-from ibticks.storage import is_written
+from ibticks.storage import StreamLock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ class FeedStatus:
             for stream, state in before.items()
             if state.condition is FeedCondition.NO_CAPTURE
             and state.since_ns is not None
-            and not is_written(self._root, *stream)
+            and not StreamLock.is_locked(self._root, *stream)
         }
         asked = [stream for stream in self._streams if stream not in states]
         last_ticks: dict[tuple[int, str], int] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from ibticks._types import StreamKey
-from ibticks.config import TIME_MIN
+from ibticks.config import HOUR_NS, TIME_MIN
 from ibticks.errors import InputError
 from ibticks.live._batch import Batch
 from ibticks.live._merge import StreamMerge
@@ -20,7 +20,7 @@ from ibticks.live._position import Position
 from ibticks.live._stream_files import list_day_folders
 from ibticks.live._tail import Tail
 from ibticks.live._watch import FolderWatch, Waiter
-from ibticks.storage import HOUR, FileKey
+from ibticks.storage import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChangeMonitor", "Follower", "LiveOptions", "Policy"]
 
-_DAY_NS: Final = 24 * HOUR
+_DAY_NS: Final = 24 * HOUR_NS
 _POLL_SECONDS: Final = 0.01
 _RESCAN_SECONDS: Final = 1.0
 _RESCAN_COST_FACTOR: Final = 200.0

@@ -9,16 +9,17 @@ import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from ibticks._types import StreamKey
+from ibticks.config import HOUR_NS
 from ibticks.errors import InputError
 from ibticks.format import checksum
 from ibticks.schema import check_contract_id, check_tick_type
-from ibticks.storage import HOUR, FileKey
+from ibticks.storage import FileKey
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ibticks.storage import Part
+    from ibticks.storage import FileSuffix
 
 __all__ = [
     "CURSOR_CHECK_BYTES",
@@ -81,7 +82,7 @@ def format_position(position: Position) -> str:
     Examples
     --------
     >>> streams = (StreamKey(8314, "last"),)
-    >>> position = Position(7, {FileKey(8314, "last", HOUR): Cursor(90, 1, 5)}, streams)
+    >>> position = Position(7, {FileKey(8314, "last", HOUR_NS): Cursor(90, 1, 5)}, streams)
     >>> parse_position(format_position(position)) == position
     True
     """
@@ -89,7 +90,7 @@ def format_position(position: Position) -> str:
         [
             *stream,
             [
-                [key.hour_ns // HOUR, key.part, *cursor]
+                [key.hour_ns // HOUR_NS, key.suffix, *cursor]
                 for key, cursor in sorted(position.cursors.items())
                 if (key.contract_id, key.tick_type) == stream
             ],
@@ -144,7 +145,7 @@ def parse_position(token: str) -> Position:
 
 
 def _file_key(stream: StreamKey, hour: int, part: str) -> FileKey:
-    path = FileKey(*stream, hour * HOUR, cast("Part", part)).path
+    path = FileKey(*stream, hour * HOUR_NS, cast("FileSuffix", part)).path
     key = FileKey.parse(path)
     if key is None:
         raise ValueError(f"{path} is not the path of an hour file")

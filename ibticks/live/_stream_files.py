@@ -17,7 +17,7 @@ from ibticks.config import NANOSECONDS
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.filesystem import explained
 from ibticks.format import checksum
-from ibticks.storage import FileKey, check_place, decompress, header_of, split
+from ibticks.storage import FileKey, check_place, decompress_block, read_file_header, split_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,7 +160,7 @@ class FileBody:
         with explained(path, "reading"):
             self._descriptor = os.open(path, os.O_RDONLY)
         try:
-            self.header: Final[Header] = header_of(self._descriptor, str(path))
+            self.header: Final[Header] = read_file_header(self._descriptor, str(path))
             check_place(self.header, FileKey.of_path(path), path)
             self.inode: Final = os.fstat(self._descriptor).st_ino
         except BaseException:
@@ -212,13 +212,15 @@ class FileBody:
         if self._compressed is None:
             body = self._pread(self.header.frame_bytes, self.header.body_bytes)
             self._compressed = body.tobytes()
-            self._blocks = list(split(self._compressed, self.header.compression))
+            self._blocks = list(split_blocks(self._compressed, self.header.compression))
         chunks: list[npt.NDArray[np.uint8]] = []
         total = 0
         first = max(0, bisect_right(self._block_starts, offset) - 1)
         for number in range(first, len(self._blocks)):
             begin, end = self._blocks[number]
-            block = decompress(memoryview(self._compressed)[begin:end], self.header.compression)
+            block = decompress_block(
+                memoryview(self._compressed)[begin:end], self.header.compression
+            )
             start = self._block_starts[number]
             if number + 1 == len(self._block_starts):
                 self._block_starts.append(start + len(block))

@@ -19,7 +19,7 @@ from ibticks.live._stream_files import (
     list_day_files,
     list_day_folders,
 )
-from ibticks.storage import FileKey, hour_of
+from ibticks.storage import FileKey, floor_hour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -166,7 +166,7 @@ class Tail:
         return self._key_of_path[path]
 
     def _is_followed(self, key: FileKey) -> bool:
-        return key.part != "backfill" and key.hour_ns >= hour_of(self.start_ns)
+        return key.suffix != "backfill" and key.hour_ns >= floor_hour(self.start_ns)
 
     def _update(self, key: FileKey, version: FileVersion) -> bool:
         file = self._files.get(key)

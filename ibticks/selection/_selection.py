@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ibticks.coverage import Coverage
     from ibticks.index import FileRecord, Index
     from ibticks.schema import TickColumns
-    from ibticks.storage import Decoded
+    from ibticks.storage import ColumnCache
 
 __all__ = ["Backfill", "Interval", "Selection"]
 
@@ -89,7 +89,7 @@ class Selection:
     strict: bool = False
     label: str = ""
     backfill: Backfill = "exclude"
-    decoded: Decoded | None = field(default=None, compare=False)
+    decoded: ColumnCache | None = field(default=None, compare=False)
     counts_from_clock: bool = field(default=False, compare=False)
     explains_empty_loads: bool = field(default=True, compare=False)
 
@@ -403,11 +403,11 @@ class Selection:
         columns: Sequence[str],
         start_ns: int,
         end_ns: int,
-        decoded: Decoded | None = None,
+        decoded: ColumnCache | None = None,
     ) -> list[TickColumns]:
-        from ibticks.storage import read_ticks, reread_ticks
+        from ibticks.storage import read_cached_ticks, read_ticks
 
-        read = read_ticks if decoded is None else partial(reread_ticks, decoded=decoded)
+        read = read_ticks if decoded is None else partial(read_cached_ticks, cache=decoded)
         return read(
             self.root,
             records,

@@ -1,4 +1,11 @@
-"""Files and folders of a store: layout, writing, sealing, reading, recovery, compression."""
+"""Hour files on disk: pure file input and output.
+
+Frames, columns and v2 messages come in and become files, one per stream and UTC hour; columns,
+messages and index records come out. ``StreamAppender`` and ``StreamWriter`` write a stream under
+its ``StreamLock``, ``read_ticks`` and ``read_messages`` read it, ``seal_files``, ``compress_file``
+and ``verify_files`` work on whole files. Used by ``store``, ``selection``, ``live``, ``capture``,
+``history`` and ``hours``.
+"""
 
 from __future__ import annotations
 
@@ -7,89 +14,85 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.storage._appender import StreamAppender
-    from ibticks.storage._audit import Findings, verify
-    from ibticks.storage._blocks import check_compression, decompress, split
-    from ibticks.storage._cached_reader import reread_ticks
-    from ibticks.storage._column_cache import Decoded
-    from ibticks.storage._compress import compress_file
-    from ibticks.storage._headers import check_place, header_of
+    from ibticks.storage._audit import Findings, verify_files
+    from ibticks.storage._blocks import check_compression, decompress_block, split_blocks
+    from ibticks.storage._column_cache import ColumnCache, read_cached_ticks
+    from ibticks.storage._file_header import check_place, read_file_header
+    from ibticks.storage._file_reader import FileReader
     from ibticks.storage._hour_file import WRITER, provisional_record
     from ibticks.storage._ingest import Ingest
-    from ibticks.storage._last_tick import last_tick_ns
     from ibticks.storage._layout import (
-        HALF_HOUR,
-        HOUR,
         FileKey,
-        Listing,
-        Part,
-        hour_of,
+        FileListing,
+        FileSuffix,
+        file_suffix,
+        floor_hour,
         list_files,
         list_paths,
-        metadata,
-        part_of,
+        metadata_folder,
     )
-    from ibticks.storage._payloads import messages_between, payloads_backwards, time_of
-    from ibticks.storage._reader import read_messages, read_ticks
-    from ibticks.storage._scan_processes import iter_records
-    from ibticks.storage._seal_process import SealerApart
-    from ibticks.storage._sealed_body import write_sealed
-    from ibticks.storage._sealing import Compressor, Sealer, seal_files
-    from ibticks.storage._source import Source
-    from ibticks.storage._stacklevel import caller_depth
-    from ibticks.storage._stream_lock import StreamLock, is_written, short_lock, sign, signed
-    from ibticks.storage._summary import frame_blocks, summarise
-    from ibticks.storage._tick_file import TickFile
-    from ibticks.storage._writer import StreamWriter
+    from ibticks.storage._messages import (
+        iter_messages,
+        iter_payloads_backwards,
+        message_time_ns,
+        read_last_tick_ns,
+    )
+    from ibticks.storage._sealing import (
+        Compressor,
+        Sealer,
+        compress_file,
+        seal_files,
+        write_sealed_file,
+    )
+    from ibticks.storage._stream_appender import StreamAppender
+    from ibticks.storage._stream_lock import StreamLock, hold_lock
+    from ibticks.storage._stream_writer import StreamWriter
+    from ibticks.storage._tick_reader import read_messages, read_ticks
+    from ibticks.storage._whole_file import TickFile, iter_frames, summarise_file
+    from ibticks.storage._worker_processes import SealProcess, iter_records
 
 __all__ = [
-    "HALF_HOUR",
-    "HOUR",
     "WRITER",
+    "ColumnCache",
     "Compressor",
-    "Decoded",
     "FileKey",
+    "FileListing",
+    "FileReader",
+    "FileSuffix",
     "Findings",
     "Ingest",
-    "Listing",
-    "Part",
+    "SealProcess",
     "Sealer",
-    "SealerApart",
-    "Source",
     "StreamAppender",
     "StreamLock",
     "StreamWriter",
     "TickFile",
-    "caller_depth",
     "check_compression",
     "check_place",
     "compress_file",
-    "decompress",
-    "frame_blocks",
-    "header_of",
-    "hour_of",
-    "is_written",
+    "decompress_block",
+    "file_suffix",
+    "floor_hour",
+    "hold_lock",
+    "iter_frames",
+    "iter_messages",
+    "iter_payloads_backwards",
     "iter_records",
-    "last_tick_ns",
     "list_files",
     "list_paths",
-    "messages_between",
-    "metadata",
-    "part_of",
-    "payloads_backwards",
+    "message_time_ns",
+    "metadata_folder",
     "provisional_record",
+    "read_cached_ticks",
+    "read_file_header",
+    "read_last_tick_ns",
     "read_messages",
     "read_ticks",
-    "reread_ticks",
     "seal_files",
-    "short_lock",
-    "sign",
-    "signed",
-    "split",
-    "summarise",
-    "time_of",
-    "verify",
-    "write_sealed",
+    "split_blocks",
+    "summarise_file",
+    "verify_files",
+    "write_sealed_file",
 ]
 
 if not TYPE_CHECKING:

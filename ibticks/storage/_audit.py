@@ -1,4 +1,4 @@
-"""Holding the files and the index against each other. Files are the truth."""
+"""Compare the files with the index, and rebuild its records. Files are the truth."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptFileError, MisplacedFileError, StorageError
 from ibticks.format import HEADER_VERSION, TORN
 from ibticks.storage._hour_file import provisional_record
-from ibticks.storage._layout import HOUR, FileKey, list_files
-from ibticks.storage._summary import CHECKSUM, salvage, summarise
+from ibticks.storage._layout import FileKey, list_files
+from ibticks.storage._whole_file import CHECKSUM, salvage_file, summarise_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ibticks.index import FileRecord, Index
-    from ibticks.storage._summary import Summary
+    from ibticks.storage._whole_file import Summary
 
-__all__ = ["Finding", "Findings", "read_records", "records_on_disk", "verify"]
+__all__ = ["Finding", "Findings", "read_all_records", "read_records", "verify_files"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What verifying one file found.
+    """The result of verifying one file.
 
     Attributes
     ----------
@@ -37,9 +38,9 @@ class Finding:
         ``damaged``, ``checksum``, ``torn``, ``header``, ``misplaced``, ``not indexed``, ``index
         differs``, ``gone``, and of a folder ``unreadable``; None where all is well.
     detail : str
-        In words.
+        Description of the problem.
     messages, size : int
-        Whole messages, and bytes on disk.
+        Number of whole messages, and bytes on disk.
     """
 
     path: str
@@ -72,8 +73,10 @@ class Findings(list[Finding]):
         problems = self.problems
         messages = sum(finding.messages for finding in self)
         result = _counted(len(problems), "problem") if problems else "all well"
-        each = (f"  {found.path}: {found.problem}, {found.detail}" for found in problems)
-        return "\n".join([f"{_counted(len(self), 'file')}, {messages:,} messages: {result}", *each])
+        lines = (f"  {found.path}: {found.problem}, {found.detail}" for found in problems)
+        return "\n".join(
+            [f"{_counted(len(self), 'file')}, {messages:,} messages: {result}", *lines]
+        )
 
     __str__ = __repr__
 
@@ -82,22 +85,22 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def verify(root: Path, index: Index | None) -> Iterator[Finding]:
-    """Read every file through, check its checksum and its row in the index.
+def verify_files(root: Path, index: Index | None) -> Iterator[Finding]:
+    """Read every file, check its checksum and its record in the index.
 
     Without an index, only the files are checked.
 
     Yields
     ------
     Finding
-        One a file, by contract, tick type and time; then the rows whose file is gone.
+        One per file, by contract, tick type and time; then the records whose file is gone.
     """
     known = {} if index is None else {record.path: record for record in index.files()}
     unreadable: list[StorageError] = []
     for key in list_files(root, on_error=unreadable.append):
         row = known.pop(key.path, None)
         try:
-            summary = summarise(root, key)
+            summary = summarise_file(root, key)
         except MisplacedFileError as error:
             size = (root / key.path).stat().st_size
             yield Finding(key.path, "misplaced", str(error), 0, size)
@@ -114,18 +117,20 @@ def verify(root: Path, index: Index | None) -> Iterator[Finding]:
             detail = f"open, and not whole after byte {summary.end}; the next writer cuts that off"
         elif summary.problem == CHECKSUM:
             problem = "checksum"
-            detail = f"{header.crc32c or 0:#010x} promised, {summary.body_crc32c:#010x} found"
+            detail = (
+                f"{header.crc32c or 0:#010x} in the header, {summary.body_crc32c:#010x} computed"
+            )
         elif summary.problem is not None:
             problem, detail = "damaged", f"at byte {summary.end}: {summary.problem}"
-        elif wrong := _untrue(summary):
-            problem, detail = "header", f"not true of the file: {wrong}"
+        elif wrong := _header_differences(summary):
+            problem, detail = "header", f"does not match the file: {wrong}"
         elif index is None:
             pass
         elif row is None:
-            problem, detail = "not indexed", "`ibticks index rebuild` puts it in"
+            problem, detail = "not indexed", "`ibticks index rebuild` adds it"
         elif (header.sealed or row.sealed) and row != record:
             problem = "index differs"
-            detail = f"in {_difference(row, record)}; `ibticks index rebuild` mends it"
+            detail = f"in {_difference(row, record)}; `ibticks index rebuild` corrects it"
         yield Finding(key.path, problem, detail, record.messages, record.size)
     folders = []
     for failure in unreadable:
@@ -134,27 +139,28 @@ def verify(root: Path, index: Index | None) -> Iterator[Finding]:
         yield Finding(folder, "unreadable", str(failure), 0, 0)
     for path in known:
         if path.startswith(tuple(folders)) or not _is_indexed(index, path):
-            continue  # not to be seen, or deleted meanwhile
+            continue  # in an unreadable folder, or deleted meanwhile
         yield Finding(path, "gone", "in the index, but not on disk", 0, 0)
 
 
 def _is_indexed(index: Index | None, path: str) -> bool:
-    """Whether the index has a file now: what is deleted on purpose leaves it before the disk."""
+    """Return whether the index has a file now; deleted files leave it before the disk."""
     key = FileKey.parse(path)
     if index is None or key is None:
         return True
-    files = index.files([key.contract_id], [key.tick_type], key.hour_ns, key.hour_ns + HOUR)
+    files = index.files([key.contract_id], [key.tick_type], key.hour_ns, key.hour_ns + HOUR_NS)
     return any(record.path == path for record in files)
 
 
-def _untrue(summary: Summary) -> str:
-    """Return the names of the header's fields that the file does not bear out."""
+def _header_differences(summary: Summary) -> str:
+    """Return the names of the header fields that do not match the file."""
     header, record = summary.header, summary.record
-    true = replace(header, version=HEADER_VERSION)
+    expected = replace(header, version=HEADER_VERSION)
     if header.sealed:
-        # Only ibticks seals, and it states everything; what older writers leave empty is true.
-        true = replace(
-            true,
+        # Only ibticks seals, and it fills every field; those that older writers leave empty are
+        # not compared.
+        expected = replace(
+            expected,
             contract_id=record.contract_id,
             tick_type=record.tick_type,
             start_ns=record.start_ns,
@@ -162,7 +168,7 @@ def _untrue(summary: Summary) -> str:
             message_count=record.messages,
             body_bytes=summary.end - header.frame_bytes,
         )
-    return _difference(header, true)
+    return _difference(header, expected)
 
 
 def _difference(one: Any, other: Any) -> str:
@@ -170,26 +176,26 @@ def _difference(one: Any, other: Any) -> str:
     return ", ".join(name for name in names if getattr(one, name) != getattr(other, name))
 
 
-def records_on_disk(root: Path) -> Iterator[FileRecord]:
-    """The index row of every file, from the files alone; see :func:`read_records`."""
+def read_all_records(root: Path) -> Iterator[FileRecord]:
+    """Read the index record of every file, from the files alone; see :func:`read_records`."""
     yield from read_records(root, list_files(root))
 
 
 def read_records(
     root: Path, keys: Iterable[FileKey], failures: list[StorageError] | None = None
 ) -> Iterator[FileRecord]:
-    """The index rows of files, from the files alone; a file deleted meanwhile has none.
+    """Read the index records of files, from the files alone; a file deleted meanwhile has none.
 
-    Of a damaged file it has what is whole. Where the header cannot be read, it has all that follows
-    if that is whole; else it has nothing, and a load that meets it says what is missing. So it is
-    with a file that this user may not read.
+    The record of a damaged file covers its undamaged blocks. Where only the header cannot be read,
+    it covers all that follows; else it is a provisional record, and a load that meets the file
+    reports what is missing. The same holds for a file that this user may not read.
 
     Parameters
     ----------
     root : Path
     keys : iterable of FileKey
     failures : list, optional
-        Takes the errors of files that are not even found, instead of raising them.
+        Takes the errors of files that do not exist, instead of raising them.
 
     Raises
     ------
@@ -198,15 +204,19 @@ def read_records(
     """
     for key in keys:
         try:
-            record = summarise(root, key).record
+            record = summarise_file(root, key).record
         except CorruptFileError as error:
-            # A header that states another kind, or another place, is not damaged: what follows it
-            # is not what belongs here.
+            # A header of another version, or of another file, is not damaged: the data after it
+            # does not belong here.
             is_readable = "version" in error.context or isinstance(error, MisplacedFileError)
-            found = None if is_readable else salvage(root, key)
-            rest = "what follows is whole" if found else "loads will tell that its hour is missing"
+            salvaged = None if is_readable else salvage_file(root, key)
+            rest = (
+                "all after the header is undamaged"
+                if salvaged
+                else "loads will report its hour as missing"
+            )
             _log.warning("%s; %s", error, rest)
-            record = found or provisional_record(root, key)
+            record = salvaged or provisional_record(root, key)
         except StorageError as error:
             if not os.path.lexists(root / key.path):
                 continue
@@ -217,5 +227,5 @@ def read_records(
                     raise error from None
                 failures.append(error)
                 continue
-            _log.warning("%s; loads will tell that its hour is missing", error)
+            _log.warning("%s; loads will report its hour as missing", error)
         yield record

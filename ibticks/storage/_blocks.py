@@ -25,10 +25,17 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["LARGEST_BLOCK", "body_blocks", "check_compression", "compress", "decompress", "split"]
+__all__ = [
+    "MAX_BLOCK_BYTES",
+    "check_compression",
+    "compress_block",
+    "decompress_block",
+    "iter_blocks",
+    "split_blocks",
+]
 
-LARGEST_BLOCK: Final = BLOCK_BYTES + MAX_FRAME_BYTES
-"""More than any block of ours decompresses to; one that would is refused."""
+MAX_BLOCK_BYTES: Final = BLOCK_BYTES + MAX_FRAME_BYTES
+"""Largest size of a decompressed block; a larger one is refused."""
 
 _GZIP: Final = 31  # zlib's number for "gzip wrapper, largest window"
 _ZSTD_OPTIONS: Final[dict[int, int]] = {
@@ -39,10 +46,10 @@ _ZSTD_LIMITS: Final[dict[int, int]] = {
     zstd.DecompressionParameter.window_log_max: 25,  # 32 MiB of memory
 }
 _GZIP_LEVEL: Final = 6
-_GZIP_PIECE: Final = 1 << 16
-_TOO_LARGE: Final = f"decompresses to more than {LARGEST_BLOCK >> 20} MiB"
+_GZIP_CHUNK_BYTES: Final = 1 << 16
+_TOO_LARGE: Final = f"decompresses to more than {MAX_BLOCK_BYTES >> 20} MiB"
 _SNAPPY_START: Final = b"\xff\x06\x00\x00sNaPpY"
-_SNAPPY_CHUNK: Final = 65536  # a chunk never decompresses to more, says the framing format
+_SNAPPY_CHUNK_BYTES: Final = 65536  # a chunk never decompresses to more, says the framing format
 
 
 def check_compression(compression: str) -> str:
@@ -51,7 +58,7 @@ def check_compression(compression: str) -> str:
     Raises
     ------
     InputError
-        Naming the ones there are.
+        Naming the known ones.
     """
     if compression not in COMPRESSIONS:
         raise InputError(
@@ -61,8 +68,8 @@ def check_compression(compression: str) -> str:
     return compression
 
 
-def compress(raw: bytes | memoryview, compression: str) -> bytes:
-    """One block of frames, compressed."""
+def compress_block(raw: bytes | memoryview, compression: str) -> bytes:
+    """Compress one block of frames."""
     match compression:
         case "zstd":
             return zstd.compress(raw, options=_ZSTD_OPTIONS)
@@ -75,8 +82,8 @@ def compress(raw: bytes | memoryview, compression: str) -> bytes:
             return bytes(raw)
 
 
-def decompress(stored: bytes | memoryview, compression: str) -> bytes:
-    """The frames of one block.
+def decompress_block(stored: bytes | memoryview, compression: str) -> bytes:
+    """Decompress one block to its frames.
 
     Raises
     ------
@@ -88,11 +95,11 @@ def decompress(stored: bytes | memoryview, compression: str) -> bytes:
         match compression:
             case "zstd":
                 unpacker = zstd.ZstdDecompressor(options=_ZSTD_LIMITS)
-                raw = unpacker.decompress(stored, LARGEST_BLOCK + 1)
+                raw = unpacker.decompress(stored, MAX_BLOCK_BYTES + 1)
                 whole = unpacker.eof and not unpacker.unused_data
             case "gzip":
                 member = zlib.decompressobj(_GZIP)
-                raw = member.decompress(stored, LARGEST_BLOCK + 1)
+                raw = member.decompress(stored, MAX_BLOCK_BYTES + 1)
                 whole = member.eof and not member.unused_data
             case "snappy":
                 whole = _snappy_size(memoryview(stored)) == len(stored)
@@ -101,15 +108,15 @@ def decompress(stored: bytes | memoryview, compression: str) -> bytes:
                 raw, whole = bytes(stored), True
     except (zstd.ZstdError, zlib.error, cramjam.DecompressionError, CorruptFileError) as error:
         raise CorruptFileError(f"a {compression} block is damaged: {error}") from error
-    if len(raw) > LARGEST_BLOCK:
+    if len(raw) > MAX_BLOCK_BYTES:
         raise CorruptFileError(f"a {compression} block {_TOO_LARGE}")
     if not whole:
         raise CorruptFileError(f"a {compression} block is cut short, or is more than one")
     return raw
 
 
-def split(body: bytes | memoryview, compression: str) -> Iterator[tuple[int, int]]:
-    """Where each block of a compressed body begins and ends.
+def split_blocks(body: bytes | memoryview, compression: str) -> Iterator[tuple[int, int]]:
+    """Iterate over the byte ranges of the blocks of a compressed body.
 
     Raises
     ------
@@ -134,8 +141,8 @@ def split(body: bytes | memoryview, compression: str) -> Iterator[tuple[int, int
         at += size
 
 
-def body_blocks(data: memoryview, header: Header) -> Iterator[tuple[int, int, bytes | memoryview]]:
-    """The stored blocks of a compressed body: where each begins and ends, and its frames.
+def iter_blocks(data: memoryview, header: Header) -> Iterator[tuple[int, int, bytes | memoryview]]:
+    """Iterate over the blocks of a compressed body: byte range in the file, and frames.
 
     Raises
     ------
@@ -144,35 +151,35 @@ def body_blocks(data: memoryview, header: Header) -> Iterator[tuple[int, int, by
     """
     start = at = header.frame_bytes
     try:
-        for begin, end in split(data[start:], header.compression):
+        for begin, end in split_blocks(data[start:], header.compression):
             stored = data[start + begin : start + end]
-            yield start + begin, start + end, decompress(stored, header.compression)
+            yield start + begin, start + end, decompress_block(stored, header.compression)
             at = start + end
     except CorruptFileError as error:
         raise CorruptFileError(f"at byte {at}: {error}", offset=at) from error
 
 
 def _gzip_size(view: memoryview) -> int:
-    """Stored size of the member at the start; found only by decompressing it, piece by piece."""
+    """Return the stored size of the member at the start, which takes decompressing it."""
     unpacker = zlib.decompressobj(_GZIP)
     produced = taken = 0
     data: bytes | memoryview = b""
     while not unpacker.eof:
         if not data:
-            data = view[taken : taken + _GZIP_PIECE]
+            data = view[taken : taken + _GZIP_CHUNK_BYTES]
             taken += len(data)
-        piece = unpacker.decompress(data, BLOCK_BYTES)
-        produced += len(piece)
-        if produced > LARGEST_BLOCK:
+        raw = unpacker.decompress(data, BLOCK_BYTES)
+        produced += len(raw)
+        if produced > MAX_BLOCK_BYTES:
             raise CorruptFileError(f"it {_TOO_LARGE}")
-        if not (data or piece or unpacker.eof):
+        if not (data or raw or unpacker.eof):
             raise CorruptFileError("it is cut short")
         data = unpacker.unconsumed_tail
     return taken - len(unpacker.unused_data)
 
 
 def _snappy_size(view: memoryview) -> int:
-    """Stored size of the stream at the start, by its chunk headers; bounds what it grows to."""
+    """Return the stored size of the stream at the start, from its chunk headers."""
     if not _begins(view, 0):
         raise CorruptFileError("it does not begin with a snappy stream identifier")
     at = len(_SNAPPY_START)
@@ -183,7 +190,7 @@ def _snappy_size(view: memoryview) -> int:
         at += 4 + size
         if at > len(view):
             raise CorruptFileError("it is cut short")
-        if chunks * _SNAPPY_CHUNK > LARGEST_BLOCK + _SNAPPY_CHUNK:
+        if chunks * _SNAPPY_CHUNK_BYTES > MAX_BLOCK_BYTES + _SNAPPY_CHUNK_BYTES:
             raise CorruptFileError(f"it {_TOO_LARGE}")
     if not chunks:
         raise CorruptFileError("it is empty")

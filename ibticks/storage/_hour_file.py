@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from ibticks._version import __version__
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.filesystem import (
     explained,
@@ -23,9 +24,8 @@ from ibticks.filesystem import (
 )
 from ibticks.format import HEADER_BYTES, Header, checksum
 from ibticks.index import FileRecord
-from ibticks.storage._blocks import body_blocks
-from ibticks.storage._headers import check_place, header_of, put_header
-from ibticks.storage._layout import HOUR
+from ibticks.storage._blocks import iter_blocks
+from ibticks.storage._file_header import check_place, put_header, read_file_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["WRITER", "HourFile", "provisional_record"]
 
 WRITER: Final = f"ibticks {__version__}"
-"""How headers name us."""
+"""Software and version, for headers."""
 
 _log = logging.getLogger(__name__)
 _COPY_BYTES: Final = 1 << 20
@@ -54,17 +54,17 @@ class HourFile:
     root : Path
         The store.
     key : FileKey
-        Which file. One that exists is recovered, decompressed and unsealed as needed.
+        Key of the file. One that exists is recovered, decompressed and unsealed as needed.
     first_ns : int
         Time of the message about to be appended, for the header of a new file.
     announce : callable
-        Called once the file is there, and before it is unsealed: what is known of it will no
-        longer hold.
+        Called once the file is there, and before it is unsealed: its record in the index is out
+        of date from then on.
 
     Attributes
     ----------
     size : int
-        Bytes that were accepted.
+        Accepted bytes.
     problem : StorageError or None
         Set while it is not known that the file ends where :attr:`size` says, or that its bytes
         reach the disk: :meth:`append` refuses until :meth:`mend` has succeeded.
@@ -118,21 +118,21 @@ class HourFile:
         return header
 
     def _recover(self, first_ns: int) -> Header:
-        """The header of a file that is there, once it is sure that all of it is whole."""
+        """Return the header of an existing file, after its checksum, or its frames, are checked."""
         with self.path.open("rb") as file:
             header: Header | None = None  # torn, it may be
             with suppress(CorruptFileError):
-                header = header_of(file.fileno(), str(self.path))
+                header = read_file_header(file.fileno(), str(self.path))
             if header is not None:
                 check_place(header, self.key, self.path)
             if header is not None and header.sealed:
                 crc = 0
                 file.seek(header.frame_bytes)
-                while piece := file.read(_COPY_BYTES):
-                    crc = checksum(piece, crc)
+                while data := file.read(_COPY_BYTES):
+                    crc = checksum(data, crc)
                 if crc != header.crc32c:
                     raise CorruptFileError(
-                        f"{self.path} is sealed, but does not have its checksum; it is left as it "
+                        f"{self.path} is sealed, but does not match its checksum; it is left as it "
                         "is",
                         path=str(self.path),
                         offset=header.frame_bytes,
@@ -273,12 +273,12 @@ class HourFile:
             self._is_untrusted = False
 
     def _write_anew(self) -> None:
-        from ibticks.storage._recovery import keep_tail, whole_messages
+        from ibticks.storage._recovery import find_whole_messages, keep_tail
 
         with explained(self.path, "reading"):
             data = memoryview(_read(self._descriptor, self.size))
-            # What the operating system gave up may be gone, or read as zeros.
-            end, _ = whole_messages(data, self.header.frame_bytes)
+            # Bytes whose sync failed may be gone, or read as zeros.
+            end, _ = find_whole_messages(data, self.header.frame_bytes)
             with written_beside(self.path) as descriptor:
                 write_all(descriptor, data[:end])
             fresh = _open_at_end(self.path)
@@ -308,7 +308,7 @@ class HourFile:
 
 
 def _open_at_end(path: Path) -> int:
-    """A descriptor that writes behind what a file has."""
+    """Open a file for reading and writing, positioned at its end."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
@@ -319,13 +319,13 @@ def _open_at_end(path: Path) -> int:
 
 
 def _read(descriptor: int, size: int) -> bytearray:
-    """The first bytes of an open file, as many of ``size`` as there are."""
+    """Return up to ``size`` bytes from the start of an open file."""
     data = bytearray()
     while len(data) < size:
-        piece = os.pread(descriptor, min(_COPY_BYTES, size - len(data)), len(data))
-        if not piece:
+        chunk = os.pread(descriptor, min(_COPY_BYTES, size - len(data)), len(data))
+        if not chunk:
             break
-        data += piece
+        data += chunk
     return data
 
 
@@ -335,7 +335,7 @@ def _decompress(path: Path, header: Header) -> Header:
     with written_beside(path) as descriptor:
         data = memoryview(path.read_bytes())
         write_all(descriptor, plain.to_bytes())
-        for _, _, raw in body_blocks(data, header):
+        for _, _, raw in iter_blocks(data, header):
             write_all(descriptor, raw)
     return plain
 
@@ -361,7 +361,7 @@ def provisional_record(root: Path, key: FileKey) -> FileRecord:
         hour_ns=key.hour_ns,
         # A later arrival may be earlier in the hour.
         start_ns=key.hour_ns,
-        end_ns=key.hour_ns + HOUR - 1,
+        end_ns=key.hour_ns + HOUR_NS - 1,
         size=size,
         messages=0,
         ticks=0,

@@ -1,4 +1,4 @@
-"""Where a tick lies: one file per contract, tick type and UTC hour.
+"""Layout of a store: one file per contract, tick type and UTC hour.
 
 ::
 
@@ -8,9 +8,9 @@
     {root}/metadata/
 
 The second path takes the second half of an hour whose file has grown too large. The third takes
-ticks that were not captured but asked of IB afterwards: their times are whole seconds, and they are
-never mixed with the others unless asked for. ``metadata`` holds what is about the store rather than
-in it: the schema, the catalogue, the journal, the locks.
+ticks that were not captured but requested from IB's history (a backfill): their times are whole
+seconds, and loads include them only on request. ``metadata`` holds the schema, the catalogue, the
+journal and the locks of the store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
-from ibticks.config import NANOSECONDS, TICK_TYPES
+from ibticks._types import StreamKey
+from ibticks.config import HALF_HOUR_NS, HOUR_NS, NANOSECONDS, TICK_TYPES
 from ibticks.errors import StorageError, TimeRangeError
 from ibticks.filesystem import UNFINISHED, explained, explanation
 
@@ -34,66 +35,61 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
-    "HALF_HOUR",
-    "HOUR",
     "FileKey",
-    "Listing",
-    "Part",
+    "FileListing",
+    "FileSuffix",
+    "file_suffix",
+    "floor_hour",
     "half_hours",
-    "hour_of",
     "list_files",
     "list_paths",
     "list_streams",
     "list_unfinished",
-    "metadata",
-    "part_of",
+    "metadata_folder",
 ]
-
-HOUR: Final = 3600 * NANOSECONDS
-HALF_HOUR: Final = HOUR // 2
 
 OnError: TypeAlias = Callable[[StorageError], None]
 
-Part: TypeAlias = Literal["", "30", "backfill"]
-"""Of an hour: its file, that of its second half, and that of what was backfilled."""
+FileSuffix: TypeAlias = Literal["", "30", "backfill"]
+"""Suffix of a file name: of an hour, of its second half, of its backfill."""
 
 # One spelling a file: no leading zeros, no digits of other scripts.
 _CONTRACT: Final = re.compile(r"0|[1-9]\d{0,9}", re.ASCII)
 _FILE: Final = re.compile(
     rf"(?P<contract>{_CONTRACT.pattern})/(?P<tick_type>{'|'.join(TICK_TYPES)})/"
-    r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)(?:-(?P<part>30|backfill))?_ticks\.pb",
+    r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)(?:-(?P<suffix>30|backfill))?_ticks\.pb",
     re.ASCII,
 )
 _DEPTH: Final = 6  # names in a file's path below the root
 _NAME: Final = re.compile(r"([01]\d|2[0-3])(-30|-backfill)?_ticks\.pb", re.ASCII)
 # A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
-_FIRST_HOUR: Final = -(2**63) // HOUR * HOUR + HOUR
-_LAST_HOUR: Final = (2**63 - 1) // HOUR * HOUR - HOUR
+_FIRST_HOUR_NS: Final = -(2**63) // HOUR_NS * HOUR_NS + HOUR_NS
+_LAST_HOUR_NS: Final = (2**63 - 1) // HOUR_NS * HOUR_NS - HOUR_NS
 
 
-def hour_of(time_ns: int) -> int:
-    """Start of the UTC hour a time lies in, both in nanoseconds.
+def floor_hour(time_ns: int) -> int:
+    """Round a time down to the UTC hour, in nanoseconds.
 
     Examples
     --------
-    >>> hour_of(1_381_239_000_000_000_000)
+    >>> floor_hour(1_381_239_000_000_000_000)
     1381237200000000000
     """
-    return time_ns - time_ns % HOUR
+    return time_ns - time_ns % HOUR_NS
 
 
 def half_hours(times: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """First row and row after the last of each run of times in the same half hour of UTC.
+    """Iterate over row ranges of consecutive times in the same UTC half hour.
 
     Examples
     --------
     >>> import numpy as np
-    >>> list(half_hours(np.array([0, 1, HALF_HOUR, 2])))
+    >>> list(half_hours(np.array([0, 1, HALF_HOUR_NS, 2])))
     [(0, 2), (2, 3), (3, 4)]
     """
     import numpy as np
 
-    halves = times // HALF_HOUR
+    halves = times // HALF_HOUR_NS
     borders = (np.flatnonzero(halves[1:] != halves[:-1]) + 1).tolist()
     start = 0
     for stop in (*borders, len(times)):
@@ -104,33 +100,33 @@ def half_hours(times: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True, order=True)
 class FileKey:
-    """Which file: its contract, tick type, UTC hour (nanoseconds) and part of it.
+    """The key of one file: contract, tick type, UTC hour (nanoseconds) and suffix.
 
     Examples
     --------
-    >>> FileKey(8314, "bid_ask", hour_of(1_381_239_000_000_000_000)).path
+    >>> FileKey(8314, "bid_ask", floor_hour(1_381_239_000_000_000_000)).path
     '8314/bid_ask/2013/10/08/13_ticks.pb'
-    >>> FileKey.parse("8314/bid_ask/2013/10/08/13-30_ticks.pb").part
+    >>> FileKey.parse("8314/bid_ask/2013/10/08/13-30_ticks.pb").suffix
     '30'
     """
 
     contract_id: int
     tick_type: str
     hour_ns: int
-    part: Part = ""
+    suffix: FileSuffix = ""
 
     @property
     def path(self) -> str:
         """Path relative to the root, with forward slashes."""
-        if not _FIRST_HOUR <= self.hour_ns <= _LAST_HOUR:
+        if not _FIRST_HOUR_NS <= self.hour_ns <= _LAST_HOUR_NS:
             raise TimeRangeError(
                 f"no file can hold a tick of {self.hour_ns} ns: nanoseconds since 1970 reach from "
                 "1677 to 2262",
                 time_ns=self.hour_ns,
             )
         hour = datetime.fromtimestamp(self.hour_ns // NANOSECONDS, UTC)
-        part = f"-{self.part}" if self.part else ""
-        return f"{self.contract_id}/{self.tick_type}/{hour:%Y/%m/%d/%H}{part}_ticks.pb"
+        suffix = f"-{self.suffix}" if self.suffix else ""
+        return f"{self.contract_id}/{self.tick_type}/{hour:%Y/%m/%d/%H}{suffix}_ticks.pb"
 
     @classmethod
     def of_path(cls, path: Path) -> FileKey | None:
@@ -147,7 +143,7 @@ class FileKey:
 
     @classmethod
     def parse(cls, path: str) -> FileKey | None:
-        """The key of a path relative to the root; None if no tick file has such a path."""
+        """Return the key of a path relative to the root; None if no tick file has such a path."""
         match = _FILE.fullmatch(path)
         if match is None:
             return None
@@ -157,32 +153,32 @@ class FileKey:
         except ValueError:
             return None
         hour_ns = int(start.timestamp()) * NANOSECONDS
-        if not _FIRST_HOUR <= hour_ns <= _LAST_HOUR:
+        if not _FIRST_HOUR_NS <= hour_ns <= _LAST_HOUR_NS:
             return None
-        part = cast("Part", match["part"] or "")
-        return cls(int(match["contract"]), match["tick_type"], hour_ns, part)
+        suffix = cast("FileSuffix", match["suffix"] or "")
+        return cls(int(match["contract"]), match["tick_type"], hour_ns, suffix)
 
 
-def part_of(path: str) -> str:
-    """Which part of its hour the tick file with this path is; parts are read in this order.
+def file_suffix(path: str) -> str:
+    """Return the suffix of the path of a tick file; files of an hour are read in its order.
 
     Examples
     --------
-    >>> part_of("8314/bid_ask/2013/10/08/13-backfill_ticks.pb")
+    >>> file_suffix("8314/bid_ask/2013/10/08/13-backfill_ticks.pb")
     'backfill'
-    >>> part_of("8314/bid_ask/2013/10/08/13_ticks.pb")
+    >>> file_suffix("8314/bid_ask/2013/10/08/13_ticks.pb")
     ''
     """
     return path.rpartition("/")[2].partition("_")[0][3:]
 
 
-def metadata(root: Path) -> Path:
-    """The folder of what is about the store rather than in it."""
+def metadata_folder(root: Path) -> Path:
+    """Return the folder of the schema, catalogue, journal and locks of a store."""
     return root / "metadata"
 
 
-def list_streams(root: Path, *, on_error: OnError | None = None) -> list[tuple[int, str]]:
-    """Contract ids and tick types that have a folder, in order.
+def list_streams(root: Path, *, on_error: OnError | None = None) -> list[StreamKey]:
+    """Return contract ids and tick types that have a folder, in order.
 
     Raises
     ------
@@ -190,11 +186,11 @@ def list_streams(root: Path, *, on_error: OnError | None = None) -> list[tuple[i
         If a folder cannot be read.
     """
     return sorted(
-        (int(contract.name), kind.name)
+        StreamKey(int(contract.name), tick_type.name)
         for contract in _folders(root, on_error)
         if _CONTRACT.fullmatch(contract.name)
-        for kind in _folders(contract.path, on_error)
-        if kind.name in TICK_TYPES
+        for tick_type in _folders(contract.path, on_error)
+        if tick_type.name in TICK_TYPES
     )
 
 
@@ -205,49 +201,49 @@ def list_files(
     *,
     on_error: OnError | None = None,
 ) -> Iterator[FileKey]:
-    """Every tick file on disk, by contract, tick type and time; other files are passed over.
+    """Iterate over the tick files on disk, by contract, tick type and time; skip other files.
 
     Parameters
     ----------
     root : Path
     contract_id, tick_type : optional
-        Of the stream; all by default.
+        Stream to list; all by default.
     on_error : callable, optional
-        Called with the error of each folder that cannot be read, which is then passed over.
+        Called with the error of each folder that cannot be read, which is then skipped.
 
     Raises
     ------
     StoreAccessError, StorageError
         Without ``on_error``, if a folder cannot be read.
     """
-    for contract, kind in list_streams(root, on_error=on_error):
-        if contract_id in (None, contract) and tick_type in (None, kind):
-            keys = (FileKey.parse(path) for path in _paths(root, contract, kind, on_error))
+    for stream in list_streams(root, on_error=on_error):
+        if contract_id in (None, stream.contract_id) and tick_type in (None, stream.tick_type):
+            keys = (FileKey.parse(path) for path in _paths(root, *stream, on_error))
             yield from sorted(key for key in keys if key is not None)
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """The tick files of a store by name, without a look into them.
+class FileListing:
+    """The tick files of a store by name; none of them is opened.
 
     Attributes
     ----------
     paths : set of str
         Relative to the root.
     unreadable : dict of str to str
-        Folders that could not be listed, relative to the root, and why: what is in them is not
-        known.
+        Folders that could not be listed, relative to the root, and the reason: their files are
+        not known.
     """
 
     paths: set[str]
     unreadable: dict[str, str]
 
     def is_unreadable(self, path: str) -> bool:
-        """Whether a file would lie in a folder that could not be listed."""
+        """Return whether a file would lie in a folder that could not be listed."""
         return any(path.startswith(f"{folder}/") for folder in self.unreadable)
 
 
-def list_paths(root: Path) -> Listing:
+def list_paths(root: Path) -> FileListing:
     """List the paths of all tick files: one ``scandir`` a folder, and no ``stat``.
 
     Raises
@@ -255,16 +251,16 @@ def list_paths(root: Path) -> Listing:
     StoreAccessError
         If the root cannot be read.
     """
-    listing = Listing(set(), {})
+    listing = FileListing(set(), {})
     for contract in _folders(root):
         if _CONTRACT.fullmatch(contract.name):
-            for kind in _listed_folders(listing, root, contract.name):
-                if kind in TICK_TYPES:
-                    _list_stream(listing, root, f"{contract.name}/{kind}")
+            for tick_type in _listed_folders(listing, root, contract.name):
+                if tick_type in TICK_TYPES:
+                    _list_stream(listing, root, f"{contract.name}/{tick_type}")
     return listing
 
 
-def _list_stream(listing: Listing, root: Path, stream: str) -> None:
+def _list_stream(listing: FileListing, root: Path, stream: str) -> None:
     """Add the files of a stream to a listing."""
     for year in _listed_folders(listing, root, stream):
         for month in _listed_folders(listing, root, f"{stream}/{year}"):
@@ -276,12 +272,12 @@ def _list_stream(listing: Listing, root: Path, stream: str) -> None:
                 listing.paths.update(f"{folder}/{n}" for n in names if _NAME.fullmatch(n))
 
 
-def _listed_folders(listing: Listing, root: Path, folder: str) -> list[str]:
+def _listed_folders(listing: FileListing, root: Path, folder: str) -> list[str]:
     return _listed_names(listing, root, folder, folders=True)
 
 
-def _listed_names(listing: Listing, root: Path, folder: str, *, folders: bool) -> list[str]:
-    """The names of the folders, or of the files, in a folder; none if it cannot be listed."""
+def _listed_names(listing: FileListing, root: Path, folder: str, *, folders: bool) -> list[str]:
+    """Return the names of the folders, or of the files, in a folder; none if it is unreadable."""
     try:
         with os.scandir(f"{root}/{folder}") as entries:
             return [entry.name for entry in entries if entry.is_dir() == folders]
@@ -295,7 +291,7 @@ def _listed_names(listing: Listing, root: Path, folder: str, *, folders: bool) -
 def list_unfinished(
     root: Path, contract_id: int, tick_type: str, *, backfill: bool = False
 ) -> Iterator[Path]:
-    """New contents of a stream's files, or of its backfill, that a killed process left beside them.
+    """Iterate over unfinished files of a stream, or of its backfill, that a killed process left.
 
     Raises
     ------
@@ -304,9 +300,9 @@ def list_unfinished(
     """
     if (contract_id, tick_type) in list_streams(root):
         for path in _paths(root, contract_id, tick_type):
-            # Also of the files of deleted ticks: 13_ticks.pb.deleted-20250110T143000Z.
+            # Including files of deleted ticks: 13_ticks.pb.deleted-20250110T143000Z.
             if path.endswith(UNFINISHED) and "_ticks.pb." in path:
-                beside = part_of(path.replace("/.", "/")) == "backfill"
+                beside = file_suffix(path.replace("/.", "/")) == "backfill"
                 if beside == backfill:
                     yield root / path
 
@@ -314,7 +310,7 @@ def list_unfinished(
 def _paths(
     root: Path, contract_id: int, tick_type: str, on_error: OnError | None = None
 ) -> Iterator[str]:
-    """Whatever lies in the folders of days, relative to the root."""
+    """Iterate over all files in the folders of days, relative to the root."""
     stream = f"{contract_id}/{tick_type}"
     for year in _folders(root / stream, on_error):
         for month in _folders(year.path, on_error):

@@ -1,7 +1,7 @@
 """Seal, compress and delete the files of a stream while their appender does not have them open.
 
 It loads no compiler: the functions that seal and compress are passed in, and may be those of a
-:class:`~ibticks.storage.SealerApart`.
+:class:`~ibticks.storage.SealProcess`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from threading import Condition, RLock
 from typing import TYPE_CHECKING
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptFileError, StorageError, TickError
 from ibticks.filesystem import explained, remove_file, write_anew
 from ibticks.storage._hour_file import provisional_record
-from ibticks.storage._layout import HOUR, list_files, list_unfinished
+from ibticks.storage._layout import list_files, list_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -124,7 +125,7 @@ class StreamSealer:
             if record.sealed
         }
         files = list_files(self._root, self._contract_id, self._tick_type)
-        own = (key for key in files if (key.part == "backfill") == backfill)
+        own = (key for key in files if (key.suffix == "backfill") == backfill)
         _, damaged = self._seal_and_index([key for key in own if key.path not in sealed])
         for key in damaged:
             # A load has to meet it, to report that its ticks are missing.
@@ -203,7 +204,7 @@ class StreamSealer:
     ) -> FileRecord:
         """Compress a file and put its record; after a kill in between, the next writer does."""
         records = self._index.files(
-            [self._contract_id], [self._tick_type], key.hour_ns, key.hour_ns + HOUR
+            [self._contract_id], [self._tick_type], key.hour_ns, key.hour_ns + HOUR_NS
         )
         before = [record for record in records if record.path == key.path]
         self.announce(key)  # this record is true of the old file and of the new one

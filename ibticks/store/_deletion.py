@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
+from ibticks.config import HOUR_NS, NANOSECONDS, TIME_MAX, TIME_MIN
 from ibticks.coverage import (
     StreamStatus,
     deleted_rows,
@@ -36,15 +36,14 @@ from ibticks.errors import CorruptFileError, StorageError, TickError
 from ibticks.filesystem import explained, remove_file
 from ibticks.format import Header, encode_frame, encode_message, find_payloads, read_header
 from ibticks.storage import (
-    HOUR,
     WRITER,
     FileKey,
     StreamAppender,
-    frame_blocks,
+    iter_frames,
     list_files,
     provisional_record,
-    summarise,
-    write_sealed,
+    summarise_file,
+    write_sealed_file,
 )
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def delete_ticks(
     """
     keys = list(_files_within(root, contract_id, tick_type, start_ns, end_ns))
     with ExitStack() as locks:
-        for is_backfill in sorted({False, *(key.part == "backfill" for key in keys)}):
+        for is_backfill in sorted({False, *(key.suffix == "backfill" for key in keys)}):
             # It also seals what a killed writer left open.
             appender = StreamAppender(
                 root, contract_id, tick_type, index, fsync=None, backfill=is_backfill
@@ -151,7 +150,9 @@ def delete_ticks(
         concerned = {key: count for key, count in counts.items() if count}
         for key in concerned:
             _check_whole(root, key)
-        hours = [(max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR)) for key in concerned]
+        hours = [
+            (max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR_NS)) for key in concerned
+        ]
         before = index.coverage([contract_id], [tick_type]) if concerned else []
         rows = _deleted_rows(contract_id, tick_type, hours, before)
         index.put_coverage(rows)
@@ -162,7 +163,7 @@ def delete_ticks(
             with suppress(TickError):
                 rewritten = [key for key in concerned if not _count(root, key, start_ns, end_ns)]
                 hours = [
-                    (max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR))
+                    (max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR_NS))
                     for key in rewritten
                 ]
                 made = _deleted_rows(contract_id, tick_type, hours, before)
@@ -278,7 +279,7 @@ def deleted_files(
     for path in sorted(folder.glob("*/*/*/*_ticks.pb.deleted-*Z")):
         match = _DELETED_FILE.fullmatch(path.relative_to(root).as_posix())
         key = None if match is None else FileKey.parse(match["hour_file"])
-        if key is not None and key.hour_ns < end_ns and key.hour_ns + HOUR > start_ns:
+        if key is not None and key.hour_ns < end_ns and key.hour_ns + HOUR_NS > start_ns:
             found.append(path)
     return found
 
@@ -300,12 +301,12 @@ def _files_within(
     root: Path, contract_id: int, tick_type: str, start_ns: int, end_ns: int
 ) -> Iterator[FileKey]:
     for key in list_files(root, contract_id, tick_type):
-        if key.hour_ns < end_ns and key.hour_ns + HOUR > start_ns:
+        if key.hour_ns < end_ns and key.hour_ns + HOUR_NS > start_ns:
             yield key
 
 
 def _check_whole(root: Path, key: FileKey) -> None:
-    summary = summarise(root, key)
+    summary = summarise_file(root, key)
     if not summary.header.sealed or summary.problem is not None:
         problem = summary.problem or "it is not sealed"
         raise CorruptFileError(
@@ -321,7 +322,7 @@ def _read(root: Path, key: FileKey) -> tuple[Header, Iterator[bytes | memoryview
     with explained(path, "reading"):
         data = np.fromfile(path, dtype=np.uint8)
     header = read_header(data.data, path=str(path))
-    return header, frame_blocks(data, header)
+    return header, iter_frames(data, header)
 
 
 def _count(root: Path, key: FileKey, start_ns: int, end_ns: int) -> int:
@@ -359,27 +360,27 @@ def _rewrite(
         leave.append(leaving)
     kept = _kept_path(path, now_ns)
     plain = Header(key.contract_id, key.tick_type, key.hour_ns, key.hour_ns, writer=WRITER)
-    removed = write_sealed(kept, plain, [raw for raw in leave if len(raw)])
+    removed = write_sealed_file(kept, plain, [raw for raw in leave if len(raw)])
     note = {
         "start_ns": max(start_ns, key.hour_ns),
-        "end_ns": min(end_ns, key.hour_ns + HOUR),
+        "end_ns": min(end_ns, key.hour_ns + HOUR_NS),
         "ticks": removed.message_count,
     }
     stay.append(_note(key, removed.start_ns, run, now_ns, note))
     try:
         # Until its row is put again, the index has one that holds of the old file and of the new.
         index.put_files([provisional_record(root, key)])
-        write_sealed(path, header, [raw for raw in stay if len(raw)])
+        write_sealed_file(path, header, [raw for raw in stay if len(raw)])
     except StorageError:
         _restore(root, index, key, header, kept)
         raise
-    index.put_files([summarise(root, key).record])
+    index.put_files([summarise_file(root, key).record])
     return str(kept.relative_to(root))
 
 
 def _restore(root: Path, index: Index, key: FileKey, header: Header, kept: Path) -> None:
     """Put the row of a file that may not have been rewritten, and remove what repeats it."""
-    record = summarise(root, key).record
+    record = summarise_file(root, key).record
     with suppress(TickError):
         # Where it is refused, the next writer puts it.
         index.put_files([record])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ibticks.config import resource
 from ibticks.errors import CorruptFileError, NoStoreError
 from ibticks.filesystem import explained, give_to_store_owner, make_folder, sync_folder
-from ibticks.storage import metadata, short_lock
+from ibticks.storage import hold_lock, metadata_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def identify(root: Path, *, create: bool, dsn: str | None = None) -> str:
     >>> identify(root, create=True) == identify(root, create=False)
     True
     """
-    note = metadata(root) / "store.json"
+    note = metadata_folder(root) / "store.json"
     with explained(root, "opening"):
         if root.exists() and not root.is_dir():
             raise NoStoreError(f"{root} is a file, not a folder of ticks", path=str(root))
@@ -103,7 +103,7 @@ def _write_beside(note: Path, store_id: str) -> Path:
 def _mend(root: Path, note: Path, dsn: str | None) -> str:
     """Write an empty note anew, and return its text; of several that do, one does."""
     lock = note.with_name(f"{note.name}.lock")
-    with short_lock(lock, timeout_seconds=_LOCK_WAIT_SECONDS):
+    with hold_lock(lock, timeout_seconds=_LOCK_WAIT_SECONDS):
         if not note.read_text().strip("\0\n "):
             from ibticks.index import find_store_id
 

@@ -8,9 +8,10 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptFileError, IndexVersionError, StorageError
 from ibticks.index import Index
-from ibticks.storage import HOUR, FileKey, list_paths, metadata
+from ibticks.storage import FileKey, list_paths, metadata_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import TimeLike
     from ibticks.index import CoverageRecord, FileRecord, JournaledIndex
-    from ibticks.storage import Listing
+    from ibticks.storage import FileListing
 
 __all__ = [
     "CompletableIndex",
@@ -189,18 +190,18 @@ def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
 
     True if there were any.
     """
-    from ibticks.storage import is_written
+    from ibticks.storage import StreamLock
 
     # A writer that takes the lock of a stream from now on puts its rows after this revision.
     revision = index.next_revision() if (rows := index.open_files()) else 0
     by_writer: dict[tuple[int, str, bool], list[FileKey]] = {}
     for key in filter(None, (FileKey.parse(row.path) for row in rows)):
-        writer = key.contract_id, key.tick_type, key.part == "backfill"
+        writer = key.contract_id, key.tick_type, key.suffix == "backfill"
         by_writer.setdefault(writer, []).append(key)
     keys = [
         key
         for (contract_id, tick_type, backfill), opened in by_writer.items()
-        if not is_written(root, contract_id, tick_type, backfill=backfill)
+        if not StreamLock.is_locked(root, contract_id, tick_type, backfill=backfill)
         for key in opened
         if _is_sealed(root, key)
     ]
@@ -216,16 +217,16 @@ def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
 
 def _is_sealed(root: Path, key: FileKey) -> bool:
     """Whether the header of a file can be read and is final."""
-    from ibticks.storage import header_of
+    from ibticks.storage import read_file_header
 
     try:
         with (root / key.path).open("rb") as file:
-            return header_of(file.fileno(), key.path).sealed
+            return read_file_header(file.fileno(), key.path).sealed
     except (OSError, CorruptFileError):
         return False
 
 
-def _warn_of_unreadable(listing: Listing) -> None:
+def _warn_of_unreadable(listing: FileListing) -> None:
     for folder, reason in listing.unreadable.items():
         _log.warning("%s; what the index knows of it stays as it is", reason or folder)
 
@@ -234,7 +235,7 @@ def _restore_from_catalogue(root: Path, index: CompletableIndex) -> None:
     """Insert the contracts and coverage of the catalogue that the index does not have."""
     from ibticks.index import CatalogueIndex
 
-    catalogue = CatalogueIndex(metadata(root) / "index.json")
+    catalogue = CatalogueIndex(metadata_folder(root) / "index.json")
     try:
         coverage, contracts = catalogue.coverage(), catalogue.contracts()
     except (CorruptFileError, IndexVersionError) as error:
@@ -263,7 +264,7 @@ def _enter_files(
     if not paths:
         return told
     # The decoder is not loaded where nothing is read: a headless capture stays small.
-    from ibticks.storage import is_written, iter_records
+    from ibticks.storage import StreamLock, iter_records
     from ibticks.store._progress import bar
 
     keys = [key for key in map(FileKey.parse, paths) if key is not None]
@@ -276,7 +277,7 @@ def _enter_files(
                 if stream not in told and (
                     record.messages > record.ticks
                     if record.sealed
-                    else not is_written(root, *stream)
+                    else not StreamLock.is_locked(root, *stream)
                 ):
                     told.add(stream)
             advance(len(records))
@@ -338,5 +339,5 @@ def older_files(
     before = instant - parse_duration(age)
     for record in index.files():
         key = FileKey.parse(record.path)
-        if key is not None and record.hour_ns + HOUR <= before:
+        if key is not None and record.hour_ns + HOUR_NS <= before:
             yield record, key

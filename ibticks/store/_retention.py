@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from ibticks._warnings import user_stacklevel
 from ibticks.coverage import mark_files_deleted
 from ibticks.errors import (
     CorruptFileError,
@@ -22,7 +23,7 @@ from ibticks.errors import (
     WriterLockedError,
 )
 from ibticks.filesystem import remove_file
-from ibticks.storage import StreamLock, caller_depth, compress_file, provisional_record, summarise
+from ibticks.storage import StreamLock, compress_file, provisional_record, summarise_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -88,11 +89,11 @@ def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) 
         return True
 
     try:
-        record = compress_file(root, key, compression, is_ours=announce)
+        record = compress_file(root, key, compression, has_lock=announce)
     except StorageError:
         # Either file may be in place. Without a row of its own it is settled by the next writer.
         with suppress(TickError):
-            index.put_files([summarise(root, key).record])
+            index.put_files([summarise_file(root, key).record])
         raise
     index.put_files([record])
     return record
@@ -158,7 +159,7 @@ class _LeftAlone:
         warnings.warn(
             f"{self._files.total()} files are left as they are: {'; '.join(reasons)}. {advice}",
             StreamInUseWarning,
-            stacklevel=caller_depth(),
+            stacklevel=user_stacklevel(),
         )
 
 
@@ -167,4 +168,4 @@ def _stream(key: FileKey) -> tuple[int, str]:
 
 
 def _is_backfill(key: FileKey) -> bool:
-    return key.part == "backfill"
+    return key.suffix == "backfill"

@@ -34,7 +34,7 @@ from ibticks.selection import (
     default_columns,
     in_words,
 )
-from ibticks.storage import list_paths, metadata
+from ibticks.storage import list_paths, metadata_folder
 from ibticks.store._contents import Contents, contents, contents_table
 from ibticks.store._identity import identify
 from ibticks.store._maintenance import (
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from ibticks.index import DailyStats, FileRecord, JournaledIndex, PostgresIndex
     from ibticks.live import Buffer, BufferCache, Live, Policy
     from ibticks.selection import Backfill
-    from ibticks.storage import Decoded, Findings, StreamWriter
+    from ibticks.storage import ColumnCache, Findings, StreamWriter
     from ibticks.store._deletion import Deletion
     from ibticks.store._frame_writer import Duplicates
 
@@ -185,7 +185,7 @@ class Store:
         self.index: Final = index
         self._lookup = Lookup(root, index)
         self._cache = cache
-        self._kept_decoded: Decoded | None = None
+        self._kept_decoded: ColumnCache | None = None
         self._kept_buffers: BufferCache | None = None
         self._catalogue_at = time.monotonic()
         self._changed = False
@@ -776,7 +776,7 @@ class Store:
             A list of ``Finding``, one a file; printed, a report of what
             is wrong.
         """
-        from ibticks.storage import Findings, verify
+        from ibticks.storage import Findings, verify_files
         from ibticks.store._progress import track
 
         index: JournaledIndex | None = self.index
@@ -789,7 +789,7 @@ class Store:
             )
             index = None
         total = len(list_paths(self.root).paths)
-        return Findings(track(verify(self.root, index), "verifying", total, show=progress))
+        return Findings(track(verify_files(self.root, index), "verifying", total, show=progress))
 
     def rebuild_index(self, *, progress: bool | None = None) -> int:
         """Make the index anew from the files; returns how many there are."""
@@ -983,7 +983,7 @@ class Store:
         ...     store.forget()
         """
         if self._kept_decoded is not None:
-            self._kept_decoded.forget()
+            self._kept_decoded.clear()
 
     def close(self) -> None:
         """Let go of the index and of memory; the embedded server stops with its last user.
@@ -1009,7 +1009,7 @@ class Store:
         """
         from ibticks.index import write_catalogue
 
-        path = metadata(self.root) / "index.json"
+        path = metadata_folder(self.root) / "index.json"
         contracts, coverage = self.contracts(), self.index.coverage()
         try:
             write_catalogue(path, self.index.iter_files(), contracts, coverage)
@@ -1043,11 +1043,11 @@ class Store:
         return contents_table(self.contents(), caption)
 
     @property
-    def _decoded(self) -> Decoded:
+    def _decoded(self) -> ColumnCache:
         if self._kept_decoded is None:
-            from ibticks.storage import Decoded
+            from ibticks.storage import ColumnCache
 
-            self._kept_decoded = Decoded(self._cache)
+            self._kept_decoded = ColumnCache(self._cache)
         return self._kept_decoded
 
     @property

@@ -22,7 +22,7 @@ from ibticks.analysis import (
     vwap,
 )
 from ibticks.frames import scan
-from ibticks.storage import Source
+from ibticks.storage import FileReader
 
 from .frames import real
 
@@ -53,14 +53,14 @@ def test_the_quote_in_force_from_a_store(sample_store):
 
 def test_an_hour_of_bars_reads_an_hour(sample_store, monkeypatch):
     read = []
-    plain = Source.read
+    plain = FileReader.read
 
     def counted(source, *arguments):
         data = plain(source, *arguments)
         read.append(len(data))
         return data
 
-    monkeypatch.setattr(Source, "read", counted)
+    monkeypatch.setattr(FileReader, "read", counted)
     lazy = sample_store.select("IBM", "all_last").lazy()
     time_bars(lazy, "1m").collect(engine="streaming")
     day, read[:] = sum(read), []

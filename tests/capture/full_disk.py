@@ -27,8 +27,8 @@ from ibticks.coverage import rebuild_coverage
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.index import MemoryIndex
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import read_ticks, seal_files, verify
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import read_ticks, seal_files, verify_files
+from ibticks.storage._audit import read_all_records
 
 TIMEOUT_SECONDS = 60.0
 ROWS = 6000
@@ -144,8 +144,10 @@ class Stage:
         self.capture.stop()
         self.gateway.close()
         assert list(self.capture.failures) == [], self.capture.failures
-        assert not any(finding.problem for finding in verify(self.store.root, self.store.index))
-        assert self.store.index.files() == list(records_on_disk(self.store.root))
+        assert not any(
+            finding.problem for finding in verify_files(self.store.root, self.store.index)
+        )
+        assert self.store.index.files() == list(read_all_records(self.store.root))
         assert self.store.index.coverage() == rebuild_coverage(
             self.store.root, self.store.index.files()
         )
@@ -256,6 +258,6 @@ def apart() -> list[str] | None:
 
 
 if __name__ == "__main__":
-    capture_module.SealerApart = SealedHere
+    capture_module.SealProcess = SealedHere
     played = play(sys.argv[1], Path(sys.argv[2]))
     json.dump(played, sys.stdout)

@@ -77,7 +77,7 @@ def run(root: str, dsn: str, port: int, tracked: str, epoch: int, report_path: s
         return epoch + (_real() - epoch) * FAST
 
     time.time_ns = recorder_module.time_ns = fast
-    capture_module.SealerApart = SealedHere
+    capture_module.SealProcess = SealedHere
     report(Recorder, os.open(report_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     signals: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))

@@ -19,7 +19,7 @@ from ibticks.capture import TrackedContract, panel_html
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture._status import status_path, write_status
 from ibticks.errors import CaptureError, MissingExtraError, WriterLockedError
-from ibticks.storage import is_written
+from ibticks.storage import StreamLock
 from tests.capture_checks import QUICK, check_index, check_stored, covered, statuses, stored, until
 from tests.scripted_server import GREETING, READY, Server, hello, message, request
 
@@ -81,7 +81,7 @@ def test_stop_leaves_no_thread_and_no_file_open(steady, serve, capturing, store,
     for _ in range(2):
         with capturing(gateway, TICKING) as capture:
             until(lambda capture=capture: ticks(capture) > 20)
-    assert not any(is_written(store.root, *key) for key in streams(first))
+    assert not any(StreamLock.is_locked(store.root, *key) for key in streams(first))
     assert {path.name for path in (store.root / "metadata").iterdir()} >= {"capture.json"}
     assert not [path for path in (store.root / "metadata").iterdir() if path.name.endswith(".new")]
 
@@ -146,7 +146,7 @@ def test_interrupt_during_stop(steady, serve, capturing, store, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         capture.stop()
     capture.stop()
-    assert not any(is_written(store.root, *key) for key in streams(capture))
+    assert not any(StreamLock.is_locked(store.root, *key) for key in streams(capture))
     check_stored(store, gateway, 1, "last")
     check_index(store.root, store.index)
 
@@ -171,7 +171,7 @@ def test_second_capture_of_a_stream_is_refused(steady, serve, capturing, store):
     assert error.context["holder"]["pid"] == os.getpid()
     # Nothing of the second one stays: not even the stream it had.
     assert not second.running
-    assert not is_written(store.root, 2, "bid_ask")
+    assert not StreamLock.is_locked(store.root, 2, "bid_ask")
     assert set(threading.enumerate()) <= threads
     second.stop()
     third = capturing(gateway, "2:TWO:bid_ask", client_id=11)
@@ -209,7 +209,8 @@ def test_start_that_fails_half_way(where, steady, serve, store, monkeypatch, req
         assert set(threading.enumerate()) <= threads
     assert not capture.running
     assert not any(
-        is_written(store.root, *key) for key in ((1, "bid_ask"), (1, "last"), (2, "bid_ask"))
+        StreamLock.is_locked(store.root, *key)
+        for key in ((1, "bid_ask"), (1, "last"), (2, "bid_ask"))
     )
     with capture:
         until(lambda: ticks(capture) > 20)
@@ -225,7 +226,7 @@ def test_without_the_official_client(store, monkeypatch):
     with pytest.raises(MissingExtraError, match=r"pip install 'ibticks\[capture\]'"):
         capture.start()
     assert not capture.running
-    assert not is_written(store.root, 1, "last")
+    assert not StreamLock.is_locked(store.root, 1, "last")
 
 
 # --- contracts ------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ import pytest
 from ibticks.capture import CaptureSettings, Recorder
 from ibticks.capture import _maintenance as maintenance
 from ibticks.capture import _recorder as recorder_module
-from ibticks.config import NANOSECONDS
+from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.coverage import resume_ledger
 from ibticks.errors import ConfigError, StorageError, UnknownPeriodError
 from ibticks.index import MemoryIndex
-from ibticks.storage import HOUR, FileKey, StreamAppender, compress_file, hour_of
+from ibticks.storage import FileKey, StreamAppender, compress_file, floor_hour
 from tests.capture_checks import check_index, until
 
 TRACKED = "1:ONE:bid_ask"
@@ -37,11 +37,11 @@ def test_old_hours_are_compressed_and_ticks_go_on(steady, serve, capturing, stor
         return [(file.sealed, file.compression) for file in store.index.files()]
 
     until(lambda: ticks() > 50)
-    ahead[0] = HOUR + 120 * NANOSECONDS
+    ahead[0] = HOUR_NS + 120 * NANOSECONDS
     before = ticks()
     until(lambda: ticks() > before + 50)
     until(lambda: files() == [(True, "none"), (False, "none")])
-    ahead[0] += 2 * HOUR
+    ahead[0] += 2 * HOUR_NS
     until(lambda: files()[0] == (True, "zstd"))
     before = ticks()
     until(lambda: ticks() > before + 50)
@@ -93,7 +93,7 @@ def test_invalid_durations():
 
 # --- one stream -----------------------------------------------------------------------------------
 
-NOW = hour_of(1_736_510_400_000_000_000)
+NOW = floor_hour(1_736_510_400_000_000_000)
 
 
 class Stage:
@@ -108,10 +108,10 @@ class Stage:
             appender, "run", 0, resume_ledger(root, self.index, 1, "bid_ask", "run"), self.index
         )
         self.quote()
-        self.now += HOUR
+        self.now += HOUR_NS
         self.quote()
         self.recorder.maintain(self.now + 120 * NANOSECONDS)
-        self.keys = [FileKey(1, "bid_ask", NOW), FileKey(1, "bid_ask", NOW + HOUR)]
+        self.keys = [FileKey(1, "bid_ask", NOW), FileKey(1, "bid_ask", NOW + HOUR_NS)]
 
     def clock(self) -> int:
         self.now += 1000
@@ -147,7 +147,7 @@ def test_only_ticks_of_the_compressed_file_wait(stage):
     assert working.wait(30)
     stage.quote()
     assert stage.recorder.ticks == 3
-    stage.now -= HOUR
+    stage.now -= HOUR_NS
     late = threading.Thread(target=stage.quote)
     late.start()
     late.join(0.2)

@@ -17,7 +17,7 @@ import pytest
 
 from ibticks.gateway import GatewayContract, Replay
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import verify
+from ibticks.storage import verify_files
 from tests.capture_checks import check_index, until
 
 from . import killed_captures
@@ -115,7 +115,7 @@ def test_a_hundred_kills(endless, serve, captures, store, database, tmp_path):
         accepted = [price for run in runs for price in run[kind]]
         assert set(accepted) <= set(prices)
         assert len(prices) <= len(accepted) + len(runs)
-    assert not any(finding.problem for finding in verify(store.root, store.index))
+    assert not any(finding.problem for finding in verify_files(store.root, store.index))
     assert all(file.sealed for file in store.index.files())
     assert len(store.index.files()) > 30, "hours have ended meanwhile"
     assert not list(store.root.rglob("*.torn"))

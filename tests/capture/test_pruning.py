@@ -15,13 +15,13 @@ from ibticks.capture import _maintenance as maintenance
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture._maintenance import HourPruner
 from ibticks.capture._queued_index import QueuedIndex
-from ibticks.config import NANOSECONDS
+from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.coverage import StreamStatus, rebuild_coverage, resume_ledger
 from ibticks.coverage._rebuild import closing_rows
 from ibticks.errors import ConfigError, IndexUnavailableError, UnknownPeriodError
 from ibticks.index import MemoryIndex
-from ibticks.storage import HOUR, FileKey, StreamAppender, StreamLock, hour_of, list_files
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import FileKey, StreamAppender, StreamLock, floor_hour, list_files
+from ibticks.storage._audit import read_all_records
 from tests.capture_checks import until
 
 TRACKED = "1:ONE:bid_ask"
@@ -40,12 +40,12 @@ def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, 
 
     until(lambda: ticks() > 50)
     first = store.index.files()[0]
-    ahead[0] = HOUR + 120 * NANOSECONDS
+    ahead[0] = HOUR_NS + 120 * NANOSECONDS
     before = ticks()
     until(lambda: ticks() > before + 50)
     until(lambda: [file.sealed for file in store.index.files()] == [True, False])
     remaining = store.index.files()[1].path
-    ahead[0] += 2 * HOUR
+    ahead[0] += 2 * HOUR_NS
     until(lambda: first.path not in [file.path for file in store.index.files()])
     until(lambda: not (store.root / first.path).exists())
     before = ticks()
@@ -60,7 +60,7 @@ def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, 
     }
     gone, *rest = store.index.coverage()
     assert (gone.state, gone.reason) == ("deleted", "captured, deleted since")
-    assert (gone.end_ns, rest[0].start_ns) == (first.hour_ns + HOUR, first.hour_ns + HOUR)
+    assert (gone.end_ns, rest[0].start_ns) == (first.hour_ns + HOUR_NS, first.hour_ns + HOUR_NS)
     assert {row.state for row in rest} == {"captured"}
     frame = store.select(1, "bid_ask").to_polars()
     assert 0 < frame.height < ticks()
@@ -90,7 +90,7 @@ def test_invalid_durations():
 
 # --- one stream -----------------------------------------------------------------------------------
 
-NOW = hour_of(1_736_510_400_000_000_000)
+NOW = floor_hour(1_736_510_400_000_000_000)
 MINUTE = 60 * NANOSECONDS
 
 
@@ -110,10 +110,10 @@ class Stage:
         self.recorder.note(StreamStatus.SUBSCRIBED)
         for _ in range(2):
             self.quote()
-            self.now += HOUR
+            self.now += HOUR_NS
         self.quote()
         self.recorder.maintain(self.now + 2 * MINUTE)
-        self.keys = [FileKey(1, "bid_ask", NOW + n * HOUR) for n in range(3)]
+        self.keys = [FileKey(1, "bid_ask", NOW + n * HOUR_NS) for n in range(3)]
 
     def clock(self) -> int:
         self.now += 1000
@@ -149,7 +149,7 @@ def stage(tmp_path, monkeypatch):
     yield made
     made.recorder.close()
     made.queued_index.close()
-    assert made.index.files() == list(records_on_disk(made.root))
+    assert made.index.files() == list(read_all_records(made.root))
     assert made.failures == []
 
 
@@ -158,13 +158,13 @@ def test_deleted_hours_split_a_coverage_interval(stage):
     assert (end, state) == (None, "captured")
     stage.prune(keep=3600.0)
     assert stage.paths() == [key.path for key in stage.keys[1:]]
-    assert stage.rows() == [(begin, HOUR, "deleted"), (HOUR, None, "captured")]
+    assert stage.rows() == [(begin, HOUR_NS, "deleted"), (HOUR_NS, None, "captured")]
     stage.prune()
     assert stage.paths() == [stage.keys[2].path], "which is open"
     assert stage.rows() == [
-        (begin, HOUR, "deleted"),
-        (HOUR, 2 * HOUR, "deleted"),
-        (2 * HOUR, None, "captured"),
+        (begin, HOUR_NS, "deleted"),
+        (HOUR_NS, 2 * HOUR_NS, "deleted"),
+        (2 * HOUR_NS, None, "captured"),
     ]
     stage.recorder.note(StreamStatus.DISCONNECTED)
     assert [state for *_, state in stage.rows()][2:] == ["captured", "disconnected"]
@@ -177,9 +177,9 @@ def test_remaining_files_contain_the_last_status(stage):
     assert stage.queued_index.wait_until_empty(30)
     *_, last = stage.index.coverage()
     (row,) = closing_rows(stage.root, stage.index, last)
-    assert (row.start_ns, row.state) == (NOW + 2 * HOUR, "captured")
+    assert (row.start_ns, row.state) == (NOW + 2 * HOUR_NS, "captured")
     assert row.end_ns == stage.now + 1, "with its last tick"
-    (again,) = rebuild_coverage(stage.root, list(records_on_disk(stage.root)))
+    (again,) = rebuild_coverage(stage.root, list(read_all_records(stage.root)))
     assert (again.state, again.end_ns) == ("captured", None)
     stage.prune()
     states = [state for *_, state in stage.rows()]
@@ -188,10 +188,10 @@ def test_remaining_files_contain_the_last_status(stage):
 
 def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage):
     stage.prune()
-    stage.now -= 2 * HOUR
+    stage.now -= 2 * HOUR_NS
     stage.quote()
     assert stage.paths() == [stage.keys[0].path, stage.keys[2].path]
-    stage.now += 2 * HOUR
+    stage.now += 2 * HOUR_NS
     stage.prune()
     assert stage.keys[0].path in stage.paths(), "it is open"
     stage.recorder.maintain(stage.now)

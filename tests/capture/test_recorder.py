@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from ibticks.capture import Recorder
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture._recorder import last_sequence
+from ibticks.config import HOUR_NS
 from ibticks.coverage import (
     STATE_OF_STATUS,
     CoverageState,
@@ -28,8 +29,8 @@ from ibticks.coverage import (
 from ibticks.errors import StorageError, StorageFullError
 from ibticks.format import TickEncoder
 from ibticks.index import ContractRecord, FileRecord, MemoryIndex
-from ibticks.storage import HOUR, StreamAppender, read_messages, read_ticks
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import StreamAppender, read_messages, read_ticks
+from ibticks.storage._audit import read_all_records
 
 CONTRACT = 8314
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
@@ -98,7 +99,7 @@ class Stage:
         return sequences
 
     def check_ledger(self):
-        assert self.index.coverage() == rebuild_coverage(self.root, records_on_disk(self.root))
+        assert self.index.coverage() == rebuild_coverage(self.root, read_all_records(self.root))
 
     def messages(self, *kinds):
         messages = read_messages(self.root, self.index.files(), ticks=True)
@@ -206,7 +207,7 @@ def test_sequence_numbers_of_a_damaged_file_are_not_used_again(stage, clock, cap
     for _ in range(100):
         stage.quote()
     stage.recorder.close()
-    clock.now += HOUR
+    clock.now += HOUR_NS
     stage.begin()
     for _ in range(50):
         stage.quote()
@@ -216,7 +217,7 @@ def test_sequence_numbers_of_a_damaged_file_are_not_used_again(stage, clock, cap
     stage.index.replace_files([])
     path = stage.root / last.path
     path.write_bytes(path.read_bytes()[:300] + bytes(44) + path.read_bytes()[344:])
-    clock.now += HOUR
+    clock.now += HOUR_NS
     stage.begin()
     stage.quote()
     assert stage.recorder.sequence > 150
@@ -250,7 +251,7 @@ def test_bound_of_sequence_numbers_in_a_damaged_file():
 # --- the clock ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [-SECOND, -90 * 60 * SECOND, -50 * HOUR, 90 * 60 * SECOND])
+@pytest.mark.parametrize("step", [-SECOND, -90 * 60 * SECOND, -50 * HOUR_NS, 90 * 60 * SECOND])
 def test_clock_steps(step, stage, clock):
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
@@ -383,7 +384,7 @@ def test_a_sync_that_fails_leaves_no_file_open_and_no_tick_behind(
 ):
     """It is never believed the second time: the files are written anew, or the hour goes on."""
     stage.quote()
-    clock.now += HOUR
+    clock.now += HOUR_NS
     stage.quote()
     stage.recorder.sync()
     stage.quote()
@@ -442,7 +443,7 @@ def test_ticks_statuses_and_upkeep_from_several_threads(stage, clock):
     def ticks():
         for number in range(count):
             if number % 500 == 499:
-                clock.now += HOUR if number % 1000 == 999 else -HOUR // 2
+                clock.now += HOUR_NS if number % 1000 == 999 else -HOUR_NS // 2
             stage.quote(number)
         done.set()
 
@@ -454,7 +455,7 @@ def test_ticks_statuses_and_upkeep_from_several_threads(stage, clock):
     def upkeep():
         while not done.is_set():
             recorder.sync()
-            recorder.maintain(clock.now + 3 * HOUR)
+            recorder.maintain(clock.now + 3 * HOUR_NS)
 
     threads = [threading.Thread(target=work) for work in (ticks, notes, upkeep)]
     for thread in threads:
@@ -468,7 +469,7 @@ def test_ticks_statuses_and_upkeep_from_several_threads(stage, clock):
         numbers = numbers_in(stage, record)
         assert numbers == sorted(numbers)
     stage.check_ledger()
-    assert stage.index.files() == list(records_on_disk(stage.root))
+    assert stage.index.files() == list(read_all_records(stage.root))
 
 
 class Runs(RuleBasedStateMachine):
@@ -496,7 +497,7 @@ class Runs(RuleBasedStateMachine):
     def note(self, status, code):
         self.stage.recorder.note(status, "so it is", code)
 
-    @rule(step=st.sampled_from([SECOND, 40 * 60 * SECOND, HOUR, -SECOND, -40 * 60 * SECOND]))
+    @rule(step=st.sampled_from([SECOND, 40 * 60 * SECOND, HOUR_NS, -SECOND, -40 * 60 * SECOND]))
     def set_the_clock(self, step):
         self.clock.now += step
 
@@ -518,7 +519,7 @@ class Runs(RuleBasedStateMachine):
         self.stage.recorder.close()
         assert sorted(self.stage.sequences()) == list(range(1, self.ticks + 1))
         self.stage.check_ledger()
-        assert self.stage.index.files() == list(records_on_disk(self.stage.root))
+        assert self.stage.index.files() == list(read_all_records(self.stage.root))
         self.patch.undo()
         self.folder.cleanup()
 

@@ -21,8 +21,8 @@ from ibticks.history._historical_tick import PastTick, encode, from_ib, from_sto
 from ibticks.history._stored_ticks import Held
 from ibticks.index import MemoryIndex
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import list_files, messages_between, seal_files, verify
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import iter_messages, list_files, seal_files, verify_files
+from ibticks.storage._audit import read_all_records
 from ibticks.tick_stream_pb2 import StreamMessage
 
 CONTRACT, KIND = 8314, "mid_point"
@@ -135,7 +135,7 @@ class World:
             from_stored(message)
             for file in self.index.files()
             if file.backfilled == backfilled_rows
-            for message in messages_between(self.root, file, *ALL)
+            for message in iter_messages(self.root, file, *ALL)
             if message.HasField("tick_data")
         ]
 
@@ -154,9 +154,9 @@ class World:
         assert self.open_gaps() == []
         states = {row.state for row in self.index.coverage()}
         assert states <= {CoverageState.CAPTURED, CoverageState.BACKFILLED}
-        assert self.index.files() == MemoryIndex(files=records_on_disk(self.root)).files()
+        assert self.index.files() == MemoryIndex(files=read_all_records(self.root)).files()
         assert rebuild_coverage(self.root, self.index.files()) == self.index.coverage()
-        assert all(found.problem is None for found in verify(self.root, self.index))
+        assert all(found.problem is None for found in verify_files(self.root, self.index))
 
 
 @st.composite
@@ -286,7 +286,7 @@ def test_what_was_filled_before_a_refusal_is_noted(build, how, patience):
                         parts += filler.fill(start, end, *filler.seconds_of(start, end))
                 except CaptureError:
                     assert len(world.asked) == pages
-            assert world.index.files() == MemoryIndex(files=records_on_disk(world.root)).files()
+            assert world.index.files() == MemoryIndex(files=read_all_records(world.root)).files()
             assert rebuild_coverage(world.root, world.index.files()) == world.index.coverage()
         world.fill_all()
         world.check()
@@ -331,7 +331,7 @@ def test_rows_say_what_they_are(world):
     here.fill_all()
     [file] = [file for file in here.index.files() if file.backfilled]
     assert file.path == f"{CONTRACT}/{KIND}/2013/10/08/14-backfill_ticks.pb"
-    messages = list(messages_between(here.root, file, *ALL))
+    messages = list(iter_messages(here.root, file, *ALL))
     assert all(message.metadata["source"] == "backfill" for message in messages)
     *ticks, note = messages
     for message in ticks:
@@ -397,7 +397,7 @@ def test_a_capture_that_begins_does_not_touch_a_backfill_that_goes_on(world, fak
         parts = filler.fill(*gap, *filler.seconds_of(*gap))
         next(parts)
         capture = fake_capture(here.root, here.index, CONTRACT, KIND)
-        [beside] = [key for key in list_files(here.root) if key.part == "backfill"]
+        [beside] = [key for key in list_files(here.root) if key.suffix == "backfill"]
         assert not next(f for f in here.index.files() if f.path == beside.path).sealed
         assert list(parts) != []
         capture.stop(T0 + 70 * SECOND)

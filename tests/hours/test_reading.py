@@ -178,7 +178,7 @@ def test_a_file_in_the_place_of_another_is_left_out(written_folder, tmp_path):
         place = tmp_path / "8314/bid_ask/2013/10/08" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(written_folder / QUOTES_HOUR, place)
-    with pytest.warns(errors.CorruptDataWarning, match=r"15_ticks\.pb lies in the place"):
+    with pytest.warns(errors.CorruptDataWarning, match=r"15_ticks\.pb is not the file"):
         ticks = ibt.read_hours(tmp_path)
     same(ticks, in_hour(recorded("ibm_quotes"), 14))
     assert [Path(path).name for path in ticks.left_out] == ["15_ticks.pb"]

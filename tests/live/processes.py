@@ -12,9 +12,10 @@ import random
 import sys
 from pathlib import Path
 
+from ibticks.config import HOUR_NS
 from ibticks.index import MemoryIndex
 from ibticks.live import Live
-from ibticks.storage import HOUR, FileKey, StreamWriter, compress_file, list_files
+from ibticks.storage import FileKey, StreamWriter, compress_file, list_files
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.forking import Report, serve
@@ -27,7 +28,7 @@ LAST = 1_000_000
 
 def time_of(number: int) -> int:
     """Time of a tick: ten seconds after the one before, every eleventh late by up to hours."""
-    return H13 + number * 10 * SECOND - (number % 11 == 0) * (number % 7) * HOUR // 3
+    return H13 + number * 10 * SECOND - (number % 11 == 0) * (number % 7) * HOUR_NS // 3
 
 
 def write(root: str, report: str, first: int, count: int, seed: int) -> None:

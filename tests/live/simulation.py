@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibticks.config import HOUR_NS
 from ibticks.index import MemoryIndex
 from ibticks.live import Batch, Live
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import HOUR, FileKey, StreamWriter, compress_file, list_files
+from ibticks.storage import FileKey, StreamWriter, compress_file, list_files
 from tests.storage.samples import CONTRACT, H13, SECOND, read_plainly, time_of
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Simulation:
         self.root = root
         self.choose = random.Random(seed)
         self.index = MemoryIndex()
-        self.now = H13 + self.choose.randrange(HOUR)
+        self.now = H13 + self.choose.randrange(HOUR_NS)
         self.number = 0
         self.late = late
         self.writers: dict[str, StreamWriter] = {}
@@ -133,7 +134,7 @@ class Simulation:
         self.number += count
 
     def old(self, tick_type: str) -> None:
-        time_ns = self.now - self.choose.randrange(3 * HOUR)
+        time_ns = self.now - self.choose.randrange(3 * HOUR_NS)
         self.writers[tick_type].append(message(tick_type, time_ns, self.number))
         self.number += 1
 
@@ -141,10 +142,10 @@ class Simulation:
         self.writers[tick_type].append(info(self.now))
 
     def pass_time(self, tick_type: str) -> None:
-        self.now += self.choose.randrange(HOUR)
+        self.now += self.choose.randrange(HOUR_NS)
 
     def seal(self, tick_type: str) -> None:
-        self.writers[tick_type].maintain(self.now + self.choose.choice([0, 2 * HOUR]))
+        self.writers[tick_type].maintain(self.now + self.choose.choice([0, 2 * HOUR_NS]))
 
     def compress(self, tick_type: str) -> None:
         sealed = [r for r in self.index.files() if r.sealed and r.tick_type == tick_type]
@@ -166,7 +167,7 @@ class Simulation:
         self.open(tick_type)
 
     def halve(self, tick_type: str) -> None:
-        self.now += HOUR // 2
+        self.now += HOUR_NS // 2
 
     def close(self) -> None:
         for writer in self.writers.values():
@@ -180,7 +181,9 @@ class SimulatedReader:
         self.simulation = simulation
         self.buffered = simulation.choose.random() < 0.8
         self.stored_before = self.stored_at_first = self._stored()
-        start_ns = simulation.now - simulation.choose.randrange(4 * HOUR) if self.buffered else None
+        start_ns = (
+            simulation.now - simulation.choose.randrange(4 * HOUR_NS) if self.buffered else None
+        )
         self.live = Live(simulation.root, STREAMS, COLUMNS, start_ns)
         self.start_ns = self.live.start_ns
         self.read: list[int] = []

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 import ibticks as ibt
+from ibticks.config import HOUR_NS
 from ibticks.errors import (
     InputError,
     NaiveDatetimeError,
@@ -22,12 +23,11 @@ from ibticks.errors import (
 from ibticks.live import Buffer, BufferStats, Live
 from ibticks.live import _buffer as buffer_module
 from ibticks.schema import TickColumns
-from ibticks.storage import HOUR
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
 
 from .simulation import columns
 
-NOW = H13 + 2 * HOUR
+NOW = H13 + 2 * HOUR_NS
 TICK_TYPES = ("bid_ask", "last")
 
 

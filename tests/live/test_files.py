@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ibticks.config import HALF_HOUR_NS, HOUR_NS
 from ibticks.errors import CorruptDataWarning, StorageError
-from ibticks.storage import HALF_HOUR, HOUR, StreamWriter, compress_file
+from ibticks.storage import StreamWriter, compress_file
 from ibticks.storage._hour_file import HourFile
 from ibticks.store import delete_files
 from tests.storage.samples import CONTRACT, H13, KEY, MINUTE, SECOND, old_frame, old_header
@@ -41,8 +42,8 @@ def test_reading_continues_in_the_next_hour_file(writer, live):
     quotes = writer()
     assert numbers(live) == []
     assert write(quotes, 0, 3) == numbers(live)
-    assert write(quotes, 3, 3, H13 + HOUR) == numbers(live)
-    assert write(quotes, 6, 3, H13 + 26 * HOUR) == numbers(live)
+    assert write(quotes, 3, 3, H13 + HOUR_NS) == numbers(live)
+    assert write(quotes, 6, 3, H13 + 26 * HOUR_NS) == numbers(live)
 
 
 def test_stream_without_files_begins_later(writer, follow):
@@ -56,10 +57,10 @@ def test_stream_without_files_begins_later(writer, follow):
 def test_split_hour_is_read_in_both_halves(writer, live, root):
     quotes = writer(split_bytes=500)
     expected = write(quotes, 0, 20)
-    expected += write(quotes, 20, 3, H13 + HALF_HOUR)
+    expected += write(quotes, 20, 3, H13 + HALF_HOUR_NS)
     assert (root / KEY.path.replace("13_", "13-30_")).exists()
     assert numbers(live) == expected
-    assert write(quotes, 23, 3, H13 + HALF_HOUR + MINUTE) == numbers(live)
+    assert write(quotes, 23, 3, H13 + HALF_HOUR_NS + MINUTE) == numbers(live)
     assert write(quotes, 26, 3, H13 + MINUTE) == numbers(live)
 
 
@@ -67,7 +68,7 @@ def test_split_hour_is_read_in_both_halves(writer, live, root):
 def test_late_ticks_of_a_compressed_hour(writer, live, root, index, compression):
     quotes = writer()
     expected = write(quotes, 0, 50)
-    write(quotes, 50, 2, H13 + HOUR)
+    write(quotes, 50, 2, H13 + HOUR_NS)
     assert numbers(live) == [*expected, 50, 51]
     quotes.seal()
     compress_file(root, KEY, compression)
@@ -224,7 +225,7 @@ def test_file_deleted_with_unread_ticks_is_logged(writer, live, root, caplog):
 def test_damaged_file_is_left_out_with_a_warning(writer, root, follow, later):
     quotes = writer()
     write(quotes, 0, 50)
-    expected = write(quotes, 50, later, H13 + HOUR) if later else []
+    expected = write(quotes, 50, later, H13 + HOUR_NS) if later else []
     quotes.close()
     data = bytearray((root / KEY.path).read_bytes())
     data[1000] ^= 1
@@ -325,19 +326,19 @@ def test_other_files_are_ignored(writer, live, root):
 def test_without_a_buffer_only_new_ticks_come(writer, root, follow):
     quotes = writer()
     write(quotes, 0, 50)
-    write(quotes, 50, 50, H13 + HOUR)
-    write(quotes, 100, 50, H13 + 2 * HOUR)
+    write(quotes, 50, 50, H13 + HOUR_NS)
+    write(quotes, 100, 50, H13 + 2 * HOUR_NS)
     quotes.seal()
     compress_file(root, KEY, "zstd")
-    write(quotes, 150, 1, H13 + 3 * HOUR)
+    write(quotes, 150, 1, H13 + 3 * HOUR_NS)
     live = follow(None)
     assert not live.historical
     assert numbers(live) == []
-    assert write(quotes, 151, 1, H13 + 3 * HOUR) == numbers(live)
+    assert write(quotes, 151, 1, H13 + 3 * HOUR_NS) == numbers(live)
     assert write(quotes, 152, 2, H13) == numbers(live)
-    assert write(quotes, 154, 2, H13 + HOUR) == numbers(live)
+    assert write(quotes, 154, 2, H13 + HOUR_NS) == numbers(live)
     # Ticks later than two days do not come.
-    write(quotes, 156, 2, H13 - 60 * HOUR)
+    write(quotes, 156, 2, H13 - 60 * HOUR_NS)
     assert numbers(live) == []
 
 
@@ -346,7 +347,7 @@ def test_ticks_before_the_start_are_left_out(writer, follow):
     write(quotes, 0, 50)
     live = follow(H13 + 40 * SECOND)
     assert numbers(live) == list(range(40, 50))
-    write(quotes, 50, 50, H13 - HOUR)
+    write(quotes, 50, 50, H13 - HOUR_NS)
     assert numbers(live) == []
     assert write(quotes, 100, 3, H13 + 40 * SECOND) == numbers(live)
 

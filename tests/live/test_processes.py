@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ibticks.storage import HOUR, StreamWriter
+from ibticks.config import HOUR_NS
+from ibticks.storage import StreamWriter
 from ibticks.storage._recovery import cut_torn_tail
 from tests.forking import Children
 from tests.storage.samples import CONTRACT, H13
@@ -51,7 +52,7 @@ def test_kills_and_restarts_of_writers_under_readers(root, tmp_path, index, chil
         )
         until(written.read_text)
         if round_number % 2 == 0:
-            start = choose.choice([H13, time_of(number) - choose.randrange(3 * HOUR), None])
+            start = choose.choice([H13, time_of(number) - choose.randrange(3 * HOUR_NS), None])
             report = tmp_path / f"reader{round_number}"
             report.touch()
             arguments = {
@@ -83,7 +84,7 @@ def test_kills_and_restarts_of_writers_under_readers(root, tmp_path, index, chil
         wanted = {n for n in expected if start is not None or n > opened}
         until(lambda wanted=wanted, report=report: wanted <= set(read_by(report)))
     with StreamWriter(root, CONTRACT, STREAMS[-1][1], index, fsync=None) as writer:
-        writer.append(message(STREAMS[-1][1], time_of(number) + HOUR, LAST))
+        writer.append(message(STREAMS[-1][1], time_of(number) + HOUR_NS, LAST))
 
     files = stored(root)
     for pid, report, start, opened in readers:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import StoreAccessError, WriterLockedError
 from ibticks.index import MemoryIndex
 from ibticks.storage import (
-    HOUR,
     FileKey,
     Ingest,
-    SealerApart,
+    SealProcess,
     StreamLock,
     StreamWriter,
     compress_file,
@@ -157,13 +157,13 @@ def doubled(count: int) -> list[int]:
 
 def numbered(numbers: list[int]) -> TickColumns:
     """The ticks with these numbers; over three hours."""
-    ticks = quotes(H13 + number % 3 * HOUR + number for number in range(max(numbers) + 1))
+    ticks = quotes(H13 + number % 3 * HOUR_NS + number for number in range(max(numbers) + 1))
     return ticks.take(np.array(numbers))
 
 
 def seal_apart(root: str, report: str, paths: list[str]) -> None:
     """Have files sealed by another process; say which one before it begins."""
-    say, sealer = Report(report).say, SealerApart()
+    say, sealer = Report(report).say, SealProcess()
     first, *others = [key for key in map(FileKey.parse, paths) if key is not None]
     sealer(Path(root), [first])
     assert sealer._process is not None

@@ -20,16 +20,16 @@ from pathlib import Path
 
 import pytest
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import StorageError, StorageFullError
 from ibticks.index import MemoryIndex
 from ibticks.storage import (
-    HOUR,
     FileKey,
     StreamLock,
     StreamWriter,
     compress_file,
     list_files,
-    verify,
+    verify_files,
 )
 from ibticks.storage._layout import list_unfinished
 from ibticks.store._retention import delete_files
@@ -43,7 +43,7 @@ else:
 
 CONTRACT, H13, KEY = samples.CONTRACT, samples.H13, samples.KEY
 numbers, quotes, quote_message = samples.numbers, samples.quotes, samples.quote_message
-TICK = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+TICK = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
 
 
 class SmallDisk:
@@ -110,7 +110,7 @@ class Stage:
     def check(self, count: int) -> None:
         """All is there, once, and as the index says."""
         assert self.found() == list(range(count))
-        assert not any(finding.problem for finding in verify(self.root, self.index))
+        assert not any(finding.problem for finding in verify_files(self.root, self.index))
         assert list(list_unfinished(self.root, CONTRACT, "bid_ask")) == []
 
 
@@ -159,8 +159,8 @@ def a_new_hour(stage: Stage) -> None:
     writer.append(quote_message(H13, 0))
     stage.disk.fill()
     for write in (
-        lambda: writer.append(quote_message(H13 + HOUR, 1)),
-        lambda: writer.write(quotes([H13 + HOUR], 1)),
+        lambda: writer.append(quote_message(H13 + HOUR_NS, 1)),
+        lambda: writer.write(quotes([H13 + HOUR_NS], 1)),
     ):
         with stage.refused():
             write()
@@ -168,7 +168,7 @@ def a_new_hour(stage: Stage) -> None:
     assert list(list_unfinished(stage.root, CONTRACT, "bid_ask")) == []
     assert len(stage.index.files()) == 1
     stage.disk.free()
-    writer.append(quote_message(H13 + HOUR, 1))
+    writer.append(quote_message(H13 + HOUR_NS, 1))
     writer.close()
     stage.check(2)
 
@@ -269,7 +269,7 @@ def locking_and_deleting(stage: Stage) -> None:
     """Deleting frees space: it has to work where there is none, not even for a lock's note."""
     with stage.writer() as writer:
         writer.append(quote_message(H13, 0))
-        writer.append(quote_message(H13 + HOUR, 1))
+        writer.append(quote_message(H13 + HOUR_NS, 1))
     stage.disk.fill()
     lock = StreamLock(stage.root, CONTRACT, "bid_ask")
     with pytest.raises(StorageError, match="already written by another process"):

@@ -20,8 +20,9 @@ import cramjam
 import numpy as np
 import numpy.typing as npt
 
+from ibticks.config import HOUR_NS
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import HOUR, FileKey, read_ticks
+from ibticks.storage import FileKey, read_ticks
 from ibticks.tick_stream_pb2 import FileHeader, StreamMessage
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def every(step: int, count: int, start: int = H13) -> range:
 
 def hour_of_quotes(count: int, first: int = 0, hour: int = H13) -> TickColumns:
     """So many quotes, evenly over an hour; 13,600 make about one block."""
-    return quotes(every(HOUR // count, count, hour), first)
+    return quotes(every(HOUR_NS // count, count, hour), first)
 
 
 def quote_message(time_ns: int, number: int, **more: Any) -> dict[str, Any]:

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.format import read_header
 from ibticks.index import MemoryIndex
 from ibticks.storage import (
-    HOUR,
     FileKey,
     compress_file,
     read_messages,
     read_ticks,
-    verify,
+    verify_files,
 )
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage._audit import read_all_records
 from ibticks.store._retention import compress_files, delete_files
 
 from .samples import (
@@ -40,7 +40,7 @@ from .samples import (
     quotes,
 )
 
-OTHER = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+OTHER = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
 
 
 @pytest.fixture
@@ -53,15 +53,15 @@ def two(writer, root):
 
 
 def problems(root, index) -> dict[str, str | None]:
-    return {finding.path: finding.problem for finding in verify(root, index)}
+    return {finding.path: finding.problem for finding in verify_files(root, index)}
 
 
 def first(root, index):
-    return next(finding for finding in verify(root, index) if finding.path == KEY.path)
+    return next(finding for finding in verify_files(root, index) if finding.path == KEY.path)
 
 
 def test_a_store_in_order_has_no_problem(two, root, index):
-    found = list(verify(root, index))
+    found = list(verify_files(root, index))
     assert [finding.path for finding in found] == [KEY.path, OTHER.path]
     assert [finding.problem for finding in found] == [None, None]
     assert [finding.detail for finding in found] == ["", ""]
@@ -118,7 +118,7 @@ def test_a_wrong_checksum_is_found(two, root, index):
     two.write_bytes(data)
     finding = first(root, index)
     assert finding.problem == "checksum"
-    assert f"{read_header(data[:256]).crc32c:#010x} promised" in finding.detail
+    assert f"{read_header(data[:256]).crc32c:#010x} in the header" in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_header_that_is_not_true_of_its_file_is_found(two, root, index, said):
         {"contract_id": 7},
         {"tick_type": "last"},
         {"start_ns": H13 - 2, "end_ns": H13 - 1},
-        {"start_ns": H13 + HOUR, "end_ns": H13 + HOUR},
+        {"start_ns": H13 + HOUR_NS, "end_ns": H13 + HOUR_NS},
     ],
     ids=str,
 )
@@ -215,7 +215,7 @@ def test_a_row_that_differs_from_its_file_is_found(two, root, index, row):
     index.put_files([replace(index.files()[0], **row)])
     finding = first(root, index)
     assert finding.problem == "index differs"
-    assert finding.detail == f"in {next(iter(row))}; `ibticks index rebuild` mends it"
+    assert finding.detail == f"in {next(iter(row))}; `ibticks index rebuild` corrects it"
 
 
 def test_a_row_that_calls_an_open_file_sealed_is_found(two, root, index, writer):
@@ -241,15 +241,15 @@ def test_a_file_that_is_a_folder_of_another_name_is_passed_over(two, root, index
 
 def test_nothing_is_left_open(two, root, index, writer):
     before = open_descriptors()
-    list(verify(root, index))
-    list(records_on_disk(root))
+    list(verify_files(root, index))
+    list(read_all_records(root))
     for compression in ("zstd", "gzip", "snappy", "none"):
         list(compress_files(root, index, [KEY, OTHER], compression))
     with writer() as opened:
         opened.append(quote_message(H13, 100))
     assert open_descriptors() == before
     two.write_bytes(two.read_bytes()[:-1])
-    list(verify(root, index))
+    list(verify_files(root, index))
     with pytest.raises(CorruptFileError):
         list(compress_files(root, index, [KEY, OTHER], "zstd"))
     with writer() as opened:
@@ -264,14 +264,14 @@ def test_nothing_is_left_open(two, root, index, writer):
 def test_the_files_give_the_index_back(writer, root, index):
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
-        opened.append(message("info", H13 + HOUR, {"status": "active"}))
+        opened.append(message("info", H13 + HOUR_NS, {"status": "active"}))
     with writer("last") as opened:
         opened.append(
             message("tick", H13, {"contract_id": CONTRACT, "tick_type": "last", "price": 1.5})
         )
     index.put_files([compress_file(root, OTHER, "zstd"), compress_file(root, KEY, "gzip")])
     rebuilt = MemoryIndex()
-    rebuilt.replace_files(records_on_disk(root))
+    rebuilt.replace_files(read_all_records(root))
     assert rebuilt.files() == index.files()
     assert rebuilt.daily_stats() == index.daily_stats()
     assert [record.messages for record in rebuilt.files()] == [30_000, 1, 1]
@@ -284,9 +284,9 @@ def test_an_hour_that_cannot_be_read_is_known_to_be_missing(two, root, how, capl
     damage = {**damaged(whole), "one byte less": bytes(256) + whole[256:-1]}
     two.write_bytes(damage[how])
     with caplog.at_level(logging.WARNING):
-        records = list(records_on_disk(root))
+        records = list(read_all_records(root))
     assert [record.path for record in records] == [KEY.path, OTHER.path]
-    assert "loads will tell that its hour is missing" in caplog.text
+    assert "loads will report its hour as missing" in caplog.text
     assert str(two) in caplog.text
     assert problems(root, MemoryIndex(records)) == {KEY.path: "damaged", OTHER.path: None}
     with pytest.warns(CorruptDataWarning, match="13:00:00.*to 2013-10-08 14:00:00"):
@@ -308,12 +308,12 @@ def test_what_follows_a_damaged_header_is_not_lost(
     before = compress_file(root, KEY, compression)
     path = root / KEY.path
     path.write_bytes(header + path.read_bytes()[256:])
-    (record,) = records_on_disk(root)
+    (record,) = read_all_records(root)
     assert record == replace(before, crc32c=None)
-    assert "what follows is whole" in caplog.text
+    assert "all after the header is undamaged" in caplog.text
     assert problems(root, MemoryIndex([record])) == {KEY.path: "damaged"}
     assert numbers(root, [record]) == list(range(30_000))
-    half = H13 + HOUR // 2
+    half = H13 + HOUR_NS // 2
     assert numbers(root, [record], start_ns=half, strict=True) == list(range(15_000, 30_000))
 
 
@@ -324,7 +324,7 @@ def test_what_follows_a_damaged_header_of_another_length_is_not_lost(root):
     path.write_bytes(
         header[:4] + b"\xff" * (len(header) - 4) + old_frame(H13 + 5, 0) + old_frame(H13 + 3, 1)
     )
-    (record,) = records_on_disk(root)
+    (record,) = read_all_records(root)
     assert (record.messages, record.start_ns, record.end_ns) == (2, H13 + 3, H13 + 5)
     assert numbers(root, [record]) == [0, 1]
 
@@ -333,7 +333,7 @@ def test_open_and_old_files_are_indexed_as_open(root):
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(old_header() + old_frame(H13 + 5, 0) + old_frame(H13 + 3, 1) + b"\x00")
-    (record,) = records_on_disk(root)
+    (record,) = read_all_records(root)
     assert (record.sealed, record.messages, record.crc32c) == (False, 2, None)
     assert (record.start_ns, record.end_ns) == (H13 + 3, H13 + 5)
     assert numbers(root, [record]) == [0, 1]
@@ -343,7 +343,7 @@ def test_a_file_that_cannot_be_opened_is_an_error_and_not_left_out(two, root):
     two.unlink()
     two.symlink_to(root / "unmounted")
     with pytest.raises(StorageError, match=r"13_ticks\.pb"):
-        list(records_on_disk(root))
+        list(read_all_records(root))
 
 
 # --- what cannot be seen, and what is deleted meanwhile -------------------------------------------
@@ -371,11 +371,11 @@ def test_verifying_goes_on_past_a_folder_that_cannot_be_read(
     assert found.pop(name) == "unreadable"
     assert found == ({} if depth == 1 else {f"{CONTRACT}/last/2013/10/08/13_ticks.pb": None})
     with pytest.raises(StorageError, match="listing"):
-        list(records_on_disk(root))
+        list(read_all_records(root))
 
 
 def test_files_deleted_while_they_are_verified_are_not_missed(two, root, index):
-    findings = verify(root, index)
+    findings = verify_files(root, index)
     assert next(findings).path == KEY.path
     assert list(delete_files(root, index, [KEY, OTHER])) == [KEY, OTHER]
     assert list(findings) == []

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from ibticks.config import COMPRESSIONS
 from ibticks.errors import CorruptFileError, InputError
 from ibticks.format import MAX_FRAME_BYTES, Header
-from ibticks.storage import check_compression, decompress, split
-from ibticks.storage._blocks import LARGEST_BLOCK, body_blocks, compress
+from ibticks.storage import check_compression, decompress_block, split_blocks
+from ibticks.storage._blocks import MAX_BLOCK_BYTES, compress_block, iter_blocks
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -37,20 +37,20 @@ RAW = st.one_of(
 @given(raw=RAW)
 def test_a_block_comes_back_as_it_was(compression, raw):
     for given_ in (raw, memoryview(raw)):
-        assert decompress(compress(given_, compression), compression) == raw
-    assert decompress(memoryview(compress(raw, compression)), compression) == raw
+        assert decompress_block(compress_block(given_, compression), compression) == raw
+    assert decompress_block(memoryview(compress_block(raw, compression)), compression) == raw
 
 
 @pytest.mark.parametrize("compression", PACKED)
 @settings(deadline=None, max_examples=40)
 @given(raws=st.lists(RAW, max_size=6))
 def test_blocks_are_found_one_after_another(compression, raws):
-    stored = [compress(raw, compression) for raw in raws]
-    found = list(split(b"".join(stored), compression))
+    stored = [compress_block(raw, compression) for raw in raws]
+    found = list(split_blocks(b"".join(stored), compression))
     ends = [sum(map(len, stored[: place + 1])) for place in range(len(stored))]
     assert found == list(zip([0, *ends], ends, strict=False))
     header = Header(1, "last", 0, 0, compression=compression, frame_bytes=7)
-    blocks = list(body_blocks(memoryview(b"h" * 7 + b"".join(stored)), header))
+    blocks = list(iter_blocks(memoryview(b"h" * 7 + b"".join(stored)), header))
     assert [(begin - 7, end - 7) for begin, end, _ in blocks] == found
     assert [raw for _, _, raw in blocks] == raws
 
@@ -60,7 +60,7 @@ def test_ordinary_tools_read_a_body():
     whole = b"".join(raws)
 
     def body(compression: str) -> bytes:
-        return b"".join(compress(raw, compression) for raw in raws)
+        return b"".join(compress_block(raw, compression) for raw in raws)
 
     assert gzip.decompress(body("gzip")) == whole
     with gzip.open(io.BytesIO(body("gzip"))) as file:
@@ -82,8 +82,8 @@ def test_other_tools_blocks_are_read():
     }
     for compression, blocks in others.items():
         for block in blocks:
-            assert decompress(block, compression) == raw
-            assert list(split(block * 2, compression)) == [
+            assert decompress_block(block, compression) == raw
+            assert list(split_blocks(block * 2, compression)) == [
                 (0, len(block)),
                 (len(block), 2 * len(block)),
             ]
@@ -99,14 +99,14 @@ def _gzip_named(raw: bytes) -> bytes:
 @pytest.mark.parametrize("compression", PACKED)
 def test_a_damaged_block_is_never_taken_for_a_whole_one(compression):
     raw = random.Random(2).randbytes(1000) * 20 + random.Random(3).randbytes(70_000)
-    stored = compress(raw, compression)
+    stored = compress_block(raw, compression)
     choose, told = random.Random(3), []
     for _ in range(200):
         place = choose.randrange(len(stored))
         damaged = bytearray(stored)
         damaged[place] ^= 1 << choose.randrange(8)
         try:
-            found = decompress(bytes(damaged), compression)
+            found = decompress_block(bytes(damaged), compression)
         except CorruptFileError as error:
             told.append(str(error))
         else:
@@ -118,38 +118,38 @@ def test_a_damaged_block_is_never_taken_for_a_whole_one(compression):
 @pytest.mark.parametrize("compression", PACKED)
 def test_a_block_cut_short_or_followed_by_more_is_refused(compression):
     raw = b"frames " * 3000
-    stored = compress(raw, compression)
+    stored = compress_block(raw, compression)
     choose = random.Random(4)
     for cut in {0, 1, 5, len(stored) - 1, *(choose.randrange(len(stored)) for _ in range(50))}:
         with pytest.raises(CorruptFileError, match=compression):
-            decompress(stored[:cut], compression)
+            decompress_block(stored[:cut], compression)
         if cut:
             with pytest.raises(CorruptFileError, match=f"no whole {compression} block") as caught:
-                list(split(stored + stored[:cut], compression))
+                list(split_blocks(stored + stored[:cut], compression))
             if compression != "snappy" or cut > 10:  # less is not seen as the start of another
                 assert caught.value.context["offset"] == len(stored)
     for more in (b"\x00", b"garbage", stored):
         with pytest.raises(CorruptFileError, match=compression):
-            decompress(stored + more, compression)
+            decompress_block(stored + more, compression)
 
 
 @pytest.mark.parametrize("compression", PACKED)
 @given(garbage=st.binary(min_size=1, max_size=200))
 def test_garbage_is_no_block(compression, garbage):
     with pytest.raises(CorruptFileError):
-        decompress(garbage, compression)
+        decompress_block(garbage, compression)
     with pytest.raises(CorruptFileError):
-        list(split(garbage, compression))
+        list(split_blocks(garbage, compression))
 
 
 @pytest.mark.parametrize("compression", PACKED)
 def test_the_place_of_a_damaged_block_is_told(compression):
-    stored = [compress(raw * 2000, compression) for raw in (b"one", b"two", b"three")]
+    stored = [compress_block(raw * 2000, compression) for raw in (b"one", b"two", b"three")]
     damaged = bytearray(stored[1])
     damaged[len(damaged) // 2 :] = bytes(len(damaged) - len(damaged) // 2)
     body = stored[0] + bytes(damaged) + stored[2]
     header = Header(1, "last", 0, 0, compression=compression)
-    blocks = body_blocks(memoryview(bytes(256) + body), header)
+    blocks = iter_blocks(memoryview(bytes(256) + body), header)
     assert next(blocks)[2] == b"one" * 2000
     with pytest.raises(CorruptFileError, match=f"byte {256 + len(stored[0])}") as caught:
         next(blocks)
@@ -157,12 +157,12 @@ def test_the_place_of_a_damaged_block_is_told(compression):
 
 
 def test_the_largest_block_of_ours_passes():
-    assert LARGEST_BLOCK > MAX_FRAME_BYTES
-    raw = bytes(LARGEST_BLOCK)
+    assert MAX_BLOCK_BYTES > MAX_FRAME_BYTES
+    raw = bytes(MAX_BLOCK_BYTES)
     for compression in PACKED:
-        assert decompress(compress(raw, compression), compression) == raw
-        with pytest.raises(CorruptFileError, match=f"more than {LARGEST_BLOCK >> 20} MiB"):
-            decompress(compress(raw + b"x", compression), compression)
+        assert decompress_block(compress_block(raw, compression), compression) == raw
+        with pytest.raises(CorruptFileError, match=f"more than {MAX_BLOCK_BYTES >> 20} MiB"):
+            decompress_block(compress_block(raw + b"x", compression), compression)
 
 
 def bomb(compression: str) -> bytes:
@@ -184,9 +184,11 @@ def bomb(compression: str) -> bytes:
 def test_a_bomb_is_refused_in_bounded_memory(compression):
     packed = bomb(compression)
     for work in (
-        lambda: decompress(packed, compression),
-        lambda: decompress(compress(b"x", compression) + packed, compression),
-        lambda: [decompress(packed[a:b], compression) for a, b in split(packed, compression)],
+        lambda: decompress_block(packed, compression),
+        lambda: decompress_block(compress_block(b"x", compression) + packed, compression),
+        lambda: [
+            decompress_block(packed[a:b], compression) for a, b in split_blocks(packed, compression)
+        ],
     ):
         tracemalloc.start()
         try:
@@ -195,7 +197,7 @@ def test_a_bomb_is_refused_in_bounded_memory(compression):
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak < 3 * LARGEST_BLOCK
+        assert peak < 3 * MAX_BLOCK_BYTES
 
 
 def test_a_frame_that_wants_a_huge_window_is_refused():
@@ -203,7 +205,7 @@ def test_a_frame_that_wants_a_huge_window_is_refused():
     streamed = zstd.ZstdCompressor(options=options)
     packed = streamed.compress(b"x") + streamed.flush()
     with pytest.raises(CorruptFileError, match="zstd block is damaged"):
-        decompress(packed, "zstd")
+        decompress_block(packed, "zstd")
 
 
 @pytest.mark.parametrize("compression", ["", "lz4", "ZSTD"])

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks.config import HOUR_NS
 from ibticks.coverage import (
     STATE_OF_STATUS,
     CoverageState,
@@ -33,7 +34,7 @@ from ibticks.coverage._ledger import deleted, intervals
 from ibticks.coverage._states import COMPLETE_STATES
 from ibticks.errors import InputError
 from ibticks.index import CoverageRecord, MemoryIndex
-from ibticks.storage import HOUR, StreamWriter, is_written, list_files
+from ibticks.storage import StreamLock, StreamWriter, list_files
 from ibticks.store._retention import compress_files
 
 AAPL = 265598
@@ -366,7 +367,7 @@ def test_what_a_killed_capture_left_open_ends_with_its_last_message(killed, root
     assert brief(index.coverage()) == [(0, 10, "captured")]
 
 
-@pytest.mark.parametrize("last", [HOUR // 2, 3 * HOUR, 26 * HOUR])
+@pytest.mark.parametrize("last", [HOUR_NS // 2, 3 * HOUR_NS, 26 * HOUR_NS])
 def test_the_last_message_may_be_an_error_and_hours_later(fake_capture, root, index, last):
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
@@ -379,12 +380,12 @@ def test_the_last_message_may_be_an_error_and_hours_later(fake_capture, root, in
 def test_ticks_imported_afterwards_are_not_what_it_captured(fake_capture, killed, root, index):
     with StreamWriter(root, AAPL, "last", index) as writer:
         killed.writer, killed.stream_id = writer, "import"
-        for tick in (7, 50, 2 * HOUR):
+        for tick in (7, 50, 2 * HOUR_NS):
             killed.tick(T0 + tick)
     assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
-    fake_capture(root, index, AAPL).stop(T0 + 3 * HOUR)
+    fake_capture(root, index, AAPL).stop(T0 + 3 * HOUR_NS)
     again = fake_capture(root, index, AAPL)
-    again.say(StreamStatus.SUBSCRIBED, T0 + 4 * HOUR)
+    again.say(StreamStatus.SUBSCRIBED, T0 + 4 * HOUR_NS)
     again.kill()
     end_abandoned_intervals(root, index)
     assert brief(rebuilt(root, index))[0] == (0, 10, "captured")
@@ -413,7 +414,7 @@ def test_its_files_may_be_gone(killed, root, index, caplog):
     for file in index.files():
         (root / file.path).unlink()
     assert brief(end_abandoned_intervals(root, index)) == [(0, 1, "captured")]
-    assert "is looked for elsewhere" in caplog.text
+    assert "cannot be read" in caplog.text
 
 
 def test_a_word_that_the_index_never_heard(fake_capture, root, index):
@@ -460,7 +461,7 @@ def test_one_that_runs_is_left_alone(fake_capture, root, index):
 def test_the_next_run_settles_what_the_one_before_left(fake_capture, killed, root, index):
     again = fake_capture(root, index, AAPL)
     assert brief(index.coverage()) == [(0, 10, "captured")]
-    assert again.say(StreamStatus.SUBSCRIBED, T0 - HOUR) == T0 + 10  # the clock is wrong
+    assert again.say(StreamStatus.SUBSCRIBED, T0 - HOUR_NS) == T0 + 10  # the clock is wrong
     assert again.ledger.run == again.run
     again.stop(T0 + 20)
     assert brief(index.coverage()) == [(0, 10, "captured"), (10, 20, "captured")]
@@ -499,11 +500,11 @@ def test_settling_loads_no_compiler(killed, root, index):
 
 
 def test_whether_a_stream_is_written(root, index):
-    assert not is_written(root, AAPL, "last")
+    assert not StreamLock.is_locked(root, AAPL, "last")
     with StreamWriter(root, AAPL, "last", index):
-        assert is_written(root, AAPL, "last")
-        assert not is_written(root, AAPL, "bid_ask")
-    assert not is_written(root, AAPL, "last")
+        assert StreamLock.is_locked(root, AAPL, "last")
+        assert not StreamLock.is_locked(root, AAPL, "bid_ask")
+    assert not StreamLock.is_locked(root, AAPL, "last")
 
 
 def test_asking_stands_in_nobodys_way(root, index):
@@ -511,7 +512,7 @@ def test_asking_stands_in_nobodys_way(root, index):
 
     def ask():
         while not done.is_set():
-            is_written(root, AAPL, "last")
+            StreamLock.is_locked(root, AAPL, "last")
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -547,12 +548,12 @@ def test_files_that_are_about_to_go(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     for hour in range(4):
-        capture.tick(T0 + hour * HOUR)
-    capture.stop(T0 + 4 * HOUR)
+        capture.tick(T0 + hour * HOUR_NS)
+    capture.stop(T0 + 4 * HOUR_NS)
     keys = list(list_files(root))
     mark_files_deleted(index, keys[:2])
-    until = keys[1].hour_ns + HOUR - T0
-    assert brief(index.coverage()) == [(0, until, "deleted"), (until, 4 * HOUR, "captured")]
+    until = keys[1].hour_ns + HOUR_NS - T0
+    assert brief(index.coverage()) == [(0, until, "deleted"), (until, 4 * HOUR_NS, "captured")]
 
 
 def test_what_no_file_tells_of_outlasts_a_rebuild():

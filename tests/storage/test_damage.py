@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError
 from ibticks.errors import CorruptDataWarning, CorruptFileError
 from ibticks.format import read_header
 from ibticks.index import MemoryIndex
-from ibticks.storage import StreamWriter, compress_file, read_messages, read_ticks, verify
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import StreamWriter, compress_file, read_messages, read_ticks, verify_files
+from ibticks.storage._audit import read_all_records
 from ibticks.tick_stream_pb2 import FileHeader
 
 from .samples import (
@@ -196,10 +196,10 @@ def test_without_its_blocks_a_damaged_file_is_left_out_as_a_whole(sealed):
     """Nobody knows where the damage is: a wrong tick would be worse than none."""
     for place, bit in places(sealed, 40, seed=13):
         with sealed.flipped(place, bit=bit):
-            rebuilt = list(records_on_disk(sealed.root))
-            assert [finding.problem for finding in verify(sealed.root, MemoryIndex(rebuilt))] != [
-                None
-            ]
+            rebuilt = list(read_all_records(sealed.root))
+            assert [
+                finding.problem for finding in verify_files(sealed.root, MemoryIndex(rebuilt))
+            ] != [None]
             for record in (*rebuilt, replace(sealed.record, sealed=False)):
                 with pytest.warns(CorruptDataWarning, match="13:00:00.*to 2013-10-08 14:00:00"):
                     assert numbers(sealed.root, [record]) == []
@@ -240,13 +240,13 @@ def test_verify_finds_every_flipped_bit(sealed):
     anywhere = [choose.randrange(256, len(sealed.data)) for _ in range(20)]
     for place in (*range(0, 256, 1 if header.compression == "none" else 8), *anywhere):
         with sealed.flipped(place, bit=choose.randrange(8)):
-            (finding,) = verify(sealed.root, index)
+            (finding,) = verify_files(sealed.root, index)
             if finding.problem is None:
                 # Not a word of the header is another, but for who wrote it.
                 said = read_header(sealed.path.read_bytes()[:256])
                 assert replace(said, writer="") == replace(header, writer=""), f"byte {place}"
                 assert place < 256
-    assert [finding.problem for finding in verify(sealed.root, index)] == [None]
+    assert [finding.problem for finding in verify_files(sealed.root, index)] == [None]
 
 
 def test_an_open_file_with_a_flipped_bit_gives_what_is_before_it(root, index, writer):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ibticks.format import encode_frame
 from ibticks.schema import MapColumn, StringColumn, StringListColumn, TickColumns, Values
-from ibticks.storage._duplicates import StoredMessages, StoredTicks, tick_keys
+from ibticks.storage._ingest import StoredMessages, StoredTicks, tick_keys
 
 FEW = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30)
 

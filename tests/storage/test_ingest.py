@@ -14,11 +14,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ibticks.config import HALF_HOUR_NS, HOUR_NS
 from ibticks.errors import CorruptDataWarning, InputError, StorageFullError
 from ibticks.index import MemoryIndex
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import HALF_HOUR, HOUR, Ingest, StreamWriter, compress_file, verify
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import Ingest, StreamWriter, compress_file, verify_files
+from ibticks.storage._audit import read_all_records
 from ibticks.testing.strategies import messages
 
 from .children import doubled, numbered
@@ -44,7 +45,9 @@ from .samples import (
 
 # Few different ticks, in three half hours: most imports meet the same one again.
 TICKS = st.lists(
-    st.tuples(st.sampled_from([H13, H13 + 1, H13 + HALF_HOUR, H13 + HOUR]), st.integers(0, 2)),
+    st.tuples(
+        st.sampled_from([H13, H13 + 1, H13 + HALF_HOUR_NS, H13 + HOUR_NS]), st.integers(0, 2)
+    ),
     max_size=25,
 )
 
@@ -61,7 +64,7 @@ def columns(ticks: list[tuple[int, int]]) -> TickColumns:
 def stored(root) -> Counter[tuple[int, int]]:
     """What is in the files, read plainly."""
     found: Counter[tuple[int, int]] = Counter()
-    for record in records_on_disk(root):
+    for record in read_all_records(root):
         for tick in read_plainly(root / record.path)[1]:
             found[time_of(tick), tick.tick_data.sequence] += 1
     return found
@@ -89,7 +92,7 @@ def test_an_import_adds_what_is_not_there_yet(before, source, pieces, split_byte
             assert stored(root) == held | given_
             known = len(source) if again else (held & given_).total()
             assert (ingest.known, ingest.added) == (known, len(source) - known)
-        assert not any(finding.problem for finding in verify(root, index))
+        assert not any(finding.problem for finding in verify_files(root, index))
 
 
 @st.composite
@@ -196,16 +199,16 @@ def test_a_killed_import_begun_again_comes_to_the_same(root, tmp_path, children)
             time.sleep(0.001)
         time.sleep(choose.uniform(0, 0.06))
         children.kill(pid)
-        index = MemoryIndex(records_on_disk(root))
+        index = MemoryIndex(read_all_records(root))
         found = Counter(numbers(root, index))
         assert found <= Counter(doubled(count))
     children.run("import_quotes", root=root, report=tmp_path / "last", count=count)
     added, known = map(int, (tmp_path / "last").read_text().split("\n")[1].split())
     assert added + known == len(doubled(count))
     assert known >= found.total()
-    index = MemoryIndex(records_on_disk(root))
+    index = MemoryIndex(read_all_records(root))
     assert Counter(numbers(root, index, strict=True)) == Counter(doubled(count))
-    assert not any(finding.problem for finding in verify(root, index))
+    assert not any(finding.problem for finding in verify_files(root, index))
     children.run("import_quotes", root=root, report=tmp_path / "again", count=count)
     assert (tmp_path / "again").read_text().split("\n")[1] == f"0 {len(doubled(count))}"
 
@@ -213,7 +216,7 @@ def test_a_killed_import_begun_again_comes_to_the_same(root, tmp_path, children)
 def test_an_import_refused_on_the_way_is_begun_again(writer, root, index, monkeypatch):
     source, calls = doubled(3000), []
     opened = writer()
-    append = opened.append_frames
+    append = opened.appender.append_frames
 
     def full(frames, time_ns):
         calls.append(len(frames))
@@ -221,7 +224,7 @@ def test_an_import_refused_on_the_way_is_begun_again(writer, root, index, monkey
             raise StorageFullError("no space left")
         append(frames, time_ns)
 
-    monkeypatch.setattr(opened, "append_frames", full)
+    monkeypatch.setattr(opened.appender, "append_frames", full)
     with pytest.raises(StorageFullError):
         Ingest(root, opened).add(numbered(source))
     monkeypatch.undo()
@@ -257,11 +260,11 @@ def test_what_was_met_again_is_forgotten(writer, root):
     """An import of years that are there already does not keep them all in memory."""
     with writer() as opened:
         for hour in range(3):
-            opened.write(hour_of_quotes(1000, hour * 1000, H13 + hour * HOUR))
+            opened.write(hour_of_quotes(1000, hour * 1000, H13 + hour * HOUR_NS))
     with writer() as opened:
         ingest = Ingest(root, opened)
         for hour in range(3):
-            ingest.add(hour_of_quotes(1000, hour * 1000, H13 + hour * HOUR))
+            ingest.add(hour_of_quotes(1000, hour * 1000, H13 + hour * HOUR_NS))
             stored = list(ingest._stored.values())
             assert [len(each) for each in stored] == [0] * (hour + 1)
             arrays = [array for each in stored for array in (each._keys.core, each._keys.details)]
@@ -301,7 +304,7 @@ def test_an_import_into_an_hour_without_a_header_goes_beside_it(writer, root, in
         ingest = Ingest(root, opened)
         ingest.add(quotes(every(SECOND, 100)))
     assert (ingest.added, ingest.known) == (100, 0)
-    assert "is imported again" in caplog.text
+    assert "are imported again" in caplog.text
     assert len(list(messages_in((root / HALF.path).read_bytes()[256:]))) == 100
 
 
@@ -320,4 +323,4 @@ def test_strangers_are_refused_before_anything_is_written(writer, root):
     with pytest.raises(InputError, match=f"contract {CONTRACT}"):
         ingest.add_messages([stranger])
     assert (ingest.added, ingest.known) == (0, 0)
-    assert list(records_on_disk(root)) == []
+    assert list(read_all_records(root)) == []

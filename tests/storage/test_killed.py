@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import time
 
-from ibticks.storage import StreamWriter, verify
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import StreamWriter, verify_files
+from ibticks.storage._audit import read_all_records
 from ibticks.storage._layout import list_unfinished
 
 from .children import KeptIndex, time_of_number
@@ -52,6 +52,6 @@ def test_nothing_accepted_is_lost_or_doubled_by_kills(root, tmp_path, children):
         assert sorted(numbers(root, index)) == sorted(stored)
         writer.write(quotes([time_of_number(first)], first))
     assert sorted(numbers(root, index)) == sorted([*stored, first])
-    assert {r.path: r for r in index.files()} == {r.path: r for r in records_on_disk(root)}
-    assert not any(finding.problem for finding in verify(root, index))
+    assert {r.path: r for r in index.files()} == {r.path: r for r in read_all_records(root)}
+    assert not any(finding.problem for finding in verify_files(root, index))
     assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []

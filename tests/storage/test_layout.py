@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.config import TICK_TYPES
+from ibticks.config import HALF_HOUR_NS, HOUR_NS, TICK_TYPES
 from ibticks.errors import StorageError, TimeRangeError
-from ibticks.storage import HALF_HOUR, HOUR, FileKey, hour_of, list_files, part_of
+from ibticks.storage import FileKey, file_suffix, floor_hour, list_files
 from ibticks.storage._layout import half_hours, list_streams, list_unfinished
 
 from .samples import CONTRACT, H13, KEY
 
 # All hours of which an int64 of nanoseconds holds the whole: 1677 to 2262.
-FIRST = -(2**63) // HOUR + 1
-LAST = (2**63 - 1) // HOUR - 1
+FIRST = -(2**63) // HOUR_NS + 1
+LAST = (2**63 - 1) // HOUR_NS - 1
 PARTS = ("", "30", "backfill")
-HOURS = st.integers(FIRST, LAST).map(lambda hour: hour * HOUR)
+HOURS = st.integers(FIRST, LAST).map(lambda hour: hour * HOUR_NS)
 KEYS = st.builds(
     FileKey, st.integers(0, 2**32 - 1), st.sampled_from(TICK_TYPES), HOURS, st.sampled_from(PARTS)
 )
@@ -35,7 +35,7 @@ def test_a_key_is_its_path(key):
 
 @given(KEYS)
 def test_a_path_says_its_part(key):
-    assert part_of(key.path) == key.part
+    assert file_suffix(key.path) == key.suffix
 
 
 @given(KEYS)
@@ -45,31 +45,31 @@ def test_a_path_says_the_utc_hour(key):
     assert (int(contract), tick_type) == (key.contract_id, key.tick_type)
     assert int(hour.timestamp()) * 10**9 == key.hour_ns
     endings = {"": "_ticks.pb", "30": "-30_ticks.pb", "backfill": "-backfill_ticks.pb"}
-    assert file[2:] == endings[key.part]
+    assert file[2:] == endings[key.suffix]
 
 
 @given(st.lists(KEYS))
 def test_keys_are_ordered_by_contract_type_time_and_part(keys):
     def order(key):
-        return (key.contract_id, key.tick_type, key.hour_ns, PARTS.index(key.part))
+        return (key.contract_id, key.tick_type, key.hour_ns, PARTS.index(key.suffix))
 
     assert sorted(keys) == sorted(keys, key=order)
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_an_hour_begins_before_each_of_its_times(time_ns):
-    hour = hour_of(time_ns)
-    assert hour % HOUR == 0
-    assert hour <= time_ns < hour + HOUR
+    hour = floor_hour(time_ns)
+    assert hour % HOUR_NS == 0
+    assert hour <= time_ns < hour + HOUR_NS
 
 
 @pytest.mark.parametrize("hour", [FIRST - 1, LAST + 1, -(10**7), 10**7])
 def test_an_hour_beyond_what_nanoseconds_reach_has_no_file(hour):
     with pytest.raises(TimeRangeError, match="1677 to 2262"):
-        _ = FileKey(CONTRACT, "last", hour * HOUR).path
+        _ = FileKey(CONTRACT, "last", hour * HOUR_NS).path
 
 
-@given(st.lists(st.integers(-5, 5).map(lambda half: half * HALF_HOUR + 7), max_size=12))
+@given(st.lists(st.integers(-5, 5).map(lambda half: half * HALF_HOUR_NS + 7), max_size=12))
 def test_half_hours_are_the_runs_of_one_half_hour(times):
     runs = list(half_hours(np.array(times, dtype=np.int64)))
     assert [row for start, stop in runs for row in range(start, stop)] == list(range(len(times)))
@@ -130,10 +130,10 @@ def touch(root: Path, *paths: str) -> None:
 def test_files_are_listed_in_order_and_foreign_ones_passed_over(tmp_path):
     keys = [
         FileKey(9, "last", H13),
-        FileKey(CONTRACT, "bid_ask", H13 - HOUR),
-        FileKey(CONTRACT, "bid_ask", H13 + HOUR, "30"),
-        FileKey(CONTRACT, "bid_ask", H13 + HOUR, "backfill"),
-        FileKey(CONTRACT, "bid_ask", H13 + 24 * HOUR),
+        FileKey(CONTRACT, "bid_ask", H13 - HOUR_NS),
+        FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS, "30"),
+        FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS, "backfill"),
+        FileKey(CONTRACT, "bid_ask", H13 + 24 * HOUR_NS),
         FileKey(CONTRACT, "last", H13),
     ]
     touch(tmp_path, *(key.path for key in reversed(keys)), *FOREIGN)

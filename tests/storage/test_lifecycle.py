@@ -10,22 +10,20 @@ from dataclasses import replace
 
 import pytest
 
-from ibticks.config import COMPRESSIONS
+from ibticks.config import COMPRESSIONS, HOUR_NS
 from ibticks.errors import CorruptFileError, InputError, StorageError, StreamInUseWarning
 from ibticks.format import read_header
 from ibticks.index import CoverageRecord
 from ibticks.storage import (
-    HOUR,
     FileKey,
     StreamLock,
     compress_file,
-    is_written,
     list_files,
     read_messages,
-    summarise,
-    verify,
+    summarise_file,
+    verify_files,
 )
-from ibticks.storage import _sealed_body as sealed_body
+from ibticks.storage import _sealing as sealing
 from ibticks.storage._layout import list_unfinished
 from ibticks.store._retention import compress_files, delete_files
 
@@ -48,7 +46,7 @@ from .samples import (
     unpacked,
 )
 
-KEYS = [FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR) for hour in range(3)]
+KEYS = [FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR_NS) for hour in range(3)]
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def sealed(writer, root):
     """A sealed hour of two blocks, with an info in it; returns its path."""
     with writer() as opened:
         opened.write(hour_of_quotes(20_000))
-        opened.append(message("info", H13 + HOUR - 1, {"status": "active"}))
+        opened.append(message("info", H13 + HOUR_NS - 1, {"status": "active"}))
     return root / KEY.path
 
 
@@ -73,7 +71,7 @@ def test_a_file_is_the_same_in_any_compression(sealed, root, index, before, afte
     assert (header.body_bytes, header.message_count) == (len(body), 20_001)
     assert header.crc32c == record.crc32c
     assert unpacked(body, after) == plain[256:]
-    assert record == summarise(root, KEY).record
+    assert record == summarise_file(root, KEY).record
     # Nothing it says of its ticks has changed, and a block still is a block.
     stored = {"size": row.size, "crc32c": row.crc32c, "compression": "none", "blocks": row.blocks}
     assert replace(record, **stored) == row
@@ -81,7 +79,7 @@ def test_a_file_is_the_same_in_any_compression(sealed, root, index, before, afte
         assert replace(old, offset=new.offset, size=new.size, crc32c=new.crc32c) == new
     assert numbers(root, index, strict=True) == list(range(20_000))
     assert [m["data"] for _, m in read_messages(root, index.files())] == [{"status": "active"}]
-    assert [finding.problem for finding in verify(root, index)] == [None]
+    assert [finding.problem for finding in verify_files(root, index)] == [None]
     if after == "none":
         assert data == plain
     else:
@@ -110,7 +108,7 @@ def test_a_late_tick_opens_a_compressed_file(sealed, root, index, writer, compre
     assert numbers(root, index, strict=True) == list(range(20_001))
     index.put_files([compress_file(root, KEY, compression)])
     assert numbers(root, index, strict=True) == list(range(20_001))
-    assert [finding.problem for finding in verify(root, index)] == [None]
+    assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -181,10 +179,10 @@ def test_compressing_again_changes_nothing(sealed, root):
 
 def test_a_block_that_does_not_come_back_leaves_the_old_file(sealed, root, monkeypatch):
     plain = sealed.read_bytes()
-    monkeypatch.setattr(sealed_body, "compress", lambda _raw, _name: b"\xff\x06\x00\x00sNaPpY")
+    monkeypatch.setattr(sealing, "compress_block", lambda _raw, _name: b"\xff\x06\x00\x00sNaPpY")
     with pytest.raises(CorruptFileError, match="snappy"):
         compress_file(root, KEY, "snappy")
-    monkeypatch.setattr(sealed_body, "decompress", lambda _stored, _name: b"something else")
+    monkeypatch.setattr(sealing, "decompress_block", lambda _stored, _name: b"something else")
     with pytest.raises(CorruptFileError, match="did not come back as it was"):
         compress_file(root, KEY, "zstd")
     assert sealed.read_bytes() == plain
@@ -194,12 +192,12 @@ def test_a_block_that_does_not_come_back_leaves_the_old_file(sealed, root, monke
 def test_a_file_that_became_anothers_meanwhile_is_left_alone(sealed, root):
     before = sealed.read_bytes()
     asked = []
-    with pytest.raises(StorageError, match="somebody else's by now"):
-        compress_file(root, KEY, "zstd", is_ours=lambda: bool(asked.append("")))
+    with pytest.raises(StorageError, match="the lock of its stream is lost"):
+        compress_file(root, KEY, "zstd", has_lock=lambda: bool(asked.append("")))
     assert asked == [""]
     assert sealed.read_bytes() == before
     assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
-    assert compress_file(root, KEY, "zstd", is_ours=lambda: True).compression == "zstd"
+    assert compress_file(root, KEY, "zstd", has_lock=lambda: True).compression == "zstd"
 
 
 def test_a_killed_compression_leaves_the_old_file_or_the_new(
@@ -214,7 +212,7 @@ def test_a_killed_compression_leaves_the_old_file_or_the_new(
             time.sleep(0.001)
         time.sleep(choose.uniform(0, 0.1))
         children.kill(pid)
-        summary = summarise(root, KEY)
+        summary = summarise_file(root, KEY)
         assert summary.problem is None
         assert summary.record.sealed
         for rows in ([summary.record], index.files()):
@@ -244,7 +242,7 @@ def test_files_are_compressed_one_by_one_and_the_index_is_told(hours, root, inde
     assert (first.path, first.compression) == (KEYS[0].path, "zstd")
     assert [record.compression for record in index.files()] == ["zstd", "none", "none"]
     assert [record.path for record in work] == [key.path for key in KEYS[1:]]
-    assert not any(finding.problem for finding in verify(root, index))
+    assert not any(finding.problem for finding in verify_files(root, index))
     assert numbers(root, index, strict=True) == list(range(300))
 
 
@@ -271,7 +269,7 @@ def test_files_of_a_stream_that_is_written_are_left_alone(hours, root, index, wr
     with writer(tick_type="last") as other:
         other.append(message("info", H13, {"status": "subscribed"}))
     theirs = FileKey(CONTRACT, "last", H13)
-    index.put_coverage([CoverageRecord(CONTRACT, "bid_ask", H13, H13 + HOUR, "captured")])
+    index.put_coverage([CoverageRecord(CONTRACT, "bid_ask", H13, H13 + HOUR_NS, "captured")])
     ledger = index.coverage()
     before = [path.read_bytes() for path in hours]
     opened = writer()
@@ -293,14 +291,14 @@ def test_files_of_a_stream_that_is_written_are_left_alone(hours, root, index, wr
 
 
 def test_of_what_is_deleted_the_ledger_knows_first(hours, root, index):
-    index.put_coverage([CoverageRecord(CONTRACT, "bid_ask", H13, H13 + 3 * HOUR, "captured")])
+    index.put_coverage([CoverageRecord(CONTRACT, "bid_ask", H13, H13 + 3 * HOUR_NS, "captured")])
     deleting = delete_files(root, index, KEYS[:2])
     next(deleting)
     assert not hours[0].exists()
     assert hours[1].exists()
     assert [(row.end_ns - H13, row.state) for row in index.coverage()] == [
-        (2 * HOUR, "deleted"),
-        (3 * HOUR, "captured"),
+        (2 * HOUR_NS, "deleted"),
+        (3 * HOUR_NS, "captured"),
     ]
     deleting.close()
     assert list(delete_files(root, index, KEYS[:2])) == KEYS[:2]
@@ -308,13 +306,13 @@ def test_of_what_is_deleted_the_ledger_knows_first(hours, root, index):
 
 
 def test_a_backfill_that_goes_on_keeps_its_stream_from_being_deleted(hours, root, index):
-    backfill = replace(KEYS[0], part="backfill")
+    backfill = replace(KEYS[0], suffix="backfill")
     lock = StreamLock(root, CONTRACT, "bid_ask", backfill=True)
     with pytest.warns(StreamInUseWarning, match="2 files .* the backfill of bid_ask"):
         assert list(delete_files(root, index, [KEYS[0], backfill])) == []
     assert hours[0].exists()
     lock.release()
-    assert not is_written(root, CONTRACT, "bid_ask")
+    assert not StreamLock.is_locked(root, CONTRACT, "bid_ask")
     assert list(delete_files(root, index, [KEYS[0], backfill])) == [KEYS[0], backfill]
 
 

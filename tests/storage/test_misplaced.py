@@ -9,28 +9,28 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptDataWarning, CorruptFileError, MisplacedFileError
 from ibticks.format import read_header
 from ibticks.frames import metadata_of, to_table
 from ibticks.live._tail import Tail
 from ibticks.storage import (
-    HOUR,
-    Decoded,
+    ColumnCache,
     FileKey,
     Ingest,
     StreamWriter,
     compress_file,
-    messages_between,
-    payloads_backwards,
+    iter_messages,
+    iter_payloads_backwards,
+    read_cached_ticks,
     read_messages,
     read_ticks,
-    reread_ticks,
     seal_files,
-    summarise,
-    verify,
+    summarise_file,
+    verify_files,
 )
-from ibticks.storage._audit import records_on_disk
-from ibticks.storage._sealing import seal
+from ibticks.storage._audit import read_all_records
+from ibticks.storage._sealing import seal_file
 
 from .samples import (
     CONTRACT,
@@ -46,13 +46,13 @@ from .samples import (
     quotes,
 )
 
-NEXT = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+NEXT = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
 STRANGERS = {
     "contract": FileKey(CONTRACT + 1, "bid_ask", H13),
     "tick type": FileKey(CONTRACT, "last", H13),
-    "hour": FileKey(CONTRACT, "bid_ask", H13 + 2 * HOUR),
-    "hour before": FileKey(CONTRACT, "bid_ask", H13 - HOUR),
-    "day": FileKey(CONTRACT, "bid_ask", H13 + 24 * HOUR),
+    "hour": FileKey(CONTRACT, "bid_ask", H13 + 2 * HOUR_NS),
+    "hour before": FileKey(CONTRACT, "bid_ask", H13 - HOUR_NS),
+    "day": FileKey(CONTRACT, "bid_ask", H13 + 24 * HOUR_NS),
 }
 SEALED = {"sealed": True, "open": False}
 
@@ -101,8 +101,8 @@ def misplaced(request, root, index, writer, stranger) -> Path:
 @pytest.mark.parametrize("rebuilt", [False, True])
 def test_a_load_leaves_it_out_and_names_it(misplaced, root, index, rebuilt):
     if rebuilt:
-        index.replace_files(r for r in records_on_disk(root) if r.path in (KEY.path, NEXT.path))
-    with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb lies in the place of another"):
+        index.replace_files(r for r in read_all_records(root) if r.path in (KEY.path, NEXT.path))
+    with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb is not the file that its path"):
         parts = read_ticks(root, index.files(), ["timestamp", "sequence"])
     found = [number for part in parts for number in part.numbers("sequence").tolist()]
     assert found == [10, 11, 12, 13, 14]
@@ -117,14 +117,14 @@ def test_a_load_leaves_it_out_and_names_it(misplaced, root, index, rebuilt):
 
 def test_neither_messages_nor_what_was_decoded_before_are_of_it(misplaced, root, index, stranger):
     files = index.files()
-    with pytest.warns(CorruptDataWarning, match="place of another"):
+    with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
         assert len(list(read_messages(root, files, ticks=True))) == 5
-    assert list(payloads_backwards(root, files[0])) == []
-    assert list(messages_between(root, files[0], 0, H13 + 100 * HOUR)) == []
-    decoded = Decoded(1 << 20)
+    assert list(iter_payloads_backwards(root, files[0])) == []
+    assert list(iter_messages(root, files[0], 0, H13 + 100 * HOUR_NS)) == []
+    decoded = ColumnCache(1 << 20)
     for _ in range(2):
-        with pytest.warns(CorruptDataWarning, match="place of another"):
-            parts = reread_ticks(root, files, ["timestamp"], decoded)
+        with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
+            parts = read_cached_ticks(root, files, ["timestamp"], decoded)
         assert sum(part.rows for part in parts) == 5
 
 
@@ -132,21 +132,23 @@ def test_what_a_file_held_before_it_was_exchanged_is_not_shown_for_it(root, inde
     with writer() as opened:
         opened.write(quotes(every(SECOND, 10)))
         opened.write(quotes(every(SECOND, 10, NEXT.hour_ns), 10))
-    decoded = Decoded(1 << 20)
-    assert sum(p.rows for p in reread_ticks(root, index.files(), ["timestamp"], decoded)) == 20
+    decoded = ColumnCache(1 << 20)
+    assert sum(p.rows for p in read_cached_ticks(root, index.files(), ["timestamp"], decoded)) == 20
     first, second, beside = root / KEY.path, root / NEXT.path, root / "beside"
     first.rename(beside)
     second.rename(first)
     beside.rename(second)
     with pytest.warns(CorruptDataWarning) as caught:
-        assert sum(p.rows for p in reread_ticks(root, index.files(), ["timestamp"], decoded)) == 0
+        assert (
+            sum(p.rows for p in read_cached_ticks(root, index.files(), ["timestamp"], decoded)) == 0
+        )
     assert len(caught) == 2
 
 
 def test_a_live_reader_leaves_it_out(misplaced, root):
     tail = Tail(root, CONTRACT, "bid_ask", H13)
     tail.rescan()
-    with pytest.warns(CorruptDataWarning, match="place of another"):
+    with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
         stretch = tail.read()
     assert stretch is not None
     assert (stretch.key, stretch.ticks) == (NEXT, 5)
@@ -156,19 +158,19 @@ def test_a_live_reader_leaves_it_out(misplaced, root):
 
 
 def test_it_is_verified_and_indexed_as_what_it_is(misplaced, root, index, caplog):
-    finding = next(each for each in verify(root, index) if each.path == KEY.path)
+    finding = next(each for each in verify_files(root, index) if each.path == KEY.path)
     assert finding.problem == "misplaced"
     assert finding.size == misplaced.stat().st_size
-    row = next(each for each in records_on_disk(root) if each.path == KEY.path)
+    row = next(each for each in read_all_records(root) if each.path == KEY.path)
     assert (row.ticks, row.messages, row.sealed, row.first_tick_ns) == (0, 0, False, None)
-    assert "loads will tell that its hour is missing" in caplog.text
+    assert "loads will report its hour as missing" in caplog.text
 
 
 def test_it_is_neither_sealed_compressed_summarised_nor_opened(misplaced, root, writer, caplog):
     before = misplaced.read_bytes()
     for refused in (
-        lambda: summarise(root, KEY),
-        lambda: seal(root, KEY),
+        lambda: summarise_file(root, KEY),
+        lambda: seal_file(root, KEY),
         lambda: compress_file(root, KEY, "zstd"),
     ):
         with pytest.raises(MisplacedFileError):
@@ -179,7 +181,7 @@ def test_it_is_neither_sealed_compressed_summarised_nor_opened(misplaced, root, 
     assert misplaced.read_bytes() == before
     assert not misplaced.with_name(misplaced.name + ".torn").exists()
     assert (root / HALF.path).exists()
-    assert "lies in the place of another file" in caplog.text
+    assert "is not the file that its path names" in caplog.text
 
 
 def test_an_import_does_not_take_its_ticks_for_those_of_the_hour(misplaced, root, writer, caplog):
@@ -187,11 +189,11 @@ def test_an_import_does_not_take_its_ticks_for_those_of_the_hour(misplaced, root
         importing = Ingest(root, opened)
         importing.add(quotes(every(SECOND, 10), 500))
     assert (importing.added, importing.known) == (10, 0)
-    assert "lies in the place of another file" in caplog.text
+    assert "is not the file that its path names" in caplog.text
 
 
 def test_xarray_leaves_it_out_in_a_store_and_reads_it_outside(misplaced, root, tmp_path, stranger):
-    with pytest.warns(CorruptDataWarning, match="place of another"):
+    with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
         dataset = xr.open_dataset(misplaced, engine="ibticks")
     assert dataset.sizes["timestamp"] == 0
     assert metadata_of(dataset)["left_out"] == [misplaced.name]
@@ -217,14 +219,14 @@ def test_a_header_that_states_less_is_held_against_the_path_for_the_rest(root, i
     path.parent.mkdir(parents=True)
     body = b"".join(old_frame(H13 + number, number) for number in range(5))
     path.write_bytes(encode_frame(header.SerializeToString() or b"\x08\x01") + body)
-    index.replace_files(records_on_disk(root))
+    index.replace_files(read_all_records(root))
     assert numbers(root, index, strict=True) == list(range(5))
-    assert [finding.problem for finding in verify(root, index)] == [None]
+    assert [finding.problem for finding in verify_files(root, index)] == [None]
     if fields == "all":
         return
     other = {"contract_id": {"tick_type": "last"}}.get(fields, {"contract_id": 7})
     path.write_bytes(replace(read_header(path.read_bytes()), **other).to_bytes() + body)
-    with pytest.raises(CorruptFileError, match="place of another"):
+    with pytest.raises(CorruptFileError, match="not the file that its path names"):
         numbers(root, index, strict=True)
 
 

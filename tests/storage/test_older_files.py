@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ibticks.config import resource
+from ibticks.config import HOUR_NS, resource
 from ibticks.format import encode_frame
-from ibticks.storage import HOUR, FileKey, compress_file, read_messages, verify
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import FileKey, compress_file, read_messages, verify_files
+from ibticks.storage._audit import read_all_records
 from ibticks.storage._hour_file import HourFile
 
 from .samples import (
@@ -46,7 +46,7 @@ def old(root) -> Path:
 
 def test_an_old_file_is_read_as_it_is(old, root, index):
     before = old.read_bytes()
-    index.replace_files(records_on_disk(root))
+    index.replace_files(read_all_records(root))
     (row,) = index.files()
     assert (row.messages, row.ticks, row.sealed) == (100, 100, False)
     assert (row.start_ns, row.end_ns) == (H13, H13 + 99 * SECOND)
@@ -69,7 +69,7 @@ def test_an_old_file_is_appended_to_and_sealed(old, root, index, writer, minutes
     assert (header.message_count, header.contract_id, header.tick_type) == (151, 8314, "bid_ask")
     assert header.writer.startswith("ibticks")
     assert numbers(root, index) == list(range(151))
-    assert [finding.problem for finding in verify(root, index)] == [None]
+    assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
 def test_an_old_file_is_sealed_by_the_first_writer_that_comes(old, root, index, writer):
@@ -77,14 +77,14 @@ def test_an_old_file_is_sealed_by_the_first_writer_that_comes(old, root, index, 
     writer()
     assert old.read_bytes()[256:] == body
     assert read_plainly(old)[0].sealed
-    assert index.files() == list(records_on_disk(root))
+    assert index.files() == list(read_all_records(root))
     assert numbers(root, index) == list(range(100))
 
 
 def test_an_old_file_torn_by_a_crash_loses_only_the_torn_message(old, root, index, writer):
     data = old.read_bytes()
     old.write_bytes(data[:-5])
-    index.replace_files(records_on_disk(root))
+    index.replace_files(read_all_records(root))
     assert numbers(root, index) == list(range(99))
     writer()
     assert numbers(root, index) == list(range(99))
@@ -108,7 +108,7 @@ def test_an_old_file_without_messages_stays_one(root, index, writer):
     writer()
     assert read_plainly(path)[0].sealed
     assert numbers(root, index) == []
-    assert [finding.problem for finding in verify(root, index)] == [None]
+    assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
 def test_an_old_file_compressed_by_hand_is_read_and_opened(old, root, index, writer):
@@ -118,7 +118,7 @@ def test_an_old_file_compressed_by_hand_is_read_and_opened(old, root, index, wri
     header.compression = "gzip"
     packed = encode_frame(header.SerializeToString()) + gzip.compress(body)
     old.write_bytes(packed)
-    index.replace_files(records_on_disk(root))
+    index.replace_files(read_all_records(root))
     assert numbers(root, index, strict=True) == list(range(100))
     HourFile(root, KEY, H13, lambda: None).close()
     assert old.read_bytes()[256:] == body
@@ -166,7 +166,7 @@ def test_our_files_need_nothing_but_protobuf_and_the_schema(
 ):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
-        opened.append(message("info", H13 + HOUR - 1, {"status": "active"}))
+        opened.append(message("info", H13 + HOUR_NS - 1, {"status": "active"}))
     compress_file(root, KEY, compression)
     schema = resource("proto") / "tick_stream.proto"
     compiler = [sys.executable, "-m", "grpc_tools.protoc", f"--python_out={tmp_path}"]
@@ -182,6 +182,6 @@ def test_our_files_need_nothing_but_protobuf_and_the_schema(
         "bid_ask",
         [
             *(["tick", H13 + n * SECOND, n, 180 + n * 0.01] for n in range(100)),
-            ["info", H13 + HOUR - 1, 0, 0.0],
+            ["info", H13 + HOUR_NS - 1, 0, 0.0],
         ],
     ]

@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibticks.config import TICK_TYPES
+from ibticks.config import HOUR_NS, TICK_TYPES
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.format import read_header
 from ibticks.index import MemoryIndex
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import HOUR, FileKey, SealerApart, StreamWriter, summarise, verify
-from ibticks.storage import _seal_process as sealing_apart
-from ibticks.storage._audit import records_on_disk
-from ibticks.storage._sealing import seal
+from ibticks.storage import FileKey, SealProcess, StreamWriter, summarise_file, verify_files
+from ibticks.storage import _worker_processes as worker_processes
+from ibticks.storage._audit import read_all_records
+from ibticks.storage._sealing import seal_file
 
 from .samples import (
     CONTRACT,
@@ -64,7 +64,7 @@ def check_sealed(root: Path, index: MemoryIndex, key: FileKey = KEY) -> None:
     assert header.body_bytes == len(body)
     assert header.crc32c == crc32c(body)
     (row,) = [record for record in index.files() if record.path == key.path]
-    assert row == summarise(root, key).record
+    assert row == summarise_file(root, key).record
     assert row.sealed
     assert row.size == len(data)
     assert (row.messages, row.crc32c) == (len(found), header.crc32c)
@@ -138,7 +138,7 @@ def test_sealing_twice_changes_nothing(writer, root, index):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     before, data = index.files(), (root / KEY.path).read_bytes()
-    assert [seal(root, KEY)] == before
+    assert [seal_file(root, KEY)] == before
     with writer() as opened:
         opened.seal()
     assert index.files() == before
@@ -191,7 +191,7 @@ def test_a_sealed_file_with_a_changed_price_is_left_as_it_is(writer, root, index
     flip(root / KEY.path, price_in(root / KEY.path))
     damaged = (root / KEY.path).read_bytes()
     with pytest.raises(CorruptFileError, match="checksum"):
-        seal(root, KEY)
+        seal_file(root, KEY)
     if not known:
         index.drop_files([KEY.path])
     with writer() as opened:
@@ -205,7 +205,7 @@ def test_a_sealed_file_with_a_changed_price_is_left_as_it_is(writer, root, index
     # It has a row, so that a load meets it and tells; nothing of the row is to be trusted.
     (row, _) = sorted(index.files(), key=lambda record: "-30" in record.path)
     assert (row.path, row.sealed) == (KEY.path, known)
-    assert {finding.path: finding.problem for finding in verify(root, index)} == {
+    assert {finding.path: finding.problem for finding in verify_files(root, index)} == {
         KEY.path: "checksum",
         half.path: None,
     }
@@ -218,7 +218,7 @@ def test_a_damaged_file_is_read_once_and_not_for_every_late_tick(writer, root, i
     with writer() as opened:
         for number in range(20):
             opened.append(quote_message(H13 + number, number))
-            opened.append(quote_message(H13 + HOUR + number, number))
+            opened.append(quote_message(H13 + HOUR_NS + number, number))
     assert caplog.text.count("is damaged") == 1
 
 
@@ -226,7 +226,7 @@ def test_the_blocks_of_a_damaged_file_are_not_made_from_the_damage(writer, root,
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
     flip(root / KEY.path, price_in(root / KEY.path))
-    (row,) = records_on_disk(root)
+    (row,) = read_all_records(root)
     assert row.blocks == ()
     assert (row.sealed, row.messages) == (True, 30_000)
 
@@ -280,7 +280,7 @@ def ticks_of_a_type(draw):
         st.lists(
             st.fixed_dictionaries(
                 {
-                    "timestamp": st.integers(H13, H13 + HOUR // 2 - 1),
+                    "timestamp": st.integers(H13, H13 + HOUR_NS // 2 - 1),
                     "sequence": SEQUENCES,
                     **{name: SIZES if name.endswith("size") else PRICES for name in names},
                 }
@@ -306,7 +306,7 @@ def test_the_figures_of_a_file_are_those_of_its_ticks(drawn):
     with new_root() as root:
         with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
             writer.write(TickColumns(len(rows), columns))
-        assert list(records_on_disk(root)) == index.files()
+        assert list(read_all_records(root)) == index.files()
     (record,) = index.files()
     times = [row["timestamp"] for row in rows]
     sequences = [row["sequence"] for row in rows if row["sequence"] is not None]
@@ -361,7 +361,7 @@ def test_a_file_without_ticks_has_no_figures(writer, root, index):
 
 @pytest.fixture
 def apart():
-    sealer = SealerApart()
+    sealer = SealProcess()
     yield sealer
     sealer.close()
 
@@ -369,14 +369,14 @@ def apart():
 def test_sealing_apart_is_sealing(writer, root, index, apart):
     opened = writer(sealer=apart)
     for hour in range(3):
-        opened.write(quotes(every(SECOND, 100, H13 + hour * HOUR), hour * 100))
-    broken = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+        opened.write(quotes(every(SECOND, 100, H13 + hour * HOUR_NS), hour * 100))
+    broken = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
     with (root / broken.path).open("r+b") as file:
         file.write(b"\xff" * 64)
     with pytest.raises(CorruptFileError, match=r"14_ticks\.pb"):
         opened.seal()
     check_sealed(root, index)
-    check_sealed(root, index, FileKey(CONTRACT, "bid_ask", H13 + 2 * HOUR))
+    check_sealed(root, index, FileKey(CONTRACT, "bid_ask", H13 + 2 * HOUR_NS))
 
 
 def test_sealing_apart_says_why_it_failed(tmp_path, apart):
@@ -391,14 +391,14 @@ def test_a_process_that_was_stopped_is_replaced(writer, root, index, apart, monk
     apart(root, [KEY])
     stopped = apart._process
     os.kill(stopped.pid, signal.SIGSTOP)
-    monkeypatch.setattr(sealing_apart, "_ANSWER_SECONDS", 0.2)
-    started = SealerApart._start
+    monkeypatch.setattr(worker_processes, "_ANSWER_SECONDS", 0.2)
+    started = SealProcess._start
 
     def start(sealer):
-        monkeypatch.setattr(sealing_apart, "_ANSWER_SECONDS", 600.0)
+        monkeypatch.setattr(worker_processes, "_ANSWER_SECONDS", 600.0)
         return started(sealer)
 
-    monkeypatch.setattr(SealerApart, "_start", start)
+    monkeypatch.setattr(SealProcess, "_start", start)
     with writer(sealer=apart) as opened:
         opened.append(quote_message(H13, 0))
     check_sealed(root, index)
@@ -430,7 +430,7 @@ def runs(pid: int) -> bool:
 
 def test_nothing_is_sealed_for_a_process_that_was_killed(root, index, writer, children, tmp_path):
     """Its locks are gone with it: another writer may have the files by now."""
-    keys = [FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR) for hour in range(3)]
+    keys = [FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR_NS) for hour in range(3)]
     opened = writer()
     for key in keys:
         opened.append(quote_message(key.hour_ns, 0))
@@ -454,7 +454,7 @@ def test_nothing_is_sealed_for_a_process_that_was_killed(root, index, writer, ch
 
 def test_it_ends_without_a_word_when_nobody_listens_any_more(root):
     with subprocess.Popen(
-        [sys.executable, "-m", "ibticks.storage._seal_process"],
+        [sys.executable, "-m", "ibticks.storage._worker_processes", "seal"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -474,10 +474,10 @@ import json, sys
 from pathlib import Path
 from ibticks.index import MemoryIndex
 from ibticks.storage import StreamAppender
-from ibticks.storage import SealerApart
+from ibticks.storage import SealProcess
 index = MemoryIndex()
 root = Path({str(root)!r})
-with StreamAppender(root, {CONTRACT}, "bid_ask", index, sealer=SealerApart()) as opened:
+with StreamAppender(root, {CONTRACT}, "bid_ask", index, sealer=SealProcess()) as opened:
     opened.append(json.loads({json.dumps(json.dumps(quote_message(H13, 0)))}))
 assert index.files()[0].sealed
 print(*sorted({{"numpy", "numba", "pandas", "polars", "pyarrow", "psycopg"}} & set(sys.modules)))

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from ibticks.storage import HOUR, verify
+from ibticks.config import HOUR_NS
+from ibticks.storage import verify_files
 
 from .samples import H13, KEY, SECOND, every, numbers, quote_message, quotes
 
@@ -87,11 +88,11 @@ def test_seconds_force_what_has_waited_that_long(writer, root, synced, clock):
 def test_a_late_message_does_not_keep_the_others_waiting(writer, root, synced, clock):
     opened = writer(fsync=1.0)
     opened.append(quote_message(H13, 0))
-    opened.append(quote_message(H13 + HOUR, 1))
+    opened.append(quote_message(H13 + HOUR_NS, 1))
     inode = (root / KEY.path).stat().st_ino
     begun = synced[inode]
     clock[0] += 1.0
-    opened.append(quote_message(H13 + HOUR, 2))
+    opened.append(quote_message(H13 + HOUR_NS, 2))
     assert synced[inode] == begun + 1
 
 
@@ -110,6 +111,6 @@ def test_where_there_is_no_fdatasync_fsync_serves(writer, root, index, monkeypat
     monkeypatch.delattr(os, "fdatasync")
     with writer(fsync=0) as opened:
         opened.write(quotes(every(SECOND, 10)))
-        opened.append(quote_message(H13 + HOUR, 10))
+        opened.append(quote_message(H13 + HOUR_NS, 10))
     assert numbers(root, index) == list(range(11))
-    assert not any(finding.problem for finding in verify(root, index))
+    assert not any(finding.problem for finding in verify_files(root, index))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ibticks.errors import CorruptDataWarning, CorruptFileError
 from ibticks.format import encode_frame
 from ibticks.index import MemoryIndex
-from ibticks.storage import FileKey, StreamWriter, read_messages, verify
+from ibticks.storage import FileKey, StreamWriter, read_messages, verify_files
 from ibticks.storage._hour_file import HourFile
 from ibticks.testing.strategies import malformed_messages
 from ibticks.tick_stream_pb2 import StreamMessage
@@ -140,12 +140,12 @@ def test_the_next_writer_cuts_a_torn_tail_keeps_it_and_goes_on(root, index, writ
     if tail:
         assert torn.read_bytes() == tail
         assert f"{len(tail)} bytes after byte {borders[kept]} are not whole messages" in caplog.text
-        assert "kept in 13_ticks.pb.torn" in caplog.text
+        assert "moved to 13_ticks.pb.torn" in caplog.text
     else:
         assert not torn.exists()
     opened.close()
     assert numbers(root, index) == list(range(kept + 1))
-    assert [finding.problem for finding in verify(root, index)] == [None]
+    assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
 def test_a_second_crash_adds_to_what_was_cut(root, index, writer):
@@ -237,7 +237,7 @@ def test_zeros_from_anywhere_on_cost_no_message_before_or_after(root, index):
             assert found[:kept] == list(range(kept))
             assert found[-2:] == [100, 101]
             assert len(found) - kept in (2, 3)
-            assert [finding.problem for finding in verify(root, index)] == [None]
+            assert [finding.problem for finding in verify_files(root, index)] == [None]
             (root / f"{KEY.path}.torn").unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ibticks.storage import Source
+from ibticks.storage import FileReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,14 +28,14 @@ class Reads(list):
 def reads(monkeypatch):
     """Every stretch of a tick file that is read from now on."""
     seen = Reads()
-    plain = Source.read
+    plain = FileReader.read
 
     def read(source, *arguments):
         data = plain(source, *arguments)
         seen.append((source._path, len(data)))
         return data
 
-    monkeypatch.setattr(Source, "read", read)
+    monkeypatch.setattr(FileReader, "read", read)
     return seen
 
 

@@ -271,7 +271,7 @@ def test_a_complete_index_is_opened_without_reading_a_file(root, new_database, m
     def read(*_):
         pytest.fail("a file was read")
 
-    monkeypatch.setattr(audit, "summarise", read)
+    monkeypatch.setattr(audit, "summarise_file", read)
     with ibt.open(root, dsn=dsn) as store:
         assert len(store.index.files()) == HOURS
 
@@ -317,7 +317,7 @@ def meanwhile(monkeypatch):
     """Do something once, after a rebuild has read a file and before its row is entered."""
 
     def do(action):
-        plain, actions = audit.summarise, [action]
+        plain, actions = audit.summarise_file, [action]
 
         def summarise(*arguments):
             summary = plain(*arguments)
@@ -325,7 +325,7 @@ def meanwhile(monkeypatch):
                 actions.pop()()
             return summary
 
-        monkeypatch.setattr(audit, "summarise", summarise)
+        monkeypatch.setattr(audit, "summarise_file", summarise)
 
     return do
 

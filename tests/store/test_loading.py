@@ -235,7 +235,7 @@ def test_head_stops_reading(sample_store, reads):
 
 
 def test_only_the_columns_of_the_query_are_decoded(sample_store, monkeypatch):
-    from ibticks.storage import _reader as reader
+    from ibticks.storage import _tick_reader as reader
 
     asked = []
 

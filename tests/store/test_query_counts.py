@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import UnknownContractError
 from ibticks.index import ContractRecord, CoverageRecord, FileRecord
 from ibticks.index._database import Database
-from ibticks.storage import HOUR, FileKey
+from ibticks.storage import FileKey
 
 FIRST_HOUR_NS = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
 CONTRACTS = range(1, 41)
@@ -15,7 +16,7 @@ TICK_TYPES = ("last", "bid_ask")
 
 
 def file(contract_id, tick_type, hour=0, *, sealed=True):
-    key = FileKey(contract_id, tick_type, FIRST_HOUR_NS + hour * HOUR)
+    key = FileKey(contract_id, tick_type, FIRST_HOUR_NS + hour * HOUR_NS)
     return FileRecord(
         key.path, contract_id, tick_type, key.hour_ns, key.hour_ns, key.hour_ns + 9, 400, 2, 2,
         sealed=sealed, first_tick_ns=key.hour_ns, last_tick_ns=key.hour_ns + 9,
@@ -30,7 +31,7 @@ def many(store):
         [file(c, kind, hour) for c in CONTRACTS for kind in TICK_TYPES for hour in range(3)]
     )
     index.put_contracts([ContractRecord(c, f"S{c}") for c in CONTRACTS if c % 2])
-    until = FIRST_HOUR_NS + 2 * HOUR
+    until = FIRST_HOUR_NS + 2 * HOUR_NS
     index.put_coverage(
         [
             CoverageRecord(c, k, FIRST_HOUR_NS, until, "captured")
@@ -98,7 +99,7 @@ def test_coverage_of_all_time_reaches_as_far_as_ticks(many):
     found = many.select(1, "last").coverage()
     assert (found.intervals[0][0], found.intervals[-1][1]) == (
         FIRST_HOUR_NS,
-        FIRST_HOUR_NS + 2 * HOUR + 10,
+        FIRST_HOUR_NS + 2 * HOUR_NS + 10,
     )
 
 

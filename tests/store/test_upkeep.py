@@ -65,7 +65,7 @@ def test_rebuilding_drops_what_is_gone_and_finds_what_is_new(trades):
     assert [record.path for record in trades.index.files()] == [HOURS[1]]
     # A copy in the place of another hour is known, too, and read by nobody.
     kept.with_name("01_ticks.pb").write_bytes(kept.read_bytes())
-    with pytest.warns(errors.CorruptDataWarning, match="lies in the place of another file"):
+    with pytest.warns(errors.CorruptDataWarning, match="is not the file that its path names"):
         assert trades.rebuild_index(progress=False) == 2
     paths = [record.path for record in trades.index.files()]
     assert paths == [HOURS[1], HOURS[1].replace("00_", "01_")]

@@ -20,7 +20,7 @@ from ibticks import errors
 from ibticks.capture._status import write_status
 from ibticks.index import ContractRecord, IndexChange, MemoryIndex
 from ibticks.index._journal import Journal
-from ibticks.storage import StreamLock, StreamWriter, is_written
+from ibticks.storage import StreamLock, StreamWriter
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
 
@@ -252,6 +252,6 @@ def test_a_reader_learns_from_the_note_whether_a_stream_is_written(root, note, e
         lock.with_suffix(".json").write_text(note)
 
     def ask():
-        assert is_written(root, 7, "last") is expected
+        assert StreamLock.is_locked(root, 7, "last") is expected
 
     assert run_as(OTHER, ask) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from ibticks.errors import CorruptFileError
 from ibticks.format import Header
-from ibticks.storage import header_of
+from ibticks.storage import read_file_header
 
 
 @pytest.fixture
@@ -49,17 +49,17 @@ def test_a_header_read_beside_its_write_is_read_again(
 
     monkeypatch.setattr(os, "pread", pread_beside_a_write)
     os.pwrite(descriptor, sealed, 0)
-    assert header_of(descriptor) == headers[1]
+    assert read_file_header(descriptor) == headers[1]
 
 
 @pytest.mark.parametrize("size", [0, 3, 4, 200, 255])
 def test_half_a_header_is_refused(descriptor, size):
     os.ftruncate(descriptor, size)
     with pytest.raises(CorruptFileError, match="header"):
-        header_of(descriptor)
+        read_file_header(descriptor)
 
 
 def test_a_length_that_is_no_header_s_is_refused(descriptor):
     os.pwrite(descriptor, b"\xff\xff\xff\xff", 0)
     with pytest.raises(CorruptFileError, match="claims 4294967295 bytes"):
-        header_of(descriptor)
+        read_file_header(descriptor)

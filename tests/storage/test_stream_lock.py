@@ -15,7 +15,7 @@ import pytest
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError, WriterLockedError
 from ibticks.index import MemoryIndex
-from ibticks.storage import StreamLock, StreamWriter, is_written, list_files
+from ibticks.storage import StreamLock, StreamWriter, list_files
 
 from .samples import CONTRACT, H13, KEY, numbers, open_descriptors, quote_message
 
@@ -49,9 +49,9 @@ def test_a_second_writer_is_told_who_the_first_is(writer, root, index):
 
 def test_other_streams_can_be_written_meanwhile(writer, root, index):
     with writer(), writer("last"), StreamWriter(root, CONTRACT + 1, "bid_ask", index):
-        assert is_written(root, CONTRACT, "last")
-        assert is_written(root, CONTRACT + 1, "bid_ask")
-        assert not is_written(root, CONTRACT, "mid_point")
+        assert StreamLock.is_locked(root, CONTRACT, "last")
+        assert StreamLock.is_locked(root, CONTRACT + 1, "bid_ask")
+        assert not StreamLock.is_locked(root, CONTRACT, "mid_point")
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.EACCES])
@@ -68,16 +68,16 @@ def test_a_note_that_cannot_be_removed_does_not_fail_the_writer(writer, root, mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", fail)
         opened.close()
-    assert not is_written(root, CONTRACT, "bid_ask")
+    assert not StreamLock.is_locked(root, CONTRACT, "bid_ask")
     with writer():
-        assert is_written(root, CONTRACT, "bid_ask")
+        assert StreamLock.is_locked(root, CONTRACT, "bid_ask")
 
 
 def test_closing_lets_the_next_writer_in(writer, root):
     for _ in range(3):
         with writer():
-            assert is_written(root, CONTRACT, "bid_ask")
-        assert not is_written(root, CONTRACT, "bid_ask")
+            assert StreamLock.is_locked(root, CONTRACT, "bid_ask")
+        assert not StreamLock.is_locked(root, CONTRACT, "bid_ask")
     lock = StreamLock(root, CONTRACT, "bid_ask")
     lock.release()
     lock.release()

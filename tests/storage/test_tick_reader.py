@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.index import MemoryIndex
-from ibticks.storage import HOUR, Source, StreamWriter, compress_file, read_messages, read_ticks
-from ibticks.storage import _reader as reader
+from ibticks.storage import FileReader, StreamWriter, compress_file, read_messages, read_ticks
+from ibticks.storage import _tick_reader as reader
 
 from .children import KeptIndex
 from .samples import (
@@ -43,13 +44,13 @@ from .samples import (
 def reads(monkeypatch):
     """What is read of files beside their headers: offsets and sizes."""
     done: list[tuple[int, int]] = []
-    read = Source.read
+    read = FileReader.read
 
     def counting(source, offset, size):
         done.append((offset, size))
         return read(source, offset, size)
 
-    monkeypatch.setattr(Source, "read", counting)
+    monkeypatch.setattr(FileReader, "read", counting)
     return done
 
 
@@ -78,7 +79,7 @@ def test_five_minutes_read_only_their_blocks(hour, reads, compression, minute):
     record = hour[compression, "record"]
     start, end = H13 + minute * MINUTE, H13 + (minute + 5) * MINUTE
     found = load(hour[compression, "root"], [record], start_ns=start, end_ns=end)
-    step = HOUR // 76_000
+    step = HOUR_NS // 76_000
     first, last = -(-minute * MINUTE // step), -(-(minute + 5) * MINUTE // step)
     assert found["sequence"].tolist() == list(range(first, min(last, 76_000)))
     blocks = [b for b in record.blocks if b.min_ns < end and b.max_ns >= start]
@@ -89,7 +90,7 @@ def test_five_minutes_read_only_their_blocks(hour, reads, compression, minute):
 @settings(deadline=None, max_examples=60)
 @given(bounds=st.tuples(st.integers(-5, 76_005), st.integers(-5, 76_005)), shift=st.integers(-1, 1))
 def test_any_range_has_its_ticks_and_is_half_open(hour, bounds, shift):
-    step = HOUR // 76_000
+    step = HOUR_NS // 76_000
     start, end = (H13 + number * step + shift for number in sorted(bounds))
     found = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
     times = np.arange(76_000) * step + H13
@@ -98,7 +99,7 @@ def test_any_range_has_its_ticks_and_is_half_open(hour, bounds, shift):
 
 
 def test_nothing_is_read_outside_the_hour(hour, reads):
-    for start, end in ((H13 - HOUR, H13), (H13 + HOUR, H13 + 2 * HOUR)):
+    for start, end in ((H13 - HOUR_NS, H13), (H13 + HOUR_NS, H13 + 2 * HOUR_NS)):
         found = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
         assert len(found["timestamp"]) == 0
     assert reads == []
@@ -122,7 +123,7 @@ def test_no_files_are_no_ticks(root):
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("threads", [2, 3, 6, 50])
 def test_threads_find_the_same(hour, monkeypatch, compression, threads):
-    monkeypatch.setattr(reader, "_WORTH_A_THREAD", 1000)
+    monkeypatch.setattr(reader, "_MESSAGES_PER_THREAD", 1000)
     root, record = hour[compression, "root"], hour[compression, "record"]
     one = load(root, [record], threads=1)
     assert one["sequence"].tolist() == list(range(76_000))
@@ -148,12 +149,12 @@ def test_an_open_file_is_not_read_for_other_hours(writer, root, index, reads):
     """Its row goes on for ever, as far as the index knows."""
     opened = writer()
     opened.write(quotes(every(SECOND, 100)))
-    for start in (H13 - HOUR, H13 + HOUR, H13 + 1000 * HOUR):
+    for start in (H13 - HOUR_NS, H13 + HOUR_NS, H13 + 1000 * HOUR_NS):
         rows = index.files()
-        assert numbers(root, rows, start_ns=start, end_ns=start + HOUR) == []
-        assert list(read_messages(root, rows, start_ns=start, end_ns=start + HOUR)) == []
+        assert numbers(root, rows, start_ns=start, end_ns=start + HOUR_NS) == []
+        assert list(read_messages(root, rows, start_ns=start, end_ns=start + HOUR_NS)) == []
     assert reads == []
-    assert numbers(root, index, start_ns=H13 + HOUR - 1, end_ns=H13 + HOUR) == []
+    assert numbers(root, index, start_ns=H13 + HOUR_NS - 1, end_ns=H13 + HOUR_NS) == []
     assert len(reads) > 0
 
 
@@ -198,7 +199,7 @@ def test_rows_older_or_newer_than_the_file_never_give_wrong_ticks(writer, root, 
         seal_as("none")
         remember(count)
         seal_as(compression)
-        opened.append(quote_message(H13 + HOUR - 1, count))
+        opened.append(quote_message(H13 + HOUR_NS - 1, count))
         remember(count + 1)
     opened.close()
     remember(30_004)
@@ -216,7 +217,7 @@ def meanwhile(monkeypatch):
 
     def arrange(change) -> list[int]:
         calls: list[int] = []
-        shares = reader._shares
+        shares = reader._split_work
 
         def changing(pieces, threads):
             calls.append(len(pieces))
@@ -224,7 +225,7 @@ def meanwhile(monkeypatch):
                 change()
             return shares(pieces, threads)
 
-        monkeypatch.setattr(reader, "_shares", changing)
+        monkeypatch.setattr(reader, "_split_work", changing)
         return calls
 
     return arrange
@@ -246,7 +247,7 @@ def test_a_file_opened_for_a_late_tick_while_a_load_begins(writer, root, index, 
         opened.write(hour_of_quotes(30_000))
     rows = index.files()
     opened = writer()
-    planned = meanwhile(lambda: opened.append(quote_message(H13 + HOUR - 1, 30_000)))
+    planned = meanwhile(lambda: opened.append(quote_message(H13 + HOUR_NS - 1, 30_000)))
     assert numbers(root, rows, strict=True) == list(range(30_001))
     assert len(planned) == 2
 
@@ -258,7 +259,7 @@ def test_a_file_sealed_anew_while_a_load_begins(writer, root, index, meanwhile):
 
     def late() -> None:
         with writer() as opened:
-            opened.append(quote_message(H13 + HOUR - 1, 30_000))
+            opened.append(quote_message(H13 + HOUR_NS - 1, 30_000))
 
     meanwhile(late)
     assert numbers(root, rows, strict=True) == list(range(30_001))
@@ -282,7 +283,7 @@ def test_an_old_file_sealed_while_a_load_begins(writer, root, index, meanwhile):
 def test_a_file_deleted_while_a_load_begins_is_told(writer, root, index, meanwhile):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
-        opened.append(quote_message(H13 + HOUR, 100))
+        opened.append(quote_message(H13 + HOUR_NS, 100))
     meanwhile((root / KEY.path).unlink)
     with pytest.warns(CorruptDataWarning, match=r"No such file.*13_ticks\.pb"):
         assert numbers(root, index) == [100]
@@ -293,7 +294,7 @@ def test_a_file_deleted_while_a_load_begins_is_told(writer, root, index, meanwhi
 def test_a_file_that_changes_while_it_is_read(writer, root, index, monkeypatch, change, blocks):
     with writer() as opened:
         opened.write(hour_of_quotes(40_000))
-    (row,), read, calls = index.files(), Source.read, []
+    (row,), read, calls = index.files(), FileReader.read, []
 
     def changing(source, offset, size):
         calls.append(offset)
@@ -302,12 +303,12 @@ def test_a_file_that_changes_while_it_is_read(writer, root, index, monkeypatch, 
                 compress_file(root, KEY, "zstd")
             else:
                 opened = writer()
-                opened.append(quote_message(H13 + HOUR - 1, 40_000))
+                opened.append(quote_message(H13 + HOUR_NS - 1, 40_000))
                 if change == "reseal":
                     opened.close()
         return read(source, offset, size)
 
-    monkeypatch.setattr(Source, "read", changing)
+    monkeypatch.setattr(FileReader, "read", changing)
     found = numbers(root, [row if blocks == "known" else replace(row, blocks=())], strict=True)
     assert found == list(range(40_000))
 
@@ -340,19 +341,19 @@ def test_every_load_beside_a_writer_is_a_prefix(root, tmp_path, children, seed):
 def test_a_missing_file_is_told_and_leaves_the_others(writer, root, index):
     with writer() as opened:
         for hour in range(3):
-            opened.write(quotes(every(SECOND, 10, H13 + hour * HOUR), hour * 10))
+            opened.write(quotes(every(SECOND, 10, H13 + hour * HOUR_NS), hour * 10))
     gone = index.files()[1]
     (root / gone.path).unlink()
     with pytest.warns(CorruptDataWarning, match="2013-10-08 14:00:00.*15:00:00") as told:
         (part,) = read_ticks(root, index.files(), ["sequence"])
     assert len(told) == 1
     assert part.numbers("sequence").tolist() == [*range(10), *range(20, 30)]
-    assert part.missing == ((H13 + HOUR, H13 + 2 * HOUR),)
+    assert part.missing == ((H13 + HOUR_NS, H13 + 2 * HOUR_NS),)
     with pytest.raises(StorageError, match=r"14_ticks\.pb") as caught:
         read_ticks(root, index.files(), ["sequence"], strict=True)
     assert caught.value.context["path"] == str(root / gone.path)
     # It is of no concern to other hours.
-    assert numbers(root, index, start_ns=H13 + 2 * HOUR) == list(range(20, 30))
+    assert numbers(root, index, start_ns=H13 + 2 * HOUR_NS) == list(range(20, 30))
     with pytest.warns(CorruptDataWarning, match=r"14_ticks\.pb"):
         assert len(list(read_messages(root, index.files(), ticks=True))) == 20
 
@@ -363,10 +364,10 @@ def test_an_open_row_whose_file_is_gone_is_told_for_its_hour_only(root, writer, 
     rows = index.files()
     opened.close()
     (root / KEY.path).unlink()
-    assert numbers(root, rows, start_ns=H13 + HOUR, strict=True) == []
+    assert numbers(root, rows, start_ns=H13 + HOUR_NS, strict=True) == []
     with pytest.warns(CorruptDataWarning, match="left out: 2013-10-08 13:30:00"):
         (part,) = read_ticks(root, rows, ["sequence"], start_ns=H13 + 30 * MINUTE)
-    assert part.missing == ((H13 + 30 * MINUTE, H13 + HOUR),)
+    assert part.missing == ((H13 + 30 * MINUTE, H13 + HOUR_NS),)
 
 
 @pytest.mark.parametrize("lost", [4, 256, 4096])
@@ -392,9 +393,9 @@ def test_a_lost_header_costs_nothing_the_index_knows(hour, lost):
 def test_an_open_file_is_read_up_to_what_is_no_message(writer, root, index, caplog):
     opened = writer()
     opened.write(hour_of_quotes(20_000))
-    opened.append_payload(b"\x0a\x04tick\x22\x02\x0a\xff", H13 + HOUR - 1)
+    opened.append_payload(b"\x0a\x04tick\x22\x02\x0a\xff", H13 + HOUR_NS - 1)
     place = (root / KEY.path).stat().st_size - 14
-    opened.append(quote_message(H13 + HOUR - 1, 20_000))
+    opened.append(quote_message(H13 + HOUR_NS - 1, 20_000))
     with pytest.warns(CorruptDataWarning, match="not a StreamMessage"):
         assert numbers(root, index) == list(range(20_000))
     with pytest.raises(CorruptFileError, match="not a StreamMessage") as caught:
@@ -410,10 +411,10 @@ def test_an_open_file_is_read_up_to_what_is_no_message(writer, root, index, capl
 
 
 def test_no_load_leaves_a_file_open(writer, root, index, monkeypatch):
-    monkeypatch.setattr(reader, "_WORTH_A_THREAD", 1000)
+    monkeypatch.setattr(reader, "_MESSAGES_PER_THREAD", 1000)
     with writer() as opened:
         for hour in range(4):
-            opened.write(quotes(every(SECOND, 1500, H13 + hour * HOUR), hour * 1500))
+            opened.write(quotes(every(SECOND, 1500, H13 + hour * HOUR_NS), hour * 1500))
     rows = index.files()
     (root / rows[3].path).unlink()
     (root / rows[2].path).write_bytes(bytes(1000))

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import StorageError, StorageFullError, TickError
 from ibticks.live._tail import Tail
-from ibticks.storage import HOUR, FileKey, compress_file, list_files, verify
+from ibticks.storage import FileKey, compress_file, list_files, verify_files
 
 from .samples import (
     CONTRACT,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SYNCS = ("fsync", "fdatasync")
-NEXT = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+NEXT = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
 
 
 def path_of(descriptor: int) -> str:
@@ -100,7 +101,7 @@ def check(root, index, count: int) -> None:
     """All that was accepted is there, once, and sealed."""
     assert sorted(numbers(root, index, strict=True)) == list(range(count))
     assert all(record.sealed for record in index.files())
-    assert not any(finding.problem for finding in verify(root, index))
+    assert not any(finding.problem for finding in verify_files(root, index))
 
 
 # --- a message that was half written and cannot be taken back -------------------------------------
@@ -182,7 +183,7 @@ def test_where_nothing_helps_the_hour_goes_on_in_its_other_file(
             KEY.path: False,
             HALF.path: True,
         }
-    {"seal": opened.seal, "maintain": lambda: opened.maintain(H13 + 2 * HOUR)}.get(
+    {"seal": opened.seal, "maintain": lambda: opened.maintain(H13 + 2 * HOUR_NS)}.get(
         then, opened.close
     )()
     check(root, index, 30)
@@ -219,7 +220,7 @@ def test_other_hours_are_not_held_up(root, index, writer, faults):
         faults.failing(*SYNCS, only="13_ticks.pb.new"),
     ):
         for hour in range(1, 5):
-            accept(opened, 10 * hour, 10, at=H13 + hour * HOUR)
+            accept(opened, 10 * hour, 10, at=H13 + hour * HOUR_NS)
         with pytest.raises(StorageError):
             opened.close()
     assert [record.sealed for record in index.files()] == [False, True, True, True, True]
@@ -306,10 +307,10 @@ def test_a_failed_sync_is_never_believed_the_second_time(root, index, writer, fa
         assert (root / HALF.path).exists()
         # The old file's own sync would succeed now.
         with pytest.raises(StorageError):
-            opened.maintain(H13 + 2 * HOUR)
+            opened.maintain(H13 + 2 * HOUR_NS)
         assert not next(r for r in index.files() if r.path == KEY.path).sealed
         assert (root / KEY.path).stat().st_ino == inode
-    opened.maintain(H13 + 2 * HOUR)
+    opened.maintain(H13 + 2 * HOUR_NS)
     assert (root / KEY.path).stat().st_ino != inode
     opened.close()
     check(root, index, 20)
@@ -322,7 +323,7 @@ def test_a_message_that_the_system_gave_up_at_once_is_refused(
 ):
     """Its bytes read as zeros after the failed sync; the file of another hour may fail, too."""
     opened = writer(fsync=0)
-    accept(opened, 100, 1, at=H13 + HOUR)
+    accept(opened, 100, 1, at=H13 + HOUR_NS)
     sizes = []
     for number in range(10):
         accept(opened, number, 1)
@@ -347,7 +348,7 @@ def test_a_message_that_the_system_gave_up_at_once_is_refused(
     accept(opened, 10, 5)
     opened.close()
     assert sorted(numbers(root, index, strict=True)) == [*range(11 - lost), *range(10, 15), 100]
-    assert not any(finding.problem for finding in verify(root, index))
+    assert not any(finding.problem for finding in verify_files(root, index))
 
 
 def test_bytes_that_the_system_gave_up_are_told_and_the_rest_stays(
@@ -433,7 +434,7 @@ def test_whatever_fails_what_was_accepted_is_there_once(root, index, writer, fau
     before = open_descriptors()
     number = 0
     while number < 120:
-        at = H13 + choose.choice([0, 40 * MINUTE, HOUR]) + number * SECOND
+        at = H13 + choose.choice([0, 40 * MINUTE, HOUR_NS]) + number * SECOND
         calls = choose.sample(["write", "ftruncate", "lseek", *SYNCS], choose.randrange(4))
         with faults.failing(*calls, only="_ticks.pb", after=choose.randrange(3)):
             try:

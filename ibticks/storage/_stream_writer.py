@@ -9,8 +9,8 @@ import numpy as np
 from ibticks.errors import StorageError
 from ibticks.format import Encoder
 from ibticks.schema import StringColumn, mask_absent_values
-from ibticks.storage._appender import StreamAppender
 from ibticks.storage._layout import half_hours
+from ibticks.storage._stream_appender import StreamAppender
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibticks.config import TICK_TYPES
+from ibticks.config import HALF_HOUR_NS, HOUR_NS, TICK_TYPES
 from ibticks.errors import (
     CorruptFileError,
     InputError,
@@ -27,17 +27,15 @@ from ibticks.format._encode import encode
 from ibticks.index import MemoryIndex
 from ibticks.schema import StringColumn, TickColumns, Values
 from ibticks.storage import (
-    HALF_HOUR,
-    HOUR,
     FileKey,
     StreamWriter,
-    hour_of,
+    floor_hour,
     list_files,
     read_messages,
     seal_files,
-    verify,
+    verify_files,
 )
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage._audit import read_all_records
 from ibticks.testing.strategies import messages, ticks, timestamps
 
 from .samples import (
@@ -77,10 +75,10 @@ class Model:
 
     def add(self, times: list[int], first: int, *, bulk: bool) -> None:
         """Ticks of one half hour that are written at once."""
-        hour = hour_of(times[0])
+        hour = floor_hour(times[0])
         key, half = (FileKey(CONTRACT, "bid_ask", hour, part) for part in ("", "30"))
         split = half in self.files or self.sizes[key] > self.split_bytes
-        if times[0] - hour >= HALF_HOUR and split:
+        if times[0] - hour >= HALF_HOUR_NS and split:
             key = half
         for number, time_ns in enumerate(times, first):
             self.files[key].append(number)
@@ -89,9 +87,9 @@ class Model:
 
 # Four hours, often the same moment, often a border of a half hour.
 TIMES = st.builds(
-    lambda half, within: H13 + half * HALF_HOUR + within,
+    lambda half, within: H13 + half * HALF_HOUR_NS + within,
     st.integers(0, 7),
-    st.one_of(st.sampled_from([0, 1, HALF_HOUR - 1]), st.integers(0, HALF_HOUR - 1)),
+    st.one_of(st.sampled_from([0, 1, HALF_HOUR_NS - 1]), st.integers(0, HALF_HOUR_NS - 1)),
 )
 STEPS = st.one_of(
     st.tuples(st.just("write"), st.lists(TIMES, min_size=1, max_size=12)),
@@ -116,7 +114,10 @@ def test_ticks_in_any_order_are_found_in_the_files_of_their_hours(steps, split_b
                 assert writer.write(quotes(times, count)) == len(times)
                 start = 0
                 for stop in range(1, len(times) + 1):
-                    if stop == len(times) or times[stop] // HALF_HOUR != times[start] // HALF_HOUR:
+                    if (
+                        stop == len(times)
+                        or times[stop] // HALF_HOUR_NS != times[start] // HALF_HOUR_NS
+                    ):
                         model.add(times[start:stop], count + start, bulk=True)
                         start = stop
             elif action == "append":
@@ -139,29 +140,29 @@ def test_ticks_in_any_order_are_found_in_the_files_of_their_hours(steps, split_b
             header, found = read_plainly(root / key.path)
             assert [tick.tick_data.sequence for tick in found] == expected
             assert [time_of(tick) for tick in found] == [came[number] for number in expected]
-            assert all(key.hour_ns <= time_of(tick) < key.hour_ns + HOUR for tick in found)
+            assert all(key.hour_ns <= time_of(tick) < key.hour_ns + HOUR_NS for tick in found)
             assert header.sealed
             assert (root / key.path).stat().st_size == model.sizes[key]
-        assert {r.path: r for r in index.files()} == {r.path: r for r in records_on_disk(root)}
-        assert not any(finding.problem for finding in verify(root, index))
+        assert {r.path: r for r in index.files()} == {r.path: r for r in read_all_records(root)}
+        assert not any(finding.problem for finding in verify_files(root, index))
 
 
 def test_the_second_half_of_a_large_hour_goes_to_a_file_of_its_own(writer, root):
     with writer(split_bytes=4000) as first:
         first.write(quotes(every(SECOND, 60)))
-        first.append(quote_message(H13 + HALF_HOUR, 60))
-        first.append(quote_message(H13 + HALF_HOUR - 1, 61))
+        first.append(quote_message(H13 + HALF_HOUR_NS, 60))
+        first.append(quote_message(H13 + HALF_HOUR_NS - 1, 61))
     assert [len(read_plainly(root / key.path)[1]) for key in (KEY, HALF)] == [61, 1]
     # A later writer keeps to it, whatever its own limit, and does not touch the first file.
     before = (root / KEY.path).read_bytes()
     with writer() as later:
-        later.append(quote_message(H13 + HALF_HOUR + 1, 62))
+        later.append(quote_message(H13 + HALF_HOUR_NS + 1, 62))
     assert (root / KEY.path).read_bytes() == before
     assert len(read_plainly(root / HALF.path)[1]) == 2
     # And when it has opened that for a late tick, too.
     with writer() as later:
         later.append(quote_message(H13 + 1, 63))
-        later.append(quote_message(H13 + HALF_HOUR + 2, 64))
+        later.append(quote_message(H13 + HALF_HOUR_NS + 2, 64))
     assert [len(read_plainly(root / key.path)[1]) for key in (KEY, HALF)] == [62, 3]
 
 
@@ -170,13 +171,13 @@ def test_a_large_hour_is_split_by_a_later_writer_before_it_is_opened(writer, roo
         first.write(quotes(every(SECOND, 60)))
     before = (root / KEY.path).read_bytes()
     with writer(split_bytes=4000) as later:
-        later.append(quote_message(H13 + HALF_HOUR, 60))
+        later.append(quote_message(H13 + HALF_HOUR_NS, 60))
     assert (root / KEY.path).read_bytes() == before
     assert len(read_plainly(root / HALF.path)[1]) == 1
 
 
 def test_ties_at_the_split_keep_their_order(writer, root, index):
-    moment = H13 + HALF_HOUR
+    moment = H13 + HALF_HOUR_NS
     with writer(split_bytes=1000) as opened:
         for number in range(30):
             opened.append(quote_message(moment, number))
@@ -223,7 +224,7 @@ def stored(sent):
 def test_messages_of_all_types_come_back_as_they_went_in(stream):
     tick_type, sent, bulk = stream
     expected, index = [], MemoryIndex()
-    tick = message("tick", H13 + HOUR, {"contract_id": CONTRACT, "tick_type": tick_type})
+    tick = message("tick", H13 + HOUR_NS, {"contract_id": CONTRACT, "tick_type": tick_type})
     tick |= {"stream_id": "bulk", "timestamp": "2013-10-08T14:00:00.000000Z"}
     with new_root() as root:
         with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
@@ -231,7 +232,7 @@ def test_messages_of_all_types_come_back_as_they_went_in(stream):
                 writer.append(each)
                 expected.append(stored(each))
                 if place in bulk:
-                    columns = {"timestamp": Values(np.array([H13 + HOUR]))}
+                    columns = {"timestamp": Values(np.array([H13 + HOUR_NS]))}
                     writer.write(TickColumns(1, columns), stream_id="bulk")
                     expected.append(tick)
             assert [m for _, m in read_messages(root, index.files(), ticks=True)] == expected
@@ -249,23 +250,23 @@ def test_the_index_knows_a_file_from_its_first_message_on(writer, root, index):
     assert (row.path, row.sealed, row.size) == (KEY.path, False, 256)
     # It may hold anything of its hour, and goes on.
     assert index.files(start_ns=H13, end_ns=H13 + 1) == [row]
-    assert index.files(start_ns=H13 + 9 * HOUR) == [row]
+    assert index.files(start_ns=H13 + 9 * HOUR_NS) == [row]
     assert index.files(end_ns=H13) == []
-    opened.append(quote_message(H13 + HOUR, 1))
+    opened.append(quote_message(H13 + HOUR_NS, 1))
     assert [each.sealed for each in index.files()] == [False, False]
     opened.close()
     assert [each.sealed for each in index.files()] == [True, True]
-    assert index.files(start_ns=H13 + 9 * HOUR) == []
+    assert index.files(start_ns=H13 + 9 * HOUR_NS) == []
 
 
 def test_files_passed_by_a_minute_are_sealed_by_upkeep(writer, root, index):
     told = []
     opened = writer(on_sealed=told.append)
     opened.append(quote_message(H13, 0))
-    opened.append(quote_message(H13 + HOUR, 1))
-    opened.maintain(H13 + HOUR + MINUTE - 1)
+    opened.append(quote_message(H13 + HOUR_NS, 1))
+    opened.maintain(H13 + HOUR_NS + MINUTE - 1)
     assert not any(each.sealed for each in index.files())
-    opened.maintain(H13 + HOUR + MINUTE)
+    opened.maintain(H13 + HOUR_NS + MINUTE)
     assert [each.sealed for each in index.files()] == [True, False]
     assert told == index.files()[:1]
     opened.close()
@@ -277,7 +278,7 @@ def test_only_so_many_files_are_open_at_once(writer, root, index, most):
     before = open_descriptors()
     opened = writer(open_files=most)
     for hour in (*range(12), *reversed(range(12)), 3, 9, 3, 9):
-        opened.append(quote_message(H13 + hour * HOUR, hour))
+        opened.append(quote_message(H13 + hour * HOUR_NS, hour))
         assert open_descriptors() <= before + 1 + most  # and the lock
     opened.close()
     assert open_descriptors() == before
@@ -286,11 +287,13 @@ def test_only_so_many_files_are_open_at_once(writer, root, index, most):
 
 def test_late_messages_leave_the_current_hour_open(writer, root):
     opened = writer(open_files=2)
-    opened.append(quote_message(H13 + 9 * HOUR, 0))
+    opened.append(quote_message(H13 + 9 * HOUR_NS, 0))
     for hour in range(9):
-        opened.append(quote_message(H13 + hour * HOUR, 1))
-        assert not read_plainly(root / FileKey(CONTRACT, "bid_ask", H13 + 9 * HOUR).path)[0].sealed
-        assert read_plainly(root / FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR).path)
+        opened.append(quote_message(H13 + hour * HOUR_NS, 1))
+        assert not read_plainly(root / FileKey(CONTRACT, "bid_ask", H13 + 9 * HOUR_NS).path)[
+            0
+        ].sealed
+        assert read_plainly(root / FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR_NS).path)
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -405,10 +408,10 @@ def test_a_late_message_waits_until_its_file_is_sealed(writer, root, index):
     opened = writer(sealer=slow)
     opened.write(quotes(every(SECOND, 50)))
 
-    sealer = Thread(target=opened.appender.seal_ended_hours, args=(H13 + 2 * HOUR,))
+    sealer = Thread(target=opened.appender.seal_ended_hours, args=(H13 + 2 * HOUR_NS,))
     sealer.start()
     assert sealing.wait(60)
-    opened.append(quote_message(H13 + HOUR, 51))  # of another file: it does not wait
+    opened.append(quote_message(H13 + HOUR_NS, 51))  # of another file: it does not wait
     appender = Thread(target=opened.append, args=(quote_message(H13 + 1, 50),))
     appender.start()
     appender.join(0.05)
@@ -418,7 +421,7 @@ def test_a_late_message_waits_until_its_file_is_sealed(writer, root, index):
         assert not thread.is_alive()
     opened.close()
     assert sorted(numbers(root, index)) == list(range(52))
-    assert not any(finding.problem for finding in verify(root, index))
+    assert not any(finding.problem for finding in verify_files(root, index))
 
 
 class Failing:
@@ -439,10 +442,10 @@ def test_what_could_not_be_sealed_is_sealed_later(writer, root, index):
     opened.append(quote_message(H13, 0))
     for _ in range(2):
         with pytest.raises(StorageFullError):
-            opened.maintain(H13 + 2 * HOUR)
+            opened.maintain(H13 + 2 * HOUR_NS)
     sealer.full = False
-    opened.append(quote_message(H13 + HOUR, 1))
-    opened.maintain(H13 + HOUR + 1)
+    opened.append(quote_message(H13 + HOUR_NS, 1))
+    opened.maintain(H13 + HOUR_NS + 1)
     assert [record.sealed for record in index.files()] == [True, False]
 
 
@@ -466,7 +469,7 @@ def test_a_message_is_not_refused_because_another_file_cannot_be_sealed(
     sealer = Failing()
     opened = writer(sealer=sealer, open_files=1)
     for hour in range(3):
-        opened.append(quote_message(H13 + hour * HOUR, hour))
+        opened.append(quote_message(H13 + hour * HOUR_NS, hour))
     assert "tried again" in caplog.text
     assert numbers(root, index) == [0, 1, 2]
     sealer.full = False
@@ -477,8 +480,8 @@ def test_a_message_is_not_refused_because_another_file_cannot_be_sealed(
 def test_a_damaged_file_is_named_once_the_others_are_sealed(writer, root, index, caplog):
     opened = writer()
     for hour in range(3):
-        opened.append(quote_message(H13 + hour * HOUR, hour))
-    other = FileKey(CONTRACT, "bid_ask", H13 + HOUR)
+        opened.append(quote_message(H13 + hour * HOUR_NS, hour))
+    other = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
     with (root / other.path).open("r+b") as file:
         file.write(b"\xff" * 64)
     with pytest.raises(CorruptFileError, match=r"14_ticks\.pb cannot be sealed"):
@@ -492,7 +495,7 @@ def test_a_file_of_the_hours_before_it_does_not_stop_a_writer(writer, root, inde
     opened.append(quote_message(H13, 0))
     with (root / KEY.path).open("r+b") as file:
         file.write(b"\xff" * 64)
-    opened.append(quote_message(H13 + HOUR, 1))
+    opened.append(quote_message(H13 + HOUR_NS, 1))
     opened.close()
     assert "is damaged and stays as it is" in caplog.text
     assert [record.sealed for record in index.files()] == [False, True]
@@ -501,8 +504,8 @@ def test_a_file_of_the_hours_before_it_does_not_stop_a_writer(writer, root, inde
 def test_a_file_deleted_under_the_writer_does_not_keep_the_others_open(writer, root, index, caplog):
     opened = writer()
     for hour in range(3):
-        opened.append(quote_message(H13 + hour * HOUR, hour))
-    gone = root / FileKey(CONTRACT, "bid_ask", H13 + HOUR).path
+        opened.append(quote_message(H13 + hour * HOUR_NS, hour))
+    gone = root / FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS).path
     gone.unlink()
     opened.close()
     assert f"{gone} is gone" in caplog.text
@@ -513,6 +516,8 @@ def test_a_file_deleted_under_the_writer_does_not_keep_the_others_open(writer, r
 def test_a_large_write_goes_in_chunks_over_hours(writer, root, index):
     with writer() as opened:
         for hour in range(2):
-            assert opened.write(hour_of_quotes(30_000, hour * 30_000, H13 + hour * HOUR)) == 30_000
+            assert (
+                opened.write(hour_of_quotes(30_000, hour * 30_000, H13 + hour * HOUR_NS)) == 30_000
+            )
     assert numbers(root, index) == list(range(60_000))
     assert [len(record.blocks) for record in index.files()] == [3, 3]

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptDataWarning, CorruptFileError
 from ibticks.frames import to_table
 from ibticks.index import MemoryIndex
 from ibticks.schema import StringColumn, TickColumns, Values
 from ibticks.storage import (
-    HOUR,
-    Decoded,
+    ColumnCache,
     FileKey,
-    Source,
+    FileReader,
     StreamWriter,
     compress_file,
+    read_cached_ticks,
     read_ticks,
-    reread_ticks,
 )
-from ibticks.storage._column_cache import Rows, joined
+from ibticks.storage._column_cache import Rows, join_rows
 
 from .samples import (
     COLUMNS,
@@ -47,14 +47,14 @@ PLENTY = 1 << 30
 def reads(monkeypatch):
     """The stretches that are read of files, beside their headers."""
     done: list[int] = []
-    read = Source.read
+    read = FileReader.read
 
     def counting(source, offset, size):
         data = read(source, offset, size)
         done.append(len(data))
         return data
 
-    monkeypatch.setattr(Source, "read", counting)
+    monkeypatch.setattr(FileReader, "read", counting)
     return done
 
 
@@ -62,13 +62,13 @@ def reads(monkeypatch):
 def three_hours(root, index):
     with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
         for place in range(3):
-            writer.write(hour_of_quotes(20_000, place * 20_000, H13 + place * HOUR))
+            writer.write(hour_of_quotes(20_000, place * 20_000, H13 + place * HOUR_NS))
     return index.files()
 
 
-def same(root, records, columns, decoded, **how) -> TickColumns:
+def same(root, records, columns, cache, **how) -> TickColumns:
     """Load both ways, compare whatever can be told apart, and return the columns."""
-    again = reread_ticks(root, records, columns, decoded, **how)
+    again = read_cached_ticks(root, records, columns, cache, **how)
     plain = read_ticks(root, records, columns, **how)
     tables = [to_table(parts, columns) for parts in (again, plain)]
     assert tables[0].equals(tables[1], check_metadata=True)
@@ -87,15 +87,15 @@ def same(root, records, columns, decoded, **how) -> TickColumns:
 @given(st.data())
 def test_loads_in_any_order_between_any_changes(data):
     choose = random.Random(data.draw(st.integers(0, 10**6)))
-    decoded = Decoded(data.draw(st.sampled_from([PLENTY, 300_000, 1000])))
+    cache = ColumnCache(data.draw(st.sampled_from([PLENTY, 300_000, 1000])))
     with new_root() as folder:
         root, index, number = folder / "ticks", MemoryIndex(), 0
         for _ in range(data.draw(st.integers(2, 9))):
             what = data.draw(st.sampled_from(["write", "late", "compress", "load", "load", "load"]))
             if what in ("write", "late"):
-                hour = H13 + choose.randrange(3) * HOUR
+                hour = H13 + choose.randrange(3) * HOUR_NS
                 count = choose.choice([1, 700, 3000])
-                times = sorted(hour + choose.randrange(HOUR) for _ in range(count))
+                times = sorted(hour + choose.randrange(HOUR_NS) for _ in range(count))
                 if what == "late":
                     choose.shuffle(times)
                 with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
@@ -104,15 +104,15 @@ def test_loads_in_any_order_between_any_changes(data):
             elif what == "compress" and index.files():
                 key = FileKey.parse(choose.choice(index.files()).path)
                 index.put_files([compress_file(root, key, choose.choice(["zstd", "none"]))])
-            start = H13 + choose.choice([-HOUR, 0, 17 * MINUTE, HOUR, 80 * MINUTE])
-            end = start + choose.choice([MINUTE, HOUR, 2 * HOUR, 9 * HOUR])
+            start = H13 + choose.choice([-HOUR_NS, 0, 17 * MINUTE, HOUR_NS, 80 * MINUTE])
+            end = start + choose.choice([MINUTE, HOUR_NS, 2 * HOUR_NS, 9 * HOUR_NS])
             columns = choose.choice([COLUMNS, COLUMNS[:3], ("timestamp", "tick_type")])
-            same(root, index.files(), columns, decoded, start_ns=start, end_ns=end)
-            assert decoded.bytes <= decoded.most_bytes
+            same(root, index.files(), columns, cache, start_ns=start, end_ns=end)
+            assert cache.bytes <= cache.max_bytes
 
 
 def test_trades_with_every_kind_of_column(root, index):
-    decoded = Decoded(PLENTY)
+    cache = ColumnCache(PLENTY)
     with StreamWriter(root, CONTRACT, "last", index, fsync=None) as writer:
         for number, time_ns in enumerate(every(MINUTE, 170)):
             data = {
@@ -125,50 +125,50 @@ def test_trades_with_every_kind_of_column(root, index):
                 **({"past_limit": True} if number % 5 == 0 else {}),
             }
             writer.append(message("tick", time_ns, data))
-    for start in (0, 31 * MINUTE, HOUR, 100 * MINUTE):
+    for start in (0, 31 * MINUTE, HOUR_NS, 100 * MINUTE):
         span = {"start_ns": H13 + start, "end_ns": H13 + start + 45 * MINUTE}
-        same(root, index.files(), TRADE, decoded, **span)
-        same(root, index.files(), TRADE, decoded)
-        same(root, index.files(), TRADE, decoded, **span)
-    assert decoded.bytes > 0
+        same(root, index.files(), TRADE, cache, **span)
+        same(root, index.files(), TRADE, cache)
+        same(root, index.files(), TRADE, cache, **span)
+    assert cache.bytes > 0
 
 
 # --- decoded once ---------------------------------------------------------------------------------
 
 
 def test_nothing_is_read_again(root, three_hours, reads):
-    decoded = Decoded(PLENTY)
-    reread_ticks(root, three_hours, COLUMNS, decoded)
+    cache = ColumnCache(PLENTY)
+    read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert sum(reads) > 4_000_000
     reads.clear()
-    five = {"start_ns": H13 + HOUR + 5 * MINUTE, "end_ns": H13 + HOUR + 10 * MINUTE}
-    (part,) = reread_ticks(root, three_hours, COLUMNS, decoded)
+    five = {"start_ns": H13 + HOUR_NS + 5 * MINUTE, "end_ns": H13 + HOUR_NS + 10 * MINUTE}
+    (part,) = read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert (part.rows, reads) == (60_000, [])
-    (part,) = reread_ticks(root, three_hours, COLUMNS[:2], decoded, **five)
+    (part,) = read_cached_ticks(root, three_hours, COLUMNS[:2], cache, **five)
     assert part.numbers("sequence").tolist() == list(range(21_667, 23_334))
     assert reads == []
 
 
 def test_only_the_hour_that_goes_on_is_read(root, index, reads):
-    decoded = Decoded(PLENTY)
+    cache = ColumnCache(PLENTY)
     with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
         writer.write(hour_of_quotes(20_000))
         writer.seal()
         for number in range(3):
-            writer.append(quote_message(H13 + HOUR + number, 20_000 + number))
+            writer.append(quote_message(H13 + HOUR_NS + number, 20_000 + number))
             reads.clear()
-            parts = reread_ticks(root, index.files(), COLUMNS, decoded)
+            parts = read_cached_ticks(root, index.files(), COLUMNS, cache)
             assert sum(part.rows for part in parts) == 20_001 + number
             if number:
                 assert sum(reads) < 1_000_000
 
 
 def test_a_column_more_is_decoded(root, three_hours, reads):
-    decoded = Decoded(PLENTY)
-    reread_ticks(root, three_hours, COLUMNS[:2], decoded)
-    same(root, three_hours, COLUMNS, decoded)
+    cache = ColumnCache(PLENTY)
+    read_cached_ticks(root, three_hours, COLUMNS[:2], cache)
+    same(root, three_hours, COLUMNS, cache)
     reads.clear()
-    reread_ticks(root, three_hours, COLUMNS, decoded)
+    read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert reads == []
 
 
@@ -176,38 +176,38 @@ def test_a_column_more_is_decoded(root, three_hours, reads):
 
 
 def test_what_was_used_last_is_kept(root, three_hours, reads):
-    one_hour = Decoded(PLENTY)
-    reread_ticks(root, three_hours[:1], COLUMNS, one_hour)
-    decoded = Decoded(int(one_hour.bytes * 2.5))
+    one_hour = ColumnCache(PLENTY)
+    read_cached_ticks(root, three_hours[:1], COLUMNS, one_hour)
+    cache = ColumnCache(int(one_hour.bytes * 2.5))
     for record in three_hours[:2]:
-        reread_ticks(root, [record], COLUMNS, decoded)
-    reread_ticks(root, three_hours[:1], COLUMNS, decoded)  # used again: the second goes first
-    reread_ticks(root, three_hours[2:], COLUMNS, decoded)
-    assert [record.path in decoded for record in three_hours] == [True, False, True]
-    before = decoded.bytes
-    assert 0 < before <= decoded.most_bytes
-    reread_ticks(root, three_hours, COLUMNS, Decoded(one_hour.bytes))
-    same(root, three_hours, COLUMNS, decoded)
-    decoded.forget()
+        read_cached_ticks(root, [record], COLUMNS, cache)
+    read_cached_ticks(root, three_hours[:1], COLUMNS, cache)  # used again: the second goes first
+    read_cached_ticks(root, three_hours[2:], COLUMNS, cache)
+    assert [record.path in cache for record in three_hours] == [True, False, True]
+    before = cache.bytes
+    assert 0 < before <= cache.max_bytes
+    read_cached_ticks(root, three_hours, COLUMNS, ColumnCache(one_hour.bytes))
+    same(root, three_hours, COLUMNS, cache)
+    cache.clear()
     reads.clear()
-    assert decoded.bytes == 0
-    reread_ticks(root, three_hours, COLUMNS, decoded)
+    assert cache.bytes == 0
+    read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert sum(reads) > 4_000_000
 
 
 def test_a_load_that_is_too_large_is_not_kept(root, three_hours):
-    decoded = Decoded(100_000)
-    reread_ticks(root, three_hours, COLUMNS, decoded)
-    assert decoded.bytes == 0
-    none = Decoded(0)
+    cache = ColumnCache(100_000)
+    read_cached_ticks(root, three_hours, COLUMNS, cache)
+    assert cache.bytes == 0
+    none = ColumnCache(0)
     same(root, three_hours, COLUMNS, none)
     assert none.bytes == 0
 
 
 def test_what_is_kept_cannot_be_written_to(root, three_hours):
-    decoded = Decoded(PLENTY)
+    cache = ColumnCache(PLENTY)
     for _ in range(2):
-        (part, *_) = reread_ticks(root, three_hours, COLUMNS, decoded)
+        (part, *_) = read_cached_ticks(root, three_hours, COLUMNS, cache)
         with pytest.raises(ValueError, match="read-only"):
             part.numbers("bid_price")[0] = 0
 
@@ -220,33 +220,33 @@ def test_damage_is_told_each_time(root, three_hours):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    decoded = Decoded(PLENTY)
+    cache = ColumnCache(PLENTY)
     for _ in range(2):
         with pytest.warns(CorruptDataWarning, match="left out"):
-            parts = reread_ticks(root, three_hours, COLUMNS, decoded)
+            parts = read_cached_ticks(root, three_hours, COLUMNS, cache)
         assert sum(len(part.missing) for part in parts) == 1
         with pytest.raises(CorruptFileError):
-            reread_ticks(root, three_hours, COLUMNS, decoded, strict=True)
-    assert three_hours[1].path not in decoded
+            read_cached_ticks(root, three_hours, COLUMNS, cache, strict=True)
+    assert three_hours[1].path not in cache
 
 
 def test_damage_after_a_load_shows(root, three_hours):
-    decoded = Decoded(PLENTY)
-    reread_ticks(root, three_hours, COLUMNS, decoded)
+    cache = ColumnCache(PLENTY)
+    read_cached_ticks(root, three_hours, COLUMNS, cache)
     path = root / three_hours[0].path
     data = bytearray(path.read_bytes())
     data[-10] ^= 0xFF
     path.write_bytes(data)
     with pytest.warns(CorruptDataWarning):
-        reread_ticks(root, three_hours, COLUMNS, decoded)
+        read_cached_ticks(root, three_hours, COLUMNS, cache)
 
 
 def test_a_file_that_is_gone(root, three_hours):
-    decoded = Decoded(PLENTY)
-    reread_ticks(root, three_hours, COLUMNS, decoded)
+    cache = ColumnCache(PLENTY)
+    read_cached_ticks(root, three_hours, COLUMNS, cache)
     (root / KEY.path).unlink()
     with pytest.warns(CorruptDataWarning):
-        parts = reread_ticks(root, three_hours, COLUMNS, decoded)
+        parts = read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert sum(part.rows for part in parts) == 40_000
 
 
@@ -260,7 +260,7 @@ def test_strings_are_those_of_the_rows(codes, data):
     column = StringColumn(np.array(codes, dtype=np.int32), ("a", "b", "c", "d"))
     times = Values(np.arange(len(codes)))
     part = TickColumns(len(codes), {"timestamp": times, "exchange": column})
-    found = joined([Rows(part, start, stop)], ["exchange"])
+    found = join_rows([Rows(part, start, stop)], ["exchange"])
     words = [None if code < 0 else "abcd"[code] for code in codes[start:stop]]
     if not words:
         assert found == []

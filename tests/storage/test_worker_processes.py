@@ -8,10 +8,11 @@ import signal
 
 import pytest
 
+from ibticks.config import HOUR_NS
 from ibticks.errors import StorageError
-from ibticks.storage import HOUR, FileKey, iter_records, list_files
-from ibticks.storage import _scan_processes as records_apart
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage import FileKey, iter_records, list_files
+from ibticks.storage import _worker_processes as worker_processes
+from ibticks.storage._audit import read_all_records
 
 from .samples import CONTRACT, H13, SECOND, every, quotes
 
@@ -23,27 +24,27 @@ def keys(writer, root):
     """Six sealed hours."""
     with writer() as opened:
         for hour in range(HOURS):
-            opened.write(quotes(every(SECOND, 20, H13 + hour * HOUR)))
+            opened.write(quotes(every(SECOND, 20, H13 + hour * HOUR_NS)))
     return list(list_files(root))
 
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(records_apart, "MIN_FILES", 1)
-    monkeypatch.setattr(records_apart, "BATCH_FILES", 2)
+    monkeypatch.setattr(worker_processes, "MIN_FILES", 1)
+    monkeypatch.setattr(worker_processes, "BATCH_FILES", 2)
 
 
 @pytest.fixture
 def started(monkeypatch):
     """The processes that were started."""
     processes = []
-    plain = records_apart._Worker._start
+    plain = worker_processes._RecordProcess._start
 
     def start(worker):
         processes.append(plain(worker))
         return processes[-1]
 
-    monkeypatch.setattr(records_apart._Worker, "_start", start)
+    monkeypatch.setattr(worker_processes._RecordProcess, "_start", start)
     return processes
 
 
@@ -55,14 +56,14 @@ def rows(root, keys, failures=None):
 
 
 def test_the_rows_are_those_of_one_process(root, keys, started):
-    assert rows(root, keys) == list(records_on_disk(root))
+    assert rows(root, keys) == list(read_all_records(root))
     assert started
     assert all(process.returncode == 0 for process in started)
 
 
 def test_few_files_need_no_process(root, keys, started, monkeypatch):
-    monkeypatch.setattr(records_apart, "MIN_FILES", HOURS + 1)
-    assert rows(root, keys) == list(records_on_disk(root))
+    monkeypatch.setattr(worker_processes, "MIN_FILES", HOURS + 1)
+    assert rows(root, keys) == list(read_all_records(root))
     assert started == []
 
 
@@ -75,7 +76,7 @@ def test_each_batch_is_marked_before_it_is_read(root, keys):
 def test_a_damaged_file_is_reported_by_the_process_that_asked(root, keys, caplog):
     (root / keys[3].path).write_bytes(bytes(500))
     caplog.set_level(logging.WARNING)
-    assert rows(root, keys) == list(records_on_disk(root))
+    assert rows(root, keys) == list(read_all_records(root))
     assert sum(keys[3].path in record.getMessage() for record in caplog.records) >= 2
 
 
@@ -87,7 +88,7 @@ def test_a_file_that_is_gone_has_no_row(root, keys):
 
 
 def test_a_name_without_a_file_fails_or_is_left_out(root, keys):
-    lost = FileKey(CONTRACT, "bid_ask", H13 + HOURS * HOUR)
+    lost = FileKey(CONTRACT, "bid_ask", H13 + HOURS * HOUR_NS)
     (root / lost.path).symlink_to(root / "unmounted")
     with pytest.raises(StorageError, match=lost.path):
         rows(root, [*keys, lost])
@@ -100,7 +101,7 @@ def test_a_name_without_a_file_fails_or_is_left_out(root, keys):
 
 @pytest.mark.parametrize("how", ["killed", "not started", "no answer"])
 def test_without_its_process_a_batch_is_read_here(root, keys, monkeypatch, how):
-    plain = records_apart._Worker._start
+    plain = worker_processes._RecordProcess._start
 
     def start(worker):
         if how == "not started":
@@ -113,8 +114,8 @@ def test_without_its_process_a_batch_is_read_here(root, keys, monkeypatch, how):
             process.stdin.write("no JSON\n")
         return process
 
-    monkeypatch.setattr(records_apart._Worker, "_start", start)
-    assert rows(root, keys) == list(records_on_disk(root))
+    monkeypatch.setattr(worker_processes._RecordProcess, "_start", start)
+    assert rows(root, keys) == list(read_all_records(root))
 
 
 def test_an_unfinished_iteration_ends_its_processes(root, keys, started):

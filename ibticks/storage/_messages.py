@@ -1,7 +1,7 @@
-"""The messages of files without a compiler: one by one, the last first, or those of some time.
+"""Read single messages of files without a compiler: backwards, in an interval, or the last tick.
 
-For a process that captures, which is to stay small, and needs few messages. Whole hours are read by
-:mod:`ibticks.storage`.
+For a process that captures, which stays small and needs few messages. Whole hours are read by
+:func:`ibticks.storage.read_ticks`.
 """
 
 from __future__ import annotations
@@ -19,53 +19,54 @@ from ibticks.config import NANOSECONDS
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.filesystem import explained
 from ibticks.format import MAX_FRAME_BYTES, read_header
-from ibticks.storage._blocks import decompress, split
-from ibticks.storage._headers import check_place
-from ibticks.storage._layout import FileKey
+from ibticks.storage._blocks import decompress_block, split_blocks
+from ibticks.storage._file_header import check_place
+from ibticks.storage._layout import FileKey, file_suffix
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ibticks.format import Header
     from ibticks.index import FileRecord
 
-__all__ = ["messages_between", "payloads_backwards", "time_of"]
+
+__all__ = ["iter_messages", "iter_payloads_backwards", "message_time_ns", "read_last_tick_ns"]
 
 _log = logging.getLogger(__name__)
 _LENGTH: Final = struct.Struct(">I")
-_LONGEST_HEADER: Final = 1 << 20
+_MAX_HEADER_BYTES: Final = 1 << 20
 
 
-def time_of(message: StreamMessage) -> int:
-    """The timestamp of a message, UTC nanoseconds."""
+def message_time_ns(message: StreamMessage) -> int:
+    """Return the timestamp of a message, UTC nanoseconds."""
     return message.timestamp.seconds * NANOSECONDS + message.timestamp.nanos
 
 
-def payloads_backwards(root: Path, file: FileRecord) -> Iterator[bytes]:
-    """The messages of a file as they are stored, the last first, as far as it is whole."""
-    for data, begin, end in _stretches(root, file, backwards=True):
+def iter_payloads_backwards(root: Path, file: FileRecord) -> Iterator[bytes]:
+    """Iterate over the encoded messages of a file, the last first, as far as it is undamaged."""
+    for data, begin, end in _frame_ranges(root, file, backwards=True):
         ends = _ends(data, begin, end)
         for index in range(len(ends) - 1, 0, -1):
             yield data[ends[index - 1] + _LENGTH.size : ends[index]]
 
 
-def messages_between(
+def iter_messages(
     root: Path, file: FileRecord, start_ns: int, end_ns: int
 ) -> Iterator[StreamMessage]:
-    """The messages of a file in ``[start_ns, end_ns)``, in file order, as far as it is whole."""
-    for data, begin, end in _stretches(root, file, start_ns=start_ns, end_ns=end_ns):
+    """Iterate over the messages of a file in an interval, in file order, as far as undamaged."""
+    for data, begin, end in _frame_ranges(root, file, start_ns=start_ns, end_ns=end_ns):
         for at, stop in pairwise(_ends(data, begin, end)):
             try:
                 message = StreamMessage.FromString(data[at + _LENGTH.size : stop])
             except DecodeError:
-                continue  # no message of ours; reading the file tells
-            if start_ns <= time_of(message) < end_ns:
+                continue  # not a message; reading the whole file reports it
+            if start_ns <= message_time_ns(message) < end_ns:
                 yield message
 
 
-def _stretches(
+def _frame_ranges(
     root: Path,
     file: FileRecord,
     *,
@@ -73,11 +74,11 @@ def _stretches(
     start_ns: int | None = None,
     end_ns: int | None = None,
 ) -> Iterator[tuple[bytes | mmap.mmap, int, int]]:
-    """Data, and where stretches of whole frames begin and end in it."""
+    """Iterate over data with the byte range of whole frames in it."""
     path = root / file.path
     try:
         with explained(path, "reading"), path.open("rb") as stream:
-            header = read_header(stream.read(_LONGEST_HEADER), path=str(path))
+            header = read_header(stream.read(_MAX_HEADER_BYTES), path=str(path))
             check_place(header, FileKey.of_path(path), path)
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 blocks = _blocks(file, header, data, start_ns, end_ns)
@@ -85,16 +86,16 @@ def _stretches(
                     if header.compression == "none":
                         yield data, begin, end
                     else:
-                        raw = decompress(data[begin:end], header.compression)
+                        raw = decompress_block(data[begin:end], header.compression)
                         yield raw, 0, len(raw)
     except (StorageError, CorruptFileError) as error:
-        _log.warning("what is in %s is looked for elsewhere: %s", file.path, error)
+        _log.warning("the messages of %s cannot be read: %s", file.path, error)
 
 
 def _blocks(
     file: FileRecord, header: Header, data: mmap.mmap, start_ns: int | None, end_ns: int | None
 ) -> list[tuple[int, int]]:
-    """Where stretches of whole frames begin and end that may hold messages of some time."""
+    """Return the byte ranges of whole frames that may hold messages of the interval."""
     start = header.frame_bytes
     if file.blocks and file.sealed and header.sealed and header.crc32c == file.crc32c:
         return [
@@ -105,12 +106,12 @@ def _blocks(
         ]
     if header.compression == "none":
         return [(start, len(data))]
-    spans = split(data[start:], header.compression)
-    return [(start + begin, start + end) for begin, end in spans]
+    ranges = split_blocks(data[start:], header.compression)
+    return [(start + begin, start + end) for begin, end in ranges]
 
 
 def _ends(data: bytes | mmap.mmap, at: int, until: int) -> array[int]:
-    """Where the whole frames in ``data[at:until]`` end, after where the first one begins."""
+    """Return the start of the first frame in ``data[at:until]``, and the end of each whole one."""
     ends = array("q", [at])
     while at + _LENGTH.size <= until:
         (size,) = _LENGTH.unpack_from(data, at)
@@ -119,3 +120,30 @@ def _ends(data: bytes | mmap.mmap, at: int, until: int) -> array[int]:
             break
         ends.append(at)
     return ends
+
+
+_TICK: Final = StreamMessage(type="tick").SerializeToString()
+
+
+def read_last_tick_ns(root: Path, files: Sequence[FileRecord]) -> int | None:
+    """Return the time of the last tick in the files of a stream; backfills do not count.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    files : sequence of FileRecord
+    """
+    live = [file for file in files if not file.backfilled]
+    for file in sorted(live, key=lambda file: (file.hour_ns, file_suffix(file.path)), reverse=True):
+        if file.sealed:
+            if file.last_tick_ns is not None:
+                return file.last_tick_ns
+            continue
+        for payload in iter_payloads_backwards(root, file):
+            if payload.startswith(_TICK):
+                try:
+                    return message_time_ns(StreamMessage.FromString(payload))
+                except DecodeError:
+                    continue  # not a message of this format
+    return None

@@ -13,16 +13,14 @@ from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import NANOSECONDS, SPLIT_BYTES
+from ibticks.config import HALF_HOUR_NS, HOUR_NS, NANOSECONDS, SPLIT_BYTES
 from ibticks.errors import CorruptFileError, InputError, StorageError
 from ibticks.format import encode_frame, to_protobuf
 from ibticks.schema import check_contract_id, check_tick_type, clear_absent_fields
 from ibticks.storage._hour_file import HourFile
 from ibticks.storage._layout import (
-    HALF_HOUR,
-    HOUR,
     FileKey,
-    hour_of,
+    floor_hour,
 )
 from ibticks.storage._sealing import Compressor, Sealer, seal_files
 from ibticks.storage._stream_lock import StreamLock
@@ -249,7 +247,7 @@ class StreamAppender:
             ended = [
                 key
                 for key in sorted(self._open)
-                if before_ns is None or key.hour_ns + HOUR <= before_ns
+                if before_ns is None or key.hour_ns + HOUR_NS <= before_ns
             ]
             problems = self._close_files(ended)
         damaged = self._sealer.seal_pending()
@@ -326,10 +324,10 @@ class StreamAppender:
     def _switch_file(self, time_ns: int) -> HourFile:
         """Return the file for a time, and remember it for as long as the answer holds."""
         file = self._file(time_ns)
-        half = time_ns - time_ns % HALF_HOUR
+        half = time_ns - time_ns % HALF_HOUR_NS
         self._current = file
-        self._current_start_ns, self._current_end_ns = half, half + HALF_HOUR
-        if half % HOUR and not file.key.part:
+        self._current_start_ns, self._current_end_ns = half, half + HALF_HOUR_NS
+        if half % HOUR_NS and not file.key.suffix:
             # The second half of an hour: the file is looked for anew, in case it grows too large.
             self._current_start_ns, self._current_end_ns = _EMPTY_RANGE
         return file
@@ -340,12 +338,14 @@ class StreamAppender:
 
     def _file(self, time_ns: int) -> HourFile:
         """Return the open file for a time, opened or begun as needed."""
-        hour = hour_of(time_ns)
+        hour = floor_hour(time_ns)
         key = FileKey(self.contract_id, self.tick_type, hour)
         if self._backfill:
-            key = replace(key, part="backfill")
-        elif hour in self._damaged_hours or (time_ns - hour >= HALF_HOUR and self._is_split(key)):
-            key = replace(key, part="30")
+            key = replace(key, suffix="backfill")
+        elif hour in self._damaged_hours or (
+            time_ns - hour >= HALF_HOUR_NS and self._is_split(key)
+        ):
+            key = replace(key, suffix="30")
         file = self._open.get(key)
         if file is None:
             return self._begin(key, time_ns)
@@ -371,7 +371,7 @@ class StreamAppender:
 
     def _give_up(self, file: HourFile) -> bool:
         """Let the hour of a file go on in another one, if there may be one, until it is mended."""
-        if file.key.part:
+        if file.key.suffix:
             return False
         _log.error("%s cannot be mended: ticks of its hour go to another file", file.key.path)
         self._damaged_hours.add(file.key.hour_ns)
@@ -391,7 +391,7 @@ class StreamAppender:
         return self._has_half(key) or (path.exists() and path.stat().st_size > self._split_bytes)
 
     def _has_half(self, key: FileKey) -> bool:
-        return (self._root / replace(key, part="30").path).exists()
+        return (self._root / replace(key, suffix="30").path).exists()
 
     def _begin(self, key: FileKey, time_ns: int) -> HourFile:
         if not self._stream_lock.held:
@@ -407,14 +407,14 @@ class StreamAppender:
                 self._sealer.seal_pending()
             except StorageError:
                 _log.exception("not sealed yet; it is tried again with the next one")
-        if not self._backfill and (key.part or self._has_half(key)):
+        if not self._backfill and (key.suffix or self._has_half(key)):
             self._split_hours.add(key.hour_ns)
         was_pending = self._sealer.reserve(key)
         try:
             file = HourFile(self._root, key, time_ns, lambda: self._sealer.announce(key))
         except CorruptFileError:
             self._sealer.release(key, seal=was_pending)
-            if key.part:
+            if key.suffix:
                 raise
             _log.exception("%s is damaged: ticks of its hour go to another file", key.path)
             self._damaged_hours.add(key.hour_ns)

@@ -1,7 +1,7 @@
-"""What a file holds, read from the file itself.
+"""Read a whole file: its record for the index, its frames, its ticks.
 
-The one place from which index rows come: sealing, rebuilding the index, recovery and verification
-all ask here, so that they cannot disagree. Files are the truth.
+The one place from which records of the index come: sealing, rebuilding the index, recovery and
+verification all call it, so that they cannot disagree. Files are the truth.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ibticks.errors import CorruptFileError
 from ibticks.filesystem import explained
 from ibticks.format import HEADER_BYTES, TORN, Decoder, Header, checksum, read_header, scan_frames
 from ibticks.index import Block, FileRecord
-from ibticks.schema import Values, no_quote_mask, unset_mask
-from ibticks.storage._blocks import body_blocks
-from ibticks.storage._headers import check_place
+from ibticks.schema import COLUMNS, Values, no_quote_mask, unset_mask
+from ibticks.storage._blocks import iter_blocks
+from ibticks.storage._file_header import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from ibticks.schema import TickColumns
     from ibticks.storage._layout import FileKey
 
-__all__ = ["CHECKSUM", "Summary", "frame_blocks", "salvage", "summarise"]
 
-CHECKSUM: Final = "the checksum is not the one the header promises"
+__all__ = ["CHECKSUM", "Summary", "TickFile", "iter_frames", "salvage_file", "summarise_file"]
+
+CHECKSUM: Final = "the checksum does not match the header"
 
 _PRICES: Final = {
     "last": ("price", "size"),
@@ -43,18 +44,18 @@ _PRICES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A file read through once.
+    """The contents of a file, read once.
 
     Attributes
     ----------
     header : Header
     record : FileRecord
-        As it belongs in the index.
+        Record for the index.
     end : int
-        Where the last whole frame (or whole block, in a compressed file) ends.
+        Byte after the last whole frame (or whole block, in a compressed file).
     problem : str or None
-        :data:`~ibticks.format.TORN`, or what is damaged there, if the file does not end
-        there; :data:`CHECKSUM`, if it is sealed and has another than its header says.
+        :data:`~ibticks.format.TORN`, or the damage at ``end``, if the file does not end there;
+        :data:`CHECKSUM`, if it is sealed and its checksum does not match its header.
     body_crc32c : int
         CRC-32C of the bytes from the header's end to ``end``.
     """
@@ -66,23 +67,23 @@ class Summary:
     body_crc32c: int
 
 
-def frame_blocks(data: npt.NDArray[np.uint8], header: Header) -> Iterator[bytes | memoryview]:
-    """The frames of a file, a block at a time, decompressed where need be."""
+def iter_frames(data: npt.NDArray[np.uint8], header: Header) -> Iterator[bytes | memoryview]:
+    """Iterate over the frames of a file, a block at a time, decompressed."""
     if header.compression == "none":
         for block in scan_frames(data, header.frame_bytes).blocks:
             yield data[block.start : block.stop].data
     else:
-        for _, _, raw in body_blocks(data.data, header):
+        for _, _, raw in iter_blocks(data.data, header):
             yield raw
 
 
-def summarise(root: Path, key: FileKey) -> Summary:
-    """Read a file through and say what is in it.
+def summarise_file(root: Path, key: FileKey) -> Summary:
+    """Read a file and return its summary.
 
     Raises
     ------
     CorruptFileError
-        If it has no readable header. Damage further on is told in :attr:`Summary.problem`.
+        If it has no readable header. Later damage is in :attr:`Summary.problem`.
     MisplacedFileError
         If its header states another contract, tick type or hour than its path.
     StorageError
@@ -96,11 +97,11 @@ def summarise(root: Path, key: FileKey) -> Summary:
     return _summary(data, header, key)
 
 
-def salvage(root: Path, key: FileKey) -> FileRecord | None:
-    """The index row of a file whose header cannot be read, if everything after it can be.
+def salvage_file(root: Path, key: FileKey) -> FileRecord | None:
+    """Return the record of a file whose header cannot be read, if everything after it can be.
 
-    Where the header ended, and how the blocks are compressed, is found by trying. That all of it
-    makes messages, to the last byte, is taken for proof that it is whole: the checksum is lost.
+    The end of the header and the compression are found by trying. The checksum is lost: the file
+    counts as whole if it decodes to messages up to its last byte.
     """
     path = root / key.path
     with explained(path, "reading"):
@@ -145,7 +146,7 @@ def _summary(data: npt.NDArray[np.uint8], header: Header, key: FileKey) -> Summa
         compression=header.compression,
         sealed=header.sealed,
         crc32c=header.crc32c if header.sealed else None,
-        # Where the damage is, no checksum of a block made from it would tell.
+        # The checksum of a damaged block, computed from it, would hide the damage.
         blocks=() if header.sealed and problem else tuple(blocks),
         **stats.fields(),
     )
@@ -158,7 +159,7 @@ def _compressed(
     blocks: list[Block] = []
     end, ticks = header.frame_bytes, 0
     try:
-        for begin, stop, raw in body_blocks(data.data, header):
+        for begin, stop, raw in iter_blocks(data.data, header):
             before = stats.mark()
             _, problem = stats.add(np.frombuffer(raw, np.uint8), 0)
             if problem is not None:
@@ -187,10 +188,10 @@ def _block(stored: npt.NDArray[np.uint8], offset: int, walked: Any) -> Block:
 
 
 class _Statistics:
-    """The figures of a file's ticks, from the columns they are made of.
+    """Statistics of the ticks of a file, from their columns.
 
-    Numbers that are unset and prices without a quote or a trade (:mod:`ibticks.format`) do
-    not count: files written before hold such numbers as they came, and halts are stored so.
+    Unset numbers and prices without a quote or a trade (:mod:`ibticks.schema`) do not count: older
+    files hold such numbers as they came, and halts are stored so.
     """
 
     def __init__(self, tick_type: str) -> None:
@@ -201,7 +202,7 @@ class _Statistics:
         self.rewind: Final = self._decoder.rewind
 
     def add(self, raw: npt.NDArray[np.uint8], start: int) -> tuple[int, str | None]:
-        """Count the messages from ``start`` on; returns where the last whole one ends, and why."""
+        """Decode messages from ``start`` on; return the end of the last one, and the problem."""
         try:
             end = self._decoder.feed(raw, start)
         except CorruptFileError as error:
@@ -212,15 +213,15 @@ class _Statistics:
     @np.errstate(over="ignore", invalid="ignore")
     def fields(self) -> dict[str, Any]:
         ticks = self._decoder.finish()
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         if ticks.rows == 0:
-            return found
-        found["first_tick_ns"] = int(ticks.timestamp.min())
-        found["last_tick_ns"] = int(ticks.timestamp.max())
+            return values
+        values["first_tick_ns"] = int(ticks.timestamp.min())
+        values["last_tick_ns"] = int(ticks.timestamp.max())
         sequence = _present(ticks, "sequence")
         if len(sequence):
-            found["first_sequence"] = int(sequence.min())
-            found["last_sequence"] = int(sequence.max())
+            values["first_sequence"] = int(sequence.min())
+            values["last_sequence"] = int(sequence.max())
         if "bid_price" in self._prices:
             bids, asks = (
                 _priced(ticks, "bid_price", "bid_size"),
@@ -228,34 +229,34 @@ class _Statistics:
             )
             bid, ask = ticks.numbers("bid_price")[bids], ticks.numbers("ask_price")[asks]
             prices = _rows(ticks, bids & asks, "bid_price", "ask_price").mean(axis=0)
-            _extremes(found, bid if len(bid) else ask, ask if len(ask) else bid)
+            _put_extremes(values, bid if len(bid) else ask, ask if len(ask) else bid)
         elif "size" in self._prices:
             traded = _priced(ticks, "price", "size")
             prices = ticks.numbers("price")[traded]
-            _extremes(found, prices, prices)
+            _put_extremes(values, prices, prices)
             paid, amount = _rows(ticks, traded & _usable(ticks, "size"), "price", "size")
             # Sizes without a price are of no trade, and would pull the VWAP towards 0.
-            found["volume"] = float(amount.sum())
-            found["notional"] = float((paid * amount).sum())
+            values["volume"] = float(amount.sum())
+            values["notional"] = float((paid * amount).sum())
         else:
             prices = _present(ticks, self._prices[0])
-            _extremes(found, prices, prices)
+            _put_extremes(values, prices, prices)
         if len(prices):
-            found["sum_price"] = float(prices.sum())
-            found["priced_ticks"] = len(prices)
-        return found
+            values["sum_price"] = float(prices.sum())
+            values["priced_ticks"] = len(prices)
+        return values
 
 
-def _extremes(
-    found: dict[str, Any], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
+def _put_extremes(
+    values: dict[str, Any], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
 ) -> None:
     if len(low):
-        found["min_price"] = float(low.min())
-        found["max_price"] = float(high.max())
+        values["min_price"] = float(low.min())
+        values["max_price"] = float(high.max())
 
 
 def _usable(ticks: TickColumns, name: str) -> npt.NDArray[np.bool_]:
-    """Rows that carry a value that can be counted: present and not unset."""
+    """Return a mask of the rows with a value: present and not unset."""
     column = ticks.columns[name]
     assert isinstance(column, Values)
     usable: npt.NDArray[np.bool_] = ~unset_mask(column.values)
@@ -268,7 +269,7 @@ def _present(ticks: TickColumns, name: str) -> npt.NDArray[Any]:
 
 
 def _priced(ticks: TickColumns, price: str, size: str) -> npt.NDArray[np.bool_]:
-    """Rows whose price is one of a quote or a trade."""
+    """Return a mask of the rows whose price is one of a quote or a trade."""
     sizes = ticks.columns[size]
     assert isinstance(sizes, Values)
     known = sizes.values if sizes.valid is None else np.where(sizes.valid, sizes.values, np.nan)
@@ -278,5 +279,59 @@ def _priced(ticks: TickColumns, price: str, size: str) -> npt.NDArray[np.bool_]:
 def _rows(
     ticks: TickColumns, rows: npt.NDArray[np.bool_], one: str, other: str
 ) -> npt.NDArray[np.float64]:
-    """Two columns at the given rows, shape ``(2, rows)``."""
+    """Return two columns at some rows, shape ``(2, rows)``."""
     return np.stack([ticks.numbers(one)[rows], ticks.numbers(other)[rows]])
+
+
+class TickFile:
+    """A tick file, read into memory.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    header : Header
+
+    Raises
+    ------
+    CorruptFileError
+        If it has no header, or is sealed and does not have its checksum.
+    StorageError
+        As the operating system says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with explained(path, "reading"):
+            self._data = np.fromfile(path, dtype=np.uint8)
+        self.header: Header = read_header(self._data.data, path=str(path))
+        start = self.header.frame_bytes
+        if self.header.sealed and checksum(self._data[start:]) != self.header.crc32c:
+            raise CorruptFileError(
+                f"{path} does not match the checksum in its header: nothing was imported",
+                path=str(path),
+                offset=start,
+            )
+
+    def batches(self) -> Iterator[TickColumns]:
+        """Yield its ticks in their order, with all columns, about 1 MiB of frames at a time.
+
+        Raises
+        ------
+        CorruptFileError
+            At the end of what is whole, if the file goes on.
+        """
+        end = self.header.frame_bytes
+        for raw in iter_frames(self._data, self.header):
+            decoder = Decoder(tuple(COLUMNS))
+            decoder.feed(np.frombuffer(raw, dtype=np.uint8))
+            yield decoder.finish()
+            end += len(raw)
+        if self.header.compression == "none" and end < len(self._data):
+            raise CorruptFileError(
+                f"{self._path} is damaged or torn at byte {end}: the ticks before it were imported",
+                path=str(self._path),
+                offset=end,
+            )

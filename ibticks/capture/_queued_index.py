@@ -19,7 +19,7 @@ from ibticks.index import ForwardingIndex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ibticks.index import Index, IndexChange, IndexReads, ReadScope
+    from ibticks.index import Index, IndexChange
 
 __all__ = ["QueuedIndex"]
 
@@ -92,7 +92,7 @@ class QueuedIndex(ForwardingIndex):
         if change.operation == "put_files":
             self._wait()
 
-    def _forward(self, read: Callable[[IndexReads], _T], scope: ReadScope) -> _T:
+    def _forward(self, read: Callable[[Index], _T], scope: object) -> _T:
         self._wait()
         return read(self._index)
 

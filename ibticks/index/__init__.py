@@ -23,8 +23,6 @@ if TYPE_CHECKING:
         ForwardingIndex,
         Index,
         IndexChange,
-        IndexReads,
-        ReadScope,
     )
     from ibticks.index._records import (
         Block,
@@ -44,11 +42,9 @@ __all__ = [
     "ForwardingIndex",
     "Index",
     "IndexChange",
-    "IndexReads",
     "JournaledIndex",
     "MemoryIndex",
     "PostgresIndex",
-    "ReadScope",
     "find_store_id",
     "open_index",
     "write_catalogue",

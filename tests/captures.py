@@ -54,7 +54,7 @@ class FakeCapture:
 
     def mention(self, status: StreamStatus, time_ns: int, **metadata: object) -> int:
         """Say a status in the stream only, as one that is killed the moment after."""
-        time_ns = self.ledger.after(time_ns)
+        time_ns = self.ledger.next_time_ns(time_ns)
         reported = {key: value for key, value in metadata.items() if value is not None}
         self._append("info", {"status": str(status)}, time_ns, {"run": self.run, **reported})
         return time_ns

@@ -239,7 +239,7 @@ class Recorder(TickSink):
 
     def next_status_ns(self, now_ns: int) -> int:
         """Return the time that a status of now gets: after everything that was recorded."""
-        return self._ledger.after(now_ns)
+        return self._ledger.next_time_ns(now_ns)
 
     def store_contract(self, contract: ContractRecord) -> None:
         """Store a contract in the index, so that it can be selected by its symbol."""
@@ -254,7 +254,7 @@ class Recorder(TickSink):
             self._note(status, reason, code, max(time_ns(), self.last_ns))
 
     def _note(self, status: StreamStatus, reason: str, code: int | None, now: int) -> None:
-        now = self._ledger.after(now)
+        now = self._ledger.next_time_ns(now)
         is_subscribed = status is StreamStatus.SUBSCRIBED
         message = info_message(
             self.stream_id,

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ibticks.cli._options import Dsn, Json, Root, Zone, console, emit, listed, opened, table
+from ibticks.cli._options import (
+    ALL_TIME,
+    Dsn,
+    Json,
+    Root,
+    console,
+    emit,
+    listed,
+    opened,
+    table,
+    time_range_options,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ibticks.selection import TimeRange
 
 __all__ = ["gaps"]
 
 _FOUND = 3
 
 
+@time_range_options
 def gaps(
     contracts: Annotated[
         str | None, typer.Argument(help="Id or symbol; several with commas; all by default.")
@@ -20,18 +37,9 @@ def gaps(
     tick_types: Annotated[
         str | None, typer.Argument(help="Tick types, with commas; all stored by default.")
     ] = None,
-    period: Annotated[
-        str | None, typer.Argument(help="last_hour, 2h30m, today, since_open and the like.")
-    ] = None,
+    time_range: TimeRange = ALL_TIME,
     root: Root = None,
     dsn: Dsn = None,
-    start: Annotated[str | None, typer.Option(help="From this time on.")] = None,
-    end: Annotated[str | None, typer.Option(help="Up to, not including, this time.")] = None,
-    tz: Zone = None,
-    session: Annotated[str | None, typer.Option(help="regular, pre_market, globex, ...")] = None,
-    date: Annotated[str | None, typer.Option(help="Trading day of the session.")] = None,
-    sessions: Annotated[int | None, typer.Option(help="The last so many sessions.")] = None,
-    market: Annotated[str, typer.Option(help="US, UK, JP, CME, or a calendar's name.")] = "US",
     during: Annotated[
         str | None,
         typer.Option(help="Only while this session of the market ran: regular, globex, ..."),
@@ -46,27 +54,21 @@ def gaps(
         coverage = store.coverage(
             None if contracts is None else listed(contracts),
             None if tick_types is None else listed(tick_types),
-            period,
-            start=start,
-            end=end,
-            tz=tz,
-            session=session,
-            date=date,
-            sessions=sessions,
-            market=market,
+            time_range,
         )
         if during is not None:
-            coverage = coverage.during(market, during)
+            coverage = coverage.during(time_range.market, during)
         found = coverage.gaps(least)
     if json:
         emit(coverage.as_json(least))
     else:
-        from ibticks.coverage import GAP_COLUMNS, CoverageState, gap_rows, summary_rows
+        from ibticks.coverage import CoverageState
 
-        table(coverage.label, ("stream", ">covered", "time"), summary_rows(coverage))
-        if found:
-            columns = [f">{name}" if name == "duration" else name for name in GAP_COLUMNS]
-            table("gaps", columns, gap_rows(coverage, found))
+        columns, rows = coverage.summary_table()
+        table(coverage.label, _right_aligned(columns, "covered"), rows)
+        columns, rows = coverage.gap_table(least)
+        if rows:
+            table("gaps", _right_aligned(columns, "duration"), rows)
         else:
             console.print("no gaps", highlight=False)
         if any(each.state is CoverageState.UNKNOWN for each in coverage.state_intervals):
@@ -74,3 +76,7 @@ def gaps(
             console.print(f"unknown: {meaning}", highlight=False, soft_wrap=True)
     if found:
         raise typer.Exit(_FOUND)
+
+
+def _right_aligned(columns: Iterable[str], right: str) -> list[str]:
+    return [f">{name}" if name == right else name for name in columns]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ibticks.cli._options import (
+    ALL_TIME,
     Dsn,
     Json,
     Root,
-    Zone,
     console,
     emit,
     instant,
@@ -22,14 +22,17 @@ from ibticks.cli._options import (
     notes,
     opened,
     table,
+    time_range_options,
 )
 
 if TYPE_CHECKING:
     from ibticks.gateway import Gateway, Replay
+    from ibticks.selection import TimeRange
 
 __all__ = ["gateway"]
 
 
+@time_range_options
 def gateway(
     contracts: Annotated[
         str | None, typer.Argument(help="Id or symbol; several with commas; all by default.")
@@ -37,23 +40,12 @@ def gateway(
     tick_types: Annotated[
         str | None, typer.Argument(help="Tick types, with commas; all stored by default.")
     ] = None,
-    period: Annotated[
-        str | None, typer.Argument(help="last_hour, 2h30m, today, since_open and the like.")
-    ] = None,
+    time_range: TimeRange = ALL_TIME,
     root: Root = None,
     dsn: Dsn = None,
     sample: Annotated[
         bool, typer.Option("--sample", help="The ticks that travel with ibticks, not a store's.")
     ] = False,
-    start: Annotated[str | None, typer.Option(help="From this time on.")] = None,
-    end: Annotated[str | None, typer.Option(help="Up to, not including, this time.")] = None,
-    tz: Zone = None,
-    session: Annotated[str | None, typer.Option(help="regular, pre_market, globex, ...")] = None,
-    date: Annotated[str | None, typer.Option(help="Trading day of the session.")] = None,
-    market: Annotated[str, typer.Option(help="US, UK, JP, CME, or a calendar's name.")] = "US",
-    now: Annotated[
-        str | None, typer.Option(help="Instead of the clock; last_tick is the last one stored.")
-    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 4002,
     speed: Annotated[float, typer.Option(help="How many times faster than recorded.")] = 1.0,
@@ -77,23 +69,16 @@ def gateway(
     from ibticks.gateway import Gateway, Replay
 
     if sample:
-        if period or session or date:
+        if time_range.period or time_range.session or time_range.date or time_range.sessions:
             raise typer.BadParameter("--sample goes with --start and --end, not with a period")
-        replay = _sample(contracts, tick_types, start, end, tz)
+        replay = _sample(contracts, tick_types, time_range)
     else:
         with opened(root, dsn) as store:
             everything = sorted({each.contract_id for each in store.contents()})
             selection = store.select(
                 everything if contracts is None else listed(contracts),
                 None if tick_types is None else listed(tick_types),
-                period,
-                start=start,
-                end=end,
-                tz=tz,
-                session=session,
-                date=date,
-                market=market,
-                now=now,
+                time_range,
             )
             replay = Replay.from_selection(selection)
     if as_now:
@@ -119,9 +104,7 @@ def gateway(
 def _sample(
     contracts: str | None,
     tick_types: str | None,
-    start: str | None,
-    end: str | None,
-    tz: str | None,
+    time_range: TimeRange,
 ) -> Replay:
     from ibticks.calendar import to_ns
     from ibticks.gateway import Replay
@@ -129,6 +112,7 @@ def _sample(
     from ibticks.schema import check_tick_type
     from ibticks.selection import find_contracts
 
+    start, end, tz = time_range.start, time_range.end, time_range.tz
     replay = Replay.from_samples()
     known = [ContractRecord(each.contract_id, each.symbol) for each in replay.contracts]
     chosen = replay.only(

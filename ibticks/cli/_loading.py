@@ -11,36 +11,37 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ibticks.cli._options import Dsn, Json, Root, Zone, listed, notes, opened, table
+from ibticks.cli._options import (
+    ALL_TIME,
+    Dsn,
+    Json,
+    Root,
+    listed,
+    notes,
+    opened,
+    table,
+    time_range_options,
+)
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ibticks.selection import TimeRange
 
 __all__ = ["load"]
 
 _NOTHING = 4
 
 
+@time_range_options
 def load(
     contracts: Annotated[str, typer.Argument(help="Id or symbol; several with commas.")],
     tick_types: Annotated[
         str | None, typer.Argument(help="Tick types, with commas; all stored by default.")
     ] = None,
-    period: Annotated[
-        str | None, typer.Argument(help="last_hour, 2h30m, today, since_open and the like.")
-    ] = None,
+    time_range: TimeRange = ALL_TIME,
     root: Root = None,
     dsn: Dsn = None,
-    start: Annotated[str | None, typer.Option(help="From this time on.")] = None,
-    end: Annotated[str | None, typer.Option(help="Up to, not including, this time.")] = None,
-    tz: Zone = None,
-    session: Annotated[str | None, typer.Option(help="regular, pre_market, globex, ...")] = None,
-    date: Annotated[str | None, typer.Option(help="Trading day of the session.")] = None,
-    sessions: Annotated[int | None, typer.Option(help="The last so many sessions.")] = None,
-    market: Annotated[str, typer.Option(help="US, UK, JP, CME, or a calendar's name.")] = "US",
-    now: Annotated[
-        str | None, typer.Option(help="Instead of the clock; last_tick is the last one stored.")
-    ] = None,
     columns: Annotated[str | None, typer.Option(help="Only these, with commas.")] = None,
     strict: Annotated[bool, typer.Option(help="Fail at damaged data.")] = False,
     backfill: Annotated[
@@ -62,18 +63,10 @@ def load(
         selection = store.select(
             listed(contracts),
             None if tick_types is None else listed(tick_types),
-            period,
-            start=start,
-            end=end,
-            tz=tz,
-            session=session,
-            date=date,
-            sessions=sessions,
-            market=market,
-            now=now,
+            time_range,
             columns=None if columns is None else listed(columns),
             strict=strict,
-            backfill=check_backfill(backfill)[0],
+            backfill=check_backfill(backfill),
         )
         # Says it in options, at the end.
         selection = replace(selection, counts_from_clock=False, explains_empty_loads=False)

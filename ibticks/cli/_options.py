@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -14,13 +16,15 @@ from rich.text import Text
 
 from ibticks.cli._terminal import PlainConsole, printable
 from ibticks.errors import NoStoreError
+from ibticks.selection import DEFAULT_MARKET, TimeRange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ibticks.store import Store
 
 __all__ = [
+    "ALL_TIME",
     "Dsn",
     "Json",
     "Root",
@@ -34,6 +38,7 @@ __all__ = [
     "opened",
     "size_text",
     "table",
+    "time_range_options",
 ]
 
 Root = Annotated[
@@ -59,6 +64,57 @@ Zone = Annotated[
     str | None,
     typer.Option("--tz", help="Time zone of times that do not say theirs."),
 ]
+
+Period = Annotated[
+    str | None, typer.Argument(help="last_hour, 2h30m, today, since_open and the like.")
+]
+
+
+ALL_TIME: Final = TimeRange()
+
+
+def time_range_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument and the options of a time range.
+
+    They take the place of its parameter ``time_range``, a
+    :class:`~ibticks.selection.TimeRange`.
+    """
+    hints = get_type_hints(command, globals() | command.__globals__, include_extras=True)
+    options = inspect.signature(_time_range, eval_str=True).parameters
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name == "time_range":
+            parameters += options.values()
+        else:
+            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        time_range = _time_range(**{name: values.pop(name) for name in options})
+        command(time_range=time_range, **values)
+
+    run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _time_range(
+    period: Period = None,
+    start: Annotated[str | None, typer.Option(help="From this time on.")] = None,
+    end: Annotated[str | None, typer.Option(help="Up to, not including, this time.")] = None,
+    tz: Zone = None,
+    session: Annotated[str | None, typer.Option(help="regular, pre_market, globex, ...")] = None,
+    date: Annotated[str | None, typer.Option(help="Trading day of the session.")] = None,
+    sessions: Annotated[int | None, typer.Option(help="Number of sessions back from now.")] = None,
+    market: Annotated[
+        str, typer.Option(help="US, UK, JP, CME, or the name of a calendar.")
+    ] = DEFAULT_MARKET,
+    now: Annotated[
+        str | None, typer.Option(help="Instead of the clock; last_tick is the last one stored.")
+    ] = None,
+) -> TimeRange:
+    return TimeRange(period, start, end, tz, session, date, sessions, market, now)
+
 
 console = PlainConsole()
 notes = PlainConsole(stderr=True)

@@ -1,4 +1,10 @@
-"""coverage."""
+"""Coverage: what was captured of each stream and what was not, with the reason.
+
+In come the status messages that captures, backfills and deletions write into the streams; out go
+the rows of the coverage ledger in the index, the :class:`Coverage` of a selection, and the
+:class:`FeedState` of a stream now. ``capture`` and ``history`` write the ledger, ``store`` rebuilds
+it from the files, ``selection``, ``live`` and ``widgets`` query it.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +13,28 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.coverage._backfilled import backfilled_rows, missing_intervals
     from ibticks.coverage._feed_state import FeedCondition, FeedState, feed_states
-    from ibticks.coverage._ledger import (
-        Ledger,
-        StatusChange,
-        deleted_rows,
-        effective_deletions,
-        merge_intervals,
-        rows_lost_by_rebuild,
-        undeleted_rows,
-    )
+    from ibticks.coverage._ledger import Ledger, StatusChange
     from ibticks.coverage._model import Coverage
     from ibticks.coverage._query import coverage_metadata, query_coverage
     from ibticks.coverage._rebuild import (
+        LedgerDeletion,
         end_abandoned_intervals,
         mark_files_deleted,
-        read_hour_changes,
         rebuild_coverage,
         resume_ledger,
+        undo_ledger_deletion,
     )
-    from ibticks.coverage._report import GAP_COLUMNS, gap_rows, summary_rows
+    from ibticks.coverage._row_changes import backfilled_rows, missing_intervals
     from ibticks.coverage._states import (
-        MEANINGS,
         STATE_OF_STATUS,
         CoverageInterval,
         CoverageState,
         StreamStatus,
         closed_reason,
-        group_adjacent,
     )
 
 __all__ = [
-    "GAP_COLUMNS",
-    "MEANINGS",
     "STATE_OF_STATUS",
     "Coverage",
     "CoverageInterval",
@@ -48,27 +42,20 @@ __all__ = [
     "FeedCondition",
     "FeedState",
     "Ledger",
+    "LedgerDeletion",
     "StatusChange",
     "StreamStatus",
     "backfilled_rows",
     "closed_reason",
     "coverage_metadata",
-    "deleted_rows",
-    "effective_deletions",
     "end_abandoned_intervals",
     "feed_states",
-    "gap_rows",
-    "group_adjacent",
     "mark_files_deleted",
-    "merge_intervals",
     "missing_intervals",
     "query_coverage",
-    "read_hour_changes",
     "rebuild_coverage",
     "resume_ledger",
-    "rows_lost_by_rebuild",
-    "summary_rows",
-    "undeleted_rows",
+    "undo_ledger_deletion",
 ]
 
 if not TYPE_CHECKING:

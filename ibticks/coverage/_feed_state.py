@@ -1,8 +1,8 @@
 """The condition of captured streams at this moment: live, silent, broken, or not captured.
 
 The coverage ledger has the last state that the capture of a stream wrote, and the lock of the
-stream tells whether that capture still exists: a killed one leaves a ledger that says "captured".
-The capture itself is not asked, so that any process with access to the store can read the state.
+stream shows whether that capture still runs, since a killed one leaves an open ``captured`` row.
+No message goes to the capture, so any process with access to the store can read the state.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from ibticks._types import StreamKey
 from ibticks.config import NANOSECONDS
 from ibticks.coverage._rebuild import closing_rows
 from ibticks.coverage._states import CoverageState, next_open_ns
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FeedCondition", "FeedState", "feed_states"]
 
-Stream = tuple[int, str]
-
-QUIET_SECONDS: Final = 60
-QUIET_SECONDS_OF_TRADES: Final = 600
+QUOTES_QUIET_SECONDS: Final = 60
+TRADES_QUIET_SECONDS: Final = 600
 _LOOK_BACK_NS: Final = 21 * 86_400 * NANOSECONDS
 _CODE: Final = re.compile(r"(\d+)(?:: (.*))?", re.DOTALL)
 
@@ -67,15 +66,15 @@ class FeedState:
     condition : FeedCondition
         ``live`` only where a capture holds the stream, is connected, and ticks come.
     since_ns : int or None
-        When the condition began, UTC nanoseconds; None where nobody knows.
+        Begin of the condition, UTC nanoseconds; None where it is unknown.
     reason : str
-        Words of IB or of the capture.
+        Text of IB or of the capture.
     code : int or None
-        IB's number, where IB gave one.
+        IB's code, where IB sent one.
     next_open_ns : int or None
-        When the market opens again, where it is closed and IB has said so.
+        Time at which the market opens again, where it is closed and IB has sent its hours.
     last_tick_ns : int or None
-        Time of the last tick that is stored.
+        Time of the last stored tick.
     """
 
     contract_id: int
@@ -88,14 +87,14 @@ class FeedState:
     last_tick_ns: int | None = None
 
     def age_seconds(self, now_ns: int | None = None) -> float | None:
-        """Seconds since the last tick; None where there is none."""
+        """Return the seconds since the last tick; None where there is none."""
         if self.last_tick_ns is None:
             return None
         now_ns = time.time_ns() if now_ns is None else now_ns
         return max(now_ns - self.last_tick_ns, 0) / NANOSECONDS
 
     def as_json(self) -> dict[str, Any]:
-        """Its values as JSON can hold them, times in ISO 8601."""
+        """Return the values as JSON types, times in ISO 8601."""
         from ibticks.calendar import format_ns
 
         def instant(ns: int | None) -> str | None:
@@ -115,20 +114,20 @@ class FeedState:
     def __str__(self) -> str:
         from ibticks.calendar import format_ns
 
-        words = self.condition.upper()
+        text = self.condition.upper()
         if self.code is not None:
-            words += f" ({self.code})"
+            text += f" ({self.code})"
         if self.since_ns is not None:
-            words += f" since {format_ns(self.since_ns)}"
-        return f"{words}: {self.reason}" if self.reason else words
+            text += f" since {format_ns(self.since_ns)}"
+        return f"{text}: {self.reason}" if self.reason else text
 
 
 def feed_states(
     root: Path,
     index: Index,
-    streams: Sequence[Stream],
+    streams: Sequence[tuple[int, str]],
     *,
-    last_ticks: Mapping[Stream, int] | None = None,
+    last_ticks: Mapping[tuple[int, str], int] | None = None,
     now_ns: int | None = None,
 ) -> list[FeedState]:
     """Return the condition of some streams, in their order.
@@ -136,28 +135,29 @@ def feed_states(
     Parameters
     ----------
     root : Path
-        The store.
+        Folder of the store.
     index : Index
     streams : sequence of (int, str)
         Contract ids and tick types.
     last_ticks : mapping of (int, str) to int, optional
-        Times of last ticks, where the caller knows them; those of other streams are read from the
-        files.
+        Times of the last ticks, where the caller knows them; for other streams they are read from
+        the files (:func:`ibticks.storage.read_last_tick_ns`).
     now_ns : int, optional
         Instead of the clock, UTC nanoseconds.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     ids = sorted({contract_id for contract_id, _ in streams})
-    kinds = sorted({kind for _, kind in streams})
+    tick_types = sorted({tick_type for _, tick_type in streams})
     try:
-        lasting = {
-            (row.contract_id, row.tick_type): row
-            for row in index.coverage(ids, kinds, now_ns)
+        open_rows = {
+            StreamKey(row.contract_id, row.tick_type): row
+            for row in index.coverage(ids, tick_types, now_ns)
             if row.end_ns is None
         }
+        known = dict(last_ticks or {})
         return [
-            _state(root, index, each, lasting.get(each), dict(last_ticks or {}), now_ns)
-            for each in streams
+            _state(root, index, stream, open_rows.get(stream), known.get(stream), now_ns)
+            for stream in (StreamKey(*each) for each in streams)
         ]
     except TickIndexError as error:
         return [FeedState(*each, FeedCondition.UNKNOWN, reason=str(error)) for each in streams]
@@ -166,12 +166,11 @@ def feed_states(
 def _state(
     root: Path,
     index: Index,
-    stream: Stream,
+    stream: StreamKey,
     row: CoverageRecord | None,
-    last_ticks: dict[Stream, int],
+    last_ns: int | None,
     now_ns: int,
 ) -> FeedState:
-    last_ns = last_ticks.get(stream)
     if last_ns is None:
         last_ns = read_last_tick_ns(root, index.files([stream[0]], [stream[1]]))
     if not StreamLock.is_locked(root, *stream):
@@ -185,29 +184,31 @@ def _state(
     return _captured(stream, row, last_ns, now_ns)
 
 
-def _captured(stream: Stream, row: CoverageRecord, last_ns: int | None, now_ns: int) -> FeedState:
-    """The state of a stream that a capture holds, by its row that lasts."""
+def _captured(
+    stream: StreamKey, row: CoverageRecord, last_ns: int | None, now_ns: int
+) -> FeedState:
+    """Return the state of a stream that a capture writes, from its open row."""
     condition = _CONDITIONS.get(row.state, FeedCondition.UNKNOWN)
-    found = _CODE.fullmatch(row.reason)
-    code, reason = (int(found[1]), found[2] or "") if found else (None, row.reason)
+    match = _CODE.fullmatch(row.reason)
+    code, reason = (int(match[1]), match[2] or "") if match else (None, row.reason)
     since_ns: int | None = row.start_ns
     opens_ns = None
     if condition is FeedCondition.CLOSED:
         opens_ns = next_open_ns(reason)
-    trades = stream[1] in ("last", "all_last")
-    most_ns = (QUIET_SECONDS_OF_TRADES if trades else QUIET_SECONDS) * NANOSECONDS
-    # The capture may hang, or not know when the market is open: its word is not enough.
+    trades = stream.tick_type in ("last", "all_last")
+    quiet_ns = (TRADES_QUIET_SECONDS if trades else QUOTES_QUIET_SECONDS) * NANOSECONDS
+    # The capture may hang, or lack the hours of the market, so the age of the last tick decides.
     if condition is FeedCondition.LIVE:
         began_ns = max(row.start_ns, last_ns or row.start_ns)
     elif opens_ns is not None:
         began_ns = opens_ns
     else:
         began_ns = now_ns
-    if condition is FeedCondition.LIVE and began_ns - now_ns > most_ns:
-        # The clock was set back: the age of the last tick is not known until it has caught up.
+    if condition is FeedCondition.LIVE and began_ns - now_ns > quiet_ns:
+        # The clock was set back: the age of the last tick is unknown until it has caught up.
         condition, since_ns, code = FeedCondition.UNKNOWN, None, None
         reason = f"the last tick is {(began_ns - now_ns) // NANOSECONDS} s ahead of the clock"
-    elif now_ns - began_ns > most_ns:
+    elif now_ns - began_ns > quiet_ns:
         condition, since_ns, opens_ns = FeedCondition.QUIET, began_ns, None
         reason, code = f"no tick for {(now_ns - began_ns) // NANOSECONDS} s", None
     return FeedState(*stream, condition, since_ns, reason, code, opens_ns, last_ns)
@@ -216,20 +217,22 @@ def _captured(stream: Stream, row: CoverageRecord, last_ns: int | None, now_ns: 
 def _without_capture(
     root: Path,
     index: Index,
-    stream: Stream,
+    stream: StreamKey,
     row: CoverageRecord | None,
     last_ns: int | None,
     now_ns: int,
 ) -> FeedState:
-    """The state of a stream that no process writes."""
+    """Return the state of a stream that no process writes."""
     since_ns, reason = None, "no capture has recorded this stream"
     if row is not None:
         rows = closing_rows(root, index, row)
         since_ns = rows[-1].end_ns if rows else row.start_ns
-        reason = "the capture ended without a word: its process was killed, or the machine stopped"
+        reason = (
+            "the capture ended without a message: its process was killed, or the machine stopped"
+        )
     else:
-        before = index.coverage([stream[0]], [stream[1]], now_ns - _LOOK_BACK_NS, now_ns)
-        ends = [each.end_ns for each in before if each.end_ns is not None]
+        earlier = index.coverage([stream[0]], [stream[1]], now_ns - _LOOK_BACK_NS, now_ns)
+        ends = [each.end_ns for each in earlier if each.end_ns is not None]
         if ends:
             since_ns, reason = max(ends), "the capture has ended"
     return FeedState(*stream, FeedCondition.NO_CAPTURE, since_ns, reason, None, None, last_ns)

@@ -1,17 +1,15 @@
-"""The ledger of coverage: which stretches of a stream were captured, and which were not, and why.
+"""Coverage ledger: the rows of a stream, computed from the status messages of captures.
 
-It is made of the status messages of captures (:mod:`ibticks.coverage`) and nothing else: a
-running capture keeps it as it speaks (:class:`Ledger`), and whoever reads the messages again comes
-to the same intervals (:func:`intervals`).
+A running capture updates its :class:`Ledger` with every status it writes; :func:`ledger_rows`
+computes the same rows from the stored messages.
 
-- From one status to the next the stream is in the state of the first; a state that is said again
-  goes on. ``stopped`` ends it.
-- A run that ends without a word (killed, a power cut) is noticed when another one speaks. What it
-  left open ends with the last message it stored: of what came after, nothing is known.
-- What was backfilled takes the place of what was missing, never of what was captured live, nor of
-  what lasts still. Whoever backfills need not be the capture, which may run meanwhile.
+- From one status to the next the stream is in the state of the first; a repeated state goes on.
+  ``stopped`` ends it.
+- A run that was killed leaves its last row open. The next run of the stream ends that row at the
+  last message the killed run stored, since nothing is known of the time after it.
+- Backfilled time replaces gaps, never captured time, nor a row that has not ended.
 
-Everything here is a pure function of its arguments; :mod:`ibticks.coverage` reads the
+Every function here is a pure function of its arguments; :mod:`ibticks.coverage._rebuild` reads the
 files.
 """
 
@@ -20,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.coverage._backfilled import backfilled_rows
+from ibticks.coverage._row_changes import backfilled_rows, deleted_rows, deleted_rows_before
 from ibticks.coverage._states import STATE_OF_STATUS, CoverageState, StreamStatus
 from ibticks.errors import InputError
 from ibticks.index import CoverageRecord
@@ -28,46 +26,34 @@ from ibticks.index import CoverageRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = [
-    "Ledger",
-    "StatusChange",
-    "deleted",
-    "deleted_rows",
-    "effective_deletions",
-    "intervals",
-    "merge_intervals",
-    "replayed",
-    "rows_lost_by_rebuild",
-    "undeleted_rows",
-]
+__all__ = ["Ledger", "StatusChange", "apply_changes", "effective_deletions", "ledger_rows"]
 
-_BEFORE_ALL: Final = -(2**63)
-_AFTER_ALL: Final = 2**63
+_MIN_NS: Final = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
-    """What a status message says.
+    """A status message of a capture, a backfill or a deletion.
 
     Attributes
     ----------
     time_ns : int
-        When it was said, UTC nanoseconds: its timestamp or, of ``backfilled``, ``deleted`` and
-        ``undeleted``, its ``at_ns``.
-    status : Status
+        Time of the change, UTC nanoseconds: the timestamp of the message, or the ``at_ns`` of a
+        ``backfilled``, ``deleted`` or ``undeleted`` message.
+    status : StreamStatus
     run : str
-        Which run of a capture speaks.
+        Id of the run that wrote the message.
     stream_id : str
-        Of the message, and of all that this run stores in the stream.
+        Stream id of every message of this run.
     reason : str
     code : int or None
-        IB's number.
+        IB's code.
     filled : tuple of (int, int, int) or None
-        Of ``backfilled``: the range ``[start_ns, end_ns)``, and how many ticks were found in it.
+        Start, end and number of ticks of ``backfilled``.
     deleted : tuple of (int, int, int) or None
-        Of ``deleted``: the range ``[start_ns, end_ns)``, and how many ticks were taken out of it.
+        Start, end and number of ticks of ``deleted``.
     undeleted : tuple of (int, int, int, int) or None
-        Of ``undeleted``: the time of the deletion that is undone, and its ``deleted``.
+        Of ``undeleted``: the time of the deletion it undoes, and that deletion's ``deleted``.
     """
 
     time_ns: int
@@ -82,12 +68,12 @@ class StatusChange:
 
     @property
     def is_of_state(self) -> bool:
-        """Whether the state of a capture changes, and not what is stored of earlier time."""
+        """Return whether the state of the capture changes, not the ticks of an earlier time."""
         return self.filled is None and self.deleted is None and self.undeleted is None
 
     @classmethod
-    def of(cls, time_ns: int, message: Mapping[str, Any]) -> StatusChange | None:
-        """The change a v2 message says, or None if it says none.
+    def parse(cls, time_ns: int, message: Mapping[str, Any]) -> StatusChange | None:
+        """Return the change of a v2 message, or None if it is no status message.
 
         Examples
         --------
@@ -97,9 +83,9 @@ class StatusChange:
         ...     "data": {"status": "disconnected"},
         ...     "metadata": {"run": "7", "reason": "connection lost", "code": 1100},
         ... }
-        >>> change = StatusChange.of(1, message)
+        >>> change = StatusChange.parse(1, message)
         >>> change.status, change.run, change.code
-        (<Status.DISCONNECTED: 'disconnected'>, '7', 1100)
+        (<StreamStatus.DISCONNECTED: 'disconnected'>, '7', 1100)
         """
         metadata = message.get("metadata", {})
         run = metadata.get("run")
@@ -108,7 +94,7 @@ class StatusChange:
             return None
         interval = undeleted = None
         if status in (StreamStatus.BACKFILLED, StreamStatus.DELETED, StreamStatus.UNDELETED):
-            # Its message lies among the ticks it speaks of.
+            # Its message is stored among the ticks of its interval.
             time_ns = time_ns if (at_ns := _integer(metadata.get("at_ns"))) is None else at_ns
             start, end, ticks = (_integer(metadata.get(k)) for k in ("start_ns", "end_ns", "ticks"))
             if start is None or end is None or start >= end:
@@ -139,28 +125,26 @@ def _integer(value: Any) -> int | None:
 
 
 class Ledger:
-    """The coverage of one stream, as its capture goes.
+    """Coverage of one stream while its capture runs.
 
-    What its methods return belongs in the index, at once and as it is: rows that begin and rows
-    that end, each replacing the one of the same start
-    (:meth:`ibticks.index.Index.put_coverage`).
-
-    Who keeps it writes the status message first, and does both under one lock, so that messages
-    and rows tell the same. Give the message the time :meth:`after` says.
+    Its methods return rows to put into the index at once: rows that begin and rows that end, each
+    replacing the row of the same start (:meth:`ibticks.index.Index.put_coverage`). The caller
+    writes the status message first, with the time of :meth:`next_time_ns`, and does both under one
+    lock, so that messages and rows agree.
 
     Parameters
     ----------
     contract_id : int
     tick_type : str
     run : str
-        Which run of a capture speaks.
+        Id of the run of the capture.
     row : CoverageRecord, optional
-        The row that is open, if one is.
+        The row that has not ended, if there is one.
 
     Attributes
     ----------
     latest_ns : int
-        Time of the latest change or tick; what is said next comes after it.
+        Time of the latest change or tick; the next change comes after it.
 
     Examples
     --------
@@ -179,52 +163,49 @@ class Ledger:
         self.tick_type: Final = tick_type
         self.run = run
         self._row = row
-        self.latest_ns = _BEFORE_ALL if row is None else row.start_ns
+        self.latest_ns = _MIN_NS if row is None else row.start_ns
 
     @property
     def state(self) -> CoverageState | None:
-        """The state the stream is in; None: nobody listens."""
+        """Current state of the stream; None while it is not captured."""
         return None if self._row is None else CoverageState(self._row.state)
 
-    def after(self, time_ns: int) -> int:
-        """``time_ns``, or if the clock stepped back: just after all that was said and touched."""
+    def next_time_ns(self, time_ns: int) -> int:
+        """Return ``time_ns`` or, if the clock stepped back, a time just after the latest one."""
         return max(time_ns, self.latest_ns + 1)
 
     def touch(self, time_ns: int) -> None:
-        """Note that the stream holds a tick of this time: changes come after it."""
+        """Record the time of a stored tick: changes come after it."""
         self.latest_ns = max(self.latest_ns, time_ns)
 
     def change(
         self, status: StreamStatus, time_ns: int, reason: str = "", code: int | None = None
     ) -> list[CoverageRecord]:
-        """Take in a status; the row that ends and the row that begins, if any.
+        """Apply a status; returns the row that ends and the row that begins, if any.
 
         Raises
         ------
         InputError
-            For ``backfilled``, ``deleted`` and ``undeleted``, which change no state: see
-            :mod:`ibticks.coverage`, :func:`deleted_rows` and
-            :func:`undeleted_rows`.
+            For ``backfilled``, ``deleted`` and ``undeleted``, which change no state.
         """
-        if status is StreamStatus.BACKFILLED:
-            raise InputError("a backfill is a range of time: use ibticks.coverage._backfilled")
-        if status is StreamStatus.DELETED:
-            raise InputError("a deletion is a range of time: use deleted_interval()")
-        if status is StreamStatus.UNDELETED:
-            raise InputError("a deletion is undone in a range of time: use undeleted_interval()")
-        time_ns = self.latest_ns = self.after(time_ns)
+        if status not in STATE_OF_STATUS:
+            raise InputError(
+                f"status {status} changes rows of an interval, not the state of a stream: use "
+                "backfilled_rows(), deleted_rows() or undeleted_rows()"
+            )
+        time_ns = self.latest_ns = self.next_time_ns(time_ns)
         state = STATE_OF_STATUS[status]
         if state == self.state:
             return []
         rows = [] if self._row is None else [replace(self._row, end_ns=time_ns)]
         self._row = None
         if state is not None:
-            self._row = self._made(time_ns, state, _words(reason, code))
+            self._row = self._open_row(time_ns, state, _format_reason(reason, code))
             rows.append(self._row)
         return rows
 
     def mark_deleted(self, before_ns: int) -> list[CoverageRecord]:
-        """The ticks before some time are about to be deleted: of the open row, what that changes.
+        """Return the changed parts of the open row where the ticks before a time are deleted.
 
         Examples
         --------
@@ -239,38 +220,39 @@ class Ledger:
             or self._row.start_ns >= before_ns
         ):
             return []
-        over = replace(self._row, end_ns=before_ns)
+        ended = replace(self._row, end_ns=before_ns)
         self._row = replace(self._row, start_ns=before_ns)
-        return [*deleted([over], before_ns), self._row]
+        return [*deleted_rows_before([ended], before_ns), self._row]
 
     def take_over(self, run: str, last_ns: int | None) -> list[CoverageRecord]:
-        """Another run speaks from here on: what the one before left open is ended.
+        """End the row that an earlier run left open; later changes are those of another run.
 
         Parameters
         ----------
         run : str
+            Id of the other run.
         last_ns : int or None
-            Time of the last message that the run before stored, if any is left.
+            Time of the last message that the earlier run stored, if any is left.
         """
         self.run = run
         if self._row is None:
             return []
-        # Its own first message is in the stream, if nothing else is.
+        # The stream has at least the status message that began the row.
         last_ns = self._row.start_ns if last_ns is None else max(last_ns, self._row.start_ns)
         row = replace(self._row, end_ns=last_ns + 1)
         self._row = None
         self.touch(last_ns)
         return [row]
 
-    def _made(self, start_ns: int, state: CoverageState, reason: str) -> CoverageRecord:
+    def _open_row(self, start_ns: int, state: CoverageState, reason: str) -> CoverageRecord:
         return CoverageRecord(self.contract_id, self.tick_type, start_ns, None, state.value, reason)
 
 
-def _words(reason: str, code: int | None) -> str:
+def _format_reason(reason: str, code: int | None) -> str:
     return ": ".join(part for part in ("" if code is None else str(code), reason) if part)
 
 
-def intervals(
+def ledger_rows(
     contract_id: int,
     tick_type: str,
     changes: Iterable[StatusChange],
@@ -278,16 +260,16 @@ def intervals(
     *,
     running: bool = False,
 ) -> list[CoverageRecord]:
-    """The intervals that the status messages of one stream make, by start.
+    """Compute the rows of a stream from its status messages, by start.
 
     Parameters
     ----------
     contract_id : int
     tick_type : str
-    changes : iterable of Change
-        In any order, some of them maybe twice.
+    changes : iterable of StatusChange
+        In any order, with possible duplicates.
     last_ns : callable
-        Given the last change of a run that ended without a word: the time of the last message of
+        Takes the last change of a run that was killed, and returns the time of the last message of
         that run in the stream.
     running : bool
         Whether the last run still runs.
@@ -295,7 +277,7 @@ def intervals(
     Returns
     -------
     list of CoverageRecord
-        The last one without an end, if it lasts.
+        The last one has no end while its run goes on.
 
     Examples
     --------
@@ -303,32 +285,32 @@ def intervals(
     ...     StatusChange(1_000, StreamStatus.SUBSCRIBED, run="7"),
     ...     StatusChange(9_000, StreamStatus.SUBSCRIBED, run="8"),
     ... ]
-    >>> rows = intervals(265598, "last", changes, lambda change: 4_000, running=True)
+    >>> rows = ledger_rows(265598, "last", changes, lambda change: 4_000, running=True)
     >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
     [(1000, 4001, 'captured'), (9000, None, 'captured')]
     """
-    state_label = sorted(dict.fromkeys(changes), key=lambda change: change.time_ns)
+    ordered = sorted(dict.fromkeys(changes), key=lambda change: change.time_ns)
     ledger = Ledger(contract_id, tick_type, "")
-    lived = [change for change in state_label if change.is_of_state]
-    rows = replayed(ledger, lived, last_ns, running=running)
-    # A deletion has a message in each hour file; it takes effect as a whole, and when it was made.
+    of_state = [change for change in ordered if change.is_of_state]
+    rows = apply_changes(ledger, of_state, last_ns, running=running)
+    # A deletion has a message in each hour file; all of them are applied at the time of the first.
     deletions: dict[tuple[int, str], list[tuple[int, int]]] = {}
-    for change in effective_deletions(state_label):
+    for change in effective_deletions(ordered):
         if change.deleted is not None:
             deletions.setdefault((change.time_ns, change.run), []).append(change.deleted[:2])
-    for change in state_label:
-        for start_ns, end_ns in merge_intervals(deletions.pop((change.time_ns, change.run), [])):
-            made = deleted_rows(contract_id, tick_type, start_ns, end_ns, rows.values())
-            rows.update({row.start_ns: row for row in made})
+    for change in ordered:
+        if deleted := deletions.pop((change.time_ns, change.run), None):
+            changed = deleted_rows(contract_id, tick_type, deleted, rows.values())
+            rows.update({row.start_ns: row for row in changed})
         if change.filled is not None:
-            lasting = _lasting(rows, change.time_ns)
-            made = backfilled_rows(contract_id, tick_type, *change.filled, lasting)
-            rows.update({row.start_ns: row for row in made})
+            known = _rows_at(rows, change.time_ns)
+            changed = backfilled_rows(contract_id, tick_type, *change.filled, known)
+            rows.update({row.start_ns: row for row in changed})
     return [rows[start] for start in sorted(rows)]
 
 
 def effective_deletions(changes: Iterable[StatusChange]) -> list[StatusChange]:
-    """Return the deletions among changes that were not undone.
+    """Return the deletions among some changes that were not undone.
 
     Examples
     --------
@@ -348,7 +330,7 @@ def effective_deletions(changes: Iterable[StatusChange]) -> list[StatusChange]:
     ]
 
 
-def replayed(
+def apply_changes(
     ledger: Ledger,
     changes: Iterable[StatusChange],
     last_ns: Callable[[StatusChange], int | None],
@@ -356,17 +338,17 @@ def replayed(
     before: StatusChange | None = None,
     running: bool = False,
 ) -> dict[int, CoverageRecord]:
-    """Say to a ledger what captures said; the rows that change, by their start.
+    """Apply status changes to a ledger, and return the rows that change by their start.
 
     Parameters
     ----------
     ledger : Ledger
-    changes : iterable of Change
-        Of state, in order.
+    changes : iterable of StatusChange
+        Changes of state, in order.
     last_ns, running
-        As those of :func:`intervals`.
-    before : Change, optional
-        What was said before these.
+        See :func:`ledger_rows`.
+    before : StatusChange, optional
+        The change before these.
     """
     rows: dict[int, CoverageRecord] = {}
 
@@ -378,210 +360,19 @@ def replayed(
     for change in changes:
         if before is not None and change.run != before.run:
             take_over(change.run)
-        coverage_metadata = ledger.change(change.status, change.time_ns, change.reason, change.code)
-        rows.update({row.start_ns: row for row in coverage_metadata})
+        changed = ledger.change(change.status, change.time_ns, change.reason, change.code)
+        rows.update({row.start_ns: row for row in changed})
         before = change
     if not running:
         take_over("")
     return rows
 
 
-def _lasting(rows: Mapping[int, CoverageRecord], at_ns: int) -> list[CoverageRecord]:
-    """Rows as they were at some time: the one of that time had no end yet."""
+def _rows_at(rows: Mapping[int, CoverageRecord], at_ns: int) -> list[CoverageRecord]:
+    """Return the rows as they were at some time: the row of that time had no end yet."""
     return [
         replace(row, end_ns=None)
         if row.end_ns is not None and row.start_ns <= at_ns < row.end_ns
         else row
         for row in rows.values()
     ]
-
-
-def deleted(rows: Iterable[CoverageRecord], before_ns: int) -> list[CoverageRecord]:
-    """The rows that change where the ticks before some time were deleted.
-
-    A row that is still open stays as it is.
-
-    Examples
-    --------
-    >>> rows = deleted([CoverageRecord(265598, "last", 10, 90, "captured")], 60)
-    >>> [(row.start_ns, row.end_ns, row.state) for row in rows]
-    [(10, 60, 'deleted'), (60, 90, 'captured')]
-    """
-    made = []
-    for row in rows:
-        stored = row.state in (CoverageState.CAPTURED, CoverageState.BACKFILLED)
-        if not stored or row.end_ns is None or row.start_ns >= before_ns:
-            continue
-        until = min(row.end_ns, before_ns)
-        reason = f"{row.state}, deleted since"
-        made.append(replace(row, end_ns=until, state=CoverageState.DELETED.value, reason=reason))
-        if until < row.end_ns:
-            made.append(replace(row, start_ns=until))
-    return made
-
-
-def merge_intervals(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return intervals in order, those that touch or overlap as one.
-
-    Examples
-    --------
-    >>> merge_intervals([(60, 70), (50, 60), (80, 90)])
-    [(50, 70), (80, 90)]
-    """
-    joined: list[tuple[int, int]] = []
-    for start_ns, end_ns in sorted(intervals):
-        if joined and joined[-1][1] >= start_ns:
-            before_ns, until_ns = joined.pop()
-            joined.append((before_ns, max(until_ns, end_ns)))
-        else:
-            joined.append((start_ns, end_ns))
-    return joined
-
-
-def deleted_rows(
-    contract_id: int,
-    tick_type: str,
-    start_ns: int,
-    end_ns: int,
-    known: Iterable[CoverageRecord],
-) -> list[CoverageRecord]:
-    """Return the rows that change where the ticks of an interval were deleted.
-
-    What was captured or backfilled in it is deleted, and so is what no row tells of; a gap stays
-    the gap it was.
-
-    Parameters
-    ----------
-    contract_id : int
-    tick_type : str
-    start_ns, end_ns : int
-    known : iterable of CoverageRecord
-        The rows of the stream that meet the interval, as the index has them.
-
-    Examples
-    --------
-    >>> rows = [CoverageRecord(265598, "last", 10, 90, "captured")]
-    >>> changed = deleted_rows(265598, "last", 30, 60, rows)
-    >>> [(row.start_ns, row.end_ns, row.state) for row in changed]
-    [(10, 30, 'captured'), (30, 60, 'deleted'), (60, 90, 'captured')]
-    """
-    at, reason = start_ns, "deleted since"
-    gone = CoverageRecord(contract_id, tick_type, at, end_ns, CoverageState.DELETED.value, reason)
-    made: list[CoverageRecord] = []
-    for row in sorted(known, key=lambda row: row.start_ns):
-        row_end = _AFTER_ALL if row.end_ns is None else row.end_ns
-        if row_end <= at or row.start_ns >= end_ns:
-            continue
-        begin, until = max(row.start_ns, at), min(row_end, end_ns)
-        if begin > at:
-            made.append(replace(gone, start_ns=at, end_ns=begin))
-        if row.state in (CoverageState.CAPTURED, CoverageState.BACKFILLED):
-            if row.start_ns < begin:
-                made.append(replace(row, end_ns=begin))
-            reason = f"{row.state}, deleted since"
-            made.append(replace(gone, start_ns=begin, end_ns=until, reason=reason))
-            if until < row_end:
-                made.append(replace(row, start_ns=until))
-        at = until
-    if at < end_ns:
-        made.append(replace(gone, start_ns=at))
-    return made
-
-
-def undeleted_rows(
-    start_ns: int, end_ns: int, known: Iterable[CoverageRecord]
-) -> list[CoverageRecord]:
-    """Return the rows of a stream as they are where the deleted ticks of an interval are back.
-
-    What was captured or backfilled in it is so again, as part of a row beside it, if there is one
-    of the same state; of what no row told of before, no row is left.
-
-    Parameters
-    ----------
-    start_ns, end_ns : int
-    known : iterable of CoverageRecord
-        All rows of the stream, as the index has them.
-
-    Examples
-    --------
-    >>> rows = [CoverageRecord(265598, "last", 10, 90, "captured")]
-    >>> cut = deleted_rows(265598, "last", 30, 120, rows)
-    >>> [(row.start_ns, row.end_ns, row.state) for row in undeleted_rows(30, 100, cut)]
-    [(10, 90, 'captured'), (100, 120, 'deleted')]
-    """
-    rows: list[CoverageRecord] = []
-    is_changed = False  # the last of the rows
-
-    def add(row: CoverageRecord, *, changed: bool) -> None:
-        nonlocal is_changed
-        last = rows[-1] if rows else row
-        touches = last.end_ns == row.start_ns and last.state == row.state
-        # What is back has no reason: it gets that of the row beside it.
-        reasons = {last.reason, row.reason} - {""}
-        if touches and (changed or is_changed) and len(reasons) <= 1:
-            rows[-1] = replace(last, end_ns=row.end_ns, reason=last.reason or row.reason)
-        else:
-            rows.append(row)
-        is_changed = changed
-
-    for row in sorted(known, key=lambda row: row.start_ns):
-        row_end = _AFTER_ALL if row.end_ns is None else row.end_ns
-        begin, until = max(row.start_ns, start_ns), min(row_end, end_ns)
-        if row.state != CoverageState.DELETED or begin >= until:
-            add(row, changed=False)
-            continue
-        if row.start_ns < begin:
-            add(replace(row, end_ns=begin), changed=False)
-        before = row.reason.partition(",")[0]
-        if before in (CoverageState.CAPTURED, CoverageState.BACKFILLED):
-            add(replace(row, start_ns=begin, end_ns=until, state=before, reason=""), changed=True)
-        if until < row_end:
-            add(replace(row, start_ns=until), changed=True)
-    return rows
-
-
-def rows_lost_by_rebuild(
-    known: Iterable[CoverageRecord], rebuilt: Iterable[CoverageRecord]
-) -> list[CoverageRecord]:
-    """The rows that a rebuild from the files would lose: those up to the last that was deleted.
-
-    And what follows it, as far as no file tells of that: what said that the rest of a stretch was
-    captured may have been deleted with its beginning.
-
-    Parameters
-    ----------
-    known : iterable of CoverageRecord
-        What the index has.
-    rebuilt : iterable of CoverageRecord
-        What the files tell.
-
-    Examples
-    --------
-    >>> known = deleted([CoverageRecord(265598, "last", 10, 90, "captured")], 60)
-    >>> rebuilt = [CoverageRecord(265598, "last", 80, 90, "captured")]
-    >>> [(row.start_ns, row.end_ns, row.state) for row in rows_lost_by_rebuild(known, rebuilt)]
-    [(10, 60, 'deleted'), (60, 80, 'captured')]
-    """
-    known, rebuilt = list(known), list(rebuilt)
-    borders: dict[tuple[int, str], int] = {}
-    for row in known:
-        if row.state == CoverageState.DELETED and row.end_ns is not None:
-            stream = row.contract_id, row.tick_type
-            borders[stream] = max(row.end_ns, borders.get(stream, row.end_ns))
-    rows: list[CoverageRecord] = []
-    for row in known:
-        stream = row.contract_id, row.tick_type
-        if row.start_ns > borders.get(stream, _BEFORE_ALL):
-            continue
-        coverage_metadata = [
-            each.start_ns
-            for each in rebuilt
-            if (each.contract_id, each.tick_type) == stream
-            and (each.end_ns is None or each.end_ns > row.start_ns)
-        ]
-        if row.state == CoverageState.DELETED:
-            rows.append(row)
-        elif not coverage_metadata or min(coverage_metadata) > row.start_ns:
-            ends = [*coverage_metadata, *([] if row.end_ns is None else [row.end_ns])]
-            rows.append(replace(row, end_ns=min(ends, default=None)))
-    return rows

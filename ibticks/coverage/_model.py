@@ -19,7 +19,7 @@ from ibticks.coverage._states import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import pandas as pd
     import polars as pl
@@ -254,6 +254,38 @@ class Coverage:
             by_stream[interval.stream].append(interval)
         for stream, intervals in by_stream.items():
             yield StreamKey(*stream), intervals
+
+    def merged_gaps(
+        self,
+        min_duration: str | timedelta | None = None,
+        *,
+        exclude: Collection[CoverageState] = (),
+    ) -> list[CoverageInterval]:
+        """List the gaps, adjacent ones merged into one with the state and reason of the first.
+
+        Parameters
+        ----------
+        min_duration : str or timedelta, optional
+            As for :meth:`gaps`.
+        exclude : collection of CoverageState, optional
+            States whose gaps are left out.
+        """
+        gaps = (gap for gap in self.gaps(min_duration) if gap.state not in exclude)
+        return [replace(group[0], end_ns=group[-1].end_ns) for group in group_adjacent(gaps)]
+
+    def summary_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return heads and rows of a table: the covered fraction and the states of each stream."""
+        from ibticks.coverage._report import SUMMARY_COLUMNS, summary_rows
+
+        return SUMMARY_COLUMNS, summary_rows(self)
+
+    def gap_table(
+        self, min_duration: str | timedelta | None = None
+    ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return heads and rows of a table of the gaps, as text; see :meth:`gaps`."""
+        from ibticks.coverage._report import GAP_COLUMNS, gap_rows
+
+        return GAP_COLUMNS, gap_rows(self, self.gaps(min_duration))
 
     def name(self, stream: tuple[int, str]) -> str:
         """Return the symbol of a stream, or else its contract id, and its tick type."""

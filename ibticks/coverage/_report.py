@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GAP_COLUMNS",
+    "SUMMARY_COLUMNS",
     "format_coarse_duration",
     "format_fraction",
     "format_report",
@@ -32,6 +33,9 @@ __all__ = [
     "render_svg",
     "summary_rows",
 ]
+
+SUMMARY_COLUMNS: Final = ("stream", "covered", "time")
+"""Heads of the columns of :func:`summary_rows`."""
 
 GAP_COLUMNS: Final = ("stream", "start", "end", "duration", "state", "reason")
 """Heads of the columns of :func:`gap_rows`."""
@@ -110,7 +114,7 @@ def format_fraction(fraction: float) -> str:
     return f"{min(max(fraction * 100, 0.1), 99.9):.1f} %"
 
 
-def summary_rows(coverage: Coverage) -> list[tuple[str, str, str]]:
+def summary_rows(coverage: Coverage) -> list[tuple[str, ...]]:
     """Return the name, the covered fraction and the time in each state of every stream."""
     return [
         (
@@ -146,7 +150,7 @@ def format_report(coverage: Coverage) -> str:
         return f"{_title(coverage)}\n  nothing is known of this time"
     lines = [_title(coverage), f"  {_time_range(coverage)}"]
     rows = summary_rows(coverage)
-    width = max(len(name) for name, _, _ in rows)
+    width = max(len(row[0]) for row in rows)
     lines += (f"  {name:<{width}}  {fraction:>7}  {states}" for name, fraction, states in rows)
     gaps = group_adjacent(coverage.gaps())
     longest = sorted(gaps, key=_length_ns)[-_MAX_TEXT_GAPS:]

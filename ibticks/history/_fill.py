@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ibticks._types import Interval
     from ibticks.coverage import StatusChange
     from ibticks.history._historical_tick import PastTick
     from ibticks.index import CoverageRecord, Index
@@ -146,7 +147,7 @@ class StreamFiller:
     ) -> None:
         self.close()
 
-    def missing_intervals(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    def missing_intervals(self, start_ns: int, end_ns: int) -> list[Interval]:
         """What of a range is not filled: by the index, and by notes it has not heard of.
 
         Those are of a backfill that was killed right after it wrote them.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
-from ibticks.coverage import CoverageState, group_adjacent, missing_intervals
+from ibticks.coverage import CoverageState, missing_intervals
 from ibticks.errors import TimeRangeError
 
 if TYPE_CHECKING:
@@ -51,14 +51,11 @@ def plan(
     coverage = query_coverage(store.root, store.index, streams, [within])
     if market is not None:
         coverage = coverage.during(market, session)
-    # What was deleted was deleted on purpose.
-    found = [gap for gap in coverage.gaps(min_duration) if gap.state is not CoverageState.DELETED]
     gaps: list[CoverageInterval] = []
-    for run in group_adjacent(found):
-        gap = replace(run[0], end_ns=run[-1].end_ns)
-        stream = [gap.contract_id], [gap.tick_type]
-        known = store.index.coverage(*stream, gap.start_ns, gap.end_ns)
-        # What lasts still is left to the capture.
+    # Deleted ticks were deleted on purpose.
+    for gap in coverage.merged_gaps(min_duration, exclude={CoverageState.DELETED}):
+        known = store.index.coverage([gap.contract_id], [gap.tick_type], gap.start_ns, gap.end_ns)
+        # A state that has not ended is left to the capture.
         for start_ns, end_ns in missing_intervals(known, gap.start_ns, gap.end_ns):
             gaps.append(replace(gap, start_ns=start_ns, end_ns=end_ns))
     return gaps

@@ -119,7 +119,7 @@ def notes_of(root: Path, key: FileKey, start_ns: int, end_ns: int) -> Iterator[S
     """The notes in a backfilled file, from ``start_ns`` on and before ``end_ns``."""
     for message in _messages_of(root, _bare(key), start_ns, end_ns):
         if message.HasField("info_data"):
-            change = StatusChange.of(message_time_ns(message), from_protobuf(message))
+            change = StatusChange.parse(message_time_ns(message), from_protobuf(message))
             if change is not None:
                 yield change
 

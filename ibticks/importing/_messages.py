@@ -14,7 +14,7 @@ from ibticks.filesystem import expand_home, explained
 from ibticks.importing._result import ImportResult
 from ibticks.schema import check_tick_type
 from ibticks.storage import Ingest, TickFile, floor_hour
-from ibticks.store import bar, undo_deletion
+from ibticks.store import progress_bar, undo_deletion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def import_messages(
     with ExitStack() as stack:
         with explained(source, "reading"):
             size = source.stat().st_size
-        advance = stack.enter_context(bar(f"importing {source.name}", size, show=progress))
+        advance = stack.enter_context(progress_bar(f"importing {source.name}", size, show=progress))
 
         def add(stream: StreamKey, messages: list[dict[str, Any]]) -> None:
             if stream not in ingests:
@@ -164,7 +164,7 @@ def import_tick_file(
     tick_count, times = 0, list[int]()
     with (
         store.writer(*stream, fsync=None) as writer,
-        bar(
+        progress_bar(
             f"importing {source.name}", file.header.message_count or None, show=progress
         ) as advance,
     ):

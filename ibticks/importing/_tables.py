@@ -14,7 +14,7 @@ from ibticks.importing._instruments import new_symbols, resolve_contracts
 from ibticks.importing._result import ImportResult
 from ibticks.schema import check_contract_id, check_tick_type, split_streams
 from ibticks.storage import Ingest
-from ibticks.store import bar
+from ibticks.store import progress_bar
 
 if TYPE_CHECKING:
     import os
@@ -139,7 +139,9 @@ def import_table(
     last_ns: int | None = None
     with (
         StreamWriters(store) as writers,
-        bar(f"importing {source.name}", sum(instruments.values()), show=progress) as advance,
+        progress_bar(
+            f"importing {source.name}", sum(instruments.values()), show=progress
+        ) as advance,
     ):
         try:
             for batch in table.batches(

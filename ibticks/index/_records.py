@@ -222,7 +222,7 @@ class CoverageRecord:
     """An interval ``[start_ns, end_ns)`` of a stream, with the state of the capture in it.
 
     ``state`` is ``captured``, ``backfilled``, ``session_closed``, ``quiet``, ``disconnected``,
-    ``not_permitted`` or ``deleted`` (:data:`ibticks.coverage.MEANINGS` explains each);
+    ``not_permitted`` or ``deleted`` (:class:`ibticks.coverage.CoverageState` explains each);
     ``reason`` is an IB code, or words. ``end_ns`` is None while the interval lasts.
     """
 

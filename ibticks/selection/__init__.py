@@ -1,4 +1,9 @@
-"""selection."""
+"""Selection: which ticks of a store, by contracts, tick types and a time range.
+
+In come contracts by id or symbol, tick types and a :class:`TimeRange`; out goes a
+:class:`Selection`, which loads frames of every library, messages and coverage. ``store`` makes
+selections, ``live`` extends them to buffers, ``gateway`` and ``widgets`` read them.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +12,31 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.selection._contracts import find_contracts
-    from ibticks.selection._resolve import Lookup, check_tick_types, in_words
-    from ibticks.selection._selection import Backfill, Selection, check_backfill, default_columns
-    from ibticks.selection._time_range import find_spans
+    from ibticks.selection._resolver import (
+        SelectionResolver,
+        check_tick_types,
+        find_contracts,
+        format_label,
+    )
+    from ibticks.selection._selection import (
+        Backfill,
+        Selection,
+        check_backfill,
+        default_columns,
+    )
+    from ibticks.selection._time_range import DEFAULT_MARKET, TimeRange
 
 __all__ = [
+    "DEFAULT_MARKET",
     "Backfill",
-    "Lookup",
     "Selection",
+    "SelectionResolver",
+    "TimeRange",
     "check_backfill",
     "check_tick_types",
     "default_columns",
     "find_contracts",
-    "find_spans",
-    "in_words",
+    "format_label",
 ]
 
 if not TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Which ticks: a description that costs nothing until it is turned into a frame."""
+"""Selection: ticks of a store, described by contracts, tick types and intervals."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
+from ibticks._html import Html, html_table
+from ibticks._types import StreamKey
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError
 from ibticks.schema import check_columns, list_columns
+from ibticks.selection._batches import (
+    FileLoader,
+    HourlyBatches,
+    group_by_hour,
+    group_by_stream,
+    overlaps,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -28,53 +36,49 @@ if TYPE_CHECKING:
     from ibticks.schema import TickColumns
     from ibticks.storage import ColumnCache
 
-__all__ = ["Backfill", "Interval", "Selection"]
+__all__ = ["Backfill", "Selection", "backfill_label", "check_backfill", "default_columns"]
 
 _log = logging.getLogger(__name__)
 
-Interval = tuple[int, int]
-"""Half-open range of UTC nanoseconds."""
-
 Backfill: TypeAlias = Literal["exclude", "include", "only"]
-"""What of a selection comes of ticks that were asked of IB afterwards, and not captured."""
+"""Choice of captured ticks, backfilled ticks, or both."""
 
-_IN_WORDS: Final[dict[Backfill, str]] = {
+_BACKFILL_LABELS: Final[dict[Backfill, str]] = {
     "exclude": "",
     "include": ", with backfilled ticks",
     "only": ", backfilled ticks only",
 }
-_MANY: Final = 3
+_MAX_LISTED: Final = 3
 
 
 @dataclass(frozen=True, repr=False)
 class Selection:
-    """Some ticks of a store: contracts, tick types and stretches of time.
+    """Ticks of a store, described by contracts, tick types and intervals.
 
-    Made by :meth:`ibticks.Store.select`. It is cheap and lazy: the index is asked and files are
-    read each time it is turned into a frame. Everything it gives has the same columns, in the
-    same order, with the same dtypes, sorted by timestamp; equal timestamps keep the order of
-    arrival.
+    Made by :meth:`ibticks.Store.select`. It is cheap and lazy: the index is queried and files are
+    read each time it is turned into a frame. All frames have the same columns, in the same order,
+    with the same dtypes, sorted by timestamp; equal timestamps keep the order of arrival.
 
     Attributes
     ----------
     contract_ids : tuple of int
     tick_types : tuple of str
-    intervals : tuple of (int, int)
-        Half-open ranges of UTC nanoseconds, in order, none overlapping another.
+    intervals : tuple of Interval
+        Half-open ranges of UTC nanoseconds, in order, without overlaps.
     columns : tuple of str
         In their standard order.
     strict : bool
         Whether damaged data raises, instead of being left out with a warning.
     label : str
-        What was asked for, in words.
+        Description of the selection.
     backfill : {"exclude", "include", "only"}
-        Whether ticks that were asked of IB afterwards are among them. Their times are whole
-        seconds; the column ``metadata`` has ``source: backfill``, and ``sequence`` is null.
-    decoded : Decoded or None
-        What earlier loads have decoded, to be used again.
+        Whether backfilled ticks are included. Their times are whole seconds; the column
+        ``metadata`` has ``source: backfill``, and ``sequence`` is null.
+    decoded : ColumnCache or None
+        LRU cache of decoded columns.
     counts_from_clock : bool
-        Whether its time was given relative to now by the clock, as in ``"1h"``: if that has no
-        ticks, a load logs what there is.
+        Whether the time range is relative to the clock, as in ``"1h"``: a load without ticks then
+        logs which days are stored.
     explains_empty_loads : bool
         Whether a load without ticks logs which tick types the store has of the contracts, if it has
         none of those selected.
@@ -84,7 +88,7 @@ class Selection:
     index: Index = field(compare=False)
     contract_ids: tuple[int, ...]
     tick_types: tuple[str, ...]
-    intervals: tuple[Interval, ...]
+    intervals: tuple[tuple[int, int], ...]
     columns: tuple[str, ...]
     strict: bool = False
     label: str = ""
@@ -94,51 +98,53 @@ class Selection:
     explains_empty_loads: bool = field(default=True, compare=False)
 
     def files(self) -> list[FileRecord]:
-        """The files that may hold its ticks, by contract, tick type and hour."""
-        found: dict[str, FileRecord] = {}
+        """List the files that may hold its ticks, by contract, tick type and hour."""
+        by_path: dict[str, FileRecord] = {}
         for start_ns, end_ns in self.intervals:
             for record in self.index.files(self.contract_ids, self.tick_types, start_ns, end_ns):
                 if self.backfill == "include" or record.backfilled == (self.backfill == "only"):
-                    found[record.path] = record
-        return sorted(found.values(), key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path))
+                    by_path[record.path] = record
+        return sorted(
+            by_path.values(), key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path)
+        )
 
     def with_columns(self, *columns: str) -> Selection:
-        """The same ticks with these columns only; ``stream_id`` and ``metadata`` come this way.
+        """Return the selection with these columns only, ``stream_id`` and ``metadata`` included.
 
         Raises
         ------
         UnknownColumnError
-            Naming the columns that exist.
+            Listing the columns.
         InputError
             If there is none.
         """
         return replace(self, columns=_some_columns(columns))
 
     def count(self) -> int:
-        """How many ticks there are; files that lie wholly inside are not read for it."""
+        """Count the ticks; of files that lie wholly inside, the index knows the number."""
         total = 0
         for record in self.files():
             for start_ns, end_ns in self.intervals:
-                if not _overlaps(record, start_ns, end_ns):
+                if not overlaps(record, start_ns, end_ns):
                     continue
                 if record.sealed and start_ns <= record.start_ns and record.end_ns < end_ns:
                     total += record.ticks
                 else:
-                    parts = self._read([record], ["timestamp"], start_ns, end_ns)
-                    total += sum(part.rows for part in parts)
+                    blocks = self.read_files([record], ["timestamp"], start_ns, end_ns)
+                    total += sum(block.rows for block in blocks)
         return total
 
     def read(self) -> list[TickColumns]:
-        """The ticks as plain numpy columns, stream by stream, each in the order of its files.
+        """Read the ticks as numpy columns, stream by stream, each in the order of its files.
 
-        What every frame is made of; warnings and errors are those of :meth:`to_arrow`.
+        Every frame is made of them; warnings and errors are those of :meth:`to_arrow`.
         """
         return [
-            part
-            for stream in _by_stream(self.files())
+            block
+            for stream in group_by_stream(self.files())
             for start_ns, end_ns in self.intervals
-            for part in self._read(
-                [r for r in stream if _overlaps(r, start_ns, end_ns)],
+            for block in self.read_files(
+                [r for r in stream if overlaps(r, start_ns, end_ns)],
                 [*self.columns, "timestamp"],
                 start_ns,
                 end_ns,
@@ -147,7 +153,7 @@ class Selection:
         ]
 
     def to_arrow(self) -> pa.Table:
-        """An Arrow table; its schema metadata says what was selected and what is missing.
+        """Load an Arrow table; its schema metadata has the selection and its coverage.
 
         Returns
         -------
@@ -157,7 +163,7 @@ class Selection:
         Warns
         -----
         CorruptDataWarning
-            Where damaged data was left out, and which time range is missing.
+            If damaged data was left out; has the missing time range.
 
         Raises
         ------
@@ -172,17 +178,17 @@ class Selection:
         return table
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """The ticks through the Arrow PyCapsule interface, for any library that speaks it."""
+        """Export the ticks through the Arrow PyCapsule interface."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def to_polars(self) -> pl.DataFrame:
-        """A polars frame; warnings and errors are those of :meth:`to_arrow`."""
+        """Load a polars frame; warnings and errors are those of :meth:`to_arrow`."""
         from ibticks.frames import to_polars
 
         return to_polars(self.to_arrow())
 
     def to_pandas(self) -> pd.DataFrame:
-        """A pandas frame, rows numbered from 0; ``df.attrs["ibticks"]`` says what was selected.
+        """Load a pandas frame, rows numbered from 0; ``df.attrs["ibticks"]`` has the metadata.
 
         Warnings and errors are those of :meth:`to_arrow`.
         """
@@ -191,13 +197,13 @@ class Selection:
         return to_pandas(self.to_arrow())
 
     def to_xarray(self) -> xr.Dataset:
-        """An xarray dataset along one dimension; warnings and errors as :meth:`to_arrow`."""
+        """Load an xarray dataset along one dimension; warnings and errors as :meth:`to_arrow`."""
         from ibticks.frames import to_xarray
 
         return to_xarray(self.to_arrow())
 
     def lazy(self) -> pl.LazyFrame:
-        """A polars lazy frame: filters, columns and ``head`` reach down to the files.
+        """Return a polars lazy frame that pushes filters, columns and ``head`` down to the files.
 
         Examples
         --------
@@ -215,20 +221,20 @@ class Selection:
         from ibticks.frames import scan
 
         self._symbols()
-        return scan(self.columns, _HourByHour(self))
+        return scan(self.columns, HourlyBatches(self))
 
     def write_parquet(self, path: str | PathLike[str]) -> int:
-        """Write the ticks to a Parquet file, an hour at a time; every type and the metadata stay.
+        """Write the ticks to a Parquet file, an hour at a time, with all types and metadata.
 
         Parameters
         ----------
         path : path-like
-            Replaced once the new file is complete; until then it is as it was.
+            Replaced once the new file is complete.
 
         Returns
         -------
         int
-            Ticks written.
+            Number of ticks written.
 
         Warns
         -----
@@ -238,7 +244,7 @@ class Selection:
         Raises
         ------
         StorageFullError, StoreAccessError, StorageError
-            The file cannot be written.
+            If the file cannot be written.
         CorruptFileError
             With ``strict``, at damaged data.
         """
@@ -264,7 +270,7 @@ class Selection:
         from ibticks.frames import write_tables
 
         target = expand_home(path)
-        batches = _HourByHour(self).batches(
+        batches = HourlyBatches(self).batches(
             self.columns, start_ns=None, end_ns=None, contract_ids=None, tick_types=None
         )
         with written_beside(target) as descriptor, open(descriptor, "w+b", closefd=False) as file:
@@ -278,7 +284,7 @@ class Selection:
             )
 
     def to_dask(self) -> Any:
-        """A Dask frame with one partition for each file.
+        """Return a Dask frame with one partition for each file.
 
         Raises
         ------
@@ -291,17 +297,17 @@ class Selection:
             (record, start_ns, end_ns)
             for record in self.files()
             for start_ns, end_ns in self.intervals
-            if _overlaps(record, start_ns, end_ns)
+            if overlaps(record, start_ns, end_ns)
         ]
-        return to_dask(partitions, _LoadFile(self.root, self.strict), self.columns)
+        return to_dask(partitions, FileLoader(self.root, self.strict), self.columns)
 
     def messages(self, *, ticks: bool = False) -> Iterator[dict[str, Any]]:
-        """The errors, infos and completions in between, as v2 JSON dictionaries.
+        """Iterate over the error, info and complete messages, as v2 JSON dictionaries.
 
         Parameters
         ----------
         ticks : bool
-            Whether the ticks come too.
+            Whether to include ticks.
 
         Yields
         ------
@@ -312,8 +318,8 @@ class Selection:
 
         files = self.files()
         for start_ns, end_ns in self.intervals:
-            for hour in _by_hour(files, start_ns, end_ns):
-                found = list(
+            for hour in group_by_hour(files, start_ns, end_ns):
+                messages = list(
                     read_messages(
                         self.root,
                         hour,
@@ -324,26 +330,26 @@ class Selection:
                         index=self.index,
                     )
                 )
-                found.sort(key=lambda pair: pair[0])
-                for _, message in found:
+                messages.sort(key=lambda pair: pair[0])
+                for _, message in messages:
                     yield message
 
     def describe_stored(self, remedy: str = "now='last_tick'") -> str:
-        """Return in words which days the store has of the streams selected, for an empty load.
+        """Describe the days the store has of the streams selected, for an empty load.
 
         Parameters
         ----------
         remedy : str
-            The argument or option that counts times back from the last tick.
+            Argument or option that makes times relative to the last tick.
 
         Examples
         --------
         ``IBM bid_ask has 2013-10-08 to 2013-10-09; now='last_tick' counts back from there``
         """
-        days: dict[tuple[int, str], list[str]] = {}
+        days: dict[StreamKey, list[str]] = {}
         for day in self.index.daily_stats(self.contract_ids, self.tick_types):
             if day.ticks:
-                days.setdefault((day.contract_id, day.tick_type), []).append(day.date)
+                days.setdefault(StreamKey(day.contract_id, day.tick_type), []).append(day.date)
         symbols = self._symbols()
         if not days:
             stored = {
@@ -351,15 +357,15 @@ class Selection:
                 for day in self.index.daily_stats(self.contract_ids)
                 if day.ticks
             }
-            others = f"; the store has {', '.join(list(stored)[:_MANY])}" if stored else ""
+            others = f"; the store has {', '.join(list(stored)[:_MAX_LISTED])}" if stored else ""
             return f"nothing is stored of {self.label}{others}"
         extents = [
-            f"{symbols.get(contract, contract)} {kind} has {min(dates)}"
+            f"{symbols.get(contract_id, contract_id)} {tick_type} has {min(dates)}"
             + (f" to {max(dates)}" if len(dates) > 1 else "")
-            for (contract, kind), dates in list(days.items())[:_MANY]
+            for (contract_id, tick_type), dates in list(days.items())[:_MAX_LISTED]
         ]
-        if len(days) > _MANY:
-            extents.append(f"{len(days) - _MANY} more streams have others")
+        if len(days) > _MAX_LISTED:
+            extents.append(f"{len(days) - _MAX_LISTED} more streams have others")
         return f"{', '.join(extents)}; {remedy} counts back from there"
 
     def _is_of_other_tick_types(self) -> bool:
@@ -372,7 +378,7 @@ class Selection:
         )
 
     def coverage(self, streams: Collection[tuple[int, str]] | None = None) -> Coverage:
-        """What of this was captured, and what was not, so that no gap is taken for a calm market.
+        """Return what was captured of the selection and what was not, with reasons.
 
         Parameters
         ----------
@@ -382,22 +388,26 @@ class Selection:
         Returns
         -------
         Coverage
-            In a notebook a picture; printed, a report. What is later than now is left out.
+            In a notebook a picture; printed, a report. Time later than now is left out.
         """
         from ibticks.coverage import query_coverage
 
         return query_coverage(
             self.root,
             self.index,
-            [each for each in self._streams() if streams is None or each in streams],
+            [stream for stream in self._streams() if streams is None or stream in streams],
             self.intervals,
             label=self.label,
         )
 
-    def _streams(self) -> list[tuple[int, str]]:
-        return [(contract, kind) for contract in self.contract_ids for kind in self.tick_types]
+    def _streams(self) -> list[StreamKey]:
+        return [
+            StreamKey(contract_id, tick_type)
+            for contract_id in self.contract_ids
+            for tick_type in self.tick_types
+        ]
 
-    def _read(
+    def read_files(
         self,
         records: Sequence[FileRecord],
         columns: Sequence[str],
@@ -405,6 +415,7 @@ class Selection:
         end_ns: int,
         decoded: ColumnCache | None = None,
     ) -> list[TickColumns]:
+        """Read the ticks of some of its files in an interval, as numpy columns."""
         from ibticks.storage import read_cached_ticks, read_ticks
 
         read = read_ticks if decoded is None else partial(read_cached_ticks, cache=decoded)
@@ -447,126 +458,62 @@ class Selection:
         return self.label
 
     def __repr__(self) -> str:
-        spans = [f"{_text(start)} to {_text(end)}" for start, end in self.intervals[:_MANY]]
-        more = ["…"] if len(self.intervals) > _MANY else []
-        return f"<Selection {self.label}: {', '.join([*spans, *more]) or 'no time'}>"
+        intervals = [
+            f"{_text(start)} to {_text(end)}" for start, end in self.intervals[:_MAX_LISTED]
+        ]
+        more = ["…"] if len(self.intervals) > _MAX_LISTED else []
+        return f"<Selection {self.label}: {', '.join([*intervals, *more]) or 'no time'}>"
 
     def _repr_html_(self) -> str:
         files = self.files()
         size = sum(record.size for record in files)
-        shown = [f"{_text(start)} to {_text(end)}" for start, end in self.intervals[:_MANY]]
-        if len(self.intervals) > _MANY:
-            shown.append(f"and {len(self.intervals) - _MANY} more")
-        rows = {
+        shown = [f"{_text(start)} to {_text(end)}" for start, end in self.intervals[:_MAX_LISTED]]
+        if len(self.intervals) > _MAX_LISTED:
+            shown.append(f"and {len(self.intervals) - _MAX_LISTED} more")
+        rows: dict[str, str] = {
             "what": self.label,
             "contracts": ", ".join(map(str, self.contract_ids)),
             "tick types": ", ".join(self.tick_types),
-            "time": "<br>".join(map(escape, shown)),
+            "time": Html("<br>".join(map(escape, shown))),
             "will read": f"{len(files):,} files, up to {size / 1e6:,.1f} MB and "
             f"{sum(record.messages for record in files):,} messages",
             "columns": ", ".join(self.columns),
         }
-        body = "".join(
-            f"<tr><th style='text-align:left'>{name}</th>"
-            f"<td style='text-align:left'>{value if name == 'time' else escape(value)}</td></tr>"
-            for name, value in rows.items()
-        )
-        return f"<table><caption>ibticks Selection</caption>{body}</table>"
+        return html_table(rows.items(), caption="ibticks Selection", row_headers=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _LoadFile:
-    """Reads one file of a selection: what a Dask worker is sent."""
-
-    root: Path
-    strict: bool
-
-    def __call__(
-        self, partition: tuple[FileRecord, int, int], columns: tuple[str, ...]
-    ) -> pa.Table:
-        from ibticks.frames import to_table
-        from ibticks.storage import read_ticks
-
-        record, start_ns, end_ns = partition
-        parts = read_ticks(
-            self.root,
-            [record],
-            [*columns, "timestamp"],
-            start_ns=start_ns,
-            end_ns=end_ns,
-            strict=self.strict,
-            threads=1,
-        )
-        return to_table(parts, columns)
-
-
-@dataclass(frozen=True, slots=True)
-class _HourByHour:
-    """A selection as a source of batches: an hour at a time, over all its streams."""
-
-    selection: Selection
-
-    def batches(
-        self,
-        columns: Sequence[str],
-        *,
-        start_ns: int | None,
-        end_ns: int | None,
-        contract_ids: frozenset[int] | None,
-        tick_types: frozenset[str] | None,
-    ) -> Iterator[pa.Table]:
-        from ibticks.frames import to_table
-
-        wanted = self.selection
-        narrowed = replace(
-            wanted,
-            contract_ids=tuple(
-                c for c in wanted.contract_ids if contract_ids is None or c in contract_ids
-            ),
-            tick_types=tuple(t for t in wanted.tick_types if tick_types is None or t in tick_types),
-            intervals=tuple(_clipped(wanted.intervals, start_ns, end_ns)),
-        )
-        if not (narrowed.contract_ids and narrowed.tick_types and narrowed.intervals):
-            return
-        files = narrowed.files()
-        for first, last in narrowed.intervals:
-            for hour in _by_hour(files, first, last):
-                parts = [
-                    part
-                    for stream in _by_stream(hour)
-                    for part in narrowed._read(stream, [*columns, "timestamp"], first, last)
-                ]
-                yield to_table(parts, columns)  # a polars frame carries no metadata
-
-
-def check_backfill(backfill: str) -> tuple[Backfill, str]:
-    """Whether backfilled ticks are wanted, and that in words, for a label.
+def check_backfill(backfill: str) -> Backfill:
+    """Return a checked choice of backfilled ticks.
 
     Raises
     ------
     InputError
-        Naming what there is.
+        Listing the choices.
     """
     if backfill not in get_args(Backfill):
         raise InputError(
             f"backfill={backfill!r}: use 'exclude' for captured ticks only, 'include' for those "
-            "asked of IB afterwards too, or 'only' for those alone"
+            "requested from IB's history too, or 'only' for those alone"
         )
-    chosen = cast("Backfill", backfill)
-    return chosen, _IN_WORDS[chosen]
+    return cast("Backfill", backfill)
+
+
+def backfill_label(backfill: Backfill) -> str:
+    """Return the suffix of a description for a choice of backfilled ticks."""
+    return _BACKFILL_LABELS[backfill]
 
 
 def default_columns(
     tick_types: Sequence[str], columns: str | Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The columns asked for, or those the tick types carry.
+    """Return the checked columns, by default those of the tick types.
 
     Raises
     ------
     UnknownColumnError
-        Naming the columns that exist.
+        Listing the columns.
     InputError
-        If an empty list is asked for.
+        If the list is empty.
     """
     if columns is None:
         return list_columns(tuple(tick_types))
@@ -579,34 +526,6 @@ def _some_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
             "no column is given: name some, or leave columns out for those the ticks have"
         )
     return check_columns(columns)
-
-
-def _overlaps(record: FileRecord, start_ns: int, end_ns: int) -> bool:
-    # An open file goes on: its row says only where it began.
-    return record.start_ns < end_ns and (not record.sealed or record.end_ns >= start_ns)
-
-
-def _clipped(
-    intervals: Sequence[Interval], start_ns: int | None, end_ns: int | None
-) -> Iterator[Interval]:
-    for first, last in intervals:
-        start = first if start_ns is None else max(first, start_ns)
-        end = last if end_ns is None else min(last, end_ns)
-        if start < end:
-            yield start, end
-
-
-def _by_stream(files: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:
-    ordered = sorted(files, key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path))
-    for _, stream in groupby(ordered, key=lambda r: (r.contract_id, r.tick_type)):
-        yield list(stream)
-
-
-def _by_hour(files: Sequence[FileRecord], start_ns: int, end_ns: int) -> Iterator[list[FileRecord]]:
-    inside = [record for record in files if _overlaps(record, start_ns, end_ns)]
-    inside.sort(key=lambda r: (r.hour_ns, r.contract_id, r.tick_type, r.path))
-    for _, hour in groupby(inside, key=lambda r: r.hour_ns):
-        yield list(hour)
 
 
 def _text(ns: int) -> str:

@@ -1,11 +1,11 @@
-"""Time as a user gives it to ``select``, as stretches of UTC nanoseconds."""
+"""Time ranges as users give them, and the intervals of UTC nanoseconds they stand for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.calendar import market as find_market
-from ibticks.calendar import resolve_period, to_ns
+from ibticks._types import Interval
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError, TimeRangeError
 
@@ -13,75 +13,154 @@ if TYPE_CHECKING:
     from datetime import timedelta, tzinfo
 
     from ibticks.calendar import TimeLike
-    from ibticks.selection._selection import Interval
 
-__all__ = ["find_spans"]
+__all__ = ["DEFAULT_MARKET", "TimeRange"]
+
+DEFAULT_MARKET: Final = "US"
 
 
-def find_spans(
-    now_ns: int,
-    *,
-    period: str | timedelta | None = None,
-    start: TimeLike | None = None,
-    end: TimeLike | None = None,
-    tz: str | tzinfo | None = None,
-    session: str | None = None,
-    date: TimeLike | None = None,
-    sessions: int | None = None,
-    market: str = "US",
-) -> tuple[tuple[Interval, ...], str]:
-    """The stretches of time that are meant, and how to say them.
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A time range, given in one of four ways; all of time by default.
 
-    Parameters
+    Attributes
     ----------
-    now_ns : int
-        UTC nanoseconds, for what is relative to now.
-
-    Other parameters and the errors are those of :meth:`ibticks.Store.select`.
-
-    Returns
-    -------
-    intervals : tuple of (int, int)
-        Half-open, UTC nanoseconds; in order, none overlapping another.
-    words : str
-        To be added to what is selected; empty for all of time.
+    period : str or timedelta, optional
+        Back from now, such as ``"last_hour"``, ``"2h30m"``, ``"today"`` or ``"since_open"``.
+    start, end : optional
+        Half-open range; anything :func:`ibticks.calendar.to_ns` reads. Without ``end``, to now.
+    tz : str or tzinfo, optional
+        Zone of naive times, and of ``today``.
+    session : str, optional
+        Session type; for ``sessions``, regular by default.
+    date : optional
+        Trading day of the session; by default the session that runs or ran last.
+    sessions : int, optional
+        Number of sessions that have ended, back from now.
+    market : str
+        ``US``, ``UK``, ``JP``, ``CME`` or the name of any calendar.
+    now : optional
+        Time that replaces the clock; ``"last_tick"`` is the last stored tick of the selection.
 
     Examples
     --------
-    >>> find_spans(10**18, period="1h")
-    (((999996400000000000, 1000000000000000001),), ', 1h')
+    >>> intervals, label = TimeRange("1h").resolve(10**18)
+    >>> [tuple(interval) for interval in intervals], label
+    ([(999996400000000000, 1000000000000000001)], ', 1h')
     """
-    ways = {
-        "period": period is not None,
-        "start and end": start is not None or end is not None,
-        "session and date": date is not None or (session is not None and sessions is None),
-        "sessions": sessions is not None,
-    }
-    given = [way for way, used in ways.items() if used]
-    if len(given) > 1:
-        raise InputError(f"time is given twice, by {' and by '.join(given)}: keep one of them")
-    if period is not None:
-        return (resolve_period(period, now_ns, market=market, tz=tz),), f", {period}"
-    if start is not None or end is not None:
-        first = TIME_MIN if start is None else to_ns(start, tz=tz, name="start")
+
+    period: str | timedelta | None = None
+    start: TimeLike | None = None
+    end: TimeLike | None = None
+    tz: str | tzinfo | None = None
+    session: str | None = None
+    date: TimeLike | None = None
+    sessions: int | None = None
+    market: str = DEFAULT_MARKET
+    now: TimeLike | None = None
+
+    @classmethod
+    def of(cls, period: str | timedelta | TimeRange | None, **others: Any) -> TimeRange:
+        """Return ``period`` if it is a time range, or else one of the values.
+
+        Raises
+        ------
+        InputError
+            If there are other values beside a time range.
+        """
+        if not isinstance(period, TimeRange):
+            return cls(period, **others)
+        defaults = cls()
+        if any(value != getattr(defaults, name) for name, value in others.items()):
+            raise InputError("a TimeRange is given, and other arguments of time: keep one of them")
+        return period
+
+    @property
+    def counts_from_clock(self) -> bool:
+        """Return whether the range is relative to the clock."""
+        is_absolute = self.now is not None or self.start is not None or self.date is not None
+        return not is_absolute and bool(self.period or self.session or self.sessions)
+
+    def resolve(self, now_ns: int) -> tuple[tuple[Interval, ...], str]:
+        """Return the intervals of the range, and its description.
+
+        Parameters
+        ----------
+        now_ns : int
+            UTC nanoseconds, for ranges relative to now.
+
+        Returns
+        -------
+        intervals : tuple of Interval
+            In order, without overlaps.
+        label : str
+            Suffix for the description of a selection; empty for all of time.
+
+        Raises
+        ------
+        UnknownPeriodError, UnknownMarketError
+            Listing the valid values.
+        NoSessionError
+            If the market had no such session that day; names the previous and the next one.
+        NaiveDatetimeError
+            For a time without a zone, where ``tz`` is not given.
+        TimeRangeError
+            If start is not before end.
+        InputError
+            If time is given in more than one way.
+        """
+        from ibticks.calendar import market as find_market
+        from ibticks.calendar import resolve_period
+
+        self._check()
+        market, session = self.market, self.session or "regular"
+        if self.period is not None:
+            interval = resolve_period(self.period, now_ns, market=market, tz=self.tz)
+            return (Interval(*interval),), f", {self.period}"
+        if self.start is not None or self.end is not None:
+            first = "the first tick" if self.start is None else self.start
+            last = "now" if self.end is None else self.end
+            return (self._interval(now_ns),), f", from {first} to {last}"
+        if self.sessions is not None:
+            previous = find_market(market).previous_sessions(self.sessions, session, now_ns)
+            intervals = tuple(Interval(each.start_ns, each.end_ns) for each in previous)
+            return intervals, f", last {self.sessions} {session} sessions of {market}"
+        if self.session is not None or self.date is not None:
+            calendar = find_market(market)
+            one = (
+                calendar.latest_session(now_ns, session)
+                if self.date is None
+                else calendar.session(self.date, session)
+            )
+            interval = Interval(one.start_ns, one.end_ns)
+            return (interval,), f", {session} session of {market} on {one.date}"
+        return (Interval(TIME_MIN, TIME_MAX),), ""
+
+    def _check(self) -> None:
+        """Raise an InputError if time is given in more than one way."""
+        ways = {
+            "period": self.period is not None,
+            "start and end": self.start is not None or self.end is not None,
+            "session and date": self.date is not None
+            or (self.session is not None and self.sessions is None),
+            "sessions": self.sessions is not None,
+        }
+        used = [way for way, is_used in ways.items() if is_used]
+        if len(used) > 1:
+            raise InputError(f"time is given twice, by {' and by '.join(used)}: keep one of them")
+
+    def _interval(self, now_ns: int) -> Interval:
+        """Return the interval from start to end."""
+        from ibticks.calendar import to_ns
+
+        first = TIME_MIN if self.start is None else to_ns(self.start, tz=self.tz, name="start")
         # A tick stamped with this very instant counts.
-        last = now_ns + 1 if end is None else to_ns(end, tz=tz, name="end")
+        last = now_ns + 1 if self.end is None else to_ns(self.end, tz=self.tz, name="end")
         if first >= last:
+            end = "now" if self.end is None else self.end
             raise TimeRangeError(
-                f"start={start} is not before end={'now' if end is None else end}: a range is "
-                "half-open, [start, end)",
+                f"start={self.start} is not before end={end}: a range is half-open, [start, end)",
                 start_ns=first,
                 end_ns=last,
             )
-        from_words = "the first tick" if start is None else start
-        return ((first, last),), f", from {from_words} to {'now' if end is None else end}"
-    if sessions is not None:
-        kind = session or "regular"
-        found = find_market(market).previous_sessions(sessions, kind, now_ns)
-        intervals = tuple((each.start_ns, each.end_ns) for each in found)
-        return intervals, f", last {sessions} {kind} sessions of {market}"
-    if session is not None or date is not None:
-        known, kind = find_market(market), session or "regular"
-        one = known.latest_session(now_ns, kind) if date is None else known.session(date, kind)
-        return ((one.start_ns, one.end_ns),), f", {kind} session of {market} on {one.date}"
-    return ((TIME_MIN, TIME_MAX),), ""
+        return Interval(first, last)

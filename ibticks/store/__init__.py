@@ -1,4 +1,9 @@
-"""store."""
+"""Store: a root folder of tick files, its index, and everything users do with both.
+
+In come a folder and the commands of users (select, write, verify, compress, delete); out go
+selections, live streams and reports. It is the composition root of the rooms below; ``importing``,
+``capture``, ``history`` and ``cli`` use it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,23 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.store._deletion import undo_deletion
-    from ibticks.store._progress import bar
+    from ibticks.store._contents import Contents
+    from ibticks.store._deletion import Deletion, delete_ticks, undo_deletion
+    from ibticks.store._open import open_store
+    from ibticks.store._progress import progress_bar
     from ibticks.store._retention import delete_files
-    from ibticks.store._store import Store, open_store
+    from ibticks.store._store import Store
 
-__all__ = ["Store", "bar", "delete_files", "open_store", "undo_deletion"]
+__all__ = [
+    "Contents",
+    "Deletion",
+    "Store",
+    "delete_files",
+    "delete_ticks",
+    "open_store",
+    "progress_bar",
+    "undo_deletion",
+]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(__name__)

@@ -1,22 +1,24 @@
-"""What a store holds, a line for each contract and tick type."""
+"""Contents of a store: a summary of each stream."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
+
+from ibticks._html import html_table
+from ibticks._types import StreamKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ibticks.index import ContractRecord, DailyStats
 
-__all__ = ["Contents", "contents", "contents_table"]
+__all__ = ["Contents", "contents_table", "summarise_contents"]
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a store holds of one contract and tick type.
+    """Summary of the stored ticks of one stream.
 
     Attributes
     ----------
@@ -24,7 +26,7 @@ class Contents:
     symbol : str
     tick_type : str
     files, ticks, size : int
-        Size in bytes on disk. Ticks of files being written are not counted yet.
+        Size in bytes on disk. Ticks of open files are not counted yet.
     first_ns, last_ns : int or None
         Earliest and latest tick, UTC nanoseconds.
     """
@@ -39,12 +41,14 @@ class Contents:
     last_ns: int | None
 
 
-def contents(days: Iterable[DailyStats], contracts: Iterable[ContractRecord]) -> list[Contents]:
-    """The days of each stream as one line, by contract and tick type."""
+def summarise_contents(
+    days: Iterable[DailyStats], contracts: Iterable[ContractRecord]
+) -> list[Contents]:
+    """Sum the statistics of the days of each stream, by contract and tick type."""
     symbols = {record.contract_id: record.symbol for record in contracts}
-    streams: dict[tuple[int, str], list[DailyStats]] = {}
+    streams: dict[StreamKey, list[DailyStats]] = {}
     for day in days:
-        streams.setdefault((day.contract_id, day.tick_type), []).append(day)
+        streams.setdefault(StreamKey(day.contract_id, day.tick_type), []).append(day)
     return [
         Contents(
             contract_id=contract_id,
@@ -60,38 +64,25 @@ def contents(days: Iterable[DailyStats], contracts: Iterable[ContractRecord]) ->
     ]
 
 
-def contents_table(held: Iterable[Contents], caption: str) -> str:
-    """The lines as an HTML table."""
+def contents_table(contents: Iterable[Contents], caption: str) -> str:
+    """Render contents as an HTML table."""
     from ibticks.calendar import format_ns
 
-    head = "".join(
-        f"<th>{name}</th>"
-        for name in ("contract", "symbol", "tick type", "first", "last", "ticks", "files", "MB")
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td style='text-align:{'right' if i > 4 else 'left'}'>{escape(str(cell))}</td>"
-            for i, cell in enumerate(
-                (
-                    each.contract_id,
-                    each.symbol,
-                    each.tick_type,
-                    "–" if each.first_ns is None else format_ns(each.first_ns),
-                    "–" if each.last_ns is None else format_ns(each.last_ns),
-                    f"{each.ticks:,}",
-                    f"{each.files:,}",
-                    f"{each.size / 1e6:,.1f}",
-                )
-            )
+    rows = (
+        (
+            each.contract_id,
+            each.symbol,
+            each.tick_type,
+            "–" if each.first_ns is None else format_ns(each.first_ns),
+            "–" if each.last_ns is None else format_ns(each.last_ns),
+            f"{each.ticks:,}",
+            f"{each.files:,}",
+            f"{each.size / 1e6:,.1f}",
         )
-        + "</tr>"
-        for each in held
+        for each in contents
     )
-    return (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows or '<tr><td colspan=8>no ticks yet</td></tr>'}</tbody></table>"
-    )
+    columns = ("contract", "symbol", "tick type", "first", "last", "ticks", "files", "MB")
+    return html_table(rows, columns, caption=caption, right=(5, 6, 7), empty="no ticks yet")
 
 
 def _present(values: Iterable[int | None]) -> Iterator[int]:

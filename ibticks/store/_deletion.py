@@ -1,14 +1,13 @@
-"""Ticks taken out of a stream: its hour files rewritten without them, and what they lose kept.
+"""Deletion of ticks: hour files are rewritten without them, and the deleted ticks are kept.
 
-Each hour file concerned is written anew beside itself and renamed into its place, so that a kill
-at any moment leaves the old file or the new one. Before that, the ticks that leave are on the disk
-in a sealed tick file of their own, ``{HH}_ticks.pb.deleted-{time}``, which no reader takes for an
-hour file; it can be imported again, and is removed by :func:`purge_files` alone.
+Each hour file is written anew beside itself and renamed into its place, so that a kill at any
+moment leaves the old file or the new one. Before that, the deleted ticks are synced to a sealed
+tick file, ``{HH}_ticks.pb.deleted-{time}``, which no reader takes for an hour file; it can be
+imported again, and only :func:`purge_files` removes it.
 
-The rewritten file has a ``deleted`` message, by which a ledger of coverage made anew from the files
-says so, too. The ledger and the index are told first, as by
-:func:`ibticks.store.delete_files`: interrupted, a deletion can be repeated. After an
-error the ledger is as before for the hours that were not rewritten.
+The rewritten file has a ``deleted`` message, from which a rebuild of the coverage ledger takes the
+deletion. The ledger and the index are changed before the files, so an interrupted deletion can be
+repeated. After an error the ledger has the deletion for the rewritten hours only.
 """
 
 from __future__ import annotations
@@ -23,16 +22,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ibticks._types import Interval, StreamKey
 from ibticks.config import HOUR_NS, NANOSECONDS, TIME_MAX, TIME_MIN
-from ibticks.coverage import (
-    StreamStatus,
-    deleted_rows,
-    effective_deletions,
-    merge_intervals,
-    read_hour_changes,
-    undeleted_rows,
-)
-from ibticks.errors import CorruptFileError, StorageError, TickError
+from ibticks.coverage import LedgerDeletion, StreamStatus, undo_ledger_deletion
+from ibticks.errors import CorruptFileError, StorageError, TickError, TimeRangeError
 from ibticks.filesystem import explained, remove_file
 from ibticks.format import Header, encode_frame, encode_message, find_payloads, read_header
 from ibticks.storage import (
@@ -48,17 +41,21 @@ from ibticks.storage import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import tzinfo
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from ibticks.index import CoverageRecord, Index
+    from ibticks.calendar import TimeLike
+    from ibticks.coverage import StatusChange
+    from ibticks.index import Index
 
 __all__ = [
     "Deletion",
     "count_ticks",
     "delete_ticks",
     "deleted_files",
+    "deletion_interval",
     "purge_files",
     "undo_deletion",
 ]
@@ -77,11 +74,11 @@ class Deletion:
     contract_id : int
     tick_type : str
     ticks : int
-        How many.
+        Number of ticks.
     files : tuple of str
-        The hour files that hold or held them, relative to the store's root.
+        The hour files of the ticks, relative to the root of the store.
     kept : tuple of str
-        The files that the deleted ticks are in now, one an hour file; none of a dry run.
+        The files of the deleted ticks, one for each hour file; empty after a dry run.
     """
 
     contract_id: int
@@ -89,6 +86,19 @@ class Deletion:
     ticks: int
     files: tuple[str, ...]
     kept: tuple[str, ...] = ()
+
+
+def deletion_interval(
+    start: TimeLike | None, end: TimeLike | None, tz: str | tzinfo | None
+) -> Interval:
+    """Return an interval of UTC nanoseconds, unbounded where start or end is missing."""
+    from ibticks.calendar import to_ns
+
+    start_ns = TIME_MIN if start is None else to_ns(start, tz=tz, name="start")
+    end_ns = TIME_MAX if end is None else to_ns(end, tz=tz, name="end")
+    if start_ns >= end_ns:
+        raise TimeRangeError(f"start={start} is not before end={end}", start=start, end=end)
+    return Interval(start_ns, end_ns)
 
 
 def count_ticks(
@@ -114,12 +124,12 @@ def delete_ticks(
 ) -> Deletion:
     """Delete the ticks of a stream in ``[start_ns, end_ns)``, backfilled ones included.
 
-    Other messages (errors, infos) stay. If it is interrupted, doing it again deletes the rest.
+    Other messages (errors, infos) stay. An interrupted deletion can be repeated.
 
     Parameters
     ----------
     root : Path
-        The store.
+        Folder of the store.
     index : Index
     contract_id : int
     tick_type : str
@@ -133,12 +143,12 @@ def delete_ticks(
     CorruptFileError
         If a file is damaged; nothing is deleted then.
     StorageError
-        As the operating system says; the file it names is as it was.
+        If the file system fails; the file in the message is unchanged.
     """
     keys = list(_files_within(root, contract_id, tick_type, start_ns, end_ns))
     with ExitStack() as locks:
         for is_backfill in sorted({False, *(key.suffix == "backfill" for key in keys)}):
-            # It also seals what a killed writer left open.
+            # Opening the appender seals the files that a killed writer left open.
             appender = StreamAppender(
                 root, contract_id, tick_type, index, fsync=None, backfill=is_backfill
             )
@@ -147,123 +157,74 @@ def delete_ticks(
             key: _count(root, key, start_ns, end_ns)
             for key in _files_within(root, contract_id, tick_type, start_ns, end_ns)
         }
-        concerned = {key: count for key, count in counts.items() if count}
-        for key in concerned:
+        affected = {key: count for key, count in counts.items() if count}
+        for key in affected:
             _check_whole(root, key)
-        hours = [
-            (max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR_NS)) for key in concerned
-        ]
-        before = index.coverage([contract_id], [tick_type]) if concerned else []
-        rows = _deleted_rows(contract_id, tick_type, hours, before)
-        index.put_coverage(rows)
         run, now_ns = uuid.uuid4().hex[:12], time.time_ns()
+        ledger = LedgerDeletion(index, contract_id, tick_type)
+        ledger.put(_clip_hours(affected, start_ns, end_ns))
         try:
-            kept = [_rewrite(root, index, key, start_ns, end_ns, run, now_ns) for key in concerned]
+            kept = [_rewrite(root, index, key, start_ns, end_ns, run, now_ns) for key in affected]
         except StorageError:
             with suppress(TickError):
-                rewritten = [key for key in concerned if not _count(root, key, start_ns, end_ns)]
-                hours = [
-                    (max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR_NS))
-                    for key in rewritten
-                ]
-                made = _deleted_rows(contract_id, tick_type, hours, before)
-                _replace_rows(index, (*before, *rows), (*before, *made))
+                rewritten = [key for key in affected if not _count(root, key, start_ns, end_ns)]
+                ledger.put(_clip_hours(rewritten, start_ns, end_ns))
             raise
     return Deletion(
         contract_id,
         tick_type,
-        sum(concerned.values()),
-        tuple(key.path for key in concerned),
+        sum(affected.values()),
+        tuple(key.path for key in affected),
         tuple(kept),
     )
-
-
-def _deleted_rows(
-    contract_id: int,
-    tick_type: str,
-    hours: Iterable[tuple[int, int]],
-    known: Iterable[CoverageRecord],
-) -> list[CoverageRecord]:
-    """Return the rows of a ledger that change where the ticks of some intervals are deleted."""
-    rows = {row.start_ns: row for row in known}
-    changed: dict[int, CoverageRecord] = {}
-    for first_ns, last_ns in merge_intervals(hours):
-        made = deleted_rows(contract_id, tick_type, first_ns, last_ns, rows.values())
-        changed.update((row.start_ns, row) for row in made)
-        rows |= changed
-    return [changed[start] for start in sorted(changed)]
-
-
-def _replace_rows(
-    index: Index, now: Iterable[CoverageRecord], wanted: Iterable[CoverageRecord]
-) -> None:
-    """Replace rows of a stream's ledger by others; the last of those with the same start count."""
-    before, after = ({row.start_ns: row for row in rows} for rows in (now, wanted))
-    if changed := [row for start, row in after.items() if before.get(start) != row]:
-        index.put_coverage(changed)
-    if gone := [row for start, row in before.items() if start not in after]:
-        index.drop_coverage(gone)
 
 
 def undo_deletion(
     root: Path, index: Index, writer: StreamAppender, path: Path, hour_ns: int, ticks: int
 ) -> None:
-    """Make the ledger right where the ticks of a file of deleted ticks are in the store again.
+    """Undo a deletion in the coverage ledger after its file of deleted ticks was imported.
 
-    The deletion is found by its time, which the file has in its name, among the ``deleted``
-    messages of the hour. Where there is none (another store, or a file with a new name), or later
-    deletions took more out of the same time, the ledger stays as it is.
+    The deletion is found by its time, which is part of the file's name, among the ``deleted``
+    messages of the hour. Where there is none (another store, or a renamed file), or later deletions
+    took more out of the same time, the ledger stays as it is.
 
     Parameters
     ----------
     root : Path
-        The store.
+        Folder of the store.
     index : Index
     writer : StreamAppender
-        Of the stream, whose files have all ticks of the file.
+        Writer of the stream; its files have all ticks of the file.
     path : Path
         The file of deleted ticks.
     hour_ns : int
-        The hour of its ticks.
+        Hour of its ticks.
     ticks : int
-        How many it has: the captured and the backfilled ticks of an hour are in a file each.
+        Number of its ticks: the captured and the backfilled ticks of an hour are in a file each.
     """
     match = _DELETION_TIME.search(path.name)
     if match is None:
         return
     moment = datetime.strptime(match["moment"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     deleted_at_ns = int(moment.timestamp()) * NANOSECONDS + int(match["fraction"])
-    stream = writer.contract_id, writer.tick_type
-    changes = read_hour_changes(root, index, *stream, hour_ns)
-    lasting = effective_deletions(changes)
-    for change in changes:
-        if change.deleted is None or change.time_ns != deleted_at_ns or change.deleted[2] != ticks:
-            continue
-        first_ns, until_ns, _ = change.deleted
-        if change in lasting:
-            about = {"start_ns": first_ns, "end_ns": until_ns, "ticks": ticks}
-            about["deleted_at_ns"] = deleted_at_ns
-            run, now_ns = change.run, time.time_ns()
-            writer.append(_message(stream, first_ns, StreamStatus.UNDELETED, run, now_ns, about))
-            lasting.remove(change)
-        before = rows = index.coverage([stream[0]], [stream[1]])
-        others = [other.deleted[:2] for other in lasting if other.deleted is not None]
-        for start_ns, end_ns in _without((first_ns, until_ns), others):
-            rows = undeleted_rows(start_ns, end_ns, rows)
-        _replace_rows(index, before, rows)
+    stream = StreamKey(writer.contract_id, writer.tick_type)
+
+    def write_undeleted(deletion: StatusChange) -> None:
+        assert deletion.deleted is not None
+        first_ns, until_ns, _ = deletion.deleted
+        about = {"start_ns": first_ns, "end_ns": until_ns, "ticks": ticks}
+        about["deleted_at_ns"] = deleted_at_ns
+        run, now_ns = deletion.run, time.time_ns()
+        writer.append(_message(stream, first_ns, StreamStatus.UNDELETED, run, now_ns, about))
+
+    undo_ledger_deletion(root, index, stream, hour_ns, deleted_at_ns, ticks, write_undeleted)
 
 
-def _without(
-    interval: tuple[int, int], others: Iterable[tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
-    """Yield the parts of an interval that are in no other one."""
-    at, end = interval
-    for other_start, other_end in merge_intervals(others):
-        if at < min(other_start, end):
-            yield at, min(other_start, end)
-        at = max(at, other_end)
-    if at < end:
-        yield at, end
+def _clip_hours(keys: Iterable[FileKey], start_ns: int, end_ns: int) -> list[Interval]:
+    """Return the intervals of the hours of some files, within an interval."""
+    return [
+        Interval(max(start_ns, key.hour_ns), min(end_ns, key.hour_ns + HOUR_NS)) for key in keys
+    ]
 
 
 def deleted_files(
@@ -273,15 +234,15 @@ def deleted_files(
     start_ns: int = TIME_MIN,
     end_ns: int = TIME_MAX,
 ) -> list[Path]:
-    """Return the files that hold deleted ticks of a stream, of hours that meet an interval."""
-    found: list[Path] = []
+    """Return the files of deleted ticks of a stream, for the hours that meet an interval."""
+    paths: list[Path] = []
     folder = root / str(contract_id) / tick_type
     for path in sorted(folder.glob("*/*/*/*_ticks.pb.deleted-*Z")):
         match = _DELETED_FILE.fullmatch(path.relative_to(root).as_posix())
         key = None if match is None else FileKey.parse(match["hour_file"])
         if key is not None and key.hour_ns < end_ns and key.hour_ns + HOUR_NS > start_ns:
-            found.append(path)
-    return found
+            paths.append(path)
+    return paths
 
 
 def purge_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -290,7 +251,7 @@ def purge_files(paths: Iterable[Path]) -> Iterator[Path]:
     Raises
     ------
     StorageError
-        The file it names stays.
+        If the file system fails; the file in the message stays.
     """
     for path in paths:
         remove_file(path)
@@ -336,31 +297,32 @@ def _count(root: Path, key: FileKey, start_ns: int, end_ns: int) -> int:
 def _divide(
     raw: bytes | memoryview, start_ns: int, end_ns: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """The frames that stay and the frames that leave, each in their order."""
+    """Return the frames that stay and those that are deleted, each in their order."""
     data = np.frombuffer(raw, dtype=np.uint8)
-    found = find_payloads(raw, ticks=True, others=False, start_ns=start_ns, end_ns=end_ns)
-    offsets, sizes, _ = found
+    offsets, sizes, _ = find_payloads(
+        raw, ticks=True, others=False, start_ns=start_ns, end_ns=end_ns
+    )
     borders = np.zeros(len(data) + 1, dtype=np.int8)
     borders[offsets - 4] += 1
     borders[offsets + sizes] -= 1
-    leaves = np.cumsum(borders[:-1], dtype=np.int8).astype(np.bool_)
-    return data[~leaves], data[leaves]
+    is_deleted = np.cumsum(borders[:-1], dtype=np.int8).astype(np.bool_)
+    return data[~is_deleted], data[is_deleted]
 
 
 def _rewrite(
     root: Path, index: Index, key: FileKey, start_ns: int, end_ns: int, run: str, now_ns: int
 ) -> str:
-    """Keep the ticks that leave a file beside it, and write it anew without them."""
+    """Write the deleted ticks of a file beside it, then the file anew without them."""
     path = root / key.path
     header, blocks = _read(root, key)
-    stay, leave = [], []
+    stay, deleted = [], []
     for raw in blocks:
         staying, leaving = _divide(raw, start_ns, end_ns)
         stay.append(staying)
-        leave.append(leaving)
-    kept = _kept_path(path, now_ns)
+        deleted.append(leaving)
+    kept = _deleted_path(path, now_ns)
     plain = Header(key.contract_id, key.tick_type, key.hour_ns, key.hour_ns, writer=WRITER)
-    removed = write_sealed_file(kept, plain, [raw for raw in leave if len(raw)])
+    removed = write_sealed_file(kept, plain, [raw for raw in deleted if len(raw)])
     note = {
         "start_ns": max(start_ns, key.hour_ns),
         "end_ns": min(end_ns, key.hour_ns + HOUR_NS),
@@ -368,7 +330,7 @@ def _rewrite(
     }
     stay.append(_note(key, removed.start_ns, run, now_ns, note))
     try:
-        # Until its row is put again, the index has one that holds of the old file and of the new.
+        # This row is valid for the old file and for the new one, in case of a kill.
         index.put_files([provisional_record(root, key)])
         write_sealed_file(path, header, [raw for raw in stay if len(raw)])
     except StorageError:
@@ -379,13 +341,13 @@ def _rewrite(
 
 
 def _restore(root: Path, index: Index, key: FileKey, header: Header, kept: Path) -> None:
-    """Put the row of a file that may not have been rewritten, and remove what repeats it."""
+    """Put the row of a file whose rewrite failed; remove a copy of ticks it still has."""
     record = summarise_file(root, key).record
     with suppress(TickError):
-        # Where it is refused, the next writer puts it.
+        # If the index refuses it, the next writer puts it.
         index.put_files([record])
     if record.crc32c == header.crc32c:
-        # Nothing left the file: where the disk is full, a copy would only take room.
+        # No tick was deleted, and the disk may be full.
         with suppress(StorageError):
             remove_file(kept)
 
@@ -415,7 +377,7 @@ def _message(
     }
 
 
-def _kept_path(path: Path, now_ns: int) -> Path:
+def _deleted_path(path: Path, now_ns: int) -> Path:
     moment = datetime.fromtimestamp(now_ns // NANOSECONDS, UTC)
     name = f"{path.name}.deleted-{moment:%Y%m%dT%H%M%S}.{now_ns % NANOSECONDS:09d}Z"
     return path.with_name(name)

@@ -1,4 +1,4 @@
-"""Writing the ticks of a frame into the streams they belong to."""
+"""Writing of frames: the ticks of each stream go to its writer."""
 
 from __future__ import annotations
 
@@ -45,35 +45,35 @@ def write_columns(
     Parameters
     ----------
     root : Path
-        The store.
+        Folder of the store.
     columns : TickColumns
-        With ``contract_id`` and ``tick_type``.
+        Ticks with ``contract_id`` and ``tick_type``.
     open_writer : callable
         Opens the writer of a contract and tick type.
     stream_id : str
-        For ticks that have none.
+        Stream id of ticks that have none.
     duplicates : {"keep", "skip"}
         Write every tick, or only those that are not stored yet.
 
     Returns
     -------
     int
-        How many ticks were written.
+        Number of ticks written.
 
     Raises
     ------
     TickError
-        As the writer says. Its message says how many ticks were written before, and
-        ``context["written"]`` and ``context["rows"]`` have the numbers.
+        The error of the writer, with the number of ticks written before in its message, in
+        ``context["written"]`` and ``context["rows"]``.
     """
     written = 0
     try:
-        for contract, kind, part in split_streams(columns):
-            with open_writer(contract, kind) as writer:
+        for contract_id, tick_type, ticks in split_streams(columns):
+            with open_writer(contract_id, tick_type) as writer:
                 ingest = Ingest(root, writer) if duplicates == "skip" else None
                 added = 0
-                for start in range(0, part.rows, _BATCH_ROWS):
-                    batch = part.take(slice(start, start + _BATCH_ROWS))
+                for start in range(0, ticks.rows, _BATCH_ROWS):
+                    batch = ticks.take(slice(start, start + _BATCH_ROWS))
                     if ingest is None:
                         try:
                             written += writer.write(batch, stream_id=stream_id)

@@ -1,4 +1,4 @@
-"""Keeping an index at one with the files, the ledger of coverage and the calendars."""
+"""Maintenance of an index: completion and rebuild from the files, and sessions of the markets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 import os
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
+from ibticks._types import StreamKey
 from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptFileError, IndexVersionError, StorageError
 from ibticks.index import Index
@@ -31,15 +32,12 @@ __all__ = [
     "rebuild_index",
 ]
 
-Stream: TypeAlias = tuple[int, str]
-"""Contract id and tick type."""
-
 _FIRST_SESSION: Final = date(2000, 1, 1)
 _BATCH_CONTRACTS: Final = 20
-"""Contracts whose coverage is rebuilt together."""
+"""Number of contracts whose coverage is rebuilt together."""
 
 _ANALYZED_FILES: Final = 1_000
-"""Entered files from which on the query planner needs new statistics."""
+"""Number of new files from which on the query planner needs new statistics."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class CompletableIndex(Index, Protocol):
         """Iterate over all files without their blocks."""
 
     def is_complete(self) -> bool:
-        """Whether every file of the store has been entered."""
+        """Return whether every file of the store has been entered."""
 
     def set_complete(self, complete: bool) -> None:
         """Store whether every file of the store has been entered."""
@@ -69,7 +67,7 @@ class CompletableIndex(Index, Protocol):
         """Remove rows, except those changed since ``revision``."""
 
     def refresh_coverage(
-        self, streams: Iterable[Stream], records: Iterable[CoverageRecord], revision: int
+        self, streams: Iterable[tuple[int, str]], records: Iterable[CoverageRecord], revision: int
     ) -> None:
         """Make these the intervals of some streams, except those changed since ``revision``."""
 
@@ -81,22 +79,22 @@ def complete_index(root: Path, index: CompletableIndex) -> bool:
     """Enter the files of a store that its index lacks; True if there were any.
 
     The names of the files are compared with those in the index: a listing of the folders and one
-    query. No file is read that the index has, but for sealed files that are open in it while their
-    streams are not written: a process was killed, or its index lost, before it put their rows. Rows
-    whose file is not there stay: that a file is lost must be seen by loads and ``verify``.
+    query. Of the files that the index has, only sealed ones that are open in the index are read,
+    while their streams are not written: a process was killed, or its index lost, before it put
+    their rows. Rows whose file is missing stay, so that loads and ``verify`` report the loss.
 
-    An index that is not marked complete (made just now, or left by a rebuild that was killed, or by
-    a journal with a damaged line) also gets the contracts and coverage of the catalogue, the
-    coverage that the files tell, and the files that are open or of another size in it.
+    An index that is not marked complete (new, or left by a rebuild that was killed, or by a journal
+    with a damaged line) also gets the contracts and coverage of the catalogue, the coverage in the
+    files, and the files that are open or of another size in it.
     """
     was_complete = index.is_complete()
     listing = list_paths(root)
     _warn_of_unreadable(listing)
     entered = index.paths() if was_complete else _current_paths(root, index)
     missing = sorted(listing.paths - entered)
-    settled = was_complete and _settle_sealed(root, index)
+    has_sealed = was_complete and _enter_sealed(root, index)
     if was_complete and not missing:
-        return settled
+        return has_sealed
     if missing:
         _log.info("the index of %s lacks %d files: entering them", root, len(missing))
     _restore_from_catalogue(root, index)
@@ -117,7 +115,7 @@ def complete_index(root: Path, index: CompletableIndex) -> bool:
 def complete_journal(root: Path, index: CompletableIndex) -> bool:
     """Journal the files that neither the catalogue nor the journal has; True if there were any.
 
-    As :func:`complete_index`, for an index whose server is away.
+    Like :func:`complete_index`, for an index whose server is away.
     """
     listing = list_paths(root)
     _warn_of_unreadable(listing)
@@ -128,9 +126,9 @@ def complete_journal(root: Path, index: CompletableIndex) -> bool:
 
 
 def find_missing(root: Path, known: set[str]) -> list[FileRecord]:
-    """Return rows of the files that are not known, without a look into them.
+    """Return rows of the files that are not known, without reading them.
 
-    Loads read such files through, as they read one that is being written.
+    Loads read such files as a whole, like files that are being written.
     """
     from ibticks.storage import provisional_record
 
@@ -145,8 +143,8 @@ def find_missing(root: Path, known: set[str]) -> list[FileRecord]:
 def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None = None) -> int:
     """Read all files and make the index agree with them; returns the number of files.
 
-    Writers may go on meanwhile: rows that they change after a file was read stay theirs, and a row
-    goes only if its file is not there.
+    Writers may run meanwhile: rows that they change after a file was read stay, and a row is
+    removed only if its file is missing.
     """
     listing = list_paths(root)
     _warn_of_unreadable(listing)
@@ -156,17 +154,17 @@ def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None 
     del listing  # of many files it takes some memory
     revision = index.next_revision()
     # Listed again: files may have been deleted since.
-    now = list_paths(root)
+    current = list_paths(root)
     gone = [
         path
-        for path in sorted(index.paths() - now.paths)
-        if not now.is_unreadable(path) and not os.path.lexists(root / path)
+        for path in sorted(index.paths() - current.paths)
+        if not current.is_unreadable(path) and not os.path.lexists(root / path)
     ]
     if gone:
         index.drop_stale_files(gone, revision)
     _rebuild_coverage(root, index, streams | _covered_streams(index))
     index.analyze()
-    if not now.unreadable:
+    if not current.unreadable:
         index.set_complete(True)
     return count
 
@@ -185,11 +183,8 @@ def _current_paths(root: Path, index: CompletableIndex) -> set[str]:
     return current
 
 
-def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
-    """Put the rows of sealed files that are open in the index, and that no process writes.
-
-    True if there were any.
-    """
+def _enter_sealed(root: Path, index: CompletableIndex) -> bool:
+    """Put the rows of sealed files that are open in the index and not written; True if any."""
     from ibticks.storage import StreamLock
 
     # A writer that takes the lock of a stream from now on puts its rows after this revision.
@@ -200,14 +195,14 @@ def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
         by_writer.setdefault(writer, []).append(key)
     keys = [
         key
-        for (contract_id, tick_type, backfill), opened in by_writer.items()
+        for (contract_id, tick_type, backfill), open_keys in by_writer.items()
         if not StreamLock.is_locked(root, contract_id, tick_type, backfill=backfill)
-        for key in opened
+        for key in open_keys
         if _is_sealed(root, key)
     ]
     if not keys or not index.writable:
         return False
-    # The decoder is not loaded where nothing is read: a headless capture stays small.
+    # The decoder is loaded only where files are read, so that a headless capture stays small.
     from ibticks.storage import iter_records
 
     for _, records in iter_records(root, keys, lambda: revision, []):
@@ -216,7 +211,7 @@ def _settle_sealed(root: Path, index: CompletableIndex) -> bool:
 
 
 def _is_sealed(root: Path, key: FileKey) -> bool:
-    """Whether the header of a file can be read and is final."""
+    """Return whether the header of a file can be read and is final."""
     from ibticks.storage import read_file_header
 
     try:
@@ -228,7 +223,7 @@ def _is_sealed(root: Path, key: FileKey) -> bool:
 
 def _warn_of_unreadable(listing: FileListing) -> None:
     for folder, reason in listing.unreadable.items():
-        _log.warning("%s; what the index knows of it stays as it is", reason or folder)
+        _log.warning("%s; its rows in the index stay as they are", reason or folder)
 
 
 def _restore_from_catalogue(root: Path, index: CompletableIndex) -> None:
@@ -255,53 +250,53 @@ def _enter_files(
     failures: list[StorageError] | None,
     *,
     progress: bool | None = None,
-) -> set[Stream]:
+) -> set[StreamKey]:
     """Read files and put their rows; returns the streams whose coverage they may change.
 
     ``failures`` takes the errors of files that cannot be found, instead of raising them.
     """
-    told: set[Stream] = set()
+    streams: set[StreamKey] = set()
     if not paths:
-        return told
-    # The decoder is not loaded where nothing is read: a headless capture stays small.
+        return streams
+    # The decoder is loaded only where files are read, so that a headless capture stays small.
     from ibticks.storage import StreamLock, iter_records
-    from ibticks.store._progress import bar
+    from ibticks.store._progress import progress_bar
 
     keys = [key for key in map(FileKey.parse, paths) if key is not None]
-    with bar("reading files", len(keys), show=progress) as advance:
+    with progress_bar("reading files", len(keys), show=progress) as advance:
         for revision, records in iter_records(root, keys, index.next_revision, failures):
             index.refresh_files(records, revision)
             for record in records:
-                stream = record.contract_id, record.tick_type
-                # A capture that has just begun a file keeps its coverage itself.
-                if stream not in told and (
+                stream = StreamKey(record.contract_id, record.tick_type)
+                # A running capture writes the coverage of its stream.
+                if stream not in streams and (
                     record.messages > record.ticks
                     if record.sealed
                     else not StreamLock.is_locked(root, *stream)
                 ):
-                    told.add(stream)
+                    streams.add(stream)
             advance(len(records))
     for failure in failures or ():
-        _log.error("%s; the index does not have it", failure)
-    return told
+        _log.error("%s; the index lacks it", failure)
+    return streams
 
 
-def _all_streams(index: CompletableIndex) -> set[Stream]:
-    """The streams that have files."""
+def _all_streams(index: CompletableIndex) -> set[StreamKey]:
+    """Return the streams that have files."""
     keys = map(FileKey.parse, index.paths())
-    return {(key.contract_id, key.tick_type) for key in keys if key is not None}
+    return {StreamKey(key.contract_id, key.tick_type) for key in keys if key is not None}
 
 
-def _covered_streams(index: CompletableIndex) -> set[Stream]:
-    """The streams that have coverage."""
-    return {(row.contract_id, row.tick_type) for row in index.coverage()}
+def _covered_streams(index: CompletableIndex) -> set[StreamKey]:
+    """Return the streams that have coverage."""
+    return {StreamKey(row.contract_id, row.tick_type) for row in index.coverage()}
 
 
-def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[Stream]) -> None:
-    """Make the coverage of some streams what their files tell."""
+def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[StreamKey]) -> None:
+    """Replace the coverage of some streams by that of their files."""
     if not streams:
         return
-    from ibticks.coverage import end_abandoned_intervals, rebuild_coverage, rows_lost_by_rebuild
+    from ibticks.coverage import end_abandoned_intervals, rebuild_coverage
 
     contracts = sorted({contract_id for contract_id, _ in streams})
     for first in range(0, len(contracts), _BATCH_CONTRACTS):
@@ -310,21 +305,20 @@ def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[S
         chosen = {stream for stream in streams if ids[0] <= stream[0] <= ids[-1]}
         known = [r for r in index.coverage(ids) if (r.contract_id, r.tick_type) in chosen]
         files = [r for r in index.files(ids) if (r.contract_id, r.tick_type) in chosen]
-        rebuilt = rebuild_coverage(root, files)
-        rows = [*rows_lost_by_rebuild(known, rebuilt), *rebuilt]
+        rows = rebuild_coverage(root, files, known)
         if rows or known:
             index.refresh_coverage(chosen, rows, revision)
     end_abandoned_intervals(root, index)
 
 
 def keep_sessions(index: JournaledIndex) -> None:
-    """Let SQL know the sessions of the markets, from the calendars, up to a year from now."""
+    """Fill the table of market sessions from the calendars, up to a year from now."""
     from ibticks.calendar import MARKETS, session_rows
 
     today = datetime.now(UTC).date()
     for name in MARKETS:
-        span = index.sessions_span(name)
-        if span is None or span[1] < today + timedelta(days=30):
+        dates = index.sessions_span(name)
+        if dates is None or dates[1] < today + timedelta(days=30):
             until = today + timedelta(days=365)
             index.put_sessions(session_rows([name], _FIRST_SESSION, until))
 
@@ -332,7 +326,7 @@ def keep_sessions(index: JournaledIndex) -> None:
 def older_files(
     index: Index, age: str | timedelta, now: TimeLike | None
 ) -> Iterator[tuple[FileRecord, FileKey]]:
-    """The files whose hour ended that long before now."""
+    """Iterate over the files whose hour ended some time before now."""
     from ibticks.calendar import now_ns, parse_duration, to_ns
 
     instant = now_ns() if now is None else to_ns(now, name="now")

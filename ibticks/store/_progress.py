@@ -1,4 +1,4 @@
-"""A progress bar for long work: in a terminal and in a notebook, nowhere else."""
+"""Progress bars in terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["bar", "track"]
+__all__ = ["progress_bar", "track"]
 
 T = TypeVar("T")
 
 
 @contextmanager
-def bar(
+def progress_bar(
     description: str, total: int | None, *, show: bool | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Show how far a piece of work is.
+    """Show the progress of long work.
 
     Parameters
     ----------
     description : str
     total : int or None
-        Steps in all, where that is known.
+        Number of steps, where it is known.
     show : bool, optional
-        By default where someone is looking: a terminal, or a notebook.
+        By default in a terminal and in a notebook.
 
     Yields
     ------
     callable
-        To be called with the number of steps just done.
+        Takes the number of steps just done.
     """
-    if not (_watched() if show is None else show):
+    if not (_is_interactive() if show is None else show):
         yield lambda steps: None
         return
     from rich.console import Console
@@ -59,14 +59,14 @@ def bar(
 def track(
     items: Iterable[T], description: str, total: int | None, *, show: bool | None = None
 ) -> Iterator[T]:
-    """Go through ``items``, showing how many are done."""
-    with bar(description, total, show=show) as done:
+    """Iterate over ``items`` and show the progress."""
+    with progress_bar(description, total, show=show) as done:
         for item in items:
             yield item
             done(1)
 
 
-def _watched() -> bool:
-    # A notebook's shell has a kernel; that ipykernel was imported does not make this one.
+def _is_interactive() -> bool:
+    # A notebook's shell has a kernel; an imported ipykernel alone is no notebook.
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return sys.stderr.isatty() or getattr(shell, "kernel", None) is not None

@@ -1,7 +1,7 @@
-"""What happens to sealed files as they age: they are compressed, and one day deleted.
+"""Retention: compression and deletion of sealed files.
 
-Not while somebody writes to their stream, who may open any of them again for a late tick: such
-files are left for another time, and told in a warning.
+Files of a stream that is being written are skipped with a warning, since its writer may open any of
+them again for a late tick.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from ibticks._types import StreamKey
 from ibticks._warnings import user_stacklevel
 from ibticks.coverage import mark_files_deleted
 from ibticks.errors import (
@@ -40,28 +41,28 @@ _log = logging.getLogger(__name__)
 def compress_files(
     root: Path, index: Index, keys: Iterable[FileKey], compression: str
 ) -> Iterator[FileRecord]:
-    """Compress files one by one, each under its stream's lock, telling the index of each.
+    """Compress files one by one, each under its stream's lock, and put their rows.
 
     Raises
     ------
     CorruptFileError
-        Naming those that are damaged, after the others were compressed; they stay as they are.
+        Names the damaged files, which are unchanged; the others were compressed before.
     StorageError
-        As the operating system says; the file is the old one or the new one, whole.
+        If the file system fails; the file is the old or the new one, whole.
 
     Warns
     -----
     StreamInUseWarning
-        In the end, of files whose streams are being written: they stay as they are, too.
+        At the end, for files whose streams are being written; they are unchanged.
     """
-    damaged, left = [], _LeftAlone()
+    damaged, skipped = [], _SkippedFiles()
     for key in keys:
-        if left.has(key):
+        if skipped.includes(key):
             continue
         try:
             lock = StreamLock(root, *_stream(key), backfill=_is_backfill(key))
         except WriterLockedError as error:
-            left.add([key], error)
+            skipped.add([key], error)
             continue
         try:
             record = _compress_indexed(root, index, key, compression)
@@ -72,7 +73,7 @@ def compress_files(
         finally:
             lock.release()
         yield record
-    left.warn("a capture compresses its own with compress_after=")
+    skipped.warn("a capture compresses its own with compress_after=")
     if damaged:
         raise CorruptFileError(
             f"{', '.join(damaged)} cannot be compressed: see the log, and `ibticks verify`",
@@ -81,17 +82,17 @@ def compress_files(
 
 
 def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) -> FileRecord:
-    """Compress a file and put its row; a kill in between leaves a row that is settled later."""
+    """Compress a file and put its row; after a kill, the next writer puts the row."""
 
     def announce() -> bool:
-        # Called last before the new file takes the place of the old one: this row holds of both.
+        # Called just before the new file replaces the old one: this row is valid for both.
         index.put_files([provisional_record(root, key)])
         return True
 
     try:
         record = compress_file(root, key, compression, has_lock=announce)
     except StorageError:
-        # Either file may be in place. Without a row of its own it is settled by the next writer.
+        # Either file may be in place; the next writer puts its row if this fails.
         with suppress(TickError):
             index.put_files([summarise_file(root, key).record])
         raise
@@ -100,44 +101,43 @@ def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) 
 
 
 def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[FileKey]:
-    """Delete files, the oldest of their streams; the ledger of coverage and the index know first.
+    """Delete files, the oldest of their streams, after marking them in the ledger and the index.
 
-    Each stream under its locks. If it is broken off, nothing is said to be there that is not; done
-    again, it deletes the rest.
+    Each stream is locked. An interrupted deletion leaves no row without a file; it can be repeated.
 
     Warns
     -----
     StreamInUseWarning
-        In the end, of files whose streams are being written: nothing becomes of these.
+        At the end, for files whose streams are being written; they are unchanged.
     """
-    left = _LeftAlone()
-    for stream, found in groupby(sorted(keys), _stream):
-        files = list(found)
+    skipped = _SkippedFiles()
+    for stream, group in groupby(sorted(keys), _stream):
+        files = list(group)
         with ExitStack() as locks:
             try:
                 for is_backfill in sorted({False, *map(_is_backfill, files)}):
                     lock = StreamLock(root, *stream, backfill=is_backfill)
                     locks.callback(lock.release)
             except WriterLockedError as error:
-                left.add(files, error)
+                skipped.add(files, error)
                 continue
             mark_files_deleted(index, files)
             for key in files:
                 index.drop_files([key.path])
                 remove_file(root / key.path)
                 yield key
-    left.warn("a capture deletes its own with keep=")
+    skipped.warn("a capture deletes its own with keep=")
 
 
-class _LeftAlone:
-    """Files that are left as they are, and who has their streams."""
+class _SkippedFiles:
+    """Files of streams that are being written, and the writers."""
 
     def __init__(self) -> None:
         self._files: Counter[tuple[int, str, bool]] = Counter()
         self._reasons: dict[tuple[int, str, bool], str] = {}
 
-    def has(self, key: FileKey) -> bool:
-        """Whether the stream of a file is known to be somebody's; the file is then left, too."""
+    def includes(self, key: FileKey) -> bool:
+        """Return whether the stream of a file is known to be written; the file is then counted."""
         stream = (*_stream(key), _is_backfill(key))
         if stream not in self._reasons:
             return False
@@ -145,14 +145,14 @@ class _LeftAlone:
         return True
 
     def add(self, keys: Sequence[FileKey], error: WriterLockedError) -> None:
-        """Leave the files of a stream, and say why."""
+        """Skip the files of a stream for a reason."""
         for key in keys:
             stream = (*_stream(key), _is_backfill(key))
             self._reasons.setdefault(stream, error.message.partition(";")[0])
             self._files[stream] += 1
 
     def warn(self, advice: str) -> None:
-        """Tell the user of them, if there are any."""
+        """Warn of the skipped files, if there are any."""
         if not self._files:
             return
         reasons = dict.fromkeys(self._reasons.values())
@@ -163,8 +163,8 @@ class _LeftAlone:
         )
 
 
-def _stream(key: FileKey) -> tuple[int, str]:
-    return key.contract_id, key.tick_type
+def _stream(key: FileKey) -> StreamKey:
+    return StreamKey(key.contract_id, key.tick_type)
 
 
 def _is_backfill(key: FileKey) -> bool:

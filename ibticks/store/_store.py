@@ -1,4 +1,4 @@
-"""A store: a root folder of tick files and the index that finds them."""
+"""Store: a root folder of tick files, and the index of these files."""
 
 from __future__ import annotations
 
@@ -9,45 +9,30 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import (
-    CACHE_BYTES,
-    QUERY_TIMEOUT_SECONDS,
-    TIME_MAX,
-    TIME_MIN,
-    dsn_from_environment,
-)
+from ibticks._types import Interval, StreamKey
+from ibticks.config import CACHE_BYTES, QUERY_TIMEOUT_SECONDS
 from ibticks.errors import (
     IndexAwayWarning,
     IndexUnavailableError,
     InputError,
     StoreAccessError,
-    TimeRangeError,
 )
-from ibticks.filesystem import expand_home
 from ibticks.index import ContractRecord
 from ibticks.schema import check_contract_id
 from ibticks.selection import (
-    Lookup,
+    DEFAULT_MARKET,
     Selection,
-    check_backfill,
+    SelectionResolver,
+    TimeRange,
     check_tick_types,
     default_columns,
-    in_words,
+    format_label,
 )
 from ibticks.storage import list_paths, metadata_folder
-from ibticks.store._contents import Contents, contents, contents_table
-from ibticks.store._identity import identify
-from ibticks.store._maintenance import (
-    complete_index,
-    complete_journal,
-    find_missing,
-    keep_sessions,
-    older_files,
-    rebuild_index,
-)
+from ibticks.store._contents import Contents, contents_table, summarise_contents
+from ibticks.store._maintenance import keep_sessions, older_files, rebuild_index
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
     from datetime import timedelta, tzinfo
     from types import TracebackType
@@ -57,122 +42,25 @@ if TYPE_CHECKING:
 
     from ibticks.calendar import TimeLike
     from ibticks.coverage import Coverage, FeedState
-    from ibticks.index import DailyStats, FileRecord, JournaledIndex, PostgresIndex
+    from ibticks.index import DailyStats, FileRecord, JournaledIndex
     from ibticks.live import Buffer, BufferCache, Live, Policy
     from ibticks.selection import Backfill
     from ibticks.storage import ColumnCache, Findings, StreamWriter
     from ibticks.store._deletion import Deletion
     from ibticks.store._frame_writer import Duplicates
 
-__all__ = ["Contents", "Store", "open_store"]
+__all__ = ["Contents", "Store"]
 
-_MARKET: Final = "US"
-_CATALOGUE_SECONDS: Final = 30.0
+_CATALOGUE_INTERVAL_SECONDS: Final = 30.0
 
 _log = logging.getLogger(__name__)
-
-
-def open_store(
-    root: str | os.PathLike[str],
-    *,
-    dsn: str | None = None,
-    create: bool = True,
-    cache: int = CACHE_BYTES,
-) -> Store:
-    """Open a store, beginning one where there is none.
-
-    Parameters
-    ----------
-    root : path
-        The folder of the ticks; ``~`` is understood.
-    dsn : str, optional
-        PostgreSQL server for the index, as ``postgresql://user@host/database``. By default that
-        of ``IBTICKS_DSN``, or else the embedded server.
-    create : bool
-        Whether a store may be begun.
-    cache : int
-        Bytes of memory for what loads have decoded, so that the next load of it need not; 0 for
-        none. See :meth:`Store.forget`.
-
-    Returns
-    -------
-    Store
-
-    Raises
-    ------
-    NoStoreError
-        If there is none and ``create`` is false, or ``root`` is a file.
-    StoreAccessError, StorageError
-        If this user may not read the folder, or it cannot be made.
-    CorruptFileError
-        If the store's note of its id is damaged.
-    IndexUnavailableError
-        If no server answers at ``dsn``.
-    IndexVersionError
-        If it is older than PostgreSQL 14, or its schema is newer than this ibticks.
-    IndexMismatchError
-        If the database is the index of another store.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with open_store(tempfile.mkdtemp()) as store:
-    ...     store.contracts()
-    []
-    """
-    path = expand_home(root).resolve()
-    dsn = dsn or dsn_from_environment()
-    store_id = identify(path, create=create, dsn=dsn)
-    from ibticks.coverage import end_abandoned_intervals
-    from ibticks.index import open_index
-
-    entered: list[bool] = []
-
-    def complete(index: PostgresIndex) -> None:
-        entered.append(complete_index(path, index))
-
-    index = open_index(
-        path,
-        store_id,
-        dsn,
-        complete=complete,
-        find_missing=partial(find_missing, path),
-    )
-    store = Store(path, index, cache)
-    try:
-        if index.away and index.writable:
-            entered.append(complete_journal(path, index))
-        if any(entered):
-            store._changed = True
-            if not index.away:
-                keep_sessions(index)
-        # What captures that were killed left open in the ledger of coverage ends here.
-        if end_abandoned_intervals(path, store.index):
-            store._changed = True
-    except BaseException:
-        store.index.close()
-        raise
-    return store
-
-
-def _interval(
-    start: TimeLike | None, end: TimeLike | None, tz: str | tzinfo | None
-) -> tuple[int, int]:
-    """An interval in UTC nanoseconds; open where an end is not given."""
-    from ibticks.calendar import to_ns
-
-    start_ns = TIME_MIN if start is None else to_ns(start, tz=tz, name="start")
-    end_ns = TIME_MAX if end is None else to_ns(end, tz=tz, name="end")
-    if start_ns >= end_ns:
-        raise TimeRangeError(f"start={start} is not before end={end}", start=start, end=end)
-    return start_ns, end_ns
 
 
 class Store:
     """A root folder of tick files and its index.
 
-    Made by :func:`ibticks.open`; a context manager. Files are the truth: the index can be lost
-    and rebuilt (:meth:`rebuild_index`).
+    Made by :func:`ibticks.open`; a context manager. Files are the truth: a lost index is rebuilt
+    from them (:meth:`rebuild_index`).
 
     Attributes
     ----------
@@ -183,18 +71,18 @@ class Store:
     def __init__(self, root: Path, index: JournaledIndex, cache: int = CACHE_BYTES) -> None:
         self.root: Final = root
         self.index: Final = index
-        self._lookup = Lookup(root, index)
+        self._resolver = SelectionResolver(root, index)
         self._cache = cache
         self._kept_decoded: ColumnCache | None = None
         self._kept_buffers: BufferCache | None = None
-        self._catalogue_at = time.monotonic()
+        self._catalogue_written = time.monotonic()
         self._changed = False
 
     def select(
         self,
         contracts: int | str | Sequence[int | str],
         tick_types: str | Sequence[str] | None = None,
-        period: str | timedelta | None = None,
+        period: str | timedelta | TimeRange | None = None,
         *,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
@@ -202,13 +90,13 @@ class Store:
         session: str | None = None,
         date: TimeLike | None = None,
         sessions: int | None = None,
-        market: str = _MARKET,
+        market: str = DEFAULT_MARKET,
         now: TimeLike | None = None,
         columns: str | Sequence[str] | None = None,
         strict: bool = False,
         backfill: Backfill = "exclude",
     ) -> Selection:
-        """Say which ticks; nothing is read yet.
+        """Select ticks; nothing is read yet.
 
         Time is given in one of four ways, or not at all (everything):
 
@@ -217,7 +105,7 @@ class Store:
         - ``start`` and ``end``: half-open; without ``end``, to now;
         - ``session`` and ``date``: one session of a market; without ``date``, the one that runs
           or ran last;
-        - ``sessions``: the last so many sessions that have ended.
+        - ``sessions``: a number of sessions, the last ones that have ended.
 
         Parameters
         ----------
@@ -225,28 +113,28 @@ class Store:
             Contract ids or symbols.
         tick_types : str or sequence of str, optional
             Of ``last``, ``all_last``, ``bid_ask``, ``mid_point``; all that are stored by default.
-        period : str or timedelta, optional
+        period : str, timedelta or TimeRange, optional
+            A :class:`~ibticks.selection.TimeRange` has all values of time.
         start, end : optional
             Anything :func:`ibticks.calendar.to_ns` reads.
         tz : str or tzinfo, optional
-            Zone of times that do not say theirs, and of ``today``.
+            Zone of naive times, and of ``today``.
         session : str, optional
             Session type, such as ``"regular"``; for ``sessions``, regular by default.
         date : optional
             Trading day of the session.
         sessions : int, optional
         market : str
-            ``US``, ``UK``, ``JP``, ``CME`` or any calendar's name.
+            ``US``, ``UK``, ``JP``, ``CME`` or the name of any calendar.
         now : optional
-            Instead of the clock, for what is relative to now; ``"last_tick"`` is the last tick
-            stored of what is selected, files being written included.
+            Time that replaces the clock; ``"last_tick"`` is the last stored tick of the
+            selection, open files included.
         columns : str or sequence of str, optional
-            By default those that the tick types carry.
+            By default those of the tick types.
         strict : bool
-            Raise at damaged data, instead of warning and leaving it out.
+            Whether damaged data raises, instead of being left out with a warning.
         backfill : {"exclude", "include", "only"}
-            Whether ticks that were not captured, but asked of IB afterwards, come too, or alone.
-            Their times are whole seconds.
+            Whether to include backfilled ticks, whose times are whole seconds.
 
         Returns
         -------
@@ -257,7 +145,7 @@ class Store:
         UnknownContractError, AmbiguousContractError
             With the candidates.
         UnknownTickTypeError, UnknownColumnError, UnknownPeriodError, UnknownMarketError
-            Naming what there is.
+            Listing the valid values.
         NoSessionError
             If the market had no such session that day; names the previous and the next one.
         NaiveDatetimeError
@@ -265,36 +153,26 @@ class Store:
         TimeRangeError
             If start is not before end.
         InputError
-            If time is given in more than one way, or what is wanted is an empty list.
+            If time is given in more than one way, or a list is empty.
         """
-        chosen, whose = check_backfill(backfill)
-        ids = self.contract_ids(contracts)
-        kinds = self._lookup.tick_types(ids, tick_types)
-        from ibticks.selection import find_spans
-
-        intervals, when = find_spans(
-            self._lookup.now(now, tz, ids, kinds),
-            period=period,
-            start=start,
-            end=end,
-            tz=tz,
-            session=session,
-            date=date,
-            sessions=sessions,
-            market=market,
-        )
-        return Selection(
-            self.root,
-            self.index,
-            ids,
-            kinds,
-            intervals,
-            default_columns(kinds, columns),
-            strict,
-            in_words(contracts, kinds, when + whose),
-            chosen,
-            self._decoded,
-            now is None and start is None and date is None and bool(period or session or sessions),
+        return self._resolver.select(
+            contracts,
+            tick_types,
+            TimeRange.of(
+                period,
+                start=start,
+                end=end,
+                tz=tz,
+                session=session,
+                date=date,
+                sessions=sessions,
+                market=market,
+                now=now,
+            ),
+            columns=columns,
+            strict=strict,
+            backfill=backfill,
+            decoded=self._decoded,
         )
 
     def live(
@@ -303,7 +181,7 @@ class Store:
         tick_types: str | Sequence[str] | None = None,
         buffer: TimeLike | timedelta | None = None,
         *,
-        market: str = _MARKET,
+        market: str = DEFAULT_MARKET,
         tz: str | tzinfo | None = None,
         now: TimeLike | None = None,
         columns: str | Sequence[str] | None = None,
@@ -315,45 +193,44 @@ class Store:
         markers: bool = True,
         resume: str | None = None,
     ) -> Live:
-        """Ticks from a buffer on, and then as they come, without gap or duplicate.
+        """Stream ticks: stored ones from a buffer, then live ones, without gap or duplicate.
 
-        Whoever writes them, in this process or another one, they are read from the files.
+        Ticks are read from the files, whichever process writes them.
 
         Parameters
         ----------
         contracts : int, str or a sequence of them
-            Contract ids or symbols. An id may be one of which nothing is stored yet.
+            Contract ids or symbols. An id need not be in the store yet.
         tick_types : str or sequence of str, optional
             All that are stored by default.
         buffer : str, timedelta or time, optional
-            What comes first of what is stored: a period (``"1h"``, ``"2h30m"``, ``"last_hour"``,
+            Stored ticks that come first: a period (``"1h"``, ``"2h30m"``, ``"last_hour"``,
             ``"today"``, ``"since_open"``), a session type of ``market`` (``"regular"``: since it
-            opened), or a time. By default nothing.
+            opened), or a time. By default none.
         market : str
-            ``US``, ``UK``, ``JP``, ``CME`` or any calendar's name.
+            ``US``, ``UK``, ``JP``, ``CME`` or the name of any calendar.
         tz : str or tzinfo, optional
-            Zone of times that do not say theirs, and of ``today``.
+            Zone of naive times, and of ``today``.
         now : optional
-            Instead of the clock, for what is relative to now; ``"last_tick"`` as in
-            :meth:`select`.
+            Time that replaces the clock; ``"last_tick"`` as in :meth:`select`.
         columns : str or sequence of str, optional
-            Of the frames; by default those that the tick types carry.
+            Columns of the frames; by default those of the tick types.
         window : str or timedelta, optional
-            How far back the window of :meth:`~ibticks.live.Live.frame` reaches from its last tick.
+            Length of the window of :meth:`~ibticks.live.Live.frame`, back from its last tick.
         window_rows : int
-            Most ticks in that window.
+            Maximum number of ticks in that window.
         delay : float
-            Seconds a tick may be held, so that those of several streams come by time.
+            Seconds that a tick may wait, so that several streams are merged by time.
         policy : {"all", "latest"}
-            Whether a reader that is slow gets every tick, or those that are dropped are counted.
+            Whether a slow reader gets every tick, or ticks are dropped and counted.
         most_waiting : int
-            With ``latest``, most live ticks that wait to be read.
+            With ``latest``, maximum number of live ticks in the queue.
         markers : bool
-            Whether ``info`` messages ``buffer_start``, ``buffer_complete`` and ``live_start`` stand
-            among the ticks.
+            Whether to yield ``info`` messages ``buffer_start``, ``buffer_complete`` and
+            ``live_start`` among the ticks.
         resume : str, optional
-            Go on from where another one was, of the same contracts and tick types: its
-            :attr:`~ibticks.live.Live.position`. Instead of ``buffer``.
+            Resume token, the :attr:`~ibticks.live.Live.position` of another stream of the same
+            contracts and tick types. Instead of ``buffer``.
 
         Returns
         -------
@@ -364,11 +241,11 @@ class Store:
         UnknownContractError, AmbiguousContractError
             With the candidates.
         UnknownTickTypeError, UnknownColumnError, UnknownPeriodError, UnknownMarketError
-            Naming what there is.
+            Listing the valid values.
         NaiveDatetimeError
             For a time without a zone, where ``tz`` is not given.
         InputError
-            If an option has no such value, or ``resume`` is no position in these streams.
+            If an option is invalid, or ``resume`` is no position in these streams.
 
         Examples
         --------
@@ -386,24 +263,26 @@ class Store:
         from ibticks.calendar import parse_duration
         from ibticks.live import Live, LiveOptions, resolve_buffer
 
-        ids = self._lookup.ids_to_come(contracts)
-        kinds = self._lookup.tick_types(ids, tick_types)
-        start_ns, when = None, ""
+        ids = self._resolver.contract_ids_or_new(contracts)
+        types = self._resolver.tick_types(ids, tick_types)
+        start_ns, suffix = None, ""
         if buffer is not None and resume is not None:
             raise InputError("buffer and resume both say where to begin: keep one of them")
         if buffer is not None:
-            now_ns = self._lookup.now(now, tz, ids, kinds)
-            start_ns, words = resolve_buffer(buffer, now_ns, market=market, tz=tz)
-            when = f", {words}"
+            now_ns = self._resolver.now_ns(now, tz, ids, types)
+            start_ns, description = resolve_buffer(buffer, now_ns, market=market, tz=tz)
+            suffix = f", {description}"
         chosen = frozenset(ids)
         return Live(
             self.root,
-            [(contract_id, kind) for contract_id in ids for kind in kinds],
-            default_columns(kinds, columns),
+            [StreamKey(contract_id, tick_type) for contract_id in ids for tick_type in types],
+            default_columns(types, columns),
             start_ns,
-            label=in_words(contracts, kinds, when),
+            label=format_label(contracts, types, suffix),
             symbols={
-                one.contract_id: one.symbol for one in self.contracts() if one.contract_id in chosen
+                record.contract_id: record.symbol
+                for record in self.contracts()
+                if record.contract_id in chosen
             },
             resume=resume,
             options=LiveOptions(
@@ -423,27 +302,27 @@ class Store:
         tick_types: str | Sequence[str] | None = None,
         buffer: TimeLike | timedelta = "1h",
         *,
-        market: str = _MARKET,
+        market: str = DEFAULT_MARKET,
         tz: str | tzinfo | None = None,
         now: TimeLike | None = None,
         columns: str | Sequence[str] | None = None,
         strict: bool = False,
     ) -> Buffer:
-        """The latest ticks, for whoever asks for them often: each is decoded once.
+        """Select the latest ticks for repeated loads: each tick is decoded once.
 
         Parameters and errors are those of :meth:`live` and :meth:`select`.
 
         Parameters
         ----------
         buffer : str, timedelta or time
-            How far back from now: a period (``"30m"``, ``"2h30m"``, ``"last_hour"``, ``"today"``,
+            Time before now: a period (``"30m"``, ``"2h30m"``, ``"last_hour"``, ``"today"``,
             ``"since_open"``), a session type of ``market`` (``"regular"``: since it opened), or a
             time.
 
         Returns
         -------
         Buffer
-            A selection; :meth:`~ibticks.live.Buffer.stats` tells what is in it.
+            A selection; :meth:`~ibticks.live.Buffer.stats` describes its content.
 
         Examples
         --------
@@ -459,19 +338,19 @@ class Store:
         """
         from ibticks.live import Buffer, resolve_buffer
 
-        ids = self._lookup.ids_to_come(contracts)
-        kinds = self._lookup.tick_types(ids, tick_types)
-        now_ns = self._lookup.now(now, tz, ids, kinds)
-        start_ns, words = resolve_buffer(buffer, now_ns, market=market, tz=tz)
+        ids = self._resolver.contract_ids_or_new(contracts)
+        types = self._resolver.tick_types(ids, tick_types)
+        now_ns = self._resolver.now_ns(now, tz, ids, types)
+        start_ns, description = resolve_buffer(buffer, now_ns, market=market, tz=tz)
         return Buffer(
             self.root,
             self.index,
             ids,
-            kinds,
-            ((start_ns, now_ns + 1),),
-            default_columns(kinds, columns),
+            types,
+            (Interval(start_ns, now_ns + 1),),
+            default_columns(types, columns),
             strict,
-            in_words(contracts, kinds, f", {words}"),
+            format_label(contracts, types, f", {description}"),
             buffers=self._buffers,
         )
 
@@ -479,7 +358,7 @@ class Store:
         self,
         contracts: int | str | Sequence[int | str] | None = None,
         tick_types: str | Sequence[str] | None = None,
-        period: str | timedelta | None = None,
+        period: str | timedelta | TimeRange | None = None,
         *,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
@@ -487,26 +366,19 @@ class Store:
         session: str | None = None,
         date: TimeLike | None = None,
         sessions: int | None = None,
-        market: str = _MARKET,
+        market: str = DEFAULT_MARKET,
         now: TimeLike | None = None,
     ) -> Coverage:
-        """What was captured, and what was not: by default of all that is stored.
+        """Return what was captured and what was not; by default of all that is stored.
 
-        Parameters and errors are those of :meth:`select`; of several contracts, or of all, only
-        the streams that are stored are told about.
+        Parameters and errors are those of :meth:`select`; of several contracts, or of all, the
+        coverage has the stored streams only.
 
         Returns
         -------
         Coverage
         """
-        from ibticks.coverage import Coverage
-
-        stored = self._lookup.streams()
-        if contracts is None and not stored:
-            return Coverage((), (), ())
-        selection = self.select(
-            sorted({contract for contract, _ in stored}) if contracts is None else contracts,
-            tick_types,
+        time_range = TimeRange.of(
             period,
             start=start,
             end=end,
@@ -517,9 +389,7 @@ class Store:
             market=market,
             now=now,
         )
-        if len(selection.contract_ids) == 1:
-            return selection.coverage()
-        return selection.coverage(stored)
+        return self._resolver.coverage(contracts, tick_types, time_range)
 
     def feed_states(
         self,
@@ -528,8 +398,8 @@ class Store:
     ) -> list[FeedState]:
         """Return the condition of captured streams: live, quiet, disconnected, without a capture.
 
-        Whichever process captures: the ledger of coverage says what a capture said last, and the
-        lock of a stream whether that capture still exists.
+        The coverage ledger has the last state that a capture of any process wrote, and the lock of
+        the stream shows whether that capture still runs.
 
         Parameters
         ----------
@@ -548,7 +418,7 @@ class Store:
         UnknownContractError, AmbiguousContractError
             With the candidates.
         UnknownTickTypeError
-            Naming the tick types.
+            Listing the tick types.
 
         Examples
         --------
@@ -564,28 +434,30 @@ class Store:
         """
         from ibticks.coverage import feed_states
 
-        streams: list[tuple[int, str]] = sorted(self.index.streams())
+        streams = sorted(self._resolver.streams())
         if contracts is not None:
-            ids = self._lookup.ids_to_come(contracts)
-            kinds = self._lookup.tick_types(ids, tick_types)
-            streams = [(contract_id, kind) for contract_id in ids for kind in kinds]
+            ids = self._resolver.contract_ids_or_new(contracts)
+            types = self._resolver.tick_types(ids, tick_types)
+            streams = [
+                StreamKey(contract_id, tick_type) for contract_id in ids for tick_type in types
+            ]
         elif tick_types is not None:
             wanted = {tick_types} if isinstance(tick_types, str) else set(tick_types)
-            streams = [stream for stream in streams if stream[1] in wanted]
+            streams = [stream for stream in streams if stream.tick_type in wanted]
         return feed_states(self.root, self.index, streams)
 
     def contract_ids(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
-        """The ids of contracts given by id or symbol.
+        """Return the ids of contracts given by id or symbol.
 
         Raises
         ------
         UnknownContractError, AmbiguousContractError
             With the candidates.
         """
-        return self._lookup.contract_ids(contracts)
+        return self._resolver.contract_ids(contracts)
 
     def contracts(self) -> list[ContractRecord]:
-        """The contracts the store knows by name, by id."""
+        """List the contracts that have names, by id."""
         return self.index.contracts()
 
     def add_contract(
@@ -597,14 +469,14 @@ class Store:
         currency: str = "",
         contract_type: str = "",
     ) -> None:
-        """Give a contract its name, so that it can be selected by symbol, or correct it.
+        """Add or correct a contract, so that it can be selected by symbol.
 
-        What is given counts, whatever was known; what is empty leaves what is known.
+        Empty values leave those in the index unchanged.
 
         Raises
         ------
         InputError
-            If no tick can carry that id.
+            If the id is out of range.
 
         Examples
         --------
@@ -622,20 +494,20 @@ class Store:
         self._changed = True
 
     def contents(self) -> list[Contents]:
-        """What is stored, by contract and tick type."""
-        return contents(self.index.daily_stats(), self.contracts())
+        """List what is stored, by contract and tick type."""
+        return summarise_contents(self.index.daily_stats(), self.contracts())
 
     def daily_stats(
         self,
         contracts: int | str | Sequence[int | str] | None = None,
         tick_types: str | Sequence[str] | None = None,
     ) -> list[DailyStats]:
-        """Figures of each UTC day, contract and tick type, as the index keeps them.
+        """List the statistics of each UTC day, contract and tick type from the index.
 
         Raises
         ------
         UnknownContractError, AmbiguousContractError, UnknownTickTypeError
-            Naming what there is.
+            Listing the valid values.
         """
         ids = None if contracts is None else self.contract_ids(contracts)
         return self.index.daily_stats(
@@ -651,14 +523,14 @@ class Store:
     ) -> pl.DataFrame:
         """Run an SQL query on the index; it can read the tables of the index and nothing else.
 
-        A second column of the name ``a`` becomes ``a_1``. An answer without rows has its columns
-        and types.
+        A second column of the name ``a`` becomes ``a_1``. A result without rows has columns and
+        types.
 
         Parameters
         ----------
         query : str
             One statement that begins with ``SELECT``, ``WITH``, ``VALUES``, ``TABLE``, ``EXPLAIN``
-            or ``SHOW``; ``%s`` or ``%(name)s`` stand for ``parameters``, if there are any.
+            or ``SHOW``; ``%s`` or ``%(name)s`` are placeholders of ``parameters``.
         parameters : sequence or mapping, optional
         timeout_seconds : float
             Time limit.
@@ -668,7 +540,7 @@ class Store:
         ReadOnlyError
             If it would change something, or read more than the index.
         TickIndexError
-            If PostgreSQL refuses it, for the reason it gives, or it takes too long.
+            If PostgreSQL refuses the query, or it takes too long.
         IndexUnavailableError
             If the server is away.
 
@@ -681,7 +553,7 @@ class Store:
         """
         from ibticks.frames import from_query
 
-        if "session" in query.lower():  # filling them in takes a second or two, once
+        if "session" in query.lower():  # filling the table takes a second or two, once
             keep_sessions(self.index)
         result = self.index.read_query(query, parameters, timeout_seconds=timeout_seconds)
         return from_query(result.columns, result.types, result.rows)
@@ -689,12 +561,12 @@ class Store:
     def writer(
         self, contract_id: int, tick_type: str, *, fsync: float | None = 1.0
     ) -> StreamWriter:
-        """The writer of one stream; see :class:`ibticks.storage.StreamWriter`.
+        """Open the writer of one stream; see :class:`ibticks.storage.StreamWriter`.
 
         Raises
         ------
         WriterLockedError
-            If the stream is being written already; names by whom.
+            If the stream is being written already; names the writer.
         """
         from ibticks.storage import StreamWriter
 
@@ -723,28 +595,28 @@ class Store:
         ----------
         frame : polars, pandas, Arrow or xarray
         contract_id, tick_type : optional
-            Of all rows, where the frame has no such column.
+            Values for all rows, where the frame has no such column.
         tz : str or tzinfo, optional
-            Zone of timestamps that do not say theirs.
+            Zone of naive timestamps.
         stream_id : str
-            For rows that have none.
+            Stream id of rows that have none.
         duplicates : {"keep", "skip"}
             ``keep`` writes every row, also one that is stored already. ``skip`` writes the rows
-            that are not stored yet, by time, prices, sizes and what else both carry; equal rows of
-            the frame are written as often as they stand in it.
+            that are not stored yet, compared by all columns that both have; equal rows of the frame
+            are all written.
 
         Returns
         -------
         int
-            How many ticks were written.
+            Number of ticks written.
 
         Raises
         ------
         InputError
-            If the frame has no such ticks, as :func:`ibticks.frames.from_arrow` says.
+            If the frame has no valid ticks; see :func:`ibticks.frames.from_arrow`.
         StorageError
-            If the disk is full or a stream is being written by another process. The message says
-            how many ticks were written before; the same frame can be written again with
+            If the disk is full or a stream is being written by another process. The message has
+            the number of ticks written before; the same frame can be written again with
             ``duplicates="skip"``.
         """
         from ibticks.frames import from_arrow
@@ -761,20 +633,19 @@ class Store:
         )
 
     def verify(self, *, progress: bool | None = None) -> Findings:
-        """Read every file through and hold it against its checksum and its row in the index.
+        """Read every file and compare it with its checksum and its row in the index.
 
         While the server of the index is away, only the files are checked, with a warning.
 
         Parameters
         ----------
         progress : bool, optional
-            Whether progress is shown; by default in a terminal and in a notebook.
+            Whether to show progress; by default in a terminal and in a notebook.
 
         Returns
         -------
         Findings
-            A list of ``Finding``, one a file; printed, a report of what
-            is wrong.
+            A list with one ``Finding`` for each file; printed, a report of the problems.
         """
         from ibticks.storage import Findings, verify_files
         from ibticks.store._progress import track
@@ -792,12 +663,12 @@ class Store:
         return Findings(track(verify_files(self.root, index), "verifying", total, show=progress))
 
     def rebuild_index(self, *, progress: bool | None = None) -> int:
-        """Make the index anew from the files; returns how many there are."""
-        made = rebuild_index(self.root, self.index, progress=progress)
+        """Rebuild the index from the files; returns the number of files."""
+        count = rebuild_index(self.root, self.index, progress=progress)
         self._changed = True
         if not self.index.away:
             keep_sessions(self.index)
-        return made
+        return count
 
     def compress(
         self,
@@ -807,25 +678,25 @@ class Store:
         now: TimeLike | None = None,
         progress: bool | None = None,
     ) -> list[FileRecord]:
-        """Compress the sealed files whose hour ended that long ago.
+        """Compress the sealed files whose hour ended some time ago.
 
         Parameters
         ----------
         compression : {"zstd", "gzip", "snappy", "none"}
         older_than : str or timedelta
         now : optional
-            Instead of the clock.
+            Time that replaces the clock.
         progress : bool, optional
 
         Returns
         -------
         list of FileRecord
-            The files that changed, as they are now.
+            New rows of the files that changed.
 
         Warns
         -----
         StreamInUseWarning
-            Naming the streams whose files were left alone, since somebody writes to them.
+            Names the streams that are being written, whose files were left as they are.
         """
         from ibticks.storage import check_compression
         from ibticks.store._progress import track
@@ -854,12 +725,12 @@ class Store:
         Returns
         -------
         list of str
-            The paths that were deleted or, with ``dry_run``, would be.
+            Deleted paths or, with ``dry_run``, paths to be deleted.
 
         Warns
         -----
         StreamInUseWarning
-            Naming the streams whose files were left alone, since somebody writes to them.
+            Names the streams that are being written, whose files were left as they are.
         """
         from ibticks.store._progress import track
         from ibticks.store._retention import delete_files
@@ -881,11 +752,11 @@ class Store:
         tz: str | tzinfo | None = None,
         dry_run: bool = False,
     ) -> Deletion:
-        """Delete ticks of one stream, backfilled ones included; what is deleted is kept beside.
+        """Delete ticks of one stream, backfilled ones included, and keep them in files beside.
 
         The deleted ticks are in files ``{HH}_ticks.pb.deleted-{time}`` beside their hour files,
-        which ``ibticks import`` reads and :meth:`purge` removes. The ledger of coverage says
-        ``deleted`` of the time. Errors and infos of the stream stay.
+        which ``ibticks import`` reads and :meth:`purge` removes. The coverage of the time becomes
+        ``deleted``. Error and info messages of the stream stay.
 
         Parameters
         ----------
@@ -893,25 +764,25 @@ class Store:
             Contract id or symbol.
         tick_type : str
         start, end : optional
-            Half-open interval; by default from the first tick, and to the last.
+            Half-open interval; by default from the first tick to the last.
         tz : str or tzinfo, optional
-            Zone of times that do not say theirs.
+            Zone of naive times.
         dry_run : bool
-            Only count.
+            Whether to count only.
 
         Returns
         -------
         Deletion
-            How many ticks, and in which files they were and are.
+            Number of ticks, their hour files, and the files that have them now.
 
         Raises
         ------
         WriterLockedError
-            If the stream is being written; names by whom. Nothing is deleted then.
+            If the stream is being written; names the writer. Nothing is deleted then.
         CorruptFileError
-            If a file concerned is damaged; nothing is deleted then.
+            If a file of the interval is damaged; nothing is deleted then.
         UnknownContractError, AmbiguousContractError, UnknownTickTypeError, NaiveDatetimeError
-            As :meth:`select`.
+            See :meth:`select`.
         TimeRangeError
             If start is not before end.
 
@@ -930,9 +801,10 @@ class Store:
         1
         """
         from ibticks.coverage import end_abandoned_intervals
-        from ibticks.store._deletion import count_ticks, delete_ticks
+        from ibticks.store._deletion import count_ticks, delete_ticks, deletion_interval
 
-        stream, interval = self._stream(contract, tick_type), _interval(start, end, tz)
+        stream = self._stream(contract, tick_type)
+        interval = deletion_interval(start, end, tz)
         if dry_run:
             return count_ticks(self.root, *stream, *interval)
         self._changed = True
@@ -949,63 +821,69 @@ class Store:
         tz: str | tzinfo | None = None,
         dry_run: bool = False,
     ) -> list[str]:
-        """Remove for good the files of ticks that :meth:`delete` took out of one stream.
+        """Remove for good the ticks that :meth:`delete` deleted from one stream.
 
-        Parameters are those of :meth:`delete`; the interval is that of the hours concerned.
+        Parameters are those of :meth:`delete`; files of every hour that meets the interval go.
 
         Returns
         -------
         list of str
-            The paths that were removed or, with ``dry_run``, would be.
+            Removed paths or, with ``dry_run``, paths to be removed.
         """
-        from ibticks.store._deletion import deleted_files, purge_files
+        from ibticks.store._deletion import deleted_files, deletion_interval, purge_files
 
-        stream, interval = self._stream(contract, tick_type), _interval(start, end, tz)
+        stream = self._stream(contract, tick_type)
+        interval = deletion_interval(start, end, tz)
         paths = deleted_files(self.root, *stream, *interval)
         if not dry_run:
             paths = list(purge_files(paths))
         return [path.relative_to(self.root).as_posix() for path in paths]
 
-    def _stream(self, contract: int | str, tick_type: str) -> tuple[int, str]:
+    def _stream(self, contract: int | str, tick_type: str) -> StreamKey:
         (contract_id,) = self.contract_ids(contract)
-        (kind,) = check_tick_types(tick_type)
-        return contract_id, kind
+        (checked,) = check_tick_types(tick_type)
+        return StreamKey(contract_id, checked)
 
     def forget(self) -> None:
-        """Let go of the memory in which loads of sealed files are kept, to be used again.
+        """Deprecated name of :meth:`clear_cache`."""
+        warnings.warn(
+            "Store.forget is called Store.clear_cache now", DeprecationWarning, stacklevel=2
+        )
+        self.clear_cache()
 
-        A frame that was made of it stays what it is.
+    def clear_cache(self) -> None:
+        """Free the memory of the LRU cache of decoded columns; frames made from it stay valid.
 
         Examples
         --------
         >>> import tempfile
         >>> with open_store(tempfile.mkdtemp(), cache=100_000_000) as store:
-        ...     store.forget()
+        ...     store.clear_cache()
         """
         if self._kept_decoded is not None:
             self._kept_decoded.clear()
 
     def close(self) -> None:
-        """Let go of the index and of memory; the embedded server stops with its last user.
+        """Close the index and free the memory; the embedded server stops with its last user.
 
-        A catalogue that this user may not write is a log line.
+        A catalogue that this user may not write is logged as a warning.
         """
-        self.forget()
+        self.clear_cache()
         if self._kept_buffers is not None:
             self._kept_buffers.close()
         try:
             if self._changed:
                 self.write_catalogue()
         except StoreAccessError as error:
-            # A user who may only read, whose work was refused: that error is the one to be raised.
+            # An error of the caller, refused to a user who may only read, is more important.
             _log.warning("the catalogue is not written: %s", error)
         finally:
             self.index.close()
 
     def write_catalogue(self) -> None:
-        """Write ``metadata/index.json``, the index that can be read without a database.
+        """Write the catalogue ``metadata/index.json``, an index for readers without a database.
 
-        It is written when the store is closed, and every now and then while it is written to.
+        It is written when the store is closed, and regularly while the store is written to.
         """
         from ibticks.index import write_catalogue
 
@@ -1013,15 +891,15 @@ class Store:
         contracts, coverage = self.contracts(), self.index.coverage()
         try:
             write_catalogue(path, self.index.iter_files(), contracts, coverage)
-        except IndexUnavailableError:  # lost meanwhile: the journal and the old catalogue know
+        except IndexUnavailableError:  # lost meanwhile: take the journal and the old catalogue
             write_catalogue(path, self.index.files(), contracts, coverage)
-        self._catalogue_at = time.monotonic()
+        self._catalogue_written = time.monotonic()
         self._changed = False
 
     def note_change(self) -> None:
-        """Remember that the catalogue is out of date, and write it if that is long ago."""
+        """Mark the catalogue as out of date, and write it unless it was written recently."""
         self._changed = True
-        if time.monotonic() - self._catalogue_at >= _CATALOGUE_SECONDS:
+        if time.monotonic() - self._catalogue_written >= _CATALOGUE_INTERVAL_SECONDS:
             self.write_catalogue()
 
     def __enter__(self) -> Self:

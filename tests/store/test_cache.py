@@ -30,7 +30,7 @@ def test_the_cell_again(ibm, reads):
     assert afternoon.to_polars().height > 1000
     assert ibm.select("IBM", "all_last", columns=["timestamp", "price"]).to_polars().width == 2
     assert reads == []
-    ibm.forget()
+    ibm.clear_cache()
     assert ibm.select("IBM", "all_last").to_polars().equals(first)
     assert reads.bytes > 1_000_000
 
@@ -74,3 +74,8 @@ def test_a_lazy_query_keeps_nothing(ibm, reads):
         reads.clear()
         lazy.select(pl.col("size").sum()).collect(engine="streaming")
         assert reads.bytes > 1_000_000
+
+
+def test_the_old_name_of_clear_cache_warns(sample_store):
+    with pytest.warns(DeprecationWarning, match="clear_cache"):
+        sample_store.forget()

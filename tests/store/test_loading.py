@@ -184,13 +184,13 @@ def test_counting_needs_no_file_that_lies_inside(btc_store, tmp_path):
 
 
 def test_five_minutes_read_five_minutes(sample_store, reads):
-    sample_store.forget()
+    sample_store.clear_cache()
     whole = sample_store.select("btcusdt", "bid_ask")
     whole.to_arrow()
     everything_read = reads.bytes
     assert everything_read > 4_000_000
     reads.clear()
-    sample_store.forget()
+    sample_store.clear_cache()
     part = sample_store.select(
         "btcusdt", "bid_ask", start="2024-08-09T00:04:50Z", end="2024-08-09T00:05:00Z"
     )

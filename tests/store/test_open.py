@@ -139,7 +139,7 @@ def test_reopening_finds_what_was_written(tmp_path, database):
 
 
 def test_several_begin_a_store_at_once(tmp_path):
-    from ibticks.store._identity import identify
+    from ibticks.store._open import identify
 
     start = threading.Barrier(8)
 
@@ -226,7 +226,7 @@ def test_an_empty_note_of_the_id_is_mended_from_the_database(tmp_path, database)
 
 
 def test_several_mend_an_empty_note_at_once(tmp_path):
-    from ibticks.store._identity import identify
+    from ibticks.store._open import identify
 
     identify(tmp_path, create=True)
     (tmp_path / "metadata" / "store.json").write_text("")

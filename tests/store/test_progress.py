@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from ibticks.store import bar
+from ibticks.store import progress_bar
 from ibticks.store._progress import track
 
 
@@ -25,7 +25,7 @@ def test_everything_passes_through():
 
 def test_nothing_is_shown_where_nobody_looks(capsys):
     assert list(track(range(3), "reading", 3)) == [0, 1, 2]
-    with bar("reading", None) as done:
+    with progress_bar("reading", None) as done:
         done(5)
     assert capsys.readouterr() == ("", "")
 
@@ -52,11 +52,11 @@ def test_a_terminal_or_a_notebook_is_someone(capsys, screen, monkeypatch):
 
 
 def test_work_that_fails_or_is_left_leaves_nothing_on_the_screen(capsys, screen):
-    with pytest.raises(ZeroDivisionError), bar("failing", 3, show=True):
+    with pytest.raises(ZeroDivisionError), progress_bar("failing", 3, show=True):
         _ = 1 / 0
     items = track(range(3), "left", 3, show=True)
     assert next(items) == 0
     items.close()
-    with bar("again", 1, show=True) as done:  # rich allows one at a time
+    with progress_bar("again", 1, show=True) as done:  # rich allows one at a time
         done(1)
     assert "again" in capsys.readouterr().err

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ibticks as ibt
+import ibticks.coverage
 from ibticks.calendar import to_ns
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.coverage import (
-    MEANINGS,
     Coverage,
     CoverageInterval,
     CoverageState,
@@ -26,7 +26,7 @@ from ibticks.coverage import (
     query_coverage,
 )
 from ibticks.coverage._report import render_svg
-from ibticks.coverage._states import COMPLETE_STATES, clip_intervals
+from ibticks.coverage._states import COMPLETE_STATES, MEANINGS, clip_intervals
 from ibticks.errors import UnknownMarketError, UnknownPeriodError
 from ibticks.frames import metadata_of
 from ibticks.index import CoverageRecord, MemoryIndex
@@ -693,3 +693,18 @@ def test_a_page_lists_the_longest_gaps():
 def test_states_all_have_words():
     assert set(MEANINGS) == set(CoverageState)
     assert set(CoverageState) > COMPLETE_STATES
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("Stretch", CoverageInterval), ("State", CoverageState), ("Status", StreamStatus)],
+)
+def test_old_names_warn(old, new):
+    with pytest.warns(DeprecationWarning, match=new.__name__):
+        assert getattr(ibticks.coverage, old) is new
+
+
+def test_the_old_name_of_state_intervals_warns():
+    found = coverage(stretch(0, 10))
+    with pytest.warns(DeprecationWarning, match="state_intervals"):
+        assert found.stretches == found.state_intervals

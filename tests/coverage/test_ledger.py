@@ -19,7 +19,6 @@ from ibticks.coverage import (
     STATE_OF_STATUS,
     CoverageState,
     Ledger,
-    StatusChange,
     StreamStatus,
     backfilled_rows,
     end_abandoned_intervals,
@@ -27,10 +26,9 @@ from ibticks.coverage import (
     missing_intervals,
     rebuild_coverage,
     resume_ledger,
-    rows_lost_by_rebuild,
 )
-from ibticks.coverage._backfilled import filled
-from ibticks.coverage._ledger import deleted, intervals
+from ibticks.coverage._ledger import StatusChange, ledger_rows
+from ibticks.coverage._row_changes import deleted_rows_before, fill_rows, rows_lost_by_rebuild
 from ibticks.coverage._states import COMPLETE_STATES
 from ibticks.errors import InputError
 from ibticks.index import CoverageRecord, MemoryIndex
@@ -140,7 +138,7 @@ def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening
                 capture.tick(last if capture.ledger.state is not None else now)
             elif what == "backfill":
                 ago, length = how
-                end = capture.ledger.after(now)
+                end = capture.ledger.next_time_ns(now)
                 start, end = end - ago * SECOND, min(end - (ago - length) * SECOND, end)
                 truth.fills += capture.backfill(now, start, end)
             elif what == "stop":
@@ -185,15 +183,15 @@ def test_the_order_and_copies_of_messages_do_not_matter(said, random):
     def last(change):
         return change.time_ns + 3
 
-    told = intervals(AAPL, "last", said, last)
+    told = ledger_rows(AAPL, "last", said, last)
     shuffled = said + [random.choice(said) for _ in said]
     random.shuffle(shuffled)
-    assert intervals(AAPL, "last", shuffled, last) == told
+    assert ledger_rows(AAPL, "last", shuffled, last) == told
 
 
 @given(changes)
 def test_intervals_are_in_order_and_apart(said):
-    told = intervals(AAPL, "last", said, lambda change: change.time_ns)
+    told = ledger_rows(AAPL, "last", said, lambda change: change.time_ns)
     assert all(one.end_ns is not None and one.end_ns <= two.start_ns for one, two in pairwise(told))
     assert all(each.end_ns is None or each.end_ns > each.start_ns for each in told)
     assert (
@@ -229,7 +227,7 @@ def test_a_change_that_is_dated_back_or_comes_with_a_clock_that_stepped_back():
     ledger = Ledger(AAPL, "last", "a")
     ledger.change(StreamStatus.SUBSCRIBED, T0)
     ledger.touch(T0 + 100)
-    assert ledger.after(T0 + 50) == T0 + 101
+    assert ledger.next_time_ns(T0 + 50) == T0 + 101
     assert brief(ledger.change(StreamStatus.DISCONNECTED, T0 + 50)) == [
         (0, 101, "captured"),
         (101, None, "disconnected"),
@@ -242,9 +240,9 @@ def test_a_change_that_is_dated_back_or_comes_with_a_clock_that_stepped_back():
 
 def test_a_backfill_is_no_change_of_state_and_needs_a_range():
     ledger = Ledger(AAPL, "last", "a")
-    with pytest.raises(InputError, match="a range of time"):
+    with pytest.raises(InputError, match="not the state of a stream"):
         ledger.change(StreamStatus.BACKFILLED, T0)
-    with pytest.raises(InputError, match="nothing lies between"):
+    with pytest.raises(InputError, match="is empty"):
         backfilled_rows(AAPL, "last", T0, T0, 3, [])
 
 
@@ -265,7 +263,7 @@ def test_a_backfill_is_no_change_of_state_and_needs_a_range():
     ],
 )
 def test_messages_that_say_nothing_of_coverage(message):
-    assert StatusChange.of(T0, message) is None
+    assert StatusChange.parse(T0, message) is None
 
 
 def test_a_message_that_does():
@@ -275,7 +273,7 @@ def test_a_message_that_does():
         "data": {"status": "backfilled"},
         "metadata": {"run": "a", "start_ns": 5, "end_ns": 9, "ticks": 2, "code": True},
     }
-    assert StatusChange.of(T0, message) == StatusChange(
+    assert StatusChange.parse(T0, message) == StatusChange(
         T0, StreamStatus.BACKFILLED, "a", stream_id="s", filled=(5, 9, 2)
     )
 
@@ -298,7 +296,7 @@ def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
     index = MemoryIndex(coverage=rows)
     known = index.coverage(None, None, start, start + length)
     parts = missing_intervals(known, start, start + length)
-    index.put_coverage(filled(known, row(start, start + length, "backfilled", "new")))
+    index.put_coverage(fill_rows(known, row(start, start + length, "backfilled", "new")))
     for instant in range(-1, 120):
         before, after = state_at(rows, instant), state_at(index.coverage(), instant)
         inside = start <= instant < start + length
@@ -535,13 +533,13 @@ def test_what_is_deleted_is_said_to_be():
         row(40, 90),
         row(90, None),
     ]
-    assert deleted(rows, 60) == [
+    assert deleted_rows_before(rows, 60) == [
         row(0, 10, "deleted", "captured, deleted since"),
         row(20, 40, "deleted", "backfilled, deleted since"),
         row(40, 60, "deleted", "captured, deleted since"),
         row(60, 90),
     ]
-    assert deleted(rows, 0) == []
+    assert deleted_rows_before(rows, 0) == []
 
 
 def test_files_that_are_about_to_go(fake_capture, root, index):
@@ -578,4 +576,4 @@ def test_what_no_file_tells_of_outlasts_a_rebuild():
 
 def test_a_ledger_that_begins_without_an_index(root):
     ledger = resume_ledger(root, MemoryIndex(), AAPL, "last", "a")
-    assert (ledger.state, ledger.after(-5)) == (None, -5)
+    assert (ledger.state, ledger.next_time_ns(-5)) == (None, -5)

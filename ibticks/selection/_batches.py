@@ -1,0 +1,119 @@
+"""Partitions of a selection: one file for a Dask worker, one hour for lazy frames and exports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from ibticks._types import Interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from ibticks.index import FileRecord
+    from ibticks.selection._selection import Selection
+
+__all__ = ["FileLoader", "HourlyBatches", "group_by_hour", "group_by_stream", "overlaps"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileLoader:
+    """Load one file of a selection; sent to Dask workers."""
+
+    root: Path
+    strict: bool
+
+    def __call__(
+        self, partition: tuple[FileRecord, int, int], columns: tuple[str, ...]
+    ) -> pa.Table:
+        from ibticks.frames import to_table
+        from ibticks.storage import read_ticks
+
+        record, start_ns, end_ns = partition
+        blocks = read_ticks(
+            self.root,
+            [record],
+            [*columns, "timestamp"],
+            start_ns=start_ns,
+            end_ns=end_ns,
+            strict=self.strict,
+            threads=1,
+        )
+        return to_table(blocks, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyBatches:
+    """Source of the batches of a selection: one hour of all its streams at a time."""
+
+    selection: Selection
+
+    def batches(
+        self,
+        columns: Sequence[str],
+        *,
+        start_ns: int | None,
+        end_ns: int | None,
+        contract_ids: frozenset[int] | None,
+        tick_types: frozenset[str] | None,
+    ) -> Iterator[pa.Table]:
+        """Yield tables of the hours; None stands for the bounds of the selection."""
+        from ibticks.frames import to_table
+
+        whole = self.selection
+        narrowed = replace(
+            whole,
+            contract_ids=tuple(
+                c for c in whole.contract_ids if contract_ids is None or c in contract_ids
+            ),
+            tick_types=tuple(t for t in whole.tick_types if tick_types is None or t in tick_types),
+            intervals=tuple(_clipped(whole.intervals, start_ns, end_ns)),
+        )
+        if not (narrowed.contract_ids and narrowed.tick_types and narrowed.intervals):
+            return
+        files = narrowed.files()
+        for first, last in narrowed.intervals:
+            for hour in group_by_hour(files, first, last):
+                blocks = [
+                    block
+                    for stream in group_by_stream(hour)
+                    for block in narrowed.read_files(stream, [*columns, "timestamp"], first, last)
+                ]
+                yield to_table(blocks, columns)  # a polars frame carries no metadata
+
+
+def overlaps(record: FileRecord, start_ns: int, end_ns: int) -> bool:
+    """Return whether a file may have ticks in an interval."""
+    # The end of an open file is not known.
+    return record.start_ns < end_ns and (not record.sealed or record.end_ns >= start_ns)
+
+
+def _clipped(
+    intervals: Sequence[tuple[int, int]], start_ns: int | None, end_ns: int | None
+) -> Iterator[Interval]:
+    for first, last in intervals:
+        start = first if start_ns is None else max(first, start_ns)
+        end = last if end_ns is None else min(last, end_ns)
+        if start < end:
+            yield Interval(start, end)
+
+
+def group_by_stream(files: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:
+    """Yield the files of each stream, by hour."""
+    ordered = sorted(files, key=lambda r: (r.contract_id, r.tick_type, r.hour_ns, r.path))
+    for _, stream in groupby(ordered, key=lambda r: (r.contract_id, r.tick_type)):
+        yield list(stream)
+
+
+def group_by_hour(
+    files: Sequence[FileRecord], start_ns: int, end_ns: int
+) -> Iterator[list[FileRecord]]:
+    """Yield the files of each hour that meet an interval."""
+    inside = [record for record in files if overlaps(record, start_ns, end_ns)]
+    inside.sort(key=lambda r: (r.hour_ns, r.contract_id, r.tick_type, r.path))
+    for _, hour in groupby(inside, key=lambda r: r.hour_ns):
+        yield list(hour)

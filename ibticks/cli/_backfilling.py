@@ -12,7 +12,7 @@ from ibticks.cli._options import Dsn, Json, Root, Zone, emit, instant, listed, n
 from ibticks.cli._signals import when_asked_to_end
 
 if TYPE_CHECKING:
-    from ibticks.history import BackfillResult, Filled
+    from ibticks.history import BackfilledInterval, BackfillResult
 
 __all__ = ["backfill"]
 
@@ -106,7 +106,7 @@ def _begin(since: str) -> str | int | None:
         return since
 
 
-def _tell(part: Filled) -> None:
+def _tell(part: BackfilledInterval) -> None:
     said = (
         f"{part.contract_id} {part.tick_type} {instant(part.start_ns)} to "
         f"{instant(part.end_ns)}: {part.ticks:,} ticks"

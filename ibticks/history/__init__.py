@@ -1,4 +1,9 @@
-"""history."""
+"""History: gaps of the coverage are filled with ticks of IB's ``reqHistoricalTicks``.
+
+In come a store and a time range, or the gaps of a running capture; out go ticks in backfill files,
+``backfilled`` messages and a :class:`BackfillResult`. Users call :func:`backfill`; ``capture`` runs
+a :class:`GapFiller`. The room is not called ``backfill``, since that is the public function.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,11 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.history._backfill import backfill
-    from ibticks.history._background import GapFiller
-    from ibticks.history._pacing import Pacing
-    from ibticks.history._result import BackfillResult, Filled
+    from ibticks.history._gap_filler import GapFiller
+    from ibticks.history._plan import BackfilledInterval, BackfillResult
+    from ibticks.history._requests import Pacing
 
-__all__ = ["BackfillResult", "Filled", "GapFiller", "Pacing", "backfill"]
+__all__ = ["BackfillResult", "BackfilledInterval", "GapFiller", "Pacing", "backfill"]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy_exports(__name__)
+    __getattr__, __dir__ = lazy_exports(__name__, {"Filled": "BackfilledInterval"})

@@ -1,11 +1,14 @@
-"""Which gaps there are to be backfilled: those the ledger tells of, and that are over."""
+"""Plan and result of a backfill: the gaps to fill, and what was filled."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from ibticks._html import html_table
+from ibticks._types import Interval, StreamKey
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
 from ibticks.coverage import CoverageState, missing_intervals
 from ibticks.errors import TimeRangeError
@@ -18,10 +21,10 @@ if TYPE_CHECKING:
     from ibticks.coverage import CoverageInterval
     from ibticks.store import Store
 
-__all__ = ["plan", "whole_seconds"]
+__all__ = ["BackfillResult", "BackfilledInterval", "RemainingGap", "plan_backfill", "whole_seconds"]
 
 
-def plan(
+def plan_backfill(
     store: Store,
     streams: Sequence[tuple[int, str]],
     within: tuple[int, int],
@@ -29,7 +32,7 @@ def plan(
     session: str,
     min_duration: str | timedelta | None,
 ) -> list[CoverageInterval]:
-    """What there is to fill, by stream and time.
+    """Return the gaps to fill, by stream and time.
 
     Parameters
     ----------
@@ -39,12 +42,12 @@ def plan(
     within : tuple of (int, int)
         Half-open, UTC nanoseconds.
     market, session, min_duration
-        As for :func:`ibticks.backfill`.
+        See :func:`ibticks.backfill`.
 
     Returns
     -------
     list of Stretch
-        What lasts still, and what was deleted on purpose, is not among them.
+        Without gaps that have not ended, and without deleted time.
     """
     from ibticks.coverage import query_coverage
 
@@ -63,22 +66,22 @@ def plan(
 
 def whole_seconds(
     start: TimeLike | None, end: TimeLike | None, tz: str | tzinfo | None, *, to_now: bool = True
-) -> tuple[int, int]:
-    """A range of time in the whole seconds it touches; all time, if nothing is given.
+) -> Interval:
+    """Return a time range in the whole seconds it touches; all of time by default.
 
     Parameters
     ----------
     start, end : optional
         From ``start`` without ``end``, to now.
     tz : str or tzinfo, optional
-        Zone of times that do not say theirs.
+        Zone of naive times.
     to_now : bool
-        Whether it is now that a range without an end reaches to; else it has none.
+        Whether a range without an end ends now; otherwise it has no end.
 
     Returns
     -------
-    tuple of (int, int)
-        Half-open, UTC nanoseconds.
+    Interval
+        UTC nanoseconds.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def whole_seconds(
 
     Examples
     --------
-    >>> whole_seconds("2025-01-10T14:30:00.5Z", "2025-01-10T14:30:01.5Z", None)
+    >>> tuple(whole_seconds("2025-01-10T14:30:00.5Z", "2025-01-10T14:30:01.5Z", None))
     (1736519400000000000, 1736519402000000000)
     """
     from ibticks.calendar import to_ns
@@ -101,4 +104,141 @@ def whole_seconds(
     if first >= last:
         upto = "now" if end is None else f"end={end}"
         raise TimeRangeError(f"start={start} is not before {upto}", start_ns=first, end_ns=last)
-    return first, last
+    return Interval(first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfilledInterval:
+    """An interval of a stream that was backfilled, and the number of its ticks.
+
+    Attributes
+    ----------
+    contract_id : int
+    tick_type : str
+    start_ns, end_ns : int
+        Half-open, UTC nanoseconds.
+    ticks : int
+        Number of ticks stored now; ticks that were stored before do not count.
+    """
+
+    contract_id: int
+    tick_type: str
+    start_ns: int
+    end_ns: int
+    ticks: int
+
+    def is_followed_by(self, other: BackfilledInterval) -> bool:
+        """Return whether another interval of the stream begins where this one ends."""
+        stream = StreamKey(self.contract_id, self.tick_type)
+        return (*stream, self.end_ns) == (other.contract_id, other.tick_type, other.start_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class RemainingGap:
+    """A gap, or the rest of one, that was not filled.
+
+    Attributes
+    ----------
+    gap : CoverageInterval
+    reason : str
+    """
+
+    gap: CoverageInterval
+    reason: str
+
+    @property
+    def why(self) -> str:
+        """Deprecated name of :attr:`reason`."""
+        warnings.warn("why is called reason now", DeprecationWarning, stacklevel=2)
+        return self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillResult:
+    """Result of a backfill; printed, a report, and a table in a notebook.
+
+    Attributes
+    ----------
+    gaps : tuple of Stretch
+        The gaps to fill, by stream and time.
+    filled : tuple of Filled
+        Filled intervals with the numbers of ticks stored.
+    remaining : tuple of Remaining
+        Gaps that were not filled, with reasons.
+    requests : int
+        Number of requested pages.
+    dry_run : bool
+        Whether the gaps were only planned.
+    """
+
+    gaps: tuple[CoverageInterval, ...] = ()
+    filled: tuple[BackfilledInterval, ...] = ()
+    remaining: tuple[RemainingGap, ...] = ()
+    requests: int = 0
+    dry_run: bool = False
+
+    @property
+    def ticks(self) -> int:
+        """Number of ticks stored."""
+        return sum(each.ticks for each in self.filled)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the values as JSON types, times in ISO 8601."""
+        from ibticks.calendar import format_ns
+
+        return {
+            "dry_run": self.dry_run,
+            "ticks": self.ticks,
+            "requests": self.requests,
+            "gaps": [gap.as_json() for gap in self.gaps],
+            "filled": [
+                {
+                    "contract_id": each.contract_id,
+                    "tick_type": each.tick_type,
+                    "start": format_ns(each.start_ns),
+                    "end": format_ns(each.end_ns),
+                    "ticks": each.ticks,
+                }
+                for each in self.filled
+            ],
+            "remaining": [{**each.gap.as_json(), "why": each.reason} for each in self.remaining],
+        }
+
+    def __str__(self) -> str:
+        lines = (
+            f"  {contract_id} {tick_type} {start} to {end} {state}{reason and f': {reason}'}"
+            for contract_id, tick_type, start, end, state, reason in self._rows()
+        )
+        return "\n".join([self._summary(), *lines])
+
+    def _repr_html_(self) -> str:
+        columns = ("contract", "tick type", "start", "end", "state", "reason")
+        return html_table(self._rows(), columns, caption=self._summary())
+
+    def _summary(self) -> str:
+        gaps = f"{len(self.gaps)} gap{'s' * (len(self.gaps) != 1)}"
+        if self.dry_run:
+            return f"{gaps} to fill"
+        left = f", {len(self.remaining)} left" if self.remaining else ""
+        return f"{gaps}, filled with {self.ticks:,} ticks in {self.requests:,} requests{left}"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """Return the cells of the gaps: those to fill of a dry run, else those that remain."""
+        from ibticks.calendar import format_ns
+
+        gaps = (
+            [(gap, gap.reason) for gap in self.gaps]
+            if self.dry_run
+            else [(remaining.gap, remaining.reason) for remaining in self.remaining]
+        )
+        return [
+            (
+                str(gap.contract_id),
+                gap.tick_type,
+                format_ns(gap.start_ns),
+                format_ns(gap.end_ns),
+                str(gap.state),
+                reason,
+            )
+            for gap, reason in gaps
+        ]

@@ -250,11 +250,12 @@ class Store:
         Examples
         --------
         >>> import tempfile
+        >>> import ibticks as ibt
         >>> import polars as pl
         >>> frame = pl.DataFrame(
         ...     {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]}
         ... )
-        >>> with open_store(tempfile.mkdtemp()) as store:
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
         ...     _ = store.write(frame, contract_id=265598, tick_type="last")
         ...     with store.live(265598, "last", "1h", now="last_tick") as live:
         ...         [message["type"] for _, message in zip(range(4), live)]
@@ -327,11 +328,12 @@ class Store:
         Examples
         --------
         >>> import tempfile
+        >>> import ibticks as ibt
         >>> import polars as pl
         >>> frame = pl.DataFrame(
         ...     {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]}
         ... )
-        >>> with open_store(tempfile.mkdtemp()) as store:
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
         ...     _ = store.write(frame, contract_id=265598, tick_type="last")
         ...     store.buffer(265598, "last", "30m", now="last_tick").stats().by_tick_type
         {'last': 1}
@@ -423,11 +425,12 @@ class Store:
         Examples
         --------
         >>> import tempfile
+        >>> import ibticks as ibt
         >>> import polars as pl
         >>> frame = pl.DataFrame(
         ...     {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]}
         ... )
-        >>> with open_store(tempfile.mkdtemp()) as store:
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
         ...     _ = store.write(frame, contract_id=265598, tick_type="last")
         ...     [str(state) for state in store.feed_states(265598)]
         ['NO CAPTURE: no capture has recorded this stream']
@@ -481,7 +484,8 @@ class Store:
         Examples
         --------
         >>> import tempfile
-        >>> with open_store(tempfile.mkdtemp()) as store:
+        >>> import ibticks as ibt
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
         ...     store.add_contract(265598, "APPL", exchange="SMART")
         ...     store.add_contract(265598, "AAPL")
         ...     [(one.symbol, one.exchange) for one in store.contracts()]
@@ -547,7 +551,8 @@ class Store:
         Examples
         --------
         >>> import tempfile
-        >>> with open_store(tempfile.mkdtemp()) as store:
+        >>> import ibticks as ibt
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
         ...     store.sql("SELECT count(*) AS files FROM tick_files").item()
         0
         """
@@ -789,11 +794,12 @@ class Store:
         Examples
         --------
         >>> import tempfile
+        >>> import ibticks as ibt
         >>> import polars as pl
         >>> frame = pl.DataFrame(
         ...     {"timestamp": ["2025-01-10T14:30:00Z", "2025-01-10T14:31:00Z"], "price": [5, 999]}
         ... )
-        >>> with open_store(tempfile.mkdtemp()) as store:
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
         ...     _ = store.write(frame, contract_id=265598, tick_type="last")
         ...     store.delete(265598, "last", start="2025-01-10T14:31:00Z").ticks
         ...     store.select(265598, "last").count()
@@ -857,7 +863,8 @@ class Store:
         Examples
         --------
         >>> import tempfile
-        >>> with open_store(tempfile.mkdtemp(), cache=100_000_000) as store:
+        >>> import ibticks as ibt
+        >>> with ibt.open(tempfile.mkdtemp(), cache=100_000_000) as store:
         ...     store.clear_cache()
         """
         if self._kept_decoded is not None:

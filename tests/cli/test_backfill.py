@@ -81,8 +81,8 @@ def test_fills_what_is_missing_and_says_so(backfill, recorded):
 
 
 def test_json(backfill, recorded):
-    plan = backfill("BTCUSDT", "last", "--dry-run", "--json", at=NOBODY)
-    assert (plan.code, plan.err) == (0, "")
+    plan_backfill = backfill("BTCUSDT", "last", "--dry-run", "--json", at=NOBODY)
+    assert (plan_backfill.code, plan_backfill.err) == (0, "")
     gap = {
         "contract_id": BTC,
         "tick_type": "last",
@@ -93,7 +93,7 @@ def test_json(backfill, recorded):
         "reason": "1100: connection lost",
     }
     nothing = {"ticks": 0, "requests": 0, "filled": [], "remaining": []}
-    assert plan.json == {"dry_run": True, "gaps": [gap], **nothing}
+    assert plan_backfill.json == {"dry_run": True, "gaps": [gap], **nothing}
     done = backfill("BTCUSDT", "last", "--json")
     assert (done.code, done.err) == (0, "")
     said = done.json
@@ -216,7 +216,7 @@ def test_broken_off_it_keeps_what_it_has(recorded, gateway, store, database, num
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert "IB wants to be asked less often, again in 15 s" in process.stderr.readline()
+    assert "pacing violation, retry in 15 s" in process.stderr.readline()
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 3

@@ -17,8 +17,8 @@ from typing import Any
 import ibticks as ibt
 from ibticks.format import TickEncoder
 from ibticks.history import _backfill as backfill_module
-from ibticks.history import _fill as filling_module
-from ibticks.history._history_client import History
+from ibticks.history import _stream_filler as filling_module
+from ibticks.history._client import HistoryClient
 from ibticks.index import JournaledIndex, MemoryIndex
 from ibticks.storage import StreamAppender, seal_files
 
@@ -51,7 +51,7 @@ def run(root: str, dsn: str, port: int, page_ticks: int, at: int, where: list[st
     """Backfill all there is, and die at a step."""
     with ibt.open(root, dsn=dsn) as store:
         if "page" in where:
-            History.page = dying(History.page, at)
+            HistoryClient.page = dying(HistoryClient.page, at)
         if "append" in where:
             StreamAppender.append_frames = dying(StreamAppender.append_frames, at)
         if "index" in where:
@@ -60,7 +60,7 @@ def run(root: str, dsn: str, port: int, page_ticks: int, at: int, where: list[st
         if "seal" in where:
             seal = dying(seal_files, at)
             backfill_module.fill_gaps.__kwdefaults__["sealer"] = seal
-            filling_module.seal_left.__defaults__ = (seal,)
+            filling_module.seal_abandoned.__defaults__ = (seal,)
         pacing = ibt.Pacing(
             requests=10**6, burst=10**6, identical_seconds=0, messages_per_second=1000
         )

@@ -26,8 +26,8 @@ from ibticks.errors import (
 )
 from ibticks.gateway import GatewayContract, Replay
 from ibticks.history import _backfill as backfill_module
-from ibticks.history import _history_client as history
-from ibticks.history._fill import StreamFiller
+from ibticks.history import _client as history
+from ibticks.history._stream_filler import StreamFiller
 from ibticks.schema import TickColumns, Values
 from ibticks.storage import StreamLock, seal_files
 from tests.capture_checks import BTC, IBM, check_index, covered
@@ -125,7 +125,7 @@ def test_the_sample_day_with_many_gaps(store, serve, samples, fill):
     gaps = [(a * 10**6, b * 10**6) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     recorded = Recorded(store, day.between(OPEN - MINUTE, OPEN + 400 * MINUTE), gaps)
     gateway = serve(day)
-    # Filled hour by hour, as somebody may who has not much time.
+    # BackfilledInterval hour by hour, as somebody may who has not much time.
     ticks = 0
     for hour in range(7):
         start = OPEN + hour * 60 * MINUTE
@@ -144,7 +144,7 @@ def test_a_second_with_more_ticks_than_a_page(store, serve, fill, caplog):
     assert result.ticks == recorded.missed(1, "mid_point") > 6000
     recorded.check()
     # One second is all there is on a page: that there is no more of it, only IB could say.
-    [told] = [record for record in caplog.records if record.name == "ibticks.history._pages"]
+    [told] = [record for record in caplog.records if record.name == "ibticks.history._requests"]
     assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in told.getMessage()
 
 
@@ -336,7 +336,7 @@ def test_what_lasts_still_is_left_alone_and_what_is_too_recent_waits(store, serv
     ended = capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
     result = fill(gateway)
     [left] = result.remaining
-    assert left.why == "too recent"
+    assert left.reason == "too recent"
     assert left.gap.end_ns == ended
     [part] = result.filled
     assert part.start_ns == now - 60 * SECOND
@@ -382,7 +382,7 @@ def test_a_stream_that_ib_refuses_is_left_and_the_others_are_filled(
     gateway.refuse_history(BTC, "TRADES", code=code, message=text)
     result = fill(gateway)
     assert [left.gap.tick_type for left in result.remaining] == ["all_last", "last"]
-    assert {left.why for left in result.remaining} == {f"{text} ({code})"}
+    assert {left.reason for left in result.remaining} == {f"{text} ({code})"}
     assert kinds(result.filled) == ["bid_ask", "mid_point"]
     assert f", 2 left\n  {BTC} all_last 2024-08-08T23:59:56.300Z to 2024-08-09T00:00" in str(result)
     assert str(code) in json.dumps(result.as_json())
@@ -400,7 +400,7 @@ def test_a_contract_ib_does_not_know_leaves_the_others(store, serve, midnight, f
     result = fill(serve(both.only([BTC + 1])))
     [left] = result.remaining
     assert left.gap.contract_id == BTC
-    assert "No security definition has been found for the request (200)" in left.why
+    assert "No security definition has been found for the request (200)" in left.reason
     assert {part.contract_id for part in result.filled} == {BTC + 1}
     assert {part.contract_id for part in fill(serve(both)).filled} == {BTC}
     recorded.check()
@@ -411,7 +411,7 @@ def test_a_contract_of_which_nobody_knows_where_it_trades(store, serve, midnight
     recorded = Recorded(store, midnight.only(None, ["last"]), [gap], has_symbols=False)
     assert store.contracts() == []
     [left] = fill(serve(Replay([], []))).remaining
-    assert "(200)" in left.why
+    assert "(200)" in left.reason
     assert fill(serve(midnight)).remaining == ()
     recorded.check()
 
@@ -422,7 +422,7 @@ def test_ib_is_asked_less_often_when_it_says_so(
 ):
     """The first pages come; then it is too fast for IB, twice in a row."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
-    monkeypatch.setattr(history, "_AGAIN_AFTER", (0.05, 0.1, 0.1))
+    monkeypatch.setattr(history, "_RETRY_SECONDS", (0.05, 0.1, 0.1))
     gateway = serve(midnight)
     plain = fill(gateway, end=MIDNIGHT - 2 * SECOND, page_ticks=page_ticks)
     gateway.refuse_history(BTC, times=2)  # 162: pacing violation
@@ -431,8 +431,8 @@ def test_ib_is_asked_less_often_when_it_says_so(
     assert [
         record.getMessage().partition(": ")[0]
         for record in caplog.records
-        if record.name == "ibticks.history._history_client"
-    ] == [f"IB wants to be asked less often, again in {wait:g} s" for wait in (0.05, 0.1)]
+        if record.name == "ibticks.history._client"
+    ] == [f"pacing violation, retry in {wait:g} s" for wait in (0.05, 0.1)]
     assert "pacing violation" in caplog.text
     recorded.check()
 
@@ -441,13 +441,13 @@ def test_a_pacing_violation_that_does_not_end_leaves_the_gap(
     store, serve, midnight, fill, gap, monkeypatch
 ):
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
-    monkeypatch.setattr(history, "_AGAIN_AFTER", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(history, "_RETRY_SECONDS", (0.01, 0.01, 0.01))
     gateway = serve(midnight)
     gateway.refuse_history(BTC, "BID_ASK")
     result = fill(gateway)
     [left] = result.remaining
     assert left.gap.tick_type == "bid_ask"
-    assert "pacing violation (162)" in left.why
+    assert "pacing violation (162)" in left.reason
     assert {part.tick_type for part in result.filled} == {"last"}
     gateway.grant_history(BTC, "BID_ASK")
     fill(gateway)
@@ -466,7 +466,7 @@ def test_a_connection_that_is_lost_amid_it(store, serve, midnight, fill, gap):
 
     result = fill(gateway, page_ticks=20, on_filled=hang_up)
     assert [left.gap.tick_type for left in result.remaining] == ["bid_ask", "last"]
-    assert all("closed" in left.why or "504" in left.why for left in result.remaining)
+    assert all("closed" in left.reason or "504" in left.reason for left in result.remaining)
     [done] = result.filled
     assert (done.start_ns, done.end_ns) == (gap[0], result.remaining[0].gap.start_ns)
     assert done.ticks == store.select(BTC, "bid_ask", backfill="only").count() > 0
@@ -485,7 +485,7 @@ def test_a_gateway_that_does_not_answer(store, serve, midnight, fill, gap, monke
     gateway = serve(midnight)
     stalled = []
     connections = []
-    connect = history.History.__init__
+    connect = history.HistoryClient.__init__
 
     def remember(connection, *args, **options):
         connections.append(connection)
@@ -497,10 +497,10 @@ def test_a_gateway_that_does_not_answer(store, serve, midnight, fill, gap, monke
             # Only now: a busy machine may take longer than that for an answer that comes.
             connections[-1]._answer_timeout = 0.3
 
-    monkeypatch.setattr(history.History, "__init__", remember)
+    monkeypatch.setattr(history.HistoryClient, "__init__", remember)
     result = fill(gateway, page_ticks=20, on_filled=stall)
     assert [left.gap.tick_type for left in result.remaining] == ["bid_ask", "last"]
-    assert {left.why for left in result.remaining} == {"no answer within 0.3 s"}
+    assert {left.reason for left in result.remaining} == {"no answer within 0.3 s"}
     gateway.flow()
     assert gateway.wait_clients(0)
     fill(gateway)
@@ -538,7 +538,7 @@ def test_a_database_that_goes_away_amid_it(store, serve, midnight, fill, gap, ou
     assert (kinds(result.filled), result.filled[-1].end_ns) == (["bid_ask"], gap[1])
     [left] = result.remaining
     assert left.gap.tick_type == "last"
-    assert "PostgreSQL is away" in left.why
+    assert "PostgreSQL is away" in left.reason
     with pytest.raises(IndexUnavailableError, match="PostgreSQL is away"):
         fill(NOBODY)
     outage(away=False)
@@ -557,7 +557,7 @@ def test_it_can_be_broken_off(store, serve, midnight, fill, gap):
         on_filled=lambda part: stopping.set(),
         stopping=stopping,
     )
-    assert {left.why for left in result.remaining} == {"stopped"}
+    assert {left.reason for left in result.remaining} == {"stopped"}
     assert len(result.filled) == 1
     check_index(store.root, store.index)
     fill(serve(midnight))
@@ -573,7 +573,7 @@ def test_a_stream_that_is_being_backfilled_is_left_to_whoever_does(
     lock.release()
     [left] = result.remaining
     assert left.gap.tick_type == "bid_ask"
-    assert f"already written by process {os.getpid()}" in left.why
+    assert f"already written by process {os.getpid()}" in left.reason
     assert fill(serve(midnight)).remaining == ()
     recorded.check()
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 import ibticks as ibt
+from ibticks.capture import CaptureSettings
+from ibticks.coverage import CoverageInterval, CoverageState
+from ibticks.errors import CaptureError
 from ibticks.gateway import GatewayContract, Replay
 from ibticks.history import _backfill as backfill_module
-from ibticks.history import _background as filler
-from ibticks.history import _history_client as history
-from ibticks.history._background import _over
-from ibticks.history._historical_tick import PastTick, encode
+from ibticks.history import _client as history
+from ibticks.history import _gap_filler as filler
+from ibticks.history._gap_filler import _recaptured_gaps
+from ibticks.history._plan import BackfillResult, RemainingGap
+from ibticks.history._ticks import HistoricalTick, encode_tick
 from ibticks.index import CoverageRecord
 from ibticks.schema import TickColumns, Values
-from ibticks.storage import StreamAppender
+from ibticks.storage import StreamAppender, seal_files
 from tests.capture_checks import check_index, covered, until
 from tests.recorded_replay import as_counter, of_stream
 
@@ -59,7 +64,7 @@ class Live:
         self.gateway.resume()
         settle = 3 + math.ceil(max(time.time() - self.begin, 0))
         self._monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", settle)
-        self._monkeypatch.setattr(filler, "_RIPE_SECONDS", settle + 0.5)
+        self._monkeypatch.setattr(filler, "_SETTLE_SECONDS", settle + 0.5)
         more(capture)
 
     def lose(self, capture, streams):
@@ -89,9 +94,9 @@ def more(capture, count=40):
 @pytest.fixture
 def live(serve, monkeypatch):
     # A filler that looks often, at a gateway that may be asked as often.
-    monkeypatch.setattr(filler, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(filler, "_POLL_SECONDS", 0.1)
     monkeypatch.setattr(filler, "Pacing", lambda: FAST)
-    monkeypatch.setattr(filler, "_FIRST_REST", 0.3)
+    monkeypatch.setattr(filler, "_MIN_BACKOFF_SECONDS", 0.3)
     return Live(serve, monkeypatch)
 
 
@@ -158,7 +163,7 @@ def test_a_backfill_that_fails_is_told_and_tried_again_and_the_capture_goes_on(
 def test_a_capture_stops_though_its_backfill_is_to_wait_for_an_hour(
     live, capturing, store, monkeypatch, caplog
 ):
-    monkeypatch.setattr(history, "_AGAIN_AFTER", (3600.0,))
+    monkeypatch.setattr(history, "_RETRY_SECONDS", (3600.0,))
     live.gateway.refuse_history(1)  # 162: pacing violation
     capture = capturing(live, "1:ONE:bid_ask", backfill=True)
     live.start(capture, 1)
@@ -177,8 +182,8 @@ def test_a_capture_stops_though_its_backfill_is_to_wait_for_an_hour(
 
 def test_what_a_killed_one_left_is_sealed_by_the_next_capture(live, capturing, store):
     left = StreamAppender(store.root, 1, "bid_ask", store.index, fsync=None, backfill=True)
-    tick = PastTick(live.begin - 7200, (1.0, 1.0, 2.0, 1.0), flags=(False, False))
-    left.append_frames(encode(tick, 1, "bid_ask", "killed"), tick.time * SECOND)
+    tick = HistoricalTick(live.begin - 7200, (1.0, 1.0, 2.0, 1.0), flags=(False, False))
+    left.append_frames(encode_tick(tick, 1, "bid_ask", "killed"), tick.time * SECOND)
     for file in left._open.values():
         file.close()
     left._stream_lock.release()
@@ -222,7 +227,7 @@ def rows(*states):
 )
 def test_gaps_that_end_with_being_captured_again_are_ripe(ledger, gaps):
     known = rows(*ledger) if ledger else []
-    found = list(_over(known, 0, 100 * SECOND))
+    found = list(_recaptured_gaps(known, 0, 100 * SECOND))
     assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in found] == gaps
 
 
@@ -230,5 +235,22 @@ def test_gaps_of_an_earlier_run_and_fresh_ones_are_left():
     known = rows(
         "disconnected", "captured", "disconnected", "captured", "disconnected", "captured…"
     )
-    found = list(_over(known, 1, 4 * SECOND))
+    found = list(_recaptured_gaps(known, 1, 4 * SECOND))
     assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in found] == [(2, 3)]
+
+
+def test_every_gap_that_remains_is_reported(monkeypatch, store):
+    gaps = [
+        CoverageInterval(1, tick_type, 0, SECOND, CoverageState.DISCONNECTED) for tick_type in KINDS
+    ]
+    remaining = tuple(RemainingGap(gap, f"refused {gap.tick_type}") for gap in gaps)
+    gap_filler = filler.GapFiller(store, CaptureSettings(()), seal_files, lambda *_: None)
+    monkeypatch.setattr(gap_filler, "_ended_gaps", lambda until_ns: iter(gaps))
+    monkeypatch.setattr(filler, "connect", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(
+        filler, "fill_gaps", lambda *_, **__: BackfillResult(tuple(gaps), (), remaining)
+    )
+    with pytest.raises(CaptureError) as raised:
+        gap_filler._fill()
+    for tick_type in KINDS:
+        assert f"1 {tick_type} is not filled: refused {tick_type}" in str(raised.value)

@@ -16,9 +16,15 @@ from hypothesis import strategies as st
 from ibticks.coverage import CoverageState, StreamStatus, missing_intervals, rebuild_coverage
 from ibticks.errors import CaptureError, WriterLockedError
 from ibticks.format._decode import decode
-from ibticks.history._fill import StreamFiller
-from ibticks.history._historical_tick import PastTick, encode, from_ib, from_stored, not_among
-from ibticks.history._stored_ticks import Held
+from ibticks.history._stream_filler import StreamFiller
+from ibticks.history._ticks import (
+    HistoricalTick,
+    StoredTicks,
+    encode_tick,
+    parse_tick,
+    stored_tick,
+    subtract_stored,
+)
 from ibticks.index import MemoryIndex
 from ibticks.schema import TickColumns, Values
 from ibticks.storage import iter_messages, list_files, seal_files, verify_files
@@ -56,7 +62,7 @@ class World:
 
     def __post_init__(self):
         self.ticks.sort()
-        self.history = [PastTick(time // SECOND, (price,)) for time, price in self.ticks]
+        self.history = [HistoricalTick(time // SECOND, (price,)) for time, price in self.ticks]
         self.seconds = [tick.time for tick in self.history]
         self.index.put_contracts([])
         self.capture()
@@ -132,7 +138,7 @@ class World:
     def stored(self, *, backfilled_rows):
         """All ticks of the captured, or the backfilled, files."""
         return [
-            from_stored(message)
+            stored_tick(message)
             for file in self.index.files()
             if file.backfilled == backfilled_rows
             for message in iter_messages(self.root, file, *ALL)
@@ -408,7 +414,7 @@ def test_a_capture_that_begins_does_not_touch_a_backfill_that_goes_on(world, fak
 
 values = st.integers(0, 2).map(float)
 past_ticks = st.builds(
-    PastTick,
+    HistoricalTick,
     st.integers(0, 2),
     st.tuples(values, values),
     st.sampled_from(["NYSE", "ARCA"]),
@@ -420,7 +426,7 @@ past_ticks = st.builds(
 @given(st.lists(past_ticks, max_size=12), st.data())
 def test_not_among_is_what_is_left_of_a_history_and_a_part_of_it(ticks, data):
     held = data.draw(st.lists(st.sampled_from(ticks), unique_by=id) if ticks else st.just([]))
-    rest = not_among(ticks, held)
+    rest = subtract_stored(ticks, held)
     assert Counter(rest) == Counter(ticks) - Counter(held)
     positions = iter(ticks)
     assert all(tick in positions for tick in rest)  # in their order
@@ -429,16 +435,16 @@ def test_not_among_is_what_is_left_of_a_history_and_a_part_of_it(ticks, data):
 @given(past_ticks, past_ticks)
 def test_the_same_tick_with_other_flags_is_the_same_tick(tick, other):
     live = tick._replace(flags=other.flags, conditions=other.conditions)
-    assert not_among([tick], [live]) == []
-    assert not_among([tick, live], [live]) == [tick]
+    assert subtract_stored([tick], [live]) == []
+    assert subtract_stored([tick, live], [live]) == [tick]
 
 
 @given(past_ticks)
 @pytest.mark.parametrize("tick_type", ["last", "all_last"])
 def test_a_trade_is_stored_as_it_came(tick_type, tick):
-    frames = encode(tick, CONTRACT, tick_type, "stream")
+    frames = encode_tick(tick, CONTRACT, tick_type, "stream")
     message = StreamMessage.FromString(frames[4:])
-    assert from_stored(message) == tick
+    assert stored_tick(message) == tick
     columns = decode(frames, ["timestamp", "price", "size"])
     assert columns.timestamp.tolist() == [tick.time * SECOND]
     assert (columns.numbers("price")[0], columns.numbers("size")[0]) == tick.values
@@ -446,22 +452,24 @@ def test_a_trade_is_stored_as_it_came(tick_type, tick):
 
 @given(st.integers(0, 2**33), st.tuples(values, values, values, values), st.booleans())
 def test_a_quote_is_stored_as_it_came(time, prices, flag):
-    tick = PastTick(time, prices, flags=(flag, not flag))
-    message = StreamMessage.FromString(encode(tick, CONTRACT, "bid_ask", "stream")[4:])
+    tick = HistoricalTick(time, prices, flags=(flag, not flag))
+    message = StreamMessage.FromString(encode_tick(tick, CONTRACT, "bid_ask", "stream")[4:])
     # A side of -1 or 0 without a size is no quote.
     sides = [
         (None, None) if price in (-1, 0) and size == 0 else (price, size)
         for price, size in (prices[:2], prices[2:])
     ]
-    assert from_stored(message) == tick._replace(values=(*sides[0], *sides[1]))
+    assert stored_tick(message) == tick._replace(values=(*sides[0], *sides[1]))
     assert not message.tick_data.HasField("exchange")
 
 
 def test_a_live_tick_without_the_time_of_ib_is_of_the_second_it_came_in():
-    message = StreamMessage.FromString(encode(PastTick(7, (1.5,)), CONTRACT, KIND, "s")[4:])
+    message = StreamMessage.FromString(
+        encode_tick(HistoricalTick(7, (1.5,)), CONTRACT, KIND, "s")[4:]
+    )
     message.tick_data.ClearField("exchange_time")
     message.timestamp.nanos = 999_999_999
-    assert from_stored(message) == PastTick(7, (1.5,))
+    assert stored_tick(message) == HistoricalTick(7, (1.5,))
 
 
 def test_a_page_of_ibapi():
@@ -474,21 +482,23 @@ def test_a_page_of_ibapi():
     trade.exchange, trade.specialConditions = "NYSE", "T I"
     trade.tickAttribLast.unreported = True
     for kind in ("last", "all_last"):
-        assert from_ib(kind, trade) == PastTick(
+        assert parse_tick(kind, trade) == HistoricalTick(
             5, (180.5, 100.0), "NYSE", (False, True), ("T", "I")
         )
     quote = HistoricalTickBidAsk()
     quote.time, quote.priceBid, quote.priceAsk = 6, 180.5, 180.6
     quote.sizeBid, quote.sizeAsk = Decimal("1.5"), Decimal(2)
     quote.tickAttribBidAsk.askPastHigh = True
-    assert from_ib("bid_ask", quote) == PastTick(6, (180.5, 1.5, 180.6, 2.0), flags=(False, True))
+    assert parse_tick("bid_ask", quote) == HistoricalTick(
+        6, (180.5, 1.5, 180.6, 2.0), flags=(False, True)
+    )
     mid = HistoricalTick()
     mid.time, mid.price = 7, 180.55
-    assert from_ib("mid_point", mid) == PastTick(7, (180.55,))
+    assert parse_tick("mid_point", mid) == HistoricalTick(7, (180.55,))
 
 
 def test_held_reads_what_is_there_though_the_index_does_not_know_it(world):
     here = world()
-    held = Held(here.root, MemoryIndex(), CONTRACT, KIND)
+    held = StoredTicks(here.root, MemoryIndex(), CONTRACT, KIND)
     assert len(held.at(T0 // SECOND + 5)) == 10
     assert held.at(T0 // SECOND + 25) == ()

@@ -9,9 +9,9 @@ import pytest
 
 import ibticks as ibt
 from ibticks.errors import CaptureError, ConnectionFailedError
-from ibticks.history import _history_client as history_module
-from ibticks.history._historical_tick import PastTick
-from ibticks.history._history_client import History
+from ibticks.history import _client as history_module
+from ibticks.history._client import HistoryClient
+from ibticks.history._ticks import HistoricalTick
 from tests.scripted_server import Server, hello, let_in, linger, message, request
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def asking():
 
         server = Server(script)
         opened.append(server)
-        history = History("127.0.0.1", server.port, 11, **{"pacing": FAST} | how)
+        history = HistoryClient("127.0.0.1", server.port, 11, **{"pacing": FAST} | how)
         opened.append(history)
         history.asked = asked
         return history
@@ -68,8 +68,8 @@ def mid_points(history, start=T0):
 def test_a_page_is_asked_for_as_ib_wants_it(asking):
     history = asking(lambda req: page(req, T0, T0 + 1))
     assert history.page(265598, "SMART", "mid_point", T0, 500) == [
-        PastTick(T0, (1.5,)),
-        PastTick(T0 + 1, (2.5,)),
+        HistoricalTick(T0, (1.5,)),
+        HistoricalTick(T0 + 1, (2.5,)),
     ]
     [[number, _, contract_id, *fields]] = history.asked
     assert (number, contract_id) == ("96", "265598")
@@ -110,7 +110,7 @@ def test_no_data_is_an_empty_page(asking, text):
     ],
 )
 def test_what_was_too_fast_is_asked_again(asking, monkeypatch, caplog, code, text, of_request):
-    monkeypatch.setattr(history_module, "_AGAIN_AFTER", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(history_module, "_RETRY_SECONDS", (0.01, 0.02, 0.03))
     history = asking(
         *[lambda req: error(req if of_request else -1, code, text)] * 2,
         lambda req: page(req, T0),
@@ -123,7 +123,7 @@ def test_what_was_too_fast_is_asked_again(asking, monkeypatch, caplog, code, tex
 
 
 def test_ib_is_not_asked_for_ever(asking, monkeypatch):
-    monkeypatch.setattr(history_module, "_AGAIN_AFTER", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(history_module, "_RETRY_SECONDS", (0.0, 0.0, 0.0))
     history = asking(*[lambda req: error(req, 162, "pacing violation")] * 4)
     with pytest.raises(CaptureError, match=r"pacing violation \(162\)") as caught:
         mid_points(history)
@@ -187,7 +187,7 @@ def test_nobody_who_is_to_stop_waits_for_a_server_that_does_not_greet():
         linger(line)
 
     with Server(say_nothing) as server, pytest.raises(ConnectionFailedError):
-        History("127.0.0.1", server.port, 11, connect_timeout=3600.0, stopping=stopping)
+        HistoryClient("127.0.0.1", server.port, 11, connect_timeout=3600.0, stopping=stopping)
 
 
 def test_where_a_contract_trades(asking):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ibticks.gateway import TickStream
 from ibticks.gateway._history import page as gateway_page
-from ibticks.history._historical_tick import PastTick
-from ibticks.history._pages import QUARTER, walk
+from ibticks.history._requests import QUARTER_SECONDS, iter_seconds
+from ibticks.history._ticks import HistoricalTick
 from ibticks.schema import TickColumns, Values
 
 T0 = 1_700_000_100  # 2023-11-14 22:15:00 UTC: a quarter of an hour
@@ -22,7 +22,7 @@ SECOND = 1_000_000_000
 
 def numbered(seconds):
     """Ticks of these seconds, in order; each has its number for a price."""
-    return [PastTick(T0 + second, (float(n),)) for n, second in enumerate(sorted(seconds))]
+    return [HistoricalTick(T0 + second, (float(n),)) for n, second in enumerate(sorted(seconds))]
 
 
 class Server:
@@ -94,7 +94,7 @@ many_seconds = st.lists(
 def walked(server, start, end, most):
     """The ticks of a walk; from one step to the next nothing is out of place."""
     found, at = [], start
-    for until, ticks in walk(server, start, end, most):
+    for until, ticks in iter_seconds(server, start, end, most):
         assert at < until <= end
         assert all(at <= tick.time < until for tick in ticks)
         found += ticks
@@ -146,8 +146,8 @@ def test_a_second_with_more_than_a_page_does_not_hold_it_up(server):
 
 def test_nothing_at_all_is_an_answer():
     server = Completing([])
-    assert walked(server, T0 + 5, T0 + 3 * QUARTER, 1000) == []
-    assert [start - T0 for start, _ in server.asked] == [5, QUARTER, 2 * QUARTER]
+    assert walked(server, T0 + 5, T0 + 3 * QUARTER_SECONDS, 1000) == []
+    assert [start - T0 for start, _ in server.asked] == [5, QUARTER_SECONDS, 2 * QUARTER_SECONDS]
 
 
 def test_a_first_tick_beyond_the_end_spares_the_hours_before_it():
@@ -158,9 +158,9 @@ def test_a_first_tick_beyond_the_end_spares_the_hours_before_it():
 
 @given(st.integers(0, 10_000))
 def test_empty_pages_are_skipped_to_where_sessions_begin(second):
-    steps = [until for until, _ in walk(Completing([]), T0 + second, T0 + 20_000, 10)]
-    assert all(until % QUARTER == 0 for until in steps[:-1])
-    assert all(0 < later - earlier <= QUARTER for earlier, later in pairwise(steps))
+    steps = [until for until, _ in iter_seconds(Completing([]), T0 + second, T0 + 20_000, 10)]
+    assert all(until % QUARTER_SECONDS == 0 for until in steps[:-1])
+    assert all(0 < later - earlier <= QUARTER_SECONDS for earlier, later in pairwise(steps))
 
 
 def test_ticks_of_the_past_are_not_taken_for_new_ones():

@@ -1,4 +1,4 @@
-"""Filling the gaps of a capture while it goes on: in a thread, over a connection, of its own."""
+"""Background backfill of the gaps of a running capture: one thread and one connection."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import time
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from ibticks._types import StreamKey
 from ibticks.config import NANOSECONDS
 from ibticks.coverage import CoverageInterval, CoverageState
 from ibticks.errors import CaptureError
 from ibticks.history._backfill import connect, fill_gaps
-from ibticks.history._pacing import Pace, Pacing
+from ibticks.history._requests import Pace, Pacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,33 +26,33 @@ if TYPE_CHECKING:
 __all__ = ["GapFiller"]
 
 _log = logging.getLogger(__name__)
-_LOOK_SECONDS: Final = 5.0
-_RIPE_SECONDS: Final = 15.0  # until a gap's first live tick has come, as far as one can tell
-_FIRST_REST: Final = 30.0
-_LONGEST_REST: Final = 600.0
+_POLL_SECONDS: Final = 5.0
+_SETTLE_SECONDS: Final = 15.0  # mostly enough for the first live tick after a gap
+_MIN_BACKOFF_SECONDS: Final = 30.0
+_MAX_BACKOFF_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 30.0
 _GAPS: Final = (CoverageState.QUIET, CoverageState.DISCONNECTED, CoverageState.NOT_PERMITTED)
 
 
 class GapFiller:
-    """Fills gaps of this run once the stream is captured again, and seals what a killed one left.
+    """Fill gaps of this run once the stream is captured again, and seal abandoned backfill files.
 
-    Whatever goes wrong is told, and tried again later; the capture knows nothing of it.
+    Errors are reported and retried with a backoff; they do not affect the capture.
 
     Parameters
     ----------
     store : Store
     settings : CaptureSettings
-        Of the capture; the client id is the next one.
+        Settings of the capture; the backfill takes the next client id.
     sealer : callable
         Recovers and seals files.
     on_failure : callable
-        Told where, and what exception.
+        Called with a place and an exception.
 
     Attributes
     ----------
     ticks : int
-        Those stored so far.
+        Number of ticks stored so far.
     """
 
     def __init__(
@@ -64,7 +65,11 @@ class GapFiller:
         self._store = store
         self._settings = settings
         tracked = [contract for contract in settings.tracked if contract.enabled]
-        self._streams = {(each.contract_id, kind) for each in tracked for kind in each.tick_types}
+        self._streams = {
+            StreamKey(contract.contract_id, tick_type)
+            for contract in tracked
+            for tick_type in contract.tick_types
+        }
         self._sealer = sealer
         self._on_failure = on_failure
         self._pace = Pace(Pacing())
@@ -74,36 +79,38 @@ class GapFiller:
         self.ticks = 0
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what is filled stays, the rest is for another time."""
+        """Stop the thread; gaps that are not filled yet remain."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
-        from ibticks.history._fill import seal_left
+        from ibticks.history._stream_filler import seal_abandoned
 
-        rest, tidy = 0.0, False
-        while not self._stopping.wait(rest or _LOOK_SECONDS):
+        backoff_seconds, is_sealed = 0.0, False
+        while not self._stopping.wait(backoff_seconds or _POLL_SECONDS):
             try:
-                if not tidy:
-                    seal_left(self._store.root, self._store.index, self._streams, self._sealer)
-                    tidy = True
+                if not is_sealed:
+                    seal_abandoned(self._store.root, self._store.index, self._streams, self._sealer)
+                    is_sealed = True
                 self._fill()
             except Exception as error:
                 if self._stopping.is_set():
                     return
                 _log.warning("gaps are not filled yet: %s", error)
                 self._on_failure("backfill", error)
-                rest = min(2 * rest or _FIRST_REST, _LONGEST_REST)
+                backoff_seconds = min(
+                    2 * backoff_seconds or _MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS
+                )
             else:
-                rest = 0.0
+                backoff_seconds = 0.0
 
     def _fill(self) -> None:
-        gaps = list(self._ripe(time.time_ns() - int(_RIPE_SECONDS * NANOSECONDS)))
+        gaps = list(self._ended_gaps(time.time_ns() - int(_SETTLE_SECONDS * NANOSECONDS)))
         if not gaps:
             return
         settings = self._settings
@@ -119,35 +126,41 @@ class GapFiller:
                 self._store, gaps, history, sealer=self._sealer, stopping=self._stopping
             )
         self.ticks += result.ticks
-        for left in result.remaining:
+        if result.remaining:
             raise CaptureError(
-                f"{left.gap.contract_id} {left.gap.tick_type} is not filled: {left.why}"
+                "; ".join(
+                    f"{remaining.gap.contract_id} {remaining.gap.tick_type} is not filled: "
+                    f"{remaining.reason}"
+                    for remaining in result.remaining
+                )
             )
 
-    def _ripe(self, until_ns: int) -> Iterator[CoverageInterval]:
-        """Gaps of this run that were over before ``until_ns``, by stream and time."""
+    def _ended_gaps(self, until_ns: int) -> Iterator[CoverageInterval]:
+        """Yield the gaps of this run that ended before ``until_ns``, by stream and time."""
         rows = self._store.index.coverage(
             sorted({contract_id for contract_id, _ in self._streams}),
-            sorted({kind for _, kind in self._streams}),
+            sorted({tick_type for _, tick_type in self._streams}),
             self._began_ns,
         )
-        for stream, some in groupby(rows, lambda row: (row.contract_id, row.tick_type)):
+        for stream, group in groupby(rows, lambda row: (row.contract_id, row.tick_type)):
             if stream in self._streams:
-                yield from _over(list(some), self._began_ns, until_ns)
+                yield from _recaptured_gaps(list(group), self._began_ns, until_ns)
 
 
-def _over(rows: list[CoverageRecord], began_ns: int, until_ns: int) -> Iterator[CoverageInterval]:
-    """The gaps of one stream that end with its being captured again."""
+def _recaptured_gaps(
+    rows: list[CoverageRecord], began_ns: int, until_ns: int
+) -> Iterator[CoverageInterval]:
+    """Yield the gaps of one stream that a captured row follows."""
     gap: CoverageInterval | None = None
     for row in rows:
         if gap is not None and row.state == CoverageState.CAPTURED and row.start_ns == gap.end_ns:
             yield gap
-        follows = gap is not None and gap.end_ns == row.start_ns
+        is_adjacent = gap is not None and gap.end_ns == row.start_ns
         is_over = row.end_ns is not None and row.end_ns <= until_ns
         if row.state not in _GAPS or not is_over or row.start_ns < began_ns:
             gap = None
             continue
-        start_ns = gap.start_ns if gap is not None and follows else row.start_ns
+        start_ns = gap.start_ns if gap is not None and is_adjacent else row.start_ns
         assert row.end_ns is not None
         gap = CoverageInterval(
             row.contract_id,

@@ -1,4 +1,4 @@
-"""A connection over which IB is asked for past ticks, one page at a time, at IB's pace."""
+"""Client of IB's history: one connection, one page at a time, at the pace that IB allows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import CaptureError, ConnectionFailedError
-from ibticks.history._historical_tick import SHOWN_AS, PastTick, from_ib
-from ibticks.history._pacing import Pace, Pacing
+from ibticks.history._requests import Pace, Pacing
+from ibticks.history._ticks import WHAT_TO_SHOW, HistoricalTick, parse_tick
 from ibticks.tws import Client, TwsEvents, make_contract
 
 if TYPE_CHECKING:
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["History"]
+__all__ = ["HistoryClient"]
 
 _log = logging.getLogger(__name__)
 _FIRST_REQUEST: Final = 70_000
-_BEAT: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 _NOT_CONNECTED: Final = 504
 _NO_CONNECTION: Final = (502, 504)  # said by ibapi itself
 _HISTORY_SERVICE: Final = 162  # "Historical market data Service error message": anything at all
 _NO_TICKS: Final = ("no data", "no historical data")
 _TOO_FAST: Final = (100, 420)
-_AGAIN_AFTER: Final = (15.0, 60.0, 600.0)
+_RETRY_SECONDS: Final = (15.0, 60.0, 600.0)
 _ADVISORY: Final = (10090, 10167)
 
 
-class History:
-    """One connection to TWS or IB Gateway, for past ticks only; a context manager.
+class HistoryClient:
+    """Connection to TWS or IB Gateway for past ticks only; a context manager.
 
     Parameters
     ----------
     host, port : str, int
     client_id : int
-        Not that of a capture.
+        A client id that no capture uses.
     pacing : Pacing or Pace, optional
-        A pace goes on where the connection before it stopped.
+        Limits, or the state of an earlier connection.
     connect_timeout, answer_timeout : float
-        Seconds until it counts as out of reach, and until a page counts as not coming.
+        Seconds to wait for the connection, and for a page.
     stopping : threading.Event, optional
-        Set it to end all waiting.
+        Set it to stop waiting.
 
     Attributes
     ----------
     requests : int
-        Pages asked for.
+        Number of requested pages.
 
     Raises
     ------
@@ -82,11 +82,11 @@ class History:
 
     @contextmanager
     def _hanging_up_when_stopping(self) -> Iterator[None]:
-        """Nobody who is to stop waits for a server that does not greet."""
+        """Close a connection that is not answered yet when ``stopping`` is set."""
         over = threading.Event()
 
         def watch() -> None:
-            while not over.wait(_BEAT):
+            while not over.wait(_POLL_SECONDS):
                 if self._stopping.is_set():
                     self._client.hang_up()
                     return
@@ -100,7 +100,7 @@ class History:
             watching.join()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -115,7 +115,7 @@ class History:
         self.close()
 
     def exchange(self, contract_id: int) -> str:
-        """Where a contract trades, as IB says.
+        """Return the exchange of a contract from IB.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class History:
         ConnectionFailedError
             If there is no answer.
         """
-        self._rest(self._pace.message(time.monotonic()))
+        self._wait(self._pace.message(time.monotonic()))
         found = self._ask(
             lambda request: self._client.reqContractDetails(request, make_contract(contract_id, ""))
         )
@@ -132,8 +132,8 @@ class History:
 
     def page(
         self, contract_id: int, exchange: str, tick_type: str, start: int, most: int
-    ) -> list[PastTick]:
-        """The page of a contract's ticks that begins with a second.
+    ) -> list[HistoricalTick]:
+        """Return the page of a contract's ticks that begins with a second.
 
         Parameters
         ----------
@@ -143,16 +143,16 @@ class History:
         start : int
             UTC seconds.
         most : int
-            A page that ends amid a second is longer.
+            Number of ticks; a page is longer if it completes its last second.
 
         Raises
         ------
         CaptureError
             If IB refuses it for good; ``context["code"]`` is IB's.
         ConnectionFailedError
-            If the connection is lost, there is no answer, or waiting was to end.
+            If the connection is lost, there is no answer, or ``stopping`` is set.
         """
-        shown_as = SHOWN_AS[tick_type]
+        shown_as = WHAT_TO_SHOW[tick_type]
         begin = f"{datetime.fromtimestamp(start, UTC):%Y%m%d-%H:%M:%S}"
 
         def send(request: int) -> None:
@@ -170,16 +170,16 @@ class History:
 
         group = (contract_id, shown_as)
         weight = 2 if shown_as == "BID_ASK" else 1  # IB counts both sides
-        for again in (*_AGAIN_AFTER, None):
-            self._rest(self._pace.wait((*group, begin, most), group, weight, time.monotonic()))
+        for again in (*_RETRY_SECONDS, None):
+            self._wait(self._pace.wait((*group, begin, most), group, weight, time.monotonic()))
             self.requests += 1
             try:
-                ticks = [from_ib(tick_type, each) for each in self._ask(send)]
+                ticks = [parse_tick(tick_type, each) for each in self._ask(send)]
             except _PacingError as error:
                 if again is None:
                     raise
-                _log.warning("IB wants to be asked less often, again in %g s: %s", again, error)
-                self._rest(again)
+                _log.warning("pacing violation, retry in %g s: %s", again, error)
+                self._wait(again)
             else:
                 break
         if ticks and max(tick.time for tick in ticks) < start:
@@ -189,21 +189,21 @@ class History:
             )
         return ticks
 
-    def _rest(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         if self._stopping.wait(seconds):
             raise ConnectionFailedError("stopped", code=_NOT_CONNECTED)
 
     def _ask(self, send: Callable[[int], None]) -> list[Any]:
-        """Send a request, and wait for all of its answer."""
+        """Send a request, and wait for its complete answer."""
         answers, request = self._answers, self._next_request
         self._next_request += 1
         answers.begin(request)
         send(request)
-        patience = time.monotonic() + self._answer_timeout
-        while not answers.done.wait(_BEAT):
+        deadline = time.monotonic() + self._answer_timeout
+        while not answers.done.wait(_POLL_SECONDS):
             if self._stopping.is_set():
                 raise ConnectionFailedError("stopped", code=_NOT_CONNECTED)
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 raise ConnectionFailedError(
                     f"no answer within {self._answer_timeout:g} s{answers.trouble}",
                     code=_NOT_CONNECTED,
@@ -217,7 +217,7 @@ class History:
 
 
 class _PacingError(CaptureError):
-    """IB was asked too often."""
+    """Pacing violation of IB."""
 
 
 class _Answers(TwsEvents):

@@ -475,7 +475,8 @@ def test_a_live_tick_without_the_time_of_ib_is_of_the_second_it_came_in():
 def test_a_page_of_ibapi():
     from decimal import Decimal
 
-    from ibapi.common import HistoricalTick, HistoricalTickBidAsk, HistoricalTickLast
+    from ibapi.common import HistoricalTick as IbHistoricalTick
+    from ibapi.common import HistoricalTickBidAsk, HistoricalTickLast
 
     trade = HistoricalTickLast()
     trade.time, trade.price, trade.size = 5, 180.5, Decimal(100)
@@ -492,7 +493,7 @@ def test_a_page_of_ibapi():
     assert parse_tick("bid_ask", quote) == HistoricalTick(
         6, (180.5, 1.5, 180.6, 2.0), flags=(False, True)
     )
-    mid = HistoricalTick()
+    mid = IbHistoricalTick()
     mid.time, mid.price = 7, 180.55
     assert parse_tick("mid_point", mid) == HistoricalTick(7, (180.55,))
 

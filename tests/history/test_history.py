@@ -117,8 +117,8 @@ def test_what_was_too_fast_is_asked_again(asking, monkeypatch, caplog, code, tex
     )
     assert mid_points(history) == [T0]
     assert history.requests == 3
-    assert "again in 0.01 s" in caplog.text
-    assert "again in 0.02 s" in caplog.text
+    assert "retry in 0.01 s" in caplog.text
+    assert "retry in 0.02 s" in caplog.text
     assert len({asked[1] for asked in history.asked}) == 3  # ids are not used twice
 
 

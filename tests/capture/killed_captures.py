@@ -35,7 +35,7 @@ class SealedHere:
     def __call__(self, root, keys):
         return seal_files(root, keys)
 
-    def rest(self, idle_seconds):
+    def stop_if_idle(self, idle_seconds):
         pass
 
     def close(self):

@@ -87,7 +87,7 @@ def test_file_read_before_compression_is_not_decompressed(writer, live, root, mo
     assert write(quotes, 0, 50) == numbers(live)
     quotes.seal()
     compress_file(root, KEY, "zstd")
-    monkeypatch.setattr("ibticks.live._stream_files.decompress", lambda *_: 1 // 0)
+    monkeypatch.setattr("ibticks.live._stream_files.decompress_block", lambda *_: 1 // 0)
     assert numbers(live) == []
 
 

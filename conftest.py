@@ -15,6 +15,39 @@ settings.register_profile("ibticks", deadline=None, suppress_health_check=[Healt
 settings.load_profile("ibticks")
 
 
+# Markers follow from the fixtures that a test asks for; `slow` also from its file.
+_MARKERS = {
+    "pg": {"database", "dsn", "empty_dsn", "postgres", "sample_store", "server", "store"},
+    "network": {"gateway", "serve"},
+    "browser": {"browser", "lab"},
+    "slow": {"browser", "kernel", "lab", "serve"},
+}
+_SLOW_FILES = (
+    *(
+        "notebooks/*",
+        "tests/notebook/*",
+        "tests/cli/*",
+        "tests/test_readme.py",
+        "tests/test_typing.py",
+    ),
+    *("*/test_kill*.py", "*/test_disk_full.py", "*/test_processes.py", "*/test_users.py"),
+    *("*/test_embedded.py", "*/test_damaged.py", "*/test_migrations.py", "*/test_connection.py"),
+    *("*/test_incremental.py", "*/test_jit.py", "*/test_pictures.py", "*/test_property.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they run, so that `-m "not slow"` leaves out the long ones."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        for marker, names in _MARKERS.items():
+            if fixtures & names:
+                item.add_marker(marker)
+        path = item.path.relative_to(item.config.rootpath)
+        if any(path.match(pattern) for pattern in _SLOW_FILES):
+            item.add_marker("slow")
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Return the number of test processes: tests wait for half of their time."""
     return (os.cpu_count() or 1) * 3 // 2

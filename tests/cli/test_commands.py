@@ -137,7 +137,7 @@ def test_what_cannot_be_done_is_said_without_a_traceback(cli, monkeypatch, kind)
     def refuse(*_, **__):
         raise kind("this is why [/b] [red] \\[", path="x")
 
-    monkeypatch.setattr("ibticks.store._store.open_store", refuse)
+    monkeypatch.setattr("ibticks.store.open_store", refuse)
     done = cli("ls", "-s", ".")
     assert (done.code, done.out, done.err) == (1, "", "error: this is why [/b] [red] \\[\n")
 

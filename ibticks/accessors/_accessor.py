@@ -157,8 +157,8 @@ def measures_html(caption: str) -> str:
         html_table(
             [
                 (Html(f"<code>{name}</code>"), Html(_first_sentence(functions[name].__doc__)))
-                for name, each in sorted(MEASURES.items())
-                if each.section == section
+                for name, value in sorted(MEASURES.items())
+                if value.section == section
             ],
             caption=section,
         )

@@ -327,12 +327,12 @@ def thin_rows(rows: pl.DataFrame, *columns: str, buckets: int = _DEFAULT_BUCKETS
         .agg(
             pl.col("_row").first().alias("_first"),
             pl.col("_row").last().alias("_last"),
-            *(pl.col("_row").get(each.arg_min()).alias(f"_low{i}") for i, each in enumerate(value)),
-            *(pl.col("_row").get(each.arg_max()).alias(f"_top{i}") for i, each in enumerate(value)),
+            *(pl.col("_row").get(item.arg_min()).alias(f"_low{i}") for i, item in enumerate(value)),
+            *(pl.col("_row").get(item.arg_max()).alias(f"_top{i}") for i, item in enumerate(value)),
         )
         .drop("_bucket")
     )
-    picked = np.unique(np.concatenate([each.drop_nulls().to_numpy() for each in remaining]))
+    picked = np.unique(np.concatenate([item.drop_nulls().to_numpy() for item in remaining]))
     return rows[picked]
 
 
@@ -483,7 +483,7 @@ def set_time_axis(
         The one axis that shows time, where there are others.
     """
     start, end = int(times.min()), int(times.max())  # type: ignore[arg-type]
-    breaks = [{"bounds": list(each)} for each in view.breaks(start, end)]
+    breaks = [{"bounds": list(value)} for value in view.breaks(start, end)]
     pointed = "%a %d %b %Y" if view.by_day else "%a %d %b %Y, %H:%M:%S"
     axes = {"rangebreaks": breaks, "hoverformat": pointed}
     zone = {"title_text": view.zone.rpartition("/")[2].replace("_", " ")}

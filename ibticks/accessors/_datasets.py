@@ -134,15 +134,15 @@ def to_panel(
     _refuse_repeats(frame, place)
     shape = (len(ids), len(times))
     variables = {
-        each.name: xr.Variable(
+        value.name: xr.Variable(
             PANEL_DIMENSIONS,
-            _fill_panel(each, place, shape),
-            column_attributes(each.name) | (UTC_ATTRIBUTES if timed else {}),
+            _fill_panel(value, place, shape),
+            column_attributes(value.name) | (UTC_ATTRIBUTES if timed else {}),
             TIME_ENCODING if timed else {},
         )
-        for each in frame
-        if each.name not in _KEYS
-        for timed in [each.dtype == pl.Datetime]
+        for value in frame
+        if value.name not in _KEYS
+        for timed in [value.dtype == pl.Datetime]
     }
     contract_labels = (
         ids if names is None else np.array([names.get(i, str(i)) for i in ids.tolist()])

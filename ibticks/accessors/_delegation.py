@@ -294,7 +294,7 @@ def _make_method(function: Callable[..., Any]) -> Callable[..., Any]:
         call = call_text(function.__name__, args, kwargs)
         if isinstance(result, tuple):
             named_tuple: Any = type(result)
-            return named_tuple(*(source.restore(each, call) for each in result))
+            return named_tuple(*(source.restore(item, call) for item in result))
         return source.restore(result, call)
 
     signature = inspect.signature(function)

@@ -88,13 +88,13 @@ def price(frame: Frame, quotes: Frame | None, view: View) -> go.Figure:
             col=1,
         )
         drawn.update_yaxes(title_text="spread", row=2)
-    shown = [each for each in (band, trades) if each is not None]
+    shown = [value for value in (band, trades) if value is not None]
     price_axis(drawn)
-    times = pl.concat([each.select(columns.time_ns()).to_series() for each in shown])
+    times = pl.concat([value.select(columns.time_ns()).to_series() for value in shown])
     text = " and ".join(
-        f"{each.height:,} {tick_name}"
-        for each, tick_name in ((trades, "trades"), (band, "quotes"))
-        if each is not None
+        f"{value.height:,} {tick_name}"
+        for value, tick_name in ((trades, "trades"), (band, "quotes"))
+        if value is not None
     )
     set_title(drawn, contract_label(shown[0], view), f"{format_days(shown, view)}: {text}")
     return set_time_axis(drawn, view, times)
@@ -109,7 +109,7 @@ def candles(frame: Frame, every: str | timedelta | None, view: View) -> go.Figur
         length = every or bar_length(rows, view)
         bars, text = make_bars(rows, length, view, _bar_source(rows)), f"bars of {length}"
     if "open" not in bars.columns:
-        bars = bars.rename({f"mid_{each}": each for each in _OHLC}, strict=False)
+        bars = bars.rename({f"mid_{value}": value for value in _OHLC}, strict=False)
         text += ", of the middle of bid and ask"
     require(bars, "timestamp", *_OHLC, caller="candles")
     view = view.of_bars(bars)
@@ -210,7 +210,7 @@ def contract_label(rows: pl.DataFrame, view: View) -> str:
 
 def format_days(frames: list[pl.DataFrame], view: View) -> str:
     """Format the days that are shown."""
-    dates = pl.concat(each.select(view.clock().dt.date()).to_series().unique() for each in frames)
+    dates = pl.concat(frame.select(view.clock().dt.date()).to_series().unique() for frame in frames)
     result: list[date] = dates.sort().to_list()
     first, last = result[0], result[-1]
     if first == last:

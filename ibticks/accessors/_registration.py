@@ -105,7 +105,7 @@ class _AfterImport(MetaPathFinder):
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         specs = (finder.find_spec(fullname, path, target) for finder in others)
-        spec = next((each for each in specs if each is not None), None)
+        spec = next((value for value in specs if value is not None), None)
         if spec is not None and spec.loader is not None:
             self._extend(spec.loader, fullname)
         return spec

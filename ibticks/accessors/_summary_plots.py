@@ -116,7 +116,7 @@ def cumulative_delta(
         showlegend=False,
         row=3,
         col=1,
-        marker_color=[UP if each >= 0 else DOWN for each in moved],
+        marker_color=[UP if value >= 0 else DOWN for value in moved],
         hovertemplate=f"%{{y:+{NUMBER_FORMAT}}}",
     )
     price_axis(drawn)
@@ -293,8 +293,8 @@ def day(frame: Frame, every: str | timedelta, quotes: Frame | None, view: View) 
         )
         drawn.update_yaxes(title_text=title, rangemode="tozero", row=row)
     _clock_axis(drawn, view)
-    shown = [each for each, _, _ in panels]
-    count = max(each["_day"].n_unique() for each in shown)
+    shown = [panel for panel, _, _ in panels]
+    count = max(value["_day"].n_unique() for value in shown)
     text = f"median and middle half of {count} days"
     if count == 1:
         text = f"{shown[0]['_day'][0]:%A, %-d %B %Y}"
@@ -360,7 +360,7 @@ def _cells_as_table(
     values = np.full((len(days), places.max() + 1), np.nan)
     values[days.search_sorted(cells["_day"]).to_numpy(), places] = cells["value"]
     times = pl.Series(ns.min() + step * np.arange(values.shape[1])).cast(pl.Datetime("ns"))
-    return [f"{each:%a %d %b %Y}" for each in days], times, values
+    return [f"{value:%a %d %b %Y}" for value in days], times, values
 
 
 def _cell_values(
@@ -480,7 +480,7 @@ def signature(
         ticksuffix="s",
     )
     drawn.update_yaxes(title_text="realised volatility, %", rangemode="tozero")
-    shown = [each for each, _, _, _ in lines]
+    shown = [line for line, _, _, _ in lines]
     several = shown[0].select(day.n_unique()).item()
     text = f"{format_days(shown, view)}: square root of the realised variance of a day"
     text += f", mean of {several} days" if several > 1 else ""

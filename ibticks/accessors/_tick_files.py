@@ -139,7 +139,7 @@ def open_files(path: Path, *, strict: bool = False) -> TickFiles:
     names = [path.name]
     if path.is_dir():
         result = sorted(path.rglob("[0-2][0-9]*_ticks.pb"))
-        names = [each.relative_to(root).as_posix() for each in result]
+        names = [value.relative_to(root).as_posix() for value in result]
         names = [name for name in names if file_suffix(name) != "backfill"]
         if not names:
             raise NoStoreError(f"{path}: there is no tick file in this folder", path=str(path))

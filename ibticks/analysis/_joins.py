@@ -475,8 +475,8 @@ def join_quotes(
         numbered = numbered.with_columns(_key=pl.col("_order").cast(pl.Int64))
         left, right = columns.trades(numbered), columns.quotes(numbered)
     else:
-        for each in (trades, source):
-            refuse_disorder(each, caller="quotes_at")
+        for value in (trades, source):
+            refuse_disorder(value, caller="quotes_at")
         left = trades.lazy() if are_trades else trade_rows(trades)
         left = left.with_columns(_key=time_ns() - lag_ns)
         right = quote_rows(source).with_columns(_key=time_ns())

@@ -383,4 +383,4 @@ def _bulk(prices: Floats) -> Floats:
     spread = float(np.std(change[1:], ddof=1)) if len(change) > 2 else 0.0
     if not spread:
         return np.full(len(prices), 0.5)
-    return np.array([(1 + erf(each / spread / 2**0.5)) / 2 for each in change])
+    return np.array([(1 + erf(value / spread / 2**0.5)) / 2 for value in change])

@@ -213,7 +213,7 @@ def crossed_quotes(ticks: Frame) -> Frame:
     bid, ask = pl.col("bid_price"), pl.col("ask_price")
     result = {"crossed": bid > ask, "locked": bid == ask}
     if not (is_all_set(ticks, "bid_price") and is_all_set(ticks, "ask_price")):
-        result = {name: each.fill_null(value=False) for name, each in result.items()}
+        result = {name: value.fill_null(value=False) for name, value in result.items()}
     return collect_like(ticks, quote_rows(ticks).with_columns(**result), engine="streaming")
 
 
@@ -308,7 +308,7 @@ def _report(rows: Frame, source: str, granularity: float | None) -> pl.LazyFrame
         both = pl.col("bid_price").is_finite() & pl.col("ask_price").is_finite()
         counted["crossed"], counted["locked"] = pl.col("crossed"), pl.col("locked")
         counted["one_sided"] = ~both.fill_null(value=False)
-    counts = {name: each.sum().cast(pl.UInt32) for name, each in counted.items()}
+    counts = {name: value.sum().cast(pl.UInt32) for name, value in counted.items()}
     for name in ("crossed", "locked", "one_sided"):
         counts.setdefault(name, pl.lit(None, pl.UInt32))
     since = over_keys(time_ns().diff(), grouping_keys(rows))

@@ -165,7 +165,7 @@ def trade_sign(
     names = ("timestamp", "bid_price", "ask_price")
     require(other, *names, caller=f"trade_sign by {method}", instead=alone)
     with_quotes, remaining = trades_with_quotes(ticks, quotes, quote_delay, split)
-    others = [each for each in remaining if each.meta.output_name() != "sign"]
+    others = [value for value in remaining if value.meta.output_name() != "sign"]
     result = with_quotes.select(*others, sign=_rule(method, keys, split))
     return collect_like(ticks, result, engine="streaming")
 
@@ -214,7 +214,7 @@ def sign_trades_with_mid(
     else:
         rule = _rule(method or "lee_ready", grouping_keys(ticks), split)
     with_quotes, remaining = trades_with_quotes(ticks, quotes, quote_delay, split)
-    others = [each for each in remaining if each.meta.output_name() not in ("mid", "sign")]
+    others = [value for value in remaining if value.meta.output_name() not in ("mid", "sign")]
     session = [] if split is None else ["_session"]
     return with_quotes.select(*others, "mid", *session, sign=rule)
 
@@ -264,8 +264,8 @@ def trades_with_quotes(
 def _refuse_disorder(
     ticks: pl.DataFrame | pl.LazyFrame, quotes: pl.DataFrame | pl.LazyFrame | None
 ) -> None:
-    for each in () if quotes is None else (ticks, quotes):
-        refuse_disorder(each, caller="the quote at each trade")
+    for value in () if quotes is None else (ticks, quotes):
+        refuse_disorder(value, caller="the quote at each trade")
 
 
 def _rule(method: SigningMethod, keys: list[str], split: SessionSplit | None = None) -> pl.Expr:

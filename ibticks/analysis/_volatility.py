@@ -184,21 +184,21 @@ def signature(
         raise InputError("signature needs at least one interval, as in every=['1s', '1m']")
     logs, groups = positive_prices(ticks, column, per, "signature")
     each_of = (every,) if isinstance(every, str | timedelta) else every
-    steps = sorted(duration_ns(each) for each in each_of)
+    steps = sorted(duration_ns(value) for value in each_of)
     # One pass over the ticks on the finest common grid; the rest is small.
     finest = int(np.gcd.reduce(np.array(steps)))
 
     def measure(sampled: Sampled) -> tuple[Any, ...]:
         coarse = [sampled.coarser(step // finest) for step in steps]
-        variances = [each.returns @ each.returns for each in coarse]
-        return steps, variances, [each.intervals for each in coarse]
+        variances = [value.returns @ value.returns for value in coarse]
+        return steps, variances, [value.intervals for value in coarse]
 
     types = {
         "every": pl.Duration("ns"),
         "realized_variance": pl.Float64(),
         "returns": pl.UInt32(),
     }
-    schema = {name: pl.List(each) for name, each in types.items()}
+    schema = {name: pl.List(value) for name, value in types.items()}
     nothing = [None] * len(steps)
     undefined = steps, nothing, nothing
     result = _each_sampled(ticks, logs, groups, column, finest, measure, schema, undefined)

@@ -107,11 +107,11 @@ def _begin(since: str) -> str | int | None:
 
 
 def _tell(part: BackfilledInterval) -> None:
-    said = (
+    details = (
         f"{part.contract_id} {part.tick_type} {instant(part.start_ns)} to "
         f"{instant(part.end_ns)}: {part.ticks:,} ticks"
     )
-    notes.print(Text(said), soft_wrap=True)
+    notes.print(Text(details), soft_wrap=True)
 
 
 def _print(result: BackfillResult) -> None:

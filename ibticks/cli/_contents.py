@@ -51,7 +51,7 @@ def ls(
             return
         contents = [c for c in store.contents() if ids is None or c.contract_id in ids]
         if json:
-            emit([asdict(each) for each in contents])
+            emit([asdict(content) for content in contents])
             return
         table(
             str(store.root),

@@ -58,7 +58,7 @@ def gaps(
         )
         if during is not None:
             coverage = coverage.during(time_range.market, during)
-        found = coverage.gaps(least)
+        result = coverage.gaps(least)
     if json:
         emit(coverage.as_json(least))
     else:
@@ -71,10 +71,13 @@ def gaps(
             table("gaps", _right_aligned(columns, "duration"), rows)
         else:
             console.print("no gaps", highlight=False)
-        if any(each.state is CoverageState.UNKNOWN for each in coverage.state_intervals):
+        if any(
+            state_interval.state is CoverageState.UNKNOWN
+            for state_interval in coverage.state_intervals
+        ):
             meaning = CoverageState.UNKNOWN.meaning
             console.print(f"unknown: {meaning}", highlight=False, soft_wrap=True)
-    if found:
+    if result:
         raise typer.Exit(_FOUND)
 
 

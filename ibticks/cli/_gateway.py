@@ -74,7 +74,7 @@ def gateway(
         replay = _sample(contracts, tick_types, time_range)
     else:
         with opened(root, dsn) as store:
-            everything = sorted({each.contract_id for each in store.contents()})
+            everything = sorted({content.contract_id for content in store.contents()})
             selection = store.select(
                 everything if contracts is None else listed(contracts),
                 None if tick_types is None else listed(tick_types),
@@ -114,10 +114,10 @@ def _sample(
 
     start, end, tz = time_range.start, time_range.end, time_range.tz
     replay = Replay.from_samples()
-    known = [ContractRecord(each.contract_id, each.symbol) for each in replay.contracts]
+    known = [ContractRecord(contract.contract_id, contract.symbol) for contract in replay.contracts]
     chosen = replay.only(
         None if contracts is None else find_contracts(listed(contracts), known, set),
-        None if tick_types is None else [check_tick_type(each) for each in listed(tick_types)],
+        None if tick_types is None else [check_tick_type(value) for value in listed(tick_types)],
     )
     return chosen.between(
         replay.start_ns if start is None else to_ns(start, tz=tz, name="start"),
@@ -130,7 +130,7 @@ def _announce(server: Gateway, *, json: bool) -> None:
         emit({"host": server.host, "port": server.port, "streams": _streams(server.replay)})
         return
     columns = (">contract", "symbol", "tick type", ">ticks", "first", "last")
-    table("", columns, [tuple(each.values()) for each in _streams(server.replay)])
+    table("", columns, [tuple(stream.values()) for stream in _streams(server.replay)])
     console.print(
         f"listening on [bold]{server.host}:{server.port}[/], for any IB client; Ctrl-C ends it",
         highlight=False,

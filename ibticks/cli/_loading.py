@@ -107,7 +107,9 @@ def show(frame: pl.DataFrame, rows: int) -> None:
     ]
     title = " ".join([*(str(frame[name][0]) for name in same), "(times in UTC)"])
     filled = frame.select(
-        each.name for each in frame if each.null_count() < frame.height and each.name not in same
+        value.name
+        for value in frame
+        if value.null_count() < frame.height and value.name not in same
     )
     above = min(rows, filled.height) - rows // 2 if filled.height > rows else filled.height
     below = min(rows, filled.height) - above
@@ -120,7 +122,7 @@ def show(frame: pl.DataFrame, rows: int) -> None:
 
 def _rows(frame: pl.DataFrame) -> list[list[str]]:
     texts = frame.with_columns(
-        each.dt.to_string("%Y-%m-%d %H:%M:%S%.f") for each in frame if each.dtype.is_temporal()
+        value.dt.to_string("%Y-%m-%d %H:%M:%S%.f") for value in frame if value.dtype.is_temporal()
     )
     return [[_cell(cell) for cell in row] for row in texts.iter_rows()]
 

@@ -93,7 +93,7 @@ def time_range_options(command: Callable[..., None]) -> Callable[..., None]:
         time_range = _time_range(**{name: values.pop(name) for name in options})
         command(time_range=time_range, **values)
 
-    run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+    run.__annotations__ = {value.name: value.annotation for value in parameters} | {"return": None}
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
 

@@ -157,10 +157,10 @@ def feed_states(
         known = dict(last_ticks or {})
         return [
             _state(root, index, stream, open_rows.get(stream), known.get(stream), now_ns)
-            for stream in (StreamKey(*each) for each in streams)
+            for stream in (StreamKey(*value) for value in streams)
         ]
     except TickIndexError as error:
-        return [FeedState(*each, FeedCondition.UNKNOWN, reason=str(error)) for each in streams]
+        return [FeedState(*value, FeedCondition.UNKNOWN, reason=str(error)) for value in streams]
 
 
 def _state(
@@ -232,7 +232,7 @@ def _without_capture(
         )
     else:
         earlier = index.coverage([stream[0]], [stream[1]], now_ns - _LOOK_BACK_NS, now_ns)
-        ends = [each.end_ns for each in earlier if each.end_ns is not None]
+        ends = [value.end_ns for value in earlier if value.end_ns is not None]
         if ends:
             since_ns, reason = max(ends), "the capture has ended"
     return FeedState(*stream, FeedCondition.NO_CAPTURE, since_ns, reason, None, None, last_ns)

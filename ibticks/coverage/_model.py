@@ -171,20 +171,24 @@ class Coverage:
         """
         from ibticks.calendar import format_ns
 
-        known = [each for each in self.state_intervals if each.state is not CoverageState.UNKNOWN]
+        known = [
+            state_interval
+            for state_interval in self.state_intervals
+            if state_interval.state is not CoverageState.UNKNOWN
+        ]
         if len(known) > _MAX_METADATA_INTERVALS:
             known.sort(key=lambda each: (not each.is_gap, each.start_ns - each.end_ns))
             known = sorted(known[:_MAX_METADATA_INTERVALS])
         return [
             [
-                each.contract_id,
-                each.tick_type,
-                format_ns(each.start_ns),
-                format_ns(each.end_ns),
-                each.state.value,
-                each.reason,
+                value.contract_id,
+                value.tick_type,
+                format_ns(value.start_ns),
+                format_ns(value.end_ns),
+                value.state.value,
+                value.reason,
             ]
-            for each in known
+            for value in known
         ]
 
     def as_json(

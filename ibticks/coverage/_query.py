@@ -59,7 +59,11 @@ def query_coverage(
     return replace(
         ledgers.coverage(intervals, ledgers.stored_intervals(index)),
         label=label,
-        symbols={each.contract_id: each.symbol for each in index.contracts() if each.symbol},
+        symbols={
+            contract.contract_id: contract.symbol
+            for contract in index.contracts()
+            if contract.symbol
+        },
     )
 
 

@@ -129,8 +129,8 @@ def resume_ledger(root: Path, index: Index, contract_id: int, tick_type: str, ru
     known = index.coverage([contract_id], [tick_type])
     row = known.pop() if known and known[-1].end_ns is None else None
     before = Ledger(contract_id, tick_type, "", row)
-    for each in known:
-        before.touch(each.start_ns if each.end_ns is None else each.end_ns - 1)
+    for value in known:
+        before.touch(value.start_ns if value.end_ns is None else value.end_ns - 1)
     rows = _end_ledger(root, index, before)
     if rows:
         index.put_coverage(rows)

@@ -158,7 +158,9 @@ def format_report(coverage: Coverage) -> str:
     lines.append(f"gaps: {len(gaps) or 'none'}{limit}")
     for gap in (gap for group in gaps if group in longest for gap in group):
         lines.append(f"  {coverage.name(gap.stream):<{width}}  {_describe(gap)}")
-    if any(each.state is CoverageState.UNKNOWN for each in coverage.state_intervals):
+    if any(
+        state_interval.state is CoverageState.UNKNOWN for state_interval in coverage.state_intervals
+    ):
         lines.append(f"unknown: {CoverageState.UNKNOWN.meaning}")
     return "\n".join(lines)
 

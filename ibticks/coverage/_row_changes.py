@@ -366,10 +366,10 @@ def rows_lost_by_rebuild(
         if row.start_ns > last_deleted_ns.get(stream, _MIN_NS):
             continue
         rebuilt_starts = [
-            each.start_ns
-            for each in rebuilt
-            if (each.contract_id, each.tick_type) == stream
-            and (each.end_ns is None or each.end_ns > row.start_ns)
+            value.start_ns
+            for value in rebuilt
+            if (value.contract_id, value.tick_type) == stream
+            and (value.end_ns is None or value.end_ns > row.start_ns)
         ]
         if row.state == CoverageState.DELETED:
             rows.append(row)

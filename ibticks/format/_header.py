@@ -165,14 +165,14 @@ def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
         raise CorruptFileError(
             f"{where}the first frame is not a FileHeader", path=path, offset=0
         ) from error
-    said = {"version": message.version, "compression": message.compression}
+    details = {"version": message.version, "compression": message.compression}
     if message.version > HEADER_VERSION:
         raise CorruptFileError(
             f"{where}version {message.version} of the file format: this ibticks reads "
             f"{HEADER_VERSION}; a newer one may read it",
             path=path,
             offset=0,
-            **said,
+            **details,
         )
     if message.compression not in (*COMPRESSIONS, ""):
         raise CorruptFileError(
@@ -180,7 +180,7 @@ def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
             f"{', '.join(COMPRESSIONS)}",
             path=path,
             offset=0,
-            **said,
+            **details,
         )
     return Header(
         contract_id=message.contract_id,

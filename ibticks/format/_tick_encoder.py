@@ -162,8 +162,8 @@ class TickEncoder:
         """A trade (``last`` or ``all_last``), as a whole frame; None is an absent price or size."""
         second, nanos, event = self._times(time_ns, exchange_time)
         number = varint(sequence)
-        said = exchange, tuple(conditions)
-        texts = self._texts.get(said) or self._encode_texts(said)
+        details = exchange, tuple(conditions)
+        texts = self._texts.get(details) or self._encode_texts(details)
         if price is None or size is None:
             values = _fields((b"\x19", price), (b"\x21", size)) + texts
             flags = _TRADE_FLAGS[2 * past_limit + unreported]

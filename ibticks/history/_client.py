@@ -125,10 +125,12 @@ class HistoryClient:
             If there is no answer.
         """
         self._wait(self._pace.message(time.monotonic()))
-        found = self._ask(
+        result = self._ask(
             lambda request: self._client.reqContractDetails(request, make_contract(contract_id, ""))
         )
-        return next((each.contract.exchange for each in found if each.contract.exchange), "SMART")
+        return next(
+            (value.contract.exchange for value in result if value.contract.exchange), "SMART"
+        )
 
     def page(
         self, contract_id: int, exchange: str, tick_type: str, start: int, most: int
@@ -174,7 +176,7 @@ class HistoryClient:
             self._wait(self._pace.wait((*group, begin, most), group, weight, time.monotonic()))
             self.requests += 1
             try:
-                ticks = [parse_tick(tick_type, each) for each in self._ask(send)]
+                ticks = [parse_tick(tick_type, value) for value in self._ask(send)]
             except _PacingError as error:
                 if again is None:
                     raise
@@ -267,12 +269,12 @@ class _Answers(TwsEvents):
         if request == -1 and code not in _TOO_FAST:
             self.trouble = f" ({code}: {text})" if code == 1100 else ""
             return
-        said = text.lower()
-        if code in _TOO_FAST or "pacing" in said:
+        details = text.lower()
+        if code in _TOO_FAST or "pacing" in details:
             self.refusal = _PacingError(f"{text} ({code})", code=code)
         elif code in _NO_CONNECTION:
             self.refusal = ConnectionFailedError(f"{text} ({code})", code=code)
-        elif code != _HISTORY_SERVICE or not any(words in said for words in _NO_TICKS):
+        elif code != _HISTORY_SERVICE or not any(words in details for words in _NO_TICKS):
             self.refusal = CaptureError(f"{text} ({code})", code=code)
         self.done.set()
 

@@ -180,7 +180,7 @@ class BackfillResult:
     @property
     def ticks(self) -> int:
         """Number of ticks stored."""
-        return sum(each.ticks for each in self.filled)
+        return sum(value.ticks for value in self.filled)
 
     def as_json(self) -> dict[str, Any]:
         """Return the values as JSON types, times in ISO 8601."""
@@ -193,15 +193,15 @@ class BackfillResult:
             "gaps": [gap.as_json() for gap in self.gaps],
             "filled": [
                 {
-                    "contract_id": each.contract_id,
-                    "tick_type": each.tick_type,
-                    "start": format_ns(each.start_ns),
-                    "end": format_ns(each.end_ns),
-                    "ticks": each.ticks,
+                    "contract_id": value.contract_id,
+                    "tick_type": value.tick_type,
+                    "start": format_ns(value.start_ns),
+                    "end": format_ns(value.end_ns),
+                    "ticks": value.ticks,
                 }
-                for each in self.filled
+                for value in self.filled
             ],
-            "remaining": [{**each.gap.as_json(), "why": each.reason} for each in self.remaining],
+            "remaining": [{**value.gap.as_json(), "why": value.reason} for value in self.remaining],
         }
 
     def __str__(self) -> str:

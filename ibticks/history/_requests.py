@@ -215,10 +215,10 @@ class Pace:
         pacing = self._pacing
         while self._sent and self._sent[0][0] + pacing.seconds <= at:
             self._sent.popleft()
-        used = sum(each for _, each in self._sent)
-        for when, each in self._sent:
+        used = sum(value for _, value in self._sent)
+        for when, value in self._sent:
             if used + weight <= pacing.requests:
                 break
             at = max(at, when + pacing.seconds)
-            used -= each
+            used -= value
         return at

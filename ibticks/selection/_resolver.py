@@ -100,7 +100,7 @@ class SelectionResolver:
         """Return the checked tick types; by default all stored ones of the contracts."""
         if tick_types is None:
             stored = {tick_type for _, tick_type in self.streams(contract_ids)}
-            return tuple(each for each in TICK_TYPES if each in stored) or TICK_TYPES
+            return tuple(value for value in TICK_TYPES if value in stored) or TICK_TYPES
         return check_tick_types(tick_types)
 
     def select(
@@ -302,7 +302,7 @@ class _ContractNames:
     def _describe_all(self, ids: set[int]) -> str:
         if not ids:
             return "none yet"
-        shown = "; ".join(self._describe(each) for each in sorted(ids)[:_MAX_CANDIDATES])
+        shown = "; ".join(self._describe(value) for value in sorted(ids)[:_MAX_CANDIDATES])
         more = len(ids) - _MAX_CANDIDATES
         return shown + (f" and {more} more" if more > 0 else "")
 

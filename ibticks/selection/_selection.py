@@ -449,8 +449,8 @@ class Selection:
         from ibticks.frames import remember_symbols
 
         wanted = set(self.contract_ids)
-        known = (each for each in self.index.contracts() if each.contract_id in wanted)
-        symbols = {each.contract_id: each.symbol for each in known if each.symbol}
+        known = (contract for contract in self.index.contracts() if contract.contract_id in wanted)
+        symbols = {value.contract_id: value.symbol for value in known if value.symbol}
         remember_symbols(symbols)
         return symbols
 

@@ -123,7 +123,7 @@ class TimeRange:
             return (self._interval(now_ns),), f", from {first} to {last}"
         if self.sessions is not None:
             previous = find_market(market).previous_sessions(self.sessions, session, now_ns)
-            intervals = tuple(Interval(each.start_ns, each.end_ns) for each in previous)
+            intervals = tuple(Interval(value.start_ns, value.end_ns) for value in previous)
             return intervals, f", last {self.sessions} {session} sessions of {market}"
         if self.session is not None or self.date is not None:
             calendar = find_market(market)

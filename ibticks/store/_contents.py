@@ -70,16 +70,16 @@ def contents_table(contents: Iterable[Contents], caption: str) -> str:
 
     rows = (
         (
-            each.contract_id,
-            each.symbol,
-            each.tick_type,
-            "–" if each.first_ns is None else format_ns(each.first_ns),
-            "–" if each.last_ns is None else format_ns(each.last_ns),
-            f"{each.ticks:,}",
-            f"{each.files:,}",
-            f"{each.size / 1e6:,.1f}",
+            content.contract_id,
+            content.symbol,
+            content.tick_type,
+            "–" if content.first_ns is None else format_ns(content.first_ns),
+            "–" if content.last_ns is None else format_ns(content.last_ns),
+            f"{content.ticks:,}",
+            f"{content.files:,}",
+            f"{content.size / 1e6:,.1f}",
         )
-        for each in contents
+        for content in contents
     )
     columns = ("contract", "symbol", "tick type", "first", "last", "ticks", "files", "MB")
     return html_table(rows, columns, caption=caption, right=(5, 6, 7), empty="no ticks yet")

@@ -164,7 +164,9 @@ def delete_ticks(
         ledger = LedgerDeletion(index, contract_id, tick_type)
         ledger.put(_clip_hours(affected, start_ns, end_ns))
         try:
-            kept = [_rewrite(root, index, key, start_ns, end_ns, run, now_ns) for key in affected]
+            remaining = [
+                _rewrite(root, index, key, start_ns, end_ns, run, now_ns) for key in affected
+            ]
         except StorageError:
             with suppress(TickError):
                 rewritten = [key for key in affected if not _count(root, key, start_ns, end_ns)]
@@ -175,7 +177,7 @@ def delete_ticks(
         tick_type,
         sum(affected.values()),
         tuple(key.path for key in affected),
-        tuple(kept),
+        tuple(remaining),
     )
 
 
@@ -320,9 +322,9 @@ def _rewrite(
         staying, leaving = _divide(raw, start_ns, end_ns)
         stay.append(staying)
         deleted.append(leaving)
-    kept = _deleted_path(path, now_ns)
+    remaining = _deleted_path(path, now_ns)
     plain = Header(key.contract_id, key.tick_type, key.hour_ns, key.hour_ns, writer=WRITER)
-    removed = write_sealed_file(kept, plain, [raw for raw in deleted if len(raw)])
+    removed = write_sealed_file(remaining, plain, [raw for raw in deleted if len(raw)])
     note = {
         "start_ns": max(start_ns, key.hour_ns),
         "end_ns": min(end_ns, key.hour_ns + HOUR_NS),
@@ -334,10 +336,10 @@ def _rewrite(
         index.put_files([provisional_record(root, key)])
         write_sealed_file(path, header, [raw for raw in stay if len(raw)])
     except StorageError:
-        _restore(root, index, key, header, kept)
+        _restore(root, index, key, header, remaining)
         raise
     index.put_files([summarise_file(root, key).record])
-    return str(kept.relative_to(root))
+    return str(remaining.relative_to(root))
 
 
 def _restore(root: Path, index: Index, key: FileKey, header: Header, kept: Path) -> None:

@@ -48,7 +48,7 @@ def source() -> str:
         getattr(analysis, name)  # a measure is registered when its module loads
     lines = [HEAD]
     for section in SECTIONS:
-        names = sorted(name for name, each in MEASURES.items() if each.section == section)
+        names = sorted(name for name, measure in MEASURES.items() if measure.section == section)
         lines.append(f"\n    # {section}\n")
         for name in names:
             is_pair = MEASURES[name].function.__annotations__["return"] in PAIRS

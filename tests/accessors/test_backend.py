@@ -124,8 +124,8 @@ def test_only_the_files_that_hold_it_are_read(hours, reads):
 def test_rows_by_position(sample_store, sample_root, key):
     folder = xr.open_dataset(sample_root / "8314", engine="ibticks", columns=["price"])
     prices = sample_store.select(8314, columns=["timestamp", "price"]).to_xarray()["price"]
-    found = folder["price"].isel(timestamp=key)
-    np.testing.assert_array_equal(found.values, prices.isel(timestamp=key).values)
+    actual = folder["price"].isel(timestamp=key)
+    np.testing.assert_array_equal(actual.values, prices.isel(timestamp=key).values)
 
 
 def test_dask_reads_an_hour_at_a_time(hours, reads):

@@ -41,8 +41,11 @@ def stored():
         }
     )
     ticks = from_arrow(rows, contract_id=8314, tick_type="last")
-    said = {"selection": "IBM last", "missing": [["2013-10-08T13:00:00Z", "2013-10-08T13:01:00Z"]]}
-    return to_table([ticks], list(ticks.columns), metadata=said)
+    details = {
+        "selection": "IBM last",
+        "missing": [["2013-10-08T13:00:00Z", "2013-10-08T13:01:00Z"]],
+    }
+    return to_table([ticks], list(ticks.columns), metadata=details)
 
 
 @pytest.mark.parametrize("turn", [to_pandas, to_xarray])
@@ -60,10 +63,10 @@ def test_a_window_changes_nothing_but_the_rows(stored, turn):
 def test_metadata_is_kept_and_lists_measures(stored, turn):
     frame = turn(stored)
     bars = frame.ticks.trailing_window("1s").ticks.time_bars("1m", of="trades")
-    said = metadata_of(bars)
-    assert said["selection"] == "IBM last"
-    assert said["missing"]
-    assert said["measures"] == ["trailing_window('1s')", "time_bars('1m', of='trades')"]
+    details = metadata_of(bars)
+    assert details["selection"] == "IBM last"
+    assert details["missing"]
+    assert details["measures"] == ["trailing_window('1s')", "time_bars('1m', of='trades')"]
     assert "measures" not in metadata_of(frame)
 
 
@@ -76,10 +79,10 @@ def test_other_attributes_of_a_pandas_frame_stay(stored):
 def test_a_time_index_is_the_timestamp_and_comes_back():
     times = pd.DatetimeIndex(["2025-01-10 09:30:00.000000001"] * 2, tz="America/New_York")
     frame = pd.DataFrame({"bid_price": [1.0, 2.0], "ask_price": [2.0, 3.0]}, index=times)
-    found = frame.ticks.mid()
-    assert found["mid"].tolist() == [1.5, 2.5]
-    assert found.index.name == "timestamp"
-    pd.testing.assert_index_equal(found.index, times, check_names=False)
+    actual = frame.ticks.mid()
+    assert actual["mid"].tolist() == [1.5, 2.5]
+    assert actual.index.name == "timestamp"
+    pd.testing.assert_index_equal(actual.index, times, check_names=False)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +96,10 @@ def test_a_dimension_of_times_is_the_timestamp_and_stays(minutes, name, how):
     expected = getattr(ticks.ticks, name)(*how)
     if "timestamp" in expected.dims:
         expected = expected.rename(timestamp="time")
-    found = getattr(ticks.rename(timestamp="time").ticks, name)(*how)
+    actual = getattr(ticks.rename(timestamp="time").ticks, name)(*how)
     # Sums may be taken in another order.
-    xr.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert found.attrs == expected.attrs
+    xr.testing.assert_allclose(actual, expected, rtol=1e-12)
+    assert actual.attrs == expected.attrs
 
 
 def test_pandas_bars_stay_in_their_zone():
@@ -120,9 +123,9 @@ def test_decimals_are_measured(kind):
         "arrow": lambda: quotes.to_pandas(use_pyarrow_extension_array=True),
         "objects": quotes.to_pandas,
     }[kind]()
-    found = to_polars(frame.ticks.spread()).lazy().collect()
+    actual = to_polars(frame.ticks.spread()).lazy().collect()
     # Of decimals, polars would round the share to two digits.
-    assert found["relative_spread"].to_list() == [pytest.approx(0.25 / 1.375), 0.0]
+    assert actual["relative_spread"].to_list() == [pytest.approx(0.25 / 1.375), 0.0]
     assert to_polars(frame.ticks.time_bars("1m", of="quotes")).lazy().collect()["count"].item() == 2
 
 
@@ -171,8 +174,8 @@ def test_html_lists_all_measures():
     table = ElementTree.fromstring(shown)
     assert table.find("summary").text == "ticks of a polars DataFrame"
     assert {cell.text for cell in table.iter("code")} == set(analysis.__all__) - {"Incremental"}
-    said = [row[1].text for row in table.iter("tr") if len(row) == 2]
-    assert all(line and not {"`", "\n"} & set(line) for line in said)
+    details = [row[1].text for row in table.iter("tr") if len(row) == 2]
+    assert all(line and not {"`", "\n"} & set(line) for line in details)
 
 
 def test_dimensions_of_results_without_times(minutes):

@@ -111,15 +111,15 @@ def plain(frame) -> dict[str, list]:
     """The values of a frame by column, as Python has them: absent ones None, times as numbers."""
     eager = to_polars(frame).lazy().collect()
     values = {}
-    for each in eager:
-        if each.dtype.is_temporal():
-            each = each.dt.cast_time_unit("ns") if each.dtype != pl.Date else each
-            each = each.to_physical()
-        elif each.dtype.is_float():
-            each = each.fill_nan(None)
-        elif each.dtype == pl.Categorical:
-            each = each.cast(pl.String)
-        values[each.name] = each.to_list()
+    for value in eager:
+        if value.dtype.is_temporal():
+            value = value.dt.cast_time_unit("ns") if value.dtype != pl.Date else value
+            value = value.to_physical()
+        elif value.dtype.is_float():
+            value = value.fill_nan(None)
+        elif value.dtype == pl.Categorical:
+            value = value.cast(pl.String)
+        values[value.name] = value.to_list()
     return values
 
 
@@ -148,8 +148,10 @@ def test_the_same_numbers_in_every_library(given, name, library):
     expected = getattr(analysis, name)(given[source], *args, **second)
     frame = IN[library](given[source])
     second = {key: filled(value, IN[library](given["quotes"])) for key, value in kwargs.items()}
-    found = getattr(frame.ticks, name)(*args, **second)
-    pairs = zip(found, expected, strict=True) if isinstance(found, tuple) else [(found, expected)]
+    actual = getattr(frame.ticks, name)(*args, **second)
+    pairs = (
+        zip(actual, expected, strict=True) if isinstance(actual, tuple) else [(actual, expected)]
+    )
     for one, true in pairs:
         assert isinstance(one, type(frame))
         values, truth = plain(one), plain(true)
@@ -166,7 +168,7 @@ def test_methods_are_the_functions_without_their_frame(name):
     itself, *arguments = inspect.signature(method).parameters.values()
     assert itself.name == "self"
     assert arguments == others
-    assert first.name not in {each.name for each in others}
+    assert first.name not in {other.name for other in others}
     assert method.__doc__ == function.__doc__
     assert method.__name__ == name
     assert method.__qualname__ == f"Ticks.{name}"

@@ -22,8 +22,8 @@ NAMES = {8314: "IBM", 4815: "MSFT"}
 @pytest.fixture
 def bars(minutes):
     """Of one contract all, of the other but the first."""
-    found = analysis.time_bars(minutes[0], "30s")
-    return found.filter((pl.col("contract_id") == 8314) | (pl.int_range(pl.len()) > 3))
+    actual = analysis.time_bars(minutes[0], "30s")
+    return actual.filter((pl.col("contract_id") == 8314) | (pl.int_range(pl.len()) > 3))
 
 
 @pytest.fixture
@@ -120,10 +120,10 @@ def test_measures_of_one_contract_of_a_panel(bars, panel):
 
 def test_measures_of_one_time_of_a_panel(bars, panel):
     last = bars.filter(pl.col("timestamp") == pl.col("timestamp").max())
-    found = panel.isel(time=-1).ticks.parkinson()
-    assert found["parkinson"].dims == ("contract",)
+    actual = panel.isel(time=-1).ticks.parkinson()
+    assert actual["parkinson"].dims == ("contract",)
     expected = last.ticks.parkinson().sort("contract_id")["parkinson"].to_list()
-    assert found["parkinson"].values.tolist() == expected
+    assert actual["parkinson"].values.tolist() == expected
     one = panel.isel(time=-1, contract=0).ticks.parkinson()
     assert one["parkinson"].item() == expected[0]
 

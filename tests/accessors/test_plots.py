@@ -21,7 +21,7 @@ KINDS = ["price", "candles", "cumulative_delta", "volume_profile", "day", "heatm
 
 
 def clock(values) -> list[str]:
-    return [str(each)[:19] for each in values]
+    return [str(value)[:19] for value in values]
 
 
 def traces(figure) -> dict:
@@ -50,7 +50,7 @@ def test_without_a_market_all_is_shown_in_utc(day):
 
 def test_nights_and_weekends_are_folded_away(week):
     figure = week[0].ticks.plot.candles("30m", **US)
-    breaks = [each.bounds for each in figure.layout.xaxis.rangebreaks]
+    breaks = [rangebreak.bounds for rangebreak in figure.layout.xaxis.rangebreaks]
     assert len(breaks) == 7
     assert breaks[0] == ("2013-10-08T16:00:00", "2013-10-09T09:30:00")
     assert breaks[3] == ("2013-10-11T16:00:00", "2013-10-14T09:30:00")
@@ -61,7 +61,7 @@ def test_a_lunch_break_is_folded_away():
     at = [datetime(2025, 1, 10, hour, 30, tzinfo=UTC) for hour in (0, 1, 4, 5)]
     trades = pl.DataFrame({"timestamp": at, "price": [1.0, 2.0, 3.0, 2.0], "size": [1.0] * 4})
     figure = trades.ticks.plot.candles("30m", market="JP")
-    (lunch,) = [each.bounds for each in figure.layout.xaxis.rangebreaks]
+    (lunch,) = [rangebreak.bounds for rangebreak in figure.layout.xaxis.rangebreaks]
     assert lunch == ("2025-01-10T11:30:00", "2025-01-10T12:30:00")
 
 
@@ -75,9 +75,9 @@ def test_bars_of_sessions_stand_at_their_days(week):
         week[0].ticks.plot.cumulative_delta("1d", **US),
     ):
         for trace in figure.data:
-            assert clock(trace.x) == [f"2013-10-{each}T00:00:00" for each in days]
+            assert clock(trace.x) == [f"2013-10-{day}T00:00:00" for day in days]
             assert trace.type != "bar" or trace.width == 0.85 * 86_400_000
-        (weekend,) = [each.bounds for each in figure.layout.xaxis.rangebreaks]
+        (weekend,) = [rangebreak.bounds for rangebreak in figure.layout.xaxis.rangebreaks]
         assert weekend == ("2013-10-12", "2013-10-14")
         assert "8 October 2013 to 17 October 2013" in figure.layout.title.text
 
@@ -123,28 +123,28 @@ def test_trades_of_equal_size_are_drawn_at_all_times():
     at = [start + timedelta(seconds=i) for i in range(4000)]
     trades = pl.DataFrame({"timestamp": at, "price": 1.0, "size": 1.0})
     dots = traces(trades.ticks.plot())["the 300 largest trades"]
-    hour = [np.datetime64(each) for each in dots.x]
+    hour = [np.datetime64(value) for value in dots.x]
     assert len(hour) == 300
-    quarters = np.histogram([(each - hour[0]).astype(int) for each in hour], 4)[0]
+    quarters = np.histogram([(value - hour[0]).astype(int) for value in hour], 4)[0]
     assert quarters.min() > 40
 
 
 def test_a_line_ends_with_the_session(week):
     delta = traces(week[0].ticks.plot.cumulative_delta("30m", **US))
-    assert sum(each is None or np.isnan(each) for each in delta["price"].y) == 7
+    assert sum(value is None or np.isnan(value) for value in delta["price"].y) == 7
     vwap = traces(week[0].ticks.plot.candles("30m", **US))["VWAP"]
-    assert sum(each is None or np.isnan(each) for each in vwap.y) == 7
+    assert sum(value is None or np.isnan(value) for value in vwap.y) == 7
 
 
 def test_candles_are_the_bars(day, library):
     trades = day[0]
     expected = analysis.time_bars(trades, "5m", anchor="session", market="US")
     figure = IN[library](trades).ticks.plot.candles("5m", **US)
-    found = traces(figure)
-    assert list(found["price"].close) == expected["close"].to_list()
-    assert list(found["volume"].y) == pytest.approx(expected["volume"].to_list())
+    actual = traces(figure)
+    assert list(actual["price"].close) == expected["close"].to_list()
+    assert list(actual["volume"].y) == pytest.approx(expected["volume"].to_list())
     whole = (expected["vwap"] * expected["volume"]).sum() / expected["volume"].sum()
-    assert found["VWAP"].y[-1] == pytest.approx(whole)
+    assert actual["VWAP"].y[-1] == pytest.approx(whole)
     again = traces(IN[library](expected).ticks.plot(**US))
     assert list(again["price"].close) == expected["close"].to_list()
 
@@ -162,9 +162,9 @@ def test_cumulative_delta_is_that_of_the_measure(day):
     trades, quotes = day
     session = trades.ticks.session("regular", market="US")
     expected = session.ticks.cumulative_delta("1h", quotes=quotes)["cumulative_delta"]
-    found = traces(trades.ticks.plot.cumulative_delta("1h", quotes=quotes, **US))
-    assert found["cumulative delta"].y[-1] == pytest.approx(expected[-1])
-    assert sum(found["delta"].y) == pytest.approx(expected[-1])
+    actual = traces(trades.ticks.plot.cumulative_delta("1h", quotes=quotes, **US))
+    assert actual["cumulative delta"].y[-1] == pytest.approx(expected[-1])
+    assert sum(actual["delta"].y) == pytest.approx(expected[-1])
     tick = trades.ticks.plot.cumulative_delta("1h", **US)
     assert "by tick" in tick.layout.title.text
     signed = trades.with_columns(sign=pl.lit(1, pl.Int8))
@@ -176,10 +176,10 @@ def test_the_volume_profile_names_its_lines(day):
     figure = day[0].ticks.plot.volume_profile(0.5)
     levels = analysis.volume_profile(day[0], 0.5)
     assert list(traces(figure)["volume"].x) == levels["volume"].to_list()
-    said = [each.text for each in figure.layout.annotations]
+    details = [annotation.text for annotation in figure.layout.annotations]
     area = levels.filter("value_area")["price"]
     control = levels.filter("point_of_control")["price"].item()
-    assert said == [
+    assert details == [
         f"value high {area.max():g}",
         f"control {control:g}",
         f"value low {area.min():g}",

@@ -27,14 +27,14 @@ def run(*lines: str) -> str:
 def test_any_order_of_imports(first):
     """Of all orders those that differ: some before, the others after."""
     later = [name for name in LIBRARIES if name not in first]
-    said = run(
+    output = run(
         f"import {first}",
         "import ibticks",
         *(f"import {name}" for name in later),
         *(f"print({frame}.ticks.__name__)" for frame in FRAMES.values()),
         "print(any('registration' in type(f).__module__ for f in sys.meta_path))",
     )
-    assert said.split() == ["ticks"] * 3 + ["False"]
+    assert output.split() == ["ticks"] * 3 + ["False"]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -50,13 +50,13 @@ def test_a_library_imported_later_brings_no_other(library):
 
 def test_polars_needs_no_other_library():
     """Neither for the accessor nor for what it computes."""
-    said = run(
+    output = run(
         "import ibticks, polars",
         "polars.DataFrame({'bid_price': [1.0], 'ask_price': [2.0]}).ticks.mid()",
         "print(*sys.modules)",
     )
     heavy = {"pandas", "pyarrow", "xarray", "numba", "plotly", "pandas_market_calendars"}
-    assert not heavy & set(said.split())
+    assert not heavy & set(output.split())
 
 
 def test_a_second_import_of_ibticks_registers_nothing_twice():
@@ -69,23 +69,23 @@ def test_a_second_import_of_ibticks_registers_nothing_twice():
 
 
 def test_finding_a_library_spec_imports_nothing():
-    said = run(
+    output = run(
         "import ibticks, importlib.util",
         "print(importlib.util.find_spec('pandas').name, 'pandas' in sys.modules)",
         "import pandas",
         "print(pandas.DataFrame.ticks.__name__, type(pandas.__spec__.loader).__name__)",
     )
-    assert said.split() == ["pandas", "False", "ticks", "SourceFileLoader"]
+    assert output.split() == ["pandas", "False", "ticks", "SourceFileLoader"]
 
 
 def test_a_library_that_is_not_there_is_still_missing():
-    said = run(
+    output = run(
         "import ibticks",
         "sys.modules['polars'] = None",
         "try: import polars",
         "except ImportError as error: print(type(error).__name__)",
     )
-    assert said.strip() == "ModuleNotFoundError"
+    assert output.strip() == "ModuleNotFoundError"
 
 
 def test_every_pair_of_orders_names_the_same_accessor():

@@ -29,9 +29,9 @@ PATIENT = settings(max_examples=40, deadline=None)
 @cache
 def real(name: str) -> pl.DataFrame:
     """A sample as a store would give it."""
-    found = sample(name)
-    frame = pl.read_parquet(found.path).with_columns(
-        contract_id=pl.lit(found.contract_id, pl.UInt32)
+    actual = sample(name)
+    frame = pl.read_parquet(actual.path).with_columns(
+        contract_id=pl.lit(actual.contract_id, pl.UInt32)
     )
     return frame.select(pl.col(n).cast(t) for n, t in SCHEMA.items() if n in frame.columns)
 

@@ -71,10 +71,10 @@ def test_absent_sides(side):
     quotes, trades = (frame.filter(tick_type=kind) for kind in ("bid_ask", "last"))
     two = both(lambda t, q: analysis.trade_sign(t, "quote", quotes=q), trades, quotes)
     assert two["sign"].to_list() == signs
-    joined = both(lambda each: analysis.quotes_at(each), frame)
-    assert joined["bid_price"].to_list() == [10.0, None, 10.0, None]
-    assert joined["ask_price"].to_list() == [10.02, 10.02, None, None]
-    assert joined["mid"].to_list() == [10.01, None, None, None]
+    combined = both(lambda each: analysis.quotes_at(each), frame)
+    assert combined["bid_price"].to_list() == [10.0, None, 10.0, None]
+    assert combined["ask_price"].to_list() == [10.02, 10.02, None, None]
+    assert combined["mid"].to_list() == [10.01, None, None, None]
     assert both(analysis.effective_spread, frame)["effective_spread"].null_count() == 3
     cost = both(analysis.quoted_spread, frame.drop("tick_type"))
     assert cost["quoted_spread"].item() == pytest.approx(0.02)
@@ -99,8 +99,8 @@ def test_absent_sides_in_blocks(name, pieces):
     types = ["last" if "price" in row else "bid_ask" for row in rows]
     frame = made(rows).with_columns(tick_type=pl.Series(types))
     measure = Incremental(name)
-    found = pl.concat([measure.update(piece) for piece in frame.iter_slices(pieces)])
-    assert_frame_equal(found, getattr(analysis, name)(frame))
+    actual = pl.concat([measure.update(piece) for piece in frame.iter_slices(pieces)])
+    assert_frame_equal(actual, getattr(analysis, name)(frame))
 
 
 @pytest.mark.parametrize("unset", UNSET)
@@ -159,18 +159,18 @@ def test_one_bad_quote_is_one_bad_quote(bad):
         lambda each: analysis.quoted_spread(each, "1h"),
         lambda each: analysis.quoted_spread(each, "10s"),
     ):
-        found = both(measure, frame)
+        actual = both(measure, frame)
         for name in ("relative_quoted_spread", "relative_time_weighted_spread"):
-            assert found[name].drop_nulls().to_list() == pytest.approx(
-                [0.02 / 10.01] * found[name].count(), rel=1e-9
+            assert actual[name].drop_nulls().to_list() == pytest.approx(
+                [0.02 / 10.01] * actual[name].count(), rel=1e-9
             )
     relative = both(analysis.spread, frame)["relative_spread"]
     assert (relative.null_count(), relative[50]) == (1, None)
     trades = made([trade(50 * 10**9 + 1, 0.01)])
     for measure in (analysis.effective_spread, analysis.realized_spread, analysis.price_impact):
         arguments = {} if measure is analysis.effective_spread else {"horizon": "1ns"}
-        found = measure(trades, quotes=frame, **arguments)
-        assert found[found.columns[-1]].to_list() == [None]
+        actual = measure(trades, quotes=frame, **arguments)
+        assert actual[actual.columns[-1]].to_list() == [None]
 
 
 def test_a_quote_of_nothing_signs_no_trade():
@@ -204,12 +204,12 @@ def test_no_log_return_of_negative_prices(name):
     """Null for the contract, also where a negative price lies between two samples."""
     measure = OF_RETURNS[name]
     other = oil(contract_id=2).with_columns(pl.col("price").abs())
-    found = both(measure, pl.concat([oil(), other]))
-    value = found.columns[2] if name == "signature" else found.columns[1]
-    negative = found.filter(contract_id=1)
-    assert negative[value].null_count() == negative.height == found.height / 2
+    actual = both(measure, pl.concat([oil(), other]))
+    value = actual.columns[2] if name == "signature" else actual.columns[1]
+    negative = actual.filter(contract_id=1)
+    assert negative[value].null_count() == negative.height == actual.height / 2
     assert negative["returns"].null_count() == negative.height
-    assert_frame_equal(found.filter(contract_id=2), measure(other))
+    assert_frame_equal(actual.filter(contract_id=2), measure(other))
     assert both(measure, oil())[value].null_count() == negative.height
 
 
@@ -217,24 +217,24 @@ def test_no_log_return_of_negative_prices(name):
 def test_no_log_return_of_negative_prices_in_blocks(rows):
     variance = Incremental("realized_variance")
     for piece in oil().iter_slices(rows):
-        found = variance.update(piece)
-    assert found.select("realized_variance", "returns").row(0) == (None, None)
+        actual = variance.update(piece)
+    assert actual.select("realized_variance", "returns").row(0) == (None, None)
 
 
 def test_zero_prices_are_left_out_of_returns():
     frame = made([trade(0, 10.0), trade(1, 0.0, 5.0), trade(2, 11.0)])
-    found = analysis.realized_variance(frame)
-    assert found["realized_variance"].item() == pytest.approx(math.log(1.1) ** 2)
-    assert found["returns"].item() == 1
+    actual = analysis.realized_variance(frame)
+    assert actual["realized_variance"].item() == pytest.approx(math.log(1.1) ** 2)
+    assert actual["returns"].item() == 1
 
 
 def test_amihud_leaves_out_returns_that_do_not_exist():
     """Of six bars, one change from a price above 0 to another: from the fifth to the sixth."""
     frame = oil().filter(pl.col("price") != 10.0)
     more = pl.concat([frame, made([trade(9 * 10**9, 2.0, 4.0)])])
-    found = both(lambda each: analysis.amihud(each, "1s"), more)
-    assert found["observations"].item() == 1
-    assert found["amihud"].item() == pytest.approx(1 / 8)
+    actual = both(lambda each: analysis.amihud(each, "1s"), more)
+    assert actual["observations"].item() == 1
+    assert actual["amihud"].item() == pytest.approx(1 / 8)
 
 
 def test_ranges_do_not_bridge_a_negative_bar():

@@ -64,15 +64,15 @@ def reaches(theta, threshold):
 
 def sides(trades, sign=None):
     """The tick rule, or what a column says where it says something."""
-    found, side, before = [], 0, None
+    actual, side, before = [], 0, None
     for trade in trades:
         if before is not None and trade["price"] != before:
             side = 1 if trade["price"] > before else -1
         before = trade["price"]
         if sign is not None and trade[sign]:
             side = trade[sign]
-        found.append(side)
-    return found
+        actual.append(side)
+    return actual
 
 
 def ewm(values, span):
@@ -118,7 +118,7 @@ def ran(trades, amount, expected, span, limits, sign=None):
             closes = len(rows) >= expected
         else:
             share = ewm(shares, span) if shares else 0.5
-            buy, sell = (ewm(each, span) if each else 0.0 for each in (buys, sells))
+            buy, sell = (ewm(value, span) if value else 0.0 for value in (buys, sells))
             unit = max(share * buy, (1 - share) * sell)
             closes = reaches(theta, clamped(ewm(lengths, span), limits) * unit)
         if closes:
@@ -144,22 +144,22 @@ def of_contract(found, contract, *more):
 @PATIENT
 @given(ticks(), st.integers(1, 6), st.booleans())
 def test_tick_bars(frame, n, partial_too):
-    found = both(partial(tick_bars, n=n, partial=partial_too), frame)
+    actual = both(partial(tick_bars, n=n, partial=partial_too), frame)
     for contract in (1, 2):
         trades = trades_of(frame, contract)
         bars = [trades[i : i + n] for i in range(0, len(trades), n)]
         whole = [bar for bar in bars if partial_too or len(bar) == n]
-        assert of_contract(found, contract) == summary(whole)
+        assert of_contract(actual, contract) == summary(whole)
 
 
 @pytest.mark.parametrize(("measure", "amount"), [(volume_bars, "volume"), (dollar_bars, "dollar")])
 @PATIENT
 @given(frame=ticks(), threshold=st.sampled_from([1, 300, 1000, 25_000]), rest=st.booleans())
 def test_filled_bars(measure, amount, frame, threshold, rest):
-    found = both(lambda each: measure(each, threshold, partial=rest), frame)
+    actual = both(lambda each: measure(each, threshold, partial=rest), frame)
     for contract in (1, 2):
         bars, left = filled(trades_of(frame, contract), amount, threshold)
-        assert of_contract(found, contract) == summary(bars + [left] * (rest and bool(left)))
+        assert of_contract(actual, contract) == summary(bars + [left] * (rest and bool(left)))
 
 
 @pytest.mark.parametrize(("measure", "slowly"), [(imbalance_bars, imbalanced), (run_bars, ran)])
@@ -173,25 +173,25 @@ def test_filled_bars(measure, amount, frame, threshold, rest):
 )
 def test_information_bars(measure, slowly, amount, frame, expected, span, limits):
     what = {"amount": amount, "expected_ticks": expected, "span": span, "limits": limits}
-    found = both(partial(measure, **what), frame)
+    actual = both(partial(measure, **what), frame)
     for contract in (1, 2):
         bars = slowly(trades_of(frame, contract), amount, expected, span, limits)
         near = [
             pytest.approx((*row, theta))
             for row, (_, theta) in zip(summary([bar for bar, _ in bars]), bars, strict=True)
         ]
-        assert of_contract(found, contract, found.columns[-1]) == near
+        assert of_contract(actual, contract, actual.columns[-1]) == near
 
 
 @pytest.mark.parametrize(("measure", "slowly"), [(imbalance_bars, imbalanced), (run_bars, ran)])
 @pytest.mark.parametrize("amount", AMOUNTS)
 def test_information_bars_of_real_trades(measure, slowly, amount):
     frame = real("btcusdt_trades")[:1500]
-    found = measure(frame, amount, expected_ticks=50, limits=(10, 200))
+    actual = measure(frame, amount, expected_ticks=50, limits=(10, 200))
     bars = slowly(trades_of(frame, 990101), amount, 50, 20, (10, 200))
-    assert of_contract(found, 990101) == summary([bar for bar, _ in bars])
-    assert found[found.columns[-1]].to_list() == pytest.approx([theta for _, theta in bars])
-    assert len(found) > 5
+    assert of_contract(actual, 990101) == summary([bar for bar, _ in bars])
+    assert actual[actual.columns[-1]].to_list() == pytest.approx([theta for _, theta in bars])
+    assert len(actual) > 5
 
 
 DECIMAL = [
@@ -229,8 +229,8 @@ def test_decimal_thresholds(size, threshold, count):
 def test_decimal_thresholds_of_ticks_as_they_come(size, threshold, count, rows):
     trades = equal_trades(size, 7 * count)
     bars = Incremental("volume_bars", float(threshold))
-    found = pl.concat([bars.update(piece) for piece in trades.iter_slices(rows)])
-    assert (found.height, counts(found)) == (7, [count])
+    actual = pl.concat([bars.update(piece) for piece in trades.iter_slices(rows)])
+    assert (actual.height, counts(actual)) == (7, [count])
 
 
 def test_decimal_thresholds_of_information_bars():
@@ -240,8 +240,8 @@ def test_decimal_thresholds_of_information_bars():
         bars = measure(trades, "volume", expected_ticks=10, sign="sign")
         assert (bars.height, counts(bars)) == (10, [10])
         pieces = Incremental(measure, "volume", expected_ticks=10, sign="sign")
-        found = pl.concat([pieces.update(piece) for piece in trades.iter_slices(7)])
-        assert counts(found) == [10]
+        actual = pl.concat([pieces.update(piece) for piece in trades.iter_slices(7)])
+        assert counts(actual) == [10]
 
 
 def test_decimal_buckets():
@@ -286,9 +286,9 @@ def test_sides_from_a_column():
         sign=pl.Series([1, 0, -1, None] * 150, dtype=pl.Int8)
     )
     for measure, slowly in ((imbalance_bars, imbalanced), (run_bars, ran)):
-        found = measure(frame, expected_ticks=20, sign="sign", limits=(5, 50))
+        actual = measure(frame, expected_ticks=20, sign="sign", limits=(5, 50))
         bars = slowly(trades_of(frame, 990101), "tick", 20, 20, (5, 50), "sign")
-        assert of_contract(found, 990101) == summary([bar for bar, _ in bars])
+        assert of_contract(actual, 990101) == summary([bar for bar, _ in bars])
 
 
 def test_a_worked_imbalance():
@@ -351,8 +351,8 @@ def test_volume_is_never_lost():
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_empty_frames_give_empty_results(name):
-    found = both(MEASURES[name], made([]))
-    assert found.height == 0
+    actual = both(MEASURES[name], made([]))
+    assert actual.height == 0
     assert both(MEASURES[name], made([]).drop("contract_id")).height == 0
 
 

@@ -70,13 +70,15 @@ def instant(ns: int) -> datetime:
 @pytest.mark.parametrize("name", BARS)
 def test_a_day_of_futures_is_a_session(name, futures, sessions):
     bars = both(lambda ticks: MEASURES[name](ticks, **FUTURES), futures)
-    opened = [instant(each.start_ns) for each in sessions]
+    opened = [instant(session.start_ns) for session in sessions]
     assert bars["timestamp"].unique().sort().to_list() == opened
-    assert [each.hour for each in opened[1:3]] == [22, 23]  # 17:00 in Chicago, in both times
+    assert [value.hour for value in opened[1:3]] == [22, 23]  # 17:00 in Chicago, in both times
     # What lies in no session is in no bar.
     inside = sum(
-        futures["timestamp"].is_between(instant(each.start_ns), instant(each.end_ns), "left").sum()
-        for each in sessions
+        futures["timestamp"]
+        .is_between(instant(session.start_ns), instant(session.end_ns), "left")
+        .sum()
+        for session in sessions
     )
     counted = next(n for n in ("count", "trades", "quotes", "ticks") if n in bars.columns)
     assert bars[counted].sum() == inside < futures.height
@@ -85,15 +87,15 @@ def test_a_day_of_futures_is_a_session(name, futures, sessions):
 @pytest.mark.parametrize("name", ["delta", "intensity"])
 def test_a_session_of_bars_is_what_the_session_alone_is(name, futures, sessions):
     bars = MEASURES[name](futures, **FUTURES)
-    for each in sessions[1:3]:
-        start, end = instant(each.start_ns), instant(each.end_ns)
+    for session in sessions[1:3]:
+        start, end = instant(session.start_ns), instant(session.end_ns)
         mine = futures.filter(pl.col("timestamp").is_between(start, end, "left"))
-        found = bars.filter(pl.col("timestamp") == start)
+        actual = bars.filter(pl.col("timestamp") == start)
         if name == "delta":
-            assert_frame_equal(found.drop("timestamp"), analysis.delta(mine))
+            assert_frame_equal(actual.drop("timestamp"), analysis.delta(mine))
         else:
             count = mine.group_by("contract_id").len().sort("contract_id")["len"]
-            assert found["intensity"].to_list() == pytest.approx(
+            assert actual["intensity"].to_list() == pytest.approx(
                 (count / (end - start).total_seconds()).to_list()
             )
 
@@ -111,17 +113,17 @@ def test_the_time_weighted_spread_of_a_bar_by_hand(futures, how):
     bars = analysis.quoted_spread(ticks, "7h", **how)
     at, spread = ticks["timestamp"], ticks["ask_price"] - ticks["bid_price"]
     end_of = {
-        instant(each.start_ns): instant(each.end_ns)
-        for each in market("US").sessions(date(2025, 10, 30), date(2025, 11, 4))
+        instant(session.start_ns): instant(session.end_ns)
+        for session in market("US").sessions(date(2025, 10, 30), date(2025, 11, 4))
     }
     for row in bars.slice(1, 2).iter_rows(named=True):
         start = row["timestamp"]
         end = end_of[start] if how else start + timedelta(hours=7)
         area = time = 0.0
-        for held, until, value in zip(at, [*at[1:], None], spread, strict=True):
+        for current, until, value in zip(at, [*at[1:], None], spread, strict=True):
             if until is None:
                 continue
-            seconds = (min(until, end) - max(held, start)).total_seconds()
+            seconds = (min(until, end) - max(current, start)).total_seconds()
             if seconds > 0:
                 area, time = area + value * seconds, time + seconds
         assert row["time_weighted_spread"] == pytest.approx(area / time, rel=1e-12)
@@ -129,10 +131,10 @@ def test_the_time_weighted_spread_of_a_bar_by_hand(futures, how):
 
 def test_coverage_by_sessions_counts_no_nights(futures):
     ticks = futures.filter(pl.col("timestamp").dt.minute() < 30)
-    found = analysis.coverage(ticks, "30m", anchor="session", market="US")
+    actual = analysis.coverage(ticks, "30m", anchor="session", market="US")
     # Of 13 half hours a day every other has ticks: from the second of Thursday to Monday's twelfth.
-    assert found["bars"].to_list() == [12 + 13 + 12] * 2
-    assert found["filled"].to_list() == [3 * 6] * 2
+    assert actual["bars"].to_list() == [12 + 13 + 12] * 2
+    assert actual["filled"].to_list() == [3 * 6] * 2
     assert analysis.coverage(ticks, "30m")["bars"][0] > 200
 
 

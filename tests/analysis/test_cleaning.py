@@ -95,16 +95,16 @@ def test_quote_outliers(frame):
                 (place, row["ns"] // DAY, sum(sides(row)) / 2)
             )
     expected = []
-    for each in mids.values():
-        for i, (place, day, mid) in enumerate(each):
-            around = [m for _, _, m in each[max(0, i - 2) : i] + each[i + 1 : i + 3]]
-            today = [m for _, d, m in each if d == day]
+    for value in mids.values():
+        for i, (place, day, mid) in enumerate(value):
+            around = [m for _, _, m in value[max(0, i - 2) : i] + value[i + 1 : i + 3]]
+            today = [m for _, d, m in value if d == day]
             middle = median(today)
             allowed = 2 * 1.4826 * median([abs(m - middle) for m in today])
             if not around or abs(mid - median(around)) <= allowed:
                 expected.append(place)
-    found = kept(lambda f: analysis.rm_quote_outliers(f, 2.0, window=4), frame)
-    assert found == sorted(expected)
+    actual = kept(lambda f: analysis.rm_quote_outliers(f, 2.0, window=4), frame)
+    assert actual == sorted(expected)
 
 
 @settings(max_examples=40, deadline=None)
@@ -150,19 +150,19 @@ def test_a_day_of_trades():
         pl.col("size").cast(pl.Float64)
     )
     quotes = analysis.quotes_cleanup(pl.read_parquet(sample("ibm_quotes").path)).ticks
-    found = analysis.trades_cleanup(trades, quotes=quotes, exchanges="N")
-    assert isinstance(found, Cleaned)
-    assert found.report["rule"].to_list() == [
+    actual = analysis.trades_cleanup(trades, quotes=quotes, exchanges="N")
+    assert isinstance(actual, Cleaned)
+    assert actual.report["rule"].to_list() == [
         "given",
         "no_zero_prices",
         "select_exchange",
         "merge_same_timestamp",
         "rm_trade_outliers",
     ]
-    assert found.report["rows"].to_list()[:4] == [33_381, 33_381, 5_479, 4_925]
-    assert found.report["dropped"].sum() == trades.height - found.ticks.height
-    assert found.report["rows"][-1] == found.ticks.height
-    assert found.ticks["timestamp"].is_unique().all()
+    assert actual.report["rows"].to_list()[:4] == [33_381, 33_381, 5_479, 4_925]
+    assert actual.report["dropped"].sum() == trades.height - actual.ticks.height
+    assert actual.report["rows"][-1] == actual.ticks.height
+    assert actual.ticks["timestamp"].is_unique().all()
     by_hand = trades.filter(exchange="N").group_by("timestamp").agg(pl.col("price").median())
     merged = analysis.trades_cleanup(trades, exchanges="N").ticks
     assert_frame_equal(merged.select("timestamp", "price"), by_hand.sort("timestamp"))
@@ -175,18 +175,18 @@ def test_lazy_is_eager():
     assert isinstance(lazy.ticks, pl.LazyFrame)
     assert_frame_equal(lazy.ticks.collect(), eager.ticks)
     assert_frame_equal(lazy.report.collect(), eager.report)
-    found, later = analysis.quotes_cleanup(quotes), analysis.quotes_cleanup(quotes.lazy())
-    assert_frame_equal(later.ticks.collect(), found.ticks)
-    assert_frame_equal(later.report.collect(), found.report)
-    assert found.report["rows"].to_list() == [62_875, 62_875, 62_835, 62_831, 48_983, 48_983]
+    actual, later = analysis.quotes_cleanup(quotes), analysis.quotes_cleanup(quotes.lazy())
+    assert_frame_equal(later.ticks.collect(), actual.ticks)
+    assert_frame_equal(later.report.collect(), actual.report)
+    assert actual.report["rows"].to_list() == [62_875, 62_875, 62_835, 62_831, 48_983, 48_983]
 
 
 @settings(max_examples=20, deadline=None)
 @given(ticks())
 def test_anything_can_be_cleaned(frame):
     trades, quotes = analysis.trades_cleanup(frame), analysis.quotes_cleanup(frame)
-    for found in (trades, quotes):
-        assert found.report["rows"][-1] == found.ticks.height
+    for actual in (trades, quotes):
+        assert actual.report["rows"][-1] == actual.ticks.height
     assert (trades.ticks["price"] > 0).all()
     assert (quotes.ticks["bid_price"] <= quotes.ticks["ask_price"]).all()
 
@@ -217,8 +217,8 @@ def test_corrected_trades(lazy):
     text = pl.Series(CORRECTIONS)
     known = [{"key": "source", "value": "taq"}]
     maps = [
-        [*known, *([] if each is None else [{"key": "correction", "value": each}])]
-        for each in CORRECTIONS
+        [*known, *([] if correction is None else [{"key": "correction", "value": correction}])]
+        for correction in CORRECTIONS
     ]
     frames = [
         ticks.with_columns(correction=text),
@@ -228,8 +228,8 @@ def test_corrected_trades(lazy):
         ticks.with_columns(correction=text.str.strip_chars().replace("", "nan").cast(pl.Float64)),
     ]
     for frame in frames:
-        found = analysis.rm_corrected(frame.lazy() if lazy else frame).lazy().collect()
-        assert found["size"].to_list() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+        actual = analysis.rm_corrected(frame.lazy() if lazy else frame).lazy().collect()
+        assert actual["size"].to_list() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     other = ticks.with_columns(TR_CORR=text)
     assert analysis.rm_corrected(other, "TR_CORR").height == 6
 
@@ -256,7 +256,7 @@ def test_corrections_among_the_rules():
 def test_corrections_from_a_store(tmp_path):
     """The map comes back from a store with its words."""
     rows = [{"ns": ns, "price": 1.0 + ns, "size": 1.0} for ns in range(3)]
-    maps = pl.Series([[{"key": "correction", "value": each}] for each in ("00", "07", "00")])
+    maps = pl.Series([[{"key": "correction", "value": value}] for value in ("00", "07", "00")])
     ticks = made(rows).select("timestamp", "price", "size").with_columns(metadata=maps)
     with ibt.open(tmp_path / "ticks") as store:
         store.write(ticks, contract_id=1, tick_type="last")

@@ -109,7 +109,9 @@ def test_rows_of_each_tick_type():
 def test_keys():
     one, two = pl.DataFrame({"contract_id": [1, 1]}), pl.DataFrame({"contract_id": [1, 2]})
     none = pl.DataFrame({"price": [1.0]})
-    assert [columns.key_columns(each) for each in (one, two, none)] == [["contract_id"]] * 2 + [[]]
+    assert [columns.key_columns(value) for value in (one, two, none)] == [["contract_id"]] * 2 + [
+        []
+    ]
     assert (
         columns.grouping_keys(one)
         == columns.grouping_keys(one.clear())
@@ -183,8 +185,8 @@ def test_null_contract_ids_form_a_group(measure):
         contract_id=pl.Series([8314, None, 8314], dtype=pl.UInt32), sequence=pl.int_range(3)
     )
     mine = measure(ticks.filter(pl.col("contract_id") == 8314))
-    found = both(measure, ticks).filter(pl.col("contract_id") == 8314)
-    assert found.equals(mine)
+    actual = both(measure, ticks).filter(pl.col("contract_id") == 8314)
+    assert actual.equals(mine)
 
 
 QUOTE = {"bid_price": 1.0, "ask_price": 2.0, "bid_size": 1.0, "ask_size": 1.0}
@@ -228,8 +230,8 @@ def test_concatenated_contracts_are_in_order(name):
         for f in (real("ibm_trades").gather_every(40), real("ibm_quotes").gather_every(40))
     )
     blocks = [f.sort("contract_id", maintain_order=True) for f in (trades, quotes)]
-    found, expected = BY_TIME[name](*blocks), BY_TIME[name](trades, quotes)
-    order = [each for each in ("contract_id", "timestamp") if each in found.columns]
+    actual, expected = BY_TIME[name](*blocks), BY_TIME[name](trades, quotes)
+    order = [value for value in ("contract_id", "timestamp") if value in actual.columns]
     assert_frame_equal(
-        found.sort(order, maintain_order=True), expected.sort(order, maintain_order=True)
+        actual.sort(order, maintain_order=True), expected.sort(order, maintain_order=True)
     )

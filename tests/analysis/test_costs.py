@@ -26,14 +26,14 @@ MINUTE = 60_000_000_000
 
 def quotes_of(frame: pl.DataFrame) -> dict[int, list[tuple[int, float | None, float | None]]]:
     """Time, spread and mid of the quotes of each contract."""
-    found: dict[int, list] = {}
+    actual: dict[int, list] = {}
     for row in rows_of(frame):
         bid, ask = row["bid_price"], row["ask_price"]
         if is_number(bid) or is_number(ask):
             whole = is_number(bid) and is_number(ask)
             each = (row["ns"], ask - bid if whole else None, (ask + bid) / 2 if whole else None)
-            found.setdefault(row["contract_id"], []).append(each)
-    return dict(sorted(found.items()))
+            actual.setdefault(row["contract_id"], []).append(each)
+    return dict(sorted(actual.items()))
 
 
 def mean(values: list[float]) -> float | None:
@@ -44,12 +44,12 @@ def over_time(quotes, start: int, end: int) -> tuple[float | None, float | None]
     """Spread and relative spread over the time within (start, end)."""
     total = relative = time = 0.0
     for (at, spread, mid), (until, *_) in pairwise(quotes):
-        held = min(until, end) - max(at, start)
-        if spread is not None and held > 0:
+        current = min(until, end) - max(at, start)
+        if spread is not None and current > 0:
             total, relative, time = (
-                total + spread * held,
-                relative + spread / mid * held,
-                time + held,
+                total + spread * current,
+                relative + spread / mid * current,
+                time + current,
             )
     return (total / time, relative / time) if time else (None, None)
 
@@ -69,10 +69,10 @@ def spreads(quotes, start: int, end: int) -> tuple:
 def test_quoted_spread(frame):
     quotes = quotes_of(frame)
     whole = both(analysis.quoted_spread, frame)
-    same(whole, [(c, *spreads(each, 0, 2**62)) for c, each in quotes.items()])
+    same(whole, [(c, *spreads(quote, 0, 2**62)) for c, quote in quotes.items()])
     bars = both(lambda f: analysis.quoted_spread(f, "5m"), frame)
     step = 5 * MINUTE
-    starts = sorted({(at // step * step, c) for c, each in quotes.items() for at, *_ in each})
+    starts = sorted({(at // step * step, c) for c, quote in quotes.items() for at, *_ in quote})
     bars = bars.with_columns(pl.col("timestamp").cast(pl.Int64))
     same(bars, [(at, c, *spreads(quotes[c], at, at + step)) for at, c in starts])
 
@@ -99,18 +99,18 @@ def test_spreads_of_trades(frame, method):
         if is_number(row["price"]):
             mids.append(in_force.get(row["contract_id"]))
     trades = [row for row in rows_of(frame) if is_number(row["price"])]
-    paid, kept, impact = [], [], []
+    paid, remaining, impact = [], [], []
     for row, sign, mid in zip(trades, signs, mids, strict=True):
         after = later(quotes.get(row["contract_id"], []), row["ns"] + horizon)
         paid.append(2 * sign * (row["price"] - mid) if sign and mid else None)
-        kept.append(2 * sign * (row["price"] - after) if sign and after else None)
+        remaining.append(2 * sign * (row["price"] - after) if sign and after else None)
         impact.append(2 * sign * (after - mid) if sign and after and mid else None)
 
     effective = both(lambda f: analysis.effective_spread(f, method=method), frame)
     same(effective["effective_spread"].to_list(), paid)
     same(effective["sign"].to_list(), signs)
     realized = both(lambda f: analysis.realized_spread(f, "17s", method=method), frame)
-    same(realized["realized_spread"].to_list(), kept)
+    same(realized["realized_spread"].to_list(), remaining)
     impacts = both(lambda f: analysis.price_impact(f, "17s", method=method), frame)
     same(impacts["price_impact"].to_list(), impact)
     relative = [p / m if p is not None else None for p, m in zip(paid, mids, strict=True)]
@@ -140,10 +140,10 @@ def test_effective_is_realized_and_impact():
 def test_an_existing_sign_column_is_used():
     trades, quotes = real("ibm_trades")[:500], real("ibm_quotes")
     signed = trades.with_columns(sign=pl.lit(1, pl.Int8))
-    found = analysis.effective_spread(signed, quotes=quotes)
-    wanted = 2 * (found["price"] - found["mid"])
-    assert found["effective_spread"].equals(wanted.alias("effective_spread"))
-    assert found["sign"].unique().to_list() == [1]
+    actual = analysis.effective_spread(signed, quotes=quotes)
+    wanted = 2 * (actual["price"] - actual["mid"])
+    assert actual["effective_spread"].equals(wanted.alias("effective_spread"))
+    assert actual["sign"].unique().to_list() == [1]
 
 
 def bars_of(rows, step: int | None) -> dict[int, list[tuple[float, float, float]]]:
@@ -153,19 +153,19 @@ def bars_of(rows, step: int | None) -> dict[int, list[tuple[float, float, float]
         key = (contract, number if step is None else at // step)
         each = bars.setdefault(key, [0.0, 0.0, 0.0])
         each[0], each[1], each[2] = price, each[1] + sign * size, each[2] + price * size
-    found: dict[int, list] = {}
+    actual: dict[int, list] = {}
     for contract, bar in sorted(bars):
-        found.setdefault(contract, []).append(tuple(bars[contract, bar]))
-    return found
+        actual.setdefault(contract, []).append(tuple(bars[contract, bar]))
+    return actual
 
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([None, "1m"]))
 def test_kyle_lambda(frame, every):
-    found = both(lambda f: analysis.kyle_lambda(f, every, method="tick"), frame)
+    actual = both(lambda f: analysis.kyle_lambda(f, every, method="tick"), frame)
     step = None if every is None else MINUTE
     for row, (contract, bars) in zip(
-        found.rows(), bars_of(signed_trades(frame, "tick"), step).items(), strict=True
+        actual.rows(), bars_of(signed_trades(frame, "tick"), step).items(), strict=True
     ):
         x = [flow for _, flow, _ in bars[1:]]
         y = [b[0] - a[0] for a, b in pairwise(bars)]
@@ -191,29 +191,29 @@ def test_kyle_lambda_recovers_a_known_value():
         for i, (p, s) in enumerate(zip(price, size, strict=True))
     ]
     frame = made(rows).with_columns(sign=pl.Series(side, dtype=pl.Int8))
-    found = analysis.kyle_lambda(frame, None)
-    assert found["kyle_lambda"].item() == pytest.approx(2e-4, rel=0.01)
-    assert found["t_statistic"].item() > 100
+    actual = analysis.kyle_lambda(frame, None)
+    assert actual["kyle_lambda"].item() == pytest.approx(2e-4, rel=0.01)
+    assert actual["t_statistic"].item() > 100
 
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_amihud(frame):
-    found = both(lambda f: analysis.amihud(f, "1m"), frame)
+    actual = both(lambda f: analysis.amihud(f, "1m"), frame)
     expected = []
     for contract, bars in bars_of(signed_trades(frame, "tick"), MINUTE).items():
         ratios = [abs(b[0] / a[0] - 1) / b[2] for a, b in pairwise(bars) if b[2] > 0]
         expected.append((contract, mean(ratios), len(ratios)))
-    same(found, expected, absolute=1e-15)
+    same(actual, expected, absolute=1e-15)
 
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([None, "1m"]))
 def test_roll_spread(frame, every):
-    found = both(lambda f: analysis.roll_spread(f, every), frame)
+    actual = both(lambda f: analysis.roll_spread(f, every), frame)
     step = None if every is None else MINUTE
     for row, (contract, bars) in zip(
-        found.rows(), bars_of(signed_trades(frame, "tick"), step).items(), strict=True
+        actual.rows(), bars_of(signed_trades(frame, "tick"), step).items(), strict=True
     ):
         moves = [b[0] - a[0] for a, b in pairwise(bars)]
         pairs = max(0, len(moves) - 1)

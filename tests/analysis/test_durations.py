@@ -43,9 +43,9 @@ def test_streams_are_timed_by_themselves(frame, with_types):
         bars[bar] = bars.get(bar, 0) + 1
     assert ns(both(analysis.interarrival, frame)["interarrival"]) == since
 
-    found = both(lambda f: analysis.gaps(f, "10s"), frame)
+    actual = both(lambda f: analysis.gaps(f, "10s"), frame)
     times = pl.col("start", "end", "duration").cast(pl.Int64)
-    assert found.with_columns(times).rows() == sorted(wide)
+    assert actual.with_columns(times).rows() == sorted(wide)
 
     busy = both(analysis.intensity, frame).with_columns(pl.col("timestamp").cast(pl.Int64))
     same(busy, [(*bar, bars[bar], bars[bar] / 60) for bar in sorted(bars)])
@@ -78,9 +78,9 @@ def test_latency_is_between_two_bounds():
     frame = made([{"ns": 400_000_000}, {"ns": 3_000_000_000}, {"ns": 9}])
     whole = pl.col("timestamp").dt.truncate("1s").cast(pl.Datetime("ns", "UTC"))
     frame = frame.with_columns(exchange_time=pl.when(pl.int_range(pl.len()) < 2).then(whole))
-    found = both(analysis.latency, frame)
-    assert ns(found["latency_at_most"]) == [400_000_000, 0, None]
-    assert ns(found["latency_more_than"]) == [-600_000_000, -1_000_000_000, None]
+    actual = both(analysis.latency, frame)
+    assert ns(actual["latency_at_most"]) == [400_000_000, 0, None]
+    assert ns(actual["latency_more_than"]) == [-600_000_000, -1_000_000_000, None]
 
 
 def test_a_real_day():

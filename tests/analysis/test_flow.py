@@ -77,9 +77,11 @@ def test_delta(frame, method):
 
     of_bars = both(lambda f: analysis.cumulative_delta(f, "5m", method=method), frame)
     total.clear()
-    for (_, contract, *_, delta, _), found in zip(by_bar, of_bars["cumulative_delta"], strict=True):
+    for (_, contract, *_, delta, _), of_bar in zip(
+        by_bar, of_bars["cumulative_delta"], strict=True
+    ):
         total[contract] = total.get(contract, 0.0) + delta
-        same(found, total[contract])
+        same(of_bar, total[contract])
 
 
 def test_a_footprint_of_a_day():
@@ -117,9 +119,9 @@ def test_order_flow_imbalance(frame):
         each = bars.setdefault((row["ns"] // MINUTE * MINUTE, contract), [0.0, 0])
         each[0] += event or 0.0
         each[1] += 1
-    found = both(analysis.order_flow_imbalance, frame)
-    same(found["order_flow_imbalance"].to_list(), expected)
-    assert found.columns == [*frame.columns, "order_flow_imbalance"]
+    actual = both(analysis.order_flow_imbalance, frame)
+    same(actual["order_flow_imbalance"].to_list(), expected)
+    assert actual.columns == [*frame.columns, "order_flow_imbalance"]
     barred = both(lambda f: analysis.order_flow_imbalance(f, "1m"), frame)
     barred = barred.with_columns(pl.col("timestamp").cast(pl.Int64))
     same(barred, [(*key, *bars[key]) for key in sorted(bars)])
@@ -137,8 +139,8 @@ def test_order_flow_moves_the_price():
 @settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("quotes",)))
 def test_quote_imbalance(frame):
-    found = both(analysis.quote_imbalance, frame)
-    for row in rows_of(found):
+    actual = both(analysis.quote_imbalance, frame)
+    for row in rows_of(actual):
         bid, ask = row["bid_size"], row["ask_size"]
         wanted = None
         sides = is_number(row["bid_price"]) and is_number(row["ask_price"])
@@ -204,53 +206,53 @@ def plain_vpin(frame: pl.DataFrame, size: float, window: int) -> list[tuple]:
     prices = [bars[key][0] for key in sorted(bars)]
     changes = [b - a for a, b in zip([prices[0], *prices], prices, strict=False)]
     spread = stdev(changes[1:])
-    found, held, bought = [], 0.0, 0.0
+    actual, current, bought = [], 0.0, 0.0
     for key, change in zip(sorted(bars), changes, strict=True):
         share, left = NormalDist().cdf(change / spread), bars[key][1]
         while left > 0:
-            poured = min(left, size - held)
-            held, bought, left = held + poured, bought + poured * share, left - poured
-            if held >= size:
-                found.append((key * MINUTE, bought, size - bought))
-                held = bought = 0.0
-    uneven = [abs(buy - sell) for _, buy, sell in found]
+            poured = min(left, size - current)
+            current, bought, left = current + poured, bought + poured * share, left - poured
+            if current >= size:
+                actual.append((key * MINUTE, bought, size - bought))
+                current = bought = 0.0
+    uneven = [abs(buy - sell) for _, buy, sell in actual]
     return [
         (
-            *each,
+            *value,
             math.fsum(uneven[i + 1 - window : i + 1]) / (window * size)
             if i + 1 >= window
             else None,
         )
-        for i, each in enumerate(found)
+        for i, value in enumerate(actual)
     ]
 
 
 def test_vpin():
     ibm = real("ibm_trades")
-    found = both(lambda f: analysis.vpin(f, 25_000, window=20), ibm)
-    plain = found.select(pl.col("timestamp").cast(pl.Int64), "buy_volume", "sell_volume", "vpin")
+    actual = both(lambda f: analysis.vpin(f, 25_000, window=20), ibm)
+    plain = actual.select(pl.col("timestamp").cast(pl.Int64), "buy_volume", "sell_volume", "vpin")
     same(plain, plain_vpin(ibm, 25_000.0, 20), absolute=1e-6)
-    assert found["bucket"].to_list() == list(range(found.height))
-    shares = found["vpin"].drop_nulls()
+    assert actual["bucket"].to_list() == list(range(actual.height))
+    shares = actual["vpin"].drop_nulls()
     assert shares.is_between(0, 1).all()
 
 
 def test_vpin_of_signs_and_of_two_contracts():
     ibm, coin = real("ibm_trades"), real("btcusdt_trades")
     frame = analysis.trade_sign(together(ibm, coin), "tick")
-    found = both(lambda f: analysis.vpin(f, window=5, classify="signs"), frame)
-    assert found["contract_id"].unique().sort().to_list() == [8314, 990101]
+    actual = both(lambda f: analysis.vpin(f, window=5, classify="signs"), frame)
+    assert actual["contract_id"].unique().sort().to_list() == [8314, 990101]
     # A fiftieth of a day: 50 buckets a day; the coins have two days.
-    assert found["contract_id"].value_counts().sort("contract_id")["count"].to_list() == [50, 100]
+    assert actual["contract_id"].value_counts().sort("contract_id")["count"].to_list() == [50, 100]
     alone = analysis.vpin(frame.filter(contract_id=8314), window=5, classify="signs")
-    assert found.filter(contract_id=8314).equals(alone)
+    assert actual.filter(contract_id=8314).equals(alone)
 
 
 @settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_vpin_on_anything(frame):
-    found = both(lambda f: analysis.vpin(f, 100.0, window=2), frame)
-    assert found["vpin"].drop_nulls().is_between(0, 1 + 1e-9).all()
+    actual = both(lambda f: analysis.vpin(f, 100.0, window=2), frame)
+    assert actual["vpin"].drop_nulls().is_between(0, 1 + 1e-9).all()
     both(analysis.vpin, frame)
 
 

@@ -60,7 +60,7 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
     "bollinger_bands": [
         *WINDOWS,
         ((2,), {"column": "mid_price"}),
-        *((("40h",), each) for each in DIVIDED),
+        *((("40h",), value) for value in DIVIDED),
     ],
     "crossed_quotes": [((), {})],
     "cumulative_delta": [
@@ -80,12 +80,12 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
     ],
     "dollar_bars": [((20_000,), {}), ((20_000,), {"partial": True})],
     "duplicates": [((), {})],
-    "effective_spread": [*SIGNED, *(((), each) for each in DIVIDED)],
-    "gaps": [(("2s",), {}), *((("2s",), each) for each in DIVIDED)],
+    "effective_spread": [*SIGNED, *(((), value) for value in DIVIDED)],
+    "gaps": [(("2s",), {}), *((("2s",), value) for value in DIVIDED)],
     "garman_klass": [((), {}), ((3,), {})],
     "imbalance_bars": INFORMED,
     "intensity": [(("30s",), {}), (("1h",), BY_SESSION)],
-    "interarrival": [((), {}), *(((), each) for each in DIVIDED)],
+    "interarrival": [((), {}), *(((), value) for value in DIVIDED)],
     "trailing_window": [(("30s",), {}), (("2h",), {})],
     "last_value": [((INSTANTS,), {}), ((INSTANTS,), {"column": "mid_price", "tolerance": "17s"})],
     "latency": [((), {})],
@@ -107,19 +107,19 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
         (("30s",), {}),
         (("1h",), {}),
         (("1h",), BY_SESSION),
-        *((("1h",), each) for each in DIVIDED),
+        *((("1h",), value) for value in DIVIDED),
     ],
     "quotes_at": [
         ((), {}),
         ((), {"strict": True}),
         ((), {"lag": "17s", "tolerance": "1h"}),
         ((), {"lag": "1s", "strict": True}),
-        *(((), {"lag": "1s", **each}) for each in DIVIDED),
+        *(((), {"lag": "1s", **value}) for value in DIVIDED),
     ],
     "realized_spread": [
         (("1s",), {"quote_delay": "1s"}),
         (("1h",), {}),
-        *((("1h",), each) for each in DIVIDED),
+        *((("1h",), value) for value in DIVIDED),
     ],
     "realized_variance": [((), {}), ((), {"column": "mid_price", "per": "exchange"})],
     "rm_corrected": [((), {"column": "exchange_number"})],
@@ -129,16 +129,16 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
     "rolling_twap": [
         (("17s",), {}),
         (("1h",), {"column": "mid_price"}),
-        *((("40h",), each) for each in DIVIDED),
+        *((("40h",), value) for value in DIVIDED),
     ],
-    "rolling_vwap": [*WINDOWS, *((("40h",), each) for each in DIVIDED), ((3,), SESSIONS)],
+    "rolling_vwap": [*WINDOWS, *((("40h",), value) for value in DIVIDED), ((3,), SESSIONS)],
     "run_bars": INFORMED,
     "sales_condition": [((), {})],
     "select_exchange": [(("N",), {})],
     "session": [((), SESSION)],
     "signed_volume": [*SIGNED, ((), SESSIONS), ((), {"method": "tick", **SESSIONS})],
     "spread": [((), {"tick_size": 0.01})],
-    "staleness": [((), {}), *(((), each) for each in DIVIDED)],
+    "staleness": [((), {}), *(((), value) for value in DIVIDED)],
     "tick_bars": [((3,), {}), ((2,), {"of": "quotes", "partial": True}), ((1,), {"of": "mids"})],
     "time_bars": [
         (("30s",), {}),
@@ -158,7 +158,7 @@ CASES: dict[str, list[tuple[tuple, dict]]] = {
     "twap": [
         ((), {}),
         ((), {"column": "mid_price"}),
-        *(((), each) for each in DIVIDED),
+        *(((), value) for value in DIVIDED),
         ((), {"column": "mid_price", **SESSIONS}),
     ],
     "volume_bars": [((500,), {}), ((500,), {"partial": True})],
@@ -226,19 +226,22 @@ def check(name: str, args: tuple, kwargs: dict, pieces: list[pl.DataFrame]) -> I
     """The contract: pieces together give what all at once gives."""
     measure, function = Incremental(name, *args, **kwargs), getattr(analysis, name)
     whole = pl.concat(pieces)
-    said = [measure.update(piece) for piece in pieces]
+    details = [measure.update(piece) for piece in pieces]
     if measure._state.is_total:
         so_far = pieces[0].clear()
-        for piece, found in zip(pieces, said, strict=True):
+        for piece, actual in zip(pieces, details, strict=True):
             so_far = pl.concat([so_far, piece])
-            same(found, function(so_far, *args, **kwargs))
-        same(measure.pending(), said[-1])
+            same(actual, function(so_far, *args, **kwargs))
+        same(measure.pending(), details[-1])
     else:
-        found, expected = pl.concat([*said, measure.pending()]), function(whole, *args, **kwargs)
+        actual, expected = (
+            pl.concat([*details, measure.pending()]),
+            function(whole, *args, **kwargs),
+        )
         if name == "gaps" or whole.get_column("contract_id", default=whole).n_unique() > 1:
-            found, expected = in_order(found), in_order(expected)
+            actual, expected = in_order(actual), in_order(expected)
         # Where all prices are one, a deviation is the root of what rounding left of the variance.
-        same(found, expected, 1e-6 if name == "bollinger_bands" else 1e-9)
+        same(actual, expected, 1e-6 if name == "bollinger_bands" else 1e-9)
     return measure
 
 
@@ -253,7 +256,7 @@ def ticks_of(name: str, frame: pl.DataFrame) -> pl.DataFrame:
 def test_every_public_measure_is_registered_and_tested():
     functions = {name: getattr(analysis, name) for name in analysis.__all__}
     assert set(MEASURES) == set(functions) - {"Incremental"}
-    assert all(each.function is functions[name] for name, each in MEASURES.items())
+    assert all(measure.function is functions[name] for name, measure in MEASURES.items())
     assert set(CASES) == set(MEASURES) - set(REFUSED)
 
 
@@ -335,7 +338,7 @@ def test_single_ticks_do_not_accumulate():
 
 @pytest.mark.parametrize(
     ("name", "args", "reason"),
-    [(name, *said) for name, said in [*REFUSED.items(), *REFUSED_SO.items()]],
+    [(name, *details) for name, details in [*REFUSED.items(), *REFUSED_SO.items()]],
 )
 def test_measures_that_are_not_incremental_say_why(name, args, reason):
     with pytest.raises(InputError, match=f"^{name} cannot take ticks as they come: .*{reason}"):
@@ -405,7 +408,7 @@ def test_a_tick_that_is_too_late_is_refused_and_nothing_changed(name):
     going = Incremental(measure, *args, **kwargs)
     first = made([second(1), second(12, 11.0)])
     late = made([second(14, 10.5), second(9, 12.0), second(30, 11.0)])
-    said = [going.update(first)]
+    details = [going.update(first)]
     before = repr(going), going.pending()
     match = f"{measure}: a tick of contract 1 of 2025-01-10T14:29:09Z came late, when {message}"
     with pytest.raises(InputError, match=match):
@@ -413,9 +416,9 @@ def test_a_tick_that_is_too_late_is_refused_and_nothing_changed(name):
     assert repr(going) == before[0]
     assert going.pending().equals(before[1])
     in_time = late.filter(pl.col("price") != 12.0)
-    said += [going.update(in_time), going.pending()]
+    details += [going.update(in_time), going.pending()]
     whole = pl.concat([first, in_time])
-    same(pl.concat(said), getattr(analysis, measure)(whole, *args, **kwargs))
+    same(pl.concat(details), getattr(analysis, measure)(whole, *args, **kwargs))
 
 
 def test_ticks_out_of_order_within_an_open_bar_are_taken():
@@ -427,9 +430,9 @@ def test_bars_chain():
     """What one says is what another takes."""
     trades = real("ibm_trades")
     bars, ranges = Incremental("time_bars", "5m"), Incremental("parkinson", 12)
-    said = [ranges.update(bars.update(piece)) for piece in trades.iter_slices(5_000)]
-    said.append(ranges.update(bars.pending()))
-    same(pl.concat(said), analysis.parkinson(analysis.time_bars(trades, "5m"), 12))
+    details = [ranges.update(bars.update(piece)) for piece in trades.iter_slices(5_000)]
+    details.append(ranges.update(bars.pending()))
+    same(pl.concat(details), analysis.parkinson(analysis.time_bars(trades, "5m"), 12))
 
 
 def test_repr():
@@ -453,7 +456,7 @@ def columns_of(frame: pl.DataFrame, *names: str) -> TickColumns:
 def test_bars_of_a_live_stream(store):
     """A thread writes as another process would; what is read live has the bars of the store."""
     trades = real("ibm_trades")[:9_000]
-    bars, said = Incremental("time_bars", "1m"), []
+    bars, details = Incremental("time_bars", "1m"), []
 
     def write(pieces: Iterable[pl.DataFrame]) -> None:
         with store.writer(8314, "last", fsync=None) as writer:
@@ -463,7 +466,7 @@ def test_bars_of_a_live_stream(store):
     async def follow() -> None:
         async with store.live(8314, "last", buffer=trades["timestamp"][0]) as live:
             async for batch in live.batches():
-                said.append(bars.update(batch))
+                details.append(bars.update(batch))
                 if live.stats()["ticks"] == trades.height:
                     break
 
@@ -474,9 +477,9 @@ def test_bars_of_a_live_stream(store):
             await asyncio.gather(follow(), asyncio.to_thread(write, others))
 
     asyncio.run(both())
-    found = pl.concat([*said, bars.pending()])
-    same(found, analysis.time_bars(store.select(8314, "last").to_polars(), "1m"))
-    assert found.height > 60
+    actual = pl.concat([*details, bars.pending()])
+    same(actual, analysis.time_bars(store.select(8314, "last").to_polars(), "1m"))
+    assert actual.height > 60
 
 
 def test_measures_of_trades_and_quotes_of_a_live_stream(store):
@@ -484,7 +487,7 @@ def test_measures_of_trades_and_quotes_of_a_live_stream(store):
     frame = together(real("ibm_quotes")[:4_000], real("ibm_trades")[:1_500])
     sides = ("bid_price", "bid_size", "ask_price", "ask_size")
     paid, spreads = Incremental("effective_spread"), Incremental("quoted_spread", "1m")
-    said = []
+    details = []
     with (
         store.writer(8314, "bid_ask", fsync=None) as quotes,
         store.writer(8314, "last", fsync=None) as trades,
@@ -494,19 +497,19 @@ def test_measures_of_trades_and_quotes_of_a_live_stream(store):
             quotes.write(columns_of(piece.filter(pl.col("price").is_null()), *sides))
             trades.write(columns_of(piece.filter(pl.col("price").is_not_null()), "price", "size"))
             came = live.read()
-            said.append((paid.update(came), spreads.update(came)))
+            details.append((paid.update(came), spreads.update(came)))
         whole = store.select(8314, ["bid_ask", "last"]).to_polars()
-    one, other = (pl.concat(each) for each in zip(*said, strict=True))
+    one, other = (pl.concat(value) for value in zip(*details, strict=True))
     same(one, analysis.effective_spread(whole))
     same(pl.concat([other, spreads.pending()]), analysis.quoted_spread(whole, "1m"))
 
 
 def test_instants_in_any_form():
     frame = made([{"ns": i * 10**9, "price": 1.0 + i, "size": 1.0} for i in range(5)])
-    at = [datetime.fromtimestamp(START / 1e9 + each, UTC) for each in (3, 1, 3)]
+    at = [datetime.fromtimestamp(START / 1e9 + value, UTC) for value in (3, 1, 3)]
     running = Incremental("last_value", at)
-    found = pl.concat([*map(running.update, frame.iter_slices(2)), running.pending()])
-    assert_frame_equal(found, analysis.last_value(frame, at))
+    actual = pl.concat([*map(running.update, frame.iter_slices(2)), running.pending()])
+    assert_frame_equal(actual, analysis.last_value(frame, at))
 
 
 def test_renamed_members_warn():

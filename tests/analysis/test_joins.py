@@ -58,28 +58,28 @@ def times(*ns):
 )
 def test_last_value(frame, instants, tolerance_ns):
     tolerance = None if tolerance_ns is None else f"{tolerance_ns}ns"
-    found = both(partial(last_value, at=times(*instants), tolerance=tolerance), frame)
+    actual = both(partial(last_value, at=times(*instants), tolerance=tolerance), frame)
     wanted = on_clock(frame, sorted(set(instants)), tolerance_ns)
-    assert_frame_equal(found, as_frame(wanted, found))
+    assert_frame_equal(actual, as_frame(wanted, actual))
 
 
 @PATIENT
 @given(ticks(contracts=3), st.sampled_from([SECOND // 2, 7 * SECOND, 1800 * SECOND]))
 def test_align(frame, step):
     frame = frame.filter(pl.col("timestamp") < pl.col("timestamp").first() + pl.duration(hours=1))
-    found = both(partial(align, every=f"{step}ns"), frame)
+    actual = both(partial(align, every=f"{step}ns"), frame)
     seen = [row["ns"] for row in known(frame)]
     grid = (
         range(-(-min(seen) // step) * step, -(-max(seen) // step) * step + 1, step) if seen else []
     )
-    assert_frame_equal(found, as_frame(on_clock(frame, grid), found))
+    assert_frame_equal(actual, as_frame(on_clock(frame, grid), actual))
 
 
 @PATIENT
 @given(ticks())
 def test_align_by_sessions(frame):
     step = 2 * 3600 * SECOND
-    found = both(partial(align, every="2h", market="US"), frame)
+    actual = both(partial(align, every="2h", market="US"), frame)
     seen = [row["ns"] for row in known(frame)]
     grid = []
     for session in market("US").sessions("2025-01-08", "2025-01-20"):
@@ -87,7 +87,7 @@ def test_align_by_sessions(frame):
     if seen:
         end = min(ns for ns in grid if ns >= max(seen))
         grid = [ns for ns in grid if min(seen) <= ns <= end]
-    assert_frame_equal(found, as_frame(on_clock(frame, grid if seen else []), found))
+    assert_frame_equal(actual, as_frame(on_clock(frame, grid if seen else []), actual))
 
 
 def test_values_do_not_look_ahead():
@@ -102,10 +102,10 @@ def test_values_do_not_look_ahead():
 
 def test_real_quotes_on_a_grid():
     quotes = mid(real("ibm_quotes"))
-    found = align(quotes, "1m", column="mid", market="US")
-    assert len(found) == 391 + 1  # after hours belong to the next opening
-    assert found["timestamp"][0] == quotes_open(quotes)
-    noon = found.filter(pl.col("timestamp") == datetime.fromisoformat("2013-10-08T16:00:00Z"))
+    actual = align(quotes, "1m", column="mid", market="US")
+    assert len(actual) == 391 + 1  # after hours belong to the next opening
+    assert actual["timestamp"][0] == quotes_open(quotes)
+    noon = actual.filter(pl.col("timestamp") == datetime.fromisoformat("2013-10-08T16:00:00Z"))
     wanted = quotes.filter(pl.col("timestamp") <= noon["timestamp"].item())
     assert noon["mid"].item() == wanted["mid"].drop_nulls()[-1]
 
@@ -119,7 +119,7 @@ def refreshes(frame):
     rows = known(frame)
     contracts = sorted({row["contract_id"] for row in rows})
     own = {c: [row["ns"] for row in rows if row["contract_id"] == c] for c in contracts}
-    found, now = [], None
+    actual, now = [], None
     while contracts:
         following = [
             next((ns for ns in own[c] if now is None or ns > now), None) for c in contracts
@@ -127,15 +127,15 @@ def refreshes(frame):
         if None in following:
             break
         now = max(following)
-        found += [(now, c, *last_at(rows, c, now)) for c in contracts]
-    return found
+        actual += [(now, c, *last_at(rows, c, now)) for c in contracts]
+    return actual
 
 
 @PATIENT
 @given(ticks(kinds=("trades", "mids"), contracts=3, most=60))
 def test_refresh_time(frame):
-    found = both(refresh_time, frame)
-    assert_frame_equal(found, as_frame(refreshes(frame), found))
+    actual = both(refresh_time, frame)
+    assert_frame_equal(actual, as_frame(refreshes(frame), actual))
 
 
 def test_refresh_times_of_a_worked_example():
@@ -144,8 +144,8 @@ def test_refresh_times_of_a_worked_example():
     rows = [
         {"ns": ns, "contract_id": c, "price": float(ns)} for c in arrivals for ns in arrivals[c]
     ]
-    found = refresh_time(made(sorted(rows, key=lambda row: row["ns"])))
-    wide = found.pivot("contract_id", index="timestamp", values="price")
+    actual = refresh_time(made(sorted(rows, key=lambda row: row["ns"])))
+    wide = actual.pivot("contract_id", index="timestamp", values="price")
     assert wide.drop("timestamp").rows() == [(3.0, 2.0, 4.0), (6.0, 5.0, 7.0), (9.0, 8.0, 10.0)]
 
 
@@ -164,10 +164,10 @@ def test_refresh_times_so_far_are_the_first_of_the_day():
 
 def test_one_contract_is_refreshed_with_every_instant():
     trades = real("ibm_trades")
-    found = refresh_time(trades)
+    actual = refresh_time(trades)
     wanted = trades.group_by("timestamp", maintain_order=True).agg(pl.col("price").last())
-    assert_frame_equal(found.select("timestamp", "price"), wanted)
-    assert_frame_equal(refresh_time(trades.drop("contract_id")), found.drop("contract_id"))
+    assert_frame_equal(actual.select("timestamp", "price"), wanted)
+    assert_frame_equal(refresh_time(trades.drop("contract_id")), actual.drop("contract_id"))
 
 
 @pytest.mark.parametrize("unit", ["us", "ns"])
@@ -176,10 +176,10 @@ def test_units_and_zones(unit):
         pl.col("timestamp").dt.cast_time_unit(unit).dt.convert_time_zone("Asia/Tokyo")
     )
     for measure in (refresh_time, partial(align, every="1m")):
-        found, plain = both(measure, frame), measure(real("ibm_trades"))
-        assert found.schema["timestamp"].time_zone == "Asia/Tokyo"
-        assert np.array_equal(found["price"], plain["price"])
-        zoned = found["timestamp"].dt.convert_time_zone("UTC").dt.cast_time_unit("ns")
+        actual, plain = both(measure, frame), measure(real("ibm_trades"))
+        assert actual.schema["timestamp"].time_zone == "Asia/Tokyo"
+        assert np.array_equal(actual["price"], plain["price"])
+        zoned = actual["timestamp"].dt.convert_time_zone("UTC").dt.cast_time_unit("ns")
         assert zoned.equals(plain["timestamp"])
 
 
@@ -223,8 +223,8 @@ INSTANT = datetime(2025, 1, 10, 14, 30, tzinfo=UTC)
 )
 def test_instants_in_any_form(at):
     ticks = made([{"ns": 0, "price": 1.0}, {"ns": 10**12, "price": 2.0}])
-    found = last_value(ticks, at)
-    assert found.select("timestamp", "price").rows() == [(INSTANT, 1.0)]
+    actual = last_value(ticks, at)
+    assert actual.select("timestamp", "price").rows() == [(INSTANT, 1.0)]
 
 
 @pytest.mark.parametrize("at", [3, "2025-01-10", ["2025-01-10"], [1.5]])

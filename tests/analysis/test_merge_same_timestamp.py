@@ -49,12 +49,12 @@ def one_side(rows, price, size, of, how):
     st.sampled_from(["median", "max_volume", "weighted_average"]),
 )
 def test_by_the_rules(frame, of, how):
-    found = both(partial(merge_same_timestamp, of=of, how=how), frame)
+    actual = both(partial(merge_same_timestamp, of=of, how=how), frame)
     groups = {}
     for row in rows_of(frame):
         if any(is_number(row[price]) for price, _ in SIDES[of]):
             groups.setdefault((row["ns"], row["contract_id"]), []).append(row)
-    rows = rows_of(found)
+    rows = rows_of(actual)
     assert sorted((r["ns"], r["contract_id"]) for r in rows) == sorted(groups)
     for row in rows:
         group = groups[row["ns"], row["contract_id"]]
@@ -66,21 +66,21 @@ def test_by_the_rules(frame, of, how):
 
 def test_real_trades():
     trades = real("ibm_trades")
-    found = merge_same_timestamp(trades)
+    actual = merge_same_timestamp(trades)
     wanted = trades.group_by("timestamp", "contract_id", maintain_order=True).agg(
         pl.col("price").median(), pl.col("size").sum(), pl.len().alias("count")
     )
-    assert_frame_equal(found, wanted)
-    assert len(found) < len(trades)
-    assert found["timestamp"].is_unique().all()
+    assert_frame_equal(actual, wanted)
+    assert len(actual) < len(trades)
+    assert actual["timestamp"].is_unique().all()
 
 
 def test_other_columns_are_those_of_the_last_row():
     frame = made([{"ns": 0, "price": 1.0, "size": 1.0}, {"ns": 0, "price": 2.0, "size": 1.0}])
     frame = frame.with_columns(exchange=pl.Series(["N", "Q"]), count=pl.lit("theirs"))
-    found = merge_same_timestamp(frame)
-    assert found.columns == frame.columns
-    assert found.select("exchange", "count").rows() == [("Q", 2)]
+    actual = merge_same_timestamp(frame)
+    assert actual.columns == frame.columns
+    assert actual.select("exchange", "count").rows() == [("Q", 2)]
 
 
 def test_a_price_of_either_sign():

@@ -49,10 +49,10 @@ def divided(over, under):
 @PATIENT
 @given(ticks())
 def test_prices_of_quotes(frame):
-    found = both(lambda each: spread(microprice(mid(each)), tick_size=0.01), frame)
-    assert found.columns[: frame.width] == frame.columns
-    assert_frame_equal(found.select(frame.columns), frame)
-    for row, new in zip(rows_of(frame), found[:, frame.width :].to_dicts(), strict=True):
+    actual = both(lambda each: spread(microprice(mid(each)), tick_size=0.01), frame)
+    assert actual.columns[: frame.width] == frame.columns
+    assert_frame_equal(actual.select(frame.columns), frame)
+    for row, new in zip(rows_of(frame), actual[:, frame.width :].to_dicts(), strict=True):
         bid, ask = row["bid_price"], row["ask_price"]
         if bid is None or ask is None:
             assert set(new.values()) == {None}
@@ -82,13 +82,13 @@ def test_a_mid_of_nothing_has_no_relative_spread():
 @PATIENT
 @given(ticks())
 def test_averages_of_all_ticks(frame):
-    found = both(vwap, frame)
+    actual = both(vwap, frame)
     over_time = both(twap, frame)
     for contract in (1, 2):
         trades = [
             r for r in rows_of(frame) if r["contract_id"] == contract and is_number(r["price"])
         ]
-        own = found.filter(pl.col("contract_id") == contract)
+        own = actual.filter(pl.col("contract_id") == contract)
         timed = over_time.filter(pl.col("contract_id") == contract)
         if not trades:
             assert own.height == timed.height == 0
@@ -138,15 +138,15 @@ def in_window(rows, place, column, window):
 @PATIENT
 @given(ticks(), st.sampled_from([1, 2, 5, "1ns", "1000000000ns", "20000000000ns"]))
 def test_rolling_vwap(frame, window):
-    found = both(partial(rolling_vwap, window=window), frame)
+    actual = both(partial(rolling_vwap, window=window), frame)
     rows = rows_of(frame)
-    for place, (row, (new,)) in enumerate(zip(rows, added(found, "vwap"), strict=True)):
+    for place, (row, (new,)) in enumerate(zip(rows, added(actual, "vwap"), strict=True)):
         if not is_number(row["price"]):
             assert new is None
             continue
-        held = [r for r in in_window(rows, place, "price", window) if is_number(r["size"])]
-        value = sum(r["price"] * r["size"] for r in held)
-        assert new == near(divided(value, sum(r["size"] for r in held)))
+        current = [r for r in in_window(rows, place, "price", window) if is_number(r["size"])]
+        value = sum(r["price"] * r["size"] for r in current)
+        assert new == near(divided(value, sum(r["size"] for r in current)))
 
 
 @PATIENT
@@ -159,9 +159,9 @@ def test_bollinger_bands(frame, window, deviations):
         if not is_number(rows[place]["mid_price"]):
             assert new == (None, None, None)
             continue
-        held = [r["mid_price"] for r in in_window(rows, place, "mid_price", window)]
-        mean = sum(held) / len(held)
-        away = deviations * math.sqrt(sum((v - mean) ** 2 for v in held) / len(held))
+        current = [r["mid_price"] for r in in_window(rows, place, "mid_price", window)]
+        mean = sum(current) / len(current)
+        away = deviations * math.sqrt(sum((v - mean) ** 2 for v in current) / len(current))
         wanted = (mean - away, mean, mean + away)
         assert new == tuple(pytest.approx(v, rel=1e-7) for v in wanted)
 
@@ -169,9 +169,9 @@ def test_bollinger_bands(frame, window, deviations):
 @PATIENT
 @given(ticks(), st.sampled_from([1, 10**9, 20 * 10**9]))
 def test_rolling_twap(frame, window):
-    found = both(partial(rolling_twap, window=f"{window}ns"), frame)
+    actual = both(partial(rolling_twap, window=f"{window}ns"), frame)
     rows = rows_of(frame)
-    for place, (row, (new,)) in enumerate(zip(rows, added(found, "twap"), strict=True)):
+    for place, (row, (new,)) in enumerate(zip(rows, added(actual, "twap"), strict=True)):
         if not is_number(row["price"]):
             assert new is None
             continue
@@ -186,7 +186,7 @@ def test_rolling_twap(frame, window):
 @given(ticks(), st.booleans())
 def test_since_the_opening(frame, by_session):
     where = {"market": "US"} if by_session else {}
-    found = both(partial(anchored_vwap, deviations=1.5, **where), frame)
+    actual = both(partial(anchored_vwap, deviations=1.5, **where), frame)
     timed = both(partial(anchored_twap, column="mid_price", **where), frame)
     session = market("US").session("2025-01-10")
     rows = rows_of(frame)
@@ -194,9 +194,9 @@ def test_since_the_opening(frame, by_session):
     for place, row in enumerate(rows):
         inside = session.start_ns <= row["ns"] < session.end_ns or not by_session
         begun = session.start_ns if by_session else 0
-        new, (average,) = added(found, *names)[place], added(timed, "twap")[place]
-        held = [r for r in in_window(rows, place, "price", place + 1) if r["ns"] >= begun]
-        sized = [r for r in held if is_number(r["size"])]
+        new, (average,) = added(actual, *names)[place], added(timed, "twap")[place]
+        current = [r for r in in_window(rows, place, "price", place + 1) if r["ns"] >= begun]
+        sized = [r for r in current if is_number(r["size"])]
         volume = sum(r["size"] for r in sized)
         if not (inside and is_number(row["price"]) and volume):
             assert new == (None, None, None)
@@ -206,12 +206,12 @@ def test_since_the_opening(frame, by_session):
             away = 1.5 * math.sqrt(square)
             wanted = (mean, mean - away, mean + away)
             assert new == tuple(pytest.approx(v, rel=1e-7) for v in wanted)
-        held = [r for r in in_window(rows, place, "mid_price", place + 1) if r["ns"] >= begun]
+        current = [r for r in in_window(rows, place, "mid_price", place + 1) if r["ns"] >= begun]
         if not (inside and is_number(row["mid_price"])):
             assert average is None
         else:
-            area = sum(a["mid_price"] * (b["ns"] - a["ns"]) for a, b in pairwise(held))
-            span = row["ns"] - held[0]["ns"]
+            area = sum(a["mid_price"] * (b["ns"] - a["ns"]) for a, b in pairwise(current))
+            span = row["ns"] - current[0]["ns"]
             assert average == near(area / span if span else row["mid_price"])
 
 
@@ -226,10 +226,10 @@ def test_rolling_beside_polars(name):
         mean=pl.col("price").rolling_mean_by("timestamp", "1m"),
     )
     last = (trades["timestamp"] != trades["timestamp"].shift(-1)).fill_null(True)
-    found = bollinger_bands(rolling_vwap(trades, "1m"), "1m").select(
+    actual = bollinger_bands(rolling_vwap(trades, "1m"), "1m").select(
         "vwap", mean="bollinger_middle"
     )
-    assert_frame_equal(found.filter(last), rolled.filter(last), rel_tol=1e-10)
+    assert_frame_equal(actual.filter(last), rolled.filter(last), rel_tol=1e-10)
     twenty = trades.select(pl.col("price").rolling_std(20, ddof=0) * 2)["price"]
     bands = bollinger_bands(trades)
     wide = bands["bollinger_upper"] - bands["bollinger_middle"]
@@ -275,7 +275,7 @@ def test_a_live_buffer_gives_what_the_day_will_give(name):
 @pytest.mark.parametrize("name", ROWS)
 def test_contracts_together_and_apart(name):
     frames = [real("btcusdt_trades")[:1500], real("ibm_trades")[:1500]]
-    alone = pl.concat([ROWS[name](each) for each in frames])
+    alone = pl.concat([ROWS[name](frame) for frame in frames])
     assert_frame_equal(
         both(ROWS[name], together(*frames)), alone.sort("timestamp", maintain_order=True)
     )

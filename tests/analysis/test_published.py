@@ -182,13 +182,13 @@ def test_twap_as_cyfrin():
 )
 def test_averages_over_time_as_dolphindb(times, values, wanted):
     digits = len(str(wanted).split(".")[1])
-    found = analysis.twap(seconds(times, "price", values))["twap"].item()
-    assert round(found, digits) == wanted
+    actual = analysis.twap(seconds(times, "price", values))["twap"].item()
+    assert round(actual, digits) == wanted
     if None not in values:
         asks = seconds(times, "ask_price", [100 + value for value in values])
         quotes = asks.with_columns(bid_price=pl.lit(100.0))
-        found = analysis.quoted_spread(quotes)["time_weighted_spread"].item()
-        assert round(found, digits) == wanted
+        actual = analysis.quoted_spread(quotes)["time_weighted_spread"].item()
+        assert round(actual, digits) == wanted
 
 
 def test_order_flow_and_imbalances_as_wickra():
@@ -204,8 +204,8 @@ def test_order_flow_and_imbalances_as_wickra():
 
 
 def test_bands_around_a_vwap_as_wickra():
-    found = analysis.anchored_vwap(real("ibm_trades"), deviations=2)
-    bands = found.select("vwap_upper", "vwap", "vwap_lower")
+    actual = analysis.anchored_vwap(real("ibm_trades"), deviations=2)
+    bands = actual.select("vwap_upper", "vwap", "vwap_lower")
     # wickra 2.0.0: VwapStdDevBands(2), after 1000 trades and after all
     assert bands.row(999) == pytest.approx(
         (182.06785888089416, 181.68800768828083, 181.3081564956675), rel=1e-12
@@ -224,33 +224,33 @@ def test_value_area_as_mind_over_markets(times):
     volumes = [20000.0, 20000.0, 21886.0, 21887.0, 22168.0, 17246.0, 17245.0]
     ticks = trades([96 - (16 - place) / 32 for place in range(7)], volumes)
     share = times * (22168 + 43773) / sum(volumes)
-    found = analysis.volume_profile(ticks, share=share)
-    assert found["point_of_control"].to_list() == [False] * 4 + [True] + [False] * 2
+    actual = analysis.volume_profile(ticks, share=share)
+    assert actual["point_of_control"].to_list() == [False] * 4 + [True] + [False] * 2
     # The two further down, at 96-15 and 96-16, are the next.
-    assert found["value_area"].to_list() == [times > 1] * 2 + [True] * 3 + [False] * 2
+    assert actual["value_area"].to_list() == [times > 1] * 2 + [True] * 3 + [False] * 2
 
 
 def test_roll_as_mlfinlab():
     closes = [close for close, _, _ in DOLLAR_BARS[4:]]
-    found = analysis.roll_spread(trades(closes, [1.0] * len(closes)))
+    actual = analysis.roll_spread(trades(closes, [1.0] * len(closes)))
     # mlfinlab, tests/test_microstructural_features.py: get_roll_measure(close, 20)[25]
-    assert found["roll"].item() == pytest.approx(1.176, abs=1e-3)
-    assert found["observations"].item() == 20
+    assert actual["roll"].item() == pytest.approx(1.176, abs=1e-3)
+    assert actual["observations"].item() == 20
 
 
 def test_amihud_as_mlfinlab():
     bars = DOLLAR_BARS[5:]
     sizes = [value / close for close, _, value in bars]
-    found = analysis.amihud(trades([close for close, _, _ in bars], sizes), "1m")
+    actual = analysis.amihud(trades([close for close, _, _ in bars], sizes), "1m")
     # get_bar_based_amihud_lambda(close, cum_dollar, 20)[25], of log returns; to its delta
-    assert found["amihud"].item() == pytest.approx(1.8439e-11, abs=1e-13)
+    assert actual["amihud"].item() == pytest.approx(1.8439e-11, abs=1e-13)
 
 
 def test_bulk_classification_as_mlfinlab():
     closes = [close for close, _, _ in DOLLAR_BARS[5:]]
-    found = analysis.vpin(trades(closes, [1.0] * len(closes)), 1.0, window=1)
+    actual = analysis.vpin(trades(closes, [1.0] * len(closes)), 1.0, window=1)
     # get_vpin(cum_vol, get_bvc_buy_volume(close, cum_vol, 20), 1)[25]: of one bar
-    assert found["vpin"][-1] == pytest.approx(0.554, abs=1e-3)
+    assert actual["vpin"][-1] == pytest.approx(0.554, abs=1e-3)
 
 
 def test_vpin_of_signs_as_wickra():
@@ -258,9 +258,9 @@ def test_vpin_of_signs_as_wickra():
     # one trade to a bar, as wickra splits each trade among the buckets
     seconds = pl.int_range(pl.len()) * 10**9
     ticks = ticks.with_columns(timestamp=seconds.cast(pl.Datetime("ns", "UTC")))
-    found = analysis.vpin(ticks, 10_000, window=20, bars="1s", classify="signs")
+    actual = analysis.vpin(ticks, 10_000, window=20, bars="1s", classify="signs")
     # wickra 2.0.0: Vpin(10_000, 20), of the same trades and signs
-    measured = found["vpin"].drop_nulls()
+    measured = actual["vpin"].drop_nulls()
     assert len(measured) == 95
     assert measured[0] == pytest.approx(0.64866, abs=1e-9)
     assert measured[-1] == pytest.approx(0.26981, abs=1e-9)
@@ -269,11 +269,11 @@ def test_vpin_of_signs_as_wickra():
 def test_kyle_lambda_as_r_fits_it():
     bars = DOLLAR_BARS[5:]
     frame = trades([close for close, _, _ in bars], [float(size) for _, size, _ in bars])
-    found = analysis.kyle_lambda(frame, None, method="tick").row(0, named=True)
+    actual = analysis.kyle_lambda(frame, None, method="tick").row(0, named=True)
     # R 4.2.2: summary(lm(diff(close) ~ x)), x the sizes with the signs of the tick rule
-    assert found["kyle_lambda"] == pytest.approx(7.51078663986e-05, rel=1e-9)
-    assert found["t_statistic"] == pytest.approx(7.59211912171, rel=1e-9)
-    assert found["r_squared"] == pytest.approx(0.762031529718, rel=1e-9)
+    assert actual["kyle_lambda"] == pytest.approx(7.51078663986e-05, rel=1e-9)
+    assert actual["t_statistic"] == pytest.approx(7.59211912171, rel=1e-9)
+    assert actual["r_squared"] == pytest.approx(0.762031529718, rel=1e-9)
 
 
 def ttrc() -> pl.DataFrame:
@@ -296,12 +296,12 @@ def ttrc() -> pl.DataFrame:
     ],
 )
 def test_ranges_as_ttr(measure, wanted):
-    found = getattr(analysis, measure)(ttrc(), 10)[measure].tail(3)
-    assert (252 * found).sqrt().to_list() == pytest.approx(wanted, rel=1e-10)
+    actual = getattr(analysis, measure)(ttrc(), 10)[measure].tail(3)
+    assert (252 * actual).sqrt().to_list() == pytest.approx(wanted, rel=1e-10)
 
 
 def test_bollinger_bands_as_ttr():
-    found = analysis.bollinger_bands(ttrc(), 20, column="close").tail(3)
+    actual = analysis.bollinger_bands(ttrc(), 20, column="close").tail(3)
     # TTR 0.24.3: tail(BBands(ttrc$Close[1:30], n = 20, sd = 2), 3)
     wanted = {
         "bollinger_lower": [3.19821587727, 3.19889630076, 3.20222722530],
@@ -309,7 +309,7 @@ def test_bollinger_bands_as_ttr():
         "bollinger_upper": [3.51878412273, 3.53410369924, 3.55077277470],
     }
     for name, values in wanted.items():
-        assert found[name].to_list() == pytest.approx(values, rel=1e-10)
+        assert actual[name].to_list() == pytest.approx(values, rel=1e-10)
 
 
 def test_rolling_vwap_as_ttr():
@@ -339,8 +339,8 @@ def test_rolling_vwap_as_ttr():
     ],
 )
 def test_weights_of_kernels_as_highfrequency(kernel, wanted):
-    found = KERNELS[kernel].weight(np.array([0.25, 0.5, 0.75]))
-    assert found == pytest.approx(wanted, rel=1e-9)
+    actual = KERNELS[kernel].weight(np.array([0.25, 0.5, 0.75]))
+    assert actual == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -382,8 +382,8 @@ def test_constant_of_parzen_as_mfe_toolbox():
     ],
 )
 def test_realized_kernel_as_arch(kernel, jitter, wanted):
-    found = analysis.realized_kernel(real("ibm_trades"), kernel, bandwidth=100, jitter=jitter)
-    assert found["realized_kernel"].item() == pytest.approx(wanted, rel=1e-10)
+    actual = analysis.realized_kernel(real("ibm_trades"), kernel, bandwidth=100, jitter=jitter)
+    assert actual["realized_kernel"].item() == pytest.approx(wanted, rel=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -416,12 +416,12 @@ def test_realized_kernel_as_arch(kernel, jitter, wanted):
 )
 def test_bars_as_mlfinpy(bars, count, first, second, last):
     ticks = analysis.signed_volume(real("ibm_trades"), method="tick")
-    found = bars(ticks)
-    assert found.height == count
+    actual = bars(ticks)
+    assert actual.height == count
     total = ticks["signed_volume"].clip(0).cum_sum()
-    ends = found["count"].cum_sum()
+    ends = actual["count"].cum_sum()
     for place, wanted in ((0, first), (1, second), (count - 1, last)):
-        row = found.row(place, named=True)
+        row = actual.row(place, named=True)
         end, begin = ends[place], ends[place] - row["count"]
         bought = total[end - 1] - (total[begin - 1] if begin else 0)
         names = ("open", "high", "low", "close", "volume")
@@ -442,10 +442,10 @@ def test_bars_as_mlfinpy(bars, count, first, second, last):
     ],
 )
 def test_run_bars_as_mlfinpy(expected, first, bars, squares):
-    found = analysis.run_bars(
+    actual = analysis.run_bars(
         real("ibm_trades"), expected_ticks=first[0], span=1, limits=(expected, expected)
     )
-    counts = found["count"].to_list()
+    counts = actual["count"].to_list()
     assert counts[:4] == first
     assert (len(counts), sum(count**2 for count in counts)) == (bars, squares)
 
@@ -469,10 +469,10 @@ def test_run_bars_as_mlfinpy(expected, first, bars, squares):
     ],
 )
 def test_imbalance_bars_as_mlfinpy(amount, expected, first, second):
-    found = analysis.imbalance_bars(
+    actual = analysis.imbalance_bars(
         real("ibm_trades"), amount, expected_ticks=first, span=1, limits=(expected, expected)
     )
-    assert found["count"][:2].to_list() == [first, second]
+    assert actual["count"][:2].to_list() == [first, second]
 
 
 def test_time_bars_as_pandas():
@@ -482,5 +482,5 @@ def test_time_bars_as_pandas():
     wanted = groups["price"].ohlc().assign(volume=groups["size"].sum(), count=groups.size())
     wanted = pl.from_pandas(wanted.loc[wanted["count"] > 0], include_index=True)
     names = wanted.columns
-    found = analysis.time_bars(ticks, "5m").filter(pl.col("count") > 0).select(names)
-    assert_frame_equal(found, wanted, check_dtypes=False)
+    actual = analysis.time_bars(ticks, "5m").filter(pl.col("count") > 0).select(names)
+    assert_frame_equal(actual, wanted, check_dtypes=False)

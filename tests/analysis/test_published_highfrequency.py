@@ -64,16 +64,16 @@ def test_r_draws_the_same():
 
 
 def test_realized_variance_as_rcov():
-    found = analysis.realized_variance(prices(logs().sum(axis=0)), per=DAY)
+    actual = analysis.realized_variance(prices(logs().sum(axis=0)), per=DAY)
     # test_that("rCov"): lapply(rCov(returnDat), sum)
-    assert found["realized_variance"].to_list() == pytest.approx(
+    assert actual["realized_variance"].to_list() == pytest.approx(
         [2.971967832, 3.032179598, 3.012844796], abs=1e-9
     )
 
 
 def bipower(log: np.ndarray) -> np.ndarray:
-    found = analysis.bipower_variation(prices(log), per=DAY)
-    return found["bipower_variation"].to_numpy()
+    actual = analysis.bipower_variation(prices(log), per=DAY)
+    return actual["bipower_variation"].to_numpy()
 
 
 def test_bipower_variation_as_rmpvar():
@@ -96,11 +96,11 @@ def test_bipower_variation_as_rbpcov():
 
 def first_lag(frame: pl.DataFrame, per: pl.Expr | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The variance, and what a kernel adds to it that has a weight of 1 at the first lag."""
-    found = analysis.realized_kernel(
+    actual = analysis.realized_kernel(
         frame, "bartlett", bandwidth=1, flat_top=True, jitter=1, per=per
     )
     variance = analysis.realized_variance(frame, per=per)["realized_variance"].to_numpy()
-    return variance, found["realized_kernel"].to_numpy() - variance
+    return variance, actual["realized_kernel"].to_numpy() - variance
 
 
 def test_realized_kernel_as_rkernelcov():
@@ -125,8 +125,8 @@ def test_two_scale_rv_as_rtscov():
     slow, n = 300, SECONDS
 
     def scales(log: np.ndarray, *, adjusted: bool) -> float:
-        found = analysis.two_scale_rv(prices(log, days=1), slow, adjusted=adjusted)
-        return found["two_scale_rv"].item()
+        actual = analysis.two_scale_rv(prices(log, days=1), slow, adjusted=adjusted)
+        return actual["two_scale_rv"].item()
 
     # test_that("rTSCov multivariate"): of two prices, K = 300. Its covariances have a correction
     # for small samples of their own, n / ((K - 1) nbar).
@@ -147,8 +147,8 @@ def test_realized_variance_as_ravgcov():
         for minute in range(1, 5):
             inside = day[60 * minute : 23_101 + 60 * minute]
             inside = inside.with_columns(pl.col("timestamp") - pl.duration(minutes=minute))
-            found = analysis.realized_variance(inside, "5m")["realized_variance"].item()
-            grids.append(found * 78 / 77)
+            actual = analysis.realized_variance(inside, "5m")["realized_variance"].item()
+            grids.append(actual * 78 / 77)
         assert sum(grids) / 5 == pytest.approx(wanted, abs=1e-9)
 
 
@@ -166,9 +166,9 @@ def test_align_as_aggregateprice():
             "price": [float(price) for price in range(10)],
         }
     )
-    found = analysis.align(ticks, "5m").filter(pl.col("timestamp") > at(34200)[0])
-    assert found["timestamp"].to_list() == at(34500, 34800, 35100)
-    assert found["price"].to_list() == [3, 6, 9]
+    actual = analysis.align(ticks, "5m").filter(pl.col("timestamp") > at(34200)[0])
+    assert actual["timestamp"].to_list() == at(34500, 34800, 35100)
+    assert actual["price"].to_list() == [3, 6, 9]
 
 
 def test_align_as_aggregateprice_fills():
@@ -201,11 +201,11 @@ def test_refresh_time():
         for contract, times in seconds.items()
         for place, second in enumerate(times, 1)
     ]
-    found = analysis.refresh_time(made(sorted(rows, key=lambda row: row["ns"])))
+    actual = analysis.refresh_time(made(sorted(rows, key=lambda row: row["ns"])))
     start = made([{"ns": 0}])["timestamp"][0]
-    since = (found["timestamp"] - start).dt.total_seconds().to_list()
+    since = (actual["timestamp"] - start).dt.total_seconds().to_list()
     assert since[::3] == [1, 3, 6, 9, 14]
-    values = found["price"].to_list()
+    values = actual["price"].to_list()
     assert [values[at : at + 3] for at in range(0, 15, 3)] == [
         [1, 1, 1],
         [2, 2, 3],
@@ -225,11 +225,11 @@ def test_refresh_time():
     ],
 )
 def test_merged_trades(how, price, size, value):
-    found = analysis.merge_same_timestamp(real("ibm_trades"), how=how)
-    assert (found.height, found["count"].max()) == (26107, 16)
-    assert found["price"].sum() == pytest.approx(price, rel=1e-14)
-    assert found["size"].sum() == size
-    assert (found["price"] * found["size"]).sum() == pytest.approx(value, rel=1e-12)
+    actual = analysis.merge_same_timestamp(real("ibm_trades"), how=how)
+    assert (actual.height, actual["count"].max()) == (26107, 16)
+    assert actual["price"].sum() == pytest.approx(price, rel=1e-14)
+    assert actual["size"].sum() == size
+    assert (actual["price"] * actual["size"]).sum() == pytest.approx(value, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -242,17 +242,17 @@ def test_merged_trades(how, price, size, value):
     ],
 )
 def test_merged_quotes(how, bid, ask):
-    found = analysis.merge_same_timestamp(real("ibm_quotes"), of="quotes", how=how)
-    assert found.height == 49000
-    assert found["bid_price"].sum() == pytest.approx(bid, rel=1e-13)
-    assert found["ask_price"].sum() == pytest.approx(ask, rel=1e-13)
-    assert found.select(pl.col("bid_size", "ask_size").sum()).row(0) == (20416500, 14669500)
+    actual = analysis.merge_same_timestamp(real("ibm_quotes"), of="quotes", how=how)
+    assert actual.height == 49000
+    assert actual["bid_price"].sum() == pytest.approx(bid, rel=1e-13)
+    assert actual["ask_price"].sum() == pytest.approx(ask, rel=1e-13)
+    assert actual.select(pl.col("bid_size", "ask_size").sum()).row(0) == (20416500, 14669500)
 
 
 def open_quotes() -> pl.DataFrame:
     """Without locked ones, too: ``rmNegativeSpread`` takes them out, against rule Q2."""
-    found = analysis.rm_negative_spread(real("ibm_quotes"))
-    return found.filter(pl.col("bid_price") < pl.col("ask_price"))
+    actual = analysis.rm_negative_spread(real("ibm_quotes"))
+    return actual.filter(pl.col("bid_price") < pl.col("ask_price"))
 
 
 @pytest.mark.parametrize(("times", "left"), [(49.75, 62327), (4.75, 61008), (2.75, 58709)])
@@ -273,8 +273,8 @@ def clean_quotes() -> pl.DataFrame:
 )
 def test_quote_outliers(times, left):
     # rmOutliersQuotes(qData, maxi, type = "standard")
-    found = analysis.rm_quote_outliers(clean_quotes(), times, day=pl.lit(0))
-    assert found.height == left
+    actual = analysis.rm_quote_outliers(clean_quotes(), times, day=pl.lit(0))
+    assert actual.height == left
 
 
 def test_trade_outliers_directions_and_effective_spreads():
@@ -283,16 +283,18 @@ def test_trade_outliers_directions_and_effective_spreads():
     # rmTradeOutliersUsingQuotes, getTradeDirection and getLiquidityMeasures, one after the other
     trades = analysis.rm_trade_outliers(merged, quotes)
     assert trades.height == 25978
-    found = analysis.effective_spread(trades, quotes=quotes)
-    assert (found["sign"].sum(), (found["sign"] > 0).sum()) == (-384, 12797)
-    assert found["effective_spread"].mean() == pytest.approx(0.0264187004388329, rel=1e-10)
-    assert found["relative_effective_spread"].mean() == pytest.approx(0.00014670742338107, rel=1e-9)
-    assert (found["sign"] * found["size"]).mean() == pytest.approx(-8.76326122103318, rel=1e-12)
-    joined = analysis.quote_imbalance(analysis.quotes_at(trades, quotes))
+    actual = analysis.effective_spread(trades, quotes=quotes)
+    assert (actual["sign"].sum(), (actual["sign"] > 0).sum()) == (-384, 12797)
+    assert actual["effective_spread"].mean() == pytest.approx(0.0264187004388329, rel=1e-10)
+    assert actual["relative_effective_spread"].mean() == pytest.approx(
+        0.00014670742338107, rel=1e-9
+    )
+    assert (actual["sign"] * actual["size"]).mean() == pytest.approx(-8.76326122103318, rel=1e-12)
+    combined = analysis.quote_imbalance(analysis.quotes_at(trades, quotes))
     # depthImbalanceDifference, the other way round; quotedSpread, proportionalQuotedSpread
-    depth = -(found["sign"] * joined["quote_imbalance"]).mean()
+    depth = -(actual["sign"] * combined["quote_imbalance"]).mean()
     assert depth == pytest.approx(-0.0142036819281161, rel=1e-10)
-    wide = analysis.spread(joined)
+    wide = analysis.spread(combined)
     assert wide["spread"].mean() == pytest.approx(0.0381170605897298, rel=1e-10)
     assert wide["relative_spread"].mean() == pytest.approx(0.000211683131987779, rel=1e-10)
 
@@ -305,8 +307,8 @@ def test_realized_spread_and_price_impact_each_second():
     clock = pl.select(pl.datetime_range(open_, close, "1s")).to_series()
 
     def each_second(name: str, column: str) -> pl.DataFrame:
-        found = analysis.last_value(real(name), clock, column=column)
-        return found.select("timestamp", column)
+        actual = analysis.last_value(real(name), clock, column=column)
+        return actual.select("timestamp", column)
 
     trades = each_second("ibm_trades", "price")
     quotes = each_second("ibm_quotes", "bid_price").join(

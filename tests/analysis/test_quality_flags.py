@@ -19,7 +19,7 @@ from .frames import both, is_number, made, real, rows_of, ticks
 
 def far_ones(prices: list[float], k: int, trim: float, gamma: float) -> list[bool]:
     """Brownlees and Gallo's rule, window by window."""
-    n, found = len(prices), []
+    n, actual = len(prices), []
     k = min(k, n)
     for i, price in enumerate(prices):
         begin = min(max(i - k // 2, 0), n - k)
@@ -27,10 +27,10 @@ def far_ones(prices: list[float], k: int, trim: float, gamma: float) -> list[boo
         cut = int(trim * K)
         inner = window[cut : len(window) - cut]
         if len(inner) < 2:
-            found.append(False)
+            actual.append(False)
             continue
-        found.append(abs(price - fmean(inner)) > 3 * stdev(inner) + gamma + 1e-9)
-    return found
+        actual.append(abs(price - fmean(inner)) > 3 * stdev(inner) + gamma + 1e-9)
+    return actual
 
 
 K = 10
@@ -73,35 +73,35 @@ def measure(frame, gamma=None):
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([0.1, 0.5]))
 def test_outliers_of_trades(frame, gamma):
-    found = both(lambda f: measure(f, gamma), frame)
+    actual = both(lambda f: measure(f, gamma), frame)
     trades = frame.filter(pl.col("price").is_finite())
-    assert found["outlier_rule"].to_list() == flagged(trades, gamma)
-    assert found["outlier"].to_list() == [rule is not None for rule in found["outlier_rule"]]
-    assert found.columns == [*frame.columns, "outlier", "outlier_rule"]
+    assert actual["outlier_rule"].to_list() == flagged(trades, gamma)
+    assert actual["outlier"].to_list() == [rule is not None for rule in actual["outlier_rule"]]
+    assert actual.columns == [*frame.columns, "outlier", "outlier_rule"]
 
 
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("quotes",)))
 def test_outliers_of_quotes(frame):
     quotes = frame.drop("price")
-    found = both(lambda f: measure(f, 0.25), quotes)
-    kept = frame.filter(pl.col("bid_price").is_finite() | pl.col("ask_price").is_finite())
-    assert found["outlier_rule"].to_list() == flagged(kept, 0.25)
+    actual = both(lambda f: measure(f, 0.25), quotes)
+    remaining = frame.filter(pl.col("bid_price").is_finite() | pl.col("ask_price").is_finite())
+    assert actual["outlier_rule"].to_list() == flagged(remaining, 0.25)
 
 
 def test_outliers_of_a_day():
     trades = real("ibm_trades")[12_000:13_500]
-    found = both(measure, trades)
+    actual = both(measure, trades)
     expected = flagged(trades.with_columns(bid_price=None, ask_price=None))
-    assert found["outlier_rule"].to_list() == expected
-    assert 0 < found["outlier"].sum() < 0.2 * trades.height
+    assert actual["outlier_rule"].to_list() == expected
+    assert 0 < actual["outlier"].sum() < 0.2 * trades.height
 
 
 def test_absent_prices_are_no_neighbours():
     prices = [10.0, 10.01] * 20 + [0.0, -5.0] * 5 + [10.0, 10.01] * 20
     frame = made([{"ns": i, "price": p} for i, p in enumerate(prices)])
-    found = analysis.outliers(frame)
-    assert found["outlier_rule"].value_counts().drop_nulls().rows() == [("not_positive", 10)]
+    actual = analysis.outliers(frame)
+    assert actual["outlier_rule"].value_counts().drop_nulls().rows() == [("not_positive", 10)]
 
 
 def test_impossible_arguments_are_refused():
@@ -122,9 +122,9 @@ def test_duplicates(frame):
     doubled = pl.concat([frame, frame]).sort("timestamp", maintain_order=True)
     last, expected = {}, []
     for row in rows_of(doubled):
-        said = tuple("nan" if v is not None and v != v else v for v in row.values())
-        expected.append(last.get(row["contract_id"]) == said)
-        last[row["contract_id"]] = said
+        details = tuple("nan" if v is not None and v != v else v for v in row.values())
+        expected.append(last.get(row["contract_id"]) == details)
+        last[row["contract_id"]] = details
     assert both(analysis.duplicates, doubled)["duplicate"].to_list() == expected
 
 
@@ -146,5 +146,5 @@ def test_crossed_quotes(frame):
 
 
 def test_crossed_and_locked_of_a_day():
-    found = analysis.crossed_quotes(real("ibm_quotes"))
-    assert found.select("crossed", "locked").sum().row(0) == (40, 504)
+    actual = analysis.crossed_quotes(real("ibm_quotes"))
+    assert actual.select("crossed", "locked").sum().row(0) == (40, 504)

@@ -20,7 +20,7 @@ SIDES = ("bid_price", "bid_size", "ask_price", "ask_size")
 
 def slowly(trades, quotes, *, lag_ns=0, tolerance_ns=None, strict=False):
     """The definition, trade by trade; ``quotes`` is None if they are among the trades."""
-    found = []
+    actual = []
     candidates = rows_of(trades if quotes is None else quotes)
     for place, trade in enumerate(rows_of(trades)):
         if not is_number(trade["price"]):
@@ -40,8 +40,8 @@ def slowly(trades, quotes, *, lag_ns=0, tolerance_ns=None, strict=False):
                 in_force = quote
         if in_force and tolerance_ns is not None and latest - in_force["ns"] > tolerance_ns:
             in_force = None
-        found.append([in_force and in_force[name] for name in SIDES])
-    return found
+        actual.append([in_force and in_force[name] for name in SIDES])
+    return actual
 
 
 def _absent(wanted, found):
@@ -54,9 +54,9 @@ def _absent(wanted, found):
 def test_one_frame(frame, lag_ns, tolerance_ns, strict):
     tolerance = None if tolerance_ns is None else f"{tolerance_ns}ns"
     measure = partial(quotes_at, lag=f"{lag_ns}ns", tolerance=tolerance, strict=strict)
-    found = both(measure, frame)
+    actual = both(measure, frame)
     wanted = slowly(frame, None, lag_ns=lag_ns, tolerance_ns=tolerance_ns, strict=strict)
-    assert_frame_equal(found.select(SIDES), _absent(wanted, found))
+    assert_frame_equal(actual.select(SIDES), _absent(wanted, actual))
 
 
 @PATIENT
@@ -65,11 +65,11 @@ def test_two_frames(trades, quotes, lag_ns, strict):
     def measure(trades, quotes):
         return quotes_at(trades, quotes, lag=f"{lag_ns}ns", strict=strict)
 
-    found = both(measure, trades, quotes)
+    actual = both(measure, trades, quotes)
     wanted = slowly(trades, quotes, lag_ns=lag_ns, strict=strict)
-    assert_frame_equal(found.select(SIDES), _absent(wanted, found))
-    mid = (found["bid_price"] + found["ask_price"]) / 2
-    assert_frame_equal(found.select("mid"), mid.alias("mid").to_frame())
+    assert_frame_equal(actual.select(SIDES), _absent(wanted, actual))
+    mid = (actual["bid_price"] + actual["ask_price"]) / 2
+    assert_frame_equal(actual.select("mid"), mid.alias("mid").to_frame())
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -77,11 +77,11 @@ def test_real_trades_and_quotes(strict):
     # Around the opening, when trades and quotes of the same millisecond abound.
     trades = real("ibm_trades")[:400]
     quotes = real("ibm_quotes").filter(pl.col("timestamp") <= trades["timestamp"].max())[-900:]
-    found = quotes_at(trades, quotes, strict=strict)
+    actual = quotes_at(trades, quotes, strict=strict)
     wanted = slowly(trades, quotes, strict=strict)
-    assert found.select(SIDES).rows() == [tuple(row or ()) for row in wanted]
-    assert found["bid_price"].null_count() < len(found)
-    times = found.drop_nulls("quote_timestamp").select("timestamp", "quote_timestamp")
+    assert actual.select(SIDES).rows() == [tuple(row or ()) for row in wanted]
+    assert actual["bid_price"].null_count() < len(actual)
+    times = actual.drop_nulls("quote_timestamp").select("timestamp", "quote_timestamp")
     late = (
         times["quote_timestamp"] >= times["timestamp"]
         if strict
@@ -143,9 +143,9 @@ def test_frames_without_contracts_are_of_one():
 def test_contract_ids_of_another_integer_type():
     quotes = real("ibm_quotes").with_columns(pl.col("contract_id").cast(pl.Int64))
     for trades in (real("ibm_trades"), together(real("ibm_trades"), real("btcusdt_trades"))):
-        found = quotes_at(trades, quotes)
-        assert found.schema["contract_id"] == pl.UInt32
-        assert found["mid"].count() > 30_000
+        actual = quotes_at(trades, quotes)
+        assert actual.schema["contract_id"] == pl.UInt32
+        assert actual["mid"].count() > 30_000
 
 
 def test_frames_that_cannot_be_joined_are_refused():

@@ -74,33 +74,33 @@ def by_contract(frame):
 @settings(max_examples=30, deadline=None)
 @given(frame=bars())
 def test_variance_of_all_bars(name, frame):
-    found = both(getattr(analysis, name), frame)
+    actual = both(getattr(analysis, name), frame)
     expected = [
         (c, fmean(PLAIN[name](*row[1:]) for row in rows), len(rows))
         for c, rows in by_contract(frame).items()
     ]
-    assert found.columns == ["contract_id", name, "bars"]
-    same(found, expected)
+    assert actual.columns == ["contract_id", name, "bars"]
+    same(actual, expected)
 
 
 @pytest.mark.parametrize("name", PLAIN)
 @settings(max_examples=30, deadline=None)
 @given(frame=bars())
 def test_variance_of_the_last_bars(name, frame):
-    found = both(lambda f: getattr(analysis, name)(f, 3), frame)
+    actual = both(lambda f: getattr(analysis, name)(f, 3), frame)
     for contract, rows in by_contract(frame).items():
         each = [PLAIN[name](*row[1:]) for row in rows]
         expected = [fmean(each[i - 2 : i + 1]) if i >= 2 else None for i in range(len(each))]
-        same(found.filter(contract_id=contract)[name].to_list(), expected)
+        same(actual.filter(contract_id=contract)[name].to_list(), expected)
 
 
 @settings(max_examples=30, deadline=None)
 @given(bars())
 def test_yang_zhang(frame):
-    found = both(analysis.yang_zhang, frame)
+    actual = both(analysis.yang_zhang, frame)
     priced = by_contract(frame).items()
     wanted = [(c, yang_zhang([row[1:] for row in rows]), len(rows)) for c, rows in priced]
-    same(found, wanted)
+    same(actual, wanted)
     rolling = both(lambda f: analysis.yang_zhang(f, 2), frame)
     for contract, rows in by_contract(frame).items():
         prices = [row[1:] for row in rows]

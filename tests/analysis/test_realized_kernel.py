@@ -60,7 +60,7 @@ def test_constants_minimise_the_variance(name):
     weight = kernel.weight(x)
     slope = np.gradient(weight, x, edge_order=2)
     curve = np.gradient(slope, x, edge_order=2)
-    k00, k11, k22 = (np.trapezoid(each**2, x) for each in (weight, slope, curve))
+    k00, k11, k22 = (np.trapezoid(value**2, x) for value in (weight, slope, curve))
     if kernel.smooth is not None:
         # BNHLS 2009; the published 3.5134 of Parzen's has k00 rounded.
         assert kernel.smooth == pytest.approx((curve[100] ** 2 / k00) ** 0.2, rel=2e-3)
@@ -83,11 +83,11 @@ def test_realized_kernel_of_trades(name, flat_top):
     for h in range(1, lags + 1):
         x = (h - 1) / lags if flat_top else h / (lags + 1)
         wanted += 2 * float(KERNELS[name].weight(np.array([x]))[0]) * gamma[h]
-    found = both(
+    actual = both(
         lambda f: analysis.realized_kernel(f, name, bandwidth=lags, flat_top=flat_top), frame
     )
-    assert found["realized_kernel"].item() == pytest.approx(wanted, rel=1e-9)
-    assert found.select("bandwidth", "returns").row(0) == (lags, len(returns))
+    assert actual["realized_kernel"].item() == pytest.approx(wanted, rel=1e-9)
+    assert actual.select("bandwidth", "returns").row(0) == (lags, len(returns))
 
 
 def test_bandwidth_follows_the_noise():
@@ -101,8 +101,8 @@ def test_bandwidth_follows_the_noise():
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_realized_kernel_on_anything(frame):
-    found = both(analysis.realized_kernel, frame)
-    for value in found["realized_kernel"]:
+    actual = both(analysis.realized_kernel, frame)
+    for value in actual["realized_kernel"]:
         assert value is None or value >= -1e-15
 
 

@@ -21,12 +21,12 @@ def decorated_functions() -> dict[str, str]:
         for path in FOLDER.glob("_*.py")
         for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef)
-        and any(ast.unparse(each).startswith("measure(") for each in node.decorator_list)
+        and any(ast.unparse(value).startswith("measure(") for value in node.decorator_list)
     }
 
 
 def test_every_decorated_function_is_public_and_no_other_is():
-    public = {name: each.module for name, each in read_exports("ibticks.analysis").items()}
+    public = {name: export.module for name, export in read_exports("ibticks.analysis").items()}
     del public["Incremental"]
     assert public == decorated_functions()
 
@@ -34,7 +34,7 @@ def test_every_decorated_function_is_public_and_no_other_is():
 def test_every_section_has_measures():
     for name in analysis.__all__:
         getattr(analysis, name)
-    assert {each.section for each in MEASURES.values()} == set(SECTIONS)
+    assert {measure.section for measure in MEASURES.values()} == set(SECTIONS)
 
 
 def test_the_package_imports_no_library():

@@ -51,7 +51,7 @@ def regular(kind: str) -> pl.DataFrame:
 
 
 def intervals() -> list[tuple[int, int]]:
-    return [(each.start_ns, each.end_ns) for each in map(market("US").session, DAYS)]
+    return [(value.start_ns, value.end_ns) for value in map(market("US").session, DAYS)]
 
 
 OF_TRADES = {
@@ -133,11 +133,11 @@ def test_hours_outside_change_nothing(name):
     same(analysis.session(full), inside)
     if name != "rm_trade_outliers":
         outside = full.filter(~pl.col("timestamp").is_in(inside["timestamp"].implode()))
-        added = [each for each in full.columns if each not in two_days("trades").columns]
+        added = [column for column in full.columns if column not in two_days("trades").columns]
         assert outside.height > 50
-        for each in added:
-            values = outside[each]
-            assert (values == 0).all() if each == "sign" else values.is_null().all()
+        for value in added:
+            values = outside[value]
+            assert (values == 0).all() if value == "sign" else values.is_null().all()
 
 
 @pytest.mark.parametrize("name", OF_ONE_STREAM)
@@ -173,22 +173,22 @@ def test_the_spread_over_time_does_not_count_the_night():
     ticks = regular("quotes")
     by_day = [analysis.quoted_spread(day_of(ticks, day)) for day in DAYS]
     lengths = [analysis.twap(day_of(ticks, day), column="bid_price")["seconds"] for day in DAYS]
-    seconds = [each.item() for each in lengths]
+    seconds = [length.item() for length in lengths]
     whole = both(lambda each: analysis.quoted_spread(each, market="US"), ticks)
-    spreads = [each["time_weighted_spread"].item() for each in by_day]
+    spreads = [value["time_weighted_spread"].item() for value in by_day]
     weighed = sum(s * t for s, t in zip(spreads, seconds, strict=True)) / sum(seconds)
     assert whole["time_weighted_spread"].item() == pytest.approx(weighed, rel=1e-9)
-    assert whole["quotes"].item() == sum(each["quotes"].item() for each in by_day)
+    assert whole["quotes"].item() == sum(value["quotes"].item() for value in by_day)
     same(analysis.quoted_spread(two_days("quotes"), market="US"), whole)
 
 
 def test_null_at_the_edge():
     trades, quotes = regular("trades"), regular("quotes")
-    found = analysis.realized_spread(trades, "5m", quotes=quotes, market="US")
+    actual = analysis.realized_spread(trades, "5m", quotes=quotes, market="US")
     for _, close in intervals():
         ns = pl.col("timestamp").cast(pl.Int64)
-        edge = found.filter(ns >= close - 5 * MINUTE, ns < close)
-        before = found.filter(ns >= close - 7 * MINUTE, ns < close - 6 * MINUTE)
+        edge = actual.filter(ns >= close - 5 * MINUTE, ns < close)
+        before = actual.filter(ns >= close - 7 * MINUTE, ns < close - 6 * MINUTE)
         assert edge["later_mid"].null_count() == edge.height > 100
         assert before["later_mid"].null_count() == 0 < before.height
     first = analysis.quotes_at(trades, quotes, market="US")["quote_timestamp"]
@@ -213,7 +213,7 @@ def test_several_contracts_and_sessions():
 def frame_of(library, ticks: pl.DataFrame, spans):
     metadata = {
         "intervals": [
-            [f"{pd.Timestamp(ns, tz='UTC').isoformat()}" for ns in each] for each in spans
+            [f"{pd.Timestamp(ns, tz='UTC').isoformat()}" for ns in span] for span in spans
         ]
     }
     table = ticks.to_arrow()
@@ -233,18 +233,18 @@ def test_frames_know_the_sessions_of_their_selection(library):
     trades, quotes = regular("trades")[::7], regular("quotes")
     spans = intervals()
     frame = frame_of(library, trades, spans)
-    found = frame.ticks.realized_spread("5m", quotes=quotes)["realized_spread"].to_numpy()
+    numpy = frame.ticks.realized_spread("5m", quotes=quotes)["realized_spread"].to_numpy()
     wanted = analysis.realized_spread(trades, "5m", quotes=quotes, market="US")
-    assert pl.Series(found).fill_nan(None).null_count() == wanted["realized_spread"].null_count()
-    assert pl.Series(found).fill_nan(None).sum() == pytest.approx(wanted["realized_spread"].sum())
+    assert pl.Series(numpy).fill_nan(None).null_count() == wanted["realized_spread"].null_count()
+    assert pl.Series(numpy).fill_nan(None).sum() == pytest.approx(wanted["realized_spread"].sum())
     spread = frame_of(library, quotes, spans).ticks.quoted_spread()["time_weighted_spread"]
     wanted = analysis.quoted_spread(quotes, market="US")["time_weighted_spread"].item()
     assert float(spread.to_numpy()[0]) == pytest.approx(wanted, rel=1e-12)
     # One interval divides nothing, and what is asked for goes first.
     one = frame_of(library, quotes, [(spans[0][0], spans[1][1])])
     plain = analysis.quoted_spread(quotes)["time_weighted_spread"].item()
-    found = one.ticks.quoted_spread()["time_weighted_spread"]
-    assert float(found.to_numpy()[0]) == pytest.approx(plain, rel=1e-12)
+    numpy = one.ticks.quoted_spread()["time_weighted_spread"]
+    assert float(numpy.to_numpy()[0]) == pytest.approx(plain, rel=1e-12)
     extended = frame_of(library, quotes, spans).ticks.twap(
         column="bid_price", market="US", session_type="extended"
     )
@@ -258,16 +258,16 @@ def test_bars_that_begin_before_the_opening(library):
     """Hours of the clock begin at 9:00, half an hour before the session of their selection."""
     frame = frame_of(library, regular("trades"), intervals())
     bars = frame.ticks.time_bars("1h")
-    found = bars.ticks.bollinger_bands("20h", column="close")["bollinger_middle"].to_numpy()
+    numpy = bars.ticks.bollinger_bands("20h", column="close")["bollinger_middle"].to_numpy()
     plain = analysis.time_bars(regular("trades"), "1h")
     by_day = [analysis.bollinger_bands(day_of(plain, day), "20h", column="close") for day in DAYS]
-    assert found.tolist() == pytest.approx(pl.concat(by_day)["bollinger_middle"].to_list())
+    assert numpy.tolist() == pytest.approx(pl.concat(by_day)["bollinger_middle"].to_list())
 
 
 def test_a_selection_of_sessions_from_a_store(tmp_path):
     """The last two sessions that ended, loaded at once and one by one; one may close early."""
     sessions = market("US").previous_sessions(2)
-    shifts = [each.start_ns - market("US").session(DAYS[0]).start_ns for each in sessions]
+    shifts = [session.start_ns - market("US").session(DAYS[0]).start_ns for session in sessions]
     day = real("ibm_quotes")
     with ibt.open(tmp_path / "ticks") as store:
         store.add_contract(8314, "IBM")
@@ -278,22 +278,23 @@ def test_a_selection_of_sessions_from_a_store(tmp_path):
             )
         whole = store.select("IBM", "bid_ask", sessions=2)
         parts = [
-            store.select("IBM", "bid_ask", start=each.start, end=each.end) for each in sessions
+            store.select("IBM", "bid_ask", start=session.start, end=session.end)
+            for session in sessions
         ]
         frame = whole.to_pandas()
         days = [part.to_pandas() for part in parts]
         by_day = pd.concat([day.ticks.quoted_spread() for day in days])
         spans = pd.concat([day.ticks.twap(column="bid_price") for day in days])
-        found, span = frame.ticks.quoted_spread(), frame.ticks.twap(column="bid_price")
+        actual, span = frame.ticks.quoted_spread(), frame.ticks.twap(column="bid_price")
         weights = {"quoted_spread": by_day["quotes"], "time_weighted_spread": spans["seconds"]}
         for name, weight in weights.items():
             expected = (by_day[name] * weight).sum() / weight.sum()
-            assert found[name].iloc[0] == pytest.approx(expected, rel=1e-9)
+            assert actual[name].iloc[0] == pytest.approx(expected, rel=1e-9)
         assert span["seconds"].iloc[0] == pytest.approx(spans["seconds"].sum())
         polars = whole.to_polars()
         assert polars.ticks.quoted_spread(sessions=whole.intervals)[
             "time_weighted_spread"
-        ].item() == pytest.approx(found["time_weighted_spread"].iloc[0], rel=1e-12)
+        ].item() == pytest.approx(actual["time_weighted_spread"].iloc[0], rel=1e-12)
 
 
 def test_a_lunch_break_divides_a_session():
@@ -302,9 +303,9 @@ def test_a_lunch_break_divides_a_session():
     at = [pause - minutes, pause - 1, resume, resume + minutes]
     start = pl.Series(at).cast(pl.Datetime("ns", "UTC"))
     ticks = pl.DataFrame({"timestamp": start, "price": [1.0, 2.0, 5.0, 9.0]})
-    found = analysis.twap(ticks, market="JP")
-    assert found["seconds"].item() == pytest.approx(120, abs=1e-6)
-    assert found["twap"].item() == pytest.approx(3.0, rel=1e-6)
+    actual = analysis.twap(ticks, market="JP")
+    assert actual["seconds"].item() == pytest.approx(120, abs=1e-6)
+    assert actual["twap"].item() == pytest.approx(3.0, rel=1e-6)
 
 
 def test_ticks_out_of_order_lie_in_their_sessions():

@@ -53,18 +53,18 @@ def plain_signs(method: str, frame: pl.DataFrame) -> list[int]:
 @settings(max_examples=60, deadline=None)
 @given(ticks(kinds=("trades", "quotes")), st.sampled_from(METHODS))
 def test_signs_in_one_frame(frame, method):
-    found = both(lambda f: analysis.trade_sign(f, method), frame)
-    assert found["sign"].to_list() == plain_signs(method, frame)
-    assert found.schema["sign"] == pl.Int8
+    actual = both(lambda f: analysis.trade_sign(f, method), frame)
+    assert actual["sign"].to_list() == plain_signs(method, frame)
+    assert actual.schema["sign"] == pl.Int8
     trades = frame.filter(pl.col("price").is_finite())
-    assert found.drop("sign").equals(trades, null_equal=True)
+    assert actual.drop("sign").equals(trades, null_equal=True)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_signs_of_a_day(method):
     trades, quotes = real("ibm_trades")[:8000], real("ibm_quotes")
-    found = both(lambda t, q: analysis.trade_sign(t, method, quotes=q), trades, quotes)
-    assert found["sign"].to_list() == plain_signs(method, together(quotes, trades))
+    actual = both(lambda t, q: analysis.trade_sign(t, method, quotes=q), trades, quotes)
+    assert actual["sign"].to_list() == plain_signs(method, together(quotes, trades))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -76,8 +76,8 @@ def test_signs_agree_with_tclf(method):
     ]
     frame = made(rows)
     trades, quotes = frame.select("timestamp", "price"), frame.drop("price")
-    found = analysis.trade_sign(trades, method, quotes=quotes.drop("contract_id"))
-    assert found["sign"].to_list() == known[method].to_list()
+    actual = analysis.trade_sign(trades, method, quotes=quotes.drop("contract_id"))
+    assert actual["sign"].to_list() == known[method].to_list()
 
 
 def test_a_quote_can_be_too_fresh():
@@ -98,8 +98,8 @@ def test_sides_that_are_known():
     truth = trades["aggressor"].replace_strict({"buy": 1, "sell": -1})
 
     def right(method: str, delay: str) -> float:
-        found = analysis.trade_sign(trades, method, quotes=quotes, quote_delay=delay)
-        return (found["sign"] == truth).mean()
+        actual = analysis.trade_sign(trades, method, quotes=quotes, quote_delay=delay)
+        return (actual["sign"] == truth).mean()
 
     assert right("tick", "0s") > 0.95
     assert right("lee_ready", "0s") < 0.55

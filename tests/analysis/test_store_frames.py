@@ -47,8 +47,8 @@ def test_a_store_gives_what_memory_gives(sample_store, name):
 
 def test_the_quote_in_force_from_a_store(sample_store):
     trades, quotes = (sample_store.select("IBM", kind) for kind in ("all_last", "bid_ask"))
-    joined = quotes_at(trades.lazy(), quotes.lazy()).collect(engine="streaming")
-    assert_frame_equal(joined, quotes_at(trades.to_polars(), quotes.to_polars()))
+    combined = quotes_at(trades.lazy(), quotes.lazy()).collect(engine="streaming")
+    assert_frame_equal(combined, quotes_at(trades.to_polars(), quotes.to_polars()))
 
 
 def test_an_hour_of_bars_reads_an_hour(sample_store, monkeypatch):
@@ -92,7 +92,7 @@ class Days:
             del prices
             yield table.select(columns)
             del table
-            self.most = max(self.most, sum(each() is not None for each in alive))
+            self.most = max(self.most, sum(value() is not None for value in alive))
 
 
 @pytest.mark.parametrize(

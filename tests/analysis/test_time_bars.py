@@ -90,12 +90,12 @@ def slowly(frame, of, start_of, next_start=None):
 @PATIENT
 @given(ticks(), st.sampled_from(["trades", "quotes", "mids"]), st.booleans())
 def test_by_the_clock(frame, of, empty):
-    found = both(partial(time_bars, every="30m", of=of, empty=empty), frame)
+    actual = both(partial(time_bars, every="30m", of=of, empty=empty), frame)
     step = 30 * MINUTE
     wanted = slowly(
         frame, of, lambda ns: ns // step * step, (lambda s: s + step) if empty else None
     )
-    assert_frame_equal(found, as_frame(wanted, found), rel_tol=1e-12)
+    assert_frame_equal(actual, as_frame(wanted, actual), rel_tol=1e-12)
 
 
 @PATIENT
@@ -109,17 +109,17 @@ def test_by_sessions(frame, of):
         return session.start_ns + (ns - session.start_ns) // (45 * MINUTE) * 45 * MINUTE
 
     measure = partial(time_bars, every="45m", of=of, anchor="session", market="US")
-    found = both(measure, frame)
+    actual = both(measure, frame)
     # Forty ticks an hour apart reach into the weekend, not to Monday's opening.
-    assert_frame_equal(found, as_frame(slowly(frame, of, start_of), found), rel_tol=1e-12)
+    assert_frame_equal(actual, as_frame(slowly(frame, of, start_of), actual), rel_tol=1e-12)
 
 
 def test_real_trades():
     frame = real("ibm_trades")[:3000]
-    found = time_bars(frame, "1m")
+    actual = time_bars(frame, "1m")
     wanted = slowly(frame, "trades", lambda ns: ns // MINUTE * MINUTE)
-    assert_frame_equal(found, as_frame(wanted, found), rel_tol=1e-12)
-    assert found["count"].sum() == 3000
+    assert_frame_equal(actual, as_frame(wanted, actual), rel_tol=1e-12)
+    assert actual["count"].sum() == 3000
 
 
 def test_real_contracts_together():
@@ -205,9 +205,9 @@ def test_each_contract_has_its_empty_bars():
 @pytest.mark.parametrize("where", [{}, {"anchor": "session", "market": "US"}])
 def test_empty_frames_give_empty_results(where, empty):
     frame = made([])
-    found = both(partial(time_bars, every="1m", empty=empty, **where), frame)
-    assert found.height == 0
-    assert found.schema == time_bars(real("ibm_trades"), "1h").schema
+    actual = both(partial(time_bars, every="1m", empty=empty, **where), frame)
+    assert actual.height == 0
+    assert actual.schema == time_bars(real("ibm_trades"), "1h").schema
     none = frame.drop("contract_id")
     assert both(partial(time_bars, every="1m", empty=empty, **where), none).height == 0
 

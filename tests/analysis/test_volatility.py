@@ -23,21 +23,21 @@ SECOND = 1_000_000_000
 
 def logs_of(frame: pl.DataFrame) -> dict[int, list[tuple[int, float]]]:
     """Times and log prices of each contract."""
-    found: dict[int, list[tuple[int, float]]] = {}
+    actual: dict[int, list[tuple[int, float]]] = {}
     for row in rows_of(frame):
         if is_number(row["price"]) and row["price"] > 0:
-            found.setdefault(row["contract_id"], []).append((row["ns"], math.log(row["price"])))
-    return dict(sorted(found.items()))
+            actual.setdefault(row["contract_id"], []).append((row["ns"], math.log(row["price"])))
+    return dict(sorted(actual.items()))
 
 
 def sampled(logs: list[tuple[int, float]], step: int, offset: int = 0) -> list[float]:
     """The first price, then the last at or before each multiple of the step."""
-    found = [logs[0][1]]
+    actual = [logs[0][1]]
     grid = -(-(logs[0][0] - offset) // step) * step + offset
     while True:
-        found.append([log for at, log in logs if at <= grid][-1])
+        actual.append([log for at, log in logs if at <= grid][-1])
         if grid >= logs[-1][0]:
-            return found
+            return actual
         grid += step
 
 
@@ -48,9 +48,9 @@ def variance(logs: list[float]) -> float:
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
 def test_realized_variance_of_every_tick(frame):
-    found = both(analysis.realized_variance, frame)
+    actual = both(analysis.realized_variance, frame)
     same(
-        found,
+        actual,
         [(c, variance([x for _, x in logs]), len(logs) - 1) for c, logs in logs_of(frame).items()],
     )
 
@@ -59,32 +59,32 @@ def test_realized_variance_of_every_tick(frame):
 @given(ticks(kinds=("trades",), most=20))
 def test_realized_variance_on_a_grid(frame):
     step = 600 * SECOND
-    found = both(lambda f: analysis.realized_variance(f, "10m"), frame)
+    actual = both(lambda f: analysis.realized_variance(f, "10m"), frame)
     expected = [(c, sampled(logs, step)) for c, logs in logs_of(frame).items()]
-    same(found, [(c, variance(logs), len(logs) - 1) for c, logs in expected])
+    same(actual, [(c, variance(logs), len(logs) - 1) for c, logs in expected])
 
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=20))
 def test_realized_variance_over_shifted_grids(frame):
     step, many = 600 * SECOND, 4
-    found = both(lambda f: analysis.realized_variance(f, "10m", subsamples=many), frame)
+    actual = both(lambda f: analysis.realized_variance(f, "10m", subsamples=many), frame)
     expected = []
     for contract, logs in logs_of(frame).items():
         grids = [sampled(logs, step, step // many * j) for j in range(many)]
         expected.append((contract, sum(map(variance, grids)) / many, len(grids[0]) - 1))
-    same(found, expected)
+    same(actual, expected)
 
 
 def test_realized_variance_of_a_day():
     ibm = real("ibm_trades")
     logs = logs_of(ibm)[8314]
-    found = both(lambda f: analysis.realized_variance(f, "5m"), ibm)
+    actual = both(lambda f: analysis.realized_variance(f, "5m"), ibm)
     times, values = np.array([at for at, _ in logs]), np.array([log for _, log in logs])
     step = 300 * SECOND
     grid = np.arange(-(-times[0] // step), -(-times[-1] // step) + 1) * step
     picked = np.append(values[0], values[np.searchsorted(times, grid, side="right") - 1])
-    same(found, [(8314, float((np.diff(picked) ** 2).sum()), len(grid))])
+    same(actual, [(8314, float((np.diff(picked) ** 2).sum()), len(grid))])
 
 
 def test_a_night_is_no_return_per_day():
@@ -97,13 +97,13 @@ def test_a_night_is_no_return_per_day():
         ]
     )
     day = pl.col("timestamp").dt.date().alias("day")
-    found = both(lambda f: analysis.realized_variance(f, per=day), frame)
-    assert found["realized_variance"].to_list() == pytest.approx(
+    actual = both(lambda f: analysis.realized_variance(f, per=day), frame)
+    assert actual["realized_variance"].to_list() == pytest.approx(
         [math.log(1.1) ** 2, math.log(1.05) ** 2]
     )
-    assert found.columns == ["contract_id", "day", "realized_variance", "returns"]
-    named = analysis.realized_variance(frame.with_columns(day), per="day")
-    assert_frame_equal(named, found)
+    assert actual.columns == ["contract_id", "day", "realized_variance", "returns"]
+    names = analysis.realized_variance(frame.with_columns(day), per="day")
+    assert_frame_equal(names, actual)
 
 
 def test_frames_without_contracts_are_of_one():
@@ -118,15 +118,15 @@ def test_frames_without_contracts_are_of_one():
 @given(ticks(kinds=("trades",), most=20))
 def test_signature_is_realized_variance_at_each_interval(frame):
     spans = ["7s", "1m", "45s"]
-    found = both(lambda f: analysis.signature(f, spans), frame)
+    actual = both(lambda f: analysis.signature(f, spans), frame)
     expected = [
         analysis.realized_variance(frame, span).with_columns(
             every=pl.duration(seconds=seconds, time_unit="ns")
         )
         for span, seconds in zip(spans, (7, 60, 45), strict=True)
     ]
-    whole = pl.concat(expected).sort("contract_id", "every").select(found.columns)
-    assert_frame_equal(found, whole, abs_tol=1e-15)
+    whole = pl.concat(expected).sort("contract_id", "every").select(actual.columns)
+    assert_frame_equal(actual, whole, abs_tol=1e-15)
 
 
 @pytest.mark.parametrize("adjusted", [True, False])
@@ -137,15 +137,15 @@ def test_two_scales(adjusted):
     share = (n - k + 1) / k / n
     wanted = (slow - share * variance(logs)) / (1 - share if adjusted else 1)
     frame = real("ibm_trades")[:3000]
-    found = both(lambda f: analysis.two_scale_rv(f, k, adjusted=adjusted), frame)
-    same(found, [(8314, wanted, k, n)])
+    actual = both(lambda f: analysis.two_scale_rv(f, k, adjusted=adjusted), frame)
+    same(actual, [(8314, wanted, k, n)])
 
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_two_scales_on_anything(frame):
-    found = both(lambda f: analysis.two_scale_rv(f, 3), frame)
-    for (contract, logs), row in zip(logs_of(frame).items(), found.rows(), strict=True):
+    actual = both(lambda f: analysis.two_scale_rv(f, 3), frame)
+    for (contract, logs), row in zip(logs_of(frame).items(), actual.rows(), strict=True):
         assert (row[0], row[2], row[3]) == (contract, 3, len(logs) - 1)
         assert (row[1] is None) == (len(logs) < 5)
     both(analysis.two_scale_rv, frame)
@@ -165,14 +165,14 @@ def test_noise_bends_realized_variance_but_not_the_robust_forms():
     frame = noisy(20_000, 5e-4)
     plain = analysis.realized_variance(frame)["realized_variance"].item()
     assert plain > 50e-4
-    for found in (
+    for actual in (
         analysis.two_scale_rv(frame)["two_scale_rv"].item(),
         analysis.realized_kernel(frame)["realized_kernel"].item(),
         analysis.realized_kernel(frame, "modified_tukey_hanning", flat_top=True)[
             "realized_kernel"
         ].item(),
     ):
-        assert found == pytest.approx(1e-4, rel=0.35)
+        assert actual == pytest.approx(1e-4, rel=0.35)
 
 
 def test_noise_and_pilot():
@@ -208,15 +208,17 @@ def test_a_jump_is_seen():
     jump = calm.with_columns(
         pl.when(pl.int_range(pl.len()) > 2_500).then(pl.col("price") * 1.02).otherwise("price")
     )
-    shares = [analysis.bipower_variation(each, "1m")["jump_share"].item() for each in (calm, jump)]
+    shares = [
+        analysis.bipower_variation(value, "1m")["jump_share"].item() for value in (calm, jump)
+    ]
     assert shares[0] < 0.15
     assert shares[1] == pytest.approx(0.8, abs=0.1)
 
 
 def test_mids_are_prices_too():
     frame = together(real("ibm_trades"), made([{"ns": 0, "mid_price": 1.0}]))
-    found = analysis.realized_variance(frame, column="mid_price")
-    assert found.rows() == [(1, 0.0, 0)]
+    actual = analysis.realized_variance(frame, column="mid_price")
+    assert actual.rows() == [(1, 0.0, 0)]
 
 
 @pytest.mark.parametrize(

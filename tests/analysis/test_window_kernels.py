@@ -20,22 +20,22 @@ def walk(n: int, seed: int, decimals: int) -> np.ndarray:
 
 
 def plain_medians(values: np.ndarray, half: int) -> np.ndarray:
-    found = np.full(len(values), np.nan)
+    actual = np.full(len(values), np.nan)
     for i in range(len(values)):
         around = np.delete(values[max(0, i - half) : i + half + 1], min(i, half))
         if len(around):
-            found[i] = np.median(around)
-    return found
+            actual[i] = np.median(around)
+    return actual
 
 
 def plain_moments(values: np.ndarray, width: int, cut: int) -> np.ndarray:
     width = min(width, len(values))
-    found = np.full((2, len(values)), np.nan)
+    actual = np.full((2, len(values)), np.nan)
     for i in range(len(values) if width > 2 * cut + 1 else 0):
         begin = min(max(i - width // 2, 0), len(values) - width)
         inner = np.sort(values[begin : begin + width])[cut : width - cut]
-        found[:, i] = inner.mean(), inner.std(ddof=1)
-    return found
+        actual[:, i] = inner.mean(), inner.std(ddof=1)
+    return actual
 
 
 @settings(max_examples=60, deadline=None)
@@ -43,16 +43,16 @@ def plain_moments(values: np.ndarray, width: int, cut: int) -> np.ndarray:
 def test_few_values(values, half, cut):
     array = np.array(values)
     np.testing.assert_allclose(neighbour_median(array, half), plain_medians(array, half))
-    found = np.array(trimmed_moments(array, 2 * half, cut)).reshape(2, -1)
-    np.testing.assert_allclose(found, plain_moments(array, 2 * half, cut), atol=1e-7)
+    actual = np.array(trimmed_moments(array, 2 * half, cut)).reshape(2, -1)
+    np.testing.assert_allclose(actual, plain_moments(array, 2 * half, cut), atol=1e-7)
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 8])
 @pytest.mark.parametrize(("width", "cut"), [(60, 6), (7, 1), (10, 0)])
 def test_many_values(decimals, width, cut):
     values = walk(4_000, width, decimals)
-    found = np.array(trimmed_moments(values, width, cut))
-    np.testing.assert_allclose(found, plain_moments(values, width, cut), rtol=1e-9, atol=1e-6)
+    actual = np.array(trimmed_moments(values, width, cut))
+    np.testing.assert_allclose(actual, plain_moments(values, width, cut), rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(neighbour_median(values, width), plain_medians(values, width))
 
 

@@ -28,29 +28,31 @@ HOUR = 3_600_000_000_000
 @PATIENT
 @given(ticks(), st.sampled_from(["regular", "pre_market", "extended"]))
 def test_session(frame, session_type):
-    found = both(partial(session, session_type=session_type, market="US"), frame)
+    actual = both(partial(session, session_type=session_type, market="US"), frame)
     sessions = market("US").sessions("2025-01-08", "2025-01-14", session_type)
     inside = [any(s.start_ns <= r["ns"] < s.end_ns for s in sessions) for r in rows_of(frame)]
-    assert found.equals(frame.filter(pl.Series(inside, dtype=pl.Boolean)))
+    assert actual.equals(frame.filter(pl.Series(inside, dtype=pl.Boolean)))
 
 
 @PATIENT
 @given(ticks(), st.sampled_from(["1ns", "1s", "90m", timedelta(hours=5)]))
 def test_trailing_window(frame, duration):
-    found = both(partial(trailing_window, duration=duration), frame)
+    actual = both(partial(trailing_window, duration=duration), frame)
     length = {"1ns": 1, "1s": HOUR // 3600, "90m": HOUR * 3 // 2}.get(duration, 5 * HOUR)
     ns = [row["ns"] for row in rows_of(frame)]
-    kept = [each >= max(ns) - length for each in ns]
-    assert found.equals(frame.filter(pl.Series(kept, dtype=pl.Boolean)))
+    remaining = [value >= max(ns) - length for value in ns]
+    assert actual.equals(frame.filter(pl.Series(remaining, dtype=pl.Boolean)))
 
 
 @PATIENT
 @given(ticks())
 def test_since_open(frame):
-    found = both(partial(since_open, market="US"), frame)
+    actual = both(partial(since_open, market="US"), frame)
     ns = [row["ns"] for row in rows_of(frame)]
     opened = market("US").latest_session(max(ns)).start_ns if ns else 0
-    assert found.equals(frame.filter(pl.Series([each >= opened for each in ns], dtype=pl.Boolean)))
+    assert actual.equals(
+        frame.filter(pl.Series([value >= opened for value in ns], dtype=pl.Boolean))
+    )
 
 
 def at(*instants):

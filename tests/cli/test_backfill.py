@@ -64,13 +64,13 @@ def test_fills_what_is_missing_and_says_so(backfill, recorded):
     total = sum(missed.values())
     assert done.out == f"2 gaps, filled with {total:,} ticks in 3 requests\n"
     # Each part, as soon as it is stored: up to midnight, where a file ends, and from there on.
-    told = done.err.splitlines()
-    assert [line.partition(" 20")[0] for line in told] == [
+    reported = done.err.splitlines()
+    assert [line.partition(" 20")[0] for line in reported] == [
         *[f"{BTC} bid_ask"] * 2,
         *[f"{BTC} last"] * 2,
     ]
-    assert " 2024-08-08T23:59:56.300Z to 2024-08-09T00:00:00Z: " in told[0]
-    assert sum(int(line.split()[-2].replace(",", "")) for line in told) == total
+    assert " 2024-08-08T23:59:56.300Z to 2024-08-09T00:00:00Z: " in reported[0]
+    assert sum(int(line.split()[-2].replace(",", "")) for line in reported) == total
     recorded.check()
     again = backfill(at=NOBODY)
     assert (again.code, again.out, again.err) == (
@@ -96,12 +96,15 @@ def test_json(backfill, recorded):
     assert plan_backfill.json == {"dry_run": True, "gaps": [gap], **nothing}
     done = backfill("BTCUSDT", "last", "--json")
     assert (done.code, done.err) == (0, "")
-    said = done.json
-    assert (said["dry_run"], said["gaps"], said["remaining"]) == (False, [gap], [])
-    assert said["ticks"] == sum(part["ticks"] for part in said["filled"])
-    assert said["ticks"] == recorded.missed(BTC, "last") > 100
-    assert said["filled"][0].keys() == {"contract_id", "tick_type", "start", "end", "ticks"}
-    assert (said["filled"][0]["start"], said["filled"][-1]["end"]) == (gap["start"], gap["end"])
+    details = done.json
+    assert (details["dry_run"], details["gaps"], details["remaining"]) == (False, [gap], [])
+    assert details["ticks"] == sum(part["ticks"] for part in details["filled"])
+    assert details["ticks"] == recorded.missed(BTC, "last") > 100
+    assert details["filled"][0].keys() == {"contract_id", "tick_type", "start", "end", "ticks"}
+    assert (details["filled"][0]["start"], details["filled"][-1]["end"]) == (
+        gap["start"],
+        gap["end"],
+    )
     assert backfill("BTCUSDT", "last", "--json", at=NOBODY).json == {
         "dry_run": False,
         "gaps": [],
@@ -221,9 +224,11 @@ def test_broken_off_it_keeps_what_it_has(recorded, gateway, store, database, num
     out, err = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "Traceback" not in err
-    said = json.loads(out)
-    assert said["ticks"] == recorded.missed(BTC, "bid_ask")
-    assert [(left["tick_type"], left["why"]) for left in said["remaining"]] == [("last", "stopped")]
+    details = json.loads(out)
+    assert details["ticks"] == recorded.missed(BTC, "bid_ask")
+    assert [(left["tick_type"], left["why"]) for left in details["remaining"]] == [
+        ("last", "stopped")
+    ]
     gateway.grant_history(BTC, "TRADES")
 
 
@@ -243,11 +248,11 @@ def test_what_came_since_the_capture_ended_is_filled_where_a_time_is_named(
     assert backfill("--json", "--dry-run").json["gaps"] == []
     other.stop(now - 300 * SECOND)
     start = ("--start", instant(now - 600 * SECOND))
-    [told] = cli("gaps", str(BTC), "last", *where, *start, "--json").json["gaps"]
+    [reported] = cli("gaps", str(BTC), "last", *where, *start, "--json").json["gaps"]
     done = backfill(str(BTC), "--json", since="10m")
     assert done.code == 0
     [gap], [part] = done.json["gaps"], done.json["filled"]
     assert (gap["state"], gap["start"]) == ("not_running", part["start"])
-    assert told["state"] == "not_running"
+    assert reported["state"] == "not_running"
     assert gap["seconds"] > 599
     assert part["ticks"] == 0

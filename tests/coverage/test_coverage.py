@@ -53,7 +53,7 @@ def coverage(*stretches, streams=((AAPL, "last"),), intervals=None):
 
 
 def brief(stretches):
-    return [(each.start_ns - T0, each.end_ns - T0, each.state.value) for each in stretches]
+    return [(value.start_ns - T0, value.end_ns - T0, value.state.value) for value in stretches]
 
 
 @pytest.fixture
@@ -79,25 +79,25 @@ def asked(store, start, end):
 
 
 def test_a_selection_is_told_of_its_own_time_only(day):
-    found = asked(day, 5 * MINUTE, 12 * MINUTE).coverage()
-    assert brief(found.state_intervals) == [
+    actual = asked(day, 5 * MINUTE, 12 * MINUTE).coverage()
+    assert brief(actual.state_intervals) == [
         (5 * MINUTE, 10 * MINUTE, "captured"),
         (10 * MINUTE, 12 * MINUTE, "disconnected"),
     ]
-    assert found.state_intervals[1].reason == "1100: connection lost"
-    assert found.symbols == {AAPL: "AAPL"}
-    assert found.fraction == pytest.approx(5 / 7)
-    assert found.durations == {
+    assert actual.state_intervals[1].reason == "1100: connection lost"
+    assert actual.symbols == {AAPL: "AAPL"}
+    assert actual.fraction == pytest.approx(5 / 7)
+    assert actual.durations == {
         CoverageState.CAPTURED: timedelta(minutes=5),
         CoverageState.DISCONNECTED: timedelta(minutes=2),
     }
 
 
 def test_before_the_first_capture_nothing_is_known_and_after_it_nobody_listened(day):
-    found = asked(day, -MINUTE, HOUR + MINUTE).coverage()
-    assert brief(found.state_intervals)[0] == (-MINUTE, 0, "unknown")
-    assert brief(found.state_intervals)[-1] == (HOUR, HOUR + MINUTE, "not_running")
-    assert [gap.state for gap in found.gaps()] == [
+    actual = asked(day, -MINUTE, HOUR + MINUTE).coverage()
+    assert brief(actual.state_intervals)[0] == (-MINUTE, 0, "unknown")
+    assert brief(actual.state_intervals)[-1] == (HOUR, HOUR + MINUTE, "not_running")
+    assert [gap.state for gap in actual.gaps()] == [
         CoverageState.DISCONNECTED,
         CoverageState.NOT_RUNNING,
     ]
@@ -108,13 +108,13 @@ def test_before_the_first_capture_nothing_is_known_and_after_it_nobody_listened(
 
 
 def test_all_time_is_the_time_of_which_anything_is_known(day):
-    found = day.select("AAPL", "last").coverage()
-    assert brief(found.state_intervals) == [
+    actual = day.select("AAPL", "last").coverage()
+    assert brief(actual.state_intervals) == [
         (0, 10 * MINUTE, "captured"),
         (10 * MINUTE, 15 * MINUTE, "disconnected"),
         (15 * MINUTE, HOUR, "captured"),
     ]
-    assert day.coverage().state_intervals == found.state_intervals
+    assert day.coverage().state_intervals == actual.state_intervals
 
 
 def test_what_a_kill_left_open_ends_with_its_last_tick(fake_capture, store, database):
@@ -129,7 +129,7 @@ def test_what_a_kill_left_open_ends_with_its_last_tick(fake_capture, store, data
     imported.appender._open.clear()
     imported.appender._stream_lock.release()
     assert [file.sealed for file in store.index.files()] == [False, False]
-    captured, written = (store.select(each, "last").coverage() for each in (AAPL, MNQ))
+    captured, written = (store.select(value, "last").coverage() for value in (AAPL, MNQ))
     assert brief(captured.state_intervals) == [(0, 5 * MINUTE + 1, "captured")]
     assert brief(written.state_intervals) == [(MINUTE, 9 * MINUTE + 1, "unknown")]
     with ibt.open(store.root, dsn=database) as again:
@@ -170,11 +170,11 @@ def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(fake_capture,
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0 + 12 * MINUTE)
     everything = [(TIME_MIN, TIME_MAX)]
-    found = query_coverage(
+    actual = query_coverage(
         store.root, store.index, [(AAPL, "last")], everything, now_ns=T0 + 20 * MINUTE
     )
     capture.stop(T0 + 20 * MINUTE)
-    assert brief(found.state_intervals) == [(12 * MINUTE, 20 * MINUTE, "captured")]
+    assert brief(actual.state_intervals) == [(12 * MINUTE, 20 * MINUTE, "captured")]
 
 
 def test_time_to_come_is_left_out(fake_capture, store):
@@ -192,33 +192,43 @@ def test_time_to_come_is_left_out(fake_capture, store):
     capture.tick(to_ns(now) - HOUR + MINUTE)
     capture.kill()
     states = [
-        (each.state.value, each.duration) for each in selection.coverage().state_intervals[1:]
+        (state_interval.state.value, state_interval.duration)
+        for state_interval in selection.coverage().state_intervals[1:]
     ]
     assert states[0] == ("captured", timedelta(minutes=1))
     assert states[1][0] == "not_running"
 
 
 def test_a_store_of_imported_ticks_claims_nothing(sample_store):
-    found = sample_store.select("IBM", "bid_ask", date="2013-10-08").coverage()
-    assert [each.state for each in found.state_intervals] == [CoverageState.UNKNOWN]
-    assert (found.gaps(), found.fraction) == ([], 0.0)
-    assert "imported or never stored" in str(found)
+    actual = sample_store.select("IBM", "bid_ask", date="2013-10-08").coverage()
+    assert [state_interval.state for state_interval in actual.state_intervals] == [
+        CoverageState.UNKNOWN
+    ]
+    assert (actual.gaps(), actual.fraction) == ([], 0.0)
+    assert "imported or never stored" in str(actual)
     everything = sample_store.coverage()
     assert set(everything.streams) == {
-        (each.contract_id, each.tick_type) for each in sample_store.contents()
+        (content.contract_id, content.tick_type) for content in sample_store.contents()
     }
-    assert {each.state for each in everything.state_intervals} == {CoverageState.UNKNOWN}
+    assert {state_interval.state for state_interval in everything.state_intervals} == {
+        CoverageState.UNKNOWN
+    }
     table = sample_store.select("IBM", "bid_ask", date="2013-10-08").to_arrow()
     assert metadata_of(table)["coverage"] == []
 
 
 def test_an_empty_store(store):
-    found = store.coverage()
-    assert (found.streams, found.state_intervals, found.gaps(), found.fraction) == ((), (), [], 0.0)
-    assert "nothing is known" in str(found)
-    assert "nothing is known" in found._repr_html_()
-    assert found.during("US").state_intervals == ()
-    assert found.to_polars().height == 0
+    actual = store.coverage()
+    assert (actual.streams, actual.state_intervals, actual.gaps(), actual.fraction) == (
+        (),
+        (),
+        [],
+        0.0,
+    )
+    assert "nothing is known" in str(actual)
+    assert "nothing is known" in actual._repr_html_()
+    assert actual.during("US").state_intervals == ()
+    assert actual.to_polars().height == 0
 
 
 def test_of_several_contracts_only_what_is_stored(fake_capture, day):
@@ -238,18 +248,18 @@ def test_the_end_of_what_is_captured_is_no_gap_where_all_time_is_asked_for(fake_
     other = fake_capture(day.root, day.index, MNQ)
     other.say(StreamStatus.SUBSCRIBED, T0)
     other.stop(T0 + 3 * HOUR)
-    found = day.coverage()
-    assert brief(found.state_intervals)[-2:] == [
+    actual = day.coverage()
+    assert brief(actual.state_intervals)[-2:] == [
         (HOUR, 3 * HOUR, "ended"),
         (0, 3 * HOUR, "captured"),
     ]
-    assert [gap.state for gap in found.gaps()] == [CoverageState.DISCONNECTED]
-    assert found.fraction == pytest.approx((4 * 60 - 5) / (4 * 60))
-    assert "ended 2h" in str(found)
-    assert [gap.state for gap in found.during("US").gaps()] == [CoverageState.DISCONNECTED]
+    assert [gap.state for gap in actual.gaps()] == [CoverageState.DISCONNECTED]
+    assert actual.fraction == pytest.approx((4 * 60 - 5) / (4 * 60))
+    assert "ended 2h" in str(actual)
+    assert [gap.state for gap in actual.during("US").gaps()] == [CoverageState.DISCONNECTED]
     # Up to a time that is named, it counts.
-    named = day.coverage(start=datetime.fromtimestamp(T0 // SECOND, UTC), end="2025-01-10T17:30Z")
-    assert brief(named.gaps()) == [
+    names = day.coverage(start=datetime.fromtimestamp(T0 // SECOND, UTC), end="2025-01-10T17:30Z")
+    assert brief(names.gaps()) == [
         (10 * MINUTE, 15 * MINUTE, "disconnected"),
         (HOUR, 3 * HOUR, "not_running"),
     ]
@@ -283,21 +293,25 @@ def test_stretches_fill_the_time_and_say_what_the_rows_say(tmp_path_factory, giv
     rows, intervals, now = given_
     index, root = MemoryIndex(coverage=rows), tmp_path_factory.getbasetemp()
     streams = [(AAPL, "last"), (AAPL, "bid_ask")]
-    found = query_coverage(root, index, streams, intervals, now_ns=now)
+    actual = query_coverage(root, index, streams, intervals, now_ns=now)
     within = [(start, min(end, now)) for start, end in intervals if start < now]
-    assert list(found.intervals) == within
-    for stream, stretches in found.by_stream():
-        mine = [each for each in index.coverage() if (each.contract_id, each.tick_type) == stream]
+    assert list(actual.intervals) == within
+    for stream, stretches in actual.by_stream():
+        mine = [
+            value for value in index.coverage() if (value.contract_id, value.tick_type) == stream
+        ]
         for instant in range(now):
-            said = [each.state for each in stretches if each.start_ns <= instant < each.end_ns]
-            assert len(said) == any(start <= instant < end for start, end in within)
-            if said:
-                assert said == [expected(mine, instant)]
+            details = [
+                value.state for value in stretches if value.start_ns <= instant < value.end_ns
+            ]
+            assert len(details) == any(start <= instant < end for start, end in within)
+            if details:
+                assert details == [expected(mine, instant)]
     assert all(
         one.end_ns != two.start_ns
         or (one.state, one.reason) != (two.state, two.reason)
         or any(one.end_ns == start for start, _ in intervals)
-        for _, stretches in found.by_stream()
+        for _, stretches in actual.by_stream()
         for one, two in pairwise(stretches)
     )
 
@@ -319,7 +333,7 @@ spans = st.lists(st.integers(0, 60), max_size=12, unique=True).map(
 def test_clipping(some, within):
     parts = list(clip_intervals(some, within))
     for instant in range(61):
-        both = all(any(a <= instant < b for a, b in each) for each in (some, within))
+        both = all(any(a <= instant < b for a, b in value) for value in (some, within))
         assert sum(a <= instant < b for a, b in parts) == both
 
 
@@ -327,7 +341,7 @@ def test_clipping(some, within):
 
 
 def test_gaps_that_follow_one_another_are_one():
-    found = coverage(
+    actual = coverage(
         stretch(0, 10),
         stretch(10, 40 * SECOND, "disconnected"),
         stretch(40 * SECOND, 70 * SECOND, "not_running"),
@@ -338,17 +352,17 @@ def test_gaps_that_follow_one_another_are_one():
         stretch(180 * SECOND, 190 * SECOND, "unknown"),
         stretch(190 * SECOND, 191 * SECOND, "deleted"),
     )
-    assert [gap.state.value for gap in found.gaps()] == [
+    assert [gap.state.value for gap in actual.gaps()] == [
         "disconnected",
         "not_running",
         "quiet",
         "deleted",
     ]
-    assert [gap.state.value for gap in found.gaps("1m")] == ["disconnected", "not_running"]
-    assert found.gaps(timedelta(minutes=2)) == []
-    assert repr(found) == "<Coverage of 1 stream, 15.3% covered, 3 gaps>"
+    assert [gap.state.value for gap in actual.gaps("1m")] == ["disconnected", "not_running"]
+    assert actual.gaps(timedelta(minutes=2)) == []
+    assert repr(actual) == "<Coverage of 1 stream, 15.3% covered, 3 gaps>"
     with pytest.raises(UnknownPeriodError):
-        found.gaps("soon")
+        actual.gaps("soon")
 
 
 def test_closed_time_does_not_count():
@@ -363,27 +377,27 @@ def test_gaps_while_the_market_was_open():
     """From Friday 15:30 in New York to Tuesday 10:00; Monday was a holiday."""
     start = to_ns("2025-01-17T15:30", tz=NEW_YORK) - T0
     end = to_ns("2025-01-21T10:00", tz=NEW_YORK) - T0
-    found = coverage(stretch(start, end, "not_running"))
-    assert [(gap.duration, gap.state) for gap in found.gaps(market="US")] == [
+    actual = coverage(stretch(start, end, "not_running"))
+    assert [(gap.duration, gap.state) for gap in actual.gaps(market="US")] == [
         (timedelta(minutes=30), CoverageState.NOT_RUNNING),
         (timedelta(minutes=30), CoverageState.NOT_RUNNING),
     ]
-    assert [gap.duration for gap in found.gaps(market="US", session="after_hours")] == [
+    assert [gap.duration for gap in actual.gaps(market="US", session="after_hours")] == [
         timedelta(hours=4)
     ]
-    assert found.gaps("31m", market="US") == []
-    friday = found.during("US").intervals[0]
+    assert actual.gaps("31m", market="US") == []
+    friday = actual.during("US").intervals[0]
     assert friday == (T0 + start, to_ns("2025-01-17T16:00", tz=NEW_YORK))
     with pytest.raises(UnknownMarketError):
-        found.gaps(market="Mars")
+        actual.gaps(market="Mars")
     with pytest.raises(UnknownMarketError):
-        found.gaps(market="US", session="lunch")
+        actual.gaps(market="US", session="lunch")
 
 
 def test_a_lunch_break_is_no_gap():
     start, end = (to_ns(f"2025-01-10T{hour}:00", tz="Asia/Tokyo") - T0 for hour in (11, 13))
-    found = coverage(stretch(start, end, "disconnected")).gaps(market=ibt.market("JP"))
-    assert [gap.duration for gap in found] == [timedelta(minutes=30), timedelta(minutes=30)]
+    actual = coverage(stretch(start, end, "disconnected")).gaps(market=ibt.market("JP"))
+    assert [gap.duration for gap in actual] == [timedelta(minutes=30), timedelta(minutes=30)]
 
 
 # -- in frames -------------------------------------------------------------------------------------
@@ -423,9 +437,9 @@ def test_metadata_stays_small_and_keeps_the_gaps():
     long = stretch(5000, 9000)
     told_of = coverage(*many, long).metadata()
     assert len(told_of) == 100
-    assert {each[4] for each in told_of} == {"quiet"}
+    assert {value[4] for value in told_of} == {"quiet"}
     few = coverage(*many[:40], long).metadata()
-    assert [each[5] for each in few] == [each.reason for each in [*many[:40], long]]
+    assert [value[5] for value in few] == [value.reason for value in [*many[:40], long]]
 
 
 def test_frames_do_not_ask_about_files(day, monkeypatch):
@@ -439,8 +453,8 @@ def test_frames_do_not_ask_about_files(day, monkeypatch):
 
 
 def test_as_frames(day):
-    found = asked(day, 0, HOUR).coverage()
-    frame = found.to_polars()
+    actual = asked(day, 0, HOUR).coverage()
+    frame = actual.to_polars()
     assert frame.schema == pl.Schema(
         {
             "contract_id": pl.UInt32,
@@ -452,11 +466,13 @@ def test_as_frames(day):
             "reason": pl.String,
         }
     )
-    assert frame["duration"].to_list() == [each.duration for each in found.state_intervals]
-    assert frame["start"].dt.epoch("ns").to_list() == [
-        each.start_ns for each in found.state_intervals
+    assert frame["duration"].to_list() == [
+        state_interval.duration for state_interval in actual.state_intervals
     ]
-    plain = found.to_pandas()
+    assert frame["start"].dt.epoch("ns").to_list() == [
+        state_interval.start_ns for state_interval in actual.state_intervals
+    ]
+    plain = actual.to_pandas()
     assert list(plain["state"]) == ["captured", "disconnected", "captured"]
     assert str(plain["start"].dtype) == "datetime64[ns, UTC]"
     assert plain["duration"].sum() == timedelta(hours=1)
@@ -496,8 +512,8 @@ def test_a_row_that_outlived_its_capture_ends_where_the_next_begins(store, datab
         CoverageRecord(AAPL, "last", T0 + HOUR, T0 + 2 * HOUR, "disconnected"),
     ]
     store.index.put_coverage(rows)
-    found = asked(store, 0, 3 * HOUR).coverage()
-    assert brief(found.state_intervals) == [
+    actual = asked(store, 0, 3 * HOUR).coverage()
+    assert brief(actual.state_intervals) == [
         (0, HOUR, "captured"),
         (HOUR, 2 * HOUR, "disconnected"),
         (2 * HOUR, 3 * HOUR, "not_running"),
@@ -535,7 +551,9 @@ def test_rebuilding_beside_a_capture_that_has_said_nothing_yet(store, fake_captu
 
 
 def test_every_state_has_a_place_in_the_database(store):
-    rows = [CoverageRecord(AAPL, "last", at, at + 1, each.value) for at, each in enumerate(STORED)]
+    rows = [
+        CoverageRecord(AAPL, "last", at, at + 1, value.value) for at, value in enumerate(STORED)
+    ]
     store.index.put_coverage(rows)
     assert store.index.coverage() == rows
 
@@ -596,8 +614,8 @@ def picture(found):
 
 
 def test_the_picture(day):
-    found = asked(day, -MINUTE, HOUR).coverage()
-    svg = picture(found)
+    actual = asked(day, -MINUTE, HOUR).coverage()
+    svg = picture(actual)
     assert svg.get("role") == "img"
     assert svg.get("aria-label").endswith(
         "2025-01-10T14:29:00Z to 2025-01-10T15:30:00Z. AAPL last 90.2 %"
@@ -622,12 +640,12 @@ def test_the_picture(day):
 
 def test_a_short_gap_is_seen_in_a_long_picture():
     year = 365 * 24 * HOUR
-    found = coverage(
+    actual = coverage(
         stretch(0, year // 2),
         stretch(year // 2, year // 2 + SECOND, "disconnected"),
         stretch(year // 2 + SECOND, year),
     )
-    (gap,) = (r for r in picture(found).iter("rect") if "disconnected" in "".join(r.itertext()))
+    (gap,) = (r for r in picture(actual).iter("rect") if "disconnected" in "".join(r.itertext()))
     assert float(gap.get("width")) == 1.0
 
 
@@ -647,19 +665,19 @@ def test_any_coverage_can_be_drawn_and_is_bounded(made):
         text = "".join(c for c in reason if c.isprintable())
         stretches.append(stretch(at, at + length % HOUR + 1, state, text))
         at += length % HOUR + 1
-    found = coverage(*stretches)
-    bars = list(picture(found).iter("rect"))
+    actual = coverage(*stretches)
+    bars = list(picture(actual).iter("rect"))
     assert len(bars) <= 900 * 2
     assert all(170 <= float(r.get("x")) <= 901 for r in bars if r.find("title") is not None)
 
 
 def test_several_intervals_stand_side_by_side():
     days = [(at * 24 * HOUR, at * 24 * HOUR + HOUR) for at in range(30)]
-    found = coverage(
+    actual = coverage(
         *(stretch(start, end) for start, end in days),
         intervals=[(T0 + start, T0 + end) for start, end in days],
     )
-    svg = picture(found)
+    svg = picture(actual)
     bars = [rect for rect in svg.iter("rect") if rect.find("title") is not None]
     assert len(bars) == 30
     dates = [text.text for text in svg.iter("text") if (text.text or "").startswith("2025-")]
@@ -669,15 +687,15 @@ def test_several_intervals_stand_side_by_side():
 
 def test_symbols_and_reasons_cannot_break_out():
     evil = "<script>'\"&"
-    found = Coverage(
+    actual = Coverage(
         ((AAPL, "last"),),
         ((T0, T0 + 9),),
         (stretch(0, 9, "quiet", evil),),
         label=evil,
         symbols={AAPL: evil},
     )
-    assert picture(found).get("aria-label").startswith(f"coverage of {evil}")
-    assert "<script" not in found._repr_html_()
+    assert picture(actual).get("aria-label").startswith(f"coverage of {evil}")
+    assert "<script" not in actual._repr_html_()
 
 
 def test_a_page_lists_the_longest_gaps():
@@ -705,6 +723,6 @@ def test_old_names_warn(old, new):
 
 
 def test_the_old_name_of_state_intervals_warns():
-    found = coverage(stretch(0, 10))
+    actual = coverage(stretch(0, 10))
     with pytest.warns(DeprecationWarning, match="state_intervals"):
-        assert found.stretches == found.state_intervals
+        assert actual.stretches == actual.state_intervals

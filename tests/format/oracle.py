@@ -209,9 +209,9 @@ def _loose_classes() -> tuple[type, type]:
     Timestamp.DESCRIPTOR.file.CopyToProto(stamp)
     pool.Add(stamp)
     pool.Add(file)
-    found = pool.FindMessageTypeByName("loose.StreamMessage")
+    actual = pool.FindMessageTypeByName("loose.StreamMessage")
     entry = pool.FindMessageTypeByName("loose.StreamMessage.MetadataEntry")
-    return message_factory.GetMessageClass(found), message_factory.GetMessageClass(entry)
+    return message_factory.GetMessageClass(actual), message_factory.GetMessageClass(entry)
 
 
 # --- columns to rows and back ---------------------------------------------------------------------

@@ -51,11 +51,14 @@ def test_as_the_runtime_writes_it(some):
 @given(st.lists(rows(), min_size=1, max_size=4), st.sets(st.sampled_from(ALL)))
 @settings(PATIENT, max_examples=150)
 def test_columns_left_out_are_absent_or_given(some, columns):
-    kept = [name for name in ALL if name in columns | {"timestamp"}]
+    remaining = [name for name in ALL if name in columns | {"timestamp"}]
     same = TICK | {"contract_id": 7, "tick_type": "mid_point", "stream_id": "7_mid_point"}
-    expected = [same | {name: row[name] for name in kept} for row in some]
+    expected = [same | {name: row[name] for name in remaining} for row in some]
     encoded = encode(
-        columns_of(some, tuple(kept)), contract_id=7, tick_type="mid_point", stream_id="7_mid_point"
+        columns_of(some, tuple(remaining)),
+        contract_id=7,
+        tick_type="mid_point",
+        stream_id="7_mid_point",
     )
     assert encoded == written(expected)
 

@@ -52,17 +52,17 @@ def starts_of(payloads: list[bytes]) -> list[int]:
 @settings(PATIENT, max_examples=80)
 def test_blocks_partition_the_frames(payloads, block_bytes, before):
     buffer = before + framed(*payloads)
-    found = scan_frames(buffer, len(before), block_bytes=block_bytes)
-    assert (found.end, found.problem) == (len(buffer), None)
-    assert (found.messages, found.ticks) == (
+    frames = scan_frames(buffer, len(before), block_bytes=block_bytes)
+    assert (frames.end, frames.problem) == (len(buffer), None)
+    assert (frames.messages, frames.ticks) == (
         len(payloads),
         sum(tick for _, tick in described(payloads)),
     )
     starts = [len(before) + start for start in starts_of(payloads)]
-    edges = [block.start for block in found.blocks] + [len(buffer)]
+    edges = [block.start for block in frames.blocks] + [len(buffer)]
     assert edges[0] == len(before)
     done = 0
-    for block, (begin, end) in zip(found.blocks, pairwise(edges), strict=True):
+    for block, (begin, end) in zip(frames.blocks, pairwise(edges), strict=True):
         assert (block.start, block.stop) == (begin, end)
         inside = described(payloads[done : done + block.messages])
         assert starts[done] == begin
@@ -101,20 +101,20 @@ def test_a_scan_tells_where_and_why_it_ended():
         (framed(b"\x07"), "not a StreamMessage"),
         (framed(at(3) + b"\x1a\x01\x08"), "not a StreamMessage"),
     ]:
-        found = scan_frames(good + bad)
-        assert (found.end, found.messages, found.ticks) == (len(good), 2, 1)
-        assert found.blocks[0].stop == len(good)
-        assert problem in found.problem
-        assert problem == TORN or f"at byte {len(good)}" in found.problem
+        frames = scan_frames(good + bad)
+        assert (frames.end, frames.messages, frames.ticks) == (len(good), 2, 1)
+        assert frames.blocks[0].stop == len(good)
+        assert problem in frames.problem
+        assert problem == TORN or f"at byte {len(good)}" in frames.problem
     # A scan looks as far as it must, to the times; not into ticks.
-    found = scan_frames(good + framed(wire.delimited(4, b"\x07")))
-    assert (found.problem, found.ticks) == (None, 2)
+    frames = scan_frames(good + framed(wire.delimited(4, b"\x07")))
+    assert (frames.problem, frames.ticks) == (None, 2)
 
 
 def test_an_empty_scan():
-    found = scan_frames(b"")
-    assert (found.blocks, found.end, found.problem) == ((), 0, None)
-    assert (found.messages, found.ticks) == (0, 0)
+    frames = scan_frames(b"")
+    assert (frames.blocks, frames.end, frames.problem) == ((), 0, None)
+    assert (frames.messages, frames.ticks) == (0, 0)
 
 
 # --- walking and finding --------------------------------------------------------------------------
@@ -134,20 +134,20 @@ def test_a_walk_counts_frames_of_anything(payloads, rest):
 @given(MESSAGES, st.booleans(), st.booleans(), st.data())
 @settings(PATIENT, max_examples=80)
 def test_payloads_are_found_by_kind_and_time(payloads, ticks, others, data):
-    told = described(payloads)
-    bounds = st.sampled_from([*(time for time, _ in told), 0, -(2**63) + 1, 2**63 - 1])
+    reported = described(payloads)
+    bounds = st.sampled_from([*(time for time, _ in reported), 0, -(2**63) + 1, 2**63 - 1])
     start, end = data.draw(bounds), data.draw(bounds)
     buffer = framed(*payloads)
     expected = [
         (payload, time)
-        for payload, (time, tick) in zip(payloads, told, strict=True)
+        for payload, (time, tick) in zip(payloads, reported, strict=True)
         if (ticks if tick else others) and in_range(time, start, end)
     ]
     offsets, sizes, times = find_payloads(
         buffer, ticks=ticks, others=others, start_ns=start, end_ns=end
     )
-    found = [buffer[a : a + n] for a, n in zip(offsets.tolist(), sizes.tolist(), strict=True)]
-    assert list(zip(found, times.tolist(), strict=True)) == expected
+    actual = [buffer[a : a + n] for a, n in zip(offsets.tolist(), sizes.tolist(), strict=True)]
+    assert list(zip(actual, times.tolist(), strict=True)) == expected
 
 
 def test_many_payloads_are_found():

@@ -366,14 +366,14 @@ def test_whatever_is_there_is_told_or_refused_for_its_timestamp(message):
         with pytest.raises(FormatError, match="no time between"):
             from_protobuf(message)
         return
-    told = from_protobuf(message)
-    assert ("timestamp" in told) == message.HasField("timestamp")
-    assert ("data" in told) == (message.WhichOneof("message_data") is not None)
+    reported = from_protobuf(message)
+    assert ("timestamp" in reported) == message.HasField("timestamp")
+    assert ("data" in reported) == (message.WhichOneof("message_data") is not None)
     # What was told, with the type its data belongs to, is the whole message.
     owner = {"contract_id": "tick", "code": "error", "reason": "complete", "status": "info"}
-    if "data" in told and "timestamp" in told:
-        kind = owner[next(iter(told["data"]))]
-        again = to_protobuf({**told, "type": kind})
+    if "data" in reported and "timestamp" in reported:
+        kind = owner[next(iter(reported["data"]))]
+        again = to_protobuf({**reported, "type": kind})
         again.type = message.type
         assert again.SerializeToString(deterministic=True) == message.SerializeToString(
             deterministic=True
@@ -415,9 +415,9 @@ def test_fields_of_a_newer_schema_are_left_out():
 def test_any_valid_encoding_is_decoded(payload):
     message = StreamMessage.FromString(payload)
     if 0 <= message.timestamp.nanos < 10**9 and abs(message.timestamp.seconds) < 10**9:
-        told = decode_message(payload)
-        assert repr(told) == repr(from_protobuf(message))
-        assert repr(decode_message(memoryview(payload))) == repr(told)
+        reported = decode_message(payload)
+        assert repr(reported) == repr(from_protobuf(message))
+        assert repr(decode_message(memoryview(payload))) == repr(reported)
 
 
 @pytest.mark.parametrize("payload", [b"\x0a", b"\xff" * 12, wire.delimited(1, b"\xff"), b"\x00"])

@@ -167,10 +167,10 @@ TestStreams = Streams.TestCase
 def test_what_was_encoded_is_decoded(ticks):
     encoder = TickEncoder(8314, "mid_point", "8314_mid_point")
     frames = b"".join(encoder.mid_point(*tick) for tick in ticks)
-    found = decode(frames, ["timestamp", "mid_price", "sequence", "exchange_time"])
+    text = decode(frames, ["timestamp", "mid_price", "sequence", "exchange_time"])
     names = ("timestamp", "mid_price", "sequence", "exchange_time")
     for name, wanted in zip(names, zip(*ticks, strict=True), strict=True):
-        for ours, theirs in zip(found.numbers(name).tolist(), wanted, strict=True):
+        for ours, theirs in zip(text.numbers(name).tolist(), wanted, strict=True):
             assert ours == theirs or (math.isnan(ours) and math.isnan(theirs))
 
 

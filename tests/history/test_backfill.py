@@ -144,8 +144,8 @@ def test_a_second_with_more_ticks_than_a_page(store, serve, fill, caplog):
     assert result.ticks == recorded.missed(1, "mid_point") > 6000
     recorded.check()
     # One second is all there is on a page: that there is no more of it, only IB could say.
-    [told] = [record for record in caplog.records if record.name == "ibticks.history._requests"]
-    assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in told.getMessage()
+    [reported] = [record for record in caplog.records if record.name == "ibticks.history._requests"]
+    assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in reported.getMessage()
 
 
 def test_a_server_that_cuts_seconds_neither_holds_it_up_nor_doubles_a_tick(store, serve, fill):
@@ -194,8 +194,8 @@ def test_frames_say_whether_backfilled_ticks_are_among_them(store, serve, midnig
         selection.to_pandas().attrs["ibticks"]["backfill"] for selection in (plain, both, alone)
     ] == ["exclude", "include", "only"]
     for selection in (plain, both, alone):
-        said = selection.to_pandas().attrs["ibticks"]["coverage"]
-        assert {row[4] for row in said} == {"captured", "backfilled"}
+        details = selection.to_pandas().attrs["ibticks"]["coverage"]
+        assert {row[4] for row in details} == {"captured", "backfilled"}
         assert selection.to_arrow().num_rows == selection.count()
         assert selection.lazy().collect().equals(selection.to_polars())
         assert selection.to_polars()["timestamp"].is_sorted()
@@ -457,11 +457,11 @@ def test_a_pacing_violation_that_does_not_end_leaves_the_gap(
 def test_a_connection_that_is_lost_amid_it(store, serve, midnight, fill, gap):
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     gateway = serve(midnight)
-    told = []
+    reported = []
 
     def hang_up(part):
-        told.append(part)
-        if len(told) == 1:
+        reported.append(part)
+        if len(reported) == 1:
             gateway.drop()
 
     result = fill(gateway, page_ticks=20, on_filled=hang_up)
@@ -527,11 +527,11 @@ def test_a_database_that_goes_away_amid_it(store, serve, midnight, fill, gap, ou
     if catalogued:
         store.write_catalogue()
     gateway = serve(midnight)
-    told = []
+    reported = []
 
     def take_away(part):
-        told.append(part)
-        if len(told) == 1:
+        reported.append(part)
+        if len(reported) == 1:
             outage(away=True)
 
     result = fill(gateway, page_ticks=20, on_filled=take_away)

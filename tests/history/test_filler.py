@@ -227,16 +227,16 @@ def rows(*states):
 )
 def test_gaps_that_end_with_being_captured_again_are_ripe(ledger, gaps):
     known = rows(*ledger) if ledger else []
-    found = list(_recaptured_gaps(known, 0, 100 * SECOND))
-    assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in found] == gaps
+    actual = list(_recaptured_gaps(known, 0, 100 * SECOND))
+    assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in actual] == gaps
 
 
 def test_gaps_of_an_earlier_run_and_fresh_ones_are_left():
     known = rows(
         "disconnected", "captured", "disconnected", "captured", "disconnected", "captured…"
     )
-    found = list(_recaptured_gaps(known, 1, 4 * SECOND))
-    assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in found] == [(2, 3)]
+    actual = list(_recaptured_gaps(known, 1, 4 * SECOND))
+    assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in actual] == [(2, 3)]
 
 
 def test_every_gap_that_remains_is_reported(monkeypatch, store):

@@ -162,7 +162,7 @@ class World:
         assert states <= {CoverageState.CAPTURED, CoverageState.BACKFILLED}
         assert self.index.files() == MemoryIndex(files=read_all_records(self.root)).files()
         assert rebuild_coverage(self.root, self.index.files()) == self.index.coverage()
-        assert all(found.problem is None for found in verify_files(self.root, self.index))
+        assert all(path.problem is None for path in verify_files(self.root, self.index))
 
 
 @st.composite
@@ -425,9 +425,9 @@ past_ticks = st.builds(
 
 @given(st.lists(past_ticks, max_size=12), st.data())
 def test_not_among_is_what_is_left_of_a_history_and_a_part_of_it(ticks, data):
-    held = data.draw(st.lists(st.sampled_from(ticks), unique_by=id) if ticks else st.just([]))
-    rest = subtract_stored(ticks, held)
-    assert Counter(rest) == Counter(ticks) - Counter(held)
+    current = data.draw(st.lists(st.sampled_from(ticks), unique_by=id) if ticks else st.just([]))
+    rest = subtract_stored(ticks, current)
+    assert Counter(rest) == Counter(ticks) - Counter(current)
     positions = iter(ticks)
     assert all(tick in positions for tick in rest)  # in their order
 
@@ -500,6 +500,6 @@ def test_a_page_of_ibapi():
 
 def test_held_reads_what_is_there_though_the_index_does_not_know_it(world):
     here = world()
-    held = StoredTicks(here.root, MemoryIndex(), CONTRACT, KIND)
-    assert len(held.at(T0 // SECOND + 5)) == 10
-    assert held.at(T0 // SECOND + 25) == ()
+    current = StoredTicks(here.root, MemoryIndex(), CONTRACT, KIND)
+    assert len(current.at(T0 // SECOND + 5)) == 10
+    assert current.at(T0 // SECOND + 25) == ()

@@ -57,8 +57,8 @@ def asking():
         return history
 
     yield connect
-    for each in reversed(opened):
-        each.close()
+    for value in reversed(opened):
+        value.close()
 
 
 def mid_points(history, start=T0):

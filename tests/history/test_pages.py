@@ -93,14 +93,14 @@ many_seconds = st.lists(
 
 def walked(server, start, end, most):
     """The ticks of a walk; from one step to the next nothing is out of place."""
-    found, at = [], start
+    actual, at = [], start
     for until, ticks in iter_seconds(server, start, end, most):
         assert at < until <= end
         assert all(at <= tick.time < until for tick in ticks)
-        found += ticks
+        actual += ticks
         at = until
     assert at == max(start, end)
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("server", [Completing, Cutting])
@@ -138,10 +138,10 @@ def test_a_page_that_is_longer_than_asked_for_is_whole():
 @pytest.mark.parametrize("server", [Completing, Cutting])
 def test_a_second_with_more_than_a_page_does_not_hold_it_up(server):
     ticks = numbered([0, *[1] * 50, 2])
-    found = walked(server(ticks), T0, T0 + 3, 10)
-    assert [tick for tick in found if tick.time != T0 + 1] == [ticks[0], ticks[-1]]
+    actual = walked(server(ticks), T0, T0 + 3, 10)
+    assert [tick for tick in actual if tick.time != T0 + 1] == [ticks[0], ticks[-1]]
     # Where the server cuts, what is behind the cut cannot be asked for.
-    assert len(found) == (52 if server is Completing else 12)
+    assert len(actual) == (52 if server is Completing else 12)
 
 
 def test_nothing_at_all_is_an_answer():

@@ -94,7 +94,7 @@ def capture(root: str, report: str, index: str, first: int, seed: int) -> None:
     number = first
     while True:
         count = choose.choice([1, 1, 1, 1, 30, 400])
-        times = [time_of_number(each) for each in range(number, number + count)]
+        times = [time_of_number(value) for value in range(number, number + count)]
         if count == 1:
             writer.append(quote_message(times[0], number))
         else:
@@ -111,8 +111,8 @@ def in_order(root: str, report: str, index: str, seed: int) -> None:
     What the process says is how many ticks the file has at least.
     """
     say = Report(report).say
-    choose, kept, number = random.Random(seed), KeptIndex(Path(index)), 0
-    writer = StreamWriter(Path(root), CONTRACT, "bid_ask", kept, fsync=None)
+    choose, remaining, number = random.Random(seed), KeptIndex(Path(index)), 0
+    writer = StreamWriter(Path(root), CONTRACT, "bid_ask", remaining, fsync=None)
     while True:
         count = choose.choice([1, 1, 1, 7, 500])
         if count == 1:
@@ -125,7 +125,7 @@ def in_order(root: str, report: str, index: str, seed: int) -> None:
             writer.seal()
             if choose.random() < 0.5:
                 record = compress_file(Path(root), KEY, choose.choice(["zstd", "gzip", "snappy"]))
-                kept.put_files([record])
+                remaining.put_files([record])
 
 
 def compress(root: str, report: str) -> None:

@@ -36,8 +36,8 @@ def writer(root, index):
         return opened[-1]
 
     yield open_writer
-    for each in opened:
-        each.close()
+    for value in opened:
+        value.close()
 
 
 @pytest.fixture

@@ -302,16 +302,16 @@ DISKS = {"small disk": SmallDisk, "small files": SmallFiles}
 
 def play(kind: str, folder: Path) -> dict[str, str]:
     """How each scene went: nothing, or what was wrong."""
-    said = {}
+    details = {}
     for number, (name, scene) in enumerate(SCENES.items()):
         disk = DISKS[kind](folder / str(number))
         try:
             scene(Stage(disk))
-            said[name] = ""
+            details[name] = ""
         except BaseException:
-            said[name] = traceback.format_exc()
+            details[name] = traceback.format_exc()
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-    return said
+    return details
 
 
 def apart() -> list[str] | None:

@@ -104,10 +104,10 @@ def load(
 
 def numbers(root: Path, records: Sequence[FileRecord] | Index, **how: Any) -> list[int]:
     """The numbers of the ticks :func:`load` finds; their values must be those of their number."""
-    found = load(root, records, **how)
-    number = found["sequence"].astype(np.int64)
+    actual = load(root, records, **how)
+    number = actual["sequence"].astype(np.int64)
     for name, values in fields_of(number).items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(actual[name], values)
     return number.tolist()
 
 
@@ -198,11 +198,11 @@ def old_header(contract_id: int = CONTRACT, tick_type: str = "bid_ask", hour: in
 
 def old_frame(time_ns: int, number: int) -> bytes:
     """The frame older writers made of the tick with that number."""
-    found = StreamMessage(type="tick", stream_id="s")
-    found.timestamp.seconds, found.timestamp.nanos = divmod(time_ns, SECOND)
-    tick = found.tick_data
+    actual = StreamMessage(type="tick", stream_id="s")
+    actual.timestamp.seconds, actual.timestamp.nanos = divmod(time_ns, SECOND)
+    tick = actual.tick_data
     tick.contract_id, tick.tick_type, tick.sequence = CONTRACT, "bid_ask", number
     for name, value in fields_of(number).items():
         setattr(tick, name, value)
-    payload = found.SerializeToString()
+    payload = actual.SerializeToString()
     return struct.pack(">I", len(payload)) + payload

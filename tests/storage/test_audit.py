@@ -61,12 +61,12 @@ def first(root, index):
 
 
 def test_a_store_in_order_has_no_problem(two, root, index):
-    found = list(verify_files(root, index))
-    assert [finding.path for finding in found] == [KEY.path, OTHER.path]
-    assert [finding.problem for finding in found] == [None, None]
-    assert [finding.detail for finding in found] == ["", ""]
-    assert [finding.messages for finding in found] == [100, 50]
-    assert found[0].size == two.stat().st_size
+    actual = list(verify_files(root, index))
+    assert [finding.path for finding in actual] == [KEY.path, OTHER.path]
+    assert [finding.problem for finding in actual] == [None, None]
+    assert [finding.detail for finding in actual] == ["", ""]
+    assert [finding.messages for finding in actual] == [100, 50]
+    assert actual[0].size == two.stat().st_size
     index.put_files([compress_file(root, OTHER, "gzip")])
     assert set(problems(root, index).values()) == {None}
 
@@ -366,10 +366,10 @@ def test_verifying_goes_on_past_a_folder_that_cannot_be_read(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", scan)
-    found = problems(root, index)
+    actual = problems(root, index)
     name = folder.relative_to(root).as_posix()
-    assert found.pop(name) == "unreadable"
-    assert found == ({} if depth == 1 else {f"{CONTRACT}/last/2013/10/08/13_ticks.pb": None})
+    assert actual.pop(name) == "unreadable"
+    assert actual == ({} if depth == 1 else {f"{CONTRACT}/last/2013/10/08/13_ticks.pb": None})
     with pytest.raises(StorageError, match="listing"):
         list(read_all_records(root))
 

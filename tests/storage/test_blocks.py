@@ -46,12 +46,12 @@ def test_a_block_comes_back_as_it_was(compression, raw):
 @given(raws=st.lists(RAW, max_size=6))
 def test_blocks_are_found_one_after_another(compression, raws):
     stored = [compress_block(raw, compression) for raw in raws]
-    found = list(split_blocks(b"".join(stored), compression))
+    actual = list(split_blocks(b"".join(stored), compression))
     ends = [sum(map(len, stored[: place + 1])) for place in range(len(stored))]
-    assert found == list(zip([0, *ends], ends, strict=False))
+    assert actual == list(zip([0, *ends], ends, strict=False))
     header = Header(1, "last", 0, 0, compression=compression, frame_bytes=7)
     blocks = list(iter_blocks(memoryview(b"h" * 7 + b"".join(stored)), header))
-    assert [(begin - 7, end - 7) for begin, end, _ in blocks] == found
+    assert [(begin - 7, end - 7) for begin, end, _ in blocks] == actual
     assert [raw for _, _, raw in blocks] == raws
 
 
@@ -100,19 +100,19 @@ def _gzip_named(raw: bytes) -> bytes:
 def test_a_damaged_block_is_never_taken_for_a_whole_one(compression):
     raw = random.Random(2).randbytes(1000) * 20 + random.Random(3).randbytes(70_000)
     stored = compress_block(raw, compression)
-    choose, told = random.Random(3), []
+    choose, reported = random.Random(3), []
     for _ in range(200):
         place = choose.randrange(len(stored))
         damaged = bytearray(stored)
         damaged[place] ^= 1 << choose.randrange(8)
         try:
-            found = decompress_block(bytes(damaged), compression)
+            actual = decompress_block(bytes(damaged), compression)
         except CorruptFileError as error:
-            told.append(str(error))
+            reported.append(str(error))
         else:
-            assert found == raw  # the bit says nothing: a time, or the system it was packed on
-    assert len(told) > 180
-    assert all(compression in each for each in told)
+            assert actual == raw  # the bit says nothing: a time, or the system it was packed on
+    assert len(reported) > 180
+    assert all(compression in value for value in reported)
 
 
 @pytest.mark.parametrize("compression", PACKED)

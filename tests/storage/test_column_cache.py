@@ -260,12 +260,12 @@ def test_strings_are_those_of_the_rows(codes, data):
     column = StringColumn(np.array(codes, dtype=np.int32), ("a", "b", "c", "d"))
     times = Values(np.arange(len(codes)))
     part = TickColumns(len(codes), {"timestamp": times, "exchange": column})
-    found = join_rows([Rows(part, start, stop)], ["exchange"])
+    actual = join_rows([Rows(part, start, stop)], ["exchange"])
     words = [None if code < 0 else "abcd"[code] for code in codes[start:stop]]
     if not words:
-        assert found == []
+        assert actual == []
         return
-    taken = found[0].columns["exchange"]
+    taken = actual[0].columns["exchange"]
     assert [None if c < 0 else taken.values[c] for c in taken.codes.tolist()] == words
     if (start, stop) != (0, len(codes)):
         assert taken.values == tuple(dict.fromkeys(word for word in words if word is not None))

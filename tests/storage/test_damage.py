@@ -68,12 +68,12 @@ class Sealed:
 
     def numbers_without(self, *blocks: int) -> list[int]:
         """The ticks of all blocks but some."""
-        found, first = [], 0
+        actual, first = [], 0
         for place, block in enumerate(self.record.blocks):
             if place not in blocks:
-                found += range(first, first + block.messages)
+                actual += range(first, first + block.messages)
             first += block.messages
-        return found
+        return actual
 
     def block_of(self, place: int) -> int:
         return sum(block.offset <= place for block in self.record.blocks) - 1
@@ -104,15 +104,15 @@ def test_a_flipped_bit_costs_its_block_and_is_told(sealed):
     for place, bit in places(sealed, count, seed=11):
         number = sealed.block_of(place)
         block = sealed.record.blocks[number]
-        with sealed.flipped(place, bit=bit), warnings.catch_warnings(record=True) as told:
+        with sealed.flipped(place, bit=bit), warnings.catch_warnings(record=True) as reported:
             warnings.simplefilter("always")
             parts = read_ticks(sealed.root, [sealed.record], COLUMNS)
-        kept = sealed.numbers_without(number)
+        remaining = sealed.numbers_without(number)
         for name in COLUMNS:
-            found = np.concatenate([part.numbers(name) for part in parts])
-            np.testing.assert_array_equal(found, whole[name][kept], err_msg=f"byte {place}")
+            actual = np.concatenate([part.numbers(name) for part in parts])
+            np.testing.assert_array_equal(actual, whole[name][remaining], err_msg=f"byte {place}")
         assert parts[0].missing == ((block.min_ns, block.max_ns + 1),)
-        (warning,) = told
+        (warning,) = reported
         assert warning.category is CorruptDataWarning
         for part in (str(sealed.path), f"the block at byte {block.offset}", utc(block.min_ns)):
             assert part in str(warning.message)
@@ -140,10 +140,10 @@ def test_a_lost_end_costs_the_blocks_in_it(sealed):
         block = sealed.record.blocks[number]
         cut = block.offset + choose.randrange(block.size)
         sealed.path.write_bytes(sealed.data[:cut])
-        with pytest.warns(CorruptDataWarning) as told:
-            found = numbers(sealed.root, [sealed.record])
-        assert found == sealed.numbers_without(*range(number, 5))
-        assert len(told) == 5 - number
+        with pytest.warns(CorruptDataWarning) as reported:
+            actual = numbers(sealed.root, [sealed.record])
+        assert actual == sealed.numbers_without(*range(number, 5))
+        assert len(reported) == 5 - number
         with pytest.raises(CorruptFileError, match=f"byte {block.offset} fails its checksum"):
             numbers(sealed.root, [sealed.record], strict=True)
     sealed.path.write_bytes(sealed.data)
@@ -153,21 +153,21 @@ def test_damage_outside_the_range_is_not_met(sealed):
     """Five minutes read five minutes, and are whole if these are."""
     end = H13 + 5 * MINUTE
     with sealed.flipped(sealed.record.blocks[3].offset + 100):
-        found = numbers(sealed.root, [sealed.record], end_ns=end, strict=True)
-    assert found == list(range(5000))
+        actual = numbers(sealed.root, [sealed.record], end_ns=end, strict=True)
+    assert actual == list(range(5000))
 
 
 def test_several_damaged_blocks_are_each_told(sealed):
     first, third = (sealed.record.blocks[number] for number in (0, 2))
     with (
         sealed.flipped(first.offset + 9, third.offset + 9, third.offset + 90),
-        pytest.warns(CorruptDataWarning) as told,
+        pytest.warns(CorruptDataWarning) as reported,
     ):
         parts = read_ticks(sealed.root, [sealed.record], ["sequence"])
-    assert len(told) == 2
+    assert len(reported) == 2
     assert parts[0].missing == tuple((b.min_ns, b.max_ns + 1) for b in (first, third))
-    found = np.concatenate([part.numbers("sequence") for part in parts])
-    assert found.tolist() == sealed.numbers_without(0, 2)
+    actual = np.concatenate([part.numbers("sequence") for part in parts])
+    assert actual.tolist() == sealed.numbers_without(0, 2)
 
 
 def test_what_is_missing_ends_where_the_range_does(sealed):
@@ -182,10 +182,10 @@ def test_messages_of_a_damaged_block_are_left_out_too(sealed):
     block = sealed.record.blocks[4]
     some = {"ticks": True, "start_ns": sealed.record.blocks[3].max_ns - MINUTE}
     with sealed.flipped(block.offset + 9), pytest.warns(CorruptDataWarning, match="left out"):
-        found = list(read_messages(sealed.root, [sealed.record], **some))
-    assert found
-    kept = sealed.numbers_without(4)
-    assert [each["data"]["sequence"] for _, each in found] == kept[-len(found) :]
+        actual = list(read_messages(sealed.root, [sealed.record], **some))
+    assert actual
+    remaining = sealed.numbers_without(4)
+    assert [value["data"]["sequence"] for _, value in actual] == remaining[-len(actual) :]
     with sealed.flipped(block.offset + 9):
         messages = read_messages(sealed.root, [sealed.record], strict=True, **some)
         with pytest.raises(CorruptFileError, match=f"byte {block.offset} fails"):
@@ -220,18 +220,18 @@ def test_a_flipped_bit_in_the_header_costs_at_most_the_hour(sealed):
     header, _ = split_header(sealed.data)
     checksum = sealed.data[:256].index(header.crc32c.to_bytes(4, "little"))
     for place in range(256):
-        with sealed.flipped(place, bit=place % 8), warnings.catch_warnings(record=True) as told:
+        with sealed.flipped(place, bit=place % 8), warnings.catch_warnings(record=True) as reported:
             warnings.simplefilter("always")
-            found = numbers(sealed.root, [sealed.record], end_ns=H13 + MINUTE)
+            actual = numbers(sealed.root, [sealed.record], end_ns=H13 + MINUTE)
             stranger = names_another_stream(sealed.path)
-        if found != list(range(1000)):
+        if actual != list(range(1000)):
             # The header promises another checksum, or names another contract or tick type: it
             # may be another file.
             assert checksum - 1 <= place < checksum + 4 or stranger
-            assert found == []
-            assert "13:00:00" in str(told[0].message)
+            assert actual == []
+            assert "13:00:00" in str(reported[0].message)
         else:
-            assert told == []
+            assert reported == []
 
 
 def test_verify_finds_every_flipped_bit(sealed):
@@ -243,8 +243,8 @@ def test_verify_finds_every_flipped_bit(sealed):
             (finding,) = verify_files(sealed.root, index)
             if finding.problem is None:
                 # Not a word of the header is another, but for who wrote it.
-                said = read_header(sealed.path.read_bytes()[:256])
-                assert replace(said, writer="") == replace(header, writer=""), f"byte {place}"
+                details = read_header(sealed.path.read_bytes()[:256])
+                assert replace(details, writer="") == replace(header, writer=""), f"byte {place}"
                 assert place < 256
     assert [finding.problem for finding in verify_files(sealed.root, index)] == [None]
 
@@ -260,7 +260,7 @@ def test_an_open_file_with_a_flipped_bit_gives_what_is_before_it(root, index, wr
         path.write_bytes(data[:place] + bytes([data[place] ^ 0x80]) + data[place + 1 :])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CorruptDataWarning)
-            found = load(root, index, ["sequence"])["sequence"].tolist()
+            actual = load(root, index, ["sequence"])["sequence"].tolist()
         before = (place - 256) // (size + 1)
-        assert found[:before] == list(range(before))
+        assert actual[:before] == list(range(before))
     path.write_bytes(data)

@@ -47,20 +47,20 @@ def pairs(*found: dict[str, str]) -> MapColumn:
 
 
 def matched(stored: TickColumns, *incoming: TickColumns) -> list[list[bool]]:
-    found = StoredTicks(tick_keys(stored))
-    return [found.match(tick_keys(ticks)).tolist() for ticks in incoming]
+    actual = StoredTicks(tick_keys(stored))
+    return [actual.match(tick_keys(ticks)).tolist() for ticks in incoming]
 
 
 @given(FEW, FEW, st.integers(1, 30))
 def test_equal_ticks_are_matched_one_to_one(stored, incoming, size):
     """The multiset difference, however many ticks are asked about at once."""
-    found, new = StoredTicks(tick_keys(trades(stored))), Counter()
+    actual, new = StoredTicks(tick_keys(trades(stored))), Counter()
     for start in range(0, len(incoming), size):
         some = incoming[start : start + size]
-        known = found.match(tick_keys(trades(some)))
+        known = actual.match(tick_keys(trades(some)))
         new += Counter(row for row, is_known in zip(some, known, strict=True) if not is_known)
     assert new == Counter(incoming) - Counter(stored)
-    assert len(found) == (Counter(stored) - Counter(incoming)).total()
+    assert len(actual) == (Counter(stored) - Counter(incoming)).total()
 
 
 DETAILS = {
@@ -147,7 +147,7 @@ def test_many_equal_ticks_and_many_different_ones():
 def test_messages_are_matched_one_to_one():
     stored = StoredMessages()
     stored.add(encode_frame(b"one") + encode_frame(b"two") + encode_frame(b"one"))
-    assert [stored.match(encode_frame(each)) for each in (b"one", b"one", b"one", b"three")] == [
+    assert [stored.match(encode_frame(value)) for value in (b"one", b"one", b"one", b"three")] == [
         True,
         True,
         False,

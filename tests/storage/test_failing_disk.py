@@ -238,10 +238,10 @@ def test_a_live_reader_follows_into_the_other_file_and_into_what_is_written_anew
 
     def ticks() -> int:
         tail.rescan()
-        found = 0
+        actual = 0
         while (stretch := tail.read()) is not None:
-            found += stretch.ticks
-        return found
+            actual += stretch.ticks
+        return actual
 
     assert ticks() == 10
     broken_file(faults, opened, 10)

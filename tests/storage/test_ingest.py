@@ -57,17 +57,17 @@ def columns(ticks: list[tuple[int, int]]) -> TickColumns:
     number = np.array([number for _, number in ticks], dtype=np.int64)
     values = {**fields_of(number), "sequence": number.astype(np.uint64)}
     times = np.array([time_ns for time_ns, _ in ticks], dtype=np.int64)
-    named = {"timestamp": times, **values}
-    return TickColumns(len(ticks), {name: Values(some) for name, some in named.items()})
+    names = {"timestamp": times, **values}
+    return TickColumns(len(ticks), {name: Values(some) for name, some in names.items()})
 
 
 def stored(root) -> Counter[tuple[int, int]]:
     """What is in the files, read plainly."""
-    found: Counter[tuple[int, int]] = Counter()
+    actual: Counter[tuple[int, int]] = Counter()
     for record in read_all_records(root):
         for tick in read_plainly(root / record.path)[1]:
-            found[time_of(tick), tick.tick_data.sequence] += 1
-    return found
+            actual[time_of(tick), tick.tick_data.sequence] += 1
+    return actual
 
 
 @settings(deadline=None, max_examples=50)
@@ -78,7 +78,7 @@ def stored(root) -> Counter[tuple[int, int]]:
     split_bytes=st.sampled_from([300, 10**9]),
 )
 def test_an_import_adds_what_is_not_there_yet(before, source, pieces, split_bytes):
-    held, given_ = Counter(before), Counter(source)
+    current, given_ = Counter(before), Counter(source)
     index, how = MemoryIndex(), {"fsync": None, "split_bytes": split_bytes}
     with new_root() as root:
         with StreamWriter(root, CONTRACT, "bid_ask", index, **how) as writer:
@@ -89,8 +89,8 @@ def test_an_import_adds_what_is_not_there_yet(before, source, pieces, split_byte
                 for start in range(0, len(source), pieces):
                     ingest.add(columns(source[start : start + pieces]))
             # Of each tick as often as the one or the other has it.
-            assert stored(root) == held | given_
-            known = len(source) if again else (held & given_).total()
+            assert stored(root) == current | given_
+            known = len(source) if again else (current & given_).total()
             assert (ingest.known, ingest.added) == (known, len(source) - known)
         assert not any(finding.problem for finding in verify_files(root, index))
 
@@ -115,19 +115,21 @@ def info(time_ns: int, number: int) -> dict:
 @given(journals())
 def test_messages_of_all_types_are_imported_once(drawn):
     before, source = drawn
-    held, given_ = (Counter(json.dumps(each, sort_keys=True) for each in some) for some in drawn)
+    current, given_ = (
+        Counter(json.dumps(value, sort_keys=True) for value in some) for some in drawn
+    )
     index = MemoryIndex()
     with new_root() as root:
         with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
-            for each in before:
-                writer.append(each)
-        for known in ((held & given_).total(), len(source)):
+            for value in before:
+                writer.append(value)
+        for known in ((current & given_).total(), len(source)):
             with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
                 ingest = Ingest(root, writer)
                 ingest.add_messages(source)
             assert (ingest.known, ingest.added) == (known, len(source) - known)
             total = sum(record.messages for record in index.files())
-            assert total == (held | given_).total()
+            assert total == (current | given_).total()
 
 
 def test_ticks_from_a_table_are_those_from_messages(writer, root, index):
@@ -200,12 +202,12 @@ def test_a_killed_import_begun_again_comes_to_the_same(root, tmp_path, children)
         time.sleep(choose.uniform(0, 0.06))
         children.kill(pid)
         index = MemoryIndex(read_all_records(root))
-        found = Counter(numbers(root, index))
-        assert found <= Counter(doubled(count))
+        actual = Counter(numbers(root, index))
+        assert actual <= Counter(doubled(count))
     children.run("import_quotes", root=root, report=tmp_path / "last", count=count)
     added, known = map(int, (tmp_path / "last").read_text().split("\n")[1].split())
     assert added + known == len(doubled(count))
-    assert known >= found.total()
+    assert known >= actual.total()
     index = MemoryIndex(read_all_records(root))
     assert Counter(numbers(root, index, strict=True)) == Counter(doubled(count))
     assert not any(finding.problem for finding in verify_files(root, index))
@@ -266,8 +268,10 @@ def test_what_was_met_again_is_forgotten(writer, root):
         for hour in range(3):
             ingest.add(hour_of_quotes(1000, hour * 1000, H13 + hour * HOUR_NS))
             stored = list(ingest._stored.values())
-            assert [len(each) for each in stored] == [0] * (hour + 1)
-            arrays = [array for each in stored for array in (each._keys.core, each._keys.details)]
+            assert [len(value) for value in stored] == [0] * (hour + 1)
+            arrays = [
+                array for value in stored for array in (value._keys.core, value._keys.details)
+            ]
             assert sum(array.nbytes for array in arrays) < 1000
             assert all(array.base is None for array in arrays)
     assert ingest.known == 3000

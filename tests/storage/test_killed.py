@@ -17,37 +17,37 @@ ROUNDS = 25
 
 def test_nothing_accepted_is_lost_or_doubled_by_kills(root, tmp_path, children):
     choose = random.Random(2013)
-    kept, accepted, first = tmp_path / "index", 0, 0
+    remaining, accepted, first = tmp_path / "index", 0, 0
     stored: list[int] = []
     for round_ in range(ROUNDS):
         report = tmp_path / f"report{round_}"
         report.touch()
         pid = children.start(
-            "capture", root=root, report=report, index=kept, first=first, seed=round_
+            "capture", root=root, report=report, index=remaining, first=first, seed=round_
         )
         while not report.read_text():
             time.sleep(0.001)
         time.sleep(choose.uniform(0, 0.04))
         children.kill(pid)
 
-        said = [tuple(map(int, line.split())) for line in report.read_text().splitlines()]
-        sure = {number for start, count in said for number in range(start, start + count)}
-        begun = said[-1][0] + said[-1][1]
+        details = [tuple(map(int, line.split())) for line in report.read_text().splitlines()]
+        sure = {number for start, count in details for number in range(start, start + count)}
+        begun = details[-1][0] + details[-1][1]
         accepted += len(sure)
         # As it lies there, and with the rows the index had at that moment.
-        index = KeptIndex(kept)
-        found = numbers(root, index)
-        assert len(found) == len(set(found)), f"round {round_}: a tick is there twice"
-        lost = (sure | set(stored)) - set(found)
+        index = KeptIndex(remaining)
+        actual = numbers(root, index)
+        assert len(actual) == len(set(actual)), f"round {round_}: a tick is there twice"
+        lost = (sure | set(stored)) - set(actual)
         assert not lost, f"round {round_}: {sorted(lost)[:5]} were accepted, and are lost"
-        in_flight = set(found) - sure - set(stored)
+        in_flight = set(actual) - sure - set(stored)
         assert in_flight <= set(range(begun, begun + 400)), f"round {round_}"
         ticks = load(root, index, ["timestamp", "sequence"])
         assert ticks["timestamp"].tolist() == [*map(time_of_number, ticks["sequence"].tolist())]
-        stored, first = found, max(found) + 1
+        stored, first = actual, max(actual) + 1
 
     assert accepted > 20 * ROUNDS
-    index = KeptIndex(kept)
+    index = KeptIndex(remaining)
     with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
         assert sorted(numbers(root, index)) == sorted(stored)
         writer.write(quotes([time_of_number(first)], first))

@@ -181,9 +181,9 @@ def test_a_folder_that_cannot_be_read_is_named(open_folder, children, depth, mod
         children.run("list_as_nobody", root=root, report=report)
     finally:
         locked.chmod(0o755)
-    said = report.read_text()
+    text = report.read_text()
     if mode == 0o444 and depth == 5:
-        assert said == f"['{KEY.path}']\n"  # the names in the last folder are all that is needed
+        assert text == f"['{KEY.path}']\n"  # the names in the last folder are all that is needed
     else:
-        assert "not permitted while listing" in said
-        assert str(locked) in said
+        assert "not permitted while listing" in text
+        assert str(locked) in text

@@ -273,14 +273,14 @@ def test_files_of_a_stream_that_is_written_are_left_alone(hours, root, index, wr
     ledger = index.coverage()
     before = [path.read_bytes() for path in hours]
     opened = writer()
-    said = (
+    details = (
         rf"3 files are left as they are: bid_ask of contract {CONTRACT} in .* process {os.getpid()}"
     )
-    with pytest.warns(StreamInUseWarning, match=said) as caught:
+    with pytest.warns(StreamInUseWarning, match=details) as caught:
         (done,) = compress_files(root, index, [*KEYS, theirs], "zstd")
     assert caught[0].filename == __file__
     assert done.path == theirs.path
-    with pytest.warns(StreamInUseWarning, match=said):
+    with pytest.warns(StreamInUseWarning, match=details):
         assert list(delete_files(root, index, [*KEYS, theirs])) == [theirs]
     assert [path.read_bytes() for path in hours] == before
     assert len(index.files()) == 3

@@ -104,8 +104,8 @@ def test_a_load_leaves_it_out_and_names_it(misplaced, root, index, rebuilt):
         index.replace_files(r for r in read_all_records(root) if r.path in (KEY.path, NEXT.path))
     with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb is not the file that its path"):
         parts = read_ticks(root, index.files(), ["timestamp", "sequence"])
-    found = [number for part in parts for number in part.numbers("sequence").tolist()]
-    assert found == [10, 11, 12, 13, 14]
+    actual = [number for part in parts for number in part.numbers("sequence").tolist()]
+    assert actual == [10, 11, 12, 13, 14]
     about = metadata_of(to_table(parts, ["timestamp"]))
     assert about["left_out"] == [KEY.path]
     ((start, end),) = about["missing"]
@@ -158,10 +158,10 @@ def test_a_live_reader_leaves_it_out(misplaced, root):
 
 
 def test_it_is_verified_and_indexed_as_what_it_is(misplaced, root, index, caplog):
-    finding = next(each for each in verify_files(root, index) if each.path == KEY.path)
+    finding = next(path for path in verify_files(root, index) if path.path == KEY.path)
     assert finding.problem == "misplaced"
     assert finding.size == misplaced.stat().st_size
-    row = next(each for each in read_all_records(root) if each.path == KEY.path)
+    row = next(record for record in read_all_records(root) if record.path == KEY.path)
     assert (row.ticks, row.messages, row.sealed, row.first_tick_ns) == (0, 0, False, None)
     assert "loads will report its hour as missing" in caplog.text
 

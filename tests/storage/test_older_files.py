@@ -62,8 +62,8 @@ def test_an_old_file_is_appended_to_and_sealed(old, root, index, writer, minutes
     with writer() as opened:
         opened.append(quote_message(H13 + minutes * MINUTE, 100))
         opened.write(quotes(every(SECOND, 50, H13 + minutes * MINUTE), 101))
-    header, found = read_plainly(old)
-    assert [each.tick_data.sequence for each in found] == list(range(151))
+    header, actual = read_plainly(old)
+    assert [value.tick_data.sequence for value in actual] == list(range(151))
     assert old.read_bytes()[256:].startswith(body)
     assert header.sealed
     assert (header.message_count, header.contract_id, header.tick_type) == (151, 8314, "bid_ask")

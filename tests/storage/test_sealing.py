@@ -51,14 +51,14 @@ def check_sealed(root: Path, index: MemoryIndex, key: FileKey = KEY) -> None:
     """Hold a file's header and row against the file, read plainly."""
     data = (root / key.path).read_bytes()
     header, body = split_header(data)
-    _, found = read_plainly(root / key.path)
-    times = [time_of(each) for each in found]
+    _, actual = read_plainly(root / key.path)
+    times = [time_of(value) for value in actual]
     assert len(data) - len(body) == 256
     assert header.sealed
     assert header.version == 1
     assert header.compression == "none"
     assert (header.contract_id, header.tick_type) == (key.contract_id, key.tick_type)
-    assert header.message_count == len(found)
+    assert header.message_count == len(actual)
     assert header.start_time.ToNanoseconds() == min(times)
     assert header.end_time.ToNanoseconds() == max(times)
     assert header.body_bytes == len(body)
@@ -67,7 +67,7 @@ def check_sealed(root: Path, index: MemoryIndex, key: FileKey = KEY) -> None:
     assert row == summarise_file(root, key).record
     assert row.sealed
     assert row.size == len(data)
-    assert (row.messages, row.crc32c) == (len(found), header.crc32c)
+    assert (row.messages, row.crc32c) == (len(actual), header.crc32c)
     assert (row.start_ns, row.end_ns) == (min(times), max(times))
     # The blocks cover the body without gap or overlap, each whole frames.
     assert [block.offset for block in row.blocks] == [
@@ -85,7 +85,7 @@ def check_sealed(root: Path, index: MemoryIndex, key: FileKey = KEY) -> None:
         assert block.raw_size == block.size
         assert block.crc32c == crc32c(data[block.offset : block.offset + block.size])
         first += block.messages
-    assert first == len(found)
+    assert first == len(actual)
 
 
 def test_a_sealed_file_says_what_it_holds(writer, root, index):
@@ -180,8 +180,8 @@ def flip(path: Path, place: int) -> None:
 
 def price_in(path: Path) -> int:
     """Place of a byte in the middle of a price, where a flipped bit is still a message."""
-    found = read_plainly(path)[1][0]
-    return path.read_bytes().index(np.float64(found.tick_data.bid_price).tobytes()) + 3
+    actual = read_plainly(path)[1][0]
+    return path.read_bytes().index(np.float64(actual.tick_data.bid_price).tobytes()) + 3
 
 
 @pytest.mark.parametrize("known", [True, False])

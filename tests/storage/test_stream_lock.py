@@ -34,10 +34,10 @@ def test_a_second_writer_is_told_who_the_first_is(writer, root, index):
     with pytest.raises(WriterLockedError) as caught:
         writer()
     assert open_descriptors() == before
-    told, context = str(caught.value), caught.value.context
+    reported, context = str(caught.value), caught.value.context
     for part in ("bid_ask", CONTRACT, root, f"process {os.getpid()} on {socket.gethostname()}"):
-        assert str(part) in told
-    assert "stop that one first" in told
+        assert str(part) in reported
+    assert "stop that one first" in reported
     assert (context["contract_id"], context["tick_type"]) == (CONTRACT, "bid_ask")
     assert context["holder"]["pid"] == os.getpid()
     assert pickle.loads(pickle.dumps(caught.value)).context == context

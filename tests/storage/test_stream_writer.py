@@ -137,10 +137,10 @@ def test_ticks_in_any_order_are_found_in_the_files_of_their_hours(steps, split_b
 
         assert list(list_files(root)) == sorted(model.files)
         for key, expected in model.files.items():
-            header, found = read_plainly(root / key.path)
-            assert [tick.tick_data.sequence for tick in found] == expected
-            assert [time_of(tick) for tick in found] == [came[number] for number in expected]
-            assert all(key.hour_ns <= time_of(tick) < key.hour_ns + HOUR_NS for tick in found)
+            header, actual = read_plainly(root / key.path)
+            assert [tick.tick_data.sequence for tick in actual] == expected
+            assert [time_of(tick) for tick in actual] == [came[number] for number in expected]
+            assert all(key.hour_ns <= time_of(tick) < key.hour_ns + HOUR_NS for tick in actual)
             assert header.sealed
             assert (root / key.path).stat().st_size == model.sizes[key]
         assert {r.path: r for r in index.files()} == {r.path: r for r in read_all_records(root)}
@@ -183,8 +183,8 @@ def test_ties_at_the_split_keep_their_order(writer, root, index):
             opened.append(quote_message(moment, number))
     assert (root / HALF.path).exists()
     assert numbers(root, index) == list(range(30))
-    found = read_messages(root, index.files(), ticks=True)
-    assert [each["data"]["sequence"] for _, each in found] == list(range(30))
+    actual = read_messages(root, index.files(), ticks=True)
+    assert [value["data"]["sequence"] for _, value in actual] == list(range(30))
 
 
 HOUR_14 = timestamps(datetime(2013, 10, 8, 14), datetime(2013, 10, 8, 14, 59, 59))
@@ -228,9 +228,9 @@ def test_messages_of_all_types_come_back_as_they_went_in(stream):
     tick |= {"stream_id": "bulk", "timestamp": "2013-10-08T14:00:00.000000Z"}
     with new_root() as root:
         with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
-            for place, each in enumerate(sent):
-                writer.append(each)
-                expected.append(stored(each))
+            for place, value in enumerate(sent):
+                writer.append(value)
+                expected.append(stored(value))
                 if place in bulk:
                     columns = {"timestamp": Values(np.array([H13 + HOUR_NS]))}
                     writer.write(TickColumns(1, columns), stream_id="bulk")
@@ -238,8 +238,8 @@ def test_messages_of_all_types_come_back_as_they_went_in(stream):
             assert [m for _, m in read_messages(root, index.files(), ticks=True)] == expected
         assert [m for _, m in read_messages(root, index.files(), ticks=True)] == expected
         for wanted in ({"ticks": False}, {"ticks": True, "others": False}):
-            found = [m for _, m in read_messages(root, index.files(), **wanted)]
-            assert found == [m for m in expected if (m["type"] == "tick") == wanted["ticks"]]
+            actual = [m for _, m in read_messages(root, index.files(), **wanted)]
+            assert actual == [m for m in expected if (m["type"] == "tick") == wanted["ticks"]]
 
 
 def test_the_index_knows_a_file_from_its_first_message_on(writer, root, index):
@@ -253,24 +253,24 @@ def test_the_index_knows_a_file_from_its_first_message_on(writer, root, index):
     assert index.files(start_ns=H13 + 9 * HOUR_NS) == [row]
     assert index.files(end_ns=H13) == []
     opened.append(quote_message(H13 + HOUR_NS, 1))
-    assert [each.sealed for each in index.files()] == [False, False]
+    assert [path.sealed for path in index.files()] == [False, False]
     opened.close()
-    assert [each.sealed for each in index.files()] == [True, True]
+    assert [path.sealed for path in index.files()] == [True, True]
     assert index.files(start_ns=H13 + 9 * HOUR_NS) == []
 
 
 def test_files_passed_by_a_minute_are_sealed_by_upkeep(writer, root, index):
-    told = []
-    opened = writer(on_sealed=told.append)
+    reported = []
+    opened = writer(on_sealed=reported.append)
     opened.append(quote_message(H13, 0))
     opened.append(quote_message(H13 + HOUR_NS, 1))
     opened.maintain(H13 + HOUR_NS + MINUTE - 1)
-    assert not any(each.sealed for each in index.files())
+    assert not any(path.sealed for path in index.files())
     opened.maintain(H13 + HOUR_NS + MINUTE)
-    assert [each.sealed for each in index.files()] == [True, False]
-    assert told == index.files()[:1]
+    assert [path.sealed for path in index.files()] == [True, False]
+    assert reported == index.files()[:1]
     opened.close()
-    assert told == index.files()
+    assert reported == index.files()
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])

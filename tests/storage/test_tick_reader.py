@@ -78,10 +78,10 @@ def hour():
 def test_five_minutes_read_only_their_blocks(hour, reads, compression, minute):
     record = hour[compression, "record"]
     start, end = H13 + minute * MINUTE, H13 + (minute + 5) * MINUTE
-    found = load(hour[compression, "root"], [record], start_ns=start, end_ns=end)
+    actual = load(hour[compression, "root"], [record], start_ns=start, end_ns=end)
     step = HOUR_NS // 76_000
     first, last = -(-minute * MINUTE // step), -(-(minute + 5) * MINUTE // step)
-    assert found["sequence"].tolist() == list(range(first, min(last, 76_000)))
+    assert actual["sequence"].tolist() == list(range(first, min(last, 76_000)))
     blocks = [b for b in record.blocks if b.min_ns < end and b.max_ns >= start]
     assert reads == [(block.offset, block.size) for block in blocks]
     assert len(blocks) <= 2
@@ -92,16 +92,16 @@ def test_five_minutes_read_only_their_blocks(hour, reads, compression, minute):
 def test_any_range_has_its_ticks_and_is_half_open(hour, bounds, shift):
     step = HOUR_NS // 76_000
     start, end = (H13 + number * step + shift for number in sorted(bounds))
-    found = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
+    actual = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
     times = np.arange(76_000) * step + H13
     expected = np.flatnonzero((times >= start) & (times < end))
-    assert found["sequence"].tolist() == expected.tolist()
+    assert actual["sequence"].tolist() == expected.tolist()
 
 
 def test_nothing_is_read_outside_the_hour(hour, reads):
     for start, end in ((H13 - HOUR_NS, H13), (H13 + HOUR_NS, H13 + 2 * HOUR_NS)):
-        found = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
-        assert len(found["timestamp"]) == 0
+        actual = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
+        assert len(actual["timestamp"]) == 0
     assert reads == []
 
 
@@ -130,8 +130,8 @@ def test_threads_find_the_same(hour, monkeypatch, compression, threads):
     parts = read_ticks(root, [record], COLUMNS, threads=threads)
     assert len(parts) == min(threads, 6)
     for name in COLUMNS:
-        joined = np.concatenate([part.numbers(name) for part in parts])
-        np.testing.assert_array_equal(joined, one[name])
+        combined = np.concatenate([part.numbers(name) for part in parts])
+        np.testing.assert_array_equal(combined, one[name])
 
 
 def test_the_halves_of_an_hour_come_in_order_however_the_index_gives_them(writer, root, index):
@@ -141,8 +141,8 @@ def test_the_halves_of_an_hour_come_in_order_however_the_index_gives_them(writer
     assert (root / HALF.path).exists()
     for records in itertools.permutations(index.files()):
         assert numbers(root, records) == list(range(40))
-        found = read_messages(root, records, ticks=True)
-        assert [each["data"]["sequence"] for _, each in found] == list(range(40))
+        messages = read_messages(root, records, ticks=True)
+        assert [value["data"]["sequence"] for _, value in messages] == list(range(40))
 
 
 def test_an_open_file_is_not_read_for_other_hours(writer, root, index, reads):
@@ -165,11 +165,11 @@ def test_messages_of_a_range(writer, root, index):
             opened.append(message("info", H13 + minute * MINUTE, {"status": str(minute)}))
         for state in ("open", "sealed"):
             some = {"start_ns": H13 + 5 * MINUTE, "end_ns": H13 + 7 * MINUTE}
-            found = list(read_messages(root, index.files(), ticks=True, **some))
-            assert [time_ns for time_ns, _ in found] == [
+            actual = list(read_messages(root, index.files(), ticks=True, **some))
+            assert [time_ns for time_ns, _ in actual] == [
                 H13 + minute * MINUTE for minute in (5, 5, 6, 6)
             ], state
-            infos = [each["data"] for _, each in read_messages(root, index.files(), **some)]
+            infos = [value["data"] for _, value in read_messages(root, index.files(), **some)]
             assert infos == [{"status": "5"}, {"status": "6"}], state
             opened.seal()
 
@@ -207,8 +207,8 @@ def test_rows_older_or_newer_than_the_file_never_give_wrong_ticks(writer, root, 
     for count, data, _ in states:
         path.write_bytes(data)
         for _, _, row in states:
-            found = load(root, [row], ["timestamp", "sequence"], strict=True)
-            assert found["sequence"].tolist() == list(range(count))
+            actual = load(root, [row], ["timestamp", "sequence"], strict=True)
+            assert actual["sequence"].tolist() == list(range(count))
 
 
 @pytest.fixture
@@ -309,8 +309,8 @@ def test_a_file_that_changes_while_it_is_read(writer, root, index, monkeypatch, 
         return read(source, offset, size)
 
     monkeypatch.setattr(FileReader, "read", changing)
-    found = numbers(root, [row if blocks == "known" else replace(row, blocks=())], strict=True)
-    assert found == list(range(40_000))
+    actual = numbers(root, [row if blocks == "known" else replace(row, blocks=())], strict=True)
+    assert actual == list(range(40_000))
 
 
 # --- a writer and readers at once -----------------------------------------------------------------
@@ -319,18 +319,18 @@ def test_a_file_that_changes_while_it_is_read(writer, root, index, monkeypatch, 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_load_beside_a_writer_is_a_prefix(root, tmp_path, children, seed):
     """Another process appends, seals, compresses and opens the file again, all the while."""
-    kept, report = tmp_path / "index", tmp_path / "report"
+    remaining, report = tmp_path / "index", tmp_path / "report"
     report.touch()
-    pid = children.start("in_order", root=root, report=report, index=kept, seed=seed)
+    pid = children.start("in_order", root=root, report=report, index=remaining, seed=seed)
     while not report.read_text():
         time.sleep(0.001)
     before, until, loads = 0, time.monotonic() + 3, 0
     while time.monotonic() < until or loads < 20:
         sure = int(report.read_text().rstrip("\n").rpartition("\n")[2])
-        found = numbers(root, KeptIndex(kept), strict=True, threads=1 + loads % 2)
-        assert found == list(range(len(found)))
-        assert len(found) >= max(sure, before)
-        before, loads = len(found), loads + 1
+        actual = numbers(root, KeptIndex(remaining), strict=True, threads=1 + loads % 2)
+        assert actual == list(range(len(actual)))
+        assert len(actual) >= max(sure, before)
+        before, loads = len(actual), loads + 1
     children.kill(pid)
     assert before > 100
 
@@ -344,9 +344,9 @@ def test_a_missing_file_is_told_and_leaves_the_others(writer, root, index):
             opened.write(quotes(every(SECOND, 10, H13 + hour * HOUR_NS), hour * 10))
     gone = index.files()[1]
     (root / gone.path).unlink()
-    with pytest.warns(CorruptDataWarning, match="2013-10-08 14:00:00.*15:00:00") as told:
+    with pytest.warns(CorruptDataWarning, match="2013-10-08 14:00:00.*15:00:00") as reported:
         (part,) = read_ticks(root, index.files(), ["sequence"])
-    assert len(told) == 1
+    assert len(reported) == 1
     assert part.numbers("sequence").tolist() == [*range(10), *range(20, 30)]
     assert part.missing == ((H13 + HOUR_NS, H13 + 2 * HOUR_NS),)
     with pytest.raises(StorageError, match=r"14_ticks\.pb") as caught:

@@ -55,11 +55,11 @@ def crash(root: Path, index: MemoryIndex, write) -> bytes:
 
 def ends(data: bytes) -> list[int]:
     """Where each frame ends, the header's first."""
-    found, at = [], 0
+    actual, at = [], 0
     while at < len(data):
         at += 4 + int.from_bytes(data[at : at + 4], "big")
-        found.append(at)
-    return found
+        actual.append(at)
+    return actual
 
 
 def write_some(writer: StreamWriter) -> None:
@@ -131,20 +131,23 @@ def test_the_next_writer_cuts_a_torn_tail_keeps_it_and_goes_on(root, index, writ
     borders = ends(data)
     cut = random.Random(seed).randrange(HEADER + 1, len(data))
     os.truncate(root / KEY.path, cut)
-    kept = whole(borders, cut)
+    remaining = whole(borders, cut)
     opened = writer()
-    opened.append(quote_message(H13, kept))
-    assert numbers(root, index) == list(range(kept + 1))
+    opened.append(quote_message(H13, remaining))
+    assert numbers(root, index) == list(range(remaining + 1))
     torn = root / f"{KEY.path}.torn"
-    tail = data[borders[kept] : cut]
+    tail = data[borders[remaining] : cut]
     if tail:
         assert torn.read_bytes() == tail
-        assert f"{len(tail)} bytes after byte {borders[kept]} are not whole messages" in caplog.text
+        assert (
+            f"{len(tail)} bytes after byte {borders[remaining]} are not whole messages"
+            in caplog.text
+        )
         assert "moved to 13_ticks.pb.torn" in caplog.text
     else:
         assert not torn.exists()
     opened.close()
-    assert numbers(root, index) == list(range(kept + 1))
+    assert numbers(root, index) == list(range(remaining + 1))
     assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
@@ -184,15 +187,15 @@ def is_message(payload: bytes) -> bool:
 
 def good_part(tail: bytes) -> list[bytes]:
     """The whole messages at the start of a tail."""
-    found, at = [], 0
+    actual, at = [], 0
     while at + 4 <= len(tail):
         size = int.from_bytes(tail[at : at + 4], "big")
         payload = tail[at + 4 : at + 4 + size]
         if not 0 < size <= 16 << 20 or len(payload) < size or not is_message(payload):
             break
-        found.append(payload)
+        actual.append(payload)
         at += 4 + size
-    return found
+    return actual
 
 
 @settings(deadline=None, max_examples=80)
@@ -206,18 +209,18 @@ def test_whatever_follows_the_last_message_is_cut_and_kept(tail):
         good = sum(map(len, map(encode_frame, good_part(tail))))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CorruptDataWarning)
-            found = load(root, index, ["sequence"])["sequence"]
+            actual = load(root, index, ["sequence"])["sequence"]
             messages = list(read_messages(root, index.files(), ticks=True))
-        assert found[:3].tolist() == [0, 1, 2]
-        assert [each["data"]["sequence"] for _, each in messages[:3]] == [0, 1, 2]
+        assert actual[:3].tolist() == [0, 1, 2]
+        assert [value["data"]["sequence"] for _, value in messages[:3]] == [0, 1, 2]
         with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
             assert path.read_bytes()[HEADER:] == (data + tail[:good])[HEADER:]
             writer.append(quote_message(H13 + 3 * SECOND, 3))
             writer.write(quotes([H13 + 4 * SECOND], 4))
         torn = root / f"{KEY.path}.torn"
         assert (torn.read_bytes() if torn.exists() else b"") == tail[good:]
-        found = read_plainly(path)[1]
-        assert [each.tick_data.sequence for each in found[:3] + found[-2:]] == [0, 1, 2, 3, 4]
+        actual = read_plainly(path)[1]
+        assert [value.tick_data.sequence for value in actual[:3] + actual[-2:]] == [0, 1, 2, 3, 4]
 
 
 def test_zeros_from_anywhere_on_cost_no_message_before_or_after(root, index):
@@ -228,15 +231,15 @@ def test_zeros_from_anywhere_on_cost_no_message_before_or_after(root, index):
         for length in (len(data), len(data) + 100):
             path.write_bytes(data[:place].ljust(length, b"\x00"))
             index.replace_files(rows)
-            kept = whole(borders, place)
+            remaining = whole(borders, place)
             with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
                 writer.append(quote_message(H13 + MINUTE, 100))
                 writer.write(quotes([H13 + 2 * MINUTE], 101))
-            found = [each.tick_data.sequence for each in read_plainly(path)[1]]
+            actual = [value.tick_data.sequence for value in read_plainly(path)[1]]
             # The message the zeros begin in may be one still, where they fill a value.
-            assert found[:kept] == list(range(kept))
-            assert found[-2:] == [100, 101]
-            assert len(found) - kept in (2, 3)
+            assert actual[:remaining] == list(range(remaining))
+            assert actual[-2:] == [100, 101]
+            assert len(actual) - remaining in (2, 3)
             assert [finding.problem for finding in verify_files(root, index)] == [None]
             (root / f"{KEY.path}.torn").unlink(missing_ok=True)
 
@@ -307,5 +310,5 @@ def test_infos_and_errors_before_a_torn_tail_are_there(root, index):
     crash(root, index, write)
     with (root / KEY.path).open("ab") as file:
         file.write(b"\x00\x00\x00\x40\x0a\x04tick")
-    found = [m["type"] for _, m in read_messages(root, index.files(), ticks=True)]
-    assert found == ["info", "tick", "error"]
+    actual = [m["type"] for _, m in read_messages(root, index.files(), ticks=True)]
+    assert actual == ["info", "tick", "error"]

@@ -13,9 +13,9 @@ IBM = 8314
 
 @pytest.fixture
 def ibm(store):
-    found = sample("ibm_trades")
+    actual = sample("ibm_trades")
     store.add_contract(IBM, "IBM")
-    ibt.import_table(store, found.path, contract_id=IBM, tick_type="all_last")
+    ibt.import_table(store, actual.path, contract_id=IBM, tick_type="all_last")
     return store
 
 
@@ -36,9 +36,9 @@ def test_the_cell_again(ibm, reads):
 
 
 def test_no_cache(tmp_path, database, reads):
-    found = sample("ibm_trades")
+    actual = sample("ibm_trades")
     with ibt.open(tmp_path / "ticks", dsn=database, cache=0) as store:
-        ibt.import_table(store, found.path, contract_id=IBM, tick_type="all_last")
+        ibt.import_table(store, actual.path, contract_id=IBM, tick_type="all_last")
         for _ in range(2):
             reads.clear()
             store.select(IBM, "all_last").to_polars()

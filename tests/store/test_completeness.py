@@ -53,7 +53,7 @@ def is_complete(store):
 
 
 def problems(store):
-    return [(each.path, each.problem) for each in store.verify(progress=False) if each.problem]
+    return [(value.path, value.problem) for value in store.verify(progress=False) if value.problem]
 
 
 @pytest.fixture
@@ -174,8 +174,8 @@ def outage(root):
 
 def write(store, *ticks):
     with store.writer(AAPL, "last") as out:
-        for each in ticks:
-            out.append(each)
+        for value in ticks:
+            out.append(value)
 
 
 def late_ticks(store):

@@ -48,11 +48,11 @@ def sizes(store, stream=TRADES, **options) -> list[float]:
 
 
 def numbers(*ranges: range) -> list[float]:
-    return [float(number) for each in ranges for number in each]
+    return [float(number) for value in ranges for number in value]
 
 
 def problems(store) -> list[tuple[str, str]]:
-    return [(each.path, each.problem) for each in store.verify(progress=False) if each.problem]
+    return [(value.path, value.problem) for value in store.verify(progress=False) if value.problem]
 
 
 def ledger(store) -> list[tuple[int, int | None, str, str]]:
@@ -111,10 +111,10 @@ def test_what_is_deleted_is_gone_everywhere(trades, start, end, left, compressio
     assert all(record.sealed and record.blocks for record in trades.index.files())
     assert problems(trades) == []
     # The index and the ledger are those that the files tell.
-    files, told = trades.index.files(), ledger(trades)
+    files, reported = trades.index.files(), ledger(trades)
     trades.rebuild_index(progress=False)
     assert trades.index.files() == files
-    assert ledger(trades) == told
+    assert ledger(trades) == reported
     assert trades.delete(*TRADES, **window, tz="UTC").ticks == 0
 
 
@@ -136,10 +136,10 @@ def test_deleted_ticks_are_kept_and_can_be_put_back(trades, compression):
 
 
 def test_a_kept_file_that_is_damaged_is_refused(trades, tmp_path):
-    (kept,) = trades.delete(*TRADES, end="2025-01-10T15:00Z").kept
-    data = bytearray((trades.root / kept).read_bytes())
+    (remaining,) = trades.delete(*TRADES, end="2025-01-10T15:00Z").kept
+    data = bytearray((trades.root / remaining).read_bytes())
     data[400] ^= 1
-    path = tmp_path / Path(kept).name
+    path = tmp_path / Path(remaining).name
     path.write_bytes(data)
     with pytest.raises(errors.CorruptFileError, match="nothing was imported"):
         import_tick_file(trades, path)
@@ -173,7 +173,7 @@ def test_other_messages_stay(trades):
     with trades.writer(*TRADES) as writer:
         writer.append({**info, "data": {"status": "note"}})
     trades.delete(*TRADES, start="2025-01-10T14:00Z", end="2025-01-10T15:00Z")
-    statuses = [each["data"]["status"] for each in trades.select(*TRADES).messages()]
+    statuses = [message["data"]["status"] for message in trades.select(*TRADES).messages()]
     assert sorted(statuses) == ["deleted", "note"]
 
 
@@ -221,15 +221,15 @@ def test_the_ledger_says_what_was_deleted(trades):
 def test_a_ledger_made_anew_says_it_too(trades, tmp_path, database):
     """From the files alone: another index, and no catalogue."""
     trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T15:10Z")
-    told = ledger(trades)
-    assert told == [(50, 70, "deleted", "deleted since")]
+    reported = ledger(trades)
+    assert reported == [(50, 70, "deleted", "deleted since")]
     copy = tmp_path / "copy"
     for path in trades.root.glob("265598/**/*_ticks.pb"):
         target = copy / path.relative_to(trades.root)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     with ibt.open(copy) as store:
-        assert ledger(store) == told
+        assert ledger(store) == reported
         assert sizes(store) == sizes(trades)
 
 
@@ -258,9 +258,9 @@ def test_a_ledger_is_as_before_once_the_ticks_are_back(trades, rows, start, end)
         name: None if clock is None else f"2025-01-10T{clock}Z"
         for name, clock in (("start", start), ("end", end))
     }
-    kept = trades.delete(*TRADES, **window).kept
+    remaining = trades.delete(*TRADES, **window).kept
     assert any(row.state == "deleted" for row in trades.index.coverage())
-    put_back(trades, kept)
+    put_back(trades, remaining)
     whole = start is None and rows  # no row is left that has the reason
     assert [replace(row, reason="") if whole else row for row in before] == [
         replace(row, reason="") if whole else row for row in trades.index.coverage()
@@ -268,19 +268,19 @@ def test_a_ledger_is_as_before_once_the_ticks_are_back(trades, rows, start, end)
     assert sizes(trades) == numbers(range(1, 181))
     # Again, no tick and no message is added.
     files = trades.index.files()
-    put_back(trades, kept)
+    put_back(trades, remaining)
     assert trades.index.files() == files
     assert problems(trades) == []
 
 
 def test_the_hours_whose_ticks_are_not_back_stay_deleted(trades, tmp_path):
-    kept = trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T16:10Z").kept
-    put_back(trades, kept[1:2])
-    told = ledger(trades)
-    assert [row[:3] for row in told] == [(50, 60, "deleted"), (120, 130, "deleted")]
+    remaining = trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T16:10Z").kept
+    put_back(trades, remaining[1:2])
+    reported = ledger(trades)
+    assert [row[:3] for row in reported] == [(50, 60, "deleted"), (120, 130, "deleted")]
     trades.rebuild_index(progress=False)
-    assert ledger(trades) == told
-    put_back(trades, kept)
+    assert ledger(trades) == reported
+    put_back(trades, remaining)
     assert ledger(trades) == []
     trades.rebuild_index(progress=False)
     assert ledger(trades) == []
@@ -410,11 +410,11 @@ def test_killed_in_the_middle_every_tick_is_in_a_file(trades, tmp_path):
         for hour in range(3):
             inside = going & set(numbers(range(hour * 60 + 1, hour * 60 + 61)))
             assert inside <= left or not inside & left
-        kept = set()
+        remaining = set()
         for path in trades.purge(*TRADES, dry_run=True):
             table = decode((trades.root / path).read_bytes(), ["size"], start=HEADER_BYTES)
-            kept |= set(table.numbers("size").tolist())
-        assert left | kept == set(numbers(range(1, 181)))
+            remaining |= set(table.numbers("size").tolist())
+        assert left | remaining == set(numbers(range(1, 181)))
         outcomes.append(len(left))
         if done.returncode == 0:
             break
@@ -477,8 +477,8 @@ def test_a_deletion_that_fails_leaves_files_and_index_at_one(trades, monkeypatch
     assert after == [(30, 120 if renamed else 60, "deleted", "deleted since")]
     trades.rebuild_index(progress=False)
     assert ledger(trades) == after
-    kept = [each.name.partition(".deleted")[0] for each in trades.root.rglob("*.deleted-*")]
-    assert sorted(kept) == ["14_ticks.pb", *(["15_ticks.pb"] if renamed else [])]
+    remaining = [value.name.partition(".deleted")[0] for value in trades.root.rglob("*.deleted-*")]
+    assert sorted(remaining) == ["14_ticks.pb", *(["15_ticks.pb"] if renamed else [])]
     trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T16:30Z")
     assert sizes(trades) == numbers(range(1, 31), range(151, 181))
     assert not problems(trades)

@@ -68,5 +68,5 @@ def test_a_symbol_that_is_not_known_is_an_id(store):
     frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)], "price": [1.0]})
     with store.writer(77, "last") as writer:
         writer.write(from_arrow(frame, contract_id=77, tick_type="last"))
-    said = store.select(77, "last", "1h").describe_stored("--now last_tick")
-    assert said == "77 last has 2025-01-10; --now last_tick counts back from there"
+    details = store.select(77, "last", "1h").describe_stored("--now last_tick")
+    assert details == "77 last has 2025-01-10; --now last_tick counts back from there"

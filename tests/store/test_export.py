@@ -28,8 +28,8 @@ READERS = {
 def decoded(table: pa.Table) -> pa.Table:
     """The table with plain strings: the order of a dictionary is no part of the ticks."""
     fields = [
-        pa.field(each.name, pa.string()) if pa.types.is_dictionary(each.type) else each
-        for each in table.schema
+        pa.field(value.name, pa.string()) if pa.types.is_dictionary(value.type) else value
+        for value in table.schema
     ]
     return table.cast(pa.schema(fields))
 
@@ -69,9 +69,9 @@ def test_a_file_holds_the_table(kind, group_rows, trades, tmp_path, monkeypatch)
     assert decoded(table).equals(decoded(trades.to_arrow()))
     assert metadata_of(table) == metadata_of(trades.to_arrow())
     assert pl.read_ipc(path).height == 400 if kind == "ipc" else True
-    assert [each.name for each in tmp_path.iterdir() if each.name.endswith(("export", ".new"))] == [
-        "export"
-    ]
+    assert [
+        value.name for value in tmp_path.iterdir() if value.name.endswith(("export", ".new"))
+    ] == ["export"]
 
 
 @pytest.mark.parametrize("kind", [*READERS, "csv"])
@@ -90,11 +90,11 @@ def test_any_selection(kind, what, sample_store, tmp_path):
     path = tmp_path / "export"
     assert getattr(selection, f"write_{kind}")(path) == table.num_rows
     if kind == "csv":
-        found = pl.read_csv(path, infer_schema=False)
-        assert (found.columns, found.height) == (table.column_names, table.num_rows)
-        if "conditions" in found.columns:
-            joined = pl.from_arrow(table)["conditions"].list.join(";")
-            assert found["conditions"].fill_null("").to_list() == joined.to_list()
+        csv = pl.read_csv(path, infer_schema=False)
+        assert (csv.columns, csv.height) == (table.column_names, table.num_rows)
+        if "conditions" in csv.columns:
+            combined = pl.from_arrow(table)["conditions"].list.join(";")
+            assert csv["conditions"].fill_null("").to_list() == combined.to_list()
     else:
         assert decoded(READERS[kind](path)).equals(decoded(table))
 
@@ -107,7 +107,7 @@ def test_no_more_than_a_group_is_in_memory(kind, monkeypatch):
     def tables():
         for hour in range(8):
             gc.collect()
-            assert sum(each() is not None for each in alive) <= 1
+            assert sum(value() is not None for value in alive) <= 1
             table = to_table([stream(1, 40, f"E{hour}")], ["timestamp", "price", "exchange"])
             alive.append(weakref.ref(table))
             yield table
@@ -125,7 +125,7 @@ def test_an_export_that_fails_leaves_the_file_before(kind, trades, store, tmp_pa
     with pytest.raises(CorruptFileError):
         getattr(strict, f"write_{kind}")(path)
     assert path.read_text() == "before"
-    assert [each.name for each in tmp_path.iterdir() if ".new" in each.name] == []
+    assert [value.name for value in tmp_path.iterdir() if ".new" in value.name] == []
 
 
 @pytest.mark.parametrize("kind", READERS)

@@ -64,7 +64,7 @@ def columns_through(target: str, selection: ibt.Selection) -> dict[str, np.ndarr
 def figures(columns: dict[str, np.ndarray]) -> dict:
     """The figures of :data:`FACTS` that follow from times, prices and sizes."""
     times = columns["timestamp"]
-    found = {
+    actual = {
         "rows": len(times),
         "first_ns": int(times[0]),
         "last_ns": int(times[-1]),
@@ -74,7 +74,7 @@ def figures(columns: dict[str, np.ndarray]) -> dict:
     }
     if "bid_price" in columns:
         bid, ask = columns["bid_price"], columns["ask_price"]
-        return found | {
+        return actual | {
             "min_bid": np.nanmin(bid),
             "max_bid": np.nanmax(bid),
             "min_ask": np.nanmin(ask),
@@ -86,7 +86,7 @@ def figures(columns: dict[str, np.ndarray]) -> dict:
         }
     price, size = columns["price"], columns["size"]
     volume, notional = math.fsum(size), math.fsum(price * size)
-    return found | {
+    return actual | {
         "min_price": price.min(),
         "max_price": price.max(),
         "first_price": price[0],
@@ -106,19 +106,19 @@ def expected(facts: dict, found: dict) -> dict:
 @targets
 def test_a_sample_comes_out_as_it_is(sample_store, sample, target):
     selection = sample_store.select(sample.symbol, sample.tick_type)
-    found = figures(columns_through(target, selection))
+    actual = figures(columns_through(target, selection))
     facts = FACTS[sample.path.stem]
-    assert {name: found[name] for name in found if name in facts} == expected(facts, found)
+    assert {name: actual[name] for name in actual if name in facts} == expected(facts, actual)
 
 
 @pytest.mark.parametrize("sample", SAMPLES[:2], ids=lambda sample: sample.name)
 @targets
 def test_the_regular_session(sample_store, sample, target):
     selection = sample_store.select("IBM", sample.tick_type, session="regular", date="2013-10-08")
-    found = figures(columns_through(target, selection))
+    actual = figures(columns_through(target, selection))
     facts = FACTS[sample.path.stem]["regular_session"]
-    assert {name: found[name] for name in facts if name in found} == {
-        name: facts[name] for name in facts if name in found
+    assert {name: actual[name] for name in facts if name in actual} == {
+        name: facts[name] for name in facts if name in actual
     }
     by_hand = sample_store.select(
         "IBM", sample.tick_type, start=OPEN, end=CLOSE, tz="America/New_York"
@@ -294,8 +294,10 @@ if RECORDINGS:
         selection = recorded.select(recording.name.split("_", 1)[0], tick_type_of(recording))
         assert selection.count() == facts["rows"]
         for target in ("polars", "pandas", "arrow", "xarray", "lazy", "chunks"):
-            found = rounded(figures(columns_through(target, selection)))
-            assert {name: found[name] for name in found if name in facts} == expected(facts, found)
+            actual = rounded(figures(columns_through(target, selection)))
+            assert {name: actual[name] for name in actual if name in facts} == expected(
+                facts, actual
+            )
         check_rows(selection.to_polars(), recording)
         nulls = selection.to_polars().null_count().to_dicts()[0]
         for name in ("bid_price", "bid_size", "ask_price", "ask_size"):
@@ -304,8 +306,8 @@ if RECORDINGS:
             part = recorded.select(
                 selection.contract_ids, selection.tick_types, session="regular", date=date
             )
-            found = rounded(figures(columns_through("polars", part)))
-            assert (found["rows"], found["minutes_with_ticks"]) == (
+            actual = rounded(figures(columns_through("polars", part)))
+            assert (actual["rows"], actual["minutes_with_ticks"]) == (
                 session["rows"],
                 session["bars_1min"],
             )
@@ -316,7 +318,7 @@ if RECORDINGS:
                     "vwap": "vwap",
                     "volume": "volume",
                 }
-                assert {name: found[ours] for name, ours in names.items()} == {
+                assert {name: actual[ours] for name, ours in names.items()} == {
                     name: session[name] for name in names
                 }
         reference = SHARED / "ref" / f"{recording.name.split('.')[0]}.bars_1m.csv"

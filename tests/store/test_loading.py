@@ -206,8 +206,8 @@ def test_a_filter_reaches_down_to_the_blocks(sample_store, reads):
     reads.clear()
     time = pl.col("timestamp")
     start = datetime(2024, 8, 9, 0, 4, 50, tzinfo=UTC)
-    found = lazy.filter(time >= start).collect()
-    assert found.equals(frame.filter(time >= start))
+    actual = lazy.filter(time >= start).collect()
+    assert actual.equals(frame.filter(time >= start))
     assert 0 < reads.bytes < whole / 3
     assert reads.files == {"990101/bid_ask/2024/08/09/00_ticks.pb"}
     reads.clear()
@@ -288,19 +288,19 @@ def test_any_library_that_speaks_arrow(btc):
 
 def test_metadata(sample_store):
     selection = sample_store.select("ibm", "all_last", "15m", now="2013-10-08T20:00Z")
-    said = metadata_of(selection.to_arrow())
+    details = metadata_of(selection.to_arrow())
     assert {
-        name: said[name] for name in ("selection", "contract_ids", "tick_types", "missing")
+        name: details[name] for name in ("selection", "contract_ids", "tick_types", "missing")
     } == {
         "selection": "ibm all_last, 15m",
         "contract_ids": [IBM],
         "tick_types": ["all_last"],
         "missing": [],
     }
-    assert said["intervals"] == [["2013-10-08T19:45:00Z", "2013-10-08T20:00:00.000000001Z"]]
-    assert said["writer"] == f"ibticks {ibt.__version__}"
-    assert selection.to_pandas().attrs["ibticks"] == said
-    assert metadata_of(selection.to_xarray()) == said
+    assert details["intervals"] == [["2013-10-08T19:45:00Z", "2013-10-08T20:00:00.000000001Z"]]
+    assert details["writer"] == f"ibticks {ibt.__version__}"
+    assert selection.to_pandas().attrs["ibticks"] == details
+    assert metadata_of(selection.to_xarray()) == details
     whole = metadata_of(sample_store.select("ibm").to_arrow())
     assert whole["intervals"] == [["the beginning", "the end"]]
 
@@ -346,7 +346,7 @@ def message(kind, time, stream_id="1_last", **data):
 
 def test_messages_come_by_time_over_all_streams(store):
     finished = {"reason": "stopped", "total_ticks": 1, "duration_seconds": 4200.5}
-    said = [
+    details = [
         message("info", "2025-01-10T14:00:00.000000Z", status="subscribed"),
         message("error", "2025-01-10T14:30:00.000000Z", code="200", message="no", recoverable=True),
         message("info", "2025-01-10T14:30:00.000000Z", "2_bid_ask", status="quiet"),
@@ -356,15 +356,15 @@ def test_messages_come_by_time_over_all_streams(store):
         "tick", "2025-01-10T14:20:00.000000Z", contract_id=1, tick_type="last", price=1.5, size=2.0
     )
     with store.writer(1, "last") as last, store.writer(2, "bid_ask") as quotes:
-        for each in (said[0], said[1], tick, said[3]):
-            last.append(each)
-        quotes.append(said[2])
-    found = list(store.select([1, 2]).messages())
-    assert found == said
-    assert list(store.select(1).messages(ticks=True)) == [said[0], tick, said[1], said[3]]
+        for value in (details[0], details[1], tick, details[3]):
+            last.append(value)
+        quotes.append(details[2])
+    actual = list(store.select([1, 2]).messages())
+    assert actual == details
+    assert list(store.select(1).messages(ticks=True)) == [details[0], tick, details[1], details[3]]
     part = store.select([1, 2], start="2025-01-10T14:30Z", end="2025-01-10T15:10Z")
-    assert list(part.messages()) == said[1:3]
-    assert list(store.select(2).messages()) == said[2:3]
+    assert list(part.messages()) == details[1:3]
+    assert list(store.select(2).messages()) == details[2:3]
     # Messages are no ticks.
     assert store.select(1).to_polars().height == store.select(1).count() == 1
     assert store.select(1, start="2025-01-10T14:25Z", end="2025-01-10T15:00Z").count() == 0

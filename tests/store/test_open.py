@@ -301,16 +301,18 @@ def test_a_folder_that_may_not_be_read(public, create):
     (root / "metadata").mkdir(parents=True)
     (root / "metadata" / "store.json").write_text('{"store_id": "x"}')
     root.chmod(0o700 if os.geteuid() == 0 else 0o000)
-    said = as_another(root, create, public / "other")
+    details = as_another(root, create, public / "other")
     root.chmod(0o700)
-    assert said.startswith(f"StoreAccessError not permitted while opening {root}: check who owns")
+    assert details.startswith(
+        f"StoreAccessError not permitted while opening {root}: check who owns"
+    )
 
 
 def test_a_folder_that_may_not_be_written(public):
     folder = public / "full"
     folder.mkdir(mode=0o555)
-    said = as_another(folder / "new", "create", public / "other")
-    assert said.startswith("StoreAccessError not permitted while opening")
+    details = as_another(folder / "new", "create", public / "other")
+    assert details.startswith("StoreAccessError not permitted while opening")
 
 
 def test_a_store_that_may_only_be_read_is_read(public, database):
@@ -318,9 +320,9 @@ def test_a_store_that_may_only_be_read_is_read(public, database):
     with ibt.open(root, dsn=database) as store:
         store.write(ticks(), contract_id=1, tick_type="last")
     (root / "metadata").chmod(0o555)
-    said = as_another(root, "only open", public / "other")
+    details = as_another(root, "only open", public / "other")
     (root / "metadata").chmod(0o755)
-    assert said == "[3] 1\n"
+    assert details == "[3] 1\n"
 
 
 def test_a_server_that_does_not_answer(tmp_path):
@@ -420,7 +422,7 @@ def test_a_store_outlives_its_folder_and_its_database(tmp_path, monkeypatch, clu
     with ibt.open(tmp_path / "moved") as store:
         assert store.contents() == caught_up
         assert [content.ticks for content in caught_up] == [6]
-        assert list(store.verify()) == [each for each in store.verify() if each.problem is None]
+        assert list(store.verify()) == [value for value in store.verify() if value.problem is None]
 
 
 def test_nothing_but_the_files(tmp_path, monkeypatch, database):

@@ -96,8 +96,8 @@ def as_dict(record):
 
 
 def test_coverage_of_all_time_reaches_as_far_as_ticks(many):
-    found = many.select(1, "last").coverage()
-    assert (found.intervals[0][0], found.intervals[-1][1]) == (
+    actual = many.select(1, "last").coverage()
+    assert (actual.intervals[0][0], actual.intervals[-1][1]) == (
         FIRST_HOUR_NS,
         FIRST_HOUR_NS + 2 * HOUR_NS + 10,
     )

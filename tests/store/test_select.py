@@ -39,7 +39,7 @@ def select(sample_store):
 def test_a_contract(select, contracts):
     selection = select(contracts)
     assert selection.contract_ids == (8314,)
-    assert all(type(each) is int for each in selection.contract_ids)
+    assert all(type(contract_id) is int for contract_id in selection.contract_ids)
     assert selection.tick_types == ("all_last", "bid_ask")
 
 

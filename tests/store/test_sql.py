@@ -157,7 +157,8 @@ def test_sessions_in_sql_are_those_of_the_calendars(sample_store, name):
         sessions = market(name).sessions(FIRST, LAST, session_type)
         assert len(sessions) > 480
         assert rows.rows() == [
-            (each.date, each.start.astimezone(UTC), each.end.astimezone(UTC)) for each in sessions
+            (session.date, session.start.astimezone(UTC), session.end.astimezone(UTC))
+            for session in sessions
         ]
 
 

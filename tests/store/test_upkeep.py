@@ -37,7 +37,7 @@ def selection(trades):
 
 
 def problems(store: ibt.Store) -> list[tuple[str, str]]:
-    return [(each.path, each.problem) for each in store.verify() if each.problem is not None]
+    return [(value.path, value.problem) for value in store.verify() if value.problem is not None]
 
 
 # -- the index made anew ---------------------------------------------------------------------------
@@ -45,26 +45,26 @@ def problems(store: ibt.Store) -> list[tuple[str, str]]:
 
 def test_a_rebuilt_index_is_the_one_that_was_kept(sample_store, tmp_path, database):
     """Files, blocks, statistics: what writing told the index is what the files say."""
-    kept = sample_store.index
+    remaining = sample_store.index
     (tmp_path / "metadata").mkdir()
     for entry in sample_store.root.iterdir():
         if entry.name != "metadata":
             (tmp_path / entry.name).symlink_to(entry)
     with ibt.open(tmp_path, dsn=database) as store:  # an index of nothing but the files
-        assert store.index.files() == kept.files()
+        assert store.index.files() == remaining.files()
         assert store.daily_stats() == sample_store.daily_stats()
         assert len(store.index.files()) == 33
         assert all(record.sealed and record.blocks for record in store.index.files())
 
 
 def test_rebuilding_drops_what_is_gone_and_finds_what_is_new(trades):
-    gone, kept = (trades.root / path for path in HOURS)
+    gone, remaining = (trades.root / path for path in HOURS)
     trades.index.drop_files([HOURS[1]])
     gone.unlink()
     assert trades.rebuild_index(progress=False) == 1
     assert [record.path for record in trades.index.files()] == [HOURS[1]]
     # A copy in the place of another hour is known, too, and read by nobody.
-    kept.with_name("01_ticks.pb").write_bytes(kept.read_bytes())
+    remaining.with_name("01_ticks.pb").write_bytes(remaining.read_bytes())
     with pytest.warns(errors.CorruptDataWarning, match="is not the file that its path names"):
         assert trades.rebuild_index(progress=False) == 2
     paths = [record.path for record in trades.index.files()]
@@ -94,11 +94,11 @@ def test_a_rebuilt_index_knows_of_an_hour_that_cannot_be_read(trades):
 
 
 def test_verifying_finds_nothing_where_all_is_well(sample_store):
-    found = list(sample_store.verify(progress=False))
+    actual = list(sample_store.verify(progress=False))
     assert problems(sample_store) == []
-    assert len(found) == 33
-    assert sum(each.messages for each in found) == 189334
-    assert sum(each.size for each in found) == sum(c.size for c in sample_store.contents())
+    assert len(actual) == 33
+    assert sum(value.messages for value in actual) == 189334
+    assert sum(value.size for value in actual) == sum(c.size for c in sample_store.contents())
 
 
 def test_verifying_finds_damage(trades, damage):
@@ -126,8 +126,12 @@ def test_verifying_needs_no_iteration(trades, damage):
     damage(trades.root / path)
     findings = trades.verify(progress=False)
     assert findings[0].path == path
-    assert [each.path for each in findings] == [each.path for each in findings] == list(HOURS)
-    assert [each.path for each in findings.problems] == [path]
+    assert (
+        [finding.path for finding in findings]
+        == [finding.path for finding in findings]
+        == list(HOURS)
+    )
+    assert [problem.path for problem in findings.problems] == [path]
     first, second = repr(findings).splitlines()
     assert first.startswith("2 files, ")
     assert first.endswith(" messages: 1 problem")
@@ -365,7 +369,9 @@ def test_verifying_without_a_database_checks_the_files(served_from_the_catalogue
     store = served_from_the_catalogue
     with pytest.warns(errors.IndexAwayWarning, match="only the files are checked.*half migrated"):
         findings = list(store.verify(progress=False))
-    assert [(each.path, each.problem) for each in findings] == [(path, None) for path in HOURS]
+    assert [(finding.path, finding.problem) for finding in findings] == [
+        (path, None) for path in HOURS
+    ]
     with (store.root / HOURS[1]).open("r+b") as stream:
         stream.seek(-5, os.SEEK_END)
         stream.write(b"\xff\xff")

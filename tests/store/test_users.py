@@ -76,10 +76,10 @@ def use_as_root(root, database):
 
 def test_what_root_writes_belongs_to_the_owner_of_the_store(root, database):
     use_as_root(root, database)
-    found = owners(root)
-    names = {path.name for path in found}
+    actual = owners(root)
+    names = {path.name for path in actual}
     assert {"store.json", "schema.proto", "index.json", "capture.json", "14_ticks.pb"} <= names
-    assert set(found.values()) == {OWNER}
+    assert set(actual.values()) == {OWNER}
 
 
 def test_what_root_puts_into_the_journal_belongs_to_the_owner(root, monkeypatch):

@@ -280,7 +280,7 @@ def bar_aggregates(of: BarSource) -> list[pl.Expr]:
             caller = [*_ohlc("price"), volume.alias("volume"), vwap]
         case "quotes":
             sides = ("bid_price", "bid_"), ("ask_price", "ask_"), ("_mid", "mid_")
-            caller = [each for name, prefix in sides for each in _ohlc(name, prefix)]
+            caller = [item for name, prefix in sides for item in _ohlc(name, prefix)]
             caller.append(pl.col("_spread").mean().alias("spread"))
         case "mids":
             caller = _ohlc("mid_price")

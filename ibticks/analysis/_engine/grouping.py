@@ -205,13 +205,13 @@ def group_rows(
     """
     split = grouping_keys(ticks)
     alone = [key for key in key_columns(ticks) if key not in split]
-    names = [each.meta.output_name() for each in groups]
-    hashed = [each for each, name in zip(groups, names, strict=True) if name not in alone]
+    names = [group.meta.output_name() for group in groups]
+    hashed = [group for group, name in zip(groups, names, strict=True) if name not in alone]
     constants = [pl.col(name).first() for name in names if name in alone]
     if not hashed:
         result = rows.select(*constants, _rows=pl.len(), **values).filter(pl.col("_rows") > 0)
     elif not (
-        is_time_ordered(ticks) and [each.meta.output_name() for each in hashed] == ["timestamp"]
+        is_time_ordered(ticks) and [value.meta.output_name() for value in hashed] == ["timestamp"]
     ):
         result = rows.group_by(hashed).agg(*constants, **values)
         result = result.sort([name for name in names if name not in alone])
@@ -340,7 +340,7 @@ def apply_kernel(
 
         rows = len(columns[0])
         result = getattr(kernels, name)(
-            *(_read_only_array(each, rows) for each in columns), *constants
+            *(_read_only_array(column, rows) for column in columns), *constants
         )
         names = dict(zip(results, result if several else [result], strict=True))
         frame = pl.DataFrame(names).fill_nan(None)

@@ -197,7 +197,7 @@ def positive_prices(
     if not (isinstance(ticks, pl.DataFrame) and is_all_set(ticks, column)):
         rows = rows.filter(is_trade() if column == "price" else is_set(price), price != 0)
     logs = rows.select(*split, _at=time_ns(), _price=price.cast(pl.Float64))
-    return logs, [each.meta.output_name() for each in split]
+    return logs, [value.meta.output_name() for value in split]
 
 
 def measure_groups(
@@ -217,7 +217,7 @@ def measure_groups(
     if groups == ["_all"]:
         # A group of all rows would copy them.
         together = rows.select(
-            pl.first("_all"), **{name: each.implode() for name, each in values.items()}
+            pl.first("_all"), **{name: value.implode() for name, value in values.items()}
         ).drop_nulls("_all")
     else:
         together = rows.group_by(groups).agg(**values).sort(groups)
@@ -225,10 +225,10 @@ def measure_groups(
 
     def measure_all(frame: pl.DataFrame) -> pl.DataFrame:
         arrays = (
-            [each.to_numpy() for each in row]
+            [value.to_numpy() for value in row]
             for row in zip(*(frame[name] for name in values), strict=True)
         )
-        measured = [instead if _has_nan(each) else measure(*each) for each in arrays]
+        measured = [instead if _has_nan(array) else measure(*array) for array in arrays]
         result = pl.DataFrame(measured, schema=schema, orient="row")
         return result.select(*(frame[name] for name in names), pl.all())
 
@@ -240,4 +240,4 @@ def measure_groups(
 
 
 def _has_nan(arrays: Iterable[NDArray[Any]]) -> bool:
-    return any(each.dtype.kind == "f" and bool(np.isnan(each).any()) for each in arrays)
+    return any(array.dtype.kind == "f" and bool(np.isnan(array).any()) for array in arrays)

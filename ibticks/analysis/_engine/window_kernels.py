@@ -258,8 +258,8 @@ def _sorted_replace_between(
         else:
             out = ordered[max(place, low)]
             into = new if after < high else ordered[high]
-        for each in range(place, after):
-            ordered[each] = ordered[each + 1]
+        for value in range(place, after):
+            ordered[value] = ordered[value + 1]
     else:
         while after and ordered[after - 1] > new:
             after -= 1
@@ -268,8 +268,8 @@ def _sorted_replace_between(
         else:
             out = ordered[min(place, high - 1)]
             into = new if after >= low else ordered[low - 1]
-        for each in range(place, after, -1):
-            ordered[each] = ordered[each - 1]
+        for value in range(place, after, -1):
+            ordered[value] = ordered[value - 1]
     ordered[after] = new
     return out, into
 

@@ -420,10 +420,10 @@ class InformationBarsState:
 
         name: InformationBarsName = self.call.name  # type: ignore[assignment]
         names = ("amount", "expected_ticks", "span", "limits", "sign")
-        inputs, constants = kernel_arguments(name, *(self.call[each] for each in names))
+        inputs, constants = kernel_arguments(name, *(self.call[value] for value in names))
         kernel = getattr(kernels, f"{name}_after")
         rows = bar_rows(ticks, "trades", caller=name).collect()
-        columns = rows.select(each.alias(str(n)) for n, each in enumerate(inputs)).get_columns()
+        columns = rows.select(value.alias(str(n)) for n, value in enumerate(inputs)).get_columns()
         ids = (
             rows[key_columns(ticks)[0]].to_numpy()
             if key_columns(ticks)
@@ -433,7 +433,7 @@ class InformationBarsState:
         expected = dict(self.expected)
         for contract in np.unique(ids).tolist():
             place = np.flatnonzero(ids == contract)
-            arrays = [_read_only(each.to_numpy()[place]) for each in columns]
+            arrays = [_read_only(column.to_numpy()[place]) for column in columns]
             before = expected.get(contract, np.empty(0))
             bar[place], signed[place], expected[contract] = kernel(before, *arrays, *constants)
         numbered = rows.lazy().with_columns(_bar=pl.Series(bar), _signed=pl.Series(signed))

@@ -144,8 +144,10 @@ def _signed_first(call: Call, plan: Plan) -> ChainedState:
 def _running_total(call: Call, name: str) -> ChainedState:
     """Return the state of another measure, then one that adds up its column of the same name."""
     function = getattr(analysis, name)
-    shared = [each for each in signature(function).parameters if each in call.arguments]
-    rows = replace(call, function=function, arguments={each: call[each] for each in shared})
+    shared = [
+        parameter for parameter in signature(function).parameters if parameter in call.arguments
+    ]
+    rows = replace(call, function=function, arguments={value: call[value] for value in shared})
     return ChainedState(
         _state(rows, MEASURES[name].incremental), RunningTotalState(name, call.name)
     )

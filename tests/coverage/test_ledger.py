@@ -48,7 +48,9 @@ def row(start, end, state="captured", reason="", contract_id=AAPL, tick_type="la
 
 
 def brief(rows):
-    return [(each.start_ns - T0, each.end_ns and each.end_ns - T0, each.state) for each in rows]
+    return [
+        (value.start_ns - T0, value.end_ns and value.end_ns - T0, value.state) for value in rows
+    ]
 
 
 def rebuilt(root, index):
@@ -57,13 +59,13 @@ def rebuilt(root, index):
 
 def state_at(rows, instant):
     """What rows say of an instant, by looking at each of them."""
-    said = [
-        each.state
-        for each in rows
-        if each.start_ns <= instant and (each.end_ns is None or instant < each.end_ns)
+    details = [
+        value.state
+        for value in rows
+        if value.start_ns <= instant and (value.end_ns is None or instant < value.end_ns)
     ]
-    assert len(said) <= 1
-    return CoverageState(said[0]) if said else None
+    assert len(details) <= 1
+    return CoverageState(details[0]) if details else None
 
 
 # -- whatever happens to a capture -----------------------------------------------------------------
@@ -183,19 +185,21 @@ def test_the_order_and_copies_of_messages_do_not_matter(said, random):
     def last(change):
         return change.time_ns + 3
 
-    told = ledger_rows(AAPL, "last", said, last)
+    reported = ledger_rows(AAPL, "last", said, last)
     shuffled = said + [random.choice(said) for _ in said]
     random.shuffle(shuffled)
-    assert ledger_rows(AAPL, "last", shuffled, last) == told
+    assert ledger_rows(AAPL, "last", shuffled, last) == reported
 
 
 @given(changes)
 def test_intervals_are_in_order_and_apart(said):
-    told = ledger_rows(AAPL, "last", said, lambda change: change.time_ns)
-    assert all(one.end_ns is not None and one.end_ns <= two.start_ns for one, two in pairwise(told))
-    assert all(each.end_ns is None or each.end_ns > each.start_ns for each in told)
+    reported = ledger_rows(AAPL, "last", said, lambda change: change.time_ns)
+    assert all(
+        one.end_ns is not None and one.end_ns <= two.start_ns for one, two in pairwise(reported)
+    )
+    assert all(value.end_ns is None or value.end_ns > value.start_ns for value in reported)
     assert (
-        all(one.end_ns < two.start_ns or one.state != two.state for one, two in pairwise(told))
+        all(one.end_ns < two.start_ns or one.state != two.state for one, two in pairwise(reported))
         or len({change.run for change in said}) > 1
     )
 
@@ -473,8 +477,8 @@ def test_streams_do_not_mix(fake_capture, root, index):
     one.stop(T0 + 9)
     assert rebuilt(root, index) == index.coverage()
     assert [
-        (each.contract_id, *each_brief)
-        for each, each_brief in zip(index.coverage(), brief(index.coverage()), strict=True)
+        (value.contract_id, *each_brief)
+        for value, each_brief in zip(index.coverage(), brief(index.coverage()), strict=True)
     ] == [(8314, 3, None, "not_permitted"), (AAPL, 0, 9, "captured")]
     other.stop(T0 + 12)
 
@@ -564,8 +568,8 @@ def test_what_no_file_tells_of_outlasts_a_rebuild():
     ]
     assert rows_lost_by_rebuild(known, []) == known
     assert rows_lost_by_rebuild(known, known[2:3]) == [*known[:2], *known[3:]]
-    told = [row(45, 50), row(50, 60, "disconnected"), row(90, None)]
-    assert rows_lost_by_rebuild(known, told) == [known[0], row(40, 45), known[3], row(80, 90)]
+    reported = [row(45, 50), row(50, 60, "disconnected"), row(90, None)]
+    assert rows_lost_by_rebuild(known, reported) == [known[0], row(40, 45), known[3], row(80, 90)]
     assert rows_lost_by_rebuild(known[3:], [row(90, None)]) == [known[3], row(80, 90)]
     assert rows_lost_by_rebuild(known[3:], [row(80, 95), row(95, None)]) == [known[3]]
     other = CoverageRecord(AAPL, "bid_ask", T0, T0 + 99, "captured")

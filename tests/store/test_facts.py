@@ -253,8 +253,8 @@ RECORDINGS = sorted(SHARED.glob("*.parquet")) if (SHARED / "facts.json").exists(
 
 def shared_facts(path: Path) -> dict:
     facts = json.loads((SHARED / "facts.json").read_text())[f"dev/{path.name}"]
-    named = {_NAMES.get(name, name): value for name, value in facts.items()}
-    return named | {"first_ns": _ns(facts["first"]), "last_ns": _ns(facts["last"])}
+    renamed = {_NAMES.get(name, name): value for name, value in facts.items()}
+    return renamed | {"first_ns": _ns(facts["first"]), "last_ns": _ns(facts["last"])}
 
 
 def _ns(text: str) -> int:

@@ -1,4 +1,4 @@
-"""ibticks: capture Interactive Brokers ticks, keep them, and load any stretch of them at once.
+"""ibticks: capture Interactive Brokers ticks, keep them, and load any interval of them at once.
 
 Examples
 --------
@@ -79,7 +79,7 @@ __all__ = [
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """What ``%load_ext ibticks`` calls: the magic ``%capture_ticks`` is known from then on.
+    """Register the magic ``%capture_ticks``; called by ``%load_ext ibticks``.
 
     See :mod:`ibticks.notebook`.
     """

@@ -1,4 +1,4 @@
-"""What the environment says, and where the files that travel with ibticks lie."""
+"""Settings of the environment, constants, and the folders that ship with ibticks."""
 
 from __future__ import annotations
 

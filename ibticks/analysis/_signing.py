@@ -56,7 +56,7 @@ _OF_QUOTES: Final = (
     "ask_size",
 )
 
-_JOINED: Final = ("bid_price", "bid_size", "ask_price", "ask_size", "mid", "quote_timestamp")
+_QUOTE_COLUMNS: Final = ("bid_price", "bid_size", "ask_price", "ask_size", "mid", "quote_timestamp")
 
 
 @measure("Order flow", Rowwise("signing", "trades"))
@@ -238,7 +238,7 @@ def trades_with_quotes(
     rows = ticks.lazy() if quotes is None else trade_rows(ticks)
     names = list(rows.collect_schema())
     # In one frame with the quotes, a trade has the columns of quotes, empty.
-    own = [name for name in names if name in _JOINED]
+    own = [name for name in names if name in _QUOTE_COLUMNS]
     source, keys = None, key_columns(ticks)
     if quotes is not None:
         # Sizes and tick types decide which sides and quotes are absent.

@@ -79,7 +79,7 @@ class QueuedIndex(ForwardingIndex):
 
     @property
     def writable(self) -> bool:
-        """Whether the index stores changes."""
+        """Return whether the index stores changes."""
         return self._index.writable
 
     def describe(self) -> str:

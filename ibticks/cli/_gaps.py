@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gaps"]
 
-_FOUND = 3
+_EXIT_FINDINGS = 3
 
 
 @time_range_options
@@ -78,7 +78,7 @@ def gaps(
             meaning = CoverageState.UNKNOWN.meaning
             console.print(f"unknown: {meaning}", highlight=False, soft_wrap=True)
     if result:
-        raise typer.Exit(_FOUND)
+        raise typer.Exit(_EXIT_FINDINGS)
 
 
 def _right_aligned(columns: Iterable[str], right: str) -> list[str]:

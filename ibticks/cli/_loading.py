@@ -1,4 +1,4 @@
-"""``load``: a stretch of ticks to the terminal or into a file."""
+"""``load``: an interval of ticks to the terminal or into a file."""
 
 from __future__ import annotations
 

@@ -130,8 +130,8 @@ def opened(root: str | None, dsn: str | None, *, create: bool = False) -> Store:
         What ``--store`` or ``IBTICKS_STORE`` says.
     dsn : str or None
     create : bool
-        Whether a store that is named may be begun. The current folder is never made one: whoever
-        forgot ``--store`` would find ticks where nobody looks for them.
+        Whether a store that is named may be begun. The current folder never becomes one:
+        without ``--store``, ticks would go where they are not looked for.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def emit(value: Any) -> None:
 
 
 def listed(text: str) -> list[str]:
-    """What a user lists with commas.
+    """Split a list of a user at its commas.
 
     Examples
     --------

@@ -177,7 +177,7 @@ class Coverage:
             if state_interval.state is not CoverageState.UNKNOWN
         ]
         if len(known) > _MAX_METADATA_INTERVALS:
-            known.sort(key=lambda each: (not each.is_gap, each.start_ns - each.end_ns))
+            known.sort(key=lambda part: (not part.is_gap, part.start_ns - part.end_ns))
             known = sorted(known[:_MAX_METADATA_INTERVALS])
         return [
             [

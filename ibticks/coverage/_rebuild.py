@@ -96,7 +96,9 @@ def rebuild_coverage(
 def _is_last_run(run: str | None, changes: Sequence[StatusChange]) -> bool:
     """Return whether the last change of state is of a run; True while the run is not known."""
     of_state = [change for change in changes if change.is_of_state]
-    return run is None or not of_state or max(of_state, key=lambda each: each.time_ns).run == run
+    return (
+        run is None or not of_state or max(of_state, key=lambda status: status.time_ns).run == run
+    )
 
 
 def end_abandoned_intervals(root: Path, index: Index) -> list[CoverageRecord]:

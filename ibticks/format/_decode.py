@@ -152,7 +152,7 @@ class Decoder:
 
     @property
     def sorted(self) -> bool:
-        """Whether no tick so far is earlier than the one before it."""
+        """Return whether no tick so far is earlier than the one before it."""
         return not self._state[State.UNSORTED]
 
     def feed(

@@ -64,10 +64,10 @@ class Encoder:
         stream_id: str | None = None,
     ) -> None:
         self.rows: Final = columns.rows
-        given = columns.columns
-        if "timestamp" not in given:
+        arrays = columns.columns
+        if "timestamp" not in arrays:
             raise InputError("ticks without a timestamp cannot be encoded", column="timestamp")
-        if "contract_id" in given:
+        if "contract_id" in arrays:
             contracts = np.ascontiguousarray(columns.numbers("contract_id"), dtype=np.uint32)
         elif contract_id is not None:
             contracts = np.array([check_contract_id(contract_id)], dtype=np.uint32)
@@ -78,21 +78,21 @@ class Encoder:
         flags = np.zeros(self.rows, dtype=np.uint8)
         if tick_type is not None:
             check_tick_type(tick_type)
-        elif "tick_type" not in given:
+        elif "tick_type" not in arrays:
             raise InputError("give tick_type: the columns do not say it", column="tick_type")
         codes = {
             "tick_type": pool.column(
-                0, given.get("tick_type"), check_tick_type(tick_type or "last")
+                0, arrays.get("tick_type"), check_tick_type(tick_type or "last")
             ),
-            "exchange": pool.column(1, given.get("exchange"), ""),
-            "stream_id": pool.column(2, given.get("stream_id"), stream_id or ""),
+            "exchange": pool.column(1, arrays.get("exchange"), ""),
+            "stream_id": pool.column(2, arrays.get("stream_id"), stream_id or ""),
         }
-        exchange = given.get("exchange")
+        exchange = arrays.get("exchange")
         if isinstance(exchange, StringColumn):
             presence |= (exchange.codes >= 0).astype(np.uint32) << np.uint32(10)
         numbers: dict[str, npt.NDArray[Any]] = {}
         for name in (*_FLOATS, "sequence", "exchange_time", *_FLAGS):
-            column = given.get(name)
+            column = arrays.get(name)
             if not isinstance(column, Values):
                 numbers[name] = np.empty(0, dtype=_dtype(name))
                 continue
@@ -104,14 +104,14 @@ class Encoder:
             else:
                 numbers[name] = values
         condition_offsets, conditions = _NO_INDEX, _NO_CODES
-        listed = given.get("conditions")
+        listed = arrays.get("conditions")
         if isinstance(listed, StringListColumn):
             condition_offsets, conditions = (
                 listed.offsets,
                 pool.codes(3, listed.codes, listed.values),
             )
         pair_offsets, keys, items = _NO_INDEX, _NO_CODES, _NO_CODES
-        pairs = given.get("metadata")
+        pairs = arrays.get("metadata")
         if isinstance(pairs, MapColumn):
             pair_offsets = pairs.offsets
             keys = pool.codes(4, pairs.keys, pairs.values)

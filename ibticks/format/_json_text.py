@@ -71,7 +71,7 @@ def from_text(text: str) -> Any:
 
 
 def is_utf8(value: str) -> bool:
-    """Whether a string can be written as UTF-8: lone surrogates cannot."""
+    """Return whether a string can be written as UTF-8: lone surrogates cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -80,7 +80,7 @@ def is_utf8(value: str) -> bool:
 
 
 def _needs_quotes(value: str) -> bool:
-    """Whether this string cannot be its own text, being no UTF-8 or the text of something else."""
+    """Return whether a string cannot be its own text: no UTF-8, or JSON of another value."""
     if not is_utf8(value):
         return True
     is_json, meaning = _canonical(value)
@@ -88,7 +88,7 @@ def _needs_quotes(value: str) -> bool:
 
 
 def _canonical(text: str) -> tuple[bool, Any]:
-    """Whether ``text`` is just what :func:`json.dumps` writes, and of what."""
+    """Return whether ``text`` is just what :func:`json.dumps` writes, and of what."""
     try:
         value = json.loads(text)
         same = json.dumps(value) == text

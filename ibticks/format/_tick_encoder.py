@@ -56,7 +56,7 @@ def _fields(*values: tuple[bytes, SupportsFloat | None]) -> bytes:
 
 
 class _Shape(NamedTuple):
-    """How to write frames whose varints and texts have certain lengths, in one go."""
+    """Write frames whose varints and texts have certain lengths, in one call."""
 
     pack: Callable[..., bytes]
     head: bytes  # up to the timestamp
@@ -93,7 +93,7 @@ class TickEncoder:
             + varint(len(kind))
             + kind
         )
-        # Many ticks share a second of ours, and one of IB's.
+        # Many ticks share a second of arrival, and one of IB's clock.
         self._second: int | None = None
         self._second_field = b""
         self._event: int | None = None
@@ -230,18 +230,18 @@ class TickEncoder:
             return self._second_field[:-1], b"", self._event_field
         return self._second_field, varint(nanos), self._event_field
 
-    def _encode_texts(self, said: tuple[str, tuple[str, ...]]) -> bytes:
+    def _encode_texts(self, labels: tuple[str, tuple[str, ...]]) -> bytes:
         """The exchange and conditions of a trade; there are not many different ones."""
         if len(self._texts) >= _MOST_TEXTS:
             self._texts.clear()
             self._shapes.clear()
-        exchange, conditions = said
+        exchange, conditions = labels
         raw = exchange.encode()
         texts = b"\x52" + varint(len(raw)) + raw
         for condition in conditions:
             raw = condition.encode()
             texts += b"\x5a" + varint(len(raw)) + raw
-        self._texts[said] = texts
+        self._texts[labels] = texts
         return texts
 
     def _shape(self, lengths: tuple[int, ...], tag: bytes, values: str, flags: int) -> _Shape:

@@ -215,7 +215,7 @@ class HistoryClient:
             raise ConnectionFailedError(f"{problem}{answers.trouble}", code=_NOT_CONNECTED)
         if answers.refusal is not None:
             raise answers.refusal
-        return answers.found
+        return answers.received
 
 
 class _PacingError(CaptureError):
@@ -228,14 +228,14 @@ class _Answers(TwsEvents):
     def __init__(self) -> None:
         self._request = -1
         self.done = threading.Event()
-        self.found: list[Any] = []
+        self.received: list[Any] = []
         self.refusal: CaptureError | None = None
         self.over = False
         self.trouble = ""
 
     def begin(self, request: int) -> None:
         """Listen for the answer to a request."""
-        self.found, self.refusal = [], None
+        self.received, self.refusal = [], None
         self._request = request
         if not self.over:
             self.done.clear()
@@ -243,14 +243,14 @@ class _Answers(TwsEvents):
     def historical_ticks(self, request: int, ticks: Sequence[Any], done: bool) -> None:
         """A page, or a part of it."""
         if request == self._request:
-            self.found += ticks
+            self.received += ticks
             if done:
                 self.done.set()
 
     def contract_details(self, request: int, details: Any) -> None:
         """A contract that fits."""
         if request == self._request:
-            self.found.append(details)
+            self.received.append(details)
 
     def contract_details_end(self, request: int) -> None:
         """No more of them."""
@@ -284,6 +284,6 @@ class _Answers(TwsEvents):
         self.done.set()
 
     def callback_failed(self, where: str, error: Exception) -> None:
-        """A mistake of ours: the answer is not to be trusted."""
+        """Fail the request after an error in a callback: the answer is incomplete."""
         self.refusal = CaptureError(f"{where}: {error!r}", code=0)
         self.done.set()

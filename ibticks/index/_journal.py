@@ -76,12 +76,12 @@ class Journal:
 
     @property
     def writable(self) -> bool:
-        """Whether changes can be appended."""
+        """Return whether changes can be appended."""
         return os.access(self.path.parent, os.W_OK | os.X_OK)
 
     @property
     def pending(self) -> bool:
-        """Whether there are changes to apply."""
+        """Return whether there are changes to apply."""
         return self.path.exists() or self._applying.exists()
 
     def append(self, change: IndexChange) -> None:

@@ -105,17 +105,17 @@ class JournaledIndex(QueryMethods, ForwardingIndex):
 
     @property
     def away(self) -> bool:
-        """Whether the last attempt to use the server failed."""
+        """Return whether the last attempt to use the server failed."""
         return self._primary is None
 
     @property
     def pending(self) -> bool:
-        """Whether the journal has changes that the server lacks."""
+        """Return whether the journal has changes that the server lacks."""
         return self._journal.pending
 
     @property
     def writable(self) -> bool:
-        """Whether changes are stored, by the server or in the journal."""
+        """Return whether changes are stored, by the server or in the journal."""
         return self._primary is not None or self._journal.writable
 
     def is_reachable(self) -> bool:

@@ -110,7 +110,7 @@ class Index(IndexReads, Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether changes are stored (at once, or through the journal)."""
+        """Return whether changes are stored (at once, or through the journal)."""
 
     def describe(self) -> str:
         """Return the location of the index for a person, without a password."""

@@ -131,7 +131,7 @@ class FileRecord:
 
     @property
     def backfilled(self) -> bool:
-        """Whether the ticks come from a backfill, by the name of the file."""
+        """Return whether the ticks come from a backfill, by the name of the file."""
         return self.path.endswith("-backfill_ticks.pb")
 
     @property

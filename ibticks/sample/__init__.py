@@ -111,8 +111,8 @@ def sample(name: str) -> Sample:
     InputError
         There is none; the message names those there are.
     """
-    for each in SAMPLES:
-        if each.name == name:
-            return each
-    names = ", ".join(each.name for each in SAMPLES)
+    for item in SAMPLES:
+        if item.name == name:
+            return item
+    names = ", ".join(item.name for item in SAMPLES)
     raise InputError(f"no sample {name!r}: there are {names}", sample=name)

@@ -193,7 +193,7 @@ class SelectionResolver:
 
 def find_contracts(
     contracts: Sequence[object],
-    named: Sequence[ContractRecord],
+    records: Sequence[ContractRecord],
     streams: Callable[[], Collection[tuple[int, str]]],
 ) -> tuple[int, ...]:
     """Return the ids of contracts given by id or symbol, in their order, without duplicates.
@@ -203,7 +203,7 @@ def find_contracts(
     contracts : sequence of int or str
         Symbols are matched exactly, then without regard to case. Text of digits is an id, unless it
         is a symbol, as in Tokyo; where it is both, it is ambiguous.
-    named : sequence of ContractRecord
+    records : sequence of ContractRecord
         Contracts that have names.
     streams : callable
         Returns the streams that have files; called only where the names do not suffice.
@@ -223,7 +223,7 @@ def find_contracts(
     """
     if not contracts:
         raise InputError("no contract is given: give an id, a symbol, or a list of them")
-    names = _ContractNames(named, streams)
+    names = _ContractNames(records, streams)
     return tuple(dict.fromkeys(names.find(contract) for contract in contracts))
 
 
@@ -232,15 +232,15 @@ class _ContractNames:
 
     def __init__(
         self,
-        named: Sequence[ContractRecord],
+        records: Sequence[ContractRecord],
         streams: Callable[[], Collection[tuple[int, str]]],
     ) -> None:
-        self._named = {record.contract_id: record for record in named}
+        self._records = {record.contract_id: record for record in records}
         self._streams = streams
         self._all_ids: set[int] | None = None
         self._by_symbol: dict[str, set[int]] = {}
         self._by_folded_symbol: dict[str, set[int]] = {}
-        for contract_id, record in self._named.items():
+        for contract_id, record in self._records.items():
             self._by_symbol.setdefault(record.symbol, set()).add(contract_id)
             self._by_folded_symbol.setdefault(record.symbol.casefold(), set()).add(contract_id)
 
@@ -269,7 +269,7 @@ class _ContractNames:
         return matches.pop()
 
     def _by_id(self, contract_id: int) -> int:
-        if contract_id in self._named or contract_id in self._ids():
+        if contract_id in self._records or contract_id in self._ids():
             return contract_id
         raise UnknownContractError(
             f"no contract {contract_id} in this store; it has {self._describe_all(self._ids())}",
@@ -282,9 +282,9 @@ class _ContractNames:
         return set(exact or self._by_folded_symbol.get(symbol.casefold()) or ())
 
     def _unknown_symbol(self, symbol: str) -> UnknownContractError:
-        symbols = dict.fromkeys(record.symbol.upper() for record in self._named.values())
+        symbols = dict.fromkeys(record.symbol.upper() for record in self._records.values())
         close = get_close_matches(symbol.upper(), symbols, n=5)
-        similar = {key for key, r in self._named.items() if r.symbol.upper() in close}
+        similar = {key for key, r in self._records.items() if r.symbol.upper() in close}
         candidates = similar or self._ids()
         return UnknownContractError(
             f"no contract with the symbol {symbol!r} in this store; it has "
@@ -296,7 +296,7 @@ class _ContractNames:
     def _ids(self) -> set[int]:
         """Return the contracts that have names or files; queries the index once."""
         if self._all_ids is None:
-            self._all_ids = set(self._named) | {contract_id for contract_id, _ in self._streams()}
+            self._all_ids = set(self._records) | {contract_id for contract_id, _ in self._streams()}
         return self._all_ids
 
     def _describe_all(self, ids: set[int]) -> str:
@@ -307,7 +307,7 @@ class _ContractNames:
         return shown + (f" and {more} more" if more > 0 else "")
 
     def _describe(self, contract_id: int) -> str:
-        record = self._named.get(contract_id)
+        record = self._records.get(contract_id)
         if record is None or not record.symbol:
             return f"{contract_id}, which has no symbol"
         details = (record.contract_type, record.exchange, record.currency)

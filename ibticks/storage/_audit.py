@@ -73,7 +73,7 @@ class Findings(list[Finding]):
         problems = self.problems
         messages = sum(finding.messages for finding in self)
         result = _counted(len(problems), "problem") if problems else "all well"
-        lines = (f"  {found.path}: {found.problem}, {found.detail}" for found in problems)
+        lines = (f"  {finding.path}: {finding.problem}, {finding.detail}" for finding in problems)
         return "\n".join(
             [f"{_counted(len(self), 'file')}, {messages:,} messages: {result}", *lines]
         )

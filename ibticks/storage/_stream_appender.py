@@ -394,7 +394,7 @@ class StreamAppender:
         return (self._root / replace(key, suffix="30").path).exists()
 
     def _begin(self, key: FileKey, time_ns: int) -> HourFile:
-        if not self._stream_lock.held:
+        if not self._stream_lock.is_held:
             raise StorageError(
                 f"the writer of {self.tick_type} of contract {self.contract_id} is closed: open "
                 "another one",

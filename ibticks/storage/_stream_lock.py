@@ -83,13 +83,13 @@ class StreamLock:
         _write_note(self._note, note)
 
     @property
-    def held(self) -> bool:
-        """Whether this object still holds the lock."""
+    def is_held(self) -> bool:
+        """Return whether this object still holds the lock."""
         return self._lock.is_locked
 
     def release(self) -> None:
         """Release the lock for the next writer."""
-        if self.held:
+        if self.is_held:
             try:
                 self._note.unlink(missing_ok=True)
             except OSError as error:

@@ -342,7 +342,7 @@ def _rewrite(
     return str(remaining.relative_to(root))
 
 
-def _restore(root: Path, index: Index, key: FileKey, header: Header, kept: Path) -> None:
+def _restore(root: Path, index: Index, key: FileKey, header: Header, removed_path: Path) -> None:
     """Put the row of a file whose rewrite failed; remove a copy of ticks it still has."""
     record = summarise_file(root, key).record
     with suppress(TickError):
@@ -351,7 +351,7 @@ def _restore(root: Path, index: Index, key: FileKey, header: Header, kept: Path)
     if record.crc32c == header.crc32c:
         # No tick was deleted, and the disk may be full.
         with suppress(StorageError):
-            remove_file(kept)
+            remove_file(removed_path)
 
 
 def _note(

@@ -146,7 +146,7 @@ def _fields(numbers: SearchStrategy[int], but: WireType | None = None) -> Search
 
 @functools.cache
 def _group_content() -> SearchStrategy[bytes]:
-    """What may stand in an unknown group: any fields, and there even those of number 0."""
+    """Draw the contents of an unknown group: any fields, also those of number 0."""
     numbers = st.sampled_from([*_NUMBERS, 0])
     plain = st.one_of(
         st.just(b""),

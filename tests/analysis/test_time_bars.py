@@ -62,7 +62,7 @@ def bar_of(rows, of):
 
 
 def counts(row, of):
-    """Whether a row is of that kind."""
+    """Return whether a row is of that kind."""
     names = {"trades": ["price"], "quotes": ["bid_price", "ask_price"], "mids": ["mid_price"]}[of]
     return any(is_number(row.get(name)) for name in names)
 

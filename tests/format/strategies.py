@@ -66,7 +66,7 @@ def _with_sorted_metadata(row: Row) -> Row:
 
 
 def accepted(payload: bytes) -> bool:
-    """Whether the runtime takes a payload."""
+    """Return whether the runtime takes a payload."""
     try:
         StreamMessage.FromString(payload)
     except DecodeError:

@@ -208,7 +208,7 @@ def test_without_its_blocks_a_damaged_file_is_left_out_as_a_whole(sealed):
 
 
 def names_another_stream(path: Path) -> bool:
-    """Whether the header of a file, if it can be read, is that of another stream."""
+    """Return whether the header of a file, if it can be read, is that of another stream."""
     header = FileHeader()
     with suppress(DecodeError):
         header.ParseFromString(path.read_bytes()[4:256])

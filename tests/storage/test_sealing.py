@@ -420,7 +420,7 @@ def test_an_answer_that_was_cut_short_is_no_answer(root, apart, monkeypatch, ans
 
 
 def runs(pid: int) -> bool:
-    """Whether a process does; one that has ended may stay known until somebody asks how."""
+    """Return whether a process does; one that has ended may stay known until somebody asks how."""
     try:
         os.kill(pid, 0)
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())

@@ -81,7 +81,7 @@ def test_closing_lets_the_next_writer_in(writer, root):
     lock = StreamLock(root, CONTRACT, "bid_ask")
     lock.release()
     lock.release()
-    assert not lock.held
+    assert not lock.is_held
 
 
 def test_a_writer_may_be_closed_in_another_thread(writer):

@@ -169,7 +169,7 @@ class WithArgument:
     """One plan where an argument is given, another where it is None."""
 
     argument: str
-    given: Plan
+    with_argument: Plan
     otherwise: Plan
 
 

@@ -235,10 +235,10 @@ def session_pair(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.Dat
     all_in_one = group_by_keys(sums, key_columns(rows)).agg(
         *columns, size=size.sum() / 2, _mean=last, _away=away
     )
-    each = [
+    sides = [
         all_in_one.with_columns(price=pl.col("_mean") + side * pl.col("_away")) for side in (-1, 1)
     ]
-    return pl.concat(each).select(rows.columns)
+    return pl.concat(sides).select(rows.columns)
 
 
 def session_mean_and_last(call: Call, rows: pl.DataFrame, result: pl.DataFrame) -> pl.DataFrame:

@@ -94,7 +94,9 @@ def _state(call: Call, plan: Plan) -> IncrementalState:
             instants = grid_instants if plan.instants == "grid" else argument_instants
             return GridState(call, instants(call))
         case WithArgument():
-            return _state(call, plan.otherwise if call[plan.argument] is None else plan.given)
+            return _state(
+                call, plan.otherwise if call[plan.argument] is None else plan.with_argument
+            )
         case BySessions():
             divided = call["market"] is not None or call["sessions"] is not None
             return _state(call, plan.divided if divided else plan.otherwise)

@@ -146,7 +146,7 @@ class IncrementalState(Protocol):
 
     @property
     def is_total(self) -> bool:
-        """Whether each result is of all ticks so far."""
+        """Return whether each result is of all ticks so far."""
         ...
 
     @property
@@ -381,7 +381,7 @@ class ChainedState:
 
     @property
     def is_total(self) -> bool:
-        """Whether each result of the second is of all ticks so far."""
+        """Return whether each result of the second is of all ticks so far."""
         return self.second.is_total
 
     @property

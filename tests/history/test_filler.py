@@ -254,3 +254,9 @@ def test_every_gap_that_remains_is_reported(monkeypatch, store):
         gap_filler._fill()
     for tick_type in KINDS:
         assert f"1 {tick_type} is not filled: refused {tick_type}" in str(raised.value)
+
+
+def test_the_old_name_of_a_reason_warns():
+    gap = CoverageInterval(1, "last", 0, SECOND, CoverageState.DISCONNECTED)
+    with pytest.warns(DeprecationWarning, match="reason"):
+        assert RemainingGap(gap, "too recent").why == "too recent"

@@ -379,10 +379,10 @@ DELETE = """
 import os, signal, sys
 from pathlib import Path
 from ibticks.index import MemoryIndex
-from ibticks.storage._audit import records_on_disk
+from ibticks.storage._audit import read_all_records
 from ibticks.store import delete_ticks
 root, left = Path(sys.argv[1]), int(sys.argv[4])
-index = MemoryIndex(records_on_disk(root))
+index = MemoryIndex(read_all_records(root))
 
 def kill_before_a_rename(event, arguments):
     global left

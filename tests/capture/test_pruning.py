@@ -29,7 +29,9 @@ TRACKED = "1:ONE:bid_ask"
 
 def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
     monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.1)
-    real_ns, ahead = time.time_ns, [0]
+    real_ns, now = time.time_ns, time.time_ns()
+    # Ten minutes past the hour: late in an hour, the clock would cross one hour more.
+    ahead = [floor_hour(now) + 600 * NANOSECONDS - now]
     for module in (time, recorder_module):
         monkeypatch.setattr(module, "time_ns", lambda: real_ns() + ahead[0])
     gateway = serve(steady, speed=1.0)
@@ -40,7 +42,7 @@ def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, 
 
     until(lambda: ticks() > 50)
     first = store.index.files()[0]
-    ahead[0] = HOUR_NS + 120 * NANOSECONDS
+    ahead[0] += HOUR_NS + 120 * NANOSECONDS
     before = ticks()
     until(lambda: ticks() > before + 50)
     until(lambda: [file.sealed for file in store.index.files()] == [True, False])

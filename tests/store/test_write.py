@@ -252,11 +252,17 @@ def test_a_write_that_meets_a_stream_in_use_says_how_far_it_came(store):
 
 
 def test_a_write_stopped_by_the_user_says_how_far_it_came(store):
-    class Stopped(StreamWriter):
-        def append_frames(self, frames, time_ns):
+    def stopped(*arguments, **options):
+        writer = StreamWriter(*arguments, **options)
+        append = writer.appender.append_frames
+
+        def append_frames(frames, time_ns):
             if time_ns >= 1_736_517_600_000_000_000 + 262_144 * 1_000_000:
                 raise KeyboardInterrupt
-            super().append_frames(frames, time_ns)
+            append(frames, time_ns)
+
+        writer.appender.append_frames = append_frames
+        return writer
 
     columns = from_arrow(MANY, **TRADE)
     for duplicates in ("keep", "skip"):
@@ -264,7 +270,7 @@ def test_a_write_stopped_by_the_user_says_how_far_it_came(store):
             write_columns(
                 store.root,
                 columns,
-                lambda *stream: Stopped(store.root, *stream, store.index, fsync=None),
+                lambda *stream: stopped(store.root, *stream, store.index, fsync=None),
                 duplicates=duplicates,
             )
         count = 262_144 if duplicates == "keep" else 0

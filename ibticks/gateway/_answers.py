@@ -204,5 +204,5 @@ def now_ms() -> int:
 
 def _not_one(contracts: tuple[GatewayContract, ...]) -> str:
     if not contracts:
-        return "No security definition has been contracts for the request"
+        return "No security definition has been found for the request"
     return f"The contract description specified for {contracts[0].symbol} is ambiguous."

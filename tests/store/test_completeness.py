@@ -294,7 +294,7 @@ def test_a_name_without_a_file_does_not_keep_a_store_closed(root, new_database, 
     with ibt.open(root, dsn=new_database()) as store:
         assert count(store) == HOURS
         assert not is_complete(store)
-    assert "07_ticks.pb; the index does not have it" in caplog.text
+    assert "07_ticks.pb; the index lacks it" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")

@@ -52,7 +52,7 @@ def test_panel_attributes(bars):
     assert panel["volume"].attrs["units"] == "as IB counts them"
     assert panel["time"].attrs["time_zone"] == "UTC"
     assert all(variable.attrs["long_name"] for variable in panel.variables.values())
-    assert metadata_of(panel)["measures"] == ["last('1h')", "panel()"]
+    assert metadata_of(panel)["measures"] == ["trailing_window('1h')", "panel()"]
 
 
 def test_the_same_panel_from_every_library(bars, panel, library):

@@ -168,7 +168,7 @@ def test_a_capture_stops_though_its_backfill_is_to_wait_for_an_hour(
     capture = capturing(live, "1:ONE:bid_ask", backfill=True)
     live.start(capture, 1)
     live.lose(capture, 1)
-    until(lambda: "again in 3600 s" in caplog.text, "it waits")
+    until(lambda: "retry in 3600 s" in caplog.text, "it waits")
     capture.stop()
     assert not capture.running
     assert list(capture.failures) == []

@@ -6,27 +6,18 @@ database do.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-__all__ = ["Compression", "Interval", "SessionName", "StreamKey", "TickType", "TimeUnit"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Compression", "Interval", "StreamKey", "TickType", "TimeUnit", "merge_intervals"]
 
 TickType = Literal["last", "all_last", "bid_ask", "mid_point"]
 """The tick-by-tick types of IB."""
 
 Compression = Literal["none", "gzip", "zstd", "snappy"]
 """Compressions of the body of a sealed hour file."""
-
-SessionName = Literal[
-    "pre_market",
-    "regular",
-    "after_hours",
-    "extended",
-    "overnight",
-    "morning",
-    "afternoon",
-    "globex",
-]
-"""Market sessions of the built-in markets."""
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 """Units of times that are numbers."""
@@ -59,11 +50,6 @@ class Interval(NamedTuple):
     start_ns: int
     end_ns: int
 
-    @property
-    def duration_ns(self) -> int:
-        """Length in nanoseconds."""
-        return self.end_ns - self.start_ns
-
     def contains(self, time_ns: int) -> bool:
         """Return whether a time lies in the interval; its end does not."""
         return self.start_ns <= time_ns < self.end_ns
@@ -72,3 +58,21 @@ class Interval(NamedTuple):
         """Return the common part of two intervals, or None where they have none."""
         start, end = max(self.start_ns, other[0]), min(self.end_ns, other[1])
         return Interval(start, end) if start < end else None
+
+
+def merge_intervals(intervals: Iterable[tuple[int, int]]) -> list[Interval]:
+    """Sort intervals and merge those that touch or overlap.
+
+    Examples
+    --------
+    >>> [tuple(interval) for interval in merge_intervals([(60, 70), (50, 60), (80, 90)])]
+    [(50, 70), (80, 90)]
+    """
+    merged: list[Interval] = []
+    for start_ns, end_ns in sorted(intervals):
+        if merged and merged[-1].end_ns >= start_ns:
+            last = merged.pop()
+            merged.append(Interval(last.start_ns, max(last.end_ns, end_ns)))
+        else:
+            merged.append(Interval(start_ns, end_ns))
+    return merged

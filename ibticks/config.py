@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
+
+from ibticks._types import Compression, TickType
 
 __all__ = [
     "CACHE_BYTES",
@@ -32,10 +34,10 @@ TIME_MIN: Final = -(2**63) + 1
 TIME_MAX: Final = 2**63 - 1
 """All times but those before and after the years an int64 of nanoseconds holds (1677 to 2262)."""
 
-TICK_TYPES: Final = ("last", "all_last", "bid_ask", "mid_point")
+TICK_TYPES: Final[tuple[str, ...]] = get_args(TickType)
 """The tick-by-tick types IB sends, by their names everywhere in ibticks."""
 
-COMPRESSIONS: Final = ("none", "gzip", "zstd", "snappy")
+COMPRESSIONS: Final[tuple[str, ...]] = get_args(Compression)
 """Compressions of the body of a sealed hour file."""
 
 SPLIT_BYTES: Final = 200 * 1024 * 1024

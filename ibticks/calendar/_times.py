@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 
 from ibticks.calendar._timezones import close_matches, find_timezone, refuse_local_mean_time
+from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, NaiveDatetimeError, TimeRangeError
 
 __all__ = [
@@ -38,7 +39,6 @@ class _HasIsoformat(Protocol):
 TimeLike: TypeAlias = str | int | date | datetime | np.datetime64 | _HasIsoformat
 """Anything :func:`to_ns` reads as an instant."""
 
-_SECOND: Final = 1_000_000_000
 _DAY_SECONDS: Final = 86_400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL: Final = _EPOCH.toordinal()
@@ -150,11 +150,11 @@ def format_ns(ns: int, tz: str | tzinfo | None = None) -> str:
     >>> format_ns(1736519400000000000, "America/New_York")
     '2025-01-10T09:30:00-05:00'
     """
-    local = from_ns(ns - ns % _SECOND, UTC if tz is None else tz)
+    local = from_ns(ns - ns % NANOSECONDS, UTC if tz is None else tz)
     text = local.isoformat()
     if tz is None:
         text = text.removesuffix("+00:00") + "Z"
-    fraction = ns % _SECOND
+    fraction = ns % NANOSECONDS
     if not fraction:
         return text
     digits = f"{fraction:09d}"
@@ -188,7 +188,7 @@ def start_of_day_ns(day: date, tz: str | tzinfo) -> int:
     """
     # With fold 0 the offset is the one before the change, which is right in both cases.
     midnight = datetime(day.year, day.month, day.day, tzinfo=find_timezone(tz))
-    return _utc_seconds(midnight) * _SECOND
+    return _utc_seconds(midnight) * NANOSECONDS
 
 
 def _zone_of_naive(value: object, tz: str | tzinfo | None, name: str) -> tzinfo:
@@ -239,7 +239,7 @@ def _from_datetime(
     else:
         refuse_local_mean_time(value, name)
         seconds = _utc_seconds(value)
-    return seconds * _SECOND + value.microsecond * 1000 + nanosecond
+    return seconds * NANOSECONDS + value.microsecond * 1000 + nanosecond
 
 
 def _utc_seconds(value: datetime) -> int:
@@ -285,7 +285,7 @@ def _from_numpy(value: np.datetime64, tz: str | tzinfo | None, name: str) -> int
     nanoseconds = value.astype("datetime64[ns]")
     if nanoseconds.astype(value.dtype) != value:
         raise TimeRangeError(f"{name}={value} does not fit nanoseconds in 64 bits", name=name)
-    seconds, rest = divmod(int(nanoseconds.astype(np.int64)), _SECOND)
+    seconds, rest = divmod(int(nanoseconds.astype(np.int64)), NANOSECONDS)
     naive = datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)
     return _from_datetime(naive.replace(tzinfo=None), rest, tz, name, str(value))
 

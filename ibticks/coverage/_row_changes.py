@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ibticks._types import Interval, StreamKey
+from ibticks._types import Interval, StreamKey, merge_intervals
 from ibticks.coverage._states import COMPLETE_STATES, CoverageState
 from ibticks.errors import InputError
 from ibticks.index import CoverageRecord
@@ -23,7 +23,6 @@ __all__ = [
     "deleted_rows",
     "deleted_rows_before",
     "fill_rows",
-    "merge_intervals",
     "missing_intervals",
     "rows_lost_by_rebuild",
     "undeleted_rows",
@@ -171,24 +170,6 @@ def deleted_rows_before(rows: Iterable[CoverageRecord], before_ns: int) -> list[
         if until < row.end_ns:
             changed.append(replace(row, start_ns=until))
     return changed
-
-
-def merge_intervals(intervals: Iterable[tuple[int, int]]) -> list[Interval]:
-    """Sort intervals and merge those that touch or overlap.
-
-    Examples
-    --------
-    >>> [tuple(interval) for interval in merge_intervals([(60, 70), (50, 60), (80, 90)])]
-    [(50, 70), (80, 90)]
-    """
-    merged: list[Interval] = []
-    for start_ns, end_ns in sorted(intervals):
-        if merged and merged[-1].end_ns >= start_ns:
-            last = merged.pop()
-            merged.append(Interval(last.start_ns, max(last.end_ns, end_ns)))
-        else:
-            merged.append(Interval(start_ns, end_ns))
-    return merged
 
 
 def deleted_rows(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from ibticks._types import Interval
+from ibticks._types import Interval, merge_intervals
 from ibticks.errors import InputError
 from ibticks.schema import COLUMNS, FieldType, check_columns
 
@@ -115,7 +115,7 @@ def attach_metadata(
     "1970-01-01T00:00:01.000000000Z"]]}'
     """
     combined = dict(metadata or {})
-    ranges = _union([*missing, *missing_of(combined)])
+    ranges = merge_intervals([*missing, *missing_of(combined)])
     combined["missing"] = [[_format_ns(start), _format_ns(end)] for start, end in ranges]
     if files := sorted({*left_out, *combined.get("left_out", ())}):
         combined["left_out"] = files
@@ -163,16 +163,6 @@ def missing_of(metadata: Mapping[str, Any]) -> tuple[Interval, ...]:
     return tuple(
         Interval(_parse_ns(start), _parse_ns(end)) for start, end in metadata.get("missing", ())
     )
-
-
-def _union(ranges: Iterable[tuple[int, int]]) -> list[Interval]:
-    merged: list[Interval] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1].end_ns:
-            merged[-1] = Interval(merged[-1].start_ns, max(end, merged[-1].end_ns))
-        else:
-            merged.append(Interval(start, end))
-    return merged
 
 
 def _format_ns(instant: int) -> str:

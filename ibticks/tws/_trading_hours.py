@@ -9,17 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ibticks._types import Interval
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from ibticks._types import Interval, merge_intervals
+from ibticks.config import NANOSECONDS
 
 __all__ = ["TradingHours", "parse_trading_hours"]
 
-_NANOSECONDS: Final = 1_000_000_000
 _OPEN: Final = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
 _CLOSED: Final = re.compile(r"(\d{8}):CLOSED")
 # IB still uses some names that are not in the time zone database.
@@ -107,21 +104,9 @@ def _parse(text: str, zone: ZoneInfo) -> TradingHours | None:
         days += [start, end]
     if not days:
         return None
-    return TradingHours(_merge(intervals), Interval(min(days), max(days)))
+    return TradingHours(tuple(merge_intervals(intervals)), Interval(min(days), max(days)))
 
 
 def _to_ns(day: str, minute: str, zone: ZoneInfo) -> int:
     local = datetime.strptime(f"{day}{minute}", "%Y%m%d%H%M").replace(tzinfo=zone)
-    return int(local.timestamp()) * _NANOSECONDS
-
-
-def _merge(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
-    """Return the union of intervals, in order."""
-    merged: list[Interval] = []
-    for interval in sorted(intervals):
-        if merged and interval.start_ns <= merged[-1].end_ns:
-            last = merged[-1]
-            merged[-1] = Interval(last.start_ns, max(interval.end_ns, last.end_ns))
-        else:
-            merged.append(interval)
-    return tuple(merged)
+    return int(local.timestamp()) * NANOSECONDS

@@ -11,15 +11,16 @@ import pyarrow as pa
 from ibticks.errors import CorruptFileError, NoStoreError
 from ibticks.filesystem import expand_home
 from ibticks.frames import arrow_type, to_table, variable
-from ibticks.index import FileRecord
 from ibticks.schema import COLUMNS
-from ibticks.storage import FileKey, FileReader, file_suffix, floor_hour, read_ticks
+from ibticks.storage import FileReader, file_suffix, read_ticks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import xarray as xr
     from numpy.typing import NDArray
+
+    from ibticks.index import FileRecord
 
     Rows = NDArray[np.int64]
 
@@ -165,30 +166,14 @@ def open_files(path: Path, *, strict: bool = False) -> TickFiles:
 
 
 def _record(root: Path, name: str) -> FileRecord:
-    """Describe a file by its header alone, without an index.
-
-    A file that lies in a store is described by its path: if its header states another contract or
-    hour, reading it says so.
-    """
+    """Describe a file by its header alone, without an index."""
     with FileReader(root) as source:
         source.open(name)
         header = source.header
         if header is None:
             assert source.problem is not None
             raise CorruptFileError(f"{root / name}: {source.problem}", path=str(root / name))
-        key = FileKey.of_path(root / name)
-        return FileRecord(
-            path=name,
-            contract_id=header.contract_id if key is None else key.contract_id,
-            tick_type=header.tick_type if key is None else key.tick_type,
-            hour_ns=floor_hour(header.start_ns) if key is None else key.hour_ns,
-            start_ns=header.start_ns,
-            end_ns=header.end_ns,
-            size=source.size,
-            messages=header.message_count,
-            ticks=header.message_count,
-            compression=header.compression,
-        )
+        return source.describe(header)
 
 
 def _place(record: FileRecord) -> tuple[int, str, str, str, str]:

@@ -22,15 +22,15 @@ from ibticks.errors import (
     TimeRangeError,
 )
 from ibticks.filesystem import expand_home
-from ibticks.index import FileRecord
 from ibticks.schema import check_columns, list_columns
-from ibticks.storage import FileKey, FileReader, file_suffix, floor_hour, read_ticks
+from ibticks.storage import FileKey, FileReader, file_suffix, read_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import tzinfo
 
     from ibticks.calendar import TimeLike
+    from ibticks.index import FileRecord
     from ibticks.schema import TickColumns
 
 __all__ = [
@@ -187,19 +187,8 @@ def describe_file(path: Path) -> HourFileInfo:
                 path=fspath(path),
                 offset=0,
             )
-        key = FileKey.of_path(path)
-        record = FileRecord(
-            path=fspath(path),
-            contract_id=header.contract_id if key is None else key.contract_id,
-            tick_type=header.tick_type if key is None else key.tick_type,
-            hour_ns=floor_hour(header.start_ns) if key is None else key.hour_ns,
-            start_ns=header.start_ns,
-            end_ns=header.end_ns,
-            size=source.size,
-            messages=header.message_count,
-            ticks=header.message_count,
-            compression=header.compression,
-        )
+        record = source.describe(header)
+    key = FileKey.of_path(path)
     interval: Interval | None = None
     if key is not None:
         interval = Interval(key.hour_ns, key.hour_ns + HOUR_NS)

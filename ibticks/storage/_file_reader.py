@@ -26,9 +26,10 @@ from ibticks.errors import (
 )
 from ibticks.filesystem import explained
 from ibticks.format import MAX_FRAME_BYTES, TORN, checksum, count_frames
+from ibticks.index import FileRecord
 from ibticks.storage._blocks import decompress_block, iter_blocks
 from ibticks.storage._file_header import check_place, read_file_header
-from ibticks.storage._layout import FileKey, file_suffix
+from ibticks.storage._layout import FileKey, file_suffix, floor_hour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from ibticks.errors import TickError
     from ibticks.format import Header
-    from ibticks.index import Block, FileRecord, Index
+    from ibticks.index import Block, Index
 
 __all__ = [
     "DamageReport",
@@ -118,6 +119,26 @@ class FileReader:
             check_place(header, FileKey.of_path(path), path)
         except MisplacedFileError as error:
             self.misplaced = error
+
+    def describe(self, header: Header) -> FileRecord:
+        """Describe the open file by its header, without an index.
+
+        A file in the layout of a store is described by its path: if its header states another
+        contract or hour, reading the file reports that.
+        """
+        key = FileKey.of_path(self._root / self._path)
+        return FileRecord(
+            path=self._path,
+            contract_id=header.contract_id if key is None else key.contract_id,
+            tick_type=header.tick_type if key is None else key.tick_type,
+            hour_ns=floor_hour(header.start_ns) if key is None else key.hour_ns,
+            start_ns=header.start_ns,
+            end_ns=header.end_ns,
+            size=self.size,
+            messages=header.message_count,
+            ticks=header.message_count,
+            compression=header.compression,
+        )
 
     def read(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
         """Return up to ``size`` bytes of the open file; valid until the next call."""

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ibticks.cli._options import Dsn, Json, Root, Zone, emit, instant, listed, notes, opened, table
+from ibticks.cli._options import (
+    EXIT_FINDINGS,
+    Dsn,
+    Json,
+    Root,
+    Zone,
+    emit,
+    instant,
+    listed,
+    notes,
+    opened,
+    table,
+)
 from ibticks.cli._signals import when_asked_to_end
 
 if TYPE_CHECKING:
     from ibticks.history import BackfilledInterval, BackfillResult
 
 __all__ = ["backfill"]
-
-_LEFT = 3
 
 
 def backfill(
@@ -90,7 +100,7 @@ def backfill(
     else:
         _print(result)
     if result.remaining:
-        raise typer.Exit(_LEFT)
+        raise typer.Exit(EXIT_FINDINGS)
 
 
 def _begin(since: str) -> str | int | None:

@@ -8,6 +8,7 @@ import typer
 
 from ibticks.cli._options import (
     ALL_TIME,
+    EXIT_FINDINGS,
     Dsn,
     Json,
     Root,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from ibticks.selection import TimeRange
 
 __all__ = ["gaps"]
-
-_EXIT_FINDINGS = 3
 
 
 @time_range_options
@@ -78,7 +77,7 @@ def gaps(
             meaning = CoverageState.UNKNOWN.meaning
             console.print(f"unknown: {meaning}", highlight=False, soft_wrap=True)
     if result:
-        raise typer.Exit(_EXIT_FINDINGS)
+        raise typer.Exit(EXIT_FINDINGS)
 
 
 def _right_aligned(columns: Iterable[str], right: str) -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_TIME",
+    "EXIT_FINDINGS",
     "Dsn",
     "Json",
     "Root",
@@ -40,6 +41,9 @@ __all__ = [
     "table",
     "time_range_options",
 ]
+
+EXIT_FINDINGS: Final = 3
+"""Exit code of ``verify``, ``gaps`` and ``backfill`` where they found or left something."""
 
 Root = Annotated[
     str | None,

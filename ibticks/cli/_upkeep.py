@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ibticks.cli._options import (
+    EXIT_FINDINGS,
     Dsn,
     Json,
     Root,
@@ -22,8 +23,6 @@ from ibticks.cli._options import (
 )
 
 __all__ = ["compress", "prune", "rebuild", "rm", "status", "verify"]
-
-_EXIT_FINDINGS = 3
 
 
 def verify(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:
@@ -53,7 +52,7 @@ def verify(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:
             highlight=False,
         )
     if problems:
-        raise typer.Exit(_EXIT_FINDINGS)
+        raise typer.Exit(EXIT_FINDINGS)
 
 
 def rebuild(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:

@@ -83,7 +83,7 @@ def load_ipython_extension(ipython: Any) -> None:
 
     See :mod:`ibticks.notebook`.
     """
-    import_module("ibticks.notebook._magics").load_magics(ipython)
+    import_module("ibticks.notebook").load_magics(ipython)
 
 
 if not TYPE_CHECKING:

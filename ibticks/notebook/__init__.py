@@ -13,8 +13,9 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.notebook._kernelspec import install_kernel, installed_kernels, uninstall_kernel
+    from ibticks.notebook._magics import load_magics
 
-__all__ = ["install_kernel", "installed_kernels", "uninstall_kernel"]
+__all__ = ["install_kernel", "installed_kernels", "load_magics", "uninstall_kernel"]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_exports(__name__)

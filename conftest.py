@@ -20,7 +20,7 @@ _MARKERS = {
     "pg": {"database", "dsn", "empty_dsn", "postgres", "sample_store", "server", "store"},
     "network": {"gateway", "serve"},
     "browser": {"browser", "lab"},
-    "slow": {"browser", "kernel", "lab", "serve"},
+    "slow": {"browser", "lab", "serve"},
 }
 _SLOW_FILES = (
     *(

@@ -56,7 +56,7 @@ def steady() -> Replay:
 
 @pytest.fixture
 def serve(few):
-    """Starts gateways, at full speed unless told otherwise; they close after the test."""
+    """Start gateways, at full speed by default; they close after the test."""
     opened: list[Gateway] = []
 
     def start(replay: Replay = few, **how) -> Gateway:

@@ -347,7 +347,7 @@ HAZE: Final = "rgba(63, 120, 168, 0.22)"
 UP: Final = "#2a7f6f"
 DOWN: Final = "#c8553d"
 NUMBER_FORMAT: Final = ",.6~f"
-"""How prices and volumes are written where one is pointed at: some are of a millionth."""
+"""Format of prices and volumes in a tooltip: six digits, since some are a millionth."""
 
 PALE_BLUE: Final = "rgba(63, 120, 168, 0.35)"
 GRID: Final = "rgba(128, 140, 152, 0.22)"

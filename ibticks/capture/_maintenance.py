@@ -1,4 +1,4 @@
-"""Maintenance of a running capture: compression and deletion of its own old hours.
+"""Maintenance of a running capture: compression and deletion of the old hours it wrote.
 
 Another process cannot do either, since the capture holds the lock of each stream.
 """
@@ -113,7 +113,7 @@ class _PeriodicTask:
 class HourCompressor:
     """Compresses files some time after the end of their hour, one at a time.
 
-    It has a process of its own, so that syncing and sealing do not wait for it.
+    It works in a separate process, so that syncing and sealing do not wait for it.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class StreamWriter:
         self.close()
 
     def write(self, columns: TickColumns, *, stream_id: str = "") -> int:
-        """Append ticks, in their order, each to the file of its own hour.
+        """Append ticks, in their order, each to the file of its hour.
 
         Parameters
         ----------

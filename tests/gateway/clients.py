@@ -154,7 +154,7 @@ class Official(EWrapper, EClient):
 
     def wait(self, holds) -> None:
         with self.recorded:
-            assert self.recorded.wait_for(holds, TIMEOUT_SECONDS), "the client was not told"
+            assert self.recorded.wait_for(holds, TIMEOUT_SECONDS), "the client got no such callback"
 
     def ready(self) -> Official:
         self.wait(lambda: self.next_id is not None)

@@ -76,7 +76,7 @@ def made_up(tick_type: str, rows: int) -> TickColumns:
 
 @pytest.fixture
 def serve(ticks):
-    """Starts gateways, at full speed unless told otherwise; they close after the test."""
+    """Start gateways, at full speed by default; they close after the test."""
     opened: list[Gateway] = []
 
     def start(replay: Replay = ticks, **how) -> Gateway:

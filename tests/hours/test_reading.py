@@ -39,7 +39,7 @@ def same(ticks: HourTicks | pl.DataFrame, expected: pl.DataFrame) -> None:
 
 @pytest.fixture
 def open_file(tmp_path) -> Path:
-    """An hour of IBM trades in a file that is being written, under a name of its own."""
+    """An hour of IBM trades in a file that is being written, under a name outside the layout."""
     with ibt.HourWriter(tmp_path / "open", 8314, "all_last") as writer:
         writer.write(in_hour(recorded("ibm_trades"), 14))
         (written,) = (tmp_path / "open").rglob("14_ticks.pb")

@@ -23,6 +23,7 @@ from ibticks.format._string_kernels import DICTIONARIES, StringTables, rehash
 from ibticks.format._wire_kernels import STATE_SIZE, State
 from ibticks.schema import (
     COLUMNS,
+    FLAGS,
     Column,
     FieldType,
     MapColumn,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Decoder", "as_bytes", "check_bounds", "corrupt_error", "decode", "doubled"]
 
-_FLAGS = ("past_limit", "unreported", "bid_past_low", "ask_past_high")
 _DICTIONARY = {
     "tick_type": string_kernels.TICK_TYPE,
     "exchange": string_kernels.EXCHANGE,
@@ -240,7 +240,7 @@ class Decoder:
                 items = self._arrays.metadata_items[: offsets[-1]]
                 return MapColumn(offsets, keys, items, self._dictionary(name))
             case FieldType.BOOL:
-                bit = np.uint8(1 << _FLAGS.index(name))
+                bit = np.uint8(1 << FLAGS.index(name))
                 return Values((self._arrays.flags[:rows] & bit) != 0, self._valid(name))
             case FieldType.FLOAT:
                 bits = getattr(self._arrays, name)[:rows]

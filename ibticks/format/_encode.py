@@ -13,6 +13,7 @@ from ibticks.format._framing import MAX_FRAME_BYTES
 from ibticks.format._string_kernels import DICTIONARIES
 from ibticks.schema import (
     COLUMNS,
+    FLAGS,
     MapColumn,
     StringColumn,
     StringListColumn,
@@ -31,7 +32,6 @@ CHUNK_BYTES: Final = 1 << 20
 """Bytes encoded at a time: what is just written is still in the processor's cache."""
 
 _FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
-_FLAGS = ("past_limit", "unreported", "bid_past_low", "ask_past_high")
 _STRINGS = ("tick_type", "exchange", "stream_id", "conditions", "metadata")
 _LARGEST: Final = 4 + MAX_FRAME_BYTES  # bytes a frame takes, its length included
 _NO_INDEX = np.empty(0, dtype=np.int64)
@@ -91,7 +91,7 @@ class Encoder:
         if isinstance(exchange, StringColumn):
             presence |= (exchange.codes >= 0).astype(np.uint32) << np.uint32(10)
         numbers: dict[str, npt.NDArray[Any]] = {}
-        for name in (*_FLOATS, "sequence", "exchange_time", *_FLAGS):
+        for name in (*_FLOATS, "sequence", "exchange_time", *FLAGS):
             column = arrays.get(name)
             if not isinstance(column, Values):
                 numbers[name] = np.empty(0, dtype=_dtype(name))
@@ -99,8 +99,8 @@ class Encoder:
             bit = np.uint32(1 << COLUMNS[name].number)
             presence |= bit if column.valid is None else column.valid.astype(np.uint32) * bit
             values = np.ascontiguousarray(column.values, dtype=_dtype(name))
-            if name in _FLAGS:
-                flags |= values.astype(np.uint8) << np.uint8(_FLAGS.index(name))
+            if name in FLAGS:
+                flags |= values.astype(np.uint8) << np.uint8(FLAGS.index(name))
             else:
                 numbers[name] = values
         condition_offsets, conditions = _NO_INDEX, _NO_CODES
@@ -210,7 +210,7 @@ def encode(
 
 
 def _dtype(name: str) -> Any:
-    if name in _FLAGS:
+    if name in FLAGS:
         return np.bool_
     return {"sequence": np.uint64, "exchange_time": np.int64}.get(name, np.float64)
 

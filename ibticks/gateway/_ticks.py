@@ -33,6 +33,7 @@ from ibticks.schema import (
     Values,
     check_tick_type,
     list_columns,
+    list_flags,
 )
 
 if TYPE_CHECKING:
@@ -56,12 +57,6 @@ _PRICES: Final = {
     "all_last": ("price", "size"),
     "bid_ask": ("bid_price", "ask_price", "bid_size", "ask_size"),
     "mid_point": ("mid_price",),
-}
-_FLAGS: Final = {
-    "last": ("past_limit", "unreported"),
-    "all_last": ("past_limit", "unreported"),
-    "bid_ask": ("bid_past_low", "ask_past_high"),
-    "mid_point": (),
 }
 
 
@@ -180,7 +175,7 @@ class TickStream:
         return values
 
     def _mask(self, rows: slice | npt.NDArray[np.intp], bits: tuple[int, int]) -> list[int]:
-        one, two = (self.columns.numbers(name)[rows] for name in _FLAGS[self.tick_type])
+        one, two = (self.columns.numbers(name)[rows] for name in list_flags(self.tick_type))
         mask: list[int] = (one * bits[0] + two * bits[1]).tolist()
         return mask
 

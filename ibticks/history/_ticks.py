@@ -16,7 +16,7 @@ from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.coverage import CoverageState, StatusChange
 from ibticks.format import encode_frame, from_protobuf
 from ibticks.index import FileRecord
-from ibticks.schema import clean_number, clean_side, clear_absent_fields
+from ibticks.schema import clean_number, clean_side, clear_absent_fields, list_flags
 from ibticks.storage import FileKey, floor_hour, iter_messages, message_time_ns
 from ibticks.tick_stream_pb2 import StreamMessage, TickData
 
@@ -57,12 +57,6 @@ _VALUES: Final = {
     "all_last": ("price", "size"),
     "bid_ask": ("bid_price", "bid_size", "ask_price", "ask_size"),
     "mid_point": ("mid_price",),
-}
-_FLAGS: Final = {
-    "last": ("past_limit", "unreported"),
-    "all_last": ("past_limit", "unreported"),
-    "bid_ask": ("bid_past_low", "ask_past_high"),
-    "mid_point": (),
 }
 
 
@@ -132,7 +126,7 @@ def stored_tick(message: StreamMessage) -> HistoricalTick:
             getattr(tick, name) if tick.HasField(name) else None for name in _VALUES[tick.tick_type]
         ),
         tick.exchange,
-        tuple(getattr(tick, name) for name in _FLAGS[tick.tick_type]),
+        tuple(getattr(tick, name) for name in list_flags(tick.tick_type)),
         tuple(tick.conditions),
     )
 
@@ -141,7 +135,7 @@ def encode_tick(tick: HistoricalTick, contract_id: int, tick_type: str, stream_i
     """Encode the wire frame of a backfilled tick, with IB's second as its timestamp."""
     values = zip(_VALUES[tick_type], tick.values, strict=True)
     fields: dict[str, Any] = {name: value for name, value in values if value is not None}
-    fields |= zip(_FLAGS[tick_type], tick.flags, strict=True)
+    fields |= zip(list_flags(tick_type), tick.flags, strict=True)
     data = TickData(contract_id=contract_id, tick_type=tick_type, exchange_time=tick.time, **fields)
     if WHAT_TO_SHOW[tick_type] == "TRADES":
         data.exchange = tick.exchange

@@ -37,16 +37,19 @@ if TYPE_CHECKING:
     )
     from ibticks.schema._fields import (
         COLUMNS,
+        FLAGS,
         Field,
         FieldType,
         check_columns,
         check_contract_id,
         check_tick_type,
         list_columns,
+        list_flags,
     )
 
 __all__ = [
     "COLUMNS",
+    "FLAGS",
     "NO_QUOTE_PRICES",
     "PRICES_AND_SIZES",
     "UNSET_LIMIT",
@@ -67,6 +70,7 @@ __all__ = [
     "clear_absent_fields",
     "is_unset",
     "list_columns",
+    "list_flags",
     "mask_absent_values",
     "no_quote_mask",
     "split_streams",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from numbers import Integral
 from typing import Final
 
@@ -15,6 +16,7 @@ from ibticks.errors import InputError, UnknownColumnError, UnknownTickTypeError
 
 __all__ = [
     "COLUMNS",
+    "FLAGS",
     "ON_REQUEST",
     "Field",
     "FieldType",
@@ -22,6 +24,7 @@ __all__ = [
     "check_contract_id",
     "check_tick_type",
     "list_columns",
+    "list_flags",
 ]
 
 
@@ -80,10 +83,25 @@ COLUMNS: Final[dict[str, Field]] = {field.name: field for field in _FIELDS}
 """Every column by its name, in order. The numbers of ``timestamp``, ``stream_id`` and ``metadata``
 are those of ``StreamMessage``, the others those of ``TickData``."""
 
+FLAGS: Final = tuple(field.name for field in _FIELDS if field.type is FieldType.BOOL)
+"""The flags of all tick types, in order: the bits by which kernels pass them."""
+
 _LARGEST_ID: Final = 2**32 - 1
 
 ON_REQUEST: Final = frozenset({"stream_id", "metadata"})
 """Columns that are decoded only when requested by name."""
+
+
+@cache
+def list_flags(tick_type: str) -> tuple[str, ...]:
+    """Return the flags that ticks of this type carry.
+
+    Examples
+    --------
+    >>> list_flags("bid_ask")
+    ('bid_past_low', 'ask_past_high')
+    """
+    return tuple(name for name in FLAGS if tick_type in COLUMNS[name].tick_types)
 
 
 def check_tick_type(tick_type: str) -> str:

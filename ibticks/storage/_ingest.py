@@ -26,6 +26,7 @@ from ibticks.filesystem import explained
 from ibticks.format import Decoder, Encoder, encode_frame, fingerprint_payloads, read_header
 from ibticks.schema import (
     COLUMNS,
+    FLAGS,
     MapColumn,
     StringColumn,
     StringListColumn,
@@ -56,7 +57,7 @@ _DETAILS: Final = (
     ("sequence",),
     ("exchange",),
     ("conditions",),
-    ("past_limit", "unreported", "bid_past_low", "ask_past_high"),
+    FLAGS,
     ("exchange_time",),
     ("metadata",),
 )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -37,6 +38,11 @@ class LiveIterator(ABC, Generic[T]):
     def next_poll(self) -> tuple[float, bool]:
         """Return the seconds until the next poll, and whether a changed file cuts them short."""
         return self._reader.seconds_to_next(), True
+
+    def patience(self) -> tuple[float, bool]:
+        """Deprecated name of :meth:`next_poll`."""
+        warnings.warn("patience() is called next_poll() now", DeprecationWarning, stacklevel=2)
+        return self.next_poll()
 
     def __iter__(self) -> Self:
         return self

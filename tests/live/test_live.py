@@ -542,6 +542,13 @@ def test_former_methods_still_deliver(quotes, follow):
         live.taken  # noqa: B018
 
 
+def test_former_name_of_the_next_poll_warns(follow):
+    batches = follow(H13).batches("batch")
+    with pytest.warns(DeprecationWarning, match=r"patience\(\) is called next_poll\(\) now"):
+        seconds, is_cut_short = batches.patience()
+    assert (is_cut_short, seconds >= batches.next_poll()[0]) == (True, True)
+
+
 def test_order_of_streams_does_not_matter(both, follow):
     one, other = follow(H13, STREAMS), follow(H13, STREAMS[::-1])
     assert one.streams == other.streams

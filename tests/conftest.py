@@ -1,4 +1,4 @@
-"""What the tests of the upper floors share: a store of real ticks, and empty ones."""
+"""Fixtures shared by the tests of the upper rooms: stores of real ticks, and empty ones."""
 
 from __future__ import annotations
 

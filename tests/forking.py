@@ -44,12 +44,12 @@ class Children:
         return pid
 
     def wait(self, pid: int) -> int:
-        """How a process ended: its exit code, or minus the signal that killed it."""
+        """Wait for a process and return its exit code, or minus the signal that killed it."""
         self._running.discard(pid)
         return int(self._ask({"wait": pid}))
 
     def kill(self, pid: int) -> None:
-        """Kill a process, at whatever it is."""
+        """Kill a process with SIGKILL."""
         os.kill(pid, signal.SIGKILL)
         assert self.wait(pid) in (-signal.SIGKILL, 0)
 

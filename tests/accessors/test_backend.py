@@ -31,7 +31,7 @@ def hours(sample_store, sample_root):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """What is read of the files: pairs of file name and column."""
+    """Record the reads of files, as pairs of file name and column."""
     seen = []
     read = tick_files.read_ticks
 

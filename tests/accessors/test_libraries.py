@@ -1,4 +1,4 @@
-"""What pandas and xarray keep of a frame: nanoseconds, zones, categories, lists, metadata."""
+"""Frames in pandas and xarray: nanoseconds, zones, categories, lists, metadata."""
 
 from __future__ import annotations
 

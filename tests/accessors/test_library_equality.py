@@ -93,7 +93,7 @@ CALLS: dict[str, tuple[str, tuple, dict]] = {
 
 
 @pytest.fixture(scope="session")
-def given(minutes):
+def sources(minutes):
     trades, quotes = minutes
     behind = pl.col("timestamp").dt.truncate("1s") - pl.duration(seconds=1, time_unit="ns")
     return {
@@ -123,12 +123,12 @@ def plain(frame) -> dict[str, list]:
     return values
 
 
-def alike(found: list, true: list) -> bool:
+def alike(actual: list, true: list) -> bool:
     """Equal, floats up to the order in which polars adds them: that differs from run to run."""
-    return len(found) == len(true) and all(
+    return len(actual) == len(true) and all(
         one == other
         or (isinstance(other, float) and one is not None and isclose(one, other, rel_tol=1e-11))
-        for one, other in zip(found, true, strict=True)
+        for one, other in zip(actual, true, strict=True)
     )
 
 
@@ -142,12 +142,12 @@ def test_every_measure_is_there():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_same_numbers_in_every_library(given, name, library):
+def test_the_same_numbers_in_every_library(sources, name, library):
     source, args, kwargs = CALLS[name]
-    second = {key: filled(value, given["quotes"]) for key, value in kwargs.items()}
-    expected = getattr(analysis, name)(given[source], *args, **second)
-    frame = IN[library](given[source])
-    second = {key: filled(value, IN[library](given["quotes"])) for key, value in kwargs.items()}
+    second = {key: filled(value, sources["quotes"]) for key, value in kwargs.items()}
+    expected = getattr(analysis, name)(sources[source], *args, **second)
+    frame = IN[library](sources[source])
+    second = {key: filled(value, IN[library](sources["quotes"])) for key, value in kwargs.items()}
     actual = getattr(frame.ticks, name)(*args, **second)
     pairs = (
         zip(actual, expected, strict=True) if isinstance(actual, tuple) else [(actual, expected)]
@@ -174,8 +174,8 @@ def test_methods_are_the_functions_without_their_frame(name):
     assert method.__qualname__ == f"Ticks.{name}"
 
 
-def test_the_accessor_is_the_same_in_every_library(given):
-    frames = [put(given["trades"]) for put in IN.values()]
+def test_the_accessor_is_the_same_in_every_library(sources):
+    frames = [put(sources["trades"]) for put in IN.values()]
     assert len({library_of(frame) for frame in frames}) == 3
     assert {type(frame.ticks) for frame in frames} == {Ticks}
     completions = {tuple(dir(frame.ticks)) for frame in frames}
@@ -184,29 +184,29 @@ def test_the_accessor_is_the_same_in_every_library(given):
 
 
 @pytest.mark.parametrize("other", IN)
-def test_quotes_of_any_library(given, library, other):
-    quotes = IN[other](given["quotes"])
-    signed = IN[library](given["trades"]).ticks.trade_sign(quotes=quotes)
-    expected = analysis.trade_sign(given["trades"], quotes=given["quotes"])
+def test_quotes_of_any_library(sources, library, other):
+    quotes = IN[other](sources["quotes"])
+    signed = IN[library](sources["trades"]).ticks.trade_sign(quotes=quotes)
+    expected = analysis.trade_sign(sources["trades"], quotes=sources["quotes"])
     assert plain(signed)["sign"] == expected["sign"].to_list()
 
 
-def test_a_lazy_frame_is_not_collected(given):
+def test_a_lazy_frame_is_not_collected(sources):
     """Nor is one beside it."""
 
     def fail(frame: pl.DataFrame) -> pl.DataFrame:
         raise AssertionError("collected")
 
-    quotes = given["quotes"].lazy()
-    quotes = quotes.map_batches(fail, schema=given["quotes"].schema)
-    signed = given["trades"].lazy().ticks.trade_sign(quotes=quotes)
+    quotes = sources["quotes"].lazy()
+    quotes = quotes.map_batches(fail, schema=sources["quotes"].schema)
+    signed = sources["trades"].lazy().ticks.trade_sign(quotes=quotes)
     assert isinstance(signed, pl.LazyFrame)
     with pytest.raises(AssertionError, match="collected"):
         signed.collect()
 
 
 def test_bars_are_made_from_the_store_a_file_at_a_time(sample_store):
-    """Of the columns that they need, without the whole ever being in memory."""
+    """Only the columns that bars need are read, and the whole is never in memory."""
     selection = sample_store.select([8314, 990101], "all_last")
     query = selection.lazy().ticks.time_bars("1m")
     assert isinstance(query, pl.LazyFrame)
@@ -217,13 +217,13 @@ def test_bars_are_made_from_the_store_a_file_at_a_time(sample_store):
     assert all(alike(values[column], truth[column]) for column in truth)
 
 
-def test_missing_columns_name_their_tick_types(given, library):
+def test_missing_columns_name_their_tick_types(sources, library):
     from ibticks.errors import UnknownColumnError
 
     with pytest.raises(UnknownColumnError, match=r'needs price.*store\.select\(\.\.\., "last"\)'):
-        IN[library](given["quotes"]).ticks.vwap()
+        IN[library](sources["quotes"]).ticks.vwap()
 
 
-def test_nan_of_numpy_is_absent(given, library):
-    sizes = given["quotes"].with_columns(bid_size=pl.lit(np.nan))
+def test_nan_of_numpy_is_absent(sources, library):
+    sizes = sources["quotes"].with_columns(bid_size=pl.lit(np.nan))
     assert plain(IN[library](sizes).ticks.microprice())["microprice"].count(None) == sizes.height

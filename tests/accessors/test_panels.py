@@ -21,7 +21,7 @@ NAMES = {8314: "IBM", 4815: "MSFT"}
 
 @pytest.fixture
 def bars(minutes):
-    """Of one contract all, of the other but the first."""
+    """Bars of two contracts; the second one lacks the first bars."""
     actual = analysis.time_bars(minutes[0], "30s")
     return actual.filter((pl.col("contract_id") == 8314) | (pl.int_range(pl.len()) > 3))
 
@@ -102,7 +102,7 @@ def test_measures_of_a_panel_are_those_of_its_bars(bars, panel):
 
 
 def test_measures_of_one_contract_of_a_panel(bars, panel):
-    """Of the times at which it has a bar, and with its name."""
+    """The result has the times at which the contract has a bar, and its name."""
     mine = bars.filter(pl.col("contract_id") == 4815)
     assert mine.height < panel.sizes["time"]
     selected = panel.sel(contract="MSFT")

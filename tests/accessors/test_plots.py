@@ -1,4 +1,4 @@
-"""What the figures are made of: which times, which values, how many."""
+"""The data of figures: which times, which values, how many."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run(*lines: str) -> str:
 
 @pytest.mark.parametrize("first", [*LIBRARIES, "pandas, polars, xarray"])
 def test_any_order_of_imports(first):
-    """Of all orders those that differ: some before, the others after."""
+    """Import some libraries before ibticks and the others after it."""
     later = [name for name in LIBRARIES if name not in first]
     output = run(
         f"import {first}",

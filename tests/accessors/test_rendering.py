@@ -32,7 +32,9 @@ def page(browser):
     asked, errors = [], []
     opened.route("**/*", lambda route: (asked.append(route.request.url), route.abort()))
     opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    opened.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else None
+    )
     opened.set_content("<body style='margin: 0'><div id='figure'></div></body>")
     opened.add_script_tag(content=plotly.offline.get_plotlyjs())
     yield opened

@@ -68,7 +68,7 @@ def is_number(value: float | None) -> bool:
 
 
 def both(measure, frame: pl.DataFrame, *others: pl.DataFrame) -> pl.DataFrame:
-    """What a measure makes of a frame; the same of a lazy one, by either engine, or it fails."""
+    """Return the measure of a frame, after asserting that a lazy frame gives the same."""
     eager = measure(frame, *others)
     lazy = measure(frame.lazy(), *(other.lazy() for other in others))
     assert isinstance(lazy, pl.LazyFrame)

@@ -66,12 +66,12 @@ def test_absent_sides(side):
     spreads = both(analysis.spread, frame)
     assert spreads["spread"].null_count() == spreads["relative_spread"].null_count() == 7
     assert both(analysis.microprice, frame)["microprice"].null_count() == 7
-    signs = both(lambda each: analysis.trade_sign(each, "quote"), frame)["sign"].to_list()
+    signs = both(lambda f: analysis.trade_sign(f, "quote"), frame)["sign"].to_list()
     assert signs == [-1, 0, 0, 0]
     quotes, trades = (frame.filter(tick_type=kind) for kind in ("bid_ask", "last"))
     two = both(lambda t, q: analysis.trade_sign(t, "quote", quotes=q), trades, quotes)
     assert two["sign"].to_list() == signs
-    combined = both(lambda each: analysis.quotes_at(each), frame)
+    combined = both(lambda f: analysis.quotes_at(f), frame)
     assert combined["bid_price"].to_list() == [10.0, None, 10.0, None]
     assert combined["ask_price"].to_list() == [10.02, 10.02, None, None]
     assert combined["mid"].to_list() == [10.01, None, None, None]
@@ -79,7 +79,7 @@ def test_absent_sides(side):
     cost = both(analysis.quoted_spread, frame.drop("tick_type"))
     assert cost["quoted_spread"].item() == pytest.approx(0.02)
     assert cost["quotes"].item() == 1
-    bars = both(lambda each: analysis.time_bars(each, "1m", of="quotes"), frame)
+    bars = both(lambda f: analysis.time_bars(f, "1m", of="quotes"), frame)
     assert bars.select("bid_low", "ask_low", "mid_low").row(0) == (10.0, 10.02, 10.01)
     flow = both(analysis.order_flow_imbalance, frame)["order_flow_imbalance"]
     assert flow.null_count() == 4
@@ -111,9 +111,9 @@ def test_unset_sizes(unset):
     assert both(analysis.mid, frame)["mid"][0] == 10.01
     assert both(analysis.quote_imbalance, frame)["quote_imbalance"].to_list() == [None]
     assert both(analysis.vwap, frame).select("vwap", "volume").row(0) == (11.0, 3.0)
-    volumes = both(lambda each: analysis.signed_volume(each, method="tick"), frame)
+    volumes = both(lambda f: analysis.signed_volume(f, method="tick"), frame)
     assert volumes["signed_volume"].abs().to_list() == [0.0, 3.0]
-    for rolling in (lambda each: analysis.rolling_vwap(each, "1m"), analysis.anchored_vwap):
+    for rolling in (lambda f: analysis.rolling_vwap(f, "1m"), analysis.anchored_vwap):
         assert both(rolling, frame)["vwap"].to_list() == [None, None, 11.0]
     assert analysis.volume_bars(frame, 2.0)["count"].to_list() == [2]
     assert analysis.merge_same_timestamp(frame)["size"].to_list() == [0.0, 3.0]
@@ -123,9 +123,9 @@ def test_unset_sizes(unset):
 def test_absent_trades(price, size):
     frame = made([trade(0, 10.0), trade(1, price, size), trade(2, 11.0)])
     assert both(analysis.vwap, frame).select("vwap", "count").row(0) == (10.5, 2)
-    assert both(lambda each: analysis.time_bars(each, "1m"), frame)["low"].to_list() == [10.0]
+    assert both(lambda f: analysis.time_bars(f, "1m"), frame)["low"].to_list() == [10.0]
     assert both(analysis.realized_variance, frame)["returns"].item() == 1
-    bands = both(lambda each: analysis.bollinger_bands(each, 2), frame)
+    bands = both(lambda f: analysis.bollinger_bands(f, 2), frame)
     assert bands["bollinger_middle"].to_list() == [10.0, None, 10.5]
     assert analysis.last_value(frame, frame["timestamp"])["price"].to_list() == [10.0, 10.0, 11.0]
 
@@ -156,8 +156,8 @@ def test_one_bad_quote_is_one_bad_quote(bad):
     frame = frame.with_columns(tick_type=pl.lit("bid_ask"))
     for measure in (
         analysis.quoted_spread,
-        lambda each: analysis.quoted_spread(each, "1h"),
-        lambda each: analysis.quoted_spread(each, "10s"),
+        lambda f: analysis.quoted_spread(f, "1h"),
+        lambda f: analysis.quoted_spread(f, "10s"),
     ):
         actual = both(measure, frame)
         for name in ("relative_quoted_spread", "relative_time_weighted_spread"):
@@ -189,13 +189,13 @@ def oil(**more):
 
 OF_RETURNS = {
     "realized_variance": analysis.realized_variance,
-    "realized_variance sampled": lambda each: analysis.realized_variance(each, "2s"),
-    "realized_variance on grids": lambda each: analysis.realized_variance(each, "2s", subsamples=2),
+    "realized_variance sampled": lambda f: analysis.realized_variance(f, "2s"),
+    "realized_variance on grids": lambda f: analysis.realized_variance(f, "2s", subsamples=2),
     "bipower_variation": analysis.bipower_variation,
-    "bipower_variation sampled": lambda each: analysis.bipower_variation(each, "1s"),
-    "two_scale_rv": lambda each: analysis.two_scale_rv(each, 2),
-    "realized_kernel": lambda each: analysis.realized_kernel(each, bandwidth=1),
-    "signature": lambda each: analysis.signature(each, ["1s", "6s"]),
+    "bipower_variation sampled": lambda f: analysis.bipower_variation(f, "1s"),
+    "two_scale_rv": lambda f: analysis.two_scale_rv(f, 2),
+    "realized_kernel": lambda f: analysis.realized_kernel(f, bandwidth=1),
+    "signature": lambda f: analysis.signature(f, ["1s", "6s"]),
 }
 
 
@@ -229,10 +229,10 @@ def test_zero_prices_are_left_out_of_returns():
 
 
 def test_amihud_leaves_out_returns_that_do_not_exist():
-    """Of six bars, one change from a price above 0 to another: from the fifth to the sixth."""
+    """Six bars have one change from a price above 0 to another: the fifth to the sixth."""
     frame = oil().filter(pl.col("price") != 10.0)
     more = pl.concat([frame, made([trade(9 * 10**9, 2.0, 4.0)])])
-    actual = both(lambda each: analysis.amihud(each, "1s"), more)
+    actual = both(lambda f: analysis.amihud(f, "1s"), more)
     assert actual["observations"].item() == 1
     assert actual["amihud"].item() == pytest.approx(1 / 8)
 

@@ -136,8 +136,8 @@ def summary(bars):
     return [(bar[0]["ns"], bar[0]["price"], bar[-1]["price"], len(bar)) for bar in bars]
 
 
-def of_contract(found, contract, *more):
-    own = found.filter(pl.col("contract_id") == contract)
+def of_contract(bars, contract, *more):
+    own = bars.filter(pl.col("contract_id") == contract)
     return own.with_columns(pl.col("timestamp").cast(pl.Int64)).select(*PLAIN, *more).rows()
 
 
@@ -156,7 +156,7 @@ def test_tick_bars(frame, n, partial_too):
 @PATIENT
 @given(frame=ticks(), threshold=st.sampled_from([1, 300, 1000, 25_000]), rest=st.booleans())
 def test_filled_bars(measure, amount, frame, threshold, rest):
-    actual = both(lambda each: measure(each, threshold, partial=rest), frame)
+    actual = both(lambda f: measure(f, threshold, partial=rest), frame)
     for contract in (1, 2):
         bars, left = filled(trades_of(frame, contract), amount, threshold)
         assert of_contract(actual, contract) == summary(bars + [left] * (rest and bool(left)))
@@ -217,7 +217,7 @@ def counts(bars):
 def test_decimal_thresholds(size, threshold, count):
     trades = equal_trades(size, 7 * count)
     for measure in (volume_bars, dollar_bars):
-        bars = both(lambda each, m=measure: m(each, float(threshold), partial=True), trades)
+        bars = both(lambda f, m=measure: m(f, float(threshold), partial=True), trades)
         assert (bars.height, counts(bars)) == (7, [count])
     # A bar is one trade longer where the threshold is one last decimal higher.
     above = float(Decimal(threshold) + Decimal(size) / 10)

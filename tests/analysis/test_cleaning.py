@@ -25,7 +25,7 @@ def numbered(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(number=pl.int_range(pl.len()))
 
 
-def kept(measure, frame: pl.DataFrame, *others: pl.DataFrame) -> list[int]:
+def remaining_rows(measure, frame: pl.DataFrame, *others: pl.DataFrame) -> list[int]:
     return both(measure, numbered(frame), *others)["number"].to_list()
 
 
@@ -46,13 +46,13 @@ def quotes_in(frame: pl.DataFrame) -> list[tuple[int, dict]]:
 @given(ticks(kinds=("trades", "quotes")))
 def test_rules_of_one_row(frame):
     rows = list(enumerate(rows_of(frame)))
-    assert kept(analysis.no_zero_prices, frame) == [
+    assert remaining_rows(analysis.no_zero_prices, frame) == [
         place for place, row in rows if is_number(row["price"]) and row["price"] > 0
     ]
-    assert kept(analysis.no_zero_quotes, frame) == [
+    assert remaining_rows(analysis.no_zero_quotes, frame) == [
         place for place, row in rows if sides(row) and min(sides(row)) > 0
     ]
-    assert kept(analysis.rm_negative_spread, frame) == [
+    assert remaining_rows(analysis.rm_negative_spread, frame) == [
         place for place, row in quotes_in(frame) if not sides(row) or sides(row)[0] <= sides(row)[1]
     ]
 
@@ -75,7 +75,7 @@ def test_large_spreads(frame):
         typical = spreads.get((row["contract_id"], row["ns"] // DAY))
         if not sides(row) or wide(row) <= Decimal("1.5") * median(typical):
             expected.append(place)
-    assert kept(lambda f: analysis.rm_large_spread(f, 1.5), frame) == expected
+    assert remaining_rows(lambda f: analysis.rm_large_spread(f, 1.5), frame) == expected
 
 
 def test_a_spread_equal_to_the_limit_stays():
@@ -103,7 +103,7 @@ def test_quote_outliers(frame):
             allowed = 2 * 1.4826 * median([abs(m - middle) for m in today])
             if not around or abs(mid - median(around)) <= allowed:
                 expected.append(place)
-    actual = kept(lambda f: analysis.rm_quote_outliers(f, 2.0, window=4), frame)
+    actual = remaining_rows(lambda f: analysis.rm_quote_outliers(f, 2.0, window=4), frame)
     assert actual == sorted(expected)
 
 
@@ -122,11 +122,11 @@ def test_trade_outliers(frame):
                 near = 2 * bid - ask - 1e-9 <= row["price"] <= 2 * ask - bid + 1e-9
             if near:
                 expected.append(place)
-    assert kept(analysis.rm_trade_outliers, frame) == expected
+    assert remaining_rows(analysis.rm_trade_outliers, frame) == expected
 
 
 def test_conditions_are_compared_without_warnings(capfd):
-    """Where polars has a thread of its own, a warning is no error but a line in the notebook."""
+    """A warning raised in a thread of polars is printed and does not fail a test."""
     ticks = pl.DataFrame({"conditions": [[], ["F", "I"], ["T"], None]})
     assert both(analysis.sales_condition, ticks).height == 3
     assert capfd.readouterr().err == ""
@@ -137,12 +137,12 @@ def test_exchanges_and_conditions():
         exchange=pl.Series(["N", "Q", None, "N", "P"], dtype=pl.Categorical),
         conditions=pl.Series([["F", "I"], [], None, ["T"], ["@", "", " F"]]),
     )
-    assert kept(lambda f: analysis.select_exchange(f, "N"), frame) == [0, 3]
-    assert kept(lambda f: analysis.select_exchange(f, {"Q", "P"}), frame) == [1, 4]
-    assert kept(analysis.sales_condition, frame) == [0, 1, 2, 4]
-    assert kept(lambda f: analysis.sales_condition(f, ["T"]), frame) == [3]
+    assert remaining_rows(lambda f: analysis.select_exchange(f, "N"), frame) == [0, 3]
+    assert remaining_rows(lambda f: analysis.select_exchange(f, {"Q", "P"}), frame) == [1, 4]
+    assert remaining_rows(analysis.sales_condition, frame) == [0, 1, 2, 4]
+    assert remaining_rows(lambda f: analysis.sales_condition(f, ["T"]), frame) == [3]
     words = frame.with_columns(conditions=pl.Series(["F I", "", None, "T", "@F"]))
-    assert kept(analysis.sales_condition, words) == [0, 1, 2, 4]
+    assert remaining_rows(analysis.sales_condition, words) == [0, 1, 2, 4]
 
 
 def test_a_day_of_trades():

@@ -1,4 +1,4 @@
-"""What measures ask of a frame."""
+"""Columns, types and units that measures require of a frame."""
 
 from __future__ import annotations
 

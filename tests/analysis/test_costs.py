@@ -31,8 +31,8 @@ def quotes_of(frame: pl.DataFrame) -> dict[int, list[tuple[int, float | None, fl
         bid, ask = row["bid_price"], row["ask_price"]
         if is_number(bid) or is_number(ask):
             whole = is_number(bid) and is_number(ask)
-            each = (row["ns"], ask - bid if whole else None, (ask + bid) / 2 if whole else None)
-            actual.setdefault(row["contract_id"], []).append(each)
+            entry = (row["ns"], ask - bid if whole else None, (ask + bid) / 2 if whole else None)
+            actual.setdefault(row["contract_id"], []).append(entry)
     return dict(sorted(actual.items()))
 
 
@@ -151,8 +151,8 @@ def bars_of(rows, step: int | None) -> dict[int, list[tuple[float, float, float]
     bars: dict[tuple, list] = {}
     for number, (contract, at, price, size, sign) in enumerate(rows):
         key = (contract, number if step is None else at // step)
-        each = bars.setdefault(key, [0.0, 0.0, 0.0])
-        each[0], each[1], each[2] = price, each[1] + sign * size, each[2] + price * size
+        entry = bars.setdefault(key, [0.0, 0.0, 0.0])
+        entry[0], entry[1], entry[2] = price, entry[1] + sign * size, entry[2] + price * size
     actual: dict[int, list] = {}
     for contract, bar in sorted(bars):
         actual.setdefault(contract, []).append(tuple(bars[contract, bar]))

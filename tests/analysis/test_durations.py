@@ -1,4 +1,4 @@
-"""When ticks come, against plain loops."""
+"""Durations between ticks, against plain loops."""
 
 from __future__ import annotations
 

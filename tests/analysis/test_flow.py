@@ -43,10 +43,10 @@ def summed(rows, key) -> list[tuple]:
     sums: dict[tuple, list] = {}
     for row in rows:
         *_, size, sign = row
-        each = sums.setdefault(key(row), [0.0, 0.0, 0.0, 0.0, 0])
-        each[{1: 0, -1: 1, 0: 2}[sign]] += size
-        each[3] += sign * size
-        each[4] += 1
+        sums_of_key = sums.setdefault(key(row), [0.0, 0.0, 0.0, 0.0, 0])
+        sums_of_key[{1: 0, -1: 1, 0: 2}[sign]] += size
+        sums_of_key[3] += sign * size
+        sums_of_key[4] += 1
     return [(*k, *sums[k]) for k in sorted(sums)]
 
 
@@ -116,9 +116,9 @@ def test_order_flow_imbalance(frame):
             event = qb * (b >= b0) - qb0 * (b <= b0) - qa * (a <= a0) + qa0 * (a >= a0)
         last[contract] = book
         expected.append(event)
-        each = bars.setdefault((row["ns"] // MINUTE * MINUTE, contract), [0.0, 0])
-        each[0] += event or 0.0
-        each[1] += 1
+        sums_of_key = bars.setdefault((row["ns"] // MINUTE * MINUTE, contract), [0.0, 0])
+        sums_of_key[0] += event or 0.0
+        sums_of_key[1] += 1
     actual = both(analysis.order_flow_imbalance, frame)
     same(actual["order_flow_imbalance"].to_list(), expected)
     assert actual.columns == [*frame.columns, "order_flow_imbalance"]
@@ -173,9 +173,9 @@ def test_value_area(volumes, share):
 def test_volume_profile(frame):
     levels: dict[int, dict[float, list]] = {}
     for contract, _, price, size, _ in signed_trades(frame, "tick"):
-        each = levels.setdefault(contract, {}).setdefault(price, [0.0, 0])
-        each[0] += size
-        each[1] += 1
+        sums_of_key = levels.setdefault(contract, {}).setdefault(price, [0.0, 0])
+        sums_of_key[0] += size
+        sums_of_key[1] += 1
     expected = []
     for contract in sorted(levels):
         prices = sorted(levels[contract])
@@ -200,9 +200,9 @@ def plain_vpin(frame: pl.DataFrame, size: float, window: int) -> list[tuple]:
     """Volume poured into buckets, share by share."""
     bars: dict[int, list] = {}
     for row in rows_of(frame):
-        each = bars.setdefault(row["ns"] // MINUTE, [0.0, 0.0])
-        each[0] = row["price"]
-        each[1] += row["size"]
+        sums_of_key = bars.setdefault(row["ns"] // MINUTE, [0.0, 0.0])
+        sums_of_key[0] = row["price"]
+        sums_of_key[1] += row["size"]
     prices = [bars[key][0] for key in sorted(bars)]
     changes = [b - a for a, b in zip([prices[0], *prices], prices, strict=False)]
     spread = stdev(changes[1:])

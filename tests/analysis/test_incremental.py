@@ -217,7 +217,7 @@ def cut(frame: pl.DataFrame, places: list[int]) -> list[pl.DataFrame]:
 
 
 def in_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """What is said of one contract stays in its order; that of contracts among each other, not."""
+    """Sort by contract: the order of rows is promised within one contract only."""
     keys = [name for name in ("contract_id", "tick_type") if name in frame.columns]
     return frame.sort(keys, maintain_order=True) if keys else frame
 
@@ -245,8 +245,8 @@ def check(name: str, args: tuple, kwargs: dict, pieces: list[pl.DataFrame]) -> I
     return measure
 
 
-def same(found: pl.DataFrame, expected: pl.DataFrame, absolute: float = 1e-9) -> None:
-    assert_frame_equal(found, expected, rel_tol=1e-9, abs_tol=absolute)
+def same(actual: pl.DataFrame, expected: pl.DataFrame, absolute: float = 1e-9) -> None:
+    assert_frame_equal(actual, expected, rel_tol=1e-9, abs_tol=absolute)
 
 
 def ticks_of(name: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -293,7 +293,7 @@ def test_columns_keep_their_types(name):
 DAYS = [(name, *call) for name, *call in CALLS if "market" in call[1]]
 
 
-@pytest.mark.parametrize(("name", "args", "kwargs"), DAYS, ids=lambda each: str(each)[:30])
+@pytest.mark.parametrize(("name", "args", "kwargs"), DAYS, ids=lambda value: str(value)[:30])
 def test_session_after_session(name, args, kwargs):
     """Nights, a weekend, and days that begin before what is open has reached its length."""
     hours = together(real("ibm_trades")[::150], real("ibm_quotes")[::300]).with_columns(
@@ -318,7 +318,7 @@ OF_BOTH = [
 ]
 
 
-@pytest.mark.parametrize(("name", "args", "kwargs"), OF_BOTH, ids=lambda each: str(each)[:30])
+@pytest.mark.parametrize(("name", "args", "kwargs"), OF_BOTH, ids=lambda value: str(value)[:30])
 def test_rows_that_are_trades_and_quotes_at_once(name, args, kwargs):
     quotes = real("ibm_quotes")[:600]
     trades = analysis.quotes_at(real("ibm_trades")[:300], quotes).drop("mid", "quote_timestamp")
@@ -427,7 +427,7 @@ def test_ticks_out_of_order_within_an_open_bar_are_taken():
 
 
 def test_bars_chain():
-    """What one says is what another takes."""
+    """The output of one incremental measure is the input of another."""
     trades = real("ibm_trades")
     bars, ranges = Incremental("time_bars", "5m"), Incremental("parkinson", 12)
     details = [ranges.update(bars.update(piece)) for piece in trades.iter_slices(5_000)]

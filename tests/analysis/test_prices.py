@@ -37,9 +37,9 @@ def near(value):
     return None if value is None else pytest.approx(value, rel=NEAR, abs=1e-9)
 
 
-def added(found, *names):
+def added(frame, *names):
     """The new columns, row by row."""
-    return found.select(names).rows()
+    return frame.select(names).rows()
 
 
 def divided(over, under):
@@ -49,7 +49,7 @@ def divided(over, under):
 @PATIENT
 @given(ticks())
 def test_prices_of_quotes(frame):
-    actual = both(lambda each: spread(microprice(mid(each)), tick_size=0.01), frame)
+    actual = both(lambda f: spread(microprice(mid(f)), tick_size=0.01), frame)
     assert actual.columns[: frame.width] == frame.columns
     assert_frame_equal(actual.select(frame.columns), frame)
     for row, new in zip(rows_of(frame), actual[:, frame.width :].to_dicts(), strict=True):

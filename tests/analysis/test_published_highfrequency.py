@@ -301,7 +301,7 @@ def test_trade_outliers_directions_and_effective_spreads():
 
 def test_realized_spread_and_price_impact_each_second():
     # getLiquidityMeasures(tqData, win = 300) takes the mid 300 rows later, and so wants a regular
-    # grid: here each second from 9:31 to 15:59. Its priceImpact is half of ours.
+    # grid: here each second from 9:31 to 15:59. Its priceImpact is half of that of ibticks.
     day = pl.datetime(2013, 10, 8, time_unit="ns", time_zone="UTC")
     open_, close = day + pl.duration(hours=13, minutes=31), day + pl.duration(hours=19, minutes=59)
     clock = pl.select(pl.datetime_range(open_, close, "1s")).to_series()

@@ -44,9 +44,9 @@ def slowly(trades, quotes, *, lag_ns=0, tolerance_ns=None, strict=False):
     return actual
 
 
-def _absent(wanted, found):
+def _absent(wanted, frame):
     """The sides of quotes, null where they are NaN."""
-    return pl.DataFrame(wanted, found.select(SIDES).schema, orient="row").fill_nan(None)
+    return pl.DataFrame(wanted, frame.select(SIDES).schema, orient="row").fill_nan(None)
 
 
 @PATIENT

@@ -89,8 +89,8 @@ def test_variance_of_all_bars(name, frame):
 def test_variance_of_the_last_bars(name, frame):
     actual = both(lambda f: getattr(analysis, name)(f, 3), frame)
     for contract, rows in by_contract(frame).items():
-        each = [PLAIN[name](*row[1:]) for row in rows]
-        expected = [fmean(each[i - 2 : i + 1]) if i >= 2 else None for i in range(len(each))]
+        bars = [PLAIN[name](*row[1:]) for row in rows]
+        expected = [fmean(bars[i - 2 : i + 1]) if i >= 2 else None for i in range(len(bars))]
         same(actual.filter(contract_id=contract)[name].to_list(), expected)
 
 

@@ -83,8 +83,8 @@ OF_ONE_STREAM = {
 }
 
 
-def same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
-    assert_frame_equal(found, expected, rel_tol=1e-9, abs_tol=1e-9)
+def same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
+    assert_frame_equal(actual, expected, rel_tol=1e-9, abs_tol=1e-9)
 
 
 @pytest.mark.parametrize("name", OF_TRADES)
@@ -166,7 +166,7 @@ def test_averages_over_time_are_weighed_by_the_time_of_each_day(measure, kind, v
     assert whole[weight].item() < 2 * 6.5 * 3600 < measure(ticks)[weight].item()
     total = (by_day[value] * by_day[weight]).sum() / by_day[weight].sum()
     assert whole[value].item() == pytest.approx(total, rel=1e-12)
-    assert both(lambda each: measure(each, market="US"), ticks)[value].item() == whole[value].item()
+    assert both(lambda f: measure(f, market="US"), ticks)[value].item() == whole[value].item()
 
 
 def test_the_spread_over_time_does_not_count_the_night():
@@ -174,7 +174,7 @@ def test_the_spread_over_time_does_not_count_the_night():
     by_day = [analysis.quoted_spread(day_of(ticks, day)) for day in DAYS]
     lengths = [analysis.twap(day_of(ticks, day), column="bid_price")["seconds"] for day in DAYS]
     seconds = [length.item() for length in lengths]
-    whole = both(lambda each: analysis.quoted_spread(each, market="US"), ticks)
+    whole = both(lambda f: analysis.quoted_spread(f, market="US"), ticks)
     spreads = [value["time_weighted_spread"].item() for value in by_day]
     weighed = sum(s * t for s, t in zip(spreads, seconds, strict=True)) / sum(seconds)
     assert whole["time_weighted_spread"].item() == pytest.approx(weighed, rel=1e-9)
@@ -204,10 +204,10 @@ def test_several_contracts_and_sessions():
         partial(analysis.twap, column="bid_price", market="US"),
         partial(analysis.rolling_twap, window="20h", column="bid_price", market="US"),
     ):
-        each = pl.concat([measure(regular("quotes")), measure(other)])
-        keys = [name for name in ("timestamp", "contract_id", "bid_size") if name in each.columns]
+        apart = pl.concat([measure(regular("quotes")), measure(other)])
+        keys = [name for name in ("timestamp", "contract_id", "bid_size") if name in apart.columns]
         both_contracts = measure(quotes).sort(*keys, maintain_order=True)
-        same(both_contracts, each.sort(*keys, maintain_order=True))
+        same(both_contracts, apart.sort(*keys, maintain_order=True))
 
 
 def frame_of(library, ticks: pl.DataFrame, spans):

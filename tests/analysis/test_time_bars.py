@@ -35,7 +35,7 @@ def mid_of(row):
 
 
 def bar_of(rows, of):
-    """What happened in some rows, told plainly."""
+    """Return the bar of some rows, by plain Python."""
     bar = {}
     if of == "trades":
         sized = [(r["price"], r["size"]) for r in rows if is_number(r["size"])]

@@ -41,7 +41,7 @@ def gateway(midnight):
 
 @pytest.fixture
 def recorded(store, midnight):
-    """What was captured of it, but for a gap."""
+    """The ticks around midnight as captured, with a gap."""
     return Recorded(store, midnight, [GAP])
 
 
@@ -137,7 +137,7 @@ def test_what_it_is_told_to_fill(backfill, recorded):
     assert planned(str(BTC), "last", *local, since="2024-08-08 19:59") == [("last", 5.7)]
     long_ago = planned(since="24h")
     assert [kind for kind, _ in long_ago] == ["bid_ask", "last"]
-    assert all(86_400 <= seconds <= 86_460 for _, seconds in long_ago)  # nobody captured then
+    assert all(86_400 <= seconds <= 86_460 for _, seconds in long_ago)  # nothing was captured then
 
 
 def test_what_is_refused_is_left_and_has_exit_code_3(backfill, recorded, gateway):

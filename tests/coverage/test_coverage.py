@@ -1,4 +1,4 @@
-"""What was captured of a selection: clipped, told, drawn, and carried by every frame."""
+"""Coverage of a selection: clipped, printed, drawn, and in the metadata of every frame."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ UNSAID = (CoverageState.NOT_RUNNING, CoverageState.ENDED, CoverageState.UNKNOWN)
 STORED = [state for state in CoverageState if state not in UNSAID]
 
 
-def stretch(start, end, state="captured", reason="", stream=(AAPL, "last")):
+def interval(start, end, state="captured", reason="", stream=(AAPL, "last")):
     return CoverageInterval(*stream, T0 + start, T0 + end, CoverageState(state), reason)
 
 
-def coverage(*stretches, streams=((AAPL, "last"),), intervals=None):
-    spans = intervals or ((stretches[0].start_ns, stretches[-1].end_ns),)
-    return Coverage(tuple(streams), tuple(spans), stretches)
+def coverage(*state_intervals, streams=((AAPL, "last"),), intervals=None):
+    spans = intervals or ((state_intervals[0].start_ns, state_intervals[-1].end_ns),)
+    return Coverage(tuple(streams), tuple(spans), state_intervals)
 
 
-def brief(stretches):
-    return [(value.start_ns - T0, value.end_ns - T0, value.state.value) for value in stretches]
+def brief(intervals):
+    return [(value.start_ns - T0, value.end_ns - T0, value.state.value) for value in intervals]
 
 
 @pytest.fixture
@@ -242,8 +242,8 @@ def test_of_several_contracts_only_what_is_stored(fake_capture, day):
     assert [gap.contract_id for gap in day.coverage().gaps()] == [AAPL, MNQ]
 
 
-def test_the_end_of_what_is_captured_is_no_gap_where_all_time_is_asked_for(fake_capture, day):
-    """AAPL is no longer captured, MNQ is: whoever asks about everything does not want AAPL now."""
+def test_the_time_after_a_capture_is_no_gap_without_a_time_range(fake_capture, day):
+    """MNQ is still captured and AAPL is not: without a range, AAPL has no gap until now."""
     day.add_contract(MNQ, "MNQ")
     other = fake_capture(day.root, day.index, MNQ)
     other.say(StreamStatus.SUBSCRIBED, T0)
@@ -289,20 +289,20 @@ def ledgers(draw):
 
 @settings(max_examples=300)
 @given(ledgers())
-def test_stretches_fill_the_time_and_say_what_the_rows_say(tmp_path_factory, given_):
-    rows, intervals, now = given_
+def test_state_intervals_cover_the_range_and_agree_with_the_ledger(tmp_path_factory, ledger):
+    rows, intervals, now = ledger
     index, root = MemoryIndex(coverage=rows), tmp_path_factory.getbasetemp()
     streams = [(AAPL, "last"), (AAPL, "bid_ask")]
     actual = query_coverage(root, index, streams, intervals, now_ns=now)
     within = [(start, min(end, now)) for start, end in intervals if start < now]
     assert list(actual.intervals) == within
-    for stream, stretches in actual.by_stream():
+    for stream, state_intervals in actual.by_stream():
         mine = [
             value for value in index.coverage() if (value.contract_id, value.tick_type) == stream
         ]
         for instant in range(now):
             details = [
-                value.state for value in stretches if value.start_ns <= instant < value.end_ns
+                value.state for value in state_intervals if value.start_ns <= instant < value.end_ns
             ]
             assert len(details) == any(start <= instant < end for start, end in within)
             if details:
@@ -311,13 +311,13 @@ def test_stretches_fill_the_time_and_say_what_the_rows_say(tmp_path_factory, giv
         one.end_ns != two.start_ns
         or (one.state, one.reason) != (two.state, two.reason)
         or any(one.end_ns == start for start, _ in intervals)
-        for _, stretches in actual.by_stream()
-        for one, two in pairwise(stretches)
+        for _, state_intervals in actual.by_stream()
+        for one, two in pairwise(state_intervals)
     )
 
 
 def expected(rows, instant):
-    """What the row of this instant says, or what it means that there is none."""
+    """Return the state of the row at an instant, or the state that its absence means."""
     begun = [row for row in rows if row.start_ns <= instant]
     if begun and instant < begun[-1].end_ns:
         return CoverageState(begun[-1].state)
@@ -342,15 +342,15 @@ def test_clipping(some, within):
 
 def test_gaps_that_follow_one_another_are_one():
     actual = coverage(
-        stretch(0, 10),
-        stretch(10, 40 * SECOND, "disconnected"),
-        stretch(40 * SECOND, 70 * SECOND, "not_running"),
-        stretch(70 * SECOND, 80 * SECOND),
-        stretch(80 * SECOND, 110 * SECOND, "quiet"),
-        stretch(110 * SECOND, 120 * SECOND, "backfilled"),
-        stretch(120 * SECOND, 180 * SECOND, "session_closed"),
-        stretch(180 * SECOND, 190 * SECOND, "unknown"),
-        stretch(190 * SECOND, 191 * SECOND, "deleted"),
+        interval(0, 10),
+        interval(10, 40 * SECOND, "disconnected"),
+        interval(40 * SECOND, 70 * SECOND, "not_running"),
+        interval(70 * SECOND, 80 * SECOND),
+        interval(80 * SECOND, 110 * SECOND, "quiet"),
+        interval(110 * SECOND, 120 * SECOND, "backfilled"),
+        interval(120 * SECOND, 180 * SECOND, "session_closed"),
+        interval(180 * SECOND, 190 * SECOND, "unknown"),
+        interval(190 * SECOND, 191 * SECOND, "deleted"),
     )
     assert [gap.state.value for gap in actual.gaps()] == [
         "disconnected",
@@ -367,17 +367,17 @@ def test_gaps_that_follow_one_another_are_one():
 
 def test_closed_time_does_not_count():
     half = coverage(
-        stretch(0, 10, "session_closed"), stretch(10, 20), stretch(20, 30, "not_running")
+        interval(0, 10, "session_closed"), interval(10, 20), interval(20, 30, "not_running")
     )
     assert half.fraction == 0.5
-    assert coverage(stretch(0, 10, "session_closed")).fraction == 1.0
+    assert coverage(interval(0, 10, "session_closed")).fraction == 1.0
 
 
 def test_gaps_while_the_market_was_open():
     """From Friday 15:30 in New York to Tuesday 10:00; Monday was a holiday."""
     start = to_ns("2025-01-17T15:30", tz=NEW_YORK) - T0
     end = to_ns("2025-01-21T10:00", tz=NEW_YORK) - T0
-    actual = coverage(stretch(start, end, "not_running"))
+    actual = coverage(interval(start, end, "not_running"))
     assert [(gap.duration, gap.state) for gap in actual.gaps(market="US")] == [
         (timedelta(minutes=30), CoverageState.NOT_RUNNING),
         (timedelta(minutes=30), CoverageState.NOT_RUNNING),
@@ -396,7 +396,7 @@ def test_gaps_while_the_market_was_open():
 
 def test_a_lunch_break_is_no_gap():
     start, end = (to_ns(f"2025-01-10T{hour}:00", tz="Asia/Tokyo") - T0 for hour in (11, 13))
-    actual = coverage(stretch(start, end, "disconnected")).gaps(market=ibt.market("JP"))
+    actual = coverage(interval(start, end, "disconnected")).gaps(market=ibt.market("JP"))
     assert [gap.duration for gap in actual] == [timedelta(minutes=30), timedelta(minutes=30)]
 
 
@@ -431,10 +431,10 @@ def test_every_frame_carries_it(day):
 
 def test_metadata_stays_small_and_keeps_the_gaps():
     many = [
-        stretch(at, at + 10, "captured" if at % 20 else "quiet", str(at))
+        interval(at, at + 10, "captured" if at % 20 else "quiet", str(at))
         for at in range(0, 5000, 10)
     ]
-    long = stretch(5000, 9000)
+    long = interval(5000, 9000)
     told_of = coverage(*many, long).metadata()
     assert len(told_of) == 100
     assert {value[4] for value in told_of} == {"quiet"}
@@ -534,8 +534,8 @@ def test_rebuilding_beside_a_capture_that_runs(store, fake_capture):
     assert [row.end_ns for row in store.index.coverage()] == [T0 + HOUR]
 
 
-def test_rebuilding_beside_a_capture_that_has_said_nothing_yet(store, fake_capture, database):
-    """What the one before it left open, being killed, is not taken for what it captures."""
+def test_rebuilding_beside_a_capture_without_a_status_message_yet(store, fake_capture, database):
+    """An interval that a killed capture left open does not belong to its successor."""
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
@@ -599,7 +599,7 @@ def test_the_report(day):
 def test_a_long_report_tells_the_longest():
     many = coverage(
         *(
-            stretch(at * 100, (at + 1) * 100 + at, "quiet" if at % 2 else "captured")
+            interval(at * 100, (at + 1) * 100 + at, "quiet" if at % 2 else "captured")
             for at in range(100)
         )
     )
@@ -608,9 +608,9 @@ def test_a_long_report_tells_the_longest():
     assert len(lines) == 24
 
 
-def picture(found):
-    """The picture as XML, which a mistake in it would not be."""
-    text = render_svg(found)
+def picture(value):
+    """Render a coverage as SVG and parse it as XML, which fails on a mistake."""
+    text = render_svg(value)
     assert not re.search(r"<script|href|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
     return ElementTree.fromstring(text.replace(" xmlns='http://www.w3.org/2000/svg'", ""))
 
@@ -643,9 +643,9 @@ def test_the_picture(day):
 def test_a_short_gap_is_seen_in_a_long_picture():
     year = 365 * 24 * HOUR
     actual = coverage(
-        stretch(0, year // 2),
-        stretch(year // 2, year // 2 + SECOND, "disconnected"),
-        stretch(year // 2 + SECOND, year),
+        interval(0, year // 2),
+        interval(year // 2, year // 2 + SECOND, "disconnected"),
+        interval(year // 2 + SECOND, year),
     )
     (gap,) = (r for r in picture(actual).iter("rect") if "disconnected" in "".join(r.itertext()))
     assert float(gap.get("width")) == 1.0
@@ -662,12 +662,12 @@ def test_a_short_gap_is_seen_in_a_long_picture():
     )
 )
 def test_any_coverage_can_be_drawn_and_is_bounded(made):
-    stretches, at = [], 0
+    state_intervals, at = [], 0
     for length, state, reason in made:
         text = "".join(c for c in reason if c.isprintable())
-        stretches.append(stretch(at, at + length % HOUR + 1, state, text))
+        state_intervals.append(interval(at, at + length % HOUR + 1, state, text))
         at += length % HOUR + 1
-    actual = coverage(*stretches)
+    actual = coverage(*state_intervals)
     bars = list(picture(actual).iter("rect"))
     assert len(bars) <= 900 * 2
     assert all(170 <= float(r.get("x")) <= 901 for r in bars if r.find("title") is not None)
@@ -676,7 +676,7 @@ def test_any_coverage_can_be_drawn_and_is_bounded(made):
 def test_several_intervals_stand_side_by_side():
     days = [(at * 24 * HOUR, at * 24 * HOUR + HOUR) for at in range(30)]
     actual = coverage(
-        *(stretch(start, end) for start, end in days),
+        *(interval(start, end) for start, end in days),
         intervals=[(T0 + start, T0 + end) for start, end in days],
     )
     svg = picture(actual)
@@ -692,7 +692,7 @@ def test_symbols_and_reasons_cannot_break_out():
     actual = Coverage(
         ((AAPL, "last"),),
         ((T0, T0 + 9),),
-        (stretch(0, 9, "quiet", evil),),
+        (interval(0, 9, "quiet", evil),),
         label=evil,
         symbols={AAPL: evil},
     )
@@ -702,12 +702,12 @@ def test_symbols_and_reasons_cannot_break_out():
 
 def test_a_page_lists_the_longest_gaps():
     many = coverage(
-        *(stretch(at * 10, at * 10 + 10, "quiet" if at % 2 else "captured") for at in range(50))
+        *(interval(at * 10, at * 10 + 10, "quiet" if at % 2 else "captured") for at in range(50))
     )
     page = many._repr_html_()
     assert "the 10 longest of 25" in page
     assert page.count("<tr>") == 11
-    assert "no gaps" in coverage(stretch(0, 10))._repr_html_()
+    assert "no gaps" in coverage(interval(0, 10))._repr_html_()
 
 
 def test_states_all_have_words():
@@ -725,6 +725,6 @@ def test_old_names_warn(old, new):
 
 
 def test_the_old_name_of_state_intervals_warns():
-    actual = coverage(stretch(0, 10))
+    actual = coverage(interval(0, 10))
     with pytest.warns(DeprecationWarning, match="state_intervals"):
         assert actual.stretches == actual.state_intervals

@@ -57,7 +57,7 @@ def test_live_is_a_capture_that_is_connected_and_ticks(store, capture):
     }
 
 
-SAID = [
+STATUSES = [
     (StreamStatus.DISCONNECTED, "connection lost", 1100, FeedCondition.DISCONNECTED),
     (StreamStatus.DISCONNECTED, "no room on the disk", None, FeedCondition.DISCONNECTED),
     (StreamStatus.NOT_PERMITTED, "no permission", 10189, FeedCondition.NOT_PERMITTED),
@@ -67,7 +67,7 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("status", "reason", "code", "condition"), SAID)
+@pytest.mark.parametrize(("status", "reason", "code", "condition"), STATUSES)
 def test_what_the_capture_said_last(store, capture, status, reason, code, condition):
     capture.say(status, NOW - SECOND, reason, code)
     state = state_of(store)

@@ -58,7 +58,7 @@ def rebuilt(root, index):
 
 
 def state_at(rows, instant):
-    """What rows say of an instant, by looking at each of them."""
+    """Return the state of an instant by looking at each row."""
     details = [
         value.state
         for value in rows
@@ -73,20 +73,21 @@ def state_at(rows, instant):
 
 @dataclass
 class Truth:
-    """What a stream really went through, kept as plainly as can be."""
+    """The true states of a stream over time, as a plain list."""
 
-    stretches: list[list]
+    state_intervals: list[list]
     fills: list[tuple[int, int]]
 
     def turn(self, time_ns, state):
-        if self.stretches and self.stretches[-1][1] is None:
-            self.stretches[-1][1] = time_ns
+        if self.state_intervals and self.state_intervals[-1][1] is None:
+            self.state_intervals[-1][1] = time_ns
         if state is not None:
-            self.stretches.append([time_ns, None, state])
+            self.state_intervals.append([time_ns, None, state])
 
     def at(self, instant):
         lived = next(
-            (s for a, b, s in self.stretches if a <= instant and (b is None or instant < b)), None
+            (s for a, b, s in self.state_intervals if a <= instant and (b is None or instant < b)),
+            None,
         )
         if lived in COMPLETE_STATES:
             return lived
@@ -95,7 +96,7 @@ class Truth:
         return lived
 
     def instants(self):
-        edges = {e for a, b, _ in self.stretches for e in (a, b) if e is not None}
+        edges = {e for a, b, _ in self.state_intervals for e in (a, b) if e is not None}
         edges |= {edge for fill in self.fills for edge in fill}
         return sorted({edge + step for edge in edges for step in (-1, 0, 1)})
 
@@ -181,26 +182,26 @@ changes = st.lists(
 
 
 @given(changes, st.randoms(use_true_random=False))
-def test_the_order_and_copies_of_messages_do_not_matter(said, random):
+def test_the_order_and_copies_of_messages_do_not_matter(events, random):
     def last(change):
         return change.time_ns + 3
 
-    reported = ledger_rows(AAPL, "last", said, last)
-    shuffled = said + [random.choice(said) for _ in said]
+    reported = ledger_rows(AAPL, "last", events, last)
+    shuffled = events + [random.choice(events) for _ in events]
     random.shuffle(shuffled)
     assert ledger_rows(AAPL, "last", shuffled, last) == reported
 
 
 @given(changes)
-def test_intervals_are_in_order_and_apart(said):
-    reported = ledger_rows(AAPL, "last", said, lambda change: change.time_ns)
+def test_intervals_are_in_order_and_apart(events):
+    reported = ledger_rows(AAPL, "last", events, lambda change: change.time_ns)
     assert all(
         one.end_ns is not None and one.end_ns <= two.start_ns for one, two in pairwise(reported)
     )
     assert all(value.end_ns is None or value.end_ns > value.start_ns for value in reported)
     assert (
         all(one.end_ns < two.start_ns or one.state != two.state for one, two in pairwise(reported))
-        or len({change.run for change in said}) > 1
+        or len({change.run for change in events}) > 1
     )
 
 

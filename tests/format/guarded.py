@@ -14,7 +14,7 @@ _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class GuardedMemory:
-    """Some pages between two pages that nobody may touch."""
+    """Some pages between two guard pages, on which any access is a segmentation fault."""
 
     def __init__(self, size: int) -> None:
         page = mmap.PAGESIZE

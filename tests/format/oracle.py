@@ -123,7 +123,7 @@ def rows_of_payloads(payloads: list[bytes], start_ns: int = TIME_MIN + 1, end_ns
 
 
 def lenient_row(payload: bytes, columns: tuple[str, ...] = ALL) -> Row | None:
-    """What the decoder makes of a payload the runtime may refuse, put together by the runtime.
+    """Decode a payload as leniently as the decoder does, by means of the protobuf runtime.
 
     The decoder looks into what it needs: the top level, the time, the tick that counts and the
     columns asked for. The rest (another member of the oneof, ``type``, a replaced string) must
@@ -188,7 +188,7 @@ def _text(value: Any) -> Any:
 def _loose_classes() -> tuple[type, type]:
     """StreamMessage with bytes for strings and for the members of the oneof other than ticks.
 
-    Its map is a list of entries, so that those the runtime would set aside can be told.
+    Its map is a list of entries, which shows the entries that the runtime would set aside.
     """
     file = descriptor_pb2.FileDescriptorProto()
     StreamMessage.DESCRIPTOR.file.CopyToProto(file)

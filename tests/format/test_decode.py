@@ -649,7 +649,7 @@ def test_texts_must_be_utf8(column, around):
             decoder.feed(buffer)
         assert caught.value.context["offset"] == 2 * (len(plain) + 4)
         assert len(decoder.finish()) == 2
-        # Where nobody asks for the text, nobody looks at it.
+        # A column that is not asked for is not checked.
         assert len(decode(buffer, ["price"])) == 4
 
 

@@ -41,7 +41,7 @@ def described(payloads: list[bytes]) -> list[tuple[int, bool]]:
 
 
 def starts_of(payloads: list[bytes]) -> list[int]:
-    """Where each frame begins, and where the last one ends."""
+    """Return the offset of each frame, and the end of the last one."""
     return np.cumsum([0, *(4 + len(payload) for payload in payloads)]).tolist()
 
 

@@ -1,4 +1,4 @@
-"""What the kernels promise besides their results: no GIL, compiled once, loaded only when used."""
+"""Compilation of kernels: without the GIL, once, and loaded only when used."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ print(json.dumps(said))
 
 
 def logged(setup: str = "", **environment: str) -> list[str]:
-    """What is logged while a fresh interpreter compiles and calls a kernel for two signatures."""
+    """Return the log of a fresh interpreter that compiles a kernel for two signatures."""
     (line,) = run(setup + USE, **environment)
     return json.loads(line)
 

@@ -87,11 +87,11 @@ class Streams(RuleBasedStateMachine):
         stream_id=st.sampled_from(["", "8314_last_20261124T070430-17901", "é" * 70]),
     )
     def begin(self, contract_id, stream_id):
-        self.named = contract_id, stream_id
+        self.identity = contract_id, stream_id
         self.encoders = {kind: TickEncoder(contract_id, kind, stream_id) for kind in TICK_TYPES}
 
     def check(self, frame, tick_type, time_ns, **values):
-        contract_id, stream_id = self.named
+        contract_id, stream_id = self.identity
         floats = {k: float(v) if isinstance(v, Decimal) else v for k, v in values.items()}
         assert frame == runtime(contract_id, tick_type, stream_id, time_ns, **floats)
         assert frame == columnar(contract_id, tick_type, stream_id, time_ns, **floats)

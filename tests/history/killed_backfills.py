@@ -36,10 +36,10 @@ def prepare(folder: str) -> None:
 def dying(function: Any, at: int) -> Any:
     """The function, before or after which the process dies if it is the step to die at."""
 
-    def call(*given: Any, **how: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         if next(_steps) == at:
             os.kill(os.getpid(), signal.SIGKILL)
-        done = function(*given, **how)
+        done = function(*args, **kwargs)
         if next(_steps) == at:
             os.kill(os.getpid(), signal.SIGKILL)
         return done

@@ -49,7 +49,7 @@ FAST = ibt.Pacing(requests=10**6, burst=10**6, identical_seconds=0, messages_per
 
 @pytest.fixture(scope="session")
 def midnight(samples):
-    """Bitcoin around midnight: hundreds of quotes a second, and IB's time is ahead of ours."""
+    """Bitcoin around midnight: hundreds of quotes a second, and IB's clock is ahead."""
     return samples.only([BTC]).between(MIDNIGHT - 10 * SECOND, MIDNIGHT + 15 * SECOND)
 
 
@@ -99,7 +99,7 @@ def test_gaps_of_four_tick_types_are_filled_from_the_history(
         assert store.select(BTC, kind).to_polars().equals(before[kind])
         assert store.select(BTC, kind).count() == len(before[kind])
     assert store.daily_stats() == days
-    # What was done is told.
+    # The result lists the gaps and the ticks.
     assert [(g.contract_id, g.tick_type) for g in result.gaps] == [(BTC, kind) for kind in KINDS]
     assert result.remaining == ()
     for part in result.filled:
@@ -112,7 +112,7 @@ def test_gaps_of_four_tick_types_are_filled_from_the_history(
     assert f"4 gaps, filled with {result.ticks:,} ticks in {result.requests} requests" == str(
         result
     )
-    # There is nothing left to do, so nobody is asked.
+    # There is nothing left to do, so IB is not asked.
     again = fill(NOBODY)
     assert (again.gaps, again.requests) == ((), 0)
 
@@ -304,7 +304,7 @@ def test_a_dry_run_asks_nobody_and_changes_nothing(store, midnight, fill, gap):
 
 
 def test_a_range_without_an_end_reaches_to_now(store, serve, few, fill, monkeypatch):
-    """What came after the last capture is a gap as any other: coverage says so, too."""
+    """The time after the last capture is a gap, and coverage lists it."""
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, IBM, "last")
@@ -522,7 +522,7 @@ def test_a_gateway_that_is_not_there_or_does_not_want_us(store, serve, midnight,
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
 @pytest.mark.parametrize("catalogued", [False, True])
 def test_a_database_that_goes_away_amid_it(store, serve, midnight, fill, gap, outage, catalogued):
-    """What is begun is filled; what the ledger tells of the rest is not to be relied on."""
+    """A gap that was begun is filled; the ledger is not relied on for the rest."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     if catalogued:
         store.write_catalogue()
@@ -653,7 +653,7 @@ def test_killed_at_any_step_and_run_again_each_tick_is_there_once(
 def test_killed_when_all_is_filled_the_next_one_seals_what_was_left(
     store, serve, midnight, fill, gap, backfills, at
 ):
-    """There is no gap any more, so nobody would write to the stream, and nobody is asked."""
+    """No gap is left, so without it the open file would stay open; IB is not asked."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     gateway = serve(midnight)
     assert backfills(gateway, at=at, where=["seal"], page_ticks=1000) == -signal.SIGKILL

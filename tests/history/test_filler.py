@@ -37,8 +37,8 @@ BOTH = "1:ONE:bid_ask;last"
 class Live:
     """A gateway whose ticks are of now: a hundred a second of two types, no two alike.
 
-    Its clock begins when everybody is there. Should that be late, its ticks come late by as much,
-    and whoever backfills has to wait for them so much longer: a slow machine changes nothing.
+    Its clock begins when every client is connected. On a slow machine its ticks come late, and a
+    backfill waits for them as much longer.
     """
 
     def __init__(self, serve, monkeypatch):
@@ -76,7 +76,7 @@ class Live:
         more(capture)
 
     def check(self, store, tick_type):
-        """Of all seconds but the last, which goes on, all there was is there, once."""
+        """Assert that every tick is stored once, but for the last second, which goes on."""
         stream = self.replay.streams[1, tick_type]
         frame = store.select(1, tick_type, backfill="include").to_polars()
         second = frame["exchange_time"].dt.epoch("s")
@@ -174,7 +174,7 @@ def test_a_capture_stops_though_its_backfill_is_to_wait_for_an_hour(
     assert list(capture.failures) == []
     assert covered(store, 1, "bid_ask") == ["captured", "disconnected", "captured"]
     check_index(store.root, store.index)
-    # Whoever comes later fills it.
+    # A later backfill fills the gap.
     live.gateway.grant_history(1)
     assert ibt.backfill(store, port=live.port, pacing=FAST).remaining == ()
     live.check(store, "bid_ask")

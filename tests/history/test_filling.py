@@ -39,7 +39,7 @@ FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 class Killed(BaseException):
-    """What a kill is to the code: it goes no further, and tidies nothing up."""
+    """A kill, as the code sees it: it goes no further, and cleans nothing up."""
 
 
 @dataclass
@@ -68,10 +68,10 @@ class World:
         self.capture()
 
     def came(self, time):
-        """When a tick came, or would have come."""
+        """Return the time at which a tick arrived, or would have arrived."""
         return time + self.latency
 
-    def heard(self, time):
+    def is_captured(self, time):
         came = self.came(time)
         lost = any(start - self.unnoticed <= came < end for start, end in self.gaps)
         return self.begin <= came < self.end and not lost
@@ -81,7 +81,7 @@ class World:
         events = [(self.begin, StreamStatus.SUBSCRIBED), (self.end, StreamStatus.STOPPED)]
         for start, end in self.gaps:
             events += [(start, StreamStatus.DISCONNECTED), (end, StreamStatus.SUBSCRIBED)]
-        live = [(time, price) for time, price in self.ticks if self.heard(time)]
+        live = [(time, price) for time, price in self.ticks if self.is_captured(time)]
         for at, status in sorted(events):
             before = [tick for tick in live if self.came(tick[0]) < at]
             live = live[len(before) :]
@@ -273,10 +273,10 @@ def leave_as_it_is(filler):
 
 @settings(max_examples=60, deadline=None)
 @given(worlds(), st.lists(st.integers(0, 6), max_size=4))
-def test_what_was_filled_before_a_refusal_is_noted(build, how, patience):
+def test_what_was_filled_before_a_refusal_is_noted(build, how, page_counts):
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         world = build(folder, how)
-        for pages in patience:
+        for pages in page_counts:
             world.asked.clear()
 
             def ask(start, most, pages=pages):

@@ -32,7 +32,7 @@ SLACK = 1e-6
 
 
 def sent(pacing, wishes):
-    """When each wish is sent, by someone who waits as told."""
+    """Return the time of each request of a client that waits as long as the pace says."""
     pace, now, log = Pace(pacing), 1000.0, []
     for page, group, weight, pause in wishes:
         now += pause

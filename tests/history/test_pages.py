@@ -106,7 +106,7 @@ def walked(server, start, end, most):
 @pytest.mark.parametrize("server", [Completing, Cutting])
 @given(few_seconds, st.integers(-2, 14), st.integers(0, 16), st.integers(1, 9))
 def test_every_tick_of_a_range_comes_once_and_in_order(server, seconds, start, length, most):
-    if server is Cutting:  # of a second with more than a page nobody could have the rest
+    if server is Cutting:  # a second of more ticks than a page cannot be completed
         seconds = [second for second in seconds if seconds.count(second) <= most]
     ticks = numbered(seconds)
     begin, end = T0 + start, T0 + start + length

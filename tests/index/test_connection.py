@@ -95,7 +95,7 @@ def test_an_embedded_store_opens_with_all_variables_set(tmp_path, monkeypatch, a
             assert [contract.symbol for contract in store.contracts()] == ["AAPL"]
 
 
-NAMED = ["PGPORT", "PGDATABASE", "PGUSER", "PGHOST"]
+LIBPQ_VARIABLES = ["PGPORT", "PGDATABASE", "PGUSER", "PGHOST"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ NAMED = ["PGPORT", "PGDATABASE", "PGUSER", "PGHOST"]
         "PGTZ",
         "PGDATESTYLE",
         "PGGEQO",
-        *NAMED,
+        *LIBPQ_VARIABLES,
     ],
 )
 def test_environment_variables_do_not_change_a_dsn(

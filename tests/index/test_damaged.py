@@ -184,7 +184,7 @@ def test_a_read_from_a_stopped_server_times_out(short, opened, make_file):
 
 
 @pytest.mark.parametrize(
-    ("broken", "named"),
+    ("broken", "part"),
     [
         ("DELETE FROM schema_migrations", "does not have 0001_tables"),
         ("DELETE FROM schema_migrations WHERE version = 3", "does not have 0003_queries"),
@@ -192,10 +192,10 @@ def test_a_read_from_a_stopped_server_times_out(short, opened, make_file):
         (UNDO_7 + "DROP TABLE tick_files CASCADE", "0007_completeness fails"),
     ],
 )
-def test_a_half_migrated_database_is_reported(opened, store, dsn, store_id, sql, broken, named):
+def test_a_half_migrated_database_is_reported(opened, store, dsn, store_id, sql, broken, part):
     opened.close()
     sql.execute(broken)
-    with pytest.warns(IndexAwayWarning, match=f"half migrated: .*{named}.*rebuilds the index"):
+    with pytest.warns(IndexAwayWarning, match=f"half migrated: .*{part}.*rebuilds the index"):
         index = open_index(store, store_id, dsn)
     assert index.away
     index.close()

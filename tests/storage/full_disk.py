@@ -1,4 +1,4 @@
-"""What happens on a disk that is full: run as a script, it plays every scene and says how it went.
+"""Scenes on a full disk: run as a script, it plays each scene and prints the outcome.
 
 A disk is either a small tmpfs, mounted where only this process sees it, or any folder in which no
 file may grow beyond some size: there the operating system refuses with another error, so that it
@@ -104,12 +104,12 @@ class Stage:
     def refused(self):
         return pytest.raises(self.disk.error)
 
-    def found(self) -> list[int]:
+    def stored_numbers(self) -> list[int]:
         return numbers(self.root, self.index)
 
     def check(self, count: int) -> None:
         """All is there, once, and as the index says."""
-        assert self.found() == list(range(count))
+        assert self.stored_numbers() == list(range(count))
         assert not any(finding.problem for finding in verify_files(self.root, self.index))
         assert list(list_unfinished(self.root, CONTRACT, "bid_ask")) == []
 
@@ -124,7 +124,7 @@ def single_ticks(stage: Stage) -> None:
             while True:
                 writer.append(quote_message(H13 + accepted, accepted))
                 accepted += 1
-        assert stage.found() == list(range(accepted))
+        assert stage.stored_numbers() == list(range(accepted))
     assert accepted > 20
     stage.disk.free()
     writer.append(quote_message(H13 + accepted, accepted))
@@ -143,11 +143,11 @@ def ticks_in_bulk(stage: Stage) -> None:
         writer.write(rest)
     written = caught.value.context["written"]
     assert 10_000 < written < 39_000
-    assert stage.found() == list(range(1 + written))
+    assert stage.stored_numbers() == list(range(1 + written))
     with stage.refused() as caught:
         writer.write(rest.take(slice(written, None)))
     assert caught.value.context["written"] == 0
-    assert stage.found() == list(range(1 + written))
+    assert stage.stored_numbers() == list(range(1 + written))
     stage.disk.free()
     assert writer.write(rest.take(slice(written, None))) == 39_999 - written
     writer.close()
@@ -210,7 +210,7 @@ def sealing_when_a_writer_closes(stage: Stage) -> None:
     with stage.refused():
         writer.close()
     assert stage.path.read_bytes() == before
-    assert stage.found() == [0, 1]
+    assert stage.stored_numbers() == [0, 1]
     stage.disk.free()
     stage.writer().close()
     stage.check(2)
@@ -242,7 +242,7 @@ def opening_a_compressed_file(stage: Stage) -> None:
     with stage.refused():
         writer.append(quote_message(H13 + 20_000, 20_000))
     assert stage.path.read_bytes() == before
-    assert stage.found() == list(range(20_000))
+    assert stage.stored_numbers() == list(range(20_000))
     stage.disk.free()
     writer.append(quote_message(H13 + 20_000, 20_000))
     writer.close()
@@ -277,7 +277,7 @@ def locking_and_deleting(stage: Stage) -> None:
     lock.release()
     assert list(delete_files(stage.root, stage.index, [KEY])) == [KEY]
     assert not stage.path.exists()
-    assert stage.found() == [1]
+    assert stage.stored_numbers() == [1]
     stage.disk.free()
     assert list(list_files(stage.root)) == [TICK]
 
@@ -301,7 +301,7 @@ DISKS = {"small disk": SmallDisk, "small files": SmallFiles}
 
 
 def play(kind: str, folder: Path) -> dict[str, str]:
-    """How each scene went: nothing, or what was wrong."""
+    """Play every scene and return its failure, or an empty string."""
     details = {}
     for number, (name, scene) in enumerate(SCENES.items()):
         disk = DISKS[kind](folder / str(number))

@@ -1,4 +1,4 @@
-"""What the tests of storage share: ticks that can be told apart, and files read plainly.
+"""Helpers of the tests of storage: numbered ticks, and a plain reader of files.
 
 Every tick carries its own number as ``sequence``, and its prices follow from it, so that a tick
 that is lost, doubled, moved or changed shows.
@@ -122,7 +122,7 @@ def fields_of(number: Any) -> dict[str, Any]:
 
 
 def open_descriptors() -> int:
-    """How many files this process has open."""
+    """Return the number of files that this process has open."""
     folder = Path("/proc/self/fd")
     return len(list((folder if folder.exists() else Path("/dev/fd")).iterdir()))
 
@@ -164,8 +164,8 @@ def messages_in(frames: bytes) -> Iterable[StreamMessage]:
         at += 4 + size
 
 
-def time_of(found: StreamMessage) -> int:
-    return found.timestamp.seconds * SECOND + found.timestamp.nanos
+def time_of(message: StreamMessage) -> int:
+    return message.timestamp.seconds * SECOND + message.timestamp.nanos
 
 
 def crc32c(data: bytes) -> int:

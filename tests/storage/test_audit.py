@@ -122,7 +122,7 @@ def test_a_wrong_checksum_is_found(two, root, index):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "claims",
     [
         {"message_count": 99},
         {"start_ns": H13 - 1},
@@ -132,12 +132,12 @@ def test_a_wrong_checksum_is_found(two, root, index):
     ],
     ids=str,
 )
-def test_a_header_that_is_not_true_of_its_file_is_found(two, root, index, said):
+def test_a_header_that_is_not_true_of_its_file_is_found(two, root, index, claims):
     data = two.read_bytes()
-    two.write_bytes(replace(read_header(data), **said).to_bytes() + data[256:])
+    two.write_bytes(replace(read_header(data), **claims).to_bytes() + data[256:])
     finding = first(root, index)
     assert finding.problem == "header"
-    assert next(iter(said)) in finding.detail
+    assert next(iter(claims)) in finding.detail
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ RAW = st.one_of(
 @settings(deadline=None)
 @given(raw=RAW)
 def test_a_block_comes_back_as_it_was(compression, raw):
-    for given_ in (raw, memoryview(raw)):
-        assert decompress_block(compress_block(given_, compression), compression) == raw
+    for buffer in (raw, memoryview(raw)):
+        assert decompress_block(compress_block(buffer, compression), compression) == raw
     assert decompress_block(memoryview(compress_block(raw, compression)), compression) == raw
 
 

@@ -1,4 +1,4 @@
-"""What is kept of earlier loads is what a load would decode, however the files have changed."""
+"""Cached columns equal the columns that a load would decode, after any change of the files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PLENTY = 1 << 30
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The stretches that are read of files, beside their headers."""
+    """The byte ranges that are read of files, without their headers."""
     done: list[int] = []
     read = FileReader.read
 
@@ -67,7 +67,7 @@ def three_hours(root, index):
 
 
 def same(root, records, columns, cache, **how) -> TickColumns:
-    """Load both ways, compare whatever can be told apart, and return the columns."""
+    """Load with and without the cache, compare all details, and return the columns."""
     again = read_cached_ticks(root, records, columns, cache, **how)
     plain = read_ticks(root, records, columns, **how)
     tables = [to_table(parts, columns) for parts in (again, plain)]

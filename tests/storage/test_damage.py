@@ -1,4 +1,4 @@
-"""A flipped bit in a sealed file costs its block, is told, and never gives a wrong tick."""
+"""A flipped bit in a sealed file costs its block, is reported, and gives no wrong tick."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_messages_of_a_damaged_block_are_left_out_too(sealed):
 
 
 def test_without_its_blocks_a_damaged_file_is_left_out_as_a_whole(sealed):
-    """Nobody knows where the damage is: a wrong tick would be worse than none."""
+    """The place of the damage is unknown, and a wrong tick would be worse than none."""
     for place, bit in places(sealed, 40, seed=13):
         with sealed.flipped(place, bit=bit):
             rebuilt = list(read_all_records(sealed.root))

@@ -21,7 +21,7 @@ KINDS = ["small files"] if MOUNT is None else ["small disk", "small files"]
 
 @pytest.fixture(scope="module", params=KINDS)
 def played(request, tmp_path_factory) -> dict[str, str]:
-    """How each scene went on a disk of this kind."""
+    """Play every scene on a disk of this kind and return its outcomes."""
     before = MOUNT if request.param == "small disk" else []
     folder = tmp_path_factory.mktemp("disk")
     done = subprocess.run(

@@ -29,20 +29,20 @@ def sequences(*numbers: int | None) -> Values:
     return Values(np.array([number or 0 for number in numbers], dtype=np.uint64), valid)
 
 
-def texts(*found: str | None) -> StringColumn:
-    values = tuple(dict.fromkeys(text for text in found if text is not None))
-    codes = [-1 if text is None else values.index(text) for text in found]
+def texts(*entries: str | None) -> StringColumn:
+    values = tuple(dict.fromkeys(text for text in entries if text is not None))
+    codes = [-1 if text is None else values.index(text) for text in entries]
     return StringColumn(np.array(codes, dtype=np.int32), values)
 
 
-def lists(*found: list[str]) -> StringListColumn:
-    flat = texts(*(text for row in found for text in row))
-    return StringListColumn(np.cumsum([0, *map(len, found)]), flat.codes, flat.values)
+def lists(*entries: list[str]) -> StringListColumn:
+    flat = texts(*(text for row in entries for text in row))
+    return StringListColumn(np.cumsum([0, *map(len, entries)]), flat.codes, flat.values)
 
 
-def pairs(*found: dict[str, str]) -> MapColumn:
-    flat = texts(*(text for row in found for pair in row.items() for text in pair))
-    offsets = np.cumsum([0, *map(len, found)])
+def pairs(*entries: dict[str, str]) -> MapColumn:
+    flat = texts(*(text for row in entries for pair in row.items() for text in pair))
+    offsets = np.cumsum([0, *map(len, entries)])
     return MapColumn(offsets, flat.codes[::2], flat.codes[1::2], flat.values)
 
 

@@ -239,8 +239,8 @@ def test_a_live_reader_follows_into_the_other_file_and_into_what_is_written_anew
     def ticks() -> int:
         tail.rescan()
         actual = 0
-        while (stretch := tail.read()) is not None:
-            actual += stretch.ticks
+        while (batch := tail.read()) is not None:
+            actual += batch.ticks
         return actual
 
     assert ticks() == 10

@@ -62,7 +62,7 @@ def columns(ticks: list[tuple[int, int]]) -> TickColumns:
 
 
 def stored(root) -> Counter[tuple[int, int]]:
-    """What is in the files, read plainly."""
+    """Count the ticks in the files with a plain reader."""
     actual: Counter[tuple[int, int]] = Counter()
     for record in read_all_records(root):
         for tick in read_plainly(root / record.path)[1]:
@@ -78,7 +78,7 @@ def stored(root) -> Counter[tuple[int, int]]:
     split_bytes=st.sampled_from([300, 10**9]),
 )
 def test_an_import_adds_what_is_not_there_yet(before, source, pieces, split_bytes):
-    current, given_ = Counter(before), Counter(source)
+    current, imported = Counter(before), Counter(source)
     index, how = MemoryIndex(), {"fsync": None, "split_bytes": split_bytes}
     with new_root() as root:
         with StreamWriter(root, CONTRACT, "bid_ask", index, **how) as writer:
@@ -89,8 +89,8 @@ def test_an_import_adds_what_is_not_there_yet(before, source, pieces, split_byte
                 for start in range(0, len(source), pieces):
                     ingest.add(columns(source[start : start + pieces]))
             # Of each tick as often as the one or the other has it.
-            assert stored(root) == current | given_
-            known = len(source) if again else (current & given_).total()
+            assert stored(root) == current | imported
+            known = len(source) if again else (current & imported).total()
             assert (ingest.known, ingest.added) == (known, len(source) - known)
         assert not any(finding.problem for finding in verify_files(root, index))
 
@@ -98,13 +98,13 @@ def test_an_import_adds_what_is_not_there_yet(before, source, pieces, split_byte
 @st.composite
 def journals(draw):
     """v2 messages of all types, some of them twice; and some that are there before."""
-    each = st.builds(
+    drawn_messages = st.builds(
         lambda kind, number, more: kind(H13 + number * 10 * MINUTE, number) | more,
         st.sampled_from([quote_message, info]),
         st.integers(0, 9),
         st.sampled_from([{}, {"metadata": {"run": "7", "b": [1], "a": None}}]),
     )
-    return draw(st.lists(each, max_size=15)), draw(st.lists(each, max_size=15))
+    return draw(st.lists(drawn_messages, max_size=15)), draw(st.lists(drawn_messages, max_size=15))
 
 
 def info(time_ns: int, number: int) -> dict:
@@ -115,7 +115,7 @@ def info(time_ns: int, number: int) -> dict:
 @given(journals())
 def test_messages_of_all_types_are_imported_once(drawn):
     before, source = drawn
-    current, given_ = (
+    current, imported = (
         Counter(json.dumps(value, sort_keys=True) for value in some) for some in drawn
     )
     index = MemoryIndex()
@@ -123,13 +123,13 @@ def test_messages_of_all_types_are_imported_once(drawn):
         with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
             for value in before:
                 writer.append(value)
-        for known in ((current & given_).total(), len(source)):
+        for known in ((current & imported).total(), len(source)):
             with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
                 ingest = Ingest(root, writer)
                 ingest.add_messages(source)
             assert (ingest.known, ingest.added) == (known, len(source) - known)
             total = sum(record.messages for record in index.files())
-            assert total == (current | given_).total()
+            assert total == (current | imported).total()
 
 
 def test_ticks_from_a_table_are_those_from_messages(writer, root, index):

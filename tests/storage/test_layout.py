@@ -1,4 +1,4 @@
-"""Where files lie, and what is passed over."""
+"""Paths of hour files, and the files that a listing passes over."""
 
 from __future__ import annotations
 

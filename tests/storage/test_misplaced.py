@@ -149,9 +149,9 @@ def test_a_live_reader_leaves_it_out(misplaced, root):
     tail = Tail(root, CONTRACT, "bid_ask", H13)
     tail.rescan()
     with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
-        stretch = tail.read()
-    assert stretch is not None
-    assert (stretch.key, stretch.ticks) == (NEXT, 5)
+        batch = tail.read()
+    assert batch is not None
+    assert (batch.key, batch.ticks) == (NEXT, 5)
     assert tail.read() is None
     assert not tail.intact
     tail.close()

@@ -21,7 +21,7 @@ from .samples import CONTRACT, H13, KEY, numbers, open_descriptors, quote_messag
 
 
 def said_by(report: Path) -> str:
-    """What a process has said, once it has said something."""
+    """Wait for the report of a process and return it."""
     while not (report.exists() and report.read_text().endswith("\n")):
         time.sleep(0.005)
     return report.read_text().strip()

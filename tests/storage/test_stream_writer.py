@@ -66,7 +66,7 @@ def frame_size(time_ns: int, number: int, *, bulk: bool) -> int:
 
 
 class Model:
-    """Where each tick belongs, by the rule alone."""
+    """The file of each tick, by the rule alone."""
 
     def __init__(self, split_bytes: int) -> None:
         self.split_bytes = split_bytes
@@ -196,8 +196,8 @@ def mixed(draw):
     tick_type = draw(st.sampled_from(TICK_TYPES))
     mine = ticks(tick_type, contract_ids=st.just(CONTRACT), times=HOUR_14)
     others = st.builds(
-        lambda each, moment: each | {"timestamp": moment},
-        messages().filter(lambda each: each["type"] != "tick"),
+        lambda message, moment: message | {"timestamp": moment},
+        messages().filter(lambda message: message["type"] != "tick"),
         HOUR_14,
     )
     sent = draw(st.lists(st.one_of(mine, others), max_size=8))

@@ -1,4 +1,4 @@
-"""When bytes are forced to the disk: at every append, after some seconds, or when sealed."""
+"""Calls of fsync: at every append, after some seconds, or when a file is sealed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .samples import H13, KEY, SECOND, every, numbers, quote_message, quotes
 
 @pytest.fixture
 def synced(monkeypatch):
-    """How often each file was forced to the disk, by inode; it is forced all the same."""
+    """Count the fsync calls of each file, by inode, and make them."""
     counted: Counter[int] = Counter()
 
     def counting(sync):
@@ -32,7 +32,7 @@ def synced(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time that passes for writers, when it is told to."""
+    """The clock of writers, which a test moves forward."""
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now

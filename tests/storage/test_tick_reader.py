@@ -42,7 +42,7 @@ from .samples import (
 
 @pytest.fixture
 def reads(monkeypatch):
-    """What is read of files beside their headers: offsets and sizes."""
+    """Record the offset and size of each read of a file beside its header."""
     done: list[tuple[int, int]] = []
     read = FileReader.read
 

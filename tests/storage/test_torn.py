@@ -54,7 +54,7 @@ def crash(root: Path, index: MemoryIndex, write) -> bytes:
 
 
 def ends(data: bytes) -> list[int]:
-    """Where each frame ends, the header's first."""
+    """Return the end of each frame, the header's first."""
     actual, at = [], 0
     while at < len(data):
         at += 4 + int.from_bytes(data[at : at + 4], "big")
@@ -69,7 +69,7 @@ def write_some(writer: StreamWriter) -> None:
 
 
 def whole(borders: list[int], cut: int) -> int:
-    """How many messages are whole before ``cut``."""
+    """Count the messages that are whole before ``cut``."""
     return sum(end <= cut for end in borders) - 1
 
 
@@ -224,7 +224,7 @@ def test_whatever_follows_the_last_message_is_cut_and_kept(tail):
 
 
 def test_zeros_from_anywhere_on_cost_no_message_before_or_after(root, index):
-    """What a power cut leaves of bytes that were not on the disk yet."""
+    """A power cut leaves zeros in place of bytes that were not on the disk yet."""
     data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 12))))
     rows, borders, path = index.files(), ends(data), root / KEY.path
     for place in range(borders[9], len(data)):

@@ -68,7 +68,7 @@ def test_few_files_need_no_process(root, keys, started, monkeypatch):
 
 
 def test_each_batch_is_marked_before_it_is_read(root, keys):
-    """What a writer seals after the mark is newer than the row."""
+    """A file that a writer seals after the mark is newer than the row."""
     marks = iter_records(root, keys, lambda: len(list(list_files(root))))
     assert [mark for mark, _ in marks] == [HOURS] * 3
 

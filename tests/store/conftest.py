@@ -1,4 +1,4 @@
-"""What the tests of stores and selections share."""
+"""Fixtures of the tests of stores and selections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Reads(list):
-    """What was read of tick files: path and bytes, one entry a stretch."""
+    """Reads of tick files, as pairs of path and number of bytes."""
 
     @property
     def files(self) -> set[str]:
@@ -26,7 +26,7 @@ class Reads(list):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Every stretch of a tick file that is read from now on."""
+    """Record every read of a tick file from now on."""
     seen = Reads()
     plain = FileReader.read
 

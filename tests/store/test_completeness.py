@@ -135,7 +135,7 @@ def test_without_catalogue_and_server_the_files_are_still_found(root, monkeypatc
 
 
 def test_an_outage_hides_no_file_that_the_catalogue_lacks(root, new_database):
-    """What the server was told before it went away is in no journal; the file is there."""
+    """A file of which the server knew before it went away is in no journal, but on the disk."""
     dsn = new_database()
     with ibt.open(root, dsn=dsn) as store:
         store.index._retry_seconds = 1000
@@ -246,7 +246,7 @@ def test_files_that_came_by_hand_are_found(root, new_database):
 
 
 def test_rows_that_were_lost_come_back_with_their_coverage(fake_capture, tmp_path, database):
-    """What a rebuild that was killed left: some rows, no coverage, and the mark of incomplete."""
+    """A killed rebuild leaves some rows, no coverage, and the mark of an incomplete index."""
     with ibt.open(tmp_path, dsn=database) as store:
         capture = fake_capture(store.root, store.index, AAPL)
         capture.say(StreamStatus.SUBSCRIBED, T0)

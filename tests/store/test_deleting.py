@@ -68,8 +68,10 @@ def ledger(store) -> list[tuple[int, int | None, str, str]]:
     ]
 
 
-def joined(rows: list[tuple[int, int | None, str, str]]) -> list[tuple[int, int | None, str, str]]:
-    """Rows of the ledger, those that touch and tell the same as one."""
+def merge_rows(
+    rows: list[tuple[int, int | None, str, str]],
+) -> list[tuple[int, int | None, str, str]]:
+    """Merge rows of the ledger that touch and have the same state and reason."""
     result: list[tuple[int, int | None, str, str]] = []
     for row in rows:
         if result and result[-1][1] == row[0] and result[-1][2:] == row[2:]:
@@ -302,9 +304,9 @@ def test_a_second_deletion_of_the_same_time_stays(trades):
     first = trades.delete(*TRADES, start="2025-01-10T14:10Z", end="2025-01-10T14:20Z").kept
     second = trades.delete(*TRADES, start="2025-01-10T14:15Z", end="2025-01-10T14:30Z").kept
     put_back(trades, first)
-    assert joined(ledger(trades)) == [(15, 30, "deleted", "deleted since")]
+    assert merge_rows(ledger(trades)) == [(15, 30, "deleted", "deleted since")]
     trades.rebuild_index(progress=False)
-    assert joined(ledger(trades)) == [(15, 30, "deleted", "deleted since")]
+    assert merge_rows(ledger(trades)) == [(15, 30, "deleted", "deleted since")]
     put_back(trades, second)
     assert ledger(trades) == []
     third = trades.delete(*TRADES, start="2025-01-10T14:10Z", end="2025-01-10T14:20Z").kept
@@ -526,7 +528,7 @@ def test_a_deletion_that_fails_leaves_the_ledger_of_other_hours(
         patch.setattr(os, "replace", fail)
         with pytest.raises(errors.StorageFullError):
             trades.delete(*TRADES, **window)
-    assert joined(ledger(trades)) == rows_left
+    assert merge_rows(ledger(trades)) == rows_left
     assert problems(trades) == []
     trades.delete(*TRADES, **window)
     coverage = trades.coverage(*TRADES, start="2025-01-10T14:00Z", end="2025-01-10T17:00Z")

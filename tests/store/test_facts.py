@@ -96,10 +96,10 @@ def figures(columns: dict[str, np.ndarray]) -> dict:
     }
 
 
-def expected(facts: dict, found: dict) -> dict:
-    """Those of the facts that were found, which must be most of them."""
-    assert len(facts.keys() & found.keys()) >= 10
-    return {name: facts[name] for name in found if name in facts}
+def expected(facts: dict, actual: dict) -> dict:
+    """Return the facts that have a counterpart, which must be most of them."""
+    assert len(facts.keys() & actual.keys()) >= 10
+    return {name: facts[name] for name in actual if name in facts}
 
 
 @samples
@@ -141,11 +141,11 @@ def bars(ticks: pl.LazyFrame) -> list[dict]:
     return made.collect().to_dicts()
 
 
-def check_bars(found: list[dict], path: Path) -> None:
+def check_bars(bars: list[dict], path: Path) -> None:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(found) == len(rows)
-    for bar, row in zip(found, rows, strict=True):
+    assert len(bars) == len(rows)
+    for bar, row in zip(bars, rows, strict=True):
         assert f"{bar['timestamp']:%Y-%m-%dT%H:%M:%SZ}" == row["minute_utc"]
         for name in ("open", "high", "low", "close", "volume", "trades"):
             assert bar[name] == float(row[name]), (row["minute_utc"], name)
@@ -205,7 +205,7 @@ def test_every_row_in_order(sample_store, sample):
 
 
 def test_the_statistics_of_the_index(sample_store):
-    """What the index says of each day is what the ticks of that day say."""
+    """The daily statistics of the index equal those of the ticks of the day."""
     for day in sample_store.daily_stats():
         ticks = sample_store.select(
             day.contract_id, day.tick_type, start=f"{day.date}T00:00Z", end=_next(day.date)
@@ -273,11 +273,11 @@ def recorded(tmp_path_factory):
         yield store
 
 
-def rounded(found: dict) -> dict:
+def rounded(values: dict) -> dict:
     """Prices as the source counts them: these files have some of them one bit off."""
     return {
         name: round(value, 8) if isinstance(value, float) else value
-        for name, value in found.items()
+        for name, value in values.items()
     }
 
 

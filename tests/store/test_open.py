@@ -279,7 +279,7 @@ print(*look(root, create == "create"))
 
 
 def as_another(root: Path, create: str, other: Path) -> str:
-    """What a user sees who owns nothing here; where we are not root, it is ourselves."""
+    """Open a store as a user who owns no file here (or as this user, without root)."""
     uid = "65534" if os.geteuid() == 0 else ""
     environment = {**os.environ, "IBTICKS_PGDATA": "/proc/none"}
     done = python(OPENING, root, create, uid, other, env=environment, cwd="/")
@@ -469,7 +469,7 @@ store.close()
 
 
 def test_two_processes_share_a_store(store, database):
-    """One writes, both see; a stream has one writer, and the other is told who."""
+    """One process writes and both read; a second writer is refused with the pid of the first."""
     command = [sys.executable, "-c", WRITING, str(store.root), database]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as other:

@@ -13,7 +13,7 @@ from ibticks.store._progress import track
 
 @pytest.fixture
 def screen(monkeypatch):
-    """Have whatever is shown as a terminal would show it."""
+    """Have progress displayed as in a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
 

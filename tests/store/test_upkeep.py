@@ -63,7 +63,7 @@ def test_rebuilding_drops_what_is_gone_and_finds_what_is_new(trades):
     gone.unlink()
     assert trades.rebuild_index(progress=False) == 1
     assert [record.path for record in trades.index.files()] == [HOURS[1]]
-    # A copy in the place of another hour is known, too, and read by nobody.
+    # A copy in the place of another hour is indexed, too, and not read.
     remaining.with_name("01_ticks.pb").write_bytes(remaining.read_bytes())
     with pytest.warns(errors.CorruptDataWarning, match="is not the file that its path names"):
         assert trades.rebuild_index(progress=False) == 2

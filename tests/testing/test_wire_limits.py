@@ -1,4 +1,4 @@
-"""What the protobuf runtime takes: every line of the list in ``ibticks.testing.wire``.
+"""Input that the protobuf runtime accepts: each line of the list in ``ibticks.testing.wire``.
 
 The decoder is written to this list, so a runtime that changes its mind has to be noticed here.
 """

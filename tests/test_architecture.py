@@ -90,7 +90,7 @@ def places() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("file", "name"), places(), ids=lambda value: value or "file")
-def test_every_place_exists(file, name):
+def test_every_named_place_exists(file, name):
     path = ROOT / file
     assert path.exists()
     if name:

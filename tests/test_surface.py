@@ -30,13 +30,13 @@ def test_public_names():
     assert set(ibticks.__all__) <= set(dir(ibticks))
 
 
-def test_what_is_not_there_is_not_there():
+def test_unknown_attributes_raise():
     with pytest.raises(AttributeError, match="has no attribute 'opne'"):
         _ = ibticks.opne
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_every_module_says_what_is_public(module):
+def test_every_module_defines_all(module):
     """``__all__``, which names what there is; a docstring alone needs none."""
     tree = ast.parse((PACKAGE / module).read_text())
     body = [node for node in tree.body if not isinstance(node, ast.Expr)]
@@ -97,7 +97,7 @@ def test_an_import_is_light(program, free):
 # -- errors ----------------------------------------------------------------------------------------
 
 
-def test_every_error_is_in_the_tree():
+def test_every_error_derives_from_tick_error():
     assert errors.__all__ == sorted(errors.__all__)
     actual = {
         name
@@ -111,7 +111,7 @@ def test_every_error_is_in_the_tree():
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_errors_cross_a_process_border_whole(kind):
+def test_errors_survive_pickling(kind):
     context = {"path": "14_ticks.pb", "offset": 256, "candidates": [1, 2]}
     if issubclass(kind, Warning):
         assert pickle.loads(pickle.dumps(kind("why"))).args == ("why",)

@@ -41,7 +41,7 @@ def test_pyright():
 
 
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_a_wrong_type_is_found(checker, tmp_path):
+def test_a_wrong_type_is_reported(checker, tmp_path):
     """Both checkers see the types, and not ``Any``, which fits everything."""
     page = tmp_path / "wrong.py"
     page.write_text("import ibticks as ibt\n\nlive: ibt.Live = ibt.open('ticks').select('AAPL')\n")

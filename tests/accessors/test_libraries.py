@@ -135,7 +135,7 @@ def test_ticks_without_a_condition():
     assert len(frame.ticks.sales_condition()) == 1
 
 
-def test_counts_stay_counts():
+def test_counts_stay_integers():
     times = pd.DatetimeIndex(["2025-01-10 09:30:01"], tz="UTC")
     trades = pd.DataFrame({"timestamp": times, "price": [1.0], "size": [1]})
     bars = trades.ticks.time_bars("1m")
@@ -143,7 +143,7 @@ def test_counts_stay_counts():
     assert bars.dtypes["timestamp"] == "datetime64[ns, UTC]"
 
 
-def test_times_without_a_zone_are_refused_with_what_to_do():
+def test_times_without_a_zone_are_refused_with_a_remedy():
     frame = pd.DataFrame({"timestamp": pd.to_datetime(["2025-01-10"]), "price": [1.0]})
     with pytest.raises(NaiveDatetimeError, match=r'\.dt\.tz_localize\("UTC"\)'):
         frame.ticks.vwap()

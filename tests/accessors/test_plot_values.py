@@ -49,7 +49,7 @@ def test_absent_sizes_are_not_drawn(sizes, kind, library):
     )
 
 
-def test_a_trade_without_a_size_says_so():
+def test_a_trade_without_a_size_is_labelled():
     dots = next(
         trace
         for trace in trades([1.0, None, 0.5, 4.0]).ticks.plot().data
@@ -126,7 +126,7 @@ def test_the_title_is_the_symbol_of_the_selection(sample_store):
     assert "<b>IBM</b>" in bars.ticks.plot().layout.title.text
 
 
-def test_a_symbol_is_written_as_it_is():
+def test_a_symbol_is_escaped_in_the_title():
     remember_symbols({5: "S&P <500>"})
     ticks = trades([1.0] * 4).with_columns(contract_id=pl.lit(5, pl.UInt32))
     assert "<b>S&amp;P &lt;500&gt;</b>" in ticks.ticks.plot().layout.title.text

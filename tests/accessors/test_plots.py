@@ -65,7 +65,7 @@ def test_a_lunch_break_is_folded_away():
     assert lunch == ("2025-01-10T11:30:00", "2025-01-10T12:30:00")
 
 
-def test_bars_of_sessions_stand_at_their_days(week):
+def test_bars_of_sessions_are_drawn_at_their_days(week):
     """Between nights that are folded away they would be drawn over each other."""
     bars = week[0].ticks.time_bars("1d", anchor="session", market="US")
     days = ["08", "09", "10", "11", "14", "15", "16", "17"]
@@ -82,7 +82,7 @@ def test_bars_of_sessions_stand_at_their_days(week):
         assert "8 October 2013 to 17 October 2013" in figure.layout.title.text
 
 
-def test_a_session_of_the_evening_stands_at_its_trading_day():
+def test_a_session_of_the_evening_is_drawn_at_its_trading_day():
     at = [datetime(2025, 1, day, 12, tzinfo=UTC) for day in (9, 10, 13)]
     trades = pl.DataFrame({"timestamp": at, "price": [1.0, 2.0, 3.0], "size": [1.0] * 3})
     futures = {"market": "CME", "session": "globex"}
@@ -348,7 +348,7 @@ def test_missing_columns_are_named(day):
         trades.ticks.plot(contract="IBM")
 
 
-def test_without_plotly_it_says_what_to_install():
+def test_without_plotly_the_error_names_the_install_command():
     code = """if True:
         import sys, polars as pl, ibticks
         from datetime import datetime, UTC

@@ -78,7 +78,7 @@ def test_finding_a_library_spec_imports_nothing():
     assert output.split() == ["pandas", "False", "ticks", "SourceFileLoader"]
 
 
-def test_a_library_that_is_not_there_is_still_missing():
+def test_a_missing_library_stays_missing():
     output = run(
         "import ibticks",
         "sys.modules['polars'] = None",

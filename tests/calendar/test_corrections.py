@@ -20,7 +20,7 @@ def local(session, ns) -> datetime:
 @pytest.mark.parametrize(
     ("name", "correction"), ROWS, ids=lambda value: str(getattr(value, "day", value))
 )
-def test_every_correction_holds(name, correction):
+def test_every_correction_is_applied(name, correction):
     assert correction.source
     kind = "globex" if market(name).name == "CME" else "regular"
     if not correction.is_open:
@@ -56,7 +56,7 @@ def test_shares_were_not_traded(name, day):
 
 @pytest.mark.parametrize("name", ["CMEGlobex_CL", "CMEGlobex_Gold", "CMEGlobex_FX"])
 @pytest.mark.parametrize("day", [date(2018, 12, 5), date(2025, 1, 9)])
-def test_energy_metals_and_currencies_were_traded_as_ever(name, day):
+def test_energy_metals_and_currencies_were_traded(name, day):
     assert not market(name).session(day).early_close
 
 

@@ -429,7 +429,7 @@ def test_currencies_trade_from_sunday_evening_to_friday_evening():
     assert len(week) == 5
 
 
-def test_a_break_that_ended_long_ago_is_gone():
+def test_a_discontinued_break_is_absent():
     # Seoul had a lunch break until May 2000.
     assert market("XKRX").session_types == ("regular",)
     assert market("XKRX").session("2025-01-10").breaks == ()

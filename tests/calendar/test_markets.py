@@ -106,7 +106,7 @@ def test_a_day_in_many_ways(day):
 
 
 @pytest.mark.parametrize("day", ["tomorrow", "2025-1-1", "", None, 3.5])
-def test_what_is_no_day_is_refused(day):
+def test_invalid_days_are_refused(day):
     with pytest.raises(InputError):
         market("US").session(day)
 
@@ -146,7 +146,7 @@ def test_the_first_days_have_no_previous_session():
         ("TASE", "2018-06-04"),
     ],
 )
-def test_days_that_are_not_known_are_refused(name, day):
+def test_days_outside_the_calendar_are_refused(name, day):
     with pytest.raises(TimeRangeError, match=r"known from \d{4}-\d\d-\d\d to \d{4}"):
         market(name).session(day)
     with pytest.raises(TimeRangeError, match="known from"):
@@ -261,12 +261,12 @@ def test_previous_sessions_over_thanksgiving():
 
 
 @pytest.mark.parametrize("n", [0, -1])
-def test_no_sessions_cannot_be_asked_for(n):
+def test_zero_sessions_are_refused(n):
     with pytest.raises(InputError, match="one or more"):
         market("US").previous_sessions(n, now="2025-01-10T12:00:00Z")
 
 
-def test_more_sessions_than_are_known():
+def test_more_sessions_than_the_calendar_has():
     with pytest.raises(NoSessionError, match="known from 2000-01-01"):
         market("US").previous_sessions(10_000, now="2025-01-10T12:00:00Z")
     with pytest.raises(NoSessionError, match="known from 2000-01-01"):
@@ -275,7 +275,7 @@ def test_more_sessions_than_are_known():
         market("UK").next_session("2049-12-31T20:00:00Z")
 
 
-def test_now_is_the_present_unless_given():
+def test_now_defaults_to_the_current_time():
     us = market("US")
     before = us.previous_session(now_ns())
     assert us.previous_session() in {before, us.previous_session(now_ns())}
@@ -312,7 +312,7 @@ def test_rows_for_the_database():
     assert [type(value) for value in rows[0]] == [str, str, date, int, int, bool]
 
 
-def test_rows_of_years_a_market_is_not_known_for():
+def test_rows_of_years_outside_the_calendar():
     rows = session_rows(["CME", "US"], date(1990, 1, 1), date(2012, 11, 19))
     firsts = {}
     for name, session_type, day, *_ in rows:
@@ -321,7 +321,7 @@ def test_rows_of_years_a_market_is_not_known_for():
     assert firsts[("CME", "globex")] == date(2012, 11, 19)
 
 
-def test_rows_refuse_what_they_cannot_give():
+def test_invalid_rows_are_refused():
     with pytest.raises(TimeRangeError, match="is after"):
         session_rows(MARKETS, date(2025, 1, 2), date(2025, 1, 1))
     with pytest.raises(UnknownMarketError):
@@ -339,7 +339,7 @@ def test_notebook_views():
 @pytest.mark.parametrize(
     ("at", "state"), [("08:00", "next"), ("10:00", "open"), ("12:00", "break"), ("16:00", "next")]
 )
-def test_the_notebook_view_says_what_runs(monkeypatch, at, state):
+def test_the_notebook_view_has_the_running_session(monkeypatch, at, state):
     now = to_ns(f"2025-01-10T{at}:00+09:00")
     monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: now)
     regular = market("JP")._repr_html_().split("<tr>")[2]
@@ -347,12 +347,12 @@ def test_the_notebook_view_says_what_runs(monkeypatch, at, state):
     assert ("2025-01-10" in regular) == (at != "16:00")
 
 
-def test_the_notebook_view_outlives_what_is_known(monkeypatch):
+def test_the_notebook_view_after_the_end_of_the_calendar(monkeypatch):
     monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: to_ns("2055-01-01T00:00Z"))
     assert market("US")._repr_html_().count("not known") == len(market("US").session_types)
 
 
-def test_the_arrays_of_a_market_cannot_be_changed():
+def test_the_arrays_of_a_market_are_read_only():
     table = market("US").tables["regular"]
     with pytest.raises(ValueError, match="read-only"):
         table.start_ns[0] = 0
@@ -390,7 +390,7 @@ def test_an_instant_lies_between_previous_and_next(which, now):
 
 
 @given(INSTANTS, st.sampled_from(MARKETS))
-def test_the_running_session_holds_the_instant(now, name):
+def test_the_running_session_contains_the_instant(now, name):
     here = market(name)
     running = here.current_session(now)
     assert (running is not None) == any(
@@ -402,7 +402,7 @@ def test_the_running_session_holds_the_instant(now, name):
 
 
 @given(st.dates(date(2007, 1, 1), date(2049, 12, 31)))
-def test_the_parts_of_a_day_in_new_york_meet(day):
+def test_the_sessions_of_a_day_in_new_york_are_adjacent(day):
     us = market("US")
     try:
         parts = {session_type: us.session(day, session_type) for session_type in us.session_types}

@@ -59,19 +59,19 @@ def test_short_durations(text, ns):
         *("1h,5m", "1m5min", "5hin", "1mo", 300, None),
     ],
 )
-def test_what_is_no_duration_is_told_what_is_one(text):
+def test_an_invalid_duration_lists_valid_ones(text):
     with pytest.raises(UnknownPeriodError, match=r"no length of time, such as 90s, .*2h30m"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["0s", "5218w", "36526d", timedelta(0), timedelta(seconds=-1)])
-def test_durations_have_a_length_and_an_end(text):
+def test_durations_are_positive_and_bounded(text):
     with pytest.raises(UnknownPeriodError, match="century"):
         parse_duration(text)
 
 
 @given(st.integers(1, 36_525 * 86_400 * SECOND))
-def test_what_is_written_is_read_back(ns):
+def test_formatted_durations_are_parsed_again(ns):
     assert parse_duration(format_duration(ns)) == ns
 
 
@@ -85,7 +85,7 @@ def test_parts_add_up(parts):
         assert parse_duration(text) == days // timedelta(microseconds=1) * 1000
 
 
-def test_no_duration_cannot_be_written():
+def test_an_empty_duration_cannot_be_formatted():
     with pytest.raises(InputError, match="positive"):
         format_duration(0)
 
@@ -180,18 +180,18 @@ def test_since_open_needs_a_market_that_exists():
 @pytest.mark.parametrize(
     "period", ["last_hours_2", "last_", "last_0x_days", "yesterday", "", None, 5]
 )
-def test_what_is_no_period_lists_the_good_ones(period):
+def test_an_invalid_period_lists_valid_ones(period):
     with pytest.raises(UnknownPeriodError) as info:
         resolve_period(period, NOW)
     assert all(name in str(info.value) for name in (*PERIODS, "2h30m", "last_<n>_"))
 
 
-def test_a_slip_of_the_pen_is_understood():
+def test_a_misspelt_period_has_a_suggestion():
     with pytest.raises(UnknownPeriodError, match="did you mean 'last_hour'"):
         resolve_period("last_hr", NOW)
 
 
 @pytest.mark.parametrize("period", ["last_0_days", "last_99999_weeks"])
-def test_numbered_periods_have_a_length_and_an_end(period):
+def test_numbered_periods_are_positive_and_bounded(period):
     with pytest.raises(UnknownPeriodError, match="century"):
         resolve_period(period, NOW)

@@ -19,7 +19,7 @@ def tokyo() -> Session:
     return market("JP").session("2025-01-10")
 
 
-def test_its_ends_are_aware_and_local(tokyo):
+def test_start_and_end_are_aware_and_local(tokyo):
     assert tokyo.start.isoformat() == "2025-01-10T09:00:00+09:00"
     assert tokyo.end.isoformat() == "2025-01-10T15:30:00+09:00"
     assert tokyo.duration == timedelta(hours=6, minutes=30)
@@ -27,7 +27,7 @@ def test_its_ends_are_aware_and_local(tokyo):
     assert to_ns(tokyo.end) == tokyo.end_ns
 
 
-def test_it_holds_its_start_and_not_its_end(tokyo):
+def test_a_session_is_half_open(tokyo):
     assert tokyo.start in tokyo
     assert tokyo.end not in tokyo
     assert tokyo.end_ns - 1 in tokyo
@@ -37,14 +37,14 @@ def test_it_holds_its_start_and_not_its_end(tokyo):
         assert datetime(2025, 1, 10, 10) in tokyo
 
 
-def test_lunch_is_in_it_but_not_open(tokyo):
+def test_lunch_is_inside_a_session_but_not_open(tokyo):
     lunch = "2025-01-10T12:00:00+09:00"
     assert lunch in tokyo
     assert not tokyo.is_open(lunch)
     assert tokyo.is_open("2025-01-10T12:30:00+09:00")
 
 
-def test_it_is_a_value(tokyo):
+def test_sessions_are_values(tokyo):
     assert tokyo == market("JP").session("2025-01-10")
     assert len({tokyo, market("JP").session(date(2025, 1, 10))}) == 1
     assert pickle.loads(pickle.dumps(tokyo)) == tokyo
@@ -52,7 +52,7 @@ def test_it_is_a_value(tokyo):
         tokyo.start_ns = 0
 
 
-def test_it_shows_itself():
+def test_the_repr_of_a_session():
     assert repr(market("CME").session("2025-01-20", "globex")) == (
         "<Session CME globex 2025-01-20 Sun 17:00–12:00 CST, early close>"
     )
@@ -61,7 +61,7 @@ def test_it_shows_itself():
         assert text in html
 
 
-def test_what_is_shown_is_escaped():
+def test_html_is_escaped():
     session = Session("<b>", "regular", date(2025, 1, 10), 0, 1)
     assert "<b>" not in session._repr_html_()
 

@@ -117,7 +117,7 @@ def test_anything_with_isoformat_is_read():
         np.datetime64("2025-01-10"),
     ],
 )
-def test_naive_times_are_refused_and_told_how_to_mend(value):
+def test_naive_times_are_refused_with_a_remedy(value):
     with pytest.raises(
         NaiveDatetimeError, match=r"until=.*2025-01-10.*is UTC.*tz='America"
     ) as info:
@@ -125,7 +125,7 @@ def test_naive_times_are_refused_and_told_how_to_mend(value):
     assert info.value.context["name"] == "until"
 
 
-def test_a_time_the_clocks_skipped_names_both_choices():
+def test_a_skipped_local_time_names_both_choices():
     with pytest.raises(TimeRangeError, match="did not happen") as info:
         to_ns("2025-03-09 02:30", tz=NEW_YORK)
     assert info.value.context["choices"] == (
@@ -136,14 +136,14 @@ def test_a_time_the_clocks_skipped_names_both_choices():
 
 
 @pytest.mark.parametrize("tz", [NEW_YORK, pytz.timezone(NEW_YORK), ZoneInfo(NEW_YORK)])
-def test_a_time_the_clocks_passed_twice_names_both_choices(tz):
+def test_an_ambiguous_local_time_names_both_choices(tz):
     with pytest.raises(TimeRangeError, match=r"happened twice.*\(EDT\) or .*\(EST\)") as info:
         to_ns(datetime(2025, 11, 2, 1, 30), tz=tz)
     first, second = info.value.context["choices"]
     assert to_ns(second) - to_ns(first) == 3_600_000_000_000
 
 
-def test_the_hours_beside_a_change_of_the_clocks_are_read():
+def test_the_hours_beside_a_time_change_are_read():
     before, after = (to_ns(f"2025-03-09 {at}", tz=NEW_YORK) for at in ("01:59:59", "03:00"))
     assert after - before == 1_000_000_000
 
@@ -169,7 +169,7 @@ def test_an_unknown_zone_has_suggestions(tz, hint):
 
 
 @pytest.mark.parametrize("tz", ["", "Nowhere", "../etc/passwd", "America", 5])
-def test_what_is_no_zone_is_refused(tz):
+def test_invalid_zones_are_refused(tz):
     with pytest.raises(InputError, match="time zone"):
         find_timezone(tz)
 
@@ -189,7 +189,7 @@ def test_what_is_no_zone_is_refused(tz):
         "01/10/2025",
     ],
 )
-def test_what_is_no_time_is_refused(value):
+def test_invalid_times_are_refused(value):
     with pytest.raises(InputError, match="ISO 8601"):
         to_ns(value, tz="UTC")
 
@@ -223,7 +223,7 @@ def test_ints_that_are_not_nanoseconds_are_refused(value):
         2**63,
     ],
 )
-def test_what_64_bits_cannot_hold_is_refused(value):
+def test_times_beyond_64_bits_are_refused(value):
     with pytest.raises(TimeRangeError, match="64 bits"):
         to_ns(value, tz="UTC")
 
@@ -254,7 +254,7 @@ def test_written_in_a_zone():
 
 
 @given(INT64, st.sampled_from([None, NEW_YORK, "Asia/Kolkata", "Australia/Lord_Howe"]))
-def test_what_is_written_is_read_back(ns, tz):
+def test_formatted_times_are_parsed_again(ns, tz):
     assert to_ns(format_ns(ns, tz)) == ns
 
 
@@ -277,6 +277,6 @@ def test_local_times_agree_with_pytz(naive, tz):
     assert from_ns(to_ns(naive, tz=tz), tz) == expected
 
 
-def test_now_is_now():
+def test_now_is_the_current_time():
     before = time.time_ns()
     assert before <= now_ns() <= time.time_ns()

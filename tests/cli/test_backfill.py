@@ -57,7 +57,7 @@ def backfill(cli, store, database, gateway):
     return run
 
 
-def test_fills_what_is_missing_and_says_so(backfill, recorded):
+def test_gaps_are_filled_and_reported(backfill, recorded):
     done = backfill()
     missed = {kind: recorded.missed(BTC, kind) for kind in ("bid_ask", "last")}
     assert done.code == 0
@@ -122,7 +122,7 @@ def test_a_dry_run_shows_a_table(backfill, recorded):
     assert (nothing.code, nothing.out) == (0, "0 gaps to fill\n")
 
 
-def test_what_it_is_told_to_fill(backfill, recorded):
+def test_options_select_the_gaps(backfill, recorded):
     def planned(*arguments, **how):
         done = backfill(*arguments, "--dry-run", "--json", at=NOBODY, **how)
         assert done.code == 0
@@ -140,7 +140,7 @@ def test_what_it_is_told_to_fill(backfill, recorded):
     assert all(86_400 <= seconds <= 86_460 for _, seconds in long_ago)  # nothing was captured then
 
 
-def test_what_is_refused_is_left_and_has_exit_code_3(backfill, recorded, gateway):
+def test_refused_gaps_are_left_with_exit_code_3(backfill, recorded, gateway):
     gateway.refuse_history(BTC, "TRADES", code=10187)
     done = backfill()
     assert done.code == 3
@@ -176,7 +176,7 @@ def test_what_is_refused_is_left_and_has_exit_code_3(backfill, recorded, gateway
         (["--gateway", "4002"], "'4002' is not an address: write host:port"),
     ],
 )
-def test_what_makes_no_sense_is_said_and_nobody_is_asked(backfill, recorded, wrong, words):
+def test_invalid_options_are_reported_without_a_request(backfill, recorded, wrong, words):
     done = backfill(*wrong, at=NOBODY)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ")
@@ -194,7 +194,7 @@ def test_a_wrong_command_line(backfill, cli, tmp_path):
     assert "nowhere" in done.err
 
 
-def test_a_gateway_that_is_not_there_or_does_not_want_us(backfill, recorded, gateway):
+def test_a_gateway_that_is_away_or_refuses_the_client(backfill, recorded, gateway):
     done = backfill(at=NOBODY)
     assert (done.code, done.out) == (1, "")
     assert "127.0.0.1:1 cannot be used: Connection refused (502). The usual" in done.err
@@ -207,7 +207,7 @@ def test_a_gateway_that_is_not_there_or_does_not_want_us(backfill, recorded, gat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_broken_off_it_keeps_what_it_has(recorded, gateway, store, database, number):
+def test_an_interrupted_backfill_keeps_its_ticks(recorded, gateway, store, database, number):
     gateway.refuse_history(BTC, "TRADES")  # 162: pacing violation; it is to wait for 15 seconds
     process = subprocess.Popen(
         [
@@ -232,7 +232,7 @@ def test_broken_off_it_keeps_what_it_has(recorded, gateway, store, database, num
     gateway.grant_history(BTC, "TRADES")
 
 
-def test_what_came_since_the_capture_ended_is_filled_where_a_time_is_named(
+def test_time_after_the_capture_is_filled_with_a_time_option(
     cli, backfill, store, database, monkeypatch
 ):
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)

@@ -50,7 +50,7 @@ def test_every_command_helps(cli, command):
     assert done.err == ""
 
 
-def test_every_command_is_told(cli):
+def test_every_command_is_listed(cli):
     done = cli("--help")
     for command in COMMANDS:
         assert command[0] in done.out
@@ -93,7 +93,7 @@ def test_a_wrong_command_line(cli, wrong, tmp_path, monkeypatch):
     ],
     ids=lambda command: command[0],
 )
-def test_no_store_is_begun_where_none_is_named(cli, command, tmp_path, monkeypatch):
+def test_no_store_is_created_without_a_path(cli, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("IBTICKS_STORE", raising=False)
     done = cli(*command)
@@ -103,7 +103,7 @@ def test_no_store_is_begun_where_none_is_named(cli, command, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_capture_begins_a_store_where_none_is_named(shell, tmp_path):
+def test_no_capture_creates_a_store_without_a_path(shell, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "IBTICKS_STORE"}
     done = shell("capture", "265598:AAPL:last", cwd=tmp_path, env=environment)
     assert (done.code, done.out) == (1, "")
@@ -111,7 +111,7 @@ def test_no_capture_begins_a_store_where_none_is_named(shell, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_is_begun_where_it_is_named(cli, own, tmp_path, monkeypatch):
+def test_a_store_is_created_at_a_given_path(cli, own, tmp_path, monkeypatch):
     path = messages(tmp_path / "all.jsonl", 265598)
     database = own[2:]
     monkeypatch.setenv("IBTICKS_STORE", str(own[1]))
@@ -133,7 +133,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_what_cannot_be_done_is_said_without_a_traceback(cli, monkeypatch, kind):
+def test_errors_are_printed_without_a_traceback(cli, monkeypatch, kind):
     def refuse(*_, **__):
         raise kind("this is why [/b] [red] \\[", path="x")
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_done_is_said_without_a_traceback(cli, monkeypatch, kind)
     assert (done.code, done.out, done.err) == (1, "", "error: this is why [/b] [red] \\[\n")
 
 
-def test_a_program_reads_one_and_a_person_the_other(shell, sample):
+def test_results_go_to_standard_output_and_notes_to_standard_error(shell, sample):
     """Standard output has what was asked for, standard error what is said about it."""
     done = shell("load", "btcusdt", "all_last", "1s", "--now", "last_tick", "--json")
     assert done.code == 0
@@ -160,7 +160,7 @@ def test_a_program_reads_one_and_a_person_the_other(shell, sample):
     assert "Traceback" not in done.err
 
 
-def test_a_reader_that_has_seen_enough(sample):
+def test_a_closed_pipe_ends_the_command(sample):
     command = [*PROGRAM, "load", "btcusdt", "bid_ask", "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as process:
@@ -327,7 +327,7 @@ def test_one_name_is_not_given_to_several_contracts(cli, own, tmp_path):
     assert [c["symbol"] for c in cli("ls", *own, "--json").json] == ["", ""]
 
 
-def test_a_mistyped_name_is_mended(cli, own, tmp_path):
+def test_a_mistyped_name_can_be_corrected(cli, own, tmp_path):
     path = messages(tmp_path / "all.jsonl", 265598)
     done = cli("import", path, "--symbol", "APPL", "--exchange", "SMART", *own)
     assert len(done.out.splitlines()) == 1
@@ -341,7 +341,7 @@ def test_a_mistyped_name_is_mended(cli, own, tmp_path):
         assert store.contracts() == [ContractRecord(265598, "AAPL", "SMART", "USD")]
 
 
-def test_a_failed_import_says_where(cli, own, tmp_path):
+def test_a_failed_import_names_file_and_row(cli, own, tmp_path):
     path = tmp_path / "trades.csv"
     path.write_text("time,price\n2025-01-10T14:30:00Z,1\n2025-01-10T14:30:01Z,x\n")
     done = cli("import", path, "-c", 1, "-t", "last", *own)
@@ -421,7 +421,7 @@ def test_prune(cli, trades):
     assert done.json == {"deleted": [], "would_delete": []}
 
 
-def test_files_that_are_being_written_are_left_and_told(cli, trades):
+def test_files_being_written_are_skipped_and_reported(cli, trades):
     nothing = [{"files": 0, "saved_bytes": 0}, {"deleted": [], "would_delete": []}]
     lock = StreamLock(trades[1], 990101, "all_last")
     try:
@@ -479,7 +479,7 @@ def test_a_pty_shows_a_bar_and_a_table(sample):
     assert "all well" in seen.decode()
 
 
-def test_a_symbol_is_kept_though_the_file_is_refused(cli, own, tmp_path):
+def test_a_symbol_is_stored_when_its_file_is_refused(cli, own, tmp_path):
     path = tmp_path / "ticks.csv"
     path.write_text("when,what\n1,2\n")
     done = cli("import", path, "-c", 77, "-t", "last", "--symbol", "XYZ", *own)

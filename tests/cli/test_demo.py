@@ -39,7 +39,7 @@ def complaints(done) -> list[str]:
     return [line for line in done.err.splitlines() if not line.startswith("waiting for PostgreSQL")]
 
 
-def test_the_demo_for_a_program(shell, clusters):
+def test_the_demo_with_json_output(shell, clusters):
     before = set(clusters.iterdir())
     done = shell("demo", "--json")
     assert (done.code, complaints(done)) == (0, [])
@@ -65,7 +65,7 @@ def temporary_folder():
     shutil.rmtree(folder)
 
 
-def test_the_demo_for_a_person(shell, temporary_folder):
+def test_the_demo_with_text_output(shell, temporary_folder):
     """With nothing set, it uses the folder for temporary files, and cleans up there, too."""
     environment = {
         **os.environ,
@@ -83,7 +83,7 @@ def test_the_demo_for_a_person(shell, temporary_folder):
     assert list(temporary_folder.glob("ibt-*")) == []
 
 
-def test_the_demo_keeps_its_store_where_it_is_told(cli, tmp_path, database):
+def test_the_demo_keeps_its_store_in_a_given_folder(cli, tmp_path, database):
     root = tmp_path / "kept"
     first = cli("demo", "--keep", root, "--dsn", database, "--json").json
     assert {name: first[name] for name in LOADED | IMPORTED} == LOADED | IMPORTED

@@ -23,7 +23,7 @@ def root(fake_capture, store):
     return store.root
 
 
-def test_tells_what_is_missing(cli, root, database):
+def test_gaps_are_listed(cli, root, database):
     done = cli("gaps", "AAPL", "--store", root, "--dsn", database)
     assert done.code == 3
     assert "AAPL last" in done.out

@@ -28,7 +28,7 @@ def test_the_first_and_the_last_rows(cli, sample):
 
 
 @pytest.mark.parametrize(("rows", "shown"), [(0, 0), (1, 1), (2, 3), (9, 10), (100, 33)])
-def test_as_many_rows_as_wanted(cli, sample, rows, shown):
+def test_the_rows_option(cli, sample, rows, shown):
     """A gap is a row; where all fit there is none."""
     done = cli("load", "IBM", "all_last", "1h", "--now", "2013-10-08T13:31:02Z", "--rows", rows)
     actual = int(done.err.split()[0])
@@ -91,7 +91,7 @@ def test_a_csv_can_be_imported_again(cli, sample, own, tmp_path):
     assert (again["added"], again["known"]) == (0, 19904)
 
 
-def test_every_way_to_say_when(cli, sample):
+def test_every_form_of_time_range(cli, sample):
     def count(*options):
         done = cli("load", "IBM", "all_last", *options, "--rows", 0)
         return int(done.err.split()[0].replace(",", ""))
@@ -131,7 +131,7 @@ def test_every_way_to_say_when(cli, sample):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_cannot_be_loaded(cli, sample, arguments, says):
+def test_invalid_selections(cli, sample, arguments, says):
     done = cli("load", *arguments)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ")
@@ -150,7 +150,7 @@ def test_nothing_to_load(cli, sample, tmp_path):
     assert table.schema.names == list(sample.select("IBM", "all_last").columns)
 
 
-def test_an_empty_load_names_the_days_there_are(cli, sample):
+def test_an_empty_load_lists_the_stored_days(cli, sample):
     done = cli("load", "IBM", "all_last", "1h")
     assert (done.code, done.out) == (4, "")
     assert done.err.endswith(

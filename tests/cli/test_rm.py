@@ -38,7 +38,7 @@ def test_rm(cli, trades):
     assert cli("verify", *trades).code == 0
 
 
-def test_rm_and_back_again(cli, trades):
+def test_rm_and_restore(cli, trades):
     root = trades[1]
     done = cli("rm", *IBM, *trades, "--yes", "--json").json
     assert (done["ticks"], done["dry_run"], len(done["kept"])) == (60, False, 2)
@@ -83,7 +83,7 @@ def test_rm_of_a_stream_that_is_written(cli, trades):
     ],
     ids=["symbol", "tick type", "zone", "range"],
 )
-def test_what_cannot_be_deleted(cli, trades, arguments, says):
+def test_invalid_deletions(cli, trades, arguments, says):
     done = cli("rm", *arguments, *trades, "--yes")
     assert (done.code, done.out) == (1, "")
     assert says in done.err

@@ -67,7 +67,7 @@ def begun(gateway):
 
 
 @pytest.mark.parametrize("tick_type", ["last", "all_last", "bid_ask", "mid_point"])
-def test_so_many_ticks(stream, replay, tick_type):
+def test_the_limit_option(stream, replay, tick_type):
     done, (first, *ticks, last) = stream(IBM, tick_type, "--limit", 120)
     assert (done.code, done.err) == (0, "")
     assert (first["type"], first["data"]["status"]) == ("info", "subscribed")
@@ -80,7 +80,7 @@ def test_so_many_ticks(stream, replay, tick_type):
     assert (last["data"]["reason"], last["data"]["total_ticks"]) == ("limit_reached", 120)
 
 
-def test_for_so_long(stream, gateway):
+def test_the_timeout_option(stream, gateway):
     gateway.mute(IBM)
     done, (first, last) = stream(IBM, "last", "--timeout", 0.2)
     assert (done.code, first["type"]) == (0, "info")
@@ -100,7 +100,7 @@ def test_a_symbol_is_looked_up_in_the_store(stream, store, database):
     assert store.contents() == []
 
 
-def test_recorded_it_is_in_the_store_too(stream, own):
+def test_a_recorded_stream_is_in_the_store(stream, own):
     _, root, _, dsn = own
     done, messages = stream(IBM, "bid_ask", "--limit", 60, "--record", *own)
     assert done.code == 0
@@ -127,7 +127,7 @@ def test_a_stream_that_is_captured_cannot_be_recorded_but_watched(stream, store,
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
-def test_what_ib_refuses(stream, gateway):
+def test_a_stream_that_ib_refuses(stream, gateway):
     gateway.forbid(IBM, "last", code=354)
     done, messages = stream(IBM, "last")
     assert done.code == 1
@@ -163,7 +163,7 @@ def test_a_connection_that_is_lost(stream, gateway):
         (["IBM", "last", "--store", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_is_said_without_a_traceback(stream, wrong, words, tmp_path, monkeypatch):
+def test_errors_are_printed_without_a_traceback(stream, wrong, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done, messages = stream(*wrong, at="127.0.0.1:1")
     assert (done.code, messages) == (1, [])
@@ -183,7 +183,7 @@ def test_a_wrong_command_line(cli):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_end_it_prints_what_has_come_and_why_it_ended(begun, gateway, number):
+def test_a_signal_prints_received_ticks_and_the_reason(begun, gateway, number):
     process = begun(IBM, "bid_ask")
     lines = [process.stdout.readline() for _ in range(501)]  # all there are; none comes any more
     process.send_signal(number)
@@ -196,7 +196,7 @@ def test_asked_to_end_it_prints_what_has_come_and_why_it_ended(begun, gateway, n
 
 
 @pytest.mark.parametrize("gateway", [0], indirect=True)
-def test_a_reader_that_has_seen_enough(begun, gateway):
+def test_a_closed_pipe_ends_the_command(begun, gateway):
     """As ``ibticks stream … | head``: each line comes at once, and nothing is said of the rest."""
     process = begun(IBM, "bid_ask")
     assert json.loads(process.stdout.readline())["type"] == "info"

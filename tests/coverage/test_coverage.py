@@ -78,7 +78,7 @@ def asked(store, start, end):
 # -- asking ----------------------------------------------------------------------------------------
 
 
-def test_a_selection_is_told_of_its_own_time_only(day):
+def test_coverage_is_clipped_to_the_selection(day):
     actual = asked(day, 5 * MINUTE, 12 * MINUTE).coverage()
     assert brief(actual.state_intervals) == [
         (5 * MINUTE, 10 * MINUTE, "captured"),
@@ -93,7 +93,7 @@ def test_a_selection_is_told_of_its_own_time_only(day):
     }
 
 
-def test_before_the_first_capture_nothing_is_known_and_after_it_nobody_listened(day):
+def test_coverage_is_unknown_before_the_first_capture_and_not_running_after_it(day):
     actual = asked(day, -MINUTE, HOUR + MINUTE).coverage()
     assert brief(actual.state_intervals)[0] == (-MINUTE, 0, "unknown")
     assert brief(actual.state_intervals)[-1] == (HOUR, HOUR + MINUTE, "not_running")
@@ -107,7 +107,7 @@ def test_before_the_first_capture_nothing_is_known_and_after_it_nobody_listened(
     assert (brief(earlier.state_intervals), earlier.gaps()) == ([(-2 * HOUR, -HOUR, "unknown")], [])
 
 
-def test_all_time_is_the_time_of_which_anything_is_known(day):
+def test_without_a_range_coverage_spans_all_known_time(day):
     actual = day.select("AAPL", "last").coverage()
     assert brief(actual.state_intervals) == [
         (0, 10 * MINUTE, "captured"),
@@ -117,7 +117,7 @@ def test_all_time_is_the_time_of_which_anything_is_known(day):
     assert day.coverage().state_intervals == actual.state_intervals
 
 
-def test_what_a_kill_left_open_ends_with_its_last_tick(fake_capture, store, database):
+def test_an_interval_left_open_by_a_kill_ends_with_its_last_tick(fake_capture, store, database):
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5 * MINUTE)
@@ -156,7 +156,7 @@ def test_coverage_is_the_same_while_a_file_is_open_and_when_it_is_sealed(fake_ca
 
 
 @pytest.mark.parametrize("minutes", [(7,), (7, 9), (9, 7, 8)])
-def test_a_file_open_for_writing_reaches_from_its_first_to_its_last_tick(store, minutes):
+def test_an_open_file_spans_its_first_to_its_last_tick(store, minutes):
     times = Values(np.array(minutes) * MINUTE + T0)
     with store.writer(MNQ, "last") as writer:
         writer.write(TickColumns(len(minutes), {"timestamp": times}))
@@ -177,7 +177,7 @@ def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(fake_capture,
     assert brief(actual.state_intervals) == [(12 * MINUTE, 20 * MINUTE, "captured")]
 
 
-def test_time_to_come_is_left_out(fake_capture, store):
+def test_future_time_is_left_out(fake_capture, store):
     now = datetime.now(UTC)
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, to_ns(now) - HOUR)
@@ -199,7 +199,7 @@ def test_time_to_come_is_left_out(fake_capture, store):
     assert states[1][0] == "not_running"
 
 
-def test_a_store_of_imported_ticks_claims_nothing(sample_store):
+def test_imported_ticks_have_unknown_coverage(sample_store):
     actual = sample_store.select("IBM", "bid_ask", date="2013-10-08").coverage()
     assert [state_interval.state for state_interval in actual.state_intervals] == [
         CoverageState.UNKNOWN
@@ -231,7 +231,7 @@ def test_an_empty_store(store):
     assert actual.to_polars().height == 0
 
 
-def test_of_several_contracts_only_what_is_stored(fake_capture, day):
+def test_coverage_of_several_contracts_has_stored_streams_only(fake_capture, day):
     day.add_contract(MNQ, "MNQ")
     other = fake_capture(day.root, day.index, MNQ, "bid_ask")
     other.say(StreamStatus.NOT_PERMITTED, T0, "no permission", 354)
@@ -340,7 +340,7 @@ def test_clipping(some, within):
 # -- gaps ------------------------------------------------------------------------------------------
 
 
-def test_gaps_that_follow_one_another_are_one():
+def test_adjacent_gaps_are_merged():
     actual = coverage(
         interval(0, 10),
         interval(10, 40 * SECOND, "disconnected"),
@@ -403,7 +403,7 @@ def test_a_lunch_break_is_no_gap():
 # -- in frames -------------------------------------------------------------------------------------
 
 
-def test_every_frame_carries_it(day):
+def test_every_frame_has_coverage_metadata(day):
     selection = asked(day, 0, HOUR)
     expected_rows = [
         [AAPL, "last", "2025-01-10T14:30:00Z", "2025-01-10T14:40:00Z", "captured", ""],
@@ -442,7 +442,7 @@ def test_metadata_stays_small_and_keeps_the_gaps():
     assert [value[5] for value in few] == [value.reason for value in [*many[:40], long]]
 
 
-def test_frames_do_not_ask_about_files(day, monkeypatch):
+def test_loading_a_frame_does_not_query_files_for_coverage(day, monkeypatch):
     selection = day.select("AAPL", "last")
     streams, everything = [(AAPL, "last")], [(TIME_MIN, TIME_MAX)]
     for name in ("files", "tick_ranges", "open_files"):
@@ -483,7 +483,7 @@ def test_as_frames(day):
 # -- the index -------------------------------------------------------------------------------------
 
 
-def test_a_rebuilt_index_knows_it_again(day):
+def test_a_rebuilt_index_has_the_same_coverage(day):
     before = day.index.coverage()
     assert len(before) == 3
     day.index.replace_coverage([])
@@ -492,7 +492,7 @@ def test_a_rebuilt_index_knows_it_again(day):
     assert day.index.coverage() == before
 
 
-def test_a_store_is_opened_with_what_killed_captures_left_settled(fake_capture, tmp_path, database):
+def test_opening_a_store_closes_intervals_of_killed_captures(fake_capture, tmp_path, database):
     with ibt.open(tmp_path / "ticks", dsn=database) as store:
         capture = fake_capture(store.root, store.index, AAPL)
         capture.say(StreamStatus.SUBSCRIBED, T0)
@@ -506,7 +506,7 @@ def test_a_store_is_opened_with_what_killed_captures_left_settled(fake_capture, 
         assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
 
 
-def test_a_row_that_outlived_its_capture_ends_where_the_next_begins(store, database):
+def test_an_open_row_of_a_dead_capture_ends_at_the_next_one(store, database):
     """A rebuild that met a capture at work may leave one open."""
     store.add_contract(AAPL, "AAPL")
     rows = [
@@ -524,7 +524,7 @@ def test_a_row_that_outlived_its_capture_ends_where_the_next_begins(store, datab
         assert [row.end_ns for row in store.index.coverage()] == [T0 + HOUR, T0 + 2 * HOUR]
 
 
-def test_rebuilding_beside_a_capture_that_runs(store, fake_capture):
+def test_rebuilding_during_a_capture(store, fake_capture):
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     before = store.index.coverage()
@@ -534,7 +534,7 @@ def test_rebuilding_beside_a_capture_that_runs(store, fake_capture):
     assert [row.end_ns for row in store.index.coverage()] == [T0 + HOUR]
 
 
-def test_rebuilding_beside_a_capture_without_a_status_message_yet(store, fake_capture, database):
+def test_rebuilding_during_a_capture_without_a_status_yet(store, fake_capture, database):
     """An interval that a killed capture left open does not belong to its successor."""
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
@@ -552,7 +552,7 @@ def test_rebuilding_beside_a_capture_without_a_status_message_yet(store, fake_ca
     following.stop(T0 + 2 * HOUR)
 
 
-def test_every_state_has_a_place_in_the_database(store):
+def test_every_state_can_be_stored(store):
     rows = [
         CoverageRecord(AAPL, "last", at, at + 1, value.value) for at, value in enumerate(STORED)
     ]
@@ -560,7 +560,7 @@ def test_every_state_has_a_place_in_the_database(store):
     assert store.index.coverage() == rows
 
 
-def test_what_is_pruned_is_not_said_to_be_calm(day):
+def test_pruned_time_is_deleted_and_not_quiet(day):
     paths = day.prune("1h", now="2025-01-10T16:00Z", progress=False)
     assert paths == [f"{AAPL}/last/2025/01/10/14_ticks.pb"]
     pruned = [
@@ -596,7 +596,7 @@ def test_the_report(day):
     assert str(asked(day, 0, 10 * MINUTE).coverage()).splitlines()[-1] == "gaps: none"
 
 
-def test_a_long_report_tells_the_longest():
+def test_a_long_report_lists_the_longest_gaps():
     many = coverage(
         *(
             interval(at * 100, (at + 1) * 100 + at, "quiet" if at % 2 else "captured")
@@ -640,7 +640,7 @@ def test_the_picture(day):
     assert legend == ["captured", "disconnected", "unknown"]
 
 
-def test_a_short_gap_is_seen_in_a_long_picture():
+def test_a_short_gap_is_visible_in_a_long_picture():
     year = 365 * 24 * HOUR
     actual = coverage(
         interval(0, year // 2),
@@ -673,7 +673,7 @@ def test_any_coverage_can_be_drawn_and_is_bounded(made):
     assert all(170 <= float(r.get("x")) <= 901 for r in bars if r.find("title") is not None)
 
 
-def test_several_intervals_stand_side_by_side():
+def test_several_intervals_are_drawn_side_by_side():
     days = [(at * 24 * HOUR, at * 24 * HOUR + HOUR) for at in range(30)]
     actual = coverage(
         *(interval(start, end) for start, end in days),
@@ -687,7 +687,7 @@ def test_several_intervals_stand_side_by_side():
     assert len(dates) == len(set(dates)) > 3
 
 
-def test_symbols_and_reasons_cannot_break_out():
+def test_symbols_and_reasons_are_escaped():
     evil = "<script>'\"&"
     actual = Coverage(
         ((AAPL, "last"),),
@@ -710,7 +710,7 @@ def test_a_page_lists_the_longest_gaps():
     assert "no gaps" in coverage(interval(0, 10))._repr_html_()
 
 
-def test_states_all_have_words():
+def test_every_state_has_a_description():
     assert set(MEANINGS) == set(CoverageState)
     assert set(CoverageState) > COMPLETE_STATES
 

@@ -40,7 +40,7 @@ def state_of(store, now_ns=NOW, kind="last"):
     return state
 
 
-def test_live_is_a_capture_that_is_connected_and_ticks(store, capture):
+def test_a_connected_capture_with_ticks_is_live(store, capture):
     state = state_of(store)
     assert state.condition is FeedCondition.LIVE
     assert (state.since_ns, state.last_tick_ns) == (NOW - 10 * MINUTE, NOW - 5 * SECOND)
@@ -68,7 +68,7 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("status", "reason", "code", "condition"), STATUSES)
-def test_what_the_capture_said_last(store, capture, status, reason, code, condition):
+def test_the_last_status_of_the_capture(store, capture, status, reason, code, condition):
     capture.say(status, NOW - SECOND, reason, code)
     state = state_of(store)
     assert (state.condition, state.since_ns) == (condition, NOW - SECOND)
@@ -80,7 +80,7 @@ def test_what_the_capture_said_last(store, capture, status, reason, code, condit
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("last", 600), ("all_last", 600), ("bid_ask", 60)])
-def test_silence_is_not_live_whatever_the_capture_says(store, fake_capture, kind, seconds):
+def test_a_silent_stream_is_not_live(store, fake_capture, kind, seconds):
     """The capture may hang, or not know that the market is open."""
     running = fake_capture(store.root, store.index, AAPL, kind)
     running.say(StreamStatus.SUBSCRIBED, NOW)
@@ -105,7 +105,7 @@ def test_a_closed_market_has_its_next_session(store, capture):
 
 
 @pytest.mark.parametrize("reason", ["outside of IB's trading hours", "", "opens at noon"])
-def test_a_closed_market_of_which_no_next_session_is_known(store, capture, reason):
+def test_a_closed_market_without_a_known_next_session(store, capture, reason):
     capture.say(StreamStatus.SESSION_CLOSED, NOW, reason)
     state = state_of(store, NOW + 3000 * MINUTE)
     assert (state.condition, state.next_open_ns) == (FeedCondition.CLOSED, None)

@@ -118,7 +118,7 @@ steps = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(steps)
-def test_live_and_rebuilt_and_what_happened_are_the_same(fake_capture, happening):
+def test_live_and_rebuilt_ledgers_equal_the_true_states(fake_capture, happening):
     with tempfile.TemporaryDirectory() as folder:
         root, index, truth = Path(folder), MemoryIndex(), Truth([], [])
         now = last = T0
@@ -228,7 +228,7 @@ def test_a_day(fake_capture, root, index):
     assert rebuilt(root, index) == index.coverage()
 
 
-def test_a_change_that_is_dated_back_or_comes_with_a_clock_that_stepped_back():
+def test_changes_dated_before_the_last_message():
     ledger = Ledger(AAPL, "last", "a")
     ledger.change(StreamStatus.SUBSCRIBED, T0)
     ledger.touch(T0 + 100)
@@ -267,11 +267,11 @@ def test_a_backfill_is_no_change_of_state_and_needs_a_range():
         {"type": "info", "stream_id": "x"},
     ],
 )
-def test_messages_that_say_nothing_of_coverage(message):
+def test_messages_without_coverage(message):
     assert StatusChange.parse(T0, message) is None
 
 
-def test_a_message_that_does():
+def test_a_message_with_coverage():
     message = {
         "type": "info",
         "stream_id": "s",
@@ -291,7 +291,7 @@ def test_a_message_that_does():
     st.integers(1, 30),
     st.booleans(),
 )
-def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
+def test_a_backfill_replaces_only_missing_time(made, start, length, last_is_open):
     rows, at = [], 0
     for gap, size, state in made:
         rows.append(row(at + gap, at + gap + size, state.value))
@@ -313,7 +313,7 @@ def test_filling_takes_only_what_was_missing(made, start, length, last_is_open):
     assert all(one[1] < two[0] for one, two in pairwise(parts))
 
 
-def test_gaps_are_filled_when_they_are_over(fake_capture, root, index):
+def test_gaps_are_filled_after_their_end(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.say(StreamStatus.DISCONNECTED, T0 + 10)
@@ -340,7 +340,7 @@ def test_gaps_are_filled_when_they_are_over(fake_capture, root, index):
     capture.stop(T0 + 100)
 
 
-def test_what_a_killed_capture_missed_is_filled_before_another_begins(root, index, killed):
+def test_time_missed_by_a_killed_capture_is_filled_before_the_next_one(root, index, killed):
     end_abandoned_intervals(root, index)
     writer = StreamWriter(root, AAPL, "last", index)
     killed.writer = writer
@@ -363,7 +363,7 @@ def killed(fake_capture, root, index):
     return capture
 
 
-def test_what_a_killed_capture_left_open_ends_with_its_last_message(killed, root, index):
+def test_an_interval_of_a_killed_capture_ends_with_its_last_message(killed, root, index):
     assert brief(rebuilt(root, index)) == [(0, 10, "captured")]
     assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
     assert end_abandoned_intervals(root, index) == []
@@ -380,7 +380,7 @@ def test_the_last_message_may_be_an_error_and_hours_later(fake_capture, root, in
     assert brief(end_abandoned_intervals(root, index)) == [(0, last + 1, "captured")]
 
 
-def test_ticks_imported_afterwards_are_not_what_it_captured(fake_capture, killed, root, index):
+def test_ticks_imported_later_do_not_extend_a_capture(fake_capture, killed, root, index):
     with StreamWriter(root, AAPL, "last", index) as writer:
         killed.writer, killed.stream_id = writer, "import"
         for tick in (7, 50, 2 * HOUR_NS):
@@ -402,7 +402,7 @@ def test_a_torn_tail_does_not_count(killed, root, index):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_its_files_may_be_compressed_since(killed, root, index, compression):
+def test_files_of_a_killed_capture_may_be_compressed(killed, root, index, compression):
     StreamWriter(root, AAPL, "last", index).close()
     list(compress_files(root, index, list(list_files(root)), compression))
     assert brief(rebuilt(root, index)) == [(0, 10, "captured")]
@@ -413,14 +413,14 @@ def test_its_files_may_be_compressed_since(killed, root, index, compression):
     assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
 
 
-def test_its_files_may_be_gone(killed, root, index, caplog):
+def test_files_of_a_killed_capture_may_be_deleted(killed, root, index, caplog):
     for file in index.files():
         (root / file.path).unlink()
     assert brief(end_abandoned_intervals(root, index)) == [(0, 1, "captured")]
     assert "cannot be read" in caplog.text
 
 
-def test_a_word_that_the_index_never_heard(fake_capture, root, index):
+def test_a_status_missing_in_the_index(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
@@ -434,7 +434,7 @@ def test_a_word_that_the_index_never_heard(fake_capture, root, index):
     assert rebuilt(root, index) == index.coverage()
 
 
-def test_several_words_that_the_index_never_heard(fake_capture, root, index):
+def test_several_statuses_missing_in_the_index(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.say_unheard(StreamStatus.DISCONNECTED, T0 + 20)
@@ -453,7 +453,7 @@ def test_several_words_that_the_index_never_heard(fake_capture, root, index):
     assert rebuilt(root, index) == index.coverage()
 
 
-def test_one_that_runs_is_left_alone(fake_capture, root, index):
+def test_a_running_capture_is_left_alone(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     assert end_abandoned_intervals(root, index) == []
@@ -461,7 +461,7 @@ def test_one_that_runs_is_left_alone(fake_capture, root, index):
     capture.stop(T0 + 9)
 
 
-def test_the_next_run_settles_what_the_one_before_left(fake_capture, killed, root, index):
+def test_the_next_run_closes_the_intervals_of_the_last_one(fake_capture, killed, root, index):
     again = fake_capture(root, index, AAPL)
     assert brief(index.coverage()) == [(0, 10, "captured")]
     assert again.say(StreamStatus.SUBSCRIBED, T0 - HOUR_NS) == T0 + 10  # the clock is wrong
@@ -484,7 +484,7 @@ def test_streams_do_not_mix(fake_capture, root, index):
     other.stop(T0 + 12)
 
 
-def test_settling_loads_no_compiler(killed, root, index):
+def test_settling_imports_no_numba(killed, root, index):
     """A capture that is restarted after a kill stays small."""
     code = (
         "import sys\n"
@@ -502,7 +502,7 @@ def test_settling_loads_no_compiler(killed, root, index):
 # -- whether a stream is written -------------------------------------------------------------------
 
 
-def test_whether_a_stream_is_written(root, index):
+def test_detecting_a_writer(root, index):
     assert not StreamLock.is_locked(root, AAPL, "last")
     with StreamWriter(root, AAPL, "last", index):
         assert StreamLock.is_locked(root, AAPL, "last")
@@ -510,7 +510,7 @@ def test_whether_a_stream_is_written(root, index):
     assert not StreamLock.is_locked(root, AAPL, "last")
 
 
-def test_asking_stands_in_nobodys_way(root, index):
+def test_detecting_a_writer_does_not_block_writers(root, index):
     done = threading.Event()
 
     def ask():
@@ -530,7 +530,7 @@ def test_asking_stands_in_nobodys_way(root, index):
 # -- what is deleted -------------------------------------------------------------------------------
 
 
-def test_what_is_deleted_is_said_to_be():
+def test_deleted_time_is_marked_deleted():
     rows = [
         row(0, 10),
         row(10, 20, "disconnected"),
@@ -547,7 +547,7 @@ def test_what_is_deleted_is_said_to_be():
     assert deleted_rows_before(rows, 0) == []
 
 
-def test_files_that_are_about_to_go(fake_capture, root, index):
+def test_files_about_to_be_deleted(fake_capture, root, index):
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     for hour in range(4):
@@ -559,7 +559,7 @@ def test_files_that_are_about_to_go(fake_capture, root, index):
     assert brief(index.coverage()) == [(0, until, "deleted"), (until, 4 * HOUR_NS, "captured")]
 
 
-def test_what_no_file_tells_of_outlasts_a_rebuild():
+def test_ledger_rows_without_a_file_survive_a_rebuild():
     known = [
         row(0, 40, "deleted", "captured, deleted since"),
         row(40, 50),  # the rest of it

@@ -86,7 +86,7 @@ def test_messages_of_any_encoding(payloads):
 
 @given(streams())
 @settings(PATIENT, max_examples=100)
-def test_streams_of_messages_that_look_alike(payloads):
+def test_streams_of_similar_messages(payloads):
     expected = rows_of_payloads(payloads)
     assert decoded(*payloads) == expected
     # Without metadata, messages are read by the shapes that were learned.
@@ -96,7 +96,7 @@ def test_streams_of_messages_that_look_alike(payloads):
 
 @given(streams(frames=25), st.sets(st.sampled_from(ALL)))
 @settings(PATIENT, max_examples=80)
-def test_any_columns_are_those_of_all(payloads, columns):
+def test_any_subset_of_columns_equals_the_full_result(payloads, columns):
     asked = tuple(columns)
     assert decoded(*payloads, columns=asked) == [
         only(row, asked) for row in rows_of_payloads(payloads)
@@ -115,7 +115,7 @@ def test_each_column_alone(columns):
     assert rows_of(ticks) == [only(row, columns) for row in rows_of_payloads(payloads)]
 
 
-def test_columns_come_once_and_in_their_order():
+def test_columns_are_unique_and_in_their_order():
     ticks = decode(framed(tick()), ["size", "timestamp", "size"])
     assert list(ticks.columns) == ["timestamp", "size"]
     with pytest.raises(UnknownColumnError, match="'colour'"):
@@ -191,7 +191,7 @@ def test_varints_of_other_sizes_have_another_shape(field):
     assert decoder.rows == 2
 
 
-def test_large_messages_are_not_learned():
+def test_large_messages_are_decoded_without_a_shape():
     payloads = [tick(exchange="x" * size, sequence=size) for size in range(150, 450)]
     columns = ("exchange", "sequence")
     expected = [{"exchange": "x" * size, "sequence": size} for size in range(150, 450)]
@@ -335,7 +335,7 @@ def test_times_at_the_edges_of_int64(seconds, nanos):
     assert block.first_ns == block.min_ns == block.max_ns == row["timestamp"]
 
 
-def test_whether_ticks_are_sorted():
+def test_sorted_ticks_are_detected():
     times = [3, 3, 5, 5, 8]
     for order in (times, times[::-1]):
         decoder = Decoder(["price"])
@@ -360,7 +360,7 @@ def test_a_time_range_is_a_filter(payloads, data):
     assert rows_of(ticks) == [only(row, some) for row in expected]
 
 
-def test_ticks_outside_the_range_take_no_room():
+def test_ticks_outside_the_range_take_no_memory():
     decoder = Decoder(["exchange", "conditions"], start_ns=50, end_ns=53, rows=1)
     decoder.feed(framed(*(tick(timestamp=i, exchange=str(i)) for i in range(100))))
     ticks = decoder.finish()
@@ -381,7 +381,7 @@ WITH_AND_WITHOUT_SHAPES = st.sampled_from([ALL, ALL[:-1]])
     WITH_AND_WITHOUT_SHAPES,
 )
 @settings(PATIENT, max_examples=40)
-def test_several_buffers_are_one_stretch(payloads, cuts, room, columns):
+def test_several_buffers_are_decoded_as_one(payloads, cuts, room, columns):
     decoder = Decoder(columns, rows=room)
     for begin, end in pairwise([0, *sorted(cuts), len(payloads)]):
         buffer = framed(*payloads[begin:end])
@@ -392,7 +392,7 @@ def test_several_buffers_are_one_stretch(payloads, cuts, room, columns):
 
 @given(streams(), streams(frames=10), streams(frames=10), WITH_AND_WITHOUT_SHAPES)
 @settings(PATIENT, max_examples=25)
-def test_what_was_taken_back_leaves_nothing(before, taken_back, after, columns):
+def test_a_rewind_removes_all_traces(before, taken_back, after, columns):
     decoder = Decoder(columns, rows=1)
     decoder.feed(framed(*before))
     mark, was_sorted = decoder.mark(), decoder.sorted
@@ -406,7 +406,7 @@ def test_what_was_taken_back_leaves_nothing(before, taken_back, after, columns):
 
 
 @pytest.mark.parametrize("absent", [True, False])
-def test_what_a_shape_lacks_is_absent_after_a_rewind(absent):
+def test_fields_outside_a_shape_are_absent_after_a_rewind(absent):
     # The shape was learned from messages that count no more.
     columns = ("price", "size", "exchange")
     one, other = tick(price=None), tick(size=None, exchange=None)
@@ -421,7 +421,7 @@ def test_what_a_shape_lacks_is_absent_after_a_rewind(absent):
     assert rows_of(decoder.finish()) == [only(row, columns) for row in expected]
 
 
-def test_a_decoder_goes_on_after_damage():
+def test_a_decoder_continues_after_damage():
     decoder = Decoder(["sequence", "exchange"])
     good = framed(tick(sequence=1), tick(sequence=2))
     bad = framed(tick(exchange="new") + b"\x07")
@@ -670,7 +670,7 @@ DROPPED = [
 
 @pytest.mark.parametrize("content", DROPPED)
 @pytest.mark.parametrize("other", [5, 6, 7])
-def test_a_tick_that_another_member_replaced_may_be_anything(content, other):
+def test_a_replaced_oneof_member_is_not_checked(content, other):
     # It is passed over by its length, like the other member itself; so is it when a shape is
     # learned from the message.
     replaced = wire.delimited(4, content) + wire.delimited(other, content)
@@ -729,7 +729,7 @@ def test_nothing_is_read_past_any_prefix():
     ],
 )
 @pytest.mark.parametrize(("start", "stop"), [(0, 9), (-1, 3), (5, 4), (9, None), (0, -1)])
-def test_no_bytes_outside_the_buffer_are_asked_for(look, start, stop):
+def test_no_bytes_outside_the_buffer_are_requested(look, start, stop):
     with pytest.raises(InputError, match="in a buffer of 8"):
         look(framed(b"\x0a\x02ab"), start, stop)
 
@@ -737,7 +737,7 @@ def test_no_bytes_outside_the_buffer_are_asked_for(look, start, stop):
 # --- frames ---------------------------------------------------------------------------------------
 
 
-def test_nothing_is_nothing():
+def test_an_empty_buffer():
     ticks = decode(b"", ALL)
     assert ticks.rows == 0
     assert list(ticks.columns) == list(ALL)
@@ -745,7 +745,7 @@ def test_nothing_is_nothing():
 
 
 @pytest.mark.parametrize("size", [0, LARGEST_FRAME + 1, 2**31, 2**32 - 1])
-def test_lengths_no_frame_has(size):
+def test_invalid_frame_lengths(size):
     good = framed(tick(), tick())
     buffer = good + struct.pack(">I", size) + bytes(100)
     decoder = Decoder(["price"])
@@ -797,7 +797,7 @@ def test_every_prefix_has_its_whole_frames():
         assert count_frames(buffer, 0, size) == (whole, end, None if end == size else "torn")
 
 
-def test_other_messages_are_passed_over():
+def test_other_messages_are_skipped():
     others = [
         b"\x0a\x04info",
         wire.delimited(5, wire.text(1, "10197")),
@@ -818,7 +818,7 @@ def test_buffers_of_any_kind():
         assert len(decode(data, ["price"])) == 2
 
 
-def test_the_state_has_a_place_for_everything():
+def test_the_state_has_every_field():
     places = [value for name, value in vars(State).items() if name.isupper()]
     assert sorted(set(places)) == sorted(places)
     assert State.RECENT - State.STRINGS == State.SHAPE - State.RECENT == DICTIONARIES

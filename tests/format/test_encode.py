@@ -42,7 +42,7 @@ def chunks(encoder: Encoder, *args: int) -> list[tuple[int, bytes]]:
 
 @given(st.lists(rows(), max_size=6))
 @settings(PATIENT, max_examples=300)
-def test_as_the_runtime_writes_it(some):
+def test_bytes_equal_those_of_the_protobuf_runtime(some):
     ticks = columns_of(some)
     assert encode(ticks) == written(some)
     assert rows_of(decode(encode(ticks), ALL)) == some
@@ -50,7 +50,7 @@ def test_as_the_runtime_writes_it(some):
 
 @given(st.lists(rows(), min_size=1, max_size=4), st.sets(st.sampled_from(ALL)))
 @settings(PATIENT, max_examples=150)
-def test_columns_left_out_are_absent_or_given(some, columns):
+def test_omitted_columns_are_absent_or_constant(some, columns):
     remaining = [name for name in ALL if name in columns | {"timestamp"}]
     same = TICK | {"contract_id": 7, "tick_type": "mid_point", "stream_id": "7_mid_point"}
     expected = [same | {name: row[name] for name in remaining} for row in some]
@@ -65,7 +65,7 @@ def test_columns_left_out_are_absent_or_given(some, columns):
 
 @given(st.lists(rows(), max_size=6))
 @settings(PATIENT, max_examples=50)
-def test_what_was_decoded_encodes_to_the_same_bytes(some):
+def test_decoded_ticks_encode_to_the_same_bytes(some):
     once = written(some)
     assert encode(decode(once, ALL)) == once
 
@@ -150,7 +150,7 @@ def test_no_ticks_are_no_bytes():
 
 @given(st.lists(rows(), max_size=8), st.integers(1, 600), st.data())
 @settings(PATIENT, max_examples=100)
-def test_chunks_hold_whole_frames_and_are_the_whole(some, size, data):
+def test_chunks_have_whole_frames_and_are_complete(some, size, data):
     start = data.draw(st.integers(0, len(some)))
     stop = data.draw(st.integers(start, len(some)))
     parts = chunks(Encoder(columns_of(some)), start, stop, size)
@@ -182,7 +182,7 @@ def test_a_tick_larger_than_a_chunk():
     assert b"".join(frames for _, frames in parts) == written(some)
 
 
-def test_a_tick_as_large_as_a_frame_may_be():
+def test_the_largest_possible_tick():
     spare = LARGEST_FRAME - len(payload_of(TICK | {"exchange": "x" * 2**23}))
     largest = TICK | {"exchange": "x" * (2**23 + spare)}
     assert len(payload_of(largest)) == LARGEST_FRAME
@@ -202,7 +202,7 @@ def test_a_tick_as_large_as_a_frame_may_be():
 TIME_ONLY = TickColumns(1, {"timestamp": Values(np.array([1]))})
 
 
-def test_what_is_not_said_must_be_given():
+def test_missing_values_must_be_passed():
     with pytest.raises(InputError, match="contract_id") as caught:
         encode(TIME_ONLY, tick_type="last")
     assert caught.value.context["column"] == "contract_id"
@@ -213,13 +213,13 @@ def test_what_is_not_said_must_be_given():
         encode(TickColumns(0, {}), contract_id=1, tick_type="last")
 
 
-def test_a_tick_type_must_be_one_of_them():
+def test_a_tick_type_must_be_known():
     with pytest.raises(UnknownTickTypeError, match="use one of last"):
         encode(TIME_ONLY, contract_id=1, tick_type="first")
 
 
 @pytest.mark.parametrize("contract_id", [-1, 2**32])
-def test_a_contract_must_fit(contract_id):
+def test_a_contract_id_must_fit_its_type(contract_id):
     with pytest.raises(InputError, match="contract_id"):
         encode(TIME_ONLY, contract_id=contract_id, tick_type="last")
 

@@ -91,7 +91,7 @@ def test_a_block_ends_when_it_is_full():
         assert first.messages == messages
 
 
-def test_a_scan_tells_where_and_why_it_ended():
+def test_a_scan_reports_its_end_and_the_reason():
     good = framed(at(1), at(2, member=5))
     for bad, problem in [
         (b"\0\0\0", TORN),
@@ -133,7 +133,7 @@ def test_a_walk_counts_frames_of_anything(payloads, rest):
 
 @given(MESSAGES, st.booleans(), st.booleans(), st.data())
 @settings(PATIENT, max_examples=80)
-def test_payloads_are_found_by_kind_and_time(payloads, ticks, others, data):
+def test_payloads_are_found_by_type_and_time(payloads, ticks, others, data):
     reported = described(payloads)
     bounds = st.sampled_from([*(time for time, _ in reported), 0, -(2**63) + 1, 2**63 - 1])
     start, end = data.draw(bounds), data.draw(bounds)
@@ -179,7 +179,7 @@ def test_fingerprints_are_equal_where_payloads_are(payloads):
         assert len(by_print) == len(set(payloads))
 
 
-def test_fingerprints_see_length_order_and_each_bit():
+def test_fingerprints_depend_on_length_order_and_each_bit():
     base = bytes(range(1, 20))
     flipped = [
         bytes(b ^ 1 << bit if i == at else b for i, b in enumerate(base))
@@ -243,6 +243,6 @@ def test_checksums_as_published(data, crc):
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))
-def test_checksums_go_on(data, cut):
+def test_checksums_can_be_continued(data, cut):
     assert checksum(data[cut:], checksum(data[:cut])) == plain_crc32c(data)
     assert checksum(memoryview(data)) == checksum(np.frombuffer(data, np.uint8)) == checksum(data)

@@ -76,7 +76,7 @@ def test_every_header_fills_its_bytes(header):
 
 @pytest.mark.parametrize("tick_type", ["bid_ask", "x" * 60, "x" * 120])
 @pytest.mark.parametrize("crc32c", [None, 0])
-def test_every_length_there_can_be(tick_type, crc32c):
+def test_every_possible_length(tick_type, crc32c):
     # Writers of all lengths: every total is met, and that at which nothing is left over.
     fitting = []
     for size in range(300):
@@ -96,7 +96,7 @@ def test_an_overlong_tick_type():
         Header(1, "x" * 300, 0, 0).to_bytes()
 
 
-def test_sealing_changes_what_is_final_and_nothing_else():
+def test_sealing_changes_only_the_final_fields():
     sealed = FIVE.seal(start_ns=3, end_ns=4, message_count=7, crc32c=0xE3069283, body_bytes=900)
     assert sealed == Header(8314, "bid_ask", 3, 4, 7, "none", True, 0xE3069283, 900)
     assert_padded(sealed)
@@ -105,7 +105,7 @@ def test_sealing_changes_what_is_final_and_nothing_else():
     assert_padded(opened)
 
 
-def test_sealing_pads_what_another_writer_did_not():
+def test_sealing_pads_headers_of_other_writers():
     unpadded = read_header(framed(message_of(FIVE).SerializeToString()))
     assert unpadded.frame_bytes < HEADER_BYTES
     sealed = unpadded.seal(start_ns=1, end_ns=2, message_count=3, crc32c=4, body_bytes=5)
@@ -127,7 +127,7 @@ def test_headers_without_padding_are_read(header, body):
     )
 
 
-def test_a_header_as_older_writers_leave_it():
+def test_a_header_of_an_older_writer():
     # Never finalised, nothing counted, no compression named, no end.
     message = FileHeader(version=1, contract_id=8314, tick_type="bid_ask")
     message.start_time.FromJsonString("2013-10-08T13:30:00Z")
@@ -137,7 +137,7 @@ def test_a_header_as_older_writers_leave_it():
     assert (read.crc32c, read.body_bytes, read.writer) == (None, 0, "")
 
 
-def test_fields_of_the_future_are_passed_over():
+def test_unknown_fields_are_skipped():
     payload = message_of(FIVE).SerializeToString() + wire.text(12, "new") + wire.integer(99, 1)
     read = read_header(framed(payload))
     assert (read.contract_id, read.message_count) == (8314, 5)
@@ -170,7 +170,7 @@ def test_a_torn_header_is_not_read():
         (framed(FileHeader(compression="lzma").SerializeToString()), "'lzma'.* gzip, zstd"),
     ],
 )
-def test_what_is_no_header(start, reason):
+def test_invalid_headers(start, reason):
     with pytest.raises(CorruptFileError, match=reason):
         read_header(start)
 

@@ -56,7 +56,7 @@ def test_all_kernels_are_known():
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_kernel_needs_no_gil_and_is_kept_on_disk(name):
+def test_a_kernel_releases_the_gil_and_is_cached_on_disk(name):
     kernel = KERNELS[name]
     assert kernel.targetoptions["nogil"]
     assert kernel.stats.cache_path is not None
@@ -100,7 +100,7 @@ def encoding():
 
 @pytest.mark.usefixtures("uninterrupted")
 @pytest.mark.parametrize("work", [decoding, encoding])
-def test_python_goes_on_while_two_threads_work(work):
+def test_python_runs_while_two_threads_run_kernels(work):
     # With the GIL held throughout a kernel, the third thread could only begin once both are done.
     progressed, gave_up = threading.Event(), []
     start = threading.Barrier(3)
@@ -141,7 +141,7 @@ print(json.dumps([said, sum(stats.cache_hits.values()), sum(stats.cache_misses.v
 """
 
 
-def test_the_machine_code_is_kept_and_its_making_announced(tmp_path):
+def test_the_machine_code_is_cached_and_its_compilation_is_logged(tmp_path):
     first, second = (json.loads(run(COMPILE, NUMBA_CACHE_DIR=str(tmp_path))[0]) for _ in range(2))
     announcement = "compiling for this machine: some seconds, once for an installation"
     assert first == [[announcement], 0, 1]
@@ -170,7 +170,7 @@ def logged(setup: str = "", **environment: str) -> list[str]:
     return json.loads(line)
 
 
-def test_without_a_folder_it_is_compiled_in_memory_and_announced_once():
+def test_without_a_cache_folder_a_kernel_is_compiled_in_memory_and_logged_once():
     only_that = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
     (line,) = logged(NUMBA_CACHE_DIR="/dev/null/numba", **only_that)
     assert line.startswith("compiling in memory: some seconds in each process")
@@ -186,7 +186,7 @@ def test_a_kernel_of_one_signature_is_compiled_without_a_folder():
 FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
 
 
-def test_a_folder_that_takes_no_more_is_passed_over(tmp_path):
+def test_a_full_cache_folder_is_skipped(tmp_path):
     """Every write is refused, as on a full disk: an empty file can still be made."""
     (line,) = logged(FULL, NUMBA_CACHE_DIR=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
     assert line.startswith("compiling")
@@ -195,7 +195,7 @@ def test_a_folder_that_takes_no_more_is_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "content"), [(".nbi", b""), (".nbi", b"no pickle"), (".nbi", None), (".nbc", None)]
 )
-def test_a_damaged_cache_is_passed_over(tmp_path, suffix, content):
+def test_a_damaged_cache_is_ignored(tmp_path, suffix, content):
     assert len(logged(NUMBA_CACHE_DIR=str(tmp_path))) == 1
     files = sorted(tmp_path.glob(f"*/*{suffix}"))
     assert files
@@ -207,7 +207,7 @@ def test_a_damaged_cache_is_passed_over(tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize("variable", [None, "HOME", "XDG_CACHE_HOME"])
-def test_without_a_home_numba_is_not_asked_for_a_folder_of_that_name(monkeypatch, variable):
+def test_without_a_home_folder_numba_creates_no_folder_named_tilde(monkeypatch, variable):
     """Numba would make a folder called ``~`` where the program runs."""
 
     def no_entry(uid):
@@ -247,6 +247,6 @@ HEAVY = {"numba", "llvmlite", "numpy", "pandas", "polars", "pyarrow", "psycopg",
         ("ibticks.format._decode", {"numpy", "numba", "llvmlite"}),
     ],
 )
-def test_only_what_is_used_is_loaded(modules, needed):
+def test_only_used_kernels_are_loaded(modules, needed):
     (loaded,) = run(f"import sys, json, {modules}; print(json.dumps(list(sys.modules)))")
     assert {name.partition(".")[0] for name in json.loads(loaded)} & HEAVY == needed

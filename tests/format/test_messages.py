@@ -98,7 +98,7 @@ def refused(message) -> ProtocolError:
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message["type"])
-def test_every_type_comes_back_as_it_was(message):
+def test_every_type_survives_a_round_trip(message):
     assert from_protobuf(to_protobuf(message)) == message
     assert decode_message(encode_message(message)) == message
     assert list(from_protobuf(to_protobuf(message))) == list(message)
@@ -232,7 +232,7 @@ def test_a_naive_timestamp_is_refused(text):
         *(1736519400, None, 1.5, ["2025-01-10T14:30:00Z"]),
     ],
 )
-def test_what_is_not_a_time_is_refused(text):
+def test_invalid_times_are_refused(text):
     assert refused({**TICK, "timestamp": text}).context["key"] == "timestamp"
 
 
@@ -359,7 +359,7 @@ def test_a_long_value_is_shortened_in_the_message():
 
 
 @given(stream_messages())
-def test_whatever_is_there_is_told_or_refused_for_its_timestamp(message):
+def test_any_decodable_message_is_converted_unless_its_timestamp_is_invalid(message):
     stamp = message.timestamp
     in_range = -62_135_596_800 <= stamp.seconds <= 253_402_300_799 and 0 <= stamp.nanos < 10**9
     if not in_range:
@@ -380,7 +380,7 @@ def test_whatever_is_there_is_told_or_refused_for_its_timestamp(message):
         )
 
 
-def test_a_payload_that_is_not_the_one_of_its_type_is_told_under_its_own_keys():
+def test_a_payload_of_another_type_is_converted_under_its_own_keys():
     message = StreamMessage(type="tick", error_data=ErrorData(code="1"))
     assert from_protobuf(message) == {
         "type": "tick",
@@ -401,7 +401,7 @@ def test_nanoseconds_out_of_range_are_refused_not_repaired(nanos):
         decode_message(wire.delimited(3, wire.integer(2, nanos)))
 
 
-def test_metadata_as_the_reference_wrote_it_is_read():
+def test_metadata_of_the_reference_implementation_is_read():
     message = StreamMessage(type="info", metadata={"historical": "True", "buffer_index": "0"})
     assert from_protobuf(message)["metadata"] == {"historical": "True", "buffer_index": 0}
 
@@ -421,6 +421,6 @@ def test_any_valid_encoding_is_decoded(payload):
 
 
 @pytest.mark.parametrize("payload", [b"\x0a", b"\xff" * 12, wire.delimited(1, b"\xff"), b"\x00"])
-def test_bytes_that_are_no_message_are_refused(payload):
+def test_invalid_bytes_are_refused(payload):
     with pytest.raises(FormatError, match=f"{len(payload)} bytes that are not a StreamMessage"):
         decode_message(payload)

@@ -72,7 +72,7 @@ NUMBERS = {
 }
 
 
-def test_the_numbers_of_the_fields():
+def test_field_numbers():
     messages = tick_stream_pb2.DESCRIPTOR.message_types_by_name
     assert list(messages) == list(NUMBERS)
     for name, fields in NUMBERS.items():
@@ -82,7 +82,7 @@ def test_the_numbers_of_the_fields():
         assert {field.name: field.number for field in messages[name].fields} == expected
 
 
-def test_which_fields_know_whether_they_are_there():
+def test_fields_with_presence():
     tick = tick_stream_pb2.TickData.DESCRIPTOR
     without = {"contract_id", "tick_type", "conditions"}
     assert {field.name for field in tick.fields if not field.has_presence} == without
@@ -133,7 +133,7 @@ print(json.dumps([told, "ibticks" in sys.modules]))
 """
 
 
-def test_anyone_with_the_schema_reads_a_file(compiled, tmp_path):
+def test_a_file_is_readable_with_the_schema_alone(compiled, tmp_path):
     def tick(time_ns: int, price: float) -> TickColumns:
         row = dict.fromkeys(field.name for field in COLUMNS.values()) | {"timestamp": time_ns}
         row |= {"contract_id": 8314, "tick_type": "last", "stream_id": "8314_last"}

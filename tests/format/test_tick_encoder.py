@@ -164,7 +164,7 @@ TestStreams = Streams.TestCase
 
 @given(st.lists(st.tuples(TIMES, NUMBERS, SEQUENCES, EVENTS), min_size=1, max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_what_was_encoded_is_decoded(ticks):
+def test_encoded_ticks_decode_to_the_same_values(ticks):
     encoder = TickEncoder(8314, "mid_point", "8314_mid_point")
     frames = b"".join(encoder.mid_point(*tick) for tick in ticks)
     text = decode(frames, ["timestamp", "mid_price", "sequence", "exchange_time"])
@@ -174,7 +174,7 @@ def test_what_was_encoded_is_decoded(ticks):
             assert ours == theirs or (math.isnan(ours) and math.isnan(theirs))
 
 
-def test_many_different_texts_are_forgotten_again(monkeypatch):
+def test_the_cache_of_texts_is_bounded(monkeypatch):
     monkeypatch.setattr(tick_encoder, "_MOST_TEXTS", 10)
     encoder = TickEncoder(1, "last", "")
     for number in [*range(35), *range(35)]:
@@ -194,12 +194,12 @@ def test_long_texts(size):
     assert frame == runtime(1, "last", "s", NOW, **values, sequence=1, **flags, exchange_time=5)
 
 
-def test_a_tick_type_there_is_not():
+def test_an_unknown_tick_type():
     with pytest.raises(UnknownTickTypeError, match="bid_ask"):
         TickEncoder(1, "quotes", "")
 
 
-def test_a_failed_tick_leaves_the_encoder_as_it_was():
+def test_a_failed_tick_does_not_change_the_encoder():
     encoder = TickEncoder(1, "last", "")
     before = encoder.trade(NOW, 1.0, 1, "NYSE", (), 1, 5)
     with pytest.raises(UnicodeEncodeError):

@@ -15,7 +15,7 @@ from ibticks.tables import read_batches
     ("name", "tick_type"),
     [("ibm_20131007.quotes", "bid_ask"), ("ibm_20131007.trades", "all_last")],
 )
-def test_a_real_table_survives_the_wire(real, rows, name, tick_type, through):
+def test_a_real_table_survives_encoding(real, rows, name, tick_type, through):
     (batch,) = read_batches(real / f"{name}.parquet", tick_type=tick_type, contract_id=8314)
     names = list(batch.columns)
     read = decode(encode(from_arrow(through(to_table([batch], names)))), names)

@@ -50,7 +50,7 @@ def test_any_numbers_that_fit(rows):
     ]
 
 
-def test_conditions_and_metadata_in_other_clothes(rows):
+def test_conditions_and_metadata_of_other_arrow_types(rows):
     frame = pa.table(
         {
             "timestamp": [NOW] * 4,
@@ -71,7 +71,7 @@ def test_conditions_and_metadata_in_other_clothes(rows):
     assert rows(from_arrow(nothing, **WHO))[0]["metadata"] == {}
 
 
-def test_values_that_fit_no_tick():
+def test_invalid_values_are_refused():
     for name, value, quoted in (
         ("price", "12,5", "12,5"),
         ("sequence", -1, "-1"),
@@ -89,7 +89,7 @@ def test_values_that_fit_no_tick():
         assert caught.value.context["column"] == name
 
 
-def test_what_a_tick_must_have():
+def test_required_columns():
     frame = pl.DataFrame({"timestamp": [NOW, None], "price": [1.0, 2.0]})
     with pytest.raises(InputError, match="1 rows have no timestamp, the first is row 1"):
         from_arrow(frame, **WHO)
@@ -114,7 +114,7 @@ def test_what_a_tick_must_have():
         from_arrow(whole.with_columns(pl.col("timestamp").dt.replace_time_zone(None)), **WHO)
 
 
-def test_a_frame_that_says_otherwise_is_refused(rows):
+def test_a_frame_that_contradicts_the_arguments_is_refused(rows):
     frame = pl.DataFrame({"timestamp": [NOW], "contract_id": [5], "tick_type": ["last"]})
     assert rows(from_arrow(frame))[0]["contract_id"] == 5
     assert rows(from_arrow(frame, contract_id=5, tick_type="last"))[0]["contract_id"] == 5
@@ -124,7 +124,7 @@ def test_a_frame_that_says_otherwise_is_refused(rows):
         from_arrow(frame, tick_type="bid_ask")
 
 
-def test_what_is_no_frame():
+def test_other_objects_are_refused():
     lazy = pl.LazyFrame({"timestamp": [NOW]})
     for data in ([1, 2], "ticks.parquet", np.zeros(3), lazy):
         with pytest.raises(InputError, match="cannot read ticks from a"):
@@ -140,7 +140,7 @@ def test_numbers_for_times_and_zones_for_naive_ones():
     assert from_arrow(frame, **WHO, tz="America/New_York").timestamp[0] == 1_736_519_400 * 10**9
 
 
-def test_categories_that_do_not_occur_are_left_out():
+def test_unused_categories_are_ignored():
     everywhere = pl.Series(["A", "B", "C", "D"], dtype=pl.Categorical)
     frame = pl.DataFrame({"timestamp": [NOW] * 4, "exchange": everywhere})[[3, 1, 3]]
     column = from_arrow(frame, **WHO).columns["exchange"]

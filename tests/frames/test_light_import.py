@@ -15,7 +15,7 @@ def loaded_by(code):
     return subprocess.check_output([sys.executable, "-c", probe], text=True).split()
 
 
-def test_the_room_is_light_until_it_is_used():
+def test_frames_are_imported_lazily():
     assert loaded_by("import ibticks.frames") == []
     assert loaded_by("from ibticks.tables import describe_mapping") == []
     assert "pandas" not in loaded_by("from ibticks.frames import to_table, to_polars, scan")

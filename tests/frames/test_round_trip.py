@@ -60,7 +60,7 @@ def plain(rows, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_frame_says_what_the_ticks_said(way, ticks, rows, any_rows):
+def test_a_frame_has_the_values_of_the_ticks(way, ticks, rows, any_rows):
     @settings(max_examples=40, deadline=None)
     @given(any_rows)
     def check(given_rows):
@@ -75,7 +75,7 @@ def test_a_frame_says_what_the_ticks_said(way, ticks, rows, any_rows):
 
 @settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(0, 4), max_size=3))
-def test_chunks_make_no_difference(ticks, rows, quotes_and_trades, cuts):
+def test_results_do_not_depend_on_chunks(ticks, rows, quotes_and_trades, cuts):
     whole = ticks(quotes_and_trades)
     edges = [0, *sorted(cuts), 4]
     parts = [whole.take(slice(a, b)) for a, b in itertools.pairwise(edges)]
@@ -99,7 +99,7 @@ def test_back_in_the_format_of_the_decoder(ticks, quotes_and_trades):
     assert np.shares_memory(back.numbers("contract_id"), made.numbers("contract_id"))
 
 
-def test_missing_ranges_come_back(ticks, quotes_and_trades):
+def test_missing_ranges_survive_a_round_trip(ticks, quotes_and_trades):
     made = ticks(quotes_and_trades)
     table = to_table([TickColumns(made.rows, made.columns, ((5, 9),))], ALL)
     for way in ("arrow", "arrow stream", "pandas", "xarray", "xarray table"):

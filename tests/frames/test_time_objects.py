@@ -76,7 +76,7 @@ AWARE = {
 
 @pytest.mark.parametrize("make", FRAMES)
 @pytest.mark.parametrize(("values", "expected"), AWARE.values(), ids=AWARE)
-def test_objects_that_say_their_zone(make, values, expected):
+def test_objects_with_a_zone(make, values, expected):
     assert read(make(values)) == expected
     assert read(make(values), tz="Asia/Tokyo") == expected
 
@@ -105,7 +105,7 @@ def test_objects_without_a_zone(make, values, expected):
 @pytest.mark.parametrize(
     "naive", [STAMP.tz_localize(None), datetime(2025, 1, 10), date(2025, 1, 10)]
 )
-def test_objects_of_which_only_some_say_their_zone(make, naive):
+def test_objects_with_and_without_a_zone(make, naive):
     for tz in (None, "UTC"):
         with pytest.raises(NaiveDatetimeError, match=r"row 1: 2025-01-10.* has no time zone"):
             read(make([STAMP, naive]), tz=tz)
@@ -150,7 +150,7 @@ def test_objects_of_other_columns():
         max_size=20,
     )
 )
-def test_any_timestamps_come_to_their_nanoseconds(drawn):
+def test_any_timestamps_convert_to_nanoseconds(drawn):
     stamps = [pd.Timestamp(ns, tz="UTC").tz_convert(zone) for ns, zone in drawn]
     assert read(in_pandas(stamps)) == [ns for ns, _ in drawn]
     naive = [stamp.tz_convert("UTC").tz_localize(None) for stamp in stamps]

@@ -51,7 +51,7 @@ def test_the_schema_does_not_depend_on_the_data(ticks, quotes_and_trades):
         table.validate(full=True)
 
 
-def test_what_is_absent_is_null_and_nan_is_not(ticks, quotes_and_trades):
+def test_absent_values_are_null_and_nan_is_not(ticks, quotes_and_trades):
     table = to_table([ticks(quotes_and_trades)], ALL)
     assert table["bid_price"].to_pylist() == [None, 180.01, None, None]
     assert table["price"].null_count == 2
@@ -80,7 +80,7 @@ def test_numbers_are_not_copied():
     assert table["tick_type"].chunk(0).indices.buffers()[1].address == codes.ctypes.data
 
 
-def test_hours_that_follow_become_chunks_of_one_dictionary(ticks, quotes_and_trades):
+def test_following_hours_become_chunks_of_one_dictionary(ticks, quotes_and_trades):
     hour = ticks(quotes_and_trades)
     names = ("Q", "X", "P")
     later = {
@@ -110,13 +110,13 @@ def test_two_streams_of_an_hour_are_merged_and_the_next_hour_left_alone():
     assert [len(chunk) for chunk in table["price"].chunks] == [6, 1]
 
 
-def test_without_times_parts_come_as_given():
+def test_without_times_chunks_keep_their_order():
     parts = [TickColumns(1, {"price": Values(np.array([price]))}) for price in (3.0, 1.0)]
     assert to_table(parts, ["price"])["price"].to_pylist() == [3.0, 1.0]
 
 
 @pytest.mark.parametrize("name", ["timestamp", "contract_id", "tick_type"])
-def test_what_every_tick_has_must_be_there(name):
+def test_required_columns_must_be_present(name):
     part = TickColumns(1, {"price": Values(np.array([1.0]))})
     with pytest.raises(InputError, match=name):
         to_table([part], [name, "price"])
@@ -135,7 +135,7 @@ def test_a_second_beyond_nanoseconds_is_null():
     ]
 
 
-def test_metadata_says_what_is_missing(ticks, quotes_and_trades):
+def test_metadata_lists_missing_ranges(ticks, quotes_and_trades):
     hour = ticks(quotes_and_trades)
     damaged = TickColumns(hour.rows, hour.columns, ((30, 40), (10, 20)))
     metadata = {"selection": "IBM bid_ask", "missing": [["1970-01-01T00:00:00.000000040Z"] * 2]}

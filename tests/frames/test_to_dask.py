@@ -77,6 +77,6 @@ def test_without_dask(hours, monkeypatch):
         to_dask([0], hours.load, ALL)
 
 
-def test_workers_get_what_they_load(hours):
+def test_other_processes_load_their_partitions(hours):
     frame = to_dask([np.int64(0)], hours.load, ["timestamp", "price"])
     assert frame.compute(scheduler="processes", num_workers=1)["price"].isna().sum() == 3

@@ -43,7 +43,7 @@ def test_the_dtypes_of_pandas_do_not_depend_on_the_data(ticks, quotes_and_trades
         assert isinstance(frame.index, pd.RangeIndex)
 
 
-def test_what_is_absent_in_pandas(ticks, quotes_and_trades):
+def test_absent_values_in_pandas(ticks, quotes_and_trades):
     frame = to_pandas(to_table([ticks(quotes_and_trades)], ALL))
     assert frame["price"].isna().tolist() == [True, True, False, True]
     assert frame["sequence"].tolist() == [pd.NA, 2**63 + 1, pd.NA, 7]
@@ -61,7 +61,7 @@ def test_conditions_can_be_grouped_by_and_counted(ticks, quotes_and_trades):
     assert frame.explode("conditions")["conditions"].value_counts()["20"] == 1
 
 
-def test_the_frame_can_be_written_to(ticks, quotes_and_trades):
+def test_the_frame_is_writable(ticks, quotes_and_trades):
     made = ticks([dict(row, price=1.0) for row in quotes_and_trades])
     frame = to_pandas(to_table([made], ALL))
     frame.loc[0, "price"] = 5.0

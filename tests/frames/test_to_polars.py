@@ -48,7 +48,7 @@ def test_numbers_are_not_copied():
         assert there.ctypes.data == array.ctypes.data
 
 
-def test_sorted_times_say_so(ticks, quotes_and_trades):
+def test_sorted_times_are_flagged_as_sorted(ticks, quotes_and_trades):
     part = ticks(quotes_and_trades)
     frame = to_polars(to_table([part, part], ["timestamp"]))
     assert frame["timestamp"].flags["SORTED_ASC"]

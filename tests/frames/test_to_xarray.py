@@ -23,7 +23,7 @@ def kinds(dataset):
     return {name: variable.dtype.kind for name, variable in dataset.variables.items()}
 
 
-def test_the_kinds_of_xarray_do_not_depend_on_the_data(ticks, quotes_and_trades, dataset):
+def test_the_dtypes_of_xarray_do_not_depend_on_the_data(ticks, quotes_and_trades, dataset):
     expected = (
         dict.fromkeys(ALL[3:10], "f")
         | dict.fromkeys(["tick_type", "exchange", "conditions", "stream_id", "metadata"], "U")
@@ -41,7 +41,7 @@ def test_the_kinds_of_xarray_do_not_depend_on_the_data(ticks, quotes_and_trades,
     assert dataset["exchange_time"].dtype == "datetime64[ns]"
 
 
-def test_what_is_absent_in_xarray(dataset):
+def test_absent_values_in_xarray(dataset):
     assert np.isnan(dataset["bid_price"].values).tolist() == [True, False, True, True]
     assert dataset["exchange"].values.tolist() == ["", "", "P", "Q"]
     assert dataset["conditions"].values.tolist() == ["", "", "2000;20", "40"]
@@ -55,7 +55,7 @@ def test_what_is_absent_in_xarray(dataset):
     ]
 
 
-def test_variables_say_what_they_are(dataset):
+def test_variables_have_units_and_descriptions(dataset):
     for name, variable in dataset.variables.items():
         assert variable.attrs["long_name"], name
     assert dataset["bid_price"].attrs["units"] == "currency of the contract"
@@ -66,7 +66,7 @@ def test_variables_say_what_they_are(dataset):
     assert metadata_of(dataset) == {"selection": "IBM", "missing": []}
 
 
-def test_quants_select_and_resample_by_time(dataset):
+def test_selection_and_resampling_by_time(dataset):
     window = dataset.sel(timestamp=slice("2013-10-07T13:30", "2013-10-07T13:30:00.000000001"))
     assert window.sizes["timestamp"] == 3
     bars = dataset["ask_price"].resample(timestamp="1min").max()
@@ -91,7 +91,7 @@ def test_an_empty_netcdf(tmp_path):
         assert from_arrow(stored).rows == 0
 
 
-def test_scalars_hold_for_every_tick():
+def test_scalars_are_broadcast_to_every_tick():
     times = np.array(["2025-01-10T14:30", "2025-01-10T14:31"], "datetime64[ns]")
     made = xr.Dataset(
         {"price": ("time", [1.5, np.nan]), "contract_id": 8314, "tick_type": "last"},
@@ -103,7 +103,7 @@ def test_scalars_hold_for_every_tick():
     assert ticks.columns["price"].valid.tolist() == [True, False]
 
 
-def test_datasets_that_cannot_be_ticks():
+def test_invalid_datasets_are_refused():
     with pytest.raises(InputError, match="timestamp"):
         to_xarray(to_table([], ["price"]))
     other = xr.Dataset({"price": (("timestamp", "level"), [[1.0]])}, {"timestamp": [0]})

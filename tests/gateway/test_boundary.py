@@ -62,7 +62,7 @@ def both(samples, serve, listen, size, *, whole):
 
 
 @pytest.mark.parametrize("size", [4096, 8192, 65536])
-def test_a_burst_of_whole_messages_vanishes_without_a_word(samples, serve, listen, size):
+def test_a_burst_of_whole_messages_is_lost_silently(samples, serve, listen, size):
     as_it_is, mended, sent = both(samples, serve, listen, size, whole=True)
     assert mended["quotes"] == sent
     lost = len(sent) - len(as_it_is["quotes"])
@@ -72,7 +72,7 @@ def test_a_burst_of_whole_messages_vanishes_without_a_word(samples, serve, liste
     assert set(as_it_is["codes"]) <= {2104, 2106, 2158}
 
 
-def test_a_burst_that_ends_within_a_message_takes_everything_after_it_along(samples, serve, listen):
+def test_a_burst_that_ends_within_a_message_corrupts_the_rest(samples, serve, listen):
     as_it_is, mended, sent = both(samples, serve, listen, 4096, whole=False)
     assert mended["quotes"] == sent
     assert as_it_is["quotes"] == []

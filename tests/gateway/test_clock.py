@@ -29,7 +29,7 @@ def wait(monkeypatch):
     return go_on
 
 
-def test_a_clock_runs_at_its_speed_and_stands_still(wait):
+def test_a_clock_runs_at_its_speed_and_can_be_paused(wait):
     clock = Clock(10.0)
     wait(5)
     assert clock.elapsed_ns() == 0
@@ -53,7 +53,7 @@ def test_at_full_speed_there_is_no_time(wait):
     assert (clock.elapsed_ns(), clock.running) == (0, True)
 
 
-def test_each_client_begins_at_the_beginning_and_loses_what_goes_by(ticks, wait):
+def test_each_client_starts_at_the_beginning_and_misses_passed_ticks(ticks, wait):
     clock = Clock(2.0)
     positions = Positions(ticks, clock, "per_subscription")
     clock.start()
@@ -100,7 +100,7 @@ def test_rows_that_are_skipped_end_with_the_stream(ticks):
     st.integers(1, 9),
     st.integers(1, 12),
 )
-def test_streams_merge_by_time_however_little_is_seen_of_them(streams, window, limit):
+def test_streams_merge_by_time_in_chunks_of_any_size(streams, window, limit):
     at = [0] * len(streams)
     got = []
     while True:

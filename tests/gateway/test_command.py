@@ -98,7 +98,7 @@ def test_a_store_from_a_shell(command, sample_root, sample_store):
         (["--sample", "--speed", "0"], 1, "speed"),
     ],
 )
-def test_what_cannot_be_replayed(command, arguments, code, words):
+def test_invalid_replays(command, arguments, code, words):
     process = command(*arguments)
     _, details = process.communicate(timeout=60)
     assert process.returncode == code

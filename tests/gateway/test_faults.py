@@ -31,7 +31,7 @@ def test_a_drop_after_so_many_ticks_is_exact(ticks, serve, dial):
     assert gateway.wait_clients(0)
 
 
-def test_an_abrupt_drop_resets_the_line(serve, dial):
+def test_an_abrupt_drop_resets_the_connection(serve, dial):
     gateway = serve()
     client = dial(gateway)
     client.answers()
@@ -51,7 +51,7 @@ def test_only_one_client_is_dropped(serve, dial):
     assert gateway.drop(3) == 0
 
 
-def test_what_goes_by_while_the_line_is_down_is_lost(ticks, serve, dial):
+def test_ticks_during_a_disconnection_are_lost(ticks, serve, dial):
     gateway = serve()
     gateway.after(100, lambda: gateway.drop(lose=50))
     first = dial(gateway)
@@ -116,7 +116,7 @@ def test_after_1101_the_subscriptions_are_forgotten(ticks, serve, dial):
 
 
 @pytest.mark.parametrize("data_lost", [True, False])
-def test_contact_with_ib_is_lost_and_found(ticks, serve, dial, data_lost):
+def test_the_connection_to_ib_is_lost_and_restored(ticks, serve, dial, data_lost):
     gateway = serve()
     gateway.after(60, gateway.lose_contact)
     client = dial(gateway)
@@ -132,7 +132,7 @@ def test_contact_with_ib_is_lost_and_found(ticks, serve, dial, data_lost):
     assert prices(client.ticks(500)) == bids(ticks, slice(100, None))
 
 
-def test_a_stall_is_silence_with_the_line_open(ticks, serve, dial):
+def test_a_stall_keeps_the_connection_open(ticks, serve, dial):
     gateway = serve()
     gateway.after(60, gateway.stall)
     client = dial(gateway)
@@ -164,7 +164,7 @@ def test_garbage_comes_between_two_messages(ticks, serve, dial):
     assert prices(client.ticks(540)) == bids(ticks, slice(60, None))
 
 
-def test_a_line_that_ends_within_a_message(serve, dial):
+def test_a_connection_that_ends_within_a_message(serve, dial):
     gateway = serve()
     gateway.after(60, gateway.close_mid_message)
     client = dial(gateway)
@@ -200,7 +200,7 @@ def test_a_nightly_restart(ticks, serve, dial):
         break
 
 
-def test_a_restart_hangs_up_on_those_who_have_only_just_come(serve, dial):
+def test_a_restart_disconnects_new_clients(serve, dial):
     gateway = serve()
     client = dial(gateway, versions=None)
     dial(gateway).answers()
@@ -271,7 +271,7 @@ def test_bursts_of_exactly_so_many_bytes(ticks, serve, dial, size):
     assert prices(client.ticks(600)) == bids(ticks, slice(None))
 
 
-def test_a_drop_amid_a_burst_loses_nothing_of_what_the_log_says(ticks, serve, dial):
+def test_a_drop_during_a_burst_loses_no_logged_tick(ticks, serve, dial):
     gateway = serve(start_after=0)
     client = dial(gateway)
     client.subscribe(1, 1)
@@ -394,7 +394,7 @@ def test_an_action_that_fails_is_logged_and_the_replay_goes_on(serve, dial, capl
     assert "shut() it instead" in record.exc_text
 
 
-def test_the_replay_can_be_held(ticks, serve, dial):
+def test_the_replay_can_be_paused(ticks, serve, dial):
     gateway = serve()
     gateway.after(60, gateway.pause)
     client = dial(gateway)

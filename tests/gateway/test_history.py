@@ -52,7 +52,7 @@ def test_paging_backward_gets_every_tick_once(seconds, count):
 
 
 @given(SECONDS, st.integers(0, 12), st.integers(1, 8))
-def test_a_page_holds_what_was_asked_for_and_never_cuts_a_second(seconds, at, count):
+def test_a_page_has_the_requested_ticks_and_whole_seconds(seconds, at, count):
     ticks = stream(seconds)
     after = ticks.seconds[page(ticks, start=at, end=None, count=count)].tolist()
     before = ticks.seconds[page(ticks, start=None, end=at, count=count)].tolist()
@@ -99,7 +99,7 @@ def test_times_as_ib_writes_them(text, zone, seconds):
         "20131008 09:30:00 Mars/X",
     ],
 )
-def test_times_that_are_none(text):
+def test_invalid_times(text):
     with pytest.raises(InputError, match="is not a time as IB writes it"):
         ib_seconds(text, UTC)
 

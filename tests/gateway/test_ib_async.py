@@ -134,7 +134,7 @@ def test_the_clock(serve):
     assert abs((run(serve(), talk) - now).total_seconds()) < 3600
 
 
-def test_a_dropped_line_is_seen(serve):
+def test_a_dropped_connection_is_noticed(serve):
     gateway = serve()
 
     async def talk(ib):

@@ -50,7 +50,7 @@ def test_every_flag_arrives(ticks, serve, official):
         assert client.ticks[req_id] == expected(ticks.streams[key])
 
 
-def test_it_is_told_its_accounts_and_the_farms(serve, official):
+def test_accounts_and_farms_are_sent(serve, official):
     client = official(serve(accounts=("DU1", "DU2"))).ready()
     client.wait(lambda: len(client.errors) >= 3)
     assert client.accounts == "DU1,DU2"
@@ -86,7 +86,7 @@ def test_the_clock(serve, official):
     assert before <= seconds <= milliseconds / 1000 <= time.time()
 
 
-def test_errors_keep_their_words(serve, official):
+def test_error_texts_arrive_unchanged(serve, official):
     gateway = serve()
     client = official(gateway).ready()
     client.reqContractDetails(8, contract(99))
@@ -169,7 +169,7 @@ def test_past_ticks_come_before_the_stream(ticks, serve, dial, official):
     assert client.ticks[9] == expected(ticks.streams[1, "all_last"], 100)
 
 
-def test_reconnecting_goes_on_where_the_replay_is(ticks, serve, official):
+def test_a_reconnected_client_continues_at_the_replay_position(ticks, serve, official):
     gateway = serve()
     gateway.after(150, lambda: gateway.drop(lose=20))
     before = official(gateway).ready()

@@ -47,7 +47,7 @@ def test_the_samples_in_all_four_tick_types(samples):
     assert samples.rows == 273_839
 
 
-def test_mid_points_come_when_they_change_and_while_there_are_both_sides(samples):
+def test_mid_points_are_sent_on_changes_of_two_sided_quotes(samples):
     quotes, mids = samples.streams[8314, "bid_ask"].columns, samples.streams[8314, "mid_point"]
     last, wanted = None, []
     for time, bid, ask in zip(
@@ -64,7 +64,7 @@ def test_mid_points_come_when_they_change_and_while_there_are_both_sides(samples
     assert list(got) == wanted
 
 
-def test_completing_adds_only_what_is_missing(ticks):
+def test_completing_adds_only_missing_streams(ticks):
     assert ticks.completed().streams.keys() == ticks.streams.keys() | {(3, "mid_point")}
     assert same(ticks.completed().streams[1, "mid_point"], ticks.streams[1, "mid_point"])
 
@@ -89,7 +89,7 @@ def test_copies_share_the_ticks(samples):
     assert actual.contract_id == 1_000_003
 
 
-def test_stretches(ticks):
+def test_intervals(ticks):
     start = ticks.start_ns
     part = ticks.between(start + 10**9, start + 3 * 10**9)
     assert part.streams[1, "last"].time_ns.tolist() == [
@@ -130,7 +130,7 @@ def test_a_store_replays_what_was_imported(samples, sample_store):
     }
 
 
-def test_a_stretch_of_a_store(sample_store, samples):
+def test_an_interval_of_a_store(sample_store, samples):
     selection = sample_store.select(
         "IBM", "bid_ask", session="regular", date="2013-10-08", market="US"
     )
@@ -175,7 +175,7 @@ FUTURE = GatewayContract(
         (ContractQuery(symbol="MNQ", strike=100.0), []),
     ],
 )
-def test_what_a_description_means(query, contracts):
+def test_descriptions_of_replays(query, contracts):
     assert list(matching([IBM, FUTURE], query)) == contracts
 
 

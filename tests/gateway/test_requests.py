@@ -49,7 +49,7 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("fields", "wanted"), KNOWN)
-def test_requests_are_understood(fields, wanted):
+def test_requests_are_parsed(fields, wanted):
     assert requests.parse(request(*fields)[4:]) == wanted
 
 
@@ -63,7 +63,7 @@ def test_requests_are_understood(fields, wanted):
         (("ninety", 1), -1),
     ],
 )
-def test_a_request_that_is_none_says_whose_it_is(fields, req_id):
+def test_an_invalid_request_is_reported_with_its_id(fields, req_id):
     with pytest.raises(FormatError) as caught:
         requests.parse(request(*fields)[4:])
     assert caught.value.context["req_id"] == req_id
@@ -91,6 +91,6 @@ def test_versions(payload, versions):
 
 
 @pytest.mark.parametrize("payload", [b"", b"100..200", b"v..200", b"vx..y", b"GET / HTTP/1.1"])
-def test_versions_that_are_none(payload):
+def test_invalid_versions(payload):
     with pytest.raises(FormatError, match="which versions"):
         requests.versions_offered(payload)

@@ -20,7 +20,7 @@ from .clients import RawClient, request
     ("versions", "agreed"),
     [((157, 157), 157), ((157, 178), 178), ((100, 226), 200), ((100, 200), 200)],
 )
-def test_the_agreed_version_is_the_highest_both_speak(serve, dial, versions, agreed):
+def test_the_negotiated_version_is_the_highest_common_one(serve, dial, versions, agreed):
     client = dial(serve(), versions=versions)
     assert int(client.version) == agreed
     assert client.answers()
@@ -47,7 +47,7 @@ def test_the_greeting_is_two_fields_and_alone(serve, dial):
         b"AP",
     ],
 )
-def test_whoever_speaks_something_else_is_hung_up_on(serve, dial, hello):
+def test_other_protocols_are_disconnected(serve, dial, hello):
     gateway = serve()
     stranger = dial(gateway, versions=None)
     stranger.socket.sendall(hello)
@@ -278,7 +278,7 @@ def test_one_clock_for_all(ticks, serve, dial):
     assert {s.client_id: s.first for s in gateway.log} == {1: 0, 2: 99}
 
 
-def test_everyone_begins_at_the_beginning_after_a_rewind(ticks, serve, dial):
+def test_every_client_restarts_after_a_rewind(ticks, serve, dial):
     gateway = serve()
     client = dial(gateway)
     client.subscribe(1, 1)
@@ -291,7 +291,7 @@ def test_everyone_begins_at_the_beginning_after_a_rewind(ticks, serve, dial):
     assert [(s.req_id, s.first, s.last) for s in gateway.log] == [(1, 0, 599), (3, 0, 599)]
 
 
-def test_closing_leaves_nothing(ticks):
+def test_close_stops_all_threads_and_sockets(ticks):
     def open_files() -> int:
         return len(list(Path("/dev/fd").iterdir()))
 
@@ -319,7 +319,7 @@ def test_closing_leaves_nothing(ticks):
         gateway.start()
 
 
-def test_nothing_is_left_of_a_client_that_asks_and_leaves(ticks, serve, dial):
+def test_a_client_that_disconnects_after_a_request_is_cleaned_up(ticks, serve, dial):
     """A wake-up of the feed and its end come at once."""
     gateway = serve(ticks, speed=1.0)
     for number in range(5):
@@ -354,12 +354,12 @@ def test_a_port_that_is_taken(ticks, serve):
 @pytest.mark.parametrize(
     "how", [{"speed": 0}, {"speed": -1.0}, {"highest_version": 226}, {"highest_version": 100}]
 )
-def test_what_a_gateway_cannot_be(ticks, how):
+def test_invalid_arguments(ticks, how):
     with pytest.raises(InputError):
         Gateway(ticks, **how)
 
 
-def test_waiting_in_vain(serve):
+def test_waiting_times_out(serve):
     gateway = serve()
     assert not gateway.wait_sent(1, timeout=0.01)
     assert not gateway.wait_finished(timeout=0.01)
@@ -367,6 +367,6 @@ def test_waiting_in_vain(serve):
     assert gateway.wait_sent(0, (1, "bid_ask"))
 
 
-def test_it_says_where_it_is(serve):
+def test_the_repr_names_the_address(serve):
     gateway = serve(Replay([], []))
     assert str(gateway.port) in repr(gateway)

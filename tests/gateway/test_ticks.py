@@ -37,13 +37,13 @@ def record(frames: list[bytes]) -> list[tuple]:
 
 
 @pytest.mark.parametrize("tick_type", ["bid_ask", "mid_point", "all_last", "last"])
-def test_the_official_decoder_reads_what_the_columns_hold(ticks, tick_type):
+def test_the_official_decoder_reads_the_values_of_the_columns(ticks, tick_type):
     stream = ticks.streams[1, tick_type]
     assert record(stream.frames(1, 0, stream.rows)) == expected(stream)
     assert record(stream.frames(1, 17, 17)) == []
 
 
-def test_what_a_tick_lacks_is_sent_as_nothing():
+def test_absent_values_are_sent_as_empty_fields():
     absent = np.array([True, False])
     trades = TickColumns(
         2,
@@ -67,7 +67,7 @@ def test_what_a_tick_lacks_is_sent_as_nothing():
     assert again.columns.numbers("contract_id").tolist() == [2, 2]
 
 
-def test_the_time_a_tick_says_is_its_own_if_it_has_one():
+def test_ticks_are_sent_with_their_exchange_time():
     quotes = TickColumns(
         3,
         {
@@ -141,7 +141,7 @@ def test_any_quote_arrives_exactly(quotes):
     assert record(stream.frames(1, 0, len(quotes))) == [(START // SECOND, *q) for q in quotes]
 
 
-def test_what_cannot_be_a_stream():
+def test_invalid_streams():
     with pytest.raises(UnknownTickTypeError):
         TickStream(1, "trades", TickColumns(0, {}))
     with pytest.raises(InputError, match="without a timestamp"):

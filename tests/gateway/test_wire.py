@@ -38,12 +38,12 @@ def test_numbers_as_ib_writes_them():
 
 
 @given(texts)
-def test_fields_come_back(fields):
+def test_fields_survive_a_round_trip(fields):
     assert fields_of(message(*fields)[4:]) == fields
 
 
 @given(st.lists(st.binary(max_size=40)), st.lists(st.integers(1, 50), min_size=1))
-def test_frames_come_back_however_they_are_cut(payloads, sizes):
+def test_frames_are_reassembled_from_any_segments(payloads, sizes):
     data = b"".join(map(frame, payloads))
     reader, got, at = FrameReader(), [], 0
     while at < len(data):
@@ -61,11 +61,11 @@ def test_a_frame_longer_than_any_request_is_refused():
     assert caught.value.context["length"] == 2**32 - 1
 
 
-def test_fields_that_do_not_end():
+def test_unterminated_fields():
     with pytest.raises(FormatError, match="does not end in NUL"):
         fields_of(b"97\x0060001")
 
 
 @given(st.text())
-def test_escaped_text_is_ascii_and_comes_back(text):
+def test_escaped_text_is_ascii_and_is_unescaped(text):
     assert escaped(text).encode("ascii").decode("unicode-escape") == text

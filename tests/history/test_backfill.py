@@ -148,7 +148,7 @@ def test_a_second_with_more_ticks_than_a_page(store, serve, fill, caplog):
     assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in reported.getMessage()
 
 
-def test_a_server_that_cuts_seconds_neither_holds_it_up_nor_doubles_a_tick(store, serve, fill):
+def test_a_server_that_cuts_seconds_causes_no_duplicates(store, serve, fill):
     counts = {0: 3, 1: 400, 2: 700, 3: 700, 4: 300, 5: 2500, 6: 700, 7: 9}
     crowded = crowd(counts)
     gap = (crowded.start_ns + SECOND // 2, crowded.end_ns - SECOND // 2)
@@ -182,7 +182,7 @@ def crowd(counts):
     return Replay.from_columns([contract], {(1, "mid_point"): TickColumns(len(seconds), columns)})
 
 
-def test_frames_say_whether_backfilled_ticks_are_among_them(store, serve, midnight, fill, gap):
+def test_frames_mark_backfilled_ticks(store, serve, midnight, fill, gap):
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     fill(serve(midnight))
     plain, both, alone = (
@@ -219,7 +219,7 @@ def test_frames_say_whether_backfilled_ticks_are_among_them(store, serve, midnig
         store.select(BTC, "bid_ask", backfill="yes")
 
 
-def test_the_ledger_is_the_same_when_it_is_made_anew(store, serve, midnight, fill, gap):
+def test_a_rebuilt_ledger_is_the_same(store, serve, midnight, fill, gap):
     Recorded(store, midnight, [gap])
     fill(serve(midnight))
     rows = store.index.coverage()
@@ -271,7 +271,7 @@ def test_a_range_is_half_open_and_exact(store, serve, midnight, fill, gap):
     recorded.check()
 
 
-def test_only_what_is_asked_for(store, serve, morning, fill):
+def test_only_selected_streams_are_filled(store, serve, morning, fill):
     long = (OPEN + 20 * SECOND, OPEN + 30 * SECOND)
     short = (long[1] + MINUTE, long[1] + MINUTE + SECOND)
     Recorded(store, morning, [long, short])
@@ -293,7 +293,7 @@ def test_only_what_is_asked_for(store, serve, morning, fill):
         planned(page_ticks=1001)
 
 
-def test_a_dry_run_asks_nobody_and_changes_nothing(store, midnight, fill, gap):
+def test_a_dry_run_sends_no_request_and_changes_nothing(store, midnight, fill, gap):
     Recorded(store, midnight, [gap])
     rows, files = store.index.coverage(), store.index.files()
     result = fill(NOBODY, dry_run=True)
@@ -321,7 +321,7 @@ def test_a_range_without_an_end_reaches_to_now(store, serve, few, fill, monkeypa
     check_index(store.root, store.index)
 
 
-def test_what_lasts_still_is_left_alone_and_what_is_too_recent_waits(store, serve, few, fill):
+def test_open_gaps_are_left_and_recent_gaps_wait(store, serve, few, fill):
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, IBM, "last")
     capture.say(StreamStatus.SUBSCRIBED, now - 100 * SECOND)
@@ -406,7 +406,7 @@ def test_a_contract_ib_does_not_know_leaves_the_others(store, serve, midnight, f
     recorded.check()
 
 
-def test_a_contract_of_which_nobody_knows_where_it_trades(store, serve, midnight, fill, gap):
+def test_a_contract_without_an_exchange(store, serve, midnight, fill, gap):
     """IB is asked first; one it does not know is refused then."""
     recorded = Recorded(store, midnight.only(None, ["last"]), [gap], has_symbols=False)
     assert store.contracts() == []
@@ -417,7 +417,7 @@ def test_a_contract_of_which_nobody_knows_where_it_trades(store, serve, midnight
 
 
 @pytest.mark.parametrize("page_ticks", [20, 1000])
-def test_ib_is_asked_less_often_when_it_says_so(
+def test_a_pacing_violation_slows_requests_down(
     store, serve, midnight, fill, gap, monkeypatch, caplog, page_ticks
 ):
     """The first pages come; then it is too fast for IB, twice in a row."""
@@ -454,7 +454,7 @@ def test_a_pacing_violation_that_does_not_end_leaves_the_gap(
     recorded.check()
 
 
-def test_a_connection_that_is_lost_amid_it(store, serve, midnight, fill, gap):
+def test_a_connection_lost_during_a_backfill(store, serve, midnight, fill, gap):
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     gateway = serve(midnight)
     reported = []
@@ -507,7 +507,7 @@ def test_a_gateway_that_does_not_answer(store, serve, midnight, fill, gap, monke
     recorded.check()
 
 
-def test_a_gateway_that_is_not_there_or_does_not_want_us(store, serve, midnight, fill, gap):
+def test_a_gateway_that_is_away_or_refuses_the_client(store, serve, midnight, fill, gap):
     recorded = Recorded(store, midnight.only(None, ["last"]), [gap])
     gateway = serve(midnight)
     gateway.refuse(11)
@@ -521,7 +521,7 @@ def test_a_gateway_that_is_not_there_or_does_not_want_us(store, serve, midnight,
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
 @pytest.mark.parametrize("catalogued", [False, True])
-def test_a_database_that_goes_away_amid_it(store, serve, midnight, fill, gap, outage, catalogued):
+def test_a_database_lost_during_a_backfill(store, serve, midnight, fill, gap, outage, catalogued):
     """A gap that was begun is filled; the ledger is not relied on for the rest."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     if catalogued:
@@ -548,7 +548,7 @@ def test_a_database_that_goes_away_amid_it(store, serve, midnight, fill, gap, ou
     recorded.check()
 
 
-def test_it_can_be_broken_off(store, serve, midnight, fill, gap):
+def test_a_backfill_can_be_interrupted(store, serve, midnight, fill, gap):
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     stopping = threading.Event()
     result = fill(
@@ -564,9 +564,7 @@ def test_it_can_be_broken_off(store, serve, midnight, fill, gap):
     recorded.check()
 
 
-def test_a_stream_that_is_being_backfilled_is_left_to_whoever_does(
-    store, serve, midnight, fill, gap
-):
+def test_a_stream_of_another_backfill_is_skipped(store, serve, midnight, fill, gap):
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     lock = StreamLock(store.root, BTC, "bid_ask", backfill=True)
     result = fill(serve(midnight))
@@ -578,7 +576,7 @@ def test_a_stream_that_is_being_backfilled_is_left_to_whoever_does(
     recorded.check()
 
 
-def test_no_more_is_asked_than_needed(store, serve, midnight, fill, gap):
+def test_no_unnecessary_request_is_sent(store, serve, midnight, fill, gap):
     """Pages of a gap are counted; nothing is asked twice but what may have been cut."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     with StreamFiller(
@@ -630,7 +628,7 @@ def backfills(store, database, tmp_path):
         server.stdin.close()
 
 
-def test_killed_at_any_step_and_run_again_each_tick_is_there_once(
+def test_killed_at_any_step_and_run_again_each_tick_is_stored_once(
     store, serve, midnight, fill, gap, backfills
 ):
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
@@ -650,7 +648,7 @@ def test_killed_at_any_step_and_run_again_each_tick_is_there_once(
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_killed_when_all_is_filled_the_next_one_seals_what_was_left(
+def test_killed_after_the_last_gap_the_next_backfill_seals_the_files(
     store, serve, midnight, fill, gap, backfills, at
 ):
     """No gap is left, so without it the open file would stay open; IB is not asked."""

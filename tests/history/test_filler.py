@@ -100,7 +100,7 @@ def live(serve, monkeypatch):
     return Live(serve, monkeypatch)
 
 
-def test_a_capture_that_goes_on_is_backfilled_by_somebody_else(live, capturing, store):
+def test_a_running_capture_is_backfilled_by_another_process(live, capturing, store):
     capture = capturing(live, BOTH, backfill=False)
     live.start(capture, 2)
     for _ in range(3):
@@ -139,9 +139,7 @@ def test_a_capture_fills_its_own_gaps(live, capturing, store):
     check_index(store.root, store.index)
 
 
-def test_a_backfill_that_fails_is_told_and_tried_again_and_the_capture_goes_on(
-    live, capturing, store
-):
+def test_a_failed_backfill_is_logged_and_retried_and_the_capture_goes_on(live, capturing, store):
     live.gateway.refuse(11)
     capture = capturing(live, "1:ONE:bid_ask", backfill=True)
     live.start(capture, 1)
@@ -160,9 +158,7 @@ def test_a_backfill_that_fails_is_told_and_tried_again_and_the_capture_goes_on(
     check_index(store.root, store.index)
 
 
-def test_a_capture_stops_though_its_backfill_is_to_wait_for_an_hour(
-    live, capturing, store, monkeypatch, caplog
-):
+def test_a_capture_stops_during_a_wait_of_its_backfill(live, capturing, store, monkeypatch, caplog):
     monkeypatch.setattr(history, "_RETRY_SECONDS", (3600.0,))
     live.gateway.refuse_history(1)  # 162: pacing violation
     capture = capturing(live, "1:ONE:bid_ask", backfill=True)
@@ -180,7 +176,7 @@ def test_a_capture_stops_though_its_backfill_is_to_wait_for_an_hour(
     live.check(store, "bid_ask")
 
 
-def test_what_a_killed_one_left_is_sealed_by_the_next_capture(live, capturing, store):
+def test_files_of_a_killed_backfill_are_sealed_by_the_next_capture(live, capturing, store):
     left = StreamAppender(store.root, 1, "bid_ask", store.index, fsync=None, backfill=True)
     tick = HistoricalTick(live.begin - 7200, (1.0, 1.0, 2.0, 1.0), flags=(False, False))
     left.append_frames(encode_tick(tick, 1, "bid_ask", "killed"), tick.time * SECOND)
@@ -225,13 +221,13 @@ def rows(*states):
         ([], []),
     ],
 )
-def test_gaps_that_end_with_being_captured_again_are_ripe(ledger, gaps):
+def test_gaps_followed_by_captured_time_are_due(ledger, gaps):
     known = rows(*ledger) if ledger else []
     actual = list(_recaptured_gaps(known, 0, 100 * SECOND))
     assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in actual] == gaps
 
 
-def test_gaps_of_an_earlier_run_and_fresh_ones_are_left():
+def test_gaps_of_an_earlier_run_and_recent_gaps_are_left():
     known = rows(
         "disconnected", "captured", "disconnected", "captured", "disconnected", "captured…"
     )

@@ -215,7 +215,7 @@ AT_THE_HOUR = {
 @example(AT_THE_HOUR, 1)
 @settings(max_examples=100, deadline=None)
 @given(worlds(), st.integers(1, 9))
-def test_live_and_backfilled_ticks_are_together_all_there_were(build, how, page_ticks):
+def test_live_and_backfilled_ticks_are_complete(build, how, page_ticks):
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         world = build(folder, how)
         before = world.stored(backfilled_rows=False)
@@ -231,7 +231,7 @@ def test_live_and_backfilled_ticks_are_together_all_there_were(build, how, page_
 
 @settings(max_examples=100, deadline=None)
 @given(worlds(), st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=4))
-def test_killed_at_any_point_it_goes_on_and_stores_nothing_twice(build, how, kills):
+def test_a_killed_backfill_resumes_without_duplicates(build, how, kills):
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         world = build(folder, how)
         for steps, is_written in kills:
@@ -273,7 +273,7 @@ def leave_as_it_is(filler):
 
 @settings(max_examples=60, deadline=None)
 @given(worlds(), st.lists(st.integers(0, 6), max_size=4))
-def test_what_was_filled_before_a_refusal_is_noted(build, how, page_counts):
+def test_time_filled_before_a_refusal_is_recorded(build, how, page_counts):
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         world = build(folder, how)
         for pages in page_counts:
@@ -320,7 +320,7 @@ def world(build, tmp_path):
     return make
 
 
-def test_a_gap_that_fits_the_seconds_is_filled_with_its_seconds(world):
+def test_a_gap_of_whole_seconds_is_filled_by_seconds(world):
     here = world()
     [part] = here.fill_all()
     assert (part.start_ns, part.end_ns, part.ticks) == (T0 + 20 * SECOND, T0 + 30 * SECOND, 100)
@@ -332,7 +332,7 @@ def test_a_gap_that_fits_the_seconds_is_filled_with_its_seconds(world):
     assert asked == (T0 // SECOND + 19, T0 // SECOND + 20 + 11)
 
 
-def test_rows_say_what_they_are(world):
+def test_backfilled_messages_are_marked(world):
     here = world()
     here.fill_all()
     [file] = [file for file in here.index.files() if file.backfilled]
@@ -348,7 +348,7 @@ def test_rows_say_what_they_are(world):
     assert (file.ticks, file.first_sequence) == (100, None)
 
 
-def test_a_line_that_was_dead_before_that_was_noticed_is_filled_from_the_last_tick(world):
+def test_an_outage_is_filled_from_the_last_tick_before_it(world):
     here = world(unnoticed=15 * SECOND)
     [part] = here.fill_all()
     assert part.ticks == 250
@@ -364,7 +364,7 @@ def test_two_gaps_in_one_second(world):
     here.check()
 
 
-def test_a_note_lies_beside_its_ticks_and_a_long_calm_needs_one_file(world):
+def test_a_note_is_stored_beside_its_ticks_and_a_long_quiet_time_needs_one_file(world):
     """Two seconds before 14:00, then nothing, then ticks again hours later."""
     early = [(T0 + 8 * SECOND + n, float(n)) for n in range(20)]
     late = [(T0 + 30_000 * SECOND + n, float(n)) for n in range(20)]
@@ -381,7 +381,7 @@ def test_a_note_lies_beside_its_ticks_and_a_long_calm_needs_one_file(world):
     assert all(file.messages == file.ticks + 1 for file in files)
 
 
-def test_a_stream_is_backfilled_by_one_at_a_time_and_captured_meanwhile(world, fake_capture):
+def test_a_stream_has_one_backfill_at_a_time_and_is_captured_meanwhile(world, fake_capture):
     here = world()
     capture = fake_capture(here.root, here.index, CONTRACT, KIND)
     with here.filler() as filler:
@@ -395,7 +395,7 @@ def test_a_stream_is_backfilled_by_one_at_a_time_and_captured_meanwhile(world, f
     }
 
 
-def test_a_capture_that_begins_does_not_touch_a_backfill_that_goes_on(world, fake_capture):
+def test_a_new_capture_leaves_a_running_backfill_alone(world, fake_capture):
     here = world()
     [gap] = here.open_gaps()
     with here.filler(page_ticks=7) as filler:
@@ -424,7 +424,7 @@ past_ticks = st.builds(
 
 
 @given(st.lists(past_ticks, max_size=12), st.data())
-def test_not_among_is_what_is_left_of_a_history_and_a_part_of_it(ticks, data):
+def test_not_among_returns_the_missing_ticks(ticks, data):
     current = data.draw(st.lists(st.sampled_from(ticks), unique_by=id) if ticks else st.just([]))
     rest = subtract_stored(ticks, current)
     assert Counter(rest) == Counter(ticks) - Counter(current)
@@ -441,7 +441,7 @@ def test_the_same_tick_with_other_flags_is_the_same_tick(tick, other):
 
 @given(past_ticks)
 @pytest.mark.parametrize("tick_type", ["last", "all_last"])
-def test_a_trade_is_stored_as_it_came(tick_type, tick):
+def test_a_trade_is_stored_unchanged(tick_type, tick):
     frames = encode_tick(tick, CONTRACT, tick_type, "stream")
     message = StreamMessage.FromString(frames[4:])
     assert stored_tick(message) == tick
@@ -451,7 +451,7 @@ def test_a_trade_is_stored_as_it_came(tick_type, tick):
 
 
 @given(st.integers(0, 2**33), st.tuples(values, values, values, values), st.booleans())
-def test_a_quote_is_stored_as_it_came(time, prices, flag):
+def test_a_quote_is_stored_unchanged(time, prices, flag):
     tick = HistoricalTick(time, prices, flags=(flag, not flag))
     message = StreamMessage.FromString(encode_tick(tick, CONTRACT, "bid_ask", "stream")[4:])
     # A side of -1 or 0 without a size is no quote.
@@ -463,7 +463,7 @@ def test_a_quote_is_stored_as_it_came(time, prices, flag):
     assert not message.tick_data.HasField("exchange")
 
 
-def test_a_live_tick_without_the_time_of_ib_is_of_the_second_it_came_in():
+def test_a_live_tick_without_an_exchange_time_has_its_second_of_arrival():
     message = StreamMessage.FromString(
         encode_tick(HistoricalTick(7, (1.5,)), CONTRACT, KIND, "s")[4:]
     )
@@ -498,7 +498,7 @@ def test_a_page_of_ibapi():
     assert parse_tick("mid_point", mid) == HistoricalTick(7, (180.55,))
 
 
-def test_held_reads_what_is_there_though_the_index_does_not_know_it(world):
+def test_stored_ticks_include_files_missing_in_the_index(world):
     here = world()
     current = StoredTicks(here.root, MemoryIndex(), CONTRACT, KIND)
     assert len(current.at(T0 // SECOND + 5)) == 10

@@ -65,7 +65,7 @@ def mid_points(history, start=T0):
     return [tick.time for tick in history.page(1, "SMART", "mid_point", start, 1000)]
 
 
-def test_a_page_is_asked_for_as_ib_wants_it(asking):
+def test_a_page_request_has_the_format_of_ib(asking):
     history = asking(lambda req: page(req, T0, T0 + 1))
     assert history.page(265598, "SMART", "mid_point", T0, 500) == [
         HistoricalTick(T0, (1.5,)),
@@ -78,7 +78,7 @@ def test_a_page_is_asked_for_as_ib_wants_it(asking):
     assert history.requests == 1
 
 
-def test_a_page_may_come_in_parts_and_other_answers_are_not_taken_for_it(asking):
+def test_a_page_arrives_in_parts_and_other_answers_are_ignored(asking):
     def answer(req):
         stray = page(int(req) - 1, T0 + 7)
         notes = error(-1, 2106, "HMDS data farm connection is OK:ushmds") + error(
@@ -109,7 +109,7 @@ def test_no_data_is_an_empty_page(asking, text):
         (100, "Max rate of messages per second has been exceeded:max=50 rec=51", False),
     ],
 )
-def test_what_was_too_fast_is_asked_again(asking, monkeypatch, caplog, code, text, of_request):
+def test_a_pacing_violation_is_retried(asking, monkeypatch, caplog, code, text, of_request):
     monkeypatch.setattr(history_module, "_RETRY_SECONDS", (0.01, 0.02, 0.03))
     history = asking(
         *[lambda req: error(req if of_request else -1, code, text)] * 2,
@@ -122,7 +122,7 @@ def test_what_was_too_fast_is_asked_again(asking, monkeypatch, caplog, code, tex
     assert len({asked[1] for asked in history.asked}) == 3  # ids are not used twice
 
 
-def test_ib_is_not_asked_for_ever(asking, monkeypatch):
+def test_retries_are_limited(asking, monkeypatch):
     monkeypatch.setattr(history_module, "_RETRY_SECONDS", (0.0, 0.0, 0.0))
     history = asking(*[lambda req: error(req, 162, "pacing violation")] * 4)
     with pytest.raises(CaptureError, match=r"pacing violation \(162\)") as caught:
@@ -131,19 +131,19 @@ def test_ib_is_not_asked_for_ever(asking, monkeypatch):
     assert history.requests == 4
 
 
-def test_ticks_of_before_are_no_answer(asking):
+def test_ticks_of_earlier_requests_are_ignored(asking):
     with pytest.raises(CaptureError, match="with ticks before 20231114-22:13:20 UTC"):
         mid_points(asking(lambda req: page(req, T0 - 2, T0 - 1)))
 
 
-def test_a_message_that_cannot_be_read_is_no_page(asking):
+def test_an_undecodable_message_is_no_page(asking):
     history = asking(lambda req: message(96, req, 2, "yesterday", "", 1.5, 0, 1))
     with pytest.raises(CaptureError, match="message: ValueError"):
         mid_points(history)
 
 
 @pytest.mark.parametrize("parts", [0, 1])
-def test_a_line_that_ends_before_the_page_is_whole(asking, parts):
+def test_a_connection_that_ends_before_the_page_is_complete(asking, parts):
     history = asking(lambda req: page(req, T0, done=False) * parts, hangs_up=True)
     with pytest.raises(ConnectionFailedError, match="the connection was closed"):
         mid_points(history)
@@ -152,7 +152,7 @@ def test_a_line_that_ends_before_the_page_is_whole(asking, parts):
         mid_points(history)
 
 
-def test_a_server_that_is_silent_and_has_said_why(asking):
+def test_a_timeout_reports_the_last_error_of_the_server(asking):
     broken = error(-1, 2105, "HMDS data farm connection is broken:ushmds")
     history = asking(lambda req: broken + page(req, T0), lambda _: b"")
     assert mid_points(history) == [T0]
@@ -163,7 +163,7 @@ def test_a_server_that_is_silent_and_has_said_why(asking):
         mid_points(history)
 
 
-def test_waiting_ends_when_it_is_to_stop(asking):
+def test_a_stop_ends_a_wait(asking):
     stopping = threading.Event()
 
     def answer(_):
@@ -178,7 +178,7 @@ def test_waiting_ends_when_it_is_to_stop(asking):
     assert history.requests == 1
 
 
-def test_nobody_who_is_to_stop_waits_for_a_server_that_does_not_greet():
+def test_a_stop_ends_a_wait_for_the_greeting():
     stopping = threading.Event()
 
     def say_nothing(line: socket.socket) -> None:
@@ -190,7 +190,7 @@ def test_nobody_who_is_to_stop_waits_for_a_server_that_does_not_greet():
         HistoryClient("127.0.0.1", server.port, 11, connect_timeout=3600.0, stopping=stopping)
 
 
-def test_where_a_contract_trades(asking):
+def test_exchange_of_a_contract(asking):
     unknown = asking(lambda req: error(req, 200, "No security definition has been found"))
     with pytest.raises(CaptureError, match=r"No security definition has been found \(200\)"):
         unknown.exchange(1)

@@ -60,7 +60,7 @@ def test_no_limit_is_ever_passed(pacing, wishes):
             assert at - before[-1][0] >= 1 / pacing.messages_per_second - SLACK
 
 
-def test_what_is_within_the_limits_does_not_wait():
+def test_requests_within_the_limits_do_not_wait():
     pace = Pace(Pacing())
     for number in range(60):
         assert pace.wait(number, number % 12, 1, number * 1.0) == 0
@@ -98,6 +98,6 @@ def test_other_messages_count_for_the_second_only():
         ({"identical_seconds": float("inf")}, "identical_seconds=inf"),
     ],
 )
-def test_a_limit_that_lets_nothing_through_is_refused(wrong, words):
+def test_invalid_limits_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
         Pacing(**wrong)

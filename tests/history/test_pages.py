@@ -105,7 +105,7 @@ def walked(server, start, end, most):
 
 @pytest.mark.parametrize("server", [Completing, Cutting])
 @given(few_seconds, st.integers(-2, 14), st.integers(0, 16), st.integers(1, 9))
-def test_every_tick_of_a_range_comes_once_and_in_order(server, seconds, start, length, most):
+def test_every_tick_of_a_range_is_returned_once_and_in_order(server, seconds, start, length, most):
     if server is Cutting:  # a second of more ticks than a page cannot be completed
         seconds = [second for second in seconds if seconds.count(second) <= most]
     ticks = numbered(seconds)
@@ -128,7 +128,7 @@ def test_a_page_that_ends_with_its_second_loses_and_doubles_nothing():
     assert server.asked == [(T0, 4), (T0 + 1, 4), (T0 + 2, 4)]
 
 
-def test_a_page_that_is_longer_than_asked_for_is_whole():
+def test_a_page_longer_than_requested_is_used_completely():
     ticks = numbered([0, 0, 0, 1])
     server = Completing(ticks)
     assert walked(server, T0, T0 + 2, 2) == ticks
@@ -136,7 +136,7 @@ def test_a_page_that_is_longer_than_asked_for_is_whole():
 
 
 @pytest.mark.parametrize("server", [Completing, Cutting])
-def test_a_second_with_more_than_a_page_does_not_hold_it_up(server):
+def test_a_second_longer_than_a_page_does_not_stop_paging(server):
     ticks = numbered([0, *[1] * 50, 2])
     actual = walked(server(ticks), T0, T0 + 3, 10)
     assert [tick for tick in actual if tick.time != T0 + 1] == [ticks[0], ticks[-1]]
@@ -144,26 +144,26 @@ def test_a_second_with_more_than_a_page_does_not_hold_it_up(server):
     assert len(actual) == (52 if server is Completing else 12)
 
 
-def test_nothing_at_all_is_an_answer():
+def test_an_empty_history():
     server = Completing([])
     assert walked(server, T0 + 5, T0 + 3 * QUARTER_SECONDS, 1000) == []
     assert [start - T0 for start, _ in server.asked] == [5, QUARTER_SECONDS, 2 * QUARTER_SECONDS]
 
 
-def test_a_first_tick_beyond_the_end_spares_the_hours_before_it():
+def test_a_first_tick_after_the_end_skips_the_hours_before_it():
     server = Completing(numbered([50_000]))
     assert walked(server, T0, T0 + 40_000, 1000) == []
     assert len(server.asked) == 1
 
 
 @given(st.integers(0, 10_000))
-def test_empty_pages_are_skipped_to_where_sessions_begin(second):
+def test_after_empty_pages_paging_continues_at_the_next_session(second):
     steps = [until for until, _ in iter_seconds(Completing([]), T0 + second, T0 + 20_000, 10)]
     assert all(until % QUARTER_SECONDS == 0 for until in steps[:-1])
     assert all(0 < later - earlier <= QUARTER_SECONDS for earlier, later in pairwise(steps))
 
 
-def test_ticks_of_the_past_are_not_taken_for_new_ones():
+def test_ticks_before_the_page_are_ignored():
     """A server that begins too early, and not in order."""
     ticks = numbered([0, 1, 2, 3])
 

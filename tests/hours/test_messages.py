@@ -88,7 +88,7 @@ def test_a_torn_sealed_file_is_read_as_far_as_it_goes(quotes_file):
         assert len(list(ibt.iter_messages(quotes_file))) == 9_457
 
 
-def test_a_frame_that_is_no_message_is_passed_over(tmp_path):
+def test_an_undecodable_frame_is_skipped(tmp_path):
     header = read_header((path := made_open(tmp_path)).read_bytes())
     with path.open("ab") as file:
         file.write(b"\x00\x00\x00\x02\xff\xff")
@@ -118,7 +118,7 @@ def made_open(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_a_damaged_block_is_passed_over_or_ends_the_file(tmp_path, compression):
+def test_a_damaged_block_is_skipped_or_ends_the_file(tmp_path, compression):
     with ibt.HourWriter(tmp_path, 8314, "bid_ask", compression=compression) as writer:
         writer.write(in_hour(recorded("ibm_quotes"), 14))
     (path,) = writer.files
@@ -131,7 +131,7 @@ def test_a_damaged_block_is_passed_over_or_ends_the_file(tmp_path, compression):
         list(ibt.iter_messages(path, strict=True))
 
 
-def test_what_is_no_hour_file_is_refused_at_once(tmp_path):
+def test_other_files_are_refused_at_once(tmp_path):
     with pytest.raises(errors.NoStoreError, match="no such file"):
         ibt.iter_messages(tmp_path / "none.pb")
     with pytest.raises(errors.NoStoreError):
@@ -160,6 +160,6 @@ def test_json_has_one_line_and_the_keys_of_v2(written_folder):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", '{"type": "tick"}', "[" * 100_000])
-def test_text_that_is_no_message_is_refused(text):
+def test_invalid_text_is_refused(text):
     with pytest.raises(errors.ProtocolError):
         message_from_json(text)

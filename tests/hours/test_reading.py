@@ -135,7 +135,7 @@ def test_every_library_has_the_same_ticks(written_folder):
     assert about["missing"] == []
 
 
-def test_it_shows_what_was_read(written_folder):
+def test_the_repr_names_files_and_ticks(written_folder):
     ticks = ibt.read_hours(written_folder / "8314/bid_ask")
     times = recorded("ibm_quotes")["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
     assert repr(ticks) == (
@@ -173,7 +173,7 @@ def test_files_of_any_name_are_read_together(quotes_file, open_file, tmp_path):
     assert ticks.to_polars()["timestamp"].is_sorted()
 
 
-def test_a_file_in_the_place_of_another_is_left_out(written_folder, tmp_path):
+def test_a_misplaced_file_is_left_out(written_folder, tmp_path):
     for name in ("14_ticks.pb", "15_ticks.pb"):
         place = tmp_path / "8314/bid_ask/2013/10/08" / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +244,7 @@ def test_a_damaged_open_file_is_read_up_to_the_damage(open_file):
     same(ticks, expected[: len(ticks)])
 
 
-def test_what_is_not_there_is_an_error(written_folder, tmp_path):
+def test_a_missing_path_is_an_error(written_folder, tmp_path):
     for path, message in (
         (tmp_path / "none.pb", "no such file or folder"),
         (f"{written_folder}/8314/last/*.pb", "no hour file matches"),

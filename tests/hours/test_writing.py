@@ -23,7 +23,7 @@ from .conftest import QUOTES_HOUR, in_hour, recorded
 TRADES = {"contract_id": 8314, "tick_type": "all_last"}
 
 
-def test_what_is_written_is_read_again_with_every_column(tmp_path):
+def test_written_ticks_are_read_back_with_every_column(tmp_path):
     source = sample("ibm_trades")
     with ibt.HourWriter(tmp_path, **TRADES, stream_id="8314_all_last") as writer:
         for batch in read_batches(source.path, **TRADES):
@@ -49,7 +49,7 @@ def test_what_is_written_is_read_again_with_every_column(tmp_path):
         max_size=30,
     )
 )
-def test_any_ticks_come_back(tmp_path_factory, rows):
+def test_any_ticks_are_read_back(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("any")
     start = int(datetime(2025, 1, 10, 14, tzinfo=UTC).timestamp()) * 10**9
     frame = pl.DataFrame(
@@ -68,7 +68,7 @@ def test_any_ticks_come_back(tmp_path_factory, rows):
     assert read["size"].to_list() == expected["size"].to_list()
 
 
-def test_files_are_sealed_in_the_places_of_a_store(written_folder):
+def test_files_are_sealed_in_the_layout_of_a_store(written_folder):
     files = sorted(path for path in written_folder.rglob("*.pb"))
     assert len(files) == 17 + 12 + 2
     for path in files:
@@ -110,7 +110,7 @@ def test_a_compressed_file_is_appended_to(tmp_path):
     assert ibt.read_hours(tmp_path).to_polars()["price"].to_list() == hour["price"].to_list()
 
 
-def test_other_hours_are_left_as_they_are(tmp_path):
+def test_other_hours_are_unchanged(tmp_path):
     trades = recorded("ibm_trades")
     with ibt.HourWriter(tmp_path, **TRADES) as writer:
         writer.write(in_hour(trades, 14))

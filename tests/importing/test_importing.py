@@ -64,7 +64,7 @@ def test_the_same_ticks_from_any_kind_of_file(store, sample_store, quotes, tmp_p
     assert around.height >= 5000
 
 
-def test_what_was_read_as_what(store, tmp_path):
+def test_the_mapping_is_reported(store, tmp_path):
     path = csv(tmp_path / "trades.csv", ["2025-01-10 09:30:00,236.5,100,x"], "Time,Last,Qty,note")
     result = ibt.import_table(store, path, **AAPL, tz="America/New_York")
     assert result.mapped == {"timestamp": ("Time",), "price": ("Last",), "size": ("Qty",)}
@@ -117,7 +117,7 @@ def test_equal_ticks_of_a_file_are_all_kept(store, tmp_path):
     assert store.select(265598).count() == 4
 
 
-def test_a_longer_file_adds_what_is_new(store, tmp_path):
+def test_a_longer_file_adds_its_new_rows(store, tmp_path):
     rows = [f"2025-01-10T14:{minute}:00Z,{minute},1" for minute in range(10, 60)]
     rows += [f"2025-01-10T15:{minute}:00Z,{minute},1" for minute in range(10, 60)]
     path = csv(tmp_path / "trades.csv", rows[:70])
@@ -128,7 +128,7 @@ def test_a_longer_file_adds_what_is_new(store, tmp_path):
     assert store.select(265598).to_polars()["price"].to_list() == [*range(10, 60)] * 2
 
 
-def test_a_bad_row_is_named_and_what_comes_before_is_kept(store, tmp_path):
+def test_a_bad_row_is_named_and_the_rows_before_it_are_stored(store, tmp_path):
     rows = [f"2025-01-10T14:30:{second:02}Z,{second},1" for second in range(60)]
     rows[41] = "2025-01-10T14:30:41Z,forty-one,1"
     path = csv(tmp_path / "trades.csv", rows)
@@ -158,7 +158,7 @@ def test_a_bad_row_is_named_and_what_comes_before_is_kept(store, tmp_path):
     ],
     ids=str,
 )
-def test_what_cannot_be_imported(store, tmp_path, content, options, error, says):
+def test_invalid_imports(store, tmp_path, content, options, error, says):
     path = tmp_path / "trades.csv"
     path.write_text(content)
     with pytest.raises(error, match=says):
@@ -166,7 +166,7 @@ def test_what_cannot_be_imported(store, tmp_path, content, options, error, says)
     assert store.contents() == []
 
 
-def test_files_that_are_not_there(store, tmp_path):
+def test_missing_files(store, tmp_path):
     for load in (
         lambda path: ibt.import_table(store, path, **AAPL),
         lambda path: ibt.import_messages(store, path),
@@ -189,7 +189,7 @@ def test_a_stream_being_written_is_not_imported_into(store, tmp_path):
 # -- killed in the middle --------------------------------------------------------------------------
 
 
-def test_killed_in_the_middle_and_begun_again(tmp_path, database, quotes):
+def test_a_killed_import_is_repeated(tmp_path, database, quotes):
     """``kill -9`` at any moment; what follows writes what is missing, and nothing twice."""
     path = tmp_path / "quotes.csv"
     part = quotes.select("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
@@ -291,7 +291,7 @@ def test_messages_of_a_stream_without_a_tick(store, tmp_path):
     ],
     ids=str,
 )
-def test_a_bad_line_is_named_and_what_comes_before_is_kept(store, tmp_path, line, error, says):
+def test_a_bad_line_is_named_and_the_lines_before_it_are_stored(store, tmp_path, line, error, says):
     path = tmp_path / "all.jsonl"
     good = [json.dumps(tick(f"2025-01-10T14:30:0{n}Z")).encode() for n in range(4)]
     path.write_bytes(b"\n".join([good[0], b"", good[1], line, good[2], good[3], b""]))
@@ -403,7 +403,7 @@ def test_overlapping_files_are_stored_once(store, tmp_path, files, compression):
         assert (again.added, again.known) == (0, len(rows))
 
 
-def test_a_store_whose_ticks_were_numbered_knows_their_file(store, tmp_path):
+def test_numbered_ticks_of_a_store_match_their_file(store, tmp_path):
     """Files without a sequence column were stored with their row numbers."""
     numbered = pl.DataFrame(
         {
@@ -430,7 +430,7 @@ def test_sequences_of_a_file_tell_its_ticks_apart(store, tmp_path):
     assert sorted(store.select(265598).to_polars()["sequence"]) == list(range(5))
 
 
-def test_quotes_exported_and_imported_again_are_known(sample_store, store, tmp_path):
+def test_exported_quotes_are_not_imported_twice(sample_store, store, tmp_path):
     """Whatever stream id, sequence or exchange time they were stored with."""
     window = {"start": "2013-10-08T14:00Z", "end": "2013-10-08T14:10Z"}
     part = sample_store.select("ibm", "bid_ask", **window).to_polars()
@@ -512,7 +512,7 @@ def test_a_bad_id_among_numbers_is_refused(store, tmp_path):
     "mapping",
     [{"metadata.number": "trade_id", "sequence": None}, {"metadata.trade_id": "trade_id"}],
 )
-def test_a_mapping_goes_before_the_recognised_text_id(store, tmp_path, mapping):
+def test_a_mapping_overrides_the_recognised_text_id(store, tmp_path, mapping):
     rows = [f"2025-03-03T14:30:00Z,10,1,{one}" for one in ("a-1", "a-2")]
     path = csv(tmp_path / "ids.csv", rows, "time,price,size,trade_id")
     ibt.import_table(store, path, contract_id=7, tick_type="last", mapping=mapping)

@@ -124,7 +124,7 @@ def test_parts_of_a_time_in_parquet(store, tmp_path, day, clock):
         ("date,seconds,price", ["2025-03-03,34200,1"], "without a time of day"),
     ],
 )
-def test_half_a_time_is_refused(store, tmp_path, header, rows, says):
+def test_a_time_without_a_date_is_refused(store, tmp_path, header, rows, says):
     path = text(tmp_path / "trades.csv", header, *rows)
     with pytest.raises(errors.InputError, match=says):
         load(store, path, **NEW_YORK)
@@ -151,7 +151,7 @@ def test_nanoseconds_in_a_column_of_their_own(store, tmp_path):
     assert times(frame) == ["2025-03-03T14:30:00.000000000"]
 
 
-def test_half_a_time_is_refused_where_it_is_chosen(store, tmp_path):
+def test_a_mapped_time_without_a_date_is_refused(store, tmp_path):
     path = text(tmp_path / "trades.csv", "d,t,u,price", "2025-03-03,09:30:00.5,2025-03-03,1")
     for chosen in ("d", "t", "u", "t+d", "d+u"):
         with pytest.raises(errors.InputError, match="holds"):
@@ -206,7 +206,7 @@ def test_times_in_a_format(store, tmp_path, time_format, header, row):
         ("at %s", "at 1741012200", "%s reads no instant.*timestamp_unit="),
     ],
 )
-def test_formats_whose_zone_would_be_passed_over(store, tmp_path, time_format, value, says):
+def test_formats_that_would_ignore_a_zone_are_refused(store, tmp_path, time_format, value, says):
     path = text(tmp_path / "a.csv", "time,price", f"{value},1")
     for tz in ("UTC", "America/New_York"):
         with pytest.raises(errors.InputError, match=says):
@@ -338,7 +338,7 @@ def test_a_file_that_names_its_contracts_needs_no_other(store, tmp_path, name):
     assert stored(store, 999)["price"].to_list() == [500]
 
 
-def test_a_symbol_that_is_a_word_for_nothing(store, tmp_path):
+def test_symbols_that_mean_null(store, tmp_path):
     path = text(
         tmp_path / "a.csv",
         "symbol,time,price",
@@ -365,7 +365,7 @@ def test_roots_and_suffixes_are_one_symbol(store, tmp_path):
     assert result.rows == {1: 1, 2: 1, 3: 1}
 
 
-def test_one_instrument_and_one_contract_that_contradict(store, tmp_path):
+def test_an_instrument_that_contradicts_the_contract(store, tmp_path):
     path = text(tmp_path / "trades.csv", "symbol,time,price", "IBM,2025-03-03T14:30:00Z,1")
     store.add_contract(8314, "IBM")
     store.add_contract(9, "BAC")
@@ -388,7 +388,7 @@ def test_values_of_one_row_that_name_different_contracts(store, tmp_path):
         ibt.import_table(store, path, tick_type="last")
 
 
-def test_a_second_instrument_far_down_is_seen_before_anything_is_stored(store, tmp_path):
+def test_a_second_instrument_far_down_is_noticed_before_any_write(store, tmp_path):
     rows = [f"AAA,2025-03-03T14:30:00.{number:06}Z,{number}" for number in range(300_000)]
     rows.append("BBB,2025-03-03T14:31:00Z,1")
     path = text(tmp_path / "trades.csv", "symbol,time,price", *rows)
@@ -437,13 +437,13 @@ def test_corrections_are_kept(store, tmp_path, name):
     assert metadata(frame) == [{}, {}, {}, {"correction": "01"}, {"correction": "8"}]
 
 
-def test_columns_that_are_asked_for_are_kept_as_text(store, tmp_path):
+def test_requested_columns_are_stored_as_text(store, tmp_path):
     path = text(tmp_path / "a.csv", "time,price,side", "2025-03-03T14:30:00Z,1,B")
     frame = load(store, path, mapping={"metadata.aggressor": "side"})
     assert metadata(frame) == [{"aggressor": "B"}]
 
 
-def test_metadata_of_ours_comes_back(store, tmp_path):
+def test_exported_metadata_is_read_back(store, tmp_path):
     frame = pl.DataFrame(
         {
             "timestamp": [datetime(2025, 3, 3, tzinfo=UTC)],
@@ -582,7 +582,7 @@ def test_tardis_and_kdb(store, tmp_path):
     assert (times(frame), frame["ask_size"].to_list()) == ([WANTED], [4])
 
 
-def test_a_preset_that_is_forced_or_unknown(store, tmp_path):
+def test_an_explicit_or_unknown_preset(store, tmp_path):
     path = text(tmp_path / "a.csv", "time,sym,price", "2025-03-03T14:30:00Z,A,1")
     for preset, expected in ((None, "kdb"), ("none", None), ("taq", "taq")):
         result = ibt.import_table(store, path, contract_id=7, tick_type="last", preset=preset)
@@ -612,7 +612,7 @@ def test_numbers_with_marks(store, tmp_path, rows, expected):
 
 @pytest.mark.parametrize("prices", [["110'165", "110'16"], ["109’31+", "1"], ["-0'025", "0'000"]])
 @pytest.mark.parametrize("decimal", [None, "."])
-def test_prices_in_thirty_seconds_are_no_thousands(store, tmp_path, prices, decimal):
+def test_prices_in_thirty_seconds_are_refused(store, tmp_path, prices, decimal):
     rows = [f'2025-03-03T14:30:00Z,{price},"1,000.5"' for price in prices]
     path = text(tmp_path / "notes.csv", "time,price,size", *rows)
     with pytest.raises(errors.InputError, match=r"'price' has .* looks like a price in 32nds"):
@@ -625,7 +625,7 @@ def test_prices_in_thirty_seconds_are_no_thousands(store, tmp_path, prices, deci
         assert got["price"].to_list() == [110165, 110160, 12345.5]
 
 
-def test_a_dot_between_semicolons_that_may_be_either(store, tmp_path):
+def test_an_ambiguous_dot_between_semicolons(store, tmp_path):
     path = text(tmp_path / "a.csv", "time;price;size", "2025-03-03T14:30:00Z;1.234;2.000")
     with pytest.raises(errors.InputError, match=r"numbers such as 1\.234, which may be thousands"):
         load(store, path)
@@ -638,7 +638,7 @@ def test_a_dot_between_semicolons_that_may_be_either(store, tmp_path):
     assert load(store, path, contract_id=10)["price"].to_list() == [1.234]
 
 
-def test_a_comma_that_may_be_either(store, tmp_path):
+def test_an_ambiguous_comma(store, tmp_path):
     path = text(tmp_path / "a.csv", "time,price,size", '2025-03-03T14:30:00Z,"1,234",5')
     with pytest.raises(errors.InputError, match=r"'price' has numbers such as 1,234.*decimal="):
         load(store, path)
@@ -671,7 +671,7 @@ def test_numbers_in_another_notation_are_refused(store, tmp_path, bad):
         ("excel.csv", lambda data: data.decode().encode("utf-16")),
     ],
 )
-def test_text_by_what_it_is_and_not_by_its_name(store, tmp_path, name, wrap):
+def test_text_is_recognised_by_its_content(store, tmp_path, name, wrap):
     data = b'time,"price",size\n2025-03-03T14:30:00Z,"10.5","100"\n2025-03-03T14:30:01Z,11,2\n'
     path = tmp_path / name
     path.write_bytes(wrap(data))
@@ -769,7 +769,7 @@ def bad_file(path):
     return text(path, "time,price,note", *rows[:15], "", *rows[15:])
 
 
-def test_bad_rows_are_set_aside_with_their_lines(store, tmp_path):
+def test_bad_rows_are_written_to_a_file_of_rejects(store, tmp_path):
     path = bad_file(tmp_path / "trades.csv")
     with pytest.raises(errors.InputError, match="Expected 3 columns, got 2") as ragged:
         load(store, path)
@@ -810,7 +810,7 @@ def test_bad_rows_are_set_aside_with_their_lines(store, tmp_path):
         ("bid_ask", "time,bid,bid_size,ask,ask_size", "10,3,11,-0.5", "ask size"),
     ],
 )
-def test_a_negative_size_is_no_size(store, tmp_path, tick_type, head, row, name):
+def test_a_negative_size_is_absent(store, tmp_path, tick_type, head, row, name):
     good = row.replace("-", "")
     rows = [f"2025-03-03T14:30:0{n}Z,{row if n == 2 else good}" for n in range(4)]
     path = text(tmp_path / "a.csv", head, *rows)
@@ -849,7 +849,7 @@ def test_a_file_of_bad_rows_alone_is_refused(store, tmp_path):
     assert store.contents() == []
 
 
-def test_an_import_that_stops_says_how_much_is_stored(store, tmp_path):
+def test_a_stopped_import_reports_the_stored_rows(store, tmp_path):
     rows = [f"2025-03-03T14:30:{n:02}Z,{n}" for n in range(60)]
     rows[41] = "2025-03-03T14:30:41Z,forty-one"
     path = text(tmp_path / "a.csv", "time,price", *rows)
@@ -861,7 +861,7 @@ def test_an_import_that_stops_says_how_much_is_stored(store, tmp_path):
         load(store, path, contract_id=8)
 
 
-def test_the_result_says_what_was_read(store, tmp_path):
+def test_the_result_reports_the_mapping(store, tmp_path):
     path = text(
         tmp_path / "a.csv",
         "time,price,note",
@@ -884,7 +884,7 @@ def test_the_result_says_what_was_read(store, tmp_path):
     ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
-def test_a_quotation_that_hides_rows_is_refused(store, tmp_path, notes, end):
+def test_a_quoted_field_that_swallows_rows_is_refused(store, tmp_path, notes, end):
     rows = [f"2025-03-03T14:30:00Z,10,{note}" for note in notes]
     path = tmp_path / "a.csv"
     path.write_bytes(end.join(["time,price,note", *rows, ""]).replace("\n", end).encode())
@@ -894,7 +894,7 @@ def test_a_quotation_that_hides_rows_is_refused(store, tmp_path, notes, end):
     assert store.contents() == []
 
 
-def test_quotation_marks_that_hide_nothing(store, tmp_path):
+def test_harmless_quotation_marks(store, tmp_path):
     notes = ['5" pipe', '"two\nlines, ""quoted"""', "", '"one"']
     rows = [f"2025-03-03T14:30:00Z,{n},{note}" for n, note in enumerate(notes)]
     path = text(tmp_path / "a.csv", "time,price,note", "", *rows, "")
@@ -937,7 +937,7 @@ def test_snapshots_with_a_side_missing(store, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_an_exported_selection_comes_back_as_it_was(store, tmp_path, kind):
+def test_an_exported_selection_is_read_back(store, tmp_path, kind):
     times = [f"2025-03-03T14:30:0{n}.123456789Z" for n in range(4)]
     frame = pa.table(
         {
@@ -969,7 +969,7 @@ def test_an_exported_selection_comes_back_as_it_was(store, tmp_path, kind):
 
 
 @pytest.mark.parametrize("word", ["[1]", "{", '{"a": 1}', "text"])
-def test_metadata_that_is_no_json_object(store, tmp_path, word):
+def test_invalid_metadata(store, tmp_path, word):
     columns = "timestamp,contract_id,tick_type,price,metadata"
     quoted = word.replace('"', '""')
     path = text(tmp_path / "a.csv", columns, f'2025-03-03T14:30:00Z,7,last,1,"{quoted}"')

@@ -148,7 +148,7 @@ def test_the_rest_of_the_facts():
     assert [min(ahead), max(ahead)] == known["exchange_minus_receive_ns"]
 
 
-def test_ibm_prices_are_the_nearest_doubles_of_the_ten_thousandths_they_were_counted_in():
+def test_ibm_prices_are_the_nearest_doubles_of_ten_thousandths():
     prices = {*columns("ibm_trades")["price"]}
     prices |= {*columns("ibm_quotes")["bid_price"], *columns("ibm_quotes")["ask_price"]}
     assert all(price == round(price * 10_000) / 10_000 for price in prices)
@@ -197,7 +197,7 @@ def test_an_unknown_sample_is_refused_by_naming_the_others():
         sample("aapl_quotes")
 
 
-def test_looking_at_the_samples_loads_no_library():
+def test_listing_the_samples_loads_no_library():
     heavy = "pandas polars pyarrow numpy hypothesis"
     code = (
         "import sys, ibticks.sample; ibticks.sample.sample('ibm_trades'); "

@@ -109,7 +109,7 @@ def test_each_side_of_a_quote_is_absent_by_itself():
     assert listed(ticks, "ask_size") == [5.0, 5.0, None, 2.0, None]
 
 
-def test_a_halt_stays_as_it_came():
+def test_a_halt_is_unchanged():
     ticks = columns(price=[10.0, 0.0, 0.0, -1.0], size=[1.0, 0.0, 0.0, 0.0])
     assert mask_absent_values(ticks) is ticks
 
@@ -123,6 +123,6 @@ def test_unset_trades_and_mid_points_are_absent():
     assert listed(ticks, "mid_price") == [None, 0.0]
 
 
-def test_prices_without_a_column_of_sizes_stand():
+def test_prices_without_a_size_column_are_present():
     ticks = columns(bid_price=[-1.0, 0.0], ask_price=[-1.0, 10.0])
     assert mask_absent_values(ticks) is ticks

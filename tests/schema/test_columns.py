@@ -35,7 +35,7 @@ def test_rows_are_taken_as_from_a_list(some, data):
     assert oracle.rows_of(taken) == [some[place] for place in places]
 
 
-def test_what_is_missing_stays_missing():
+def test_missing_values_stay_missing():
     ticks = TickColumns(1, {"timestamp": Values(np.array([1]))}, missing=((5, 9),))
     assert ticks.take(slice(0)).missing == ((5, 9),)
 

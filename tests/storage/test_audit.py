@@ -132,7 +132,7 @@ def test_a_wrong_checksum_is_found(two, root, index):
     ],
     ids=str,
 )
-def test_a_header_that_is_not_true_of_its_file_is_found(two, root, index, claims):
+def test_a_header_that_contradicts_its_file_is_found(two, root, index, claims):
     data = two.read_bytes()
     two.write_bytes(replace(read_header(data), **claims).to_bytes() + data[256:])
     finding = first(root, index)
@@ -169,7 +169,7 @@ def test_a_file_moved_to_another_stream_is_found(two, root, index):
     }
 
 
-def test_a_torn_open_file_is_found_and_said_to_be_mended(two, root, index, writer):
+def test_a_torn_open_file_is_found_with_its_remedy(two, root, index, writer):
     opened = writer()
     opened.append(quote_message(H13, 1))
     size = two.stat().st_size
@@ -192,7 +192,7 @@ def test_damage_in_an_open_file_is_found(two, root, index, writer):
     assert opened
 
 
-def test_a_file_the_index_does_not_know_is_found(two, root, index):
+def test_a_file_missing_in_the_index_is_found(two, root, index):
     index.drop_files([KEY.path])
     finding = first(root, index)
     assert finding.problem == "not indexed"
@@ -233,13 +233,13 @@ def test_a_row_without_a_file_is_found_last(two, root, index):
     assert list(problems(root, index).items()) == [(OTHER.path, None), (KEY.path, "gone")]
 
 
-def test_a_file_that_is_a_folder_of_another_name_is_passed_over(two, root, index):
+def test_a_folder_in_place_of_a_file_is_skipped(two, root, index):
     two.unlink()
     two.mkdir()
     assert problems(root, index) == {OTHER.path: None, KEY.path: "gone"}
 
 
-def test_nothing_is_left_open(two, root, index, writer):
+def test_no_file_is_left_open(two, root, index, writer):
     before = open_descriptors()
     list(verify_files(root, index))
     list(read_all_records(root))
@@ -261,7 +261,7 @@ def test_nothing_is_left_open(two, root, index, writer):
 # --- the index out of the files -------------------------------------------------------------------
 
 
-def test_the_files_give_the_index_back(writer, root, index):
+def test_the_index_is_rebuilt_from_the_files(writer, root, index):
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
         opened.append(message("info", H13 + HOUR_NS, {"status": "active"}))
@@ -278,7 +278,7 @@ def test_the_files_give_the_index_back(writer, root, index):
 
 
 @pytest.mark.parametrize("how", ["no header", "no file", "unknown version", "one byte less"])
-def test_an_hour_that_cannot_be_read_is_known_to_be_missing(two, root, how, caplog):
+def test_an_unreadable_hour_is_known_to_be_missing(two, root, how, caplog):
     """Neither is it read as if it were empty, nor are the others left out."""
     whole = two.read_bytes()
     damage = {**damaged(whole), "one byte less": bytes(256) + whole[256:-1]}
@@ -300,7 +300,7 @@ def test_an_hour_that_cannot_be_read_is_known_to_be_missing(two, root, how, capl
 @pytest.mark.parametrize(
     "header", [bytes(256), b"\x00\x00\x00\xfc" + b"\xff" * 252], ids=["0", "1"]
 )
-def test_what_follows_a_damaged_header_is_not_lost(
+def test_messages_behind_a_damaged_header_are_kept(
     writer, root, index, compression, header, caplog
 ):
     with writer() as opened:
@@ -317,7 +317,7 @@ def test_what_follows_a_damaged_header_is_not_lost(
     assert numbers(root, [record], start_ns=half, strict=True) == list(range(15_000, 30_000))
 
 
-def test_what_follows_a_damaged_header_of_another_length_is_not_lost(root):
+def test_messages_behind_a_damaged_header_of_another_length_are_kept(root):
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     header = old_header()
@@ -382,7 +382,7 @@ def test_files_deleted_while_they_are_verified_are_not_missed(two, root, index):
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_load_beside_a_prune_does_not_speak_of_damage(two, root, index, recwarn, strict):
+def test_a_load_during_a_prune_reports_no_damage(two, root, index, recwarn, strict):
     files = index.files()
     assert list(delete_files(root, index, [KEY])) == [KEY]
     (part,) = read_ticks(root, files, ["sequence"], strict=strict, index=index)
@@ -392,7 +392,7 @@ def test_a_load_beside_a_prune_does_not_speak_of_damage(two, root, index, recwar
     assert not recwarn
 
 
-def test_a_file_that_is_gone_and_still_indexed_is_missed(two, root, index):
+def test_a_deleted_file_that_is_still_indexed_is_reported(two, root, index):
     two.unlink()
     with pytest.warns(CorruptDataWarning, match="No such file"):
         parts = read_ticks(root, index.files(), ["sequence"], index=index)

@@ -136,7 +136,7 @@ def test_trades_with_every_kind_of_column(root, index):
 # --- decoded once ---------------------------------------------------------------------------------
 
 
-def test_nothing_is_read_again(root, three_hours, reads):
+def test_cached_columns_are_not_read_again(root, three_hours, reads):
     cache = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert sum(reads) > 4_000_000
@@ -149,7 +149,7 @@ def test_nothing_is_read_again(root, three_hours, reads):
     assert reads == []
 
 
-def test_only_the_hour_that_goes_on_is_read(root, index, reads):
+def test_only_the_growing_hour_is_read(root, index, reads):
     cache = ColumnCache(PLENTY)
     with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
         writer.write(hour_of_quotes(20_000))
@@ -163,7 +163,7 @@ def test_only_the_hour_that_goes_on_is_read(root, index, reads):
                 assert sum(reads) < 1_000_000
 
 
-def test_a_column_more_is_decoded(root, three_hours, reads):
+def test_an_additional_column_is_decoded(root, three_hours, reads):
     cache = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours, COLUMNS[:2], cache)
     same(root, three_hours, COLUMNS, cache)
@@ -175,7 +175,7 @@ def test_a_column_more_is_decoded(root, three_hours, reads):
 # --- bounds ---------------------------------------------------------------------------------------
 
 
-def test_what_was_used_last_is_kept(root, three_hours, reads):
+def test_the_least_recently_used_entry_is_evicted(root, three_hours, reads):
     one_hour = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours[:1], COLUMNS, one_hour)
     cache = ColumnCache(int(one_hour.bytes * 2.5))
@@ -195,7 +195,7 @@ def test_what_was_used_last_is_kept(root, three_hours, reads):
     assert sum(reads) > 4_000_000
 
 
-def test_a_load_that_is_too_large_is_not_kept(root, three_hours):
+def test_a_load_larger_than_the_cache_is_not_cached(root, three_hours):
     cache = ColumnCache(100_000)
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert cache.bytes == 0
@@ -204,7 +204,7 @@ def test_a_load_that_is_too_large_is_not_kept(root, three_hours):
     assert none.bytes == 0
 
 
-def test_what_is_kept_cannot_be_written_to(root, three_hours):
+def test_cached_arrays_are_read_only(root, three_hours):
     cache = ColumnCache(PLENTY)
     for _ in range(2):
         (part, *_) = read_cached_ticks(root, three_hours, COLUMNS, cache)
@@ -215,7 +215,7 @@ def test_what_is_kept_cannot_be_written_to(root, three_hours):
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def test_damage_is_told_each_time(root, three_hours):
+def test_damage_is_reported_by_every_load(root, three_hours):
     path = root / three_hours[1].path
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -230,7 +230,7 @@ def test_damage_is_told_each_time(root, three_hours):
     assert three_hours[1].path not in cache
 
 
-def test_damage_after_a_load_shows(root, three_hours):
+def test_damage_after_a_load_is_reported(root, three_hours):
     cache = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     path = root / three_hours[0].path
@@ -241,7 +241,7 @@ def test_damage_after_a_load_shows(root, three_hours):
         read_cached_ticks(root, three_hours, COLUMNS, cache)
 
 
-def test_a_file_that_is_gone(root, three_hours):
+def test_a_deleted_file(root, three_hours):
     cache = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     (root / KEY.path).unlink()
@@ -254,7 +254,7 @@ def test_a_file_that_is_gone(root, three_hours):
 
 
 @given(st.lists(st.sampled_from([-1, 0, 1, 2, 3]), max_size=30), st.data())
-def test_strings_are_those_of_the_rows(codes, data):
+def test_categories_are_those_of_the_rows(codes, data):
     start = data.draw(st.integers(0, len(codes)))
     stop = data.draw(st.integers(start, len(codes)))
     column = StringColumn(np.array(codes, dtype=np.int32), ("a", "b", "c", "d"))

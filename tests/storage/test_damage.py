@@ -98,7 +98,7 @@ def places(sealed: Sealed, count: int, seed: int) -> list[tuple[int, int]]:
     return [(place, choose.randrange(8)) for place in (*edges, *anywhere)]
 
 
-def test_a_flipped_bit_costs_its_block_and_is_told(sealed):
+def test_a_flipped_bit_costs_its_block_and_is_reported(sealed):
     count = 200 if sealed.record.compression == "none" else 60
     whole = load(sealed.root, [sealed.record])
     for place, bit in places(sealed, count, seed=11):
@@ -157,7 +157,7 @@ def test_damage_outside_the_range_is_not_met(sealed):
     assert actual == list(range(5000))
 
 
-def test_several_damaged_blocks_are_each_told(sealed):
+def test_every_damaged_block_is_reported(sealed):
     first, third = (sealed.record.blocks[number] for number in (0, 2))
     with (
         sealed.flipped(first.offset + 9, third.offset + 9, third.offset + 90),
@@ -170,7 +170,7 @@ def test_several_damaged_blocks_are_each_told(sealed):
     assert actual.tolist() == sealed.numbers_without(0, 2)
 
 
-def test_what_is_missing_ends_where_the_range_does(sealed):
+def test_missing_ranges_are_clipped_to_the_range(sealed):
     block = sealed.record.blocks[2]
     start, end = block.min_ns + MINUTE, block.min_ns + 2 * MINUTE
     with sealed.flipped(block.offset + 9), pytest.warns(CorruptDataWarning):
@@ -249,7 +249,7 @@ def test_verify_finds_every_flipped_bit(sealed):
     assert [finding.problem for finding in verify_files(sealed.root, index)] == [None]
 
 
-def test_an_open_file_with_a_flipped_bit_gives_what_is_before_it(root, index, writer):
+def test_an_open_file_is_read_to_its_flipped_bit(root, index, writer):
     """It has no checksum yet: a bit that leaves a message a message goes unnoticed until then."""
     opened = writer()
     opened.write(quotes(range(H13, H13 + 300), 0))

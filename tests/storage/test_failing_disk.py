@@ -109,9 +109,7 @@ def check(root, index, count: int) -> None:
 
 @pytest.mark.parametrize("torn", ["truncation", "seek", "both"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS])
-def test_what_is_accepted_afterwards_is_not_behind_a_torn_message(
-    root, index, writer, faults, torn, code
-):
+def test_a_torn_message_is_removed_before_the_next_append(root, index, writer, faults, torn, code):
     calls = {"truncation": ["ftruncate"], "seek": ["lseek"], "both": ["ftruncate", "lseek"]}[torn]
     opened = writer()
     accept(opened, 0, 10)
@@ -127,7 +125,7 @@ def test_what_is_accepted_afterwards_is_not_behind_a_torn_message(
 
 
 @pytest.mark.parametrize("many", [1, 50, 5000])
-def test_whole_messages_of_a_refused_chunk_are_taken_back_too(root, index, writer, faults, many):
+def test_whole_messages_of_a_failed_chunk_are_removed(root, index, writer, faults, many):
     opened = writer()
     accept(opened, 0, 10)
     chunk = quotes(every(SECOND // 10, many, H13 + MINUTE), 10)
@@ -138,7 +136,7 @@ def test_whole_messages_of_a_refused_chunk_are_taken_back_too(root, index, write
     check(root, index, 10 + many)
 
 
-def test_a_file_that_can_never_be_truncated_is_written_anew(root, index, writer, faults, caplog):
+def test_a_file_that_cannot_be_truncated_is_rewritten(root, index, writer, faults, caplog):
     opened = writer()
     accept(opened, 0, 10)
     path = root / KEY.path
@@ -163,7 +161,7 @@ def broken_file(faults, opened, number: int, *, at: int = H13, only: str = "13_t
 
 
 @pytest.mark.parametrize("then", ["seal", "maintain", "close"])
-def test_where_nothing_helps_the_hour_goes_on_in_its_other_file(
+def test_an_hour_that_cannot_be_repaired_continues_in_its_other_file(
     root, index, writer, faults, caplog, then
 ):
     opened = writer()
@@ -192,7 +190,9 @@ def test_where_nothing_helps_the_hour_goes_on_in_its_other_file(
 
 
 @pytest.mark.parametrize("part", ["30", "backfill"])
-def test_a_file_without_another_one_refuses_until_it_is_mended(root, index, writer, faults, part):
+def test_a_file_without_an_alternative_refuses_until_it_is_repaired(
+    root, index, writer, faults, part
+):
     how = {"split_bytes": 1} if part == "30" else {"backfill": True}
     at = H13 + 31 * MINUTE
     opened = writer(**how)
@@ -211,7 +211,7 @@ def test_a_file_without_another_one_refuses_until_it_is_mended(root, index, writ
     check(root, index, start + 5)
 
 
-def test_other_hours_are_not_held_up(root, index, writer, faults):
+def test_other_hours_are_not_blocked(root, index, writer, faults):
     opened = writer(open_files=2)
     accept(opened, 0, 10)
     broken_file(faults, opened, 10)
@@ -229,9 +229,7 @@ def test_other_hours_are_not_held_up(root, index, writer, faults):
     check(root, index, 50)
 
 
-def test_a_live_reader_follows_into_the_other_file_and_into_what_is_written_anew(
-    root, index, writer, faults
-):
+def test_a_live_reader_follows_the_other_and_the_rewritten_file(root, index, writer, faults):
     opened = writer()
     accept(opened, 0, 10)
     tail = Tail(root, CONTRACT, "bid_ask", H13)
@@ -268,9 +266,7 @@ def test_a_live_reader_follows_into_the_other_file_and_into_what_is_written_anew
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("how", ["append", "maintain", "seal"])
-def test_after_a_failed_sync_the_bytes_are_written_anew(
-    root, index, writer, faults, caplog, how, code
-):
+def test_bytes_are_rewritten_after_a_failed_sync(root, index, writer, faults, caplog, how, code):
     opened = writer(fsync=0 if how == "append" else None if how == "seal" else 1.0)
     path = root / KEY.path
     accept(opened, 0, 10)
@@ -293,7 +289,7 @@ def test_after_a_failed_sync_the_bytes_are_written_anew(
     assert list(list_files(root)) == [KEY]
 
 
-def test_a_failed_sync_is_never_believed_the_second_time(root, index, writer, faults):
+def test_a_failed_sync_is_not_trusted_when_it_succeeds_later(root, index, writer, faults):
     """Nothing but the new file, synced, counts; until then it is said, and ticks go elsewhere."""
     opened = writer(fsync=0)
     accept(opened, 0, 10)
@@ -318,7 +314,7 @@ def test_a_failed_sync_is_never_believed_the_second_time(root, index, writer, fa
 
 @pytest.mark.parametrize("lost", [1, 2, 5])
 @pytest.mark.parametrize("next_hour", ["syncs", "fails"])
-def test_a_message_that_the_system_gave_up_at_once_is_refused(
+def test_a_message_that_failed_to_sync_is_refused(
     root, index, writer, monkeypatch, lost, next_hour
 ):
     """Its bytes read as zeros after the failed sync; the file of another hour may fail, too."""
@@ -351,9 +347,7 @@ def test_a_message_that_the_system_gave_up_at_once_is_refused(
     assert not any(finding.problem for finding in verify_files(root, index))
 
 
-def test_bytes_that_the_system_gave_up_are_told_and_the_rest_stays(
-    root, index, writer, faults, caplog
-):
+def test_lost_bytes_are_reported_and_the_rest_stays(root, index, writer, faults, caplog):
     opened = writer(fsync=None)
     accept(opened, 0, 10)
     size = opened.appender._open[KEY].size
@@ -371,7 +365,7 @@ def test_bytes_that_the_system_gave_up_are_told_and_the_rest_stays(
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("anew", ["works", "fails"])
-def test_a_sync_that_fails_while_sealing_is_not_believed(root, index, writer, faults, which, anew):
+def test_a_sync_that_fails_while_sealing_is_not_trusted(root, index, writer, faults, which, anew):
     """Neither that of the bytes, nor that of the header which vouches for them."""
     opened = writer(fsync=None)
     accept(opened, 0, 10)
@@ -395,7 +389,7 @@ def test_a_sync_that_fails_while_sealing_is_not_believed(root, index, writer, fa
     opened.close()
 
 
-def test_compressing_leaves_the_old_file_where_a_sync_fails(root, index, writer, faults):
+def test_compression_with_a_failed_sync_keeps_the_old_file(root, index, writer, faults):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     before = (root / KEY.path).read_bytes()
@@ -406,7 +400,7 @@ def test_compressing_leaves_the_old_file_where_a_sync_fails(root, index, writer,
     check(root, index, 100)
 
 
-def test_a_folder_whose_name_cannot_be_made_durable_is_made_again(root, index, writer, faults):
+def test_a_folder_that_failed_to_sync_is_created_again(root, index, writer, faults):
     opened = writer()
     with faults.failing("fsync", only="/bid_ask/"):
         refuse(opened, 0)
@@ -427,7 +421,7 @@ def test_a_folder_whose_name_cannot_be_made_durable_is_made_again(root, index, w
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_fails_what_was_accepted_is_there_once(root, index, writer, faults, seed):
+def test_accepted_ticks_are_stored_once_after_any_failure(root, index, writer, faults, seed):
     """Calls fail at random; what was refused is appended again, as a capture does."""
     choose = random.Random(seed)
     opened = writer(fsync=choose.choice([0, 0.0, None]), open_files=2)

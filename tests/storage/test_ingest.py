@@ -77,7 +77,7 @@ def stored(root) -> Counter[tuple[int, int]]:
     pieces=st.integers(1, 30),
     split_bytes=st.sampled_from([300, 10**9]),
 )
-def test_an_import_adds_what_is_not_there_yet(before, source, pieces, split_bytes):
+def test_an_import_adds_only_new_ticks(before, source, pieces, split_bytes):
     current, imported = Counter(before), Counter(source)
     index, how = MemoryIndex(), {"fsync": None, "split_bytes": split_bytes}
     with new_root() as root:
@@ -132,7 +132,7 @@ def test_messages_of_all_types_are_imported_once(drawn):
             assert total == (current | imported).total()
 
 
-def test_ticks_from_a_table_are_those_from_messages(writer, root, index):
+def test_ticks_of_a_table_equal_those_of_messages(writer, root, index):
     """They have the same bytes, so that it is the same import."""
     with writer() as opened:
         opened.write(quotes(every(SECOND, 50)), stream_id="s")
@@ -174,7 +174,7 @@ print(ingest.added, ingest.known)
 """
 
 
-def test_another_process_knows_the_same_messages(root):
+def test_another_process_recognises_the_same_messages(root):
     """A map has no order on the wire, and another one in every process, unless it is given one."""
     notes = {f"key {number}": number for number in range(12)}
     sent = json.dumps([quote_message(H13 + n, n) | {"metadata": notes} for n in range(20)])
@@ -192,7 +192,7 @@ def test_another_process_knows_the_same_messages(root):
 # --- broken off -----------------------------------------------------------------------------------
 
 
-def test_a_killed_import_begun_again_comes_to_the_same(root, tmp_path, children):
+def test_a_killed_import_can_be_repeated(root, tmp_path, children):
     count, choose = 9_000, random.Random(4)
     for round_ in range(10):
         report = tmp_path / f"report{round_}"
@@ -215,7 +215,7 @@ def test_a_killed_import_begun_again_comes_to_the_same(root, tmp_path, children)
     assert (tmp_path / "again").read_text().split("\n")[1] == f"0 {len(doubled(count))}"
 
 
-def test_an_import_refused_on_the_way_is_begun_again(writer, root, index, monkeypatch):
+def test_a_failed_import_can_be_repeated(writer, root, index, monkeypatch):
     source, calls = doubled(3000), []
     opened = writer()
     append = opened.appender.append_frames
@@ -241,7 +241,7 @@ def test_an_import_refused_on_the_way_is_begun_again(writer, root, index, monkey
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
-def test_compressed_hours_are_known_and_not_opened(writer, root, index, compression):
+def test_compressed_hours_are_compared_without_reopening_them(writer, root, index, compression):
     with writer() as opened:
         opened.write(hour_of_quotes(20_000))
     index.put_files([compress_file(root, KEY, compression)])
@@ -258,7 +258,7 @@ def test_compressed_hours_are_known_and_not_opened(writer, root, index, compress
     assert ingest.known + ingest.added == 20_001
 
 
-def test_what_was_met_again_is_forgotten(writer, root):
+def test_the_memory_of_an_import_is_bounded(writer, root):
     """An import of years that are there already does not keep them all in memory."""
     with writer() as opened:
         for hour in range(3):
@@ -278,7 +278,7 @@ def test_what_was_met_again_is_forgotten(writer, root):
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_importing_again_mends_a_damaged_hour(writer, root, index, caplog, compression):
+def test_importing_again_repairs_a_damaged_hour(writer, root, index, caplog, compression):
     ticks = hour_of_quotes(30_000)
     with writer() as opened:
         opened.write(ticks)
@@ -315,7 +315,7 @@ def test_an_import_into_an_hour_without_a_header_goes_beside_it(writer, root, in
 # --- what does not belong -------------------------------------------------------------------------
 
 
-def test_strangers_are_refused_before_anything_is_written(writer, root):
+def test_messages_of_other_streams_are_refused_before_any_write(writer, root):
     opened = writer()
     ingest = Ingest(root, opened)
     ticks = quotes([H13, H13 + 1])

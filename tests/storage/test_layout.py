@@ -34,12 +34,12 @@ def test_a_key_is_its_path(key):
 
 
 @given(KEYS)
-def test_a_path_says_its_part(key):
+def test_a_path_has_its_part(key):
     assert file_suffix(key.path) == key.suffix
 
 
 @given(KEYS)
-def test_a_path_says_the_utc_hour(key):
+def test_a_path_has_its_utc_hour(key):
     contract, tick_type, year, month, day, file = key.path.split("/")
     hour = datetime(int(year), int(month), int(day), int(file[:2]), tzinfo=UTC)
     assert (int(contract), tick_type) == (key.contract_id, key.tick_type)
@@ -70,7 +70,7 @@ def test_an_hour_beyond_what_nanoseconds_reach_has_no_file(hour):
 
 
 @given(st.lists(st.integers(-5, 5).map(lambda half: half * HALF_HOUR_NS + 7), max_size=12))
-def test_half_hours_are_the_runs_of_one_half_hour(times):
+def test_half_hours_are_grouped(times):
     runs = list(half_hours(np.array(times, dtype=np.int64)))
     assert [row for start, stop in runs for row in range(start, stop)] == list(range(len(times)))
     for start, stop in runs:
@@ -116,7 +116,7 @@ def test_a_foreign_path_is_no_tick_file(path):
 
 
 @given(st.text(alphabet="0123456789/_-.abcdfiklmnopst٣", max_size=45))
-def test_what_parses_is_spelt_the_one_way(path):
+def test_parsed_paths_are_canonical(path):
     key = FileKey.parse(path)
     assert key is None or key.path == path
 
@@ -127,7 +127,7 @@ def touch(root: Path, *paths: str) -> None:
         (root / path).touch()
 
 
-def test_files_are_listed_in_order_and_foreign_ones_passed_over(tmp_path):
+def test_files_are_listed_in_order_without_foreign_ones(tmp_path):
     keys = [
         FileKey(9, "last", H13),
         FileKey(CONTRACT, "bid_ask", H13 - HOUR_NS),
@@ -145,7 +145,7 @@ def test_files_are_listed_in_order_and_foreign_ones_passed_over(tmp_path):
     assert list(list_files(tmp_path, 10)) == []
 
 
-def test_what_a_killed_process_left_unfinished_is_found(tmp_path):
+def test_unfinished_files_of_a_killed_process_are_listed(tmp_path):
     touch(tmp_path, KEY.path, *FOREIGN)
     day = tmp_path / "8314/bid_ask/2013/10/08"
     assert list(list_unfinished(tmp_path, CONTRACT, "bid_ask")) == [day / ".13_ticks.pb.new"]
@@ -155,14 +155,14 @@ def test_what_a_killed_process_left_unfinished_is_found(tmp_path):
     assert backfill == day / ".13-backfill_ticks.pb.new"
 
 
-def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path):
+def test_a_dangling_link_is_listed(tmp_path):
     path = tmp_path / KEY.path
     path.parent.mkdir(parents=True)
     path.symlink_to(tmp_path / "unmounted")
     assert list(list_files(tmp_path)) == [KEY]
 
 
-def test_a_root_that_is_not_there_is_an_error_that_names_it(tmp_path):
+def test_a_missing_root_is_an_error_that_names_it(tmp_path):
     with pytest.raises(StorageError, match=r"No such file.*nowhere"):
         list(list_files(tmp_path / "nowhere"))
 

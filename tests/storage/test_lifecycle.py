@@ -59,7 +59,7 @@ def sealed(writer, root):
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.permutations(COMPRESSIONS, 2)))
-def test_a_file_is_the_same_in_any_compression(sealed, root, index, before, after):
+def test_a_file_has_the_same_messages_in_any_compression(sealed, root, index, before, after):
     plain, (row,) = sealed.read_bytes(), index.files()
     compress_file(root, KEY, before)
     record = compress_file(root, KEY, after)
@@ -177,7 +177,7 @@ def test_compressing_again_changes_nothing(sealed, root):
     assert sealed.stat() == before
 
 
-def test_a_block_that_does_not_come_back_leaves_the_old_file(sealed, root, monkeypatch):
+def test_a_block_that_fails_verification_leaves_the_old_file(sealed, root, monkeypatch):
     plain = sealed.read_bytes()
     monkeypatch.setattr(sealing, "compress_block", lambda _raw, _name: b"\xff\x06\x00\x00sNaPpY")
     with pytest.raises(CorruptFileError, match="snappy"):
@@ -189,7 +189,7 @@ def test_a_block_that_does_not_come_back_leaves_the_old_file(sealed, root, monke
     assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
 
 
-def test_a_file_that_became_anothers_meanwhile_is_left_alone(sealed, root):
+def test_a_file_replaced_meanwhile_is_left_alone(sealed, root):
     before = sealed.read_bytes()
     asked = []
     with pytest.raises(StorageError, match="the lock of its stream is lost"):
@@ -235,7 +235,7 @@ def hours(writer, root, index):
     return [root / key.path for key in KEYS]
 
 
-def test_files_are_compressed_one_by_one_and_the_index_is_told(hours, root, index):
+def test_files_are_compressed_and_indexed_one_by_one(hours, root, index):
     work = compress_files(root, index, KEYS, "zstd")
     assert [record.compression for record in index.files()] == ["none"] * 3
     first = next(work)
@@ -246,7 +246,7 @@ def test_files_are_compressed_one_by_one_and_the_index_is_told(hours, root, inde
     assert numbers(root, index, strict=True) == list(range(300))
 
 
-def test_a_damaged_file_does_not_keep_the_others_from_being_compressed(hours, root, index):
+def test_a_damaged_file_does_not_stop_the_compression_of_others(hours, root, index):
     data = hours[1].read_bytes()
     hours[1].write_bytes(data[:-3])
     done = []
@@ -257,7 +257,7 @@ def test_a_damaged_file_does_not_keep_the_others_from_being_compressed(hours, ro
     assert hours[1].read_bytes() == data[:-3]
 
 
-def test_a_file_compressed_as_the_process_died_is_told_later(hours, root, index):
+def test_a_file_compressed_by_a_killed_process_is_indexed_later(hours, root, index):
     record = compress_file(root, KEYS[0], "zstd")
     assert index.files()[0] != record
     assert list(compress_files(root, index, KEYS[:1], "zstd")) == [record]
@@ -290,7 +290,7 @@ def test_files_of_a_stream_that_is_written_are_left_alone(hours, root, index, wr
     writer()
 
 
-def test_of_what_is_deleted_the_ledger_knows_first(hours, root, index):
+def test_the_ledger_records_a_deletion_before_the_files_are_deleted(hours, root, index):
     index.put_coverage([CoverageRecord(CONTRACT, "bid_ask", H13, H13 + 3 * HOUR_NS, "captured")])
     deleting = delete_files(root, index, KEYS[:2])
     next(deleting)
@@ -305,7 +305,7 @@ def test_of_what_is_deleted_the_ledger_knows_first(hours, root, index):
     assert list(list_files(root)) == KEYS[2:]
 
 
-def test_a_backfill_that_goes_on_keeps_its_stream_from_being_deleted(hours, root, index):
+def test_a_running_backfill_prevents_deletion(hours, root, index):
     backfill = replace(KEYS[0], suffix="backfill")
     lock = StreamLock(root, CONTRACT, "bid_ask", backfill=True)
     with pytest.warns(StreamInUseWarning, match="2 files .* the backfill of bid_ask"):
@@ -316,7 +316,7 @@ def test_a_backfill_that_goes_on_keeps_its_stream_from_being_deleted(hours, root
     assert list(delete_files(root, index, [KEYS[0], backfill])) == [KEYS[0], backfill]
 
 
-def test_deleted_files_are_gone_from_disk_and_index(hours, root, index, writer):
+def test_deleted_files_are_removed_from_disk_and_index(hours, root, index, writer):
     assert list(delete_files(root, index, KEYS[:2])) == KEYS[:2]
     assert list(list_files(root)) == KEYS[2:]
     assert [record.path for record in index.files()] == [KEYS[2].path]
@@ -332,7 +332,7 @@ def test_deleted_files_are_gone_from_disk_and_index(hours, root, index, writer):
     assert numbers(root, index) == [0]
 
 
-def test_what_cannot_be_deleted_is_told(hours, root, index):
+def test_failed_deletions_are_reported(hours, root, index):
     hours[0].unlink()
     hours[0].mkdir()
     with pytest.raises(StorageError, match=r"deleting .*13_ticks\.pb"):

@@ -99,7 +99,7 @@ def misplaced(request, root, index, writer, stranger) -> Path:
 
 
 @pytest.mark.parametrize("rebuilt", [False, True])
-def test_a_load_leaves_it_out_and_names_it(misplaced, root, index, rebuilt):
+def test_a_load_leaves_a_misplaced_file_out_with_a_warning(misplaced, root, index, rebuilt):
     if rebuilt:
         index.replace_files(r for r in read_all_records(root) if r.path in (KEY.path, NEXT.path))
     with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb is not the file that its path"):
@@ -115,7 +115,7 @@ def test_a_load_leaves_it_out_and_names_it(misplaced, root, index, rebuilt):
     assert numbers(root, index, start_ns=NEXT.hour_ns) == [10, 11, 12, 13, 14]
 
 
-def test_neither_messages_nor_what_was_decoded_before_are_of_it(misplaced, root, index, stranger):
+def test_messages_and_cached_columns_leave_it_out(misplaced, root, index, stranger):
     files = index.files()
     with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
         assert len(list(read_messages(root, files, ticks=True))) == 5
@@ -128,7 +128,7 @@ def test_neither_messages_nor_what_was_decoded_before_are_of_it(misplaced, root,
         assert sum(part.rows for part in parts) == 5
 
 
-def test_what_a_file_held_before_it_was_exchanged_is_not_shown_for_it(root, index, writer):
+def test_cached_columns_of_a_replaced_file_are_not_used(root, index, writer):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 10)))
         opened.write(quotes(every(SECOND, 10, NEXT.hour_ns), 10))
@@ -145,7 +145,7 @@ def test_what_a_file_held_before_it_was_exchanged_is_not_shown_for_it(root, inde
     assert len(caught) == 2
 
 
-def test_a_live_reader_leaves_it_out(misplaced, root):
+def test_a_live_reader_leaves_a_misplaced_file_out(misplaced, root):
     tail = Tail(root, CONTRACT, "bid_ask", H13)
     tail.rescan()
     with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
@@ -157,7 +157,7 @@ def test_a_live_reader_leaves_it_out(misplaced, root):
     tail.close()
 
 
-def test_it_is_verified_and_indexed_as_what_it_is(misplaced, root, index, caplog):
+def test_verify_and_rebuild_report_a_misplaced_file(misplaced, root, index, caplog):
     finding = next(path for path in verify_files(root, index) if path.path == KEY.path)
     assert finding.problem == "misplaced"
     assert finding.size == misplaced.stat().st_size
@@ -166,7 +166,9 @@ def test_it_is_verified_and_indexed_as_what_it_is(misplaced, root, index, caplog
     assert "loads will report its hour as missing" in caplog.text
 
 
-def test_it_is_neither_sealed_compressed_summarised_nor_opened(misplaced, root, writer, caplog):
+def test_a_misplaced_file_is_not_sealed_compressed_summarised_or_opened(
+    misplaced, root, writer, caplog
+):
     before = misplaced.read_bytes()
     for refused in (
         lambda: summarise_file(root, KEY),
@@ -192,7 +194,9 @@ def test_an_import_does_not_take_its_ticks_for_those_of_the_hour(misplaced, root
     assert "is not the file that its path names" in caplog.text
 
 
-def test_xarray_leaves_it_out_in_a_store_and_reads_it_outside(misplaced, root, tmp_path, stranger):
+def test_xarray_leaves_a_misplaced_file_out_inside_a_store_only(
+    misplaced, root, tmp_path, stranger
+):
     with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
         dataset = xr.open_dataset(misplaced, engine="ibticks")
     assert dataset.sizes["timestamp"] == 0
@@ -207,7 +211,7 @@ def test_xarray_leaves_it_out_in_a_store_and_reads_it_outside(misplaced, root, t
 
 
 @pytest.mark.parametrize("fields", ["contract_id", "tick_type", "start_time", "all"])
-def test_a_header_that_states_less_is_held_against_the_path_for_the_rest(root, index, fields):
+def test_a_partial_header_is_checked_as_far_as_it_goes(root, index, fields):
     """Older writers leave fields empty; what is not stated contradicts nothing."""
     from ibticks.format import encode_frame
     from ibticks.tick_stream_pb2 import FileHeader
@@ -231,7 +235,7 @@ def test_a_header_that_states_less_is_held_against_the_path_for_the_rest(root, i
 
 
 @pytest.mark.parametrize("ns", [2**62, -(2**62), 2**63 - 1])
-def test_a_time_of_no_calendar_is_named_too(root, index, writer, ns):
+def test_a_time_out_of_range_is_reported(root, index, writer, ns):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 3)))
     path = root / KEY.path

@@ -44,7 +44,7 @@ def old(root) -> Path:
     return path
 
 
-def test_an_old_file_is_read_as_it_is(old, root, index):
+def test_an_old_file_is_read(old, root, index):
     before = old.read_bytes()
     index.replace_files(read_all_records(root))
     (row,) = index.files()
@@ -72,7 +72,7 @@ def test_an_old_file_is_appended_to_and_sealed(old, root, index, writer, minutes
     assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
-def test_an_old_file_is_sealed_by_the_first_writer_that_comes(old, root, index, writer):
+def test_an_old_file_is_sealed_by_the_next_writer(old, root, index, writer):
     body = old.read_bytes()[len(old_header()) :]
     writer()
     assert old.read_bytes()[256:] == body
@@ -101,7 +101,7 @@ def test_an_old_file_is_split_by_its_size(old, root, index, writer):
     assert numbers(root, index) == list(range(101))
 
 
-def test_an_old_file_without_messages_stays_one(root, index, writer):
+def test_an_old_file_without_messages_stays_empty(root, index, writer):
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(old_header())
@@ -129,7 +129,7 @@ def test_an_old_file_compressed_by_hand_is_read_and_opened(old, root, index, wri
     assert numbers(root, index, strict=True) == list(range(101))
 
 
-def test_an_empty_file_is_begun_anew(root, index, writer):
+def test_an_empty_file_is_recreated(root, index, writer):
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.touch()
@@ -161,7 +161,7 @@ print(json.dumps([header.message_count, header.tick_type, found]))
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
-def test_our_files_need_nothing_but_protobuf_and_the_schema(
+def test_files_are_readable_with_protobuf_and_the_schema_alone(
     root, index, writer, tmp_path, compression
 ):
     with writer() as opened:

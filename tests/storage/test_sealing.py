@@ -88,7 +88,7 @@ def check_sealed(root: Path, index: MemoryIndex, key: FileKey = KEY) -> None:
     assert first == len(actual)
 
 
-def test_a_sealed_file_says_what_it_holds(writer, root, index):
+def test_the_header_of_a_sealed_file_has_its_statistics(writer, root, index):
     with writer() as opened:
         opened.write(quotes([H13 + 5 * MINUTE, H13 + MINUTE, H13 + 9 * MINUTE, H13 + 2 * MINUTE]))
         opened.append(message("info", H13, {"status": "subscribed"}))
@@ -102,7 +102,7 @@ def test_a_sealed_file_says_what_it_holds(writer, root, index):
     assert (row.first_sequence, row.last_sequence) == (0, 3)
 
 
-def test_a_sealed_file_of_several_blocks_says_what_each_holds(writer, root, index):
+def test_a_sealed_file_has_the_statistics_of_each_block(writer, root, index):
     with writer() as opened:
         ticks = hour_of_quotes(30_000)
         opened.write(ticks.take(np.random.default_rng(7).permutation(30_000)))
@@ -110,7 +110,7 @@ def test_a_sealed_file_of_several_blocks_says_what_each_holds(writer, root, inde
     assert len(index.files()[0].blocks) == 3
 
 
-def test_an_open_file_says_that_it_is_open(writer, root):
+def test_the_header_of_an_open_file_is_marked_open(writer, root):
     opened = writer()
     opened.write(quotes(every(SECOND, 5)))
     header, _ = split_header((root / KEY.path).read_bytes())
@@ -119,7 +119,7 @@ def test_an_open_file_says_that_it_is_open(writer, root):
     assert (header.message_count, header.body_bytes) == (0, 0)
 
 
-def test_a_late_tick_opens_a_sealed_file_and_seals_it_anew(writer, root, index):
+def test_a_late_tick_reopens_and_seals_a_sealed_file(writer, root, index):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     before = index.files()
@@ -146,7 +146,7 @@ def test_sealing_twice_changes_nothing(writer, root, index):
 
 
 @pytest.mark.parametrize("lost", ["row", "sealed row"])
-def test_a_file_sealed_as_the_process_died_gets_its_row(writer, root, index, lost):
+def test_a_file_sealed_by_a_killed_process_is_indexed_later(writer, root, index, lost):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     (row,) = index.files()
@@ -185,7 +185,7 @@ def price_in(path: Path) -> int:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_sealed_file_with_a_changed_price_is_left_as_it_is(writer, root, index, caplog, known):
+def test_a_sealed_file_with_a_changed_price_is_unchanged(writer, root, index, caplog, known):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     flip(root / KEY.path, price_in(root / KEY.path))
@@ -222,7 +222,7 @@ def test_a_damaged_file_is_read_once_and_not_for_every_late_tick(writer, root, i
     assert caplog.text.count("is damaged") == 1
 
 
-def test_the_blocks_of_a_damaged_file_are_not_made_from_the_damage(writer, root, index):
+def test_blocks_of_a_damaged_file_are_not_recomputed(writer, root, index):
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
     flip(root / KEY.path, price_in(root / KEY.path))
@@ -231,7 +231,7 @@ def test_the_blocks_of_a_damaged_file_are_not_made_from_the_damage(writer, root,
     assert (row.sealed, row.messages) == (True, 30_000)
 
 
-def test_a_header_of_other_software_is_rewritten_to_our_length(writer, root, index):
+def test_a_header_of_other_software_is_padded(writer, root, index):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 10)))
         path = root / KEY.path
@@ -294,7 +294,7 @@ def ticks_of_a_type(draw):
 
 @settings(deadline=None, max_examples=50)
 @given(ticks_of_a_type())
-def test_the_figures_of_a_file_are_those_of_its_ticks(drawn):
+def test_the_statistics_of_a_file_are_those_of_its_ticks(drawn):
     tick_type, rows = drawn
     names = [name for name in rows[0] if name not in ("timestamp", "sequence")]
     columns = {
@@ -346,7 +346,7 @@ def same(figure: float | None, plain: float | None) -> bool:
     return math.isclose(figure, plain, rel_tol=1e-12, abs_tol=1e-9) or figure == plain
 
 
-def test_a_file_without_ticks_has_no_figures(writer, root, index):
+def test_a_file_without_ticks_has_no_statistics(writer, root, index):
     with writer() as opened:
         opened.append(message("info", H13 + 9, {"status": "subscribed"}))
     check_sealed(root, index)
@@ -366,7 +366,7 @@ def apart():
     sealer.close()
 
 
-def test_sealing_apart_is_sealing(writer, root, index, apart):
+def test_sealing_in_a_process_equals_sealing_in_this_one(writer, root, index, apart):
     opened = writer(sealer=apart)
     for hour in range(3):
         opened.write(quotes(every(SECOND, 100, H13 + hour * HOUR_NS), hour * 100))
@@ -379,7 +379,7 @@ def test_sealing_apart_is_sealing(writer, root, index, apart):
     check_sealed(root, index, FileKey(CONTRACT, "bid_ask", H13 + 2 * HOUR_NS))
 
 
-def test_sealing_apart_says_why_it_failed(tmp_path, apart):
+def test_sealing_in_a_process_reports_its_error(tmp_path, apart):
     (tmp_path / KEY.path).mkdir(parents=True)
     with pytest.raises(StorageError, match="Is a directory"):
         apart(tmp_path, [KEY])
@@ -408,7 +408,7 @@ def test_a_process_that_was_stopped_is_replaced(writer, root, index, apart, monk
 @pytest.mark.parametrize(
     "answer", ["", "{", '{"records": [{"path": "8314/bid_ask', '{"records": []}']
 )
-def test_an_answer_that_was_cut_short_is_no_answer(root, apart, monkeypatch, answer):
+def test_a_truncated_answer_is_ignored(root, apart, monkeypatch, answer):
     """The process is killed while it answers, twice."""
     program = f"input(); print({answer!r}, end='', flush=True)"
     popen = subprocess.Popen
@@ -452,7 +452,7 @@ def test_nothing_is_sealed_for_a_process_that_was_killed(root, index, writer, ch
     assert not read_plainly(root / keys[2].path)[0].sealed
 
 
-def test_it_ends_without_a_word_when_nobody_listens_any_more(root):
+def test_the_process_exits_quietly_when_its_pipe_is_closed(root):
     with subprocess.Popen(
         [sys.executable, "-m", "ibticks.storage._worker_processes", "seal"],
         stdin=subprocess.PIPE,
@@ -467,7 +467,7 @@ def test_it_ends_without_a_word_when_nobody_listens_any_more(root):
     assert sealing.returncode == 0
 
 
-def test_appending_takes_no_compiler(root):
+def test_appending_imports_no_numba(root):
     """A process that captures stays small: sealing apart, it loads neither numba nor numpy."""
     script = f"""
 import json, sys

@@ -27,7 +27,7 @@ def said_by(report: Path) -> str:
     return report.read_text().strip()
 
 
-def test_a_second_writer_is_told_who_the_first_is(writer, root, index):
+def test_a_second_writer_is_refused_with_the_pid_of_the_first(writer, root, index):
     opened = writer()
     opened.append(quote_message(H13, 0))
     before = open_descriptors()
@@ -73,7 +73,7 @@ def test_a_note_that_cannot_be_removed_does_not_fail_the_writer(writer, root, mo
         assert StreamLock.is_locked(root, CONTRACT, "bid_ask")
 
 
-def test_closing_lets_the_next_writer_in(writer, root):
+def test_closing_releases_the_lock(writer, root):
     for _ in range(3):
         with writer():
             assert StreamLock.is_locked(root, CONTRACT, "bid_ask")
@@ -92,7 +92,7 @@ def test_a_writer_may_be_closed_in_another_thread(writer):
     writer()
 
 
-def test_another_process_holds_the_stream_until_it_is_killed(writer, root, children, tmp_path):
+def test_a_lock_of_another_process_ends_with_its_kill(writer, root, children, tmp_path):
     stream = {"root": root, "contract_id": CONTRACT, "tick_type": "bid_ask"}
     pid = children.start("hold", report=tmp_path / "first", **stream)
     assert said_by(tmp_path / "first") == "held"
@@ -107,7 +107,7 @@ def test_another_process_holds_the_stream_until_it_is_killed(writer, root, child
 
 
 @pytest.mark.parametrize("note", [None, "", "[]", "{", '"x"'])
-def test_a_holder_who_left_no_note_is_another_process(writer, root, note):
+def test_a_lock_without_a_note_belongs_to_another_process(writer, root, note):
     writer()
     path = root / "metadata" / "locks" / f"{CONTRACT}.bid_ask.json"
     assert json.loads(path.read_text())["pid"] == os.getpid()
@@ -119,7 +119,7 @@ def test_a_holder_who_left_no_note_is_another_process(writer, root, note):
         writer()
 
 
-def test_a_writer_that_could_not_begin_does_not_keep_the_stream(writer, root):
+def test_a_writer_that_failed_to_open_releases_the_lock(writer, root):
     class Away(MemoryIndex):
         def files(self, *_args, **_kwargs):
             raise IndexUnavailableError("no server answers")
@@ -131,7 +131,7 @@ def test_a_writer_that_could_not_begin_does_not_keep_the_stream(writer, root):
     writer()
 
 
-def test_a_tick_the_index_does_not_take_is_not_in_the_file(writer, root):
+def test_a_tick_refused_by_the_index_is_not_in_the_file(writer, root):
     class Away(MemoryIndex):
         away = True
 
@@ -150,7 +150,7 @@ def test_a_tick_the_index_does_not_take_is_not_in_the_file(writer, root):
         assert numbers(root, index) == [1]
 
 
-def test_a_store_that_cannot_be_written_to_says_so(open_folder, children):
+def test_a_read_only_store_raises(open_folder, children):
     root, report = open_folder / "ticks", open_folder / "report"
     root.mkdir()
     root.chmod(0o555)

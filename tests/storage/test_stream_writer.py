@@ -147,7 +147,7 @@ def test_ticks_in_any_order_are_found_in_the_files_of_their_hours(steps, split_b
         assert not any(finding.problem for finding in verify_files(root, index))
 
 
-def test_the_second_half_of_a_large_hour_goes_to_a_file_of_its_own(writer, root):
+def test_a_large_hour_is_split_into_two_files(writer, root):
     with writer(split_bytes=4000) as first:
         first.write(quotes(every(SECOND, 60)))
         first.append(quote_message(H13 + HALF_HOUR_NS, 60))
@@ -221,7 +221,7 @@ def stored(sent):
 
 @settings(deadline=None, max_examples=20)
 @given(mixed())
-def test_messages_of_all_types_come_back_as_they_went_in(stream):
+def test_messages_of_all_types_are_read_back_unchanged(stream):
     tick_type, sent, bulk = stream
     expected, index = [], MemoryIndex()
     tick = message("tick", H13 + HOUR_NS, {"contract_id": CONTRACT, "tick_type": tick_type})
@@ -242,7 +242,7 @@ def test_messages_of_all_types_come_back_as_they_went_in(stream):
             assert actual == [m for m in expected if (m["type"] == "tick") == wanted["ticks"]]
 
 
-def test_the_index_knows_a_file_from_its_first_message_on(writer, root, index):
+def test_a_file_is_indexed_at_its_first_message(writer, root, index):
     opened = writer()
     assert index.files() == []
     opened.append(quote_message(H13 + MINUTE, 0))
@@ -274,7 +274,7 @@ def test_files_passed_by_a_minute_are_sealed_by_upkeep(writer, root, index):
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
-def test_only_so_many_files_are_open_at_once(writer, root, index, most):
+def test_the_number_of_open_files_is_limited(writer, root, index, most):
     before = open_descriptors()
     opened = writer(open_files=most)
     for hour in (*range(12), *reversed(range(12)), 3, 9, 3, 9):
@@ -339,7 +339,7 @@ def test_ticks_of_another_stream_are_refused_before_any_is_written(writer, root,
         ({"metadata": {"long": "x" * (16 << 20)}}, InputError),
     ],
 )
-def test_what_no_file_can_hold_is_refused_and_leaves_nothing(writer, root, index, changed, error):
+def test_an_invalid_message_is_refused_and_leaves_no_bytes(writer, root, index, changed, error):
     opened = writer()
     opened.append(quote_message(H13, 0))
     with pytest.raises(error):
@@ -366,7 +366,7 @@ def test_a_tick_too_large_for_a_frame_keeps_those_before_it(writer, root, index)
         (-1, "last", InputError),
     ],
 )
-def test_a_stream_that_cannot_be_is_refused(root, index, contract_id, tick_type, error):
+def test_an_invalid_stream_is_refused(root, index, contract_id, tick_type, error):
     with pytest.raises(error):
         StreamWriter(root, contract_id, tick_type, index)
     assert not root.exists()
@@ -386,7 +386,7 @@ def test_a_closed_writer_writes_no_more(writer, root, index):
     assert numbers(root, index) == [0]
 
 
-def test_an_error_on_the_way_out_does_not_hide_what_was_written(writer, root, index):
+def test_an_error_in_the_with_block_keeps_the_written_ticks(writer, root, index):
     opened = writer()
     opened.append(quote_message(H13, 0))
     with pytest.raises(ZeroDivisionError), opened:
@@ -436,7 +436,7 @@ class Failing:
         return seal_files(root, keys)
 
 
-def test_what_could_not_be_sealed_is_sealed_later(writer, root, index):
+def test_a_file_that_failed_to_seal_is_sealed_later(writer, root, index):
     sealer = Failing()
     opened = writer(sealer=sealer)
     opened.append(quote_message(H13, 0))
@@ -449,7 +449,7 @@ def test_what_could_not_be_sealed_is_sealed_later(writer, root, index):
     assert [record.sealed for record in index.files()] == [True, False]
 
 
-def test_what_could_not_be_sealed_can_be_opened_again(writer, root, index):
+def test_a_file_that_failed_to_seal_can_be_reopened(writer, root, index):
     sealer = Failing()
     opened = writer(sealer=sealer)
     opened.append(quote_message(H13, 0))

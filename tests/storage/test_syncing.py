@@ -38,7 +38,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_zero_seconds_force_every_append(writer, root, synced):
+def test_zero_seconds_sync_every_append(writer, root, synced):
     opened = writer(fsync=0)
     for number in range(5):
         opened.append(quote_message(H13, number))
@@ -47,7 +47,7 @@ def test_zero_seconds_force_every_append(writer, root, synced):
     assert synced[(root / KEY.path).stat().st_ino] >= 6
 
 
-def test_none_forces_nothing_until_it_is_sealed(writer, root, synced, clock):
+def test_none_syncs_only_at_sealing(writer, root, synced, clock):
     opened = writer(fsync=None)
     opened.append(quote_message(H13, 0))
     inode = (root / KEY.path).stat().st_ino
@@ -62,7 +62,7 @@ def test_none_forces_nothing_until_it_is_sealed(writer, root, synced, clock):
     assert synced[inode] >= begun + 2
 
 
-def test_seconds_force_what_has_waited_that_long(writer, root, synced, clock):
+def test_appends_are_synced_after_the_given_seconds(writer, root, synced, clock):
     opened = writer(fsync=1.0)
     opened.append(quote_message(H13, 0))
     inode = (root / KEY.path).stat().st_ino
@@ -85,7 +85,7 @@ def test_seconds_force_what_has_waited_that_long(writer, root, synced, clock):
     assert synced[inode] == begun + 2
 
 
-def test_a_late_message_does_not_keep_the_others_waiting(writer, root, synced, clock):
+def test_a_late_message_does_not_delay_the_sync_of_others(writer, root, synced, clock):
     opened = writer(fsync=1.0)
     opened.append(quote_message(H13, 0))
     opened.append(quote_message(H13 + HOUR_NS, 1))
@@ -96,7 +96,7 @@ def test_a_late_message_does_not_keep_the_others_waiting(writer, root, synced, c
     assert synced[inode] == begun + 1
 
 
-def test_a_new_file_and_its_folders_are_forced_too(writer, root, synced):
+def test_a_new_file_and_its_folders_are_synced(writer, root, synced):
     writer(fsync=None).append(quote_message(H13, 0))
     folder = (root / KEY.path).parent
     while folder != root:
@@ -106,7 +106,7 @@ def test_a_new_file_and_its_folders_are_forced_too(writer, root, synced):
     assert synced[(root / KEY.path).parent.stat().st_ino] >= 1
 
 
-def test_where_there_is_no_fdatasync_fsync_serves(writer, root, index, monkeypatch):
+def test_fsync_replaces_a_missing_fdatasync(writer, root, index, monkeypatch):
     """As on macOS."""
     monkeypatch.delattr(os, "fdatasync")
     with writer(fsync=0) as opened:

@@ -106,7 +106,7 @@ def test_nothing_is_read_outside_the_hour(hour, reads):
 
 
 @pytest.mark.parametrize("columns", [["ask_price"], ["timestamp", "sequence"], list(COLUMNS)])
-def test_only_the_asked_columns_are_handed_out(hour, columns):
+def test_only_requested_columns_are_returned(hour, columns):
     (part,) = read_ticks(
         hour["none", "root"], [hour["none", "record"]], columns, end_ns=H13 + MINUTE
     )
@@ -122,7 +122,7 @@ def test_no_files_are_no_ticks(root):
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("threads", [2, 3, 6, 50])
-def test_threads_find_the_same(hour, monkeypatch, compression, threads):
+def test_threads_return_the_same_ticks(hour, monkeypatch, compression, threads):
     monkeypatch.setattr(reader, "_MESSAGES_PER_THREAD", 1000)
     root, record = hour[compression, "root"], hour[compression, "record"]
     one = load(root, [record], threads=1)
@@ -134,7 +134,7 @@ def test_threads_find_the_same(hour, monkeypatch, compression, threads):
         np.testing.assert_array_equal(combined, one[name])
 
 
-def test_the_halves_of_an_hour_come_in_order_however_the_index_gives_them(writer, root, index):
+def test_the_halves_of_an_hour_are_ordered(writer, root, index):
     with writer(split_bytes=1000) as opened:
         for number in range(40):
             opened.append(quote_message(H13 + number * MINUTE * 3 // 2, number))
@@ -232,9 +232,7 @@ def meanwhile(monkeypatch):
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
-def test_a_file_compressed_while_a_load_begins_is_read_as_it_is(
-    writer, root, index, meanwhile, compression
-):
+def test_a_file_compressed_while_a_load_begins_is_read(writer, root, index, meanwhile, compression):
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
     planned = meanwhile(lambda: compress_file(root, KEY, compression))
@@ -280,7 +278,7 @@ def test_an_old_file_sealed_while_a_load_begins(writer, root, index, meanwhile):
     assert numbers(root, [replace(rows[0], sealed=False)], strict=True) == list(range(500))
 
 
-def test_a_file_deleted_while_a_load_begins_is_told(writer, root, index, meanwhile):
+def test_a_file_deleted_while_a_load_begins_is_reported(writer, root, index, meanwhile):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
         opened.append(quote_message(H13 + HOUR_NS, 100))
@@ -338,7 +336,7 @@ def test_every_load_beside_a_writer_is_a_prefix(root, tmp_path, children, seed):
 # --- files that are not there, or whose header is not ---------------------------------------------
 
 
-def test_a_missing_file_is_told_and_leaves_the_others(writer, root, index):
+def test_a_missing_file_is_reported_and_the_others_are_read(writer, root, index):
     with writer() as opened:
         for hour in range(3):
             opened.write(quotes(every(SECOND, 10, H13 + hour * HOUR_NS), hour * 10))
@@ -358,7 +356,7 @@ def test_a_missing_file_is_told_and_leaves_the_others(writer, root, index):
         assert len(list(read_messages(root, index.files(), ticks=True))) == 20
 
 
-def test_an_open_row_whose_file_is_gone_is_told_for_its_hour_only(root, writer, index):
+def test_a_missing_open_file_is_reported_for_its_hour_only(root, writer, index):
     opened = writer()
     opened.append(quote_message(H13, 0))
     rows = index.files()
@@ -371,7 +369,7 @@ def test_an_open_row_whose_file_is_gone_is_told_for_its_hour_only(root, writer, 
 
 
 @pytest.mark.parametrize("lost", [4, 256, 4096])
-def test_a_lost_header_costs_nothing_the_index_knows(hour, lost):
+def test_a_lost_header_costs_no_indexed_tick(hour, lost):
     root, record = hour["none", "root"], hour["none", "record"]
     path = root / KEY.path
     data = path.read_bytes()
@@ -390,7 +388,7 @@ def test_a_lost_header_costs_nothing_the_index_knows(hour, lost):
         path.write_bytes(data)
 
 
-def test_an_open_file_is_read_up_to_what_is_no_message(writer, root, index, caplog):
+def test_an_open_file_is_read_to_its_first_invalid_message(writer, root, index, caplog):
     opened = writer()
     opened.write(hour_of_quotes(20_000))
     opened.append_payload(b"\x0a\x04tick\x22\x02\x0a\xff", H13 + HOUR_NS - 1)

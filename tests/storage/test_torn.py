@@ -73,7 +73,7 @@ def whole(borders: list[int], cut: int) -> int:
     return sum(end <= cut for end in borders) - 1
 
 
-def test_every_prefix_of_an_open_file_has_its_whole_frames(root, index):
+def test_every_prefix_of_an_open_file_is_read_to_its_last_whole_frame(root, index):
     data = crash(root, index, write_some)
     borders, path = ends(data), root / KEY.path
     chosen = random.Random(1).choices(range(HEADER, len(data)), k=200)
@@ -83,7 +83,7 @@ def test_every_prefix_of_an_open_file_has_its_whole_frames(root, index):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 5, 100, HEADER - 1])
-def test_a_file_with_half_a_header_is_told_and_begun_anew(root, index, writer, caplog, cut):
+def test_a_file_with_half_a_header_is_reported_and_recreated(root, index, writer, caplog, cut):
     data = crash(root, index, write_some)
     os.truncate(root / KEY.path, cut)
     with pytest.warns(CorruptDataWarning, match="header"):
@@ -110,7 +110,7 @@ def test_a_large_open_file_is_read_up_to_its_last_whole_frame(root, index):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 1 << 20])
-def test_a_message_larger_than_what_is_read_at_a_time(root, index, cut):
+def test_a_message_larger_than_one_read(root, index, cut):
     def write(writer):
         writer.append(quote_message(H13, 0))
         writer.append(quote_message(H13, 1) | {"metadata": {"note": "n" * (9 << 20)}})
@@ -126,7 +126,7 @@ def test_a_message_larger_than_what_is_read_at_a_time(root, index, cut):
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_the_next_writer_cuts_a_torn_tail_keeps_it_and_goes_on(root, index, writer, caplog, seed):
+def test_the_next_writer_moves_a_torn_tail_aside(root, index, writer, caplog, seed):
     data = crash(root, index, write_some)
     borders = ends(data)
     cut = random.Random(seed).randrange(HEADER + 1, len(data))
@@ -151,7 +151,7 @@ def test_the_next_writer_cuts_a_torn_tail_keeps_it_and_goes_on(root, index, writ
     assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
-def test_a_second_crash_adds_to_what_was_cut(root, index, writer):
+def test_a_second_torn_tail_is_appended_to_the_first(root, index, writer):
     crash(root, index, write_some)
     path, torn = root / KEY.path, root / f"{KEY.path}.torn"
     tails = [b"\x00\x00\x00\x99first", b"\x00\x00", b"\x00\x00\x01\x00second"]
@@ -200,7 +200,7 @@ def good_part(tail: bytes) -> list[bytes]:
 
 @settings(deadline=None, max_examples=80)
 @given(tail=TAILS)
-def test_whatever_follows_the_last_message_is_cut_and_kept(tail):
+def test_bytes_behind_the_last_message_are_moved_aside(tail):
     index = MemoryIndex()
     with new_root() as root:
         data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 3))))
@@ -223,7 +223,7 @@ def test_whatever_follows_the_last_message_is_cut_and_kept(tail):
         assert [value.tick_data.sequence for value in actual[:3] + actual[-2:]] == [0, 1, 2, 3, 4]
 
 
-def test_zeros_from_anywhere_on_cost_no_message_before_or_after(root, index):
+def test_zeros_at_the_end_cost_no_other_message(root, index):
     """A power cut leaves zeros in place of bytes that were not on the disk yet."""
     data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 12))))
     rows, borders, path = index.files(), ends(data), root / KEY.path
@@ -245,9 +245,7 @@ def test_zeros_from_anywhere_on_cost_no_message_before_or_after(root, index):
 
 
 @pytest.mark.parametrize("first", [b"\x00" * 8, b"\xff" * 8, b"\x00\x00\x10\x00"], ids=bytes.hex)
-def test_a_file_that_does_not_begin_with_a_header_is_left_as_it_is(
-    root, index, writer, caplog, first
-):
+def test_a_file_without_a_header_is_unchanged(root, index, writer, caplog, first):
     data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 100))))
     damaged = first + data[len(first) :]
     (root / KEY.path).write_bytes(damaged)
@@ -275,9 +273,7 @@ def test_a_file_that_does_not_begin_with_a_header_is_left_as_it_is(
     ],
     ids=["torn", "a message less", "a byte more", "a message more", "nearly all gone"],
 )
-def test_a_sealed_file_that_is_shorter_or_longer_is_left_as_it_is(
-    root, index, writer, caplog, damage
-):
+def test_a_sealed_file_of_another_length_is_unchanged(root, index, writer, caplog, damage):
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     path = root / KEY.path
@@ -301,7 +297,7 @@ def test_a_sealed_file_that_is_shorter_or_longer_is_left_as_it_is(
         assert numbers(root, index) == [500, 500]
 
 
-def test_infos_and_errors_before_a_torn_tail_are_there(root, index):
+def test_infos_and_errors_before_a_torn_tail_are_read(root, index):
     def write(writer):
         writer.append(message("info", H13, {"status": "subscribed"}))
         writer.append(quote_message(H13, 0))

@@ -80,7 +80,7 @@ def test_a_damaged_file_is_reported_by_the_process_that_asked(root, keys, caplog
     assert sum(keys[3].path in record.getMessage() for record in caplog.records) >= 2
 
 
-def test_a_file_that_is_gone_has_no_row(root, keys):
+def test_a_deleted_file_has_no_row(root, keys):
     (root / keys[2].path).unlink()
     assert [record.path for record in rows(root, keys)] == [
         key.path for key in keys if key != keys[2]
@@ -100,7 +100,7 @@ def test_a_name_without_a_file_fails_or_is_left_out(root, keys):
 
 
 @pytest.mark.parametrize("how", ["killed", "not started", "no answer"])
-def test_without_its_process_a_batch_is_read_here(root, keys, monkeypatch, how):
+def test_without_a_process_a_batch_is_read_in_this_one(root, keys, monkeypatch, how):
     plain = worker_processes._RecordProcess._start
 
     def start(worker):

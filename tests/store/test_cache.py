@@ -19,7 +19,7 @@ def ibm(store):
     return store
 
 
-def test_the_cell_again(ibm, reads):
+def test_a_repeated_load_uses_the_cache(ibm, reads):
     first = ibm.select("IBM", "all_last").to_polars()
     assert reads.bytes > 1_000_000
     reads.clear()
@@ -46,7 +46,7 @@ def test_no_cache(tmp_path, database, reads):
 
 
 @pytest.mark.parametrize("columns", [None, ["price"], ["timestamp", "price"]])
-def test_a_frame_that_is_changed_changes_nothing_else(ibm, columns):
+def test_changing_a_frame_does_not_change_the_cache(ibm, columns):
     selection = ibm.select("IBM", "all_last", columns=columns)
     first = selection.to_polars()
     for _ in range(2):  # the first time just decoded, the second time kept
@@ -59,7 +59,7 @@ def test_a_frame_that_is_changed_changes_nothing_else(ibm, columns):
         assert selection.to_polars().equals(first)
 
 
-def test_new_ticks_are_seen(ibm):
+def test_new_ticks_are_loaded(ibm):
     before = ibm.select("IBM", "all_last").to_polars()
     late = before.tail(1).with_columns(pl.col("price") + 1).drop("contract_id", "tick_type")
     ibm.write(late, contract_id=IBM, tick_type="all_last")
@@ -68,7 +68,7 @@ def test_new_ticks_are_seen(ibm):
     assert after["price"][-1] == before["price"][-1] + 1
 
 
-def test_a_lazy_query_keeps_nothing(ibm, reads):
+def test_a_lazy_query_is_not_cached(ibm, reads):
     lazy = ibm.select("IBM", "all_last").lazy()
     for _ in range(2):
         reads.clear()

@@ -101,7 +101,7 @@ def test_a_journal_does_not_make_a_new_database_complete(root, journal, new_data
         assert is_complete(store)
 
 
-def test_a_journal_outweighs_the_catalogue_of_a_lost_database(root, journal, new_database):
+def test_a_journal_overrides_the_catalogue_of_a_lost_database(root, journal, new_database):
     lasting = CoverageRecord(AAPL, "last", T0, None, "captured")
     write_catalogue(root / "metadata" / "index.json", [], [ContractRecord(AAPL, "APPL")], [lasting])
     deleted = replace(lasting, end_ns=T0 + HOUR, state=CoverageState.DELETED.value)
@@ -113,7 +113,7 @@ def test_a_journal_outweighs_the_catalogue_of_a_lost_database(root, journal, new
         assert count(store) == HOURS
 
 
-def test_a_database_lost_under_an_open_store(root, new_database):
+def test_a_database_lost_while_a_store_is_open(root, new_database):
     """The server comes back with an empty database while the store is open."""
     dsn = new_database()
     with ibt.open(root, dsn=dsn) as store:
@@ -218,7 +218,7 @@ def test_a_damaged_journal_leaves_no_row_out_of_date(root, journal, new_database
         assert is_complete(store)
 
 
-def test_a_journal_damaged_under_an_open_store(root, journal, new_database):
+def test_a_journal_damaged_while_a_store_is_open(root, journal, new_database):
     """Another process wrote it; this one meets it at its next question."""
     dsn = new_database()
     with ibt.open(root, dsn=dsn) as store:
@@ -234,7 +234,7 @@ def test_a_journal_damaged_under_an_open_store(root, journal, new_database):
 # -- an index that lacks something -----------------------------------------------------------------
 
 
-def test_files_that_came_by_hand_are_found(root, new_database):
+def test_files_copied_by_hand_are_found(root, new_database):
     dsn = new_database()
     ibt.open(root, dsn=dsn).close()
     with ibt.open(root.with_name("other"), dsn=new_database()) as other:
@@ -298,7 +298,7 @@ def test_a_name_without_a_file_does_not_keep_a_store_closed(root, new_database, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_a_folder_that_cannot_be_listed_is_left_as_it_is(root, new_database, caplog):
+def test_rows_of_an_unreadable_folder_are_kept(root, new_database, caplog):
     day = root / f"{AAPL}/last/2025/01/10"
     day.chmod(0)
     try:

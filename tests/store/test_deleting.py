@@ -92,7 +92,7 @@ WINDOWS = {
 
 @pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
 @pytest.mark.parametrize(("start", "end", "left"), WINDOWS.values(), ids=WINDOWS)
-def test_what_is_deleted_is_gone_everywhere(trades, start, end, left, compression):
+def test_deleted_ticks_are_gone_everywhere(trades, start, end, left, compression):
     trades.compress(compression, now="2025-01-12T00:00Z")
     window = {
         name: None if clock is None else f"2025-01-10 {clock}"
@@ -121,7 +121,7 @@ def test_what_is_deleted_is_gone_everywhere(trades, start, end, left, compressio
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_deleted_ticks_are_kept_and_can_be_put_back(trades, compression):
+def test_deleted_ticks_can_be_restored(trades, compression):
     before = trades.select(*TRADES, columns=["timestamp", "price", "size", "stream_id"]).to_polars()
     trades.compress(compression, now="2025-01-12T00:00Z")
     done = trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T15:30Z")
@@ -137,7 +137,7 @@ def test_deleted_ticks_are_kept_and_can_be_put_back(trades, compression):
     assert problems(trades) == []
 
 
-def test_a_kept_file_that_is_damaged_is_refused(trades, tmp_path):
+def test_a_damaged_file_is_not_restored(trades, tmp_path):
     (remaining,) = trades.delete(*TRADES, end="2025-01-10T15:00Z").kept
     data = bytearray((trades.root / remaining).read_bytes())
     data[400] ^= 1
@@ -148,7 +148,7 @@ def test_a_kept_file_that_is_damaged_is_refused(trades, tmp_path):
     assert trades.select(*TRADES).count() == 120
 
 
-def test_kept_files_are_there_until_they_are_purged(trades):
+def test_deleted_files_stay_until_they_are_purged(trades):
     first = trades.delete(*TRADES, end="2025-01-10T14:30Z").kept
     second = trades.delete(*TRADES, end="2025-01-10T16:30Z").kept
     assert len({*first, *second}) == 4
@@ -170,7 +170,7 @@ def test_a_late_writer_after_a_deletion(trades):
     assert problems(trades) == []
 
 
-def test_other_messages_stay(trades):
+def test_other_messages_are_not_deleted(trades):
     info = {"type": "info", "stream_id": "s", "timestamp": "2025-01-10T14:15:00Z"}
     with trades.writer(*TRADES) as writer:
         writer.append({**info, "data": {"status": "note"}})
@@ -200,7 +200,7 @@ def test_backfilled_ticks_are_deleted_too(trades):
 # -- the ledger of coverage ------------------------------------------------------------------------
 
 
-def test_the_ledger_says_what_was_deleted(trades):
+def test_the_ledger_records_deletions(trades):
     trades.index.put_coverage(
         [
             CoverageRecord(*TRADES, H14, H14 + 70 * MINUTE, "captured"),
@@ -220,7 +220,7 @@ def test_the_ledger_says_what_was_deleted(trades):
     assert coverage.durations["deleted"] == timedelta(minutes=80)
 
 
-def test_a_ledger_made_anew_says_it_too(trades, tmp_path, database):
+def test_a_rebuilt_ledger_records_deletions(trades, tmp_path, database):
     """From the files alone: another index, and no catalogue."""
     trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T15:10Z")
     reported = ledger(trades)
@@ -253,7 +253,7 @@ LEDGERS = {
 
 @pytest.mark.parametrize("rows", LEDGERS.values(), ids=LEDGERS)
 @pytest.mark.parametrize(("start", "end"), [("14:10", "14:20"), ("14:50", "16:10"), (None, None)])
-def test_a_ledger_is_as_before_once_the_ticks_are_back(trades, rows, start, end):
+def test_restoring_ticks_restores_the_ledger(trades, rows, start, end):
     trades.index.put_coverage(rows)
     before = trades.index.coverage()
     window = {
@@ -275,7 +275,7 @@ def test_a_ledger_is_as_before_once_the_ticks_are_back(trades, rows, start, end)
     assert problems(trades) == []
 
 
-def test_the_hours_whose_ticks_are_not_back_stay_deleted(trades, tmp_path):
+def test_hours_that_are_not_restored_stay_deleted(trades, tmp_path):
     remaining = trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T16:10Z").kept
     put_back(trades, remaining[1:2])
     reported = ledger(trades)
@@ -288,7 +288,7 @@ def test_the_hours_whose_ticks_are_not_back_stay_deleted(trades, tmp_path):
     assert ledger(trades) == []
 
 
-def test_a_ledger_made_anew_knows_what_is_back(trades, tmp_path):
+def test_a_rebuilt_ledger_has_restored_ticks(trades, tmp_path):
     """From the files alone."""
     put_back(trades, trades.delete(*TRADES, start="2025-01-10T14:50Z").kept[:2])
     copy = tmp_path / "copy"
@@ -319,7 +319,7 @@ def test_a_second_deletion_of_the_same_time_stays(trades):
 # -- what is refused -------------------------------------------------------------------------------
 
 
-def test_a_stream_that_is_written_is_refused(trades):
+def test_a_stream_being_written_is_refused(trades):
     before = [(trades.root / key.path).read_bytes() for key in list_files(trades.root)]
     with trades.writer(*TRADES):
         with pytest.raises(errors.WriterLockedError, match=f"process {os.getpid()}"):
@@ -345,14 +345,14 @@ def test_a_stream_that_is_written_is_refused(trades):
     ],
     ids=["contract", "tick type", "zone", "range"],
 )
-def test_what_cannot_be_deleted(trades, arguments, options, error, says):
+def test_invalid_deletions(trades, arguments, options, error, says):
     for work in (trades.delete, trades.purge):
         with pytest.raises(error, match=says):
             work(*arguments, **options)
     assert trades.select(*TRADES).count() == 180
 
 
-def test_nothing_is_deleted_where_a_file_is_damaged(trades, damage):
+def test_nothing_is_deleted_from_a_damaged_file(trades, damage):
     second = list(list_files(trades.root))[1]
     damage(trades.root / second.path)
     before = [(trades.root / key.path).read_bytes() for key in list_files(trades.root)]
@@ -362,7 +362,7 @@ def test_nothing_is_deleted_where_a_file_is_damaged(trades, damage):
     assert trades.delete(*TRADES, start="2025-01-10T16:00Z").ticks == 60
 
 
-def test_live_readers_are_told(trades):
+def test_live_readers_are_warned(trades):
     with trades.live(*TRADES, "4h", now="2025-01-10T17:00Z", markers=False) as live:
         messages = iter(live)
         assert [next(messages)["data"]["size"] for _ in range(180)] == numbers(range(1, 181))
@@ -451,7 +451,7 @@ os._exit(0)
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "folder"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_deletion_that_fails_leaves_files_and_index_at_one(trades, monkeypatch, call, code):
+def test_a_failed_deletion_leaves_files_and_index_consistent(trades, monkeypatch, call, code):
     """The second hour cannot be rewritten: full disk, failed sync, failed rename."""
     path = trades.root / "265598/last/2025/01/10/15_ticks.pb"
     real = getattr(os, "fsync" if call == "folder" else call)
@@ -507,9 +507,7 @@ HALF_DELETED = {
 
 
 @pytest.mark.parametrize(("failing", "rows_left"), HALF_DELETED.items())
-def test_a_deletion_that_fails_leaves_the_ledger_of_other_hours(
-    trades, monkeypatch, failing, rows_left
-):
+def test_a_failed_deletion_keeps_the_ledger_of_other_hours(trades, monkeypatch, failing, rows_left):
     rows = [
         CoverageRecord(*TRADES, H14, H14 + 70 * MINUTE, "captured"),
         CoverageRecord(*TRADES, H14 + 70 * MINUTE, H14 + 80 * MINUTE, "disconnected", "1100"),

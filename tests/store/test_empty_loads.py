@@ -7,7 +7,7 @@ import pytest
 
 @pytest.mark.parametrize("how", [{"period": "1h"}, {"period": "today"}, {"sessions": 1}])
 @pytest.mark.parametrize("load", ["to_arrow", "to_polars", "to_pandas", "to_xarray"])
-def test_an_empty_load_by_the_clock_says_what_there_is(how, load, sample_store, caplog):
+def test_an_empty_load_of_a_period_logs_the_stored_days(how, load, sample_store, caplog):
     ticks = getattr(sample_store.select("IBM", "all_last", **how), load)()
     assert len(ticks.timestamp if load == "to_xarray" else ticks) == 0
     (record,) = caplog.records
@@ -26,14 +26,14 @@ def test_an_empty_load_by_the_clock_says_what_there_is(how, load, sample_store, 
         {"date": "2013-10-10"},
     ],
 )
-def test_other_loads_say_nothing(how, sample_store, caplog):
+def test_other_loads_log_nothing(how, sample_store, caplog):
     sample_store.select("IBM", "all_last", **how).to_polars()
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("kind", ["last", "mid_point"])
 @pytest.mark.parametrize("how", [{}, {"date": "2013-10-08"}, {"period": "1h"}])
-def test_a_tick_type_that_is_not_stored_names_those_that_are(kind, how, sample_store, caplog):
+def test_a_missing_tick_type_lists_the_stored_ones(kind, how, sample_store, caplog):
     assert sample_store.select("IBM", kind, **how).to_polars().is_empty()
     (record,) = caplog.records
     assert record.getMessage().endswith("; the store has IBM all_last, IBM bid_ask")
@@ -54,7 +54,7 @@ def test_a_buffer_before_its_first_tick_logs_nothing(sample_store, caplog):
         (["IBM", "BTCUSDT"], None, "more streams have others; now='last_tick' counts back"),
     ],
 )
-def test_what_is_stored_in_words(contracts, kinds, says, sample_store):
+def test_the_text_of_stored_ranges(contracts, kinds, says, sample_store):
     assert says in sample_store.select(contracts, kinds, "1h").describe_stored()
 
 

@@ -60,7 +60,7 @@ def trades(store):
 
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("group_rows", [1, 100, 1 << 19])
-def test_a_file_holds_the_table(kind, group_rows, trades, tmp_path, monkeypatch):
+def test_a_file_has_the_table(kind, group_rows, trades, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_GROUP_ROWS", group_rows)
     path = tmp_path / "export"
     assert getattr(trades, f"write_{kind}")(path) == 400
@@ -129,7 +129,7 @@ def test_an_export_that_fails_leaves_the_file_before(kind, trades, store, tmp_pa
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_metadata_of_a_file_says_what_is_missing(kind, trades, store, tmp_path, damage):
+def test_metadata_of_a_file_lists_missing_ranges(kind, trades, store, tmp_path, damage):
     damage(store.root / trades.files()[3].path)
     path = tmp_path / "export"
     with pytest.warns(CorruptDataWarning):

@@ -104,7 +104,7 @@ def expected(facts: dict, actual: dict) -> dict:
 
 @samples
 @targets
-def test_a_sample_comes_out_as_it_is(sample_store, sample, target):
+def test_a_sample_has_its_documented_facts(sample_store, sample, target):
     selection = sample_store.select(sample.symbol, sample.tick_type)
     actual = figures(columns_through(target, selection))
     facts = FACTS[sample.path.stem]
@@ -289,7 +289,7 @@ def tick_type_of(path: Path) -> str:
 if RECORDINGS:
 
     @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.name)
-    def test_a_recording_comes_out_as_it_is(recorded, recording):
+    def test_a_recording_has_its_documented_facts(recorded, recording):
         facts = shared_facts(recording)
         selection = recorded.select(recording.name.split("_", 1)[0], tick_type_of(recording))
         assert selection.count() == facts["rows"]

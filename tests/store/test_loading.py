@@ -64,7 +64,7 @@ def ranges(draw):
 
 @given(ranges())
 @examples
-def test_any_range_is_a_filter_of_everything(sample_store, btc, span):
+def test_any_range_equals_a_filter_of_all_ticks(sample_store, btc, span):
     start, end = span
     part = sample_store.select("btcusdt", "all_last", start=start, end=end)
     time = pl.col("timestamp").dt.epoch("ns")
@@ -151,7 +151,7 @@ def test_every_library_gets_the_same_columns(sample_store, kinds, where):
 
 
 @pytest.mark.parametrize("columns", [["price"], ["timestamp"], ["conditions", "exchange"]], ids=str)
-def test_only_the_columns_asked_for(sample_store, columns):
+def test_only_requested_columns(sample_store, columns):
     selection = sample_store.select("IBM", "all_last", columns=columns)
     whole = sample_store.select("IBM", "all_last").to_polars().select(selection.columns)
     assert selection.to_polars().equals(whole)
@@ -305,7 +305,7 @@ def test_metadata(sample_store):
     assert whole["intervals"] == [["the beginning", "the end"]]
 
 
-def test_damage_is_left_out_told_and_written_down(btc_store, damage):
+def test_damage_is_left_out_reported_and_in_the_metadata(btc_store, damage):
     selection = btc_store.select(BTC, "bid_ask")
     whole = selection.to_polars()
     record = selection.files()[1]
@@ -395,7 +395,7 @@ class Texts(HTMLParser):
 TABLE = {"table", "caption", "thead", "tbody", "tr", "th", "td", "br"}
 
 
-def test_a_store_shows_what_it_holds(sample_store):
+def test_the_repr_of_a_store_lists_its_contents(sample_store):
     shown = Texts(sample_store._repr_html_())
     assert shown.tags <= TABLE
     assert str(sample_store.root) in shown.texts[0]
@@ -405,11 +405,11 @@ def test_a_store_shows_what_it_holds(sample_store):
     assert repr(sample_store).startswith(f"<Store '{sample_store.root}', index embedded PostgreSQL")
 
 
-def test_an_empty_store_shows_that(store):
+def test_the_repr_of_an_empty_store(store):
     assert "no ticks yet" in Texts(store._repr_html_()).texts
 
 
-def test_a_selection_shows_what_it_will_read(sample_store):
+def test_the_repr_of_a_selection_lists_its_files(sample_store):
     selection = sample_store.select("ibm", "all_last", sessions=5, now="2013-10-10T00:00Z")
     shown = Texts(selection._repr_html_())
     assert shown.tags <= TABLE
@@ -420,14 +420,14 @@ def test_a_selection_shows_what_it_will_read(sample_store):
     assert repr(selection).startswith("<Selection ibm all_last, last 5 regular sessions of US: ")
 
 
-def test_a_session_shows_its_hours():
+def test_the_repr_of_a_session_has_its_hours():
     shown = Texts(market("US").session("2024-11-29")._repr_html_())
     assert shown.tags <= TABLE
     assert "Friday 2024-11-29, early close" in shown.texts
     assert "2024-11-29T14:30:00Z – 2024-11-29T18:00:00Z" in shown.texts
 
 
-def test_names_are_shown_as_they_are_and_not_run(store):
+def test_names_are_escaped_in_html(store):
     name = "<script>alert('&')</script>"
     store.add_contract(1, name)
     store.write(

@@ -42,7 +42,7 @@ def python(program: str, *arguments: object, **options: object) -> subprocess.Co
 # -- beginning -------------------------------------------------------------------------------------
 
 
-def test_a_store_is_begun_where_there_is_none(tmp_path, database):
+def test_a_missing_store_is_created(tmp_path, database):
     root = tmp_path / "a" / "b"
     with ibt.open(str(root), dsn=database) as store:
         assert store.root == root
@@ -53,7 +53,7 @@ def test_a_store_is_begun_where_there_is_none(tmp_path, database):
     assert schema == (resource("proto") / "tick_stream.proto").read_text()
 
 
-def test_home_is_understood(tmp_path, database, monkeypatch):
+def test_a_tilde_is_expanded(tmp_path, database, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with ibt.open("~/ticks", dsn=database) as store:
         assert store.root == tmp_path / "ticks"
@@ -103,7 +103,7 @@ def test_with_a_dsn_no_home_is_needed(tmp_path, database):
 
 @pytest.mark.parametrize("path", ["~/ticks", "~", "~54321/ticks"])
 @pytest.mark.usefixtures("no_home")
-def test_a_home_that_is_not_there_is_said(path):
+def test_a_missing_home_folder_is_reported(path):
     with pytest.raises(errors.InputError, match=rf"no home folder for the ~ of {path}: write the"):
         ibt.open(path)
 
@@ -124,7 +124,7 @@ def test_the_dsn_of_the_environment(tmp_path, database, monkeypatch):
         assert store.index.describe().startswith("PostgreSQL")
 
 
-def test_reopening_finds_what_was_written(tmp_path, database):
+def test_reopening_reads_written_ticks(tmp_path, database):
     with ibt.open(tmp_path, dsn=database) as store:
         store.add_contract(265598, "AAPL", exchange="SMART")
         store.add_contract(265598, "AAPL", currency="USD")  # fills in what was not known
@@ -138,7 +138,7 @@ def test_reopening_finds_what_was_written(tmp_path, database):
         assert (content.first_ns, content.last_ns) == (NOON, NOON + 120 * 10**9)
 
 
-def test_several_begin_a_store_at_once(tmp_path):
+def test_processes_create_a_store_concurrently(tmp_path):
     from ibticks.store._open import identify
 
     start = threading.Barrier(8)
@@ -158,7 +158,7 @@ def test_several_begin_a_store_at_once(tmp_path):
 # -- refusals --------------------------------------------------------------------------------------
 
 
-def test_no_store_there(tmp_path):
+def test_opening_a_missing_store_without_create_raises(tmp_path):
     with pytest.raises(errors.NoStoreError, match=r"begin one with ibticks\.open\('.*none'\)"):
         ibt.open(tmp_path / "none", create=False)
     assert not (tmp_path / "none").exists()
@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 @pytest.mark.parametrize("note", ["{", "[]", "{}", "null", "\0{"])
-def test_a_damaged_note_of_the_id(tmp_path, note):
+def test_a_damaged_id_file(tmp_path, note):
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata" / "store.json").write_text(note)
     with pytest.raises(errors.CorruptFileError, match="does not say the store's id: restore it"):
@@ -194,7 +194,7 @@ EMPTY = {"nothing": "", "zeros": "\0" * 87, "a line end": "\n"}
 
 @pytest.mark.parametrize("note", EMPTY)
 @pytest.mark.parametrize("lost", [[], ["index-owner.json"], ["index-owner.json", "index.json"]])
-def test_an_empty_note_of_the_id_is_mended(tmp_path, note, lost, caplog):
+def test_an_empty_id_file_is_repaired(tmp_path, note, lost, caplog):
     """A power cut may leave it so; the id is in the owner note, all else in the files."""
     root = tmp_path / "ticks"
     with ibt.open(root) as store:
@@ -212,7 +212,7 @@ def test_an_empty_note_of_the_id_is_mended(tmp_path, note, lost, caplog):
     assert sorted(path.name for path in (root / "metadata").glob(".store*")) == []
 
 
-def test_an_empty_note_of_the_id_is_mended_from_the_database(tmp_path, database):
+def test_an_empty_id_file_is_repaired_from_the_database(tmp_path, database):
     root = tmp_path / "ticks"
     with ibt.open(root, dsn=database) as store:
         store.write(ticks(), contract_id=1, tick_type="last")
@@ -225,7 +225,7 @@ def test_an_empty_note_of_the_id_is_mended_from_the_database(tmp_path, database)
     assert json.loads(note.read_text())["store_id"] == store_id
 
 
-def test_several_mend_an_empty_note_at_once(tmp_path):
+def test_processes_repair_an_empty_id_file_concurrently(tmp_path):
     from ibticks.store._open import identify
 
     identify(tmp_path, create=True)
@@ -240,7 +240,7 @@ def test_several_mend_an_empty_note_at_once(tmp_path):
         assert len(set(pool.map(mend, range(8)))) == 1
 
 
-def test_what_says_which_store_it_is_is_on_the_disk(tmp_path, monkeypatch):
+def test_the_id_file_is_synced(tmp_path, monkeypatch):
     synced = []
     fsync = os.fsync
 
@@ -296,7 +296,7 @@ def public(clusters):
 
 
 @pytest.mark.parametrize("create", ["create", "only open"])
-def test_a_folder_that_may_not_be_read(public, create):
+def test_an_unreadable_folder(public, create):
     root = public / "private"
     (root / "metadata").mkdir(parents=True)
     (root / "metadata" / "store.json").write_text('{"store_id": "x"}')
@@ -308,14 +308,14 @@ def test_a_folder_that_may_not_be_read(public, create):
     )
 
 
-def test_a_folder_that_may_not_be_written(public):
+def test_a_read_only_folder(public):
     folder = public / "full"
     folder.mkdir(mode=0o555)
     details = as_another(folder / "new", "create", public / "other")
     assert details.startswith("StoreAccessError not permitted while opening")
 
 
-def test_a_store_that_may_only_be_read_is_read(public, database):
+def test_a_read_only_store_is_read(public, database):
     root = public / "ticks"
     with ibt.open(root, dsn=database) as store:
         store.write(ticks(), contract_id=1, tick_type="last")
@@ -336,13 +336,13 @@ def test_a_server_that_does_not_answer(tmp_path):
 
 
 @pytest.mark.parametrize("dsn", ["sesame", "postgresql://me:ses@me@host/ticks", "host=x sesame"])
-def test_a_dsn_that_is_none(tmp_path, dsn):
+def test_an_invalid_dsn(tmp_path, dsn):
     with pytest.raises(errors.IndexUnavailableError, match=r"write postgresql://user@host") as e:
         ibt.open(tmp_path, dsn=dsn)
     assert "ses" not in str(e.value)
 
 
-def test_a_wrong_password_is_not_shown(tmp_path, postgres):
+def test_a_wrong_password_is_not_in_the_error(tmp_path, postgres):
     with pytest.raises(errors.IndexUnavailableError) as e:
         ibt.open(tmp_path, dsn=make_conninfo(postgres.dsn, user="stranger", password="sesame"))
     assert "stranger" in str(e.value)
@@ -361,7 +361,7 @@ def test_the_database_of_another_store(tmp_path, database):
         ibt.open(tmp_path / "two", dsn=database)
 
 
-def test_a_copied_store_is_not_taken_for_the_one_it_was_copied_from(tmp_path, database):
+def test_a_copied_store_is_not_confused_with_its_original(tmp_path, database):
     ibt.open(tmp_path / "one", dsn=database).close()
     shutil.copytree(tmp_path / "one", tmp_path / "copy")
     with pytest.raises(errors.IndexMismatchError, match="is a copy of the store at"):
@@ -376,7 +376,7 @@ def everything(store: ibt.Store) -> tuple:
     return index.files(), index.contracts(), index.daily_stats(), index.coverage()
 
 
-def test_a_store_outlives_its_folder_and_its_database(tmp_path, monkeypatch, clusters):
+def test_a_store_survives_a_move_and_the_loss_of_its_database(tmp_path, monkeypatch, clusters):
     """With the embedded server, as most have it: begun, moved, its database lost, then away."""
     base = clusters / "own"
     base.mkdir(mode=0o711)
@@ -425,7 +425,7 @@ def test_a_store_outlives_its_folder_and_its_database(tmp_path, monkeypatch, clu
         assert list(store.verify()) == [value for value in store.verify() if value.problem is None]
 
 
-def test_nothing_but_the_files(tmp_path, monkeypatch, database):
+def test_a_store_is_opened_from_its_files_alone(tmp_path, monkeypatch, database):
     """Without database, catalogue and server: the files are read through, and that is the index."""
     with ibt.open(tmp_path, dsn=database) as store:
         store.write(ticks(), contract_id=265598, tick_type="last")

@@ -23,7 +23,7 @@ def test_everything_passes_through():
     assert list(track([], "reading", None, show=True)) == []
 
 
-def test_nothing_is_shown_where_nobody_looks(capsys):
+def test_no_progress_without_a_terminal(capsys):
     assert list(track(range(3), "reading", 3)) == [0, 1, 2]
     with progress_bar("reading", None) as done:
         done(5)
@@ -31,14 +31,14 @@ def test_nothing_is_shown_where_nobody_looks(capsys):
 
 
 @pytest.mark.parametrize("total", [3, None])
-def test_it_is_shown_on_standard_error(capsys, screen, total):
+def test_progress_is_written_to_standard_error(capsys, screen, total):
     assert list(track(range(3), "reading", total, show=True)) == [0, 1, 2]
     out, err = capsys.readouterr()
     assert out == ""
     assert "reading" in err
 
 
-def test_a_terminal_or_a_notebook_is_someone(capsys, screen, monkeypatch):
+def test_progress_in_a_terminal_and_in_a_notebook(capsys, screen, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     list(track(range(3), "in a terminal", 3))
     assert "in a terminal" in capsys.readouterr().err
@@ -51,7 +51,7 @@ def test_a_terminal_or_a_notebook_is_someone(capsys, screen, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_work_that_fails_or_is_left_leaves_nothing_on_the_screen(capsys, screen):
+def test_a_failed_iteration_clears_its_progress_bar(capsys, screen):
     with pytest.raises(ZeroDivisionError), progress_bar("failing", 3, show=True):
         _ = 1 / 0
     items = track(range(3), "left", 3, show=True)

@@ -103,7 +103,7 @@ def test_coverage_of_all_time_reaches_as_far_as_ticks(many):
     )
 
 
-def test_an_unknown_contract_among_many_is_still_named(many):
+def test_an_unknown_contract_among_many_is_named(many):
     with pytest.raises(UnknownContractError, match="no contract 4711") as caught:
         many.select([*CONTRACTS, 4711])
     assert caught.value.context["candidates"] == list(CONTRACTS)

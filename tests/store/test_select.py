@@ -164,7 +164,7 @@ def test_half_open(select):
     ],
     ids=str,
 )
-def test_a_period_reaches_to_now_and_has_it(select, period, length):
+def test_a_period_includes_now(select, period, length):
     selection = select("IBM", "all_last", period, now="2013-10-08T16:00-04:00")
     assert selection.intervals == ((CLOSE - length, CLOSE + 1),)
     assert str(period) in selection.label
@@ -219,12 +219,12 @@ def test_since_open_of_another_market(select):
     ],
     ids=["text", "datetime", "numpy", "pandas", "zoned", "ns"],
 )
-def test_now_in_the_zone_given(select, now):
+def test_now_in_a_given_zone(select, now):
     selection = select("IBM", "all_last", "1h", now=now, tz=NEW_YORK)
     assert selection.intervals == ((CLOSE - HOUR, CLOSE + 1),)
 
 
-def test_now_is_the_last_tick_of_what_is_selected(select):
+def test_now_is_the_last_tick_of_the_selection(select):
     assert select("IBM", "all_last", "1h", now="last_tick").intervals[0][1] == LAST_TRADE + 1
     assert select("IBM", None, "1h", now="last_tick").intervals[0][1] == LAST_QUOTE + 1
     both = select(["IBM", "BTCUSDT"], None, "1h", now="last_tick")
@@ -255,7 +255,7 @@ def test_the_last_tick_may_be_in_a_file_being_written(store):
     ("session", "rows"),
     [("regular", 33323), ("pre_market", 9), ("after_hours", 49), ("extended", 33381)],
 )
-def test_the_sessions_of_a_day_share_its_ticks_out(select, session, rows):
+def test_the_sessions_of_a_day_partition_its_ticks(select, session, rows):
     selection = select("IBM", "all_last", session=session, date="2013-10-08", market="US")
     assert selection.count() == rows
     assert selection.label == f"IBM all_last, {session} session of US on 2013-10-08"
@@ -276,7 +276,7 @@ def test_a_date_alone_is_its_regular_session(select, day):
     assert select("IBM", "all_last", date=day).count() == 33323
 
 
-def test_a_session_alone_is_the_one_that_ran_last(select):
+def test_a_session_alone_is_the_latest_one(select):
     selection = select("IBM", "all_last", session="regular", now="2013-10-09T02:00Z")
     assert selection.intervals == ((CLOSE - 13 * HOUR // 2, CLOSE),)
 
@@ -435,7 +435,7 @@ def test_columns(select):
     ],
     ids=str,
 )
-def test_what_is_wrong_is_said(select, wrong, error, says):
+def test_invalid_arguments_are_refused(select, wrong, error, says):
     arguments = {"contracts": "IBM", "tick_types": "all_last", **wrong}
     with pytest.raises(error, match=says) as caught:
         select(**arguments)
@@ -443,7 +443,7 @@ def test_what_is_wrong_is_said(select, wrong, error, says):
     assert isinstance(caught.value, ValueError)
 
 
-def test_a_holiday_hands_out_its_neighbours(select):
+def test_an_error_on_a_holiday_names_the_neighbouring_days(select):
     with pytest.raises(errors.NoSessionError) as caught:
         select("IBM", "all_last", date="2013-12-25")
     context = caught.value.context
@@ -510,7 +510,7 @@ def test_many_candidates_are_not_all_named(store):
     assert len(caught.value.context["candidates"]) == 30
 
 
-def test_an_empty_store_says_so(store):
+def test_an_empty_store_is_named_in_the_error(store):
     with pytest.raises(errors.UnknownContractError, match="it has none yet"):
         store.select("IBM")
     with pytest.raises(errors.UnknownContractError, match="it has none yet"):

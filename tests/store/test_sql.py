@@ -11,7 +11,7 @@ from ibticks import errors
 from ibticks.calendar import MARKETS, market
 
 
-def test_a_question_is_answered_with_a_frame(sample_store):
+def test_a_query_returns_a_frame(sample_store):
     frame = sample_store.sql(
         "SELECT c.symbol, f.tick_type, sum(f.tick_count)::BIGINT AS ticks FROM tick_files AS f "
         "JOIN contracts AS c USING (contract_id) GROUP BY 1, 2 ORDER BY 1, 2"
@@ -32,7 +32,7 @@ def test_parameters(sample_store):
     assert by_place.rows() == by_name.rows() == [("IBM",)]
 
 
-def test_without_parameters_a_percent_sign_is_one(sample_store):
+def test_a_percent_sign_without_parameters(sample_store):
     query = "SELECT count(*) AS n FROM tick_files WHERE file_path LIKE '8314/%'"
     assert sample_store.sql(query).item() == 29
 
@@ -56,7 +56,7 @@ VALUES = """
 """
 
 
-def test_an_answer_has_the_same_columns_with_rows_and_without(sample_store):
+def test_a_result_has_the_same_columns_with_and_without_rows(sample_store):
     full = sample_store.sql(VALUES)
     empty = sample_store.sql(f"SELECT * FROM ({VALUES}) AS q WHERE false")
     nulls = sample_store.sql(
@@ -76,7 +76,7 @@ def test_an_answer_has_the_same_columns_with_rows_and_without(sample_store):
     assert (str(row["n"]), str(row["m"]), row["y"]) == ("1.25", "2.00", b"\x00\xff")
 
 
-def test_numbers_that_no_decimal_can_hold(sample_store):
+def test_numbers_beyond_decimal_precision(sample_store):
     frame = sample_store.sql("SELECT * FROM (VALUES (1.5), ('NaN'::NUMERIC), (NULL)) AS v(n)")
     assert frame["n"].dtype == pl.Float64
     assert frame["n"].is_nan().to_list() == [False, True, None]
@@ -98,7 +98,7 @@ def test_columns_of_one_name_are_numbered(sample_store):
         "SELECT set_config('role', 'none', true)",
     ],
 )
-def test_it_reaches_neither_the_index_nor_the_machine(sample_store, statement):
+def test_a_query_cannot_change_the_index_or_read_files(sample_store, statement):
     with pytest.raises((errors.ReadOnlyError, errors.TickIndexError)):
         sample_store.sql(statement)
     assert sample_store.sql("SELECT count(*) FROM tick_files").item() == 33
@@ -126,7 +126,7 @@ def test_times_are_utc(sample_store):
         "SELECT 1; DELETE FROM contracts",
     ],
 )
-def test_it_only_reads(sample_store, statement):
+def test_a_query_is_read_only(sample_store, statement):
     with pytest.raises(errors.ReadOnlyError, match="only reads"):
         sample_store.sql(statement)
     assert len(sample_store.contracts()) == 2
@@ -162,7 +162,7 @@ def test_sessions_in_sql_are_those_of_the_calendars(sample_store, name):
         ]
 
 
-def test_sessions_that_there_are_none_of(sample_store):
+def test_unknown_sessions_in_sql(sample_store):
     def boundaries(day, name="US", kind="regular"):
         return sample_store.sql(
             "SELECT * FROM get_session_boundaries(%s, %s, %s)", [day, name, kind]

@@ -43,7 +43,7 @@ def problems(store: ibt.Store) -> list[tuple[str, str]]:
 # -- the index made anew ---------------------------------------------------------------------------
 
 
-def test_a_rebuilt_index_is_the_one_that_was_kept(sample_store, tmp_path, database):
+def test_a_rebuilt_index_equals_the_maintained_one(sample_store, tmp_path, database):
     """Files, blocks, statistics: what writing told the index is what the files say."""
     remaining = sample_store.index
     (tmp_path / "metadata").mkdir()
@@ -57,7 +57,7 @@ def test_a_rebuilt_index_is_the_one_that_was_kept(sample_store, tmp_path, databa
         assert all(record.sealed and record.blocks for record in store.index.files())
 
 
-def test_rebuilding_drops_what_is_gone_and_finds_what_is_new(trades):
+def test_rebuilding_drops_deleted_and_finds_new_files(trades):
     gone, remaining = (trades.root / path for path in HOURS)
     trades.index.drop_files([HOURS[1]])
     gone.unlink()
@@ -71,7 +71,7 @@ def test_rebuilding_drops_what_is_gone_and_finds_what_is_new(trades):
     assert paths == [HOURS[1], HOURS[1].replace("00_", "01_")]
 
 
-def test_a_rebuilt_index_knows_of_an_hour_that_cannot_be_read(trades):
+def test_a_rebuilt_index_lists_an_unreadable_hour(trades):
     midnight = pl.lit("2024-08-09T00:00").str.to_datetime(time_zone="UTC")
     whole = trades.select(990101).to_polars()
     path = trades.root / HOURS[1]
@@ -93,7 +93,7 @@ def test_a_rebuilt_index_knows_of_an_hour_that_cannot_be_read(trades):
 # -- verifying -------------------------------------------------------------------------------------
 
 
-def test_verifying_finds_nothing_where_all_is_well(sample_store):
+def test_verifying_an_intact_store_finds_nothing(sample_store):
     actual = list(sample_store.verify(progress=False))
     assert problems(sample_store) == []
     assert len(actual) == 33
@@ -107,7 +107,7 @@ def test_verifying_finds_damage(trades, damage):
     assert (path, problem in ("damaged", "checksum")) == (HOURS[0], True)
 
 
-def test_verifying_holds_files_and_index_against_each_other(trades):
+def test_verifying_compares_files_and_index(trades):
     (trades.root / HOURS[0]).unlink()
     stray = trades.root / HOURS[1].replace("00_", "01_")
     stray.write_bytes((trades.root / HOURS[1]).read_bytes())
@@ -200,7 +200,7 @@ def test_a_late_tick_for_a_compressed_hour(trades, selection):
     assert problems(trades) == []
 
 
-def test_damaged_files_stay_as_they_are_and_hold_up_nothing(trades, damage):
+def test_damaged_files_are_unchanged_and_block_nothing(trades, damage):
     damage(trades.root / HOURS[0])
     before = (trades.root / HOURS[0]).read_bytes()
     with pytest.raises(errors.CorruptFileError, match="ibticks verify"):
@@ -298,7 +298,7 @@ def test_a_compression_that_fails_has_the_row_of_its_file(trades, monkeypatch, c
     assert problems(trades) == []
 
 
-def test_a_file_that_is_written_is_left_to_its_writer_at_opening(trades, database):
+def test_opening_leaves_a_file_to_its_writer(trades, database):
     with trades.writer(990101, "all_last") as writer:
         tick = {"contract_id": 990101, "tick_type": "all_last", "price": 1.0, "size": 2.0}
         writer.append(
@@ -316,7 +316,7 @@ def test_unknown_compression(trades):
         trades.compress(older_than="yesterday")
 
 
-def test_what_is_being_written_is_left_alone(trades):
+def test_files_being_written_are_left_alone(trades):
     with trades.writer(990101, "all_last"):
         for work in (trades.compress, lambda: trades.prune("1d")):
             with pytest.warns(errors.StreamInUseWarning, match="2 files are left") as caught:
@@ -382,7 +382,7 @@ def test_verifying_without_a_database_checks_the_files(served_from_the_catalogue
 # -- the catalogue ---------------------------------------------------------------------------------
 
 
-def test_the_catalogue_says_what_the_index_says(tmp_path, database):
+def test_the_catalogue_equals_the_index(tmp_path, database):
     path = tmp_path / "metadata" / "index.json"
     with ibt.open(tmp_path, dsn=database) as store:
         store.add_contract(990101, "BTCUSDT")

@@ -74,7 +74,7 @@ def use_as_root(root, database):
         write_status(root, {"state": "live"})
 
 
-def test_what_root_writes_belongs_to_the_owner_of_the_store(root, database):
+def test_files_written_by_root_belong_to_the_owner_of_the_store(root, database):
     use_as_root(root, database)
     actual = owners(root)
     names = {path.name for path in actual}
@@ -82,7 +82,7 @@ def test_what_root_writes_belongs_to_the_owner_of_the_store(root, database):
     assert set(actual.values()) == {OWNER}
 
 
-def test_what_root_puts_into_the_journal_belongs_to_the_owner(root, monkeypatch):
+def test_the_journal_written_by_root_belongs_to_the_owner(root, monkeypatch):
     monkeypatch.setenv("IBTICKS_PGDATA", "/dev/null/pg")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.IndexAwayWarning)
@@ -99,7 +99,7 @@ def test_what_root_puts_into_the_journal_belongs_to_the_owner(root, monkeypatch)
         store.close()
 
 
-def test_the_owner_goes_on_where_root_has_written(root, database):
+def test_the_owner_can_append_after_root(root, database):
     use_as_root(root, database)
 
     def go_on():
@@ -111,7 +111,7 @@ def test_the_owner_goes_on_where_root_has_written(root, database):
     assert run_as(OWNER, go_on) == 0
 
 
-def test_folders_root_left_before_are_given_back(root, database):
+def test_existing_folders_of_root_are_given_to_the_owner(root, database):
     day = root / "7" / "last" / "2025" / "01" / "10"
     day.mkdir(parents=True)
     use_as_root(root, database)
@@ -119,7 +119,7 @@ def test_folders_root_left_before_are_given_back(root, database):
     assert set(owners(root).values()) == {OWNER}
 
 
-def test_the_store_of_root_stays_roots(root, database):
+def test_a_store_of_root_stays_with_root(root, database):
     os.chown(root, 0, 0)
     use_as_root(root, database)
     assert set(owners(root).values()) == {0}
@@ -139,7 +139,7 @@ def locks(root):
 
 
 @pytest.mark.parametrize("before", [None, 0o644, 0o666])
-def test_a_reader_cannot_hold_a_lock(root, before):
+def test_a_reader_cannot_take_a_lock(root, before):
     folder = root / "metadata" / "locks"
     folder.mkdir(parents=True)
     if before is not None:  # as earlier versions made them
@@ -168,7 +168,7 @@ def test_a_reader_cannot_hold_a_lock(root, before):
     assert run_as(OWNER, write) == 0
 
 
-def test_whoever_may_write_to_the_folder_shares_the_locks(root):
+def test_users_with_write_permission_share_the_locks(root):
     folder = root / "metadata" / "locks"
     folder.mkdir(parents=True)
     folder.chmod(0o775)

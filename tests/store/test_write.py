@@ -31,7 +31,7 @@ FRAME = pl.DataFrame(
 
 
 @pytest.mark.parametrize("target", ["polars", "pandas", "arrow", "xarray"])
-def test_a_frame_of_any_library_comes_back(store, target):
+def test_a_frame_of_any_library_is_read_back(store, target):
     assert store.write(FRAME, contract_id=265598, tick_type="last") == 3
     selection = store.select(265598)
     first = selection.to_polars()
@@ -63,7 +63,7 @@ def test_a_frame_of_several_streams_is_taken_apart(store, sample_store):
     assert store.select([8314, 990101], columns=columns).to_polars().equals(frame)
 
 
-def test_rows_out_of_order_come_back_in_order(store):
+def test_rows_out_of_order_are_read_in_order(store):
     assert store.write(FRAME.reverse(), contract_id=1, tick_type="last") == 3
     # Those of one instant in the order in which they were written.
     assert store.select(1).to_polars()["price"].to_list() == [1.5, 2.5, None]
@@ -113,14 +113,14 @@ def test_an_empty_frame(store):
     ],
     ids=["contract", "tick type", "negative", "unknown", "column", "no time", "lazy", "list"],
 )
-def test_what_cannot_be_written(store, frame, options, error, says):
+def test_invalid_frames_are_refused(store, frame, options, error, says):
     with pytest.raises(error, match=says):
         store.write(frame, **options)
     assert store.contents() == []
 
 
 @pytest.mark.parametrize("contract_id", [0, -5, 2**32, 1.5, "8314", None])
-def test_no_writer_for_what_is_no_contract(store, contract_id):
+def test_no_writer_for_an_invalid_contract(store, contract_id):
     for use in (
         lambda: store.writer(contract_id, "last"),
         lambda: store.add_contract(contract_id, "X"),
@@ -185,7 +185,7 @@ def test_duplicates_are_skipped_or_kept(store, target):
     ],
     ids=["overlap", "order", "repeated", "repeated before", "all new"],
 )
-def test_only_what_is_not_stored_yet_is_written(store, first, second, added):
+def test_only_new_ticks_are_written(store, first, second, added):
     store.write(FRAME[first], **TRADE)
     assert store.write(FRAME[second], **TRADE, duplicates="skip", stream_id="other") == added
     assert store.select(1).count() == len(first) + added
@@ -225,7 +225,7 @@ def file_limit():
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_an_interrupted_write_says_how_far_it_came(store, file_limit):
+def test_an_interrupted_write_reports_its_progress(store, file_limit):
     file_limit(5_000_000)
     with pytest.raises(
         errors.StorageError, match=r"of 300,000 ticks were written.*'skip'"
@@ -240,7 +240,7 @@ def test_an_interrupted_write_says_how_far_it_came(store, file_limit):
     assert store.select(1, columns=["price"]).to_polars()["price"].equals(MANY["price"].cast(float))
 
 
-def test_a_write_that_meets_a_stream_in_use_says_how_far_it_came(store):
+def test_a_write_to_a_stream_in_use_reports_its_progress(store):
     frame = FRAME.with_columns(contract_id=pl.Series([1, 2, 3]), tick_type=pl.lit("last"))
     with (
         store.writer(2, "last"),
@@ -251,7 +251,7 @@ def test_a_write_that_meets_a_stream_in_use_says_how_far_it_came(store):
     assert store.write(frame, duplicates="skip") == 2
 
 
-def test_a_write_stopped_by_the_user_says_how_far_it_came(store):
+def test_a_write_stopped_by_the_user_reports_its_progress(store):
     def stopped(*arguments, **options):
         writer = StreamWriter(*arguments, **options)
         append = writer.appender.append_frames

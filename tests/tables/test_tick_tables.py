@@ -130,7 +130,7 @@ def test_numbers_for_times_need_a_unit_unless_it_is_plain(tmp_path):
         read(path, tick_type="mid_point", **IBM)
 
 
-def test_errors_say_where(tmp_path):
+def test_errors_name_row_and_column(tmp_path):
     path = tmp_path / "ticks.csv"
     path.write_text("time,price\n" + "2025-01-10 09:30:00,1\n" * 5 + "2025-01-10 09:30:00,x\n")
     with pytest.raises(NaiveDatetimeError, match=r"ticks\.csv, row 1: "):
@@ -144,7 +144,7 @@ def test_errors_say_where(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3, 500, 999, 1000])
-def test_the_first_bad_row_is_found(tmp_path, bad):
+def test_the_first_bad_row_is_reported(tmp_path, bad):
     lines = [f"2025-01-10 09:30:00,{row}" for row in range(1, 1001)]
     for row in {bad, 1000}:
         lines[row - 1] = "2025-01-10 09:30:00,x"
@@ -201,7 +201,7 @@ def test_a_file_of_another_contract_is_refused(tmp_path):
     assert batch.numbers("contract_id").tolist() == [5]
 
 
-def test_a_mapping_wins(tmp_path, rows):
+def test_a_mapping_overrides_recognised_columns(tmp_path, rows):
     path = tmp_path / "ticks.csv"
     path.write_text("t,price,Close,trade_id\n2025-01-10 09:30:00Z,1,2,af30\n")
     mapping = {"timestamp": "t", "price": "Close", "sequence": None}
@@ -238,12 +238,12 @@ def test_a_mapping_wins(tmp_path, rows):
         ),
     ],
 )
-def test_names_people_use(columns, tick_type, expected):
+def test_usual_column_names(columns, tick_type, expected):
     mapped, _ = describe_mapping(columns, tick_type)
     assert mapped == {name: (source,) for name, source in expected.items()}
 
 
-def test_mappings_that_cannot_be():
+def test_invalid_mappings():
     with pytest.raises(UnknownColumnError, match="'bid_price', which no last tick has"):
         describe_mapping(["time", "price"], "last", {"bid_price": "price"})
     with pytest.raises(InputError, match="'close', which the file lacks: it has time, price"):
@@ -254,7 +254,7 @@ def test_mappings_that_cannot_be():
         describe_mapping(["price", "time"], "last", {"timestamp": None})
 
 
-def test_a_table_of_ours_comes_back(tmp_path, ticks, quotes_and_trades, rows):
+def test_an_exported_table_is_read_back(tmp_path, ticks, quotes_and_trades, rows):
     from ibticks.frames import to_polars, to_table
 
     trades = [row for row in quotes_and_trades if row["tick_type"] == "all_last"]

@@ -39,7 +39,7 @@ def usual(monkeypatch):
         ((1, 3), "on 127.0.0.1 {1} (B) and {3} (D) answer: connect there"),
     ],
 )
-def test_the_ports_that_answer_are_named(usual, answering, says, nothing_left):
+def test_open_ports_are_named(usual, answering, says, nothing_left):
     numbers = usual(*answering)
     with pytest.raises(ConnectionFailedError) as raised:
         Client(EventLog()).open("127.0.0.1", numbers[0], 10, 20.0)
@@ -53,7 +53,7 @@ def test_the_ports_that_answer_are_named(usual, answering, says, nothing_left):
     assert "Enable ActiveX and Socket Clients" in text
 
 
-def test_a_program_of_another_kind_is_no_client_id_either(usual, nothing_left):
+def test_another_program_is_not_reported_as_a_client_id_in_use(usual, nothing_left):
     numbers = usual(3)
 
     def script(line):
@@ -66,13 +66,13 @@ def test_a_program_of_another_kind_is_no_client_id_either(usual, nothing_left):
     assert "client id" not in str(raised.value)
 
 
-def test_a_host_that_does_not_exist_is_not_asked_for_its_ports():
+def test_an_unknown_host_is_not_scanned_for_ports():
     text = ports.connection_advice("nowhere.invalid", 4002, 20.0)
     assert text.startswith("The host nowhere.invalid is not known: check its name.")
 
 
 @pytest.mark.parametrize("tracked", ["77:XYZ:last", "77:XYZ:last;bid_ask,78:ABC:mid_point"])
-def test_symbols_are_kept_where_no_connection_is_made(tracked, usual, store, capturing):
+def test_symbols_are_stored_without_a_connection(tracked, usual, store, capturing):
     numbers = usual()
     capturing(numbers[0], tracked).stop()
     names = {entry.split(":")[1] for entry in tracked.split(",")}
@@ -83,7 +83,7 @@ def test_symbols_are_kept_where_no_connection_is_made(tracked, usual, store, cap
     )
 
 
-def test_a_contract_that_was_only_named_is_still_asked_for(store, serve, capturing):
+def test_details_of_a_named_contract_are_still_requested(store, serve, capturing):
     store.add_contract(IBM, "IBM")
     capture = capturing(serve(), f"{IBM}:IBM:last")
     until(lambda: capture.status()["status"]["ticks"] > 0, "ticks come")

@@ -47,7 +47,7 @@ def test_a_future_trades_over_midnight_with_a_break():
     assert hours.is_open(ns(2025, 1, 11, 12, zone=chicago)) is False
 
 
-def test_the_clock_of_the_place_is_changed():
+def test_daylight_saving_of_the_exchange():
     """On 2025-03-09 New York has no 02:30, and an hour less."""
     hours = parse_trading_hours("20250308:1800-20250309:1700", "US/Eastern")
     ((start, end),) = hours.intervals
@@ -97,12 +97,12 @@ def test_an_older_server_leaves_the_second_date_out():
         ("20250230:CLOSED", "EST"),
     ],
 )
-def test_what_cannot_be_read_says_nothing(text, zone):
+def test_unparsable_hours_are_unknown(text, zone):
     assert parse_trading_hours(text, zone) is None
 
 
 @given(st.text("0123456789:-;,CLOSED ", max_size=60), st.sampled_from(["EST", "", "x y", "a/b"]))
-def test_nothing_it_may_be_told_is_an_error(text, zone):
+def test_no_input_raises(text, zone):
     hours = parse_trading_hours(text, zone)
     if hours is not None:
         assert all(start < end for start, end in hours.intervals)

@@ -106,13 +106,13 @@ def test_a_bundle_is_one_module(view):
         assert {module for _, module in imports(name)} <= set(modules[:position]), name
 
 
-def test_charts_come_after_uplot():
+def test_uplot_precedes_charts():
     pytest.importorskip("uplot")
     text = javascript("live_view", charts=True)
     assert text.index("uPlot") < text.index("class Charts")
 
 
-def test_a_bundle_keeps_what_only_looks_like_an_import():
+def test_a_bundle_keeps_text_that_looks_like_an_import():
     text = 'import { A } from "./a.mjs";\nconst text = "import x";\n  export const B = 1;\n'
     assert bundle([text]) == 'const text = "import x";\n  export const B = 1;\n'
 
@@ -122,7 +122,7 @@ def test_every_module_is_part_of_a_view():
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_are_there_and_used(name):
+def test_imports_exist_and_are_used(name):
     text = IMPORT.sub("", code(name))
     assert code(name).count("import ") == len(IMPORT.findall(code(name)))
     for imported, module in imports(name):
@@ -131,7 +131,7 @@ def test_imports_are_there_and_used(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_is_declared_is_used(name):
+def test_declared_names_are_used(name):
     text = code(name)
     for declared in names(DECLARATION, text):
         users = [text, *(code(other) for other in MODULES if (declared, name) in imports(other))]
@@ -142,7 +142,7 @@ def test_what_is_declared_is_used(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_rules_are_kept(name):
+def test_the_style_rules_are_followed(name):
     text = code(name)
     for rule, pattern in BANNED.items():
         assert not re.search(pattern, text), rule

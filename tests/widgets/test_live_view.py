@@ -121,7 +121,7 @@ def test_contract_and_window_can_change(store, view_of):
     assert facts(view)["ticks"] == 3
 
 
-def test_update_has_every_tick_that_has_come(store, view_of):
+def test_update_has_every_received_tick(store, view_of):
     """Not only ticks that were held, where later ones have come already."""
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("state") == "no capture")

@@ -134,7 +134,7 @@ def sent(page: Page) -> list[dict[str, Any]]:
     return json.loads(page.evaluate("JSON.stringify(model.sent)"))
 
 
-def test_live_view_draws_pauses_and_asks_for_what_it_misses(open_page):
+def test_live_view_draws_pauses_and_requests_missed_changes(open_page):
     page, errors = open_page("live_view", dict(LIVE_TRAITS), charts=True)
     wait_for = waiter(page, ".ibt-live")
     assert sent(page)[0] == {"type": "snapshot_request"}
@@ -197,7 +197,7 @@ def test_live_view_buttons_set_traits(open_page):
     assert errors == []
 
 
-def test_removed_views_listen_no_longer(open_page):
+def test_removed_views_stop_listening(open_page):
     store_traits = {"rows": [], "days": [], "picked": {}}
     for view, traits, charts in (
         ("live_view", LIVE_TRAITS, True),

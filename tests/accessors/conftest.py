@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 import pytest
@@ -21,13 +22,13 @@ IN = {
 
 
 @pytest.fixture(autouse=True)
-def no_symbols(monkeypatch):
+def no_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
     """Titles do not depend on what other tests have loaded."""
     monkeypatch.setattr(schema, "_SYMBOLS", {})
 
 
 @pytest.fixture(params=IN)
-def library(request):
+def library(request: pytest.FixtureRequest) -> Any:
     """Each library in turn, by the name in ``IN``."""
     return request.param
 
@@ -52,13 +53,13 @@ def read(name: str) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def day():
+def day() -> tuple[pl.DataFrame, pl.DataFrame]:
     """Trades and quotes of IBM, one day."""
     return read("ibm_trades"), read("ibm_quotes")
 
 
 @pytest.fixture(scope="session")
-def minutes(day):
+def minutes(day: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Trades and quotes of two contracts, for the four minutes from the opening."""
     near = pl.col("timestamp").is_between(OPEN, OPEN.replace(minute=34))
     trades, quotes = (of_two(ticks.filter(near)) for ticks in day)
@@ -66,7 +67,7 @@ def minutes(day):
 
 
 @pytest.fixture(scope="session")
-def week(day):
+def week(day: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[Any, ...]:
     """Trades and quotes of eight days over two weeks, each the same day but for its level."""
     return tuple(
         pl.concat(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -22,20 +24,24 @@ from ibticks.errors import (
 )
 from ibticks.storage import list_files
 
+if TYPE_CHECKING:
+    from ibticks import Store
+    from ibticks.schema import TickColumns
+
 
 @pytest.fixture
-def hours(sample_store, sample_root):
+def hours(sample_store: Store, sample_root: Path) -> list[Any]:
     """The files of IBM's trades, the first hour first."""
     return [sample_root / key.path for key in list_files(sample_root, 8314, "all_last")]
 
 
 @pytest.fixture
-def reads(monkeypatch):
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record the reads of files, as pairs of file name and column."""
     seen = []
     read = tick_files.read_ticks
 
-    def spy(root, records, columns, **more):
+    def spy(root: Any, records: Any, columns: Any, **more: Any) -> list[TickColumns]:
         seen.extend(
             (record.path.rpartition("/")[2], name) for record in records for name in columns
         )
@@ -56,11 +62,11 @@ def alike(lazy: xr.Dataset, eager: xr.Dataset) -> None:
         )
 
 
-def test_xarray_knows_the_engine():
+def test_xarray_knows_the_engine() -> None:
     assert isinstance(xr.backends.list_engines()["ibticks"], TickBackend)
 
 
-def test_one_file(sample_store, hours):
+def test_one_file(sample_store: Store, hours: list[Any]) -> None:
     opened = xr.open_dataset(hours[1], engine="ibticks")
     eager = sample_store.select(
         "IBM", "all_last", start="2013-10-08T13:00Z", end="2013-10-08T14:00Z"
@@ -75,7 +81,7 @@ def test_one_file(sample_store, hours):
     }
 
 
-def test_a_folder_is_in_the_order_of_a_selection(sample_store, sample_root):
+def test_a_folder_is_in_the_order_of_a_selection(sample_store: Store, sample_root: Path) -> None:
     for folder, kinds in (("8314", ["all_last", "bid_ask"]), ("990101/bid_ask", ["bid_ask"])):
         opened = xr.open_dataset(sample_root / folder, engine="ibticks", columns=["price", "size"])
         contract = int(folder.partition("/")[0])
@@ -83,13 +89,13 @@ def test_a_folder_is_in_the_order_of_a_selection(sample_store, sample_root):
         alike(opened, selection.to_xarray())
 
 
-def test_a_store_is_recognised(sample_store, sample_root):
+def test_a_store_is_recognised(sample_store: Store, sample_root: Path) -> None:
     opened = xr.open_dataset(sample_root)
     assert opened.sizes["timestamp"] == 189_334
     assert (np.diff(opened["timestamp"].values) >= np.timedelta64(0)).all()
 
 
-def test_several_files(sample_store, hours):
+def test_several_files(sample_store: Store, hours: list[Any]) -> None:
     opened = xr.open_mfdataset(
         hours[:4], engine="ibticks", combine="nested", concat_dim="timestamp"
     )
@@ -102,7 +108,7 @@ def test_several_files(sample_store, hours):
     assert by_time.sizes == opened.sizes
 
 
-def test_only_requested_columns_are_read(hours, reads):
+def test_only_requested_columns_are_read(hours: list[Any], reads: list[Any]) -> None:
     opened = xr.open_dataset(hours[1], engine="ibticks")
     assert reads == [("13_ticks.pb", "timestamp")]
     reads.clear()
@@ -110,7 +116,7 @@ def test_only_requested_columns_are_read(hours, reads):
     assert reads == [("13_ticks.pb", "price")]
 
 
-def test_only_the_files_that_hold_it_are_read(hours, reads):
+def test_only_the_files_that_hold_it_are_read(hours: list[Any], reads: list[Any]) -> None:
     day = xr.open_dataset(hours[0].parent, engine="ibticks")
     assert {name for _, name in reads} == {"timestamp"}
     reads.clear()
@@ -121,14 +127,16 @@ def test_only_the_files_that_hold_it_are_read(hours, reads):
 @pytest.mark.parametrize(
     "key", [5, -1, slice(None, None, 1000), slice(50, 10, -7), [3, 3, 30_000, 0], slice(0, 0)]
 )
-def test_rows_by_position(sample_store, sample_root, key):
+def test_rows_by_position(
+    sample_store: Store, sample_root: Path, key: int | slice[Any, Any, Any] | list[int]
+) -> None:
     folder = xr.open_dataset(sample_root / "8314", engine="ibticks", columns=["price"])
     prices = sample_store.select(8314, columns=["timestamp", "price"]).to_xarray()["price"]
     actual = folder["price"].isel(timestamp=key)
     np.testing.assert_array_equal(actual.values, prices.isel(timestamp=key).values)
 
 
-def test_dask_reads_an_hour_at_a_time(hours, reads):
+def test_dask_reads_an_hour_at_a_time(hours: list[Any], reads: list[Any]) -> None:
     day = xr.open_dataset(hours[0].parent, engine="ibticks", chunks={})
     assert len(day["price"].chunks[0]) == len(hours)
     reads.clear()
@@ -138,7 +146,7 @@ def test_dask_reads_an_hour_at_a_time(hours, reads):
     assert whole == 5_564_671
 
 
-def test_measures_of_an_opened_file(sample_store, hours):
+def test_measures_of_an_opened_file(sample_store: Store, hours: list[Any]) -> None:
     opened = xr.open_dataset(hours[1], engine="ibticks", chunks={})
     bars = opened.ticks.time_bars("10m")
     ticks = sample_store.select(
@@ -148,13 +156,13 @@ def test_measures_of_an_opened_file(sample_store, hours):
     assert json.loads(bars.attrs["ibticks"])["files"] == [str(hours[1])]
 
 
-def test_an_opened_file_goes_to_other_processes(hours):
+def test_an_opened_file_goes_to_other_processes(hours: list[Any]) -> None:
     opened = xr.open_dataset(hours[1], engine="ibticks")
     again = pickle.loads(pickle.dumps(opened))
     xr.testing.assert_identical(again.load(), opened.load())
 
 
-def test_columns(hours):
+def test_columns(hours: list[Any]) -> None:
     opened = xr.open_dataset(hours[0], engine="ibticks", columns=["metadata", "price"])
     assert list(opened.variables) == ["price", "metadata", "timestamp"]
     less = xr.open_dataset(hours[0], engine="ibticks", drop_variables=["conditions", "exchange"])
@@ -164,7 +172,7 @@ def test_columns(hours):
         xr.open_dataset(hours[0], engine="ibticks", columns=["prices"])
 
 
-def test_files_that_cannot_be_opened_are_refused(tmp_path):
+def test_files_that_cannot_be_opened_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NoStoreError, match="there is no such file or folder"):
         xr.open_dataset(tmp_path / "14_ticks.pb", engine="ibticks")
     with pytest.raises(NoStoreError, match="there is no tick file in this folder"):
@@ -174,7 +182,7 @@ def test_files_that_cannot_be_opened_are_refused(tmp_path):
         xr.open_dataset(tmp_path / "14_ticks.pb", engine="ibticks")
 
 
-def test_guesses_by_name(tmp_path):
+def test_guesses_by_name(tmp_path: Path) -> None:
     guess = TickBackend().guess_can_open
     assert guess("14-30_ticks.pb")
     assert not guess("panel.nc")
@@ -182,7 +190,7 @@ def test_guesses_by_name(tmp_path):
     assert not guess(b"14_ticks.pb")
 
 
-def test_a_damaged_block_is_left_out_with_a_warning(hours, tmp_path):
+def test_a_damaged_block_is_left_out_with_a_warning(hours: list[Any], tmp_path: Path) -> None:
     copy = shutil.copy(hours[2], tmp_path / "14_ticks.pb")
     data = bytearray(copy.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 4] = b"\xff\xff\xff\xff"
@@ -196,7 +204,7 @@ def test_a_damaged_block_is_left_out_with_a_warning(hours, tmp_path):
     assert opened.sizes["timestamp"] < whole.sizes["timestamp"]
 
 
-def test_a_file_that_grows_and_one_that_shrinks(store, tmp_path):
+def test_a_file_that_grows_and_one_that_shrinks(store: Store, tmp_path: Path) -> None:
     def write(second: int) -> None:
         at = [f"2025-01-10T14:30:{second:02}Z"]
         rows = pl.DataFrame({"timestamp": at, "price": [float(second)], "size": [1.0]})
@@ -217,7 +225,7 @@ def test_a_file_that_grows_and_one_that_shrinks(store, tmp_path):
         longer["price"].load()
 
 
-def test_backfilled_ticks_come_by_name_only(hours, tmp_path):
+def test_backfilled_ticks_come_by_name_only(hours: list[Any], tmp_path: Path) -> None:
     shutil.copy(hours[1], tmp_path / "13_ticks.pb")
     beside = shutil.copy(hours[1], tmp_path / "13-backfill_ticks.pb")
     alone = open_files(tmp_path / "13_ticks.pb").rows

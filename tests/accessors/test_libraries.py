@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,11 +21,14 @@ from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.frames import metadata_of, to_pandas, to_table, to_xarray
 from ibticks.schema import TickColumns, Values
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NS = 1_381_239_000_123_456_789
 
 
 @pytest.fixture
-def stored():
+def stored() -> Any:
     """Trades as a selection gives them, of all columns there are."""
     from ibticks.frames import from_arrow
 
@@ -49,7 +53,9 @@ def stored():
 
 
 @pytest.mark.parametrize("turn", [to_pandas, to_xarray])
-def test_a_window_changes_nothing_but_the_rows(stored, turn):
+def test_a_window_changes_nothing_but_the_rows(
+    stored: Any, turn: Callable[..., pd.DataFrame] | Callable[..., xr.Dataset]
+) -> None:
     frame = turn(stored)
     whole = frame.ticks.trailing_window("1s")
     if turn is to_pandas:
@@ -60,7 +66,9 @@ def test_a_window_changes_nothing_but_the_rows(stored, turn):
 
 
 @pytest.mark.parametrize("turn", [to_pandas, to_xarray])
-def test_metadata_is_kept_and_lists_measures(stored, turn):
+def test_metadata_is_kept_and_lists_measures(
+    stored: Any, turn: Callable[..., pd.DataFrame] | Callable[..., xr.Dataset]
+) -> None:
     frame = turn(stored)
     bars = frame.ticks.trailing_window("1s").ticks.time_bars("1m", of="trades")
     details = metadata_of(bars)
@@ -70,13 +78,13 @@ def test_metadata_is_kept_and_lists_measures(stored, turn):
     assert "measures" not in metadata_of(frame)
 
 
-def test_other_attributes_of_a_pandas_frame_stay(stored):
+def test_other_attributes_of_a_pandas_frame_stay(stored: Any) -> None:
     frame = to_pandas(stored)
     frame.attrs["mine"] = 1
     assert frame.ticks.vwap().attrs["mine"] == 1
 
 
-def test_a_time_index_is_the_timestamp_and_comes_back():
+def test_a_time_index_is_the_timestamp_and_comes_back() -> None:
     times = pd.DatetimeIndex(["2025-01-10 09:30:00.000000001"] * 2, tz="America/New_York")
     frame = pd.DataFrame({"bid_price": [1.0, 2.0], "ask_price": [2.0, 3.0]}, index=times)
     actual = frame.ticks.mid()
@@ -89,7 +97,9 @@ def test_a_time_index_is_the_timestamp_and_comes_back():
     ("name", "how"),
     [("time_bars", ["1m"]), ("trailing_window", ["1m"]), ("vwap", []), ("gaps", ["1s"])],
 )
-def test_a_dimension_of_times_is_the_timestamp_and_stays(minutes, name, how):
+def test_a_dimension_of_times_is_the_timestamp_and_stays(
+    minutes: tuple[pl.DataFrame, pl.DataFrame], name: str, how: list[str]
+) -> None:
     from .conftest import IN
 
     ticks = IN["xarray"](minutes[0])
@@ -102,7 +112,7 @@ def test_a_dimension_of_times_is_the_timestamp_and_stays(minutes, name, how):
     assert actual.attrs == expected.attrs
 
 
-def test_pandas_bars_stay_in_their_zone():
+def test_pandas_bars_stay_in_their_zone() -> None:
     times = pd.DatetimeIndex(["2025-01-10 09:30:01"], tz="America/New_York")
     trades = pd.DataFrame({"timestamp": times, "price": [1.0], "size": [1]})
     (start,) = trades.ticks.time_bars("1m")["timestamp"]
@@ -111,7 +121,7 @@ def test_pandas_bars_stay_in_their_zone():
 
 
 @pytest.mark.parametrize("kind", ["polars", "lazy", "arrow", "objects"])
-def test_decimals_are_measured(kind):
+def test_decimals_are_measured(kind: str) -> None:
     at = datetime(2025, 1, 10, tzinfo=UTC)
     exact = [Decimal("1.25"), Decimal("1.50")]
     quotes = pl.DataFrame(
@@ -129,13 +139,13 @@ def test_decimals_are_measured(kind):
     assert to_polars(frame.ticks.time_bars("1m", of="quotes")).lazy().collect()["count"].item() == 2
 
 
-def test_ticks_without_a_condition():
+def test_ticks_without_a_condition() -> None:
     at = pd.to_datetime(["2025-01-10"], utc=True)
     frame = pd.DataFrame({"timestamp": at, "price": [1.0], "size": [1.0], "conditions": [[]]})
     assert len(frame.ticks.sales_condition()) == 1
 
 
-def test_counts_stay_integers():
+def test_counts_stay_integers() -> None:
     times = pd.DatetimeIndex(["2025-01-10 09:30:01"], tz="UTC")
     trades = pd.DataFrame({"timestamp": times, "price": [1.0], "size": [1]})
     bars = trades.ticks.time_bars("1m")
@@ -143,7 +153,7 @@ def test_counts_stay_integers():
     assert bars.dtypes["timestamp"] == "datetime64[ns, UTC]"
 
 
-def test_times_without_a_zone_are_refused_with_a_remedy():
+def test_times_without_a_zone_are_refused_with_a_remedy() -> None:
     frame = pd.DataFrame({"timestamp": pd.to_datetime(["2025-01-10"]), "price": [1.0]})
     with pytest.raises(NaiveDatetimeError, match=r'\.dt\.tz_localize\("UTC"\)'):
         frame.ticks.vwap()
@@ -156,20 +166,20 @@ def test_times_without_a_zone_are_refused_with_a_remedy():
     assert to_polars(dataset).schema["timestamp"] == pl.Datetime("ns", "UTC")
 
 
-def test_other_objects_are_refused():
+def test_other_objects_are_refused() -> None:
     with pytest.raises(InputError, match="a dict is no frame of pandas or polars"):
         Ticks({}).vwap()
     assert library_of(pl.Series([1])) is None
     assert library_of(pd.Series([1])) is None
 
 
-def test_repr():
+def test_repr() -> None:
     assert repr(pl.LazyFrame().ticks) == "<ticks of a polars LazyFrame>"
     assert repr(xr.Dataset().ticks) == "<ticks of an xarray Dataset>"
     assert repr(pd.DataFrame().ticks.plot) == "<plots of a pandas DataFrame>"
 
 
-def test_html_lists_all_measures():
+def test_html_lists_all_measures() -> None:
     shown = pl.DataFrame().ticks._repr_html_()
     table = ElementTree.fromstring(shown)
     assert table.find("summary").text == "ticks of a polars DataFrame"
@@ -178,7 +188,7 @@ def test_html_lists_all_measures():
     assert all(line and not {"`", "\n"} & set(line) for line in details)
 
 
-def test_dimensions_of_results_without_times(minutes):
+def test_dimensions_of_results_without_times(minutes: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     trades, _ = minutes
     from .conftest import IN
 
@@ -193,7 +203,9 @@ def test_dimensions_of_results_without_times(minutes):
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_empty_frames_have_the_columns_of_full_ones(library, minutes, rows):
+def test_empty_frames_have_the_columns_of_full_ones(
+    library: Any, minutes: tuple[pl.DataFrame, pl.DataFrame], rows: int
+) -> None:
     from .conftest import IN
 
     trades, _ = minutes
@@ -202,13 +214,13 @@ def test_empty_frames_have_the_columns_of_full_ones(library, minutes, rows):
     assert few == full
 
 
-def test_an_xarray_frame_of_times_before_1970():
+def test_an_xarray_frame_of_times_before_1970() -> None:
     ticks = TickColumns(1, {"timestamp": Values(np.array([-1])), "price": Values(np.array([2.0]))})
     dataset = to_xarray(to_table([ticks], ["timestamp", "price"]))
     assert dataset.ticks.trailing_window("1s")["timestamp"].values.astype(int).tolist() == [-1]
 
 
-def test_every_form_of_utc(minutes):
+def test_every_form_of_utc(minutes: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     """Arrow's times of microseconds are as good."""
     at = datetime(2025, 1, 10, tzinfo=UTC)
     frame = pd.DataFrame({"timestamp": pd.Series([at]).astype("datetime64[us, UTC]"), "price": [1]})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from math import isclose
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from ibticks import analysis
+from ibticks import Store, analysis
 from ibticks.accessors import Ticks
 from ibticks.accessors._delegation import library_of, to_polars
 
@@ -93,7 +94,7 @@ CALLS: dict[str, tuple[str, tuple, dict]] = {
 
 
 @pytest.fixture(scope="session")
-def sources(minutes):
+def sources(minutes: tuple[pl.DataFrame, pl.DataFrame]) -> dict[Any, Any]:
     trades, quotes = minutes
     behind = pl.col("timestamp").dt.truncate("1s") - pl.duration(seconds=1, time_unit="ns")
     return {
@@ -107,7 +108,7 @@ def sources(minutes):
     }
 
 
-def plain(frame) -> dict[str, list]:
+def plain(frame: pl.DataFrame) -> dict[str, list]:
     """The values of a frame by column, as Python has them: absent ones None, times as numbers."""
     eager = to_polars(frame).lazy().collect()
     values = {}
@@ -132,17 +133,19 @@ def alike(actual: list, true: list) -> bool:
     )
 
 
-def filled(value, quotes):
+def filled(value: Any, quotes: Any) -> Any:
     return quotes if isinstance(value, str) and value == "quotes" else value
 
 
-def test_every_measure_is_there():
+def test_every_measure_is_there() -> None:
     assert set(CALLS) == set(analysis.__all__) - {"Incremental"}
     assert set(CALLS) <= set(dir(Ticks))
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_same_numbers_in_every_library(sources, name, library):
+def test_the_same_numbers_in_every_library(
+    sources: dict[Any, Any], name: str, library: Any
+) -> None:
     source, args, kwargs = CALLS[name]
     second = {key: filled(value, sources["quotes"]) for key, value in kwargs.items()}
     expected = getattr(analysis, name)(sources[source], *args, **second)
@@ -162,7 +165,7 @@ def test_the_same_numbers_in_every_library(sources, name, library):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_methods_are_the_functions_without_their_frame(name):
+def test_methods_are_the_functions_without_their_frame(name: str) -> None:
     function, method = getattr(analysis, name), getattr(Ticks, name)
     first, *others = inspect.signature(function).parameters.values()
     itself, *arguments = inspect.signature(method).parameters.values()
@@ -174,7 +177,7 @@ def test_methods_are_the_functions_without_their_frame(name):
     assert method.__qualname__ == f"Ticks.{name}"
 
 
-def test_the_accessor_is_the_same_in_every_library(sources):
+def test_the_accessor_is_the_same_in_every_library(sources: dict[Any, Any]) -> None:
     frames = [put(sources["trades"]) for put in IN.values()]
     assert len({library_of(frame) for frame in frames}) == 3
     assert {type(frame.ticks) for frame in frames} == {Ticks}
@@ -184,14 +187,14 @@ def test_the_accessor_is_the_same_in_every_library(sources):
 
 
 @pytest.mark.parametrize("other", IN)
-def test_quotes_of_any_library(sources, library, other):
+def test_quotes_of_any_library(sources: dict[Any, Any], library: Any, other: str) -> None:
     quotes = IN[other](sources["quotes"])
     signed = IN[library](sources["trades"]).ticks.trade_sign(quotes=quotes)
     expected = analysis.trade_sign(sources["trades"], quotes=sources["quotes"])
     assert plain(signed)["sign"] == expected["sign"].to_list()
 
 
-def test_a_lazy_frame_is_not_collected(sources):
+def test_a_lazy_frame_is_not_collected(sources: dict[Any, Any]) -> None:
     """Nor is one beside it."""
 
     def fail(frame: pl.DataFrame) -> pl.DataFrame:
@@ -205,7 +208,7 @@ def test_a_lazy_frame_is_not_collected(sources):
         signed.collect()
 
 
-def test_bars_are_made_from_the_store_a_file_at_a_time(sample_store):
+def test_bars_are_made_from_the_store_a_file_at_a_time(sample_store: Store) -> None:
     """Only the columns that bars need are read, and the whole is never in memory."""
     selection = sample_store.select([8314, 990101], "all_last")
     query = selection.lazy().ticks.time_bars("1m")
@@ -217,13 +220,13 @@ def test_bars_are_made_from_the_store_a_file_at_a_time(sample_store):
     assert all(alike(values[column], truth[column]) for column in truth)
 
 
-def test_missing_columns_name_their_tick_types(sources, library):
+def test_missing_columns_name_their_tick_types(sources: dict[Any, Any], library: Any) -> None:
     from ibticks.errors import UnknownColumnError
 
     with pytest.raises(UnknownColumnError, match=r'needs price.*store\.select\(\.\.\., "last"\)'):
         IN[library](sources["quotes"]).ticks.vwap()
 
 
-def test_nan_of_numpy_is_absent(sources, library):
+def test_nan_of_numpy_is_absent(sources: dict[Any, Any], library: Any) -> None:
     sizes = sources["quotes"].with_columns(bid_size=pl.lit(np.nan))
     assert plain(IN[library](sizes).ticks.microprice())["microprice"].count(None) == sizes.height

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -22,7 +23,7 @@ from .generate_measures import source
 QUOTES = {"bid_price": [1.0], "ask_price": [2.0]}
 
 
-def test_the_generated_methods_are_up_to_date():
+def test_the_generated_methods_are_up_to_date() -> None:
     """After a change of measures: ``python tests/accessors/generate_measures.py``."""
     formatted = subprocess.run(
         [sys.executable, "-m", "ruff", "format", "-", "--line-length", "100"],
@@ -35,7 +36,7 @@ def test_the_generated_methods_are_up_to_date():
 
 
 @pytest.mark.parametrize("name", sorted({*analysis.__all__} - {"Incremental"}))
-def test_a_method_has_the_signature_and_the_docstring_of_its_measure(name):
+def test_a_method_has_the_signature_and_the_docstring_of_its_measure(name: str) -> None:
     function, method = getattr(analysis, name), getattr(Ticks, name)
     assert MEASURES[name].function is function
     assert method.__doc__ == function.__doc__
@@ -54,7 +55,7 @@ def test_a_method_has_the_signature_and_the_docstring_of_its_measure(name):
     ],
     ids=lambda frame: f"{type(frame).__module__.partition('.')[0]}-{type(frame).__name__}",
 )
-def test_ticks_of_a_frame_is_its_accessor(frame):
+def test_ticks_of_a_frame_is_its_accessor(frame: Any) -> None:
     assert isinstance(ibt.ticks(frame), Ticks)
     assert ibt.ticks(frame).frame is frame
     assert isinstance(ibt.ticks(frame).mid(), type(frame))
@@ -64,7 +65,7 @@ def test_ticks_of_a_frame_is_its_accessor(frame):
     ("old", "new", "arguments"),
     [("last", "trailing_window", ("1h",)), ("roll", "roll_spread", ())],
 )
-def test_renamed_measures_warn(old, new, arguments):
+def test_renamed_measures_warn(old: str, new: str, arguments: tuple[str, ...]) -> None:
     at = pd.to_datetime(["2025-01-10T15:00Z", "2025-01-10T15:01Z", "2025-01-10T15:02Z"])
     frame = pl.DataFrame({"timestamp": at, "price": [1.0, 2.0, 1.0]})
     expected = getattr(frame.ticks, new)(*arguments)
@@ -76,7 +77,7 @@ def test_renamed_measures_warn(old, new, arguments):
     assert function is getattr(analysis, new)
 
 
-def test_plots_show_their_options():
+def test_plots_show_their_options() -> None:
     """Notebooks complete keyword arguments by the signature."""
     plot = Ticks(pl.DataFrame(QUOTES)).plot
     options = ["market", "session", "tz", "name", "contract", "template"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,18 +22,18 @@ NAMES = {8314: "IBM", 4815: "MSFT"}
 
 
 @pytest.fixture
-def bars(minutes):
+def bars(minutes: tuple[pl.DataFrame, pl.DataFrame]) -> pl.DataFrame:
     """Bars of two contracts; the second one lacks the first bars."""
     actual = analysis.time_bars(minutes[0], "30s")
     return actual.filter((pl.col("contract_id") == 8314) | (pl.int_range(pl.len()) > 3))
 
 
 @pytest.fixture
-def panel(bars):
+def panel(bars: pl.DataFrame) -> Any:
     return bars.ticks.panel(names=NAMES)
 
 
-def test_bars_are_placed_by_contract_and_time(bars, panel):
+def test_bars_are_placed_by_contract_and_time(bars: pl.DataFrame, panel: Any) -> None:
     assert dict(panel.sizes) == {"contract": 2, "time": bars["timestamp"].n_unique()}
     for row in bars.iter_rows(named=True):
         time = np.datetime64(row["timestamp"].replace(tzinfo=None), "ns")
@@ -43,7 +45,7 @@ def test_bars_are_placed_by_contract_and_time(bars, panel):
     assert np.isnat(panel["first_time"].values[~filled.values]).all()
 
 
-def test_panel_attributes(bars):
+def test_panel_attributes(bars: pl.DataFrame) -> None:
     panel = IN["pandas"](bars).ticks.trailing_window("1h").ticks.panel()
     assert panel["contract"].values.tolist() == sorted(NAMES)
     assert panel["contract_id"].dims == ("contract",)
@@ -55,12 +57,12 @@ def test_panel_attributes(bars):
     assert metadata_of(panel)["measures"] == ["trailing_window('1h')", "panel()"]
 
 
-def test_the_same_panel_from_every_library(bars, panel, library):
+def test_the_same_panel_from_every_library(bars: pl.DataFrame, panel: Any, library: Any) -> None:
     xr.testing.assert_equal(IN[library](bars).ticks.panel(names=NAMES), panel)
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "zarr"])
-def test_a_panel_survives_the_disk(panel, tmp_path, engine):
+def test_a_panel_survives_the_disk(panel: Any, tmp_path: Path, engine: str) -> None:
     path = tmp_path / f"panel.{engine}"
     if engine == "zarr":
         panel.to_zarr(path, zarr_format=2)
@@ -75,7 +77,9 @@ def test_a_panel_survives_the_disk(panel, tmp_path, engine):
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "zarr"])
-def test_bars_and_ticks_survive_the_disk(minutes, tmp_path, engine):
+def test_bars_and_ticks_survive_the_disk(
+    minutes: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path, engine: str
+) -> None:
     ticks = IN["xarray"](minutes[0].drop("exchange", "conditions"))
     for dataset in (ticks, ticks.ticks.time_bars("1m"), ticks.ticks.vwap()):
         path = tmp_path / str(hash(tuple(dataset.data_vars)))
@@ -88,7 +92,7 @@ def test_bars_and_ticks_survive_the_disk(minutes, tmp_path, engine):
         xr.testing.assert_identical(again, dataset)
 
 
-def test_measures_of_a_panel_are_those_of_its_bars(bars, panel):
+def test_measures_of_a_panel_are_those_of_its_bars(bars: pl.DataFrame, panel: Any) -> None:
     measured = panel.ticks.garman_klass(2)
     assert set(measured.dims) == {"contract", "time"}
     expected = bars.ticks.garman_klass(2).ticks.panel(names=NAMES)
@@ -101,7 +105,7 @@ def test_measures_of_a_panel_are_those_of_its_bars(bars, panel):
     assert json.loads(whole.attrs["ibticks"])["measures"] == ["panel()", "yang_zhang()"]
 
 
-def test_measures_of_one_contract_of_a_panel(bars, panel):
+def test_measures_of_one_contract_of_a_panel(bars: pl.DataFrame, panel: Any) -> None:
     """The result has the times at which the contract has a bar, and its name."""
     mine = bars.filter(pl.col("contract_id") == 4815)
     assert mine.height < panel.sizes["time"]
@@ -118,7 +122,7 @@ def test_measures_of_one_contract_of_a_panel(bars, panel):
     assert selected.ticks.plot().layout.title.text.startswith("<b>Contract 4815")
 
 
-def test_measures_of_one_time_of_a_panel(bars, panel):
+def test_measures_of_one_time_of_a_panel(bars: pl.DataFrame, panel: Any) -> None:
     last = bars.filter(pl.col("timestamp") == pl.col("timestamp").max())
     actual = panel.isel(time=-1).ticks.parkinson()
     assert actual["parkinson"].dims == ("contract",)
@@ -128,17 +132,17 @@ def test_measures_of_one_time_of_a_panel(bars, panel):
     assert one["parkinson"].item() == expected[0]
 
 
-def test_round_trip_of_a_panel(bars, panel):
+def test_round_trip_of_a_panel(bars: pl.DataFrame, panel: Any) -> None:
     again = to_polars(panel)
     names = ["timestamp", "contract_id", "open", "close", "volume", "first_time"]
     assert again.select(names).rows() == bars.select(names).rows()
 
 
-def test_an_unnamed_contract_is_labelled_by_its_id(bars):
+def test_an_unnamed_contract_is_labelled_by_its_id(bars: pl.DataFrame) -> None:
     assert bars.ticks.panel(names={8314: "IBM"})["contract"].values.tolist() == ["4815", "IBM"]
 
 
-def test_frames_that_make_no_panel_are_refused(bars, panel):
+def test_frames_that_make_no_panel_are_refused(bars: pl.DataFrame, panel: Any) -> None:
     with pytest.raises(UnknownColumnError, match="panel needs contract_id"):
         bars.drop("contract_id").ticks.panel()
     with pytest.raises(InputError, match="one bar for each contract and time, and 8314"):
@@ -147,10 +151,10 @@ def test_frames_that_make_no_panel_are_refused(bars, panel):
         panel.assign(depth=("level", [1, 2])).ticks.parkinson()
 
 
-def test_a_panel_without_bars(bars):
+def test_a_panel_without_bars(bars: pl.DataFrame) -> None:
     assert dict(bars.head(0).ticks.panel().sizes) == {"contract": 0, "time": 0}
 
 
-def test_texts_in_a_panel(bars):
+def test_texts_in_a_panel(bars: pl.DataFrame) -> None:
     panel = bars.with_columns(state=pl.lit("calm")).ticks.panel()
     assert set(panel["state"].values.ravel()) == {"calm", ""}

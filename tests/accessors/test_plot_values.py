@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import plotly.io as pio
 import polars as pl
@@ -13,6 +14,11 @@ from ibticks.errors import InputError
 from ibticks.frames import remember_symbols
 
 from .conftest import IN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Store
 
 START = datetime(2025, 3, 3, 14, 30, tzinfo=UTC)
 NAN, INFINITE = float("nan"), float("inf")
@@ -27,7 +33,7 @@ SIZES = {
 KINDS = ["price", "candles", "cumulative_delta", "volume_profile", "day", "heatmap", "signature"]
 
 
-def trades(sizes) -> pl.DataFrame:
+def trades(sizes: list[Any]) -> pl.DataFrame:
     times = [START + timedelta(minutes=minute) for minute in range(len(sizes))]
     return pl.DataFrame(
         {
@@ -40,7 +46,7 @@ def trades(sizes) -> pl.DataFrame:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_absent_sizes_are_not_drawn(sizes, kind, library):
+def test_absent_sizes_are_not_drawn(sizes: Any, kind: str, library: Any) -> None:
     sound = [size if size in (0.0, 1.0, 4.0) else None for size in sizes]
     drawn = getattr(IN[library](trades(sizes)).ticks.plot, kind)().to_json()
     assert (
@@ -49,7 +55,7 @@ def test_absent_sizes_are_not_drawn(sizes, kind, library):
     )
 
 
-def test_a_trade_without_a_size_is_labelled():
+def test_a_trade_without_a_size_is_labelled() -> None:
     dots = next(
         trace
         for trace in trades([1.0, None, 0.5, 4.0]).ticks.plot().data
@@ -64,7 +70,7 @@ def test_a_trade_without_a_size_is_labelled():
     ]
 
 
-def test_many_trades_show_the_largest_sizes_not_the_infinite_ones():
+def test_many_trades_show_the_largest_sizes_not_the_infinite_ones() -> None:
     sizes = [float(row % 1000) for row in range(3000)]
     sizes[7] = INFINITE
     sizes[8] = NAN
@@ -74,14 +80,16 @@ def test_many_trades_show_the_largest_sizes_not_the_infinite_ones():
 
 
 @pytest.fixture
-def default_template():
+def default_template() -> Iterator[Callable[..., None]]:
     before = pio.templates.default
     yield lambda name: setattr(pio.templates, "default", name)
     pio.templates.default = before
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_background_is_that_of_the_notebook(kind, default_template):
+def test_the_background_is_that_of_the_notebook(
+    kind: str, default_template: Callable[..., None]
+) -> None:
     default_template("plotly")
     layout = getattr(trades([1.0] * 4).ticks.plot, kind)().layout
     assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
@@ -90,7 +98,9 @@ def test_the_background_is_that_of_the_notebook(kind, default_template):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chosen", ["plotly_dark", "plotly_white+presentation"])
 @pytest.mark.parametrize("way", ["default", "argument"])
-def test_a_template_decides_on_colours(kind, chosen, way, default_template):
+def test_a_template_decides_on_colours(
+    kind: str, chosen: str, way: str, default_template: Callable[..., None]
+) -> None:
     if way == "default":
         default_template(chosen)
     more = {"template": chosen} if way == "argument" else {}
@@ -102,18 +112,18 @@ def test_a_template_decides_on_colours(kind, chosen, way, default_template):
     assert layout.xaxis.gridcolor is layout.yaxis.gridcolor is None
 
 
-def test_a_template_that_does_not_exist_is_refused():
+def test_a_template_that_does_not_exist_is_refused() -> None:
     with pytest.raises(InputError, match=r"solarized.*plotly_dark"):
         trades([1.0] * 4).ticks.plot(template="solarized")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_button_offers_an_upload(kind):
+def test_no_button_offers_an_upload(kind: str) -> None:
     removed = getattr(trades([1.0] * 4).ticks.plot, kind)().layout.modebar.remove
     assert "sendChartToCloud" in removed
 
 
-def test_the_title_is_the_symbol_of_the_selection(sample_store):
+def test_the_title_is_the_symbol_of_the_selection(sample_store: Store) -> None:
     selection = sample_store.select(
         "ibm", "all_last", start="2013-10-08T14:00Z", end="2013-10-08T14:10Z"
     )
@@ -126,7 +136,7 @@ def test_the_title_is_the_symbol_of_the_selection(sample_store):
     assert "<b>IBM</b>" in bars.ticks.plot().layout.title.text
 
 
-def test_a_symbol_is_escaped_in_the_title():
+def test_a_symbol_is_escaped_in_the_title() -> None:
     remember_symbols({5: "S&P <500>"})
     ticks = trades([1.0] * 4).with_columns(contract_id=pl.lit(5, pl.UInt32))
     assert "<b>S&amp;P &lt;500&gt;</b>" in ticks.ticks.plot().layout.title.text

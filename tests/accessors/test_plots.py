@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,15 +21,15 @@ US = {"market": "US"}
 KINDS = ["price", "candles", "cumulative_delta", "volume_profile", "day", "heatmap", "signature"]
 
 
-def clock(values) -> list[str]:
+def clock(values: Any) -> list[str]:
     return [str(value)[:19] for value in values]
 
 
-def traces(figure) -> dict:
+def traces(figure: Any) -> dict:
     return {trace.name: trace for trace in figure.data}
 
 
-def test_the_axis_is_the_clock_of_the_market(day):
+def test_the_axis_is_the_clock_of_the_market(day: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     trades, quotes = day
     figure = trades.ticks.plot(quotes=quotes, name="IBM", **US)
     bid = traces(figure)["bid"]
@@ -39,7 +40,7 @@ def test_the_axis_is_the_clock_of_the_market(day):
     assert "Tuesday, 8 October 2013: 33,323 trades and 62,0" in figure.layout.title.text
 
 
-def test_without_a_market_all_is_shown_in_utc(day):
+def test_without_a_market_all_is_shown_in_utc(day: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     candles = day[0].ticks.plot.candles("1h")
     assert clock(candles.data[0].x)[0] == "2013-10-08T12:00:00"
     assert candles.layout.xaxis2.title.text == "UTC"
@@ -48,7 +49,7 @@ def test_without_a_market_all_is_shown_in_utc(day):
     assert clock(tokyo.data[0].x)[0] == "2013-10-08T21:00:00"
 
 
-def test_nights_and_weekends_are_folded_away(week):
+def test_nights_and_weekends_are_folded_away(week: tuple[Any, ...]) -> None:
     figure = week[0].ticks.plot.candles("30m", **US)
     breaks = [rangebreak.bounds for rangebreak in figure.layout.xaxis.rangebreaks]
     assert len(breaks) == 7
@@ -57,7 +58,7 @@ def test_nights_and_weekends_are_folded_away(week):
     assert figure.layout.xaxis2.rangebreaks == figure.layout.xaxis.rangebreaks
 
 
-def test_a_lunch_break_is_folded_away():
+def test_a_lunch_break_is_folded_away() -> None:
     at = [datetime(2025, 1, 10, hour, 30, tzinfo=UTC) for hour in (0, 1, 4, 5)]
     trades = pl.DataFrame({"timestamp": at, "price": [1.0, 2.0, 3.0, 2.0], "size": [1.0] * 4})
     figure = trades.ticks.plot.candles("30m", market="JP")
@@ -65,7 +66,7 @@ def test_a_lunch_break_is_folded_away():
     assert lunch == ("2025-01-10T11:30:00", "2025-01-10T12:30:00")
 
 
-def test_bars_of_sessions_are_drawn_at_their_days(week):
+def test_bars_of_sessions_are_drawn_at_their_days(week: tuple[Any, ...]) -> None:
     """Between nights that are folded away they would be drawn over each other."""
     bars = week[0].ticks.time_bars("1d", anchor="session", market="US")
     days = ["08", "09", "10", "11", "14", "15", "16", "17"]
@@ -82,7 +83,7 @@ def test_bars_of_sessions_are_drawn_at_their_days(week):
         assert "8 October 2013 to 17 October 2013" in figure.layout.title.text
 
 
-def test_a_session_of_the_evening_is_drawn_at_its_trading_day():
+def test_a_session_of_the_evening_is_drawn_at_its_trading_day() -> None:
     at = [datetime(2025, 1, day, 12, tzinfo=UTC) for day in (9, 10, 13)]
     trades = pl.DataFrame({"timestamp": at, "price": [1.0, 2.0, 3.0], "size": [1.0] * 3})
     futures = {"market": "CME", "session": "globex"}
@@ -90,7 +91,9 @@ def test_a_session_of_the_evening_is_drawn_at_its_trading_day():
     assert clock(candles.data[0].x) == [f"2025-01-{day}T00:00:00" for day in ("09", "10", "13")]
 
 
-def test_candles_of_quotes_and_of_mid_points_are_of_the_middle(day):
+def test_candles_of_quotes_and_of_mid_points_are_of_the_middle(
+    day: tuple[pl.DataFrame, pl.DataFrame],
+) -> None:
     quotes = day[1]
     bars = quotes.ticks.time_bars("30m", of="quotes", anchor="session", market="US")
     mids = quotes.ticks.mid().select("timestamp", mid_price="mid")
@@ -106,19 +109,21 @@ def test_candles_of_quotes_and_of_mid_points_are_of_the_middle(day):
     )
 
 
-def test_mid_points_are_a_line(day, library):
+def test_mid_points_are_a_line(day: tuple[pl.DataFrame, pl.DataFrame], library: Any) -> None:
     mids = day[1].ticks.mid().select("timestamp", mid_price="mid").head(500)
     (line,) = IN[library](mids).ticks.plot().data
     assert list(line.y) == mids["mid_price"].to_list()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_empty_frames_are_not_plotted(day, library, kind):
+def test_empty_frames_are_not_plotted(
+    day: tuple[pl.DataFrame, pl.DataFrame], library: Any, kind: str
+) -> None:
     with pytest.raises(InputError, match="there is nothing to plot"):
         getattr(IN[library](day[0].head(0)).ticks.plot, kind)()
 
 
-def test_trades_of_equal_size_are_drawn_at_all_times():
+def test_trades_of_equal_size_are_drawn_at_all_times() -> None:
     start = datetime(2025, 1, 10, 15, tzinfo=UTC)
     at = [start + timedelta(seconds=i) for i in range(4000)]
     trades = pl.DataFrame({"timestamp": at, "price": 1.0, "size": 1.0})
@@ -129,14 +134,14 @@ def test_trades_of_equal_size_are_drawn_at_all_times():
     assert quarters.min() > 40
 
 
-def test_a_line_ends_with_the_session(week):
+def test_a_line_ends_with_the_session(week: tuple[Any, ...]) -> None:
     delta = traces(week[0].ticks.plot.cumulative_delta("30m", **US))
     assert sum(value is None or np.isnan(value) for value in delta["price"].y) == 7
     vwap = traces(week[0].ticks.plot.candles("30m", **US))["VWAP"]
     assert sum(value is None or np.isnan(value) for value in vwap.y) == 7
 
 
-def test_candles_are_the_bars(day, library):
+def test_candles_are_the_bars(day: tuple[pl.DataFrame, pl.DataFrame], library: Any) -> None:
     trades = day[0]
     expected = analysis.time_bars(trades, "5m", anchor="session", market="US")
     figure = IN[library](trades).ticks.plot.candles("5m", **US)
@@ -152,13 +157,15 @@ def test_candles_are_the_bars(day, library):
 @pytest.mark.parametrize(
     ("session", "bars"), [("regular", 100), ("extended", 100)], ids=["regular", "extended"]
 )
-def test_a_length_is_chosen_that_makes_about_two_hundred_bars(day, week, session, bars):
+def test_a_length_is_chosen_that_makes_about_two_hundred_bars(
+    day: tuple[pl.DataFrame, pl.DataFrame], week: tuple[Any, ...], session: str, bars: int
+) -> None:
     for trades in (day[0], week[0], day[0].head(2000)):
         figure = trades.ticks.plot.candles(market="US", session=session)
         assert bars // 2 <= len(figure.data[0].x) <= 4 * bars
 
 
-def test_cumulative_delta_is_that_of_the_measure(day):
+def test_cumulative_delta_is_that_of_the_measure(day: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     trades, quotes = day
     session = trades.ticks.session("regular", market="US")
     expected = session.ticks.cumulative_delta("1h", quotes=quotes)["cumulative_delta"]
@@ -172,7 +179,7 @@ def test_cumulative_delta_is_that_of_the_measure(day):
     assert known["cumulative delta"].y[-1] == pytest.approx(trades["size"].sum())
 
 
-def test_the_volume_profile_names_its_lines(day):
+def test_the_volume_profile_names_its_lines(day: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     figure = day[0].ticks.plot.volume_profile(0.5)
     levels = analysis.volume_profile(day[0], 0.5)
     assert list(traces(figure)["volume"].x) == levels["volume"].to_list()
@@ -186,7 +193,7 @@ def test_the_volume_profile_names_its_lines(day):
     ]
 
 
-def test_the_spread_through_the_day_is_weighed_by_time():
+def test_the_spread_through_the_day_is_weighed_by_time() -> None:
     """One quote holds for four minutes, another for one."""
     start = datetime(2025, 1, 10, 15, tzinfo=UTC)
     at = [start, start + timedelta(minutes=4), start + timedelta(minutes=5)]
@@ -198,7 +205,7 @@ def test_the_spread_through_the_day_is_weighed_by_time():
     assert list(count.y) == [2, 1]
 
 
-def test_several_days_show_the_median(week):
+def test_several_days_show_the_median(week: tuple[Any, ...]) -> None:
     figure = week[0].ticks.plot.day("1h", quotes=week[1], **US)
     spread, volume = figure.data
     assert len(spread.x) == len(volume.x) == 7
@@ -206,7 +213,7 @@ def test_several_days_show_the_median(week):
     assert volume.error_y.array is not None
 
 
-def test_a_heat_map_has_a_row_for_each_day(week):
+def test_a_heat_map_has_a_row_for_each_day(week: tuple[Any, ...]) -> None:
     trades, quotes = week
     (cells,) = trades.ticks.plot.heatmap("volume", "1h", **US).data
     assert len(cells.y) == 8
@@ -221,7 +228,7 @@ def test_a_heat_map_has_a_row_for_each_day(week):
 
 
 @pytest.mark.parametrize("unit", ["ns", "us"])
-def test_a_heat_map_has_a_column_for_each_time_of_day(unit):
+def test_a_heat_map_has_a_column_for_each_time_of_day(unit: str) -> None:
     """Cells without a neighbour are as wide as others, and nothing is said of those without any."""
     at = [datetime(2025, 1, 10, 23, 50, tzinfo=UTC), datetime(2025, 1, 11, 0, 1, tzinfo=UTC)]
     trades = pl.DataFrame({"timestamp": at, "price": 1.0, "size": [5.0, 7.0]})
@@ -240,7 +247,7 @@ def test_a_heat_map_has_a_column_for_each_time_of_day(unit):
     assert fine.xgap == 0
 
 
-def test_hover_labels_show_numbers_in_full(day):
+def test_hover_labels_show_numbers_in_full(day: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     """Prices to the step of the market, and sizes of a thousandth of a coin."""
     trades, quotes = day
     candles = traces(trades.ticks.plot.candles("5m", **US))
@@ -260,7 +267,7 @@ def test_hover_labels_show_numbers_in_full(day):
     assert traces(figures[0])["bid to ask"].hovertemplate.endswith("<extra>ask</extra>")
 
 
-def test_the_signature_is_that_of_the_measure(day):
+def test_the_signature_is_that_of_the_measure(day: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     trades, quotes = day
     figure = trades.ticks.plot.signature(["1m", "5m"], quotes=quotes)
     expected = analysis.signature(trades, ["1m", "5m"])["realized_variance"]
@@ -269,13 +276,13 @@ def test_the_signature_is_that_of_the_measure(day):
 
 
 @pytest.fixture(scope="module")
-def many(week):
+def many(week: tuple[Any, ...]) -> Any:
     trades = pl.concat([week[0].with_columns(pl.col("price") + i / 1000) for i in range(12)])
     return trades.sort("timestamp")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_figure_stays_small(many, week, kind):
+def test_a_figure_stays_small(many: Any, week: tuple[Any, ...], kind: str) -> None:
     assert many.height > 800_000
     asks = ("price", "signature", "day", "cumulative_delta")
     more = {"quotes": week[1]} if kind in asks else {}
@@ -284,7 +291,7 @@ def test_a_figure_stays_small(many, week, kind):
 
 
 @pytest.mark.parametrize(("level", "span"), [(60_000, 300), (180, 3), (1.08, 0.002)])
-def test_prices_have_the_decimals_they_need(level, span):
+def test_prices_have_the_decimals_they_need(level: float, span: float) -> None:
     """As many as the distance of the labels asks for: a fixed number repeats labels on zooming."""
     at = [OPEN + timedelta(minutes=minute) for minute in (0, 9)]
     trades = pl.DataFrame({"timestamp": at, "price": [level, level + span], "size": [1.0, 1.0]})
@@ -295,7 +302,7 @@ def test_prices_have_the_decimals_they_need(level, span):
         assert figure.layout.yaxis.exponentformat == "none"
 
 
-def test_thinning_keeps_extremes(day):
+def test_thinning_keeps_extremes(day: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     quotes = day[1]
     bid = traces(quotes.ticks.plot.price(**US))["bid"]
     regular = quotes.ticks.session("regular", market="US")
@@ -304,7 +311,9 @@ def test_thinning_keeps_extremes(day):
     assert len(bid.x) < 6_000
 
 
-def test_one_mixed_frame_is_drawn_like_two_frames(minutes):
+def test_one_mixed_frame_is_drawn_like_two_frames(
+    minutes: tuple[pl.DataFrame, pl.DataFrame],
+) -> None:
     trades, quotes = (ticks.filter(pl.col("contract_id") == 8314) for ticks in minutes)
     both = pl.concat([quotes, trades], how="diagonal").sort("timestamp", maintain_order=True)
     one, two = both.ticks.plot(), trades.ticks.plot(quotes=quotes)
@@ -313,7 +322,7 @@ def test_one_mixed_frame_is_drawn_like_two_frames(minutes):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_several_contracts_and_none(minutes, kind):
+def test_several_contracts_and_none(minutes: tuple[pl.DataFrame, pl.DataFrame], kind: str) -> None:
     trades, _ = minutes
     draw = getattr(trades.ticks.plot, kind)
     with pytest.raises(InputError, match="of one contract, and there are 4815, 8314: choose one"):
@@ -328,12 +337,12 @@ def test_several_contracts_and_none(minutes, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_single_trade_is_plotted(kind):
+def test_a_single_trade_is_plotted(kind: str) -> None:
     trade = pl.DataFrame({"timestamp": [OPEN], "price": [10.5], "size": [100.0]})
     assert getattr(trade.ticks.plot, kind)().data
 
 
-def test_missing_columns_are_named(day):
+def test_missing_columns_are_named(day: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     trades, quotes = day
     for kind in KINDS[2:4]:
         with pytest.raises(UnknownColumnError, match="price"):
@@ -348,7 +357,7 @@ def test_missing_columns_are_named(day):
         trades.ticks.plot(contract="IBM")
 
 
-def test_without_plotly_the_error_names_the_install_command():
+def test_without_plotly_the_error_names_the_install_command() -> None:
     code = """if True:
         import sys, polars as pl, ibticks
         from datetime import datetime, UTC

@@ -24,7 +24,7 @@ def run(*lines: str) -> str:
 
 
 @pytest.mark.parametrize("first", [*LIBRARIES, "pandas, polars, xarray"])
-def test_any_order_of_imports(first):
+def test_any_order_of_imports(first: str) -> None:
     """Import some libraries before ibticks and the others after it."""
     later = [name for name in LIBRARIES if name not in first]
     output = run(
@@ -38,7 +38,7 @@ def test_any_order_of_imports(first):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_library_imported_later_brings_no_other(library):
+def test_a_library_imported_later_brings_no_other(library: str) -> None:
     others = {"pandas", "polars", "xarray", "pyarrow", "plotly", "numba"} - {library}
     if library == "xarray":
         others.discard("pandas")  # it needs it itself
@@ -48,7 +48,7 @@ def test_a_library_imported_later_brings_no_other(library):
     assert not {name.partition(".")[0] for name in added} & (others | {"numpy"})
 
 
-def test_polars_needs_no_other_library():
+def test_polars_needs_no_other_library() -> None:
     """Neither for the accessor nor for what it computes."""
     output = run(
         "import ibticks, polars",
@@ -59,7 +59,7 @@ def test_polars_needs_no_other_library():
     assert not heavy & set(output.split())
 
 
-def test_a_second_import_of_ibticks_registers_nothing_twice():
+def test_a_second_import_of_ibticks_registers_nothing_twice() -> None:
     """Polars and pandas warn about an accessor that takes the place of another: here an error."""
     run(
         "import pandas, polars, xarray, ibticks, importlib",
@@ -68,7 +68,7 @@ def test_a_second_import_of_ibticks_registers_nothing_twice():
     )
 
 
-def test_finding_a_library_spec_imports_nothing():
+def test_finding_a_library_spec_imports_nothing() -> None:
     output = run(
         "import ibticks, importlib.util",
         "print(importlib.util.find_spec('pandas').name, 'pandas' in sys.modules)",
@@ -78,7 +78,7 @@ def test_finding_a_library_spec_imports_nothing():
     assert output.split() == ["pandas", "False", "ticks", "SourceFileLoader"]
 
 
-def test_a_missing_library_stays_missing():
+def test_a_missing_library_stays_missing() -> None:
     output = run(
         "import ibticks",
         "sys.modules['polars'] = None",
@@ -88,7 +88,7 @@ def test_a_missing_library_stays_missing():
     assert output.strip() == "ModuleNotFoundError"
 
 
-def test_every_pair_of_orders_names_the_same_accessor():
+def test_every_pair_of_orders_names_the_same_accessor() -> None:
     """In this process all are there."""
     import pandas as pd
     import polars as pl

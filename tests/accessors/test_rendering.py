@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import plotly.offline
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +35,7 @@ DRAW = """async (text) => {
 
 
 @pytest.fixture(scope="module")
-def page(browser):
+def page(browser: Browser) -> Iterator[Page]:
     """A page with plotly.js of this installation, that can reach nothing."""
     opened = browser.new_page(viewport={"width": 1000, "height": 720})
     asked, errors = [], []
@@ -44,7 +53,13 @@ def page(browser):
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_browser_draws_each_plot(page, day, week, name, tmp_path):
+def test_a_browser_draws_each_plot(
+    page: Page,
+    day: tuple[pl.DataFrame, pl.DataFrame],
+    week: tuple[Any, ...],
+    name: str,
+    tmp_path: Path,
+) -> None:
     trades, quotes = week if name in ("heatmap", "candles") else day
     page.evaluate(DRAW, PICTURES[name](trades, quotes).to_json())
     path = tmp_path / f"{name}.png"

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
 
-def same(actual, expected, *, rel: float = 1e-9, absolute: float = 1e-12) -> None:
+def same(
+    actual: pl.DataFrame | list[Any] | tuple[Any, ...],
+    expected: list[Any] | float | tuple[Any, ...] | None,
+    *,
+    rel: float = 1e-9,
+    absolute: float = 1e-12,
+) -> None:
     """Assert that numbers, or rows of them, are the same up to rounding; None equals None."""
     if isinstance(actual, pl.DataFrame):
         actual = actual.rows()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import polars as pl
 from hypothesis import settings
@@ -67,7 +68,7 @@ def is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def both(measure, frame: pl.DataFrame, *others: pl.DataFrame) -> pl.DataFrame:
+def both(measure: Any, frame: pl.DataFrame, *others: pl.DataFrame) -> pl.DataFrame:
     """Return the measure of a frame, after asserting that a lazy frame gives the same."""
     eager = measure(frame, *others)
     lazy = measure(frame.lazy(), *(other.lazy() for other in others))
@@ -95,7 +96,12 @@ _mids = st.fixed_dictionaries({"mid_price": _prices | _strange})
 
 
 @st.composite
-def ticks(draw, kinds=("trades", "quotes", "mids"), contracts: int = 2, most: int = 40):
+def ticks(
+    draw: Any,
+    kinds: tuple[str, ...] = ("trades", "quotes", "mids"),
+    contracts: int = 2,
+    most: int = 40,
+) -> pl.DataFrame:
     """Ticks of some contracts, interleaved: equal times, gaps, nulls, NaN, crossed quotes."""
     sources = [{"trades": _trades, "quotes": _quotes, "mids": _mids}[kind] for kind in kinds]
     rows, ns = [], 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 import polars as pl
 import pytest
@@ -34,17 +35,23 @@ NO_SIDE = {
 CALM = {"bid_price": 10.0, "bid_size": 5.0, "ask_price": 10.02, "ask_size": 5.0}
 
 
-def quote(ns, bid=10.0, bid_size=5.0, ask=10.02, ask_size=5.0):
+def quote(
+    ns: int,
+    bid: float | None = 10.0,
+    bid_size: float | None = 5.0,
+    ask: float | None = 10.02,
+    ask_size: float | None = 5.0,
+) -> dict[Any, Any]:
     sizes = {"bid_size": bid_size, "ask_size": ask_size}
     return {"ns": ns, "bid_price": bid, "ask_price": ask, **sizes}
 
 
-def trade(ns, price=9.9, size=1.0):
+def trade(ns: int, price: float = 9.9, size: float = 1.0) -> dict[Any, Any]:
     return {"ns": ns, "price": price, "size": size}
 
 
 @pytest.mark.parametrize("side", NO_SIDE)
-def test_absent_sides(side):
+def test_absent_sides(side: str) -> None:
     price, size = NO_SIDE[side]
     frame = made(
         [
@@ -93,7 +100,7 @@ def test_absent_sides(side):
 
 @pytest.mark.parametrize("name", ["quotes_at", "effective_spread", "trade_sign", "mid"])
 @pytest.mark.parametrize("pieces", [1, 3, 100])
-def test_absent_sides_in_blocks(name, pieces):
+def test_absent_sides_in_blocks(name: str, pieces: int) -> None:
     rows = [quote(0), quote(1, -1.0, 0.0, -1.0, 0.0), trade(2), quote(3, 0.0, 0.0), trade(4)]
     rows += [quote(5), trade(6), quote(7, None, None, None, None), trade(8)]
     types = ["last" if "price" in row else "bid_ask" for row in rows]
@@ -104,7 +111,7 @@ def test_absent_sides_in_blocks(name, pieces):
 
 
 @pytest.mark.parametrize("unset", UNSET)
-def test_unset_sizes(unset):
+def test_unset_sizes(unset: str) -> None:
     size = UNSET[unset]
     frame = made([quote(0, bid_size=size), trade(1, 10.0, size), trade(2, 11.0, 3.0)])
     assert both(analysis.microprice, frame)["microprice"].null_count() == 3
@@ -120,7 +127,7 @@ def test_unset_sizes(unset):
 
 
 @pytest.mark.parametrize(("price", "size"), [(0.0, 0.0), (-1.0, 0.0), (2147483647.0, 1.0)])
-def test_absent_trades(price, size):
+def test_absent_trades(price: float, size: float) -> None:
     frame = made([trade(0, 10.0), trade(1, price, size), trade(2, 11.0)])
     assert both(analysis.vwap, frame).select("vwap", "count").row(0) == (10.5, 2)
     assert both(lambda f: analysis.time_bars(f, "1m"), frame)["low"].to_list() == [10.0]
@@ -130,7 +137,7 @@ def test_absent_trades(price, size):
     assert analysis.last_value(frame, frame["timestamp"])["price"].to_list() == [10.0, 10.0, 11.0]
 
 
-def test_a_price_of_minus_one_with_a_size_is_a_price():
+def test_a_price_of_minus_one_with_a_size_is_a_price() -> None:
     """A futures spread may well be quoted at -1, or at 0 on one side."""
     frame = made([quote(0, -1.0, 5.0, 0.0, 5.0), trade(1, -1.0, 2.0)])
     assert analysis.mid(frame)["mid"][0] == -0.5
@@ -149,7 +156,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_one_bad_quote_is_one_bad_quote(bad):
+def test_one_bad_quote_is_one_bad_quote(bad: str) -> None:
     bid, ask = BAD[bad]
     calm = [quote(second * 10**9) for second in range(50)]
     frame = made([*calm, quote(50 * 10**9, bid, 1.0, ask, 1.0), quote(51 * 10**9)])
@@ -173,7 +180,7 @@ def test_one_bad_quote_is_one_bad_quote(bad):
         assert actual[actual.columns[-1]].to_list() == [None]
 
 
-def test_a_quote_of_nothing_signs_no_trade():
+def test_a_quote_of_nothing_signs_no_trade() -> None:
     frame = made([quote(0, 0.0, 1.0, 0.0, 1.0), trade(1, 10.0)])
     assert analysis.trade_sign(frame)["sign"].to_list() == [0]
     assert analysis.mid(frame)["mid"].to_list() == [None, None]
@@ -182,7 +189,7 @@ def test_a_quote_of_nothing_signs_no_trade():
 OIL = [10.0, 1.0, -37.63, -13.1, 1.0, 10.0]
 
 
-def oil(**more):
+def oil(**more: Any) -> pl.DataFrame:
     rows = [{**trade(second * 10**9, price), **more} for second, price in enumerate(OIL)]
     return made(rows)
 
@@ -200,7 +207,7 @@ OF_RETURNS = {
 
 
 @pytest.mark.parametrize("name", OF_RETURNS)
-def test_no_log_return_of_negative_prices(name):
+def test_no_log_return_of_negative_prices(name: str) -> None:
     """Null for the contract, also where a negative price lies between two samples."""
     measure = OF_RETURNS[name]
     other = oil(contract_id=2).with_columns(pl.col("price").abs())
@@ -214,21 +221,21 @@ def test_no_log_return_of_negative_prices(name):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 6])
-def test_no_log_return_of_negative_prices_in_blocks(rows):
+def test_no_log_return_of_negative_prices_in_blocks(rows: int) -> None:
     variance = Incremental("realized_variance")
     for piece in oil().iter_slices(rows):
         actual = variance.update(piece)
     assert actual.select("realized_variance", "returns").row(0) == (None, None)
 
 
-def test_zero_prices_are_left_out_of_returns():
+def test_zero_prices_are_left_out_of_returns() -> None:
     frame = made([trade(0, 10.0), trade(1, 0.0, 5.0), trade(2, 11.0)])
     actual = analysis.realized_variance(frame)
     assert actual["realized_variance"].item() == pytest.approx(math.log(1.1) ** 2)
     assert actual["returns"].item() == 1
 
 
-def test_amihud_leaves_out_returns_that_do_not_exist():
+def test_amihud_leaves_out_returns_that_do_not_exist() -> None:
     """Six bars have one change from a price above 0 to another: the fifth to the sixth."""
     frame = oil().filter(pl.col("price") != 10.0)
     more = pl.concat([frame, made([trade(9 * 10**9, 2.0, 4.0)])])
@@ -237,7 +244,7 @@ def test_amihud_leaves_out_returns_that_do_not_exist():
     assert actual["amihud"].item() == pytest.approx(1 / 8)
 
 
-def test_ranges_do_not_bridge_a_negative_bar():
+def test_ranges_do_not_bridge_a_negative_bar() -> None:
     bar = {"open": [10.0, -1.0, 12.0, 12.5, 12.0, 12.2], "high": [11.0, -0.5, 13.0, 13.0, 12.9, 13]}
     bar |= {"low": [9.0, -2.0, 11.0, 12.0, 11.5, 12], "close": [10.5, -1.5, 12.5, 12.2, 12.6, 12.4]}
     bars = pl.DataFrame(bar)
@@ -248,7 +255,7 @@ def test_ranges_do_not_bridge_a_negative_bar():
     assert analysis.parkinson(bars)["bars"].item() == 5
 
 
-def test_negative_quotes_are_quotes():
+def test_negative_quotes_are_quotes() -> None:
     rows = [quote(ns, -37.63 + ns / 100, 5.0, -37.6 + ns / 100, 5.0) for ns in range(5)]
     frame = made(rows)
     assert both(analysis.no_zero_quotes, frame).height == 5
@@ -260,7 +267,7 @@ def test_negative_quotes_are_quotes():
     assert paid["relative_effective_spread"].item() > 0
 
 
-def test_real_quotes_have_no_absent_sides():
+def test_real_quotes_have_no_absent_sides() -> None:
     quotes = real("ibm_quotes")
     assert analysis.mid(quotes)["mid"].null_count() == 0
     assert analysis.no_zero_quotes(quotes).height == quotes.height

@@ -7,6 +7,7 @@ import random
 from decimal import Decimal
 from functools import partial
 from math import fsum
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -27,25 +28,28 @@ from ibticks.errors import InputError, UnknownColumnError
 
 from .frames import PATIENT, both, is_number, made, real, rows_of, ticks, together
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 AMOUNTS = ("tick", "volume", "dollar")
 PLAIN = ("timestamp", "open", "close", "count")
 
 
-def trades_of(frame, contract):
+def trades_of(frame: pl.DataFrame, contract: int) -> list[Any]:
     return [r for r in rows_of(frame) if r["contract_id"] == contract and is_number(r["price"])]
 
 
-def amount_of(row, amount):
+def amount_of(row: Any, amount: Any) -> Any:
     size = row["size"] if is_number(row["size"]) else 0.0
     return {"tick": 1.0, "volume": size, "dollar": row["price"] * size}[amount]
 
 
-def decimal_of(row, amount):
+def decimal_of(row: Any, amount: str) -> Decimal:
     size = Decimal(repr(row["size"])) if is_number(row["size"]) else Decimal(0)
     return size if amount == "volume" else abs(Decimal(repr(row["price"])) * size)
 
 
-def filled(trades, amount, threshold):
+def filled(trades: Any, amount: str, threshold: float) -> tuple[list[list[Any]], list[Any]]:
     """Bars by decimal sums, each a list of trades, and the trades of the open bar."""
     bars, bar, total = [], [], Decimal(0)
     for trade in trades:
@@ -57,12 +61,12 @@ def filled(trades, amount, threshold):
     return bars, bar
 
 
-def reaches(theta, threshold):
+def reaches(theta: float, threshold: Any) -> Any:
     """Theta is at the threshold or above it, rounding of the averages aside."""
     return theta >= threshold * (1 - 1e-12)
 
 
-def sides(trades, sign=None):
+def sides(trades: Any, sign: Any = None) -> list[int]:
     """The tick rule, or what a column says where it says something."""
     actual, side, before = [], 0, None
     for trade in trades:
@@ -75,18 +79,20 @@ def sides(trades, sign=None):
     return actual
 
 
-def ewm(values, span):
+def ewm(values: list[Any], span: Any) -> Any:
     """The exponential average of López de Prado's, and pandas', ``ewm(span, adjust=True)``."""
     keep = 1 - 2 / (span + 1)
     weights = [keep**age for age in range(len(values))][::-1]
     return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
 
 
-def clamped(value, limits):
+def clamped(value: Any, limits: Any) -> Any:
     return value if limits is None else min(max(value, limits[0]), limits[1])
 
 
-def imbalanced(trades, amount, expected, span, limits, sign=None):
+def imbalanced(
+    trades: Any, amount: Any, expected: Any, span: Any, limits: Any, sign: Any = None
+) -> list[tuple[Any, Any]]:
     signed = [b * amount_of(t, amount) for b, t in zip(sides(trades, sign), trades, strict=True)]
     bars, begun, lengths = [], 0, []
     for place in range(len(trades)):
@@ -104,7 +110,9 @@ def imbalanced(trades, amount, expected, span, limits, sign=None):
     return bars
 
 
-def ran(trades, amount, expected, span, limits, sign=None):
+def ran(
+    trades: Any, amount: Any, expected: Any, span: Any, limits: Any, sign: Any = None
+) -> list[tuple[Any, float]]:
     side = sides(trades, sign)
     amounts = [amount_of(trade, amount) for trade in trades]
     bars, begun = [], 0
@@ -132,18 +140,18 @@ def ran(trades, amount, expected, span, limits, sign=None):
     return bars
 
 
-def summary(bars):
+def summary(bars: list[Any]) -> list[Any]:
     return [(bar[0]["ns"], bar[0]["price"], bar[-1]["price"], len(bar)) for bar in bars]
 
 
-def of_contract(bars, contract, *more):
+def of_contract(bars: pl.DataFrame, contract: int, *more: str) -> list[tuple[Any, ...]]:
     own = bars.filter(pl.col("contract_id") == contract)
     return own.with_columns(pl.col("timestamp").cast(pl.Int64)).select(*PLAIN, *more).rows()
 
 
 @PATIENT
 @given(ticks(), st.integers(1, 6), st.booleans())
-def test_tick_bars(frame, n, partial_too):
+def test_tick_bars(frame: pl.DataFrame, n: int, partial_too: bool) -> None:
     actual = both(partial(tick_bars, n=n, partial=partial_too), frame)
     for contract in (1, 2):
         trades = trades_of(frame, contract)
@@ -155,7 +163,9 @@ def test_tick_bars(frame, n, partial_too):
 @pytest.mark.parametrize(("measure", "amount"), [(volume_bars, "volume"), (dollar_bars, "dollar")])
 @PATIENT
 @given(frame=ticks(), threshold=st.sampled_from([1, 300, 1000, 25_000]), rest=st.booleans())
-def test_filled_bars(measure, amount, frame, threshold, rest):
+def test_filled_bars(
+    measure: Callable[..., Any], amount: str, frame: pl.DataFrame, threshold: Any, rest: bool
+) -> None:
     actual = both(lambda f: measure(f, threshold, partial=rest), frame)
     for contract in (1, 2):
         bars, left = filled(trades_of(frame, contract), amount, threshold)
@@ -171,7 +181,15 @@ def test_filled_bars(measure, amount, frame, threshold, rest):
     span=st.sampled_from([1, 3, 20]),
     limits=st.sampled_from([None, (2, 6)]),
 )
-def test_information_bars(measure, slowly, amount, frame, expected, span, limits):
+def test_information_bars(
+    measure: Callable[..., Any],
+    slowly: Callable[..., list[tuple[Any, Any]]] | Callable[..., list[tuple[Any, float]]],
+    amount: str,
+    frame: pl.DataFrame,
+    expected: int,
+    span: Any,
+    limits: Any,
+) -> None:
     what = {"amount": amount, "expected_ticks": expected, "span": span, "limits": limits}
     actual = both(partial(measure, **what), frame)
     for contract in (1, 2):
@@ -185,7 +203,11 @@ def test_information_bars(measure, slowly, amount, frame, expected, span, limits
 
 @pytest.mark.parametrize(("measure", "slowly"), [(imbalance_bars, imbalanced), (run_bars, ran)])
 @pytest.mark.parametrize("amount", AMOUNTS)
-def test_information_bars_of_real_trades(measure, slowly, amount):
+def test_information_bars_of_real_trades(
+    measure: Callable[..., Any],
+    slowly: Callable[..., list[tuple[Any, Any]]] | Callable[..., list[tuple[Any, float]]],
+    amount: str,
+) -> None:
     frame = real("btcusdt_trades")[:1500]
     actual = measure(frame, amount, expected_ticks=50, limits=(10, 200))
     bars = slowly(trades_of(frame, 990101), amount, 50, 20, (10, 200))
@@ -204,17 +226,17 @@ DECIMAL = [
 ]
 
 
-def equal_trades(size, rows, price=1.0):
+def equal_trades(size: str, rows: int, price: float = 1.0) -> pl.DataFrame:
     trades = [{"ns": ns, "price": price, "size": float(size)} for ns in range(rows)]
     return made(trades)
 
 
-def counts(bars):
+def counts(bars: pl.DataFrame) -> list[Any]:
     return bars["count"].unique().to_list()
 
 
 @pytest.mark.parametrize(("size", "threshold", "count"), DECIMAL)
-def test_decimal_thresholds(size, threshold, count):
+def test_decimal_thresholds(size: str, threshold: str, count: int) -> None:
     trades = equal_trades(size, 7 * count)
     for measure in (volume_bars, dollar_bars):
         bars = both(lambda f, m=measure: m(f, float(threshold), partial=True), trades)
@@ -226,14 +248,16 @@ def test_decimal_thresholds(size, threshold, count):
 
 @pytest.mark.parametrize(("size", "threshold", "count"), DECIMAL)
 @pytest.mark.parametrize("rows", [1, 4, 1000])
-def test_decimal_thresholds_of_ticks_as_they_come(size, threshold, count, rows):
+def test_decimal_thresholds_of_ticks_as_they_come(
+    size: str, threshold: str, count: int, rows: int
+) -> None:
     trades = equal_trades(size, 7 * count)
     bars = Incremental("volume_bars", float(threshold))
     actual = pl.concat([bars.update(piece) for piece in trades.iter_slices(rows)])
     assert (actual.height, counts(actual)) == (7, [count])
 
 
-def test_decimal_thresholds_of_information_bars():
+def test_decimal_thresholds_of_information_bars() -> None:
     """Ten buys of 0.1 are expected, and ten make each bar after the first."""
     trades = equal_trades("0.1", 100).with_columns(sign=pl.lit(1))
     for measure in (imbalance_bars, run_bars):
@@ -244,7 +268,7 @@ def test_decimal_thresholds_of_information_bars():
         assert counts(actual) == [10]
 
 
-def test_decimal_buckets():
+def test_decimal_buckets() -> None:
     trades = equal_trades("0.1", 100_000)
     buckets = vpin(trades, 1.0, window=1)
     assert buckets.height == 10_000
@@ -252,7 +276,7 @@ def test_decimal_buckets():
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("amount", ["volume", "dollar"])
-def test_random_decimals_are_summed_exactly(amount, seed):
+def test_random_decimals_are_summed_exactly(amount: str, seed: int) -> None:
     """Bars whose decimal sums are often exactly the threshold, or one last decimal below it."""
     draw = random.Random(seed)
     rows = [
@@ -265,7 +289,7 @@ def test_random_decimals_are_summed_exactly(amount, seed):
     assert of_contract(measure(trades, threshold), 1) == summary(bars)
 
 
-def test_thresholds_of_real_fractional_sizes():
+def test_thresholds_of_real_fractional_sizes() -> None:
     frame = real("btcusdt_trades")
     for measure, amount, threshold in (
         (volume_bars, "volume", 0.05),
@@ -276,12 +300,12 @@ def test_thresholds_of_real_fractional_sizes():
         assert of_contract(measure(frame, threshold), 990101) == summary(bars)
 
 
-def test_a_negative_price_fills_dollar_bars():
+def test_a_negative_price_fills_dollar_bars() -> None:
     rows = [{"ns": ns, "price": price, "size": 1.0} for ns, price in enumerate([-37.63, -13.1, 1])]
     assert dollar_bars(made(rows), 50)["count"].to_list() == [2]
 
 
-def test_sides_from_a_column():
+def test_sides_from_a_column() -> None:
     frame = real("btcusdt_trades")[:600].with_columns(
         sign=pl.Series([1, 0, -1, None] * 150, dtype=pl.Int8)
     )
@@ -291,7 +315,7 @@ def test_sides_from_a_column():
         assert of_contract(actual, 990101) == summary([bar for bar, _ in bars])
 
 
-def test_a_worked_imbalance():
+def test_a_worked_imbalance() -> None:
     """Up, up, up, down: after a first bar of two, E[T] = 2 and E[b] = (0 + 1) / 2 weighted."""
     prices = [10.0, 11.0, 12.0, 13.0, 12.0, 11.0]
     frame = made([{"ns": ns, "price": price, "size": 1.0} for ns, price in enumerate(prices)])
@@ -312,7 +336,7 @@ MEASURES = {
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_bars_so_far_are_the_first_of_the_day(name):
+def test_bars_so_far_are_the_first_of_the_day(name: str) -> None:
     """On a live buffer, what has closed stays as it is when more comes."""
     frame = together(real("btcusdt_quotes")[:3000], real("btcusdt_trades")[:1000])
     measure = MEASURES[name]
@@ -325,7 +349,7 @@ def test_bars_so_far_are_the_first_of_the_day(name):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_contracts_together_and_apart(name):
+def test_contracts_together_and_apart(name: str) -> None:
     measure = MEASURES[name]
     frames = [
         real("btcusdt_trades")[:2000],
@@ -340,7 +364,7 @@ def test_contracts_together_and_apart(name):
     )
 
 
-def test_volume_is_never_lost():
+def test_volume_is_never_lost() -> None:
     frame = real("ibm_trades")
     for bars in (tick_bars(frame, 100, partial=True), volume_bars(frame, 10_000, partial=True)):
         assert bars["volume"].sum() == frame["size"].sum()
@@ -350,13 +374,13 @@ def test_volume_is_never_lost():
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_empty_frames_give_empty_results(name):
+def test_empty_frames_give_empty_results(name: str) -> None:
     actual = both(MEASURES[name], made([]))
     assert actual.height == 0
     assert both(MEASURES[name], made([]).drop("contract_id")).height == 0
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     frame = real("ibm_trades")
     for n in (0, -1, 2.5):
         with pytest.raises(InputError, match="at least 1"):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from ibticks import analysis
+from ibticks import Session, analysis
 from ibticks.calendar import market
 from ibticks.errors import InputError
 
 from .frames import both
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEASURES = {
     "time_bars": lambda t, **how: analysis.time_bars(t, "1d", **how),
@@ -53,13 +57,13 @@ def walk(start: datetime, end: datetime, seconds: int) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def futures():
+def futures() -> pl.DataFrame:
     """Around the Sunday on which clocks went back, with sessions from evening to afternoon."""
     return walk(datetime(2025, 10, 30, 12), datetime(2025, 11, 4, 12), 60)
 
 
 @pytest.fixture(scope="module")
-def sessions():
+def sessions() -> list[Session]:
     return market("CME").sessions(date(2025, 10, 30), date(2025, 11, 4), "globex")
 
 
@@ -68,7 +72,9 @@ def instant(ns: int) -> datetime:
 
 
 @pytest.mark.parametrize("name", BARS)
-def test_a_day_of_futures_is_a_session(name, futures, sessions):
+def test_a_day_of_futures_is_a_session(
+    name: str, futures: pl.DataFrame, sessions: list[Session]
+) -> None:
     bars = both(lambda ticks: MEASURES[name](ticks, **FUTURES), futures)
     opened = [instant(session.start_ns) for session in sessions]
     assert bars["timestamp"].unique().sort().to_list() == opened
@@ -85,7 +91,9 @@ def test_a_day_of_futures_is_a_session(name, futures, sessions):
 
 
 @pytest.mark.parametrize("name", ["delta", "intensity"])
-def test_a_session_of_bars_is_what_the_session_alone_is(name, futures, sessions):
+def test_a_session_of_bars_is_what_the_session_alone_is(
+    name: str, futures: pl.DataFrame, sessions: list[Session]
+) -> None:
     bars = MEASURES[name](futures, **FUTURES)
     for session in sessions[1:3]:
         start, end = instant(session.start_ns), instant(session.end_ns)
@@ -100,7 +108,7 @@ def test_a_session_of_bars_is_what_the_session_alone_is(name, futures, sessions)
             )
 
 
-def test_bars_of_all_measures_begin_with_those_of_time(futures):
+def test_bars_of_all_measures_begin_with_those_of_time(futures: pl.DataFrame) -> None:
     how = {"anchor": "session", "market": "US"}
     start = analysis.time_bars(futures, "1h", **how).select("timestamp", "contract_id")
     for measure in (analysis.delta, analysis.order_flow_imbalance, analysis.quoted_spread):
@@ -108,7 +116,9 @@ def test_bars_of_all_measures_begin_with_those_of_time(futures):
 
 
 @pytest.mark.parametrize("how", [{}, {"anchor": "session", "market": "US"}])
-def test_the_time_weighted_spread_of_a_bar_by_hand(futures, how):
+def test_the_time_weighted_spread_of_a_bar_by_hand(
+    futures: pl.DataFrame, how: dict[str, str]
+) -> None:
     ticks = futures.filter(pl.col("contract_id") == 1)
     bars = analysis.quoted_spread(ticks, "7h", **how)
     at, spread = ticks["timestamp"], ticks["ask_price"] - ticks["bid_price"]
@@ -129,7 +139,7 @@ def test_the_time_weighted_spread_of_a_bar_by_hand(futures, how):
         assert row["time_weighted_spread"] == pytest.approx(area / time, rel=1e-12)
 
 
-def test_coverage_by_sessions_counts_no_nights(futures):
+def test_coverage_by_sessions_counts_no_nights(futures: pl.DataFrame) -> None:
     ticks = futures.filter(pl.col("timestamp").dt.minute() < 30)
     actual = analysis.coverage(ticks, "30m", anchor="session", market="US")
     # Of 13 half hours a day every other has ticks: from the second of Thursday to Monday's twelfth.
@@ -139,7 +149,7 @@ def test_coverage_by_sessions_counts_no_nights(futures):
 
 
 @pytest.mark.parametrize("name", BARS)
-def test_weeks_begin_on_mondays(name):
+def test_weeks_begin_on_mondays(name: str) -> None:
     ticks = walk(datetime(2025, 1, 1), datetime(2025, 1, 20), 3600)
     start = getattr(analysis, name)(ticks, "1w")["timestamp"].unique().sort()
     assert start.dt.weekday().unique().to_list() == [1]
@@ -148,7 +158,9 @@ def test_weeks_begin_on_mondays(name):
 
 @pytest.mark.parametrize("how", [{}, {"anchor": "session", "market": "US"}])
 @pytest.mark.parametrize("name", BARS)
-def test_bars_are_in_the_zone_of_the_ticks(name, how, futures):
+def test_bars_are_in_the_zone_of_the_ticks(
+    name: str, how: dict[str, str], futures: pl.DataFrame
+) -> None:
     zone = "America/New_York"
     here = futures.with_columns(pl.col("timestamp").dt.convert_time_zone(zone))
     bars = both(lambda ticks: MEASURES[name](ticks, **how), here)
@@ -158,7 +170,7 @@ def test_bars_are_in_the_zone_of_the_ticks(name, how, futures):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_invalid_arguments_are_refused(name, futures):
+def test_invalid_arguments_are_refused(name: str, futures: pl.DataFrame) -> None:
     measure = MEASURES[name]
     if name == "quoted_spread":
         # A market divides its quotes by session, whatever its bars are anchored to.
@@ -176,6 +188,8 @@ def test_invalid_arguments_are_refused(name, futures):
 @pytest.mark.parametrize(
     "measure", [analysis.delta, analysis.cumulative_delta, analysis.order_flow_imbalance]
 )
-def test_sessions_without_bars_are_refused(measure, futures):
+def test_sessions_without_bars_are_refused(
+    measure: Callable[..., Any], futures: pl.DataFrame
+) -> None:
     with pytest.raises(InputError, match="needs the length of bars, as in every='1d'"):
         measure(futures, anchor="session", market="US")

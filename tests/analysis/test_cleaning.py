@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -18,6 +20,9 @@ from ibticks.sample import sample
 
 from .frames import both, is_number, made, real, rows_of, ticks, together
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DAY = 86_400_000_000_000
 
 
@@ -25,7 +30,9 @@ def numbered(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(number=pl.int_range(pl.len()))
 
 
-def remaining_rows(measure, frame: pl.DataFrame, *others: pl.DataFrame) -> list[int]:
+def remaining_rows(
+    measure: Callable[..., Any], frame: pl.DataFrame, *others: pl.DataFrame
+) -> list[int]:
     return both(measure, numbered(frame), *others)["number"].to_list()
 
 
@@ -44,7 +51,7 @@ def quotes_in(frame: pl.DataFrame) -> list[tuple[int, dict]]:
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
-def test_rules_of_one_row(frame):
+def test_rules_of_one_row(frame: pl.DataFrame) -> None:
     rows = list(enumerate(rows_of(frame)))
     assert remaining_rows(analysis.no_zero_prices, frame) == [
         place for place, row in rows if is_number(row["price"]) and row["price"] > 0
@@ -64,7 +71,7 @@ def wide(row: dict) -> Decimal:
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("quotes",)))
-def test_large_spreads(frame):
+def test_large_spreads(frame: pl.DataFrame) -> None:
     spreads: dict[tuple, list] = {}
     for _, row in quotes_in(frame):
         if sides(row):
@@ -78,7 +85,7 @@ def test_large_spreads(frame):
     assert remaining_rows(lambda f: analysis.rm_large_spread(f, 1.5), frame) == expected
 
 
-def test_a_spread_equal_to_the_limit_stays():
+def test_a_spread_equal_to_the_limit_stays() -> None:
     # 0.5 is 50 times 0.01, "not more than"; but 10.0 - 9.5 > 50 * (10.0 - 9.99) in binary.
     sides_of = [(9.99, 10.0)] * 3 + [(9.5, 10.0), (9.49, 10.0)]
     frame = made([{"ns": 0, "bid_price": bid, "ask_price": ask} for bid, ask in sides_of])
@@ -87,7 +94,7 @@ def test_a_spread_equal_to_the_limit_stays():
 
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("quotes",)))
-def test_quote_outliers(frame):
+def test_quote_outliers(frame: pl.DataFrame) -> None:
     mids: dict[int, list] = {}
     for place, row in quotes_in(frame):
         if sides(row):
@@ -109,7 +116,7 @@ def test_quote_outliers(frame):
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
-def test_trade_outliers(frame):
+def test_trade_outliers(frame: pl.DataFrame) -> None:
     quote, expected = {}, []
     for place, row in enumerate(rows_of(frame)):
         if is_number(row["bid_price"]) or is_number(row["ask_price"]):
@@ -125,14 +132,14 @@ def test_trade_outliers(frame):
     assert remaining_rows(analysis.rm_trade_outliers, frame) == expected
 
 
-def test_conditions_are_compared_without_warnings(capfd):
+def test_conditions_are_compared_without_warnings(capfd: pytest.CaptureFixture[str]) -> None:
     """A warning raised in a thread of polars is printed and does not fail a test."""
     ticks = pl.DataFrame({"conditions": [[], ["F", "I"], ["T"], None]})
     assert both(analysis.sales_condition, ticks).height == 3
     assert capfd.readouterr().err == ""
 
 
-def test_exchanges_and_conditions():
+def test_exchanges_and_conditions() -> None:
     frame = made([{"ns": i, "price": 1.0} for i in range(5)]).with_columns(
         exchange=pl.Series(["N", "Q", None, "N", "P"], dtype=pl.Categorical),
         conditions=pl.Series([["F", "I"], [], None, ["T"], ["@", "", " F"]]),
@@ -145,7 +152,7 @@ def test_exchanges_and_conditions():
     assert remaining_rows(analysis.sales_condition, words) == [0, 1, 2, 4]
 
 
-def test_a_day_of_trades():
+def test_a_day_of_trades() -> None:
     trades = pl.read_parquet(sample("ibm_trades").path).with_columns(
         pl.col("size").cast(pl.Float64)
     )
@@ -168,7 +175,7 @@ def test_a_day_of_trades():
     assert_frame_equal(merged.select("timestamp", "price"), by_hand.sort("timestamp"))
 
 
-def test_lazy_is_eager():
+def test_lazy_is_eager() -> None:
     trades, quotes = real("ibm_trades"), real("ibm_quotes")
     eager = analysis.trades_cleanup(trades, quotes=quotes)
     lazy = analysis.trades_cleanup(trades.lazy(), quotes=quotes.lazy())
@@ -183,7 +190,7 @@ def test_lazy_is_eager():
 
 @settings(max_examples=20, deadline=None)
 @given(ticks())
-def test_anything_can_be_cleaned(frame):
+def test_anything_can_be_cleaned(frame: pl.DataFrame) -> None:
     trades, quotes = analysis.trades_cleanup(frame), analysis.quotes_cleanup(frame)
     for actual in (trades, quotes):
         assert actual.report["rows"][-1] == actual.ticks.height
@@ -191,14 +198,14 @@ def test_anything_can_be_cleaned(frame):
     assert (quotes.ticks["bid_price"] <= quotes.ticks["ask_price"]).all()
 
 
-def test_a_mixed_frame_is_cleaned_for_one_tick_type_at_a_time():
+def test_a_mixed_frame_is_cleaned_for_one_tick_type_at_a_time() -> None:
     trades, quotes = real("ibm_trades")[:3000], real("ibm_quotes")[:9000]
     whole = together(quotes, trades)
     alone = analysis.trades_cleanup(trades).ticks
     assert_frame_equal(analysis.trades_cleanup(whole).ticks.select(alone.columns), alone)
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     quotes = real("ibm_quotes")[:5]
     with pytest.raises(InputError, match="even"):
         analysis.rm_quote_outliers(quotes, window=3)
@@ -212,7 +219,7 @@ CORRECTIONS = ["00", "0", "000", "", " 0", None, "01", "07", "08", "10", "11", "
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_corrected_trades(lazy):
+def test_corrected_trades(lazy: bool) -> None:
     ticks = made([{"ns": ns, "price": 1.0, "size": float(ns)} for ns in range(len(CORRECTIONS))])
     text = pl.Series(CORRECTIONS)
     known = [{"key": "source", "value": "taq"}]
@@ -234,7 +241,7 @@ def test_corrected_trades(lazy):
     assert analysis.rm_corrected(other, "TR_CORR").height == 6
 
 
-def test_corrections_among_the_rules():
+def test_corrections_among_the_rules() -> None:
     """After the exchange and before the sale condition, as R's highfrequency has CORR == 0."""
     rows = [{"ns": ns, "price": 1.0, "size": 1.0} for ns in range(4)]
     ticks = made(rows).with_columns(
@@ -253,7 +260,7 @@ def test_corrections_among_the_rules():
         analysis.rm_corrected(made(rows))
 
 
-def test_corrections_from_a_store(tmp_path):
+def test_corrections_from_a_store(tmp_path: Path) -> None:
     """The map comes back from a store with its words."""
     rows = [{"ns": ns, "price": 1.0 + ns, "size": 1.0} for ns in range(3)]
     maps = pl.Series([[{"key": "correction", "value": value}] for value in ("00", "07", "00")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -16,8 +17,11 @@ from ibticks.errors import InputError, NaiveDatetimeError, TickError, UnknownCol
 
 from .frames import both, made, real, together
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def test_a_missing_column_is_named_with_a_way_to_get_it():
+
+def test_a_missing_column_is_named_with_a_way_to_get_it() -> None:
     with pytest.raises(UnknownColumnError, match=r"vwap .* needs price, size; .*bid_price") as info:
         columns.require(pl.DataFrame({"bid_price": [1.0]}), "price", "size", caller="vwap of all")
     assert 'store.select(..., "last")' in str(info.value)
@@ -25,12 +29,12 @@ def test_a_missing_column_is_named_with_a_way_to_get_it():
     assert pickle.loads(pickle.dumps(info.value)).context == {"columns": ["price", "size"]}
 
 
-def test_columns_that_no_tick_type_carries_together():
+def test_columns_that_no_tick_type_carries_together() -> None:
     with pytest.raises(UnknownColumnError, match=r"\['bid_ask', 'last'\]"):
         columns.require(pl.DataFrame({"x": [1]}), "price", "bid_price", caller="costs")
 
 
-def test_an_unknown_missing_column_has_no_advice():
+def test_an_unknown_missing_column_has_no_advice() -> None:
     with pytest.raises(UnknownColumnError, match=r"needs fee; the frame has x$"):
         columns.require(pl.DataFrame({"x": [1]}), "fee", caller="delta")
 
@@ -39,18 +43,18 @@ def test_an_unknown_missing_column_has_no_advice():
     ("names", "maker"),
     [(["sign"], "trade_sign"), (["mid"], "mid"), (["open", "high", "close"], "time_bars")],
 )
-def test_a_column_that_a_measure_makes(names, maker):
+def test_a_column_that_a_measure_makes(names: list[str], maker: str) -> None:
     with pytest.raises(UnknownColumnError, match=rf"the measure {maker} makes it$".capitalize()):
         columns.require(pl.DataFrame({"x": [1]}), *names, caller="it")
 
 
-def test_a_lazy_frame_is_refused_before_it_is_collected():
+def test_a_lazy_frame_is_refused_before_it_is_collected() -> None:
     with pytest.raises(UnknownColumnError, match="mid_price"):
         columns.mids(pl.LazyFrame({"x": [1]}))
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
-def test_naive_times_are_refused(zone):
+def test_naive_times_are_refused(zone: str | None) -> None:
     frame = pl.DataFrame({"timestamp": [datetime(2025, 1, 10)]}).with_columns(
         pl.col("timestamp").dt.replace_time_zone(zone)
     )
@@ -61,14 +65,16 @@ def test_naive_times_are_refused(zone):
         columns.require(frame, "timestamp", caller="bars")
 
 
-def test_columns_that_are_not_times_are_refused():
+def test_columns_that_are_not_times_are_refused() -> None:
     with pytest.raises(InputError, match="not Int64"):
         columns.require(pl.DataFrame({"timestamp": [1]}), "timestamp", caller="bars")
 
 
 @pytest.mark.parametrize("dtype", [pl.String, pl.Decimal(10, 2), pl.Boolean])
 @pytest.mark.parametrize("measure", [analysis.vwap, lambda t: analysis.time_bars(t, "1m")])
-def test_prices_that_are_not_numbers_are_refused(measure, dtype):
+def test_prices_that_are_not_numbers_are_refused(
+    measure: Callable[..., Any], dtype: type[pl.String] | pl.Decimal | type[pl.Boolean]
+) -> None:
     trades = made([{"ns": 0, "price": 1.0, "size": 1.0}]).with_columns(pl.col("size").cast(dtype))
     for ticks in (trades, trades.lazy()):
         with pytest.raises(InputError, match=r'numbers in column size, .*pl.col\("size"\).cast'):
@@ -76,17 +82,19 @@ def test_prices_that_are_not_numbers_are_refused(measure, dtype):
 
 
 @pytest.mark.parametrize("dtype", [pl.Float32, pl.Int64, pl.UInt32])
-def test_numbers_of_any_width_are_taken(dtype):
+def test_numbers_of_any_width_are_taken(
+    dtype: type[pl.Float32] | type[pl.Int64] | type[pl.UInt32],
+) -> None:
     trades = made([{"ns": 0, "price": 2.0, "size": 1.0}]).with_columns(pl.col("size").cast(dtype))
     assert analysis.vwap(trades)["vwap"].item() == 2.0
 
 
-def test_a_frame_of_another_library_is_refused():
+def test_a_frame_of_another_library_is_refused() -> None:
     with pytest.raises(InputError, match=r"vwap .*takes a frame of polars, not a dict; .*\.ticks"):
         analysis.vwap({"price": [1.0]})
 
 
-def test_rows_of_each_tick_type():
+def test_rows_of_each_tick_type() -> None:
     frame = made(
         [
             {"ns": 0, "price": 1.0},
@@ -106,7 +114,7 @@ def test_rows_of_each_tick_type():
         )
 
 
-def test_keys():
+def test_keys() -> None:
     one, two = pl.DataFrame({"contract_id": [1, 1]}), pl.DataFrame({"contract_id": [1, 2]})
     none = pl.DataFrame({"price": [1.0]})
     assert [columns.key_columns(value) for value in (one, two, none)] == [["contract_id"]] * 2 + [
@@ -126,17 +134,17 @@ def test_keys():
     ("text", "ns"),
     [("0s", 0), ("0", 0), (timedelta(0), 0), ("5s", 5 * 10**9), (timedelta(microseconds=1), 1000)],
 )
-def test_durations(text, ns):
+def test_durations(text: str | timedelta, ns: int) -> None:
     assert columns.duration_ns(text) == ns
 
 
-def test_a_month_is_no_minute():
+def test_a_month_is_no_minute() -> None:
     assert columns.duration_ns("1m") == 60 * 10**9
     with pytest.raises(InputError, match="1mo"):
         columns.duration_ns("1mo")
 
 
-def test_instants_in_any_unit_and_zone():
+def test_instants_in_any_unit_and_zone() -> None:
     frame = real("ibm_trades").select("timestamp").head(3)
     for unit, zone in (("ms", "UTC"), ("us", "Asia/Tokyo"), ("ns", "America/New_York")):
         other = frame.with_columns(
@@ -150,7 +158,7 @@ def test_instants_in_any_unit_and_zone():
         assert back.to_series().equals(frame["timestamp"].dt.convert_time_zone(zone))
 
 
-def test_every_name_is_a_function_each_time_it_is_asked_for():
+def test_every_name_is_a_function_each_time_it_is_asked_for() -> None:
     """A module of the same name must not come into its place once it was imported."""
     for _ in range(2):
         for name in analysis.__all__:
@@ -161,7 +169,7 @@ def test_every_name_is_a_function_each_time_it_is_asked_for():
         _ = analysis.time_bar
 
 
-def test_the_zone_of_a_frame_is_kept():
+def test_the_zone_of_a_frame_is_kept() -> None:
     tokyo = real("ibm_trades").with_columns(pl.col("timestamp").dt.convert_time_zone("Asia/Tokyo"))
     bars = analysis.time_bars(tokyo, "1h")
     assert bars.schema["timestamp"] == pl.Datetime("ns", "Asia/Tokyo")
@@ -178,7 +186,7 @@ def test_the_zone_of_a_frame_is_kept():
         lambda ticks: analysis.tick_bars(ticks, 1),
     ],
 )
-def test_null_contract_ids_form_a_group(measure):
+def test_null_contract_ids_form_a_group(measure: Callable[..., Any]) -> None:
     """As where frames with and without a contract were put together."""
     rows = [{"ns": place, "price": 1.0 + place, "size": 1.0} for place in range(3)]
     ticks = made(rows).with_columns(
@@ -201,7 +209,7 @@ BY_TIME = {
 
 
 @pytest.mark.parametrize("name", BY_TIME)
-def test_disorder_is_refused_where_order_matters(name):
+def test_disorder_is_refused_where_order_matters(name: str) -> None:
     rows = [{"ns": i * 10**9, "price": 1.0 + i % 3, "size": 1.0} for i in range(9)]
     trades = made(rows)
     quotes = made([{"ns": i * 10**9, **QUOTE} for i in range(9)])
@@ -214,7 +222,7 @@ def test_disorder_is_refused_where_order_matters(name):
 
 
 @pytest.mark.parametrize("measure", ["rolling_vwap", "rolling_twap", "bollinger_bands"])
-def test_a_window_of_time_wants_order(measure):
+def test_a_window_of_time_wants_order(measure: str) -> None:
     trades = made([{"ns": i * 10**9, "price": 1.0 + i, "size": 1.0} for i in range(9)]).reverse()
     with pytest.raises(InputError, match=f"{measure} needs ticks in order of time"):
         getattr(analysis, measure)(trades, "5s")
@@ -224,7 +232,7 @@ def test_a_window_of_time_wants_order(measure):
 
 
 @pytest.mark.parametrize("name", BY_TIME)
-def test_concatenated_contracts_are_in_order(name):
+def test_concatenated_contracts_are_in_order(name: str) -> None:
     trades, quotes = (
         together(*(f.with_columns(contract_id=pl.lit(i, pl.UInt32)) for i in (2, 1)))
         for f in (real("ibm_trades").gather_every(40), real("ibm_quotes").gather_every(40))

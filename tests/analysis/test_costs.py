@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from itertools import pairwise
 from statistics import correlation, covariance, fmean, linear_regression
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -40,7 +41,9 @@ def mean(values: list[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def over_time(quotes, start: int, end: int) -> tuple[float | None, float | None]:
+def over_time(
+    quotes: list[tuple[int, float | None, float | None]], start: int, end: int
+) -> tuple[float | None, float | None]:
     """Spread and relative spread over the time within (start, end)."""
     total = relative = time = 0.0
     for (at, spread, mid), (until, *_) in pairwise(quotes):
@@ -54,7 +57,7 @@ def over_time(quotes, start: int, end: int) -> tuple[float | None, float | None]
     return (total / time, relative / time) if time else (None, None)
 
 
-def spreads(quotes, start: int, end: int) -> tuple:
+def spreads(quotes: list[tuple[int, float | None, float | None]], start: int, end: int) -> tuple:
     seen = [(s, m) for at, s, m in quotes if s is not None and start <= at < end]
     return (
         mean([s for s, _ in seen]),
@@ -66,7 +69,7 @@ def spreads(quotes, start: int, end: int) -> tuple:
 
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
-def test_quoted_spread(frame):
+def test_quoted_spread(frame: pl.DataFrame) -> None:
     quotes = quotes_of(frame)
     whole = both(analysis.quoted_spread, frame)
     same(whole, [(c, *spreads(quote, 0, 2**62)) for c, quote in quotes.items()])
@@ -77,7 +80,7 @@ def test_quoted_spread(frame):
     same(bars, [(at, c, *spreads(quotes[c], at, at + step)) for at, c in starts])
 
 
-def later(quotes, at: int) -> float | None:
+def later(quotes: list[tuple[int, float | None, float | None]], at: int) -> float | None:
     """The mid in force at a time, unless the quotes end before it."""
     if not quotes or at > quotes[-1][0]:
         return None
@@ -87,7 +90,7 @@ def later(quotes, at: int) -> float | None:
 
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades", "quotes")), st.sampled_from(["tick", "lee_ready"]))
-def test_spreads_of_trades(frame, method):
+def test_spreads_of_trades(frame: pl.DataFrame, method: Any) -> None:
     quotes, horizon = quotes_of(frame), 17_000_000_000
     signs = plain_signs(method, frame)
     mids, in_force = [], {}
@@ -118,7 +121,7 @@ def test_spreads_of_trades(frame, method):
     assert effective.columns == [*frame.columns, "mid", "sign", *effective.columns[-2:]]
 
 
-def test_effective_is_realized_and_impact():
+def test_effective_is_realized_and_impact() -> None:
     trades, quotes = real("ibm_trades"), real("ibm_quotes")
     effective, realized, impact = (
         both(lambda t, q, m=measure: m(t, quotes=q), trades, quotes)
@@ -137,7 +140,7 @@ def test_effective_is_realized_and_impact():
     assert impact["price_impact"].mean() > realized["realized_spread"].mean()
 
 
-def test_an_existing_sign_column_is_used():
+def test_an_existing_sign_column_is_used() -> None:
     trades, quotes = real("ibm_trades")[:500], real("ibm_quotes")
     signed = trades.with_columns(sign=pl.lit(1, pl.Int8))
     actual = analysis.effective_spread(signed, quotes=quotes)
@@ -146,7 +149,9 @@ def test_an_existing_sign_column_is_used():
     assert actual["sign"].unique().to_list() == [1]
 
 
-def bars_of(rows, step: int | None) -> dict[int, list[tuple[float, float, float]]]:
+def bars_of(
+    rows: list[tuple[int, int, float, float, int]], step: int | None
+) -> dict[int, list[tuple[float, float, float]]]:
     """Last price, signed volume and value of each bar of each contract, in order."""
     bars: dict[tuple, list] = {}
     for number, (contract, at, price, size, sign) in enumerate(rows):
@@ -161,7 +166,7 @@ def bars_of(rows, step: int | None) -> dict[int, list[tuple[float, float, float]
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([None, "1m"]))
-def test_kyle_lambda(frame, every):
+def test_kyle_lambda(frame: pl.DataFrame, every: Any) -> None:
     actual = both(lambda f: analysis.kyle_lambda(f, every, method="tick"), frame)
     step = None if every is None else MINUTE
     for row, (contract, bars) in zip(
@@ -181,7 +186,7 @@ def test_kyle_lambda(frame, every):
                 same(row[2], r * ((len(y) - 2) / (1 - r * r)) ** 0.5, absolute=1e-6)
 
 
-def test_kyle_lambda_recovers_a_known_value():
+def test_kyle_lambda_recovers_a_known_value() -> None:
     random = np.random.default_rng(4)
     side = random.choice([-1, 1], 5_000)
     size = random.integers(1, 100, 5_000)
@@ -198,7 +203,7 @@ def test_kyle_lambda_recovers_a_known_value():
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
-def test_amihud(frame):
+def test_amihud(frame: pl.DataFrame) -> None:
     actual = both(lambda f: analysis.amihud(f, "1m"), frame)
     expected = []
     for contract, bars in bars_of(signed_trades(frame, "tick"), MINUTE).items():
@@ -209,7 +214,7 @@ def test_amihud(frame):
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([None, "1m"]))
-def test_roll_spread(frame, every):
+def test_roll_spread(frame: pl.DataFrame, every: Any) -> None:
     actual = both(lambda f: analysis.roll_spread(f, every), frame)
     step = None if every is None else MINUTE
     for row, (contract, bars) in zip(
@@ -229,14 +234,14 @@ def test_roll_spread(frame, every):
             assert row[1] is None
 
 
-def test_roll_spread_of_a_bid_ask_bounce():
+def test_roll_spread_of_a_bid_ask_bounce() -> None:
     random = np.random.default_rng(5)
     price = 50 + np.cumsum(random.normal(0, 0.005, 20_000)) + 0.05 * random.choice([-1, 1], 20_000)
     frame = pl.DataFrame({"price": price})
     assert both(analysis.roll_spread, frame)["roll"].item() == pytest.approx(0.1, rel=0.03)
 
 
-def test_two_contracts_are_two():
+def test_two_contracts_are_two() -> None:
     frame = together(real("ibm_trades"), real("btcusdt_trades"))
     for measure in (
         lambda f: analysis.kyle_lambda(f, method="tick"),
@@ -248,7 +253,7 @@ def test_two_contracts_are_two():
         same(whole, pl.concat(parts).rows())
 
 
-def test_missing_columns_are_named():
+def test_missing_columns_are_named() -> None:
     with pytest.raises(UnknownColumnError, match="bid_price"):
         analysis.effective_spread(real("ibm_trades")[:5])
     with pytest.raises(UnknownColumnError, match="ask_price"):

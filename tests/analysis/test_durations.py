@@ -28,7 +28,7 @@ def typed(frame: pl.DataFrame) -> pl.DataFrame:
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(), st.booleans())
-def test_streams_are_timed_by_themselves(frame, with_types):
+def test_streams_are_timed_by_themselves(frame: pl.DataFrame, with_types: bool) -> None:
     frame = typed(frame) if with_types else frame
     rows = rows_of(frame)
     last, since, wide, bars = {}, [], [], {}
@@ -62,7 +62,7 @@ def test_streams_are_timed_by_themselves(frame, with_types):
 
 @settings(max_examples=40, deadline=None)
 @given(ticks())
-def test_staleness(frame):
+def test_staleness(frame: pl.DataFrame) -> None:
     names = ("price", "bid_price", "ask_price", "mid_price")
     standing, since, expected = {}, {}, []
     for row in rows_of(frame):
@@ -74,7 +74,7 @@ def test_staleness(frame):
     assert ns(both(analysis.staleness, frame)["staleness"]) == expected
 
 
-def test_latency_is_between_two_bounds():
+def test_latency_is_between_two_bounds() -> None:
     frame = made([{"ns": 400_000_000}, {"ns": 3_000_000_000}, {"ns": 9}])
     whole = pl.col("timestamp").dt.truncate("1s").cast(pl.Datetime("ns", "UTC"))
     frame = frame.with_columns(exchange_time=pl.when(pl.int_range(pl.len()) < 2).then(whole))
@@ -83,7 +83,7 @@ def test_latency_is_between_two_bounds():
     assert ns(actual["latency_more_than"]) == [-600_000_000, -1_000_000_000, None]
 
 
-def test_a_real_day():
+def test_a_real_day() -> None:
     quotes = real("ibm_quotes")
     assert (
         analysis.gaps(quotes, "10m")["duration"].min()
@@ -96,7 +96,7 @@ def test_a_real_day():
         assert both(measure, quotes.clear()).height == 0
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     quotes = real("ibm_quotes")[:5]
     with pytest.raises(UnknownColumnError, match="exchange_time"):
         analysis.latency(quotes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist, stdev
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,9 @@ from ibticks.errors import InputError
 from .equality import same
 from .frames import both, is_number, made, real, rows_of, ticks, together
 from .test_signing import plain_signs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MINUTE = 60_000_000_000
 
@@ -38,7 +42,10 @@ def signed_trades(frame: pl.DataFrame, method: str) -> list[tuple[int, int, floa
     ]
 
 
-def summed(rows, key) -> list[tuple]:
+def summed(
+    rows: list[tuple[int, int, float, float, int]],
+    key: Callable[..., tuple[Any]] | Callable[..., tuple[Any, Any]],
+) -> list[tuple]:
     """Bought, sold, unsigned, delta and count of each key, in order."""
     sums: dict[tuple, list] = {}
     for row in rows:
@@ -52,7 +59,7 @@ def summed(rows, key) -> list[tuple]:
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades", "quotes")), st.sampled_from(["tick", "lee_ready"]))
-def test_delta(frame, method):
+def test_delta(frame: pl.DataFrame, method: Any) -> None:
     trades = signed_trades(frame, method)
     signed = both(lambda f: analysis.signed_volume(f, method=method), frame)
     same(signed["signed_volume"].to_list(), [size * sign for *_, size, sign in trades])
@@ -84,7 +91,7 @@ def test_delta(frame, method):
         same(of_bar, total[contract])
 
 
-def test_a_footprint_of_a_day():
+def test_a_footprint_of_a_day() -> None:
     ibm = analysis.trade_sign(real("ibm_trades"), "tick")
     footprint = both(lambda f: analysis.delta(f, "1h", by_price=True, step=0.25), ibm)
     whole = analysis.delta(ibm)
@@ -94,7 +101,7 @@ def test_a_footprint_of_a_day():
     assert footprint["timestamp"].dt.minute().unique().to_list() == [0]
 
 
-def test_an_existing_sign_column_is_used():
+def test_an_existing_sign_column_is_used() -> None:
     frame = real("ibm_trades")[:50].with_columns(sign=pl.lit(-1, pl.Int8))
     assert analysis.delta(frame)["buy_volume"].item() == 0
     assert analysis.delta(frame, method="tick")["buy_volume"].item() > 0
@@ -103,7 +110,7 @@ def test_an_existing_sign_column_is_used():
 
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
-def test_order_flow_imbalance(frame):
+def test_order_flow_imbalance(frame: pl.DataFrame) -> None:
     expected, bars, last = [], {}, {}
     for row in rows_of(frame):
         book = [row[n] for n in ("bid_price", "bid_size", "ask_price", "ask_size")]
@@ -127,7 +134,7 @@ def test_order_flow_imbalance(frame):
     same(barred, [(*key, *bars[key]) for key in sorted(bars)])
 
 
-def test_order_flow_moves_the_price():
+def test_order_flow_moves_the_price() -> None:
     quotes = real("ibm_quotes")
     session = quotes.filter(pl.col("timestamp").dt.hour().is_between(14, 19))
     bars = analysis.order_flow_imbalance(session, "1m")
@@ -138,7 +145,7 @@ def test_order_flow_moves_the_price():
 
 @settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("quotes",)))
-def test_quote_imbalance(frame):
+def test_quote_imbalance(frame: pl.DataFrame) -> None:
     actual = both(analysis.quote_imbalance, frame)
     for row in rows_of(actual):
         bid, ask = row["bid_size"], row["ask_size"]
@@ -164,13 +171,13 @@ def plain_area(volumes: list[float], share: float) -> tuple[int, int, int]:
 
 
 @given(st.lists(st.integers(0, 9).map(float), min_size=1, max_size=20), st.floats(0.01, 1))
-def test_value_area(volumes, share):
+def test_value_area(volumes: list[Any], share: float) -> None:
     assert value_area(np.array(volumes), share) == plain_area(volumes, share)
 
 
 @settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("trades",)))
-def test_volume_profile(frame):
+def test_volume_profile(frame: pl.DataFrame) -> None:
     levels: dict[int, dict[float, list]] = {}
     for contract, _, price, size, _ in signed_trades(frame, "tick"):
         sums_of_key = levels.setdefault(contract, {}).setdefault(price, [0.0, 0])
@@ -186,7 +193,7 @@ def test_volume_profile(frame):
     same(both(analysis.volume_profile, frame), expected)
 
 
-def test_profile_separates_sides():
+def test_profile_separates_sides() -> None:
     ibm = analysis.trade_sign(real("ibm_trades"), "tick")
     profile = both(lambda f: analysis.volume_profile(f, 0.1), ibm)
     assert profile["volume"].sum() == ibm["size"].sum()
@@ -227,7 +234,7 @@ def plain_vpin(frame: pl.DataFrame, size: float, window: int) -> list[tuple]:
     ]
 
 
-def test_vpin():
+def test_vpin() -> None:
     ibm = real("ibm_trades")
     actual = both(lambda f: analysis.vpin(f, 25_000, window=20), ibm)
     plain = actual.select(pl.col("timestamp").cast(pl.Int64), "buy_volume", "sell_volume", "vpin")
@@ -237,7 +244,7 @@ def test_vpin():
     assert shares.is_between(0, 1).all()
 
 
-def test_vpin_of_signs_and_of_two_contracts():
+def test_vpin_of_signs_and_of_two_contracts() -> None:
     ibm, coin = real("ibm_trades"), real("btcusdt_trades")
     frame = analysis.trade_sign(together(ibm, coin), "tick")
     actual = both(lambda f: analysis.vpin(f, window=5, classify="signs"), frame)
@@ -250,13 +257,13 @@ def test_vpin_of_signs_and_of_two_contracts():
 
 @settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("trades",)))
-def test_vpin_on_anything(frame):
+def test_vpin_on_anything(frame: pl.DataFrame) -> None:
     actual = both(lambda f: analysis.vpin(f, 100.0, window=2), frame)
     assert actual["vpin"].drop_nulls().is_between(0, 1 + 1e-9).all()
     both(analysis.vpin, frame)
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     ibm = real("ibm_trades")[:10].with_columns(sign=1)
     for call in (
         lambda: analysis.delta(ibm, step=0.1),
@@ -271,7 +278,7 @@ def test_invalid_arguments_are_refused():
             call()
 
 
-def test_made_frames_without_trades_are_empty():
+def test_made_frames_without_trades_are_empty() -> None:
     frame = made([{"ns": 0, "bid_price": 1.0, "ask_price": 2.0}])
     for measure in (analysis.delta, analysis.volume_profile, analysis.vpin):
         assert both(measure, frame).height == 0

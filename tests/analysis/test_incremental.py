@@ -6,7 +6,7 @@ import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ibticks import analysis
+from ibticks import Store, analysis
 from ibticks.analysis import Incremental
 from ibticks.analysis.engine import MEASURES
 from ibticks.errors import InputError, UnknownColumnError, UnknownPeriodError
@@ -23,7 +23,7 @@ from ibticks.schema import TickColumns, Values
 from .frames import START, made, real, ticks, together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 INSTANTS = pl.Series([START + ns * 1_000_000_000 for ns in (-5, 0, 1, 17, 18, 30, 3600, 9000)])
 INSTANTS = INSTANTS.cast(pl.Datetime("ns", "UTC"))
@@ -253,7 +253,7 @@ def ticks_of(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     return analysis.time_bars(frame, "1s") if name in OF_BARS else full(frame)
 
 
-def test_every_public_measure_is_registered_and_tested():
+def test_every_public_measure_is_registered_and_tested() -> None:
     functions = {name: getattr(analysis, name) for name in analysis.__all__}
     assert set(MEASURES) == set(functions) - {"Incremental"}
     assert all(measure.function is functions[name] for name, measure in MEASURES.items())
@@ -263,7 +263,9 @@ def test_every_public_measure_is_registered_and_tested():
 @pytest.mark.parametrize(("name", "args", "kwargs"), CALLS, ids=IDS)
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
-def test_blocks_give_the_result_of_the_whole_frame(name, args, kwargs, data):
+def test_blocks_give_the_result_of_the_whole_frame(
+    name: str, args: tuple[Any, ...], kwargs: dict[Any, Any], data: st.DataObject
+) -> None:
     frame = ticks_of(name, data.draw(ticks(contracts=2)))
     if data.draw(st.booleans()):
         frame = frame.filter(pl.col("contract_id") == 1).drop("contract_id")
@@ -271,7 +273,7 @@ def test_blocks_give_the_result_of_the_whole_frame(name, args, kwargs, data):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_real_day_in_blocks(name):
+def test_a_real_day_in_blocks(name: str) -> None:
     """And what is kept does not grow with it."""
     args, kwargs = CASES[name][0]
     frame = ticks_of(name, together(real("ibm_trades"), real("ibm_quotes")))
@@ -281,7 +283,7 @@ def test_a_real_day_in_blocks(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_columns_keep_their_types(name):
+def test_columns_keep_their_types(name: str) -> None:
     """Whatever stands for them: an average size is none of those there were."""
     args, kwargs = CASES[name][0]
     day = together(real("ibm_trades")[:300], real("ibm_quotes")[:600])
@@ -294,7 +296,9 @@ DAYS = [(name, *call) for name, *call in CALLS if "market" in call[1]]
 
 
 @pytest.mark.parametrize(("name", "args", "kwargs"), DAYS, ids=lambda value: str(value)[:30])
-def test_session_after_session(name, args, kwargs):
+def test_session_after_session(
+    name: Collection[Any], args: Collection[Any], kwargs: Collection[Any]
+) -> None:
     """Nights, a weekend, and days that begin before what is open has reached its length."""
     hours = together(real("ibm_trades")[::150], real("ibm_quotes")[::300]).with_columns(
         mid_price=pl.col("bid_price")
@@ -319,14 +323,16 @@ OF_BOTH = [
 
 
 @pytest.mark.parametrize(("name", "args", "kwargs"), OF_BOTH, ids=lambda value: str(value)[:30])
-def test_rows_that_are_trades_and_quotes_at_once(name, args, kwargs):
+def test_rows_that_are_trades_and_quotes_at_once(
+    name: str, args: tuple[str, ...], kwargs: dict[str, str]
+) -> None:
     quotes = real("ibm_quotes")[:600]
     trades = analysis.quotes_at(real("ibm_trades")[:300], quotes).drop("mid", "quote_timestamp")
     frame, places = together(quotes, trades), random.Random(name)
     check(name, args, kwargs, cut(frame, [places.randrange(frame.height) for _ in range(12)]))
 
 
-def test_single_ticks_do_not_accumulate():
+def test_single_ticks_do_not_accumulate() -> None:
     bars, window = Incremental("time_bars", "1d"), Incremental("rolling_vwap", "1h")
     for tick in real("ibm_trades")[:200].iter_slices(1):
         bars.update(tick)
@@ -340,12 +346,14 @@ def test_single_ticks_do_not_accumulate():
     ("name", "args", "reason"),
     [(name, *details) for name, details in [*REFUSED.items(), *REFUSED_SO.items()]],
 )
-def test_measures_that_are_not_incremental_say_why(name, args, reason):
+def test_measures_that_are_not_incremental_say_why(
+    name: str, args: tuple[str, ...], reason: str
+) -> None:
     with pytest.raises(InputError, match=f"^{name} cannot take ticks as they come: .*{reason}"):
         Incremental(name, *args)
 
 
-def test_invalid_arguments_are_refused_at_construction():
+def test_invalid_arguments_are_refused_at_construction() -> None:
     with pytest.raises(InputError, match="time_bar is no measure"):
         Incremental("time_bar", "1m")
     with pytest.raises(InputError, match="len is no measure"):
@@ -360,7 +368,7 @@ def test_invalid_arguments_are_refused_at_construction():
         Incremental("trade_sign", quotes=real("ibm_quotes"))
 
 
-def test_the_measure_refuses_invalid_ticks():
+def test_the_measure_refuses_invalid_ticks() -> None:
     measure = Incremental("volume_bars", 100)
     with pytest.raises(UnknownColumnError, match="volume_bars of trades needs price, size"):
         measure.update(real("ibm_quotes"))
@@ -375,11 +383,11 @@ def test_the_measure_refuses_invalid_ticks():
     )
 
 
-def second(at: int, price: float = 10.0, **more) -> dict:
+def second(at: int, price: float = 10.0, **more: Any) -> dict:
     return {"ns": at * 1_000_000_000, "price": price, "size": 1.0, **more}
 
 
-def test_a_bar_is_final_when_a_tick_of_any_type_came_after_its_end():
+def test_a_bar_is_final_when_a_tick_of_any_type_came_after_its_end() -> None:
     bars = Incremental(analysis.time_bars, timedelta(seconds=10))
     rows = [second(1), second(2, contract_id=2), {"ns": 9_999_999_999, "bid_price": 9.0}]
     assert bars.update(made(rows)).is_empty()
@@ -402,7 +410,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("name", LATE)
-def test_a_tick_that_is_too_late_is_refused_and_nothing_changed(name):
+def test_a_tick_that_is_too_late_is_refused_and_nothing_changed(name: str) -> None:
     (measure, *args), message = LATE[name]
     kwargs = {"method": "tick"} if measure == "delta" else {}
     going = Incremental(measure, *args, **kwargs)
@@ -421,12 +429,12 @@ def test_a_tick_that_is_too_late_is_refused_and_nothing_changed(name):
     same(pl.concat(details), getattr(analysis, measure)(whole, *args, **kwargs))
 
 
-def test_ticks_out_of_order_within_an_open_bar_are_taken():
+def test_ticks_out_of_order_within_an_open_bar_are_taken() -> None:
     frame = made([second(5), second(3, 11.0), second(8), second(4, 12.0), second(11)])
     check("time_bars", ("10s",), {}, cut(frame, [1, 2, 3, 4]))
 
 
-def test_bars_chain():
+def test_bars_chain() -> None:
     """The output of one incremental measure is the input of another."""
     trades = real("ibm_trades")
     bars, ranges = Incremental("time_bars", "5m"), Incremental("parkinson", 12)
@@ -435,7 +443,7 @@ def test_bars_chain():
     same(pl.concat(details), analysis.parkinson(analysis.time_bars(trades, "5m"), 12))
 
 
-def test_repr():
+def test_repr() -> None:
     measure = Incremental("tick_bars", 3, of="quotes")
     assert repr(measure) == "<Incremental tick_bars(3, of='quotes'): 0 ticks, 0 rows kept>"
     assert measure.pending().equals(pl.DataFrame())
@@ -453,7 +461,7 @@ def columns_of(frame: pl.DataFrame, *names: str) -> TickColumns:
     return TickColumns(frame.height, {"timestamp": Values(times), **values})
 
 
-def test_bars_of_a_live_stream(store):
+def test_bars_of_a_live_stream(store: Store) -> None:
     """A thread writes as another process would; what is read live has the bars of the store."""
     trades = real("ibm_trades")[:9_000]
     bars, details = Incremental("time_bars", "1m"), []
@@ -482,7 +490,7 @@ def test_bars_of_a_live_stream(store):
     assert actual.height > 60
 
 
-def test_measures_of_trades_and_quotes_of_a_live_stream(store):
+def test_measures_of_trades_and_quotes_of_a_live_stream(store: Store) -> None:
     """Trades and quotes in one frame, as a feed of both has them."""
     frame = together(real("ibm_quotes")[:4_000], real("ibm_trades")[:1_500])
     sides = ("bid_price", "bid_size", "ask_price", "ask_size")
@@ -504,7 +512,7 @@ def test_measures_of_trades_and_quotes_of_a_live_stream(store):
     same(pl.concat([other, spreads.pending()]), analysis.quoted_spread(whole, "1m"))
 
 
-def test_instants_in_any_form():
+def test_instants_in_any_form() -> None:
     frame = made([{"ns": i * 10**9, "price": 1.0 + i, "size": 1.0} for i in range(5)])
     at = [datetime.fromtimestamp(START / 1e9 + value, UTC) for value in (3, 1, 3)]
     running = Incremental("last_value", at)
@@ -512,7 +520,7 @@ def test_instants_in_any_form():
     assert_frame_equal(actual, analysis.last_value(frame, at))
 
 
-def test_renamed_members_warn():
+def test_renamed_members_warn() -> None:
     bars = Incremental("time_bars", "1h")
     bars.update(real("ibm_trades")[:10])
     with pytest.warns(

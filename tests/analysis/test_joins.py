@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,14 +26,17 @@ from ibticks.errors import (
 
 from .frames import PATIENT, START, as_frame, both, is_number, made, real, rows_of, ticks, together
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SECOND = 1_000_000_000
 
 
-def known(frame, column="price"):
+def known(frame: pl.DataFrame, column: str = "price") -> list[Any]:
     return [row for row in rows_of(frame) if is_number(row[column])]
 
 
-def last_at(rows, contract, ns, tolerance_ns=None):
+def last_at(rows: Any, contract: Any, ns: Any, tolerance_ns: Any = None) -> tuple[None, None]:
     """Value and time of the last row of a contract up to an instant."""
     past = [r for r in rows if r["contract_id"] == contract and r["ns"] <= ns]
     if not past or (tolerance_ns is not None and ns - past[-1]["ns"] > tolerance_ns):
@@ -40,13 +44,13 @@ def last_at(rows, contract, ns, tolerance_ns=None):
     return past[-1]["price"], past[-1]["ns"]
 
 
-def on_clock(frame, instants, tolerance_ns=None):
+def on_clock(frame: pl.DataFrame, instants: Sequence[int], tolerance_ns: Any = None) -> list[Any]:
     rows = known(frame)
     contracts = sorted({row["contract_id"] for row in rows})
     return [(ns, c, *last_at(rows, c, ns, tolerance_ns)) for ns in instants for c in contracts]
 
 
-def times(*ns):
+def times(*ns: Any) -> pl.Series:
     return pl.Series(list(ns), dtype=pl.Int64).cast(pl.Datetime("ns", "UTC"))
 
 
@@ -56,7 +60,7 @@ def times(*ns):
     st.lists(st.integers(-5, 60).map(lambda s: START + s * SECOND), max_size=6),
     st.sampled_from([None, 0, SECOND]),
 )
-def test_last_value(frame, instants, tolerance_ns):
+def test_last_value(frame: pl.DataFrame, instants: list[Any], tolerance_ns: Any) -> None:
     tolerance = None if tolerance_ns is None else f"{tolerance_ns}ns"
     actual = both(partial(last_value, at=times(*instants), tolerance=tolerance), frame)
     wanted = on_clock(frame, sorted(set(instants)), tolerance_ns)
@@ -65,7 +69,7 @@ def test_last_value(frame, instants, tolerance_ns):
 
 @PATIENT
 @given(ticks(contracts=3), st.sampled_from([SECOND // 2, 7 * SECOND, 1800 * SECOND]))
-def test_align(frame, step):
+def test_align(frame: pl.DataFrame, step: Any) -> None:
     frame = frame.filter(pl.col("timestamp") < pl.col("timestamp").first() + pl.duration(hours=1))
     actual = both(partial(align, every=f"{step}ns"), frame)
     seen = [row["ns"] for row in known(frame)]
@@ -77,7 +81,7 @@ def test_align(frame, step):
 
 @PATIENT
 @given(ticks())
-def test_align_by_sessions(frame):
+def test_align_by_sessions(frame: pl.DataFrame) -> None:
     step = 2 * 3600 * SECOND
     actual = both(partial(align, every="2h", market="US"), frame)
     seen = [row["ns"] for row in known(frame)]
@@ -90,7 +94,7 @@ def test_align_by_sessions(frame):
     assert_frame_equal(actual, as_frame(on_clock(frame, grid if seen else []), actual))
 
 
-def test_values_do_not_look_ahead():
+def test_values_do_not_look_ahead() -> None:
     """Values on the grid stay as they are when more ticks come."""
     frame = together(real("ibm_trades")[:3000], real("btcusdt_trades")[:10])
     day = align(real("ibm_trades"), "1s")
@@ -100,7 +104,7 @@ def test_values_do_not_look_ahead():
     assert frame["contract_id"].n_unique() == 2
 
 
-def test_real_quotes_on_a_grid():
+def test_real_quotes_on_a_grid() -> None:
     quotes = mid(real("ibm_quotes"))
     actual = align(quotes, "1m", column="mid", market="US")
     assert len(actual) == 391 + 1  # after hours belong to the next opening
@@ -110,11 +114,11 @@ def test_real_quotes_on_a_grid():
     assert noon["mid"].item() == wanted["mid"].drop_nulls()[-1]
 
 
-def quotes_open(quotes):
+def quotes_open(quotes: pl.DataFrame) -> datetime:
     return market("US").session(quotes["timestamp"][0].date()).start
 
 
-def refreshes(frame):
+def refreshes(frame: pl.DataFrame) -> list[tuple[None, Any, None, None]]:
     """The definition: the largest of the next times of all contracts, again and again."""
     rows = known(frame)
     contracts = sorted({row["contract_id"] for row in rows})
@@ -133,12 +137,12 @@ def refreshes(frame):
 
 @PATIENT
 @given(ticks(kinds=("trades", "mids"), contracts=3, most=60))
-def test_refresh_time(frame):
+def test_refresh_time(frame: pl.DataFrame) -> None:
     actual = both(refresh_time, frame)
     assert_frame_equal(actual, as_frame(refreshes(frame), actual))
 
 
-def test_refresh_times_of_a_worked_example():
+def test_refresh_times_of_a_worked_example() -> None:
     """As Barndorff-Nielsen et al. (2011) draw them: three assets, refresh times 1, 2, 3."""
     arrivals = {1: (1, 3, 6, 9, 11), 2: (2, 5, 8, 12), 3: (4, 7, 10)}
     rows = [
@@ -149,7 +153,7 @@ def test_refresh_times_of_a_worked_example():
     assert wide.drop("timestamp").rows() == [(3.0, 2.0, 4.0), (6.0, 5.0, 7.0), (9.0, 8.0, 10.0)]
 
 
-def test_refresh_times_so_far_are_the_first_of_the_day():
+def test_refresh_times_so_far_are_the_first_of_the_day() -> None:
     frame = together(
         real("btcusdt_trades")[:800],
         real("btcusdt_trades")[:900].with_columns(
@@ -162,7 +166,7 @@ def test_refresh_times_so_far_are_the_first_of_the_day():
     assert_frame_equal(so_far[:-2], day[: len(so_far) - 2])
 
 
-def test_one_contract_is_refreshed_with_every_instant():
+def test_one_contract_is_refreshed_with_every_instant() -> None:
     trades = real("ibm_trades")
     actual = refresh_time(trades)
     wanted = trades.group_by("timestamp", maintain_order=True).agg(pl.col("price").last())
@@ -171,7 +175,7 @@ def test_one_contract_is_refreshed_with_every_instant():
 
 
 @pytest.mark.parametrize("unit", ["us", "ns"])
-def test_units_and_zones(unit):
+def test_units_and_zones(unit: str) -> None:
     frame = real("ibm_trades").with_columns(
         pl.col("timestamp").dt.cast_time_unit(unit).dt.convert_time_zone("Asia/Tokyo")
     )
@@ -183,7 +187,7 @@ def test_units_and_zones(unit):
         assert zoned.equals(plain["timestamp"])
 
 
-def test_empty_frames_give_empty_results():
+def test_empty_frames_give_empty_results() -> None:
     for frame in (made([]), made([]).drop("contract_id"), made([{"ns": 0, "bid_price": 1.0}])):
         for measure in (
             refresh_time,
@@ -194,7 +198,7 @@ def test_empty_frames_give_empty_results():
     assert both(partial(last_value, at=times()), real("ibm_trades")).height == 0
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     frame = real("ibm_trades")
     with pytest.raises(NaiveDatetimeError, match="replace_time_zone"):
         last_value(frame, pl.Series([datetime(2025, 1, 10)]))
@@ -221,19 +225,19 @@ INSTANT = datetime(2025, 1, 10, 14, 30, tzinfo=UTC)
         pd.Series([INSTANT]),
     ],
 )
-def test_instants_in_any_form(at):
+def test_instants_in_any_form(at: Any) -> None:
     ticks = made([{"ns": 0, "price": 1.0}, {"ns": 10**12, "price": 2.0}])
     actual = last_value(ticks, at)
     assert actual.select("timestamp", "price").rows() == [(INSTANT, 1.0)]
 
 
 @pytest.mark.parametrize("at", [3, "2025-01-10", ["2025-01-10"], [1.5]])
-def test_invalid_instants_are_refused(at):
+def test_invalid_instants_are_refused(at: int | str | list[Any]) -> None:
     with pytest.raises(InputError, match="last_value: at must be"):
         last_value(made([{"ns": 0, "price": 1.0}]), at)
 
 
-def test_refresh_times_of_concatenated_contracts():
+def test_refresh_times_of_concatenated_contracts() -> None:
     trades = real("ibm_trades").head(500)
     later = trades.with_columns(
         pl.col("timestamp") + pl.duration(milliseconds=7, time_unit="ns"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from functools import partial
+from typing import Any
 
 import polars as pl
 import pytest
@@ -24,7 +25,7 @@ SIDES = {
 }
 
 
-def one_side(rows, price, size, of, how):
+def one_side(rows: Any, price: str, size: str, of: Any, how: Any) -> tuple[float | None, float]:
     """R's rules, for one price and its size."""
     sized = [(r[price], r[size] if is_number(r[size]) else 0.0) for r in rows]
     known = [(p, s) for p, s in sized if is_number(p)]
@@ -48,7 +49,7 @@ def one_side(rows, price, size, of, how):
     st.sampled_from(["trades", "quotes"]),
     st.sampled_from(["median", "max_volume", "weighted_average"]),
 )
-def test_by_the_rules(frame, of, how):
+def test_by_the_rules(frame: pl.DataFrame, of: Any, how: Any) -> None:
     actual = both(partial(merge_same_timestamp, of=of, how=how), frame)
     groups = {}
     for row in rows_of(frame):
@@ -64,7 +65,7 @@ def test_by_the_rules(frame, of, how):
             assert (row[price], row[size]) == (pytest.approx(value), total)
 
 
-def test_real_trades():
+def test_real_trades() -> None:
     trades = real("ibm_trades")
     actual = merge_same_timestamp(trades)
     wanted = trades.group_by("timestamp", "contract_id", maintain_order=True).agg(
@@ -75,7 +76,7 @@ def test_real_trades():
     assert actual["timestamp"].is_unique().all()
 
 
-def test_other_columns_are_those_of_the_last_row():
+def test_other_columns_are_those_of_the_last_row() -> None:
     frame = made([{"ns": 0, "price": 1.0, "size": 1.0}, {"ns": 0, "price": 2.0, "size": 1.0}])
     frame = frame.with_columns(exchange=pl.Series(["N", "Q"]), count=pl.lit("theirs"))
     actual = merge_same_timestamp(frame)
@@ -83,20 +84,20 @@ def test_other_columns_are_those_of_the_last_row():
     assert actual.select("exchange", "count").rows() == [("Q", 2)]
 
 
-def test_a_price_of_either_sign():
+def test_a_price_of_either_sign() -> None:
     """A spread of futures may cost less than nothing; R's way to the largest trade would say 0."""
     frame = made([{"ns": 0, "price": -3.0, "size": 5.0}, {"ns": 0, "price": -1.0, "size": 1.0}])
     assert merge_same_timestamp(frame, how="max_volume")["price"].item() == -3.0
 
 
-def test_empty_frames_give_empty_results():
+def test_empty_frames_give_empty_results() -> None:
     assert both(merge_same_timestamp, made([])).height == 0
     assert (
         both(partial(merge_same_timestamp, of="quotes"), made([]).drop("contract_id")).height == 0
     )
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     frame = real("ibm_trades")
     with pytest.raises(InputError, match="median, max_volume, weighted_average"):
         merge_same_timestamp(frame, how="mean")
@@ -108,7 +109,9 @@ def test_invalid_arguments_are_refused():
 
 @pytest.mark.parametrize("piece", [1, 3, 100])
 @pytest.mark.parametrize("how", ["median", "max_volume", "weighted_average"])
-def test_blocks_do_not_change_results(monkeypatch, piece, how):
+def test_blocks_do_not_change_results(
+    monkeypatch: pytest.MonkeyPatch, piece: int, how: str
+) -> None:
     quotes = real("ibm_quotes").head(1000)
     whole = merge_same_timestamp(quotes, of="quotes", how=how)
     assert 0 < whole.height < quotes.height

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import polars as pl
 import pytest
@@ -33,22 +34,22 @@ from .frames import PATIENT, both, is_number, made, real, rows_of, ticks, togeth
 NEAR = 1e-9
 
 
-def near(value):
+def near(value: Any) -> pytest.Approx[Any] | None:
     return None if value is None else pytest.approx(value, rel=NEAR, abs=1e-9)
 
 
-def added(frame, *names):
+def added(frame: pl.DataFrame, *names: str) -> list[tuple[Any, ...]]:
     """The new columns, row by row."""
     return frame.select(names).rows()
 
 
-def divided(over, under):
+def divided(over: Any, under: Any) -> None:
     return over / under if under else None
 
 
 @PATIENT
 @given(ticks())
-def test_prices_of_quotes(frame):
+def test_prices_of_quotes(frame: pl.DataFrame) -> None:
     actual = both(lambda f: spread(microprice(mid(f)), tick_size=0.01), frame)
     assert actual.columns[: frame.width] == frame.columns
     assert_frame_equal(actual.select(frame.columns), frame)
@@ -74,14 +75,14 @@ def test_prices_of_quotes(frame):
             assert not is_number(new["microprice"])
 
 
-def test_a_mid_of_nothing_has_no_relative_spread():
+def test_a_mid_of_nothing_has_no_relative_spread() -> None:
     frame = made([{"ns": 0, "bid_price": -1.0, "ask_price": 1.0}])
     assert spread(frame).select("spread", "relative_spread").rows() == [(2.0, None)]
 
 
 @PATIENT
 @given(ticks())
-def test_averages_of_all_ticks(frame):
+def test_averages_of_all_ticks(frame: pl.DataFrame) -> None:
     actual = both(vwap, frame)
     over_time = both(twap, frame)
     for contract in (1, 2):
@@ -103,7 +104,7 @@ def test_averages_of_all_ticks(frame):
         assert timed.row(0)[1:] == (near(wanted), near(span / 1e9))
 
 
-def test_whole_averages_of_the_ibm_day():
+def test_whole_averages_of_the_ibm_day() -> None:
     trades = real("ibm_trades")
     price, size = trades["price"].to_list(), trades["size"].to_list()
     wanted = math.fsum(p * s for p, s in zip(price, size, strict=True)) / math.fsum(size)
@@ -113,7 +114,7 @@ def test_whole_averages_of_the_ibm_day():
     assert twap(trades)["twap"].item() == pytest.approx(area / 10_000 / (ns[-1] - ns[0]), rel=1e-13)
 
 
-def test_whole_averages_without_contracts_are_one_row():
+def test_whole_averages_without_contracts_are_one_row() -> None:
     trades = real("ibm_trades")
     assert_frame_equal(vwap(trades.drop("contract_id")), vwap(trades).drop("contract_id"))
     assert_frame_equal(twap(trades.drop("contract_id")), twap(trades).drop("contract_id"))
@@ -122,7 +123,7 @@ def test_whole_averages_without_contracts_are_one_row():
     assert both(twap, nothing).rows() == [(None, None)]
 
 
-def in_window(rows, place, column, window):
+def in_window(rows: list[dict[Any, Any]], place: int, column: str, window: int) -> list[Any]:
     """The rows of the contract up to this one, as many or as young as the window says."""
     now = rows[place]
     past = [
@@ -137,7 +138,7 @@ def in_window(rows, place, column, window):
 
 @PATIENT
 @given(ticks(), st.sampled_from([1, 2, 5, "1ns", "1000000000ns", "20000000000ns"]))
-def test_rolling_vwap(frame, window):
+def test_rolling_vwap(frame: pl.DataFrame, window: Any) -> None:
     actual = both(partial(rolling_vwap, window=window), frame)
     rows = rows_of(frame)
     for place, (row, (new,)) in enumerate(zip(rows, added(actual, "vwap"), strict=True)):
@@ -151,7 +152,7 @@ def test_rolling_vwap(frame, window):
 
 @PATIENT
 @given(ticks(), st.sampled_from([1, 3, "1ns", "20000000000ns"]), st.sampled_from([0.0, 2.0]))
-def test_bollinger_bands(frame, window, deviations):
+def test_bollinger_bands(frame: pl.DataFrame, window: Any, deviations: Any) -> None:
     measure = partial(bollinger_bands, window=window, deviations=deviations, column="mid_price")
     names = ("bollinger_lower", "bollinger_middle", "bollinger_upper")
     rows = rows_of(frame)
@@ -168,7 +169,7 @@ def test_bollinger_bands(frame, window, deviations):
 
 @PATIENT
 @given(ticks(), st.sampled_from([1, 10**9, 20 * 10**9]))
-def test_rolling_twap(frame, window):
+def test_rolling_twap(frame: pl.DataFrame, window: Any) -> None:
     actual = both(partial(rolling_twap, window=f"{window}ns"), frame)
     rows = rows_of(frame)
     for place, (row, (new,)) in enumerate(zip(rows, added(actual, "twap"), strict=True)):
@@ -184,7 +185,7 @@ def test_rolling_twap(frame, window):
 
 @PATIENT
 @given(ticks(), st.booleans())
-def test_since_the_opening(frame, by_session):
+def test_since_the_opening(frame: pl.DataFrame, by_session: bool) -> None:
     where = {"market": "US"} if by_session else {}
     actual = both(partial(anchored_vwap, deviations=1.5, **where), frame)
     timed = both(partial(anchored_twap, column="mid_price", **where), frame)
@@ -216,7 +217,7 @@ def test_since_the_opening(frame, by_session):
 
 
 @pytest.mark.parametrize("name", ["ibm_trades", "btcusdt_trades"])
-def test_rolling_beside_polars(name):
+def test_rolling_beside_polars(name: str) -> None:
     """Polars' windows hold later rows of the same time, too: compared at the last of each time."""
     trades = real(name)
     value = pl.col("price") * pl.col("size")
@@ -236,14 +237,14 @@ def test_rolling_beside_polars(name):
     assert (wide[19:] - twenty[19:]).abs().max() < 1e-5  # of prices of 60,000
 
 
-def test_a_session_ends_where_its_bar_does():
+def test_a_session_ends_where_its_bar_does() -> None:
     trades = real("ibm_trades")
     day = time_bars(trades, "1d", anchor="session", market="US")
     last = anchored_vwap(trades, market="US").drop_nulls("vwap")["vwap"][-1]
     assert last == pytest.approx(day["vwap"].item(), rel=1e-12)
 
 
-def test_large_prices_keep_their_bands():
+def test_large_prices_keep_their_bands() -> None:
     """A variance as a difference of squares would lose all its digits here."""
     prices = [1e9 + step % 2 for step in range(4000)]
     frame = made([{"ns": ns, "price": p, "size": 1.0} for ns, p in enumerate(prices)])
@@ -265,7 +266,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_live_buffer_gives_what_the_day_will_give(name):
+def test_a_live_buffer_gives_what_the_day_will_give(name: str) -> None:
     frame = together(real("btcusdt_quotes")[:3000], real("btcusdt_trades")[:1000])
     day = ROWS[name](frame)
     for rows in (0, 1, 900, 2501):
@@ -273,7 +274,7 @@ def test_a_live_buffer_gives_what_the_day_will_give(name):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_contracts_together_and_apart(name):
+def test_contracts_together_and_apart(name: str) -> None:
     frames = [real("btcusdt_trades")[:1500], real("ibm_trades")[:1500]]
     alone = pl.concat([ROWS[name](frame) for frame in frames])
     assert_frame_equal(
@@ -282,11 +283,11 @@ def test_contracts_together_and_apart(name):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_empty_frames_give_empty_results(name):
+def test_empty_frames_give_empty_results(name: str) -> None:
     assert both(ROWS[name], made([])).height == 0
 
 
-def test_integers_will_do():
+def test_integers_will_do() -> None:
     frame = real("ibm_trades").with_columns(pl.col("price", "size").cast(pl.Int64))
     as_floats = frame.with_columns(pl.col("price", "size").cast(pl.Float64))
     for measure in ROWS.values():
@@ -294,7 +295,7 @@ def test_integers_will_do():
         assert_frame_equal(*same)
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     frame = real("ibm_trades")
     for window in (0, -1, True):
         with pytest.raises(InputError, match="holds none"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,9 @@ from ibticks import analysis
 from ibticks.analysis._realized_kernel import KERNELS
 
 from .frames import made, real
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # The first 26 of the dollar bars (E-mini S&P 500, 2015) that mlfinlab and mlfinpy test with:
 # dollar_bar_sample.csv, its columns close, cum_vol and cum_dollar.
@@ -101,7 +105,7 @@ def trades(prices: list[float], sizes: list[float]) -> pl.DataFrame:
         ("clnv", [(2.3, 1, 3, 3, -1), (1.7, 1, 3, 0, 1), (1.3, 1, 3, 1, -1)]),
     ],
 )
-def test_signs_as_tclf_tests_them(method, rows):
+def test_signs_as_tclf_tests_them(method: str, rows: list[Any]) -> None:
     for price, bid, ask, before, sign in rows:
         ticks = [{"ns": 1, "price": price}]
         if bid is not None:
@@ -112,7 +116,7 @@ def test_signs_as_tclf_tests_them(method, rows):
         assert analysis.trade_sign(frame, method)["sign"][-1] == sign
 
 
-def test_effective_spread_of_sell_orders():
+def test_effective_spread_of_sell_orders() -> None:
     # A question of the CFA examination (gaodun.com/q/403v0v): three sales, their quotes, and
     # effective spreads of 0.11, 0.02 and 0.00, on the average 0.0433.
     quotes = [(10.00, 10.07), (9.90, 9.96), (9.88, 9.94)]
@@ -130,7 +134,7 @@ def test_effective_spread_of_sell_orders():
     assert round(spread.mean(), 4) == 0.0433
 
 
-def test_effective_spread_of_a_price_improved():
+def test_effective_spread_of_a_price_improved() -> None:
     # fincyclopedia.net, "Effective bid-ask spread formula": 25.45 to 25.50, bought at 25.48.
     quote = {"ns": 0, "bid_price": 25.45, "ask_price": 25.50}
     frame = made([quote, {"ns": 1, "price": 25.48}])
@@ -138,7 +142,7 @@ def test_effective_spread_of_a_price_improved():
     assert analysis.quoted_spread(frame)["quoted_spread"].item() == pytest.approx(0.05)
 
 
-def test_prices_of_a_quote_as_questdb():
+def test_prices_of_a_quote_as_questdb() -> None:
     # QuestDB, Finance functions: wmid(100, 5, 6, 100) and spread_bps(1.5760, 1.5763)
     frame = made(
         [
@@ -151,7 +155,7 @@ def test_prices_of_a_quote_as_questdb():
     assert share * 10_000 == pytest.approx(1.903372140976, rel=1e-9)
 
 
-def test_vwap_as_questdb():
+def test_vwap_as_questdb() -> None:
     # QuestDB, Finance functions: vwap(x, x) of 1 to 100
     numbers = [float(x) for x in range(1, 101)]
     assert analysis.vwap(trades(numbers, numbers))["vwap"].item() == pytest.approx(67)
@@ -162,7 +166,7 @@ def seconds(times: list[int], column: str, values: list[float | None]) -> pl.Dat
     return made([{"ns": at * 10**9, column: value} for at, value in rows])
 
 
-def test_twap_as_cyfrin():
+def test_twap_as_cyfrin() -> None:
     # Cyfrin Updraft, Uniswap V2, "TWAP math": cumulative prices of 11800 at 11 and 3100 at 4
     frame = seconds([1, 3, 4, 7, 11], "price", [1000.0, 1100.0, 1300.0, 1200.0, 1500.0])
     assert analysis.twap(frame)["twap"].item() == pytest.approx(11_800 / 10)
@@ -180,7 +184,9 @@ def test_twap_as_cyfrin():
         ([0, 8, 20, 60], [80.50, 80.60, 80.55, 80.70], 80.5533),
     ],
 )
-def test_averages_over_time_as_dolphindb(times, values, wanted):
+def test_averages_over_time_as_dolphindb(
+    times: list[int], values: list[Any], wanted: float
+) -> None:
     digits = len(str(wanted).split(".")[1])
     actual = analysis.twap(seconds(times, "price", values))["twap"].item()
     assert round(actual, digits) == wanted
@@ -191,7 +197,7 @@ def test_averages_over_time_as_dolphindb(times, values, wanted):
         assert round(actual, digits) == wanted
 
 
-def test_order_flow_and_imbalances_as_wickra():
+def test_order_flow_and_imbalances_as_wickra() -> None:
     quotes = real("ibm_quotes").filter(pl.col("bid_price") < pl.col("ask_price"))
     # wickra 2.0.0: OrderFlowImbalance(1), Microprice, OrderBookImbalanceTop1, of 62331 quotes
     flow = analysis.order_flow_imbalance(quotes)["order_flow_imbalance"]
@@ -203,7 +209,7 @@ def test_order_flow_and_imbalances_as_wickra():
     assert total == pytest.approx(2526.388820353384, rel=1e-10)
 
 
-def test_bands_around_a_vwap_as_wickra():
+def test_bands_around_a_vwap_as_wickra() -> None:
     actual = analysis.anchored_vwap(real("ibm_trades"), deviations=2)
     bands = actual.select("vwap_upper", "vwap", "vwap_lower")
     # wickra 2.0.0: VwapStdDevBands(2), after 1000 trades and after all
@@ -216,7 +222,7 @@ def test_bands_around_a_vwap_as_wickra():
 
 
 @pytest.mark.parametrize("times", [1, 1.001])
-def test_value_area_as_mind_over_markets(times):
+def test_value_area_as_mind_over_markets(times: float) -> None:
     # Dalton, Jones and Dalton, Mind Over Markets (2013), page 331: most was traded, 22168, at
     # 96-12, 34491 at the two prices above and 43773 at the two below, which thus are the first to
     # join. How the pairs are divided, and what lies beyond them, is not of the book, in whose
@@ -230,7 +236,7 @@ def test_value_area_as_mind_over_markets(times):
     assert actual["value_area"].to_list() == [times > 1] * 2 + [True] * 3 + [False] * 2
 
 
-def test_roll_as_mlfinlab():
+def test_roll_as_mlfinlab() -> None:
     closes = [close for close, _, _ in DOLLAR_BARS[4:]]
     actual = analysis.roll_spread(trades(closes, [1.0] * len(closes)))
     # mlfinlab, tests/test_microstructural_features.py: get_roll_measure(close, 20)[25]
@@ -238,7 +244,7 @@ def test_roll_as_mlfinlab():
     assert actual["observations"].item() == 20
 
 
-def test_amihud_as_mlfinlab():
+def test_amihud_as_mlfinlab() -> None:
     bars = DOLLAR_BARS[5:]
     sizes = [value / close for close, _, value in bars]
     actual = analysis.amihud(trades([close for close, _, _ in bars], sizes), "1m")
@@ -246,14 +252,14 @@ def test_amihud_as_mlfinlab():
     assert actual["amihud"].item() == pytest.approx(1.8439e-11, abs=1e-13)
 
 
-def test_bulk_classification_as_mlfinlab():
+def test_bulk_classification_as_mlfinlab() -> None:
     closes = [close for close, _, _ in DOLLAR_BARS[5:]]
     actual = analysis.vpin(trades(closes, [1.0] * len(closes)), 1.0, window=1)
     # get_vpin(cum_vol, get_bvc_buy_volume(close, cum_vol, 20), 1)[25]: of one bar
     assert actual["vpin"][-1] == pytest.approx(0.554, abs=1e-3)
 
 
-def test_vpin_of_signs_as_wickra():
+def test_vpin_of_signs_as_wickra() -> None:
     ticks = analysis.trade_sign(real("ibm_trades")[:6000], "tick").filter(pl.col("sign") != 0)
     # one trade to a bar, as wickra splits each trade among the buckets
     seconds = pl.int_range(pl.len()) * 10**9
@@ -266,7 +272,7 @@ def test_vpin_of_signs_as_wickra():
     assert measured[-1] == pytest.approx(0.26981, abs=1e-9)
 
 
-def test_kyle_lambda_as_r_fits_it():
+def test_kyle_lambda_as_r_fits_it() -> None:
     bars = DOLLAR_BARS[5:]
     frame = trades([close for close, _, _ in bars], [float(size) for _, size, _ in bars])
     actual = analysis.kyle_lambda(frame, None, method="tick").row(0, named=True)
@@ -295,12 +301,12 @@ def ttrc() -> pl.DataFrame:
         ("yang_zhang", [0.239647486106, 0.215525992708, 0.217822582753]),
     ],
 )
-def test_ranges_as_ttr(measure, wanted):
+def test_ranges_as_ttr(measure: str, wanted: list[float]) -> None:
     actual = getattr(analysis, measure)(ttrc(), 10)[measure].tail(3)
     assert (252 * actual).sqrt().to_list() == pytest.approx(wanted, rel=1e-10)
 
 
-def test_bollinger_bands_as_ttr():
+def test_bollinger_bands_as_ttr() -> None:
     actual = analysis.bollinger_bands(ttrc(), 20, column="close").tail(3)
     # TTR 0.24.3: tail(BBands(ttrc$Close[1:30], n = 20, sd = 2), 3)
     wanted = {
@@ -312,7 +318,7 @@ def test_bollinger_bands_as_ttr():
         assert actual[name].to_list() == pytest.approx(values, rel=1e-10)
 
 
-def test_rolling_vwap_as_ttr():
+def test_rolling_vwap_as_ttr() -> None:
     ticks = ttrc().select("timestamp", price="close", size="volume")
     # TTR 0.24.3: tail(VWAP(ttrc$Close[1:30], ttrc$Volume[1:30], n = 10), 3)
     assert analysis.rolling_vwap(ticks, 10)["vwap"].tail(3).to_list() == pytest.approx(
@@ -338,7 +344,7 @@ def test_rolling_vwap_as_ttr():
         ("modified_tukey_hanning", [0.597545161, 0.1464466094, 0.009607359798]),
     ],
 )
-def test_weights_of_kernels_as_highfrequency(kernel, wanted):
+def test_weights_of_kernels_as_highfrequency(kernel: str, wanted: list[float]) -> None:
     actual = KERNELS[kernel].weight(np.array([0.25, 0.5, 0.75]))
     assert actual == pytest.approx(wanted, rel=1e-9)
 
@@ -358,11 +364,11 @@ def test_weights_of_kernels_as_highfrequency(kernel, wanted):
         ("modified_tukey_hanning", 5.74),
     ],
 )
-def test_kernel_constants_as_mfe_toolbox(name, flat_top):
+def test_kernel_constants_as_mfe_toolbox(name: str, flat_top: float) -> None:
     assert math.floor(100 * (KERNELS[name].flat_top or 0)) / 100 == flat_top
 
 
-def test_constant_of_parzen_as_mfe_toolbox():
+def test_constant_of_parzen_as_mfe_toolbox() -> None:
     # nonflatparzen: (12^2 / 0.269)^(1/5)
     assert KERNELS["parzen"].smooth == pytest.approx((12**2 / 0.269) ** 0.2, abs=1e-4)
 
@@ -381,7 +387,7 @@ def test_constant_of_parzen_as_mfe_toolbox():
         ("tukey_hanning", 2, 7.108895325385638e-05),
     ],
 )
-def test_realized_kernel_as_arch(kernel, jitter, wanted):
+def test_realized_kernel_as_arch(kernel: str, jitter: int, wanted: float) -> None:
     actual = analysis.realized_kernel(real("ibm_trades"), kernel, bandwidth=100, jitter=jitter)
     assert actual["realized_kernel"].item() == pytest.approx(wanted, rel=1e-10)
 
@@ -414,7 +420,13 @@ def test_realized_kernel_as_arch(kernel, jitter, wanted):
         ),
     ],
 )
-def test_bars_as_mlfinpy(bars, count, first, second, last):
+def test_bars_as_mlfinpy(
+    bars: Callable[..., Any],
+    count: int,
+    first: tuple[float, float, float, float, int, int, int],
+    second: tuple[float, float, float, float, int, int, int],
+    last: tuple[float, float, float, float, int, int, int],
+) -> None:
     ticks = analysis.signed_volume(real("ibm_trades"), method="tick")
     actual = bars(ticks)
     assert actual.height == count
@@ -441,7 +453,7 @@ def test_bars_as_mlfinpy(bars, count, first, second, last):
         (1000.3, [2073, 827, 1251, 897], 32, 35862490),
     ],
 )
-def test_run_bars_as_mlfinpy(expected, first, bars, squares):
+def test_run_bars_as_mlfinpy(expected: float, first: list[int], bars: int, squares: int) -> None:
     actual = analysis.run_bars(
         real("ibm_trades"), expected_ticks=first[0], span=1, limits=(expected, expected)
     )
@@ -468,14 +480,14 @@ def test_run_bars_as_mlfinpy(expected, first, bars, squares):
         ("dollar", 500.3, 501, 304),
     ],
 )
-def test_imbalance_bars_as_mlfinpy(amount, expected, first, second):
+def test_imbalance_bars_as_mlfinpy(amount: str, expected: float, first: int, second: int) -> None:
     actual = analysis.imbalance_bars(
         real("ibm_trades"), amount, expected_ticks=first, span=1, limits=(expected, expected)
     )
     assert actual["count"][:2].to_list() == [first, second]
 
 
-def test_time_bars_as_pandas():
+def test_time_bars_as_pandas() -> None:
     ticks = real("ibm_trades")
     frame = ticks.select("timestamp", "price", "size").to_pandas().set_index("timestamp")
     groups = frame.resample("5min")

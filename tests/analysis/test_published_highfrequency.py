@@ -58,12 +58,12 @@ def prices(log: np.ndarray, days: int = 3) -> pl.DataFrame:
     return pl.DataFrame({"timestamp": time, "price": np.exp(log[: len(at)])})
 
 
-def test_r_draws_the_same():
+def test_r_draws_the_same() -> None:
     # As any R prints them for set.seed(123); rnorm(3).
     assert drawn(3, 123) == pytest.approx([-0.56047565, -0.23017749, 1.55870831], abs=1e-8)
 
 
-def test_realized_variance_as_rcov():
+def test_realized_variance_as_rcov() -> None:
     actual = analysis.realized_variance(prices(logs().sum(axis=0)), per=DAY)
     # test_that("rCov"): lapply(rCov(returnDat), sum)
     assert actual["realized_variance"].to_list() == pytest.approx(
@@ -76,7 +76,7 @@ def bipower(log: np.ndarray) -> np.ndarray:
     return actual["bipower_variation"].to_numpy()
 
 
-def test_bipower_variation_as_rmpvar():
+def test_bipower_variation_as_rmpvar() -> None:
     # test_that("rMPVar"): lapply(rMPVar(returnDat), sum), of two returns, squared. It weighs with
     # N / (N - 1), where N counts the return of 0 that makeReturns puts first.
     wanted = [3.016532757, 3.004313242, 3.002691466]
@@ -84,7 +84,7 @@ def test_bipower_variation_as_rmpvar():
         assert bipower(log).sum() * SECONDS / (SECONDS - 1) == pytest.approx(total, abs=1e-9)
 
 
-def test_bipower_variation_as_rbpcov():
+def test_bipower_variation_as_rbpcov() -> None:
     one, two, three = logs()
     across = [
         (bipower(a + b) - bipower(a - b)) / 2 for a, b in [(one, two), (one, three), (two, three)]
@@ -103,7 +103,7 @@ def first_lag(frame: pl.DataFrame, per: pl.Expr | None = None) -> tuple[np.ndarr
     return variance, actual["realized_kernel"].to_numpy() - variance
 
 
-def test_realized_kernel_as_rkernelcov():
+def test_realized_kernel_as_rkernelcov() -> None:
     variance, lag = first_lag(prices(logs().sum(axis=0)), DAY)
     # test_that("rKernelCov"): lapply(rKernelCov(returnDat), sum), of one lag. It divides the
     # products of lag h by 1 - h / n; the paper and we do not.
@@ -112,7 +112,7 @@ def test_realized_kernel_as_rkernelcov():
     )
 
 
-def test_realized_kernel_as_rkernelcov_of_five_minutes():
+def test_realized_kernel_as_rkernelcov_of_five_minutes() -> None:
     day = prices(logs()[:2].sum(axis=0), days=1)
     sampled = analysis.align(day, "5m")
     variance, lag = first_lag(sampled)
@@ -120,7 +120,7 @@ def test_realized_kernel_as_rkernelcov_of_five_minutes():
     assert f"{(variance + lag * 78 / 77).item():.4g}" == "1.708"
 
 
-def test_two_scale_rv_as_rtscov():
+def test_two_scale_rv_as_rtscov() -> None:
     one, two = logs()[:2]
     slow, n = 300, SECONDS
 
@@ -138,7 +138,7 @@ def test_two_scale_rv_as_rtscov():
     assert f"{total:.5g}" == "1.6068"
 
 
-def test_realized_variance_as_ravgcov():
+def test_realized_variance_as_ravgcov() -> None:
     # test_that("rAVGCov"): the diagonal, of five minutes and k = 1. It averages five grids, of
     # which all but the first leave out what is before and after, and make up for it by 78 / 77.
     for log, wanted in zip(logs()[:2], [0.78573656425, 0.73770313284], strict=True):
@@ -156,7 +156,7 @@ def at(*seconds: float) -> list[datetime]:
     return [datetime.fromtimestamp(second, UTC) for second in seconds]
 
 
-def test_align_as_aggregateprice():
+def test_align_as_aggregateprice() -> None:
     # test_that("aggregatePrice edge cases")
     ticks = pl.DataFrame(
         {
@@ -171,7 +171,7 @@ def test_align_as_aggregateprice():
     assert actual["price"].to_list() == [3, 6, 9]
 
 
-def test_align_as_aggregateprice_fills():
+def test_align_as_aggregateprice_fills() -> None:
     # test_that("aggregatePrice filling correctly"): how many seconds each price prevails. What it
     # has at and before the opening is the first price after it; we have none yet.
     seconds = (34201, 34800, 45500, 45799, 50801, 50803, 57599.01)
@@ -189,7 +189,7 @@ def test_align_as_aggregateprice_fills():
     ]
 
 
-def test_refresh_time():
+def test_refresh_time() -> None:
     # test_that("refreshTime"), after K. Boudt, R/Finance 2015
     seconds = {
         1: [1, 2, 4, 5, 9, 14],
@@ -224,7 +224,7 @@ def test_refresh_time():
         ("weighted_average", 4693230.13644446, 5564671, 1000524305.4),
     ],
 )
-def test_merged_trades(how, price, size, value):
+def test_merged_trades(how: str, price: float, size: int, value: float) -> None:
     actual = analysis.merge_same_timestamp(real("ibm_trades"), how=how)
     assert (actual.height, actual["count"].max()) == (26107, 16)
     assert actual["price"].sum() == pytest.approx(price, rel=1e-14)
@@ -241,7 +241,7 @@ def test_merged_trades(how, price, size, value):
         ("weighted_average", 8807630.92818348, 8810125.79945266),
     ],
 )
-def test_merged_quotes(how, bid, ask):
+def test_merged_quotes(how: str, bid: float, ask: float) -> None:
     actual = analysis.merge_same_timestamp(real("ibm_quotes"), of="quotes", how=how)
     assert actual.height == 49000
     assert actual["bid_price"].sum() == pytest.approx(bid, rel=1e-13)
@@ -256,7 +256,7 @@ def open_quotes() -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("times", "left"), [(49.75, 62327), (4.75, 61008), (2.75, 58709)])
-def test_large_spreads(times, left):
+def test_large_spreads(times: float, left: int) -> None:
     assert open_quotes().height == 62331
     # rmLargeSpread(qData, maxi), with maxi such that no spread is exactly the limit: it takes out
     # such a spread, against rule Q3.
@@ -271,13 +271,13 @@ def clean_quotes() -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("times", "left"), [(10, 48791), (2, 48790), (1, 48789), (0.5, 48777), (0.2, 48692)]
 )
-def test_quote_outliers(times, left):
+def test_quote_outliers(times: float, left: int) -> None:
     # rmOutliersQuotes(qData, maxi, type = "standard")
     actual = analysis.rm_quote_outliers(clean_quotes(), times, day=pl.lit(0))
     assert actual.height == left
 
 
-def test_trade_outliers_directions_and_effective_spreads():
+def test_trade_outliers_directions_and_effective_spreads() -> None:
     quotes = clean_quotes()
     merged = analysis.merge_same_timestamp(real("ibm_trades"))
     # rmTradeOutliersUsingQuotes, getTradeDirection and getLiquidityMeasures, one after the other
@@ -299,7 +299,7 @@ def test_trade_outliers_directions_and_effective_spreads():
     assert wide["relative_spread"].mean() == pytest.approx(0.000211683131987779, rel=1e-10)
 
 
-def test_realized_spread_and_price_impact_each_second():
+def test_realized_spread_and_price_impact_each_second() -> None:
     # getLiquidityMeasures(tqData, win = 300) takes the mid 300 rows later, and so wants a regular
     # grid: here each second from 9:31 to 15:59. Its priceImpact is half of that of ibticks.
     day = pl.datetime(2013, 10, 8, time_unit="ns", time_zone="UTC")

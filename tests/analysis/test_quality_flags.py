@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from statistics import fmean, stdev
+from typing import Any
 
 import polars as pl
 import pytest
@@ -66,13 +67,13 @@ def flagged(frame: pl.DataFrame, gamma: float | None = None) -> list[str | None]
     return rules
 
 
-def measure(frame, gamma=None):
+def measure(frame: Any, gamma: float | None = None) -> Any:
     return analysis.outliers(frame, neighbours=K, trim=0.2, granularity=gamma)
 
 
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades",)), st.sampled_from([0.1, 0.5]))
-def test_outliers_of_trades(frame, gamma):
+def test_outliers_of_trades(frame: pl.DataFrame, gamma: Any) -> None:
     actual = both(lambda f: measure(f, gamma), frame)
     trades = frame.filter(pl.col("price").is_finite())
     assert actual["outlier_rule"].to_list() == flagged(trades, gamma)
@@ -82,14 +83,14 @@ def test_outliers_of_trades(frame, gamma):
 
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("quotes",)))
-def test_outliers_of_quotes(frame):
+def test_outliers_of_quotes(frame: pl.DataFrame) -> None:
     quotes = frame.drop("price")
     actual = both(lambda f: measure(f, 0.25), quotes)
     remaining = frame.filter(pl.col("bid_price").is_finite() | pl.col("ask_price").is_finite())
     assert actual["outlier_rule"].to_list() == flagged(remaining, 0.25)
 
 
-def test_outliers_of_a_day():
+def test_outliers_of_a_day() -> None:
     trades = real("ibm_trades")[12_000:13_500]
     actual = both(measure, trades)
     expected = flagged(trades.with_columns(bid_price=None, ask_price=None))
@@ -97,14 +98,14 @@ def test_outliers_of_a_day():
     assert 0 < actual["outlier"].sum() < 0.2 * trades.height
 
 
-def test_absent_prices_are_no_neighbours():
+def test_absent_prices_are_no_neighbours() -> None:
     prices = [10.0, 10.01] * 20 + [0.0, -5.0] * 5 + [10.0, 10.01] * 20
     frame = made([{"ns": i, "price": p} for i, p in enumerate(prices)])
     actual = analysis.outliers(frame)
     assert actual["outlier_rule"].value_counts().drop_nulls().rows() == [("not_positive", 10)]
 
 
-def test_impossible_arguments_are_refused():
+def test_impossible_arguments_are_refused() -> None:
     frame = real("ibm_trades")[:5]
     for wrong in (
         {"neighbours": 1},
@@ -118,7 +119,7 @@ def test_impossible_arguments_are_refused():
 
 @settings(max_examples=40, deadline=None)
 @given(ticks())
-def test_duplicates(frame):
+def test_duplicates(frame: pl.DataFrame) -> None:
     doubled = pl.concat([frame, frame]).sort("timestamp", maintain_order=True)
     last, expected = {}, []
     for row in rows_of(doubled):
@@ -128,7 +129,7 @@ def test_duplicates(frame):
     assert both(analysis.duplicates, doubled)["duplicate"].to_list() == expected
 
 
-def test_duplicates_look_at_lists_and_not_at_numbers_of_arrival():
+def test_duplicates_look_at_lists_and_not_at_numbers_of_arrival() -> None:
     frame = made([{"ns": 0, "price": 1.0}] * 4).with_columns(
         conditions=pl.Series([["F"], ["F"], ["T"], ["T"]]), sequence=pl.Series([1, 2, 3, 4])
     )
@@ -137,7 +138,7 @@ def test_duplicates_look_at_lists_and_not_at_numbers_of_arrival():
 
 @settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("quotes",)))
-def test_crossed_quotes(frame):
+def test_crossed_quotes(frame: pl.DataFrame) -> None:
     for row in rows_of(both(analysis.crossed_quotes, frame)):
         bid, ask = row["bid_price"], row["ask_price"]
         whole = is_number(bid) and is_number(ask)
@@ -145,6 +146,6 @@ def test_crossed_quotes(frame):
         assert row["locked"] == (whole and bid == ask)
 
 
-def test_crossed_and_locked_of_a_day():
+def test_crossed_and_locked_of_a_day() -> None:
     actual = analysis.crossed_quotes(real("ibm_quotes"))
     assert actual.select("crossed", "locked").sum().row(0) == (40, 504)

@@ -14,7 +14,7 @@ from ibticks.errors import UnknownColumnError
 from .frames import both, made, real, ticks, together
 
 
-def test_a_day():
+def test_a_day() -> None:
     trades, quotes = real("ibm_trades"), real("ibm_quotes")
     report = both(analysis.quality_report, together(quotes, trades))
     assert report["kind"].to_list() == ["trades", "quotes"]
@@ -30,7 +30,7 @@ def test_a_day():
     assert report.select("crossed", "locked", "one_sided").rows() == [(None,) * 3, (40, 504, 0)]
 
 
-def test_doubtful_ticks_are_counted():
+def test_doubtful_ticks_are_counted() -> None:
     frame = made(
         [
             {"ns": 10, "price": 1.0},
@@ -63,13 +63,13 @@ def test_doubtful_ticks_are_counted():
 
 @settings(max_examples=20, deadline=None)
 @given(ticks())
-def test_anything_can_be_reported_on(frame):
+def test_anything_can_be_reported_on(frame: pl.DataFrame) -> None:
     report = both(analysis.quality_report, frame)
     finite = pl.col("price").is_finite()
     assert report.filter(kind="trades")["ticks"].sum() == frame.filter(finite).height
 
 
-def test_a_frame_without_contracts_or_prices():
+def test_a_frame_without_contracts_or_prices() -> None:
     quotes = real("ibm_quotes")
     report = both(analysis.quality_report, quotes.drop("contract_id"))
     assert report.columns[0] == "kind"

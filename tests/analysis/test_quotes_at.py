@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import polars as pl
 import pytest
@@ -18,7 +19,14 @@ from .frames import PATIENT, both, is_number, made, real, rows_of, ticks, togeth
 SIDES = ("bid_price", "bid_size", "ask_price", "ask_size")
 
 
-def slowly(trades, quotes, *, lag_ns=0, tolerance_ns=None, strict=False):
+def slowly(
+    trades: pl.DataFrame,
+    quotes: pl.DataFrame | None,
+    *,
+    lag_ns: int = 0,
+    tolerance_ns: Any = None,
+    strict: bool = False,
+) -> list[list[dict[Any, Any] | None]]:
     """The definition, trade by trade; ``quotes`` is None if they are among the trades."""
     actual = []
     candidates = rows_of(trades if quotes is None else quotes)
@@ -44,14 +52,14 @@ def slowly(trades, quotes, *, lag_ns=0, tolerance_ns=None, strict=False):
     return actual
 
 
-def _absent(wanted, frame):
+def _absent(wanted: Any, frame: pl.DataFrame) -> pl.DataFrame:
     """The sides of quotes, null where they are NaN."""
     return pl.DataFrame(wanted, frame.select(SIDES).schema, orient="row").fill_nan(None)
 
 
 @PATIENT
 @given(ticks(), st.sampled_from([0, 1, 10**9]), st.sampled_from([None, 0, 10**9]), st.booleans())
-def test_one_frame(frame, lag_ns, tolerance_ns, strict):
+def test_one_frame(frame: pl.DataFrame, lag_ns: Any, tolerance_ns: Any, strict: bool) -> None:
     tolerance = None if tolerance_ns is None else f"{tolerance_ns}ns"
     measure = partial(quotes_at, lag=f"{lag_ns}ns", tolerance=tolerance, strict=strict)
     actual = both(measure, frame)
@@ -61,8 +69,8 @@ def test_one_frame(frame, lag_ns, tolerance_ns, strict):
 
 @PATIENT
 @given(ticks(), ticks(kinds=("quotes",)), st.sampled_from([0, 1, 10**9]), st.booleans())
-def test_two_frames(trades, quotes, lag_ns, strict):
-    def measure(trades, quotes):
+def test_two_frames(trades: pl.DataFrame, quotes: pl.DataFrame, lag_ns: Any, strict: bool) -> None:
+    def measure(trades: Any, quotes: Any) -> Any:
         return quotes_at(trades, quotes, lag=f"{lag_ns}ns", strict=strict)
 
     actual = both(measure, trades, quotes)
@@ -73,7 +81,7 @@ def test_two_frames(trades, quotes, lag_ns, strict):
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_real_trades_and_quotes(strict):
+def test_real_trades_and_quotes(strict: bool) -> None:
     # Around the opening, when trades and quotes of the same millisecond abound.
     trades = real("ibm_trades")[:400]
     quotes = real("ibm_quotes").filter(pl.col("timestamp") <= trades["timestamp"].max())[-900:]
@@ -90,7 +98,7 @@ def test_real_trades_and_quotes(strict):
     assert not late.any()
 
 
-def test_of_equal_times_the_order_decides_in_one_frame_only():
+def test_of_equal_times_the_order_decides_in_one_frame_only() -> None:
     trade = {"ns": 5, "price": 10.0}
     quote = {"ns": 5, "bid_price": 9.0, "ask_price": 11.0}
     before, after = made([quote, trade]), made([trade, quote])
@@ -102,7 +110,7 @@ def test_of_equal_times_the_order_decides_in_one_frame_only():
         assert quotes_at(frame, strict=True)["mid"].to_list() == [None]
 
 
-def test_a_quote_of_one_side_ends_the_one_before():
+def test_a_quote_of_one_side_ends_the_one_before() -> None:
     frame = made(
         [
             {"ns": 0, "bid_price": 9.0, "ask_price": 11.0},
@@ -113,12 +121,12 @@ def test_a_quote_of_one_side_ends_the_one_before():
     assert quotes_at(frame).select("bid_price", "ask_price", "mid").rows() == [(9.5, None, None)]
 
 
-def test_the_last_quote_of_a_time_counts():
+def test_the_last_quote_of_a_time_counts() -> None:
     quotes = made([{"ns": 0, "bid_price": float(bid), "ask_price": 20.0} for bid in range(5)])
     assert quotes_at(made([{"ns": 0, "price": 1.0}]), quotes)["bid_price"].item() == 4.0
 
 
-def test_merged_real_streams_give_what_two_frames_give():
+def test_merged_real_streams_give_what_two_frames_give() -> None:
     trades, quotes = real("ibm_trades"), real("ibm_quotes")
     assert_frame_equal(
         quotes_at(together(quotes, trades)).select("timestamp", "price", "mid", "quote_timestamp"),
@@ -126,21 +134,21 @@ def test_merged_real_streams_give_what_two_frames_give():
     )
 
 
-def test_existing_quote_columns_are_replaced():
+def test_existing_quote_columns_are_replaced() -> None:
     once = quotes_at(real("ibm_trades")[:50], real("ibm_quotes"))
     again = quotes_at(once, real("ibm_quotes"))
     assert_frame_equal(again, once)
     assert once.columns[-6:] == [*SIDES, "mid", "quote_timestamp"]
 
 
-def test_frames_without_contracts_are_of_one():
+def test_frames_without_contracts_are_of_one() -> None:
     trades, quotes = (real(n).drop("contract_id") for n in ("ibm_trades", "ibm_quotes"))
     assert quotes_at(trades, quotes)["mid"].equals(
         quotes_at(real("ibm_trades"), real("ibm_quotes"))["mid"]
     )
 
 
-def test_contract_ids_of_another_integer_type():
+def test_contract_ids_of_another_integer_type() -> None:
     quotes = real("ibm_quotes").with_columns(pl.col("contract_id").cast(pl.Int64))
     for trades in (real("ibm_trades"), together(real("ibm_trades"), real("btcusdt_trades"))):
         actual = quotes_at(trades, quotes)
@@ -148,7 +156,7 @@ def test_contract_ids_of_another_integer_type():
         assert actual["mid"].count() > 30_000
 
 
-def test_frames_that_cannot_be_joined_are_refused():
+def test_frames_that_cannot_be_joined_are_refused() -> None:
     trades, quotes = real("ibm_trades"), real("ibm_quotes")
     with pytest.raises(InputError, match="no contract_id"):
         quotes_at(trades, quotes.drop("contract_id"))

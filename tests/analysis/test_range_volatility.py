@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from statistics import fmean, variance
+from typing import Any
 
 import polars as pl
 import pytest
@@ -20,19 +21,19 @@ from .frames import both, real
 LN2 = math.log(2)
 
 
-def parkinson(o, h, low, c):
+def parkinson(o: Any, h: Any, low: Any, c: Any) -> float:
     return math.log(h / low) ** 2 / (4 * LN2)
 
 
-def garman_klass(o, h, low, c):
+def garman_klass(o: Any, h: Any, low: Any, c: Any) -> float:
     return math.log(h / low) ** 2 / 2 - (2 * LN2 - 1) * math.log(c / o) ** 2
 
 
-def rogers_satchell(o, h, low, c):
+def rogers_satchell(o: Any, h: Any, low: Any, c: Any) -> float:
     return math.log(h / c) * math.log(h / o) + math.log(low / c) * math.log(low / o)
 
 
-def yang_zhang(bars):
+def yang_zhang(bars: list[Any]) -> float | None:
     n = len(bars) - 1
     if n < 2:
         return None
@@ -47,7 +48,7 @@ PLAIN = {"parkinson": parkinson, "garman_klass": garman_klass, "rogers_satchell"
 
 
 @st.composite
-def bars(draw):
+def bars(draw: Any) -> pl.DataFrame:
     rows = []
     for _ in range(draw(st.integers(0, 12))):
         low, a, b, high = sorted(draw(st.lists(st.integers(900, 1100), min_size=4, max_size=4)))
@@ -65,7 +66,7 @@ def bars(draw):
     return pl.DataFrame(rows, schema=schema)
 
 
-def by_contract(frame):
+def by_contract(frame: pl.DataFrame) -> dict[Any, Any]:
     priced = frame.drop_nulls()
     return {c: priced.filter(contract_id=c).rows() for c in sorted(priced["contract_id"].unique())}
 
@@ -73,7 +74,7 @@ def by_contract(frame):
 @pytest.mark.parametrize("name", PLAIN)
 @settings(max_examples=30, deadline=None)
 @given(frame=bars())
-def test_variance_of_all_bars(name, frame):
+def test_variance_of_all_bars(name: str, frame: pl.DataFrame) -> None:
     actual = both(getattr(analysis, name), frame)
     expected = [
         (c, fmean(PLAIN[name](*row[1:]) for row in rows), len(rows))
@@ -86,7 +87,7 @@ def test_variance_of_all_bars(name, frame):
 @pytest.mark.parametrize("name", PLAIN)
 @settings(max_examples=30, deadline=None)
 @given(frame=bars())
-def test_variance_of_the_last_bars(name, frame):
+def test_variance_of_the_last_bars(name: str, frame: pl.DataFrame) -> None:
     actual = both(lambda f: getattr(analysis, name)(f, 3), frame)
     for contract, rows in by_contract(frame).items():
         bars = [PLAIN[name](*row[1:]) for row in rows]
@@ -96,7 +97,7 @@ def test_variance_of_the_last_bars(name, frame):
 
 @settings(max_examples=30, deadline=None)
 @given(bars())
-def test_yang_zhang(frame):
+def test_yang_zhang(frame: pl.DataFrame) -> None:
     actual = both(analysis.yang_zhang, frame)
     priced = by_contract(frame).items()
     wanted = [(c, yang_zhang([row[1:] for row in rows]), len(rows)) for c, rows in priced]
@@ -108,14 +109,14 @@ def test_yang_zhang(frame):
         same(rolling.filter(contract_id=contract)["yang_zhang"].to_list(), expected)
 
 
-def test_range_variances_agree_on_a_day():
+def test_range_variances_agree_on_a_day() -> None:
     day = analysis.time_bars(real("ibm_trades"), "5m", anchor="session", market="US")
     squares = (day["close"] / day["open"]).log().pow(2).mean()
     for name in (*PLAIN, "yang_zhang"):
         assert 0.3 < getattr(analysis, name)(day)[name].item() / squares < 1.7
 
 
-def test_a_window_holds_bars():
+def test_a_window_holds_bars() -> None:
     day = analysis.time_bars(real("ibm_trades"), "1h")
     with pytest.raises(InputError, match="window has 1 bars or more"):
         analysis.parkinson(day, 0)

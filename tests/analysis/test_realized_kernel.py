@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from ibticks.errors import InputError
 
 from .frames import both, real, ticks
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 def plain_covariances(returns: list[float], lags: int) -> list[float]:
     return [
@@ -25,7 +29,7 @@ def plain_covariances(returns: list[float], lags: int) -> list[float]:
 
 
 @given(st.integers(1, 60), st.integers(0, 59), st.integers(0, 9))
-def test_autocovariances_of_few_returns(n, lags, seed):
+def test_autocovariances_of_few_returns(n: int, lags: int, seed: int) -> None:
     returns = np.random.default_rng(seed).normal(size=n)
     lags = min(lags, n - 1)
     assert autocovariances(returns, lags) == pytest.approx(
@@ -33,20 +37,20 @@ def test_autocovariances_of_few_returns(n, lags, seed):
     )
 
 
-def test_autocovariances_over_several_blocks():
+def test_autocovariances_over_several_blocks() -> None:
     returns = np.random.default_rng(1).normal(size=30_000)
     direct = [returns[h:] @ returns[: len(returns) - h] for h in range(301)]
     assert autocovariances(returns, 300) == pytest.approx(direct, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_kernels_fall_from_one_to_nothing(name):
+def test_kernels_fall_from_one_to_nothing(name: str) -> None:
     weight = KERNELS[name].weight(np.array([0.0, 0.25, 0.5, 0.75, 1.0]))
     assert weight[[0, -1]] == pytest.approx([1, 0], abs=1e-12)
     assert (np.diff(weight) < 0).all()
 
 
-def test_parzen_as_it_is_written():
+def test_parzen_as_it_is_written() -> None:
     weight = KERNELS["parzen"].weight
     assert weight(np.array([0.25, 0.5, 0.75])) == pytest.approx(
         [1 - 6 / 16 + 6 / 64, 0.25, 2 * 0.25**3]
@@ -54,7 +58,7 @@ def test_parzen_as_it_is_written():
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_constants_minimise_the_variance(name):
+def test_constants_minimise_the_variance(name: str) -> None:
     kernel = KERNELS[name]
     x = np.linspace(0, 1, 200_001)
     weight = kernel.weight(x)
@@ -72,7 +76,7 @@ def test_constants_minimise_the_variance(name):
 
 @pytest.mark.parametrize("flat_top", [False, True])
 @pytest.mark.parametrize("name", KERNELS)
-def test_realized_kernel_of_trades(name, flat_top):
+def test_realized_kernel_of_trades(name: str, flat_top: bool) -> None:
     frame = real("ibm_trades")[:1000]
     logs = [math.log(price) for price in frame["price"]]
     ends = [sum(logs[:2]) / 2, *logs[2:-2], sum(logs[-2:]) / 2]
@@ -90,7 +94,7 @@ def test_realized_kernel_of_trades(name, flat_top):
     assert actual.select("bandwidth", "returns").row(0) == (lags, len(returns))
 
 
-def test_bandwidth_follows_the_noise():
+def test_bandwidth_follows_the_noise() -> None:
     frame = real("ibm_trades")
     row = both(analysis.realized_kernel, frame).row(0, named=True)
     assert 10 < row["bandwidth"] < 1000
@@ -100,13 +104,13 @@ def test_bandwidth_follows_the_noise():
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
-def test_realized_kernel_on_anything(frame):
+def test_realized_kernel_on_anything(frame: pl.DataFrame) -> None:
     actual = both(analysis.realized_kernel, frame)
     for value in actual["realized_kernel"]:
         assert value is None or value >= -1e-15
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     frame = real("ibm_trades")[:10]
     with pytest.raises(InputError, match="there are bartlett"):
         analysis.realized_kernel(frame, "box")

@@ -25,19 +25,19 @@ def decorated_functions() -> dict[str, str]:
     }
 
 
-def test_every_decorated_function_is_public_and_no_other_is():
+def test_every_decorated_function_is_public_and_no_other_is() -> None:
     public = {name: export.module for name, export in read_exports("ibticks.analysis").items()}
     del public["Incremental"]
     assert public == decorated_functions()
 
 
-def test_every_section_has_measures():
+def test_every_section_has_measures() -> None:
     for name in analysis.__all__:
         getattr(analysis, name)
     assert {measure.section for measure in MEASURES.values()} == set(SECTIONS)
 
 
-def test_the_package_imports_no_library():
+def test_the_package_imports_no_library() -> None:
     code = "import ibticks.analysis, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}

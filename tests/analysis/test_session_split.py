@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import polars as pl
@@ -19,6 +20,11 @@ from ibticks.errors import InputError
 from ibticks.frames import to_pandas, to_xarray
 
 from .frames import START, both, made, real, together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import xarray as xr
 
 SHARED = Path("/work/shared/data")
 DAYS = (date(2013, 10, 8), date(2013, 10, 9))
@@ -88,7 +94,7 @@ def same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("name", OF_TRADES)
-def test_trades_of_two_sessions_are_those_of_each_day(name):
+def test_trades_of_two_sessions_are_those_of_each_day(name: str) -> None:
     measure, trades, quotes = OF_TRADES[name], regular("trades"), regular("quotes")
     by_day = [measure(day_of(trades, day), quotes=day_of(quotes, day)) for day in DAYS]
     whole = measure(trades, quotes=quotes, market="US")
@@ -99,7 +105,7 @@ def test_trades_of_two_sessions_are_those_of_each_day(name):
 
 
 @pytest.mark.parametrize("method", ["tick", "lee_ready"])
-def test_signed_volume_of_two_sessions_is_that_of_each_day(method):
+def test_signed_volume_of_two_sessions_is_that_of_each_day(method: str) -> None:
     trades, quotes = regular("trades"), regular("quotes")
     for measure in (
         partial(analysis.signed_volume, method=method),
@@ -112,7 +118,7 @@ def test_signed_volume_of_two_sessions_is_that_of_each_day(method):
     assert whole["cumulative_delta"][-1] == pytest.approx(bars["delta"].item())
 
 
-def test_kyle_lambda_of_two_sessions_signs_each_by_itself():
+def test_kyle_lambda_of_two_sessions_signs_each_by_itself() -> None:
     # The first trade of the second day has no price before it to be compared with.
     trades = regular("trades").filter(~new_york_day().is_in([DAYS[0]])).head(2_000)
     before = regular("trades").filter(new_york_day() == DAYS[0]).tail(2_000)
@@ -125,7 +131,7 @@ def test_kyle_lambda_of_two_sessions_signs_each_by_itself():
 
 
 @pytest.mark.parametrize("name", OF_TRADES)
-def test_hours_outside_change_nothing(name):
+def test_hours_outside_change_nothing(name: str) -> None:
     """Quotes before the opening and after the close are not in force in the session."""
     measure = OF_TRADES[name]
     full = measure(two_days("trades"), quotes=two_days("quotes"), market="US")
@@ -141,7 +147,7 @@ def test_hours_outside_change_nothing(name):
 
 
 @pytest.mark.parametrize("name", OF_ONE_STREAM)
-def test_streams_of_two_sessions_are_those_of_each_day(name):
+def test_streams_of_two_sessions_are_those_of_each_day(name: str) -> None:
     kind, measure = OF_ONE_STREAM[name]
     ticks = regular(kind)
     by_day = pl.concat([measure(day_of(ticks, day)) for day in DAYS])
@@ -158,7 +164,9 @@ def test_streams_of_two_sessions_are_those_of_each_day(name):
         (partial(analysis.twap, column="bid_price"), "quotes", "twap", "seconds"),
     ],
 )
-def test_averages_over_time_are_weighed_by_the_time_of_each_day(measure, kind, value, weight):
+def test_averages_over_time_are_weighed_by_the_time_of_each_day(
+    measure: Callable[..., Any] | partial[Any], kind: str, value: str, weight: str
+) -> None:
     ticks = regular(kind)
     by_day = pl.concat([measure(day_of(ticks, day)) for day in DAYS])
     whole = measure(ticks, market="US")
@@ -169,7 +177,7 @@ def test_averages_over_time_are_weighed_by_the_time_of_each_day(measure, kind, v
     assert both(lambda f: measure(f, market="US"), ticks)[value].item() == whole[value].item()
 
 
-def test_the_spread_over_time_does_not_count_the_night():
+def test_the_spread_over_time_does_not_count_the_night() -> None:
     ticks = regular("quotes")
     by_day = [analysis.quoted_spread(day_of(ticks, day)) for day in DAYS]
     lengths = [analysis.twap(day_of(ticks, day), column="bid_price")["seconds"] for day in DAYS]
@@ -182,7 +190,7 @@ def test_the_spread_over_time_does_not_count_the_night():
     same(analysis.quoted_spread(two_days("quotes"), market="US"), whole)
 
 
-def test_null_at_the_edge():
+def test_null_at_the_edge() -> None:
     trades, quotes = regular("trades"), regular("quotes")
     actual = analysis.realized_spread(trades, "5m", quotes=quotes, market="US")
     for _, close in intervals():
@@ -196,7 +204,7 @@ def test_null_at_the_edge():
     assert age.max() < timedelta(minutes=5)
 
 
-def test_several_contracts_and_sessions():
+def test_several_contracts_and_sessions() -> None:
     other = regular("quotes").with_columns(contract_id=pl.lit(1, pl.UInt32), bid_price=170.0)
     quotes = together(regular("quotes"), other)
     for measure in (
@@ -210,7 +218,9 @@ def test_several_contracts_and_sessions():
         same(both_contracts, apart.sort(*keys, maintain_order=True))
 
 
-def frame_of(library, ticks: pl.DataFrame, spans):
+def frame_of(
+    library: str, ticks: pl.DataFrame, spans: list[tuple[int, int]]
+) -> pd.DataFrame | xr.Dataset:
     metadata = {
         "intervals": [
             [f"{pd.Timestamp(ns, tz='UTC').isoformat()}" for ns in span] for span in spans
@@ -229,7 +239,7 @@ def frame_of(library, ticks: pl.DataFrame, spans):
 
 
 @pytest.mark.parametrize("library", ["pandas", "xarray"])
-def test_frames_know_the_sessions_of_their_selection(library):
+def test_frames_know_the_sessions_of_their_selection(library: str) -> None:
     trades, quotes = regular("trades")[::7], regular("quotes")
     spans = intervals()
     frame = frame_of(library, trades, spans)
@@ -254,7 +264,7 @@ def test_frames_know_the_sessions_of_their_selection(library):
 
 
 @pytest.mark.parametrize("library", ["pandas", "xarray"])
-def test_bars_that_begin_before_the_opening(library):
+def test_bars_that_begin_before_the_opening(library: str) -> None:
     """Hours of the clock begin at 9:00, half an hour before the session of their selection."""
     frame = frame_of(library, regular("trades"), intervals())
     bars = frame.ticks.time_bars("1h")
@@ -264,7 +274,7 @@ def test_bars_that_begin_before_the_opening(library):
     assert numpy.tolist() == pytest.approx(pl.concat(by_day)["bollinger_middle"].to_list())
 
 
-def test_a_selection_of_sessions_from_a_store(tmp_path):
+def test_a_selection_of_sessions_from_a_store(tmp_path: Path) -> None:
     """The last two sessions that ended, loaded at once and one by one; one may close early."""
     sessions = market("US").previous_sessions(2)
     shifts = [session.start_ns - market("US").session(DAYS[0]).start_ns for session in sessions]
@@ -297,7 +307,7 @@ def test_a_selection_of_sessions_from_a_store(tmp_path):
         ].item() == pytest.approx(actual["time_weighted_spread"].iloc[0], rel=1e-12)
 
 
-def test_a_lunch_break_divides_a_session():
+def test_a_lunch_break_divides_a_session() -> None:
     day = market("JP").session("2025-01-10")
     (pause, resume), minutes = day.breaks[0], 60 * 10**9
     at = [pause - minutes, pause - 1, resume, resume + minutes]
@@ -308,7 +318,7 @@ def test_a_lunch_break_divides_a_session():
     assert actual["twap"].item() == pytest.approx(3.0, rel=1e-6)
 
 
-def test_ticks_out_of_order_lie_in_their_sessions():
+def test_ticks_out_of_order_lie_in_their_sessions() -> None:
     split = SessionSplit.of(
         None, "regular", [(START + 10, START + 20), (START + 30, START + 40)], caller="a test"
     )
@@ -331,19 +341,19 @@ def test_ticks_out_of_order_lie_in_their_sessions():
         ([("2025-01-10 09:30", "2025-01-10 16:00")], "time zone"),
     ],
 )
-def test_invalid_sessions_are_refused(sessions, message):
+def test_invalid_sessions_are_refused(sessions: list[Any], message: str) -> None:
     ticks = made([{"ns": 0, "price": 1.0}])
     with pytest.raises(InputError, match=message):
         analysis.twap(ticks, sessions=sessions)
 
 
-def test_a_market_or_sessions():
+def test_a_market_or_sessions() -> None:
     ticks = made([{"ns": 0, "price": 1.0}])
     with pytest.raises(InputError, match="both given"):
         analysis.twap(ticks, market="US", sessions=[(0, 1)])
 
 
-def test_open_intervals_of_a_selection():
+def test_open_intervals_of_a_selection() -> None:
     ticks = made([{"ns": 0, "price": 1.0}, {"ns": 10**9, "price": 3.0}])
     edge = datetime(2025, 1, 10, 14, 29, 0, 500_000, tzinfo=UTC)
     sessions = [("the beginning", edge), (edge, "the end")]

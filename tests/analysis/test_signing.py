@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -20,7 +21,7 @@ METHODS = ("tick", "quote", "lee_ready", "emo", "clnv")
 SIGNS = Path(__file__).parent / "data" / "tclf_signs.csv"
 
 
-def plain(method: str, price: float, bid, ask, before: int) -> int:
+def plain(method: str, price: float, bid: Any, ask: Any, before: int) -> int:
     """The rule as its paper has it, in decimals; ``before`` is what the tick rule says."""
     if method == "tick":
         return before
@@ -52,7 +53,7 @@ def plain_signs(method: str, frame: pl.DataFrame) -> list[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(ticks(kinds=("trades", "quotes")), st.sampled_from(METHODS))
-def test_signs_in_one_frame(frame, method):
+def test_signs_in_one_frame(frame: pl.DataFrame, method: Any) -> None:
     actual = both(lambda f: analysis.trade_sign(f, method), frame)
     assert actual["sign"].to_list() == plain_signs(method, frame)
     assert actual.schema["sign"] == pl.Int8
@@ -61,14 +62,14 @@ def test_signs_in_one_frame(frame, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_signs_of_a_day(method):
+def test_signs_of_a_day(method: str) -> None:
     trades, quotes = real("ibm_trades")[:8000], real("ibm_quotes")
     actual = both(lambda t, q: analysis.trade_sign(t, method, quotes=q), trades, quotes)
     assert actual["sign"].to_list() == plain_signs(method, together(quotes, trades))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_signs_agree_with_tclf(method):
+def test_signs_agree_with_tclf(method: str) -> None:
     known = pl.read_csv(SIGNS, comment_prefix="#")
     rows = [
         {"ns": i, "price": p / 100, "bid_price": b / 100, "ask_price": a / 100}
@@ -80,7 +81,7 @@ def test_signs_agree_with_tclf(method):
     assert actual["sign"].to_list() == known[method].to_list()
 
 
-def test_a_quote_can_be_too_fresh():
+def test_a_quote_can_be_too_fresh() -> None:
     frame = made(
         [
             {"ns": 0, "bid_price": 10.0, "ask_price": 10.2},
@@ -92,7 +93,7 @@ def test_a_quote_can_be_too_fresh():
     assert signs == [-1, -1, 1]
 
 
-def test_sides_that_are_known():
+def test_sides_that_are_known() -> None:
     trades = pl.read_parquet(sample("btcusdt_trades").path)
     quotes = pl.read_parquet(sample("btcusdt_quotes").path)
     truth = trades["aggressor"].replace_strict({"buy": 1, "sell": -1})
@@ -106,7 +107,7 @@ def test_sides_that_are_known():
     assert right("lee_ready", "100ms") > 0.95
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(InputError, match="there are tick, quote, lee_ready, emo, clnv"):
         analysis.trade_sign(real("ibm_trades")[:10], "rock")
     with pytest.raises(UnknownColumnError, match="store"):
@@ -115,7 +116,7 @@ def test_invalid_arguments_are_refused():
         analysis.trade_sign(real("ibm_trades")[:10])
 
 
-def test_without_quotes_it_says_how_to_sign_by_trades_alone():
+def test_without_quotes_it_says_how_to_sign_by_trades_alone() -> None:
     trades = made([{"ns": 0, "price": 1.0, "size": 1.0}]).select("timestamp", "price", "size")
     for measure in (analysis.trade_sign, analysis.delta, analysis.cumulative_delta):
         with pytest.raises(
@@ -124,7 +125,7 @@ def test_without_quotes_it_says_how_to_sign_by_trades_alone():
             measure(trades)
 
 
-def test_quotes_as_the_method_argument_are_refused_with_advice():
+def test_quotes_as_the_method_argument_are_refused_with_advice() -> None:
     trades = made([{"ns": 0, "price": 1.0, "size": 1.0}])
     with pytest.raises(InputError, match="given as quotes="):
         analysis.trade_sign(trades, trades)

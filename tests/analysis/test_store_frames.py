@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -26,6 +28,13 @@ from ibticks.storage import FileReader
 
 from .frames import real
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from ibticks import Store
+
 BARS = {
     "by the clock": partial(time_bars, every="1m"),
     "by sessions": partial(time_bars, every="5m", anchor="session", market="US"),
@@ -38,24 +47,26 @@ BARS = {
 
 
 @pytest.mark.parametrize("name", BARS)
-def test_a_store_gives_what_memory_gives(sample_store, name):
+def test_a_store_gives_what_memory_gives(sample_store: Store, name: str) -> None:
     selection = sample_store.select([8314, 990101], ["all_last", "bid_ask"])
     lazy = BARS[name](selection.lazy())
     assert isinstance(lazy, pl.LazyFrame)
     assert_frame_equal(lazy.collect(engine="streaming"), BARS[name](selection.to_polars()))
 
 
-def test_the_quote_in_force_from_a_store(sample_store):
+def test_the_quote_in_force_from_a_store(sample_store: Store) -> None:
     trades, quotes = (sample_store.select("IBM", kind) for kind in ("all_last", "bid_ask"))
     combined = quotes_at(trades.lazy(), quotes.lazy()).collect(engine="streaming")
     assert_frame_equal(combined, quotes_at(trades.to_polars(), quotes.to_polars()))
 
 
-def test_an_hour_of_bars_reads_an_hour(sample_store, monkeypatch):
+def test_an_hour_of_bars_reads_an_hour(
+    sample_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = []
     plain = FileReader.read
 
-    def counted(source, *arguments):
+    def counted(source: Any, *arguments: Any) -> NDArray[Any]:
         data = plain(source, *arguments)
         read.append(len(data))
         return data
@@ -80,7 +91,7 @@ class Days:
         self.columns = set()
         self.day = real("ibm_trades")[:5_000]
 
-    def batches(self, columns, **bounds):
+    def batches(self, columns: Any, **bounds: Any) -> Iterator[Any]:
         self.columns.update(columns)
         alive = []
         for day in range(self.days):
@@ -105,7 +116,9 @@ class Days:
     ],
     ids=["clock", "session", "window", "whole"],
 )
-def test_a_range_longer_than_memory(measure, tmp_path):
+def test_a_range_longer_than_memory(
+    measure: partial[Any] | Callable[..., Any], tmp_path: Path
+) -> None:
     """Batches are let go of as the query goes on."""
     source = Days(60)
     lazy = measure(scan(["timestamp", "contract_id", "price", "size"], source))
@@ -115,14 +128,14 @@ def test_a_range_longer_than_memory(measure, tmp_path):
     assert_frame_equal(pl.read_parquet(tmp_path / "result.parquet").select(once.columns), once)
 
 
-def test_only_the_columns_of_a_measure_are_read():
+def test_only_the_columns_of_a_measure_are_read() -> None:
     source = Days(2)
     columns = ["timestamp", "contract_id", "price", "size", "bid_price", "sequence"]
     time_bars(scan(columns, source), "1h").collect(engine="streaming")
     assert source.columns == {"timestamp", "contract_id", "price", "size"}
 
 
-def test_row_by_row_measures_stream():
+def test_row_by_row_measures_stream() -> None:
     quotes = real("ibm_quotes")
     lazy = spread(mid(quotes.lazy()), tick_size=0.01)
     assert_frame_equal(lazy.collect(engine="streaming"), spread(mid(quotes), tick_size=0.01))

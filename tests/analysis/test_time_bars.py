@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -17,10 +18,13 @@ from ibticks.errors import InputError, UnknownColumnError, UnknownMarketError, U
 
 from .frames import PATIENT, as_frame, both, is_number, made, real, rows_of, ticks, together
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MINUTE = 60_000_000_000
 
 
-def ohlc(values, prefix=""):
+def ohlc(values: list[None], prefix: str = "") -> dict[Any, Any]:
     known = [value for value in values if is_number(value)]
     names = ("open", "high", "low", "close")
     if not known:
@@ -29,12 +33,12 @@ def ohlc(values, prefix=""):
     return {prefix + name: value for name, value in zip(names, four, strict=True)}
 
 
-def mid_of(row):
+def mid_of(row: Any) -> None:
     bid, ask = row["bid_price"], row["ask_price"]
     return (bid + ask) / 2 if is_number(bid) and is_number(ask) else None
 
 
-def bar_of(rows, of):
+def bar_of(rows: Any, of: str) -> dict[Any, Any]:
     """Return the bar of some rows, by plain Python."""
     bar = {}
     if of == "trades":
@@ -61,13 +65,18 @@ def bar_of(rows, of):
     }
 
 
-def counts(row, of):
+def counts(row: dict[Any, Any], of: str) -> bool:
     """Return whether a row is of that kind."""
     names = {"trades": ["price"], "quotes": ["bid_price", "ask_price"], "mids": ["mid_price"]}[of]
     return any(is_number(row.get(name)) for name in names)
 
 
-def slowly(frame, of, start_of, next_start=None):
+def slowly(
+    frame: pl.DataFrame,
+    of: str,
+    start_of: Callable[..., Any] | Callable[..., None],
+    next_start: Callable[..., Any] | None = None,
+) -> list[Any]:
     """Bars by the definition; ``start_of`` gives the start of a bar, or None, of an instant."""
     bars = {}
     for row in rows_of(frame):
@@ -89,7 +98,7 @@ def slowly(frame, of, start_of, next_start=None):
 
 @PATIENT
 @given(ticks(), st.sampled_from(["trades", "quotes", "mids"]), st.booleans())
-def test_by_the_clock(frame, of, empty):
+def test_by_the_clock(frame: pl.DataFrame, of: Any, empty: bool) -> None:
     actual = both(partial(time_bars, every="30m", of=of, empty=empty), frame)
     step = 30 * MINUTE
     wanted = slowly(
@@ -100,10 +109,10 @@ def test_by_the_clock(frame, of, empty):
 
 @PATIENT
 @given(ticks(), st.sampled_from(["trades", "quotes"]))
-def test_by_sessions(frame, of):
+def test_by_sessions(frame: pl.DataFrame, of: Any) -> None:
     session = market("US").session("2025-01-10")
 
-    def start_of(ns):
+    def start_of(ns: Any) -> None:
         if not session.is_open(ns):
             return None
         return session.start_ns + (ns - session.start_ns) // (45 * MINUTE) * 45 * MINUTE
@@ -114,7 +123,7 @@ def test_by_sessions(frame, of):
     assert_frame_equal(actual, as_frame(slowly(frame, of, start_of), actual), rel_tol=1e-12)
 
 
-def test_real_trades():
+def test_real_trades() -> None:
     frame = real("ibm_trades")[:3000]
     actual = time_bars(frame, "1m")
     wanted = slowly(frame, "trades", lambda ns: ns // MINUTE * MINUTE)
@@ -122,14 +131,14 @@ def test_real_trades():
     assert actual["count"].sum() == 3000
 
 
-def test_real_contracts_together():
+def test_real_contracts_together() -> None:
     """Bars of a mixed frame are those of each contract by itself, in order of time."""
     apart = [time_bars(real(name), "5m") for name in ("ibm_trades", "btcusdt_trades")]
     mixed = together(*(real(n) for n in ("ibm_trades", "btcusdt_trades", "ibm_quotes")))
     assert_frame_equal(time_bars(mixed, "5m"), pl.concat(apart).sort("timestamp", "contract_id"))
 
 
-def test_shapes():
+def test_shapes() -> None:
     bars = time_bars(real("btcusdt_quotes"), "10s", of="quotes")
     assert bars.schema["timestamp"] == pl.Datetime("ns", "UTC")
     assert bars.schema["contract_id"] == pl.UInt32
@@ -138,24 +147,24 @@ def test_shapes():
     assert (bars["mid_close"] == (bars["bid_close"] + bars["ask_close"]) / 2).all()
 
 
-def test_weeks_begin_on_mondays_and_days_at_midnight():
+def test_weeks_begin_on_mondays_and_days_at_midnight() -> None:
     friday = made([{"ns": 0, "price": 1.0, "size": 1.0}])
     assert time_bars(friday, "1w")["timestamp"].item() == datetime(2025, 1, 6, tzinfo=UTC)
     assert time_bars(friday, "1d")["timestamp"].item() == datetime(2025, 1, 10, tzinfo=UTC)
     assert time_bars(friday, timedelta(days=7)).equals(time_bars(friday, "1w"))
 
 
-def trade_at(*times):
+def trade_at(*times: str) -> pl.DataFrame:
     return made([{"ns": 0, "price": 1.0, "size": 1.0}] * len(times)).with_columns(
         timestamp=pl.Series([to_ns(t) for t in times]).cast(pl.Datetime("ns", "UTC"))
     )
 
 
-def starts(bars):
+def starts(bars: pl.DataFrame) -> list[Any]:
     return [f"{start:%m-%d %H:%M}" for start in bars["timestamp"]]
 
 
-def test_an_early_close_ends_the_last_bar():
+def test_an_early_close_ends_the_last_bar() -> None:
     # 2024-11-29: New York closes at 13:00, 18:00 UTC.
     frame = trade_at("2024-11-29T17:59:59Z", "2024-11-29T18:00:00Z", "2024-11-29T18:30:00Z")
     bars = time_bars(frame, "1h", anchor="session", market="US")
@@ -163,7 +172,7 @@ def test_an_early_close_ends_the_last_bar():
     assert bars["count"].to_list() == [1]
 
 
-def test_sessions_move_with_daylight_saving():
+def test_sessions_move_with_daylight_saving() -> None:
     # New York went to summer time on 2025-03-09.
     frame = trade_at("2025-03-07T14:30:00Z", "2025-03-10T13:30:00Z", "2025-03-10T14:30:00Z")
     bars = time_bars(frame, "2h", anchor="session", market="US")
@@ -171,7 +180,7 @@ def test_sessions_move_with_daylight_saving():
     assert bars["count"].to_list() == [1, 2]
 
 
-def test_a_lunch_break_is_in_no_bar():
+def test_a_lunch_break_is_in_no_bar() -> None:
     # Tokyo, 2025-01-10: 9:00 to 11:30 and 12:30 to 15:30, UTC+9.
     frame = trade_at("2025-01-10T02:15:00Z", "2025-01-10T02:45:00Z", "2025-01-10T03:45:00Z")
     bars = partial(time_bars, frame, anchor="session", market="JP")
@@ -180,7 +189,7 @@ def test_a_lunch_break_is_in_no_bar():
     assert starts(bars("30m", empty=True)) == ["01-10 02:00", "01-10 03:30"]
 
 
-def test_empty_bars_by_sessions_leave_the_night_out():
+def test_empty_bars_by_sessions_leave_the_night_out() -> None:
     frame = trade_at("2025-01-10T19:30:00Z", "2025-01-13T14:45:00Z")
     bars = time_bars(frame, "30m", anchor="session", market="US", empty=True)
     assert starts(bars) == ["01-10 19:30", "01-10 20:00", "01-10 20:30", "01-13 14:30"]
@@ -190,7 +199,7 @@ def test_empty_bars_by_sessions_leave_the_night_out():
     assert bars.lazy().collect_schema() == time_bars(frame, "30m").schema
 
 
-def test_each_contract_has_its_empty_bars():
+def test_each_contract_has_its_empty_bars() -> None:
     frame = made(
         [
             {"ns": i * MINUTE, "contract_id": c, "price": 1.0, "size": 1.0}
@@ -203,7 +212,7 @@ def test_each_contract_has_its_empty_bars():
 
 @pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("where", [{}, {"anchor": "session", "market": "US"}])
-def test_empty_frames_give_empty_results(where, empty):
+def test_empty_frames_give_empty_results(where: dict[str, str], empty: bool) -> None:
     frame = made([])
     actual = both(partial(time_bars, every="1m", empty=empty, **where), frame)
     assert actual.height == 0
@@ -212,13 +221,13 @@ def test_empty_frames_give_empty_results(where, empty):
     assert both(partial(time_bars, every="1m", empty=empty, **where), none).height == 0
 
 
-def test_without_contracts():
+def test_without_contracts() -> None:
     frame = real("ibm_trades")
     plain = time_bars(frame.drop("contract_id"), "1h", empty=True)
     assert_frame_equal(plain, time_bars(frame, "1h", empty=True).drop("contract_id"))
 
 
-def test_unordered_times_lie_in_their_sessions():
+def test_unordered_times_lie_in_their_sessions() -> None:
     frame = real("ibm_trades")
     shuffled = frame.sample(fraction=1, shuffle=True, seed=1)
     bars = partial(time_bars, every="1h", anchor="session", market="US")
@@ -226,7 +235,7 @@ def test_unordered_times_lie_in_their_sessions():
     assert_frame_equal(bars(shuffled).select(same), bars(frame).select(same))
 
 
-def test_invalid_arguments_are_refused():
+def test_invalid_arguments_are_refused() -> None:
     frame = real("ibm_trades")
     with pytest.raises(UnknownPeriodError, match="1mo"):
         time_bars(frame, "1mo")

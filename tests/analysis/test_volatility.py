@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,9 @@ from ibticks.errors import InputError, UnknownColumnError
 
 from .equality import same
 from .frames import START, both, is_number, made, real, rows_of, ticks, together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECOND = 1_000_000_000
 
@@ -47,7 +51,7 @@ def variance(logs: list[float]) -> float:
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
-def test_realized_variance_of_every_tick(frame):
+def test_realized_variance_of_every_tick(frame: pl.DataFrame) -> None:
     actual = both(analysis.realized_variance, frame)
     same(
         actual,
@@ -57,7 +61,7 @@ def test_realized_variance_of_every_tick(frame):
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=20))
-def test_realized_variance_on_a_grid(frame):
+def test_realized_variance_on_a_grid(frame: pl.DataFrame) -> None:
     step = 600 * SECOND
     actual = both(lambda f: analysis.realized_variance(f, "10m"), frame)
     expected = [(c, sampled(logs, step)) for c, logs in logs_of(frame).items()]
@@ -66,7 +70,7 @@ def test_realized_variance_on_a_grid(frame):
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=20))
-def test_realized_variance_over_shifted_grids(frame):
+def test_realized_variance_over_shifted_grids(frame: pl.DataFrame) -> None:
     step, many = 600 * SECOND, 4
     actual = both(lambda f: analysis.realized_variance(f, "10m", subsamples=many), frame)
     expected = []
@@ -76,7 +80,7 @@ def test_realized_variance_over_shifted_grids(frame):
     same(actual, expected)
 
 
-def test_realized_variance_of_a_day():
+def test_realized_variance_of_a_day() -> None:
     ibm = real("ibm_trades")
     logs = logs_of(ibm)[8314]
     actual = both(lambda f: analysis.realized_variance(f, "5m"), ibm)
@@ -87,7 +91,7 @@ def test_realized_variance_of_a_day():
     same(actual, [(8314, float((np.diff(picked) ** 2).sum()), len(grid))])
 
 
-def test_a_night_is_no_return_per_day():
+def test_a_night_is_no_return_per_day() -> None:
     frame = made(
         [
             {"ns": 0, "price": 10.0},
@@ -106,7 +110,7 @@ def test_a_night_is_no_return_per_day():
     assert_frame_equal(names, actual)
 
 
-def test_frames_without_contracts_are_of_one():
+def test_frames_without_contracts_are_of_one() -> None:
     ibm = real("ibm_trades")
     bare = both(lambda f: analysis.realized_variance(f, "1m"), ibm.drop("contract_id"))
     whole = analysis.realized_variance(ibm, "1m")
@@ -116,7 +120,7 @@ def test_frames_without_contracts_are_of_one():
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=20))
-def test_signature_is_realized_variance_at_each_interval(frame):
+def test_signature_is_realized_variance_at_each_interval(frame: pl.DataFrame) -> None:
     spans = ["7s", "1m", "45s"]
     actual = both(lambda f: analysis.signature(f, spans), frame)
     expected = [
@@ -130,7 +134,7 @@ def test_signature_is_realized_variance_at_each_interval(frame):
 
 
 @pytest.mark.parametrize("adjusted", [True, False])
-def test_two_scales(adjusted):
+def test_two_scales(adjusted: bool) -> None:
     logs = [math.log(p) for p in real("ibm_trades")["price"][:3000]]
     n, k = len(logs) - 1, 30
     slow = math.fsum((logs[i] - logs[i - k]) ** 2 for i in range(k, n + 1)) / k
@@ -143,7 +147,7 @@ def test_two_scales(adjusted):
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
-def test_two_scales_on_anything(frame):
+def test_two_scales_on_anything(frame: pl.DataFrame) -> None:
     actual = both(lambda f: analysis.two_scale_rv(f, 3), frame)
     for (contract, logs), row in zip(logs_of(frame).items(), actual.rows(), strict=True):
         assert (row[0], row[2], row[3]) == (contract, 3, len(logs) - 1)
@@ -161,7 +165,7 @@ def noisy(n: int, noise: float, seed: int = 3) -> pl.DataFrame:
     )
 
 
-def test_noise_bends_realized_variance_but_not_the_robust_forms():
+def test_noise_bends_realized_variance_but_not_the_robust_forms() -> None:
     frame = noisy(20_000, 5e-4)
     plain = analysis.realized_variance(frame)["realized_variance"].item()
     assert plain > 50e-4
@@ -175,7 +179,7 @@ def test_noise_bends_realized_variance_but_not_the_robust_forms():
         assert actual == pytest.approx(1e-4, rel=0.35)
 
 
-def test_noise_and_pilot():
+def test_noise_and_pilot() -> None:
     frame = noisy(20_000, 5e-4)
     at = frame["timestamp"].cast(pl.Int64).to_numpy()
     log = frame["price"].log().to_numpy()
@@ -189,7 +193,7 @@ def test_noise_and_pilot():
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=25))
-def test_bipower_variation(frame):
+def test_bipower_variation(frame: pl.DataFrame) -> None:
     def wanted(logs: list[float]) -> tuple:
         moves = [b - a for a, b in pairwise(logs)]
         bipower = math.pi / 2 * math.fsum(abs(a * b) for a, b in pairwise(moves))
@@ -203,7 +207,7 @@ def test_bipower_variation(frame):
     same(grid, [(c, *wanted(logs)) for c, logs in sampling.items()])
 
 
-def test_a_jump_is_seen():
+def test_a_jump_is_seen() -> None:
     calm = noisy(5_000, 0.0)
     jump = calm.with_columns(
         pl.when(pl.int_range(pl.len()) > 2_500).then(pl.col("price") * 1.02).otherwise("price")
@@ -215,7 +219,7 @@ def test_a_jump_is_seen():
     assert shares[1] == pytest.approx(0.8, abs=0.1)
 
 
-def test_mids_are_prices_too():
+def test_mids_are_prices_too() -> None:
     frame = together(real("ibm_trades"), made([{"ns": 0, "mid_price": 1.0}]))
     actual = analysis.realized_variance(frame, column="mid_price")
     assert actual.rows() == [(1, 0.0, 0)]
@@ -231,16 +235,16 @@ def test_mids_are_prices_too():
         lambda f: analysis.two_scale_rv(f, 1),
     ],
 )
-def test_invalid_arguments_are_refused(call):
+def test_invalid_arguments_are_refused(call: Callable[..., Any]) -> None:
     with pytest.raises(InputError):
         call(real("ibm_trades")[:10])
 
 
-def test_a_missing_price_is_named():
+def test_a_missing_price_is_named() -> None:
     with pytest.raises(UnknownColumnError, match="mid_price"):
         analysis.realized_variance(real("ibm_trades").drop("price"), column="mid_price")
 
 
-def test_a_signature_of_one_interval():
+def test_a_signature_of_one_interval() -> None:
     ibm = real("ibm_trades")
     assert analysis.signature(ibm, "5m").equals(analysis.signature(ibm, ["5m"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def plain_moments(values: np.ndarray, width: int, cut: int) -> np.ndarray:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(-3, 3).map(float), max_size=40), st.integers(1, 6), st.integers(0, 2))
-def test_few_values(values, half, cut):
+def test_few_values(values: list[Any], half: int, cut: int) -> None:
     array = np.array(values)
     np.testing.assert_allclose(neighbour_median(array, half), plain_medians(array, half))
     actual = np.array(trimmed_moments(array, 2 * half, cut)).reshape(2, -1)
@@ -49,7 +50,7 @@ def test_few_values(values, half, cut):
 
 @pytest.mark.parametrize("decimals", [1, 2, 8])
 @pytest.mark.parametrize(("width", "cut"), [(60, 6), (7, 1), (10, 0)])
-def test_many_values(decimals, width, cut):
+def test_many_values(decimals: int, width: int, cut: int) -> None:
     values = walk(4_000, width, decimals)
     actual = np.array(trimmed_moments(values, width, cut))
     np.testing.assert_allclose(actual, plain_moments(values, width, cut), rtol=1e-9, atol=1e-6)
@@ -57,7 +58,7 @@ def test_many_values(decimals, width, cut):
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1000])
-def test_blocks_do_not_change_results(monkeypatch, piece):
+def test_blocks_do_not_change_results(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     values = walk(1_500, 3, 2)
     medians, moments = neighbour_median(values, 25), trimmed_moments(values, 60, 6)
     monkeypatch.setattr(

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ibticks.calendar import market
-from ibticks.calendar._corrections import CORRECTIONS
+from ibticks.calendar._corrections import CORRECTIONS, Correction
 from ibticks.errors import NoSessionError
+
+if TYPE_CHECKING:
+    from ibticks import Session
 
 ROWS = [(name, value) for value in CORRECTIONS for name in value.calendars]
 
 
-def local(session, ns) -> datetime:
+def local(session: Session, ns: int) -> datetime:
     return datetime.fromtimestamp(ns // 10**9, UTC).astimezone(market(session.market).tz)
 
 
 @pytest.mark.parametrize(
     ("name", "correction"), ROWS, ids=lambda value: str(getattr(value, "day", value))
 )
-def test_every_correction_is_applied(name, correction):
+def test_every_correction_is_applied(name: str, correction: Correction) -> None:
     assert correction.source
     kind = "globex" if market(name).name == "CME" else "regular"
     if not correction.is_open:
@@ -49,18 +53,18 @@ def test_every_correction_is_applied(name, correction):
 
 @pytest.mark.parametrize("name", ["NYSE", "NASDAQ", "CFE", "US"])
 @pytest.mark.parametrize("day", sorted({correction.day for correction in CORRECTIONS}))
-def test_shares_were_not_traded(name, day):
+def test_shares_were_not_traded(name: str, day: date) -> None:
     with pytest.raises(NoSessionError):
         market(name).session(day)
 
 
 @pytest.mark.parametrize("name", ["CMEGlobex_CL", "CMEGlobex_Gold", "CMEGlobex_FX"])
 @pytest.mark.parametrize("day", [date(2018, 12, 5), date(2025, 1, 9)])
-def test_energy_metals_and_currencies_were_traded(name, day):
+def test_energy_metals_and_currencies_were_traded(name: str, day: date) -> None:
     assert not market(name).session(day).early_close
 
 
-def test_a_day_is_corrected_once_and_in_order():
+def test_a_day_is_corrected_once_and_in_order() -> None:
     table = market("CBOT_Agriculture").tables["regular"]
     assert (table.days[1:] > table.days[:-1]).all()
     assert (table.start_ns[1:] >= table.end_ns[:-1]).all()

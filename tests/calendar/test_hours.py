@@ -69,7 +69,7 @@ def early_closes(name: str, year: int, session_type: str = "regular") -> dict[st
         ("CME", "2025-03-10", ("13:30", "20:00")),
     ],
 )
-def test_regular_hours_in_utc(name, day, hours):
+def test_regular_hours_in_utc(name: str, day: str, hours: tuple[str, str]) -> None:
     assert utc(name, day) == hours
 
 
@@ -83,7 +83,7 @@ def test_regular_hours_in_utc(name, day, hours):
         ("overnight", "Thu 20:00–03:50 EST"),
     ],
 )
-def test_us_day_after_thanksgiving(session_type, hours):
+def test_us_day_after_thanksgiving(session_type: str, hours: str) -> None:
     assert local("US", "2024-11-29", session_type) == hours
     assert market("US").session("2024-11-29", session_type).early_close == (
         session_type in {"regular", "after_hours", "extended"}
@@ -100,11 +100,11 @@ def test_us_day_after_thanksgiving(session_type, hours):
         ("overnight", ("00:00", "07:50")),
     ],
 )
-def test_us_monday_after_the_clocks_went_forward(session_type, hours):
+def test_us_monday_after_the_clocks_went_forward(session_type: str, hours: tuple[str, str]) -> None:
     assert utc("US", "2025-03-10", session_type) == hours
 
 
-def test_us_overnight_begins_on_sunday_and_ends_on_friday():
+def test_us_overnight_begins_on_sunday_and_ends_on_friday() -> None:
     week = market("US").sessions("2025-01-11", "2025-01-17", "overnight")
     assert [f"{value.start:%a}-{value.end:%a}" for value in week] == [
         "Sun-Mon",
@@ -115,7 +115,7 @@ def test_us_overnight_begins_on_sunday_and_ends_on_friday():
     ]
 
 
-def test_us_overnight_needs_a_trading_day_to_end_on():
+def test_us_overnight_needs_a_trading_day_to_end_on() -> None:
     with pytest.raises(NoSessionError):
         market("US").session("2025-01-20", "overnight")  # Martin Luther King Day
     assert local("US", "2025-01-21", "overnight") == "Mon 20:00–03:50 EST"
@@ -137,7 +137,7 @@ def test_us_overnight_needs_a_trading_day_to_end_on():
         (2026, "01-01 01-19 02-16 04-03 05-25 06-19 07-03 09-07 11-26 12-25"),
     ],
 )
-def test_us_holidays(year, closed):
+def test_us_holidays(year: int, closed: str) -> None:
     assert closed_weekdays("US", year) == closed.split()
     assert closed_weekdays("US", year, "after_hours") == closed.split()
 
@@ -153,13 +153,13 @@ def test_us_holidays(year, closed):
         (2026, ["11-27", "12-24"]),
     ],
 )
-def test_us_early_closes(year, days):
+def test_us_early_closes(year: int, days: list[str]) -> None:
     assert early_closes("US", year) == dict.fromkeys(days, "13:00")
     assert early_closes("US", year, "after_hours") == dict.fromkeys(days, "17:00")
     assert early_closes("CME", year) == dict.fromkeys(days, "12:00")
 
 
-def test_us_late_open_leaves_the_pre_market():
+def test_us_late_open_leaves_the_pre_market() -> None:
     # A year after 2001-09-11, New York opened at noon.
     assert local("US", "2002-09-11", "pre_market") == "04:00–12:00 EDT"
     assert local("US", "2002-09-11", "regular") == "12:00–16:00 EDT"
@@ -174,7 +174,7 @@ def test_us_late_open_leaves_the_pre_market():
         (2025, "01-01 04-18 04-21 05-05 05-26 08-25 12-25 12-26"),
     ],
 )
-def test_uk_holidays(year, closed):
+def test_uk_holidays(year: int, closed: str) -> None:
     assert closed_weekdays("UK", year) == closed.split()
 
 
@@ -182,12 +182,12 @@ def test_uk_holidays(year, closed):
     ("year", "days"),
     [(2007, ["12-24", "12-31"]), (2022, ["12-23", "12-30"]), (2024, ["12-24", "12-31"])],
 )
-def test_uk_half_days(year, days):
+def test_uk_half_days(year: int, days: list[str]) -> None:
     assert early_closes("UK", year) == dict.fromkeys(days, "12:30")
     assert early_closes("UK", year, "extended") == dict.fromkeys(days, "13:30")
 
 
-def test_uk_extended_hours():
+def test_uk_extended_hours() -> None:
     assert local("UK", "2025-07-01", "extended") == "07:00–17:30 BST"
 
 
@@ -200,7 +200,7 @@ def test_uk_extended_hours():
         ("2024-12-30", "09:00–11:30 JST", "12:30–15:30 JST", "09:00–15:30 JST"),
     ],
 )
-def test_jp_hours(day, morning, afternoon, regular):
+def test_jp_hours(day: str, morning: str, afternoon: str, regular: str) -> None:
     shown = [local("JP", day, value) for value in ("morning", "afternoon", "regular")]
     assert shown == [morning, afternoon, regular]
     assert early_closes("JP", 2024) == {}
@@ -234,12 +234,12 @@ def test_jp_hours(day, morning, afternoon, regular):
         ),
     ],
 )
-def test_jp_holidays(year, closed):
+def test_jp_holidays(year: int, closed: str) -> None:
     assert closed_weekdays("JP", year) == closed.split()
     assert closed_weekdays("JP", year, "morning") == closed.split()
 
 
-def test_jp_lunch_is_a_break():
+def test_jp_lunch_is_a_break() -> None:
     day = market("JP").session("2025-01-10")
     assert [tuple(map(format_ns, value)) for value in day.breaks] == [
         ("2025-01-10T02:30:00Z", "2025-01-10T03:30:00Z")
@@ -257,7 +257,7 @@ def test_jp_lunch_is_a_break():
         ("2025-03-10", "Sun 17:00–16:00 CDT", False),
     ],
 )
-def test_cme_globex_day(day, hours, pause):
+def test_cme_globex_day(day: str, hours: str, pause: bool) -> None:
     session = market("CME").session(day, "globex")
     assert session.hours == hours
     assert not session.early_close
@@ -268,7 +268,7 @@ def test_cme_globex_day(day, hours, pause):
     assert chicago == expected
 
 
-def test_cme_maintenance_lies_between_two_sessions():
+def test_cme_maintenance_lies_between_two_sessions() -> None:
     one, other = market("CME").sessions("2025-01-13", "2025-01-14", "globex")
     assert format_ns(one.end_ns, one.tz) == "2025-01-13T16:00:00-06:00"
     assert format_ns(other.start_ns, one.tz) == "2025-01-13T17:00:00-06:00"
@@ -277,7 +277,7 @@ def test_cme_maintenance_lies_between_two_sessions():
     assert market("CME").is_open("2025-01-13T17:00:00-06:00", "globex")
 
 
-def test_cme_weekend():
+def test_cme_weekend() -> None:
     assert not market("CME").is_open("2025-01-10T16:00:00-06:00", "globex")
     assert not market("CME").is_open("2025-01-12T16:59:59-06:00", "globex")
     assert market("CME").is_open("2025-01-12T17:00:00-06:00", "globex")
@@ -297,7 +297,7 @@ def test_cme_weekend():
         (2027, "01-01 03-26 12-24"),
     ],
 )
-def test_cme_globex_holidays(year, closed):
+def test_cme_globex_holidays(year: int, closed: str) -> None:
     assert closed_weekdays("CME", year, "globex") == closed.split()
 
 
@@ -348,22 +348,22 @@ def test_cme_globex_holidays(year, closed):
         ),
     ],
 )
-def test_cme_globex_early_closes(year, closes):
+def test_cme_globex_early_closes(year: int, closes: str) -> None:
     actual = early_closes("CME", year, "globex")
     assert ", ".join(f"{day} {time}" for day, time in actual.items()) == closes
 
 
-def test_cme_early_close_has_no_pause():
+def test_cme_early_close_has_no_pause() -> None:
     assert market("CME").session("2013-11-29", "globex").breaks == ()
 
 
-def test_cme_regular_needs_new_york():
+def test_cme_regular_needs_new_york() -> None:
     with pytest.raises(NoSessionError):
         market("CME").session("2025-01-20")
     assert market("CME").session("2025-01-20", "globex").early_close
 
 
-def test_cme_globex_opens_again_on_the_evening_of_a_holiday():
+def test_cme_globex_opens_again_on_the_evening_of_a_holiday() -> None:
     assert local("CME", "2024-12-26", "globex") == "Wed 17:00–16:00 CST"
     assert local("CME", "2025-01-21", "globex") == "Mon 17:00–16:00 CST"
 
@@ -379,11 +379,11 @@ def test_cme_globex_opens_again_on_the_evening_of_a_holiday():
         ("EUREX", "2025-04-22", "08:00–22:00 CEST"),
     ],
 )
-def test_other_calendars(name, day, hours):
+def test_other_calendars(name: str, day: str, hours: str) -> None:
     assert local(name, day, "regular") == hours
 
 
-def test_a_half_day_has_a_morning_and_no_afternoon():
+def test_a_half_day_has_a_morning_and_no_afternoon() -> None:
     hong_kong = market("HKEX")
     assert hong_kong.session("2025-01-28", "morning").hours.startswith("09:30–12:00")
     with pytest.raises(NoSessionError):
@@ -416,11 +416,11 @@ def test_a_half_day_has_a_morning_and_no_afternoon():
         ("EUREX", 2024, "01-01 03-29 04-01 05-01 12-24 12-25 12-26 12-31"),
     ],
 )
-def test_holidays_of_other_calendars(name, year, closed):
+def test_holidays_of_other_calendars(name: str, year: int, closed: str) -> None:
     assert closed_weekdays(name, year) == closed.split()
 
 
-def test_currencies_trade_from_sunday_evening_to_friday_evening():
+def test_currencies_trade_from_sunday_evening_to_friday_evening() -> None:
     week = market("FOREX").sessions("2025-01-11", "2025-01-18")
     assert [f"{value.start:%a %H:%M} {value.end:%a %H:%M}" for value in (week[0], week[-1])] == [
         "Sun 17:00 Mon 17:00",
@@ -429,13 +429,13 @@ def test_currencies_trade_from_sunday_evening_to_friday_evening():
     assert len(week) == 5
 
 
-def test_a_discontinued_break_is_absent():
+def test_a_discontinued_break_is_absent() -> None:
     # Seoul had a lunch break until May 2000.
     assert market("XKRX").session_types == ("regular",)
     assert market("XKRX").session("2025-01-10").breaks == ()
 
 
-def test_pre_and_post_of_another_calendar():
+def test_pre_and_post_of_another_calendar() -> None:
     eurex = market("EUREX_PrePost")
     assert eurex.session_types == ("regular", "pre_market", "after_hours", "extended")
     day = {

@@ -8,7 +8,7 @@ import sys
 import ibticks.calendar
 
 
-def test_instants_and_periods_need_no_pandas():
+def test_instants_and_periods_need_no_pandas() -> None:
     code = (
         "import sys\n"
         "from ibticks.calendar import market, parse_duration, to_ns\n"
@@ -22,7 +22,7 @@ def test_instants_and_periods_need_no_pandas():
     assert done.stdout.split("\n")[:2] == ["[]", "True"]
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_is_there() -> None:
     assert ibticks.calendar.__all__ == sorted(ibticks.calendar.__all__, key=_as_ruff_sorts)
     for name in ibticks.calendar.__all__:
         assert getattr(ibticks.calendar, name) is not None

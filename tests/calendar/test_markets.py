@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -40,7 +41,7 @@ DAYS = st.dates(date(2012, 11, 19), date(2049, 12, 31))
 INSTANTS = st.integers(to_ns("2013-01-03T00:00Z"), to_ns("2049-12-01T00:00Z"))
 
 
-def test_a_market_is_one_object():
+def test_a_market_is_one_object() -> None:
     assert market("US") is market("us") is market(" US ") is market("NYSE") is market("NASDAQ")
     assert market("LSE") is market("UK")
     assert market("XTKS") is market("JP")
@@ -48,7 +49,7 @@ def test_a_market_is_one_object():
     assert pickle.loads(pickle.dumps(market("JP"))) is market("JP")
 
 
-def test_session_types():
+def test_session_types() -> None:
     assert {name: market(name).session_types for name in MARKETS} == {
         "US": ("pre_market", "regular", "after_hours", "extended", "overnight"),
         "UK": ("regular", "extended"),
@@ -57,7 +58,7 @@ def test_session_types():
     }
 
 
-def test_time_zones():
+def test_time_zones() -> None:
     assert market("US").tz == ZoneInfo("America/New_York")
     assert market("24/7").tz == UTC
     assert market("HKEX").timezone in {"Asia/Hong_Kong", "Asia/Shanghai"}
@@ -67,23 +68,23 @@ def test_time_zones():
     ("name", "hint"),
     [("NYS", "'NYSE'"), ("XETRA", "'XETR'"), ("hkx", "'HKEX'"), ("Mars", "US, UK")],
 )
-def test_an_unknown_market_has_suggestions(name, hint):
+def test_an_unknown_market_has_suggestions(name: str, hint: str) -> None:
     with pytest.raises(UnknownMarketError, match=rf"no market '{name}'.*{hint}"):
         market(name)
 
 
 @pytest.mark.parametrize("name", ["IEX", "XSGO"])
-def test_calendars_known_to_be_wrong_are_not_used(name):
+def test_calendars_known_to_be_wrong_are_not_used(name: str) -> None:
     with pytest.raises(UnknownMarketError):
         market(name).session("2025-01-02")
 
 
-def test_a_market_is_named_by_a_string():
+def test_a_market_is_named_by_a_string() -> None:
     with pytest.raises(InputError, match="named by a string"):
         market(None)
 
 
-def test_an_unknown_session_type_has_suggestions():
+def test_an_unknown_session_type_has_suggestions() -> None:
     with pytest.raises(UnknownMarketError, match=r"did you mean 'pre_market'.*overnight"):
         market("US").session("2025-01-10", "premarket")
 
@@ -101,12 +102,12 @@ def test_an_unknown_session_type_has_suggestions():
         to_ns("2025-01-11T02:00:00Z"),
     ],
 )
-def test_a_day_in_many_ways(day):
+def test_a_day_in_many_ways(day: Any) -> None:
     assert market("US").session(day).date == date(2025, 1, 10)
 
 
 @pytest.mark.parametrize("day", ["tomorrow", "2025-1-1", "", None, 3.5])
-def test_invalid_days_are_refused(day):
+def test_invalid_days_are_refused(day: str | float | None) -> None:
     with pytest.raises(InputError):
         market("US").session(day)
 
@@ -122,7 +123,9 @@ def test_invalid_days_are_refused(day):
         ("CME", "2025-04-18", "2025-04-17", "2025-04-21"),
     ],
 )
-def test_a_day_without_a_session_names_its_neighbours(name, day, before, after):
+def test_a_day_without_a_session_names_its_neighbours(
+    name: str, day: str, before: str, after: str
+) -> None:
     with pytest.raises(NoSessionError, match=rf"{day}.*previous.*{before}.*next.*{after}") as info:
         market(name).session(day)
     assert info.value.context["previous"].date == date.fromisoformat(before)
@@ -130,7 +133,7 @@ def test_a_day_without_a_session_names_its_neighbours(name, day, before, after):
     assert pickle.loads(pickle.dumps(info.value)).context == info.value.context
 
 
-def test_the_first_days_have_no_previous_session():
+def test_the_first_days_have_no_previous_session() -> None:
     with pytest.raises(NoSessionError, match="; the next one is Monday 2000-01-03"):
         market("US").session("2000-01-01")
 
@@ -146,7 +149,7 @@ def test_the_first_days_have_no_previous_session():
         ("TASE", "2018-06-04"),
     ],
 )
-def test_days_outside_the_calendar_are_refused(name, day):
+def test_days_outside_the_calendar_are_refused(name: str, day: str) -> None:
     with pytest.raises(TimeRangeError, match=r"known from \d{4}-\d\d-\d\d to \d{4}"):
         market(name).session(day)
     with pytest.raises(TimeRangeError, match="known from"):
@@ -155,12 +158,12 @@ def test_days_outside_the_calendar_are_refused(name, day):
         market(name).is_open(f"{day}T12:00:00Z")
 
 
-def test_calendars_end_where_their_list_of_holidays_does():
+def test_calendars_end_where_their_list_of_holidays_does() -> None:
     assert market("XSHG").last_date < date(2049, 12, 31)
     assert market("TASE").first_date == date(2019, 1, 1)
 
 
-def test_sessions_include_both_ends():
+def test_sessions_include_both_ends() -> None:
     week = market("US").sessions("2025-01-08", "2025-01-14")
     assert [value.date.day for value in week] == [8, 10, 13, 14]
     assert market("US").sessions("2025-01-11", "2025-01-12") == []
@@ -181,7 +184,7 @@ def test_sessions_include_both_ends():
         ("2024-11-29T13:00:00-05:00", False),
     ],
 )
-def test_open_from_the_start_up_to_the_end(now, is_open):
+def test_open_from_the_start_up_to_the_end(now: str, is_open: bool) -> None:
     assert market("US").is_open(now) is is_open
     assert is_market_open("US", now) is is_open
     assert is_market_open(market("US"), to_ns(now)) is is_open
@@ -200,7 +203,7 @@ def test_open_from_the_start_up_to_the_end(now, is_open):
         ("15:30", False, None),
     ],
 )
-def test_lunch_in_tokyo(at, is_open, running):
+def test_lunch_in_tokyo(at: str, is_open: bool, running: str | None) -> None:
     now = f"2025-01-10T{at}:00+09:00"
     session = current_session("JP", now)
     assert market("JP").is_open(now) is is_open
@@ -228,13 +231,15 @@ def test_lunch_in_tokyo(at, is_open, running):
         ("CME", "2025-01-10T16:30:00-06:00", None),
     ],
 )
-def test_the_session_that_runs_is_the_most_specific(name, now, running):
+def test_the_session_that_runs_is_the_most_specific(
+    name: str, now: str, running: str | None
+) -> None:
     session = market(name).current_session(now)
     assert (session and session.session_type) == running
     assert session is None or now in session
 
 
-def test_previous_current_next():
+def test_previous_current_next() -> None:
     us, noon = market("US"), "2025-01-10T12:00:00-05:00"
     assert us.previous_session(noon).date == date(2025, 1, 8)
     assert us.latest_session(noon).date == date(2025, 1, 10)
@@ -247,7 +252,7 @@ def test_previous_current_next():
     assert us.next_session(noon, "after_hours").date == date(2025, 1, 10)
 
 
-def test_previous_sessions_over_thanksgiving():
+def test_previous_sessions_over_thanksgiving() -> None:
     us = market("US")
     days = [
         f"{session.date:%m-%d}" for session in us.previous_sessions(5, now="2024-12-02T14:00:00Z")
@@ -261,12 +266,12 @@ def test_previous_sessions_over_thanksgiving():
 
 
 @pytest.mark.parametrize("n", [0, -1])
-def test_zero_sessions_are_refused(n):
+def test_zero_sessions_are_refused(n: int) -> None:
     with pytest.raises(InputError, match="one or more"):
         market("US").previous_sessions(n, now="2025-01-10T12:00:00Z")
 
 
-def test_more_sessions_than_the_calendar_has():
+def test_more_sessions_than_the_calendar_has() -> None:
     with pytest.raises(NoSessionError, match="known from 2000-01-01"):
         market("US").previous_sessions(10_000, now="2025-01-10T12:00:00Z")
     with pytest.raises(NoSessionError, match="known from 2000-01-01"):
@@ -275,7 +280,7 @@ def test_more_sessions_than_the_calendar_has():
         market("UK").next_session("2049-12-31T20:00:00Z")
 
 
-def test_now_defaults_to_the_current_time():
+def test_now_defaults_to_the_current_time() -> None:
     us = market("US")
     before = us.previous_session(now_ns())
     assert us.previous_session() in {before, us.previous_session(now_ns())}
@@ -284,12 +289,12 @@ def test_now_defaults_to_the_current_time():
     assert us.is_open() in {True, False}
 
 
-def test_a_naive_now_is_refused():
+def test_a_naive_now_is_refused() -> None:
     with pytest.raises(NaiveDatetimeError, match="now="):
         market("US").is_open(datetime(2025, 1, 10, 12))
 
 
-def test_rows_for_the_database():
+def test_rows_for_the_database() -> None:
     start, end = date(2024, 11, 28), date(2024, 12, 2)
     rows = list(session_rows(MARKETS, start, end))
     sessions = [
@@ -312,7 +317,7 @@ def test_rows_for_the_database():
     assert [type(value) for value in rows[0]] == [str, str, date, int, int, bool]
 
 
-def test_rows_of_years_outside_the_calendar():
+def test_rows_of_years_outside_the_calendar() -> None:
     rows = session_rows(["CME", "US"], date(1990, 1, 1), date(2012, 11, 19))
     firsts = {}
     for name, session_type, day, *_ in rows:
@@ -321,14 +326,14 @@ def test_rows_of_years_outside_the_calendar():
     assert firsts[("CME", "globex")] == date(2012, 11, 19)
 
 
-def test_invalid_rows_are_refused():
+def test_invalid_rows_are_refused() -> None:
     with pytest.raises(TimeRangeError, match="is after"):
         session_rows(MARKETS, date(2025, 1, 2), date(2025, 1, 1))
     with pytest.raises(UnknownMarketError):
         session_rows(["Mars"], date(2025, 1, 1), date(2025, 1, 2))
 
 
-def test_notebook_views():
+def test_notebook_views() -> None:
     for name in MARKETS:
         html = market(name)._repr_html_()
         assert all(session_type in html for session_type in market(name).session_types)
@@ -339,7 +344,9 @@ def test_notebook_views():
 @pytest.mark.parametrize(
     ("at", "state"), [("08:00", "next"), ("10:00", "open"), ("12:00", "break"), ("16:00", "next")]
 )
-def test_the_notebook_view_has_the_running_session(monkeypatch, at, state):
+def test_the_notebook_view_has_the_running_session(
+    monkeypatch: pytest.MonkeyPatch, at: str, state: str
+) -> None:
     now = to_ns(f"2025-01-10T{at}:00+09:00")
     monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: now)
     regular = market("JP")._repr_html_().split("<tr>")[2]
@@ -347,19 +354,19 @@ def test_the_notebook_view_has_the_running_session(monkeypatch, at, state):
     assert ("2025-01-10" in regular) == (at != "16:00")
 
 
-def test_the_notebook_view_after_the_end_of_the_calendar(monkeypatch):
+def test_the_notebook_view_after_the_end_of_the_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: to_ns("2055-01-01T00:00Z"))
     assert market("US")._repr_html_().count("not known") == len(market("US").session_types)
 
 
-def test_the_arrays_of_a_market_are_read_only():
+def test_the_arrays_of_a_market_are_read_only() -> None:
     table = market("US").tables["regular"]
     with pytest.raises(ValueError, match="read-only"):
         table.start_ns[0] = 0
 
 
 @given(st.sampled_from(TYPES), DAYS, st.integers(0, 60))
-def test_sessions_are_in_order_and_do_not_overlap(which, first, length):
+def test_sessions_are_in_order_and_do_not_overlap(which: Any, first: date, length: int) -> None:
     name, session_type = which
     last = min(first + timedelta(days=length), market(name).last_date)
     sessions = market(name).sessions(first, last, session_type)
@@ -375,7 +382,7 @@ def test_sessions_are_in_order_and_do_not_overlap(which, first, length):
 
 
 @given(st.sampled_from(TYPES), INSTANTS)
-def test_an_instant_lies_between_previous_and_next(which, now):
+def test_an_instant_lies_between_previous_and_next(which: Any, now: int) -> None:
     name, session_type = which
     here = market(name)
     before, latest, after = (
@@ -390,7 +397,7 @@ def test_an_instant_lies_between_previous_and_next(which, now):
 
 
 @given(INSTANTS, st.sampled_from(MARKETS))
-def test_the_running_session_contains_the_instant(now, name):
+def test_the_running_session_contains_the_instant(now: int, name: Any) -> None:
     here = market(name)
     running = here.current_session(now)
     assert (running is not None) == any(
@@ -402,7 +409,7 @@ def test_the_running_session_contains_the_instant(now, name):
 
 
 @given(st.dates(date(2007, 1, 1), date(2049, 12, 31)))
-def test_the_sessions_of_a_day_in_new_york_are_adjacent(day):
+def test_the_sessions_of_a_day_in_new_york_are_adjacent(day: date) -> None:
     us = market("US")
     try:
         parts = {session_type: us.session(day, session_type) for session_type in us.session_types}
@@ -421,7 +428,7 @@ def test_the_sessions_of_a_day_in_new_york_are_adjacent(day):
     assert regular.start_ns == int(opening.timestamp()) * 10**9
 
 
-def test_public_names():
+def test_public_names() -> None:
     assert isinstance(market("US"), Market)
     assert isinstance(market("US").session("2025-01-10"), Session)
     assert format_ns(market("US").session("2025-01-10").start_ns) == "2025-01-10T14:30:00Z"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,14 +42,14 @@ NOW = to_ns("2025-01-10T15:00:00.000000005Z")  # Friday, half an hour into New Y
         (timedelta(minutes=1, microseconds=500_000), 60.5),
     ],
 )
-def test_durations(text, seconds):
+def test_durations(text: str | timedelta, seconds: float) -> None:
     assert parse_duration(text) == int(seconds * SECOND)
 
 
 @pytest.mark.parametrize(
     ("text", "ns"), [("1ms", 10**6), ("2us", 2000), ("3ns", 3), ("0.1ms", 10**5)]
 )
-def test_short_durations(text, ns):
+def test_short_durations(text: str, ns: int) -> None:
     assert parse_duration(text) == ns
 
 
@@ -59,24 +60,24 @@ def test_short_durations(text, ns):
         *("1h,5m", "1m5min", "5hin", "1mo", 300, None),
     ],
 )
-def test_an_invalid_duration_lists_valid_ones(text):
+def test_an_invalid_duration_lists_valid_ones(text: str | int | None) -> None:
     with pytest.raises(UnknownPeriodError, match=r"no length of time, such as 90s, .*2h30m"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["0s", "5218w", "36526d", timedelta(0), timedelta(seconds=-1)])
-def test_durations_are_positive_and_bounded(text):
+def test_durations_are_positive_and_bounded(text: str | timedelta) -> None:
     with pytest.raises(UnknownPeriodError, match="century"):
         parse_duration(text)
 
 
 @given(st.integers(1, 36_525 * 86_400 * SECOND))
-def test_formatted_durations_are_parsed_again(ns):
+def test_formatted_durations_are_parsed_again(ns: int) -> None:
     assert parse_duration(format_duration(ns)) == ns
 
 
 @given(st.tuples(*[st.integers(0, 99)] * 5))
-def test_parts_add_up(parts):
+def test_parts_add_up(parts: tuple[Any, ...]) -> None:
     text = "".join(f"{n}{unit}" for n, unit in zip(parts, "wdhms", strict=True) if n)
     days = timedelta(
         **dict(zip(("weeks", "days", "hours", "minutes", "seconds"), parts, strict=True))
@@ -85,7 +86,7 @@ def test_parts_add_up(parts):
         assert parse_duration(text) == days // timedelta(microseconds=1) * 1000
 
 
-def test_an_empty_duration_cannot_be_formatted():
+def test_an_empty_duration_cannot_be_formatted() -> None:
     with pytest.raises(InputError, match="positive"):
         format_duration(0)
 
@@ -113,13 +114,13 @@ def test_an_empty_duration_cannot_be_formatted():
         (timedelta(seconds=1), timedelta(seconds=1)),
     ],
 )
-def test_periods_reach_back_from_now(period, length):
+def test_periods_reach_back_from_now(period: str | timedelta, length: timedelta) -> None:
     start, end = resolve_period(period, NOW)
     assert start == NOW - length // timedelta(microseconds=1) * 1000
     assert start <= NOW < end == NOW + 1
 
 
-def test_every_period_with_a_name_is_known():
+def test_every_period_with_a_name_is_known() -> None:
     for period in PERIODS:
         start, end = resolve_period(period, NOW, market="US")
         assert start < NOW < end
@@ -133,11 +134,11 @@ def test_every_period_with_a_name_is_known():
         ("Asia/Tokyo", "2025-01-10T15:00:00Z"),  # Saturday has just begun there
     ],
 )
-def test_today_is_of_the_zone(tz, start):
+def test_today_is_of_the_zone(tz: str | None, start: str) -> None:
     assert format_ns(resolve_period("today", NOW, tz=tz)[0]) == start
 
 
-def test_today_has_25_hours_when_the_clocks_go_back():
+def test_today_has_25_hours_when_the_clocks_go_back() -> None:
     now = to_ns("2025-11-02T23:59:59-05:00")
     start, _ = resolve_period("today", now, tz="America/New_York")
     assert now - start == (25 * 3600 - 1) * SECOND
@@ -152,11 +153,11 @@ def test_today_has_25_hours_when_the_clocks_go_back():
         ("2025-01-12T12:00:00Z", "2025-01-10T14:30:00Z"),  # Sunday
     ],
 )
-def test_since_open_is_the_latest_opening(now, start):
+def test_since_open_is_the_latest_opening(now: str, start: str) -> None:
     assert format_ns(resolve_period("since_open", to_ns(now), market="US")[0]) == start
 
 
-def test_since_open_of_other_markets_and_sessions():
+def test_since_open_of_other_markets_and_sessions() -> None:
     now = to_ns(
         "2025-01-13T02:00:00Z"
     )  # Sunday evening in Chicago, Monday noon in Tokyo: a holiday
@@ -170,7 +171,7 @@ def test_since_open_of_other_markets_and_sessions():
     assert [format_ns(ns) for ns in starts.values()] == list(starts)
 
 
-def test_since_open_needs_a_market_that_exists():
+def test_since_open_needs_a_market_that_exists() -> None:
     with pytest.raises(InputError, match="needs a market"):
         resolve_period("since_open", NOW)
     with pytest.raises(UnknownMarketError):
@@ -180,18 +181,18 @@ def test_since_open_needs_a_market_that_exists():
 @pytest.mark.parametrize(
     "period", ["last_hours_2", "last_", "last_0x_days", "yesterday", "", None, 5]
 )
-def test_an_invalid_period_lists_valid_ones(period):
+def test_an_invalid_period_lists_valid_ones(period: str | int | None) -> None:
     with pytest.raises(UnknownPeriodError) as info:
         resolve_period(period, NOW)
     assert all(name in str(info.value) for name in (*PERIODS, "2h30m", "last_<n>_"))
 
 
-def test_a_misspelt_period_has_a_suggestion():
+def test_a_misspelt_period_has_a_suggestion() -> None:
     with pytest.raises(UnknownPeriodError, match="did you mean 'last_hour'"):
         resolve_period("last_hr", NOW)
 
 
 @pytest.mark.parametrize("period", ["last_0_days", "last_99999_weeks"])
-def test_numbered_periods_are_positive_and_bounded(period):
+def test_numbered_periods_are_positive_and_bounded(period: str) -> None:
     with pytest.raises(UnknownPeriodError, match="century"):
         resolve_period(period, NOW)

@@ -19,7 +19,7 @@ def tokyo() -> Session:
     return market("JP").session("2025-01-10")
 
 
-def test_start_and_end_are_aware_and_local(tokyo):
+def test_start_and_end_are_aware_and_local(tokyo: Session) -> None:
     assert tokyo.start.isoformat() == "2025-01-10T09:00:00+09:00"
     assert tokyo.end.isoformat() == "2025-01-10T15:30:00+09:00"
     assert tokyo.duration == timedelta(hours=6, minutes=30)
@@ -27,7 +27,7 @@ def test_start_and_end_are_aware_and_local(tokyo):
     assert to_ns(tokyo.end) == tokyo.end_ns
 
 
-def test_a_session_is_half_open(tokyo):
+def test_a_session_is_half_open(tokyo: Session) -> None:
     assert tokyo.start in tokyo
     assert tokyo.end not in tokyo
     assert tokyo.end_ns - 1 in tokyo
@@ -37,14 +37,14 @@ def test_a_session_is_half_open(tokyo):
         assert datetime(2025, 1, 10, 10) in tokyo
 
 
-def test_lunch_is_inside_a_session_but_not_open(tokyo):
+def test_lunch_is_inside_a_session_but_not_open(tokyo: Session) -> None:
     lunch = "2025-01-10T12:00:00+09:00"
     assert lunch in tokyo
     assert not tokyo.is_open(lunch)
     assert tokyo.is_open("2025-01-10T12:30:00+09:00")
 
 
-def test_sessions_are_values(tokyo):
+def test_sessions_are_values(tokyo: Session) -> None:
     assert tokyo == market("JP").session("2025-01-10")
     assert len({tokyo, market("JP").session(date(2025, 1, 10))}) == 1
     assert pickle.loads(pickle.dumps(tokyo)) == tokyo
@@ -52,7 +52,7 @@ def test_sessions_are_values(tokyo):
         tokyo.start_ns = 0
 
 
-def test_the_repr_of_a_session():
+def test_the_repr_of_a_session() -> None:
     assert repr(market("CME").session("2025-01-20", "globex")) == (
         "<Session CME globex 2025-01-20 Sun 17:00–12:00 CST, early close>"
     )
@@ -61,7 +61,7 @@ def test_the_repr_of_a_session():
         assert text in html
 
 
-def test_html_is_escaped():
+def test_html_is_escaped() -> None:
     session = Session("<b>", "regular", date(2025, 1, 10), 0, 1)
     assert "<b>" not in session._repr_html_()
 
@@ -70,7 +70,7 @@ def _days(*days: str) -> np.ndarray:
     return np.array(days, dtype="datetime64[D]")
 
 
-def test_sessions_without_length_are_left_out():
+def test_sessions_without_length_are_left_out() -> None:
     table = sorted_table(_days("2025-01-09", "2025-01-10"), np.array([5, 20]), np.array([5, 30]))
     assert table.days.tolist() == [date(2025, 1, 10)]
 
@@ -83,12 +83,14 @@ def test_sessions_without_length_are_left_out():
         (("2025-01-10", "2025-01-10"), [0, 10], [10, 20]),
     ],
 )
-def test_a_table_out_of_order_is_refused(days, starts, ends):
+def test_a_table_out_of_order_is_refused(
+    days: tuple[str, str], starts: list[int], ends: list[int]
+) -> None:
     with pytest.raises(ValueError, match="overlap"):
         sorted_table(_days(*days), np.array(starts), np.array(ends))
 
 
-def test_sessions_may_touch():
+def test_sessions_may_touch() -> None:
     table = sorted_table(_days("2025-01-09", "2025-01-10"), np.array([0, 10]), np.array([10, 20]))
     assert [table.started(ns) for ns in (-1, 0, 9, 10)] == [0, 1, 1, 2]
     assert [table.ended(ns) for ns in (9, 10, 19, 20)] == [0, 1, 1, 2]

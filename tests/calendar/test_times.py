@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -49,7 +50,7 @@ UNTIL_2037 = st.datetimes(datetime(1970, 1, 1), datetime(2037, 12, 31))  # pytz 
         (np.int64(OPEN), None),
     ],
 )
-def test_one_instant_in_many_ways(value, tz):
+def test_one_instant_in_many_ways(value: Any, tz: Any) -> None:
     assert to_ns(value, tz=tz) == OPEN
 
 
@@ -62,11 +63,11 @@ def test_one_instant_in_many_ways(value, tz):
         pd.Timestamp("2025-01-10 14:30:00.000000001", tz="UTC"),
     ],
 )
-def test_nanoseconds_are_kept(value):
+def test_nanoseconds_are_kept(value: str | pd.Timestamp) -> None:
     assert to_ns(value) == OPEN + 1
 
 
-def test_nanoseconds_of_numpy_are_kept():
+def test_nanoseconds_of_numpy_are_kept() -> None:
     assert to_ns(np.datetime64("2025-01-10T09:30:00.123456789"), tz=NEW_YORK) == OPEN + 123_456_789
 
 
@@ -80,24 +81,24 @@ def test_nanoseconds_of_numpy_are_kept():
         datetime(2025, 1, 10),
     ],
 )
-def test_a_date_is_its_local_midnight(value):
+def test_a_date_is_its_local_midnight(value: Any) -> None:
     assert format_ns(to_ns(value, tz="Asia/Tokyo")) == "2025-01-09T15:00:00Z"
 
 
-def test_a_day_without_midnight_starts_when_the_clocks_jump():
+def test_a_day_without_midnight_starts_when_the_clocks_jump() -> None:
     # Brazil put its clocks forward at midnight until 2018.
     assert format_ns(to_ns("2018-11-04", tz="America/Sao_Paulo")) == "2018-11-04T03:00:00Z"
     with pytest.raises(TimeRangeError, match="did not happen"):
         to_ns("2018-11-04T00:00", tz="America/Sao_Paulo")
 
 
-def test_a_day_with_two_midnights_starts_at_the_first():
+def test_a_day_with_two_midnights_starts_at_the_first() -> None:
     # Cuba puts its clocks back from 01:00 to 00:00.
     start = start_of_day_ns(date(2024, 11, 3), "America/Havana")
     assert format_ns(start) == "2024-11-03T04:00:00Z"
 
 
-def test_anything_with_isoformat_is_read():
+def test_anything_with_isoformat_is_read() -> None:
     class Moment:
         def isoformat(self) -> str:
             return "2025-01-10T14:30:00Z"
@@ -117,7 +118,7 @@ def test_anything_with_isoformat_is_read():
         np.datetime64("2025-01-10"),
     ],
 )
-def test_naive_times_are_refused_with_a_remedy(value):
+def test_naive_times_are_refused_with_a_remedy(value: Any) -> None:
     with pytest.raises(
         NaiveDatetimeError, match=r"until=.*2025-01-10.*is UTC.*tz='America"
     ) as info:
@@ -125,7 +126,7 @@ def test_naive_times_are_refused_with_a_remedy(value):
     assert info.value.context["name"] == "until"
 
 
-def test_a_skipped_local_time_names_both_choices():
+def test_a_skipped_local_time_names_both_choices() -> None:
     with pytest.raises(TimeRangeError, match="did not happen") as info:
         to_ns("2025-03-09 02:30", tz=NEW_YORK)
     assert info.value.context["choices"] == (
@@ -136,19 +137,19 @@ def test_a_skipped_local_time_names_both_choices():
 
 
 @pytest.mark.parametrize("tz", [NEW_YORK, pytz.timezone(NEW_YORK), ZoneInfo(NEW_YORK)])
-def test_an_ambiguous_local_time_names_both_choices(tz):
+def test_an_ambiguous_local_time_names_both_choices(tz: Any) -> None:
     with pytest.raises(TimeRangeError, match=r"happened twice.*\(EDT\) or .*\(EST\)") as info:
         to_ns(datetime(2025, 11, 2, 1, 30), tz=tz)
     first, second = info.value.context["choices"]
     assert to_ns(second) - to_ns(first) == 3_600_000_000_000
 
 
-def test_the_hours_beside_a_time_change_are_read():
+def test_the_hours_beside_a_time_change_are_read() -> None:
     before, after = (to_ns(f"2025-03-09 {at}", tz=NEW_YORK) for at in ("01:59:59", "03:00"))
     assert after - before == 1_000_000_000
 
 
-def test_a_pytz_zone_given_as_tzinfo_is_refused():
+def test_a_pytz_zone_given_as_tzinfo_is_refused() -> None:
     wrong = datetime(2025, 1, 10, 9, 30, tzinfo=pytz.timezone(NEW_YORK))
     with pytest.raises(InputError, match=r"local mean time.*localize"):
         to_ns(wrong)
@@ -163,13 +164,13 @@ def test_a_pytz_zone_given_as_tzinfo_is_refused():
         ("Asia/Tokio", "Asia/Tokyo"),
     ],
 )
-def test_an_unknown_zone_has_suggestions(tz, hint):
+def test_an_unknown_zone_has_suggestions(tz: str, hint: str) -> None:
     with pytest.raises(InputError, match=rf"no time zone '{tz}'; did you mean .*'{hint}'"):
         to_ns("2025-01-10", tz=tz)
 
 
 @pytest.mark.parametrize("tz", ["", "Nowhere", "../etc/passwd", "America", 5])
-def test_invalid_zones_are_refused(tz):
+def test_invalid_zones_are_refused(tz: str | int) -> None:
     with pytest.raises(InputError, match="time zone"):
         find_timezone(tz)
 
@@ -189,25 +190,25 @@ def test_invalid_zones_are_refused(tz):
         "01/10/2025",
     ],
 )
-def test_invalid_times_are_refused(value):
+def test_invalid_times_are_refused(value: str) -> None:
     with pytest.raises(InputError, match="ISO 8601"):
         to_ns(value, tz="UTC")
 
 
 @pytest.mark.parametrize("value", [None, 1.5, True, [], object(), np.float64(OPEN)])
-def test_other_things_are_refused(value):
+def test_other_things_are_refused(value: Any) -> None:
     with pytest.raises(InputError, match="is not a time"):
         to_ns(value, tz="UTC")
 
 
 @pytest.mark.parametrize("value", [pd.NaT, np.datetime64("NaT")])
-def test_nat_is_refused(value):
+def test_nat_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="NaT"):
         to_ns(value, tz="UTC")
 
 
 @pytest.mark.parametrize("value", [1_736_519_400, 1_736_519_400_000, 1_736_519_400_000_000])
-def test_ints_that_are_not_nanoseconds_are_refused(value):
+def test_ints_that_are_not_nanoseconds_are_refused(value: int) -> None:
     with pytest.raises(InputError, match="multiply by"):
         to_ns(value)
 
@@ -223,12 +224,12 @@ def test_ints_that_are_not_nanoseconds_are_refused(value):
         2**63,
     ],
 )
-def test_times_beyond_64_bits_are_refused(value):
+def test_times_beyond_64_bits_are_refused(value: Any) -> None:
     with pytest.raises(TimeRangeError, match="64 bits"):
         to_ns(value, tz="UTC")
 
 
-def test_the_ends_of_64_bits():
+def test_the_ends_of_64_bits() -> None:
     assert format_ns(-(2**63)) == "1677-09-21T00:12:43.145224192Z"
     assert format_ns(2**63 - 1) == "2262-04-11T23:47:16.854775807Z"
 
@@ -244,28 +245,28 @@ def test_the_ends_of_64_bits():
         (-1, "1969-12-31T23:59:59.999999999Z"),
     ],
 )
-def test_written_in_utc(ns, text):
+def test_written_in_utc(ns: int, text: str) -> None:
     assert format_ns(ns) == text
 
 
-def test_written_in_a_zone():
+def test_written_in_a_zone() -> None:
     assert format_ns(OPEN + 1, NEW_YORK) == "2025-01-10T09:30:00.000000001-05:00"
     assert format_ns(OPEN, pytz.timezone("Europe/London")) == "2025-01-10T14:30:00+00:00"
 
 
 @given(INT64, st.sampled_from([None, NEW_YORK, "Asia/Kolkata", "Australia/Lord_Howe"]))
-def test_formatted_times_are_parsed_again(ns, tz):
+def test_formatted_times_are_parsed_again(ns: int, tz: Any) -> None:
     assert to_ns(format_ns(ns, tz)) == ns
 
 
 @given(INT64.filter(lambda ns: ns > -(2**63)))  # which numpy calls NaT
-def test_numpy_and_pandas_agree(ns):
+def test_numpy_and_pandas_agree(ns: int) -> None:
     assert to_ns(np.datetime64(ns, "ns"), tz="UTC") == ns
     assert to_ns(pd.Timestamp(ns, tz="UTC")) == ns
 
 
 @given(UNTIL_2037, st.sampled_from([NEW_YORK, "Europe/London", "Australia/Lord_Howe"]))
-def test_local_times_agree_with_pytz(naive, tz):
+def test_local_times_agree_with_pytz(naive: datetime, tz: Any) -> None:
     zone = pytz.timezone(tz)
     try:
         expected = zone.localize(naive, is_dst=None)
@@ -277,6 +278,6 @@ def test_local_times_agree_with_pytz(naive, tz):
     assert from_ns(to_ns(naive, tz=tz), tz) == expected
 
 
-def test_now_is_the_current_time():
+def test_now_is_the_current_time() -> None:
     before = time.time_ns()
     assert before <= now_ns() <= time.time_ns()

@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,10 +26,13 @@ from ibticks.capture import _capture as capture_module
 from ibticks.capture import _recorder as recorder_module
 from ibticks.coverage import rebuild_coverage
 from ibticks.gateway import Gateway, GatewayContract, Replay
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.schema import TickColumns, Values
 from ibticks.storage import read_ticks, seal_files, verify_files
 from ibticks.storage._audit import read_all_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMEOUT_SECONDS = 60.0
 ROWS = 6000
@@ -84,13 +88,13 @@ class Store:
 
 
 class SealedHere:
-    def __call__(self, root, keys):
+    def __call__(self, root: Any, keys: Any) -> list[FileRecord]:
         return seal_files(root, keys)
 
-    def stop_if_idle(self, idle_seconds):
+    def stop_if_idle(self, idle_seconds: Any) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
@@ -123,7 +127,7 @@ class Stage:
     def stream(self) -> dict:
         return self.capture.status()["status"]["contracts"]["1"]["streams"]["bid_ask"]
 
-    def until(self, holds) -> None:
+    def until(self, holds: Callable[[], Any]) -> None:
         end = time.monotonic() + TIMEOUT_SECONDS
         while not holds():
             assert time.monotonic() < end, self.capture.status()

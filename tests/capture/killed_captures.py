@@ -13,13 +13,14 @@ import struct
 import sys
 import time
 import traceback
+from typing import Any
 
 import ibticks as ibt
 from ibticks.capture import Recorder
 from ibticks.capture import _capture as capture_module
 from ibticks.capture import _recorder as recorder_module
 from ibticks.format import TickEncoder
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import StreamAppender, seal_files
 
 FAST = 7200  # two hours a second
@@ -32,13 +33,13 @@ _real = time.time_ns
 class SealedHere:
     """Seals in this process, since another one would take longer to start than these live."""
 
-    def __call__(self, root, keys):
+    def __call__(self, root: Any, keys: Any) -> list[FileRecord]:
         return seal_files(root, keys)
 
-    def stop_if_idle(self, idle_seconds):
+    def stop_if_idle(self, idle_seconds: Any) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
@@ -55,15 +56,15 @@ def report(recorder: type[Recorder], descriptor: int) -> None:
     """Write every tick to a file once its recorder has written it."""
     quote, trade, mid_point = recorder.quote, recorder.trade, recorder.mid_point
 
-    def on_quote(self, event, bid, *rest):
+    def on_quote(self: Any, event: Any, bid: Any, *rest: Any) -> None:
         quote(self, event, bid, *rest)
         os.write(descriptor, TICK.pack(0, bid))
 
-    def on_trade(self, event, price, *rest):
+    def on_trade(self: Any, event: Any, price: Any, *rest: Any) -> None:
         trade(self, event, price, *rest)
         os.write(descriptor, TICK.pack(1, price))
 
-    def on_mid_point(self, event, price):
+    def on_mid_point(self: Any, event: Any, price: Any) -> None:
         mid_point(self, event, price)
         os.write(descriptor, TICK.pack(2, price))
 

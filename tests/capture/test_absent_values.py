@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.gateway import GatewayContract, Replay
+from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.schema import TickColumns, Values
 from tests.capture_checks import until
 from tests.recorded_replay import Recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECOND = 1_000_000_000
 START = 1_741_012_200 * SECOND  # 2025-03-03 14:30 UTC
@@ -61,7 +65,13 @@ def replay() -> Replay:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_capture_stores_unset_values_as_absent(kind, store, serve, capturing, replay):
+def test_capture_stores_unset_values_as_absent(
+    kind: str,
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    replay: Replay,
+) -> None:
     capture = capturing(serve(replay), f"{XYZ}:XYZ:{kind}")
     rows = replay.streams[XYZ, kind].rows
     until(lambda: capture.status()["status"]["ticks"] == rows, "all are captured")
@@ -71,7 +81,9 @@ def test_capture_stores_unset_values_as_absent(kind, store, serve, capturing, re
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stream_on_demand_omits_unset_values(kind, store, serve, replay):
+def test_stream_on_demand_omits_unset_values(
+    kind: str, store: ibt.Store, serve: Callable[..., Gateway], replay: Replay
+) -> None:
     rows = replay.streams[XYZ, kind].rows
     with ibt.stream_ticks(
         XYZ, kind, port=serve(replay).port, limit=rows, store=store, timeout_seconds=60
@@ -84,7 +96,9 @@ def test_stream_on_demand_omits_unset_values(kind, store, serve, replay):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_backfill_stores_unset_values_as_absent_and_once(kind, store, serve, replay):
+def test_backfill_stores_unset_values_as_absent_and_once(
+    kind: str, store: ibt.Store, serve: Callable[..., Gateway], replay: Replay
+) -> None:
     only = Replay.from_columns(replay.contracts, {(XYZ, kind): replay.streams[XYZ, kind].columns})
     recorded = Recorded(store, only, [(START + SECOND, START + 3 * SECOND)])
     pacing = ibt.Pacing(requests=10**6, burst=10**6, identical_seconds=0, messages_per_second=1000)

@@ -10,6 +10,8 @@ import threading
 import time
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,21 +25,32 @@ from ibticks.storage import StreamLock
 from tests.capture_checks import QUICK, check_index, check_stored, covered, statuses, stored, until
 from tests.scripted_server import GREETING, READY, Server, hello, message, request
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from ibticks.gateway import Gateway, Replay
+
 TICKING = "1:ONE:bid_ask;last:2,2:TWO:bid_ask"
 
 
-def ticks(capture) -> int:
+def ticks(capture: ibt.Capture) -> int:
     return capture.status()["status"]["ticks"]
 
 
-def streams(capture) -> list[tuple[int, str]]:
+def streams(capture: ibt.Capture) -> list[tuple[int, str]]:
     return [(r.contract_id, r.tick_type) for r in capture._recorders]
 
 
 # --- beginning and ending -------------------------------------------------------------------------
 
 
-def test_start_stop_and_start_again(steady, serve, capturing, store):
+def test_start_stop_and_start_again(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     assert capture.running
@@ -65,7 +78,7 @@ def test_start_stop_and_start_again(steady, serve, capturing, store):
     check_index(store.root, store.index)
 
 
-def test_stop_before_start(store):
+def test_stop_before_start(store: ibt.Store) -> None:
     capture = ibt.Capture(store, TICKING, **QUICK)
     capture.stop()
     assert capture.wait(0)
@@ -73,7 +86,13 @@ def test_stop_before_start(store):
     assert json.dumps(capture.status())
 
 
-def test_stop_leaves_no_thread_and_no_file_open(steady, serve, capturing, store, request):
+def test_stop_leaves_no_thread_and_no_file_open(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+    request: pytest.FixtureRequest,
+) -> None:
     gateway = serve(steady, speed=1.0)
     with capturing(gateway, TICKING) as first:
         until(lambda: ticks(first) > 20)
@@ -86,7 +105,9 @@ def test_stop_leaves_no_thread_and_no_file_open(steady, serve, capturing, store,
     assert not [path for path in (store.root / "metadata").iterdir() if path.name.endswith(".new")]
 
 
-def test_sealing_in_another_process(steady, serve, store, monkeypatch):
+def test_sealing_in_another_process(
+    steady: Replay, serve: Callable[..., Gateway], store: ibt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real one, another process, which is gone at the end, too."""
     gateway = serve(steady, speed=1.0)
     capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
@@ -98,7 +119,12 @@ def test_sealing_in_another_process(steady, serve, store, monkeypatch):
     check_index(store.root, store.index)
 
 
-def test_inside_a_running_event_loop(steady, serve, capturing, store):
+def test_inside_a_running_event_loop(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
 
     async def cell() -> ibt.Capture:
@@ -113,7 +139,12 @@ def test_inside_a_running_event_loop(steady, serve, capturing, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_start_and_stop_from_several_threads(steady, serve, capturing, store):
+def test_start_and_stop_from_several_threads(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+) -> None:
     """A notebook's cell may begin it and another thread end it."""
     gateway = serve(steady, speed=1.0)
     made = []
@@ -130,14 +161,20 @@ def test_start_and_stop_from_several_threads(steady, serve, capturing, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_interrupt_during_stop(steady, serve, capturing, store, monkeypatch):
+def test_interrupt_during_stop(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """After an interrupt of the cell that stops it, a capture can be stopped again."""
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     until(lambda: ticks(capture) > 20)
     join, interrupts = capture._join, [KeyboardInterrupt()]
 
-    def interrupted(thread):
+    def interrupted(thread: Any) -> None:
         if interrupts:
             raise interrupts.pop()
         join(thread)
@@ -154,7 +191,12 @@ def test_interrupt_during_stop(steady, serve, capturing, store, monkeypatch):
 # --- two of them ----------------------------------------------------------------------------------
 
 
-def test_second_capture_of_a_stream_is_refused(steady, serve, capturing, store):
+def test_second_capture_of_a_stream_is_refused(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
     first = capturing(gateway, "1:ONE:bid_ask;last")
     until(lambda: ticks(first) > 20)
@@ -188,7 +230,14 @@ def test_second_capture_of_a_stream_is_refused(steady, serve, capturing, store):
 
 
 @pytest.mark.parametrize("where", ["index", "resume", "Supervisor"])
-def test_start_that_fails_half_way(where, steady, serve, store, monkeypatch, request):
+def test_start_that_fails_half_way(
+    where: str,
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    store: ibt.Store,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
     mistake = ZeroDivisionError("an internal error")
@@ -216,7 +265,7 @@ def test_start_that_fails_half_way(where, steady, serve, store, monkeypatch, req
         until(lambda: ticks(capture) > 20)
 
 
-def test_without_the_official_client(store, monkeypatch):
+def test_without_the_official_client(store: ibt.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("capture._supervisor", "tws._client"):
         monkeypatch.delitem(sys.modules, f"ibticks.{name}", raising=False)
     for name in ("Client", "make_contract"):
@@ -232,7 +281,12 @@ def test_without_the_official_client(store, monkeypatch):
 # --- contracts ------------------------------------------------------------------------------------
 
 
-def test_contract_details_are_requested_once_and_stored(steady, serve, capturing, store):
+def test_contract_details_are_requested_once_and_stored(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
     with capturing(gateway, TICKING) as capture:
         until(lambda: ticks(capture) > 20)
@@ -251,11 +305,14 @@ def test_contract_details_are_requested_once_and_stored(steady, serve, capturing
     }
 
 
-def first_requests(capturing, answers) -> list[list[str]]:
+def first_requests(
+    capturing: Callable[..., ibt.Capture],
+    answers: Callable[..., tuple[Any, ...]] | Callable[..., tuple[bytes] | tuple[Any, ...]],
+) -> list[list[str]]:
     """Return the first requests of a capture to a server with these answers."""
     asked: list[list[str]] = []
 
-    def script(line):
+    def script(line: socket) -> None:
         hello(line)
         line.sendall(GREETING)
         request(line)
@@ -272,7 +329,9 @@ def first_requests(capturing, answers) -> list[list[str]]:
     return asked[:2]
 
 
-def test_known_contract_is_subscribed_at_once(capturing, store):
+def test_known_contract_is_subscribed_at_once(
+    capturing: Callable[..., ibt.Capture], store: ibt.Store
+) -> None:
     """Ticks go by while details are on their way: they are asked for after the stream."""
     store.add_contract(1, "ONE", exchange="NYSE")
     first, second = first_requests(capturing, lambda asked: ())
@@ -280,7 +339,9 @@ def test_known_contract_is_subscribed_at_once(capturing, store):
     assert second[0] == "9"
 
 
-def test_details_of_an_unknown_contract_come_first(capturing, store):
+def test_details_of_an_unknown_contract_come_first(
+    capturing: Callable[..., ibt.Capture], store: ibt.Store
+) -> None:
     first, second = first_requests(
         capturing, lambda asked: (message(52, 1, asked[2]),) if asked[0] == "9" else ()
     )
@@ -292,7 +353,12 @@ def test_details_of_an_unknown_contract_come_first(capturing, store):
 # --- how it is doing ------------------------------------------------------------------------------
 
 
-def test_the_status(steady, serve, capturing, store):
+def test_the_status(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
     gateway.forbid(2, code=354)
     capture = capturing(gateway, f"{TICKING},7:OFF:last")
@@ -333,7 +399,9 @@ def test_the_status(steady, serve, capturing, store):
     assert json.loads(status_path(store.root).read_text())["status"]["running"] is False
 
 
-def test_disabled_contract(steady, serve, capturing):
+def test_disabled_contract(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., ibt.Capture]
+) -> None:
     gateway = serve(steady, speed=1.0)
     off = TrackedContract(2, "TWO", ("bid_ask",), enabled=False)
     capture = capturing(gateway, [TrackedContract(1, "ONE", ("bid_ask",)), off])
@@ -343,7 +411,9 @@ def test_disabled_contract(steady, serve, capturing):
     assert (two["enabled"], two["stream_count"], two["streams"]) == (False, 0, {})
 
 
-def test_status_file_that_cannot_be_written(tmp_path, caplog):
+def test_status_file_that_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is a courtesy; and half of one is worse than none."""
     (tmp_path / "metadata").mkdir()
     write_status(tmp_path, {"a": 1})
@@ -361,7 +431,7 @@ class Tags(HTMLParser):
         super().__init__()
         self.names: set[str] = set()
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.add(tag)
 
 
@@ -375,7 +445,14 @@ LAGS = [
 
 
 @pytest.mark.parametrize(("shift", "problem", "words"), LAGS)
-def test_lag_of_a_replay_is_none(steady, serve, capturing, shift, problem, words):
+def test_lag_of_a_replay_is_none(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    shift: int | None,
+    problem: str,
+    words: str,
+) -> None:
     """The lag of a replayed tick cannot be computed from its time at IB."""
     ahead = 0 if shift is None else time.time_ns() - steady.start_ns + shift * 10**9
     gateway = serve(steady if shift is None else steady.shifted(ahead), speed=1.0)
@@ -392,13 +469,15 @@ def test_lag_of_a_replay_is_none(steady, serve, capturing, shift, problem, words
     assert "last tick (UTC)" in html
 
 
-def test_the_status_of_a_stream_has_its_reason_and_since_when(steady, serve, capturing):
+def test_the_status_of_a_stream_has_its_reason_and_since_when(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., ibt.Capture]
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, "1:ONE:bid_ask")
     until(lambda: capture.status()["status"]["ticks"] > 10)
     gateway.lose_contact()
 
-    def stream():
+    def stream() -> Any:
         return capture.status()["status"]["contracts"]["1"]["streams"]["bid_ask"]
 
     until(lambda: stream()["state"] == "disconnected")
@@ -407,7 +486,9 @@ def test_the_status_of_a_stream_has_its_reason_and_since_when(steady, serve, cap
     assert datetime.fromisoformat(stream()["since"]) <= datetime.now(UTC)
 
 
-def test_panel_escapes_text_of_ib(steady, serve, capturing):
+def test_panel_escapes_text_of_ib(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., ibt.Capture]
+) -> None:
     nasty = "<script>alert('x')</script><img src=x onerror=alert(1)>&amp;"
     gateway = serve(steady, speed=1.0)
     gateway.forbid(2, code=354, message=nasty)

@@ -6,6 +6,8 @@ import threading
 import time
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,14 +17,26 @@ from ibticks.capture import _recorder as recorder_module
 from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.coverage import resume_ledger
 from ibticks.errors import ConfigError, StorageError, UnknownPeriodError
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import FileKey, StreamAppender, compress_file, floor_hour
 from tests.capture_checks import check_index, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Capture, Store
+    from ibticks.gateway import Gateway, Replay
 
 TRACKED = "1:ONE:bid_ask"
 
 
-def test_old_hours_are_compressed_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
+def test_old_hours_are_compressed_and_ticks_go_on(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.1)
     real_ns, ahead = time.time_ns, [0]
     for module in (time, recorder_module):
@@ -59,14 +73,16 @@ def test_old_hours_are_compressed_and_ticks_go_on(steady, serve, capturing, stor
     check_index(store.root, store.index)
 
 
-def test_no_compression_by_default(steady, serve, capturing):
+def test_no_compression_by_default(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture]
+) -> None:
     capture = capturing(serve(steady, speed=1.0), TRACKED)
     assert not any(thread.name == "ibticks-compress" for thread in threading.enumerate())
     assert capture.settings.compress_after is None
 
 
-def test_compression_skips_a_deleted_file(stage):
-    def compressor(*arguments):
+def test_compression_skips_a_deleted_file(stage: Stage) -> None:
+    def compressor(*arguments: Path) -> None:
         raise AssertionError(arguments)
 
     path = stage.root / stage.keys[0].path
@@ -79,12 +95,14 @@ def test_compression_skips_a_deleted_file(stage):
     ("duration", "seconds"),
     [("24h", 86400.0), (timedelta(minutes=1), 60.0), (7, 7), (0, 0), (None, None)],
 )
-def test_durations_in_several_forms(duration, seconds):
+def test_durations_in_several_forms(
+    duration: str | timedelta | int | None, seconds: float | None
+) -> None:
     settings = CaptureSettings.from_environment({}, tracked=TRACKED, compress_after=duration)
     assert settings.compress_after == seconds
 
 
-def test_invalid_durations():
+def test_invalid_durations() -> None:
     with pytest.raises(UnknownPeriodError):
         CaptureSettings.from_environment({}, tracked=TRACKED, compress_after="some day")
     with pytest.raises(ConfigError, match="compress_after=-1"):
@@ -99,7 +117,7 @@ NOW = floor_hour(1_736_510_400_000_000_000)
 class Stage:
     """A recorder with a sealed hour and an open one."""
 
-    def __init__(self, root, monkeypatch):
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = NOW
         monkeypatch.setattr(recorder_module, "time_ns", self.clock)
         self.root, self.index = root, MemoryIndex()
@@ -125,17 +143,17 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path, monkeypatch):
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     made = Stage(tmp_path, monkeypatch)
     yield made
     made.recorder.close()
     check_index(made.root, made.index)
 
 
-def test_only_ticks_of_the_compressed_file_wait(stage):
+def test_only_ticks_of_the_compressed_file_wait(stage: Stage) -> None:
     working, go_on = threading.Event(), threading.Event()
 
-    def compressor(*arguments):
+    def compressor(*arguments: Any) -> FileRecord:
         working.set()
         assert go_on.wait(30)
         return compress_file(*arguments)
@@ -160,15 +178,15 @@ def test_only_ticks_of_the_compressed_file_wait(stage):
     assert stage.files() == [(True, "none", 2), (True, "none", 2)]
 
 
-def test_open_file_is_not_compressed(stage):
-    def compressor(*arguments):
+def test_open_file_is_not_compressed(stage: Stage) -> None:
+    def compressor(*arguments: Path) -> None:
         raise AssertionError(arguments)
 
     stage.recorder.compress(stage.keys[1], "zstd", compressor)
     assert stage.files()[1][:2] == (False, "none")
 
 
-def test_failed_compression_is_reported_once(stage, monkeypatch):
+def test_failed_compression_is_reported_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.01)
     path = stage.root / stage.keys[0].path
     whole = path.read_bytes()
@@ -189,8 +207,8 @@ def test_failed_compression_is_reported_once(stage, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["before the rename", "after the rename"])
-def test_failed_compression_leaves_a_true_index_row(stage, place):
-    def compressor(*arguments):
+def test_failed_compression_leaves_a_true_index_row(stage: Stage, place: str) -> None:
+    def compressor(*arguments: Path) -> None:
         if place == "after the rename":
             compress_file(*arguments)
         raise StorageError("the sealing process ended")
@@ -200,11 +218,13 @@ def test_failed_compression_leaves_a_true_index_row(stage, place):
     assert stage.files()[0][:2] == (True, "none" if place == "before the rename" else "zstd")
 
 
-def test_compression_killed_before_its_index_row_is_repaired_by_the_next_writer(stage):
+def test_compression_killed_before_its_index_row_is_repaired_by_the_next_writer(
+    stage: Stage,
+) -> None:
     class Killed(BaseException):
         pass
 
-    def compressor(*arguments):
+    def compressor(*arguments: Path) -> None:
         compress_file(*arguments)
         raise Killed
 
@@ -216,5 +236,5 @@ def test_compression_killed_before_its_index_row_is_repaired_by_the_next_writer(
     assert stage.files()[0][:2] == (True, "zstd")
 
 
-def test_stop_without_start():
+def test_stop_without_start() -> None:
     maintenance.HourCompressor([], MemoryIndex(), 0, print).stop()

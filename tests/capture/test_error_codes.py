@@ -5,24 +5,30 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ibapi import errors as ibapi_errors
 
 from ibticks.capture import _connection as connection
 from ibticks.capture import _subscriptions as subscriptions
-from ibticks.gateway import Limits
+from ibticks.gateway import Gateway, Limits, Replay
 from ibticks.tws import Action, Client, find_code, make_contract
 from ibticks.tws._error_codes import CODES
 from tests.capture_checks import check_stored, covered, errors, statuses, stored, until
 from tests.scripted_server import EventLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks import Capture, Store
 
 BOTH = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch):
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten delays of minutes to parts of a second."""
     monkeypatch.setattr(connection, "_RETRY_SECONDS", 0.3)
     monkeypatch.setattr(connection, "_RETRY_REFUSED_SECONDS", 0.3)
@@ -31,10 +37,17 @@ def soon(monkeypatch):
 
 
 @pytest.fixture
-def begin(serve, steady, capturing):
+def begin(
+    serve: Callable[..., Gateway], steady: Replay, capturing: Callable[..., Capture]
+) -> Callable[..., tuple[Gateway, Capture]]:
     """A gateway that ticks steadily, and a capture of it, in full swing."""
 
-    def start(tracked=BOTH, streams=3, before=lambda gateway: None, **how):
+    def start(
+        tracked: str = BOTH,
+        streams: int = 3,
+        before: Callable[..., None] = lambda gateway: None,
+        **how: Any,
+    ) -> tuple[Gateway, Capture]:
         gateway = serve(steady, **{"speed": 1.0} | how)
         before(gateway)
         capture = capturing(gateway, tracked)
@@ -44,7 +57,7 @@ def begin(serve, steady, capturing):
     return start
 
 
-def streams_of(capture) -> dict[tuple[int, str], dict]:
+def streams_of(capture: Capture) -> dict[tuple[int, str], dict]:
     contracts = capture.status()["status"]["contracts"]
     return {
         (int(number), kind): stream
@@ -53,33 +66,35 @@ def streams_of(capture) -> dict[tuple[int, str], dict]:
     }
 
 
-def ticking(capture) -> int:
+def ticking(capture: Capture) -> int:
     return sum(stream["ticks"] > 0 for stream in streams_of(capture).values())
 
 
-def states(capture) -> list[str | None]:
+def states(capture: Capture) -> list[str | None]:
     return [stream["state"] for stream in streams_of(capture).values()]
 
 
-def grows(capture, *keys) -> None:
+def grows(capture: Capture, *keys: tuple[int, str]) -> None:
     """Wait until more ticks have come of these streams."""
     keys = keys or tuple(streams_of(capture))
     before = {key: streams_of(capture)[key]["ticks"] for key in keys}
     until(lambda: all(streams_of(capture)[key]["ticks"] > before[key] for key in keys), "ticks")
 
 
-def requests(gateway) -> set[int]:
+def requests(gateway: Gateway) -> set[int]:
     return {sent.req_id for sent in gateway.log}
 
 
-def with_codes(store, contract_id, tick_type):
+def with_codes(store: Store, contract_id: int, tick_type: str) -> list[Any]:
     return [status for status in statuses(store, contract_id, tick_type) if status[1] is not None]
 
 
 # --- IB and its farms -----------------------------------------------------------------------------
 
 
-def test_outage_of_ib_that_ends_with_data_kept(begin, store):
+def test_outage_of_ib_that_ends_with_data_kept(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     gateway, capture = begin()
     gateway.lose_contact()
     until(lambda: states(capture) == ["disconnected"] * 3)
@@ -97,7 +112,9 @@ def test_outage_of_ib_that_ends_with_data_kept(begin, store):
         check_stored(store, gateway, *key)
 
 
-def test_outage_of_ib_that_ends_with_data_lost(begin, store):
+def test_outage_of_ib_that_ends_with_data_lost(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     """IB has dropped the subscriptions, and the capture subscribes again."""
     gateway, capture = begin()
     gateway.lose_contact()
@@ -121,7 +138,9 @@ def test_outage_of_ib_that_ends_with_data_lost(begin, store):
         check_stored(store, gateway, *key)
 
 
-def test_data_lost_without_an_outage_before(begin, store):
+def test_data_lost_without_an_outage_before(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     gateway, capture = begin()
     gateway.send_error(1101)
     until(lambda: statuses(store, 1, "last").count(("subscribed", None)) == 2)
@@ -132,7 +151,9 @@ def test_data_lost_without_an_outage_before(begin, store):
         check_stored(store, gateway, *key)
 
 
-def test_no_request_is_sent_during_an_outage_of_ib(begin):
+def test_no_request_is_sent_during_an_outage_of_ib(
+    begin: Callable[..., tuple[Gateway, Capture]],
+) -> None:
     gateway, capture = begin()
     gateway.forbid(1, "last", code=420)
     gateway.send_error(1101)
@@ -147,7 +168,9 @@ def test_no_request_is_sent_during_an_outage_of_ib(begin):
     grows(capture)
 
 
-def test_tws_loses_the_connection_to_its_server(begin, store):
+def test_tws_loses_the_connection_to_its_server(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     gateway, capture = begin()
     gateway.pause()
     gateway.send_error(2110)
@@ -160,7 +183,9 @@ def test_tws_loses_the_connection_to_its_server(begin, store):
         assert with_codes(store, *key) == [("disconnected", 2110), ("restored", 1102)]
 
 
-def test_outage_of_a_market_data_farm(begin, store):
+def test_outage_of_a_market_data_farm(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     gateway, capture = begin()
     gateway.pause()
     gateway.send_error(2103)
@@ -181,7 +206,9 @@ def test_outage_of_a_market_data_farm(begin, store):
         assert covered(store, *key) == ["captured", "disconnected", "captured"]
 
 
-def test_streams_of_another_farm_go_on(begin, store):
+def test_streams_of_another_farm_go_on(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     gateway, capture = begin()
     gateway.mute(2)
     gateway.send_error(2103, "Market data farm connection is broken:usfuture")
@@ -194,7 +221,9 @@ def test_streams_of_another_farm_go_on(begin, store):
     assert ("restored", None) in statuses(store, 2, "bid_ask")
 
 
-def test_streams_are_subscribed_during_the_outage_of_a_farm(begin):
+def test_streams_are_subscribed_during_the_outage_of_a_farm(
+    begin: Callable[..., tuple[Gateway, Capture]],
+) -> None:
     """Farms of no concern may be broken for a whole weekend."""
     gateway, capture = begin()
     gateway.send_error(2103, "Market data farm connection is broken:cashhmds")
@@ -210,7 +239,9 @@ def test_streams_are_subscribed_during_the_outage_of_a_farm(begin):
 CALM = sorted(number for number, code in CODES.items() if code.action is Action.NOTE)
 
 
-def test_harmless_messages_change_nothing(begin, store):
+def test_harmless_messages_change_nothing(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     of_requests, of_farms = [300, 317, 501, 505, 531, 577, 587], [2105, 2106, 2107, 2108, 2109]
     of_data = [2119, 2157, 2158, 2176, 10090, 10091, 10167]
     assert [*of_requests, *of_farms, *of_data] == CALM
@@ -231,7 +262,13 @@ def test_harmless_messages_change_nothing(begin, store):
 # --- the connection -------------------------------------------------------------------------------
 
 
-def test_tws_announces_another_port_and_comes_back(begin, serve, steady, capturing, store):
+def test_tws_announces_another_port_and_comes_back(
+    begin: Callable[..., tuple[Gateway, Capture]],
+    serve: Callable[..., Gateway],
+    steady: Replay,
+    capturing: Callable[..., Capture],
+    store: Store,
+) -> None:
     gateway, capture = begin()
     other = serve(steady, speed=1.0)
     gateway.send_error(
@@ -250,14 +287,22 @@ def test_tws_announces_another_port_and_comes_back(begin, serve, steady, capturi
 
 
 @pytest.mark.parametrize("text", ["", "the new port is 99999", "the new port is none"])
-def test_tws_announces_no_valid_port(text, begin):
+def test_tws_announces_no_valid_port(
+    text: str, begin: Callable[..., tuple[Gateway, Capture]]
+) -> None:
     gateway, capture = begin()
     gateway.send_error(1300, text)
     until(lambda: capture.status()["status"]["connections"] == 2)
     grows(capture)
 
 
-def test_capture_starts_before_tws(serve, steady, capturing, store, caplog):
+def test_capture_starts_before_tws(
+    serve: Callable[..., Gateway],
+    steady: Replay,
+    capturing: Callable[..., Capture],
+    store: Store,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     gone = serve(steady)
     port = gone.port
     gone.close()
@@ -277,7 +322,13 @@ def test_capture_starts_before_tws(serve, steady, capturing, store, caplog):
         check_stored(store, gateway, *key)
 
 
-def test_client_id_in_use_until_it_is_free(begin, serve, steady, capturing, store):
+def test_client_id_in_use_until_it_is_free(
+    begin: Callable[..., tuple[Gateway, Capture]],
+    serve: Callable[..., Gateway],
+    steady: Replay,
+    capturing: Callable[..., Capture],
+    store: Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
     gateway.refuse(10)
     capture = capturing(gateway, BOTH)
@@ -290,7 +341,9 @@ def test_client_id_in_use_until_it_is_free(begin, serve, steady, capturing, stor
         assert statuses(store, *key)[:2] == [("disconnected", 326), ("subscribed", None)]
 
 
-def test_client_id_taken_by_a_second_capture(begin, capturing, store):
+def test_client_id_taken_by_a_second_capture(
+    begin: Callable[..., tuple[Gateway, Capture]], capturing: Callable[..., Capture], store: Store
+) -> None:
     """It is refused for as long as the first one is there, and goes on trying."""
     gateway, capture = begin("1:ONE:bid_ask", 1)
     second = capturing(gateway, "2:TWO:bid_ask")
@@ -302,7 +355,9 @@ def test_client_id_taken_by_a_second_capture(begin, capturing, store):
 # --- one request ----------------------------------------------------------------------------------
 
 
-def test_unknown_contract_is_refused(begin, store):
+def test_unknown_contract_is_refused(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     gateway, capture = begin("7:NONE:last;bid_ask,1:ONE:bid_ask;last,2:TWO:bid_ask")
     until(lambda: states(capture)[:2] == ["not_permitted"] * 2)
     grows(capture, *STREAMS)
@@ -335,10 +390,12 @@ PASSING = [
 
 
 @pytest.mark.parametrize(("code", "text"), PERMANENT)
-def test_permanent_refusals(code, text, begin, store):
+def test_permanent_refusals(
+    code: int, text: str, begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     """It is tried again now and then, since permissions are bought; and the others tick on."""
 
-    def refuse(gateway):
+    def refuse(gateway: Any) -> None:
         gateway.forbid(1, "last", code=code, message=text)
 
     gateway, capture = begin(streams=2, before=refuse)
@@ -360,8 +417,10 @@ def test_permanent_refusals(code, text, begin, store):
 
 
 @pytest.mark.parametrize(("code", "text"), PASSING)
-def test_temporary_refusals(code, text, begin, store):
-    def refuse(gateway):
+def test_temporary_refusals(
+    code: int, text: str, begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
+    def refuse(gateway: Any) -> None:
         gateway.forbid(1, "last", code=code, message=text)
 
     gateway, capture = begin(streams=2, before=refuse)
@@ -378,8 +437,10 @@ def test_temporary_refusals(code, text, begin, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_repeated_refusals_back_off(begin, store):
-    def refuse(gateway):
+def test_repeated_refusals_back_off(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
+    def refuse(gateway: Any) -> None:
         gateway.forbid(1, "last", code=322)
 
     _, capture = begin(streams=2, before=refuse)
@@ -396,7 +457,9 @@ def test_repeated_refusals_back_off(begin, store):
     capture.stop()
 
 
-def test_competing_session_takes_the_data(begin, store):
+def test_competing_session_takes_the_data(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     gateway, capture = begin()
     (request,) = {sent.req_id for sent in gateway.log if sent.key == (1, "last")}
     gateway.mute(1, "last")
@@ -414,10 +477,12 @@ def test_competing_session_takes_the_data(begin, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_tick_by_tick_limit_reached_until_a_line_is_free(begin, steady, store):
+def test_tick_by_tick_limit_reached_until_a_line_is_free(
+    begin: Callable[..., tuple[Gateway, Capture]], steady: Replay, store: Store
+) -> None:
     taken = Client(EventLog())
 
-    def take(gateway):
+    def take(gateway: Any) -> None:
         taken.open("127.0.0.1", gateway.port, 11, 20.0)
         taken.subscribe(1, make_contract(2, "CME"), "last")
         until(lambda: gateway.subscriptions == 1)
@@ -431,7 +496,9 @@ def test_tick_by_tick_limit_reached_until_a_line_is_free(begin, steady, store):
 
 
 @pytest.mark.parametrize("most", [3, 5])
-def test_too_many_requests_slow_the_capture_down(most, begin, store):
+def test_too_many_requests_slow_the_capture_down(
+    most: int, begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     """IB drops what is too much, be it a cancellation, and says only that it dropped something."""
     gateway, capture = begin(limits=Limits(requests_per_second=most))
     until(lambda: gateway.subscriptions == 3, "each stream comes once")
@@ -443,7 +510,13 @@ def test_too_many_requests_slow_the_capture_down(most, begin, store):
         assert values.is_unique().all()
 
 
-def test_requests_for_one_contract_are_spaced(begin, serve, steady, capturing, store):
+def test_requests_for_one_contract_are_spaced(
+    begin: Callable[..., tuple[Gateway, Capture]],
+    serve: Callable[..., Gateway],
+    steady: Replay,
+    capturing: Callable[..., Capture],
+    store: Store,
+) -> None:
     # Requests arrive later than they are sent, on a busy machine by parts of a second: the gateway
     # allows much less than the capture waits, and more than requests without a pace would have.
     gateway = serve(steady, speed=1.0, limits=Limits(seconds_between=0.1))
@@ -462,8 +535,13 @@ def test_requests_for_one_contract_are_spaced(begin, serve, steady, capturing, s
     ],
 )
 def test_wait_for_the_limit_of_a_contract_is_logged_once(
-    serve, steady, capturing, caplog, tracked, waiting
-):
+    serve: Callable[..., Gateway],
+    steady: Replay,
+    capturing: Callable[..., Capture],
+    caplog: pytest.LogCaptureFixture,
+    tracked: str,
+    waiting: list[str],
+) -> None:
     caplog.set_level(logging.INFO)
     contracts = len(tracked.split(","))
     capture = capturing(serve(steady, speed=1.0), tracked, same_contract_seconds=600)
@@ -477,17 +555,17 @@ def test_wait_for_the_limit_of_a_contract_is_logged_once(
 # --- the whole table ------------------------------------------------------------------------------
 
 
-def request_of(gateway, contract_id, tick_type) -> int:
+def request_of(gateway: Gateway, contract_id: int, tick_type: str) -> int:
     """Return the last request of a stream."""
     return max(sent.req_id for sent in gateway.log if sent.key == (contract_id, tick_type))
 
 
-def is_requested_again(gateway, before, *keys) -> bool:
+def is_requested_again(gateway: Gateway, before: set[int], *keys: tuple[int, str]) -> bool:
     """Return whether these streams tick for new requests."""
     return all(request_of(gateway, *key) > max(before) for key in keys)
 
 
-def check_note(number, gateway, capture, store):
+def check_note(number: Any, gateway: Any, capture: Any, store: Any) -> None:
     before = requests(gateway)
     for request in (-1, request_of(gateway, 1, "last"), 77):
         gateway.send_error(number, req_id=request)
@@ -497,7 +575,7 @@ def check_note(number, gateway, capture, store):
     assert [errors(store, *key) for key in STREAMS] == [[], [], []]
 
 
-def check_broken(number, gateway, capture, store):
+def check_broken(number: Any, gateway: Any, capture: Any, store: Any) -> None:
     before = requests(gateway)
     gateway.pause()
     gateway.send_error(number)
@@ -510,7 +588,7 @@ def check_broken(number, gateway, capture, store):
     assert ("disconnected", number) in statuses(store, 2, "bid_ask")
 
 
-def check_restored(number, gateway, capture, store):
+def check_restored(number: Any, gateway: Any, capture: Any, store: Any) -> None:
     before = requests(gateway)
     gateway.pause()
     gateway.send_error({2104: 2103}.get(number, 1100))
@@ -523,7 +601,7 @@ def check_restored(number, gateway, capture, store):
     assert ("restored", number) in statuses(store, 2, "bid_ask")
 
 
-def check_resubscribe(number, gateway, capture, store):
+def check_resubscribe(number: Any, gateway: Any, capture: Any, store: Any) -> None:
     before = requests(gateway)
     gateway.send_error(number, req_id=request_of(gateway, 1, "last"))
     until(lambda: is_requested_again(gateway, before, (1, "last")), "it is asked for again")
@@ -534,20 +612,20 @@ def check_resubscribe(number, gateway, capture, store):
     assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]
 
 
-def check_resubscribe_all(number, gateway, capture, store):
+def check_resubscribe_all(number: Any, gateway: Any, capture: Any, store: Any) -> None:
     before = requests(gateway)
     gateway.send_error(number)
     until(lambda: is_requested_again(gateway, before, *STREAMS), "all are asked for again")
     assert ("disconnected", number) in statuses(store, 1, "last")
 
 
-def check_reconnect(number, gateway, capture, store):
+def check_reconnect(number: Any, gateway: Any, capture: Any, store: Any) -> None:
     gateway.send_error(number)
     until(lambda: capture.status()["status"]["connections"] == 2, "it connects again")
     assert ("disconnected", number) in statuses(store, 1, "last")
 
 
-def check_refusal(number, gateway, capture, store):
+def check_refusal(number: Any, gateway: Any, capture: Any, store: Any) -> None:
     before = requests(gateway)
     action = CODES[number].action
     gateway.forbid(1, "last", code=number, message=f"Error {number}")
@@ -560,7 +638,7 @@ def check_refusal(number, gateway, capture, store):
     assert ("quiet" if number == 10197 else state, number) in statuses(store, 1, "last")
 
 
-def check_slow_down(number, gateway, capture, store):
+def check_slow_down(number: Any, gateway: Any, capture: Any, store: Any) -> None:
     gateway.send_error(number)
     grows(capture)
     assert states(capture) == ["captured"] * 3
@@ -582,7 +660,9 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("number", CODES)
-def test_every_code_of_the_table(number, begin, store):
+def test_every_code_of_the_table(
+    number: int, begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     """IB says it of a capture in full swing; in the end all streams tick, each tick once."""
     gateway, capture = begin()
     CHECKS[CODES[number].action](number, gateway, capture, store)
@@ -604,7 +684,9 @@ LOST = [
 
 
 @pytest.mark.parametrize(("number", "text"), LOST)
-def test_subscription_that_is_lost_repeatedly(number, text, begin, store):
+def test_subscription_that_is_lost_repeatedly(
+    number: int, text: str, begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     """Each time it is cancelled and requested again, and its gap is recorded."""
     gateway, capture = begin()
     for _ in range(3):
@@ -621,7 +703,7 @@ def test_subscription_that_is_lost_repeatedly(number, text, begin, store):
     check_stored(store, gateway, 1, "last")
 
 
-def test_ticks_in_flight_at_a_new_subscription():
+def test_ticks_in_flight_at_a_new_subscription() -> None:
     subscription = subscriptions.Subscription(recorder=None)
     subscription.begin(1, 0.0)
     assert [subscription.accepts(request) for request in (1, 0)] == [True, False]
@@ -633,7 +715,9 @@ def test_ticks_in_flight_at_a_new_subscription():
     ]
 
 
-def test_loss_of_an_unknown_request_changes_nothing(begin, store):
+def test_loss_of_an_unknown_request_changes_nothing(
+    begin: Callable[..., tuple[Gateway, Capture]], store: Store
+) -> None:
     gateway, capture = begin()
     before = requests(gateway)
     for request in (-1, 77):
@@ -643,21 +727,21 @@ def test_loss_of_an_unknown_request_changes_nothing(begin, store):
     assert [errors(store, *key) for key in STREAMS] == [[], [], []]
 
 
-def test_limit_of_lines_reported_by_another_code():
+def test_limit_of_lines_reported_by_another_code() -> None:
     """Seen as 322 where others see 10190: it is no use to ask again at once."""
     text = "Error processing request:-'cm' : cause - Max number of tick-by-tick requests reached"
     assert find_code(322, text).action is Action.RETRY_LATER
     assert find_code(322, "Duplicate ticker id").action is Action.RETRY_SOON
 
 
-def test_every_code_has_a_text():
+def test_every_code_has_a_text() -> None:
     assert len(CODES) == len({code.number for code in CODES.values()}) == 60
     assert all(code.text for code in CODES.values())
     assert set(CHECKS) == set(Action)
     assert find_code(9999, "whatever").action is Action.NOTE
 
 
-def test_codes_of_ibapi_are_in_the_table():
+def test_codes_of_ibapi_are_in_the_table() -> None:
     """Errors of the client, that are about no order, account, bar or news."""
     ours = ("TICKBYTICKDATA", "REQCONTRACT", "STARTAPI", "CURRTIME", "SOCK", "INVALID_SYMBOL")
     ours += ("CONNECT", "UPDATE_TWS", "UNKNOWN_ID", "BAD_", "PROTOBUF")

@@ -8,11 +8,18 @@ import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ibticks.gateway import Replay
+from ibticks.gateway import Gateway, Replay
 from tests.capture_checks import check_index, check_stored, covered, statuses, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Store
 
 TRACKED = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 HEAVY = {"numba", "llvmlite", "pandas", "polars", "pyarrow", "xarray", "dask"}
@@ -77,7 +84,15 @@ main()
 class Service:
     """``ibticks capture`` in a process of its own."""
 
-    def __init__(self, root, dsn, gateway, tracked, *more, command=COMMAND):
+    def __init__(
+        self,
+        root: Path,
+        dsn: str,
+        gateway: Gateway,
+        tracked: str,
+        *more: Any,
+        command: tuple[str, str] = COMMAND,
+    ) -> None:
         self.root = root
         self.process = subprocess.Popen(
             [
@@ -94,7 +109,7 @@ class Service:
             env={k: v for k, v in os.environ.items() if not k.startswith("IB_STREAM")},
         )
 
-    def end(self, how=signal.SIGTERM) -> tuple[int, str, str]:
+    def end(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
         """Send a signal; return the exit code and the output."""
         self.process.send_signal(how)
         out, err = self.process.communicate(timeout=60)
@@ -106,7 +121,7 @@ class Service:
         return answer["status"]
 
 
-def ask_status(root, *more) -> tuple[int, dict]:
+def ask_status(root: Path, *more: Any) -> tuple[int, dict]:
     done = subprocess.run(
         [sys.executable, *COMMAND, "status", "--store", str(root), "--json", *more],
         capture_output=True,
@@ -118,10 +133,10 @@ def ask_status(root, *more) -> tuple[int, dict]:
 
 
 @pytest.fixture
-def service(tmp_path, database):
+def service(tmp_path: Path, database: str) -> Iterator[Callable[..., Service]]:
     started = []
 
-    def start(gateway, tracked=TRACKED, *more, **how) -> Service:
+    def start(gateway: Gateway, tracked: str = TRACKED, *more: str, **how: Any) -> Service:
         started.append(Service(tmp_path / "ticks", database, gateway, tracked, *more, **how))
         return started[-1]
 
@@ -133,13 +148,13 @@ def service(tmp_path, database):
 
 
 @pytest.fixture
-def reopened(tmp_path, database):
+def reopened(tmp_path: Path, database: str) -> Iterator[Callable[[], Store]]:
     """The store of the service, when that is over."""
     import ibticks as ibt
 
     opened = []
 
-    def reopen():
+    def reopen() -> Store:
         opened.append(ibt.open(tmp_path / "ticks", dsn=database))
         return opened[-1]
 
@@ -149,7 +164,13 @@ def reopened(tmp_path, database):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_command_ends_cleanly(how, steady, serve, service, reopened):
+def test_command_ends_cleanly(
+    how: signal.Signals,
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    service: Callable[..., Service],
+    reopened: Callable[[], Store],
+) -> None:
     gateway = serve(steady, speed=1.0)
     running = service(gateway)
     assert gateway.wait_sent(100)
@@ -168,7 +189,9 @@ def test_command_ends_cleanly(how, steady, serve, service, reopened):
     check_index(store.root, store.index)
 
 
-def test_status_and_logs(steady, serve, service, tmp_path):
+def test_status_and_logs(
+    steady: Replay, serve: Callable[..., Gateway], service: Callable[..., Service], tmp_path: Path
+) -> None:
     root = tmp_path / "ticks"
     code, answer = ask_status(tmp_path)
     assert code == 1
@@ -208,7 +231,9 @@ def test_status_and_logs(steady, serve, service, tmp_path):
     assert running.status()["running"] is False
 
 
-def test_status_of_a_killed_capture(steady, serve, service, tmp_path):
+def test_status_of_a_killed_capture(
+    steady: Replay, serve: Callable[..., Gateway], service: Callable[..., Service], tmp_path: Path
+) -> None:
     gateway = serve(steady, speed=1.0)
     running = service(gateway)
     until(lambda: (tmp_path / "ticks" / "metadata" / "capture.json").exists())
@@ -224,7 +249,12 @@ def test_status_of_a_killed_capture(steady, serve, service, tmp_path):
     assert again.end()[0] == 0
 
 
-def test_signal_before_the_start(steady, serve, service, reopened):
+def test_signal_before_the_start(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    service: Callable[..., Service],
+    reopened: Callable[[], Store],
+) -> None:
     gateway = serve(steady, speed=1.0)
     running = service(gateway, TRACKED, command=("-c", SLOW))
     assert running.process.stdout.readline() == "opening\n"
@@ -233,7 +263,12 @@ def test_signal_before_the_start(steady, serve, service, reopened):
     assert all(file.sealed for file in reopened().index.files())
 
 
-def test_second_signal_ends_at_once(steady, serve, service, reopened):
+def test_second_signal_ends_at_once(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    service: Callable[..., Service],
+    reopened: Callable[[], Store],
+) -> None:
     """And what it has captured is safe all the same."""
     gateway = serve(steady, speed=1.0)
     running = service(gateway, TRACKED, command=("-c", STUCK))
@@ -246,7 +281,9 @@ def test_second_signal_ends_at_once(steady, serve, service, reopened):
     assert len(store.select(1, "last").to_polars()) > 0
 
 
-def test_second_command_names_the_writer_of_the_stream(steady, serve, service):
+def test_second_command_names_the_writer_of_the_stream(
+    steady: Replay, serve: Callable[..., Gateway], service: Callable[..., Service]
+) -> None:
     gateway = serve(steady, speed=1.0)
     first = service(gateway)
     assert gateway.wait_sent(50)
@@ -276,7 +313,9 @@ def test_second_command_names_the_writer_of_the_stream(steady, serve, service):
         (TRACKED, ("--keep", "for ever"), "'for ever'"),
     ],
 )
-def test_invalid_commands(tracked, more, problem, tmp_path):
+def test_invalid_commands(
+    tracked: str, more: tuple[str, ...], problem: str, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, *COMMAND, "capture", tracked, "-s", tmp_path / "none", *more],
         capture_output=True,
@@ -289,7 +328,13 @@ def test_invalid_commands(tracked, more, problem, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_memory_stays_small(few, serve, service, tmp_path, reopened):
+def test_memory_stays_small(
+    few: Replay,
+    serve: Callable[..., Gateway],
+    service: Callable[..., Service],
+    tmp_path: Path,
+    reopened: Callable[[], Store],
+) -> None:
     """Ten contracts, three tick types each, in less than 100 MB; and what is heavy stays out."""
     replay = few.cloned(8)
     replay = Replay(

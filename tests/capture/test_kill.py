@@ -11,16 +11,22 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from ibticks.gateway import GatewayContract, Replay
+from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.schema import TickColumns, Values
 from ibticks.storage import verify_files
 from tests.capture_checks import check_index, until
 
 from . import killed_captures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Store
 
 ROUNDS = 100
 ROWS = 2_400_000
@@ -41,7 +47,7 @@ def endless() -> Replay:
 
 
 @pytest.fixture
-def captures(tmp_path):
+def captures(tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Forks captures: each is ended by a signal, some time after it began or had a tick."""
     with subprocess.Popen(
         [sys.executable, Path(killed_captures.__file__), tmp_path / "prepared"],
@@ -51,7 +57,7 @@ def captures(tmp_path):
     ) as server:
         assert server.stdout.readline() == "ready\n"
 
-        def run(how: signal.Signals, seconds: float, *, ticking: bool, **arguments) -> int:
+        def run(how: signal.Signals, seconds: float, *, ticking: bool, **arguments: Any) -> int:
             server.stdin.write(json.dumps(arguments) + "\n")
             server.stdin.flush()
             child = int(server.stdout.readline())
@@ -76,7 +82,14 @@ def reported_prices(path: Path) -> dict[str, list[float]]:
     return prices
 
 
-def test_a_hundred_kills(endless, serve, captures, store, database, tmp_path):
+def test_a_hundred_kills(
+    endless: Replay,
+    serve: Callable[..., Gateway],
+    captures: Callable[..., int],
+    store: Store,
+    database: str,
+    tmp_path: Path,
+) -> None:
     gateway = serve(endless, speed=1.0)
     moments = random.Random(8314)
     epoch = time.time_ns()

@@ -6,10 +6,13 @@ import gc
 import json
 import threading
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import ibticks as ibt
+from ibticks.capture import OnDemandStream
 from ibticks.capture import _on_demand as on_demand
 from ibticks.errors import (
     ConnectionFailedError,
@@ -17,10 +20,13 @@ from ibticks.errors import (
     UnknownTickTypeError,
     WriterLockedError,
 )
-from ibticks.gateway import Replay
+from ibticks.gateway import Gateway, Replay
 from ibticks.tws import _transport as transport
 from tests.capture_checks import BTC, IBM, covered, until
 from tests.captures import FakeCapture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 KINDS = ("last", "all_last", "bid_ask", "mid_point")
 FIELDS = {
@@ -34,11 +40,13 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @pytest.fixture
-def stream():
+def stream() -> Iterator[Callable[..., OnDemandStream]]:
     """Opens streams of a gateway; they close after the test."""
     opened = []
 
-    def start(gateway, contract_id=IBM, tick_type="bid_ask", **how):
+    def start(
+        gateway: Gateway, contract_id: int = IBM, tick_type: str = "bid_ask", **how: Any
+    ) -> OnDemandStream:
         opened.append(ibt.stream_ticks(contract_id, tick_type, port=gateway.port, **how))
         return opened[-1]
 
@@ -47,11 +55,13 @@ def stream():
         one.close()
 
 
-def kinds(messages):
+def kinds(messages: list[dict[str, Any]] | OnDemandStream) -> list[Any]:
     return [message["type"] for message in messages]
 
 
-def sent_rows(gateway, count, contract_id=IBM, tick_type="bid_ask"):
+def sent_rows(
+    gateway: Gateway, count: int, contract_id: int = IBM, tick_type: str = "bid_ask"
+) -> list[Any]:
     """The first ticks of a stream as messages have them."""
     part = gateway.replay.streams[contract_id, tick_type].take(slice(count)).columns
     names = FIELDS.get(tick_type, ("price", "size", "past_limit", "unreported"))
@@ -64,7 +74,9 @@ def sent_rows(gateway, count, contract_id=IBM, tick_type="bid_ask"):
 
 
 @pytest.mark.parametrize("tick_type", KINDS)
-def test_stream_from_subscribed_to_complete(serve, stream, tick_type):
+def test_stream_from_subscribed_to_complete(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream], tick_type: str
+) -> None:
     gateway = serve()
     before = time.time_ns()
     first, *ticks, last = stream(gateway, IBM, tick_type, limit=200, timeout_seconds=60)
@@ -89,7 +101,12 @@ def test_stream_from_subscribed_to_complete(serve, stream, tick_type):
     until(lambda: not gateway.clients, "the client leaves")
 
 
-def test_messages_are_v2_messages(serve, stream, tmp_path, database):
+def test_messages_are_v2_messages(
+    serve: Callable[..., Gateway],
+    stream: Callable[..., OnDemandStream],
+    tmp_path: Path,
+    database: str,
+) -> None:
     messages = list(stream(serve(), tick_type="last", limit=20))
     with ibt.open(tmp_path / "imported", dsn=database) as store:
         path = tmp_path / "stream.jsonl"
@@ -101,7 +118,9 @@ def test_messages_are_v2_messages(serve, stream, tmp_path, database):
     assert stored == messages
 
 
-def test_no_message_after_the_timeout(serve, stream, few):
+def test_no_message_after_the_timeout(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream], few: Replay
+) -> None:
     """A stream that ticks, and one that does not."""
     gateway = serve(few, speed=1.0)
     gateway.mute(BTC)
@@ -114,7 +133,9 @@ def test_no_message_after_the_timeout(serve, stream, few):
         assert last["duration_seconds"] >= 0.4
 
 
-def test_a_stream_ends_once_and_stays_ended(serve, stream):
+def test_a_stream_ends_once_and_stays_ended(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     ticks = stream(serve(), limit=3)
     assert kinds(ticks) == ["info", "tick", "tick", "tick", "complete"]
     assert list(ticks) == []
@@ -122,7 +143,9 @@ def test_a_stream_ends_once_and_stays_ended(serve, stream):
     ticks.close()
 
 
-def test_unread_messages_are_handed_out_after_a_cancel(serve, stream):
+def test_unread_messages_are_handed_out_after_a_cancel(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     ticks = stream(gateway)
     got = [next(ticks) for _ in range(11)]
@@ -135,7 +158,9 @@ def test_unread_messages_are_handed_out_after_a_cancel(serve, stream):
     assert rest[-1]["data"]["total_ticks"] == len(sequences)
 
 
-def test_close_from_another_thread_ends_the_reader(serve, stream):
+def test_close_from_another_thread_ends_the_reader(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     gateway.mute(IBM)
     ticks = stream(gateway)
@@ -146,7 +171,9 @@ def test_close_from_another_thread_ends_the_reader(serve, stream):
     closing.join()
 
 
-def test_with_statement_and_garbage_collection_close_a_stream(serve, stream):
+def test_with_statement_and_garbage_collection_close_a_stream(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     with ibt.stream_ticks(IBM, "bid_ask", port=gateway.port) as ticks:
         next(ticks)
@@ -158,7 +185,12 @@ def test_with_statement_and_garbage_collection_close_a_stream(serve, stream):
     until(lambda: not gateway.clients, "the client leaves")
 
 
-def test_slow_reader_loses_nothing_and_slows_the_gateway(serve, stream, samples, monkeypatch):
+def test_slow_reader_loses_nothing_and_slows_the_gateway(
+    serve: Callable[..., Gateway],
+    stream: Callable[..., OnDemandStream],
+    samples: Replay,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(on_demand, "_MAX_UNREAD", 50)
     monkeypatch.setattr(transport, "_MAX_QUEUED_BYTES", 20_000)
     gateway = serve(samples)
@@ -179,7 +211,11 @@ def test_slow_reader_loses_nothing_and_slows_the_gateway(serve, stream, samples,
     assert sequence == total
 
 
-def test_a_slow_reader_can_still_close(serve, stream, monkeypatch):
+def test_a_slow_reader_can_still_close(
+    serve: Callable[..., Gateway],
+    stream: Callable[..., OnDemandStream],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(on_demand, "_MAX_UNREAD", 10)
     ticks = stream(serve())
     until(lambda: len(ticks._listener._unread) == 10)
@@ -192,7 +228,9 @@ def test_a_slow_reader_can_still_close(serve, stream, monkeypatch):
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
-def test_stream_of_an_unknown_contract(serve, stream):
+def test_stream_of_an_unknown_contract(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     error, complete = stream(serve(), 4711, "last")
     assert error["data"]["code"] == "200"
     assert not error["data"]["recoverable"]
@@ -200,7 +238,9 @@ def test_stream_of_an_unknown_contract(serve, stream):
     assert complete["data"]["total_ticks"] == 0
 
 
-def test_stream_that_ib_refuses(serve, stream):
+def test_stream_that_ib_refuses(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     gateway.forbid(IBM, "last")
     subscribed, error, complete = stream(gateway, IBM, "last")
@@ -210,7 +250,9 @@ def test_stream_that_ib_refuses(serve, stream):
     assert list(stream(gateway, IBM, "bid_ask", limit=1))[-1]["data"]["reason"] == "limit_reached"
 
 
-def test_a_connection_that_is_lost(serve, stream):
+def test_a_connection_that_is_lost(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     gateway.after(50, lambda: gateway.drop())
     *messages, error, complete = stream(gateway)
@@ -221,7 +263,9 @@ def test_a_connection_that_is_lost(serve, stream):
     assert complete["data"]["total_ticks"] == 50
 
 
-def test_outage_of_ib_is_reported_and_the_stream_goes_on(serve, stream):
+def test_outage_of_ib_is_reported_and_the_stream_goes_on(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     gateway.after(20, lambda: gateway.send_error(1100, "Connectivity has been lost"))
     gateway.after(30, lambda: gateway.send_error(1102, "Connectivity has been restored"))
@@ -233,7 +277,9 @@ def test_outage_of_ib_is_reported_and_the_stream_goes_on(serve, stream):
     assert kinds(messages).count("tick") == 60
 
 
-def test_stream_is_subscribed_again_after_data_loss(serve, stream):
+def test_stream_is_subscribed_again_after_data_loss(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     gateway.after(20, lambda: (gateway.lose_contact(), gateway.regain_contact(data_lost=True)))
     messages = list(stream(gateway, limit=60))
@@ -245,7 +291,9 @@ def test_stream_is_subscribed_again_after_data_loss(serve, stream):
 
 
 @pytest.mark.parametrize("code", [316, 10182, 10225])
-def test_stream_that_ib_ends_is_subscribed_again(code, serve, stream):
+def test_stream_that_ib_ends_is_subscribed_again(
+    code: int, serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     gateway.after(20, lambda: gateway.send_error(code, req_id=gateway.log[-1].req_id))
     messages = list(stream(gateway, limit=60))
@@ -257,7 +305,9 @@ def test_stream_that_ib_ends_is_subscribed_again(code, serve, stream):
     assert sequences == list(range(1, 61))
 
 
-def test_stream_that_ib_ends_again_without_a_tick_fails(serve, stream):
+def test_stream_that_ib_ends_again_without_a_tick_fails(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
+) -> None:
     gateway = serve()
     gateway.forbid(IBM, "bid_ask", code=10225)
     subscribed, disconnected, again, error, complete = stream(gateway, IBM, "bid_ask")
@@ -270,7 +320,7 @@ def test_stream_that_ib_ends_again_without_a_tick_fails(serve, stream):
     assert complete["data"]["reason"] == "error"
 
 
-def test_gateway_that_is_away_or_refuses_the_client(serve):
+def test_gateway_that_is_away_or_refuses_the_client(serve: Callable[..., Gateway]) -> None:
     gateway = serve()
     gateway.refuse(2)
     with pytest.raises(ConnectionFailedError, match="326"):
@@ -291,7 +341,9 @@ def test_gateway_that_is_away_or_refuses_the_client(serve):
         ({"timeout_seconds": float("nan")}, InputError, "timeout_seconds=nan"),
     ],
 )
-def test_invalid_arguments_are_refused_before_connecting(wrong, error, words):
+def test_invalid_arguments_are_refused_before_connecting(
+    wrong: dict[str, Any], error: type[UnknownTickTypeError] | type[InputError], words: str
+) -> None:
     with pytest.raises(error, match=words):
         ibt.stream_ticks(**{"contract_id": IBM, "tick_type": "last", "port": 1} | wrong)
 
@@ -299,7 +351,9 @@ def test_invalid_arguments_are_refused_before_connecting(wrong, error, words):
 # -- recorded --------------------------------------------------------------------------------------
 
 
-def test_messages_of_a_recorded_stream_are_in_the_store(serve, stream, store):
+def test_messages_of_a_recorded_stream_are_in_the_store(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream], store: ibt.Store
+) -> None:
     gateway = serve()
     messages = list(stream(gateway, store=store, limit=300))
     stored = list(store.select(IBM, "bid_ask").messages(ticks=True))
@@ -317,7 +371,9 @@ def test_messages_of_a_recorded_stream_are_in_the_store(serve, stream, store):
     assert store.index.coverage() == rows
 
 
-def test_a_tick_is_stored_before_it_is_handed_out(serve, stream, store):
+def test_a_tick_is_stored_before_it_is_handed_out(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream], store: ibt.Store
+) -> None:
     ticks = stream(serve(), store=store)
     while next(ticks)["data"].get("sequence") != 5:
         pass
@@ -325,7 +381,9 @@ def test_a_tick_is_stored_before_it_is_handed_out(serve, stream, store):
     assert [m["data"].get("sequence") for m in there[:6]] == [None, 1, 2, 3, 4, 5]
 
 
-def test_captured_stream_cannot_be_recorded(serve, stream, store):
+def test_captured_stream_cannot_be_recorded(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream], store: ibt.Store
+) -> None:
     gateway = serve()
     capture = FakeCapture(store.root, store.index, IBM, "bid_ask")
     with pytest.raises(WriterLockedError, match="already written by"):
@@ -337,7 +395,9 @@ def test_captured_stream_cannot_be_recorded(serve, stream, store):
     capture.kill()
 
 
-def test_stream_that_never_began_stores_nothing(serve, store):
+def test_stream_that_never_began_stores_nothing(
+    serve: Callable[..., Gateway], store: ibt.Store
+) -> None:
     gateway = serve()
     gateway.refuse(2)
     with pytest.raises(ConnectionFailedError):
@@ -346,7 +406,7 @@ def test_stream_that_never_began_stores_nothing(serve, store):
     FakeCapture(store.root, store.index, IBM, "last").kill()  # the lock is free
 
 
-def test_several_streams_at_once(serve, few):
+def test_several_streams_at_once(serve: Callable[..., Gateway], few: Replay) -> None:
     gateway = serve(few)
     with (
         ibt.stream_ticks(IBM, "bid_ask", port=gateway.port, limit=100) as one,
@@ -356,7 +416,9 @@ def test_several_streams_at_once(serve, few):
     assert len(pairs) == 102
 
 
-def test_gateway_without_ticks(serve, stream, few):
+def test_gateway_without_ticks(
+    serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream], few: Replay
+) -> None:
     empty = Replay(few.contracts, [few.streams[IBM, "last"].take(slice(0))])
     subscribed, complete = stream(serve(empty), IBM, "last", timeout_seconds=0.2)
     assert subscribed["data"]["status"] == "subscribed"

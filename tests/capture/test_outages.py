@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -29,24 +30,32 @@ from tests.capture_checks import (
 
 from . import full_disk
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks import Capture, Store
+    from ibticks.gateway import Gateway, Replay
+    from ibticks.index import ContractRecord
+    from ibticks.index.embedded import EmbeddedServer
+
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 
 
-def ticks(capture) -> int:
+def ticks(capture: Capture) -> int:
     return capture.status()["status"]["ticks"]
 
 
-def connections(capture) -> int:
+def connections(capture: Capture) -> int:
     return capture.status()["status"]["connections"]
 
 
-def more(capture, count=50):
+def more(capture: Capture, count: int = 50) -> None:
     before = ticks(capture)
     until(lambda: ticks(capture) >= before + count, "ticks go on")
 
 
-def more_of_each(capture, count=20):
+def more_of_each(capture: Capture, count: int = 20) -> None:
     """Wait for ticks of every stream: on a busy machine they come in bursts of one."""
 
     def counts() -> dict[tuple[str, str], int]:
@@ -64,7 +73,9 @@ def more_of_each(capture, count=20):
 # --- the line -------------------------------------------------------------------------------------
 
 
-def test_fifty_drops(samples, serve, capturing, store):
+def test_fifty_drops(
+    samples: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     """At any moment, and some of them abrupt: all that was sent and read is there, once."""
     replay = samples.only([IBM], ["bid_ask", "all_last"]).head(20_000)
     gateway = serve(replay)
@@ -89,7 +100,13 @@ def test_fifty_drops(samples, serve, capturing, store):
 
 
 @pytest.mark.parametrize("how", ["close_mid_message", "garbage", "abrupt"])
-def test_connection_that_ends_with_garbage(how, steady, serve, capturing, store):
+def test_connection_that_ends_with_garbage(
+    how: str,
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
@@ -113,7 +130,9 @@ def test_connection_that_ends_with_garbage(how, steady, serve, capturing, store)
         assert "the server sent garbage" in gap.reason
 
 
-def test_the_nightly_restart(steady, serve, capturing, store):
+def test_the_nightly_restart(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
@@ -137,7 +156,9 @@ def test_the_nightly_restart(steady, serve, capturing, store):
         assert times.is_between(gap.start_ns, gap.end_ns, closed="none").sum() == 0
 
 
-def test_writes_in_small_pieces(few, serve, capturing, store):
+def test_writes_in_small_pieces(
+    few: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve(few.head(300))
     gateway.split_writes(3)
     capture = capturing(gateway, f"{IBM}:IBM:bid_ask;all_last;mid_point")
@@ -147,7 +168,9 @@ def test_writes_in_small_pieces(few, serve, capturing, store):
         assert check_stored(store, gateway, IBM, kind) == 300
 
 
-def test_reconnects_with_backoff_for_ever(capturing, monkeypatch):
+def test_reconnects_with_backoff_for_ever(
+    capturing: Callable[..., Capture], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also after a weekend, when it has tried a thousand times."""
     waits = []
     # Bound without listening: no other process gets the port, and no connection is accepted.
@@ -167,7 +190,9 @@ def test_reconnects_with_backoff_for_ever(capturing, monkeypatch):
     assert len(set(waits[10:])) > 1000, "so that many captures do not all come at once"
 
 
-def test_lasting_connection_resets_the_backoff(steady, serve, capturing):
+def test_lasting_connection_resets_the_backoff(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture]
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, ONE.replace("8314:IBM", "1:ONE"), reconnect_delay=0.1)
     for number in range(1, 4):
@@ -178,15 +203,19 @@ def test_lasting_connection_resets_the_backoff(steady, serve, capturing):
 
 
 def test_internal_error_is_reported_and_the_capture_goes_on(
-    steady, serve, capturing, store, monkeypatch
-):
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
     apply_details = capture._supervisor.subscriptions.apply_details
     mistakes = [ZeroDivisionError("an internal error")]
 
-    def failing(*arguments):
+    def failing(*arguments: Any) -> ContractRecord | None:
         if mistakes:
             raise mistakes.pop()
         return apply_details(*arguments)
@@ -204,14 +233,19 @@ def test_internal_error_is_reported_and_the_capture_goes_on(
     assert covered(store, 1, "last") == ["captured", "disconnected", "captured"]
 
 
-def test_callback_that_raises_is_reported_and_the_capture_goes_on(steady, serve, capturing, caplog):
+def test_callback_that_raises_is_reported_and_the_capture_goes_on(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
     recorder = capture._recorders[0]
     record, raised = recorder.quote, []
 
-    def failing(*tick):
+    def failing(*tick: Any) -> None:
         if not raised:
             raised.append(tick)
             raise ZeroDivisionError("an internal error")
@@ -230,7 +264,14 @@ def test_callback_that_raises_is_reported_and_the_capture_goes_on(steady, serve,
 # --- the clock ------------------------------------------------------------------------------------
 
 
-def test_clock_set_back_and_corrected(steady, serve, capturing, store, monkeypatch, caplog):
+def test_clock_set_back_and_corrected(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Into hours that are over, whose files are opened again: every tick is there, and in order."""
     real, real_ns, ahead = time.time, time.time_ns, [0]
     monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
@@ -269,7 +310,13 @@ def test_clock_set_back_and_corrected(steady, serve, capturing, store, monkeypat
 
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
-def test_database_outage_during_a_capture(outage, steady, serve, capturing, store):
+def test_database_outage_during_a_capture(
+    outage: Callable[..., None],
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)
@@ -291,7 +338,13 @@ def test_database_outage_during_a_capture(outage, steady, serve, capturing, stor
 
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
-def test_database_outage_from_start_to_stop(outage, steady, serve, capturing, store):
+def test_database_outage_from_start_to_stop(
+    outage: Callable[..., None],
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+) -> None:
     outage(away=True)
     with pytest.warns(IndexAwayWarning):
         store.index.files()
@@ -309,7 +362,13 @@ def test_database_outage_from_start_to_stop(outage, steady, serve, capturing, st
     check_index(store.root, store.index)
 
 
-def test_a_database_that_hangs_costs_no_tick(steady, serve, capturing, store, database):
+def test_a_database_that_hangs_costs_no_tick(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    database: str,
+) -> None:
     """No statement ends while another session has the tables locked."""
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
@@ -334,7 +393,11 @@ KINDS = ["small files"] if MOUNT is None else ["small disk", "small files"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def played(request, tmp_path_factory, postgres):
+def played(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: EmbeddedServer,
+) -> tuple[Any, Any]:
     """Errors by scene, on a full disk of this type, and the log."""
     before = MOUNT if request.param == "small disk" else []
     folder = tmp_path_factory.mktemp("disk")
@@ -349,6 +412,6 @@ def played(request, tmp_path_factory, postgres):
 
 
 @pytest.mark.parametrize("scene", full_disk.SCENES)
-def test_a_full_disk(played, scene):
+def test_a_full_disk(played: tuple[Any, Any], scene: str) -> None:
     errors, log = played
     assert errors[scene] == "", f"{errors[scene]}\n{log}"

@@ -6,7 +6,9 @@ import threading
 import time
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,15 +21,27 @@ from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.coverage import StreamStatus, rebuild_coverage, resume_ledger
 from ibticks.coverage._rebuild import closing_rows
 from ibticks.errors import ConfigError, IndexUnavailableError, UnknownPeriodError
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import FileKey, StreamAppender, StreamLock, floor_hour, list_files
 from ibticks.storage._audit import read_all_records
 from tests.capture_checks import until
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Capture, Store
+    from ibticks.gateway import Gateway, Replay
+
 TRACKED = "1:ONE:bid_ask"
 
 
-def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, monkeypatch):
+def test_old_hours_are_deleted_and_ticks_go_on(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.1)
     real_ns, now = time.time_ns, time.time_ns()
     # Ten minutes past the hour: late in an hour, the clock would cross one hour more.
@@ -68,7 +82,9 @@ def test_old_hours_are_deleted_and_ticks_go_on(steady, serve, capturing, store, 
     assert 0 < frame.height < ticks()
 
 
-def test_no_deletion_by_default(steady, serve, capturing):
+def test_no_deletion_by_default(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture]
+) -> None:
     capture = capturing(serve(steady, speed=1.0), TRACKED)
     assert not any(thread.name == "ibticks-prune" for thread in threading.enumerate())
     assert capture.settings.keep is None
@@ -78,11 +94,13 @@ def test_no_deletion_by_default(steady, serve, capturing):
     ("duration", "seconds"),
     [("90d", 90 * 86400.0), (timedelta(hours=1), 3600.0), (7, 7), (None, None)],
 )
-def test_durations_in_several_forms(duration, seconds):
+def test_durations_in_several_forms(
+    duration: str | timedelta | int | None, seconds: float | None
+) -> None:
     assert CaptureSettings.from_environment({}, tracked=TRACKED, keep=duration).keep == seconds
 
 
-def test_invalid_durations():
+def test_invalid_durations() -> None:
     with pytest.raises(UnknownPeriodError):
         CaptureSettings.from_environment({}, tracked=TRACKED, keep="some day")
     for nothing in (0, -1):
@@ -99,7 +117,7 @@ MINUTE = 60 * NANOSECONDS
 class Stage:
     """A stream that is captured without a break, in three hours; the last one is open."""
 
-    def __init__(self, root, monkeypatch):
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = NOW + MINUTE
         monkeypatch.setattr(recorder_module, "time_ns", self.clock)
         monkeypatch.setattr(maintenance.time, "time_ns", self.clock)
@@ -121,7 +139,7 @@ class Stage:
         self.now += 1000
         return self.now
 
-    def failed(self, where, error):
+    def failed(self, where: Any, error: Any) -> None:
         self.failures.append((where, error))
 
     def quote(self) -> None:
@@ -134,19 +152,19 @@ class Stage:
     def prune(self, keep: float = 1.0) -> None:
         self.pruner(keep)._prune(self.recorder)
 
-    def rows(self):
+    def rows(self) -> list[Any]:
         assert self.queued_index.wait_until_empty(30)
         return [
             (row.start_ns - NOW, None if row.end_ns is None else row.end_ns - NOW, row.state)
             for row in self.index.coverage()
         ]
 
-    def paths(self):
+    def paths(self) -> list[Any]:
         return [key.path for key in list_files(self.root)]
 
 
 @pytest.fixture
-def stage(tmp_path, monkeypatch):
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     made = Stage(tmp_path, monkeypatch)
     yield made
     made.recorder.close()
@@ -155,7 +173,7 @@ def stage(tmp_path, monkeypatch):
     assert made.failures == []
 
 
-def test_deleted_hours_split_a_coverage_interval(stage):
+def test_deleted_hours_split_a_coverage_interval(stage: Stage) -> None:
     (begin, end, state) = stage.rows()[0]
     assert (end, state) == (None, "captured")
     stage.prune(keep=3600.0)
@@ -172,7 +190,7 @@ def test_deleted_hours_split_a_coverage_interval(stage):
     assert [state for *_, state in stage.rows()][2:] == ["captured", "disconnected"]
 
 
-def test_remaining_files_contain_the_last_status(stage):
+def test_remaining_files_contain_the_last_status(stage: Stage) -> None:
     """The first status is deleted: after a kill, a rebuild needs another one."""
     stage.prune()
     stage.quote()
@@ -188,7 +206,7 @@ def test_remaining_files_contain_the_last_status(stage):
     assert states == ["deleted", "captured"]
 
 
-def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage):
+def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage: Stage) -> None:
     stage.prune()
     stage.now -= 2 * HOUR_NS
     stage.quote()
@@ -201,14 +219,16 @@ def test_a_late_tick_for_a_deleted_hour_begins_it_again(stage):
     assert stage.paths() == [stage.keys[2].path]
 
 
-def test_no_file_is_deleted_before_its_index_row(stage, monkeypatch):
+def test_no_file_is_deleted_before_its_index_row(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(maintenance, "_INDEX_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(_queued_index, "_WRITE_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(_queued_index, "_RETRY_SECONDS", 0.05)
     pruner, write = stage.pruner(1.0), MemoryIndex.write
     is_back = threading.Event()
 
-    def write_when_back(self, change):
+    def write_when_back(self: Any, change: Any) -> None:
         if change.operation == "drop_files" and not is_back.is_set():
             raise IndexUnavailableError("away")
         write(self, change)
@@ -222,8 +242,10 @@ def test_no_file_is_deleted_before_its_index_row(stage, monkeypatch):
     assert stage.paths() == [stage.keys[2].path]
 
 
-def test_no_deletion_by_answers_of_the_catalogue(stage, monkeypatch):
-    def files(self, *asked):
+def test_no_deletion_by_answers_of_the_catalogue(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files(self: Any, *asked: Any) -> list[FileRecord]:
         self.partial_answers += 1
         return records(self, *asked)
 
@@ -233,7 +255,7 @@ def test_no_deletion_by_answers_of_the_catalogue(stage, monkeypatch):
     assert stage.paths() == [key.path for key in stage.keys]
 
 
-def test_backfilled_hours_are_deleted_unless_a_backfill_runs(stage):
+def test_backfilled_hours_are_deleted_unless_a_backfill_runs(stage: Stage) -> None:
     backfill = FileKey(1, "bid_ask", NOW, "backfill")
     with StreamAppender(stage.root, 1, "bid_ask", stage.index, backfill=True) as appender:
         tick = {"contract_id": 1, "tick_type": "bid_ask", "bid_price": 1.5}
@@ -249,7 +271,7 @@ def test_backfilled_hours_are_deleted_unless_a_backfill_runs(stage):
     assert stage.paths() == [stage.keys[2].path]
 
 
-def test_failed_deletion_is_reported_once(stage, monkeypatch):
+def test_failed_deletion_is_reported_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "_INTERVAL_SECONDS", 0.01)
     path = stage.root / stage.keys[0].path
     path.unlink()
@@ -267,5 +289,5 @@ def test_failed_deletion_is_reported_once(stage, monkeypatch):
     path.rmdir()
 
 
-def test_stop_without_start():
+def test_stop_without_start() -> None:
     HourPruner(None, [], None, 1.0, print).stop()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ibticks.capture import _queued_index
 from ibticks.capture._queued_index import QueuedIndex
 from ibticks.errors import IndexUnavailableError, StorageFullError, TickIndexError
-from ibticks.index import ContractRecord, CoverageRecord, FileRecord, MemoryIndex
+from ibticks.index import ContractRecord, CoverageRecord, FileRecord, IndexChange, MemoryIndex
 from tests.capture_checks import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ControlledIndex(MemoryIndex):
     """An index that can hang, be away, or refuse."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.is_answering = threading.Event()
         self.is_answering.set()
         self.problem = None
@@ -25,7 +29,7 @@ class ControlledIndex(MemoryIndex):
         super().__init__()
         self.order = []
 
-    def write(self, change):
+    def write(self, change: IndexChange) -> None:
         assert self.is_answering.wait(60)
         self.attempts += 1
         if self.problem is not None:
@@ -34,7 +38,7 @@ class ControlledIndex(MemoryIndex):
         super().write(change)
 
 
-def file(number):
+def file(number: int) -> FileRecord:
     return FileRecord(
         path=f"1/last/{number}",
         contract_id=1,
@@ -48,22 +52,24 @@ def file(number):
     )
 
 
-def interval(number):
+def interval(number: int) -> CoverageRecord:
     return CoverageRecord(1, "last", number, None, "captured")
 
 
 @pytest.fixture
-def index():
+def index() -> ControlledIndex:
     return ControlledIndex()
 
 
 @pytest.fixture
-def failures():
+def failures() -> list[Any]:
     return []
 
 
 @pytest.fixture
-def queued(index, failures, monkeypatch):
+def queued(
+    index: ControlledIndex, failures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[QueuedIndex]:
     monkeypatch.setattr(_queued_index, "_RETRY_SECONDS", 0.02)
     made = QueuedIndex(index, lambda where, error: failures.append((where, error)))
     yield made
@@ -73,7 +79,9 @@ def queued(index, failures, monkeypatch):
     assert not made._thread.is_alive()
 
 
-def test_put_files_returns_after_a_healthy_index_has_them(queued, index):
+def test_put_files_returns_after_a_healthy_index_has_them(
+    queued: QueuedIndex, index: ControlledIndex
+) -> None:
     queued.put_files(file(n) for n in range(2))
     assert index.files() == [file(0), file(1)]
     assert queued.files([1], ["last"]) == [file(0), file(1)]
@@ -81,7 +89,9 @@ def test_put_files_returns_after_a_healthy_index_has_them(queued, index):
     assert queued.describe() == index.describe()
 
 
-def test_writes_are_applied_in_order_and_before_reads(queued, index):
+def test_writes_are_applied_in_order_and_before_reads(
+    queued: QueuedIndex, index: ControlledIndex
+) -> None:
     queued.put_coverage([interval(1)])
     queued.put_files([file(1)])
     queued.drop_files(["1/last/1"])
@@ -104,11 +114,13 @@ def test_writes_are_applied_in_order_and_before_reads(queued, index):
     ]
 
 
-def test_a_hanging_index_does_not_block_callers(queued, index, monkeypatch):
+def test_a_hanging_index_does_not_block_callers(
+    queued: QueuedIndex, index: ControlledIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_queued_index, "_WRITE_WAIT_SECONDS", 1.0)
     index.is_answering.clear()
 
-    def put():
+    def put() -> None:
         for number in range(200):
             queued.put_files([file(number)])
             queued.put_coverage([interval(number)])
@@ -130,7 +142,13 @@ def test_a_hanging_index_does_not_block_callers(queued, index, monkeypatch):
 @pytest.mark.parametrize(
     "problem", [StorageFullError("no room for the journal"), IndexUnavailableError("away")]
 )
-def test_a_failed_write_is_retried(problem, queued, index, failures, caplog):
+def test_a_failed_write_is_retried(
+    problem: StorageFullError | IndexUnavailableError,
+    queued: QueuedIndex,
+    index: ControlledIndex,
+    failures: list[Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     index.problem = problem
     queued.put_coverage([interval(1)])
     queued.put_files([file(1)])
@@ -145,7 +163,13 @@ def test_a_failed_write_is_retried(problem, queued, index, failures, caplog):
 
 
 @pytest.mark.parametrize("problem", [TickIndexError("refused"), ValueError("a bug")])
-def test_a_refused_write_is_reported_and_skipped(problem, queued, index, failures, caplog):
+def test_a_refused_write_is_reported_and_skipped(
+    problem: TickIndexError | ValueError,
+    queued: QueuedIndex,
+    index: ControlledIndex,
+    failures: list[Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     index.problem = problem
     queued.put_coverage([interval(1)])
     until(lambda: failures)
@@ -156,7 +180,12 @@ def test_a_refused_write_is_reported_and_skipped(problem, queued, index, failure
     assert "rebuild it" in caplog.text
 
 
-def test_close_waits_for_the_queue_and_logs_lost_changes(index, failures, monkeypatch, caplog):
+def test_close_waits_for_the_queue_and_logs_lost_changes(
+    index: ControlledIndex,
+    failures: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     monkeypatch.setattr(_queued_index, "_CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(_queued_index, "_WRITE_WAIT_SECONDS", 0.01)
     queued = QueuedIndex(index, lambda *failure: failures.append(failure))
@@ -169,7 +198,9 @@ def test_close_waits_for_the_queue_and_logs_lost_changes(index, failures, monkey
     until(lambda: not queued._thread.is_alive())
 
 
-def test_close_stops_the_retries(index, monkeypatch, caplog):
+def test_close_stops_the_retries(
+    index: ControlledIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     queued = QueuedIndex(index, lambda *_: None)
     index.problem = StorageFullError("no room")
     queued.put_coverage([interval(1)])
@@ -178,7 +209,9 @@ def test_close_stops_the_retries(index, monkeypatch, caplog):
     assert not queued._thread.is_alive()
 
 
-def test_a_write_from_the_background_thread_does_not_deadlock(queued, index):
+def test_a_write_from_the_background_thread_does_not_deadlock(
+    queued: QueuedIndex, index: ControlledIndex
+) -> None:
     queued.submit(partial(queued.put_files, [file(1)]))
     assert queued.wait_until_empty(30)
     assert index.files() == [file(1)]

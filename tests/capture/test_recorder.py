@@ -9,6 +9,7 @@ import threading
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -32,6 +33,9 @@ from ibticks.index import ContractRecord, FileRecord, MemoryIndex
 from ibticks.storage import StreamAppender, read_messages, read_ticks
 from ibticks.storage._audit import read_all_records
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 CONTRACT = 8314
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
 SECOND = 1_000_000_000
@@ -49,7 +53,7 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(recorder_module, "time_ns", made)
     return made
@@ -60,7 +64,7 @@ class Disk(StreamAppender):
 
     problem: StorageError | None = None
 
-    def append_frames(self, frames, time_ns):
+    def append_frames(self, frames: bytes | memoryview[int], time_ns: int) -> None:
         if self.problem is not None:
             raise self.problem
         super().append_frames(frames, time_ns)
@@ -69,12 +73,12 @@ class Disk(StreamAppender):
 class Stage:
     """A stream in a folder, its index, and one recorder of it after the other."""
 
-    def __init__(self, root, tick_type="bid_ask"):
+    def __init__(self, root: Path, tick_type: str = "bid_ask") -> None:
         self.root, self.kind, self.index = root, tick_type, MemoryIndex()
         self.runs = 0
         self.begin()
 
-    def begin(self, **how):
+    def begin(self, **how: Any) -> Recorder:
         self.runs += 1
         run = f"run{self.runs}"
         self.disk = Disk(self.root, CONTRACT, self.kind, self.index, **{"fsync": None} | how)
@@ -83,14 +87,14 @@ class Stage:
         self.recorder = Recorder(self.disk, run, last, ledger, self.index)
         return self.recorder
 
-    def quote(self, price=1.0):
+    def quote(self, price: float = 1.0) -> None:
         self.recorder.quote(1_381_239_000, price, Decimal(2), price + 1, Decimal(4), False, True)
 
-    def kill(self):
+    def kill(self) -> None:
         """Release the lock as a kill of the process does, and leave the files as they are."""
         self.disk._stream_lock.release()
 
-    def sequences(self):
+    def sequences(self) -> list[Any]:
         """In the order in which they lie in the files."""
         sequences = []
         for record in self.index.files():
@@ -98,16 +102,16 @@ class Stage:
                 sequences += chunk.numbers("sequence").tolist()
         return sequences
 
-    def check_ledger(self):
+    def check_ledger(self) -> None:
         assert self.index.coverage() == rebuild_coverage(self.root, read_all_records(self.root))
 
-    def messages(self, *kinds):
+    def messages(self, *kinds: str) -> list[Any]:
         messages = read_messages(self.root, self.index.files(), ticks=True)
         return [message for _, message in messages if message["type"] in kinds]
 
 
 @pytest.fixture
-def stage(tmp_path, clock):
+def stage(tmp_path: Path, clock: Clock) -> Iterator[Stage]:
     made = Stage(tmp_path)
     yield made
     made.disk.problem = None
@@ -118,7 +122,9 @@ def stage(tmp_path, clock):
 
 
 @pytest.mark.parametrize("kind", ["last", "all_last", "bid_ask", "mid_point"])
-def test_every_field_is_stored_when_the_call_returns(kind, tmp_path, clock):
+def test_every_field_is_stored_when_the_call_returns(
+    kind: str, tmp_path: Path, clock: Clock
+) -> None:
     stage = Stage(tmp_path, kind)
     data = {"contract_id": CONTRACT, "tick_type": kind, "sequence": 1, "exchange_time": 7}
     if kind == "bid_ask":
@@ -145,7 +151,7 @@ def test_every_field_is_stored_when_the_call_returns(kind, tmp_path, clock):
     stage.recorder.close()
 
 
-def test_statuses_and_errors_of_a_stream(stage):
+def test_statuses_and_errors_of_a_stream(stage: Stage) -> None:
     recorder = stage.recorder
     recorder.contract = ContractRecord(CONTRACT, "IBM", "SMART", "USD", "STK")
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
@@ -170,7 +176,7 @@ def test_statuses_and_errors_of_a_stream(stage):
     assert (recorder.errors, recorder.last_error) == (1, "10189: no permission")
 
 
-def test_ticks_restore_a_stream(stage):
+def test_ticks_restore_a_stream(stage: Stage) -> None:
     for status in (
         StreamStatus.QUIET,
         StreamStatus.DISCONNECTED,
@@ -191,7 +197,7 @@ def test_ticks_restore_a_stream(stage):
     stage.check_ledger()
 
 
-def test_sequence_numbers_continue_from_run_to_run(stage):
+def test_sequence_numbers_continue_from_run_to_run(stage: Stage) -> None:
     for _ in range(3):
         stage.quote()
     stage.recorder.close()
@@ -203,7 +209,9 @@ def test_sequence_numbers_continue_from_run_to_run(stage):
     assert stage.sequences() == [1, 2, 3, 4, 5]
 
 
-def test_sequence_numbers_of_a_damaged_file_are_not_used_again(stage, clock, caplog):
+def test_sequence_numbers_of_a_damaged_file_are_not_used_again(
+    stage: Stage, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(100):
         stage.quote()
     stage.recorder.close()
@@ -224,7 +232,7 @@ def test_sequence_numbers_of_a_damaged_file_are_not_used_again(stage, clock, cap
     assert "is damaged and stays as it is" in caplog.text
 
 
-def test_bound_of_sequence_numbers_in_a_damaged_file():
+def test_bound_of_sequence_numbers_in_a_damaged_file() -> None:
     whole = FileRecord(
         path="1/last/1",
         contract_id=1,
@@ -252,7 +260,7 @@ def test_bound_of_sequence_numbers_in_a_damaged_file():
 
 
 @pytest.mark.parametrize("step", [-SECOND, -90 * 60 * SECOND, -50 * HOUR_NS, 90 * 60 * SECOND])
-def test_clock_steps(step, stage, clock):
+def test_clock_steps(step: int, stage: Stage, clock: Clock) -> None:
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     for _ in range(5):
@@ -270,7 +278,7 @@ def test_clock_steps(step, stage, clock):
     stage.check_ledger()
 
 
-def numbers_in(stage, record):
+def numbers_in(stage: Stage, record: FileRecord) -> Any:
     (part,) = read_ticks(stage.root, [record], ["timestamp", "sequence"])
     return part.numbers("sequence").tolist()
 
@@ -278,7 +286,7 @@ def numbers_in(stage, record):
 # --- a disk that is full --------------------------------------------------------------------------
 
 
-def test_ticks_wait_for_disk_space_in_order(stage, caplog):
+def test_ticks_wait_for_disk_space_in_order(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.quote(1)
@@ -304,7 +312,9 @@ def test_ticks_wait_for_disk_space_in_order(stage, caplog):
     stage.check_ledger()
 
 
-def test_ticks_beyond_the_memory_limit_are_counted_as_lost(stage, monkeypatch):
+def test_ticks_beyond_the_memory_limit_are_counted_as_lost(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recorder_module, "_MAX_PENDING", 3)
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
@@ -324,7 +334,7 @@ def test_ticks_beyond_the_memory_limit_are_counted_as_lost(stage, monkeypatch):
     stage.check_ledger()
 
 
-def test_pending_ticks_are_written_at_the_end(stage):
+def test_pending_ticks_are_written_at_the_end(stage: Stage) -> None:
     stage.disk.problem = StorageFullError("no space left")
     stage.quote()
     stage.disk.problem = None
@@ -332,7 +342,9 @@ def test_pending_ticks_are_written_at_the_end(stage):
     assert stage.sequences() == [1]
 
 
-def test_pending_ticks_lost_at_the_end_are_logged(stage, caplog):
+def test_pending_ticks_lost_at_the_end_are_logged(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.disk.problem = StorageFullError("no space left")
     stage.quote()
@@ -340,7 +352,7 @@ def test_pending_ticks_lost_at_the_end_are_logged(stage, caplog):
     assert "2 messages could not be written: no space left" in caplog.text
 
 
-def test_ticks_after_the_end_change_nothing(stage):
+def test_ticks_after_the_end_change_nothing(stage: Stage) -> None:
     recorder = stage.recorder
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
     stage.quote()
@@ -357,12 +369,14 @@ def test_ticks_after_the_end_change_nothing(stage):
     assert stage.sequences() == [1, 2]
 
 
-def broken(descriptor):
+def broken(descriptor: Any) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 @pytest.mark.parametrize("calls", [["fdatasync"], ["fdatasync", "fsync"]], ids=" ".join)
-def test_a_tick_that_could_not_be_synced_is_not_there_twice(stage, monkeypatch, calls):
+def test_a_tick_that_could_not_be_synced_is_not_there_twice(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, calls: list[str]
+) -> None:
     """The file is written anew; where that fails, too, the tick waits."""
     stage.recorder.close()
     recorder = stage.begin(fsync=0)
@@ -380,8 +394,12 @@ def test_a_tick_that_could_not_be_synced_is_not_there_twice(stage, monkeypatch, 
 
 @pytest.mark.parametrize("calls", [["fdatasync"], ["fdatasync", "fsync"]], ids=" ".join)
 def test_a_sync_that_fails_leaves_no_file_open_and_no_tick_behind(
-    stage, monkeypatch, clock, calls, caplog
-):
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
+    calls: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """It is never believed the second time: the files are written anew, or the hour goes on."""
     stage.quote()
     clock.now += HOUR_NS
@@ -407,10 +425,12 @@ def test_a_sync_that_fails_leaves_no_file_open_and_no_tick_behind(
     assert sorted(stage.sequences()) == [1, 2, 3, 4]
 
 
-def test_a_capture_survives_a_torn_tick_that_cannot_be_taken_back(stage, monkeypatch):
+def test_a_capture_survives_a_torn_tick_that_cannot_be_taken_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write, refused = os.write, []
 
-    def half(descriptor, data):
+    def half(descriptor: Any, data: Any) -> int:
         if refused:
             return broken(descriptor)
         refused.append(data)
@@ -434,25 +454,25 @@ def test_a_capture_survives_a_torn_tick_that_cannot_be_taken_back(stage, monkeyp
 # --- everything at once ---------------------------------------------------------------------------
 
 
-def test_ticks_statuses_and_upkeep_from_several_threads(stage, clock):
+def test_ticks_statuses_and_upkeep_from_several_threads(stage: Stage, clock: Clock) -> None:
     """Through an hour that ends again and again: files are sealed while ticks come for them."""
     recorder, count = stage.recorder, 4000
     done = threading.Event()
     recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
 
-    def ticks():
+    def ticks() -> None:
         for number in range(count):
             if number % 500 == 499:
                 clock.now += HOUR_NS if number % 1000 == 999 else -HOUR_NS // 2
             stage.quote(number)
         done.set()
 
-    def notes():
+    def notes() -> None:
         while not done.is_set():
             recorder.note(StreamStatus.QUIET, "silent")
             recorder.error(10197, "another session", recoverable=True)
 
-    def upkeep():
+    def upkeep() -> None:
         while not done.is_set():
             recorder.sync()
             recorder.maintain(clock.now + 3 * HOUR_NS)
@@ -475,7 +495,7 @@ def test_ticks_statuses_and_upkeep_from_several_threads(stage, clock):
 class Runs(RuleBasedStateMachine):
     """Whatever happens to a stream: its ledger is what its files say, and no tick is lost."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.clock = Clock()
@@ -485,7 +505,7 @@ class Runs(RuleBasedStateMachine):
         self.ticks = 0
 
     @rule(count=st.integers(1, 3))
-    def tick(self, count):
+    def tick(self, count: Any) -> None:
         for _ in range(count):
             self.stage.quote()
         self.ticks += count
@@ -494,28 +514,28 @@ class Runs(RuleBasedStateMachine):
         status=st.sampled_from([s for s in STATE_OF_STATUS if s is not StreamStatus.STOPPED]),
         code=st.sampled_from([None, 1100]),
     )
-    def note(self, status, code):
+    def note(self, status: Any, code: Any) -> None:
         self.stage.recorder.note(status, "so it is", code)
 
     @rule(step=st.sampled_from([SECOND, 40 * 60 * SECOND, HOUR_NS, -SECOND, -40 * 60 * SECOND]))
-    def set_the_clock(self, step):
+    def set_the_clock(self, step: Any) -> None:
         self.clock.now += step
 
     @rule()
-    def maintain(self):
+    def maintain(self) -> None:
         self.stage.recorder.maintain(self.clock.now)
 
     @rule()
-    def restart(self):
+    def restart(self) -> None:
         self.stage.recorder.close()
         self.stage.begin()
 
     @rule()
-    def kill(self):
+    def kill(self) -> None:
         self.stage.kill()
         self.stage.begin()
 
-    def teardown(self):
+    def teardown(self) -> None:
         self.stage.recorder.close()
         assert sorted(self.stage.sequences()) == list(range(1, self.ticks + 1))
         self.stage.check_ledger()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
-from ibticks.gateway import Replay, TickStream
+from ibticks.gateway import Gateway, Replay, TickStream
 from ibticks.schema import TickColumns, Values
 from tests.capture_checks import BTC, FOUR, IBM, check_index, check_stored, covered, statuses, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks import Capture, Store
 
 FLAGS = {
     "last": ("past_limit", "unreported"),
@@ -18,7 +25,9 @@ FLAGS = {
 }
 
 
-def test_streams_of_every_tick_type(serve, capturing, store):
+def test_streams_of_every_tick_type(
+    serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve()
     capture = capturing(gateway, FOUR)
     until(lambda: capture.status()["status"]["ticks"] == 6000)
@@ -43,7 +52,9 @@ def its_own(stream: TickStream) -> TickStream:
     return made.shifted(stream.contract_id % 97 * NANOSECONDS)
 
 
-def test_the_whole_sample_of_ten_contracts_at_once(samples, serve, capturing, store):
+def test_the_whole_sample_of_ten_contracts_at_once(
+    samples: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     """All 1.4 million ticks, as fast as they are read: twenty seconds of two cores."""
     ten = samples.cloned(8)
     replay = Replay(ten.contracts, map(its_own, ten.streams.values()))
@@ -66,7 +77,9 @@ def test_the_whole_sample_of_ten_contracts_at_once(samples, serve, capturing, st
 
 
 @pytest.mark.parametrize("version", [157, 163, 178, 200])
-def test_every_version_of_the_protocol(version, serve, capturing, store):
+def test_every_version_of_the_protocol(
+    version: int, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve(highest_version=version)
     capture = capturing(gateway, f"{BTC}:BTCUSDT:all_last;bid_ask")
     until(lambda: capture.status()["status"]["ticks"] == 3000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,14 +16,14 @@ AAPL = TrackedContract(265598, "AAPL")
 TWELVE = ",".join(f"{n}:S{n}" for n in range(1, 13))
 
 
-def test_defaults():
+def test_defaults() -> None:
     settings = CaptureSettings.from_environment({})
     assert (settings.tracked, settings.max_tracked) == ((), 10)
     assert (settings.host, settings.port, settings.client_id) == ("127.0.0.1", 4002, 10)
     assert settings.reconnect_delay == 30
 
 
-def test_the_environment():
+def test_the_environment() -> None:
     settings = CaptureSettings.from_environment(
         {
             "IB_STREAM_TRACKED_CONTRACTS": f"{TWELVE}",
@@ -53,17 +54,17 @@ def test_the_environment():
         ("IBTICKS_GATEWAY", "localhost:tws", "is not an address"),
     ],
 )
-def test_invalid_variables(variable, value, problem):
+def test_invalid_variables(variable: str, value: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(problem)):
         CaptureSettings.from_environment({variable: value})
 
 
 @pytest.mark.parametrize("name", ["IB_STREAM_MAX_TRACKED", "IB_STREAM_RECONNECT_DELAY"])
-def test_empty_variables_are_ignored(name):
+def test_empty_variables_are_ignored(name: str) -> None:
     assert CaptureSettings.from_environment({name: " "}) == CaptureSettings(())
 
 
-def test_arguments_override_the_environment():
+def test_arguments_override_the_environment() -> None:
     wrong = {
         "IB_STREAM_TRACKED_CONTRACTS": "?",
         "IB_STREAM_MAX_TRACKED": "?",
@@ -79,7 +80,7 @@ def test_arguments_override_the_environment():
         CaptureSettings.from_environment({"IBTICKS_GATEWAY": "?"}, tracked=[AAPL], host="h")
 
 
-def test_limit_of_the_environment_applies_to_arguments():
+def test_limit_of_the_environment_applies_to_arguments() -> None:
     with pytest.raises(ConfigError, match="12 contracts are to be tracked, and at most 10"):
         CaptureSettings.from_environment({}, tracked=TWELVE)
     more = CaptureSettings.from_environment({"IB_STREAM_MAX_TRACKED": "12"}, tracked=TWELVE)
@@ -108,13 +109,13 @@ def test_limit_of_the_environment_applies_to_arguments():
         ("tracked", (1,), "1 is not a TrackedContract"),
     ],
 )
-def test_invalid_settings(name, value, problem):
+def test_invalid_settings(name: str, value: str | float | tuple[int] | None, problem: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(problem)):
         CaptureSettings(**{"tracked": (AAPL,), name: value})
 
 
 @pytest.mark.parametrize("fsync", [None, 0, 0.5])
-def test_settings_of_fsync(fsync):
+def test_settings_of_fsync(fsync: float | None) -> None:
     assert CaptureSettings((AAPL,), fsync=fsync).fsync == fsync
 
 
@@ -136,12 +137,12 @@ def test_settings_of_fsync(fsync):
         "[::1:1",
     ],
 )
-def test_invalid_addresses(text):
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(ConfigError, match="is not an address: write host:port, as "):
         parse_address(text)
 
 
-def test_capture_refuses_invalid_settings(tmp_path, monkeypatch):
+def test_capture_refuses_invalid_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IB_STREAM_TRACKED_CONTRACTS", raising=False)
     store = object()
     with pytest.raises(ConfigError, match="no contract to capture: give some, as '265598:AAPL"):

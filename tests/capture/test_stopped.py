@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -13,12 +14,17 @@ import ibticks as ibt
 from ibticks.index.embedded import EmbeddedServer
 from tests.capture_checks import check_index, check_stored, covered, until
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks.gateway import Gateway, Replay
+
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 
 
 @pytest.fixture
-def start(clusters, tmp_path):
+def start(clusters: Path, tmp_path: Path) -> Iterator[Callable[[], EmbeddedServer]]:
     """Starts a server of the test's own, or joins it."""
     shares: list[EmbeddedServer] = []
 
@@ -32,13 +38,13 @@ def start(clusters, tmp_path):
 
 
 @pytest.fixture
-def store(start, tmp_path):
+def store(start: Callable[[], EmbeddedServer], tmp_path: Path) -> Iterator[ibt.Store]:
     """A store whose index is known by its DSN, so that only the test starts the server again."""
     with ibt.open(tmp_path / "ticks", dsn=start().dsn) as opened:
         yield opened
 
 
-def more(capture) -> None:
+def more(capture: ibt.Capture) -> None:
     def ticks() -> int:
         return capture.status()["status"]["ticks"]
 
@@ -48,7 +54,14 @@ def more(capture) -> None:
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["shut down", "killed"])
-def test_stopped_database_server(how, start, steady, serve, capturing, store):
+def test_stopped_database_server(
+    how: signal.Signals,
+    start: Callable[[], EmbeddedServer],
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     more(capture)

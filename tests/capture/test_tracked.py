@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,11 +24,11 @@ CONTRACTS = st.builds(
 
 
 @given(st.lists(CONTRACTS, unique_by=lambda contract: contract.contract_id, max_size=12))
-def test_formatted_contracts_are_parsed_again(contracts):
+def test_formatted_contracts_are_parsed_again(contracts: list[Any]) -> None:
     assert parse_tracked(format_tracked(contracts)) == tuple(contracts)
 
 
-def test_the_example_of_the_reference():
+def test_the_example_of_the_reference() -> None:
     text = "711280073:MNQ:bid_ask;last:2, 265598 : AAPL : bid_ask ; last ; mid_point : 1 ,"
     assert parse_tracked(text.rstrip(", ")) == (
         TrackedContract(711280073, "MNQ", ("bid_ask", "last"), 2),
@@ -36,12 +37,12 @@ def test_the_example_of_the_reference():
 
 
 @pytest.mark.parametrize("text", ["265598:AAPL", "265598:AAPL:", "265598:AAPL::", "265598:AAPL::1"])
-def test_omitted_fields(text):
+def test_omitted_fields(text: str) -> None:
     assert parse_tracked(text) == (TrackedContract(265598, "AAPL", ("bid_ask", "last"), 1),)
 
 
 @pytest.mark.parametrize("text", ["", " ", ",", " , "])
-def test_empty_text(text):
+def test_empty_text(text: str) -> None:
     assert parse_tracked(text) == ()
 
 
@@ -74,7 +75,7 @@ def test_empty_text(text):
         ("1:A:last,1:A:bid_ask", "entry 2 of the tracked contracts ('1:A:bid_ask'): contract 1 is"),
     ],
 )
-def test_errors_name_the_entry(text, problem):
+def test_errors_name_the_entry(text: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(problem)):
         parse_tracked(text)
 
@@ -92,7 +93,9 @@ def test_errors_name_the_entry(text, problem):
         ((1, ""), None),
     ],
 )
-def test_invalid_contracts(arguments, problem):
+def test_invalid_contracts(
+    arguments: tuple[str | int | tuple[str, ...] | None, ...], problem: str | None
+) -> None:
     if problem is None:
         assert TrackedContract(*arguments).symbol == ""
     else:
@@ -100,7 +103,7 @@ def test_invalid_contracts(arguments, problem):
             TrackedContract(*arguments)
 
 
-def test_a_list_of_tick_types_is_kept_as_a_tuple():
+def test_a_list_of_tick_types_is_kept_as_a_tuple() -> None:
     assert hash(TrackedContract(1, "A", ["last"])) == hash(TrackedContract(1, "A", ("last",)))
 
 
@@ -112,6 +115,6 @@ def test_a_list_of_tick_types_is_kept_as_a_tuple():
         ([(1, "A")], "(1, 'A') is not a TrackedContract"),
     ],
 )
-def test_contracts_that_cannot_be_captured_together(contracts, problem):
+def test_contracts_that_cannot_be_captured_together(contracts: list[Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(problem)):
         check_tracked(contracts, 2)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ibticks._types import Interval
 from ibticks.capture import _recorder as recorder_module
 from ibticks.capture import _watchdog as watchdog
-from ibticks.gateway import GatewayContract, Replay
+from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.tws import Client, TradingHours
 from tests.capture_checks import check_stored, covered, statuses, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks import Capture, Store
 
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 DAY = timedelta(days=1)
@@ -32,7 +38,9 @@ def spoken(*days: str) -> str:
 ALWAYS, NEVER = ("open",) * 4, ("closed",) * 4
 
 
-def with_hours(replay, trading=(), liquid=None) -> Replay:
+def with_hours(
+    replay: Replay, trading: tuple[str, ...] = (), liquid: tuple[str, ...] | None = None
+) -> Replay:
     contracts = [
         GatewayContract(
             contract_id=contract.contract_id,
@@ -46,16 +54,16 @@ def with_hours(replay, trading=(), liquid=None) -> Replay:
     return Replay(contracts, replay.streams.values())
 
 
-def state(capture, contract_id, kind):
+def state(capture: Capture, contract_id: int, kind: str) -> Any:
     streams = capture.status()["status"]["contracts"][str(contract_id)]["streams"]
     return streams[kind]["state"]
 
 
-def ticks(capture) -> int:
+def ticks(capture: Capture) -> int:
     return capture.status()["status"]["ticks"]
 
 
-def never(holds, seconds=1.0):
+def never(holds: Callable[[], Any], seconds: float = 1.0) -> None:
     with pytest.raises(AssertionError):
         until(holds, seconds=seconds)
 
@@ -63,7 +71,9 @@ def never(holds, seconds=1.0):
 # --- the line -------------------------------------------------------------------------------------
 
 
-def test_dead_connection_is_detected_and_closed(steady, serve, capturing, store):
+def test_dead_connection_is_detected_and_closed(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, heartbeat=0.2)
     until(lambda: ticks(capture) > 10)
@@ -83,7 +93,12 @@ def test_dead_connection_is_detected_and_closed(steady, serve, capturing, store)
     assert reasons[1] == "504: heartbeat timeout: the connection is dead"
 
 
-def test_idle_connection_is_kept(steady, serve, capturing, monkeypatch):
+def test_idle_connection_is_kept(
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The server answers a heartbeat."""
     ask, asked = Client.reqCurrentTime, []
     monkeypatch.setattr(Client, "reqCurrentTime", lambda client: asked.append(ask(client)))
@@ -96,7 +111,9 @@ def test_idle_connection_is_kept(steady, serve, capturing, monkeypatch):
     assert capture.status()["status"]["connections"] == 1
 
 
-def test_a_stall_that_ends_costs_nothing(steady, serve, capturing, store):
+def test_a_stall_that_ends_costs_nothing(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, heartbeat=30.0)
     until(lambda: ticks(capture) > 10)
@@ -112,8 +129,12 @@ def test_a_stall_that_ends_costs_nothing(steady, serve, capturing, store):
 
 
 def test_silent_stream_is_detected_and_subscribed_again(
-    steady, serve, capturing, store, monkeypatch
-):
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(watchdog, "_RENEW_AFTER_SECONDS", 1.2)
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=1.0)
@@ -133,7 +154,9 @@ def test_silent_stream_is_detected_and_subscribed_again(
     check_stored(store, gateway, 2, "bid_ask")
 
 
-def test_trades_may_be_silent_for_longer_than_quotes(steady, serve, capturing, store):
+def test_trades_may_be_silent_for_longer_than_quotes(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=0.3)
     until(lambda: ticks(capture) > 10)
@@ -142,14 +165,16 @@ def test_trades_may_be_silent_for_longer_than_quotes(steady, serve, capturing, s
     until(lambda: state(capture, 1, "last") == "quiet")
     capture.stop()
 
-    def quiet_from(*key) -> int:
+    def quiet_from(*key: int | str) -> int:
         rows = store.index.coverage([key[0]], [key[1]])
         return next(row.start_ns for row in rows if row.state == "quiet")
 
     assert quiet_from(2, "bid_ask") < quiet_from(1, "last")
 
 
-def test_no_stream_is_silent_in_a_calm_market(steady, serve, capturing):
+def test_no_stream_is_silent_in_a_calm_market(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture]
+) -> None:
     """No stream ticks, and by IB's hours none should."""
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=0.1)
@@ -167,8 +192,13 @@ def test_no_stream_is_silent_in_a_calm_market(steady, serve, capturing):
     [(ALWAYS, ALWAYS, True), (ALWAYS, NEVER, False), (ALWAYS, (), True), ((), (), False)],
 )
 def test_single_stream_is_judged_by_trading_hours(
-    trading, liquid, is_found, steady, serve, capturing
-):
+    trading: tuple[str, ...],
+    liquid: tuple[str, ...],
+    is_found: bool,
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+) -> None:
     """In regular hours it should tick; before and after them it may well be calm."""
     gateway = serve(with_hours(steady, trading, liquid), speed=1.0)
     capture = capturing(gateway, "1:ONE:bid_ask", quiet_after=0.2)
@@ -180,7 +210,9 @@ def test_single_stream_is_judged_by_trading_hours(
         never(lambda: state(capture, 1, "bid_ask") == "quiet")
 
 
-def test_closed_market(steady, serve, capturing, store):
+def test_closed_market(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve(with_hours(steady, NEVER), speed=1.0)
     gateway.mute(2)
     capture = capturing(gateway, TICKING, quiet_after=1.0)
@@ -194,7 +226,9 @@ def test_closed_market(steady, serve, capturing, store):
     assert covered(store, 1, "bid_ask") == ["captured"]
 
 
-def test_market_opens(steady, serve, capturing, store):
+def test_market_opens(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+) -> None:
     gateway = serve(with_hours(steady, NEVER), speed=1.0)
     gateway.mute(2)
     capture = capturing(gateway, TICKING, quiet_after=0.3)
@@ -212,7 +246,9 @@ def test_market_opens(steady, serve, capturing, store):
     assert states[:4] == ["subscribed", "session_closed", "restored", "quiet"]
 
 
-def test_market_of_a_quiet_stream_closes(steady, serve, capturing):
+def test_market_of_a_quiet_stream_closes(
+    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture]
+) -> None:
     gateway = serve(with_hours(steady, ALWAYS), speed=1.0)
     gateway.mute(2)
     capture = capturing(gateway, TICKING, quiet_after=0.3)
@@ -225,8 +261,13 @@ def test_market_of_a_quiet_stream_closes(steady, serve, capturing):
 
 @pytest.mark.parametrize("step", [-7200, 7200])
 def test_silence_is_measured_by_the_monotonic_clock(
-    step, steady, serve, capturing, store, monkeypatch
-):
+    step: int,
+    steady: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Set back, it would hide silence for hours; set ahead, it would see it everywhere."""
     gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=1.0)

@@ -8,10 +8,17 @@ import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ibticks.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks import Store
 
 PROGRAM = [sys.executable, "-c", "from ibticks.cli import main; main()"]
 
@@ -25,16 +32,16 @@ class Done:
     err: str
 
     @property
-    def json(self):
+    def json(self) -> Any:
         """The one JSON document on standard output."""
         return json.loads(self.out)
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys):
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Run a command in this process."""
 
-    def run(*arguments, typed=""):
+    def run(*arguments: str | Path | int, typed: str = "") -> Done:
         monkeypatch.setattr(sys, "argv", ["ibticks", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
         with warnings.catch_warnings():
@@ -48,10 +55,10 @@ def cli(monkeypatch, capsys):
 
 
 @pytest.fixture
-def shell():
+def shell() -> Callable[..., Done]:
     """Run a command in a process of its own."""
 
-    def run(*arguments, **options):
+    def run(*arguments: str, **options: Any) -> Done:
         done = subprocess.run(
             [*PROGRAM, *map(str, arguments)],
             capture_output=True,
@@ -66,13 +73,13 @@ def shell():
 
 
 @pytest.fixture
-def sample(sample_store, monkeypatch):
+def sample(sample_store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store of the samples is the one that commands use by default."""
     monkeypatch.setenv("IBTICKS_STORE", str(sample_store.root))
     return sample_store
 
 
 @pytest.fixture
-def own(tmp_path, database):
+def own(tmp_path: Path, database: str) -> list[Any]:
     """Options that name an empty store of this test."""
     return ["-s", tmp_path / "ticks", "--dsn", database]

@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +20,12 @@ from tests.recorded_replay import Recorded
 
 from .conftest import PROGRAM
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Store
+    from tests.cli.conftest import Done
+
 IBM, BTC = 8314, 990101
 SECOND = 1_000_000_000
 MIDNIGHT = 1_723_161_600 * SECOND  # 2024-08-09 00:00 UTC
@@ -26,7 +34,7 @@ NOBODY = "127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
-def midnight():
+def midnight() -> Replay:
     """Bitcoin's quotes and trades around midnight."""
     samples = Replay.from_samples(["btcusdt_quotes", "btcusdt_trades"])
     around = samples.between(MIDNIGHT - 10 * SECOND, MIDNIGHT + 15 * SECOND)
@@ -34,22 +42,24 @@ def midnight():
 
 
 @pytest.fixture
-def gateway(midnight):
+def gateway(midnight: Replay) -> Iterator[Gateway]:
     with Gateway(midnight, speed=None) as started:
         yield started
 
 
 @pytest.fixture
-def recorded(store, midnight):
+def recorded(store: Store, midnight: Replay) -> Recorded:
     """The ticks around midnight as captured, with a gap."""
     return Recorded(store, midnight, [GAP])
 
 
 @pytest.fixture
-def backfill(cli, store, database, gateway):
+def backfill(
+    cli: Callable[..., Done], store: Store, database: str, gateway: Gateway
+) -> Callable[..., Done]:
     """Run the command on the store, with the gateway."""
 
-    def run(*arguments, at=None, since="all"):
+    def run(*arguments: str, at: str | None = None, since: str = "all") -> Done:
         there = at or f"127.0.0.1:{gateway.port}"
         options = ("--store", store.root, "--dsn", database, "--gateway", there, "--since", since)
         return cli("backfill", *options, *arguments)
@@ -57,7 +67,7 @@ def backfill(cli, store, database, gateway):
     return run
 
 
-def test_gaps_are_filled_and_reported(backfill, recorded):
+def test_gaps_are_filled_and_reported(backfill: Callable[..., Done], recorded: Recorded) -> None:
     done = backfill()
     missed = {kind: recorded.missed(BTC, kind) for kind in ("bid_ask", "last")}
     assert done.code == 0
@@ -80,7 +90,7 @@ def test_gaps_are_filled_and_reported(backfill, recorded):
     )
 
 
-def test_json(backfill, recorded):
+def test_json(backfill: Callable[..., Done], recorded: Recorded) -> None:
     plan_backfill = backfill("BTCUSDT", "last", "--dry-run", "--json", at=NOBODY)
     assert (plan_backfill.code, plan_backfill.err) == (0, "")
     gap = {
@@ -112,7 +122,7 @@ def test_json(backfill, recorded):
     }
 
 
-def test_a_dry_run_shows_a_table(backfill, recorded):
+def test_a_dry_run_shows_a_table(backfill: Callable[..., Done], recorded: Recorded) -> None:
     done = backfill("--dry-run", at=NOBODY)
     assert done.code == 0
     assert "to be filled" in done.out
@@ -122,8 +132,8 @@ def test_a_dry_run_shows_a_table(backfill, recorded):
     assert (nothing.code, nothing.out) == (0, "0 gaps to fill\n")
 
 
-def test_options_select_the_gaps(backfill, recorded):
-    def planned(*arguments, **how):
+def test_options_select_the_gaps(backfill: Callable[..., Done], recorded: Recorded) -> None:
+    def planned(*arguments: str, **how: Any) -> list[Any]:
         done = backfill(*arguments, "--dry-run", "--json", at=NOBODY, **how)
         assert done.code == 0
         return [(gap["tick_type"], gap["seconds"]) for gap in done.json["gaps"]]
@@ -140,7 +150,9 @@ def test_options_select_the_gaps(backfill, recorded):
     assert all(86_400 <= seconds <= 86_460 for _, seconds in long_ago)  # nothing was captured then
 
 
-def test_refused_gaps_are_left_with_exit_code_3(backfill, recorded, gateway):
+def test_refused_gaps_are_left_with_exit_code_3(
+    backfill: Callable[..., Done], recorded: Recorded, gateway: Gateway
+) -> None:
     gateway.refuse_history(BTC, "TRADES", code=10187)
     done = backfill()
     assert done.code == 3
@@ -176,7 +188,9 @@ def test_refused_gaps_are_left_with_exit_code_3(backfill, recorded, gateway):
         (["--gateway", "4002"], "'4002' is not an address: write host:port"),
     ],
 )
-def test_invalid_options_are_reported_without_a_request(backfill, recorded, wrong, words):
+def test_invalid_options_are_reported_without_a_request(
+    backfill: Callable[..., Done], recorded: Recorded, wrong: list[str], words: str
+) -> None:
     done = backfill(*wrong, at=NOBODY)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ")
@@ -184,7 +198,9 @@ def test_invalid_options_are_reported_without_a_request(backfill, recorded, wron
     assert "Traceback" not in done.err
 
 
-def test_a_wrong_command_line(backfill, cli, tmp_path):
+def test_a_wrong_command_line(
+    backfill: Callable[..., Done], cli: Callable[..., Done], tmp_path: Path
+) -> None:
     for wrong in (["--client-id", "eleven"], ["--frobnicate"], ["a", "b", "c"]):
         done = cli("backfill", *wrong)
         assert (done.code, done.out) == (2, "")
@@ -194,7 +210,9 @@ def test_a_wrong_command_line(backfill, cli, tmp_path):
     assert "nowhere" in done.err
 
 
-def test_a_gateway_that_is_away_or_refuses_the_client(backfill, recorded, gateway):
+def test_a_gateway_that_is_away_or_refuses_the_client(
+    backfill: Callable[..., Done], recorded: Recorded, gateway: Gateway
+) -> None:
     done = backfill(at=NOBODY)
     assert (done.code, done.out) == (1, "")
     assert "127.0.0.1:1 cannot be used: Connection refused (502). The usual" in done.err
@@ -207,7 +225,9 @@ def test_a_gateway_that_is_away_or_refuses_the_client(backfill, recorded, gatewa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_backfill_keeps_its_ticks(recorded, gateway, store, database, number):
+def test_an_interrupted_backfill_keeps_its_ticks(
+    recorded: Recorded, gateway: Gateway, store: Store, database: str, number: signal.Signals
+) -> None:
     gateway.refuse_history(BTC, "TRADES")  # 162: pacing violation; it is to wait for 15 seconds
     process = subprocess.Popen(
         [
@@ -233,8 +253,12 @@ def test_an_interrupted_backfill_keeps_its_ticks(recorded, gateway, store, datab
 
 
 def test_time_after_the_capture_is_filled_with_a_time_option(
-    cli, backfill, store, database, monkeypatch
-):
+    cli: Callable[..., Done],
+    backfill: Callable[..., Done],
+    store: Store,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, BTC, "last")

@@ -9,6 +9,8 @@ import select
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +21,11 @@ from ibticks.index import ContractRecord
 from ibticks.sample import sample as find_sample
 from ibticks.storage import StreamLock
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Done
+
 PROGRAM = [sys.executable, "-c", "from ibticks.cli import main; main()"]
 TRADES = find_sample("btcusdt_trades").path
 HOURS = ["990101/all_last/2024/08/08/23_ticks.pb", "990101/all_last/2024/08/09/00_ticks.pb"]
@@ -27,7 +34,7 @@ COMMANDS += [["index", command.name] for command in index_app.registered_command
 
 
 @pytest.fixture
-def trades(cli, own):
+def trades(cli: Callable[..., Done], own: list[Any]) -> Any:
     """Options of a store with the BTCUSDT trades."""
     done = cli("import", TRADES, "-c", 990101, "-t", "all_last", "--symbol", "BTCUSDT", *own)
     assert done.code == 0
@@ -37,20 +44,20 @@ def trades(cli, own):
 # -- the program -----------------------------------------------------------------------------------
 
 
-def test_version(cli):
+def test_version(cli: Callable[..., Done]) -> None:
     done = cli("--version")
     assert (done.code, done.out, done.err) == (0, f"ibticks {ibt.__version__}\n", "")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_helps(cli, command):
+def test_every_command_helps(cli: Callable[..., Done], command: list[str | None]) -> None:
     done = cli(*command, "--help")
     assert done.code == 0
     assert "Usage: ibticks" in done.out
     assert done.err == ""
 
 
-def test_every_command_is_listed(cli):
+def test_every_command_is_listed(cli: Callable[..., Done]) -> None:
     done = cli("--help")
     for command in COMMANDS:
         assert command[0] in done.out
@@ -75,7 +82,9 @@ def test_every_command_is_listed(cli):
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_line(cli, wrong, tmp_path, monkeypatch):
+def test_a_wrong_command_line(
+    cli: Callable[..., Done], wrong: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = cli(*wrong)
     assert (done.code, done.out) == (2, "")
@@ -93,7 +102,9 @@ def test_a_wrong_command_line(cli, wrong, tmp_path, monkeypatch):
     ],
     ids=lambda command: command[0],
 )
-def test_no_store_is_created_without_a_path(cli, command, tmp_path, monkeypatch):
+def test_no_store_is_created_without_a_path(
+    cli: Callable[..., Done], command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("IBTICKS_STORE", raising=False)
     done = cli(*command)
@@ -103,7 +114,9 @@ def test_no_store_is_created_without_a_path(cli, command, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_capture_creates_a_store_without_a_path(shell, tmp_path):
+def test_no_capture_creates_a_store_without_a_path(
+    shell: Callable[..., Done], tmp_path: Path
+) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "IBTICKS_STORE"}
     done = shell("capture", "265598:AAPL:last", cwd=tmp_path, env=environment)
     assert (done.code, done.out) == (1, "")
@@ -111,7 +124,9 @@ def test_no_capture_creates_a_store_without_a_path(shell, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_is_created_at_a_given_path(cli, own, tmp_path, monkeypatch):
+def test_a_store_is_created_at_a_given_path(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = messages(tmp_path / "all.jsonl", 265598)
     database = own[2:]
     monkeypatch.setenv("IBTICKS_STORE", str(own[1]))
@@ -133,8 +148,10 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_errors_are_printed_without_a_traceback(cli, monkeypatch, kind):
-    def refuse(*_, **__):
+def test_errors_are_printed_without_a_traceback(
+    cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, kind: type[errors.TickError]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise kind("this is why [/b] [red] \\[", path="x")
 
     monkeypatch.setattr("ibticks.store.open_store", refuse)
@@ -142,7 +159,9 @@ def test_errors_are_printed_without_a_traceback(cli, monkeypatch, kind):
     assert (done.code, done.out, done.err) == (1, "", "error: this is why [/b] [red] \\[\n")
 
 
-def test_results_go_to_standard_output_and_notes_to_standard_error(shell, sample):
+def test_results_go_to_standard_output_and_notes_to_standard_error(
+    shell: Callable[..., Done], sample: ibt.Store
+) -> None:
     """Standard output has what was asked for, standard error what is said about it."""
     done = shell("load", "btcusdt", "all_last", "1s", "--now", "last_tick", "--json")
     assert done.code == 0
@@ -160,7 +179,7 @@ def test_results_go_to_standard_output_and_notes_to_standard_error(shell, sample
     assert "Traceback" not in done.err
 
 
-def test_a_closed_pipe_ends_the_command(sample):
+def test_a_closed_pipe_ends_the_command(sample: ibt.Store) -> None:
     command = [*PROGRAM, "load", "btcusdt", "bid_ask", "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as process:
@@ -171,7 +190,13 @@ def test_a_closed_pipe_ends_the_command(sample):
 
 @pytest.mark.parametrize("columns", [8, 20, 40, 80, 200])
 @pytest.mark.parametrize("command", ["ls", "ls --files", "info", "info IBM", "load IBM", "verify"])
-def test_terminals_of_any_width(sample, columns, command, monkeypatch, cli):
+def test_terminals_of_any_width(
+    sample: ibt.Store,
+    columns: int,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    cli: Callable[..., Done],
+) -> None:
     if columns not in (20, 80) and command not in ("ls", "load IBM"):
         return
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -184,7 +209,7 @@ def test_terminals_of_any_width(sample, columns, command, monkeypatch, cli):
 # -- ls and info -----------------------------------------------------------------------------------
 
 
-def test_ls(cli, sample):
+def test_ls(cli: Callable[..., Done], sample: ibt.Store) -> None:
     done = cli("ls")
     assert (done.code, done.err) == (0, "")
     lines = [line.split() for line in done.out.splitlines()]
@@ -195,7 +220,7 @@ def test_ls(cli, sample):
     assert [c["symbol"] for c in cli("ls", "990101", "--json").json] == ["BTCUSDT"] * 2
 
 
-def test_ls_files(cli, sample):
+def test_ls_files(cli: Callable[..., Done], sample: ibt.Store) -> None:
     done = cli("ls", "--files", "btcusdt", "--json")
     records = sample.index.files([990101])
     assert [file["path"] for file in done.json] == [record.path for record in records]
@@ -207,7 +232,7 @@ def test_ls_files(cli, sample):
         assert path in table  # whole, since a pipe has no width
 
 
-def test_info(cli, sample):
+def test_info(cli: Callable[..., Done], sample: ibt.Store) -> None:
     about = cli("info", "--json").json
     assert {name: about[name] for name in ("contracts", "files", "open_files", "ticks")} == {
         "contracts": 2,
@@ -223,7 +248,7 @@ def test_info(cli, sample):
     assert "first tick  2013-10-08T08:00:00.640Z" in shown
 
 
-def test_info_of_an_empty_store(cli, own):
+def test_info_of_an_empty_store(cli: Callable[..., Done], own: list[Any]) -> None:
     ibt.open(own[1], dsn=own[3]).close()
     about = cli("info", *own, "--json").json
     assert (about["ticks"], about["first_tick"]) == (0, "–")
@@ -231,14 +256,14 @@ def test_info_of_an_empty_store(cli, own):
     assert cli("ls", *own).code == 0
 
 
-def test_info_of_a_contract(cli, sample):
+def test_info_of_a_contract(cli: Callable[..., Done], sample: ibt.Store) -> None:
     days = cli("info", "IBM", "--json").json
     assert days == [asdict(day) for day in sample.daily_stats("IBM")]
     assert days[0]["vwap"] == pytest.approx(179.79936377, abs=1e-8)
     assert "5,564,671" in cli("info", "ibm").out
 
 
-def test_info_of_a_file(cli, sample):
+def test_info_of_a_file(cli: Callable[..., Done], sample: ibt.Store) -> None:
     path = sample.root / HOURS[1]
     about = cli("info", path, "--json").json
     record = sample.index.files([990101], ["all_last"])[1]
@@ -257,7 +282,7 @@ def test_info_of_a_file(cli, sample):
 
 
 @pytest.mark.parametrize("name", ["none_ticks.pb", "8314/all_last/2013/10/08/03_ticks.pb"])
-def test_info_of_no_file(cli, sample, name):
+def test_info_of_no_file(cli: Callable[..., Done], sample: ibt.Store, name: str) -> None:
     done = cli("info", sample.root / name)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ")
@@ -266,7 +291,7 @@ def test_info_of_no_file(cli, sample, name):
 # -- import ----------------------------------------------------------------------------------------
 
 
-def test_import(cli, own, tmp_path):
+def test_import(cli: Callable[..., Done], own: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "trades.csv"
     path.write_text("when,px,volume,note\n34200000,236.5,100,x\n34200001,236.75,200,y\n")
     options = ["-c", "265598", "-t", "last", "--map", "timestamp=when", "--unit", "ms"]
@@ -293,7 +318,9 @@ def test_import(cli, own, tmp_path):
         assert store.select("AAPL").to_polars()["size"].to_list() == [100, 200]
 
 
-def test_import_leaves_a_column_out(cli, own, tmp_path):
+def test_import_leaves_a_column_out(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "trades.csv"
     path.write_text("time,price,size\n2025-01-10 09:30:00,1.5,2\n")
     done = cli("import", path, "-c", 1, "-t", "last", "--map", "size=", "--tz", "Asia/Tokyo", *own)
@@ -303,7 +330,7 @@ def test_import_leaves_a_column_out(cli, own, tmp_path):
     assert json.loads(rows[0])["size"] is None
 
 
-def messages(path, *contracts):
+def messages(path: Path, *contracts: int) -> Path:
     tick = {"type": "tick", "timestamp": "2025-01-10T14:30:00Z"}
     with path.open("w") as file:
         for contract in contracts:
@@ -312,14 +339,16 @@ def messages(path, *contracts):
     return path
 
 
-def test_import_of_messages(cli, own, tmp_path):
+def test_import_of_messages(cli: Callable[..., Done], own: list[Any], tmp_path: Path) -> None:
     path = messages(tmp_path / "all.jsonl", 265598)
     assert cli("import", path, "--symbol", "AAPL", *own, "--json").json["added"] == 1
     assert [c["symbol"] for c in cli("ls", *own, "--json").json] == ["AAPL"]
     assert cli("import", messages(tmp_path / "none.ndjson"), "--symbol", "X", *own).code == 0
 
 
-def test_one_name_is_not_given_to_several_contracts(cli, own, tmp_path):
+def test_one_name_is_not_given_to_several_contracts(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path
+) -> None:
     path = messages(tmp_path / "all.jsonl", 1, 2)
     done = cli("import", path, "--symbol", "AAPL", *own)
     assert done.code == 1
@@ -327,7 +356,9 @@ def test_one_name_is_not_given_to_several_contracts(cli, own, tmp_path):
     assert [c["symbol"] for c in cli("ls", *own, "--json").json] == ["", ""]
 
 
-def test_a_mistyped_name_can_be_corrected(cli, own, tmp_path):
+def test_a_mistyped_name_can_be_corrected(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path
+) -> None:
     path = messages(tmp_path / "all.jsonl", 265598)
     done = cli("import", path, "--symbol", "APPL", "--exchange", "SMART", *own)
     assert len(done.out.splitlines()) == 1
@@ -341,7 +372,9 @@ def test_a_mistyped_name_can_be_corrected(cli, own, tmp_path):
         assert store.contracts() == [ContractRecord(265598, "AAPL", "SMART", "USD")]
 
 
-def test_a_failed_import_names_file_and_row(cli, own, tmp_path):
+def test_a_failed_import_names_file_and_row(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "trades.csv"
     path.write_text("time,price\n2025-01-10T14:30:00Z,1\n2025-01-10T14:30:01Z,x\n")
     done = cli("import", path, "-c", 1, "-t", "last", *own)
@@ -353,7 +386,7 @@ def test_a_failed_import_names_file_and_row(cli, own, tmp_path):
 # -- keeping a store -------------------------------------------------------------------------------
 
 
-def test_verify(cli, trades, damage_file):
+def test_verify(cli: Callable[..., Done], trades: Any, damage_file: Callable[..., None]) -> None:
     done = cli("verify", *trades)
     assert (done.code, done.err) == (0, "")
     assert done.out == "2 files, 19,904 messages, 2.0 MB: all well\n".replace("2.0", _size(trades))
@@ -377,14 +410,14 @@ def test_verify(cli, trades, damage_file):
     assert (done.code, done.out) == (1, "")
 
 
-def _size(options):
+def _size(options: Any) -> str:
     total = sum(path.stat().st_size for path in options[1].glob("990101/*/*/*/*/*.pb"))
     return f"{total / 1e6:.1f}"
 
 
 @pytest.fixture
-def damage_file():
-    def change(path):
+def damage_file() -> Callable[..., None]:
+    def change(path: Any) -> None:
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 0xFF
         path.write_bytes(data)
@@ -392,7 +425,7 @@ def damage_file():
     return change
 
 
-def test_compress(cli, trades):
+def test_compress(cli: Callable[..., Done], trades: Any) -> None:
     before = cli("info", *trades, "--json").json["size"]
     result = cli("compress", *trades, "--json").json
     assert result["files"] == 2
@@ -405,7 +438,7 @@ def test_compress(cli, trades):
     assert (done.code, done.out) == (1, "")
 
 
-def test_prune(cli, trades):
+def test_prune(cli: Callable[..., Done], trades: Any) -> None:
     done = cli("prune", "--keep", "30d", *trades, "--dry-run")
     assert (done.code, done.out) == (0, "2 files would be deleted\n")
     dry = cli("prune", "--keep", "30d", *trades, "--dry-run", "--json").json
@@ -421,7 +454,9 @@ def test_prune(cli, trades):
     assert done.json == {"deleted": [], "would_delete": []}
 
 
-def test_files_being_written_are_skipped_and_reported(cli, trades):
+def test_files_being_written_are_skipped_and_reported(
+    cli: Callable[..., Done], trades: Any
+) -> None:
     nothing = [{"files": 0, "saved_bytes": 0}, {"deleted": [], "would_delete": []}]
     lock = StreamLock(trades[1], 990101, "all_last")
     try:
@@ -437,13 +472,13 @@ def test_files_being_written_are_skipped_and_reported(cli, trades):
     assert cli("compress", *trades, "--json").json["files"] == 2
 
 
-def test_prune_without_asking(cli, trades):
+def test_prune_without_asking(cli: Callable[..., Done], trades: Any) -> None:
     done = cli("prune", "--keep", "30d", "--yes", *trades, "--json")
     assert (done.code, done.json) == (0, {"deleted": HOURS, "would_delete": []})
     assert cli("prune", "--keep", "forever", *trades).code == 1
 
 
-def test_index(cli, trades):
+def test_index(cli: Callable[..., Done], trades: Any) -> None:
     about = cli("index", "status", *trades, "--json").json
     assert about["index"].startswith("PostgreSQL ")
     assert {name: about[name] for name in ("writable", "files", "contracts")} == {
@@ -457,7 +492,7 @@ def test_index(cli, trades):
     assert cli("index", "status", "-s", trades[1] / "none").code == 1
 
 
-def test_a_pty_shows_a_bar_and_a_table(sample):
+def test_a_pty_shows_a_bar_and_a_table(sample: ibt.Store) -> None:
     """As a person sees it: colours, a progress bar, tables that fit."""
     command = [*PROGRAM, "verify"]
     ours, theirs = pty.openpty()
@@ -479,7 +514,9 @@ def test_a_pty_shows_a_bar_and_a_table(sample):
     assert "all well" in seen.decode()
 
 
-def test_a_symbol_is_stored_when_its_file_is_refused(cli, own, tmp_path):
+def test_a_symbol_is_stored_when_its_file_is_refused(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "ticks.csv"
     path.write_text("when,what\n1,2\n")
     done = cli("import", path, "-c", 77, "-t", "last", "--symbol", "XYZ", *own)

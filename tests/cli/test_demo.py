@@ -9,8 +9,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cli.conftest import Done
 
 SAMPLE = 189_334
 LOADED = {
@@ -34,12 +40,12 @@ IMPORTED = {
 }
 
 
-def complaints(done) -> list[str]:
+def complaints(done: Done) -> list[str]:
     """Return standard error without the lines of a slow start of PostgreSQL."""
     return [line for line in done.err.splitlines() if not line.startswith("waiting for PostgreSQL")]
 
 
-def test_the_demo_with_json_output(shell, clusters):
+def test_the_demo_with_json_output(shell: Callable[..., Done], clusters: Path) -> None:
     before = set(clusters.iterdir())
     done = shell("demo", "--json")
     assert (done.code, complaints(done)) == (0, [])
@@ -56,7 +62,7 @@ def test_the_demo_with_json_output(shell, clusters):
 
 
 @pytest.fixture
-def temporary_folder():
+def temporary_folder() -> Iterator[Path]:
     """The folder for temporary files of one test: other programs use the machine's."""
     # Short, and open to the user that PostgreSQL runs as.
     folder = Path(tempfile.mkdtemp(prefix="ibt-"))
@@ -65,7 +71,7 @@ def temporary_folder():
     shutil.rmtree(folder)
 
 
-def test_the_demo_with_text_output(shell, temporary_folder):
+def test_the_demo_with_text_output(shell: Callable[..., Done], temporary_folder: Path) -> None:
     """With nothing set, it uses the folder for temporary files, and cleans up there, too."""
     environment = {
         **os.environ,
@@ -83,7 +89,9 @@ def test_the_demo_with_text_output(shell, temporary_folder):
     assert list(temporary_folder.glob("ibt-*")) == []
 
 
-def test_the_demo_keeps_its_store_in_a_given_folder(cli, tmp_path, database):
+def test_the_demo_keeps_its_store_in_a_given_folder(
+    cli: Callable[..., Done], tmp_path: Path, database: str
+) -> None:
     root = tmp_path / "kept"
     first = cli("demo", "--keep", root, "--dsn", database, "--json").json
     assert {name: first[name] for name in LOADED | IMPORTED} == LOADED | IMPORTED
@@ -94,7 +102,7 @@ def test_the_demo_keeps_its_store_in_a_given_folder(cli, tmp_path, database):
     assert cli("verify", "-s", root, "--dsn", database).code == 0
 
 
-def test_the_demo_without_the_official_client():
+def test_the_demo_without_the_official_client() -> None:
     """It says how to get it, and shows the rest."""
     start = "import sys; sys.modules['ibapi'] = None; from ibticks.cli import main; main()"
     done = subprocess.run(

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
 from ibticks.calendar import to_ns
 from ibticks.coverage import StreamStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks import Store
+    from tests.captures import FakeCapture
+    from tests.cli.conftest import Done
 
 AAPL = 265598
 T0 = to_ns("2025-01-10T20:30Z")  # half an hour before the US closes
@@ -13,7 +23,7 @@ MINUTE = 60_000_000_000
 
 
 @pytest.fixture
-def root(fake_capture, store):
+def root(fake_capture: type[FakeCapture], store: Store) -> Path:
     store.add_contract(AAPL, "AAPL")
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
@@ -23,7 +33,7 @@ def root(fake_capture, store):
     return store.root
 
 
-def test_gaps_are_listed(cli, root, database):
+def test_gaps_are_listed(cli: Callable[..., Done], root: Path, database: str) -> None:
     done = cli("gaps", "AAPL", "--store", root, "--dsn", database)
     assert done.code == 3
     assert "AAPL last" in done.out
@@ -32,7 +42,7 @@ def test_gaps_are_listed(cli, root, database):
     assert "1100: connection lost" in done.out
 
 
-def test_json(cli, root, database):
+def test_json(cli: Callable[..., Done], root: Path, database: str) -> None:
     range_ = ("--start", "2025-01-10T20:30Z", "--end", "2025-01-10T22:00Z")
     done = cli("gaps", "AAPL", "last", *range_, "--json", "--store", root, "--dsn", database)
     assert done.code == 3
@@ -56,7 +66,7 @@ def test_json(cli, root, database):
     assert during.json["streams"][0]["seconds"] == {"captured": 1680.0, "disconnected": 120.0}
 
 
-def test_no_gaps(cli, root, database):
+def test_no_gaps(cli: Callable[..., Done], root: Path, database: str) -> None:
     done = cli("gaps", "--min", "3m", "--store", root, "--dsn", database)
     assert (done.code, done.out.splitlines()[-1]) == (0, "no gaps")
     assert (
@@ -64,7 +74,9 @@ def test_no_gaps(cli, root, database):
     )
 
 
-def test_imported_ticks_are_unknown(cli, sample_root, sample_store):
+def test_imported_ticks_are_unknown(
+    cli: Callable[..., Done], sample_root: Path, sample_store: Store
+) -> None:
     done = cli("gaps", "IBM", "--store", sample_root)
     assert done.code == 0
     assert "unknown: before any capture of this stream" in done.out

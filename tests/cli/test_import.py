@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import csv
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import ibticks as ibt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Done
 
 TWO = "ticker,time,price\nAAA,2025-03-03T14:30:00Z,10\nBBB,2025-03-03T14:30:01.000000001Z,500\n"
 PYTHON_ARGUMENT = re.compile(r"\b[a-z_]+=(?=[\s{'.,;:]|$)")
 
 
 @pytest.fixture
-def own(tmp_path, database):
+def own(tmp_path: Path, database: str) -> list[Any]:
     """Options for a store of its own."""
     return ["-s", tmp_path / "ticks", "--dsn", database]
 
 
-def test_symbols_from_options_and_from_a_file(cli, own, tmp_path):
+def test_symbols_from_options_and_from_a_file(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "trades.csv"
     path.write_text(TWO)
     done = cli("import", path, "-t", "last", "--map-symbol", "AAA=11", *own)
@@ -47,7 +56,9 @@ def test_symbols_from_options_and_from_a_file(cli, own, tmp_path):
         ("symbol,contract_id\nAAA,1\nAAA,2\n", "line 3: AAA is contract 1 already, and now 2"),
     ],
 )
-def test_files_of_symbols_that_cannot_be_read(cli, own, tmp_path, content, says):
+def test_files_of_symbols_that_cannot_be_read(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path, content: str, says: str
+) -> None:
     path = tmp_path / "trades.csv"
     path.write_text(TWO)
     (tmp_path / "symbols.csv").write_text(content)
@@ -73,7 +84,15 @@ def test_files_of_symbols_that_cannot_be_read(cli, own, tmp_path, content, says)
         ("time,time_utc,price", "x,2025-03-03 14:30,1", ["--tz", "Asia/Tokyo"], "leave --tz out"),
     ],
 )
-def test_errors_name_options(cli, own, tmp_path, header, row, options, says):
+def test_errors_name_options(
+    cli: Callable[..., Done],
+    own: list[Any],
+    tmp_path: Path,
+    header: str,
+    row: str,
+    options: list[str],
+    says: str,
+) -> None:
     path = tmp_path / "trades.csv"
     path.write_text(f"{header}\n{row}\n")
     done = cli("import", path, "-c", 1, "-t", "last", *options, *own)
@@ -83,7 +102,9 @@ def test_errors_name_options(cli, own, tmp_path, header, row, options, says):
 
 
 @pytest.mark.parametrize("option", [["--map", "a=b"], ["--tz", "UTC"], ["--skip-bad"]])
-def test_options_of_tables_with_messages(cli, own, tmp_path, option):
+def test_options_of_tables_with_messages(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path, option: list[str]
+) -> None:
     (tmp_path / "all.jsonl").write_text("")
     done = cli("import", tmp_path / "all.jsonl", *option, *own)
     assert done.code == 2
@@ -91,14 +112,18 @@ def test_options_of_tables_with_messages(cli, own, tmp_path, option):
 
 
 @pytest.mark.parametrize("name", ["trades.csv", "quotes.parquet"])
-def test_a_table_without_a_tick_type(cli, own, tmp_path, name):
+def test_a_table_without_a_tick_type(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path, name: str
+) -> None:
     done = cli("import", tmp_path / name, *own)
     assert done.code == 2
     for word in ("--type", "last", "all_last", "bid_ask", "mid_point"):
         assert word in done.err
 
 
-def test_a_table_without_a_contract(cli, own, tmp_path):
+def test_a_table_without_a_contract(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "trades.csv"
     path.write_text("time,price\n2025-03-03T14:30:00Z,1\n")
     done = cli("import", path, "-t", "last", *own)
@@ -106,7 +131,9 @@ def test_a_table_without_a_contract(cli, own, tmp_path):
     assert "no column that names the contract of a row: give --contract" in done.err
 
 
-def test_formats_presets_and_bad_rows(cli, own, tmp_path):
+def test_formats_presets_and_bad_rows(
+    cli: Callable[..., Done], own: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "trades.csv"
     path.write_text(
         "Date;TIME_M;PRICE;SIZE;TR_CORR\n"
@@ -161,8 +188,14 @@ def test_formats_presets_and_bad_rows(cli, own, tmp_path):
     ],
 )
 def test_reasons_of_bad_rows_name_options_and_columns(
-    cli, own, tmp_path, header, rows, options, says
-):
+    cli: Callable[..., Done],
+    own: list[Any],
+    tmp_path: Path,
+    header: str,
+    rows: list[str],
+    options: list[str],
+    says: str,
+) -> None:
     path, rejects = tmp_path / "trades.csv", tmp_path / "bad.csv"
     path.write_text("\n".join([header, *rows]) + "\n")
     rejecting = ["--skip-bad", "--rejects", rejects]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow.feather as feather
@@ -11,10 +13,16 @@ import pytest
 
 from ibticks.frames import from_arrow, metadata_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks import Store
+    from tests.cli.conftest import Done
+
 SESSION = ["--session", "regular", "--date", "2013-10-08"]
 
 
-def test_the_first_and_the_last_rows(cli, sample):
+def test_the_first_and_the_last_rows(cli: Callable[..., Done], sample: Store) -> None:
     done = cli("load", "IBM", "all_last", *SESSION, "--rows", 4)
     assert done.code == 0
     title, header, _, *rows = [line.split() for line in done.out.splitlines()]
@@ -28,7 +36,7 @@ def test_the_first_and_the_last_rows(cli, sample):
 
 
 @pytest.mark.parametrize(("rows", "shown"), [(0, 0), (1, 1), (2, 3), (9, 10), (100, 33)])
-def test_the_rows_option(cli, sample, rows, shown):
+def test_the_rows_option(cli: Callable[..., Done], sample: Store, rows: int, shown: int) -> None:
     """A gap is a row; where all fit there is none."""
     done = cli("load", "IBM", "all_last", "1h", "--now", "2013-10-08T13:31:02Z", "--rows", rows)
     actual = int(done.err.split()[0])
@@ -38,7 +46,7 @@ def test_the_rows_option(cli, sample, rows, shown):
     assert (rows, len(lines)) in {(0, 0), (1, 1), (2, 3), (9, 10)} or rows == 100
 
 
-def test_json(cli, sample):
+def test_json(cli: Callable[..., Done], sample: Store) -> None:
     done = cli("load", "btcusdt", "all_last,bid_ask", "2s", "--now", "last_tick", "--json")
     rows = [json.loads(line) for line in done.out.splitlines()]
     frame = sample.select("btcusdt", ["all_last", "bid_ask"], "2s", now="last_tick").to_polars()
@@ -52,7 +60,9 @@ def test_json(cli, sample):
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "feather"])
-def test_files_with_every_type(cli, sample, tmp_path, suffix):
+def test_files_with_every_type(
+    cli: Callable[..., Done], sample: Store, tmp_path: Path, suffix: str
+) -> None:
     path = tmp_path / f"ticks.{suffix}"
     done = cli("load", "IBM", "all_last", *SESSION, "-o", path)
     assert (done.code, done.out) == (0, "")
@@ -65,7 +75,7 @@ def test_files_with_every_type(cli, sample, tmp_path, suffix):
     assert from_arrow(table).rows == 33323
 
 
-def test_csv(cli, sample, tmp_path):
+def test_csv(cli: Callable[..., Done], sample: Store, tmp_path: Path) -> None:
     path = tmp_path / "ticks.csv"
     columns = "timestamp,price,size,exchange,conditions,sequence,stream_id,metadata"
     done = cli("load", "ibm", "all_last", *SESSION, "-o", path, "--columns", columns)
@@ -81,7 +91,9 @@ def test_csv(cli, sample, tmp_path):
     assert csv["metadata"].null_count() == csv.height
 
 
-def test_a_csv_can_be_imported_again(cli, sample, own, tmp_path):
+def test_a_csv_can_be_imported_again(
+    cli: Callable[..., Done], sample: Store, own: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "ticks.csv"
     cli("load", "btcusdt", "all_last", "-o", path)
     result = cli("import", path, "-c", 990101, "-t", "all_last", *own, "--json").json
@@ -91,8 +103,8 @@ def test_a_csv_can_be_imported_again(cli, sample, own, tmp_path):
     assert (again["added"], again["known"]) == (0, 19904)
 
 
-def test_every_form_of_time_range(cli, sample):
-    def count(*options):
+def test_every_form_of_time_range(cli: Callable[..., Done], sample: Store) -> None:
+    def count(*options: str | int) -> int:
         done = cli("load", "IBM", "all_last", *options, "--rows", 0)
         return int(done.err.split()[0].replace(",", ""))
 
@@ -131,14 +143,16 @@ def test_every_form_of_time_range(cli, sample):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_invalid_selections(cli, sample, arguments, says):
+def test_invalid_selections(
+    cli: Callable[..., Done], sample: Store, arguments: list[str], says: str
+) -> None:
     done = cli("load", *arguments)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ")
     assert says in done.err
 
 
-def test_nothing_to_load(cli, sample, tmp_path):
+def test_nothing_to_load(cli: Callable[..., Done], sample: Store, tmp_path: Path) -> None:
     nothing = ["load", "IBM", "all_last", "1h", "--now", "2001-01-01T00:00Z"]
     done = cli(*nothing)
     assert (done.code, done.out) == (4, "")
@@ -150,7 +164,7 @@ def test_nothing_to_load(cli, sample, tmp_path):
     assert table.schema.names == list(sample.select("IBM", "all_last").columns)
 
 
-def test_an_empty_load_lists_the_stored_days(cli, sample):
+def test_an_empty_load_lists_the_stored_days(cli: Callable[..., Done], sample: Store) -> None:
     done = cli("load", "IBM", "all_last", "1h")
     assert (done.code, done.out) == (4, "")
     assert done.err.endswith(

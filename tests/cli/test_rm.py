@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
 from ibticks.storage import StreamLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Done
 
 WINDOW = ["--start", "2025-01-10 09:30", "--end", "2025-01-10 10:30", "--tz", "us/eastern"]
 IBM = ["IBM", "last", *WINDOW]
 
 
 @pytest.fixture
-def trades(cli, own, tmp_path):
+def trades(cli: Callable[..., Done], own: list[Any], tmp_path: Path) -> Any:
     """Options of a store with one trade a minute of IBM, from 9:00 to 12:00 in New York."""
     file = tmp_path / "trades.csv"
     rows = [f"2025-01-10T{14 + n // 60}:{n % 60:02}:00Z,{n}" for n in range(180)]
@@ -20,7 +28,7 @@ def trades(cli, own, tmp_path):
     return own
 
 
-def test_rm(cli, trades):
+def test_rm(cli: Callable[..., Done], trades: Any) -> None:
     dry = cli("rm", *IBM, *trades, "--dry-run")
     assert (dry.code, dry.out) == (0, "60 ticks would be deleted from 2 hour files\n")
     refused = cli("rm", *IBM, *trades, typed="n\n")
@@ -38,7 +46,7 @@ def test_rm(cli, trades):
     assert cli("verify", *trades).code == 0
 
 
-def test_rm_and_restore(cli, trades):
+def test_rm_and_restore(cli: Callable[..., Done], trades: Any) -> None:
     root = trades[1]
     done = cli("rm", *IBM, *trades, "--yes", "--json").json
     assert (done["ticks"], done["dry_run"], len(done["kept"])) == (60, False, 2)
@@ -49,7 +57,7 @@ def test_rm_and_restore(cli, trades):
     assert cli("rm", *IBM, *trades, "--dry-run", "--json").json["ticks"] == 60
 
 
-def test_rm_purge(cli, trades):
+def test_rm_purge(cli: Callable[..., Done], trades: Any) -> None:
     remaining = cli("rm", *IBM, *trades, "--yes", "--json").json["kept"]
     assert cli("rm", *IBM, *trades, "--purge", "--dry-run", "--json").json == {
         "purged": [],
@@ -63,7 +71,7 @@ def test_rm_purge(cli, trades):
     assert cli("rm", "8314", "last", *trades, "--dry-run", "--json").json["ticks"] == 120
 
 
-def test_rm_of_a_stream_that_is_written(cli, trades):
+def test_rm_of_a_stream_that_is_written(cli: Callable[..., Done], trades: Any) -> None:
     root = trades[1]
     lock = StreamLock(root, 8314, "last")
     done = cli("rm", *IBM, *trades, "--yes")
@@ -83,7 +91,9 @@ def test_rm_of_a_stream_that_is_written(cli, trades):
     ],
     ids=["symbol", "tick type", "zone", "range"],
 )
-def test_invalid_deletions(cli, trades, arguments, says):
+def test_invalid_deletions(
+    cli: Callable[..., Done], trades: Any, arguments: list[str], says: str
+) -> None:
     done = cli("rm", *arguments, *trades, "--yes")
     assert (done.code, done.out) == (1, "")
     assert says in done.err

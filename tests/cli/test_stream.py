@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,27 +17,32 @@ from tests.captures import FakeCapture
 
 from .conftest import PROGRAM
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cli.conftest import Done
+
 IBM = 8314
 
 
 @pytest.fixture(scope="module")
-def replay():
+def replay() -> Replay:
     """The first ticks of IBM, of all four types."""
     return Replay.from_samples(["ibm_quotes", "ibm_trades"]).head(500)
 
 
 @pytest.fixture
-def gateway(request, replay):
+def gateway(request: pytest.FixtureRequest, replay: Replay) -> Iterator[Gateway]:
     """Begins with the first subscription, unless a parameter says with which one."""
     with Gateway(replay, speed=None, start_after=getattr(request, "param", 1)) as started:
         yield started
 
 
 @pytest.fixture
-def stream(cli, gateway):
+def stream(cli: Callable[..., Done], gateway: Gateway) -> Callable[..., tuple[Done, list[Any]]]:
     """Run the command in this process: exit code, messages, and what was said."""
 
-    def run(*arguments, at=None):
+    def run(*arguments: str | float, at: str | None = None) -> tuple[Done, list[Any]]:
         there = at or f"127.0.0.1:{gateway.port}"
         done = cli("stream", "--gateway", there, *arguments)
         return done, [json.loads(line) for line in done.out.splitlines()]
@@ -44,11 +51,11 @@ def stream(cli, gateway):
 
 
 @pytest.fixture
-def begun(gateway):
+def begun(gateway: Gateway) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start the command in a process of its own."""
     started = []
 
-    def start(*arguments):
+    def start(*arguments: int | str) -> subprocess.Popen[str]:
         where = ("--gateway", f"127.0.0.1:{gateway.port}")
         started.append(
             subprocess.Popen(
@@ -67,7 +74,9 @@ def begun(gateway):
 
 
 @pytest.mark.parametrize("tick_type", ["last", "all_last", "bid_ask", "mid_point"])
-def test_the_limit_option(stream, replay, tick_type):
+def test_the_limit_option(
+    stream: Callable[..., tuple[Done, list[Any]]], replay: Replay, tick_type: str
+) -> None:
     done, (first, *ticks, last) = stream(IBM, tick_type, "--limit", 120)
     assert (done.code, done.err) == (0, "")
     assert (first["type"], first["data"]["status"]) == ("info", "subscribed")
@@ -80,14 +89,18 @@ def test_the_limit_option(stream, replay, tick_type):
     assert (last["data"]["reason"], last["data"]["total_ticks"]) == ("limit_reached", 120)
 
 
-def test_the_timeout_option(stream, gateway):
+def test_the_timeout_option(
+    stream: Callable[..., tuple[Done, list[Any]]], gateway: Gateway
+) -> None:
     gateway.mute(IBM)
     done, (first, last) = stream(IBM, "last", "--timeout", 0.2)
     assert (done.code, first["type"]) == (0, "info")
     assert (last["data"]["reason"], last["data"]["total_ticks"]) == ("timeout", 0)
 
 
-def test_a_symbol_is_looked_up_in_the_store(stream, store, database):
+def test_a_symbol_is_looked_up_in_the_store(
+    stream: Callable[..., tuple[Done, list[Any]]], store: ibt.Store, database: str
+) -> None:
     where = ("--store", store.root, "--dsn", database)
     done, messages = stream("IBM", "last", "--limit", 1, *where)
     assert (done.code, messages) == (1, [])
@@ -100,7 +113,9 @@ def test_a_symbol_is_looked_up_in_the_store(stream, store, database):
     assert store.contents() == []
 
 
-def test_a_recorded_stream_is_in_the_store(stream, own):
+def test_a_recorded_stream_is_in_the_store(
+    stream: Callable[..., tuple[Done, list[Any]]], own: list[Any]
+) -> None:
     _, root, _, dsn = own
     done, messages = stream(IBM, "bid_ask", "--limit", 60, "--record", *own)
     assert done.code == 0
@@ -114,7 +129,9 @@ def test_a_recorded_stream_is_in_the_store(stream, own):
         assert store.coverage(IBM).gaps() == []
 
 
-def test_a_stream_that_is_captured_cannot_be_recorded_but_watched(stream, store, database):
+def test_a_stream_that_is_captured_cannot_be_recorded_but_watched(
+    stream: Callable[..., tuple[Done, list[Any]]], store: ibt.Store, database: str
+) -> None:
     capture = FakeCapture(store.root, store.index, IBM, "last")
     capture.say(StreamStatus.SUBSCRIBED, 1)
     done, messages = stream(IBM, "last", "--record", "-s", store.root, "--dsn", database)
@@ -127,7 +144,9 @@ def test_a_stream_that_is_captured_cannot_be_recorded_but_watched(stream, store,
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
-def test_a_stream_that_ib_refuses(stream, gateway):
+def test_a_stream_that_ib_refuses(
+    stream: Callable[..., tuple[Done, list[Any]]], gateway: Gateway
+) -> None:
     gateway.forbid(IBM, "last", code=354)
     done, messages = stream(IBM, "last")
     assert done.code == 1
@@ -139,7 +158,9 @@ def test_a_stream_that_ib_refuses(stream, gateway):
     assert messages[0]["data"]["code"] == "200"
 
 
-def test_a_connection_that_is_lost(stream, gateway):
+def test_a_connection_that_is_lost(
+    stream: Callable[..., tuple[Done, list[Any]]], gateway: Gateway
+) -> None:
     gateway.after(30, gateway.drop)
     done, messages = stream(IBM, "bid_ask")
     assert done.code == 1
@@ -163,7 +184,13 @@ def test_a_connection_that_is_lost(stream, gateway):
         (["IBM", "last", "--store", "nowhere"], "nowhere"),
     ],
 )
-def test_errors_are_printed_without_a_traceback(stream, wrong, words, tmp_path, monkeypatch):
+def test_errors_are_printed_without_a_traceback(
+    stream: Callable[..., tuple[Done, list[Any]]],
+    wrong: list[Any],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     done, messages = stream(*wrong, at="127.0.0.1:1")
     assert (done.code, messages) == (1, [])
@@ -172,7 +199,7 @@ def test_errors_are_printed_without_a_traceback(stream, wrong, words, tmp_path, 
     assert list(tmp_path.iterdir()) == []  # no store was begun
 
 
-def test_a_wrong_command_line(cli):
+def test_a_wrong_command_line(cli: Callable[..., Done]) -> None:
     for wrong in ([], [IBM], [IBM, "last", "--limit", "few"], [IBM, "last", "--frobnicate"]):
         done = cli("stream", *wrong)
         assert (done.code, done.out) == (2, "")
@@ -183,7 +210,9 @@ def test_a_wrong_command_line(cli):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_prints_received_ticks_and_the_reason(begun, gateway, number):
+def test_a_signal_prints_received_ticks_and_the_reason(
+    begun: Callable[..., subprocess.Popen[str]], gateway: Gateway, number: signal.Signals
+) -> None:
     process = begun(IBM, "bid_ask")
     lines = [process.stdout.readline() for _ in range(501)]  # all there are; none comes any more
     process.send_signal(number)
@@ -196,7 +225,9 @@ def test_a_signal_prints_received_ticks_and_the_reason(begun, gateway, number):
 
 
 @pytest.mark.parametrize("gateway", [0], indirect=True)
-def test_a_closed_pipe_ends_the_command(begun, gateway):
+def test_a_closed_pipe_ends_the_command(
+    begun: Callable[..., subprocess.Popen[str]], gateway: Gateway
+) -> None:
     """As ``ibticks stream … | head``: each line comes at once, and nothing is said of the rest."""
     process = begun(IBM, "bid_ask")
     assert json.loads(process.stdout.readline())["type"] == "info"

@@ -22,7 +22,9 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("is_terminal", [True, False])
 @pytest.mark.parametrize("how", ["table", "facts", "print"])
-def test_control_characters_are_escaped(monkeypatch, text, is_terminal, how):
+def test_control_characters_are_escaped(
+    monkeypatch: pytest.MonkeyPatch, text: str, is_terminal: bool, how: str
+) -> None:
     out = io.StringIO()
     console = PlainConsole(file=out, force_terminal=is_terminal, width=200, color_system=None)
     monkeypatch.setattr(options, "console", console)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
 from ibticks.index import MemoryIndex
 from tests.storage.samples import new_root
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 @pytest.fixture
-def root():
+def root() -> Iterator[Path]:
     with new_root() as folder:
         yield folder / "ticks"
 

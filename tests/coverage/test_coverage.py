@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -32,6 +34,9 @@ from ibticks.frames import metadata_of
 from ibticks.index import CoverageRecord, MemoryIndex
 from ibticks.schema import TickColumns, Values
 
+if TYPE_CHECKING:
+    from tests.captures import FakeCapture
+
 AAPL, MNQ = 265598, 711280073
 NEW_YORK = "America/New_York"
 T0 = to_ns("2025-01-10T14:30Z")  # the regular session of the US opens
@@ -43,21 +48,31 @@ UNSAID = (CoverageState.NOT_RUNNING, CoverageState.ENDED, CoverageState.UNKNOWN)
 STORED = [state for state in CoverageState if state not in UNSAID]
 
 
-def interval(start, end, state="captured", reason="", stream=(AAPL, "last")):
+def interval(
+    start: int,
+    end: int,
+    state: str = "captured",
+    reason: str = "",
+    stream: tuple[int, str] = (AAPL, "last"),
+) -> CoverageInterval:
     return CoverageInterval(*stream, T0 + start, T0 + end, CoverageState(state), reason)
 
 
-def coverage(*state_intervals, streams=((AAPL, "last"),), intervals=None):
+def coverage(
+    *state_intervals: CoverageInterval,
+    streams: tuple[tuple[int, str]] = ((AAPL, "last"),),
+    intervals: list[Any] | None = None,
+) -> Coverage:
     spans = intervals or ((state_intervals[0].start_ns, state_intervals[-1].end_ns),)
     return Coverage(tuple(streams), tuple(spans), state_intervals)
 
 
-def brief(intervals):
+def brief(intervals: tuple[CoverageInterval, ...]) -> list[Any]:
     return [(value.start_ns - T0, value.end_ns - T0, value.state.value) for value in intervals]
 
 
 @pytest.fixture
-def day(fake_capture, store):
+def day(fake_capture: type[FakeCapture], store: ibticks.Store) -> ibticks.Store:
     """A store in which AAPL was captured from 14:30, lost from 14:40 to 14:45, stopped 15:30."""
     store.add_contract(AAPL, "AAPL")
     capture = fake_capture(store.root, store.index, AAPL)
@@ -70,7 +85,7 @@ def day(fake_capture, store):
     return store
 
 
-def asked(store, start, end):
+def asked(store: ibticks.Store, start: int, end: int) -> ibticks.Selection:
     first, last = (datetime.fromtimestamp((T0 + t) // SECOND, UTC) for t in (start, end))
     return store.select(AAPL, "last", start=first, end=last)
 
@@ -78,7 +93,7 @@ def asked(store, start, end):
 # -- asking ----------------------------------------------------------------------------------------
 
 
-def test_coverage_is_clipped_to_the_selection(day):
+def test_coverage_is_clipped_to_the_selection(day: ibticks.Store) -> None:
     actual = asked(day, 5 * MINUTE, 12 * MINUTE).coverage()
     assert brief(actual.state_intervals) == [
         (5 * MINUTE, 10 * MINUTE, "captured"),
@@ -93,7 +108,9 @@ def test_coverage_is_clipped_to_the_selection(day):
     }
 
 
-def test_coverage_is_unknown_before_the_first_capture_and_not_running_after_it(day):
+def test_coverage_is_unknown_before_the_first_capture_and_not_running_after_it(
+    day: ibticks.Store,
+) -> None:
     actual = asked(day, -MINUTE, HOUR + MINUTE).coverage()
     assert brief(actual.state_intervals)[0] == (-MINUTE, 0, "unknown")
     assert brief(actual.state_intervals)[-1] == (HOUR, HOUR + MINUTE, "not_running")
@@ -107,7 +124,7 @@ def test_coverage_is_unknown_before_the_first_capture_and_not_running_after_it(d
     assert (brief(earlier.state_intervals), earlier.gaps()) == ([(-2 * HOUR, -HOUR, "unknown")], [])
 
 
-def test_without_a_range_coverage_spans_all_known_time(day):
+def test_without_a_range_coverage_spans_all_known_time(day: ibticks.Store) -> None:
     actual = day.select("AAPL", "last").coverage()
     assert brief(actual.state_intervals) == [
         (0, 10 * MINUTE, "captured"),
@@ -117,7 +134,9 @@ def test_without_a_range_coverage_spans_all_known_time(day):
     assert day.coverage().state_intervals == actual.state_intervals
 
 
-def test_an_interval_left_open_by_a_kill_ends_with_its_last_tick(fake_capture, store, database):
+def test_an_interval_left_open_by_a_kill_ends_with_its_last_tick(
+    fake_capture: type[FakeCapture], store: ibticks.Store, database: str
+) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5 * MINUTE)
@@ -141,7 +160,9 @@ def test_an_interval_left_open_by_a_kill_ends_with_its_last_tick(fake_capture, s
     assert store.select(MNQ, "last").coverage().state_intervals == written.state_intervals
 
 
-def test_coverage_is_the_same_while_a_file_is_open_and_when_it_is_sealed(fake_capture, store):
+def test_coverage_is_the_same_while_a_file_is_open_and_when_it_is_sealed(
+    fake_capture: type[FakeCapture], store: ibticks.Store
+) -> None:
     begin = T0 + 23 * MINUTE
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, begin)
@@ -156,7 +177,9 @@ def test_coverage_is_the_same_while_a_file_is_open_and_when_it_is_sealed(fake_ca
 
 
 @pytest.mark.parametrize("minutes", [(7,), (7, 9), (9, 7, 8)])
-def test_an_open_file_spans_its_first_to_its_last_tick(store, minutes):
+def test_an_open_file_spans_its_first_to_its_last_tick(
+    store: ibticks.Store, minutes: tuple[int, ...]
+) -> None:
     times = Values(np.array(minutes) * MINUTE + T0)
     with store.writer(MNQ, "last") as writer:
         writer.write(TickColumns(len(minutes), {"timestamp": times}))
@@ -166,7 +189,9 @@ def test_an_open_file_spans_its_first_to_its_last_tick(store, minutes):
     assert store.select(MNQ, "last").coverage().state_intervals == written
 
 
-def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(fake_capture, store):
+def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(
+    fake_capture: type[FakeCapture], store: ibticks.Store
+) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0 + 12 * MINUTE)
     everything = [(TIME_MIN, TIME_MAX)]
@@ -177,7 +202,7 @@ def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(fake_capture,
     assert brief(actual.state_intervals) == [(12 * MINUTE, 20 * MINUTE, "captured")]
 
 
-def test_future_time_is_left_out(fake_capture, store):
+def test_future_time_is_left_out(fake_capture: type[FakeCapture], store: ibticks.Store) -> None:
     now = datetime.now(UTC)
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, to_ns(now) - HOUR)
@@ -199,7 +224,7 @@ def test_future_time_is_left_out(fake_capture, store):
     assert states[1][0] == "not_running"
 
 
-def test_imported_ticks_have_unknown_coverage(sample_store):
+def test_imported_ticks_have_unknown_coverage(sample_store: ibticks.Store) -> None:
     actual = sample_store.select("IBM", "bid_ask", date="2013-10-08").coverage()
     assert [state_interval.state for state_interval in actual.state_intervals] == [
         CoverageState.UNKNOWN
@@ -217,7 +242,7 @@ def test_imported_ticks_have_unknown_coverage(sample_store):
     assert metadata_of(table)["coverage"] == []
 
 
-def test_an_empty_store(store):
+def test_an_empty_store(store: ibticks.Store) -> None:
     actual = store.coverage()
     assert (actual.streams, actual.state_intervals, actual.gaps(), actual.fraction) == (
         (),
@@ -231,7 +256,9 @@ def test_an_empty_store(store):
     assert actual.to_polars().height == 0
 
 
-def test_coverage_of_several_contracts_has_stored_streams_only(fake_capture, day):
+def test_coverage_of_several_contracts_has_stored_streams_only(
+    fake_capture: type[FakeCapture], day: ibticks.Store
+) -> None:
     day.add_contract(MNQ, "MNQ")
     other = fake_capture(day.root, day.index, MNQ, "bid_ask")
     other.say(StreamStatus.NOT_PERMITTED, T0, "no permission", 354)
@@ -242,7 +269,9 @@ def test_coverage_of_several_contracts_has_stored_streams_only(fake_capture, day
     assert [gap.contract_id for gap in day.coverage().gaps()] == [AAPL, MNQ]
 
 
-def test_the_time_after_a_capture_is_no_gap_without_a_time_range(fake_capture, day):
+def test_the_time_after_a_capture_is_no_gap_without_a_time_range(
+    fake_capture: type[FakeCapture], day: ibticks.Store
+) -> None:
     """MNQ is still captured and AAPL is not: without a range, AAPL has no gap until now."""
     day.add_contract(MNQ, "MNQ")
     other = fake_capture(day.root, day.index, MNQ)
@@ -269,7 +298,7 @@ def test_the_time_after_a_capture_is_no_gap_without_a_time_range(fake_capture, d
 
 
 @st.composite
-def ledgers(draw):
+def ledgers(draw: Any) -> tuple[list[CoverageRecord], list[tuple[Any, Any]], Any]:
     """Rows of two streams, some time, and what is now."""
     rows = []
     for kind in ("last", "bid_ask"):
@@ -289,7 +318,9 @@ def ledgers(draw):
 
 @settings(max_examples=300)
 @given(ledgers())
-def test_state_intervals_cover_the_range_and_agree_with_the_ledger(tmp_path_factory, ledger):
+def test_state_intervals_cover_the_range_and_agree_with_the_ledger(
+    tmp_path_factory: pytest.TempPathFactory, ledger: Any
+) -> None:
     rows, intervals, now = ledger
     index, root = MemoryIndex(coverage=rows), tmp_path_factory.getbasetemp()
     streams = [(AAPL, "last"), (AAPL, "bid_ask")]
@@ -316,7 +347,7 @@ def test_state_intervals_cover_the_range_and_agree_with_the_ledger(tmp_path_fact
     )
 
 
-def expected(rows, instant):
+def expected(rows: list[CoverageRecord], instant: int) -> CoverageState:
     """Return the state of the row at an instant, or the state that its absence means."""
     begun = [row for row in rows if row.start_ns <= instant]
     if begun and instant < begun[-1].end_ns:
@@ -330,7 +361,7 @@ spans = st.lists(st.integers(0, 60), max_size=12, unique=True).map(
 
 
 @given(spans, spans)
-def test_clipping(some, within):
+def test_clipping(some: list[tuple[int, int]], within: list[tuple[int, int]]) -> None:
     parts = list(clip_intervals(some, within))
     for instant in range(61):
         both = all(any(a <= instant < b for a, b in value) for value in (some, within))
@@ -340,7 +371,7 @@ def test_clipping(some, within):
 # -- gaps ------------------------------------------------------------------------------------------
 
 
-def test_adjacent_gaps_are_merged():
+def test_adjacent_gaps_are_merged() -> None:
     actual = coverage(
         interval(0, 10),
         interval(10, 40 * SECOND, "disconnected"),
@@ -365,7 +396,7 @@ def test_adjacent_gaps_are_merged():
         actual.gaps("soon")
 
 
-def test_closed_time_does_not_count():
+def test_closed_time_does_not_count() -> None:
     half = coverage(
         interval(0, 10, "session_closed"), interval(10, 20), interval(20, 30, "not_running")
     )
@@ -373,7 +404,7 @@ def test_closed_time_does_not_count():
     assert coverage(interval(0, 10, "session_closed")).fraction == 1.0
 
 
-def test_gaps_while_the_market_was_open():
+def test_gaps_while_the_market_was_open() -> None:
     """From Friday 15:30 in New York to Tuesday 10:00; Monday was a holiday."""
     start = to_ns("2025-01-17T15:30", tz=NEW_YORK) - T0
     end = to_ns("2025-01-21T10:00", tz=NEW_YORK) - T0
@@ -394,7 +425,7 @@ def test_gaps_while_the_market_was_open():
         actual.gaps(market="US", session="lunch")
 
 
-def test_a_lunch_break_is_no_gap():
+def test_a_lunch_break_is_no_gap() -> None:
     start, end = (to_ns(f"2025-01-10T{hour}:00", tz="Asia/Tokyo") - T0 for hour in (11, 13))
     actual = coverage(interval(start, end, "disconnected")).gaps(market=ibt.market("JP"))
     assert [gap.duration for gap in actual] == [timedelta(minutes=30), timedelta(minutes=30)]
@@ -403,7 +434,7 @@ def test_a_lunch_break_is_no_gap():
 # -- in frames -------------------------------------------------------------------------------------
 
 
-def test_every_frame_has_coverage_metadata(day):
+def test_every_frame_has_coverage_metadata(day: ibticks.Store) -> None:
     selection = asked(day, 0, HOUR)
     expected_rows = [
         [AAPL, "last", "2025-01-10T14:30:00Z", "2025-01-10T14:40:00Z", "captured", ""],
@@ -429,7 +460,7 @@ def test_every_frame_has_coverage_metadata(day):
     assert nothing.attrs["ibticks"]["coverage"][0][4] == "not_running"
 
 
-def test_metadata_stays_small_and_keeps_the_gaps():
+def test_metadata_stays_small_and_keeps_the_gaps() -> None:
     many = [
         interval(at, at + 10, "captured" if at % 20 else "quiet", str(at))
         for at in range(0, 5000, 10)
@@ -442,7 +473,9 @@ def test_metadata_stays_small_and_keeps_the_gaps():
     assert [value[5] for value in few] == [value.reason for value in [*many[:40], long]]
 
 
-def test_loading_a_frame_does_not_query_files_for_coverage(day, monkeypatch):
+def test_loading_a_frame_does_not_query_files_for_coverage(
+    day: ibticks.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     selection = day.select("AAPL", "last")
     streams, everything = [(AAPL, "last")], [(TIME_MIN, TIME_MAX)]
     for name in ("files", "tick_ranges", "open_files"):
@@ -454,7 +487,7 @@ def test_loading_a_frame_does_not_query_files_for_coverage(day, monkeypatch):
         selection.coverage()
 
 
-def test_as_frames(day):
+def test_as_frames(day: ibticks.Store) -> None:
     actual = asked(day, 0, HOUR).coverage()
     frame = actual.to_polars()
     assert frame.schema == pl.Schema(
@@ -483,7 +516,7 @@ def test_as_frames(day):
 # -- the index -------------------------------------------------------------------------------------
 
 
-def test_a_rebuilt_index_has_the_same_coverage(day):
+def test_a_rebuilt_index_has_the_same_coverage(day: ibticks.Store) -> None:
     before = day.index.coverage()
     assert len(before) == 3
     day.index.replace_coverage([])
@@ -492,7 +525,9 @@ def test_a_rebuilt_index_has_the_same_coverage(day):
     assert day.index.coverage() == before
 
 
-def test_opening_a_store_closes_intervals_of_killed_captures(fake_capture, tmp_path, database):
+def test_opening_a_store_closes_intervals_of_killed_captures(
+    fake_capture: type[FakeCapture], tmp_path: Path, database: str
+) -> None:
     with ibt.open(tmp_path / "ticks", dsn=database) as store:
         capture = fake_capture(store.root, store.index, AAPL)
         capture.say(StreamStatus.SUBSCRIBED, T0)
@@ -506,7 +541,9 @@ def test_opening_a_store_closes_intervals_of_killed_captures(fake_capture, tmp_p
         assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
 
 
-def test_an_open_row_of_a_dead_capture_ends_at_the_next_one(store, database):
+def test_an_open_row_of_a_dead_capture_ends_at_the_next_one(
+    store: ibticks.Store, database: str
+) -> None:
     """A rebuild that met a capture at work may leave one open."""
     store.add_contract(AAPL, "AAPL")
     rows = [
@@ -524,7 +561,7 @@ def test_an_open_row_of_a_dead_capture_ends_at_the_next_one(store, database):
         assert [row.end_ns for row in store.index.coverage()] == [T0 + HOUR, T0 + 2 * HOUR]
 
 
-def test_rebuilding_during_a_capture(store, fake_capture):
+def test_rebuilding_during_a_capture(store: ibticks.Store, fake_capture: type[FakeCapture]) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     before = store.index.coverage()
@@ -534,7 +571,9 @@ def test_rebuilding_during_a_capture(store, fake_capture):
     assert [row.end_ns for row in store.index.coverage()] == [T0 + HOUR]
 
 
-def test_rebuilding_during_a_capture_without_a_status_yet(store, fake_capture, database):
+def test_rebuilding_during_a_capture_without_a_status_yet(
+    store: ibticks.Store, fake_capture: type[FakeCapture], database: str
+) -> None:
     """An interval that a killed capture left open does not belong to its successor."""
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
@@ -552,7 +591,7 @@ def test_rebuilding_during_a_capture_without_a_status_yet(store, fake_capture, d
     following.stop(T0 + 2 * HOUR)
 
 
-def test_every_state_can_be_stored(store):
+def test_every_state_can_be_stored(store: ibticks.Store) -> None:
     rows = [
         CoverageRecord(AAPL, "last", at, at + 1, value.value) for at, value in enumerate(STORED)
     ]
@@ -560,7 +599,7 @@ def test_every_state_can_be_stored(store):
     assert store.index.coverage() == rows
 
 
-def test_pruned_time_is_deleted_and_not_quiet(day):
+def test_pruned_time_is_deleted_and_not_quiet(day: ibticks.Store) -> None:
     paths = day.prune("1h", now="2025-01-10T16:00Z", progress=False)
     assert paths == [f"{AAPL}/last/2025/01/10/14_ticks.pb"]
     pruned = [
@@ -575,7 +614,7 @@ def test_pruned_time_is_deleted_and_not_quiet(day):
     assert brief(asked(day, 0, HOUR).coverage().state_intervals) == pruned
 
 
-def test_a_dry_run_deletes_nothing_from_the_ledger(day):
+def test_a_dry_run_deletes_nothing_from_the_ledger(day: ibticks.Store) -> None:
     before = day.index.coverage()
     day.prune("1h", now="2025-01-10T16:00Z", dry_run=True)
     assert day.index.coverage() == before
@@ -584,7 +623,7 @@ def test_a_dry_run_deletes_nothing_from_the_ledger(day):
 # -- to look at ------------------------------------------------------------------------------------
 
 
-def test_the_report(day):
+def test_the_report(day: ibticks.Store) -> None:
     gap = "2025-01-10T14:40:00Z to 2025-01-10T14:45:00Z  5m  disconnected 1100: connection lost"
     assert str(asked(day, -MINUTE, HOUR).coverage()).splitlines()[1:] == [
         "  2025-01-10T14:29:00Z to 2025-01-10T15:30:00Z",
@@ -596,7 +635,7 @@ def test_the_report(day):
     assert str(asked(day, 0, 10 * MINUTE).coverage()).splitlines()[-1] == "gaps: none"
 
 
-def test_a_long_report_lists_the_longest_gaps():
+def test_a_long_report_lists_the_longest_gaps() -> None:
     many = coverage(
         *(
             interval(at * 100, (at + 1) * 100 + at, "quiet" if at % 2 else "captured")
@@ -608,14 +647,14 @@ def test_a_long_report_lists_the_longest_gaps():
     assert len(lines) == 24
 
 
-def picture(value):
+def picture(value: Coverage) -> ElementTree.Element[str]:
     """Render a coverage as SVG and parse it as XML, which fails on a mistake."""
     text = render_svg(value)
     assert not re.search(r"<script|href|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
     return ElementTree.fromstring(text.replace(" xmlns='http://www.w3.org/2000/svg'", ""))
 
 
-def test_the_picture(day):
+def test_the_picture(day: ibticks.Store) -> None:
     actual = asked(day, -MINUTE, HOUR).coverage()
     svg = picture(actual)
     assert svg.get("role") == "img"
@@ -640,7 +679,7 @@ def test_the_picture(day):
     assert legend == ["captured", "disconnected", "unknown"]
 
 
-def test_a_short_gap_is_visible_in_a_long_picture():
+def test_a_short_gap_is_visible_in_a_long_picture() -> None:
     year = 365 * 24 * HOUR
     actual = coverage(
         interval(0, year // 2),
@@ -661,7 +700,7 @@ def test_a_short_gap_is_visible_in_a_long_picture():
         max_size=300,
     )
 )
-def test_any_coverage_can_be_drawn_and_is_bounded(made):
+def test_any_coverage_can_be_drawn_and_is_bounded(made: list[Any]) -> None:
     state_intervals, at = [], 0
     for length, state, reason in made:
         text = "".join(c for c in reason if c.isprintable())
@@ -673,7 +712,7 @@ def test_any_coverage_can_be_drawn_and_is_bounded(made):
     assert all(170 <= float(r.get("x")) <= 901 for r in bars if r.find("title") is not None)
 
 
-def test_several_intervals_are_drawn_side_by_side():
+def test_several_intervals_are_drawn_side_by_side() -> None:
     days = [(at * 24 * HOUR, at * 24 * HOUR + HOUR) for at in range(30)]
     actual = coverage(
         *(interval(start, end) for start, end in days),
@@ -687,7 +726,7 @@ def test_several_intervals_are_drawn_side_by_side():
     assert len(dates) == len(set(dates)) > 3
 
 
-def test_symbols_and_reasons_are_escaped():
+def test_symbols_and_reasons_are_escaped() -> None:
     evil = "<script>'\"&"
     actual = Coverage(
         ((AAPL, "last"),),
@@ -700,7 +739,7 @@ def test_symbols_and_reasons_are_escaped():
     assert "<script" not in actual._repr_html_()
 
 
-def test_a_page_lists_the_longest_gaps():
+def test_a_page_lists_the_longest_gaps() -> None:
     many = coverage(
         *(interval(at * 10, at * 10 + 10, "quiet" if at % 2 else "captured") for at in range(50))
     )
@@ -710,7 +749,7 @@ def test_a_page_lists_the_longest_gaps():
     assert "no gaps" in coverage(interval(0, 10))._repr_html_()
 
 
-def test_every_state_has_a_description():
+def test_every_state_has_a_description() -> None:
     assert set(MEANINGS) == set(CoverageState)
     assert set(CoverageState) > COMPLETE_STATES
 
@@ -719,12 +758,14 @@ def test_every_state_has_a_description():
     ("old", "new"),
     [("Stretch", CoverageInterval), ("State", CoverageState), ("Status", StreamStatus)],
 )
-def test_old_names_warn(old, new):
+def test_old_names_warn(
+    old: str, new: type[CoverageInterval] | type[CoverageState] | type[StreamStatus]
+) -> None:
     with pytest.warns(DeprecationWarning, match=new.__name__):
         assert getattr(ibticks.coverage, old) is new
 
 
-def test_the_old_name_of_state_intervals_warns():
+def test_the_old_name_of_state_intervals_warns() -> None:
     actual = coverage(interval(0, 10))
     with pytest.warns(DeprecationWarning, match="state_intervals"):
         assert actual.stretches == actual.state_intervals

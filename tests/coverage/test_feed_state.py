@@ -6,17 +6,24 @@ import json
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pytest
 
 from ibticks.calendar import to_ns
-from ibticks.coverage import FeedCondition, StreamStatus, closed_reason, feed_states
+from ibticks.coverage import FeedCondition, FeedState, StreamStatus, closed_reason, feed_states
 from ibticks.errors import TickIndexError
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.index import MemoryIndex
 from ibticks.schema import TickColumns, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ibticks import Store
+    from tests.captures import FakeCapture
 
 AAPL = 265598
 SECOND = 1_000_000_000
@@ -26,7 +33,7 @@ NOW = to_ns("2025-01-10T15:00Z")
 
 
 @pytest.fixture
-def capture(store, fake_capture):
+def capture(store: Store, fake_capture: type[FakeCapture]) -> Iterator[FakeCapture]:
     """A capture that subscribed ten minutes ago, and had a tick five seconds ago."""
     running = fake_capture(store.root, store.index, AAPL, "last")
     running.say(StreamStatus.SUBSCRIBED, NOW - 10 * MINUTE)
@@ -35,12 +42,12 @@ def capture(store, fake_capture):
     running.kill()
 
 
-def state_of(store, now_ns=NOW, kind="last"):
+def state_of(store: Store, now_ns: int = NOW, kind: str = "last") -> FeedState:
     (state,) = feed_states(store.root, store.index, [(AAPL, kind)], now_ns=now_ns)
     return state
 
 
-def test_a_connected_capture_with_ticks_is_live(store, capture):
+def test_a_connected_capture_with_ticks_is_live(store: Store, capture: FakeCapture) -> None:
     state = state_of(store)
     assert state.condition is FeedCondition.LIVE
     assert (state.since_ns, state.last_tick_ns) == (NOW - 10 * MINUTE, NOW - 5 * SECOND)
@@ -68,7 +75,14 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("status", "reason", "code", "condition"), STATUSES)
-def test_the_last_status_of_the_capture(store, capture, status, reason, code, condition):
+def test_the_last_status_of_the_capture(
+    store: Store,
+    capture: FakeCapture,
+    status: StreamStatus,
+    reason: str,
+    code: int | None,
+    condition: FeedCondition,
+) -> None:
     capture.say(status, NOW - SECOND, reason, code)
     state = state_of(store)
     assert (state.condition, state.since_ns) == (condition, NOW - SECOND)
@@ -80,7 +94,9 @@ def test_the_last_status_of_the_capture(store, capture, status, reason, code, co
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("last", 600), ("all_last", 600), ("bid_ask", 60)])
-def test_a_silent_stream_is_not_live(store, fake_capture, kind, seconds):
+def test_a_silent_stream_is_not_live(
+    store: Store, fake_capture: type[FakeCapture], kind: str, seconds: int
+) -> None:
     """The capture may hang, or not know that the market is open."""
     running = fake_capture(store.root, store.index, AAPL, kind)
     running.say(StreamStatus.SUBSCRIBED, NOW)
@@ -95,7 +111,7 @@ def test_a_silent_stream_is_not_live(store, fake_capture, kind, seconds):
     running.kill()
 
 
-def test_a_closed_market_has_its_next_session(store, capture):
+def test_a_closed_market_has_its_next_session(store: Store, capture: FakeCapture) -> None:
     opens = NOW + 60 * MINUTE
     capture.say(StreamStatus.SESSION_CLOSED, NOW, closed_reason(opens))
     state = state_of(store, NOW + 30 * MINUTE)
@@ -105,13 +121,17 @@ def test_a_closed_market_has_its_next_session(store, capture):
 
 
 @pytest.mark.parametrize("reason", ["outside of IB's trading hours", "", "opens at noon"])
-def test_a_closed_market_without_a_known_next_session(store, capture, reason):
+def test_a_closed_market_without_a_known_next_session(
+    store: Store, capture: FakeCapture, reason: str
+) -> None:
     capture.say(StreamStatus.SESSION_CLOSED, NOW, reason)
     state = state_of(store, NOW + 3000 * MINUTE)
     assert (state.condition, state.next_open_ns) == (FeedCondition.CLOSED, None)
 
 
-def test_a_killed_capture_leaves_a_ledger_that_says_captured(store, capture):
+def test_a_killed_capture_leaves_a_ledger_that_says_captured(
+    store: Store, capture: FakeCapture
+) -> None:
     capture.kill()
     state = state_of(store)
     assert state.condition is FeedCondition.NO_CAPTURE
@@ -120,7 +140,9 @@ def test_a_killed_capture_leaves_a_ledger_that_says_captured(store, capture):
 
 
 @pytest.mark.parametrize("back", [HOUR, 11 * MINUTE, 24 * HOUR])
-def test_a_clock_that_was_set_back_is_not_live(store, capture, back):
+def test_a_clock_that_was_set_back_is_not_live(
+    store: Store, capture: FakeCapture, back: int
+) -> None:
     """A capture that hangs would say so until the clock has caught up with its last tick."""
     capture.tick(NOW)
     assert state_of(store, NOW).condition is FeedCondition.LIVE
@@ -130,14 +152,14 @@ def test_a_clock_that_was_set_back_is_not_live(store, capture, back):
     assert state_of(store, NOW - 5 * SECOND).condition is FeedCondition.LIVE
 
 
-def test_a_capture_that_was_stopped(store, capture):
+def test_a_capture_that_was_stopped(store: Store, capture: FakeCapture) -> None:
     capture.stop(NOW)
     state = state_of(store, NOW + MINUTE)
     assert (state.condition, state.since_ns) == (FeedCondition.NO_CAPTURE, NOW)
     assert state.reason == "the capture has ended"
 
 
-def test_a_capture_that_begins(store, fake_capture):
+def test_a_capture_that_begins(store: Store, fake_capture: type[FakeCapture]) -> None:
     running = fake_capture(store.root, store.index, AAPL)
     state = state_of(store)
     assert (state.condition, state.since_ns) == (FeedCondition.DISCONNECTED, None)
@@ -145,7 +167,7 @@ def test_a_capture_that_begins(store, fake_capture):
     running.kill()
 
 
-def test_a_writer_that_is_no_capture(store):
+def test_a_writer_that_is_no_capture(store: Store) -> None:
     with store.writer(AAPL, "last"):
         state = state_of(store)
     assert state.condition is FeedCondition.NO_CAPTURE
@@ -153,16 +175,16 @@ def test_a_writer_that_is_no_capture(store):
     assert state_of(store).reason == "no capture has recorded this stream"
 
 
-def test_an_index_that_does_not_answer_is_not_live(store, capture):
+def test_an_index_that_does_not_answer_is_not_live(store: Store, capture: FakeCapture) -> None:
     class Gone(MemoryIndex):
-        def coverage(self, *_):
+        def coverage(self, *_: Sequence[int] | None) -> None:
             raise TickIndexError("the server is gone")
 
     (state,) = feed_states(store.root, Gone(), [(AAPL, "last")], now_ns=NOW)
     assert (state.condition, state.reason) == (FeedCondition.UNKNOWN, "the server is gone")
 
 
-def test_the_streams_of_a_store_and_of_a_live_stream(store, capture):
+def test_the_streams_of_a_store_and_of_a_live_stream(store: Store, capture: FakeCapture) -> None:
     store.add_contract(AAPL, "AAPL")
     frame = pl.DataFrame({"timestamp": ["2025-01-10T14:30:00Z"], "mid_price": [1.5]})
     store.write(frame, contract_id=AAPL, tick_type="mid_point")
@@ -195,14 +217,14 @@ with ibt.open(sys.argv[1], dsn=sys.argv[2]) as store:
 """
 
 
-def until(holds, what):
+def until(holds: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + 40
     while not holds():
         assert time.monotonic() < end, what
         time.sleep(0.02)
 
 
-def test_a_capture_of_another_process_and_its_end(store, database):
+def test_a_capture_of_another_process_and_its_end(store: Store, database: str) -> None:
     """Connected, disconnected, connected again, killed: this process sees each."""
     rows = np.arange(6000)
     quotes = {
@@ -217,7 +239,7 @@ def test_a_capture_of_another_process_and_its_end(store, database):
     gateway = Gateway(replay, speed=1.0).start()
     command = [sys.executable, "-c", OTHER, store.root, database, str(gateway.port)]
 
-    def condition():
+    def condition() -> FeedCondition:
         return store.feed_states(1, "bid_ask")[0].condition
 
     assert condition() is FeedCondition.NO_CAPTURE

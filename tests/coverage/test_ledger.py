@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -35,6 +36,11 @@ from ibticks.index import CoverageRecord, MemoryIndex
 from ibticks.storage import StreamLock, StreamWriter, list_files
 from ibticks.store._retention import compress_files
 
+if TYPE_CHECKING:
+    from random import Random
+
+    from tests.captures import FakeCapture
+
 AAPL = 265598
 T0 = 1_736_519_400_000_000_000  # 2025-01-10 14:30 UTC
 SECOND = 1_000_000_000
@@ -43,21 +49,28 @@ MINUTE = 60 * SECOND
 saying = st.sampled_from(list(STATE_OF_STATUS))
 
 
-def row(start, end, state="captured", reason="", contract_id=AAPL, tick_type="last"):
+def row(
+    start: int,
+    end: int | None,
+    state: str = "captured",
+    reason: str = "",
+    contract_id: int = AAPL,
+    tick_type: str = "last",
+) -> CoverageRecord:
     return CoverageRecord(contract_id, tick_type, start, end, state, reason)
 
 
-def brief(rows):
+def brief(rows: list[CoverageRecord]) -> list[Any]:
     return [
         (value.start_ns - T0, value.end_ns and value.end_ns - T0, value.state) for value in rows
     ]
 
 
-def rebuilt(root, index):
+def rebuilt(root: Path, index: MemoryIndex) -> list[CoverageRecord]:
     return rebuild_coverage(root, index.files())
 
 
-def state_at(rows, instant):
+def state_at(rows: list[CoverageRecord], instant: int) -> CoverageState | None:
     """Return the state of an instant by looking at each row."""
     details = [
         value.state
@@ -78,13 +91,13 @@ class Truth:
     state_intervals: list[list]
     fills: list[tuple[int, int]]
 
-    def turn(self, time_ns, state):
+    def turn(self, time_ns: int, state: CoverageState | None) -> None:
         if self.state_intervals and self.state_intervals[-1][1] is None:
             self.state_intervals[-1][1] = time_ns
         if state is not None:
             self.state_intervals.append([time_ns, None, state])
 
-    def at(self, instant):
+    def at(self, instant: Any) -> CoverageState | None:
         lived = next(
             (s for a, b, s in self.state_intervals if a <= instant and (b is None or instant < b)),
             None,
@@ -95,7 +108,7 @@ class Truth:
             return CoverageState.BACKFILLED
         return lived
 
-    def instants(self):
+    def instants(self) -> list[Any]:
         edges = {e for a, b, _ in self.state_intervals for e in (a, b) if e is not None}
         edges |= {edge for fill in self.fills for edge in fill}
         return sorted({edge + step for edge in edges for step in (-1, 0, 1)})
@@ -118,7 +131,9 @@ steps = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(steps)
-def test_live_and_rebuilt_ledgers_equal_the_true_states(fake_capture, happening):
+def test_live_and_rebuilt_ledgers_equal_the_true_states(
+    fake_capture: type[FakeCapture], happening: list[Any]
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, index, truth = Path(folder), MemoryIndex(), Truth([], [])
         now = last = T0
@@ -182,8 +197,10 @@ changes = st.lists(
 
 
 @given(changes, st.randoms(use_true_random=False))
-def test_the_order_and_copies_of_messages_do_not_matter(events, random):
-    def last(change):
+def test_the_order_and_copies_of_messages_do_not_matter(
+    events: list[StatusChange], random: Random
+) -> None:
+    def last(change: StatusChange) -> int:
         return change.time_ns + 3
 
     reported = ledger_rows(AAPL, "last", events, last)
@@ -193,7 +210,7 @@ def test_the_order_and_copies_of_messages_do_not_matter(events, random):
 
 
 @given(changes)
-def test_intervals_are_in_order_and_apart(events):
+def test_intervals_are_in_order_and_apart(events: list[StatusChange]) -> None:
     reported = ledger_rows(AAPL, "last", events, lambda change: change.time_ns)
     assert all(
         one.end_ns is not None and one.end_ns <= two.start_ns for one, two in pairwise(reported)
@@ -208,7 +225,7 @@ def test_intervals_are_in_order_and_apart(events):
 # -- one thing at a time ---------------------------------------------------------------------------
 
 
-def test_a_day(fake_capture, root, index):
+def test_a_day(fake_capture: type[FakeCapture], root: Path, index: MemoryIndex) -> None:
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
@@ -228,7 +245,7 @@ def test_a_day(fake_capture, root, index):
     assert rebuilt(root, index) == index.coverage()
 
 
-def test_changes_dated_before_the_last_message():
+def test_changes_dated_before_the_last_message() -> None:
     ledger = Ledger(AAPL, "last", "a")
     ledger.change(StreamStatus.SUBSCRIBED, T0)
     ledger.touch(T0 + 100)
@@ -243,7 +260,7 @@ def test_changes_dated_before_the_last_message():
     assert ledger.change(StreamStatus.STOPPED, T0 + 70) == []
 
 
-def test_a_backfill_is_no_change_of_state_and_needs_a_range():
+def test_a_backfill_is_no_change_of_state_and_needs_a_range() -> None:
     ledger = Ledger(AAPL, "last", "a")
     with pytest.raises(InputError, match="not the state of a stream"):
         ledger.change(StreamStatus.BACKFILLED, T0)
@@ -267,11 +284,11 @@ def test_a_backfill_is_no_change_of_state_and_needs_a_range():
         {"type": "info", "stream_id": "x"},
     ],
 )
-def test_messages_without_coverage(message):
+def test_messages_without_coverage(message: dict[str, Any]) -> None:
     assert StatusChange.parse(T0, message) is None
 
 
-def test_a_message_with_coverage():
+def test_a_message_with_coverage() -> None:
     message = {
         "type": "info",
         "stream_id": "s",
@@ -291,7 +308,9 @@ def test_a_message_with_coverage():
     st.integers(1, 30),
     st.booleans(),
 )
-def test_a_backfill_replaces_only_missing_time(made, start, length, last_is_open):
+def test_a_backfill_replaces_only_missing_time(
+    made: list[Any], start: int, length: int, last_is_open: bool
+) -> None:
     rows, at = [], 0
     for gap, size, state in made:
         rows.append(row(at + gap, at + gap + size, state.value))
@@ -313,7 +332,9 @@ def test_a_backfill_replaces_only_missing_time(made, start, length, last_is_open
     assert all(one[1] < two[0] for one, two in pairwise(parts))
 
 
-def test_gaps_are_filled_after_their_end(fake_capture, root, index):
+def test_gaps_are_filled_after_their_end(
+    fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
+) -> None:
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.say(StreamStatus.DISCONNECTED, T0 + 10)
@@ -340,7 +361,9 @@ def test_gaps_are_filled_after_their_end(fake_capture, root, index):
     capture.stop(T0 + 100)
 
 
-def test_time_missed_by_a_killed_capture_is_filled_before_the_next_one(root, index, killed):
+def test_time_missed_by_a_killed_capture_is_filled_before_the_next_one(
+    root: Path, index: MemoryIndex, killed: FakeCapture
+) -> None:
     end_abandoned_intervals(root, index)
     writer = StreamWriter(root, AAPL, "last", index)
     killed.writer = writer
@@ -354,7 +377,7 @@ def test_time_missed_by_a_killed_capture_is_filled_before_the_next_one(root, ind
 
 
 @pytest.fixture
-def killed(fake_capture, root, index):
+def killed(fake_capture: type[FakeCapture], root: Path, index: MemoryIndex) -> FakeCapture:
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     for tick in (5, 9):
@@ -363,7 +386,9 @@ def killed(fake_capture, root, index):
     return capture
 
 
-def test_an_interval_of_a_killed_capture_ends_with_its_last_message(killed, root, index):
+def test_an_interval_of_a_killed_capture_ends_with_its_last_message(
+    killed: FakeCapture, root: Path, index: MemoryIndex
+) -> None:
     assert brief(rebuilt(root, index)) == [(0, 10, "captured")]
     assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
     assert end_abandoned_intervals(root, index) == []
@@ -371,7 +396,9 @@ def test_an_interval_of_a_killed_capture_ends_with_its_last_message(killed, root
 
 
 @pytest.mark.parametrize("last", [HOUR_NS // 2, 3 * HOUR_NS, 26 * HOUR_NS])
-def test_the_last_message_may_be_an_error_and_hours_later(fake_capture, root, index, last):
+def test_the_last_message_may_be_an_error_and_hours_later(
+    fake_capture: type[FakeCapture], root: Path, index: MemoryIndex, last: int
+) -> None:
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + last - 1)
@@ -380,7 +407,9 @@ def test_the_last_message_may_be_an_error_and_hours_later(fake_capture, root, in
     assert brief(end_abandoned_intervals(root, index)) == [(0, last + 1, "captured")]
 
 
-def test_ticks_imported_later_do_not_extend_a_capture(fake_capture, killed, root, index):
+def test_ticks_imported_later_do_not_extend_a_capture(
+    fake_capture: type[FakeCapture], killed: FakeCapture, root: Path, index: MemoryIndex
+) -> None:
     with StreamWriter(root, AAPL, "last", index) as writer:
         killed.writer, killed.stream_id = writer, "import"
         for tick in (7, 50, 2 * HOUR_NS):
@@ -394,7 +423,7 @@ def test_ticks_imported_later_do_not_extend_a_capture(fake_capture, killed, root
     assert brief(rebuilt(root, index))[0] == (0, 10, "captured")
 
 
-def test_a_torn_tail_does_not_count(killed, root, index):
+def test_a_torn_tail_does_not_count(killed: FakeCapture, root: Path, index: MemoryIndex) -> None:
     (key,) = list_files(root)
     data = (root / key.path).read_bytes()
     (root / key.path).write_bytes(data[:-3])
@@ -402,7 +431,9 @@ def test_a_torn_tail_does_not_count(killed, root, index):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_files_of_a_killed_capture_may_be_compressed(killed, root, index, compression):
+def test_files_of_a_killed_capture_may_be_compressed(
+    killed: FakeCapture, root: Path, index: MemoryIndex, compression: str
+) -> None:
     StreamWriter(root, AAPL, "last", index).close()
     list(compress_files(root, index, list(list_files(root)), compression))
     assert brief(rebuilt(root, index)) == [(0, 10, "captured")]
@@ -413,14 +444,18 @@ def test_files_of_a_killed_capture_may_be_compressed(killed, root, index, compre
     assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
 
 
-def test_files_of_a_killed_capture_may_be_deleted(killed, root, index, caplog):
+def test_files_of_a_killed_capture_may_be_deleted(
+    killed: FakeCapture, root: Path, index: MemoryIndex, caplog: pytest.LogCaptureFixture
+) -> None:
     for file in index.files():
         (root / file.path).unlink()
     assert brief(end_abandoned_intervals(root, index)) == [(0, 1, "captured")]
     assert "cannot be read" in caplog.text
 
 
-def test_a_status_missing_in_the_index(fake_capture, root, index):
+def test_a_status_missing_in_the_index(
+    fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
+) -> None:
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
@@ -434,7 +469,9 @@ def test_a_status_missing_in_the_index(fake_capture, root, index):
     assert rebuilt(root, index) == index.coverage()
 
 
-def test_several_statuses_missing_in_the_index(fake_capture, root, index):
+def test_several_statuses_missing_in_the_index(
+    fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
+) -> None:
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     capture.say_unheard(StreamStatus.DISCONNECTED, T0 + 20)
@@ -453,7 +490,9 @@ def test_several_statuses_missing_in_the_index(fake_capture, root, index):
     assert rebuilt(root, index) == index.coverage()
 
 
-def test_a_running_capture_is_left_alone(fake_capture, root, index):
+def test_a_running_capture_is_left_alone(
+    fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
+) -> None:
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     assert end_abandoned_intervals(root, index) == []
@@ -461,7 +500,9 @@ def test_a_running_capture_is_left_alone(fake_capture, root, index):
     capture.stop(T0 + 9)
 
 
-def test_the_next_run_closes_the_intervals_of_the_last_one(fake_capture, killed, root, index):
+def test_the_next_run_closes_the_intervals_of_the_last_one(
+    fake_capture: type[FakeCapture], killed: FakeCapture, root: Path, index: MemoryIndex
+) -> None:
     again = fake_capture(root, index, AAPL)
     assert brief(index.coverage()) == [(0, 10, "captured")]
     assert again.say(StreamStatus.SUBSCRIBED, T0 - HOUR_NS) == T0 + 10  # the clock is wrong
@@ -471,7 +512,9 @@ def test_the_next_run_closes_the_intervals_of_the_last_one(fake_capture, killed,
     assert rebuilt(root, index) == index.coverage()
 
 
-def test_streams_do_not_mix(fake_capture, root, index):
+def test_streams_do_not_mix(
+    fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
+) -> None:
     one, other = fake_capture(root, index, AAPL), fake_capture(root, index, 8314, "bid_ask")
     one.say(StreamStatus.SUBSCRIBED, T0)
     other.say(StreamStatus.NOT_PERMITTED, T0 + 3, "no permission", 354)
@@ -484,7 +527,7 @@ def test_streams_do_not_mix(fake_capture, root, index):
     other.stop(T0 + 12)
 
 
-def test_settling_imports_no_numba(killed, root, index):
+def test_settling_imports_no_numba(killed: FakeCapture, root: Path, index: MemoryIndex) -> None:
     """A capture that is restarted after a kill stays small."""
     code = (
         "import sys\n"
@@ -502,7 +545,7 @@ def test_settling_imports_no_numba(killed, root, index):
 # -- whether a stream is written -------------------------------------------------------------------
 
 
-def test_detecting_a_writer(root, index):
+def test_detecting_a_writer(root: Path, index: MemoryIndex) -> None:
     assert not StreamLock.is_locked(root, AAPL, "last")
     with StreamWriter(root, AAPL, "last", index):
         assert StreamLock.is_locked(root, AAPL, "last")
@@ -510,10 +553,10 @@ def test_detecting_a_writer(root, index):
     assert not StreamLock.is_locked(root, AAPL, "last")
 
 
-def test_detecting_a_writer_does_not_block_writers(root, index):
+def test_detecting_a_writer_does_not_block_writers(root: Path, index: MemoryIndex) -> None:
     done = threading.Event()
 
-    def ask():
+    def ask() -> None:
         while not done.is_set():
             StreamLock.is_locked(root, AAPL, "last")
 
@@ -530,7 +573,7 @@ def test_detecting_a_writer_does_not_block_writers(root, index):
 # -- what is deleted -------------------------------------------------------------------------------
 
 
-def test_deleted_time_is_marked_deleted():
+def test_deleted_time_is_marked_deleted() -> None:
     rows = [
         row(0, 10),
         row(10, 20, "disconnected"),
@@ -547,7 +590,9 @@ def test_deleted_time_is_marked_deleted():
     assert deleted_rows_before(rows, 0) == []
 
 
-def test_files_about_to_be_deleted(fake_capture, root, index):
+def test_files_about_to_be_deleted(
+    fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
+) -> None:
     capture = fake_capture(root, index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     for hour in range(4):
@@ -559,7 +604,7 @@ def test_files_about_to_be_deleted(fake_capture, root, index):
     assert brief(index.coverage()) == [(0, until, "deleted"), (until, 4 * HOUR_NS, "captured")]
 
 
-def test_ledger_rows_without_a_file_survive_a_rebuild():
+def test_ledger_rows_without_a_file_survive_a_rebuild() -> None:
     known = [
         row(0, 40, "deleted", "captured, deleted since"),
         row(40, 50),  # the rest of it
@@ -579,6 +624,6 @@ def test_ledger_rows_without_a_file_survive_a_rebuild():
     assert rows_lost_by_rebuild([*known[:2], row(55, 70)], []) == known[:2]
 
 
-def test_a_ledger_that_begins_without_an_index(root):
+def test_a_ledger_that_begins_without_an_index(root: Path) -> None:
     ledger = resume_ledger(root, MemoryIndex(), AAPL, "last", "a")
     assert (ledger.state, ledger.next_time_ns(-5)) == (None, -5)

@@ -113,7 +113,9 @@ def _double(bits: int) -> float:
     return struct.unpack("<d", bits.to_bytes(8, "little"))[0]
 
 
-def rows_of_payloads(payloads: list[bytes], start_ns: int = TIME_MIN + 1, end_ns: int = TIME_MAX):
+def rows_of_payloads(
+    payloads: list[bytes], start_ns: int = TIME_MIN + 1, end_ns: int = TIME_MAX
+) -> list[Any]:
     """The ticks among some messages, all of which the runtime must accept."""
     rows = (row_of(StreamMessage.FromString(payload)) for payload in payloads)
     return [row for row in rows if row and in_range(row["timestamp"], start_ns, end_ns)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,9 @@ from .oracle import (
     rows_of_payloads,
 )
 from .strategies import PATIENT, rows, streams
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TICK = {
     "timestamp": 1_381_239_001_123_456_789,
@@ -80,13 +84,13 @@ def only(row: Row, columns: tuple[str, ...]) -> Row:
 
 @given(st.lists(wire_messages().filter(bool), max_size=4))
 @settings(PATIENT, max_examples=150)
-def test_messages_of_any_encoding(payloads):
+def test_messages_of_any_encoding(payloads: list[Any]) -> None:
     assert decoded(*payloads) == rows_of_payloads(payloads)
 
 
 @given(streams())
 @settings(PATIENT, max_examples=100)
-def test_streams_of_similar_messages(payloads):
+def test_streams_of_similar_messages(payloads: list[bytes]) -> None:
     expected = rows_of_payloads(payloads)
     assert decoded(*payloads) == expected
     # Without metadata, messages are read by the shapes that were learned.
@@ -96,7 +100,9 @@ def test_streams_of_similar_messages(payloads):
 
 @given(streams(frames=25), st.sets(st.sampled_from(ALL)))
 @settings(PATIENT, max_examples=80)
-def test_any_subset_of_columns_equals_the_full_result(payloads, columns):
+def test_any_subset_of_columns_equals_the_full_result(
+    payloads: list[bytes], columns: set[Any]
+) -> None:
     asked = tuple(columns)
     assert decoded(*payloads, columns=asked) == [
         only(row, asked) for row in rows_of_payloads(payloads)
@@ -104,7 +110,7 @@ def test_any_subset_of_columns_equals_the_full_result(payloads, columns):
 
 
 @pytest.mark.parametrize("columns", [(name,) for name in ALL] + [()])
-def test_each_column_alone(columns):
+def test_each_column_alone(columns: Any) -> None:
     absent = dict.fromkeys(name for name in ALL if COLUMNS[name].nullable)
     payloads = [tick(sequence=i) for i in range(20)] + [
         payload_of(TICK | absent | {"conditions": []}),
@@ -115,7 +121,7 @@ def test_each_column_alone(columns):
     assert rows_of(ticks) == [only(row, columns) for row in rows_of_payloads(payloads)]
 
 
-def test_columns_are_unique_and_in_their_order():
+def test_columns_are_unique_and_in_their_order() -> None:
     ticks = decode(framed(tick()), ["size", "timestamp", "size"])
     assert list(ticks.columns) == ["timestamp", "size"]
     with pytest.raises(UnknownColumnError, match="'colour'"):
@@ -123,7 +129,7 @@ def test_columns_are_unique_and_in_their_order():
 
 
 @pytest.mark.parametrize("tick_type", ["last", "all_last", "bid_ask", "mid_point"])
-def test_every_tick_type_in_a_long_stream(tick_type):
+def test_every_tick_type_in_a_long_stream(tick_type: str) -> None:
     # Numbers that grow and texts of many lengths: shapes come, fit, go and come back.
     names = [name for name, field in COLUMNS.items() if tick_type in field.tick_types]
     source = random.Random(tick_type)
@@ -155,7 +161,7 @@ def test_every_tick_type_in_a_long_stream(tick_type):
 
 
 @pytest.mark.parametrize("last", [b"", b"\0", framed(tick())[:-1]], ids=["whole", "one", "torn"])
-def test_the_last_frames_of_a_buffer(last):
+def test_the_last_frames_of_a_buffer(last: bytes) -> None:
     # A frame is read by its shape only where eight more bytes follow it.
     payloads = [tick(sequence=i, metadata={}) for i in range(10)]
     decoder = Decoder(["sequence"])
@@ -166,13 +172,13 @@ def test_the_last_frames_of_a_buffer(last):
 
 
 @pytest.mark.parametrize("size", range(1, 60))
-def test_unknown_fields_of_any_size_in_frames_of_any_size(size):
+def test_unknown_fields_of_any_size_in_frames_of_any_size(size: int) -> None:
     payloads = [tick(sequence=i) + wire.delimited(99, bytes([i]) * size) for i in range(9)]
     assert decoded(*payloads, columns=("sequence",)) == [{"sequence": i} for i in range(9)]
 
 
 @pytest.mark.parametrize("field", [1, 12, 17, 99])
-def test_varints_of_other_sizes_have_another_shape(field):
+def test_varints_of_other_sizes_have_another_shape(field: int) -> None:
     # The same tags at the same places, but one long number where there are two short ones.
     long = wire.integer(field, 2**15, value_size=3 + (field > 15))
     short = wire.integer(field, 1) + wire.integer(field, 2)
@@ -191,7 +197,7 @@ def test_varints_of_other_sizes_have_another_shape(field):
     assert decoder.rows == 2
 
 
-def test_large_messages_are_decoded_without_a_shape():
+def test_large_messages_are_decoded_without_a_shape() -> None:
     payloads = [tick(exchange="x" * size, sequence=size) for size in range(150, 450)]
     columns = ("exchange", "sequence")
     expected = [{"exchange": "x" * size, "sequence": size} for size in range(150, 450)]
@@ -218,7 +224,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize(("entries", "metadata"), ENTRIES.values(), ids=ENTRIES)
-def test_maps_are_merged(entries, metadata):
+def test_maps_are_merged(entries: list[bytes], metadata: dict[str, str]) -> None:
     parts = [wire.delimited(8, entry) for entry in entries]
     payload = wire.delimited(4, b"").join(parts) + wire.delimited(4, b"")
     assert decoded(payload, payload, columns=("metadata",)) == [{"metadata": metadata}] * 2
@@ -250,7 +256,7 @@ PARTS = {
 
 @pytest.mark.parametrize("payload", PARTS.values(), ids=PARTS)
 @pytest.mark.parametrize("columns", [ALL, ALL[:-1]])
-def test_parts_are_merged(payload, columns):
+def test_parts_are_merged(payload: bytes, columns: tuple[str, ...]) -> None:
     expected = [only(row, columns) for row in rows_of_payloads([payload])]
     assert decoded(*[payload] * 3, columns=columns) == expected * 3
 
@@ -260,7 +266,7 @@ def test_parts_are_merged(payload, columns):
 
 @given(st.lists(rows(), max_size=4))
 @settings(PATIENT, max_examples=100)
-def test_rows_of_any_values(some):
+def test_rows_of_any_values(some: list[Any]) -> None:
     assert decoded(*map(payload_of, some)) == some
 
 
@@ -298,7 +304,7 @@ def test_rows_of_any_values(some):
         *((name, None) for name in ALL if COLUMNS[name].nullable),
     ],
 )
-def test_values_at_their_edges(name, value, repeated):
+def test_values_at_their_edges(name: str, value: Any, repeated: int) -> None:
     payloads = [tick(**{name: value})] * repeated
     columns = tuple(column for column in ALL if column != "metadata" or name == "metadata")
     for row in decoded(*payloads, columns=columns):
@@ -322,7 +328,7 @@ INT32 = st.integers(-(2**31), 2**31 - 1)
 @example(-9_223_372_036, -(2**31))
 @example(9_223_372_036, 854_775_806)
 @example(-9_223_372_037, 145_224_193)
-def test_times_at_the_edges_of_int64(seconds, nanos):
+def test_times_at_the_edges_of_int64(seconds: Any, nanos: Any) -> None:
     stamp = wire.integer(1, seconds) + wire.integer(2, nanos)
     payload = wire.delimited(3, stamp) + wire.delimited(4, b"")
     (row,) = [row_of(StreamMessage.FromString(payload))]
@@ -335,7 +341,7 @@ def test_times_at_the_edges_of_int64(seconds, nanos):
     assert block.first_ns == block.min_ns == block.max_ns == row["timestamp"]
 
 
-def test_sorted_ticks_are_detected():
+def test_sorted_ticks_are_detected() -> None:
     times = [3, 3, 5, 5, 8]
     for order in (times, times[::-1]):
         decoder = Decoder(["price"])
@@ -348,7 +354,7 @@ def test_sorted_ticks_are_detected():
 
 @given(streams(frames=25), st.data())
 @settings(PATIENT, max_examples=60)
-def test_a_time_range_is_a_filter(payloads, data):
+def test_a_time_range_is_a_filter(payloads: list[bytes], data: st.DataObject) -> None:
     times = [row["timestamp"] for row in rows_of_payloads(payloads)]
     bounds = st.sampled_from([*times, *(time + 1 for time in times), 0, TIME_MIN, TIME_MAX])
     start, end = data.draw(bounds), data.draw(bounds)
@@ -360,7 +366,7 @@ def test_a_time_range_is_a_filter(payloads, data):
     assert rows_of(ticks) == [only(row, some) for row in expected]
 
 
-def test_ticks_outside_the_range_take_no_memory():
+def test_ticks_outside_the_range_take_no_memory() -> None:
     decoder = Decoder(["exchange", "conditions"], start_ns=50, end_ns=53, rows=1)
     decoder.feed(framed(*(tick(timestamp=i, exchange=str(i)) for i in range(100))))
     ticks = decoder.finish()
@@ -381,7 +387,9 @@ WITH_AND_WITHOUT_SHAPES = st.sampled_from([ALL, ALL[:-1]])
     WITH_AND_WITHOUT_SHAPES,
 )
 @settings(PATIENT, max_examples=40)
-def test_several_buffers_are_decoded_as_one(payloads, cuts, room, columns):
+def test_several_buffers_are_decoded_as_one(
+    payloads: list[bytes], cuts: list[Any], room: Any, columns: tuple[str, ...]
+) -> None:
     decoder = Decoder(columns, rows=room)
     for begin, end in pairwise([0, *sorted(cuts), len(payloads)]):
         buffer = framed(*payloads[begin:end])
@@ -392,7 +400,9 @@ def test_several_buffers_are_decoded_as_one(payloads, cuts, room, columns):
 
 @given(streams(), streams(frames=10), streams(frames=10), WITH_AND_WITHOUT_SHAPES)
 @settings(PATIENT, max_examples=25)
-def test_a_rewind_removes_all_traces(before, taken_back, after, columns):
+def test_a_rewind_removes_all_traces(
+    before: list[bytes], taken_back: list[bytes], after: list[bytes], columns: tuple[str, ...]
+) -> None:
     decoder = Decoder(columns, rows=1)
     decoder.feed(framed(*before))
     mark, was_sorted = decoder.mark(), decoder.sorted
@@ -406,7 +416,7 @@ def test_a_rewind_removes_all_traces(before, taken_back, after, columns):
 
 
 @pytest.mark.parametrize("absent", [True, False])
-def test_fields_outside_a_shape_are_absent_after_a_rewind(absent):
+def test_fields_outside_a_shape_are_absent_after_a_rewind(absent: bool) -> None:
     # The shape was learned from messages that count no more.
     columns = ("price", "size", "exchange")
     one, other = tick(price=None), tick(size=None, exchange=None)
@@ -421,7 +431,7 @@ def test_fields_outside_a_shape_are_absent_after_a_rewind(absent):
     assert rows_of(decoder.finish()) == [only(row, columns) for row in expected]
 
 
-def test_a_decoder_continues_after_damage():
+def test_a_decoder_continues_after_damage() -> None:
     decoder = Decoder(["sequence", "exchange"])
     good = framed(tick(sequence=1), tick(sequence=2))
     bad = framed(tick(exchange="new") + b"\x07")
@@ -442,7 +452,7 @@ def test_a_decoder_continues_after_damage():
 
 @pytest.mark.parametrize("room", [0, 1, 5])
 @pytest.mark.parametrize("spare", [(), ("metadata",)])
-def test_hundreds_of_distinct_strings(room, spare):
+def test_hundreds_of_distinct_strings(room: int, spare: tuple[str, ...]) -> None:
     # Twice each, and of many lengths: the dictionaries and their bytes grow several times.
     source = random.Random(0)
     made = [
@@ -465,7 +475,7 @@ def test_hundreds_of_distinct_strings(room, spare):
 
 
 @pytest.mark.parametrize("size", [1000, 1024, 1025, 100_000, 3_000_000])
-def test_long_strings(size):
+def test_long_strings(size: int) -> None:
     made = [
         TICK | {"exchange": "é" * (size // 2), "metadata": {"k" * size: "v" * size}},
         TICK | {"conditions": ["x" * size, "y" * size, "x" * size], "stream_id": "s" * size},
@@ -476,7 +486,7 @@ def test_long_strings(size):
 # --- what protobuf refuses ------------------------------------------------------------------------
 
 
-def outcome(decoder: Decoder, buffer, start: int, stop: int) -> Row | str | None:
+def outcome(decoder: Decoder, buffer: bytes, start: int, stop: int) -> Row | str | None:
     """The row a frame came to, None if to none, "refused" if it was, and only it."""
     before = decoder.rows
     try:
@@ -496,14 +506,14 @@ def expected_outcome(payload: bytes, columns: tuple[str, ...]) -> Row | str | No
 
 @given(malformed_messages().filter(bool))
 @settings(PATIENT, max_examples=250)
-def test_malformed_messages(payload):
+def test_malformed_messages(payload: bytes) -> None:
     buffer = framed(payload)
     assert outcome(Decoder(ALL), buffer, 0, len(buffer)) == expected_outcome(payload, ALL)
 
 
 @given(streams(valid=False), st.sampled_from([ALL, tuple(n for n in ALL if n != "metadata")]))
 @settings(PATIENT, max_examples=80)
-def test_malformed_messages_among_others(payloads, columns):
+def test_malformed_messages_among_others(payloads: list[bytes], columns: Any) -> None:
     # One decoder for all: what it learned from one message must not let another one pass.
     decoder = Decoder(columns)
     buffer, at = framed(*payloads), 0
@@ -515,7 +525,7 @@ def test_malformed_messages_among_others(payloads, columns):
 
 @given(streams(valid=False, frames=10))
 @settings(PATIENT, max_examples=30)
-def test_the_oracle_agrees_with_the_runtime(payloads):
+def test_the_oracle_agrees_with_the_runtime(payloads: list[bytes]) -> None:
     for payload in payloads:
         try:
             row = row_of(StreamMessage.FromString(payload))
@@ -575,7 +585,7 @@ AT_THE_LIMITS = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_limits_of_the_format(place):
+def test_the_limits_of_the_format(place: str) -> None:
     for content in AT_THE_LIMITS:
         payload = PLACES[place](content)
         expected = expected_outcome(payload, ALL)
@@ -635,7 +645,7 @@ HOLDERS = {
 
 @pytest.mark.parametrize("column", HOLDERS)
 @pytest.mark.parametrize("around", [b"", b"abcdefghi"], ids=["alone", "inside"])
-def test_texts_must_be_utf8(column, around):
+def test_texts_must_be_utf8(column: str, around: bytes) -> None:
     for text in GOOD_TEXTS:
         payload = HOLDERS[column](around + text.encode() + around)
         assert decoded(payload, columns=(column,)) == [only(lenient_row(payload), (column,))]
@@ -670,7 +680,7 @@ DROPPED = [
 
 @pytest.mark.parametrize("content", DROPPED)
 @pytest.mark.parametrize("other", [5, 6, 7])
-def test_a_replaced_oneof_member_is_not_checked(content, other):
+def test_a_replaced_oneof_member_is_not_checked(content: bytes, other: int) -> None:
     # It is passed over by its length, like the other member itself; so is it when a shape is
     # learned from the message.
     replaced = wire.delimited(4, content) + wire.delimited(other, content)
@@ -684,7 +694,7 @@ def test_a_replaced_oneof_member_is_not_checked(content, other):
 # --- never outside the buffer ---------------------------------------------------------------------
 
 
-def go_through(data) -> None:
+def go_through(data: NDArray[Any]) -> None:
     """Everything that reads frames, to the end or to an error."""
     for columns in (ALL, ALL[:-1], ("timestamp",)):
         try:
@@ -702,7 +712,7 @@ def go_through(data) -> None:
 
 @given(streams(valid=False, frames=12), st.integers(0, 30))
 @settings(PATIENT, max_examples=60)
-def test_nothing_is_read_outside_the_buffer(payloads, cut):
+def test_nothing_is_read_outside_the_buffer(payloads: list[bytes], cut: int) -> None:
     memory = GuardedMemory(4096)
     # Each message last, so that its own end is the end of what may be read; whole and torn.
     for i in range(1, len(payloads) + 1):
@@ -712,7 +722,7 @@ def test_nothing_is_read_outside_the_buffer(payloads, cut):
         go_through(memory.at_the_end(buffer[: max(0, len(buffer) - cut)][: memory.size]))
 
 
-def test_nothing_is_read_past_any_prefix():
+def test_nothing_is_read_past_any_prefix() -> None:
     memory = GuardedMemory(4096)
     buffer = framed(*(tick(sequence=10**i, metadata={"a": "b"}) for i in range(8)), b"\x0a\x04tick")
     for size in range(len(buffer) + 1):
@@ -729,7 +739,7 @@ def test_nothing_is_read_past_any_prefix():
     ],
 )
 @pytest.mark.parametrize(("start", "stop"), [(0, 9), (-1, 3), (5, 4), (9, None), (0, -1)])
-def test_no_bytes_outside_the_buffer_are_requested(look, start, stop):
+def test_no_bytes_outside_the_buffer_are_requested(look: Any, start: int, stop: int | None) -> None:
     with pytest.raises(InputError, match="in a buffer of 8"):
         look(framed(b"\x0a\x02ab"), start, stop)
 
@@ -737,7 +747,7 @@ def test_no_bytes_outside_the_buffer_are_requested(look, start, stop):
 # --- frames ---------------------------------------------------------------------------------------
 
 
-def test_an_empty_buffer():
+def test_an_empty_buffer() -> None:
     ticks = decode(b"", ALL)
     assert ticks.rows == 0
     assert list(ticks.columns) == list(ALL)
@@ -745,7 +755,7 @@ def test_an_empty_buffer():
 
 
 @pytest.mark.parametrize("size", [0, LARGEST_FRAME + 1, 2**31, 2**32 - 1])
-def test_invalid_frame_lengths(size):
+def test_invalid_frame_lengths(size: int) -> None:
     good = framed(tick(), tick())
     buffer = good + struct.pack(">I", size) + bytes(100)
     decoder = Decoder(["price"])
@@ -763,7 +773,7 @@ def test_invalid_frame_lengths(size):
     assert count_frames(buffer) == (2, len(good), walked.problem)
 
 
-def test_the_largest_frame_is_read():
+def test_the_largest_frame_is_read() -> None:
     payload = tick()
     filler = LARGEST_FRAME - len(payload) - len(wire.delimited(99, bytes(2**24))) + 2**24
     payload += wire.delimited(99, bytes(filler))
@@ -771,7 +781,7 @@ def test_the_largest_frame_is_read():
     assert decoded(tick(), payload, columns=("sequence",)) == [{"sequence": 300}] * 2
 
 
-def test_every_prefix_has_its_whole_frames():
+def test_every_prefix_has_its_whole_frames() -> None:
     source = random.Random(1)
     payloads = [
         tick(
@@ -797,7 +807,7 @@ def test_every_prefix_has_its_whole_frames():
         assert count_frames(buffer, 0, size) == (whole, end, None if end == size else "torn")
 
 
-def test_other_messages_are_skipped():
+def test_other_messages_are_skipped() -> None:
     others = [
         b"\x0a\x04info",
         wire.delimited(5, wire.text(1, "10197")),
@@ -811,14 +821,14 @@ def test_other_messages_are_skipped():
     assert (decoder.rows, decoder.messages) == (10, 15)
 
 
-def test_buffers_of_any_kind():
+def test_buffers_of_any_kind() -> None:
     buffer = framed(tick(), tick())
     writable = np.frombuffer(bytearray(buffer), dtype=np.uint8)
     for data in (buffer, memoryview(buffer), np.frombuffer(buffer, np.uint8), writable):
         assert len(decode(data, ["price"])) == 2
 
 
-def test_the_state_has_every_field():
+def test_the_state_has_every_field() -> None:
     places = [value for name, value in vars(State).items() if name.isupper()]
     assert sorted(set(places)) == sorted(places)
     assert State.RECENT - State.STRINGS == State.SHAPE - State.RECENT == DICTIONARIES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,7 +44,7 @@ def chunks(encoder: Encoder, *args: int) -> list[tuple[int, bytes]]:
 
 @given(st.lists(rows(), max_size=6))
 @settings(PATIENT, max_examples=300)
-def test_bytes_equal_those_of_the_protobuf_runtime(some):
+def test_bytes_equal_those_of_the_protobuf_runtime(some: list[Any]) -> None:
     ticks = columns_of(some)
     assert encode(ticks) == written(some)
     assert rows_of(decode(encode(ticks), ALL)) == some
@@ -50,7 +52,7 @@ def test_bytes_equal_those_of_the_protobuf_runtime(some):
 
 @given(st.lists(rows(), min_size=1, max_size=4), st.sets(st.sampled_from(ALL)))
 @settings(PATIENT, max_examples=150)
-def test_omitted_columns_are_absent_or_constant(some, columns):
+def test_omitted_columns_are_absent_or_constant(some: list[Any], columns: set[Any]) -> None:
     remaining = [name for name in ALL if name in columns | {"timestamp"}]
     same = TICK | {"contract_id": 7, "tick_type": "mid_point", "stream_id": "7_mid_point"}
     expected = [same | {name: row[name] for name in remaining} for row in some]
@@ -65,13 +67,13 @@ def test_omitted_columns_are_absent_or_constant(some, columns):
 
 @given(st.lists(rows(), max_size=6))
 @settings(PATIENT, max_examples=50)
-def test_decoded_ticks_encode_to_the_same_bytes(some):
+def test_decoded_ticks_encode_to_the_same_bytes(some: list[Any]) -> None:
     once = written(some)
     assert encode(decode(once, ALL)) == once
 
 
 @pytest.mark.parametrize("tick_type", TICK_TYPES)
-def test_every_tick_type(tick_type):
+def test_every_tick_type(tick_type: str) -> None:
     names = [name for name, field in COLUMNS.items() if tick_type in field.tick_types]
     values = dict(zip(ALL, range(1, 50), strict=False))
     texts = {"exchange": "ARCA", "conditions": ["T", "37"], "metadata": {"a": "1", "b": "2"}}
@@ -83,18 +85,18 @@ def test_every_tick_type(tick_type):
 
 @pytest.mark.parametrize("contract_id", [0, 1, 127, 128, 2**14 - 1, 2**14, 2**21, 2**28, 2**32 - 1])
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 2**14, 2**21])
-def test_lengths_of_every_size(contract_id, size):
+def test_lengths_of_every_size(contract_id: int, size: int) -> None:
     row = TICK | {"contract_id": contract_id, "exchange": "x" * size, "metadata": {"k": "v" * size}}
     assert encode(columns_of([row])) == written([row])
 
 
-def test_metadata_keeps_its_order():
+def test_metadata_keeps_its_order() -> None:
     pairs = {"b": "1", "a": "2"}
     (row,) = rows_of(decode(encode(columns_of([TICK | {"metadata": pairs}])), ALL))
     assert list(row["metadata"].items()) == list(pairs.items())
 
 
-def test_a_slice_of_columns():
+def test_a_slice_of_columns() -> None:
     some = [
         TICK | {"sequence": i, "conditions": ["a"] * (i % 3), "metadata": {str(i): ""}, "price": i}
         for i in range(20)
@@ -105,7 +107,7 @@ def test_a_slice_of_columns():
     assert encode(ticks.take(np.array([5, 5, 0]))) == written([some[5], some[5], some[0]])
 
 
-def test_arrays_that_are_read_only_or_strided_or_of_another_type():
+def test_arrays_that_are_read_only_or_strided_or_of_another_type() -> None:
     times = np.repeat(np.arange(5), 2)[::2]
     prices = np.arange(5, dtype=np.float32)
     prices.setflags(write=False)
@@ -117,7 +119,7 @@ def test_arrays_that_are_read_only_or_strided_or_of_another_type():
 
 
 @pytest.mark.parametrize("conditions", [("T", "T"), ("T", "37")])
-def test_an_absent_text_is_an_empty_one(conditions):
+def test_an_absent_text_is_an_empty_one(conditions: tuple[str, str]) -> None:
     # However many texts a dictionary has, a code of -1 does not count from its end.
     absent = np.array([-1, 0], dtype=np.int32)
     ticks = TickColumns(
@@ -140,7 +142,7 @@ def test_an_absent_text_is_an_empty_one(conditions):
     assert encode(ticks, contract_id=8314) == written([empty, full])
 
 
-def test_no_ticks_are_no_bytes():
+def test_no_ticks_are_no_bytes() -> None:
     assert encode(columns_of([])) == b""
     assert list(encode_chunks(columns_of([]))) == []
 
@@ -150,7 +152,9 @@ def test_no_ticks_are_no_bytes():
 
 @given(st.lists(rows(), max_size=8), st.integers(1, 600), st.data())
 @settings(PATIENT, max_examples=100)
-def test_chunks_have_whole_frames_and_are_complete(some, size, data):
+def test_chunks_have_whole_frames_and_are_complete(
+    some: list[Any], size: int, data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, len(some)))
     stop = data.draw(st.integers(start, len(some)))
     parts = chunks(Encoder(columns_of(some)), start, stop, size)
@@ -168,21 +172,21 @@ def test_chunks_have_whole_frames_and_are_complete(some, size, data):
 
 
 @pytest.mark.parametrize("spare", [-1, 0, 1])
-def test_a_chunk_is_filled_to_its_last_byte(spare):
+def test_a_chunk_is_filled_to_its_last_byte(spare: int) -> None:
     some = [TICK | {"sequence": i} for i in range(1, 7)]
     size = len(written(some[:3])) + spare
     first = chunks(Encoder(columns_of(some)), 0, 6, size)[0]
     assert first == ((3, written(some[:3])) if spare >= 0 else (2, written(some[:2])))
 
 
-def test_a_tick_larger_than_a_chunk():
+def test_a_tick_larger_than_a_chunk() -> None:
     some = [TICK, TICK | {"exchange": "x" * 5000}, TICK]
     parts = chunks(Encoder(columns_of(some)), 0, 3, 100)
     assert [row for row, _ in parts] == [1, 3]
     assert b"".join(frames for _, frames in parts) == written(some)
 
 
-def test_the_largest_possible_tick():
+def test_the_largest_possible_tick() -> None:
     spare = LARGEST_FRAME - len(payload_of(TICK | {"exchange": "x" * 2**23}))
     largest = TICK | {"exchange": "x" * (2**23 + spare)}
     assert len(payload_of(largest)) == LARGEST_FRAME
@@ -202,7 +206,7 @@ def test_the_largest_possible_tick():
 TIME_ONLY = TickColumns(1, {"timestamp": Values(np.array([1]))})
 
 
-def test_missing_values_must_be_passed():
+def test_missing_values_must_be_passed() -> None:
     with pytest.raises(InputError, match="contract_id") as caught:
         encode(TIME_ONLY, tick_type="last")
     assert caught.value.context["column"] == "contract_id"
@@ -213,18 +217,18 @@ def test_missing_values_must_be_passed():
         encode(TickColumns(0, {}), contract_id=1, tick_type="last")
 
 
-def test_a_tick_type_must_be_known():
+def test_a_tick_type_must_be_known() -> None:
     with pytest.raises(UnknownTickTypeError, match="use one of last"):
         encode(TIME_ONLY, contract_id=1, tick_type="first")
 
 
 @pytest.mark.parametrize("contract_id", [-1, 2**32])
-def test_a_contract_id_must_fit_its_type(contract_id):
+def test_a_contract_id_must_fit_its_type(contract_id: int) -> None:
     with pytest.raises(InputError, match="contract_id"):
         encode(TIME_ONLY, contract_id=contract_id, tick_type="last")
 
 
-def test_text_must_be_text():
+def test_text_must_be_text() -> None:
     half = "\ud800"
     for column in (
         {"exchange": StringColumn(np.zeros(1, np.int32), (half,))},
@@ -239,5 +243,5 @@ def test_text_must_be_text():
 
 
 @given(st.integers(-(2**63), 2**64 - 1))
-def test_varints(value):
+def test_varints(value: int) -> None:
     assert varint(value) == wire.varint(value & wire.UINT64_MASK)

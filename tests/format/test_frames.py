@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def starts_of(payloads: list[bytes]) -> list[int]:
 
 @given(MESSAGES, st.sampled_from([0, 1, 50, 300, 10**6]), st.sampled_from([b"", b"\0", b"before"]))
 @settings(PATIENT, max_examples=80)
-def test_blocks_partition_the_frames(payloads, block_bytes, before):
+def test_blocks_partition_the_frames(payloads: list[bytes], block_bytes: Any, before: Any) -> None:
     buffer = before + framed(*payloads)
     frames = scan_frames(buffer, len(before), block_bytes=block_bytes)
     assert (frames.end, frames.problem) == (len(buffer), None)
@@ -77,21 +78,21 @@ def test_blocks_partition_the_frames(payloads, block_bytes, before):
     assert done == len(payloads)
 
 
-def test_many_blocks():
+def test_many_blocks() -> None:
     buffer = framed(*[at(i) for i in range(5000)])
     assert len(scan_frames(buffer, block_bytes=1).blocks) == 5000
     assert len(scan_frames(buffer, block_bytes=1000).blocks) > 50
     assert len(scan_frames(buffer).blocks) == 1
 
 
-def test_a_block_ends_when_it_is_full():
+def test_a_block_ends_when_it_is_full() -> None:
     buffer = framed(*[at(i) for i in range(1, 101)])
     for spare, messages in [(-1, 10), (0, 10), (1, 11)]:
         first, *_ = scan_frames(buffer, block_bytes=len(buffer) // 10 + spare).blocks
         assert first.messages == messages
 
 
-def test_a_scan_reports_its_end_and_the_reason():
+def test_a_scan_reports_its_end_and_the_reason() -> None:
     good = framed(at(1), at(2, member=5))
     for bad, problem in [
         (b"\0\0\0", TORN),
@@ -111,7 +112,7 @@ def test_a_scan_reports_its_end_and_the_reason():
     assert (frames.problem, frames.ticks) == (None, 2)
 
 
-def test_an_empty_scan():
+def test_an_empty_scan() -> None:
     frames = scan_frames(b"")
     assert (frames.blocks, frames.end, frames.problem) == ((), 0, None)
     assert (frames.messages, frames.ticks) == (0, 0)
@@ -122,7 +123,7 @@ def test_an_empty_scan():
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.binary(max_size=3))
 @settings(PATIENT, max_examples=100)
-def test_a_walk_counts_frames_of_anything(payloads, rest):
+def test_a_walk_counts_frames_of_anything(payloads: list[Any], rest: bytes) -> None:
     buffer = framed(*payloads)
     assert count_frames(buffer + rest) == (len(payloads), len(buffer), TORN if rest else None)
     starts = starts_of(payloads)
@@ -133,7 +134,9 @@ def test_a_walk_counts_frames_of_anything(payloads, rest):
 
 @given(MESSAGES, st.booleans(), st.booleans(), st.data())
 @settings(PATIENT, max_examples=80)
-def test_payloads_are_found_by_type_and_time(payloads, ticks, others, data):
+def test_payloads_are_found_by_type_and_time(
+    payloads: list[bytes], ticks: bool, others: bool, data: st.DataObject
+) -> None:
     reported = described(payloads)
     bounds = st.sampled_from([*(time for time, _ in reported), 0, -(2**63) + 1, 2**63 - 1])
     start, end = data.draw(bounds), data.draw(bounds)
@@ -150,14 +153,14 @@ def test_payloads_are_found_by_type_and_time(payloads, ticks, others, data):
     assert list(zip(actual, times.tolist(), strict=True)) == expected
 
 
-def test_many_payloads_are_found():
+def test_many_payloads_are_found() -> None:
     buffer = framed(*[at(i) for i in range(1000)], b"torn")[:-1]
     offsets, _, times = find_payloads(buffer, ticks=True, others=False)
     assert (times // 10**9).tolist() == list(range(1000))
     assert (np.diff(offsets) > 0).all()
 
 
-def test_damage_ends_a_search():
+def test_damage_ends_a_search() -> None:
     good = framed(at(1))
     with pytest.raises(CorruptFileError, match="not a StreamMessage") as caught:
         find_payloads(good + framed(b"\x07"), ticks=True, others=True)
@@ -169,7 +172,7 @@ def test_damage_ends_a_search():
 
 @given(st.one_of(MESSAGES, st.lists(st.binary(min_size=1, max_size=20), max_size=100)))
 @settings(PATIENT, max_examples=80)
-def test_fingerprints_are_equal_where_payloads_are(payloads):
+def test_fingerprints_are_equal_where_payloads_are(payloads: Any) -> None:
     prints, ends = fingerprint_payloads(framed(*payloads))
     assert ends.tolist() == starts_of(payloads)[1:]
     assert prints.shape == (len(payloads), 2)
@@ -179,7 +182,7 @@ def test_fingerprints_are_equal_where_payloads_are(payloads):
         assert len(by_print) == len(set(payloads))
 
 
-def test_fingerprints_depend_on_length_order_and_each_bit():
+def test_fingerprints_depend_on_length_order_and_each_bit() -> None:
     base = bytes(range(1, 20))
     flipped = [
         bytes(b ^ 1 << bit if i == at else b for i, b in enumerate(base))
@@ -193,7 +196,7 @@ def test_fingerprints_depend_on_length_order_and_each_bit():
     assert len(set(prints[:, 0].tolist())) == len(set(prints[:, 1].tolist())) == len(payloads)
 
 
-def test_fingerprints_leave_out_a_torn_tail():
+def test_fingerprints_leave_out_a_torn_tail() -> None:
     prints, ends = fingerprint_payloads(framed(b"abc", b"def")[:-1])
     assert (len(prints), ends.tolist()) == (1, [7])
 
@@ -201,7 +204,7 @@ def test_fingerprints_leave_out_a_torn_tail():
 # --- frames and checksums -------------------------------------------------------------------------
 
 
-def test_a_frame_is_a_length_and_a_payload():
+def test_a_frame_is_a_length_and_a_payload() -> None:
     assert encode_frame(b"abc" * 100) == b"\0\0\x01\x2c" + b"abc" * 100
     largest = bytes(MAX_FRAME_BYTES)
     assert count_frames(encode_frame(largest)) == (1, 4 + MAX_FRAME_BYTES, None)
@@ -238,11 +241,11 @@ ISCSI_READ = (
         (b"", 0),
     ],
 )
-def test_checksums_as_published(data, crc):
+def test_checksums_as_published(data: bytes, crc: int) -> None:
     assert checksum(data) == plain_crc32c(data) == crc
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))
-def test_checksums_can_be_continued(data, cut):
+def test_checksums_can_be_continued(data: bytes, cut: int) -> None:
     assert checksum(data[cut:], checksum(data[:cut])) == plain_crc32c(data)
     assert checksum(memoryview(data)) == checksum(np.frombuffer(data, np.uint8)) == checksum(data)

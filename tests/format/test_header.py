@@ -70,13 +70,13 @@ def assert_padded(header: Header) -> None:
 
 @given(HEADERS)
 @settings(PATIENT, max_examples=300)
-def test_every_header_fills_its_bytes(header):
+def test_every_header_fills_its_bytes(header: Header) -> None:
     assert_padded(header)
 
 
 @pytest.mark.parametrize("tick_type", ["bid_ask", "x" * 60, "x" * 120])
 @pytest.mark.parametrize("crc32c", [None, 0])
-def test_every_possible_length(tick_type, crc32c):
+def test_every_possible_length(tick_type: str, crc32c: int | None) -> None:
     # Writers of all lengths: every total is met, and that at which nothing is left over.
     fitting = []
     for size in range(300):
@@ -91,12 +91,12 @@ def test_every_possible_length(tick_type, crc32c):
     assert fitting[-1] == HEADER_BYTES - 4 - 3
 
 
-def test_an_overlong_tick_type():
+def test_an_overlong_tick_type() -> None:
     with pytest.raises(InputError, match="or the tick type 'xxx"):
         Header(1, "x" * 300, 0, 0).to_bytes()
 
 
-def test_sealing_changes_only_the_final_fields():
+def test_sealing_changes_only_the_final_fields() -> None:
     sealed = FIVE.seal(start_ns=3, end_ns=4, message_count=7, crc32c=0xE3069283, body_bytes=900)
     assert sealed == Header(8314, "bid_ask", 3, 4, 7, "none", True, 0xE3069283, 900)
     assert_padded(sealed)
@@ -105,7 +105,7 @@ def test_sealing_changes_only_the_final_fields():
     assert_padded(opened)
 
 
-def test_sealing_pads_headers_of_other_writers():
+def test_sealing_pads_headers_of_other_writers() -> None:
     unpadded = read_header(framed(message_of(FIVE).SerializeToString()))
     assert unpadded.frame_bytes < HEADER_BYTES
     sealed = unpadded.seal(start_ns=1, end_ns=2, message_count=3, crc32c=4, body_bytes=5)
@@ -118,7 +118,7 @@ def test_sealing_pads_headers_of_other_writers():
 
 @given(HEADERS, st.binary(max_size=10))
 @settings(PATIENT, max_examples=100)
-def test_headers_without_padding_are_read(header, body):
+def test_headers_without_padding_are_read(header: Header, body: bytes) -> None:
     payload = message_of(header).SerializeToString()
     read = read_header(framed(payload) + body)
     assert read.frame_bytes == 4 + len(payload)
@@ -127,7 +127,7 @@ def test_headers_without_padding_are_read(header, body):
     )
 
 
-def test_a_header_of_an_older_writer():
+def test_a_header_of_an_older_writer() -> None:
     # Never finalised, nothing counted, no compression named, no end.
     message = FileHeader(version=1, contract_id=8314, tick_type="bid_ask")
     message.start_time.FromJsonString("2013-10-08T13:30:00Z")
@@ -137,19 +137,19 @@ def test_a_header_of_an_older_writer():
     assert (read.crc32c, read.body_bytes, read.writer) == (None, 0, "")
 
 
-def test_unknown_fields_are_skipped():
+def test_unknown_fields_are_skipped() -> None:
     payload = message_of(FIVE).SerializeToString() + wire.text(12, "new") + wire.integer(99, 1)
     read = read_header(framed(payload))
     assert (read.contract_id, read.message_count) == (8314, 5)
     assert read.frame_bytes == 4 + len(payload)
 
 
-def test_a_long_header_is_read():
+def test_a_long_header_is_read() -> None:
     payload = message_of(FIVE).SerializeToString() + wire.delimited(15, bytes(100_000))
     assert read_header(framed(payload)).frame_bytes == 4 + len(payload)
 
 
-def test_a_torn_header_is_not_read():
+def test_a_torn_header_is_not_read() -> None:
     encoded = FIVE.to_bytes()
     for size in range(len(encoded)):
         with pytest.raises(CorruptFileError, match=r"^14_ticks\.pb: ") as caught:
@@ -170,11 +170,11 @@ def test_a_torn_header_is_not_read():
         (framed(FileHeader(compression="lzma").SerializeToString()), "'lzma'.* gzip, zstd"),
     ],
 )
-def test_invalid_headers(start, reason):
+def test_invalid_headers(start: bytes, reason: str) -> None:
     with pytest.raises(CorruptFileError, match=reason):
         read_header(start)
 
 
-def test_times_are_those_of_the_messages():
+def test_times_are_those_of_the_messages() -> None:
     message = FileHeader.FromString(FIVE.to_bytes()[4:])
     assert (time_of(message.start_time), time_of(message.end_time)) == (FIVE.start_ns, FIVE.end_ns)

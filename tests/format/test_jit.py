@@ -8,6 +8,8 @@ import pwd
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,6 +28,9 @@ from ibticks.format import (
 from .oracle import columns_of, framed
 from .test_decode import TICK, tick
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 KERNELS = {
     name: kernel
     for module in (_decode_kernels, _encode_kernels, _frame_kernels)
@@ -43,7 +48,7 @@ def run(code: str, **environment: str) -> list[str]:
     ).stdout.splitlines()
 
 
-def test_all_kernels_are_known():
+def test_all_kernels_are_known() -> None:
     assert KERNELS.keys() == {
         "decode_ticks",
         "encode_ticks",
@@ -56,7 +61,7 @@ def test_all_kernels_are_known():
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_kernel_releases_the_gil_and_is_cached_on_disk(name):
+def test_a_kernel_releases_the_gil_and_is_cached_on_disk(name: Any) -> None:
     kernel = KERNELS[name]
     assert kernel.targetoptions["nogil"]
     assert kernel.stats.cache_path is not None
@@ -69,7 +74,7 @@ def test_a_kernel_releases_the_gil_and_is_cached_on_disk(name):
 
 
 @pytest.fixture
-def uninterrupted():
+def uninterrupted() -> Iterator[None]:
     """No thread is made to give up the GIL: it must give it up itself."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1000)
@@ -81,7 +86,7 @@ BUFFER = np.frombuffer(framed(*(tick(sequence=i) for i in range(2000))), dtype=n
 TICKS = columns_of([TICK | {"sequence": i} for i in range(2000)])
 
 
-def decoding():
+def decoding() -> Callable[[], None]:
     decoder = Decoder(["price", "exchange", "conditions"], rows=10**4)
     decoder.feed(BUFFER)
     mark = Decoder(["price"]).mark()
@@ -93,14 +98,16 @@ def decoding():
     return once
 
 
-def encoding():
+def encoding() -> Callable[[], list[None]]:
     encoder = Encoder(TICKS)
     return lambda: [None for _ in encoder.chunks()]
 
 
 @pytest.mark.usefixtures("uninterrupted")
 @pytest.mark.parametrize("work", [decoding, encoding])
-def test_python_runs_while_two_threads_run_kernels(work):
+def test_python_runs_while_two_threads_run_kernels(
+    work: Callable[[], Callable[[], None]] | Callable[[], Callable[[], list[None]]],
+) -> None:
     # With the GIL held throughout a kernel, the third thread could only begin once both are done.
     progressed, gave_up = threading.Event(), []
     start = threading.Barrier(3)
@@ -141,7 +148,7 @@ print(json.dumps([said, sum(stats.cache_hits.values()), sum(stats.cache_misses.v
 """
 
 
-def test_the_machine_code_is_cached_and_its_compilation_is_logged(tmp_path):
+def test_the_machine_code_is_cached_and_its_compilation_is_logged(tmp_path: Path) -> None:
     first, second = (json.loads(run(COMPILE, NUMBA_CACHE_DIR=str(tmp_path))[0]) for _ in range(2))
     announcement = "compiling for this machine: some seconds, once for an installation"
     assert first == [[announcement], 0, 1]
@@ -170,14 +177,14 @@ def logged(setup: str = "", **environment: str) -> list[str]:
     return json.loads(line)
 
 
-def test_without_a_cache_folder_a_kernel_is_compiled_in_memory_and_logged_once():
+def test_without_a_cache_folder_a_kernel_is_compiled_in_memory_and_logged_once() -> None:
     only_that = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
     (line,) = logged(NUMBA_CACHE_DIR="/dev/null/numba", **only_that)
     assert line.startswith("compiling in memory: some seconds in each process")
     assert "NUMBA_CACHE_DIR" in line
 
 
-def test_a_kernel_of_one_signature_is_compiled_without_a_folder():
+def test_a_kernel_of_one_signature_is_compiled_without_a_folder() -> None:
     setup = "from ibticks._jit import kernel\nimport numba\n"
     use = "print(kernel(numba.int64(numba.int64))(lambda n: n + 1)(41))"
     assert run(setup + use, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator") == ["42"]
@@ -186,7 +193,7 @@ def test_a_kernel_of_one_signature_is_compiled_without_a_folder():
 FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
 
 
-def test_a_full_cache_folder_is_skipped(tmp_path):
+def test_a_full_cache_folder_is_skipped(tmp_path: Path) -> None:
     """Every write is refused, as on a full disk: an empty file can still be made."""
     (line,) = logged(FULL, NUMBA_CACHE_DIR=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
     assert line.startswith("compiling")
@@ -195,7 +202,7 @@ def test_a_full_cache_folder_is_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "content"), [(".nbi", b""), (".nbi", b"no pickle"), (".nbi", None), (".nbc", None)]
 )
-def test_a_damaged_cache_is_ignored(tmp_path, suffix, content):
+def test_a_damaged_cache_is_ignored(tmp_path: Path, suffix: str, content: bytes | None) -> None:
     assert len(logged(NUMBA_CACHE_DIR=str(tmp_path))) == 1
     files = sorted(tmp_path.glob(f"*/*{suffix}"))
     assert files
@@ -207,10 +214,12 @@ def test_a_damaged_cache_is_ignored(tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize("variable", [None, "HOME", "XDG_CACHE_HOME"])
-def test_without_a_home_folder_numba_creates_no_folder_named_tilde(monkeypatch, variable):
+def test_without_a_home_folder_numba_creates_no_folder_named_tilde(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
     """Numba would make a folder called ``~`` where the program runs."""
 
-    def no_entry(uid):
+    def no_entry(uid: Any) -> None:
         raise KeyError(uid)
 
     monkeypatch.setattr(pwd, "getpwuid", no_entry)
@@ -247,6 +256,6 @@ HEAVY = {"numba", "llvmlite", "numpy", "pandas", "polars", "pyarrow", "psycopg",
         ("ibticks.format._decode", {"numpy", "numba", "llvmlite"}),
     ],
 )
-def test_only_used_kernels_are_loaded(modules, needed):
+def test_only_used_kernels_are_loaded(modules: str, needed: set[str]) -> None:
     (loaded,) = run(f"import sys, json, {modules}; print(json.dumps(list(sys.modules)))")
     assert {name.partition(".")[0] for name in json.loads(loaded)} & HEAVY == needed

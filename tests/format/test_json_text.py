@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -30,7 +31,7 @@ def nested(depth: int) -> object:
 
 
 @given(json_values())
-def test_a_value_survives_a_round_trip(value):
+def test_a_value_survives_a_round_trip(value: Any) -> None:
     back = from_text(to_text(value, "k"))
     assert back == value
     assert type(back) is type(value)
@@ -38,12 +39,12 @@ def test_a_value_survives_a_round_trip(value):
 
 
 @given(st.one_of(st.text(), json_values().map(json.dumps), st.sampled_from(TRICKY)))
-def test_a_text_survives_a_round_trip(text):
+def test_a_text_survives_a_round_trip(text: Any) -> None:
     assert to_text(from_text(text), "k") == text
 
 
 @pytest.mark.parametrize("text", TRICKY, ids=range(len(TRICKY)))
-def test_a_string_that_looks_like_json_stays_a_string(text):
+def test_a_string_that_looks_like_json_stays_a_string(text: str) -> None:
     assert from_text(to_text(text, "k")) == text
     assert to_text(from_text(text), "k") == text
 
@@ -51,7 +52,7 @@ def test_a_string_that_looks_like_json_stays_a_string(text):
 @given(st.text(st.characters(categories=["Cs", "L", "N", "P"])))
 @example("\ud800")
 @example('"\ud800"')
-def test_lone_surrogates_are_escaped(value):
+def test_lone_surrogates_are_escaped(value: str) -> None:
     text = to_text(value, "k")
     text.encode()  # a lone surrogate would raise
     assert from_text(text) == value
@@ -76,12 +77,12 @@ def test_lone_surrogates_are_escaped(value):
         (" 5", " 5"),
     ],
 )
-def test_the_text_has_the_documented_form(value, text):
+def test_the_text_has_the_documented_form(value: float | list[Any] | str | None, text: str) -> None:
     assert to_text(value, "k") == text
     assert from_text(text) == value
 
 
-def test_nan_is_kept():
+def test_nan_is_kept() -> None:
     assert to_text(math.nan, "k") == "NaN"
     assert math.isnan(from_text("NaN"))
     assert math.isnan(from_text(to_text([math.nan], "k"))[0])
@@ -99,19 +100,19 @@ def test_nan_is_kept():
         ([10**5000], "digits"),
     ],
 )
-def test_values_that_json_would_change_are_refused_by_name(value, expected):
+def test_values_that_json_would_change_are_refused_by_name(value: Any, expected: str) -> None:
     with pytest.raises(ProtocolError, match=expected) as caught:
         to_text(value, "metadata.note")
     assert str(caught.value).startswith("metadata.note: ")
     assert caught.value.context["key"] == "metadata.note"
 
 
-def test_a_list_in_itself_is_refused():
+def test_a_list_in_itself_is_refused() -> None:
     loop: list[object] = []
     loop.append(loop)
     with pytest.raises(ProtocolError, match="deeper"):
         to_text(loop, "k")
 
 
-def test_the_deepest_value_allowed_comes_back():
+def test_the_deepest_value_allowed_comes_back() -> None:
     assert from_text(to_text(nested(MAX_DEPTH), "k")) == nested(MAX_DEPTH)

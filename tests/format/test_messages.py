@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import struct
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
@@ -23,6 +24,9 @@ from ibticks.tick_stream_pb2 import (
     StreamMessage,
     TickData,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 TICK = {
     "type": "tick",
@@ -82,11 +86,11 @@ INFO = {
 EXAMPLES = [TICK, ERROR, COMPLETE, INFO]
 
 
-def with_data(message, /, **changes):
+def with_data(message: dict[str, Collection[str]], /, **changes: Any) -> dict[Any, Any]:
     return {**message, "data": {**message["data"], **changes}}
 
 
-def refused(message) -> ProtocolError:
+def refused(message: Any) -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
         to_protobuf(message)
     assert pickle.loads(pickle.dumps(caught.value)).context == caught.value.context
@@ -98,13 +102,13 @@ def refused(message) -> ProtocolError:
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message["type"])
-def test_every_type_survives_a_round_trip(message):
+def test_every_type_survives_a_round_trip(message: dict[str, Collection[str]]) -> None:
     assert from_protobuf(to_protobuf(message)) == message
     assert decode_message(encode_message(message)) == message
     assert list(from_protobuf(to_protobuf(message))) == list(message)
 
 
-def test_the_examples_set_every_field_of_the_schema():
+def test_the_examples_set_every_field_of_the_schema() -> None:
     for message in EXAMPLES:
         payload = getattr(to_protobuf(message), message["type"] + "_data")
         names = {field.name for field in payload.DESCRIPTOR.fields}
@@ -114,26 +118,26 @@ def test_the_examples_set_every_field_of_the_schema():
 
 
 @given(messages())
-def test_v2_to_protobuf_and_back(message):
+def test_v2_to_protobuf_and_back(message: dict[str, Any]) -> None:
     back = decode_message(encode_message(message))
     assert back == message
     assert json.dumps(back, sort_keys=True) == json.dumps(message, sort_keys=True)
 
 
 @given(stream_messages(regular=True))
-def test_protobuf_to_v2_and_back(message):
+def test_protobuf_to_v2_and_back(message: StreamMessage) -> None:
     payload = message.SerializeToString(deterministic=True)
     assert encode_message(from_protobuf(message)) == payload
     assert encode_message(decode_message(payload)) == payload
 
 
 @given(messages())
-def test_the_same_through_json_text(message):
+def test_the_same_through_json_text(message: dict[str, Any]) -> None:
     assert encode_message(json.loads(json.dumps(message))) == encode_message(message)
 
 
 @given(ticks(allow_nan=True))
-def test_nan_and_infinities_are_kept(message):
+def test_nan_and_infinities_are_kept(message: dict[str, Any]) -> None:
     data = decode_message(encode_message(message))["data"]
     assert data.keys() == message["data"].keys()
     for name, value in message["data"].items():
@@ -142,12 +146,12 @@ def test_nan_and_infinities_are_kept(message):
 
 
 @pytest.mark.parametrize("price", [math.nan, math.inf, -math.inf, -0.0, 5e-324])
-def test_any_double_is_a_price(price):
+def test_any_double_is_a_price(price: float) -> None:
     back = from_protobuf(to_protobuf(with_data(TICK, price=price)))["data"]["price"]
     assert struct.pack("<d", back) == struct.pack("<d", price)
 
 
-def test_an_absent_side_stays_absent_and_zero_stays_zero():
+def test_an_absent_side_stays_absent_and_zero_stays_zero() -> None:
     data = {"contract_id": 0, "tick_type": "bid_ask", "bid_price": 0.0, "ask_past_high": False}
     message = to_protobuf({**TICK, "data": data})
     assert message.tick_data.HasField("bid_price")
@@ -155,7 +159,7 @@ def test_an_absent_side_stays_absent_and_zero_stays_zero():
     assert from_protobuf(message)["data"] == data
 
 
-def test_empty_lists_and_maps_are_absent_ones():
+def test_empty_lists_and_maps_are_absent_ones() -> None:
     message = {**with_data(TICK, conditions=[]), "metadata": {}}
     back = from_protobuf(to_protobuf(message))
     assert "conditions" not in back["data"]
@@ -163,14 +167,14 @@ def test_empty_lists_and_maps_are_absent_ones():
     assert "details" not in from_protobuf(to_protobuf(with_data(ERROR, details={})))["data"]
 
 
-def test_integer_sizes_are_the_floats_of_that_value():
+def test_integer_sizes_are_the_floats_of_that_value() -> None:
     assert encode_message(with_data(TICK, size=100)) == encode_message(with_data(TICK, size=100.0))
     assert encode_message(with_data(TICK, size=2**53)) == encode_message(
         with_data(TICK, size=float(2**53))
     )
 
 
-def test_empty_parts_stay_present():
+def test_empty_parts_stay_present() -> None:
     parts = {"symbol": "", "exchange": "", "currency": "", "contract_type": ""}
     message = to_protobuf({**INFO, "data": {"status": "", "contract_info": parts}})
     assert message.WhichOneof("message_data") == "info_data"
@@ -178,7 +182,7 @@ def test_empty_parts_stay_present():
     assert from_protobuf(message)["data"] == {"status": "", "contract_info": parts}
 
 
-def test_the_payload_without_length_is_what_protobuf_writes():
+def test_the_payload_without_length_is_what_protobuf_writes() -> None:
     expected = StreamMessage(type="tick", stream_id="s", tick_data=TickData(contract_id=5))
     expected.timestamp.seconds = 1
     message = {"type": "tick", "stream_id": "s", "timestamp": "1970-01-01T00:00:01Z"}
@@ -204,17 +208,17 @@ def test_the_payload_without_length_is_what_protobuf_writes():
         ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00.000000Z"),
     ],
 )
-def test_any_rfc3339_time_is_read_and_written_in_utc(text, back):
+def test_any_rfc3339_time_is_read_and_written_in_utc(text: str, back: str) -> None:
     assert from_protobuf(to_protobuf({**TICK, "timestamp": text}))["timestamp"] == back
 
 
-def test_seconds_before_1970_count_down_and_nanoseconds_up():
+def test_seconds_before_1970_count_down_and_nanoseconds_up() -> None:
     message = to_protobuf({**TICK, "timestamp": "1969-12-31T23:59:58.25Z"})
     assert (message.timestamp.seconds, message.timestamp.nanos) == (-2, 250_000_000)
 
 
 @pytest.mark.parametrize("text", ["2025-01-10T14:30:00", "2025-01-10 14:30:00.123456"])
-def test_a_naive_timestamp_is_refused(text):
+def test_a_naive_timestamp_is_refused(text: str) -> None:
     with pytest.raises(NaiveDatetimeError, match="no time zone") as caught:
         to_protobuf({**TICK, "timestamp": text})
     assert caught.value.context["key"] == "timestamp"
@@ -232,7 +236,7 @@ def test_a_naive_timestamp_is_refused(text):
         *(1736519400, None, 1.5, ["2025-01-10T14:30:00Z"]),
     ],
 )
-def test_invalid_times_are_refused(text):
+def test_invalid_times_are_refused(text: str | float | list[str] | None) -> None:
     assert refused({**TICK, "timestamp": text}).context["key"] == "timestamp"
 
 
@@ -240,7 +244,7 @@ def test_invalid_times_are_refused(text):
 
 
 @pytest.mark.parametrize("key", ["type", "stream_id", "timestamp", "data"])
-def test_a_missing_key_is_named(key):
+def test_a_missing_key_is_named(key: str) -> None:
     message = {name: value for name, value in TICK.items() if name != key}
     error = refused(message)
     assert error.context["key"] == key
@@ -261,12 +265,12 @@ def test_a_missing_key_is_named(key):
         (INFO, "status"),
     ],
 )
-def test_a_missing_data_key_is_named(message, key):
+def test_a_missing_data_key_is_named(message: dict[str, Collection[str]], key: str) -> None:
     data = {name: value for name, value in message["data"].items() if name != key}
     assert refused({**message, "data": data}).context["key"] == f"data.{key}"
 
 
-def test_keys_of_parts_are_named_by_their_path():
+def test_keys_of_parts_are_named_by_their_path() -> None:
     assert refused(with_data(INFO, contract_info={})).context["key"] == "data.contract_info.symbol"
     config = {"tick_type": "last", "limits": 5}
     error = refused(with_data(INFO, stream_config=config))
@@ -274,7 +278,7 @@ def test_keys_of_parts_are_named_by_their_path():
     assert "tick_type, limit, timeout_seconds" in str(error)
 
 
-def test_nothing_is_dropped_silently():
+def test_nothing_is_dropped_silently() -> None:
     assert refused({**TICK, "sequence": 5}).context["key"] == "sequence"
     error = refused(with_data(INFO, buffer_message_count=245))
     assert error.context["key"] == "data.buffer_message_count"
@@ -282,13 +286,13 @@ def test_nothing_is_dropped_silently():
 
 
 @pytest.mark.parametrize("kind", ["ticks", "Tick", "", None, 5, ["tick"], True])
-def test_an_unknown_type_is_refused(kind):
+def test_an_unknown_type_is_refused(kind: str | int | list[str] | None) -> None:
     error = refused({**TICK, "type": kind})
     assert error.context["key"] == "type"
     assert "tick, error, complete, info" in str(error)
 
 
-def test_type_and_payload_must_agree():
+def test_type_and_payload_must_agree() -> None:
     for message in EXAMPLES:
         for other in EXAMPLES:
             if other is not message:
@@ -319,7 +323,9 @@ CASES = [
     CASES,
     ids=[f"{message['type']}-{name}-{value!a:.20}" for message, name, value in CASES],
 )
-def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_by_name(message, name, value):
+def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_by_name(
+    message: dict[str, Collection[str]], name: Any, value: Any
+) -> None:
     error = refused(with_data(message, **{name: value}))
     assert error.context["key"].startswith(f"data.{name}")
     assert "expected" in str(error)
@@ -335,23 +341,25 @@ def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_by_name(message, n
         ("price", -(2**53)),
     ],
 )
-def test_the_ends_of_every_range_are_inside(name, value):
+def test_the_ends_of_every_range_are_inside(name: str, value: int) -> None:
     assert from_protobuf(to_protobuf(with_data(TICK, **{name: value})))["data"][name] == value
 
 
 @pytest.mark.parametrize(
     "metadata", [None, [], "x", {1: "x"}, {"k": (1,)}, {"k": {1: 2}}, {"\ud800": 1}]
 )
-def test_metadata_that_is_no_json_object_is_refused(metadata):
+def test_metadata_that_is_no_json_object_is_refused(
+    metadata: list[Any] | str | dict[Any, Any] | None,
+) -> None:
     assert refused({**TICK, "metadata": metadata}).context["key"].startswith("metadata")
 
 
 @pytest.mark.parametrize("message", [None, [], "tick", b"", [("type", "tick")]])
-def test_a_message_must_be_a_mapping(message):
+def test_a_message_must_be_a_mapping(message: str | bytes | list[tuple[str, str]] | None) -> None:
     assert "a dictionary" in str(refused(message))
 
 
-def test_a_long_value_is_shortened_in_the_message():
+def test_a_long_value_is_shortened_in_the_message() -> None:
     assert len(str(refused(with_data(TICK, price="9" * 10_000)))) < 200
 
 
@@ -359,7 +367,9 @@ def test_a_long_value_is_shortened_in_the_message():
 
 
 @given(stream_messages())
-def test_any_decodable_message_is_converted_unless_its_timestamp_is_invalid(message):
+def test_any_decodable_message_is_converted_unless_its_timestamp_is_invalid(
+    message: StreamMessage,
+) -> None:
     stamp = message.timestamp
     in_range = -62_135_596_800 <= stamp.seconds <= 253_402_300_799 and 0 <= stamp.nanos < 10**9
     if not in_range:
@@ -380,7 +390,7 @@ def test_any_decodable_message_is_converted_unless_its_timestamp_is_invalid(mess
         )
 
 
-def test_a_payload_of_another_type_is_converted_under_its_own_keys():
+def test_a_payload_of_another_type_is_converted_under_its_own_keys() -> None:
     message = StreamMessage(type="tick", error_data=ErrorData(code="1"))
     assert from_protobuf(message) == {
         "type": "tick",
@@ -391,28 +401,28 @@ def test_a_payload_of_another_type_is_converted_under_its_own_keys():
     assert "code" in str(refused(stamped))
 
 
-def test_a_message_without_payload_or_timestamp_lacks_those_keys():
+def test_a_message_without_payload_or_timestamp_lacks_those_keys() -> None:
     assert from_protobuf(StreamMessage(type="heartbeat")) == {"type": "heartbeat", "stream_id": ""}
 
 
 @given(st.integers(-(2**31), -1) | st.integers(10**9, 2**31 - 1))
-def test_nanoseconds_out_of_range_are_refused_not_repaired(nanos):
+def test_nanoseconds_out_of_range_are_refused_not_repaired(nanos: Any) -> None:
     with pytest.raises(FormatError, match=str(nanos)):
         decode_message(wire.delimited(3, wire.integer(2, nanos)))
 
 
-def test_metadata_of_the_reference_implementation_is_read():
+def test_metadata_of_the_reference_implementation_is_read() -> None:
     message = StreamMessage(type="info", metadata={"historical": "True", "buffer_index": "0"})
     assert from_protobuf(message)["metadata"] == {"historical": "True", "buffer_index": 0}
 
 
-def test_fields_of_a_newer_schema_are_left_out():
+def test_fields_of_a_newer_schema_are_left_out() -> None:
     known = encode_message(TICK)
     assert decode_message(known + wire.text(100, "later")) == decode_message(known)
 
 
 @given(wire_messages())
-def test_any_valid_encoding_is_decoded(payload):
+def test_any_valid_encoding_is_decoded(payload: bytes) -> None:
     message = StreamMessage.FromString(payload)
     if 0 <= message.timestamp.nanos < 10**9 and abs(message.timestamp.seconds) < 10**9:
         reported = decode_message(payload)
@@ -421,6 +431,6 @@ def test_any_valid_encoding_is_decoded(payload):
 
 
 @pytest.mark.parametrize("payload", [b"\x0a", b"\xff" * 12, wire.delimited(1, b"\xff"), b"\x00"])
-def test_invalid_bytes_are_refused(payload):
+def test_invalid_bytes_are_refused(payload: bytes) -> None:
     with pytest.raises(FormatError, match=f"{len(payload)} bytes that are not a StreamMessage"):
         decode_message(payload)

@@ -29,7 +29,7 @@ PROTO = resource("proto")
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory) -> Path:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the compiler makes of the schema, now."""
     folder = tmp_path_factory.mktemp("compiled")
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", "tick_stream.proto"]
@@ -38,7 +38,7 @@ def compiled(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_generated_code_is_that_of_the_schema(compiled):
+def test_the_generated_code_is_that_of_the_schema(compiled: Path) -> None:
     (file,) = FileDescriptorSet.FromString((compiled / "set").read_bytes()).file
     assert file.package == "ib_stream"
     generated = type(file).FromString(tick_stream_pb2.DESCRIPTOR.serialized_pb)
@@ -50,7 +50,7 @@ def test_the_generated_code_is_that_of_the_schema(compiled):
 
 
 @pytest.mark.parametrize("name", ["tick_stream_pb2.py", "tick_stream_pb2.pyi"])
-def test_the_generated_files_are_those_of_the_pinned_compiler(compiled, name):
+def test_the_generated_files_are_those_of_the_pinned_compiler(compiled: Path, name: str) -> None:
     assert (compiled / name).read_text() == Path(tick_stream_pb2.__file__).with_name(
         name
     ).read_text()
@@ -72,7 +72,7 @@ NUMBERS = {
 }
 
 
-def test_field_numbers():
+def test_field_numbers() -> None:
     messages = tick_stream_pb2.DESCRIPTOR.message_types_by_name
     assert list(messages) == list(NUMBERS)
     for name, fields in NUMBERS.items():
@@ -82,13 +82,13 @@ def test_field_numbers():
         assert {field.name: field.number for field in messages[name].fields} == expected
 
 
-def test_fields_with_presence():
+def test_fields_with_presence() -> None:
     tick = tick_stream_pb2.TickData.DESCRIPTOR
     without = {"contract_id", "tick_type", "conditions"}
     assert {field.name for field in tick.fields if not field.has_presence} == without
 
 
-def test_the_columns_are_the_fields():
+def test_the_columns_are_the_fields() -> None:
     top = tick_stream_pb2.StreamMessage.DESCRIPTOR.fields_by_name
     tick = tick_stream_pb2.TickData.DESCRIPTOR.fields_by_name
     kinds = {
@@ -133,7 +133,7 @@ print(json.dumps([told, "ibticks" in sys.modules]))
 """
 
 
-def test_a_file_is_readable_with_the_schema_alone(compiled, tmp_path):
+def test_a_file_is_readable_with_the_schema_alone(compiled: Path, tmp_path: Path) -> None:
     def tick(time_ns: int, price: float) -> TickColumns:
         row = dict.fromkeys(field.name for field in COLUMNS.values()) | {"timestamp": time_ns}
         row |= {"contract_id": 8314, "tick_type": "last", "stream_id": "8314_last"}

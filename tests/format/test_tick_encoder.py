@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ MAYBE_NUMBERS, MAYBE_SIZES = st.none() | NUMBERS, st.none() | SIZES
 CONDITIONS = st.lists(TEXTS, max_size=3)
 
 
-def runtime(contract_id, tick_type, stream_id, time_ns, **values) -> bytes:
+def runtime(contract_id: int, tick_type: str, stream_id: str, time_ns: int, **values: Any) -> bytes:
     """The frame as google.protobuf writes it."""
     tick = TickData(contract_id=contract_id, tick_type=tick_type)
     tick.conditions.extend(values.pop("conditions", ()))
@@ -56,7 +57,9 @@ def runtime(contract_id, tick_type, stream_id, time_ns, **values) -> bytes:
     return len(payload).to_bytes(4, "big") + payload
 
 
-def columnar(contract_id, tick_type, stream_id, time_ns, **values) -> bytes:
+def columnar(
+    contract_id: Any, tick_type: str, stream_id: Any, time_ns: Any, **values: Any
+) -> bytes:
     """The frame as whole columns of one row are written."""
     conditions = values.pop("conditions", [])
     columns = {
@@ -86,11 +89,11 @@ class Streams(RuleBasedStateMachine):
         contract_id=st.sampled_from([1, 127, 128, 8314, 2**32 - 1]),
         stream_id=st.sampled_from(["", "8314_last_20261124T070430-17901", "é" * 70]),
     )
-    def begin(self, contract_id, stream_id):
+    def begin(self, contract_id: Any, stream_id: Any) -> None:
         self.identity = contract_id, stream_id
         self.encoders = {kind: TickEncoder(contract_id, kind, stream_id) for kind in TICK_TYPES}
 
-    def check(self, frame, tick_type, time_ns, **values):
+    def check(self, frame: bytes, tick_type: str, time_ns: Any, **values: Any) -> None:
         contract_id, stream_id = self.identity
         floats = {k: float(v) if isinstance(v, Decimal) else v for k, v in values.items()}
         assert frame == runtime(contract_id, tick_type, stream_id, time_ns, **floats)
@@ -104,7 +107,9 @@ class Streams(RuleBasedStateMachine):
         low=st.booleans(),
         high=st.booleans(),
     )
-    def quote(self, time_ns, numbers, sequence, event, low, high):
+    def quote(
+        self, time_ns: Any, numbers: Any, sequence: Any, event: Any, low: Any, high: Any
+    ) -> None:
         frame = self.encoders["bid_ask"].bid_ask(time_ns, *numbers, sequence, event, low, high)
         names = ("bid_price", "bid_size", "ask_price", "ask_size")
         self.check(
@@ -131,8 +136,18 @@ class Streams(RuleBasedStateMachine):
         unreported=st.booleans(),
     )
     def trade(
-        self, kind, time_ns, price, size, exchange, conditions, sequence, event, past, unreported
-    ):
+        self,
+        kind: Any,
+        time_ns: Any,
+        price: Any,
+        size: Any,
+        exchange: Any,
+        conditions: Any,
+        sequence: Any,
+        event: Any,
+        past: Any,
+        unreported: Any,
+    ) -> None:
         frame = self.encoders[kind].trade(
             time_ns, price, size, exchange, conditions, sequence, event, past, unreported
         )
@@ -151,7 +166,7 @@ class Streams(RuleBasedStateMachine):
         )
 
     @rule(time_ns=TIMES, mid=MAYBE_NUMBERS, sequence=SEQUENCES, event=EVENTS)
-    def mid_point(self, time_ns, mid, sequence, event):
+    def mid_point(self, time_ns: Any, mid: Any, sequence: Any, event: Any) -> None:
         frame = self.encoders["mid_point"].mid_point(time_ns, mid, sequence, event)
         self.check(
             frame, "mid_point", time_ns, mid_price=mid, sequence=sequence, exchange_time=event
@@ -164,7 +179,7 @@ TestStreams = Streams.TestCase
 
 @given(st.lists(st.tuples(TIMES, NUMBERS, SEQUENCES, EVENTS), min_size=1, max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_encoded_ticks_decode_to_the_same_values(ticks):
+def test_encoded_ticks_decode_to_the_same_values(ticks: list[Any]) -> None:
     encoder = TickEncoder(8314, "mid_point", "8314_mid_point")
     frames = b"".join(encoder.mid_point(*tick) for tick in ticks)
     text = decode(frames, ["timestamp", "mid_price", "sequence", "exchange_time"])
@@ -174,7 +189,7 @@ def test_encoded_ticks_decode_to_the_same_values(ticks):
             assert ours == theirs or (math.isnan(ours) and math.isnan(theirs))
 
 
-def test_the_cache_of_texts_is_bounded(monkeypatch):
+def test_the_cache_of_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tick_encoder, "_MOST_TEXTS", 10)
     encoder = TickEncoder(1, "last", "")
     for number in [*range(35), *range(35)]:
@@ -187,19 +202,19 @@ def test_the_cache_of_texts_is_bounded(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [16_383, 16_384, 1 << 21])
-def test_long_texts(size):
+def test_long_texts(size: int) -> None:
     values = {"price": 1.0, "size": 2.0, "exchange": "E" * size, "conditions": ["T" * size] * 2}
     flags = {"past_limit": True, "unreported": True}
     frame = TickEncoder(1, "last", "s").trade(NOW, *values.values(), 1, 5, *flags.values())
     assert frame == runtime(1, "last", "s", NOW, **values, sequence=1, **flags, exchange_time=5)
 
 
-def test_an_unknown_tick_type():
+def test_an_unknown_tick_type() -> None:
     with pytest.raises(UnknownTickTypeError, match="bid_ask"):
         TickEncoder(1, "quotes", "")
 
 
-def test_a_failed_tick_does_not_change_the_encoder():
+def test_a_failed_tick_does_not_change_the_encoder() -> None:
     encoder = TickEncoder(1, "last", "")
     before = encoder.trade(NOW, 1.0, 1, "NYSE", (), 1, 5)
     with pytest.raises(UnicodeEncodeError):

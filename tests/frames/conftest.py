@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ibticks.config import TICK_TYPES
 from ibticks.schema import (
     COLUMNS,
+    Field,
     FieldType,
     MapColumn,
     StringColumn,
@@ -18,6 +20,11 @@ from ibticks.schema import (
     TickColumns,
     Values,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 _DTYPES = {
     FieldType.TIME: np.int64,
@@ -93,21 +100,21 @@ def rows_of_columns(ticks: TickColumns) -> list[dict]:
     return [dict(zip(listed, row, strict=True)) for row in zip(*listed.values(), strict=True)]
 
 
-def _spans(offsets):
+def _spans(offsets: NDArray[Any]) -> zip[tuple[Any, Any]]:
     return zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
 
 
-def _offsets(values):
+def _offsets(values: list[Any]) -> NDArray[Any]:
     return np.cumsum([0, *(len(value) for value in values)], dtype=np.int64)
 
 
-def _codes(values):
+def _codes(values: list[Any]) -> tuple[NDArray[Any], tuple[Any, ...]]:
     places = {text: i for i, text in enumerate(dict.fromkeys(v for v in values if v is not None))}
     codes = [-1 if v is None else places[v] for v in values]
     return np.array(codes, dtype=np.int32), tuple(places)
 
 
-def _value(field):
+def _value(field: Field) -> st.SearchStrategy[Any]:
     if field.name == "tick_type":
         return st.sampled_from(TICK_TYPES)
     if field.name == "stream_id":
@@ -118,19 +125,19 @@ def _value(field):
 
 
 @pytest.fixture(scope="session")
-def ticks():
+def ticks() -> Callable[..., TickColumns]:
     """Make TickColumns of rows."""
     return columns_of_rows
 
 
 @pytest.fixture(scope="session")
-def rows():
+def rows() -> Callable[..., list[dict[Any, Any]]]:
     """Make rows of TickColumns."""
     return rows_of_columns
 
 
 @pytest.fixture(scope="session")
-def any_rows():
+def any_rows() -> st.SearchStrategy[list[Any]]:
     """A hypothesis strategy: rows of all columns."""
     return st.lists(
         st.fixed_dictionaries({f.name: _value(f) for f in COLUMNS.values()}), max_size=8
@@ -138,7 +145,7 @@ def any_rows():
 
 
 @pytest.fixture(scope="session")
-def quotes_and_trades():
+def quotes_and_trades() -> list[Any]:
     """Rows of two tick types, every column, things present and absent."""
     absent = {
         **dict.fromkeys(["price", "size", "bid_price", "bid_size", "ask_price", "ask_size"]),
@@ -168,6 +175,6 @@ def quotes_and_trades():
 
 
 @pytest.fixture(scope="session")
-def real():
+def real() -> Path:
     """The folder of real ticks."""
     return Path(__file__).parent / "data"

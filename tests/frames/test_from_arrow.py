@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,14 @@ from ibticks.errors import (
 )
 from ibticks.frames import from_arrow
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NOW = datetime(2025, 1, 10, 14, 30, tzinfo=UTC)
 WHO = {"contract_id": 8314, "tick_type": "last"}
 
 
-def test_any_numbers_that_fit(rows):
+def test_any_numbers_that_fit(rows: Callable[..., list[dict[Any, Any]]]) -> None:
     frame = pl.DataFrame(
         {
             "size": pl.Series([100, None], dtype=pl.Int16),
@@ -50,7 +54,9 @@ def test_any_numbers_that_fit(rows):
     ]
 
 
-def test_conditions_and_metadata_of_other_arrow_types(rows):
+def test_conditions_and_metadata_of_other_arrow_types(
+    rows: Callable[..., list[dict[Any, Any]]],
+) -> None:
     frame = pa.table(
         {
             "timestamp": [NOW] * 4,
@@ -71,7 +77,7 @@ def test_conditions_and_metadata_of_other_arrow_types(rows):
     assert rows(from_arrow(nothing, **WHO))[0]["metadata"] == {}
 
 
-def test_invalid_values_are_refused():
+def test_invalid_values_are_refused() -> None:
     for name, value, quoted in (
         ("price", "12,5", "12,5"),
         ("sequence", -1, "-1"),
@@ -89,7 +95,7 @@ def test_invalid_values_are_refused():
         assert caught.value.context["column"] == name
 
 
-def test_required_columns():
+def test_required_columns() -> None:
     frame = pl.DataFrame({"timestamp": [NOW, None], "price": [1.0, 2.0]})
     with pytest.raises(InputError, match="1 rows have no timestamp, the first is row 1"):
         from_arrow(frame, **WHO)
@@ -114,7 +120,9 @@ def test_required_columns():
         from_arrow(whole.with_columns(pl.col("timestamp").dt.replace_time_zone(None)), **WHO)
 
 
-def test_a_frame_that_contradicts_the_arguments_is_refused(rows):
+def test_a_frame_that_contradicts_the_arguments_is_refused(
+    rows: Callable[..., list[dict[Any, Any]]],
+) -> None:
     frame = pl.DataFrame({"timestamp": [NOW], "contract_id": [5], "tick_type": ["last"]})
     assert rows(from_arrow(frame))[0]["contract_id"] == 5
     assert rows(from_arrow(frame, contract_id=5, tick_type="last"))[0]["contract_id"] == 5
@@ -124,14 +132,14 @@ def test_a_frame_that_contradicts_the_arguments_is_refused(rows):
         from_arrow(frame, tick_type="bid_ask")
 
 
-def test_other_objects_are_refused():
+def test_other_objects_are_refused() -> None:
     lazy = pl.LazyFrame({"timestamp": [NOW]})
     for data in ([1, 2], "ticks.parquet", np.zeros(3), lazy):
         with pytest.raises(InputError, match="cannot read ticks from a"):
             from_arrow(data, **WHO)
 
 
-def test_numbers_for_times_and_zones_for_naive_ones():
+def test_numbers_for_times_and_zones_for_naive_ones() -> None:
     frame = pd.DataFrame({"timestamp": [1_736_519_400_123], "price": [1.0]})
     assert from_arrow(frame, **WHO).timestamp[0] == 1_736_519_400_123_000_000
     frame = pd.DataFrame({"timestamp": [54_000_000]})
@@ -140,7 +148,7 @@ def test_numbers_for_times_and_zones_for_naive_ones():
     assert from_arrow(frame, **WHO, tz="America/New_York").timestamp[0] == 1_736_519_400 * 10**9
 
 
-def test_unused_categories_are_ignored():
+def test_unused_categories_are_ignored() -> None:
     everywhere = pl.Series(["A", "B", "C", "D"], dtype=pl.Categorical)
     frame = pl.DataFrame({"timestamp": [NOW] * 4, "exchange": everywhere})[[3, 1, 3]]
     column = from_arrow(frame, **WHO).columns["exchange"]
@@ -151,7 +159,7 @@ def test_unused_categories_are_ignored():
 @pytest.mark.parametrize(
     "kind", [pa.decimal128(18, 4), pa.decimal256(50, 9), pa.decimal128(38, 18)]
 )
-def test_decimals_are_the_nearest_floats(kind):
+def test_decimals_are_the_nearest_floats(kind: Any) -> None:
     texts = [*(f"{n}.{n % 10}7" for n in range(100, 1100)), "-37.63", "0.0001", "100.10", None]
     exact = [None if one is None else Decimal(one) for one in texts]
     table = pa.table({"timestamp": [NOW] * len(texts), "price": pa.array(exact, kind)})

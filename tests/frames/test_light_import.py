@@ -10,12 +10,12 @@ import ibticks.frames
 HEAVY = ("dask", "pandas", "polars", "pyarrow", "xarray")
 
 
-def loaded_by(code):
+def loaded_by(code: str) -> list[str]:
     probe = f"{code}; import sys; print(*sorted(set({HEAVY}) & set(sys.modules)))"
     return subprocess.check_output([sys.executable, "-c", probe], text=True).split()
 
 
-def test_frames_are_imported_lazily():
+def test_frames_are_imported_lazily() -> None:
     assert loaded_by("import ibticks.frames") == []
     assert loaded_by("from ibticks.tables import describe_mapping") == []
     assert "pandas" not in loaded_by("from ibticks.frames import to_table, to_polars, scan")
@@ -45,12 +45,12 @@ table = to_table([two, one], list(COLUMNS))
 to_polars(table)"""
 
 
-def test_arrow_and_polars_do_without_pandas():
+def test_arrow_and_polars_do_without_pandas() -> None:
     # pyarrow imports it at the first pa.array(): 0.3 s and 60 MB.
     assert loaded_by(TABLES) == ["polars", "pyarrow"]
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_is_there() -> None:
     assert sorted(ibticks.frames.__all__) == ibticks.frames.__all__
     for name in ibticks.frames.__all__:
         assert getattr(ibticks.frames, name) is not None

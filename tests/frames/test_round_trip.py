@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,9 @@ from ibticks.frames import from_arrow, to_pandas, to_polars, to_table, to_xarray
 from ibticks.frames._to_xarray import from_xarray
 from ibticks.schema import COLUMNS, TickColumns
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 ALL = list(COLUMNS)
 FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
 
@@ -22,10 +26,10 @@ FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mi
 class OnlyStream:
     """Nothing but the Arrow PyCapsule interface."""
 
-    def __init__(self, data):
+    def __init__(self, data: pl.DataFrame) -> None:
         self._data = data
 
-    def __arrow_c_stream__(self, requested_schema=None):
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self._data.__arrow_c_stream__(requested_schema)
 
 
@@ -43,7 +47,7 @@ WAYS = {
 }
 
 
-def plain(rows, way):
+def plain(rows: list[Any], way: str) -> Iterator[dict[Any, Any]]:
     """Rows as they can be after this way; NaN by name, since it equals nothing."""
     numpy_like = way.startswith(("pandas", "xarray"))
     for row in rows:
@@ -60,10 +64,15 @@ def plain(rows, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_frame_has_the_values_of_the_ticks(way, ticks, rows, any_rows):
+def test_a_frame_has_the_values_of_the_ticks(
+    way: str,
+    ticks: Callable[..., TickColumns],
+    rows: Callable[..., list[dict[Any, Any]]],
+    any_rows: st.SearchStrategy[list[Any]],
+) -> None:
     @settings(max_examples=40, deadline=None)
     @given(any_rows)
-    def check(given_rows):
+    def check(given_rows: Any) -> None:
         ordered = sorted(given_rows, key=lambda row: row["timestamp"])
         table = to_table([ticks(given_rows)] if given_rows else [], ALL)
         back = from_arrow(WAYS[way](table))
@@ -75,7 +84,12 @@ def test_a_frame_has_the_values_of_the_ticks(way, ticks, rows, any_rows):
 
 @settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(0, 4), max_size=3))
-def test_results_do_not_depend_on_chunks(ticks, rows, quotes_and_trades, cuts):
+def test_results_do_not_depend_on_chunks(
+    ticks: Callable[..., TickColumns],
+    rows: Callable[..., list[dict[Any, Any]]],
+    quotes_and_trades: list[Any],
+    cuts: list[Any],
+) -> None:
     whole = ticks(quotes_and_trades)
     edges = [0, *sorted(cuts), 4]
     parts = [whole.take(slice(a, b)) for a, b in itertools.pairwise(edges)]
@@ -84,7 +98,9 @@ def test_results_do_not_depend_on_chunks(ticks, rows, quotes_and_trades, cuts):
         assert list(plain(rows(back), way)) == list(plain(quotes_and_trades, way))
 
 
-def test_back_in_the_format_of_the_decoder(ticks, quotes_and_trades):
+def test_back_in_the_format_of_the_decoder(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     made = ticks(quotes_and_trades)
     back = from_arrow(to_table([made], ALL))
     for name, column in made.columns.items():
@@ -99,7 +115,9 @@ def test_back_in_the_format_of_the_decoder(ticks, quotes_and_trades):
     assert np.shares_memory(back.numbers("contract_id"), made.numbers("contract_id"))
 
 
-def test_missing_ranges_survive_a_round_trip(ticks, quotes_and_trades):
+def test_missing_ranges_survive_a_round_trip(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     made = ticks(quotes_and_trades)
     table = to_table([TickColumns(made.rows, made.columns, ((5, 9),))], ALL)
     for way in ("arrow", "arrow stream", "pandas", "xarray", "xarray table"):

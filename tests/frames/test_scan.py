@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -15,6 +15,8 @@ from ibticks.frames._scan import Bounds, parse_bounds
 from ibticks.frames._to_polars import polars_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ibticks.schema import TickColumns
 
 COLUMNS = ["timestamp", "contract_id", "tick_type", "price", "bid_price", "exchange"]
@@ -34,7 +36,9 @@ class Hours:
     read: list[tuple[int, int, str]] = field(default_factory=list)
     closed: int = 0
 
-    def batches(self, columns, *, start_ns, end_ns, contract_ids, tick_types):
+    def batches(
+        self, columns: Any, *, start_ns: Any, end_ns: Any, contract_ids: Any, tick_types: Any
+    ) -> Iterator[Any]:
         self.asked.append({"columns": columns, "start_ns": start_ns, "end_ns": end_ns})
         try:
             for hour in sorted({hour for hour, _, _ in self.parts}):
@@ -55,7 +59,7 @@ class Hours:
 
 
 @pytest.fixture
-def hours(ticks):
+def hours(ticks: Callable[..., TickColumns]) -> Hours:
     """Two contracts, two tick types, four hours, a tick every ten minutes in each."""
     parts = {}
     for hour in range(4):
@@ -78,15 +82,15 @@ def hours(ticks):
 
 
 @pytest.fixture
-def eager(hours):
+def eager(hours: Hours) -> pl.DataFrame:
     return to_polars(to_table(list(hours.parts.values()), COLUMNS))
 
 
-def read_hours(hours):
+def read_hours(hours: Hours) -> list[Any]:
     return sorted({key[0] for key in hours.read})
 
 
-def test_a_lazy_frame_has_the_schema_of_the_eager_one(hours, eager):
+def test_a_lazy_frame_has_the_schema_of_the_eager_one(hours: Hours, eager: pl.DataFrame) -> None:
     lazy = scan(COLUMNS, hours)
     assert lazy.collect_schema() == polars_schema(COLUMNS) == eager.schema
     assert not hours.asked
@@ -95,13 +99,13 @@ def test_a_lazy_frame_has_the_schema_of_the_eager_one(hours, eager):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_everything(hours, eager, engine):
+def test_everything(hours: Hours, eager: pl.DataFrame, engine: str) -> None:
     assert scan(COLUMNS, hours).collect(engine=engine).equals(eager)
     assert hours.closed == 1
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_only_the_columns_used_are_read(hours, eager, engine):
+def test_only_the_columns_used_are_read(hours: Hours, eager: pl.DataFrame, engine: str) -> None:
     lazy = scan(COLUMNS, hours)
     mean = lazy.filter(pl.col("exchange") == "P").select(pl.col("price").mean()).collect()
     assert mean.item() == eager.filter(pl.col("exchange") == "P")["price"].mean()
@@ -144,7 +148,9 @@ def test_only_the_columns_used_are_read(hours, eager, engine):
         (time >= time.min() + timedelta(hours=3), [0, 1, 2, 3]),
     ],
 )
-def test_only_the_hours_of_the_filter_are_read(hours, eager, engine, where, expected):
+def test_only_the_hours_of_the_filter_are_read(
+    hours: Hours, eager: pl.DataFrame, engine: str, where: pl.Expr, expected: list[int]
+) -> None:
     collected = scan(COLUMNS, hours).filter(where).collect(engine=engine)
     assert collected.equals(eager.filter(where))
     assert read_hours(hours) == expected
@@ -169,7 +175,9 @@ def test_only_the_hours_of_the_filter_are_read(hours, eager, engine, where, expe
         (pl.col("contract_id") != 5, {(5, "last"), (5, "bid_ask"), (7, "last"), (7, "bid_ask")}),
     ],
 )
-def test_only_the_streams_of_the_filter_are_read(hours, eager, where, expected):
+def test_only_the_streams_of_the_filter_are_read(
+    hours: Hours, eager: pl.DataFrame, where: pl.Expr, expected: set[Any]
+) -> None:
     collected = scan(COLUMNS, hours).filter(where).collect()
     assert collected.equals(eager.filter(where))
     assert {key[1:] for key in hours.read} <= expected
@@ -177,7 +185,7 @@ def test_only_the_streams_of_the_filter_are_read(hours, eager, where, expected):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_head_stops_reading(hours, eager, engine):
+def test_a_head_stops_reading(hours: Hours, eager: pl.DataFrame, engine: str) -> None:
     lazy = scan(COLUMNS, hours)
     assert lazy.head(7).collect(engine=engine).equals(eager.head(7))
     assert read_hours(hours) == [0]
@@ -186,24 +194,26 @@ def test_a_head_stops_reading(hours, eager, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_filter_of_a_head_counts_every_row(hours, eager, engine):
+def test_a_filter_of_a_head_counts_every_row(
+    hours: Hours, eager: pl.DataFrame, engine: str
+) -> None:
     where = time >= START + timedelta(hours=1)
     collected = scan(COLUMNS, hours).head(30).filter(where).collect(engine=engine)
     assert collected.equals(eager.head(30).filter(where))
     assert collected.height == 6
 
 
-def test_a_head_of_a_filter(hours, eager):
+def test_a_head_of_a_filter(hours: Hours, eager: pl.DataFrame) -> None:
     where = pl.col("price") > 120
     collected = scan(COLUMNS, hours).filter(where).head(3).collect(engine="streaming")
     assert collected.equals(eager.filter(where).head(3))
 
 
-def test_joins_and_tails(hours, eager):
+def test_joins_and_tails(hours: Hours, eager: pl.DataFrame) -> None:
     lazy = scan(COLUMNS, hours)
     trades, quotes = (pl.col("tick_type") == kind for kind in ("last", "bid_ask"))
 
-    def at_quote(frame):
+    def at_quote(frame: pl.LazyFrame) -> pl.LazyFrame:
         bids = frame.filter(quotes).select("timestamp", "contract_id", bid="bid_price")
         left = frame.filter(trades).lazy()
         return left.join(bids.lazy(), on=["timestamp", "contract_id"]).sort(
@@ -214,9 +224,9 @@ def test_joins_and_tails(hours, eager):
     assert lazy.tail(3).collect().equals(eager.tail(3))
 
 
-def test_an_error_of_the_source_comes_through():
+def test_an_error_of_the_source_comes_through() -> None:
     class Broken:
-        def batches(self, columns, **bounds):
+        def batches(self, columns: Any, **bounds: Any) -> Iterator[Any]:
             yield to_table([], columns)
             raise CorruptFileError("a frame runs past the end", path="14_ticks.pb")
 
@@ -229,7 +239,7 @@ _INSTANTS = st.integers(-20, 20).map(
 )
 
 
-def _time_literal(instant, unit):
+def _time_literal(instant: Any, unit: Any) -> pl.Expr:
     size = {"ns": 1, "us": 1_000, "ms": 1_000_000}[unit]
     return pl.lit(instant // size).cast(pl.Datetime(unit, "UTC"))
 
@@ -276,10 +286,10 @@ _FILTERS = st.recursive(
 )
 
 
-def test_pushed_down_or_not_the_rows_are_the_same(hours, eager):
+def test_pushed_down_or_not_the_rows_are_the_same(hours: Hours, eager: pl.DataFrame) -> None:
     @settings(max_examples=150, deadline=None)
     @given(_FILTERS, st.sampled_from(ENGINES))
-    def check(where, engine):
+    def check(where: Any, engine: Any) -> None:
         expected = eager.filter(where)
         assert scan(COLUMNS, hours).filter(where).collect(engine=engine).equals(expected)
         bounds = parse_bounds(where)
@@ -289,7 +299,7 @@ def test_pushed_down_or_not_the_rows_are_the_same(hours, eager):
     check()
 
 
-def contains(bounds, instant, contract, kind):
+def contains(bounds: Bounds, instant: Any, contract: Any, kind: Any) -> bool:
     return (
         (bounds.start_ns is None or instant >= bounds.start_ns)
         and (bounds.end_ns is None or instant < bounds.end_ns)
@@ -298,7 +308,7 @@ def contains(bounds, instant, contract, kind):
     )
 
 
-def test_bounds_are_exact_where_they_can_be():
+def test_bounds_are_exact_where_they_can_be() -> None:
     assert parse_bounds(time.is_between(START, START, closed="none")).empty
     assert not parse_bounds(time.is_between(START, START)).empty
     nanoseconds = pl.lit(START_NS + 1).cast(pl.Datetime("ns", "UTC"))

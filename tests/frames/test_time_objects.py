@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.frames import from_arrow
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NEW_YORK = "America/New_York"
 NS = 1_736_519_400_123_456_789
 STAMP = pd.Timestamp(NS, tz="UTC")
@@ -24,20 +28,20 @@ MICRO = NS // 1000 * 1000
 FIVE_WEST = timezone(timedelta(hours=-5))
 
 
-def in_pandas(values):
+def in_pandas(values: list[pd.Timestamp]) -> pd.DataFrame:
     return pd.DataFrame({"timestamp": pd.Series(values, dtype=object), "price": 1.0})
 
 
-def in_a_named_index(values):
+def in_a_named_index(values: Any) -> pd.DataFrame:
     index = pd.Index(values, dtype=object, name="timestamp")
     return pd.DataFrame({"price": 1.0}, index=index)
 
 
-def in_polars(values):
+def in_polars(values: list[Any]) -> pl.DataFrame:
     return pl.DataFrame({"timestamp": pl.Series(values, dtype=pl.Object)}).with_columns(price=1.0)
 
 
-def in_xarray(values):
+def in_xarray(values: Any) -> xr.Dataset:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return xr.Dataset({"price": ("timestamp", np.ones(len(values)))}, {"timestamp": array})
@@ -46,7 +50,7 @@ def in_xarray(values):
 FRAMES = [in_pandas, in_a_named_index, in_polars, in_xarray]
 
 
-def read(frame, tz=None):
+def read(frame: pd.DataFrame | pl.DataFrame | xr.Dataset, tz: str | None = None) -> Any:
     return from_arrow(frame, contract_id=1, tick_type="last", tz=tz).timestamp.tolist()
 
 
@@ -76,7 +80,11 @@ AWARE = {
 
 @pytest.mark.parametrize("make", FRAMES)
 @pytest.mark.parametrize(("values", "expected"), AWARE.values(), ids=AWARE)
-def test_objects_with_a_zone(make, values, expected):
+def test_objects_with_a_zone(
+    make: Callable[..., pd.DataFrame] | Callable[..., pl.DataFrame] | Callable[..., xr.Dataset],
+    values: Any,
+    expected: list[int],
+) -> None:
     assert read(make(values)) == expected
     assert read(make(values), tz="Asia/Tokyo") == expected
 
@@ -94,7 +102,11 @@ NAIVE = {
 
 @pytest.mark.parametrize("make", FRAMES)
 @pytest.mark.parametrize(("values", "expected"), NAIVE.values(), ids=NAIVE)
-def test_objects_without_a_zone(make, values, expected):
+def test_objects_without_a_zone(
+    make: Callable[..., pd.DataFrame] | Callable[..., pl.DataFrame] | Callable[..., xr.Dataset],
+    values: Any,
+    expected: list[int],
+) -> None:
     with pytest.raises(NaiveDatetimeError, match="tz="):
         read(make(values))
     assert read(make(values), tz="UTC") == expected
@@ -105,7 +117,9 @@ def test_objects_without_a_zone(make, values, expected):
 @pytest.mark.parametrize(
     "naive", [STAMP.tz_localize(None), datetime(2025, 1, 10), date(2025, 1, 10)]
 )
-def test_objects_with_and_without_a_zone(make, naive):
+def test_objects_with_and_without_a_zone(
+    make: Callable[..., pd.DataFrame] | Callable[..., pl.DataFrame], naive: date
+) -> None:
     for tz in (None, "UTC"):
         with pytest.raises(NaiveDatetimeError, match=r"row 1: 2025-01-10.* has no time zone"):
             read(make([STAMP, naive]), tz=tz)
@@ -125,14 +139,18 @@ def test_objects_with_and_without_a_zone(make, naive):
     ],
     ids=["pytz", "number", "NaT", "None", "far", "far datetime64", "text"],
 )
-def test_objects_that_are_refused(make, values, says):
+def test_objects_that_are_refused(
+    make: Callable[..., pd.DataFrame] | Callable[..., pl.DataFrame] | Callable[..., xr.Dataset],
+    values: list[Any],
+    says: str,
+) -> None:
     if make is in_xarray and says == "local mean time":
         pytest.skip("xarray itself has made other times of them before")
     with pytest.raises(InputError, match=says):
         read(make(values), tz="UTC")
 
 
-def test_objects_of_other_columns():
+def test_objects_of_other_columns() -> None:
     frame = in_pandas([STAMP]).assign(exchange_time=pd.Series([STAMP], dtype=object))
     ticks = from_arrow(frame, contract_id=1, tick_type="last")
     assert ticks.numbers("exchange_time").tolist() == [NS // 10**9]
@@ -150,7 +168,7 @@ def test_objects_of_other_columns():
         max_size=20,
     )
 )
-def test_any_timestamps_convert_to_nanoseconds(drawn):
+def test_any_timestamps_convert_to_nanoseconds(drawn: list[Any]) -> None:
     stamps = [pd.Timestamp(ns, tz="UTC").tz_convert(zone) for ns, zone in drawn]
     assert read(in_pandas(stamps)) == [ns for ns, _ in drawn]
     naive = [stamp.tz_convert("UTC").tz_localize(None) for stamp in stamps]

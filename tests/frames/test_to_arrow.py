@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,13 @@ from ibticks.frames._schema import arrow_schema
 from ibticks.frames._to_arrow import group_by_time
 from ibticks.schema import COLUMNS, StringColumn, TickColumns, Values
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ALL = list(COLUMNS)
 
 
-def test_every_column_has_its_type():
+def test_every_column_has_its_type() -> None:
     assert [str(field.type) for field in arrow_schema(ALL)] == [
         "timestamp[ns, tz=UTC]",
         "uint32",
@@ -34,14 +38,16 @@ def test_every_column_has_its_type():
     ]
 
 
-def test_columns_come_in_their_order_and_once():
+def test_columns_come_in_their_order_and_once() -> None:
     table = to_table([], ["price", "timestamp", "price"])
     assert table.column_names == ["timestamp", "price"]
     with pytest.raises(UnknownColumnError, match="vwap"):
         to_table([], ["vwap"])
 
 
-def test_the_schema_does_not_depend_on_the_data(ticks, quotes_and_trades):
+def test_the_schema_does_not_depend_on_the_data(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     quotes = [row for row in quotes_and_trades if row["tick_type"] == "bid_ask"]
     full, half = ticks(quotes_and_trades), ticks(quotes)
     bare = TickColumns(2, {n: half.columns[n] for n in ("timestamp", "contract_id", "tick_type")})
@@ -51,7 +57,9 @@ def test_the_schema_does_not_depend_on_the_data(ticks, quotes_and_trades):
         table.validate(full=True)
 
 
-def test_absent_values_are_null_and_nan_is_not(ticks, quotes_and_trades):
+def test_absent_values_are_null_and_nan_is_not(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     table = to_table([ticks(quotes_and_trades)], ALL)
     assert table["bid_price"].to_pylist() == [None, 180.01, None, None]
     assert table["price"].null_count == 2
@@ -63,7 +71,7 @@ def test_absent_values_are_null_and_nan_is_not(ticks, quotes_and_trades):
     assert table["exchange_time"][2].value == 1_381_152_600 * 10**9
 
 
-def test_numbers_are_not_copied():
+def test_numbers_are_not_copied() -> None:
     rows = 1000
     given_arrays = {
         "timestamp": np.arange(rows, dtype=np.int64),
@@ -80,7 +88,9 @@ def test_numbers_are_not_copied():
     assert table["tick_type"].chunk(0).indices.buffers()[1].address == codes.ctypes.data
 
 
-def test_following_hours_become_chunks_of_one_dictionary(ticks, quotes_and_trades):
+def test_following_hours_become_chunks_of_one_dictionary(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     hour = ticks(quotes_and_trades)
     names = ("Q", "X", "P")
     later = {
@@ -95,8 +105,8 @@ def test_following_hours_become_chunks_of_one_dictionary(ticks, quotes_and_trade
     assert table["exchange"].to_pylist() == [None, None, "P", "Q", "X", None, "P", "Q"]
 
 
-def test_two_streams_of_an_hour_are_merged_and_the_next_hour_left_alone():
-    def part(times, price):
+def test_two_streams_of_an_hour_are_merged_and_the_next_hour_left_alone() -> None:
+    def part(times: list[Any], price: int) -> TickColumns:
         return TickColumns(
             len(times),
             {
@@ -110,19 +120,19 @@ def test_two_streams_of_an_hour_are_merged_and_the_next_hour_left_alone():
     assert [len(chunk) for chunk in table["price"].chunks] == [6, 1]
 
 
-def test_without_times_chunks_keep_their_order():
+def test_without_times_chunks_keep_their_order() -> None:
     parts = [TickColumns(1, {"price": Values(np.array([price]))}) for price in (3.0, 1.0)]
     assert to_table(parts, ["price"])["price"].to_pylist() == [3.0, 1.0]
 
 
 @pytest.mark.parametrize("name", ["timestamp", "contract_id", "tick_type"])
-def test_required_columns_must_be_present(name):
+def test_required_columns_must_be_present(name: str) -> None:
     part = TickColumns(1, {"price": Values(np.array([1.0]))})
     with pytest.raises(InputError, match=name):
         to_table([part], [name, "price"])
 
 
-def test_a_second_beyond_nanoseconds_is_null():
+def test_a_second_beyond_nanoseconds_is_null() -> None:
     seconds = np.array([9_223_372_036, 9_223_372_037, -9_223_372_037, 0, 2**60])
     valid = np.array([True, True, True, True, False])
     part = TickColumns(5, {"exchange_time": Values(seconds, valid)})
@@ -135,7 +145,9 @@ def test_a_second_beyond_nanoseconds_is_null():
     ]
 
 
-def test_metadata_lists_missing_ranges(ticks, quotes_and_trades):
+def test_metadata_lists_missing_ranges(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     hour = ticks(quotes_and_trades)
     damaged = TickColumns(hour.rows, hour.columns, ((30, 40), (10, 20)))
     metadata = {"selection": "IBM bid_ask", "missing": [["1970-01-01T00:00:00.000000040Z"] * 2]}
@@ -155,7 +167,7 @@ def test_metadata_lists_missing_ranges(ticks, quotes_and_trades):
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=6), min_size=1, max_size=5))
-def test_rows_are_sorted_by_time_and_stable_as_given(times):
+def test_rows_are_sorted_by_time_and_stable_as_given(times: list[Any]) -> None:
     arrays = [np.array(part, dtype=np.int64) for part in times]
     arranged = []
     for run in group_by_time(arrays):
@@ -164,7 +176,7 @@ def test_rows_are_sorted_by_time_and_stable_as_given(times):
     assert arranged == sorted((t, p, i) for p, part in enumerate(times) for i, t in enumerate(part))
 
 
-def test_hours_in_order_are_not_rearranged():
+def test_hours_in_order_are_not_rearranged() -> None:
     hours = [np.arange(start, start + 5) for start in range(0, 40, 10)]
     assert [run.rows for run in group_by_time(hours)] == [None] * 4
     touching = [np.array([1, 2]), np.array([2, 3])]

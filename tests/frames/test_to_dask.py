@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -9,17 +10,20 @@ from ibticks.errors import MissingExtraError, UnknownColumnError
 from ibticks.frames import to_dask, to_pandas, to_table
 from ibticks.schema import COLUMNS, TickColumns, Values
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ALL = list(COLUMNS)
 
 
 class Hours:
     """Loads an hour, and keeps in mind what it was asked for."""
 
-    def __init__(self, ticks):
+    def __init__(self, ticks: TickColumns) -> None:
         self.ticks = ticks
         self.asked = []
 
-    def load(self, hour, columns):
+    def load(self, hour: int, columns: list[str]) -> Any:
         self.asked.append((hour, columns))
         times = Values(self.ticks.timestamp + hour * 3_600_000_000_000)
         part = TickColumns(self.ticks.rows, {**self.ticks.columns, "timestamp": times})
@@ -27,11 +31,11 @@ class Hours:
 
 
 @pytest.fixture
-def hours(ticks, quotes_and_trades):
+def hours(ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]) -> Hours:
     return Hours(ticks(quotes_and_trades))
 
 
-def test_partitions_are_the_frames_of_pandas(hours):
+def test_partitions_are_the_frames_of_pandas(hours: Hours) -> None:
     frame = to_dask([0, 1], hours.load, ALL)
     assert frame.npartitions == 2
     assert not hours.asked
@@ -44,7 +48,7 @@ def test_partitions_are_the_frames_of_pandas(hours):
     assert computed["exchange"].cat.categories.tolist() == ["P", "Q"]
 
 
-def test_only_the_columns_used_are_loaded(hours):
+def test_only_the_columns_used_are_loaded(hours: Hours) -> None:
     frame = to_dask([3, 4], hours.load, ALL)
     assert frame["ask_size"].sum().compute(scheduler="sync") == 200
     assert sorted(hours.asked) == [(3, ("ask_size",)), (4, ("ask_size",))]
@@ -52,7 +56,7 @@ def test_only_the_columns_used_are_loaded(hours):
     assert list(picked.columns) == ["price", "timestamp"]
 
 
-def test_divisions_by_time(hours):
+def test_divisions_by_time(hours: Hours) -> None:
     frame = to_dask([0, 1], hours.load, ["timestamp", "ask_price"])
     assert not frame.known_divisions
     timed = frame.set_index("timestamp", sorted=True)
@@ -60,7 +64,7 @@ def test_divisions_by_time(hours):
     assert timed.divisions[0].value == hours.ticks.timestamp[0]
 
 
-def test_no_partition(hours):
+def test_no_partition(hours: Hours) -> None:
     frame = to_dask([], hours.load, ALL)
     computed = frame.compute(scheduler="sync")
     assert (
@@ -71,12 +75,12 @@ def test_no_partition(hours):
         to_dask([], hours.load, ["vwap"])
 
 
-def test_without_dask(hours, monkeypatch):
+def test_without_dask(hours: Hours, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask.dataframe", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ibticks\[dask\]'"):
         to_dask([0], hours.load, ALL)
 
 
-def test_other_processes_load_their_partitions(hours):
+def test_other_processes_load_their_partitions(hours: Hours) -> None:
     frame = to_dask([np.int64(0)], hours.load, ["timestamp", "price"])
     assert frame.compute(scheduler="processes", num_workers=1)["price"].isna().sum() == 3

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -11,11 +13,14 @@ from ibticks.frames import from_arrow, metadata_of, to_pandas, to_table
 from ibticks.frames._to_pandas import from_pandas
 from ibticks.schema import COLUMNS, TickColumns
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
 ALL = list(COLUMNS)
 UTC = "datetime64[ns, UTC]"
 
 
-def dtypes(frame):
+def dtypes(frame: pd.DataFrame) -> tuple[dict[Hashable, str], dict[Hashable, str]]:
     dtype_names = {name: str(dtype) for name, dtype in frame.dtypes.items()}
     categories = {
         name: str(frame[name].cat.categories.dtype)
@@ -25,7 +30,9 @@ def dtypes(frame):
     return dtype_names, categories
 
 
-def test_the_dtypes_of_pandas_do_not_depend_on_the_data(ticks, quotes_and_trades):
+def test_the_dtypes_of_pandas_do_not_depend_on_the_data(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     text = str(pd.Index([], dtype="str").dtype)
     expected = (
         {"timestamp": UTC, "contract_id": "uint32", "tick_type": "category"}
@@ -43,7 +50,9 @@ def test_the_dtypes_of_pandas_do_not_depend_on_the_data(ticks, quotes_and_trades
         assert isinstance(frame.index, pd.RangeIndex)
 
 
-def test_absent_values_in_pandas(ticks, quotes_and_trades):
+def test_absent_values_in_pandas(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     frame = to_pandas(to_table([ticks(quotes_and_trades)], ALL))
     assert frame["price"].isna().tolist() == [True, True, False, True]
     assert frame["sequence"].tolist() == [pd.NA, 2**63 + 1, pd.NA, 7]
@@ -53,7 +62,9 @@ def test_absent_values_in_pandas(ticks, quotes_and_trades):
     assert frame["metadata"].tolist() == [{}, {}, {}, {"source": "backfill", "note": ""}]
 
 
-def test_conditions_can_be_grouped_by_and_counted(ticks, quotes_and_trades):
+def test_conditions_can_be_grouped_by_and_counted(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     frame = to_pandas(to_table([ticks(quotes_and_trades)], ALL))
     assert frame["conditions"].tolist() == [(), (), ("2000", "20"), ("40",)]
     assert frame.groupby("conditions")["size"].sum()[("2000", "20")] == 283
@@ -61,7 +72,9 @@ def test_conditions_can_be_grouped_by_and_counted(ticks, quotes_and_trades):
     assert frame.explode("conditions")["conditions"].value_counts()["20"] == 1
 
 
-def test_the_frame_is_writable(ticks, quotes_and_trades):
+def test_the_frame_is_writable(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     made = ticks([dict(row, price=1.0) for row in quotes_and_trades])
     frame = to_pandas(to_table([made], ALL))
     frame.loc[0, "price"] = 5.0
@@ -73,7 +86,9 @@ def test_the_frame_is_writable(ticks, quotes_and_trades):
     assert made.numbers("contract_id")[0] == 8314
 
 
-def test_metadata_is_in_the_attributes(ticks, quotes_and_trades):
+def test_metadata_is_in_the_attributes(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     made = ticks(quotes_and_trades)
     damaged = TickColumns(made.rows, made.columns, ((0, 10**9),))
     frame = to_pandas(to_table([damaged], ALL, metadata={"selection": "IBM"}))
@@ -84,7 +99,7 @@ def test_metadata_is_in_the_attributes(ticks, quotes_and_trades):
     assert metadata_of(pd.DataFrame()) == {}
 
 
-def test_a_time_index_is_the_timestamp():
+def test_a_time_index_is_the_timestamp() -> None:
     times = pd.date_range("2025-01-10 09:30", periods=2, freq="1s", tz="America/New_York")
     frame = pd.DataFrame({"price": [1, np.nan]}, index=times)
     ticks = from_arrow(frame, contract_id=8314, tick_type="last")
@@ -96,14 +111,14 @@ def test_a_time_index_is_the_timestamp():
     assert with_named_index.timestamp.tolist() == ticks.timestamp.tolist()
 
 
-def test_other_indexes():
+def test_other_indexes() -> None:
     frame = pd.DataFrame({"price": [1.0, 2.0, 3.0], "exchange": ["P", "Q", "P"]})
     assert from_pandas(frame[frame["price"] > 1]).column_names == ["price", "exchange"]
     assert from_pandas(frame.set_index("exchange")).column_names == ["exchange", "price"]
     assert from_pandas(frame.set_index(["exchange", frame.index])).num_columns == 2
 
 
-def test_frames_of_pandas_that_cannot_be_read():
+def test_frames_of_pandas_that_cannot_be_read() -> None:
     with pytest.raises(InputError, match="twice"):
         from_pandas(pd.DataFrame([[1, 2]], columns=["price", "price"]))
     with pytest.raises(InputError, match="'conditions' is not of one kind"):
@@ -119,7 +134,7 @@ def test_frames_of_pandas_that_cannot_be_read():
         ([2**70, 1], [float(2**70), 1.0]),
     ],
 )
-def test_integers_above_64_bits(values, present):
+def test_integers_above_64_bits(values: list[Any], present: list[Any]) -> None:
     times = pd.date_range("2025-01-10 09:30", periods=len(values), freq="1s", tz="UTC")
     frame = pd.DataFrame({"timestamp": times, "size": pd.Series(values, dtype=object)})
     column = from_arrow(frame, contract_id=8314, tick_type="last").columns["size"]
@@ -138,7 +153,9 @@ def test_integers_above_64_bits(values, present):
         lambda name, times: pa.table({"timestamp": times, name: [True, False]}),
     ],
 )
-def test_booleans_are_no_numbers(name, make):
+def test_booleans_are_no_numbers(
+    name: str, make: Callable[..., pd.DataFrame] | Callable[..., pl.DataFrame] | Callable[..., Any]
+) -> None:
     times = pd.date_range("2025-01-10 14:30", periods=2, tz="UTC").to_pydatetime().tolist()
     with pytest.raises(InputError, match=f"'{name}' holds .*no number"):
         from_arrow(make(name, times), contract_id=8314, tick_type="last")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import polars as pl
 
@@ -7,11 +9,16 @@ from ibticks.frames import to_polars, to_table
 from ibticks.frames._to_polars import polars_schema
 from ibticks.schema import COLUMNS, StringColumn, TickColumns, Values
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ALL = list(COLUMNS)
 TIME = pl.Datetime("ns", "UTC")
 
 
-def test_the_schema_of_polars_does_not_depend_on_the_data(ticks, quotes_and_trades):
+def test_the_schema_of_polars_does_not_depend_on_the_data(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     schema = polars_schema(ALL)
     metadata = schema.pop("metadata")
     assert list(schema.items()) == [
@@ -31,7 +38,9 @@ def test_the_schema_of_polars_does_not_depend_on_the_data(ticks, quotes_and_trad
         assert to_polars(to_table(parts, ALL)).schema == schema | {"metadata": metadata}
 
 
-def test_null_is_null_and_nan_is_nan(ticks, quotes_and_trades):
+def test_null_is_null_and_nan_is_nan(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     frame = to_polars(to_table([ticks(quotes_and_trades)], ALL))
     assert frame["price"].null_count() == 2
     assert frame["price"].is_nan().sum() == 1
@@ -39,7 +48,7 @@ def test_null_is_null_and_nan_is_nan(ticks, quotes_and_trades):
     assert frame["conditions"].to_list() == [[], [], ["2000", "20"], ["40"]]
 
 
-def test_numbers_are_not_copied():
+def test_numbers_are_not_copied() -> None:
     prices = np.random.default_rng(1).random(1000)
     part = TickColumns(1000, {"timestamp": Values(np.arange(1000)), "price": Values(prices)})
     frame = to_polars(to_table([part], ["timestamp", "price"]))
@@ -48,7 +57,9 @@ def test_numbers_are_not_copied():
         assert there.ctypes.data == array.ctypes.data
 
 
-def test_sorted_times_are_flagged_as_sorted(ticks, quotes_and_trades):
+def test_sorted_times_are_flagged_as_sorted(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
+) -> None:
     part = ticks(quotes_and_trades)
     frame = to_polars(to_table([part, part], ["timestamp"]))
     assert frame["timestamp"].flags["SORTED_ASC"]
@@ -57,8 +68,8 @@ def test_sorted_times_are_flagged_as_sorted(ticks, quotes_and_trades):
     assert not backwards["timestamp"].flags["SORTED_ASC"]
 
 
-def test_categories_of_different_frames_are_comparable():
-    def frame(*values):
+def test_categories_of_different_frames_are_comparable() -> None:
+    def frame(*values: str) -> pl.DataFrame:
         codes = np.arange(len(values), dtype=np.int32)
         columns = {"exchange": StringColumn(codes, values)}
         return to_polars(to_table([TickColumns(len(values), columns)], ["exchange"]))

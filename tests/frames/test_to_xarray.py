@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -9,21 +11,26 @@ import xarray as xr
 from ibticks.errors import InputError
 from ibticks.frames import from_arrow, metadata_of, to_table, to_xarray
 from ibticks.frames._to_xarray import from_xarray
-from ibticks.schema import COLUMNS
+from ibticks.schema import COLUMNS, TickColumns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALL = list(COLUMNS)
 
 
 @pytest.fixture
-def dataset(ticks, quotes_and_trades):
+def dataset(ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]) -> xr.Dataset:
     return to_xarray(to_table([ticks(quotes_and_trades)], ALL, metadata={"selection": "IBM"}))
 
 
-def kinds(dataset):
+def kinds(dataset: xr.Dataset) -> dict[Any, Any]:
     return {name: variable.dtype.kind for name, variable in dataset.variables.items()}
 
 
-def test_the_dtypes_of_xarray_do_not_depend_on_the_data(ticks, quotes_and_trades, dataset):
+def test_the_dtypes_of_xarray_do_not_depend_on_the_data(
+    ticks: Callable[..., TickColumns], quotes_and_trades: list[Any], dataset: xr.Dataset
+) -> None:
     expected = (
         dict.fromkeys(ALL[3:10], "f")
         | dict.fromkeys(["tick_type", "exchange", "conditions", "stream_id", "metadata"], "U")
@@ -41,7 +48,7 @@ def test_the_dtypes_of_xarray_do_not_depend_on_the_data(ticks, quotes_and_trades
     assert dataset["exchange_time"].dtype == "datetime64[ns]"
 
 
-def test_absent_values_in_xarray(dataset):
+def test_absent_values_in_xarray(dataset: xr.Dataset) -> None:
     assert np.isnan(dataset["bid_price"].values).tolist() == [True, False, True, True]
     assert dataset["exchange"].values.tolist() == ["", "", "P", "Q"]
     assert dataset["conditions"].values.tolist() == ["", "", "2000;20", "40"]
@@ -55,7 +62,7 @@ def test_absent_values_in_xarray(dataset):
     ]
 
 
-def test_variables_have_units_and_descriptions(dataset):
+def test_variables_have_units_and_descriptions(dataset: xr.Dataset) -> None:
     for name, variable in dataset.variables.items():
         assert variable.attrs["long_name"], name
     assert dataset["bid_price"].attrs["units"] == "currency of the contract"
@@ -66,7 +73,7 @@ def test_variables_have_units_and_descriptions(dataset):
     assert metadata_of(dataset) == {"selection": "IBM", "missing": []}
 
 
-def test_selection_and_resampling_by_time(dataset):
+def test_selection_and_resampling_by_time(dataset: xr.Dataset) -> None:
     window = dataset.sel(timestamp=slice("2013-10-07T13:30", "2013-10-07T13:30:00.000000001"))
     assert window.sizes["timestamp"] == 3
     bars = dataset["ask_price"].resample(timestamp="1min").max()
@@ -74,7 +81,9 @@ def test_selection_and_resampling_by_time(dataset):
     assert (dataset.where(dataset["tick_type"] == "all_last", drop=True)).sizes["timestamp"] == 2
 
 
-def test_netcdf_keeps_every_tick(dataset, rows, tmp_path):
+def test_netcdf_keeps_every_tick(
+    dataset: xr.Dataset, rows: Callable[..., list[dict[Any, Any]]], tmp_path: Path
+) -> None:
     dataset.to_netcdf(tmp_path / "ticks.nc", engine="h5netcdf")
     with xr.open_dataset(tmp_path / "ticks.nc", engine="h5netcdf") as stored:
         read = stored.load()
@@ -85,13 +94,13 @@ def test_netcdf_keeps_every_tick(dataset, rows, tmp_path):
     assert after == before
 
 
-def test_an_empty_netcdf(tmp_path):
+def test_an_empty_netcdf(tmp_path: Path) -> None:
     to_xarray(to_table([], ALL)).to_netcdf(tmp_path / "none.nc", engine="h5netcdf")
     with xr.open_dataset(tmp_path / "none.nc", engine="h5netcdf") as stored:
         assert from_arrow(stored).rows == 0
 
 
-def test_scalars_are_broadcast_to_every_tick():
+def test_scalars_are_broadcast_to_every_tick() -> None:
     times = np.array(["2025-01-10T14:30", "2025-01-10T14:31"], "datetime64[ns]")
     made = xr.Dataset(
         {"price": ("time", [1.5, np.nan]), "contract_id": 8314, "tick_type": "last"},
@@ -103,7 +112,7 @@ def test_scalars_are_broadcast_to_every_tick():
     assert ticks.columns["price"].valid.tolist() == [True, False]
 
 
-def test_invalid_datasets_are_refused():
+def test_invalid_datasets_are_refused() -> None:
     with pytest.raises(InputError, match="timestamp"):
         to_xarray(to_table([], ["price"]))
     other = xr.Dataset({"price": (("timestamp", "level"), [[1.0]])}, {"timestamp": [0]})

@@ -7,11 +7,19 @@ import socket
 import threading
 from collections import defaultdict
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import ibapi.connection
 from ibapi.client import EClient
 from ibapi.contract import Contract
 from ibapi.wrapper import EWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from ibticks.gateway import TickStream
 
 TIMEOUT_SECONDS = 30.0
 KINDS = {"last": "Last", "all_last": "AllLast", "bid_ask": "BidAsk", "mid_point": "MidPoint"}
@@ -22,14 +30,18 @@ def request(*fields: object) -> bytes:
     return len(payload).to_bytes(4, "big") + payload
 
 
-def contract_fields(con_id=0, symbol="", sec_type="", exchange="", currency="") -> tuple:
+def contract_fields(
+    con_id: int = 0, symbol: str = "", sec_type: str = "", exchange: str = "", currency: str = ""
+) -> tuple:
     return (con_id, symbol, sec_type, "", "0", "", "", exchange, "", currency, "", "")
 
 
 class RawClient:
     """A client made of a socket: it sends and shows bytes, and hides nothing."""
 
-    def __init__(self, port: int, *, versions=(157, 200), client_id: int | None = 1) -> None:
+    def __init__(
+        self, port: int, *, versions: tuple[int, int] | None = (157, 200), client_id: int | None = 1
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
         self.buffer = b""
         if versions is None:
@@ -42,10 +54,23 @@ class RawClient:
     def send(self, *fields: object) -> None:
         self.socket.sendall(request(*fields))
 
-    def subscribe(self, req_id, con_id, kind="BidAsk", *, past=0, ignore_size=0) -> None:
+    def subscribe(
+        self, req_id: int, con_id: int, kind: str = "BidAsk", *, past: int = 0, ignore_size: int = 0
+    ) -> None:
         self.send(97, req_id, *contract_fields(con_id), kind, past, ignore_size)
 
-    def history(self, req_id, con_id, what, *, start="", end="", count=1000, rth=0, ignore_size=0):
+    def history(
+        self,
+        req_id: int,
+        con_id: int,
+        what: str,
+        *,
+        start: str = "",
+        end: str = "",
+        count: int = 1000,
+        rth: int = 0,
+        ignore_size: int = 0,
+    ) -> list[str]:
         self.send(
             96, req_id, *contract_fields(con_id), 0, start, end, count, what, rth, ignore_size, ""
         )
@@ -113,7 +138,7 @@ class RawClient:
     def __enter__(self) -> RawClient:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _exactly(self, size: int) -> bytes:
@@ -152,7 +177,7 @@ class Official(EWrapper, EClient):
         self.runner.start()
         self.receiver = self.reader
 
-    def wait(self, holds) -> None:
+    def wait(self, holds: Callable[[], bool]) -> None:
         with self.recorded:
             assert self.recorded.wait_for(holds, TIMEOUT_SECONDS), "the client got no such callback"
 
@@ -170,46 +195,46 @@ class Official(EWrapper, EClient):
     def subscribe(self, req_id: int, con_id: int, tick_type: str) -> None:
         self.reqTickByTickData(req_id, contract(con_id), KINDS[tick_type], 0, False)
 
-    def _note(self, note) -> None:
+    def _note(self, note: Callable[[], None]) -> None:
         with self.recorded:
             note()
             self.recorded.notify_all()
 
-    def nextValidId(self, order_id):
+    def nextValidId(self, order_id: Any) -> None:
         self._note(lambda: setattr(self, "next_id", order_id))
 
-    def managedAccounts(self, accounts):
+    def managedAccounts(self, accounts: Any) -> None:
         self._note(lambda: setattr(self, "accounts", accounts))
 
-    def error(self, req_id, at_ms, code, text, reject=""):
+    def error(self, req_id: Any, at_ms: Any, code: Any, text: Any, reject: str = "") -> None:
         self._note(lambda: self.errors.append((req_id, code, text)))
 
-    def connectionClosed(self):
+    def connectionClosed(self) -> None:
         self.closed.set()
 
-    def currentTime(self, time):
+    def currentTime(self, time: Any) -> None:
         self._note(lambda: self.times.append(time))
 
-    def currentTimeInMillis(self, millis):
+    def currentTimeInMillis(self, millis: Any) -> None:
         self._note(lambda: self.times.append(millis))
 
-    def contractDetails(self, req_id, details):
+    def contractDetails(self, req_id: Any, details: Any) -> None:
         self.details[req_id].append(details)
 
-    def contractDetailsEnd(self, req_id):
+    def contractDetailsEnd(self, req_id: Any) -> None:
         self._note(lambda: self.details[req_id].append(None))
 
     def tickByTickAllLast(
         self,
-        req_id,
-        kind,
-        time,
-        price,
-        size,
-        attributes,
-        exchange,
-        conditions,
-    ):
+        req_id: Any,
+        kind: Any,
+        time: Any,
+        price: Any,
+        size: Any,
+        attributes: Any,
+        exchange: Any,
+        conditions: Any,
+    ) -> None:
         self._tick(
             req_id,
             time,
@@ -223,14 +248,14 @@ class Official(EWrapper, EClient):
 
     def tickByTickBidAsk(
         self,
-        req_id,
-        time,
-        bid,
-        ask,
-        bid_size,
-        ask_size,
-        attributes,
-    ):
+        req_id: Any,
+        time: Any,
+        bid: Any,
+        ask: Any,
+        bid_size: Any,
+        ask_size: Any,
+        attributes: Any,
+    ) -> None:
         assert isinstance(bid_size, Decimal)
         self._tick(
             req_id,
@@ -243,23 +268,23 @@ class Official(EWrapper, EClient):
             attributes.askPastHigh,
         )
 
-    def tickByTickMidPoint(self, req_id, time, mid):
+    def tickByTickMidPoint(self, req_id: Any, time: Any, mid: Any) -> None:
         self._tick(req_id, time, mid)
 
-    def historicalTicks(self, req_id, ticks, done):
+    def historicalTicks(self, req_id: Any, ticks: Any, done: Any) -> None:
         self._note(lambda: self.past.update({req_id: ticks}))
 
-    def historicalTicksBidAsk(self, req_id, ticks, done):
+    def historicalTicksBidAsk(self, req_id: Any, ticks: Any, done: Any) -> None:
         self._note(lambda: self.past.update({req_id: ticks}))
 
-    def historicalTicksLast(self, req_id, ticks, done):
+    def historicalTicksLast(self, req_id: Any, ticks: Any, done: Any) -> None:
         self._note(lambda: self.past.update({req_id: ticks}))
 
-    def _tick(self, req_id: int, *tick) -> None:
+    def _tick(self, req_id: int, *tick: float) -> None:
         self._note(lambda: self.ticks[req_id].append(tick))
 
 
-def mend(patch) -> None:
+def mend(patch: pytest.MonkeyPatch) -> None:
     """Cure ibapi of losing what it has read when a burst ends at 4096 bytes."""
     patch.setattr(ibapi.connection.Connection, "_recvAllMsg", lambda self: self.socket.recv(65536))
 
@@ -271,7 +296,7 @@ def contract(con_id: int) -> Contract:
     return made
 
 
-def expected(stream, first: int = 0, last: int | None = None) -> list[tuple]:
+def expected(stream: TickStream, first: int = 0, last: int | None = None) -> list[tuple]:
     """The ticks of a stream as :class:`Official` keeps them, read from its columns."""
     part = stream.take(slice(first, last)).columns
     seconds = part.numbers("exchange_time").tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,9 @@ from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.schema import StringColumn, StringListColumn, TickColumns, Values
 
 from .clients import Official, RawClient, mend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -75,11 +80,11 @@ def made_up(tick_type: str, rows: int) -> TickColumns:
 
 
 @pytest.fixture
-def serve(ticks):
+def serve(ticks: Replay) -> Iterator[Callable[..., Gateway]]:
     """Start gateways, at full speed by default; they close after the test."""
     opened: list[Gateway] = []
 
-    def start(replay: Replay = ticks, **how) -> Gateway:
+    def start(replay: Replay = ticks, **how: Any) -> Gateway:
         gateway = Gateway(replay, **{"speed": None} | how)
         opened.append(gateway)
         return gateway.start()
@@ -90,11 +95,11 @@ def serve(ticks):
 
 
 @pytest.fixture
-def dial():
+def dial() -> Iterator[Callable[..., RawClient]]:
     """Connects bare clients; they hang up after the test."""
     opened: list[RawClient] = []
 
-    def connect(gateway: Gateway, **how) -> RawClient:
+    def connect(gateway: Gateway, **how: Any) -> RawClient:
         opened.append(RawClient(gateway.port, **how))
         return opened[-1]
 
@@ -104,7 +109,7 @@ def dial():
 
 
 @pytest.fixture
-def official(monkeypatch):
+def official(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Official]]:
     """Connects official clients, mended; they leave after the test."""
     mend(monkeypatch)
     opened: list[Official] = []

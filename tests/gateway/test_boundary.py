@@ -10,20 +10,26 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .clients import expected
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks.gateway import Gateway, Replay
+
 QUOTES = 4000
 
 
 @pytest.fixture
-def listen():
+def listen() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     """Starts official clients in processes of their own; ends them after the test."""
     started: list[subprocess.Popen] = []
 
-    def start(gateway, client_id: int, how: str) -> subprocess.Popen:
+    def start(gateway: Any, client_id: int, how: str) -> subprocess.Popen:
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -44,7 +50,9 @@ def listen():
         process.communicate()
 
 
-def both(samples, serve, listen, size, *, whole):
+def both(
+    samples: Replay, serve: Callable[..., Gateway], listen: Any, size: int, *, whole: bool
+) -> tuple[Any, ...]:
     """Return the callbacks of the client as it is, and mended; and the ticks sent."""
     replay = samples.only([8314], ["bid_ask"]).head(QUOTES)
     gateway = serve(replay, start_after=0)
@@ -62,7 +70,12 @@ def both(samples, serve, listen, size, *, whole):
 
 
 @pytest.mark.parametrize("size", [4096, 8192, 65536])
-def test_a_burst_of_whole_messages_is_lost_silently(samples, serve, listen, size):
+def test_a_burst_of_whole_messages_is_lost_silently(
+    samples: Replay,
+    serve: Callable[..., Gateway],
+    listen: Callable[..., subprocess.Popen[Any]],
+    size: int,
+) -> None:
     as_it_is, mended, sent = both(samples, serve, listen, size, whole=True)
     assert mended["quotes"] == sent
     lost = len(sent) - len(as_it_is["quotes"])
@@ -72,7 +85,9 @@ def test_a_burst_of_whole_messages_is_lost_silently(samples, serve, listen, size
     assert set(as_it_is["codes"]) <= {2104, 2106, 2158}
 
 
-def test_a_burst_that_ends_within_a_message_corrupts_the_rest(samples, serve, listen):
+def test_a_burst_that_ends_within_a_message_corrupts_the_rest(
+    samples: Replay, serve: Callable[..., Gateway], listen: Callable[..., subprocess.Popen[Any]]
+) -> None:
     as_it_is, mended, sent = both(samples, serve, listen, 4096, whole=False)
     assert mended["quotes"] == sent
     assert as_it_is["quotes"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,16 @@ from ibticks.gateway._timeline import merged
 
 from .conftest import SECOND, START
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.gateway import Replay
+
 QUOTES, MIDS = (1, "bid_ask"), (1, "mid_point")
 
 
 @pytest.fixture
-def wait(monkeypatch):
+def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes real time stand still, but for what is waited."""
     now = [1000]
     monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
@@ -29,7 +35,7 @@ def wait(monkeypatch):
     return go_on
 
 
-def test_a_clock_runs_at_its_speed_and_can_be_paused(wait):
+def test_a_clock_runs_at_its_speed_and_can_be_paused(wait: Callable[..., None]) -> None:
     clock = Clock(10.0)
     wait(5)
     assert clock.elapsed_ns() == 0
@@ -46,14 +52,16 @@ def test_a_clock_runs_at_its_speed_and_can_be_paused(wait):
     assert clock.elapsed_ns() == 40 * SECOND
 
 
-def test_at_full_speed_there_is_no_time(wait):
+def test_at_full_speed_there_is_no_time(wait: Callable[..., None]) -> None:
     clock = Clock(None)
     clock.start()
     wait(9)
     assert (clock.elapsed_ns(), clock.running) == (0, True)
 
 
-def test_each_client_starts_at_the_beginning_and_misses_passed_ticks(ticks, wait):
+def test_each_client_starts_at_the_beginning_and_misses_passed_ticks(
+    ticks: Replay, wait: Callable[..., None]
+) -> None:
     clock = Clock(2.0)
     positions = Positions(ticks, clock, "per_subscription")
     clock.start()
@@ -68,7 +76,7 @@ def test_each_client_starts_at_the_beginning_and_misses_passed_ticks(ticks, wait
     assert positions.resume(1, QUOTES, ignore_size=False).next == 50
 
 
-def test_one_clock_for_all_begins_with_the_replay(ticks, wait):
+def test_one_clock_for_all_begins_with_the_replay(ticks: Replay, wait: Callable[..., None]) -> None:
     clock = Clock(1.0)
     positions = Positions(ticks.shifted(0), clock, "shared")
     clock.start()
@@ -77,7 +85,7 @@ def test_one_clock_for_all_begins_with_the_replay(ticks, wait):
     assert positions.resume(2, MIDS, ignore_size=False).next == 60
 
 
-def test_one_clock_at_full_speed_is_where_the_last_tick_was(ticks):
+def test_one_clock_at_full_speed_is_where_the_last_tick_was(ticks: Replay) -> None:
     positions = Positions(ticks, Clock(None), "shared")
     assert positions.resume(1, QUOTES, ignore_size=False).next == 0
     positions.sent(START + 10 * SECOND)
@@ -86,7 +94,7 @@ def test_one_clock_at_full_speed_is_where_the_last_tick_was(ticks):
     assert positions.resume(2, MIDS, ignore_size=False).next == 0
 
 
-def test_rows_that_are_skipped_end_with_the_stream(ticks):
+def test_rows_that_are_skipped_end_with_the_stream(ticks: Replay) -> None:
     positions = Positions(ticks, Clock(None), "per_subscription")
     progress = positions.resume(1, QUOTES, ignore_size=False)
     progress.skip(599)
@@ -100,7 +108,9 @@ def test_rows_that_are_skipped_end_with_the_stream(ticks):
     st.integers(1, 9),
     st.integers(1, 12),
 )
-def test_streams_merge_by_time_in_chunks_of_any_size(streams, window, limit):
+def test_streams_merge_by_time_in_chunks_of_any_size(
+    streams: list[Any], window: int, limit: int
+) -> None:
     at = [0] * len(streams)
     got = []
     while True:

@@ -6,16 +6,23 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .clients import RawClient
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Store
+
 _MAIN = "from ibticks.cli import main; main()"
 
 
 @pytest.fixture
-def command():
+def command() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     """Starts the command; what a test leaves running is ended after it."""
     started: list[subprocess.Popen] = []
 
@@ -36,7 +43,9 @@ def command():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_samples_from_a_shell(command, number):
+def test_the_samples_from_a_shell(
+    command: Callable[..., subprocess.Popen[Any]], number: signal.Signals
+) -> None:
     process = command("IBM", "bid_ask", "--sample", "--max", "--port", "0", "--json")
     about = json.loads(process.stdout.readline())
     assert about["streams"] == [
@@ -57,7 +66,9 @@ def test_the_samples_from_a_shell(command, number):
         client.ended()
 
 
-def test_a_store_from_a_shell(command, sample_root, sample_store):
+def test_a_store_from_a_shell(
+    command: Callable[..., subprocess.Popen[Any]], sample_root: Path, sample_store: Store
+) -> None:
     process = command(
         "ibm",
         "all_last",
@@ -98,7 +109,9 @@ def test_a_store_from_a_shell(command, sample_root, sample_store):
         (["--sample", "--speed", "0"], 1, "speed"),
     ],
 )
-def test_invalid_replays(command, arguments, code, words):
+def test_invalid_replays(
+    command: Callable[..., subprocess.Popen[Any]], arguments: list[str], code: int, words: str
+) -> None:
     process = command(*arguments)
     _, details = process.communicate(timeout=60)
     assert process.returncode == code

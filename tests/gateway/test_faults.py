@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,16 +12,23 @@ from ibticks.gateway._outlet import Boundary
 
 from .clients import RawClient
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.gateway import Gateway, Replay
+
 
 def prices(ticks: list[list[str]]) -> list[float]:
     return [float(tick[4]) for tick in ticks]
 
 
-def bids(replay, rows) -> list[float]:
+def bids(replay: Replay, rows: slice[Any, Any, Any]) -> list[float]:
     return replay.streams[1, "bid_ask"].columns.numbers("bid_price")[rows].tolist()
 
 
-def test_a_drop_after_so_many_ticks_is_exact(ticks, serve, dial):
+def test_a_drop_after_so_many_ticks_is_exact(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.after(137, gateway.drop)
     client = dial(gateway)
@@ -31,7 +39,9 @@ def test_a_drop_after_so_many_ticks_is_exact(ticks, serve, dial):
     assert gateway.wait_clients(0)
 
 
-def test_an_abrupt_drop_resets_the_connection(serve, dial):
+def test_an_abrupt_drop_resets_the_connection(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     client = dial(gateway)
     client.answers()
@@ -40,7 +50,9 @@ def test_an_abrupt_drop_resets_the_connection(serve, dial):
         client.payload()
 
 
-def test_only_one_client_is_dropped(serve, dial):
+def test_only_one_client_is_dropped(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     one, two = dial(gateway, client_id=1), dial(gateway, client_id=2)
     one.answers()
@@ -51,7 +63,9 @@ def test_only_one_client_is_dropped(serve, dial):
     assert gateway.drop(3) == 0
 
 
-def test_ticks_during_a_disconnection_are_lost(ticks, serve, dial):
+def test_ticks_during_a_disconnection_are_lost(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.after(100, lambda: gateway.drop(lose=50))
     first = dial(gateway)
@@ -63,7 +77,9 @@ def test_ticks_during_a_disconnection_are_lost(ticks, serve, dial):
     assert prices(again.ticks(450)) == bids(ticks, slice(150, None))
 
 
-def test_a_client_id_in_use_is_refused(serve, dial):
+def test_a_client_id_in_use_is_refused(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     dial(gateway, client_id=5).answers()
     second = dial(gateway, client_id=5)
@@ -72,7 +88,9 @@ def test_a_client_id_in_use_is_refused(serve, dial):
     assert gateway.clients == (5,)
 
 
-def test_a_client_id_is_free_again_when_its_client_has_left(serve, dial):
+def test_a_client_id_is_free_again_when_its_client_has_left(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     first = dial(gateway, client_id=5)
     first.answers()
@@ -81,7 +99,9 @@ def test_a_client_id_is_free_again_when_its_client_has_left(serve, dial):
     assert dial(gateway, client_id=5).answers()
 
 
-def test_a_client_id_can_be_refused_on_command(serve, dial):
+def test_a_client_id_can_be_refused_on_command(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.refuse(5)
     assert dial(gateway, client_id=5).error()[1] == 326
@@ -91,7 +111,12 @@ def test_a_client_id_can_be_refused_on_command(serve, dial):
 
 @pytest.mark.parametrize("versions", [(157, 157), (157, 178), (100, 226)])
 @pytest.mark.parametrize("code", [1100, 1102, 1300, 2103, 2105, 10197])
-def test_errors_on_command(serve, dial, versions, code):
+def test_errors_on_command(
+    serve: Callable[..., Gateway],
+    dial: Callable[..., RawClient],
+    versions: tuple[int, int],
+    code: int,
+) -> None:
     gateway = serve()
     client = dial(gateway, versions=versions)
     client.answers()
@@ -103,7 +128,9 @@ def test_errors_on_command(serve, dial, versions, code):
     assert client.error() == (60001, code, "in these words")
 
 
-def test_after_1101_the_subscriptions_are_forgotten(ticks, serve, dial):
+def test_after_1101_the_subscriptions_are_forgotten(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.after(60, lambda: gateway.send_error(1101))
     client = dial(gateway)
@@ -116,7 +143,9 @@ def test_after_1101_the_subscriptions_are_forgotten(ticks, serve, dial):
 
 
 @pytest.mark.parametrize("data_lost", [True, False])
-def test_the_connection_to_ib_is_lost_and_restored(ticks, serve, dial, data_lost):
+def test_the_connection_to_ib_is_lost_and_restored(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient], data_lost: bool
+) -> None:
     gateway = serve()
     gateway.after(60, gateway.lose_contact)
     client = dial(gateway)
@@ -132,7 +161,9 @@ def test_the_connection_to_ib_is_lost_and_restored(ticks, serve, dial, data_lost
     assert prices(client.ticks(500)) == bids(ticks, slice(100, None))
 
 
-def test_a_stall_keeps_the_connection_open(ticks, serve, dial):
+def test_a_stall_keeps_the_connection_open(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.after(60, gateway.stall)
     client = dial(gateway)
@@ -146,7 +177,9 @@ def test_a_stall_keeps_the_connection_open(ticks, serve, dial):
     assert [m[0] for m in messages].count("49") == 1
 
 
-def test_a_stall_ends_by_itself(serve, dial):
+def test_a_stall_ends_by_itself(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     client = dial(gateway)
     client.answers()
@@ -154,7 +187,9 @@ def test_a_stall_ends_by_itself(serve, dial):
     assert client.answers()
 
 
-def test_garbage_comes_between_two_messages(ticks, serve, dial):
+def test_garbage_comes_between_two_messages(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.after(60, lambda: gateway.garbage(b"\xde\xad\xbe\xef"))
     client = dial(gateway)
@@ -164,7 +199,9 @@ def test_garbage_comes_between_two_messages(ticks, serve, dial):
     assert prices(client.ticks(540)) == bids(ticks, slice(60, None))
 
 
-def test_a_connection_that_ends_within_a_message(serve, dial):
+def test_a_connection_that_ends_within_a_message(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.after(60, gateway.close_mid_message)
     client = dial(gateway)
@@ -174,7 +211,9 @@ def test_a_connection_that_ends_within_a_message(serve, dial):
     assert int.from_bytes(rest[:4], "big") > len(rest) - 4 > 0
 
 
-def test_a_nightly_restart(ticks, serve, dial):
+def test_a_nightly_restart(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.after(60, lambda: gateway.shut(lose=10))
     client = dial(gateway)
@@ -200,7 +239,9 @@ def test_a_nightly_restart(ticks, serve, dial):
         break
 
 
-def test_a_restart_disconnects_new_clients(serve, dial):
+def test_a_restart_disconnects_new_clients(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     client = dial(gateway, versions=None)
     dial(gateway).answers()
@@ -208,7 +249,12 @@ def test_a_restart_disconnects_new_clients(serve, dial):
     assert client.ended() == b""
 
 
-def test_writes_in_small_pieces(ticks, serve, dial, monkeypatch):
+def test_writes_in_small_pieces(
+    ticks: Replay,
+    serve: Callable[..., Gateway],
+    dial: Callable[..., RawClient],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # The sizes of the writes are counted where they are made: TCP may join them for the reader.
     sizes: list[int] = []
     write = asyncio.StreamWriter.write
@@ -236,7 +282,9 @@ def test_writes_in_small_pieces(ticks, serve, dial, monkeypatch):
     assert again.answers()
 
 
-def test_a_client_that_connects_later_gets_small_pieces_after_its_greeting(serve, dial):
+def test_a_client_that_connects_later_gets_small_pieces_after_its_greeting(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.split_writes(1)
     client = dial(gateway, client_id=None)
@@ -249,12 +297,14 @@ def test_a_client_that_connects_later_gets_small_pieces_after_its_greeting(serve
 @pytest.mark.parametrize(
     ("size", "gap"), [(0, 0), (100, 0), (200, 0), (30, 70), (37, 163), (99, 101), (101, 99)]
 )
-def test_a_notice_fills_a_burst_to_a_multiple_of_its_size(size, gap):
+def test_a_notice_fills_a_burst_to_a_multiple_of_its_size(size: int, gap: int) -> None:
     assert Boundary(100, 1.0, 1, whole=True).gap(size) == gap
 
 
 @pytest.mark.parametrize("size", [4096, 8192])
-def test_bursts_of_exactly_so_many_bytes(ticks, serve, dial, size):
+def test_bursts_of_exactly_so_many_bytes(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient], size: int
+) -> None:
     gateway = serve(start_after=0)
     client = dial(gateway)
     client.subscribe(1, 1)
@@ -271,7 +321,9 @@ def test_bursts_of_exactly_so_many_bytes(ticks, serve, dial, size):
     assert prices(client.ticks(600)) == bids(ticks, slice(None))
 
 
-def test_a_drop_during_a_burst_loses_no_logged_tick(ticks, serve, dial):
+def test_a_drop_during_a_burst_loses_no_logged_tick(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve(start_after=0)
     client = dial(gateway)
     client.subscribe(1, 1)
@@ -286,7 +338,9 @@ def test_a_drop_during_a_burst_loses_no_logged_tick(ticks, serve, dial):
     assert client.ended() == b""
 
 
-def test_bursts_that_end_within_a_message(ticks, serve, dial):
+def test_bursts_that_end_within_a_message(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve(start_after=0)
     client = dial(gateway)
     client.subscribe(1, 1)
@@ -301,7 +355,9 @@ def test_bursts_that_end_within_a_message(ticks, serve, dial):
     assert prices(client.ticks(600)) == bids(ticks, slice(None))
 
 
-def test_a_burst_that_nothing_fills_goes_out_with_a_notice(serve, dial):
+def test_a_burst_that_nothing_fills_goes_out_with_a_notice(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     client = dial(gateway)
     client.answers()
@@ -313,7 +369,9 @@ def test_a_burst_that_nothing_fills_goes_out_with_a_notice(serve, dial):
     assert client.error()[1] == 200
 
 
-def test_a_muted_stream_is_subscribed_but_silent(ticks, serve, dial):
+def test_a_muted_stream_is_subscribed_but_silent(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve(start_after=2)
     gateway.mute(1, "bid_ask")
     gateway.after(50, lambda: gateway.unmute(1, "bid_ask"))
@@ -330,7 +388,9 @@ def test_a_muted_stream_is_subscribed_but_silent(ticks, serve, dial):
     ]
 
 
-def test_a_whole_contract_is_muted_to_its_end(serve, dial):
+def test_a_whole_contract_is_muted_to_its_end(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.mute(1)
     client = dial(gateway)
@@ -341,7 +401,9 @@ def test_a_whole_contract_is_muted_to_its_end(serve, dial):
 
 
 @pytest.mark.parametrize("tick_type", ["bid_ask", None])
-def test_streams_without_permission(serve, dial, tick_type):
+def test_streams_without_permission(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient], tick_type: str | None
+) -> None:
     gateway = serve()
     gateway.forbid(1, tick_type)
     gateway.forbid(2, tick_type, code=354, message="no")
@@ -355,7 +417,9 @@ def test_streams_without_permission(serve, dial, tick_type):
     assert client.until("99")
 
 
-def test_a_gateway_that_does_not_answer_and_one_that_hangs_up(serve, dial):
+def test_a_gateway_that_does_not_answer_and_one_that_hangs_up(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.answer_connections("silence")
     silent = dial(gateway, client_id=None, versions=None)
@@ -367,11 +431,13 @@ def test_a_gateway_that_does_not_answer_and_one_that_hangs_up(serve, dial):
     assert dial(gateway).answers()
 
 
-def test_actions_happen_at_their_ticks_in_order(serve, dial):
+def test_actions_happen_at_their_ticks_in_order(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     seen = []
 
-    def note():
+    def note() -> None:
         seen.append(sum(gateway.sent.values()))
 
     for at in (200, 10, 100, 10):
@@ -383,7 +449,9 @@ def test_actions_happen_at_their_ticks_in_order(serve, dial):
     assert seen == [0, 10, 10, 100, 200]
 
 
-def test_an_action_that_fails_is_logged_and_the_replay_goes_on(serve, dial, caplog):
+def test_an_action_that_fails_is_logged_and_the_replay_goes_on(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient], caplog: pytest.LogCaptureFixture
+) -> None:
     gateway = serve()
     gateway.after(5, gateway.close)
     client = dial(gateway)
@@ -394,7 +462,9 @@ def test_an_action_that_fails_is_logged_and_the_replay_goes_on(serve, dial, capl
     assert "shut() it instead" in record.exc_text
 
 
-def test_the_replay_can_be_paused(ticks, serve, dial):
+def test_the_replay_can_be_paused(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     gateway.after(60, gateway.pause)
     client = dial(gateway)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, timezone
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,9 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.errors import InputError
-from ibticks.gateway import TickStream
+from ibticks.gateway import Gateway, Replay, TickStream
 from ibticks.gateway._history import ib_seconds, in_hours, page, past
 from ibticks.schema import TickColumns, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.gateway.clients import RawClient
 
 SECONDS = st.lists(st.integers(0, 12), max_size=60)
 
@@ -27,7 +33,7 @@ def stream(seconds: list[int]) -> TickStream:
 
 
 @given(SECONDS, st.integers(1, 8))
-def test_paging_forward_gets_every_tick_once(seconds, count):
+def test_paging_forward_gets_every_tick_once(seconds: list[int], count: int) -> None:
     ticks, got, start, at_start = stream(sorted(seconds)), [], 0, 0
     while True:
         rows = page(ticks, start=start, end=None, count=count + at_start).tolist()
@@ -42,7 +48,7 @@ def test_paging_forward_gets_every_tick_once(seconds, count):
 
 
 @given(SECONDS, st.integers(1, 8))
-def test_paging_backward_gets_every_tick_once(seconds, count):
+def test_paging_backward_gets_every_tick_once(seconds: list[int], count: int) -> None:
     ticks, got, end = stream(sorted(seconds)), [], 99
     while rows := page(ticks, start=None, end=end, count=count).tolist():
         got = rows + got
@@ -52,7 +58,9 @@ def test_paging_backward_gets_every_tick_once(seconds, count):
 
 
 @given(SECONDS, st.integers(0, 12), st.integers(1, 8))
-def test_a_page_has_the_requested_ticks_and_whole_seconds(seconds, at, count):
+def test_a_page_has_the_requested_ticks_and_whole_seconds(
+    seconds: list[int], at: int, count: int
+) -> None:
     ticks = stream(seconds)
     after = ticks.seconds[page(ticks, start=at, end=None, count=count)].tolist()
     before = ticks.seconds[page(ticks, start=None, end=at, count=count)].tolist()
@@ -63,13 +71,13 @@ def test_a_page_has_the_requested_ticks_and_whole_seconds(seconds, at, count):
         assert all(got.count(second) == seconds.count(second) for second in set(got))
 
 
-def test_a_page_between_two_times():
+def test_a_page_between_two_times() -> None:
     assert page(stream([1, 2, 2, 3, 4]), start=2, end=4, count=9).tolist() == [1, 2, 3]
     assert page(stream([1, 2]), start=5, end=3, count=9).tolist() == []
     assert page(stream([1, 2, 2]), start=None, end=None, count=1).tolist() == [1, 2]
 
 
-def test_ticks_before_a_row():
+def test_ticks_before_a_row() -> None:
     assert past(5, 3).tolist() == [2, 3, 4]
     assert past(2, 9).tolist() == [0, 1]
     assert past(0, 9).tolist() == []
@@ -85,7 +93,7 @@ def test_ticks_before_a_row():
         (" 20131008  13:30:00  UTC ", ZoneInfo("Asia/Tokyo"), 1381239000),
     ],
 )
-def test_times_as_ib_writes_them(text, zone, seconds):
+def test_times_as_ib_writes_them(text: str, zone: ZoneInfo | timezone, seconds: int) -> None:
     assert ib_seconds(text, zone) == seconds
 
 
@@ -99,12 +107,14 @@ def test_times_as_ib_writes_them(text, zone, seconds):
         "20131008 09:30:00 Mars/X",
     ],
 )
-def test_invalid_times(text):
+def test_invalid_times(text: str) -> None:
     with pytest.raises(InputError, match="is not a time as IB writes it"):
         ib_seconds(text, UTC)
 
 
-def test_regular_hours(samples, serve, dial):
+def test_regular_hours(
+    samples: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     quotes = samples.streams[8314, "bid_ask"]
     hours = "20131008:0930-20131008:1600;20131009:CLOSED"
     inside = in_hours(quotes, hours, "US/Eastern")
@@ -118,18 +128,22 @@ def test_regular_hours(samples, serve, dial):
     assert regular[3] == "1381239000"
 
 
-def test_history_without_changes_of_size(ticks, serve, dial):
+def test_history_without_changes_of_size(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve())
     fields = client.history(1, 1, "BID_ASK", start="20231114-22:13:20", count=4, ignore_size=1)
     assert fields[3::6][:-1] == ["1700000000", "1700000001", "1700000003", "1700000004"]
 
 
-def test_pages_that_are_cut_on_command(serve, dial):
+def test_pages_that_are_cut_on_command(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     """As is: the last second, or the first one, is completed. Cut: what was asked for, no more."""
     gateway = serve()
     client = dial(gateway)
 
-    def seconds(**where):
+    def seconds(**where: Any) -> list[Any]:
         fields = client.history(1, 1, "BID_ASK", count=3, **where)
         assert len(fields) == 4 + 6 * int(fields[2])
         return [int(field) for field in fields[3:-1:6]]
@@ -145,11 +159,13 @@ def test_pages_that_are_cut_on_command(serve, dial):
         assert seconds(**where) == whole
 
 
-def test_pages_that_are_refused_on_command(serve, dial):
+def test_pages_that_are_refused_on_command(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     client = dial(gateway)
 
-    def answer(what):
+    def answer(what: str) -> str:
         return client.history(7, 1, what, start="20231114-22:13:20", count=1)[0]
 
     gateway.refuse_history(1, "BID_ASK")

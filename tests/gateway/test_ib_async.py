@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import ib_async
 import pytest
 
 from .clients import KINDS, expected
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.gateway import Gateway, Replay
+
 TIMEOUT_SECONDS = 30
 
 
-def run(gateway, talk):
+def run(gateway: Gateway, talk: Any) -> Any:
     """Have a coroutine function talk to the gateway through a connected client."""
 
-    async def session():
+    async def session() -> Any:
         ib = ib_async.IB()
         await ib.connectAsync("127.0.0.1", gateway.port, clientId=2, raiseSyncErrors=True)
         try:
@@ -29,16 +35,16 @@ def run(gateway, talk):
     return asyncio.run(session())
 
 
-async def arrived(ticker, count, got):
+async def arrived(ticker: Any, count: int, got: list[Any]) -> None:
     while len(got) < count:
         await asyncio.wait_for(ticker.updateEvent, TIMEOUT_SECONDS)
 
 
-def quote_flags(tick):
+def quote_flags(tick: Any) -> tuple[Any, Any]:
     return tick.tickAttribBidAsk.bidPastLow, tick.tickAttribBidAsk.askPastHigh
 
 
-def trade(tick):
+def trade(tick: Any) -> tuple[Any, ...]:
     flags = tick.tickAttribLast
     return (
         tick.price,
@@ -50,10 +56,12 @@ def trade(tick):
     )
 
 
-def test_it_connects_without_a_timeout(serve, caplog):
+def test_it_connects_without_a_timeout(
+    serve: Callable[..., Gateway], caplog: pytest.LogCaptureFixture
+) -> None:
     gateway = serve(accounts=("DU7654321",))
 
-    async def talk(ib):
+    async def talk(ib: Any) -> tuple[Any, ...]:
         return ib.managedAccounts(), ib.client.serverVersion(), ib.positions(), ib.openTrades()
 
     with caplog.at_level(logging.ERROR):
@@ -62,8 +70,8 @@ def test_it_connects_without_a_timeout(serve, caplog):
     assert gateway.unknown_requests == {}
 
 
-def test_contract_details(serve):
-    async def talk(ib):
+def test_contract_details(serve: Callable[..., Gateway]) -> None:
+    async def talk(ib: Any) -> tuple[Any, Any, Any]:
         actual = await ib.reqContractDetailsAsync(ib_async.Stock("ONE", "NYSE", "USD"))
         ambiguous = await ib.reqContractDetailsAsync(ib_async.Contract(symbol="TWO"))
         unknown = await ib.reqContractDetailsAsync(ib_async.Contract(conId=99))
@@ -82,8 +90,8 @@ def test_contract_details(serve):
 
 
 @pytest.mark.parametrize("tick_type", list(KINDS))
-def test_ticks(ticks, serve, tick_type):
-    async def talk(ib):
+def test_ticks(ticks: Replay, serve: Callable[..., Gateway], tick_type: Any) -> None:
+    async def talk(ib: Any) -> list[Any]:
         got = []
         ticker = ib.reqTickByTickData(ib_async.Contract(conId=1), KINDS[tick_type])
         ticker.updateEvent += lambda update: got.extend(update.tickByTicks)
@@ -104,10 +112,10 @@ def test_ticks(ticks, serve, tick_type):
 
 
 @pytest.mark.parametrize("what", ["TRADES", "BID_ASK", "MIDPOINT"])
-def test_historical_ticks(ticks, serve, what):
+def test_historical_ticks(ticks: Replay, serve: Callable[..., Gateway], what: str) -> None:
     end = datetime(2023, 11, 14, 22, 13, 30, tzinfo=UTC)
 
-    async def talk(ib):
+    async def talk(ib: Any) -> Any:
         contract = ib_async.Contract(conId=1)
         return await ib.reqHistoricalTicksAsync(contract, "", end, 3, what, useRth=False)
 
@@ -126,18 +134,18 @@ def test_historical_ticks(ticks, serve, what):
     assert [seen(tick) for tick in got] == [tick[1:] for tick in wanted]
 
 
-def test_the_clock(serve):
-    async def talk(ib):
+def test_the_clock(serve: Callable[..., Gateway]) -> None:
+    async def talk(ib: Any) -> Any:
         return await ib.reqCurrentTimeAsync()
 
     now = datetime.now(UTC)
     assert abs((run(serve(), talk) - now).total_seconds()) < 3600
 
 
-def test_a_dropped_connection_is_noticed(serve):
+def test_a_dropped_connection_is_noticed(serve: Callable[..., Gateway]) -> None:
     gateway = serve()
 
-    async def talk(ib):
+    async def talk(ib: Any) -> Any:
         ended = asyncio.Event()
         ib.disconnectedEvent += ended.set
         await asyncio.to_thread(gateway.drop)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .clients import KINDS, contract, expected
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.gateway import Gateway, Replay
+    from tests.gateway.clients import Official, RawClient
+
 
 @pytest.mark.parametrize("symbol", ["IBM", "BTCUSDT"])
-def test_a_whole_sample_arrives_field_by_field(samples, serve, official, symbol):
+def test_a_whole_sample_arrives_field_by_field(
+    samples: Replay, serve: Callable[..., Gateway], official: Callable[..., Official], symbol: str
+) -> None:
     (chosen,) = (value for value in samples.contracts if value.symbol == symbol)
     replay = samples.only([chosen.contract_id])
     gateway = serve(replay, start_after=4)
@@ -26,7 +35,9 @@ def test_a_whole_sample_arrives_field_by_field(samples, serve, official, symbol)
     assert gateway.sent == {key: stream.rows for key, stream in replay.streams.items()}
 
 
-def test_ten_contracts_at_once(samples, serve, official):
+def test_ten_contracts_at_once(
+    samples: Replay, serve: Callable[..., Gateway], official: Callable[..., Official]
+) -> None:
     replay = samples.cloned(8).head(400)
     gateway = serve(replay, start_after=40)
     client = official(gateway).ready()
@@ -38,7 +49,9 @@ def test_ten_contracts_at_once(samples, serve, official):
         assert client.ticks[req_id] == expected(replay.streams[key])
 
 
-def test_every_flag_arrives(ticks, serve, official):
+def test_every_flag_arrives(
+    ticks: Replay, serve: Callable[..., Gateway], official: Callable[..., Official]
+) -> None:
     gateway = serve(start_after=8)
     client = official(gateway).ready()
     asked = [key for key in ticks.streams if key[0] != 3]
@@ -50,7 +63,9 @@ def test_every_flag_arrives(ticks, serve, official):
         assert client.ticks[req_id] == expected(ticks.streams[key])
 
 
-def test_accounts_and_farms_are_sent(serve, official):
+def test_accounts_and_farms_are_sent(
+    serve: Callable[..., Gateway], official: Callable[..., Official]
+) -> None:
     client = official(serve(accounts=("DU1", "DU2"))).ready()
     client.wait(lambda: len(client.errors) >= 3)
     assert client.accounts == "DU1,DU2"
@@ -62,7 +77,7 @@ def test_accounts_and_farms_are_sent(serve, official):
     ]
 
 
-def test_contract_details(serve, official):
+def test_contract_details(serve: Callable[..., Gateway], official: Callable[..., Official]) -> None:
     client = official(serve()).ready()
     client.reqContractDetails(7, contract(1))
     client.wait(lambda: None in client.details[7])
@@ -76,7 +91,7 @@ def test_contract_details(serve, official):
     assert details.sizeIncrement == 1
 
 
-def test_the_clock(serve, official):
+def test_the_clock(serve: Callable[..., Gateway], official: Callable[..., Official]) -> None:
     client = official(serve()).ready()
     before = int(time.time())
     client.reqCurrentTime()
@@ -86,7 +101,9 @@ def test_the_clock(serve, official):
     assert before <= seconds <= milliseconds / 1000 <= time.time()
 
 
-def test_error_texts_arrive_unchanged(serve, official):
+def test_error_texts_arrive_unchanged(
+    serve: Callable[..., Gateway], official: Callable[..., Official]
+) -> None:
     gateway = serve()
     client = official(gateway).ready()
     client.reqContractDetails(8, contract(99))
@@ -96,7 +113,9 @@ def test_error_texts_arrive_unchanged(serve, official):
     assert (-1, 2103, "Zürich's farm is \\ broken: Ω") in client.errors
 
 
-def test_cancel_ends_a_stream(ticks, serve, official):
+def test_cancel_ends_a_stream(
+    ticks: Replay, serve: Callable[..., Gateway], official: Callable[..., Official]
+) -> None:
     gateway = serve(start_after=2)
     gateway.after(100, gateway.pause)
     client = official(gateway).ready()
@@ -113,7 +132,9 @@ def test_cancel_ends_a_stream(ticks, serve, official):
 
 
 @pytest.mark.parametrize("what", ["TRADES", "BID_ASK", "MIDPOINT"])
-def test_historical_ticks(ticks, serve, official, what):
+def test_historical_ticks(
+    ticks: Replay, serve: Callable[..., Gateway], official: Callable[..., Official], what: str
+) -> None:
     client = official(serve()).ready()
     client.reqHistoricalTicks(5, contract(1), "20231114-22:13:25", "", 4, what, 0, False, [])
     client.wait(lambda: 5 in client.past)
@@ -154,7 +175,12 @@ def test_historical_ticks(ticks, serve, official, what):
         )
 
 
-def test_past_ticks_come_before_the_stream(ticks, serve, dial, official):
+def test_past_ticks_come_before_the_stream(
+    ticks: Replay,
+    serve: Callable[..., Gateway],
+    dial: Callable[..., RawClient],
+    official: Callable[..., Official],
+) -> None:
     gateway = serve()
     gateway.after(100, lambda: gateway.drop())
     first = dial(gateway, client_id=10)
@@ -169,7 +195,9 @@ def test_past_ticks_come_before_the_stream(ticks, serve, dial, official):
     assert client.ticks[9] == expected(ticks.streams[1, "all_last"], 100)
 
 
-def test_a_reconnected_client_continues_at_the_replay_position(ticks, serve, official):
+def test_a_reconnected_client_continues_at_the_replay_position(
+    ticks: Replay, serve: Callable[..., Gateway], official: Callable[..., Official]
+) -> None:
     gateway = serve()
     gateway.after(150, lambda: gateway.drop(lose=20))
     before = official(gateway).ready()

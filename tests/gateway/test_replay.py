@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from ibticks.gateway import GatewayContract, Replay, TickStream
 from ibticks.gateway._contracts import ContractQuery, matching
 from ibticks.schema import StringColumn, StringListColumn
 
+if TYPE_CHECKING:
+    from ibticks import Store
 
-def same(one: TickStream, two: TickStream, *, but=("sequence",)) -> bool:
+
+def same(one: TickStream, two: TickStream, *, but: tuple[str] = ("sequence",)) -> bool:
     for name, column in one.columns.columns.items():
         other = two.columns.columns[name]
         if name in but:
@@ -29,11 +33,11 @@ def same(one: TickStream, two: TickStream, *, but=("sequence",)) -> bool:
     return one.columns.columns.keys() == two.columns.columns.keys()
 
 
-def texts(column) -> list[str]:
+def texts(column: Any) -> list[str]:
     return [column.values[code] for code in column.codes.tolist()]
 
 
-def test_the_samples_in_all_four_tick_types(samples):
+def test_the_samples_in_all_four_tick_types(samples: Replay) -> None:
     assert {key: stream.rows for key, stream in samples.streams.items()} == {
         (8314, "bid_ask"): 62_875,
         (8314, "all_last"): 33_381,
@@ -47,7 +51,7 @@ def test_the_samples_in_all_four_tick_types(samples):
     assert samples.rows == 273_839
 
 
-def test_mid_points_are_sent_on_changes_of_two_sided_quotes(samples):
+def test_mid_points_are_sent_on_changes_of_two_sided_quotes(samples: Replay) -> None:
     quotes, mids = samples.streams[8314, "bid_ask"].columns, samples.streams[8314, "mid_point"]
     last, wanted = None, []
     for time, bid, ask in zip(
@@ -64,12 +68,12 @@ def test_mid_points_are_sent_on_changes_of_two_sided_quotes(samples):
     assert list(got) == wanted
 
 
-def test_completing_adds_only_missing_streams(ticks):
+def test_completing_adds_only_missing_streams(ticks: Replay) -> None:
     assert ticks.completed().streams.keys() == ticks.streams.keys() | {(3, "mid_point")}
     assert same(ticks.completed().streams[1, "mid_point"], ticks.streams[1, "mid_point"])
 
 
-def test_copies_share_the_ticks(samples):
+def test_copies_share_the_ticks(samples: Replay) -> None:
     ten = samples.cloned(8)
     assert len(ten.contracts) == 10
     assert len(ten.streams) == 40
@@ -89,7 +93,7 @@ def test_copies_share_the_ticks(samples):
     assert actual.contract_id == 1_000_003
 
 
-def test_intervals(ticks):
+def test_intervals(ticks: Replay) -> None:
     start = ticks.start_ns
     part = ticks.between(start + 10**9, start + 3 * 10**9)
     assert part.streams[1, "last"].time_ns.tolist() == [
@@ -105,7 +109,7 @@ def test_intervals(ticks):
     assert (empty.rows, empty.start_ns, empty.end_ns) == (0, 0, 0)
 
 
-def test_a_stream_twice_or_of_no_contract(ticks):
+def test_a_stream_twice_or_of_no_contract(ticks: Replay) -> None:
     stream = ticks.streams[1, "last"]
     with pytest.raises(InputError, match="twice"):
         Replay(ticks.contracts, [stream, stream])
@@ -113,7 +117,7 @@ def test_a_stream_twice_or_of_no_contract(ticks):
         Replay([], [stream])
 
 
-def test_a_store_replays_what_was_imported(samples, sample_store):
+def test_a_store_replays_what_was_imported(samples: Replay, sample_store: Store) -> None:
     selection = sample_store.select(["IBM", "BTCUSDT"])
     replay = Replay.from_selection(selection.with_columns("price"))
     assert replay.streams.keys() == {
@@ -130,7 +134,7 @@ def test_a_store_replays_what_was_imported(samples, sample_store):
     }
 
 
-def test_an_interval_of_a_store(sample_store, samples):
+def test_an_interval_of_a_store(sample_store: Store, samples: Replay) -> None:
     selection = sample_store.select(
         "IBM", "bid_ask", session="regular", date="2013-10-08", market="US"
     )
@@ -142,7 +146,7 @@ def test_an_interval_of_a_store(sample_store, samples):
     assert replay.contracts == (contract,)
 
 
-def test_a_selection_without_ticks(sample_store):
+def test_a_selection_without_ticks(sample_store: Store) -> None:
     selection = sample_store.select(
         "IBM", "bid_ask", start="2020-01-01", end="2020-01-02", tz="UTC"
     )
@@ -175,11 +179,11 @@ FUTURE = GatewayContract(
         (ContractQuery(symbol="MNQ", strike=100.0), []),
     ],
 )
-def test_descriptions_of_replays(query, contracts):
+def test_descriptions_of_replays(query: ContractQuery, contracts: list[GatewayContract]) -> None:
     assert list(matching([IBM, FUTURE], query)) == contracts
 
 
-def test_two_contracts_of_one_symbol():
+def test_two_contracts_of_one_symbol() -> None:
     twin = dataclasses.replace(IBM, contract_id=9, currency="EUR")
     assert matching([IBM, twin], ContractQuery(symbol="IBM")) == (IBM, twin)
     assert matching([IBM, twin], ContractQuery(symbol="IBM", currency="EUR")) == (twin,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import ib_async.decoder
 import pytest
@@ -39,10 +40,10 @@ class Recorded(EWrapper):
         super().__init__()
         self.calls: list[tuple] = []
 
-    def error(self, *arguments):
+    def error(self, *arguments: Any) -> None:
         self.calls.append(arguments)
 
-    def contractDetails(self, *arguments):  # noqa: N802
+    def contractDetails(self, *arguments: Any) -> None:  # noqa: N802
         self.calls.append(arguments)
 
 
@@ -50,10 +51,10 @@ class RecordedByIbAsync:
     def __init__(self) -> None:
         self.calls: list[tuple] = []
 
-    def error(self, *arguments):
+    def error(self, *arguments: Any) -> None:
         self.calls.append(arguments)
 
-    def contractDetails(self, *arguments):  # noqa: N802
+    def contractDetails(self, *arguments: Any) -> None:  # noqa: N802
         self.calls.append(arguments)
 
 
@@ -74,7 +75,7 @@ def ib_async_hears(version: int, frame: bytes) -> tuple:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_ibapi_reads_every_error(version):
+def test_ibapi_reads_every_error(version: int) -> None:
     frame = replies.error(version, 60001, 200, "Ω \\ no", at_ms=1234, reject='{"a": "ü"}')
     reject = '{"a": "ü"}' if version >= 166 else ""
     at_ms = 1234 if version >= 194 else 0
@@ -82,7 +83,7 @@ def test_ibapi_reads_every_error(version):
 
 
 @pytest.mark.parametrize("version", [v for v in VERSIONS if v <= 178])
-def test_ib_async_reads_every_error(version):
+def test_ib_async_reads_every_error(version: Any) -> None:
     assert ib_async_hears(version, replies.error(version, -1, 1100, "lost", at_ms=1)) == (
         -1,
         1100,
@@ -93,7 +94,7 @@ def test_ib_async_reads_every_error(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("sec_type", ["FUT", "STK"])
-def test_ibapi_reads_every_contract(version, sec_type):
+def test_ibapi_reads_every_contract(version: int, sec_type: str) -> None:
     contract = dataclasses.replace(FUTURE, sec_type=sec_type)
     req_id, details = ibapi_hears(version, replies.contract_details(version, 9, contract))
     assert req_id == 9
@@ -117,7 +118,7 @@ def test_ibapi_reads_every_contract(version, sec_type):
 
 
 @pytest.mark.parametrize("version", [157, 163, 164, 178])
-def test_ib_async_reads_every_contract(version):
+def test_ib_async_reads_every_contract(version: int) -> None:
     req_id, details = ib_async_hears(version, replies.contract_details(version, 9, FUTURE))
     assert req_id == 9
     assert details.contract.conId == 711280073
@@ -127,7 +128,7 @@ def test_ib_async_reads_every_contract(version):
     assert details.liquidHours == FUTURE.liquid_hours
 
 
-def test_ibapi_reads_a_fund():
+def test_ibapi_reads_a_fund() -> None:
     fund = dataclasses.replace(FUTURE, sec_type="FUND")
     _, details = ibapi_hears(200, replies.contract_details(200, 9, fund))
     assert details.contract.secType == "FUND"
@@ -136,14 +137,14 @@ def test_ibapi_reads_a_fund():
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("size", [64, 65, 4096, 70_000])
-def test_padding_has_its_size_and_is_a_notice(version, size):
+def test_padding_has_its_size_and_is_a_notice(version: int, size: int) -> None:
     frame = replies.padding(version, size, at_ms=1_700_000_000_000)
     assert len(frame) == size
     assert int.from_bytes(frame[:4], "big") == size - 4
     assert ibapi_hears(version, frame)[2] == 2106
 
 
-def test_layouts_by_the_bytes():
+def test_layouts_by_the_bytes() -> None:
     assert replies.error(157, 7, 200, "no", at_ms=5) == b"\0\0\0\x0d4\x002\x007\x00200\x00no\x00"
     assert replies.error(178, 7, 200, "no", at_ms=5)[4:] == b"4\x002\x007\x00200\x00no\x00\x00"
     assert replies.error(200, 7, 200, "no", at_ms=5)[4:] == b"4\x007\x00200\x00no\x00\x005\x00"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -49,7 +50,7 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("fields", "wanted"), KNOWN)
-def test_requests_are_parsed(fields, wanted):
+def test_requests_are_parsed(fields: tuple[Any, ...] | tuple[int | str, ...], wanted: Any) -> None:
     assert requests.parse(request(*fields)[4:]) == wanted
 
 
@@ -63,7 +64,9 @@ def test_requests_are_parsed(fields, wanted):
         (("ninety", 1), -1),
     ],
 )
-def test_an_invalid_request_is_reported_with_its_id(fields, req_id):
+def test_an_invalid_request_is_reported_with_its_id(
+    fields: tuple[Any, ...] | tuple[int | str, ...], req_id: int
+) -> None:
     with pytest.raises(FormatError) as caught:
         requests.parse(request(*fields)[4:])
     assert caught.value.context["req_id"] == req_id
@@ -77,7 +80,7 @@ def test_an_invalid_request_is_reported_with_its_id(fields, req_id):
         ),
     )
 )
-def test_nothing_a_client_sends_breaks_the_parser(payload):
+def test_nothing_a_client_sends_breaks_the_parser(payload: Any) -> None:
     with contextlib.suppress(FormatError):
         requests.parse(payload)
 
@@ -86,11 +89,11 @@ def test_nothing_a_client_sends_breaks_the_parser(payload):
     ("payload", "versions"),
     [(b"v100..226", (100, 226)), (b"v157..178 +PACEAPI", (157, 178)), (b"v178", (178, 178))],
 )
-def test_versions(payload, versions):
+def test_versions(payload: bytes, versions: tuple[int, int]) -> None:
     assert requests.versions_offered(payload) == versions
 
 
 @pytest.mark.parametrize("payload", [b"", b"100..200", b"v..200", b"vx..y", b"GET / HTTP/1.1"])
-def test_invalid_versions(payload):
+def test_invalid_versions(payload: bytes) -> None:
     with pytest.raises(FormatError, match="which versions"):
         requests.versions_offered(payload)

@@ -22,19 +22,19 @@ def imports(path: Path) -> set[str]:
     return actual
 
 
-def test_only_the_command_line_imports_the_gateway():
+def test_only_the_command_line_imports_the_gateway() -> None:
     for path in ROOT.rglob("*.py"):
         room = path.relative_to(ROOT).parts[0]
         if room not in ("gateway", "cli"):
             assert not any(name.startswith("ibticks.gateway") for name in imports(path)), path
 
 
-def test_the_gateway_imports_no_client_library():
+def test_the_gateway_imports_no_client_library() -> None:
     for path in (ROOT / "gateway").glob("*.py"):
         assert not any(name.split(".")[0] in ("ibapi", "ib_async") for name in imports(path)), path
 
 
-def test_a_gateway_is_light():
+def test_a_gateway_is_light() -> None:
     code = (
         "import sys; from ibticks.gateway import Gateway, Replay; Gateway(Replay([], [])); "
         "heavy = {'pandas', 'polars', 'pyarrow', 'xarray', 'numba', 'psycopg', 'ibapi'}; "

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,22 +16,34 @@ from ibticks.gateway import Gateway, Limits, Replay
 
 from .clients import RawClient, request
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 @pytest.mark.parametrize(
     ("versions", "agreed"),
     [((157, 157), 157), ((157, 178), 178), ((100, 226), 200), ((100, 200), 200)],
 )
-def test_the_negotiated_version_is_the_highest_common_one(serve, dial, versions, agreed):
+def test_the_negotiated_version_is_the_highest_common_one(
+    serve: Callable[..., Gateway],
+    dial: Callable[..., RawClient],
+    versions: tuple[int, int],
+    agreed: int,
+) -> None:
     client = dial(serve(), versions=versions)
     assert int(client.version) == agreed
     assert client.answers()
 
 
-def test_the_highest_version_can_be_lowered(serve, dial):
+def test_the_highest_version_can_be_lowered(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     assert dial(serve(highest_version=178), versions=(100, 226)).version == "178"
 
 
-def test_the_greeting_is_two_fields_and_alone(serve, dial):
+def test_the_greeting_is_two_fields_and_alone(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve(), client_id=None)
     assert len(client.fields()) == 2
     assert client.quiet()
@@ -47,7 +60,9 @@ def test_the_greeting_is_two_fields_and_alone(serve, dial):
         b"AP",
     ],
 )
-def test_other_protocols_are_disconnected(serve, dial, hello):
+def test_other_protocols_are_disconnected(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient], hello: bytes
+) -> None:
     gateway = serve()
     stranger = dial(gateway, versions=None)
     stranger.socket.sendall(hello)
@@ -56,7 +71,9 @@ def test_other_protocols_are_disconnected(serve, dial, hello):
     assert dial(gateway).answers()
 
 
-def test_nothing_is_served_before_the_api_is_started(serve, dial):
+def test_nothing_is_served_before_the_api_is_started(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve(), client_id=None)
     client.version, _ = client.fields()
     client.send(49, 1)
@@ -68,7 +85,9 @@ def test_nothing_is_served_before_the_api_is_started(serve, dial):
     assert client.answers()
 
 
-def test_requests_in_any_pieces_and_at_once(serve, dial):
+def test_requests_in_any_pieces_and_at_once(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve())
     data = request(49, 1) + request(8, 1, 1) + request(17, 1) + request(105)
     for byte in data[:10]:
@@ -82,13 +101,21 @@ def test_requests_in_any_pieces_and_at_once(serve, dial):
     ("contract_id", "kind", "code"),
     [(99, "BidAsk", 200), (3, "Last", 10189), (1, "Bars", 10189)],
 )
-def test_subscriptions_that_are_refused(serve, dial, contract_id, kind, code):
+def test_subscriptions_that_are_refused(
+    serve: Callable[..., Gateway],
+    dial: Callable[..., RawClient],
+    contract_id: int,
+    kind: str,
+    code: int,
+) -> None:
     client = dial(serve())
     client.subscribe(4, contract_id, kind)
     assert client.error()[:2] == (4, code)
 
 
-def test_an_ambiguous_contract_is_refused(serve, dial):
+def test_an_ambiguous_contract_is_refused(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve())
     client.send(97, 4, 0, "TWO", "", "", "0", "", "", "", "", "", "", "", "BidAsk", 0, 0)
     req_id, code, text = client.error()
@@ -98,7 +125,9 @@ def test_an_ambiguous_contract_is_refused(serve, dial):
     assert client.until("99")
 
 
-def test_a_request_id_twice_and_one_never_given(serve, dial):
+def test_a_request_id_twice_and_one_never_given(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve(start_after=0)
     client = dial(gateway)
     client.subscribe(4, 1)
@@ -110,14 +139,18 @@ def test_a_request_id_twice_and_one_never_given(serve, dial):
     assert gateway.subscriptions == 0
 
 
-def test_a_request_that_cannot_be_read(serve, dial):
+def test_a_request_that_cannot_be_read(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve())
     client.send(97, 4, "IBM")
     assert client.error()[:2] == (4, 320)
     assert client.answers()
 
 
-def test_requests_that_are_not_served_are_counted(serve, dial):
+def test_requests_that_are_not_served_are_counted(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     client = dial(gateway)
     client.send(1, 11, 4)
@@ -127,7 +160,9 @@ def test_requests_that_are_not_served_are_counted(serve, dial):
     assert gateway.unknown_requests == {1: 2, 59: 1}
 
 
-def test_no_more_streams_than_the_limit(serve, dial):
+def test_no_more_streams_than_the_limit(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve(limits=Limits(streams=2))
     one, two = dial(gateway, client_id=1), dial(gateway, client_id=2)
     one.subscribe(1, 1)
@@ -143,14 +178,18 @@ def test_no_more_streams_than_the_limit(serve, dial):
     assert gateway.subscriptions == 2
 
 
-def test_no_more_requests_a_second_than_the_limit(serve, dial):
+def test_no_more_requests_a_second_than_the_limit(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve(limits=Limits(requests_per_second=3)))
     client.socket.sendall(request(98, 1) * 9)
     codes = {client.error()[1] for _ in range(9)}
     assert codes == {100, 300}
 
 
-def test_no_second_request_for_a_contract_too_soon(serve, dial):
+def test_no_second_request_for_a_contract_too_soon(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve(limits=Limits(seconds_between=3600)))
     client.subscribe(1, 1, "BidAsk")
     client.subscribe(2, 1, "Last")
@@ -159,7 +198,9 @@ def test_no_second_request_for_a_contract_too_soon(serve, dial):
     assert client.answers()
 
 
-def test_history_that_is_refused(serve, dial):
+def test_history_that_is_refused(
+    serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve())
     for what, contract_id, start, code in (
         ("TRADES", 99, "", "200"),
@@ -171,7 +212,9 @@ def test_history_that_is_refused(serve, dial):
         assert client.history(5, contract_id, what, start=start)[1:3] == ["5", code]
 
 
-def test_the_same_stream_twice_is_sent_twice(ticks, serve, dial):
+def test_the_same_stream_twice_is_sent_twice(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     client = dial(serve(start_after=2))
     client.subscribe(1, 1)
     client.subscribe(2, 1)
@@ -181,7 +224,9 @@ def test_the_same_stream_twice_is_sent_twice(ticks, serve, dial):
     assert len(one) == 600
 
 
-def test_quotes_without_those_that_change_a_size_only(ticks, serve, dial):
+def test_quotes_without_those_that_change_a_size_only(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     client = dial(gateway)
     client.subscribe(1, 1, ignore_size=1)
@@ -192,7 +237,9 @@ def test_quotes_without_those_that_change_a_size_only(ticks, serve, dial):
     assert [(s.first, s.last, s.ignore_size) for s in gateway.log] == [(0, 597, True)]
 
 
-def test_twenty_clients_at_once(ticks, serve, dial):
+def test_twenty_clients_at_once(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve(start_after=20)
     clients = [dial(gateway, client_id=number) for number in range(20)]
     for client in clients:
@@ -204,7 +251,9 @@ def test_twenty_clients_at_once(ticks, serve, dial):
     assert gateway.clients == tuple(range(20))
 
 
-def test_streams_of_a_client_are_merged_by_time(samples, serve, dial):
+def test_streams_of_a_client_are_merged_by_time(
+    samples: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     opening = samples.streams[8314, "last"].time_ns[0]
     replay = samples.only([8314]).between(opening, 2**62).head(3000)
     client = dial(serve(replay, start_after=3))
@@ -214,7 +263,9 @@ def test_streams_of_a_client_are_merged_by_time(samples, serve, dial):
     assert seconds == sorted(seconds)
 
 
-def test_a_client_that_does_not_read_holds_up_only_itself(samples, serve, dial):
+def test_a_client_that_does_not_read_holds_up_only_itself(
+    samples: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     replay = samples.cloned(8)
     gateway = serve(replay)
     slow = RawClient(gateway.port, versions=None)
@@ -236,7 +287,9 @@ def test_a_client_that_does_not_read_holds_up_only_itself(samples, serve, dial):
     slow.close()
 
 
-def test_paced_replay_sends_everything_in_order(ticks, serve, dial):
+def test_paced_replay_sends_everything_in_order(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     # Five minutes in three milliseconds.
     client = dial(serve(speed=100_000.0, start_after=2))
     client.subscribe(1, 1, "BidAsk")
@@ -249,7 +302,9 @@ def test_paced_replay_sends_everything_in_order(ticks, serve, dial):
         assert [int(tick[3]) for tick in got if tick[1] == req_id] == wanted
 
 
-def test_paced_replay_goes_on_without_its_client(ticks, serve, dial):
+def test_paced_replay_goes_on_without_its_client(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve(speed=1000.0)
     first = dial(gateway)
     first.subscribe(1, 1)
@@ -264,7 +319,9 @@ def test_paced_replay_goes_on_without_its_client(ticks, serve, dial):
     assert sent[: last_sent + 1] == list(range(last_sent + 1))
 
 
-def test_one_clock_for_all(ticks, serve, dial):
+def test_one_clock_for_all(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve(clock="shared")
     gateway.after(100, gateway.pause)
     first, late = dial(gateway, client_id=1), dial(gateway, client_id=2)
@@ -278,7 +335,9 @@ def test_one_clock_for_all(ticks, serve, dial):
     assert {s.client_id: s.first for s in gateway.log} == {1: 0, 2: 99}
 
 
-def test_every_client_restarts_after_a_rewind(ticks, serve, dial):
+def test_every_client_restarts_after_a_rewind(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     gateway = serve()
     client = dial(gateway)
     client.subscribe(1, 1)
@@ -291,7 +350,7 @@ def test_every_client_restarts_after_a_rewind(ticks, serve, dial):
     assert [(s.req_id, s.first, s.last) for s in gateway.log] == [(1, 0, 599), (3, 0, 599)]
 
 
-def test_close_stops_all_threads_and_sockets(ticks):
+def test_close_stops_all_threads_and_sockets(ticks: Replay) -> None:
     def open_files() -> int:
         return len(list(Path("/dev/fd").iterdir()))
 
@@ -319,7 +378,9 @@ def test_close_stops_all_threads_and_sockets(ticks):
         gateway.start()
 
 
-def test_a_client_that_disconnects_after_a_request_is_cleaned_up(ticks, serve, dial):
+def test_a_client_that_disconnects_after_a_request_is_cleaned_up(
+    ticks: Replay, serve: Callable[..., Gateway], dial: Callable[..., RawClient]
+) -> None:
     """A wake-up of the feed and its end come at once."""
     gateway = serve(ticks, speed=1.0)
     for number in range(5):
@@ -335,17 +396,17 @@ def test_a_client_that_disconnects_after_a_request_is_cleaned_up(ticks, serve, d
         time.sleep(0.01)
 
 
-def test_closing_while_shut(ticks):
+def test_closing_while_shut(ticks: Replay) -> None:
     with Gateway(ticks, speed=None) as gateway:
         gateway.shut()
     assert "closed" in repr(gateway)
 
 
-def test_a_gateway_that_was_never_started_closes(ticks):
+def test_a_gateway_that_was_never_started_closes(ticks: Replay) -> None:
     Gateway(ticks).close()
 
 
-def test_a_port_that_is_taken(ticks, serve):
+def test_a_port_that_is_taken(ticks: Replay, serve: Callable[..., Gateway]) -> None:
     with pytest.raises(InputError, match="give another port") as caught:
         Gateway(ticks, port=serve().port).start()
     assert caught.value.context["port"] > 0
@@ -354,12 +415,12 @@ def test_a_port_that_is_taken(ticks, serve):
 @pytest.mark.parametrize(
     "how", [{"speed": 0}, {"speed": -1.0}, {"highest_version": 226}, {"highest_version": 100}]
 )
-def test_invalid_arguments(ticks, how):
+def test_invalid_arguments(ticks: Replay, how: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Gateway(ticks, **how)
 
 
-def test_waiting_times_out(serve):
+def test_waiting_times_out(serve: Callable[..., Gateway]) -> None:
     gateway = serve()
     assert not gateway.wait_sent(1, timeout=0.01)
     assert not gateway.wait_finished(timeout=0.01)
@@ -367,6 +428,6 @@ def test_waiting_times_out(serve):
     assert gateway.wait_sent(0, (1, "bid_ask"))
 
 
-def test_the_repr_names_the_address(serve):
+def test_the_repr_names_the_address(serve: Callable[..., Gateway]) -> None:
     gateway = serve(Replay([], []))
     assert str(gateway.port) in repr(gateway)

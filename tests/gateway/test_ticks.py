@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,11 +12,14 @@ from ibapi.comm import read_fields
 from ibapi.decoder import Decoder
 
 from ibticks.errors import InputError, UnknownTickTypeError
-from ibticks.gateway import TickStream
+from ibticks.gateway import Replay, TickStream
 from ibticks.schema import StringColumn, StringListColumn, TickColumns, Values, list_columns
 
 from .clients import Official, expected
 from .conftest import SECOND, START
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Recorded(Official):
@@ -23,7 +28,7 @@ class Recorded(Official):
     def __init__(self) -> None:
         self.ticks = {1: []}
 
-    def _note(self, note) -> None:
+    def _note(self, note: Callable[[], None]) -> None:
         note()
 
 
@@ -37,13 +42,15 @@ def record(frames: list[bytes]) -> list[tuple]:
 
 
 @pytest.mark.parametrize("tick_type", ["bid_ask", "mid_point", "all_last", "last"])
-def test_the_official_decoder_reads_the_values_of_the_columns(ticks, tick_type):
+def test_the_official_decoder_reads_the_values_of_the_columns(
+    ticks: Replay, tick_type: str
+) -> None:
     stream = ticks.streams[1, tick_type]
     assert record(stream.frames(1, 0, stream.rows)) == expected(stream)
     assert record(stream.frames(1, 17, 17)) == []
 
 
-def test_absent_values_are_sent_as_empty_fields():
+def test_absent_values_are_sent_as_empty_fields() -> None:
     absent = np.array([True, False])
     trades = TickColumns(
         2,
@@ -67,7 +74,7 @@ def test_absent_values_are_sent_as_empty_fields():
     assert again.columns.numbers("contract_id").tolist() == [2, 2]
 
 
-def test_ticks_are_sent_with_their_exchange_time():
+def test_ticks_are_sent_with_their_exchange_time() -> None:
     quotes = TickColumns(
         3,
         {
@@ -82,7 +89,7 @@ def test_ticks_are_sent_with_their_exchange_time():
     assert moved.seconds.tolist() == [9, START // SECOND + 2, 11]
 
 
-def test_rows_are_sorted_by_time_and_equal_times_stay():
+def test_rows_are_sorted_by_time_and_equal_times_stay() -> None:
     times = np.array([3, 1, 2, 1, 3]) * SECOND
     stream = TickStream(
         1,
@@ -92,7 +99,7 @@ def test_rows_are_sorted_by_time_and_equal_times_stay():
     assert stream.columns.numbers("mid_price").tolist() == [1, 3, 2, 0, 4]
 
 
-def test_conditions_become_one_text():
+def test_conditions_become_one_text() -> None:
     columns = {
         "timestamp": Values(np.array([START, START, START])),
         "conditions": StringListColumn(
@@ -105,7 +112,7 @@ def test_conditions_become_one_text():
     assert [tick[-1] for tick in record(some.frames(1, 0, 2))] == ["I", "T I"]
 
 
-def test_price_changes(ticks):
+def test_price_changes(ticks: Replay) -> None:
     stream = ticks.streams[1, "bid_ask"]
     assert stream.price_changes().tolist() == list(range(0, 600, 3))
     assert stream.take(slice(0, 0)).price_changes().tolist() == []
@@ -129,7 +136,7 @@ SIZES = st.floats(0, 1e12).filter(lambda size: size not in UNSET_SIZES)
         max_size=20,
     )
 )
-def test_any_quote_arrives_exactly(quotes):
+def test_any_quote_arrives_exactly(quotes: list[Any]) -> None:
     names = ("bid_price", "ask_price", "bid_size", "ask_size", "bid_past_low", "ask_past_high")
     kinds = [float] * 4 + [bool] * 2
     columns = {
@@ -141,7 +148,7 @@ def test_any_quote_arrives_exactly(quotes):
     assert record(stream.frames(1, 0, len(quotes))) == [(START // SECOND, *q) for q in quotes]
 
 
-def test_invalid_streams():
+def test_invalid_streams() -> None:
     with pytest.raises(UnknownTickTypeError):
         TickStream(1, "trades", TickColumns(0, {}))
     with pytest.raises(InputError, match="without a timestamp"):

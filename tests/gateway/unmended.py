@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from typing import Any
 
 import ibapi.connection
 from ibapi.client import EClient
@@ -25,16 +26,25 @@ class Listener(EWrapper, EClient):
         self.quotes: list[tuple] = []
         self.codes: list[int] = []
 
-    def nextValidId(self, order_id):  # noqa: N802
+    def nextValidId(self, order_id: Any) -> None:  # noqa: N802
         self.ready.set()
 
-    def currentTime(self, time):  # noqa: N802
+    def currentTime(self, time: Any) -> None:  # noqa: N802
         self.served.set()
 
-    def error(self, req_id, at_ms, code, text, reject=""):
+    def error(self, req_id: Any, at_ms: Any, code: Any, text: Any, reject: str = "") -> None:
         self.codes.append(code)
 
-    def tickByTickBidAsk(self, req_id, time, bid, ask, bid_size, ask_size, attributes):  # noqa: N802
+    def tickByTickBidAsk(  # noqa: N802
+        self,
+        req_id: Any,
+        time: Any,
+        bid: Any,
+        ask: Any,
+        bid_size: Any,
+        ask_size: Any,
+        attributes: Any,
+    ) -> None:
         self.quotes.append((time, bid, ask, float(bid_size), float(ask_size), False, False))
 
 

@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import ibticks as ibt
-from ibticks.coverage import CoverageState, StreamStatus
+from ibticks.coverage import CoverageInterval, CoverageState, StreamStatus
 from ibticks.errors import (
     ConnectionFailedError,
     IndexUnavailableError,
@@ -24,7 +25,8 @@ from ibticks.errors import (
     TimeRangeError,
     UnknownContractError,
 )
-from ibticks.gateway import GatewayContract, Replay
+from ibticks.gateway import Gateway, GatewayContract, Replay
+from ibticks.history import BackfilledInterval
 from ibticks.history import _backfill as backfill_module
 from ibticks.history import _client as history
 from ibticks.history._stream_filler import StreamFiller
@@ -35,6 +37,9 @@ from tests.captures import FakeCapture
 from tests.recorded_replay import Recorded, everything, of_stream
 
 from . import killed_backfills
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -48,28 +53,28 @@ FAST = ibt.Pacing(requests=10**6, burst=10**6, identical_seconds=0, messages_per
 
 
 @pytest.fixture(scope="session")
-def midnight(samples):
+def midnight(samples: Replay) -> Replay:
     """Bitcoin around midnight: hundreds of quotes a second, and IB's clock is ahead."""
     return samples.only([BTC]).between(MIDNIGHT - 10 * SECOND, MIDNIGHT + 15 * SECOND)
 
 
 @pytest.fixture(scope="session")
-def morning(samples):
+def morning(samples: Replay) -> Replay:
     """IBM around the open of New York."""
     return samples.only([IBM]).between(OPEN - MINUTE, OPEN + 4 * MINUTE)
 
 
 @pytest.fixture
-def gap():
+def gap() -> tuple[int, int]:
     """Ten seconds around midnight, neither edge at a second."""
     return (MIDNIGHT - 3_700_000_000, MIDNIGHT + 6_700_000_000)
 
 
 @pytest.fixture
-def fill(store):
+def fill(store: ibt.Store) -> Callable[..., ibt.BackfillResult]:
     """Backfills of the store from a gateway."""
 
-    def run(gateway, *what, **how):
+    def run(gateway: int, *what: int | str, **how: Any) -> ibt.BackfillResult:
         port = gateway if isinstance(gateway, int) else gateway.port
         return ibt.backfill(store, *what, **{"port": port, "pacing": FAST} | how)
 
@@ -85,8 +90,13 @@ NOBODY = 1
 
 @pytest.mark.parametrize("page_ticks", [50, 1000])
 def test_gaps_of_four_tick_types_are_filled_from_the_history(
-    store, serve, midnight, fill, gap, page_ticks
-):
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+    page_ticks: int,
+) -> None:
     recorded = Recorded(store, midnight, [gap])
     before = {kind: store.select(BTC, kind).to_polars() for kind in KINDS}
     days = store.daily_stats()
@@ -117,7 +127,12 @@ def test_gaps_of_four_tick_types_are_filled_from_the_history(
     assert (again.gaps, again.requests) == ((), 0)
 
 
-def test_the_sample_day_with_many_gaps(store, serve, samples, fill):
+def test_the_sample_day_with_many_gaps(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    samples: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+) -> None:
     """Quotes of a day, sixty gaps of all lengths."""
     day = samples.only([IBM], ["bid_ask"])
     chance = random.Random(8314)
@@ -134,7 +149,12 @@ def test_the_sample_day_with_many_gaps(store, serve, samples, fill):
     recorded.check()
 
 
-def test_a_second_with_more_ticks_than_a_page(store, serve, fill, caplog):
+def test_a_second_with_more_ticks_than_a_page(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    fill: Callable[..., ibt.BackfillResult],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Pages end amid such a second, or with it; IB completes it, another server may not."""
     counts = {0: 3, 1: 10, 2: 2500, 3: 1000, 4: 5, 5: 1, 9: 1500, 10: 700, 11: 700, 12: 4}
     crowded = crowd(counts)
@@ -148,7 +168,9 @@ def test_a_second_with_more_ticks_than_a_page(store, serve, fill, caplog):
     assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in reported.getMessage()
 
 
-def test_a_server_that_cuts_seconds_causes_no_duplicates(store, serve, fill):
+def test_a_server_that_cuts_seconds_causes_no_duplicates(
+    store: ibt.Store, serve: Callable[..., Gateway], fill: Callable[..., ibt.BackfillResult]
+) -> None:
     counts = {0: 3, 1: 400, 2: 700, 3: 700, 4: 300, 5: 2500, 6: 700, 7: 9}
     crowded = crowd(counts)
     gap = (crowded.start_ns + SECOND // 2, crowded.end_ns - SECOND // 2)
@@ -169,7 +191,7 @@ def test_a_server_that_cuts_seconds_causes_no_duplicates(store, serve, fill):
     assert fill(NOBODY).gaps == ()
 
 
-def crowd(counts):
+def crowd(counts: dict[int, int]) -> Replay:
     """A contract whose mid points, all different, come so many in each second."""
     begin = 1_700_000_000
     seconds = np.repeat(np.array(list(counts)), np.array(list(counts.values())))
@@ -182,7 +204,13 @@ def crowd(counts):
     return Replay.from_columns([contract], {(1, "mid_point"): TickColumns(len(seconds), columns)})
 
 
-def test_frames_mark_backfilled_ticks(store, serve, midnight, fill, gap):
+def test_frames_mark_backfilled_ticks(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     fill(serve(midnight))
     plain, both, alone = (
@@ -219,7 +247,13 @@ def test_frames_mark_backfilled_ticks(store, serve, midnight, fill, gap):
         store.select(BTC, "bid_ask", backfill="yes")
 
 
-def test_a_rebuilt_ledger_is_the_same(store, serve, midnight, fill, gap):
+def test_a_rebuilt_ledger_is_the_same(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     Recorded(store, midnight, [gap])
     fill(serve(midnight))
     rows = store.index.coverage()
@@ -230,7 +264,13 @@ def test_a_rebuilt_ledger_is_the_same(store, serve, midnight, fill, gap):
     )
 
 
-def test_compressed_and_pruned_as_any_other_file(store, serve, midnight, fill, gap):
+def test_compressed_and_pruned_as_any_other_file(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     later = (MIDNIGHT + 9 * SECOND, MIDNIGHT + 11 * SECOND)
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap, later])
     gateway = serve(midnight)
@@ -251,7 +291,13 @@ def test_compressed_and_pruned_as_any_other_file(store, serve, midnight, fill, g
 # -- which gaps ------------------------------------------------------------------------------------
 
 
-def test_a_range_is_half_open_and_exact(store, serve, midnight, fill, gap):
+def test_a_range_is_half_open_and_exact(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     start, end = MIDNIGHT - 2 * SECOND, MIDNIGHT + SECOND
     gateway = serve(midnight)
@@ -271,12 +317,17 @@ def test_a_range_is_half_open_and_exact(store, serve, midnight, fill, gap):
     recorded.check()
 
 
-def test_only_selected_streams_are_filled(store, serve, morning, fill):
+def test_only_selected_streams_are_filled(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    morning: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+) -> None:
     long = (OPEN + 20 * SECOND, OPEN + 30 * SECOND)
     short = (long[1] + MINUTE, long[1] + MINUTE + SECOND)
     Recorded(store, morning, [long, short])
 
-    def planned(*what, **how):
+    def planned(*what: str | int | list[Any], **how: Any) -> tuple[CoverageInterval, ...]:
         return fill(NOBODY, *what, dry_run=True, **how).gaps
 
     assert {gap.tick_type for gap in planned("IBM", "last")} == {"last"}
@@ -293,7 +344,12 @@ def test_only_selected_streams_are_filled(store, serve, morning, fill):
         planned(page_ticks=1001)
 
 
-def test_a_dry_run_sends_no_request_and_changes_nothing(store, midnight, fill, gap):
+def test_a_dry_run_sends_no_request_and_changes_nothing(
+    store: ibt.Store,
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     Recorded(store, midnight, [gap])
     rows, files = store.index.coverage(), store.index.files()
     result = fill(NOBODY, dry_run=True)
@@ -303,7 +359,13 @@ def test_a_dry_run_sends_no_request_and_changes_nothing(store, midnight, fill, g
     assert (store.index.coverage(), store.index.files()) == (rows, files)
 
 
-def test_a_range_without_an_end_reaches_to_now(store, serve, few, fill, monkeypatch):
+def test_a_range_without_an_end_reaches_to_now(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    few: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The time after the last capture is a gap, and coverage lists it."""
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
     now = time.time_ns()
@@ -321,7 +383,12 @@ def test_a_range_without_an_end_reaches_to_now(store, serve, few, fill, monkeypa
     check_index(store.root, store.index)
 
 
-def test_open_gaps_are_left_and_recent_gaps_wait(store, serve, few, fill):
+def test_open_gaps_are_left_and_recent_gaps_wait(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    few: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+) -> None:
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, IBM, "last")
     capture.say(StreamStatus.SUBSCRIBED, now - 100 * SECOND)
@@ -345,7 +412,12 @@ def test_open_gaps_are_left_and_recent_gaps_wait(store, serve, few, fill):
     check_index(store.root, store.index)
 
 
-def test_a_capture_that_was_killed_left_a_gap_up_to_the_next_one(store, serve, midnight, fill):
+def test_a_capture_that_was_killed_left_a_gap_up_to_the_next_one(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+) -> None:
     stream = midnight.streams[BTC, "bid_ask"]
     begin, until_ns, from_ns, end = (MIDNIGHT + n * SECOND for n in (-11, -4, 2, 17))
     first = FakeCapture(store.root, store.index, BTC, "bid_ask")
@@ -368,14 +440,19 @@ def test_a_capture_that_was_killed_left_a_gap_up_to_the_next_one(store, serve, m
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
-def kinds(parts):
+def kinds(parts: tuple[BackfilledInterval, ...]) -> list[Any]:
     return list(dict.fromkeys(part.tick_type for part in parts))
 
 
 @pytest.mark.parametrize("code", [162, 10187, 354])
 def test_a_stream_that_ib_refuses_is_left_and_the_others_are_filled(
-    store, serve, midnight, fill, gap, code
-):
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+    code: int,
+) -> None:
     recorded = Recorded(store, midnight, [gap])
     gateway = serve(midnight)
     text = "Historical Market Data Service error message:No market data permissions for PAXOS"
@@ -393,7 +470,13 @@ def test_a_stream_that_ib_refuses_is_left_and_the_others_are_filled(
     recorded.check()
 
 
-def test_a_contract_ib_does_not_know_leaves_the_others(store, serve, midnight, fill, gap):
+def test_a_contract_ib_does_not_know_leaves_the_others(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     both = midnight.only(None, ["last"]).cloned(1, first_id=BTC + 1)
     recorded = Recorded(store, both, [gap])
     # Of the first one this gateway has never heard.
@@ -406,7 +489,13 @@ def test_a_contract_ib_does_not_know_leaves_the_others(store, serve, midnight, f
     recorded.check()
 
 
-def test_a_contract_without_an_exchange(store, serve, midnight, fill, gap):
+def test_a_contract_without_an_exchange(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     """IB is asked first; one it does not know is refused then."""
     recorded = Recorded(store, midnight.only(None, ["last"]), [gap], has_symbols=False)
     assert store.contracts() == []
@@ -418,8 +507,15 @@ def test_a_contract_without_an_exchange(store, serve, midnight, fill, gap):
 
 @pytest.mark.parametrize("page_ticks", [20, 1000])
 def test_a_pacing_violation_slows_requests_down(
-    store, serve, midnight, fill, gap, monkeypatch, caplog, page_ticks
-):
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    page_ticks: int,
+) -> None:
     """The first pages come; then it is too fast for IB, twice in a row."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     monkeypatch.setattr(history, "_RETRY_SECONDS", (0.05, 0.1, 0.1))
@@ -438,8 +534,13 @@ def test_a_pacing_violation_slows_requests_down(
 
 
 def test_a_pacing_violation_that_does_not_end_leaves_the_gap(
-    store, serve, midnight, fill, gap, monkeypatch
-):
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     monkeypatch.setattr(history, "_RETRY_SECONDS", (0.01, 0.01, 0.01))
     gateway = serve(midnight)
@@ -454,12 +555,18 @@ def test_a_pacing_violation_that_does_not_end_leaves_the_gap(
     recorded.check()
 
 
-def test_a_connection_lost_during_a_backfill(store, serve, midnight, fill, gap):
+def test_a_connection_lost_during_a_backfill(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     gateway = serve(midnight)
     reported = []
 
-    def hang_up(part):
+    def hang_up(part: Any) -> None:
         reported.append(part)
         if len(reported) == 1:
             gateway.drop()
@@ -480,18 +587,25 @@ def test_a_connection_lost_during_a_backfill(store, serve, midnight, fill, gap):
     recorded.check()
 
 
-def test_a_gateway_that_does_not_answer(store, serve, midnight, fill, gap, monkeypatch):
+def test_a_gateway_that_does_not_answer(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     gateway = serve(midnight)
     stalled = []
     connections = []
     connect = history.HistoryClient.__init__
 
-    def remember(connection, *args, **options):
+    def remember(connection: Any, *args: Any, **options: Any) -> None:
         connections.append(connection)
         connect(connection, *args, **options)
 
-    def stall(part):
+    def stall(part: Any) -> None:
         if not stalled:
             stalled.append(gateway.stall())
             # Only now: a busy machine may take longer than that for an answer that comes.
@@ -507,7 +621,13 @@ def test_a_gateway_that_does_not_answer(store, serve, midnight, fill, gap, monke
     recorded.check()
 
 
-def test_a_gateway_that_is_away_or_refuses_the_client(store, serve, midnight, fill, gap):
+def test_a_gateway_that_is_away_or_refuses_the_client(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["last"]), [gap])
     gateway = serve(midnight)
     gateway.refuse(11)
@@ -521,7 +641,15 @@ def test_a_gateway_that_is_away_or_refuses_the_client(store, serve, midnight, fi
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
 @pytest.mark.parametrize("catalogued", [False, True])
-def test_a_database_lost_during_a_backfill(store, serve, midnight, fill, gap, outage, catalogued):
+def test_a_database_lost_during_a_backfill(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+    outage: Callable[..., None],
+    catalogued: bool,
+) -> None:
     """A gap that was begun is filled; the ledger is not relied on for the rest."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     if catalogued:
@@ -529,7 +657,7 @@ def test_a_database_lost_during_a_backfill(store, serve, midnight, fill, gap, ou
     gateway = serve(midnight)
     reported = []
 
-    def take_away(part):
+    def take_away(part: Any) -> None:
         reported.append(part)
         if len(reported) == 1:
             outage(away=True)
@@ -548,7 +676,13 @@ def test_a_database_lost_during_a_backfill(store, serve, midnight, fill, gap, ou
     recorded.check()
 
 
-def test_a_backfill_can_be_interrupted(store, serve, midnight, fill, gap):
+def test_a_backfill_can_be_interrupted(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     stopping = threading.Event()
     result = fill(
@@ -564,7 +698,13 @@ def test_a_backfill_can_be_interrupted(store, serve, midnight, fill, gap):
     recorded.check()
 
 
-def test_a_stream_of_another_backfill_is_skipped(store, serve, midnight, fill, gap):
+def test_a_stream_of_another_backfill_is_skipped(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     lock = StreamLock(store.root, BTC, "bid_ask", backfill=True)
     result = fill(serve(midnight))
@@ -576,7 +716,13 @@ def test_a_stream_of_another_backfill_is_skipped(store, serve, midnight, fill, g
     recorded.check()
 
 
-def test_no_unnecessary_request_is_sent(store, serve, midnight, fill, gap):
+def test_no_unnecessary_request_is_sent(
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+) -> None:
     """Pages of a gap are counted; nothing is asked twice but what may have been cut."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     with StreamFiller(
@@ -605,7 +751,7 @@ STEPS = ["page", "append", "index", "seal"]
 
 
 @pytest.fixture
-def backfills(store, database, tmp_path):
+def backfills(store: ibt.Store, database: str, tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Forks backfills, each to die at one of its steps; gives how it ended."""
     with subprocess.Popen(
         [sys.executable, Path(killed_backfills.__file__), tmp_path / "prepared"],
@@ -615,7 +761,9 @@ def backfills(store, database, tmp_path):
     ) as server:
         assert server.stdout.readline() == "ready\n"
 
-        def run(gateway, *, at, where=STEPS, page_ticks=50):
+        def run(
+            gateway: Gateway, *, at: int, where: list[str] = STEPS, page_ticks: int = 50
+        ) -> int:
             arguments = {"root": str(store.root), "dsn": database, "port": gateway.port}
             arguments |= {"page_ticks": page_ticks, "at": at, "where": where}
             server.stdin.write(json.dumps(arguments) + "\n")
@@ -629,8 +777,13 @@ def backfills(store, database, tmp_path):
 
 
 def test_killed_at_any_step_and_run_again_each_tick_is_stored_once(
-    store, serve, midnight, fill, gap, backfills
-):
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+    backfills: Callable[..., int],
+) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     gateway = serve(midnight)
     chance = random.Random(7)
@@ -649,8 +802,14 @@ def test_killed_at_any_step_and_run_again_each_tick_is_stored_once(
 
 @pytest.mark.parametrize("at", [1, 2])
 def test_killed_after_the_last_gap_the_next_backfill_seals_the_files(
-    store, serve, midnight, fill, gap, backfills, at
-):
+    store: ibt.Store,
+    serve: Callable[..., Gateway],
+    midnight: Replay,
+    fill: Callable[..., ibt.BackfillResult],
+    gap: tuple[int, int],
+    backfills: Callable[..., int],
+    at: int,
+) -> None:
     """No gap is left, so without it the open file would stay open; IB is not asked."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     gateway = serve(midnight)

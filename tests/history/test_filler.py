@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import ibticks as ibt
 from ibticks.capture import CaptureSettings
 from ibticks.coverage import CoverageInterval, CoverageState
 from ibticks.errors import CaptureError
-from ibticks.gateway import GatewayContract, Replay
+from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.history import _backfill as backfill_module
 from ibticks.history import _client as history
 from ibticks.history import _gap_filler as filler
@@ -25,6 +26,9 @@ from ibticks.schema import TickColumns, Values
 from ibticks.storage import StreamAppender, seal_files
 from tests.capture_checks import check_index, covered, until
 from tests.recorded_replay import as_counter, of_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -41,7 +45,7 @@ class Live:
     backfill waits for them as much longer.
     """
 
-    def __init__(self, serve, monkeypatch):
+    def __init__(self, serve: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self.begin = time.time_ns() // SECOND + 2
         rows = 30_000
@@ -57,7 +61,7 @@ class Live:
         self.gateway = serve(self.replay, speed=1.0, clock="shared", start_after=0)
         self.port = self.gateway.port
 
-    def start(self, capture, streams):
+    def start(self, capture: ibt.Capture, streams: int) -> None:
         """Let ticks come, once so many streams are subscribed."""
         until(lambda: self.gateway.subscriptions == streams, "it is subscribed")
         time.sleep(max(self.begin - time.time(), 0))
@@ -67,7 +71,7 @@ class Live:
         self._monkeypatch.setattr(filler, "_SETTLE_SECONDS", settle + 0.5)
         more(capture)
 
-    def lose(self, capture, streams):
+    def lose(self, capture: ibt.Capture, streams: int) -> None:
         """Half a second of ticks; then some more come."""
         before = capture.status()["status"]["connections"]
         self.gateway.nightly_restart(0.5)
@@ -75,7 +79,7 @@ class Live:
         until(lambda: self.gateway.subscriptions == streams, "it is subscribed again")
         more(capture)
 
-    def check(self, store, tick_type):
+    def check(self, store: ibt.Store, tick_type: str) -> None:
         """Assert that every tick is stored once, but for the last second, which goes on."""
         stream = self.replay.streams[1, tick_type]
         frame = store.select(1, tick_type, backfill="include").to_polars()
@@ -86,13 +90,13 @@ class Live:
         assert there.total() > 100
 
 
-def more(capture, count=40):
+def more(capture: ibt.Capture, count: int = 40) -> None:
     ticks = capture.status()["status"]["ticks"]
     until(lambda: capture.status()["status"]["ticks"] >= ticks + count, "ticks come")
 
 
 @pytest.fixture
-def live(serve, monkeypatch):
+def live(serve: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch) -> Live:
     # A filler that looks often, at a gateway that may be asked as often.
     monkeypatch.setattr(filler, "_POLL_SECONDS", 0.1)
     monkeypatch.setattr(filler, "Pacing", lambda: FAST)
@@ -100,7 +104,9 @@ def live(serve, monkeypatch):
     return Live(serve, monkeypatch)
 
 
-def test_a_running_capture_is_backfilled_by_another_process(live, capturing, store):
+def test_a_running_capture_is_backfilled_by_another_process(
+    live: Live, capturing: Callable[..., ibt.Capture], store: ibt.Store
+) -> None:
     capture = capturing(live, BOTH, backfill=False)
     live.start(capture, 2)
     for _ in range(3):
@@ -119,7 +125,9 @@ def test_a_running_capture_is_backfilled_by_another_process(live, capturing, sto
     check_index(store.root, store.index)
 
 
-def test_a_capture_fills_its_own_gaps(live, capturing, store):
+def test_a_capture_fills_its_own_gaps(
+    live: Live, capturing: Callable[..., ibt.Capture], store: ibt.Store
+) -> None:
     capture = capturing(live, BOTH, backfill=True)
     live.start(capture, 2)
     live.lose(capture, 2)
@@ -139,7 +147,9 @@ def test_a_capture_fills_its_own_gaps(live, capturing, store):
     check_index(store.root, store.index)
 
 
-def test_a_failed_backfill_is_logged_and_retried_and_the_capture_goes_on(live, capturing, store):
+def test_a_failed_backfill_is_logged_and_retried_and_the_capture_goes_on(
+    live: Live, capturing: Callable[..., ibt.Capture], store: ibt.Store
+) -> None:
     live.gateway.refuse(11)
     capture = capturing(live, "1:ONE:bid_ask", backfill=True)
     live.start(capture, 1)
@@ -158,7 +168,13 @@ def test_a_failed_backfill_is_logged_and_retried_and_the_capture_goes_on(live, c
     check_index(store.root, store.index)
 
 
-def test_a_capture_stops_during_a_wait_of_its_backfill(live, capturing, store, monkeypatch, caplog):
+def test_a_capture_stops_during_a_wait_of_its_backfill(
+    live: Live,
+    capturing: Callable[..., ibt.Capture],
+    store: ibt.Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     monkeypatch.setattr(history, "_RETRY_SECONDS", (3600.0,))
     live.gateway.refuse_history(1)  # 162: pacing violation
     capture = capturing(live, "1:ONE:bid_ask", backfill=True)
@@ -176,7 +192,9 @@ def test_a_capture_stops_during_a_wait_of_its_backfill(live, capturing, store, m
     live.check(store, "bid_ask")
 
 
-def test_files_of_a_killed_backfill_are_sealed_by_the_next_capture(live, capturing, store):
+def test_files_of_a_killed_backfill_are_sealed_by_the_next_capture(
+    live: Live, capturing: Callable[..., ibt.Capture], store: ibt.Store
+) -> None:
     left = StreamAppender(store.root, 1, "bid_ask", store.index, fsync=None, backfill=True)
     tick = HistoricalTick(live.begin - 7200, (1.0, 1.0, 2.0, 1.0), flags=(False, False))
     left.append_frames(encode_tick(tick, 1, "bid_ask", "killed"), tick.time * SECOND)
@@ -194,7 +212,7 @@ def test_files_of_a_killed_backfill_are_sealed_by_the_next_capture(live, capturi
 # -- which gaps, as its ledger tells ---------------------------------------------------------------
 
 
-def rows(*states):
+def rows(*states: str) -> list[CoverageRecord]:
     """A ledger, a second each; one that lasts still ends with ``…``."""
     made = [
         CoverageRecord(1, "last", n * SECOND, (n + 1) * SECOND, state.rstrip("…"))
@@ -221,13 +239,13 @@ def rows(*states):
         ([], []),
     ],
 )
-def test_gaps_followed_by_captured_time_are_due(ledger, gaps):
+def test_gaps_followed_by_captured_time_are_due(ledger: list[str], gaps: list[Any]) -> None:
     known = rows(*ledger) if ledger else []
     actual = list(_recaptured_gaps(known, 0, 100 * SECOND))
     assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in actual] == gaps
 
 
-def test_gaps_of_an_earlier_run_and_recent_gaps_are_left():
+def test_gaps_of_an_earlier_run_and_recent_gaps_are_left() -> None:
     known = rows(
         "disconnected", "captured", "disconnected", "captured", "disconnected", "captured…"
     )
@@ -235,7 +253,9 @@ def test_gaps_of_an_earlier_run_and_recent_gaps_are_left():
     assert [(g.start_ns // SECOND, g.end_ns // SECOND) for g in actual] == [(2, 3)]
 
 
-def test_every_gap_that_remains_is_reported(monkeypatch, store):
+def test_every_gap_that_remains_is_reported(
+    monkeypatch: pytest.MonkeyPatch, store: ibt.Store
+) -> None:
     gaps = [
         CoverageInterval(1, tick_type, 0, SECOND, CoverageState.DISCONNECTED) for tick_type in KINDS
     ]
@@ -252,7 +272,7 @@ def test_every_gap_that_remains_is_reported(monkeypatch, store):
         assert f"1 {tick_type} is not filled: refused {tick_type}" in str(raised.value)
 
 
-def test_the_old_name_of_a_reason_warns():
+def test_the_old_name_of_a_reason_warns() -> None:
     gap = CoverageInterval(1, "last", 0, SECOND, CoverageState.DISCONNECTED)
     with pytest.warns(DeprecationWarning, match="reason"):
         assert RemainingGap(gap, "too recent").why == "too recent"

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,12 @@ from ibticks.schema import TickColumns, Values
 from ibticks.storage import iter_messages, list_files, seal_files, verify_files
 from ibticks.storage._audit import read_all_records
 from ibticks.tick_stream_pb2 import StreamMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks._types import Interval
+    from tests.captures import FakeCapture
 
 CONTRACT, KIND = 8314, "mid_point"
 SECOND = 1_000_000_000
@@ -60,23 +67,23 @@ class World:
     end: int
     asked: list[int] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.ticks.sort()
         self.history = [HistoricalTick(time // SECOND, (price,)) for time, price in self.ticks]
         self.seconds = [tick.time for tick in self.history]
         self.index.put_contracts([])
         self.capture()
 
-    def came(self, time):
+    def came(self, time: int) -> int:
         """Return the time at which a tick arrived, or would have arrived."""
         return time + self.latency
 
-    def is_captured(self, time):
+    def is_captured(self, time: int) -> bool:
         came = self.came(time)
         lost = any(start - self.unnoticed <= came < end for start, end in self.gaps)
         return self.begin <= came < self.end and not lost
 
-    def capture(self):
+    def capture(self) -> None:
         capture = self.fake_capture(self.root, self.index, CONTRACT, KIND)
         events = [(self.begin, StreamStatus.SUBSCRIBED), (self.end, StreamStatus.STOPPED)]
         for start, end in self.gaps:
@@ -89,7 +96,7 @@ class World:
             assert capture.say(status, at) == at
         capture.writer.close()
 
-    def write(self, capture, ticks):
+    def write(self, capture: Any, ticks: list[tuple[int, float]]) -> None:
         times = np.array([time for time, _ in ticks], dtype=np.int64)
         columns = {
             "timestamp": Values(times + self.latency),
@@ -98,7 +105,7 @@ class World:
         }
         capture.writer.write(TickColumns(len(ticks), columns), stream_id=capture.stream_id)
 
-    def ask(self, start, most):
+    def ask(self, start: Any, most: Any) -> list[HistoricalTick]:
         """The page of IB's history that begins with a second."""
         self.asked.append(start)
         first = bisect_left(self.seconds, start)
@@ -107,7 +114,9 @@ class World:
             page = self.history[first : bisect_left(self.seconds, page[-1].time + 1)]
         return page
 
-    def filler(self, ask=None, page_ticks=1000):
+    def filler(
+        self, ask: Callable[..., list[HistoricalTick]] | None = None, page_ticks: int = 1000
+    ) -> StreamFiller:
         return StreamFiller(
             self.root,
             self.index,
@@ -119,11 +128,11 @@ class World:
             sealer=seal_files,
         )
 
-    def open_gaps(self):
+    def open_gaps(self) -> list[Interval]:
         known = self.index.coverage([CONTRACT], [KIND])
         return missing_intervals(known, self.begin, self.end)
 
-    def fill(self, filler):
+    def fill(self, filler: StreamFiller) -> list[Any]:
         """Fill what there is to fill; the parts, as they were told."""
         parts = []
         for gap in self.open_gaps():
@@ -131,11 +140,11 @@ class World:
                 parts += filler.fill(start, end, *filler.seconds_of(start, end))
         return parts
 
-    def fill_all(self):
+    def fill_all(self) -> Any:
         with self.filler() as filler:
             return self.fill(filler)
 
-    def stored(self, *, backfilled_rows):
+    def stored(self, *, backfilled_rows: bool) -> list[Any]:
         """All ticks of the captured, or the backfilled, files."""
         return [
             stored_tick(message)
@@ -145,7 +154,7 @@ class World:
             if message.HasField("tick_data")
         ]
 
-    def check(self):
+    def check(self) -> None:
         """Every tick of the time that was captured is there once, and what is said of it is so."""
         captured, filled = (self.stored(backfilled_rows=kind) for kind in (False, True))
         there = Counter(captured + filled)
@@ -166,7 +175,7 @@ class World:
 
 
 @st.composite
-def worlds(draw):
+def worlds(draw: Any) -> dict[Any, Any]:
     """Gaps from half a second to an hour, with ticks at and around their edges."""
     tenth = SECOND // 10
     at, gaps, edges = 0, [], [0]
@@ -194,8 +203,8 @@ def worlds(draw):
 
 
 @pytest.fixture(scope="module")
-def build(fake_capture):
-    def make(folder, how):
+def build(fake_capture: type[FakeCapture]) -> Callable[..., World]:
+    def make(folder: str, how: dict[Any, Any]) -> World:
         return World(Path(folder) / "ticks", MemoryIndex(), fake_capture, **how)
 
     return make
@@ -215,7 +224,9 @@ AT_THE_HOUR = {
 @example(AT_THE_HOUR, 1)
 @settings(max_examples=100, deadline=None)
 @given(worlds(), st.integers(1, 9))
-def test_live_and_backfilled_ticks_are_complete(build, how, page_ticks):
+def test_live_and_backfilled_ticks_are_complete(
+    build: Callable[..., World], how: Any, page_ticks: int
+) -> None:
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         world = build(folder, how)
         before = world.stored(backfilled_rows=False)
@@ -231,7 +242,9 @@ def test_live_and_backfilled_ticks_are_complete(build, how, page_ticks):
 
 @settings(max_examples=100, deadline=None)
 @given(worlds(), st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=4))
-def test_a_killed_backfill_resumes_without_duplicates(build, how, kills):
+def test_a_killed_backfill_resumes_without_duplicates(
+    build: Callable[..., World], how: Any, kills: list[Any]
+) -> None:
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         world = build(folder, how)
         for steps, is_written in kills:
@@ -247,12 +260,12 @@ def test_a_killed_backfill_resumes_without_duplicates(build, how, kills):
         world.check()
 
 
-def die_after(filler, steps, *, is_written):
+def die_after(filler: StreamFiller, steps: Any, *, is_written: Any) -> None:
     """Have a filler die at an append, before or after it reached the file."""
     plain = filler._appender.append_frames
     left = [steps]
 
-    def append(frames, time_ns):
+    def append(frames: Any, time_ns: Any) -> None:
         left[0] -= 1
         if left[0] < 0:
             if is_written:
@@ -263,7 +276,7 @@ def die_after(filler, steps, *, is_written):
     filler._appender.append_frames = append
 
 
-def leave_as_it_is(filler):
+def leave_as_it_is(filler: StreamFiller) -> None:
     appender = filler._appender
     for file in appender._open.values():
         file.close()
@@ -273,13 +286,15 @@ def leave_as_it_is(filler):
 
 @settings(max_examples=60, deadline=None)
 @given(worlds(), st.lists(st.integers(0, 6), max_size=4))
-def test_time_filled_before_a_refusal_is_recorded(build, how, page_counts):
+def test_time_filled_before_a_refusal_is_recorded(
+    build: Callable[..., World], how: Any, page_counts: list[Any]
+) -> None:
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         world = build(folder, how)
         for pages in page_counts:
             world.asked.clear()
 
-            def ask(start, most, pages=pages):
+            def ask(start: Any, most: Any, pages: Any = pages) -> list[HistoricalTick]:
                 if len(world.asked) == pages:
                     raise CaptureError("no more today", code=162)
                 return world.ask(start, most)
@@ -302,10 +317,15 @@ def test_time_filled_before_a_refusal_is_recorded(build, how, page_counts):
 
 
 @pytest.fixture
-def world(build, tmp_path):
+def world(build: Callable[..., World], tmp_path: Path) -> Callable[..., World]:
     """Ten ticks a second for a minute; 20 to 30 s were not captured."""
 
-    def make(gaps=((T0 + 20 * SECOND, T0 + 30 * SECOND),), **how):
+    def make(
+        gaps: list[tuple[int, int]] | tuple[tuple[int, int]] = (
+            (T0 + 20 * SECOND, T0 + 30 * SECOND),
+        ),
+        **how: Any,
+    ) -> World:
         ticks = [(T0 + n * SECOND // 10, float(n)) for n in range(600)]
         plain = {
             "ticks": ticks,
@@ -320,7 +340,7 @@ def world(build, tmp_path):
     return make
 
 
-def test_a_gap_of_whole_seconds_is_filled_by_seconds(world):
+def test_a_gap_of_whole_seconds_is_filled_by_seconds(world: Callable[..., World]) -> None:
     here = world()
     [part] = here.fill_all()
     assert (part.start_ns, part.end_ns, part.ticks) == (T0 + 20 * SECOND, T0 + 30 * SECOND, 100)
@@ -332,7 +352,7 @@ def test_a_gap_of_whole_seconds_is_filled_by_seconds(world):
     assert asked == (T0 // SECOND + 19, T0 // SECOND + 20 + 11)
 
 
-def test_backfilled_messages_are_marked(world):
+def test_backfilled_messages_are_marked(world: Callable[..., World]) -> None:
     here = world()
     here.fill_all()
     [file] = [file for file in here.index.files() if file.backfilled]
@@ -348,7 +368,7 @@ def test_backfilled_messages_are_marked(world):
     assert (file.ticks, file.first_sequence) == (100, None)
 
 
-def test_an_outage_is_filled_from_the_last_tick_before_it(world):
+def test_an_outage_is_filled_from_the_last_tick_before_it(world: Callable[..., World]) -> None:
     here = world(unnoticed=15 * SECOND)
     [part] = here.fill_all()
     assert part.ticks == 250
@@ -356,7 +376,7 @@ def test_an_outage_is_filled_from_the_last_tick_before_it(world):
     here.check()
 
 
-def test_two_gaps_in_one_second(world):
+def test_two_gaps_in_one_second(world: Callable[..., World]) -> None:
     tenth = SECOND // 10
     gaps = [(T0 + 201 * tenth, T0 + 203 * tenth), (T0 + 206 * tenth, T0 + 208 * tenth)]
     here = world(gaps)
@@ -364,7 +384,9 @@ def test_two_gaps_in_one_second(world):
     here.check()
 
 
-def test_a_note_is_stored_beside_its_ticks_and_a_long_quiet_time_needs_one_file(world):
+def test_a_note_is_stored_beside_its_ticks_and_a_long_quiet_time_needs_one_file(
+    world: Callable[..., World],
+) -> None:
     """Two seconds before 14:00, then nothing, then ticks again hours later."""
     early = [(T0 + 8 * SECOND + n, float(n)) for n in range(20)]
     late = [(T0 + 30_000 * SECOND + n, float(n)) for n in range(20)]
@@ -381,7 +403,9 @@ def test_a_note_is_stored_beside_its_ticks_and_a_long_quiet_time_needs_one_file(
     assert all(file.messages == file.ticks + 1 for file in files)
 
 
-def test_a_stream_has_one_backfill_at_a_time_and_is_captured_meanwhile(world, fake_capture):
+def test_a_stream_has_one_backfill_at_a_time_and_is_captured_meanwhile(
+    world: Callable[..., World], fake_capture: type[FakeCapture]
+) -> None:
     here = world()
     capture = fake_capture(here.root, here.index, CONTRACT, KIND)
     with here.filler() as filler:
@@ -395,7 +419,9 @@ def test_a_stream_has_one_backfill_at_a_time_and_is_captured_meanwhile(world, fa
     }
 
 
-def test_a_new_capture_leaves_a_running_backfill_alone(world, fake_capture):
+def test_a_new_capture_leaves_a_running_backfill_alone(
+    world: Callable[..., World], fake_capture: type[FakeCapture]
+) -> None:
     here = world()
     [gap] = here.open_gaps()
     with here.filler(page_ticks=7) as filler:
@@ -424,7 +450,7 @@ past_ticks = st.builds(
 
 
 @given(st.lists(past_ticks, max_size=12), st.data())
-def test_not_among_returns_the_missing_ticks(ticks, data):
+def test_not_among_returns_the_missing_ticks(ticks: list[Any], data: st.DataObject) -> None:
     current = data.draw(st.lists(st.sampled_from(ticks), unique_by=id) if ticks else st.just([]))
     rest = subtract_stored(ticks, current)
     assert Counter(rest) == Counter(ticks) - Counter(current)
@@ -433,7 +459,9 @@ def test_not_among_returns_the_missing_ticks(ticks, data):
 
 
 @given(past_ticks, past_ticks)
-def test_the_same_tick_with_other_flags_is_the_same_tick(tick, other):
+def test_the_same_tick_with_other_flags_is_the_same_tick(
+    tick: HistoricalTick, other: HistoricalTick
+) -> None:
     live = tick._replace(flags=other.flags, conditions=other.conditions)
     assert subtract_stored([tick], [live]) == []
     assert subtract_stored([tick, live], [live]) == [tick]
@@ -441,7 +469,7 @@ def test_the_same_tick_with_other_flags_is_the_same_tick(tick, other):
 
 @given(past_ticks)
 @pytest.mark.parametrize("tick_type", ["last", "all_last"])
-def test_a_trade_is_stored_unchanged(tick_type, tick):
+def test_a_trade_is_stored_unchanged(tick_type: str, tick: HistoricalTick) -> None:
     frames = encode_tick(tick, CONTRACT, tick_type, "stream")
     message = StreamMessage.FromString(frames[4:])
     assert stored_tick(message) == tick
@@ -451,7 +479,7 @@ def test_a_trade_is_stored_unchanged(tick_type, tick):
 
 
 @given(st.integers(0, 2**33), st.tuples(values, values, values, values), st.booleans())
-def test_a_quote_is_stored_unchanged(time, prices, flag):
+def test_a_quote_is_stored_unchanged(time: int, prices: tuple[Any, ...], flag: bool) -> None:
     tick = HistoricalTick(time, prices, flags=(flag, not flag))
     message = StreamMessage.FromString(encode_tick(tick, CONTRACT, "bid_ask", "stream")[4:])
     # A side of -1 or 0 without a size is no quote.
@@ -463,7 +491,7 @@ def test_a_quote_is_stored_unchanged(time, prices, flag):
     assert not message.tick_data.HasField("exchange")
 
 
-def test_a_live_tick_without_an_exchange_time_has_its_second_of_arrival():
+def test_a_live_tick_without_an_exchange_time_has_its_second_of_arrival() -> None:
     message = StreamMessage.FromString(
         encode_tick(HistoricalTick(7, (1.5,)), CONTRACT, KIND, "s")[4:]
     )
@@ -472,7 +500,7 @@ def test_a_live_tick_without_an_exchange_time_has_its_second_of_arrival():
     assert stored_tick(message) == HistoricalTick(7, (1.5,))
 
 
-def test_a_page_of_ibapi():
+def test_a_page_of_ibapi() -> None:
     from decimal import Decimal
 
     from ibapi.common import HistoricalTick as IbHistoricalTick
@@ -498,7 +526,7 @@ def test_a_page_of_ibapi():
     assert parse_tick("mid_point", mid) == HistoricalTick(7, (180.55,))
 
 
-def test_stored_ticks_include_files_missing_in_the_index(world):
+def test_stored_ticks_include_files_missing_in_the_index(world: Callable[..., World]) -> None:
     here = world()
     current = StoredTicks(here.root, MemoryIndex(), CONTRACT, KIND)
     assert len(current.at(T0 // SECOND + 5)) == 10

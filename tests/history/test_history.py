@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from tests.scripted_server import Server, hello, let_in, linger, message, reques
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -23,22 +24,24 @@ FAST = ibt.Pacing(requests=10**6, burst=10**6, identical_seconds=0, messages_per
 T0 = 1_700_000_000
 
 
-def page(req_id, *seconds, done=True):
+def page(req_id: int, *seconds: int, done: bool = True) -> bytes:
     """Mid points of these seconds."""
     ticks = [field for n, second in enumerate(seconds) for field in (second, "", n + 1.5, 0)]
     return message(96, req_id, len(seconds), *ticks, int(done))
 
 
-def error(req_id, code, text):
+def error(req_id: int, code: int, text: str) -> bytes:
     return message(4, req_id, code, text, "", 1_700_000_000_000)
 
 
 @pytest.fixture
-def asking():
+def asking() -> Iterator[Callable[..., HistoryClient]]:
     """Connections to servers that answer each request by the next of these functions."""
     opened = []
 
-    def connect(*answers, hangs_up=False, **how):
+    def connect(
+        *answers: Callable[..., bytes], hangs_up: bool = False, **how: Any
+    ) -> HistoryClient:
         asked = []
 
         def script(line: socket.socket) -> None:
@@ -61,11 +64,11 @@ def asking():
         value.close()
 
 
-def mid_points(history, start=T0):
+def mid_points(history: HistoryClient, start: int = T0) -> list[Any]:
     return [tick.time for tick in history.page(1, "SMART", "mid_point", start, 1000)]
 
 
-def test_a_page_request_has_the_format_of_ib(asking):
+def test_a_page_request_has_the_format_of_ib(asking: Callable[..., HistoryClient]) -> None:
     history = asking(lambda req: page(req, T0, T0 + 1))
     assert history.page(265598, "SMART", "mid_point", T0, 500) == [
         HistoricalTick(T0, (1.5,)),
@@ -78,8 +81,10 @@ def test_a_page_request_has_the_format_of_ib(asking):
     assert history.requests == 1
 
 
-def test_a_page_arrives_in_parts_and_other_answers_are_ignored(asking):
-    def answer(req):
+def test_a_page_arrives_in_parts_and_other_answers_are_ignored(
+    asking: Callable[..., HistoryClient],
+) -> None:
+    def answer(req: Any) -> bytes:
         stray = page(int(req) - 1, T0 + 7)
         notes = error(-1, 2106, "HMDS data farm connection is OK:ushmds") + error(
             int(req) - 1, 162, "HMDS query returned no data"
@@ -96,7 +101,7 @@ def test_a_page_arrives_in_parts_and_other_answers_are_ignored(asking):
         "Historical Market Data Service error message:No historical data available",
     ],
 )
-def test_no_data_is_an_empty_page(asking, text):
+def test_no_data_is_an_empty_page(asking: Callable[..., HistoryClient], text: str) -> None:
     assert mid_points(asking(lambda req: error(req, 162, text))) == []
 
 
@@ -109,7 +114,14 @@ def test_no_data_is_an_empty_page(asking, text):
         (100, "Max rate of messages per second has been exceeded:max=50 rec=51", False),
     ],
 )
-def test_a_pacing_violation_is_retried(asking, monkeypatch, caplog, code, text, of_request):
+def test_a_pacing_violation_is_retried(
+    asking: Callable[..., HistoryClient],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    code: int,
+    text: str,
+    of_request: bool,
+) -> None:
     monkeypatch.setattr(history_module, "_RETRY_SECONDS", (0.01, 0.02, 0.03))
     history = asking(
         *[lambda req: error(req if of_request else -1, code, text)] * 2,
@@ -122,7 +134,9 @@ def test_a_pacing_violation_is_retried(asking, monkeypatch, caplog, code, text, 
     assert len({asked[1] for asked in history.asked}) == 3  # ids are not used twice
 
 
-def test_retries_are_limited(asking, monkeypatch):
+def test_retries_are_limited(
+    asking: Callable[..., HistoryClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(history_module, "_RETRY_SECONDS", (0.0, 0.0, 0.0))
     history = asking(*[lambda req: error(req, 162, "pacing violation")] * 4)
     with pytest.raises(CaptureError, match=r"pacing violation \(162\)") as caught:
@@ -131,19 +145,21 @@ def test_retries_are_limited(asking, monkeypatch):
     assert history.requests == 4
 
 
-def test_ticks_of_earlier_requests_are_ignored(asking):
+def test_ticks_of_earlier_requests_are_ignored(asking: Callable[..., HistoryClient]) -> None:
     with pytest.raises(CaptureError, match="with ticks before 20231114-22:13:20 UTC"):
         mid_points(asking(lambda req: page(req, T0 - 2, T0 - 1)))
 
 
-def test_an_undecodable_message_is_no_page(asking):
+def test_an_undecodable_message_is_no_page(asking: Callable[..., HistoryClient]) -> None:
     history = asking(lambda req: message(96, req, 2, "yesterday", "", 1.5, 0, 1))
     with pytest.raises(CaptureError, match="message: ValueError"):
         mid_points(history)
 
 
 @pytest.mark.parametrize("parts", [0, 1])
-def test_a_connection_that_ends_before_the_page_is_complete(asking, parts):
+def test_a_connection_that_ends_before_the_page_is_complete(
+    asking: Callable[..., HistoryClient], parts: int
+) -> None:
     history = asking(lambda req: page(req, T0, done=False) * parts, hangs_up=True)
     with pytest.raises(ConnectionFailedError, match="the connection was closed"):
         mid_points(history)
@@ -152,7 +168,9 @@ def test_a_connection_that_ends_before_the_page_is_complete(asking, parts):
         mid_points(history)
 
 
-def test_a_timeout_reports_the_last_error_of_the_server(asking):
+def test_a_timeout_reports_the_last_error_of_the_server(
+    asking: Callable[..., HistoryClient],
+) -> None:
     broken = error(-1, 2105, "HMDS data farm connection is broken:ushmds")
     history = asking(lambda req: broken + page(req, T0), lambda _: b"")
     assert mid_points(history) == [T0]
@@ -163,10 +181,10 @@ def test_a_timeout_reports_the_last_error_of_the_server(asking):
         mid_points(history)
 
 
-def test_a_stop_ends_a_wait(asking):
+def test_a_stop_ends_a_wait(asking: Callable[..., HistoryClient]) -> None:
     stopping = threading.Event()
 
-    def answer(_):
+    def answer(_: Any) -> bytes:
         stopping.set()
         return b""
 
@@ -178,7 +196,7 @@ def test_a_stop_ends_a_wait(asking):
     assert history.requests == 1
 
 
-def test_a_stop_ends_a_wait_for_the_greeting():
+def test_a_stop_ends_a_wait_for_the_greeting() -> None:
     stopping = threading.Event()
 
     def say_nothing(line: socket.socket) -> None:
@@ -190,7 +208,7 @@ def test_a_stop_ends_a_wait_for_the_greeting():
         HistoryClient("127.0.0.1", server.port, 11, connect_timeout=3600.0, stopping=stopping)
 
 
-def test_exchange_of_a_contract(asking):
+def test_exchange_of_a_contract(asking: Callable[..., HistoryClient]) -> None:
     unknown = asking(lambda req: error(req, 200, "No security definition has been found"))
     with pytest.raises(CaptureError, match=r"No security definition has been found \(200\)"):
         unknown.exchange(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,9 @@ asked = st.lists(
 SLACK = 1e-6
 
 
-def sent(pacing, wishes):
+def sent(
+    pacing: Pacing, wishes: list[tuple[str, str, int, float]]
+) -> list[tuple[float, tuple[str, str], str, int]]:
     """Return the time of each request of a client that waits as long as the pace says."""
     pace, now, log = Pace(pacing), 1000.0, []
     for page, group, weight, pause in wishes:
@@ -44,7 +48,7 @@ def sent(pacing, wishes):
 
 
 @given(pacings, asked)
-def test_no_limit_is_ever_passed(pacing, wishes):
+def test_no_limit_is_ever_passed(pacing: Pacing, wishes: list[tuple[str, str, int, float]]) -> None:
     log = sent(pacing, wishes)
     for number, (at, page, group, _) in enumerate(log):
         before = log[:number]
@@ -60,28 +64,28 @@ def test_no_limit_is_ever_passed(pacing, wishes):
             assert at - before[-1][0] >= 1 / pacing.messages_per_second - SLACK
 
 
-def test_requests_within_the_limits_do_not_wait():
+def test_requests_within_the_limits_do_not_wait() -> None:
     pace = Pace(Pacing())
     for number in range(60):
         assert pace.wait(number, number % 12, 1, number * 1.0) == 0
     assert pace.wait("one more", "another", 1, 60.0) == pytest.approx(540)
 
 
-def test_quotes_count_twice():
+def test_quotes_count_twice() -> None:
     pace = Pace(Pacing(burst=100))
     waits = [pace.wait(number, "quotes", 2, 10.0 * number) for number in range(31)]
     assert waits[:30] == [0] * 30
     assert waits[30] == pytest.approx(300)
 
 
-def test_the_same_page_again_waits_and_another_one_does_not():
+def test_the_same_page_again_waits_and_another_one_does_not() -> None:
     pace = Pace(Pacing())
     assert pace.wait("page", "group", 1, 0.0) == 0
     assert pace.wait("other", "group", 1, 1.0) == 0
     assert pace.wait("page", "group", 1, 2.0) == pytest.approx(13)
 
 
-def test_other_messages_count_for_the_second_only():
+def test_other_messages_count_for_the_second_only() -> None:
     pace = Pace(Pacing(messages_per_second=10, requests=2))
     assert [pace.message(0.0) for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
     assert pace.wait("page", "group", 1, 0.2) == pytest.approx(0.1)
@@ -98,6 +102,6 @@ def test_other_messages_count_for_the_second_only():
         ({"identical_seconds": float("inf")}, "identical_seconds=inf"),
     ],
 )
-def test_invalid_limits_are_refused(wrong, words):
+def test_invalid_limits_are_refused(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Pacing(**wrong)

@@ -14,7 +14,7 @@ NAMES = ("ibm_quotes", "ibm_trades", "btcusdt_trades")
 
 
 @pytest.fixture(scope="session")
-def written_folder(tmp_path_factory) -> Path:
+def written_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three streams of real ticks; only to be read."""
     folder = tmp_path_factory.mktemp("hours") / "ticks"
     for name in NAMES:
@@ -25,7 +25,7 @@ def written_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def quotes_file(written_folder, tmp_path) -> Path:
+def quotes_file(written_folder: Path, tmp_path: Path) -> Path:
     """A copy of an hour of IBM quotes, under a name that does not state its stream."""
     path = tmp_path / "quotes.pb"
     path.write_bytes((written_folder / QUOTES_HOUR).read_bytes())

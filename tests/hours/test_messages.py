@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import warnings
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +30,7 @@ def frame_offsets(data: bytes) -> list[int]:
     return offsets
 
 
-def test_every_message_has_its_offset(written_folder):
+def test_every_message_has_its_offset(written_folder: Path) -> None:
     path = written_folder / QUOTES_HOUR
     data = path.read_bytes()
     messages_read = list(ibt.iter_messages(path))
@@ -43,7 +45,9 @@ def test_every_message_has_its_offset(written_folder):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_compressed_files_have_the_same_messages(written_folder, tmp_path, compression):
+def test_compressed_files_have_the_same_messages(
+    written_folder: Path, tmp_path: Path, compression: str
+) -> None:
     plain = [message for _, message in ibt.iter_messages(written_folder / QUOTES_HOUR)]
     with ibt.HourWriter(tmp_path, 8314, "bid_ask", compression=compression) as writer:
         writer.write(in_hour(recorded("ibm_quotes"), 14))
@@ -53,7 +57,7 @@ def test_compressed_files_have_the_same_messages(written_folder, tmp_path, compr
     assert len({offset for offset, _ in packed}) < 10
 
 
-def test_an_open_file_ends_at_its_last_whole_frame(tmp_path):
+def test_an_open_file_ends_at_its_last_whole_frame(tmp_path: Path) -> None:
     with ibt.HourWriter(tmp_path, 8314, "all_last") as writer:
         writer.write(in_hour(recorded("ibm_trades"), 14))
         (path,) = tmp_path.rglob("*.pb")
@@ -67,7 +71,7 @@ def test_an_open_file_ends_at_its_last_whole_frame(tmp_path):
                 assert len(list(ibt.iter_messages(torn, strict=True))) == 5_714
 
 
-def test_damage_is_reported_with_its_byte(quotes_file):
+def test_damage_is_reported_with_its_byte(quotes_file: Path) -> None:
     data = bytearray(quotes_file.read_bytes())
     offsets = frame_offsets(bytes(data))
     data[offsets[5_000]] = 0xFF
@@ -82,13 +86,13 @@ def test_damage_is_reported_with_its_byte(quotes_file):
     assert raised.value.context["offset"] == 256
 
 
-def test_a_torn_sealed_file_is_read_as_far_as_it_goes(quotes_file):
+def test_a_torn_sealed_file_is_read_as_far_as_it_goes(quotes_file: Path) -> None:
     quotes_file.write_bytes(quotes_file.read_bytes()[:-3])
     with pytest.warns(errors.CorruptDataWarning, match="sealed with|ends within a frame"):
         assert len(list(ibt.iter_messages(quotes_file))) == 9_457
 
 
-def test_an_undecodable_frame_is_skipped(tmp_path):
+def test_an_undecodable_frame_is_skipped(tmp_path: Path) -> None:
     header = read_header((path := made_open(tmp_path)).read_bytes())
     with path.open("ab") as file:
         file.write(b"\x00\x00\x00\x02\xff\xff")
@@ -107,7 +111,7 @@ def test_an_undecodable_frame_is_skipped(tmp_path):
     assert messages_read == ["tick", "info"]
 
 
-def made_open(tmp_path):
+def made_open(tmp_path: Path) -> Path:
     """An open file of one trade."""
     with ibt.HourWriter(tmp_path / "made", 8314, "all_last") as writer:
         writer.write(recorded("ibm_trades")[:1])
@@ -118,7 +122,7 @@ def made_open(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_a_damaged_block_is_skipped_or_ends_the_file(tmp_path, compression):
+def test_a_damaged_block_is_skipped_or_ends_the_file(tmp_path: Path, compression: str) -> None:
     with ibt.HourWriter(tmp_path, 8314, "bid_ask", compression=compression) as writer:
         writer.write(in_hour(recorded("ibm_quotes"), 14))
     (path,) = writer.files
@@ -131,7 +135,7 @@ def test_a_damaged_block_is_skipped_or_ends_the_file(tmp_path, compression):
         list(ibt.iter_messages(path, strict=True))
 
 
-def test_other_files_are_refused_at_once(tmp_path):
+def test_other_files_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(errors.NoStoreError, match="no such file"):
         ibt.iter_messages(tmp_path / "none.pb")
     with pytest.raises(errors.NoStoreError):
@@ -143,14 +147,14 @@ def test_other_files_are_refused_at_once(tmp_path):
 
 @settings(max_examples=50, deadline=None)
 @given(messages())
-def test_any_message_survives_json(message):
+def test_any_message_survives_json(message: dict[str, Any]) -> None:
     protobuf = to_protobuf(message)
     assert message_from_json(message_to_json(protobuf)).SerializeToString(
         deterministic=True
     ) == protobuf.SerializeToString(deterministic=True)
 
 
-def test_json_has_one_line_and_the_keys_of_v2(written_folder):
+def test_json_has_one_line_and_the_keys_of_v2(written_folder: Path) -> None:
     first = next(ibt.iter_messages(written_folder / QUOTES_HOUR)).message
     text = message_to_json(first)
     assert "\n" not in text
@@ -160,6 +164,6 @@ def test_json_has_one_line_and_the_keys_of_v2(written_folder):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", '{"type": "tick"}', "[" * 100_000])
-def test_invalid_text_is_refused(text):
+def test_invalid_text_is_refused(text: str) -> None:
     with pytest.raises(errors.ProtocolError):
         message_from_json(text)

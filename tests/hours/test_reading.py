@@ -9,7 +9,7 @@ import sys
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -25,6 +25,7 @@ from .conftest import COLUMNS, QUOTES_HOUR, in_hour, recorded
 
 if TYPE_CHECKING:
     from ibticks.hours import HourTicks
+    from ibticks.schema import TickColumns
 
 QUOTE_NAMES = ["timestamp", *COLUMNS["bid_ask"]]
 TRADE_NAMES = ["timestamp", *COLUMNS["all_last"]]
@@ -38,7 +39,7 @@ def same(ticks: HourTicks | pl.DataFrame, expected: pl.DataFrame) -> None:
 
 
 @pytest.fixture
-def open_file(tmp_path) -> Path:
+def open_file(tmp_path: Path) -> Path:
     """An hour of IBM trades in a file that is being written, under a name outside the layout."""
     with ibt.HourWriter(tmp_path / "open", 8314, "all_last") as writer:
         writer.write(in_hour(recorded("ibm_trades"), 14))
@@ -49,7 +50,7 @@ def open_file(tmp_path) -> Path:
     return path
 
 
-def test_a_folder_has_the_ticks_of_every_stream_by_time(written_folder):
+def test_a_folder_has_the_ticks_of_every_stream_by_time(written_folder: Path) -> None:
     ticks = ibt.read_hours(written_folder)
     assert ticks.contract_ids == (8314, 990101)
     assert ticks.tick_types == ("all_last", "bid_ask")
@@ -61,7 +62,7 @@ def test_a_folder_has_the_ticks_of_every_stream_by_time(written_folder):
     same(frame.filter(pl.col("contract_id") == 990101), recorded("btcusdt_trades"))
 
 
-def test_one_file_has_the_ticks_of_its_hour(written_folder):
+def test_one_file_has_the_ticks_of_its_hour(written_folder: Path) -> None:
     ticks = ibt.read_hours(written_folder / QUOTES_HOUR)
     assert ticks.columns == (
         *("timestamp", "contract_id", "tick_type"),
@@ -71,7 +72,7 @@ def test_one_file_has_the_ticks_of_its_hour(written_folder):
     same(ticks, in_hour(recorded("ibm_quotes"), 14))
 
 
-def test_a_pattern_chooses_files(written_folder):
+def test_a_pattern_chooses_files(written_folder: Path) -> None:
     pattern = f"{written_folder}/8314/*/2013/**/14_ticks.pb"
     ticks = ibt.read_hours(pattern)
     assert [Path(path).relative_to(written_folder).parts[1] for path in ticks.files] == [
@@ -82,7 +83,7 @@ def test_a_pattern_chooses_files(written_folder):
     assert ibt.read_hours(f"{written_folder}/990101/*").tick_types == ("all_last",)
 
 
-def test_a_list_of_paths_is_read_by_time_and_each_file_once(written_folder):
+def test_a_list_of_paths_is_read_by_time_and_each_file_once(written_folder: Path) -> None:
     hours = [written_folder / "8314/all_last/2013/10/08" / f"{hour}_ticks.pb" for hour in (15, 14)]
     ticks = ibt.read_hours([*hours, str(hours[0]), f"{written_folder}/8314/all_last/**/14_*.pb"])
     assert ticks.files == tuple(str(path) for path in sorted(hours))
@@ -90,7 +91,7 @@ def test_a_list_of_paths_is_read_by_time_and_each_file_once(written_folder):
     same(ticks, frame.filter(pl.col("timestamp").dt.hour().is_in([14, 15])))
 
 
-def test_a_relative_path_is_read(written_folder, monkeypatch):
+def test_a_relative_path_is_read(written_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(written_folder)
     same(ibt.read_hours(QUOTES_HOUR), in_hour(recorded("ibm_quotes"), 14))
     assert len(ibt.read_hours("8314/bid_ask/**/14_ticks.pb")) == 9_458
@@ -98,7 +99,7 @@ def test_a_relative_path_is_read(written_folder, monkeypatch):
     assert ibt.read_hours("14_ticks.pb").contract_ids == (8314,)
 
 
-def test_start_and_end_bound_the_ticks(written_folder):
+def test_start_and_end_bound_the_ticks(written_folder: Path) -> None:
     start, end = "2013-10-08 10:15", datetime(2013, 10, 8, 15, 30, tzinfo=UTC)
     expected = recorded("ibm_trades").filter(
         (pl.col("timestamp") >= datetime(2013, 10, 8, 14, 15, tzinfo=UTC))
@@ -112,7 +113,7 @@ def test_start_and_end_bound_the_ticks(written_folder):
         ibt.read_hours(folder, start=end, end=end)
 
 
-def test_columns_are_those_asked_for(written_folder):
+def test_columns_are_those_asked_for(written_folder: Path) -> None:
     ticks = ibt.read_hours(written_folder / QUOTES_HOUR, columns=["ask_price", "timestamp"])
     assert ticks.to_arrow().column_names == ["timestamp", "ask_price"]
     assert ibt.read_hours(written_folder / QUOTES_HOUR, columns="price").columns == ("price",)
@@ -122,7 +123,7 @@ def test_columns_are_those_asked_for(written_folder):
         ibt.read_hours(written_folder / QUOTES_HOUR, columns=[])
 
 
-def test_every_library_has_the_same_ticks(written_folder):
+def test_every_library_has_the_same_ticks(written_folder: Path) -> None:
     ticks = ibt.read_hours(written_folder / QUOTES_HOUR)
     table = ticks.to_arrow()
     assert pa.table(ticks).equals(table)
@@ -135,7 +136,7 @@ def test_every_library_has_the_same_ticks(written_folder):
     assert about["missing"] == []
 
 
-def test_the_repr_names_files_and_ticks(written_folder):
+def test_the_repr_names_files_and_ticks(written_folder: Path) -> None:
     ticks = ibt.read_hours(written_folder / "8314/bid_ask")
     times = recorded("ibm_quotes")["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
     assert repr(ticks) == (
@@ -146,7 +147,7 @@ def test_the_repr_names_files_and_ticks(written_folder):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_compressed_files_have_the_same_ticks(tmp_path, compression):
+def test_compressed_files_have_the_same_ticks(tmp_path: Path, compression: str) -> None:
     trades = recorded("ibm_trades")
     with ibt.HourWriter(tmp_path, 8314, "all_last", compression=compression) as writer:
         writer.write(trades)
@@ -158,7 +159,9 @@ def test_compressed_files_have_the_same_ticks(tmp_path, compression):
     same(ibt.read_hours(moved), in_hour(trades, 14))
 
 
-def test_a_name_that_does_not_state_the_stream_is_described_by_its_header(quotes_file):
+def test_a_name_that_does_not_state_the_stream_is_described_by_its_header(
+    quotes_file: Path,
+) -> None:
     ticks = ibt.read_hours(quotes_file, start="2013-10-08T14:30Z")
     assert (ticks.contract_ids, ticks.tick_types) == ((8314,), ("bid_ask",))
     expected = in_hour(recorded("ibm_quotes"), 14)
@@ -166,14 +169,16 @@ def test_a_name_that_does_not_state_the_stream_is_described_by_its_header(quotes
     assert len(ibt.read_hours(quotes_file, end="2013-10-08T14:00Z")) == 0
 
 
-def test_files_of_any_name_are_read_together(quotes_file, open_file, tmp_path):
+def test_files_of_any_name_are_read_together(
+    quotes_file: Path, open_file: Path, tmp_path: Path
+) -> None:
     ticks = ibt.read_hours(tmp_path / "*.pb")
     assert ticks.files == (str(open_file), str(quotes_file))
     assert len(ticks) == 5_715 + 9_458
     assert ticks.to_polars()["timestamp"].is_sorted()
 
 
-def test_a_misplaced_file_is_left_out(written_folder, tmp_path):
+def test_a_misplaced_file_is_left_out(written_folder: Path, tmp_path: Path) -> None:
     for name in ("14_ticks.pb", "15_ticks.pb"):
         place = tmp_path / "8314/bid_ask/2013/10/08" / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +194,7 @@ def test_a_misplaced_file_is_left_out(written_folder, tmp_path):
         ibt.read_hours(tmp_path, strict=True)
 
 
-def test_an_open_file_is_read_to_its_last_whole_frame(open_file):
+def test_an_open_file_is_read_to_its_last_whole_frame(open_file: Path) -> None:
     expected = in_hour(recorded("ibm_trades"), 14)
     same(ibt.read_hours(open_file), expected)
     whole = open_file.read_bytes()
@@ -203,7 +208,7 @@ def test_an_open_file_is_read_to_its_last_whole_frame(open_file):
     assert ibt.scan_hours(open_file).collect().height == 0
 
 
-def test_a_damaged_sealed_file_is_left_out_whole(written_folder, tmp_path):
+def test_a_damaged_sealed_file_is_left_out_whole(written_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "8314/bid_ask/2013/10/08"
     shutil.copytree((written_folder / QUOTES_HOUR).parent, folder)
     damaged = folder / "14_ticks.pb"
@@ -224,7 +229,7 @@ def test_a_damaged_sealed_file_is_left_out_whole(written_folder, tmp_path):
         ibt.scan_hours(folder, strict=True).collect()
 
 
-def test_a_torn_sealed_file_is_damaged(quotes_file):
+def test_a_torn_sealed_file_is_damaged(quotes_file: Path) -> None:
     quotes_file.write_bytes(quotes_file.read_bytes()[:-100])
     with pytest.warns(errors.CorruptDataWarning, match="checksum"):
         assert len(ibt.read_hours(quotes_file)) == 0
@@ -232,7 +237,7 @@ def test_a_torn_sealed_file_is_damaged(quotes_file):
         ibt.read_hours(quotes_file, strict=True)
 
 
-def test_a_damaged_open_file_is_read_up_to_the_damage(open_file):
+def test_a_damaged_open_file_is_read_up_to_the_damage(open_file: Path) -> None:
     data = bytearray(open_file.read_bytes())
     place = len(data) // 2
     data[place : place + 64] = b"\xff" * 64
@@ -244,7 +249,7 @@ def test_a_damaged_open_file_is_read_up_to_the_damage(open_file):
     same(ticks, expected[: len(ticks)])
 
 
-def test_a_missing_path_is_an_error(written_folder, tmp_path):
+def test_a_missing_path_is_an_error(written_folder: Path, tmp_path: Path) -> None:
     for path, message in (
         (tmp_path / "none.pb", "no such file or folder"),
         (f"{written_folder}/8314/last/*.pb", "no hour file matches"),
@@ -260,7 +265,9 @@ def test_a_missing_path_is_an_error(written_folder, tmp_path):
         ibt.read_hours(written_folder, backfill="yes")
 
 
-def test_other_files_are_refused_by_name_and_left_out_of_a_folder(quotes_file, tmp_path):
+def test_other_files_are_refused_by_name_and_left_out_of_a_folder(
+    quotes_file: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other.pb"
     other.write_text("time,price\n")
     with pytest.raises(errors.CorruptFileError, match=r"other\.pb is no hour file"):
@@ -273,13 +280,15 @@ def test_other_files_are_refused_by_name_and_left_out_of_a_folder(quotes_file, t
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_file_of_another_user_is_an_error(quotes_file):
+def test_a_file_of_another_user_is_an_error(quotes_file: Path) -> None:
     quotes_file.chmod(0)
     with pytest.raises(errors.StoreAccessError):
         ibt.read_hours(quotes_file)
 
 
-def test_backfilled_files_are_read_when_they_are_asked_for(written_folder, tmp_path):
+def test_backfilled_files_are_read_when_they_are_asked_for(
+    written_folder: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "8314/bid_ask/2013/10/08"
     folder.mkdir(parents=True)
     shutil.copy(written_folder / QUOTES_HOUR, folder)
@@ -294,20 +303,22 @@ def test_backfilled_files_are_read_when_they_are_asked_for(written_folder, tmp_p
 # -- scanning --------------------------------------------------------------------------------------
 
 
-def test_a_scan_has_the_ticks_of_a_read(written_folder):
+def test_a_scan_has_the_ticks_of_a_read(written_folder: Path) -> None:
     read = ibt.read_hours(written_folder).to_polars()
     scanned = ibt.scan_hours(written_folder)
     assert scanned.collect_schema() == read.schema
     assert_frame_equal(scanned.collect(), read)
 
 
-def test_a_scan_reads_only_what_a_query_needs(written_folder, monkeypatch):
+def test_a_scan_reads_only_what_a_query_needs(
+    written_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ibticks.hours import _files
 
     decoded: list[tuple[str, tuple[str, ...]]] = []
     plain = _files.read_ticks
 
-    def read_ticks(root, records, columns, **options):
+    def read_ticks(root: Any, records: Any, columns: Any, **options: Any) -> list[TickColumns]:
         decoded.extend((record.path, tuple(columns)) for record in records)
         return plain(root, records, columns, **options)
 
@@ -322,14 +333,16 @@ def test_a_scan_reads_only_what_a_query_needs(written_folder, monkeypatch):
     assert set(decoded[0][1]) == {"timestamp", "tick_type", "bid_size"}
 
 
-def test_a_scan_of_files_of_any_name_is_sorted_and_bounded(quotes_file, open_file, tmp_path):
+def test_a_scan_of_files_of_any_name_is_sorted_and_bounded(
+    quotes_file: Path, open_file: Path, tmp_path: Path
+) -> None:
     start = "2013-10-08T14:10:00Z"
     frame = ibt.scan_hours(tmp_path / "*.pb", start=start).collect()
     assert frame["timestamp"].is_sorted()
     assert_frame_equal(frame, ibt.read_hours(tmp_path / "*.pb", start=start).to_polars())
 
 
-def test_neither_a_database_nor_a_store_is_loaded(written_folder):
+def test_neither_a_database_nor_a_store_is_loaded(written_folder: Path) -> None:
     code = (
         "import sys, ibticks as ibt\n"
         f"assert len(ibt.read_hours({str(written_folder / QUOTES_HOUR)!r})) == 9458\n"

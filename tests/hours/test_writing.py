@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -23,7 +25,7 @@ from .conftest import QUOTES_HOUR, in_hour, recorded
 TRADES = {"contract_id": 8314, "tick_type": "all_last"}
 
 
-def test_written_ticks_are_read_back_with_every_column(tmp_path):
+def test_written_ticks_are_read_back_with_every_column(tmp_path: Path) -> None:
     source = sample("ibm_trades")
     with ibt.HourWriter(tmp_path, **TRADES, stream_id="8314_all_last") as writer:
         for batch in read_batches(source.path, **TRADES):
@@ -49,7 +51,7 @@ def test_written_ticks_are_read_back_with_every_column(tmp_path):
         max_size=30,
     )
 )
-def test_any_ticks_are_read_back(tmp_path_factory, rows):
+def test_any_ticks_are_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("any")
     start = int(datetime(2025, 1, 10, 14, tzinfo=UTC).timestamp()) * 10**9
     frame = pl.DataFrame(
@@ -68,7 +70,7 @@ def test_any_ticks_are_read_back(tmp_path_factory, rows):
     assert read["size"].to_list() == expected["size"].to_list()
 
 
-def test_files_are_sealed_in_the_layout_of_a_store(written_folder):
+def test_files_are_sealed_in_the_layout_of_a_store(written_folder: Path) -> None:
     files = sorted(path for path in written_folder.rglob("*.pb"))
     assert len(files) == 17 + 12 + 2
     for path in files:
@@ -78,7 +80,7 @@ def test_files_are_sealed_in_the_layout_of_a_store(written_folder):
         assert (str(header.contract_id), header.tick_type) == (contract, tick_type)
 
 
-def test_a_store_opens_the_folder(written_folder, tmp_path, database):
+def test_a_store_opens_the_folder(written_folder: Path, tmp_path: Path, database: str) -> None:
     shutil.copytree(written_folder, tmp_path / "ticks")
     with ibt.open(tmp_path / "ticks", dsn=database) as store:
         store.rebuild_index()
@@ -86,7 +88,7 @@ def test_a_store_opens_the_folder(written_folder, tmp_path, database):
         assert all(finding.problem is None for finding in store.verify())
 
 
-def test_ticks_of_a_file_are_appended_to_and_never_overwritten(tmp_path):
+def test_ticks_of_a_file_are_appended_to_and_never_overwritten(tmp_path: Path) -> None:
     hour = in_hour(recorded("ibm_trades"), 14)
     with ibt.HourWriter(tmp_path, **TRADES) as writer:
         writer.write(hour[:2_000])
@@ -101,7 +103,7 @@ def test_ticks_of_a_file_are_appended_to_and_never_overwritten(tmp_path):
     assert read["price"].to_list() == hour["price"].to_list()
 
 
-def test_a_compressed_file_is_appended_to(tmp_path):
+def test_a_compressed_file_is_appended_to(tmp_path: Path) -> None:
     hour = in_hour(recorded("ibm_trades"), 14)
     for part in (hour[:2_000], hour[2_000:]):
         with ibt.HourWriter(tmp_path, **TRADES, compression="zstd") as writer:
@@ -110,7 +112,7 @@ def test_a_compressed_file_is_appended_to(tmp_path):
     assert ibt.read_hours(tmp_path).to_polars()["price"].to_list() == hour["price"].to_list()
 
 
-def test_other_hours_are_unchanged(tmp_path):
+def test_other_hours_are_unchanged(tmp_path: Path) -> None:
     trades = recorded("ibm_trades")
     with ibt.HourWriter(tmp_path, **TRADES) as writer:
         writer.write(in_hour(trades, 14))
@@ -122,7 +124,7 @@ def test_other_hours_are_unchanged(tmp_path):
     assert [file.name for file in writer.files] == ["15_ticks.pb"]
 
 
-def test_a_write_that_was_interrupted_can_be_repeated(tmp_path):
+def test_a_write_that_was_interrupted_can_be_repeated(tmp_path: Path) -> None:
     hour = in_hour(recorded("ibm_trades"), 14)
 
     def write_half() -> None:
@@ -139,7 +141,7 @@ def test_a_write_that_was_interrupted_can_be_repeated(tmp_path):
     assert len(ibt.read_hours(tmp_path)) == hour.height
 
 
-def test_messages_of_every_type_are_appended(written_folder, tmp_path):
+def test_messages_of_every_type_are_appended(written_folder: Path, tmp_path: Path) -> None:
     messages = [message for _, message in ibt.iter_messages(written_folder / QUOTES_HOUR)][:10]
     info = {
         "type": "info",
@@ -159,7 +161,7 @@ def test_messages_of_every_type_are_appended(written_folder, tmp_path):
     assert copied[10].info_data.status == "unsubscribed"
 
 
-def test_ticks_of_other_streams_are_refused(tmp_path):
+def test_ticks_of_other_streams_are_refused(tmp_path: Path) -> None:
     with ibt.HourWriter(tmp_path, **TRADES) as writer:
         with pytest.raises(errors.InputError, match="contract_id"):
             writer.write(recorded("ibm_trades").with_columns(contract_id=pl.lit(1)))
@@ -173,7 +175,7 @@ def test_ticks_of_other_streams_are_refused(tmp_path):
     assert not list(tmp_path.rglob("*.pb"))
 
 
-def test_one_writer_has_a_stream_at_a_time(tmp_path):
+def test_one_writer_has_a_stream_at_a_time(tmp_path: Path) -> None:
     with ibt.HourWriter(tmp_path, **TRADES) as writer:
         with pytest.raises(errors.WriterLockedError, match="already written"):
             ibt.HourWriter(tmp_path, **TRADES)
@@ -182,7 +184,7 @@ def test_one_writer_has_a_stream_at_a_time(tmp_path):
     assert repr(writer).endswith("'all_last', closed)")
 
 
-def test_a_closed_writer_writes_nothing(tmp_path):
+def test_a_closed_writer_writes_nothing(tmp_path: Path) -> None:
     writer = ibt.HourWriter(tmp_path, **TRADES)
     writer.close()
     writer.close()
@@ -192,7 +194,7 @@ def test_a_closed_writer_writes_nothing(tmp_path):
         writer.append({})
 
 
-def test_arguments_are_checked_before_the_folder_is_made(tmp_path):
+def test_arguments_are_checked_before_the_folder_is_made(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     for wrong in ({"compression": "rar"}, {"duplicates": "drop"}):
         with pytest.raises(errors.InputError, match=next(iter(wrong.values()))):

@@ -13,6 +13,8 @@ import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -24,17 +26,22 @@ from ibticks import errors
 from ibticks.sample import sample
 from ibticks.testing.strategies import messages, ticks, timestamps
 
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from ibticks.index.embedded import EmbeddedServer
+
 BTC = {"contract_id": 990101, "tick_type": "all_last"}
 AAPL = {"contract_id": 265598, "tick_type": "last"}
 
 
 @pytest.fixture(scope="module")
-def quotes():
+def quotes() -> pl.DataFrame:
     """IBM quotes as a plain frame."""
     return pl.read_parquet(sample("ibm_quotes").path)
 
 
-def csv(path, rows, header="time,price,size"):
+def csv(path: Path, rows: list[str], header: str = "time,price,size") -> Path:
     path.write_text("\n".join([header, *rows]) + "\n")
     return path
 
@@ -43,7 +50,9 @@ def csv(path, rows, header="time,price,size"):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz", "tsv"])
-def test_the_same_ticks_from_any_kind_of_file(store, sample_store, quotes, tmp_path, kind):
+def test_the_same_ticks_from_any_kind_of_file(
+    store: ibt.Store, sample_store: ibt.Store, quotes: pl.DataFrame, tmp_path: Path, kind: str
+) -> None:
     part = quotes.slice(20_000, 5000).drop("bid_exchange", "ask_exchange", "suspicious")
     path = tmp_path / f"quotes.{kind}"
     if kind == "parquet":
@@ -64,7 +73,7 @@ def test_the_same_ticks_from_any_kind_of_file(store, sample_store, quotes, tmp_p
     assert around.height >= 5000
 
 
-def test_the_mapping_is_reported(store, tmp_path):
+def test_the_mapping_is_reported(store: ibt.Store, tmp_path: Path) -> None:
     path = csv(tmp_path / "trades.csv", ["2025-01-10 09:30:00,236.5,100,x"], "Time,Last,Qty,note")
     result = ibt.import_table(store, path, **AAPL, tz="America/New_York")
     assert result.mapped == {"timestamp": ("Time",), "price": ("Last",), "size": ("Qty",)}
@@ -74,7 +83,7 @@ def test_the_mapping_is_reported(store, tmp_path):
     assert frame["sequence"].to_list() == [None]  # the file has none: none is made up
 
 
-def test_a_mapping_and_a_unit(store, tmp_path):
+def test_a_mapping_and_a_unit(store: ibt.Store, tmp_path: Path) -> None:
     path = csv(tmp_path / "trades.csv", ["34200000,5", "34200001,6"], "ms,paid")
     with pytest.raises(errors.InputError, match="no column for timestamp, price"):
         ibt.import_table(store, path, **AAPL)
@@ -88,7 +97,7 @@ def test_a_mapping_and_a_unit(store, tmp_path):
     )
 
 
-def test_imported_twice_is_stored_once(store, tmp_path):
+def test_imported_twice_is_stored_once(store: ibt.Store, tmp_path: Path) -> None:
     """Also under another name, compressed, or as another kind of file."""
     path = tmp_path / "trades.parquet"
     source = pl.read_parquet(sample("btcusdt_trades").path)
@@ -107,7 +116,7 @@ def test_imported_twice_is_stored_once(store, tmp_path):
     assert store.index.files() == files
 
 
-def test_equal_ticks_of_a_file_are_all_kept(store, tmp_path):
+def test_equal_ticks_of_a_file_are_all_kept(store: ibt.Store, tmp_path: Path) -> None:
     rows = ["2025-01-10T14:30:00Z,236.5,100,1"] * 3
     path = csv(tmp_path / "trades.csv", rows, "time,price,size,sequence")
     assert ibt.import_table(store, path, **AAPL).added == 3
@@ -117,7 +126,7 @@ def test_equal_ticks_of_a_file_are_all_kept(store, tmp_path):
     assert store.select(265598).count() == 4
 
 
-def test_a_longer_file_adds_its_new_rows(store, tmp_path):
+def test_a_longer_file_adds_its_new_rows(store: ibt.Store, tmp_path: Path) -> None:
     rows = [f"2025-01-10T14:{minute}:00Z,{minute},1" for minute in range(10, 60)]
     rows += [f"2025-01-10T15:{minute}:00Z,{minute},1" for minute in range(10, 60)]
     path = csv(tmp_path / "trades.csv", rows[:70])
@@ -128,7 +137,9 @@ def test_a_longer_file_adds_its_new_rows(store, tmp_path):
     assert store.select(265598).to_polars()["price"].to_list() == [*range(10, 60)] * 2
 
 
-def test_a_bad_row_is_named_and_the_rows_before_it_are_stored(store, tmp_path):
+def test_a_bad_row_is_named_and_the_rows_before_it_are_stored(
+    store: ibt.Store, tmp_path: Path
+) -> None:
     rows = [f"2025-01-10T14:30:{second:02}Z,{second},1" for second in range(60)]
     rows[41] = "2025-01-10T14:30:41Z,forty-one,1"
     path = csv(tmp_path / "trades.csv", rows)
@@ -158,7 +169,9 @@ def test_a_bad_row_is_named_and_the_rows_before_it_are_stored(store, tmp_path):
     ],
     ids=str,
 )
-def test_invalid_imports(store, tmp_path, content, options, error, says):
+def test_invalid_imports(
+    store: ibt.Store, tmp_path: Path, content: str, options: dict[str, Any], error: Any, says: str
+) -> None:
     path = tmp_path / "trades.csv"
     path.write_text(content)
     with pytest.raises(error, match=says):
@@ -166,7 +179,7 @@ def test_invalid_imports(store, tmp_path, content, options, error, says):
     assert store.contents() == []
 
 
-def test_missing_files(store, tmp_path):
+def test_missing_files(store: ibt.Store, tmp_path: Path) -> None:
     for load in (
         lambda path: ibt.import_table(store, path, **AAPL),
         lambda path: ibt.import_messages(store, path),
@@ -179,7 +192,7 @@ def test_missing_files(store, tmp_path):
             load(tmp_path)
 
 
-def test_a_stream_being_written_is_not_imported_into(store, tmp_path):
+def test_a_stream_being_written_is_not_imported_into(store: ibt.Store, tmp_path: Path) -> None:
     path = csv(tmp_path / "trades.csv", ["2025-01-10T14:30:00Z,1,1"])
     with store.writer(265598, "last"), pytest.raises(errors.WriterLockedError):
         ibt.import_table(store, path, **AAPL)
@@ -189,7 +202,7 @@ def test_a_stream_being_written_is_not_imported_into(store, tmp_path):
 # -- killed in the middle --------------------------------------------------------------------------
 
 
-def test_a_killed_import_is_repeated(tmp_path, database, quotes):
+def test_a_killed_import_is_repeated(tmp_path: Path, database: str, quotes: pl.DataFrame) -> None:
     """``kill -9`` at any moment; what follows writes what is missing, and nothing twice."""
     path = tmp_path / "quotes.csv"
     part = quotes.select("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
@@ -223,29 +236,33 @@ def test_a_killed_import_is_repeated(tmp_path, database, quotes):
         )
 
 
-def size_of(root) -> int:
+def size_of(root: Path) -> int:
     return sum(path.stat().st_size for path in root.glob("8314/*/*/*/*/*_ticks.pb"))
 
 
 # -- messages --------------------------------------------------------------------------------------
 
 
-def tick(time="2025-01-10T14:30:00.000000Z", stream_id="s", **data):
+def tick(
+    time: str = "2025-01-10T14:30:00.000000Z", stream_id: str = "s", **data: Any
+) -> dict[Any, Any]:
     data = {"contract_id": 265598, "tick_type": "last", "price": 1.5, "size": 2.0, **data}
     return {"type": "tick", "stream_id": stream_id, "timestamp": time, "data": data}
 
 
-def info(time="2025-01-10T14:30:00.000000Z", stream_id="s", **data):
+def info(
+    time: str = "2025-01-10T14:30:00.000000Z", stream_id: str = "s", **data: Any
+) -> dict[Any, Any]:
     data = {"status": "quiet", **data}
     return {"type": "info", "stream_id": stream_id, "timestamp": time, "data": data}
 
 
-def lines(path, rows):
+def lines(path: Path, rows: list[Any] | Generator[Any, None, None]) -> Path:
     path.write_text("".join(json.dumps(message) + "\n" for message in rows))
     return path
 
 
-def test_messages_go_where_the_ticks_of_their_stream_go(store, tmp_path):
+def test_messages_go_where_the_ticks_of_their_stream_go(store: ibt.Store, tmp_path: Path) -> None:
     sent = [
         info(stream_id="a", status="subscribed"),  # before any tick says whose stream it is
         tick(stream_id="b", tick_type="bid_ask", contract_id=2),
@@ -263,7 +280,7 @@ def test_messages_go_where_the_ticks_of_their_stream_go(store, tmp_path):
     assert (again.added, again.known) == (0, 5)
 
 
-def test_messages_of_a_stream_without_a_tick(store, tmp_path):
+def test_messages_of_a_stream_without_a_tick(store: ibt.Store, tmp_path: Path) -> None:
     path = lines(tmp_path / "all.jsonl", [tick(), info(stream_id="x"), info(stream_id="y")])
     with pytest.raises(errors.InputError, match=r"2 messages .* without a tick .*\(x, y\)"):
         ibt.import_messages(store, path)
@@ -291,7 +308,9 @@ def test_messages_of_a_stream_without_a_tick(store, tmp_path):
     ],
     ids=str,
 )
-def test_a_bad_line_is_named_and_the_lines_before_it_are_stored(store, tmp_path, line, error, says):
+def test_a_bad_line_is_named_and_the_lines_before_it_are_stored(
+    store: ibt.Store, tmp_path: Path, line: bytes, error: Any, says: str
+) -> None:
     path = tmp_path / "all.jsonl"
     good = [json.dumps(tick(f"2025-01-10T14:30:0{n}Z")).encode() for n in range(4)]
     path.write_bytes(b"\n".join([good[0], b"", good[1], line, good[2], good[3], b""]))
@@ -307,7 +326,9 @@ def test_a_bad_line_is_named_and_the_lines_before_it_are_stored(store, tmp_path,
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory, postgres):
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedServer
+) -> Iterator[list[ibt.Store]]:
     """Two stores: from the one to the other."""
     import psycopg
     from psycopg.conninfo import make_conninfo
@@ -334,7 +355,9 @@ _contract = iter(range(1, 100_000))
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_all_kinds_of_messages_go_from_store_to_store(pair, tmp_path, data):
+def test_all_kinds_of_messages_go_from_store_to_store(
+    pair: list[ibt.Store], tmp_path: Path, data: st.DataObject
+) -> None:
     first, second = pair
     contract = next(_contract)
     own = ticks("last", contract_ids=st.just(contract))
@@ -354,7 +377,9 @@ def test_all_kinds_of_messages_go_from_store_to_store(pair, tmp_path, data):
     assert one.equals(other)
 
 
-def test_real_ticks_go_from_store_to_store(sample_store, store, tmp_path):
+def test_real_ticks_go_from_store_to_store(
+    sample_store: ibt.Store, store: ibt.Store, tmp_path: Path
+) -> None:
     window = {"start": "2024-08-08T23:59:55Z", "end": "2024-08-09T00:00:05Z"}
     selection = sample_store.select("btcusdt", **window)
     exported = list(selection.messages(ticks=True))
@@ -390,7 +415,9 @@ OVERLAPS = {
 
 @pytest.mark.parametrize("files", OVERLAPS.values(), ids=OVERLAPS)
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_overlapping_files_are_stored_once(store, tmp_path, files, compression):
+def test_overlapping_files_are_stored_once(
+    store: ibt.Store, tmp_path: Path, files: tuple[list[str], ...], compression: str
+) -> None:
     rows = [*functools.reduce(operator.or_, map(Counter, files)).elements()]
     for number, part in enumerate(files):
         ibt.import_table(store, csv(tmp_path / f"{number}.csv", part), **AAPL)
@@ -403,7 +430,7 @@ def test_overlapping_files_are_stored_once(store, tmp_path, files, compression):
         assert (again.added, again.known) == (0, len(rows))
 
 
-def test_numbered_ticks_of_a_store_match_their_file(store, tmp_path):
+def test_numbered_ticks_of_a_store_match_their_file(store: ibt.Store, tmp_path: Path) -> None:
     """Files without a sequence column were stored with their row numbers."""
     numbered = pl.DataFrame(
         {
@@ -421,7 +448,7 @@ def test_numbered_ticks_of_a_store_match_their_file(store, tmp_path):
     assert (result.added, result.known) == (1, len(TWICE))
 
 
-def test_sequences_of_a_file_tell_its_ticks_apart(store, tmp_path):
+def test_sequences_of_a_file_tell_its_ticks_apart(store: ibt.Store, tmp_path: Path) -> None:
     header = "time,price,size,sequence"
     rows = [f"2025-01-10T14:30:00Z,236.5,100,{number}" for number in range(5)]
     for part, added in ((rows[:3], 3), (rows[1:], 2), (rows[::-1], 0)):
@@ -430,7 +457,9 @@ def test_sequences_of_a_file_tell_its_ticks_apart(store, tmp_path):
     assert sorted(store.select(265598).to_polars()["sequence"]) == list(range(5))
 
 
-def test_exported_quotes_are_not_imported_twice(sample_store, store, tmp_path):
+def test_exported_quotes_are_not_imported_twice(
+    sample_store: ibt.Store, store: ibt.Store, tmp_path: Path
+) -> None:
     """Whatever stream id, sequence or exchange time they were stored with."""
     window = {"start": "2013-10-08T14:00Z", "end": "2013-10-08T14:10Z"}
     part = sample_store.select("ibm", "bid_ask", **window).to_polars()
@@ -443,14 +472,14 @@ def test_exported_quotes_are_not_imported_twice(sample_store, store, tmp_path):
     assert (result.added, result.known) == (0, part.height)
 
 
-def import_ids(store, tmp_path, *ids, contract_id=7):
+def import_ids(store: ibt.Store, tmp_path: Path, *ids: int, contract_id: int = 7) -> int:
     """Import equal trades whose column ``id`` has these values; return the number added."""
     rows = [f"{one},2025-03-03T14:30:00Z,10,1" for one in ids]
     path = csv(tmp_path / "ids.csv", rows, "id,time,price,size")
     return ibt.import_table(store, path, contract_id=contract_id, tick_type="last").added
 
 
-def test_ids_of_trades_tell_equal_trades_apart(store, tmp_path):
+def test_ids_of_trades_tell_equal_trades_apart(store: ibt.Store, tmp_path: Path) -> None:
     assert import_ids(store, tmp_path, 100, 101) == 2
     assert import_ids(store, tmp_path, 101, 102) == 1
     assert import_ids(store, tmp_path, 104, 103, 102) == 2
@@ -467,7 +496,12 @@ def test_ids_of_trades_tell_equal_trades_apart(store, tmp_path):
         pytest.param((10, "", 12), (20, ""), id="some absent"),
     ],
 )
-def test_ids_that_are_no_numbers_of_trades(store, tmp_path, first, second):
+def test_ids_that_are_no_numbers_of_trades(
+    store: ibt.Store,
+    tmp_path: Path,
+    first: tuple[int | str, int | str, int | str],
+    second: tuple[int | str, int | str],
+) -> None:
     assert import_ids(store, tmp_path, *first) == 3
     assert import_ids(store, tmp_path, *second) == 0
     assert store.select(7).to_polars()["sequence"].to_list() == [None] * 3
@@ -486,7 +520,9 @@ UUIDS = [f"6f9619ff-8b86-d011-b42d-00cf4fc964f{digit}" for digit in range(4)]
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_text_ids_of_trades_tell_equal_trades_apart(store, tmp_path, column, ids, suffix):
+def test_text_ids_of_trades_tell_equal_trades_apart(
+    store: ibt.Store, tmp_path: Path, column: str, ids: list[str], suffix: str
+) -> None:
     for part, added in ((ids[:3], 3), (ids[1:], 1), (ids[::-1], 0)):
         path = tmp_path / f"ids{suffix}"
         moment = datetime(2025, 3, 3, 14, 30, tzinfo=UTC)
@@ -501,7 +537,7 @@ def test_text_ids_of_trades_tell_equal_trades_apart(store, tmp_path, column, ids
     assert ticks["sequence"].null_count() == 4
 
 
-def test_a_bad_id_among_numbers_is_refused(store, tmp_path):
+def test_a_bad_id_among_numbers_is_refused(store: ibt.Store, tmp_path: Path) -> None:
     rows = [f"2025-03-03T14:30:00Z,10,1,{one}" for one in (100, 101, "n/a")]
     path = csv(tmp_path / "ids.csv", rows, "time,price,size,trade_id")
     with pytest.raises(errors.InputError, match="row 3: column 'sequence' has 'n/a'"):
@@ -512,7 +548,9 @@ def test_a_bad_id_among_numbers_is_refused(store, tmp_path):
     "mapping",
     [{"metadata.number": "trade_id", "sequence": None}, {"metadata.trade_id": "trade_id"}],
 )
-def test_a_mapping_overrides_the_recognised_text_id(store, tmp_path, mapping):
+def test_a_mapping_overrides_the_recognised_text_id(
+    store: ibt.Store, tmp_path: Path, mapping: dict[str, Any]
+) -> None:
     rows = [f"2025-03-03T14:30:00Z,10,1,{one}" for one in ("a-1", "a-2")]
     path = csv(tmp_path / "ids.csv", rows, "time,price,size,trade_id")
     ibt.import_table(store, path, contract_id=7, tick_type="last", mapping=mapping)

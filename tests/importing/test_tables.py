@@ -8,6 +8,7 @@ import gzip
 import json
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -16,6 +17,9 @@ import pytest
 
 import ibticks as ibt
 from ibticks import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NEW_YORK = {"tz": "America/New_York"}
 WANTED = "2025-03-03T14:30:00.123456789"
@@ -26,12 +30,14 @@ ALL = {
 }
 
 
-def text(path, *lines):
+def text(path: Path, *lines: str) -> Path:
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def load(store, path, tick_type="last", contract_id=7, **options):
+def load(
+    store: ibt.Store, path: Path, tick_type: str = "last", contract_id: int = 7, **options: Any
+) -> Any:
     """Import a file into a contract, and return its ticks with every column."""
     ibt.import_table(
         store, path, contract_id=contract_id, tick_type=tick_type, progress=False, **options
@@ -39,16 +45,16 @@ def load(store, path, tick_type="last", contract_id=7, **options):
     return stored(store, contract_id, tick_type)
 
 
-def stored(store, contract_id, tick_type="last"):
+def stored(store: ibt.Store, contract_id: int, tick_type: str = "last") -> pl.DataFrame:
     columns = ["timestamp", "exchange_time", *ALL[tick_type]]
     return store.select(contract_id, tick_type, columns=columns).to_polars()
 
 
-def times(frame):
+def times(frame: Any) -> Any:
     return frame["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%S.%9f").to_list()
 
 
-def metadata(frame):
+def metadata(frame: Any) -> list[Any]:
     return [dict(row) for row in frame["metadata"].to_list()]
 
 
@@ -80,7 +86,9 @@ def metadata(frame):
         ("datetime", "2025-03-03 09:30:00,123456789"),
     ],
 )
-def test_a_day_and_a_time_of_day_are_joined_to_the_nanosecond(store, tmp_path, header, row):
+def test_a_day_and_a_time_of_day_are_joined_to_the_nanosecond(
+    store: ibt.Store, tmp_path: Path, header: str, row: str
+) -> None:
     quoted = row if row.count(",") == header.count(",") else f'"{row}"'
     path = text(tmp_path / "trades.csv", f"{header},price,size", f"{quoted},10.5,100")
     zone = {} if "timestamp_utc" in header else NEW_YORK
@@ -97,7 +105,9 @@ def test_a_day_and_a_time_of_day_are_joined_to_the_nanosecond(store, tmp_path, h
     ],
     ids=str,
 )
-def test_parts_of_a_time_in_parquet(store, tmp_path, day, clock):
+def test_parts_of_a_time_in_parquet(
+    store: ibt.Store, tmp_path: Path, day: date | int, clock: time | timedelta | str
+) -> None:
     path = tmp_path / "trades.parquet"
     pq.write_table(pa.table({"Date": [day], "TIME_M": [clock], "price": [10.5]}), path)
     assert times(load(store, path, **NEW_YORK)) == [WANTED[:-3] + "000"]
@@ -124,13 +134,15 @@ def test_parts_of_a_time_in_parquet(store, tmp_path, day, clock):
         ("date,seconds,price", ["2025-03-03,34200,1"], "without a time of day"),
     ],
 )
-def test_a_time_without_a_date_is_refused(store, tmp_path, header, rows, says):
+def test_a_time_without_a_date_is_refused(
+    store: ibt.Store, tmp_path: Path, header: str, rows: list[str], says: str
+) -> None:
     path = text(tmp_path / "trades.csv", header, *rows)
     with pytest.raises(errors.InputError, match=says):
         load(store, path, **NEW_YORK)
 
 
-def test_times_of_day_that_are_numbers(store, tmp_path):
+def test_times_of_day_that_are_numbers(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "date,time,price", "20250303,34200123,1")
     with pytest.raises(errors.InputError, match="'date' holds dates without a time of day"):
         load(store, path, **NEW_YORK)
@@ -143,7 +155,7 @@ def test_times_of_day_that_are_numbers(store, tmp_path):
     assert times(load(store, path, timestamp_unit="ns", contract_id=9, **NEW_YORK)) == [WANTED]
 
 
-def test_nanoseconds_in_a_column_of_their_own(store, tmp_path):
+def test_nanoseconds_in_a_column_of_their_own(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "timestamp,nanoseconds,price", "1741012200,123456789,1")
     with pytest.raises(errors.InputError, match="'nanoseconds' may hold the nanoseconds"):
         load(store, path)
@@ -151,7 +163,7 @@ def test_nanoseconds_in_a_column_of_their_own(store, tmp_path):
     assert times(frame) == ["2025-03-03T14:30:00.000000000"]
 
 
-def test_a_mapped_time_without_a_date_is_refused(store, tmp_path):
+def test_a_mapped_time_without_a_date_is_refused(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "trades.csv", "d,t,u,price", "2025-03-03,09:30:00.5,2025-03-03,1")
     for chosen in ("d", "t", "u", "t+d", "d+u"):
         with pytest.raises(errors.InputError, match="holds"):
@@ -162,13 +174,13 @@ def test_a_mapped_time_without_a_date_is_refused(store, tmp_path):
 
 
 @pytest.mark.parametrize("value", [date(2025, 3, 3), "2025-03-03", "20250303"], ids=str)
-def test_a_date_is_no_timestamp_of_a_frame(store, value):
+def test_a_date_is_no_timestamp_of_a_frame(store: ibt.Store, value: date | str) -> None:
     frame = pl.DataFrame({"timestamp": [value], "price": [1.5]})
     with pytest.raises(errors.InputError, match="without a time of day"):
         store.write(frame, contract_id=7, tick_type="last", tz="UTC")
 
 
-def test_a_zone_in_a_name_and_another_one(store, tmp_path):
+def test_a_zone_in_a_name_and_another_one(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "trades.csv", "timestamp_utc,price", "2025-03-03 14:30:00,1")
     with pytest.raises(errors.InputError, match="says UTC, and tz='America/New_York'"):
         load(store, path, **NEW_YORK)
@@ -190,7 +202,9 @@ def test_a_zone_in_a_name_and_another_one(store, tmp_path):
         ("%d/%m/%Y %H:%M:%S.%f%z", "time", "03/04/2025 15:30:00.123456789+02:00"),
     ],
 )
-def test_times_in_a_format(store, tmp_path, time_format, header, row):
+def test_times_in_a_format(
+    store: ibt.Store, tmp_path: Path, time_format: str, header: str, row: str
+) -> None:
     path = text(tmp_path / "trades.csv", f"{header},price", f"{row},1.5")
     mapping = {"timestamp": "when"} if header == "when" else None
     frame = load(store, path, time_format=time_format, mapping=mapping, **NEW_YORK)
@@ -206,7 +220,9 @@ def test_times_in_a_format(store, tmp_path, time_format, header, row):
         ("at %s", "at 1741012200", "%s reads no instant.*timestamp_unit="),
     ],
 )
-def test_formats_that_would_ignore_a_zone_are_refused(store, tmp_path, time_format, value, says):
+def test_formats_that_would_ignore_a_zone_are_refused(
+    store: ibt.Store, tmp_path: Path, time_format: str, value: str, says: str
+) -> None:
     path = text(tmp_path / "a.csv", "time,price", f"{value},1")
     for tz in ("UTC", "America/New_York"):
         with pytest.raises(errors.InputError, match=says):
@@ -215,7 +231,7 @@ def test_formats_that_would_ignore_a_zone_are_refused(store, tmp_path, time_form
 
 @pytest.mark.parametrize("directive", ["%z", "%:z", "%#z"])
 @pytest.mark.parametrize("offset", ["-05:00", "-0500"])
-def test_offsets_in_a_format(store, tmp_path, directive, offset):
+def test_offsets_in_a_format(store: ibt.Store, tmp_path: Path, directive: str, offset: str) -> None:
     path = text(tmp_path / "a.csv", "time,price", f"03/03/2025 09:30:00.123456789 {offset},1")
     frame = load(store, path, time_format=f"%d/%m/%Y %H:%M:%S.%f {directive}")
     assert times(frame) == [WANTED]
@@ -226,7 +242,7 @@ def test_offsets_in_a_format(store, tmp_path, directive, offset):
     assert times(frame) == [WANTED]
 
 
-def test_times_that_do_not_fit_their_format(store, tmp_path):
+def test_times_that_do_not_fit_their_format(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "time,price", "03/04/2025 09:30,1", "2025-04-03 09:30,1")
     with pytest.raises(errors.InputError, match=r"row 2: .*'2025-04-03 09:30', which does not fit"):
         load(store, path, time_format="%d/%m/%Y %H:%M", **NEW_YORK)
@@ -237,7 +253,7 @@ def test_times_that_do_not_fit_their_format(store, tmp_path):
 # -- instruments -----------------------------------------------------------------------------------
 
 
-def two_instruments(path, name, one, two, more=""):
+def two_instruments(path: Path, name: str, one: str | int, two: str | int, more: str = "") -> Any:
     return text(
         path,
         f"{name},time,price{',' if more else ''}{more}",
@@ -266,7 +282,9 @@ def two_instruments(path, name, one, two, more=""):
         ("right", "C", "P"),
     ],
 )
-def test_several_instruments_are_not_one_contract(store, tmp_path, name, one, two):
+def test_several_instruments_are_not_one_contract(
+    store: ibt.Store, tmp_path: Path, name: str, one: str, two: str
+) -> None:
     path = two_instruments(tmp_path / "trades.csv", name, one, two)
     with pytest.raises(errors.InputError, match=f"contract_id=7 was given.*'{name}'"):
         load(store, path)
@@ -281,11 +299,11 @@ OPTIONS = "symbol,expiry,strike,right,time,price"
 CALL, PUT = "SPY,20250321,400,C", "SPY,20250321,400,P"
 
 
-def options(path, *contracts):
+def options(path: Path, *contracts: str) -> Any:
     return text(path, OPTIONS, *(f"{one},2025-03-03T14:30:00Z,{len(one)}" for one in contracts))
 
 
-def test_options_are_not_their_underlying(store, tmp_path):
+def test_options_are_not_their_underlying(store: ibt.Store, tmp_path: Path) -> None:
     store.add_contract(901, "SPY")
     path = options(tmp_path / "a.csv", CALL, PUT)
     with pytest.raises(errors.InputError, match=r"SPY 20250321 400 C, SPY 20250321 400 P"):
@@ -306,7 +324,7 @@ def test_options_are_not_their_underlying(store, tmp_path):
     assert [store.select(number).count() for number in (1, 2)] == [1, 1]
 
 
-def test_one_option_and_its_contract(store, tmp_path):
+def test_one_option_and_its_contract(store: ibt.Store, tmp_path: Path) -> None:
     store.add_contract(901, "SPY")
     path = options(tmp_path / "a.csv", CALL)
     with pytest.raises(errors.InputError, match="are of no contract that this store knows"):
@@ -316,7 +334,9 @@ def test_one_option_and_its_contract(store, tmp_path):
     assert ibt.import_table(store, share, tick_type="last").streams == ((901, "last"),)
 
 
-def test_symbols_are_imported_by_the_contracts_they_are_known_by(store, tmp_path):
+def test_symbols_are_imported_by_the_contracts_they_are_known_by(
+    store: ibt.Store, tmp_path: Path
+) -> None:
     store.add_contract(11, "AAA")
     path = two_instruments(tmp_path / "trades.csv", "ticker", "aaa", "BBB")
     with pytest.raises(errors.InputError, match=r"1 instruments in column 'ticker'.*: BBB;"):
@@ -332,13 +352,15 @@ def test_symbols_are_imported_by_the_contracts_they_are_known_by(store, tmp_path
 
 
 @pytest.mark.parametrize("name", ["contract_id", "conId"])
-def test_a_file_that_names_its_contracts_needs_no_other(store, tmp_path, name):
+def test_a_file_that_names_its_contracts_needs_no_other(
+    store: ibt.Store, tmp_path: Path, name: str
+) -> None:
     path = two_instruments(tmp_path / "trades.csv", name, 4, 999)
     assert ibt.import_table(store, path, tick_type="last").rows == {4: 1, 999: 1}
     assert stored(store, 999)["price"].to_list() == [500]
 
 
-def test_symbols_that_mean_null(store, tmp_path):
+def test_symbols_that_mean_null(store: ibt.Store, tmp_path: Path) -> None:
     path = text(
         tmp_path / "a.csv",
         "symbol,time,price",
@@ -350,7 +372,7 @@ def test_symbols_that_mean_null(store, tmp_path):
     assert stored(store, 2)["price"].to_list() == [None]
 
 
-def test_roots_and_suffixes_are_one_symbol(store, tmp_path):
+def test_roots_and_suffixes_are_one_symbol(store: ibt.Store, tmp_path: Path) -> None:
     path = text(
         tmp_path / "taq.csv",
         "SYM_ROOT,SYM_SUFFIX,DATE,TIME_M,PRICE",
@@ -365,7 +387,7 @@ def test_roots_and_suffixes_are_one_symbol(store, tmp_path):
     assert result.rows == {1: 1, 2: 1, 3: 1}
 
 
-def test_an_instrument_that_contradicts_the_contract(store, tmp_path):
+def test_an_instrument_that_contradicts_the_contract(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "trades.csv", "symbol,time,price", "IBM,2025-03-03T14:30:00Z,1")
     store.add_contract(8314, "IBM")
     store.add_contract(9, "BAC")
@@ -381,14 +403,16 @@ def test_an_instrument_that_contradicts_the_contract(store, tmp_path):
     assert load(store, other, contract_id=9, symbols={"BAC.N": 9}).height == 1
 
 
-def test_values_of_one_row_that_name_different_contracts(store, tmp_path):
+def test_values_of_one_row_that_name_different_contracts(store: ibt.Store, tmp_path: Path) -> None:
     store.add_contract(8314, "IBM")
     path = text(tmp_path / "a.csv", "conid,symbol,time,price", "5,IBM,2025-03-03T14:30:00Z,1")
     with pytest.raises(errors.InputError, match="5 is contract 5, IBM is contract 8314"):
         ibt.import_table(store, path, tick_type="last")
 
 
-def test_a_second_instrument_far_down_is_noticed_before_any_write(store, tmp_path):
+def test_a_second_instrument_far_down_is_noticed_before_any_write(
+    store: ibt.Store, tmp_path: Path
+) -> None:
     rows = [f"AAA,2025-03-03T14:30:00.{number:06}Z,{number}" for number in range(300_000)]
     rows.append("BBB,2025-03-03T14:31:00Z,1")
     path = text(tmp_path / "trades.csv", "symbol,time,price", *rows)
@@ -397,7 +421,7 @@ def test_a_second_instrument_far_down_is_noticed_before_any_write(store, tmp_pat
     assert store.contents() == []
 
 
-def test_more_instruments_than_open_writers(store, tmp_path):
+def test_more_instruments_than_open_writers(store: ibt.Store, tmp_path: Path) -> None:
     """Equal ticks of one instrument stay two, however many others stand between them."""
     rows = [f"{number},2025-03-03T14:30:00Z,1" for number in [*range(1, 121)] * 2]
     path = text(tmp_path / "trades.csv", "contract_id,time,price", *rows)
@@ -411,7 +435,7 @@ def test_more_instruments_than_open_writers(store, tmp_path):
 # -- what a tick has -------------------------------------------------------------------------------
 
 
-def test_a_quote_keeps_its_exchanges(store, tmp_path):
+def test_a_quote_keeps_its_exchanges(store: ibt.Store, tmp_path: Path) -> None:
     header = "time,bid,bidsize,ask,asksize"
     path = text(tmp_path / "one.csv", f"{header},EX,QU_COND", "2025-03-03T14:30:00Z,1,2,3,4,N,R")
     frame = load(store, path, "bid_ask", preset="taq")
@@ -431,19 +455,19 @@ def test_a_quote_keeps_its_exchanges(store, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["correction", "TR_CORR", "CORR"])
-def test_corrections_are_kept(store, tmp_path, name):
+def test_corrections_are_kept(store: ibt.Store, tmp_path: Path, name: str) -> None:
     rows = [f"2025-03-03T14:30:0{n}Z,1,{code}" for n, code in enumerate(["00", "0", "", "01", "8"])]
     frame = load(store, text(tmp_path / "a.csv", f"time,price,{name}", *rows))
     assert metadata(frame) == [{}, {}, {}, {"correction": "01"}, {"correction": "8"}]
 
 
-def test_requested_columns_are_stored_as_text(store, tmp_path):
+def test_requested_columns_are_stored_as_text(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "time,price,side", "2025-03-03T14:30:00Z,1,B")
     frame = load(store, path, mapping={"metadata.aggressor": "side"})
     assert metadata(frame) == [{"aggressor": "B"}]
 
 
-def test_exported_metadata_is_read_back(store, tmp_path):
+def test_exported_metadata_is_read_back(store: ibt.Store, tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {
             "timestamp": [datetime(2025, 3, 3, tzinfo=UTC)],
@@ -458,7 +482,7 @@ def test_exported_metadata_is_read_back(store, tmp_path):
 # -- presets ---------------------------------------------------------------------------------------
 
 
-def test_taq_trades_and_quotes(store, tmp_path):
+def test_taq_trades_and_quotes(store: ibt.Store, tmp_path: Path) -> None:
     trades = text(
         tmp_path / "trades.csv",
         "DATE,TIME_M,EX,SYM_ROOT,SYM_SUFFIX,TR_SCOND,SIZE,PRICE,TR_CORR,TR_SEQNUM",
@@ -480,7 +504,7 @@ def test_taq_trades_and_quotes(store, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_databento_fixed_point(store, tmp_path, kind):
+def test_databento_fixed_point(store: ibt.Store, tmp_path: Path, kind: str) -> None:
     columns = {
         "ts_recv": [1_741_012_200_123_456_789, 1_741_012_201_000_000_001],
         "ts_event": [1_741_012_200_123_000_001, 2**64 - 1],
@@ -513,7 +537,7 @@ def test_databento_fixed_point(store, tmp_path, kind):
     assert frame["exchange_time"].is_null().to_list() == [False, True]
 
 
-def test_databento_prices_that_are_decimals(store, tmp_path):
+def test_databento_prices_that_are_decimals(store: ibt.Store, tmp_path: Path) -> None:
     path = text(
         tmp_path / "trades.csv",
         "ts_event,rtype,action,price,size",
@@ -523,7 +547,7 @@ def test_databento_prices_that_are_decimals(store, tmp_path):
     assert (times(frame), frame["price"].to_list()) == ([WANTED], [187.5])
 
 
-def test_databento_book_events_are_no_trades(store, tmp_path):
+def test_databento_book_events_are_no_trades(store: ibt.Store, tmp_path: Path) -> None:
     rows = [f"17410122001234567{n:02},1,{action},187.5,5" for n, action in enumerate("ATCTM")]
     path = text(tmp_path / "mbp.csv", "ts_event,rtype,action,price,size", *rows)
     with pytest.raises(errors.InputError, match=r"'action'.* A, C, M, which.*action T"):
@@ -531,7 +555,7 @@ def test_databento_book_events_are_no_trades(store, tmp_path):
     assert store.contents() == []
 
 
-def test_ib_async(store, tmp_path):
+def test_ib_async(store: ibt.Store, tmp_path: Path) -> None:
     quotes = text(
         tmp_path / "quotes.csv",
         "time,tickAttribBidAsk,priceBid,priceAsk,sizeBid,sizeAsk",
@@ -549,7 +573,7 @@ def test_ib_async(store, tmp_path):
     assert load(store, mids, "mid_point", preset="ib_async")["mid_price"].to_list() == [1.5]
 
 
-def test_polygon(store, tmp_path):
+def test_polygon(store: ibt.Store, tmp_path: Path) -> None:
     path = text(
         tmp_path / "trades.csv",
         "ticker,conditions,correction,exchange,id,participant_timestamp,price,sequence_number,"
@@ -564,7 +588,7 @@ def test_polygon(store, tmp_path):
     assert row["exchange_time"] == datetime(2025, 3, 3, 14, 29, 59, tzinfo=UTC)
 
 
-def test_tardis_and_kdb(store, tmp_path):
+def test_tardis_and_kdb(store: ibt.Store, tmp_path: Path) -> None:
     path = text(
         tmp_path / "tardis.csv",
         "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount",
@@ -582,7 +606,7 @@ def test_tardis_and_kdb(store, tmp_path):
     assert (times(frame), frame["ask_size"].to_list()) == ([WANTED], [4])
 
 
-def test_an_explicit_or_unknown_preset(store, tmp_path):
+def test_an_explicit_or_unknown_preset(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "time,sym,price", "2025-03-03T14:30:00Z,A,1")
     for preset, expected in ((None, "kdb"), ("none", None), ("taq", "taq")):
         result = ibt.import_table(store, path, contract_id=7, tick_type="last", preset=preset)
@@ -604,7 +628,9 @@ def test_an_explicit_or_unknown_preset(store, tmp_path):
         (['"1234.50","1,000"', "+12.25,2.5e3"], ([1234.5, 12.25], [1000, 2500])),
     ],
 )
-def test_numbers_with_marks(store, tmp_path, rows, expected):
+def test_numbers_with_marks(
+    store: ibt.Store, tmp_path: Path, rows: list[str], expected: tuple[list[float], list[int]]
+) -> None:
     rows = [f"2025-03-03T14:30:0{n}Z,{row}" for n, row in enumerate(rows)]
     frame = load(store, text(tmp_path / "a.csv", "time,price,size", *rows))
     assert (frame["price"].to_list(), frame["size"].to_list()) == expected
@@ -612,7 +638,9 @@ def test_numbers_with_marks(store, tmp_path, rows, expected):
 
 @pytest.mark.parametrize("prices", [["110'165", "110'16"], ["109’31+", "1"], ["-0'025", "0'000"]])
 @pytest.mark.parametrize("decimal", [None, "."])
-def test_prices_in_thirty_seconds_are_refused(store, tmp_path, prices, decimal):
+def test_prices_in_thirty_seconds_are_refused(
+    store: ibt.Store, tmp_path: Path, prices: list[str], decimal: str | None
+) -> None:
     rows = [f'2025-03-03T14:30:00Z,{price},"1,000.5"' for price in prices]
     path = text(tmp_path / "notes.csv", "time,price,size", *rows)
     with pytest.raises(errors.InputError, match=r"'price' has .* looks like a price in 32nds"):
@@ -625,7 +653,7 @@ def test_prices_in_thirty_seconds_are_refused(store, tmp_path, prices, decimal):
         assert got["price"].to_list() == [110165, 110160, 12345.5]
 
 
-def test_an_ambiguous_dot_between_semicolons(store, tmp_path):
+def test_an_ambiguous_dot_between_semicolons(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "time;price;size", "2025-03-03T14:30:00Z;1.234;2.000")
     with pytest.raises(errors.InputError, match=r"numbers such as 1\.234, which may be thousands"):
         load(store, path)
@@ -638,7 +666,7 @@ def test_an_ambiguous_dot_between_semicolons(store, tmp_path):
     assert load(store, path, contract_id=10)["price"].to_list() == [1.234]
 
 
-def test_an_ambiguous_comma(store, tmp_path):
+def test_an_ambiguous_comma(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "time,price,size", '2025-03-03T14:30:00Z,"1,234",5')
     with pytest.raises(errors.InputError, match=r"'price' has numbers such as 1,234.*decimal="):
         load(store, path)
@@ -647,7 +675,9 @@ def test_an_ambiguous_comma(store, tmp_path):
 
 
 @pytest.mark.parametrize("bad", ["1.5", "12,5x", "inf", "1,23,456.0"])
-def test_numbers_in_another_notation_are_refused(store, tmp_path, bad):
+def test_numbers_in_another_notation_are_refused(
+    store: ibt.Store, tmp_path: Path, bad: str
+) -> None:
     path = text(
         tmp_path / "a.csv",
         "time;price",
@@ -671,14 +701,19 @@ def test_numbers_in_another_notation_are_refused(store, tmp_path, bad):
         ("excel.csv", lambda data: data.decode().encode("utf-16")),
     ],
 )
-def test_text_is_recognised_by_its_content(store, tmp_path, name, wrap):
+def test_text_is_recognised_by_its_content(
+    store: ibt.Store,
+    tmp_path: Path,
+    name: str,
+    wrap: type[bytes] | Callable[..., bytes] | Callable[..., Any],
+) -> None:
     data = b'time,"price",size\n2025-03-03T14:30:00Z,"10.5","100"\n2025-03-03T14:30:01Z,11,2\n'
     path = tmp_path / name
     path.write_bytes(wrap(data))
     assert load(store, path)["price"].to_list() == [10.5, 11]
 
 
-def test_an_archive_is_named(store, tmp_path):
+def test_an_archive_is_named(store: ibt.Store, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"PK\x03\x04" + bytes(30))
     with pytest.raises(errors.InputError, match="is a ZIP archive or a workbook: unpack it"):
         load(store, tmp_path / "a.csv")
@@ -703,7 +738,9 @@ QUOTE_FLAGS = ["bid_past_low", "ask_past_high"]
         ("", (None, None)),
     ],
 )
-def test_attributes_of_trades_are_flags(store, tmp_path, value, flags):
+def test_attributes_of_trades_are_flags(
+    store: ibt.Store, tmp_path: Path, value: str, flags: tuple[bool | None, bool | None]
+) -> None:
     row = f'2025-03-03T14:30:00Z,"{value}",1.5,100'
     path = text(tmp_path / "trades.csv", "time,tickAttribLast,price,size", row)
     result = ibt.import_table(store, path, contract_id=7, tick_type="all_last")
@@ -721,14 +758,16 @@ def test_attributes_of_trades_are_flags(store, tmp_path, value, flags):
         ("BidPastLow: 0, AskPastHigh: 0", (False, False)),
     ],
 )
-def test_attributes_of_quotes_are_flags(store, tmp_path, value, flags):
+def test_attributes_of_quotes_are_flags(
+    store: ibt.Store, tmp_path: Path, value: str, flags: tuple[bool, bool]
+) -> None:
     row = f'2025-03-03T14:30:00Z,"{value}",1.5,1.6,100,200'
     header = "time,tickAttribBidAsk,priceBid,priceAsk,sizeBid,sizeAsk"
     load(store, text(tmp_path / "quotes.csv", header, row), "bid_ask")
     assert store.select(7, "bid_ask", columns=QUOTE_FLAGS).to_polars().rows() == [flags]
 
 
-def test_attributes_that_are_structs(store, tmp_path):
+def test_attributes_that_are_structs(store: ibt.Store, tmp_path: Path) -> None:
     attributes = [{"pastLimit": True, "unreported": False}, None]
     moments = [datetime(2025, 3, 3, 14, 30, second, tzinfo=UTC) for second in range(2)]
     table = {"time": moments, "price": [1.0, 2.0], "size": 1.0, "tickAttribLast": attributes}
@@ -738,7 +777,7 @@ def test_attributes_that_are_structs(store, tmp_path):
     assert frame.rows() == [(True, False), (None, None)]
 
 
-def test_texts_without_attributes_are_refused(store, tmp_path):
+def test_texts_without_attributes_are_refused(store: ibt.Store, tmp_path: Path) -> None:
     row = "2025-03-03T14:30:00Z,regular,1.5,100"
     path = text(tmp_path / "trades.csv", "time,tickAttribLast,price,size", row)
     with pytest.raises(errors.InputError, match="'regular', which has no attributes of a tick"):
@@ -748,7 +787,9 @@ def test_texts_without_attributes_are_refused(store, tmp_path):
 
 @pytest.mark.parametrize("clocks", [(93000, 93001), (500, 133001), (93000.0, 133001.0)])
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_times_of_day_that_are_numbers_of_six_digits(store, tmp_path, clocks, suffix):
+def test_times_of_day_that_are_numbers_of_six_digits(
+    store: ibt.Store, tmp_path: Path, clocks: tuple[float, float], suffix: str
+) -> None:
     path = tmp_path / f"trades{suffix}"
     frame = pl.DataFrame({"date": 20250304, "time": clocks, "price": 1.0})
     frame.write_parquet(path) if suffix == ".parquet" else frame.write_csv(path)
@@ -760,7 +801,7 @@ def test_times_of_day_that_are_numbers_of_six_digits(store, tmp_path, clocks, su
     assert read["timestamp"].dt.strftime("%Y-%m-%d %H%M%S").to_list() == expected
 
 
-def bad_file(path):
+def bad_file(path: Path) -> Any:
     rows = [f"2025-03-03T14:30:{n:02}Z,{n},x" for n in range(60)]
     rows[10] = "2025-03-03T14:30:10Z,ten,x"
     rows[20] = "2025-03-03T14:30:20Z,20"
@@ -769,7 +810,7 @@ def bad_file(path):
     return text(path, "time,price,note", *rows[:15], "", *rows[15:])
 
 
-def test_bad_rows_are_written_to_a_file_of_rejects(store, tmp_path):
+def test_bad_rows_are_written_to_a_file_of_rejects(store: ibt.Store, tmp_path: Path) -> None:
     path = bad_file(tmp_path / "trades.csv")
     with pytest.raises(errors.InputError, match="Expected 3 columns, got 2") as ragged:
         load(store, path)
@@ -810,7 +851,9 @@ def test_bad_rows_are_written_to_a_file_of_rejects(store, tmp_path):
         ("bid_ask", "time,bid,bid_size,ask,ask_size", "10,3,11,-0.5", "ask size"),
     ],
 )
-def test_a_negative_size_is_absent(store, tmp_path, tick_type, head, row, name):
+def test_a_negative_size_is_absent(
+    store: ibt.Store, tmp_path: Path, tick_type: str, head: str, row: str, name: str
+) -> None:
     good = row.replace("-", "")
     rows = [f"2025-03-03T14:30:0{n}Z,{row if n == 2 else good}" for n in range(4)]
     path = text(tmp_path / "a.csv", head, *rows)
@@ -821,7 +864,7 @@ def test_a_negative_size_is_absent(store, tmp_path, tick_type, head, row, name):
     assert store.select(7, tick_type).count() == 3
 
 
-def test_bad_rows_of_parquet(store, tmp_path):
+def test_bad_rows_of_parquet(store: ibt.Store, tmp_path: Path) -> None:
     path = tmp_path / "trades.parquet"
     times = [f"2025-03-03T14:30:0{n}Z" if n != 3 else "never" for n in range(6)]
     pl.DataFrame({"time": times, "price": [*range(6)]}).write_parquet(path)
@@ -832,14 +875,14 @@ def test_bad_rows_of_parquet(store, tmp_path):
     assert (row["line"], row["time"], row["price"]) == ("4", "never", "3")
 
 
-def test_a_clean_file_has_no_rejects(store, tmp_path):
+def test_a_clean_file_has_no_rejects(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "time,price", "2025-03-03T14:30:00Z,1")
     result = ibt.import_table(store, path, contract_id=7, tick_type="last", skip_bad=True)
     assert (result.rejected, result.rejects) == (0, None)
     assert list(tmp_path.glob("*rejected*")) == []
 
 
-def test_a_file_of_bad_rows_alone_is_refused(store, tmp_path):
+def test_a_file_of_bad_rows_alone_is_refused(store: ibt.Store, tmp_path: Path) -> None:
     path = text(tmp_path / "a.csv", "time,price", *["2025-03-03T14:30:00Z,x"] * 3)
     with pytest.raises(errors.InputError, match=r"row 1: .*'x'"):
         load(store, path, skip_bad=True)
@@ -849,7 +892,7 @@ def test_a_file_of_bad_rows_alone_is_refused(store, tmp_path):
     assert store.contents() == []
 
 
-def test_a_stopped_import_reports_the_stored_rows(store, tmp_path):
+def test_a_stopped_import_reports_the_stored_rows(store: ibt.Store, tmp_path: Path) -> None:
     rows = [f"2025-03-03T14:30:{n:02}Z,{n}" for n in range(60)]
     rows[41] = "2025-03-03T14:30:41Z,forty-one"
     path = text(tmp_path / "a.csv", "time,price", *rows)
@@ -861,7 +904,7 @@ def test_a_stopped_import_reports_the_stored_rows(store, tmp_path):
         load(store, path, contract_id=8)
 
 
-def test_the_result_reports_the_mapping(store, tmp_path):
+def test_the_result_reports_the_mapping(store: ibt.Store, tmp_path: Path) -> None:
     path = text(
         tmp_path / "a.csv",
         "time,price,note",
@@ -884,7 +927,9 @@ def test_the_result_reports_the_mapping(store, tmp_path):
     ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
-def test_a_quoted_field_that_swallows_rows_is_refused(store, tmp_path, notes, end):
+def test_a_quoted_field_that_swallows_rows_is_refused(
+    store: ibt.Store, tmp_path: Path, notes: list[str], end: str
+) -> None:
     rows = [f"2025-03-03T14:30:00Z,10,{note}" for note in notes]
     path = tmp_path / "a.csv"
     path.write_bytes(end.join(["time,price,note", *rows, ""]).replace("\n", end).encode())
@@ -894,7 +939,7 @@ def test_a_quoted_field_that_swallows_rows_is_refused(store, tmp_path, notes, en
     assert store.contents() == []
 
 
-def test_harmless_quotation_marks(store, tmp_path):
+def test_harmless_quotation_marks(store: ibt.Store, tmp_path: Path) -> None:
     notes = ['5" pipe', '"two\nlines, ""quoted"""', "", '"one"']
     rows = [f"2025-03-03T14:30:00Z,{n},{note}" for n, note in enumerate(notes)]
     path = text(tmp_path / "a.csv", "time,price,note", "", *rows, "")
@@ -910,7 +955,9 @@ QUOTE = "2025-03-03T14:30:01Z,Quote,,,9,1,11,1"
 
 @pytest.mark.parametrize("tick_type", ["last", "all_last", "bid_ask"])
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_a_quote_is_no_trade_without_a_price(store, tmp_path, tick_type, kind):
+def test_a_quote_is_no_trade_without_a_price(
+    store: ibt.Store, tmp_path: Path, tick_type: str, kind: str
+) -> None:
     path = text(tmp_path / "both.csv", BOTH, TRADE, QUOTE)
     if kind == "parquet":
         frame = pl.read_csv(path).with_columns(pl.col(pl.Float64, pl.Int64).cast(pl.Float64))
@@ -924,7 +971,7 @@ def test_a_quote_is_no_trade_without_a_price(store, tmp_path, tick_type, kind):
     assert store.select(8, tick_type).count() == 1
 
 
-def test_snapshots_with_a_side_missing(store, tmp_path):
+def test_snapshots_with_a_side_missing(store: ibt.Store, tmp_path: Path) -> None:
     rows = ["9,11,10", ",11,10", ",,10"]
     path = text(
         tmp_path / "a.csv", "time,bid,ask,last", *(f"2025-03-03T14:30:00Z,{row}" for row in rows)
@@ -937,7 +984,7 @@ def test_snapshots_with_a_side_missing(store, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_an_exported_selection_is_read_back(store, tmp_path, kind):
+def test_an_exported_selection_is_read_back(store: ibt.Store, tmp_path: Path, kind: str) -> None:
     times = [f"2025-03-03T14:30:0{n}.123456789Z" for n in range(4)]
     frame = pa.table(
         {
@@ -969,7 +1016,7 @@ def test_an_exported_selection_is_read_back(store, tmp_path, kind):
 
 
 @pytest.mark.parametrize("word", ["[1]", "{", '{"a": 1}', "text"])
-def test_invalid_metadata(store, tmp_path, word):
+def test_invalid_metadata(store: ibt.Store, tmp_path: Path, word: str) -> None:
     columns = "timestamp,contract_id,tick_type,price,metadata"
     quoted = word.replace('"', '""')
     path = text(tmp_path / "a.csv", columns, f'2025-03-03T14:30:00Z,7,last,1,"{quoted}"')

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -23,6 +24,9 @@ from ibticks.index import (
 )
 from ibticks.index.embedded import EmbeddedServer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
 
@@ -30,7 +34,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def store_id():
+def store_id() -> str:
     return "0b8f4c3e-5d7a-4f39-9a55-6f1c7d2e8a10"
 
 
@@ -42,7 +46,7 @@ def make_base() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory, store_id):
+def server(tmp_path_factory: pytest.TempPathFactory, store_id: str) -> Iterator[EmbeddedServer]:
     base = make_base()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IBTICKS_PGDATA", str(base))
@@ -53,14 +57,16 @@ def server(tmp_path_factory, store_id):
 
 
 @pytest.fixture(scope="session")
-def admin(server):
+def admin(server: EmbeddedServer) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A superuser connection to the server."""
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
-def template(server, admin, store_id):
+def template(
+    server: EmbeddedServer, admin: psycopg.Connection[tuple[Any, ...]], store_id: str
+) -> str:
     """A template database with the schema."""
     admin.execute("CREATE DATABASE ready")
     PostgresIndex(make_conninfo(server.dsn, dbname="ready"), store_id).close()
@@ -68,7 +74,7 @@ def template(server, admin, store_id):
 
 
 @pytest.fixture
-def empty_dsn(server, admin):
+def empty_dsn(server: EmbeddedServer, admin: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:
     """A new database without the schema."""
     name = f"test_{next(_numbers)}"
     admin.execute(f"CREATE DATABASE {name}")
@@ -77,7 +83,9 @@ def empty_dsn(server, admin):
 
 
 @pytest.fixture
-def dsn(server, admin, template):
+def dsn(
+    server: EmbeddedServer, admin: psycopg.Connection[tuple[Any, ...]], template: str
+) -> Iterator[str]:
     """A new database with the schema."""
     name = f"test_{next(_numbers)}"
     admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
@@ -86,14 +94,14 @@ def dsn(server, admin, template):
 
 
 @pytest.fixture
-def index(dsn, store_id):
+def index(dsn: str, store_id: str) -> Iterator[PostgresIndex]:
     index = PostgresIndex(dsn, store_id)
     yield index
     index.close()
 
 
 @pytest.fixture
-def sql(dsn):
+def sql(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A plain connection to the database of ``index``."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET TIME ZONE 'UTC'")
@@ -101,7 +109,7 @@ def sql(dsn):
 
 
 @pytest.fixture
-def outage(dsn, admin):
+def outage(dsn: str, admin: psycopg.Connection[tuple[Any, ...]]) -> Callable[..., None]:
     """Make the database unavailable, and available again: ``outage(True)``, ``outage(False)``."""
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
 
@@ -117,10 +125,17 @@ def outage(dsn, admin):
 
 
 @pytest.fixture(scope="session")
-def make_file():
+def make_file() -> Callable[..., FileRecord]:
     """Make a file record: hour 0 is 2025-01-10 00:00 UTC."""
 
-    def make(hour=0, contract_id=265598, tick_type="last", sealed=True, blocks=2, **changes):
+    def make(
+        hour: int = 0,
+        contract_id: int = 265598,
+        tick_type: str = "last",
+        sealed: bool = True,
+        blocks: int = 2,
+        **changes: Any,
+    ) -> FileRecord:
         hour_ns = DAY + hour * HOUR_NS
         values = {
             "path": f"{contract_id}/{tick_type}/{hour:04d}_ticks.pb",
@@ -155,20 +170,27 @@ def make_file():
 
 
 @pytest.fixture(scope="session")
-def aapl():
+def aapl() -> ContractRecord:
     return ContractRecord(265598, "AAPL", "SMART", "USD", "STK")
 
 
 @pytest.fixture(scope="session")
-def make_interval():
-    def make(start, end=None, state="captured", reason="", contract_id=265598, tick_type="last"):
+def make_interval() -> Callable[..., CoverageRecord]:
+    def make(
+        start: int,
+        end: int | None = None,
+        state: str = "captured",
+        reason: str = "",
+        contract_id: int = 265598,
+        tick_type: str = "last",
+    ) -> CoverageRecord:
         return CoverageRecord(contract_id, tick_type, start, end, state, reason)
 
     return make
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Path:
     """The folder of a store, with the id's file."""
     root = tmp_path / "store"
     (root / "metadata").mkdir(parents=True)
@@ -176,11 +198,13 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def python():
+def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start Python code in a new process group."""
     started = []
 
-    def start(code, *arguments, options=(), **environment):
+    def start(
+        code: str, *arguments: str, options: tuple[str, ...] = (), **environment: Any
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, *options, "-c", code, *map(str, arguments)],
             stdin=subprocess.PIPE,
@@ -203,13 +227,13 @@ def python():
 
 
 @pytest.fixture
-def run_concurrently(python):
+def run_concurrently(python: Callable[..., subprocess.Popen[str]]) -> Callable[..., list[str]]:
     """Run code in several processes at once, and return the output of each.
 
     The code prints ``ready`` when it is prepared, and waits for a line of its input.
     """
 
-    def run(code, *arguments, processes):
+    def run(code: str, *arguments: str, processes: int) -> list[str]:
         started = [python(code, *arguments) for _ in range(processes)]
         for process in started:
             assert process.stdout.readline() == "ready\n"

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -14,10 +16,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import ibticks as ibt
 from ibticks.errors import IndexMismatchError, IndexUnavailableError, TickIndexError
-from ibticks.index import PostgresIndex
-from ibticks.index._connection import connect, dsn_parameters
+from ibticks.index import ContractRecord, FileRecord, PostgresIndex
+from ibticks.index._connection import TimeoutConnection, connect, dsn_parameters
 from ibticks.index._database import Database
 from ibticks.index._migrations import migrate, migrations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.index.embedded import EmbeddedServer
 
 VALUES = {
     "PGHOST": "/nowhere",
@@ -54,7 +61,7 @@ VALUES = {
 KNOWN = {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
 
 
-def session(connection):
+def session(connection: TimeoutConnection) -> tuple[Any, ...] | None:
     return connection.execute(
         "SELECT current_setting('TimeZone'), current_setting('DateStyle'), "
         "current_setting('client_encoding'), current_setting('transaction_read_only'), "
@@ -63,26 +70,30 @@ def session(connection):
 
 
 @pytest.fixture
-def short_dsn(dsn):
+def short_dsn(dsn: str) -> str:
     """A short DSN with only the location of the server."""
     full = conninfo_to_dict(dsn)
     return make_conninfo(**{name: full[name] for name in ("host", "port", "dbname", "user")})
 
 
 @pytest.fixture
-def database_name(dsn):
+def database_name(dsn: str) -> str | int | None:
     return conninfo_to_dict(dsn)["dbname"]
 
 
 @pytest.mark.parametrize("variable", sorted(KNOWN | VALUES.keys()))
-def test_environment_variables_do_not_affect_the_embedded_server(server, monkeypatch, variable):
+def test_environment_variables_do_not_affect_the_embedded_server(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     monkeypatch.setenv(variable, VALUES.get(variable, "nonsense"))
     with connect(dsn_parameters(server.dsn)) as connection:
         assert session(connection) == ("UTC", "ISO, MDY", "UTF8", "off", "public", "postgres")
     assert os.environ[variable] == VALUES.get(variable, "nonsense")
 
 
-def test_an_embedded_store_opens_with_all_variables_set(tmp_path, monkeypatch, admin):
+def test_an_embedded_store_opens_with_all_variables_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, admin: psycopg.Connection[tuple[Any, ...]]
+) -> None:
     for variable, value in VALUES.items():
         monkeypatch.setenv(variable, value)
     base = conninfo_to_dict(admin.info.dsn)["host"].rpartition("/")[0]
@@ -114,8 +125,13 @@ LIBPQ_VARIABLES = ["PGPORT", "PGDATABASE", "PGUSER", "PGHOST"]
     ],
 )
 def test_environment_variables_do_not_change_a_dsn(
-    short_dsn, database_name, store_id, monkeypatch, aapl, variable
-):
+    short_dsn: str,
+    database_name: str | int | None,
+    store_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    aapl: ContractRecord,
+    variable: str,
+) -> None:
     monkeypatch.setenv(variable, VALUES[variable])
     index = PostgresIndex(short_dsn, store_id)
     index.put_contracts([aapl])
@@ -125,7 +141,9 @@ def test_environment_variables_do_not_change_a_dsn(
         assert session(connection) == ("UTC", "ISO, MDY", "UTF8", "off", "public", database_name)
 
 
-def test_a_partial_dsn_is_completed_from_the_environment(dsn, database_name, monkeypatch):
+def test_a_partial_dsn_is_completed_from_the_environment(
+    dsn: str, database_name: str | int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     full = conninfo_to_dict(dsn)
     monkeypatch.setenv("PGHOST", full["host"])
     monkeypatch.setenv("PGDATABASE", database_name)
@@ -133,7 +151,9 @@ def test_a_partial_dsn_is_completed_from_the_environment(dsn, database_name, mon
         assert session(connection)[-1] == database_name
 
 
-def test_errors_name_the_server_from_the_environment(monkeypatch, store_id):
+def test_errors_name_the_server_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, store_id: str
+) -> None:
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("PGDATABASE", "ticks")
     with pytest.raises(IndexUnavailableError, match=r"database ticks on 127\.0\.0\.1:1"):
@@ -141,7 +161,14 @@ def test_errors_name_the_server_from_the_environment(monkeypatch, store_id):
 
 
 @pytest.mark.parametrize("by", ["dsn", "variable"])
-def test_a_service_file_keeps_its_options(short_dsn, database_name, tmp_path, monkeypatch, sql, by):
+def test_a_service_file_keeps_its_options(
+    short_dsn: str,
+    database_name: str | int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sql: psycopg.Connection[tuple[Any, ...]],
+    by: str,
+) -> None:
     sql.execute("CREATE SCHEMA ticks")
     parameters = conninfo_to_dict(short_dsn)
     lines = [f"{name}={parameters[name]}\n" for name in ("host", "port", "dbname")]
@@ -158,7 +185,7 @@ def test_a_service_file_keeps_its_options(short_dsn, database_name, tmp_path, mo
         assert path == "public, ticks,public"
 
 
-def test_a_subprocess_inherits_hidden_variables(dsn, monkeypatch):
+def test_a_subprocess_inherits_hidden_variables(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     connect(dsn_parameters(dsn)).close()
     code = "import os; print(os.environ['PGTZ'])"
@@ -179,8 +206,13 @@ def test_a_subprocess_inherits_hidden_variables(dsn, monkeypatch):
     ],
 )
 def test_database_settings_do_not_affect_the_index(
-    dsn, database_name, store_id, admin, make_file, setting
-):
+    dsn: str,
+    database_name: str | int | None,
+    store_id: str,
+    admin: psycopg.Connection[tuple[Any, ...]],
+    make_file: Callable[..., FileRecord],
+    setting: str,
+) -> None:
     admin.execute(f"ALTER DATABASE {database_name} SET {setting}".encode())
     index = PostgresIndex(dsn, store_id)
     files = [make_file(0), make_file(1, path="265598/last/\N{EURO SIGN}\\n_ticks.pb")]
@@ -191,7 +223,13 @@ def test_database_settings_do_not_affect_the_index(
         assert session(connection)[:4] == ("UTC", "ISO, MDY", "UTF8", "off")
 
 
-def test_tables_are_found_behind_a_schema_created_later(dsn, database_name, store_id, admin, aapl):
+def test_tables_are_found_behind_a_schema_created_later(
+    dsn: str,
+    database_name: str | int | None,
+    store_id: str,
+    admin: psycopg.Connection[tuple[Any, ...]],
+    aapl: ContractRecord,
+) -> None:
     """A schema of the user's name comes first in the default search path."""
     index = PostgresIndex(dsn, store_id)
     index.put_contracts([aapl])
@@ -204,7 +242,7 @@ def test_tables_are_found_behind_a_schema_created_later(dsn, database_name, stor
     again.close()
 
 
-def test_a_search_path_without_an_existing_schema_raises(dsn, store_id):
+def test_a_search_path_without_an_existing_schema_raises(dsn: str, store_id: str) -> None:
     with pytest.raises(TickIndexError, match=r"names no existing schema: create it"):
         Database(make_conninfo(dsn, options="-c search_path=research"), store_id)
 
@@ -213,7 +251,7 @@ def test_a_search_path_without_an_existing_schema_raises(dsn, store_id):
 
 
 @pytest.mark.parametrize("count", [1, 3, len(migrations()) - 1])
-def test_another_stores_database_is_not_migrated(empty_dsn, store_id, count):
+def test_another_stores_database_is_not_migrated(empty_dsn: str, store_id: str, count: int) -> None:
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         migrate(connection, migrations()[:count])
         connection.execute("INSERT INTO store_identity (store_id) VALUES ('another')")

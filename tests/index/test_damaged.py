@@ -7,16 +7,23 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from ibticks.errors import IndexAwayWarning, IndexVersionError
+from ibticks.index import FileRecord, JournaledIndex, open_index, write_catalogue
 from ibticks.index import _connection as connections
-from ibticks.index import open_index, write_catalogue
 from ibticks.index._connection import TimeoutConnection
 from ibticks.index._journal import Journal
 from ibticks.index.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from subprocess import Popen
+
+    from psycopg import Connection
 
 UNDO_7 = (
     "DELETE FROM schema_migrations WHERE version >= 7; DROP TABLE index_state; "
@@ -26,7 +33,9 @@ STORE_ID = "5f3f2f3e-0a37-4d5a-8f0a-2b7b8a6f8d10"
 
 
 @pytest.fixture
-def opened(store, dsn, store_id, make_file):
+def opened(
+    store: Path, dsn: str, store_id: str, make_file: Callable[..., FileRecord]
+) -> Iterator[JournaledIndex]:
     """A store's index with one file that is also in the catalogue."""
     index = open_index(store, store_id, dsn, retry_seconds=1000)
     index.put_files([make_file(0)])
@@ -36,11 +45,11 @@ def opened(store, dsn, store_id, make_file):
 
 
 @pytest.fixture
-def journal(store):
+def journal(store: Path) -> Journal:
     return Journal(store / "metadata" / "index.journal")
 
 
-def fail(sql, state):
+def fail(sql: Any, state: str) -> None:
     """Make every read and write of tick_files raise an error."""
     sql.execute(
         "CREATE FUNCTION fail() RETURNS BOOLEAN LANGUAGE plpgsql AS $$ BEGIN "
@@ -49,14 +58,16 @@ def fail(sql, state):
     hide(sql, "fail()")
 
 
-def hide(sql, condition):
+def hide(sql: Any, condition: str) -> None:
     sql.execute(
         "ALTER TABLE tick_files RENAME TO hidden; CREATE VIEW tick_files AS "
         f"SELECT hidden.* FROM (SELECT {condition} AS ok) AS c, hidden WHERE c.ok IS NOT NULL"
     )
 
 
-def is_served_from_the_catalogue(index, journal, make_file):
+def is_served_from_the_catalogue(
+    index: JournaledIndex, journal: Journal, make_file: Callable[..., FileRecord]
+) -> str:
     index.put_files([make_file(1)])
     assert index.away
     assert len(journal.read_changes()) == 1
@@ -66,7 +77,7 @@ def is_served_from_the_catalogue(index, journal, make_file):
     return str(caught[0].message)
 
 
-def backend(index):
+def backend(index: JournaledIndex) -> Any:
     """Return the backend process id of the connection that is used next."""
     database = index._primary._database
     return database.run(lambda c: c.execute("SELECT pg_backend_pid()").fetchone()[0])
@@ -93,8 +104,13 @@ def backend(index):
     ],
 )
 def test_an_sql_error_falls_back_to_catalogue_and_journal(
-    opened, sql, journal, make_file, state, remedy
-):
+    opened: JournaledIndex,
+    sql: Connection[tuple[Any, ...]],
+    journal: Journal,
+    make_file: Callable[..., FileRecord],
+    state: str,
+    remedy: str,
+) -> None:
     fail(sql, state)
     with pytest.warns(IndexAwayWarning) as caught:
         assert [record.path for record in opened.files()] == [make_file(0).path]
@@ -105,8 +121,14 @@ def test_an_sql_error_falls_back_to_catalogue_and_journal(
 
 @pytest.mark.parametrize("state", ["XX001", "58030", "42P01"])
 def test_a_store_opens_with_a_damaged_database_by_dsn(
-    opened, store, dsn, store_id, sql, make_file, state
-):
+    opened: JournaledIndex,
+    store: Path,
+    dsn: str,
+    store_id: str,
+    sql: Connection[tuple[Any, ...]],
+    make_file: Callable[..., FileRecord],
+    state: str,
+) -> None:
     opened.close()
     fail(sql, state)
     with pytest.warns(IndexAwayWarning, match="as the test wants it"):
@@ -120,14 +142,20 @@ def test_a_store_opens_with_a_damaged_database_by_dsn(
 
 
 @pytest.fixture
-def short(monkeypatch):
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the timeouts to half a second."""
     monkeypatch.setitem(connections._SESSION_SETTINGS, "lock_timeout", "300ms")
     monkeypatch.setitem(connections._SESSION_SETTINGS, "statement_timeout", "500ms")
     monkeypatch.setattr(TimeoutConnection, "reply_timeout", 1.5)
 
 
-def test_a_locked_table_times_out(short, opened, sql, journal, make_file):
+def test_a_locked_table_times_out(
+    short: None,
+    opened: JournaledIndex,
+    sql: Connection[tuple[Any, ...]],
+    journal: Journal,
+    make_file: Callable[..., FileRecord],
+) -> None:
     with sql.transaction():
         sql.execute("LOCK TABLE tick_files IN ACCESS EXCLUSIVE MODE")
         with pytest.warns(IndexAwayWarning, match="lock timeout.*pg_blocking_pids"):
@@ -138,21 +166,40 @@ def test_a_locked_table_times_out(short, opened, sql, journal, make_file):
     assert not opened.pending
 
 
-def test_a_writer_with_an_open_transaction_times_out(short, opened, sql, journal, make_file):
+def test_a_writer_with_an_open_transaction_times_out(
+    short: None,
+    opened: JournaledIndex,
+    sql: Connection[tuple[Any, ...]],
+    journal: Journal,
+    make_file: Callable[..., FileRecord],
+) -> None:
     with sql.transaction():
         sql.execute("SELECT lock_tick_files()")
         message = is_served_from_the_catalogue(opened, journal, make_file)
     assert "lock timeout" in message
 
 
-def test_a_slow_statement_times_out(short, opened, sql, journal, make_file):
+def test_a_slow_statement_times_out(
+    short: None,
+    opened: JournaledIndex,
+    sql: Connection[tuple[Any, ...]],
+    journal: Journal,
+    make_file: Callable[..., FileRecord],
+) -> None:
     hide(sql, "pg_sleep(600)")
     with pytest.warns(IndexAwayWarning, match="statement timeout.*load of the server"):
         assert [record.path for record in opened.files()] == [make_file(0).path]
     is_served_from_the_catalogue(opened, journal, make_file)
 
 
-def test_a_write_to_a_stopped_server_times_out(short, opened, journal, dsn, admin, make_file):
+def test_a_write_to_a_stopped_server_times_out(
+    short: None,
+    opened: JournaledIndex,
+    journal: Journal,
+    dsn: str,
+    admin: Connection[tuple[Any, ...]],
+    make_file: Callable[..., FileRecord],
+) -> None:
     """SIGSTOP: the socket stays open without a reply, and TCP timeouts do not apply."""
     pid = backend(opened)
     name = conninfo_to_dict(dsn)["dbname"]
@@ -171,7 +218,9 @@ def test_a_write_to_a_stopped_server_times_out(short, opened, journal, dsn, admi
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_read_from_a_stopped_server_times_out(short, opened, make_file):
+def test_a_read_from_a_stopped_server_times_out(
+    short: None, opened: JournaledIndex, make_file: Callable[..., FileRecord]
+) -> None:
     pid = backend(opened)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -192,7 +241,15 @@ def test_a_read_from_a_stopped_server_times_out(short, opened, make_file):
         (UNDO_7 + "DROP TABLE tick_files CASCADE", "0007_completeness fails"),
     ],
 )
-def test_a_half_migrated_database_is_reported(opened, store, dsn, store_id, sql, broken, part):
+def test_a_half_migrated_database_is_reported(
+    opened: JournaledIndex,
+    store: Path,
+    dsn: str,
+    store_id: str,
+    sql: Connection[tuple[Any, ...]],
+    broken: str,
+    part: str,
+) -> None:
     opened.close()
     sql.execute(broken)
     with pytest.warns(IndexAwayWarning, match=f"half migrated: .*{part}.*rebuilds the index"):
@@ -201,7 +258,9 @@ def test_a_half_migrated_database_is_reported(opened, store, dsn, store_id, sql,
     index.close()
 
 
-def test_a_newer_schema_is_not_reported_as_half_migrated(opened, store, dsn, store_id, sql):
+def test_a_newer_schema_is_not_reported_as_half_migrated(
+    opened: JournaledIndex, store: Path, dsn: str, store_id: str, sql: Connection[tuple[Any, ...]]
+) -> None:
     opened.close()
     sql.execute("INSERT INTO schema_migrations VALUES (9999, '9999_newer', '00')")
     with pytest.raises(IndexVersionError, match="newer ibticks"):
@@ -212,7 +271,7 @@ def test_a_newer_schema_is_not_reported_as_half_migrated(opened, store, dsn, sto
 
 
 @pytest.fixture
-def base(monkeypatch):
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ibt-"))
     folder.chmod(0o755)
     monkeypatch.setenv("IBTICKS_PGDATA", str(folder))
@@ -223,7 +282,9 @@ def base(monkeypatch):
 
 
 @pytest.mark.parametrize("detected", ["by a writer", "by a reader", "at the next opening"])
-def test_a_damaged_cluster_is_replaced_at_the_next_opening(store, base, make_file, detected):
+def test_a_damaged_cluster_is_replaced_at_the_next_opening(
+    store: Path, base: Path, make_file: Callable[..., FileRecord], detected: str
+) -> None:
     index = open_index(store, STORE_ID, retry_seconds=1000)
     index.put_files([make_file(0)])
     (data,) = base.glob("*/data")
@@ -248,7 +309,9 @@ def test_a_damaged_cluster_is_replaced_at_the_next_opening(store, base, make_fil
     index.close()
 
 
-def test_a_damaged_cluster_in_use_is_not_replaced(store, base, python):
+def test_a_damaged_cluster_in_use_is_not_replaced(
+    store: Path, base: Path, python: Callable[..., Popen[str]]
+) -> None:
     """The server keeps running until the other process that uses it has ended."""
     code = (
         "import sys\n"

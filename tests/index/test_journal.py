@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
@@ -19,24 +20,39 @@ from ibticks.errors import (
     StoreAccessError,
     TickIndexError,
 )
-from ibticks.index import ContractRecord, IndexChange, MemoryIndex
+from ibticks.index import (
+    ContractRecord,
+    CoverageRecord,
+    FileRecord,
+    IndexChange,
+    MemoryIndex,
+    PostgresIndex,
+)
 from ibticks.index._journal import OPERATIONS, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from subprocess import Popen
 
 DAY = 1_736_467_200_000_000_000
 
 
 @pytest.fixture
-def path(store):
+def path(store: Path) -> Path:
     return store / "metadata" / "index.journal"
 
 
 @pytest.fixture
-def journal(path):
+def journal(path: Path) -> Journal:
     return Journal(path)
 
 
 @pytest.fixture
-def changes(make_file, aapl, make_interval):
+def changes(
+    make_file: Callable[..., FileRecord],
+    aapl: ContractRecord,
+    make_interval: Callable[..., CoverageRecord],
+) -> list[Any]:
     """Changes of every operation, in an order that matters."""
     return [
         IndexChange("replace_files", (make_file(90), make_file(91))),
@@ -58,20 +74,20 @@ def changes(make_file, aapl, make_interval):
     ]
 
 
-def contents(index):
+def contents(index: MemoryIndex) -> tuple[Any, ...]:
     return index.files(), index.contracts(), index.coverage(), index.daily_stats()
 
 
-def fill(journal, changes):
+def fill(journal: Journal, changes: Any) -> None:
     for change in changes:
         journal.append(change)
 
 
-def test_the_changes_cover_every_operation(changes):
+def test_the_changes_cover_every_operation(changes: list[Any]) -> None:
     assert {change.operation for change in changes} == set(OPERATIONS)
 
 
-def test_changes_are_read_in_order(journal, path, changes):
+def test_changes_are_read_in_order(journal: Journal, path: Path, changes: list[Any]) -> None:
     assert not journal.pending
     assert journal.read_changes() == []
     fill(journal, changes)
@@ -80,7 +96,9 @@ def test_changes_are_read_in_order(journal, path, changes):
     assert all(json.loads(line)["op"] in OPERATIONS for line in path.read_text().splitlines())
 
 
-def test_applying_to_postgresql_equals_direct_writes(journal, changes, index):
+def test_applying_to_postgresql_equals_direct_writes(
+    journal: Journal, changes: list[Any], index: PostgresIndex
+) -> None:
     fill(journal, changes)
     assert journal.apply(index) == len(changes)
     assert not journal.pending
@@ -91,7 +109,7 @@ def test_applying_to_postgresql_equals_direct_writes(journal, changes, index):
     assert journal.apply(index) == 0
 
 
-def test_applying_is_idempotent(journal, changes, index):
+def test_applying_is_idempotent(journal: Journal, changes: list[Any], index: PostgresIndex) -> None:
     """A crash between applying and removing the journal applies it twice."""
     for _ in range(2):
         fill(journal, changes)
@@ -102,7 +120,9 @@ def test_applying_is_idempotent(journal, changes, index):
     assert contents(index) == contents(memory)
 
 
-def test_a_torn_last_line_is_ignored_then_truncated(journal, path, changes, caplog):
+def test_a_torn_last_line_is_ignored_then_truncated(
+    journal: Journal, path: Path, changes: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     fill(journal, changes)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op": "put_files", "rec')
@@ -114,14 +134,18 @@ def test_a_torn_last_line_is_ignored_then_truncated(journal, path, changes, capl
 
 
 @pytest.mark.parametrize("size", [1, 65_536, 200_000])
-def test_a_torn_first_line_of_any_length_is_ignored(journal, path, changes, size):
+def test_a_torn_first_line_of_any_length_is_ignored(
+    journal: Journal, path: Path, changes: list[Any], size: int
+) -> None:
     path.write_bytes(b"x" * size)
     assert journal.read_changes() == []
     journal.append(changes[0])
     assert journal.read_changes() == [changes[0]]
 
 
-def test_a_truncated_journal_keeps_its_whole_lines(journal, path, changes):
+def test_a_truncated_journal_keeps_its_whole_lines(
+    journal: Journal, path: Path, changes: list[Any]
+) -> None:
     fill(journal, changes[5:7])
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
@@ -133,7 +157,9 @@ def test_a_truncated_journal_keeps_its_whole_lines(journal, path, changes):
 @pytest.mark.parametrize(
     "line", [b"{}\n", b"not json\n", b'{"op": "explode", "records": []}\n', b"\xff\n", b"[]\n"]
 )
-def test_a_damaged_line_before_the_last_raises(journal, path, changes, line, caplog):
+def test_a_damaged_line_before_the_last_raises(
+    journal: Journal, path: Path, changes: list[Any], line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     journal.append(changes[0])
     offset = path.stat().st_size
     with path.open("ab") as stream:
@@ -152,12 +178,18 @@ def test_a_damaged_line_before_the_last_raises(journal, path, changes, line, cap
 @pytest.mark.parametrize("name", ["index.journal", "index.journal.applying"])
 @pytest.mark.parametrize("writable", [True, False])
 def test_an_unreadable_journal_raises_with_its_path(
-    journal, path, changes, monkeypatch, code, name, writable
-):
+    journal: Journal,
+    path: Path,
+    changes: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    name: str,
+    writable: bool,
+) -> None:
     fill(journal, changes[:2])
     path.with_name("index.journal.applying").write_bytes(path.read_bytes())
 
-    def read(file):
+    def read(file: Any) -> bytes:
         if file.name == name:
             raise OSError(code, os.strerror(code))
         return plainly(file)
@@ -170,9 +202,9 @@ def test_an_unreadable_journal_raises_with_its_path(
     assert journal.read_valid_changes()[0] == changes[:2]
 
 
-def test_an_interrupted_apply_is_resumed(journal, changes):
+def test_an_interrupted_apply_is_resumed(journal: Journal, changes: list[Any]) -> None:
     class GoesAway(MemoryIndex):
-        def write(self, change):
+        def write(self, change: IndexChange) -> None:
             if change.operation == "put_contracts" and change.records:
                 raise IndexUnavailableError("gone")
             super().write(change)
@@ -187,11 +219,11 @@ def test_an_interrupted_apply_is_resumed(journal, changes):
     assert not journal.pending
 
 
-def test_append_does_not_wait_for_a_hanging_server(journal, changes):
+def test_append_does_not_wait_for_a_hanging_server(journal: Journal, changes: list[Any]) -> None:
     applying, go_on = threading.Event(), threading.Event()
 
     class Hangs(MemoryIndex):
-        def write(self, change):
+        def write(self, change: IndexChange) -> None:
             applying.set()
             assert go_on.wait(30)
             super().write(change)
@@ -209,7 +241,13 @@ def test_append_does_not_wait_for_a_hanging_server(journal, changes):
     assert target.files()[0].messages == 13
 
 
-def test_refused_changes_are_moved_and_the_rest_is_applied(journal, path, index, make_file, caplog):
+def test_refused_changes_are_moved_and_the_rest_is_applied(
+    journal: Journal,
+    path: Path,
+    index: PostgresIndex,
+    make_file: Callable[..., FileRecord],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     bad = make_file(1, start_ns=2, end_ns=1)
     journal.append(IndexChange("put_files", (make_file(0), bad)))
     journal.append(IndexChange("put_files", (make_file(2),)))
@@ -221,7 +259,12 @@ def test_refused_changes_are_moved_and_the_rest_is_applied(journal, path, index,
     assert "rebuild the index" in caplog.text
 
 
-def test_threads_and_processes_append_concurrently(journal, path, python, make_file):
+def test_threads_and_processes_append_concurrently(
+    journal: Journal,
+    path: Path,
+    python: Callable[..., Popen[str]],
+    make_file: Callable[..., FileRecord],
+) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -233,7 +276,7 @@ def test_threads_and_processes_append_concurrently(journal, path, python, make_f
     )
     others = [python(code, path, name) for name in ("a", "b")]
 
-    def append(name):
+    def append(name: Any) -> None:
         for n in range(20):
             journal.append(IndexChange("drop_files", (f"{name}-{n}",)))
 
@@ -253,7 +296,9 @@ def test_threads_and_processes_append_concurrently(journal, path, python, make_f
         ]
 
 
-def test_a_killed_writer_leaves_only_whole_lines(path, python):
+def test_a_killed_writer_leaves_only_whole_lines(
+    path: Path, python: Callable[..., Popen[str]]
+) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -275,7 +320,9 @@ def test_a_killed_writer_leaves_only_whole_lines(path, python):
     assert len(seen) > acknowledged - 1
 
 
-def test_a_locked_journal_times_out(journal, path, changes, monkeypatch):
+def test_a_locked_journal_times_out(
+    journal: Journal, path: Path, changes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ibticks.index._journal._LOCK_TIMEOUT_SECONDS", 0.05)
     with (
         FileLock(path.with_name("index.journal.lock")),
@@ -286,9 +333,13 @@ def test_a_locked_journal_times_out(journal, path, changes, monkeypatch):
 
 @pytest.mark.parametrize("failing", [["fsync"], ["write"], ["fsync", "ftruncate"]], ids=" ".join)
 def test_a_line_that_fails_to_sync_raises_and_is_truncated(
-    journal, path, changes, monkeypatch, failing
-):
-    def broken(descriptor, *data):
+    journal: Journal,
+    path: Path,
+    changes: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    failing: list[str],
+) -> None:
+    def broken(descriptor: Any, *data: Any) -> int:
         if len(data) and isinstance(data[0], memoryview) and len(data[0]) > 1 and not torn:
             torn.append(write(descriptor, data[0][: len(data[0]) // 2]))
             return torn[0]
@@ -311,12 +362,14 @@ def test_a_line_that_fails_to_sync_raises_and_is_truncated(
         assert len(journal.read_changes()) == 2
 
 
-def test_renames_of_the_journal_are_synced(journal, path, changes, monkeypatch):
+def test_renames_of_the_journal_are_synced(
+    journal: Journal, path: Path, changes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that came back after a power cut would be applied after newer changes."""
     seen = []
     fsync = os.fsync
 
-    def noting(descriptor):
+    def noting(descriptor: Any) -> None:
         fsync(descriptor)
         if Path(f"/proc/self/fd/{descriptor}").readlink() == path.parent:
             seen.append(sorted(file.name for file in path.parent.glob("index.journal*")))
@@ -328,8 +381,8 @@ def test_renames_of_the_journal_are_synced(journal, path, changes, monkeypatch):
     assert names == [["index.journal"], ["index.journal.applying"], []]
 
 
-def test_a_full_disk(journal, changes, monkeypatch):
-    def full(descriptor):
+def test_a_full_disk(journal: Journal, changes: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
@@ -337,7 +390,7 @@ def test_a_full_disk(journal, changes, monkeypatch):
         journal.append(changes[0])
 
 
-def test_a_read_only_folder_raises(tmp_path, changes):
+def test_a_read_only_folder_raises(tmp_path: Path, changes: list[Any]) -> None:
     (tmp_path / "file").touch()
     journal = Journal(tmp_path / "file" / "index.journal")
     assert not journal.writable
@@ -345,7 +398,9 @@ def test_a_read_only_folder_raises(tmp_path, changes):
         journal.append(changes[0])
 
 
-def test_a_read_only_journal_is_read(journal, path, changes, monkeypatch):
+def test_a_read_only_journal_is_read(
+    journal: Journal, path: Path, changes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(journal, changes[:2])
     path.rename(path.with_name("index.journal.applying"))
     fill(journal, changes[2:])
@@ -353,9 +408,9 @@ def test_a_read_only_journal_is_read(journal, path, changes, monkeypatch):
     assert journal.read_changes() == changes
 
 
-def test_errors_of_the_target_do_not_stop_the_apply(journal, changes):
+def test_errors_of_the_target_do_not_stop_the_apply(journal: Journal, changes: list[Any]) -> None:
     class Refuses(MemoryIndex):
-        def write(self, change):
+        def write(self, change: IndexChange) -> None:
             if change.operation == "replace_files":
                 raise TickIndexError("no")
             super().write(change)

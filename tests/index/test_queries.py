@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ibticks.errors import ReadOnlyError, TickIndexError
-from ibticks.index import PostgresIndex
+from ibticks.index import ContractRecord, PostgresIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 STATEMENTS = [
     "DO $$ BEGIN COMMIT; SET TRANSACTION READ WRITE; DELETE FROM contracts; COMMIT; END $$",
@@ -58,7 +62,9 @@ OF_SUPERUSERS = [
 
 
 @pytest.mark.parametrize("statement", [*STATEMENTS, *OF_SUPERUSERS])
-def test_a_superuser_can_only_read(index, aapl, statement):
+def test_a_superuser_can_only_read(
+    index: PostgresIndex, aapl: ContractRecord, statement: str
+) -> None:
     index.put_contracts([aapl])
     with pytest.raises((ReadOnlyError, TickIndexError)) as caught:
         index.query(statement)
@@ -77,11 +83,11 @@ def test_a_superuser_can_only_read(index, aapl, statement):
         "SELECT n FROM (VALUES (1)) AS v(n) -- the end",
     ],
 )
-def test_read_only_statements_run(index, query):
+def test_read_only_statements_run(index: PostgresIndex, query: str) -> None:
     assert index.query(query) == [{"n": 1}]
 
 
-def test_show_statements_run(index):
+def test_show_statements_run(index: PostgresIndex) -> None:
     assert index.read_query("VALUES (1, 'a')").rows == [(1, "a")]
     assert index.read_query("TABLE contracts").columns[:2] == ("contract_id", "symbol")
     assert "Result" in index.read_query("EXPLAIN SELECT 1").rows[0][0]
@@ -89,13 +95,13 @@ def test_show_statements_run(index):
     assert index.query("SHOW search_path")[0]["search_path"].startswith("public")
 
 
-def test_pseudo_types_are_read_as_text(index):
+def test_pseudo_types_are_read_as_text(index: PostgresIndex) -> None:
     result = index.read_query("SELECT pg_sleep(0) AS a, ROW(1, 'x') AS b, 3 AS c;")
     assert (result.columns, result.types) == (("a", "b", "c"), ("text", "text", "integer"))
     assert result.rows == [("", "(1,x)", 3)]
 
 
-def test_parameters_keep_their_types(index):
+def test_parameters_keep_their_types(index: PostgresIndex) -> None:
     moment = datetime(2025, 1, 10, 14, 30, tzinfo=UTC)
     values = [7, "it's 100%", moment, [1, 2], None, 1.5, b"\x00\xff", True, -1]
     types = ["INT8", "TEXT", "TIMESTAMPTZ", "INT8[]", "TEXT", "FLOAT8", "BYTEA", "BOOL", "INT4"]
@@ -112,13 +118,15 @@ def test_parameters_keep_their_types(index):
         ('SELECT 1 AS "%s;--", 2 AS "%s;--"', ("%s;--", "%s;--_1")),
     ],
 )
-def test_columns_of_the_same_name_are_numbered(index, query, columns):
+def test_columns_of_the_same_name_are_numbered(
+    index: PostgresIndex, query: str, columns: tuple[str, ...]
+) -> None:
     result = index.read_query(query)
     assert result.columns == columns
     assert len(result.rows[0]) == len(columns)
 
 
-def test_a_result_without_rows_has_its_columns(index):
+def test_a_result_without_rows_has_its_columns(index: PostgresIndex) -> None:
     result = index.read_query("SELECT * FROM daily_tick_stats WHERE false")
     assert len(result.columns) == len(result.types) == 19
     assert dict(zip(result.columns, result.types, strict=True))["first_tick"] == (
@@ -126,7 +134,7 @@ def test_a_result_without_rows_has_its_columns(index):
     )
 
 
-def test_a_result_without_columns(index):
+def test_a_result_without_columns(index: PostgresIndex) -> None:
     assert index.read_query("SELECT").columns == ()
 
 
@@ -134,12 +142,14 @@ def test_a_result_without_columns(index):
     "query",
     ["SELECT pg_sleep(600)", "SELECT count(*) FROM generate_series(1, 10000000000)"],
 )
-def test_a_slow_query_times_out(index, query):
+def test_a_slow_query_times_out(index: PostgresIndex, query: str) -> None:
     with pytest.raises(TickIndexError, match=r"exceeded its timeout of 0\.05 s"):
         index.read_query(query, timeout_seconds=0.05)
 
 
-def test_a_query_that_waits_for_a_lock_times_out(index, sql):
+def test_a_query_that_waits_for_a_lock_times_out(
+    index: PostgresIndex, sql: psycopg.Connection[tuple[Any, ...]]
+) -> None:
     with sql.transaction():
         sql.execute("LOCK TABLE contracts")
         with pytest.raises(TickIndexError, match=r"exceeded its timeout of 0\.2 s"):
@@ -150,7 +160,9 @@ def test_a_query_that_waits_for_a_lock_times_out(index, sql):
 
 
 @pytest.fixture
-def as_user(empty_dsn, admin):
+def as_user(
+    empty_dsn: str, admin: psycopg.Connection[tuple[Any, ...]]
+) -> Iterator[Callable[..., str]]:
     """Transfer the database to a user with these attributes, and return the user's DSN."""
     names = []
 
@@ -175,7 +187,13 @@ def as_user(empty_dsn, admin):
 
 @pytest.mark.parametrize("attributes", ["CREATEROLE", ""])
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_an_ordinary_user_can_only_read(as_user, store_id, aapl, attributes, statement):
+def test_an_ordinary_user_can_only_read(
+    as_user: Callable[..., str],
+    store_id: str,
+    aapl: ContractRecord,
+    attributes: str,
+    statement: str,
+) -> None:
     index = PostgresIndex(as_user(attributes), store_id)
     index.put_contracts([aapl])
     with pytest.raises((ReadOnlyError, TickIndexError)):
@@ -184,7 +202,12 @@ def test_an_ordinary_user_can_only_read(as_user, store_id, aapl, attributes, sta
     index.close()
 
 
-def test_without_createrole_a_query_runs_and_logs_the_remedy(as_user, store_id, aapl, caplog):
+def test_without_createrole_a_query_runs_and_logs_the_remedy(
+    as_user: Callable[..., str],
+    store_id: str,
+    aapl: ContractRecord,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     index = PostgresIndex(as_user(), store_id)
     index.put_contracts([aapl])
     with caplog.at_level(logging.WARNING, logger="ibticks"):
@@ -199,7 +222,13 @@ def test_without_createrole_a_query_runs_and_logs_the_remedy(as_user, store_id, 
     index.close()
 
 
-def test_with_createrole_the_role_is_created(as_user, store_id, aapl, admin, caplog):
+def test_with_createrole_the_role_is_created(
+    as_user: Callable[..., str],
+    store_id: str,
+    aapl: ContractRecord,
+    admin: psycopg.Connection[tuple[Any, ...]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     admin.execute("DROP ROLE IF EXISTS ibticks_reader")
     dsn = as_user("CREATEROLE")
     index = PostgresIndex(dsn, store_id)
@@ -217,7 +246,13 @@ def test_with_createrole_the_role_is_created(as_user, store_id, aapl, admin, cap
     assert rights == (False, False, False)
 
 
-def test_tables_of_other_owners_are_not_granted(as_user, empty_dsn, store_id, admin, caplog):
+def test_tables_of_other_owners_are_not_granted(
+    as_user: Callable[..., str],
+    empty_dsn: str,
+    store_id: str,
+    admin: psycopg.Connection[tuple[Any, ...]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     admin.execute("DROP ROLE IF EXISTS ibticks_reader")
     dsn = as_user("CREATEROLE")
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
@@ -231,8 +266,8 @@ def test_tables_of_other_owners_are_not_granted(as_user, empty_dsn, store_id, ad
 
 
 def test_a_role_created_by_an_administrator_runs_the_owners_queries(
-    as_user, empty_dsn, store_id, caplog
-):
+    as_user: Callable[..., str], empty_dsn: str, store_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
     dsn = as_user()
     owner = PostgresIndex(dsn, store_id)
     administrator = PostgresIndex(empty_dsn, store_id)
@@ -243,7 +278,9 @@ def test_a_role_created_by_an_administrator_runs_the_owners_queries(
     owner.close()
 
 
-def test_tables_created_later_can_be_read(index, sql):
+def test_tables_created_later_can_be_read(
+    index: PostgresIndex, sql: psycopg.Connection[tuple[Any, ...]]
+) -> None:
     assert index.query("SELECT 1 AS n") == [{"n": 1}]
     sql.execute("CREATE TABLE later AS SELECT 2 AS n")
     again = PostgresIndex(sql.info.dsn, "0b8f4c3e-5d7a-4f39-9a55-6f1c7d2e8a10")
@@ -251,7 +288,9 @@ def test_tables_created_later_can_be_read(index, sql):
     again.close()
 
 
-def test_a_schema_whose_name_needs_quotes(empty_dsn, store_id, aapl):
+def test_a_schema_whose_name_needs_quotes(
+    empty_dsn: str, store_id: str, aapl: ContractRecord
+) -> None:
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         connection.execute('CREATE SCHEMA "my ticks"')
     index = PostgresIndex(make_conninfo(empty_dsn, options='-c search_path="my\\ ticks"'), store_id)
@@ -260,7 +299,12 @@ def test_a_schema_whose_name_needs_quotes(empty_dsn, store_id, aapl):
     index.close()
 
 
-def test_processes_create_the_role_concurrently(empty_dsn, store_id, run_concurrently, admin):
+def test_processes_create_the_role_concurrently(
+    empty_dsn: str,
+    store_id: str,
+    run_concurrently: Callable[..., list[str]],
+    admin: psycopg.Connection[tuple[Any, ...]],
+) -> None:
     PostgresIndex(empty_dsn, store_id).close()
     code = (
         "import sys\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ import ibticks.index
 from ibticks.index import ContractRecord, CoverageRecord, FileRecord, MemoryIndex
 from ibticks.index._memory import daily_statistics, may_contain, utc_date
 from ibticks.index._records import dump_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from subprocess import Popen
 
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000
@@ -27,37 +32,39 @@ DAY = 1_736_467_200_000_000_000
         {"volume": None, "notional": None, "first_sequence": None},
     ],
 )
-def test_files_survive_json(make_file, changes):
+def test_files_survive_json(make_file: Callable[..., FileRecord], changes: dict[str, Any]) -> None:
     record = make_file(**changes)
     assert FileRecord.from_dict(json.loads(dump_json(record.to_dict()))) == record
 
 
-def test_nan_is_encoded_as_null(make_file):
+def test_nan_is_encoded_as_null(make_file: Callable[..., FileRecord]) -> None:
     assert FileRecord.from_dict(make_file(volume=math.nan).to_dict()).volume is None
 
 
-def test_infinity_is_encoded_as_a_string(make_file):
+def test_infinity_is_encoded_as_a_string(make_file: Callable[..., FileRecord]) -> None:
     text = dump_json(make_file(volume=math.inf).to_dict())
     assert '"volume":"Infinity"' in text
 
 
-def test_numpy_integers_are_encoded_as_integers(make_file):
+def test_numpy_integers_are_encoded_as_integers(make_file: Callable[..., FileRecord]) -> None:
     text = dump_json(make_file(size=np.int64(7), last_sequence=np.uint64(2**64 - 1)).to_dict())
     assert FileRecord.from_dict(json.loads(text)) == make_file(size=7)
 
 
-def test_files_are_encoded_without_blocks_on_request(make_file):
+def test_files_are_encoded_without_blocks_on_request(make_file: Callable[..., FileRecord]) -> None:
     record = FileRecord.from_dict(make_file(blocks=9).to_dict(blocks=False))
     assert record == make_file(blocks=0)
 
 
-def test_contracts_and_intervals_survive_json(aapl, make_interval):
+def test_contracts_and_intervals_survive_json(
+    aapl: ContractRecord, make_interval: Callable[..., CoverageRecord]
+) -> None:
     assert ContractRecord.from_dict(json.loads(dump_json(aapl.to_dict()))) == aapl
     interval = make_interval(DAY, None, "disconnected", "1100")
     assert CoverageRecord.from_dict(json.loads(dump_json(interval.to_dict()))) == interval
 
 
-def test_statistics_of_a_day(make_file):
+def test_statistics_of_a_day(make_file: Callable[..., FileRecord]) -> None:
     early = make_file(0, sum_price=10.0, priced_ticks=4, volume=2.0, notional=9.0, min_price=1.0)
     late = make_file(23, sum_price=2.0, priced_ticks=2, volume=1.0, notional=3.0, max_price=None)
     next_day = make_file(24, volume=0.0, notional=0.0, sum_price=None, priced_ticks=0)
@@ -71,7 +78,7 @@ def test_statistics_of_a_day(make_file):
     )  # fmt: skip
 
 
-def test_backfilled_files_do_not_count(make_file):
+def test_backfilled_files_do_not_count(make_file: Callable[..., FileRecord]) -> None:
     live = make_file(13)
     beside = make_file(13, path="265598/last/0013-backfill_ticks.pb", ticks=999)
     assert [file.backfilled for file in (live, beside)] == [False, True]
@@ -79,13 +86,13 @@ def test_backfilled_files_do_not_count(make_file):
     assert daily_statistics([beside]) == []
 
 
-def test_days_are_utc_days():
+def test_days_are_utc_days() -> None:
     assert utc_date(DAY) == "2025-01-10"
     assert utc_date(DAY - 1) == "2025-01-09"
     assert utc_date(-1) == "1969-12-31"
 
 
-def test_may_contain(make_file):
+def test_may_contain(make_file: Callable[..., FileRecord]) -> None:
     sealed, being_written = make_file(5), make_file(5, sealed=False)
     hour = sealed.hour_ns
     assert may_contain(sealed, None, None)
@@ -97,7 +104,11 @@ def test_may_contain(make_file):
     assert not may_contain(being_written, hour + 9, hour + 9)
 
 
-def test_a_copy_of_a_memory_index_is_independent(make_file, aapl, make_interval):
+def test_a_copy_of_a_memory_index_is_independent(
+    make_file: Callable[..., FileRecord],
+    aapl: ContractRecord,
+    make_interval: Callable[..., CoverageRecord],
+) -> None:
     index = MemoryIndex([make_file()], [aapl], [make_interval(DAY)])
     copy = index.copy()
     copy.put_files([make_file(1)])
@@ -111,7 +122,7 @@ def test_a_copy_of_a_memory_index_is_independent(make_file, aapl, make_interval)
     assert copy.daily_stats() == daily_statistics([make_file(1)])
 
 
-def test_imports_are_light(python):
+def test_imports_are_light(python: Callable[..., Popen[str]]) -> None:
     code = (
         "import sys\n"
         "import ibticks.index, ibticks.index._records\n"
@@ -127,7 +138,7 @@ def test_imports_are_light(python):
     assert out == "[]\nFalse\nFalse\n", err
 
 
-def test_every_public_name_loads():
+def test_every_public_name_loads() -> None:
     for name in ibticks.index.__all__:
         assert getattr(ibticks.index, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'SqliteIndex'"):

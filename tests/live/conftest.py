@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,15 +17,18 @@ from tests.storage.samples import CONTRACT, new_root, open_descriptors
 
 from .simulation import COLUMNS, STREAMS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 
 @pytest.fixture(scope="session")
-def loaded_polars():
+def loaded_polars() -> None:
     """Load polars, which opens files when it is first used."""
     to_polars(to_table([], ["timestamp"])).select("timestamp")
 
 
 @pytest.fixture
-def root(loaded_polars):
+def root(loaded_polars: None) -> Iterator[Path]:
     """A folder for a store; no descriptor or thread may be left open in it."""
     gc.collect()
     descriptors = open_descriptors()
@@ -39,11 +44,11 @@ def index() -> MemoryIndex:
 
 
 @pytest.fixture
-def writer(root, index):
+def writer(root: Path, index: MemoryIndex) -> Iterator[Callable[..., StreamWriter]]:
     """Open writers, which are closed after the test."""
     opened = []
 
-    def open_writer(tick_type="bid_ask", **options) -> StreamWriter:
+    def open_writer(tick_type: str = "bid_ask", **options: Any) -> StreamWriter:
         opened.append(StreamWriter(root, CONTRACT, tick_type, index, **{"fsync": None} | options))
         return opened[-1]
 
@@ -53,12 +58,18 @@ def writer(root, index):
 
 
 @pytest.fixture
-def follow(root):
+def follow(root: Path) -> Iterator[Callable[..., Live]]:
     """Open live streams, which are closed after the test."""
     opened = []
 
     def open_live(
-        start_ns=None, streams=STREAMS[:1], *, columns=COLUMNS, label="", resume=None, **options
+        start_ns: int | None = None,
+        streams: tuple[tuple[int, str], ...] = STREAMS[:1],
+        *,
+        columns: tuple[str, ...] = COLUMNS,
+        label: str = "",
+        resume: str | None = None,
+        **options: Any,
     ) -> Live:
         live = Live(
             root,

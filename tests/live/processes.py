@@ -11,6 +11,7 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 from ibticks.config import HOUR_NS
 from ibticks.index import MemoryIndex
@@ -76,7 +77,7 @@ def read(root: str, report: str, start_ns: int | None, consumer: str) -> None:
         READERS[consumer](live, report_line)
 
 
-def read_messages(live: Live, report_line) -> None:
+def read_messages(live: Live, report_line: Any) -> None:
     for item in live:
         if item["type"] == "tick":
             report_line(item["data"]["sequence"])
@@ -84,7 +85,7 @@ def read_messages(live: Live, report_line) -> None:
                 return
 
 
-def read_awaiting(live: Live, report_line) -> None:
+def read_awaiting(live: Live, report_line: Any) -> None:
     async def main() -> None:
         async for item in live:
             if item["type"] == "tick":
@@ -95,7 +96,7 @@ def read_awaiting(live: Live, report_line) -> None:
     asyncio.run(main())
 
 
-def read_batches(live: Live, report_line) -> None:
+def read_batches(live: Live, report_line: Any) -> None:
     for batch in live.batches("batch", every=0.01):
         numbers = [n for chunk in batch.read(["sequence"]) for n in chunk.numbers("sequence")]
         report_line("\n".join(map(str, numbers)))

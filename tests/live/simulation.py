@@ -62,7 +62,9 @@ def stored(root: Path, start_ns: int = 0) -> dict[FileKey, list[int]]:
     }
 
 
-def check_read(read: list[int], files: dict[FileKey, list[int]], without: Set[int] = frozenset()):
+def check_read(
+    read: list[int], files: dict[FileKey, list[int]], without: Set[int] = frozenset()
+) -> None:
     """Check that each tick of the files came once, those of each file in its order."""
     assert len(read) == len(set(read)), "a tick came twice"
     expected = {key: [n for n in numbers if n not in without] for key, numbers in files.items()}

@@ -7,6 +7,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -27,12 +28,15 @@ from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
 
 from .simulation import columns
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 NOW = H13 + 2 * HOUR_NS
 TICK_TYPES = ("bid_ask", "last")
 
 
 @pytest.fixture(scope="module")
-def folder():
+def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="ibt-"))
     path.chmod(0o711)  # as root, PostgreSQL runs as another user, who must get through
     yield path
@@ -40,7 +44,7 @@ def folder():
 
 
 @pytest.fixture(scope="module")
-def store(folder):
+def store(folder: Path) -> Iterator[ibt.Store]:
     """A store; tests write other contracts into it."""
     with ibt.open(folder / "ticks") as opened:
         opened.add_contract(CONTRACT, "IBM")
@@ -51,7 +55,7 @@ def store(folder):
         yield opened
 
 
-def test_live_by_symbol_and_period(store):
+def test_live_by_symbol_and_period(store: ibt.Store) -> None:
     with store.live("ibm", buffer="30m", now=NOW) as live:
         assert isinstance(live, Live)
         assert live.streams == ((CONTRACT, "bid_ask"), (CONTRACT, "last"))
@@ -60,7 +64,7 @@ def test_live_by_symbol_and_period(store):
         assert live.read().height == 0
 
 
-def test_later_ticks_of_the_asked_streams_come(store):
+def test_later_ticks_of_the_asked_streams_come(store: ibt.Store) -> None:
     with (
         store.live(990103, "mid_point", "1h", now=NOW, columns="mid_price") as live,
         store.live([990103, 990101], "mid_point") as others,
@@ -74,7 +78,7 @@ def test_later_ticks_of_the_asked_streams_come(store):
         assert live.read().to_dict(as_series=False) == {"mid_price": [181.5]}
 
 
-def test_live_resumes_from_a_position(store):
+def test_live_resumes_from_a_position(store: ibt.Store) -> None:
     with store.live("IBM", TICK_TYPES, "30m", now=NOW) as live:
         whole = live.read()
     with store.live("IBM", TICK_TYPES, "30m", now=NOW) as live:
@@ -84,7 +88,7 @@ def test_live_resumes_from_a_position(store):
             assert len(first) + again.read().height == whole.height
 
 
-def test_window_of_a_duration(store):
+def test_window_of_a_duration(store: ibt.Store) -> None:
     with store.live("IBM", "bid_ask", "2h", now=NOW, window="10m") as live:
         assert live.frame().height == 601
 
@@ -99,13 +103,15 @@ def test_window_of_a_duration(store):
         (("IBM", "last", "2013-10-08 13:00"), NaiveDatetimeError),
     ],
 )
-def test_wrong_arguments_raise(store, arguments, error):
+def test_wrong_arguments_raise(
+    store: ibt.Store, arguments: tuple[str | list[Any] | int, ...], error: Any
+) -> None:
     for method in (store.live, store.buffer):
         with pytest.raises(error):
             method(*arguments)
 
 
-def test_wrong_options_raise(store):
+def test_wrong_options_raise(store: ibt.Store) -> None:
     with pytest.raises(UnknownColumnError):
         store.live("IBM", "last", columns=["prize"])
     with pytest.raises(InputError, match="buffer and resume both say where to begin"):
@@ -120,7 +126,7 @@ def test_wrong_options_raise(store):
 @pytest.mark.parametrize(
     "buffer", ["30m", "1h30m", "last_hour", timedelta(minutes=5), "2013-10-08T14:00Z", "regular"]
 )
-def test_buffer_equals_a_selection(store, buffer):
+def test_buffer_equals_a_selection(store: ibt.Store, buffer: str | timedelta) -> None:
     asked = store.buffer("IBM", TICK_TYPES, buffer, now=NOW)
     assert isinstance(asked, Buffer)
     plain = ibt.Selection(
@@ -139,7 +145,7 @@ def test_buffer_equals_a_selection(store, buffer):
     assert asked.with_columns("price").to_polars().equals(plain.with_columns("price").to_polars())
 
 
-def test_buffer_grows_with_new_ticks(store):
+def test_buffer_grows_with_new_ticks(store: ibt.Store) -> None:
     asked = store.buffer(990104, "all_last", "1h", now="2013-10-08T16:00Z")
     assert asked.to_polars().height == 0
     for number in range(1, 4):
@@ -148,7 +154,9 @@ def test_buffer_grows_with_new_ticks(store):
         assert asked.to_polars()["price"].to_list() == [1.0, 2.0, 3.0][:number]
 
 
-def test_cached_buffer_decodes_nothing_again(store, monkeypatch):
+def test_cached_buffer_decodes_nothing_again(
+    store: ibt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = store.buffer("IBM", "bid_ask", "1h", now=NOW)
     whole = asked.to_polars()
     monkeypatch.setattr(buffer_module.Selection, "to_polars", lambda _: 1 // 0)
@@ -159,12 +167,12 @@ def test_cached_buffer_decodes_nothing_again(store, monkeypatch):
     assert shorter.height == 600
 
 
-def test_longer_buffer_replaces_the_cached_one(store):
+def test_longer_buffer_replaces_the_cached_one(store: ibt.Store) -> None:
     assert store.buffer("IBM", "last", "10m", now=NOW).to_polars().height == 10
     assert store.buffer("IBM", "last", "2h", now=NOW).to_polars().height == 120
 
 
-def test_buffer_too_large_for_the_cache(store, monkeypatch):
+def test_buffer_too_large_for_the_cache(store: ibt.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffer_module, "_MAX_CACHED_ROWS", 1000)
     asked = store.buffer("IBM", "bid_ask", "1h", now=NOW, columns=["timestamp", "sequence"])
     assert [asked.to_polars().height for _ in range(3)] == [3600, 3600, 3600]
@@ -172,7 +180,9 @@ def test_buffer_too_large_for_the_cache(store, monkeypatch):
     assert short.to_polars().height == 600
 
 
-def test_cache_evicts_least_recently_used_buffers(store, monkeypatch):
+def test_cache_evicts_least_recently_used_buffers(
+    store: ibt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(buffer_module, "_MAX_CACHED_BUFFERS", 2)
     names = ["price", "size", "sequence", "exchange"]
     for name in names * 2:
@@ -181,7 +191,7 @@ def test_cache_evicts_least_recently_used_buffers(store, monkeypatch):
         assert len(store._buffers._entries) <= 2
 
 
-def test_deleted_file_leaves_the_buffer(store):
+def test_deleted_file_leaves_the_buffer(store: ibt.Store) -> None:
     with store.writer(990102, "last", fsync=None) as writer:
         ticks = columns("last", list(range(H13, NOW, SECOND)), 0).columns
         writer.write(TickColumns(7200, {name: ticks[name] for name in ("timestamp", "price")}))
@@ -195,7 +205,7 @@ def test_deleted_file_leaves_the_buffer(store):
     assert store.buffer(990102, "last", "2h", now=NOW, strict=True).to_polars().height == 3600
 
 
-def test_concurrent_readers_get_equal_frames(store):
+def test_concurrent_readers_get_equal_frames(store: ibt.Store) -> None:
     asked = store.buffer("IBM", TICK_TYPES, "1h", now=NOW)
     with ThreadPoolExecutor(16) as pool:
         frames = list(pool.map(lambda _: asked.to_polars(), range(50)))
@@ -203,7 +213,7 @@ def test_concurrent_readers_get_equal_frames(store):
     assert frames[0].height == 3660
 
 
-def test_buffer_stats(store):
+def test_buffer_stats(store: ibt.Store) -> None:
     stats = store.buffer("IBM", TICK_TYPES, "1h", now=NOW).stats()
     assert isinstance(stats, BufferStats)
     assert stats.counts == {(CONTRACT, "bid_ask"): 3600, (CONTRACT, "last"): 60}
@@ -220,7 +230,7 @@ def test_buffer_stats(store):
     assert "3,600 ticks, 1.00/s" in html
 
 
-def test_empty_buffer_stats(store):
+def test_empty_buffer_stats(store: ibt.Store) -> None:
     stats = store.buffer("IBM", TICK_TYPES, "1h", now="2013-10-09T16:00Z").stats()
     assert stats.counts == {(CONTRACT, "bid_ask"): 0, (CONTRACT, "last"): 0}
     figures = stats.to_dict()

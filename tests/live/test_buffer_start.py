@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -35,13 +36,15 @@ NOW = to_ns("2025-01-10T15:40Z")
         (datetime(2025, 1, 10, 15, tzinfo=UTC), "2025-01-10T15:00Z", None),
     ],
 )
-def test_buffer_start_of_each_form(buffer, start, words):
+def test_buffer_start_of_each_form(
+    buffer: str | timedelta | datetime, start: str, words: str | None
+) -> None:
     start_ns, label = resolve_buffer(buffer, NOW)
     assert start_ns == to_ns(start)
     assert words is None or label == words
 
 
-def test_buffer_start_in_zones_and_markets():
+def test_buffer_start_in_zones_and_markets() -> None:
     assert resolve_buffer("2025-01-10 10:00", NOW, tz="America/New_York")[0] == to_ns(
         "2025-01-10T15Z"
     )
@@ -61,11 +64,11 @@ def test_buffer_start_in_zones_and_markets():
         (3.5, InputError, "buffer=3.5 is not a time"),
     ],
 )
-def test_wrong_arguments_raise(buffer, error, match):
+def test_wrong_arguments_raise(buffer: str | float, error: Any, match: str) -> None:
     with pytest.raises(error, match=match):
         resolve_buffer(buffer, NOW)
 
 
-def test_unknown_market_raises():
+def test_unknown_market_raises() -> None:
     with pytest.raises(UnknownMarketError):
         resolve_buffer("regular", NOW, market="MOON")

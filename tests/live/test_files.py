@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from tests.storage.samples import CONTRACT, H13, KEY, MINUTE, SECOND, old_frame,
 from .simulation import STREAMS, columns, message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.index import MemoryIndex
     from ibticks.live import Live
 
 
@@ -34,11 +38,13 @@ def write(writer: StreamWriter, first: int, count: int, start: int = H13) -> lis
 
 
 @pytest.fixture
-def live(follow):
+def live(follow: Callable[..., Live]) -> Live:
     return follow(H13)
 
 
-def test_reading_continues_in_the_next_hour_file(writer, live):
+def test_reading_continues_in_the_next_hour_file(
+    writer: Callable[..., StreamWriter], live: Live
+) -> None:
     quotes = writer()
     assert numbers(live) == []
     assert write(quotes, 0, 3) == numbers(live)
@@ -46,7 +52,9 @@ def test_reading_continues_in_the_next_hour_file(writer, live):
     assert write(quotes, 6, 3, H13 + 26 * HOUR_NS) == numbers(live)
 
 
-def test_stream_without_files_begins_later(writer, follow):
+def test_stream_without_files_begins_later(
+    writer: Callable[..., StreamWriter], follow: Callable[..., Live]
+) -> None:
     live = follow(None, STREAMS)
     assert numbers(live) == []
     assert write(writer(), 0, 3) == numbers(live)
@@ -54,7 +62,9 @@ def test_stream_without_files_begins_later(writer, follow):
     assert numbers(live) == [7]
 
 
-def test_split_hour_is_read_in_both_halves(writer, live, root):
+def test_split_hour_is_read_in_both_halves(
+    writer: Callable[..., StreamWriter], live: Live, root: Path
+) -> None:
     quotes = writer(split_bytes=500)
     expected = write(quotes, 0, 20)
     expected += write(quotes, 20, 3, H13 + HALF_HOUR_NS)
@@ -65,7 +75,13 @@ def test_split_hour_is_read_in_both_halves(writer, live, root):
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
-def test_late_ticks_of_a_compressed_hour(writer, live, root, index, compression):
+def test_late_ticks_of_a_compressed_hour(
+    writer: Callable[..., StreamWriter],
+    live: Live,
+    root: Path,
+    index: MemoryIndex,
+    compression: str,
+) -> None:
     quotes = writer()
     expected = write(quotes, 0, 50)
     write(quotes, 50, 2, H13 + HOUR_NS)
@@ -80,7 +96,9 @@ def test_late_ticks_of_a_compressed_hour(writer, live, root, index, compression)
     assert write(quotes, 54, 1, H13) == numbers(live)
 
 
-def test_file_read_before_compression_is_not_decompressed(writer, live, root, monkeypatch):
+def test_file_read_before_compression_is_not_decompressed(
+    writer: Callable[..., StreamWriter], live: Live, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Old hours are compressed while readers that have read them are open."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 300)
     quotes = writer()
@@ -92,7 +110,13 @@ def test_file_read_before_compression_is_not_decompressed(writer, live, root, mo
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
-def test_file_compressed_between_two_reads(writer, live, root, monkeypatch, compression):
+def test_file_compressed_between_two_reads(
+    writer: Callable[..., StreamWriter],
+    live: Live,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compression: str,
+) -> None:
     """A part is read uncompressed, the rest from the blocks."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 300)
     quotes = writer()
@@ -104,7 +128,9 @@ def test_file_compressed_between_two_reads(writer, live, root, monkeypatch, comp
     assert [*range(batch.rows), *numbers(live)] == expected
 
 
-def test_compressed_buffer_of_several_blocks(writer, follow, root):
+def test_compressed_buffer_of_several_blocks(
+    writer: Callable[..., StreamWriter], follow: Callable[..., Live], root: Path
+) -> None:
     quotes = writer()
     expected = list(range(40_000))
     quotes.write(columns("bid_ask", [H13 + i for i in expected], 0))
@@ -117,7 +143,9 @@ def test_compressed_buffer_of_several_blocks(writer, follow, root):
     assert not live.historical
 
 
-def test_torn_end_is_never_read(writer, live, root):
+def test_torn_end_is_never_read(
+    writer: Callable[..., StreamWriter], live: Live, root: Path
+) -> None:
     quotes = writer()
     expected = write(quotes, 0, 3)
     whole = quotes.appender._open[KEY].size
@@ -131,7 +159,7 @@ def test_torn_end_is_never_read(writer, live, root):
     assert live.intact
 
 
-def test_partial_frame_comes_once_it_is_whole(root, live):
+def test_partial_frame_comes_once_it_is_whole(root: Path, live: Live) -> None:
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(old_header() + old_frame(H13, 0))
@@ -146,7 +174,9 @@ def test_partial_frame_comes_once_it_is_whole(root, live):
     assert numbers(live) == [1, 2]
 
 
-def test_replaced_header_of_an_older_writer(root, writer, live):
+def test_replaced_header_of_an_older_writer(
+    root: Path, writer: Callable[..., StreamWriter], live: Live
+) -> None:
     """Sealing changes the length of the header, so that everything behind it moves."""
     path = root / KEY.path
     path.parent.mkdir(parents=True)
@@ -157,7 +187,7 @@ def test_replaced_header_of_an_older_writer(root, writer, live):
     assert write(quotes, 2, 2) == numbers(live)
 
 
-def test_append_taken_back_and_repeated(writer, live):
+def test_append_taken_back_and_repeated(writer: Callable[..., StreamWriter], live: Live) -> None:
     """The disk refused the append: the next one writes at the same place."""
     quotes = writer()
     expected = write(quotes, 0, 3)
@@ -173,7 +203,9 @@ def test_append_taken_back_and_repeated(writer, live):
     assert write(quotes, 4, 1) == numbers(live)
 
 
-def test_append_taken_back_and_replaced(writer, live, caplog):
+def test_append_taken_back_and_replaced(
+    writer: Callable[..., StreamWriter], live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
     quotes = writer()
     write(quotes, 0, 3)
     numbers(live)
@@ -188,7 +220,14 @@ def test_append_taken_back_and_replaced(writer, live, caplog):
 
 
 @pytest.mark.parametrize("count", [1, 5, 50])
-def test_deleted_file_written_anew(writer, live, root, index, caplog, count):
+def test_deleted_file_written_anew(
+    writer: Callable[..., StreamWriter],
+    live: Live,
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+    count: int,
+) -> None:
     quotes = writer()
     assert write(quotes, 0, 5) == numbers(live)
     quotes.close()
@@ -199,7 +238,7 @@ def test_deleted_file_written_anew(writer, live, root, index, caplog, count):
     assert write(quotes, 5 + count, 2) == numbers(live)
 
 
-def test_removed_day_folder(writer, live, root):
+def test_removed_day_folder(writer: Callable[..., StreamWriter], live: Live, root: Path) -> None:
     quotes = writer()
     assert write(quotes, 0, 5) == numbers(live)
     kill(quotes)
@@ -210,7 +249,9 @@ def test_removed_day_folder(writer, live, root):
     assert write(writer(), 5, 5) == numbers(live)
 
 
-def test_file_deleted_with_unread_ticks_is_logged(writer, live, root, caplog):
+def test_file_deleted_with_unread_ticks_is_logged(
+    writer: Callable[..., StreamWriter], live: Live, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     quotes = writer()
     write(quotes, 0, 5)
     kill(quotes)
@@ -222,7 +263,9 @@ def test_file_deleted_with_unread_ticks_is_logged(writer, live, root, caplog):
 
 
 @pytest.mark.parametrize("later", [0, 5])
-def test_damaged_file_is_left_out_with_a_warning(writer, root, follow, later):
+def test_damaged_file_is_left_out_with_a_warning(
+    writer: Callable[..., StreamWriter], root: Path, follow: Callable[..., Live], later: int
+) -> None:
     quotes = writer()
     write(quotes, 0, 50)
     expected = write(quotes, 50, later, H13 + HOUR_NS) if later else []
@@ -239,7 +282,9 @@ def test_damaged_file_is_left_out_with_a_warning(writer, root, follow, later):
     assert not live.intact
 
 
-def test_damaged_block_ends_a_compressed_file(writer, root, follow):
+def test_damaged_block_ends_a_compressed_file(
+    writer: Callable[..., StreamWriter], root: Path, follow: Callable[..., Live]
+) -> None:
     quotes = writer()
     quotes.write(columns("bid_ask", [H13 + i for i in range(40_000)], 0))
     quotes.seal()
@@ -259,7 +304,9 @@ def test_damaged_block_ends_a_compressed_file(writer, root, follow):
     assert first.rows + len(rest) < 40_000
 
 
-def test_open_file_is_read_up_to_its_damage_and_on_once_that_is_cut(writer, live, root):
+def test_open_file_is_read_up_to_its_damage_and_on_once_that_is_cut(
+    writer: Callable[..., StreamWriter], live: Live, root: Path
+) -> None:
     """A power cut leaves zeros, which the next writer cuts off."""
     quotes = writer()
     expected = write(quotes, 0, 5)
@@ -272,7 +319,9 @@ def test_open_file_is_read_up_to_its_damage_and_on_once_that_is_cut(writer, live
     assert write(writer(), 5, 3) == numbers(live)
 
 
-def test_frame_without_a_message_is_damage(writer, live, root):
+def test_frame_without_a_message_is_damage(
+    writer: Callable[..., StreamWriter], live: Live, root: Path
+) -> None:
     quotes = writer()
     expected = write(quotes, 0, 5)
     kill(quotes)
@@ -283,7 +332,7 @@ def test_frame_without_a_message_is_damage(writer, live, root):
     assert write(writer(), 5, 3) == numbers(live)
 
 
-def test_file_without_a_header(live, root):
+def test_file_without_a_header(live: Live, root: Path) -> None:
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\0\0")
@@ -293,7 +342,9 @@ def test_file_without_a_header(live, root):
     assert numbers(live) == [0]
 
 
-def test_message_larger_than_one_read(writer, live, monkeypatch):
+def test_message_larger_than_one_read(
+    writer: Callable[..., StreamWriter], live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 100)
     quotes = writer()
     expected = write(quotes, 0, 3)
@@ -302,14 +353,18 @@ def test_message_larger_than_one_read(writer, live, monkeypatch):
     assert numbers(live) == expected
 
 
-def test_backfilled_files_are_not_followed(root, index, live, follow):
+def test_backfilled_files_are_not_followed(
+    root: Path, index: MemoryIndex, live: Live, follow: Callable[..., Live]
+) -> None:
     with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None, backfill=True) as backfill:
         write(backfill, 0, 5)
         assert numbers(live) == []
     assert numbers(follow(None)) == []
 
 
-def test_other_files_are_ignored(writer, live, root):
+def test_other_files_are_ignored(
+    writer: Callable[..., StreamWriter], live: Live, root: Path
+) -> None:
     quotes = writer()
     folder = (root / KEY.path).parent
     folder.mkdir(parents=True)
@@ -323,7 +378,9 @@ def test_other_files_are_ignored(writer, live, root):
     assert numbers(live) == expected
 
 
-def test_without_a_buffer_only_new_ticks_come(writer, root, follow):
+def test_without_a_buffer_only_new_ticks_come(
+    writer: Callable[..., StreamWriter], root: Path, follow: Callable[..., Live]
+) -> None:
     quotes = writer()
     write(quotes, 0, 50)
     write(quotes, 50, 50, H13 + HOUR_NS)
@@ -342,7 +399,9 @@ def test_without_a_buffer_only_new_ticks_come(writer, root, follow):
     assert numbers(live) == []
 
 
-def test_ticks_before_the_start_are_left_out(writer, follow):
+def test_ticks_before_the_start_are_left_out(
+    writer: Callable[..., StreamWriter], follow: Callable[..., Live]
+) -> None:
     quotes = writer()
     write(quotes, 0, 50)
     live = follow(H13 + 40 * SECOND)
@@ -352,8 +411,8 @@ def test_ticks_before_the_start_are_left_out(writer, follow):
     assert write(quotes, 100, 3, H13 + 40 * SECOND) == numbers(live)
 
 
-def test_unreadable_folder_raises(live, root, monkeypatch):
-    def refuse(folder):
+def test_unreadable_folder_raises(live: Live, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Any) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
     (root / str(CONTRACT) / "bid_ask").mkdir(parents=True)

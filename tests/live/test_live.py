@@ -10,6 +10,8 @@ import json
 import threading
 import time
 import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -23,16 +25,22 @@ from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND, open_descriptor
 
 from .simulation import COLUMNS, STREAMS, columns, message
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.index import MemoryIndex
+    from ibticks.storage import StreamWriter
+
 DELAY_SECONDS = 0.001
 
 
 @pytest.fixture
-def quotes(writer):
+def quotes(writer: Callable[..., StreamWriter]) -> StreamWriter:
     return writer()
 
 
 @pytest.fixture
-def both(writer):
+def both(writer: Callable[..., StreamWriter]) -> dict[str, StreamWriter]:
     """Quotes at full seconds, trades at full minutes: 100 and 2."""
     writers = {tick_type: writer(tick_type) for _, tick_type in STREAMS}
     writers["bid_ask"].write(columns("bid_ask", [H13 + i * SECOND for i in range(100)], 0))
@@ -40,12 +48,14 @@ def both(writer):
     return writers
 
 
-def write(quotes, first: int, count: int) -> list[int]:
+def write(quotes: StreamWriter, first: int, count: int) -> list[int]:
     quotes.write(columns("bid_ask", [H13 + i * SECOND for i in range(first, first + count)], first))
     return list(range(first, first + count))
 
 
-def selected(root, index, start_ns: int, cols=COLUMNS) -> Selection:
+def selected(
+    root: Path, index: MemoryIndex, start_ns: int, cols: tuple[str, ...] = COLUMNS
+) -> Selection:
     tick_types = tuple(tick_type for _, tick_type in STREAMS)
     return Selection(root, index, (CONTRACT,), tick_types, ((start_ns, H13 + 100 * MINUTE),), cols)
 
@@ -53,7 +63,9 @@ def selected(root, index, start_ns: int, cols=COLUMNS) -> Selection:
 # -- messages --------------------------------------------------------------------------------------
 
 
-def test_markers_enclose_the_buffer(both, follow):
+def test_markers_enclose_the_buffer(
+    both: dict[str, StreamWriter], follow: Callable[..., Live]
+) -> None:
     live = follow(H13 + 58 * SECOND, STREAMS, delay=DELAY_SECONDS)
     messages = iter(live)
     first = next(messages)
@@ -75,21 +87,25 @@ def test_markers_enclose_the_buffer(both, follow):
     assert json.loads(json.dumps(first)) == first
 
 
-def test_one_marker_without_a_buffer(both, follow):
+def test_one_marker_without_a_buffer(
+    both: dict[str, StreamWriter], follow: Callable[..., Live]
+) -> None:
     messages = iter(follow(None, STREAMS, delay=DELAY_SECONDS))
     both["last"].append(message("last", H13 + 3 * MINUTE, 500))
     assert next(messages) == {"type": "info", "data": {"status": "live_start"}}
     assert next(messages)["metadata"] == {"historical": False}
 
 
-def test_messages_without_markers(both, follow):
+def test_messages_without_markers(
+    both: dict[str, StreamWriter], follow: Callable[..., Live]
+) -> None:
     live = follow(H13 + 98 * SECOND, STREAMS, markers=False, delay=DELAY_SECONDS)
     both["last"].append(message("last", H13 + 3 * MINUTE, 500))
     messages = iter(live)
     assert [next(messages)["data"]["sequence"] for _ in range(3)] == [98, 99, 500]
 
 
-def test_markers_of_an_empty_buffer(follow):
+def test_markers_of_an_empty_buffer(follow: Callable[..., Live]) -> None:
     messages = iter(follow(H13))
     assert [next(messages)["data"] for _ in range(3)] == [
         {"status": "buffer_start", "buffer_message_count": 0},
@@ -98,7 +114,9 @@ def test_markers_of_an_empty_buffer(follow):
     ]
 
 
-def test_async_iteration_shares_the_event_loop(both, follow):
+def test_async_iteration_shares_the_event_loop(
+    both: dict[str, StreamWriter], follow: Callable[..., Live]
+) -> None:
     """Other tasks run meanwhile, a tick wakes the reader, closing ends it."""
     live = follow(H13, STREAMS, delay=DELAY_SECONDS)
     seen: list[int] = []
@@ -139,7 +157,7 @@ def test_async_iteration_shares_the_event_loop(both, follow):
     assert turns > 0
 
 
-def test_waiting_task_can_be_cancelled(follow):
+def test_waiting_task_can_be_cancelled(follow: Callable[..., Live]) -> None:
     live = follow(None)
 
     async def main() -> None:
@@ -156,7 +174,9 @@ def test_waiting_task_can_be_cancelled(follow):
 # -- batches ---------------------------------------------------------------------------------------
 
 
-def test_batches_equal_a_selection(both, follow, root, index):
+def test_batches_equal_a_selection(
+    both: dict[str, StreamWriter], follow: Callable[..., Live], root: Path, index: MemoryIndex
+) -> None:
     both["bid_ask"].append(message("bid_ask", H13 + 10 * SECOND, 700))  # late
     cols = (*COLUMNS, "bid_size", "exchange", "conditions", "stream_id", "exchange_time")
     live = follow(H13 + 5 * SECOND, STREAMS, columns=cols)
@@ -172,7 +192,9 @@ def test_batches_equal_a_selection(both, follow, root, index):
     assert live.frame().equals(expected)
 
 
-def test_arrow_batches_equal_a_selection(both, follow, root, index):
+def test_arrow_batches_equal_a_selection(
+    both: dict[str, StreamWriter], follow: Callable[..., Live], root: Path, index: MemoryIndex
+) -> None:
     live = follow(H13 + 5 * SECOND, STREAMS)
     table = next(live.batches("arrow"))
     assert isinstance(table, pa.Table)
@@ -181,7 +203,9 @@ def test_arrow_batches_equal_a_selection(both, follow, root, index):
     assert table.combine_chunks().equals(expected.combine_chunks())
 
 
-def test_batches_are_historical_or_live(both, follow):
+def test_batches_are_historical_or_live(
+    both: dict[str, StreamWriter], follow: Callable[..., Live]
+) -> None:
     live = follow(H13, STREAMS, delay=DELAY_SECONDS)
     batches = live.batches("batch")
     first = next(batches)
@@ -195,7 +219,13 @@ def test_batches_are_historical_or_live(both, follow):
     assert str(second) == "<Batch of 1 live ticks>"
 
 
-def test_buffer_of_many_frame_batches(both, follow, root, index, monkeypatch):
+def test_buffer_of_many_frame_batches(
+    both: dict[str, StreamWriter],
+    follow: Callable[..., Live],
+    root: Path,
+    index: MemoryIndex,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """About one frame batch of each stream is held, and ticks still come by time."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 400)
     live = follow(H13, STREAMS)
@@ -207,7 +237,7 @@ def test_buffer_of_many_frame_batches(both, follow, root, index, monkeypatch):
     assert pl.concat(frames).equals(selected(root, index, H13).to_polars())
 
 
-def test_least_interval_between_batches(quotes, follow):
+def test_least_interval_between_batches(quotes: StreamWriter, follow: Callable[..., Live]) -> None:
     live = follow(None)
     write(quotes, 0, 5)
     batches = live.batches(every=1000)
@@ -219,7 +249,7 @@ def test_least_interval_between_batches(quotes, follow):
     assert not changes
 
 
-def test_unknown_format_raises(follow):
+def test_unknown_format_raises(follow: Callable[..., Live]) -> None:
     with pytest.raises(InputError, match="format='csv': use one of polars, arrow, batch"):
         follow(None).batches("csv")
 
@@ -227,7 +257,9 @@ def test_unknown_format_raises(follow):
 # -- consumers -------------------------------------------------------------------------------------
 
 
-def test_each_tick_comes_to_one_consumer_only(quotes, follow):
+def test_each_tick_comes_to_one_consumer_only(
+    quotes: StreamWriter, follow: Callable[..., Live]
+) -> None:
     expected = write(quotes, 0, 50)
     live = follow(H13)
     messages = iter(live)
@@ -241,7 +273,9 @@ def test_each_tick_comes_to_one_consumer_only(quotes, follow):
     assert [next(others)["data"]["sequence"] for _ in range(5)] == expected[50:]
 
 
-def test_window_reads_on_only_without_another_consumer(quotes, follow):
+def test_window_reads_on_only_without_another_consumer(
+    quotes: StreamWriter, follow: Callable[..., Live]
+) -> None:
     live = follow(H13)
     write(quotes, 0, 5)
     assert live.frame().height == 5
@@ -258,7 +292,9 @@ def test_window_reads_on_only_without_another_consumer(quotes, follow):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 37, 101, 102])
-def test_resume_from_a_position(both, follow, root, count):
+def test_resume_from_a_position(
+    both: dict[str, StreamWriter], follow: Callable[..., Live], root: Path, count: int
+) -> None:
     live = follow(H13, STREAMS, markers=False, delay=DELAY_SECONDS)
     messages = iter(live)
     first = [next(messages)["data"]["sequence"] for _ in range(count)]
@@ -272,7 +308,9 @@ def test_resume_from_a_position(both, follow, root, count):
     assert live.position.replace("-", "").replace("_", "").isalnum()
 
 
-def test_position_between_held_ticks(both, follow, root):
+def test_position_between_held_ticks(
+    both: dict[str, StreamWriter], follow: Callable[..., Live], root: Path
+) -> None:
     """Frame batches of one file are delivered together, and only a part of the ticks."""
     live = follow(None, STREAMS, delay=1000, markers=False)
     for number in range(500, 506):
@@ -287,7 +325,13 @@ def test_position_between_held_ticks(both, follow, root):
         live._reader.deliver_tick(first)
 
 
-def test_resume_in_a_replaced_file(quotes, writer, follow, root, caplog):
+def test_resume_in_a_replaced_file(
+    quotes: StreamWriter,
+    writer: Callable[..., StreamWriter],
+    follow: Callable[..., Live],
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     write(quotes, 0, 50)
     live = follow(H13)
     live.read()
@@ -301,7 +345,7 @@ def test_resume_in_a_replaced_file(quotes, writer, follow, root, caplog):
     assert "is not the file it was" in caplog.text
 
 
-def test_invalid_positions_raise(follow):
+def test_invalid_positions_raise(follow: Callable[..., Live]) -> None:
     live = follow(None)
     with pytest.raises(InputError, match=r"a position in bid_ask of 8314, not in .*, last of 8314"):
         follow(None, STREAMS, resume=live.position)
@@ -314,7 +358,9 @@ def test_invalid_positions_raise(follow):
 # -- slow readers ----------------------------------------------------------------------------------
 
 
-def test_slow_reader_misses_nothing(both, follow, monkeypatch):
+def test_slow_reader_misses_nothing(
+    both: dict[str, StreamWriter], follow: Callable[..., Live], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unread ticks wait in the files, and only the last of them for other streams."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 2000)
     live = follow(None, STREAMS, delay=1000)
@@ -332,7 +378,9 @@ def test_slow_reader_misses_nothing(both, follow, monkeypatch):
     assert live.stats()["dropped"] == 0
 
 
-def test_policy_latest_drops_the_oldest(both, follow, monkeypatch):
+def test_policy_latest_drops_the_oldest(
+    both: dict[str, StreamWriter], follow: Callable[..., Live], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 2000)
     live = follow(H13, STREAMS, policy="latest", most_waiting=50)
     assert live.read().height == 102, "ticks of the buffer are not dropped"
@@ -349,7 +397,7 @@ def test_policy_latest_drops_the_oldest(both, follow, monkeypatch):
     "wrong",
     [{"policy": "newest"}, {"most_waiting": 0}, {"window_rows": 0}, {"delay": -1}],
 )
-def test_invalid_options_raise(root, wrong):
+def test_invalid_options_raise(root: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"policy=|at least"):
         Live(root, STREAMS, COLUMNS, None, options=LiveOptions(**wrong))
 
@@ -357,7 +405,9 @@ def test_invalid_options_raise(root, wrong):
 # -- in the background -----------------------------------------------------------------------------
 
 
-def test_callbacks_get_every_batch(both, follow):
+def test_callbacks_get_every_batch(
+    both: dict[str, StreamWriter], follow: Callable[..., Live]
+) -> None:
     live = follow(H13, STREAMS, delay=DELAY_SECONDS)
     came: list[Batch] = []
     done = threading.Event()
@@ -385,7 +435,7 @@ def test_callbacks_get_every_batch(both, follow):
     assert not came[-1].historical
 
 
-def test_start_after_stop_continues(quotes, follow):
+def test_start_after_stop_continues(quotes: StreamWriter, follow: Callable[..., Live]) -> None:
     live = follow(H13)
     came: list[int] = []
     live.on_batch(lambda batch: came.extend(batch.to_polars()["sequence"]))
@@ -397,7 +447,9 @@ def test_start_after_stop_continues(quotes, follow):
     assert came == list(range(15))
 
 
-def test_failing_callback_is_logged_and_raised(quotes, follow, caplog):
+def test_failing_callback_is_logged_and_raised(
+    quotes: StreamWriter, follow: Callable[..., Live], caplog: pytest.LogCaptureFixture
+) -> None:
     live = follow(H13)
     others: list[int] = []
     calls = itertools.count()
@@ -423,7 +475,9 @@ def test_failing_callback_is_logged_and_raised(quotes, follow, caplog):
     live.close()
 
 
-def test_several_failures_are_raised_as_a_group(quotes, follow):
+def test_several_failures_are_raised_as_a_group(
+    quotes: StreamWriter, follow: Callable[..., Live]
+) -> None:
     live = follow(H13)
     for _ in range(2):
         live.on_batch(lambda batch: 1 // 0)
@@ -435,7 +489,12 @@ def test_several_failures_are_raised_as_a_group(quotes, follow):
     assert caught.group_contains(ZeroDivisionError)
 
 
-def test_reading_failure_is_logged_and_raised(quotes, follow, monkeypatch, caplog):
+def test_reading_failure_is_logged_and_raised(
+    quotes: StreamWriter,
+    follow: Callable[..., Live],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     live = follow(H13)
     monkeypatch.setattr(live._reader, "take", lambda **_: 1 // 0)
     live.start()
@@ -445,7 +504,7 @@ def test_reading_failure_is_logged_and_raised(quotes, follow, monkeypatch, caplo
         live.stop()
 
 
-def test_callback_may_close_the_stream(quotes, follow):
+def test_callback_may_close_the_stream(quotes: StreamWriter, follow: Callable[..., Live]) -> None:
     live = follow(H13)
     live.on_batch(lambda batch: live.close())
     live.start()
@@ -457,7 +516,7 @@ def test_callback_may_close_the_stream(quotes, follow):
 # -- closing ---------------------------------------------------------------------------------------
 
 
-def test_close_wakes_a_waiting_thread(follow):
+def test_close_wakes_a_waiting_thread(follow: Callable[..., Live]) -> None:
     live = follow(None)
     came: list[object] = []
     thread = threading.Thread(target=lambda: came.extend(live.batches()))
@@ -469,7 +528,7 @@ def test_close_wakes_a_waiting_thread(follow):
     assert came == []
 
 
-def test_closed_stream_cannot_be_read(quotes, follow):
+def test_closed_stream_cannot_be_read(quotes: StreamWriter, follow: Callable[..., Live]) -> None:
     write(quotes, 0, 5)
     live = follow(H13)
     live.frame()
@@ -484,7 +543,7 @@ def test_closed_stream_cannot_be_read(quotes, follow):
     assert "closed" in repr(live)
 
 
-def test_garbage_collection_closes_files(quotes, root):
+def test_garbage_collection_closes_files(quotes: StreamWriter, root: Path) -> None:
     gc.collect()
     before = open_descriptors()
     live = Live(root, STREAMS, COLUMNS, H13)
@@ -498,7 +557,7 @@ def test_garbage_collection_closes_files(quotes, root):
 # -- as an object ----------------------------------------------------------------------------------
 
 
-def test_repr_stats_and_html(both, follow):
+def test_repr_stats_and_html(both: dict[str, StreamWriter], follow: Callable[..., Live]) -> None:
     live = follow(H13, STREAMS, label="IBM bid_ask, last, the last 1h")
     assert repr(live) == "<Live IBM bid_ask, last, the last 1h: in the buffer, 0 ticks read>"
     live.frame()
@@ -523,14 +582,14 @@ def test_repr_stats_and_html(both, follow):
 
 
 @pytest.mark.parametrize("name", ["take", "count_buffer", "patience", "wait", "wait_async"])
-def test_former_methods_warn(follow, name):
+def test_former_methods_warn(follow: Callable[..., Live], name: str) -> None:
     live = follow(None)
     assert name not in dir(live)
     with pytest.warns(DeprecationWarning, match=rf"Live.{name} is not public any more: use"):
         assert callable(getattr(live, name))
 
 
-def test_former_methods_still_deliver(quotes, follow):
+def test_former_methods_still_deliver(quotes: StreamWriter, follow: Callable[..., Live]) -> None:
     live = follow(H13)
     write(quotes, 0, 3)
     with pytest.warns(DeprecationWarning, match=r"Live\.take"):
@@ -542,20 +601,24 @@ def test_former_methods_still_deliver(quotes, follow):
         live.taken  # noqa: B018
 
 
-def test_former_name_of_the_next_poll_warns(follow):
+def test_former_name_of_the_next_poll_warns(follow: Callable[..., Live]) -> None:
     batches = follow(H13).batches("batch")
     with pytest.warns(DeprecationWarning, match=r"patience\(\) is called next_poll\(\) now"):
         seconds, is_cut_short = batches.patience()
     assert (is_cut_short, seconds >= batches.next_poll()[0]) == (True, True)
 
 
-def test_order_of_streams_does_not_matter(both, follow):
+def test_order_of_streams_does_not_matter(
+    both: dict[str, StreamWriter], follow: Callable[..., Live]
+) -> None:
     one, other = follow(H13, STREAMS), follow(H13, STREAMS[::-1])
     assert one.streams == other.streams
     assert one.read().equals(other.read())
 
 
-def test_empty_frame_has_the_schema_of_a_full_one(quotes, follow):
+def test_empty_frame_has_the_schema_of_a_full_one(
+    quotes: StreamWriter, follow: Callable[..., Live]
+) -> None:
     """A frame without ticks has the schema of a full one."""
     live = follow(H13)
     empty = live.read()
@@ -563,7 +626,7 @@ def test_empty_frame_has_the_schema_of_a_full_one(quotes, follow):
     assert live.read().schema == empty.schema == to_polars(to_table([], COLUMNS)).schema
 
 
-def until(condition, seconds: float = 30.0) -> None:
+def until(condition: Callable[..., Any] | Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "timeout"

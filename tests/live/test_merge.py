@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.live._batch import FrameBatch
+from ibticks.live._batch import FrameBatch, FrameSlice
 from ibticks.live._merge import StreamMerge
 from ibticks.live._position import Cursor
 from tests.storage.samples import KEY
@@ -18,14 +19,14 @@ EMPTY = np.empty(0, dtype=np.uint8)
 DELAY_SECONDS = 5.0
 
 
-def frame_batch(times, numbers=None) -> FrameBatch:
+def frame_batch(times: list[int], numbers: Any = None) -> FrameBatch:
     """Ticks at these times; their sizes are their numbers."""
     stamps = np.array(times, dtype=np.int64)
     sizes = np.array(range(len(times)) if numbers is None else numbers, dtype=np.int64)
     return FrameBatch(KEY, EMPTY, 0, np.zeros(len(times), np.int64), sizes, stamps, Cursor())
 
 
-def ticks(slices) -> list[tuple[int, int, int]]:
+def ticks(slices: list[FrameSlice]) -> list[tuple[int, int, int]]:
     """Key, stream and time of each tick, by time as a batch orders them."""
     merged = [
         (int(one.keys[i]), one.stream, int(one.frames.times[one.start + i]))
@@ -38,7 +39,7 @@ def ticks(slices) -> list[tuple[int, int, int]]:
 @given(
     st.lists(st.lists(st.lists(st.integers(0, 30), max_size=6), max_size=6), min_size=1, max_size=4)
 )
-def test_merge_is_by_time_and_keeps_each_streams_order(streams):
+def test_merge_is_by_time_and_keeps_each_streams_order(streams: list[Any]) -> None:
     """Streams are read as the follower reads them: where nothing is held, or nothing may go."""
     merge = StreamMerge(len(streams), DELAY_SECONDS)
     left = [list(batches) for batches in streams]
@@ -64,13 +65,13 @@ def test_merge_is_by_time_and_keeps_each_streams_order(streams):
     assert equal == sorted(equal), "equal times are not in the order of the streams"
 
 
-def test_single_stream_is_not_held():
+def test_single_stream_is_not_held() -> None:
     merge = StreamMerge(1, DELAY_SECONDS)
     merge.add(0, frame_batch([3, 4]), 0.0)
     assert ticks(merge.take(0.0)) == [(3, 0, 3), (4, 0, 4)]
 
 
-def test_tick_is_held_until_other_streams_are_past_it():
+def test_tick_is_held_until_other_streams_are_past_it() -> None:
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([10, 20]), 0.0)
     assert merge.take(1.0) == []
@@ -86,14 +87,14 @@ def test_tick_is_held_until_other_streams_are_past_it():
     assert merge.due_at() is None
 
 
-def test_overdue_tick_takes_earlier_ticks_along():
+def test_overdue_tick_takes_earlier_ticks_along() -> None:
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([50]), 0.0)
     merge.add(1, frame_batch([40, 60]), 4.0)
     assert ticks(merge.take(DELAY_SECONDS)) == [(40, 1, 40), (50, 0, 50)]
 
 
-def test_unread_stream_is_waited_for():
+def test_unread_stream_is_waited_for() -> None:
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([50]), -math.inf)
     merge.add(1, frame_batch([40, 45]), -math.inf)
@@ -102,7 +103,7 @@ def test_unread_stream_is_waited_for():
     assert ticks(merge.take(0.0, [1])) == [(45, 1, 45), (50, 0, 50)]
 
 
-def test_late_tick_keeps_its_place_in_the_file():
+def test_late_tick_keeps_its_place_in_the_file() -> None:
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([10, 5]), 0.0)
     merge.add(1, frame_batch([8]), 0.0)
@@ -112,7 +113,7 @@ def test_late_tick_keeps_its_place_in_the_file():
 
 
 @pytest.mark.parametrize("keep", [1, 3, 5, 6, 9])
-def test_oldest_ticks_are_dropped(keep):
+def test_oldest_ticks_are_dropped(keep: int) -> None:
     merge = StreamMerge(2, DELAY_SECONDS)
     merge.add(0, frame_batch([10, 30, 50]), 0.0)
     merge.add(1, frame_batch([20, 40, 60]), 0.0)
@@ -122,14 +123,14 @@ def test_oldest_ticks_are_dropped(keep):
     assert len(ticks(merge.take(0.0, hold=False))) == min(keep, 6)
 
 
-def test_equal_times_are_dropped_together():
+def test_equal_times_are_dropped_together() -> None:
     merge = StreamMerge(1, DELAY_SECONDS)
     merge.add(0, frame_batch([7, 7, 7, 7]), 0.0)
     assert merge.drop_oldest(2) == []
     assert merge.held_ticks == 4
 
 
-def test_frame_batches_without_a_tick_come_along():
+def test_frame_batches_without_a_tick_come_along() -> None:
     merge = StreamMerge(2, DELAY_SECONDS)
     for times in ([], [5], []):
         merge.add(0, frame_batch(times), 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,8 +19,9 @@ from .processes import LAST, READERS, time_of
 from .simulation import STREAMS, check_read, message, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from ibticks.index import MemoryIndex
     from ibticks.storage import FileKey
 
 ROUNDS = 12
@@ -29,13 +30,15 @@ MAX_WRITE = 60  # ticks that are written at a time
 
 
 @pytest.fixture(scope="module")
-def children():
+def children() -> Iterator[Children]:
     served = Children(Path(__file__).with_name("processes.py"))
     yield served
     served.close()
 
 
-def test_kills_and_restarts_of_writers_under_readers(root, tmp_path, index, children):
+def test_kills_and_restarts_of_writers_under_readers(
+    root: Path, tmp_path: Path, index: MemoryIndex, children: Children
+) -> None:
     choose = random.Random(2013)
     readers: list[tuple[int, Path, int | None, int]] = []
     number, accepted = 0, set()
@@ -126,7 +129,7 @@ def accepted_ticks(report: Path) -> set[int]:
     return {number for first, count in counts for number in range(first, first + count)}
 
 
-def until(condition) -> None:
+def until(condition: Callable[..., str] | Callable[..., Any]) -> None:
     end = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < end, "timeout"

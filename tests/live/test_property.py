@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .simulation import SimulatedReader, Simulation, check_read, stored
@@ -10,7 +12,9 @@ STEPS = 300
 
 
 @pytest.mark.parametrize("seed", range(9))
-def test_every_reader_sees_every_tick_once(root, seed, monkeypatch):
+def test_every_reader_sees_every_tick_once(
+    root: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_order = seed % 3 == 0
     if seed % 2:  # reads of few bytes, some of them fewer than a message
         monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 50 + 150 * seed)

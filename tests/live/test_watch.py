@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,18 +20,24 @@ from tests.storage.samples import H13, SECOND
 
 from .simulation import columns
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Live
+    from ibticks.storage import StreamWriter
+
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 
 
 @pytest.fixture
-def watch():
+def watch() -> Iterator[FolderWatch]:
     opened = FolderWatch()
     yield opened
     opened.close()
 
 
 @linux_only
-def test_every_kind_of_change_is_reported(watch, root):
+def test_every_kind_of_change_is_reported(watch: FolderWatch, root: Path) -> None:
     watch.add(root)
     file = root / "a"
     actions = [
@@ -47,7 +54,7 @@ def test_every_kind_of_change_is_reported(watch, root):
 
 
 @linux_only
-def test_new_folder_means_any_change(watch, root):
+def test_new_folder_means_any_change(watch: FolderWatch, root: Path) -> None:
     watch.add(root)
     (root / "day").mkdir()
     assert watch.changes() is None
@@ -66,13 +73,13 @@ def test_new_folder_means_any_change(watch, root):
 
 
 @linux_only
-def test_missing_folder_keeps_the_watch(watch, root):
+def test_missing_folder_keeps_the_watch(watch: FolderWatch, root: Path) -> None:
     watch.add(root / "nothing")
     assert watch.descriptor is not None
 
 
 @linux_only
-def test_overflow_of_the_event_queue(watch, root):
+def test_overflow_of_the_event_queue(watch: FolderWatch, root: Path) -> None:
     watch.add(root)
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     paths = [root / str(number) for number in range(2)]
@@ -91,7 +98,7 @@ class RefusingLibc:
         self._call = call
         self._system = system
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Callable[..., int]:
         if name != self._call:
             return getattr(self._system, name)
         ctypes.set_errno(errno.ENOSPC)
@@ -100,7 +107,14 @@ class RefusingLibc:
 
 @linux_only
 @pytest.mark.parametrize("call", ["inotify_init1", "inotify_add_watch"])
-def test_files_are_polled_where_inotify_refuses(call, root, writer, follow, monkeypatch, caplog):
+def test_files_are_polled_where_inotify_refuses(
+    call: str,
+    root: Path,
+    writer: Callable[..., StreamWriter],
+    follow: Callable[..., Live],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     system = RefusingLibc(call, ctypes.CDLL(None, use_errno=True))
     open_libc = lambda *_, **__: system  # noqa: E731
     monkeypatch.setattr(watch_module.ctypes, "CDLL", open_libc)
@@ -111,14 +125,20 @@ def test_files_are_polled_where_inotify_refuses(call, root, writer, follow, monk
     poll_and_read(writer, live, monkeypatch)
 
 
-def test_files_are_polled_on_other_systems(writer, follow, monkeypatch):
+def test_files_are_polled_on_other_systems(
+    writer: Callable[..., StreamWriter],
+    follow: Callable[..., Live],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(watch_module.sys, "platform", "darwin")
     live = follow(None)
     assert live._reader._follower._watch.descriptor is None
     poll_and_read(writer, live, monkeypatch)
 
 
-def poll_and_read(writer, live, monkeypatch) -> None:
+def poll_and_read(
+    writer: Callable[..., StreamWriter], live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ibticks.live._follower._RESCAN_SECONDS", 0.05)
     quotes, batches = writer(), live.batches()
     for number in range(3):
@@ -128,7 +148,11 @@ def poll_and_read(writer, live, monkeypatch) -> None:
 
 
 @linux_only
-def test_file_system_without_events_is_polled(writer, follow, monkeypatch):
+def test_file_system_without_events_is_polled(
+    writer: Callable[..., StreamWriter],
+    follow: Callable[..., Live],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As a network file system, on which the kernel does not see other machines write."""
     monkeypatch.setattr("ibticks.live._follower._RESCAN_SECONDS", 0.0)
     monkeypatch.setattr("ibticks.live._follower._RESCAN_COST_FACTOR", 0.0)
@@ -145,7 +169,9 @@ def test_file_system_without_events_is_polled(writer, follow, monkeypatch):
 
 
 @linux_only
-def test_tick_wakes_a_waiting_reader_at_once(writer, follow):
+def test_tick_wakes_a_waiting_reader_at_once(
+    writer: Callable[..., StreamWriter], follow: Callable[..., Live]
+) -> None:
     """Long before the next rescan."""
     live = follow(None)
     live._reader.take()
@@ -160,7 +186,9 @@ def test_tick_wakes_a_waiting_reader_at_once(writer, follow):
     thread.join()
 
 
-def test_slow_rescans_are_rarer(follow, monkeypatch):
+def test_slow_rescans_are_rarer(
+    follow: Callable[..., Live], monkeypatch: pytest.MonkeyPatch
+) -> None:
     live = follow(None)
     follower = live._reader._follower
     monkeypatch.setattr(type(follower._tails[0]), "rescan", lambda _: time.sleep(0.02))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,10 +11,18 @@ from tests.storage.samples import H13, SECOND
 
 from .simulation import STREAMS, columns
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks import Live
+    from ibticks.storage import StreamWriter
+
 TICK_TYPES = ("bid_ask", "last")
 
 
-def write(writers, choose, number, at):
+def write(
+    writers: dict[str, StreamWriter], choose: random.Random, number: int, at: int
+) -> list[Any]:
     """Write a few ticks of one stream, some of them late; return times and numbers."""
     tick_type = choose.choice(TICK_TYPES)
     count = choose.choice([1, 1, 2, 30, 300])
@@ -26,7 +35,12 @@ def write(writers, choose, number, at):
 @pytest.mark.parametrize(
     ("rows", "duration_ns"), [(10**6, None), (500, None), (10**6, 20 * SECOND), (300, 60 * SECOND)]
 )
-def test_window_has_the_last_ticks(writer, follow, rows, duration_ns):
+def test_window_has_the_last_ticks(
+    writer: Callable[..., StreamWriter],
+    follow: Callable[..., Live],
+    rows: int,
+    duration_ns: int | None,
+) -> None:
     choose = random.Random(7)
     writers = {tick_type: writer(tick_type) for tick_type in TICK_TYPES}
     live = follow(H13 - 200 * SECOND, STREAMS, window_rows=rows, window_ns=duration_ns)
@@ -55,7 +69,9 @@ def test_window_has_the_last_ticks(writer, follow, rows, duration_ns):
         assert height == 500
 
 
-def test_equal_times_keep_their_order_of_arrival(writer, follow):
+def test_equal_times_keep_their_order_of_arrival(
+    writer: Callable[..., StreamWriter], follow: Callable[..., Live]
+) -> None:
     quotes = writer()
     live = follow(H13)
     for number in range(600):
@@ -65,7 +81,7 @@ def test_equal_times_keep_their_order_of_arrival(writer, follow):
     assert live.frame()["sequence"].to_list() == list(range(600))
 
 
-def test_chunks_stay_few(writer, follow):
+def test_chunks_stay_few(writer: Callable[..., StreamWriter], follow: Callable[..., Live]) -> None:
     quotes = writer()
     live = follow(H13)
     for number in range(1000):
@@ -74,7 +90,9 @@ def test_chunks_stay_few(writer, follow):
     assert len(live._reader._window._chunks) < 12
 
 
-def test_pending_batches_are_bounded(writer, follow):
+def test_pending_batches_are_bounded(
+    writer: Callable[..., StreamWriter], follow: Callable[..., Live]
+) -> None:
     quotes = writer()
     live = follow(H13)
     live.read()
@@ -85,14 +103,16 @@ def test_pending_batches_are_bounded(writer, follow):
     assert live.frame().height == 600
 
 
-def test_window_without_a_timestamp_column(writer, follow):
+def test_window_without_a_timestamp_column(
+    writer: Callable[..., StreamWriter], follow: Callable[..., Live]
+) -> None:
     writer().write(columns("bid_ask", [H13 + 2, H13 + 1], 0))
     live = follow(H13, columns=("sequence",))
     assert live.frame().columns == ["sequence"]
     assert live.frame()["sequence"].to_list() == [1, 0]
 
 
-def test_empty_window_has_its_columns(follow):
+def test_empty_window_has_its_columns(follow: Callable[..., Live]) -> None:
     frame = follow(H13).frame()
     assert frame.height == 0
     assert frame.columns == [

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -24,11 +25,16 @@ from tests.capture_checks import until
 
 from .kernels import Notebook, PatientKernelManager
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import polars as pl
+
 IBM = "8314:IBM:bid_ask"
 
 
 @pytest.fixture(scope="module")
-def prefix(tmp_path_factory) -> Path:
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment in which the kernel is installed."""
     folder = tmp_path_factory.mktemp("prefix")
     install_kernel(prefix=folder)
@@ -36,13 +42,13 @@ def prefix(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def gateway():
+def gateway() -> Iterator[Gateway]:
     with Gateway(Replay.from_samples(["ibm_quotes"]), speed=2000) as opened:
         yield opened
 
 
 @pytest.fixture
-def surroundings(tmp_path, database, gateway) -> dict[str, str]:
+def surroundings(tmp_path: Path, database: str, gateway: Gateway) -> dict[str, str]:
     """Environment of the kernel."""
     return {
         **os.environ,
@@ -55,7 +61,7 @@ def surroundings(tmp_path, database, gateway) -> dict[str, str]:
 
 
 @pytest.fixture
-def notebook(prefix, tmp_path):
+def notebook(prefix: Path, tmp_path: Path) -> Iterator[Callable[..., Notebook]]:
     """Starts kernels as a notebook in an empty folder; they are shut down after the test."""
     begun: list[Notebook] = []
     specs = KernelSpecManager(kernel_dirs=[str(prefix / "share" / "jupyter" / "kernels")])
@@ -74,14 +80,16 @@ def notebook(prefix, tmp_path):
             book.close()
 
 
-def captured(root: Path, dsn: str):
+def captured(root: Path, dsn: str) -> tuple[pl.DataFrame, bool]:
     """The captured ticks, the sent ones of the same rows, and whether all files are sealed."""
     with ibt.open(root, dsn=dsn) as store:
         files = store.index.files()
         return store.select(8314, "bid_ask").to_polars(), all(file.sealed for file in files)
 
 
-def test_kernel_has_a_store_and_a_running_capture(notebook, surroundings):
+def test_kernel_has_a_store_and_a_running_capture(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str]
+) -> None:
     book = notebook(surroundings)
     assert book.value("type(store).__name__, type(capture).__name__, capture.running") == (
         "('Store', 'Capture', True)"
@@ -91,7 +99,9 @@ def test_kernel_has_a_store_and_a_running_capture(notebook, surroundings):
     book.wait("capture.status()['status']['ticks'] > 0")
 
 
-def test_panel_is_updated_while_another_cell_runs(notebook, surroundings):
+def test_panel_is_updated_while_another_cell_runs(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str]
+) -> None:
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 0")
     [(name, panel)] = book.run("capture").displays
@@ -111,7 +121,9 @@ def test_panel_is_updated_while_another_cell_runs(notebook, surroundings):
     assert counts[-1] > 0
 
 
-def test_interrupted_cell_does_not_disturb_the_capture(notebook, surroundings, gateway):
+def test_interrupted_cell_does_not_disturb_the_capture(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str], gateway: Gateway
+) -> None:
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 0")
     cell = book.begin("import time; print('asleep', flush=True); time.sleep(600)")
@@ -131,7 +143,9 @@ def test_interrupted_cell_does_not_disturb_the_capture(notebook, surroundings, g
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-def test_shutdown_leaves_sealed_files_and_no_process(notebook, surroundings, busy):
+def test_shutdown_leaves_sealed_files_and_no_process(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str], busy: bool
+) -> None:
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 100")
     there = psutil.Process(int(book.value("import os; os.getpid()")))
@@ -146,7 +160,9 @@ def test_shutdown_leaves_sealed_files_and_no_process(notebook, surroundings, bus
     assert frame.height > 100
 
 
-def test_sigterm_seals_files(notebook, surroundings):
+def test_sigterm_seals_files(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str]
+) -> None:
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 100")
     there = psutil.Process(int(book.value("import os; os.getpid()")))
@@ -157,7 +173,9 @@ def test_sigterm_seals_files(notebook, surroundings):
     assert frame.height > 100
 
 
-def test_restarted_kernel_continues_the_sequence(notebook, surroundings, gateway):
+def test_restarted_kernel_continues_the_sequence(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str], gateway: Gateway
+) -> None:
     book = notebook(surroundings)
     book.wait("capture.status()['status']['ticks'] > 100")
     book.restart()
@@ -169,7 +187,9 @@ def test_restarted_kernel_continues_the_sequence(notebook, surroundings, gateway
     assert frame.height > 200
 
 
-def test_kernel_without_contracts_says_what_to_do(notebook, surroundings):
+def test_kernel_without_contracts_says_what_to_do(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str]
+) -> None:
     del surroundings["IB_STREAM_TRACKED_CONTRACTS"]
     book = notebook(surroundings)
     first = book.run("1 + 1")
@@ -183,7 +203,9 @@ def test_kernel_without_contracts_says_what_to_do(notebook, surroundings):
     book.wait("capture.status()['status']['ticks'] > 0")
 
 
-def test_capture_starts_only_on_request(surroundings, monkeypatch):
+def test_capture_starts_only_on_request(
+    surroundings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in surroundings.items():
         monkeypatch.setenv(name, value)
     names, notes = make_namespace(surroundings | {"IBTICKS_CAPTURE": ""})
@@ -195,7 +217,9 @@ def test_capture_starts_only_on_request(surroundings, monkeypatch):
     names["store"].close()
 
 
-def test_invalid_environment_is_a_note_and_no_dead_kernel(surroundings, tmp_path, monkeypatch):
+def test_invalid_environment_is_a_note_and_no_dead_kernel(
+    surroundings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     names, [note] = make_namespace({"IBTICKS_STORE": str(tmp_path / "file")})
     assert isinstance(names["store"], Unavailable)
@@ -211,7 +235,9 @@ def test_invalid_environment_is_a_note_and_no_dead_kernel(surroundings, tmp_path
     names["store"].close()
 
 
-def test_second_kernel_names_the_first(notebook, surroundings):
+def test_second_kernel_names_the_first(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str]
+) -> None:
     first = notebook(surroundings)
     first.wait("capture.status()['status']['ticks'] > 0")
     pid = first.value("import os; os.getpid()")
@@ -220,7 +246,9 @@ def test_second_kernel_names_the_first(notebook, surroundings):
     assert second.run("capture.start()").reply["ename"] == WriterLockedError.__name__
 
 
-def test_a_kernelspec_of_an_older_version_still_starts(notebook, prefix, surroundings):
+def test_a_kernelspec_of_an_older_version_still_starts(
+    notebook: Callable[..., Notebook], prefix: Path, surroundings: dict[str, str]
+) -> None:
     spec_path = prefix / "share" / "jupyter" / "kernels" / "older" / "kernel.json"
     spec = json.loads((install_kernel("older", prefix=prefix) / "kernel.json").read_text())
     assert spec["argv"][2:4] == ["-m", "ibticks.notebook"]
@@ -230,7 +258,7 @@ def test_a_kernelspec_of_an_older_version_still_starts(notebook, prefix, surroun
     assert book.value("type(store).__name__, type(capture).__name__") == "('Store', 'Capture')"
 
 
-def test_the_entry_point_of_an_older_version_warns():
+def test_the_entry_point_of_an_older_version_warns() -> None:
     command = (sys.executable, "-W", "error::DeprecationWarning", "-m", "ibticks.capture.kernel")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -252,7 +280,7 @@ def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_install_list_and_uninstall_from_a_shell(tmp_path):
+def test_install_list_and_uninstall_from_a_shell(tmp_path: Path) -> None:
     paths = {"JUPYTER_PATH": str(tmp_path / "share" / "jupyter")}
     options = ["--store", str(tmp_path / "ticks"), "--contracts", IBM, "--start", "--name", "mine"]
     done = shell("install", "--prefix", str(tmp_path), *options, **paths)
@@ -276,7 +304,9 @@ def test_install_list_and_uninstall_from_a_shell(tmp_path):
     assert "no kernel of ibticks is called 'mine'" in missing.stderr
 
 
-def test_only_kernels_of_ibticks_are_uninstalled(prefix, monkeypatch):
+def test_only_kernels_of_ibticks_are_uninstalled(
+    prefix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("JUPYTER_PATH", str(prefix / "share" / "jupyter"))
     assert "ibticks-capture" in installed_kernels()
     assert "python3" not in installed_kernels()
@@ -285,18 +315,18 @@ def test_only_kernels_of_ibticks_are_uninstalled(prefix, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "näme"])
-def test_invalid_kernel_names(name, tmp_path):
+def test_invalid_kernel_names(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no name of a kernel"):
         install_kernel(name, prefix=tmp_path)
 
 
-def test_contracts_are_checked_before_the_install(tmp_path):
+def test_contracts_are_checked_before_the_install(tmp_path: Path) -> None:
     done = shell("install", "--prefix", str(tmp_path), "--contracts", "8314")
     assert done.returncode == 1
     assert "contract_id:symbol" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_user_and_prefix_exclude_each_other(tmp_path):
+def test_user_and_prefix_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not both"):
         install_kernel(user=True, prefix=tmp_path)

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,16 +16,21 @@ from tests.capture_checks import check_index, covered, statuses
 
 from .kernels import Notebook, PatientKernelManager
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ibticks.index.embedded import EmbeddedServer
+
 IBM = "8314:IBM:bid_ask;all_last"
 
 
 @pytest.fixture(scope="module")
-def replay():
+def replay() -> Replay:
     return Replay.from_samples(["ibm_quotes", "ibm_trades"])
 
 
 @pytest.fixture
-def gateway(replay):
+def gateway(replay: Replay) -> Iterator[Gateway]:
     # One a test: a client id goes on where the replay is, which would have ended half a minute
     # after the first test began.
     with Gateway(replay, speed=2000) as opened:
@@ -31,14 +38,14 @@ def gateway(replay):
 
 
 @pytest.fixture
-def notebook(plain):
+def notebook(plain: Notebook) -> Notebook:
     """An ordinary kernel with the extension loaded."""
     assert plain.run("%load_ext ibticks").ok
     return plain
 
 
 @pytest.fixture
-def plain(tmp_path, database):
+def plain(tmp_path: Path, database: str) -> Iterator[Notebook]:
     """An ordinary kernel."""
     manager = PatientKernelManager(kernel_name="python3")
     environment = {**os.environ, "IBTICKS_DSN": database}
@@ -51,7 +58,7 @@ def plain(tmp_path, database):
         book.close()
 
 
-def test_start_status_and_stop(notebook, gateway, tmp_path):
+def test_start_status_and_stop(notebook: Notebook, gateway: Gateway, tmp_path: Path) -> None:
     line = f"start {IBM} --store {tmp_path}/ticks --port {gateway.port} --same-contract-seconds 0"
     [(name, panel)] = notebook.run(f"%capture_ticks {line}").displays
     assert "<table>" in panel["text/html"]
@@ -73,7 +80,9 @@ def test_start_status_and_stop(notebook, gateway, tmp_path):
     assert name in {of for of, _ in notebook.updates}
 
 
-def test_magic_uses_the_capture_of_the_notebook(notebook, gateway, tmp_path):
+def test_magic_uses_the_capture_of_the_notebook(
+    notebook: Notebook, gateway: Gateway, tmp_path: Path
+) -> None:
     made = (
         "import ibticks as ibt; store = ibt.open('here'); "
         f"capture = ibt.Capture(store, {IBM!r}, port={gateway.port}, same_contract_seconds=0); "
@@ -103,7 +112,7 @@ def test_magic_uses_the_capture_of_the_notebook(notebook, gateway, tmp_path):
         ("", "the following arguments are required: action"),
     ],
 )
-def test_errors_are_one_line(mistaken, line, says):
+def test_errors_are_one_line(mistaken: Notebook, line: str, says: str) -> None:
     shown = mistaken.run(f"%capture_ticks {line}")
     assert not shown.ok
     assert shown.text.startswith("UsageError: ")
@@ -112,7 +121,9 @@ def test_errors_are_one_line(mistaken, line, says):
 
 
 @pytest.fixture(scope="module")
-def mistaken(postgres, tmp_path_factory):
+def mistaken(
+    postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Notebook]:
     """A kernel in which nothing is ever captured."""
     manager = PatientKernelManager(kernel_name="python3")
     with warnings.catch_warnings():
@@ -124,7 +135,9 @@ def mistaken(postgres, tmp_path_factory):
     book.close()
 
 
-def test_shutdown_during_a_busy_cell_seals_files(notebook, gateway, tmp_path, database):
+def test_shutdown_during_a_busy_cell_seals_files(
+    notebook: Notebook, gateway: Gateway, tmp_path: Path, database: str
+) -> None:
     import ibticks as ibt
 
     notebook.run(f"%capture_ticks start {IBM} --store {tmp_path}/ticks --port {gateway.port}")
@@ -138,7 +151,9 @@ def test_shutdown_during_a_busy_cell_seals_files(notebook, gateway, tmp_path, da
     assert all(file.sealed for file in files)
 
 
-def test_shutdown_without_the_extension_seals_files(plain, gateway, tmp_path, database):
+def test_shutdown_without_the_extension_seals_files(
+    plain: Notebook, gateway: Gateway, tmp_path: Path, database: str
+) -> None:
     """Whatever the capture is called, and wherever it is kept."""
     import ibticks as ibt
 
@@ -176,7 +191,7 @@ def test_shutdown_without_the_extension_seals_files(plain, gateway, tmp_path, da
         check_index(store.root, store.index)
 
 
-def test_terminal_shows_one_line(gateway, tmp_path, database):
+def test_terminal_shows_one_line(gateway: Gateway, tmp_path: Path, database: str) -> None:
     code = "\n".join(
         [
             "%load_ext ibticks",

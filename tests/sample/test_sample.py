@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ibticks.errors import InputError
-from ibticks.sample import SAMPLES, sample
+from ibticks.sample import SAMPLES, Sample, sample
 
 DATA = Path(__file__).parent.parent / "data"
 FACTS = json.loads((DATA / "sample_facts.json").read_text())
@@ -85,7 +85,7 @@ def trade_facts(prices: list[float], sizes: list[float]) -> dict:
 
 
 @each_sample
-def test_rows_and_times(item):
+def test_rows_and_times(item: Sample) -> None:
     table, known = columns(item.name), facts(item.name)
     times = table["timestamp"]
     rows = list(zip(*table.values(), strict=True))
@@ -102,7 +102,7 @@ def test_rows_and_times(item):
 
 
 @quotes
-def test_quotes(name):
+def test_quotes(name: str) -> None:
     table, known = columns(name), facts(name)
     actual = quote_facts(table["bid_price"], table["ask_price"])
     assert actual == {key: known[key] for key in actual}
@@ -111,14 +111,14 @@ def test_quotes(name):
 
 
 @trades
-def test_trades(name):
+def test_trades(name: str) -> None:
     table, known = columns(name), facts(name)
     actual = trade_facts(table["price"], table["size"])
     assert actual == {key: known[key] for key in actual}
     assert float(sum(map(exact, table["price"]))) == known["sum_price"]
 
 
-def test_the_regular_session_of_ibm():
+def test_the_regular_session_of_ibm() -> None:
     for name, inside in (("ibm_quotes", quote_facts), ("ibm_trades", trade_facts)):
         table = columns(name)
         rows = [row for row, time in enumerate(table["timestamp"]) if OPEN <= time < CLOSE]
@@ -129,7 +129,7 @@ def test_the_regular_session_of_ibm():
         assert actual == {key: known[key] for key in actual}
 
 
-def test_the_rest_of_the_facts():
+def test_the_rest_of_the_facts() -> None:
     known = facts("ibm_trades")
     table = columns("ibm_trades")
     assert len(set(table["exchange"])) == known["distinct_exchanges"]
@@ -148,13 +148,13 @@ def test_the_rest_of_the_facts():
     assert [min(ahead), max(ahead)] == known["exchange_minus_receive_ns"]
 
 
-def test_ibm_prices_are_the_nearest_doubles_of_ten_thousandths():
+def test_ibm_prices_are_the_nearest_doubles_of_ten_thousandths() -> None:
     prices = {*columns("ibm_trades")["price"]}
     prices |= {*columns("ibm_quotes")["bid_price"], *columns("ibm_quotes")["ask_price"]}
     assert all(price == round(price * 10_000) / 10_000 for price in prices)
 
 
-def test_the_minute_bars_agree_with_the_trades():
+def test_the_minute_bars_agree_with_the_trades() -> None:
     table = columns("ibm_trades")
     minutes: dict[str, list[tuple[float, int]]] = {}
     for time, price, size in zip(table["timestamp"], table["price"], table["size"], strict=True):
@@ -175,14 +175,14 @@ def test_the_minute_bars_agree_with_the_trades():
 
 
 @each_sample
-def test_any_library_reads_the_files(item):
+def test_any_library_reads_the_files(item: Sample) -> None:
     table = pq.read_table(item.path)
     assert table.schema.field("timestamp").type == pa.timestamp("ns", "UTC")
     assert all(column.null_count == 0 for column in table.columns)
     assert pl.read_parquet(item.path).equals(pl.DataFrame(table))
 
 
-def test_the_sample_is_small_and_keeps_its_provenance_beside_it():
+def test_the_sample_is_small_and_keeps_its_provenance_beside_it() -> None:
     folder = SAMPLES[0].path.parent
     assert sum(item.path.stat().st_size for item in SAMPLES) < 2_000_000
     readme = (folder / "README.md").read_text()
@@ -192,12 +192,12 @@ def test_the_sample_is_small_and_keeps_its_provenance_beside_it():
     assert {path.name for path in folder.glob("*.parquet")} == {i.path.name for i in SAMPLES}
 
 
-def test_an_unknown_sample_is_refused_by_naming_the_others():
+def test_an_unknown_sample_is_refused_by_naming_the_others() -> None:
     with pytest.raises(InputError, match="ibm_quotes, ibm_trades, btcusdt_quotes"):
         sample("aapl_quotes")
 
 
-def test_listing_the_samples_loads_no_library():
+def test_listing_the_samples_loads_no_library() -> None:
     heavy = "pandas polars pyarrow numpy hypothesis"
     code = (
         "import sys, ibticks.sample; ibticks.sample.sample('ibm_trades'); "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ REAL = {"a price": 181.5, "zero": 0.0, "a spread": -1.0, "oil": -37.63, "large":
 
 
 @pytest.mark.parametrize("value", UNSET.values(), ids=UNSET)
-def test_unset_numbers_are_absent(value):
+def test_unset_numbers_are_absent(value: Any) -> None:
     assert is_unset(float(value))
     assert unset_mask(np.array([float(value)])).tolist() == [True]
     assert clean_number(value) is None
@@ -43,7 +44,7 @@ def test_unset_numbers_are_absent(value):
 
 
 @pytest.mark.parametrize("value", REAL.values(), ids=REAL)
-def test_real_numbers_are_present(value):
+def test_real_numbers_are_present(value: float) -> None:
     assert not is_unset(value)
     assert unset_mask(np.array([value])).tolist() == [False]
     assert clean_number(value) == value
@@ -65,7 +66,7 @@ SIDES = [
 
 
 @pytest.mark.parametrize(("price", "size", "absent"), SIDES)
-def test_price_and_size_decide_together(price, size, absent):
+def test_price_and_size_decide_together(price: float, size: float, absent: bool) -> None:
     assert is_no_quote(price, size) is absent
     assert no_quote_mask(np.array([price]), np.array([size])).tolist() == [absent]
     tick = TickData(bid_price=price, bid_size=size)
@@ -77,7 +78,7 @@ def test_price_and_size_decide_together(price, size, absent):
         assert clean_side(price, size)[0] == price
 
 
-def columns(**values):
+def columns(**values: Any) -> TickColumns:
     rows = len(next(iter(values.values())))
     table = {"timestamp": Values(np.arange(rows))}
     for name, numbers in values.items():
@@ -87,14 +88,14 @@ def columns(**values):
     return TickColumns(rows, table)
 
 
-def listed(ticks, name):
+def listed(ticks: TickColumns, name: str) -> list[Any]:
     column = ticks.columns[name]
     valid = np.ones(ticks.rows, bool) if column.valid is None else column.valid
     pairs = zip(column.values.tolist(), valid, strict=True)
     return [value if there else None for value, there in pairs]
 
 
-def test_each_side_of_a_quote_is_absent_by_itself():
+def test_each_side_of_a_quote_is_absent_by_itself() -> None:
     ticks = mask_absent_values(
         columns(
             bid_price=[10.0, -1.0, 10.0, -1.0, None],
@@ -109,12 +110,12 @@ def test_each_side_of_a_quote_is_absent_by_itself():
     assert listed(ticks, "ask_size") == [5.0, 5.0, None, 2.0, None]
 
 
-def test_a_halt_is_unchanged():
+def test_a_halt_is_unchanged() -> None:
     ticks = columns(price=[10.0, 0.0, 0.0, -1.0], size=[1.0, 0.0, 0.0, 0.0])
     assert mask_absent_values(ticks) is ticks
 
 
-def test_unset_trades_and_mid_points_are_absent():
+def test_unset_trades_and_mid_points_are_absent() -> None:
     ticks = mask_absent_values(
         columns(price=[10.0, sys.float_info.max], size=[2147483647, 5], mid_price=[np.nan, 0.0])
     )
@@ -123,6 +124,6 @@ def test_unset_trades_and_mid_points_are_absent():
     assert listed(ticks, "mid_price") == [None, 0.0]
 
 
-def test_prices_without_a_size_column_are_present():
+def test_prices_without_a_size_column_are_present() -> None:
     ticks = columns(bid_price=[-1.0, 0.0], ask_price=[-1.0, 10.0])
     assert mask_absent_values(ticks) is ticks

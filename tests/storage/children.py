@@ -19,7 +19,7 @@ import numpy as np
 
 from ibticks.config import HOUR_NS
 from ibticks.errors import StoreAccessError, WriterLockedError
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import (
     FileKey,
     Ingest,
@@ -31,6 +31,8 @@ from ibticks.storage import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ibticks.schema import TickColumns
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # as a script it is in no package
@@ -65,11 +67,11 @@ class KeptIndex(MemoryIndex):
         super().__init__(pickle.loads(path.read_bytes()) if path.exists() else ())
         self._path = path
 
-    def put_files(self, records) -> None:
+    def put_files(self, records: Iterable[FileRecord]) -> None:
         super().put_files(records)
         self._keep()
 
-    def drop_files(self, paths) -> None:
+    def drop_files(self, paths: Iterable[str]) -> None:
         super().drop_files(paths)
         self._keep()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,9 +15,12 @@ from tests.forking import Children
 
 from .samples import CONTRACT, new_root
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 
 @pytest.fixture
-def root():
+def root() -> Iterator[Path]:
     with new_root() as folder:
         yield folder / "ticks"
 
@@ -27,11 +31,11 @@ def index() -> MemoryIndex:
 
 
 @pytest.fixture
-def writer(root, index):
+def writer(root: Path, index: MemoryIndex) -> Iterator[Callable[..., StreamWriter]]:
     """Opens writers of the quotes; what a test leaves open is closed after it."""
     opened = []
 
-    def open_writer(tick_type="bid_ask", **how) -> StreamWriter:
+    def open_writer(tick_type: str = "bid_ask", **how: Any) -> StreamWriter:
         opened.append(StreamWriter(root, CONTRACT, tick_type, index, **{"fsync": None} | how))
         return opened[-1]
 
@@ -41,7 +45,7 @@ def writer(root, index):
 
 
 @pytest.fixture
-def open_folder():
+def open_folder() -> Iterator[Path]:
     """A folder any user can get to, as pytest's own are not."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
@@ -50,7 +54,7 @@ def open_folder():
 
 
 @pytest.fixture(scope="session")
-def children():
+def children() -> Iterator[Children]:
     served = Children(Path(__file__).with_name("children.py"))
     yield served
     served.close()

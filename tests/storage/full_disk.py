@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,7 +102,7 @@ class Stage:
     def writer(self) -> StreamWriter:
         return StreamWriter(self.root, CONTRACT, "bid_ask", self.index, fsync=None)
 
-    def refused(self):
+    def refused(self) -> pytest.RaisesExc[Any]:
         return pytest.raises(self.disk.error)
 
     def stored_numbers(self) -> list[int]:

@@ -7,6 +7,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,12 +17,13 @@ from ibticks.format import read_header
 from ibticks.index import MemoryIndex
 from ibticks.storage import (
     FileKey,
+    StreamWriter,
     compress_file,
     read_messages,
     read_ticks,
     verify_files,
 )
-from ibticks.storage._audit import read_all_records
+from ibticks.storage._audit import Finding, read_all_records
 from ibticks.store._retention import compress_files, delete_files
 
 from .samples import (
@@ -40,11 +42,14 @@ from .samples import (
     quotes,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 OTHER = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
 
 
 @pytest.fixture
-def two(writer, root):
+def two(writer: Callable[..., StreamWriter], root: Path) -> Path:
     """Two sealed hours; the path of the first."""
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
@@ -52,15 +57,15 @@ def two(writer, root):
     return root / KEY.path
 
 
-def problems(root, index) -> dict[str, str | None]:
+def problems(root: Path, index: MemoryIndex) -> dict[str, str | None]:
     return {finding.path: finding.problem for finding in verify_files(root, index)}
 
 
-def first(root, index):
+def first(root: Path, index: MemoryIndex) -> Finding:
     return next(finding for finding in verify_files(root, index) if finding.path == KEY.path)
 
 
-def test_a_store_in_order_has_no_problem(two, root, index):
+def test_a_store_in_order_has_no_problem(two: Path, root: Path, index: MemoryIndex) -> None:
     actual = list(verify_files(root, index))
     assert [finding.path for finding in actual] == [KEY.path, OTHER.path]
     assert [finding.problem for finding in actual] == [None, None]
@@ -71,7 +76,9 @@ def test_a_store_in_order_has_no_problem(two, root, index):
     assert set(problems(root, index).values()) == {None}
 
 
-def test_a_store_being_written_has_no_problem(two, root, index, writer):
+def test_a_store_being_written_has_no_problem(
+    two: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 1))
     assert set(problems(root, index).values()) == {None}
@@ -103,7 +110,7 @@ def damaged(data: bytes) -> dict[str, bytes]:
         "unknown version",
     ],
 )
-def test_damage_is_found(two, root, index, how):
+def test_damage_is_found(two: Path, root: Path, index: MemoryIndex, how: str) -> None:
     two.write_bytes(damaged(two.read_bytes())[how])
     finding = first(root, index)
     assert finding.problem == "damaged"
@@ -111,7 +118,7 @@ def test_damage_is_found(two, root, index, how):
     assert problems(root, index)[OTHER.path] is None
 
 
-def test_a_wrong_checksum_is_found(two, root, index):
+def test_a_wrong_checksum_is_found(two: Path, root: Path, index: MemoryIndex) -> None:
     data = bytearray(two.read_bytes())
     price = data.index(b"\x29")  # the tag of a bid price
     data[price + 3] ^= 1
@@ -132,7 +139,9 @@ def test_a_wrong_checksum_is_found(two, root, index):
     ],
     ids=str,
 )
-def test_a_header_that_contradicts_its_file_is_found(two, root, index, claims):
+def test_a_header_that_contradicts_its_file_is_found(
+    two: Path, root: Path, index: MemoryIndex, claims: dict[str, int]
+) -> None:
     data = two.read_bytes()
     two.write_bytes(replace(read_header(data), **claims).to_bytes() + data[256:])
     finding = first(root, index)
@@ -150,7 +159,9 @@ def test_a_header_that_contradicts_its_file_is_found(two, root, index, claims):
     ],
     ids=str,
 )
-def test_a_header_of_another_file_is_misplaced(two, root, index, header):
+def test_a_header_of_another_file_is_misplaced(
+    two: Path, root: Path, index: MemoryIndex, header: dict[str, Any]
+) -> None:
     data = two.read_bytes()
     two.write_bytes(replace(read_header(data), **header).to_bytes() + data[256:])
     finding = first(root, index)
@@ -158,7 +169,7 @@ def test_a_header_of_another_file_is_misplaced(two, root, index, header):
     assert next(iter(header)) in finding.detail
 
 
-def test_a_file_moved_to_another_stream_is_found(two, root, index):
+def test_a_file_moved_to_another_stream_is_found(two: Path, root: Path, index: MemoryIndex) -> None:
     moved = root / FileKey(1, "bid_ask", H13).path
     moved.parent.mkdir(parents=True)
     two.rename(moved)
@@ -169,7 +180,9 @@ def test_a_file_moved_to_another_stream_is_found(two, root, index):
     }
 
 
-def test_a_torn_open_file_is_found_with_its_remedy(two, root, index, writer):
+def test_a_torn_open_file_is_found_with_its_remedy(
+    two: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 1))
     size = two.stat().st_size
@@ -183,7 +196,9 @@ def test_a_torn_open_file_is_found_with_its_remedy(two, root, index, writer):
     assert problems(root, index)[KEY.path] is None
 
 
-def test_damage_in_an_open_file_is_found(two, root, index, writer):
+def test_damage_in_an_open_file_is_found(
+    two: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 1))
     with two.open("ab") as file:
@@ -192,7 +207,7 @@ def test_damage_in_an_open_file_is_found(two, root, index, writer):
     assert opened
 
 
-def test_a_file_missing_in_the_index_is_found(two, root, index):
+def test_a_file_missing_in_the_index_is_found(two: Path, root: Path, index: MemoryIndex) -> None:
     index.drop_files([KEY.path])
     finding = first(root, index)
     assert finding.problem == "not indexed"
@@ -211,14 +226,18 @@ def test_a_file_missing_in_the_index_is_found(two, root, index):
     ],
     ids=str,
 )
-def test_a_row_that_differs_from_its_file_is_found(two, root, index, row):
+def test_a_row_that_differs_from_its_file_is_found(
+    two: Path, root: Path, index: MemoryIndex, row: dict[str, Any]
+) -> None:
     index.put_files([replace(index.files()[0], **row)])
     finding = first(root, index)
     assert finding.problem == "index differs"
     assert finding.detail == f"in {next(iter(row))}; `ibticks index rebuild` corrects it"
 
 
-def test_a_row_that_calls_an_open_file_sealed_is_found(two, root, index, writer):
+def test_a_row_that_calls_an_open_file_sealed_is_found(
+    two: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     rows = index.files()
     opened = writer()
     opened.append(quote_message(H13, 1))
@@ -228,18 +247,20 @@ def test_a_row_that_calls_an_open_file_sealed_is_found(two, root, index, writer)
     assert "sealed" in finding.detail
 
 
-def test_a_row_without_a_file_is_found_last(two, root, index):
+def test_a_row_without_a_file_is_found_last(two: Path, root: Path, index: MemoryIndex) -> None:
     two.unlink()
     assert list(problems(root, index).items()) == [(OTHER.path, None), (KEY.path, "gone")]
 
 
-def test_a_folder_in_place_of_a_file_is_skipped(two, root, index):
+def test_a_folder_in_place_of_a_file_is_skipped(two: Path, root: Path, index: MemoryIndex) -> None:
     two.unlink()
     two.mkdir()
     assert problems(root, index) == {OTHER.path: None, KEY.path: "gone"}
 
 
-def test_no_file_is_left_open(two, root, index, writer):
+def test_no_file_is_left_open(
+    two: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     before = open_descriptors()
     list(verify_files(root, index))
     list(read_all_records(root))
@@ -261,7 +282,9 @@ def test_no_file_is_left_open(two, root, index, writer):
 # --- the index out of the files -------------------------------------------------------------------
 
 
-def test_the_index_is_rebuilt_from_the_files(writer, root, index):
+def test_the_index_is_rebuilt_from_the_files(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
         opened.append(message("info", H13 + HOUR_NS, {"status": "active"}))
@@ -278,7 +301,9 @@ def test_the_index_is_rebuilt_from_the_files(writer, root, index):
 
 
 @pytest.mark.parametrize("how", ["no header", "no file", "unknown version", "one byte less"])
-def test_an_unreadable_hour_is_known_to_be_missing(two, root, how, caplog):
+def test_an_unreadable_hour_is_known_to_be_missing(
+    two: Path, root: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither is it read as if it were empty, nor are the others left out."""
     whole = two.read_bytes()
     damage = {**damaged(whole), "one byte less": bytes(256) + whole[256:-1]}
@@ -301,8 +326,13 @@ def test_an_unreadable_hour_is_known_to_be_missing(two, root, how, caplog):
     "header", [bytes(256), b"\x00\x00\x00\xfc" + b"\xff" * 252], ids=["0", "1"]
 )
 def test_messages_behind_a_damaged_header_are_kept(
-    writer, root, index, compression, header, caplog
-):
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    compression: str,
+    header: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
     before = compress_file(root, KEY, compression)
@@ -317,7 +347,7 @@ def test_messages_behind_a_damaged_header_are_kept(
     assert numbers(root, [record], start_ns=half, strict=True) == list(range(15_000, 30_000))
 
 
-def test_messages_behind_a_damaged_header_of_another_length_are_kept(root):
+def test_messages_behind_a_damaged_header_of_another_length_are_kept(root: Path) -> None:
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     header = old_header()
@@ -329,7 +359,7 @@ def test_messages_behind_a_damaged_header_of_another_length_are_kept(root):
     assert numbers(root, [record]) == [0, 1]
 
 
-def test_open_and_old_files_are_indexed_as_open(root):
+def test_open_and_old_files_are_indexed_as_open(root: Path) -> None:
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(old_header() + old_frame(H13 + 5, 0) + old_frame(H13 + 3, 1) + b"\x00")
@@ -339,7 +369,7 @@ def test_open_and_old_files_are_indexed_as_open(root):
     assert numbers(root, [record]) == [0, 1]
 
 
-def test_a_file_that_cannot_be_opened_is_an_error_and_not_left_out(two, root):
+def test_a_file_that_cannot_be_opened_is_an_error_and_not_left_out(two: Path, root: Path) -> None:
     two.unlink()
     two.symlink_to(root / "unmounted")
     with pytest.raises(StorageError, match=r"13_ticks\.pb"):
@@ -351,8 +381,13 @@ def test_a_file_that_cannot_be_opened_is_an_error_and_not_left_out(two, root):
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_verifying_goes_on_past_a_folder_that_cannot_be_read(
-    two, writer, root, index, monkeypatch, depth
-):
+    two: Path,
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    monkeypatch: pytest.MonkeyPatch,
+    depth: int,
+) -> None:
     with writer("last") as opened:
         opened.append(
             message("tick", H13, {"contract_id": CONTRACT, "tick_type": "last", "price": 1.5})
@@ -360,7 +395,7 @@ def test_verifying_goes_on_past_a_folder_that_cannot_be_read(
     folder = two.parents[5 - depth]
     scandir = os.scandir
 
-    def scan(path):
+    def scan(path: Any) -> os._ScandirIterator[Any]:
         if Path(path) == folder:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return scandir(path)
@@ -374,7 +409,9 @@ def test_verifying_goes_on_past_a_folder_that_cannot_be_read(
         list(read_all_records(root))
 
 
-def test_files_deleted_while_they_are_verified_are_not_missed(two, root, index):
+def test_files_deleted_while_they_are_verified_are_not_missed(
+    two: Path, root: Path, index: MemoryIndex
+) -> None:
     findings = verify_files(root, index)
     assert next(findings).path == KEY.path
     assert list(delete_files(root, index, [KEY, OTHER])) == [KEY, OTHER]
@@ -382,7 +419,9 @@ def test_files_deleted_while_they_are_verified_are_not_missed(two, root, index):
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_load_during_a_prune_reports_no_damage(two, root, index, recwarn, strict):
+def test_a_load_during_a_prune_reports_no_damage(
+    two: Path, root: Path, index: MemoryIndex, recwarn: pytest.WarningsRecorder, strict: bool
+) -> None:
     files = index.files()
     assert list(delete_files(root, index, [KEY])) == [KEY]
     (part,) = read_ticks(root, files, ["sequence"], strict=strict, index=index)
@@ -392,7 +431,9 @@ def test_a_load_during_a_prune_reports_no_damage(two, root, index, recwarn, stri
     assert not recwarn
 
 
-def test_a_deleted_file_that_is_still_indexed_is_reported(two, root, index):
+def test_a_deleted_file_that_is_still_indexed_is_reported(
+    two: Path, root: Path, index: MemoryIndex
+) -> None:
     two.unlink()
     with pytest.warns(CorruptDataWarning, match="No such file"):
         parts = read_ticks(root, index.files(), ["sequence"], index=index)

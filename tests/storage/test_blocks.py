@@ -8,6 +8,7 @@ import random
 import sys
 import tracemalloc
 import zlib
+from typing import Any
 
 import cramjam
 import pytest
@@ -35,7 +36,7 @@ RAW = st.one_of(
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @settings(deadline=None)
 @given(raw=RAW)
-def test_a_block_survives_a_round_trip(compression, raw):
+def test_a_block_survives_a_round_trip(compression: str, raw: bytes) -> None:
     for buffer in (raw, memoryview(raw)):
         assert decompress_block(compress_block(buffer, compression), compression) == raw
     assert decompress_block(memoryview(compress_block(raw, compression)), compression) == raw
@@ -44,7 +45,7 @@ def test_a_block_survives_a_round_trip(compression, raw):
 @pytest.mark.parametrize("compression", PACKED)
 @settings(deadline=None, max_examples=40)
 @given(raws=st.lists(RAW, max_size=6))
-def test_blocks_are_found_one_after_another(compression, raws):
+def test_blocks_are_found_one_after_another(compression: str, raws: list[Any]) -> None:
     stored = [compress_block(raw, compression) for raw in raws]
     actual = list(split_blocks(b"".join(stored), compression))
     ends = [sum(map(len, stored[: place + 1])) for place in range(len(stored))]
@@ -55,7 +56,7 @@ def test_blocks_are_found_one_after_another(compression, raws):
     assert [raw for _, _, raw in blocks] == raws
 
 
-def test_ordinary_tools_read_a_body():
+def test_ordinary_tools_read_a_body() -> None:
     raws = [b"first block " * 1000, b"second block " * 5000, b"third"]
     whole = b"".join(raws)
 
@@ -71,7 +72,7 @@ def test_ordinary_tools_read_a_body():
     assert bytes(cramjam.snappy.decompress(body("snappy"))) == whole
 
 
-def test_other_tools_blocks_are_read():
+def test_other_tools_blocks_are_read() -> None:
     """Written in one go or streamed, with or without the size of what they hold."""
     raw = random.Random(1).randbytes(1000) * 100 + random.Random(2).randbytes(100_000)
     streamed = zstd.ZstdCompressor()
@@ -97,7 +98,7 @@ def _gzip_named(raw: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("compression", PACKED)
-def test_a_damaged_block_is_never_taken_for_a_whole_one(compression):
+def test_a_damaged_block_is_never_taken_for_a_whole_one(compression: str) -> None:
     raw = random.Random(2).randbytes(1000) * 20 + random.Random(3).randbytes(70_000)
     stored = compress_block(raw, compression)
     choose, reported = random.Random(3), []
@@ -116,7 +117,7 @@ def test_a_damaged_block_is_never_taken_for_a_whole_one(compression):
 
 
 @pytest.mark.parametrize("compression", PACKED)
-def test_a_block_cut_short_or_followed_by_more_is_refused(compression):
+def test_a_block_cut_short_or_followed_by_more_is_refused(compression: str) -> None:
     raw = b"frames " * 3000
     stored = compress_block(raw, compression)
     choose = random.Random(4)
@@ -135,7 +136,7 @@ def test_a_block_cut_short_or_followed_by_more_is_refused(compression):
 
 @pytest.mark.parametrize("compression", PACKED)
 @given(garbage=st.binary(min_size=1, max_size=200))
-def test_garbage_is_no_block(compression, garbage):
+def test_garbage_is_no_block(compression: str, garbage: bytes) -> None:
     with pytest.raises(CorruptFileError):
         decompress_block(garbage, compression)
     with pytest.raises(CorruptFileError):
@@ -143,7 +144,7 @@ def test_garbage_is_no_block(compression, garbage):
 
 
 @pytest.mark.parametrize("compression", PACKED)
-def test_the_offset_of_a_damaged_block_is_reported(compression):
+def test_the_offset_of_a_damaged_block_is_reported(compression: str) -> None:
     stored = [compress_block(raw * 2000, compression) for raw in (b"one", b"two", b"three")]
     damaged = bytearray(stored[1])
     damaged[len(damaged) // 2 :] = bytes(len(damaged) - len(damaged) // 2)
@@ -156,7 +157,7 @@ def test_the_offset_of_a_damaged_block_is_reported(compression):
     assert caught.value.context["offset"] == 256 + len(stored[0])
 
 
-def test_the_largest_block_is_accepted():
+def test_the_largest_block_is_accepted() -> None:
     assert MAX_BLOCK_BYTES > MAX_FRAME_BYTES
     raw = bytes(MAX_BLOCK_BYTES)
     for compression in PACKED:
@@ -181,7 +182,7 @@ def bomb(compression: str) -> bytes:
 
 
 @pytest.mark.parametrize("compression", PACKED)
-def test_a_decompression_bomb_is_refused_in_bounded_memory(compression):
+def test_a_decompression_bomb_is_refused_in_bounded_memory(compression: str) -> None:
     packed = bomb(compression)
     for work in (
         lambda: decompress_block(packed, compression),
@@ -200,7 +201,7 @@ def test_a_decompression_bomb_is_refused_in_bounded_memory(compression):
         assert peak < 3 * MAX_BLOCK_BYTES
 
 
-def test_a_frame_that_wants_a_huge_window_is_refused():
+def test_a_frame_that_wants_a_huge_window_is_refused() -> None:
     options = {zstd.CompressionParameter.window_log: 27}
     streamed = zstd.ZstdCompressor(options=options)
     packed = streamed.compress(b"x") + streamed.flush()
@@ -209,7 +210,7 @@ def test_a_frame_that_wants_a_huge_window_is_refused():
 
 
 @pytest.mark.parametrize("compression", ["", "lz4", "ZSTD"])
-def test_an_unknown_compression_lists_the_known_ones(compression):
+def test_an_unknown_compression_lists_the_known_ones(compression: str) -> None:
     with pytest.raises(InputError, match="none, gzip, zstd, snappy"):
         check_compression(compression)
     assert [check_compression(name) for name in COMPRESSIONS] == list(COMPRESSIONS)

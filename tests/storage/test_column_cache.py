@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptDataWarning, CorruptFileError
 from ibticks.frames import to_table
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.schema import StringColumn, TickColumns, Values
 from ibticks.storage import (
     ColumnCache,
@@ -39,17 +41,20 @@ from .samples import (
     quotes,
 )
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 TRADE = ("timestamp", "tick_type", "price", "size", "exchange", "conditions", "past_limit")
 PLENTY = 1 << 30
 
 
 @pytest.fixture
-def reads(monkeypatch):
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The byte ranges that are read of files, without their headers."""
     done: list[int] = []
     read = FileReader.read
 
-    def counting(source, offset, size):
+    def counting(source: Any, offset: Any, size: Any) -> NDArray[Any]:
         data = read(source, offset, size)
         done.append(len(data))
         return data
@@ -59,14 +64,16 @@ def reads(monkeypatch):
 
 
 @pytest.fixture
-def three_hours(root, index):
+def three_hours(root: Path, index: MemoryIndex) -> list[FileRecord]:
     with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
         for place in range(3):
             writer.write(hour_of_quotes(20_000, place * 20_000, H13 + place * HOUR_NS))
     return index.files()
 
 
-def same(root, records, columns, cache, **how) -> TickColumns:
+def same(
+    root: Path, records: list[FileRecord], columns: tuple[str, ...], cache: ColumnCache, **how: Any
+) -> TickColumns:
     """Load with and without the cache, compare all details, and return the columns."""
     again = read_cached_ticks(root, records, columns, cache, **how)
     plain = read_ticks(root, records, columns, **how)
@@ -85,7 +92,7 @@ def same(root, records, columns, cache, **how) -> TickColumns:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_loads_in_any_order_between_any_changes(data):
+def test_loads_in_any_order_between_any_changes(data: st.DataObject) -> None:
     choose = random.Random(data.draw(st.integers(0, 10**6)))
     cache = ColumnCache(data.draw(st.sampled_from([PLENTY, 300_000, 1000])))
     with new_root() as folder:
@@ -111,7 +118,7 @@ def test_loads_in_any_order_between_any_changes(data):
             assert cache.bytes <= cache.max_bytes
 
 
-def test_trades_with_every_kind_of_column(root, index):
+def test_trades_with_every_kind_of_column(root: Path, index: MemoryIndex) -> None:
     cache = ColumnCache(PLENTY)
     with StreamWriter(root, CONTRACT, "last", index, fsync=None) as writer:
         for number, time_ns in enumerate(every(MINUTE, 170)):
@@ -136,7 +143,9 @@ def test_trades_with_every_kind_of_column(root, index):
 # --- decoded once ---------------------------------------------------------------------------------
 
 
-def test_cached_columns_are_not_read_again(root, three_hours, reads):
+def test_cached_columns_are_not_read_again(
+    root: Path, three_hours: list[FileRecord], reads: list[int]
+) -> None:
     cache = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert sum(reads) > 4_000_000
@@ -149,7 +158,7 @@ def test_cached_columns_are_not_read_again(root, three_hours, reads):
     assert reads == []
 
 
-def test_only_the_growing_hour_is_read(root, index, reads):
+def test_only_the_growing_hour_is_read(root: Path, index: MemoryIndex, reads: list[int]) -> None:
     cache = ColumnCache(PLENTY)
     with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
         writer.write(hour_of_quotes(20_000))
@@ -163,7 +172,9 @@ def test_only_the_growing_hour_is_read(root, index, reads):
                 assert sum(reads) < 1_000_000
 
 
-def test_an_additional_column_is_decoded(root, three_hours, reads):
+def test_an_additional_column_is_decoded(
+    root: Path, three_hours: list[FileRecord], reads: list[int]
+) -> None:
     cache = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours, COLUMNS[:2], cache)
     same(root, three_hours, COLUMNS, cache)
@@ -175,7 +186,9 @@ def test_an_additional_column_is_decoded(root, three_hours, reads):
 # --- bounds ---------------------------------------------------------------------------------------
 
 
-def test_the_least_recently_used_entry_is_evicted(root, three_hours, reads):
+def test_the_least_recently_used_entry_is_evicted(
+    root: Path, three_hours: list[FileRecord], reads: list[int]
+) -> None:
     one_hour = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours[:1], COLUMNS, one_hour)
     cache = ColumnCache(int(one_hour.bytes * 2.5))
@@ -195,7 +208,9 @@ def test_the_least_recently_used_entry_is_evicted(root, three_hours, reads):
     assert sum(reads) > 4_000_000
 
 
-def test_a_load_larger_than_the_cache_is_not_cached(root, three_hours):
+def test_a_load_larger_than_the_cache_is_not_cached(
+    root: Path, three_hours: list[FileRecord]
+) -> None:
     cache = ColumnCache(100_000)
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert cache.bytes == 0
@@ -204,7 +219,7 @@ def test_a_load_larger_than_the_cache_is_not_cached(root, three_hours):
     assert none.bytes == 0
 
 
-def test_cached_arrays_are_read_only(root, three_hours):
+def test_cached_arrays_are_read_only(root: Path, three_hours: list[FileRecord]) -> None:
     cache = ColumnCache(PLENTY)
     for _ in range(2):
         (part, *_) = read_cached_ticks(root, three_hours, COLUMNS, cache)
@@ -215,7 +230,7 @@ def test_cached_arrays_are_read_only(root, three_hours):
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def test_damage_is_reported_by_every_load(root, three_hours):
+def test_damage_is_reported_by_every_load(root: Path, three_hours: list[FileRecord]) -> None:
     path = root / three_hours[1].path
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -230,7 +245,7 @@ def test_damage_is_reported_by_every_load(root, three_hours):
     assert three_hours[1].path not in cache
 
 
-def test_damage_after_a_load_is_reported(root, three_hours):
+def test_damage_after_a_load_is_reported(root: Path, three_hours: list[FileRecord]) -> None:
     cache = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     path = root / three_hours[0].path
@@ -241,7 +256,7 @@ def test_damage_after_a_load_is_reported(root, three_hours):
         read_cached_ticks(root, three_hours, COLUMNS, cache)
 
 
-def test_a_deleted_file(root, three_hours):
+def test_a_deleted_file(root: Path, three_hours: list[FileRecord]) -> None:
     cache = ColumnCache(PLENTY)
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     (root / KEY.path).unlink()
@@ -254,7 +269,7 @@ def test_a_deleted_file(root, three_hours):
 
 
 @given(st.lists(st.sampled_from([-1, 0, 1, 2, 3]), max_size=30), st.data())
-def test_categories_are_those_of_the_rows(codes, data):
+def test_categories_are_those_of_the_rows(codes: list[Any], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(codes)))
     stop = data.draw(st.integers(start, len(codes)))
     column = StringColumn(np.array(codes, dtype=np.int32), ("a", "b", "c", "d"))

@@ -35,6 +35,8 @@ from .samples import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ibticks.index import FileRecord
 
 COUNT = 60_000  # five blocks
@@ -53,7 +55,7 @@ class Sealed:
         return self.root / KEY.path
 
     @contextmanager
-    def flipped(self, *places: int, bit: int = 0):
+    def flipped(self, *places: int, bit: int = 0) -> Iterator[None]:
         """The file with a bit flipped in some bytes."""
         with self.path.open("r+b", buffering=0) as file:
             for place in places:
@@ -80,7 +82,7 @@ class Sealed:
 
 
 @pytest.fixture(scope="module", params=["none", "zstd", "gzip", "snappy"])
-def sealed(request):
+def sealed(request: pytest.FixtureRequest) -> Iterator[Sealed]:
     index = MemoryIndex()
     with new_root() as root:
         with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
@@ -98,7 +100,7 @@ def places(sealed: Sealed, count: int, seed: int) -> list[tuple[int, int]]:
     return [(place, choose.randrange(8)) for place in (*edges, *anywhere)]
 
 
-def test_a_flipped_bit_costs_its_block_and_is_reported(sealed):
+def test_a_flipped_bit_costs_its_block_and_is_reported(sealed: Sealed) -> None:
     count = 200 if sealed.record.compression == "none" else 60
     whole = load(sealed.root, [sealed.record])
     for place, bit in places(sealed, count, seed=11):
@@ -124,7 +126,7 @@ def utc(time_ns: int) -> str:
     return f"{day} {time_} UTC"
 
 
-def test_strict_raises_where_the_damage_is(sealed):
+def test_strict_raises_where_the_damage_is(sealed: Sealed) -> None:
     for place, bit in places(sealed, 30, seed=12):
         block = sealed.record.blocks[sealed.block_of(place)]
         with sealed.flipped(place, bit=bit), pytest.raises(CorruptFileError) as caught:
@@ -134,7 +136,7 @@ def test_strict_raises_where_the_damage_is(sealed):
         assert f"byte {block.offset} fails its checksum" in str(caught.value)
 
 
-def test_a_lost_end_costs_the_blocks_in_it(sealed):
+def test_a_lost_end_costs_the_blocks_in_it(sealed: Sealed) -> None:
     choose = random.Random(16)
     for number in range(5):
         block = sealed.record.blocks[number]
@@ -149,7 +151,7 @@ def test_a_lost_end_costs_the_blocks_in_it(sealed):
     sealed.path.write_bytes(sealed.data)
 
 
-def test_damage_outside_the_range_is_not_met(sealed):
+def test_damage_outside_the_range_is_not_met(sealed: Sealed) -> None:
     """Five minutes read five minutes, and are whole if these are."""
     end = H13 + 5 * MINUTE
     with sealed.flipped(sealed.record.blocks[3].offset + 100):
@@ -157,7 +159,7 @@ def test_damage_outside_the_range_is_not_met(sealed):
     assert actual == list(range(5000))
 
 
-def test_every_damaged_block_is_reported(sealed):
+def test_every_damaged_block_is_reported(sealed: Sealed) -> None:
     first, third = (sealed.record.blocks[number] for number in (0, 2))
     with (
         sealed.flipped(first.offset + 9, third.offset + 9, third.offset + 90),
@@ -170,7 +172,7 @@ def test_every_damaged_block_is_reported(sealed):
     assert actual.tolist() == sealed.numbers_without(0, 2)
 
 
-def test_missing_ranges_are_clipped_to_the_range(sealed):
+def test_missing_ranges_are_clipped_to_the_range(sealed: Sealed) -> None:
     block = sealed.record.blocks[2]
     start, end = block.min_ns + MINUTE, block.min_ns + 2 * MINUTE
     with sealed.flipped(block.offset + 9), pytest.warns(CorruptDataWarning):
@@ -178,7 +180,7 @@ def test_missing_ranges_are_clipped_to_the_range(sealed):
     assert (part.rows, part.missing) == (0, ((start, end),))
 
 
-def test_messages_of_a_damaged_block_are_left_out_too(sealed):
+def test_messages_of_a_damaged_block_are_left_out_too(sealed: Sealed) -> None:
     block = sealed.record.blocks[4]
     some = {"ticks": True, "start_ns": sealed.record.blocks[3].max_ns - MINUTE}
     with sealed.flipped(block.offset + 9), pytest.warns(CorruptDataWarning, match="left out"):
@@ -192,7 +194,7 @@ def test_messages_of_a_damaged_block_are_left_out_too(sealed):
             list(messages)
 
 
-def test_without_its_blocks_a_damaged_file_is_left_out_as_a_whole(sealed):
+def test_without_its_blocks_a_damaged_file_is_left_out_as_a_whole(sealed: Sealed) -> None:
     """The place of the damage is unknown, and a wrong tick would be worse than none."""
     for place, bit in places(sealed, 40, seed=13):
         with sealed.flipped(place, bit=bit):
@@ -216,7 +218,7 @@ def names_another_stream(path: Path) -> bool:
     return False
 
 
-def test_a_flipped_bit_in_the_header_costs_at_most_the_hour(sealed):
+def test_a_flipped_bit_in_the_header_costs_at_most_the_hour(sealed: Sealed) -> None:
     header, _ = split_header(sealed.data)
     checksum = sealed.data[:256].index(header.crc32c.to_bytes(4, "little"))
     for place in range(256):
@@ -234,7 +236,7 @@ def test_a_flipped_bit_in_the_header_costs_at_most_the_hour(sealed):
             assert reported == []
 
 
-def test_verify_finds_every_flipped_bit(sealed):
+def test_verify_finds_every_flipped_bit(sealed: Sealed) -> None:
     index, header = MemoryIndex([sealed.record]), read_header(sealed.data[:256])
     choose = random.Random(14)
     anywhere = [choose.randrange(256, len(sealed.data)) for _ in range(20)]
@@ -249,7 +251,9 @@ def test_verify_finds_every_flipped_bit(sealed):
     assert [finding.problem for finding in verify_files(sealed.root, index)] == [None]
 
 
-def test_an_open_file_is_read_to_its_flipped_bit(root, index, writer):
+def test_an_open_file_is_read_to_its_flipped_bit(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     """It has no checksum yet: a bit that leaves a message a message goes unnoticed until then."""
     opened = writer()
     opened.write(quotes(range(H13, H13 + 300), 0))

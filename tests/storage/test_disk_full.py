@@ -20,7 +20,9 @@ KINDS = ["small files"] if MOUNT is None else ["small disk", "small files"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def played(request, tmp_path_factory) -> dict[str, str]:
+def played(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """Play every scene on a disk of this kind and return its outcomes."""
     before = MOUNT if request.param == "small disk" else []
     folder = tmp_path_factory.mktemp("disk")
@@ -35,5 +37,5 @@ def played(request, tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scene", full_disk.SCENES)
-def test_a_full_disk_loses_nothing_that_was_accepted(played, scene):
+def test_a_full_disk_loses_nothing_that_was_accepted(played: dict[str, str], scene: str) -> None:
     assert played[scene] == "", played[scene]

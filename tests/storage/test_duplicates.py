@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ibticks.storage._ingest import StoredMessages, StoredTicks, tick_keys
 FEW = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=30)
 
 
-def trades(rows: list[tuple[int, int]], **more) -> TickColumns:
+def trades(rows: list[tuple[int, int]], **more: Any) -> TickColumns:
     """Trades by time and price, with further columns."""
     times = np.array([time for time, _ in rows], dtype=np.int64)
     prices = np.array([price for _, price in rows], dtype=np.float64)
@@ -52,7 +53,9 @@ def matched(stored: TickColumns, *incoming: TickColumns) -> list[list[bool]]:
 
 
 @given(FEW, FEW, st.integers(1, 30))
-def test_equal_ticks_are_matched_one_to_one(stored, incoming, size):
+def test_equal_ticks_are_matched_one_to_one(
+    stored: list[tuple[int, int]], incoming: list[tuple[int, int]], size: int
+) -> None:
     """The multiset difference, however many ticks are asked about at once."""
     actual, new = StoredTicks(tick_keys(trades(stored))), Counter()
     for start in range(0, len(incoming), size):
@@ -81,7 +84,7 @@ DETAILS = {
 
 
 @pytest.mark.parametrize(("name", "columns"), DETAILS.items(), ids=DETAILS)
-def test_a_field_tells_ticks_apart_where_both_carry_it(name, columns):
+def test_a_field_tells_ticks_apart_where_both_carry_it(name: str, columns: tuple[Any, ...]) -> None:
     name = name.removeprefix("no ")
     one, other, without = (trades([(1, 5)], **{name: column}) for column in columns)
     plain = trades([(1, 5)])
@@ -94,7 +97,7 @@ def test_a_field_tells_ticks_apart_where_both_carry_it(name, columns):
 
 
 @pytest.mark.parametrize("name", ["timestamp", "price", "size"])
-def test_time_price_and_size_always_tell_ticks_apart(name):
+def test_time_price_and_size_always_tell_ticks_apart(name: str) -> None:
     one = trades([(1, 5)], size=Values(np.array([100.0])))
     kind = one.numbers(name).dtype
     assert matched(one, TickColumns(1, one.columns | {name: Values(np.array([2], kind))})) == [
@@ -102,7 +105,7 @@ def test_time_price_and_size_always_tell_ticks_apart(name):
     ]
 
 
-def test_zero_has_no_sign():
+def test_zero_has_no_sign() -> None:
     prices = Values(np.array([0.0, -0.0]))
     one, other = (
         TickColumns(2, {"timestamp": Values(np.array([1, 2])), "price": column})
@@ -111,14 +114,14 @@ def test_zero_has_no_sign():
     assert matched(one, other) == [[True, True]]
 
 
-def test_absent_values_may_be_any_bytes():
+def test_absent_values_may_be_any_bytes() -> None:
     signalling = np.array([0x7FF0000000000001, 0], dtype=np.uint64).view(np.float64)
     price = Values(signalling, np.array([False, True]))
     ticks = TickColumns(2, {"timestamp": Values(np.array([1, 2])), "price": price})
     assert matched(ticks, ticks) == [[True, True]]
 
 
-def test_equal_ticks_are_matched_before_those_with_fewer_fields():
+def test_equal_ticks_are_matched_before_those_with_fewer_fields() -> None:
     stored = trades([(1, 5)] * 3, sequence=sequences(None, 1, 2))
     incoming = trades([(1, 5)] * 4, sequence=sequences(3, None, 2, 4))
     # 2 with 2, none with none; one of 3 and 4 finds nothing: 1 is another tick.
@@ -126,13 +129,13 @@ def test_equal_ticks_are_matched_before_those_with_fewer_fields():
     assert matched(stored, trades([(1, 5)] * 4)) == [[True, True, True, False]]
 
 
-def test_a_field_at_another_place_is_another_tick():
+def test_a_field_at_another_place_is_another_tick() -> None:
     one = trades([(1, 5)], sequence=sequences(7), exchange_time=Values(np.array([9])))
     other = trades([(1, 5)], sequence=sequences(9), exchange_time=Values(np.array([7])))
     assert matched(one, other) == [[False]]
 
 
-def test_many_equal_ticks_and_many_different_ones():
+def test_many_equal_ticks_and_many_different_ones() -> None:
     count = 50_000
     rows = [(number % 100, 5) for number in range(count)]
     stored = trades(rows, sequence=sequences(*range(1, count + 1)))
@@ -144,7 +147,7 @@ def test_many_equal_ticks_and_many_different_ones():
     assert not any(more)
 
 
-def test_messages_are_matched_one_to_one():
+def test_messages_are_matched_one_to_one() -> None:
     stored = StoredMessages()
     stored.add(encode_frame(b"one") + encode_frame(b"two") + encode_frame(b"one"))
     assert [stored.match(encode_frame(value)) for value in (b"one", b"one", b"one", b"three")] == [

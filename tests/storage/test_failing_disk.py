@@ -11,14 +11,14 @@ import os
 import random
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ibticks.config import HOUR_NS
 from ibticks.errors import StorageError, StorageFullError, TickError
 from ibticks.live._tail import Tail
-from ibticks.storage import FileKey, compress_file, list_files, verify_files
+from ibticks.storage import FileKey, StreamWriter, compress_file, list_files, verify_files
 
 from .samples import (
     CONTRACT,
@@ -35,7 +35,9 @@ from .samples import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from ibticks.index import MemoryIndex
 
 SYNCS = ("fsync", "fdatasync")
 NEXT = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
@@ -54,7 +56,9 @@ class Faults:
         self._monkeypatch = monkeypatch
 
     @contextmanager
-    def failing(self, *names: str, code: int = errno.EIO, only: str = "", after: int = 0):
+    def failing(
+        self, *names: str, code: int = errno.EIO, only: str = "", after: int = 0
+    ) -> Iterator[None]:
         """Let calls of these names fail for files whose path contains ``only``.
 
         A write puts half of its bytes into the file first; ``after`` calls succeed before.
@@ -68,7 +72,7 @@ class Faults:
         real = getattr(os, name)
         spared = [after]
 
-        def call(descriptor: int, *arguments):
+        def call(descriptor: int, *arguments: Any) -> Any:
             if only not in path_of(descriptor):
                 return real(descriptor, *arguments)
             if spared[0]:
@@ -83,21 +87,21 @@ class Faults:
 
 
 @pytest.fixture
-def faults(monkeypatch) -> Faults:
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     return Faults(monkeypatch)
 
 
-def refuse(writer, number: int, *, at: int = H13) -> None:
+def refuse(writer: StreamWriter, number: int, *, at: int = H13) -> None:
     with pytest.raises(StorageError):
         writer.append(quote_message(at + number * SECOND, number))
 
 
-def accept(writer, start: int, count: int, *, at: int = H13) -> None:
+def accept(writer: StreamWriter, start: int, count: int, *, at: int = H13) -> None:
     for number in range(start, start + count):
         writer.append(quote_message(at + number * SECOND, number))
 
 
-def check(root, index, count: int) -> None:
+def check(root: Path, index: MemoryIndex, count: int) -> None:
     """All that was accepted is there, once, and sealed."""
     assert sorted(numbers(root, index, strict=True)) == list(range(count))
     assert all(record.sealed for record in index.files())
@@ -109,7 +113,14 @@ def check(root, index, count: int) -> None:
 
 @pytest.mark.parametrize("torn", ["truncation", "seek", "both"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS])
-def test_a_torn_message_is_removed_before_the_next_append(root, index, writer, faults, torn, code):
+def test_a_torn_message_is_removed_before_the_next_append(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    faults: Faults,
+    torn: str,
+    code: int,
+) -> None:
     calls = {"truncation": ["ftruncate"], "seek": ["lseek"], "both": ["ftruncate", "lseek"]}[torn]
     opened = writer()
     accept(opened, 0, 10)
@@ -125,7 +136,9 @@ def test_a_torn_message_is_removed_before_the_next_append(root, index, writer, f
 
 
 @pytest.mark.parametrize("many", [1, 50, 5000])
-def test_whole_messages_of_a_failed_chunk_are_removed(root, index, writer, faults, many):
+def test_whole_messages_of_a_failed_chunk_are_removed(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults, many: int
+) -> None:
     opened = writer()
     accept(opened, 0, 10)
     chunk = quotes(every(SECOND // 10, many, H13 + MINUTE), 10)
@@ -136,7 +149,13 @@ def test_whole_messages_of_a_failed_chunk_are_removed(root, index, writer, fault
     check(root, index, 10 + many)
 
 
-def test_a_file_that_cannot_be_truncated_is_rewritten(root, index, writer, faults, caplog):
+def test_a_file_that_cannot_be_truncated_is_rewritten(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    faults: Faults,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     opened = writer()
     accept(opened, 0, 10)
     path = root / KEY.path
@@ -154,7 +173,9 @@ def test_a_file_that_cannot_be_truncated_is_rewritten(root, index, writer, fault
     assert not path.with_name(path.name + ".torn").exists()
 
 
-def broken_file(faults, opened, number: int, *, at: int = H13, only: str = "13_ticks.pb"):
+def broken_file(
+    faults: Faults, opened: StreamWriter, number: int, *, at: int = H13, only: str = "13_ticks.pb"
+) -> None:
     """Tear a message, and let nothing help until the context ends."""
     with faults.failing("write", only=only), faults.failing("ftruncate"):
         refuse(opened, number, at=at)
@@ -162,8 +183,13 @@ def broken_file(faults, opened, number: int, *, at: int = H13, only: str = "13_t
 
 @pytest.mark.parametrize("then", ["seal", "maintain", "close"])
 def test_an_hour_that_cannot_be_repaired_continues_in_its_other_file(
-    root, index, writer, faults, caplog, then
-):
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    faults: Faults,
+    caplog: pytest.LogCaptureFixture,
+    then: str,
+) -> None:
     opened = writer()
     accept(opened, 0, 10)
     broken_file(faults, opened, 10)
@@ -191,8 +217,8 @@ def test_an_hour_that_cannot_be_repaired_continues_in_its_other_file(
 
 @pytest.mark.parametrize("part", ["30", "backfill"])
 def test_a_file_without_an_alternative_refuses_until_it_is_repaired(
-    root, index, writer, faults, part
-):
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults, part: str
+) -> None:
     how = {"split_bytes": 1} if part == "30" else {"backfill": True}
     at = H13 + 31 * MINUTE
     opened = writer(**how)
@@ -211,7 +237,9 @@ def test_a_file_without_an_alternative_refuses_until_it_is_repaired(
     check(root, index, start + 5)
 
 
-def test_other_hours_are_not_blocked(root, index, writer, faults):
+def test_other_hours_are_not_blocked(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults
+) -> None:
     opened = writer(open_files=2)
     accept(opened, 0, 10)
     broken_file(faults, opened, 10)
@@ -229,7 +257,9 @@ def test_other_hours_are_not_blocked(root, index, writer, faults):
     check(root, index, 50)
 
 
-def test_a_live_reader_follows_the_other_and_the_rewritten_file(root, index, writer, faults):
+def test_a_live_reader_follows_the_other_and_the_rewritten_file(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults
+) -> None:
     opened = writer()
     accept(opened, 0, 10)
     tail = Tail(root, CONTRACT, "bid_ask", H13)
@@ -266,7 +296,15 @@ def test_a_live_reader_follows_the_other_and_the_rewritten_file(root, index, wri
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("how", ["append", "maintain", "seal"])
-def test_bytes_are_rewritten_after_a_failed_sync(root, index, writer, faults, caplog, how, code):
+def test_bytes_are_rewritten_after_a_failed_sync(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    faults: Faults,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+    code: int,
+) -> None:
     opened = writer(fsync=0 if how == "append" else None if how == "seal" else 1.0)
     path = root / KEY.path
     accept(opened, 0, 10)
@@ -289,7 +327,9 @@ def test_bytes_are_rewritten_after_a_failed_sync(root, index, writer, faults, ca
     assert list(list_files(root)) == [KEY]
 
 
-def test_a_failed_sync_is_not_trusted_when_it_succeeds_later(root, index, writer, faults):
+def test_a_failed_sync_is_not_trusted_when_it_succeeds_later(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults
+) -> None:
     """Nothing but the new file, synced, counts; until then it is said, and ticks go elsewhere."""
     opened = writer(fsync=0)
     accept(opened, 0, 10)
@@ -315,8 +355,13 @@ def test_a_failed_sync_is_not_trusted_when_it_succeeds_later(root, index, writer
 @pytest.mark.parametrize("lost", [1, 2, 5])
 @pytest.mark.parametrize("next_hour", ["syncs", "fails"])
 def test_a_message_that_failed_to_sync_is_refused(
-    root, index, writer, monkeypatch, lost, next_hour
-):
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    monkeypatch: pytest.MonkeyPatch,
+    lost: int,
+    next_hour: str,
+) -> None:
     """Its bytes read as zeros after the failed sync; the file of another hour may fail, too."""
     opened = writer(fsync=0)
     accept(opened, 100, 1, at=H13 + HOUR_NS)
@@ -327,7 +372,7 @@ def test_a_message_that_failed_to_sync_is_refused(
     start = sizes[-lost]
     opened.appender._open[NEXT].unsynced = True
 
-    def give_up(descriptor):
+    def give_up(descriptor: Any) -> None:
         path = path_of(descriptor)
         if path.endswith("/13_ticks.pb"):
             os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size - start), start)
@@ -347,7 +392,13 @@ def test_a_message_that_failed_to_sync_is_refused(
     assert not any(finding.problem for finding in verify_files(root, index))
 
 
-def test_lost_bytes_are_reported_and_the_rest_stays(root, index, writer, faults, caplog):
+def test_lost_bytes_are_reported_and_the_rest_stays(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    faults: Faults,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     opened = writer(fsync=None)
     accept(opened, 0, 10)
     size = opened.appender._open[KEY].size
@@ -365,7 +416,14 @@ def test_lost_bytes_are_reported_and_the_rest_stays(root, index, writer, faults,
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("anew", ["works", "fails"])
-def test_a_sync_that_fails_while_sealing_is_not_trusted(root, index, writer, faults, which, anew):
+def test_a_sync_that_fails_while_sealing_is_not_trusted(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    faults: Faults,
+    which: int,
+    anew: str,
+) -> None:
     """Neither that of the bytes, nor that of the header which vouches for them."""
     opened = writer(fsync=None)
     accept(opened, 0, 10)
@@ -389,7 +447,9 @@ def test_a_sync_that_fails_while_sealing_is_not_trusted(root, index, writer, fau
     opened.close()
 
 
-def test_compression_with_a_failed_sync_keeps_the_old_file(root, index, writer, faults):
+def test_compression_with_a_failed_sync_keeps_the_old_file(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     before = (root / KEY.path).read_bytes()
@@ -400,14 +460,16 @@ def test_compression_with_a_failed_sync_keeps_the_old_file(root, index, writer, 
     check(root, index, 100)
 
 
-def test_a_folder_that_failed_to_sync_is_created_again(root, index, writer, faults):
+def test_a_folder_that_failed_to_sync_is_created_again(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults
+) -> None:
     opened = writer()
     with faults.failing("fsync", only="/bid_ask/"):
         refuse(opened, 0)
     calls = []
     real = os.fsync
 
-    def noting(descriptor):
+    def noting(descriptor: Any) -> None:
         calls.append(path_of(descriptor))
         real(descriptor)
 
@@ -421,7 +483,9 @@ def test_a_folder_that_failed_to_sync_is_created_again(root, index, writer, faul
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_accepted_ticks_are_stored_once_after_any_failure(root, index, writer, faults, seed):
+def test_accepted_ticks_are_stored_once_after_any_failure(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults, seed: int
+) -> None:
     """Calls fail at random; what was refused is appended again, as a capture does."""
     choose = random.Random(seed)
     opened = writer(fsync=choose.choice([0, 0.0, None]), open_files=2)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ibticks.errors import CorruptFileError
 from ibticks.format import Header
 from ibticks.storage import read_file_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def headers() -> tuple[Header, Header]:
 
 
 @pytest.fixture
-def descriptor(tmp_path, headers):
+def descriptor(tmp_path: Path, headers: tuple[Header, Header]) -> Iterator[int]:
     """A file with such a header, and some bytes after it."""
     path = tmp_path / "file.pb"
     path.write_bytes(headers[0].to_bytes() + b"\0" * 1000)
@@ -34,8 +39,12 @@ def descriptor(tmp_path, headers):
 @pytest.mark.parametrize("reads", [1, 2, 5])
 @pytest.mark.parametrize("split", [15, 28, 40, 60])
 def test_a_header_read_beside_its_write_is_read_again(
-    descriptor, headers, monkeypatch, split, reads
-):
+    descriptor: int,
+    headers: tuple[Header, Header],
+    monkeypatch: pytest.MonkeyPatch,
+    split: int,
+    reads: int,
+) -> None:
     """The kernel does not keep a read and a write of the same bytes apart."""
     plain, sealed = (header.to_bytes() for header in headers)
     old_first, new_first = plain[:split] + sealed[split:], sealed[:split] + plain[split:]
@@ -53,13 +62,13 @@ def test_a_header_read_beside_its_write_is_read_again(
 
 
 @pytest.mark.parametrize("size", [0, 3, 4, 200, 255])
-def test_half_a_header_is_refused(descriptor, size):
+def test_half_a_header_is_refused(descriptor: int, size: int) -> None:
     os.ftruncate(descriptor, size)
     with pytest.raises(CorruptFileError, match="header"):
         read_file_header(descriptor)
 
 
-def test_a_length_that_is_no_header_s_is_refused(descriptor):
+def test_a_length_that_is_no_header_s_is_refused(descriptor: int) -> None:
     os.pwrite(descriptor, b"\xff\xff\xff\xff", 0)
     with pytest.raises(CorruptFileError, match="claims 4294967295 bytes"):
         read_file_header(descriptor)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -43,6 +45,11 @@ from .samples import (
     time_of,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.forking import Children
+
 # Few different ticks, in three half hours: most imports meet the same one again.
 TICKS = st.lists(
     st.tuples(
@@ -61,7 +68,7 @@ def columns(ticks: list[tuple[int, int]]) -> TickColumns:
     return TickColumns(len(ticks), {name: Values(some) for name, some in names.items()})
 
 
-def stored(root) -> Counter[tuple[int, int]]:
+def stored(root: Path) -> Counter[tuple[int, int]]:
     """Count the ticks in the files with a plain reader."""
     actual: Counter[tuple[int, int]] = Counter()
     for record in read_all_records(root):
@@ -77,7 +84,9 @@ def stored(root) -> Counter[tuple[int, int]]:
     pieces=st.integers(1, 30),
     split_bytes=st.sampled_from([300, 10**9]),
 )
-def test_an_import_adds_only_new_ticks(before, source, pieces, split_bytes):
+def test_an_import_adds_only_new_ticks(
+    before: list[tuple[int, int]], source: list[tuple[int, int]], pieces: int, split_bytes: Any
+) -> None:
     current, imported = Counter(before), Counter(source)
     index, how = MemoryIndex(), {"fsync": None, "split_bytes": split_bytes}
     with new_root() as root:
@@ -96,7 +105,7 @@ def test_an_import_adds_only_new_ticks(before, source, pieces, split_bytes):
 
 
 @st.composite
-def journals(draw):
+def journals(draw: Any) -> tuple[Any, Any]:
     """v2 messages of all types, some of them twice; and some that are there before."""
     drawn_messages = st.builds(
         lambda kind, number, more: kind(H13 + number * 10 * MINUTE, number) | more,
@@ -113,7 +122,7 @@ def info(time_ns: int, number: int) -> dict:
 
 @settings(deadline=None, max_examples=40)
 @given(journals())
-def test_messages_of_all_types_are_imported_once(drawn):
+def test_messages_of_all_types_are_imported_once(drawn: Any) -> None:
     before, source = drawn
     current, imported = (
         Counter(json.dumps(value, sort_keys=True) for value in some) for some in drawn
@@ -132,7 +141,9 @@ def test_messages_of_all_types_are_imported_once(drawn):
             assert total == (current | imported).total()
 
 
-def test_ticks_of_a_table_equal_those_of_messages(writer, root, index):
+def test_ticks_of_a_table_equal_those_of_messages(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     """They have the same bytes, so that it is the same import."""
     with writer() as opened:
         opened.write(quotes(every(SECOND, 50)), stream_id="s")
@@ -145,7 +156,7 @@ def test_ticks_of_a_table_equal_those_of_messages(writer, root, index):
 
 @settings(deadline=None, max_examples=30)
 @given(messages())
-def test_a_message_has_the_same_bytes_whatever_the_order_of_its_keys(sent):
+def test_a_message_has_the_same_bytes_whatever_the_order_of_its_keys(sent: dict[str, Any]) -> None:
     data, stream = sent["data"], (CONTRACT, "last")
     if sent["type"] == "tick":
         stream = (data["contract_id"], data["tick_type"])
@@ -156,7 +167,7 @@ def test_a_message_has_the_same_bytes_whatever_the_order_of_its_keys(sent):
         assert writer.encode(turned)[0] == payload
 
 
-def _turned(part):
+def _turned(part: Any) -> dict[Any, Any]:
     return dict(reversed(part.items())) if isinstance(part, dict) else part
 
 
@@ -174,7 +185,7 @@ print(ingest.added, ingest.known)
 """
 
 
-def test_another_process_recognises_the_same_messages(root):
+def test_another_process_recognises_the_same_messages(root: Path) -> None:
     """A map has no order on the wire, and another one in every process, unless it is given one."""
     notes = {f"key {number}": number for number in range(12)}
     sent = json.dumps([quote_message(H13 + n, n) | {"metadata": notes} for n in range(20)])
@@ -192,7 +203,7 @@ def test_another_process_recognises_the_same_messages(root):
 # --- broken off -----------------------------------------------------------------------------------
 
 
-def test_a_killed_import_can_be_repeated(root, tmp_path, children):
+def test_a_killed_import_can_be_repeated(root: Path, tmp_path: Path, children: Children) -> None:
     count, choose = 9_000, random.Random(4)
     for round_ in range(10):
         report = tmp_path / f"report{round_}"
@@ -215,12 +226,17 @@ def test_a_killed_import_can_be_repeated(root, tmp_path, children):
     assert (tmp_path / "again").read_text().split("\n")[1] == f"0 {len(doubled(count))}"
 
 
-def test_a_failed_import_can_be_repeated(writer, root, index, monkeypatch):
+def test_a_failed_import_can_be_repeated(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     source, calls = doubled(3000), []
     opened = writer()
     append = opened.appender.append_frames
 
-    def full(frames, time_ns):
+    def full(frames: Any, time_ns: Any) -> None:
         calls.append(len(frames))
         if len(calls) == 2:  # of the three hours
             raise StorageFullError("no space left")
@@ -241,7 +257,9 @@ def test_a_failed_import_can_be_repeated(writer, root, index, monkeypatch):
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
-def test_compressed_hours_are_compared_without_reopening_them(writer, root, index, compression):
+def test_compressed_hours_are_compared_without_reopening_them(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex, compression: str
+) -> None:
     with writer() as opened:
         opened.write(hour_of_quotes(20_000))
     index.put_files([compress_file(root, KEY, compression)])
@@ -258,7 +276,9 @@ def test_compressed_hours_are_compared_without_reopening_them(writer, root, inde
     assert ingest.known + ingest.added == 20_001
 
 
-def test_the_memory_of_an_import_is_bounded(writer, root):
+def test_the_memory_of_an_import_is_bounded(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     """An import of years that are there already does not keep them all in memory."""
     with writer() as opened:
         for hour in range(3):
@@ -278,7 +298,13 @@ def test_the_memory_of_an_import_is_bounded(writer, root):
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_importing_again_repairs_a_damaged_hour(writer, root, index, caplog, compression):
+def test_importing_again_repairs_a_damaged_hour(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+    compression: str,
+) -> None:
     ticks = hour_of_quotes(30_000)
     with writer() as opened:
         opened.write(ticks)
@@ -299,7 +325,12 @@ def test_importing_again_repairs_a_damaged_hour(writer, root, index, caplog, com
         assert set(numbers(root, index)) == set(range(30_000))
 
 
-def test_an_import_into_an_hour_without_a_header_goes_beside_it(writer, root, index, caplog):
+def test_an_import_into_an_hour_without_a_header_goes_beside_it(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     (root / KEY.path).write_bytes(bytes(500))
@@ -315,7 +346,9 @@ def test_an_import_into_an_hour_without_a_header_goes_beside_it(writer, root, in
 # --- what does not belong -------------------------------------------------------------------------
 
 
-def test_messages_of_other_streams_are_refused_before_any_write(writer, root):
+def test_messages_of_other_streams_are_refused_before_any_write(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     opened = writer()
     ingest = Ingest(root, opened)
     ticks = quotes([H13, H13 + 1])

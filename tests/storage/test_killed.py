@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ibticks.storage import StreamWriter, verify_files
 from ibticks.storage._audit import read_all_records
@@ -12,10 +14,15 @@ from ibticks.storage._layout import list_unfinished
 from .children import KeptIndex, time_of_number
 from .samples import CONTRACT, load, numbers, quotes
 
+if TYPE_CHECKING:
+    from tests.forking import Children
+
 ROUNDS = 25
 
 
-def test_nothing_accepted_is_lost_or_doubled_by_kills(root, tmp_path, children):
+def test_nothing_accepted_is_lost_or_doubled_by_kills(
+    root: Path, tmp_path: Path, children: Children
+) -> None:
     choose = random.Random(2013)
     remaining, accepted, first = tmp_path / "index", 0, 0
     stored: list[int] = []

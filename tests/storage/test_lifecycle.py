@@ -7,16 +7,19 @@ import os
 import random
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ibticks.config import COMPRESSIONS, HOUR_NS
 from ibticks.errors import CorruptFileError, InputError, StorageError, StreamInUseWarning
 from ibticks.format import read_header
-from ibticks.index import CoverageRecord
+from ibticks.index import CoverageRecord, MemoryIndex
 from ibticks.storage import (
     FileKey,
     StreamLock,
+    StreamWriter,
     compress_file,
     list_files,
     read_messages,
@@ -46,11 +49,16 @@ from .samples import (
     unpacked,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.forking import Children
+
 KEYS = [FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR_NS) for hour in range(3)]
 
 
 @pytest.fixture
-def sealed(writer, root):
+def sealed(writer: Callable[..., StreamWriter], root: Path) -> Path:
     """A sealed hour of two blocks, with an info in it; returns its path."""
     with writer() as opened:
         opened.write(hour_of_quotes(20_000))
@@ -59,7 +67,9 @@ def sealed(writer, root):
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.permutations(COMPRESSIONS, 2)))
-def test_a_file_has_the_same_messages_in_any_compression(sealed, root, index, before, after):
+def test_a_file_has_the_same_messages_in_any_compression(
+    sealed: Path, root: Path, index: MemoryIndex, before: Any, after: Any
+) -> None:
     plain, (row,) = sealed.read_bytes(), index.files()
     compress_file(root, KEY, before)
     record = compress_file(root, KEY, after)
@@ -86,7 +96,9 @@ def test_a_file_has_the_same_messages_in_any_compression(sealed, root, index, be
         assert len(data) < len(plain) / 2
 
 
-def test_the_checksum_of_a_compressed_body_is_that_of_its_bytes(writer, root):
+def test_the_checksum_of_a_compressed_body_is_that_of_its_bytes(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 1000)))
     for compression in COMPRESSIONS:
@@ -96,7 +108,13 @@ def test_the_checksum_of_a_compressed_body_is_that_of_its_bytes(writer, root):
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
-def test_a_late_tick_opens_a_compressed_file(sealed, root, index, writer, compression):
+def test_a_late_tick_opens_a_compressed_file(
+    sealed: Path,
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    compression: str,
+) -> None:
     index.put_files([compress_file(root, KEY, compression)])
     opened = writer()
     opened.append(quote_message(H13 + 40 * MINUTE, 20_000))
@@ -112,7 +130,9 @@ def test_a_late_tick_opens_a_compressed_file(sealed, root, index, writer, compre
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_file_with_a_message_larger_than_a_block(writer, root, index, compression):
+def test_a_file_with_a_message_larger_than_a_block(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex, compression: str
+) -> None:
     with writer() as opened:
         opened.append(quote_message(H13, 0))
         opened.append(quote_message(H13 + 1, 1) | {"metadata": {"note": "n" * (15 << 20)}})
@@ -126,7 +146,9 @@ def test_a_file_with_a_message_larger_than_a_block(writer, root, index, compress
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_file_without_messages_is_compressed_too(writer, root, index, compression):
+def test_a_file_without_messages_is_compressed_too(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex, compression: str
+) -> None:
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(old_header())
@@ -141,7 +163,9 @@ def test_a_file_without_messages_is_compressed_too(writer, root, index, compress
 # --- what is not compressed -----------------------------------------------------------------------
 
 
-def test_only_sealed_whole_files_are_compressed(sealed, root, writer):
+def test_only_sealed_whole_files_are_compressed(
+    sealed: Path, root: Path, writer: Callable[..., StreamWriter]
+) -> None:
     plain = sealed.read_bytes()
     opened = writer()
     opened.append(quote_message(H13, 1))
@@ -163,21 +187,23 @@ def test_only_sealed_whole_files_are_compressed(sealed, root, writer):
     assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
 
 
-def test_an_unknown_compression_touches_nothing(sealed, root):
+def test_an_unknown_compression_touches_nothing(sealed: Path, root: Path) -> None:
     before = sealed.stat()
     with pytest.raises(InputError, match="none, gzip, zstd, snappy"):
         compress_file(root, KEY, "lz4")
     assert sealed.stat() == before
 
 
-def test_compressing_again_changes_nothing(sealed, root):
+def test_compressing_again_changes_nothing(sealed: Path, root: Path) -> None:
     record = compress_file(root, KEY, "zstd")
     before = sealed.stat()
     assert compress_file(root, KEY, "zstd") == record
     assert sealed.stat() == before
 
 
-def test_a_block_that_fails_verification_leaves_the_old_file(sealed, root, monkeypatch):
+def test_a_block_that_fails_verification_leaves_the_old_file(
+    sealed: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = sealed.read_bytes()
     monkeypatch.setattr(sealing, "compress_block", lambda _raw, _name: b"\xff\x06\x00\x00sNaPpY")
     with pytest.raises(CorruptFileError, match="snappy"):
@@ -189,7 +215,7 @@ def test_a_block_that_fails_verification_leaves_the_old_file(sealed, root, monke
     assert list(list_unfinished(root, CONTRACT, "bid_ask")) == []
 
 
-def test_a_file_replaced_meanwhile_is_left_alone(sealed, root):
+def test_a_file_replaced_meanwhile_is_left_alone(sealed: Path, root: Path) -> None:
     before = sealed.read_bytes()
     asked = []
     with pytest.raises(StorageError, match="the lock of its stream is lost"):
@@ -201,8 +227,13 @@ def test_a_file_replaced_meanwhile_is_left_alone(sealed, root):
 
 
 def test_a_killed_compression_leaves_the_old_file_or_the_new(
-    sealed, root, index, writer, children, tmp_path
-):
+    sealed: Path,
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    children: Children,
+    tmp_path: Path,
+) -> None:
     choose, seen = random.Random(15), set()
     for round_ in range(15):
         report = tmp_path / f"report{round_}"
@@ -227,7 +258,7 @@ def test_a_killed_compression_leaves_the_old_file_or_the_new(
 
 
 @pytest.fixture
-def hours(writer, root, index):
+def hours(writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex) -> list[Any]:
     """Three sealed hours; returns their paths."""
     with writer() as opened:
         for number, key in enumerate(KEYS):
@@ -235,7 +266,9 @@ def hours(writer, root, index):
     return [root / key.path for key in KEYS]
 
 
-def test_files_are_compressed_and_indexed_one_by_one(hours, root, index):
+def test_files_are_compressed_and_indexed_one_by_one(
+    hours: list[Any], root: Path, index: MemoryIndex
+) -> None:
     work = compress_files(root, index, KEYS, "zstd")
     assert [record.compression for record in index.files()] == ["none"] * 3
     first = next(work)
@@ -246,7 +279,9 @@ def test_files_are_compressed_and_indexed_one_by_one(hours, root, index):
     assert numbers(root, index, strict=True) == list(range(300))
 
 
-def test_a_damaged_file_does_not_stop_the_compression_of_others(hours, root, index):
+def test_a_damaged_file_does_not_stop_the_compression_of_others(
+    hours: list[Any], root: Path, index: MemoryIndex
+) -> None:
     data = hours[1].read_bytes()
     hours[1].write_bytes(data[:-3])
     done = []
@@ -257,14 +292,18 @@ def test_a_damaged_file_does_not_stop_the_compression_of_others(hours, root, ind
     assert hours[1].read_bytes() == data[:-3]
 
 
-def test_a_file_compressed_by_a_killed_process_is_indexed_later(hours, root, index):
+def test_a_file_compressed_by_a_killed_process_is_indexed_later(
+    hours: list[Any], root: Path, index: MemoryIndex
+) -> None:
     record = compress_file(root, KEYS[0], "zstd")
     assert index.files()[0] != record
     assert list(compress_files(root, index, KEYS[:1], "zstd")) == [record]
     assert index.files()[0] == record
 
 
-def test_files_of_a_stream_that_is_written_are_left_alone(hours, root, index, writer):
+def test_files_of_a_stream_that_is_written_are_left_alone(
+    hours: list[Any], root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     """The others are not; and a warning says whose they are."""
     with writer(tick_type="last") as other:
         other.append(message("info", H13, {"status": "subscribed"}))
@@ -290,7 +329,9 @@ def test_files_of_a_stream_that_is_written_are_left_alone(hours, root, index, wr
     writer()
 
 
-def test_the_ledger_records_a_deletion_before_the_files_are_deleted(hours, root, index):
+def test_the_ledger_records_a_deletion_before_the_files_are_deleted(
+    hours: list[Any], root: Path, index: MemoryIndex
+) -> None:
     index.put_coverage([CoverageRecord(CONTRACT, "bid_ask", H13, H13 + 3 * HOUR_NS, "captured")])
     deleting = delete_files(root, index, KEYS[:2])
     next(deleting)
@@ -305,7 +346,9 @@ def test_the_ledger_records_a_deletion_before_the_files_are_deleted(hours, root,
     assert list(list_files(root)) == KEYS[2:]
 
 
-def test_a_running_backfill_prevents_deletion(hours, root, index):
+def test_a_running_backfill_prevents_deletion(
+    hours: list[Any], root: Path, index: MemoryIndex
+) -> None:
     backfill = replace(KEYS[0], suffix="backfill")
     lock = StreamLock(root, CONTRACT, "bid_ask", backfill=True)
     with pytest.warns(StreamInUseWarning, match="2 files .* the backfill of bid_ask"):
@@ -316,7 +359,9 @@ def test_a_running_backfill_prevents_deletion(hours, root, index):
     assert list(delete_files(root, index, [KEYS[0], backfill])) == [KEYS[0], backfill]
 
 
-def test_deleted_files_are_removed_from_disk_and_index(hours, root, index, writer):
+def test_deleted_files_are_removed_from_disk_and_index(
+    hours: list[Any], root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     assert list(delete_files(root, index, KEYS[:2])) == KEYS[:2]
     assert list(list_files(root)) == KEYS[2:]
     assert [record.path for record in index.files()] == [KEYS[2].path]
@@ -332,7 +377,7 @@ def test_deleted_files_are_removed_from_disk_and_index(hours, root, index, write
     assert numbers(root, index) == [0]
 
 
-def test_failed_deletions_are_reported(hours, root, index):
+def test_failed_deletions_are_reported(hours: list[Any], root: Path, index: MemoryIndex) -> None:
     hours[0].unlink()
     hours[0].mkdir()
     with pytest.raises(StorageError, match=r"deleting .*13_ticks\.pb"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import xarray as xr
@@ -46,6 +47,11 @@ from .samples import (
     quotes,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.index import MemoryIndex
+
 NEXT = FileKey(CONTRACT, "bid_ask", H13 + HOUR_NS)
 STRANGERS = {
     "contract": FileKey(CONTRACT + 1, "bid_ask", H13),
@@ -57,7 +63,9 @@ STRANGERS = {
 SEALED = {"sealed": True, "open": False}
 
 
-def write_file(root: Path, index, key: FileKey, *, sealed: bool, first: int = 500) -> bytes:
+def write_file(
+    root: Path, index: MemoryIndex, key: FileKey, *, sealed: bool, first: int = 500
+) -> bytes:
     """The bytes of a file of ten messages, which stays where it belongs."""
     writer = StreamWriter(root, key.contract_id, key.tick_type, index, fsync=None)
     for number in range(10):
@@ -76,13 +84,19 @@ def write_file(root: Path, index, key: FileKey, *, sealed: bool, first: int = 50
 
 
 @pytest.fixture(params=STRANGERS)
-def stranger(request) -> FileKey:
+def stranger(request: pytest.FixtureRequest) -> FileKey:
     """The file that comes to lie in the place of another one."""
     return STRANGERS[request.param]
 
 
 @pytest.fixture(params=SEALED)
-def misplaced(request, root, index, writer, stranger) -> Path:
+def misplaced(
+    request: pytest.FixtureRequest,
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    stranger: FileKey,
+) -> Path:
     """A store whose first hour is the file of ``stranger``; the next hour is in order."""
     with writer() as opened:
         opened.write(quotes(every(SECOND, 10)))
@@ -99,7 +113,9 @@ def misplaced(request, root, index, writer, stranger) -> Path:
 
 
 @pytest.mark.parametrize("rebuilt", [False, True])
-def test_a_load_leaves_a_misplaced_file_out_with_a_warning(misplaced, root, index, rebuilt):
+def test_a_load_leaves_a_misplaced_file_out_with_a_warning(
+    misplaced: Path, root: Path, index: MemoryIndex, rebuilt: bool
+) -> None:
     if rebuilt:
         index.replace_files(r for r in read_all_records(root) if r.path in (KEY.path, NEXT.path))
     with pytest.warns(CorruptDataWarning, match=r"13_ticks\.pb is not the file that its path"):
@@ -115,7 +131,9 @@ def test_a_load_leaves_a_misplaced_file_out_with_a_warning(misplaced, root, inde
     assert numbers(root, index, start_ns=NEXT.hour_ns) == [10, 11, 12, 13, 14]
 
 
-def test_messages_and_cached_columns_leave_it_out(misplaced, root, index, stranger):
+def test_messages_and_cached_columns_leave_it_out(
+    misplaced: Path, root: Path, index: MemoryIndex, stranger: FileKey
+) -> None:
     files = index.files()
     with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
         assert len(list(read_messages(root, files, ticks=True))) == 5
@@ -128,7 +146,9 @@ def test_messages_and_cached_columns_leave_it_out(misplaced, root, index, strang
         assert sum(part.rows for part in parts) == 5
 
 
-def test_cached_columns_of_a_replaced_file_are_not_used(root, index, writer):
+def test_cached_columns_of_a_replaced_file_are_not_used(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 10)))
         opened.write(quotes(every(SECOND, 10, NEXT.hour_ns), 10))
@@ -145,7 +165,7 @@ def test_cached_columns_of_a_replaced_file_are_not_used(root, index, writer):
     assert len(caught) == 2
 
 
-def test_a_live_reader_leaves_a_misplaced_file_out(misplaced, root):
+def test_a_live_reader_leaves_a_misplaced_file_out(misplaced: Path, root: Path) -> None:
     tail = Tail(root, CONTRACT, "bid_ask", H13)
     tail.rescan()
     with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
@@ -157,7 +177,9 @@ def test_a_live_reader_leaves_a_misplaced_file_out(misplaced, root):
     tail.close()
 
 
-def test_verify_and_rebuild_report_a_misplaced_file(misplaced, root, index, caplog):
+def test_verify_and_rebuild_report_a_misplaced_file(
+    misplaced: Path, root: Path, index: MemoryIndex, caplog: pytest.LogCaptureFixture
+) -> None:
     finding = next(path for path in verify_files(root, index) if path.path == KEY.path)
     assert finding.problem == "misplaced"
     assert finding.size == misplaced.stat().st_size
@@ -167,8 +189,11 @@ def test_verify_and_rebuild_report_a_misplaced_file(misplaced, root, index, capl
 
 
 def test_a_misplaced_file_is_not_sealed_compressed_summarised_or_opened(
-    misplaced, root, writer, caplog
-):
+    misplaced: Path,
+    root: Path,
+    writer: Callable[..., StreamWriter],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     before = misplaced.read_bytes()
     for refused in (
         lambda: summarise_file(root, KEY),
@@ -186,7 +211,12 @@ def test_a_misplaced_file_is_not_sealed_compressed_summarised_or_opened(
     assert "is not the file that its path names" in caplog.text
 
 
-def test_an_import_does_not_take_its_ticks_for_those_of_the_hour(misplaced, root, writer, caplog):
+def test_an_import_does_not_take_its_ticks_for_those_of_the_hour(
+    misplaced: Path,
+    root: Path,
+    writer: Callable[..., StreamWriter],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with writer() as opened:
         importing = Ingest(root, opened)
         importing.add(quotes(every(SECOND, 10), 500))
@@ -195,8 +225,8 @@ def test_an_import_does_not_take_its_ticks_for_those_of_the_hour(misplaced, root
 
 
 def test_xarray_leaves_a_misplaced_file_out_inside_a_store_only(
-    misplaced, root, tmp_path, stranger
-):
+    misplaced: Path, root: Path, tmp_path: Path, stranger: FileKey
+) -> None:
     with pytest.warns(CorruptDataWarning, match="not the file that its path names"):
         dataset = xr.open_dataset(misplaced, engine="ibticks")
     assert dataset.sizes["timestamp"] == 0
@@ -211,7 +241,9 @@ def test_xarray_leaves_a_misplaced_file_out_inside_a_store_only(
 
 
 @pytest.mark.parametrize("fields", ["contract_id", "tick_type", "start_time", "all"])
-def test_a_partial_header_is_checked_as_far_as_it_goes(root, index, fields):
+def test_a_partial_header_is_checked_as_far_as_it_goes(
+    root: Path, index: MemoryIndex, fields: str
+) -> None:
     """Older writers leave fields empty; what is not stated contradicts nothing."""
     from ibticks.format import encode_frame
     from ibticks.tick_stream_pb2 import FileHeader
@@ -235,7 +267,9 @@ def test_a_partial_header_is_checked_as_far_as_it_goes(root, index, fields):
 
 
 @pytest.mark.parametrize("ns", [2**62, -(2**62), 2**63 - 1])
-def test_a_time_out_of_range_is_reported(root, index, writer, ns):
+def test_a_time_out_of_range_is_reported(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], ns: int
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 3)))
     path = root / KEY.path

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ibticks.config import HOUR_NS, resource
 from ibticks.format import encode_frame
-from ibticks.storage import FileKey, compress_file, read_messages, verify_files
+from ibticks.storage import FileKey, StreamWriter, compress_file, read_messages, verify_files
 from ibticks.storage._audit import read_all_records
 from ibticks.storage._hour_file import HourFile
 
@@ -33,9 +34,14 @@ from .samples import (
     split_header,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.index import MemoryIndex
+
 
 @pytest.fixture
-def old(root) -> Path:
+def old(root: Path) -> Path:
     """An hour as older writers leave it: its header short and never made final."""
     path = root / KEY.path
     path.parent.mkdir(parents=True)
@@ -44,7 +50,7 @@ def old(root) -> Path:
     return path
 
 
-def test_an_old_file_is_read(old, root, index):
+def test_an_old_file_is_read(old: Path, root: Path, index: MemoryIndex) -> None:
     before = old.read_bytes()
     index.replace_files(read_all_records(root))
     (row,) = index.files()
@@ -57,7 +63,9 @@ def test_an_old_file_is_read(old, root, index):
 
 
 @pytest.mark.parametrize("minutes", [20, 40])
-def test_an_old_file_is_appended_to_and_sealed(old, root, index, writer, minutes):
+def test_an_old_file_is_appended_to_and_sealed(
+    old: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], minutes: int
+) -> None:
     body = old.read_bytes()[len(old_header()) :]
     with writer() as opened:
         opened.append(quote_message(H13 + minutes * MINUTE, 100))
@@ -72,7 +80,9 @@ def test_an_old_file_is_appended_to_and_sealed(old, root, index, writer, minutes
     assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
-def test_an_old_file_is_sealed_by_the_next_writer(old, root, index, writer):
+def test_an_old_file_is_sealed_by_the_next_writer(
+    old: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     body = old.read_bytes()[len(old_header()) :]
     writer()
     assert old.read_bytes()[256:] == body
@@ -81,7 +91,9 @@ def test_an_old_file_is_sealed_by_the_next_writer(old, root, index, writer):
     assert numbers(root, index) == list(range(100))
 
 
-def test_an_old_file_torn_by_a_crash_loses_only_the_torn_message(old, root, index, writer):
+def test_an_old_file_torn_by_a_crash_loses_only_the_torn_message(
+    old: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     data = old.read_bytes()
     old.write_bytes(data[:-5])
     index.replace_files(read_all_records(root))
@@ -92,7 +104,9 @@ def test_an_old_file_torn_by_a_crash_loses_only_the_torn_message(old, root, inde
     assert data.endswith(torn + data[-5:])
 
 
-def test_an_old_file_is_split_by_its_size(old, root, index, writer):
+def test_an_old_file_is_split_by_its_size(
+    old: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     size = old.stat().st_size
     with writer(split_bytes=size // 2) as opened:
         opened.append(quote_message(H13 + 40 * MINUTE, 100))
@@ -101,7 +115,9 @@ def test_an_old_file_is_split_by_its_size(old, root, index, writer):
     assert numbers(root, index) == list(range(101))
 
 
-def test_an_old_file_without_messages_stays_empty(root, index, writer):
+def test_an_old_file_without_messages_stays_empty(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.write_bytes(old_header())
@@ -111,7 +127,9 @@ def test_an_old_file_without_messages_stays_empty(root, index, writer):
     assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
-def test_an_old_file_compressed_by_hand_is_read_and_opened(old, root, index, writer):
+def test_an_old_file_compressed_by_hand_is_read_and_opened(
+    old: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     """As older writers do with theirs, now and then: the body in one piece, nothing sealed."""
     data = old.read_bytes()
     header, body = split_header(data)
@@ -129,7 +147,9 @@ def test_an_old_file_compressed_by_hand_is_read_and_opened(old, root, index, wri
     assert numbers(root, index, strict=True) == list(range(101))
 
 
-def test_an_empty_file_is_recreated(root, index, writer):
+def test_an_empty_file_is_recreated(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     path = root / KEY.path
     path.parent.mkdir(parents=True)
     path.touch()
@@ -162,8 +182,12 @@ print(json.dumps([header.message_count, header.tick_type, found]))
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_files_are_readable_with_protobuf_and_the_schema_alone(
-    root, index, writer, tmp_path, compression
-):
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    tmp_path: Path,
+    compression: str,
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
         opened.append(message("info", H13 + HOUR_NS - 1, {"status": "active"}))

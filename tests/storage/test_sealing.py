@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ from .samples import (
     split_header,
     time_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.forking import Children
 
 
 def check_sealed(root: Path, index: MemoryIndex, key: FileKey = KEY) -> None:
@@ -88,7 +94,9 @@ def check_sealed(root: Path, index: MemoryIndex, key: FileKey = KEY) -> None:
     assert first == len(actual)
 
 
-def test_the_header_of_a_sealed_file_has_its_statistics(writer, root, index):
+def test_the_header_of_a_sealed_file_has_its_statistics(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         opened.write(quotes([H13 + 5 * MINUTE, H13 + MINUTE, H13 + 9 * MINUTE, H13 + 2 * MINUTE]))
         opened.append(message("info", H13, {"status": "subscribed"}))
@@ -102,7 +110,9 @@ def test_the_header_of_a_sealed_file_has_its_statistics(writer, root, index):
     assert (row.first_sequence, row.last_sequence) == (0, 3)
 
 
-def test_a_sealed_file_has_the_statistics_of_each_block(writer, root, index):
+def test_a_sealed_file_has_the_statistics_of_each_block(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         ticks = hour_of_quotes(30_000)
         opened.write(ticks.take(np.random.default_rng(7).permutation(30_000)))
@@ -110,7 +120,9 @@ def test_a_sealed_file_has_the_statistics_of_each_block(writer, root, index):
     assert len(index.files()[0].blocks) == 3
 
 
-def test_the_header_of_an_open_file_is_marked_open(writer, root):
+def test_the_header_of_an_open_file_is_marked_open(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     opened = writer()
     opened.write(quotes(every(SECOND, 5)))
     header, _ = split_header((root / KEY.path).read_bytes())
@@ -119,7 +131,9 @@ def test_the_header_of_an_open_file_is_marked_open(writer, root):
     assert (header.message_count, header.body_bytes) == (0, 0)
 
 
-def test_a_late_tick_reopens_and_seals_a_sealed_file(writer, root, index):
+def test_a_late_tick_reopens_and_seals_a_sealed_file(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     before = index.files()
@@ -134,7 +148,9 @@ def test_a_late_tick_reopens_and_seals_a_sealed_file(writer, root, index):
     assert numbers(root, index) == list(range(101))
 
 
-def test_sealing_twice_changes_nothing(writer, root, index):
+def test_sealing_twice_changes_nothing(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     before, data = index.files(), (root / KEY.path).read_bytes()
@@ -146,7 +162,9 @@ def test_sealing_twice_changes_nothing(writer, root, index):
 
 
 @pytest.mark.parametrize("lost", ["row", "sealed row"])
-def test_a_file_sealed_by_a_killed_process_is_indexed_later(writer, root, index, lost):
+def test_a_file_sealed_by_a_killed_process_is_indexed_later(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex, lost: str
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     (row,) = index.files()
@@ -159,11 +177,13 @@ def test_a_file_sealed_by_a_killed_process_is_indexed_later(writer, root, index,
     assert (root / KEY.path).read_bytes() == data
 
 
-def test_sealed_files_are_not_read_again_by_the_next_writer(writer, root, index):
+def test_sealed_files_are_not_read_again_by_the_next_writer(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
 
-    def refuse(root, keys):
+    def refuse(root: Any, keys: Any) -> None:
         raise AssertionError(keys)
 
     writer(sealer=refuse).close()
@@ -185,7 +205,13 @@ def price_in(path: Path) -> int:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_sealed_file_with_a_changed_price_is_unchanged(writer, root, index, caplog, known):
+def test_a_sealed_file_with_a_changed_price_is_unchanged(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+    known: bool,
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     flip(root / KEY.path, price_in(root / KEY.path))
@@ -211,7 +237,12 @@ def test_a_sealed_file_with_a_changed_price_is_unchanged(writer, root, index, ca
     }
 
 
-def test_a_damaged_file_is_read_once_and_not_for_every_late_tick(writer, root, index, caplog):
+def test_a_damaged_file_is_read_once_and_not_for_every_late_tick(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     flip(root / KEY.path, 400)
@@ -222,7 +253,9 @@ def test_a_damaged_file_is_read_once_and_not_for_every_late_tick(writer, root, i
     assert caplog.text.count("is damaged") == 1
 
 
-def test_blocks_of_a_damaged_file_are_not_recomputed(writer, root, index):
+def test_blocks_of_a_damaged_file_are_not_recomputed(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
     flip(root / KEY.path, price_in(root / KEY.path))
@@ -231,7 +264,9 @@ def test_blocks_of_a_damaged_file_are_not_recomputed(writer, root, index):
     assert (row.sealed, row.messages) == (True, 30_000)
 
 
-def test_a_header_of_other_software_is_padded(writer, root, index):
+def test_a_header_of_other_software_is_padded(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 10)))
         path = root / KEY.path
@@ -255,22 +290,22 @@ SIZES = st.one_of(st.none(), st.integers(0, 10**6).map(float), st.just(math.nan)
 SEQUENCES = st.one_of(st.none(), st.integers(0, 2**64 - 1))
 
 
-def column(values, dtype=np.float64) -> Values:
+def column(values: list[Any], dtype: type[Any] | type[np.float64] = np.float64) -> Values:
     present = np.array([value is not None for value in values], dtype=np.bool_)
     return Values(np.array([0 if value is None else value for value in values], dtype), present)
 
 
-def usable(value) -> bool:
+def usable(value: Any) -> bool:
     return value is not None and abs(value) < 1e38
 
 
-def priced(row, price, size) -> bool:
+def priced(row: Any, price: str, size: str) -> bool:
     """A price that is not IB's "none": -1 or 0 with a size of 0."""
     return usable(row[price]) and not (row[price] in (-1, 0) and row[size] == 0)
 
 
 @st.composite
-def ticks_of_a_type(draw):
+def ticks_of_a_type(draw: Any) -> tuple[Any, Any]:
     tick_type = draw(st.sampled_from(TICK_TYPES))
     names = {
         "bid_ask": ("bid_price", "bid_size", "ask_price", "ask_size"),
@@ -294,7 +329,7 @@ def ticks_of_a_type(draw):
 
 @settings(deadline=None, max_examples=50)
 @given(ticks_of_a_type())
-def test_the_statistics_of_a_file_are_those_of_its_ticks(drawn):
+def test_the_statistics_of_a_file_are_those_of_its_ticks(drawn: Any) -> None:
     tick_type, rows = drawn
     names = [name for name in rows[0] if name not in ("timestamp", "sequence")]
     columns = {
@@ -346,7 +381,9 @@ def same(figure: float | None, plain: float | None) -> bool:
     return math.isclose(figure, plain, rel_tol=1e-12, abs_tol=1e-9) or figure == plain
 
 
-def test_a_file_without_ticks_has_no_statistics(writer, root, index):
+def test_a_file_without_ticks_has_no_statistics(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         opened.append(message("info", H13 + 9, {"status": "subscribed"}))
     check_sealed(root, index)
@@ -360,13 +397,15 @@ def test_a_file_without_ticks_has_no_statistics(writer, root, index):
 
 
 @pytest.fixture
-def apart():
+def apart() -> Iterator[SealProcess]:
     sealer = SealProcess()
     yield sealer
     sealer.close()
 
 
-def test_sealing_in_a_process_equals_sealing_in_this_one(writer, root, index, apart):
+def test_sealing_in_a_process_equals_sealing_in_this_one(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex, apart: SealProcess
+) -> None:
     opened = writer(sealer=apart)
     for hour in range(3):
         opened.write(quotes(every(SECOND, 100, H13 + hour * HOUR_NS), hour * 100))
@@ -379,14 +418,20 @@ def test_sealing_in_a_process_equals_sealing_in_this_one(writer, root, index, ap
     check_sealed(root, index, FileKey(CONTRACT, "bid_ask", H13 + 2 * HOUR_NS))
 
 
-def test_sealing_in_a_process_reports_its_error(tmp_path, apart):
+def test_sealing_in_a_process_reports_its_error(tmp_path: Path, apart: SealProcess) -> None:
     (tmp_path / KEY.path).mkdir(parents=True)
     with pytest.raises(StorageError, match="Is a directory"):
         apart(tmp_path, [KEY])
     assert apart(tmp_path, []) == []
 
 
-def test_a_process_that_was_stopped_is_replaced(writer, root, index, apart, monkeypatch):
+def test_a_process_that_was_stopped_is_replaced(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    apart: SealProcess,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """SIGSTOP, or a disk that does not answer: sealing goes on in another one."""
     apart(root, [KEY])
     stopped = apart._process
@@ -394,7 +439,7 @@ def test_a_process_that_was_stopped_is_replaced(writer, root, index, apart, monk
     monkeypatch.setattr(worker_processes, "_ANSWER_SECONDS", 0.2)
     started = SealProcess._start
 
-    def start(sealer):
+    def start(sealer: Any) -> subprocess.Popen[str]:
         monkeypatch.setattr(worker_processes, "_ANSWER_SECONDS", 600.0)
         return started(sealer)
 
@@ -408,7 +453,9 @@ def test_a_process_that_was_stopped_is_replaced(writer, root, index, apart, monk
 @pytest.mark.parametrize(
     "answer", ["", "{", '{"records": [{"path": "8314/bid_ask', '{"records": []}']
 )
-def test_a_truncated_answer_is_ignored(root, apart, monkeypatch, answer):
+def test_a_truncated_answer_is_ignored(
+    root: Path, apart: SealProcess, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
     """The process is killed while it answers, twice."""
     program = f"input(); print({answer!r}, end='', flush=True)"
     popen = subprocess.Popen
@@ -428,7 +475,13 @@ def runs(pid: int) -> bool:
         return False
 
 
-def test_nothing_is_sealed_for_a_process_that_was_killed(root, index, writer, children, tmp_path):
+def test_nothing_is_sealed_for_a_process_that_was_killed(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    children: Children,
+    tmp_path: Path,
+) -> None:
     """Its locks are gone with it: another writer may have the files by now."""
     keys = [FileKey(CONTRACT, "bid_ask", H13 + hour * HOUR_NS) for hour in range(3)]
     opened = writer()
@@ -452,7 +505,7 @@ def test_nothing_is_sealed_for_a_process_that_was_killed(root, index, writer, ch
     assert not read_plainly(root / keys[2].path)[0].sealed
 
 
-def test_the_process_exits_quietly_when_its_pipe_is_closed(root):
+def test_the_process_exits_quietly_when_its_pipe_is_closed(root: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "ibticks.storage._worker_processes", "seal"],
         stdin=subprocess.PIPE,
@@ -467,7 +520,7 @@ def test_the_process_exits_quietly_when_its_pipe_is_closed(root):
     assert sealing.returncode == 0
 
 
-def test_appending_imports_no_numba(root):
+def test_appending_imports_no_numba(root: Path) -> None:
     """A process that captures stays small: sealing apart, it loads neither numba nor numpy."""
     script = f"""
 import json, sys

@@ -10,14 +10,20 @@ import socket
 import time
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError, WriterLockedError
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import StreamLock, StreamWriter, list_files
 
 from .samples import CONTRACT, H13, KEY, numbers, open_descriptors, quote_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from tests.forking import Children
 
 
 def said_by(report: Path) -> str:
@@ -27,7 +33,9 @@ def said_by(report: Path) -> str:
     return report.read_text().strip()
 
 
-def test_a_second_writer_is_refused_with_the_pid_of_the_first(writer, root, index):
+def test_a_second_writer_is_refused_with_the_pid_of_the_first(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 0))
     before = open_descriptors()
@@ -47,7 +55,9 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(writer, root, inde
     assert not index.files()[0].sealed
 
 
-def test_other_streams_can_be_written_meanwhile(writer, root, index):
+def test_other_streams_can_be_written_meanwhile(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer(), writer("last"), StreamWriter(root, CONTRACT + 1, "bid_ask", index):
         assert StreamLock.is_locked(root, CONTRACT, "last")
         assert StreamLock.is_locked(root, CONTRACT + 1, "bid_ask")
@@ -55,11 +65,13 @@ def test_other_streams_can_be_written_meanwhile(writer, root, index):
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.EACCES])
-def test_a_note_that_cannot_be_removed_does_not_fail_the_writer(writer, root, monkeypatch, code):
+def test_a_note_that_cannot_be_removed_does_not_fail_the_writer(
+    writer: Callable[..., StreamWriter], root: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 0))
 
-    def fail(path, *arguments, **options):
+    def fail(path: Any, *arguments: Any, **options: Any) -> None:
         if str(path).endswith(".json"):
             raise OSError(code, os.strerror(code))
         return unlink(path, *arguments, **options)
@@ -73,7 +85,7 @@ def test_a_note_that_cannot_be_removed_does_not_fail_the_writer(writer, root, mo
         assert StreamLock.is_locked(root, CONTRACT, "bid_ask")
 
 
-def test_closing_releases_the_lock(writer, root):
+def test_closing_releases_the_lock(writer: Callable[..., StreamWriter], root: Path) -> None:
     for _ in range(3):
         with writer():
             assert StreamLock.is_locked(root, CONTRACT, "bid_ask")
@@ -84,7 +96,7 @@ def test_closing_releases_the_lock(writer, root):
     assert not lock.is_held
 
 
-def test_a_writer_may_be_closed_in_another_thread(writer):
+def test_a_writer_may_be_closed_in_another_thread(writer: Callable[..., StreamWriter]) -> None:
     opened = writer()
     thread = Thread(target=opened.close)
     thread.start()
@@ -92,7 +104,9 @@ def test_a_writer_may_be_closed_in_another_thread(writer):
     writer()
 
 
-def test_a_lock_of_another_process_ends_with_its_kill(writer, root, children, tmp_path):
+def test_a_lock_of_another_process_ends_with_its_kill(
+    writer: Callable[..., StreamWriter], root: Path, children: Children, tmp_path: Path
+) -> None:
     stream = {"root": root, "contract_id": CONTRACT, "tick_type": "bid_ask"}
     pid = children.start("hold", report=tmp_path / "first", **stream)
     assert said_by(tmp_path / "first") == "held"
@@ -107,7 +121,9 @@ def test_a_lock_of_another_process_ends_with_its_kill(writer, root, children, tm
 
 
 @pytest.mark.parametrize("note", [None, "", "[]", "{", '"x"'])
-def test_a_lock_without_a_note_belongs_to_another_process(writer, root, note):
+def test_a_lock_without_a_note_belongs_to_another_process(
+    writer: Callable[..., StreamWriter], root: Path, note: str | None
+) -> None:
     writer()
     path = root / "metadata" / "locks" / f"{CONTRACT}.bid_ask.json"
     assert json.loads(path.read_text())["pid"] == os.getpid()
@@ -119,9 +135,11 @@ def test_a_lock_without_a_note_belongs_to_another_process(writer, root, note):
         writer()
 
 
-def test_a_writer_that_failed_to_open_releases_the_lock(writer, root):
+def test_a_writer_that_failed_to_open_releases_the_lock(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     class Away(MemoryIndex):
-        def files(self, *_args, **_kwargs):
+        def files(self, *_args: Sequence[int] | None, **_kwargs: Any) -> None:
             raise IndexUnavailableError("no server answers")
 
     before = open_descriptors()
@@ -131,11 +149,13 @@ def test_a_writer_that_failed_to_open_releases_the_lock(writer, root):
     writer()
 
 
-def test_a_tick_refused_by_the_index_is_not_in_the_file(writer, root):
+def test_a_tick_refused_by_the_index_is_not_in_the_file(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     class Away(MemoryIndex):
         away = True
 
-        def put_files(self, records):
+        def put_files(self, records: Iterable[FileRecord]) -> None:
             if self.away:
                 raise IndexUnavailableError("no server answers")
             super().put_files(records)
@@ -150,7 +170,7 @@ def test_a_tick_refused_by_the_index_is_not_in_the_file(writer, root):
         assert numbers(root, index) == [1]
 
 
-def test_a_read_only_store_raises(open_folder, children):
+def test_a_read_only_store_raises(open_folder: Path, children: Children) -> None:
     root, report = open_folder / "ticks", open_folder / "report"
     root.mkdir()
     root.chmod(0o555)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime
+from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from ibticks.errors import (
 )
 from ibticks.format import to_protobuf
 from ibticks.format._encode import encode
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.schema import StringColumn, TickColumns, Values
 from ibticks.storage import (
     FileKey,
@@ -56,6 +58,9 @@ from .samples import (
     read_plainly,
     time_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def frame_size(time_ns: int, number: int, *, bulk: bool) -> int:
@@ -104,7 +109,9 @@ STEPS = st.one_of(
     split_bytes=st.sampled_from([256, 700, 2000, 10**9]),
     open_files=st.integers(1, 4),
 )
-def test_ticks_in_any_order_are_found_in_the_files_of_their_hours(steps, split_bytes, open_files):
+def test_ticks_in_any_order_are_found_in_the_files_of_their_hours(
+    steps: list[Any], split_bytes: Any, open_files: int
+) -> None:
     model, index, count, came = Model(split_bytes), MemoryIndex(), 0, []
     how = {"fsync": None, "split_bytes": split_bytes, "open_files": open_files}
     with new_root() as root:
@@ -147,7 +154,9 @@ def test_ticks_in_any_order_are_found_in_the_files_of_their_hours(steps, split_b
         assert not any(finding.problem for finding in verify_files(root, index))
 
 
-def test_a_large_hour_is_split_into_two_files(writer, root):
+def test_a_large_hour_is_split_into_two_files(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     with writer(split_bytes=4000) as first:
         first.write(quotes(every(SECOND, 60)))
         first.append(quote_message(H13 + HALF_HOUR_NS, 60))
@@ -166,7 +175,9 @@ def test_a_large_hour_is_split_into_two_files(writer, root):
     assert [len(read_plainly(root / key.path)[1]) for key in (KEY, HALF)] == [62, 3]
 
 
-def test_a_large_hour_is_split_by_a_later_writer_before_it_is_opened(writer, root):
+def test_a_large_hour_is_split_by_a_later_writer_before_it_is_opened(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     with writer() as first:
         first.write(quotes(every(SECOND, 60)))
     before = (root / KEY.path).read_bytes()
@@ -176,7 +187,9 @@ def test_a_large_hour_is_split_by_a_later_writer_before_it_is_opened(writer, roo
     assert len(read_plainly(root / HALF.path)[1]) == 1
 
 
-def test_ties_at_the_split_keep_their_order(writer, root, index):
+def test_ties_at_the_split_keep_their_order(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     moment = H13 + HALF_HOUR_NS
     with writer(split_bytes=1000) as opened:
         for number in range(30):
@@ -191,7 +204,7 @@ HOUR_14 = timestamps(datetime(2013, 10, 8, 14), datetime(2013, 10, 8, 14, 59, 59
 
 
 @st.composite
-def mixed(draw):
+def mixed(draw: Any) -> tuple[Any, Any, Any]:
     """Messages of all four types for one stream, and places at which ticks come in bulk."""
     tick_type = draw(st.sampled_from(TICK_TYPES))
     mine = ticks(tick_type, contract_ids=st.just(CONTRACT), times=HOUR_14)
@@ -204,7 +217,7 @@ def mixed(draw):
     return tick_type, sent, draw(st.sets(st.integers(0, 7), max_size=3))
 
 
-def stored(sent):
+def stored(sent: Any) -> Any:
     """A message as it is stored: without IB's numbers for "none"."""
     if sent["type"] != "tick":
         return sent
@@ -221,7 +234,7 @@ def stored(sent):
 
 @settings(deadline=None, max_examples=20)
 @given(mixed())
-def test_messages_of_all_types_are_read_back_unchanged(stream):
+def test_messages_of_all_types_are_read_back_unchanged(stream: Any) -> None:
     tick_type, sent, bulk = stream
     expected, index = [], MemoryIndex()
     tick = message("tick", H13 + HOUR_NS, {"contract_id": CONTRACT, "tick_type": tick_type})
@@ -242,7 +255,9 @@ def test_messages_of_all_types_are_read_back_unchanged(stream):
             assert actual == [m for m in expected if (m["type"] == "tick") == wanted["ticks"]]
 
 
-def test_a_file_is_indexed_at_its_first_message(writer, root, index):
+def test_a_file_is_indexed_at_its_first_message(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     opened = writer()
     assert index.files() == []
     opened.append(quote_message(H13 + MINUTE, 0))
@@ -259,7 +274,9 @@ def test_a_file_is_indexed_at_its_first_message(writer, root, index):
     assert index.files(start_ns=H13 + 9 * HOUR_NS) == []
 
 
-def test_files_passed_by_a_minute_are_sealed_by_upkeep(writer, root, index):
+def test_files_passed_by_a_minute_are_sealed_by_upkeep(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     reported = []
     opened = writer(on_sealed=reported.append)
     opened.append(quote_message(H13, 0))
@@ -274,7 +291,9 @@ def test_files_passed_by_a_minute_are_sealed_by_upkeep(writer, root, index):
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
-def test_the_number_of_open_files_is_limited(writer, root, index, most):
+def test_the_number_of_open_files_is_limited(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex, most: int
+) -> None:
     before = open_descriptors()
     opened = writer(open_files=most)
     for hour in (*range(12), *reversed(range(12)), 3, 9, 3, 9):
@@ -285,7 +304,9 @@ def test_the_number_of_open_files_is_limited(writer, root, index, most):
     assert sorted(numbers(root, index)) == sorted([*range(12), *range(12), 3, 9, 3, 9])
 
 
-def test_late_messages_leave_the_current_hour_open(writer, root):
+def test_late_messages_leave_the_current_hour_open(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     opened = writer(open_files=2)
     opened.append(quote_message(H13 + 9 * HOUR_NS, 0))
     for hour in range(9):
@@ -299,7 +320,9 @@ def test_late_messages_leave_the_current_hour_open(writer, root):
 # --- what is refused ------------------------------------------------------------------------------
 
 
-def test_a_message_of_another_stream_is_refused(writer, root):
+def test_a_message_of_another_stream_is_refused(
+    writer: Callable[..., StreamWriter], root: Path
+) -> None:
     opened = writer()
     for data in ({"contract_id": 1}, {"tick_type": "last"}):
         stranger = quote_message(H13, 0)
@@ -321,7 +344,9 @@ def test_a_message_of_another_stream_is_refused(writer, root):
         {"tick_type": StringColumn(np.array([0, -1], dtype=np.int32), ("bid_ask",))},
     ],
 )
-def test_ticks_of_another_stream_are_refused_before_any_is_written(writer, root, stranger):
+def test_ticks_of_another_stream_are_refused_before_any_is_written(
+    writer: Callable[..., StreamWriter], root: Path, stranger: dict[str, Any]
+) -> None:
     ticks = quotes([H13, H13 + 1])
     opened = writer()
     with pytest.raises(InputError, match=f"bid_ask of contract {CONTRACT}"):
@@ -339,7 +364,13 @@ def test_ticks_of_another_stream_are_refused_before_any_is_written(writer, root,
         ({"metadata": {"long": "x" * (16 << 20)}}, InputError),
     ],
 )
-def test_an_invalid_message_is_refused_and_leaves_no_bytes(writer, root, index, changed, error):
+def test_an_invalid_message_is_refused_and_leaves_no_bytes(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    changed: dict[str, Any],
+    error: Any,
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 0))
     with pytest.raises(error):
@@ -350,7 +381,9 @@ def test_an_invalid_message_is_refused_and_leaves_no_bytes(writer, root, index, 
     assert numbers(root, index) == [0, 2]
 
 
-def test_a_tick_too_large_for_a_frame_keeps_those_before_it(writer, root, index):
+def test_a_tick_too_large_for_a_frame_keeps_those_before_it(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     exchange = StringColumn(np.array([0, 1], dtype=np.int32), ("A", "B" * (16 << 20)))
     ticks = quotes([H13, H13 + 1])
     with writer() as opened, pytest.raises(InputError, match="tick 1 is larger"):
@@ -366,13 +399,21 @@ def test_a_tick_too_large_for_a_frame_keeps_those_before_it(writer, root, index)
         (-1, "last", InputError),
     ],
 )
-def test_an_invalid_stream_is_refused(root, index, contract_id, tick_type, error):
+def test_an_invalid_stream_is_refused(
+    root: Path,
+    index: MemoryIndex,
+    contract_id: int,
+    tick_type: str,
+    error: type[UnknownTickTypeError] | type[InputError],
+) -> None:
     with pytest.raises(error):
         StreamWriter(root, contract_id, tick_type, index)
     assert not root.exists()
 
 
-def test_a_closed_writer_writes_no_more(writer, root, index):
+def test_a_closed_writer_writes_no_more(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 0))
     opened.close()
@@ -386,7 +427,9 @@ def test_a_closed_writer_writes_no_more(writer, root, index):
     assert numbers(root, index) == [0]
 
 
-def test_an_error_in_the_with_block_keeps_the_written_ticks(writer, root, index):
+def test_an_error_in_the_with_block_keeps_the_written_ticks(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 0))
     with pytest.raises(ZeroDivisionError), opened:
@@ -397,10 +440,12 @@ def test_an_error_in_the_with_block_keeps_the_written_ticks(writer, root, index)
 # --- sealing that takes its time, or fails --------------------------------------------------------
 
 
-def test_a_late_message_waits_until_its_file_is_sealed(writer, root, index):
+def test_a_late_message_waits_until_its_file_is_sealed(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     sealing, go_on = Event(), Event()
 
-    def slow(root, keys):
+    def slow(root: Any, keys: Any) -> list[FileRecord]:
         sealing.set()
         assert go_on.wait(60)
         return seal_files(root, keys)
@@ -430,13 +475,15 @@ class Failing:
     def __init__(self) -> None:
         self.full = True
 
-    def __call__(self, root, keys):
+    def __call__(self, root: Any, keys: Any) -> list[FileRecord]:
         if self.full:
             raise StorageFullError("no space left", path=str(root))
         return seal_files(root, keys)
 
 
-def test_a_file_that_failed_to_seal_is_sealed_later(writer, root, index):
+def test_a_file_that_failed_to_seal_is_sealed_later(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     sealer = Failing()
     opened = writer(sealer=sealer)
     opened.append(quote_message(H13, 0))
@@ -449,7 +496,9 @@ def test_a_file_that_failed_to_seal_is_sealed_later(writer, root, index):
     assert [record.sealed for record in index.files()] == [True, False]
 
 
-def test_a_file_that_failed_to_seal_can_be_reopened(writer, root, index):
+def test_a_file_that_failed_to_seal_can_be_reopened(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     sealer = Failing()
     opened = writer(sealer=sealer)
     opened.append(quote_message(H13, 0))
@@ -464,8 +513,11 @@ def test_a_file_that_failed_to_seal_can_be_reopened(writer, root, index):
 
 
 def test_a_message_is_not_refused_because_another_file_cannot_be_sealed(
-    writer, root, index, caplog
-):
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     sealer = Failing()
     opened = writer(sealer=sealer, open_files=1)
     for hour in range(3):
@@ -477,7 +529,12 @@ def test_a_message_is_not_refused_because_another_file_cannot_be_sealed(
     assert all(record.sealed for record in index.files())
 
 
-def test_a_damaged_file_is_named_once_the_others_are_sealed(writer, root, index, caplog):
+def test_a_damaged_file_is_named_once_the_others_are_sealed(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     opened = writer()
     for hour in range(3):
         opened.append(quote_message(H13 + hour * HOUR_NS, hour))
@@ -490,7 +547,12 @@ def test_a_damaged_file_is_named_once_the_others_are_sealed(writer, root, index,
     assert [record.sealed for record in index.files()] == [True, False, True]
 
 
-def test_a_file_of_the_hours_before_it_does_not_stop_a_writer(writer, root, index, caplog):
+def test_a_file_of_the_hours_before_it_does_not_stop_a_writer(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     opened = writer(open_files=1)
     opened.append(quote_message(H13, 0))
     with (root / KEY.path).open("r+b") as file:
@@ -501,7 +563,12 @@ def test_a_file_of_the_hours_before_it_does_not_stop_a_writer(writer, root, inde
     assert [record.sealed for record in index.files()] == [False, True]
 
 
-def test_a_file_deleted_under_the_writer_does_not_keep_the_others_open(writer, root, index, caplog):
+def test_a_file_deleted_under_the_writer_does_not_keep_the_others_open(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     opened = writer()
     for hour in range(3):
         opened.append(quote_message(H13 + hour * HOUR_NS, hour))
@@ -513,7 +580,9 @@ def test_a_file_deleted_under_the_writer_does_not_keep_the_others_open(writer, r
     assert [record.sealed for record in index.files()] == [True, True]
 
 
-def test_a_large_write_goes_in_chunks_over_hours(writer, root, index):
+def test_a_large_write_goes_in_chunks_over_hours(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         for hour in range(2):
             assert (

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ibticks.config import HOUR_NS
-from ibticks.storage import verify_files
+from ibticks.storage import StreamWriter, verify_files
 
 from .samples import H13, KEY, SECOND, every, numbers, quote_message, quotes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.index import MemoryIndex
+
 
 @pytest.fixture
-def synced(monkeypatch):
+def synced(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """Count the fsync calls of each file, by inode, and make them."""
     counted: Counter[int] = Counter()
 
-    def counting(sync):
-        def wrapped(descriptor):
+    def counting(sync: Any) -> Callable[..., None]:
+        def wrapped(descriptor: Any) -> None:
             counted[os.fstat(descriptor).st_ino] += 1
             sync(descriptor)
 
@@ -31,14 +38,16 @@ def synced(monkeypatch):
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The clock of writers, which a test moves forward."""
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 
 
-def test_zero_seconds_sync_every_append(writer, root, synced):
+def test_zero_seconds_sync_every_append(
+    writer: Callable[..., StreamWriter], root: Path, synced: Counter[int]
+) -> None:
     opened = writer(fsync=0)
     for number in range(5):
         opened.append(quote_message(H13, number))
@@ -47,7 +56,9 @@ def test_zero_seconds_sync_every_append(writer, root, synced):
     assert synced[(root / KEY.path).stat().st_ino] >= 6
 
 
-def test_none_syncs_only_at_sealing(writer, root, synced, clock):
+def test_none_syncs_only_at_sealing(
+    writer: Callable[..., StreamWriter], root: Path, synced: Counter[int], clock: list[float]
+) -> None:
     opened = writer(fsync=None)
     opened.append(quote_message(H13, 0))
     inode = (root / KEY.path).stat().st_ino
@@ -62,7 +73,9 @@ def test_none_syncs_only_at_sealing(writer, root, synced, clock):
     assert synced[inode] >= begun + 2
 
 
-def test_appends_are_synced_after_the_given_seconds(writer, root, synced, clock):
+def test_appends_are_synced_after_the_given_seconds(
+    writer: Callable[..., StreamWriter], root: Path, synced: Counter[int], clock: list[float]
+) -> None:
     opened = writer(fsync=1.0)
     opened.append(quote_message(H13, 0))
     inode = (root / KEY.path).stat().st_ino
@@ -85,7 +98,9 @@ def test_appends_are_synced_after_the_given_seconds(writer, root, synced, clock)
     assert synced[inode] == begun + 2
 
 
-def test_a_late_message_does_not_delay_the_sync_of_others(writer, root, synced, clock):
+def test_a_late_message_does_not_delay_the_sync_of_others(
+    writer: Callable[..., StreamWriter], root: Path, synced: Counter[int], clock: list[float]
+) -> None:
     opened = writer(fsync=1.0)
     opened.append(quote_message(H13, 0))
     opened.append(quote_message(H13 + HOUR_NS, 1))
@@ -96,7 +111,9 @@ def test_a_late_message_does_not_delay_the_sync_of_others(writer, root, synced, 
     assert synced[inode] == begun + 1
 
 
-def test_a_new_file_and_its_folders_are_synced(writer, root, synced):
+def test_a_new_file_and_its_folders_are_synced(
+    writer: Callable[..., StreamWriter], root: Path, synced: Counter[int]
+) -> None:
     writer(fsync=None).append(quote_message(H13, 0))
     folder = (root / KEY.path).parent
     while folder != root:
@@ -106,7 +123,12 @@ def test_a_new_file_and_its_folders_are_synced(writer, root, synced):
     assert synced[(root / KEY.path).parent.stat().st_ino] >= 1
 
 
-def test_fsync_replaces_a_missing_fdatasync(writer, root, index, monkeypatch):
+def test_fsync_replaces_a_missing_fdatasync(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As on macOS."""
     monkeypatch.delattr(os, "fdatasync")
     with writer(fsync=0) as opened:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.index import MemoryIndex
+from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import FileReader, StreamWriter, compress_file, read_messages, read_ticks
 from ibticks.storage import _tick_reader as reader
 
@@ -39,14 +41,22 @@ from .samples import (
     quotes,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from ibticks.storage._file_reader import PlannedRead
+    from tests.forking import Children
+
 
 @pytest.fixture
-def reads(monkeypatch):
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Record the offset and size of each read of a file beside its header."""
     done: list[tuple[int, int]] = []
     read = FileReader.read
 
-    def counting(source, offset, size):
+    def counting(source: Any, offset: Any, size: Any) -> NDArray[Any]:
         done.append((offset, size))
         return read(source, offset, size)
 
@@ -55,7 +65,7 @@ def reads(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def hour():
+def hour() -> Iterator[dict[tuple[str, str], FileRecord]]:
     """A sealed hour of six blocks, plain and compressed; only to be read."""
     count, files = 76_000, {}
     with new_root() as folder:
@@ -75,7 +85,12 @@ def hour():
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("minute", range(0, 60, 5))
-def test_five_minutes_read_only_their_blocks(hour, reads, compression, minute):
+def test_five_minutes_read_only_their_blocks(
+    hour: dict[tuple[str, str], FileRecord],
+    reads: list[tuple[int, int]],
+    compression: str,
+    minute: int,
+) -> None:
     record = hour[compression, "record"]
     start, end = H13 + minute * MINUTE, H13 + (minute + 5) * MINUTE
     actual = load(hour[compression, "root"], [record], start_ns=start, end_ns=end)
@@ -89,7 +104,9 @@ def test_five_minutes_read_only_their_blocks(hour, reads, compression, minute):
 
 @settings(deadline=None, max_examples=60)
 @given(bounds=st.tuples(st.integers(-5, 76_005), st.integers(-5, 76_005)), shift=st.integers(-1, 1))
-def test_any_range_has_its_ticks_and_is_half_open(hour, bounds, shift):
+def test_any_range_has_its_ticks_and_is_half_open(
+    hour: dict[tuple[str, str], FileRecord], bounds: tuple[Any, Any], shift: int
+) -> None:
     step = HOUR_NS // 76_000
     start, end = (H13 + number * step + shift for number in sorted(bounds))
     actual = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
@@ -98,7 +115,9 @@ def test_any_range_has_its_ticks_and_is_half_open(hour, bounds, shift):
     assert actual["sequence"].tolist() == expected.tolist()
 
 
-def test_nothing_is_read_outside_the_hour(hour, reads):
+def test_nothing_is_read_outside_the_hour(
+    hour: dict[tuple[str, str], FileRecord], reads: list[tuple[int, int]]
+) -> None:
     for start, end in ((H13 - HOUR_NS, H13), (H13 + HOUR_NS, H13 + 2 * HOUR_NS)):
         actual = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
         assert len(actual["timestamp"]) == 0
@@ -106,7 +125,9 @@ def test_nothing_is_read_outside_the_hour(hour, reads):
 
 
 @pytest.mark.parametrize("columns", [["ask_price"], ["timestamp", "sequence"], list(COLUMNS)])
-def test_only_requested_columns_are_returned(hour, columns):
+def test_only_requested_columns_are_returned(
+    hour: dict[tuple[str, str], FileRecord], columns: list[str]
+) -> None:
     (part,) = read_ticks(
         hour["none", "root"], [hour["none", "record"]], columns, end_ns=H13 + MINUTE
     )
@@ -114,7 +135,7 @@ def test_only_requested_columns_are_returned(hour, columns):
     assert part.missing == ()
 
 
-def test_no_files_are_no_ticks(root):
+def test_no_files_are_no_ticks(root: Path) -> None:
     (part,) = read_ticks(root, [], COLUMNS)
     assert (part.rows, part.missing) == (0, ())
     assert list(read_messages(root, [])) == []
@@ -122,7 +143,12 @@ def test_no_files_are_no_ticks(root):
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("threads", [2, 3, 6, 50])
-def test_threads_return_the_same_ticks(hour, monkeypatch, compression, threads):
+def test_threads_return_the_same_ticks(
+    hour: dict[tuple[str, str], FileRecord],
+    monkeypatch: pytest.MonkeyPatch,
+    compression: str,
+    threads: int,
+) -> None:
     monkeypatch.setattr(reader, "_MESSAGES_PER_THREAD", 1000)
     root, record = hour[compression, "root"], hour[compression, "record"]
     one = load(root, [record], threads=1)
@@ -134,7 +160,9 @@ def test_threads_return_the_same_ticks(hour, monkeypatch, compression, threads):
         np.testing.assert_array_equal(combined, one[name])
 
 
-def test_the_halves_of_an_hour_are_ordered(writer, root, index):
+def test_the_halves_of_an_hour_are_ordered(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer(split_bytes=1000) as opened:
         for number in range(40):
             opened.append(quote_message(H13 + number * MINUTE * 3 // 2, number))
@@ -145,7 +173,12 @@ def test_the_halves_of_an_hour_are_ordered(writer, root, index):
         assert [value["data"]["sequence"] for _, value in messages] == list(range(40))
 
 
-def test_an_open_file_is_not_read_for_other_hours(writer, root, index, reads):
+def test_an_open_file_is_not_read_for_other_hours(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    reads: list[tuple[int, int]],
+) -> None:
     """Its row goes on for ever, as far as the index knows."""
     opened = writer()
     opened.write(quotes(every(SECOND, 100)))
@@ -158,7 +191,9 @@ def test_an_open_file_is_not_read_for_other_hours(writer, root, index, reads):
     assert len(reads) > 0
 
 
-def test_messages_of_a_range(writer, root, index):
+def test_messages_of_a_range(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         for minute in range(60):
             opened.append(quote_message(H13 + minute * MINUTE, minute))
@@ -177,7 +212,9 @@ def test_messages_of_a_range(writer, root, index):
 # --- rows that are older than their file ----------------------------------------------------------
 
 
-def test_rows_older_or_newer_than_the_file_never_give_wrong_ticks(writer, root, index):
+def test_rows_older_or_newer_than_the_file_never_give_wrong_ticks(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     """Every state a file goes through, loaded by the rows it had in every other state."""
     path, states = root / KEY.path, []
 
@@ -212,14 +249,14 @@ def test_rows_older_or_newer_than_the_file_never_give_wrong_ticks(writer, root, 
 
 
 @pytest.fixture
-def meanwhile(monkeypatch):
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     """Does something after a load was planned, before anything is read."""
 
-    def arrange(change) -> list[int]:
+    def arrange(change: Any) -> list[int]:
         calls: list[int] = []
         shares = reader._split_work
 
-        def changing(pieces, threads):
+        def changing(pieces: Any, threads: Any) -> list[list[PlannedRead]]:
             calls.append(len(pieces))
             if len(calls) == 1:
                 change()
@@ -232,7 +269,13 @@ def meanwhile(monkeypatch):
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy"])
-def test_a_file_compressed_while_a_load_begins_is_read(writer, root, index, meanwhile, compression):
+def test_a_file_compressed_while_a_load_begins_is_read(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    meanwhile: Callable[..., list[int]],
+    compression: str,
+) -> None:
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
     planned = meanwhile(lambda: compress_file(root, KEY, compression))
@@ -240,7 +283,12 @@ def test_a_file_compressed_while_a_load_begins_is_read(writer, root, index, mean
     assert len(planned) == 2
 
 
-def test_a_file_opened_for_a_late_tick_while_a_load_begins(writer, root, index, meanwhile):
+def test_a_file_opened_for_a_late_tick_while_a_load_begins(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    meanwhile: Callable[..., list[int]],
+) -> None:
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
     rows = index.files()
@@ -250,7 +298,12 @@ def test_a_file_opened_for_a_late_tick_while_a_load_begins(writer, root, index, 
     assert len(planned) == 2
 
 
-def test_a_file_sealed_anew_while_a_load_begins(writer, root, index, meanwhile):
+def test_a_file_sealed_anew_while_a_load_begins(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    meanwhile: Callable[..., list[int]],
+) -> None:
     with writer() as opened:
         opened.write(hour_of_quotes(30_000))
     rows = index.files()
@@ -263,7 +316,12 @@ def test_a_file_sealed_anew_while_a_load_begins(writer, root, index, meanwhile):
     assert numbers(root, rows, strict=True) == list(range(30_001))
 
 
-def test_an_old_file_sealed_while_a_load_begins(writer, root, index, meanwhile):
+def test_an_old_file_sealed_while_a_load_begins(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    meanwhile: Callable[..., list[int]],
+) -> None:
     """Its header grows, so that everything in it moves."""
     path = root / KEY.path
     path.parent.mkdir(parents=True)
@@ -278,7 +336,12 @@ def test_an_old_file_sealed_while_a_load_begins(writer, root, index, meanwhile):
     assert numbers(root, [replace(rows[0], sealed=False)], strict=True) == list(range(500))
 
 
-def test_a_file_deleted_while_a_load_begins_is_reported(writer, root, index, meanwhile):
+def test_a_file_deleted_while_a_load_begins_is_reported(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    meanwhile: Callable[..., list[int]],
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
         opened.append(quote_message(H13 + HOUR_NS, 100))
@@ -289,12 +352,19 @@ def test_a_file_deleted_while_a_load_begins_is_reported(writer, root, index, mea
 
 @pytest.mark.parametrize("blocks", ["known", "unknown"])
 @pytest.mark.parametrize("change", ["compress", "append", "reseal"])
-def test_a_file_that_changes_while_it_is_read(writer, root, index, monkeypatch, change, blocks):
+def test_a_file_that_changes_while_it_is_read(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    blocks: str,
+) -> None:
     with writer() as opened:
         opened.write(hour_of_quotes(40_000))
     (row,), read, calls = index.files(), FileReader.read, []
 
-    def changing(source, offset, size):
+    def changing(source: Any, offset: Any, size: Any) -> NDArray[Any]:
         calls.append(offset)
         if len(calls) == 2:
             if change == "compress":
@@ -315,7 +385,9 @@ def test_a_file_that_changes_while_it_is_read(writer, root, index, monkeypatch, 
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_every_load_beside_a_writer_is_a_prefix(root, tmp_path, children, seed):
+def test_every_load_beside_a_writer_is_a_prefix(
+    root: Path, tmp_path: Path, children: Children, seed: int
+) -> None:
     """Another process appends, seals, compresses and opens the file again, all the while."""
     remaining, report = tmp_path / "index", tmp_path / "report"
     report.touch()
@@ -336,7 +408,9 @@ def test_every_load_beside_a_writer_is_a_prefix(root, tmp_path, children, seed):
 # --- files that are not there, or whose header is not ---------------------------------------------
 
 
-def test_a_missing_file_is_reported_and_the_others_are_read(writer, root, index):
+def test_a_missing_file_is_reported_and_the_others_are_read(
+    writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
+) -> None:
     with writer() as opened:
         for hour in range(3):
             opened.write(quotes(every(SECOND, 10, H13 + hour * HOUR_NS), hour * 10))
@@ -356,7 +430,9 @@ def test_a_missing_file_is_reported_and_the_others_are_read(writer, root, index)
         assert len(list(read_messages(root, index.files(), ticks=True))) == 20
 
 
-def test_a_missing_open_file_is_reported_for_its_hour_only(root, writer, index):
+def test_a_missing_open_file_is_reported_for_its_hour_only(
+    root: Path, writer: Callable[..., StreamWriter], index: MemoryIndex
+) -> None:
     opened = writer()
     opened.append(quote_message(H13, 0))
     rows = index.files()
@@ -369,7 +445,9 @@ def test_a_missing_open_file_is_reported_for_its_hour_only(root, writer, index):
 
 
 @pytest.mark.parametrize("lost", [4, 256, 4096])
-def test_a_lost_header_costs_no_indexed_tick(hour, lost):
+def test_a_lost_header_costs_no_indexed_tick(
+    hour: dict[tuple[str, str], FileRecord], lost: int
+) -> None:
     root, record = hour["none", "root"], hour["none", "record"]
     path = root / KEY.path
     data = path.read_bytes()
@@ -388,7 +466,12 @@ def test_a_lost_header_costs_no_indexed_tick(hour, lost):
         path.write_bytes(data)
 
 
-def test_an_open_file_is_read_to_its_first_invalid_message(writer, root, index, caplog):
+def test_an_open_file_is_read_to_its_first_invalid_message(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     opened = writer()
     opened.write(hour_of_quotes(20_000))
     opened.append_payload(b"\x0a\x04tick\x22\x02\x0a\xff", H13 + HOUR_NS - 1)
@@ -408,7 +491,12 @@ def test_an_open_file_is_read_to_its_first_invalid_message(writer, root, index, 
 # --- nothing is left open -------------------------------------------------------------------------
 
 
-def test_no_load_leaves_a_file_open(writer, root, index, monkeypatch):
+def test_no_load_leaves_a_file_open(
+    writer: Callable[..., StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(reader, "_MESSAGES_PER_THREAD", 1000)
     with writer() as opened:
         for hour in range(4):

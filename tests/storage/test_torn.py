@@ -6,6 +6,7 @@ import os
 import random
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -38,10 +39,13 @@ from .samples import (
     read_plainly,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 HEADER = 256
 
 
-def crash(root: Path, index: MemoryIndex, write) -> bytes:
+def crash(root: Path, index: MemoryIndex, write: Callable[..., None] | Callable[..., Any]) -> bytes:
     """An open file as a killed process leaves it; the index has its row from its first tick."""
     writer = StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None)
     write(writer)
@@ -73,7 +77,9 @@ def whole(borders: list[int], cut: int) -> int:
     return sum(end <= cut for end in borders) - 1
 
 
-def test_every_prefix_of_an_open_file_is_read_to_its_last_whole_frame(root, index):
+def test_every_prefix_of_an_open_file_is_read_to_its_last_whole_frame(
+    root: Path, index: MemoryIndex
+) -> None:
     data = crash(root, index, write_some)
     borders, path = ends(data), root / KEY.path
     chosen = random.Random(1).choices(range(HEADER, len(data)), k=200)
@@ -83,7 +89,13 @@ def test_every_prefix_of_an_open_file_is_read_to_its_last_whole_frame(root, inde
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 5, 100, HEADER - 1])
-def test_a_file_with_half_a_header_is_reported_and_recreated(root, index, writer, caplog, cut):
+def test_a_file_with_half_a_header_is_reported_and_recreated(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    caplog: pytest.LogCaptureFixture,
+    cut: int,
+) -> None:
     data = crash(root, index, write_some)
     os.truncate(root / KEY.path, cut)
     with pytest.warns(CorruptDataWarning, match="header"):
@@ -98,7 +110,9 @@ def test_a_file_with_half_a_header_is_reported_and_recreated(root, index, writer
         assert (root / f"{KEY.path}.torn").read_bytes() == data[:cut]
 
 
-def test_a_large_open_file_is_read_up_to_its_last_whole_frame(root, index):
+def test_a_large_open_file_is_read_up_to_its_last_whole_frame(
+    root: Path, index: MemoryIndex
+) -> None:
     """Larger than what is read at a time, so that frames lie across the borders."""
     data = crash(root, index, lambda writer: writer.write(hour_of_quotes(120_000)))
     borders, path = ends(data), root / KEY.path
@@ -110,8 +124,8 @@ def test_a_large_open_file_is_read_up_to_its_last_whole_frame(root, index):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 1 << 20])
-def test_a_message_larger_than_one_read(root, index, cut):
-    def write(writer):
+def test_a_message_larger_than_one_read(root: Path, index: MemoryIndex, cut: int) -> None:
+    def write(writer: Any) -> None:
         writer.append(quote_message(H13, 0))
         writer.append(quote_message(H13, 1) | {"metadata": {"note": "n" * (9 << 20)}})
         writer.append(quote_message(H13, 2))
@@ -126,7 +140,13 @@ def test_a_message_larger_than_one_read(root, index, cut):
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_the_next_writer_moves_a_torn_tail_aside(root, index, writer, caplog, seed):
+def test_the_next_writer_moves_a_torn_tail_aside(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    caplog: pytest.LogCaptureFixture,
+    seed: int,
+) -> None:
     data = crash(root, index, write_some)
     borders = ends(data)
     cut = random.Random(seed).randrange(HEADER + 1, len(data))
@@ -151,7 +171,9 @@ def test_the_next_writer_moves_a_torn_tail_aside(root, index, writer, caplog, se
     assert [finding.problem for finding in verify_files(root, index)] == [None]
 
 
-def test_a_second_torn_tail_is_appended_to_the_first(root, index, writer):
+def test_a_second_torn_tail_is_appended_to_the_first(
+    root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
+) -> None:
     crash(root, index, write_some)
     path, torn = root / KEY.path, root / f"{KEY.path}.torn"
     tails = [b"\x00\x00\x00\x99first", b"\x00\x00", b"\x00\x00\x01\x00second"]
@@ -200,7 +222,7 @@ def good_part(tail: bytes) -> list[bytes]:
 
 @settings(deadline=None, max_examples=80)
 @given(tail=TAILS)
-def test_bytes_behind_the_last_message_are_moved_aside(tail):
+def test_bytes_behind_the_last_message_are_moved_aside(tail: bytes) -> None:
     index = MemoryIndex()
     with new_root() as root:
         data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 3))))
@@ -223,7 +245,7 @@ def test_bytes_behind_the_last_message_are_moved_aside(tail):
         assert [value.tick_data.sequence for value in actual[:3] + actual[-2:]] == [0, 1, 2, 3, 4]
 
 
-def test_zeros_at_the_end_cost_no_other_message(root, index):
+def test_zeros_at_the_end_cost_no_other_message(root: Path, index: MemoryIndex) -> None:
     """A power cut leaves zeros in place of bytes that were not on the disk yet."""
     data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 12))))
     rows, borders, path = index.files(), ends(data), root / KEY.path
@@ -245,7 +267,13 @@ def test_zeros_at_the_end_cost_no_other_message(root, index):
 
 
 @pytest.mark.parametrize("first", [b"\x00" * 8, b"\xff" * 8, b"\x00\x00\x10\x00"], ids=bytes.hex)
-def test_a_file_without_a_header_is_unchanged(root, index, writer, caplog, first):
+def test_a_file_without_a_header_is_unchanged(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    caplog: pytest.LogCaptureFixture,
+    first: bytes,
+) -> None:
     data = crash(root, index, lambda writer: writer.write(quotes(every(SECOND, 100))))
     damaged = first + data[len(first) :]
     (root / KEY.path).write_bytes(damaged)
@@ -273,7 +301,13 @@ def test_a_file_without_a_header_is_unchanged(root, index, writer, caplog, first
     ],
     ids=["torn", "a message less", "a byte more", "a message more", "nearly all gone"],
 )
-def test_a_sealed_file_of_another_length_is_unchanged(root, index, writer, caplog, damage):
+def test_a_sealed_file_of_another_length_is_unchanged(
+    root: Path,
+    index: MemoryIndex,
+    writer: Callable[..., StreamWriter],
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[..., Any],
+) -> None:
     with writer() as opened:
         opened.write(quotes(every(SECOND, 100)))
     path = root / KEY.path
@@ -297,8 +331,8 @@ def test_a_sealed_file_of_another_length_is_unchanged(root, index, writer, caplo
         assert numbers(root, index) == [500, 500]
 
 
-def test_infos_and_errors_before_a_torn_tail_are_read(root, index):
-    def write(writer):
+def test_infos_and_errors_before_a_torn_tail_are_read(root: Path, index: MemoryIndex) -> None:
+    def write(writer: Any) -> None:
         writer.append(message("info", H13, {"status": "subscribed"}))
         writer.append(quote_message(H13, 0))
         writer.append(message("error", H13, {"code": "1", "message": "", "recoverable": False}))

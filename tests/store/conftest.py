@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ibticks.storage import FileReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 
 class Reads(list):
@@ -25,12 +28,12 @@ class Reads(list):
 
 
 @pytest.fixture
-def reads(monkeypatch):
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     """Record every read of a tick file from now on."""
     seen = Reads()
     plain = FileReader.read
 
-    def read(source, *arguments):
+    def read(source: Any, *arguments: Any) -> NDArray[Any]:
         data = plain(source, *arguments)
         seen.append((source._path, len(data)))
         return data
@@ -40,7 +43,7 @@ def reads(monkeypatch):
 
 
 @pytest.fixture
-def damage():
+def damage() -> Callable[..., None]:
     """Change one byte in the middle of a file: ``damage(path)``."""
 
     def change(path: Path, place: float = 0.5) -> None:

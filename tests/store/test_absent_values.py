@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -12,6 +14,9 @@ import pytest
 from ibticks.format._encode import encode
 from ibticks.frames import from_arrow, to_pandas
 from ibticks.importing import import_messages, import_table
+
+if TYPE_CHECKING:
+    from ibticks import Store
 
 DOUBLE, DECIMAL = sys.float_info.max, float(2**127 - 1)
 START = datetime(2025, 3, 3, 14, 30, tzinfo=UTC)
@@ -32,19 +37,21 @@ STORED_TRADES = {"price": [10.0, 12.0, 0.0, None, -37.5], "size": [100.0, None, 
 KINDS = [("bid_ask", QUOTES, STORED_QUOTES), ("last", TRADES, STORED_TRADES)]
 
 
-def frame(columns) -> pl.DataFrame:
+def frame(columns: dict[str, list[float]]) -> pl.DataFrame:
     rows = len(next(iter(columns.values())))
     times = [START + timedelta(seconds=second) for second in range(rows)]
     stamps = pl.Series("timestamp", times, pl.Datetime("ns", "UTC"))
     return pl.DataFrame([stamps, *(pl.Series(name, values) for name, values in columns.items())])
 
 
-def loaded(store, kind, columns):
+def loaded(store: Store, kind: str, columns: dict[str, list[float]]) -> dict[str, list[Any]]:
     return store.select(77, kind).to_polars().select(*columns).to_dict(as_series=False)
 
 
 @pytest.mark.parametrize(("kind", "came", "stored"), KINDS, ids=["bid_ask", "last"])
-def test_frames_are_written_with_absent_values(kind, came, stored, store):
+def test_frames_are_written_with_absent_values(
+    kind: str, came: dict[str, list[float]], stored: dict[str, list[float | None]], store: Store
+) -> None:
     for tick_frame in (frame(came), frame(came).to_arrow(), to_pandas(frame(came).to_arrow())):
         with store.writer(77, kind) as writer:
             writer.write(from_arrow(tick_frame, contract_id=77, tick_type=kind))
@@ -53,7 +60,13 @@ def test_frames_are_written_with_absent_values(kind, came, stored, store):
 
 
 @pytest.mark.parametrize(("kind", "came", "stored"), KINDS, ids=["bid_ask", "last"])
-def test_files_are_imported_with_absent_values_and_once(kind, came, stored, store, tmp_path):
+def test_files_are_imported_with_absent_values_and_once(
+    kind: str,
+    came: dict[str, list[float]],
+    stored: dict[str, list[float | None]],
+    store: Store,
+    tmp_path: Path,
+) -> None:
     csv, parquet, lines = (tmp_path / f"ticks.{end}" for end in ("csv", "parquet", "jsonl"))
     frame(came).write_csv(csv)
     frame(came).write_parquet(parquet)
@@ -77,14 +90,20 @@ def test_files_are_imported_with_absent_values_and_once(kind, came, stored, stor
 
 
 @pytest.mark.parametrize("prices", [{"bid_price": [-1.0, 0.0], "ask_price": [-0.5, 0.25]}])
-def test_prices_without_sizes_are_prices(prices, store):
+def test_prices_without_sizes_are_prices(prices: dict[str, list[float]], store: Store) -> None:
     store.write(frame(prices), contract_id=77, tick_type="bid_ask")
     assert loaded(store, "bid_ask", prices) == prices
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["written today", "written before"])
 @pytest.mark.parametrize(("kind", "came", "stored"), KINDS, ids=["bid_ask", "last"])
-def test_daily_statistics_count_prices_and_sizes_alone(kind, came, stored, store, raw):
+def test_daily_statistics_count_prices_and_sizes_alone(
+    kind: str,
+    came: dict[str, list[float]],
+    stored: dict[str, list[float | None]],
+    store: Store,
+    raw: bool,
+) -> None:
     columns = from_arrow(frame(came), contract_id=77, tick_type=kind)
     with store.writer(77, kind) as writer:
         if raw:
@@ -104,7 +123,13 @@ def test_daily_statistics_count_prices_and_sizes_alone(kind, came, stored, store
 
 
 @pytest.mark.parametrize(("kind", "came", "stored"), KINDS, ids=["bid_ask", "last"])
-def test_files_imported_before_are_not_imported_twice(kind, came, stored, store, tmp_path):
+def test_files_imported_before_are_not_imported_twice(
+    kind: str,
+    came: dict[str, list[float]],
+    stored: dict[str, list[float | None]],
+    store: Store,
+    tmp_path: Path,
+) -> None:
     columns = from_arrow(frame(came), contract_id=77, tick_type=kind)
     with store.writer(77, kind) as writer:
         writer.append_frames(encode(columns), int(columns.timestamp[0]))

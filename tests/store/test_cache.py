@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import polars as pl
 import pytest
 
 import ibticks as ibt
 from ibticks.sample import sample
 
+if TYPE_CHECKING:
+    from tests.store.conftest import Reads
+
 IBM = 8314
 
 
 @pytest.fixture
-def ibm(store):
+def ibm(store: ibt.Store) -> ibt.Store:
     actual = sample("ibm_trades")
     store.add_contract(IBM, "IBM")
     ibt.import_table(store, actual.path, contract_id=IBM, tick_type="all_last")
     return store
 
 
-def test_a_repeated_load_uses_the_cache(ibm, reads):
+def test_a_repeated_load_uses_the_cache(ibm: ibt.Store, reads: Reads) -> None:
     first = ibm.select("IBM", "all_last").to_polars()
     assert reads.bytes > 1_000_000
     reads.clear()
@@ -35,7 +41,7 @@ def test_a_repeated_load_uses_the_cache(ibm, reads):
     assert reads.bytes > 1_000_000
 
 
-def test_no_cache(tmp_path, database, reads):
+def test_no_cache(tmp_path: Path, database: str, reads: Reads) -> None:
     actual = sample("ibm_trades")
     with ibt.open(tmp_path / "ticks", dsn=database, cache=0) as store:
         ibt.import_table(store, actual.path, contract_id=IBM, tick_type="all_last")
@@ -46,7 +52,9 @@ def test_no_cache(tmp_path, database, reads):
 
 
 @pytest.mark.parametrize("columns", [None, ["price"], ["timestamp", "price"]])
-def test_changing_a_frame_does_not_change_the_cache(ibm, columns):
+def test_changing_a_frame_does_not_change_the_cache(
+    ibm: ibt.Store, columns: list[str] | None
+) -> None:
     selection = ibm.select("IBM", "all_last", columns=columns)
     first = selection.to_polars()
     for _ in range(2):  # the first time just decoded, the second time kept
@@ -59,7 +67,7 @@ def test_changing_a_frame_does_not_change_the_cache(ibm, columns):
         assert selection.to_polars().equals(first)
 
 
-def test_new_ticks_are_loaded(ibm):
+def test_new_ticks_are_loaded(ibm: ibt.Store) -> None:
     before = ibm.select("IBM", "all_last").to_polars()
     late = before.tail(1).with_columns(pl.col("price") + 1).drop("contract_id", "tick_type")
     ibm.write(late, contract_id=IBM, tick_type="all_last")
@@ -68,7 +76,7 @@ def test_new_ticks_are_loaded(ibm):
     assert after["price"][-1] == before["price"][-1] + 1
 
 
-def test_a_lazy_query_is_not_cached(ibm, reads):
+def test_a_lazy_query_is_not_cached(ibm: ibt.Store, reads: Reads) -> None:
     lazy = ibm.select("IBM", "all_last").lazy()
     for _ in range(2):
         reads.clear()
@@ -76,6 +84,6 @@ def test_a_lazy_query_is_not_cached(ibm, reads):
         assert reads.bytes > 1_000_000
 
 
-def test_the_old_name_of_clear_cache_warns(sample_store):
+def test_the_old_name_of_clear_cache_warns(sample_store: ibt.Store) -> None:
     with pytest.warns(DeprecationWarning, match="clear_cache"):
         sample_store.forget()

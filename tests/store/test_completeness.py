@@ -8,6 +8,8 @@ import shutil
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import psycopg
@@ -22,6 +24,13 @@ from ibticks.index import ContractRecord, CoverageRecord, IndexChange, write_cat
 from ibticks.index._journal import Journal
 from ibticks.storage import _audit as audit
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks.index.embedded import EmbeddedServer
+    from ibticks.storage._whole_file import Summary
+    from tests.captures import FakeCapture
+
 AAPL = 265598
 T0 = to_ns("2025-01-10T14:30Z")
 HOUR = 3600 * 10**9
@@ -30,12 +39,12 @@ HOURS = 6
 _numbers = itertools.count()
 
 
-def hours(day=10, count=HOURS):
+def hours(day: int = 10, count: int = HOURS) -> pl.DataFrame:
     stamps = [f"2025-01-{day:02d}T{hour:02d}:00:00Z" for hour in range(count)]
     return pl.DataFrame({"timestamp": stamps, "price": [1.0] * count, "size": [1.0] * count})
 
 
-def tick(hour, minute=0):
+def tick(hour: int, minute: int = 0) -> dict[Any, Any]:
     return {
         "type": "tick",
         "stream_id": "s",
@@ -44,24 +53,24 @@ def tick(hour, minute=0):
     }
 
 
-def count(store, contract=AAPL):
+def count(store: ibt.Store, contract: int = AAPL) -> int:
     return store.select(contract, "last").count()
 
 
-def is_complete(store):
+def is_complete(store: ibt.Store) -> bool:
     return store.index.query("SELECT complete FROM index_state") == [{"complete": True}]
 
 
-def problems(store):
+def problems(store: ibt.Store) -> list[Any]:
     return [(value.path, value.problem) for value in store.verify(progress=False) if value.problem]
 
 
 @pytest.fixture
-def new_database(postgres):
+def new_database(postgres: EmbeddedServer) -> Iterator[Callable[[], str]]:
     """Make databases that are the index of no store yet: ``new_database()``."""
     names = []
 
-    def make():
+    def make() -> str:
         names.append(f"lost_{next(_numbers)}")
         with psycopg.connect(postgres.dsn, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {names[-1]} TEMPLATE ready")
@@ -74,7 +83,7 @@ def new_database(postgres):
 
 
 @pytest.fixture
-def root(tmp_path, new_database):
+def root(tmp_path: Path, new_database: Callable[[], str]) -> Path:
     """A closed store of one contract and six hours, whose database is lost."""
     with ibt.open(tmp_path / "ticks", dsn=new_database()) as store:
         store.add_contract(AAPL, "AAPL")
@@ -83,14 +92,16 @@ def root(tmp_path, new_database):
 
 
 @pytest.fixture
-def journal(root):
+def journal(root: Path) -> Journal:
     return Journal(root / "metadata" / "index.journal")
 
 
 # -- a new database --------------------------------------------------------------------------------
 
 
-def test_a_journal_does_not_make_a_new_database_complete(root, journal, new_database):
+def test_a_journal_does_not_make_a_new_database_complete(
+    root: Path, journal: Journal, new_database: Callable[[], str]
+) -> None:
     with ibt.open(root, dsn=new_database()) as store:
         known = store.index.files()
     journal.append(IndexChange("put_files", tuple(known[:2])))
@@ -101,7 +112,9 @@ def test_a_journal_does_not_make_a_new_database_complete(root, journal, new_data
         assert is_complete(store)
 
 
-def test_a_journal_overrides_the_catalogue_of_a_lost_database(root, journal, new_database):
+def test_a_journal_overrides_the_catalogue_of_a_lost_database(
+    root: Path, journal: Journal, new_database: Callable[[], str]
+) -> None:
     lasting = CoverageRecord(AAPL, "last", T0, None, "captured")
     write_catalogue(root / "metadata" / "index.json", [], [ContractRecord(AAPL, "APPL")], [lasting])
     deleted = replace(lasting, end_ns=T0 + HOUR, state=CoverageState.DELETED.value)
@@ -113,7 +126,7 @@ def test_a_journal_overrides_the_catalogue_of_a_lost_database(root, journal, new
         assert count(store) == HOURS
 
 
-def test_a_database_lost_while_a_store_is_open(root, new_database):
+def test_a_database_lost_while_a_store_is_open(root: Path, new_database: Callable[[], str]) -> None:
     """The server comes back with an empty database while the store is open."""
     dsn = new_database()
     with ibt.open(root, dsn=dsn) as store:
@@ -126,7 +139,9 @@ def test_a_database_lost_while_a_store_is_open(root, new_database):
         assert is_complete(store)
 
 
-def test_without_catalogue_and_server_the_files_are_still_found(root, monkeypatch):
+def test_without_catalogue_and_server_the_files_are_still_found(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (root / "metadata" / "index.json").unlink()
     monkeypatch.setenv("IBTICKS_PGDATA", str(root / ("x" * 100)))
     for _ in range(2):
@@ -134,7 +149,9 @@ def test_without_catalogue_and_server_the_files_are_still_found(root, monkeypatc
             assert count(store) == HOURS
 
 
-def test_an_outage_hides_no_file_that_the_catalogue_lacks(root, new_database):
+def test_an_outage_hides_no_file_that_the_catalogue_lacks(
+    root: Path, new_database: Callable[[], str]
+) -> None:
     """A file of which the server knew before it went away is in no journal, but on the disk."""
     dsn = new_database()
     with ibt.open(root, dsn=dsn) as store:
@@ -154,7 +171,7 @@ def test_an_outage_hides_no_file_that_the_catalogue_lacks(root, new_database):
 # -- two faults at once: the notes that stand in for the server are damaged ------------------------
 
 
-def damage_lines(journal, chosen=slice(None)):
+def damage_lines(journal: Journal, chosen: slice[Any, Any, Any] = slice(None)) -> None:
     """Overwrite lines of a journal with zeros, as a power cut may."""
     lines = journal.path.read_bytes().splitlines(keepends=True)
     lines[chosen] = [bytes(len(line) - 1) + b"\n" for line in lines[chosen]]
@@ -162,7 +179,7 @@ def damage_lines(journal, chosen=slice(None)):
 
 
 @contextmanager
-def outage(root):
+def outage(root: Path) -> Iterator[ibt.Store]:
     """The store while its server is away."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", IndexAwayWarning)
@@ -172,21 +189,21 @@ def outage(root):
             yield store
 
 
-def write(store, *ticks):
+def write(store: ibt.Store, *ticks: Any) -> None:
     with store.writer(AAPL, "last") as out:
         for value in ticks:
             out.append(value)
 
 
-def late_ticks(store):
+def late_ticks(store: ibt.Store) -> int:
     chosen = store.select(AAPL, "last", start="2025-01-10T04:15Z", end="2025-01-10T04:45Z")
     return len(chosen.to_polars())
 
 
 @pytest.mark.parametrize("damaged", ["journal", "catalogue", "both"])
 def test_an_outage_and_damaged_notes_hide_no_tick_and_refuse_none(
-    root, journal, damaged, new_database
-):
+    root: Path, journal: Journal, damaged: str, new_database: Callable[[], str]
+) -> None:
     with outage(root) as store:
         write(store, tick(14), tick(4, 30))
     if damaged != "journal":
@@ -204,7 +221,9 @@ def test_an_outage_and_damaged_notes_hide_no_tick_and_refuse_none(
 
 
 @pytest.mark.parametrize("chosen", [slice(None), slice(1), slice(1, None)])
-def test_a_damaged_journal_leaves_no_row_out_of_date(root, journal, new_database, chosen):
+def test_a_damaged_journal_leaves_no_row_out_of_date(
+    root: Path, journal: Journal, new_database: Callable[[], str], chosen: slice[Any, Any, Any]
+) -> None:
     """A late tick came for a sealed hour while the server was away, and the note of it is lost."""
     dsn = new_database()
     ibt.open(root, dsn=dsn).close()
@@ -218,7 +237,9 @@ def test_a_damaged_journal_leaves_no_row_out_of_date(root, journal, new_database
         assert is_complete(store)
 
 
-def test_a_journal_damaged_while_a_store_is_open(root, journal, new_database):
+def test_a_journal_damaged_while_a_store_is_open(
+    root: Path, journal: Journal, new_database: Callable[[], str]
+) -> None:
     """Another process wrote it; this one meets it at its next question."""
     dsn = new_database()
     with ibt.open(root, dsn=dsn) as store:
@@ -234,7 +255,7 @@ def test_a_journal_damaged_while_a_store_is_open(root, journal, new_database):
 # -- an index that lacks something -----------------------------------------------------------------
 
 
-def test_files_copied_by_hand_are_found(root, new_database):
+def test_files_copied_by_hand_are_found(root: Path, new_database: Callable[[], str]) -> None:
     dsn = new_database()
     ibt.open(root, dsn=dsn).close()
     with ibt.open(root.with_name("other"), dsn=new_database()) as other:
@@ -245,7 +266,9 @@ def test_files_copied_by_hand_are_found(root, new_database):
         assert count(store) == 2 * HOURS
 
 
-def test_rows_that_were_lost_come_back_with_their_coverage(fake_capture, tmp_path, database):
+def test_rows_that_were_lost_come_back_with_their_coverage(
+    fake_capture: type[FakeCapture], tmp_path: Path, database: str
+) -> None:
     """A killed rebuild leaves some rows, no coverage, and the mark of an incomplete index."""
     with ibt.open(tmp_path, dsn=database) as store:
         capture = fake_capture(store.root, store.index, AAPL)
@@ -264,11 +287,13 @@ def test_rows_that_were_lost_come_back_with_their_coverage(fake_capture, tmp_pat
             assert is_complete(store)
 
 
-def test_a_complete_index_is_opened_without_reading_a_file(root, new_database, monkeypatch):
+def test_a_complete_index_is_opened_without_reading_a_file(
+    root: Path, new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     dsn = new_database()
     ibt.open(root, dsn=dsn).close()
 
-    def read(*_):
+    def read(*_: Any) -> None:
         pytest.fail("a file was read")
 
     monkeypatch.setattr(audit, "summarise_file", read)
@@ -276,7 +301,9 @@ def test_a_complete_index_is_opened_without_reading_a_file(root, new_database, m
         assert len(store.index.files()) == HOURS
 
 
-def test_a_lost_file_stays_in_the_index_and_is_reported(root, new_database):
+def test_a_lost_file_stays_in_the_index_and_is_reported(
+    root: Path, new_database: Callable[[], str]
+) -> None:
     dsn = new_database()
     ibt.open(root, dsn=dsn).close()
     lost = f"{AAPL}/last/2025/01/10/03_ticks.pb"
@@ -289,7 +316,9 @@ def test_a_lost_file_stays_in_the_index_and_is_reported(root, new_database):
         assert problems(store) == []
 
 
-def test_a_name_without_a_file_does_not_keep_a_store_closed(root, new_database, caplog):
+def test_a_name_without_a_file_does_not_keep_a_store_closed(
+    root: Path, new_database: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
     (root / f"{AAPL}/last/2025/01/10/07_ticks.pb").symlink_to(root / "unmounted")
     with ibt.open(root, dsn=new_database()) as store:
         assert count(store) == HOURS
@@ -298,7 +327,9 @@ def test_a_name_without_a_file_does_not_keep_a_store_closed(root, new_database, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_rows_of_an_unreadable_folder_are_kept(root, new_database, caplog):
+def test_rows_of_an_unreadable_folder_are_kept(
+    root: Path, new_database: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
     day = root / f"{AAPL}/last/2025/01/10"
     day.chmod(0)
     try:
@@ -313,13 +344,13 @@ def test_rows_of_an_unreadable_folder_are_kept(root, new_database, caplog):
 
 
 @pytest.fixture
-def meanwhile(monkeypatch):
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Do something once, after a rebuild has read a file and before its row is entered."""
 
-    def do(action):
+    def do(action: Any) -> None:
         plain, actions = audit.summarise_file, [action]
 
-        def summarise(*arguments):
+        def summarise(*arguments: Any) -> Summary:
             summary = plain(*arguments)
             if actions:
                 actions.pop()()
@@ -330,7 +361,9 @@ def meanwhile(monkeypatch):
     return do
 
 
-def test_hours_begun_during_a_rebuild_stay(store, meanwhile):
+def test_hours_begun_during_a_rebuild_stay(
+    store: ibt.Store, meanwhile: Callable[..., None]
+) -> None:
     with store.writer(AAPL, "last") as writer:
         writer.append(tick(0))
         meanwhile(lambda: [writer.append(tick(hour)) for hour in range(1, 9)])
@@ -340,11 +373,13 @@ def test_hours_begun_during_a_rebuild_stay(store, meanwhile):
     assert problems(store) == []
 
 
-def test_an_hour_sealed_during_a_rebuild_stays_sealed(store, meanwhile):
+def test_an_hour_sealed_during_a_rebuild_stays_sealed(
+    store: ibt.Store, meanwhile: Callable[..., None]
+) -> None:
     with store.writer(AAPL, "last") as writer:
         writer.append(tick(0))
 
-        def seal():
+        def seal() -> None:
             writer.append(tick(0, 30))
             writer.seal()
 
@@ -355,7 +390,9 @@ def test_an_hour_sealed_during_a_rebuild_stays_sealed(store, meanwhile):
     assert problems(store) == []
 
 
-def test_an_hour_opened_again_during_a_rebuild_stays_open(store, meanwhile):
+def test_an_hour_opened_again_during_a_rebuild_stays_open(
+    store: ibt.Store, meanwhile: Callable[..., None]
+) -> None:
     with store.writer(AAPL, "last") as writer:
         writer.append(tick(0))
         writer.seal()
@@ -365,7 +402,9 @@ def test_an_hour_opened_again_during_a_rebuild_stays_open(store, meanwhile):
         assert count(store) == 2
 
 
-def test_files_pruned_during_a_rebuild_are_gone(store, meanwhile):
+def test_files_pruned_during_a_rebuild_are_gone(
+    store: ibt.Store, meanwhile: Callable[..., None]
+) -> None:
     store.write(hours(), contract_id=AAPL, tick_type="last")
     meanwhile(lambda: store.prune("1h", now="2025-01-10T04:00Z", progress=False))
     store.rebuild_index(progress=False)
@@ -373,7 +412,9 @@ def test_files_pruned_during_a_rebuild_are_gone(store, meanwhile):
     assert count(store) == 3
 
 
-def test_coverage_that_ends_during_a_rebuild_has_ended(store, fake_capture, meanwhile):
+def test_coverage_that_ends_during_a_rebuild_has_ended(
+    store: ibt.Store, fake_capture: type[FakeCapture], meanwhile: Callable[..., None]
+) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0)
     meanwhile(lambda: capture.say(StreamStatus.DISCONNECTED, T0 + HOUR, "connection lost"))

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,9 @@ from ibticks.format._decode import decode
 from ibticks.importing import import_tick_file
 from ibticks.index import CoverageRecord
 from ibticks.storage import list_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 H14 = 1_736_517_600_000_000_000  # 2025-01-10 14:00 UTC
 MINUTE = 60 * 10**9
@@ -37,13 +41,13 @@ def frame(count: int = 180, first: int = H14) -> pl.DataFrame:
 
 
 @pytest.fixture
-def trades(store):
+def trades(store: ibt.Store) -> ibt.Store:
     """A store with trades of three hours."""
     store.write(frame(), contract_id=265598, tick_type="last")
     return store
 
 
-def sizes(store, stream=TRADES, **options) -> list[float]:
+def sizes(store: ibt.Store, stream: tuple[int, str] = TRADES, **options: Any) -> list[float]:
     return store.select(*stream, **options).to_polars()["size"].to_list()
 
 
@@ -51,11 +55,11 @@ def numbers(*ranges: range) -> list[float]:
     return [float(number) for value in ranges for number in value]
 
 
-def problems(store) -> list[tuple[str, str]]:
+def problems(store: ibt.Store) -> list[tuple[str, str]]:
     return [(value.path, value.problem) for value in store.verify(progress=False) if value.problem]
 
 
-def ledger(store) -> list[tuple[int, int | None, str, str]]:
+def ledger(store: ibt.Store) -> list[tuple[int, int | None, str, str]]:
     """Rows of the ledger by minutes since 14:00."""
     return [
         (
@@ -92,7 +96,9 @@ WINDOWS = {
 
 @pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
 @pytest.mark.parametrize(("start", "end", "left"), WINDOWS.values(), ids=WINDOWS)
-def test_deleted_ticks_are_gone_everywhere(trades, start, end, left, compression):
+def test_deleted_ticks_are_gone_everywhere(
+    trades: ibt.Store, start: str | None, end: str | None, left: tuple[range, ...], compression: str
+) -> None:
     trades.compress(compression, now="2025-01-12T00:00Z")
     window = {
         name: None if clock is None else f"2025-01-10 {clock}"
@@ -121,7 +127,7 @@ def test_deleted_ticks_are_gone_everywhere(trades, start, end, left, compression
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_deleted_ticks_can_be_restored(trades, compression):
+def test_deleted_ticks_can_be_restored(trades: ibt.Store, compression: str) -> None:
     before = trades.select(*TRADES, columns=["timestamp", "price", "size", "stream_id"]).to_polars()
     trades.compress(compression, now="2025-01-12T00:00Z")
     done = trades.delete(*TRADES, start="2025-01-10T14:30Z", end="2025-01-10T15:30Z")
@@ -137,7 +143,7 @@ def test_deleted_ticks_can_be_restored(trades, compression):
     assert problems(trades) == []
 
 
-def test_a_damaged_file_is_not_restored(trades, tmp_path):
+def test_a_damaged_file_is_not_restored(trades: ibt.Store, tmp_path: Path) -> None:
     (remaining,) = trades.delete(*TRADES, end="2025-01-10T15:00Z").kept
     data = bytearray((trades.root / remaining).read_bytes())
     data[400] ^= 1
@@ -148,7 +154,7 @@ def test_a_damaged_file_is_not_restored(trades, tmp_path):
     assert trades.select(*TRADES).count() == 120
 
 
-def test_deleted_files_stay_until_they_are_purged(trades):
+def test_deleted_files_stay_until_they_are_purged(trades: ibt.Store) -> None:
     first = trades.delete(*TRADES, end="2025-01-10T14:30Z").kept
     second = trades.delete(*TRADES, end="2025-01-10T16:30Z").kept
     assert len({*first, *second}) == 4
@@ -162,7 +168,7 @@ def test_deleted_files_stay_until_they_are_purged(trades):
     assert problems(trades) == []
 
 
-def test_a_late_writer_after_a_deletion(trades):
+def test_a_late_writer_after_a_deletion(trades: ibt.Store) -> None:
     trades.delete(*TRADES, start="2025-01-10T14:10Z", end="2025-01-10T14:20Z")
     late = frame(10, H14 + 10 * MINUTE).with_columns(pl.col("size") + 1000)
     trades.write(late, contract_id=265598, tick_type="last")
@@ -170,7 +176,7 @@ def test_a_late_writer_after_a_deletion(trades):
     assert problems(trades) == []
 
 
-def test_other_messages_are_not_deleted(trades):
+def test_other_messages_are_not_deleted(trades: ibt.Store) -> None:
     info = {"type": "info", "stream_id": "s", "timestamp": "2025-01-10T14:15:00Z"}
     with trades.writer(*TRADES) as writer:
         writer.append({**info, "data": {"status": "note"}})
@@ -179,7 +185,7 @@ def test_other_messages_are_not_deleted(trades):
     assert sorted(statuses) == ["deleted", "note"]
 
 
-def test_backfilled_ticks_are_deleted_too(trades):
+def test_backfilled_ticks_are_deleted_too(trades: ibt.Store) -> None:
     from ibticks.frames import from_arrow
     from ibticks.storage import StreamWriter
 
@@ -200,7 +206,7 @@ def test_backfilled_ticks_are_deleted_too(trades):
 # -- the ledger of coverage ------------------------------------------------------------------------
 
 
-def test_the_ledger_records_deletions(trades):
+def test_the_ledger_records_deletions(trades: ibt.Store) -> None:
     trades.index.put_coverage(
         [
             CoverageRecord(*TRADES, H14, H14 + 70 * MINUTE, "captured"),
@@ -220,7 +226,9 @@ def test_the_ledger_records_deletions(trades):
     assert coverage.durations["deleted"] == timedelta(minutes=80)
 
 
-def test_a_rebuilt_ledger_records_deletions(trades, tmp_path, database):
+def test_a_rebuilt_ledger_records_deletions(
+    trades: ibt.Store, tmp_path: Path, database: str
+) -> None:
     """From the files alone: another index, and no catalogue."""
     trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T15:10Z")
     reported = ledger(trades)
@@ -235,7 +243,7 @@ def test_a_rebuilt_ledger_records_deletions(trades, tmp_path, database):
         assert sizes(store) == sizes(trades)
 
 
-def put_back(store, paths) -> None:
+def put_back(store: ibt.Store, paths: tuple[str, ...]) -> None:
     for path in paths:
         import_tick_file(store, store.root / path, progress=False)
 
@@ -253,7 +261,9 @@ LEDGERS = {
 
 @pytest.mark.parametrize("rows", LEDGERS.values(), ids=LEDGERS)
 @pytest.mark.parametrize(("start", "end"), [("14:10", "14:20"), ("14:50", "16:10"), (None, None)])
-def test_restoring_ticks_restores_the_ledger(trades, rows, start, end):
+def test_restoring_ticks_restores_the_ledger(
+    trades: ibt.Store, rows: list[CoverageRecord], start: str | None, end: str | None
+) -> None:
     trades.index.put_coverage(rows)
     before = trades.index.coverage()
     window = {
@@ -275,7 +285,7 @@ def test_restoring_ticks_restores_the_ledger(trades, rows, start, end):
     assert problems(trades) == []
 
 
-def test_hours_that_are_not_restored_stay_deleted(trades, tmp_path):
+def test_hours_that_are_not_restored_stay_deleted(trades: ibt.Store, tmp_path: Path) -> None:
     remaining = trades.delete(*TRADES, start="2025-01-10T14:50Z", end="2025-01-10T16:10Z").kept
     put_back(trades, remaining[1:2])
     reported = ledger(trades)
@@ -288,7 +298,7 @@ def test_hours_that_are_not_restored_stay_deleted(trades, tmp_path):
     assert ledger(trades) == []
 
 
-def test_a_rebuilt_ledger_has_restored_ticks(trades, tmp_path):
+def test_a_rebuilt_ledger_has_restored_ticks(trades: ibt.Store, tmp_path: Path) -> None:
     """From the files alone."""
     put_back(trades, trades.delete(*TRADES, start="2025-01-10T14:50Z").kept[:2])
     copy = tmp_path / "copy"
@@ -300,7 +310,7 @@ def test_a_rebuilt_ledger_has_restored_ticks(trades, tmp_path):
         assert ledger(store) == ledger(trades) == [(120, 180, "deleted", "deleted since")]
 
 
-def test_a_second_deletion_of_the_same_time_stays(trades):
+def test_a_second_deletion_of_the_same_time_stays(trades: ibt.Store) -> None:
     first = trades.delete(*TRADES, start="2025-01-10T14:10Z", end="2025-01-10T14:20Z").kept
     second = trades.delete(*TRADES, start="2025-01-10T14:15Z", end="2025-01-10T14:30Z").kept
     put_back(trades, first)
@@ -319,7 +329,7 @@ def test_a_second_deletion_of_the_same_time_stays(trades):
 # -- what is refused -------------------------------------------------------------------------------
 
 
-def test_a_stream_being_written_is_refused(trades):
+def test_a_stream_being_written_is_refused(trades: ibt.Store) -> None:
     before = [(trades.root / key.path).read_bytes() for key in list_files(trades.root)]
     with trades.writer(*TRADES):
         with pytest.raises(errors.WriterLockedError, match=f"process {os.getpid()}"):
@@ -345,14 +355,18 @@ def test_a_stream_being_written_is_refused(trades):
     ],
     ids=["contract", "tick type", "zone", "range"],
 )
-def test_invalid_deletions(trades, arguments, options, error, says):
+def test_invalid_deletions(
+    trades: ibt.Store, arguments: tuple[int, str], options: dict[str, str], error: Any, says: str
+) -> None:
     for work in (trades.delete, trades.purge):
         with pytest.raises(error, match=says):
             work(*arguments, **options)
     assert trades.select(*TRADES).count() == 180
 
 
-def test_nothing_is_deleted_from_a_damaged_file(trades, damage):
+def test_nothing_is_deleted_from_a_damaged_file(
+    trades: ibt.Store, damage: Callable[..., None]
+) -> None:
     second = list(list_files(trades.root))[1]
     damage(trades.root / second.path)
     before = [(trades.root / key.path).read_bytes() for key in list_files(trades.root)]
@@ -362,7 +376,7 @@ def test_nothing_is_deleted_from_a_damaged_file(trades, damage):
     assert trades.delete(*TRADES, start="2025-01-10T16:00Z").ticks == 60
 
 
-def test_live_readers_are_warned(trades):
+def test_live_readers_are_warned(trades: ibt.Store) -> None:
     with trades.live(*TRADES, "4h", now="2025-01-10T17:00Z", markers=False) as live:
         messages = iter(live)
         assert [next(messages)["data"]["size"] for _ in range(180)] == numbers(range(1, 181))
@@ -398,7 +412,7 @@ delete_ticks(root, index, 265598, "last", int(sys.argv[2]), int(sys.argv[3]))
 """
 
 
-def test_killed_in_the_middle_every_tick_is_in_a_file(trades, tmp_path):
+def test_killed_in_the_middle_every_tick_is_in_a_file(trades: ibt.Store, tmp_path: Path) -> None:
     """``kill -9`` before any rename leaves old files or new ones, and what left them beside."""
     start, end = H14 + 5 * MINUTE, H14 + 175 * MINUTE
     going = set(numbers(range(6, 176)))
@@ -451,13 +465,15 @@ os._exit(0)
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "folder"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_failed_deletion_leaves_files_and_index_consistent(trades, monkeypatch, call, code):
+def test_a_failed_deletion_leaves_files_and_index_consistent(
+    trades: ibt.Store, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
     """The second hour cannot be rewritten: full disk, failed sync, failed rename."""
     path = trades.root / "265598/last/2025/01/10/15_ticks.pb"
     real = getattr(os, "fsync" if call == "folder" else call)
     renamed = []
 
-    def fail(target, *arguments, **options):
+    def fail(target: Any, *arguments: Any, **options: Any) -> Any:
         where = Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else target
         if str(where).endswith(".15_ticks.pb.new") and call != "folder":
             raise OSError(code, os.strerror(code))
@@ -507,7 +523,12 @@ HALF_DELETED = {
 
 
 @pytest.mark.parametrize(("failing", "rows_left"), HALF_DELETED.items())
-def test_a_failed_deletion_keeps_the_ledger_of_other_hours(trades, monkeypatch, failing, rows_left):
+def test_a_failed_deletion_keeps_the_ledger_of_other_hours(
+    trades: ibt.Store,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: int,
+    rows_left: list[tuple[int, int, str, str]],
+) -> None:
     rows = [
         CoverageRecord(*TRADES, H14, H14 + 70 * MINUTE, "captured"),
         CoverageRecord(*TRADES, H14 + 70 * MINUTE, H14 + 80 * MINUTE, "disconnected", "1100"),
@@ -516,7 +537,7 @@ def test_a_failed_deletion_keeps_the_ledger_of_other_hours(trades, monkeypatch, 
     trades.index.put_coverage(rows)
     real = os.replace
 
-    def fail(source, target, **options):
+    def fail(source: Any, target: Any, **options: Any) -> None:
         if str(source).endswith(f".{failing}_ticks.pb.new"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(source, target, **options)
@@ -533,11 +554,13 @@ def test_a_failed_deletion_keeps_the_ledger_of_other_hours(trades, monkeypatch, 
     assert coverage.durations["deleted"] == timedelta(minutes=120)
 
 
-def test_a_deletion_whose_row_is_refused(trades, monkeypatch):
+def test_a_deletion_whose_row_is_refused(
+    trades: ibt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As by a journal on a full disk."""
     before = trades.index.files()
 
-    def refuse(records):
+    def refuse(records: Any) -> None:
         raise errors.StorageFullError("no space left on device")
 
     with monkeypatch.context() as patch:
@@ -549,7 +572,7 @@ def test_a_deletion_whose_row_is_refused(trades, monkeypatch):
     assert sizes(trades) == numbers(range(1, 181))
 
 
-def test_an_hour_that_a_killed_writer_left_open(store):
+def test_an_hour_that_a_killed_writer_left_open(store: ibt.Store) -> None:
     command = [sys.executable, "-c", LEAVE_OPEN, store.root, str(H14)]
     subprocess.run(command, check=True)
     store.rebuild_index(progress=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +18,11 @@ from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.frames import _export as export
 from ibticks.frames import metadata_of, to_table
 from ibticks.schema import StringColumn, TickColumns, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Selection, Store
 
 HOUR = 3_600 * 10**9
 START = 1_736_517_600 * 10**9  # 2025-01-10 14:00 UTC
@@ -51,7 +58,7 @@ def stream(hours: int, rows: int, exchange: str) -> TickColumns:
 
 
 @pytest.fixture
-def trades(store):
+def trades(store: Store) -> Selection:
     for contract, exchange in ((1, "A"), (2, "B")):
         with store.writer(contract, "last") as writer:
             writer.write(stream(5, 40, exchange))
@@ -60,7 +67,9 @@ def trades(store):
 
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("group_rows", [1, 100, 1 << 19])
-def test_a_file_has_the_table(kind, group_rows, trades, tmp_path, monkeypatch):
+def test_a_file_has_the_table(
+    kind: str, group_rows: int, trades: Selection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "_GROUP_ROWS", group_rows)
     path = tmp_path / "export"
     assert getattr(trades, f"write_{kind}")(path) == 400
@@ -76,7 +85,7 @@ def test_a_file_has_the_table(kind, group_rows, trades, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", [*READERS, "csv"])
 @pytest.mark.parametrize("what", ["samples", "one column", "nothing"])
-def test_any_selection(kind, what, sample_store, tmp_path):
+def test_any_selection(kind: str, what: str, sample_store: Store, tmp_path: Path) -> None:
     selection = {
         "samples": lambda: sample_store.select(
             ["ibm", "btcusdt"], start="2013-10-08T13:30Z", end="2013-10-08T13:32Z"
@@ -100,11 +109,11 @@ def test_any_selection(kind, what, sample_store, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [*READERS, "csv"])
-def test_no_more_than_a_group_is_in_memory(kind, monkeypatch):
+def test_no_more_than_a_group_is_in_memory(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_GROUP_ROWS", 40)
     alive: list[weakref.ref] = []
 
-    def tables():
+    def tables() -> Iterator[Any]:
         for hour in range(8):
             gc.collect()
             assert sum(value() is not None for value in alive) <= 1
@@ -117,7 +126,9 @@ def test_no_more_than_a_group_is_in_memory(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [*READERS, "csv"])
-def test_an_export_that_fails_leaves_the_file_before(kind, trades, store, tmp_path, damage):
+def test_an_export_that_fails_leaves_the_file_before(
+    kind: str, trades: Selection, store: Store, tmp_path: Path, damage: Callable[..., None]
+) -> None:
     path = tmp_path / "export"
     path.write_text("before")
     damage(store.root / trades.files()[3].path)
@@ -129,7 +140,9 @@ def test_an_export_that_fails_leaves_the_file_before(kind, trades, store, tmp_pa
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_metadata_of_a_file_lists_missing_ranges(kind, trades, store, tmp_path, damage):
+def test_metadata_of_a_file_lists_missing_ranges(
+    kind: str, trades: Selection, store: Store, tmp_path: Path, damage: Callable[..., None]
+) -> None:
     damage(store.root / trades.files()[3].path)
     path = tmp_path / "export"
     with pytest.warns(CorruptDataWarning):
@@ -142,7 +155,9 @@ def test_metadata_of_a_file_lists_missing_ranges(kind, trades, store, tmp_path, 
 
 
 @pytest.mark.parametrize("kind", [*READERS, "csv"])
-def test_a_folder_that_does_not_exist_is_named(kind, trades, tmp_path):
+def test_a_folder_that_does_not_exist_is_named(
+    kind: str, trades: Selection, tmp_path: Path
+) -> None:
     path = tmp_path / "none" / "export"
     with pytest.raises(
         StorageError, match=r"No such file or directory while writing .*none/export"

@@ -8,6 +8,7 @@ import math
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,10 @@ import pyarrow as pa
 import pytest
 
 import ibticks as ibt
-from ibticks.sample import SAMPLES
+from ibticks.sample import SAMPLES, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DATA = Path(__file__).parent.parent / "data"
 FACTS = json.loads((DATA / "sample_facts.json").read_text())
@@ -104,7 +108,9 @@ def expected(facts: dict, actual: dict) -> dict:
 
 @samples
 @targets
-def test_a_sample_has_its_documented_facts(sample_store, sample, target):
+def test_a_sample_has_its_documented_facts(
+    sample_store: ibt.Store, sample: Sample, target: str
+) -> None:
     selection = sample_store.select(sample.symbol, sample.tick_type)
     actual = figures(columns_through(target, selection))
     facts = FACTS[sample.path.stem]
@@ -113,7 +119,7 @@ def test_a_sample_has_its_documented_facts(sample_store, sample, target):
 
 @pytest.mark.parametrize("sample", SAMPLES[:2], ids=lambda sample: sample.name)
 @targets
-def test_the_regular_session(sample_store, sample, target):
+def test_the_regular_session(sample_store: ibt.Store, sample: Sample, target: str) -> None:
     selection = sample_store.select("IBM", sample.tick_type, session="regular", date="2013-10-08")
     actual = figures(columns_through(target, selection))
     facts = FACTS[sample.path.stem]["regular_session"]
@@ -154,14 +160,14 @@ def check_bars(bars: list[dict], path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["polars", "lazy"])
-def test_one_minute_bars(sample_store, target):
+def test_one_minute_bars(sample_store: ibt.Store, target: str) -> None:
     selection = sample_store.select("ibm", "all_last")
     ticks = selection.lazy() if target == "lazy" else selection.to_polars().lazy()
     check_bars(bars(ticks), DATA / "ibm_20131008.bars_1m.csv")
 
 
 @samples
-def test_hours(sample_store, sample):
+def test_hours(sample_store: ibt.Store, sample: Sample) -> None:
     facts = FACTS[sample.path.stem]["rows_per_utc_hour"]
     files = sample_store.select(sample.contract_id, sample.tick_type).files()
     hours = {
@@ -172,7 +178,7 @@ def test_hours(sample_store, sample):
 
 
 @pytest.mark.parametrize("sample", SAMPLES[1:2], ids=lambda sample: sample.name)
-def test_texts(sample_store, sample):
+def test_texts(sample_store: ibt.Store, sample: Sample) -> None:
     frame = sample_store.select("IBM", "all_last").to_polars()
     facts = FACTS[sample.path.stem]
     assert frame["exchange"].n_unique() == facts["distinct_exchanges"]
@@ -194,7 +200,7 @@ def check_rows(frame: pl.DataFrame, path: Path) -> None:
 
 
 @samples
-def test_every_row_in_order(sample_store, sample):
+def test_every_row_in_order(sample_store: ibt.Store, sample: Sample) -> None:
     frame = sample_store.select(sample.contract_id, sample.tick_type).to_polars()
     check_rows(frame, sample.path)
     source = pl.read_parquet(sample.path)
@@ -204,7 +210,7 @@ def test_every_row_in_order(sample_store, sample):
         assert frame["exchange_time"].to_list() == seconds.to_list()
 
 
-def test_the_statistics_of_the_index(sample_store):
+def test_the_statistics_of_the_index(sample_store: ibt.Store) -> None:
     """The daily statistics of the index equal those of the ticks of the day."""
     for day in sample_store.daily_stats():
         ticks = sample_store.select(
@@ -262,7 +268,7 @@ def _ns(text: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ibt.Store]:
     with ibt.open(tmp_path_factory.mktemp("recorded")) as store:
         for path in RECORDINGS:
             symbol = path.name.split("_", 1)[0]
@@ -289,7 +295,7 @@ def tick_type_of(path: Path) -> str:
 if RECORDINGS:
 
     @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.name)
-    def test_a_recording_has_its_documented_facts(recorded, recording):
+    def test_a_recording_has_its_documented_facts(recorded: ibt.Store, recording: Path) -> None:
         facts = shared_facts(recording)
         selection = recorded.select(recording.name.split("_", 1)[0], tick_type_of(recording))
         assert selection.count() == facts["rows"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +24,11 @@ from ibticks.frames._to_polars import polars_schema
 from ibticks.sample import SAMPLES, sample
 from ibticks.schema import COLUMNS, list_columns
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.store.conftest import Reads
+
 IBM, BTC = 8314, 990101
 BTC_ENDS = to_ns("2024-08-09T00:05:04.525430834Z")
 MIDNIGHT = to_ns("2024-08-09T00:00Z")
@@ -36,12 +43,12 @@ examples = settings(
 
 
 @pytest.fixture(scope="module")
-def btc(sample_store):
+def btc(sample_store: ibt.Store) -> ibt.Selection:
     return sample_store.select("btcusdt", "all_last")
 
 
 @pytest.fixture
-def btc_store(store):
+def btc_store(store: ibt.Store) -> ibt.Store:
     """A store of its own with the BTCUSDT quotes, in two files of some blocks each."""
     quotes = sample("btcusdt_quotes")
     ibt.import_table(store, quotes.path, contract_id=BTC, tick_type="bid_ask")
@@ -52,7 +59,7 @@ def btc_store(store):
 
 
 @st.composite
-def ranges(draw):
+def ranges(draw: Any) -> tuple[Any, Any]:
     """Half-open ranges around real ticks, at them, just before and just after."""
     ends = [
         draw(st.sampled_from(everything)) + draw(st.integers(-1, 1)),
@@ -64,7 +71,9 @@ def ranges(draw):
 
 @given(ranges())
 @examples
-def test_any_range_equals_a_filter_of_all_ticks(sample_store, btc, span):
+def test_any_range_equals_a_filter_of_all_ticks(
+    sample_store: ibt.Store, btc: ibt.Selection, span: Any
+) -> None:
     start, end = span
     part = sample_store.select("btcusdt", "all_last", start=start, end=end)
     time = pl.col("timestamp").dt.epoch("ns")
@@ -79,7 +88,9 @@ def test_any_range_equals_a_filter_of_all_ticks(sample_store, btc, span):
 
 
 @pytest.mark.parametrize("contract", ["ibm", "btcusdt"])
-def test_tick_types_are_merged_by_time_and_stay_in_order(sample_store, contract):
+def test_tick_types_are_merged_by_time_and_stay_in_order(
+    sample_store: ibt.Store, contract: str
+) -> None:
     both = sample_store.select(contract, ["bid_ask", "all_last"])
     frame = both.to_polars()
     assert frame["timestamp"].is_sorted()
@@ -94,7 +105,7 @@ def test_tick_types_are_merged_by_time_and_stay_in_order(sample_store, contract)
     assert not (codes[same] & ~codes[same + 1]).any()
 
 
-def test_contracts_are_merged_by_time(sample_store):
+def test_contracts_are_merged_by_time(sample_store: ibt.Store) -> None:
     frame = sample_store.select(["btcusdt", "ibm"]).to_polars()
     assert len(frame) == sum(
         sample_store.select(s.contract_id, s.tick_type).count() for s in SAMPLES
@@ -103,7 +114,7 @@ def test_contracts_are_merged_by_time(sample_store):
     assert frame["contract_id"].unique().sort().to_list() == [IBM, BTC]
 
 
-def test_several_intervals_come_in_one_frame(sample_store):
+def test_several_intervals_come_in_one_frame(sample_store: ibt.Store) -> None:
     parts = sample_store.select("ibm", sessions=3, session="extended", now="2013-10-10T00:00Z")
     frame = parts.to_polars()
     assert len(frame) == parts.count() == 33381 + 62873
@@ -124,7 +135,9 @@ WHERE = {
 
 @pytest.mark.parametrize("kinds", KINDS, ids=",".join)
 @pytest.mark.parametrize("where", WHERE)
-def test_every_library_gets_the_same_columns(sample_store, kinds, where):
+def test_every_library_gets_the_same_columns(
+    sample_store: ibt.Store, kinds: list[str], where: str
+) -> None:
     selection = sample_store.select("IBM", kinds, **WHERE[where])
     names = list(list_columns(kinds))
     assert list(selection.columns) == names
@@ -151,7 +164,7 @@ def test_every_library_gets_the_same_columns(sample_store, kinds, where):
 
 
 @pytest.mark.parametrize("columns", [["price"], ["timestamp"], ["conditions", "exchange"]], ids=str)
-def test_only_requested_columns(sample_store, columns):
+def test_only_requested_columns(sample_store: ibt.Store, columns: list[str]) -> None:
     selection = sample_store.select("IBM", "all_last", columns=columns)
     whole = sample_store.select("IBM", "all_last").to_polars().select(selection.columns)
     assert selection.to_polars().equals(whole)
@@ -159,7 +172,7 @@ def test_only_requested_columns(sample_store, columns):
     assert selection.to_dask().compute().columns.to_list() == list(selection.columns)
 
 
-def test_xarray_needs_the_times(sample_store):
+def test_xarray_needs_the_times(sample_store: ibt.Store) -> None:
     with pytest.raises(InputError, match="timestamp"):
         sample_store.select("IBM", "all_last", columns=["price"]).to_xarray()
 
@@ -167,7 +180,7 @@ def test_xarray_needs_the_times(sample_store):
 # -- what is read ----------------------------------------------------------------------------------
 
 
-def test_counting_reads_only_the_files_at_the_edges(sample_store, reads):
+def test_counting_reads_only_the_files_at_the_edges(sample_store: ibt.Store, reads: Reads) -> None:
     assert sample_store.select("ibm").count() == 33381 + 62875
     assert reads == []
     session = sample_store.select("ibm", "all_last", session="regular", date="2013-10-08")
@@ -175,7 +188,7 @@ def test_counting_reads_only_the_files_at_the_edges(sample_store, reads):
     assert reads.files == {"8314/all_last/2013/10/08/13_ticks.pb"}
 
 
-def test_counting_needs_no_file_that_lies_inside(btc_store, tmp_path):
+def test_counting_needs_no_file_that_lies_inside(btc_store: ibt.Store, tmp_path: Path) -> None:
     selection = btc_store.select(BTC)
     assert selection.count() == 73174
     for record in selection.files():
@@ -183,7 +196,7 @@ def test_counting_needs_no_file_that_lies_inside(btc_store, tmp_path):
     assert selection.count() == 73174
 
 
-def test_five_minutes_read_five_minutes(sample_store, reads):
+def test_five_minutes_read_five_minutes(sample_store: ibt.Store, reads: Reads) -> None:
     sample_store.clear_cache()
     whole = sample_store.select("btcusdt", "bid_ask")
     whole.to_arrow()
@@ -199,7 +212,7 @@ def test_five_minutes_read_five_minutes(sample_store, reads):
     assert reads.bytes < everything_read / 3
 
 
-def test_a_filter_reaches_down_to_the_blocks(sample_store, reads):
+def test_a_filter_reaches_down_to_the_blocks(sample_store: ibt.Store, reads: Reads) -> None:
     lazy = sample_store.select("btcusdt", "bid_ask").lazy()
     frame = lazy.collect()
     whole = reads.bytes
@@ -215,7 +228,9 @@ def test_a_filter_reaches_down_to_the_blocks(sample_store, reads):
     assert (late.height, reads.bytes) == (0, 0)
 
 
-def test_a_filter_reaches_down_to_contract_and_tick_type(sample_store, reads):
+def test_a_filter_reaches_down_to_contract_and_tick_type(
+    sample_store: ibt.Store, reads: Reads
+) -> None:
     lazy = sample_store.select(["ibm", "btcusdt"]).lazy()
     assert lazy.filter(pl.col("contract_id") == IBM).select(pl.len()).collect().item() == 96256
     assert {path.split("/")[0] for path in reads.files} == {"8314"}
@@ -225,7 +240,7 @@ def test_a_filter_reaches_down_to_contract_and_tick_type(sample_store, reads):
     assert {path.rsplit("/", 4)[0] for path in reads.files} == {"990101/all_last"}
 
 
-def test_head_stops_reading(sample_store, reads):
+def test_head_stops_reading(sample_store: ibt.Store, reads: Reads) -> None:
     selection = sample_store.select("ibm", "bid_ask")
     first = selection.lazy().head(20).collect()
     assert first.equals(selection.to_polars().head(20))
@@ -234,13 +249,15 @@ def test_head_stops_reading(sample_store, reads):
     assert len(reads.files) <= 2 < len(selection.files())
 
 
-def test_only_the_columns_of_the_query_are_decoded(sample_store, monkeypatch):
+def test_only_the_columns_of_the_query_are_decoded(
+    sample_store: ibt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ibticks.storage import _tick_reader as reader
 
     asked = []
 
     class Decoder(reader.Decoder):
-        def __init__(self, columns, **rest):
+        def __init__(self, columns: Any, **rest: Any) -> None:
             asked.append(set(columns))
             super().__init__(columns, **rest)
 
@@ -256,7 +273,7 @@ def test_only_the_columns_of_the_query_are_decoded(sample_store, monkeypatch):
 # -- Dask, capsules --------------------------------------------------------------------------------
 
 
-def test_dask_has_a_partition_a_file(sample_store, reads):
+def test_dask_has_a_partition_a_file(sample_store: ibt.Store, reads: Reads) -> None:
     selection = sample_store.select("ibm", "all_last")
     frame = selection.to_dask()
     assert frame.npartitions == len(selection.files()) == 12
@@ -268,12 +285,12 @@ def test_dask_has_a_partition_a_file(sample_store, reads):
     assert thawed["size"].sum().compute() == 5564671
 
 
-def test_dask_of_nothing(sample_store):
+def test_dask_of_nothing(sample_store: ibt.Store) -> None:
     frame = sample_store.select("ibm", "all_last", "1h", now="2001-01-01T00:00Z").to_dask()
     assert (frame.npartitions, len(frame)) == (1, 0)
 
 
-def test_any_library_that_speaks_arrow(btc):
+def test_any_library_that_speaks_arrow(btc: ibt.Selection) -> None:
     table = pa.table(btc)
     assert table.equals(btc.to_arrow())
     assert metadata_of(table)["selection"] == "btcusdt all_last"
@@ -286,7 +303,7 @@ def test_any_library_that_speaks_arrow(btc):
 # -- what a frame says about itself ----------------------------------------------------------------
 
 
-def test_metadata(sample_store):
+def test_metadata(sample_store: ibt.Store) -> None:
     selection = sample_store.select("ibm", "all_last", "15m", now="2013-10-08T20:00Z")
     details = metadata_of(selection.to_arrow())
     assert {
@@ -305,7 +322,9 @@ def test_metadata(sample_store):
     assert whole["intervals"] == [["the beginning", "the end"]]
 
 
-def test_damage_is_left_out_reported_and_in_the_metadata(btc_store, damage):
+def test_damage_is_left_out_reported_and_in_the_metadata(
+    btc_store: ibt.Store, damage: Callable[..., None]
+) -> None:
     selection = btc_store.select(BTC, "bid_ask")
     whole = selection.to_polars()
     record = selection.files()[1]
@@ -340,11 +359,11 @@ def test_damage_is_left_out_reported_and_in_the_metadata(btc_store, damage):
 # -- messages --------------------------------------------------------------------------------------
 
 
-def message(kind, time, stream_id="1_last", **data):
+def message(kind: str, time: str, stream_id: str = "1_last", **data: Any) -> dict[Any, Any]:
     return {"type": kind, "stream_id": stream_id, "timestamp": time, "data": data}
 
 
-def test_messages_come_by_time_over_all_streams(store):
+def test_messages_come_by_time_over_all_streams(store: ibt.Store) -> None:
     finished = {"reason": "stopped", "total_ticks": 1, "duration_seconds": 4200.5}
     details = [
         message("info", "2025-01-10T14:00:00.000000Z", status="subscribed"),
@@ -374,28 +393,28 @@ def test_messages_come_by_time_over_all_streams(store):
 
 
 class Texts(HTMLParser):
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
         self.tags, self.texts, self._open = set(), [], []
         self.feed(html)
         assert self._open == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         if tag != "br":
             self._open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.texts.append(data)
 
 
 TABLE = {"table", "caption", "thead", "tbody", "tr", "th", "td", "br"}
 
 
-def test_the_repr_of_a_store_lists_its_contents(sample_store):
+def test_the_repr_of_a_store_lists_its_contents(sample_store: ibt.Store) -> None:
     shown = Texts(sample_store._repr_html_())
     assert shown.tags <= TABLE
     assert str(sample_store.root) in shown.texts[0]
@@ -405,11 +424,11 @@ def test_the_repr_of_a_store_lists_its_contents(sample_store):
     assert repr(sample_store).startswith(f"<Store '{sample_store.root}', index embedded PostgreSQL")
 
 
-def test_the_repr_of_an_empty_store(store):
+def test_the_repr_of_an_empty_store(store: ibt.Store) -> None:
     assert "no ticks yet" in Texts(store._repr_html_()).texts
 
 
-def test_the_repr_of_a_selection_lists_its_files(sample_store):
+def test_the_repr_of_a_selection_lists_its_files(sample_store: ibt.Store) -> None:
     selection = sample_store.select("ibm", "all_last", sessions=5, now="2013-10-10T00:00Z")
     shown = Texts(selection._repr_html_())
     assert shown.tags <= TABLE
@@ -420,14 +439,14 @@ def test_the_repr_of_a_selection_lists_its_files(sample_store):
     assert repr(selection).startswith("<Selection ibm all_last, last 5 regular sessions of US: ")
 
 
-def test_the_repr_of_a_session_has_its_hours():
+def test_the_repr_of_a_session_has_its_hours() -> None:
     shown = Texts(market("US").session("2024-11-29")._repr_html_())
     assert shown.tags <= TABLE
     assert "Friday 2024-11-29, early close" in shown.texts
     assert "2024-11-29T14:30:00Z – 2024-11-29T18:00:00Z" in shown.texts
 
 
-def test_names_are_escaped_in_html(store):
+def test_names_are_escaped_in_html(store: ibt.Store) -> None:
     name = "<script>alert('&')</script>"
     store.add_contract(1, name)
     store.write(
@@ -440,7 +459,7 @@ def test_names_are_escaped_in_html(store):
         assert any(name in text for text in Texts(html).texts)
 
 
-def test_selections_are_values(sample_store):
+def test_selections_are_values(sample_store: ibt.Store) -> None:
     one, other = (sample_store.select("ibm", "all_last", date="2013-10-08") for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)

@@ -13,6 +13,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import psycopg
@@ -24,6 +25,9 @@ from ibticks import errors
 from ibticks.config import resource
 from ibticks.coverage import CoverageState
 from ibticks.index import ContractRecord, CoverageRecord, PostgresIndex
+
+if TYPE_CHECKING:
+    from ibticks.index.embedded import EmbeddedServer
 
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
 
@@ -42,7 +46,7 @@ def python(program: str, *arguments: object, **options: object) -> subprocess.Co
 # -- beginning -------------------------------------------------------------------------------------
 
 
-def test_a_missing_store_is_created(tmp_path, database):
+def test_a_missing_store_is_created(tmp_path: Path, database: str) -> None:
     root = tmp_path / "a" / "b"
     with ibt.open(str(root), dsn=database) as store:
         assert store.root == root
@@ -53,7 +57,9 @@ def test_a_missing_store_is_created(tmp_path, database):
     assert schema == (resource("proto") / "tick_stream.proto").read_text()
 
 
-def test_a_tilde_is_expanded(tmp_path, database, monkeypatch):
+def test_a_tilde_is_expanded(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with ibt.open("~/ticks", dsn=database) as store:
         assert store.root == tmp_path / "ticks"
@@ -63,10 +69,10 @@ def test_a_tilde_is_expanded(tmp_path, database, monkeypatch):
 
 
 @pytest.fixture
-def no_home(monkeypatch):
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user id without a line in /etc/passwd, and no HOME, as in a container."""
 
-    def no_entry(uid):
+    def no_entry(uid: Any) -> None:
         raise KeyError(uid)
 
     monkeypatch.setattr(pwd, "getpwuid", no_entry)
@@ -84,7 +90,9 @@ def no_home(monkeypatch):
     ],
 )
 @pytest.mark.usefixtures("no_home")
-def test_without_a_home_or_a_name_the_index_is_away(tmp_path, monkeypatch, name, value, reason):
+def test_without_a_home_or_a_name_the_index_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, reason: str
+) -> None:
     if value is not None:
         monkeypatch.setenv(name, value)
     with pytest.warns(errors.IndexAwayWarning, match=reason):
@@ -96,19 +104,19 @@ def test_without_a_home_or_a_name_the_index_is_away(tmp_path, monkeypatch, name,
 
 
 @pytest.mark.usefixtures("no_home")
-def test_with_a_dsn_no_home_is_needed(tmp_path, database):
+def test_with_a_dsn_no_home_is_needed(tmp_path: Path, database: str) -> None:
     with ibt.open(tmp_path / "ticks", dsn=database) as store:
         assert store.write(ticks(), contract_id=7, tick_type="last") == 3
 
 
 @pytest.mark.parametrize("path", ["~/ticks", "~", "~54321/ticks"])
 @pytest.mark.usefixtures("no_home")
-def test_a_missing_home_folder_is_reported(path):
+def test_a_missing_home_folder_is_reported(path: str) -> None:
     with pytest.raises(errors.InputError, match=rf"no home folder for the ~ of {path}: write the"):
         ibt.open(path)
 
 
-def test_a_folder_of_any_name(tmp_path, database):
+def test_a_folder_of_any_name(tmp_path: Path, database: str) -> None:
     root = tmp_path / "my ticks, 'n' \u00fc %s [red]"
     with ibt.open(root, dsn=database) as store:
         store.write(ticks(), contract_id=1, tick_type="last")
@@ -118,13 +126,15 @@ def test_a_folder_of_any_name(tmp_path, database):
         assert str(root) in store._repr_html_().replace("&#x27;", "'")
 
 
-def test_the_dsn_of_the_environment(tmp_path, database, monkeypatch):
+def test_the_dsn_of_the_environment(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("IBTICKS_DSN", database)
     with ibt.open(tmp_path) as store:
         assert store.index.describe().startswith("PostgreSQL")
 
 
-def test_reopening_reads_written_ticks(tmp_path, database):
+def test_reopening_reads_written_ticks(tmp_path: Path, database: str) -> None:
     with ibt.open(tmp_path, dsn=database) as store:
         store.add_contract(265598, "AAPL", exchange="SMART")
         store.add_contract(265598, "AAPL", currency="USD")  # fills in what was not known
@@ -138,12 +148,12 @@ def test_reopening_reads_written_ticks(tmp_path, database):
         assert (content.first_ns, content.last_ns) == (NOON, NOON + 120 * 10**9)
 
 
-def test_processes_create_a_store_concurrently(tmp_path):
+def test_processes_create_a_store_concurrently(tmp_path: Path) -> None:
     from ibticks.store._open import identify
 
     start = threading.Barrier(8)
 
-    def begin(_):
+    def begin(_: Any) -> str:
         start.wait()
         return identify(tmp_path / "ticks", create=True)
 
@@ -158,7 +168,7 @@ def test_processes_create_a_store_concurrently(tmp_path):
 # -- refusals --------------------------------------------------------------------------------------
 
 
-def test_opening_a_missing_store_without_create_raises(tmp_path):
+def test_opening_a_missing_store_without_create_raises(tmp_path: Path) -> None:
     with pytest.raises(errors.NoStoreError, match=r"begin one with ibticks\.open\('.*none'\)"):
         ibt.open(tmp_path / "none", create=False)
     assert not (tmp_path / "none").exists()
@@ -167,7 +177,7 @@ def test_opening_a_missing_store_without_create_raises(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_no_store(tmp_path):
+def test_a_file_is_no_store(tmp_path: Path) -> None:
     file = tmp_path / "ticks.csv"
     file.write_text("time,price\n")
     with pytest.raises(errors.NoStoreError, match="is a file, not a folder"):
@@ -176,13 +186,13 @@ def test_a_file_is_no_store(tmp_path):
         ibt.open(file / "below")
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(errors.StorageError, match="File name too long while opening"):
         ibt.open(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize("note", ["{", "[]", "{}", "null", "\0{"])
-def test_a_damaged_id_file(tmp_path, note):
+def test_a_damaged_id_file(tmp_path: Path, note: str) -> None:
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata" / "store.json").write_text(note)
     with pytest.raises(errors.CorruptFileError, match="does not say the store's id: restore it"):
@@ -194,7 +204,9 @@ EMPTY = {"nothing": "", "zeros": "\0" * 87, "a line end": "\n"}
 
 @pytest.mark.parametrize("note", EMPTY)
 @pytest.mark.parametrize("lost", [[], ["index-owner.json"], ["index-owner.json", "index.json"]])
-def test_an_empty_id_file_is_repaired(tmp_path, note, lost, caplog):
+def test_an_empty_id_file_is_repaired(
+    tmp_path: Path, note: str, lost: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """A power cut may leave it so; the id is in the owner note, all else in the files."""
     root = tmp_path / "ticks"
     with ibt.open(root) as store:
@@ -212,7 +224,7 @@ def test_an_empty_id_file_is_repaired(tmp_path, note, lost, caplog):
     assert sorted(path.name for path in (root / "metadata").glob(".store*")) == []
 
 
-def test_an_empty_id_file_is_repaired_from_the_database(tmp_path, database):
+def test_an_empty_id_file_is_repaired_from_the_database(tmp_path: Path, database: str) -> None:
     root = tmp_path / "ticks"
     with ibt.open(root, dsn=database) as store:
         store.write(ticks(), contract_id=1, tick_type="last")
@@ -225,14 +237,14 @@ def test_an_empty_id_file_is_repaired_from_the_database(tmp_path, database):
     assert json.loads(note.read_text())["store_id"] == store_id
 
 
-def test_processes_repair_an_empty_id_file_concurrently(tmp_path):
+def test_processes_repair_an_empty_id_file_concurrently(tmp_path: Path) -> None:
     from ibticks.store._open import identify
 
     identify(tmp_path, create=True)
     (tmp_path / "metadata" / "store.json").write_text("")
     start = threading.Barrier(8)
 
-    def mend(_):
+    def mend(_: Any) -> str:
         start.wait()
         return identify(tmp_path, create=False)
 
@@ -240,11 +252,11 @@ def test_processes_repair_an_empty_id_file_concurrently(tmp_path):
         assert len(set(pool.map(mend, range(8)))) == 1
 
 
-def test_the_id_file_is_synced(tmp_path, monkeypatch):
+def test_the_id_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
     fsync = os.fsync
 
-    def noting(descriptor):
+    def noting(descriptor: Any) -> None:
         fsync(descriptor)
         synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
 
@@ -288,7 +300,7 @@ def as_another(root: Path, create: str, other: Path) -> str:
 
 
 @pytest.fixture
-def public(clusters):
+def public(clusters: Path) -> Path:
     """A folder that anyone gets through to, which pytest's own are not."""
     folder = Path(tempfile.mkdtemp(dir=clusters))
     folder.chmod(0o711)
@@ -296,7 +308,7 @@ def public(clusters):
 
 
 @pytest.mark.parametrize("create", ["create", "only open"])
-def test_an_unreadable_folder(public, create):
+def test_an_unreadable_folder(public: Path, create: str) -> None:
     root = public / "private"
     (root / "metadata").mkdir(parents=True)
     (root / "metadata" / "store.json").write_text('{"store_id": "x"}')
@@ -308,14 +320,14 @@ def test_an_unreadable_folder(public, create):
     )
 
 
-def test_a_read_only_folder(public):
+def test_a_read_only_folder(public: Path) -> None:
     folder = public / "full"
     folder.mkdir(mode=0o555)
     details = as_another(folder / "new", "create", public / "other")
     assert details.startswith("StoreAccessError not permitted while opening")
 
 
-def test_a_read_only_store_is_read(public, database):
+def test_a_read_only_store_is_read(public: Path, database: str) -> None:
     root = public / "ticks"
     with ibt.open(root, dsn=database) as store:
         store.write(ticks(), contract_id=1, tick_type="last")
@@ -325,7 +337,7 @@ def test_a_read_only_store_is_read(public, database):
     assert details == "[3] 1\n"
 
 
-def test_a_server_that_does_not_answer(tmp_path):
+def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
     dsn = "postgresql://me:sesame@127.0.0.1:1/ticks"
     with pytest.raises(
         errors.IndexUnavailableError, match=r"database ticks on 127\.0\.0\.1:1 as me"
@@ -336,32 +348,34 @@ def test_a_server_that_does_not_answer(tmp_path):
 
 
 @pytest.mark.parametrize("dsn", ["sesame", "postgresql://me:ses@me@host/ticks", "host=x sesame"])
-def test_an_invalid_dsn(tmp_path, dsn):
+def test_an_invalid_dsn(tmp_path: Path, dsn: str) -> None:
     with pytest.raises(errors.IndexUnavailableError, match=r"write postgresql://user@host") as e:
         ibt.open(tmp_path, dsn=dsn)
     assert "ses" not in str(e.value)
 
 
-def test_a_wrong_password_is_not_in_the_error(tmp_path, postgres):
+def test_a_wrong_password_is_not_in_the_error(tmp_path: Path, postgres: EmbeddedServer) -> None:
     with pytest.raises(errors.IndexUnavailableError) as e:
         ibt.open(tmp_path, dsn=make_conninfo(postgres.dsn, user="stranger", password="sesame"))
     assert "stranger" in str(e.value)
     assert "sesame" not in str(e.value)
 
 
-def test_a_server_that_is_too_old(tmp_path, database, monkeypatch):
+def test_a_server_that_is_too_old(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(PostgresIndex.__init__.__kwdefaults__, "minimum_version", 99)
     with pytest.raises(errors.IndexVersionError, match=r"PostgreSQL 1\d\.\d+ .* needs 99 or newer"):
         ibt.open(tmp_path, dsn=database)
 
 
-def test_the_database_of_another_store(tmp_path, database):
+def test_the_database_of_another_store(tmp_path: Path, database: str) -> None:
     ibt.open(tmp_path / "one", dsn=database).close()
     with pytest.raises(errors.IndexMismatchError, match="give each store its own database"):
         ibt.open(tmp_path / "two", dsn=database)
 
 
-def test_a_copied_store_is_not_confused_with_its_original(tmp_path, database):
+def test_a_copied_store_is_not_confused_with_its_original(tmp_path: Path, database: str) -> None:
     ibt.open(tmp_path / "one", dsn=database).close()
     shutil.copytree(tmp_path / "one", tmp_path / "copy")
     with pytest.raises(errors.IndexMismatchError, match="is a copy of the store at"):
@@ -376,7 +390,9 @@ def everything(store: ibt.Store) -> tuple:
     return index.files(), index.contracts(), index.daily_stats(), index.coverage()
 
 
-def test_a_store_survives_a_move_and_the_loss_of_its_database(tmp_path, monkeypatch, clusters):
+def test_a_store_survives_a_move_and_the_loss_of_its_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clusters: Path
+) -> None:
     """With the embedded server, as most have it: begun, moved, its database lost, then away."""
     base = clusters / "own"
     base.mkdir(mode=0o711)
@@ -425,7 +441,9 @@ def test_a_store_survives_a_move_and_the_loss_of_its_database(tmp_path, monkeypa
         assert list(store.verify()) == [value for value in store.verify() if value.problem is None]
 
 
-def test_a_store_is_opened_from_its_files_alone(tmp_path, monkeypatch, database):
+def test_a_store_is_opened_from_its_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
     """Without database, catalogue and server: the files are read through, and that is the index."""
     with ibt.open(tmp_path, dsn=database) as store:
         store.write(ticks(), contract_id=265598, tick_type="last")
@@ -439,7 +457,7 @@ def test_a_store_is_opened_from_its_files_alone(tmp_path, monkeypatch, database)
         assert store.select(265598).to_polars().height == 3
 
 
-def test_names_come_back_from_the_catalogue_alone(tmp_path, postgres):
+def test_names_come_back_from_the_catalogue_alone(tmp_path: Path, postgres: EmbeddedServer) -> None:
     """A store that has names and no ticks as yet."""
     for name in ("first", "second"):
         with psycopg.connect(postgres.dsn, autocommit=True) as admin:
@@ -468,7 +486,7 @@ store.close()
 """
 
 
-def test_two_processes_share_a_store(store, database):
+def test_two_processes_share_a_store(store: ibt.Store, database: str) -> None:
     """One process writes and both read; a second writer is refused with the pid of the first."""
     command = [sys.executable, "-c", WRITING, str(store.root), database]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -487,14 +505,14 @@ def test_two_processes_share_a_store(store, database):
     store.writer(265598, "bid_ask").close()
 
 
-def test_one_writer_a_stream(store):
+def test_one_writer_a_stream(store: ibt.Store) -> None:
     locked = pytest.raises(errors.WriterLockedError, match=f"by process {os.getpid()} on")
     with store.writer(1, "last"), store.writer(1, "bid_ask"), store.writer(2, "last"), locked:
         store.writer(1, "last")
     store.writer(1, "last").close()
 
 
-def test_a_store_opened_twice_in_a_process(store, database):
+def test_a_store_opened_twice_in_a_process(store: ibt.Store, database: str) -> None:
     with ibt.open(store.root, dsn=database) as again:
         store.write(ticks(), contract_id=1, tick_type="last")
         assert again.contents() == store.contents() != []

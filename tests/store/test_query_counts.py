@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
 from ibticks.config import HOUR_NS
@@ -10,12 +12,17 @@ from ibticks.index import ContractRecord, CoverageRecord, FileRecord
 from ibticks.index._database import Database
 from ibticks.storage import FileKey
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Store
+
 FIRST_HOUR_NS = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
 CONTRACTS = range(1, 41)
 TICK_TYPES = ("last", "bid_ask")
 
 
-def file(contract_id, tick_type, hour=0, *, sealed=True):
+def file(contract_id: int, tick_type: str, hour: int = 0, *, sealed: bool = True) -> FileRecord:
     key = FileKey(contract_id, tick_type, FIRST_HOUR_NS + hour * HOUR_NS)
     return FileRecord(
         key.path, contract_id, tick_type, key.hour_ns, key.hour_ns, key.hour_ns + 9, 400, 2, 2,
@@ -24,7 +31,7 @@ def file(contract_id, tick_type, hour=0, *, sealed=True):
 
 
 @pytest.fixture
-def many(store):
+def many(store: Store) -> Iterator[Store]:
     """A store whose index has forty contracts of two tick types, half of them with symbols."""
     index = store.index
     index.replace_files(
@@ -44,18 +51,18 @@ def many(store):
 
 
 @pytest.fixture
-def queries(monkeypatch):
+def queries(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Count the transactions of what is called: ``queries(call)``."""
     seen = []
     plain = Database.run
 
-    def run(database, work):
+    def run(database: Any, work: Any) -> Any:
         seen.append(work)
         return plain(database, work)
 
     monkeypatch.setattr(Database, "run", run)
 
-    def count(call):
+    def count(call: Callable[[], Any]) -> int:
         seen.clear()
         call()
         return len(seen)
@@ -76,13 +83,15 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_many_contracts_take_as_many_queries_as_two(many, queries, name):
+def test_many_contracts_take_as_many_queries_as_two(
+    many: Store, queries: Callable[..., int], name: str
+) -> None:
     ids = list(CONTRACTS)
     few = queries(lambda: CALLS[name](many, ids[:3]))
     assert queries(lambda: CALLS[name](many, ids)) == few <= 8
 
 
-def test_streams_are_those_with_captured_files(many, queries):
+def test_streams_are_those_with_captured_files(many: Store, queries: Callable[..., int]) -> None:
     assert many.index.streams() == {(c, kind) for c in CONTRACTS for kind in TICK_TYPES}
     many.index.put_files([file(99, "last", sealed=False)])
     key = FileKey(98, "last", FIRST_HOUR_NS, "backfill")
@@ -91,11 +100,11 @@ def test_streams_are_those_with_captured_files(many, queries):
     assert many.index.streams() - {(99, "last")} == {(c, k) for c in CONTRACTS for k in TICK_TYPES}
 
 
-def as_dict(record):
+def as_dict(record: FileRecord) -> dict[Any, Any]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
-def test_coverage_of_all_time_reaches_as_far_as_ticks(many):
+def test_coverage_of_all_time_reaches_as_far_as_ticks(many: Store) -> None:
     actual = many.select(1, "last").coverage()
     assert (actual.intervals[0][0], actual.intervals[-1][1]) == (
         FIRST_HOUR_NS,
@@ -103,7 +112,7 @@ def test_coverage_of_all_time_reaches_as_far_as_ticks(many):
     )
 
 
-def test_an_unknown_contract_among_many_is_named(many):
+def test_an_unknown_contract_among_many_is_named(many: Store) -> None:
     with pytest.raises(UnknownContractError, match="no contract 4711") as caught:
         many.select([*CONTRACTS, 4711])
     assert caught.value.context["candidates"] == list(CONTRACTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,10 +12,15 @@ import pandas as pd
 import pytest
 import pytz
 
-from ibticks import errors
+from ibticks import Selection, Store, errors
 from ibticks.calendar import PERIODS, format_ns, market, now_ns, to_ns
 from ibticks.config import TICK_TYPES, TIME_MAX, TIME_MIN
 from ibticks.schema import list_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 NEW_YORK = "America/New_York"
 CLOSE = to_ns("2013-10-08T16:00-04:00")
@@ -24,7 +30,7 @@ LAST_QUOTE = to_ns("2013-10-09T00:00:00.646Z")
 
 
 @pytest.fixture
-def select(sample_store):
+def select(sample_store: Store) -> Callable[..., Selection]:
     return sample_store.select
 
 
@@ -36,7 +42,7 @@ def select(sample_store):
     [8314, "IBM", "ibm", "iBm", "8314", np.int64(8314), np.uint32(8314), ["IBM"], ("ibm", 8314)],
     ids=repr,
 )
-def test_a_contract(select, contracts):
+def test_a_contract(select: Callable[..., Selection], contracts: Any) -> None:
     selection = select(contracts)
     assert selection.contract_ids == (8314,)
     assert all(type(contract_id) is int for contract_id in selection.contract_ids)
@@ -53,23 +59,25 @@ def test_a_contract(select, contracts):
     ],
     ids=["symbols", "mixed", "numpy", "pandas"],
 )
-def test_several_contracts_in_the_order_given_each_once(select, contracts):
+def test_several_contracts_in_the_order_given_each_once(
+    select: Callable[..., Selection], contracts: list[Any] | NDArray[Any] | pd.Series[Any]
+) -> None:
     assert select(contracts, "all_last").contract_ids == (8314, 990101)
     assert select(list(contracts)[::-1], "all_last").contract_ids[0] in (8314, 990101)
 
 
-def test_the_order_of_contracts_is_the_callers(select):
+def test_the_order_of_contracts_is_the_callers(select: Callable[..., Selection]) -> None:
     assert select(["btcusdt", "ibm"]).contract_ids == (990101, 8314)
 
 
-def test_tick_types(select):
+def test_tick_types(select: Callable[..., Selection]) -> None:
     assert select("IBM", "bid_ask").tick_types == ("bid_ask",)
     assert select("IBM", ["bid_ask", "all_last", "bid_ask"]).tick_types == ("bid_ask", "all_last")
     # One that is not stored may be selected: it gives an empty frame, with its columns.
     assert select("IBM", "mid_point").to_polars().columns == list(list_columns(["mid_point"]))
 
 
-def test_tick_types_of_a_contract_without_ticks(store):
+def test_tick_types_of_a_contract_without_ticks(store: Store) -> None:
     store.add_contract(265598, "AAPL")
     assert store.select("AAPL").tick_types == TICK_TYPES
 
@@ -77,7 +85,7 @@ def test_tick_types_of_a_contract_without_ticks(store):
 # -- time: everything, start and end ---------------------------------------------------------------
 
 
-def test_everything(select):
+def test_everything(select: Callable[..., Selection]) -> None:
     selection = select("IBM", "all_last")
     assert selection.intervals == ((TIME_MIN, TIME_MAX),)
     assert selection.label == str(selection) == "IBM all_last"
@@ -99,20 +107,20 @@ def test_everything(select):
     ],
     ids=["Z", "tz", "mixed", "datetime", "naive+tz", "zoneinfo", "pytz", "pandas", "numpy"],
 )
-def test_start_and_end(select, start, end, tz):
+def test_start_and_end(select: Callable[..., Selection], start: Any, end: Any, tz: Any) -> None:
     selection = select("IBM", "all_last", start=start, end=end, tz=tz)
     assert selection.intervals == ((CLOSE - 13 * HOUR // 2, CLOSE),)
     assert selection.count() == 33323
 
 
-def test_only_an_end(select):
+def test_only_an_end(select: Callable[..., Selection]) -> None:
     selection = select("IBM", "all_last", end="2013-10-08T13:30Z")
     assert selection.intervals == ((TIME_MIN, CLOSE - 13 * HOUR // 2),)
     assert selection.count() == 9
     assert "from the first tick to 2013-10-08T13:30Z" in selection.label
 
 
-def test_from_a_start_to_now(select):
+def test_from_a_start_to_now(select: Callable[..., Selection]) -> None:
     before = now_ns()
     ((start, end),) = select("IBM", "all_last", start="2013-10-08T20:00Z").intervals
     assert start == CLOSE
@@ -124,7 +132,7 @@ def test_from_a_start_to_now(select):
     assert selection.label.endswith("to now")
 
 
-def test_half_open(select):
+def test_half_open(select: Callable[..., Selection]) -> None:
     """A tick exactly at the start is in, one exactly at the end is not."""
     times = select("IBM", "all_last").to_polars()["timestamp"].dt.epoch("ns").to_numpy()
     repeated = int(times[np.flatnonzero(np.diff(times) == 0)[100]])
@@ -164,13 +172,15 @@ def test_half_open(select):
     ],
     ids=str,
 )
-def test_a_period_includes_now(select, period, length):
+def test_a_period_includes_now(
+    select: Callable[..., Selection], period: str | timedelta, length: int
+) -> None:
     selection = select("IBM", "all_last", period, now="2013-10-08T16:00-04:00")
     assert selection.intervals == ((CLOSE - length, CLOSE + 1),)
     assert str(period) in selection.label
 
 
-def test_every_named_period_is_understood(select):
+def test_every_named_period_is_understood(select: Callable[..., Selection]) -> None:
     for period in PERIODS:
         ((start, end),) = select("IBM", "all_last", period).intervals
         assert start < end
@@ -184,7 +194,9 @@ def test_every_named_period_is_understood(select):
         ("Asia/Tokyo", "2013-10-08T15:00Z"),
     ],
 )
-def test_today_begins_with_the_day_of_the_zone(select, tz, start):
+def test_today_begins_with_the_day_of_the_zone(
+    select: Callable[..., Selection], tz: str | None, start: str
+) -> None:
     selection = select("IBM", "all_last", "today", now="2013-10-08T23:00Z", tz=tz)
     assert selection.intervals == ((to_ns(start), to_ns("2013-10-08T23:00Z") + 1),)
 
@@ -197,12 +209,12 @@ def test_today_begins_with_the_day_of_the_zone(select, tz, start):
         ("2013-10-06T05:00Z", "2013-10-04T13:30Z"),  # a Sunday
     ],
 )
-def test_since_open(select, now, start):
+def test_since_open(select: Callable[..., Selection], now: str, start: str) -> None:
     selection = select("IBM", "all_last", "since_open", now=now)
     assert selection.intervals == ((to_ns(start), to_ns(now) + 1),)
 
 
-def test_since_open_of_another_market(select):
+def test_since_open_of_another_market(select: Callable[..., Selection]) -> None:
     selection = select("IBM", "all_last", "since_open", now="2024-11-06T06:20Z", market="JP")
     assert selection.intervals[0][0] == to_ns("2024-11-06T09:00+09:00")
 
@@ -219,12 +231,12 @@ def test_since_open_of_another_market(select):
     ],
     ids=["text", "datetime", "numpy", "pandas", "zoned", "ns"],
 )
-def test_now_in_a_given_zone(select, now):
+def test_now_in_a_given_zone(select: Callable[..., Selection], now: Any) -> None:
     selection = select("IBM", "all_last", "1h", now=now, tz=NEW_YORK)
     assert selection.intervals == ((CLOSE - HOUR, CLOSE + 1),)
 
 
-def test_now_is_the_last_tick_of_the_selection(select):
+def test_now_is_the_last_tick_of_the_selection(select: Callable[..., Selection]) -> None:
     assert select("IBM", "all_last", "1h", now="last_tick").intervals[0][1] == LAST_TRADE + 1
     assert select("IBM", None, "1h", now="last_tick").intervals[0][1] == LAST_QUOTE + 1
     both = select(["IBM", "BTCUSDT"], None, "1h", now="last_tick")
@@ -232,7 +244,7 @@ def test_now_is_the_last_tick_of_the_selection(select):
     assert select("IBM", "all_last", "1s", now="last_tick").count() == 3
 
 
-def test_the_last_tick_may_be_in_a_file_being_written(store):
+def test_the_last_tick_may_be_in_a_file_being_written(store: Store) -> None:
     tick = {"type": "tick", "stream_id": "s", "data": {"contract_id": 1, "tick_type": "last"}}
     times = ["2025-01-10T14:30:00Z", "2025-01-10T14:59:00Z", "2025-01-10T15:00:01.5Z"]
     with store.writer(1, "last") as writer:
@@ -255,7 +267,9 @@ def test_the_last_tick_may_be_in_a_file_being_written(store):
     ("session", "rows"),
     [("regular", 33323), ("pre_market", 9), ("after_hours", 49), ("extended", 33381)],
 )
-def test_the_sessions_of_a_day_partition_its_ticks(select, session, rows):
+def test_the_sessions_of_a_day_partition_its_ticks(
+    select: Callable[..., Selection], session: str, rows: int
+) -> None:
     selection = select("IBM", "all_last", session=session, date="2013-10-08", market="US")
     assert selection.count() == rows
     assert selection.label == f"IBM all_last, {session} session of US on 2013-10-08"
@@ -272,11 +286,11 @@ def test_the_sessions_of_a_day_partition_its_ticks(select, session, rows):
     ],
     ids=["text", "date", "numpy", "pandas", "ns"],
 )
-def test_a_date_alone_is_its_regular_session(select, day):
+def test_a_date_alone_is_its_regular_session(select: Callable[..., Selection], day: Any) -> None:
     assert select("IBM", "all_last", date=day).count() == 33323
 
 
-def test_a_session_alone_is_the_latest_one(select):
+def test_a_session_alone_is_the_latest_one(select: Callable[..., Selection]) -> None:
     selection = select("IBM", "all_last", session="regular", now="2013-10-09T02:00Z")
     assert selection.intervals == ((CLOSE - 13 * HOUR // 2, CLOSE),)
 
@@ -291,12 +305,14 @@ def test_a_session_alone_is_the_latest_one(select):
         ("XETR", "2025-01-10", "2025-01-10T08:00Z", "2025-01-10T16:30Z"),
     ],
 )
-def test_the_markets(select, name, day, start, end):
+def test_the_markets(
+    select: Callable[..., Selection], name: str, day: str, start: str, end: str
+) -> None:
     selection = select("IBM", "all_last", session="regular", date=day, market=name)
     assert selection.intervals == ((to_ns(start), to_ns(end)),)
 
 
-def test_previous_sessions_are_those_that_took_place(select):
+def test_previous_sessions_are_those_that_took_place(select: Callable[..., Selection]) -> None:
     now = "2013-10-08T18:00-04:00"
     selection = select("IBM", "all_last", sessions=3, now=now)
     days = [format_ns(start, NEW_YORK) for start, _ in selection.intervals]
@@ -315,7 +331,9 @@ def test_previous_sessions_are_those_that_took_place(select):
 
 
 @pytest.mark.parametrize("name", ["US", "UK", "JP", "CME"])
-def test_intervals_are_in_order_and_none_overlaps(select, name):
+def test_intervals_are_in_order_and_none_overlaps(
+    select: Callable[..., Selection], name: str
+) -> None:
     for session in market(name).session_types:
         intervals = select(
             "IBM", "all_last", sessions=300, session=session, market=name, now="2025-06-02T12:00Z"
@@ -327,7 +345,7 @@ def test_intervals_are_in_order_and_none_overlaps(select, name):
 # -- columns ---------------------------------------------------------------------------------------
 
 
-def test_columns(select):
+def test_columns(select: Callable[..., Selection]) -> None:
     assert select("IBM", "all_last").columns == list_columns(["all_last"])
     assert select("IBM", columns=["price", "timestamp", "price"]).columns == ("timestamp", "price")
     assert select("IBM", columns="price").columns == ("price",)
@@ -435,7 +453,9 @@ def test_columns(select):
     ],
     ids=str,
 )
-def test_invalid_arguments_are_refused(select, wrong, error, says):
+def test_invalid_arguments_are_refused(
+    select: Callable[..., Selection], wrong: dict[str, Any], error: Any, says: str
+) -> None:
     arguments = {"contracts": "IBM", "tick_types": "all_last", **wrong}
     with pytest.raises(error, match=says) as caught:
         select(**arguments)
@@ -443,7 +463,9 @@ def test_invalid_arguments_are_refused(select, wrong, error, says):
     assert isinstance(caught.value, ValueError)
 
 
-def test_an_error_on_a_holiday_names_the_neighbouring_days(select):
+def test_an_error_on_a_holiday_names_the_neighbouring_days(
+    select: Callable[..., Selection],
+) -> None:
     with pytest.raises(errors.NoSessionError) as caught:
         select("IBM", "all_last", date="2013-12-25")
     context = caught.value.context
@@ -455,7 +477,7 @@ def test_an_error_on_a_holiday_names_the_neighbouring_days(select):
 
 
 @pytest.mark.parametrize("wanted", [1, "265598", np.int64(265598), "AAPL", "IBN", "BTC-USDT"])
-def test_an_unknown_contract_lists_the_known(select, wanted):
+def test_an_unknown_contract_lists_the_known(select: Callable[..., Selection], wanted: Any) -> None:
     with pytest.raises(errors.UnknownContractError) as caught:
         select(wanted)
     candidates = caught.value.context["candidates"]
@@ -466,14 +488,14 @@ def test_an_unknown_contract_lists_the_known(select, wanted):
     assert isinstance(caught.value, LookupError)
 
 
-def test_a_close_symbol_is_the_one_that_is_named(select):
+def test_a_close_symbol_is_the_one_that_is_named(select: Callable[..., Selection]) -> None:
     with pytest.raises(errors.UnknownContractError) as caught:
         select("IBMX")
     assert caught.value.context["candidates"] == [8314]
     assert "IBM (8314, STK, SMART, USD)" in str(caught.value)
 
 
-def test_an_ambiguous_symbol(store):
+def test_an_ambiguous_symbol(store: Store) -> None:
     store.add_contract(1, "SPY", exchange="ARCA", currency="USD")
     store.add_contract(2, "SPY", exchange="LSE", currency="GBP")
     store.add_contract(3, "spy")
@@ -487,7 +509,7 @@ def test_an_ambiguous_symbol(store):
     assert store.select([1, 2]).contract_ids == (1, 2)
 
 
-def test_symbols_of_digits(store):
+def test_symbols_of_digits(store: Store) -> None:
     """In Tokyo symbols are numbers; a number that is both is not guessed."""
     store.add_contract(13905344, "7203")
     store.add_contract(8314, "IBM")
@@ -502,7 +524,7 @@ def test_symbols_of_digits(store):
     assert store.select(7203).contract_ids == (7203,)
 
 
-def test_many_candidates_are_not_all_named(store):
+def test_many_candidates_are_not_all_named(store: Store) -> None:
     for contract_id in range(1, 31):
         store.add_contract(contract_id, f"S{contract_id:02}")
     with pytest.raises(errors.UnknownContractError, match="and 18 more") as caught:
@@ -510,14 +532,14 @@ def test_many_candidates_are_not_all_named(store):
     assert len(caught.value.context["candidates"]) == 30
 
 
-def test_an_empty_store_is_named_in_the_error(store):
+def test_an_empty_store_is_named_in_the_error(store: Store) -> None:
     with pytest.raises(errors.UnknownContractError, match="it has none yet"):
         store.select("IBM")
     with pytest.raises(errors.UnknownContractError, match="it has none yet"):
         store.select(8314)
 
 
-def test_contracts_without_names(store):
+def test_contracts_without_names(store: Store) -> None:
     with store.writer(265598, "last") as writer:
         writer.append(
             {

@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from ibticks import errors
+from ibticks import Store, errors
 from ibticks.calendar import MARKETS, market
 
 
-def test_a_query_returns_a_frame(sample_store):
+def test_a_query_returns_a_frame(sample_store: Store) -> None:
     frame = sample_store.sql(
         "SELECT c.symbol, f.tick_type, sum(f.tick_count)::BIGINT AS ticks FROM tick_files AS f "
         "JOIN contracts AS c USING (contract_id) GROUP BY 1, 2 ORDER BY 1, 2"
@@ -24,7 +24,7 @@ def test_a_query_returns_a_frame(sample_store):
     ]
 
 
-def test_parameters(sample_store):
+def test_parameters(sample_store: Store) -> None:
     by_place = sample_store.sql(
         "SELECT symbol FROM contracts WHERE contract_id = %s AND symbol LIKE 'I%%'", [8314]
     )
@@ -32,12 +32,12 @@ def test_parameters(sample_store):
     assert by_place.rows() == by_name.rows() == [("IBM",)]
 
 
-def test_a_percent_sign_without_parameters(sample_store):
+def test_a_percent_sign_without_parameters(sample_store: Store) -> None:
     query = "SELECT count(*) AS n FROM tick_files WHERE file_path LIKE '8314/%'"
     assert sample_store.sql(query).item() == 29
 
 
-def test_whole_tables(sample_store):
+def test_whole_tables(sample_store: Store) -> None:
     files = sample_store.sql("SELECT * FROM tick_files ORDER BY file_path")
     assert files.height == 33
     assert pl.Object not in files.dtypes
@@ -56,7 +56,7 @@ VALUES = """
 """
 
 
-def test_a_result_has_the_same_columns_with_and_without_rows(sample_store):
+def test_a_result_has_the_same_columns_with_and_without_rows(sample_store: Store) -> None:
     full = sample_store.sql(VALUES)
     empty = sample_store.sql(f"SELECT * FROM ({VALUES}) AS q WHERE false")
     nulls = sample_store.sql(
@@ -76,13 +76,13 @@ def test_a_result_has_the_same_columns_with_and_without_rows(sample_store):
     assert (str(row["n"]), str(row["m"]), row["y"]) == ("1.25", "2.00", b"\x00\xff")
 
 
-def test_numbers_beyond_decimal_precision(sample_store):
+def test_numbers_beyond_decimal_precision(sample_store: Store) -> None:
     frame = sample_store.sql("SELECT * FROM (VALUES (1.5), ('NaN'::NUMERIC), (NULL)) AS v(n)")
     assert frame["n"].dtype == pl.Float64
     assert frame["n"].is_nan().to_list() == [False, True, None]
 
 
-def test_columns_of_one_name_are_numbered(sample_store):
+def test_columns_of_one_name_are_numbered(sample_store: Store) -> None:
     frame = sample_store.sql("SELECT * FROM contracts AS a JOIN contracts AS b USING (contract_id)")
     assert frame.columns[1] == "symbol"
     assert "symbol_1" in frame.columns
@@ -98,18 +98,18 @@ def test_columns_of_one_name_are_numbered(sample_store):
         "SELECT set_config('role', 'none', true)",
     ],
 )
-def test_a_query_cannot_change_the_index_or_read_files(sample_store, statement):
+def test_a_query_cannot_change_the_index_or_read_files(sample_store: Store, statement: str) -> None:
     with pytest.raises((errors.ReadOnlyError, errors.TickIndexError)):
         sample_store.sql(statement)
     assert sample_store.sql("SELECT count(*) FROM tick_files").item() == 33
 
 
-def test_a_query_has_a_time_limit(sample_store):
+def test_a_query_has_a_time_limit(sample_store: Store) -> None:
     with pytest.raises(errors.TickIndexError, match=r"exceeded its timeout of 0\.1 s"):
         sample_store.sql("SELECT pg_sleep(600)", timeout_seconds=0.1)
 
 
-def test_times_are_utc(sample_store):
+def test_times_are_utc(sample_store: Store) -> None:
     frame = sample_store.sql("SELECT min(first_tick) AS first FROM daily_tick_stats")
     assert frame.item() == datetime(2013, 10, 8, 8, 0, 0, 640000, tzinfo=UTC)
 
@@ -126,13 +126,13 @@ def test_times_are_utc(sample_store):
         "SELECT 1; DELETE FROM contracts",
     ],
 )
-def test_a_query_is_read_only(sample_store, statement):
+def test_a_query_is_read_only(sample_store: Store, statement: str) -> None:
     with pytest.raises(errors.ReadOnlyError, match="only reads"):
         sample_store.sql(statement)
     assert len(sample_store.contracts()) == 2
 
 
-def test_a_wrong_statement(sample_store):
+def test_a_wrong_statement(sample_store: Store) -> None:
     with pytest.raises(errors.TickIndexError, match='relation "ticks" does not exist'):
         sample_store.sql("SELECT * FROM ticks")
     with pytest.raises(errors.TickIndexError, match=r"tables tick_files.*store\.select"):
@@ -145,7 +145,7 @@ FIRST, LAST = date(2024, 1, 1), date(2025, 12, 31)
 
 
 @pytest.mark.parametrize("name", MARKETS)
-def test_sessions_in_sql_are_those_of_the_calendars(sample_store, name):
+def test_sessions_in_sql_are_those_of_the_calendars(sample_store: Store, name: str) -> None:
     """Two years of days, each session type: start and end, and nothing on days without one."""
     for session_type in market(name).session_types:
         rows = sample_store.sql(
@@ -162,8 +162,8 @@ def test_sessions_in_sql_are_those_of_the_calendars(sample_store, name):
         ]
 
 
-def test_unknown_sessions_in_sql(sample_store):
-    def boundaries(day, name="US", kind="regular"):
+def test_unknown_sessions_in_sql(sample_store: Store) -> None:
+    def boundaries(day: date, name: str = "US", kind: str = "regular") -> pl.DataFrame:
         return sample_store.sql(
             "SELECT * FROM get_session_boundaries(%s, %s, %s)", [day, name, kind]
         )
@@ -177,7 +177,7 @@ def test_unknown_sessions_in_sql(sample_store):
         boundaries(date(1999, 1, 4))
 
 
-def test_daily_figures(sample_store):
+def test_daily_figures(sample_store: Store) -> None:
     rows = sample_store.sql("SELECT * FROM daily_tick_stats ORDER BY contract_id, tick_type, date")
     days = sample_store.daily_stats()
     assert rows.height == len(days) == 7

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import psycopg
@@ -21,18 +22,21 @@ from ibticks.calendar import to_ns
 from ibticks.index import CatalogueIndex
 from ibticks.sample import sample
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 HOURS = ["990101/all_last/2024/08/08/23_ticks.pb", "990101/all_last/2024/08/09/00_ticks.pb"]
 
 
 @pytest.fixture
-def trades(store):
+def trades(store: ibt.Store) -> ibt.Store:
     """A store with the BTCUSDT trades: two files."""
     ibt.import_table(store, sample("btcusdt_trades").path, contract_id=990101, tick_type="all_last")
     return store
 
 
 @pytest.fixture
-def selection(trades):
+def selection(trades: ibt.Store) -> ibt.Selection:
     return trades.select(990101, "all_last", columns=["timestamp", "price", "size", "stream_id"])
 
 
@@ -43,7 +47,9 @@ def problems(store: ibt.Store) -> list[tuple[str, str]]:
 # -- the index made anew ---------------------------------------------------------------------------
 
 
-def test_a_rebuilt_index_equals_the_maintained_one(sample_store, tmp_path, database):
+def test_a_rebuilt_index_equals_the_maintained_one(
+    sample_store: ibt.Store, tmp_path: Path, database: str
+) -> None:
     """Files, blocks, statistics: what writing told the index is what the files say."""
     remaining = sample_store.index
     (tmp_path / "metadata").mkdir()
@@ -57,7 +63,7 @@ def test_a_rebuilt_index_equals_the_maintained_one(sample_store, tmp_path, datab
         assert all(record.sealed and record.blocks for record in store.index.files())
 
 
-def test_rebuilding_drops_deleted_and_finds_new_files(trades):
+def test_rebuilding_drops_deleted_and_finds_new_files(trades: ibt.Store) -> None:
     gone, remaining = (trades.root / path for path in HOURS)
     trades.index.drop_files([HOURS[1]])
     gone.unlink()
@@ -71,7 +77,7 @@ def test_rebuilding_drops_deleted_and_finds_new_files(trades):
     assert paths == [HOURS[1], HOURS[1].replace("00_", "01_")]
 
 
-def test_a_rebuilt_index_lists_an_unreadable_hour(trades):
+def test_a_rebuilt_index_lists_an_unreadable_hour(trades: ibt.Store) -> None:
     midnight = pl.lit("2024-08-09T00:00").str.to_datetime(time_zone="UTC")
     whole = trades.select(990101).to_polars()
     path = trades.root / HOURS[1]
@@ -93,7 +99,7 @@ def test_a_rebuilt_index_lists_an_unreadable_hour(trades):
 # -- verifying -------------------------------------------------------------------------------------
 
 
-def test_verifying_an_intact_store_finds_nothing(sample_store):
+def test_verifying_an_intact_store_finds_nothing(sample_store: ibt.Store) -> None:
     actual = list(sample_store.verify(progress=False))
     assert problems(sample_store) == []
     assert len(actual) == 33
@@ -101,13 +107,13 @@ def test_verifying_an_intact_store_finds_nothing(sample_store):
     assert sum(value.size for value in actual) == sum(c.size for c in sample_store.contents())
 
 
-def test_verifying_finds_damage(trades, damage):
+def test_verifying_finds_damage(trades: ibt.Store, damage: Callable[..., None]) -> None:
     damage(trades.root / HOURS[0])
     ((path, problem),) = problems(trades)
     assert (path, problem in ("damaged", "checksum")) == (HOURS[0], True)
 
 
-def test_verifying_compares_files_and_index(trades):
+def test_verifying_compares_files_and_index(trades: ibt.Store) -> None:
     (trades.root / HOURS[0]).unlink()
     stray = trades.root / HOURS[1].replace("00_", "01_")
     stray.write_bytes((trades.root / HOURS[1]).read_bytes())
@@ -119,7 +125,7 @@ def test_verifying_compares_files_and_index(trades):
     ]
 
 
-def test_verifying_needs_no_iteration(trades, damage):
+def test_verifying_needs_no_iteration(trades: ibt.Store, damage: Callable[..., None]) -> None:
     """In a notebook ``store.verify()`` stands by itself, and its result is printed."""
     assert repr(trades.verify(progress=False)).endswith(" messages: all well")
     path = HOURS[0]
@@ -142,7 +148,9 @@ def test_verifying_needs_no_iteration(trades, damage):
 
 
 @pytest.mark.parametrize("codec", ["zstd", "gzip", "snappy"])
-def test_compressed_ticks_are_the_same_ticks(trades, selection, codec):
+def test_compressed_ticks_are_the_same_ticks(
+    trades: ibt.Store, selection: ibt.Selection, codec: str
+) -> None:
     before, plain = selection.to_polars(), trades.contents()
     done = trades.compress(codec, progress=False)
     assert [record.path for record in done] == HOURS
@@ -165,7 +173,7 @@ def test_compressed_ticks_are_the_same_ticks(trades, selection, codec):
     assert selection.to_polars().equals(before)
 
 
-def test_from_one_compression_to_another(trades, selection):
+def test_from_one_compression_to_another(trades: ibt.Store, selection: ibt.Selection) -> None:
     before = selection.to_polars()
     for codec in ("gzip", "zstd", "snappy"):
         trades.compress(codec)
@@ -182,12 +190,14 @@ def test_from_one_compression_to_another(trades, selection):
         (timedelta(minutes=1), "2024-08-09T01:01Z", HOURS),
     ],
 )
-def test_only_hours_that_ended_long_enough_ago(trades, older_than, now, paths):
+def test_only_hours_that_ended_long_enough_ago(
+    trades: ibt.Store, older_than: str | timedelta, now: str, paths: list[str]
+) -> None:
     done = trades.compress(older_than=older_than, now=now)
     assert [record.path for record in done] == paths
 
 
-def test_a_late_tick_for_a_compressed_hour(trades, selection):
+def test_a_late_tick_for_a_compressed_hour(trades: ibt.Store, selection: ibt.Selection) -> None:
     rows = selection.count()
     trades.compress("zstd")
     tick = {"contract_id": 990101, "tick_type": "all_last", "price": 1.0, "size": 2.0}
@@ -200,7 +210,9 @@ def test_a_late_tick_for_a_compressed_hour(trades, selection):
     assert problems(trades) == []
 
 
-def test_damaged_files_are_unchanged_and_block_nothing(trades, damage):
+def test_damaged_files_are_unchanged_and_block_nothing(
+    trades: ibt.Store, damage: Callable[..., None]
+) -> None:
     damage(trades.root / HOURS[0])
     before = (trades.root / HOURS[0]).read_bytes()
     with pytest.raises(errors.CorruptFileError, match="ibticks verify"):
@@ -230,7 +242,9 @@ store.compress(sys.argv[3], progress=False)
 
 @pytest.mark.parametrize("codec", ["zstd", "gzip", "none"])
 @pytest.mark.parametrize("settled_by", ["opening", "writer"])
-def test_a_compression_killed_before_its_row(trades, selection, database, codec, settled_by):
+def test_a_compression_killed_before_its_row(
+    trades: ibt.Store, selection: ibt.Selection, database: str, codec: str, settled_by: str
+) -> None:
     """``kill -9`` between the rename of the compressed file and its row of the index."""
     if codec == "none":
         trades.compress("zstd")
@@ -251,12 +265,18 @@ def test_a_compression_killed_before_its_row(trades, selection, database, codec,
 
 
 @pytest.mark.parametrize("refused", [0, 1])
-def test_a_compression_whose_row_is_refused(trades, selection, database, monkeypatch, refused):
+def test_a_compression_whose_row_is_refused(
+    trades: ibt.Store,
+    selection: ibt.Selection,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: int,
+) -> None:
     """As by a journal on a full disk; the first row is put before the rename, the second after."""
     before, plain = selection.to_polars(), trades.index.files()
     put_files, calls = trades.index.put_files, []
 
-    def refuse(records):
+    def refuse(records: Any) -> None:
         calls.append(records)
         if len(calls) > refused:
             raise errors.StorageFullError("no space left on device")
@@ -276,12 +296,14 @@ def test_a_compression_whose_row_is_refused(trades, selection, database, monkeyp
 
 
 @pytest.mark.parametrize("call", ["replace", "folder"])
-def test_a_compression_that_fails_has_the_row_of_its_file(trades, monkeypatch, call):
+def test_a_compression_that_fails_has_the_row_of_its_file(
+    trades: ibt.Store, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     """The rename, or the sync of the folder after it, fails."""
     path = trades.root / HOURS[0]
     real = os.replace if call == "replace" else os.fsync
 
-    def fail(target, *arguments, **options):
+    def fail(target: Any, *arguments: Any, **options: Any) -> None:
         where = Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else target
         if Path(where) in (path.parent, path.with_name(f".{path.name}.new")) and (
             call == "replace" or Path(where).is_dir()
@@ -298,7 +320,7 @@ def test_a_compression_that_fails_has_the_row_of_its_file(trades, monkeypatch, c
     assert problems(trades) == []
 
 
-def test_opening_leaves_a_file_to_its_writer(trades, database):
+def test_opening_leaves_a_file_to_its_writer(trades: ibt.Store, database: str) -> None:
     with trades.writer(990101, "all_last") as writer:
         tick = {"contract_id": 990101, "tick_type": "all_last", "price": 1.0, "size": 2.0}
         writer.append(
@@ -309,14 +331,14 @@ def test_opening_leaves_a_file_to_its_writer(trades, database):
     assert problems(trades) == []
 
 
-def test_unknown_compression(trades):
+def test_unknown_compression(trades: ibt.Store) -> None:
     with pytest.raises(errors.InputError, match="use one of none, "):
         trades.compress("lzma")
     with pytest.raises(errors.UnknownPeriodError):
         trades.compress(older_than="yesterday")
 
 
-def test_files_being_written_are_left_alone(trades):
+def test_files_being_written_are_left_alone(trades: ibt.Store) -> None:
     with trades.writer(990101, "all_last"):
         for work in (trades.compress, lambda: trades.prune("1d")):
             with pytest.warns(errors.StreamInUseWarning, match="2 files are left") as caught:
@@ -329,7 +351,7 @@ def test_files_being_written_are_left_alone(trades):
 # -- pruning ---------------------------------------------------------------------------------------
 
 
-def test_pruning(trades):
+def test_pruning(trades: ibt.Store) -> None:
     keep = {"keep": "30d", "now": "2024-09-08T00:00Z"}
     assert trades.prune(**keep, dry_run=True) == HOURS[:1]
     assert len(trades.index.files()) == 2
@@ -345,14 +367,14 @@ def test_pruning(trades):
 
 
 @pytest.mark.parametrize("keep", ["", "forever", "0d", "-1d"])
-def test_nothing_is_pruned_by_mistake(trades, keep):
+def test_nothing_is_pruned_by_mistake(trades: ibt.Store, keep: str) -> None:
     with pytest.raises(errors.UnknownPeriodError):
         trades.prune(keep)
     assert len(trades.index.files()) == 2
 
 
 @pytest.fixture
-def served_from_the_catalogue(trades, database):
+def served_from_the_catalogue(trades: ibt.Store, database: str) -> Iterator[ibt.Store]:
     """The store of the trades, opened again while its database is damaged."""
     trades.close()
     with psycopg.connect(database, autocommit=True) as connection:
@@ -365,7 +387,9 @@ def served_from_the_catalogue(trades, database):
     store.close()
 
 
-def test_verifying_without_a_database_checks_the_files(served_from_the_catalogue):
+def test_verifying_without_a_database_checks_the_files(
+    served_from_the_catalogue: ibt.Store,
+) -> None:
     store = served_from_the_catalogue
     with pytest.warns(errors.IndexAwayWarning, match="only the files are checked.*half migrated"):
         findings = list(store.verify(progress=False))
@@ -382,7 +406,7 @@ def test_verifying_without_a_database_checks_the_files(served_from_the_catalogue
 # -- the catalogue ---------------------------------------------------------------------------------
 
 
-def test_the_catalogue_equals_the_index(tmp_path, database):
+def test_the_catalogue_equals_the_index(tmp_path: Path, database: str) -> None:
     path = tmp_path / "metadata" / "index.json"
     with ibt.open(tmp_path, dsn=database) as store:
         store.add_contract(990101, "BTCUSDT")

@@ -11,6 +11,7 @@ import tempfile
 import traceback
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -22,6 +23,9 @@ from ibticks.index import ContractRecord, IndexChange, MemoryIndex
 from ibticks.index._journal import Journal
 from ibticks.storage import StreamLock, StreamWriter
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users")
 
 OWNER, OTHER, GROUP = 54321, 54322, 54400
@@ -32,7 +36,7 @@ TICKS = pa.table(
 
 
 @pytest.fixture
-def root():
+def root() -> Iterator[Path]:
     """A folder of the owner's that everyone may look into."""
     base = Path(tempfile.mkdtemp(prefix="ibt-"))
     base.chmod(0o755)
@@ -43,7 +47,11 @@ def root():
     shutil.rmtree(base)
 
 
-def run_as(user, work, groups=()):
+def run_as(
+    user: int,
+    work: Callable[[], None] | Callable[..., None],
+    groups: list[Any] | tuple[Any, ...] = (),
+) -> int:
     """Run a function as another user, in a process that ends with it."""
     pid = os.fork()
     if pid == 0:
@@ -62,11 +70,11 @@ def run_as(user, work, groups=()):
     return os.waitstatus_to_exitcode(status)
 
 
-def owners(root):
+def owners(root: Path) -> dict[Any, Any]:
     return {path: path.lstat().st_uid for path in root.rglob("*")}
 
 
-def use_as_root(root, database):
+def use_as_root(root: Path, database: str) -> None:
     with ibt.open(root, dsn=database) as store:
         store.add_contract(7, "ABC")
         store.write(TICKS, contract_id=7, tick_type="last")
@@ -74,7 +82,7 @@ def use_as_root(root, database):
         write_status(root, {"state": "live"})
 
 
-def test_files_written_by_root_belong_to_the_owner_of_the_store(root, database):
+def test_files_written_by_root_belong_to_the_owner_of_the_store(root: Path, database: str) -> None:
     use_as_root(root, database)
     actual = owners(root)
     names = {path.name for path in actual}
@@ -82,7 +90,9 @@ def test_files_written_by_root_belong_to_the_owner_of_the_store(root, database):
     assert set(actual.values()) == {OWNER}
 
 
-def test_the_journal_written_by_root_belongs_to_the_owner(root, monkeypatch):
+def test_the_journal_written_by_root_belongs_to_the_owner(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("IBTICKS_PGDATA", "/dev/null/pg")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.IndexAwayWarning)
@@ -99,10 +109,10 @@ def test_the_journal_written_by_root_belongs_to_the_owner(root, monkeypatch):
         store.close()
 
 
-def test_the_owner_can_append_after_root(root, database):
+def test_the_owner_can_append_after_root(root: Path, database: str) -> None:
     use_as_root(root, database)
 
-    def go_on():
+    def go_on() -> None:
         with StreamWriter(root, 7, "last", MemoryIndex()) as writer:
             file = root / "7" / "last" / "2025" / "01" / "10" / "14_ticks.pb"
             os.close(os.open(file, os.O_RDWR))
@@ -111,7 +121,7 @@ def test_the_owner_can_append_after_root(root, database):
     assert run_as(OWNER, go_on) == 0
 
 
-def test_existing_folders_of_root_are_given_to_the_owner(root, database):
+def test_existing_folders_of_root_are_given_to_the_owner(root: Path, database: str) -> None:
     day = root / "7" / "last" / "2025" / "01" / "10"
     day.mkdir(parents=True)
     use_as_root(root, database)
@@ -119,7 +129,7 @@ def test_existing_folders_of_root_are_given_to_the_owner(root, database):
     assert set(owners(root).values()) == {OWNER}
 
 
-def test_a_store_of_root_stays_with_root(root, database):
+def test_a_store_of_root_stays_with_root(root: Path, database: str) -> None:
     os.chown(root, 0, 0)
     use_as_root(root, database)
     assert set(owners(root).values()) == {0}
@@ -128,18 +138,18 @@ def test_a_store_of_root_stays_with_root(root, database):
 # -- locks -----------------------------------------------------------------------------------------
 
 
-def take(path):
+def take(path: Any) -> None:
     """Lock a file as any program may that can open it."""
     descriptor = os.open(path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def locks(root):
+def locks(root: Path) -> list[Any]:
     return sorted((root / "metadata").rglob("*.lock"))
 
 
 @pytest.mark.parametrize("before", [None, 0o644, 0o666])
-def test_a_reader_cannot_take_a_lock(root, before):
+def test_a_reader_cannot_take_a_lock(root: Path, before: int | None) -> None:
     folder = root / "metadata" / "locks"
     folder.mkdir(parents=True)
     if before is not None:  # as earlier versions made them
@@ -150,7 +160,7 @@ def test_a_reader_cannot_take_a_lock(root, before):
     for path in (root / "metadata", folder):
         os.chown(path, OWNER, GROUP)
 
-    def write():
+    def write() -> None:
         StreamLock(root, 7, "last").release()
         journal = Journal(root / "metadata" / "index.journal")
         journal.append(IndexChange("put_contracts", (ContractRecord(8, "XYZ"),)))
@@ -160,7 +170,7 @@ def test_a_reader_cannot_take_a_lock(root, before):
     for path in locks(root):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-        def take_it(path=path):
+        def take_it(path: Any = path) -> None:
             with pytest.raises(PermissionError):
                 take(path)
 
@@ -168,14 +178,14 @@ def test_a_reader_cannot_take_a_lock(root, before):
     assert run_as(OWNER, write) == 0
 
 
-def test_users_with_write_permission_share_the_locks(root):
+def test_users_with_write_permission_share_the_locks(root: Path) -> None:
     folder = root / "metadata" / "locks"
     folder.mkdir(parents=True)
     folder.chmod(0o775)
     for path in (root / "metadata", folder):
         os.chown(path, OWNER, GROUP)
 
-    def lock_and_release():
+    def lock_and_release() -> None:
         StreamLock(root, 7, "last").release()
 
     assert run_as(OWNER, lock_and_release, [GROUP]) == 0
@@ -184,7 +194,7 @@ def test_users_with_write_permission_share_the_locks(root):
     assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, GROUP)
     assert run_as(OTHER, lock_and_release, [GROUP]) == 0
 
-    def refused():
+    def refused() -> None:
         with pytest.raises(PermissionError):
             take(path)
 
@@ -200,12 +210,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("work", REFUSED.values(), ids=REFUSED)
-def test_the_error_of_refused_work_is_not_that_of_the_catalogue(root, database, work):
+def test_the_error_of_refused_work_is_not_that_of_the_catalogue(
+    root: Path, database: str, work: Callable[..., Any]
+) -> None:
     """A user who may change the index, but only read the files and the catalogue."""
     assert run_as(0, lambda: use_as_root(root, database)) == 0
     catalogue = (root / "metadata" / "index.json").read_bytes()
 
-    def use():
+    def use() -> None:
         store = ibt.open(root, dsn=database)
         os.seteuid(OTHER)  # the server is reached already
         with pytest.raises(errors.StoreAccessError, match="metadata/locks") as caught, store:
@@ -216,10 +228,10 @@ def test_the_error_of_refused_work_is_not_that_of_the_catalogue(root, database, 
     assert (root / "metadata" / "index.json").read_bytes() == catalogue
 
 
-def test_an_index_rebuilt_by_a_reader_of_the_files(root, database):
+def test_an_index_rebuilt_by_a_reader_of_the_files(root: Path, database: str) -> None:
     assert run_as(0, lambda: use_as_root(root, database)) == 0
 
-    def use():
+    def use() -> None:
         store = ibt.open(root, dsn=database)
         os.seteuid(OTHER)
         with store:
@@ -242,7 +254,9 @@ def test_an_index_rebuilt_by_a_reader_of_the_files(root, database):
     ],
     ids=["running", "ended", "another host", "empty", "torn", "none"],
 )
-def test_a_reader_learns_from_the_note_whether_a_stream_is_written(root, note, expected):
+def test_a_reader_learns_from_the_note_whether_a_stream_is_written(
+    root: Path, note: str | None, expected: bool
+) -> None:
     folder = root / "metadata" / "locks"
     folder.mkdir(parents=True)
     lock = folder / "7.last.lock"
@@ -251,7 +265,7 @@ def test_a_reader_learns_from_the_note_whether_a_stream_is_written(root, note, e
     if note is not None:
         lock.with_suffix(".json").write_text(note)
 
-    def ask():
+    def ask() -> None:
         assert StreamLock.is_locked(root, 7, "last") is expected
 
     assert run_as(OTHER, ask) == 0

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import resource
 from datetime import timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 import pytest
 
-from ibticks import errors
+from ibticks import Store, errors
 from ibticks.frames import from_arrow
 from ibticks.importing import import_table
 from ibticks.storage import StreamWriter
 from ibticks.store._frame_writer import write_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 TIMES = ["2025-01-10T14:59:59.999999999", "2025-01-10T15:00:00.000000000", "2025-01-10T15:00:00"]
 FRAME = pl.DataFrame(
@@ -31,7 +36,7 @@ FRAME = pl.DataFrame(
 
 
 @pytest.mark.parametrize("target", ["polars", "pandas", "arrow", "xarray"])
-def test_a_frame_of_any_library_is_read_back(store, target):
+def test_a_frame_of_any_library_is_read_back(store: Store, target: str) -> None:
     assert store.write(FRAME, contract_id=265598, tick_type="last") == 3
     selection = store.select(265598)
     first = selection.to_polars()
@@ -47,7 +52,7 @@ def test_a_frame_of_any_library_is_read_back(store, target):
             assert doubled[name].to_list() == again[name].to_list(), name
 
 
-def test_a_frame_of_several_streams_is_taken_apart(store, sample_store):
+def test_a_frame_of_several_streams_is_taken_apart(store: Store, sample_store: Store) -> None:
     columns = ["timestamp", "contract_id", "tick_type", "price", "bid_price", "ask_price"]
     part = sample_store.select(
         ["ibm", "btcusdt"], columns=columns, start="2013-10-08T13:59Z", end="2024-08-09T00:00:01Z"
@@ -63,19 +68,19 @@ def test_a_frame_of_several_streams_is_taken_apart(store, sample_store):
     assert store.select([8314, 990101], columns=columns).to_polars().equals(frame)
 
 
-def test_rows_out_of_order_are_read_in_order(store):
+def test_rows_out_of_order_are_read_in_order(store: Store) -> None:
     assert store.write(FRAME.reverse(), contract_id=1, tick_type="last") == 3
     # Those of one instant in the order in which they were written.
     assert store.select(1).to_polars()["price"].to_list() == [1.5, 2.5, None]
 
 
-def test_stream_ids(store):
+def test_stream_ids(store: Store) -> None:
     store.write(FRAME, contract_id=1, tick_type="last", stream_id="research")
     frame = store.select(1, columns=["stream_id"]).to_polars()
     assert frame["stream_id"].to_list() == ["research"] * 3
 
 
-def test_times_without_a_zone(store):
+def test_times_without_a_zone(store: Store) -> None:
     naive = FRAME.with_columns(pl.col("timestamp").dt.replace_time_zone(None))
     with pytest.raises(errors.NaiveDatetimeError):
         store.write(naive, contract_id=1, tick_type="last")
@@ -84,7 +89,7 @@ def test_times_without_a_zone(store):
     assert str(first) == "2025-01-10 19:59:59.999999+00:00"
 
 
-def test_an_empty_frame(store):
+def test_an_empty_frame(store: Store) -> None:
     assert store.write(FRAME.clear(), contract_id=1, tick_type="last") == 0
     assert store.contents() == []
 
@@ -113,14 +118,22 @@ def test_an_empty_frame(store):
     ],
     ids=["contract", "tick type", "negative", "unknown", "column", "no time", "lazy", "list"],
 )
-def test_invalid_frames_are_refused(store, frame, options, error, says):
+def test_invalid_frames_are_refused(
+    store: Store,
+    frame: pl.DataFrame | pl.LazyFrame | list[int],
+    options: dict[str, Any],
+    error: type[errors.InputError]
+    | type[errors.UnknownTickTypeError]
+    | type[errors.UnknownColumnError],
+    says: str,
+) -> None:
     with pytest.raises(error, match=says):
         store.write(frame, **options)
     assert store.contents() == []
 
 
 @pytest.mark.parametrize("contract_id", [0, -5, 2**32, 1.5, "8314", None])
-def test_no_writer_for_an_invalid_contract(store, contract_id):
+def test_no_writer_for_an_invalid_contract(store: Store, contract_id: float | str | None) -> None:
     for use in (
         lambda: store.writer(contract_id, "last"),
         lambda: store.add_contract(contract_id, "X"),
@@ -130,7 +143,7 @@ def test_no_writer_for_an_invalid_contract(store, contract_id):
     assert store.contracts() == []
 
 
-def test_numbers_of_numpy(store):
+def test_numbers_of_numpy(store: Store) -> None:
     store.add_contract(np.int64(265598), "AAPL")
     with store.writer(np.uint32(265598), "last") as writer:
         assert writer.write(from_arrow(FRAME, contract_id=265598, tick_type="last")) == 3
@@ -142,7 +155,9 @@ def test_numbers_of_numpy(store):
     ["us/eastern", "-05:00", "UTC-5", ZoneInfo("US/Eastern"), timezone(timedelta(hours=-5))],
     ids=str,
 )
-def test_a_zone_is_read_the_same_way_everywhere(store, tmp_path, tz):
+def test_a_zone_is_read_the_same_way_everywhere(
+    store: Store, tmp_path: Path, tz: str | ZoneInfo | timezone
+) -> None:
     """By write, import, from_arrow and select."""
     naive = pl.DataFrame({"timestamp": ["2025-01-10 09:30:00.123456789"], "price": [1.5]})
     store.write(naive, contract_id=1, tick_type="last", tz=tz)
@@ -165,7 +180,7 @@ TRADE = {"contract_id": 1, "tick_type": "last"}
 
 
 @pytest.mark.parametrize("target", ["polars", "pandas", "arrow", "xarray"])
-def test_duplicates_are_skipped_or_kept(store, target):
+def test_duplicates_are_skipped_or_kept(store: Store, target: str) -> None:
     store.write(FRAME, **TRADE)
     frame = getattr(store.select(1), f"to_{target}")()
     assert store.write(frame, duplicates="skip") == 0
@@ -185,21 +200,23 @@ def test_duplicates_are_skipped_or_kept(store, target):
     ],
     ids=["overlap", "order", "repeated", "repeated before", "all new"],
 )
-def test_only_new_ticks_are_written(store, first, second, added):
+def test_only_new_ticks_are_written(
+    store: Store, first: list[int], second: list[int], added: int
+) -> None:
     store.write(FRAME[first], **TRADE)
     assert store.write(FRAME[second], **TRADE, duplicates="skip", stream_id="other") == added
     assert store.select(1).count() == len(first) + added
     assert store.write(FRAME[second], **TRADE, duplicates="skip") == 0
 
 
-def test_duplicates_of_several_streams(store):
+def test_duplicates_of_several_streams(store: Store) -> None:
     frame = FRAME.with_columns(contract_id=pl.Series([1, 2, 1]), tick_type=pl.lit("last"))
     assert store.write(frame[:2]) == 2
     assert store.write(frame, duplicates="skip") == 1
     assert [(c.contract_id, c.ticks) for c in store.contents()] == [(1, 2), (2, 1)]
 
 
-def test_duplicates_are_kept_or_skipped(store):
+def test_duplicates_are_kept_or_skipped(store: Store) -> None:
     with pytest.raises(errors.InputError, match=r"'keep' .* 'skip'"):
         store.write(FRAME, **TRADE, duplicates="drop")
     assert store.contents() == []
@@ -218,14 +235,16 @@ MANY = pl.DataFrame(
 
 
 @pytest.fixture
-def file_limit():
+def file_limit() -> Iterator[Callable[..., None]]:
     """Limits the size of files that this process writes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_an_interrupted_write_reports_its_progress(store, file_limit):
+def test_an_interrupted_write_reports_its_progress(
+    store: Store, file_limit: Callable[..., None]
+) -> None:
     file_limit(5_000_000)
     with pytest.raises(
         errors.StorageError, match=r"of 300,000 ticks were written.*'skip'"
@@ -240,7 +259,7 @@ def test_an_interrupted_write_reports_its_progress(store, file_limit):
     assert store.select(1, columns=["price"]).to_polars()["price"].equals(MANY["price"].cast(float))
 
 
-def test_a_write_to_a_stream_in_use_reports_its_progress(store):
+def test_a_write_to_a_stream_in_use_reports_its_progress(store: Store) -> None:
     frame = FRAME.with_columns(contract_id=pl.Series([1, 2, 3]), tick_type=pl.lit("last"))
     with (
         store.writer(2, "last"),
@@ -251,12 +270,12 @@ def test_a_write_to_a_stream_in_use_reports_its_progress(store):
     assert store.write(frame, duplicates="skip") == 2
 
 
-def test_a_write_stopped_by_the_user_reports_its_progress(store):
-    def stopped(*arguments, **options):
+def test_a_write_stopped_by_the_user_reports_its_progress(store: Store) -> None:
+    def stopped(*arguments: Path, **options: Any) -> StreamWriter:
         writer = StreamWriter(*arguments, **options)
         append = writer.appender.append_frames
 
-        def append_frames(frames, time_ns):
+        def append_frames(frames: Any, time_ns: Any) -> None:
             if time_ns >= 1_736_517_600_000_000_000 + 262_144 * 1_000_000:
                 raise KeyboardInterrupt
             append(frames, time_ns)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -12,14 +14,21 @@ from ibticks.errors import InputError, NaiveDatetimeError, UnknownColumnError, U
 from ibticks.frames import from_arrow
 from ibticks.tables import count_rows, describe_mapping, file_columns, read_batches
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ibticks.schema import TickColumns
+
 IBM = {"contract_id": 8314}
 
 
-def read(path, **options):
+def read(path: Path, **options: Any) -> list[Any]:
     return list(read_batches(path, **options))
 
 
-def test_real_quotes_with_a_side_missing(real, rows):
+def test_real_quotes_with_a_side_missing(
+    real: Path, rows: Callable[..., list[dict[Any, Any]]]
+) -> None:
     path = real / "ibm_20131007.quotes.parquet"
     assert count_rows(path) == 300
     mapped, ignored = describe_mapping(file_columns(path), "bid_ask")
@@ -46,7 +55,9 @@ def test_real_quotes_with_a_side_missing(real, rows):
     assert all("sequence" not in batch.columns for batch in batches)
 
 
-def test_real_trades_with_codes_and_repeated_times(real, rows):
+def test_real_trades_with_codes_and_repeated_times(
+    real: Path, rows: Callable[..., list[dict[Any, Any]]]
+) -> None:
     path = real / "ibm_20131007.trades.parquet"
     (batch,) = read(path, tick_type="all_last", **IBM)
     read_rows = rows(batch)
@@ -56,13 +67,17 @@ def test_real_trades_with_codes_and_repeated_times(real, rows):
     assert sum(row["size"] for row in read_rows) == sum(pq.read_table(path)["size"].to_pylist())
 
 
-def test_real_quotes_without_sizes_in_microseconds(real, rows):
+def test_real_quotes_without_sizes_in_microseconds(
+    real: Path, rows: Callable[..., list[dict[Any, Any]]]
+) -> None:
     (batch,) = read(real / "eurusd_20140504.quotes.parquet", tick_type="bid_ask", contract_id=9)
     assert batch.timestamp[0] == 1_399_237_200_462_000_000  # 2014-05-04 21:00:00.462 UTC
     assert all(row["bid_size"] is row["ask_size"] is None for row in rows(batch))
 
 
-def test_real_trades_with_ids_and_the_time_of_the_exchange(real, rows):
+def test_real_trades_with_ids_and_the_time_of_the_exchange(
+    real: Path, rows: Callable[..., list[dict[Any, Any]]]
+) -> None:
     path = real / "btcusdt_20240808.trades.parquet"
     mapped, ignored = describe_mapping(file_columns(path), "last")
     assert mapped["exchange_time"] == ("exchange_timestamp",)
@@ -76,7 +91,9 @@ def test_real_trades_with_ids_and_the_time_of_the_exchange(real, rows):
 
 @pytest.mark.parametrize("name", ["ibm_20131007.quotes", "ibm_20131007.trades"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_text_has_the_ticks_of_parquet(real, rows, tmp_path, name, separator):
+def test_text_has_the_ticks_of_parquet(
+    real: Path, rows: Callable[..., list[dict[Any, Any]]], tmp_path: Path, name: str, separator: str
+) -> None:
     path = real / f"{name}.parquet"
     pl.read_parquet(path).write_csv(
         tmp_path / "ticks.csv", separator=separator, datetime_format="%F %T%.9f"
@@ -89,7 +106,9 @@ def test_text_has_the_ticks_of_parquet(real, rows, tmp_path, name, separator):
     assert count_rows(tmp_path / "ticks.csv") == expected.rows
 
 
-def test_compressed_text_with_marks_and_quotes(tmp_path, rows):
+def test_compressed_text_with_marks_and_quotes(
+    tmp_path: Path, rows: Callable[..., list[dict[Any, Any]]]
+) -> None:
     text = (
         "\ufeffDate,Time,Last,Volume,Note,Cond\r\n"
         "20250110,09:30:00.25,1,1,,\r\n"
@@ -109,7 +128,7 @@ def test_compressed_text_with_marks_and_quotes(tmp_path, rows):
     assert second["timestamp"] < first["timestamp"]
 
 
-def test_a_date_and_a_time_of_day_in_parquet(tmp_path):
+def test_a_date_and_a_time_of_day_in_parquet(tmp_path: Path) -> None:
     when = datetime(2025, 1, 10, 9, 30, 0, 250_000)
     for date in (when.date(), datetime(2025, 1, 10), 20_250_110, "2025-01-10"):
         pq.write_table(
@@ -120,7 +139,7 @@ def test_a_date_and_a_time_of_day_in_parquet(tmp_path):
         assert batch.timestamp.tolist() == [1_736_519_400_250_000_000]
 
 
-def test_numbers_for_times_need_a_unit_unless_it_is_plain(tmp_path):
+def test_numbers_for_times_need_a_unit_unless_it_is_plain(tmp_path: Path) -> None:
     path = tmp_path / "ticks.csv"
     path.write_text("ts,mid\n1736519400.25,1\n1736519401.5,1\n")
     (batch,) = read(path, tick_type="mid_point", **IBM)
@@ -130,7 +149,7 @@ def test_numbers_for_times_need_a_unit_unless_it_is_plain(tmp_path):
         read(path, tick_type="mid_point", **IBM)
 
 
-def test_errors_name_row_and_column(tmp_path):
+def test_errors_name_row_and_column(tmp_path: Path) -> None:
     path = tmp_path / "ticks.csv"
     path.write_text("time,price\n" + "2025-01-10 09:30:00,1\n" * 5 + "2025-01-10 09:30:00,x\n")
     with pytest.raises(NaiveDatetimeError, match=r"ticks\.csv, row 1: "):
@@ -144,7 +163,7 @@ def test_errors_name_row_and_column(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3, 500, 999, 1000])
-def test_the_first_bad_row_is_reported(tmp_path, bad):
+def test_the_first_bad_row_is_reported(tmp_path: Path, bad: int) -> None:
     lines = [f"2025-01-10 09:30:00,{row}" for row in range(1, 1001)]
     for row in {bad, 1000}:
         lines[row - 1] = "2025-01-10 09:30:00,x"
@@ -157,7 +176,7 @@ def test_the_first_bad_row_is_reported(tmp_path, bad):
     assert sum(seen) == bad - 1
 
 
-def test_errors_of_columns_are_raised_before_the_first_row(tmp_path, real):
+def test_errors_of_columns_are_raised_before_the_first_row(tmp_path: Path, real: Path) -> None:
     quotes = real / "ibm_20131007.quotes.parquet"
     with pytest.raises(InputError, match="no column for price: the file has timestamp, bid_price"):
         read_batches(quotes, tick_type="last", **IBM)
@@ -178,7 +197,7 @@ def test_errors_of_columns_are_raised_before_the_first_row(tmp_path, real):
             count_rows(path)
 
 
-def test_damaged_files(tmp_path, real):
+def test_damaged_files(tmp_path: Path, real: Path) -> None:
     whole = (real / "ibm_20131007.quotes.parquet").read_bytes()
     path = tmp_path / "damaged.parquet"
     path.write_bytes(whole[:4] + bytes(2000) + whole[2004:])
@@ -190,7 +209,7 @@ def test_damaged_files(tmp_path, real):
         read(ragged, tick_type="mid_point", **IBM, tz="UTC")
 
 
-def test_a_file_of_another_contract_is_refused(tmp_path):
+def test_a_file_of_another_contract_is_refused(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {"timestamp": [datetime(2025, 1, 10, tzinfo=UTC)], "mid_price": [1.5], "contract_id": [5]}
     )
@@ -201,7 +220,9 @@ def test_a_file_of_another_contract_is_refused(tmp_path):
     assert batch.numbers("contract_id").tolist() == [5]
 
 
-def test_a_mapping_overrides_recognised_columns(tmp_path, rows):
+def test_a_mapping_overrides_recognised_columns(
+    tmp_path: Path, rows: Callable[..., list[dict[Any, Any]]]
+) -> None:
     path = tmp_path / "ticks.csv"
     path.write_text("t,price,Close,trade_id\n2025-01-10 09:30:00Z,1,2,af30\n")
     mapping = {"timestamp": "t", "price": "Close", "sequence": None}
@@ -238,12 +259,12 @@ def test_a_mapping_overrides_recognised_columns(tmp_path, rows):
         ),
     ],
 )
-def test_usual_column_names(columns, tick_type, expected):
+def test_usual_column_names(columns: list[str], tick_type: str, expected: dict[str, str]) -> None:
     mapped, _ = describe_mapping(columns, tick_type)
     assert mapped == {name: (source,) for name, source in expected.items()}
 
 
-def test_invalid_mappings():
+def test_invalid_mappings() -> None:
     with pytest.raises(UnknownColumnError, match="'bid_price', which no last tick has"):
         describe_mapping(["time", "price"], "last", {"bid_price": "price"})
     with pytest.raises(InputError, match="'close', which the file lacks: it has time, price"):
@@ -254,7 +275,12 @@ def test_invalid_mappings():
         describe_mapping(["price", "time"], "last", {"timestamp": None})
 
 
-def test_an_exported_table_is_read_back(tmp_path, ticks, quotes_and_trades, rows):
+def test_an_exported_table_is_read_back(
+    tmp_path: Path,
+    ticks: Callable[..., TickColumns],
+    quotes_and_trades: list[Any],
+    rows: Callable[..., list[dict[Any, Any]]],
+) -> None:
     from ibticks.frames import to_polars, to_table
 
     trades = [row for row in quotes_and_trades if row["tick_type"] == "all_last"]

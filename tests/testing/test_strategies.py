@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -33,18 +34,18 @@ def accepted(payload: bytes) -> bool:
 
 
 @given(wire_messages())
-def test_the_runtime_accepts_every_wire_message(payload):
+def test_the_runtime_accepts_every_wire_message(payload: bytes) -> None:
     StreamMessage.FromString(payload)
 
 
-def test_wire_messages_are_mostly_ticks_and_mostly_not_what_a_library_writes():
+def test_wire_messages_are_mostly_ticks_and_mostly_not_what_a_library_writes() -> None:
     seen: Counter[str | None] = Counter()
 
     # Hypothesis draws constants of the modules that are loaded, so that what it draws depends on
     # the tests before: the counts are of so many examples that they are far from their bounds.
     @settings(max_examples=1000, database=None, derandomize=True)
     @given(wire_messages())
-    def look(payload):
+    def look(payload: bytes) -> None:
         message = StreamMessage.FromString(payload)
         seen[message.WhichOneof("message_data")] += 1
         seen["canonical"] += message.SerializeToString(deterministic=True) == payload
@@ -59,12 +60,12 @@ def test_wire_messages_are_mostly_ticks_and_mostly_not_what_a_library_writes():
     assert seen["with timestamp"] > 166
 
 
-def test_malformed_messages_are_mostly_but_not_always_refused():
+def test_malformed_messages_are_mostly_but_not_always_refused() -> None:
     verdicts: Counter[bool] = Counter()
 
     @settings(max_examples=500, database=None, derandomize=True)
     @given(malformed_messages())
-    def judge(payload):
+    def judge(payload: bytes) -> None:
         verdicts[accepted(payload)] += 1
 
     judge()
@@ -73,12 +74,12 @@ def test_malformed_messages_are_mostly_but_not_always_refused():
 
 
 @pytest.mark.parametrize("tick_type", TICK_TYPES)
-def test_ticks_have_any_field_of_their_type_and_no_other(tick_type):
+def test_ticks_have_any_field_of_their_type_and_no_other(tick_type: str) -> None:
     seen: set[str] = set()
 
     @settings(max_examples=300, database=None, derandomize=True)
     @given(ticks(tick_type, contract_ids=st.just(8314)))
-    def look(message):
+    def look(message: dict[str, Any]) -> None:
         assert message["type"] == "tick"
         assert message["data"]["tick_type"] == tick_type
         assert message["data"]["contract_id"] == 8314
@@ -92,30 +93,30 @@ def test_ticks_have_any_field_of_their_type_and_no_other(tick_type):
 
 
 @given(ticks(times=timestamps(datetime(2025, 1, 10, 14), datetime(2025, 1, 10, 14, 59))))
-def test_ticks_keep_to_the_times_asked_for(message):
+def test_ticks_keep_to_the_times_asked_for(message: dict[str, Any]) -> None:
     stamp = to_protobuf(message).timestamp
     start = int(datetime(2025, 1, 10, 14, tzinfo=UTC).timestamp())
     assert start <= stamp.seconds <= start + 59 * 60
 
 
 @given(messages())
-def test_messages_are_already_written_as_ibticks_writes_them(message):
+def test_messages_are_already_written_as_ibticks_writes_them(message: dict[str, Any]) -> None:
     assert from_protobuf(to_protobuf(message)) == message
 
 
 @given(stream_messages(regular=True))
-def test_regular_messages_have_their_own_payload_and_a_time(message):
+def test_regular_messages_have_their_own_payload_and_a_time(message: StreamMessage) -> None:
     assert message.WhichOneof("message_data") == f"{message.type}_data"
     assert message.timestamp.ToJsonString()
 
 
-def test_messages_have_every_type_and_irregular_ones_any_payload():
+def test_messages_have_every_type_and_irregular_ones_any_payload() -> None:
     kinds: set[str] = set()
     pairs: set[tuple[bool, str | None]] = set()
 
     @settings(max_examples=600, database=None, derandomize=True)
     @given(messages(), stream_messages())
-    def look(message, stream_message):
+    def look(message: dict[str, Any], stream_message: StreamMessage) -> None:
         kinds.add(message["type"])
         payload = stream_message.WhichOneof("message_data")
         pairs.add((payload == f"{stream_message.type}_data", payload))

@@ -6,6 +6,7 @@ The decoder is written to this list, so a runtime that changes its mind has to b
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -25,7 +26,10 @@ from ibticks.testing.wire import (
     text,
     varint,
 )
-from ibticks.tick_stream_pb2 import StreamMessage
+from ibticks.tick_stream_pb2 import StreamMessage, TickData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TICK, ERROR, COMPLETE, INFO = 4, 5, 6, 7
 UNKNOWN = 100
@@ -60,7 +64,7 @@ def parse(payload: bytes) -> StreamMessage:
     return plain
 
 
-def in_tick(content: bytes):
+def in_tick(content: bytes) -> TickData:
     return parse(delimited(TICK, content)).tick_data
 
 
@@ -92,21 +96,21 @@ everywhere = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 
 @everywhere
 @pytest.mark.parametrize("number", [9, UNKNOWN, 19_500])
-def test_tags_have_one_to_five_bytes(place, number):
+def test_tags_have_one_to_five_bytes(place: Callable[..., Any], number: int) -> None:
     sizes = range(1, 12)
     taken = [size for size in sizes if accepted(place(integer(number, 5, tag_size=size)))]
     assert taken == [1, 2, 3, 4, 5]
 
 
 @everywhere
-def test_tags_have_at_most_32_bits(place):
+def test_tags_have_at_most_32_bits(place: Callable[..., Any]) -> None:
     assert accepted(place(integer(MAX_FIELD_NUMBER, 5)))
     assert not accepted(place(integer(MAX_FIELD_NUMBER + 1, 5)))
     for fifth in (0x10, 0x20, 0x40, 0x7F):  # bits 32 to 34; the low ones spell field 1
         assert not accepted(place(bytes([0x88, 0x80, 0x80, 0x80, fifth, 5])))
 
 
-def test_padded_tags_are_the_field_they_spell():
+def test_padded_tags_are_the_field_they_spell() -> None:
     for size in range(1, 6):
         assert parse(text(1, "tick", tag_size=size)).type == "tick"
         assert in_tick(double(3, 1.5, tag_size=size)).price == 1.5
@@ -115,7 +119,7 @@ def test_padded_tags_are_the_field_they_spell():
 
 
 @everywhere
-def test_field_number_zero_is_refused_but_in_a_group(place):
+def test_field_number_zero_is_refused_but_in_a_group(place: Callable[..., Any]) -> None:
     fields = [integer(0, 5), fixed64(0, 5), delimited(0, b"x"), fixed32(0, 5), group(0, b"")]
     for field in [*fields, integer(0, 5, tag_size=3)]:
         assert accepted(place(field)) == (place is PLACES["group"])
@@ -124,7 +128,9 @@ def test_field_number_zero_is_refused_but_in_a_group(place):
 @everywhere
 @pytest.mark.parametrize("number", [1, TICK, 8, UNKNOWN])
 @pytest.mark.parametrize("kind", [6, 7])
-def test_wire_types_six_and_seven_are_refused(place, number, kind):
+def test_wire_types_six_and_seven_are_refused(
+    place: Callable[..., Any], number: int, kind: int
+) -> None:
     assert not accepted(place(tag(number, kind)))
     assert not accepted(place(tag(number, kind) + bytes(8)))
 
@@ -134,13 +140,13 @@ def test_wire_types_six_and_seven_are_refused(place, number, kind):
 
 @everywhere
 @pytest.mark.parametrize("number", [9, UNKNOWN])
-def test_lengths_have_one_to_five_bytes(place, number):
+def test_lengths_have_one_to_five_bytes(place: Callable[..., Any], number: int) -> None:
     sizes = range(1, 12)
     field = [delimited(number, b"abc", length_size=size) for size in sizes]
     assert [accepted(place(payload)) for payload in field] == [size <= 5 for size in sizes]
 
 
-def test_padded_lengths_count_what_they_say():
+def test_padded_lengths_count_what_they_say() -> None:
     for size in range(1, 6):
         assert parse(text(1, "tick", length_size=size)).type == "tick"
         assert parse(delimited(3, integer(1, 7), length_size=size)).timestamp.seconds == 7
@@ -149,7 +155,7 @@ def test_padded_lengths_count_what_they_say():
 
 
 @everywhere
-def test_large_lengths_are_not_cut_to_32_bits(place):
+def test_large_lengths_are_not_cut_to_32_bits(place: Callable[..., Any]) -> None:
     for length in (5, 2**31 - 1, 2**31, 2**32, 2**32 + 4, 2**63, 2**64 + 4):
         payload = tag(UNKNOWN, WireType.DELIMITED) + varint(length) + b"abcd"
         with pytest.raises(DecodeError):
@@ -173,7 +179,7 @@ def test_large_lengths_are_not_cut_to_32_bits(place):
         START + b"\x08\x05" + END,
     ],
 )
-def test_nothing_may_cross_the_end_of_its_message(field):
+def test_nothing_may_cross_the_end_of_its_message(field: bytes) -> None:
     for number in (3, TICK, ERROR, INFO, 8):
         for cut in range(1, len(field)):
             payload = tag(number, WireType.DELIMITED) + varint(cut) + field
@@ -185,14 +191,14 @@ def test_nothing_may_cross_the_end_of_its_message(field):
 
 @everywhere
 @pytest.mark.parametrize("number", [9, UNKNOWN])
-def test_varints_have_one_to_ten_bytes(place, number):
+def test_varints_have_one_to_ten_bytes(place: Callable[..., Any], number: int) -> None:
     sizes = range(1, 13)
     fields = [integer(number, 5, value_size=size) for size in sizes]
     assert [accepted(place(payload)) for payload in fields] == [size <= 10 for size in sizes]
 
 
 @pytest.mark.parametrize("size", range(1, 11))
-def test_padded_varints_are_the_value_they_spell(size):
+def test_padded_varints_are_the_value_they_spell(size: int) -> None:
     tick = in_tick(
         integer(1, 5, value_size=size)
         + integer(12, 5, value_size=size)
@@ -205,7 +211,7 @@ def test_padded_varints_are_the_value_they_spell(size):
 
 
 @pytest.mark.parametrize("tenth", range(0x80))
-def test_of_a_tenth_byte_only_the_lowest_bit_counts(tenth):
+def test_of_a_tenth_byte_only_the_lowest_bit_counts(tenth: int) -> None:
     value = bytes([0x85, *[0x80] * 8, tenth])
     top = (tenth & 1) << 63
     tick = in_tick(b"\x08" + value + tag(12, 0) + value + tag(17, 0) + value)
@@ -215,7 +221,7 @@ def test_of_a_tenth_byte_only_the_lowest_bit_counts(tenth):
 
 
 @pytest.mark.parametrize("tenth", [0x80, 0x81, 0xFF])
-def test_an_eleventh_byte_is_refused(tenth):
+def test_an_eleventh_byte_is_refused(tenth: int) -> None:
     for number in (1, 12, 13, 17, UNKNOWN):
         value = bytes([0x85, *[0x80] * 8, tenth, 0x00])
         assert not accepted(delimited(TICK, tag(number, 0) + value))
@@ -224,7 +230,7 @@ def test_an_eleventh_byte_is_refused(tenth):
 @pytest.mark.parametrize(
     "value", [0, 7, 2**31, 2**32 - 1, 2**32, 2**32 + 7, 2**33, 2**63, 2**64 - 1]
 )
-def test_integers_are_cut_to_their_field(value):
+def test_integers_are_cut_to_their_field(value: int) -> None:
     tick = in_tick(integer(1, value) + integer(12, value) + integer(13, value) + integer(17, value))
     assert tick.contract_id == value % 2**32
     assert tick.sequence == value
@@ -238,7 +244,7 @@ def test_integers_are_cut_to_their_field(value):
 @pytest.mark.parametrize(
     "bits", [0, 1, 0x8000000000000000, 0x7FF0000000000001, 0x7FF8000000000123, UINT64_MASK]
 )
-def test_doubles_are_kept_bit_for_bit(bits):
+def test_doubles_are_kept_bit_for_bit(bits: int) -> None:
     tick = in_tick(fixed64(3, bits))
     assert struct.pack("<d", tick.price) == struct.pack("<Q", bits)
     assert tick.HasField("price")
@@ -246,7 +252,7 @@ def test_doubles_are_kept_bit_for_bit(bits):
 
 @everywhere
 @pytest.mark.parametrize("kind", [WireType.FIXED32, WireType.FIXED64])
-def test_fixed_values_need_all_their_bytes(place, kind):
+def test_fixed_values_need_all_their_bytes(place: Callable[..., Any], kind: WireType) -> None:
     whole = 4 if kind is WireType.FIXED32 else 8
     for size in range(whole):
         with pytest.raises(DecodeError):
@@ -266,7 +272,7 @@ ANY_VALUE = {
 
 
 @pytest.mark.parametrize("kind", ANY_VALUE)
-def test_another_wire_type_makes_a_field_unknown(kind):
+def test_another_wire_type_makes_a_field_unknown(kind: WireType) -> None:
     message = StreamMessage(type="t", stream_id="s", timestamp={"seconds": 1})
     message.tick_data.contract_id = 5
     message.tick_data.price = 1.0
@@ -283,14 +289,16 @@ def test_another_wire_type_makes_a_field_unknown(kind):
             assert tick.ListFields() == []
 
 
-def test_unknown_counted_bytes_are_not_looked_into():
+def test_unknown_counted_bytes_are_not_looked_into() -> None:
     for number in (UNKNOWN, 9):
         assert accepted(delimited(number, b"\xff\x00\x07"))
     assert accepted(delimited(TICK, delimited(3, b"\xff")))
 
 
 @everywhere
-def test_groups_must_be_closed_by_their_own_number_in_their_own_message(place):
+def test_groups_must_be_closed_by_their_own_number_in_their_own_message(
+    place: Callable[..., Any],
+) -> None:
     assert accepted(place(START + END))
     assert accepted(
         place(tag(UNKNOWN, WireType.START_GROUP, 5) + tag(UNKNOWN, WireType.END_GROUP, 4))
@@ -303,13 +311,13 @@ def test_groups_must_be_closed_by_their_own_number_in_their_own_message(place):
 
 
 @pytest.mark.parametrize("name", [name for name in PLACES if name != "group"])
-def test_a_hundred_messages_and_groups_may_be_open(name):
+def test_a_hundred_messages_and_groups_may_be_open(name: Any) -> None:
     depth = MAX_DEPTH - LEVELS.get(name, 1)
     assert accepted(PLACES[name](nest(depth)))
     assert not accepted(PLACES[name](nest(depth + 1)))
 
 
-def test_an_end_of_group_without_its_group_is_refused():
+def test_an_end_of_group_without_its_group_is_refused() -> None:
     for number in (1, TICK, 8, UNKNOWN):
         end = tag(number, WireType.END_GROUP)
         assert not accepted(end)
@@ -350,7 +358,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("place", STRINGS.values(), ids=STRINGS)
 @pytest.mark.parametrize("raw", TEXTS, ids=bytes.hex)
-def test_strings_are_utf8_as_python_has_it(place, raw):
+def test_strings_are_utf8_as_python_has_it(place: Callable[..., bytes], raw: bytes) -> None:
     try:
         raw.decode()
     except UnicodeDecodeError:
@@ -367,7 +375,7 @@ def test_strings_are_utf8_as_python_has_it(place, raw):
 # --- repeated fields ------------------------------------------------------------------------------
 
 
-def test_the_last_value_counts_also_when_it_is_nothing():
+def test_the_last_value_counts_also_when_it_is_nothing() -> None:
     assert parse(text(1, "a") + text(1, "b")).type == "b"
     assert parse(text(1, "a") + text(1, "")).type == ""
     assert in_tick(integer(1, 5) + integer(1, 0)).contract_id == 0
@@ -375,7 +383,7 @@ def test_the_last_value_counts_also_when_it_is_nothing():
     assert in_tick(double(3, 1.0) + double(3, 0.0)).price == 0.0
 
 
-def test_optional_fields_are_present_once_seen():
+def test_optional_fields_are_present_once_seen() -> None:
     fields = {"price": double(3, 0.0), "exchange": text(10, ""), "sequence": integer(12, 0)}
     fields |= {"past_limit": integer(13, 0), "exchange_time": integer(17, 0)}
     for name, field in fields.items():
@@ -383,14 +391,14 @@ def test_optional_fields_are_present_once_seen():
         assert not in_tick(b"").HasField(name)
 
 
-def test_timestamps_are_merged():
+def test_timestamps_are_merged() -> None:
     stamp = parse(delimited(3, integer(1, 5) + integer(2, 7)) + delimited(3, integer(2, 9)))
     assert (stamp.timestamp.seconds, stamp.timestamp.nanos) == (5, 9)
     assert parse(delimited(3, b"")).HasField("timestamp")
     assert not parse(integer(3, 5)).HasField("timestamp")
 
 
-def test_a_tick_in_parts_is_merged():
+def test_a_tick_in_parts_is_merged() -> None:
     first = delimited(TICK, integer(1, 5) + double(3, 1.0) + text(11, "a"))
     second = delimited(TICK, text(2, "last") + double(3, 2.0) + text(11, "b"))
     tick = parse(first + delimited(3, b"") + second + delimited(TICK, b"")).tick_data
@@ -398,7 +406,7 @@ def test_a_tick_in_parts_is_merged():
     assert tick.conditions == ["a", "b"]
 
 
-def test_another_member_of_the_oneof_drops_the_one_before():
+def test_another_member_of_the_oneof_drops_the_one_before() -> None:
     tick = delimited(TICK, integer(1, 5) + text(11, "a"))
     error = delimited(ERROR, text(1, "1") + delimited(4, KEY + VALUE))
     for empty in (ERROR, COMPLETE, INFO):
@@ -411,7 +419,7 @@ def test_another_member_of_the_oneof_drops_the_one_before():
     assert not accepted(delimited(TICK, b"\x0f") + error)
 
 
-def test_parts_of_an_info_are_merged():
+def test_parts_of_an_info_are_merged() -> None:
     first = delimited(INFO, delimited(2, text(1, "IBM")))
     second = delimited(INFO, delimited(2, text(3, "USD")))
     contract = parse(first + second).info_data.contract_info
@@ -440,12 +448,12 @@ def test_parts_of_an_info_are_merged():
         (integer(1, 5) + VALUE, {}),
     ],
 )
-def test_map_entries(entry, metadata):
+def test_map_entries(entry: bytes, metadata: dict[str, str]) -> None:
     assert parse(delimited(8, entry)).metadata == metadata
     assert parse(delimited(ERROR, delimited(4, entry))).error_data.details == metadata
 
 
-def test_the_last_entry_of_a_key_counts_unless_it_has_unknown_fields():
+def test_the_last_entry_of_a_key_counts_unless_it_has_unknown_fields() -> None:
     first, second = delimited(8, KEY + VALUE), delimited(8, KEY + text(2, "w"))
     assert parse(first + second).metadata == {"k": "w"}
     assert parse(first + delimited(8, KEY + text(2, "w") + integer(3, 1))).metadata == {"k": "v"}
@@ -455,13 +463,13 @@ def test_the_last_entry_of_a_key_counts_unless_it_has_unknown_fields():
 # --- the whole ------------------------------------------------------------------------------------
 
 
-def test_nothing_is_a_message():
+def test_nothing_is_a_message() -> None:
     message = parse(b"")
     assert not message.HasField("timestamp")
     assert message.WhichOneof("message_data") is None
 
 
-def test_a_message_may_only_end_between_two_top_level_fields():
+def test_a_message_may_only_end_between_two_top_level_fields() -> None:
     fields = [text(1, "tick"), delimited(3, integer(1, 2**33)), delimited(8, KEY + VALUE)]
     fields.append(delimited(TICK, integer(1, 300) + double(3, 1.5) + text(11, "x")))
     whole = b"".join(fields)
@@ -474,6 +482,6 @@ def test_a_message_may_only_end_between_two_top_level_fields():
                 StreamMessage.FromString(whole[:size])
 
 
-def test_type_and_payload_need_not_agree():
+def test_type_and_payload_need_not_agree() -> None:
     message = parse(text(1, "info") + delimited(TICK, integer(1, 5)))
     assert (message.type, message.tick_data.contract_id) == ("info", 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +13,15 @@ from ibticks.tws import _address as ports
 from tests.capture_checks import IBM, until
 from tests.scripted_server import EventLog, Server, linger
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Capture, Store
+    from ibticks.gateway import Gateway
+
 
 @pytest.fixture
-def usual(monkeypatch):
+def usual(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[int]]]:
     """Four ports that stand for the usual ones; opens some of them."""
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
     numbers = [server.getsockname()[1] for server in servers]
@@ -39,7 +46,9 @@ def usual(monkeypatch):
         ((1, 3), "on 127.0.0.1 {1} (B) and {3} (D) answer: connect there"),
     ],
 )
-def test_open_ports_are_named(usual, answering, says, nothing_left):
+def test_open_ports_are_named(
+    usual: Callable[..., list[int]], answering: tuple[int, ...], says: str, nothing_left: None
+) -> None:
     numbers = usual(*answering)
     with pytest.raises(ConnectionFailedError) as raised:
         Client(EventLog()).open("127.0.0.1", numbers[0], 10, 20.0)
@@ -53,10 +62,12 @@ def test_open_ports_are_named(usual, answering, says, nothing_left):
     assert "Enable ActiveX and Socket Clients" in text
 
 
-def test_another_program_is_not_reported_as_a_client_id_in_use(usual, nothing_left):
+def test_another_program_is_not_reported_as_a_client_id_in_use(
+    usual: Callable[..., list[int]], nothing_left: None
+) -> None:
     numbers = usual(3)
 
-    def script(line):
+    def script(line: socket.socket) -> None:
         line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         linger(line)
 
@@ -66,13 +77,15 @@ def test_another_program_is_not_reported_as_a_client_id_in_use(usual, nothing_le
     assert "client id" not in str(raised.value)
 
 
-def test_an_unknown_host_is_not_scanned_for_ports():
+def test_an_unknown_host_is_not_scanned_for_ports() -> None:
     text = ports.connection_advice("nowhere.invalid", 4002, 20.0)
     assert text.startswith("The host nowhere.invalid is not known: check its name.")
 
 
 @pytest.mark.parametrize("tracked", ["77:XYZ:last", "77:XYZ:last;bid_ask,78:ABC:mid_point"])
-def test_symbols_are_stored_without_a_connection(tracked, usual, store, capturing):
+def test_symbols_are_stored_without_a_connection(
+    tracked: str, usual: Callable[..., list[int]], store: Store, capturing: Callable[..., Capture]
+) -> None:
     numbers = usual()
     capturing(numbers[0], tracked).stop()
     names = {entry.split(":")[1] for entry in tracked.split(",")}
@@ -83,7 +96,9 @@ def test_symbols_are_stored_without_a_connection(tracked, usual, store, capturin
     )
 
 
-def test_details_of_a_named_contract_are_still_requested(store, serve, capturing):
+def test_details_of_a_named_contract_are_still_requested(
+    store: Store, serve: Callable[..., Gateway], capturing: Callable[..., Capture]
+) -> None:
     store.add_contract(IBM, "IBM")
     capture = capturing(serve(), f"{IBM}:IBM:last")
     until(lambda: capture.status()["status"]["ticks"] > 0, "ticks come")

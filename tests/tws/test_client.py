@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,20 +27,26 @@ from tests.scripted_server import (
     request,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks import Capture, Store
+    from ibticks.gateway import Gateway, Replay
+
 
 @pytest.fixture
-def events():
+def events() -> EventLog:
     return EventLog()
 
 
 @pytest.fixture
-def client(events, nothing_left):
+def client(events: EventLog, nothing_left: None) -> Iterator[Client]:
     client = Client(events)
     yield client
     client.close()
 
 
-def opened(client, script, timeout=20.0):
+def opened(client: Client, script: Callable[..., None], timeout: float = 20.0) -> None:
     with Server(script) as server:
         client.open("127.0.0.1", server.port, 10, timeout)
 
@@ -47,7 +54,9 @@ def opened(client, script, timeout=20.0):
 # --- who answers, and who does not ----------------------------------------------------------------
 
 
-def refusal(client, port, timeout=20.0, host="127.0.0.1", code=502) -> str:
+def refusal(
+    client: Client, port: int, timeout: float = 20.0, host: str = "127.0.0.1", code: int = 502
+) -> str:
     with pytest.raises(ConnectionFailedError) as raised:
         client.open(host, port, 10, timeout)
     assert raised.value.context["code"] == code
@@ -69,25 +78,27 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def test_connection_refused(client, events):
+def test_connection_refused(client: Client, events: EventLog) -> None:
     assert refusal(client, free_port()) == "Connection refused (502)"
     assert not client.isConnected()
     assert client.is_lost
     assert events.of("closed") == []
 
 
-def test_unknown_host(client):
+def test_unknown_host(client: Client) -> None:
     assert "(502)" in refusal(client, 4002, host="nowhere.invalid")
 
 
-def test_server_sends_no_greeting(client, serve):
+def test_server_sends_no_greeting(client: Client, serve: Callable[..., Gateway]) -> None:
     gateway = serve()
     gateway.answer_connections("silence")
     reason = refusal(client, gateway.port, timeout=0.2)
     assert reason == "connected, but the server sent no greeting (502)"
 
 
-def test_server_closes_the_connection_at_once(client, serve):
+def test_server_closes_the_connection_at_once(
+    client: Client, serve: Callable[..., Gateway]
+) -> None:
     gateway = serve()
     gateway.answer_connections("hang_up")
     assert refusal(client, gateway.port) in (
@@ -97,8 +108,8 @@ def test_server_closes_the_connection_at_once(client, serve):
     )
 
 
-def test_server_closes_the_connection_after_its_greeting(client):
-    def script(line):
+def test_server_closes_the_connection_after_its_greeting(client: Client) -> None:
+    def script(line: socket.socket) -> None:
         hello(line)
         line.sendall(GREETING)
         request(line)
@@ -107,8 +118,8 @@ def test_server_closes_the_connection_after_its_greeting(client):
         assert refusal(client, server.port) == "the server closed the connection (502)"
 
 
-def test_server_greets_and_is_never_ready(client):
-    def script(line):
+def test_server_greets_and_is_never_ready(client: Client) -> None:
+    def script(line: socket.socket) -> None:
         hello(line)
         line.sendall(GREETING)
         linger(line)
@@ -118,8 +129,8 @@ def test_server_greets_and_is_never_ready(client):
     assert reason == "connected, but no nextValidId within 0.3 s (504)"
 
 
-def test_server_of_another_protocol(client):
-    def script(line):
+def test_server_of_another_protocol(client: Client) -> None:
+    def script(line: socket.socket) -> None:
         line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         linger(line)
 
@@ -128,8 +139,8 @@ def test_server_of_another_protocol(client):
     assert reason == "the server does not speak the TWS protocol (502)"
 
 
-def test_invalid_greeting(client):
-    def script(line):
+def test_invalid_greeting(client: Client) -> None:
+    def script(line: socket.socket) -> None:
         hello(line)
         line.sendall(message("two", "hundred"))
         linger(line)
@@ -138,7 +149,7 @@ def test_invalid_greeting(client):
         client.open("127.0.0.1", server.port, 10, 20.0)
 
 
-def test_client_id_in_use(client, serve, events):
+def test_client_id_in_use(client: Client, serve: Callable[..., Gateway], events: EventLog) -> None:
     gateway = serve()
     gateway.refuse(10)
     reason = refusal(client, gateway.port, code=326)
@@ -152,11 +163,11 @@ def test_client_id_in_use(client, serve, events):
 
 
 @pytest.mark.parametrize("greeting", ["silence", "greet"])
-def test_connecting_can_be_cancelled(client, greeting):
+def test_connecting_can_be_cancelled(client: Client, greeting: str) -> None:
     """A capture that stops does not wait for a silent server."""
     reached = threading.Event()
 
-    def script(line):
+    def script(line: socket.socket) -> None:
         hello(line)
         if greeting == "greet":
             line.sendall(GREETING)
@@ -173,12 +184,12 @@ def test_connecting_can_be_cancelled(client, greeting):
         assert not opening.is_alive()
 
 
-def refused(client, port):
+def refused(client: Any, port: Any) -> None:
     with pytest.raises(ConnectionFailedError):
         client.open("127.0.0.1", port, 10, 600.0)
 
 
-def test_cancelled_client_does_not_connect(client, serve):
+def test_cancelled_client_does_not_connect(client: Client, serve: Callable[..., Gateway]) -> None:
     gateway = serve()
     client.hang_up()
     with pytest.raises(ConnectionFailedError):
@@ -189,8 +200,8 @@ def test_cancelled_client_does_not_connect(client, serve):
 # --- how it begins --------------------------------------------------------------------------------
 
 
-def test_greeting_in_several_segments(client):
-    def script(line):
+def test_greeting_in_several_segments(client: Client) -> None:
+    def script(line: Any) -> None:
         hello(line)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for place in range(len(GREETING)):
@@ -204,10 +215,10 @@ def test_greeting_in_several_segments(client):
     assert client.serverVersion() == 200
 
 
-def test_messages_behind_the_greeting_are_not_lost(client):
+def test_messages_behind_the_greeting_are_not_lost(client: Client) -> None:
     """Ibapi drops what it reads behind the greeting, and never learns that it may begin."""
 
-    def script(line):
+    def script(line: Any) -> None:
         hello(line)
         line.sendall(GREETING + READY)
         linger(line)
@@ -215,8 +226,8 @@ def test_messages_behind_the_greeting_are_not_lost(client):
     opened(client, script)
 
 
-def test_messages_before_the_greeting_are_skipped(client):
-    def script(line):
+def test_messages_before_the_greeting_are_skipped(client: Client) -> None:
+    def script(line: Any) -> None:
         hello(line)
         line.sendall(message("some", "news", "first") + GREETING)
         request(line)
@@ -227,8 +238,8 @@ def test_messages_before_the_greeting_are_skipped(client):
     assert client.serverVersion() == 200
 
 
-def test_messages_before_next_valid_id_are_handed_over(client, events):
-    def script(line):
+def test_messages_before_next_valid_id_are_handed_over(client: Client, events: EventLog) -> None:
+    def script(line: Any) -> None:
         hello(line)
         line.sendall(GREETING)
         request(line)
@@ -242,8 +253,8 @@ def test_messages_before_next_valid_id_are_handed_over(client, events):
 # --- what it hands over ---------------------------------------------------------------------------
 
 
-def test_every_type_of_message(client, events):
-    def script(line):
+def test_every_type_of_message(client: Client, events: EventLog) -> None:
+    def script(line: Any) -> None:
         let_in(line)
         line.sendall(
             message(99, 5, 3, 7, 1.5, 2.5, "0.25", 300, 3)
@@ -270,10 +281,10 @@ def test_every_type_of_message(client, events):
     assert events.failures == []
 
 
-def test_messages_before_close_are_handed_over(client, events):
+def test_messages_before_close_are_handed_over(client: Client, events: EventLog) -> None:
     """However the connection ends: ibapi throws what is in its queue away if we end it."""
 
-    def script(line):
+    def script(line: Any) -> None:
         let_in(line)
         line.sendall(b"".join(quote(5, number) for number in range(5000)))
 
@@ -291,8 +302,8 @@ def test_messages_before_close_are_handed_over(client, events):
     assert events.failures == []
 
 
-def test_messages_before_the_server_left_are_handed_over(client, events):
-    def script(line):
+def test_messages_before_the_server_left_are_handed_over(client: Client, events: EventLog) -> None:
+    def script(line: Any) -> None:
         let_in(line)
         line.sendall(b"".join(quote(5, number) for number in range(20_000)) + quote(5, 1)[:-5])
 
@@ -305,10 +316,10 @@ def test_messages_before_the_server_left_are_handed_over(client, events):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
-def test_messages_in_small_pieces(size, client, events):
+def test_messages_in_small_pieces(size: int, client: Client, events: EventLog) -> None:
     sent = b"".join(quote(5, number) for number in range(60))
 
-    def script(line):
+    def script(line: Any) -> None:
         let_in(line)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for place in range(0, len(sent), size):
@@ -319,10 +330,10 @@ def test_messages_in_small_pieces(size, client, events):
     assert [tick[2] for tick in events.of("quote")] == [float(number) for number in range(60)]
 
 
-def test_longest_message(client, events):
+def test_longest_message(client: Client, events: EventLog) -> None:
     text = "x" * (0xFFFFFF - 40)
 
-    def script(line):
+    def script(line: Any) -> None:
         let_in(line)
         line.sendall(message(4, 5, 10189, text, "", 5) + quote(5, 1))
 
@@ -346,10 +357,12 @@ def test_longest_message(client, events):
         ("contract_details_end", message(52, 1, 60_000)),
     ],
 )
-def test_callback_that_raises_is_reported_and_the_loop_goes_on(name, sent, client, events, caplog):
+def test_callback_that_raises_is_reported_and_the_loop_goes_on(
+    name: str, sent: bytes, client: Client, events: EventLog, caplog: pytest.LogCaptureFixture
+) -> None:
     mistake = events.fails[name] = RuntimeError("an error in a callback")
 
-    def script(line):
+    def script(line: Any) -> None:
         let_in(line)
         line.sendall(sent + message(99, 8, 4, 11, 2.5) + sent)
 
@@ -375,8 +388,10 @@ def test_callback_that_raises_is_reported_and_the_loop_goes_on(name, sent, clien
         message(10, 1, "x"),
     ],
 )
-def test_undecodable_message_is_reported_and_skipped(bad, client, events, caplog):
-    def script(line):
+def test_undecodable_message_is_reported_and_skipped(
+    bad: bytes, client: Client, events: EventLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    def script(line: Any) -> None:
         let_in(line)
         line.sendall(quote(5, 1) + bad + quote(5, 2))
 
@@ -387,8 +402,8 @@ def test_undecodable_message_is_reported_and_skipped(bad, client, events, caplog
     assert "a message could not be processed" in caplog.text
 
 
-def test_unknown_message_is_skipped(client, events):
-    def script(line):
+def test_unknown_message_is_skipped(client: Client, events: EventLog) -> None:
+    def script(line: Any) -> None:
         let_in(line)
         line.sendall(message(999, 1, 2) + message(9999, 1) + quote(5, 2))
 
@@ -409,11 +424,11 @@ def test_unknown_message_is_skipped(client, events):
 )
 @pytest.mark.parametrize("apart", [False, True])
 def test_garbage_ends_the_connection_after_the_messages_before_it(
-    garbage, problem, apart, client, events
-):
+    garbage: bytes, problem: str, apart: bool, client: Client, events: EventLog
+) -> None:
     """Ibapi takes four such bytes for a message of 4 GiB, and waits for it while ticks go by."""
 
-    def script(line):
+    def script(line: Any) -> None:
         let_in(line)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         good = b"".join(quote(5, number) for number in range(100))
@@ -428,7 +443,7 @@ def test_garbage_ends_the_connection_after_the_messages_before_it(
     assert client.is_lost
 
 
-def test_requests_after_the_end_are_no_error(client, events):
+def test_requests_after_the_end_are_no_error(client: Client, events: EventLog) -> None:
     opened(client, let_in)
     assert events.over.wait(20)
     client.subscribe(5, make_contract(IBM, "SMART"), "last")
@@ -438,7 +453,7 @@ def test_requests_after_the_end_are_no_error(client, events):
     assert {message[1] for message in events.of("message")} == {504}
 
 
-def test_both_signatures_of_ibapi_errors(client, events):
+def test_both_signatures_of_ibapi_errors(client: Client, events: EventLog) -> None:
     client.error(5, 1_381_239_000_000, 200, "no contract", "")
     client.error(5, 200, "no contract", "")
     client.error(5, 200, "no contract")
@@ -486,8 +501,13 @@ client.disconnect()
 
 @pytest.mark.parametrize(("size", "whole"), [(4096, False), (4096, 1), (8192, 1), (65536, 1)])
 def test_bursts_of_a_multiple_of_4096_bytes_lose_nothing(
-    size, whole, samples, serve, capturing, store
-):
+    size: int,
+    whole: int,
+    samples: Replay,
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+) -> None:
     """Ibapi loses a burst of a multiple of 4096 bytes if nothing follows within a second."""
     quotes = samples.only([IBM], ["bid_ask"]).head(2 * size // 50)
     gateway = serve(quotes, start_after=0)

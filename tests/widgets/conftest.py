@@ -7,11 +7,14 @@ import pytest
 from .jupyterlab import Lab, Sheet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from nbformat import NotebookNode
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A JupyterLab server for the tests of one module."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     yield lab
@@ -19,7 +22,7 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture
-def sheet(lab, browser):
+def sheet(lab: Lab, browser: Browser) -> Iterator[Callable[..., Sheet]]:
     """Open notebooks in the browser."""
     opened = []
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +14,12 @@ from ibticks.widgets import CaptureStatus
 
 from .jupyterlab import until
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 @pytest.fixture
-def capture(tmp_path):
+def capture(tmp_path: Path) -> Iterator[ibt.Capture]:
     gateway = Gateway(Replay.from_samples(["ibm_quotes"]), speed=100).start()
     with ibt.open(tmp_path / "store") as store:
         capture = ibt.Capture(store, "8314:IBM:bid_ask", port=gateway.port, same_contract_seconds=0)
@@ -23,7 +28,7 @@ def capture(tmp_path):
     gateway.close()
 
 
-def test_status_follows_and_stops_a_capture(capture):
+def test_status_follows_and_stops_a_capture(capture: ibt.Capture) -> None:
     threads = set(threading.enumerate())
     capture.start()
     status = CaptureStatus(capture)

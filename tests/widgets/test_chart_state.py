@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -30,7 +32,7 @@ def quote(bid: float, ask: float) -> dict[str, float]:
     return {"bid_price": bid, "ask_price": ask, "bid_size": 3.0, "ask_size": 4.0}
 
 
-def test_sign_of_the_aggressor():
+def test_sign_of_the_aggressor() -> None:
     tape = Tape(10)
     first = tape.add(ticks((0, trade(10)), (1, quote(9, 11)), (2, trade(11)), (3, trade(9))))
     assert first[:, 3].tolist() == [0, 1, -1]
@@ -44,14 +46,16 @@ def test_sign_of_the_aggressor():
     assert len(tape.add(ticks((9, quote(1, 2))))) == 0
 
 
-def test_tape_is_bounded():
+def test_tape_is_bounded() -> None:
     tape = Tape(3)
     assert tape.add(ticks(*((at, trade(at)) for at in range(5))))[:, 1].tolist() == [2, 3, 4]
     tape.add(ticks((9, trade(9))))
     assert tape.rows[:, 1].tolist() == [3, 4, 9]
 
 
-def page(*messages) -> tuple[dict[str, list[float]], list[float], dict[str, float]]:
+def page(
+    *messages: tuple[str, tuple[dict[str, Any], list[bytes]]],
+) -> tuple[dict[str, list[float]], list[float], dict[str, float]]:
     """Apply messages as a page does: columns, prices of the tape, facts."""
     rows: list[list[float]] = []
     base, tape, facts = 0, [], {}
@@ -65,7 +69,7 @@ def page(*messages) -> tuple[dict[str, list[float]], list[float], dict[str, floa
     return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True)), tape, facts
 
 
-def test_changes_add_up_to_the_snapshot():
+def test_changes_add_up_to_the_snapshot() -> None:
     chart = ChartState(2000.0)
     chart.add(ticks((0, quote(9, 11)), (0.1, trade(10))), now=0)
     messages = [("reset", chart.snapshot(0))]
@@ -83,21 +87,21 @@ def test_changes_add_up_to_the_snapshot():
     assert columns["mid"][-1] == 39, "without mid points, that of the quotes"
 
 
-def test_rate_falls_while_no_tick_comes():
+def test_rate_falls_while_no_tick_comes() -> None:
     chart = ChartState(60.0)
     chart.add(ticks(*((0, trade(1)) for _ in range(50))), now=100)
     assert chart.changes(101)[0]["facts"]["rate"] == 10
     assert chart.changes(106)[0]["facts"]["rate"] == 0
 
 
-def test_decimals_are_those_of_the_prices():
+def test_decimals_are_those_of_the_prices() -> None:
     chart = ChartState(60.0)
     for price, decimals in ((10.0, 0), (10.25, 2), (10.5, 2), (1.08345, 5)):
         chart.add(ticks((0, trade(price))), now=0)
         assert chart.changes(0)[0]["facts"]["decimals"] == decimals
 
 
-def test_changes_are_sent_once():
+def test_changes_are_sent_once() -> None:
     chart = ChartState(60.0)
     chart.add(ticks((0, trade(1)), (1, trade(2))), now=0)
     assert chart.changes(0)[0]["buckets"] == 2

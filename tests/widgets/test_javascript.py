@@ -72,7 +72,7 @@ def imports(name: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_the_units_work_under_node(node):
+def test_the_units_work_under_node(node: str) -> None:
     done = subprocess.run(
         [node, "--test", "--test-reporter=spec", *sorted(map(str, TESTS.glob("*.test.mjs")))],
         env=os.environ | {"IBTICKS_STATIC": str(STATIC)},
@@ -85,7 +85,7 @@ def test_the_units_work_under_node(node):
     assert int(re.search(r"^ℹ pass (\d+)$", done.stdout, re.MULTILINE)[1]) >= 39
 
 
-def test_every_module_and_bundle_parses(node, tmp_path):
+def test_every_module_and_bundle_parses(node: str, tmp_path: Path) -> None:
     for name in MODULES:
         (tmp_path / f"{name}.mjs").write_text(source(name), "utf-8")
     for view in VIEW_MODULES:
@@ -97,7 +97,7 @@ def test_every_module_and_bundle_parses(node, tmp_path):
 
 
 @pytest.mark.parametrize("view", VIEW_MODULES)
-def test_a_bundle_is_one_module(view):
+def test_a_bundle_is_one_module(view: str) -> None:
     text = COMMENT.sub("", javascript(view))
     assert not re.search(r"^\s*import\b", text, re.MULTILINE)
     assert re.findall(r"^export .*", text, re.MULTILINE) == ["export default { render };"]
@@ -106,23 +106,23 @@ def test_a_bundle_is_one_module(view):
         assert {module for _, module in imports(name)} <= set(modules[:position]), name
 
 
-def test_uplot_precedes_charts():
+def test_uplot_precedes_charts() -> None:
     pytest.importorskip("uplot")
     text = javascript("live_view", charts=True)
     assert text.index("uPlot") < text.index("class Charts")
 
 
-def test_a_bundle_keeps_text_that_looks_like_an_import():
+def test_a_bundle_keeps_text_that_looks_like_an_import() -> None:
     text = 'import { A } from "./a.mjs";\nconst text = "import x";\n  export const B = 1;\n'
     assert bundle([text]) == 'const text = "import x";\n  export const B = 1;\n'
 
 
-def test_every_module_is_part_of_a_view():
+def test_every_module_is_part_of_a_view() -> None:
     assert sorted({name for modules in VIEW_MODULES.values() for name in modules}) == MODULES
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_exist_and_are_used(name):
+def test_imports_exist_and_are_used(name: str) -> None:
     text = IMPORT.sub("", code(name))
     assert code(name).count("import ") == len(IMPORT.findall(code(name)))
     for imported, module in imports(name):
@@ -131,7 +131,7 @@ def test_imports_exist_and_are_used(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_declared_names_are_used(name):
+def test_declared_names_are_used(name: str) -> None:
     text = code(name)
     for declared in names(DECLARATION, text):
         users = [text, *(code(other) for other in MODULES if (declared, name) in imports(other))]
@@ -142,7 +142,7 @@ def test_declared_names_are_used(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_style_rules_are_followed(name):
+def test_the_style_rules_are_followed(name: str) -> None:
     text = code(name)
     for rule, pattern in BANNED.items():
         assert not re.search(pattern, text), rule
@@ -152,7 +152,7 @@ def test_the_style_rules_are_followed(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_exported_functions_have_types(name):
+def test_exported_functions_have_types(name: str) -> None:
     text = source(name)
     for match in re.finditer(
         r"^export (?:function (\w+)\(([^)]*)\)|class (\w+))", text, re.MULTILINE

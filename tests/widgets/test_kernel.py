@@ -21,9 +21,11 @@ from tests.captures import FakeCapture
 from .jupyterlab import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ibticks.widgets._page_widget import PageWidget
+    from tests.widgets.jupyterlab import Lab, Sheet
 
 pytestmark = pytest.mark.browser
 
@@ -32,7 +34,7 @@ GONE = "The kernel does not respond: this is the last known state. Run the cell 
 
 
 @pytest.fixture(scope="module")
-def ticking(tmp_path_factory):
+def ticking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ibt.Store]:
     """A store that another process than the notebook's captures."""
     stopping = threading.Event()
 
@@ -65,7 +67,7 @@ def ticking(tmp_path_factory):
 class Page:
     """A notebook with one of each view."""
 
-    def __init__(self, sheet, name: str, root: Path, received: Path) -> None:
+    def __init__(self, sheet: Callable[..., Sheet], name: str, root: Path, received: Path) -> None:
         self.sheet = sheet(
             name,
             "import ibticks as ibt\n"
@@ -137,11 +139,11 @@ class Page:
 
 
 @pytest.fixture
-def page(sheet, ticking, tmp_path):
+def page(sheet: Callable[..., Sheet], ticking: ibt.Store, tmp_path: Path) -> Callable[..., Page]:
     return lambda name: Page(sheet, name, ticking.root, tmp_path / "received")
 
 
-def test_messages_of_the_page_reach_the_kernel(page):
+def test_messages_of_the_page_reach_the_kernel(page: Callable[..., Page]) -> None:
     views = page("received")
     views.run()
 
@@ -193,7 +195,9 @@ def test_messages_of_the_page_reach_the_kernel(page):
     assert views.sheet.errors == []
 
 
-def test_restarted_and_ended_kernels_are_shown(page, tmp_path_factory):
+def test_restarted_and_ended_kernels_are_shown(
+    page: Callable[..., Page], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     views = page("ended")
     views.run()
     views.page.evaluate(f"void {KERNEL}.restart()")
@@ -233,7 +237,13 @@ def shown(*widgets: PageWidget) -> list[nbformat.NotebookNode]:
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_saved_notebook_without_its_kernel(sheet, lab, ticking, tmp_path_factory, saved):
+def test_saved_notebook_without_its_kernel(
+    sheet: Callable[..., Sheet],
+    lab: Lab,
+    ticking: ibt.Store,
+    tmp_path_factory: pytest.TempPathFactory,
+    saved: bool,
+) -> None:
     """With the state of the widgets, as nbconvert saves it, or without, as JupyterLab does."""
     live = LiveView(ticking.live("ONE", "last", "1h"), height=200)
     browser = StoreBrowser(ticking)

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import polars as pl
@@ -22,18 +23,24 @@ from ibticks.widgets import LiveView
 
 from .jupyterlab import until
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.captures import FakeCapture
+    from tests.widgets.jupyterlab import Sheet
+
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_live_view.ipynb"
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[ibt.Store]:
     with ibt.open(tmp_path / "store") as store:
         store.add_contract(1, "ONE")
         write(store, [100.0, 101.0, 102.0])
         yield store
 
 
-def write(store, prices, contract_id=1):
+def write(store: ibt.Store, prices: list[Any], contract_id: int = 1) -> None:
     now = time.time_ns()
     store.write(
         pl.DataFrame(
@@ -53,26 +60,26 @@ def write(store, prices, contract_id=1):
 class RecordingView(LiveView):
     """A view that records its messages to the page."""
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments: ibt.Live, **options: Any) -> None:
         self.sent = []
         super().__init__(*arguments, **options)
 
-    def send(self, content, buffers=None):
+    def send(self, content: Any, buffers: Any = None) -> None:
         self.sent.append((content, buffers))
         super().send(content, buffers)
 
 
-def facts(view):
+def facts(view: RecordingView) -> dict[Any, Any]:
     return {
         name: fact for message, _ in view.sent for name, fact in message.get("facts", {}).items()
     }
 
 
 @pytest.fixture
-def view_of(store):
+def view_of(store: ibt.Store) -> Iterator[Callable[..., RecordingView]]:
     views = []
 
-    def make(*arguments, **options):
+    def make(*arguments: str | list[Any] | int, **options: Any) -> RecordingView:
         live = store.live(*arguments, **options)
         views.append(RecordingView(live))
         return views[-1]
@@ -82,7 +89,9 @@ def view_of(store):
         view.close()
 
 
-def test_view_shows_the_buffer_then_live_ticks(store, view_of):
+def test_view_shows_the_buffer_then_live_ticks(
+    store: ibt.Store, view_of: Callable[..., RecordingView]
+) -> None:
     view = view_of("ONE", "last", "1h")
     assert view.contracts == [[1, "ONE"]]
     assert repr(view) == "<RecordingView: A live view of ONE>"
@@ -97,7 +106,7 @@ def test_view_shows_the_buffer_then_live_ticks(store, view_of):
     assert [message["seq"] for message, _ in view.sent] == list(range(1, len(message_types) + 1))
 
 
-def test_new_page_gets_a_snapshot(store, view_of):
+def test_new_page_gets_a_snapshot(store: ibt.Store, view_of: Callable[..., RecordingView]) -> None:
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("ticks") == 3)
     before = len(view.sent)
@@ -108,7 +117,9 @@ def test_new_page_gets_a_snapshot(store, view_of):
     assert message["facts"]["ticks"] == 3
 
 
-def test_contract_and_window_can_change(store, view_of):
+def test_contract_and_window_can_change(
+    store: ibt.Store, view_of: Callable[..., RecordingView]
+) -> None:
     write(store, [5.0, 6.0], contract_id=2)
     view = view_of([1, 2], "last", "1h")
     until(lambda: facts(view).get("last") == 102)
@@ -121,7 +132,9 @@ def test_contract_and_window_can_change(store, view_of):
     assert facts(view)["ticks"] == 3
 
 
-def test_update_has_every_received_tick(store, view_of):
+def test_update_has_every_received_tick(
+    store: ibt.Store, view_of: Callable[..., RecordingView]
+) -> None:
     """Not only ticks that were held, where later ones have come already."""
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("state") == "no capture")
@@ -138,7 +151,9 @@ def test_update_has_every_received_tick(store, view_of):
     assert view.sent[-1][0]["facts"]["last"] == 104
 
 
-def test_failure_is_shown_in_the_page(store, view_of, caplog):
+def test_failure_is_shown_in_the_page(
+    store: ibt.Store, view_of: Callable[..., RecordingView], caplog: pytest.LogCaptureFixture
+) -> None:
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("ticks") == 3)
     view._chart = None
@@ -148,8 +163,8 @@ def test_failure_is_shown_in_the_page(store, view_of, caplog):
     assert "a live view failed" in caplog.text
 
 
-def test_closed_view_leaves_nothing_open(store):
-    def open_files():
+def test_closed_view_leaves_nothing_open(store: ibt.Store) -> None:
+    def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     threads, files = set(threading.enumerate()), open_files()
@@ -172,7 +187,9 @@ def cells_until_view() -> list[str]:
 
 
 @pytest.mark.browser
-def test_live_view_notebook(sheet, tmp_path_factory):
+def test_live_view_notebook(
+    sheet: Callable[..., Sheet], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     notebook = sheet("live_view", *cells_until_view())
     page = notebook.page
     notebook.run()
@@ -239,7 +256,7 @@ def test_live_view_notebook(sheet, tmp_path_factory):
 
 
 @pytest.fixture
-def fed(store, fake_capture):
+def fed(store: ibt.Store, fake_capture: type[FakeCapture]) -> Iterator[FakeCapture]:
     """A capture of the trades of TWO, whose status the test sets."""
     store.add_contract(2, "TWO")
     running = fake_capture(store.root, store.index, 2)
@@ -258,7 +275,14 @@ CONDITIONS = [
 
 
 @pytest.mark.parametrize(("status", "reason", "code", "state"), CONDITIONS)
-def test_badge_shows_the_condition_of_the_feed(fed, view_of, status, reason, code, state):
+def test_badge_shows_the_condition_of_the_feed(
+    fed: FakeCapture,
+    view_of: Callable[..., RecordingView],
+    status: StreamStatus,
+    reason: str,
+    code: int | None,
+    state: str,
+) -> None:
     view = view_of("TWO", "last", "1h")
     until(lambda: facts(view).get("state") == "live")
     fed.say(status, time.time_ns(), reason, code)
@@ -271,7 +295,7 @@ def test_badge_shows_the_condition_of_the_feed(fed, view_of, status, reason, cod
     until(lambda: facts(view).get("state") == "live")
 
 
-def test_killed_capture_is_shown(fed, view_of):
+def test_killed_capture_is_shown(fed: FakeCapture, view_of: Callable[..., RecordingView]) -> None:
     view = view_of("TWO", "last", "1h")
     until(lambda: facts(view).get("state") == "live")
     fed.kill()
@@ -279,7 +303,12 @@ def test_killed_capture_is_shown(fed, view_of):
     assert "killed" in facts(view)["streams"][0]["reason"]
 
 
-def test_badge_shows_the_worst_stream(store, fed, view_of, fake_capture):
+def test_badge_shows_the_worst_stream(
+    store: ibt.Store,
+    fed: FakeCapture,
+    view_of: Callable[..., RecordingView],
+    fake_capture: type[FakeCapture],
+) -> None:
     quotes = fake_capture(store.root, store.index, 2, "bid_ask")
     quotes.say(StreamStatus.SUBSCRIBED, time.time_ns())
     view = view_of("TWO", ["last", "bid_ask"], "1h")
@@ -290,7 +319,9 @@ def test_badge_shows_the_worst_stream(store, fed, view_of, fake_capture):
     quotes.kill()
 
 
-def test_change_is_from_the_named_previous_close(store, view_of):
+def test_change_is_from_the_named_previous_close(
+    store: ibt.Store, view_of: Callable[..., RecordingView]
+) -> None:
     for time_, price in (("2013-10-07T19:59:00Z", 181.0), ("2013-10-08T14:00:00Z", 184.0)):
         frame = pl.DataFrame({"timestamp": [time_], "price": [price], "size": [1.0]})
         store.write(frame, contract_id=3, tick_type="last")
@@ -306,7 +337,9 @@ def test_change_is_from_the_named_previous_close(store, view_of):
 @pytest.mark.parametrize(
     ("wrong", "error"), [({"market": "MOON"}, UnknownMarketError), ({"window": "5q"}, InputError)]
 )
-def test_wrong_arguments_leave_the_stream_open(store, wrong, error):
+def test_wrong_arguments_leave_the_stream_open(
+    store: ibt.Store, wrong: dict[str, str], error: type[UnknownMarketError] | type[InputError]
+) -> None:
     with store.live("ONE", "last", "1h") as live:
         with pytest.raises(error, match=next(iter(wrong.values()))):
             LiveView(live, **wrong)
@@ -351,7 +384,9 @@ view
 
 
 @pytest.mark.browser
-def test_each_condition_in_light_and_dark_themes(sheet, tmp_path_factory):
+def test_each_condition_in_light_and_dark_themes(
+    sheet: Callable[..., Sheet], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     notebook = sheet("conditions", CELLS.replace("REPOSITORY", repr(str(NOTEBOOK.parents[1]))))
     page = notebook.page
     notebook.run()

@@ -20,7 +20,7 @@ except ibticks.errors.MissingExtraError as error:
 
 @pytest.mark.parametrize("view", ["CaptureStatus", "LiveView", "StoreBrowser"])
 @pytest.mark.parametrize("package", ["ipywidgets", "traitlets"])
-def test_missing_package_names_the_install_command(view, package):
+def test_missing_package_names_the_install_command(view: str, package: str) -> None:
     probe = WITHOUT.format(package=package, view=view)
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout == (

@@ -14,9 +14,9 @@ from ibticks.widgets._assets import javascript, style
 from ibticks.widgets._chart_state import ChartState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
@@ -105,7 +105,7 @@ class Kernel:
 
 
 @pytest.fixture
-def open_page(browser):
+def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
     pages = []
 
     def open_(view: str, traits: dict[str, Any], *, charts: bool) -> tuple[Page, list[str]]:
@@ -134,7 +134,9 @@ def sent(page: Page) -> list[dict[str, Any]]:
     return json.loads(page.evaluate("JSON.stringify(model.sent)"))
 
 
-def test_live_view_draws_pauses_and_requests_missed_changes(open_page):
+def test_live_view_draws_pauses_and_requests_missed_changes(
+    open_page: Callable[..., tuple[Page, list[str]]],
+) -> None:
     page, errors = open_page("live_view", dict(LIVE_TRAITS), charts=True)
     wait_for = waiter(page, ".ibt-live")
     assert sent(page)[0] == {"type": "snapshot_request"}
@@ -181,7 +183,7 @@ def test_live_view_draws_pauses_and_requests_missed_changes(open_page):
     assert errors == []
 
 
-def test_live_view_buttons_set_traits(open_page):
+def test_live_view_buttons_set_traits(open_page: Callable[..., tuple[Page, list[str]]]) -> None:
     page, errors = open_page("live_view", dict(LIVE_TRAITS), charts=True)
     page.get_by_role("button", name="30s").click()
     assert page.evaluate("model.get('window')") == 30
@@ -197,7 +199,7 @@ def test_live_view_buttons_set_traits(open_page):
     assert errors == []
 
 
-def test_removed_views_stop_listening(open_page):
+def test_removed_views_stop_listening(open_page: Callable[..., tuple[Page, list[str]]]) -> None:
     store_traits = {"rows": [], "days": [], "picked": {}}
     for view, traits, charts in (
         ("live_view", LIVE_TRAITS, True),
@@ -210,7 +212,9 @@ def test_removed_views_stop_listening(open_page):
         assert errors == []
 
 
-def test_store_browser_selects_with_mouse_and_keyboard(open_page):
+def test_store_browser_selects_with_mouse_and_keyboard(
+    open_page: Callable[..., tuple[Page, list[str]]],
+) -> None:
     row = {
         "contract_id": 8314,
         "symbol": "IBM",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -11,6 +13,11 @@ import ibticks as ibt
 from ibticks.sample import SAMPLES
 from ibticks.widgets import StoreBrowser
 from ibticks.widgets._store_browser import _fill_days, _seconds_by_day
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.widgets.jupyterlab import Sheet
 
 DAY = 86_400_000_000_000
 
@@ -24,17 +31,17 @@ def fill(store: ibt.Store) -> None:
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ibt.Store]:
     with ibt.open(tmp_path_factory.mktemp("stored")) as store:
         fill(store)
         yield store
 
 
 @pytest.fixture
-def browser_of(stored):
+def browser_of(stored: ibt.Store) -> Iterator[Callable[..., StoreBrowser]]:
     browsers = []
 
-    def make(**arguments) -> StoreBrowser:
+    def make(**arguments: Any) -> StoreBrowser:
         browsers.append(StoreBrowser(stored, **arguments))
         return browsers[-1]
 
@@ -43,7 +50,7 @@ def browser_of(stored):
         one.close()
 
 
-def test_map_counts_every_tick(browser_of, stored):
+def test_map_counts_every_tick(browser_of: Callable[..., StoreBrowser], stored: ibt.Store) -> None:
     widget = browser_of()
     assert [(row["symbol"], row["tick_type"]) for row in widget.rows] == [
         ("IBM", "all_last"),
@@ -62,11 +69,11 @@ def test_map_counts_every_tick(browser_of, stored):
         assert shown == {str(day): count for day, count in days.iter_rows()}
 
 
-def test_repr_names_the_store(browser_of, stored):
+def test_repr_names_the_store(browser_of: Callable[..., StoreBrowser], stored: ibt.Store) -> None:
     assert repr(browser_of()) == f"<StoreBrowser: The map of the store {stored.root}>"
 
 
-def test_picked_day_is_a_selection(browser_of):
+def test_picked_day_is_a_selection(browser_of: Callable[..., StoreBrowser]) -> None:
     picked = []
     widget = browser_of(on_select=picked.append)
     assert widget.selection is None
@@ -75,14 +82,14 @@ def test_picked_day_is_a_selection(browser_of):
     assert [selection.count() for selection in picked] == [widget.selection.count()]
 
 
-def test_map_of_an_empty_store(tmp_path):
+def test_map_of_an_empty_store(tmp_path: Path) -> None:
     with ibt.open(tmp_path / "new") as store:
         widget = StoreBrowser(store)
         assert (widget.rows, widget.days, widget.selection) == ([], [], None)
         widget.close()
 
 
-def test_gaps_are_split_by_day():
+def test_gaps_are_split_by_day() -> None:
     assert _seconds_by_day(DAY - 5_000_000_000, 2 * DAY + 1_000_000_000) == [
         (date(1970, 1, 1), 5.0),
         (date(1970, 1, 2), 86400.0),
@@ -91,7 +98,7 @@ def test_gaps_are_split_by_day():
     assert _seconds_by_day(DAY, 2 * DAY) == [(date(1970, 1, 2), 86400.0)]
 
 
-def test_days_between_are_filled():
+def test_days_between_are_filled() -> None:
     friday, monday = date(2025, 1, 10), date(2025, 1, 13)
     assert _fill_days([friday, monday]) == [friday, monday]
     assert _fill_days([friday, date(2025, 1, 14)]) == [friday, monday, date(2025, 1, 14)]
@@ -100,7 +107,7 @@ def test_days_between_are_filled():
 
 
 @pytest.mark.browser
-def test_click_selects_a_day_in_a_notebook(sheet, stored):
+def test_click_selects_a_day_in_a_notebook(sheet: Callable[..., Sheet], stored: ibt.Store) -> None:
     notebook = sheet(
         "store_browser",
         "import ibticks as ibt\nfrom ibticks.widgets import StoreBrowser\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ TICKS = st.lists(
 )
 
 
-def frame(ticks) -> pl.DataFrame:
+def frame(ticks: list[Any]) -> pl.DataFrame:
     """Ticks at times that mostly increase: a step of 40 goes back."""
     time, times = 1_000_000, []
     for step, *_ in ticks:
@@ -59,7 +60,7 @@ def reduce_plainly(ticks: pl.DataFrame) -> list[dict[str, float]]:
 
 
 @given(TICKS, st.lists(st.integers(0, 60), max_size=4))
-def test_buckets_equal_a_plain_reduction(ticks, cuts):
+def test_buckets_equal_a_plain_reduction(ticks: list[tuple[Any, ...]], cuts: list[Any]) -> None:
     whole = frame(ticks)
     buckets = TimeBuckets(WIDTH, 1000)
     sent: dict[int, list[float]] = {}
@@ -79,7 +80,7 @@ def test_buckets_equal_a_plain_reduction(ticks, cuts):
     )
 
 
-def test_old_buckets_are_dropped():
+def test_old_buckets_are_dropped() -> None:
     buckets = TimeBuckets(1, 10)
     for number in range(0, 100, 5):
         buckets.add(
@@ -93,7 +94,7 @@ def test_old_buckets_are_dropped():
     assert len(buckets.since(buckets.end - 3)["time"]) == 3
 
 
-def test_buckets_of_a_real_day_equal_bars():
+def test_buckets_of_a_real_day_equal_bars() -> None:
     ticks = pl.read_parquet(sample("ibm_trades").path)
     buckets = TimeBuckets(60_000_000_000, 2000)
     for start in range(0, len(ticks), 777):

@@ -6,9 +6,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("ibticks", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -54,7 +58,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def clusters():
+def clusters() -> Iterator[Path]:
     """The folder of every embedded PostgreSQL of the run, gone with it."""
     # Short, since a socket's path has about a hundred bytes; and as root the server runs as
     # another user, who must get through.

@@ -6,6 +6,7 @@ import itertools
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -18,6 +19,11 @@ from ibticks.index.embedded import EmbeddedServer
 from ibticks.sample import SAMPLES
 
 from .captures import FakeCapture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -34,7 +40,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres(clusters, tmp_path_factory):
+def postgres(clusters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server for stores that need no server of their own."""
     with EmbeddedServer.for_store(tmp_path_factory.mktemp("postgres"), "of the tests") as server:
         template = make_conninfo(server.dsn, dbname="ready")
@@ -54,7 +60,7 @@ def postgres(clusters, tmp_path_factory):
 
 
 @pytest.fixture
-def database(postgres):
+def database(postgres: EmbeddedServer) -> Iterator[str]:
     """The DSN of a database that is the index of no store yet."""
     name = f"store_{next(_numbers)}"
     with psycopg.connect(postgres.dsn, autocommit=True) as admin:
@@ -64,20 +70,20 @@ def database(postgres):
 
 
 @pytest.fixture
-def store(tmp_path, database):
+def store(tmp_path: Path, database: str) -> Iterator[ibt.Store]:
     """An empty store."""
     with ibt.open(tmp_path / "ticks", dsn=database) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def sample_root(clusters, tmp_path_factory) -> Path:
+def sample_root(clusters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of ``sample_store``."""
     return tmp_path_factory.mktemp("sample") / "ticks"
 
 
 @pytest.fixture(scope="session")
-def sample_store(sample_root):
+def sample_store(sample_root: Path) -> Iterator[ibt.Store]:
     """A store of all the samples, with its embedded PostgreSQL; only to be read."""
     with ibt.open(sample_root) as opened:
         for sample in SAMPLES:
@@ -102,7 +108,7 @@ def fake_capture() -> type[FakeCapture]:
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[Browser]:
     """Debian's Chromium, which reaches nothing but this machine.
 
     A module's own: playwright keeps an event loop running for as long as it is open, in which

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,12 @@ from ibticks.schema import TickColumns, Values
 from ibticks.storage import seal_files
 from tests.capture_checks import QUICK, until
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ibticks.index import FileRecord
+    from ibticks.index.embedded import EmbeddedServer
+
 
 @pytest.fixture(scope="session")
 def samples() -> Replay:
@@ -26,7 +33,7 @@ def samples() -> Replay:
 
 
 @pytest.fixture(scope="session")
-def few(samples) -> Replay:
+def few(samples: Replay) -> Replay:
     """The first ticks of them."""
     return samples.head(1500)
 
@@ -55,11 +62,11 @@ def steady() -> Replay:
 
 
 @pytest.fixture
-def serve(few):
+def serve(few: Replay) -> Iterator[Callable[..., Gateway]]:
     """Start gateways, at full speed by default; they close after the test."""
     opened: list[Gateway] = []
 
-    def start(replay: Replay = few, **how) -> Gateway:
+    def start(replay: Replay = few, **how: Any) -> Gateway:
         gateway = Gateway(replay, **{"speed": None} | how)
         opened.append(gateway)
         return gateway.start()
@@ -72,25 +79,27 @@ def serve(few):
 class SealedHere:
     """Seals in this process, which has the compiler loaded already."""
 
-    def __call__(self, root, keys):
+    def __call__(self, root: Any, keys: Any) -> list[FileRecord]:
         return seal_files(root, keys)
 
-    def stop_if_idle(self, idle_seconds):
+    def stop_if_idle(self, idle_seconds: Any) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
 @pytest.fixture
-def capturing(store, monkeypatch):
+def capturing(
+    store: ibt.Store, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., ibt.Capture]]:
     """Starts captures of a gateway into ``store``; they stop after the test, without a failure."""
     monkeypatch.setattr(capture_module, "SealProcess", SealedHere)
     for name in ("IB_STREAM_TRACKED_CONTRACTS", "IB_STREAM_MAX_TRACKED", "IBTICKS_GATEWAY"):
         monkeypatch.delenv(name, raising=False)
     started: list[ibt.Capture] = []
 
-    def start(gateway: Gateway | int, tracked: str, **settings) -> ibt.Capture:
+    def start(gateway: Gateway | int, tracked: str, **settings: Any) -> ibt.Capture:
         port = gateway if isinstance(gateway, int) else gateway.port
         capture = ibt.Capture(store, tracked, port=port, **QUICK | settings)
         started.append(capture)
@@ -102,7 +111,7 @@ def capturing(store, monkeypatch):
 
 
 @pytest.fixture
-def outage(postgres, database):
+def outage(postgres: EmbeddedServer, database: str) -> Iterator[Callable[..., None]]:
     """Take the store's database away, and give it back."""
     name = conninfo_to_dict(database)["dbname"]
 
@@ -121,7 +130,7 @@ def outage(postgres, database):
 
 
 @pytest.fixture
-def nothing_left(request):
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Holds that no thread and no file is left open."""
     store = request.getfixturevalue("store") if "store" in request.fixturenames else None
     # Polars opens something for itself, once, and keeps it.

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ class Children:
             [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def start(self, task: str, **arguments) -> int:
+    def start(self, task: str, **arguments: Any) -> int:
         """Begin a function in a process of its own; returns its id."""
         pid = int(self._ask({"task": task, "arguments": arguments}))
         self._running.add(pid)
@@ -53,7 +53,7 @@ class Children:
         os.kill(pid, signal.SIGKILL)
         assert self.wait(pid) in (-signal.SIGKILL, 0)
 
-    def run(self, task: str, **arguments) -> None:
+    def run(self, task: str, **arguments: Any) -> None:
         """Have a function run to its end."""
         assert self.wait(self.start(task, **arguments)) == 0
 

@@ -80,7 +80,7 @@ def _parts() -> tuple[str, str, str]:
     return before, inside, after
 
 
-def test_the_picture_is_the_contract_of_the_linter():
+def test_the_picture_is_the_contract_of_the_linter() -> None:
     assert _parts()[1] == picture(), "run: python tests/test_architecture.py"
 
 
@@ -90,7 +90,7 @@ def places() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("file", "name"), places(), ids=lambda value: value or "file")
-def test_every_named_place_exists(file, name):
+def test_every_named_place_exists(file: str, name: str) -> None:
     path = ROOT / file
     assert path.exists()
     if name:
@@ -101,7 +101,7 @@ def test_every_named_place_exists(file, name):
         assert getattr(value, "__module__", module.__name__) == module.__name__
 
 
-def test_the_page_names_places():
+def test_the_page_names_places() -> None:
     assert len(places()) > 40
 
 

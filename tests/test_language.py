@@ -108,7 +108,7 @@ def _quantity(target: ast.expr, value: ast.expr | None) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_names_docstrings_and_comments_follow_the_glossary(path):
+def test_names_docstrings_and_comments_follow_the_glossary(path: Path) -> None:
     assert findings(path) == []
 
 

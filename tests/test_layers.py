@@ -57,7 +57,7 @@ HOMES = {
 }
 
 
-def test_arrows_go_down_only():
+def test_arrows_go_down_only() -> None:
     """The contracts of ``[tool.importlinter]``, told as ``lint-imports`` does in a shell."""
     # In a process of its own, since it silences the loggers of the one it runs in.
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -73,7 +73,7 @@ def test_arrows_go_down_only():
 
 
 @pytest.fixture(scope="module")
-def graph():
+def graph() -> grimp.ImportGraph:
     return grimp.build_graph(
         "ibticks",
         include_external_packages=True,
@@ -86,7 +86,7 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
-def test_every_third_party_has_one_home(graph):
+def test_every_third_party_has_one_home(graph: grimp.ImportGraph) -> None:
     strangers = [
         f"{module} imports {imported}"
         for module in sorted(graph.modules)
@@ -98,7 +98,7 @@ def test_every_third_party_has_one_home(graph):
     assert strangers == []
 
 
-def test_the_graph_sees_what_is_imported_inside_functions(graph):
+def test_the_graph_sees_what_is_imported_inside_functions(graph: grimp.ImportGraph) -> None:
     """Most heavy imports are; a rule that missed them would hold nothing."""
     assert "polars" in graph.find_modules_directly_imported_by("ibticks.frames._scan")
     assert "psycopg" in graph.find_modules_directly_imported_by("ibticks.index._queries")

@@ -11,12 +11,16 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
 
 import ibticks as ibt
 from ibticks.cli._app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 README = Path(__file__).parents[1] / "README.md"
 STORE = "~/ticks"
@@ -82,7 +86,7 @@ def run_cell(block: Block, root: Path, namespace: dict) -> str:
 
 
 @pytest.fixture(scope="module")
-def root():
+def root() -> Iterator[Path]:
     """The store the README begins with, made by the command it gives."""
     folder = Path(tempfile.mkdtemp(prefix="ibt-"))
     folder.chmod(0o711)  # as root, PostgreSQL runs as another user, who must get through
@@ -99,18 +103,18 @@ def root():
 
 
 @pytest.fixture(scope="module")
-def store(root):
+def store(root: Path) -> Iterator[ibt.Store]:
     with ibt.open(root) as opened:
         yield opened
 
 
-def test_the_two_commands():
+def test_the_two_commands() -> None:
     lines = [line for block in BLOCKS for line in block.code.splitlines()]
     assert 'python -m pip install -e ".[all]" && ibticks demo' in lines
     assert 'python -m pip install -e ".[test]" && pytest' in lines
 
 
-def test_the_session(root):
+def test_the_session(root: Path) -> None:
     """Top to bottom: commands as a shell runs them, Python in one namespace."""
     namespace: dict = {"__name__": "readme"}
     compared = 0
@@ -133,7 +137,7 @@ def test_the_session(root):
     assert compared >= 4
 
 
-def test_a_file_is_read_with_protobuf_alone(root, tmp_path):
+def test_a_file_is_read_with_protobuf_alone(root: Path, tmp_path: Path) -> None:
     [compiling] = [block for block in BLOCKS if block.code.startswith("protoc ")]
     [reading] = [block for block in BLOCKS if block.stands_alone]
     protoc, *options = shlex.split(compiling.code.replace(STORE, str(root)))
@@ -145,13 +149,13 @@ def test_a_file_is_read_with_protobuf_alone(root, tmp_path):
     assert words(run([sys.executable, "reader.py"], tmp_path)) == words(str(reading.shows))
 
 
-def test_every_command_it_names_exists():
+def test_every_command_it_names_exists() -> None:
     names = set(re.findall(r"`ibticks ([a-z]+)", README.read_text(encoding="utf-8")))
     assert len(names) >= 9
     assert names <= set(typer.main.get_command(app).commands)
 
 
-def test_every_command_line_is_one():
+def test_every_command_line_is_one() -> None:
     lines = [
         line
         for block in BLOCKS
@@ -170,7 +174,7 @@ def test_every_command_line_is_one():
             command.make_context(name, words)
 
 
-def test_every_name_in_sql_exists(store):
+def test_every_name_in_sql_exists(store: ibt.Store) -> None:
     text = README.read_text(encoding="utf-8")
     [paragraph] = re.findall(r"^Tables `.*?\n\n", text, re.MULTILINE | re.DOTALL)
     tables, functions, views = re.split(r"; functions|; views", paragraph)
@@ -183,7 +187,7 @@ def test_every_name_in_sql_exists(store):
     assert called <= set(store.sql("SELECT proname FROM pg_proc")["proname"])
 
 
-def test_every_file_it_links_to_exists():
+def test_every_file_it_links_to_exists() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
     assert links
     assert [link for link in links if not (README.parent / link).exists()] == []

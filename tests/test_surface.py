@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 ERRORS = [getattr(errors, name) for name in errors.__all__]
 
 
-def test_public_names():
+def test_public_names() -> None:
     # Constants, classes, the rest: what the linter keeps them in.
     order = sorted(ibticks.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
     assert ibticks.__all__ == order
@@ -30,13 +31,13 @@ def test_public_names():
     assert set(ibticks.__all__) <= set(dir(ibticks))
 
 
-def test_unknown_attributes_raise():
+def test_unknown_attributes_raise() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'opne'"):
         _ = ibticks.opne
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_every_module_defines_all(module):
+def test_every_module_defines_all(module: Path) -> None:
     """``__all__``, which names what there is; a docstring alone needs none."""
     tree = ast.parse((PACKAGE / module).read_text())
     body = [node for node in tree.body if not isinstance(node, ast.Expr)]
@@ -88,7 +89,7 @@ HEAVY = [
     ],
     ids=["ibticks", "errors", "Store", "cli"],
 )
-def test_an_import_is_light(program, free):
+def test_an_import_is_light(program: str, free: list[str]) -> None:
     code = f"{program}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(free) & set(done.stdout.split()) == set()
@@ -97,7 +98,7 @@ def test_an_import_is_light(program, free):
 # -- errors ----------------------------------------------------------------------------------------
 
 
-def test_every_error_derives_from_tick_error():
+def test_every_error_derives_from_tick_error() -> None:
     assert errors.__all__ == sorted(errors.__all__)
     actual = {
         name
@@ -111,7 +112,7 @@ def test_every_error_derives_from_tick_error():
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_errors_survive_pickling(kind):
+def test_errors_survive_pickling(kind: Any) -> None:
     context = {"path": "14_ticks.pb", "offset": 256, "candidates": [1, 2]}
     if issubclass(kind, Warning):
         assert pickle.loads(pickle.dumps(kind("why"))).args == ("why",)

@@ -24,12 +24,12 @@ def run(*command: str) -> str:
     return process.stdout
 
 
-def test_mypy():
+def test_mypy() -> None:
     output = run("mypy", "--strict")
     assert "Success: no issues found" in output, output
 
 
-def test_pyright():
+def test_pyright() -> None:
     report = json.loads(run("basedpyright", "--outputjson", "--level", "error"))
     problems = [
         f"{actual['range']['start']['line'] + 1}: {actual['message']}"
@@ -41,7 +41,7 @@ def test_pyright():
 
 
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_a_wrong_type_is_reported(checker, tmp_path):
+def test_a_wrong_type_is_reported(checker: str, tmp_path: Path) -> None:
     """Both checkers see the types, and not ``Any``, which fits everything."""
     page = tmp_path / "wrong.py"
     page.write_text("import ibticks as ibt\n\nlive: ibt.Live = ibt.open('ticks').select('AAPL')\n")

@@ -38,7 +38,7 @@ def hours(sample_store: Store, sample_root: Path) -> list[Any]:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record the reads of files, as pairs of file name and column."""
-    seen = []
+    seen: list[Any] = []
     read = tick_files.read_ticks
 
     def spy(root: Any, records: Any, columns: Any, **more: Any) -> list[TickColumns]:
@@ -227,7 +227,7 @@ def test_a_file_that_grows_and_one_that_shrinks(store: Store, tmp_path: Path) ->
 
 def test_backfilled_ticks_come_by_name_only(hours: list[Any], tmp_path: Path) -> None:
     shutil.copy(hours[1], tmp_path / "13_ticks.pb")
-    beside = shutil.copy(hours[1], tmp_path / "13-backfill_ticks.pb")
+    beside: Any = shutil.copy(hours[1], tmp_path / "13-backfill_ticks.pb")
     alone = open_files(tmp_path / "13_ticks.pb").rows
     assert open_files(tmp_path).rows == alone
     assert open_files(beside).rows == alone

@@ -56,7 +56,7 @@ def stored() -> Any:
 def test_a_window_changes_nothing_but_the_rows(
     stored: Any, turn: Callable[..., pd.DataFrame] | Callable[..., xr.Dataset]
 ) -> None:
-    frame = turn(stored)
+    frame: Any = turn(stored)
     whole = frame.ticks.trailing_window("1s")
     if turn is to_pandas:
         pd.testing.assert_frame_equal(whole, frame)

@@ -84,4 +84,4 @@ def test_plots_show_their_options() -> None:
     for name in ("price", "candles", "cumulative_delta", "volume_profile", "day", "heatmap"):
         assert list(inspect.signature(getattr(plot, name)).parameters)[-6:] == options
     with pytest.raises(TypeError, match="unexpected keyword argument 'tick_type'"):
-        plot.price(tick_type="last")
+        plot.price(tick_type="last")  # type: ignore[call-arg]

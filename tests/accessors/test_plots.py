@@ -228,7 +228,7 @@ def test_a_heat_map_has_a_row_for_each_day(week: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize("unit", ["ns", "us"])
-def test_a_heat_map_has_a_column_for_each_time_of_day(unit: str) -> None:
+def test_a_heat_map_has_a_column_for_each_time_of_day(unit: Any) -> None:
     """Cells without a neighbour are as wide as others, and nothing is said of those without any."""
     at = [datetime(2025, 1, 10, 23, 50, tzinfo=UTC), datetime(2025, 1, 11, 0, 1, tzinfo=UTC)]
     trades = pl.DataFrame({"timestamp": at, "price": 1.0, "size": [5.0, 7.0]})

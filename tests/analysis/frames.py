@@ -48,7 +48,7 @@ def made(rows: list[dict]) -> pl.DataFrame:
         {**dict.fromkeys(SCHEMA.names()), "contract_id": 1, **row, "timestamp": START + row["ns"]}
         for row in rows
     ]
-    plain = {**SCHEMA, "timestamp": pl.Int64}
+    plain: dict[str, Any] = {**SCHEMA, "timestamp": pl.Int64}
     frame = pl.DataFrame([{k: r[k] for k in plain} for r in full], schema=plain, orient="row")
     return frame.cast(SCHEMA)
 

@@ -175,7 +175,9 @@ def test_one_bad_quote_is_one_bad_quote(bad: str) -> None:
     assert (relative.null_count(), relative[50]) == (1, None)
     trades = made([trade(50 * 10**9 + 1, 0.01)])
     for measure in (analysis.effective_spread, analysis.realized_spread, analysis.price_impact):
-        arguments = {} if measure is analysis.effective_spread else {"horizon": "1ns"}
+        arguments: dict[str, Any] = (
+            {} if measure is analysis.effective_spread else {"horizon": "1ns"}
+        )
         actual = measure(trades, quotes=frame, **arguments)
         assert actual[actual.columns[-1]].to_list() == [None]
 

@@ -94,7 +94,9 @@ def imbalanced(
     trades: Any, amount: Any, expected: Any, span: Any, limits: Any, sign: Any = None
 ) -> list[tuple[Any, Any]]:
     signed = [b * amount_of(t, amount) for b, t in zip(sides(trades, sign), trades, strict=True)]
-    bars, begun, lengths = [], 0, []
+    bars = []
+    begun = 0
+    lengths: list[Any] = []
     for place in range(len(trades)):
         length = place + 1 - begun
         if not lengths:
@@ -116,7 +118,10 @@ def ran(
     side = sides(trades, sign)
     amounts = [amount_of(trade, amount) for trade in trades]
     bars, begun = [], 0
-    lengths, shares, buys, sells = [], [], [], []
+    lengths: list[Any] = []
+    shares: list[Any] = []
+    buys: list[Any] = []
+    sells: list[Any] = []
     for place in range(len(trades)):
         rows = range(begun, place + 1)
         bought = [amounts[row] for row in rows if side[row] > 0]
@@ -384,12 +389,12 @@ def test_invalid_arguments_are_refused() -> None:
     frame = real("ibm_trades")
     for n in (0, -1, 2.5):
         with pytest.raises(InputError, match="at least 1"):
-            tick_bars(frame, n)
+            tick_bars(frame, n)  # type: ignore[arg-type]
     for threshold in (0, -1.0, math.nan):
         with pytest.raises(InputError, match="above 0"):
             volume_bars(frame, threshold)
     with pytest.raises(InputError, match="tick, volume, dollar"):
-        imbalance_bars(frame, "lots", expected_ticks=5)
+        imbalance_bars(frame, "lots", expected_ticks=5)  # type: ignore[arg-type]
     for wrong in ({"expected_ticks": 0}, {"expected_ticks": 5, "span": 0.5}):
         with pytest.raises(InputError, match="at least 1"):
             run_bars(frame, **wrong)

@@ -109,7 +109,7 @@ def test_a_session_of_bars_is_what_the_session_alone_is(
 
 
 def test_bars_of_all_measures_begin_with_those_of_time(futures: pl.DataFrame) -> None:
-    how = {"anchor": "session", "market": "US"}
+    how: dict[str, Any] = {"anchor": "session", "market": "US"}
     start = analysis.time_bars(futures, "1h", **how).select("timestamp", "contract_id")
     for measure in (analysis.delta, analysis.order_flow_imbalance, analysis.quoted_spread):
         assert measure(futures, "1h", **how).select("timestamp", "contract_id").equals(start)
@@ -117,7 +117,7 @@ def test_bars_of_all_measures_begin_with_those_of_time(futures: pl.DataFrame) ->
 
 @pytest.mark.parametrize("how", [{}, {"anchor": "session", "market": "US"}])
 def test_the_time_weighted_spread_of_a_bar_by_hand(
-    futures: pl.DataFrame, how: dict[str, str]
+    futures: pl.DataFrame, how: dict[str, Any]
 ) -> None:
     ticks = futures.filter(pl.col("contract_id") == 1)
     bars = analysis.quoted_spread(ticks, "7h", **how)

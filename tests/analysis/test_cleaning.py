@@ -79,7 +79,7 @@ def test_large_spreads(frame: pl.DataFrame) -> None:
             spreads.setdefault(key, []).append(wide(row))
     expected = []
     for place, row in quotes_in(frame):
-        typical = spreads.get((row["contract_id"], row["ns"] // DAY))
+        typical: Any = spreads.get((row["contract_id"], row["ns"] // DAY))
         if not sides(row) or wide(row) <= Decimal("1.5") * median(typical):
             expected.append(place)
     assert remaining_rows(lambda f: analysis.rm_large_spread(f, 1.5), frame) == expected

@@ -91,7 +91,7 @@ def test_numbers_of_any_width_are_taken(
 
 def test_a_frame_of_another_library_is_refused() -> None:
     with pytest.raises(InputError, match=r"vwap .*takes a frame of polars, not a dict; .*\.ticks"):
-        analysis.vwap({"price": [1.0]})
+        analysis.vwap({"price": [1.0]})  # type: ignore[type-var]
 
 
 def test_rows_of_each_tick_type() -> None:
@@ -166,7 +166,7 @@ def test_every_name_is_a_function_each_time_it_is_asked_for() -> None:
     assert analysis.__all__ == sorted(set(analysis.__all__))
     assert set(analysis.__all__) <= set(dir(analysis))
     with pytest.raises(AttributeError, match="no attribute 'time_bar'"):
-        _ = analysis.time_bar
+        _ = analysis.time_bar  # type: ignore[attr-defined]
 
 
 def test_the_zone_of_a_frame_is_kept() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -31,7 +33,10 @@ def typed(frame: pl.DataFrame) -> pl.DataFrame:
 def test_streams_are_timed_by_themselves(frame: pl.DataFrame, with_types: bool) -> None:
     frame = typed(frame) if with_types else frame
     rows = rows_of(frame)
-    last, since, wide, bars = {}, [], [], {}
+    last: dict[Any, Any] = {}
+    since = []
+    wide = []
+    bars: dict[Any, Any] = {}
     for row in rows:
         key = (row["contract_id"], *([row["tick_type"]] if with_types else []))
         before = last.get(key)
@@ -64,7 +69,9 @@ def test_streams_are_timed_by_themselves(frame: pl.DataFrame, with_types: bool) 
 @given(ticks())
 def test_staleness(frame: pl.DataFrame) -> None:
     names = ("price", "bid_price", "ask_price", "mid_price")
-    standing, since, expected = {}, {}, []
+    standing: dict[Any, Any] = {}
+    since = {}
+    expected = []
     for row in rows_of(frame):
         contract = row["contract_id"]
         prices = [row[n] if is_number(row[n]) or row[n] is None else "nan" for n in names]

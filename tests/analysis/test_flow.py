@@ -75,7 +75,8 @@ def test_delta(frame: pl.DataFrame, method: Any) -> None:
     levels = both(lambda f: analysis.delta(f, by_price=True, method=method), frame)
     same(levels, summed(trades, lambda r: (r[0], r[2])))
 
-    running, total = [], {}
+    running = []
+    total: dict[Any, Any] = {}
     for contract, _, _, size, sign in trades:
         total[contract] = total.get(contract, 0.0) + size * sign
         running.append(total[contract])
@@ -111,7 +112,9 @@ def test_an_existing_sign_column_is_used() -> None:
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("trades", "quotes")))
 def test_order_flow_imbalance(frame: pl.DataFrame) -> None:
-    expected, bars, last = [], {}, {}
+    expected = []
+    bars: dict[Any, Any] = {}
+    last: dict[Any, Any] = {}
     for row in rows_of(frame):
         book = [row[n] for n in ("bid_price", "bid_size", "ask_price", "ask_size")]
         if not (is_number(book[0]) or is_number(book[2])):

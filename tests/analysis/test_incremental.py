@@ -23,7 +23,7 @@ from ibticks.schema import TickColumns, Values
 from .frames import START, made, real, ticks, together
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
 INSTANTS = pl.Series([START + ns * 1_000_000_000 for ns in (-5, 0, 1, 17, 18, 30, 3600, 9000)])
 INSTANTS = INSTANTS.cast(pl.Datetime("ns", "UTC"))
@@ -296,9 +296,7 @@ DAYS = [(name, *call) for name, *call in CALLS if "market" in call[1]]
 
 
 @pytest.mark.parametrize(("name", "args", "kwargs"), DAYS, ids=lambda value: str(value)[:30])
-def test_session_after_session(
-    name: Collection[Any], args: Collection[Any], kwargs: Collection[Any]
-) -> None:
+def test_session_after_session(name: Any, args: Any, kwargs: Any) -> None:
     """Nights, a weekend, and days that begin before what is open has reached its length."""
     hours = together(real("ibm_trades")[::150], real("ibm_quotes")[::300]).with_columns(
         mid_price=pl.col("bid_price")

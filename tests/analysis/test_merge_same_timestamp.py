@@ -51,7 +51,7 @@ def one_side(rows: Any, price: str, size: str, of: Any, how: Any) -> tuple[float
 )
 def test_by_the_rules(frame: pl.DataFrame, of: Any, how: Any) -> None:
     actual = both(partial(merge_same_timestamp, of=of, how=how), frame)
-    groups = {}
+    groups: dict[Any, Any] = {}
     for row in rows_of(frame):
         if any(is_number(row[price]) for price, _ in SIDES[of]):
             groups.setdefault((row["ns"], row["contract_id"]), []).append(row)
@@ -100,9 +100,9 @@ def test_empty_frames_give_empty_results() -> None:
 def test_invalid_arguments_are_refused() -> None:
     frame = real("ibm_trades")
     with pytest.raises(InputError, match="median, max_volume, weighted_average"):
-        merge_same_timestamp(frame, how="mean")
+        merge_same_timestamp(frame, how="mean")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="trades or quotes"):
-        merge_same_timestamp(frame, of="mids")
+        merge_same_timestamp(frame, of="mids")  # type: ignore[arg-type]
     with pytest.raises(UnknownColumnError, match="bid_ask"):
         merge_same_timestamp(frame, of="quotes")
 
@@ -110,7 +110,7 @@ def test_invalid_arguments_are_refused() -> None:
 @pytest.mark.parametrize("piece", [1, 3, 100])
 @pytest.mark.parametrize("how", ["median", "max_volume", "weighted_average"])
 def test_blocks_do_not_change_results(
-    monkeypatch: pytest.MonkeyPatch, piece: int, how: str
+    monkeypatch: pytest.MonkeyPatch, piece: int, how: Any
 ) -> None:
     quotes = real("ibm_quotes").head(1000)
     whole = merge_same_timestamp(quotes, of="quotes", how=how)

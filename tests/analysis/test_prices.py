@@ -186,7 +186,7 @@ def test_rolling_twap(frame: pl.DataFrame, window: Any) -> None:
 @PATIENT
 @given(ticks(), st.booleans())
 def test_since_the_opening(frame: pl.DataFrame, by_session: bool) -> None:
-    where = {"market": "US"} if by_session else {}
+    where: dict[str, Any] = {"market": "US"} if by_session else {}
     actual = both(partial(anchored_vwap, deviations=1.5, **where), frame)
     timed = both(partial(anchored_twap, column="mid_price", **where), frame)
     session = market("US").session("2025-01-10")

@@ -105,7 +105,7 @@ def trades(prices: list[float], sizes: list[float]) -> pl.DataFrame:
         ("clnv", [(2.3, 1, 3, 3, -1), (1.7, 1, 3, 0, 1), (1.3, 1, 3, 1, -1)]),
     ],
 )
-def test_signs_as_tclf_tests_them(method: str, rows: list[Any]) -> None:
+def test_signs_as_tclf_tests_them(method: Any, rows: list[Any]) -> None:
     for price, bid, ask, before, sign in rows:
         ticks = [{"ns": 1, "price": price}]
         if bid is not None:
@@ -480,7 +480,7 @@ def test_run_bars_as_mlfinpy(expected: float, first: list[int], bars: int, squar
         ("dollar", 500.3, 501, 304),
     ],
 )
-def test_imbalance_bars_as_mlfinpy(amount: str, expected: float, first: int, second: int) -> None:
+def test_imbalance_bars_as_mlfinpy(amount: Any, expected: float, first: int, second: int) -> None:
     actual = analysis.imbalance_bars(
         real("ibm_trades"), amount, expected_ticks=first, span=1, limits=(expected, expected)
     )
@@ -491,7 +491,7 @@ def test_time_bars_as_pandas() -> None:
     ticks = real("ibm_trades")
     frame = ticks.select("timestamp", "price", "size").to_pandas().set_index("timestamp")
     groups = frame.resample("5min")
-    wanted = groups["price"].ohlc().assign(volume=groups["size"].sum(), count=groups.size())
+    wanted: Any = groups["price"].ohlc().assign(volume=groups["size"].sum(), count=groups.size())
     wanted = pl.from_pandas(wanted.loc[wanted["count"] > 0], include_index=True)
     names = wanted.columns
     actual = analysis.time_bars(ticks, "5m").filter(pl.col("count") > 0).select(names)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -224,7 +225,7 @@ def test_refresh_time() -> None:
         ("weighted_average", 4693230.13644446, 5564671, 1000524305.4),
     ],
 )
-def test_merged_trades(how: str, price: float, size: int, value: float) -> None:
+def test_merged_trades(how: Any, price: float, size: int, value: float) -> None:
     actual = analysis.merge_same_timestamp(real("ibm_trades"), how=how)
     assert (actual.height, actual["count"].max()) == (26107, 16)
     assert actual["price"].sum() == pytest.approx(price, rel=1e-14)
@@ -241,7 +242,7 @@ def test_merged_trades(how: str, price: float, size: int, value: float) -> None:
         ("weighted_average", 8807630.92818348, 8810125.79945266),
     ],
 )
-def test_merged_quotes(how: str, bid: float, ask: float) -> None:
+def test_merged_quotes(how: Any, bid: float, ask: float) -> None:
     actual = analysis.merge_same_timestamp(real("ibm_quotes"), of="quotes", how=how)
     assert actual.height == 49000
     assert actual["bid_price"].sum() == pytest.approx(bid, rel=1e-13)

@@ -121,7 +121,8 @@ def test_impossible_arguments_are_refused() -> None:
 @given(ticks())
 def test_duplicates(frame: pl.DataFrame) -> None:
     doubled = pl.concat([frame, frame]).sort("timestamp", maintain_order=True)
-    last, expected = {}, []
+    last: dict[Any, Any] = {}
+    expected = []
     for row in rows_of(doubled):
         details = tuple("nan" if v is not None and v != v else v for v in row.values())
         expected.append(last.get(row["contract_id"]) == details)

@@ -105,7 +105,7 @@ def test_trades_of_two_sessions_are_those_of_each_day(name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["tick", "lee_ready"])
-def test_signed_volume_of_two_sessions_is_that_of_each_day(method: str) -> None:
+def test_signed_volume_of_two_sessions_is_that_of_each_day(method: Any) -> None:
     trades, quotes = regular("trades"), regular("quotes")
     for measure in (
         partial(analysis.signed_volume, method=method),

@@ -38,7 +38,10 @@ def plain(method: str, price: float, bid: Any, ask: Any, before: int) -> int:
 
 
 def plain_signs(method: str, frame: pl.DataFrame) -> list[int]:
-    signs, last, way, quote = [], {}, {}, {}
+    signs = []
+    last: dict[Any, Any] = {}
+    way = {}
+    quote = {}
     for row in rows_of(frame):
         c, price = row["contract_id"], row["price"]
         if is_number(row["bid_price"]) or is_number(row["ask_price"]):
@@ -62,14 +65,14 @@ def test_signs_in_one_frame(frame: pl.DataFrame, method: Any) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_signs_of_a_day(method: str) -> None:
+def test_signs_of_a_day(method: Any) -> None:
     trades, quotes = real("ibm_trades")[:8000], real("ibm_quotes")
     actual = both(lambda t, q: analysis.trade_sign(t, method, quotes=q), trades, quotes)
     assert actual["sign"].to_list() == plain_signs(method, together(quotes, trades))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_signs_agree_with_tclf(method: str) -> None:
+def test_signs_agree_with_tclf(method: Any) -> None:
     known = pl.read_csv(SIGNS, comment_prefix="#")
     rows = [
         {"ns": i, "price": p / 100, "bid_price": b / 100, "ask_price": a / 100}
@@ -98,7 +101,7 @@ def test_sides_that_are_known() -> None:
     quotes = pl.read_parquet(sample("btcusdt_quotes").path)
     truth = trades["aggressor"].replace_strict({"buy": 1, "sell": -1})
 
-    def right(method: str, delay: str) -> float:
+    def right(method: Any, delay: str) -> float:
         actual = analysis.trade_sign(trades, method, quotes=quotes, quote_delay=delay)
         return (actual["sign"] == truth).mean()
 
@@ -109,7 +112,7 @@ def test_sides_that_are_known() -> None:
 
 def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(InputError, match="there are tick, quote, lee_ready, emo, clnv"):
-        analysis.trade_sign(real("ibm_trades")[:10], "rock")
+        analysis.trade_sign(real("ibm_trades")[:10], "rock")  # type: ignore[arg-type]
     with pytest.raises(UnknownColumnError, match="store"):
         analysis.trade_sign(real("ibm_trades")[:10].drop("price"))
     with pytest.raises(UnknownColumnError, match="bid_price"):
@@ -126,6 +129,6 @@ def test_without_quotes_it_says_how_to_sign_by_trades_alone() -> None:
 
 
 def test_quotes_as_the_method_argument_are_refused_with_advice() -> None:
-    trades = made([{"ns": 0, "price": 1.0, "size": 1.0}])
+    trades: Any = made([{"ns": 0, "price": 1.0, "size": 1.0}])
     with pytest.raises(InputError, match="given as quotes="):
         analysis.trade_sign(trades, trades)

@@ -88,7 +88,7 @@ class Days:
     def __init__(self, days: int) -> None:
         self.days = days
         self.most = 0
-        self.columns = set()
+        self.columns: set[Any] = set()
         self.day = real("ibm_trades")[:5_000]
 
     def batches(self, columns: Any, **bounds: Any) -> Iterator[Any]:

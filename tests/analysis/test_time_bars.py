@@ -78,7 +78,7 @@ def slowly(
     next_start: Callable[..., Any] | None = None,
 ) -> list[Any]:
     """Bars by the definition; ``start_of`` gives the start of a bar, or None, of an instant."""
-    bars = {}
+    bars: dict[Any, Any] = {}
     for row in rows_of(frame):
         start = start_of(row["ns"])
         if counts(row, of) and start is not None:
@@ -212,7 +212,7 @@ def test_each_contract_has_its_empty_bars() -> None:
 
 @pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("where", [{}, {"anchor": "session", "market": "US"}])
-def test_empty_frames_give_empty_results(where: dict[str, str], empty: bool) -> None:
+def test_empty_frames_give_empty_results(where: dict[str, Any], empty: bool) -> None:
     frame = made([])
     actual = both(partial(time_bars, every="1m", empty=empty, **where), frame)
     assert actual.height == 0
@@ -244,8 +244,8 @@ def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(UnknownMarketError, match="pre_market"):
         time_bars(frame, "1m", anchor="session", market="US", session_type="lunch")
     with pytest.raises(InputError, match="'clock' or 'session'"):
-        time_bars(frame, "1m", anchor="day")  # type: ignore[type-var]
+        time_bars(frame, "1m", anchor="day")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="trades, quotes, mids"):
-        time_bars(frame, "1m", of="ticks")  # type: ignore[type-var]
+        time_bars(frame, "1m", of="ticks")  # type: ignore[arg-type]
     with pytest.raises(UnknownColumnError, match="mid_point"):
         time_bars(frame, "1m", of="mids")

@@ -98,7 +98,7 @@ def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(UnknownMarketError, match="NOWHERE"):
         since_open(frame, market="NOWHERE")
     with pytest.raises(InputError, match="needs a market"):
-        session(frame, market=None)
+        session(frame, market=None)  # type: ignore[arg-type]
     with pytest.raises(UnknownPeriodError, match="1mo"):
         trailing_window(frame, "1mo")
     with pytest.raises(UnknownColumnError, match="needs timestamp"):

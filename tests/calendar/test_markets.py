@@ -81,7 +81,7 @@ def test_calendars_known_to_be_wrong_are_not_used(name: str) -> None:
 
 def test_a_market_is_named_by_a_string() -> None:
     with pytest.raises(InputError, match="named by a string"):
-        market(None)
+        market(None)  # type: ignore[arg-type]
 
 
 def test_an_unknown_session_type_has_suggestions() -> None:
@@ -107,7 +107,7 @@ def test_a_day_in_many_ways(day: Any) -> None:
 
 
 @pytest.mark.parametrize("day", ["tomorrow", "2025-1-1", "", None, 3.5])
-def test_invalid_days_are_refused(day: str | float | None) -> None:
+def test_invalid_days_are_refused(day: Any) -> None:
     with pytest.raises(InputError):
         market("US").session(day)
 
@@ -319,7 +319,7 @@ def test_rows_for_the_database() -> None:
 
 def test_rows_of_years_outside_the_calendar() -> None:
     rows = session_rows(["CME", "US"], date(1990, 1, 1), date(2012, 11, 19))
-    firsts = {}
+    firsts: dict[Any, Any] = {}
     for name, session_type, day, *_ in rows:
         firsts.setdefault((name, session_type), day)
     assert firsts[("US", "regular")] == date(2000, 1, 3)

@@ -49,7 +49,7 @@ def test_sessions_are_values(tokyo: Session) -> None:
     assert len({tokyo, market("JP").session(date(2025, 1, 10))}) == 1
     assert pickle.loads(pickle.dumps(tokyo)) == tokyo
     with pytest.raises(dataclasses.FrozenInstanceError):
-        tokyo.start_ns = 0
+        tokyo.start_ns = 0  # type: ignore[misc]
 
 
 def test_the_repr_of_a_session() -> None:

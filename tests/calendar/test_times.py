@@ -170,7 +170,7 @@ def test_an_unknown_zone_has_suggestions(tz: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("tz", ["", "Nowhere", "../etc/passwd", "America", 5])
-def test_invalid_zones_are_refused(tz: str | int) -> None:
+def test_invalid_zones_are_refused(tz: Any) -> None:
     with pytest.raises(InputError, match="time zone"):
         find_timezone(tz)
 

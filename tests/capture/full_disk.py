@@ -45,7 +45,7 @@ class SmallDisk:
         self.root = folder
         self._ballast = folder / "ballast"
         folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
+        mount: Any = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
         subprocess.run(mount, check=True)
 
     def fill(self) -> None:
@@ -101,7 +101,7 @@ class SealedHere:
 def replay() -> Replay:
     """Quotes with growing prices, five hundred a second."""
     times = Values(1_700_000_000_000_000_000 + np.arange(ROWS) * 2_000_000)
-    columns = {"timestamp": times, "bid_price": Values(np.arange(ROWS) + 1.0)}
+    columns: dict[str, Any] = {"timestamp": times, "bid_price": Values(np.arange(ROWS) + 1.0)}
     contract = GatewayContract(contract_id=1, symbol="ONE")
     return Replay.from_columns([contract], {(1, "bid_ask"): TickColumns(ROWS, columns)})
 

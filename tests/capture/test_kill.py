@@ -93,7 +93,7 @@ def test_a_hundred_kills(
     gateway = serve(endless, speed=1.0)
     moments = random.Random(8314)
     epoch = time.time_ns()
-    reports = []
+    reports: list[Any] = []
 
     def run(how: signal.Signals, seconds: float, *, ticking: bool) -> int:
         reports.append(tmp_path / f"run{len(reports)}")

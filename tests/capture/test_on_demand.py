@@ -345,7 +345,7 @@ def test_invalid_arguments_are_refused_before_connecting(
     wrong: dict[str, Any], error: type[UnknownTickTypeError] | type[InputError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        ibt.stream_ticks(**{"contract_id": IBM, "tick_type": "last", "port": 1} | wrong)
+        ibt.stream_ticks(**{"contract_id": IBM, "tick_type": "last", "port": 1} | wrong)  # type: ignore[arg-type]
 
 
 # -- recorded --------------------------------------------------------------------------------------

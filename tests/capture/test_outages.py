@@ -243,7 +243,8 @@ def test_callback_that_raises_is_reported_and_the_capture_goes_on(
     capture = capturing(gateway, TICKING)
     more(capture)
     recorder = capture._recorders[0]
-    record, raised = recorder.quote, []
+    record = recorder.quote
+    raised: list[Any] = []
 
     def failing(*tick: Any) -> None:
         if not raised:

@@ -121,7 +121,9 @@ class Stage:
         self.now = NOW + MINUTE
         monkeypatch.setattr(recorder_module, "time_ns", self.clock)
         monkeypatch.setattr(maintenance.time, "time_ns", self.clock)
-        self.root, self.index, self.failures = root, MemoryIndex(), []
+        self.root = root
+        self.index = MemoryIndex()
+        self.failures: list[Any] = []
         self.index.partial_answers = 0
         self.queued_index = QueuedIndex(self.index, self.failed)
         appender = StreamAppender(root, 1, "bid_ask", self.queued_index, fsync=None)
@@ -146,7 +148,7 @@ class Stage:
         self.recorder.quote(7, 1.5, Decimal(1), 2.5, Decimal(1), False, False)
 
     def pruner(self, keep: float) -> HourPruner:
-        store = SimpleNamespace(root=self.root, index=self.index, note_change=lambda: None)
+        store: Any = SimpleNamespace(root=self.root, index=self.index, note_change=lambda: None)
         return HourPruner(store, [self.recorder], self.queued_index, keep, self.failed)
 
     def prune(self, keep: float = 1.0) -> None:

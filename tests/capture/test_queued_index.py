@@ -27,7 +27,7 @@ class ControlledIndex(MemoryIndex):
         self.problem = None
         self.attempts = 0
         super().__init__()
-        self.order = []
+        self.order: list[Any] = []
 
     def write(self, change: IndexChange) -> None:
         assert self.is_answering.wait(60)

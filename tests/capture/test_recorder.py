@@ -428,7 +428,8 @@ def test_a_sync_that_fails_leaves_no_file_open_and_no_tick_behind(
 def test_a_capture_survives_a_torn_tick_that_cannot_be_taken_back(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, refused = os.write, []
+    write = os.write
+    refused: list[Any] = []
 
     def half(descriptor: Any, data: Any) -> int:
         if refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,7 +112,7 @@ def test_limit_of_the_environment_applies_to_arguments() -> None:
 )
 def test_invalid_settings(name: str, value: str | float | tuple[int] | None, problem: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(problem)):
-        CaptureSettings(**{"tracked": (AAPL,), name: value})
+        CaptureSettings(**{"tracked": (AAPL,), name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fsync", [None, 0, 0.5])
@@ -144,7 +145,7 @@ def test_invalid_addresses(text: str) -> None:
 
 def test_capture_refuses_invalid_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IB_STREAM_TRACKED_CONTRACTS", raising=False)
-    store = object()
+    store: Any = object()
     with pytest.raises(ConfigError, match="no contract to capture: give some, as '265598:AAPL"):
         ibt.Capture(store)
     with pytest.raises(ConfigError, match="no contract to capture"):

@@ -60,10 +60,10 @@ def interval(
 
 def coverage(
     *state_intervals: CoverageInterval,
-    streams: tuple[tuple[int, str]] = ((AAPL, "last"),),
+    streams: Any = ((AAPL, "last"),),
     intervals: list[Any] | None = None,
 ) -> Coverage:
-    spans = intervals or ((state_intervals[0].start_ns, state_intervals[-1].end_ns),)
+    spans: Any = intervals or ((state_intervals[0].start_ns, state_intervals[-1].end_ns),)
     return Coverage(tuple(streams), tuple(spans), state_intervals)
 
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -227,7 +227,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
 def test_a_capture_of_another_process_and_its_end(store: Store, database: str) -> None:
     """Connected, disconnected, connected again, killed: this process sees each."""
     rows = np.arange(6000)
-    quotes = {
+    quotes: dict[str, Any] = {
         "timestamp": Values(NOW + 10_000_000 * rows),
         "bid_price": Values(rows + 1.0),
         "ask_price": Values(rows + 2.0),
@@ -237,7 +237,7 @@ def test_a_capture_of_another_process_and_its_end(store: Store, database: str) -
         {(1, "bid_ask"): TickColumns(len(rows), quotes)},
     )
     gateway = Gateway(replay, speed=1.0).start()
-    command = [sys.executable, "-c", OTHER, store.root, database, str(gateway.port)]
+    command: Any = [sys.executable, "-c", OTHER, store.root, database, str(gateway.port)]
 
     def condition() -> FeedCondition:
         return store.feed_states(1, "bid_ask")[0].condition

@@ -140,7 +140,9 @@ def lenient_row(payload: bytes, columns: tuple[str, ...] = ALL) -> Row | None:
     # To an empty message every field is unknown, and keeps its place.
     top = UnknownFieldSet(empty_pb2.Empty.FromString(payload))
     message = loose()
-    case, tick, entries = 0, [], []
+    case = 0
+    tick: list[Any] = []
+    entries = []
     for field in top:
         if field.field_number == 0:  # which a message without any fields lets pass
             raise DecodeError("field number 0")
@@ -212,7 +214,7 @@ def _loose_classes() -> tuple[type, type]:
     pool.Add(stamp)
     pool.Add(file)
     actual = pool.FindMessageTypeByName("loose.StreamMessage")
-    entry = pool.FindMessageTypeByName("loose.StreamMessage.MetadataEntry")
+    entry: Any = pool.FindMessageTypeByName("loose.StreamMessage.MetadataEntry")
     return message_factory.GetMessageClass(actual), message_factory.GetMessageClass(entry)
 
 

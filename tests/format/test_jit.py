@@ -227,7 +227,7 @@ def test_without_a_home_folder_numba_creates_no_folder_named_tilde(
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, "/tmp")
-    names = {}
+    names: dict[Any, Any] = {}
     exec(compile("def function(): pass", "/proc/none/module.py", "exec"), names)
     assert jit._may_be_cached(names["function"]) == bool(variable)
     assert jit._may_be_cached(no_entry)  # beside this file, which can be written to

@@ -62,7 +62,7 @@ def columnar(
 ) -> bytes:
     """The frame as whole columns of one row are written."""
     conditions = values.pop("conditions", [])
-    columns = {
+    columns: dict[str, Any] = {
         "timestamp": Values(np.array([time_ns], np.int64)),
         "conditions": StringListColumn(
             np.array([0, len(conditions)]),

@@ -51,7 +51,7 @@ _VALUES = {
 
 def columns_of_rows(rows: list[dict]) -> TickColumns:
     """Rows (dicts, None where absent) as the decoder would give them."""
-    made = {}
+    made: dict[str, Any] = {}
     for field in COLUMNS.values():
         if rows and field.name not in rows[0]:
             continue

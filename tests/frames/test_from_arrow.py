@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOW = datetime(2025, 1, 10, 14, 30, tzinfo=UTC)
-WHO = {"contract_id": 8314, "tick_type": "last"}
+WHO: dict[str, Any] = {"contract_id": 8314, "tick_type": "last"}
 
 
 def test_any_numbers_that_fit(rows: Callable[..., list[dict[Any, Any]]]) -> None:

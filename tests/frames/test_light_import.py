@@ -56,4 +56,4 @@ def test_every_public_name_is_there() -> None:
         assert getattr(ibticks.frames, name) is not None
     assert set(ibticks.frames.__all__) <= set(dir(ibticks.frames))
     with pytest.raises(AttributeError, match="to_excel"):
-        _ = ibticks.frames.to_excel
+        _ = ibticks.frames.to_excel  # type: ignore[attr-defined]

@@ -209,7 +209,7 @@ def test_a_head_of_a_filter(hours: Hours, eager: pl.DataFrame) -> None:
     assert collected.equals(eager.filter(where).head(3))
 
 
-def test_joins_and_tails(hours: Hours, eager: pl.DataFrame) -> None:
+def test_joins_and_tails(hours: Hours, eager: Any) -> None:
     lazy = scan(COLUMNS, hours)
     trades, quotes = (pl.col("tick_type") == kind for kind in ("last", "bid_ask"))
 

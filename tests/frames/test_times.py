@@ -204,7 +204,7 @@ def test_aliases_of_a_zone(zones: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize("tz", ["", "GMT+5", "Mars", "+25:00", "-05:75", "America/New York", 5])
-def test_invalid_zones_are_refused(tz: str | int) -> None:
+def test_invalid_zones_are_refused(tz: Any) -> None:
     with pytest.raises(InputError, match="time zone"):
         read(["2025-01-10 09:30:00"], tz=tz)
     with pytest.raises(InputError, match="time zone"):

@@ -169,7 +169,7 @@ def test_metadata_lists_missing_ranges(
 @given(st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_rows_are_sorted_by_time_and_stable_as_given(times: list[Any]) -> None:
     arrays = [np.array(part, dtype=np.int64) for part in times]
-    arranged = []
+    arranged: list[Any] = []
     for run in group_by_time(arrays):
         there = [(t, p, i) for p in run.chunks for i, t in enumerate(times[p])]
         arranged += there if run.rows is None else [there[i] for i in run.rows]

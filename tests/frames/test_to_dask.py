@@ -21,7 +21,7 @@ class Hours:
 
     def __init__(self, ticks: TickColumns) -> None:
         self.ticks = ticks
-        self.asked = []
+        self.asked: list[Any] = []
 
     def load(self, hour: int, columns: list[str]) -> Any:
         self.asked.append((hour, columns))
@@ -72,13 +72,13 @@ def test_no_partition(hours: Hours) -> None:
     )
     assert len(computed) == 0
     with pytest.raises(UnknownColumnError):
-        to_dask([], hours.load, ["vwap"])
+        to_dask([], hours.load, ["vwap"])  # type: ignore[arg-type]
 
 
 def test_without_dask(hours: Hours, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask.dataframe", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ibticks\[dask\]'"):
-        to_dask([0], hours.load, ALL)
+        to_dask([0], hours.load, ALL)  # type: ignore[arg-type]
 
 
 def test_other_processes_load_their_partitions(hours: Hours) -> None:

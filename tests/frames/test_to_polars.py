@@ -71,7 +71,7 @@ def test_sorted_times_are_flagged_as_sorted(
 def test_categories_of_different_frames_are_comparable() -> None:
     def frame(*values: str) -> pl.DataFrame:
         codes = np.arange(len(values), dtype=np.int32)
-        columns = {"exchange": StringColumn(codes, values)}
+        columns: dict[str, Any] = {"exchange": StringColumn(codes, values)}
         return to_polars(to_table([TickColumns(len(values), columns)], ["exchange"]))
 
     both = pl.concat([frame("P", "Q"), frame("Q", "Z")])

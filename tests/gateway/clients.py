@@ -306,7 +306,7 @@ def expected(stream: TickStream, first: int = 0, last: int | None = None) -> lis
         names = ("bid_price", "ask_price", "bid_size", "ask_size", "bid_past_low", "ask_past_high")
         columns = [part.numbers(name).tolist() for name in names]
         return list(zip(seconds, *columns, strict=True))
-    names = ("price", "size", "past_limit", "unreported")
+    names: Any = ("price", "size", "past_limit", "unreported")
     columns = [part.numbers(name).tolist() for name in names]
     exchange, conditions = part.columns["exchange"], part.columns["conditions"]
     exchanges = [exchange.values[code] for code in exchange.codes.tolist()]

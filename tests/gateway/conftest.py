@@ -51,7 +51,7 @@ def ticks() -> Replay:
 def made_up(tick_type: str, rows: int) -> TickColumns:
     """Ticks half a second apart; the n-th has n in its numbers and its flags."""
     count = np.arange(rows)
-    columns = {"timestamp": Values(START + count * SECOND // 2)}
+    columns: dict[str, Any] = {"timestamp": Values(START + count * SECOND // 2)}
     match tick_type:
         case "bid_ask":
             # Every third quote changes a size only.

@@ -25,7 +25,7 @@ SECONDS = st.lists(st.integers(0, 12), max_size=60)
 
 
 def stream(seconds: list[int]) -> TickStream:
-    columns = {
+    columns: dict[str, Any] = {
         "timestamp": Values(np.arange(len(seconds), dtype=np.int64)),
         "exchange_time": Values(np.array(seconds, dtype=np.int64)),
     }
@@ -49,7 +49,9 @@ def test_paging_forward_gets_every_tick_once(seconds: list[int], count: int) -> 
 
 @given(SECONDS, st.integers(1, 8))
 def test_paging_backward_gets_every_tick_once(seconds: list[int], count: int) -> None:
-    ticks, got, end = stream(sorted(seconds)), [], 99
+    ticks = stream(sorted(seconds))
+    got: list[Any] = []
+    end = 99
     while rows := page(ticks, start=None, end=end, count=count).tolist():
         got = rows + got
         # What is at the end's own second is not in the page.

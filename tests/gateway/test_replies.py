@@ -67,7 +67,7 @@ def ibapi_hears(version: int, frame: bytes) -> tuple:
 
 
 def ib_async_hears(version: int, frame: bytes) -> tuple:
-    received = RecordedByIbAsync()
+    received: Any = RecordedByIbAsync()
     fields = frame[4:].decode().split("\0")[:-1]
     ib_async.decoder.Decoder(received, version).interpret(fields)
     (call,) = received.calls

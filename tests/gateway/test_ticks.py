@@ -100,7 +100,7 @@ def test_rows_are_sorted_by_time_and_equal_times_stay() -> None:
 
 
 def test_conditions_become_one_text() -> None:
-    columns = {
+    columns: dict[str, Any] = {
         "timestamp": Values(np.array([START, START, START])),
         "conditions": StringListColumn(
             np.array([0, 2, 2, 3]), np.array([0, 1, 1], dtype=np.int32), ("T", "I")
@@ -139,7 +139,7 @@ SIZES = st.floats(0, 1e12).filter(lambda size: size not in UNSET_SIZES)
 def test_any_quote_arrives_exactly(quotes: list[Any]) -> None:
     names = ("bid_price", "ask_price", "bid_size", "ask_size", "bid_past_low", "ask_past_high")
     kinds = [float] * 4 + [bool] * 2
-    columns = {
+    columns: Any = {
         name: Values(np.array([quote[i] for quote in quotes], dtype=kinds[i]))
         for i, name in enumerate(names)
     }

@@ -46,7 +46,9 @@ def test_fields_survive_a_round_trip(fields: list[str]) -> None:
 @given(st.lists(st.binary(max_size=40)), st.lists(st.integers(1, 50), min_size=1))
 def test_frames_are_reassembled_from_any_segments(payloads: list[Any], sizes: list[Any]) -> None:
     data = b"".join(map(frame, payloads))
-    reader, got, at = FrameReader(), [], 0
+    reader = FrameReader()
+    got: list[Any] = []
+    at = 0
     while at < len(data):
         size = sizes[len(got) % len(sizes)]
         got += reader.feed(data[at : at + size])

@@ -74,7 +74,7 @@ def gap() -> tuple[int, int]:
 def fill(store: ibt.Store) -> Callable[..., ibt.BackfillResult]:
     """Backfills of the store from a gateway."""
 
-    def run(gateway: int, *what: int | str, **how: Any) -> ibt.BackfillResult:
+    def run(gateway: int, *what: Any, **how: Any) -> ibt.BackfillResult:
         port = gateway if isinstance(gateway, int) else gateway.port
         return ibt.backfill(store, *what, **{"port": port, "pacing": FAST} | how)
 
@@ -196,7 +196,7 @@ def crowd(counts: dict[int, int]) -> Replay:
     begin = 1_700_000_000
     seconds = np.repeat(np.array(list(counts)), np.array(list(counts.values())))
     steps = np.concatenate([np.arange(n) * (SECOND // n) for n in counts.values()])
-    columns = {
+    columns: dict[str, Any] = {
         "timestamp": Values((begin + seconds) * SECOND + steps),
         "mid_price": Values(1.0 + np.arange(len(seconds)) / 64),
     }
@@ -244,7 +244,7 @@ def test_frames_mark_backfilled_ticks(
     notes = [message for message in alone.messages() if message["type"] == "info"]
     assert sum(note["metadata"]["ticks"] for note in notes) == alone.count()
     with pytest.raises(InputError, match=r"'exclude'.*'include'.*'only'"):
-        store.select(BTC, "bid_ask", backfill="yes")
+        store.select(BTC, "bid_ask", backfill="yes")  # type: ignore[arg-type]
 
 
 def test_a_rebuilt_ledger_is_the_same(
@@ -597,7 +597,7 @@ def test_a_gateway_that_does_not_answer(
 ) -> None:
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     gateway = serve(midnight)
-    stalled = []
+    stalled: list[Any] = []
     connections = []
     connect = history.HistoryClient.__init__
 
@@ -787,7 +787,7 @@ def test_killed_at_any_step_and_run_again_each_tick_is_stored_once(
     recorded = Recorded(store, midnight.only(None, ["bid_ask", "last"]), [gap])
     gateway = serve(midnight)
     chance = random.Random(7)
-    codes = []
+    codes: list[Any] = []
     while len(codes) < 60 and 0 not in codes:
         codes.append(backfills(gateway, at=chance.randrange(1, 40)))
         for kind in ("bid_ask", "last"):

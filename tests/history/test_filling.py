@@ -98,7 +98,7 @@ class World:
 
     def write(self, capture: Any, ticks: list[tuple[int, float]]) -> None:
         times = np.array([time for time, _ in ticks], dtype=np.int64)
-        columns = {
+        columns: dict[str, Any] = {
             "timestamp": Values(times + self.latency),
             "mid_price": Values(np.array([price for _, price in ticks], dtype=np.float64)),
             "exchange_time": Values(times // SECOND),
@@ -134,7 +134,7 @@ class World:
 
     def fill(self, filler: StreamFiller) -> list[Any]:
         """Fill what there is to fill; the parts, as they were told."""
-        parts = []
+        parts: list[Any] = []
         for gap in self.open_gaps():
             for start, end in filler.missing_intervals(*gap):
                 parts += filler.fill(start, end, *filler.seconds_of(start, end))
@@ -300,7 +300,7 @@ def test_time_filled_before_a_refusal_is_recorded(
                 return world.ask(start, most)
 
             left = world.open_gaps()
-            parts = []
+            parts: list[Any] = []
             with world.filler(ask, page_ticks=7) as filler:
                 try:
                     for start, end in [p for gap in left for p in filler.missing_intervals(*gap)]:

@@ -54,7 +54,7 @@ def asking() -> Iterator[Callable[..., HistoryClient]]:
 
         server = Server(script)
         opened.append(server)
-        history = HistoryClient("127.0.0.1", server.port, 11, **{"pacing": FAST} | how)
+        history: Any = HistoryClient("127.0.0.1", server.port, 11, **{"pacing": FAST} | how)
         opened.append(history)
         history.asked = asked
         return history

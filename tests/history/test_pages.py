@@ -32,7 +32,7 @@ class Server:
     def __init__(self, ticks: Any) -> None:
         self.ticks = ticks
         self.times = [tick.time for tick in ticks]
-        self.asked = []
+        self.asked: list[Any] = []
 
     def __call__(self, start: Any, most: Any) -> Any:
         self.asked.append((start, most))

@@ -46,7 +46,7 @@ def test_every_message_has_its_offset(written_folder: Path) -> None:
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
 def test_compressed_files_have_the_same_messages(
-    written_folder: Path, tmp_path: Path, compression: str
+    written_folder: Path, tmp_path: Path, compression: Any
 ) -> None:
     plain = [message for _, message in ibt.iter_messages(written_folder / QUOTES_HOUR)]
     with ibt.HourWriter(tmp_path, 8314, "bid_ask", compression=compression) as writer:
@@ -122,7 +122,7 @@ def made_open(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_a_damaged_block_is_skipped_or_ends_the_file(tmp_path: Path, compression: str) -> None:
+def test_a_damaged_block_is_skipped_or_ends_the_file(tmp_path: Path, compression: Any) -> None:
     with ibt.HourWriter(tmp_path, 8314, "bid_ask", compression=compression) as writer:
         writer.write(in_hour(recorded("ibm_quotes"), 14))
     (path,) = writer.files

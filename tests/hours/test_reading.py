@@ -147,7 +147,7 @@ def test_the_repr_names_files_and_ticks(written_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "snappy"])
-def test_compressed_files_have_the_same_ticks(tmp_path: Path, compression: str) -> None:
+def test_compressed_files_have_the_same_ticks(tmp_path: Path, compression: Any) -> None:
     trades = recorded("ibm_trades")
     with ibt.HourWriter(tmp_path, 8314, "all_last", compression=compression) as writer:
         writer.write(trades)
@@ -262,7 +262,7 @@ def test_a_missing_path_is_an_error(written_folder: Path, tmp_path: Path) -> Non
     with pytest.raises(errors.InputError, match="no path"):
         ibt.read_hours([])
     with pytest.raises(errors.InputError, match="backfill="):
-        ibt.read_hours(written_folder, backfill="yes")
+        ibt.read_hours(written_folder, backfill="yes")  # type: ignore[arg-type]
 
 
 def test_other_files_are_refused_by_name_and_left_out_of_a_folder(

@@ -22,7 +22,7 @@ from ibticks.tables import read_batches
 
 from .conftest import QUOTES_HOUR, in_hour, recorded
 
-TRADES = {"contract_id": 8314, "tick_type": "all_last"}
+TRADES: dict[str, Any] = {"contract_id": 8314, "tick_type": "all_last"}
 
 
 def test_written_ticks_are_read_back_with_every_column(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_arguments_are_checked_before_the_folder_is_made(tmp_path: Path) -> None
     folder = tmp_path / "new"
     for wrong in ({"compression": "rar"}, {"duplicates": "drop"}):
         with pytest.raises(errors.InputError, match=next(iter(wrong.values()))):
-            ibt.HourWriter(folder, **TRADES, **wrong)
+            ibt.HourWriter(folder, **TRADES, **wrong)  # type: ignore[arg-type]
     with pytest.raises(errors.UnknownTickTypeError):
         ibt.HourWriter(folder, 8314, "trades")
     with pytest.raises(errors.InputError):

@@ -21,7 +21,7 @@ from ibticks import errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NEW_YORK = {"tz": "America/New_York"}
+NEW_YORK: dict[str, Any] = {"tz": "America/New_York"}
 WANTED = "2025-03-03T14:30:00.123456789"
 ALL = {
     "last": ["price", "size", "exchange", "conditions", "metadata", "sequence"],
@@ -91,7 +91,7 @@ def test_a_day_and_a_time_of_day_are_joined_to_the_nanosecond(
 ) -> None:
     quoted = row if row.count(",") == header.count(",") else f'"{row}"'
     path = text(tmp_path / "trades.csv", f"{header},price,size", f"{quoted},10.5,100")
-    zone = {} if "timestamp_utc" in header else NEW_YORK
+    zone: dict[str, Any] = {} if "timestamp_utc" in header else NEW_YORK
     assert times(load(store, path, **zone)) == [WANTED]
 
 

@@ -142,7 +142,7 @@ def test_environment_variables_do_not_change_a_dsn(
 
 
 def test_a_partial_dsn_is_completed_from_the_environment(
-    dsn: str, database_name: str | int | None, monkeypatch: pytest.MonkeyPatch
+    dsn: str, database_name: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = conninfo_to_dict(dsn)
     monkeypatch.setenv("PGHOST", full["host"])

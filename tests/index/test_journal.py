@@ -97,7 +97,7 @@ def test_changes_are_read_in_order(journal: Journal, path: Path, changes: list[A
 
 
 def test_applying_to_postgresql_equals_direct_writes(
-    journal: Journal, changes: list[Any], index: PostgresIndex
+    journal: Journal, changes: list[Any], index: Any
 ) -> None:
     fill(journal, changes)
     assert journal.apply(index) == len(changes)
@@ -109,7 +109,7 @@ def test_applying_to_postgresql_equals_direct_writes(
     assert journal.apply(index) == 0
 
 
-def test_applying_is_idempotent(journal: Journal, changes: list[Any], index: PostgresIndex) -> None:
+def test_applying_is_idempotent(journal: Journal, changes: list[Any], index: Any) -> None:
     """A crash between applying and removing the journal applies it twice."""
     for _ in range(2):
         fill(journal, changes)
@@ -347,7 +347,8 @@ def test_a_line_that_fails_to_sync_raises_and_is_truncated(
             return 0
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    write, torn = os.write, []
+    write = os.write
+    torn: list[Any] = []
     journal.append(changes[0])
     with monkeypatch.context() as patch:
         for name in failing:

@@ -91,12 +91,12 @@ def contents(index: MemoryIndex) -> tuple[Any, ...]:
 
 def test_writes_go_to_an_available_server(
     open_: Callable[..., JournaledIndex],
-    index: PostgresIndex,
+    index: Any,
     make_file: Callable[..., FileRecord],
     aapl: ContractRecord,
     make_interval: Callable[..., CoverageRecord],
 ) -> None:
-    journaled = open_()
+    journaled: Any = open_()
     journaled.put_files(iter([make_file(0), make_file(1)]))
     journaled.drop_files([make_file(1).path])
     journaled.put_contracts([aapl])
@@ -115,14 +115,14 @@ def test_writes_go_to_an_available_server(
 def test_an_outage_loses_no_change(
     open_: Callable[..., JournaledIndex],
     outage: Callable[..., None],
-    index: PostgresIndex,
+    index: Any,
     make_file: Callable[..., FileRecord],
     aapl: ContractRecord,
     make_interval: Callable[..., CoverageRecord],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """After an outage, the applied journal gives the same index as a rebuild."""
-    journaled = open_(retry_seconds=1000)
+    journaled: Any = open_(retry_seconds=1000)
     memory = MemoryIndex()
     steps = [
         lambda i: i.put_files([make_file(hour) for hour in range(20, 28)]),

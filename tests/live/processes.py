@@ -105,7 +105,7 @@ def read_batches(live: Live, report_line: Any) -> None:
 
 
 READERS = {"messages": read_messages, "awaiting": read_awaiting, "batches": read_batches}
-TASKS = {"write": write, "read": read}
+TASKS: dict[str, Any] = {"write": write, "read": read}
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ class Simulation:
     def compress(self, tick_type: str) -> None:
         sealed = [r for r in self.index.files() if r.sealed and r.tick_type == tick_type]
         if sealed:
-            key = FileKey.parse(self.choose.choice(sealed).path)
+            key: Any = FileKey.parse(self.choose.choice(sealed).path)
             compression = self.choose.choice(["zstd", "gzip", "snappy", "none"])
             self.index.put_files([compress_file(self.root, key, compression)])
 

@@ -103,9 +103,7 @@ def test_window_of_a_duration(store: ibt.Store) -> None:
         (("IBM", "last", "2013-10-08 13:00"), NaiveDatetimeError),
     ],
 )
-def test_wrong_arguments_raise(
-    store: ibt.Store, arguments: tuple[str | list[Any] | int, ...], error: Any
-) -> None:
+def test_wrong_arguments_raise(store: ibt.Store, arguments: Any, error: Any) -> None:
     for method in (store.live, store.buffer):
         with pytest.raises(error):
             method(*arguments)

@@ -64,7 +64,7 @@ def test_buffer_start_in_zones_and_markets() -> None:
         (3.5, InputError, "buffer=3.5 is not a time"),
     ],
 )
-def test_wrong_arguments_raise(buffer: str | float, error: Any, match: str) -> None:
+def test_wrong_arguments_raise(buffer: Any, error: Any, match: str) -> None:
     with pytest.raises(error, match=match):
         resolve_buffer(buffer, NOW)
 

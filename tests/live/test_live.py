@@ -251,7 +251,7 @@ def test_least_interval_between_batches(quotes: StreamWriter, follow: Callable[.
 
 def test_unknown_format_raises(follow: Callable[..., Live]) -> None:
     with pytest.raises(InputError, match="format='csv': use one of polars, arrow, batch"):
-        follow(None).batches("csv")
+        follow(None).batches("csv")  # type: ignore[call-overload]
 
 
 # -- consumers -------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_position_between_held_ticks(
     for number in range(500, 506):
         both["bid_ask"].append(message("bid_ask", H13 + 3 * MINUTE + number, number))
         assert live._reader.take() is None
-    first = live._reader.take(hold=False, deliver=False)
+    first: Any = live._reader.take(hold=False, deliver=False)
     assert len(first.slices) > 2
     for delivered in range(7):
         with Live(root, STREAMS, COLUMNS, None, resume=live.position) as again:

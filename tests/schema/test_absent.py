@@ -80,7 +80,7 @@ def test_price_and_size_decide_together(price: float, size: float, absent: bool)
 
 def columns(**values: Any) -> TickColumns:
     rows = len(next(iter(values.values())))
-    table = {"timestamp": Values(np.arange(rows))}
+    table: dict[str, Any] = {"timestamp": Values(np.arange(rows))}
     for name, numbers in values.items():
         valid = np.array([number is not None for number in numbers])
         filled = np.array([0.0 if number is None else float(number) for number in numbers])

@@ -56,7 +56,7 @@ class SmallDisk:
         self.root = folder
         self._ballast = folder / "ballast"
         folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+        mount: Any = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
         subprocess.run(mount, check=True)
 
     def fill(self, _growing: Path | None = None, leave: int = 0) -> None:
@@ -305,7 +305,7 @@ def play(kind: str, folder: Path) -> dict[str, str]:
     """Play every scene and return its failure, or an empty string."""
     details = {}
     for number, (name, scene) in enumerate(SCENES.items()):
-        disk = DISKS[kind](folder / str(number))
+        disk: Any = DISKS[kind](folder / str(number))
         try:
             scene(Stage(disk))
             details[name] = ""

@@ -140,7 +140,7 @@ def test_a_wrong_checksum_is_found(two: Path, root: Path, index: MemoryIndex) ->
     ids=str,
 )
 def test_a_header_that_contradicts_its_file_is_found(
-    two: Path, root: Path, index: MemoryIndex, claims: dict[str, int]
+    two: Path, root: Path, index: MemoryIndex, claims: dict[str, Any]
 ) -> None:
     data = two.read_bytes()
     two.write_bytes(replace(read_header(data), **claims).to_bytes() + data[256:])

@@ -202,7 +202,7 @@ def test_a_decompression_bomb_is_refused_in_bounded_memory(compression: str) -> 
 
 
 def test_a_frame_that_wants_a_huge_window_is_refused() -> None:
-    options = {zstd.CompressionParameter.window_log: 27}
+    options: dict[str, Any] = {zstd.CompressionParameter.window_log: 27}
     streamed = zstd.ZstdCompressor(options=options)
     packed = streamed.compress(b"x") + streamed.flush()
     with pytest.raises(CorruptFileError, match="zstd block is damaged"):

@@ -109,7 +109,7 @@ def test_loads_in_any_order_between_any_changes(data: st.DataObject) -> None:
                     writer.write(quotes(times, number))
                 number += count
             elif what == "compress" and index.files():
-                key = FileKey.parse(choose.choice(index.files()).path)
+                key: Any = FileKey.parse(choose.choice(index.files()).path)
                 index.put_files([compress_file(root, key, choose.choice(["zstd", "none"]))])
             start = H13 + choose.choice([-HOUR_NS, 0, 17 * MINUTE, HOUR_NS, 80 * MINUTE])
             end = start + choose.choice([MINUTE, HOUR_NS, 2 * HOUR_NS, 9 * HOUR_NS])
@@ -150,7 +150,10 @@ def test_cached_columns_are_not_read_again(
     read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert sum(reads) > 4_000_000
     reads.clear()
-    five = {"start_ns": H13 + HOUR_NS + 5 * MINUTE, "end_ns": H13 + HOUR_NS + 10 * MINUTE}
+    five: dict[str, Any] = {
+        "start_ns": H13 + HOUR_NS + 5 * MINUTE,
+        "end_ns": H13 + HOUR_NS + 10 * MINUTE,
+    }
     (part,) = read_cached_ticks(root, three_hours, COLUMNS, cache)
     assert (part.rows, reads) == (60_000, [])
     (part,) = read_cached_ticks(root, three_hours, COLUMNS[:2], cache, **five)

@@ -7,7 +7,7 @@ import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -70,7 +70,8 @@ class Sealed:
 
     def numbers_without(self, *blocks: int) -> list[int]:
         """The ticks of all blocks but some."""
-        actual, first = [], 0
+        actual: list[Any] = []
+        first = 0
         for place, block in enumerate(self.record.blocks):
             if place not in blocks:
                 actual += range(first, first + block.messages)
@@ -182,7 +183,7 @@ def test_missing_ranges_are_clipped_to_the_range(sealed: Sealed) -> None:
 
 def test_messages_of_a_damaged_block_are_left_out_too(sealed: Sealed) -> None:
     block = sealed.record.blocks[4]
-    some = {"ticks": True, "start_ns": sealed.record.blocks[3].max_ns - MINUTE}
+    some: dict[str, Any] = {"ticks": True, "start_ns": sealed.record.blocks[3].max_ns - MINUTE}
     with sealed.flipped(block.offset + 9), pytest.warns(CorruptDataWarning, match="left out"):
         actual = list(read_messages(sealed.root, [sealed.record], **some))
     assert actual

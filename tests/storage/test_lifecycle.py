@@ -83,7 +83,12 @@ def test_a_file_has_the_same_messages_in_any_compression(
     assert unpacked(body, after) == plain[256:]
     assert record == summarise_file(root, KEY).record
     # Nothing it says of its ticks has changed, and a block still is a block.
-    stored = {"size": row.size, "crc32c": row.crc32c, "compression": "none", "blocks": row.blocks}
+    stored: dict[str, Any] = {
+        "size": row.size,
+        "crc32c": row.crc32c,
+        "compression": "none",
+        "blocks": row.blocks,
+    }
     assert replace(record, **stored) == row
     for new, old in zip(record.blocks, row.blocks, strict=True):
         assert replace(old, offset=new.offset, size=new.size, crc32c=new.crc32c) == new
@@ -284,7 +289,7 @@ def test_a_damaged_file_does_not_stop_the_compression_of_others(
 ) -> None:
     data = hours[1].read_bytes()
     hours[1].write_bytes(data[:-3])
-    done = []
+    done: list[Any] = []
     with pytest.raises(CorruptFileError, match=r"14_ticks\.pb cannot be compressed") as caught:
         done.extend(compress_files(root, index, KEYS, "gzip"))
     assert caught.value.context["path"] == str(hours[1])

@@ -332,7 +332,7 @@ def ticks_of_a_type(draw: Any) -> tuple[Any, Any]:
 def test_the_statistics_of_a_file_are_those_of_its_ticks(drawn: Any) -> None:
     tick_type, rows = drawn
     names = [name for name in rows[0] if name not in ("timestamp", "sequence")]
-    columns = {
+    columns: dict[str, Any] = {
         "timestamp": Values(np.array([row["timestamp"] for row in rows])),
         **{name: column([row[name] for row in rows]) for name in names},
         "sequence": column([row["sequence"] for row in rows], np.uint64),

@@ -144,7 +144,7 @@ def test_a_writer_that_failed_to_open_releases_the_lock(
 
     before = open_descriptors()
     with pytest.raises(IndexUnavailableError):
-        StreamWriter(root, CONTRACT, "bid_ask", Away())
+        StreamWriter(root, CONTRACT, "bid_ask", Away())  # type: ignore[arg-type]
     assert open_descriptors() == before
     writer()
 

@@ -245,7 +245,7 @@ def test_messages_of_all_types_are_read_back_unchanged(stream: Any) -> None:
                 writer.append(value)
                 expected.append(stored(value))
                 if place in bulk:
-                    columns = {"timestamp": Values(np.array([H13 + HOUR_NS]))}
+                    columns: dict[str, Any] = {"timestamp": Values(np.array([H13 + HOUR_NS]))}
                     writer.write(TickColumns(1, columns), stream_id="bulk")
                     expected.append(tick)
             assert [m for _, m in read_messages(root, index.files(), ticks=True)] == expected
@@ -277,7 +277,7 @@ def test_a_file_is_indexed_at_its_first_message(
 def test_files_passed_by_a_minute_are_sealed_by_upkeep(
     writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex
 ) -> None:
-    reported = []
+    reported: list[Any] = []
     opened = writer(on_sealed=reported.append)
     opened.append(quote_message(H13, 0))
     opened.append(quote_message(H13 + HOUR_NS, 1))

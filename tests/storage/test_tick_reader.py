@@ -199,7 +199,7 @@ def test_messages_of_a_range(
             opened.append(quote_message(H13 + minute * MINUTE, minute))
             opened.append(message("info", H13 + minute * MINUTE, {"status": str(minute)}))
         for state in ("open", "sealed"):
-            some = {"start_ns": H13 + 5 * MINUTE, "end_ns": H13 + 7 * MINUTE}
+            some: dict[str, Any] = {"start_ns": H13 + 5 * MINUTE, "end_ns": H13 + 7 * MINUTE}
             actual = list(read_messages(root, index.files(), ticks=True, **some))
             assert [time_ns for time_ns, _ in actual] == [
                 H13 + minute * MINUTE for minute in (5, 5, 6, 6)
@@ -461,7 +461,7 @@ def test_a_lost_header_costs_no_indexed_tick(
             assert numbers(root, [record]) == list(range(76_000))
         # Without the blocks, nothing is sure.
         with pytest.raises(CorruptFileError, match="header"):
-            numbers(root, [replace(record, blocks=())], strict=True)
+            numbers(root, [replace(record, blocks=())], strict=True)  # type: ignore[arg-type]
     finally:
         path.write_bytes(data)
 

@@ -104,7 +104,7 @@ def test_a_name_without_a_file_fails_or_is_left_out(root: Path, keys: list[Any])
     (root / lost.path).symlink_to(root / "unmounted")
     with pytest.raises(StorageError, match=lost.path):
         rows(root, [*keys, lost])
-    failures = []
+    failures: list[Any] = []
     assert [record.path for record in rows(root, [*keys, lost], failures)] == [
         key.path for key in keys
     ]

@@ -97,10 +97,10 @@ WINDOWS = {
 @pytest.mark.parametrize("compression", ["none", "zstd", "gzip", "snappy"])
 @pytest.mark.parametrize(("start", "end", "left"), WINDOWS.values(), ids=WINDOWS)
 def test_deleted_ticks_are_gone_everywhere(
-    trades: ibt.Store, start: str | None, end: str | None, left: tuple[range, ...], compression: str
+    trades: ibt.Store, start: str | None, end: str | None, left: Any, compression: str
 ) -> None:
     trades.compress(compression, now="2025-01-12T00:00Z")
-    window = {
+    window: dict[str, Any] = {
         name: None if clock is None else f"2025-01-10 {clock}"
         for name, clock in (("start", start), ("end", end))
     }
@@ -158,7 +158,7 @@ def test_deleted_files_stay_until_they_are_purged(trades: ibt.Store) -> None:
     first = trades.delete(*TRADES, end="2025-01-10T14:30Z").kept
     second = trades.delete(*TRADES, end="2025-01-10T16:30Z").kept
     assert len({*first, *second}) == 4
-    window = {"start": "2025-01-10T14:00Z", "end": "2025-01-10T15:00Z"}
+    window: dict[str, Any] = {"start": "2025-01-10T14:00Z", "end": "2025-01-10T15:00Z"}
     assert trades.purge(*TRADES, **window, dry_run=True) == sorted([*first, second[0]])
     assert trades.purge(*TRADES, **window) == sorted([*first, second[0]])
     assert [(trades.root / path).exists() for path in (*first, *second)] == [0, 0, 1, 1]
@@ -266,7 +266,7 @@ def test_restoring_ticks_restores_the_ledger(
 ) -> None:
     trades.index.put_coverage(rows)
     before = trades.index.coverage()
-    window = {
+    window: dict[str, Any] = {
         name: None if clock is None else f"2025-01-10T{clock}Z"
         for name, clock in (("start", start), ("end", end))
     }
@@ -356,7 +356,7 @@ def test_a_stream_being_written_is_refused(trades: ibt.Store) -> None:
     ids=["contract", "tick type", "zone", "range"],
 )
 def test_invalid_deletions(
-    trades: ibt.Store, arguments: tuple[int, str], options: dict[str, str], error: Any, says: str
+    trades: ibt.Store, arguments: tuple[int, str], options: dict[str, Any], error: Any, says: str
 ) -> None:
     for work in (trades.delete, trades.purge):
         with pytest.raises(error, match=says):
@@ -383,7 +383,7 @@ def test_live_readers_are_warned(trades: ibt.Store) -> None:
         trades.delete(*TRADES, start="2025-01-10T16:30Z", end="2025-01-10T16:40Z")
         late = frame(1, H14 + 179 * MINUTE).with_columns(size=pl.lit(1000.0))
         trades.write(late, contract_id=265598, tick_type="last")
-        seen = []
+        seen: list[Any] = []
         while not seen or seen[-1] != 1000.0:
             seen.append(next(messages)["data"]["size"])
     assert seen[-1] == 1000.0
@@ -418,7 +418,15 @@ def test_killed_in_the_middle_every_tick_is_in_a_file(trades: ibt.Store, tmp_pat
     going = set(numbers(range(6, 176)))
     outcomes = []
     for renames in range(1, 20):
-        command = [sys.executable, "-c", DELETE, trades.root, str(start), str(end), str(renames)]
+        command: Any = [
+            sys.executable,
+            "-c",
+            DELETE,
+            trades.root,
+            str(start),
+            str(end),
+            str(renames),
+        ]
         done = subprocess.run(command, check=False)
         trades.rebuild_index(progress=False)
         assert problems(trades) == []
@@ -471,7 +479,7 @@ def test_a_failed_deletion_leaves_files_and_index_consistent(
     """The second hour cannot be rewritten: full disk, failed sync, failed rename."""
     path = trades.root / "265598/last/2025/01/10/15_ticks.pb"
     real = getattr(os, "fsync" if call == "folder" else call)
-    renamed = []
+    renamed: list[Any] = []
 
     def fail(target: Any, *arguments: Any, **options: Any) -> Any:
         where = Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else target
@@ -542,7 +550,7 @@ def test_a_failed_deletion_keeps_the_ledger_of_other_hours(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(source, target, **options)
 
-    window = {"start": "2025-01-10T14:30Z", "end": "2025-01-10T16:40Z"}
+    window: dict[str, Any] = {"start": "2025-01-10T14:30Z", "end": "2025-01-10T16:40Z"}
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(errors.StorageFullError):
@@ -573,11 +581,11 @@ def test_a_deletion_whose_row_is_refused(
 
 
 def test_an_hour_that_a_killed_writer_left_open(store: ibt.Store) -> None:
-    command = [sys.executable, "-c", LEAVE_OPEN, store.root, str(H14)]
+    command: Any = [sys.executable, "-c", LEAVE_OPEN, store.root, str(H14)]
     subprocess.run(command, check=True)
     store.rebuild_index(progress=False)
     assert not store.index.files()[0].sealed
-    window = {"start": "2025-01-10T14:10Z", "end": "2025-01-10T14:20Z"}
+    window: dict[str, Any] = {"start": "2025-01-10T14:10Z", "end": "2025-01-10T14:20Z"}
     assert store.delete(*TRADES, **window).ticks == 10
     assert sizes(store) == numbers(range(1, 11), range(21, 61))
     assert store.index.files()[0].sealed

@@ -34,7 +34,7 @@ def test_an_empty_load_of_a_period_logs_the_stored_days(
     ],
 )
 def test_other_loads_log_nothing(
-    how: dict[str, str], sample_store: Store, caplog: pytest.LogCaptureFixture
+    how: dict[str, Any], sample_store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     sample_store.select("IBM", "all_last", **how).to_polars()
     assert caplog.records == []
@@ -43,7 +43,7 @@ def test_other_loads_log_nothing(
 @pytest.mark.parametrize("kind", ["last", "mid_point"])
 @pytest.mark.parametrize("how", [{}, {"date": "2013-10-08"}, {"period": "1h"}])
 def test_a_missing_tick_type_lists_the_stored_ones(
-    kind: str, how: dict[str, str], sample_store: Store, caplog: pytest.LogCaptureFixture
+    kind: str, how: dict[str, Any], sample_store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert sample_store.select("IBM", kind, **how).to_polars().is_empty()
     (record,) = caplog.records

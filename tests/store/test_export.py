@@ -109,7 +109,7 @@ def test_any_selection(kind: str, what: str, sample_store: Store, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", [*READERS, "csv"])
-def test_no_more_than_a_group_is_in_memory(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_a_group_is_in_memory(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_GROUP_ROWS", 40)
     alive: list[weakref.ref] = []
 

@@ -8,7 +8,7 @@ import math
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -37,7 +37,7 @@ def columns_through(target: str, selection: ibt.Selection) -> dict[str, np.ndarr
     names = [name for name in selection.columns if name.endswith(("price", "size"))]
     match target:
         case "polars" | "lazy":
-            frame = selection.to_polars() if target == "polars" else selection.lazy().collect()
+            frame: Any = selection.to_polars() if target == "polars" else selection.lazy().collect()
             times = frame["timestamp"].dt.epoch("ns").to_numpy()
             return {"timestamp": times, **{name: frame[name].to_numpy() for name in names}}
         case "pandas" | "dask":

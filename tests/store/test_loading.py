@@ -126,7 +126,7 @@ def test_several_intervals_come_in_one_frame(sample_store: ibt.Store) -> None:
 # -- one schema ------------------------------------------------------------------------------------
 
 KINDS = [["all_last"], ["bid_ask"], ["mid_point"], ["last", "bid_ask"], list(ibt.TICK_TYPES)]
-WHERE = {
+WHERE: dict[str, Any] = {
     "full": {},
     "part": {"period": "5m", "now": "2013-10-08T15:00Z"},
     "empty": {"period": "5m", "now": "2001-10-08T15:00Z"},
@@ -364,7 +364,7 @@ def message(kind: str, time: str, stream_id: str = "1_last", **data: Any) -> dic
 
 
 def test_messages_come_by_time_over_all_streams(store: ibt.Store) -> None:
-    finished = {"reason": "stopped", "total_ticks": 1, "duration_seconds": 4200.5}
+    finished: dict[str, Any] = {"reason": "stopped", "total_ticks": 1, "duration_seconds": 4200.5}
     details = [
         message("info", "2025-01-10T14:00:00.000000Z", status="subscribed"),
         message("error", "2025-01-10T14:30:00.000000Z", code="200", message="no", recoverable=True),
@@ -395,7 +395,9 @@ def test_messages_come_by_time_over_all_streams(store: ibt.Store) -> None:
 class Texts(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.tags, self.texts, self._open = set(), [], []
+        self.tags: set[Any] = set()
+        self.texts: list[Any] = []
+        self._open: list[Any] = []
         self.feed(html)
         assert self._open == []
 

@@ -352,7 +352,7 @@ def test_files_being_written_are_left_alone(trades: ibt.Store) -> None:
 
 
 def test_pruning(trades: ibt.Store) -> None:
-    keep = {"keep": "30d", "now": "2024-09-08T00:00Z"}
+    keep: dict[str, Any] = {"keep": "30d", "now": "2024-09-08T00:00Z"}
     assert trades.prune(**keep, dry_run=True) == HOURS[:1]
     assert len(trades.index.files()) == 2
     assert all((trades.root / path).exists() for path in HOURS)

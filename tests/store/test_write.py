@@ -133,7 +133,7 @@ def test_invalid_frames_are_refused(
 
 
 @pytest.mark.parametrize("contract_id", [0, -5, 2**32, 1.5, "8314", None])
-def test_no_writer_for_an_invalid_contract(store: Store, contract_id: float | str | None) -> None:
+def test_no_writer_for_an_invalid_contract(store: Store, contract_id: Any) -> None:
     for use in (
         lambda: store.writer(contract_id, "last"),
         lambda: store.add_contract(contract_id, "X"),
@@ -168,7 +168,7 @@ def test_a_zone_is_read_the_same_way_everywhere(
         )
         assert result.added == added
     for contract in (1, 2):
-        window = {"start": "2025-01-10 09:30", "end": "2025-01-10 09:31", "tz": tz}
+        window: dict[str, Any] = {"start": "2025-01-10 09:30", "end": "2025-01-10 09:31", "tz": tz}
         assert store.select(contract, "last", **window).count() == 1
     (time_ns,) = from_arrow(naive, contract_id=1, tick_type="last", tz=tz).timestamp.tolist()
     assert time_ns == 1_736_519_400_123_456_789
@@ -176,7 +176,7 @@ def test_a_zone_is_read_the_same_way_everywhere(
 
 # -- what is stored already ------------------------------------------------------------------------
 
-TRADE = {"contract_id": 1, "tick_type": "last"}
+TRADE: dict[str, Any] = {"contract_id": 1, "tick_type": "last"}
 
 
 @pytest.mark.parametrize("target", ["polars", "pandas", "arrow", "xarray"])
@@ -218,7 +218,7 @@ def test_duplicates_of_several_streams(store: Store) -> None:
 
 def test_duplicates_are_kept_or_skipped(store: Store) -> None:
     with pytest.raises(errors.InputError, match=r"'keep' .* 'skip'"):
-        store.write(FRAME, **TRADE, duplicates="drop")
+        store.write(FRAME, **TRADE, duplicates="drop")  # type: ignore[arg-type]
     assert store.contents() == []
 
 
@@ -271,7 +271,7 @@ def test_a_write_to_a_stream_in_use_reports_its_progress(store: Store) -> None:
 
 
 def test_a_write_stopped_by_the_user_reports_its_progress(store: Store) -> None:
-    def stopped(*arguments: Path, **options: Any) -> StreamWriter:
+    def stopped(*arguments: Any, **options: Any) -> StreamWriter:
         writer = StreamWriter(*arguments, **options)
         append = writer.appender.append_frames
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ibticks.schema import TickColumns
 
-IBM = {"contract_id": 8314}
+IBM: dict[str, Any] = {"contract_id": 8314}
 
 
 def read(path: Path, **options: Any) -> list[Any]:
@@ -170,7 +170,7 @@ def test_the_first_bad_row_is_reported(tmp_path: Path, bad: int) -> None:
     path = tmp_path / "ticks.csv"
     path.write_text("\n".join(["time,price", *lines]))
     batches = read_batches(path, tick_type="last", **IBM, tz="UTC", batch_rows=600)
-    seen = []
+    seen: list[Any] = []
     with pytest.raises(InputError, match=f"row {bad}: "):
         seen.extend(batch.rows for batch in batches)
     assert sum(seen) == bad - 1

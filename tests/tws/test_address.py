@@ -51,7 +51,7 @@ def test_open_ports_are_named(
 ) -> None:
     numbers = usual(*answering)
     with pytest.raises(ConnectionFailedError) as raised:
-        Client(EventLog()).open("127.0.0.1", numbers[0], 10, 20.0)
+        Client(EventLog()).open("127.0.0.1", numbers[0], 10, 20.0)  # type: ignore[arg-type]
     text = str(raised.value)
     assert text.startswith(f"127.0.0.1:{numbers[0]} cannot be used: Connection refused (502). ")
     assert says.format(*numbers) in text
@@ -72,7 +72,7 @@ def test_another_program_is_not_reported_as_a_client_id_in_use(
         linger(line)
 
     with Server(script) as server, pytest.raises(ConnectionFailedError) as raised:
-        Client(EventLog()).open("127.0.0.1", server.port, 10, 20.0)
+        Client(EventLog()).open("127.0.0.1", server.port, 10, 20.0)  # type: ignore[arg-type]
     assert f"{numbers[3]} (D) answers: connect there" in str(raised.value)
     assert "client id" not in str(raised.value)
 

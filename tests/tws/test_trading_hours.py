@@ -15,7 +15,7 @@ from ibticks.tws import parse_trading_hours
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def ns(*when: int, zone: ZoneInfo | timezone = NEW_YORK) -> int:
+def ns(*when: Any, zone: ZoneInfo | timezone = NEW_YORK) -> int:
     return int(datetime(*when, tzinfo=zone).timestamp()) * 1_000_000_000
 
 

@@ -58,7 +58,9 @@ def page(
 ) -> tuple[dict[str, list[float]], list[float], dict[str, float]]:
     """Apply messages as a page does: columns, prices of the tape, facts."""
     rows: list[list[float]] = []
-    base, tape, facts = 0, [], {}
+    base = 0
+    tape: list[Any] = []
+    facts: dict[Any, Any] = {}
     for message_type, (message, buffers) in messages:
         columns = np.frombuffer(buffers[0]).reshape(len(COLUMNS), message["buckets"])
         if message_type == "reset":

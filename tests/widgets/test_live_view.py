@@ -61,7 +61,7 @@ class RecordingView(LiveView):
     """A view that records its messages to the page."""
 
     def __init__(self, *arguments: ibt.Live, **options: Any) -> None:
-        self.sent = []
+        self.sent: list[Any] = []
         super().__init__(*arguments, **options)
 
     def send(self, content: Any, buffers: Any = None) -> None:
@@ -79,7 +79,7 @@ def facts(view: RecordingView) -> dict[Any, Any]:
 def view_of(store: ibt.Store) -> Iterator[Callable[..., RecordingView]]:
     views = []
 
-    def make(*arguments: str | list[Any] | int, **options: Any) -> RecordingView:
+    def make(*arguments: Any, **options: Any) -> RecordingView:
         live = store.live(*arguments, **options)
         views.append(RecordingView(live))
         return views[-1]
@@ -338,7 +338,7 @@ def test_change_is_from_the_named_previous_close(
     ("wrong", "error"), [({"market": "MOON"}, UnknownMarketError), ({"window": "5q"}, InputError)]
 )
 def test_wrong_arguments_leave_the_stream_open(
-    store: ibt.Store, wrong: dict[str, str], error: type[UnknownMarketError] | type[InputError]
+    store: ibt.Store, wrong: dict[str, Any], error: type[UnknownMarketError] | type[InputError]
 ) -> None:
     with store.live("ONE", "last", "1h") as live:
         with pytest.raises(error, match=next(iter(wrong.values()))):

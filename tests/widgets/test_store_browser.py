@@ -74,7 +74,7 @@ def test_repr_names_the_store(browser_of: Callable[..., StoreBrowser], stored: i
 
 
 def test_picked_day_is_a_selection(browser_of: Callable[..., StoreBrowser]) -> None:
-    picked = []
+    picked: list[Any] = []
     widget = browser_of(on_select=picked.append)
     assert widget.selection is None
     widget.picked = {"contract_id": 8314, "tick_type": "bid_ask", "date": "2013-10-08"}

@@ -33,7 +33,7 @@ def test_public_names() -> None:
 
 def test_unknown_attributes_raise() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'opne'"):
-        _ = ibticks.opne
+        _ = ibticks.opne  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)

@@ -1,4 +1,4 @@
-"""The words of this house: the glossary and the rules for names, held against the source.
+"""The language of the project: names and sentences of source, notebooks and pages.
 
 ``python tests/test_language.py ibticks/storage tests/storage`` lists what breaks them.
 """
@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import ast
+import io
+import json
 import re
 import sys
 import tokenize
@@ -16,8 +18,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(
     path
-    for folder in ("ibticks", "benchmarks", "tests")
-    for path in (ROOT / folder).rglob("*.py")
+    for pattern in (
+        *("ibticks/**/*.py", "benchmarks/**/*.py", "tests/**/*.py", "notebooks/*.ipynb"),
+        *("*.md", "docs/**/*.md", "ibticks/**/*.md", "benchmarks/**/*.md", "tests/**/*.md"),
+    )
+    for path in ROOT.glob(pattern)
     if "pb2" not in path.name
 )
 
@@ -49,22 +54,49 @@ QUANTITY = re.compile(
 def findings(path: Path) -> list[str]:
     """Return what breaks the rules in one file, a line each."""
     text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    found_at = [
-        (getattr(node, "lineno", 1), message)
-        for node in ast.walk(tree)
-        for message in _broken_rules(node)
-    ]
-    with path.open("rb") as file:
-        found_at += [
-            (token.start[0], f"comment says {match[0]!r}")
-            for token in tokenize.tokenize(file.readline)
-            if token.type == tokenize.COMMENT and (match := BANNED_PHRASES.search(token.string))
-        ]
+    match path.suffix:
+        case ".py":
+            places = _code_findings(text)
+        case ".ipynb":
+            places = _notebook_findings(text)
+        case _:
+            places = _prose_findings(text)
     name = path.relative_to(ROOT).as_posix()
     public = [f"{word} is no name: say what it is" for word in PUBLIC_NAMES.get(name, [])]
     return [
-        f"{name}:{line}: {message}" for line, message in sorted(found_at) if message not in public
+        f"{name}:{line}: {message}" for line, message in sorted(places) if message not in public
+    ]
+
+
+def _code_findings(text: str) -> list[tuple[int, str]]:
+    tree = compile(text, "", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return [
+        (getattr(node, "lineno", 1), message)
+        for node in ast.walk(tree)
+        for message in _broken_rules(node)
+    ] + [
+        (token.start[0], f"comment says {match[0]!r}")
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT and (match := BANNED_PHRASES.search(token.string))
+    ]
+
+
+def _notebook_findings(text: str) -> list[tuple[int, str]]:
+    """Return the findings of each cell, with its number in place of a line."""
+    return [
+        (number, message)
+        for number, cell in enumerate(json.loads(text)["cells"], 1)
+        for _, message in (_code_findings if cell["cell_type"] == "code" else _prose_findings)(
+            "".join(cell["source"])
+        )
+    ]
+
+
+def _prose_findings(text: str) -> list[tuple[int, str]]:
+    return [
+        (number, f"text says {match[0]!r}")
+        for number, line in enumerate(text.splitlines(), 1)
+        if (match := BANNED_PHRASES.search(line))
     ]
 
 

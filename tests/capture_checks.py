@@ -37,7 +37,7 @@ _OURS = ("timestamp", "sequence")
 
 
 def until(holds: Callable[[], object], what: str = "", seconds: float = TIMEOUT_SECONDS) -> None:
-    """Wait until something holds."""
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"after {seconds} s still not: {what or 'as expected'}"
@@ -59,7 +59,7 @@ def check_stored(
     tick_type: str,
     client_id: int | None = None,
 ) -> int:
-    """Hold what is stored of a stream against what the gateway sent; returns the number of ticks.
+    """Compare stored ticks of a stream with sent ones; return the number of ticks.
 
     All fields but those that are ours: when a tick arrived, and its number.
     """
@@ -108,7 +108,7 @@ def covered(store: ibt.Store, contract_id: int, tick_type: str) -> list[str]:
 
 
 def check_index(root: Path, index: Any) -> None:
-    """The index is what the files say: it equals one that is made anew from them."""
+    """Assert that the index equals one rebuilt from the files."""
     anew = MemoryIndex(files=read_all_records(root))
     assert index.files() == anew.files()
     assert index.daily_stats() == anew.daily_stats()

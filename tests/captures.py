@@ -1,4 +1,4 @@
-"""A capture without IB: it stores ticks, says what becomes of them, and can be killed."""
+"""A fake capture without IB: it stores ticks and statuses, and can be killed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FakeCapture:
         return time_ns
 
     def say_unheard(self, status: StreamStatus, time_ns: int) -> int:
-        """Say a status that the index does not hear of: what was to tell it is killed, too."""
+        """Write a status that does not reach the index, as if the process was killed."""
         time_ns = self.mention(status, time_ns)
         self.ledger.change(status, time_ns)
         return time_ns
@@ -62,7 +62,7 @@ class FakeCapture:
     def backfill(
         self, time_ns: int, start_ns: int, end_ns: int, ticks: int = 1
     ) -> list[tuple[int, int]]:
-        """Fill what is missing, as another process would; returns what that was."""
+        """Fill gaps like another process; return the filled intervals."""
         contract_id, tick_type = self.stream
         ours, self.run, self.stream_id = (self.run, self.stream_id), "backfill", "backfill"
         parts = missing_intervals(self._known(start_ns, end_ns), start_ns, end_ns)

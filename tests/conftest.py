@@ -41,7 +41,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def postgres(clusters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A server for stores that need no server of their own."""
+    """A shared PostgreSQL server for stores of tests."""
     with EmbeddedServer.for_store(tmp_path_factory.mktemp("postgres"), "of the tests") as server:
         template = make_conninfo(server.dsn, dbname="ready")
         with psycopg.connect(server.dsn, autocommit=True) as admin:
@@ -109,7 +109,7 @@ def fake_capture() -> type[FakeCapture]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, which reaches nothing but this machine.
+    """Debian's Chromium, without network access.
 
     A module's own: playwright keeps an event loop running for as long as it is open, in which
     other tests cannot run theirs.

@@ -1,4 +1,4 @@
-"""Gateways that replay, captures of them, and nothing left of either after a test."""
+"""Fixtures of gateways and captures, which are closed after a test."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def few(samples: Replay) -> Replay:
 
 @pytest.fixture(scope="session")
 def steady() -> Replay:
-    """Two contracts whose quotes and trades come a hundred times a second, for ten minutes.
+    """Two contracts with a hundred quotes and trades a second, for ten minutes.
 
     No test takes as long, on a busy machine either.
     """

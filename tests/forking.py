@@ -1,4 +1,4 @@
-"""Processes for tests that kill them, forked by one that has everything imported.
+"""Processes for tests that kill them, forked by a server with all imports done.
 
 A script of such functions ends with ``serve(TASKS)``; ``Children`` of that script begins them.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Lines in a file, there as soon as they are said, however the process ends."""
+    """Lines in a file, written unbuffered, so that they survive a kill."""
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -29,7 +29,7 @@ class Report:
 
 
 class Children:
-    """Starts functions of a script in processes that have everything imported."""
+    """Forked processes that run functions of a script, with all imports done."""
 
     def __init__(self, script: Path) -> None:
         self._running: set[int] = set()
@@ -38,7 +38,7 @@ class Children:
         )
 
     def start(self, task: str, **arguments: Any) -> int:
-        """Begin a function in a process of its own; returns its id."""
+        """Run a function in a new process; return its pid."""
         pid = int(self._ask({"task": task, "arguments": arguments}))
         self._running.add(pid)
         return pid
@@ -72,7 +72,7 @@ class Children:
 
 
 def serve(tasks: Mapping[str, Callable[..., None]]) -> None:
-    """Answer a ``Children``: fork for every task it names, and say how those ended it asks of."""
+    """Serve a ``Children``: fork for every task, and report exit codes."""
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

@@ -1,4 +1,4 @@
-"""A capture of what a gateway replays, with gaps; and all there is, to hold it against."""
+"""A fake capture of a replay, with gaps, and the complete ticks to compare with."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Recorded:
         return sum(int(np.diff(np.searchsorted(times, gap)).item()) for gap in self.gaps)
 
     def check(self) -> None:
-        """Captured and backfilled ticks are together what the gateway has, each once."""
+        """Assert that captured and backfilled ticks are those of the gateway, each once."""
         for (contract_id, tick_type), stream in self.replay.streams.items():
             assert everything(self.store, contract_id, tick_type) == of_stream(stream)
             coverage = self.store.coverage(contract_id, tick_type, start=self.begin, end=self.end)
@@ -74,7 +74,7 @@ class Recorded:
 
 
 def as_counter(frame: pl.DataFrame) -> Counter[tuple[object, ...]]:
-    """Ticks with how often each is there, but for what is ours: time of arrival, and number."""
+    """Count ticks by their fields of IB, without arrival time and sequence number."""
     import polars as pl
 
     columns = [name for name in frame.columns if name not in ("timestamp", "sequence")]

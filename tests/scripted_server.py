@@ -79,7 +79,7 @@ def let_in(line: socket.socket) -> None:
 
 
 def linger(line: socket.socket) -> None:
-    """Say nothing more, until the client leaves."""
+    """Send no further message until the client disconnects."""
     while line.recv(65536):
         pass
 
@@ -95,7 +95,7 @@ def _exactly(line: socket.socket, size: int) -> bytes:
 
 
 class EventLog:
-    """Events of a client, kept in order."""
+    """Events of a client, in order."""
 
     def __init__(self) -> None:
         self.all: list[tuple[Any, ...]] = []
@@ -126,7 +126,7 @@ class EventLog:
 
 
 class TickLog:
-    """Ticks of one request, kept among the other events."""
+    """Ticks of one request, among the other events."""
 
     def __init__(self, log: EventLog, request: int) -> None:
         self._log, self._request = log, request

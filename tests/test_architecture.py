@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md against the source: its picture is generated, and every place it names exists.
+"""ARCHITECTURE.md against the source: its picture is generated, and its places exist.
 
 ``python tests/test_architecture.py`` writes the picture anew, from the contract of the linter and
 the imports of the source.

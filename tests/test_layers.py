@@ -58,7 +58,7 @@ HOMES = {
 
 
 def test_arrows_go_down_only() -> None:
-    """The contracts of ``[tool.importlinter]``, told as ``lint-imports`` does in a shell."""
+    """The contracts of ``[tool.importlinter]``, as ``lint-imports`` prints them."""
     # In a process of its own, since it silences the loggers of the one it runs in.
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(
@@ -99,7 +99,7 @@ def test_every_third_party_has_one_home(graph: grimp.ImportGraph) -> None:
 
 
 def test_the_graph_sees_what_is_imported_inside_functions(graph: grimp.ImportGraph) -> None:
-    """Most heavy imports are; a rule that missed them would hold nothing."""
+    """Most heavy imports are inside functions, so the rules must cover them."""
     assert "polars" in graph.find_modules_directly_imported_by("ibticks.frames._scan")
     assert "psycopg" in graph.find_modules_directly_imported_by("ibticks.index._queries")
     assert "ibticks.index.embedded" in graph.find_modules_directly_imported_by(

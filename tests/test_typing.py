@@ -42,7 +42,7 @@ def test_pyright() -> None:
 
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_a_wrong_type_is_reported(checker: str, tmp_path: Path) -> None:
-    """Both checkers see the types, and not ``Any``, which fits everything."""
+    """Both checkers see the types, and not ``Any``, which is compatible with all types."""
     page = tmp_path / "wrong.py"
     page.write_text("import ibticks as ibt\n\nlive: ibt.Live = ibt.open('ticks').select('AAPL')\n")
     module = {"mypy": ["mypy"], "pyright": ["basedpyright"]}[checker]

@@ -1,4 +1,4 @@
-"""``xr.open_dataset(path, engine="ibticks")``: what it reads, and when."""
+"""``xr.open_dataset(path, engine="ibticks")``: schema, lazy reads, folders and errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def alike(lazy: xr.Dataset, eager: xr.Dataset) -> None:
-    """The same, but for the kind of texts and what the datasets say of where they come from."""
+    """Assert that datasets are equal, except for dtypes of texts and their sources."""
     loaded = lazy.load()
     assert set(loaded.variables) == set(eager.variables)
     for name, variable in eager.variables.items():

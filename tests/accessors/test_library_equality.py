@@ -195,7 +195,7 @@ def test_quotes_of_any_library(sources: dict[Any, Any], library: Any, other: str
 
 
 def test_a_lazy_frame_is_not_collected(sources: dict[Any, Any]) -> None:
-    """Nor is one beside it."""
+    """The frame of quotes passed to the measure is not collected either."""
 
     def fail(frame: pl.DataFrame) -> pl.DataFrame:
         raise AssertionError("collected")

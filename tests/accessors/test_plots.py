@@ -194,7 +194,7 @@ def test_the_volume_profile_names_its_lines(day: tuple[pl.DataFrame, pl.DataFram
 
 
 def test_the_spread_through_the_day_is_weighed_by_time() -> None:
-    """One quote holds for four minutes, another for one."""
+    """One quote is in force for four minutes, another for one."""
     start = datetime(2025, 1, 10, 15, tzinfo=UTC)
     at = [start, start + timedelta(minutes=4), start + timedelta(minutes=5)]
     quotes = pl.DataFrame(
@@ -229,7 +229,7 @@ def test_a_heat_map_has_a_row_for_each_day(week: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("unit", ["ns", "us"])
 def test_a_heat_map_has_a_column_for_each_time_of_day(unit: Any) -> None:
-    """Cells without a neighbour are as wide as others, and nothing is said of those without any."""
+    """Cells without a neighbour have the usual width, and empty cells have no value."""
     at = [datetime(2025, 1, 10, 23, 50, tzinfo=UTC), datetime(2025, 1, 11, 0, 1, tzinfo=UTC)]
     trades = pl.DataFrame({"timestamp": at, "price": 1.0, "size": [5.0, 7.0]})
     trades = trades.with_columns(pl.col("timestamp").dt.cast_time_unit(unit))

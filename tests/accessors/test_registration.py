@@ -49,7 +49,7 @@ def test_a_library_imported_later_brings_no_other(library: str) -> None:
 
 
 def test_polars_needs_no_other_library() -> None:
-    """Neither for the accessor nor for what it computes."""
+    """No library is imported for the accessor or for its measures."""
     output = run(
         "import ibticks, polars",
         "polars.DataFrame({'bid_price': [1.0], 'ask_price': [2.0]}).ticks.mid()",

@@ -36,7 +36,7 @@ DRAW = """async (text) => {
 
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
-    """A page with plotly.js of this installation, that can reach nothing."""
+    """A page with plotly.js of this installation and without network access."""
     opened = browser.new_page(viewport={"width": 1000, "height": 720})
     asked, errors = [], []
     opened.route("**/*", lambda route: (asked.append(route.request.url), route.abort()))

@@ -1,4 +1,4 @@
-"""Equality up to rounding, of rows with nothing in them too."""
+"""Equality up to rounding, also of null values."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def reaches(theta: float, threshold: Any) -> Any:
 
 
 def sides(trades: Any, sign: Any = None) -> list[int]:
-    """The tick rule, or what a column says where it says something."""
+    """Return signs of the tick rule, or of a column where it is not null."""
     actual, side, before = [], 0, None
     for trade in trades:
         if before is not None and trade["price"] != before:
@@ -342,7 +342,7 @@ MEASURES = {
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_bars_so_far_are_the_first_of_the_day(name: str) -> None:
-    """On a live buffer, what has closed stays as it is when more comes."""
+    """Closed bars of a live buffer do not change when ticks are added."""
     frame = together(real("btcusdt_quotes")[:3000], real("btcusdt_trades")[:1000])
     measure = MEASURES[name]
     day = measure(frame)

@@ -65,7 +65,7 @@ def test_rules_of_one_row(frame: pl.DataFrame) -> None:
 
 
 def wide(row: dict) -> Decimal:
-    """The spread as its digits say it."""
+    """Return the spread by exact decimal arithmetic."""
     return Decimal(str(row["ask_price"])) - Decimal(str(row["bid_price"]))
 
 
@@ -261,7 +261,7 @@ def test_corrections_among_the_rules() -> None:
 
 
 def test_corrections_from_a_store(tmp_path: Path) -> None:
-    """The map comes back from a store with its words."""
+    """The metadata map is read back from a store unchanged."""
     rows = [{"ns": ns, "price": 1.0 + ns, "size": 1.0} for ns in range(3)]
     maps = pl.Series([[{"key": "correction", "value": value}] for value in ("00", "07", "00")])
     ticks = made(rows).select("timestamp", "price", "size").with_columns(metadata=maps)

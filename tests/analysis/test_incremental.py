@@ -1,4 +1,4 @@
-"""Ticks as they come: whatever the pieces, together they give what all ticks at once give."""
+"""Incremental measures: the results of any blocks equal those of the whole frame."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ IDS = [f"{name}-{place}" for name, calls in CASES.items() for place in range(len
 
 
 def full(frame: pl.DataFrame) -> pl.DataFrame:
-    """The ticks with what else a store's have, and with a side that is known of some."""
+    """Add the other columns of a store's ticks, and a partly known side."""
     ns = pl.col("timestamp").cast(pl.Int64)
     trade = pl.col("price").is_not_null()
     return frame.with_columns(
@@ -223,7 +223,7 @@ def in_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def check(name: str, args: tuple, kwargs: dict, pieces: list[pl.DataFrame]) -> Incremental:
-    """The contract: pieces together give what all at once gives."""
+    """Assert that the results of blocks equal the result of the whole frame."""
     measure, function = Incremental(name, *args, **kwargs), getattr(analysis, name)
     whole = pl.concat(pieces)
     details = [measure.update(piece) for piece in pieces]
@@ -274,7 +274,7 @@ def test_blocks_give_the_result_of_the_whole_frame(
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_real_day_in_blocks(name: str) -> None:
-    """And what is kept does not grow with it."""
+    """The number of lookback rows does not grow, either."""
     args, kwargs = CASES[name][0]
     frame = ticks_of(name, together(real("ibm_trades"), real("ibm_quotes")))
     places = random.Random(name)
@@ -284,7 +284,7 @@ def test_a_real_day_in_blocks(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_columns_keep_their_types(name: str) -> None:
-    """Whatever stands for them: an average size is none of those there were."""
+    """The average of sizes is not one of the sizes."""
     args, kwargs = CASES[name][0]
     day = together(real("ibm_trades")[:300], real("ibm_quotes")[:600])
     times = pl.col("timestamp").dt.cast_time_unit("us").dt.convert_time_zone("Asia/Tokyo")
@@ -297,7 +297,7 @@ DAYS = [(name, *call) for name, *call in CALLS if "market" in call[1]]
 
 @pytest.mark.parametrize(("name", "args", "kwargs"), DAYS, ids=lambda value: str(value)[:30])
 def test_session_after_session(name: Any, args: Any, kwargs: Any) -> None:
-    """Nights, a weekend, and days that begin before what is open has reached its length."""
+    """Nights, a weekend, and days that begin before a pending bar has its full length."""
     hours = together(real("ibm_trades")[::150], real("ibm_quotes")[::300]).with_columns(
         mid_price=pl.col("bid_price")
     )
@@ -460,7 +460,7 @@ def columns_of(frame: pl.DataFrame, *names: str) -> TickColumns:
 
 
 def test_bars_of_a_live_stream(store: Store) -> None:
-    """A thread writes as another process would; what is read live has the bars of the store."""
+    """A thread writes like another process; bars of a live stream equal those of the store."""
     trades = real("ibm_trades")[:9_000]
     bars, details = Incremental("time_bars", "1m"), []
 

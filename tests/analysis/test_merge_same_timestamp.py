@@ -85,7 +85,7 @@ def test_other_columns_are_those_of_the_last_row() -> None:
 
 
 def test_a_price_of_either_sign() -> None:
-    """A spread of futures may cost less than nothing; R's way to the largest trade would say 0."""
+    """A spread of futures may have a negative price; R's rule of the largest trade would give 0."""
     frame = made([{"ns": 0, "price": -3.0, "size": 5.0}, {"ns": 0, "price": -1.0, "size": 1.0}])
     assert merge_same_timestamp(frame, how="max_volume")["price"].item() == -3.0
 

@@ -124,7 +124,7 @@ def test_whole_averages_without_contracts_are_one_row() -> None:
 
 
 def in_window(rows: list[dict[Any, Any]], place: int, column: str, window: int) -> list[Any]:
-    """The rows of the contract up to this one, as many or as young as the window says."""
+    """Return the rows of the contract up to this one that are in the window."""
     now = rows[place]
     past = [
         r
@@ -218,7 +218,7 @@ def test_since_the_opening(frame: pl.DataFrame, by_session: bool) -> None:
 
 @pytest.mark.parametrize("name", ["ibm_trades", "btcusdt_trades"])
 def test_rolling_beside_polars(name: str) -> None:
-    """Polars' windows hold later rows of the same time, too: compared at the last of each time."""
+    """Polars' windows include later rows of the same time: compare at the last row of each time."""
     trades = real(name)
     value = pl.col("price") * pl.col("size")
     rolled = trades.select(

@@ -1,4 +1,4 @@
-"""Worked examples that others publish, and what established packages make of the same data."""
+"""Published worked examples, and results of established packages for the same data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that the tests of R's *highfrequency* publish, from the same data.
+"""Published results of the tests of R's *highfrequency*, for the same data.
 
 Source: J. Cornelissen, K. Boudt, O. Kleen and E. Sjoerup, *highfrequency* (CRAN), the files
 ``tests/testthat/tests_realized_measures.R`` and ``tests_data_handling.R``. Its realised measures
@@ -96,7 +96,7 @@ def test_bipower_variation_as_rbpcov() -> None:
 
 
 def first_lag(frame: pl.DataFrame, per: pl.Expr | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The variance, and what a kernel adds to it that has a weight of 1 at the first lag."""
+    """Return the variance, and the first-lag term of a kernel with weight 1."""
     actual = analysis.realized_kernel(
         frame, "bartlett", bandwidth=1, flat_top=True, jitter=1, per=per
     )

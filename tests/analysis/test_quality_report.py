@@ -1,4 +1,4 @@
-"""The report of a frame says what the measures it is made of say."""
+"""The quality report equals the measures that it consists of."""
 
 from __future__ import annotations
 

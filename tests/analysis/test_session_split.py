@@ -1,4 +1,4 @@
-"""Several sessions at once give the numbers of each by itself, and nothing reaches over a close."""
+"""Measures of several sessions equal those of each session; no value crosses a close."""
 
 from __future__ import annotations
 

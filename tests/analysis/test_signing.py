@@ -22,7 +22,7 @@ SIGNS = Path(__file__).parent / "data" / "tclf_signs.csv"
 
 
 def plain(method: str, price: float, bid: Any, ask: Any, before: int) -> int:
-    """The rule as its paper has it, in decimals; ``before`` is what the tick rule says."""
+    """The rule of the paper, in decimals; ``before`` is the sign of the tick rule."""
     if method == "tick":
         return before
     sound = is_number(bid) and is_number(ask) and bid <= ask

@@ -1,4 +1,4 @@
-"""Measures straight from a store: only what they need is read, and never all of it at once."""
+"""Measures of lazy frames of a store: partial reads and bounded memory."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Days:
 def test_a_range_longer_than_memory(
     measure: partial[Any] | Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Batches are let go of as the query goes on."""
+    """Batches are released during the query."""
     source = Days(60)
     lazy = measure(scan(["timestamp", "contract_id", "price", "size"], source))
     lazy.sink_parquet(tmp_path / "result.parquet")

@@ -1,4 +1,4 @@
-"""The kernels that look at the rows around one, against windows that are cut anew for each row."""
+"""Kernels of moving windows, against windows that are sliced for each row."""
 
 from __future__ import annotations
 

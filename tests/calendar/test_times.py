@@ -1,4 +1,4 @@
-"""Instants: what is read, what is refused, and that nothing is lost on the way."""
+"""Instants: accepted forms, refused forms, and exact nanoseconds."""
 
 from __future__ import annotations
 

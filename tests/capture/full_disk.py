@@ -158,7 +158,7 @@ class Stage:
 
 
 def it_is_freed_before_memory_is_used_up(stage: Stage) -> None:
-    """Nothing is lost, though the connection dropped and the status file could not be written."""
+    """No tick is lost when the connection drops and the status file cannot be written."""
     stage.disk.fill()
     stage.until(lambda: stage.stream["waiting"] > 100)
     stage.gateway.drop()
@@ -195,7 +195,7 @@ def memory_is_used_up(stage: Stage) -> None:
 
 
 def it_is_full_at_the_end(stage: Stage) -> None:
-    """Then what waited is lost, and nothing else; and it ends."""
+    """Only the pending ticks are lost, and the capture stops."""
     stage.disk.fill()
     stage.until(lambda: stage.stream["waiting"] > 10)
     stage.capture.stop()

@@ -1,4 +1,4 @@
-"""A capture begins, ends and begins again, wherever it is, and leaves nothing behind."""
+"""Start, stop and restart of a capture, without remaining threads and open files."""
 
 from __future__ import annotations
 

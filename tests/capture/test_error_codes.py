@@ -344,7 +344,7 @@ def test_client_id_in_use_until_it_is_free(
 def test_client_id_taken_by_a_second_capture(
     begin: Callable[..., tuple[Gateway, Capture]], capturing: Callable[..., Capture], store: Store
 ) -> None:
-    """It is refused for as long as the first one is there, and goes on trying."""
+    """The client is refused while the first one is connected, and retries."""
     gateway, capture = begin("1:ONE:bid_ask", 1)
     second = capturing(gateway, "2:TWO:bid_ask")
     until(lambda: "(326)" in second.status()["status"]["last_problem"])
@@ -499,7 +499,7 @@ def test_tick_by_tick_limit_reached_until_a_line_is_free(
 def test_too_many_requests_slow_the_capture_down(
     most: int, begin: Callable[..., tuple[Gateway, Capture]], store: Store
 ) -> None:
-    """IB drops what is too much, be it a cancellation, and says only that it dropped something."""
+    """IB drops excess messages, also cancellations, and reports only that it dropped one."""
     gateway, capture = begin(limits=Limits(requests_per_second=most))
     until(lambda: gateway.subscriptions == 3, "each stream comes once")
     grows(capture)
@@ -663,7 +663,7 @@ CHECKS = {
 def test_every_code_of_the_table(
     number: int, begin: Callable[..., tuple[Gateway, Capture]], store: Store
 ) -> None:
-    """IB says it of a capture in full swing; in the end all streams tick, each tick once."""
+    """The error arrives during a capture; then all streams tick, each tick once."""
     gateway, capture = begin()
     CHECKS[CODES[number].action](number, gateway, capture, store)
     grows(capture)

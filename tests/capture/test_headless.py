@@ -1,4 +1,4 @@
-"""``ibticks capture`` and ``ibticks status``: a service that starts, tells, ends, stays small."""
+"""``ibticks capture`` and ``ibticks status``: start, status, signals and memory of a service."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ main()
 
 
 class Service:
-    """``ibticks capture`` in a process of its own."""
+    """``ibticks capture`` in a separate process."""
 
     def __init__(
         self,
@@ -269,7 +269,7 @@ def test_second_signal_ends_at_once(
     service: Callable[..., Service],
     reopened: Callable[[], Store],
 ) -> None:
-    """And what it has captured is safe all the same."""
+    """The captured ticks are stored all the same."""
     gateway = serve(steady, speed=1.0)
     running = service(gateway, TRACKED, command=("-c", STUCK))
     assert gateway.wait_sent(100)
@@ -335,7 +335,7 @@ def test_memory_stays_small(
     tmp_path: Path,
     reopened: Callable[[], Store],
 ) -> None:
-    """Ten contracts, three tick types each, in less than 100 MB; and what is heavy stays out."""
+    """Ten contracts, three tick types each, in less than 100 MB and without heavy imports."""
     replay = few.cloned(8)
     replay = Replay(
         replay.contracts, replay.only(None, ["bid_ask", "all_last", "mid_point"]).streams.values()

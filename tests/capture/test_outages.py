@@ -1,4 +1,4 @@
-"""Outages around a capture: it goes on, loses no tick it received, and records each gap."""
+"""Outages during a capture: it continues, loses no received tick, and records each gap."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_clock_set_back_and_corrected(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Into hours that are over, whose files are opened again: every tick is there, and in order."""
+    """Ticks of hours that are over reopen their files: every tick is stored, in order."""
     real, real_ns, ahead = time.time, time.time_ns, [0]
     monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
     for module in (time, recorder_module):

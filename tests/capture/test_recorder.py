@@ -60,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Disk(StreamAppender):
-    """An appender whose disk can be full."""
+    """An appender with a disk that a test can fill."""
 
     problem: StorageError | None = None
 
@@ -377,7 +377,7 @@ def broken(descriptor: Any) -> None:
 def test_a_tick_that_could_not_be_synced_is_not_there_twice(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, calls: list[str]
 ) -> None:
-    """The file is written anew; where that fails, too, the tick waits."""
+    """The file is rewritten; if that fails, too, the tick waits."""
     stage.recorder.close()
     recorder = stage.begin(fsync=0)
     stage.quote()
@@ -400,7 +400,7 @@ def test_a_sync_that_fails_leaves_no_file_open_and_no_tick_behind(
     calls: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is never believed the second time: the files are written anew, or the hour goes on."""
+    """A second sync is not trusted: the files are rewritten, or the hour continues elsewhere."""
     stage.quote()
     clock.now += HOUR_NS
     stage.quote()
@@ -494,7 +494,7 @@ def test_ticks_statuses_and_upkeep_from_several_threads(stage: Stage, clock: Clo
 
 
 class Runs(RuleBasedStateMachine):
-    """Whatever happens to a stream: its ledger is what its files say, and no tick is lost."""
+    """After any events of a stream its ledger equals that of its files, and no tick is lost."""
 
     def __init__(self) -> None:
         super().__init__()

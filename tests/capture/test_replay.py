@@ -41,7 +41,7 @@ def test_streams_of_every_tick_type(
 
 
 def its_own(stream: TickStream) -> TickStream:
-    """The same ticks in a time of their own, and with flags, which real ticks seldom have.
+    """The ticks with shifted times, and with flags, which real ticks seldom have.
 
     So those of one stream are never equal to those of another, should they be mixed up.
     """

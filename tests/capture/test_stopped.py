@@ -39,7 +39,7 @@ def start(clusters: Path, tmp_path: Path) -> Iterator[Callable[[], EmbeddedServe
 
 @pytest.fixture
 def store(start: Callable[[], EmbeddedServer], tmp_path: Path) -> Iterator[ibt.Store]:
-    """A store whose index is known by its DSN, so that only the test starts the server again."""
+    """A store opened by DSN, so that only the test restarts the server."""
     with ibt.open(tmp_path / "ticks", dsn=start().dsn) as opened:
         yield opened
 

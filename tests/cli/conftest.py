@@ -1,4 +1,4 @@
-"""The command line, run in this process or in a shell of its own."""
+"""The command line, run in this process or in a shell."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def shell() -> Callable[..., Done]:
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
 
     def run(*arguments: str, **options: Any) -> Done:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""``ibticks backfill``: what it fills, says, and leaves with which exit code."""
+"""``ibticks backfill``: filled and remaining gaps, output and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands, their exit codes, and what comes out where."""
+"""Commands, their exit codes, and their output to stdout and stderr."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_errors_are_printed_without_a_traceback(
 def test_results_go_to_standard_output_and_notes_to_standard_error(
     shell: Callable[..., Done], sample: ibt.Store
 ) -> None:
-    """Standard output has what was asked for, standard error what is said about it."""
+    """Standard output has the results, standard error the messages."""
     done = shell("load", "btcusdt", "all_last", "1s", "--now", "last_tick", "--json")
     assert done.code == 0
     assert done.err == ""

@@ -72,7 +72,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def test_the_demo_with_text_output(shell: Callable[..., Done], temporary_folder: Path) -> None:
-    """With nothing set, it uses the folder for temporary files, and cleans up there, too."""
+    """Without settings, it uses the folder for temporary files and cleans up there, too."""
     environment = {
         **os.environ,
         "IBTICKS_DSN": "postgresql://nobody@127.0.0.1:1/of_a_real_store",
@@ -103,7 +103,7 @@ def test_the_demo_keeps_its_store_in_a_given_folder(
 
 
 def test_the_demo_without_the_official_client() -> None:
-    """It says how to get it, and shows the rest."""
+    """The demo names the install command, and runs its other steps."""
     start = "import sys; sys.modules['ibapi'] = None; from ibticks.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", start, "demo"], capture_output=True, text=True, check=True

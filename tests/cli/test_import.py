@@ -22,7 +22,7 @@ PYTHON_ARGUMENT = re.compile(r"\b[a-z_]+=(?=[\s{'.,;:]|$)")
 
 @pytest.fixture
 def own(tmp_path: Path, database: str) -> list[Any]:
-    """Options for a store of its own."""
+    """Options for a new store."""
     return ["-s", tmp_path / "ticks", "--dsn", database]
 
 

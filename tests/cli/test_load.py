@@ -1,4 +1,4 @@
-"""``load``: what it prints and what it writes is what the selection says."""
+"""``ibticks load``: printed and written rows equal the selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ibticks rm``: asks, deletes, keeps what was deleted until it is purged."""
+"""``ibticks rm``: confirmation, deletion, restoration and purge."""
 
 from __future__ import annotations
 

@@ -33,14 +33,14 @@ def replay() -> Replay:
 
 @pytest.fixture
 def gateway(request: pytest.FixtureRequest, replay: Replay) -> Iterator[Gateway]:
-    """Begins with the first subscription, unless a parameter says with which one."""
+    """Start the replay at the first subscription, or at the one of a parameter."""
     with Gateway(replay, speed=None, start_after=getattr(request, "param", 1)) as started:
         yield started
 
 
 @pytest.fixture
 def stream(cli: Callable[..., Done], gateway: Gateway) -> Callable[..., tuple[Done, list[Any]]]:
-    """Run the command in this process: exit code, messages, and what was said."""
+    """Run the command in this process; return exit code, messages and stderr."""
 
     def run(*arguments: str | float, at: str | None = None) -> tuple[Done, list[Any]]:
         there = at or f"127.0.0.1:{gateway.port}"
@@ -52,7 +52,7 @@ def stream(cli: Callable[..., Done], gateway: Gateway) -> Callable[..., tuple[Do
 
 @pytest.fixture
 def begun(gateway: Gateway) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the command in a process of its own."""
+    """Start the command in a separate process."""
     started = []
 
     def start(*arguments: int | str) -> subprocess.Popen[str]:
@@ -228,7 +228,7 @@ def test_a_signal_prints_received_ticks_and_the_reason(
 def test_a_closed_pipe_ends_the_command(
     begun: Callable[..., subprocess.Popen[str]], gateway: Gateway
 ) -> None:
-    """As ``ibticks stream … | head``: each line comes at once, and nothing is said of the rest."""
+    """As ``ibticks stream … | head``: lines are flushed, and a closed pipe is no error."""
     process = begun(IBM, "bid_ask")
     assert json.loads(process.stdout.readline())["type"] == "info"
     process.stdout.close()

@@ -299,7 +299,7 @@ def test_the_time_after_a_capture_is_no_gap_without_a_time_range(
 
 @st.composite
 def ledgers(draw: Any) -> tuple[list[CoverageRecord], list[tuple[Any, Any]], Any]:
-    """Rows of two streams, some time, and what is now."""
+    """Ledger rows of two streams, some intervals, and the current time."""
     rows = []
     for kind in ("last", "bid_ask"):
         at = 0

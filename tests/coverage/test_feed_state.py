@@ -1,4 +1,4 @@
-"""The condition of captured streams: what the ledger and the lock say together."""
+"""The condition of captured streams, from the ledger and the lock."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_killed_capture_leaves_a_ledger_that_says_captured(
 def test_a_clock_that_was_set_back_is_not_live(
     store: Store, capture: FakeCapture, back: int
 ) -> None:
-    """A capture that hangs would say so until the clock has caught up with its last tick."""
+    """A stopped capture would count as live until the clock reaches its last tick."""
     capture.tick(NOW)
     assert state_of(store, NOW).condition is FeedCondition.LIVE
     state = state_of(store, NOW - back)

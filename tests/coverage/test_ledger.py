@@ -1,4 +1,4 @@
-"""The ledger of coverage: kept as a capture goes, read from the files, however the capture ends."""
+"""The coverage ledger: written by a capture, rebuilt from files, closed after a kill."""
 
 from __future__ import annotations
 

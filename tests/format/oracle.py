@@ -1,4 +1,4 @@
-"""The plain protobuf twin of the codec: frames to rows and back with nothing but google.protobuf.
+"""Reference implementation of the codec by google.protobuf: frames to rows and back.
 
 A row is a dictionary of every column: numbers as they are, doubles as their 64 bits, None where the
 message does not carry the field, conditions as a list, metadata as a dictionary.
@@ -72,12 +72,12 @@ def payloads_of(buffer: bytes) -> list[bytes]:
 
 
 def time_of(stamp: Timestamp) -> int:
-    """UTC nanoseconds, kept within int64."""
+    """UTC nanoseconds, clipped to int64."""
     return min(max(stamp.seconds * 1_000_000_000 + stamp.nanos, TIME_MIN), TIME_MAX)
 
 
 def in_range(time_ns: int, start_ns: int = TIME_MIN + 1, end_ns: int = TIME_MAX) -> bool:
-    """Unless a range is asked for, all times but those that int64 cannot hold."""
+    """Return whether a time is in a range; the default has all times but int64's limits."""
     return start_ns <= time_ns < end_ns
 
 
@@ -125,7 +125,7 @@ def rows_of_payloads(
 
 
 def lenient_row(payload: bytes, columns: tuple[str, ...] = ALL) -> Row | None:
-    """Decode a payload as leniently as the decoder does, by means of the protobuf runtime.
+    """Decode a payload as leniently as the decoder does, with the protobuf runtime.
 
     The decoder looks into what it needs: the top level, the time, the tick that counts and the
     columns asked for. The rest (another member of the oneof, ``type``, a replaced string) must
@@ -258,7 +258,7 @@ def _spans(offsets: Any) -> list[tuple[int, int]]:
 
 
 def columns_of(rows: list[Row], columns: tuple[str, ...] = ALL) -> TickColumns:
-    """Rows as the encoder takes them; what stands at an absent value is garbage on purpose."""
+    """Convert rows to input of the encoder, with garbage at absent values on purpose."""
     made = {name: _column(COLUMNS[name], [row[name] for row in rows]) for name in columns}
     return TickColumns(len(rows), made)
 

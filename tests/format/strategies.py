@@ -76,7 +76,7 @@ def accepted(payload: bytes) -> bool:
 
 @st.composite
 def streams(draw: st.DrawFn, *, valid: bool = True, frames: int = 40) -> list[bytes]:
-    """Payloads as they follow each other in a file: the same few again with other values in them.
+    """Payloads of a file: a few shapes, repeated with other values.
 
     A few bytes of each repetition are changed, so that most keep their shape and some do not; with
     ``valid`` only those the runtime takes are among them.

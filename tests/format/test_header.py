@@ -54,7 +54,7 @@ def message_of(header: Header) -> FileHeader:
 
 
 def assert_padded(header: Header) -> None:
-    """256 bytes that say nothing but what the header says, to us and to the runtime."""
+    """Assert that 256 bytes decode to the header, by ibticks and by the protobuf runtime."""
     encoded = header.to_bytes()
     assert len(encoded) == HEADER_BYTES == 256
     assert int.from_bytes(encoded[:4], "big") == HEADER_BYTES - 4

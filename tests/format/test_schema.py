@@ -30,7 +30,7 @@ PROTO = resource("proto")
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the compiler makes of the schema, now."""
+    """A folder with the current output of the protobuf compiler."""
     folder = tmp_path_factory.mktemp("compiled")
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", "tick_stream.proto"]
     out = [f"--python_out={folder}", f"--pyi_out={folder}"]

@@ -83,7 +83,7 @@ def columnar(
 
 
 class Streams(RuleBasedStateMachine):
-    """One encoder of each tick type for many ticks: what it remembers must not matter."""
+    """One encoder of each tick type for many ticks: its caches must not affect the result."""
 
     @initialize(
         contract_id=st.sampled_from([1, 127, 128, 8314, 2**32 - 1]),

@@ -77,7 +77,7 @@ def columns_of_rows(rows: list[dict]) -> TickColumns:
 
 
 def rows_of_columns(ticks: TickColumns) -> list[dict]:
-    """The inverse, without numpy: what each tick says."""
+    """The inverse, without numpy: return the values of each tick."""
     listed = {}
     for name, column in ticks.columns.items():
         match column:

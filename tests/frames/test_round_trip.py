@@ -1,4 +1,4 @@
-"""Ticks to a frame and back: nothing is lost but what the frame's library cannot say."""
+"""Ticks to a frame and back: all values that the frame's library can represent are equal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WAYS = {
 
 
 def plain(rows: list[Any], way: str) -> Iterator[dict[Any, Any]]:
-    """Rows as they can be after this way; NaN by name, since it equals nothing."""
+    """Expected rows after a round trip; NaN as text, since it does not equal itself."""
     numpy_like = way.startswith(("pandas", "xarray"))
     for row in rows:
         values = dict(row)

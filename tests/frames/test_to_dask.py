@@ -17,7 +17,7 @@ ALL = list(COLUMNS)
 
 
 class Hours:
-    """Loads an hour, and keeps in mind what it was asked for."""
+    """A loader of an hour that records its requests."""
 
     def __init__(self, ticks: TickColumns) -> None:
         self.ticks = ticks

@@ -37,7 +37,7 @@ def contract_fields(
 
 
 class RawClient:
-    """A client made of a socket: it sends and shows bytes, and hides nothing."""
+    """A raw client on a socket, which sends and returns bytes."""
 
     def __init__(
         self, port: int, *, versions: tuple[int, int] | None = (157, 200), client_id: int | None = 1
@@ -104,13 +104,13 @@ class RawClient:
         return [self.until("99") for _ in range(count)]
 
     def answers(self) -> bool:
-        """Return whether the gateway serves: everything sent before has been dealt with then."""
+        """Return whether the gateway answers, after it has processed all earlier messages."""
         self.send(49, 1)
         self.until("49")
         return True
 
     def quiet(self, seconds: float = 0.3) -> bool:
-        """Return whether nothing comes for so long."""
+        """Return whether no message arrives within a time."""
         if self.buffer:
             return False
         self.socket.settimeout(seconds)
@@ -159,7 +159,7 @@ def _prefixed(payload: bytes) -> bytes:
 
 
 class Official(EWrapper, EClient):
-    """The official client with its reader mended, recording every callback."""
+    """The official client with a fixed reader, which records every callback."""
 
     def __init__(self, port: int, client_id: int = 10) -> None:
         EClient.__init__(self, self)
@@ -285,7 +285,7 @@ class Official(EWrapper, EClient):
 
 
 def mend(patch: pytest.MonkeyPatch) -> None:
-    """Cure ibapi of losing what it has read when a burst ends at 4096 bytes."""
+    """Fix the reader of ibapi, which loses data when a burst ends at 4096 bytes."""
     patch.setattr(ibapi.connection.Connection, "_recvAllMsg", lambda self: self.socket.recv(65536))
 
 
@@ -297,7 +297,7 @@ def contract(con_id: int) -> Contract:
 
 
 def expected(stream: TickStream, first: int = 0, last: int | None = None) -> list[tuple]:
-    """The ticks of a stream as :class:`Official` keeps them, read from its columns."""
+    """The ticks of a stream in the form of :class:`Official`, from its columns."""
     part = stream.take(slice(first, last)).columns
     seconds = part.numbers("exchange_time").tolist()
     if stream.tick_type == "mid_point":

@@ -110,7 +110,7 @@ def dial() -> Iterator[Callable[..., RawClient]]:
 
 @pytest.fixture
 def official(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Official]]:
-    """Connects official clients, mended; they leave after the test."""
+    """Connect official clients with the fixed reader; they disconnect after the test."""
     mend(monkeypatch)
     opened: list[Official] = []
 

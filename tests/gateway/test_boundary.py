@@ -1,4 +1,4 @@
-"""The fault of the official client that loses ticks: bytes that end where its read ends.
+"""The bug of the official client that loses bursts of a multiple of 4096 bytes.
 
 It reads 4096 bytes at a time while it gets as many, and throws all of them away if nothing follows
 within a second. The gateway brings that about; a client that reads once and returns is cured.
@@ -26,7 +26,7 @@ QUOTES = 4000
 
 @pytest.fixture
 def listen() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
-    """Starts official clients in processes of their own; ends them after the test."""
+    """Start official clients in separate processes; terminate them after the test."""
     started: list[subprocess.Popen] = []
 
     def start(gateway: Any, client_id: int, how: str) -> subprocess.Popen:
@@ -53,7 +53,7 @@ def listen() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
 def both(
     samples: Replay, serve: Callable[..., Gateway], listen: Any, size: int, *, whole: bool
 ) -> tuple[Any, ...]:
-    """Return the callbacks of the client as it is, and mended; and the ticks sent."""
+    """Return the callbacks of the unfixed and the fixed client, and the sent ticks."""
     replay = samples.only([8314], ["bid_ask"]).head(QUOTES)
     gateway = serve(replay, start_after=0)
     clients = [listen(gateway, 1, "as-it-is"), listen(gateway, 2, "mended")]

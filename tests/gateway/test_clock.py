@@ -25,7 +25,7 @@ QUOTES, MIDS = (1, "bid_ask"), (1, "mid_point")
 
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes real time stand still, but for what is waited."""
+    """Replace the clock by one that only waits advance."""
     now = [1000]
     monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
 

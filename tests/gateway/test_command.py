@@ -23,7 +23,7 @@ _MAIN = "from ibticks.cli import main; main()"
 
 @pytest.fixture
 def command() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
-    """Starts the command; what a test leaves running is ended after it."""
+    """Start the command; terminate it after the test."""
     started: list[subprocess.Popen] = []
 
     def start(*arguments: str) -> subprocess.Popen:

@@ -1,4 +1,4 @@
-"""Every fault is what it says, as a client sees it that hides nothing."""
+"""Each injected fault, as a raw client sees it."""
 
 from __future__ import annotations
 

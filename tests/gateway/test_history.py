@@ -1,4 +1,4 @@
-"""Pages of past ticks: whole seconds, and nothing lost or twice between two pages."""
+"""Pages of historical ticks: whole seconds, without gaps and duplicates."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_history_without_changes_of_size(
 def test_pages_that_are_cut_on_command(
     serve: Callable[..., Gateway], dial: Callable[..., RawClient]
 ) -> None:
-    """As is: the last second, or the first one, is completed. Cut: what was asked for, no more."""
+    """By default the last or the first second is completed; cut pages have the requested number."""
     gateway = serve()
     client = dial(gateway)
 

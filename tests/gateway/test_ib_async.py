@@ -1,4 +1,4 @@
-"""ib_async, a client of its own making, is served as well."""
+"""The gateway serves ib_async, an independent client."""
 
 from __future__ import annotations
 

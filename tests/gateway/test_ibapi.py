@@ -1,4 +1,4 @@
-"""The official client gets from the gateway what it would get from TWS."""
+"""The gateway, as the official client sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies are laid out as the agreed server version wants it: both clients' decoders say so."""
+"""Replies in the layout of each server version, read by the decoders of both clients."""
 
 from __future__ import annotations
 

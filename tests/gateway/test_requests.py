@@ -1,4 +1,4 @@
-"""Requests are understood as clients write them, and nothing else makes trouble."""
+"""Parsing of requests as clients write them, and of invalid ones."""
 
 from __future__ import annotations
 

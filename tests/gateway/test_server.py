@@ -1,4 +1,4 @@
-"""The server: handshakes, limits, many clients, slow clients, and nothing left behind."""
+"""The server: handshakes, limits, many clients, slow clients and cleanup."""
 
 from __future__ import annotations
 

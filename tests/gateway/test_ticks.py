@@ -1,4 +1,4 @@
-"""Streams: what a tick lacks, what the wire says of each, and how rows are chosen."""
+"""Streams of ticks: absent values, their wire format, and row selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official client in a process of its own, as it is or mended: what it gets of one stream.
+"""The official client in a separate process, unfixed or fixed: its ticks of one stream.
 
 Called with a port, a client id and ``mended`` or ``as-it-is``; subscribes to the quotes of contract
 8314, says "subscribed" once the gateway has dealt with that, and prints what it got as JSON when

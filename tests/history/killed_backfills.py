@@ -26,7 +26,7 @@ _steps = count(1)
 
 
 def prepare(folder: str) -> None:
-    """Load everything there is to load, so that those who are forked have it."""
+    """Import and compile everything before processes are forked."""
     from pathlib import Path
 
     with StreamAppender(Path(folder), 1, "last", MemoryIndex()) as appender:

@@ -155,7 +155,7 @@ def test_a_second_with_more_ticks_than_a_page(
     fill: Callable[..., ibt.BackfillResult],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Pages end amid such a second, or with it; IB completes it, another server may not."""
+    """Pages end within such a second, or with it; IB completes it, other servers may not."""
     counts = {0: 3, 1: 10, 2: 2500, 3: 1000, 4: 5, 5: 1, 9: 1500, 10: 700, 11: 700, 12: 4}
     crowded = crowd(counts)
     gap = (crowded.start_ns + SECOND // 2, crowded.end_ns - SECOND // 2)
@@ -192,7 +192,7 @@ def test_a_server_that_cuts_seconds_causes_no_duplicates(
 
 
 def crowd(counts: dict[int, int]) -> Replay:
-    """A contract whose mid points, all different, come so many in each second."""
+    """A contract with a number of different mid points in each second."""
     begin = 1_700_000_000
     seconds = np.repeat(np.array(list(counts)), np.array(list(counts.values())))
     steps = np.concatenate([np.arange(n) * (SECOND // n) for n in counts.values()])
@@ -723,7 +723,7 @@ def test_no_unnecessary_request_is_sent(
     fill: Callable[..., ibt.BackfillResult],
     gap: tuple[int, int],
 ) -> None:
-    """Pages of a gap are counted; nothing is asked twice but what may have been cut."""
+    """Only seconds that a page may have cut are requested twice."""
     recorded = Recorded(store, midnight.only(None, ["bid_ask"]), [gap])
     with StreamFiller(
         store.root,

@@ -1,4 +1,4 @@
-"""Gaps of a capture, filled while it goes on."""
+"""Gaps of a capture, filled while it is running."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class World:
         return missing_intervals(known, self.begin, self.end)
 
     def fill(self, filler: StreamFiller) -> list[Any]:
-        """Fill what there is to fill; the parts, as they were told."""
+        """Fill all gaps; return the reported intervals."""
         parts: list[Any] = []
         for gap in self.open_gaps():
             for start, end in filler.missing_intervals(*gap):
@@ -155,7 +155,7 @@ class World:
         ]
 
     def check(self) -> None:
-        """Every tick of the time that was captured is there once, and what is said of it is so."""
+        """Assert that every captured tick is stored once, with a correct ledger."""
         captured, filled = (self.stored(backfilled_rows=kind) for kind in (False, True))
         there = Counter(captured + filled)
         assert there <= Counter(self.history)  # nothing twice, nothing of another world

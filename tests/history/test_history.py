@@ -1,4 +1,4 @@
-"""A connection for past ticks, with a server that says exactly what a test wants."""
+"""A connection for historical ticks, with a scripted server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IB's limits, kept on a clock that only the test moves."""
+"""IB's pacing limits, on a clock that only the test moves."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def numbered(seconds: list[int] | filter[Any]) -> list[Any]:
 
 
 class Server:
-    """Counts what it is asked."""
+    """A server that counts its requests."""
 
     def __init__(self, ticks: Any) -> None:
         self.ticks = ticks
@@ -44,7 +44,7 @@ class Server:
 
 
 class Cutting(Server):
-    """Gives what it was asked for, though a second may go on."""
+    """A server whose pages have the requested number, even if a second is not complete."""
 
     def page(self, start: Any, most: Any) -> Any:
         return self.rest(start)[:most]
@@ -67,7 +67,7 @@ class Completing(Server):
 
 
 class BySession(Completing):
-    """Looks no further than the session that a second lies in; before one there is nothing."""
+    """A server whose pages end with the session of the requested second."""
 
     sessions = ((0, 900), (1800, 5400), (9000, 9900), (10800, 40000))
 
@@ -93,7 +93,7 @@ many_seconds = st.lists(
 
 
 def walked(server: Any, start: int, end: int, most: int) -> list[Any]:
-    """The ticks of a walk; from one step to the next nothing is out of place."""
+    """Return the ticks of all pages, after asserting that the steps are in order."""
     actual, at = [], start
     for until, ticks in iter_seconds(server, start, end, most):
         assert at < until <= end

@@ -203,7 +203,7 @@ def test_a_stream_being_written_is_not_imported_into(store: ibt.Store, tmp_path:
 
 
 def test_a_killed_import_is_repeated(tmp_path: Path, database: str, quotes: pl.DataFrame) -> None:
-    """``kill -9`` at any moment; what follows writes what is missing, and nothing twice."""
+    """After a ``kill -9`` at any moment, the next import adds only the missing ticks."""
     path = tmp_path / "quotes.csv"
     part = quotes.select("timestamp", "bid_price", "bid_size", "ask_price", "ask_size")
     day = pl.duration(days=1)

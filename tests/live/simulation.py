@@ -196,7 +196,7 @@ class SimulatedReader:
         return {number for numbers in stored(self.simulation.root).values() for number in numbers}
 
     def step(self) -> None:
-        """Read a little, or everything, or resume with another stream from the same position."""
+        """Read some or all ticks, or resume with another stream from the same position."""
         match self.simulation.choose.randrange(6):
             case 0:
                 if (batch := self.live._reader.take(hold=False)) is not None:

@@ -226,7 +226,7 @@ def test_buffer_of_many_frame_batches(
     index: MemoryIndex,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """About one frame batch of each stream is held, and ticks still come by time."""
+    """About one frame batch of each stream is buffered, and ticks are ordered by time."""
     monkeypatch.setattr("ibticks.live._tail._CHUNK_BYTES", 400)
     live = follow(H13, STREAMS)
     frames = []

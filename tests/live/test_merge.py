@@ -40,7 +40,7 @@ def ticks(slices: list[FrameSlice]) -> list[tuple[int, int, int]]:
     st.lists(st.lists(st.lists(st.integers(0, 30), max_size=6), max_size=6), min_size=1, max_size=4)
 )
 def test_merge_is_by_time_and_keeps_each_streams_order(streams: list[Any]) -> None:
-    """Streams are read as the follower reads them: where nothing is held, or nothing may go."""
+    """Streams are read as by the follower: if no tick is waiting, or none can be released."""
     merge = StreamMerge(len(streams), DELAY_SECONDS)
     left = [list(batches) for batches in streams]
     merged = []

@@ -46,7 +46,7 @@ class Shown:
 
 
 class Notebook:
-    """A kernel and what it has said; ``updates`` are the displays that changed, of any cell."""
+    """A kernel and its messages; ``updates`` are the changed displays of any cell."""
 
     def __init__(self, manager: KernelManager) -> None:
         self.manager = manager
@@ -111,7 +111,7 @@ class Notebook:
         return shown.results[0]["text/plain"]
 
     def wait(self, expression: str) -> None:
-        """Wait until an expression holds in the kernel."""
+        """Wait until an expression is true in the kernel."""
         code = (
             "import time as _time\n"
             f"_until = _time.monotonic() + {TIMEOUT_SECONDS}\n"
@@ -138,7 +138,7 @@ class Notebook:
         self.manager.shutdown_kernel(now=False)
 
     def drain(self) -> None:
-        """Take what has come so far."""
+        """Return the messages received so far."""
         while True:
             try:
                 message = self._client.get_iopub_msg(timeout=0.1)

@@ -124,7 +124,7 @@ def test_errors_are_one_line(mistaken: Notebook, line: str, says: str) -> None:
 def mistaken(
     postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Notebook]:
-    """A kernel in which nothing is ever captured."""
+    """A kernel without a capture."""
     manager = PatientKernelManager(kernel_name="python3")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -154,7 +154,7 @@ def test_shutdown_during_a_busy_cell_seals_files(
 def test_shutdown_without_the_extension_seals_files(
     plain: Notebook, gateway: Gateway, tmp_path: Path, database: str
 ) -> None:
-    """Whatever the capture is called, and wherever it is kept."""
+    """The capture may have any variable name."""
     import ibticks as ibt
 
     begun = plain.run(

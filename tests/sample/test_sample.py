@@ -1,4 +1,4 @@
-"""The sample is what its facts say: recomputed from the files, in plain Python."""
+"""The documented facts of the sample, recomputed from the files in plain Python."""
 
 from __future__ import annotations
 

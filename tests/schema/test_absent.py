@@ -1,4 +1,4 @@
-"""IB's numbers for "none": told from prices and sizes in one way, by rows and one by one."""
+"""IB's numbers for "none": the same rule for columns and for single values."""
 
 from __future__ import annotations
 

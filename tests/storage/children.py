@@ -1,4 +1,4 @@
-"""Processes for tests that kill them: run as a script, it forks one for every line it is sent.
+"""Processes for tests that kill them: a script that forks one for every line of input.
 
 They say what they have done by writing to a file without any buffer, so that it is there however
 they end.
@@ -139,7 +139,7 @@ def compress(root: str, report: str) -> None:
 
 
 def import_quotes(root: str, report: str, count: int) -> None:
-    """Import quotes, every third of them twice, by the hundred; say so at the end."""
+    """Import quotes by the hundred, every third of them twice; report the end."""
     say = Report(report).say
     numbers = doubled(count)
     say("begun")
@@ -164,7 +164,7 @@ def numbered(numbers: list[int]) -> TickColumns:
 
 
 def seal_apart(root: str, report: str, paths: list[str]) -> None:
-    """Have files sealed by another process; say which one before it begins."""
+    """Seal files in another process; print its pid first."""
     say, sealer = Report(report).say, SealProcess()
     first, *others = [key for key in map(FileKey.parse, paths) if key is not None]
     sealer(Path(root), [first])
@@ -182,7 +182,7 @@ def become_nobody() -> None:
 
 
 def hold(root: str, report: str, contract_id: int, tick_type: str) -> None:
-    """Take a stream, and keep it until killed."""
+    """Lock a stream until the process is killed."""
     say = Report(report).say
     try:
         writer = StreamWriter(Path(root), contract_id, tick_type, MemoryIndex())

@@ -32,7 +32,7 @@ def index() -> MemoryIndex:
 
 @pytest.fixture
 def writer(root: Path, index: MemoryIndex) -> Iterator[Callable[..., StreamWriter]]:
-    """Opens writers of the quotes; what a test leaves open is closed after it."""
+    """Open writers of the quotes; close them after the test."""
     opened = []
 
     def open_writer(tick_type: str = "bid_ask", **how: Any) -> StreamWriter:

@@ -109,7 +109,7 @@ class Stage:
         return numbers(self.root, self.index)
 
     def check(self, count: int) -> None:
-        """All is there, once, and as the index says."""
+        """Assert that every tick is stored once, and that the index is correct."""
         assert self.stored_numbers() == list(range(count))
         assert not any(finding.problem for finding in verify_files(self.root, self.index))
         assert list(list_unfinished(self.root, CONTRACT, "bid_ask")) == []
@@ -175,7 +175,7 @@ def a_new_hour(stage: Stage) -> None:
 
 
 def sealing_in_place(stage: Stage) -> None:
-    """Takes no space: a full disk does not keep a capture from ending well."""
+    """A capture stops cleanly on a full disk, since this needs no space."""
     writer = stage.writer()
     writer.write(quotes(samples.every(1, 1000)))
     stage.disk.fill(stage.path)

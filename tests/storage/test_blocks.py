@@ -1,4 +1,4 @@
-"""Compressed blocks: each a valid file of its kind, found without the others, never a bomb."""
+"""Compressed blocks: valid frames of their format, independent, and bounded in size."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_ordinary_tools_read_a_body() -> None:
 
 
 def test_other_tools_blocks_are_read() -> None:
-    """Written in one go or streamed, with or without the size of what they hold."""
+    """Blocks written at once or streamed, with or without their content size."""
     raw = random.Random(1).randbytes(1000) * 100 + random.Random(2).randbytes(100_000)
     streamed = zstd.ZstdCompressor()
     others = {

@@ -1,4 +1,4 @@
-"""A full disk refuses what is new and takes nothing that was accepted; freed, it goes on.
+"""A full disk: new ticks are refused, accepted ones stay, and writing continues later.
 
 The scenes are in ``full_disk.py``. They are played on a small tmpfs wherever this user may mount
 one (root, or a user with namespaces), and everywhere in a folder whose files may not grow.

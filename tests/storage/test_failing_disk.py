@@ -1,4 +1,4 @@
-"""A file that is not known to hold what was accepted, and nothing else, is not appended to.
+"""Failed writes and syncs: a file of unknown contents is not appended to.
 
 Where taking a torn message back fails, or a sync: the file is written anew, or the hour goes on in
 its other file, or the tick is refused. What was accepted is there in the end, once.
@@ -59,7 +59,7 @@ class Faults:
     def failing(
         self, *names: str, code: int = errno.EIO, only: str = "", after: int = 0
     ) -> Iterator[None]:
-        """Let calls of these names fail for files whose path contains ``only``.
+        """Make calls of these names fail for paths that contain ``only``.
 
         A write puts half of its bytes into the file first; ``after`` calls succeed before.
         """
@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_truncated_is_rewritten(
 def broken_file(
     faults: Faults, opened: StreamWriter, number: int, *, at: int = H13, only: str = "13_ticks.pb"
 ) -> None:
-    """Tear a message, and let nothing help until the context ends."""
+    """Tear a message, and fail all repairs until the context ends."""
     with faults.failing("write", only=only), faults.failing("ftruncate"):
         refuse(opened, number, at=at)
 
@@ -330,7 +330,7 @@ def test_bytes_are_rewritten_after_a_failed_sync(
 def test_a_failed_sync_is_not_trusted_when_it_succeeds_later(
     root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults
 ) -> None:
-    """Nothing but the new file, synced, counts; until then it is said, and ticks go elsewhere."""
+    """Until the rewritten file is synced, errors are reported and ticks go to the other file."""
     opened = writer(fsync=0)
     accept(opened, 0, 10)
     inode = (root / KEY.path).stat().st_ino
@@ -486,7 +486,7 @@ def test_a_folder_that_failed_to_sync_is_created_again(
 def test_accepted_ticks_are_stored_once_after_any_failure(
     root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter], faults: Faults, seed: int
 ) -> None:
-    """Calls fail at random; what was refused is appended again, as a capture does."""
+    """Calls fail at random; refused ticks are appended again, as by a capture."""
     choose = random.Random(seed)
     opened = writer(fsync=choose.choice([0, 0.0, None]), open_files=2)
     before = open_descriptors()

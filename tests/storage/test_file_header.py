@@ -45,7 +45,7 @@ def test_a_header_read_beside_its_write_is_read_again(
     split: int,
     reads: int,
 ) -> None:
-    """The kernel does not keep a read and a write of the same bytes apart."""
+    """The kernel does not serialise a read and a write of the same bytes."""
     plain, sealed = (header.to_bytes() for header in headers)
     old_first, new_first = plain[:split] + sealed[split:], sealed[:split] + plain[split:]
     mixed = [(old_first, new_first)[at % 2] for at in range(reads)]

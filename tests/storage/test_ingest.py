@@ -1,4 +1,4 @@
-"""Imports add what is not there yet: broken off and begun again, they come to the same."""
+"""Imports without duplicates, also after an interruption."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def test_compressed_hours_are_compared_without_reopening_them(
 def test_the_memory_of_an_import_is_bounded(
     writer: Callable[..., StreamWriter], root: Path
 ) -> None:
-    """An import of years that are there already does not keep them all in memory."""
+    """A repeated import of years needs bounded memory."""
     with writer() as opened:
         for hour in range(3):
             opened.write(hour_of_quotes(1000, hour * 1000, H13 + hour * HOUR_NS))

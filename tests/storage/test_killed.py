@@ -1,4 +1,4 @@
-"""kill -9 at any moment: what was accepted is there, once, and the next writer goes on."""
+"""After a kill -9 at any moment, accepted ticks are stored once, and the next writer continues."""
 
 from __future__ import annotations
 

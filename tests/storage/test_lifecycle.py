@@ -309,7 +309,7 @@ def test_a_file_compressed_by_a_killed_process_is_indexed_later(
 def test_files_of_a_stream_that_is_written_are_left_alone(
     hours: list[Any], root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
 ) -> None:
-    """The others are not; and a warning says whose they are."""
+    """Files of other streams are skipped, and a warning names the writer."""
     with writer(tick_type="last") as other:
         other.append(message("info", H13, {"status": "subscribed"}))
     theirs = FileKey(CONTRACT, "last", H13)

@@ -1,4 +1,4 @@
-"""A file whose header names another contract, tick type or hour than its path is never read."""
+"""Misplaced files, whose header contradicts their path, are not read."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def misplaced(
     writer: Callable[..., StreamWriter],
     stranger: FileKey,
 ) -> Path:
-    """A store whose first hour is the file of ``stranger``; the next hour is in order."""
+    """A store whose first hour is the file of ``stranger``; the next hour is intact."""
     with writer() as opened:
         opened.write(quotes(every(SECOND, 10)))
         opened.write(quotes(every(SECOND, 5, NEXT.hour_ns), 10))
@@ -244,7 +244,7 @@ def test_xarray_leaves_a_misplaced_file_out_inside_a_store_only(
 def test_a_partial_header_is_checked_as_far_as_it_goes(
     root: Path, index: MemoryIndex, fields: str
 ) -> None:
-    """Older writers leave fields empty; what is not stated contradicts nothing."""
+    """Older writers leave fields empty, and an empty field is no contradiction."""
     from ibticks.format import encode_frame
     from ibticks.tick_stream_pb2 import FileHeader
 

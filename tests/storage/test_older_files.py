@@ -1,4 +1,4 @@
-"""Files of older writers are read, appended to and sealed; ours need nothing but the schema."""
+"""Files of older writers are read, appended to and sealed; new files need only the schema."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_an_old_file_without_messages_stays_empty(
 def test_an_old_file_compressed_by_hand_is_read_and_opened(
     old: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
 ) -> None:
-    """As older writers do with theirs, now and then: the body in one piece, nothing sealed."""
+    """A file compressed as by older writers: the body as one block, not sealed."""
     data = old.read_bytes()
     header, body = split_header(data)
     header.compression = "gzip"

@@ -1,4 +1,4 @@
-"""A sealed file says what it holds, and so does its row in the index."""
+"""Sealing: statistics in the header and in the index row."""
 
 from __future__ import annotations
 
@@ -432,7 +432,7 @@ def test_a_process_that_was_stopped_is_replaced(
     apart: SealProcess,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGSTOP, or a disk that does not answer: sealing goes on in another one."""
+    """After SIGSTOP, or with a hanging disk, sealing continues in another process."""
     apart(root, [KEY])
     stopped = apart._process
     os.kill(stopped.pid, signal.SIGSTOP)
@@ -467,7 +467,7 @@ def test_a_truncated_answer_is_ignored(
 
 
 def runs(pid: int) -> bool:
-    """Return whether a process does; one that has ended may stay known until somebody asks how."""
+    """Return whether a process is running; a zombie is not."""
     try:
         os.kill(pid, 0)
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())

@@ -1,4 +1,4 @@
-"""Each tick lands in the file of its own hour, in the order it came, whatever that order was."""
+"""Ticks in any order are written to the files of their hours, in order of arrival."""
 
 from __future__ import annotations
 

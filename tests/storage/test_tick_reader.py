@@ -1,4 +1,4 @@
-"""Loads read what they are asked for and nothing else, whatever happens to the files meanwhile."""
+"""Loads read only the requested data, also while files change."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_an_open_file_is_not_read_for_other_hours(
     index: MemoryIndex,
     reads: list[tuple[int, int]],
 ) -> None:
-    """Its row goes on for ever, as far as the index knows."""
+    """Its row in the index has no end."""
     opened = writer()
     opened.write(quotes(every(SECOND, 100)))
     for start in (H13 - HOUR_NS, H13 + HOUR_NS, H13 + 1000 * HOUR_NS):
@@ -250,7 +250,7 @@ def test_rows_older_or_newer_than_the_file_never_give_wrong_ticks(
 
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
-    """Does something after a load was planned, before anything is read."""
+    """Run a function between the plan of a load and its first read."""
 
     def arrange(change: Any) -> list[int]:
         calls: list[int] = []

@@ -1,4 +1,4 @@
-"""After a crash: what is whole is there, what is torn is cut and kept, and writing goes on."""
+"""Torn files after a crash: whole frames are read, the torn tail is moved aside."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_file_with_half_a_header_is_reported_and_recreated(
 def test_a_large_open_file_is_read_up_to_its_last_whole_frame(
     root: Path, index: MemoryIndex
 ) -> None:
-    """Larger than what is read at a time, so that frames lie across the borders."""
+    """The file is larger than one read, so that frames cross the boundaries of reads."""
     data = crash(root, index, lambda writer: writer.write(hour_of_quotes(120_000)))
     borders, path = ends(data), root / KEY.path
     assert len(data) > 2 * (4 << 20)

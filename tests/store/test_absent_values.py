@@ -1,4 +1,4 @@
-"""IB's numbers for "none" in what is written and imported, in old files and in the statistics."""
+"""IB's numbers for "none" in written and imported ticks, old files and statistics."""
 
 from __future__ import annotations
 

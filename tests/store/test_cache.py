@@ -1,4 +1,4 @@
-"""A notebook's cell, run again: what was decoded is used again, and no frame can spoil it."""
+"""The column cache of a store: repeated loads, invalidation and isolation from frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completeness of the index: stored, compared with the files, and true beside writers."""
+"""Completeness of the index: stored, compared with the files, and correct beside writers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting ticks on purpose: gone from every answer, kept beside, and told in the ledger."""
+"""Deletion of ticks: absent from loads, saved beside the files, recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -413,7 +413,7 @@ delete_ticks(root, index, 265598, "last", int(sys.argv[2]), int(sys.argv[3]))
 
 
 def test_killed_in_the_middle_every_tick_is_in_a_file(trades: ibt.Store, tmp_path: Path) -> None:
-    """``kill -9`` before any rename leaves old files or new ones, and what left them beside."""
+    """``kill -9`` before any rename leaves old or new files, and the deleted ticks beside them."""
     start, end = H14 + 5 * MINUTE, H14 + 175 * MINUTE
     going = set(numbers(range(6, 176)))
     outcomes = []

@@ -1,4 +1,4 @@
-"""Empty loads say which days the store has."""
+"""Empty loads log the days in the store."""
 
 from __future__ import annotations
 

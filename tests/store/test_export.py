@@ -42,7 +42,7 @@ def decoded(table: pa.Table) -> pa.Table:
 
 
 def stream(hours: int, rows: int, exchange: str) -> TickColumns:
-    """Trades, so many an hour, each hour on an exchange of its own."""
+    """A number of trades an hour, each hour on another exchange."""
     hour = np.repeat(np.arange(hours), rows)
     times = START + hour * HOUR + np.tile(np.arange(rows), hours) * 10**9
     names = tuple(f"{exchange}{number}" for number in range(hours))

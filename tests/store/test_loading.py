@@ -49,7 +49,7 @@ def btc(sample_store: ibt.Store) -> ibt.Selection:
 
 @pytest.fixture
 def btc_store(store: ibt.Store) -> ibt.Store:
-    """A store of its own with the BTCUSDT quotes, in two files of some blocks each."""
+    """A new store with the BTCUSDT quotes, in two files of some blocks each."""
     quotes = sample("btcusdt_quotes")
     ibt.import_table(store, quotes.path, contract_id=BTC, tick_type="bid_ask")
     return store

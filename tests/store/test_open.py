@@ -1,4 +1,4 @@
-"""Opening a store: begun, found again, moved, lost in part, shared, and refused with a reason."""
+"""Opening a store: new, existing, moved, damaged, shared and refused."""
 
 from __future__ import annotations
 

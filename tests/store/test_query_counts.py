@@ -52,7 +52,7 @@ def many(store: Store) -> Iterator[Store]:
 
 @pytest.fixture
 def queries(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Count the transactions of what is called: ``queries(call)``."""
+    """Count the transactions of a call: ``queries(call)``."""
     seen = []
     plain = Database.run
 

@@ -146,7 +146,7 @@ FIRST, LAST = date(2024, 1, 1), date(2025, 12, 31)
 
 @pytest.mark.parametrize("name", MARKETS)
 def test_sessions_in_sql_are_those_of_the_calendars(sample_store: Store, name: str) -> None:
-    """Two years of days, each session type: start and end, and nothing on days without one."""
+    """Start and end of each session type over two years, and no row on days without a session."""
     for session_type in market(name).session_types:
         rows = sample_store.sql(
             "SELECT day::DATE AS day, session_start, session_end FROM "

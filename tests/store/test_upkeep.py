@@ -1,4 +1,4 @@
-"""Keeping a store: rebuilt, verified, compressed, pruned; the ticks stay what they are."""
+"""Maintenance of a store: rebuild, verify, compress and prune do not change ticks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def problems(store: ibt.Store) -> list[tuple[str, str]]:
 def test_a_rebuilt_index_equals_the_maintained_one(
     sample_store: ibt.Store, tmp_path: Path, database: str
 ) -> None:
-    """Files, blocks, statistics: what writing told the index is what the files say."""
+    """Files, blocks and statistics of the index equal those of the files."""
     remaining = sample_store.index
     (tmp_path / "metadata").mkdir()
     for entry in sample_store.root.iterdir():

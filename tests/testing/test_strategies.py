@@ -1,4 +1,4 @@
-"""The strategies give what they say, and enough of each kind to be worth their time."""
+"""Hypothesis strategies: valid examples, and enough of each type."""
 
 from __future__ import annotations
 

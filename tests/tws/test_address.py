@@ -1,4 +1,4 @@
-"""A connection that is not made: which ports answer, and what of TWS has to be set."""
+"""Errors of failed connections: open ports and the required TWS settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def usual(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[int]]]:
-    """Four ports that stand for the usual ones; opens some of them."""
+    """Replace the usual ports by four free ones, and open some of them."""
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
     numbers = [server.getsockname()[1] for server in servers]
     monkeypatch.setattr(ports, "USUAL_PORTS", dict(zip(numbers, ("A", "B", "C", "D"), strict=True)))

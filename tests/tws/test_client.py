@@ -216,7 +216,7 @@ def test_greeting_in_several_segments(client: Client) -> None:
 
 
 def test_messages_behind_the_greeting_are_not_lost(client: Client) -> None:
-    """Ibapi drops what it reads behind the greeting, and never learns that it may begin."""
+    """Unfixed ibapi drops the messages behind the greeting, and waits for nextValidId for ever."""
 
     def script(line: Any) -> None:
         hello(line)
@@ -282,7 +282,7 @@ def test_every_type_of_message(client: Client, events: EventLog) -> None:
 
 
 def test_messages_before_close_are_handed_over(client: Client, events: EventLog) -> None:
-    """However the connection ends: ibapi throws what is in its queue away if we end it."""
+    """After any end of the connection; ibapi itself drops its queue on disconnect."""
 
     def script(line: Any) -> None:
         let_in(line)
@@ -508,7 +508,7 @@ def test_bursts_of_a_multiple_of_4096_bytes_lose_nothing(
     capturing: Callable[..., Capture],
     store: Store,
 ) -> None:
-    """Ibapi loses a burst of a multiple of 4096 bytes if nothing follows within a second."""
+    """Unfixed ibapi loses a burst of a multiple of 4096 bytes if no message follows in a second."""
     quotes = samples.only([IBM], ["bid_ask"]).head(2 * size // 50)
     gateway = serve(quotes, start_after=0)
     capture = capturing(gateway, ONE)

@@ -90,7 +90,7 @@ class Lab:
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
+    """Wait until a condition is true."""
     end = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < end, "timeout"
@@ -98,7 +98,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 class Sheet:
-    """A notebook in the browser, whose cells run from there."""
+    """A notebook in the browser."""
 
     def __init__(
         self,

@@ -135,7 +135,7 @@ def test_contract_and_window_can_change(
 def test_update_has_every_received_tick(
     store: ibt.Store, view_of: Callable[..., RecordingView]
 ) -> None:
-    """Not only ticks that were held, where later ones have come already."""
+    """Also ticks after those that were waiting to be merged."""
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("state") == "no capture")
     with store.live("ONE", "last") as other:
